@@ -1,0 +1,55 @@
+"""Errors that a user can cause, and mend.
+
+Each says what is wrong, where, and what to do. The command line prints that without a traceback and exits
+with code 2; from Python they are ordinary exceptions with one common base. Anything else that escapes is a
+bug of ours (exit code 1).
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class Ovseg3dError(Exception):
+    """Base of every error that the user can mend.
+
+    Args:
+        what: what is wrong, as a sentence without the final full stop.
+        where: the file, folder, frame or key concerned.
+        fix: what to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:
+        self.what, self.where, self.fix = what, where, fix
+        parts = [what]
+        if where is not None:
+            parts.append(f"  in: {where}")
+        if fix is not None:
+            parts.append(f"  try: {fix}")
+        super().__init__("\n".join(parts))
+
+
+class SceneError(Ovseg3dError):
+    """A capture that cannot be read or used."""
+
+
+class ConfigError(Ovseg3dError):
+    """A setting that does not exist or has an impossible value."""
+
+
+class DeviceError(Ovseg3dError):
+    """A device or backend that was asked for and is not there."""
+
+
+class RunError(Ovseg3dError):
+    """A run folder, or a checkpoint in it, that cannot be used."""
+
+
+class OutputError(Ovseg3dError):
+    """A place that cannot be written to."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like `name`, or None when nothing is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return close[0] if close else None
