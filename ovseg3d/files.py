@@ -1,0 +1,136 @@
+"""Files that are written whole or not at all, and JSON that is read with a clear message.
+
+A file is made under a hidden name in its own folder (same file system, so that the last step is one rename),
+flushed to the disk, and only then given its name. Whoever reads the folder, or comes after a crash, finds
+either the old file or the new one. Every failure to write is an OutputError that names the path.
+"""
+
+import errno
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ovseg3d.errors import OutputError, Ovseg3dError, SceneError
+
+_FREE = "free some space, or choose another place with --output-dir"
+_ELSEWHERE = "choose another place with --output-dir"
+_CAUSES = {
+    errno.ENOSPC: ("The disk is full", _FREE),
+    errno.EDQUOT: ("The disk quota is used up", _FREE),
+    errno.EFBIG: (
+        "The file would be larger than this system allows",
+        _ELSEWHERE,
+    ),
+    errno.EACCES: ("No permission to write here", "choose a folder that you own with --output-dir"),
+    errno.EPERM: ("No permission to write here", "choose a folder that you own with --output-dir"),
+    errno.EROFS: ("This file system is read-only", _ELSEWHERE),
+    errno.ENOTDIR: ("A file stands where a folder is needed", "move the file away, or choose another folder"),
+    errno.EEXIST: ("A file stands where a folder is needed", "move the file away, or choose another folder"),
+    errno.EISDIR: ("A folder stands where a file is to be written", "move the folder away"),
+}
+
+
+def output_error(error: OSError, path: Path) -> OutputError:
+    """The OutputError that tells a user what `error` means for writing `path`."""
+    what, fix = _CAUSES.get(
+        error.errno or 0,
+        (f"Cannot write: {error.strerror or error}", _ELSEWHERE),
+    )
+    return OutputError(what, where=path, fix=fix)
+
+
+def make_folder(path: Path) -> Path:
+    """Make the folder `path` and its parents; returns it. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(error, path) from error
+    return path
+
+
+def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
+    """Write `path` whole or not at all; its folder is made when it is not there.
+
+    Args:
+        path: the file to write; an older one is replaced in one step.
+        data: the bytes, or a function that writes the file at the path it is given (which has the same
+            suffix as `path`, for writers that choose a format by name).
+
+    Raises:
+        OutputError: the disk is full, the place is not writable, or the like; nothing is left behind.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        if callable(data):
+            data(temporary)
+        else:
+            temporary.write_bytes(data)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and _is_about(error, temporary, path):
+            raise output_error(error, path) from error
+        # Writers in other languages (safetensors, ffmpeg) report a full disk as text of their own kind.
+        if "No space left on device" in str(error) and not isinstance(error, Ovseg3dError):
+            raise output_error(OSError(errno.ENOSPC, "No space left on device"), path) from error
+        raise
+
+
+def _is_about(error: OSError, temporary: Path, path: Path) -> bool:
+    """Whether an OSError concerns the file being written, not another one that its writer was reading."""
+    if error.filename is None or isinstance(error.filename, int):
+        return True
+    return Path(os.fsdecode(error.filename)) in (temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON, atomically. NaN and infinities, which JSON lacks, become null."""
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types: numpy scalars and arrays, paths and tuples are turned into plain ones."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # numpy and torch, without importing either
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_json(path: Path, error: type[Ovseg3dError] = SceneError) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Args:
+        path: the file.
+        error: which error to raise when it is missing, not JSON, or not an object.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise error("The file is missing", where=path) from None
+    except OSError as cause:
+        raise error(f"The file cannot be read: {cause.strerror or cause}", where=path) from cause
+    except json.JSONDecodeError as cause:
+        place = f"{path}, line {cause.lineno}"
+        raise error(f"The file is not valid JSON: {cause.msg}", where=place, fix="write it again") from cause
+    except (ValueError, RecursionError) as cause:
+        raise error("The file is not valid JSON", where=path, fix="write it again") from cause
+    if not isinstance(value, dict):
+        raise error(f"Expected one JSON object, found {type(value).__name__}", where=path)
+    return value

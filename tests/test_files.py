@@ -1,0 +1,128 @@
+"""Files are written whole or not at all, and failures are explained."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovseg3d.errors import OutputError, RunError, SceneError
+from ovseg3d.files import read_json, write_atomic, write_json
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if ".tmp" in p.name)
+
+
+def test_writes_bytes_and_makes_the_folder(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a" / "b.bin", b"123")
+    assert (tmp_path / "a" / "b.bin").read_bytes() == b"123"
+    assert leftovers(tmp_path / "a") == []
+
+
+def test_a_writer_function_sees_the_suffix(tmp_path: Path) -> None:
+    seen = []
+    write_atomic(tmp_path / "x.png", lambda p: (seen.append(p.suffix), p.write_text("hi"))[0])
+    assert seen == [".png"] and (tmp_path / "x.png").read_text() == "hi"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permission"), (errno.EROFS, "read-only")],
+)
+def test_a_failure_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    target = tmp_path / "model.bin"
+    target.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError, match=words) as caught:
+        write_atomic(target, b"new")
+    assert caught.value.where == target and caught.value.fix
+    assert target.read_bytes() == b"old" and leftovers(tmp_path) == []
+
+
+def test_a_writer_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    def half(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("broken writer")
+
+    with pytest.raises(RuntimeError):
+        write_atomic(tmp_path / "f", half)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_in_another_language_that_finds_the_disk_full(tmp_path: Path) -> None:
+    def full(path: Path) -> None:
+        raise RuntimeError("Error while serializing: No space left on device (os error 28)")
+
+    with pytest.raises(OutputError, match="disk is full"):
+        write_atomic(tmp_path / "f", full)
+
+
+def test_a_missing_input_of_the_writer_is_not_called_an_output_problem(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_atomic(tmp_path / "f", lambda p: p.write_bytes((tmp_path / "absent").read_bytes()) and None)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="stands where a folder"):
+        write_atomic(tmp_path / "out" / "deep" / "f", b"x")
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    with pytest.raises(OutputError):
+        write_atomic(tmp_path / "f", b"x")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_real_limit_of_the_system(tmp_path: Path) -> None:
+    """A write that the kernel cuts short, as a full disk does (a size limit needs no root and no mount)."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from ovseg3d.files import write_atomic\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: write_atomic(Path(sys.argv[1]), b'x' * 5000)\n"
+        "except Exception as e: print(type(e).__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "f")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "OutputError"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_round_trip_with_numpy_paths_and_nan(tmp_path: Path) -> None:
+    value = {"a": np.float32(0.5), "b": np.arange(3), "c": Path("x/y"), "d": float("nan"), "e": (1, "é")}
+    write_json(tmp_path / "v.json", value)
+    assert read_json(tmp_path / "v.json") == {"a": 0.5, "b": [0, 1, 2], "c": "x/y", "d": None, "e": [1, "é"]}
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe{}", b"[1]", b"[" * 100_000, b'{"a": 1} x'])
+def test_broken_json_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "v.json").write_bytes(content)
+    with pytest.raises(SceneError) as caught:
+        read_json(tmp_path / "v.json")
+    assert "v.json" in str(caught.value)
+
+
+def test_the_caller_chooses_the_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="missing"):
+        read_json(tmp_path / "absent.json", RunError)
+
+
+def test_non_json_values_are_refused_before_the_file_is_touched(tmp_path: Path) -> None:
+    (tmp_path / "v.json").write_text(json.dumps({"old": 1}))
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "v.json", {"f": object()})
+    assert read_json(tmp_path / "v.json") == {"old": 1}
