@@ -1,0 +1,22 @@
+"""The generic loop: steps, time, rates, checkpoints and events. It knows no stage."""
+
+from ovseg3d.engine.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from ovseg3d.engine.clock import Clock
+from ovseg3d.engine.events import Event, Report, ignore
+from ovseg3d.engine.loop import Outcome, Stage, run_stage
+from ovseg3d.engine.workers import Workers
+
+__all__ = [
+    "Checkpoint",
+    "Clock",
+    "Event",
+    "Outcome",
+    "Report",
+    "Stage",
+    "Workers",
+    "ignore",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "run_stage",
+    "save_checkpoint",
+]

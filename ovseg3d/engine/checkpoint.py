@@ -1,0 +1,96 @@
+"""Checkpoints: one safetensors file of plain tensors, with its facts as JSON in the same file's header.
+
+Nothing in them can run code. A file is written whole under another name and then renamed, so that an
+interruption at any moment leaves the previous checkpoint usable. `step-000001000.json` beside each repeats
+the facts for people; only the safetensors file is ever read.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ovseg3d.errors import RunError
+from ovseg3d.files import write_atomic, write_json
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A stage at one moment: everything that it needs to go on to the same bits."""
+
+    stage: str
+    step: int
+    seconds: float
+    """Training time spent so far."""
+    state: dict[str, torch.Tensor]
+    facts: dict = field(default_factory=dict)
+    """What a loader must know before it can build the stage (JSON values)."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 1) -> Path:
+    """Write `folder/step-<step>.safetensors` and remove all but the newest `keep`.
+
+    Raises:
+        OutputError: the folder cannot be written to; what was there before is untouched.
+    """
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "stage": checkpoint.stage,
+        "step": checkpoint.step,
+        "seconds": checkpoint.seconds,
+        "facts": checkpoint.facts,
+    }
+    path = folder / f"step-{checkpoint.step:09d}.safetensors"
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
+    write_atomic(path, lambda temporary: save_file(state, temporary, metadata={"ovseg3d": json.dumps(facts)}))
+    write_json(path.with_suffix(".json"), facts)
+    for old in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".json").unlink(missing_ok=True)
+    return path
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of `folder`, or None."""
+    return max(folder.glob("step-*.safetensors"), default=None)
+
+
+def load_checkpoint(path: Path, stage: str, shapes: Mapping[str, torch.Size] | None = None) -> Checkpoint:
+    """Read a checkpoint and check that it is what it should be.
+
+    Raises:
+        RunError: it is missing, cut, not a checkpoint, of another version, of another stage, or holds
+            tensors of other shapes than `shapes`.
+    """
+    fix = "train again, or resume from an older copy of the run"
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("ovseg3d", "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError as error:
+        raise RunError("The checkpoint is missing", where=path, fix=fix) from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunError(f"The checkpoint is cut or damaged ({error})", where=path, fix=fix) from error
+    if not isinstance(header, dict) or not isinstance(header.get("facts"), dict):
+        raise RunError("This file was not written by ovseg3d", where=path, fix=fix)
+    if header.get("format_version") != FORMAT_VERSION:
+        raise RunError(
+            f"The checkpoint has format version {header.get('format_version')}, this ovseg3d reads {FORMAT_VERSION}",
+            where=path,
+            fix="use the version of ovseg3d that wrote it, or train again",
+        )
+    if header.get("stage") != stage:
+        raise RunError(f"The checkpoint is of the stage {header.get('stage')!r}, not {stage!r}", where=path)
+    for name, shape in (shapes or {}).items():
+        found = state[name].shape if name in state else None
+        if found != shape:
+            raise RunError(f"The checkpoint's {name!r} has shape {found}, not {shape}", where=path, fix=fix)
+    if not isinstance(header["step"], int) or not isinstance(header["seconds"], int | float):
+        raise RunError("The checkpoint's step or time is not a number", where=path, fix=fix)
+    return Checkpoint(stage, header["step"], float(header["seconds"]), state, header["facts"])
