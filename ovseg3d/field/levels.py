@@ -1,0 +1,62 @@
+"""Geometry of a multiresolution hash grid, laid out as tinycudann lays it out.
+
+Positions x lie in the unit cube. Level l has scale_l = base * growth^l - 1 and resolution ceil(scale_l) + 1;
+a position meets its cells at x * scale_l + 0.5. A level whose resolution^3 fits its table is stored densely
+(x fastest); a larger one is hashed: (x * 1) xor (y * 2654435761) xor (z * 805459861), modulo the table's size,
+in unsigned 32-bit arithmetic. Tables follow one another in one array [entries, features].
+
+Source: Mueller et al. 2022, "Instant Neural Graphics Primitives", section 3; tinycudann's grid encoding.
+"""
+
+import math
+from dataclasses import dataclass
+
+PRIMES = (1, 2_654_435_761, 805_459_861)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the grid."""
+
+    scale: float
+    resolution: int
+    offset: int
+    """Where its table begins, in entries."""
+    size: int
+    """How many entries its table has."""
+    dense: bool
+
+
+@dataclass(frozen=True)
+class GridLevels:
+    """All levels of a grid, coarse to fine."""
+
+    levels: tuple[Level, ...]
+    features: int
+
+    @classmethod
+    def build(
+        cls, levels: int, features: int, log2_table: int, base_resolution: int, max_resolution: int
+    ) -> "GridLevels":
+        """Levels whose resolutions grow geometrically from `base_resolution` to `max_resolution`."""
+        growth = (max_resolution / base_resolution) ** (1.0 / max(levels - 1, 1))
+        built, offset = [], 0
+        for index in range(levels):
+            scale = base_resolution * growth**index - 1.0
+            # The last level's scale is max_resolution - 1 but for rounding, which must not add a cell.
+            resolution = math.ceil(round(scale, 6)) + 1
+            cells = resolution**3
+            size = min(-(-cells // 8) * 8, 1 << log2_table)
+            built.append(Level(scale, resolution, offset, size, dense=cells <= size))
+            offset += size
+        return cls(tuple(built), features)
+
+    @property
+    def entries(self) -> int:
+        """Entries of all tables together."""
+        return self.levels[-1].offset + self.levels[-1].size
+
+    @property
+    def width(self) -> int:
+        """Numbers in an encoded position: levels x features, level-major."""
+        return len(self.levels) * self.features
