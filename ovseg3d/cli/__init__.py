@@ -1,0 +1,125 @@
+"""The command line: one level of subcommands, one small module for each.
+
+A command is a frozen dataclass in `ovseg3d/cli/<name>.py` with a `main()`; its docstring is the help text and
+tyro reads the flags from its fields. A module is imported only when its command is called, and imports the
+heavy parts inside `main()`, so that `ovseg3d --help` is instant. Only this part prints and exits.
+
+Exit codes: 0 done, 1 our fault, 2 the user's (one message, no traceback), 130 interrupted (resumable).
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives and what the overview says about it."""
+
+    module: str
+    cls: str
+    usage: str
+    summary: str
+    group: str
+
+
+# In the order of work: this is the order of the overview.
+COMMANDS: dict[str, Command] = {
+    "prepare": Command(
+        "prepare",
+        "Prepare",
+        "VIDEO|PHOTOS OUT",
+        "Turn a phone video or photos into a scene folder.",
+        "Capture",
+    ),
+    "synth": Command("synth", "Synth", "OUT", "Make a labelled synthetic room, offline.", "Capture"),
+    "info": Command("info", "Info", "SCENE", "Say what a scene holds and what looks wrong.", "Capture"),
+    "train": Command("train", "Train", "SCENE...", "Fit a radiance field to posed photos.", "Train"),
+    "render": Command(
+        "render",
+        "Render",
+        "RUN",
+        "Render views or a camera path: images or MP4.",
+        "Look and measure",
+    ),
+    "eval": Command("eval", "Eval", "RUN", "Measure PSNR, SSIM and depth error.", "Look and measure"),
+    "doctor": Command("doctor", "Doctor", "", "Say what this machine can run, and why.", "This machine"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    from ovseg3d.errors import Ovseg3dError
+
+    try:
+        return _dispatch(arguments)
+    except Ovseg3dError as error:
+        from ovseg3d.cli.console import show_error
+
+        show_error(error)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone: nothing is wrong, and nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as leave:
+        # tyro leaves this way after its help (0) or after explaining a wrong flag (2).
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    except Exception:
+        traceback.print_exc()
+        from ovseg3d import __version__
+
+        print(
+            f"\nThis is a bug in ovseg3d {__version__}, not a mistake of yours. Please report it with the"
+            " lines above and the output of `ovseg3d doctor`.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name = arguments[0] if arguments else "--help"
+    if name in ("--help", "-h", "help"):
+        from ovseg3d.cli.overview import print_overview
+
+        print_overview()
+        return 0
+    if name in ("--version", "-V"):
+        from ovseg3d import __version__
+
+        print(f"ovseg3d {__version__}")
+        return 0
+    if name not in COMMANDS:
+        from ovseg3d.errors import ConfigError, nearest
+
+        kind = "flag" if name.startswith("-") else "command"
+        close = nearest(name, ("--help", "--version") if kind == "flag" else COMMANDS)
+        fix = f"ovseg3d {close}" if close else "ovseg3d --help lists the commands"
+        raise ConfigError(f"There is no {kind} {name!r}", fix=fix)
+    command = load_command(name)
+    parse = getattr(command, "parse", None)
+    instance = parse(arguments[1:]) if parse else parse_arguments(name, command, arguments[1:])
+    result = instance.main()
+    return result if isinstance(result, int) else 0
+
+
+def load_command(name: str) -> type:
+    """The dataclass behind a command."""
+    entry = COMMANDS[name]
+    return getattr(importlib.import_module(f"ovseg3d.cli.{entry.module}"), entry.cls)
+
+
+def parse_arguments(name: str, cls: type, arguments: Sequence[str], default: Any = None) -> Any:
+    """Read `arguments` into an instance of `cls`; prints help or what is wrong, and leaves, as tyro does."""
+    import tyro
+
+    options = {} if default is None else {"default": default}
+    return tyro.cli(cls, prog=f"ovseg3d {name}", args=list(arguments), **options)

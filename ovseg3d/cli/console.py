@@ -1,0 +1,74 @@
+"""What the commands share for talking to the user.
+
+Results go to stdout. With `--json`, everything about how they came to be (progress, notes, errors) goes to
+stderr, so that stdout holds exactly one JSON object.
+"""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ovseg3d.errors import Ovseg3dError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def get_console(json_output: bool = False) -> "Console":
+    """The console to print on: stdout, or stderr when stdout is reserved for JSON."""
+    from rich.console import Console
+
+    return Console(stderr=json_output, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on stdout; NaN becomes null, numpy and paths become plain values."""
+    from ovseg3d.files import plain
+
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    sys.stdout.flush()
+
+
+def show_error(error: Ovseg3dError) -> None:
+    """Print what is wrong, where, and what to do, in one box on stderr."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    body = Text(error.what.rstrip(".") + ".")
+    if error.where is not None:
+        body.append("\n\nWhere: ", style="bold")
+        body.append(str(error.where))
+    if error.fix is not None:
+        body.append("\n\n" if error.where is None else "\n")
+        body.append("Try:   ", style="bold")
+        body.append(str(error.fix))
+    titles = {
+        "SceneError": "the scene",
+        "ConfigError": "what was asked",
+        "DeviceError": "the device",
+        "RunError": "the run",
+        "OutputError": "the output",
+    }
+    title = f"[bold]Problem with {titles.get(type(error).__name__, 'the input')}[/bold]"
+    console = Console(stderr=True, highlight=False)
+    console.print(Panel(body, title=title, border_style="red", title_align="left", expand=False))
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: 8.3 s, 2 min 05 s, 1 h 02 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_bytes(count: float) -> str:
+    """A size for people, in powers of 1024."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -1,0 +1,34 @@
+"""`ovseg3d --help`: every command on one line, in the order of work. Imports no command."""
+
+from rich.console import Console
+from rich.table import Table
+
+from ovseg3d.cli import COMMANDS
+
+_EXAMPLE = """\
+  ovseg3d synth room                     a demo room to try things on
+  ovseg3d train room                     outputs/room/latest
+  ovseg3d eval outputs/room/latest       figures for the views held out
+"""
+
+
+def print_overview() -> None:
+    """Print what the program is, its commands by group, and an example."""
+    console = Console(highlight=False)
+    console.print(
+        "[bold]ovseg3d[/bold]: point a phone at a room; get a radiance field that one can measure.\n"
+    )
+    console.print("usage: ovseg3d COMMAND [flags]        ovseg3d COMMAND --help\n", markup=False)
+    width = max(len(f"{name} {entry.usage}") for name, entry in COMMANDS.items()) + 2
+    for group in dict.fromkeys(entry.group for entry in COMMANDS.values()):
+        console.print(f"[bold]{group}[/bold]")
+        table = Table.grid(padding=(0, 2), pad_edge=True)
+        table.add_column(width=width, no_wrap=True)
+        table.add_column()
+        for name, entry in COMMANDS.items():
+            if entry.group == group:
+                table.add_row(f"[cyan]{name}[/cyan] {entry.usage}".replace("[-", "\\[-"), entry.summary)
+        console.print(table)
+    console.print("\n[bold]Example[/bold]")
+    console.print(_EXAMPLE, markup=False)
+    console.print("Exit codes: 0 done, 1 a bug of ours, 2 something to mend, 130 interrupted.")

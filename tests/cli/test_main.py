@@ -1,0 +1,121 @@
+"""The frame around all commands: help, version, exit codes, messages, and what stays unimported."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+import ovseg3d
+from ovseg3d import cli
+from ovseg3d.errors import OutputError
+
+
+def run_fake(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    """Exit code of a command whose main raises `error`."""
+
+    @dataclass(frozen=True)
+    class Fake:
+        """A command for tests."""
+
+        def main(self) -> None:
+            raise error
+
+    monkeypatch.setattr(cli, "load_command", lambda name: Fake)
+    return cli.main(["doctor"])
+
+
+def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    places = [out.index(f"\n  {name} ") for name in cli.COMMANDS]
+    assert places == sorted(places)
+    assert "Example" in out and all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_no_arguments_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0 and "usage: ovseg3d COMMAND" in capsys.readouterr().out
+
+
+def test_help_and_import_stay_light() -> None:
+    code = (
+        "import sys, ovseg3d\nfrom ovseg3d.cli import main\nmain(['--help'])\n"
+        "print([m for m in ('torch', 'warp', 'viser', 'matplotlib', 'tyro') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_help_of_each_command_is_light_and_complete(name: str) -> None:
+    code = (
+        "import sys\nfrom ovseg3d.cli import main\n"
+        f"code = main([{name!r}, '--help'])\n"
+        "print(code, [m for m in ('torch', 'warp', 'viser') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
+    assert f"usage: ovseg3d {name}" in done.stdout
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ovseg3d {ovseg3d.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("tran", "train"), ("docter", "doctor"), ("--verson", "--version")]
+)
+def test_a_wrong_name_gets_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([typed]) == 2
+    assert f"ovseg3d {meant}" in capsys.readouterr().err
+
+
+def test_a_wrong_flag_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--jsn"]) == 2
+    captured = capsys.readouterr()
+    assert "--json" in captured.err and captured.out == ""
+
+
+def test_a_user_mistake_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = OutputError("The disk is full", where="some/place", fix="free some space")
+    assert run_fake(monkeypatch, error) == 2
+    captured = capsys.readouterr()
+    for words in ("The disk is full.", "some/place", "free some space"):
+        assert words in captured.err
+    assert "Traceback" not in captured.err and captured.out == ""
+
+
+def test_brackets_in_a_message_are_not_markup(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_fake(monkeypatch, OutputError("Odd [red]name[/red]", where="a[b]/c")) == 2
+    err = capsys.readouterr().err
+    assert "[red]name[/red]" in err and "a[b]/c" in err
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_fake(monkeypatch, KeyboardInterrupt()) == 130
+
+
+def test_a_bug_shows_where_and_says_that_it_is_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_fake(monkeypatch, ZeroDivisionError("oops")) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err and "oops" in err and "a bug in ovseg3d" in err
+
+
+def test_as_a_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ovseg3d", "nope"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "no command 'nope'" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    shell = f"{sys.executable} -m ovseg3d --help | head -n 1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
