@@ -1,0 +1,289 @@
+"""The field's operators on Warp kernels. The same methods, in plain torch, are in `field/reference/backend.py`."""
+
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ovseg3d.engine import Workers
+from ovseg3d.field.kernels import runtime
+from ovseg3d.field.kernels.runtime import array, launch, vectors
+from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.samples import RaySamples, offsets_of, used
+
+
+class WarpBackend:
+    """Operators of one grid on one device.
+
+    Args:
+        levels: geometry of the hash grid.
+        device: `cpu` or a CUDA device.
+    """
+
+    name = "warp"
+
+    def __init__(self, levels: GridLevels, device: torch.device) -> None:
+        runtime.start()
+        self.levels, self.device = levels, device
+        # Compile now, in one thread: the kernels of a module are built together at their first use.
+        self.encode(torch.zeros(1, 3, device=device), torch.zeros(levels.entries, levels.features, device=device))
+        empty = torch.zeros(1, device=device)
+        one = torch.tensor([0, 1], dtype=torch.int32, device=device)
+        self.distortion(empty, empty, empty, one[:1], one)
+
+    # -- the hash grid ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def _grid(self):
+        from ovseg3d.field.kernels.encode import encode_kernels
+
+        return encode_kernels(self.levels.features)
+
+    @cached_property
+    def _levels(self):
+        import warp as wp
+
+        from ovseg3d.field.kernels.encode import LevelData
+
+        def data(level):
+            item = LevelData()
+            item.scale, item.resolution, item.size = level.scale, level.resolution, level.size
+            item.offset, item.dense = level.offset, int(level.dense)
+            return item
+
+        device = "cpu" if self.device.type == "cpu" else wp.device_from_torch(self.device)
+        return wp.array([data(level) for level in self.levels.levels], dtype=LevelData, device=device)
+
+    def encode(
+        self, x: Float[Tensor, "samples 3"], table: Float[Tensor, "entries features"]
+    ) -> Float[Tensor, "samples dim"]:
+        """Trilinear interpolation of every level's table at x (unit cube), level-major. Differentiable."""
+        return _Encode.apply(x, table, self)
+
+    def encode_into(self, x: Tensor, table: Tensor, out: Tensor) -> None:
+        features = self.levels.features
+        rows = vectors(out.view(len(x), -1, features), features)
+        launch(
+            self._grid.encode,
+            (len(self.levels.levels), len(x)),
+            [vectors(x, 3), vectors(table, features), self._levels, rows],
+            self.device,
+        )
+
+    def add_table_gradient(
+        self, pieces: list[tuple[Tensor, Tensor]], grad_table: Tensor, workers: Workers | None = None
+    ) -> None:
+        """Add to `grad_table` the gradient of each (positions, gradient of their encoding).
+
+        Threads take whole levels, whose tables are disjoint, and pieces are added in order: any number of threads
+        gives the same bits.
+        """
+        features = self.levels.features
+        total = vectors(grad_table, features)
+        rows = [(vectors(x, 3), vectors(g.view(len(x), -1, features), features), len(x)) for x, g in pieces]
+
+        def add(first: int, count: int) -> None:
+            for x, g, n in rows:
+                launch(self._grid.table_gradient, (count, n), [x, g, self._levels, first, total], self.device)
+
+        count = len(self.levels.levels)
+        if workers is None or workers.threads == 1:
+            add(0, count)
+        else:
+            workers.map(lambda level: add(level, 1), reversed(range(count)))
+
+    def position_gradient(self, x: Tensor, table: Tensor, grad: Tensor) -> Tensor:
+        features, out = self.levels.features, torch.empty_like(x)
+        rows = vectors(grad.view(len(x), -1, features), features)
+        count = len(self.levels.levels)
+        launch(
+            self._grid.position_gradient,
+            len(x),
+            [vectors(x, 3), vectors(table, features), rows, self._levels, count, vectors(out, 3)],
+            self.device,
+        )
+        return out
+
+    def adam(
+        self,
+        table: Tensor,
+        grad: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        *,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        step: int,
+        epsilon: float,
+        workers: Workers | None = None,
+    ) -> None:
+        """One step of Adam on the entries that have a gradient; leaves `grad` zero. `step` counts from 1."""
+        features = self.levels.features
+        arrays = [vectors(tensor, features) for tensor in (table, grad, mean, square)]
+        scalars = [rate / (1 - beta1**step), beta1, beta2, (1 - beta2**step) ** -0.5, epsilon]
+
+        def update(level) -> None:
+            launch(self._grid.adam, level.size, [*arrays, level.offset, *scalars], self.device)
+
+        (workers or Workers(1)).map(update, self.levels.levels)
+
+    # -- along rays ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _rays(self):
+        from ovseg3d.field.kernels import rays
+
+        return rays
+
+    def march(
+        self,
+        # rays, in field units
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        spans: Float[Tensor, "rays 2"],
+        jitter: Float[Tensor, " rays"],
+        # grid
+        occupied: UInt8[Tensor, "cascades cells cells cells"],
+        # options
+        smallest_step: float,
+        cone: float,
+        capacity: int,
+    ) -> RaySamples:
+        """Samples in occupied cells between spans[:, 0] and spans[:, 1], starting `jitter` steps in."""
+        rays = [vectors(origins, 3), vectors(directions, 3), vectors(spans, 2), array(jitter)]
+        grid = [array(occupied.view(-1)), occupied.shape[1], occupied.shape[0], smallest_step, cone]
+        counts = torch.empty(len(origins), dtype=torch.int32, device=self.device)
+        ints = torch.empty(0, dtype=torch.int32, device=self.device)
+        floats = torch.empty(0, device=self.device)
+        nothing = [array(ints), array(floats), array(floats), array(ints), array(ints)]
+        launch(self._rays.march, len(origins), [*rays, *grid, array(counts), *nothing], self.device)
+        offsets = offsets_of(counts, capacity)
+        n = used(offsets, capacity)
+        t, step = (torch.zeros(n, device=self.device) for _ in range(2))
+        ray, cell = (torch.zeros(n, dtype=torch.int32, device=self.device) for _ in range(2))
+        outputs = [array(offsets), array(t), array(step), array(ray), array(cell)]
+        launch(self._rays.march, len(origins), [*rays, *grid, array(ints), *outputs], self.device)
+        return RaySamples(t, step, ray, cell, offsets)
+
+    def prune(
+        self,
+        density: Float[Tensor, " samples"],
+        samples: RaySamples,
+        least_transmittance: float,
+        least_weight: float,
+        capacity: int,
+    ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " kept"], Int[Tensor, " rays+1"]]:
+        """Render weights of all samples; which samples to keep; and where each ray's kept samples begin.
+
+        A sample is kept while more than `least_transmittance` of the light reaches it and its weight is more
+        than `least_weight`.
+        """
+        rays = len(samples.offsets) - 1
+        weight = torch.zeros_like(density)
+        keep = torch.zeros(len(density), dtype=torch.uint8, device=self.device)
+        kept = torch.empty(rays, dtype=torch.int32, device=self.device)
+        inputs = [array(density), array(samples.step), array(samples.offsets), least_transmittance, least_weight]
+        launch(self._rays.visibility, rays, [*inputs, array(weight), array(keep), array(kept)], self.device)
+        offsets = offsets_of(kept, capacity)
+        index = torch.zeros(used(offsets, capacity), dtype=torch.int32, device=self.device)
+        launch(
+            self._rays.pack,
+            rays,
+            [array(keep), array(samples.offsets), array(offsets), array(index)],
+            self.device,
+        )
+        return weight, index, offsets
+
+    def strongest(self, cell: Int[Tensor, " samples"], weight: Float[Tensor, " samples"], value: Tensor) -> None:
+        """value[cell] = max(value[cell], weight), in place."""
+        launch(self._rays.strongest, len(cell), [array(cell), array(weight), array(value.view(-1))], self.device)
+
+    def composite(
+        self,
+        density: Float[Tensor, " samples"],
+        values: Float[Tensor, "samples dim"],
+        t: Float[Tensor, " samples"],
+        step: Float[Tensor, " samples"],
+        offsets: Int[Tensor, " rays+1"],
+    ) -> tuple[
+        Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]
+    ]:
+        """Volume rendering (Max 1995): weights; sums of weight x value, weight, and weight x t. Differentiable."""
+        return _Composite.apply(density, values, t, step, offsets, self)
+
+    def distortion(
+        self,
+        weight: Float[Tensor, " samples"],
+        t: Float[Tensor, " samples"],
+        step: Float[Tensor, " samples"],
+        ray: Int[Tensor, " samples"],
+        offsets: Int[Tensor, " rays+1"],
+    ) -> Float[Tensor, " rays"]:
+        """Distortion loss (Barron et al. 2022, equation 15), for each ray. Differentiable in the weights."""
+        return _Distortion.apply(weight, t, step, ray, offsets, self)
+
+
+class _Encode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, table, backend):
+        ctx.backend = backend
+        x, table = x.contiguous(), table.contiguous()
+        ctx.save_for_backward(x, table)
+        out = torch.empty(len(x), backend.levels.width, device=x.device)
+        backend.encode_into(x, table, out)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, table = ctx.saved_tensors
+        grad, grad_x, grad_table = grad.contiguous(), None, None
+        if ctx.needs_input_grad[0]:
+            grad_x = ctx.backend.position_gradient(x, table, grad)
+        if ctx.needs_input_grad[1]:
+            grad_table = torch.zeros_like(table)
+            ctx.backend.add_table_gradient([(x, grad)], grad_table)
+        return grad_x, grad_table, None
+
+
+class _Composite(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, density, values, t, step, offsets, backend):
+        rays = len(offsets) - 1
+        inputs = [tensor.contiguous() for tensor in (density, values, t, step)]
+        # Rows past the last ray's samples are spare; their weight is zero.
+        weight = torch.zeros_like(inputs[0])
+        out = torch.empty(rays, values.shape[1], device=values.device)
+        opacity, distance = torch.empty_like(out[:, 0]), torch.empty_like(out[:, 0])
+        arrays = [array(tensor) for tensor in (*inputs, offsets, weight, out, opacity, distance)]
+        launch(backend._rays.composite, rays, arrays, backend.device)
+        ctx.save_for_backward(*inputs, offsets, weight)
+        ctx.backend = backend
+        return weight, out, opacity, distance
+
+    @staticmethod
+    def backward(ctx, grad_weight, grad_out, grad_opacity, grad_distance):
+        density, values, t, step, offsets, weight = ctx.saved_tensors
+        grads = [torch.zeros_like(tensor) for tensor in (density, values, t, step)]
+        given = [tensor.contiguous() for tensor in (grad_weight, grad_out, grad_opacity, grad_distance)]
+        arrays = [array(tensor) for tensor in (density, values, t, step, offsets, weight, *given, *grads)]
+        launch(ctx.backend._rays.composite_gradient, len(offsets) - 1, arrays, ctx.backend.device)
+        return (*grads, None, None)
+
+
+class _Distortion(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight, t, step, ray, offsets, backend):
+        inputs = [tensor.contiguous() for tensor in (weight, t, step)]
+        loss = torch.empty(len(offsets) - 1, device=weight.device)
+        slope = torch.zeros_like(inputs[0])
+        arrays = [array(tensor) for tensor in (*inputs, offsets, loss, slope)]
+        launch(backend._rays.distortion, len(loss), arrays, backend.device)
+        ctx.save_for_backward(slope, ray)
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):
+        slope, ray = ctx.saved_tensors
+        return slope * grad[ray], None, None, None, None, None

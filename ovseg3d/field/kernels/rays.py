@@ -1,0 +1,269 @@
+"""Warp kernels along rays: march, prune, composite, distortion. Reference: `field/reference/rays.py`.
+
+Field units: the innermost cascade of the occupancy grid reaches from -1 to 1, cascade c from -2^c to 2^c.
+Samples are packed, one ray's after another's: ray r owns samples offsets[r] to offsets[r + 1]. One thread does
+one ray, front to back, so that every kernel is deterministic.
+"""
+
+from typing import no_type_check
+
+import warp as wp
+
+MODULE = wp.get_module("ovseg3d_rays")
+MODULE.options["enable_backward"] = False
+
+
+@no_type_check
+@wp.func
+def largest(p: wp.vec3):
+    return wp.max(wp.max(wp.abs(p[0]), wp.abs(p[1])), wp.abs(p[2]))
+
+
+@no_type_check
+@wp.func
+def exit_distance(p: wp.vec3, direction: wp.vec3, cell: wp.float32):
+    """How far until a ray at p leaves its cell of the lattice with that spacing."""
+    t = wp.float32(1.0e10)
+    for axis in range(3):
+        if wp.abs(direction[axis]) > 1.0e-8:
+            border = wp.floor(p[axis] / cell)
+            if direction[axis] > 0.0:
+                border += 1.0
+            t = wp.min(t, (border * cell - p[axis]) / direction[axis])
+    return wp.max(t, 0.0)
+
+
+@no_type_check
+@wp.kernel(module=MODULE)
+def march(
+    # rays, in field units
+    origins: wp.array(dtype=wp.vec3),
+    directions: wp.array(dtype=wp.vec3),
+    spans: wp.array(dtype=wp.vec2),
+    jitter: wp.array(dtype=wp.float32),
+    # grid: one byte a cell, [cascades * resolution^3]
+    occupied: wp.array(dtype=wp.uint8),
+    resolution: wp.int32,
+    cascades: wp.int32,
+    # options
+    smallest_step: wp.float32,
+    cone: wp.float32,
+    # samples: counts are written when `offsets` is empty, samples otherwise
+    counts: wp.array(dtype=wp.int32),
+    offsets: wp.array(dtype=wp.int32),
+    out_t: wp.array(dtype=wp.float32),
+    out_step: wp.array(dtype=wp.float32),
+    out_ray: wp.array(dtype=wp.int32),
+    out_cell: wp.array(dtype=wp.int32),
+):
+    r = wp.tid()
+    writing = offsets.shape[0] > 0
+    o = origins[r]
+    d = directions[r]
+    end = spans[r][1]
+    t = spans[r][0]
+    t = t + jitter[r] * wp.max(smallest_step, cone * t)
+    count = wp.int32(0)
+    first = wp.int32(0)
+    room = wp.int32(1 << 30)
+    if writing:
+        first = offsets[r]
+        room = offsets[r + 1] - first
+    cells = resolution * resolution * resolution
+    reach = wp.float32(1 << (cascades - 1))
+    while t < end and count < room:
+        step = wp.max(smallest_step, cone * t)
+        middle = t + 0.5 * step
+        p = o + d * middle
+        m = largest(p)
+        if m >= reach:
+            # Spans end where rays leave the grid; only rounding brings a sample here.
+            t += step
+            continue
+        cascade = wp.int32(0)
+        half = wp.float32(1.0)
+        while m >= half:
+            half *= 2.0
+            cascade += 1
+        scale = wp.float32(resolution) / (2.0 * half)
+        x = wp.min(wp.int32((p[0] + half) * scale), resolution - 1)
+        y = wp.min(wp.int32((p[1] + half) * scale), resolution - 1)
+        z = wp.min(wp.int32((p[2] + half) * scale), resolution - 1)
+        cell = cascade * cells + (z * resolution + y) * resolution + x
+        if occupied[cell] != wp.uint8(0):
+            if writing:
+                out_t[first + count] = middle
+                out_step[first + count] = step
+                out_ray[first + count] = r
+                out_cell[first + count] = cell
+            count += 1
+            t += step
+        else:
+            # Whole steps, so that samples stay on the ray's own lattice.
+            t += step * wp.max(wp.ceil(exit_distance(p, d, 1.0 / scale) / step), 1.0)
+    if not writing:
+        counts[r] = count
+
+
+@no_type_check
+@wp.kernel(module=MODULE)
+def visibility(
+    density: wp.array(dtype=wp.float32),
+    step: wp.array(dtype=wp.float32),
+    offsets: wp.array(dtype=wp.int32),
+    least_transmittance: wp.float32,
+    least_weight: wp.float32,
+    # outputs
+    weight: wp.array(dtype=wp.float32),
+    keep: wp.array(dtype=wp.uint8),
+    kept: wp.array(dtype=wp.int32),
+):
+    r = wp.tid()
+    transmittance = wp.float32(1.0)
+    count = wp.int32(0)
+    for s in range(offsets[r], offsets[r + 1]):
+        passed = wp.exp(-density[s] * step[s])
+        w = transmittance * (1.0 - passed)
+        weight[s] = w
+        if transmittance > least_transmittance and w > least_weight:
+            keep[s] = wp.uint8(1)
+            count += 1
+        else:
+            keep[s] = wp.uint8(0)
+        transmittance *= passed
+    kept[r] = count
+
+
+@no_type_check
+@wp.kernel(module=MODULE)
+def pack(
+    keep: wp.array(dtype=wp.uint8),
+    offsets: wp.array(dtype=wp.int32),
+    kept_offsets: wp.array(dtype=wp.int32),
+    index: wp.array(dtype=wp.int32),
+):
+    r = wp.tid()
+    at = kept_offsets[r]
+    for s in range(offsets[r], offsets[r + 1]):
+        if keep[s] != wp.uint8(0) and at < kept_offsets[r + 1]:
+            index[at] = s
+            at += 1
+
+
+@no_type_check
+@wp.kernel(module=MODULE)
+def strongest(
+    cell: wp.array(dtype=wp.int32), weight: wp.array(dtype=wp.float32), value: wp.array(dtype=wp.float32)
+):
+    s = wp.tid()
+    wp.atomic_max(value, cell[s], weight[s])
+
+
+@no_type_check
+@wp.kernel(module=MODULE)
+def composite(
+    density: wp.array(dtype=wp.float32),
+    values: wp.array2d(dtype=wp.float32),
+    t: wp.array(dtype=wp.float32),
+    step: wp.array(dtype=wp.float32),
+    offsets: wp.array(dtype=wp.int32),
+    # outputs
+    weight: wp.array(dtype=wp.float32),
+    out: wp.array2d(dtype=wp.float32),
+    opacity: wp.array(dtype=wp.float32),
+    distance: wp.array(dtype=wp.float32),
+):
+    r = wp.tid()
+    channels = values.shape[1]
+    transmittance = wp.float32(1.0)
+    total = wp.float32(0.0)
+    far = wp.float32(0.0)
+    for c in range(channels):
+        out[r, c] = 0.0
+    for s in range(offsets[r], offsets[r + 1]):
+        passed = wp.exp(-density[s] * step[s])
+        w = transmittance * (1.0 - passed)
+        transmittance *= passed
+        weight[s] = w
+        total += w
+        far += w * t[s]
+        for c in range(channels):
+            out[r, c] = out[r, c] + w * values[s, c]
+    opacity[r] = total
+    distance[r] = far
+
+
+@no_type_check
+@wp.kernel(module=MODULE)
+def composite_gradient(
+    # inputs and the forward pass's weights
+    density: wp.array(dtype=wp.float32),
+    values: wp.array2d(dtype=wp.float32),
+    t: wp.array(dtype=wp.float32),
+    step: wp.array(dtype=wp.float32),
+    offsets: wp.array(dtype=wp.int32),
+    weight: wp.array(dtype=wp.float32),
+    # gradients of the outputs
+    grad_weight: wp.array(dtype=wp.float32),
+    grad_out: wp.array2d(dtype=wp.float32),
+    grad_opacity: wp.array(dtype=wp.float32),
+    grad_distance: wp.array(dtype=wp.float32),
+    # gradients of the inputs
+    grad_density: wp.array(dtype=wp.float32),
+    grad_values: wp.array2d(dtype=wp.float32),
+    grad_t: wp.array(dtype=wp.float32),
+    grad_step: wp.array(dtype=wp.float32),
+):
+    # With x = density * step: dL/dx_i = T_{i+1} g_i - sum_{j>i} w_j g_j, where g = dL/dw.
+    r = wp.tid()
+    channels = values.shape[1]
+    behind = wp.float32(0.0)
+    for s in range(offsets[r], offsets[r + 1]):
+        g = grad_weight[s] + grad_opacity[r] + grad_distance[r] * t[s]
+        w = weight[s]
+        for c in range(channels):
+            g += grad_out[r, c] * values[s, c]
+            grad_values[s, c] = grad_out[r, c] * w
+        grad_t[s] = grad_distance[r] * w
+        # Keep g for the second sweep, which needs the sum over all samples behind.
+        grad_step[s] = g
+        behind += w * g
+    transmittance = wp.float32(1.0)
+    for s in range(offsets[r], offsets[r + 1]):
+        g = grad_step[s]
+        behind -= weight[s] * g
+        transmittance *= wp.exp(-density[s] * step[s])
+        grad_x = transmittance * g - behind
+        grad_density[s] = grad_x * step[s]
+        grad_step[s] = grad_x * density[s]
+
+
+@no_type_check
+@wp.kernel(module=MODULE)
+def distortion(
+    weight: wp.array(dtype=wp.float32),
+    t: wp.array(dtype=wp.float32),
+    step: wp.array(dtype=wp.float32),
+    offsets: wp.array(dtype=wp.int32),
+    loss: wp.array(dtype=wp.float32),
+    grad_weight: wp.array(dtype=wp.float32),
+):
+    # sum_ij w_i w_j |t_i - t_j| = 2 sum_i w_i (t_i W_i - V_i) with W, V the sums of w and w t before i.
+    r = wp.tid()
+    mass = wp.float32(0.0)
+    moment = wp.float32(0.0)
+    for s in range(offsets[r], offsets[r + 1]):
+        mass += weight[s]
+        moment += weight[s] * t[s]
+    before = wp.float32(0.0)
+    before_moment = wp.float32(0.0)
+    total = wp.float32(0.0)
+    for s in range(offsets[r], offsets[r + 1]):
+        w = weight[s]
+        between = t[s] * before - before_moment
+        before += w
+        before_moment += w * t[s]
+        after = (moment - before_moment) - t[s] * (mass - before)
+        total += 2.0 * w * between + w * w * step[s] / 3.0
+        grad_weight[s] = 2.0 * (between + after) + 2.0 * w * step[s] / 3.0
+    loss[r] = total

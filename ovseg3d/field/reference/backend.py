@@ -1,0 +1,76 @@
+"""`--backend torch`: the operators of `field/kernels/backend.py` in plain torch, gradients by autograd."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ovseg3d.engine import Workers
+from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.reference import rays
+from ovseg3d.field.reference.encode import encode
+from ovseg3d.field.samples import RaySamples
+
+
+class TorchBackend:
+    """Operators of one grid on one device; see `WarpBackend` for what each does."""
+
+    name = "torch"
+    march = staticmethod(rays.march)
+    composite = staticmethod(rays.composite)
+    distortion = staticmethod(rays.distortion)
+
+    def __init__(self, levels: GridLevels, device: torch.device) -> None:
+        self.levels, self.device = levels, device
+
+    def encode(
+        self, x: Float[Tensor, "samples 3"], table: Float[Tensor, "entries features"]
+    ) -> Float[Tensor, "samples dim"]:
+        return encode(x, table, self.levels)
+
+    def add_table_gradient(
+        self, pieces: list[tuple[Tensor, Tensor]], grad_table: Tensor, workers: Workers | None = None
+    ) -> None:
+        # The encoding is linear in the table, so its gradient does not depend on the table's values.
+        table = torch.zeros_like(grad_table, requires_grad=True)
+        with torch.enable_grad():
+            for x, grad in pieces:
+                grad_table += torch.autograd.grad(self.encode(x, table), table, grad)[0]
+
+    def adam(
+        self,
+        table: Tensor,
+        grad: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        *,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        step: int,
+        epsilon: float,
+        workers: Workers | None = None,
+    ) -> None:
+        touched = (grad != 0).any(-1, keepdim=True)
+        mean.copy_(torch.where(touched, beta1 * mean + (1 - beta1) * grad, mean))
+        square.copy_(torch.where(touched, beta2 * square + (1 - beta2) * grad**2, square))
+        denominator = (square / (1 - beta2**step)).sqrt() + epsilon
+        table -= touched * (rate / (1 - beta1**step)) * mean / denominator
+        grad.zero_()
+
+    def prune(
+        self,
+        density: Float[Tensor, " samples"],
+        samples: RaySamples,
+        least_transmittance: float,
+        least_weight: float,
+        capacity: int,
+    ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " kept"], Int[Tensor, " rays+1"]]:
+        reached = rays.transmittance(density, samples.step, samples.offsets)
+        weight = reached * -torch.expm1(-density * samples.step)
+        keep = (reached > least_transmittance) & (weight > least_weight)
+        before = torch.nn.functional.pad(torch.cumsum(keep, 0), (1, 0))
+        offsets = before[samples.offsets.long()].clamp_max(capacity).int()
+        return weight, keep.nonzero()[:capacity, 0].int(), offsets
+
+    def strongest(self, cell: Int[Tensor, " samples"], weight: Float[Tensor, " samples"], value: Tensor) -> None:
+        value.view(-1).scatter_reduce_(0, cell.long(), weight, "amax")

@@ -1,0 +1,108 @@
+"""Operators along rays in plain torch. Conventions: `field/samples.py`; the box and its cascades: `field/box.py`."""
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ovseg3d.field.samples import RaySamples
+
+
+def march(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    spans: Float[Tensor, "rays 2"],
+    jitter: Float[Tensor, " rays"],
+    occupied: UInt8[Tensor, "cascades cells cells cells"],
+    smallest_step: float,
+    cone: float,
+    capacity: int,
+) -> RaySamples:
+    """All rays take a step at a time, together; a sample is kept where its cell is occupied."""
+    cascades, resolution = occupied.shape[:2]
+    flat = occupied.reshape(-1).bool()
+    rays = torch.arange(len(origins), device=origins.device)
+    t, end = spans[:, 0], spans[:, 1]
+    t = t + jitter * (cone * t).clamp_min(smallest_step)
+    found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    while bool((t < end).any()):
+        step = (cone * t).clamp_min(smallest_step)
+        middle = t + 0.5 * step
+        p = origins + directions * middle[:, None]
+        m = p.abs().amax(-1)
+        inside = m < 2.0 ** (cascades - 1)
+        half = 2.0 ** torch.floor(torch.log2(m.clamp(0.5, 2.0 ** (cascades - 1) * 0.999)) + 1.0)
+        scale = resolution / (2.0 * half)
+        xyz = ((p + half[:, None]) * scale[:, None]).long().clamp(0, resolution - 1)
+        cascade = torch.log2(half).long()
+        cell = ((cascade * resolution + xyz[:, 2]) * resolution + xyz[:, 1]) * resolution + xyz[:, 0]
+        hit = flat[cell] & inside
+        here = hit & (t < end)
+        found.append((rays[here], middle[here], step[here], cell[here]))
+        # An empty cell is left in whole steps, so that samples stay on the ray's own lattice.
+        skip = torch.ceil(_exit_distance(p, directions, 1.0 / scale) / step).clamp_min(1.0)
+        t = t + step * torch.where(hit | ~inside, torch.ones_like(skip), skip)
+    ray, middle, step, cell = (torch.cat(parts) for parts in zip(*found)) if found else (rays[:0],) * 4
+    order = torch.argsort(ray, stable=True)[:capacity]
+    counts = torch.bincount(ray, minlength=len(origins))
+    ends = torch.cumsum(counts, 0).clamp_max(capacity)
+    offsets = torch.nn.functional.pad(ends, (1, 0)).int()
+    return RaySamples(
+        middle[order].float(), step[order].float(), ray[order].int(), cell[order].int(), offsets
+    )
+
+
+def _exit_distance(p: Tensor, direction: Tensor, cell: Tensor) -> Tensor:
+    """How far until a ray at p leaves its cell of the lattice with that spacing."""
+    border = torch.floor(p / cell[:, None]) + (direction > 0)
+    t = (border * cell[:, None] - p) / torch.where(direction.abs() > 1e-8, direction, torch.inf)
+    return torch.where(direction.abs() > 1e-8, t, torch.inf).amin(-1).clamp(0.0, 1e10)
+
+
+def transmittance(
+    density: Float[Tensor, " samples"], step: Float[Tensor, " samples"], offsets: Int[Tensor, " rays+1"]
+) -> Float[Tensor, " samples"]:
+    """Share of the light that reaches each sample: exp(-sum of density x step over the ray's samples before)."""
+    thickness = density * step
+    before = torch.cumsum(thickness.double(), 0) - thickness
+    # What earlier rays added to the running sum is taken off again.
+    starts = torch.nn.functional.pad(before, (0, 1))[offsets[:-1].long()]
+    return torch.exp(-(before - starts[ray_of(offsets, len(density))])).to(density.dtype)
+
+
+def ray_of(offsets: Int[Tensor, " rays+1"], samples: int) -> Int[Tensor, " samples"]:
+    """Index of the ray that owns each sample."""
+    counts = (offsets[1:] - offsets[:-1]).long()
+    return torch.repeat_interleave(torch.arange(len(counts), device=offsets.device), counts)[:samples]
+
+
+def composite(
+    density: Float[Tensor, " samples"],
+    values: Float[Tensor, "samples dim"],
+    t: Float[Tensor, " samples"],
+    step: Float[Tensor, " samples"],
+    offsets: Int[Tensor, " rays+1"],
+) -> tuple[Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]]:
+    """Volume rendering (Max 1995): w_i = T_i (1 - exp(-density_i step_i)), and the sums of w v, w and w t."""
+    weight = transmittance(density, step, offsets) * -torch.expm1(-density * step)
+    ray, rays = ray_of(offsets, len(density)), len(offsets) - 1
+
+    def total(v: Tensor) -> Tensor:
+        return torch.zeros(rays, *v.shape[1:], dtype=v.dtype, device=v.device).index_add(0, ray, v)
+
+    return weight, total(weight[:, None] * values), total(weight), total(weight * t)
+
+
+def distortion(
+    weight: Float[Tensor, " samples"],
+    t: Float[Tensor, " samples"],
+    step: Float[Tensor, " samples"],
+    ray: Int[Tensor, " samples"],
+    offsets: Int[Tensor, " rays+1"],
+) -> Float[Tensor, " rays"]:
+    """sum_ij w_i w_j |t_i - t_j| + sum_i w_i^2 step_i / 3, pair by pair, for each ray."""
+    losses = []
+    for first, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
+        w, at = weight[first:end], t[first:end]
+        pairs = (w[:, None] * w[None, :] * (at[:, None] - at[None, :]).abs()).sum()
+        losses.append(pairs + (w * w * step[first:end]).sum() / 3.0)
+    return torch.stack(losses) if losses else weight.new_zeros(0)
