@@ -1,0 +1,91 @@
+"""Everything that can be set for a run: one frozen dataclass of plain values, which pickles and is JSON.
+
+The text under each setting is its help on the command line. A setting that is None is left to what the scene
+and the machine suggest. How settings from several places combine is in `settings.py`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ovseg3d.errors import ConfigError
+from ovseg3d.field.config import FieldConfig
+from ovseg3d.pipeline.devices import BackendName, DeviceName
+
+Stage = Literal["field"]
+"""The stages that a run can have. More follow; each works on the one before."""
+
+
+def _positive(name: str, value: int | float | None) -> None:
+    if value is not None and not value > 0:
+        raise ConfigError(f"--{name} must be above 0, not {value}", fix=f"leave --{name} away for the default")
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """How the capture is read."""
+
+    format: Literal["nerfstudio", "instant-ngp", "blender", "colmap", "llff"] | None = None
+    """Format of the scene folder; by default found out from what it holds."""
+    downscale: float | None = None
+    """Train on photos so many times smaller than their intrinsics state; by default see --max-side."""
+    max_side: int | None = None
+    """Without --downscale: shrink photos by the least whole factor that brings the longest side to this."""
+    depth: Literal["off", "on", "auto"] = "off"
+    """Supervise with measured depth. on: the scene must have it; auto: where it has it."""
+    refine_poses: bool = False
+    """Correct the training cameras' poses while training."""
+    scale: float | None = None
+    """Metres per unit of the capture, when you know it; makes all lengths metric."""
+    train_on_all: bool = False
+    """Train on the held-out views too; no figures for held-out views then."""
+
+    def __post_init__(self) -> None:
+        _positive("downscale", self.downscale)
+        _positive("max-side", self.max_side)
+        _positive("scale", self.scale)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, on what, and how it is kept."""
+
+    seed: int = 0
+    """Seed of everything random."""
+    steps: int | None = None
+    """Train for so many steps; same seed and machine, same bits."""
+    max_seconds: float | None = None
+    """Train for at most so long; learning rates decay to fit. With --steps too: whichever ends first."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between checkpoints: the most that an interruption costs."""
+    device: DeviceName = "auto"
+    """Where to train. auto: the GPU if there is one."""
+    backend: BackendName = "auto"
+    """What computes the field. auto: warp; torch is the slow reference; tcnn needs CUDA and tinycudann."""
+    tensorboard: bool = False
+    """Also write figures for tensorboard (needs the package tensorboard)."""
+
+    def __post_init__(self) -> None:
+        _positive("steps", self.steps)
+        _positive("max-seconds", self.max_seconds)
+        _positive("checkpoint-seconds", self.checkpoint_seconds)
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError("--seed must be from 0 to 2147483647", fix="--seed 0")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    scene: SceneConfig = SceneConfig()
+    train: TrainConfig = TrainConfig()
+    field: FieldConfig = FieldConfig()
+    only: Stage | None = None
+    """Stop after this stage."""
+
+
+def presets_folder() -> Path:
+    """The folder of the YAML presets: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
