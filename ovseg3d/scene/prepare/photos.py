@@ -1,0 +1,128 @@
+"""Photos as a phone leaves them: found in a folder, turned upright, measured, and written for the scene.
+
+EXIF orientation is applied to the pixels and the EXIF block is dropped wherever a photo is written anew. HEIC is
+read through pillow-heif. A photo that is already upright, JPEG or PNG, and small enough is copied byte by byte.
+"""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ovseg3d.scene.prepare.choose import GREY_SIDE, Measure, measure
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".heic", ".heif", ".webp", ".tif", ".tiff", ".bmp"}
+_ORIENTATION, _EXIF_IFD, _FOCAL_35MM = 0x0112, 0x8769, 0xA405
+_DIAGONAL_35MM = 43.2666  # millimetres, of a 36 x 24 film frame
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One readable photo: its file, its size once upright, its measure, and its focal length if EXIF tells it.
+
+    `focal_35mm` is millimetres on 35 mm film with the same diagonal field of view.
+    """
+
+    path: Path
+    width: int
+    height: int
+    focal_35mm: float | None
+    measure: Measure
+
+    def focal_px(self, width: int, height: int) -> float | None:
+        """The focal length in pixels of this photo at another size (CIPA's definition: equal diagonals)."""
+        if self.focal_35mm is None:
+            return None
+        return self.focal_35mm / _DIAGONAL_35MM * float(np.hypot(width, height))
+
+
+def find_photos(folder: Path, leave_out: Path) -> list[Path]:
+    """All photos in `folder` and below, in natural order (2 before 10), without hidden ones and `leave_out`."""
+    found = [
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        and leave_out not in p.parents
+        and p.is_file()
+    ]
+    return sorted(found, key=lambda p: natural_key(p.relative_to(folder).as_posix()))
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key under which IMG_2 comes before IMG_10."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _open(path: Path) -> Image.Image:
+    if path.suffix.lower() in (".heic", ".heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    return Image.open(path)
+
+
+def read_photo(path: Path) -> Photo:
+    """Read and measure one photo. Raises OSError (PIL's UnidentifiedImageError is one) or ValueError."""
+    with _open(path) as picture:
+        exif = picture.getexif()
+        width, height = picture.size
+        if exif.get(_ORIENTATION, 1) >= 5:  # 5 to 8 turn by 90 degrees
+            width, height = height, width
+        if min(width, height) < 24:
+            raise ValueError(f"only {width}x{height} pixels")
+        focal = exif.get_ifd(_EXIF_IFD).get(_FOCAL_35MM)
+        # A JPEG can be decoded at an eighth of its size for an eighth of the time.
+        picture.draft("L", (GREY_SIDE, GREY_SIDE))
+        small = ImageOps.exif_transpose(picture).convert("L")
+    small.thumbnail((GREY_SIDE, GREY_SIDE), Image.Resampling.BOX)
+    focal_35mm = float(focal) if focal is not None and 5 < float(focal) < 1000 else None
+    return Photo(path, width, height, focal_35mm, measure(np.asarray(small)))
+
+
+def write_photo(photo: Photo, folder: Path, stem: str, max_side: int | None) -> tuple[str, int, int]:
+    """Write the photo into `folder` as stem + suffix; returns its name, width and height there."""
+    with _open(photo.path) as picture:
+        upright = picture.getexif().get(_ORIENTATION, 1) == 1
+        fits = max_side is None or max(picture.size) <= max_side
+        as_is = picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "RGBA")
+        if upright and fits and as_is:
+            name = stem + (".jpg" if picture.format == "JPEG" else ".png")
+            shutil.copyfile(photo.path, folder / name)
+            return name, *picture.size
+        # The profile stays: a phone's colours are often Display P3, and the numbers mean nothing without it.
+        profile = picture.info.get("icc_profile")
+        alpha = picture.mode in ("RGBA", "LA") or "transparency" in picture.info
+        picture = ImageOps.exif_transpose(picture).convert("RGBA" if alpha else "RGB")
+    if max_side is not None and max(picture.size) > max_side:
+        factor = max_side / max(picture.size)
+        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+        picture = picture.resize(size, Image.Resampling.BOX if factor < 0.5 else Image.Resampling.LANCZOS)
+    picture.info.clear()
+    name = stem + (".png" if alpha else ".jpg")
+    if alpha:
+        picture.save(folder / name, icc_profile=profile)
+    else:
+        picture.save(folder / name, quality=95, subsampling=0, icc_profile=profile)
+    return name, *picture.size
+
+
+def unique_stems(paths: list[Path], root: Path) -> list[str]:
+    """A file stem for each photo: its own, made safe, with its folders before it when two share one."""
+    safe = [re.sub(r"[^\w.-]+", "_", p.stem) for p in paths]
+    longer = [re.sub(r"[^\w.-]+", "_", p.relative_to(root).with_suffix("").as_posix()) for p in paths]
+    lower = [s.lower() for s in safe]
+    stems = [long if lower.count(s.lower()) > 1 else s for s, long in zip(safe, longer)]
+    taken: set[str] = set()
+    for i, stem in enumerate(stems):
+        name, number = stem, 1
+        while name.lower() in taken:  # a.jpg beside a.png
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name.lower())
+        stems[i] = name
+    return stems

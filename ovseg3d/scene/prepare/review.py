@@ -1,0 +1,209 @@
+"""The plain report of a preparation: how well it went, and what to shoot again.
+
+Angles are in degrees, errors in pixels of the written photos. Each piece of advice says what is wrong, which
+photos are concerned, and what to do.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ovseg3d.scene.prepare.sfm import Matching, Reconstruction
+
+_LITTLE_PARALLAX_DEG = 3.0
+_FEW_POINTS = 40
+_ENOUGH_INLIERS = 30
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing that went wrong or looks wrong."""
+
+    level: str  # "warning" or "note"
+    what: str
+    where: tuple[str, ...]
+    fix: str
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What `prepare_scene` did. `registered` of `total` photos have a camera in the scene."""
+
+    source: str
+    kind: str  # "video" or "photos"
+    found: int  # photos in the folder, or frames in the video
+    total: int  # photos that structure from motion was given
+    registered: int
+    mean_reprojection_error_px: float
+    points: int
+    points_written: int
+    mean_track_length: float
+    median_observations_per_photo: float
+    median_triangulation_angle_deg: float
+    cameras: tuple[dict[str, Any], ...]
+    unregistered: tuple[str, ...]
+    advice: tuple[Advice, ...]
+    seconds: dict[str, float]
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For report.json."""
+        return asdict(self)
+
+
+def triangulation_angles(model: Reconstruction) -> np.ndarray:
+    """For each point an estimate of the largest angle between its rays, degrees.
+
+    Twice the largest deviation from the mean ray direction would overestimate; the largest angle between the
+    first ray and any other is between half of the truth and the truth, and costs one pass.
+    """
+    rays = [model.points[index] - pose[:3, 3] for pose, (_, index) in zip(model.c2w, model.observations_of)]
+    indices = [index for _, index in model.observations_of]
+    if not indices or not len(model.points):
+        return np.zeros(0)
+    index, ray = np.concatenate(indices), np.concatenate(rays)
+    ray = ray / np.maximum(np.linalg.norm(ray, axis=1, keepdims=True), 1e-12)
+    _, first = np.unique(index, return_index=True)
+    reference = np.zeros((len(model.points), 3))
+    reference[index[first]] = ray[first]
+    cosine = np.clip((ray * reference[index]).sum(axis=1), -1.0, 1.0)
+    angles = np.zeros(len(model.points))
+    np.maximum.at(angles, index, np.degrees(np.arccos(cosine)))
+    return angles
+
+
+def review_model(
+    model: Reconstruction,
+    matching: Matching,
+    order: list[str],
+    place: Callable[[str], str],
+    up_certain: bool,
+) -> list[Advice]:
+    """Advice that follows from matching and the model. `place` says how the user knows a photo (file or time)."""
+    advice = []
+    registered = set(model.names)
+    missing = [i for i, name in enumerate(order) if name not in registered]
+    elsewhere = {name for names in model.other_models for name in names} - registered
+    if elsewhere:
+        names = tuple(place(order[i]) for i in missing if order[i] in elsewhere)
+        advice.append(
+            Advice(
+                "warning",
+                f"{len(names)} photos fit together but not with the rest, and were left out",
+                names,
+                "shoot a few more between the two places, each sharing at least half of its view with the one before",
+            )
+        )
+    lost = [i for i in missing if order[i] not in elsewhere]
+    partners = partner_counts(matching, len(order))
+    lonely = tuple(place(order[i]) for i in lost if partners[i] < 2)
+    if lonely:
+        advice.append(
+            Advice(
+                "warning",
+                f"{len(lonely)} photos show too little that other photos show, and were left out",
+                lonely,
+                "shoot these places again, sharp and with light, in small steps: two thirds of each view in the next",
+            )
+        )
+    unplaced = tuple(place(order[i]) for i in lost if partners[i] >= 2)
+    if unplaced:
+        advice.append(
+            Advice(
+                "warning",
+                f"{len(unplaced)} photos match others but could not be placed, and were left out",
+                unplaced,
+                "shoot these places again from more sides; avoid turning on the spot, blank walls and mirrors",
+            )
+        )
+    if len(registered) < 0.6 * len(order):
+        advice.append(
+            Advice(
+                "warning",
+                f"only {len(registered)} of {len(order)} photos could be placed: the scene shows a part of the capture",
+                (),
+                "film again more slowly, moving sideways around the place instead of turning on the spot",
+            )
+        )
+    angles = triangulation_angles(model)
+    if len(angles) and np.median(angles) < _LITTLE_PARALLAX_DEG:
+        advice.append(
+            Advice(
+                "warning",
+                f"little parallax: the median point is seen under {np.median(angles):.1f} degrees only",
+                (),
+                "walk while you film; a phone that only turns sees no depth",
+            )
+        )
+    seen = {name: len(index) for name, (_, index) in zip(model.names, model.observations_of)}
+    weak = tuple(place(n) for n in order if n in seen and seen[n] < _FEW_POINTS)
+    if weak:
+        advice.append(
+            Advice(
+                "warning",
+                f"{len(weak)} photos are placed by fewer than {_FEW_POINTS} points: their cameras may be off",
+                weak,
+                "shoot these places again with more overlap and something textured in view",
+            )
+        )
+    if model.mean_error_px() > 1.5:
+        advice.append(
+            Advice(
+                "warning",
+                f"the mean reprojection error is {model.mean_error_px():.1f} px; below 1 is good",
+                (),
+                "keep things still while you shoot, lock the focus, and turn video stabilisation off",
+            )
+        )
+    if not up_certain:
+        advice.append(
+            Advice(
+                "note",
+                "which way is up was guessed from the mean tilt of the cameras, and may be off by some degrees",
+                (),
+                "hold the phone level and shoot from more than one side",
+            )
+        )
+    return advice
+
+
+def partner_counts(matching: Matching, count: int) -> np.ndarray:
+    """With how many other photos each one is matched well."""
+    partners = np.zeros(count, dtype=np.int64)
+    for (i, j), inliers in matching.inliers.items():
+        if inliers >= _ENOUGH_INLIERS:
+            partners[[i, j]] += 1
+    return partners
+
+
+def why_it_failed(matching: Matching, count: int) -> tuple[str, str]:
+    """What and fix for structure from motion that placed nothing."""
+    features = float(np.median(matching.features)) if len(matching.features) else 0.0
+    well = sum(inliers >= _ENOUGH_INLIERS for inliers in matching.inliers.values())
+    if features < 200:
+        return (
+            f"The photos show too little to hold on to (about {features:.0f} features each; thousands are usual)",
+            "shoot with more light, sharp, and with textured things in view; blank walls and glass cannot be placed",
+        )
+    if well < max(2, count // 4):
+        return (
+            f"The photos overlap too little: {well} pairs of {count} photos show the same thing",
+            "shoot again in small steps, two thirds of each view in the next, all of one place",
+        )
+    return (
+        f"The cameras could not be placed, though {well} pairs of photos match: the phone probably only turned",
+        "shoot again while moving sideways by a hand's breadth to a step between photos",
+    )
+
+
+def stretches(items: list[int], reach: int) -> list[tuple[int, int]]:
+    """Ascending numbers grouped into (first, last) wherever neighbours are at most `reach` apart."""
+    found: list[tuple[int, int]] = []
+    for item in items:
+        if found and item - found[-1][1] <= reach:
+            found[-1] = (found[-1][0], item)
+        else:
+            found.append((item, item))
+    return found
