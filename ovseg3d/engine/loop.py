@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -20,6 +20,7 @@ PROGRESS_EVERY = 0.5
 """Seconds between two progress events."""
 
 
+@runtime_checkable
 class Stage(Protocol):
     """Something that learns step by step."""
 

@@ -23,16 +23,16 @@ class RaySamples:
     """Index of the ray."""
     cell: Int[Tensor, " samples"]
     """Index of the occupancy cell."""
-    offsets: Int[Tensor, " rays+1"]
+    offsets: Int[Tensor, " offsets"]
     """First sample of each ray, and the end of the last."""
 
 
-def offsets_of(counts: Int[Tensor, " rays"], capacity: int) -> Int[Tensor, " rays+1"]:
+def offsets_of(counts: Int[Tensor, " rays"], capacity: int) -> Int[Tensor, " offsets"]:
     """Where each ray's samples begin; what does not fit the capacity is left out, last rays first."""
     ends = torch.cumsum(counts, 0, dtype=torch.int32)
     return torch.nn.functional.pad(ends, (1, 0)).clamp_(max=capacity)
 
 
-def used(offsets: Int[Tensor, " rays+1"], capacity: int) -> int:
+def used(offsets: Int[Tensor, " offsets"], capacity: int) -> int:
     """How many rows to keep of a buffer: the number in use on the CPU, all of them on a GPU."""
     return int(offsets[-1]) if offsets.device.type == "cpu" else capacity

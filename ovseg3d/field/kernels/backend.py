@@ -63,7 +63,7 @@ class WarpBackend:
 
     def encode_into(self, x: Tensor, table: Tensor, out: Tensor) -> None:
         features = self.levels.features
-        rows = vectors(out.view(len(x), -1, features), features)
+        rows = vectors(out.view(len(x), len(self.levels.levels), features), features)
         launch(
             self._grid.encode,
             (len(self.levels.levels), len(x)),
@@ -81,7 +81,7 @@ class WarpBackend:
         """
         features = self.levels.features
         total = vectors(grad_table, features)
-        rows = [(vectors(x, 3), vectors(g.view(len(x), -1, features), features), len(x)) for x, g in pieces]
+        rows = [(vectors(x, 3), vectors(g.view(len(x), len(self.levels.levels), features), features), len(x)) for x, g in pieces]
 
         def add(first: int, count: int) -> None:
             for x, g, n in rows:
@@ -95,7 +95,7 @@ class WarpBackend:
 
     def position_gradient(self, x: Tensor, table: Tensor, grad: Tensor) -> Tensor:
         features, out = self.levels.features, torch.empty_like(x)
-        rows = vectors(grad.view(len(x), -1, features), features)
+        rows = vectors(grad.view(len(x), len(self.levels.levels), features), features)
         count = len(self.levels.levels)
         launch(
             self._grid.position_gradient,
@@ -174,7 +174,7 @@ class WarpBackend:
         least_transmittance: float,
         least_weight: float,
         capacity: int,
-    ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " kept"], Int[Tensor, " rays+1"]]:
+    ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " kept"], Int[Tensor, " offsets"]]:
         """Render weights of all samples; which samples to keep; and where each ray's kept samples begin.
 
         A sample is kept while more than `least_transmittance` of the light reaches it and its weight is more
@@ -206,7 +206,7 @@ class WarpBackend:
         values: Float[Tensor, "samples dim"],
         t: Float[Tensor, " samples"],
         step: Float[Tensor, " samples"],
-        offsets: Int[Tensor, " rays+1"],
+        offsets: Int[Tensor, " offsets"],
     ) -> tuple[
         Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]
     ]:
@@ -219,7 +219,7 @@ class WarpBackend:
         t: Float[Tensor, " samples"],
         step: Float[Tensor, " samples"],
         ray: Int[Tensor, " samples"],
-        offsets: Int[Tensor, " rays+1"],
+        offsets: Int[Tensor, " offsets"],
     ) -> Float[Tensor, " rays"]:
         """Distortion loss (Barron et al. 2022, equation 15), for each ray. Differentiable in the weights."""
         return _Distortion.apply(weight, t, step, ray, offsets, self)

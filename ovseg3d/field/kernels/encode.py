@@ -16,6 +16,7 @@ PRIME_Z = wp.constant(wp.uint32(805_459_861))
 ONE = wp.constant(wp.uint32(1))
 
 
+@no_type_check
 @wp.struct
 class LevelData:
     """`field.levels.Level`, as a kernel sees it."""
@@ -152,10 +153,10 @@ def encode_kernels(features: int) -> SimpleNamespace:
             dz = (1.0 - v) * ((1.0 - u) * (c001 - c000) + u * (c101 - c100))
             dz += v * ((1.0 - u) * (c011 - c010) + u * (c111 - c110))
             total += wp.vec3(dx, dy, dz) * level.scale
-        # Outside the grid the value is constant along the axis that was clamped.
+        # From the border on the value is constant along the axis that is clamped.
         at = x[s]
         for axis in range(3):
-            if at[axis] < 0.0 or at[axis] > 1.0:
+            if at[axis] <= 0.0 or at[axis] >= 1.0:
                 total[axis] = 0.0
         grad_x[s] = total
 

@@ -64,7 +64,7 @@ class TorchBackend:
         least_transmittance: float,
         least_weight: float,
         capacity: int,
-    ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " kept"], Int[Tensor, " rays+1"]]:
+    ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " kept"], Int[Tensor, " offsets"]]:
         reached = rays.transmittance(density, samples.step, samples.offsets)
         weight = reached * -torch.expm1(-density * samples.step)
         keep = (reached > least_transmittance) & (weight > least_weight)

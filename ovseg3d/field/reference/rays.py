@@ -59,7 +59,7 @@ def _exit_distance(p: Tensor, direction: Tensor, cell: Tensor) -> Tensor:
 
 
 def transmittance(
-    density: Float[Tensor, " samples"], step: Float[Tensor, " samples"], offsets: Int[Tensor, " rays+1"]
+    density: Float[Tensor, " samples"], step: Float[Tensor, " samples"], offsets: Int[Tensor, " offsets"]
 ) -> Float[Tensor, " samples"]:
     """Share of the light that reaches each sample: exp(-sum of density x step over the ray's samples before)."""
     thickness = density * step
@@ -69,7 +69,7 @@ def transmittance(
     return torch.exp(-(before - starts[ray_of(offsets, len(density))])).to(density.dtype)
 
 
-def ray_of(offsets: Int[Tensor, " rays+1"], samples: int) -> Int[Tensor, " samples"]:
+def ray_of(offsets: Int[Tensor, " offsets"], samples: int) -> Int[Tensor, " samples"]:
     """Index of the ray that owns each sample."""
     counts = (offsets[1:] - offsets[:-1]).long()
     return torch.repeat_interleave(torch.arange(len(counts), device=offsets.device), counts)[:samples]
@@ -80,7 +80,7 @@ def composite(
     values: Float[Tensor, "samples dim"],
     t: Float[Tensor, " samples"],
     step: Float[Tensor, " samples"],
-    offsets: Int[Tensor, " rays+1"],
+    offsets: Int[Tensor, " offsets"],
 ) -> tuple[Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]]:
     """Volume rendering (Max 1995): w_i = T_i (1 - exp(-density_i step_i)), and the sums of w v, w and w t."""
     weight = transmittance(density, step, offsets) * -torch.expm1(-density * step)
@@ -97,7 +97,7 @@ def distortion(
     t: Float[Tensor, " samples"],
     step: Float[Tensor, " samples"],
     ray: Int[Tensor, " samples"],
-    offsets: Int[Tensor, " rays+1"],
+    offsets: Int[Tensor, " offsets"],
 ) -> Float[Tensor, " rays"]:
     """sum_ij w_i w_j |t_i - t_j| + sum_i w_i^2 step_i / 3, pair by pair, for each ray."""
     losses = []

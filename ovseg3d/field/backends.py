@@ -1,0 +1,25 @@
+"""Choose the operators that a field runs on."""
+
+import torch
+
+from ovseg3d.errors import DeviceError, nearest
+from ovseg3d.field.levels import GridLevels
+
+BACKENDS = ("warp", "torch", "tcnn")
+
+
+def make_backend(name: str, levels: GridLevels, device: torch.device):
+    """The operators called `name` for a grid on a device.
+
+    Raises:
+        DeviceError: there is no such backend, or it cannot work here.
+    """
+    if name == "warp":
+        from ovseg3d.field.kernels import WarpBackend
+
+        return WarpBackend(levels, device)
+    if name == "torch":
+        from ovseg3d.field.reference import TorchBackend
+
+        return TorchBackend(levels, device)
+    raise DeviceError(f"There is no backend {name!r}", fix=f"use {nearest(name, BACKENDS) or 'warp'}")

@@ -1,0 +1,67 @@
+"""Occupancy: which cells of the box and its cascades are worth sampling.
+
+A cell earns its place by the render weight that training rays find in it, not by density: what is hidden inside a
+thing or behind a wall is as empty, for a ray, as air. Values decay, so that a cell that no ray has found useful for
+a while is emptied; a few emptied cells come back on trial at every update, so that no mistake is for ever. Cells
+that no camera sees start empty and stay so.
+"""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+DECAY = 0.95
+"""Of a cell's value at each update."""
+TRIAL = 2.0
+"""A cell on trial starts with this many thresholds, enough for a dozen updates."""
+TRIAL_SHARE = 1 / 2048
+"""Share of emptied cells that come back at each update."""
+
+
+class OccupancyGrid:
+    """Values and bytes of [cascades, resolution^3] cells, indexed [cascade, z, y, x].
+
+    Args:
+        seen: which cells a camera sees.
+        threshold: the render weight that keeps a cell.
+    """
+
+    def __init__(self, seen: Bool[Tensor, "cascades cells cells cells"], threshold: float) -> None:
+        self.seen = seen
+        self.threshold = threshold
+        self.value = seen.float()
+        self.occupied = seen.to(torch.uint8)
+
+    def update(self, generator: torch.Generator, keep_all: bool) -> None:
+        """Decay, empty what fell below the threshold, and put a few emptied cells on trial.
+
+        Args:
+            keep_all: in the first steps weights mean little: note them, empty nothing.
+        """
+        self.value *= DECAY
+        if keep_all:
+            return
+        cells = self.value.view(-1)
+        draws = self._trials(generator, cells.numel())
+        on_trial = torch.where(self.seen.view(-1)[draws], self.threshold * TRIAL, 0.0)
+        cells[draws] = torch.maximum(cells[draws], on_trial)
+        torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
+
+    @staticmethod
+    def _trials(generator: torch.Generator, cells: int) -> Int[Tensor, " trials"]:
+        return torch.randint(cells, (int(cells * TRIAL_SHARE),), generator=generator, device=generator.device)
+
+    def forget(self) -> None:
+        """Start the values anew, after a warm-up whose weights mean little."""
+        self.value = torch.where(self.seen, self.threshold * TRIAL, 0.0)
+
+    @property
+    def share(self) -> float:
+        """Share of cells that are occupied."""
+        return float(self.occupied.float().mean())
+
+    def state(self) -> dict[str, Tensor]:
+        return {"seen": self.seen, "value": self.value, "occupied": self.occupied}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.seen, self.value, self.occupied = state["seen"], state["value"], state["occupied"]

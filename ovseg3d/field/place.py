@@ -1,0 +1,215 @@
+"""Where the content of a capture is, found from cameras, sparse points, measured depth or transparency.
+
+Two questions: which box to put the field in (`find_box`), and which cells of its occupancy grid any camera sees at
+all (`seen_cells`). Held-out photos are never looked at. Points are in the input frame unless said otherwise.
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ovseg3d.errors import SceneError
+from ovseg3d.field.box import FieldBox
+from ovseg3d.field.config import FieldConfig
+from ovseg3d.scene import Camera, Scene, load_depth, load_photo
+
+MOST_VIEWS = 100
+"""Photos that are looked at to find the box; more add nothing but time."""
+
+
+def find_box(scene: Scene, config: FieldConfig, use_depth: bool = False) -> FieldBox:
+    """The box of a capture's content.
+
+    - Transparent photos: the bounding box of their visual hull (bounded).
+    - Else sparse points, depth files if `use_depth`, or the near and far bounds of an LLFF capture.
+    - Else cameras alone: around the point that they look at, if they look at one, else around themselves.
+
+    Raises:
+        SceneError: the photos' opaque parts have nothing in common.
+    """
+    views = _spread([scene.frames[i] for i in scene.train])
+    cameras = [frame.camera for frame in views]
+    rotation = _rotation(scene)
+    open_scene = config.bounds == "open" or (config.bounds == "auto" and not scene.has_alpha)
+    eyes = np.array([camera.position for camera in cameras])
+    center, radius = _from_cameras(cameras)
+    if scene.has_alpha and not open_scene:
+        center, radius = _hull_box(views, center, radius, rotation)
+        return _box(center, radius * 1.05, False, 1, config.near, rotation)
+    content = _content(scene, views, use_depth)
+    if content is None:
+        # Cameras sit on the border of the inner box or inside; what they look at from further off is contracted.
+        return _box(center, radius, open_scene, config.cascades if open_scene else 1, config.near, rotation)
+    local = np.concatenate([content, eyes]) @ rotation.T
+    low, high = np.percentile(content @ rotation.T, [3, 97], axis=0)
+    low, high = np.minimum(low, (eyes @ rotation.T).min(0)), np.maximum(high, (eyes @ rotation.T).max(0))
+    center = rotation.T @ ((low + high) / 2)
+    radius = float((high - low).max() / 2) * 1.05
+    farthest = float(np.percentile(np.abs(local - rotation @ center).max(-1), 99.5)) / radius
+    cascades = int(np.clip(math.ceil(math.log2(max(farthest, 1.0))) + 1, 1, 6)) if open_scene else 1
+    depths = np.concatenate([camera.project(content)[1] for camera in cameras[:8]])
+    nearest = float(np.percentile(depths[depths > 0], 1)) if (depths > 0).any() else 0.0
+    near = max(config.near, 0.5 * nearest / radius)
+    return _box(center, radius, open_scene, max(cascades, 2) if open_scene else 1, near, rotation)
+
+
+def _box(center, radius: float, open_scene: bool, cascades: int, near: float, rotation: np.ndarray) -> FieldBox:
+    axes = tuple(tuple(float(x) for x in row) for row in rotation)
+    return FieldBox(tuple(float(x) for x in center), float(radius), open_scene, cascades, float(near), axes)
+
+
+def _rotation(scene: Scene) -> Float[np.ndarray, "3 3"]:
+    matrix = scene.world_from_input[:3, :3]
+    return matrix / np.cbrt(np.linalg.det(matrix))
+
+
+def _spread(items: list) -> list:
+    """At most `MOST_VIEWS` of them, evenly spread."""
+    if len(items) <= MOST_VIEWS:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, MOST_VIEWS).round().astype(int)]
+
+
+def _from_cameras(cameras: list[Camera]) -> tuple[Float[np.ndarray, "3"], float]:
+    """Centre and radius from poses alone."""
+    eyes = np.array([camera.position for camera in cameras])
+    forward = np.array([camera.forward for camera in cameras])
+    spread = float(np.ptp(eyes, axis=0).max()) / 2 or 1.0
+    # The point nearest to all optical axes in the least-squares sense.
+    across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
+    focus, *_ = np.linalg.lstsq(across.sum(0), (across @ eyes[:, :, None]).sum(0)[:, 0], rcond=1e-3)
+    ahead = ((focus - eyes) * forward).sum(-1)
+    if (ahead > 0).mean() > 0.8:
+        return focus, max(float(np.median(np.linalg.norm(focus - eyes, axis=-1))), 0.5 * spread)
+    return (eyes.min(0) + eyes.max(0)) / 2, 1.5 * spread
+
+
+def _content(scene: Scene, views: list, use_depth: bool) -> Float[np.ndarray, "points 3"] | None:
+    if use_depth and any(frame.depth_path for frame in views):
+        return np.concatenate([_depth_points(scene, frame) for frame in views[:: max(1, len(views) // 32)]])
+    if scene.points is not None and len(scene.points) >= 50:
+        return scene.points
+    if all(frame.near_far for frame in views):
+        # Halfway in disparity: what is further off is small in the photos.
+        return np.concatenate(
+            [_frustum_points(frame.camera, (near, 2 * near * far / (near + far))) for frame in views
+             for near, far in [frame.near_far]]
+        )
+    return None
+
+
+def _depth_points(scene: Scene, frame) -> Float[np.ndarray, "points 3"]:
+    depth = load_depth(frame, scene).ravel()
+    chosen = np.flatnonzero(depth > 0)[:: max(1, int((depth > 0).sum()) // 2000)]
+    origins, directions = frame.camera.rays(frame.camera.pixel_centres()[chosen])
+    cosine = directions @ frame.camera.forward
+    return origins + directions * (depth[chosen] / cosine)[:, None]
+
+
+def _frustum_points(camera: Camera, depths: tuple[float, ...]) -> Float[np.ndarray, "points 3"]:
+    w, h = camera.width, camera.height
+    corners = np.array([[0, 0], [w, 0], [0, h], [w, h], [w / 2, h / 2]], dtype=float)
+    origins, directions = camera.rays(corners)
+    cosine = directions @ camera.forward
+    return np.concatenate([origins + directions * (depth / cosine)[:, None] for depth in depths])
+
+
+# -- visual hull --------------------------------------------------------------------------------------------------
+
+
+def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.ndarray, "3"], float]:
+    """Bounding cube of what every photo shows as opaque."""
+    half = max(
+        radius * math.tan(math.atan(max(f.camera.width / f.camera.fx, f.camera.height / f.camera.fy) / 2))
+        for f in views[:1]
+    ) * 1.2
+    cells = 64
+    axis = (np.arange(cells) + 0.5) / cells * 2 - 1
+    lattice = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) * half
+    points = lattice @ rotation + center
+    inside = _carve(views, points, half / cells * math.sqrt(3))
+    if not inside.any():
+        raise SceneError(
+            "The opaque parts of the photos have no point in common",
+            fix="check the poses with `ovseg3d info`, or train with --field.bounds open",
+        )
+    low, high = lattice[inside].min(0) - half / cells, lattice[inside].max(0) + half / cells
+    return center + rotation.T @ ((low + high) / 2), float((high - low).max() / 2)
+
+
+def _carve(views: list, points: Float[np.ndarray, "points 3"], size: float) -> Bool[np.ndarray, " points"]:
+    """Which balls of that radius no photo shows as wholly transparent."""
+    alive = np.arange(len(points))
+    for frame in views:
+        if not len(alive):
+            break
+        camera = frame.camera
+        photo = torch.from_numpy(load_photo(frame)[..., 3:4].astype(np.float32)).permute(2, 0, 1)[None]
+        xy, z = camera.project(points[alive])
+        depth = max(float(np.percentile(z[z > 0], 5)) if (z > 0).any() else 1.0, 1e-6)
+        reach = math.ceil(max(camera.fx, camera.fy) * size / depth) + 1
+        alpha = torch.nn.functional.max_pool2d(photo, 2 * reach + 1, stride=1, padding=reach)[0, 0].numpy()
+        x, y = np.floor(np.nan_to_num(xy, nan=-1.0)).astype(int).T
+        within = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height) & (z > 0)
+        empty = np.zeros(len(alive), dtype=bool)
+        empty[within] = alpha[y[within], x[within]] <= 0
+        alive = alive[~empty]
+    inside = np.zeros(len(points), dtype=bool)
+    inside[alive] = True
+    return inside
+
+
+# -- what cameras see ---------------------------------------------------------------------------------------------
+
+
+def seen_cells(scene: Scene, box: FieldBox, config: FieldConfig) -> Bool[Tensor, "cascades cells cells cells"]:
+    """Cells of the occupancy grid, [cascade, z, y, x], that some training camera has in its picture.
+
+    Tested on blocks of 4 cells, generously. In a bounded scene with transparency, cells outside the visual hull of
+    the photos do not count as seen.
+    """
+    cells = config.occupancy_resolution
+    coarse = max(cells // 4, 1)
+    views = [scene.frames[i] for i in scene.train]
+    axis = (torch.arange(coarse) + 0.5) / coarse * 2 - 1
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    lattice = torch.stack([x, y, z], -1).view(-1, 3)
+    input_from_field = np.linalg.inv(box.field_from_input)
+    grids = []
+    for cascade in range(box.cascades):
+        half = 2.0**cascade
+        points = lattice.double().numpy() * half @ input_from_field[:3, :3].T + input_from_field[:3, 3]
+        size = half / coarse * math.sqrt(3) * box.radius
+        seen = torch.from_numpy(_in_view(views, points, size)).view(coarse, coarse, coarse)
+        grids.append(torch.nn.functional.interpolate(seen[None, None].float(), (cells,) * 3)[0, 0] > 0)
+    grid = torch.stack(grids)
+    if scene.has_alpha and not box.open:
+        index = grid[0].nonzero()
+        u = ((index.flip(-1) + 0.5) / cells * 2 - 1).double().numpy()
+        points = u @ input_from_field[:3, :3].T + input_from_field[:3, 3]
+        size = math.sqrt(3) / cells * box.radius
+        grid[0][tuple(index.T)] = torch.from_numpy(_carve(_spread(views), points, size))
+    return grid
+
+
+def _in_view(views: list, points: Float[np.ndarray, "points 3"], size: float) -> Bool[np.ndarray, " points"]:
+    """Which balls of that radius touch the view of some camera (lenses taken as free of distortion, with a margin)."""
+    seen = np.zeros(len(points), dtype=bool)
+    for frame in _spread(views):
+        camera, rest = frame.camera, np.flatnonzero(~seen)
+        if camera.model == "OPENCV_FISHEYE":
+            # A fisheye may see half of space and more.
+            return np.ones(len(points), dtype=bool)
+        local = (points[rest] - camera.position) @ camera.c2w[:3, :3]
+        x, y, z = local.T
+        near = np.linalg.norm(local, axis=-1) < size
+        depth = np.maximum(z, 1e-9)
+        margin_x = 0.05 * camera.width + camera.fx * size * 1.5 / depth
+        margin_y = 0.05 * camera.height + camera.fy * size * 1.5 / depth
+        u, v = camera.fx * x / depth + camera.cx, camera.fy * y / depth + camera.cy
+        inside = (u > -margin_x) & (u < camera.width + margin_x) & (v > -margin_y) & (v < camera.height + margin_y)
+        seen[rest] = near | (inside & (z > 0))
+    return seen

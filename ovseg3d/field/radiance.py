@@ -1,0 +1,155 @@
+"""The radiance field: a hash grid and two small networks without biases, as tinycudann's fully fused ones.
+
+grid features -> density network -> (log density, geometry features); geometry features and the view direction in
+spherical harmonics -> colour network -> rgb. Density is per field unit. All parameters are two tensors: `table`
+and `network`, the flat weights of both networks, each layer [inputs, outputs].
+
+Source: Mueller et al. 2022, section 5.4.
+"""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ovseg3d.field.config import FieldConfig
+from ovseg3d.field.levels import GridLevels
+
+HARMONICS = 16
+"""Spherical harmonics up to degree 3."""
+
+
+def grid_levels(config: FieldConfig) -> GridLevels:
+    """The grid that a configuration asks for."""
+    return GridLevels.build(
+        config.levels, config.features, config.log2_table, config.base_resolution, config.max_resolution
+    )
+
+
+class RadianceField:
+    """Parameters and networks; the grid's lookups belong to a backend.
+
+    Args:
+        config: sizes.
+        device: where the parameters live.
+        seed: of the first values.
+    """
+
+    def __init__(self, config: FieldConfig, device: torch.device, seed: int = 0) -> None:
+        self.levels = grid_levels(config)
+        geometry = config.geometry_features
+        self._density = [self.levels.width, config.hidden, 1 + geometry]
+        self._color = [geometry + HARMONICS, config.hidden, config.hidden, 3]
+        generator = torch.Generator().manual_seed(seed)
+        table = torch.rand(self.levels.entries, self.levels.features, generator=generator) * 2e-4 - 1e-4
+        layers = []
+        for inputs, outputs in self._shapes():
+            bound = (6.0 / (inputs + outputs)) ** 0.5
+            layers.append(torch.rand(inputs * outputs, generator=generator) * 2 * bound - bound)
+        self.table = table.to(device)
+        self.network = torch.cat(layers).to(device)
+
+    def _shapes(self) -> list[tuple[int, int]]:
+        return [*pairwise(self._density), *pairwise(self._color)]
+
+    def layers(self, network: Float[Tensor, " weights"]) -> list[Tensor]:
+        """The flat weights as matrices, in the order of `_shapes`."""
+        shapes = self._shapes()
+        flat = network.split([inputs * outputs for inputs, outputs in shapes])
+        return [piece.view(shape) for piece, shape in zip(flat, shapes)]
+
+    def density(self, features: Float[Tensor, "samples dim"], layers: list[Tensor]) -> Float[Tensor, " samples"]:
+        """Density alone, without gradients in mind."""
+        hidden = torch.mm(features, layers[0]).relu_()
+        return trunc_exp(torch.mv(hidden, layers[1][:, 0]))
+
+    def geometry(
+        self, features: Float[Tensor, "samples dim"], layers: list[Tensor]
+    ) -> tuple[Float[Tensor, " samples"], Float[Tensor, "samples geometry"]]:
+        """Density, and what the colour network needs to know of a place."""
+        out = perceptron(features, *layers[:2])
+        return trunc_exp(out[:, 0]), out[:, 1:]
+
+    def color(
+        self,
+        geometry: Float[Tensor, "samples geometry"],
+        harmonics: Float[Tensor, "samples harmonics"],
+        layers: list[Tensor],
+    ) -> Float[Tensor, "samples 3"]:
+        """rgb from 0 to 1."""
+        return torch.sigmoid(perceptron(torch.cat([geometry, harmonics], -1), *layers[2:]))
+
+
+class _TruncExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = torch.exp(x - 1.0)
+        ctx.save_for_backward(x)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * torch.exp((x - 1.0).clamp(-15.0, 15.0))
+
+
+def trunc_exp(x: Tensor) -> Tensor:
+    """exp(x - 1) whose gradient cannot overflow; a fresh field starts thin, so that light reaches all of it."""
+    return _TruncExp.apply(x)
+
+
+class _Perceptron(torch.autograd.Function):
+    """Linear layers with ReLU between; in place where autograd would allocate."""
+
+    @staticmethod
+    def forward(ctx, x, *layers):
+        inputs = [x]
+        for layer in layers[:-1]:
+            inputs.append(torch.mm(inputs[-1], layer).relu_())
+        ctx.save_for_backward(*inputs, *layers)
+        return torch.mm(inputs[-1], layers[-1])
+
+    @staticmethod
+    def backward(ctx, grad):
+        count = len(ctx.saved_tensors) // 2
+        inputs, layers = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        grads = [None] * count
+        for i in reversed(range(count)):
+            grads[i] = torch.mm(inputs[i].t(), grad)
+            grad = torch.mm(grad, layers[i].t())
+            if i > 0:
+                grad = torch.ops.aten.threshold_backward(grad, inputs[i], 0)
+        return (grad, *grads)
+
+
+def perceptron(x: Float[Tensor, "samples dim"], *layers: Tensor) -> Float[Tensor, "samples out"]:
+    """Linear layers without bias, ReLU between them."""
+    return _Perceptron.apply(x, *layers)
+
+
+def harmonics(d: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays harmonics"]:
+    """Real spherical harmonics of unit directions, degrees 0 to 3, normalised over the sphere."""
+    x, y, z = d.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    return torch.stack(
+        [
+            torch.full_like(x, 0.28209479177387814),
+            -0.4886025119029199 * y,
+            0.4886025119029199 * z,
+            -0.4886025119029199 * x,
+            1.0925484305920792 * x * y,
+            -1.0925484305920792 * y * z,
+            0.31539156525252005 * (3.0 * zz - 1.0),
+            -1.0925484305920792 * x * z,
+            0.5462742152960396 * (xx - yy),
+            -0.5900435899266435 * y * (3.0 * xx - yy),
+            2.890611442640554 * x * y * z,
+            -0.4570457994644658 * y * (5.0 * zz - 1.0),
+            0.3731763325901154 * z * (5.0 * zz - 3.0),
+            -0.4570457994644658 * x * (5.0 * zz - 1.0),
+            1.445305721320277 * z * (xx - yy),
+            -0.5900435899266435 * x * (xx - 3.0 * yy),
+        ],
+        -1,
+    )

@@ -1,0 +1,149 @@
+"""Operators along rays: kernels against the torch reference, and both against closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from ovseg3d.field.kernels import WarpBackend
+from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.reference import TorchBackend
+from ovseg3d.field.samples import RaySamples
+
+CPU = torch.device("cpu")
+LEVELS = GridLevels.build(2, 2, 8, 4, 8)
+
+
+@pytest.fixture(params=["warp", "torch"])
+def backend(request):
+    return {"warp": WarpBackend, "torch": TorchBackend}[request.param](LEVELS, CPU)
+
+
+def packed(counts: list[int], seed: int = 0) -> RaySamples:
+    """Random samples, front to back; `counts` may hold rays without samples."""
+    generator = torch.Generator().manual_seed(seed)
+    n = sum(counts)
+    step = torch.rand(n, generator=generator) * 0.2 + 0.01
+    t = torch.cat([torch.rand(c, generator=generator).sort().values * 3 + 0.1 for c in counts]) if n else step
+    ray = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).int()
+    offsets = torch.tensor([0, *torch.tensor(counts).cumsum(0).tolist()], dtype=torch.int32)
+    return RaySamples(t, step, ray, torch.zeros(n, dtype=torch.int32), offsets)
+
+
+SHAPES = [[5, 0, 3, 1], [0, 0], [1], [40, 7, 0, 13, 2]]
+
+
+@pytest.mark.parametrize("counts", SHAPES)
+@pytest.mark.parametrize("channels", [1, 3, 70])
+def test_composite_matches_reference(counts, channels):
+    samples, n = packed(counts), sum(counts)
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(n, channels, generator=generator)
+    density = torch.rand(n, generator=generator) * 20
+    results = {}
+    for backend in (WarpBackend(LEVELS, CPU), TorchBackend(LEVELS, CPU)):
+        leaves = [tensor.clone().requires_grad_() for tensor in (density, values, samples.t, samples.step)]
+        outputs = backend.composite(*leaves, samples.offsets)
+        mix = torch.Generator().manual_seed(2)
+        loss = sum((out * torch.randn(out.shape, generator=mix)).sum() for out in outputs)
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        results[backend.name] = [*(out.detach() for out in outputs), *gradients]
+    for fast, reference in zip(results["warp"], results["torch"]):
+        torch.testing.assert_close(fast, reference, atol=2e-5, rtol=1e-4)
+
+
+def test_composite_of_fog_is_beer_lambert(backend):
+    n, density, length = 200, 1.7, 2.0
+    step = torch.full((n,), length / n)
+    t = (torch.arange(n) + 0.5) * length / n
+    offsets = torch.tensor([0, n], dtype=torch.int32)
+    _, rgb, opacity, distance = backend.composite(
+        torch.full((n,), density), torch.ones(n, 1) * 0.3, t, step, offsets
+    )
+    expected = 1 - math.exp(-density * length)
+    assert opacity.item() == pytest.approx(expected, rel=1e-5)
+    assert rgb.item() == pytest.approx(0.3 * expected, rel=1e-5)
+    # The integral of t times the density of absorption, in closed form.
+    mean = 1 / density - math.exp(-density * length) * (length + 1 / density)
+    assert distance.item() == pytest.approx(mean, rel=1e-3)
+
+
+@pytest.mark.parametrize("counts", SHAPES)
+def test_distortion_matches_reference(counts):
+    samples = packed(counts)
+    weight = torch.rand(sum(counts), generator=torch.Generator().manual_seed(3))
+    results = []
+    for backend in (WarpBackend(LEVELS, CPU), TorchBackend(LEVELS, CPU)):
+        leaf = weight.clone().requires_grad_()
+        loss = backend.distortion(leaf, samples.t, samples.step, samples.ray, samples.offsets)
+        scale = torch.arange(1.0, len(counts) + 1)
+        results.append((loss.detach(), torch.autograd.grad((loss * scale).sum(), leaf, allow_unused=True)[0]))
+    for fast, reference in zip(*results):
+        torch.testing.assert_close(fast, torch.zeros_like(fast) if reference is None else reference, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("counts", SHAPES)
+def test_prune_matches_reference(counts):
+    samples = packed(counts)
+    density = torch.rand(sum(counts), generator=torch.Generator().manual_seed(4)) ** 4 * 60
+    fast, reference = (
+        backend.prune(density, samples, 1e-2, 1e-3, 1000)
+        for backend in (WarpBackend(LEVELS, CPU), TorchBackend(LEVELS, CPU))
+    )
+    torch.testing.assert_close(fast[0], reference[0], atol=1e-6, rtol=1e-4)
+    assert torch.equal(fast[1], reference[1]) and torch.equal(fast[2], reference[2])
+
+
+def test_prune_drops_what_is_hidden_and_what_is_empty(backend):
+    samples = packed([4])
+    density = torch.tensor([0.0, 1e6, 1e6, 3.0])
+    weight, index, offsets = backend.prune(density, samples, 1e-3, 1e-4, 100)
+    torch.testing.assert_close(weight, torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    assert index.tolist() == [1] and offsets.tolist() == [0, 1]
+
+
+def rays(count: int, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    origins = torch.randn(count, 3, generator=generator) * 0.5
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    return origins, directions
+
+
+@pytest.mark.parametrize("cascades", [1, 3])
+@pytest.mark.parametrize("cone", [0.0, 0.02])
+def test_march_matches_reference(cascades, cone):
+    origins, directions = rays(64)
+    occupied = (torch.rand(cascades, 8, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3).to(torch.uint8)
+    spans = torch.tensor([[0.05, 6.0]]).repeat(64, 1)
+    spans[3] = 0.0
+    jitter = torch.rand(64, generator=torch.Generator().manual_seed(6))
+    fast, reference = (
+        backend.march(origins, directions, spans, jitter, occupied, 0.03, cone, 100_000)
+        for backend in (WarpBackend(LEVELS, CPU), TorchBackend(LEVELS, CPU))
+    )
+    # A sample within rounding of a cell's border may fall on either side; nearly all must agree.
+    fast_set = set(zip(fast.ray.tolist(), fast.t.mul(1e3).round().tolist()))
+    reference_set = set(zip(reference.ray.tolist(), reference.t.mul(1e3).round().tolist()))
+    assert len(fast_set) > 500
+    assert len(fast_set ^ reference_set) <= 0.02 * len(fast_set)
+    assert fast.offsets[3] == fast.offsets[4]
+
+
+def test_march_takes_exactly_the_occupied_stretch(backend):
+    occupied = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
+    occupied[0, 4, 4, 6] = 1  # x from 0.5 to 0.75, y and z from 0 to 0.25
+    origins, directions = torch.tensor([[-2.0, 0.1, 0.1]]), torch.tensor([[1.0, 0.0, 0.0]])
+    samples = backend.march(origins, directions, torch.tensor([[1.0, 3.0]]), torch.zeros(1), occupied, 0.01, 0.0, 999)
+    x = samples.t - 2.0
+    assert 0.5 <= x.min() < 0.511 and 0.739 < x.max() <= 0.75
+    assert len(x) == 25 and samples.offsets.tolist() == [0, 25]
+    assert set(samples.cell.tolist()) == {(4 * 8 + 4) * 8 + 6}
+
+
+def test_march_respects_its_capacity(backend):
+    origins, directions = rays(32)
+    occupied = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
+    spans = torch.tensor([[0.0, 1.0]]).repeat(32, 1)
+    samples = backend.march(origins * 0.1, directions, spans, torch.zeros(32), occupied, 0.05, 0.0, 100)
+    assert len(samples.t) == 100 and samples.offsets[-1] == 100
+    assert torch.equal(samples.ray, samples.ray.sort().values)
