@@ -1,0 +1,362 @@
+"""A run: the folder that training leaves behind, and how it is found again.
+
+    outputs/<scene>/<timestamp>/       or exactly the folder given as --output-dir
+        config.json                    format_version, the scene (absolute path, hash of its content), settings
+        status.json                    running, interrupted, done or failed; step; seconds
+        scene_transform.json           input frame -> world frame, metric or not
+        checkpoints/ metrics.jsonl metrics.json exports/ previews/
+    outputs/<scene>/latest             a link to the newest run, and latest.txt with its name
+
+Everything read back from a run is checked: it may be cut, older, or made by somebody else. A process that trains
+holds a lock on the folder, so that two never train one run, and a killed one can be told from a running one.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ovseg3d import __version__
+from ovseg3d.errors import ConfigError, OutputError, Ovseg3dError, RunError
+from ovseg3d.files import make_folder, output_error, read_json, write_atomic, write_json
+from ovseg3d.pipeline.config import Config
+from ovseg3d.pipeline.settings import from_plain, to_plain
+from ovseg3d.scene.capture import Scene
+
+FORMAT_VERSION = 1
+STATES = ("running", "interrupted", "done", "failed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained (or half-trained) scene on disk."""
+
+    folder: Path
+    """Absolute."""
+    config: Config
+    scene_path: Path
+    """Absolute path of the capture when the run was made."""
+    scene_name: str
+    scene_hash: str
+    """`hash_scene` of the capture when the run was made."""
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def previews(self) -> Path:
+        return self.folder / "previews"
+
+    @property
+    def exports(self) -> Path:
+        return self.folder / "exports"
+
+    @property
+    def metrics_log(self) -> Path:
+        """One JSON object a line, for each progress event."""
+        return self.folder / "metrics.jsonl"
+
+    def status(self) -> dict[str, Any]:
+        """What status.json says; a run whose process was killed counts as interrupted."""
+        status = read_json(self.folder / "status.json", RunError)
+        if status.get("status") not in STATES:
+            raise RunError(f"Unknown status {status.get('status')!r}", where=self.folder / "status.json")
+        if status["status"] == "running" and not is_locked(self.folder):
+            status["status"] = "interrupted"
+        return status
+
+    def write_status(self, status: str, **facts: Any) -> None:
+        """Replace status.json."""
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        write_json(self.folder / "status.json", {"status": status, "updated": now, **facts})
+
+    def metrics(self) -> dict[str, Any]:
+        """The figures of metrics.json; empty before training has ended."""
+        path = self.folder / "metrics.json"
+        return read_json(path, RunError) if path.exists() else {}
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Lay `metrics` over those in metrics.json."""
+        write_json(self.folder / "metrics.json", {**self.metrics(), **metrics})
+
+    def load_scene(self, path: Path | None = None) -> Scene:
+        """The capture that this run was trained on, read the same way.
+
+        Args:
+            path: where it is now, if it has moved.
+
+        Raises:
+            RunError: there is no such folder any more, or it holds other photos or poses than it did.
+            SceneError: it cannot be read.
+        """
+        path = path or self.scene_path
+        if not path.exists():
+            raise RunError(
+                "The photos of this run are no longer where they were",
+                where=path,
+                fix="name their new place with --scene PATH",
+            )
+        scene = open_scene(path, self.config)
+        if hash_scene(scene) != self.scene_hash:
+            raise RunError(
+                "The capture has changed since this run was trained (other photos or poses)",
+                where=path,
+                fix="train again, or name the original with --scene PATH",
+            )
+        return scene
+
+
+def open_scene(path: Path | str, config: Config) -> Scene:
+    """Read a capture the way `config` says. Raises SceneError."""
+    from ovseg3d.scene import load_scene
+
+    settings = config.scene
+    return load_scene(
+        Path(path),
+        format=settings.format,
+        downscale=settings.downscale,
+        max_side=settings.max_side,
+        scale=settings.scale,
+        train_on_all=settings.train_on_all,
+    )
+
+
+def hash_scene(scene: Scene) -> str:
+    """A hash of names, poses and photos (their size and first bytes, so that 2,000 photos take no time)."""
+    digest = hashlib.sha256()
+    for frame in scene.frames:
+        digest.update(frame.name.encode())
+        digest.update(frame.camera.c2w.round(9).tobytes())
+        try:
+            with open(frame.image_path, "rb") as photo:
+                digest.update(photo.read(4096))
+                digest.update(str(os.fstat(photo.fileno()).st_size).encode())
+        except OSError:
+            digest.update(b"missing")
+    return digest.hexdigest()[:16]
+
+
+def create_run(scene: Scene, config: Config, output_dir: Path | None = None) -> Run:
+    """Make the folder of a new run, and name it the newest of its scene.
+
+    Args:
+        output_dir: use exactly this folder, instead of outputs/<scene>/<timestamp>.
+
+    Raises:
+        OutputError: the place cannot be written to, or holds a run already.
+    """
+    if output_dir is None:
+        folder = _timestamped(scene_folder(scene.path, scene.name, claim=True))
+    else:
+        folder = make_folder(Path(output_dir).absolute())
+        if (folder / "config.json").exists() and any((folder / "checkpoints").glob("step-*")):
+            raise OutputError(
+                "This folder holds a run already",
+                where=folder,
+                fix="--resume to go on with it, or another --output-dir",
+            )
+    run = Run(folder, config, scene.path.absolute(), scene.name, hash_scene(scene))
+    write_json(folder / "config.json", _describe(run, scene.format))
+    write_json(
+        folder / "scene_transform.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "world_from_input": scene.world_from_input,
+            "metric": scene.metric,
+            "metres_per_unit": scene.metres_per_unit,
+        },
+    )
+    run.write_status("running", step=0, seconds=0.0)
+    for part in (run.checkpoints, run.exports, run.previews):
+        make_folder(part)
+    if output_dir is None:
+        _point_latest(folder)
+    return run
+
+
+def _describe(run: Run, scene_format: str) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "ovseg3d_version": __version__,
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "scene": {
+            "path": str(run.scene_path),
+            "name": run.scene_name,
+            "format": scene_format,
+            "content_hash": run.scene_hash,
+        },
+        "config": to_plain(run.config),
+    }
+
+
+def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
+    """outputs/<name>, or outputs/<name>-<4 hex of the path> when <name> belongs to another scene.
+
+    A file `.scene` in the folder says whose it is; with `claim` it is made, by one process only.
+    """
+    path = str(scene_path.resolve())
+    plain = Path("outputs").absolute() / name
+    hashed = plain.with_name(f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:4]}")
+    for folder in (plain, hashed):
+        owner = folder / ".scene"
+        if claim and not owner.exists():
+            make_folder(folder)
+            offer = folder / f".scene.{os.getpid()}.tmp"
+            write_atomic(offer, path.encode())
+            try:
+                os.link(offer, owner)  # fails when another process was first
+            except FileExistsError:
+                pass
+            except OSError:
+                write_atomic(owner, path.encode())  # a file system without hard links
+            finally:
+                offer.unlink(missing_ok=True)
+        if owner.exists() and owner.read_text(errors="replace") == path:
+            return folder
+    return hashed
+
+
+def _timestamped(parent: Path) -> Path:
+    """A new folder in `parent`, named by the time; two processes never get the same."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        folder = parent / f"{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise output_error(error, folder) from error
+    raise OutputError("Too many runs were begun in this second", where=parent)
+
+
+def _point_latest(folder: Path) -> None:
+    """Make `latest` (a link, where the system has links) and latest.txt name `folder`, each in one step."""
+    parent = folder.parent
+    write_atomic(parent / "latest.txt", f"{folder.name}\n".encode())
+    link = parent / f".latest.{os.getpid()}.tmp"
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.name, target_is_directory=True)
+        os.replace(link, parent / "latest")
+    except OSError:
+        link.unlink(missing_ok=True)
+
+
+def load(path: Path | str) -> Run:
+    """Open a run.
+
+    Args:
+        path: the run's folder or a file in it, a scene's folder in `outputs` or its `latest`, or a scene
+            itself; the last two mean the newest run.
+
+    Raises:
+        RunError: there is no run, or what is there is cut, of another version, or not what it should be.
+    """
+    folder = find_run(Path(path))
+    where = folder / "config.json"
+    described = read_json(where, RunError)
+    version = described.get("format_version")
+    if version != FORMAT_VERSION:
+        raise RunError(
+            f"The run has format version {version!r}, this ovseg3d reads {FORMAT_VERSION}",
+            where=where,
+            fix="use the version of ovseg3d that wrote it, or train again",
+        )
+    scene, settings = described.get("scene"), described.get("config")
+    if not isinstance(scene, dict) or not isinstance(settings, dict):
+        raise RunError("This file does not describe a run", where=where, fix="train again")
+    texts = [scene.get(key) for key in ("path", "name", "content_hash")]
+    if not all(isinstance(text, str) and text and "\0" not in text for text in texts):
+        raise RunError("The scene of this run is not stated", where=where, fix="train again")
+    try:
+        config = from_plain(Config, settings, str(where))
+    except ConfigError as error:
+        raise RunError(error.what, where=error.where, fix=error.fix) from error
+    return Run(folder, config, Path(texts[0]), texts[1], texts[2])
+
+
+def find_run(path: Path) -> Path:
+    """The folder of the run that `path` means; see `load`. Raises RunError."""
+    if path.is_file() and path.parent.name == "checkpoints":
+        path = path.parent.parent
+    if path.is_file() and path.name != "latest.txt":
+        path = path.parent
+    if (path / "config.json").is_file():
+        return path.resolve()
+    parents = [path] if path.name not in ("latest", "latest.txt") else [path.parent]
+    if path.is_dir():
+        parents.append(scene_folder(path, path.resolve().name))
+    for parent in parents:
+        newest = _newest_in(parent)
+        if newest is not None:
+            return newest
+    if not path.exists():
+        raise RunError("There is no such run", where=path, fix="ovseg3d train SCENE makes one under outputs/")
+    raise RunError(
+        "This folder is not a run, and no run of it is known here",
+        where=path,
+        fix=f"ovseg3d train {path}",
+    )
+
+
+def _newest_in(parent: Path) -> Path | None:
+    """The run that latest.txt names, or else the newest folder with a config.json."""
+    try:
+        name = (parent / "latest.txt").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        name = ""
+    # Only a plain name counts: the file must not lead out of its folder.
+    if name and Path(name).name == name and (parent / name / "config.json").is_file():
+        return (parent / name).resolve()
+    runs = [file.parent for file in parent.glob("[0-9]*/config.json")]
+    return max(runs, key=lambda run: run.name).resolve() if runs else None
+
+
+class RunLock:
+    """Held while a process trains a run; the system lets go of it when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._file = folder / ".lock", None
+
+    def __enter__(self) -> "RunLock":
+        try:
+            import fcntl
+        except ImportError:  # Windows: no lock, and two processes on one run are the user's to avoid
+            return self
+        try:
+            self._file = open(self._path, "w")
+        except OSError as error:
+            raise output_error(error, self._path) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise RunError(
+                "Another process is training this run",
+                where=self._path.parent,
+                fix="wait for it, or stop it, then --resume",
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether some process is training the run in `folder`."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        with RunLock(folder):
+            return False
+    except Ovseg3dError:
+        return True

@@ -1,0 +1,274 @@
+"""Train a scene: from posed photos to a run folder with a field, figures and previews.
+
+`train_scene` prints nothing and keeps nothing between calls. Progress comes as events; `stop` ends the run after
+the current step, with a checkpoint, as Ctrl-C does on the command line.
+"""
+
+import importlib.util
+import json
+import math
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ovseg3d.engine import Clock, Event, Report, ignore, run_stage
+from ovseg3d.errors import ConfigError, Ovseg3dError
+from ovseg3d.field import FieldStage
+from ovseg3d.files import output_error, plain, write_atomic, write_json
+from ovseg3d.pipeline.config import Config
+from ovseg3d.pipeline.devices import resolve_backend, resolve_device
+from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate
+from ovseg3d.pipeline.fields import check_same, load_into, make_stage, newest_checkpoint
+from ovseg3d.pipeline.memory import PeakMemory
+from ovseg3d.pipeline.pictures import contact_sheet, preview, save_picture
+from ovseg3d.pipeline.run import Run, RunLock, create_run, hash_scene, load, open_scene
+from ovseg3d.pipeline.settings import make_config
+from ovseg3d.scene import Scene, load_depth
+
+SHEET_VIEWS = 8
+"""The contact sheet shows at most so many views."""
+
+
+def train_scene(
+    scene: Scene | Path | str,
+    config: Config | None = None,
+    *,
+    output_dir: Path | str | None = None,
+    report: Report | None = None,
+    stop: threading.Event | None = None,
+    resume: Run | Path | str | None = None,
+) -> Run:
+    """Fit a radiance field to a capture, measure it on the held-out views, and keep everything in a run folder.
+
+    Args:
+        scene: the capture, or its folder.
+        config: settings; by default those of the preset for this machine.
+        output_dir: the run folder; by default outputs/<scene>/<timestamp>.
+        report: receives events (see `engine.Event`); stages are "field" and "evaluate".
+        stop: set it, from another thread or a signal handler, to end after the current step.
+        resume: a run to go on with, in its own folder. Its scene and field settings must be the same.
+
+    Returns:
+        The run; `run.status()["status"]` is "done", or "interrupted" after `stop`.
+
+    Raises:
+        SceneError, ConfigError, DeviceError, RunError, OutputError: see their texts. A run that fails is marked
+        "failed" in its status.json; a run that is killed can be resumed.
+    """
+    report, stop = report or ignore, stop or threading.Event()
+    clock = Clock()
+    config = config or make_config(resolve_device("auto"))
+    # What is asked for is checked before anything is read or written.
+    device = resolve_device(config.train.device)
+    resolve_backend(config.train.backend, device)
+    _check(config)
+    if not isinstance(scene, Scene):
+        scene = open_scene(scene, config)
+    if resume is None:
+        run = create_run(scene, config, Path(output_dir) if output_dir is not None else None)
+    else:
+        run = resume if isinstance(resume, Run) else load(resume)
+        check_same(run, config)
+        _check_same_capture(run, scene)
+        run = replace(run, config=config)
+    with RunLock(run.folder), PeakMemory() as memory:
+        run.write_status("running")
+        try:
+            _train(run, scene, clock, report, stop, memory, resumed=resume is not None)
+        except KeyboardInterrupt:
+            run.write_status("interrupted")
+            raise
+        except BaseException as error:
+            _mark_failed(run, error)
+            raise
+    return run
+
+
+def _check(config: Config) -> None:
+    if config.train.steps is None and config.train.max_seconds is None:
+        raise ConfigError("Nothing says how long to train", fix="--steps 2000 or --max-seconds 120")
+    if config.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("--tensorboard needs a package", fix="pip install tensorboard")
+
+
+def _check_same_capture(run: Run, scene: Scene) -> None:
+    if hash_scene(scene) != run.scene_hash:
+        raise ConfigError(
+            "This is not the capture that the run was trained on", where=scene.path, fix="begin a new run"
+        )
+
+
+def _mark_failed(run: Run, error: BaseException) -> None:
+    try:
+        run.write_status("failed", message=error.what if isinstance(error, Ovseg3dError) else repr(error))
+    except Ovseg3dError:
+        pass  # the disk is full, say: the first error is the one to tell
+
+
+def _train(
+    run: Run,
+    scene: Scene,
+    clock: Clock,
+    report: Report,
+    stop: threading.Event,
+    memory: PeakMemory,
+    resumed: bool,
+) -> None:
+    train = run.config.train
+    first_step = 0
+    stage = make_stage(scene, run.config)
+    try:
+        if resumed and any(run.checkpoints.glob("step-*.safetensors")):
+            checkpoint = newest_checkpoint(run)
+            load_into(stage, checkpoint, run)
+            first_step = checkpoint.step
+            clock.add(checkpoint.seconds)
+        with MetricsLog(run, first_step, train.tensorboard) as log:
+
+            def tell(event: Event) -> None:
+                if event.kind == "progress" and event.metrics:
+                    log.write(event)
+                if event.kind in ("checkpoint", "interrupted"):
+                    status = "running" if event.kind == "checkpoint" else "interrupted"
+                    run.write_status(status, step=event.step, seconds=event.seconds)
+                report(event)
+
+            outcome = run_stage(
+                stage,
+                steps=train.steps,
+                max_seconds=train.max_seconds,
+                first_step=first_step,
+                clock=clock,
+                checkpoints=run.checkpoints,
+                checkpoint_seconds=train.checkpoint_seconds,
+                report=tell,
+                stop=stop,
+            )
+        if outcome.interrupted:
+            return
+        began = time.monotonic()
+        evaluation = _evaluate(run, scene, stage, report, stop)
+        if stop.is_set():
+            run.write_status("interrupted", step=outcome.steps, seconds=outcome.seconds)
+            return
+        device = resolve_device(train.device)
+        run.write_metrics(
+            {
+                "train_seconds": outcome.seconds,
+                "steps": outcome.steps,
+                **summarise(evaluation),
+                "eval_seconds": time.monotonic() - began,
+                "peak_anonymous_bytes": memory.peak,
+                "device": device,
+                "backend": resolve_backend(train.backend, device),
+                "metric": scene.metric,
+            }
+        )
+        run.write_status("done", step=outcome.steps, seconds=outcome.seconds)
+    finally:
+        stage.close()
+
+
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """Flat figures for metrics.json: the means, and those of each folder of views as `psnr_<folder>`."""
+    figures: dict[str, Any] = {name: value for name, value in evaluation.mean().items() if not math.isnan(value)}
+    for folder, means in evaluation.groups().items():
+        suffix = folder.replace("/", "_") or "root"
+        figures.update({f"{name}_{suffix}": value for name, value in means.items() if not math.isnan(value)})
+    return {**figures, "views": len(evaluation.views)}
+
+
+def _evaluate(run: Run, scene: Scene, stage: FieldStage, report: Report, stop: threading.Event) -> Evaluation:
+    """Measure the held-out views (all, when none is held out: a few training views) and draw their previews."""
+    views = scene.test or scene.train[:: max(1, len(scene.train) // 4)][:4]
+    stride = max(1, len(views) // SHEET_VIEWS)
+    shown = set(views[::stride][:SHEET_VIEWS])
+    pictures, began = [], time.monotonic()
+
+    def on_view(score: ViewScore, photo: Any, rendered: Mapping[str, Any]) -> None:
+        if score.view in shown:
+            frame = scene.frames[score.view]
+            true_z = load_depth(frame, scene) if frame.depth_path else None
+            picture = preview(score.name, photo, dict(rendered), true_z, score.psnr)
+            save_picture(run.previews / f"{len(pictures):03d}_{Path(score.name).stem}.png", picture)
+            pictures.append(picture)
+        done = views.index(score.view) + 1
+        metrics = {"psnr": score.psnr}
+        report(
+            Event(
+                "progress",
+                "evaluate",
+                done,
+                len(views),
+                done / len(views),
+                time.monotonic() - began,
+                metrics=metrics,
+            )
+        )
+
+    evaluation = evaluate(stage.renderer, scene, views, stop=stop, on_view=on_view)
+    if pictures:
+        save_picture(run.previews / "heldout.png", contact_sheet(pictures))
+    write_json(run.folder / "views.json", {"views": [asdict(score) for score in evaluation.views]})
+    return evaluation if scene.test else Evaluation(())
+
+
+class MetricsLog:
+    """Writes metrics.jsonl as training goes, and tensorboard's files when asked.
+
+    A resumed run first drops what was logged after the checkpoint that it goes on from.
+    """
+
+    def __init__(self, run: Run, first_step: int, tensorboard: bool) -> None:
+        self._path = run.metrics_log
+        kept = [line for line in self._lines() if line.get("step", 0) <= first_step] if first_step else []
+        write_atomic(self._path, b"".join(_line(entry) for entry in kept))
+        try:
+            self._file = open(self._path, "ab", buffering=0)
+        except OSError as error:
+            raise output_error(error, self._path) from error
+        self._writer: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=first_step)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Entries of an earlier log; a last line that was cut is left out."""
+        entries = []
+        try:
+            for line in self._path.read_bytes().splitlines():
+                entry = json.loads(line)
+                if isinstance(entry, dict) and isinstance(entry.get("step", 0), int):
+                    entries.append(entry)
+        except (OSError, ValueError):
+            pass
+        return entries
+
+    def write(self, event: Event) -> None:
+        entry = {"stage": event.stage, "step": event.step, "seconds": round(event.seconds, 3), **event.metrics}
+        try:
+            self._file.write(_line(entry))
+        except OSError as error:
+            raise output_error(error, self._path) from error
+        if self._writer is not None:
+            for name, value in event.metrics.items():
+                self._writer.add_scalar(f"{event.stage}/{name}", value, event.step)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return (json.dumps(plain(dict(entry))) + "\n").encode()
