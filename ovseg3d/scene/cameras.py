@@ -1,0 +1,198 @@
+"""Cameras: where each photo was taken from, and through which lens.
+
+Axes are OpenCV's (x right, y down, z forward); `c2w` takes camera to input frame. A pixel's centre is at +0.5, so
+that the picture spans [0, width] x [0, height]. Two lens models: OPENCV (a pinhole when it has no distortion) and
+OPENCV_FISHEYE (equidistant). Everything here is float64 numpy; `rays.Cameras` is the batched torch counterpart.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+LensModel = Literal["OPENCV", "OPENCV_FISHEYE"]
+
+# Right-multiplied onto a c2w, it turns OpenGL camera axes (x right, y up, z backward) into OpenCV's, and back.
+OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+
+_NEWTON_STEPS = 30
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One view: lens, picture size and pose.
+
+    `distortion` is (k1, k2, p1, p2, k3, k4) for OPENCV, where the radial factor is the polynomial
+    1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8, and (k1, k2, k3, k4) for OPENCV_FISHEYE; missing ones are 0.
+    """
+
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    fx: float
+    """Focal length, pixels."""
+    fy: float
+    """Focal length, pixels."""
+    cx: float
+    """Principal point from the left edge, pixels."""
+    cy: float
+    """Principal point from the upper edge, pixels."""
+    c2w: Float[np.ndarray, "4 4"]
+    """Camera to input frame, OpenCV axes, input units."""
+    model: LensModel = "OPENCV"
+    """Lens model."""
+    distortion: tuple[float, ...] = ()
+    """Coefficients, see above."""
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """The distortion padded with zeros: six numbers for OPENCV, four for OPENCV_FISHEYE."""
+        count = 6 if self.model == "OPENCV" else 4
+        return self.distortion + (0.0,) * (count - len(self.distortion))
+
+    @property
+    def is_pinhole(self) -> bool:
+        """Whether rays leave on straight lines: no distortion and no fisheye."""
+        return self.model == "OPENCV" and not any(self.distortion)
+
+    @property
+    def position(self) -> Float[np.ndarray, "3"]:
+        """Optical centre in the input frame."""
+        return self.c2w[:3, 3]
+
+    @property
+    def forward(self) -> Float[np.ndarray, "3"]:
+        """Unit viewing direction in the input frame."""
+        return self.c2w[:3, 2]
+
+    @property
+    def up(self) -> Float[np.ndarray, "3"]:
+        """Unit direction of the picture's upper edge in the input frame."""
+        return -self.c2w[:3, 1]
+
+    def scaled(self, width: int, height: int) -> "Camera":
+        """The same view for a picture of another size; each axis is scaled by its own ratio."""
+        x, y = width / self.width, height / self.height
+        return replace(
+            self,
+            width=int(width),
+            height=int(height),
+            fx=self.fx * x,
+            fy=self.fy * y,
+            cx=self.cx * x,
+            cy=self.cy * y,
+        )
+
+    def pixel_centres(self) -> Float[np.ndarray, "points 2"]:
+        """(x, y) of every pixel's centre, row by row: (height * width, 2)."""
+        x, y = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
+        return np.stack([x.ravel(), y.ravel()], axis=-1)
+
+    def rays(
+        self, xy: Float[np.ndarray, "points 2"]
+    ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
+        """Rays through picture positions.
+
+        Args:
+            xy: pixels, (0, 0) is the upper left corner of the picture.
+
+        Returns:
+            Origins and unit directions in the input frame, distortion undone by Newton's method (to 1e-10).
+        """
+        x = (xy[:, 0] - self.cx) / self.fx
+        y = (xy[:, 1] - self.cy) / self.fy
+        if self.model == "OPENCV_FISHEYE":
+            radius = np.hypot(x, y)
+            theta = _undistort_theta(radius, self.coefficients)
+            ratio = np.where(radius > 1e-12, np.sin(theta) / np.maximum(radius, 1e-12), 1.0)
+            local = np.stack([x * ratio, y * ratio, np.cos(theta)], axis=-1)
+        else:
+            if not self.is_pinhole:
+                x, y = _undistort_xy(x, y, self.coefficients)
+            local = np.stack([x, y, np.ones_like(x)], axis=-1)
+        directions = local @ self.c2w[:3, :3].T
+        directions = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+        return np.broadcast_to(self.position, directions.shape).copy(), directions
+
+    def project(
+        self, points: Float[np.ndarray, "points 3"]
+    ) -> tuple[Float[np.ndarray, "points 2"], Float[np.ndarray, "points"]]:
+        """Where points of the input frame appear in the picture.
+
+        Returns:
+            Pixel positions with distortion, and z-depth in input units. Behind a camera that is no fisheye
+            (z-depth not positive) the position is NaN.
+        """
+        local = (points - self.position) @ self.c2w[:3, :3]
+        z = local[:, 2]
+        if self.model == "OPENCV_FISHEYE":
+            radius = np.hypot(local[:, 0], local[:, 1])
+            theta = np.arctan2(radius, z)
+            distorted, _ = distort_theta(theta, *self.coefficients)
+            ratio = np.where(radius > 1e-12, distorted / np.maximum(radius, 1e-12), 1.0)
+            x, y = local[:, 0] * ratio, local[:, 1] * ratio
+        else:
+            depth = np.where(z > 0, z, np.nan)
+            x, y = local[:, 0] / depth, local[:, 1] / depth
+            if not self.is_pinhole:
+                x, y, *_ = distort_xy(x, y, *self.coefficients)
+        return np.stack([x * self.fx + self.cx, y * self.fy + self.cy], axis=-1), z
+
+
+def distort_xy(
+    x: Any, y: Any, k1: Any, k2: Any, p1: Any, p2: Any, k3: Any, k4: Any
+) -> tuple[Any, Any, Any, Any, Any]:
+    """OpenCV's radial and tangential distortion of image-plane positions (focal length 1).
+
+    Only arithmetic, so that numpy arrays and torch tensors both go through it.
+
+    Returns:
+        Distorted x and y, and the Jacobian's entries dx/dx, dx/dy (equal to dy/dx), dy/dy.
+    """
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
+    slope = k1 + r2 * (2 * k2 + r2 * (3 * k3 + r2 * 4 * k4))  # d radial / d r2
+    xy = x * y
+    return (
+        x * radial + 2 * p1 * xy + p2 * (r2 + 2 * x * x),
+        y * radial + 2 * p2 * xy + p1 * (r2 + 2 * y * y),
+        radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x,
+        2 * xy * slope + 2 * p1 * x + 2 * p2 * y,
+        radial + 2 * y * y * slope + 2 * p2 * x + 6 * p1 * y,
+    )
+
+
+def distort_theta(theta: Any, k1: Any, k2: Any, k3: Any, k4: Any) -> tuple[Any, Any]:
+    """OpenCV's fisheye: distorted angle from the axis (radians) and its derivative; numpy or torch."""
+    t2 = theta * theta
+    distorted = theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
+    derivative = 1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4)))
+    return distorted, derivative
+
+
+def _undistort_xy(
+    x_distorted: np.ndarray, y_distorted: np.ndarray, coefficients: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    x, y = x_distorted.copy(), y_distorted.copy()
+    for _ in range(_NEWTON_STEPS):
+        xd, yd, a, b, c = distort_xy(x, y, *coefficients)
+        ex, ey = xd - x_distorted, yd - y_distorted
+        determinant = a * c - b * b
+        determinant = np.where(np.abs(determinant) < 1e-9, 1e-9, determinant)
+        x, y = x - (c * ex - b * ey) / determinant, y - (a * ey - b * ex) / determinant
+        if max(np.abs(ex).max(initial=0), np.abs(ey).max(initial=0)) < 1e-14:
+            break
+    return x, y
+
+
+def _undistort_theta(radius: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
+    theta = np.minimum(radius, np.pi)
+    for _ in range(_NEWTON_STEPS):
+        distorted, derivative = distort_theta(theta, *coefficients)
+        error = distorted - radius
+        theta = np.clip(theta - error / np.maximum(derivative, 1e-9), 0.0, np.pi)
+        if np.abs(error).max(initial=0) < 1e-14:
+            break
+    return theta

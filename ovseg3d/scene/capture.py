@@ -1,0 +1,96 @@
+"""What a capture is once it has been read: `Scene`, its `Frame`s, and a `Finding` about it.
+
+Plain frozen data, independent of the format on disk. Frames are sorted by name, one name occurs once, poses are
+OpenCV camera-to-input. Photos stay on disk; `images.py` reads them.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from ovseg3d.scene.cameras import Camera
+
+FORMATS = ("nerfstudio", "instant-ngp", "blender", "colmap", "llff")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One photo with its camera."""
+
+    name: str
+    """As the capture names it, with forward slashes: "images/0001.jpg"."""
+    image_path: Path
+    """The file that is read; may be a smaller copy in an `images_N` folder."""
+    camera: Camera
+    """At the size used for training."""
+    mask_path: Path | None = None
+    """Black hides a pixel."""
+    depth_path: Path | None = None
+    """z-depth, times `Scene.depth_unit` in input units; 0 is unknown."""
+    label_path: Path | None = None
+    """An index image, or a folder with one mask for each phrase (3D-OVS)."""
+    near_far: tuple[float, float] | None = None
+    """z-depth bounds in input units, where the capture states them (LLFF)."""
+    upright: bool = True
+    """Whether the photo's EXIF orientation is to be applied."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A capture."""
+
+    path: Path
+    """The capture's folder."""
+    name: str
+    """The folder's name."""
+    format: str
+    """One of `FORMATS`."""
+    frames: tuple[Frame, ...]
+    """Sorted by name."""
+    train: tuple[int, ...]
+    """Indices into `frames`."""
+    test: tuple[int, ...]
+    """Indices into `frames`: held out. Empty only with `train_on_all`."""
+    metric: bool
+    """Whether lengths in metres are known."""
+    metres_per_unit: float | None
+    """Metres per input unit when metric, else None."""
+    world_from_input: Float[np.ndarray, "4 4"]
+    """Similarity into a frame with +z up; that frame is in metres when the scene is metric."""
+    points: Float[np.ndarray, "points 3"] | None = None
+    """Sparse points in the input frame."""
+    points_rgb: UInt8[np.ndarray, "points 3"] | None = None
+    """Their colours."""
+    depth_unit: float = 0.001
+    """Value in a depth file x depth_unit = input units."""
+    has_alpha: bool = False
+    """Whether photos are RGBA and really transparent somewhere."""
+    classes: dict[int, str] = field(default_factory=dict)
+    """Label index to phrase."""
+    ignore_label: int | None = None
+    """Index of pixels that count neither way."""
+    phrases: tuple[str, ...] = ()
+    """What the capture says is in it, in its own order and spelling."""
+    recommended_encoder: dict[str, str] = field(default_factory=dict)
+    """Such as {"clip": "builtin", "dino": "builtin"}."""
+    aabb_scale: float | None = None
+    """instant-ngp's hint at the size of the surroundings."""
+    notes: tuple[str, ...] = ()
+    """What the reader noticed, as sentences for the user."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that `check_scene` noticed."""
+
+    level: Literal["error", "warning", "note"]
+    """An error stops training, a warning spoils it, a note is for information."""
+    what: str
+    """A sentence."""
+    where: str | None = None
+    """The frames or files concerned."""
+    fix: str | None = None
+    """What to do about it."""

@@ -1,0 +1,96 @@
+"""Finding a photo's file: the full-size one, or a smaller copy in an `images_N` folder beside it.
+
+`images/a/0001.jpg` has its half-size copy in `images_2/a/0001.jpg`, perhaps with another suffix. LLFF's copies have
+other names altogether; then the sorted names correspond, provided that there are equally many.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ovseg3d.scene.images import PHOTO_SUFFIXES
+
+
+class Copies:
+    """Which files hold the photos of one capture, at which sizes.
+
+    Args:
+        root: the capture's folder.
+        photos: where the full-size photo of each frame is expected.
+    """
+
+    def __init__(self, root: Path, photos: Sequence[Path]) -> None:
+        self._root = root
+        self._places = {photo: self._place(photo) for photo in photos}
+        self._names: dict[Path, list[str]] = {}
+        for base, rest in self._places.values():
+            self._names.setdefault(base, []).append(rest)
+        self._versions = {base: _versions(base) for base in self._names}
+        self._maps: dict[tuple[Path, int], dict[str, Path]] = {}
+
+    def find(self, photo: Path, factor: float) -> tuple[Path, int] | None:
+        """The smallest copy that is still large enough for `factor`, else the nearest larger reduction.
+
+        Returns:
+            The file and its N (1 for the full-size folder), or None when there is no file at all.
+        """
+        base, rest = self._places[photo]
+        versions = self._versions[base]
+        enough = sorted((n for n in versions if n <= factor + 1e-6), reverse=True)
+        for n in enough + sorted(set(versions) - set(enough)):
+            path = self._map(base, n).get(rest)
+            if path is not None:
+                return path, n
+        return (photo, 1) if photo.is_file() else None
+
+    def _place(self, photo: Path) -> tuple[Path, str]:
+        """The top folder that may have `_N` siblings, and the rest of the path."""
+        try:
+            parts = photo.relative_to(self._root).parts
+        except ValueError:
+            parts = ()
+        if len(parts) > 1 and ".." not in parts:
+            return self._root / parts[0], "/".join(parts[1:])
+        return photo.parent, photo.name
+
+    def _map(self, base: Path, n: int) -> dict[str, Path]:
+        key = (base, n)
+        if key not in self._maps:
+            self._maps[key] = self._match(self._versions[base][n], self._names[base])
+        return self._maps[key]
+
+    @staticmethod
+    def _match(folder: Path, names: list[str]) -> dict[str, Path]:
+        files = _photo_names(folder)
+        by_stem = {os.path.splitext(name)[0]: name for name in sorted(files, reverse=True)}
+        matched = {}
+        for name in names:
+            found = name if name in files else by_stem.get(os.path.splitext(name)[0])
+            if found is not None:
+                matched[name] = folder / found
+        wanted = sorted(set(names))
+        if not matched and len(files) == len(wanted):
+            matched = {name: folder / file for name, file in zip(wanted, sorted(files))}
+        return matched
+
+
+def _versions(base: Path) -> dict[int, Path]:
+    """N to folder, for `base` itself (1) and its siblings `base_N`."""
+    versions = {1: base} if base.is_dir() else {}
+    if base.parent.is_dir():
+        for sibling in base.parent.iterdir():
+            match = re.fullmatch(re.escape(base.name) + r"_(\d+)", sibling.name)
+            if match and int(match[1]) > 1 and sibling.is_dir():
+                versions[int(match[1])] = sibling
+    return versions
+
+
+def _photo_names(folder: Path) -> set[str]:
+    names = set()
+    for directory, _, files in os.walk(folder):
+        prefix = Path(directory).relative_to(folder).as_posix()
+        for file in files:
+            if os.path.splitext(file)[1].lower() in PHOTO_SUFFIXES:
+                names.add(file if prefix == "." else f"{prefix}/{file}")
+    return names

@@ -1,0 +1,529 @@
+"""`load_scene`: from a folder to a checked `Scene`, whatever the format.
+
+A reader translates the files (`transforms.py`, `colmap.py`, `llff.py`); this module does what all formats share: one
+frame per name, which copy of a photo and at which size, held-out views, masks, labels, up, scale, and the
+checks that need no decoding (pictures' headers only). Nothing is ever written.
+"""
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ovseg3d.errors import SceneError, nearest
+from ovseg3d.scene.cameras import Camera
+from ovseg3d.scene.capture import FORMATS, Frame, Scene
+from ovseg3d.scene.colmap import find_model, read_colmap
+from ovseg3d.scene.copies import Copies
+from ovseg3d.scene.images import PHOTO_SUFFIXES, Header, load_photo, read_header, read_phrases
+from ovseg3d.scene.llff import read_llff
+from ovseg3d.scene.raw import Incomplete, RawCapture, RawFrame, check_pose, every_eighth, shorten
+from ovseg3d.scene.transforms import read_blender, read_transforms
+
+_VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".m4v", ".webm")
+
+
+def load_scene(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    downscale: float | None = None,
+    max_side: int | None = None,
+    scale: float | None = None,
+    train_on_all: bool = False,
+) -> Scene:
+    """Read a capture.
+
+    Args:
+        path: its folder, or a transforms.json.
+        format: one of `FORMATS`; None goes by what the folder holds.
+        downscale: train at 1/downscale of the size that the intrinsics state, else of the photos'. Nothing is
+            ever enlarged. None: 1, or what `max_side` asks for.
+        max_side: without `downscale`, the smallest whole factor is taken that brings the longest side to this.
+        scale: metres per input unit; makes the scene metric.
+        train_on_all: train on every photo and hold none out.
+
+    Raises:
+        SceneError: the first thing that makes the capture unusable.
+    """
+    scene, problems = inspect_scene(
+        path, format=format, downscale=downscale, max_side=max_side, scale=scale, train_on_all=train_on_all
+    )
+    if problems:
+        first, others = problems[0], len(problems) - 1
+        if others:
+            more = f"; {others} more problem{'s' if others > 1 else ''}, see `ovseg3d info`"
+            raise SceneError(first.what, where=first.where, fix=(first.fix or "") + more) from first
+        raise first
+    assert scene is not None
+    return scene
+
+
+def inspect_scene(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    downscale: float | None = None,
+    max_side: int | None = None,
+    scale: float | None = None,
+    train_on_all: bool = False,
+) -> tuple[Scene | None, list[SceneError]]:
+    """As `load_scene`, but gathers what is wrong with single frames instead of stopping at the first.
+
+    Returns:
+        The scene without the frames that cannot be used (None when too few are left), and the problems.
+
+    Raises:
+        SceneError: the capture as a whole cannot be read.
+    """
+    for name, value in (("downscale", downscale), ("scale", scale), ("max_side", max_side)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise SceneError(f"--{name.replace('_', '-')} is {value:g}, expected a positive number")
+    if downscale is not None and downscale < 1:
+        raise SceneError(f"--downscale is {downscale:g}: nothing is ever enlarged", fix="give 1 or more")
+    raw = read_capture(Path(path), format)
+    notes = list(raw.notes)
+    problems: list[SceneError] = []
+    raw.frames = _without_doubles(raw.frames, notes)
+    phrases = _attach_segmentations(raw, notes)
+    poses = _check_poses(raw, problems)
+    frames = _build_frames(raw, poses, downscale, max_side, notes, problems)
+    splits = {frame.name: frame.split for frame in raw.frames}
+    if len(frames) < 2:
+        if not problems:
+            fix = "photos from at least two places are needed; 20 to 200 are usual"
+            problems.append(SceneError("The capture has only one camera", where=raw.path, fix=fix))
+        return None, problems
+    try:
+        train, test = _split([splits[frame.name] for frame in frames], train_on_all, raw.path)
+    except SceneError as error:
+        train, test = list(range(len(frames))), []
+        problems.append(error)
+    metric = scale is not None or (raw.depth_is_metric and any(frame.depth_path for frame in frames))
+    metres = (scale if scale is not None else 1.0) if metric else None
+    scene = Scene(
+        path=raw.path,
+        name=raw.path.resolve().name,
+        format=raw.format,
+        frames=tuple(frames),
+        train=tuple(train),
+        test=tuple(test),
+        metric=metric,
+        metres_per_unit=metres,
+        world_from_input=_world_from_input([f.camera for f in frames], raw.z_up, metres),
+        points=raw.points,
+        points_rgb=raw.points_rgb,
+        depth_unit=raw.depth_unit,
+        has_alpha=False,
+        classes=raw.classes or dict(enumerate(phrases, start=1)),
+        ignore_label=raw.ignore_label,
+        phrases=phrases or tuple(dict.fromkeys(raw.classes.values())),
+        recommended_encoder=raw.recommended_encoder,
+        aabb_scale=raw.aabb_scale,
+        notes=tuple(notes),
+    )
+    try:
+        return replace(scene, has_alpha=_is_transparent(scene)), problems
+    except SceneError as error:
+        return scene, [*problems, error]
+
+
+def read_capture(path: Path, format: str | None = None) -> RawCapture:
+    """Let the reader for `format`, or the first one that finds its files complete, read `path`."""
+    if format is not None and format not in FORMATS:
+        close = nearest(format, FORMATS)
+        hint = f"did you mean {close}? " if close else ""
+        raise SceneError(f"There is no format {format!r}", fix=f"{hint}known: {', '.join(FORMATS)}")
+    if not path.exists():
+        raise SceneError("There is no such folder", where=path, fix="check the spelling")
+    if path.is_file():
+        if path.suffix != ".json":
+            kind = "a video" if path.suffix.lower() in _VIDEO_SUFFIXES else "a file, not a scene folder"
+            fix = f"make a scene of it first: ovseg3d prepare {path} {path.with_suffix('')}"
+            raise SceneError(f"This is {kind}", where=path, fix=fix)
+        if path.stem in ("transforms_train", "transforms_val", "transforms_test"):
+            path = path.parent
+        else:
+            return _named(read_transforms(path), format)
+    single = path / "transforms.json"
+    readers = {
+        "nerfstudio": lambda: read_transforms(single),
+        "instant-ngp": lambda: read_transforms(single) if single.is_file() else read_blender(path),
+        "blender": lambda: read_blender(path) if not single.is_file() or _has_train(path) else _single(single),
+        "colmap": lambda: read_colmap(path),
+        "llff": lambda: read_llff(path),
+    }
+    if format is not None:
+        try:
+            return _named(readers[format](), format)
+        except Incomplete as error:
+            raise SceneError(f"Not readable as {format}: {error}", where=path, fix="leave out --format") from None
+    found = []
+    if single.is_file():
+        found.append("nerfstudio")
+    if _has_train(path):
+        found.append("blender")
+    if find_model(path) is not None:
+        found.append("colmap")
+    if (path / "poses_bounds.npy").is_file():
+        found.append("llff")
+    reasons = []
+    for name in found:
+        try:
+            capture = readers[name]()
+        except Incomplete as error:
+            reasons.append(str(error))
+            continue
+        passed = [f"{reason[0].upper()}{reason[1:]}; read as {name} instead" for reason in reasons]
+        capture.notes = passed + capture.notes
+        return capture
+    raise _no_format(path, reasons)
+
+
+def _has_train(path: Path) -> bool:
+    return (path / "transforms_train.json").is_file()
+
+
+def _single(path: Path) -> RawCapture:
+    return _named(read_transforms(path), "blender")
+
+
+def _named(capture: RawCapture, format: str | None) -> RawCapture:
+    if format is not None:
+        capture.format = format
+    return capture
+
+
+def _no_format(path: Path, reasons: list[str]) -> SceneError:
+    """The error for a folder that no reader takes, with the next command to type."""
+    if reasons:
+        reason = reasons[0][0].upper() + reasons[0][1:]
+        return SceneError(
+            f"No complete capture is here: {reason}",
+            where=path,
+            fix=f"run structure from motion again: ovseg3d prepare {path / 'images'} OUT",
+        )
+    # ns-process-data knows these exports of phone apps.
+    for mark, kind in (("keyframes", "polycam"), ("metadata", "record3d")):
+        if (path / mark).exists() and ((path / "keyframes").is_dir() or (path / "rgb").is_dir()):
+            return SceneError(
+                f"This is a raw {kind} export, without poses that can be read here",
+                where=path,
+                fix=f"ns-process-data {kind} --data {path} --output-dir OUT, then train OUT",
+            )
+    folders = [path] + sorted(p for p in path.iterdir() if p.is_dir())
+    for folder in folders:
+        inside = [p.suffix.lower() for p in folder.iterdir()]
+        video = next((p for p in sorted(folder.iterdir()) if p.suffix.lower() in _VIDEO_SUFFIXES), None)
+        if video is not None or any(suffix in PHOTO_SUFFIXES for suffix in inside):
+            source = video or folder
+            return SceneError(
+                "There are photos or a video here, but no camera poses",
+                where=path,
+                fix=f"make a scene of them first: ovseg3d prepare {source} OUT (or ns-process-data)",
+            )
+    return SceneError(
+        "This folder holds no known kind of capture",
+        where=path,
+        fix="it needs transforms.json, transforms_train.json, sparse/0 or poses_bounds.npy",
+    )
+
+
+def _without_doubles(frames: list[RawFrame], notes: list[str]) -> list[RawFrame]:
+    """One frame for each name (the first listed), sorted by name."""
+    unique: dict[str, RawFrame] = {}
+    doubles = []
+    for frame in frames:
+        if frame.name in unique:
+            doubles.append(frame.name)
+        else:
+            unique[frame.name] = frame
+    if doubles:
+        names = shorten(list(dict.fromkeys(doubles)))
+        notes.append(f"{len(doubles)} frames are listed more than once; only the first is used: {names}")
+    return [unique[name] for name in sorted(unique)]
+
+
+def _attach_segmentations(raw: RawCapture, notes: list[str]) -> tuple[str, ...]:
+    """Take 3D-OVS's `segmentations/`: NN counts the photos in the order of their names. Returns the phrases."""
+    folder = raw.path / "segmentations"
+    if not (folder / "classes.txt").is_file():
+        return ()
+    phrases = read_phrases(folder / "classes.txt")
+    if any(frame.label for frame in raw.frames):
+        return phrases
+    for place in sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdigit()):
+        if int(place.name) < len(raw.frames):
+            raw.frames[int(place.name)].label = place
+        else:
+            notes.append(f"segmentations/{place.name} belongs to no photo: there are {len(raw.frames)}")
+    return phrases
+
+
+def _check_poses(raw: RawCapture, problems: list[SceneError]) -> dict[str, np.ndarray]:
+    poses = {}
+    for frame in raw.frames:
+        try:
+            poses[frame.name] = check_pose(frame.c2w, f"{raw.path}, frame {frame.name}")
+        except SceneError as error:
+            problems.append(error)
+    return poses
+
+
+def _build_frames(
+    raw: RawCapture,
+    poses: dict[str, np.ndarray],
+    downscale: float | None,
+    max_side: int | None,
+    notes: list[str],
+    problems: list[SceneError],
+) -> list[Frame]:
+    """Choose each frame's file and size; frames without a photo are dropped with a note."""
+    copies = Copies(raw.path, [frame.photo for frame in raw.frames])
+    factor = downscale or _factor(raw, copies, max_side)
+    frames: list[Frame] = []
+    missing: list[Path] = []
+    rescaled: dict[float, list[RawFrame]] = {}
+    capped = unturned = 0
+    absent = {"mask": 0, "depth": 0, "label": 0}
+    for entry in raw.frames:
+        found = copies.find(entry.photo, factor)
+        if found is None:
+            missing.append(entry.photo)
+            continue
+        if entry.name not in poses:
+            continue
+        path, reduction = found
+        try:
+            header = read_header(path)
+            size, upright = _oriented(header, entry.lens.size)
+            stated = entry.lens.size or (size[0] * reduction, size[1] * reduction)
+            full = entry.lens.camera(poses[entry.name], stated)
+            _check_size(size, full, entry.name, path)
+            target = tuple(max(1, round(side / factor)) for side in stated)
+            if target[0] > size[0] or target[1] > size[1]:
+                capped += 1
+                target = size
+            camera = full.scaled(*target)
+            files = {
+                kind: _companion(getattr(entry, kind), kind, entry.name, {size, stated, target}, absent)
+                for kind in ("mask", "depth", "label")
+            }
+        except SceneError as error:
+            problems.append(error)
+            continue
+        if reduction == 1:
+            rescaled.setdefault(round(size[0] / stated[0], 3), []).append(entry)
+        unturned += header.orientation > 1 and not upright
+        frames.append(
+            Frame(
+                name=entry.name,
+                image_path=path,
+                camera=camera,
+                mask_path=files["mask"],
+                depth_path=files["depth"],
+                label_path=files["label"],
+                near_far=entry.near_far,
+                upright=upright,
+            )
+        )
+    if missing and not frames and not problems:
+        raise SceneError(
+            f"None of the {len(missing)} photos is there",
+            where=missing[0],
+            fix="put the photos beside the poses, or correct the file names in the capture",
+        )
+    _size_notes(rescaled, notes, problems)
+    _note_frames(raw, frames, missing, capped, unturned, absent, notes)
+    return frames
+
+
+def _factor(raw: RawCapture, copies: Copies, max_side: int | None) -> float:
+    """The smallest whole reduction that brings the longest side to `max_side`."""
+    if max_side is None:
+        return 1
+    longest = 0
+    for entry in raw.frames:
+        if entry.lens.size is not None:
+            longest = max(longest, *entry.lens.size)
+        elif (found := copies.find(entry.photo, 1)) is not None:
+            try:
+                longest = max(longest, *(side * found[1] for side in read_header(found[0]).upright_size))
+            except SceneError:
+                continue  # reported when its turn comes
+    return max(1, math.ceil(longest / max_side))
+
+
+def _oriented(header: Header, stated: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:
+    """The photo's size, and whether EXIF orientation is applied.
+
+    Some tools solve for the raw pixels and ignore EXIF; where only the raw picture has the stated shape, so do we.
+    """
+    raw, upright = (header.width, header.height), header.upright_size
+    if stated is not None and _mismatch(upright, stated) > 0 and _mismatch(raw, stated) <= 0:
+        return raw, False
+    return upright, True
+
+
+def _mismatch(size: tuple[int, int], stated: tuple[int, int]) -> float:
+    """Pixels by which a photo's height differs from the stated shape's, beyond rounding; <= 0 is a match."""
+    ratio = size[0] / stated[0]
+    return abs(stated[1] * ratio - size[1]) - (1.0 + stated[1] / stated[0] if ratio != 1 else 0.0)
+
+
+def _check_size(size: tuple[int, int], camera: Camera, name: str, path: Path) -> None:
+    stated = (camera.width, camera.height)
+    if _mismatch(size, stated) <= 0:
+        return
+    turned = _mismatch(size[::-1], stated) <= 0
+    advice = "the photo seems to be turned by 90 degrees: save it upright, without an EXIF orientation"
+    raise SceneError(
+        f"The photo of {name} is {size[0]}x{size[1]}, but its intrinsics are for {stated[0]}x{stated[1]}",
+        where=path,
+        fix=advice if turned else "use the photos that structure from motion saw, or correct w and h",
+    )
+
+
+def _companion(
+    path: Path | None, kind: str, name: str, sizes: set[tuple[int, int]], absent: dict[str, int]
+) -> Path | None:
+    """A frame's mask, depth or label file, when it is there and of a size that fits its photo."""
+    if path is None:
+        return None
+    if not path.exists():
+        absent[kind] += 1
+        return None
+    if path.is_dir() or kind == "label":  # labels are never read in training; info and eval check them
+        return path
+    if path.suffix == ".npy":
+        try:
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        except (OSError, ValueError, EOFError) as error:
+            raise SceneError(f"The {kind} of {name} cannot be read: {error}", where=path) from error
+        size = (shape[1], shape[0]) if len(shape) >= 2 else (0, 0)
+    else:
+        header = read_header(path)
+        size = (header.width, header.height)
+    if size not in sizes:
+        wanted = " or ".join(f"{w}x{h}" for w, h in sorted(sizes, reverse=True))
+        raise SceneError(
+            f"The {kind} of {name} is {size[0]}x{size[1]}, but its photo is {wanted}",
+            where=path,
+            fix=f"write the {kind} at the photo's size",
+        )
+    return path
+
+
+def _size_notes(rescaled: dict[float, list[RawFrame]], notes: list[str], problems: list[SceneError]) -> None:
+    """One reduction for all photos is somebody's choice; a few photos that differ are a mistake."""
+    usual = max(rescaled, key=lambda ratio: len(rescaled[ratio]), default=1.0)
+    for ratio, entries in rescaled.items():
+        if ratio != usual:
+            for entry in entries:
+                width, height = entry.lens.size or (0, 0)
+                problems.append(
+                    SceneError(
+                        f"The photo of {entry.name} is {ratio:g} times as large as its intrinsics "
+                        f"({width}x{height}), unlike the others",
+                        where=entry.photo,
+                        fix="use the photos that structure from motion saw, or correct w and h",
+                    )
+                )
+    if usual != 1.0:
+        notes.append(f"The photos are {usual:g} times as large as their intrinsics say; these are scaled to fit")
+
+
+def _note_frames(
+    raw: RawCapture,
+    frames: list[Frame],
+    missing: list[Path],
+    capped: int,
+    unturned: int,
+    absent: dict[str, int],
+    notes: list[str],
+) -> None:
+    if missing:
+        names = shorten([path.name for path in missing])
+        notes.append(f"{len(missing)} of {len(raw.frames)} frames have no photo and are left out: {names}")
+    if capped:
+        size = frames[-1].camera
+        notes.append(f"The photos are smaller than asked for; they are used as they are ({size.width}x{size.height})")
+    if unturned:
+        notes.append(f"{unturned} photos have an EXIF orientation that their poses ignore; it is not applied")
+    for kind, count in absent.items():
+        if count:
+            notes.append(f"{count} {kind} files that the capture names are missing")
+    root = os.path.abspath(raw.path)
+    outside = [f.name for f in frames if os.path.relpath(f.image_path, root).startswith("..")]
+    if outside:
+        notes.append(f"{len(outside)} photos lie outside the folder; they are only read: {shorten(outside)}")
+
+
+def _split(splits: list[str | None], train_on_all: bool, where: Path) -> tuple[list[int], list[int]]:
+    everything = list(range(len(splits)))
+    if train_on_all:
+        return everything, []
+    if all(split is None for split in splits):
+        return every_eighth(len(splits))
+    train = [i for i in everything if splits[i] == "train"]
+    test = [i for i in everything if splits[i] == "test"] or [i for i in everything if splits[i] == "val"]
+    if not train:
+        raise SceneError(
+            "The capture's lists leave no photo to train on",
+            where=where,
+            fix="fill train_filenames, or remove the lists, or give --train-on-all",
+        )
+    if not test:
+        raise SceneError(
+            "The capture's lists hold no photo out, so that nothing could be measured",
+            where=where,
+            fix="fill test_filenames, or remove the lists (then every 8th is held out), or give --train-on-all",
+        )
+    return train, test
+
+
+def _is_transparent(scene: Scene) -> bool:
+    """Whether some photo, of a few, really has transparent pixels; only files with alpha are decoded."""
+    count = len(scene.frames)
+    for index in sorted({0, count // 2, count - 1}):
+        frame = scene.frames[index]
+        if read_header(frame.image_path).has_alpha:
+            photo = load_photo(frame)
+            if photo.shape[-1] == 4 and photo[..., 3].min() < 255:
+                return True
+    return False
+
+
+def _world_from_input(cameras: list[Camera], z_up: bool, metres: float | None) -> np.ndarray:
+    """The similarity into a z-up frame: identity but for metres where up is known, else estimated."""
+    world = np.eye(4)
+    if not z_up:
+        up = estimate_up(cameras)
+        right = cameras[0].c2w[:3, 0] - up * (up @ cameras[0].c2w[:3, 0])
+        if np.linalg.norm(right) < 1e-6:  # the first camera lies on its side: any direction will do
+            right = np.linalg.svd(up[None])[2][1]
+        right = right / np.linalg.norm(right)
+        world[:3, :3] = np.stack([right, np.cross(up, right), up])
+        world[:3, 3] = -world[:3, :3] @ np.mean([camera.position for camera in cameras], axis=0)
+    world[:3] *= metres or 1.0
+    return world
+
+
+def estimate_up(cameras: list[Camera]) -> np.ndarray:
+    """Unit vector that points up, from the cameras alone.
+
+    People hold a camera level, so that its right-hand direction is horizontal however far it is tilted: up is the
+    direction most nearly at right angles to all of them. Where they hardly turn (forward-facing), that leaves
+    two directions, and the mean of the pictures' own up decides.
+    """
+    mean_up = np.mean([camera.up for camera in cameras], axis=0)
+    rights = np.stack([camera.c2w[:3, 0] for camera in cameras])
+    spread, directions = np.linalg.eigh(rights.T @ rights / len(rights))
+    up = directions[:, 0] * np.sign(directions[:, 0] @ mean_up or 1.0)
+    norm = np.linalg.norm(mean_up)
+    certain = spread[1] > 0.05 and spread[0] < 0.3 * spread[1] and up @ mean_up > 0.5 * norm
+    if not certain:
+        up = mean_up if norm > 1e-3 else directions[:, 0]
+    return up / np.linalg.norm(up)

@@ -1,0 +1,168 @@
+"""Rays of many views at once, in torch: the counterpart of `Camera.rays` for training and rendering.
+
+Float32 tensors on one device; directions are unit vectors in the frame that `transform` leads to (the input frame
+without it). Distances along a ray belong to that frame; `z_per_distance` turns them into z-depth of the same frame.
+Nothing here waits for the device.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ovseg3d.scene.cameras import Camera, distort_theta, distort_xy
+
+# Newton steps from the distorted position; float32 is exhausted after four on phone lenses.
+_NEWTON_STEPS = 8
+
+
+class Cameras:
+    """Cameras of many views; build it with `from_cameras`.
+
+    Attributes:
+        c2w: (views, 4, 4) camera to frame, OpenCV axes. May be replaced, e.g. by refined poses.
+        widths, heights: picture sizes, as plain lists.
+    """
+
+    def __init__(
+        self,
+        c2w: Float[Tensor, "views 4 4"],
+        intrinsics: Float[Tensor, "views 4"],
+        distortion: Float[Tensor, "views 6"],
+        fisheye: Sequence[bool],
+        sizes: Sequence[tuple[int, int]],
+    ) -> None:
+        self.c2w = c2w
+        self._intrinsics = intrinsics
+        self._distortion = distortion
+        self._fisheye = torch.tensor(list(fisheye), device=c2w.device)
+        self.widths = [width for width, _ in sizes]
+        self.heights = [height for _, height in sizes]
+        # Known on the host, so that `rays` need not ask the device which lenses there are.
+        distorted = [bool(row.any()) for row in distortion.cpu()]
+        self._any_fisheye = any(fisheye)
+        self._any_distorted = any(d and not f for d, f in zip(distorted, fisheye))
+
+    @classmethod
+    def from_cameras(
+        cls,
+        cameras: Sequence[Camera],
+        transform: Any = None,
+        device: torch.device | str = "cpu",
+    ) -> "Cameras":
+        """Move cameras to a device.
+
+        Args:
+            cameras: one for each view.
+            transform: 4x4 similarity (array or tensor) applied to the poses; None keeps the input frame.
+            device: where the tensors live.
+        """
+        poses = np.stack([camera.c2w for camera in cameras])
+        if transform is not None:
+            matrix = np.asarray(torch.as_tensor(transform).detach().cpu(), dtype=np.float64)
+            poses = matrix @ poses
+            poses[:, :3, :3] /= np.cbrt(np.linalg.det(matrix[:3, :3]))
+        intrinsics = [(c.fx, c.fy, c.cx, c.cy) for c in cameras]
+        distortion = [(c.coefficients + (0.0, 0.0))[:6] for c in cameras]
+        return cls(
+            torch.tensor(poses, dtype=torch.float32, device=device),
+            torch.tensor(intrinsics, dtype=torch.float32, device=device),
+            torch.tensor(distortion, dtype=torch.float32, device=device),
+            [c.model == "OPENCV_FISHEYE" for c in cameras],
+            [(c.width, c.height) for c in cameras],
+        )
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.c2w.device
+
+    def rays(
+        self,
+        view: Int[Tensor, "rays"],
+        xy: Float[Tensor, "rays 2"],
+        c2w: Float[Tensor, "views 4 4"] | None = None,
+    ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
+        """Rays through picture positions.
+
+        Args:
+            view: which camera each ray belongs to, an index into those given to `from_cameras`.
+            xy: pixels; a pixel's centre is at +0.5.
+            c2w: poses to use instead of `self.c2w`; gradients flow to them.
+
+        Returns:
+            Origins, unit directions, and z-depth per unit of distance along the ray.
+        """
+        local = self._local_directions(view, xy)
+        pose = (self.c2w if c2w is None else c2w)[view]
+        directions = (pose[:, :3, :3] * local[:, None, :]).sum(-1)
+        return pose[:, :3, 3], directions, local[:, 2]
+
+    def grid(
+        self, view_index: int
+    ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
+        """Rays through every pixel's centre of one view, row by row; as `rays`."""
+        width, height = self.widths[view_index], self.heights[view_index]
+        y, x = torch.meshgrid(
+            torch.arange(height, device=self.device, dtype=torch.float32) + 0.5,
+            torch.arange(width, device=self.device, dtype=torch.float32) + 0.5,
+            indexing="ij",
+        )
+        xy = torch.stack([x.reshape(-1), y.reshape(-1)], dim=-1)
+        view = torch.full((len(xy),), view_index, dtype=torch.int64, device=self.device)
+        return self.rays(view, xy)
+
+    def _local_directions(self, view: Tensor, xy: Tensor) -> Tensor:
+        """Unit directions in camera axes."""
+        intrinsics = self._intrinsics[view]
+        plane = (xy - intrinsics[:, 2:]) / intrinsics[:, :2]
+        x, y = plane[:, 0], plane[:, 1]
+        if not (self._any_distorted or self._any_fisheye):
+            return _normalised(x, y)
+        coefficients = self._distortion[view]
+        fisheye = self._fisheye[view]
+        local = None
+        if self._any_distorted:
+            # Fisheye views have other coefficients in the same columns; their result is replaced below.
+            k = (coefficients * (~fisheye)[:, None]).unbind(-1)
+            local = _normalised(*_undistort_xy(x, y, k))
+        if self._any_fisheye:
+            k = (coefficients * fisheye[:, None]).unbind(-1)[:4]
+            radius = torch.hypot(x, y)
+            theta = _undistort_theta(radius, k)
+            ratio = torch.where(radius > 1e-8, torch.sin(theta) / radius.clamp_min(1e-8), torch.ones_like(x))
+            round_lens = torch.stack([x * ratio, y * ratio, torch.cos(theta)], dim=-1)
+            flat = _normalised(x, y) if local is None else local
+            local = torch.where(fisheye[:, None], round_lens, flat)
+        assert local is not None
+        return local
+
+
+def _normalised(x: Tensor, y: Tensor) -> Tensor:
+    length = torch.rsqrt(x * x + y * y + 1)
+    return torch.stack([x * length, y * length, length], dim=-1)
+
+
+def _undistort_xy(x_distorted: Tensor, y_distorted: Tensor, k: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    x, y = x_distorted, y_distorted
+    for _ in range(_NEWTON_STEPS):
+        xd, yd, a, b, c = distort_xy(x, y, *k)
+        ex, ey = xd - x_distorted, yd - y_distorted
+        determinant = a * c - b * b
+        determinant = torch.where(determinant.abs() < 1e-6, torch.full_like(determinant, 1e-6), determinant)
+        x, y = x - (c * ex - b * ey) / determinant, y - (a * ey - b * ex) / determinant
+    return x, y
+
+
+def _undistort_theta(radius: Tensor, k: tuple[Tensor, ...]) -> Tensor:
+    theta = radius.clamp_max(torch.pi)
+    for _ in range(_NEWTON_STEPS):
+        distorted, derivative = distort_theta(theta, *k)
+        theta = (theta - (distorted - radius) / derivative.clamp_min(1e-6)).clamp(0.0, torch.pi)
+    return theta

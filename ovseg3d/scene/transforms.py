@@ -1,0 +1,307 @@
+"""Readers for `transforms*.json`: nerfstudio, instant-ngp and Blender (NeRF-synthetic).
+
+All three state camera-to-world with OpenGL camera axes (x right, y up, looking along -z) in a z-up world, as a file
+saves them: nerfstudio's `applied_transform` and instant-ngp's `scale` and `offset` lead away from the input frame and
+are left alone. Blender's has one field of view for all and a file for each split. Keys of our own: per-frame
+`label_file_path`, top-level `classes`, `ignore_label`, `recommended_encoder`.
+"""
+
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ovseg3d.errors import SceneError
+from ovseg3d.files import read_json
+from ovseg3d.scene.cameras import OPENGL_AXES, LensModel
+from ovseg3d.scene.images import PHOTO_SUFFIXES
+from ovseg3d.scene.raw import Incomplete, Lens, RawCapture, RawFrame
+
+_PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
+_SPLITS = ("train", "val", "test")
+
+
+def read_transforms(path: Path) -> RawCapture:
+    """Read nerfstudio's or instant-ngp's single file.
+
+    Args:
+        path: the .json file.
+
+    Raises:
+        SceneError: broken JSON, a wrong type, a missing key, or a lens that we have no rays for.
+    """
+    data = read_json(path)
+    frames = _frames(data, path, split=None)
+    names = {name: _file_list(data, f"{name}_filenames", path) for name in _SPLITS}
+    notes: list[str] = []
+    if any(names.values()):
+        # With val and test alike in a file (nerfstudio's habit), test wins.
+        by_name = {name: split for split in _SPLITS for name in names[split]}
+        for frame in frames:
+            frame.split = by_name.get(frame.name, "unused")
+        unknown = sorted(set(by_name) - {frame.name for frame in frames})
+        if unknown:
+            notes.append(f"{len(unknown)} names in the split lists match no frame, such as {unknown[0]}")
+    return _capture(data, path, frames, notes)
+
+
+def read_blender(folder: Path) -> RawCapture:
+    """Read Blender's (or instant-ngp's) `transforms_train.json` and, where present, `_val` and `_test`.
+
+    Raises:
+        SceneError: as `read_transforms`.
+        Incomplete: there is no transforms_train.json.
+    """
+    path = folder / "transforms_train.json"
+    if not path.is_file():
+        raise Incomplete("transforms_train.json is missing")
+    data = read_json(path)
+    frames = _frames(data, path, split="train")
+    others = 0
+    for split in ("val", "test"):
+        other = folder / f"transforms_{split}.json"
+        if other.is_file():
+            more = _frames(read_json(other), other, split=split)
+            others += len(more)
+            frames += more
+    if not others:  # one file alone states no split
+        for frame in frames:
+            frame.split = None
+    capture = _capture(data, path, frames, [])
+    if capture.format == "nerfstudio":
+        capture.format = "blender"
+    return capture
+
+
+def _capture(data: dict[str, Any], path: Path, frames: list[RawFrame], notes: list[str]) -> RawCapture:
+    aabb_scale = _number(data, "aabb_scale", path)
+    unit = _number(data, "depth_unit_scale_factor", path)
+    if unit is None:
+        unit = _number(data, "integer_depth_scale", path)  # instant-ngp's word for it
+    points = points_rgb = None
+    ply = data.get("ply_file_path")
+    if isinstance(ply, str) and ply:
+        if (path.parent / ply).is_file():
+            points, points_rgb = read_ply(path.parent / ply)
+        else:
+            notes.append(f"The sparse points {ply} are missing")
+    ignore = _number(data, "ignore_label", path)
+    ngp = aabb_scale is not None and "camera_model" not in data
+    return RawCapture(
+        path=path.parent,
+        format="instant-ngp" if ngp else "nerfstudio",
+        frames=frames,
+        z_up=True,
+        points=points,
+        points_rgb=points_rgb,
+        depth_unit=0.001 if unit is None else unit,
+        # Depth in millimetres fits the poses only when the poses are in metres.
+        depth_is_metric=unit is None or math.isclose(unit, 0.001, rel_tol=1e-6),
+        classes=_classes(data, path),
+        ignore_label=None if ignore is None else int(ignore),
+        recommended_encoder=_texts(data, "recommended_encoder", path),
+        aabb_scale=aabb_scale,
+        notes=notes,
+    )
+
+
+def _frames(data: dict[str, Any], path: Path, split: str | None) -> list[RawFrame]:
+    listed = data.get("frames")
+    if not isinstance(listed, list):
+        found = "is missing" if listed is None else f"is {_kind(listed)}, expected a list"
+        raise SceneError(f"'frames' {found}", where=path, fix='it should read "frames": [{"file_path": ...}, ...]')
+    if not listed:
+        raise SceneError("The list of frames is empty", where=path, fix="run structure from motion again")
+    frames = []
+    for index, entry in enumerate(listed):
+        where = f"{path}, frames[{index}]"
+        if not isinstance(entry, dict):
+            raise SceneError(f"A frame is {_kind(entry)}, expected an object", where=where)
+        name = entry.get("file_path")
+        if not isinstance(name, str) or not name:
+            found = "is missing" if name is None else f"is {_kind(name)}, expected text"
+            raise SceneError(f"'file_path' {found}", where=where, fix='such as "images/0001.jpg"')
+        where = f"{path}, frames[{index}] ({name})"
+        photo = _resolve_photo(path.parent, name)
+        frames.append(
+            RawFrame(
+                name=frame_name(name, photo),
+                photo=photo,
+                c2w=_pose(entry, where) @ OPENGL_AXES,
+                lens=_lens(data, entry, where),
+                mask=_optional(path.parent, entry, ("mask_path",), where),
+                depth=_optional(path.parent, entry, ("depth_file_path", "depth_path"), where),
+                label=_optional(path.parent, entry, ("label_file_path",), where),
+                split=split,
+            )
+        )
+    return frames
+
+
+def frame_name(text: str, photo: Path) -> str:
+    """A frame's name as we spell it: forward slashes, no leading "./", with the photo's suffix."""
+    name = PurePosixPath(text.replace("\\", "/")).as_posix()
+    return name if name.lower().endswith(photo.suffix.lower()) else name + photo.suffix
+
+
+def _resolve_photo(folder: Path, text: str) -> Path:
+    """The file behind a `file_path`, which may lack its suffix."""
+    path = folder / text.replace("\\", "/")
+    if path.suffix.lower() in PHOTO_SUFFIXES:
+        return path
+    for suffix in (".png", ".jpg", ".jpeg", *PHOTO_SUFFIXES):
+        for candidate in (path.with_name(path.name + suffix), path.with_name(path.name + suffix.upper())):
+            if candidate.is_file():
+                return candidate
+    return path.with_name(path.name + ".png")
+
+
+def _pose(entry: dict[str, Any], where: str) -> np.ndarray:
+    rows = entry.get("transform_matrix", entry.get("transform_matrix_start"))
+    if rows is None:
+        raise SceneError("'transform_matrix' is missing", where=where, fix="remove the frame")
+    try:
+        matrix = np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError):
+        matrix = np.zeros(0)
+    if matrix.shape == (3, 4):
+        matrix = np.vstack([matrix, [0, 0, 0, 1]])
+    if matrix.shape != (4, 4):
+        raise SceneError("'transform_matrix' is not 4 rows of 4 numbers", where=where)
+    return matrix
+
+
+def _lens(data: dict[str, Any], entry: dict[str, Any], where: str) -> Lens:
+    """The lens of one frame: its own keys before the top-level ones."""
+
+    def number(key: str) -> float | None:
+        return _number(entry if key in entry else data, key, where)
+
+    angle_x, angle_y = number("camera_angle_x"), number("camera_angle_y")
+    fx, fy = number("fl_x"), number("fl_y")
+    if fx is None and fy is None and angle_x is None and angle_y is None:
+        raise SceneError(
+            "No focal length: neither fl_x nor camera_angle_x is given",
+            where=where,
+            fix="add fl_x (pixels) or camera_angle_x (radians) to the file",
+        )
+    for key, value, most in (("fl_x", fx, math.inf), ("fl_y", fy, math.inf)) + (
+        ("camera_angle_x", angle_x, math.pi),
+        ("camera_angle_y", angle_y, math.pi),
+    ):
+        if value is not None and not 0 < value < most:
+            raise SceneError(f"'{key}' is {value:g}, which no lens has", where=where, fix="correct the file")
+    width, height = number("w"), number("h")
+    size = None
+    if width is not None and height is not None:
+        size = (round(width), round(height))
+        if min(size) < 1:
+            raise SceneError(f"The size {width:g}x{height:g} is impossible", where=where, fix="correct w and h")
+    model, distortion = _distortion(data, entry, where)
+    return Lens(size, fx, fy, number("cx"), number("cy"), angle_x, angle_y, model, distortion)
+
+
+def _distortion(
+    data: dict[str, Any], entry: dict[str, Any], where: str
+) -> tuple[LensModel, tuple[float, ...]]:
+    model = entry.get("camera_model", data.get("camera_model", "OPENCV"))
+    if not isinstance(model, str):
+        raise SceneError(f"'camera_model' is {_kind(model)}, expected text", where=where)
+    if entry.get("is_fisheye", data.get("is_fisheye", False)):  # instant-ngp's way
+        model = "OPENCV_FISHEYE"
+    if model not in (*_PERSPECTIVE, "OPENCV_FISHEYE"):
+        raise SceneError(
+            f"The camera model {model} is not supported",
+            where=where,
+            fix="undistort the photos to OPENCV or PINHOLE first",
+        )
+    values = {key: _number(entry if key in entry else data, key, where) or 0.0 for key in _COEFFICIENTS}
+    listed = entry.get("distortion_params", data.get("distortion_params"))
+    if listed is not None:  # nerfstudio's order: k1 k2 k3 k4 p1 p2
+        if not isinstance(listed, list) or len(listed) > 6 or not all(_is_number(v) for v in listed):
+            raise SceneError("'distortion_params' is not a list of up to six numbers", where=where)
+        values.update(zip(("k1", "k2", "k3", "k4", "p1", "p2"), map(float, listed)))
+    order = ("k1", "k2", "k3", "k4") if model == "OPENCV_FISHEYE" else _COEFFICIENTS
+    distortion = tuple(values[key] for key in order)
+    kind: LensModel = "OPENCV_FISHEYE" if model == "OPENCV_FISHEYE" else "OPENCV"
+    return kind, distortion if any(distortion) else ()
+
+
+_COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4")
+
+
+def _optional(folder: Path, entry: dict[str, Any], keys: tuple[str, ...], where: str) -> Path | None:
+    for key in keys:
+        value = entry.get(key)
+        if value is None or value == "":
+            continue
+        if not isinstance(value, str):
+            raise SceneError(f"'{key}' is {_kind(value)}, expected text", where=where)
+        return folder / value.replace("\\", "/")
+    return None
+
+
+def _file_list(data: dict[str, Any], key: str, path: Path) -> list[str]:
+    value = data.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise SceneError(f"'{key}' is not a list of file names", where=path)
+    return [frame_name(item, _resolve_photo(path.parent, item)) for item in value]
+
+
+def _classes(data: dict[str, Any], path: Path) -> dict[int, str]:
+    texts = _texts(data, "classes", path)
+    try:
+        return {int(key): text for key, text in sorted(texts.items(), key=lambda item: int(item[0]))}
+    except ValueError:
+        raise SceneError(
+            "'classes' has a key that is no number", where=path, fix='write {"1": "table", ...}'
+        ) from None
+
+
+def _texts(data: dict[str, Any], key: str, path: Path) -> dict[str, str]:
+    value = data.get(key) or {}
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise SceneError(f"'{key}' is not an object of texts", where=path, fix='write {"name": "text", ...}')
+    return value
+
+
+def _number(source: dict[str, Any], key: str, where: str | Path) -> float | None:
+    value = source.get(key)
+    if value is None:
+        return None
+    if not _is_number(value) or not math.isfinite(value):
+        found = "not finite" if _is_number(value) else f"{_kind(value)}, expected a number"
+        raise SceneError(f"'{key}' is {found}", where=where, fix="correct the file")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions (n, 3) float64, and colours (n, 3) uint8 where there are any, of a PLY point cloud."""
+    from plyfile import PlyData, PlyParseError
+
+    try:
+        vertices = PlyData.read(str(path))["vertex"].data
+        points = np.stack([vertices[axis] for axis in "xyz"], axis=-1).astype(np.float64)
+        names = vertices.dtype.names or ()
+        colours = None
+        if {"red", "green", "blue"} <= set(names):
+            colours = np.stack([vertices[channel] for channel in ("red", "green", "blue")], axis=-1)
+            colours = colours.astype(np.uint8)
+    except (PlyParseError, KeyError, ValueError, OSError) as error:
+        raise SceneError(
+            f"The sparse points cannot be read: {error}",
+            where=path,
+            fix="export them again, or remove ply_file_path from transforms.json",
+        ) from error
+    finite = np.isfinite(points).all(axis=1)
+    return points[finite], None if colours is None else colours[finite]
