@@ -5,7 +5,10 @@ stderr, so that stdout holds exactly one JSON object.
 """
 
 import json
+import os
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovseg3d.errors import Ovseg3dError
@@ -72,3 +75,13 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
+
+
+def shell_path(path: str | Path) -> str:
+    """A path as one would type it: relative where that is shorter, quoted where needed."""
+    text = str(path)
+    try:
+        relative = os.path.relpath(text)
+    except ValueError:  # another drive
+        relative = text
+    return shlex.quote(relative if len(relative) < len(text) else text)

@@ -15,9 +15,7 @@ _EXAMPLE = """\
 def print_overview() -> None:
     """Print what the program is, its commands by group, and an example."""
     console = Console(highlight=False)
-    console.print(
-        "[bold]ovseg3d[/bold]: point a phone at a room; get a radiance field that one can measure.\n"
-    )
+    console.print("[bold]ovseg3d[/bold]: point a phone at a room; get a radiance field that one can measure.\n")
     console.print("usage: ovseg3d COMMAND [flags]        ovseg3d COMMAND --help\n", markup=False)
     width = max(len(f"{name} {entry.usage}") for name, entry in COMMANDS.items()) + 2
     for group in dict.fromkeys(entry.group for entry in COMMANDS.values()):

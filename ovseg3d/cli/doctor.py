@@ -1,0 +1,141 @@
+"""`ovseg3d doctor`: what this machine can run, and why the rest is off."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch", "warp-lang", "numpy", "pillow", "pycolmap", "safetensors", "torchmetrics", "trimesh", "tyro", "rich",
+    "imageio-ffmpeg", "tensorboard", "tinycudann", "nerfacc",
+)  # fmt: skip
+_UNTESTED = "untested: this version of ovseg3d was never run on a GPU by its makers"
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what this machine can run: device, backends and why each is on or off, versions, free memory.
+
+    Example: ovseg3d doctor --json
+    """
+
+    json: bool = False
+    """Print one JSON object on stdout and nothing else there."""
+
+    def main(self) -> None:
+        """Look, and report."""
+        from ovseg3d.cli.console import get_console, print_json
+
+        found = examine()
+        if self.json:
+            print_json(found)
+        else:
+            _draw(get_console(), found)
+
+
+def examine() -> dict[str, Any]:
+    """Everything that doctor reports, as plain values."""
+    from ovseg3d import __version__
+    from ovseg3d.pipeline.devices import backend_status, cuda_status, resolve_device
+
+    cuda = cuda_status()
+    device = resolve_device("auto")
+    backends = [asdict(status) for status in backend_status(device)]
+    for backend in backends:
+        if device == "cuda" and backend["on"]:
+            backend["why"] += f" ({_UNTESTED})"
+    return {
+        "ovseg3d": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
+        "system_tested": platform.system() == "Linux",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "device": device,
+        "cuda": {"on": cuda.on, "why": f"{cuda.why} ({_UNTESTED})" if cuda.on else cuda.why},
+        "backends": backends,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "ffmpeg": _ffmpeg(),
+        "memory_free_bytes": free_memory(),
+        "disk_free_bytes": shutil.disk_usage(Path.cwd()).free,
+        "kernel_cache": _kernel_cache(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _ffmpeg() -> str | None:
+    """The ffmpeg that writes MP4 files, if there is one."""
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        return None
+
+
+def free_memory() -> int | None:
+    """Memory that a new program could have, in bytes; None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _kernel_cache() -> dict[str, Any]:
+    """Where Warp keeps compiled kernels, and whether any are there (a cold cache costs the first run seconds)."""
+    if importlib.util.find_spec("warp") is None:
+        return {"folder": None, "writable": False, "modules": 0}
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()):  # Warp greets on stdout
+        import warp
+
+        warp.config.quiet = True
+        warp.init()
+    folder = Path(warp.config.kernel_cache_dir)
+    modules = sum(1 for _ in folder.glob("wp_*")) if folder.is_dir() else 0
+    parent = next(part for part in (folder, *folder.parents) if part.exists())
+    return {"folder": str(folder), "writable": os.access(parent, os.W_OK), "modules": modules}
+
+
+def _draw(console: Any, found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from ovseg3d.cli.console import format_bytes
+
+    def size(count: int | None) -> str:
+        return "unknown" if count is None else format_bytes(count)
+
+    table = Table.grid(padding=(0, 2))
+    system = found["system"] + ("" if found["system_tested"] else ", untested: only Linux is tested")
+    table.add_row("ovseg3d", f"{found['ovseg3d']}, Python {found['python']}, {system}")
+    table.add_row("device", f"[bold]{found['device']}[/bold], {found['cores']} cores")
+    table.add_row("GPU", ("[green]on[/green]   " if found["cuda"]["on"] else "off  ") + found["cuda"]["why"])
+    for backend in found["backends"]:
+        state = "[green]on[/green]   " if backend["on"] else "off  "
+        table.add_row(f"backend {backend['name']}", state + backend["why"])
+    cache = found["kernel_cache"]
+    state = (
+        f"{cache['modules']} compiled modules" if cache["modules"] else "empty: the first run compiles, some seconds"
+    )
+    writable = "" if cache["writable"] else "; not writable, a temporary one is used"
+    table.add_row("kernel cache", f"{cache['folder']} ({state}{writable})")
+    table.add_row("memory free", size(found["memory_free_bytes"]))
+    table.add_row("disk free here", size(found["disk_free_bytes"]))
+    table.add_row("MP4 output", "on" if found["ffmpeg"] else "off: pip install imageio-ffmpeg")
+    versions = ", ".join(f"{name} {version or 'absent'}" for name, version in found["packages"].items())
+    table.add_row("packages", versions)
+    console.print(table)

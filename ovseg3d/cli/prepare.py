@@ -1,0 +1,131 @@
+"""`ovseg3d prepare VIDEO|PHOTOS OUT`: draws the progress and prints the report of `scene.prepare`."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ovseg3d.scene.prepare import PrepareReport
+
+# Of a long list of photos, name so many; report.json has them all.
+_NAMED = 8
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Turn a phone video or a folder of photos into a scene that can be trained on.
+
+    Chooses sharp pictures, works out where the camera was (structure from motion), and writes OUT with the
+    photos, transforms.json, sparse points and a report that says what to shoot again.
+    """
+
+    source: tyro.conf.Positional[Path]
+    """A video file, or a folder of photos (JPEG, PNG, HEIC...)."""
+    out: tyro.conf.Positional[Path]
+    """The scene folder to make; must be new or empty."""
+    max_frames: int = 150
+    """Use no more pictures than these; the sharpest are chosen, spread over the capture."""
+    max_side: int | None = None
+    """Longest side of the written photos in pixels; by default they keep their size."""
+    threads: int | None = None
+    """Threads to use; by default all cores."""
+    seed: int = 0
+    """Seed of every random choice."""
+    json: bool = False
+    """Print the report as one JSON object on stdout, and everything else to stderr."""
+
+    def main(self) -> None:
+        """Prepare the scene and print the report."""
+        from ovseg3d.cli.console import get_console, print_json
+        from ovseg3d.scene.prepare import prepare_scene
+
+        console = get_console(self.json)
+        start = time.perf_counter()
+        with _progress(console) as report:
+            summary = prepare_scene(
+                self.source,
+                self.out,
+                max_frames=self.max_frames,
+                max_side=self.max_side,
+                seed=self.seed,
+                threads=self.threads,
+                report=report,
+            )
+        if self.json:
+            print_json({"scene": self.out.absolute()} | summary.as_dict())
+        else:
+            _show(console, summary, self.out, time.perf_counter() - start)
+
+
+@contextmanager
+def _progress(console: "Console") -> Iterator[Callable[[str, float], None]]:
+    """A bar on a terminal; otherwise a plain line every few seconds and at each change of what is done."""
+    if console.is_terminal:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
+        with Progress(*columns, TextColumn("{task.description}"), console=console, transient=True) as bar:
+            task = bar.add_task("starting", total=1.0)
+            yield lambda sentence, fraction: bar.update(task, description=sentence, completed=fraction)
+        return
+    lock = threading.Lock()
+    last: dict[str, Any] = {"kind": "", "time": 0.0}
+    stream = console.file or sys.stdout
+
+    def plain(sentence: str, fraction: float) -> None:
+        kind, now = sentence.split(":", maxsplit=1)[0], time.monotonic()
+        with lock:
+            if kind == last["kind"] and now - last["time"] < 10.0:
+                return
+            last["kind"], last["time"] = kind, now
+            print(f"[{100 * fraction:3.0f} %] {sentence}", file=stream, flush=True)
+
+    yield plain
+
+
+def _show(console: "Console", summary: "PrepareReport", out: Path, seconds: float) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from ovseg3d.cli.console import format_seconds
+
+    what = "frames of the video" if summary.kind == "video" else "photos"
+    table = Table.grid(padding=(0, 2))
+    rows = [
+        ("pictures", f"{summary.total} chosen of {summary.found} {what}"),
+        ("placed", f"{summary.registered} of {summary.total}"),
+        ("reprojection error", f"{summary.mean_reprojection_error_px:.2f} px (below 1 is good)"),
+        (
+            "points",
+            f"{summary.points}, each seen in {summary.mean_track_length:.1f} photos,"
+            f" {summary.median_observations_per_photo:.0f} in a photo",
+        ),
+        (
+            "parallax",
+            f"{summary.median_triangulation_angle_deg:.1f} degrees for the median point (above 5 is good)",
+        ),
+        ("took", format_seconds(seconds)),
+    ]
+    for name, value in rows:
+        table.add_row(f"[bold]{name}[/bold]", value)
+    console.print(table)
+    for advice in summary.advice:
+        colour = "yellow" if advice.level == "warning" else "cyan"
+        line = Text(f"\n{advice.level}: ", style=colour)
+        line.append(advice.what, style="default")
+        if advice.where:
+            more = len(advice.where) - _NAMED
+            line.append(f"\n  which: {', '.join(advice.where[:_NAMED])}" + (f" and {more} more" if more > 0 else ""))
+        line.append(f"\n  do:    {advice.fix}")
+        console.print(line)
+    console.print(Text(f"\nThe scene is {out} (details: {out / 'report.json'}). Next:"))
+    console.print(Text(f"  ovseg3d info {out}\n  ovseg3d train {out}"))

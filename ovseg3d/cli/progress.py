@@ -1,0 +1,130 @@
+"""Draws a run's events: a live line on a terminal, plain lines elsewhere; and the summary at the end."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich import progress as rich_progress
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from ovseg3d.cli.console import format_bytes, format_seconds, shell_path
+
+if TYPE_CHECKING:
+    from ovseg3d.engine import Event
+    from ovseg3d.pipeline.run import Run
+
+PLAIN_EVERY = 5.0
+"""Seconds between two lines where there is no terminal."""
+_NAMES = {"field": "field", "evaluate": "held-out views"}
+
+
+class Progress:
+    """A report (callable with an event) that draws; use it in a `with` statement."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: rich_progress.Progress | None = None
+        self._tasks: dict[str, rich_progress.TaskID] = {}
+        self._last_line = 0.0
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live = rich_progress.Progress(
+                rich_progress.TextColumn("{task.description:<14}"),
+                rich_progress.BarColumn(bar_width=24),
+                rich_progress.TextColumn("{task.fields[figures]}"),
+                console=self._console,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: "Event") -> None:
+        if event.kind == "log":
+            self._console.print(event.message, markup=False)
+        elif event.kind in ("start", "progress", "done", "interrupted"):
+            if self._live is not None:
+                self._draw(event)
+            else:
+                self._say(event)
+
+    def _draw(self, event: "Event") -> None:
+        if event.stage not in self._tasks:
+            name = _NAMES.get(event.stage, event.stage)
+            self._tasks[event.stage] = self._live.add_task(name, total=1.0, figures="")
+        task = self._tasks[event.stage]
+        fields = {"figures": figures(event)} if event.metrics or event.kind == "start" else {}
+        self._live.update(task, completed=event.progress, **fields)
+
+    def _say(self, event: "Event") -> None:
+        now = time.monotonic()
+        if event.kind == "progress" and event.progress < 1 and now - self._last_line < PLAIN_EVERY:
+            return
+        if event.kind == "progress" and not event.metrics or event.kind == "done":
+            return
+        self._last_line = now
+        name = _NAMES.get(event.stage, event.stage)
+        text = "stopping" if event.kind == "interrupted" else figures(event)
+        self._console.print(f"{name}: {event.progress:4.0%}  {text}", markup=False, soft_wrap=True)
+
+
+def figures(event: "Event") -> str:
+    """Step, PSNR, rays/s and time left, as far as the event knows them."""
+    if event.kind == "start":
+        return "starting"
+    if event.stage == "evaluate":
+        return f"{event.step} of {event.steps}"
+    parts = [f"step {event.step:,}"]
+    if "psnr" in event.metrics:
+        parts.append(f"{event.metrics['psnr']:.1f} dB")
+    if "rays_per_second" in event.metrics:
+        parts.append(f"{event.metrics['rays_per_second']:,.0f} rays/s")
+    if event.seconds_left is not None and event.progress < 1:
+        parts.append(f"{format_seconds(event.seconds_left)} left")
+    return "  ".join(parts)
+
+
+def print_summary(console: Console, run: "Run") -> None:
+    """The figures of a finished run and the two commands one would type next."""
+    metrics = run.metrics()
+    table = Table.grid(padding=(0, 2))
+    for label, text in _rows(metrics):
+        table.add_row(label, text)
+    console.print(Panel(table, title=f"[bold]{run.scene_name}[/bold]", title_align="left", expand=False))
+    name = shell_path(run.folder)
+    print_line = {"markup": False, "soft_wrap": True}
+    console.print(f"run        {name}", **print_line)
+    console.print(f"previews   {shell_path(run.previews / 'heldout.png')}", **print_line)
+    console.print("\nnext:", **print_line)
+    console.print(f"  ovseg3d render {name}", **print_line)
+    console.print(f"  ovseg3d eval {name}", **print_line)
+
+
+def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        (
+            "trained",
+            f"{metrics['steps']:,} steps in {format_seconds(metrics['train_seconds'])}"
+            f" ({metrics['device']}, {metrics['backend']})",
+        )
+    ]
+    if "psnr" in metrics:
+        text = f"{metrics['psnr']:.2f} dB"
+        if "ssim" in metrics:
+            text += f", SSIM {metrics['ssim']:.3f}"
+        rows.append(("held out", f"PSNR {text} ({metrics['views']} views)"))
+    else:
+        rows.append(("held out", "no view was held out: no figures"))
+    if "depth_rel_median" in metrics:
+        within = metrics["depth_within_5_percent"]
+        rows.append(("depth", f"median error {metrics['depth_rel_median']:.1%}, {within:.0%} of pixels within 5 %"))
+    rows.append(("memory", f"{format_bytes(metrics['peak_anonymous_bytes'])} at most"))
+    return rows

@@ -1,0 +1,199 @@
+"""`ovseg3d train`: fit a field to one or several scenes, and say how it went.
+
+Flags are the settings of `pipeline.config`, so that every value of a preset can be overridden; what their defaults
+are depends on the preset, the quality and the config file, which are therefore read before the other flags.
+"""
+
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from ovseg3d.errors import ConfigError, Ovseg3dError
+from ovseg3d.field.config import FieldConfig
+from ovseg3d.pipeline.config import Config, SceneConfig, TrainConfig
+from ovseg3d.pipeline.settings import make_config
+
+_CHOICES = {"--preset": ("cpu", "gpu"), "--quality": ("fast", "default", "high"), "--device": ("cpu", "cuda")}
+
+
+@dataclass(frozen=True)
+class Train:
+    """Fit a radiance field to posed photos, measure it on the held-out views, and keep it in a run folder.
+
+    Scenes are folders: nerfstudio, instant-ngp or Blender transforms.json, COLMAP, LLFF. The run goes to
+    outputs/SCENE/TIME/ and outputs/SCENE/latest names it. Ctrl-C stops with a checkpoint; --resume goes on.
+
+    Example: ovseg3d train scenes/playroom --quality fast
+    """
+
+    scenes: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCENE...")]
+    """Scene folders; with --resume also run folders."""
+    quality: Literal["fast", "default", "high"] = "default"
+    """How much time to spend."""
+    preset: Literal["cpu", "gpu"] | None = None
+    """Settings for which machine; by default follows the device."""
+    config: Path | None = None
+    """A YAML file with settings, or the config.json of a run; beats preset and quality, flags beat it."""
+    output_dir: Path | None = None
+    """The run folder, exactly; with several scenes OUTPUT_DIR/SCENE."""
+    resume: bool = False
+    """Go on with the scene's newest run (or the one in --output-dir)."""
+    json: bool = False
+    """Print one JSON object on stdout and nothing else there."""
+    only: Literal["field"] | None = None
+    """Stop after this stage."""
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
+    scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()
+    field: FieldConfig = FieldConfig()
+    base: Annotated[Config | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
+    """The settings before the flags; no flag."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> "Train":
+        """Read the command line: first what chooses the defaults, then everything."""
+        from ovseg3d.cli import parse_arguments
+
+        base = cls._base(list(arguments))
+        default = cls(scenes=(), only=base.only, train=base.train, scene=base.scene, field=base.field, base=base)
+        return parse_arguments("train", cls, arguments, default=default)
+
+    @staticmethod
+    def _base(arguments: list[str]) -> Config:
+        """The settings before the flags."""
+        given = {flag: _value(arguments, flag) for flag in (*_CHOICES, "--config")}
+        # A wrong choice is left for tyro to explain.
+        chosen = {flag: given[flag] if given[flag] in names else None for flag, names in _CHOICES.items()}
+        device, preset = chosen["--device"], chosen["--preset"]
+        asks_for_help = "-h" in arguments or "--help" in arguments
+        if preset is None and device is None and not asks_for_help:
+            from ovseg3d.pipeline.devices import resolve_device
+
+            device = resolve_device("auto")
+        config = make_config(
+            "cuda" if device == "cuda" else "cpu",
+            preset=preset,  # type: ignore[arg-type]
+            quality=chosen["--quality"] or "default",  # type: ignore[arg-type]
+            config_file=Path(given["--config"]) if given["--config"] else None,
+        )
+        steps, seconds = (_value(arguments, flag) is not None for flag in ("--steps", "--max-seconds"))
+        if steps != seconds:
+            other = {"max_seconds": None} if steps else {"steps": None}
+            config = replace(config, train=replace(config.train, **other))
+        return config
+
+    def settings(self) -> Config:
+        """All layers combined."""
+        return Config(scene=self.scene, train=self.train, field=self.field, only=self.only)
+
+    def main(self) -> int:
+        """Train every scene; returns the exit code."""
+        from rich.markup import escape
+
+        from ovseg3d.cli.console import get_console, print_json, shell_path, show_error
+        from ovseg3d.cli.progress import Progress, print_summary
+
+        if not self.scenes:
+            raise ConfigError("No scene was named", fix="ovseg3d train SCENE, such as scenes/playroom")
+        console = get_console(self.json)
+        reports: list[dict[str, Any]] = []
+        stop = threading.Event()
+        with _interruptible(stop):
+            for path in self.scenes:
+                if len(self.scenes) > 1:
+                    console.print(f"[bold]{escape(str(path))}[/bold]")
+                try:
+                    with Progress(console) as progress:
+                        run = self._train_one(path, progress, stop)
+                except Ovseg3dError as error:
+                    if len(self.scenes) == 1:
+                        raise
+                    show_error(error)  # the other scenes may be fine
+                    reports.append({"scene": str(path), "status": "failed", "error": str(error)})
+                    continue
+                reports.append(_report(run))
+                if stop.is_set():
+                    break
+                if not self.json:
+                    print_summary(console, run)
+        if self.json:
+            print_json(reports[0] if len(self.scenes) == 1 else {"runs": reports})
+        if reports[-1]["status"] == "interrupted":
+            again = f"ovseg3d train {shell_path(reports[-1]['run'])} --resume"
+            console.print(f"Stopped, with a checkpoint. To go on:  {again}", markup=False, soft_wrap=True)
+            return 130
+        return 2 if any(report["status"] == "failed" for report in reports) else 0
+
+    def _train_one(self, path: Path, progress: Any, stop: threading.Event) -> Any:
+        from ovseg3d.pipeline.run import load
+        from ovseg3d.pipeline.train import train_scene
+
+        target = self.output_dir
+        if target is not None and len(self.scenes) > 1:
+            target = target / path.resolve().name
+        if not self.resume:
+            return train_scene(path, self.settings(), output_dir=target, report=progress, stop=stop)
+        run = load(target or path)
+        config = self._resumed(run.config)
+        return train_scene(run.load_scene(), config, report=progress, stop=stop, resume=run)
+
+    def _resumed(self, earlier: Config) -> Config:
+        """The run's own settings, with the flags that were given on top."""
+        base = self.base or Config()
+        sections = {}
+        for name in ("scene", "train", "field"):
+            mine, default = getattr(self, name), getattr(base, name)
+            given = {
+                key: getattr(mine, key)
+                for key in mine.__dataclass_fields__
+                if getattr(mine, key) != getattr(default, key)
+            }
+            sections[name] = replace(getattr(earlier, name), **given)
+        return replace(earlier, **sections)
+
+
+def _value(arguments: list[str], flag: str) -> str | None:
+    """What follows `flag` on the command line, or None; tyro takes underscores for hyphens, so do we."""
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") == flag:
+            if equals:
+                return value
+            return arguments[index + 1] if index + 1 < len(arguments) else None
+    return None
+
+
+class _interruptible:  # noqa: N801 - used as a `with` statement only
+    """The first Ctrl-C (or SIGTERM) sets `stop`, so that a checkpoint is written; the second ends at once."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop, self._old = stop, {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for name in (signal.SIGINT, signal.SIGTERM):
+            self._old[name] = signal.signal(name, self._handle)
+
+    def _handle(self, *_: object) -> None:
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+        self._stop.set()
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._old.items():
+            signal.signal(name, handler)
+
+
+def _report(run: Any) -> dict[str, Any]:
+    status = run.status()
+    return {
+        "run": str(run.folder),
+        "scene": str(run.scene_path),
+        "status": status["status"],
+        "metrics": run.metrics(),
+    }
