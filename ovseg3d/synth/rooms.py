@@ -1,0 +1,197 @@
+"""Rooms: a shell of named surfaces, placed objects, light, and where the cameras walk.
+
+The room's floor is z = 0 and its middle is the origin; x runs along `size[0]`, y along `size[1]`. `playroom`
+and `desk` list every object here, with sizes and looks, so that new kinds never change a byte of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ovseg3d.synth.geometry import Part, box, grid_faces, rotation, soup_of
+from ovseg3d.synth.kinds import Look, find_kind
+from ovseg3d.synth.materials import Material, mix, paint, wood
+from ovseg3d.synth.render import Lighting, RectLight
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One object: what it is and where its canonical frame stands (metres, radians)."""
+
+    category: str
+    phrase: str
+    at: tuple[float, float, float]
+    yaw: float = 0.0
+    size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    style: str = "plain"
+    look: Look | None = None
+    tilt: float = 0.0  # about the object's own x, before yaw
+    parts: tuple[Part, ...] | None = None  # given for meshes; procedural kinds build theirs
+    linear: np.ndarray | None = None  # a full rotation instead of yaw and tilt
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """World-from-object rotation (3, 3)."""
+        return rotation(self.yaw, 0.0, self.tilt) if self.linear is None else self.linear
+
+    def canonical_parts(self) -> list[Part]:
+        """Parts in the canonical frame."""
+        if self.parts is not None:
+            return list(self.parts)
+        return find_kind(self.category).build(self.size, self.style, self.look)
+
+
+@dataclass(frozen=True)
+class CameraPlan:
+    """A closed walk: an ellipse around `middle`, walked `turns` times, looking across it.
+
+    Radii shrink to `inner` of themselves halfway; the view sways by `sway` radians and dips by `dip` (from
+    the horizontal, with `nod` up and down); eye heights swing between the two `heights`.
+    """
+
+    middle: tuple[float, float] = (0.0, 0.0)
+    radii: tuple[float, float] = (1.9, 1.4)
+    heights: tuple[float, float] = (1.2, 1.7)
+    turns: int = 2
+    inner: float = 0.6
+    sway: float = 0.55
+    dip: float = 0.3
+    nod: float = 0.1
+    field_of_view: float = np.radians(70.0)
+    target: tuple[float, float, float] | None = None  # look about here instead of across
+
+
+@dataclass(frozen=True)
+class Room:
+    """A world ready to be rendered: named shell parts, objects, light, cameras."""
+
+    name: str
+    size: tuple[float, float, float]
+    shell: tuple[tuple[str, Part], ...]
+    objects: tuple[Placed, ...]
+    lighting: Lighting
+    cameras: CameraPlan = field(default_factory=CameraPlan)
+
+
+def shell(size, floor: Material, walls: Material, ceiling: Material, trim: Material, gaps=()) -> tuple:
+    """Floor, four walls with skirting (left out where a door stands: `gaps` of (side, from, to)), ceiling."""
+    w, d, h = size
+    x, y = w / 2, d / 2
+    quads = {
+        "floor": ([-x, -y, 0], [w, 0, 0], [0, d, 0], floor),
+        "ceiling": ([-x, y, h], [w, 0, 0], [0, -d, 0], ceiling),
+        "north": ([-x, y, 0], [w, 0, 0], [0, 0, h], walls),
+        "south": ([x, -y, 0], [-w, 0, 0], [0, 0, h], walls),
+        "east": ([x, y, 0], [0, -d, 0], [0, 0, h], walls),
+        "west": ([-x, -y, 0], [0, d, 0], [0, 0, h], walls),
+    }
+    parts = []
+    for name, (corner, a, b, material) in quads.items():
+        corner, a, b = (np.array(v, float) for v in (corner, a, b))
+        grid = np.array([[corner, corner + b], [corner + a, corner + a + b]])
+        part = Part(soup_of(grid_faces(grid)), material)
+        parts.append((name if name in ("floor", "ceiling") else "wall", part))
+    for side, length, turn in (("north", w, 0.0), ("west", d, np.pi / 2), ("south", w, np.pi), ("east", d, -np.pi / 2)):
+        half = (y if side in ("north", "south") else x) - 0.008
+        cuts = sorted((f, t) for s, f, t in gaps if s == side)
+        edges = [-length / 2, *(v for cut in cuts for v in cut), length / 2]
+        for left, right in zip(edges[::2], edges[1::2]):
+            if right - left > 0.02:
+                strip = box((right - left, 0.016, 0.08), ((left + right) / 2, half, 0), trim)
+                parts.append(("wall", strip.moved(yaw=turn)))
+    return tuple(parts)
+
+
+def window_light(at, size, yaw: float, radiance) -> RectLight:
+    """The light that a placed window lets in: a rectangle just before its pane, shining inwards."""
+    w, d, h = size
+    turn = rotation(yaw)
+    pane = d / 2 - 0.006
+    corner = turn @ np.array([-w / 2 + 0.06, pane, 0.06]) + at
+    a, b = turn @ np.array([w - 0.12, 0, 0]), np.array([0, 0, h - 0.12])
+    # a x b points along the window's -y, which is into the room.
+    return RectLight(tuple(corner), tuple(a), tuple(b), radiance)
+
+
+def lamp_light(at, radius: float, radiance) -> RectLight:
+    """A ceiling light's square of the same area as its disc, shining down."""
+    s = radius * np.sqrt(np.pi) / 2
+    return RectLight((at[0] - s, at[1] + s, at[2] - 0.002), (2 * s, 0, 0), (0, -2 * s, 0), radiance)
+
+
+NORTH, SOUTH, EAST, WEST = 0.0, np.pi, -np.pi / 2, np.pi / 2
+
+
+def playroom() -> Room:
+    """A furnished room of 5.2 x 4.2 m with a window, a door and about twenty-five things."""
+    w, d, h = size = (5.2, 4.2, 2.6)
+    oak = wood("#c89f68", "#a3763f", scale=0.045)
+    walnut = wood("#7d5637", "#5a3a22", scale=0.04)
+    pine = wood("#dcb985", "#c39a61", scale=0.05)
+    white = paint("#ece8df")
+    blue_cloth = mix("#3f6184", "#33506f", "weave", 0.035)
+    window_size, window_at = (1.6, 0.08, 1.3), (-0.7, d / 2 - 0.04, 0.95)
+    desk_top, table_top, cabinet_top, seat = 0.75, 0.45, 0.55, 0.44
+    P, L = Placed, Look
+    objects = [
+        P("window", "window", window_at, NORTH, window_size, "cross", L(white, seed=3)),
+        P("curtain", "yellow curtain", (-1.75, d / 2 - 0.07, 0.2), NORTH, (0.42, 0.1, 2.15), "gathered",
+          L(mix("#d8b25a", "#c79b3e", "stripes", 0.06))),
+        P("curtain", "yellow curtain", (0.35, d / 2 - 0.07, 0.2), NORTH, (0.42, 0.1, 2.15), "gathered",
+          L(mix("#d8b25a", "#c79b3e", "stripes", 0.06))),
+        P("door", "white door", (-1.75, -d / 2 + 0.04, 0), SOUTH, (0.92, 0.08, 2.06), "panels", L(white, paint("#d9d3c6"))),
+        P("desk", "wooden desk", (-0.7, d / 2 - 0.52, 0), NORTH, (1.3, 0.62, desk_top), "drawers", L(oak, white)),
+        P("laptop", "silver laptop", (-0.75, d / 2 - 0.55, desk_top), 0.25, (0.35, 0.31, 0.235), "open",
+          L(paint("#a9adb2"), paint("#8a8e94"), 5)),
+        P("mug", "red mug", (-0.32, d / 2 - 0.6, desk_top), 2.4, (0.12, 0.085, 0.095), "straight", L(paint("#b3372b"))),
+        P("lamp", "green desk lamp", (-1.2, d / 2 - 0.4, desk_top), 0.0, (0.24, 0.24, 0.42), "desk",
+          L(paint("#5f8a63"), paint("#3c3f3d"))),
+        P("chair", "wooden chair", (-0.85, 0.95, 0), SOUTH + 0.35, (0.46, 0.48, 0.92), "slats", L(pine, walnut)),
+        P("bookshelf", "tall white bookshelf", (1.75, d / 2 - 0.17, 0), NORTH, (1.05, 0.32, 1.85), "full", L(white, paint("#d8d2c4"), 8)),
+        P("cabinet", "walnut cabinet", (w / 2 - 0.24, -0.15, 0), EAST, (1.5, 0.44, cabinet_top), "doors", L(walnut, walnut.but(scale=0.06))),
+        P("television", "black television", (w / 2 - 0.26, -0.15, cabinet_top), EAST, (1.1, 0.24, 0.68), "stand",
+          L(paint("#1d1e20"), paint("#2b2c2f"), 4)),
+        P("plant", "green plant", (w / 2 - 0.5, -d / 2 + 0.5, 0), 0.4, (0.66, 0.66, 1.2), "leafy", L(paint("#4e7d3f"), paint("#b5623f"), 2)),
+        P("sofa", "blue sofa", (0.45, -d / 2 + 0.5, 0), SOUTH, (1.95, 0.9, 0.82), "block", L(blue_cloth, walnut)),
+        P("cushion", "orange cushion", (1.0, -d / 2 + 0.62, seat + 0.22), SOUTH + 0.1, (0.44, 0.44, 0.16), "square",
+          L(mix("#d07a34", "#b9642a", "weave", 0.05)), 1.25),
+        P("cushion", "striped cushion", (-0.1, -d / 2 + 0.62, seat + 0.22), SOUTH - 0.15, (0.42, 0.42, 0.15), "square",
+          L(mix("#e7e1d2", "#4c7f86", "stripes", 0.07)), 1.25),
+        P("picture", "landscape painting", (0.45, -d / 2 + 0.015, 1.35), SOUTH, (0.95, 0.03, 0.68), "landscape", L(walnut, seed=6)),
+        P("picture", "abstract picture", (-w / 2 + 0.015, -0.25, 1.3), WEST, (0.6, 0.03, 0.7), "shapes", L(paint("#26282b"), seed=7)),
+        P("rug", "red rug", (0.25, -0.15, 0), 0.0, (2.1, 1.5, 0.012), "bordered",
+          L(mix("#a8473d", "#8c362f", "weave", 0.07), mix("#e4d6b8", "#c9b78f", "weave", 0.05))),
+        P("table", "round coffee table", (0.35, -0.2, 0.012), 0.0, (0.85, 0.85, table_top), "round", L(pine, paint("#4b4640"))),
+        P("bowl", "white bowl", (0.48, -0.1, table_top + 0.012), 0.0, (0.24, 0.24, 0.09), "round", L(paint("#dfe4e6"))),
+        P("book", "stack of books", (0.16, -0.3, table_top + 0.012), 0.7, (0.17, 0.24, 0.09), "stack",
+          L(paint("#31597a"), paint("#b98b35"))),
+        P("lamp", "standing lamp", (-w / 2 + 0.42, d / 2 - 0.4, 0), 0.0, (0.42, 0.42, 1.6), "standing", L(paint("#e6dcc3"), paint("#35322e"))),
+        P("box", "wooden toy box", (-w / 2 + 0.26, -0.25, 0), WEST, (0.8, 0.42, 0.42), "lidded", L(pine, oak)),
+        P("bear", "brown teddy bear", (-w / 2 + 0.27, -0.1, 0.42), WEST - 0.2, (0.32, 0.31, 0.42), "sitting",
+          L(mix("#8f6238", "#7a5230", "plaster", 0.03), paint("#cfae80"))),
+        P("ball", "striped ball", (-1.35, 0.1, 0), 0.0, (0.25, 0.25, 0.25), "bands", L(paint("#d9a32c"), paint("#2d5fa0"))),
+        P("stool", "green stool", (1.75, 0.85, 0), 0.3, (0.36, 0.36, 0.45), "round", L(paint("#5d8f6b"), pine)),
+        P("ceiling light", "ceiling light", (0.0, 0.0, h - 0.09), 0.0, (0.55, 0.55, 0.09), "disc", L(white)),
+    ]  # fmt: skip
+    rooms_shell = shell(
+        size,
+        mix("#c69a66", "#a97c4b", "planks", 0.16),
+        mix("#d9d6c8", "#cbc9bb", "damask", 0.34),
+        paint("#efece6"),
+        white,
+        gaps=(("south", 1.75 - 0.46, 1.75 + 0.46),),
+    )
+    lights = Lighting(
+        (
+            window_light(window_at, window_size, NORTH, (7.5, 8.2, 9.4)),
+            lamp_light((0.0, 0.0, h - 0.09), 0.245, (13.0, 11.6, 9.6)),
+        ),
+        sun=(-0.35, 1.0, 0.85),
+        sun_light=(4.6, 4.1, 3.3),
+    )
+    return Room("playroom", size, rooms_shell, tuple(objects), lights, CameraPlan(radii=(1.9, 1.4)))
+
+
+ROOMS = {"playroom": playroom}
