@@ -97,10 +97,7 @@ class PhotoPool:
         self._order = [int(v) for v in order.permutation(np.asarray(views, dtype=np.int64))]
         largest = max(self._bytes(view) for view in self._order)
         fitting = max(1, min(budget_bytes // largest, _MOST_RESIDENT))
-        total = sum(self._bytes(view) for view in self._order)
-        self._slots = len(self._order) if total <= budget_bytes else min(fitting, len(self._order))
-        if len(self._order) > _MOST_RESIDENT:
-            self._slots = fitting
+        self._slots = min(fitting, len(self._order))
         self._resident: list[_Photo | None] = [None] * self._slots
         self._position = -1  # of the order's window [position, position + slots), -1 before the first draw
         self._ends = np.zeros(0, dtype=np.int64)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ovseg3d.scene.cameras import Camera, distort_theta, distort_xy
 
-# Newton steps from the distorted position; float32 is exhausted after four on phone lenses.
-_NEWTON_STEPS = 8
+# Newton's method doubles the digits with each step: phone lenses need three steps to exhaust float32.
+_NEWTON_STEPS = 5
 
 
 class Cameras:
@@ -45,6 +45,10 @@ class Cameras:
         distorted = [bool(row.any()) for row in distortion.cpu()]
         self._any_fisheye = any(fisheye)
         self._any_distorted = any(d and not f for d, f in zip(distorted, fisheye))
+        # One lens for all views, the usual case, needs no coefficients per ray.
+        first = [float(value) for value in distortion[0].cpu()] if len(distortion) else []
+        alike = len(set(fisheye)) == 1 and bool((distortion.cpu() == distortion[:1].cpu()).all())
+        self._shared = first if alike else None
 
     @classmethod
     def from_cameras(
@@ -100,9 +104,12 @@ class Cameras:
             Origins, unit directions, and z-depth per unit of distance along the ray.
         """
         local = self._local_directions(view, xy)
-        pose = (self.c2w if c2w is None else c2w)[view]
-        directions = (pose[:, :3, :3] * local[:, None, :]).sum(-1)
-        return pose[:, :3, 3], directions, local[:, 2]
+        # By column, and by `index_select`: indexing with [] wakes torch's thread pool even for a batch of 4,096,
+        # which costs more than the work, and tens of milliseconds where the cores are busy.
+        poses = self.c2w if c2w is None else c2w
+        right, down, forward, origin = (poses[:, :3, i].index_select(0, view) for i in range(4))
+        x, y, z = local.unsqueeze(-1).unbind(1)
+        return origin, right * x + down * y + forward * z, local[:, 2]
 
     def grid(
         self, view_index: int
@@ -120,24 +127,24 @@ class Cameras:
 
     def _local_directions(self, view: Tensor, xy: Tensor) -> Tensor:
         """Unit directions in camera axes."""
-        intrinsics = self._intrinsics[view]
+        intrinsics = self._intrinsics.index_select(0, view)
         plane = (xy - intrinsics[:, 2:]) / intrinsics[:, :2]
         x, y = plane[:, 0], plane[:, 1]
         if not (self._any_distorted or self._any_fisheye):
             return _normalised(x, y)
-        coefficients = self._distortion[view]
-        fisheye = self._fisheye[view]
+        if self._shared is not None:
+            if self._any_fisheye:
+                return _fisheye(x, y, self._shared[:4])
+            return _normalised(*_undistort_xy(x, y, self._shared))
+        coefficients = self._distortion.index_select(0, view)
+        fisheye = self._fisheye.index_select(0, view)
         local = None
         if self._any_distorted:
             # Fisheye views have other coefficients in the same columns; their result is replaced below.
             k = (coefficients * (~fisheye)[:, None]).unbind(-1)
             local = _normalised(*_undistort_xy(x, y, k))
         if self._any_fisheye:
-            k = (coefficients * fisheye[:, None]).unbind(-1)[:4]
-            radius = torch.hypot(x, y)
-            theta = _undistort_theta(radius, k)
-            ratio = torch.where(radius > 1e-8, torch.sin(theta) / radius.clamp_min(1e-8), torch.ones_like(x))
-            round_lens = torch.stack([x * ratio, y * ratio, torch.cos(theta)], dim=-1)
+            round_lens = _fisheye(x, y, (coefficients * fisheye[:, None]).unbind(-1)[:4])
             flat = _normalised(x, y) if local is None else local
             local = torch.where(fisheye[:, None], round_lens, flat)
         assert local is not None
@@ -149,18 +156,28 @@ def _normalised(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([x * length, y * length, length], dim=-1)
 
 
-def _undistort_xy(x_distorted: Tensor, y_distorted: Tensor, k: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+def _fisheye(x: Tensor, y: Tensor, k: Sequence[Tensor | float]) -> Tensor:
+    radius = torch.hypot(x, y)
+    theta = _undistort_theta(radius, k)
+    ratio = torch.where(radius > 1e-8, torch.sin(theta) / radius.clamp_min(1e-8), torch.ones_like(x))
+    return torch.stack([x * ratio, y * ratio, torch.cos(theta)], dim=-1)
+
+
+def _undistort_xy(
+    x_distorted: Tensor, y_distorted: Tensor, k: Sequence[Tensor | float]
+) -> tuple[Tensor, Tensor]:
     x, y = x_distorted, y_distorted
     for _ in range(_NEWTON_STEPS):
         xd, yd, a, b, c = distort_xy(x, y, *k)
         ex, ey = xd - x_distorted, yd - y_distorted
         determinant = a * c - b * b
-        determinant = torch.where(determinant.abs() < 1e-6, torch.full_like(determinant, 1e-6), determinant)
-        x, y = x - (c * ex - b * ey) / determinant, y - (a * ey - b * ex) / determinant
+        # Past the turning point of a strong lens there is no inverse; the clamp keeps such rays finite.
+        inverse = determinant.clamp_min(1e-3).reciprocal()
+        x, y = x - (c * ex - b * ey) * inverse, y - (a * ey - b * ex) * inverse
     return x, y
 
 
-def _undistort_theta(radius: Tensor, k: tuple[Tensor, ...]) -> Tensor:
+def _undistort_theta(radius: Tensor, k: Sequence[Tensor | float]) -> Tensor:
     theta = radius.clamp_max(torch.pi)
     for _ in range(_NEWTON_STEPS):
         distorted, derivative = distort_theta(theta, *k)
