@@ -22,6 +22,8 @@ from ovseg3d.scene.prepare.pairs import choose_pairs
 _FOCAL_GUESSES = (0.85, 1.2, 0.6)
 # Four distortion numbers need a few pictures; below, one number.
 _MANY_FOR_OPENCV = 8
+# The principal point can be told from the distortion and the poses only with many pictures.
+_MANY_FOR_PRINCIPAL_POINT = 20
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,41 @@ class Solver:
         if not ranked or ranked[0].num_reg_images() < 2:
             return None
         others = tuple(tuple(sorted(model.image(i).name for i in model.reg_image_ids())) for model in ranked[1:])
-        return _collect(ranked[0], others)
+        return _collect(self._refined(ranked[0], out / "refined"), others)
+
+    def _refined(self, model: Any, folder: Path) -> Any:
+        """One more bundle adjustment that also frees the principal points, where there are pictures enough.
+
+        Incremental mapping keeps them in the middle; a phone's stabiliser shifts them by a per cent, which would
+        turn all cameras by half a degree. The new model is taken when the points stay plausible.
+        """
+        import pycolmap
+
+        used = [model.image(i).camera_id for i in model.reg_image_ids()]
+        if min(used.count(i) for i in set(used)) < _MANY_FOR_PRINCIPAL_POINT:
+            return model
+        folder.mkdir()
+        model.write(folder)
+        refined = pycolmap.Reconstruction(folder)
+        options = pycolmap.BundleAdjustmentOptions()
+        options.refine_principal_point = True
+        options.print_summary = False
+        solver = options.ceres.solver_options
+        solver.num_threads, solver.max_num_iterations, solver.function_tolerance = self.threads, 30, 1e-6
+        options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+        config = pycolmap.BundleAdjustmentConfig()
+        for i in refined.reg_image_ids():
+            config.add_image(i)
+        # Not pycolmap.bundle_adjustment, which writes to stderr whatever the log level.
+        pycolmap.create_default_bundle_adjuster(options, config, refined).solve()
+        for i in set(used):
+            camera = refined.camera(i)
+            shift_x = abs(camera.principal_point_x - camera.width / 2) / camera.width
+            shift_y = abs(camera.principal_point_y - camera.height / 2) / camera.height
+            focals = camera.focal_length_x, model.camera(i).focal_length_x
+            if max(shift_x, shift_y) > 0.05 or not 0.9 < focals[0] / focals[1] < 1.1:
+                return model
+        return refined
 
 
 def _size(model: Reconstruction) -> tuple[int, int]:
