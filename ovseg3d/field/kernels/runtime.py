@@ -65,14 +65,14 @@ def launch(kernel: object, dim: int | tuple[int, ...], inputs: list, device: tor
 
 
 def vectors(tensor: torch.Tensor, length: int) -> object:
-    """A contiguous float tensor [..., length] as a Warp array of vectors of that length."""
+    """A float tensor [..., length] as a Warp array of vectors of that length."""
     import warp as wp
 
-    return wp.from_torch(tensor.detach(), dtype=wp.types.vector(length, wp.float32), requires_grad=False)
+    return wp.from_torch(tensor.detach().contiguous(), dtype=wp.types.vector(length, wp.float32), requires_grad=False)
 
 
 def array(tensor: torch.Tensor) -> object:
-    """A contiguous tensor as a Warp array of the same type and shape."""
+    """A tensor as a Warp array of the same type and shape. One to be written to must be contiguous."""
     import warp as wp
 
-    return wp.from_torch(tensor.detach(), requires_grad=False)
+    return wp.from_torch(tensor.detach().contiguous(), requires_grad=False)
