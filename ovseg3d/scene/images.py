@@ -59,6 +59,25 @@ def read_header(path: Path) -> Header:
         return Header(*picture.size, orientation if valid else 1, has_alpha)
 
 
+def ends_well(path: Path) -> bool:
+    """Whether a JPEG or PNG has its end mark, a cheap sign that it was not cut short; True for other kinds.
+
+    False is a suspicion only: some phones append data of their own. Decoding tells.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+            file.seek(max(0, file.seek(0, 2) - 16))
+            tail = file.read()
+    except OSError:
+        return False
+    if start[:2] == b"\xff\xd8":
+        return tail.rstrip(b"\0").endswith(b"\xff\xd9")
+    if start == b"\x89PNG":
+        return b"IEND" in tail
+    return True
+
+
 def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
     """The photo at its camera's size: (h, w, 3), or (h, w, 4) with straight alpha when the file has alpha.
 
@@ -162,9 +181,7 @@ def read_phrases(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SceneError(
-            f"The list of phrases cannot be read: {error}", where=path, fix="save it as UTF-8"
-        ) from error
+        raise SceneError(f"The list of phrases cannot be read: {error}", where=path, fix="save it as UTF-8") from error
     return tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
@@ -225,9 +242,7 @@ def _decode(path: Path, kind: str, keep_palette: bool = False) -> np.ndarray:
                 picture = picture.convert("L")
             return np.array(picture)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise SceneError(
-            f"The {kind} cannot be decoded: {error}", where=path, fix="write the file again"
-        ) from error
+        raise SceneError(f"The {kind} cannot be decoded: {error}", where=path, fix="write the file again") from error
 
 
 def _open(path: Path, kind: str = "photo") -> Image.Image:

@@ -17,7 +17,7 @@ from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import FORMATS, Frame, Scene
 from ovseg3d.scene.colmap import find_model, read_colmap
 from ovseg3d.scene.copies import Copies
-from ovseg3d.scene.images import PHOTO_SUFFIXES, Header, load_photo, read_header, read_phrases
+from ovseg3d.scene.images import PHOTO_SUFFIXES, Header, ends_well, load_photo, read_header, read_phrases
 from ovseg3d.scene.llff import read_llff
 from ovseg3d.scene.raw import Incomplete, RawCapture, RawFrame, check_pose, every_eighth, shorten
 from ovseg3d.scene.transforms import read_blender, read_transforms
@@ -311,14 +311,7 @@ def _build_frames(
                 kind: _companion(getattr(entry, kind), kind, entry.name, {size, stated, target}, absent)
                 for kind in ("mask", "depth", "label")
             }
-        except SceneError as error:
-            problems.append(error)
-            continue
-        if reduction == 1:
-            rescaled.setdefault(round(size[0] / stated[0], 3), []).append(entry)
-        unturned += header.orientation > 1 and not upright
-        frames.append(
-            Frame(
+            frame = Frame(
                 name=entry.name,
                 image_path=path,
                 camera=camera,
@@ -328,7 +321,15 @@ def _build_frames(
                 near_far=entry.near_far,
                 upright=upright,
             )
-        )
+            if not ends_well(path):
+                load_photo(frame)  # says so now, not hours into the training
+        except SceneError as error:
+            problems.append(error)
+            continue
+        if reduction == 1:
+            rescaled.setdefault(round(size[0] / stated[0], 3), []).append(entry)
+        unturned += header.orientation > 1 and not upright
+        frames.append(frame)
     if missing and not frames and not problems:
         raise SceneError(
             f"None of the {len(missing)} photos is there",

@@ -1,0 +1,176 @@
+"""`ovseg3d info SCENE`: what a capture holds, what looks wrong, and a picture of its cameras."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from ovseg3d.scene.capture import Finding, Scene
+
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what a scene folder holds and what looks wrong, before any time is spent on training.
+
+    Writes a picture of the cameras and their view directions. Exit code 2 when the scene cannot be trained on.
+    """
+
+    scene: tyro.conf.Positional[Path]
+    """Scene folder, or a transforms.json."""
+    format: str | None = None
+    """nerfstudio, instant-ngp, blender, colmap or llff; default: by what the folder holds."""
+    downscale: float | None = None
+    """Reduction of the photos, relative to the size that the intrinsics state."""
+    scale: float | None = None
+    """Metres per input unit; makes the scene metric."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None
+    """Where to write the picture. Default: ./SCENE-info.png."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+    def main(self) -> int:
+        """Run the command; returns 0, or 2 when something makes the scene unusable."""
+        from ovseg3d.cli.console import get_console, print_json
+        from ovseg3d.scene.check import as_finding, check_scene
+        from ovseg3d.scene.load import inspect_scene
+        from ovseg3d.scene.plot import plot_scene
+
+        scene, problems = inspect_scene(self.scene, format=self.format, downscale=self.downscale, scale=self.scale)
+        findings = [as_finding(problem) for problem in problems]
+        plot = None
+        if scene is not None:
+            findings += check_scene(scene)
+            plot = self.output or Path(f"{scene.name}-info.png")
+            plot_scene(scene, plot, scene_bounds(scene))
+        if self.json:
+            summary = summarise(scene) if scene is not None else {}
+            summary["findings"] = [vars(finding) for finding in findings]
+            print_json({**summary, "plot": plot})
+        else:
+            _print(get_console(), scene, findings, plot)
+        return 2 if any(finding.level == "error" for finding in findings) else 0
+
+
+def scene_bounds(scene: "Scene") -> Any:
+    """Lower and upper corner (2, 3), input frame, of what the capture shows, where sparse points tell; else None."""
+    import numpy as np
+
+    if scene.points is None or len(scene.points) < 20:
+        return None
+    return np.percentile(scene.points, [2, 98], axis=0)
+
+
+def summarise(scene: "Scene") -> dict[str, Any]:
+    """The facts about a scene, in JSON's types; lengths are in metres when `metric`, else in input units."""
+    import numpy as np
+
+    positions = np.stack([frame.camera.position for frame in scene.frames])
+    sizes = sorted({(f.camera.width, f.camera.height) for f in scene.frames}, reverse=True)
+    camera = scene.frames[0].camera
+    scale = scene.metres_per_unit or 1.0
+    bounds = scene_bounds(scene)
+    near_far = [frame.near_far for frame in scene.frames if frame.near_far]
+    return {
+        "scene": scene.name,
+        "path": scene.path,
+        "format": scene.format,
+        "frames": len(scene.frames),
+        "train": [scene.frames[i].name for i in scene.train],
+        "test": [scene.frames[i].name for i in scene.test],
+        "sizes": sizes,
+        "camera_model": "PINHOLE" if camera.is_pinhole else camera.model,
+        "focal_px": [camera.fx, camera.fy],
+        "principal_point_px": [camera.cx, camera.cy],
+        "distortion": camera.distortion,
+        "field_of_view_deg": _field_of_view(camera),
+        "intrinsics": len({(f.camera.fx, f.camera.fy, f.camera.cx, f.camera.cy) for f in scene.frames}),
+        "metric": scene.metric,
+        "metres_per_unit": scene.metres_per_unit,
+        "unit": "m" if scene.metric else "units",
+        "frame": "input",
+        "camera_bounds": np.stack([positions.min(axis=0), positions.max(axis=0)]) * scale,
+        "point_bounds": None if bounds is None else bounds * scale,
+        "near_far": [min(n for n, _ in near_far) * scale, max(f for _, f in near_far) * scale] if near_far else None,
+        "points": 0 if scene.points is None else len(scene.points),
+        "has_alpha": scene.has_alpha,
+        "masks": sum(frame.mask_path is not None for frame in scene.frames),
+        "depth": sum(frame.depth_path is not None for frame in scene.frames),
+        "labels": sum(frame.label_path is not None for frame in scene.frames),
+        "classes": {str(key): value for key, value in scene.classes.items()},
+        "phrases": scene.phrases,
+        "recommended_encoder": scene.recommended_encoder,
+    }
+
+
+def _field_of_view(camera: Any) -> list[float]:
+    """Horizontal and vertical, degrees, between the rays through the middles of opposite edges."""
+    import numpy as np
+
+    w, h = camera.width, camera.height
+    _, d = camera.rays(np.array([[0.0, h / 2], [w, h / 2], [w / 2, 0.0], [w / 2, h]]))
+    cosines = np.clip([d[0] @ d[1], d[2] @ d[3]], -1, 1)
+    return np.degrees(np.arccos(cosines)).round(1).tolist()
+
+
+def _print(console: Any, scene: "Scene | None", findings: "list[Finding]", plot: Path | None) -> None:
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    if scene is not None:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        for key, value in _rows(scene):
+            table.add_row(key, value)
+        console.print(Text(f"{scene.name}", style="bold cyan"), Text(f"({scene.path})", style="dim"))
+        console.print(table)
+        console.print()
+    doubts = [finding for finding in findings if finding.level != "note"]
+    if not doubts:
+        console.print("[green]Nothing looks wrong.[/green]")
+    for finding in findings:
+        style = _STYLES[finding.level]
+        body = Text.assemble((f"{finding.level}: ", style), finding.what)
+        if finding.where:
+            body.append(f"\n  where: {finding.where}", style="dim")
+        if finding.fix:
+            body.append(f"\n  try:   {finding.fix}")
+        console.print(Padding(body, (0, 0)))
+    if plot is not None:
+        console.print(Text.assemble("\nCameras drawn in ", (str(plot), "cyan"), ", blue to train on, orange held out."))
+
+
+def _rows(scene: "Scene") -> list[tuple[str, str]]:
+    facts = summarise(scene)
+    unit, count = facts["unit"], facts["frames"]
+    sizes = facts["sizes"]
+    size = f"{sizes[0][0]}x{sizes[0][1]}" + (f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else "")
+    lens = f"{facts['camera_model']}, {facts['field_of_view_deg'][0]:g} x {facts['field_of_view_deg'][1]:g} degrees"
+    lens += f", {facts['focal_px'][0]:.1f} px" + (", distorted" if any(facts["distortion"]) else "")
+    lens += f", {facts['intrinsics']} sets of intrinsics" if facts["intrinsics"] > 1 else ""
+    low, high = facts["camera_bounds"]
+    extent = " x ".join(f"{side:.2f}" for side in high - low)
+    metric = f"yes, 1 input unit = {scene.metres_per_unit:g} m" if scene.metric else "no: lengths are in input units"
+    rows = [
+        ("format", scene.format),
+        ("photos", f"{count}: {len(scene.train)} to train on, {len(scene.test)} held out"),
+        ("size", size + (", with transparency" if scene.has_alpha else "")),
+        ("lens", lens),
+        ("metric", metric),
+        ("cameras span", f"{extent} {unit}"),
+    ]
+    if facts["point_bounds"] is not None:
+        low, high = facts["point_bounds"]
+        rows.append(("points span", " x ".join(f"{side:.2f}" for side in high - low) + f" {unit}"))
+    if facts["near_far"]:
+        rows.append(("depth range", f"{facts['near_far'][0]:.2f} to {facts['near_far'][1]:.2f} {unit}"))
+    present = [f"{facts[kind]} {kind}" for kind in ("depth", "masks", "labels", "points") if facts[kind]]
+    rows.append(("besides", ", ".join(present) if present else "photos and poses only"))
+    if scene.phrases:
+        rows.append(("phrases", "; ".join(scene.phrases)))
+    return rows

@@ -1,0 +1,194 @@
+"""What looks wrong with a capture that can be read: `check_scene`.
+
+Most mistakes with poses leave the numbers plausible and the training hopeless: the wrong camera axes, world-to-camera
+for camera-to-world, a frame listed under two names. What gives them away is geometry: where the cameras look, which
+way is up, on which side the sparse points lie. Each suspicion is a `Finding` with what to try.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from ovseg3d.errors import SceneError
+from ovseg3d.scene.capture import Finding, Frame, Scene
+from ovseg3d.scene.images import load_mask, read_header
+from ovseg3d.scene.raw import shorten
+
+_FLIP = "multiply the 2nd and 3rd column of each rotation by -1: the file wants OpenGL cameras (y up, z backward)"
+# Words of the readers' notes that mean something was lost or doubtful.
+_DOUBTFUL = ("more than once", "have no photo", "times as large", "are missing", "match no frame", "no readable")
+
+
+def check_scene(scene: Scene) -> list[Finding]:
+    """What the user should know about a capture before training on it, the worst first.
+
+    Reads the headers of label images and at most 100 masks; photos are compared by size and hash only.
+    """
+    findings = [
+        Finding("warning" if any(words in note for words in _DOUBTFUL) else "note", note + ".") for note in scene.notes
+    ]
+    findings += _directions(scene)
+    findings += _doubles(scene)
+    findings += _companions(scene)
+    if len(scene.train) < 10:
+        what = f"There are only {len(scene.train)} photos to train on."
+        findings.append(Finding("warning", what, fix="take more photos; 20 to 200 are usual"))
+    order = {"error": 0, "warning": 1, "note": 2}
+    return sorted(findings, key=lambda finding: order[finding.level])
+
+
+def as_finding(error: SceneError) -> Finding:
+    """A problem that stops training, as a finding."""
+    return Finding("error", error.what + ".", None if error.where is None else str(error.where), error.fix)
+
+
+def common_focus(scene: Scene) -> Float[np.ndarray, "3"] | None:
+    """The point of the input frame that is nearest to all optical axes; None when these are almost parallel."""
+    positions, forwards = _axes(scene.frames)
+    across = np.eye(3) - forwards[:, :, None] * forwards[:, None, :]
+    total = across.mean(axis=0)
+    if np.linalg.eigvalsh(total)[0] < 0.003:  # axes within about 4 degrees of each other
+        return None
+    return np.linalg.solve(total, np.einsum("vij,vj->i", across, positions) / len(positions))
+
+
+def _axes(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
+    positions = np.stack([frame.camera.position for frame in frames])
+    return positions, np.stack([frame.camera.forward for frame in frames])
+
+
+def _directions(scene: Scene) -> list[Finding]:
+    """Axes and conventions, judged by focus, up and sparse points."""
+    positions, forwards = _axes(scene.frames)
+    findings = []
+    z_up = scene.format in ("nerfstudio", "instant-ngp", "blender")
+    # Half of the cameras upside down is no convention; nearly all is.
+    ups = np.array([frame.camera.up[2] for frame in scene.frames])
+    inverted = z_up and (ups < -0.2).mean() > 0.8
+    focus = common_focus(scene)
+    away = False
+    if focus is not None and len(positions) >= 4:
+        ahead = np.einsum("vi,vi->v", focus - positions, forwards)
+        away = (ahead < 0).mean() > 0.8
+    seen = _points_ahead(scene)
+    if inverted and (away or (seen is not None and seen < 0.3)):
+        proof = "away from their common focus" if away else "away from the sparse points"
+        findings.append(
+            Finding(
+                "warning",
+                f"The cameras are upside down and look {proof}: these seem to be OpenCV poses (y down, "
+                "z forward) in a file for OpenGL ones.",
+                fix=_FLIP,
+            )
+        )
+    elif seen is not None and seen < 0.3:
+        findings.append(
+            Finding(
+                "warning",
+                f"Only {seen:.0%} of the sparse points lie in front of the cameras: poses and points disagree, "
+                "or the poses are in the wrong convention.",
+                fix=_FLIP if z_up else "solve the poses again, with the points that belong to them",
+            )
+        )
+    elif away:
+        findings.append(
+            Finding(
+                "warning",
+                "The cameras look away from each other and from their common focus. That is right for somebody "
+                "who turned on the spot; where all should see one thing, the poses are in the wrong convention.",
+                fix=_FLIP if z_up else "check that the poses are camera-to-world",
+            )
+        )
+    elif inverted:
+        findings.append(
+            Finding(
+                "warning",
+                "Nearly all photos are upside down with respect to +z.",
+                fix="check the poses' convention, or turn the world so that +z is up",
+            )
+        )
+    findings += _movement(positions, forwards)
+    return findings
+
+
+def _movement(positions: np.ndarray, forwards: np.ndarray) -> list[Finding]:
+    """Cameras that turn but stay in one place show no depth; world-to-camera poses of an orbit look like that."""
+    spread = np.linalg.norm(positions - positions.mean(axis=0), axis=1).max()
+    size = max(np.linalg.norm(positions, axis=1).max(), 1e-9)
+    turned = np.degrees(np.arccos(np.clip((forwards @ forwards[0]).min(), -1, 1)))
+    if spread > 0.01 * size and spread > 1e-9:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"The cameras hardly move (at most {spread:.3g} units) while they turn by up to {turned:.0f} degrees.",
+            fix="without movement there is no depth; if the poses are world-to-camera, invert them",
+        )
+    ]
+
+
+def _points_ahead(scene: Scene) -> float | None:
+    """Share of sparse points, over all cameras, with positive z-depth; None without enough points."""
+    if scene.points is None or len(scene.points) < 50:
+        return None
+    some = scene.points[:: max(1, len(scene.points) // 500)]
+    positions, forwards = _axes(scene.frames)
+    depth = some @ forwards.T - np.einsum("vi,vi->v", positions, forwards)
+    return float((depth > 0).mean())
+
+
+def _doubles(scene: Scene) -> list[Finding]:
+    """Frames that share a pose, and photos that are the same file or bytes."""
+    findings = []
+    scale = max(1e-9, float(np.ptp(_axes(scene.frames)[0], axis=0).max()))
+    by_pose: dict[bytes, list[str]] = defaultdict(list)
+    for frame in scene.frames:
+        pose = frame.camera.c2w.copy()
+        pose[:3, 3] /= scale
+        by_pose[(np.rint(pose * 1e5) + 0.0).tobytes()].append(frame.name)
+    same = [names for names in by_pose.values() if len(names) > 1]
+    if same:
+        where = "; ".join(shorten(names) for names in same[:3])
+        what = f"{sum(map(len, same))} frames share a pose with another one."
+        findings.append(Finding("warning", what, where, "photos of one place add nothing: keep one of each"))
+    by_bytes: dict[tuple[int, str], list[str]] = defaultdict(list)
+    by_size: dict[int, list[Frame]] = defaultdict(list)
+    for frame in scene.frames:
+        by_size[frame.image_path.stat().st_size].append(frame)
+    for size, frames in by_size.items():
+        for frame in frames if len(frames) > 1 else ():
+            digest = hashlib.sha256(frame.image_path.read_bytes()).hexdigest()
+            by_bytes[(size, digest)].append(frame.name)
+    same = [names for names in by_bytes.values() if len(names) > 1]
+    if same:
+        where = "; ".join(shorten(names) for names in same[:3])
+        what = f"{sum(map(len, same))} photos have the same content as another one."
+        findings.append(Finding("warning", what, where, "one photo at two poses misleads: remove the copies"))
+    return findings
+
+
+def _companions(scene: Scene) -> list[Finding]:
+    """Masks that hide everything, label images of another shape, depth or masks for some photos only."""
+    findings = []
+    masked = [frame for frame in scene.frames if frame.mask_path is not None]
+    for frame in masked[:: max(1, len(masked) // 100)]:
+        try:
+            load_mask(frame)
+        except SceneError as error:
+            findings.append(as_finding(error))
+    for frame in scene.frames:
+        if frame.label_path is None or frame.label_path.is_dir():
+            continue
+        try:
+            header = read_header(frame.label_path)
+        except SceneError as error:
+            findings.append(Finding("warning", error.what + ".", str(error.where), error.fix))
+            continue
+        expected = frame.camera.width / frame.camera.height
+        if abs(header.width / header.height / expected - 1) > 0.02:
+            what = f"The labels of {frame.name} have another shape ({header.width}x{header.height}) than the photo."
+            findings.append(Finding("warning", what, str(frame.label_path), "write labels at the photo's size"))
+    return findings
