@@ -7,7 +7,9 @@ stderr, so that stdout holds exactly one JSON object.
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,3 +87,25 @@ def shell_path(path: str | Path) -> str:
     except ValueError:  # another drive
         relative = text
     return shlex.quote(relative if len(relative) < len(text) else text)
+
+
+class interruptible:  # noqa: N801 - used as a `with` statement only
+    """The first Ctrl-C (or SIGTERM) sets `stop`, so that a checkpoint is written; the second ends at once."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop, self._old = stop, {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for name in (signal.SIGINT, signal.SIGTERM):
+            self._old[name] = signal.signal(name, self._handle)
+
+    def _handle(self, *_: object) -> None:
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+        self._stop.set()
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._old.items():
+            signal.signal(name, handler)

@@ -4,7 +4,6 @@ Flags are the settings of `pipeline.config`, so that every value of a preset can
 are depends on the preset, the quality and the config file, which are therefore read before the other flags.
 """
 
-import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -59,7 +58,9 @@ class Train:
         from ovseg3d.cli import parse_arguments
 
         base = cls._base(list(arguments))
-        default = cls(scenes=(), only=base.only, train=base.train, scene=base.scene, field=base.field, base=base)
+        default = cls(
+            scenes=tyro.MISSING, only=base.only, train=base.train, scene=base.scene, field=base.field, base=base
+        )
         return parse_arguments("train", cls, arguments, default=default)
 
     @staticmethod
@@ -94,7 +95,7 @@ class Train:
         """Train every scene; returns the exit code."""
         from rich.markup import escape
 
-        from ovseg3d.cli.console import get_console, print_json, shell_path, show_error
+        from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path, show_error
         from ovseg3d.cli.progress import Progress, print_summary
 
         if not self.scenes:
@@ -102,7 +103,7 @@ class Train:
         console = get_console(self.json)
         reports: list[dict[str, Any]] = []
         stop = threading.Event()
-        with _interruptible(stop):
+        with interruptible(stop):
             for path in self.scenes:
                 if len(self.scenes) > 1:
                     console.print(f"[bold]{escape(str(path))}[/bold]")
@@ -165,28 +166,6 @@ def _value(arguments: list[str], flag: str) -> str | None:
                 return value
             return arguments[index + 1] if index + 1 < len(arguments) else None
     return None
-
-
-class _interruptible:  # noqa: N801 - used as a `with` statement only
-    """The first Ctrl-C (or SIGTERM) sets `stop`, so that a checkpoint is written; the second ends at once."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop, self._old = stop, {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for name in (signal.SIGINT, signal.SIGTERM):
-            self._old[name] = signal.signal(name, self._handle)
-
-    def _handle(self, *_: object) -> None:
-        if self._stop.is_set():
-            raise KeyboardInterrupt
-        self._stop.set()
-
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self._old.items():
-            signal.signal(name, handler)
 
 
 def _report(run: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import torch
 
 from ovseg3d.engine import Checkpoint, latest_checkpoint, load_checkpoint
 from ovseg3d.errors import ConfigError, RunError, SceneError
-from ovseg3d.field import FieldStage
+from ovseg3d.field.stage import FieldStage
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend, resolve_device
 from ovseg3d.pipeline.run import Run

@@ -17,7 +17,7 @@ from typing import Any
 
 from ovseg3d.engine import Clock, Event, Report, ignore, run_stage
 from ovseg3d.errors import ConfigError, Ovseg3dError
-from ovseg3d.field import FieldStage
+from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import output_error, plain, write_atomic, write_json
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend, resolve_device

@@ -1,0 +1,146 @@
+"""`ovseg3d render`: a run's views, or a flight through it, as images or MP4."""
+
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from ovseg3d.errors import ConfigError, nearest
+
+_KINDS = ("colour", "depth", "normals", "opacity")
+
+
+@dataclass(frozen=True)
+class Render:
+    """Render a run: held-out views, every view, or a camera path, as images or MP4.
+
+    Files go to the run's exports/ folder. Depth is written as a picture and as numbers (uint16, thousandths of
+    a unit of the capture).
+
+    Examples:
+      ovseg3d render outputs/playroom/latest
+      ovseg3d render outputs/playroom/latest --path spiral --what colour,depth
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
+    views: Literal["held-out", "train", "all"] = "held-out"
+    """Which views to render, without --path."""
+    path: str | None = None
+    """Fly along a path instead: spiral, interpolate (between the photos), or a camera path that nerfstudio saved
+    (JSON, poses in the capture's own frame)."""
+    what: str = "colour,depth"
+    """Kinds of picture, with commas: colour, depth, normals, opacity."""
+    images: bool = False
+    """Write a camera path as images instead of MP4."""
+    seconds: float = 8.0
+    """How long a spiral or interpolation takes."""
+    fps: float = 24.0
+    """Pictures a second of a spiral or interpolation."""
+    width: int | None = None
+    """Width of the pictures; by default as trained, or as the camera path says."""
+    output: Path | None = None
+    """Folder for the files; by default exports/ in the run."""
+    scene: Path | None = None
+    """The scene's folder, if it has moved since training."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to render."""
+    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
+    """What computes the field."""
+    json: bool = False
+    """Print one JSON object on stdout and nothing else there."""
+
+    def main(self) -> None:
+        """Render and say where the files are."""
+        from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
+        from ovseg3d.cli.progress import Progress
+        from ovseg3d.pipeline.fields import restore
+        from ovseg3d.pipeline.run import load
+
+        kinds = parse_kinds(self.what)
+        self._check()
+        console = get_console(self.json)
+        run = load(self.run)
+        scene = run.load_scene(self.scene)
+        cameras, names, fps = self._cameras(scene)
+        stage = restore(run, scene, self.device, self.backend)
+        folder = self.output or run.exports
+        stop = threading.Event()
+        try:
+            with interruptible(stop), Progress(console) as progress:
+                files = self._write(stage.renderer, cameras, names, fps, folder, kinds, progress, stop)
+        finally:
+            stage.close()
+        if self.json:
+            print_json({"run": run.folder, "views": len(cameras), "fps": fps, "files": files})
+            return
+        console.print(f"{len(files)} files, from {len(cameras)} views:", markup=False)
+        for parent in dict.fromkeys(file.parent for file in files):
+            few = [file for file in files if file.parent == parent]
+            shown = shell_path(few[0] if len(few) == 1 else parent)
+            console.print(f"  {shown}", markup=False, soft_wrap=True)
+
+    def _check(self) -> None:
+        for name in ("seconds", "fps", "width"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"--{name} must be above 0, not {value}")
+
+    def _cameras(self, scene: Any) -> tuple[list[Any], list[str], float | None]:
+        """Cameras, file names, and the frame rate of a path (None for views)."""
+        from ovseg3d.pipeline import paths
+        from ovseg3d.pipeline.views import choose_views
+
+        if self.path is None:
+            frames = [scene.frames[view] for view in choose_views(scene, self.views)]
+            names = [re.sub(r"[^\w.-]+", "_", frame.name.rpartition(".")[0] or frame.name) for frame in frames]
+            return paths.resized([frame.camera for frame in frames], self.width), names, None
+        if self.path == "spiral":
+            found = paths.spiral(scene, self.seconds, self.fps)
+        elif self.path == "interpolate":
+            found = paths.interpolation(scene, self.seconds, self.fps)
+        elif self.path.endswith(".json") or Path(self.path).exists():
+            found = paths.read_nerfstudio_path(Path(self.path))
+        else:
+            close = nearest(self.path, ("spiral", "interpolate"))
+            fix = f"--path {close}" if close else "--path spiral, interpolate, or a JSON file"
+            raise ConfigError(f"There is no camera path {self.path!r}", fix=fix)
+        names = [f"{index:05d}" for index in range(len(found.cameras))]
+        return paths.resized(found.cameras, self.width), names, found.fps
+
+    def _write(
+        self,
+        renderer: Any,
+        cameras: Any,
+        names: Any,
+        fps: float | None,
+        folder: Path,
+        kinds: Any,
+        report: Any,
+        stop: Any,
+    ) -> list[Path]:
+        from ovseg3d.pipeline.render import render_film, render_images
+
+        name = f"views-{self.views}" if self.path is None else Path(self.path).stem
+        if fps is None or self.images:
+            return render_images(renderer, cameras, names, folder / name, what=kinds, report=report, stop=stop)
+        paths = {kind: folder / (f"{name}.mp4" if kind == "colour" else f"{name}_{kind}.mp4") for kind in kinds}
+        return render_film(renderer, cameras, paths, fps, report=report, stop=stop)
+
+
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """The kinds of picture that a list with commas names. Raises ConfigError."""
+    aliases = {"color": "colour", "rgb": "colour", "normal": "normals"}
+    kinds = tuple(dict.fromkeys(aliases.get(word, word) for word in re.split(r"[,\s]+", text.strip()) if word))
+    for kind in kinds:
+        if kind not in _KINDS:
+            close = nearest(kind, _KINDS)
+            raise ConfigError(
+                f"There is no picture {kind!r}", fix=f"--what {close}" if close else f"--what {','.join(_KINDS)}"
+            )
+    if not kinds:
+        raise ConfigError("--what names nothing", fix=f"--what {','.join(_KINDS)}")
+    return kinds

@@ -1,0 +1,198 @@
+"""Camera paths: what a film flies along.
+
+Every path is a list of `Camera`s in the input frame (OpenCV axes), without lens distortion. Positions follow a
+Catmull-Rom spline and rotations a spline of rotations (scipy's RotationSpline), both through their key poses.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import CubicHermiteSpline
+from scipy.spatial.transform import Rotation, RotationSpline
+
+from ovseg3d.errors import SceneError
+from ovseg3d.files import read_json
+from ovseg3d.scene import Camera, Scene
+
+LARGEST_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """Cameras in the order of time."""
+
+    cameras: tuple[Camera, ...]
+    fps: float
+    """Pictures a second."""
+
+
+def interpolate_poses(
+    keys: Float[np.ndarray, "views 4 4"], count: int, closed: bool = False
+) -> Float[np.ndarray, "poses 4 4"]:
+    """`count` poses, evenly spaced in key number, on a smooth curve through `keys` (camera to input, rigid).
+
+    Pose 0 is the first key; the last is the last key, or, when `closed`, leads back to the first.
+    """
+    if closed:
+        keys = np.concatenate([keys, keys[:1]])
+    if len(keys) == 1:
+        return np.repeat(keys, count, axis=0)
+    times = np.arange(len(keys), dtype=np.float64)
+    points = keys[:, :3, 3]
+    at = np.linspace(0, times[-1], count, endpoint=not closed)
+    if closed:
+        tangents = (np.roll(points[:-1], -1, axis=0) - np.roll(points[:-1], 1, axis=0)) / 2
+        tangents = np.concatenate([tangents, tangents[:1]])
+    else:
+        tangents = np.gradient(points, axis=0)
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, :3, 3] = CubicHermiteSpline(times, points, tangents)(at)
+    poses[:, :3, :3] = RotationSpline(times, Rotation.from_matrix(keys[:, :3, :3]))(at).as_matrix()
+    return poses
+
+
+def interpolation(scene: Scene, seconds: float = 8.0, fps: float = 24.0, keys: int = 8) -> CameraPath:
+    """A flight through at most `keys` of the training cameras, each next one the nearest not yet visited."""
+    views = list(scene.train or range(len(scene.frames)))
+    chosen = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, min(keys, len(views))).astype(int))]
+    poses = np.stack([scene.frames[view].camera.c2w for view in chosen])
+    order, left = [0], set(range(1, len(poses)))
+    while left:
+        here = poses[order[-1]]
+        order.append(min(left, key=lambda i: _pose_distance(here, poses[i])))
+        left.remove(order[-1])
+    pinhole = _pinhole(scene.frames[chosen[0]].camera)
+    path = interpolate_poses(poses[order], max(2, round(seconds * fps)))
+    return CameraPath(tuple(_at(pinhole, pose) for pose in path), fps)
+
+
+def _pose_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Distance of positions, stretched for cameras that look elsewhere."""
+    return float(np.linalg.norm(a[:3, 3] - b[:3, 3]) * (2 - a[:3, 2] @ b[:3, 2]) + 1e-9 * (1 - a[:3, 2] @ b[:3, 2]))
+
+
+def spiral(scene: Scene, seconds: float = 8.0, fps: float = 24.0, turns: int = 2, radius: float = 0.3) -> CameraPath:
+    """Two turns around the training camera nearest to the middle of all, looking where it looks; closed.
+
+    Args:
+        radius: of the spiral, as a share of the spread of the cameras' positions.
+    """
+    cameras = [scene.frames[view].camera for view in (scene.train or range(len(scene.frames)))]
+    positions = np.stack([camera.c2w[:3, 3] for camera in cameras])
+    spread = np.std(positions, axis=0).max()
+    forward = np.stack([camera.c2w[:3, 2] for camera in cameras])
+    # A camera in the middle that also looks where most look.
+    distance = np.linalg.norm(positions - np.median(positions, axis=0), axis=1) / max(spread, 1e-9)
+    middle = cameras[int(np.argmin(distance - forward @ forward.mean(axis=0)))]
+    focus = middle.c2w[:3, 3] + middle.c2w[:3, 2] * _focus_distance(positions, forward, middle)
+    reach = radius * spread if spread > 0 else 0.05 * np.linalg.norm(focus - middle.c2w[:3, 3])
+    count = max(2, round(seconds * fps))
+    pinhole, down = _pinhole(middle), middle.c2w[:3, 1]
+    poses = []
+    for share in np.arange(count) / count:
+        angle = 2 * math.pi * turns * share
+        offset = np.array([math.cos(angle), math.sin(angle), math.sin(angle / turns)]) * [
+            reach,
+            0.6 * reach,
+            0.3 * reach,
+        ]
+        poses.append(look_at(middle.c2w[:3, 3] + middle.c2w[:3, :3] @ offset, focus, down))
+    return CameraPath(tuple(_at(pinhole, pose) for pose in poses), fps)
+
+
+def _focus_distance(positions: np.ndarray, forward: np.ndarray, middle: Camera) -> float:
+    """How far in front of `middle` the cameras' lines of sight meet, in the least-squares sense."""
+    across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
+    meeting, *_ = np.linalg.lstsq(across.sum(axis=0), np.einsum("nij,nj->i", across, positions), rcond=None)
+    distance = float((meeting - middle.c2w[:3, 3]) @ middle.c2w[:3, 2])
+    spread = float(np.linalg.norm(np.std(positions, axis=0)))
+    return distance if distance > 0.1 * spread else max(2 * spread, 1.0)
+
+
+def look_at(
+    eye: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"], down: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "4 4"]:
+    """Pose of an OpenCV camera at `eye` that looks at `target`, its y axis as near `down` as can be."""
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(down, forward)
+    right = right / np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(forward, right), forward, eye], axis=1)
+    return pose
+
+
+def read_nerfstudio_path(path: Path) -> CameraPath:
+    """A camera path as nerfstudio's viewer saves it.
+
+    `camera_path` is a list of {camera_to_world: 16 numbers, row by row, OpenGL axes; fov: vertical, degrees};
+    besides `render_width`, `render_height`, and `fps` or `seconds`. Poses are taken to be in the input frame.
+
+    Raises:
+        SceneError: the file is missing, broken, or states what cannot be drawn.
+    """
+    description = read_json(path)
+    entries = description.get("camera_path")
+    if not isinstance(entries, list) or not entries:
+        raise SceneError("The camera path has no list `camera_path`", where=path, fix="save it again in the viewer")
+    width, height = (_number(description, key, path) for key in ("render_width", "render_height"))
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise SceneError(f"The camera path asks for {width:.0f} x {height:.0f} pixels", where=path)
+    cameras = tuple(
+        _nerfstudio_camera(entry, int(width), int(height), f"{path}, camera_path[{index}]")
+        for index, entry in enumerate(entries)
+    )
+    if "fps" in description:
+        fps = _number(description, "fps", path)
+    else:
+        seconds = _number(description, "seconds", path) if "seconds" in description else len(cameras) / 24.0
+        fps = len(cameras) / seconds if seconds > 0 else 0.0
+    if not 0 < fps <= 1000:
+        raise SceneError("The camera path's fps or seconds must be above 0", where=path)
+    return CameraPath(cameras, fps)
+
+
+def _nerfstudio_camera(entry: Any, width: int, height: int, where: str) -> Camera:
+    try:
+        matrix = np.array(entry["camera_to_world"], dtype=np.float64).reshape(4, 4)
+        fov = float(entry.get("fov", 50.0))
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise SceneError("camera_to_world must be 16 numbers and fov one", where=where) from None
+    rotation = matrix[:3, :3]
+    size = np.cbrt(np.linalg.det(rotation)) if np.isfinite(matrix).all() else 0.0
+    if size <= 0 or not np.allclose(rotation @ rotation.T, np.eye(3) * size**2, atol=1e-3 * size**2):
+        raise SceneError("camera_to_world is not a rotation with a position", where=where)
+    if not 1 <= fov <= 179:
+        raise SceneError(f"The field of view must be from 1 to 179 degrees, not {fov}", where=where)
+    pose = np.eye(4)
+    pose[:3, :3] = rotation / size @ np.diag([1.0, -1.0, -1.0])  # OpenGL axes to OpenCV's
+    pose[:3, 3] = matrix[:3, 3]
+    focal = height / 2 / math.tan(math.radians(fov) / 2)
+    return Camera(width, height, focal, focal, width / 2, height / 2, pose)
+
+
+def _number(description: dict[str, Any], key: str, path: Path) -> float:
+    value = description.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise SceneError(f"The camera path's {key} must be a number, not {value!r}", where=path)
+    return float(value)
+
+
+def _pinhole(camera: Camera) -> Camera:
+    """The same view without lens distortion."""
+    return Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, camera.c2w)
+
+
+def _at(camera: Camera, pose: np.ndarray) -> Camera:
+    return Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, pose)
+
+
+def resized(cameras: Sequence[Camera], width: int | None) -> list[Camera]:
+    """The cameras at another width, of the same shape."""
+    if width is None:
+        return list(cameras)
+    return [camera.scaled(width, max(1, round(camera.height * width / camera.width))) for camera in cameras]
