@@ -65,13 +65,12 @@ def scene_bounds(scene: "Scene") -> Any:
 
 
 def summarise(scene: "Scene") -> dict[str, Any]:
-    """The facts about a scene, in JSON's types; lengths are in metres when `metric`, else in input units."""
+    """The facts about a scene, in JSON's types; lengths and positions are in the input frame and its units."""
     import numpy as np
 
     positions = np.stack([frame.camera.position for frame in scene.frames])
     sizes = sorted({(f.camera.width, f.camera.height) for f in scene.frames}, reverse=True)
     camera = scene.frames[0].camera
-    scale = scene.metres_per_unit or 1.0
     bounds = scene_bounds(scene)
     near_far = [frame.near_far for frame in scene.frames if frame.near_far]
     return {
@@ -90,11 +89,11 @@ def summarise(scene: "Scene") -> dict[str, Any]:
         "intrinsics": len({(f.camera.fx, f.camera.fy, f.camera.cx, f.camera.cy) for f in scene.frames}),
         "metric": scene.metric,
         "metres_per_unit": scene.metres_per_unit,
-        "unit": "m" if scene.metric else "units",
+        "unit": "m" if scene.metres_per_unit == 1 else "units",
         "frame": "input",
-        "camera_bounds": np.stack([positions.min(axis=0), positions.max(axis=0)]) * scale,
-        "point_bounds": None if bounds is None else bounds * scale,
-        "near_far": [min(n for n, _ in near_far) * scale, max(f for _, f in near_far) * scale] if near_far else None,
+        "camera_bounds": np.stack([positions.min(axis=0), positions.max(axis=0)]),
+        "point_bounds": None if bounds is None else bounds,
+        "near_far": [min(n for n, _ in near_far), max(f for _, f in near_far)] if near_far else None,
         "points": 0 if scene.points is None else len(scene.points),
         "has_alpha": scene.has_alpha,
         "masks": sum(frame.mask_path is not None for frame in scene.frames),
@@ -147,14 +146,15 @@ def _print(console: Any, scene: "Scene | None", findings: "list[Finding]", plot:
 
 def _rows(scene: "Scene") -> list[tuple[str, str]]:
     facts = summarise(scene)
-    unit, count = facts["unit"], facts["frames"]
+    unit, count = "m" if scene.metric else "units", facts["frames"]
+    scale = scene.metres_per_unit or 1.0
     sizes = facts["sizes"]
     size = f"{sizes[0][0]}x{sizes[0][1]}" + (f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else "")
     lens = f"{facts['camera_model']}, {facts['field_of_view_deg'][0]:g} x {facts['field_of_view_deg'][1]:g} degrees"
     lens += f", {facts['focal_px'][0]:.1f} px" + (", distorted" if any(facts["distortion"]) else "")
     lens += f", {facts['intrinsics']} sets of intrinsics" if facts["intrinsics"] > 1 else ""
     low, high = facts["camera_bounds"]
-    extent = " x ".join(f"{side:.2f}" for side in high - low)
+    extent = " x ".join(f"{side:.2f}" for side in (high - low) * scale)
     metric = f"yes, 1 input unit = {scene.metres_per_unit:g} m" if scene.metric else "no: lengths are in input units"
     rows = [
         ("format", scene.format),
@@ -166,9 +166,10 @@ def _rows(scene: "Scene") -> list[tuple[str, str]]:
     ]
     if facts["point_bounds"] is not None:
         low, high = facts["point_bounds"]
-        rows.append(("points span", " x ".join(f"{side:.2f}" for side in high - low) + f" {unit}"))
+        rows.append(("points span", " x ".join(f"{side:.2f}" for side in (high - low) * scale) + f" {unit}"))
     if facts["near_far"]:
-        rows.append(("depth range", f"{facts['near_far'][0]:.2f} to {facts['near_far'][1]:.2f} {unit}"))
+        near, far = (value * scale for value in facts["near_far"])
+        rows.append(("depth range", f"{near:.2f} to {far:.2f} {unit}"))
     present = [f"{facts[kind]} {kind}" for kind in ("depth", "masks", "labels", "points") if facts[kind]]
     rows.append(("besides", ", ".join(present) if present else "photos and poses only"))
     if scene.phrases:

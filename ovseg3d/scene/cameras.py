@@ -141,9 +141,7 @@ class Camera:
         return np.stack([x * self.fx + self.cx, y * self.fy + self.cy], axis=-1), z
 
 
-def distort_xy(
-    x: Any, y: Any, k1: Any, k2: Any, p1: Any, p2: Any, k3: Any, k4: Any
-) -> tuple[Any, Any, Any, Any, Any]:
+def distort_xy(x: Any, y: Any, k1: Any, k2: Any, p1: Any, p2: Any, k3: Any, k4: Any) -> tuple[Any, Any, Any, Any, Any]:
     """OpenCV's radial and tangential distortion of image-plane positions (focal length 1).
 
     Only arithmetic, so that numpy arrays and torch tensors both go through it.

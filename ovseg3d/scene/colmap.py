@@ -72,9 +72,7 @@ def read_colmap(folder: Path) -> RawCapture:
         if camera_id not in lenses:
             raise Incomplete(f"the COLMAP model in {where} lacks camera {camera_id}")
         photo = folder / "images" / name
-        frames.append(
-            RawFrame(f"images/{name}", photo, c2w, lenses[camera_id], mask=find_mask(folder, Path(name)))
-        )
+        frames.append(RawFrame(f"images/{name}", photo, c2w, lenses[camera_id], mask=find_mask(folder, Path(name))))
     points, points_rgb = read_points(model)
     notes = [] if points is not None else [f"The COLMAP model in {where} has no readable points3D"]
     return RawCapture(folder, "colmap", frames, z_up=False, points=points, points_rgb=points_rgb, notes=notes)

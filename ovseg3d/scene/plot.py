@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.scene.capture import Scene
+from ovseg3d.scene.check import common_focus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +49,6 @@ def plot_scene(
     size = _extent(scene, corners)
     top, side = figure.subplots(1, 2)
     across = _side_axis(scene)
-    # The side view looks along the horizontal direction in which the cameras spread least.
     along = np.array([across, [0.0, 0.0, 1.0]])
     for axes, plane, name, labels in (
         (top, np.eye(3)[:2], "from above", ("x", "y")),
@@ -57,7 +57,7 @@ def plot_scene(
         _draw(axes, scene, plane, points, corners, size)
         axes.set(title=name, xlabel=f"{labels[0]} [{unit}]", ylabel=f"{labels[1]} [{unit}]")
     handles, texts = top.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(handles, texts, loc="outside lower center", ncols=5, frameon=False, markerscale=1.6)
     held_out = f", {len(scene.test)} held out" if scene.test else ""
     figure.suptitle(title or f"{scene.name} ({scene.format}): {len(scene.train)} photos to train on{held_out}")
     write_atomic(path, lambda place: figure.savefig(place, format="png"))
@@ -104,9 +104,13 @@ def _draw(
         style = {"colors": "#555555", "linestyles": "dashed", "linewidths": 0.8}
         axes.add_collection(LineCollection(edges, label="bounds", zorder=1, **style))
         drawn.append(flat)
+    focus = common_focus(scene)
+    if focus is not None:
+        flat = _transform(scene, focus[None]) @ plane.T
+        axes.scatter(*flat.T, marker="x", s=60, color="#c2185b", linewidths=1.6, label="common focus", zorder=4)
+        drawn.append(flat)
     # Stray sparse points don't decide what is shown.
     if points is not None and len(points):
-        drawn.append(np.percentile(points, [3, 97], axis=0) @ plane.T)
         drawn.append(np.percentile(points @ plane.T, [3, 97], axis=0))
     everything = np.concatenate(drawn)
     low, high = everything.min(axis=0), everything.max(axis=0)
@@ -141,7 +145,14 @@ def _extent(scene: Scene, corners: np.ndarray | None) -> float:
 
 
 def _side_axis(scene: Scene) -> np.ndarray:
-    """The horizontal world direction in which the cameras spread most, as the side view's x axis."""
+    """The horizontal world direction that becomes the side view's x axis.
+
+    Where the cameras mostly look one way it is that way, so that directions show; else where they spread most.
+    """
+    forwards = np.stack([frame.camera.forward for frame in scene.frames]) @ scene.world_from_input[:3, :3].T
+    mean = forwards.mean(axis=0)[:2] / np.linalg.norm(forwards[0])
+    if np.linalg.norm(mean) > 0.5:
+        return np.array([*(mean / np.linalg.norm(mean)), 0.0])
     positions = _transform(scene, np.stack([frame.camera.position for frame in scene.frames]))[:, :2]
     centred = positions - positions.mean(axis=0)
     _, directions = np.linalg.eigh(centred.T @ centred)

@@ -111,9 +111,7 @@ class Cameras:
         x, y, z = local.unsqueeze(-1).unbind(1)
         return origin, right * x + down * y + forward * z, local[:, 2]
 
-    def grid(
-        self, view_index: int
-    ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
+    def grid(self, view_index: int) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
         """Rays through every pixel's centre of one view, row by row; as `rays`."""
         width, height = self.widths[view_index], self.heights[view_index]
         y, x = torch.meshgrid(
@@ -163,9 +161,7 @@ def _fisheye(x: Tensor, y: Tensor, k: Sequence[Tensor | float]) -> Tensor:
     return torch.stack([x * ratio, y * ratio, torch.cos(theta)], dim=-1)
 
 
-def _undistort_xy(
-    x_distorted: Tensor, y_distorted: Tensor, k: Sequence[Tensor | float]
-) -> tuple[Tensor, Tensor]:
+def _undistort_xy(x_distorted: Tensor, y_distorted: Tensor, k: Sequence[Tensor | float]) -> tuple[Tensor, Tensor]:
     x, y = x_distorted, y_distorted
     for _ in range(_NEWTON_STEPS):
         xd, yd, a, b, c = distort_xy(x, y, *k)

@@ -202,9 +202,7 @@ def _lens(data: dict[str, Any], entry: dict[str, Any], where: str) -> Lens:
     return Lens(size, fx, fy, number("cx"), number("cy"), angle_x, angle_y, model, distortion)
 
 
-def _distortion(
-    data: dict[str, Any], entry: dict[str, Any], where: str
-) -> tuple[LensModel, tuple[float, ...]]:
+def _distortion(data: dict[str, Any], entry: dict[str, Any], where: str) -> tuple[LensModel, tuple[float, ...]]:
     model = entry.get("camera_model", data.get("camera_model", "OPENCV"))
     if not isinstance(model, str):
         raise SceneError(f"'camera_model' is {_kind(model)}, expected text", where=where)
@@ -254,9 +252,7 @@ def _classes(data: dict[str, Any], path: Path) -> dict[int, str]:
     try:
         return {int(key): text for key, text in sorted(texts.items(), key=lambda item: int(item[0]))}
     except ValueError:
-        raise SceneError(
-            "'classes' has a key that is no number", where=path, fix='write {"1": "table", ...}'
-        ) from None
+        raise SceneError("'classes' has a key that is no number", where=path, fix='write {"1": "table", ...}') from None
 
 
 def _texts(data: dict[str, Any], key: str, path: Path) -> dict[str, str]:
