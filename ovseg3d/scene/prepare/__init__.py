@@ -19,7 +19,6 @@ from ovseg3d.errors import OutputError, SceneError
 from ovseg3d.files import make_folder, output_error, write_json
 from ovseg3d.scene.prepare import photos as _photos
 from ovseg3d.scene.prepare import video as _video
-from ovseg3d.scene.prepare.choose import BLURRED, choose, relative_sharpness
 from ovseg3d.scene.prepare.review import (
     Advice,
     PrepareReport,
@@ -28,6 +27,7 @@ from ovseg3d.scene.prepare.review import (
     triangulation_angles,
     why_it_failed,
 )
+from ovseg3d.scene.prepare.selection import BLURRED, choose, relative_sharpness
 from ovseg3d.scene.prepare.sfm import Group, Solver
 from ovseg3d.scene.prepare.upright import world_from_sfm
 from ovseg3d.scene.prepare.write import write_transforms

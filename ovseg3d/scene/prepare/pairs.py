@@ -50,8 +50,8 @@ def vlad(descriptors: list[np.ndarray], seed: int) -> Float[np.ndarray, "views d
     everything = np.concatenate(sampled)
     if len(everything) < _WORDS:
         return np.zeros((len(descriptors), 1), np.float32)
-    pool = everything[rng.permutation(len(everything))[:20_000]]
-    words, _ = kmeans2(pool, _WORDS, iter=8, minit="++", rng=np.random.default_rng(seed))
+    pool = everything[rng.permutation(len(everything))[:8_000]]
+    words, _ = kmeans2(pool, _WORDS, iter=8, minit="points", rng=np.random.default_rng(seed))
     vectors = np.zeros((len(descriptors), _WORDS, 128), np.float32)
     for vector, few in zip(vectors, sampled):
         if len(few):

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ovseg3d.errors import SceneError
-from ovseg3d.scene.prepare.choose import GREY_SIDE, Measure, measure
+from ovseg3d.scene.prepare.selection import GREY_SIDE, Measure, measure
 
 SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg", ".mts"}
 
