@@ -1,9 +1,15 @@
 """Fixtures that many tests share."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny import small_settings, write_tiny_scene
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -13,3 +19,33 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs the development captures: set OVSEG3D_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the scene of tiny.py: 8 views of 32 x 32. Do not write to it."""
+    return write_tiny_scene(tmp_path_factory.mktemp("scenes") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run trained on the tiny scene for 40 steps. Do not write to it."""
+    from ovseg3d.pipeline import make_config, train_scene
+
+    config = make_config("cpu", flags=small_settings())
+    return train_scene(tiny_scene, config, output_dir=tmp_path_factory.mktemp("runs") / "tiny").folder
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run `ovseg3d ARGUMENTS` as a program, in `tmp_path`; returns the completed process."""
+    repository = str(Path(__file__).resolve().parents[1])
+    environment = {**os.environ, "PYTHONPATH": repository, "COLUMNS": "120"}
+
+    def run(*arguments: object, timeout: float = 120) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "ovseg3d", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=timeout
+        )
+
+    return run

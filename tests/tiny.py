@@ -34,7 +34,7 @@ def camera_to_world(index: int) -> np.ndarray:
 
 
 def draw(c2w: np.ndarray, size: int = SIZE, focal: float = FOCAL) -> tuple[np.ndarray, np.ndarray]:
-    """Colour (size, size, 3) in 0..1 and z-depth (size, size) in metres, seen from `c2w`."""
+    """Colour (size, size, 3) in 0..1 and z-depth (size, size) in metres, 0 for the sky, seen from `c2w`."""
     v, u = np.mgrid[0:size, 0:size] + 0.5
     camera = np.stack([(u - size / 2) / focal, (v - size / 2) / focal, np.ones_like(u)], axis=-1)
     directions = camera @ c2w[:3, :3].T
@@ -49,7 +49,14 @@ def draw(c2w: np.ndarray, size: int = SIZE, focal: float = FOCAL) -> tuple[np.nd
         shade = np.array([0.8, 0.65, 1.0])[side]
         rgb = np.where(hit[..., None], np.array(colour) * shade[..., None], rgb)
         depth = np.where(hit, enter, depth)
-    return rgb, depth
+    return rgb, np.where(depth < FAR, depth, 0.0)
+
+
+def small_settings(**train: object) -> dict:
+    """Settings of a field that trains in a second; keywords go to the section `train`."""
+    field = {"levels": 4, "features": 2, "log2_table": 11, "max_resolution": 64, "hidden": 16}
+    field |= {"samples": 8192, "max_rays": 1024, "occupancy_resolution": 32, "cascades": 2}
+    return {"field": field, "train": {"device": "cpu", **(train or {"steps": 40})}}
 
 
 def write_tiny_scene(folder: Path, with_depth: bool = True) -> Path:

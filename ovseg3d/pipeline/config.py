@@ -16,6 +16,22 @@ Stage = Literal["field"]
 """The stages that a run can have. More follow; each works on the one before."""
 
 
+# Beyond these nothing useful happens, and a run folder made by somebody else could ask for all the memory.
+_FIELD_LIMITS = {
+    "levels": (1, 32),
+    "features": (1, 8),
+    "log2_table": (4, 24),
+    "base_resolution": (2, 1024),
+    "max_resolution": (2, 65536),
+    "hidden": (8, 256),
+    "geometry_features": (1, 128),
+    "occupancy_resolution": (8, 512),
+    "cascades": (1, 8),
+    "samples": (64, 2**24),
+    "max_rays": (64, 2**20),
+}
+
+
 def _positive(name: str, value: int | float | None) -> None:
     if value is not None and not value > 0:
         raise ConfigError(f"--{name} must be above 0, not {value}", fix=f"leave --{name} away for the default")
@@ -82,6 +98,13 @@ class Config:
     field: FieldConfig = FieldConfig()
     only: Stage | None = None
     """Stop after this stage."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _FIELD_LIMITS.items():
+            value = getattr(self.field, name, low)
+            if not low <= value <= high:
+                flag = f"--field.{name.replace('_', '-')}"
+                raise ConfigError(f"{flag} must be from {low:g} to {high:g}, not {value}")
 
 
 def presets_folder() -> Path:

@@ -1,0 +1,221 @@
+"""The run folder: where it goes, how it is found again, and what is refused."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import small_settings, write_tiny_scene
+
+from ovseg3d.errors import OutputError, RunError
+from ovseg3d.pipeline.run import RunLock, create_run, hash_scene, load, open_scene, scene_folder
+from ovseg3d.pipeline.settings import make_config
+
+CONFIG = make_config("cpu", flags=small_settings())
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, below which outputs/ goes."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_new_run_has_its_parts_and_is_the_newest(here: Path, tiny_scene: Path) -> None:
+    scene = open_scene(tiny_scene, CONFIG)
+    first, second = create_run(scene, CONFIG), create_run(scene, CONFIG)
+    assert first.folder.parent == second.folder.parent == here / "outputs" / "tiny"
+    assert first.folder != second.folder
+    names = {path.name for path in second.folder.iterdir()}
+    assert names >= {"config.json", "status.json", "scene_transform.json", "checkpoints", "exports", "previews"}
+    described = json.loads((second.folder / "config.json").read_text())
+    assert described["format_version"] == 1
+    assert described["scene"]["path"] == str(tiny_scene) and described["scene"]["format"] == "nerfstudio"
+    assert described["scene"]["content_hash"] == hash_scene(scene)
+    assert (here / "outputs/tiny/latest.txt").read_text().strip() == second.folder.name
+    assert (here / "outputs/tiny/latest").resolve() == second.folder
+    assert not os.path.isabs(os.readlink(here / "outputs/tiny/latest")), "the folder must be free to move"
+
+
+@pytest.mark.parametrize("name", ["outputs/tiny/latest", "outputs/tiny", "outputs/tiny/latest.txt", "scene"])
+def test_the_newest_run_is_found(here: Path, tiny_scene: Path, name: str) -> None:
+    scene = open_scene(tiny_scene, CONFIG)
+    create_run(scene, CONFIG)
+    run = create_run(scene, CONFIG)
+    found = load(tiny_scene if name == "scene" else name)
+    assert found == run
+
+
+def test_the_newest_run_is_found_without_links(here: Path, tiny_scene: Path) -> None:
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    (here / "outputs/tiny/latest").unlink()
+    assert load("outputs/tiny/latest") == run
+    (here / "outputs/tiny/latest.txt").unlink()
+    assert load("outputs/tiny") == run
+
+
+def test_a_file_of_the_run_means_the_run(here: Path, tiny_scene: Path) -> None:
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    (run.checkpoints / "step-000000001.safetensors").write_bytes(b"")
+    assert load(run.folder / "config.json") == load(run.checkpoints / "step-000000001.safetensors") == run
+
+
+def test_a_second_scene_of_the_same_name_gets_its_own_folder(here: Path, tiny_scene: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_scene, tmp_path / "elsewhere" / "tiny")
+    first = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    second = create_run(open_scene(other, CONFIG), CONFIG)
+    assert first.folder.parent.name == "tiny"
+    name, _, hexadecimal = second.folder.parent.name.rpartition("-")
+    assert name == "tiny" and len(hexadecimal) == 4 and int(hexadecimal, 16) >= 0
+    assert load(tiny_scene) == first and load(other) == second
+    assert create_run(open_scene(other, CONFIG), CONFIG).folder.parent == second.folder.parent
+
+
+def test_output_dir_is_taken_exactly(here: Path, tiny_scene: Path) -> None:
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG, Path("mine/run"))
+    assert run.folder == here / "mine/run" and not (here / "outputs").exists()
+    assert load("mine/run") == run
+
+
+def test_a_finished_run_is_not_overwritten(here: Path, tiny_scene: Path) -> None:
+    scene = open_scene(tiny_scene, CONFIG)
+    run = create_run(scene, CONFIG, Path("mine"))
+    create_run(scene, CONFIG, Path("mine"))  # nothing was learnt there yet
+    (run.checkpoints / "step-000000001.safetensors").write_bytes(b"x")
+    with pytest.raises(OutputError, match="holds a run already"):
+        create_run(scene, CONFIG, Path("mine"))
+
+
+def _create(scene_path: Path) -> str:
+    return str(create_run(open_scene(scene_path, CONFIG), CONFIG).folder)
+
+
+def test_processes_at_once_do_not_disturb_each_other(here: Path, tiny_scene: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_scene, tmp_path / "elsewhere" / "tiny")
+    jobs = [tiny_scene, other] * 4
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        folders = pool.map(_create, jobs, chunksize=1)
+    assert len(set(folders)) == len(jobs)
+    parents = {path: {Path(f).parent for f, job in zip(folders, jobs) if job == path} for path in (tiny_scene, other)}
+    assert len(parents[tiny_scene]) == len(parents[other]) == 1 and parents[tiny_scene] != parents[other]
+    for path in (tiny_scene, other):
+        assert str(load(path).folder) in folders
+    assert not list((here / "outputs").rglob("*.tmp*"))
+
+
+def test_a_killed_run_counts_as_interrupted(here: Path, tiny_scene: Path) -> None:
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    assert run.status()["status"] == "interrupted"
+    with RunLock(run.folder):
+        assert run.status()["status"] == "running"
+        with pytest.raises(RunError, match="Another process"), RunLock(run.folder):
+            pass
+    run.write_status("done")
+    assert run.status()["status"] == "done"
+
+
+def test_the_lock_ends_with_its_process(here: Path, tiny_scene: Path) -> None:
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    code = (
+        "import sys, time; from pathlib import Path; from ovseg3d.pipeline.run import RunLock\n"
+        "with RunLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(run.folder)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    assert run.status()["status"] == "running"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert run.status()["status"] == "interrupted"
+
+
+def change(folder: Path, **entries: object) -> None:
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**described, **entries}))
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"format_version": 99}, "format version 99"),
+        ({"format_version": None}, "format version None"),
+        ({"scene": 3}, "does not describe a run"),
+        ({"scene": {"path": 1}}, "not stated"),
+        ({"scene": {"path": "a\0b", "name": "x", "content_hash": "y"}}, "not stated"),
+        ({"config": []}, "does not describe a run"),
+        ({"config": {"field": {"levls": 3}}}, "did you mean field.levels"),
+        ({"config": {"field": {"log2_table": 60}}}, "log2_table"),
+    ],
+)
+def test_a_config_that_is_wrong_is_refused(
+    here: Path, tiny_scene: Path, entries: dict[str, object], words: str
+) -> None:
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    change(run.folder, **entries)
+    with pytest.raises(RunError) as caught:
+        load(run.folder)
+    assert words in str(caught.value)
+
+
+def test_a_cut_config_is_refused(here: Path, tiny_scene: Path) -> None:
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    text = (run.folder / "config.json").read_text()
+    (run.folder / "config.json").write_text(text[: len(text) // 2])
+    with pytest.raises(RunError, match="not valid JSON"):
+        load(run.folder)
+
+
+def test_latest_cannot_lead_out_of_its_folder(here: Path, tiny_scene: Path) -> None:
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    shutil.copytree(run.folder, here / "trap")
+    (here / "outputs/tiny/latest").unlink()
+    (here / "outputs/tiny/latest.txt").write_text("../../trap\n")
+    assert load("outputs/tiny") == run
+
+
+def test_what_is_not_a_run_is_named(here: Path, tiny_scene: Path) -> None:
+    with pytest.raises(RunError, match="no such run"):
+        load("absent")
+    with pytest.raises(RunError, match="not a run"):
+        load(tiny_scene)
+
+
+def test_a_moved_scene_can_be_named(here: Path, tmp_path: Path) -> None:
+    scene_path = write_tiny_scene(tmp_path / "old" / "tiny")
+    run = create_run(open_scene(scene_path, CONFIG), CONFIG)
+    moved = tmp_path / "new-name"
+    shutil.move(scene_path, moved)
+    with pytest.raises(RunError, match="no longer where") as caught:
+        run.load_scene()
+    assert "--scene" in str(caught.value)
+    assert len(run.load_scene(moved).frames) == 8
+
+
+def test_a_changed_scene_is_noticed(here: Path, tmp_path: Path) -> None:
+    scene_path = write_tiny_scene(tmp_path / "tiny")
+    run = create_run(open_scene(scene_path, CONFIG), CONFIG)
+    shutil.copy(scene_path / "images/0001.png", scene_path / "images/0002.png")
+    with pytest.raises(RunError, match="has changed"):
+        run.load_scene()
+
+
+def test_a_scene_folder_is_not_claimed_by_looking(here: Path, tiny_scene: Path) -> None:
+    scene_folder(tiny_scene, "tiny")
+    assert not (here / "outputs").exists()
+
+
+@pytest.mark.parametrize("blocked", ["outputs", "outputs/tiny"])
+def test_a_file_in_the_way_of_the_output(here: Path, tiny_scene: Path, blocked: str) -> None:
+    (here / blocked).parent.mkdir(parents=True, exist_ok=True)
+    (here / blocked).write_text("in the way")
+    with pytest.raises(OutputError, match="stands where a folder"):
+        create_run(open_scene(tiny_scene, CONFIG), CONFIG)
