@@ -5,10 +5,13 @@ Cameras are OpenCV `c2w` (x right, y down, z forward) in the room's frame, metre
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ovseg3d.synth.rooms import CameraPlan
 
+OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 OFF_DISTANCE = 0.5  # metres from every training camera, or
 OFF_ANGLE = np.radians(20.0)  # this far turned from the training cameras nearer than that
 
@@ -52,6 +55,19 @@ def is_off_path(c2w: np.ndarray, others: np.ndarray) -> bool:
     distance = np.linalg.norm(others[:, :3, 3] - c2w[:3, 3], axis=1)
     angle = np.arccos(np.clip(others[:, :3, 2] @ c2w[:3, 2], -1, 1))
     return bool(np.all((distance >= OFF_DISTANCE) | (angle >= OFF_ANGLE)))
+
+
+def fitted(plan: CameraPlan, usable, samples: int = 48) -> CameraPlan:
+    """The plan with its ellipse shrunk until every view along it is usable (or as far as that helps)."""
+    best, fewest = plan, samples + 1
+    for shrink in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3):
+        smaller = replace(plan, radii=(plan.radii[0] * shrink, plan.radii[1] * shrink))
+        bad = sum(not usable(on_path(smaller, k / samples)) for k in range(samples))
+        if bad < fewest:
+            best, fewest = smaller, bad
+        if bad == 0:
+            break
+    return best
 
 
 def plan_views(plan: CameraPlan, train: int, test: int, seed: int, usable=lambda c2w: True):

@@ -18,6 +18,8 @@ from ovseg3d.synth import kernels
 from ovseg3d.synth.geometry import Part
 from ovseg3d.synth.materials import PATTERNS, Material, to_linear, to_srgb
 
+from ovseg3d.synth.start import start
+
 
 @dataclass(frozen=True)
 class RectLight:
@@ -50,9 +52,9 @@ class Lighting:
 class Detail:
     """How fine the light is baked and the photos are sampled."""
 
-    spacing: float = 0.03
-    light_rounds: int = 5
-    bounce_rounds: int = 9
+    spacing: float = 0.04
+    light_rounds: int = 4
+    bounce_rounds: int = 8
     bounces: int = 2
     pixel_side: int = 3
 
@@ -77,7 +79,7 @@ class Tracer:
     report: Callable[[str, float], None] = lambda what, done: None
 
     def __post_init__(self) -> None:
-        wp.init()
+        start()
         wp.load_module(kernels, device="cpu")
         soups = [part.soup for part in self.parts]
         self.exposure = self.lighting.exposure

@@ -6,7 +6,7 @@ and `desk` list every object here, with sizes and looks, so that new kinds never
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -61,6 +61,8 @@ class CameraPlan:
     nod: float = 0.1
     field_of_view: float = np.radians(70.0)
     target: tuple[float, float, float] | None = None  # look about here instead of across
+    near: float = 0.25  # nothing closer than this in any view,
+    open: float = 0.8  # and two thirds of each view farther than this
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Room:
     objects: tuple[Placed, ...]
     lighting: Lighting
     cameras: CameraPlan = field(default_factory=CameraPlan)
+    skipped: tuple[str, ...] = ()  # what could not be used, and why
+    notes: dict = field(default_factory=dict)  # extra JSON files to write beside transforms.json, by name
 
 
 def shell(size, floor: Material, walls: Material, ceiling: Material, trim: Material, gaps=()) -> tuple:
@@ -194,4 +198,72 @@ def playroom() -> Room:
     return Room("playroom", size, rooms_shell, tuple(objects), lights, CameraPlan(radii=(1.9, 1.4)))
 
 
-ROOMS = {"playroom": playroom}
+def desk() -> Room:
+    """A small study of 3.4 x 3.0 m: cameras close around the small things on a desk in its middle."""
+    w, d, h = size = (3.4, 3.0, 2.5)
+    top = 0.75
+    beech = wood("#d9b98c", "#bd9866", scale=0.06)
+    black, white = paint("#26272a"), paint("#e9e6df")
+    window_size, window_at = (1.4, 0.08, 1.2), (0.3, d / 2 - 0.04, 1.0)
+    P, L = Placed, Look
+    objects = [
+        P("window", "window", window_at, NORTH, window_size, "cross", L(white, seed=21)),
+        P("desk", "wooden desk", (0, 0, 0), 0.0, (1.5, 0.75, top), "drawers", L(beech, white)),
+        P("monitor", "black monitor", (-0.12, 0.2, top), 0.06, (0.56, 0.2, 0.45), "flat", L(black, paint("#3a3b3f"), 5)),
+        P("keyboard", "white keyboard", (-0.14, -0.16, top), 0.04, (0.42, 0.14, 0.024), "full", L(paint("#d9d9d6"), paint("#f1f0ec"))),
+        P("mouse", "black mouse", (0.19, -0.17, top), -0.15, (0.065, 0.11, 0.038), "plain", L(black, paint("#77797d"))),
+        P("mug", "green mug", (0.36, -0.03, top), -0.6, (0.125, 0.088, 0.1), "tapered", L(mix("#3f8d6d", "#e8e2d0", "bands", 0.1))),
+        P("lamp", "red desk lamp", (-0.6, 0.22, top), 0.0, (0.26, 0.26, 0.45), "desk", L(paint("#b8473a"), black)),
+        P("book", "stack of books", (0.58, 0.17, top), 0.35, (0.19, 0.26, 0.12), "stack", L(paint("#2f5c7d"), paint("#c7932f"))),
+        P("clock", "wooden clock", (0.33, 0.24, top), -0.35, (0.16, 0.06, 0.17), "table", L(wood("#8a5a36", "#65401f", scale=0.02), black)),
+        P("pen holder", "blue pen holder", (-0.5, -0.02, top), 0.0, (0.09, 0.09, 0.19), "round", L(mix("#31507e", "#9fb6cf", "dots", 0.022), seed=2)),
+        P("apple", "red apple", (0.5, -0.16, top), 0.3, (0.08, 0.08, 0.088), "round", L(mix("#b52f26", "#d2913a", "plaster", 0.05))),
+        P("banana", "banana", (0.6, -0.2, top), 1.1, (0.19, 0.068, 0.036), "curved", L(paint("#e2bc3c"), paint("#5d4a25"))),
+        P("bottle", "green bottle", (0.67, -0.03, top), 0.0, (0.075, 0.075, 0.27), "water", L(paint("#3c6f58", gloss=0.08), paint("#e6e0cc"))),
+        P("bear", "small teddy bear", (-0.64, -0.2, top), 0.5, (0.15, 0.145, 0.2), "sitting", L(mix("#a9793f", "#946634", "plaster", 0.02), paint("#dcc090"))),
+        P("tissue box", "patterned tissue box", (-0.38, -0.26, top), 0.25, (0.22, 0.12, 0.12), "flat",
+          L(mix("#d8cfe0", "#7c6a9c", "damask", 0.055), paint("#332f38"))),
+        P("vase", "blue vase", (-0.42, 0.27, top), 0.0, (0.12, 0.12, 0.26), "slender", L(paint("#4770a0", gloss=0.06))),
+        P("chair", "office chair", (0.1, -0.82, 0), SOUTH + 0.3, (0.46, 0.48, 0.9), "shell", L(paint("#c4743a"), paint("#3a3835"))),
+        P("bookshelf", "oak bookshelf", (-1.05, d / 2 - 0.16, 0), NORTH, (0.85, 0.3, 1.75), "full", L(wood(), wood(), 31)),
+        P("cabinet", "grey cabinet", (w / 2 - 0.23, -0.1, 0), EAST, (1.1, 0.42, 0.8), "drawers", L(paint("#8d9296"), paint("#a3a8ab"))),
+        P("bowl", "yellow bowl", (w / 2 - 0.24, 0.15, 0.8), 0.0, (0.26, 0.26, 0.1), "round", L(paint("#d7b24a"))),
+        P("plant", "spiky plant", (w / 2 - 0.24, -0.4, 0.8), 0.0, (0.36, 0.36, 0.55), "spiky", L(paint("#5b8a4a"), white, 9)),
+        P("picture", "landscape painting", (0.3, -d / 2 + 0.015, 1.2), SOUTH, (0.9, 0.03, 0.65), "landscape", L(black, seed=12)),
+        P("door", "blue door", (-1.0, -d / 2 + 0.04, 0), SOUTH, (0.9, 0.08, 2.05), "panels", L(paint("#6f8ba0"), white)),
+        P("picture", "abstract picture", (-w / 2 + 0.015, -0.2, 1.2), WEST, (0.8, 0.03, 0.6), "shapes", L(beech, seed=15)),
+        P("rug", "grey rug", (0, -0.2, 0), 0.0, (2.0, 1.5, 0.012), "bordered",
+          L(mix("#8f959b", "#777d84", "weave", 0.06), paint("#50565d"))),
+        P("ceiling light", "ceiling light", (0.0, 0.0, h - 0.09), 0.0, (0.5, 0.5, 0.09), "disc", L(white)),
+    ]  # fmt: skip
+    objects = [lifted(o, 0.012) if abs(o.at[0]) < 0.8 and abs(o.at[1]) < 0.9 and o.category != "rug" and o.at[2] < 1 else o for o in objects]
+    rooms_shell = shell(
+        size,
+        mix("#b58f63", "#98744a", "planks", 0.14),
+        mix("#dcd3c0", "#d0c6b1", "plaster", 0.16),
+        paint("#efece6"),
+        white,
+        gaps=(("south", 1.0 - 0.45, 1.0 + 0.45),),
+    )
+    lights = Lighting(
+        (
+            window_light(window_at, window_size, NORTH, (6.0, 6.6, 7.6)),
+            lamp_light((0.0, 0.0, h - 0.09), 0.22, (13.0, 11.8, 10.0)),
+        ),
+        sun=(-0.25, 1.0, 0.7),
+        sun_light=(3.2, 2.9, 2.4),
+    )
+    plan = CameraPlan(
+        radii=(1.2, 1.0), heights=(1.05, 1.5), inner=0.8, sway=0.12, dip=0.0, nod=0.06,
+        field_of_view=np.radians(62.0), target=(0.0, 0.0, 0.85), near=0.2, open=0.4,
+    )  # fmt: skip
+    return Room("desk", size, rooms_shell, tuple(objects), lights, plan)
+
+
+def lifted(placed: Placed, by: float) -> Placed:
+    """The same object, higher."""
+    x, y, z = placed.at
+    return replace(placed, at=(x, y, z + by))
+
+
+ROOMS = {"playroom": playroom, "desk": desk}

@@ -19,12 +19,11 @@ import numpy as np
 from PIL import Image
 
 from ovseg3d.errors import OutputError
-from ovseg3d.synth.cameras import plan_views
+from ovseg3d.synth.cameras import OPENGL_FROM_OPENCV, fitted, plan_views
 from ovseg3d.synth.rooms import Room
 from ovseg3d.synth.world import Flat, flatten, trace
 
 VERSION = 1
-OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Written:
     classes: tuple[str, ...]
     objects: int
     bytes: int
+    skipped: tuple[str, ...] = ()
 
 
 def write_room(
@@ -74,9 +74,10 @@ def write_room(
     def usable(c2w) -> bool:
         tiny = tracer.photo(c2w, 16, 12, 16 / views.width * focal, side=0)
         near = np.sort(tiny.depth_z.ravel())
-        return bool(near[0] > 0.25 and near[len(near) // 3] > 0.8)
+        return bool(near[0] > room.cameras.near and near[len(near) // 3] > room.cameras.open)
 
-    train, on, off = plan_views(room.cameras, views.train, views.test, seed, usable)
+    walk = fitted(room.cameras, usable)
+    train, on, off = plan_views(walk, views.train, views.test, seed, usable)
     tracer.bake()
     tracer.meter([*train[:: max(1, len(train) // 12)]], focal / views.width)
     pictures = tracer.photos([*train, *on, *off], views.width, views.height, focal)
@@ -88,6 +89,8 @@ def write_room(
         raise OutputError(f"cannot make a folder here ({error.strerror})", where=out.parent, fix="choose another OUT") from error
     try:
         _write(folder, out.name, flat, pictures, [*train, *on, *off], splits, views, focal, origin)
+        for name, value in room.notes.items():
+            (folder / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
         os.chmod(folder, 0o755)
         if out.exists():
             out.rmdir()
@@ -97,7 +100,7 @@ def write_room(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
-    return Written(out, len(pictures), flat.classes, len(flat.objects), size)
+    return Written(out, len(pictures), flat.classes, len(flat.objects), size, room.skipped)
 
 
 def check_free(out: Path) -> None:

@@ -1,0 +1,77 @@
+"""The exact surface of a synthetic scene as points, remade from its synth.json.
+
+Points are area-weighted samples of the triangles that were photographed, in the scene's own frame (metres, z
+up), each with its class label (as in transforms.json), instance id (as in objects.json, 0 = the room itself),
+normal and plain colour. `seen` tells by how many training photos a point is seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from ovseg3d.errors import SceneError
+from ovseg3d.files import read_json
+from ovseg3d.synth.cameras import OPENGL_FROM_OPENCV
+from ovseg3d.synth.make import make_room
+from ovseg3d.synth.world import flatten, trace
+
+
+@dataclass(frozen=True)
+class SurfaceCloud:
+    """Sampled surface. `classes[label - 1]` names a label; `seen` is None unless it was asked for."""
+
+    xyz: Float[np.ndarray, "points 3"]
+    normal: Float[np.ndarray, "points 3"]
+    rgb: UInt8[np.ndarray, "points 3"]
+    label: Int[np.ndarray, "points"]
+    instance: Int[np.ndarray, "points"]
+    classes: tuple[str, ...]
+    seen: Int[np.ndarray, "points"] | None = None
+
+
+def surface_cloud(source: Path | str, *, points: int = 200_000, seed: int = 0, seen: bool = False) -> SurfaceCloud:
+    """Samples the surface of the scene folder (or synth.json) `source`.
+
+    Args:
+        source: a folder that `ovseg3d synth` wrote, or the synth.json in it.
+        points: how many samples, spread by area.
+        seed: of the sampling; the scene's own seed is in synth.json.
+        seen: also count the training photos that see each point (rays; seconds).
+
+    Raises SceneError when there is no usable synth.json, ConfigError for a room that this version lacks.
+    """
+    source = Path(source)
+    path = source / "synth.json" if source.is_dir() else source
+    if not path.is_file():
+        raise SceneError("this is not a synthetic scene: it has no synth.json", where=source, fix="ovseg3d synth OUT makes one")
+    origin = read_json(path)
+    if not isinstance(origin, dict) or origin.get("version") != 1:
+        raise SceneError("synth.json is of another version", where=path, fix="make the scene again with ovseg3d synth")
+    room = make_room(origin, folder=path.parent)
+    flat = flatten(room)
+    tracer = trace(flat, room)
+    corners = np.concatenate([p.soup.points for p in flat.parts])
+    normals = np.concatenate([p.soup.normals for p in flat.parts])
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    rng = np.random.default_rng([seed, 99])
+    # One stratified draw along the summed areas: every face gets its share, to within one point.
+    place = (np.arange(points) + rng.random(points)) / points * area.sum()
+    face = np.searchsorted(np.cumsum(area), place).clip(max=len(area) - 1)
+    root, b = np.sqrt(rng.random(points)), rng.random(points)
+    bary = np.stack([1 - root, root * (1 - b), root * b], 1)
+    xyz = np.einsum("pk,pkj->pj", bary, corners[face])
+    normal = np.einsum("pk,pkj->pj", bary, normals[face])
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
+    count = None
+    if seen:
+        t = read_json(path.parent / "transforms.json")
+        by_name = {f["file_path"]: np.array(f["transform_matrix"]) @ OPENGL_FROM_OPENCV for f in t["frames"]}
+        c2ws = [by_name[name] for name in t["train_filenames"]]
+        count = tracer.seen_by(xyz, c2ws, t["w"], t["h"], t["fl_x"]).astype(np.int64)
+    return SurfaceCloud(
+        xyz, normal, tracer.colours(face, bary), flat.face_label[face], flat.face_instance[face], flat.classes, count
+    )
