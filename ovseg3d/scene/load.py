@@ -29,9 +29,9 @@ def load_scene(
     path: str | os.PathLike[str],
     *,
     format: str | None = None,
-    downscale: float | None = None,
+    downscale: float | int | None = None,
     max_side: int | None = None,
-    scale: float | None = None,
+    scale: float | int | None = None,
     train_on_all: bool = False,
 ) -> Scene:
     """Read a capture.
@@ -65,9 +65,9 @@ def inspect_scene(
     path: str | os.PathLike[str],
     *,
     format: str | None = None,
-    downscale: float | None = None,
+    downscale: float | int | None = None,
     max_side: int | None = None,
-    scale: float | None = None,
+    scale: float | int | None = None,
     train_on_all: bool = False,
 ) -> tuple[Scene | None, list[SceneError]]:
     """As `load_scene`, but gathers what is wrong with single frames instead of stopping at the first.
@@ -102,7 +102,7 @@ def inspect_scene(
         train, test = list(range(len(frames))), []
         problems.append(error)
     metric = scale is not None or (raw.depth_is_metric and any(frame.depth_path for frame in frames))
-    metres = (scale if scale is not None else 1.0) if metric else None
+    metres = float(scale or 1.0) if metric else None
     scene = Scene(
         path=raw.path,
         name=raw.path.resolve().name,
@@ -275,14 +275,14 @@ def _check_poses(raw: RawCapture, problems: list[SceneError]) -> dict[str, np.nd
 def _build_frames(
     raw: RawCapture,
     poses: dict[str, np.ndarray],
-    downscale: float | None,
+    downscale: float | int | None,
     max_side: int | None,
     notes: list[str],
     problems: list[SceneError],
 ) -> list[Frame]:
     """Choose each frame's file and size; frames without a photo are dropped with a note."""
     copies = Copies(raw.path, [frame.photo for frame in raw.frames])
-    factor = downscale or _factor(raw, copies, max_side)
+    factor = float(downscale) if downscale else _factor(raw, copies, max_side)
     frames: list[Frame] = []
     missing: list[Path] = []
     rescaled: dict[float, list[RawFrame]] = {}
@@ -344,7 +344,7 @@ def _build_frames(
 def _factor(raw: RawCapture, copies: Copies, max_side: int | None) -> float:
     """The smallest whole reduction that brings the longest side to `max_side`."""
     if max_side is None:
-        return 1
+        return 1.0
     longest = 0
     for entry in raw.frames:
         if entry.lens.size is not None:
@@ -354,7 +354,7 @@ def _factor(raw: RawCapture, copies: Copies, max_side: int | None) -> float:
                 longest = max(longest, *(side * found[1] for side in read_header(found[0]).upright_size))
             except SceneError:
                 continue  # reported when its turn comes
-    return max(1, math.ceil(longest / max_side))
+    return float(max(1, math.ceil(longest / max_side)))
 
 
 def _oriented(header: Header, stated: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:
