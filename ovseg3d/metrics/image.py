@@ -28,9 +28,8 @@ def ssim(pred: Float[np.ndarray, "h w 3"], target: Float[np.ndarray, "h w 3"]) -
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     first, second = (
-        torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).permute(2, 0, 1)[None]
+        # In single precision flat areas lose digits: equal images would not give 1.
+        torch.from_numpy(np.ascontiguousarray(image, dtype=np.float64)).permute(2, 0, 1)[None]
         for image in (pred, target)
     )
-    return float(
-        structural_similarity_index_measure(first, second, sigma=1.5, kernel_size=11, data_range=1.0)
-    )
+    return float(structural_similarity_index_measure(first, second, sigma=1.5, kernel_size=11, data_range=1.0))

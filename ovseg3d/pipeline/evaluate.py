@@ -7,7 +7,7 @@ which needs whole windows, sees the photo's own pixels there. A mean is over vie
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from ovseg3d.scene import Camera, Frame, Scene, load_depth, load_mask, load_phot
 FIGURES = ("psnr", "ssim", "depth_rel_median", "depth_within_5_percent", "depth_abs_median")
 
 
+@runtime_checkable
 class Renders(Protocol):
     """What can draw a view: `field.Renderer`, or anything that does the same."""
 

@@ -4,6 +4,7 @@
 written as numbers (uint16, thousandths of an input unit) beside its picture when views are rendered as images.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -100,7 +101,8 @@ def render_film(
         (kind, path), *rest = remaining
 
         def one(temporary: Path) -> None:
-            with _open_film(temporary, path, fps) as writer:
+            # imageio's own `with` leaves ffmpeg running after an error.
+            with contextlib.closing(_open_film(temporary, path, fps)) as writer:
                 write(rest, {**writers, kind: writer})
 
         write_atomic(path, one)

@@ -153,7 +153,7 @@ def change(folder: Path, **entries: object) -> None:
         ({"scene": {"path": "a\0b", "name": "x", "content_hash": "y"}}, "not stated"),
         ({"config": []}, "does not describe a run"),
         ({"config": {"field": {"levls": 3}}}, "did you mean field.levels"),
-        ({"config": {"field": {"log2_table": 60}}}, "log2_table"),
+        ({"config": {"field": {"log2_table": 60}}}, "log2-table must be"),
     ],
 )
 def test_a_config_that_is_wrong_is_refused(

@@ -1,0 +1,108 @@
+"""Measuring: perfect and known-wrong renderers give known figures; masks and transparency count as stated."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import draw, write_tiny_scene
+
+from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate, photo_on_white
+from ovseg3d.scene import Camera, load_scene
+
+
+class Painter:
+    """Draws the tiny scene exactly, then adds to colour and scales depth."""
+
+    def __init__(self, colour: float = 0.0, depth: float = 1.0) -> None:
+        self._colour, self._depth = colour, depth
+
+    def render(self, camera: Camera) -> dict[str, np.ndarray]:
+        rgb, depth = draw(camera.c2w)
+        rgb = np.rint(rgb * 255) / 255  # as the photo stores it
+        return {"rgb": (rgb + self._colour).astype(np.float32), "depth_z": (depth * self._depth).astype(np.float32)}
+
+
+def test_a_perfect_renderer(tiny_scene: Path) -> None:
+    scene = load_scene(tiny_scene)
+    evaluation = evaluate(Painter(), scene)
+    assert [score.view for score in evaluation.views] == list(scene.test)
+    mean = evaluation.mean()
+    assert mean["psnr"] > 100 and mean["ssim"] == pytest.approx(1, abs=1e-9)
+    assert mean["depth_rel_median"] < 1e-3 and mean["depth_within_5_percent"] == 1
+
+
+def test_known_errors(tiny_scene: Path) -> None:
+    mean = evaluate(Painter(colour=0.1, depth=1.1), load_scene(tiny_scene)).mean()
+    assert mean["psnr"] == pytest.approx(20, abs=1e-3)
+    assert mean["depth_rel_median"] == pytest.approx(0.1, abs=2e-3) and mean["depth_within_5_percent"] == 0
+
+
+def test_views_can_be_chosen_and_ended(tiny_scene: Path) -> None:
+    import threading
+
+    scene, stop = load_scene(tiny_scene), threading.Event()
+    seen = []
+
+    def on_view(score: ViewScore, photo: np.ndarray, rendered: dict[str, np.ndarray]) -> None:
+        seen.append(score.name)
+        if len(seen) == 2:
+            stop.set()
+
+    evaluation = evaluate(Painter(), scene, scene.train, stop=stop, on_view=on_view)
+    assert len(evaluation.views) == 2 and seen == [scene.frames[i].name for i in scene.train[:2]]
+
+
+def test_without_depth_there_is_no_depth_error(tmp_path: Path) -> None:
+    mean = evaluate(Painter(), load_scene(write_tiny_scene(tmp_path / "s", with_depth=False))).mean()
+    assert math.isnan(mean["depth_rel_median"]) and mean["psnr"] > 100
+
+
+def test_masked_pixels_do_not_count(tmp_path: Path) -> None:
+    folder = write_tiny_scene(tmp_path / "s")
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, :16] = 255
+    (folder / "masks").mkdir()
+    description = json.loads((folder / "transforms.json").read_text())
+    for frame in description["frames"]:
+        name = Path(frame["file_path"]).name
+        Image.fromarray(mask).save(folder / "masks" / name)
+        frame["mask_path"] = f"masks/{name}"
+    (folder / "transforms.json").write_text(json.dumps(description))
+
+    class WrongOnTheRight(Painter):
+        def render(self, camera: Camera) -> dict[str, np.ndarray]:
+            rendered = super().render(camera)
+            rendered["rgb"][:, 16:] = 0
+            rendered["depth_z"][:, 16:] = 0
+            return rendered
+
+    mean = evaluate(WrongOnTheRight(), load_scene(folder)).mean()
+    assert mean["psnr"] > 100 and mean["ssim"] == pytest.approx(1, abs=1e-9)
+    assert mean["depth_within_5_percent"] == 1
+
+
+def test_transparent_photos_are_put_on_white(tmp_path: Path) -> None:
+    folder = write_tiny_scene(tmp_path / "s")
+    rgba = np.full((32, 32, 4), 100, np.uint8)
+    rgba[..., 3] = 0
+    rgba[:, :16, 3] = 255
+    for path in (folder / "images").iterdir():
+        Image.fromarray(rgba).save(path)
+    scene = load_scene(folder)
+    photo = photo_on_white(scene.frames[0])
+    np.testing.assert_allclose(photo[:, :16], 100 / 255, atol=1e-6)
+    np.testing.assert_allclose(photo[:, 16:], 1, atol=1e-6)
+
+
+def score(name: str, psnr: float) -> ViewScore:
+    return ViewScore(0, name, psnr, 0.5, math.nan, math.nan, math.nan)
+
+
+def test_means_leave_out_what_is_unknown_and_group_by_folder() -> None:
+    evaluation = Evaluation((score("a/1.png", 10.0), score("a/2.png", 20.0), score("b/1.png", math.nan)))
+    assert evaluation.mean()["psnr"] == 15 and math.isnan(evaluation.mean()["depth_rel_median"])
+    assert evaluation.groups()["a"]["psnr"] == 15 and math.isnan(evaluation.groups()["b"]["psnr"])
+    assert Evaluation(evaluation.views[:2]).groups() == {}

@@ -1,0 +1,25 @@
+"""Peak memory: what was allocated and freed again still counts."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from ovseg3d.pipeline.memory import PeakMemory, anonymous_bytes
+
+
+def test_memory_is_some() -> None:
+    assert anonymous_bytes() > 1_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system knows resident memory only")
+def test_a_peak_is_seen() -> None:
+    before = anonymous_bytes()
+    with PeakMemory(interval=0.01) as memory:
+        block = np.ones(64 << 20, dtype=np.uint8)
+        import time
+
+        time.sleep(0.1)
+        del block
+    assert memory.peak - before > 50 << 20
+    assert anonymous_bytes() - before < 50 << 20

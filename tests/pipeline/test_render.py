@@ -1,0 +1,100 @@
+"""Pictures and films of what a renderer draws."""
+
+import threading
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import draw
+
+from ovseg3d.errors import OutputError
+from ovseg3d.pipeline.pictures import depth_picture, error_picture, normal_picture, preview
+from ovseg3d.pipeline.render import depth_numbers, render_film, render_images
+from ovseg3d.scene import Camera, load_scene
+
+
+class Painter:
+    def render(self, camera: Camera) -> dict[str, np.ndarray]:
+        rgb, depth = draw(camera.c2w)
+        normal = np.zeros_like(rgb)
+        normal[..., 2] = 1
+        return {"rgb": rgb, "depth_z": depth, "opacity": np.ones_like(depth), "normal": normal}
+
+
+@pytest.fixture
+def cameras(tiny_scene: Path) -> list[Camera]:
+    return [frame.camera for frame in load_scene(tiny_scene).frames[:3]]
+
+
+def test_images_of_every_kind(tmp_path: Path, cameras: list[Camera]) -> None:
+    kinds = ("colour", "depth", "normals", "opacity")
+    files = render_images(Painter(), cameras, ["a", "b", "c"], tmp_path / "out", what=kinds)
+    assert sorted(tmp_path.joinpath("out").iterdir()) == sorted(files) and len(files) == 15
+    rgb, depth = draw(cameras[0].c2w)
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out/a.png")), np.rint(rgb * 255))
+    numbers = np.array(Image.open(tmp_path / "out/a_depth_mm.png"))
+    assert numbers.dtype == np.uint16
+    np.testing.assert_allclose(numbers / 1000, depth, atol=6e-4)
+    assert (np.array(Image.open(tmp_path / "out/a_normals.png")) == [128, 128, 255]).all()
+    assert (np.array(Image.open(tmp_path / "out/a_opacity.png")) == 255).all()
+
+
+def test_a_film_has_its_pictures_and_rate(tmp_path: Path, cameras: list[Camera]) -> None:
+    odd = [camera.scaled(32, 32) for camera in cameras] * 4
+    events = []
+    files = render_film(
+        Painter(), odd, {"colour": tmp_path / "f.mp4", "depth": tmp_path / "d.mp4"}, 12.0, report=events.append
+    )
+    assert [path.name for path in files] == ["f.mp4", "d.mp4"] and len(events) == 12
+    for path in files:
+        with imageio.get_reader(path) as film:
+            assert film.get_meta_data()["fps"] == 12 and film.count_frames() == 12
+    with imageio.get_reader(files[0]) as film:
+        difference = np.abs(film.get_data(0).astype(float) - draw(cameras[0].c2w)[0] * 255)
+    assert difference.mean() < 12  # H.264 with halved colour resolution, at 32 x 32
+
+
+def test_a_film_that_is_stopped_leaves_nothing(tmp_path: Path, cameras: list[Camera]) -> None:
+    stop = threading.Event()
+    with pytest.raises(KeyboardInterrupt):
+        render_film(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0, report=lambda _: stop.set(), stop=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, cameras: list[Camera]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        render_images(Painter(), cameras, ["a", "b", "c"], tmp_path / "file")
+    with pytest.raises(OutputError):
+        render_film(Painter(), cameras, {"colour": tmp_path / "file" / "f.mp4"}, 12.0)
+
+
+def test_depth_numbers_hold_what_fits() -> None:
+    depth = np.array([[0.0, 1.2344, 65.535], [65.6, np.nan, np.inf]])
+    np.testing.assert_array_equal(depth_numbers(depth), [[0, 1234, 65535], [0, 0, 0]])
+
+
+def test_near_is_brighter_than_far_and_unknown_is_black() -> None:
+    picture = depth_picture(np.array([[1.0, 2.0, 4.0, 0.0, np.nan]]), (1.0, 4.0)).astype(int).sum(axis=-1)[0]
+    assert picture[0] > picture[1] > picture[2] and picture[3] == picture[4] == 0
+    assert depth_picture(np.zeros((2, 2))).max() == 0
+
+
+def test_the_error_picture_grows_with_the_error() -> None:
+    pred, true = np.array([[1.0, 1.05, 1.1, 5.0, 1.0]]), np.array([[1.0, 1.0, 1.0, 1.0, 0.0]])
+    picture = error_picture(pred, true).astype(int).sum(axis=-1)[0]
+    assert picture[0] < picture[1] < picture[2] == picture[3] and picture[4] == 3 * 128
+
+
+def test_normals_point_where_their_colour_says() -> None:
+    picture = normal_picture(np.array([[[1.0, 0, 0], [0, -1.0, 0]]]))
+    np.testing.assert_array_equal(picture[0], [[255, 128, 128], [128, 0, 128]])
+
+
+def test_a_preview_has_a_panel_for_each_thing(cameras: list[Camera]) -> None:
+    rendered = Painter().render(cameras[0])
+    three = preview("images/0.png", rendered["rgb"], rendered, None, 30.0)
+    four = preview("images/0.png", rendered["rgb"], rendered, rendered["depth_z"], 30.0)
+    assert three.width == 3 * (four.width - three.width) + 4 and three.height == four.height > 32
