@@ -98,7 +98,7 @@ def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
             if picture.size == size:
                 return np.array(picture)
             if picture.mode == "RGB" and picture.width % size[0] == 0 and picture.height % size[1] == 0:
-                return np.array(picture.resize(size, Image.Resampling.BOX))
+                return np.array(picture.reduce((picture.width // size[0], picture.height // size[1])))
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise SceneError(
                 f"The photo cannot be decoded: {error}",

@@ -128,7 +128,7 @@ def _frames(data: dict[str, Any], path: Path, split: str | None) -> list[RawFram
             RawFrame(
                 name=frame_name(name, photo),
                 photo=photo,
-                c2w=_pose(entry, where) @ OPENGL_AXES,
+                c2w=_pose(entry, where) * OPENGL_AXES.diagonal(),
                 lens=_lens(data, entry, where),
                 mask=_optional(path.parent, entry, ("mask_path",), where),
                 depth=_optional(path.parent, entry, ("depth_file_path", "depth_path"), where),

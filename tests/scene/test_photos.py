@@ -1,0 +1,171 @@
+"""The pixel pool: what it draws, that it repeats itself to the bit, and that its memory is bounded."""
+
+import threading
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import writers as w
+from PIL import Image
+
+from ovseg3d.errors import SceneError
+from ovseg3d.scene import PhotoPool, load_photo, load_scene
+
+ONE_PHOTO = w.WIDTH * w.HEIGHT * 3
+
+
+def _same(a, b) -> bool:
+    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+
+
+@pytest.fixture
+def scene(tmp_path: Path):
+    return load_scene(w.write_nerfstudio(tmp_path))
+
+
+def test_pixels_are_those_of_the_photos(scene):
+    with PhotoPool(scene, scene.train, seed=3) as pool:
+        batch = pool.draw(0, 2000)
+    assert set(batch.view.tolist()) == set(scene.train)
+    photos = {view: load_photo(scene.frames[view]) for view in scene.train}
+    for view, (x, y), rgb in zip(batch.view.tolist(), batch.xy.tolist(), batch.rgb):
+        assert x % 1 == 0.5 and y % 1 == 0.5
+        assert np.allclose(rgb * 255, photos[view][int(y), int(x)], atol=1e-3)
+    assert (batch.alpha == 1).all() and batch.valid.all() and not batch.depth_z.any()
+
+
+def test_pixels_are_uniform_over_photos_and_places(scene):
+    with PhotoPool(scene, scene.train) as pool:
+        batch = pool.draw(0, 70_000)
+    shares = torch.bincount(batch.view, minlength=9)[1:8] / 70_000
+    assert (shares - 1 / 7).abs().max() < 0.01
+    assert abs(batch.xy[:, 0].mean() - 12) < 0.1 and abs(batch.xy[:, 1].mean() - 8) < 0.1
+    assert batch.xy[:, 0].min() == 0.5 and batch.xy[:, 0].max() == 23.5
+
+
+@pytest.mark.parametrize("slots", [1, 3, 100])
+def test_a_draw_depends_on_seed_step_and_count_alone(scene, slots):
+    budget = slots * ONE_PHOTO
+    with PhotoPool(scene, scene.train, seed=5, budget_bytes=budget, rotate_every=2) as pool:
+        straight = [pool.draw(step, 64) for step in range(40)]
+        again = pool.draw(7, 64)  # going back
+    assert _same(again, straight[7])
+    with PhotoPool(scene, scene.train, seed=5, budget_bytes=budget, rotate_every=2) as pool:
+        assert _same(pool.draw(23, 64), straight[23])  # resumed in the middle
+        assert _same(pool.draw(24, 64), straight[24])
+        assert _same(pool.draw(39, 64), straight[39])
+    with PhotoPool(scene, scene.train, seed=6, budget_bytes=budget, rotate_every=2) as pool:
+        assert not _same(pool.draw(7, 64), straight[7])
+
+
+def test_every_photo_has_its_turn_within_the_budget(scene):
+    with PhotoPool(scene, scene.train, budget_bytes=3 * ONE_PHOTO, rotate_every=2) as pool:
+        assert pool.rotates
+        seen: set[int] = set()
+        before: set[int] = set()
+        for step in range(2 * 7):
+            views = set(pool.draw(step, 300).view.tolist())
+            assert views == set(pool.resident_views) and len(views) == 3
+            assert not before or len(before - views) == (step % 2 == 0)
+            before = views
+            seen |= views
+        assert seen == set(scene.train)
+
+
+def test_photos_that_fit_are_read_once(scene, monkeypatch):
+    import ovseg3d.scene.photos as module
+
+    reads = []
+    monkeypatch.setattr(module, "load_photo", lambda frame: reads.append(frame.name) or load_photo(frame))
+    with PhotoPool(scene, scene.train) as pool:
+        for step in range(100):
+            pool.draw(step, 8)
+        assert not pool.rotates
+    assert sorted(reads) == sorted(scene.frames[i].name for i in scene.train)
+
+
+def test_a_rotating_pool_reads_one_photo_an_exchange(scene, monkeypatch):
+    import ovseg3d.scene.photos as module
+
+    threads = []
+    monkeypatch.setattr(
+        module,
+        "load_photo",
+        lambda frame: threads.append(threading.current_thread().name) or load_photo(frame),
+    )
+    with PhotoPool(scene, scene.train, budget_bytes=2 * ONE_PHOTO, rotate_every=5) as pool:
+        for step in range(50):
+            pool.draw(step, 8)
+    assert len(threads) == 2 + 9 + 1  # to begin with, the exchanges, and one read ahead
+    assert sum(name.startswith("photos") for name in threads) == 10
+
+
+def test_hidden_pixels_are_never_valid(tmp_path):
+    data = w.transforms()
+    mask = np.zeros((w.HEIGHT, w.WIDTH), dtype=np.uint8)
+    mask[2:5, 3:9] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for frame in data["frames"][:5]:
+        frame["mask_path"] = "mask.png"
+    scene = load_scene(w.write_nerfstudio(tmp_path, data))
+    with PhotoPool(scene, scene.train) as pool:
+        batch = pool.draw(0, 5000)
+    masked = batch.view < 5
+    x, y = batch.xy[:, 0], batch.xy[:, 1]
+    visible = ~masked | ((x > 3) & (x < 9) & (y > 2) & (y < 5))
+    assert torch.equal(batch.valid, visible)
+    assert 0 < (masked & batch.valid).sum()
+    assert batch.valid.float().mean() > 0.8  # hidden ones were drawn again
+
+
+def test_alpha_and_depth(tmp_path):
+    data = w.transforms()
+    depth = np.full((w.HEIGHT, w.WIDTH), 2500, dtype=np.uint16)
+    depth[:, :12] = 0
+    Image.fromarray(depth).save(tmp_path / "depth.png")
+    for frame in data["frames"][:5]:
+        frame["depth_file_path"] = "depth.png"
+    w.write_nerfstudio(tmp_path, data)
+    for path in (tmp_path / "images").iterdir():
+        Image.new("RGBA", (w.WIDTH, w.HEIGHT), (255, 0, 0, 51)).save(path)
+    scene = load_scene(tmp_path)
+    with PhotoPool(scene, scene.train, with_depth=True) as pool:
+        batch = pool.draw(0, 1000)
+    assert torch.allclose(batch.alpha, torch.tensor(0.2))
+    assert torch.allclose(batch.rgb, torch.tensor([1.0, 0, 0]))
+    known = (batch.view < 5) & (batch.xy[:, 0] > 12)
+    assert torch.allclose(batch.depth_z, torch.where(known, 2.5, 0.0))
+    with PhotoPool(scene, scene.train) as pool:
+        assert not pool.draw(0, 1000).depth_z.any()
+
+
+def test_photos_of_several_sizes(tmp_path):
+    data = w.transforms()
+    data["frames"][3].update(w=10, h=8, cx=5, cy=4)
+    w.write_nerfstudio(tmp_path, data)
+    w.photo(3, (10, 8)).save(tmp_path / "images/03.png")
+    scene = load_scene(tmp_path)
+    with PhotoPool(scene, [2, 3]) as pool:
+        batch = pool.draw(0, 20_000)
+    small = batch.view == 3
+    assert abs(small.float().mean() - 80 / (80 + 384)) < 0.02
+    assert batch.xy[small].amax(dim=0).tolist() == [9.5, 7.5]
+
+
+def test_a_photo_that_breaks_later_is_named(scene):
+    with PhotoPool(scene, scene.train, budget_bytes=ONE_PHOTO, rotate_every=1) as pool:
+        pool.draw(0, 4)
+        for index in scene.train:
+            path = scene.frames[index].image_path
+            path.write_bytes(path.read_bytes()[:200])
+        with pytest.raises(SceneError, match="cannot be decoded") as caught:
+            for step in range(1, 4):
+                pool.draw(step, 4)
+        assert Path(str(caught.value.where)).parent.name == "images"
+
+
+def test_no_photos_is_an_error(scene):
+    with pytest.raises(SceneError, match="no photos"):
+        PhotoPool(scene, [])
