@@ -148,7 +148,10 @@ class Arrangement:
         for _ in range(tries):
             flat = item.stands == "flat"
             spread = 0.15 if flat else 0.46
-            at = [*(self.rng.uniform(-spread, spread, 2) * self.size[:2]), 0.0]
+            at = np.array([*(self.rng.uniform(-spread, spread, 2) * self.size[:2]), 0.0])
+            if item.size[2] > 1.0:  # tall things stand at the edge, out of everybody's way
+                side = int(self.rng.integers(2))
+                at[side] = np.sign(at[side]) * (self.size[side] / 2 - 0.06 - max(item.size[:2]) / 2)
             yaw = 0.0 if flat else self.rng.uniform(-np.pi, np.pi)
             if flat:
                 self.placed.append(item.place(tuple(at), yaw))
@@ -192,7 +195,7 @@ def random_room(seed: int, items: Callable[[np.random.Generator], list[Item]] = 
         taken.block(corners.min(0), corners.max(0))
         placed = item.place(tuple(float(v) for v in rotation(yaw) @ local), yaw)
         look = replace(placed.look, main=white if name == "window" else placed.look.main)
-        placed = replace(placed, size=(placed.size[0], placed.size[1], min(placed.size[2], high)), look=look)
+        placed = replace(placed, phrase=name if name == "window" else placed.phrase, size=(placed.size[0], placed.size[1], min(placed.size[2], high)), look=look)
         at_walls[name] = (side, local[0], placed)
     lamp_at = (0.0, 0.0, size[2] - 0.09)
     taken.block([-0.35, -0.35, size[2] - 0.12], [0.35, 0.35, size[2]])
@@ -208,7 +211,7 @@ def random_room(seed: int, items: Callable[[np.random.Generator], list[Item]] = 
     side, along, window = at_walls["window"]
     door_side, door_along, door = at_walls["door"]
     lamp = Placed("ceiling light", "ceiling light", lamp_at, 0.0, (0.55, 0.55, 0.09), "disc", Look(white))
-    objects = [window, replace(door, phrase=door.phrase), *taken.placed, lamp]
+    objects = [window, door, *taken.placed, lamp]
     half = door.size[0] / 2
     warmth = rng.uniform(0.8, 1.0)
     day = rng.uniform(5.0, 9.5)

@@ -53,6 +53,7 @@ class Detail:
     """How fine the light is baked and the photos are sampled."""
 
     spacing: float = 0.04
+    most_points: int = 500_000
     light_rounds: int = 4
     bounce_rounds: int = 8
     bounces: int = 2
@@ -143,9 +144,15 @@ class Tracer:
         area = 0.5 * np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=1)
         # Thin long faces need points along them only: the geometric mean of both measures serves both.
         fair = np.sqrt(longest * np.sqrt(2 * area) + 1e-12)
-        level = np.clip(np.ceil(fair / self.detail.spacing), 1, 400).astype(np.int32)
-        count = (level + 1) * (level + 2) // 2
         sides = np.where(two_sided, 2, 1)
+        spacing = self.detail.spacing
+        while True:
+            level = np.clip(np.ceil(fair / spacing), 1, 400).astype(np.int32)
+            count = (level + 1) * (level + 2) // 2
+            # Whole houses and dense meshes get coarser light rather than an hour of baking.
+            if (count * sides).sum() <= self.detail.most_points or level.max() == 1:
+                break
+            spacing *= 1.25
         start = np.concatenate([[0], np.cumsum(count * sides)])
         self.samples = int(start[-1])
         face = np.repeat(np.arange(len(level)), count * sides).astype(np.int32)

@@ -273,6 +273,7 @@ class Rug(Kind):
     styles = ("bordered", "round")
     sizes = ((1.4, 2.2), (1.0, 1.6), (0.012, 0.012))
     stands = "flat"
+    finishes = ("cloth",)
 
     def build(self, size, style, look):
         w, d, h = size
