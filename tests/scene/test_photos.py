@@ -51,6 +51,7 @@ def test_a_draw_depends_on_seed_step_and_count_alone(scene, slots):
     with PhotoPool(scene, scene.train, seed=5, budget_bytes=budget, rotate_every=2) as pool:
         straight = [pool.draw(step, 64) for step in range(40)]
         again = pool.draw(7, 64)  # going back
+    assert not _same(straight[0], straight[1])
     assert _same(again, straight[7])
     with PhotoPool(scene, scene.train, seed=5, budget_bytes=budget, rotate_every=2) as pool:
         assert _same(pool.draw(23, 64), straight[23])  # resumed in the middle
