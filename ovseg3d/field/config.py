@@ -38,7 +38,7 @@ class FieldConfig:
     """Cascades of an open scene; each reaches twice as far as the one before. A bounded scene has one."""
     occupancy_every: int = 16
     """Steps between updates of the occupancy grid."""
-    occupancy_warmup: int = 256
+    occupancy_warmup: int = 96
     """Steps before cells are first emptied."""
     occupancy_threshold: float = 0.003
     """A cell stays while some recent training ray found at least this render weight in it."""
@@ -46,12 +46,14 @@ class FieldConfig:
     # Samples along rays.
     step_size: float = 0.5
     """Distance between samples, as a share of the cell of the innermost cascade."""
-    cone: float = 0.004
+    cone: float = 0.01
     """Far away the distance between samples grows to this share of the distance from the camera."""
+    merge: float = 0.06
+    """Neighbouring samples are merged, without bias, until they have this render weight together."""
     near: float = 0.05
     """Where rays begin (field units), unless the capture says otherwise."""
-    samples: int = 131_072
-    """Samples a step before pruning; the number of rays follows."""
+    samples: int = 32_768
+    """Samples a step, about; the number of rays follows."""
     max_rays: int = 16_384
     """The most rays a step."""
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 DECAY = 0.95
 """Of a cell's value at each update."""
-TRIAL = 2.0
-"""A cell on trial starts with this many thresholds, enough for a dozen updates."""
+TRIAL = 1.3
+"""A cell on trial starts with this many thresholds, enough for five updates."""
 TRIAL_SHARE = 1 / 2048
 """Share of emptied cells that come back at each update."""
 

@@ -17,7 +17,8 @@ from ovseg3d.scene import Camera, Cameras
 
 RAYS_AT_ONCE = 4096
 LEAST_TRANSMITTANCE = 1e-3
-LEAST_WEIGHT = 1e-4
+MERGE = 1e-3
+"""Samples are merged up to this render weight: far less than a picture shows."""
 
 
 class Renderer:
@@ -76,11 +77,12 @@ class Renderer:
         x = box.unit(origins[samples.ray] + directions[samples.ray] * samples.t[:, None])
         features = backend.encode(x, field.table)
         density = field.density(features, layers)
-        _, index, offsets = backend.prune(density, samples, LEAST_TRANSMITTANCE, LEAST_WEIGHT, capacity)
+        draws = torch.full_like(density, 0.5)
+        _, index, length, offsets = backend.merge(density, samples, draws, LEAST_TRANSMITTANCE, MERGE, capacity)
         density, geometry = field.geometry(features[index], layers)
         color = field.color(geometry, harmonics(directions)[samples.ray[index]], layers)
         t = samples.t[index]
-        weight, rgb, opacity, distance = backend.composite(density, color, t, samples.step[index], offsets)
+        weight, rgb, opacity, distance = backend.composite(density, color, t, length, offsets)
         distance = distance / opacity.clamp_min(1e-6)
         background = torch.ones(3, device=rgb.device) if self.white else torch.full((3,), 0.5, device=rgb.device)
         return rgb + (1 - opacity)[:, None] * background, distance, opacity

@@ -28,9 +28,8 @@ from ovseg3d.scene import Cameras, PhotoPool, Scene
 BETAS = (0.9, 0.99)
 EPSILON = 1e-15
 LEAST_TRANSMITTANCE = 1e-3
-LEAST_WEIGHT = 1e-4
-WARMUP_STEP = 4.0
-"""In the first steps the field is smooth, and samples may be this much further apart."""
+FEWEST_RAYS = 512
+"""A step's gradient is too noisy with fewer."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class FieldStage:
         if step and step % config.occupancy_every == 0:
             if step == config.occupancy_warmup:
                 self.occupancy.forget()
-            self.occupancy.update(self._generator(step, 99), keep_all=step <= 2 * config.occupancy_warmup // 2)
+            self.occupancy.update(self._generator(step, 99), keep_all=step <= config.occupancy_warmup)
         rays = self._draw(step)
         count = len(rays.origins)
         pieces = [
@@ -134,6 +133,16 @@ class FieldStage:
     def _generator(self, step: int, piece: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + step) * 128 + piece)
 
+    def _stretch(self, step: int) -> float:
+        """How much further apart samples are in the first steps, while the field is smooth and cells are full."""
+        warmups = step / max(self.config.occupancy_warmup, 1)
+        return 4.0 if warmups < 2 else 2.0 if warmups < 3 else 1.0
+
+    @property
+    def _capacity(self) -> int:
+        """Most samples of a piece."""
+        return 4 * self.config.samples // self.workers.pieces
+
     def _draw(self, step: int) -> _Rays:
         batch = self._pool.draw(step, self._rays)
         to = lambda tensor: tensor.to(self.device, non_blocking=True)  # noqa: E731
@@ -146,7 +155,7 @@ class FieldStage:
         config, field, backend = self.config, self.field, self.backend
         generator = self._generator(step, piece)
         count = len(rays.origins)
-        warm = step < config.occupancy_warmup
+        stretch = self._stretch(step)
         with torch.no_grad():
             samples = backend.march(
                 rays.origins,
@@ -154,20 +163,21 @@ class FieldStage:
                 self.box.spans(rays.origins, rays.directions),
                 torch.rand(count, generator=generator, device=self.device),
                 self.occupancy.occupied,
-                smallest_step=self.renderer.smallest_step * (WARMUP_STEP if warm else 1.0),
-                cone=config.cone * (WARMUP_STEP if warm else 1.0),
-                capacity=2 * config.samples // self.workers.pieces,
+                smallest_step=self.renderer.smallest_step * stretch,
+                cone=config.cone * stretch,
+                capacity=self._capacity,
             )
             x = self.box.unit(rays.origins[samples.ray] + rays.directions[samples.ray] * samples.t[:, None])
             features = backend.encode(x, field.table)
             density = field.density(features, field.layers(field.network))
-            weight, index, offsets = backend.prune(
-                density, samples, LEAST_TRANSMITTANCE, LEAST_WEIGHT, 2 * config.samples // self.workers.pieces
+            draws = torch.rand(len(density), generator=generator, device=self.device)
+            weight, index, length, offsets = backend.merge(
+                density, samples, draws, LEAST_TRANSMITTANCE, config.merge, self._capacity
             )
         network = field.network.detach().requires_grad_()
         layers = field.layers(network)
         features = features[index].requires_grad_()
-        t, length, ray = samples.t[index], samples.step[index], samples.ray[index]
+        t, ray = samples.t[index], samples.ray[index]
         density, geometry = field.geometry(features, layers)
         color = field.color(geometry, harmonics(rays.directions)[ray], layers)
         weights, rgb, opacity, distance = backend.composite(density, color, t, length, offsets)
@@ -176,7 +186,7 @@ class FieldStage:
         target = rays.rgb * rays.alpha[:, None] + (1.0 - rays.alpha)[:, None] * background
         error = (rgb - target) * rays.valid[:, None]
         loss = torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.1, reduction="sum") * 5 / 3
-        if config.distortion and not warm:
+        if config.distortion and stretch == 1.0:
             loss = loss + config.distortion * backend.distortion(weights, t, length, ray, offsets).sum()
         if self.use_depth:
             known = (rays.distance > 0) * rays.valid
@@ -213,7 +223,7 @@ class FieldStage:
         # Unkept samples cost about a quarter of kept ones.
         load = 0.25 * self._marched + self._kept
         wanted = self._rays * self.config.samples / max(load, 1.0)
-        wanted = min(max(wanted, 0.8 * self._rays, 256), 1.25 * self._rays, self.config.max_rays)
+        wanted = min(max(wanted, 0.8 * self._rays, FEWEST_RAYS), 1.25 * self._rays, self.config.max_rays)
         self._rays = int(wanted) // 64 * 64
 
     # -- the outside -------------------------------------------------------------------------------------------

@@ -83,23 +83,59 @@ def test_distortion_matches_reference(counts):
 
 
 @pytest.mark.parametrize("counts", SHAPES)
-def test_prune_matches_reference(counts):
+@pytest.mark.parametrize("quota", [0.0, 0.05, 0.5])
+def test_merge_matches_reference(counts, quota):
     samples = packed(counts)
-    density = torch.rand(sum(counts), generator=torch.Generator().manual_seed(4)) ** 4 * 60
+    generator = torch.Generator().manual_seed(4)
+    density = torch.rand(sum(counts), generator=generator) ** 4 * 60
+    draws = torch.rand(sum(counts), generator=generator)
     fast, reference = (
-        backend.prune(density, samples, 1e-2, 1e-3, 1000)
+        backend.merge(density, samples, draws, 1e-2, quota, 1000)
         for backend in (WarpBackend(LEVELS, CPU), TorchBackend(LEVELS, CPU))
     )
     torch.testing.assert_close(fast[0], reference[0], atol=1e-6, rtol=1e-4)
-    assert torch.equal(fast[1], reference[1]) and torch.equal(fast[2], reference[2])
+    assert torch.equal(fast[1], reference[1]) and torch.equal(fast[3], reference[3])
+    torch.testing.assert_close(fast[2], reference[2], atol=1e-6, rtol=1e-4)
 
 
-def test_prune_drops_what_is_hidden_and_what_is_empty(backend):
+def test_merge_drops_what_is_hidden_and_what_is_empty(backend):
     samples = packed([4])
     density = torch.tensor([0.0, 1e6, 1e6, 3.0])
-    weight, index, offsets = backend.prune(density, samples, 1e-3, 1e-4, 100)
+    weight, index, step, offsets = backend.merge(density, samples, torch.full((4,), 0.5), 1e-3, 0.0, 100)
     torch.testing.assert_close(weight, torch.tensor([0.0, 1.0, 0.0, 0.0]))
     assert index.tolist() == [1] and offsets.tolist() == [0, 1]
+    torch.testing.assert_close(step, samples.step[1:2])
+
+
+def test_merged_samples_render_the_same_on_average():
+    """Opacity exactly; colour and the gradient of every density within the error of a Monte Carlo mean."""
+    backend, trials = WarpBackend(LEVELS, CPU), 20_000
+    samples = packed([30])
+    density = torch.rand(30, generator=torch.Generator().manual_seed(8)) * 3
+    color = torch.randn(30, 1, generator=torch.Generator().manual_seed(9))
+
+    def render(density, index, step, offsets):
+        return backend.composite(density[index], color[index], samples.t[index], step, offsets)
+
+    leaf = density.clone().requires_grad_()
+    everything = torch.arange(30)
+    _, exact_rgb, exact_opacity, _ = render(leaf, everything, samples.step, samples.offsets)
+    exact_grad = torch.autograd.grad(exact_opacity.sum(), leaf)[0]
+    # One long packed batch: the same ray again and again, with new draws.
+    many = RaySamples(
+        samples.t.repeat(trials), samples.step.repeat(trials), torch.arange(trials).repeat_interleave(30).int(),
+        samples.cell.repeat(trials), torch.arange(0, 30 * trials + 1, 30, dtype=torch.int32),
+    )  # fmt: skip
+    draws = torch.rand(30 * trials, generator=torch.Generator().manual_seed(10))
+    _, index, step, offsets = backend.merge(density.repeat(trials), many, draws, 1e-6, 0.2, 30 * trials)
+    assert len(index) < 8 * trials
+    leaf = density.clone().requires_grad_()
+    _, rgb, opacity, _ = render(leaf, (index % 30).long(), step, offsets)
+    torch.testing.assert_close(opacity, exact_opacity.expand(trials), atol=1e-4, rtol=1e-4)
+    error = rgb.std() / trials**0.5
+    assert (rgb.mean() - exact_rgb).abs().item() < 4 * error
+    grad = torch.autograd.grad(opacity.sum() / trials, leaf)[0]
+    torch.testing.assert_close(grad, exact_grad, atol=0.08 * exact_grad.max().item(), rtol=0)
 
 
 def rays(count: int, seed: int = 0):

@@ -167,34 +167,46 @@ class WarpBackend:
         launch(self._rays.march, len(origins), [*rays, *grid, array(ints), *outputs], self.device)
         return RaySamples(t, step, ray, cell, offsets)
 
-    def prune(
+    def merge(
         self,
         density: Float[Tensor, " samples"],
         samples: RaySamples,
+        # options
+        draws: Float[Tensor, " samples"],
         least_transmittance: float,
-        least_weight: float,
+        quota: float,
         capacity: int,
-    ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " kept"], Int[Tensor, " offsets"]]:
-        """Render weights of all samples; which samples to keep; and where each ray's kept samples begin.
+    ) -> tuple[
+        Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]
+    ]:
+        """Fewer samples that let the same light through: neighbours are merged until they weigh `quota` together.
 
-        A sample is kept while more than `least_transmittance` of the light reaches it and its weight is more
-        than `least_weight`.
+        Each group is represented by one member, drawn in proportion to optical thickness x_i = density_i step_i, with
+        the step sum_j x_j / density_i. Transmittance stays exactly what it was, and both the colour and the gradient
+        of every density are right on average: E[step_i] = sum_i (x_i / sum_j x_j) (sum_j x_j / density_i) = the sum
+        of the true steps. Where less than `least_transmittance` of the light is left, samples are dropped.
+
+        Args:
+            draws: a number from 0 to 1 for each sample.
+
+        Returns:
+            Render weights of all samples; for each group, the sample that stands for it and its step; and where each
+            ray's groups begin.
         """
         rays = len(samples.offsets) - 1
         weight = torch.zeros_like(density)
-        keep = torch.zeros(len(density), dtype=torch.uint8, device=self.device)
-        kept = torch.empty(rays, dtype=torch.int32, device=self.device)
-        inputs = [array(density), array(samples.step), array(samples.offsets), least_transmittance, least_weight]
-        launch(self._rays.visibility, rays, [*inputs, array(weight), array(keep), array(kept)], self.device)
-        offsets = offsets_of(kept, capacity)
-        index = torch.zeros(used(offsets, capacity), dtype=torch.int32, device=self.device)
-        launch(
-            self._rays.pack,
-            rays,
-            [array(keep), array(samples.offsets), array(offsets), array(index)],
-            self.device,
-        )
-        return weight, index, offsets
+        counts = torch.empty(rays, dtype=torch.int32, device=self.device)
+        inputs = [array(density), array(samples.step), array(samples.offsets), array(draws), least_transmittance, quota]
+        ints = torch.empty(0, dtype=torch.int32, device=self.device)
+        nothing = [array(ints), array(ints), array(torch.empty(0, device=self.device))]
+        launch(self._rays.merge, rays, [*inputs, array(weight), array(counts), *nothing], self.device)
+        offsets = offsets_of(counts, capacity)
+        n = used(offsets, capacity)
+        index = torch.zeros(n, dtype=torch.int32, device=self.device)
+        step = torch.zeros(n, device=self.device)
+        outputs = [array(offsets), array(index), array(step)]
+        launch(self._rays.merge, rays, [*inputs, array(weight), array(counts), *outputs], self.device)
+        return weight, index, step, offsets
 
     def strongest(self, cell: Int[Tensor, " samples"], weight: Float[Tensor, " samples"], value: Tensor) -> None:
         """value[cell] = max(value[cell], weight), in place."""

@@ -1,4 +1,4 @@
-"""Warp kernels along rays: march, prune, composite, distortion. Reference: `field/reference/rays.py`.
+"""Warp kernels along rays: march, merge, composite, distortion. Reference: `field/reference/rays.py`.
 
 Field units: the innermost cascade of the occupancy grid reaches from -1 to 1, cascade c from -2^c to 2^c.
 Samples are packed, one ray's after another's: ray r owns samples offsets[r] to offsets[r + 1]. One thread does
@@ -107,47 +107,57 @@ def march(
 
 @no_type_check
 @wp.kernel(module=MODULE)
-def visibility(
+def merge(
     density: wp.array(dtype=wp.float32),
     step: wp.array(dtype=wp.float32),
     offsets: wp.array(dtype=wp.int32),
+    # options
+    draws: wp.array(dtype=wp.float32),
     least_transmittance: wp.float32,
-    least_weight: wp.float32,
-    # outputs
+    quota: wp.float32,
+    # outputs: weights and counts when `merged_offsets` is empty, groups otherwise
     weight: wp.array(dtype=wp.float32),
-    keep: wp.array(dtype=wp.uint8),
-    kept: wp.array(dtype=wp.int32),
-):
-    r = wp.tid()
-    transmittance = wp.float32(1.0)
-    count = wp.int32(0)
-    for s in range(offsets[r], offsets[r + 1]):
-        passed = wp.exp(-density[s] * step[s])
-        w = transmittance * (1.0 - passed)
-        weight[s] = w
-        if transmittance > least_transmittance and w > least_weight:
-            keep[s] = wp.uint8(1)
-            count += 1
-        else:
-            keep[s] = wp.uint8(0)
-        transmittance *= passed
-    kept[r] = count
-
-
-@no_type_check
-@wp.kernel(module=MODULE)
-def pack(
-    keep: wp.array(dtype=wp.uint8),
-    offsets: wp.array(dtype=wp.int32),
-    kept_offsets: wp.array(dtype=wp.int32),
+    counts: wp.array(dtype=wp.int32),
+    merged_offsets: wp.array(dtype=wp.int32),
     index: wp.array(dtype=wp.int32),
+    merged_step: wp.array(dtype=wp.float32),
 ):
     r = wp.tid()
-    at = kept_offsets[r]
+    writing = merged_offsets.shape[0] > 0
+    at = wp.int32(0)
+    room = wp.int32(1 << 30)
+    if writing:
+        at = merged_offsets[r]
+        room = merged_offsets[r + 1]
+    count = wp.int32(0)
+    transmittance = wp.float32(1.0)
+    entered = wp.float32(1.0)
+    thickness = wp.float32(0.0)
+    chosen = wp.int32(-1)
+    last = offsets[r + 1] - 1
     for s in range(offsets[r], offsets[r + 1]):
-        if keep[s] != wp.uint8(0) and at < kept_offsets[r + 1]:
-            index[at] = s
-            at += 1
+        x = density[s] * step[s]
+        passed = wp.exp(-x)
+        if not writing:
+            weight[s] = transmittance * (1.0 - passed)
+        if transmittance > least_transmittance:
+            thickness += x
+            # Keeping one sample of a group with probability x_i / sum x, in one sweep.
+            if draws[s] * thickness < x:
+                chosen = s
+        transmittance *= passed
+        closing = s == last or transmittance <= least_transmittance or entered - transmittance >= quota
+        if closing and chosen >= 0:
+            if writing and at < room:
+                index[at] = chosen
+                merged_step[at] = thickness / density[chosen]
+                at += 1
+            count += 1
+            entered = transmittance
+            thickness = wp.float32(0.0)
+            chosen = wp.int32(-1)
+    if not writing:
+        counts[r] = count
 
 
 @no_type_check

@@ -8,7 +8,6 @@ from ovseg3d.engine import Workers
 from ovseg3d.field.levels import GridLevels
 from ovseg3d.field.reference import rays
 from ovseg3d.field.reference.encode import encode
-from ovseg3d.field.samples import RaySamples
 
 
 class TorchBackend:
@@ -16,6 +15,7 @@ class TorchBackend:
 
     name = "torch"
     march = staticmethod(rays.march)
+    merge = staticmethod(rays.merge)
     composite = staticmethod(rays.composite)
     distortion = staticmethod(rays.distortion)
 
@@ -56,21 +56,6 @@ class TorchBackend:
         denominator = (square / (1 - beta2**step)).sqrt() + epsilon
         table -= touched * (rate / (1 - beta1**step)) * mean / denominator
         grad.zero_()
-
-    def prune(
-        self,
-        density: Float[Tensor, " samples"],
-        samples: RaySamples,
-        least_transmittance: float,
-        least_weight: float,
-        capacity: int,
-    ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " kept"], Int[Tensor, " offsets"]]:
-        reached = rays.transmittance(density, samples.step, samples.offsets)
-        weight = reached * -torch.expm1(-density * samples.step)
-        keep = (reached > least_transmittance) & (weight > least_weight)
-        before = torch.nn.functional.pad(torch.cumsum(keep, 0), (1, 0))
-        offsets = before[samples.offsets.long()].clamp_max(capacity).int()
-        return weight, keep.nonzero()[:capacity, 0].int(), offsets
 
     def strongest(self, cell: Int[Tensor, " samples"], weight: Float[Tensor, " samples"], value: Tensor) -> None:
         value.view(-1).scatter_reduce_(0, cell.long(), weight, "amax")

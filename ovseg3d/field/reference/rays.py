@@ -75,6 +75,43 @@ def ray_of(offsets: Int[Tensor, " offsets"], samples: int) -> Int[Tensor, " samp
     return torch.repeat_interleave(torch.arange(len(counts), device=offsets.device), counts)[:samples]
 
 
+def merge(
+    density: Float[Tensor, " samples"],
+    samples: RaySamples,
+    draws: Float[Tensor, " samples"],
+    least_transmittance: float,
+    quota: float,
+    capacity: int,
+) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
+    """Ray by ray: neighbours are merged until they weigh `quota` together; see `WarpBackend.merge`."""
+    x = density * samples.step
+    before = transmittance(density, samples.step, samples.offsets)
+    weight = before * -torch.expm1(-x)
+    index, steps, counts = [], [], []
+    for first, end in zip(samples.offsets[:-1].tolist(), samples.offsets[1:].tolist()):
+        groups, group, entered = [], [], 1.0
+        for s in range(first, end):
+            if before[s] <= least_transmittance:
+                break
+            group.append(s)
+            if entered - (before[s] - weight[s]) >= quota:
+                groups.append(group)
+                group, entered = [], float(before[s] - weight[s])
+        for group in [*groups, group] if group else groups:
+            total, chosen = 0.0, None
+            for s in group:
+                total += float(x[s])
+                if float(draws[s]) * total < float(x[s]):
+                    chosen = s
+            if chosen is not None:
+                index.append(chosen)
+                steps.append(total / float(density[chosen]))
+        counts.append(len(index))
+    offsets = torch.tensor([0, *counts], dtype=torch.int32, device=density.device).clamp_max(capacity)
+    index = torch.tensor(index[:capacity], dtype=torch.int32, device=density.device)
+    return weight, index, density.new_tensor(steps[:capacity]), offsets
+
+
 def composite(
     density: Float[Tensor, " samples"],
     values: Float[Tensor, "samples dim"],
