@@ -19,7 +19,7 @@ from ovseg3d.errors import SceneError
 from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.images import load_depth, load_mask, load_photo
 
-DEFAULT_BUDGET = 128 * 2**20
+DEFAULT_BUDGET = 96 * 2**20
 # More residents than this add nothing to a batch's variety, but seconds to the first one.
 _MOST_RESIDENT = 256
 # Hidden pixels are drawn again this often; what is left is marked invalid.
@@ -62,6 +62,34 @@ class _Photo:
     """(pixels,) float32, None when there is no depth."""
 
 
+class _Slots:
+    """Room for a fixed number of photos, allocated once: exchanging photos must not fragment the heap.
+
+    Slot i owns the rows from i * stride on, of which `counts[i]` are in use.
+    """
+
+    def __init__(self, count: int, stride: int, alpha: bool, masks: bool, depth: bool) -> None:
+        self.stride = stride
+        self.views = np.full(count, -1, dtype=np.int64)
+        self.widths = np.ones(count, dtype=np.int64)
+        self.counts = np.zeros(count, dtype=np.int64)
+        self.colour = np.empty((count * stride, 3 + alpha), dtype=np.uint8)
+        self.usable = np.empty(count * stride, dtype=bool) if masks else None
+        self.depth_z = np.empty(count * stride, dtype=np.float32) if depth else None
+
+    def put(self, slot: int, photo: _Photo) -> None:
+        size = len(photo.colour)
+        rows = slice(slot * self.stride, slot * self.stride + size)
+        self.views[slot], self.widths[slot], self.counts[slot] = photo.view, photo.width, size
+        channels = min(photo.colour.shape[-1], self.colour.shape[-1])
+        self.colour[rows, :channels] = photo.colour[:, :channels]
+        self.colour[rows, channels:] = 255
+        if self.usable is not None:
+            self.usable[rows] = True if photo.usable is None else photo.usable
+        if self.depth_z is not None:
+            self.depth_z[rows] = 0 if photo.depth_z is None else photo.depth_z
+
+
 class PhotoPool:
     """Draws random pixels of a scene's photos.
 
@@ -95,11 +123,13 @@ class PhotoPool:
         self._with_depth = with_depth and any(scene.frames[v].depth_path for v in views)
         order = np.random.default_rng(np.random.SeedSequence([self._seed, 0]))
         self._order = [int(v) for v in order.permutation(np.asarray(views, dtype=np.int64))]
-        largest = max(self._bytes(view) for view in self._order)
-        fitting = max(1, min(budget_bytes // largest, _MOST_RESIDENT))
-        self._slots = min(fitting, len(self._order))
-        self._resident: list[_Photo | None] = [None] * self._slots
-        self._position = -1  # of the order's window [position, position + slots), -1 before the first draw
+        frames = [scene.frames[view] for view in self._order]
+        self._masked = any(frame.mask_path is not None for frame in frames)
+        self._stride = max(frame.camera.width * frame.camera.height for frame in frames)
+        each = self._stride * (3 + scene.has_alpha + self._masked + 4 * self._with_depth)
+        self._count = min(max(1, budget_bytes // each), _MOST_RESIDENT, len(self._order))
+        self._slots: _Slots | None = None
+        self._position = -1  # of the order's window [position, position + count), -1 before the first draw
         self._ends = np.zeros(0, dtype=np.int64)
         self._worker: ThreadPoolExecutor | None = None
         self._coming: tuple[int, Future[_Photo]] | None = None
@@ -107,12 +137,12 @@ class PhotoPool:
     @property
     def rotates(self) -> bool:
         """Whether the photos don't all fit and take turns."""
-        return self._slots < len(self._order)
+        return self._count < len(self._order)
 
     @property
     def resident_views(self) -> tuple[int, ...]:
         """The frames whose pixels are held now."""
-        return tuple(photo.view for photo in self._resident if photo is not None)
+        return () if self._slots is None else tuple(self._slots.views.tolist())
 
     def draw(self, step: int, count: int) -> PixelBatch:
         """`count` pixels, uniformly over those of the photos that are resident at `step`.
@@ -120,17 +150,30 @@ class PhotoPool:
         The same (seed, step, count) gives the same bits, in whatever order steps are asked for; going forward
         is cheap, jumping reads photos again.
         """
-        self._move_to(step // self._rotate_every if self.rotates else 0)
+        slots = self._move_to(step // self._rotate_every if self.rotates else 0)
         random = np.random.Generator(np.random.Philox(key=[self._seed, step]))
-        total = int(self._ends[-1])
-        pick = random.integers(0, total, count)
-        masked = any(photo is not None and photo.usable is not None for photo in self._resident)
-        for _ in range(_REDRAWS if masked else 0):
-            hidden = np.flatnonzero(~self._usable(pick))
+        pick = random.integers(0, int(self._ends[-1]), count)
+        for _ in range(_REDRAWS if self._masked else 0):
+            _, _, rows = self._locate(slots, pick)
+            assert slots.usable is not None
+            hidden = np.flatnonzero(~slots.usable[rows])
             if not len(hidden):
                 break
-            pick[hidden] = random.integers(0, total, len(hidden))
-        return self._gather(pick, masked)
+            pick[hidden] = random.integers(0, int(self._ends[-1]), len(hidden))
+        slot, pixel, rows = self._locate(slots, pick)
+        row, column = np.divmod(pixel, slots.widths[slot])
+        colour = slots.colour[rows].astype(np.float32) * np.float32(1 / 255)
+        alpha = np.ascontiguousarray(colour[:, 3]) if colour.shape[-1] == 4 else np.ones(count, np.float32)
+        depth_z = np.zeros(count, np.float32) if slots.depth_z is None else slots.depth_z[rows]
+        valid = np.ones(count, dtype=bool) if slots.usable is None else slots.usable[rows]
+        return PixelBatch(
+            view=torch.from_numpy(slots.views[slot]),
+            xy=torch.from_numpy(np.stack([column, row], axis=-1).astype(np.float32) + np.float32(0.5)),
+            rgb=torch.from_numpy(np.ascontiguousarray(colour[:, :3])),
+            alpha=torch.from_numpy(alpha),
+            depth_z=torch.from_numpy(depth_z),
+            valid=torch.from_numpy(valid),
+        )
 
     def close(self) -> None:
         """Stop the background thread and let go of the photos."""
@@ -138,7 +181,7 @@ class PhotoPool:
             self._worker.shutdown(wait=True, cancel_futures=True)
             self._worker = None
         self._coming = None
-        self._resident = [None] * self._slots
+        self._slots = None
         self._position = -1
 
     def __enter__(self) -> "PhotoPool":
@@ -147,25 +190,22 @@ class PhotoPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _bytes(self, view: int) -> int:
-        frame = self._scene.frames[view]
-        each = 3 + self._scene.has_alpha + (frame.mask_path is not None) + 4 * self._with_depth
-        return frame.camera.width * frame.camera.height * each
-
-    def _move_to(self, position: int) -> None:
+    def _move_to(self, position: int) -> _Slots:
         """Make the photos of the window that starts at `position` of the endless order resident."""
+        if self._slots is None:
+            alpha = self._scene.has_alpha
+            self._slots = _Slots(self._count, self._stride, alpha, self._masked, self._with_depth)
         if position == self._position:
-            return
-        for place in range(position, position + self._slots):
-            slot, view = place % self._slots, self._order[place % len(self._order)]
-            held = self._resident[slot]
-            if held is None or held.view != view:
-                self._resident[slot] = self._take(place, view)
+            return self._slots
+        for place in range(position, position + self._count):
+            slot, view = place % self._count, self._order[place % len(self._order)]
+            if self._slots.views[slot] != view:
+                self._slots.put(slot, self._take(place, view))
         self._position = position
-        sizes = [0 if photo is None else len(photo.colour) for photo in self._resident]
-        self._ends = np.cumsum(np.array(sizes, dtype=np.int64))
+        self._ends = np.cumsum(self._slots.counts)
         if self.rotates:
-            self._fetch(position + self._slots)
+            self._fetch(position + self._count)
+        return self._slots
 
     def _take(self, place: int, view: int) -> _Photo:
         if self._coming is not None and self._coming[0] == place:
@@ -184,61 +224,19 @@ class PhotoPool:
     def _decode(self, view: int) -> _Photo:
         frame = self._scene.frames[view]
         photo = load_photo(frame)
-        if photo.shape[-1] == 4 and not self._scene.has_alpha:
-            photo = photo[..., :3]
         depth = None
         if self._with_depth and frame.depth_path is not None:
             depth = load_depth(frame, self._scene).reshape(-1)
         return _Photo(
             view=view,
             width=frame.camera.width,
-            colour=np.ascontiguousarray(photo.reshape(-1, photo.shape[-1])),
+            colour=photo.reshape(-1, photo.shape[-1]),
             usable=load_mask(frame).reshape(-1) if frame.mask_path is not None else None,
             depth_z=depth,
         )
 
-    def _locate(self, pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Slot and pixel index within its photo."""
+    def _locate(self, slots: _Slots, pick: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Slot, pixel index within its photo, and row of the slots' arrays."""
         slot = np.searchsorted(self._ends, pick, side="right")
-        starts = np.concatenate([[0], self._ends[:-1]])
-        return slot, pick - starts[slot]
-
-    def _usable(self, pick: np.ndarray) -> np.ndarray:
-        slot, pixel = self._locate(pick)
-        usable = np.ones(len(pick), dtype=bool)
-        for index, chosen in _groups(slot):
-            photo = self._resident[index]
-            if photo is not None and photo.usable is not None:
-                usable[chosen] = photo.usable[pixel[chosen]]
-        return usable
-
-    def _gather(self, pick: np.ndarray, masked: bool) -> PixelBatch:
-        count = len(pick)
-        slot, pixel = self._locate(pick)
-        colour = np.full((count, 4), 255, dtype=np.uint8)
-        depth_z = np.zeros(count, dtype=np.float32)
-        for index, chosen in _groups(slot):
-            photo, at = self._resident[index], pixel[chosen]
-            assert photo is not None
-            colour[chosen, : photo.colour.shape[-1]] = photo.colour[at]
-            if photo.depth_z is not None:
-                depth_z[chosen] = photo.depth_z[at]
-        views = np.array([p.view for p in self._resident if p is not None], dtype=np.int64)
-        widths = np.array([p.width for p in self._resident if p is not None], dtype=np.int64)
-        row, column = np.divmod(pixel, widths[slot])
-        values = colour.astype(np.float32) * np.float32(1 / 255)
-        return PixelBatch(
-            view=torch.from_numpy(views[slot]),
-            xy=torch.from_numpy(np.stack([column, row], axis=-1).astype(np.float32) + np.float32(0.5)),
-            rgb=torch.from_numpy(np.ascontiguousarray(values[:, :3])),
-            alpha=torch.from_numpy(np.ascontiguousarray(values[:, 3])),
-            depth_z=torch.from_numpy(depth_z),
-            valid=torch.from_numpy(self._usable(pick) if masked else np.ones(count, dtype=bool)),
-        )
-
-
-def _groups(slot: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """For each slot that occurs, the positions at which it does."""
-    order = np.argsort(slot, kind="stable")
-    present, starts = np.unique(slot[order], return_index=True)
-    return list(zip(present.tolist(), np.split(order, starts[1:])))
+        pixel = pick - (self._ends - slots.counts)[slot]
+        return slot, pixel, slot * slots.stride + pixel
