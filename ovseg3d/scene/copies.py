@@ -1,7 +1,8 @@
 """Finding a photo's file: the full-size one, or a smaller copy in an `images_N` folder beside it.
 
 `images/a/0001.jpg` has its half-size copy in `images_2/a/0001.jpg`, perhaps with another suffix. LLFF's copies have
-other names altogether; then the sorted names correspond, provided that there are equally many.
+other names altogether; then the sorted names correspond, provided that there are equally many. A folder that the
+capture names itself is no copy (`cam` and `cam_2` may be two cameras), and outside the capture none is looked for.
 """
 
 import os
@@ -22,11 +23,11 @@ class Copies:
 
     def __init__(self, root: Path, photos: Sequence[Path]) -> None:
         self._root = root
-        self._places = {photo: self._place(photo) for photo in photos}
+        self._places = {photo: place for photo in photos if (place := self._place(photo)) is not None}
         self._names: dict[Path, list[str]] = {}
         for base, rest in self._places.values():
             self._names.setdefault(base, []).append(rest)
-        self._versions = {base: _versions(base) for base in self._names}
+        self._versions = {base: _versions(base, set(self._names)) for base in self._names}
         self._maps: dict[tuple[Path, int], dict[str, Path]] = {}
 
     def find(self, photo: Path, factor: float) -> tuple[Path, int] | None:
@@ -35,6 +36,8 @@ class Copies:
         Returns:
             The file and its N (1 for the full-size folder), or None when there is no file at all.
         """
+        if photo not in self._places:
+            return (photo, 1) if photo.is_file() else None
         base, rest = self._places[photo]
         versions = self._versions[base]
         enough = sorted((n for n in versions if n <= factor + 1e-6), reverse=True)
@@ -44,15 +47,15 @@ class Copies:
                 return path, n
         return (photo, 1) if photo.is_file() else None
 
-    def _place(self, photo: Path) -> tuple[Path, str]:
-        """The top folder that may have `_N` siblings, and the rest of the path."""
+    def _place(self, photo: Path) -> tuple[Path, str] | None:
+        """The folder in the capture that may have `_N` siblings, and the rest of the path; None outside."""
         try:
             parts = photo.relative_to(self._root).parts
         except ValueError:
             parts = ()
         if len(parts) > 1 and ".." not in parts:
             return self._root / parts[0], "/".join(parts[1:])
-        return photo.parent, photo.name
+        return None
 
     def _map(self, base: Path, n: int) -> dict[str, Path]:
         key = (base, n)
@@ -75,13 +78,13 @@ class Copies:
         return matched
 
 
-def _versions(base: Path) -> dict[int, Path]:
-    """N to folder, for `base` itself (1) and its siblings `base_N`."""
+def _versions(base: Path, named: set[Path]) -> dict[int, Path]:
+    """N to folder, for `base` itself (1) and its siblings `base_N` that the capture does not name."""
     versions = {1: base} if base.is_dir() else {}
     if base.parent.is_dir():
         for sibling in base.parent.iterdir():
             match = re.fullmatch(re.escape(base.name) + r"_(\d+)", sibling.name)
-            if match and int(match[1]) > 1 and sibling.is_dir():
+            if match and int(match[1]) > 1 and sibling not in named and sibling.is_dir():
                 versions[int(match[1])] = sibling
     return versions
 

@@ -227,6 +227,27 @@ def test_copies_under_other_names_correspond_by_order(tmp_path):
     assert frame.image_path.name == "image005.png" and frame.name == "images/05.png"
 
 
+def test_folders_that_the_capture_names_are_no_copies(tmp_path):
+    data = w.transforms()
+    for index, frame in enumerate(data["frames"]):
+        folder = "images_2" if index % 2 else "images"
+        frame["file_path"] = f"{folder}/{index // 2:02d}.png"
+        w.write_photos(tmp_path / folder)
+    w.write_nerfstudio(tmp_path, data)
+    frame = load_scene(tmp_path, downscale=2).frames[0]
+    assert frame.name == "images/00.png" and frame.image_path.parent.name == "images"
+
+
+def test_a_neighbouring_scene_is_no_copy(tmp_path):
+    data = w.transforms()
+    for frame in data["frames"]:
+        frame["file_path"] = frame["file_path"].removeprefix("images/")
+    for name in ("room", "room_2"):
+        w.write_photos(tmp_path / name)
+        (tmp_path / name / "transforms.json").write_text(json.dumps(data))
+    assert load_scene(tmp_path / "room", downscale=2).frames[0].image_path.parent.name == "room"
+
+
 def test_max_side_takes_the_smallest_whole_factor(tmp_path):
     w.write_nerfstudio(tmp_path)
     for most, width in ((100, 24), (24, 24), (23, 12), (8, 8), (7, 6)):
