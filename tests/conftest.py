@@ -1,15 +1,14 @@
 """Fixtures that many tests share."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tiny import small_settings, write_tiny_scene
 
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+Cli = Callable[..., "Done"]
 
 
 @pytest.fixture
@@ -36,16 +35,26 @@ def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return train_scene(tiny_scene, config, output_dir=tmp_path_factory.mktemp("runs") / "tiny").folder
 
 
-@pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    """Run `ovseg3d ARGUMENTS` as a program, in `tmp_path`; returns the completed process."""
-    repository = str(Path(__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": repository, "COLUMNS": "120"}
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
 
-    def run(*arguments: object, timeout: float = 120) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "ovseg3d", *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=timeout
-        )
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run `ovseg3d ARGUMENTS` in `tmp_path`, in this process (a new one would import torch each time)."""
+    from ovseg3d.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: object) -> Done:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Done(code, *capfd.readouterr())
 
     return run

@@ -60,7 +60,7 @@ def show_error(error: Ovseg3dError) -> None:
     console.print(Panel(body, title=title, border_style="red", title_align="left", expand=False))
 
 
-def format_seconds(seconds: float) -> str:
+def format_seconds(seconds: int | float) -> str:
     """A duration for people: 8.3 s, 2 min 05 s, 1 h 02 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -70,7 +70,7 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def format_bytes(count: float) -> str:
+def format_bytes(count: int | float) -> str:
     """A size for people, in powers of 1024."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:

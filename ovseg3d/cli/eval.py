@@ -84,7 +84,7 @@ def _draw(console: Any, evaluation: Any, unit: str) -> None:
     for heading in ("PSNR dB", "SSIM", *((f"depth err. {unit}", "relative", "within 5 %") if with_depth else ())):
         table.add_column(heading, justify="right")
 
-    def row(name: str, figures: dict[str, float], end_section: bool = False) -> None:
+    def row(name: str, figures: dict[str, Any], end_section: bool = False) -> None:
         cells = [_cell(figures["psnr"], ".2f"), _cell(figures["ssim"], ".3f")]
         if with_depth:
             cells += [_cell(figures["depth_abs_median"], ".3f"), _cell(figures["depth_rel_median"], ".1%")]

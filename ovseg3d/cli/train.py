@@ -30,7 +30,7 @@ class Train:
     Example: ovseg3d train scenes/playroom --quality fast
     """
 
-    scenes: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCENE...")]
+    scenes: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCENE...", help_behavior_hint="")]
     """Scene folders; with --resume also run folders."""
     quality: Literal["fast", "default", "high"] = "default"
     """How much time to spend."""
@@ -58,9 +58,7 @@ class Train:
         from ovseg3d.cli import parse_arguments
 
         base = cls._base(list(arguments))
-        default = cls(
-            scenes=tyro.MISSING, only=base.only, train=base.train, scene=base.scene, field=base.field, base=base
-        )
+        default = cls(scenes=(), only=base.only, train=base.train, scene=base.scene, field=base.field, base=base)
         return parse_arguments("train", cls, arguments, default=default)
 
     @staticmethod

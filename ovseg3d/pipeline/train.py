@@ -130,6 +130,8 @@ def _train(
         with MetricsLog(run, first_step, train.tensorboard) as log:
 
             def tell(event: Event) -> None:
+                if event.metrics.get("rays_per_second") == 0:
+                    event = replace(event, metrics={})  # measured over no step: nothing to say
                 if event.kind == "progress" and event.metrics:
                     log.write(event)
                 if event.kind in ("checkpoint", "interrupted"):

@@ -1,0 +1,228 @@
+"""The commands as programs, end to end on the tiny scene: exit codes, stdout, files, messages."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import Cli, Done
+from PIL import Image
+from tiny import small_settings
+
+from ovseg3d.cli.doctor import examine
+from ovseg3d.cli.render import parse_kinds
+from ovseg3d.cli.train import Train
+from ovseg3d.errors import ConfigError
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A settings file with which training takes a second."""
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(small_settings(steps=5)))
+    return path
+
+
+def test_train_as_a_program(tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-m", "ovseg3d", "train", tiny_scene, "--config", small, "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["steps"] == 5
+    assert (tmp_path / "outputs/tiny/latest/metrics.json").exists()
+
+
+def test_train_eval_render(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    done = cli("train", tiny_scene, "--config", small)
+    assert done.returncode == 0, done.stderr
+    for words in ("5 steps in", "PSNR", "SSIM", "MiB", "heldout.png"):
+        assert words in done.stdout
+    next_steps = [line.split() for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
+    assert [words[1] for words in next_steps] == ["render", "eval"]
+    assert not [line for line in done.stdout.splitlines() if "\r" in line or "\x1b" in line], (
+        "plain when not a terminal"
+    )
+
+    # The two commands one would type next do work as they stand.
+    done = cli(*next_steps[1][1:])
+    assert done.returncode == 0 and "images/0004.png" in done.stdout and "mean" in done.stdout
+    done = cli(*next_steps[0][1:])
+    assert done.returncode == 0, done.stderr
+    files = sorted(path.name for path in tmp_path.glob("outputs/tiny/latest/exports/views-held-out/*"))
+    assert "images_0000.png" in files and "images_0004_depth_mm.png" in files and len(files) == 6
+
+
+def test_train_json_is_one_object(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    done = cli("train", tiny_scene, "--config", small, "--json", "--output-dir", "out")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["run"] == str(tmp_path / "out") and report["status"] == "done"
+    assert report["metrics"] == json.loads((tmp_path / "out/metrics.json").read_text())
+    assert "step" in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_eval_json_agrees_with_training(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    done = cli("eval", tiny_run, "--json", "--output", "figures.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result == json.loads((tmp_path / "figures.json").read_text())
+    assert result["mean"]["psnr"] == pytest.approx(
+        json.loads((tiny_run / "metrics.json").read_text())["psnr"], abs=1e-4
+    )
+    assert [view["name"] for view in result["views"]] == ["images/0000.png", "images/0004.png"]
+    assert np.mean([view["psnr"] for view in result["views"]]) == pytest.approx(result["mean"]["psnr"])
+
+
+def test_render_a_film_and_a_nerfstudio_path(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    done = cli("render", tiny_run, "--path", "spiral", "--seconds", 0.2, "--fps", 10, "--json", "--output", "films")
+    assert done.returncode == 0, done.stderr
+    assert [Path(file).name for file in json.loads(done.stdout)["files"]] == ["spiral.mp4", "spiral_depth.mp4"]
+    assert (tmp_path / "films/spiral.mp4").stat().st_size > 100
+    entry = {"camera_to_world": np.eye(4).reshape(-1).tolist(), "fov": 50}
+    path = {"camera_path": [entry], "render_width": 20, "render_height": 10, "fps": 5}
+    (tmp_path / "path.json").write_text(json.dumps(path))
+    done = cli("render", tiny_run, "--path", "path.json", "--images", "--what", "opacity", "--output", "p")
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "p/path/00000_opacity.png").size == (20, 10)
+
+
+def test_several_scenes(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_scene, tmp_path / "second")
+    done = cli("train", tiny_scene, tmp_path / "absent", other, "--config", small, "--json", "--output-dir", "out")
+    assert done.returncode == 2, "one of them could not be trained"
+    runs = json.loads(done.stdout)["runs"]
+    assert [run["status"] for run in runs] == ["done", "failed", "done"]
+    assert (tmp_path / "out/tiny/metrics.json").exists() and (tmp_path / "out/second/metrics.json").exists()
+    assert "absent" in done.stderr and "Traceback" not in done.stderr
+
+
+def wait_for(condition: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_a_run_that_was_cut_goes_on(
+    cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path, kind: signal.Signals
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-m", "ovseg3d", "train", tiny_scene, "--config", small, "--output-dir", "run"]
+    command += ["--steps", "100000", "--checkpoint-seconds", "0.2"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: list(tmp_path.glob("run/checkpoints/*.json")))
+    process.send_signal(kind)
+    out, err = process.communicate(timeout=60)
+    if kind == signal.SIGINT:
+        assert process.returncode == 130, err
+        assert "ovseg3d train run --resume" in out
+    before = max(int(path.stem.partition("-")[2]) for path in tmp_path.glob("run/checkpoints/*.safetensors"))
+    done = cli("train", "run", "--resume", "--steps", before + 3, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["run"] == str(tmp_path / "run") and report["metrics"]["steps"] == before + 3
+
+
+def test_resume_by_scene_and_output_dir(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    assert cli("train", tiny_scene, "--config", small).returncode == 0
+    done = cli("train", tiny_scene, "--resume", "--steps", 7, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["metrics"]["steps"] == 7 and Path(report["run"]) == (tmp_path / "outputs/tiny/latest").resolve()
+    shutil.move(report["run"], tmp_path / "moved")
+    done = cli("train", tiny_scene, "--resume", "--output-dir", "moved", "--steps", 9, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["steps"] == 9
+
+
+def fails(done: Done, *words: str) -> None:
+    """Assert a user mistake: exit code 2, one message with `words`, nothing on stdout."""
+    flat = " ".join(done.stderr.replace("│", " ").split())
+    assert done.returncode == 2, flat
+    assert "Traceback" not in flat and done.stdout == ""
+    for word in words:
+        assert word in flat, flat
+
+
+def test_mistakes_of_train(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
+    fails(cli("train"), "SCENE")
+    fails(cli("train", "absent"), "absent")
+    fails(cli("train", tiny_scene, "--stpes", 3), "--steps")
+    fails(cli("train", tiny_scene, "--quality", "hihg"), "high")
+    fails(cli("train", tiny_scene, "--steps", -1), "--steps must be above 0")
+    fails(cli("train", tiny_scene, "--config", "absent.yaml"), "settings file is missing", "absent.yaml")
+    (tmp_path / "bad.yaml").write_text("field: {levls: 3}")
+    fails(cli("train", tiny_scene, "--config", "bad.yaml"), "field.levls", "did you mean field.levels?")
+    fails(cli("train", tiny_scene, "--resume"), "not a run")
+    fails(cli("train", tiny_scene, "--field.log2-table", 60), "--field.log2-table must be")
+    (tmp_path / "file").write_text("")
+    fails(cli("train", tiny_scene, "--steps", 1, "--output-dir", "file/run"), "stands where a folder is needed")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_gpu_that_is_absent(cli: Cli, tiny_scene: Path) -> None:
+    if examine()["cuda"]["on"]:
+        pytest.skip("there is one")
+    fails(cli("train", tiny_scene, "--device", "cuda"), "A GPU was asked for", "--device cpu")
+
+
+def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path, tmp_path: Path) -> None:
+    for command in ("eval", "render"):
+        fails(cli(command, "absent"), "no such run")
+        fails(cli(command, tiny_scene), "not a run")
+        copy = shutil.copytree(tiny_run, tmp_path / f"copy-{command}")
+        (checkpoint,) = copy.glob("checkpoints/*.safetensors")
+        checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+        fails(cli(command, copy), "cut or damaged")
+    fails(cli("render", tiny_run, "--path", "spirl"), "--path spiral")
+    fails(cli("render", tiny_run, "--what", "depht"), "--what depth")
+    fails(cli("render", tiny_run, "--fps", 0), "--fps must be above 0")
+
+
+def test_kinds_of_picture() -> None:
+    assert parse_kinds("color, depth,depth") == ("colour", "depth")
+    with pytest.raises(ConfigError):
+        parse_kinds(",")
+
+
+def parsed(*arguments: str) -> Train:
+    return Train.parse(["scene", "--device", "cpu", *arguments])
+
+
+def test_flags_beat_files(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("{field: {levels: 3, hidden: 16}, train: {steps: 9}, scene: {depth: auto}}")
+    file = str(tmp_path / "f.yaml")
+    settings = parsed("--config", file, "--field.levels", "5", "--downscale", "2").settings()
+    assert (settings.field.levels, settings.field.hidden, settings.train.steps) == (5, 16, 9)
+    assert settings.scene.downscale == 2 and settings.scene.depth == "auto"
+
+
+def test_one_limit_on_the_command_line_takes_the_other_back(tmp_path: Path) -> None:
+    assert parsed("--steps", "9").settings().train.max_seconds is None
+    (tmp_path / "f.yaml").write_text("train: {steps: 9}")
+    train = parsed(f"--config={tmp_path / 'f.yaml'}", "--max_seconds=4").settings().train
+    assert (train.steps, train.max_seconds) == (None, 4)
+    train = parsed("--steps", "9", "--max-seconds", "4").settings().train
+    assert (train.steps, train.max_seconds) == (9, 4)
+
+
+def test_doctor(cli: Cli) -> None:
+    done = cli("doctor")
+    assert done.returncode == 0 and done.stderr.count("Traceback") == 0
+    for words in ("device", "backend warp", "backend torch", "backend tcnn", "torch", "kernel cache", "memory free"):
+        assert words in done.stdout
+    found = json.loads(cli("doctor", "--json").stdout)
+    assert found["device"] in ("cpu", "cuda") and found["memory_free_bytes"] > 0
+    assert all(backend["why"] for backend in found["backends"])
+    assert {backend["name"] for backend in found["backends"]} == {"warp", "torch", "tcnn"}
