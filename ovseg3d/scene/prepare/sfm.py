@@ -1,7 +1,7 @@
 """Structure from motion with pycolmap: from upright pictures to cameras and sparse points.
 
 Cameras come out as OpenCV c2w in the reconstruction's own arbitrary frame; pixel centres at +0.5 (COLMAP's too).
-pycolmap is kept silent, seeded, and interruptible: its long calls run in a thread that a Ctrl-C cancels.
+pycolmap is kept silent, seeded, and interruptible: its calls run in a thread, in small portions, so that Ctrl-C works.
 All random numbers are seeded; bundle adjustment sums in an order that depends on threads, so two runs agree to
 many digits, and bit for bit with `threads=1`.
 """
@@ -138,14 +138,17 @@ class Solver:
             self._extract(report)
             with _open(self.database) as database:
                 ids = {image.name: image.image_id for image in database.read_all_images()}
-                descriptors = [np.asarray(database.read_descriptors(ids[n]).data) for n in self.order]
-            pairs = choose_pairs(descriptors, is_sequence=is_sequence, seed=self.seed)
-            features = np.asarray([len(d) for d in descriptors])
-            del descriptors
+                features, some = [], []
+                for name in self.order:
+                    found = np.asarray(database.read_descriptors(ids[name]).data)
+                    features.append(len(found))
+                    # A part is enough to tell which look alike, and keeps memory flat for long captures.
+                    some.append(found[:: max(1, len(found) // 600)].copy())
+            pairs = choose_pairs(some, is_sequence=is_sequence, seed=self.seed)
             self._match(pairs, report)
             with _open(self.database) as database:
                 inliers = _inliers(database, ids, self.order)
-        return Matching(features, inliers)
+        return Matching(np.asarray(features), inliers)
 
     def solve(self, report: Callable[[str, float], None]) -> Reconstruction | None:
         """Place the cameras; None when not even two pictures could be placed together.
@@ -235,10 +238,13 @@ class Solver:
         out = self.work / f"model{number}"
         out.mkdir()
         placed = 2
+        stop = threading.Event()
         again = f" (try {number + 1})" if number else ""
 
         def next_image() -> None:
             nonlocal placed
+            if stop.is_set():
+                raise _Stopped
             placed = min(placed + 1, len(self.order))
             report(f"placing cameras: {placed} of {len(self.order)}{again}", placed / len(self.order))
 
@@ -249,6 +255,7 @@ class Solver:
             out,
             options=options,
             next_image_callback=next_image,
+            stop=stop,
         )
         ranked = sorted(models.values(), key=lambda m: (m.num_reg_images(), m.num_points3D()), reverse=True)
         if not ranked or ranked[0].num_reg_images() < 2:
@@ -381,30 +388,37 @@ def _quiet() -> Iterator[None]:
         pycolmap.logging.minloglevel = before
 
 
-def _interruptible(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Run a long pycolmap call in a thread; Ctrl-C in the caller cancels it, waits for it, and goes on up.
+class _Stopped(Exception):
+    """Raised inside a callback to make pycolmap return early."""
 
-    Called directly, the native code would hold the main thread and Ctrl-C would wait for minutes.
+
+def _interruptible(call: Callable[..., Any], *args: Any, stop: threading.Event | None = None, **options: Any) -> Any:
+    """Run a pycolmap call of seconds in a thread; Ctrl-C in the caller sets `stop`, waits for it, and goes on up.
+
+    Called directly, the native code would hold the main thread. Calls are kept short by giving them little work
+    each; the long one, mapping, looks at `stop` in its callback. It is waited for in any case: native code that
+    still runs while the interpreter ends crashes the process.
     """
-    import pycolmap
-
-    token = pycolmap.CancellationToken()
     outcome: dict[str, Any] = {}
 
     def work() -> None:
         try:
-            outcome["value"] = call(*args, **options, cancellation_token=token)
+            outcome["value"] = call(*args, **options)
         except BaseException as error:
             outcome["error"] = error
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=work, name="ovseg3d-sfm", daemon=True)
-    thread.start()
+    # An event, not Thread.join: interrupted in a join, Python 3.11 takes the thread for finished.
+    done = threading.Event()
+    threading.Thread(target=work, name="ovseg3d-sfm", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(0.2)
+        while not done.wait(0.2):
+            pass
     except BaseException:
-        token.cancel()
-        thread.join(30.0)
+        if stop is not None:
+            stop.set()
+        done.wait()
         raise
     if "error" in outcome:
         raise outcome["error"]

@@ -5,6 +5,7 @@ first video track in order without duplicating or dropping any (`-fps_mode passt
 agree. ffmpeg applies the rotation that a phone notes in the file.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,14 +79,18 @@ _FIX = "play it to see whether it is whole; converting it to MP4 (H.264) often h
 
 
 def _fit(side: int) -> str:
-    """ffmpeg's scale that brings the longest side to `side`, never up, keeping the shape (even sizes)."""
-    return f"'if(gte(iw,ih),min({side},iw),-2)':'if(gte(iw,ih),-2,min({side},ih))'"
+    """ffmpeg's scale that brings the longest side to `side`, never up, keeping the shape."""
+    return f"'if(gte(iw,ih),min({side},iw),-1)':'if(gte(iw,ih),-1,min({side},ih))'"
 
 
 def _frames(path: Path, pix_fmt: str, filters: list[str]) -> Iterator[Any]:
     """The stream of imageio-ffmpeg (first its dict of facts, then bytes), with its failures made SceneErrors."""
     import imageio_ffmpeg
 
+    # It logs a warning whenever a picture is scaled on the way, which is what is asked for here.
+    logger = logging.getLogger("imageio_ffmpeg")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     bits = 8 if pix_fmt == "gray" else 24
     output = ["-map", "0:v:0", "-vf", ",".join(filters), "-fps_mode", "passthrough"]
     stream = imageio_ffmpeg.read_frames(
@@ -104,3 +109,4 @@ def _frames(path: Path, pix_fmt: str, filters: list[str]) -> Iterator[Any]:
         raise SceneError(what, where=path, fix=_FIX) from error
     finally:
         stream.close()
+        logger.setLevel(level)
