@@ -12,17 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg3d.errors import SceneError, nearest
+from ovseg3d.errors import SceneError
 from ovseg3d.scene.cameras import Camera
-from ovseg3d.scene.capture import FORMATS, Frame, Scene
-from ovseg3d.scene.colmap import find_model, read_colmap
+from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.copies import Copies
-from ovseg3d.scene.images import PHOTO_SUFFIXES, Header, ends_well, load_photo, read_header, read_phrases
-from ovseg3d.scene.llff import read_llff
-from ovseg3d.scene.raw import Incomplete, RawCapture, RawFrame, check_pose, every_eighth, shorten
-from ovseg3d.scene.transforms import read_blender, read_transforms
-
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".m4v", ".webm")
+from ovseg3d.scene.formats import read_capture
+from ovseg3d.scene.images import ends_well, load_photo, read_header, read_phrases
+from ovseg3d.scene.raw import RawCapture, RawFrame, check_pose, every_eighth, shorten
+from ovseg3d.scene.sizes import check_size, companion, compare_sizes, oriented_size, reduction_for
 
 
 def load_scene(
@@ -130,107 +127,6 @@ def inspect_scene(
         return scene, [*problems, error]
 
 
-def read_capture(path: Path, format: str | None = None) -> RawCapture:
-    """Let the reader for `format`, or the first one that finds its files complete, read `path`."""
-    if format is not None and format not in FORMATS:
-        close = nearest(format, FORMATS)
-        hint = f"did you mean {close}? " if close else ""
-        raise SceneError(f"There is no format {format!r}", fix=f"{hint}known: {', '.join(FORMATS)}")
-    if not path.exists():
-        raise SceneError("There is no such folder", where=path, fix="check the spelling")
-    if path.is_file():
-        if path.suffix != ".json":
-            kind = "a video" if path.suffix.lower() in _VIDEO_SUFFIXES else "a file, not a scene folder"
-            fix = f"make a scene of it first: ovseg3d prepare {path} {path.with_suffix('')}"
-            raise SceneError(f"This is {kind}", where=path, fix=fix)
-        if path.stem in ("transforms_train", "transforms_val", "transforms_test"):
-            path = path.parent
-        else:
-            return _named(read_transforms(path), format)
-    single = path / "transforms.json"
-    readers = {
-        "nerfstudio": lambda: read_transforms(single),
-        "instant-ngp": lambda: read_transforms(single) if single.is_file() else read_blender(path),
-        "blender": lambda: read_blender(path) if not single.is_file() or _has_train(path) else _single(single),
-        "colmap": lambda: read_colmap(path),
-        "llff": lambda: read_llff(path),
-    }
-    if format is not None:
-        try:
-            return _named(readers[format](), format)
-        except Incomplete as error:
-            raise SceneError(f"Not readable as {format}: {error}", where=path, fix="leave out --format") from None
-    found = []
-    if single.is_file():
-        found.append("nerfstudio")
-    if _has_train(path):
-        found.append("blender")
-    if find_model(path) is not None:
-        found.append("colmap")
-    if (path / "poses_bounds.npy").is_file():
-        found.append("llff")
-    reasons = []
-    for name in found:
-        try:
-            capture = readers[name]()
-        except Incomplete as error:
-            reasons.append(str(error))
-            continue
-        passed = [f"{reason[0].upper()}{reason[1:]}; read as {name} instead" for reason in reasons]
-        capture.notes = passed + capture.notes
-        return capture
-    raise _no_format(path, reasons)
-
-
-def _has_train(path: Path) -> bool:
-    return (path / "transforms_train.json").is_file()
-
-
-def _single(path: Path) -> RawCapture:
-    return _named(read_transforms(path), "blender")
-
-
-def _named(capture: RawCapture, format: str | None) -> RawCapture:
-    if format is not None:
-        capture.format = format
-    return capture
-
-
-def _no_format(path: Path, reasons: list[str]) -> SceneError:
-    """The error for a folder that no reader takes, with the next command to type."""
-    if reasons:
-        reason = reasons[0][0].upper() + reasons[0][1:]
-        return SceneError(
-            f"No complete capture is here: {reason}",
-            where=path,
-            fix=f"run structure from motion again: ovseg3d prepare {path / 'images'} OUT",
-        )
-    # ns-process-data knows these exports of phone apps.
-    for mark, kind in (("keyframes", "polycam"), ("metadata", "record3d")):
-        if (path / mark).exists() and ((path / "keyframes").is_dir() or (path / "rgb").is_dir()):
-            return SceneError(
-                f"This is a raw {kind} export, without poses that can be read here",
-                where=path,
-                fix=f"ns-process-data {kind} --data {path} --output-dir OUT, then train OUT",
-            )
-    folders = [path] + sorted(p for p in path.iterdir() if p.is_dir())
-    for folder in folders:
-        inside = [p.suffix.lower() for p in folder.iterdir()]
-        video = next((p for p in sorted(folder.iterdir()) if p.suffix.lower() in _VIDEO_SUFFIXES), None)
-        if video is not None or any(suffix in PHOTO_SUFFIXES for suffix in inside):
-            source = video or folder
-            return SceneError(
-                "There are photos or a video here, but no camera poses",
-                where=path,
-                fix=f"make a scene of them first: ovseg3d prepare {source} OUT (or ns-process-data)",
-            )
-    return SceneError(
-        "This folder holds no known kind of capture",
-        where=path,
-        fix="it needs transforms.json, transforms_train.json, sparse/0 or poses_bounds.npy",
-    )
-
-
 def _without_doubles(frames: list[RawFrame], notes: list[str]) -> list[RawFrame]:
     """One frame for each name (the first listed), sorted by name."""
     unique: dict[str, RawFrame] = {}
@@ -282,7 +178,7 @@ def _build_frames(
 ) -> list[Frame]:
     """Choose each frame's file and size; frames without a photo are dropped with a note."""
     copies = Copies(raw.path, [frame.photo for frame in raw.frames])
-    factor = float(downscale) if downscale else _factor(raw, copies, max_side)
+    factor = float(downscale) if downscale else reduction_for(raw, copies, max_side)
     frames: list[Frame] = []
     missing: list[Path] = []
     rescaled: dict[float, list[RawFrame]] = {}
@@ -298,17 +194,17 @@ def _build_frames(
         path, reduction = found
         try:
             header = read_header(path)
-            size, upright = _oriented(header, entry.lens.size)
+            size, upright = oriented_size(header, entry.lens.size)
             stated = entry.lens.size or (size[0] * reduction, size[1] * reduction)
             full = entry.lens.camera(poses[entry.name], stated)
-            _check_size(size, full, entry.name, path)
+            check_size(size, full, entry.name, path)
             target = tuple(max(1, round(side / factor)) for side in stated)
             if target[0] > size[0] or target[1] > size[1]:
                 capped += 1
                 target = size
             camera = full.scaled(*target)
             files = {
-                kind: _companion(getattr(entry, kind), kind, entry.name, {size, stated, target}, absent)
+                kind: companion(getattr(entry, kind), kind, entry.name, {size, stated, target}, absent)
                 for kind in ("mask", "depth", "label")
             }
             frame = Frame(
@@ -336,104 +232,9 @@ def _build_frames(
             where=missing[0],
             fix="put the photos beside the poses, or correct the file names in the capture",
         )
-    _size_notes(rescaled, notes, problems)
+    compare_sizes(rescaled, notes, problems)
     _note_frames(raw, frames, missing, capped, unturned, absent, notes)
     return frames
-
-
-def _factor(raw: RawCapture, copies: Copies, max_side: int | None) -> float:
-    """The smallest whole reduction that brings the longest side to `max_side`."""
-    if max_side is None:
-        return 1.0
-    longest = 0
-    for entry in raw.frames:
-        if entry.lens.size is not None:
-            longest = max(longest, *entry.lens.size)
-        elif (found := copies.find(entry.photo, 1)) is not None:
-            try:
-                longest = max(longest, *(side * found[1] for side in read_header(found[0]).upright_size))
-            except SceneError:
-                continue  # reported when its turn comes
-    return float(max(1, math.ceil(longest / max_side)))
-
-
-def _oriented(header: Header, stated: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:
-    """The photo's size, and whether EXIF orientation is applied.
-
-    Some tools solve for the raw pixels and ignore EXIF; where only the raw picture has the stated shape, so do we.
-    """
-    raw, upright = (header.width, header.height), header.upright_size
-    if stated is not None and _mismatch(upright, stated) > 0 and _mismatch(raw, stated) <= 0:
-        return raw, False
-    return upright, True
-
-
-def _mismatch(size: tuple[int, int], stated: tuple[int, int]) -> float:
-    """Pixels by which a photo's height differs from the stated shape's, beyond rounding; <= 0 is a match."""
-    ratio = size[0] / stated[0]
-    return abs(stated[1] * ratio - size[1]) - (1.0 + stated[1] / stated[0] if ratio != 1 else 0.0)
-
-
-def _check_size(size: tuple[int, int], camera: Camera, name: str, path: Path) -> None:
-    stated = (camera.width, camera.height)
-    if _mismatch(size, stated) <= 0:
-        return
-    turned = _mismatch(size[::-1], stated) <= 0
-    advice = "the photo seems to be turned by 90 degrees: save it upright, without an EXIF orientation"
-    raise SceneError(
-        f"The photo of {name} is {size[0]}x{size[1]}, but its intrinsics are for {stated[0]}x{stated[1]}",
-        where=path,
-        fix=advice if turned else "use the photos that structure from motion saw, or correct w and h",
-    )
-
-
-def _companion(
-    path: Path | None, kind: str, name: str, sizes: set[tuple[int, int]], absent: dict[str, int]
-) -> Path | None:
-    """A frame's mask, depth or label file, when it is there and of a size that fits its photo."""
-    if path is None:
-        return None
-    if not path.exists():
-        absent[kind] += 1
-        return None
-    if path.is_dir() or kind == "label":  # labels are never read in training; info and eval check them
-        return path
-    if path.suffix == ".npy":
-        try:
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        except (OSError, ValueError, EOFError) as error:
-            raise SceneError(f"The {kind} of {name} cannot be read: {error}", where=path) from error
-        size = (shape[1], shape[0]) if len(shape) >= 2 else (0, 0)
-    else:
-        header = read_header(path)
-        size = (header.width, header.height)
-    if size not in sizes:
-        wanted = " or ".join(f"{w}x{h}" for w, h in sorted(sizes, reverse=True))
-        raise SceneError(
-            f"The {kind} of {name} is {size[0]}x{size[1]}, but its photo is {wanted}",
-            where=path,
-            fix=f"write the {kind} at the photo's size",
-        )
-    return path
-
-
-def _size_notes(rescaled: dict[float, list[RawFrame]], notes: list[str], problems: list[SceneError]) -> None:
-    """One reduction for all photos is somebody's choice; a few photos that differ are a mistake."""
-    usual = max(rescaled, key=lambda ratio: len(rescaled[ratio]), default=1.0)
-    for ratio, entries in rescaled.items():
-        if ratio != usual:
-            for entry in entries:
-                width, height = entry.lens.size or (0, 0)
-                problems.append(
-                    SceneError(
-                        f"The photo of {entry.name} is {ratio:g} times as large as its intrinsics "
-                        f"({width}x{height}), unlike the others",
-                        where=entry.photo,
-                        fix="use the photos that structure from motion saw, or correct w and h",
-                    )
-                )
-    if usual != 1.0:
-        notes.append(f"The photos are {usual:g} times as large as their intrinsics say; these are scaled to fit")
 
 
 def _note_frames(
@@ -501,7 +302,10 @@ def _world_from_input(cameras: list[Camera], z_up: bool, metres: float | None) -
     """The similarity into a z-up frame: identity but for metres where up is known, else estimated."""
     world = np.eye(4)
     if not z_up:
-        up = estimate_up(cameras)
+        # The same estimate as `ovseg3d prepare` makes; its module is not needed for z-up formats.
+        from ovseg3d.scene.prepare.upright import estimate_up
+
+        up, _ = estimate_up(np.stack([camera.c2w for camera in cameras]))
         right = cameras[0].c2w[:3, 0] - up * (up @ cameras[0].c2w[:3, 0])
         if np.linalg.norm(right) < 1e-6:  # the first camera lies on its side: any direction will do
             right = np.linalg.svd(up[None])[2][1]
@@ -510,21 +314,3 @@ def _world_from_input(cameras: list[Camera], z_up: bool, metres: float | None) -
         world[:3, 3] = -world[:3, :3] @ np.mean([camera.position for camera in cameras], axis=0)
     world[:3] *= metres or 1.0
     return world
-
-
-def estimate_up(cameras: list[Camera]) -> np.ndarray:
-    """Unit vector that points up, from the cameras alone.
-
-    People hold a camera level, so that its right-hand direction is horizontal however far it is tilted: up is the
-    direction most nearly at right angles to all of them. Where they hardly turn (forward-facing), that leaves
-    two directions, and the mean of the pictures' own up decides.
-    """
-    mean_up = np.mean([camera.up for camera in cameras], axis=0)
-    rights = np.stack([camera.c2w[:3, 0] for camera in cameras])
-    spread, directions = np.linalg.eigh(rights.T @ rights / len(rights))
-    up = directions[:, 0] * np.sign(directions[:, 0] @ mean_up or 1.0)
-    norm = np.linalg.norm(mean_up)
-    certain = spread[1] > 0.05 and spread[0] < 0.3 * spread[1] and up @ mean_up > 0.5 * norm
-    if not certain:
-        up = mean_up if norm > 1e-3 else directions[:, 0]
-    return up / np.linalg.norm(up)

@@ -1,0 +1,111 @@
+"""At which size photos are used, and whether the sizes of a frame's files agree.
+
+The size that the intrinsics state decides; `--downscale` is relative to it. A photo of the same shape may be smaller
+(the intrinsics are scaled), nothing is enlarged. Only headers are read.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ovseg3d.errors import SceneError
+from ovseg3d.scene.cameras import Camera
+from ovseg3d.scene.copies import Copies
+from ovseg3d.scene.images import Header, read_header
+from ovseg3d.scene.raw import RawCapture, RawFrame
+
+
+def reduction_for(raw: RawCapture, copies: Copies, max_side: int | None) -> float:
+    """The smallest whole reduction that brings the longest side to `max_side`."""
+    if max_side is None:
+        return 1.0
+    longest = 0
+    for entry in raw.frames:
+        if entry.lens.size is not None:
+            longest = max(longest, *entry.lens.size)
+        elif (found := copies.find(entry.photo, 1)) is not None:
+            try:
+                longest = max(longest, *(side * found[1] for side in read_header(found[0]).upright_size))
+            except SceneError:
+                continue  # reported when its turn comes
+    return float(max(1, math.ceil(longest / max_side)))
+
+
+def oriented_size(header: Header, stated: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:
+    """The photo's size, and whether EXIF orientation is applied.
+
+    Some tools solve for the raw pixels and ignore EXIF; where only the raw picture has the stated shape, so do we.
+    """
+    raw, upright = (header.width, header.height), header.upright_size
+    if stated is not None and _mismatch(upright, stated) > 0 and _mismatch(raw, stated) <= 0:
+        return raw, False
+    return upright, True
+
+
+def _mismatch(size: tuple[int, int], stated: tuple[int, int]) -> float:
+    """Pixels by which a photo's height differs from the stated shape's, beyond rounding; <= 0 is a match."""
+    ratio = size[0] / stated[0]
+    return abs(stated[1] * ratio - size[1]) - (1.0 + stated[1] / stated[0] if ratio != 1 else 0.0)
+
+
+def check_size(size: tuple[int, int], camera: Camera, name: str, path: Path) -> None:
+    stated = (camera.width, camera.height)
+    if _mismatch(size, stated) <= 0:
+        return
+    turned = _mismatch(size[::-1], stated) <= 0
+    advice = "the photo seems to be turned by 90 degrees: save it upright, without an EXIF orientation"
+    raise SceneError(
+        f"The photo of {name} is {size[0]}x{size[1]}, but its intrinsics are for {stated[0]}x{stated[1]}",
+        where=path,
+        fix=advice if turned else "use the photos that structure from motion saw, or correct w and h",
+    )
+
+
+def companion(
+    path: Path | None, kind: str, name: str, sizes: set[tuple[int, int]], absent: dict[str, int]
+) -> Path | None:
+    """A frame's mask, depth or label file, when it is there and of a size that fits its photo."""
+    if path is None:
+        return None
+    if not path.exists():
+        absent[kind] += 1
+        return None
+    if path.is_dir() or kind == "label":  # labels are never read in training; info and eval check them
+        return path
+    if path.suffix == ".npy":
+        try:
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        except (OSError, ValueError, EOFError) as error:
+            raise SceneError(f"The {kind} of {name} cannot be read: {error}", where=path) from error
+        size = (shape[1], shape[0]) if len(shape) >= 2 else (0, 0)
+    else:
+        header = read_header(path)
+        size = (header.width, header.height)
+    if size not in sizes:
+        wanted = " or ".join(f"{w}x{h}" for w, h in sorted(sizes, reverse=True))
+        raise SceneError(
+            f"The {kind} of {name} is {size[0]}x{size[1]}, but its photo is {wanted}",
+            where=path,
+            fix=f"write the {kind} at the photo's size",
+        )
+    return path
+
+
+def compare_sizes(rescaled: dict[float, list[RawFrame]], notes: list[str], problems: list[SceneError]) -> None:
+    """One reduction for all photos is somebody's choice; a few photos that differ are a mistake."""
+    usual = max(rescaled, key=lambda ratio: len(rescaled[ratio]), default=1.0)
+    for ratio, entries in rescaled.items():
+        if ratio != usual:
+            for entry in entries:
+                width, height = entry.lens.size or (0, 0)
+                problems.append(
+                    SceneError(
+                        f"The photo of {entry.name} is {ratio:g} times as large as its intrinsics "
+                        f"({width}x{height}), unlike the others",
+                        where=entry.photo,
+                        fix="use the photos that structure from motion saw, or correct w and h",
+                    )
+                )
+    if usual != 1.0:
+        notes.append(f"The photos are {usual:g} times as large as their intrinsics say; these are scaled to fit")
