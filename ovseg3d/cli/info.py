@@ -8,6 +8,7 @@ import tyro
 
 if TYPE_CHECKING:
     from ovseg3d.scene.capture import Finding, Scene
+    from ovseg3d.scene.extent import Extent
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -36,42 +37,34 @@ class Info:
         """Run the command; returns 0, or 2 when something makes the scene unusable."""
         from ovseg3d.cli.console import get_console, print_json
         from ovseg3d.scene.check import as_finding, check_scene
+        from ovseg3d.scene.extent import scene_extent
         from ovseg3d.scene.load import inspect_scene
         from ovseg3d.scene.plot import plot_scene
 
         scene, problems = inspect_scene(self.scene, format=self.format, downscale=self.downscale, scale=self.scale)
         findings = [as_finding(problem) for problem in problems]
-        plot = None
+        plot, extent = None, None
         if scene is not None:
             findings += check_scene(scene)
+            extent = scene_extent(scene)
             plot = self.output or Path(f"{scene.name}-info.png")
-            plot_scene(scene, plot, scene_bounds(scene))
+            plot_scene(scene, plot, None if extent is None else extent.bounds)
         if self.json:
-            summary = summarise(scene) if scene is not None else {}
+            summary = summarise(scene, extent) if scene is not None else {}
             summary["findings"] = [vars(finding) for finding in findings]
             print_json({**summary, "plot": plot})
         else:
-            _print(get_console(), scene, findings, plot)
+            _print(get_console(), scene, extent, findings, plot)
         return 2 if any(finding.level == "error" for finding in findings) else 0
 
 
-def scene_bounds(scene: "Scene") -> Any:
-    """Lower and upper corner (2, 3), input frame, of what the capture shows, where sparse points tell; else None."""
-    import numpy as np
-
-    if scene.points is None or len(scene.points) < 20:
-        return None
-    return np.percentile(scene.points, [2, 98], axis=0)
-
-
-def summarise(scene: "Scene") -> dict[str, Any]:
+def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
     """The facts about a scene, in JSON's types; lengths and positions are in the input frame and its units."""
     import numpy as np
 
     positions = np.stack([frame.camera.position for frame in scene.frames])
     sizes = sorted({(f.camera.width, f.camera.height) for f in scene.frames}, reverse=True)
     camera = scene.frames[0].camera
-    bounds = scene_bounds(scene)
     near_far = [frame.near_far for frame in scene.frames if frame.near_far]
     return {
         "scene": scene.name,
@@ -92,7 +85,8 @@ def summarise(scene: "Scene") -> dict[str, Any]:
         "unit": "m" if scene.metres_per_unit == 1 else "units",
         "frame": "input",
         "camera_bounds": np.stack([positions.min(axis=0), positions.max(axis=0)]),
-        "point_bounds": None if bounds is None else bounds,
+        "bounds": None if extent is None else extent.bounds,
+        "bounds_source": None if extent is None else extent.source,
         "near_far": [min(n for n, _ in near_far), max(f for _, f in near_far)] if near_far else None,
         "points": 0 if scene.points is None else len(scene.points),
         "has_alpha": scene.has_alpha,
@@ -115,7 +109,9 @@ def _field_of_view(camera: Any) -> list[float]:
     return np.degrees(np.arccos(cosines)).round(1).tolist()
 
 
-def _print(console: Any, scene: "Scene | None", findings: "list[Finding]", plot: Path | None) -> None:
+def _print(
+    console: Any, scene: "Scene | None", extent: "Extent | None", findings: "list[Finding]", plot: Path | None
+) -> None:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -124,7 +120,7 @@ def _print(console: Any, scene: "Scene | None", findings: "list[Finding]", plot:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", no_wrap=True)
         table.add_column()
-        for key, value in _rows(scene):
+        for key, value in _rows(scene, extent):
             table.add_row(key, value)
         console.print(Text(f"{scene.name}", style="bold cyan"), Text(f"({scene.path})", style="dim"))
         console.print(table)
@@ -144,8 +140,8 @@ def _print(console: Any, scene: "Scene | None", findings: "list[Finding]", plot:
         console.print(Text.assemble("\nCameras drawn in ", (str(plot), "cyan"), ", blue to train on, orange held out."))
 
 
-def _rows(scene: "Scene") -> list[tuple[str, str]]:
-    facts = summarise(scene)
+def _rows(scene: "Scene", extent: "Extent | None") -> list[tuple[str, str]]:
+    facts = summarise(scene, extent)
     unit, count = "m" if scene.metric else "units", facts["frames"]
     scale = scene.metres_per_unit or 1.0
     sizes = facts["sizes"]
@@ -154,7 +150,7 @@ def _rows(scene: "Scene") -> list[tuple[str, str]]:
     lens += f", {facts['focal_px'][0]:.1f} px" + (", distorted" if any(facts["distortion"]) else "")
     lens += f", {facts['intrinsics']} sets of intrinsics" if facts["intrinsics"] > 1 else ""
     low, high = facts["camera_bounds"]
-    extent = " x ".join(f"{side:.2f}" for side in (high - low) * scale)
+    travel = " x ".join(f"{side:.2f}" for side in (high - low) * scale)
     metric = f"yes, 1 input unit = {scene.metres_per_unit:g} m" if scene.metric else "no: lengths are in input units"
     rows = [
         ("format", scene.format),
@@ -162,11 +158,12 @@ def _rows(scene: "Scene") -> list[tuple[str, str]]:
         ("size", size + (", with transparency" if scene.has_alpha else "")),
         ("lens", lens),
         ("metric", metric),
-        ("cameras span", f"{extent} {unit}"),
+        ("cameras span", f"{travel} {unit}"),
     ]
-    if facts["point_bounds"] is not None:
-        low, high = facts["point_bounds"]
-        rows.append(("points span", " x ".join(f"{side:.2f}" for side in (high - low) * scale) + f" {unit}"))
+    if extent is not None:
+        low, high = extent.bounds
+        sides = " x ".join(f"{side:.2f}" for side in (high - low) * scale)
+        rows.append(("content spans", f"about {sides} {unit}, judging by {extent.source}"))
     if facts["near_far"]:
         near, far = (value * scale for value in facts["near_far"])
         rows.append(("depth range", f"{near:.2f} to {far:.2f} {unit}"))

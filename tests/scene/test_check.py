@@ -110,6 +110,28 @@ def test_the_picture(tmp_path):
         assert (np.abs(picture.astype(int) - colour).max(axis=1) < 8).sum() > 50
 
 
+def test_the_extent_comes_from_the_best_evidence(tmp_path):
+    from ovseg3d.scene.extent import scene_extent
+
+    cameras = scene_extent(_posed(tmp_path / "a", w.poses(16)))
+    assert cameras is not None and cameras.source == "cameras"
+    assert np.allclose(cameras.bounds.mean(axis=0), 0, atol=1e-6)  # they look at the origin
+    points = scene_extent(load_scene(w.write_colmap(tmp_path / "b")))
+    assert points is not None and points.source == "sparse points"
+    assert (np.abs(points.bounds) < 0.5).all() and (np.abs(points.bounds) > 0.4).all()
+    bounds = scene_extent(load_scene(w.write_llff(tmp_path / "c")))
+    assert bounds is not None and bounds.source == "near and far"
+    data = w.transforms()
+    Image.fromarray(np.full((w.HEIGHT, w.WIDTH), 3000, dtype=np.uint16)).save(tmp_path / "depth.png")
+    data["frames"][2]["depth_file_path"] = "../depth.png"
+    scene = load_scene(w.write_nerfstudio(tmp_path / "d", data))
+    depth = scene_extent(scene)
+    assert depth is not None and depth.source == "depth"
+    # One wall at z-depth 3: its middle lies there, and the box is as thin as the wall is seen.
+    middle = scene.frames[2].camera.position + 3 * scene.frames[2].camera.forward
+    assert np.abs(depth.bounds.mean(axis=0) - middle).max() < 0.1
+
+
 def test_info_prints_json_and_nothing_else(tmp_path, capsys, monkeypatch):
     w.write_nerfstudio(tmp_path / "room", w.transforms(classes={"1": "chair"}, camera_model="OPENCV", k1=0.1))
     monkeypatch.chdir(tmp_path)
