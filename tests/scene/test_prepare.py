@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from ovseg3d.errors import OutputError, SceneError
-from ovseg3d.scene.prepare import photos, prepare_scene, selection, upright
+from ovseg3d.scene.prepare import photos, prepare_scene, selection, sfm, upright, write
 from ovseg3d.scene.prepare.pairs import choose_pairs
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 272.0
@@ -164,6 +164,36 @@ def test_sparse_points_lie_on_the_walls_they_came_from(corner, prepared):
     world = scale * (points - a.mean(0)) @ rotation.T + b.mean(0)
     off = np.min([np.abs(world[:, 1] - 2), np.abs(world[:, 0] + 2), np.abs(world[:, 2])], axis=0)
     assert np.median(off) < 0.03
+
+
+def test_written_points_and_cameras_keep_their_geometry(tmp_path):
+    """Under any similarity a point has the same place in each camera's axes, but for the scale."""
+    from plyfile import PlyData
+
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(50, 3))
+    poses = np.stack(corner_poses(3))
+    model = sfm.Reconstruction(
+        names=("a.jpg", "b.jpg", "c.jpg"),
+        c2w=poses,
+        lenses=(sfm.Lens(320, 240, 272.0, 272.0, 160.0, 120.0, (0.0, 0.0, 0.0, 0.0)),),
+        lens_of=(0, 0, 0),
+        points=points,
+        points_rgb=np.zeros((50, 3), np.uint8),
+        track_lengths=np.full(50, 3),
+        errors_px=np.zeros(50),
+        observations_of=(),
+        other_models=(),
+    )
+    similarity = np.eye(4)
+    similarity[:3, :3] = 1.7 * look_at(np.zeros(3), np.array([1.0, 2.0, 0.5]))[:3, :3]
+    similarity[:3, 3] = 3.0, -2.0, 5.0
+    assert write.write_transforms(tmp_path, model, similarity) == 50
+    vertices = PlyData.read(tmp_path / "sparse_points.ply")["vertex"]
+    written = np.stack([vertices[axis] for axis in "xyz"], axis=1)
+    for before, after in zip(poses, read_poses(tmp_path).values()):
+        local = (points - before[:3, 3]) @ before[:3, :3]
+        np.testing.assert_allclose((written - after[:3, 3]) @ after[:3, :3], 1.7 * local, atol=1e-5)
 
 
 @pytest.mark.slow
