@@ -118,7 +118,7 @@ def test_the_extent_comes_from_the_best_evidence(tmp_path):
     assert np.allclose(cameras.bounds.mean(axis=0), 0, atol=1e-6)  # they look at the origin
     points = scene_extent(load_scene(w.write_colmap(tmp_path / "b")))
     assert points is not None and points.source == "sparse points"
-    assert (np.abs(points.bounds) < 0.5).all() and (np.abs(points.bounds) > 0.4).all()
+    assert (np.abs(points.bounds) < 0.5).all() and (np.abs(points.bounds) > 0.3).all()
     bounds = scene_extent(load_scene(w.write_llff(tmp_path / "c")))
     assert bounds is not None and bounds.source == "near and far"
     data = w.transforms()

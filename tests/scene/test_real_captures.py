@@ -70,3 +70,19 @@ def test_tum_cabinet(data_dir):
     heights = (origins + directions * distance[:, None])[:, 2]
     floor = (labels.reshape(-1) == 2) & (depth.reshape(-1) > 0)
     assert floor.sum() > 500 and np.abs(np.median(heights[floor])) < 0.02
+
+
+def test_reading_a_capture_needs_no_torch(tmp_path):
+    import subprocess
+    import sys
+
+    import writers as w
+
+    w.write_colmap(tmp_path)
+    code = (
+        "import sys; from ovseg3d.scene import load_scene, load_photo, check_scene\n"
+        f"scene = load_scene({str(tmp_path)!r}); load_photo(scene.frames[0]); check_scene(scene)\n"
+        "print([name for name in ('torch', 'warp', 'viser') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
