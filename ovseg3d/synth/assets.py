@@ -18,7 +18,7 @@ from PIL import Image
 
 from ovseg3d.errors import ConfigError, OutputError
 from ovseg3d.files import read_json, write_json
-from ovseg3d.synth.furnish import Item, random_room
+from ovseg3d.synth.furnish import Item, kind_item, random_room
 from ovseg3d.synth.geometry import Part, Soup, soup_of
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.materials import Material, picture
@@ -28,9 +28,37 @@ SUFFIXES = (".obj", ".glb", ".dae")
 AXES = {"x": (1, 0, 0), "-x": (-1, 0, 0), "y": (0, 1, 0), "-y": (0, -1, 0), "z": (0, 0, 1), "-z": (0, 0, -1)}
 NAMES = {"tv": "television", "trash": "bin", "carpet": "rug", "sofa": "sofa", "nightstand": "night stand", "cup": "mug"}
 # Words that say nothing about what a thing is.
-EMPTY = {"visual", "mesh", "model", "textured", "obj", "low", "high", "poly", "final", "a", "b", "c", "d", "plastic", "mini"}
+EMPTY = {
+    "visual",
+    "mesh",
+    "model",
+    "textured",
+    "obj",
+    "low",
+    "high",
+    "poly",
+    "final",
+    "a",
+    "b",
+    "c",
+    "d",
+    "plastic",
+    "mini",
+}
 SHELL = ("floor", "wall", "ceiling", "room wall", "house wall", "room ceiling")
-HUNG = ("window", "picture", "door", "clock", "curtain", "board", "airconditioner", "light", "handle", "rangehood", "camera")
+HUNG = (
+    "window",
+    "picture",
+    "door",
+    "clock",
+    "curtain",
+    "board",
+    "airconditioner",
+    "light",
+    "handle",
+    "rangehood",
+    "camera",
+)
 LARGEST = 400_000  # triangles of one model; more would take minutes and is surely not furniture
 
 
@@ -42,7 +70,7 @@ class Entry:
     phrase: str
     up: str = "z"
     front: str = "-y"
-    scale: float = 1.0
+    scale: Real = 1.0
 
 
 @dataclass
@@ -65,9 +93,7 @@ class Catalogue:
             root = world.parent.parent if world is not None else Path()
         if not root.is_dir():
             raise ConfigError("there is no such folder of models", where=root, fix="give --assets an existing folder")
-        files = sorted(
-            p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and "collision" not in p.stem.lower()
-        )
+        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and "collision" not in p.stem.lower())
         if not files:
             raise ConfigError(f"no model ({', '.join(SUFFIXES)}) is in this folder", where=root, fix="check --assets")
         lists = [root / "assets.json", *([folder / "assets.json"] if folder else [])]
@@ -77,7 +103,9 @@ class Catalogue:
         missing = [n for n in names if n not in known]
         entries = known | guess(missing, root)
         catalogue = cls(root, {n: entries[n] for n in names})
-        catalogue.skipped += [f"{n}: in assets.json but not in the folder" for n in known if n not in entries or n not in names]
+        catalogue.skipped += [
+            f"{n}: in assets.json but not in the folder" for n in known if n not in entries or n not in names
+        ]
         as_json = {n: vars(e) for n, e in catalogue.entries.items()}
         if given is None:
             try:
@@ -129,11 +157,21 @@ class Catalogue:
             items.append(Item(entry.category, size, stands, hang, surface, place))
         return items
 
+    def furnished(self, rng: np.random.Generator) -> list[Item]:
+        """The models, and procedural furniture where they would have nothing to stand on or among."""
+        items = self.items(rng)
+        tops = sum(item.surface is not None for item in items)
+        large = sum(item.stands in ("wall", "floor") for item in items)
+        extra = (["desk", "table", "cabinet"] if tops < 2 else []) + (
+            ["sofa", "bookshelf", "chair"] if large < 5 else []
+        )
+        return items + [kind_item(rng, KINDS[name]) for name in extra]
+
     def room(self, seed: int) -> Room:
         """A random room furnished from these models."""
         from dataclasses import replace
 
-        room = random_room(seed, self.items)
+        room = random_room(seed, self.furnished)
         return replace(room, name=f"assets {seed}", skipped=tuple(self.skipped), notes=self.notes)
 
 
@@ -149,7 +187,9 @@ def read_entries(path: Path) -> dict[str, Entry]:
             raise ConfigError("each file needs at least a category", where=where)
         unknown = set(value) - {"category", "phrase", "up", "front", "scale"}
         if unknown:
-            raise ConfigError(f"unknown key {sorted(unknown)[0]!r}", where=where, fix="category, phrase, up, front, scale")
+            raise ConfigError(
+                f"unknown key {sorted(unknown)[0]!r}", where=where, fix="category, phrase, up, front, scale"
+            )
         entry = Entry(**{"phrase": value["category"], **value})
         if entry.up not in AXES or entry.front not in AXES or entry.up[-1] == entry.front[-1]:
             raise ConfigError("up and front must be two different axes", where=where, fix='"up": "z", "front": "-y"')
@@ -184,7 +224,9 @@ def guess(names: Iterable[str], root: Path) -> dict[str, Entry]:
     for name, own in words.items():
         phrase = " ".join(NAMES.get(w, w) for w in own)
         last_two, last = " ".join(phrase.split()[-2:]), phrase.split()[-1]
-        category = last_two if last_two in KINDS else last if last in KINDS or last in ("floor", "wall", "ceiling") else phrase
+        category = (
+            last_two if last_two in KINDS else last if last in KINDS or last in ("floor", "wall", "ceiling") else phrase
+        )
         entries[name] = Entry(category, phrase, scale=unit_scale(root / name))
     return entries
 

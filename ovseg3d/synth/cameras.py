@@ -16,7 +16,7 @@ OFF_DISTANCE = 0.5  # metres from every training camera, or
 OFF_ANGLE = np.radians(20.0)  # this far turned from the training cameras nearer than that
 
 
-def look(eye: np.ndarray, yaw: float, pitch: float) -> np.ndarray:
+def look(eye: np.ndarray, yaw: Real, pitch: Real) -> np.ndarray:
     """c2w of a level camera at `eye` that looks along yaw (from +x, about +z) and pitch (up is positive)."""
     forward = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
     right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
@@ -26,7 +26,7 @@ def look(eye: np.ndarray, yaw: float, pitch: float) -> np.ndarray:
     return c2w
 
 
-def on_path(plan: CameraPlan, s: float) -> np.ndarray:
+def on_path(plan: CameraPlan, s: Real) -> np.ndarray:
     """The camera at s in 0..1 of the walk."""
     turn = 2 * np.pi * s
     theta = plan.turns * turn
@@ -80,18 +80,22 @@ def plan_views(plan: CameraPlan, train: int, test: int, seed: int, usable=lambda
     rng = np.random.default_rng([seed, 77])
     off: list[np.ndarray] = []
     others = np.array(training)
-    for attempt in range(20000):
+    for _ in range(20000):
         if len(off) == test // 2:
             break
         base = on_path(plan, (len(off) + rng.random()) / max(1, test // 2))
         # Somewhere within the walk's ellipse, a little lower or higher, looking elsewhere.
-        pull = rng.uniform(0.1, 0.9)
+        pull = rng.uniform(0.1, 0.9) if plan.target is None else rng.uniform(0.7, 1.15)
         eye = base[:3, 3].copy()
         eye[:2] = np.array(plan.middle) + (eye[:2] - plan.middle) * pull
         spread = plan.heights[1] - plan.heights[0]
         eye[2] = rng.uniform(plan.heights[0] - 0.2 * spread, plan.heights[1] + 0.2 * spread)
         yaw = np.arctan2(base[1, 2], base[0, 2]) + rng.uniform(-0.7, 0.7)
         pitch = np.arcsin(base[2, 2]) + rng.uniform(-0.15, 0.15)
+        if plan.target is not None:
+            to = np.array(plan.target) - eye
+            yaw = np.arctan2(to[1], to[0]) + rng.uniform(-0.5, 0.5)
+            pitch = np.arctan2(to[2], np.hypot(to[0], to[1])) + rng.uniform(-0.25, 0.25)
         view = look(eye, yaw, pitch)
         if is_off_path(view, others) and usable(view):
             off.append(view)

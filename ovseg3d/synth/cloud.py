@@ -27,10 +27,10 @@ class SurfaceCloud:
     xyz: Float[np.ndarray, "points 3"]
     normal: Float[np.ndarray, "points 3"]
     rgb: UInt8[np.ndarray, "points 3"]
-    label: Int[np.ndarray, "points"]
-    instance: Int[np.ndarray, "points"]
+    label: Int[np.ndarray, points]
+    instance: Int[np.ndarray, points]
     classes: tuple[str, ...]
-    seen: Int[np.ndarray, "points"] | None = None
+    seen: Int[np.ndarray, points] | None = None
 
 
 def surface_cloud(source: Path | str, *, points: int = 200_000, seed: int = 0, seen: bool = False) -> SurfaceCloud:
@@ -47,7 +47,9 @@ def surface_cloud(source: Path | str, *, points: int = 200_000, seed: int = 0, s
     source = Path(source)
     path = source / "synth.json" if source.is_dir() else source
     if not path.is_file():
-        raise SceneError("this is not a synthetic scene: it has no synth.json", where=source, fix="ovseg3d synth OUT makes one")
+        raise SceneError(
+            "this is not a synthetic scene: it has no synth.json", where=source, fix="ovseg3d synth OUT makes one"
+        )
     origin = read_json(path)
     if not isinstance(origin, dict) or origin.get("version") != 1:
         raise SceneError("synth.json is of another version", where=path, fix="make the scene again with ovseg3d synth")

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovseg3d.synth.geometry import rotation
 from ovseg3d.synth.kinds import KINDS, Kind, Look
-from ovseg3d.synth.materials import Material, linear, mix, paint, wood
+from ovseg3d.synth.materials import Material, Real, Triple, linear, mix, paint, wood
 from ovseg3d.synth.render import Lighting
 from ovseg3d.synth.rooms import CameraPlan, Placed, Room, lamp_light, shell, window_light
 
@@ -31,11 +31,11 @@ class Item:
     """Something that can be placed: its box (width, depth, height) and how it stands (see kinds.base)."""
 
     category: str
-    size: tuple[float, float, float]
+    size: Triple
     stands: str
-    hang: float
-    surface: float | None
-    place: Callable[[tuple[float, float, float], float], Placed]
+    hang: Real
+    surface: Real | None
+    place: Callable[[Triple, float], Placed]
 
 
 def finish(rng: np.random.Generator, finishes: Sequence[str], small: bool) -> tuple[str, Material]:
@@ -67,7 +67,7 @@ def kind_item(rng: np.random.Generator, kind: Kind) -> Item:
     def place(at, yaw):
         return Placed(kind.name, f"{name} {kind.name}", at, yaw, size, style, look)
 
-    parts = kind.build(size, style, look)
+    parts = kind.make(size, style, look)
     corners = np.concatenate([p.soup.points.reshape(-1, 3) for p in parts])
     actual = tuple(float(v) for v in np.maximum(corners.max(0), -corners.min(0)) * [2, 2, 1])
     return Item(kind.name, actual, kind.stands, kind.hang, kind.surface, place)
@@ -91,7 +91,7 @@ def procedural_items(rng: np.random.Generator) -> list[Item]:
 class Arrangement:
     """Boxes that are taken, and attempts to add to them."""
 
-    def __init__(self, rng: np.random.Generator, size: tuple[float, float, float]) -> None:
+    def __init__(self, rng: np.random.Generator, size: Triple) -> None:
         self.rng, self.size = rng, size
         self.low: list[np.ndarray] = []
         self.high: list[np.ndarray] = []
@@ -103,12 +103,12 @@ class Arrangement:
         self.low.append(np.asarray(low, float))
         self.high.append(np.asarray(high, float))
 
-    def clear(self, low, high, margin: float) -> bool:
+    def clear(self, low, high, margin: Real) -> bool:
         """Whether a box is clear of all taken ones, `margin` apart sideways."""
         gap = np.array([margin, margin, -0.001])
         return not any(np.all(low - gap < h) and np.all(high + gap > l) for l, h in zip(self.low, self.high))
 
-    def add(self, item: Item, at, yaw: float, margin: float) -> bool:
+    def add(self, item: Item, at, yaw: Real, margin: Real) -> bool:
         """Places the item there if that is inside the room and clear."""
         w, d, h = item.size
         c, s = abs(np.cos(yaw)), abs(np.sin(yaw))
@@ -128,7 +128,7 @@ class Arrangement:
         self.placed.append(item.place(tuple(float(v) for v in at), float(yaw)))
         return True
 
-    def against_wall(self, item: Item, z: float, margin: float, tries: int = 60) -> bool:
+    def against_wall(self, item: Item, z: Real, margin: Real, tries: int = 60) -> bool:
         """Somewhere along a random wall, back to it."""
         for _ in range(tries):
             side = str(self.rng.choice(list(WALLS)))
@@ -143,7 +143,7 @@ class Arrangement:
                 return True
         return False
 
-    def on_floor(self, item: Item, margin: float = 0.12, tries: int = 80) -> bool:
+    def on_floor(self, item: Item, margin: Real = 0.12, tries: int = 80) -> bool:
         """Anywhere on the floor, turned at random (rugs: square to the room, near the middle)."""
         for _ in range(tries):
             flat = item.stands == "flat"
@@ -195,7 +195,12 @@ def random_room(seed: int, items: Callable[[np.random.Generator], list[Item]] = 
         taken.block(corners.min(0), corners.max(0))
         placed = item.place(tuple(float(v) for v in rotation(yaw) @ local), yaw)
         look = replace(placed.look, main=white if name == "window" else placed.look.main)
-        placed = replace(placed, phrase=name if name == "window" else placed.phrase, size=(placed.size[0], placed.size[1], min(placed.size[2], high)), look=look)
+        placed = replace(
+            placed,
+            phrase=name if name == "window" else placed.phrase,
+            size=(placed.size[0], placed.size[1], min(placed.size[2], high)),
+            look=look,
+        )
         at_walls[name] = (side, local[0], placed)
     lamp_at = (0.0, 0.0, size[2] - 0.09)
     taken.block([-0.35, -0.35, size[2] - 0.12], [0.35, 0.35, size[2]])

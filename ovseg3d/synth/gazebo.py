@@ -123,19 +123,15 @@ def world_room(path: Path, catalogue: Catalogue) -> Room:
             shell += [(category, p.transformed(pose[:3, :3], pose[:3, 3])) for p in parts]
         else:
             at = tuple(float(v) for v in pose[:3, 3])
-            objects.append(
-                Placed(entry.category, entry.phrase, at, parts=tuple(parts), linear=pose[:3, :3])
-            )
+            objects.append(Placed(entry.category, entry.phrase, at, parts=tuple(parts), linear=pose[:3, :3]))
     if not objects and not shell:
         raise ConfigError("none of this world's models could be used", where=path, fix="check --assets")
     plan, size = free_loop([p for _, p in shell], objects)
     light = Lighting((), open_sky=(1.0, 1.02, 1.06), sky=(0.75, 0.82, 0.92))
-    return Room(
-        path.stem, size, tuple(shell), tuple(objects), light, plan, tuple(catalogue.skipped), catalogue.notes
-    )
+    return Room(path.stem, size, tuple(shell), tuple(objects), light, plan, tuple(catalogue.skipped), catalogue.notes)
 
 
-def free_loop(shell: list[Part], objects: list[Placed], cell: float = 0.1) -> tuple[CameraPlan, tuple]:
+def free_loop(shell: list[Part], objects: list[Placed], cell: Real = 0.1) -> tuple[CameraPlan, tuple]:
     """A walk through the largest free space at eye height: the widest ellipse on a map of what is in the way."""
     rng = np.random.default_rng(0)
     clouds, everything = [], []

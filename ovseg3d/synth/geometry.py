@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import sparse
 
-from ovseg3d.synth.materials import Material
+from ovseg3d.synth.materials import Material, Real
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,10 @@ class Part:
         """The part under x -> linear x + shift; `linear` may scale as well."""
         normals = self.soup.normals @ np.linalg.inv(linear)
         normals /= np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-12
-        return replace(
-            self, soup=replace(self.soup, points=self.soup.points @ linear.T + shift, normals=normals)
-        )
+        return replace(self, soup=replace(self.soup, points=self.soup.points @ linear.T + shift, normals=normals))
 
 
-def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
+def rotation(yaw: Real, pitch: Real = 0.0, roll: Real = 0.0) -> np.ndarray:
     """Rz(yaw) Ry(pitch) Rx(roll) as a 3x3 matrix (radians)."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     turn_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1.0]])
@@ -111,9 +109,7 @@ def grid_faces(grid: np.ndarray, values: np.ndarray | None = None) -> np.ndarray
     values = grid if values is None else values
     a, b, c, d = values[:-1, :-1], values[1:, :-1], values[1:, 1:], values[:-1, 1:]
     first, second = np.stack([a, b, c], 2), np.stack([a, c, d], 2)
-    return np.concatenate(
-        [first.reshape(-1, 3, values.shape[-1]), second.reshape(-1, 3, values.shape[-1])]
-    )
+    return np.concatenate([first.reshape(-1, 3, values.shape[-1]), second.reshape(-1, 3, values.shape[-1])])
 
 
 def box(size, at, material: Material) -> Part:
@@ -125,7 +121,7 @@ def box(size, at, material: Material) -> Part:
     return Part(soup_of(np.array(faces) + np.array([0, 0, sz]), smooth_degrees=20.0), material).moved(at)
 
 
-def rounded_box(size, at, material: Material, radius: float, steps: int = 4) -> Part:
+def rounded_box(size, at, material: Material, radius: Real, steps: int = 4) -> Part:
     """A box with rounded edges (radius in metres); bottom centre at `at`."""
     half = np.asarray(size, dtype=float) / 2
     radius = float(min(radius, *(0.98 * half)))
@@ -154,7 +150,7 @@ def rounded_box(size, at, material: Material, radius: float, steps: int = 4) -> 
     return Part(soup, material).moved(np.asarray(at, dtype=float) + [0, 0, half[2]])
 
 
-def lathe(profile, at, material: Material, *, segments: int = 28, smooth_degrees: float = 40.0) -> Part:
+def lathe(profile, at, material: Material, *, segments: int = 28, smooth_degrees: Real = 40.0) -> Part:
     """A profile of (radius, height) pairs, bottom to top along the outside, turned about z through `at`."""
     profile = np.asarray(profile, dtype=float)
     angle = np.linspace(0, 2 * np.pi, segments + 1)
@@ -168,20 +164,18 @@ def lathe(profile, at, material: Material, *, segments: int = 28, smooth_degrees
         -1,
     )
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(profile, axis=0), axis=1))])
-    uv = np.stack(
-        np.broadcast_arrays((angle * max(radius.max(), 1e-6))[:, None], along[None, :]), -1
-    )
+    uv = np.stack(np.broadcast_arrays((angle * max(radius.max(), 1e-6))[:, None], along[None, :]), -1)
     soup = soup_of(grid_faces(grid), uv=grid_faces(grid, uv), smooth_degrees=smooth_degrees)
     return Part(soup, material).moved(at)
 
 
-def cylinder(radius: float, height: float, at, material: Material, *, top: float | None = None, **kw) -> Part:
+def cylinder(radius: Real, height: Real, at, material: Material, *, top: Real | None = None, **kw) -> Part:
     """A closed cylinder (or cone frustum, with radius `top` above) standing on `at`."""
     top = radius if top is None else top
     return lathe([(0, 0), (radius, 0), (top, height), (0, height)], at, material, **kw)
 
 
-def ball(radius: float, at, material: Material, *, squash: float = 1.0, segments: int = 28) -> Part:
+def ball(radius: Real, at, material: Material, *, squash: Real = 1.0, segments: int = 28) -> Part:
     """A sphere (flattened by `squash` in z) resting on `at`."""
     t = np.linspace(-np.pi / 2, np.pi / 2, segments // 2 + 1)
     profile = np.stack([np.abs(np.cos(t)) * radius, (np.sin(t) + 1) * radius * squash], -1)
@@ -207,7 +201,7 @@ def tube(path, radius, material: Material, *, sides: int = 10) -> Part:
     return Part(soup_of(grid_faces(grid), smooth_degrees=50), material)
 
 
-def prism(outline, depth: float, at, material: Material) -> Part:
+def prism(outline, depth: Real, at, material: Material) -> Part:
     """A convex outline in (x, z), counter-clockwise seen from the front, extruded along y; centred on `at`."""
     outline = np.asarray(outline, dtype=float)
     front = np.stack([outline[:, 0], np.full(len(outline), -depth / 2), outline[:, 1]], -1)
@@ -220,7 +214,7 @@ def prism(outline, depth: float, at, material: Material) -> Part:
     return Part(soup_of(np.array(faces), smooth_degrees=35), material).moved(at)
 
 
-def pillow(size, at, material: Material, *, power: float = 0.55, steps: int = 16) -> Part:
+def pillow(size, at, material: Material, *, power: Real = 0.55, steps: int = 16) -> Part:
     """A stuffed cushion lying flat: thick in the middle, thin at the seams; bottom centre at `at`."""
     w, d, h = size
     s = np.linspace(-1, 1, steps + 1)
@@ -240,7 +234,7 @@ def sheet(grid: np.ndarray, material: Material, *, uv: np.ndarray | None = None)
     return Part(soup_of(grid_faces(grid), uv=corners, smooth_degrees=80, two_sided=True), material)
 
 
-def panel(width: float, height: float, at, material: Material) -> Part:
+def panel(width: Real, height: Real, at, material: Material) -> Part:
     """An upright rectangle that faces -y with an image's uv (0..1, v up); bottom centre at `at`."""
     x, z = np.array([-width / 2, width / 2]), np.array([0.0, height])
     grid = np.stack(np.broadcast_arrays(x[:, None], 0.0, z[None, :]), -1)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ovseg3d.errors import ConfigError, nearest
+from ovseg3d.synth.demo import ROOMS
 from ovseg3d.synth.furnish import random_room
 from ovseg3d.synth.render import Detail
-from ovseg3d.synth.rooms import ROOMS, Room
+from ovseg3d.synth.rooms import Room
 from ovseg3d.synth.write import Views, Written, check_free, write_room
 
 
@@ -24,7 +25,11 @@ def make_room(origin: dict, *, folder: Path | None = None) -> Room:
         from ovseg3d.synth.assets import Catalogue
         from ovseg3d.synth.gazebo import world_room
 
-        catalogue = Catalogue.open(Path(assets) if assets else None, world=Path(world) if world else None, folder=folder)
+        if world and not Path(world).is_file():
+            raise ConfigError("there is no such world file", where=world, fix="check --world")
+        catalogue = Catalogue.open(
+            Path(assets) if assets else None, world=Path(world) if world else None, folder=folder
+        )
         if world:
             return world_room(Path(world), catalogue)
         return catalogue.room(int(origin.get("seed") or 0))

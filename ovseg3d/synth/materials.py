@@ -10,6 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+# Numbers as people write them: 2 is as good as 2.0 where a length is meant.
+Real = float | int
+Pair = tuple[Real, Real]
+Triple = tuple[Real, Real, Real]
+
 PATTERNS = (
     "plain", "wood", "planks", "checker", "stripes", "plaster", "weave", "marble", "dots", "image", "tiles",
     "damask", "bands",
@@ -20,12 +25,12 @@ PATTERNS = (
 class Material:
     """A surface: linear colours in 0..1; `scale` is the pattern's size in metres; `glow` is emitted light."""
 
-    colour: tuple[float, float, float]
-    second: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    colour: Triple
+    second: Triple = (0.0, 0.0, 0.0)
     pattern: str = "plain"
-    scale: float = 0.1
-    gloss: float = 0.0
-    glow: float = 0.0
+    scale: Real = 0.1
+    gloss: Real = 0.0
+    glow: Real = 0.0
     image: np.ndarray | None = None  # (h, w, 3) uint8 sRGB, row 0 on top
 
     def but(self, **changes) -> Material:
@@ -33,7 +38,7 @@ class Material:
         return replace(self, **changes)
 
 
-def linear(hex_colour: str) -> tuple[float, float, float]:
+def linear(hex_colour: str) -> Triple:
     """`#rrggbb` (sRGB) to linear light (IEC 61966-2-1)."""
     value = np.array([int(hex_colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255.0
     return tuple(float(v) for v in to_linear(value))
@@ -50,26 +55,26 @@ def to_srgb(value: np.ndarray) -> np.ndarray:
     return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)
 
 
-def paint(hex_colour: str, *, gloss: float = 0.0) -> Material:
+def paint(hex_colour: str, *, gloss: Real = 0.0) -> Material:
     """One flat colour."""
     return Material(linear(hex_colour), gloss=gloss)
 
 
-def mix(first: str, second: str, pattern: str, scale: float, *, gloss: float = 0.0) -> Material:
+def mix(first: str, second: str, pattern: str, scale: Real, *, gloss: Real = 0.0) -> Material:
     """Two colours in a pattern of `scale` metres."""
     return Material(linear(first), linear(second), pattern, scale, gloss)
 
 
-def wood(light: str = "#c79a63", dark: str = "#9c6d3c", *, scale: float = 0.05, gloss: float = 0.0) -> Material:
+def wood(light: str = "#c79a63", dark: str = "#9c6d3c", *, scale: Real = 0.05, gloss: Real = 0.0) -> Material:
     """Grain along the part's longest side."""
     return mix(light, dark, "wood", scale, gloss=gloss)
 
 
-def glow(hex_colour: str, strength: float) -> Material:
+def glow(hex_colour: str, strength: Real) -> Material:
     """A surface that shines by itself, as seen by the camera."""
     return Material(linear(hex_colour), glow=strength)
 
 
-def picture(image: np.ndarray, *, gloss: float = 0.0, glow: float = 0.0) -> Material:
+def picture(image: np.ndarray, *, gloss: Real = 0.0, glow: Real = 0.0) -> Material:
     """An image (h, w, 3) uint8 mapped by uv."""
     return Material((1.0, 1.0, 1.0), pattern="image", image=np.ascontiguousarray(image), gloss=gloss, glow=glow)

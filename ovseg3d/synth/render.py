@@ -16,8 +16,7 @@ import warp as wp
 
 from ovseg3d.synth import kernels
 from ovseg3d.synth.geometry import Part
-from ovseg3d.synth.materials import PATTERNS, Material, to_linear, to_srgb
-
+from ovseg3d.synth.materials import PATTERNS, Material, Real, Triple, to_linear, to_srgb
 from ovseg3d.synth.start import start
 
 
@@ -25,10 +24,10 @@ from ovseg3d.synth.start import start
 class RectLight:
     """A rectangle that shines from one side: corner, two sides, radiance (linear rgb)."""
 
-    corner: tuple[float, float, float]
-    side_a: tuple[float, float, float]
-    side_b: tuple[float, float, float]
-    radiance: tuple[float, float, float]
+    corner: Triple
+    side_a: Triple
+    side_b: Triple
+    radiance: Triple
 
     @property
     def normal(self) -> np.ndarray:
@@ -41,23 +40,27 @@ class Lighting:
     """All light of a world. The sun shines through the first rectangle; `open_sky` where nothing blocks."""
 
     rectangles: tuple[RectLight, ...]
-    sun: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    sun_light: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    open_sky: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    sky: tuple[float, float, float] = (0.7, 0.8, 0.95)
-    exposure: float = 1.0
+    sun: Triple = (0.0, 0.0, 1.0)
+    sun_light: Triple = (0.0, 0.0, 0.0)
+    open_sky: Triple = (0.0, 0.0, 0.0)
+    sky: Triple = (0.7, 0.8, 0.95)
+    exposure: Real = 1.0
 
 
 @dataclass(frozen=True)
 class Detail:
     """How fine the light is baked and the photos are sampled."""
 
-    spacing: float = 0.04
+    spacing: Real = 0.04
     most_points: int = 500_000
     light_rounds: int = 4
     bounce_rounds: int = 8
     bounces: int = 2
     pixel_side: int = 3
+
+
+DRAFT = Detail(spacing=1.0, light_rounds=1, bounce_rounds=2, bounces=1, pixel_side=1)
+"""Rough light in a second or two, for tests and previews; geometry and labels are the same."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,7 @@ class Tracer:
         world = kernels.World()
         self._keep: list[object] = []
         flat = self._array(self.points.reshape(-1, 3), wp.vec3)
-        self.mesh = wp.Mesh(
-            points=flat, indices=self._array(np.arange(3 * len(self.points), dtype=np.int32), wp.int32)
-        )
+        self.mesh = wp.Mesh(points=flat, indices=self._array(np.arange(3 * len(self.points), dtype=np.int32), wp.int32))
         world.mesh, world.points = self.mesh.id, flat
         world.normals = self._array(np.concatenate([s.normals for s in soups]).reshape(-1, 3), wp.vec3)
         world.grain = self._array(np.concatenate([s.grain for s in soups]).reshape(-1, 3), wp.vec3)
@@ -214,13 +215,13 @@ class Tracer:
             total = wp.array(direct.numpy() + gathered.numpy(), dtype=wp.vec3, device="cpu")
         self.light = total
 
-    def photo(self, c2w: np.ndarray, width: int, height: int, focal: float, *, side: int | None = None) -> Picture:
+    def photo(self, c2w: np.ndarray, width: int, height: int, focal: Real, *, side: int | None = None) -> Picture:
         """One picture; principal point in the middle. `side` 0 gives depth and faces only."""
         side = self.detail.pixel_side if side is None else side
         radiance, depth, face = self._radiance(c2w, width, height, focal, side)
         return Picture(develop(radiance, self.exposure), depth, face)
 
-    def _radiance(self, c2w, width: int, height: int, focal: float, side: int = 2):
+    def _radiance(self, c2w, width: int, height: int, focal: Real, side: int = 2):
         if self.light is None:
             side = 0
         light = wp.zeros(1, dtype=wp.vec3, device="cpu") if self.light is None else self.light
@@ -240,7 +241,7 @@ class Tracer:
         shape = (height, width)
         return rgb.numpy().reshape(*shape, 3), depth.numpy().reshape(shape), face.numpy().reshape(shape)
 
-    def meter(self, c2ws: Sequence[np.ndarray], focal_per_width: float, *, target: float = 0.46) -> None:
+    def meter(self, c2ws: Sequence[np.ndarray], focal_per_width: Real, *, target: Real = 0.46) -> None:
         """Sets one exposure for all photos, so that their mean sRGB value is about `target`."""
         width, height = 40, 30
         small = [self._radiance(c2w, width, height, focal_per_width * width) for c2w in c2ws]
@@ -251,7 +252,7 @@ class Tracer:
             low, high = (middle, high) if develop(radiance, middle).mean() < 255 * target else (low, middle)
         self.exposure = self.lighting.exposure * np.sqrt(low * high)
 
-    def photos(self, c2ws: Sequence[np.ndarray], width: int, height: int, focal: float) -> list[Picture]:
+    def photos(self, c2ws: Sequence[np.ndarray], width: int, height: int, focal: Real) -> list[Picture]:
         """Several pictures, two at a time."""
         return _spread(
             lambda c2w: self.photo(c2w, width, height, focal), c2ws, lambda done: self.report("photos", done)
@@ -274,7 +275,7 @@ class Tracer:
         return np.round(to_srgb(out.numpy()) * 255).astype(np.uint8)
 
     def seen_by(
-        self, points: np.ndarray, c2ws: Sequence[np.ndarray], width: int, height: int, focal: float
+        self, points: np.ndarray, c2ws: Sequence[np.ndarray], width: int, height: int, focal: Real
     ) -> np.ndarray:
         """By how many of the cameras each point (n, 3) is seen."""
         out = wp.zeros(len(points), dtype=wp.int32, device="cpu")
@@ -303,7 +304,7 @@ def _spread(work: Callable, items: Sequence, report: Callable[[float], None]) ->
     return results
 
 
-def develop(radiance: np.ndarray, exposure: float) -> np.ndarray:
+def develop(radiance: np.ndarray, exposure: Real) -> np.ndarray:
     """Linear light to an 8-bit picture: exposure, a soft shoulder above 0.6, sRGB."""
     value = np.asarray(radiance, dtype=np.float64) * exposure
     knee = 0.6

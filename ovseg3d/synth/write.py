@@ -86,7 +86,9 @@ def write_room(
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as error:
-        raise OutputError(f"cannot make a folder here ({error.strerror})", where=out.parent, fix="choose another OUT") from error
+        raise OutputError(
+            f"cannot make a folder here ({error.strerror})", where=out.parent, fix="choose another OUT"
+        ) from error
     try:
         _write(folder, out.name, flat, pictures, [*train, *on, *off], splits, views, focal, origin)
         for name, value in room.notes.items():
@@ -96,7 +98,9 @@ def write_room(
             out.rmdir()
         os.replace(folder, out)
     except OSError as error:
-        raise OutputError(f"cannot write the scene ({error.strerror})", where=out, fix="free some space, or choose another OUT") from error
+        raise OutputError(
+            f"cannot write the scene ({error.strerror})", where=out, fix="free some space, or choose another OUT"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
@@ -122,7 +126,7 @@ def palette() -> list[int]:
     return colours.ravel().tolist()
 
 
-def _write(folder, name, flat: Flat, pictures, c2ws, splits, views: Views, focal: float, origin: dict) -> None:
+def _write(folder, name, flat: Flat, pictures, c2ws, splits, views: Views, focal: Real, origin: dict) -> None:
     many = max(2, len(str(len(pictures) - 1)))
     for sub in ("images", "labels", "segmentations"):
         (folder / sub).mkdir()

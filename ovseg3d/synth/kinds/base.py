@@ -14,7 +14,7 @@ import numpy as np
 
 from ovseg3d.errors import ConfigError, nearest
 from ovseg3d.synth.geometry import Part
-from ovseg3d.synth.materials import Material, paint
+from ovseg3d.synth.materials import Material, Pair, Real, Triple, paint
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,21 @@ class Kind:
 
     name: str = ""
     styles: Sequence[str] = ("plain",)
-    sizes: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+    sizes: tuple[Pair, Pair, Pair]
     stands: str = "floor"
-    hang: float = 1.4
-    surface: float | None = None
+    hang: Real = 1.4
+    surface: Real | None = None
     finishes: Sequence[str] = ("paint", "wood", "cloth")
 
-    def build(self, size: tuple[float, float, float], style: str, look: Look) -> list[Part]:
+    def build(self, size: Triple, style: str, look: Look) -> list[Part]:
         """Parts of full size `size` (width, depth, height) in the canonical frame."""
         raise NotImplementedError
+
+    def make(self, size: Triple, style: str, look: Look) -> list[Part]:
+        """What `build` gives, shifted to rest on z = 0 exactly (slanted legs end a little below it)."""
+        parts = self.build(size, style, look)
+        lowest = min(part.soup.points[..., 2].min() for part in parts)
+        return [part.moved((0.0, 0.0, -lowest)) for part in parts]
 
 
 KINDS: dict[str, Kind] = {}

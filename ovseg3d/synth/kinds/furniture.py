@@ -124,7 +124,8 @@ class Chair(Kind):
         for x in (-w / 2 + 0.02, w / 2 - 0.02):
             parts.append(box((0.04, 0.035, h - seat + 0.03), (x, back, seat - 0.03), look.second))
         if soft:
-            parts += [rounded_box((w - 0.05, 0.06, (h - seat) * 0.7), (0, back - 0.01, h - (h - seat) * 0.75), look.main,
+            tall = h - seat
+            parts += [rounded_box((w - 0.05, 0.06, tall * 0.7), (0, back - 0.01, h - tall * 0.75), look.main,
                                   0.028)]  # fmt: skip
         else:
             for k in range(3):
@@ -221,7 +222,8 @@ class Lamp(Kind):
         w, d, h = size
         r = min(w, d) / 2
         shade_h = min(0.3, h * 0.42)
-        foot = lathe([(0, 0), (r * 0.75, 0), (r * 0.72, 0.02), (0.014, 0.035), (0.012, h - shade_h * 0.5), (0, h - shade_h * 0.5)],
+        stem = h - shade_h * 0.5
+        foot = lathe([(0, 0), (r * 0.75, 0), (r * 0.72, 0.02), (0.014, 0.035), (0.012, stem), (0, stem)],
                      (0, 0, 0), look.second)  # fmt: skip
         shade = lathe(
             [(r * 0.97, h - shade_h), (r, h - shade_h), (r * 0.68, h), (r * 0.65, h), (r * 0.97, h - shade_h)],
@@ -245,7 +247,9 @@ class Stool(Kind):
         for k in range(4):
             a = np.pi / 4 + k * np.pi / 2
             c, s = np.cos(a), np.sin(a)
-            parts.append(tube([(c * r * 0.98, s * r * 0.98, 0), (c * r * 0.6, s * r * 0.6, h - 0.04)], 0.016, look.second))
+            parts.append(
+                tube([(c * r * 0.98, s * r * 0.98, 0), (c * r * 0.6, s * r * 0.6, h - 0.04)], 0.016, look.second)
+            )
         return parts
 
 

@@ -18,7 +18,9 @@ class Apple(Kind):
         r = min(w, d) / 2
         body = h * 0.9
         t = np.linspace(-np.pi / 2, np.pi / 2, 17)
-        profile = [(r * np.cos(a) ** 0.8, body * (0.5 + 0.5 * np.sin(a)) - 0.12 * body * max(0, np.sin(a)) ** 8) for a in t]
+        profile = [
+            (r * np.cos(a) ** 0.8, body * (0.5 + 0.5 * np.sin(a)) - 0.12 * body * max(0, np.sin(a)) ** 8) for a in t
+        ]
         profile[0], profile[-1] = (0, 0), (0, profile[-1][1])
         stalk = tube([(0, 0, body * 0.84), (0.002, 0, body * 0.95), (0.006, 0, h)], 0.0022, paint("#4a3420"), sides=6)
         return [lathe(profile, (0, 0, 0), look.main, smooth_degrees=70), stalk]
@@ -83,7 +85,9 @@ class PenHolder(Kind):
         w, d, h = size
         r, cup = min(w, d) / 2, h * 0.55
         rng = look.rng
-        parts = [lathe([(0, 0), (r, 0), (r, cup), (r - 0.004, cup), (r - 0.004, 0.006), (0, 0.006)], (0, 0, 0), look.main)]
+        parts = [
+            lathe([(0, 0), (r, 0), (r, cup), (r - 0.004, cup), (r - 0.004, 0.006), (0, 0.006)], (0, 0, 0), look.main)
+        ]
         for k, colour in enumerate(("#c43c2e", "#2c5aa0", "#e0b040", "#2f2f33", "#3f8a55")):
             a = k * 1.2566 + rng.uniform(-0.3, 0.3)
             c, s = np.cos(a), np.sin(a)
@@ -103,12 +107,23 @@ class Teapot(Kind):
         r = d / 2
         t = np.linspace(0.12, 0.86, 12) * np.pi
         belly = [(r * np.sin(a), h * 0.38 * (1 - np.cos(a))) for a in t]
-        parts = [lathe([(0, belly[0][1]), *belly, (0, belly[-1][1])], (0, 0, -belly[0][1]), look.main, smooth_degrees=50)]
+        parts = [
+            lathe([(0, belly[0][1]), *belly, (0, belly[-1][1])], (0, 0, -belly[0][1]), look.main, smooth_degrees=50)
+        ]
         top = belly[-1][1] - belly[0][1]
-        lid = [(0, top - 0.002), (r * 0.55, top - 0.002), (r * 0.4, top + 0.01), (0.01, top + 0.016), (0.013, h - 0.008), (0, h)]
+        lid = [
+            (0, top - 0.002),
+            (r * 0.55, top - 0.002),
+            (r * 0.4, top + 0.01),
+            (0.01, top + 0.016),
+            (0.013, h - 0.008),
+            (0, h),
+        ]
         parts += [lathe(lid, (0, 0, 0), look.second, smooth_degrees=50)]
         reach = w / 2 - 0.006
-        spout = np.array([(r * 0.8, 0, h * 0.25), (r * 1.1, 0, h * 0.35), (reach * 0.9, 0, h * 0.58), (reach, 0, h * 0.68)])
+        spout = np.array(
+            [(r * 0.8, 0, h * 0.25), (r * 1.1, 0, h * 0.35), (reach * 0.9, 0, h * 0.58), (reach, 0, h * 0.68)]
+        )
         parts += [tube(spout, (0.019, 0.015, 0.01, 0.008), look.main)]
         a = np.linspace(-0.45, 0.5, 9) * np.pi
         bow = np.stack([-r * 0.85 - np.cos(a) * (w / 2 - r * 0.85 - 0.006), 0 * a, h * 0.4 + np.sin(a) * h * 0.24], -1)

@@ -226,8 +226,9 @@ class Plant(Kind):
         rng = look.rng
         r = min(w, d) / 2
         pot_h, pot_r = h * 0.27, min(r * 0.5, h * 0.16)
+        soil = pot_h * 0.9
         pot = lathe(
-            [(0, 0), (pot_r * 0.72, 0), (pot_r, pot_h), (pot_r * 0.9, pot_h), (pot_r * 0.88, pot_h * 0.9), (0, pot_h * 0.9)],
+            [(0, 0), (pot_r * 0.72, 0), (pot_r, pot_h), (pot_r * 0.9, pot_h), (pot_r * 0.88, soil), (0, soil)],
             (0, 0, 0), look.second,
         )  # fmt: skip
         earth = cylinder(pot_r * 0.87, 0.004, (0, 0, pot_h * 0.9), paint("#3a2c20"))
@@ -249,7 +250,9 @@ class Plant(Kind):
             side = np.array([-np.sin(turn), np.cos(turn), 0])
             half = np.maximum(wide * shape, 0.004)
             fold = [0, 0, 0.25] * half
-            parts.append(sheet(np.stack([path - side * half + fold, path, path + side * half + fold], 1), greens[k % 2]))
+            parts.append(
+                sheet(np.stack([path - side * half + fold, path, path + side * half + fold], 1), greens[k % 2])
+            )
         # Leaves are kept inside the stated box.
         return [_inside(p, r, h) for p in parts]
 
