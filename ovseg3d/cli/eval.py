@@ -45,21 +45,17 @@ class Eval:
         run = load(self.run)
         scene = run.load_scene(self.scene)
         views = choose_views(scene, self.views)
-        stage = restore(run, scene, self.device, self.backend)
+        renderer = restore(run, scene, self.device, self.backend)
         done = 0
-        try:
-            with Progress(console) as progress:
+        with Progress(console) as progress:
 
-                def tell(score: Any, *_: Any) -> None:
-                    nonlocal done
-                    done += 1
-                    progress(
-                        Event("progress", "evaluate", done, len(views), done / len(views), metrics={"psnr": score.psnr})
-                    )
+            def tell(score: Any, *_: Any) -> None:
+                nonlocal done
+                done += 1
+                share = done / len(views)
+                progress(Event("progress", "evaluate", done, len(views), share, metrics={"psnr": score.psnr}))
 
-                evaluation: Evaluation = evaluate(stage.renderer, scene, views, on_view=tell)
-        finally:
-            stage.close()
+            evaluation: Evaluation = evaluate(renderer, scene, views, on_view=tell)
         result = {
             "run": run.folder,
             "metric": scene.metric,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 5.0
 """Seconds between two lines where there is no terminal."""
-_NAMES = {"field": "field", "evaluate": "measuring views", "render": "rendering views"}
+_NAMES = {"set-up": "set-up", "field": "field", "evaluate": "measuring views", "render": "rendering views"}
 
 
 class Progress:
@@ -79,7 +79,7 @@ class Progress:
 def figures(event: "Event") -> str:
     """Step, PSNR, rays/s and time left, as far as the event knows them."""
     if event.kind == "start":
-        return "starting"
+        return event.message or "starting"
     if event.stage in ("evaluate", "render"):
         return f"{event.step} of {event.steps}"
     parts = [f"step {event.step:,}"]

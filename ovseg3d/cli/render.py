@@ -66,14 +66,11 @@ class Render:
         run = load(self.run)
         scene = run.load_scene(self.scene)
         cameras, names, fps = self._cameras(scene)
-        stage = restore(run, scene, self.device, self.backend)
+        renderer = restore(run, scene, self.device, self.backend)
         folder = self.output or run.exports
         stop = threading.Event()
-        try:
-            with interruptible(stop), Progress(console) as progress:
-                files = self._write(stage.renderer, cameras, names, fps, folder, kinds, progress, stop)
-        finally:
-            stage.close()
+        with interruptible(stop), Progress(console) as progress:
+            files = self._write(renderer, cameras, names, fps, folder, kinds, progress, stop)
         if self.json:
             print_json({"run": run.folder, "views": len(cameras), "fps": fps, "files": files})
             return

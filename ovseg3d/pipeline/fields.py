@@ -1,12 +1,18 @@
-"""Build the field stage of a run, new or from its newest checkpoint."""
+"""Build the field of a run: new, to be trained; or from its newest checkpoint, to be rendered."""
 
+import numpy as np
 import torch
 
-from ovseg3d.engine import Checkpoint, latest_checkpoint, load_checkpoint
+from ovseg3d.engine import Checkpoint, Workers, latest_checkpoint, load_checkpoint
 from ovseg3d.errors import ConfigError, RunError, SceneError
+from ovseg3d.field.backends import make_backend
+from ovseg3d.field.box import FieldBox
+from ovseg3d.field.occupancy import OccupancyGrid
+from ovseg3d.field.radiance import RadianceField
+from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.pipeline.config import Config
-from ovseg3d.pipeline.devices import resolve_backend, resolve_device
+from ovseg3d.pipeline.devices import BackendName, DeviceName, resolve_backend, resolve_device
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 
@@ -49,40 +55,74 @@ def newest_checkpoint(run: Run) -> Checkpoint:
     return load_checkpoint(path, FieldStage.name)
 
 
-def restore(run: Run, scene: Scene, device: str | None = None, backend: str | None = None) -> FieldStage:
-    """The trained field of a run, ready to render.
+def restore(run: Run, scene: Scene, device: DeviceName = "auto", backend: BackendName = "auto") -> Renderer:
+    """The trained field of a run, ready to render; nothing of what training needs is set up.
 
     Args:
         scene: the run's capture, from `Run.load_scene`.
-        device, backend: as in `TrainConfig`; by default whatever this machine has.
+        device, backend: what to render on, not necessarily what the run was trained on.
 
     Raises:
         RunError: there is no checkpoint, or it is cut, of another version, or does not fit its settings.
+        DeviceError: the device or backend is not there.
     """
-    from dataclasses import replace
-
+    name = resolve_device(device)
+    target = torch.device(name)
+    operators = resolve_backend(backend, name)
     checkpoint = newest_checkpoint(run)
-    train = replace(run.config.train, device=device or "auto", backend=backend or "auto")
-    stage = make_stage(scene, replace(run.config, train=train))
-    load_into(stage, checkpoint, run)
-    return stage
+    config, box = run.config.field, _read_box(checkpoint, run)
+    field = RadianceField(config, target, seed=0)
+    cells = (box.cascades, *(config.occupancy_resolution,) * 3)
+    occupancy = OccupancyGrid(torch.zeros(cells, dtype=torch.bool, device=target), config.occupancy_threshold)
+    own = {"table": field.table, "network": field.network}
+    own |= {f"occupancy.{name}": tensor for name, tensor in occupancy.state().items()}
+    _check_fits(own, checkpoint, run)
+    with torch.no_grad():
+        for name in ("table", "network"):
+            own[name].copy_(checkpoint.state[name])
+    prefix = "occupancy."
+    occupancy.load_state(
+        {k.removeprefix(prefix): v.to(target) for k, v in checkpoint.state.items() if k.startswith(prefix)}
+    )
+    made = make_backend(operators, field.levels, target)
+    return Renderer(field, made, box, occupancy, config, Workers.for_device(target), scene.has_alpha)
+
+
+def _read_box(checkpoint: Checkpoint, run: Run) -> FieldBox:
+    """The field's place, as the checkpoint states it; RunError when that is not a box."""
+    try:
+        stated = dict(checkpoint.facts["box"])
+        for name in ("center", "rotation"):
+            stated[name] = np.asarray(stated[name], dtype=np.float64)
+        if stated["center"].shape != (3,) or stated["rotation"].shape != (3, 3):
+            raise ValueError("center or rotation has another shape")
+        stated["center"] = tuple(stated["center"].tolist())
+        stated["rotation"] = tuple(map(tuple, stated["rotation"].tolist()))
+        box = FieldBox(**stated)
+        if not (1 <= box.cascades <= 16 and 0 < box.radius < float("inf") and box.near >= 0):
+            raise ValueError("a number is out of range")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"The checkpoint does not say where its field lies ({error})", where=run.checkpoints, fix="train again"
+        ) from error
+    return box
 
 
 def load_into(stage: FieldStage, checkpoint: Checkpoint, run: Run) -> None:
     """Give `stage` the state of `checkpoint`; RunError where the two do not fit."""
-    own = stage.state()
+    _check_fits(stage.state(), checkpoint, run)
+    stage.load_state(checkpoint.state)
+
+
+def _check_fits(own: dict[str, torch.Tensor], checkpoint: Checkpoint, run: Run) -> None:
     for name, tensor in own.items():
         found = checkpoint.state.get(name)
         if found is None or found.shape != tensor.shape or found.dtype != tensor.dtype:
             raise RunError(
-                f"The checkpoint does not fit the settings of the run: {name!r} is missing or has another shape",
+                f"The checkpoint does not fit the run's settings: {name!r} is missing or has another shape",
                 where=run.checkpoints,
                 fix="train again",
             )
-    try:
-        stage.load_state(checkpoint.state)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise RunError(f"The checkpoint cannot be used: {error}", where=run.checkpoints) from error
 
 
 def check_same(run: Run, config: Config) -> None:

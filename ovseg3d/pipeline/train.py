@@ -120,7 +120,9 @@ def _train(
 ) -> None:
     train = run.config.train
     first_step = 0
+    report(Event("start", "set-up", message="placing the field, compiling kernels"))
     stage = make_stage(scene, run.config)
+    report(Event("done", "set-up", progress=1.0, seconds=clock.seconds))
     try:
         if resumed and any(run.checkpoints.glob("step-*.safetensors")):
             checkpoint = newest_checkpoint(run)
@@ -152,6 +154,9 @@ def _train(
             )
         if outcome.interrupted:
             return
+        if outcome.steps == 0:
+            text = "Set-up took all of the time, nothing was learnt: give more with --max-seconds."
+            report(Event("log", "field", message=text))
         began = time.monotonic()
         evaluation = _evaluate(run, scene, stage, report, stop)
         if stop.is_set():

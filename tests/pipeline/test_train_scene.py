@@ -52,11 +52,7 @@ def test_a_restored_field_renders_what_was_measured(tiny_run: Path) -> None:
 
     run = load(tiny_run)
     scene = run.load_scene()
-    stage = restore(run, scene)
-    try:
-        mean = evaluate(stage.renderer, scene).mean()
-    finally:
-        stage.close()
+    mean = evaluate(restore(run, scene), scene).mean()
     assert mean["psnr"] == pytest.approx(run.metrics()["psnr"], abs=1e-4)
     assert mean["depth_rel_median"] == pytest.approx(run.metrics()["depth_rel_median"], rel=1e-4)
 
@@ -69,18 +65,15 @@ def test_training_learns(tiny_scene: Path, tmp_path: Path) -> None:
     flags["field"]["bounds"] = "bounded"
     run = train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
     scene = run.load_scene()
-    stage = restore(run, scene)
-    try:
-        assert evaluate(stage.renderer, scene, scene.train).mean()["psnr"] > 15.5
-    finally:
-        stage.close()
+    assert evaluate(restore(run, scene), scene, scene.train).mean()["psnr"] > 15.5
 
 
 def test_events_tell_the_story(tiny_scene: Path, tmp_path: Path) -> None:
     events: list[Event] = []
     train_scene(tiny_scene, settings(steps=5), output_dir=tmp_path / "run", report=events.append)
     kinds = [(event.stage, event.kind) for event in events]
-    assert kinds[0] == ("field", "start") and ("field", "done") in kinds and ("field", "checkpoint") in kinds
+    assert kinds[:3] == [("set-up", "start"), ("set-up", "done"), ("field", "start")]
+    assert ("field", "done") in kinds and ("field", "checkpoint") in kinds
     assert kinds[-2:] == [("evaluate", "progress")] * 2
     assert events[-1].progress == 1
 
@@ -172,6 +165,20 @@ def _by_somebody_else(path: Path) -> None:
 def _other_shapes(path: Path) -> None:
     facts = {"format_version": 1, "stage": "field", "step": 2, "seconds": 1.0, "facts": {}}
     save_file({"table": np.zeros((3, 2), np.float32)}, path, metadata={"ovseg3d": json.dumps(facts)})
+
+
+def _other_place(path: Path) -> None:
+    state = load_file(path)
+    facts = {"box": {"center": [0, "x", 0], "rotation": 1}}
+    header = {"format_version": 1, "stage": "field", "step": 2, "seconds": 1.0, "facts": facts}
+    save_file(state, path, metadata={"ovseg3d": json.dumps(header)})
+
+
+def test_a_checkpoint_without_a_place_is_refused(tiny_scene: Path, tmp_path: Path) -> None:
+    run, path = fresh_run(tiny_scene, tmp_path / "run")
+    _other_place(path)
+    with pytest.raises(RunError, match="where its field lies"):
+        restore(run, run.load_scene())
 
 
 @pytest.mark.parametrize(
