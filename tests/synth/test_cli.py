@@ -1,0 +1,36 @@
+"""`ovseg3d synth` as typed: one JSON object, what to type next, and mistakes that end with code 2."""
+
+import json
+
+import pytest
+
+from ovseg3d.cli import main
+from ovseg3d.synth.render import DRAFT
+
+SMALL = ["--views", "2", "--test-views", "2", "--width", "24", "--height", "18"]
+
+
+@pytest.fixture(autouse=True)
+def rough_light(monkeypatch):
+    monkeypatch.setattr("ovseg3d.synth.world.Detail", lambda: DRAFT)
+
+
+def test_json_is_one_object_and_alone_on_stdout(tmp_path, capsys):
+    assert main(["synth", str(tmp_path / "room"), "--seed", "4", "--json", *SMALL]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["frames"] == 4 and made["objects"] > 10 and "floor" in made["classes"]
+    assert (tmp_path / "room" / "transforms.json").is_file()
+    assert json.loads((tmp_path / "room" / "synth.json").read_text())["seed"] == 4
+
+
+def test_it_says_what_to_type_next(tmp_path, capsys):
+    assert main(["synth", str(tmp_path / "desk"), "--room", "desk", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "ovseg3d train" in out and "26 objects" in out
+
+
+@pytest.mark.parametrize("wrong", [["--room", "dek"], ["--views", "1"], ["--world", "nowhere.world"]])
+def test_mistakes_end_with_code_2_and_leave_nothing(tmp_path, capsys, wrong):
+    assert main(["synth", str(tmp_path / "room"), *wrong]) == 2
+    assert "Try" in capsys.readouterr().err or wrong[0] == "--views"
+    assert not list(tmp_path.iterdir())
