@@ -12,6 +12,7 @@ import pytest
 from tiny import small_settings, write_tiny_scene
 
 from ovseg3d.errors import OutputError, RunError
+from ovseg3d.pipeline import run as run_module
 from ovseg3d.pipeline.run import RunLock, create_run, hash_scene, load, open_scene, scene_folder
 from ovseg3d.pipeline.settings import make_config
 
@@ -90,6 +91,19 @@ def test_a_finished_run_is_not_overwritten(here: Path, tiny_scene: Path) -> None
     (run.checkpoints / "step-000000001.safetensors").write_bytes(b"x")
     with pytest.raises(OutputError, match="holds a run already"):
         create_run(scene, CONFIG, Path("mine"))
+
+
+def test_a_name_is_claimed_once(here: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process claims the name at the last moment: ours must take the other folder."""
+    real = run_module.write_atomic
+
+    def be_late(path: Path, data: bytes) -> None:
+        real(path, data)
+        (here / "outputs/tiny/.scene").write_text("/of/somebody/else/tiny")
+
+    monkeypatch.setattr(run_module, "write_atomic", be_late)
+    assert scene_folder(tiny_scene, "tiny", claim=True).name.startswith("tiny-")
+    assert (here / "outputs/tiny/.scene").read_text() == "/of/somebody/else/tiny"
 
 
 def _create(scene_path: Path) -> str:
