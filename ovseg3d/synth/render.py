@@ -150,8 +150,9 @@ class Tracer:
         while True:
             level = np.clip(np.ceil(fair / spacing), 1, 400).astype(np.int32)
             count = (level + 1) * (level + 2) // 2
-            # Whole houses and dense meshes get coarser light rather than an hour of baking.
-            if (count * sides).sum() <= self.detail.most_points or level.max() == 1:
+            # Whole houses and dense meshes get coarser light rather than an hour of baking; three points on each
+            # face is the least, and the large faces between them still get their share.
+            if (count * sides).sum() <= max(self.detail.most_points, (3 * sides).sum() + self.detail.most_points // 2):
                 break
             spacing *= 1.25
         start = np.concatenate([[0], np.cumsum(count * sides)])
