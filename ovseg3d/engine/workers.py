@@ -42,7 +42,10 @@ class Workers:
         if self.threads == 1 or len(items) < 2:
             return [work(item) for item in items]
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="ovseg3d")
+            # torch counts its threads for each calling thread, so every worker is told as well.
+            self._pool = ThreadPoolExecutor(
+                self.threads, thread_name_prefix="ovseg3d", initializer=torch.set_num_threads, initargs=(1,)
+            )
         futures = [self._pool.submit(work, item) for item in items]
         return [future.result() for future in futures]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -52,9 +52,17 @@ class FieldBox:
         # (2 - 1/m)/m is 1 at m = 1, so points inside the box pass unchanged.
         return 0.25 * (u * ((2.0 - 1.0 / norm) / norm) + 2.0)
 
-    def spans(
-        self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]
-    ) -> Float[Tensor, "rays 2"]:
+    def along(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        ray: Int[Tensor, " samples"],
+        t: Float[Tensor, " samples"],
+    ) -> Float[Tensor, "samples 3"]:
+        """Where samples are in the unit cube."""
+        return self.unit(origins.index_select(0, ray) + directions.index_select(0, ray) * t[:, None])
+
+    def spans(self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays 2"]:
         """Where rays enter and leave the outermost cascade; an empty span (0, 0) for rays that miss it."""
         safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
         a, b = (-self.reach - origins) / safe, (self.reach - origins) / safe

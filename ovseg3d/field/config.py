@@ -40,7 +40,7 @@ class FieldConfig:
     """Steps between updates of the occupancy grid."""
     occupancy_warmup: int = 96
     """Steps before cells are first emptied."""
-    occupancy_threshold: float = 0.003
+    occupancy_threshold: float = 0.01
     """A cell stays while some recent training ray found at least this render weight in it."""
 
     # Samples along rays.
@@ -68,7 +68,9 @@ class FieldConfig:
     """Weight of the distortion loss (Barron et al. 2022, equation 15), which gathers a ray's weight at one depth."""
     depth_weight: float = 0.1
     """Weight of the depth loss where measured depth is used."""
+    near_gradient: float = 0.5
+    """Gradients of samples nearer to the camera than this are scaled down, by the square of their distance."""
     exposure: bool = False
     """Learn a gain and offset in each colour channel for each training photo."""
-    pose_learning_rate: float = 1e-3
-    """Rate of camera corrections with --refine-poses (radians, and field units)."""
+    photo_learning_rate: float = 1e-3
+    """Rate of what is learned about each photo: exposure, and camera corrections with --refine-poses."""

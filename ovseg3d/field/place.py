@@ -95,8 +95,11 @@ def _content(scene: Scene, views: list, use_depth: bool) -> Float[np.ndarray, "p
     if all(frame.near_far for frame in views):
         # Halfway in disparity: what is further off is small in the photos.
         return np.concatenate(
-            [_frustum_points(frame.camera, (near, 2 * near * far / (near + far))) for frame in views
-             for near, far in [frame.near_far]]
+            [
+                _frustum_points(frame.camera, (near, 2 * near * far / (near + far)))
+                for frame in views
+                for near, far in [frame.near_far]
+            ]
         )
     return None
 
@@ -122,10 +125,13 @@ def _frustum_points(camera: Camera, depths: tuple[float, ...]) -> Float[np.ndarr
 
 def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.ndarray, "3"], float]:
     """Bounding cube of what every photo shows as opaque."""
-    half = max(
-        radius * math.tan(math.atan(max(f.camera.width / f.camera.fx, f.camera.height / f.camera.fy) / 2))
-        for f in views[:1]
-    ) * 1.2
+    half = (
+        max(
+            radius * math.tan(math.atan(max(f.camera.width / f.camera.fx, f.camera.height / f.camera.fy) / 2))
+            for f in views[:1]
+        )
+        * 1.2
+    )
     cells = 64
     axis = (np.arange(cells) + 0.5) / cells * 2 - 1
     lattice = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) * half

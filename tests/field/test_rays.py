@@ -57,9 +57,7 @@ def test_composite_of_fog_is_beer_lambert(backend):
     step = torch.full((n,), length / n)
     t = (torch.arange(n) + 0.5) * length / n
     offsets = torch.tensor([0, n], dtype=torch.int32)
-    _, rgb, opacity, distance = backend.composite(
-        torch.full((n,), density), torch.ones(n, 1) * 0.3, t, step, offsets
-    )
+    _, rgb, opacity, distance = backend.composite(torch.full((n,), density), torch.ones(n, 1) * 0.3, t, step, offsets)
     expected = 1 - math.exp(-density * length)
     assert opacity.item() == pytest.approx(expected, rel=1e-5)
     assert rgb.item() == pytest.approx(0.3 * expected, rel=1e-5)
@@ -79,7 +77,20 @@ def test_distortion_matches_reference(counts):
         scale = torch.arange(1.0, len(counts) + 1)
         results.append((loss.detach(), torch.autograd.grad((loss * scale).sum(), leaf, allow_unused=True)[0]))
     for fast, reference in zip(*results):
-        torch.testing.assert_close(fast, torch.zeros_like(fast) if reference is None else reference, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            fast, torch.zeros_like(fast) if reference is None else reference, atol=1e-5, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("counts", SHAPES)
+def test_median_matches_reference(counts):
+    samples = packed(counts)
+    weight = torch.rand(sum(counts), generator=torch.Generator().manual_seed(11))
+    fast, reference = (
+        backend.median(weight, samples.t, samples.step, samples.offsets)
+        for backend in (WarpBackend(LEVELS, CPU), TorchBackend(LEVELS, CPU))
+    )
+    torch.testing.assert_close(fast, reference, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("counts", SHAPES)

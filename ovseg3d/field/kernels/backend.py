@@ -81,7 +81,10 @@ class WarpBackend:
         """
         features = self.levels.features
         total = vectors(grad_table, features)
-        rows = [(vectors(x, 3), vectors(g.view(len(x), len(self.levels.levels), features), features), len(x)) for x, g in pieces]
+        rows = [
+            (vectors(x, 3), vectors(g.view(len(x), len(self.levels.levels), features), features), len(x))
+            for x, g in pieces
+        ]
 
         def add(first: int, count: int) -> None:
             for x, g, n in rows:
@@ -176,9 +179,7 @@ class WarpBackend:
         least_transmittance: float,
         quota: float,
         capacity: int,
-    ) -> tuple[
-        Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]
-    ]:
+    ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
         """Fewer samples that let the same light through: neighbours are merged until they weigh `quota` together.
 
         Each group is represented by one member, drawn in proportion to optical thickness x_i = density_i step_i, with
@@ -219,11 +220,22 @@ class WarpBackend:
         t: Float[Tensor, " samples"],
         step: Float[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
-    ) -> tuple[
-        Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]
-    ]:
+    ) -> tuple[Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]]:
         """Volume rendering (Max 1995): weights; sums of weight x value, weight, and weight x t. Differentiable."""
         return _Composite.apply(density, values, t, step, offsets, self)
+
+    def median(
+        self,
+        weight: Float[Tensor, " samples"],
+        t: Float[Tensor, " samples"],
+        step: Float[Tensor, " samples"],
+        offsets: Int[Tensor, " offsets"],
+    ) -> Float[Tensor, " rays"]:
+        """The t before which half of a ray's weight lies, interpolated within a step; 0 for rays without weight."""
+        out = torch.empty(len(offsets) - 1, device=self.device)
+        arrays = [array(tensor) for tensor in (weight, t, step, offsets, out)]
+        launch(self._rays.median, len(out), arrays, self.device)
+        return out
 
     def distortion(
         self,

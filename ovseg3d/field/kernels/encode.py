@@ -188,6 +188,4 @@ def encode_kernels(features: int) -> SimpleNamespace:
             table[i] = p
             grad[i] = vector(0.0)
 
-    return SimpleNamespace(
-        encode=encode, table_gradient=table_gradient, position_gradient=position_gradient, adam=adam
-    )
+    return SimpleNamespace(encode=encode, table_gradient=table_gradient, position_gradient=position_gradient, adam=adam)

@@ -162,9 +162,7 @@ def merge(
 
 @no_type_check
 @wp.kernel(module=MODULE)
-def strongest(
-    cell: wp.array(dtype=wp.int32), weight: wp.array(dtype=wp.float32), value: wp.array(dtype=wp.float32)
-):
+def strongest(cell: wp.array(dtype=wp.int32), weight: wp.array(dtype=wp.float32), value: wp.array(dtype=wp.float32)):
     s = wp.tid()
     wp.atomic_max(value, cell[s], weight[s])
 
@@ -277,3 +275,25 @@ def distortion(
         total += 2.0 * w * between + w * w * step[s] / 3.0
         grad_weight[s] = 2.0 * (between + after) + 2.0 * w * step[s] / 3.0
     loss[r] = total
+
+
+@no_type_check
+@wp.kernel(module=MODULE)
+def median(
+    weight: wp.array(dtype=wp.float32),
+    t: wp.array(dtype=wp.float32),
+    step: wp.array(dtype=wp.float32),
+    offsets: wp.array(dtype=wp.int32),
+    out: wp.array(dtype=wp.float32),
+):
+    r = wp.tid()
+    half = wp.float32(0.0)
+    for s in range(offsets[r], offsets[r + 1]):
+        half += 0.5 * weight[s]
+    before = wp.float32(0.0)
+    found = wp.float32(0.0)
+    for s in range(offsets[r], offsets[r + 1]):
+        if before < half and before + weight[s] >= half:
+            found = t[s] + step[s] * ((half - before) / weight[s] - 0.5)
+        before += weight[s]
+    out[r] = found

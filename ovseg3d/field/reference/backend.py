@@ -17,6 +17,7 @@ class TorchBackend:
     march = staticmethod(rays.march)
     merge = staticmethod(rays.merge)
     composite = staticmethod(rays.composite)
+    median = staticmethod(rays.median)
     distortion = staticmethod(rays.distortion)
 
     def __init__(self, levels: GridLevels, device: torch.device) -> None:
@@ -35,6 +36,11 @@ class TorchBackend:
         with torch.enable_grad():
             for x, grad in pieces:
                 grad_table += torch.autograd.grad(self.encode(x, table), table, grad)[0]
+
+    def position_gradient(self, x: Tensor, table: Tensor, grad: Tensor) -> Tensor:
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(self.encode(leaf, table), leaf, grad)[0]
 
     def adam(
         self,

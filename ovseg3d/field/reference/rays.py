@@ -46,9 +46,7 @@ def march(
     counts = torch.bincount(ray, minlength=len(origins))
     ends = torch.cumsum(counts, 0).clamp_max(capacity)
     offsets = torch.nn.functional.pad(ends, (1, 0)).int()
-    return RaySamples(
-        middle[order].float(), step[order].float(), ray[order].int(), cell[order].int(), offsets
-    )
+    return RaySamples(middle[order].float(), step[order].float(), ray[order].int(), cell[order].int(), offsets)
 
 
 def _exit_distance(p: Tensor, direction: Tensor, cell: Tensor) -> Tensor:
@@ -143,3 +141,22 @@ def distortion(
         pairs = (w[:, None] * w[None, :] * (at[:, None] - at[None, :]).abs()).sum()
         losses.append(pairs + (w * w * step[first:end]).sum() / 3.0)
     return torch.stack(losses) if losses else weight.new_zeros(0)
+
+
+def median(
+    weight: Float[Tensor, " samples"],
+    t: Float[Tensor, " samples"],
+    step: Float[Tensor, " samples"],
+    offsets: Int[Tensor, " offsets"],
+) -> Float[Tensor, " rays"]:
+    """Ray by ray: where half of the weight is reached."""
+    out = weight.new_zeros(len(offsets) - 1)
+    for ray, (first, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist())):
+        reached = torch.cumsum(weight[first:end], 0)
+        if first == end or not reached[-1] > 0:
+            continue
+        half = 0.5 * reached[-1]
+        s = first + int(torch.searchsorted(reached, half))
+        share = (half - (reached[s - first] - weight[s])) / weight[s]
+        out[ray] = t[s] + step[s] * (share - 0.5)
+    return out
