@@ -90,9 +90,10 @@ def _draw(console: Any, evaluation: Any, unit: str) -> None:
     last = len(evaluation.views) - 1
     for index, score in enumerate(evaluation.views):
         row(score.name, asdict(score), end_section=index == last)
-    for folder, means in evaluation.groups().items():
-        row(f"mean of {folder}", means)
-    row("mean", evaluation.mean())
+    for group, means in evaluation.groups().items():
+        row(f"mean, {group}", means)
+    if not evaluation.groups():
+        row("mean", evaluation.mean())
     console.print(table)
 
 

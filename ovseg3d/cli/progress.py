@@ -121,6 +121,8 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         if "ssim" in metrics:
             text += f", SSIM {metrics['ssim']:.3f}"
         rows.append(("held out", f"PSNR {text} ({metrics['views']} views)"))
+        if "psnr_off_path" in metrics:
+            rows.append(("", f"on the camera's path; off it {metrics['psnr_off_path']:.2f} dB"))
     else:
         rows.append(("held out", "no view was held out: no figures"))
     if "depth_rel_median" in metrics:

@@ -6,13 +6,14 @@ which needs whole windows, sees the photo's own pixels there. A mean is over vie
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.metrics import depth_errors, psnr, ssim
+from ovseg3d.pipeline.views import view_groups
 from ovseg3d.scene import Camera, Frame, Scene, load_depth, load_mask, load_photo
 
 FIGURES = ("psnr", "ssim", "depth_rel_median", "depth_within_5_percent", "depth_abs_median")
@@ -41,6 +42,8 @@ class ViewScore:
     """0 to 1."""
     depth_abs_median: float
     """Input units."""
+    group: str = ""
+    """The group that the capture sorts this view into, such as "on_path"; see `view_groups`."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +53,28 @@ class Evaluation:
     views: tuple[ViewScore, ...]
 
     def mean(self) -> dict[str, float]:
-        """Mean over views of each figure, NaN where no view has it."""
-        means = {}
-        for figure in FIGURES:
-            values = np.array([getattr(score, figure) for score in self.views], dtype=np.float64)
-            known = values[~np.isnan(values)]
-            means[figure] = float(known.mean()) if len(known) else float("nan")
-        return means
+        """Mean over views of each figure, NaN where no view has it.
+
+        Where the capture tells views on the camera's path from others, over those on it; `groups` has the rest.
+        """
+        on_path = tuple(score for score in self.views if score.group == "on_path")
+        return _means(on_path or self.views)
 
     def groups(self) -> dict[str, dict[str, float]]:
-        """Means by the folder that the views lie in, where they lie in several ("test_on", "test_off")."""
-        folders = sorted({score.name.rpartition("/")[0] for score in self.views})
-        if len(folders) < 2:
+        """Means of each group ("on_path", "off_path"), where the views are in several."""
+        names = sorted({score.group for score in self.views}, reverse=True)
+        if len(names) < 2:
             return {}
-        return {
-            folder: Evaluation(tuple(s for s in self.views if s.name.rpartition("/")[0] == folder)).mean()
-            for folder in folders
-        }
+        return {name or "other": _means(tuple(s for s in self.views if s.group == name)) for name in names}
+
+
+def _means(scores: Sequence[ViewScore]) -> dict[str, float]:
+    means = {}
+    for figure in FIGURES:
+        values = np.array([getattr(score, figure) for score in scores], dtype=np.float64)
+        known = values[~np.isnan(values)]
+        means[figure] = float(known.mean()) if len(known) else float("nan")
+    return means
 
 
 def photo_on_white(frame: Frame) -> Float[np.ndarray, "h w 3"]:
@@ -96,14 +104,14 @@ def evaluate(
     Raises:
         SceneError: a photo or depth file cannot be read.
     """
-    scores = []
+    scores, groups = [], view_groups(scene)
     for view in scene.test if views is None else views:
         if stop is not None and stop.is_set():
             break
         frame = scene.frames[view]
         photo = photo_on_white(frame)
         rendered = renderer.render(frame.camera)
-        score = score_view(view, scene, photo, rendered)
+        score = replace(score_view(view, scene, photo, rendered), group=groups.get(frame.name, ""))
         scores.append(score)
         if on_view is not None:
             on_view(score, photo, rendered)

@@ -181,12 +181,13 @@ def _train(
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
-    """Flat figures for metrics.json: the means, and those of each folder of views as `psnr_<folder>`."""
-    figures: dict[str, Any] = {name: value for name, value in evaluation.mean().items() if not math.isnan(value)}
-    for folder, means in evaluation.groups().items():
-        suffix = folder.replace("/", "_") or "root"
-        figures.update({f"{name}_{suffix}": value for name, value in means.items() if not math.isnan(value)})
-    return {**figures, "views": len(evaluation.views)}
+    """Flat figures for metrics.json: the means, and those of each other group of views as `psnr_off_path`."""
+    figures: dict[str, Any] = {"views": len(evaluation.views)}
+    for group, means in {"": evaluation.mean(), **evaluation.groups()}.items():
+        if group != "on_path":  # those are the means already
+            suffix = f"_{group}" if group else ""
+            figures.update({f"{name}{suffix}": value for name, value in means.items() if not math.isnan(value)})
+    return figures
 
 
 def _evaluate(run: Run, scene: Scene, stage: FieldStage, report: Report, stop: threading.Event) -> Evaluation:

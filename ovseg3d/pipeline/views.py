@@ -1,8 +1,9 @@
-"""Which of a scene's views a command is about."""
+"""Which of a scene's views a command is about, and the groups that a capture sorts its held-out views into."""
 
 from typing import Literal
 
-from ovseg3d.errors import ConfigError
+from ovseg3d.errors import ConfigError, SceneError
+from ovseg3d.files import read_json
 from ovseg3d.scene import Scene
 
 ViewChoice = Literal["held-out", "train", "all"]
@@ -16,3 +17,20 @@ def choose_views(scene: Scene, choice: ViewChoice) -> tuple[int, ...]:
             f"This run has no {choice} views", where=scene.path, fix="--views all (it was trained on every view)"
         )
     return views
+
+
+def view_groups(scene: Scene) -> dict[str, str]:
+    """Frame name to the `split` that the capture's transforms.json gives it, where it does.
+
+    Synthetic rooms say `on_path` for held-out views along the camera's path and `off_path` for those away from
+    it, which are harder. Empty for captures that say nothing.
+    """
+    try:
+        entries = read_json(scene.path / "transforms.json").get("frames")
+    except SceneError:
+        return {}
+    groups = {}
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("split"), str):
+            groups[str(entry.get("file_path")).removeprefix("./")] = entry["split"]
+    return groups

@@ -10,6 +10,7 @@ from PIL import Image
 from tiny import draw, write_tiny_scene
 
 from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate, photo_on_white
+from ovseg3d.pipeline.train import summarise
 from ovseg3d.scene import Camera, load_scene
 
 
@@ -97,12 +98,26 @@ def test_transparent_photos_are_put_on_white(tmp_path: Path) -> None:
     np.testing.assert_allclose(photo[:, 16:], 1, atol=1e-6)
 
 
-def score(name: str, psnr: float) -> ViewScore:
-    return ViewScore(0, name, psnr, 0.5, math.nan, math.nan, math.nan)
+def score(psnr: float, group: str) -> ViewScore:
+    return ViewScore(0, "v.png", psnr, 0.5, math.nan, math.nan, math.nan, group)
 
 
-def test_means_leave_out_what_is_unknown_and_group_by_folder() -> None:
-    evaluation = Evaluation((score("a/1.png", 10.0), score("a/2.png", 20.0), score("b/1.png", math.nan)))
+def test_means_leave_out_what_is_unknown_and_are_of_views_on_the_path() -> None:
+    on, off = [score(10.0, "on_path"), score(20.0, "on_path")], [score(2.0, "off_path"), score(math.nan, "off_path")]
+    evaluation = Evaluation((*on, *off))
     assert evaluation.mean()["psnr"] == 15 and math.isnan(evaluation.mean()["depth_rel_median"])
-    assert evaluation.groups()["a"]["psnr"] == 15 and math.isnan(evaluation.groups()["b"]["psnr"])
-    assert Evaluation(evaluation.views[:2]).groups() == {}
+    assert {name: means["psnr"] for name, means in evaluation.groups().items()} == {"on_path": 15, "off_path": 2}
+    assert summarise(evaluation)["psnr"] == 15 and summarise(evaluation)["psnr_off_path"] == 2
+    assert Evaluation(tuple(off)).mean()["psnr"] == 2 and Evaluation(tuple(on)).groups() == {}
+
+
+def test_groups_come_from_the_capture(tmp_path: Path) -> None:
+    folder = write_tiny_scene(tmp_path / "s")
+    description = json.loads((folder / "transforms.json").read_text())
+    description["frames"][0]["split"], description["frames"][4]["split"] = "on_path", "off_path"
+    (folder / "transforms.json").write_text(json.dumps(description))
+    views = evaluate(Painter(), load_scene(folder)).views
+    assert [(view.name, view.group) for view in views] == [
+        ("images/0000.png", "on_path"),
+        ("images/0004.png", "off_path"),
+    ]
