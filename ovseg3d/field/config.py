@@ -20,7 +20,7 @@ class FieldConfig:
     """log2 of the most entries that a level's table holds."""
     base_resolution: int = 16
     """Resolution of the coarsest level over the whole grid."""
-    max_resolution: int = 1024
+    max_resolution: int = 512
     """Resolution of the finest level over the whole grid."""
 
     # The networks.
@@ -54,13 +54,13 @@ class FieldConfig:
     """Where rays begin (field units), unless the capture says otherwise."""
     samples: int = 32_768
     """Samples a step, about; the number of rays follows."""
-    max_rays: int = 16_384
+    max_rays: int = 4_096
     """The most rays a step."""
 
     # Training.
-    learning_rate: float = 1e-2
+    learning_rate: float = 5e-2
     """Rate of the grid at the start."""
-    network_learning_rate: float = 3e-3
+    network_learning_rate: float = 2e-2
     """Rate of the networks at the start."""
     decay: float = 0.03
     """Rates end at this share of their start."""

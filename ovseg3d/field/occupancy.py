@@ -7,15 +7,17 @@ that no camera sees start empty and stay so.
 """
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 DECAY = 0.95
 """Of a cell's value at each update."""
 TRIAL = 1.3
 """A cell on trial starts with this many thresholds, enough for five updates."""
-TRIAL_SHARE = 1 / 2048
-"""Share of emptied cells that come back at each update."""
+TRIAL_SHARE = 1 / 64
+"""Share of cells that are looked at for a trial at each update: those next to an occupied one come back."""
+ANYWHERE = 1 / 32
+"""Of the others looked at, this share comes back too."""
 
 
 class OccupancyGrid:
@@ -41,15 +43,23 @@ class OccupancyGrid:
         self.value *= DECAY
         if keep_all:
             return
-        cells = self.value.view(-1)
-        draws = self._trials(generator, cells.numel())
-        on_trial = torch.where(self.seen.view(-1)[draws], self.threshold * TRIAL, 0.0)
+        cells, count = self.value.view(-1), int(self.value.numel() * TRIAL_SHARE)
+        draws = torch.randint(cells.numel(), (count,), generator=generator, device=generator.device)
+        worthy = self._near_occupied().view(-1)[draws]
+        worthy[: int(count * ANYWHERE)] = True
+        on_trial = torch.where(worthy & self.seen.view(-1)[draws], self.threshold * TRIAL, 0.0)
         cells[draws] = torch.maximum(cells[draws], on_trial)
         torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
 
-    @staticmethod
-    def _trials(generator: torch.Generator, cells: int) -> Int[Tensor, " trials"]:
-        return torch.randint(cells, (int(cells * TRIAL_SHARE),), generator=generator, device=generator.device)
+    def _near_occupied(self) -> Bool[Tensor, "cascades cells cells cells"]:
+        """Cells that share a face with an occupied one of their cascade."""
+        occupied = self.occupied.view(torch.bool)
+        near = occupied.clone()
+        for axis in (1, 2, 3):
+            length = occupied.shape[axis] - 1
+            near.narrow(axis, 0, length).logical_or_(occupied.narrow(axis, 1, length))
+            near.narrow(axis, 1, length).logical_or_(occupied.narrow(axis, 0, length))
+        return near
 
     def forget(self) -> None:
         """Start the values anew, after a warm-up whose weights mean little."""

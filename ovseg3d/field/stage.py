@@ -16,11 +16,10 @@ from torch import Tensor
 
 from ovseg3d.engine import Workers
 from ovseg3d.field.backends import make_backend
-from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
+from ovseg3d.field.corrections import PhotoCorrections
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.optimizer import BETAS, EPSILON, adam, scale_gradient
-from ovseg3d.field.corrections import PhotoCorrections
 from ovseg3d.field.place import find_box, seen_cells
 from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.field.renderer import LEAST_TRANSMITTANCE, Renderer
