@@ -6,6 +6,7 @@ the facts for people; only the safetensors file is ever read.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ def load_checkpoint(path: Path, stage: str, shapes: Mapping[str, torch.Size] | N
             state = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError as error:
         raise RunError("The checkpoint is missing", where=path, fix=fix) from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RunError(f"The checkpoint is cut or damaged ({error})", where=path, fix=fix) from error
     if not isinstance(header, dict) or not isinstance(header.get("facts"), dict):
         raise RunError("This file was not written by ovseg3d", where=path, fix=fix)
@@ -91,6 +92,7 @@ def load_checkpoint(path: Path, stage: str, shapes: Mapping[str, torch.Size] | N
         found = state[name].shape if name in state else None
         if found != shape:
             raise RunError(f"The checkpoint's {name!r} has shape {found}, not {shape}", where=path, fix=fix)
-    if not isinstance(header["step"], int) or not isinstance(header["seconds"], int | float):
-        raise RunError("The checkpoint's step or time is not a number", where=path, fix=fix)
-    return Checkpoint(stage, header["step"], float(header["seconds"]), state, header["facts"])
+    step, seconds = header.get("step"), header.get("seconds")
+    if type(step) is not int or step < 0 or type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+        raise RunError("The checkpoint's step or time is not a number from 0 up", where=path, fix=fix)
+    return Checkpoint(stage, step, float(seconds), state, header["facts"])

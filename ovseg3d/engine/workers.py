@@ -8,7 +8,7 @@ operation: two levels of threading would fight for the same cores.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -47,6 +47,7 @@ class Workers:
                 self.threads, thread_name_prefix="ovseg3d", initializer=torch.set_num_threads, initargs=(1,)
             )
         futures = [self._pool.submit(work, item) for item in items]
+        wait(futures)  # what they work on must not change or go while one still runs
         return [future.result() for future in futures]
 
     @contextmanager

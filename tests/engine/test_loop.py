@@ -1,0 +1,147 @@
+"""The loop: how far a stage is, when it ends, what it says, and that a resumed one goes on to the same bits."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+from toy import ToyStage
+
+from ovseg3d.engine import Clock, Event, Stage, latest_checkpoint, load_checkpoint, run_stage
+
+
+def test_the_toy_is_a_stage():
+    assert isinstance(ToyStage(), Stage)
+
+
+def test_steps_alone_set_progress():
+    stage = ToyStage()
+    outcome = run_stage(stage, steps=4)
+    assert stage.seen == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)]
+    assert outcome.steps == 4 and not outcome.interrupted
+
+
+@pytest.mark.parametrize(("seconds_a_step", "expected"), [(1.0, [0.0, 0.1, 0.2, 0.3]), (4.0, [0.0, 0.2, 0.4, 0.6])])
+def test_progress_is_the_larger_share(seconds_a_step, expected):
+    """Ten steps or twenty seconds: at one second a step the steps lead, at four the time does."""
+    clock = Clock()
+    stage = ToyStage(lambda step: None)
+    run_stage(stage, steps=10, max_seconds=20.0, clock=clock, after_step=lambda step: clock.add(seconds_a_step))
+    assert [progress for _, progress in stage.seen[:4]] == pytest.approx(expected, abs=0.02)
+    assert len(stage.seen) == (10 if seconds_a_step == 1.0 else 5)
+
+
+def test_time_ends_a_run_with_decayed_rates():
+    clock = Clock()
+    stage = ToyStage()
+    outcome = run_stage(stage, max_seconds=20.5, clock=clock, after_step=lambda step: clock.add(1.0))
+    # The 21st step began in time; none begins afterwards.
+    assert outcome.steps <= 21 and 20.5 <= outcome.seconds < 22.0
+    assert 0.9 < stage.seen[-1][1] < 1.0
+
+
+def test_set_up_counts_when_the_clock_started_earlier():
+    clock = Clock(spent=30.0)
+    outcome = run_stage(ToyStage(), max_seconds=20.0, clock=clock)
+    assert outcome.steps == 0
+
+
+def test_no_limit_is_an_error():
+    with pytest.raises(ValueError, match="steps"):
+        run_stage(ToyStage())
+
+
+def test_stop_ends_after_the_current_step_with_a_checkpoint(tmp_path):
+    stop, events = threading.Event(), []
+    stage = ToyStage(lambda step: stop.set() if step == 4 else None)
+    outcome = run_stage(stage, steps=1000, checkpoints=tmp_path, report=events.append, stop=stop)
+    assert outcome.interrupted and outcome.steps == 5
+    assert [event.kind for event in events][-2:] == ["checkpoint", "interrupted"]
+    kept = load_checkpoint(latest_checkpoint(tmp_path), "toy")
+    assert kept.step == 5 and kept.facts == {"size": 5}
+    assert torch.equal(kept.state["value"], stage.value)
+
+
+def test_events_tell_the_whole_story(tmp_path):
+    events: list[Event] = []
+    clock = Clock()
+    run_stage(
+        ToyStage(),
+        steps=100,
+        clock=clock,
+        checkpoints=tmp_path,
+        checkpoint_seconds=30.0,
+        report=events.append,
+        after_step=lambda step: clock.add(1.0),
+    )
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "start" and kinds[-1] == "done"
+    # A checkpoint every 30 s of 100, and one at the end.
+    assert kinds.count("checkpoint") == 4
+    assert all(event.stage == "toy" and event.steps == 100 for event in events)
+    steps = [event.step for event in events]
+    assert steps == sorted(steps) and steps[-1] == 100
+    half = next(event for event in events if event.kind == "progress" and event.step == 50)
+    assert half.progress == pytest.approx(0.5) and half.seconds_left == pytest.approx(50.0, rel=0.05)
+    assert "norm" in half.metrics
+
+
+def test_a_resumed_run_goes_on_to_the_same_bits(tmp_path):
+    straight = ToyStage()
+    run_stage(straight, steps=30)
+
+    stop = threading.Event()
+    first = ToyStage(lambda step: stop.set() if step == 11 else None)
+    run_stage(first, steps=30, checkpoints=tmp_path, stop=stop)
+    kept = load_checkpoint(latest_checkpoint(tmp_path), "toy")
+    second = ToyStage()
+    second.load_state(kept.state)
+    outcome = run_stage(second, steps=30, first_step=kept.step, clock=Clock(kept.seconds), checkpoints=tmp_path)
+    assert outcome.steps == 30 and second.seen[0] == (12, 0.4)
+    assert not torch.equal(first.value, straight.value)
+    for name, tensor in straight.state().items():
+        assert torch.equal(second.state()[name], tensor)
+
+
+def test_an_error_of_the_stage_comes_out_and_keeps_the_last_checkpoint(tmp_path):
+    clock = Clock()
+
+    def fail(step: int) -> None:
+        clock.add(1.0)
+        if step == 7:
+            raise ArithmeticError("diverged")
+
+    with pytest.raises(ArithmeticError, match="diverged"):
+        run_stage(ToyStage(fail), steps=100, clock=clock, checkpoints=tmp_path, checkpoint_seconds=3.0)
+    assert load_checkpoint(latest_checkpoint(tmp_path), "toy").step == 6
+
+
+# -- the clock -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The time that the clock sees; set `now.time`."""
+    fake = SimpleNamespace(time=100.0)
+    monkeypatch.setattr("ovseg3d.engine.clock.time", SimpleNamespace(monotonic=lambda: fake.time))
+    return fake
+
+
+def test_a_pause_does_not_count(now):
+    clock = Clock(spent=5.0)
+    now.time += 2.0
+    with clock.paused():
+        now.time += 60.0
+    now.time += 1.0
+    assert clock.seconds == pytest.approx(8.0)
+    clock.add(4.0)
+    assert clock.seconds == pytest.approx(12.0)
+
+
+def test_an_error_ends_a_pause(now):
+    clock = Clock()
+    with pytest.raises(KeyError), clock.paused():
+        now.time += 60.0
+        raise KeyError
+    now.time += 1.0
+    assert clock.seconds == pytest.approx(1.0)
