@@ -17,7 +17,9 @@ from ovseg3d.field.config import FieldConfig
 from ovseg3d.scene import Camera, Scene, load_depth, load_photo
 
 MOST_VIEWS = 100
-"""Photos that are looked at to find the box; more add nothing but time."""
+"""Cameras that are looked at; more add nothing but time."""
+MOST_SILHOUETTES = 32
+"""Photos whose transparency carves the visual hull."""
 
 
 def find_box(scene: Scene, config: FieldConfig, use_depth: bool = False) -> FieldBox:
@@ -66,11 +68,11 @@ def _rotation(scene: Scene) -> Float[np.ndarray, "3 3"]:
     return matrix / np.cbrt(np.linalg.det(matrix))
 
 
-def _spread(items: list) -> list:
-    """At most `MOST_VIEWS` of them, evenly spread."""
-    if len(items) <= MOST_VIEWS:
+def _spread(items: list, most: int = MOST_VIEWS) -> list:
+    """At most so many of them, evenly spread."""
+    if len(items) <= most:
         return items
-    return [items[i] for i in np.linspace(0, len(items) - 1, MOST_VIEWS).round().astype(int)]
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def _from_cameras(cameras: list[Camera]) -> tuple[Float[np.ndarray, "3"], float]:
@@ -132,7 +134,7 @@ def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.nd
         )
         * 1.2
     )
-    cells = 64
+    cells = 48
     axis = (np.arange(cells) + 0.5) / cells * 2 - 1
     lattice = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) * half
     points = lattice @ rotation + center
@@ -149,7 +151,7 @@ def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.nd
 def _carve(views: list, points: Float[np.ndarray, "points 3"], size: float) -> Bool[np.ndarray, " points"]:
     """Which balls of that radius no photo shows as wholly transparent."""
     alive = np.arange(len(points))
-    for frame in views:
+    for frame in _spread(views, MOST_SILHOUETTES):
         if not len(alive):
             break
         camera = frame.camera
@@ -184,20 +186,24 @@ def seen_cells(scene: Scene, box: FieldBox, config: FieldConfig) -> Bool[Tensor,
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     lattice = torch.stack([x, y, z], -1).view(-1, 3)
     input_from_field = np.linalg.inv(box.field_from_input)
+    carved = scene.has_alpha and not box.open
     grids = []
     for cascade in range(box.cascades):
         half = 2.0**cascade
         points = lattice.double().numpy() * half @ input_from_field[:3, :3].T + input_from_field[:3, 3]
         size = half / coarse * math.sqrt(3) * box.radius
-        seen = torch.from_numpy(_in_view(views, points, size)).view(coarse, coarse, coarse)
+        seen = _in_view(views, points, size)
+        if carved:
+            seen[seen] = _carve(views, points[seen], size)
+        seen = torch.from_numpy(seen).view(coarse, coarse, coarse)
         grids.append(torch.nn.functional.interpolate(seen[None, None].float(), (cells,) * 3)[0, 0] > 0)
     grid = torch.stack(grids)
-    if scene.has_alpha and not box.open:
+    if carved:
         index = grid[0].nonzero()
         u = ((index.flip(-1) + 0.5) / cells * 2 - 1).double().numpy()
         points = u @ input_from_field[:3, :3].T + input_from_field[:3, 3]
         size = math.sqrt(3) / cells * box.radius
-        grid[0][tuple(index.T)] = torch.from_numpy(_carve(_spread(views), points, size))
+        grid[0][tuple(index.T)] = torch.from_numpy(_carve(views, points, size))
     return grid
 
 
