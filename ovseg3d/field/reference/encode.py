@@ -24,7 +24,7 @@ def _interpolate(x: Tensor, table: Tensor, level: Level) -> Tensor:
     for corner in itertools.product((0, 1), repeat=3):
         offset = torch.tensor(corner, device=x.device)
         share = torch.where(offset == 1, fraction, 1.0 - fraction).prod(-1, keepdim=True)
-        total = total + share * table[_entry(low.long() + offset, level)]
+        total = total + share * table.index_select(0, _entry(low.long() + offset, level))
     return total
 
 
