@@ -1,6 +1,6 @@
 """The README's figures, as markdown: kernels against their plain-torch references, and training on six captures.
 
-python scripts/benchmark.py                              # everything, about half an hour on two cores
+python scripts/benchmark.py                              # everything, about twenty minutes on two cores
 python scripts/benchmark.py --rows playroom,lego         # some rows
 python scripts/benchmark.py --rows kernels --output kernels.md
 
@@ -28,9 +28,9 @@ TRAINING = {
     "playroom": "scenes/playroom",
     "desk": "scenes/desk",
     "lego": "$OVSEG3D_DATA/lego --downscale 2 --max-seconds 120",
-    "fox": "$OVSEG3D_DATA/fox --downscale 4 --max-seconds 480",
-    "llff_fern": "$OVSEG3D_DATA/llff_fern --downscale 16 --max-seconds 480",
-    "tum_cabinet": "$OVSEG3D_DATA/tum_cabinet --downscale 4 --depth on --max-seconds 480",
+    "fox": "$OVSEG3D_DATA/fox --downscale 4",
+    "llff_fern": "$OVSEG3D_DATA/llff_fern --downscale 16",
+    "tum_cabinet": "$OVSEG3D_DATA/tum_cabinet --downscale 4 --depth on",
 }
 ROWS = ("kernels", *TRAINING)
 LEVELS_DB = (20, 25, 28)

@@ -99,7 +99,8 @@ def test_a_rotating_pool_reads_one_photo_an_exchange(scene, monkeypatch):
     with PhotoPool(scene, scene.train, budget_bytes=2 * ONE_PHOTO, rotate_every=5) as pool:
         for step in range(50):
             pool.draw(step, 8)
-    assert len(threads) == 2 + 9 + 1  # to begin with, the exchanges, and one read ahead
+    # To begin with, the exchanges, and one read ahead, which closing may have cancelled.
+    assert len(threads) in (2 + 9, 2 + 9 + 1)
     assert sum(name.startswith("photos") for name in threads) == 10
 
 
