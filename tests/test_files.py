@@ -34,9 +34,7 @@ def test_a_writer_function_sees_the_suffix(tmp_path: Path) -> None:
     ("code", "words"),
     [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permission"), (errno.EROFS, "read-only")],
 )
-def test_a_failure_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
-) -> None:
+def test_a_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str) -> None:
     target = tmp_path / "model.bin"
     target.write_bytes(b"old")
 
@@ -95,9 +93,7 @@ def test_a_real_limit_of_the_system(tmp_path: Path) -> None:
         "try: write_atomic(Path(sys.argv[1]), b'x' * 5000)\n"
         "except Exception as e: print(type(e).__name__)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "f")], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "f")], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "OutputError"
     assert list(tmp_path.iterdir()) == []
 

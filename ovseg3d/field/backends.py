@@ -22,4 +22,8 @@ def make_backend(name: str, levels: GridLevels, device: torch.device):
         from ovseg3d.field.reference import TorchBackend
 
         return TorchBackend(levels, device)
+    if name == "tcnn":
+        from ovseg3d.field.tcnn import TcnnBackend
+
+        return TcnnBackend(levels, device)
     raise DeviceError(f"There is no backend {name!r}", fix=f"use {nearest(name, BACKENDS) or 'warp'}")

@@ -33,6 +33,7 @@ class GridLevels:
 
     levels: tuple[Level, ...]
     features: int
+    log2_table: int
 
     @classmethod
     def build(
@@ -49,7 +50,7 @@ class GridLevels:
             size = min(-(-cells // 8) * 8, 1 << log2_table)
             built.append(Level(scale, resolution, offset, size, dense=cells <= size))
             offset += size
-        return cls(tuple(built), features)
+        return cls(tuple(built), features, log2_table)
 
     @property
     def entries(self) -> int:

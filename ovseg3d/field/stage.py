@@ -42,6 +42,8 @@ class _Result:
     cell: Tensor
     weight: Tensor
     squared_error: Tensor
+    used: Tensor
+    """How many samples were looked at, and how many differentiated (on the device)."""
 
 
 class FieldStage:
@@ -89,6 +91,7 @@ class FieldStage:
         }
         self._grad_table = torch.zeros_like(self.field.table)
         self._ray_count = 1024
+        self._used: list[Tensor] = []
         self._load = [0, 0]
         self._measured = _Measured(device)
 
@@ -110,7 +113,9 @@ class FieldStage:
         )
         self._update(step, progress, results)
         self._measured.add(sum(result.squared_error for result in results) / (3 * count), count)
-        self._steady([len(r.cell) for r in results], [len(r.x) for r in results])
+        self._used = [result.used for result in results]
+        if self.device.type == "cpu":
+            self._steady(most=1.25)
 
     def _cut(self, batch: PixelBatch) -> list[PixelBatch]:
         pieces = self.workers.pieces
@@ -189,7 +194,8 @@ class FieldStage:
             (moved,) = torch.autograd.grad(there, photos, grad_x)
             grad_photos = moved if grad_photos is None else grad_photos + moved
         squared = error.detach().square().sum()
-        return _Result(x, grad_features, grad_network, grad_photos, samples.cell, weight, squared)
+        used = torch.stack([samples.offsets[-1], offsets[-1]])
+        return _Result(x, grad_features, grad_network, grad_photos, samples.cell, weight, squared, used)
 
     def _update(self, step: int, progress: float, results: list[_Result]) -> None:
         config, field, moments = self.config, self.field, self._moments
@@ -210,23 +216,30 @@ class FieldStage:
                 grad = torch.stack(grads).sum(0)
                 adam(tensor, grad, moments[f"{name}.mean"], moments[f"{name}.square"], rate * decay, step + 1)
 
-    def _steady(self, marched: list[int], kept: list[int]) -> None:
-        """Choose the next step's number of rays, so that the work of a step stays about the same."""
-        self._load = [sum(marched), sum(kept)]
-        if self.device.type != "cpu":
-            return
-        wanted = self._ray_count * self.config.samples / max(LOOKING_COST * sum(marched) + sum(kept), 1.0)
-        # Grow and shrink slowly; one odd step must not upset the next.
-        wanted = min(max(wanted, 0.8 * self._ray_count), 1.25 * self._ray_count)
+    def _steady(self, most: float) -> None:
+        """Choose the next step's number of rays, so that the work of a step stays about the same.
+
+        It asks the device how many samples there were. On a GPU that would mean to wait in every step, so that only
+        `measure` does it there.
+
+        Args:
+            most: the number grows or shrinks at most this much; one odd step must not upset the next.
+        """
+        self._load = torch.stack(self._used).sum(0).tolist()
+        looked, kept = self._load
+        wanted = self._ray_count * self.config.samples / max(LOOKING_COST * looked + kept, 1.0)
+        wanted = min(max(wanted, self._ray_count / most), self._ray_count * most)
         self._ray_count = int(min(max(wanted, FEWEST_RAYS), self.config.max_rays)) // 64 * 64
 
     # -- the outside -------------------------------------------------------------------------------------------
 
     def measure(self) -> dict[str, float]:
-        marched, kept = self._load
+        if self.device.type != "cpu" and self._used:
+            self._steady(most=2.0)
+        looked, kept = self._load
         return {
             **self._measured.take(),
-            "samples_marched": float(marched),
+            "samples_marched": float(looked),
             "samples_kept": float(kept),
             "occupied": self.occupancy.share,
         }

@@ -1,8 +1,8 @@
 """Which device and which backend a run uses, and why the others are not on offer.
 
 A backend does the field's heavy work: `warp` (kernels in NVIDIA Warp, compiled at run time, CPU and CUDA),
-`torch` (plain torch, slow and readable, the reference), `tcnn` (tinycudann's grid and networks with
-nerfacc's marching, CUDA only). `auto` is warp. Asking for what is absent is a DeviceError; nothing is
+`torch` (plain torch, slow and readable, the reference), `tcnn` (tinycudann's grid, all else as warp; CUDA
+only). `auto` is warp. Asking for what is absent is a DeviceError; nothing is
 replaced silently.
 """
 
@@ -70,12 +70,11 @@ def _warp_status() -> Availability:
 
 
 def _tcnn_status(device: str) -> Availability:
-    missing = [name for name in ("tinycudann", "nerfacc") if importlib.util.find_spec(name) is None]
     if device != "cuda":
         return Availability("tcnn", False, "needs a CUDA device")
-    if missing:
-        return Availability("tcnn", False, f"not installed: {', '.join(missing)}")
-    return Availability("tcnn", True, "tinycudann and nerfacc are installed")
+    if importlib.util.find_spec("tinycudann") is None:
+        return Availability("tcnn", False, "not installed: tinycudann")
+    return Availability("tcnn", True, "tinycudann is installed; never run on a GPU by its makers")
 
 
 def resolve_backend(backend: BackendName, device: Literal["cpu", "cuda"]) -> Literal["warp", "torch", "tcnn"]:

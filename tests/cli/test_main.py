@@ -63,9 +63,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"ovseg3d {ovseg3d.__version__}\n"
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"), [("tran", "train"), ("docter", "doctor"), ("--verson", "--version")]
-)
+@pytest.mark.parametrize(("typed", "meant"), [("tran", "train"), ("docter", "doctor"), ("--verson", "--version")])
 def test_a_wrong_name_gets_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([typed]) == 2
     assert f"ovseg3d {meant}" in capsys.readouterr().err
@@ -77,9 +75,7 @@ def test_a_wrong_flag_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> No
     assert "--json" in captured.err and captured.out == ""
 
 
-def test_a_user_mistake_is_one_message(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_user_mistake_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     error = OutputError("The disk is full", where="some/place", fix="free some space")
     assert run_fake(monkeypatch, error) == 2
     captured = capsys.readouterr()
@@ -109,9 +105,7 @@ def test_a_bug_shows_where_and_says_that_it_is_ours(
 
 
 def test_as_a_program() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ovseg3d", "nope"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "ovseg3d", "nope"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "no command 'nope'" in done.stderr
 
 

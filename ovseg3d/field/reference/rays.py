@@ -82,32 +82,39 @@ def merge(
     capacity: int,
 ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
     """Ray by ray: neighbours are merged until they weigh `quota` together; see `WarpBackend.merge`."""
-    x = density * samples.step
     before = transmittance(density, samples.step, samples.offsets)
-    weight = before * -torch.expm1(-x)
-    index, steps, counts = [], [], []
-    for first, end in zip(samples.offsets[:-1].tolist(), samples.offsets[1:].tolist()):
+    weight = before * -torch.expm1(-density * samples.step)
+    # Plain lists: a sample at a time is what this is about, and tensors are slow at that.
+    reached, left = before.tolist(), (before - weight).tolist()
+    x, share, starts = (density * samples.step).tolist(), draws.tolist(), samples.offsets.tolist()
+    index, totals, counts = [], [], []
+    for first, end in zip(starts[:-1], starts[1:]):
         groups, group, entered = [], [], 1.0
         for s in range(first, end):
-            if before[s] <= least_transmittance:
+            if reached[s] <= least_transmittance:
                 break
             group.append(s)
-            if entered - (before[s] - weight[s]) >= quota:
+            if entered - left[s] >= quota:
                 groups.append(group)
-                group, entered = [], float(before[s] - weight[s])
-        for group in [*groups, group] if group else groups:
-            total, chosen = 0.0, None
-            for s in group:
-                total += float(x[s])
-                if float(draws[s]) * total < float(x[s]):
-                    chosen = s
-            if chosen is not None:
-                index.append(chosen)
-                steps.append(total / float(density[chosen]))
-        counts.append(len(index))
-    offsets = torch.tensor([0, *counts], dtype=torch.int32, device=density.device).clamp_max(capacity)
+                group, entered = [], left[s]
+        chosen = [_choose(members, x, share) for members in [*groups, group]]
+        found = [(s, total) for s, total in chosen if s is not None]
+        index += [s for s, _ in found]
+        totals += [total for _, total in found]
+        counts.append(len(found))
+    offsets = torch.tensor([0, *counts], device=density.device).cumsum(0).clamp_max(capacity).int()
     index = torch.tensor(index[:capacity], dtype=torch.int32, device=density.device)
-    return weight, index, density.new_tensor(steps[:capacity]), offsets
+    return weight, index, density.new_tensor(totals[:capacity]) / density[index], offsets
+
+
+def _choose(group: list[int], x: list[float], draws: list[float]) -> tuple[int | None, float]:
+    """One of the group, in proportion to x, and the sum of x."""
+    total, chosen = 0.0, None
+    for s in group:
+        total += x[s]
+        if draws[s] * total < x[s]:
+            chosen = s
+    return chosen, total
 
 
 def composite(

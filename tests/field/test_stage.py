@@ -1,0 +1,209 @@
+"""The stage `field` on the tiny scene: it learns, repeats itself to the bit, and puts its box in the right place."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import small_settings
+
+from ovseg3d.engine import Workers
+from ovseg3d.field.box import FieldBox
+from ovseg3d.field.config import FieldConfig
+from ovseg3d.field.corrections import PhotoCorrections
+from ovseg3d.field.occupancy import OccupancyGrid
+from ovseg3d.field.place import find_box, seen_cells
+from ovseg3d.field.radiance import harmonics
+from ovseg3d.field.stage import FieldStage
+from ovseg3d.scene import load_scene
+
+CPU = torch.device("cpu")
+CONFIG = FieldConfig(**small_settings()["field"], occupancy_warmup=16, occupancy_every=8)
+
+
+@pytest.fixture(scope="module")
+def scene(tiny_scene):
+    return load_scene(tiny_scene)
+
+
+def trained(scene, steps: int, threads: int = 2, stage: FieldStage | None = None, first: int = 0, **keywords):
+    stage = stage or FieldStage(scene, keywords.pop("config", CONFIG), CPU, **keywords)
+    stage.workers = Workers(stage.workers.pieces, threads)
+    with stage.workers.open():
+        for step in range(first, steps):
+            stage.step(step, step / 60)
+    return stage
+
+
+def same(a: FieldStage, b: FieldStage) -> bool:
+    left, right = a.state(), b.state()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_one_thread_and_two_give_the_same_bits(scene):
+    assert same(trained(scene, 30, threads=1), trained(scene, 30, threads=2))
+
+
+def test_a_resumed_stage_goes_on_to_the_same_bits(scene):
+    straight = trained(scene, 40, seed=3)
+    half = {name: tensor.clone() for name, tensor in trained(scene, 17, seed=3).state().items()}
+    resumed = FieldStage(scene, CONFIG, CPU, seed=3)
+    resumed.load_state(half)
+    assert same(straight, trained(scene, 40, stage=resumed, first=17))
+    assert not same(straight, trained(scene, 40, seed=4))
+
+
+def test_training_lowers_the_error(scene):
+    stage = trained(scene, 5)
+    early = stage.measure()["psnr"]
+    trained(scene, 60, stage=stage, first=5)
+    stage.measure()
+    trained(scene, 65, stage=stage, first=60)
+    assert stage.measure()["psnr"] > early + 3
+
+
+def test_warp_and_torch_train_alike(scene):
+    config = replace(CONFIG, samples=2048, max_rays=512)
+    figures = {}
+    for backend in ("warp", "torch"):
+        stage = trained(scene, 25, config=config, backend=backend)
+        figures[backend] = stage.measure()["psnr"]
+    assert figures["warp"] == pytest.approx(figures["torch"], abs=0.3)
+
+
+def test_depth_supervision_brings_the_surface_nearer(scene):
+    def error(stage):
+        from ovseg3d.scene import load_depth
+
+        frame = scene.frames[scene.train[0]]
+        truth, found = load_depth(frame, scene), stage.renderer.render(frame.camera)["depth_z"]
+        return np.median(np.abs(found - truth)[truth > 0] / truth[truth > 0])
+
+    with_depth, without = (error(trained(scene, 150, use_depth=use)) for use in (True, False))
+    assert with_depth < 0.06 and with_depth < without
+
+
+def test_refinement_recovers_a_shaken_camera(scene):
+    """One camera is moved by 6 cm; its learned correction must point back and take off a good part of that."""
+    shaken = scene.train[2]
+    shift = np.array([0.06, 0.0, 0.0])
+    frames = list(scene.frames)
+    camera = frames[shaken].camera
+    moved = camera.c2w.copy()
+    moved[:3, 3] += shift
+    frames[shaken] = replace(frames[shaken], camera=replace(camera, c2w=moved))
+    config = replace(CONFIG, photo_learning_rate=2e-3)
+    stage = trained(replace(scene, frames=tuple(frames)), 250, config=config, refine_poses=True, use_depth=True)
+    found = stage.photos.values[:, 9:].numpy() * stage.box.radius
+    others = [i for i in scene.train if i != shaken]
+    assert (found[shaken] - found[others].mean(0)) @ -shift > 0.25 * shift @ shift
+
+
+def test_exposure_learns_the_gain_of_a_dark_photo():
+    photos = PhotoCorrections(3, exposure=True, refine=False, device=CPU)
+    values = photos.leaf()
+    rgb, view = torch.rand(50, 3), torch.full((50,), 1)
+    assert torch.equal(photos.expose(rgb, view, values), rgb)
+    loss = (photos.expose(rgb, view, values) - 0.5 * rgb).square().sum()
+    (grad,) = torch.autograd.grad(loss, values)
+    # Darker photo: the gain must go down, and only that photo's.
+    assert (grad[1, :3] > 0).all() and not grad[[0, 2]].any() and not grad[1, 6:].any()
+
+
+def test_poses_rotate_about_the_camera():
+    photos = PhotoCorrections(1, exposure=False, refine=True, device=CPU)
+    values = torch.zeros(1, 12)
+    values[0, 8], values[0, 9] = np.pi / 2, 0.5  # A quarter turn about z, and half a unit along x.
+    c2w = torch.eye(4)[None].clone()
+    c2w[0, :3, 3] = torch.tensor([1.0, 2.0, 3.0])
+    (pose,) = photos.poses(c2w, values)
+    torch.testing.assert_close(pose[:3, 3], torch.tensor([1.5, 2.0, 3.0]))
+    torch.testing.assert_close(pose[:3, 0], torch.tensor([0.0, 1.0, 0.0]), atol=1e-6, rtol=0)
+
+
+def test_box_from_cameras_holds_what_they_look_at(scene):
+    box = find_box(scene, FieldConfig())
+    # The boxes stand at the origin; cameras go round it at 2.2 m.
+    assert np.linalg.norm(box.center) < 0.5 and 1.0 < box.radius < 4.0 and box.open
+
+
+def test_box_from_depth_is_tighter_about_the_content(scene):
+    box = find_box(scene, FieldConfig(), use_depth=True)
+    corner = box.field_from_input @ np.array([0.6, 0.5, 0.0, 1.0])
+    assert np.abs(corner[:3]).max() < 1.0
+
+
+def test_contraction_is_continuous_and_stays_in_the_unit_cube():
+    box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 4, 0.05)
+    u = torch.tensor([[0.5, -0.25, 1.0], [1.0 + 1e-4, 0.3, 0.0], [1e6, -2e6, 3.0], [0.0, 0.0, 0.0]])
+    x = box.unit(u)
+    torch.testing.assert_close(x[0], (u[0] + 2) / 4)
+    torch.testing.assert_close(x[1], torch.tensor([0.75, 0.575, 0.5]), atol=1e-4, rtol=0)
+    assert (x >= 0).all() and (x <= 1).all()
+    torch.testing.assert_close(x[2, 1], torch.tensor(0.0), atol=1e-5, rtol=0)
+
+
+def test_spans_against_a_brute_force_walk():
+    box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 2, 0.1)
+    generator = torch.Generator().manual_seed(0)
+    origins = torch.randn(200, 3, generator=generator) * 3
+    directions = torch.nn.functional.normalize(torch.randn(200, 3, generator=generator), dim=-1)
+    spans = box.spans(origins, directions)
+    t = torch.linspace(0.1, 20, 4000)
+    inside = ((origins[:, None] + directions[:, None] * t[:, None]).abs() < 2.0).all(-1)
+    for hit, span in zip(inside, spans):
+        if hit.any():
+            torch.testing.assert_close(span, torch.stack([t[hit].min(), t[hit].max()]), atol=0.02, rtol=0)
+        else:
+            assert span[1] - span[0] < 0.02
+
+
+def test_cells_that_no_camera_sees_start_empty(scene):
+    box = find_box(scene, FieldConfig())
+    config = FieldConfig(occupancy_resolution=32)
+    seen = seen_cells(scene, box, config)
+    middle = seen[0, 12:20, 12:20, 12:20]
+    assert middle.all() and 0.05 < seen.float().mean() < 0.95
+
+
+def test_occupancy_forgets_what_carries_no_weight_and_keeps_what_does():
+    grid = OccupancyGrid(torch.ones(1, 8, 8, 8, dtype=torch.bool), threshold=0.01)
+    grid.seen[0, 0] = False
+    grid.forget()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        grid.value[0, 4, 4, 4] = 0.5
+        grid.update(generator, keep_all=False)
+    assert grid.occupied[0, 4, 4, 4] == 1
+    # Only cells on trial remain besides, and never where no camera looks.
+    assert grid.share < 0.1 and not grid.occupied[0, 0].any()
+
+
+def test_occupancy_is_left_alone_during_the_warm_up():
+    grid = OccupancyGrid(torch.ones(1, 4, 4, 4, dtype=torch.bool), threshold=0.9)
+    for _ in range(50):
+        grid.update(torch.Generator(), keep_all=True)
+    assert grid.occupied.all()
+
+
+def test_harmonics_are_orthonormal_over_the_sphere():
+    d = torch.nn.functional.normalize(
+        torch.randn(200_000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=-1
+    )
+    y = harmonics(d)
+    gram = y.T @ y * (4 * np.pi / len(d))
+    torch.testing.assert_close(gram, torch.eye(16, dtype=torch.float64), atol=0.03, rtol=0)
+
+
+def test_normals_of_the_floor_point_up(scene):
+    stage = trained(scene, 200, use_depth=True)
+    frame = scene.frames[scene.train[0]]
+    pictures = stage.renderer.render(frame.camera, normals=True)
+    _, directions = frame.camera.rays(frame.camera.pixel_centres())
+    points = (
+        frame.camera.position
+        + directions * (pictures["depth_z"].reshape(-1) / (directions @ frame.camera.forward))[:, None]
+    )
+    floor = (np.abs(points[:, 2] + 0.5) < 0.05) & (np.abs(points[:, :2]).max(1) > 0.8)
+    assert floor.sum() > 50
+    assert np.median(pictures["normal"].reshape(-1, 3)[floor, 2]) > 0.9
