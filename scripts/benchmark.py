@@ -100,8 +100,8 @@ def notes(warm: bool) -> str:
     return (
         f"Seconds are training time {cache} the compilation of the kernels, without measuring. `s to N dB` is the"
         f" PSNR of {WATCHED_PIXELS:,} pixels drawn from the held-out views, looked at every few seconds; everything"
-        " else is of all held-out views after the last step. PSNR, SSIM and depth of playroom and desk are of the views on the camera's path;"
-        " `off the path` is the PSNR of the others. Memory is the most anonymous memory of the process. The rows are"
+        " else is of all held-out views after the last step. PSNR, SSIM and depth of playroom and desk are of the views"
+        " on the camera's path; `off the path` is the PSNR of the others. Memory is the most anonymous memory of the process. The rows are"
         " made by `python scripts/benchmark.py --rows NAME`, which trains as the row's command does.\n"
     )
 
@@ -158,11 +158,11 @@ def measure_training(name: str, line: str) -> list[str]:
     from ovseg3d.cli.train import Train
     from ovseg3d.engine import Clock, run_stage
     from ovseg3d.pipeline.evaluate import evaluate
-    from ovseg3d.scene import Cameras, PhotoPool
     from ovseg3d.pipeline.fields import make_stage
     from ovseg3d.pipeline.memory import PeakMemory
     from ovseg3d.pipeline.run import open_scene
     from ovseg3d.pipeline.views import view_groups
+    from ovseg3d.scene import Cameras, PhotoPool
 
     os.chdir(ROOT)
     command = Train.parse(shlex.split(os.path.expandvars(line))[2:])

@@ -141,17 +141,18 @@ def _train(
                     run.write_status(status, step=event.step, seconds=event.seconds)
                 report(event)
 
-            outcome = run_stage(
-                stage,
-                steps=train.steps,
-                max_seconds=train.max_seconds,
-                first_step=first_step,
-                clock=clock,
-                checkpoints=run.checkpoints,
-                checkpoint_seconds=train.checkpoint_seconds,
-                report=tell,
-                stop=stop,
-            )
+            with stage.workers.open():
+                outcome = run_stage(
+                    stage,
+                    steps=train.steps,
+                    max_seconds=train.max_seconds,
+                    first_step=first_step,
+                    clock=clock,
+                    checkpoints=run.checkpoints,
+                    checkpoint_seconds=train.checkpoint_seconds,
+                    report=tell,
+                    stop=stop,
+                )
         if outcome.interrupted:
             return
         if outcome.steps == 0:

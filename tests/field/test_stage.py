@@ -18,7 +18,8 @@ from ovseg3d.field.stage import FieldStage
 from ovseg3d.scene import load_scene
 
 CPU = torch.device("cpu")
-CONFIG = FieldConfig(**small_settings()["field"], occupancy_warmup=16, occupancy_every=8)
+CONFIG = FieldConfig(**small_settings()["field"])
+STEPS = 240
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +27,18 @@ def scene(tiny_scene):
     return load_scene(tiny_scene)
 
 
+@pytest.fixture(scope="module")
+def with_depth(scene):
+    """A stage that has learned the scene, its depth included. Do not train it on."""
+    return trained(scene, STEPS, use_depth=True)
+
+
 def trained(scene, steps: int, threads: int = 2, stage: FieldStage | None = None, first: int = 0, **keywords):
     stage = stage or FieldStage(scene, keywords.pop("config", CONFIG), CPU, **keywords)
     stage.workers = Workers(stage.workers.pieces, threads)
     with stage.workers.open():
         for step in range(first, steps):
-            stage.step(step, step / 60)
+            stage.step(step, step / STEPS)
     return stage
 
 
@@ -56,10 +63,10 @@ def test_a_resumed_stage_goes_on_to_the_same_bits(scene):
 def test_training_lowers_the_error(scene):
     stage = trained(scene, 5)
     early = stage.measure()["psnr"]
-    trained(scene, 60, stage=stage, first=5)
+    trained(scene, 120, stage=stage, first=5)
     stage.measure()
-    trained(scene, 65, stage=stage, first=60)
-    assert stage.measure()["psnr"] > early + 3
+    trained(scene, 130, stage=stage, first=120)
+    assert stage.measure()["psnr"] > early + 6
 
 
 def test_warp_and_torch_train_alike(scene):
@@ -71,7 +78,7 @@ def test_warp_and_torch_train_alike(scene):
     assert figures["warp"] == pytest.approx(figures["torch"], abs=0.3)
 
 
-def test_depth_supervision_brings_the_surface_nearer(scene):
+def test_depth_supervision_brings_the_surface_nearer(scene, with_depth):
     def error(stage):
         from ovseg3d.scene import load_depth
 
@@ -79,8 +86,8 @@ def test_depth_supervision_brings_the_surface_nearer(scene):
         truth, found = load_depth(frame, scene), stage.renderer.render(frame.camera)["depth_z"]
         return np.median(np.abs(found - truth)[truth > 0] / truth[truth > 0])
 
-    with_depth, without = (error(trained(scene, 150, use_depth=use)) for use in (True, False))
-    assert with_depth < 0.06 and with_depth < without
+    # Six photos of 32 x 32 say little about depth by themselves.
+    assert error(with_depth) < 0.05 < error(trained(scene, STEPS))
 
 
 def test_refinement_recovers_a_shaken_camera(scene):
@@ -92,8 +99,8 @@ def test_refinement_recovers_a_shaken_camera(scene):
     moved = camera.c2w.copy()
     moved[:3, 3] += shift
     frames[shaken] = replace(frames[shaken], camera=replace(camera, c2w=moved))
-    config = replace(CONFIG, photo_learning_rate=2e-3)
-    stage = trained(replace(scene, frames=tuple(frames)), 250, config=config, refine_poses=True, use_depth=True)
+    config = replace(CONFIG, photo_learning_rate=2e-3, occupancy_warmup=32)
+    stage = trained(replace(scene, frames=tuple(frames)), 500, config=config, refine_poses=True, use_depth=True)
     found = stage.photos.values[:, 9:].numpy() * stage.box.radius
     others = [i for i in scene.train if i != shaken]
     assert (found[shaken] - found[others].mean(0)) @ -shift > 0.25 * shift @ shift
@@ -195,10 +202,9 @@ def test_harmonics_are_orthonormal_over_the_sphere():
     torch.testing.assert_close(gram, torch.eye(16, dtype=torch.float64), atol=0.03, rtol=0)
 
 
-def test_normals_of_the_floor_point_up(scene):
-    stage = trained(scene, 200, use_depth=True)
+def test_normals_of_the_floor_point_up(scene, with_depth):
     frame = scene.frames[scene.train[0]]
-    pictures = stage.renderer.render(frame.camera, normals=True)
+    pictures = with_depth.renderer.render(frame.camera, normals=True)
     _, directions = frame.camera.rays(frame.camera.pixel_centres())
     points = (
         frame.camera.position
@@ -206,4 +212,4 @@ def test_normals_of_the_floor_point_up(scene):
     )
     floor = (np.abs(points[:, 2] + 0.5) < 0.05) & (np.abs(points[:, :2]).max(1) > 0.8)
     assert floor.sum() > 50
-    assert np.median(pictures["normal"].reshape(-1, 3)[floor, 2]) > 0.9
+    assert np.median(pictures["normal"].reshape(-1, 3)[floor, 2]) > 0.75
