@@ -23,8 +23,8 @@ FIGURES = ("psnr", "ssim", "depth_rel_median", "depth_within_5_percent", "depth_
 class Renders(Protocol):
     """What can draw a view: `field.Renderer`, or anything that does the same."""
 
-    def render(self, camera: Camera) -> dict[str, np.ndarray]:
-        """rgb (h, w, 3) from 0 to 1, depth_z (h, w) in input units, and more."""
+    def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
+        """rgb (h, w, 3) from 0 to 1, depth_z (h, w) in input units, opacity, and if wanted normal."""
 
 
 @dataclass(frozen=True)

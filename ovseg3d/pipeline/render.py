@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
 from PIL import Image
 
 from ovseg3d.engine import Event, Report, ignore
@@ -60,7 +59,7 @@ def render_images(
     """
     written = []
     for camera, name in _watched(cameras, names, report, stop):
-        rendered = _with_normals(renderer.render(camera), camera, what)
+        rendered = renderer.render(camera, normals="normals" in what)
         for kind in what:
             path = folder / f"{name}.png" if kind == "colour" else folder / f"{name}_{kind}.png"
             save_picture(path, picture_of(kind, rendered))
@@ -70,39 +69,6 @@ def render_images(
                 save_picture(path, Image.fromarray(depth_numbers(rendered["depth_z"])))
                 written.append(path)
     return written
-
-
-def _with_normals(rendered: dict[str, np.ndarray], camera: Camera, what: Sequence[What]) -> dict[str, np.ndarray]:
-    """Add `normal` where it is wanted and the renderer does not give it."""
-    if "normals" not in what or "normal" in rendered:
-        return rendered
-    return {**rendered, "normal": normals_from_depth(camera, rendered["depth_z"])}
-
-
-def normals_from_depth(camera: Camera, depth_z: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
-    """Unit normals (input frame, towards the camera) of the surface that a depth picture shows; 0 where unknown.
-
-    The cross product of the surface's differences along rows and columns, each the smaller of the two on
-    either side, so that the edge of a thing takes the normal of one side.
-    """
-    origins, directions = camera.rays(camera.pixel_centres())
-    along = directions @ camera.c2w[:3, 2]
-    points = (origins + directions * (depth_z.reshape(-1) / along)[:, None]).reshape(*depth_z.shape, 3)
-    normal = np.cross(_least_difference(points, 1), _least_difference(points, 0))
-    length = np.linalg.norm(normal, axis=-1, keepdims=True)
-    normal = np.where(length > 0, normal / np.maximum(length, 1e-30), 0.0)
-    towards = np.sum(normal * directions.reshape(normal.shape), axis=-1, keepdims=True)
-    normal = np.where(towards > 0, -normal, normal)
-    return np.where((depth_z > 0)[..., None], normal, 0.0)
-
-
-def _least_difference(points: np.ndarray, axis: int) -> np.ndarray:
-    """The shorter of the steps to the next and from the previous point along `axis`."""
-    step = np.diff(points, axis=axis)
-    first, last = np.take(step, [0], axis=axis), np.take(step, [-1], axis=axis)
-    ahead, behind = np.concatenate([step, last], axis=axis), np.concatenate([first, step], axis=axis)
-    shorter = np.linalg.norm(ahead, axis=-1, keepdims=True) < np.linalg.norm(behind, axis=-1, keepdims=True)
-    return np.where(shorter, ahead, behind)
 
 
 def depth_numbers(depth_z: np.ndarray) -> np.ndarray:
@@ -166,7 +132,7 @@ def _film(
 ) -> None:
     span = None
     for camera, _ in _watched(cameras, [""] * len(cameras), report, stop):
-        rendered = _with_normals(renderer.render(camera), camera, tuple(writers))
+        rendered = renderer.render(camera, normals="normals" in writers)
         if span is None:
             span = depth_range(rendered["depth_z"])  # one range for the whole film, or it would flicker
         for kind, writer in writers.items():

@@ -20,7 +20,7 @@ class Painter:
     def __init__(self, colour: float = 0.0, depth: float = 1.0) -> None:
         self._colour, self._depth = colour, depth
 
-    def render(self, camera: Camera) -> dict[str, np.ndarray]:
+    def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
         rgb, depth = draw(camera.c2w)
         rgb = np.rint(rgb * 255) / 255  # as the photo stores it
         return {"rgb": (rgb + self._colour).astype(np.float32), "depth_z": (depth * self._depth).astype(np.float32)}
@@ -74,7 +74,7 @@ def test_masked_pixels_do_not_count(tmp_path: Path) -> None:
     (folder / "transforms.json").write_text(json.dumps(description))
 
     class WrongOnTheRight(Painter):
-        def render(self, camera: Camera) -> dict[str, np.ndarray]:
+        def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
             rendered = super().render(camera)
             rendered["rgb"][:, 16:] = 0
             rendered["depth_z"][:, 16:] = 0
