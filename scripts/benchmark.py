@@ -100,9 +100,10 @@ def notes(warm: bool) -> str:
     return (
         f"Seconds are training time {cache} the compilation of the kernels, without measuring. `s to N dB` is the"
         f" PSNR of {WATCHED_PIXELS:,} pixels drawn from the held-out views, looked at every few seconds; everything"
-        " else is of all held-out views after the last step. PSNR, SSIM and depth of playroom and desk are of the views"
-        " on the camera's path; `off the path` is the PSNR of the others. Memory is the most anonymous memory of the process. The rows are"
-        " made by `python scripts/benchmark.py --rows NAME`, which trains as the row's command does.\n"
+        " else is of all held-out views after the last step. PSNR, SSIM and depth of playroom and desk are of the"
+        " views on the camera's path; `off the path` is the PSNR of the others. Memory is the most anonymous memory"
+        " of the process. The rows are made by `python scripts/benchmark.py --rows NAME`, which trains as the row's"
+        " command does.\n"
     )
 
 
