@@ -2,7 +2,7 @@
 
 A step is always cut into the same `pieces`, whoever does them, and their results are combined in order: the
 number of threads changes the time and not one bit of the result. Warp and torch release the interpreter lock
-inside their kernels, so plain threads are enough. While `threads()` is open, torch itself uses one thread an
+inside their kernels, so plain threads are enough. While `open()` lasts, torch itself uses one thread an
 operation: two levels of threading would fight for the same cores.
 """
 

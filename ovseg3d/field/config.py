@@ -49,7 +49,7 @@ class FieldConfig:
     cone: float = 0.01
     """Far away the distance between samples grows to this share of the distance from the camera."""
     merge: float = 0.06
-    """Neighbouring samples are merged, without bias, until they have this render weight together."""
+    """Neighbouring samples are merged until they have this render weight together."""
     near: float = 0.05
     """Where rays begin (field units), unless the capture says otherwise."""
     samples: int = 32_768

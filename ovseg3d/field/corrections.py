@@ -49,10 +49,10 @@ class PhotoCorrections:
         return rgb * torch.exp(rows[:, :3]) + rows[:, 3:6]
 
     def penalty(self, values: Float[Tensor, "views 12"], view: Int[Tensor, " rays"]) -> Tensor | float:
-        """Loss, summed over rays, that keeps exposures near none."""
-        if not self.exposure:
+        """Loss, summed over rays, that keeps corrections near none."""
+        if not (self.exposure or self.refine):
             return 0.0
-        return PENALTY * values.index_select(0, view)[:, :6].square().sum()
+        return PENALTY * values.index_select(0, view).square().sum()
 
 
 def _cross(vectors: Float[Tensor, "views 3"]) -> Float[Tensor, "views 3 3"]:

@@ -48,7 +48,8 @@ class OccupancyGrid:
         worthy = self._near_occupied().view(-1)[draws]
         worthy[: int(count * ANYWHERE)] = True
         on_trial = torch.where(worthy & self.seen.view(-1)[draws], self.threshold * TRIAL, 0.0)
-        cells[draws] = torch.maximum(cells[draws], on_trial)
+        # A cell may be drawn twice; the larger value counts, whatever the order.
+        cells.scatter_reduce_(0, draws, on_trial, "amax")
         torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
 
     def _near_occupied(self) -> Bool[Tensor, "cascades cells cells cells"]:

@@ -1,7 +1,8 @@
 """Where the content of a capture is, found from cameras, sparse points, measured depth or transparency.
 
 Two questions: which box to put the field in (`find_box`), and which cells of its occupancy grid any camera sees at
-all (`seen_cells`). Held-out photos are never looked at. Points are in the input frame unless said otherwise.
+all (`seen_cells`). Held-out photos and their poses are never looked at; sparse points, where a capture has them, and
+the direction of up are those of the whole capture. Points are in the input frame unless said otherwise.
 """
 
 import math
@@ -17,7 +18,9 @@ from ovseg3d.field.config import FieldConfig
 from ovseg3d.scene import Camera, Scene, load_depth, load_photo
 
 MOST_VIEWS = 100
-"""Cameras that are looked at; more add nothing but time."""
+"""Cameras from which the box is found; more add little but time."""
+MOST_LOOKING = 300
+"""Cameras that are asked what they see; on a longer walk neighbours see the same."""
 MOST_SILHOUETTES = 32
 """Photos whose transparency carves the visual hull."""
 
@@ -52,7 +55,7 @@ def find_box(scene: Scene, config: FieldConfig, use_depth: bool = False) -> Fiel
     radius = float((high - low).max() / 2) * 1.05
     farthest = float(np.percentile(np.abs(local - rotation @ center).max(-1), 99.5)) / radius
     cascades = int(np.clip(math.ceil(math.log2(max(farthest, 1.0))) + 1, 1, 6)) if open_scene else 1
-    depths = np.concatenate([camera.project(content)[1] for camera in cameras[:8]])
+    depths = np.concatenate([camera.project(content)[1] for camera in cameras])
     nearest = float(np.percentile(depths[depths > 0], 1)) if (depths > 0).any() else 0.0
     near = max(config.near, 0.5 * nearest / radius)
     return _box(center, radius, open_scene, max(cascades, 2) if open_scene else 1, near, rotation)
@@ -130,7 +133,7 @@ def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.nd
     half = (
         max(
             radius * math.tan(math.atan(max(f.camera.width / f.camera.fx, f.camera.height / f.camera.fy) / 2))
-            for f in views[:1]
+            for f in views
         )
         * 1.2
     )
@@ -138,7 +141,11 @@ def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.nd
     axis = (np.arange(cells) + 0.5) / cells * 2 - 1
     lattice = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) * half
     points = lattice @ rotation + center
-    inside = _carve(views, points, half / cells * math.sqrt(3))
+    size = half / cells * math.sqrt(3)
+    # What few photos show, behind the object or at the pictures' edges, is seldom part of it.
+    inside = _carve(views, points, size, share=0.5)
+    if not inside.any():
+        inside = _carve(views, points, size)
     if not inside.any():
         raise SceneError(
             "The opaque parts of the photos have no point in common",
@@ -148,26 +155,34 @@ def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.nd
     return center + rotation.T @ ((low + high) / 2), float((high - low).max() / 2)
 
 
-def _carve(views: list, points: Float[np.ndarray, "points 3"], size: float) -> Bool[np.ndarray, " points"]:
-    """Which balls of that radius no photo shows as wholly transparent."""
-    alive = np.arange(len(points))
-    for frame in _spread(views, MOST_SILHOUETTES):
-        if not len(alive):
-            break
+def _carve(
+    views: list, points: Float[np.ndarray, "points 3"], size: float, share: float = 0.0
+) -> Bool[np.ndarray, " points"]:
+    """Which balls of that radius more than `share` of the photos show, and none as wholly transparent."""
+    alive, shown = np.arange(len(points)), np.zeros(len(points), dtype=int)
+    views = _spread(views, MOST_SILHOUETTES)
+    for frame in views:
+        photo = load_photo(frame)
+        if photo.shape[-1] == 3:
+            photo = np.pad(photo, ((0, 0), (0, 0), (0, 1)), constant_values=255)
         camera = frame.camera
-        photo = torch.from_numpy(load_photo(frame)[..., 3:4].astype(np.float32)).permute(2, 0, 1)[None]
+        h, w = camera.height, camera.width
+        # Opaque pixels above and left of each corner, so that any window is counted by four look-ups.
+        counts = np.pad((photo[..., 3] > 0).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         xy, z = camera.project(points[alive])
-        depth = max(float(np.percentile(z[z > 0], 5)) if (z > 0).any() else 1.0, 1e-6)
-        reach = math.ceil(max(camera.fx, camera.fy) * size / depth) + 1
-        alpha = torch.nn.functional.max_pool2d(photo, 2 * reach + 1, stride=1, padding=reach)[0, 0].numpy()
-        x, y = np.floor(np.nan_to_num(xy, nan=-1.0)).astype(int).T
-        within = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height) & (z > 0)
+        within = (z > size) & (xy >= 0).all(-1) & (xy < [w, h]).all(-1)
+        x, y = xy[within].T
+        reach = max(camera.fx, camera.fy) * size / (z[within] - size) + 1.0
+        left, right = np.clip(x - reach, 0, w).astype(int), np.clip(np.ceil(x + reach), 0, w).astype(int)
+        upper, lower = np.clip(y - reach, 0, h).astype(int), np.clip(np.ceil(y + reach), 0, h).astype(int)
+        opaque = counts[lower, right] - counts[upper, right] - counts[lower, left] + counts[upper, left]
+        shown[alive[within]] += 1
         empty = np.zeros(len(alive), dtype=bool)
-        empty[within] = alpha[y[within], x[within]] <= 0
+        empty[within] = opaque == 0
         alive = alive[~empty]
     inside = np.zeros(len(points), dtype=bool)
     inside[alive] = True
-    return inside
+    return inside & (shown > share * len(views))
 
 
 # -- what cameras see ---------------------------------------------------------------------------------------------
@@ -210,8 +225,10 @@ def seen_cells(scene: Scene, box: FieldBox, config: FieldConfig) -> Bool[Tensor,
 def _in_view(views: list, points: Float[np.ndarray, "points 3"], size: float) -> Bool[np.ndarray, " points"]:
     """Which balls of that radius touch the view of some camera (lenses taken as free of distortion, with a margin)."""
     seen = np.zeros(len(points), dtype=bool)
-    for frame in _spread(views):
+    for frame in _spread(views, MOST_LOOKING):
         camera, rest = frame.camera, np.flatnonzero(~seen)
+        if not len(rest):
+            break
         if camera.model == "OPENCV_FISHEYE":
             # A fisheye may see half of space and more.
             return np.ones(len(points), dtype=bool)

@@ -19,6 +19,8 @@ from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.scene import Camera, Cameras
 
 RAYS_AT_ONCE = 4096
+SAMPLES_AT_MOST = 512
+"""A ray's samples on average over those rendered at once; rays seldom have a tenth of it."""
 LEAST_TRANSMITTANCE = 1e-3
 MERGE = 1e-3
 """Samples are merged up to this render weight: far less than a picture shows."""
@@ -106,7 +108,7 @@ class Renderer:
         samples = backend.march(
             origins, directions, box.spans(origins, directions), torch.full_like(origins[:, 0], 0.5),
             self.occupancy.occupied, smallest_step=self.smallest_step, cone=self.config.cone,
-            capacity=len(origins) * 1024,
+            capacity=len(origins) * SAMPLES_AT_MOST,
         )  # fmt: skip
         layers = field.layers(field.network)
         x = box.along(origins, directions, samples.ray, samples.t)

@@ -185,14 +185,14 @@ class FieldStage:
             known = (measured > 0) & batch.valid
             loss = loss + config.depth_weight * ((distance - measured).abs() * known).sum()
         loss = (loss + self.photos.penalty(photos, batch.view)) / total
-        leaves = [features, network, *([photos] if self.photos.exposure else [])]
+        leaves = [features, network, *([photos] if photos.requires_grad else [])]
         grad_features, grad_network, *grads = torch.autograd.grad(loss, leaves)
         grad_photos = grads[0] if grads else None
         if self.photos.refine and stretch == 1.0:
             grad_x = backend.position_gradient(x, field.table, grad_features)
             there = self.box.along(ray_origins, ray_directions, ray, t)
             (moved,) = torch.autograd.grad(there, photos, grad_x)
-            grad_photos = moved if grad_photos is None else grad_photos + moved
+            grad_photos = grad_photos + moved
         squared = error.detach().square().sum()
         used = torch.stack([samples.offsets[-1], offsets[-1]])
         return _Result(x, grad_features, grad_network, grad_photos, samples.cell, weight, squared, used)

@@ -112,5 +112,16 @@ def test_adam_matches_torch_and_leaves_untouched_entries_alone():
         assert torch.equal(table[~touched], start[~touched])
 
 
+def test_adam_takes_in_the_smallest_gradients():
+    """1e-30 squared is nothing in single precision; the entry is touched all the same, and its gradient used up."""
+    levels = grid()
+    for backend in backends(levels):
+        table = torch.zeros(levels.entries, levels.features)
+        grad, mean, square = (torch.zeros_like(table) for _ in range(3))
+        grad[3, 1] = 1e-30
+        backend.adam(table, grad, mean, square, rate=0.1, beta1=0.9, beta2=0.99, step=1, epsilon=1e-15)
+        assert not grad.any() and mean[3, 1] > 0
+
+
 def backends(levels: GridLevels) -> list:
     return [WarpBackend(levels, CPU), TorchBackend(levels, CPU)]

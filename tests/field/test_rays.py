@@ -118,6 +118,14 @@ def test_merge_drops_what_is_hidden_and_what_is_empty(backend):
     torch.testing.assert_close(step, samples.step[1:2])
 
 
+def test_merge_respects_its_capacity(backend):
+    samples = packed([10, 10, 10])
+    full = backend.merge(torch.full((30,), 2.0), samples, torch.full((30,), 0.5), 1e-6, 0.0, 100)
+    cut = backend.merge(torch.full((30,), 2.0), samples, torch.full((30,), 0.5), 1e-6, 0.0, 17)
+    assert len(full[1]) == 30 and len(cut[1]) == 17 and cut[3].tolist() == [0, 10, 17, 17]
+    assert torch.equal(full[1][:17], cut[1]) and torch.equal(full[2][:17], cut[2])
+
+
 def test_merged_samples_render_the_same_on_average():
     """Opacity exactly; colour and the gradient of every density within the error of a Monte Carlo mean."""
     backend, trials = WarpBackend(LEVELS, CPU), 20_000
@@ -173,6 +181,15 @@ def test_march_matches_reference(cascades, cone):
     reference_set = set(zip(reference.ray.tolist(), reference.t.mul(1e3).round().tolist()))
     assert len(fast_set) > 500
     assert len(fast_set ^ reference_set) <= 0.02 * len(fast_set)
+    # Where both have a sample, its step and cell agree, but for cells within rounding of a border.
+    found = {}
+    for samples in (fast, reference):
+        keys = zip(samples.ray.tolist(), samples.t.mul(1e3).round().tolist())
+        found[samples is fast] = dict(zip(keys, zip(samples.step.tolist(), samples.cell.tolist())))
+    pairs = [(found[True][key], found[False][key]) for key in fast_set & reference_set]
+    assert all(a[0] == pytest.approx(b[0], rel=1e-4) for a, b in pairs)
+    assert sum(a[1] != b[1] for a, b in pairs) <= 0.01 * len(pairs)
+    assert cascades == 1 or max(cell for _, cell in found[True].values()) >= 512
     assert fast.offsets[3] == fast.offsets[4]
 
 

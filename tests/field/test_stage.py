@@ -117,6 +117,16 @@ def test_exposure_learns_the_gain_of_a_dark_photo():
     assert (grad[1, :3] > 0).all() and not grad[[0, 2]].any() and not grad[1, 6:].any()
 
 
+def test_corrections_are_pulled_back_to_none():
+    for exposure, refine in ((True, False), (False, True)):
+        photos = PhotoCorrections(2, exposure, refine, CPU)
+        photos.values += 0.1
+        values = photos.leaf()
+        (grad,) = torch.autograd.grad(photos.penalty(values, torch.tensor([0, 0, 1])), values)
+        assert (grad > 0).all()
+    assert PhotoCorrections(2, False, False, CPU).penalty(values, torch.tensor([0])) == 0.0
+
+
 def test_poses_rotate_about_the_camera():
     photos = PhotoCorrections(1, exposure=False, refine=True, device=CPU)
     values = torch.zeros(1, 12)
@@ -191,6 +201,46 @@ def test_occupancy_is_left_alone_during_the_warm_up():
     for _ in range(50):
         grid.update(torch.Generator(), keep_all=True)
     assert grid.occupied.all()
+
+
+def test_trials_do_not_depend_on_threads():
+    """At the size of a real grid torch would use all of its threads."""
+    grids = []
+    for threads in (1, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            grids.append(OccupancyGrid(torch.ones(2, 96, 96, 96, dtype=torch.bool), threshold=0.01))
+            grids[-1].forget()
+            for _ in range(7):
+                grids[-1].update(torch.Generator().manual_seed(1), keep_all=False)
+        finally:
+            torch.set_num_threads(before)
+    assert torch.equal(grids[0].value, grids[1].value) and grids[0].occupied.any()
+
+
+def test_photos_without_transparency_carve_nothing(tmp_path):
+    """A capture may mix RGBA and RGB photos."""
+    import json
+
+    from PIL import Image
+    from tiny import FOCAL, camera_to_world
+
+    frames = []
+    for index in range(8):
+        alpha = np.zeros((32, 32), np.uint8)
+        alpha[10:22, 10:22] = 255
+        picture = np.dstack([np.full((32, 32, 3), 200, np.uint8), alpha])
+        Image.fromarray(picture if index != 3 else picture[..., :3]).save(tmp_path / f"{index}.png")
+        pose = camera_to_world(index) @ np.diag([1.0, -1.0, -1.0, 1.0])
+        frames.append({"file_path": f"{index}.png", "transform_matrix": pose.tolist()})
+    lens = {"fl_x": FOCAL, "fl_y": FOCAL, "cx": 16, "cy": 16, "w": 32, "h": 32}
+    (tmp_path / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+    mixed = load_scene(tmp_path)
+    box = find_box(mixed, FieldConfig())
+    # The opaque squares subtend 12 of 30 pixels at about 2.4 m.
+    assert not box.open and 0.3 < box.radius < 1.2
+    assert 0 < seen_cells(mixed, box, FieldConfig(occupancy_resolution=32)).float().mean() < 0.9
 
 
 def test_harmonics_are_orthonormal_over_the_sphere():

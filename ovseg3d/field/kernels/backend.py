@@ -52,7 +52,8 @@ class WarpBackend:
             item.offset, item.dense = level.offset, int(level.dense)
             return item
 
-        device = "cpu" if self.device.type == "cpu" else wp.device_from_torch(self.device)
+        # By name: a torch device "cuda" without an index is fine so.
+        device = "cpu" if self.device.type == "cpu" else wp.device_from_torch(str(self.device))
         return wp.array([data(level) for level in self.levels.levels], dtype=LevelData, device=device)
 
     def encode(
@@ -183,9 +184,10 @@ class WarpBackend:
         """Fewer samples that let the same light through: neighbours are merged until they weigh `quota` together.
 
         Each group is represented by one member, drawn in proportion to optical thickness x_i = density_i step_i, with
-        the step sum_j x_j / density_i. Transmittance stays exactly what it was, and both the colour and the gradient
-        of every density are right on average: E[step_i] = sum_i (x_i / sum_j x_j) (sum_j x_j / density_i) = the sum
-        of the true steps. Where less than `least_transmittance` of the light is left, samples are dropped.
+        the step sum_j x_j / density_i. Transmittance stays exactly what it was, and so does every density's expected
+        gradient of it: (x_i / sum_j x_j) (sum_j x_j / density_i) = step_i. Colour is right on average to first order
+        in the group's opacity, which the quota keeps small. Where less than `least_transmittance` of the light is
+        left, samples are dropped.
 
         Args:
             draws: a number from 0 to 1 for each sample.

@@ -177,7 +177,12 @@ def encode_kernels(features: int) -> SimpleNamespace:
         i = wp.tid() + start
         g = grad[i]
         # Entries that no sample touched stay as they are, moments too (Mueller et al. 2022, section 4).
-        if wp.dot(g, g) > 0.0:
+        touched = wp.bool(False)
+        for k in range(features):
+            # Component by component: the square of a small gradient would vanish.
+            if g[k] != 0.0:
+                touched = True
+        if touched:
             m = mean[i] * beta1 + g * (1.0 - beta1)
             v = square[i] * beta2 + wp.cw_mul(g, g) * (1.0 - beta2)
             mean[i] = m

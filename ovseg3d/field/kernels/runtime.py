@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+_TYPES = (torch.float32, torch.int32, torch.uint8)
+
 
 @cache
 def start() -> None:
@@ -81,8 +83,9 @@ def array(tensor: torch.Tensor) -> object:
 def _descriptor(tensor: torch.Tensor, dtype: type | None) -> object:
     import warp as wp
 
-    if not tensor.is_contiguous():
-        raise ValueError(f"a kernel needs contiguous tensors, not strides {tensor.stride()}")
+    # A bare descriptor is not compared with the kernel's signature, so a wrong type would be read as garbage.
+    if tensor.dtype not in _TYPES or not tensor.is_contiguous():
+        raise ValueError(f"a kernel needs contiguous float32, int32 or uint8, not {tensor.dtype} {tensor.stride()}")
     return wp.from_torch(tensor.detach(), dtype=dtype, requires_grad=False, return_ctype=True)
 
 
