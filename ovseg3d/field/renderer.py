@@ -18,7 +18,8 @@ from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.scene import Camera, Cameras
 
-RAYS_AT_ONCE = 4096
+RAYS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
+"""Few enough that a field without empty cells, as in the first steps, fits the memory."""
 SAMPLES_AT_MOST = 512
 """A ray's samples on average over those rendered at once; rays seldom have a tenth of it."""
 LEAST_TRANSMITTANCE = 1e-3
@@ -78,31 +79,31 @@ class Renderer:
         device = self.field.table.device
         cameras = Cameras.from_cameras([camera], self.box.field_from_input, device)
         origins, directions, z_per_distance = cameras.grid(0)
-        chunks = list(zip(origins.split(RAYS_AT_ONCE), directions.split(RAYS_AT_ONCE)))
-        with self.workers.open():
-            pieces = self.workers.map(lambda rays: self.rays(*rays, normals=normals), chunks)
-        h, w = camera.height, camera.width
-
-        def picture(values: list[Tensor]) -> np.ndarray:
-            joined = torch.cat(values)
-            return joined.view(h, w, *joined.shape[1:]).cpu().numpy()
-
-        z = z_per_distance.split(RAYS_AT_ONCE)
-        pictures = {
-            "rgb": picture([piece.rgb.clamp(0, 1) for piece in pieces]),
-            "depth_z": picture([piece.distance * ratio * self.box.radius for piece, ratio in zip(pieces, z)]),
-            "opacity": picture([piece.opacity for piece in pieces]),
+        met = self.rays(origins, directions, normals)
+        shown = {
+            "rgb": met.rgb.clamp(0, 1),
+            "depth_z": met.distance * z_per_distance * self.box.radius,
+            "opacity": met.opacity,
         }
         if normals:
-            rotation = torch.tensor(self.box.rotation, dtype=torch.float32, device=device)
-            pictures["normal"] = picture([piece.normal @ rotation for piece in pieces])
-        return pictures
+            shown["normal"] = met.normal @ torch.tensor(self.box.rotation, dtype=torch.float32, device=device)
+        h, w = camera.height, camera.width
+        return {name: values.view(h, w, *values.shape[1:]).cpu().numpy() for name, values in shown.items()}
 
     @torch.no_grad()
     def rays(
         self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], normals: bool = False
     ) -> RayColors:
         """What rays meet. Origins and unit directions in field units and axes."""
+        at_once = RAYS_AT_ONCE[origins.device.type]
+        chunks = list(zip(origins.split(at_once), directions.split(at_once)))
+        with self.workers.open():
+            pieces = self.workers.map(lambda chunk: self._rays(*chunk, normals), chunks)
+        columns = ([getattr(piece, name) for piece in pieces] for name in RayColors.__dataclass_fields__)
+        return RayColors(*(None if column[0] is None else torch.cat(column) for column in columns))
+
+    @torch.no_grad()
+    def _rays(self, origins: Tensor, directions: Tensor, normals: bool) -> RayColors:
         field, backend, box = self.field, self.backend, self.box
         origins, directions = origins.contiguous(), directions.contiguous()
         samples = backend.march(
