@@ -182,7 +182,7 @@ def test_lengths_are_in_metres_where_they_are_known(cli: Cli, tiny_scene: Path, 
     metrics = json.loads(done.stdout)["metrics"]
     assert metrics["metric"] and metrics["metres_per_unit"] == 100
     table = cli("eval", "run").stdout
-    assert "depth err. m" in table and f"{100 * metrics['depth_abs_median']:.2f}" in table
+    assert "depth err. m" in table and f"{100 * metrics['depth_abs_median']:.3f}" in table
 
 
 def fails(done: Done, *words: str) -> None:
