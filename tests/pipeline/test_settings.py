@@ -97,6 +97,7 @@ def test_yaml_surprises(presets: Path, tmp_path: Path) -> None:
         ("field: {learning_rate: .nan}", "--field.learning-rate must be"),
         ("field: {near: -1}", "--field.near must be"),
         ("train: {max_seconds: .inf}", "--max-seconds must be above 0"),
+        (f"train: {{max_seconds: 1{'0' * 400}}}", "train.max_seconds is too large"),
         ("train: {max_seconds: .nan}", "--max-seconds must be above 0"),
         ("train: {tensorboard: 1}", "true or false"),
         ("train: 3", "must be a section"),
