@@ -4,7 +4,7 @@ python scripts/figures.py                                # the newest run on sce
 python scripts/figures.py outputs/desk/latest --output docs/images/desk.png
 
 Only views along the camera's path are shown where the capture tells them apart, as in the table of figures. Depth is
-z-depth in the capture's unit; its error is relative to the true depth, which training never saw.
+z-depth, in metres where they are known; its error is relative to the true depth, which training never saw.
 """
 
 import io
@@ -55,13 +55,14 @@ class Figures:
             sys.exit(f"No held-out view of {scene.path} has a depth image to compare with.")
         # From the middle of equal stretches: the first and last views of a path see the least of the room.
         chosen = [shown[(2 * i + 1) * len(shown) // (2 * self.views)] for i in range(min(self.views, len(shown)))]
+        unit, size = ("m", scene.metres_per_unit) if scene.metric else ("units", 1.0)
         rows = []
         for view in chosen:
             frame = scene.frames[view]
             photo, rendered = photo_on_white(frame), renderer.render(frame.camera)
             score = score_view(view, scene, photo, rendered)
-            rows.append((photo, rendered["rgb"], rendered["depth_z"], load_depth(frame, scene), score))
-        data = compress(draw(rows, "m" if scene.metric else "units"))
+            rows.append((photo, rendered["rgb"], size * rendered["depth_z"], size * load_depth(frame, scene), score))
+        data = compress(draw(rows, unit))
         write_atomic(self.output, data)
         print(f"{self.output}: {len(data) / 1e3:.0f} kB, views {', '.join(scene.frames[v].name for v in chosen)}")
 

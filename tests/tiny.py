@@ -59,6 +59,11 @@ def small_settings(**train: object) -> dict:
     return {"field": field, "train": {"device": "cpu", **(train or {"steps": 40})}}
 
 
+def with_emptying(settings: dict) -> dict:
+    """The same settings, but cells are emptied and tried again within a few steps."""
+    return settings | {"field": settings["field"] | {"occupancy_every": 4, "occupancy_warmup": 8}}
+
+
 def write_tiny_scene(folder: Path, with_depth: bool = True) -> Path:
     """Write the scene to `folder` and return it."""
     (folder / "images").mkdir(parents=True)

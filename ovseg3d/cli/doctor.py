@@ -11,7 +11,7 @@ from typing import Any
 
 PACKAGES = (
     "torch", "warp-lang", "numpy", "pillow", "pycolmap", "safetensors", "torchmetrics", "trimesh", "tyro", "rich",
-    "imageio-ffmpeg", "tensorboard", "tinycudann", "nerfacc",
+    "imageio-ffmpeg", "tensorboard", "tinycudann",
 )  # fmt: skip
 _UNTESTED = "untested: this version of ovseg3d was never run on a GPU by its makers"
 

@@ -59,6 +59,7 @@ class Eval:
         result = {
             "run": run.folder,
             "metric": scene.metric,
+            "metres_per_unit": scene.metres_per_unit if scene.metric else None,
             "views": [asdict(score) for score in evaluation.views],
             "mean": evaluation.mean(),
             "groups": evaluation.groups(),
@@ -68,12 +69,13 @@ class Eval:
         if self.json:
             print_json(result)
         else:
-            _draw(console, evaluation, "m" if scene.metric else "units")
+            _draw(console, evaluation, scene.metres_per_unit if scene.metric else None)
 
 
-def _draw(console: Any, evaluation: Any, unit: str) -> None:
+def _draw(console: Any, evaluation: Any, metres_per_unit: float | None) -> None:
     from rich.table import Table
 
+    unit, size = ("units", 1.0) if metres_per_unit is None else ("m", metres_per_unit)
     with_depth = not math.isnan(evaluation.mean()["depth_rel_median"])
     table = Table()
     table.add_column("view")
@@ -83,7 +85,7 @@ def _draw(console: Any, evaluation: Any, unit: str) -> None:
     def row(name: str, figures: dict[str, Any], end_section: bool = False) -> None:
         cells = [_cell(figures["psnr"], ".2f"), _cell(figures["ssim"], ".3f")]
         if with_depth:
-            cells += [_cell(figures["depth_abs_median"], ".3f"), _cell(figures["depth_rel_median"], ".1%")]
+            cells += [_cell(size * figures["depth_abs_median"], ".3f"), _cell(figures["depth_rel_median"], ".1%")]
             cells.append(_cell(figures["depth_within_5_percent"], ".0%"))
         table.add_row(name, *cells, end_section=end_section)
 

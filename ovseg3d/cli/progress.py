@@ -49,7 +49,9 @@ class Progress:
 
     def __call__(self, event: "Event") -> None:
         if event.kind == "log":
-            self._console.print(event.message, markup=False)
+            # What set-up has to say is what the reader noticed about the capture.
+            warning = "warning: " if event.stage == "set-up" else ""
+            self._console.print(f"{warning}{event.message}", markup=False, soft_wrap=True)
         elif event.kind in ("start", "progress", "done", "interrupted"):
             if self._live is not None:
                 self._draw(event)

@@ -51,6 +51,8 @@ class Train:
     field: FieldConfig = FieldConfig()
     base: Annotated[Config | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
     """The settings before the flags; no flag."""
+    typed: Annotated[frozenset[str], tyro.conf.Fixed, tyro.conf.Suppress] = frozenset()
+    """The flags as they were typed, with hyphens; no flag."""
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "Train":
@@ -58,7 +60,10 @@ class Train:
         from ovseg3d.cli import parse_arguments
 
         base = cls._base(list(arguments))
-        default = cls(scenes=(), only=base.only, train=base.train, scene=base.scene, field=base.field, base=base)
+        typed = frozenset(word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--"))
+        default = cls(
+            scenes=(), only=base.only, train=base.train, scene=base.scene, field=base.field, base=base, typed=typed
+        )
         return parse_arguments("train", cls, arguments, default=default)
 
     @staticmethod
@@ -133,26 +138,37 @@ class Train:
 
         target = self.output_dir
         if target is not None and len(self.scenes) > 1:
-            target = target / path.resolve().name
+            target = target / self._name(path)
         if not self.resume:
             return train_scene(path, self.settings(), output_dir=target, report=progress, stop=stop)
         run = load(target or path)
         config = self._resumed(run.config)
         return train_scene(run.load_scene(), config, report=progress, stop=stop, resume=run)
 
+    def _name(self, path: Path) -> str:
+        """The folder of a scene among several: its name, with 4 hex of its path when an earlier scene has the name."""
+        from ovseg3d.pipeline.run import hashed_name
+
+        name = path.resolve().name
+        first = next(scene.resolve() for scene in self.scenes if scene.resolve().name == name)
+        return name if path.resolve() == first else hashed_name(path, name)
+
     def _resumed(self, earlier: Config) -> Config:
-        """The run's own settings, with the flags that were given on top."""
-        base = self.base or Config()
+        """The run's own settings, with the flags that were typed on top; a limit given alone removes the other."""
         sections = {}
         for name in ("scene", "train", "field"):
-            mine, default = getattr(self, name), getattr(base, name)
-            given = {
-                key: getattr(mine, key)
-                for key in mine.__dataclass_fields__
-                if getattr(mine, key) != getattr(default, key)
-            }
+            mine, prefix = getattr(self, name), "field." if name == "field" else ""
+            given = {key: getattr(mine, key) for key in mine.__dataclass_fields__ if self._was_typed(prefix, key)}
+            if "steps" in given and "max_seconds" not in given:
+                given["max_seconds"] = None
+            elif "max_seconds" in given and "steps" not in given:
+                given["steps"] = None
             sections[name] = replace(getattr(earlier, name), **given)
         return replace(earlier, **sections)
+
+    def _was_typed(self, prefix: str, key: str) -> bool:
+        flag = key.replace("_", "-")
+        return not self.typed.isdisjoint({f"--{prefix}{flag}", f"--{prefix}no-{flag}", f"--no-{prefix}{flag}"})
 
 
 def _value(arguments: list[str], flag: str) -> str | None:

@@ -6,14 +6,16 @@ Config pickles, so that many scenes can run as many processes.
 
 import importlib
 
+# No name of a submodule: importing `pipeline.evaluate` would put the module in the place of its function.
 _LAZY = {
     "Config": "ovseg3d.pipeline.config",
     "Run": "ovseg3d.pipeline.run",
     "load": "ovseg3d.pipeline.run",
     "make_config": "ovseg3d.pipeline.settings",
     "train_scene": "ovseg3d.pipeline.train",
-    "evaluate": "ovseg3d.pipeline.evaluate",
-    "render_views": "ovseg3d.pipeline.render",
+    "restore": "ovseg3d.pipeline.fields",
+    "render_images": "ovseg3d.pipeline.render",
+    "render_film": "ovseg3d.pipeline.render",
 }
 
 __all__ = list(_LAZY)  # noqa: PLE0605

@@ -4,6 +4,7 @@ The text under each setting is its help on the command line. A setting that is N
 and the machine suggest. How settings from several places combine is in `settings.py`.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,8 +17,9 @@ Stage = Literal["field"]
 """The stages that a run can have. More follow; each works on the one before."""
 
 
-# Beyond these nothing useful happens, and a run folder made by somebody else could ask for all the memory.
-_FIELD_LIMITS = {
+# Every number of the field has its range (a test holds this). Beyond these nothing useful happens: training hangs
+# or crashes, and a run folder made by somebody else could ask for all the memory.
+FIELD_LIMITS: dict[str, tuple[float, float]] = {
     "levels": (1, 32),
     "features": (1, 8),
     "log2_table": (4, 24),
@@ -29,11 +31,25 @@ _FIELD_LIMITS = {
     "cascades": (1, 8),
     "samples": (64, 2**24),
     "max_rays": (64, 2**20),
+    "occupancy_every": (1, 10**6),
+    "occupancy_warmup": (0, 10**9),
+    "occupancy_threshold": (0, 1),
+    "step_size": (0.01, 100),
+    "cone": (0, 1),
+    "merge": (0, 1),
+    "near": (0, 100),
+    "learning_rate": (0, 1),
+    "network_learning_rate": (0, 1),
+    "photo_learning_rate": (0, 1),
+    "decay": (1e-6, 1),
+    "distortion": (0, 1000),
+    "depth_weight": (0, 1000),
+    "near_gradient": (0, 100),
 }
 
 
 def _positive(name: str, value: int | float | None) -> None:
-    if value is not None and not value > 0:
+    if value is not None and not 0 < value < math.inf:
         raise ConfigError(f"--{name} must be above 0, not {value}", fix=f"leave --{name} away for the default")
 
 
@@ -100,9 +116,9 @@ class Config:
     """Stop after this stage."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _FIELD_LIMITS.items():
+        for name, (low, high) in FIELD_LIMITS.items():
             value = getattr(self.field, name, low)
-            if not low <= value <= high:
+            if not low <= value <= high:  # nor is NaN
                 flag = f"--field.{name.replace('_', '-')}"
                 raise ConfigError(f"{flag} must be from {low:g} to {high:g}, not {value}")
 

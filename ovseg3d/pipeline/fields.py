@@ -36,12 +36,17 @@ def make_stage(scene: Scene, config: Config) -> FieldStage:
     return FieldStage(
         scene,
         config.field,
-        torch.device(device),
+        _torch_device(device),
         backend,
         seed=config.train.seed,
         use_depth=measured and config.scene.depth != "off",
         refine_poses=config.scene.refine_poses,
     )
+
+
+def _torch_device(name: str) -> torch.device:
+    """The device with its index, which Warp wants to know: a bare "cuda" has none."""
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device("cpu")
 
 
 def newest_checkpoint(run: Run) -> Checkpoint:
@@ -67,7 +72,7 @@ def restore(run: Run, scene: Scene, device: DeviceName = "auto", backend: Backen
         DeviceError: the device or backend is not there.
     """
     name = resolve_device(device)
-    target = torch.device(name)
+    target = _torch_device(name)
     operators = resolve_backend(backend, name)
     checkpoint = newest_checkpoint(run)
     config, box = run.config.field, _read_box(checkpoint, run)
@@ -126,10 +131,10 @@ def _check_fits(own: dict[str, torch.Tensor], checkpoint: Checkpoint, run: Run) 
 
 
 def check_same(run: Run, config: Config) -> None:
-    """A resumed run keeps its scene and field settings: ConfigError for any that `config` changes."""
-    for section in ("scene", "field"):
+    """A resumed run keeps its scene and field settings and its seed: ConfigError for any that `config` changes."""
+    for section in ("scene", "field", "train"):
         old, new = getattr(run.config, section), getattr(config, section)
-        for name in old.__dataclass_fields__:
+        for name in ("seed",) if section == "train" else old.__dataclass_fields__:
             if getattr(old, name) != getattr(new, name):
                 raise ConfigError(
                     f"{section}.{name} cannot change when a run is resumed"

@@ -13,6 +13,7 @@ holds a lock on the folder, so that two never train one run, and a killed one ca
 
 import hashlib
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,13 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from ovseg3d import __version__
-from ovseg3d.errors import ConfigError, OutputError, Ovseg3dError, RunError
+from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.files import make_folder, output_error, read_json, write_atomic, write_json
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.settings import from_plain, to_plain
 from ovseg3d.scene.capture import Scene
 
 FORMAT_VERSION = 1
+LOCK_SECONDS = 1.0
+"""How long a trainer tries for the lock: whoever looks at the run holds it for a moment."""
 STATES = ("running", "interrupted", "done", "failed")
 
 
@@ -73,6 +76,11 @@ class Run:
         """Replace status.json."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         write_json(self.folder / "status.json", {"status": status, "updated": now, **facts})
+
+    def write_config(self) -> None:
+        """Replace the settings in config.json by this run's."""
+        path = self.folder / "config.json"
+        write_json(path, {**read_json(path, RunError), "config": to_plain(self.config)})
 
     def metrics(self) -> dict[str, Any]:
         """The figures of metrics.json; empty before training has ended."""
@@ -193,6 +201,11 @@ def _describe(run: Run, scene_format: str) -> dict[str, Any]:
     }
 
 
+def hashed_name(scene_path: Path, name: str) -> str:
+    """<name>-<4 hex of the path>: what a scene is called when <name> belongs to another."""
+    return f"{name}-{hashlib.sha256(str(scene_path.resolve()).encode()).hexdigest()[:4]}"
+
+
 def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
     """outputs/<name>, or outputs/<name>-<4 hex of the path> when <name> belongs to another scene.
 
@@ -200,7 +213,7 @@ def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
     """
     path = str(scene_path.resolve())
     plain = Path("outputs").absolute() / name
-    hashed = plain.with_name(f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:4]}")
+    hashed = plain.with_name(hashed_name(scene_path, name))
     for folder in (plain, hashed):
         owner = folder / ".scene"
         if claim and not owner.exists():
@@ -333,18 +346,23 @@ class RunLock:
             self._file = open(self._path, "w")
         except OSError as error:
             raise output_error(error, self._path) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise RunError(
-                "Another process is training this run",
-                where=self._path.parent,
-                fix="wait for it, or stop it, then --resume",
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        return self
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(0.02)
+                    continue
+                self._file.close()
+                raise RunError(
+                    "Another process is training this run",
+                    where=self._path.parent,
+                    fix="wait for it, or stop it, then --resume",
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
@@ -352,11 +370,17 @@ class RunLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether some process is training the run in `folder`."""
-    if not (folder / ".lock").exists():
-        return False
+    """Whether some process is training the run in `folder`.
+
+    Looking takes a shared lock, so that lookers do not see each other, and needs no right to write.
+    """
     try:
-        with RunLock(folder):
-            return False
-    except Ovseg3dError:
+        import fcntl
+
+        with open(folder / ".lock", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except (ImportError, OSError):  # no locks here, or no lock file: nobody trains
+        return False
+    return False

@@ -158,7 +158,10 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
         except ValueError:
             pass
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:  # a whole number of some hundred digits
+            raise ConfigError(f"{name} is too large", where=where) from None
     if hint is int and isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):

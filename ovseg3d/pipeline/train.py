@@ -46,11 +46,11 @@ def train_scene(
 
     Args:
         scene: the capture, or its folder.
-        config: settings; by default those of the preset for this machine.
+        config: settings; by default those of the run to resume, or of the preset for this machine.
         output_dir: the run folder; by default outputs/<scene>/<timestamp>.
         report: receives events (see `engine.Event`); stages are "field" and "evaluate".
         stop: set it, from another thread or a signal handler, to end after the current step.
-        resume: a run to go on with, in its own folder. Its scene and field settings must be the same.
+        resume: a run to go on with, in its own folder. Its scene and field settings and its seed must be the same.
 
     Returns:
         The run; `run.status()["status"]` is "done", or "interrupted" after `stop`.
@@ -61,24 +61,27 @@ def train_scene(
     """
     report, stop = report or ignore, stop or threading.Event()
     clock = Clock()
-    config = config or make_config(resolve_device("auto"))
+    earlier = load(resume) if isinstance(resume, Path | str) else resume
+    if config is None:
+        config = make_config(resolve_device("auto")) if earlier is None else earlier.config
     # What is asked for is checked before anything is read or written.
     device = resolve_device(config.train.device)
     resolve_backend(config.train.backend, device)
     _check(config)
     if not isinstance(scene, Scene):
         scene = open_scene(scene, config)
-    if resume is None:
+    if earlier is None:
         run = create_run(scene, config, Path(output_dir) if output_dir is not None else None)
     else:
-        run = resume if isinstance(resume, Run) else load(resume)
-        check_same(run, config)
-        _check_same_capture(run, scene)
-        run = replace(run, config=config)
+        check_same(earlier, config)
+        _check_same_capture(earlier, scene)
+        run = replace(earlier, config=config)
     with RunLock(run.folder), PeakMemory() as memory:
+        if earlier is not None:
+            run.write_config()  # its limits may be new
         run.write_status("running")
         try:
-            _train(run, scene, clock, report, stop, memory, resumed=resume is not None)
+            _train(run, scene, clock, report, stop, memory, resumed=earlier is not None)
         except KeyboardInterrupt:
             run.write_status("interrupted")
             raise
@@ -120,6 +123,8 @@ def _train(
 ) -> None:
     train = run.config.train
     first_step = 0
+    for note in scene.notes:
+        report(Event("log", "set-up", message=note))
     report(Event("start", "set-up", message="placing the field, compiling kernels"))
     stage = make_stage(scene, run.config)
     report(Event("done", "set-up", progress=1.0, seconds=clock.seconds))
@@ -174,6 +179,7 @@ def _train(
                 "device": device,
                 "backend": resolve_backend(train.backend, device),
                 "metric": scene.metric,
+                "metres_per_unit": scene.metres_per_unit if scene.metric else None,
             }
         )
         run.write_status("done", step=outcome.steps, seconds=outcome.seconds)

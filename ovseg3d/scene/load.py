@@ -98,7 +98,9 @@ def inspect_scene(
     except SceneError as error:
         train, test = list(range(len(frames))), []
         problems.append(error)
-    metric = scale is not None or (raw.depth_is_metric and any(frame.depth_path for frame in frames))
+    # What is stated wins over what the depth files suggest.
+    guess = raw.depth_is_metric and any(frame.depth_path for frame in frames)
+    metric = scale is not None or (guess if raw.metric is None else raw.metric)
     metres = float(scale or 1.0) if metric else None
     scene = Scene(
         path=raw.path,

@@ -79,6 +79,8 @@ class RawCapture:
     depth_unit: float = 0.001
     depth_is_metric: bool = False
     """Whether depth files, if there are any, tie the input frame to metres."""
+    metric: bool | None = None
+    """Whether the capture says that its unit is the metre; None where it says nothing."""
     classes: dict[int, str] = field(default_factory=dict)
     ignore_label: int | None = None
     recommended_encoder: dict[str, str] = field(default_factory=dict)

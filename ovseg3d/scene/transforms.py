@@ -3,7 +3,7 @@
 All three state camera-to-world with OpenGL camera axes (x right, y up, looking along -z) in a z-up world, as a file
 saves them: nerfstudio's `applied_transform` and instant-ngp's `scale` and `offset` lead away from the input frame and
 are left alone. Blender's has one field of view for all and a file for each split. Keys of our own: per-frame
-`label_file_path`, top-level `classes`, `ignore_label`, `recommended_encoder`.
+`label_file_path`, top-level `metric` (the unit is the metre), `classes`, `ignore_label`, `recommended_encoder`.
 """
 
 import math
@@ -98,6 +98,7 @@ def _capture(data: dict[str, Any], path: Path, frames: list[RawFrame], notes: li
         depth_unit=0.001 if unit is None else unit,
         # Depth in millimetres fits the poses only when the poses are in metres.
         depth_is_metric=unit is None or math.isclose(unit, 0.001, rel_tol=1e-6),
+        metric=_flag(data, "metric", path),
         classes=_classes(data, path),
         ignore_label=None if ignore is None else int(ignore),
         recommended_encoder=_texts(data, "recommended_encoder", path),
@@ -163,7 +164,7 @@ def _pose(entry: dict[str, Any], where: str) -> np.ndarray:
         raise SceneError("'transform_matrix' is missing", where=where, fix="remove the frame")
     try:
         matrix = np.array(rows, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.zeros(0)
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0, 0, 0, 1]])
@@ -262,14 +263,29 @@ def _texts(data: dict[str, Any], key: str, path: Path) -> dict[str, str]:
     return value
 
 
+def _flag(data: dict[str, Any], key: str, path: Path) -> bool | None:
+    value = data.get(key)
+    if value is None or isinstance(value, bool):
+        return value
+    raise SceneError(f"'{key}' is {_kind(value)}, expected true or false", where=path, fix="correct the file")
+
+
 def _number(source: dict[str, Any], key: str, where: str | Path) -> float | None:
     value = source.get(key)
     if value is None:
         return None
-    if not _is_number(value) or not math.isfinite(value):
-        found = "not finite" if _is_number(value) else f"{_kind(value)}, expected a number"
+    found = None
+    if not _is_number(value):
+        found = f"{_kind(value)}, expected a number"
+    else:
+        try:
+            value = float(value)
+            found = None if math.isfinite(value) else "not finite"
+        except OverflowError:  # a whole number of some hundred digits
+            found = "too large"
+    if found:
         raise SceneError(f"'{key}' is {found}", where=where, fix="correct the file")
-    return float(value)
+    return value
 
 
 def _is_number(value: Any) -> bool:

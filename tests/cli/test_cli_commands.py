@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from conftest import Cli, Done
 from PIL import Image
-from tiny import small_settings
+from tiny import small_settings, write_tiny_scene
 
 from ovseg3d.cli.doctor import examine
 from ovseg3d.cli.render import parse_kinds
@@ -144,6 +145,44 @@ def test_resume_by_scene_and_output_dir(cli: Cli, tiny_scene: Path, small: Path,
     done = cli("train", tiny_scene, "--resume", "--output-dir", "moved", "--steps", 9, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"]["steps"] == 9
+
+
+def test_steps_alone_go_on_from_a_run_that_time_ended(cli: Cli, tiny_scene: Path, small: Path) -> None:
+    done = cli("train", tiny_scene, "--config", small, "--max-seconds", 1, "--output-dir", "run", "--json")
+    assert done.returncode == 0, done.stderr
+    steps = json.loads(done.stdout)["metrics"]["steps"]
+    done = cli("train", "run", "--resume", "--steps", steps + 3, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["steps"] == steps + 3
+    limits = json.loads(Path("run/config.json").read_text())["config"]["train"]
+    assert (limits["steps"], limits["max_seconds"]) == (steps + 3, None)
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_what_the_reader_noticed_is_a_warning(cli: Cli, small: Path, tmp_path: Path, flags: list[str]) -> None:
+    scene = write_tiny_scene(tmp_path / "double")
+    capture = json.loads((scene / "transforms.json").read_text())
+    capture["frames"].append(capture["frames"][1])
+    (scene / "transforms.json").write_text(json.dumps(capture))
+    done = cli("train", scene, "--config", small, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "warning: 1 frames are listed more than once" in (done.stderr if flags else done.stdout)
+
+
+def test_scenes_of_one_name_get_a_folder_each(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_scene, tmp_path / "elsewhere" / "tiny")
+    done = cli("train", tiny_scene, other, "--config", small, "--json", "--output-dir", "out")
+    assert done.returncode == 0, done.stderr
+    names = [Path(run["run"]).name for run in json.loads(done.stdout)["runs"]]
+    assert names[0] == "tiny" and re.fullmatch("tiny-[0-9a-f]{4}", names[1])
+
+
+def test_lengths_are_in_metres_where_they_are_known(cli: Cli, tiny_scene: Path, small: Path) -> None:
+    done = cli("train", tiny_scene, "--config", small, "--scale", 100, "--output-dir", "run", "--json")
+    metrics = json.loads(done.stdout)["metrics"]
+    assert metrics["metric"] and metrics["metres_per_unit"] == 100
+    table = cli("eval", "run").stdout
+    assert "depth err. m" in table and f"{100 * metrics['depth_abs_median']:.3f}" in table
 
 
 def fails(done: Done, *words: str) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,21 @@ def test_a_killed_run_counts_as_interrupted(here: Path, tiny_scene: Path) -> Non
             pass
     run.write_status("done")
     assert run.status()["status"] == "done"
+
+
+def test_looking_at_a_run_does_not_keep_a_trainer_out(here: Path, tiny_scene: Path) -> None:
+    import fcntl
+
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    (run.folder / ".lock").touch()
+    with open(run.folder / ".lock", "rb") as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)  # as `is_locked` does, for longer than it does
+        assert run.status()["status"] == "interrupted", "lookers do not see each other"
+        timer = threading.Timer(0.2, fcntl.flock, (looker, fcntl.LOCK_UN))
+        timer.start()
+        with RunLock(run.folder):
+            assert run.status()["status"] == "running"
+        timer.join()
 
 
 def test_the_lock_ends_with_its_process(here: Path, tiny_scene: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import yaml
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.pipeline.config import Config, SceneConfig, TrainConfig, presets_folder
+from ovseg3d.field.config import FieldConfig
+from ovseg3d.pipeline.config import FIELD_LIMITS, Config, SceneConfig, TrainConfig, presets_folder
 from ovseg3d.pipeline.settings import from_plain, make_config, to_plain
 
 
@@ -89,6 +91,13 @@ def test_yaml_surprises(presets: Path, tmp_path: Path) -> None:
         ("train: {steps: many}", "train.steps must be a whole number"),
         ("train: {steps: true}", "train.steps must be a whole number"),
         ("train: {steps: -3}", "--steps must be above 0"),
+        ("field: {occupancy_every: 0}", "--field.occupancy-every must be"),
+        ("field: {decay: -1}", "--field.decay must be"),
+        ("field: {step_size: 0, cone: 0}", "--field.step-size must be"),
+        ("field: {learning_rate: .nan}", "--field.learning-rate must be"),
+        ("field: {near: -1}", "--field.near must be"),
+        ("train: {max_seconds: .inf}", "--max-seconds must be above 0"),
+        (f"train: {{max_seconds: 1{'0' * 400}}}", "train.max_seconds is too large"),
         ("train: {max_seconds: .nan}", "--max-seconds must be above 0"),
         ("train: {tensorboard: 1}", "true or false"),
         ("train: 3", "must be a section"),
@@ -114,6 +123,16 @@ def test_config_pickles_and_survives_plain_values() -> None:
     config = Config(SceneConfig(downscale=2.0), TrainConfig(steps=10), only="field")
     assert pickle.loads(pickle.dumps(config)) == config
     assert from_plain(Config, json.loads(json.dumps(to_plain(config))), "x") == config
+
+
+def test_every_number_of_the_field_has_a_limit() -> None:
+    numbers = {item.name for item in dataclasses.fields(FieldConfig) if type(item.default) in (int, float)}
+    assert numbers == set(FIELD_LIMITS)
+    for name, (low, high) in FIELD_LIMITS.items():
+        kind = type(getattr(FieldConfig(), name))
+        for value in (low - 1, high + 1, *((math.nan, math.inf) if kind is float else ())):
+            with pytest.raises(ConfigError, match="must be from"):
+                Config(field=dataclasses.replace(FieldConfig(), **{name: kind(value)}))
 
 
 def test_the_presets_that_ship_are_valid_and_end() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from tiny import small_settings, write_tiny_scene
+from tiny import small_settings, with_emptying, write_tiny_scene
 
 from ovseg3d.engine import Event
 from ovseg3d.errors import ConfigError, DeviceError, OutputError, RunError, SceneError
@@ -80,17 +80,20 @@ def test_events_tell_the_story(tiny_scene: Path, tmp_path: Path) -> None:
 
 
 def test_same_seed_same_bits(tiny_scene: Path, tmp_path: Path) -> None:
-    runs = [train_scene(tiny_scene, settings(steps=6), output_dir=tmp_path / name) for name in "ab"]
+    """Past the first emptying of cells and the trials after it."""
+    config = make_config("cpu", flags=with_emptying(small_settings(steps=18)))
+    runs = [train_scene(tiny_scene, config, output_dir=tmp_path / name) for name in "ab"]
     first, second = map(tensors, runs)
     assert set(first) == set(second)
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    assert not first["occupancy.occupied"].all()
     other = tensors(train_scene(tiny_scene, settings(steps=6, seed=1), output_dir=tmp_path / "c"))
     assert any((first[name] != other[name]).any() for name in first)
 
 
 def test_stop_then_resume_gives_the_same_bits(tiny_scene: Path, tmp_path: Path) -> None:
-    config = settings(steps=20, checkpoint_seconds=1e-6)
+    config = make_config("cpu", flags=with_emptying(small_settings(steps=20, checkpoint_seconds=1e-6)))
     whole = train_scene(tiny_scene, config, output_dir=tmp_path / "whole")
     stop = threading.Event()
 
@@ -125,6 +128,19 @@ def test_resume_keeps_scene_and_field(tiny_run: Path, tiny_scene: Path, tmp_path
     (other / "images/0003.png").write_bytes((other / "images/0002.png").read_bytes())
     with pytest.raises(ConfigError, match="not the capture"):
         train_scene(other, settings(steps=40), resume=tiny_run)
+
+
+def test_resume_without_settings_takes_the_runs_own(tiny_scene: Path, tmp_path: Path) -> None:
+    run = train_scene(tiny_scene, settings(steps=3), output_dir=tmp_path / "run")
+    assert train_scene(tiny_scene, resume=run).config == run.config
+    with pytest.raises(ConfigError, match="train.seed cannot change"):
+        train_scene(tiny_scene, settings(steps=5, seed=1), resume=run)
+
+
+def test_resume_keeps_its_new_limits(tiny_scene: Path, tmp_path: Path) -> None:
+    run = train_scene(tiny_scene, settings(steps=3), output_dir=tmp_path / "run")
+    train_scene(tiny_scene, settings(steps=5), resume=run)
+    assert load(run.folder).config == settings(steps=5)
 
 
 def test_resume_of_what_is_not_a_run(tiny_scene: Path, tmp_path: Path) -> None:

@@ -123,6 +123,27 @@ def test_all_photos_missing(tmp_path):
     assert "None of the 9 photos" in error.what and "00.png" in str(error.where)
 
 
+@pytest.mark.parametrize("value", [1, "yes", []])
+def test_metric_is_true_or_false(value, tmp_path):
+    assert "'metric'" in _changed(tmp_path, lambda data: data.update(metric=value)).what
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_what_is_stated_of_metres_wins(stated, tmp_path):
+    data = w.transforms()
+    guessed = load_scene(w.write_nerfstudio(tmp_path / "a", data)).metric
+    data["metric"] = stated
+    scene = load_scene(w.write_nerfstudio(tmp_path / "b", data))
+    assert scene.metric is stated and scene.metres_per_unit == (1.0 if stated else None)
+    assert guessed in (True, False) and load_scene(tmp_path / "b", scale=2).metres_per_unit == 2
+
+
+def test_a_number_too_large_for_any_lens(tmp_path):
+    assert "too large" in _changed(tmp_path / "a", lambda data: data.update(cx=10**400)).what
+    change = lambda data: data["frames"][2]["transform_matrix"][0].__setitem__(3, 10**400)  # noqa: E731
+    assert "transform_matrix" in _changed(tmp_path / "b", change).what
+
+
 def _set_pose(value):
     def change(data):
         matrix = np.array(data["frames"][4]["transform_matrix"])
