@@ -122,9 +122,12 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         text = f"{metrics['psnr']:.2f} dB"
         if "ssim" in metrics:
             text += f", SSIM {metrics['ssim']:.3f}"
-        rows.append(("held out", f"PSNR {text} ({metrics['views']} views)"))
+        views = f"({metrics['views']} views)"
         if "psnr_off_path" in metrics:
-            rows.append(("", f"on the camera's path; off it {metrics['psnr_off_path']:.2f} dB"))
+            rows.append(("held out", f"PSNR {text} on the camera's path"))
+            rows.append(("", f"PSNR {metrics['psnr_off_path']:.2f} dB off it {views}"))
+        else:
+            rows.append(("held out", f"PSNR {text} {views}"))
     else:
         rows.append(("held out", "no view was held out: no figures"))
     if "depth_rel_median" in metrics:
