@@ -141,6 +141,12 @@ class Train:
             target = target / self._name(path)
         if not self.resume:
             return train_scene(path, self.settings(), output_dir=target, report=progress, stop=stop)
+        without_effect = sorted(self.typed & {"--config", "--preset", "--quality"})
+        if without_effect:
+            raise ConfigError(
+                f"--resume goes on with the run's own settings, so {' and '.join(without_effect)} would do nothing",
+                fix="leave it out, and say how long with --steps or --max-seconds",
+            )
         run = load(target or path)
         config = self._resumed(run.config)
         return train_scene(run.load_scene(), config, report=progress, stop=stop, resume=run)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 LensModel = Literal["OPENCV", "OPENCV_FISHEYE"]
 
@@ -115,6 +115,28 @@ class Camera:
         directions = local @ self.c2w[:3, :3].T
         directions = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
         return np.broadcast_to(self.position, directions.shape).copy(), directions
+
+    def reaches(self, xy: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, "points"]:
+        """Whether the lens model has a ray for picture positions.
+
+        A distortion polynomial that was fitted to the middle of the picture may fold back further out. There it has
+        no ray for a pixel, or a second one, and `rays` returns something that means nothing.
+        """
+        if self.is_pinhole:
+            return np.ones(len(xy), dtype=bool)
+        origins, directions = self.rays(xy)
+        local = directions @ self.c2w[:3, :3]
+        # The picture must grow all the way from the optical axis to the ray, and the ray lead back to the pixel.
+        shares = np.linspace(0.0, 1.0, 33)[1:, None]
+        if self.model == "OPENCV_FISHEYE":
+            theta = np.arctan2(np.hypot(local[:, 0], local[:, 1]), local[:, 2])
+            growing = distort_theta(shares * theta, *self.coefficients)[1] > 0
+        else:
+            x, y = local[:, 0] / local[:, 2], local[:, 1] / local[:, 2]
+            _, _, a, b, c = distort_xy(shares * x, shares * y, *self.coefficients)
+            growing = (a * c - b * b > 0) & (a + c > 0)
+        back, _ = self.project(origins + directions)
+        return growing.all(axis=0) & (np.abs(back - xy) < 0.01).all(axis=-1)
 
     def project(
         self, points: Float[np.ndarray, "points 3"]

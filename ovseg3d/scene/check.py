@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.errors import SceneError
+from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Finding, Frame, Scene
 from ovseg3d.scene.images import load_mask, read_header
 from ovseg3d.scene.raw import shorten
@@ -31,6 +32,7 @@ def check_scene(scene: Scene) -> list[Finding]:
         Finding("warning" if any(words in note for words in _DOUBTFUL) else "note", note + ".") for note in scene.notes
     ]
     findings += _directions(scene)
+    findings += _lenses(scene)
     findings += _doubles(scene)
     findings += _companions(scene)
     if len(scene.train) < 10:
@@ -128,6 +130,22 @@ def _movement(positions: np.ndarray, forwards: np.ndarray) -> list[Finding]:
             fix="without movement there is no depth; if the poses are world-to-camera, invert them",
         )
     ]
+
+
+def _lenses(scene: Scene) -> list[Finding]:
+    """Distortion that folds back within the picture, at its border or sooner."""
+    folded = [frame.name for frame in scene.frames if not frame.camera.reaches(_border(frame.camera)).all()]
+    if not folded:
+        return []
+    what = f"The lens distortion of {len(folded)} frames folds back before the picture's edge, where rays mean nothing."
+    return [Finding("warning", what, shorten(folded), "calibrate again, or crop or undistort the photos")]
+
+
+def _border(camera: Camera) -> Float[np.ndarray, "points 2"]:
+    """Positions along the picture's edge."""
+    along = np.linspace(0.0, 1.0, 9)
+    sides = [np.stack([along, np.full(9, end)], axis=-1) for end in (0.0, 1.0)]
+    return np.concatenate([*sides, *(side[:, ::-1] for side in sides)]) * [camera.width, camera.height]
 
 
 def _points_ahead(scene: Scene) -> float | None:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import Cli, Done
 from PIL import Image
+from safetensors.torch import load_file
 from tiny import small_settings, write_tiny_scene
 
 from ovseg3d.cli.doctor import examine
@@ -147,6 +149,12 @@ def test_resume_by_scene_and_output_dir(cli: Cli, tiny_scene: Path, small: Path,
     assert json.loads(done.stdout)["metrics"]["steps"] == 9
 
 
+@pytest.mark.parametrize("flag", ["--quality=high", "--config=other.yaml", "--preset=cpu"])
+def test_resume_does_not_take_other_settings(cli: Cli, tiny_run: Path, tmp_path: Path, flag: str) -> None:
+    (tmp_path / "other.yaml").write_text("field: {levels: 2}")
+    fails(cli("train", tiny_run, "--resume", flag), flag.partition("=")[0])
+
+
 def test_steps_alone_go_on_from_a_run_that_time_ended(cli: Cli, tiny_scene: Path, small: Path) -> None:
     done = cli("train", tiny_scene, "--config", small, "--max-seconds", 1, "--output-dir", "run", "--json")
     assert done.returncode == 0, done.stderr
@@ -265,3 +273,22 @@ def test_doctor(cli: Cli) -> None:
     assert found["device"] in ("cpu", "cuda") and found["memory_free_bytes"] > 0
     assert all(backend["why"] for backend in found["backends"])
     assert {backend["name"] for backend in found["backends"]} == {"warp", "torch", "tcnn"}
+
+
+@pytest.mark.slow
+def test_two_trainings_at_once_with_a_cold_kernel_cache(tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment["WARP_CACHE_PATH"] = str(tmp_path / "kernels")
+    command = [sys.executable, "-m", "ovseg3d", "train", tiny_scene, "--config", small, "--steps", "30"]
+    runs = [tmp_path / "one", tmp_path / "two"]
+    together = [
+        subprocess.Popen([*command, "--output-dir", run], env=environment, stderr=subprocess.PIPE, text=True)
+        for run in runs
+    ]
+    for process in together:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    assert any((tmp_path / "kernels").iterdir()), "the cache was elsewhere"
+    first, second = (load_file(next(run.glob("checkpoints/*.safetensors"))) for run in runs)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)

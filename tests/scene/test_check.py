@@ -47,6 +47,14 @@ def test_cameras_that_look_away_from_each_other(tmp_path):
     assert "look away from each other" in warning
 
 
+def test_a_lens_that_folds_back_within_the_picture(tmp_path):
+    scene = _posed(tmp_path, w.poses(16))
+    bent = replace(scene.frames[3].camera, distortion=(-2.0,))
+    frames = [replace(frame, camera=bent) if i == 3 else frame for i, frame in enumerate(scene.frames)]
+    (warning,) = _warnings(replace(scene, frames=tuple(frames)))
+    assert "distortion of 1 frames folds back" in warning
+
+
 def test_photos_upside_down(tmp_path):
     rolled = [pose @ np.diag([-1.0, -1.0, 1.0, 1.0]) for pose in w.poses(16)]
     (warning,) = _warnings(_posed(tmp_path, rolled))

@@ -34,6 +34,24 @@ def test_projecting_a_ray_gives_back_its_pixel(lens):
     assert np.allclose(z, distances[:, 0] * (directions @ camera.forward))
 
 
+@pytest.mark.parametrize("lens", LENSES)
+def test_a_sound_lens_reaches_all_of_its_picture(lens):
+    xy = np.random.default_rng(0).uniform([0, 0], [640, 480], (500, 2))
+    assert _camera(lens).reaches(xy).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "k1", "largest"),
+    # r (1 - r^2 / 3) grows up to r = 1, where it is 2/3; so does theta (1 - theta^2 / 3).
+    [("OPENCV", -1 / 3, 2 / 3), ("OPENCV_FISHEYE", -1 / 3, 2 / 3)],
+)
+def test_a_lens_that_folds_back_reaches_as_far_as_its_polynomial_grows(model, k1, largest):
+    camera = Camera(200, 200, 100.0, 100.0, 100.0, 100.0, np.eye(4), model, (k1,))
+    offsets = np.array([0.0, 0.3, largest - 0.01, largest + 0.01, 0.9])
+    xy = np.stack([100 + 100 * offsets, np.full(5, 100.0)], axis=-1)
+    assert camera.reaches(xy).tolist() == [True, True, True, False, False]
+
+
 def test_known_answers():
     pose = np.eye(4)
     pose[:3, 3] = [1, 2, 3]
