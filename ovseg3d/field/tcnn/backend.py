@@ -1,0 +1,92 @@
+"""The field's operators on tinycudann and nerfacc. What they leave to us is inherited from the Warp backend.
+
+tinycudann computes the grid (in single precision; the table's layout is its own) and the networks (in half
+precision, see `networks.py`), nerfacc marches (see `march.py`). Checkpoints hold our tensors in any case, so that
+they move freely between backends. Never run on a GPU by its makers, as `ovseg3d doctor` says; the tests hold the
+plumbing to the reference with stand-ins for both libraries.
+"""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ovseg3d.errors import DeviceError
+from ovseg3d.field.by_autograd import EncodeByAutograd
+from ovseg3d.field.kernels import WarpBackend
+from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.samples import RaySamples
+from ovseg3d.field.tcnn.march import load_nerfacc, march
+from ovseg3d.field.tcnn.networks import FusedNetworks
+
+
+class TcnnBackend(EncodeByAutograd, WarpBackend):
+    """Operators of one grid on a CUDA device.
+
+    Raises:
+        DeviceError: tinycudann or nerfacc is not installed or does not work here, or tinycudann lays its table out
+            differently.
+    """
+
+    name = "tcnn"
+
+    def __init__(self, levels: GridLevels, device: torch.device) -> None:
+        tinycudann = _load_tinycudann()
+        self._encoding = _encoding(tinycudann, levels).to(device)
+        if self._encoding.params.numel() != levels.entries * levels.features:
+            raise DeviceError(
+                f"tinycudann's grid has {self._encoding.params.numel()} parameters where"
+                f" {levels.entries * levels.features} were expected",
+                fix="use --backend warp, and report the version of tinycudann",
+            )
+        self.perceptron = FusedNetworks(tinycudann, device)
+        self._nerfacc = load_nerfacc(device)
+        super().__init__(levels, device)
+
+    def encode(
+        self, x: Float[Tensor, "samples 3"], table: Float[Tensor, "entries features"]
+    ) -> Float[Tensor, "samples dim"]:
+        inside = x.clamp(0.0, 1.0)
+        return torch.func.functional_call(self._encoding, {"params": table.reshape(-1)}, (inside,)).float()
+
+    def march(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        spans: Float[Tensor, "rays 2"],
+        jitter: Float[Tensor, " rays"],
+        occupied: UInt8[Tensor, "cascades cells cells cells"],
+        smallest_step: float,
+        cone: float,
+        capacity: int,
+    ) -> RaySamples:
+        rays = (origins, directions, spans, jitter)
+        if not len(origins):
+            # nerfacc cannot launch a kernel for nothing.
+            return super().march(*rays, occupied, smallest_step, cone, capacity)
+        return march(self._nerfacc, *rays, occupied, smallest_step, cone, capacity)
+
+
+def _load_tinycudann():
+    try:
+        import tinycudann
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"--backend tcnn needs tinycudann, which cannot be used here ({error})",
+            fix="install it as its own page says (it needs a CUDA toolkit and a GPU), or use --backend warp",
+        ) from error
+    return tinycudann
+
+
+def _encoding(tinycudann, levels: GridLevels) -> torch.nn.Module:
+    first, count = levels.levels[0], len(levels.levels)
+    # scale_l = base * growth^l - 1, see `field/levels.py`.
+    growth = ((levels.levels[-1].scale + 1) / (first.scale + 1)) ** (1 / max(count - 1, 1))
+    config = {
+        "otype": "HashGrid",
+        "n_levels": count,
+        "n_features_per_level": levels.features,
+        "log2_hashmap_size": levels.log2_table,
+        "base_resolution": round(first.scale + 1),
+        "per_level_scale": growth,
+    }
+    return tinycudann.Encoding(3, config, dtype=torch.float32)
