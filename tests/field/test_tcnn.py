@@ -25,8 +25,15 @@ CONFIG = replace(FieldConfig(**small_settings()["field"]), samples=2048, max_ray
 SIZES = [(10, 16, 16), (32, 64, 1), (31, 64, 64, 3), (5, 32, 32, 32, 17)]
 
 
+@pytest.fixture
+def tcnn(monkeypatch):
+    stand_ins.put_in_place(monkeypatch)
+    return make_backend("tcnn", LEVELS, CPU)
+
+
 @pytest.fixture(params=stand_ins.NERFACC)
-def tcnn(request, monkeypatch):
+def marcher(request, monkeypatch):
+    """With nerfacc's own Python too, where it is installed."""
     stand_ins.put_in_place(monkeypatch, request.param)
     return make_backend("tcnn", LEVELS, CPU)
 
@@ -152,7 +159,7 @@ def rays(count: int, spread: float = 0.5) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("cascades", [1, 3])
 @pytest.mark.parametrize("cone", [0.0, 0.02])
-def test_march_agrees_with_the_reference(tcnn, cascades, cone):
+def test_march_agrees_with_the_reference(marcher, cascades, cone):
     origins, directions = rays(200)
     occupied = (torch.rand(cascades, 8, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3).to(torch.uint8)
     spans = torch.tensor([[0.05, 20.0]]).repeat(200, 1)
@@ -160,7 +167,7 @@ def test_march_agrees_with_the_reference(tcnn, cascades, cone):
     jitter = torch.rand(200, generator=torch.Generator().manual_seed(6))
     made = [
         backend.march(origins, directions, spans, jitter, occupied, 0.03, cone, 100_000)
-        for backend in (tcnn, TorchBackend(LEVELS, CPU))
+        for backend in (marcher, TorchBackend(LEVELS, CPU))
     ]
     keyed = []
     for samples in made:
@@ -178,14 +185,14 @@ def test_march_agrees_with_the_reference(tcnn, cascades, cone):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_march_finds_the_one_occupied_cell(tcnn, axis):
+def test_march_finds_the_one_occupied_cell(marcher, axis):
     """Half of an index along each axis: x 6, y 4, z 1 of 8, where the cell reaches from place to place + 0.25."""
     occupied = torch.zeros(2, 8, 8, 8, dtype=torch.uint8)
     occupied[0, 1, 4, 6] = 1
     place = torch.tensor([0.5, 0.0, -0.75])
     origins, directions = (place + 0.1)[None].clone(), torch.zeros(1, 3)
     origins[0, axis], directions[0, axis] = -3.0, 1.0
-    samples = tcnn.march(origins, directions, torch.tensor([[1.0, 5.0]]), torch.zeros(1), occupied, 0.01, 0.0, 999)
+    samples = marcher.march(origins, directions, torch.tensor([[1.0, 5.0]]), torch.zeros(1), occupied, 0.01, 0.0, 999)
     along = samples.t - 3.0
     assert place[axis] <= along.min() < place[axis] + 0.011 and along.max() <= place[axis] + 0.25
     assert len(along) == 25 and samples.offsets.tolist() == [0, 25]
@@ -193,25 +200,25 @@ def test_march_finds_the_one_occupied_cell(tcnn, axis):
     assert set(samples.cell.tolist()) == {(1 * 8 + 4) * 8 + 6}
 
 
-def test_march_respects_its_capacity(tcnn, monkeypatch):
+def test_march_respects_its_capacity(marcher, monkeypatch):
     origins, directions = rays(32, spread=0.05)
     occupied = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
     given = origins, directions, torch.tensor([[0.0, 0.5]]).repeat(32, 1), torch.zeros(32), occupied, 0.05, 0.0
-    whole, cut = tcnn.march(*given, 999), tcnn.march(*given, 101)
+    whole, cut = marcher.march(*given, 999), marcher.march(*given, 101)
     assert len(whole.t) == 320 and len(cut.t) == 101 and cut.offsets.tolist() == [*range(0, 101, 10), *[101] * 22]
     assert torch.equal(cut.t, whole.t[:101]) and torch.equal(cut.ray, whole.ray[:101])
     # On a GPU buffers keep their capacity, so that no step waits for a count.
     monkeypatch.setattr("ovseg3d.field.tcnn.march.used", lambda offsets, capacity: capacity)
-    spare = tcnn.march(*given, 999)
+    spare = marcher.march(*given, 999)
     for name in ("t", "step", "ray", "cell"):
         values = getattr(spare, name)
         assert len(values) == 999 and torch.equal(values[:320], getattr(whole, name)) and not values[320:].any()
     assert torch.equal(spare.offsets, whole.offsets)
 
 
-def test_march_of_no_rays(tcnn):
+def test_march_of_no_rays(marcher):
     occupied, none = torch.ones(1, 4, 4, 4, dtype=torch.uint8), torch.zeros(0, 3)
-    samples = tcnn.march(none, none, torch.zeros(0, 2), torch.zeros(0), occupied, 0.05, 0.0, 100)
+    samples = marcher.march(none, none, torch.zeros(0, 2), torch.zeros(0), occupied, 0.05, 0.0, 100)
     assert len(samples.t) == 0 and samples.offsets.tolist() == [0]
 
 
