@@ -2,8 +2,8 @@
 
 A backend does the field's heavy work: `warp` (kernels in NVIDIA Warp, compiled at run time, CPU and CUDA),
 `torch` (plain torch, slow and readable, the reference), `tcnn` (tinycudann's grid and networks, nerfacc's
-marching, all else as warp; CUDA only). `auto` is warp. Asking for what is absent is a DeviceError; nothing is
-replaced silently.
+marching, all else as warp; CUDA only). `auto` is warp. Asking for what is absent is a DeviceError; nothing is replaced
+silently.
 """
 
 import importlib.util

@@ -101,11 +101,13 @@ def test_networks_agree_with_ours(tcnn, sizes, wanted):
         torch.testing.assert_close(fast, reference, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 3000])
 @pytest.mark.parametrize("size", [1e-12, 1e-6, 1.0, 1e6])
-def test_gradients_of_any_size_pass_through_half_precision(half, size):
-    sizes, count = (31, 64, 64, 3), 3000
-    x = torch.randn(count, sizes[0], generator=torch.Generator().manual_seed(1))
-    mix = torch.randn(count, sizes[-1], generator=torch.Generator().manual_seed(2)) * size
+def test_gradients_of_any_size_pass_through_half_precision(half, size, count):
+    sizes = (31, 64, 64, 3)
+    x = 20 * torch.randn(count, sizes[0], generator=torch.Generator().manual_seed(1))
+    # Of one sign, so that sums over the samples are as large as they can be.
+    mix = torch.rand(count, sizes[-1], generator=torch.Generator().manual_seed(2)) * size
     found = []
     for run in (half.perceptron, perceptron):
         leaves = [x.clone().requires_grad_(), *(layer.requires_grad_() for layer in layers_of(sizes))]
@@ -114,7 +116,7 @@ def test_gradients_of_any_size_pass_through_half_precision(half, size):
         found.append([out.detach(), *torch.autograd.grad((out * mix).sum(), leaves)])
     for fast, reference in zip(*found):
         assert torch.isfinite(fast).all()
-        assert (fast - reference).norm() < 0.02 * reference.norm()
+        assert (fast - reference).norm() < 0.04 * reference.norm()
 
 
 def test_nothing_in_nothing_out(tcnn):
@@ -162,7 +164,8 @@ def rays(count: int, spread: float = 0.5) -> tuple[torch.Tensor, torch.Tensor]:
 def test_march_agrees_with_the_reference(marcher, cascades, cone):
     origins, directions = rays(200)
     occupied = (torch.rand(cascades, 8, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3).to(torch.uint8)
-    spans = torch.tensor([[0.05, 20.0]]).repeat(200, 1)
+    # Far from the camera the first step, and so what jitter is a share of, is longer than the smallest.
+    spans = torch.stack([torch.linspace(0.05, 3.0, 200), torch.full((200,), 20.0)], -1)
     spans[3] = 0.0
     jitter = torch.rand(200, generator=torch.Generator().manual_seed(6))
     made = [
@@ -178,7 +181,7 @@ def test_march_agrees_with_the_reference(marcher, cascades, cone):
         assert samples.offsets[3] == samples.offsets[4]
     common = keyed[0].keys() & keyed[1].keys()
     # A sample within rounding of a cell's border may fall on either side; nearly all must agree.
-    assert len(common) > 1500 and len(keyed[0].keys() ^ keyed[1].keys()) <= 0.02 * len(common)
+    assert len(common) > 300 and len(keyed[0].keys() ^ keyed[1].keys()) <= 0.02 * len(common)
     assert all(keyed[0][key][0] == pytest.approx(keyed[1][key][0], rel=1e-3) for key in common)
     assert sum(keyed[0][key][1] != keyed[1][key][1] for key in common) <= 0.01 * len(common)
     assert cascades == 1 or max(cell for _, cell in keyed[0].values()) >= 2 * 512

@@ -7,15 +7,14 @@ plumbing to the reference with stand-ins for both libraries.
 """
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.errors import DeviceError
 from ovseg3d.field.by_autograd import EncodeByAutograd
 from ovseg3d.field.kernels import WarpBackend
 from ovseg3d.field.levels import GridLevels
-from ovseg3d.field.samples import RaySamples
-from ovseg3d.field.tcnn.march import load_nerfacc, march
+from ovseg3d.field.tcnn.march import NerfaccMarch
 from ovseg3d.field.tcnn.networks import FusedNetworks
 
 
@@ -39,7 +38,7 @@ class TcnnBackend(EncodeByAutograd, WarpBackend):
                 fix="use --backend warp, and report the version of tinycudann",
             )
         self.perceptron = FusedNetworks(tinycudann, device)
-        self._nerfacc = load_nerfacc(device)
+        self.march = NerfaccMarch(device)
         super().__init__(levels, device)
 
     def encode(
@@ -47,23 +46,6 @@ class TcnnBackend(EncodeByAutograd, WarpBackend):
     ) -> Float[Tensor, "samples dim"]:
         inside = x.clamp(0.0, 1.0)
         return torch.func.functional_call(self._encoding, {"params": table.reshape(-1)}, (inside,)).float()
-
-    def march(
-        self,
-        origins: Float[Tensor, "rays 3"],
-        directions: Float[Tensor, "rays 3"],
-        spans: Float[Tensor, "rays 2"],
-        jitter: Float[Tensor, " rays"],
-        occupied: UInt8[Tensor, "cascades cells cells cells"],
-        smallest_step: float,
-        cone: float,
-        capacity: int,
-    ) -> RaySamples:
-        rays = (origins, directions, spans, jitter)
-        if not len(origins):
-            # nerfacc cannot launch a kernel for nothing.
-            return super().march(*rays, occupied, smallest_step, cone, capacity)
-        return march(self._nerfacc, *rays, occupied, smallest_step, cone, capacity)
 
 
 def _load_tinycudann():

@@ -18,6 +18,7 @@ import contextlib
 import sys
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ovseg3d.errors import DeviceError
@@ -25,60 +26,67 @@ from ovseg3d.field.occupancy import cell_at
 from ovseg3d.field.samples import RaySamples, offsets_of, used
 
 
-def load_nerfacc(device: torch.device):
-    """nerfacc, with its kernels compiled, which takes minutes at its first use on a machine.
+class NerfaccMarch:
+    """What `WarpBackend.march` does, by `nerfacc.traverse_grids`.
+
+    Making one compiles nerfacc's kernels, which takes minutes at its first use on a machine.
 
     Raises:
-        DeviceError: it is not installed, or its kernels cannot be compiled or run here.
+        DeviceError: nerfacc is not installed, or its kernels cannot be compiled or run here.
     """
-    try:
-        import nerfacc
 
-        ray, box = torch.tensor([[0.0, 0.0, 1.0]], device=device), torch.tensor([[-1.0] * 3 + [1.0] * 3], device=device)
-        # Without a compiler nerfacc says so on stdout, which belongs to --json, and fails with an AttributeError.
-        with contextlib.redirect_stdout(sys.stderr):
-            nerfacc.ray_aabb_intersect(ray, ray, box)
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise DeviceError(
-            f"--backend tcnn needs nerfacc, which cannot be used here ({error})",
-            fix="pip install 'nerfacc==0.5.3' (it compiles its kernels and needs nvcc), or use --backend warp",
-        ) from error
-    return nerfacc
+    def __init__(self, device: torch.device) -> None:
+        try:
+            import nerfacc
 
+            ray = torch.tensor([[0.0, 0.0, 1.0]], device=device)
+            # Without a compiler nerfacc says so on stdout, which belongs to --json, and fails with an AttributeError.
+            with contextlib.redirect_stdout(sys.stderr):
+                nerfacc.ray_aabb_intersect(ray, ray, torch.cat([-ray, ray], -1))
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            raise DeviceError(
+                f"--backend tcnn needs nerfacc, which cannot be used here ({error})",
+                fix="pip install 'nerfacc==0.5.3' (it compiles its kernels and needs nvcc), or use --backend warp",
+            ) from error
+        self._nerfacc = nerfacc
 
-def march(
-    nerfacc,
-    origins: Tensor,
-    directions: Tensor,
-    spans: Tensor,
-    jitter: Tensor,
-    occupied: Tensor,
-    smallest_step: float,
-    cone: float,
-    capacity: int,
-) -> RaySamples:
-    """What `WarpBackend.march` does, by `nerfacc.traverse_grids`."""
-    cascades, resolution = occupied.shape[:2]
-    begin, end = spans.unbind(-1)
-    half = 2.0 ** torch.arange(cascades, device=origins.device)
-    edges, middles, _ = nerfacc.traverse_grids(
-        origins,
-        directions,
-        occupied.transpose(1, 3).bool(),
-        torch.cat([-half[:, None].expand(-1, 3), half[:, None].expand(-1, 3)], -1),
-        near_planes=begin + jitter * (cone * begin).clamp_min(smallest_step),
-        far_planes=end,
-        step_size=smallest_step,
-        cone_angle=cone,
-    )
-    offsets = offsets_of(middles.packed_info[:, 1], capacity)
-    ray = middles.ray_indices
-    cell, _ = cell_at(origins[ray] + directions[ray] * middles.vals[:, None], cascades, resolution)
-    step = edges.vals[edges.is_right] - edges.vals[edges.is_left]
-    rows = used(offsets, capacity)
+    def __call__(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        spans: Float[Tensor, "rays 2"],
+        jitter: Float[Tensor, " rays"],
+        occupied: UInt8[Tensor, "cascades cells cells cells"],
+        smallest_step: float,
+        cone: float,
+        capacity: int,
+    ) -> RaySamples:
+        cascades, resolution = occupied.shape[:2]
+        begin, end = spans.unbind(-1)
+        if not len(origins):
+            # nerfacc cannot launch a kernel for nothing.
+            t = step = begin
+            ray = counts = torch.zeros(0, dtype=torch.int64, device=origins.device)
+        else:
+            half = 2.0 ** torch.arange(cascades, device=origins.device)[:, None].expand(-1, 3)
+            edges, middles, _ = self._nerfacc.traverse_grids(
+                origins,
+                directions,
+                occupied.transpose(1, 3).bool(),
+                torch.cat([-half, half], -1),
+                near_planes=begin + jitter * (cone * begin).clamp_min(smallest_step),
+                far_planes=end,
+                step_size=smallest_step,
+                cone_angle=cone,
+            )
+            t, ray, counts = middles.vals, middles.ray_indices, middles.packed_info[:, 1]
+            step = edges.vals[edges.is_right] - edges.vals[edges.is_left]
+        cell, _ = cell_at(origins[ray] + directions[ray] * t[:, None], cascades, resolution)
+        offsets = offsets_of(counts, capacity)
+        rows = used(offsets, capacity)
 
-    def fit(values: Tensor) -> Tensor:
-        """Cut to the capacity, or followed by spare zeros."""
-        return torch.nn.functional.pad(values[:rows], (0, rows - min(len(values), rows)))
+        def fit(values: Tensor) -> Tensor:
+            """Cut to the capacity, or followed by spare zeros."""
+            return torch.nn.functional.pad(values[:rows], (0, rows - min(len(values), rows)))
 
-    return RaySamples(fit(middles.vals), fit(step), fit(ray.int()), fit(cell.int()), offsets)
+        return RaySamples(fit(t), fit(step), fit(ray.int()), fit(cell.int()), offsets)
