@@ -111,7 +111,13 @@ class Kernels:
         rays_o, rays_d, rays_mask, binaries, aabbs, t_sorted, t_indices, hits, near_planes, far_planes,
         step_size, cone_angle, compute_intervals, compute_samples, compute_terminate_planes, steps_limit, over_allocate,
     ):  # fmt: skip
-        assert binaries.dtype == torch.bool and binaries.is_contiguous() and rays_mask.all() and steps_limit <= 0
+        assert (
+            len(rays_o)
+            and binaries.dtype == torch.bool
+            and binaries.is_contiguous()
+            and rays_mask.all()
+            and steps_limit <= 0
+        )
         assert all(t.dtype == torch.float32 for t in (rays_o, rays_d, aabbs, near_planes, far_planes))
         rays = torch.arange(len(rays_o))
         enter, leave = t_sorted.amin(-1), t_sorted.where(t_sorted.isfinite(), -torch.inf).amax(-1)
