@@ -11,7 +11,7 @@ from typing import Any
 
 PACKAGES = (
     "torch", "warp-lang", "numpy", "pillow", "pycolmap", "safetensors", "torchmetrics", "trimesh", "tyro", "rich",
-    "imageio-ffmpeg", "tensorboard", "tinycudann",
+    "imageio-ffmpeg", "tensorboard", "tinycudann", "nerfacc",
 )  # fmt: skip
 _UNTESTED = "untested: this version of ovseg3d was never run on a GPU by its makers"
 
@@ -46,7 +46,8 @@ def examine() -> dict[str, Any]:
     device = resolve_device("auto")
     backends = [asdict(status) for status in backend_status(device)]
     for backend in backends:
-        if device == "cuda" and backend["on"]:
+        # Of tcnn this is said even where it is off: before somebody installs what it needs.
+        if (device == "cuda" and backend["on"]) or backend["name"] == "tcnn":
             backend["why"] += f" ({_UNTESTED})"
     return {
         "ovseg3d": __version__,

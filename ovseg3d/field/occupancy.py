@@ -7,7 +7,7 @@ that no camera sees start empty and stay so.
 """
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 DECAY = 0.95
@@ -18,6 +18,25 @@ TRIAL_SHARE = 1 / 64
 """Share of cells that are looked at for a trial at each update: those next to an occupied one come back."""
 ANYWHERE = 1 / 32
 """Of the others looked at, this share comes back too."""
+
+
+def cell_at(
+    points: Float[Tensor, "points 3"], cascades: int, resolution: int
+) -> tuple[Int[Tensor, " points"], Float[Tensor, " points"]]:
+    """The cell around each point, in the finest cascade that holds it, and half the side of that cascade.
+
+    Args:
+        points: field units; for those outside all cascades the answer means nothing.
+
+    Returns:
+        Indices into the flat grid, and lengths in field units.
+    """
+    outermost = 2.0 ** (cascades - 1)
+    # A point on a cascade's border belongs to the next one.
+    half = 2.0 ** torch.floor(torch.log2(points.abs().amax(-1).clamp(0.5, outermost * 0.999)) + 1.0)
+    xyz = ((points + half[:, None]) * (resolution / (2.0 * half))[:, None]).long().clamp(0, resolution - 1)
+    cascade = torch.log2(half).long()
+    return ((cascade * resolution + xyz[:, 2]) * resolution + xyz[:, 1]) * resolution + xyz[:, 0], half
 
 
 class OccupancyGrid:

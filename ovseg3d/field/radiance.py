@@ -7,6 +7,7 @@ and `network`, the flat weights of both networks, each layer [inputs, outputs].
 Source: Mueller et al. 2022, section 5.4.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -34,9 +35,12 @@ class RadianceField:
         config: sizes.
         device: where the parameters live.
         seed: of the first values.
+        run: what runs a network's layers, see `perceptron`; a backend may bring its own.
     """
 
-    def __init__(self, config: FieldConfig, device: torch.device, seed: int = 0) -> None:
+    def __init__(
+        self, config: FieldConfig, device: torch.device, seed: int = 0, run: Callable[..., Tensor] | None = None
+    ) -> None:
         self.levels = grid_levels(config)
         geometry = config.geometry_features
         self._density = [self.levels.width, config.hidden, 1 + geometry]
@@ -49,6 +53,10 @@ class RadianceField:
             layers.append(torch.rand(inputs * outputs, generator=generator) * 2 * bound - bound)
         self.table = table.to(device)
         self.network = torch.cat(layers).to(device)
+        self._run = run or perceptron
+        # Sizes that cannot be run are found out now, not in the first step.
+        nothing = [torch.empty(0, width, device=device) for width in (geometry, HARMONICS)]
+        self.color(*nothing, self.layers(self.network))
 
     def _shapes(self) -> list[tuple[int, int]]:
         return [*pairwise(self._density), *pairwise(self._color)]
@@ -61,14 +69,13 @@ class RadianceField:
 
     def density(self, features: Float[Tensor, "samples dim"], layers: list[Tensor]) -> Float[Tensor, " samples"]:
         """Density alone, without gradients in mind."""
-        hidden = torch.mm(features, layers[0]).relu_()
-        return trunc_exp(torch.mv(hidden, layers[1][:, 0]))
+        return trunc_exp(self._run(features, layers[0], layers[1][:, :1])[:, 0])
 
     def geometry(
         self, features: Float[Tensor, "samples dim"], layers: list[Tensor]
     ) -> tuple[Float[Tensor, " samples"], Float[Tensor, "samples geometry"]]:
         """Density, and what the colour network needs to know of a place."""
-        out = perceptron(features, *layers[:2])
+        out = self._run(features, *layers[:2])
         return trunc_exp(out[:, 0]), out[:, 1:]
 
     def color(
@@ -78,7 +85,7 @@ class RadianceField:
         layers: list[Tensor],
     ) -> Float[Tensor, "samples 3"]:
         """rgb from 0 to 1."""
-        return torch.sigmoid(perceptron(torch.cat([geometry, harmonics], -1), *layers[2:]))
+        return torch.sigmoid(self._run(torch.cat([geometry, harmonics], -1), *layers[2:]))
 
 
 class _TruncExp(torch.autograd.Function):
@@ -108,6 +115,8 @@ class _Perceptron(torch.autograd.Function):
         for layer in layers[:-1]:
             inputs.append(torch.mm(inputs[-1], layer).relu_())
         ctx.save_for_backward(*inputs, *layers)
+        if layers[-1].shape[1] == 1:  # A vector is quicker than a narrow matrix.
+            return torch.mv(inputs[-1], layers[-1][:, 0])[:, None]
         return torch.mm(inputs[-1], layers[-1])
 
     @staticmethod

@@ -21,7 +21,7 @@ from ovseg3d.field.corrections import PhotoCorrections
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.optimizer import BETAS, EPSILON, adam, scale_gradient
 from ovseg3d.field.place import find_box, seen_cells
-from ovseg3d.field.radiance import RadianceField, harmonics
+from ovseg3d.field.radiance import RadianceField, grid_levels, harmonics
 from ovseg3d.field.renderer import LEAST_TRANSMITTANCE, Renderer
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 
@@ -73,8 +73,8 @@ class FieldStage:
     ) -> None:
         self.config, self.device, self.seed, self.use_depth = config, device, seed, use_depth
         self.box = find_box(scene, config, use_depth)
-        self.field = RadianceField(config, device, seed)
-        self.backend = make_backend(backend, self.field.levels, device)
+        self.backend = make_backend(backend, grid_levels(config), device)
+        self.field = RadianceField(config, device, seed, self.backend.perceptron)
         self.workers = Workers.for_device(device)
         self.occupancy = OccupancyGrid(seen_cells(scene, self.box, config).to(device), config.occupancy_threshold)
         self.white = scene.has_alpha

@@ -1,9 +1,9 @@
 """Which device and which backend a run uses, and why the others are not on offer.
 
 A backend does the field's heavy work: `warp` (kernels in NVIDIA Warp, compiled at run time, CPU and CUDA),
-`torch` (plain torch, slow and readable, the reference), `tcnn` (tinycudann's grid, all else as warp; CUDA
-only). `auto` is warp. Asking for what is absent is a DeviceError; nothing is
-replaced silently.
+`torch` (plain torch, slow and readable, the reference), `tcnn` (tinycudann's grid and networks, nerfacc's
+marching, all else as warp; CUDA only). `auto` is warp. Asking for what is absent is a DeviceError; nothing is replaced
+silently.
 """
 
 import importlib.util
@@ -70,11 +70,11 @@ def _warp_status() -> Availability:
 
 
 def _tcnn_status(device: str) -> Availability:
+    there = {name: importlib.util.find_spec(name) is not None for name in ("tinycudann", "nerfacc")}
+    why = ", ".join(f"{name} is {'installed' if found else 'not installed'}" for name, found in there.items())
     if device != "cuda":
-        return Availability("tcnn", False, "needs a CUDA device")
-    if importlib.util.find_spec("tinycudann") is None:
-        return Availability("tcnn", False, "not installed: tinycudann")
-    return Availability("tcnn", True, "tinycudann is installed; never run on a GPU by its makers")
+        return Availability("tcnn", False, f"needs a CUDA device; {why}")
+    return Availability("tcnn", all(there.values()), why)
 
 
 def resolve_backend(backend: BackendName, device: Literal["cpu", "cuda"]) -> Literal["warp", "torch", "tcnn"]:

@@ -8,7 +8,7 @@ from ovseg3d.errors import ConfigError, RunError, SceneError
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.occupancy import OccupancyGrid
-from ovseg3d.field.radiance import RadianceField
+from ovseg3d.field.radiance import RadianceField, grid_levels
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.pipeline.config import Config
@@ -76,7 +76,8 @@ def restore(run: Run, scene: Scene, device: DeviceName = "auto", backend: Backen
     operators = resolve_backend(backend, name)
     checkpoint = newest_checkpoint(run)
     config, box = run.config.field, _read_box(checkpoint, run)
-    field = RadianceField(config, target, seed=0)
+    made = make_backend(operators, grid_levels(config), target)
+    field = RadianceField(config, target, seed=0, run=made.perceptron)
     cells = (box.cascades, *(config.occupancy_resolution,) * 3)
     occupancy = OccupancyGrid(torch.zeros(cells, dtype=torch.bool, device=target), config.occupancy_threshold)
     own = {"table": field.table, "network": field.network}
@@ -89,7 +90,6 @@ def restore(run: Run, scene: Scene, device: DeviceName = "auto", backend: Backen
     occupancy.load_state(
         {k.removeprefix(prefix): v.to(target) for k, v in checkpoint.state.items() if k.startswith(prefix)}
     )
-    made = make_backend(operators, field.levels, target)
     return Renderer(field, made, box, occupancy, config, Workers.for_device(target), scene.has_alpha)
 
 

@@ -273,6 +273,8 @@ def test_doctor(cli: Cli) -> None:
     assert found["device"] in ("cpu", "cuda") and found["memory_free_bytes"] > 0
     assert all(backend["why"] for backend in found["backends"])
     assert {backend["name"] for backend in found["backends"]} == {"warp", "torch", "tcnn"}
+    (tcnn,) = (backend["why"] for backend in found["backends"] if backend["name"] == "tcnn")
+    assert all(word in tcnn for word in ("tinycudann", "nerfacc", "untested"))
 
 
 @pytest.mark.slow

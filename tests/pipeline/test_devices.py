@@ -31,13 +31,18 @@ def test_auto_backend_is_warp() -> None:
     assert resolve_backend("auto", "cpu") == "warp" and resolve_backend("torch", "cpu") == "torch"
 
 
-def test_tcnn_needs_cuda_and_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DeviceError, match="CUDA"):
+@pytest.mark.parametrize("absent", ["tinycudann", "nerfacc"])
+def test_tcnn_needs_cuda_and_its_packages(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
+    there = {"tinycudann", "nerfacc"} - {absent}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == absent else name)
+    said = f"{absent} is not installed"
+    with pytest.raises(DeviceError, match=f"needs a CUDA device.*{said}"):
         resolve_backend("tcnn", "cpu")
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "tinycudann" else real(n))
-    with pytest.raises(DeviceError, match="tinycudann"):
+    with pytest.raises(DeviceError, match=said) as caught:
         resolve_backend("tcnn", "cuda")
+    assert f"{there.pop()} is installed" in caught.value.what
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert resolve_backend("tcnn", "cuda") == "tcnn"
 
 
 def test_without_warp_the_user_is_told_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

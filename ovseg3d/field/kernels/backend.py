@@ -10,6 +10,7 @@ from ovseg3d.engine import Workers
 from ovseg3d.field.kernels import runtime
 from ovseg3d.field.kernels.runtime import array, launch, vectors
 from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.radiance import perceptron
 from ovseg3d.field.samples import RaySamples, offsets_of, used
 
 
@@ -22,6 +23,8 @@ class WarpBackend:
     """
 
     name = "warp"
+    perceptron = staticmethod(perceptron)
+    """The networks: what `RadianceField` runs its layers with. Torch's matrix products are as fast as it gets."""
 
     def __init__(self, levels: GridLevels, device: torch.device) -> None:
         runtime.start()

@@ -5,15 +5,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ovseg3d.engine import Workers
+from ovseg3d.field.by_autograd import EncodeByAutograd
 from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.radiance import perceptron
 from ovseg3d.field.reference import rays
 from ovseg3d.field.reference.encode import encode
 
 
-class TorchBackend:
+class TorchBackend(EncodeByAutograd):
     """Operators of one grid on one device; see `WarpBackend` for what each does."""
 
     name = "torch"
+    perceptron = staticmethod(perceptron)
     march = staticmethod(rays.march)
     merge = staticmethod(rays.merge)
     composite = staticmethod(rays.composite)
@@ -27,20 +30,6 @@ class TorchBackend:
         self, x: Float[Tensor, "samples 3"], table: Float[Tensor, "entries features"]
     ) -> Float[Tensor, "samples dim"]:
         return encode(x, table, self.levels)
-
-    def add_table_gradient(
-        self, pieces: list[tuple[Tensor, Tensor]], grad_table: Tensor, workers: Workers | None = None
-    ) -> None:
-        # The encoding is linear in the table, so its gradient does not depend on the table's values.
-        table = torch.zeros_like(grad_table, requires_grad=True)
-        with torch.enable_grad():
-            for x, grad in pieces:
-                grad_table += torch.autograd.grad(self.encode(x, table), table, grad)[0]
-
-    def position_gradient(self, x: Tensor, table: Tensor, grad: Tensor) -> Tensor:
-        leaf = x.detach().requires_grad_()
-        with torch.enable_grad():
-            return torch.autograd.grad(self.encode(leaf, table), leaf, grad)[0]
 
     def adam(
         self,

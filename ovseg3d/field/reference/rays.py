@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from ovseg3d.field.occupancy import cell_at
 from ovseg3d.field.samples import RaySamples
 
 
@@ -28,18 +29,13 @@ def march(
         step = (cone * t).clamp_min(smallest_step)
         middle = t + 0.5 * step
         p = origins + directions * middle[:, None]
-        m = p.abs().amax(-1)
-        inside = m < 2.0 ** (cascades - 1)
-        half = 2.0 ** torch.floor(torch.log2(m.clamp(0.5, 2.0 ** (cascades - 1) * 0.999)) + 1.0)
-        scale = resolution / (2.0 * half)
-        xyz = ((p + half[:, None]) * scale[:, None]).long().clamp(0, resolution - 1)
-        cascade = torch.log2(half).long()
-        cell = ((cascade * resolution + xyz[:, 2]) * resolution + xyz[:, 1]) * resolution + xyz[:, 0]
+        inside = p.abs().amax(-1) < 2.0 ** (cascades - 1)
+        cell, half = cell_at(p, cascades, resolution)
         hit = flat[cell] & inside
         here = hit & (t < end)
         found.append((rays[here], middle[here], step[here], cell[here]))
         # An empty cell is left in whole steps, so that samples stay on the ray's own lattice.
-        skip = torch.ceil(_exit_distance(p, directions, 1.0 / scale) / step).clamp_min(1.0)
+        skip = torch.ceil(_exit_distance(p, directions, 2.0 * half / resolution) / step).clamp_min(1.0)
         t = t + step * torch.where(hit | ~inside, torch.ones_like(skip), skip)
     ray, middle, step, cell = (torch.cat(parts) for parts in zip(*found)) if found else (rays[:0],) * 4
     order = torch.argsort(ray, stable=True)[:capacity]

@@ -1,36 +1,44 @@
-"""`--backend tcnn`: tinycudann's hash grid in place of ours; all else stays in Warp.
+"""The field's operators on tinycudann and nerfacc. What they leave to us is inherited from the Warp backend.
 
-The layout of the table is tinycudann's own, so that checkpoints move freely between backends. Never run on a GPU by
-its makers, as `ovseg3d doctor` says; the tests hold its plumbing to the reference with a stand-in for tinycudann.
+tinycudann computes the grid (in single precision; the table's layout is its own) and the networks (in half
+precision, see `networks.py`), nerfacc marches (see `march.py`). Checkpoints hold our tensors in any case, so that
+they move freely between backends. Never run on a GPU by its makers, as `ovseg3d doctor` says; the tests hold the
+plumbing to the reference with stand-ins for both libraries.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg3d.engine import Workers
 from ovseg3d.errors import DeviceError
+from ovseg3d.field.by_autograd import EncodeByAutograd
 from ovseg3d.field.kernels import WarpBackend
 from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.tcnn.march import NerfaccMarch
+from ovseg3d.field.tcnn.networks import FusedNetworks
 
 
-class TcnnBackend(WarpBackend):
+class TcnnBackend(EncodeByAutograd, WarpBackend):
     """Operators of one grid on a CUDA device.
 
     Raises:
-        DeviceError: tinycudann is not installed or does not work here, or lays its table out differently.
+        DeviceError: tinycudann or nerfacc is not installed or does not work here, or tinycudann lays its table out
+            differently.
     """
 
     name = "tcnn"
 
     def __init__(self, levels: GridLevels, device: torch.device) -> None:
-        self._encoding = _encoding(levels).to(device)
+        tinycudann = _load_tinycudann()
+        self._encoding = _encoding(tinycudann, levels).to(device)
         if self._encoding.params.numel() != levels.entries * levels.features:
             raise DeviceError(
                 f"tinycudann's grid has {self._encoding.params.numel()} parameters where"
                 f" {levels.entries * levels.features} were expected",
                 fix="use --backend warp, and report the version of tinycudann",
             )
+        self.perceptron = FusedNetworks(tinycudann, device)
+        self.march = NerfaccMarch(device)
         super().__init__(levels, device)
 
     def encode(
@@ -39,22 +47,8 @@ class TcnnBackend(WarpBackend):
         inside = x.clamp(0.0, 1.0)
         return torch.func.functional_call(self._encoding, {"params": table.reshape(-1)}, (inside,)).float()
 
-    def add_table_gradient(
-        self, pieces: list[tuple[Tensor, Tensor]], grad_table: Tensor, workers: Workers | None = None
-    ) -> None:
-        # The encoding is linear in the table, so its gradient does not depend on the table's values.
-        table = torch.zeros_like(grad_table, requires_grad=True)
-        with torch.enable_grad():
-            for x, grad in pieces:
-                grad_table += torch.autograd.grad(self.encode(x, table), table, grad)[0]
 
-    def position_gradient(self, x: Tensor, table: Tensor, grad: Tensor) -> Tensor:
-        leaf = x.detach().requires_grad_()
-        with torch.enable_grad():
-            return torch.autograd.grad(self.encode(leaf, table), leaf, grad)[0]
-
-
-def _encoding(levels: GridLevels) -> torch.nn.Module:
+def _load_tinycudann():
     try:
         import tinycudann
     except (ImportError, OSError) as error:
@@ -62,6 +56,10 @@ def _encoding(levels: GridLevels) -> torch.nn.Module:
             f"--backend tcnn needs tinycudann, which cannot be used here ({error})",
             fix="install it as its own page says (it needs a CUDA toolkit and a GPU), or use --backend warp",
         ) from error
+    return tinycudann
+
+
+def _encoding(tinycudann, levels: GridLevels) -> torch.nn.Module:
     first, count = levels.levels[0], len(levels.levels)
     # scale_l = base * growth^l - 1, see `field/levels.py`.
     growth = ((levels.levels[-1].scale + 1) / (first.scale + 1)) ** (1 / max(count - 1, 1))

@@ -1,0 +1,24 @@
+"""Gradients of a grid whose `encode` autograd can follow, in the form that the trainer asks a backend for."""
+
+import torch
+from torch import Tensor
+
+from ovseg3d.engine import Workers
+
+
+class EncodeByAutograd:
+    """Adds the two gradients of `encode` to a backend; see `WarpBackend` for what each does."""
+
+    def add_table_gradient(
+        self, pieces: list[tuple[Tensor, Tensor]], grad_table: Tensor, workers: Workers | None = None
+    ) -> None:
+        # The encoding is linear in the table, so its gradient does not depend on the table's values.
+        table = torch.zeros_like(grad_table, requires_grad=True)
+        with torch.enable_grad():
+            for x, grad in pieces:
+                grad_table += torch.autograd.grad(self.encode(x, table), table, grad)[0]
+
+    def position_gradient(self, x: Tensor, table: Tensor, grad: Tensor) -> Tensor:
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(self.encode(leaf, table), leaf, grad)[0]

@@ -1,0 +1,5 @@
+"""`--backend tcnn`: tinycudann's grid and networks, nerfacc's marching; compositing and the rest stay in Warp."""
+
+from ovseg3d.field.tcnn.backend import TcnnBackend
+
+__all__ = ["TcnnBackend"]

@@ -1,0 +1,92 @@
+"""nerfacc's marching through our occupancy grid.
+
+nerfacc (0.5.3) and we agree on what a march is: a ray's samples lie on a lattice that begins at its near plane, each
+step max(smallest, cone x distance of its beginning) long, and one is kept where the cell of its middle is occupied;
+empty cells are left in whole steps. Our cascades lie in field units, before contraction, each twice as large as the
+one before and the finest first: that is nerfacc's list of boxes. So everything is expressed, and nothing falls back.
+
+What is converted: our cells are bytes [cascade, z, y, x], nerfacc's are bools [cascade, x, y, z]; jitter, in steps,
+moves the near plane; nerfacc's edges of intervals become lengths, its counts offsets; it has no capacity, so that
+the surplus is cut afterwards, last rays first; it does not name cells, so that they are found from the positions.
+
+What differs: a sample within rounding of a cell's border may be kept here and not there, or be counted for the
+neighbouring cell; a span that ends inside the grid loses a last sample whose middle is beyond its end; and nerfacc
+asks the device for the number of samples, so that every step waits for the GPU once, which the other backends avoid.
+"""
+
+import contextlib
+import sys
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ovseg3d.errors import DeviceError
+from ovseg3d.field.occupancy import cell_at
+from ovseg3d.field.samples import RaySamples, offsets_of, used
+
+
+class NerfaccMarch:
+    """What `WarpBackend.march` does, by `nerfacc.traverse_grids`.
+
+    Making one compiles nerfacc's kernels, which takes minutes at its first use on a machine.
+
+    Raises:
+        DeviceError: nerfacc is not installed, or its kernels cannot be compiled or run here.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        try:
+            import nerfacc
+
+            ray = torch.tensor([[0.0, 0.0, 1.0]], device=device)
+            # Without a compiler nerfacc says so on stdout, which belongs to --json, and fails with an AttributeError.
+            with contextlib.redirect_stdout(sys.stderr):
+                nerfacc.ray_aabb_intersect(ray, ray, torch.cat([-ray, ray], -1))
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            raise DeviceError(
+                f"--backend tcnn needs nerfacc, which cannot be used here ({error})",
+                fix="pip install 'nerfacc==0.5.3' (it compiles its kernels and needs nvcc), or use --backend warp",
+            ) from error
+        self._nerfacc = nerfacc
+
+    def __call__(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        spans: Float[Tensor, "rays 2"],
+        jitter: Float[Tensor, " rays"],
+        occupied: UInt8[Tensor, "cascades cells cells cells"],
+        smallest_step: float,
+        cone: float,
+        capacity: int,
+    ) -> RaySamples:
+        cascades, resolution = occupied.shape[:2]
+        begin, end = spans.unbind(-1)
+        if not len(origins):
+            # nerfacc cannot launch a kernel for nothing.
+            t = step = begin
+            ray = counts = torch.zeros(0, dtype=torch.int64, device=origins.device)
+        else:
+            half = 2.0 ** torch.arange(cascades, device=origins.device)[:, None].expand(-1, 3)
+            edges, middles, _ = self._nerfacc.traverse_grids(
+                origins,
+                directions,
+                occupied.transpose(1, 3).bool(),
+                torch.cat([-half, half], -1),
+                near_planes=begin + jitter * (cone * begin).clamp_min(smallest_step),
+                far_planes=end,
+                step_size=smallest_step,
+                cone_angle=cone,
+            )
+            t, ray, counts = middles.vals, middles.ray_indices, middles.packed_info[:, 1]
+            step = edges.vals[edges.is_right] - edges.vals[edges.is_left]
+        cell, _ = cell_at(origins[ray] + directions[ray] * t[:, None], cascades, resolution)
+        offsets = offsets_of(counts, capacity)
+        rows = used(offsets, capacity)
+
+        def fit(values: Tensor) -> Tensor:
+            """Cut to the capacity, or followed by spare zeros."""
+            return torch.nn.functional.pad(values[:rows], (0, rows - min(len(values), rows)))
+
+        return RaySamples(fit(t), fit(step), fit(ray.int()), fit(cell.int()), offsets)
