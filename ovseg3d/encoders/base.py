@@ -20,7 +20,7 @@ Interpolation = Literal["bicubic", "bilinear", "nearest"]
 ResizeMode = Literal["shortest", "longest", "squash"]
 
 _LONG = 4.0
-"""Beyond this ratio of its sides a picture is cropped before it is enlarged, or a 1 x 10000 strip would fill the memory."""
+"""A longer picture is cropped before it is enlarged, or a strip of 1 x 10000 pixels would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class Preprocess:
         images = _without_excess(images, height / width) if self.resize_mode == "shortest" else images
         ratios = height / images.shape[-2], width / images.shape[-1]
         scale = max(ratios) if self.resize_mode == "shortest" else min(ratios)
-        # Rounding may not take a pixel away from the side that has to fit, nor leave nothing of a thin picture.
-        inner = [max(1, round(side * scale)) for side in images.shape[-2:]]
+        # "shortest" cuts fractions off, as torchvision does; the small term is for the side that has to fit exactly.
+        whole = (lambda side: int(side + 1e-6)) if self.resize_mode == "shortest" else round
+        inner = [max(1, whole(side * scale)) for side in images.shape[-2:]]
         resized = self._to(images, *inner)
         if self.resize_mode == "shortest":
             top, left = (round((have - want) / 2) for have, want in zip(inner, self.size))
@@ -134,7 +135,7 @@ class TextImageEncoder(Protocol):
         ...
 
     def double_block(self, index: int) -> nn.Module:
-        """Put a copy of a block behind it and return the copy."""
+        """Set a copy of a block beside it, their outputs averaged; returns the copy, ready to be trained."""
         ...
 
 
