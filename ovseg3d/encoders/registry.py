@@ -72,7 +72,7 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
         path = dense_path or _card(folder).get("dense_path", "auto")
         return openclip.load(f"local-dir:{folder}", device, dense_path=path, label=BUILTIN)
     if (factory := _factory(_clips, CLIP_GROUP, name)) is not None:
-        return factory(device)
+        return _complete(factory(device), TextImageEncoder, name)
     try:
         folder = Path(name.removeprefix("local-dir:")).expanduser()
         path = dense_path or (_card(folder).get("dense_path", "auto") if folder.is_dir() else "auto")
@@ -98,7 +98,7 @@ def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "to
     if name == BUILTIN:
         return dino.load(str(builtin_folder("dino", "config.json")), device, facet=facet, label=BUILTIN)
     if (factory := _factory(_dinos, DINO_GROUP, name)) is not None:
-        return factory(device)
+        return _complete(factory(device), DenseEncoder, name)
     try:
         return dino.load(name, device, facet=facet)
     except EncoderError as error:
@@ -145,6 +145,18 @@ def _factory(table: dict[str, Any], group: str, name: str) -> Any | None:
                 fix="mend or remove that package",
             ) from error
     return None
+
+
+def _complete(encoder: Any, wanted: type, name: str) -> Any:
+    """The encoder; raises EncoderError when it lacks something of the interface, before anybody trips over it."""
+    members = {*wanted.__annotations__, *(key for key in vars(wanted) if not key.startswith("_"))}
+    if missing := sorted(member for member in members if not hasattr(encoder, member)):
+        raise EncoderError(
+            f"The encoder {name!r} lacks {', '.join(missing)}",
+            where=f"{type(encoder).__module__}.{type(encoder).__qualname__}",
+            fix=f"give it what ovseg3d.encoders.{wanted.__name__} lists",
+        )
+    return encoder
 
 
 def _suggest(error: EncoderError, name: str, table: dict[str, Any], group: str) -> EncoderError:
