@@ -32,7 +32,7 @@ DEFAULT_CLIP = "ViT-B-16:laion2b_s34b_b88k"
 DEFAULT_DINO = "facebook/dino-vits8"
 """What `--dino auto` means for a scene that recommends nothing."""
 
-CLIP_GROUP, DINO_GROUP = "ovseg3d.clip", "ovseg3d.dino"
+CLIP_GROUP, DINO_GROUP = (f"ovseg3d.{kind}" for kind in ("clip", "dino"))
 
 ClipFactory = Callable[[torch.device], TextImageEncoder]
 DinoFactory = Callable[[torch.device], DenseEncoder]
