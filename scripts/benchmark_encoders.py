@@ -7,8 +7,9 @@ python scripts/benchmark_encoders.py $OVSEG3D_DATA/fox --random-weights --photos
 One row per way of encoding: CLIP's patches in one pass at the photo's own size, CLIP on crops, DINO at half of the
 photo's size and at its own. Each row runs in a process of its own, photos one after another. Reading the photos and
 resizing them is counted, loading the model is not. CPU seconds are those of all threads: with N cores of one's own, a
-photo takes about an N-th of them, whatever else the machine is doing. Memory is the most anonymous memory of the process, which holds the
-weights. A row stops after --max-seconds and says so; its total is then what it would have come to.
+photo takes about an N-th of them, whatever else the machine is doing. Memory is the most anonymous memory of the
+process, which holds the weights. A row stops after --max-seconds and says so; its total is then what it would have
+come to.
 """
 
 import multiprocessing
