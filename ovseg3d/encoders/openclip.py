@@ -131,16 +131,15 @@ class OpenClipEncoder:
         return copy.requires_grad_(True)
 
     def _tokenize(self, phrases: Sequence[str]) -> Int[Tensor, "phrases length"]:
-        nothing = self._tokenizer([""])
-        length = nothing.shape[1]
-        # Read on beyond the end: what is not padding there would have been cut off.
-        longer = self._tokenizer(list(phrases), context_length=4 * length)
-        rows = self._tokenizer(list(phrases))
-        for phrase, row, long in zip(phrases, rows, longer):
+        nothing, rows = self._tokenizer([""]), self._tokenizer(list(phrases))
+        length = rows.shape[1]
+        # Read on beyond the end: where that differs from what an empty phrase leaves there, something would be cut off.
+        beyond = self._tokenizer(["", *phrases], context_length=4 * length)[:, length:]
+        for phrase, row, rest in zip(phrases, rows, beyond[1:]):
             shown = phrase if len(phrase) <= 60 else phrase[:57] + "..."
             if not phrase.strip() or torch.equal(row, nothing[0]):
                 raise EncoderError(f"There is no word in the phrase {shown!r}", fix="say what to look for")
-            if (long[length:] != nothing[0, -1]).any():
+            if not torch.equal(rest, beyond[0]):
                 raise EncoderError(
                     f"The phrase {shown!r} is too long: {self.id} reads {length} tokens, about {length * 3 // 4} words",
                     fix="say it in fewer words",

@@ -1,5 +1,6 @@
 """Names of encoders: suggestions, registration, entry points, and a hub that is or is not there."""
 
+import hashlib
 import http.server
 import os
 import subprocess
@@ -130,36 +131,106 @@ def test_what_is_in_the_cache_is_used_without_asking(
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """A hub that answers everything with 404."""
+    """As much of the hub as a download asks for; `folders` are its models."""
+
+    folders: dict[str, Path] = {}
+    asked: list[str] = []
 
     def do_HEAD(self) -> None:
-        self.send_response(404)
-        self.end_headers()
+        self.asked.append(self.path)
+        repo, _, file = self.path.lstrip("/").partition("/resolve/main/")
+        path = self.folders.get(repo, Path("/nowhere")) / file
+        if self.path == "/":
+            self._answer(200)
+        elif repo.startswith("locked/"):
+            self._answer(403, **{"X-Error-Code": "GatedRepo"})
+        elif repo not in self.folders:
+            self._answer(404, **{"X-Error-Code": "RepoNotFound"})
+        elif not path.is_file():
+            self._answer(404, **{"X-Error-Code": "EntryNotFound"})
+        else:
+            etag = hashlib.sha256(path.read_bytes()).hexdigest()
+            self._answer(200, path.read_bytes(), **{"ETag": f'"{etag}"', "X-Repo-Commit": "b" * 40})
 
     do_GET = do_HEAD
+
+    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def poor_hub(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_hub(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    """A hub of our own, and a cache that is empty."""
     from huggingface_hub import constants
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        yield
+        threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(Hub, "folders", {})
+        monkeypatch.setattr(Hub, "asked", [])
+        yield Hub
         server.shutdown()
 
 
-def test_a_hub_that_answers_but_has_not_the_model(poor_hub: None) -> None:
-    assert hub.hub_answers()
-    with pytest.raises(EncoderError, match="The hub has no|failed|none of the files"):
-        load_dino("facebook/dino-nothing")
+def test_a_hub_that_answers_is_fetched_from_once(own_hub: type[Hub], empty_cache: Path, tmp_path: Path) -> None:
+    folder = save_dino(tmp_path / "dino", "dino")
+    own_hub.folders["facebook/dino-vits8"] = folder
+    loaded = load_dino("facebook/dino-vits8")
+    images = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(loaded.encode_dense(images), load_dino(str(folder)).encode_dense(images))
+    assert loaded.weight_hash == load_dino(str(folder)).weight_hash
+    own_hub.asked.clear()
+    assert load_dino("facebook/dino-vits8").weight_hash == loaded.weight_hash
+    assert own_hub.asked == []
+
+
+def test_a_hub_that_has_not_the_model(own_hub: type[Hub], tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="The hub has no model") as raised:
+        load_dino("facebook/dino-vit8")
+    assert "facebook/dino-vits8" in raised.value.fix
+    with pytest.raises(EncoderError, match="licence"):
+        load_dino("locked/dinov3")
+    own_hub.folders["some/model"] = save_dino(tmp_path / "dino", "dino")
+    (tmp_path / "dino" / "model.safetensors").unlink()
+    with pytest.raises(EncoderError, match="none of the files model.safetensors"):
+        load_dino("some/model")
+
+
+def test_published_weights_bring_their_settings(
+    empty_cache: Path, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tag of open_clip says which activation and preprocessing its weights were trained with."""
+    from open_clip.pretrained import _PRETRAINED
+
+    common = {"url": "", "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5), "interpolation": "bilinear"}
+    tags = {
+        "quick": {**common, "hf_hub": "some/quick/", "resize_mode": "squash", "quick_gelu": True},
+        "usual": {**common, "hf_hub": "some/usual/weights.bin", "resize_mode": "squash"},
+    }
+    monkeypatch.setitem(_PRETRAINED, "tiny-named", tags)
+    monkeypatch.setattr(hub, "hub_answers", lambda: pytest.fail("asked the hub"))
+    for repo, file in (("some/quick", "open_clip_pytorch_model.bin"), ("some/usual", "weights.bin")):
+        (tmp_path / repo).mkdir(parents=True)
+        (tmp_path / repo / file).write_bytes((tiny / "weights.pt").read_bytes())
+        in_cache(empty_cache, repo, tmp_path / repo)
+    quick, usual = load_clip("tiny-named:quick"), load_clip("tiny-named:usual")
+    assert quick.id == "open_clip:tiny-named:quick"
+    assert (quick.preprocess.mean, quick.preprocess.resize_mode) == ((0.1, 0.2, 0.3), "squash")
+    assert (quick.encode_text(["a chair"]) - usual.encode_text(["a chair"])).abs().max() > 1e-4
+    # A file of the same architecture is prepared as all its tags agree.
+    assert load_clip(f"tiny-named:{tiny / 'weights.pt'}").preprocess == usual.preprocess
+    tags["usual"]["mean"] = (0.4, 0.4, 0.4)
+    assert load_clip(f"tiny-named:{tiny / 'weights.pt'}").preprocess.mean[0] == pytest.approx(0.48145466)
 
 
 def test_a_checkpoint_of_another_architecture_names_what_differs(tiny: Path, tmp_path: Path) -> None:
