@@ -90,7 +90,7 @@ class TransformersEncoder:
         """Unit vectors of patches, rgb in 0..1, sides multiples of `patch`. Raises EncoderError for other sides."""
         check_sides(images, self.patch)
         rows, columns = (side // self.patch for side in images.shape[-2:])
-        tokens = self._hidden(self.preprocess.normalize(images))
+        tokens = self._hidden(self.preprocess.normalize(images.to(self.device)))
         if tokens.shape[1] != self._prefix + rows * columns:
             raise EncoderError(
                 f"{self.id} gives {tokens.shape[1]} tokens for {rows} x {columns} patches and {self._prefix} others",

@@ -24,7 +24,6 @@ import torch
 
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 from ovseg3d.errors import EncoderError, Ovseg3dError, nearest
-from ovseg3d.files import read_json
 
 BUILTIN = "builtin"
 DEFAULT_CLIP = "ViT-B-16:laion2b_s34b_b88k"
@@ -69,14 +68,11 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
     device = torch.device(device)
     if name == BUILTIN:
         folder = builtin_folder("clip", "open_clip_config.json")
-        path = dense_path or _card(folder).get("dense_path", "auto")
-        return openclip.load(f"local-dir:{folder}", device, dense_path=path, label=BUILTIN)
+        return openclip.load(f"local-dir:{folder}", device, dense_path=dense_path, label=BUILTIN)
     if (factory := _factory(_clips, CLIP_GROUP, name)) is not None:
         return _complete(factory(device), TextImageEncoder, name)
     try:
-        folder = Path(name.removeprefix("local-dir:")).expanduser()
-        path = dense_path or (_card(folder).get("dense_path", "auto") if folder.is_dir() else "auto")
-        return openclip.load(name, device, dense_path=path)
+        return openclip.load(name, device, dense_path=dense_path)
     except EncoderError as error:
         raise _suggest(error, name, _clips, CLIP_GROUP) from error
 
@@ -166,8 +162,3 @@ def _suggest(error: EncoderError, name: str, table: dict[str, Any], group: str) 
     if close is None:
         return error
     return EncoderError(error.what, where=error.where, fix=f"did you mean {close}? Otherwise {error.fix}")
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    path = folder / "card.json"
-    return read_json(path, EncoderError) if path.is_file() else {}

@@ -284,9 +284,14 @@ def test_the_hash_is_of_the_content(tiny: Path, tmp_path: Path) -> None:
 
 def test_a_card_may_choose_the_dense_path(tiny: Path, tmp_path: Path) -> None:
     folder = save_clip_folder(tmp_path / "carded", clip_config(), random_clip("tiny-named"))
+    plain, images = load_clip(str(folder)), torch.rand(1, 3, 32, 32)
+    expected = load_clip(str(folder), dense_path="maskclip")
+    assert expected.id == f"{plain.id}+maskclip"
     (folder / "card.json").write_text('{"dense_path": "maskclip"}')
-    assert load_clip(str(folder)).id.endswith("+maskclip")
-    assert load_clip(str(folder), dense_path="sclip").id.endswith("+sclip")
+    carded = load_clip(str(folder))
+    torch.testing.assert_close(carded.encode_dense(images), expected.encode_dense(images))
+    assert carded.id == plain.id and carded.weight_hash != plain.weight_hash
+    assert load_clip(str(folder), dense_path="auto").id == f"{plain.id}+auto"
     with pytest.raises(EncoderError, match="no dense path"):
         load_clip(str(folder), dense_path="best")
 
