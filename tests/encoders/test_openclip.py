@@ -199,7 +199,8 @@ def test_a_picture_of_one_patch_is_its_patch(place: Path, name: str, config: dic
     [
         ("tiny-timm-class", timm_config("test_vit", 160, "token", "linear")),
         ("tiny-eva", timm_config("eva02_tiny_patch14_224", 224, "token", "linear")),
-        ("tiny-mobile", timm_config("vit_base_mci_224", 224, "token", "linear")),
+        # Base size, and built twice: seconds.
+        pytest.param("tiny-mobile", timm_config("vit_base_mci_224", 224, "token", "linear"), marks=pytest.mark.slow),
         ("tiny-scaled", clip_config(ls_init_value=0.5)),
     ],
 )
