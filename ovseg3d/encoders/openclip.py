@@ -9,6 +9,7 @@ trained with is not in it: OpenAI's own weights and some others need the archite
 A phrase longer than the model reads is an error, never a cut phrase.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,7 +218,7 @@ def load(
     except MemoryError:
         raise
     except Exception as error:  # open_clip raises whatever json, pickle, safetensors or torch raised.
-        raise weights.wrong_checkpoint(error, source.model, source.files[0]) from error
+        raise weights.wrong_checkpoint(error, source.model, source.files[0], _without_weights(source)) from error
     weights.check_positions(model, source.files[0], source.model)
     config = open_clip.get_model_config(source.model)
     return OpenClipEncoder(
@@ -230,6 +231,21 @@ def load(
         usual_path=source.dense_path,
         files=source.files,
     )
+
+
+def _without_weights(source: _Source) -> nn.Module | None:
+    """The model as its architecture makes it, or None where not even that works."""
+    import open_clip
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # That the model is a random one: it is only compared with.
+    try:
+        with hub.offline():
+            return open_clip.create_model(source.model, load_weights=False)
+    except Exception:  # What is wrong is told already.
+        return None
+    finally:
+        logging.disable(before)
 
 
 def models() -> list[str]:
