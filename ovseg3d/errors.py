@@ -45,6 +45,10 @@ class RunError(Ovseg3dError):
     """A run folder, or a checkpoint in it, that cannot be used."""
 
 
+class EncoderError(Ovseg3dError):
+    """A 2D model that cannot be had, or an input that it cannot take."""
+
+
 class OutputError(Ovseg3dError):
     """A place that cannot be written to."""
 

@@ -1,0 +1,172 @@
+"""The two interfaces of a frozen 2D encoder, and the preprocessing that one asks for.
+
+Pictures go in as rgb from 0 to 1, float32, channels first, on any device; `encode_image` takes any size (1 x 1 too)
+and prepares it by itself, `encode_dense` takes sides that are multiples of `patch` and only normalises them. Vectors
+come out on the encoder's device, float32 and of unit length; grids row by row from the upper left corner, one vector
+per patch. Nothing here switches gradients off: the weights are frozen, but a block that was put in may be trained.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ovseg3d.errors import EncoderError
+
+Interpolation = Literal["bicubic", "bilinear", "nearest"]
+ResizeMode = Literal["shortest", "longest", "squash"]
+
+_LONG = 4.0
+"""A longer picture is cropped before it is enlarged, or a strip of 1 x 10000 pixels would fill the memory."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a model wants done to a picture before it sees it: read from its configuration."""
+
+    size: tuple[int, int]
+    """Height and width at model resolution, pixels."""
+    mean: tuple[float, float, float]
+    """Subtracted from rgb in 0..1."""
+    std: tuple[float, float, float]
+    """Then divided by."""
+    interpolation: Interpolation = "bicubic"
+    """How pixels are made when the size changes; always with antialiasing, except for "nearest"."""
+    resize_mode: ResizeMode = "shortest"
+    """"shortest": the shorter side fits and the middle is cut out. "longest": all fits, the rest is `fill`. "squash":
+    both sides fit, each by its own ratio."""
+    fill: float = 0.0
+    """Colour of the border that "longest" adds, rgb in 0..1."""
+
+    def normalize(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views 3 h w"]:
+        """Subtract the mean, divide by the deviation."""
+        mean = images.new_tensor(self.mean).view(3, 1, 1)
+        std = images.new_tensor(self.std).view(3, 1, 1)
+        return (images - mean) / std
+
+    def resize(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views 3 height width"]:
+        """Bring pictures to `size`, without normalising; values stay within 0 and 1."""
+        height, width = self.size
+        if self.resize_mode == "squash":
+            return self._to(images, height, width)
+        images = _without_excess(images, height / width) if self.resize_mode == "shortest" else images
+        ratios = height / images.shape[-2], width / images.shape[-1]
+        scale = max(ratios) if self.resize_mode == "shortest" else min(ratios)
+        # "shortest" cuts fractions off, as torchvision does; the small term is for the side that has to fit exactly.
+        whole = (lambda side: int(side + 1e-6)) if self.resize_mode == "shortest" else round
+        inner = [max(1, whole(side * scale)) for side in images.shape[-2:]]
+        resized = self._to(images, *inner)
+        if self.resize_mode == "shortest":
+            top, left = (round((have - want) / 2) for have, want in zip(inner, self.size))
+            return resized[..., top : top + height, left : left + width]
+        top, left = ((want - have) // 2 for have, want in zip(inner, self.size))
+        border = (left, width - inner[1] - left, top, height - inner[0] - top)
+        return F.pad(resized, border, value=self.fill)
+
+    def __call__(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views 3 height width"]:
+        """Resize, then normalise."""
+        return self.normalize(self.resize(images))
+
+    def _to(self, images: Tensor, height: int, width: int) -> Tensor:
+        if images.shape[-2:] == (height, width):
+            return images
+        if self.interpolation == "nearest":
+            return F.interpolate(images, size=(height, width), mode="nearest-exact")
+        resized = F.interpolate(images, size=(height, width), mode=self.interpolation, antialias=True)
+        return resized.clamp(0.0, 1.0)
+
+
+def _without_excess(images: Tensor, target: float) -> Tensor:
+    """Cut the middle out of a very long picture; what goes would have been cut off after resizing anyway."""
+    height, width = images.shape[-2:]
+    if width * target > _LONG * height:
+        keep = max(1, round(_LONG * height / target))
+        left = (width - keep) // 2
+        return images[..., left : left + keep]
+    if height > _LONG * width * target:
+        keep = max(1, round(_LONG * width * target))
+        top = (height - keep) // 2
+        return images[..., top : top + keep, :]
+    return images
+
+
+@runtime_checkable
+class TextImageEncoder(Protocol):
+    """A model that puts pictures and phrases into one space: CLIP, SigLIP and their kin."""
+
+    id: str
+    """Which model and weights, e.g. "open_clip:ViT-B-16:laion2b_s34b_b88k", "builtin"."""
+    weight_hash: str
+    """16 hexadecimal digits over the weights' content."""
+    dim: int
+    """Length of a vector in the joint space."""
+    patch: int
+    """Pixels that a patch token covers at model resolution."""
+    dense: bool
+    """Whether `encode_dense` works. Where not, features of parts of a picture come from crops and `encode_image`."""
+    preprocess: Preprocess
+    logit_scale: float
+    """What the model multiplies a cosine by (exp of the stored parameter)."""
+    logit_bias: float | None
+    """What it adds then (SigLIP), or None."""
+
+    def encode_text(self, phrases: Sequence[str]) -> Float[Tensor, "phrases dim"]:
+        """Unit vectors of phrases, used as they are (no template). Raises EncoderError: an empty or too long one."""
+        ...
+
+    def encode_image(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim"]:
+        """Unit vectors of whole pictures of any size, rgb 0..1; resized and normalised inside."""
+        ...
+
+    def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
+        """Unit vectors of patches in the joint space. Raises EncoderError: sides are no multiples of `patch`, or the
+        model has no dense features."""
+        ...
+
+    def tokens(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views gh gw width"]:
+        """Patch tokens after the last block, before pooling, last norm and projection; not normalised."""
+        ...
+
+    def replace_block(self, index: int, module: nn.Module) -> None:
+        """Put `module` in place of a block of the picture's tower; negative indices count from the end."""
+        ...
+
+    def double_block(self, index: int) -> nn.Module:
+        """Set a copy of a block beside it, their outputs averaged; returns the copy, ready to be trained."""
+        ...
+
+
+@runtime_checkable
+class DenseEncoder(Protocol):
+    """A self-supervised model of pictures: DINO and its kin."""
+
+    id: str
+    weight_hash: str
+    dim: int
+    patch: int
+    preprocess: Preprocess
+
+    def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
+        """Unit vectors of patches. Raises EncoderError: sides are no multiples of `patch`."""
+        ...
+
+
+def unit(vectors: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
+    """Vectors at unit length; a zero vector stays zero."""
+    return F.normalize(vectors.float(), dim=-1)
+
+
+def check_sides(images: Tensor, patch: int) -> None:
+    """Raise EncoderError unless both sides are positive multiples of `patch`."""
+    height, width = images.shape[-2:]
+    if min(height, width) < patch or height % patch or width % patch:
+        raise EncoderError(
+            f"Dense features need sides that are multiples of {patch} pixels; this picture has {width} x {height}",
+            fix=f"resize it to {max(1, round(width / patch)) * patch} x {max(1, round(height / patch)) * patch}",
+        )
+
+
+__all__ = ["DenseEncoder", "Interpolation", "Preprocess", "ResizeMode", "TextImageEncoder", "check_sides", "unit"]

@@ -1,0 +1,234 @@
+"""Text-image encoders through open_clip: CLIP, SigLIP, MobileCLIP, EVA, CoCa and what else it knows.
+
+Names and files are the matter of `sources`. Weights have to fit the architecture tensor by tensor. Preprocessing, logit
+scale and bias come from the model's configuration. Patches go the ways that `towers` describes.
+
+A phrase longer than the model reads is an error, never a cut phrase.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ovseg3d.encoders import hub, sources, weights
+from ovseg3d.encoders.base import Preprocess, check_sides, unit
+from ovseg3d.encoders.sources import Source
+from ovseg3d.encoders.towers import DENSE_PATHS, Tower
+from ovseg3d.errors import EncoderError
+
+_PHRASES_AT_ONCE = 64
+
+
+class OpenClipEncoder:
+    """A TextImageEncoder around an open_clip model.
+
+    Args:
+        model: as `open_clip.create_model` makes it.
+        tokenizer: the one that belongs to it.
+        name: the encoder's id.
+        dim: length of a vector in the joint space.
+        device: where to compute.
+        dense_path: how the last block is walked for dense features, see `towers`; None: as `usual_path` says.
+        usual_path: the path that belongs to the model; its hash tells models of different ones apart.
+        files: what the weights were read from, for the hash; without it the state dict is hashed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        name: str,
+        dim: int,
+        device: torch.device,
+        dense_path: str | None = None,
+        usual_path: str = "auto",
+        files: Sequence[Path] = (),
+    ) -> None:
+        dense_path = dense_path or usual_path
+        for path in (dense_path, usual_path):
+            if path not in DENSE_PATHS:
+                raise EncoderError(f"There is no dense path {path!r}", fix=f"use one of {', '.join(DENSE_PATHS)}")
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.id = name if dense_path == usual_path else f"{name}+{dense_path}"
+        self.dim = dim
+        self.device = device
+        self.preprocess = preprocess_of(model.visual.preprocess_cfg)
+        self.logit_scale = float(model.logit_scale.exp())
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = None if bias is None else float(bias)
+        self._tokenizer = tokenizer
+        self._tower = Tower(model.visual)
+        self._dense_path = dense_path
+        self._files = tuple(files)
+        self._note = "" if usual_path == "auto" else usual_path
+        self._hash: str | None = None
+        self._changed = False
+
+    @property
+    def dense(self) -> bool:
+        """Whether patches can be brought into the joint space: True for ViTs, False for convolutional towers."""
+        return self._tower.dense
+
+    @property
+    def patch(self) -> int:
+        """Pixels of a patch; the whole picture's where there are no patches."""
+        return self._tower.patch if self.dense else self.preprocess.size[0]
+
+    @property
+    def weight_hash(self) -> str:
+        """Over the files that were loaded; over the state dict as it is now once a block was replaced or doubled."""
+        if self._changed:
+            return weights.hash_state(self.model.state_dict())
+        if self._hash is None:
+            files = self._files
+            self._hash = weights.hash_files(files, self._note) if files else weights.hash_state(self.model.state_dict())
+        return self._hash
+
+    def encode_text(self, phrases: Sequence[str]) -> Float[Tensor, "phrases dim"]:
+        """Unit vectors of phrases. Raises EncoderError for an empty phrase and for one that is too long."""
+        if isinstance(phrases, str):
+            raise TypeError("encode_text takes a list of phrases, not one phrase")
+        if not phrases:
+            return torch.zeros(0, self.dim, device=self.device)
+        rows = self._tokenize(phrases).to(self.device)
+        parts = [self.model.encode_text(part, normalize=True) for part in rows.split(_PHRASES_AT_ONCE)]
+        return unit(torch.cat(parts))
+
+    def encode_image(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim"]:
+        """Unit vectors of whole pictures of any size, rgb in 0..1."""
+        return unit(self.model.encode_image(self.preprocess(images.to(self.device)), normalize=True))
+
+    def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
+        """Unit vectors of patches in the joint space; sides multiples of `patch`. Raises EncoderError."""
+        return unit(self._tower.project(self.tokens(images))).permute(0, 3, 1, 2)
+
+    def tokens(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views gh gw width"]:
+        """What `encode_dense` projects: patch tokens behind the last block, on the encoder's dense path."""
+        if not self.dense:
+            raise EncoderError(
+                f"{self.id} has no dense features: its picture tower does not keep one token per patch",
+                fix="use --features regions or pyramid, which encode crops, or a ViT",
+            )
+        check_sides(images, self.patch)
+        return self._tower.tokens(self.preprocess.normalize(images.to(self.device)), self._dense_path)
+
+    def replace_block(self, index: int, module: nn.Module) -> None:
+        """Put `module` in place of a block of the picture's tower; it takes and gives tokens as the block did."""
+        self._tower.replace(index, module.to(self.device))
+        self._changed = True
+
+    def double_block(self, index: int) -> nn.Module:
+        """Set a copy of a block beside it, their outputs averaged; returns the copy, ready to be trained."""
+        copy = self._tower.double(index)
+        self._changed = True
+        return copy.requires_grad_(True)
+
+    def _tokenize(self, phrases: Sequence[str]) -> Int[Tensor, "phrases length"]:
+        nothing, rows = self._tokenizer([""]), self._tokenizer(list(phrases))
+        length = rows.shape[1]
+        # Read on beyond the end: where that differs from what an empty phrase leaves there, something would be cut off.
+        beyond = self._tokenizer(["", *phrases], context_length=4 * length)[:, length:]
+        for phrase, row, rest in zip(phrases, rows, beyond[1:]):
+            shown = phrase if len(phrase) <= 60 else phrase[:57] + "..."
+            if not phrase.strip() or torch.equal(row, nothing[0]):
+                raise EncoderError(f"There is no word in the phrase {shown!r}", fix="say what to look for")
+            if not torch.equal(rest, beyond[0]):
+                raise EncoderError(
+                    f"The phrase {shown!r} is too long: {self.id} reads {length} tokens, about {length * 3 // 4} words",
+                    fix="say it in fewer words",
+                )
+        return rows
+
+
+def preprocess_of(settings: dict[str, Any]) -> Preprocess:
+    """Preprocessing as open_clip writes it down."""
+    size = settings.get("size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    interpolation = settings.get("interpolation", "bicubic")
+    return Preprocess(
+        size=(int(height), int(width)),
+        mean=tuple(float(value) for value in settings["mean"]),
+        std=tuple(float(value) for value in settings["std"]),
+        interpolation=interpolation if interpolation in ("bilinear", "nearest") else "bicubic",
+        resize_mode=settings.get("resize_mode") or "shortest",
+        fill=float(settings.get("fill_color") or 0) / 255,
+    )
+
+
+def load(
+    name: str, device: torch.device, *, dense_path: str | None = None, label: str | None = None
+) -> OpenClipEncoder:
+    """A model by name, see `sources`.
+
+    Args:
+        name: as `sources` lists.
+        device: where to compute.
+        dense_path: how dense features are made, see `towers`; None: what "dense_path" in a folder's card.json says,
+            else "auto".
+        label: an id to use instead of the usual one.
+
+    Raises:
+        EncoderError: unknown, not to be had, or weights that do not fit.
+    """
+    import open_clip
+
+    source = sources.resolve(name)
+    try:
+        with hub.offline():
+            model = open_clip.create_model(
+                source.model,
+                source.pretrained,
+                force_quick_gelu=source.quick_gelu,
+                force_preprocess_cfg=source.preprocess,
+                require_pretrained=True,
+            )
+            tokenizer = _tokenizer(source)
+    except MemoryError:
+        raise
+    except Exception as error:  # open_clip raises whatever json, pickle, safetensors or torch raised.
+        raise weights.wrong_checkpoint(error, source.model, source.files[0], _without_weights(source)) from error
+    weights.check_positions(model, source.files[0], source.model)
+    config = open_clip.get_model_config(source.model)
+    return OpenClipEncoder(
+        model,
+        tokenizer,
+        name=label or source.name,
+        dim=int(config["embed_dim"]),
+        device=device,
+        dense_path=dense_path,
+        usual_path=source.dense_path,
+        files=source.files,
+    )
+
+
+def _without_weights(source: Source) -> nn.Module | None:
+    """The model as its architecture makes it, or None where not even that works."""
+    import open_clip
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # That the model is a random one: it is only compared with.
+    try:
+        with hub.offline():
+            return open_clip.create_model(source.model, load_weights=False)
+    except Exception:  # What is wrong is told already.
+        return None
+    finally:
+        logging.disable(before)
+
+
+def _tokenizer(source: Source) -> Any:
+    import open_clip
+
+    if source.tokenizer is None:
+        return open_clip.get_tokenizer(source.model)
+    text = open_clip.get_model_config(source.model)["text_cfg"]
+    options = {"context_length": text["context_length"]} if "context_length" in text else {}
+    return open_clip.tokenizer.HFTokenizer(
+        str(source.tokenizer), tokenizer_mode=text.get("tokenizer_mode"), **options, **text.get("tokenizer_kwargs", {})
+    )

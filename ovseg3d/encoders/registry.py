@@ -1,0 +1,164 @@
+"""Encoders by name: built-in ones, registered ones, and whatever open_clip and transformers know.
+
+Anybody can add one. A factory takes a torch.device and returns an object with the attributes and methods of
+`TextImageEncoder` (`DenseEncoder` for --dino); nothing has to be inherited. Either register it from Python:
+
+    from ovseg3d.encoders import register_clip
+    register_clip("my-clip", lambda device: MyClip(device))
+
+or, in a package of your own, so that `ovseg3d train scene --clip my-clip` finds it without any import of yours:
+
+    # pyproject.toml
+    [project.entry-points."ovseg3d.clip"]        # "ovseg3d.dino" for self-supervised ones
+    my-clip = "my_package.encoders:make"         # def make(device): ...
+
+A registered name wins over an entry point, and both over open_clip's and transformers' names, `builtin` excepted.
+"""
+
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
+from ovseg3d.errors import EncoderError, Ovseg3dError, nearest
+
+BUILTIN = "builtin"
+DEFAULT_CLIP = "ViT-B-16:laion2b_s34b_b88k"
+"""What `--clip auto` means for a scene that recommends nothing."""
+DEFAULT_DINO = "facebook/dino-vits8"
+"""What `--dino auto` means for a scene that recommends nothing."""
+
+CLIP_GROUP, DINO_GROUP = (f"ovseg3d.{kind}" for kind in ("clip", "dino"))
+
+ClipFactory = Callable[[torch.device], TextImageEncoder]
+DinoFactory = Callable[[torch.device], DenseEncoder]
+
+_clips: dict[str, Any] = {}
+_dinos: dict[str, Any] = {}
+
+
+def register_clip(name: str, factory: ClipFactory) -> None:
+    """Make `--clip NAME` mean what `factory(device)` returns; an earlier one of the same name is replaced."""
+    _register(_clips, name, factory)
+
+
+def register_dino(name: str, factory: DinoFactory) -> None:
+    """Make `--dino NAME` mean what `factory(device)` returns; an earlier one of the same name is replaced."""
+    _register(_dinos, name, factory)
+
+
+def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str | None = None) -> TextImageEncoder:
+    """A text-image encoder by name.
+
+    Args:
+        name: "builtin", a registered name, "ViT-B-16:laion2b_s34b_b88k", "ViT-B-16:FILE", "local-dir:FOLDER", a folder,
+            "hf-hub:OWNER/NAME".
+        device: where to compute.
+        dense_path: how open_clip's towers make dense features, one of "auto", "plain", "maskclip", "sclip",
+            "clearclip" (see `towers`); None: what `dense_path` in the folder's card.json says, else "auto".
+
+    Raises:
+        EncoderError: no such model, weights not to be had, or of another architecture.
+    """
+    from ovseg3d.encoders import openclip
+
+    device = torch.device(device)
+    if name == BUILTIN:
+        folder = builtin_folder("clip", "open_clip_config.json")
+        return openclip.load(f"local-dir:{folder}", device, dense_path=dense_path, label=BUILTIN)
+    if (factory := _factory(_clips, CLIP_GROUP, name)) is not None:
+        return _complete(factory(device), TextImageEncoder, name)
+    try:
+        return openclip.load(name, device, dense_path=dense_path)
+    except EncoderError as error:
+        raise _suggest(error, name, _clips, CLIP_GROUP) from error
+
+
+def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "tokens") -> DenseEncoder:
+    """A self-supervised encoder by name.
+
+    Args:
+        name: "builtin", a registered name, an id of the hub ("facebook/dino-vits8"), a folder.
+        device: where to compute.
+        facet: "tokens" (last hidden state) or "keys" (of the last block; LERF takes them of dino-vits8).
+
+    Raises:
+        EncoderError: no such model, weights not to be had, or of another architecture.
+    """
+    from ovseg3d.encoders import dino
+
+    device = torch.device(device)
+    if name == BUILTIN:
+        return dino.load(str(builtin_folder("dino", "config.json")), device, facet=facet, label=BUILTIN)
+    if (factory := _factory(_dinos, DINO_GROUP, name)) is not None:
+        return _complete(factory(device), DenseEncoder, name)
+    try:
+        return dino.load(name, device, facet=facet)
+    except EncoderError as error:
+        raise _suggest(error, name, _dinos, DINO_GROUP) from error
+
+
+def builtin_folder(kind: str, needed: str = "") -> Path:
+    """Where the built-in "clip" or "dino" lies. Raises EncoderError where the file `needed` is not in it."""
+    folder = Path(__file__).parent / "builtin" / kind
+    if needed and not (folder / needed).is_file():
+        raise EncoderError(
+            f"The built-in {kind.upper()} is not in this installation",
+            where=folder,
+            fix=f"install a release of ovseg3d, or train it as scripts/ say, or name another one with --{kind}",
+        )
+    return folder
+
+
+def names(kind: str) -> list[str]:
+    """The names that registration and entry points give to `kind`, "clip" or "dino"."""
+    table, group = (_clips, CLIP_GROUP) if kind == "clip" else (_dinos, DINO_GROUP)
+    return sorted({*table, *(entry.name for entry in importlib.metadata.entry_points(group=group))})
+
+
+def _register(table: dict[str, Any], name: str, factory: Any) -> None:
+    if not name or name == BUILTIN:
+        raise EncoderError(f"An encoder cannot be called {name!r}", fix="give it another name")
+    table[name] = factory
+
+
+def _factory(table: dict[str, Any], group: str, name: str) -> Any | None:
+    """What makes the encoder `name`, or None. Raises EncoderError for an entry point that cannot be imported."""
+    if name in table:
+        return table[name]
+    for entry in importlib.metadata.entry_points(group=group, name=name):
+        try:
+            return entry.load()
+        except Ovseg3dError:
+            raise
+        except Exception as error:  # Another's package may raise anything while it is imported.
+            raise EncoderError(
+                f"The encoder {name!r} cannot be loaded: {type(error).__name__}: {error}",
+                where=f"entry point {entry.value} of {entry.dist.name if entry.dist else 'a package'}",
+                fix="mend or remove that package",
+            ) from error
+    return None
+
+
+def _complete(encoder: Any, wanted: type, name: str) -> Any:
+    """The encoder; raises EncoderError when it lacks something of the interface, before anybody trips over it."""
+    members = {*wanted.__annotations__, *(key for key in vars(wanted) if not key.startswith("_"))}
+    if missing := sorted(member for member in members if not hasattr(encoder, member)):
+        raise EncoderError(
+            f"The encoder {name!r} lacks {', '.join(missing)}",
+            where=f"{type(encoder).__module__}.{type(encoder).__qualname__}",
+            fix=f"give it what ovseg3d.encoders.{wanted.__name__} lists",
+        )
+    return encoder
+
+
+def _suggest(error: EncoderError, name: str, table: dict[str, Any], group: str) -> EncoderError:
+    """The same error, naming a registered encoder when one is close to what was written."""
+    ours = {*table, *(entry.name for entry in importlib.metadata.entry_points(group=group))}
+    close = nearest(name, ours)
+    if close is None:
+        return error
+    return EncoderError(error.what, where=error.where, fix=f"did you mean {close}? Otherwise {error.fix}")

@@ -1,0 +1,147 @@
+"""Weights: what they are called by their content, and what a checkpoint of another model differs in.
+
+A hash is 16 hexadecimal digits of a SHA-256: over the bytes of the weight file and of the settings beside it, else
+over a state dict. Reading a file of 600 MB takes about a second, so it is done once per process and file.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ovseg3d.errors import EncoderError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHOWN = 4
+_POSITIONS = ("positional_embedding", "pos_embed")
+
+
+def hash_files(paths: Sequence[Path], note: str = "") -> str:
+    """The hash of several files together, and a note; the files' names and places do not count, their order does."""
+    digest = hashlib.sha256(note.encode())
+    for path in paths:
+        digest.update(bytes.fromhex(_digest(path)))
+    return digest.hexdigest()[:16]
+
+
+def hash_state(state: Mapping[str, Tensor]) -> str:
+    """The hash of a state dict: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        value = value.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()[:16]
+
+
+def _digest(path: Path) -> str:
+    # The hub's cache names a large file by this very hash.
+    real = path.resolve()
+    if _SHA256.fullmatch(real.name):
+        return real.name
+    state = real.stat()
+    return _digest_of(real, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(path: Path, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def wrong_checkpoint(error: BaseException, name: str, path: Path, model: nn.Module | None = None) -> EncoderError:
+    """What to tell a user whose weights `path` did not load into the model `name`.
+
+    Args:
+        error: what torch, safetensors or pickle raised. A list of tensors that differ is cut to the first few.
+        name: the model's name.
+        path: the weights.
+        model: the model without them, to compare with where `error` names no tensor.
+    """
+    text = str(error)
+    shapes = re.findall(
+        r"size mismatch for ([\w.]+):.*?shape torch\.Size\(\[([\d, ]*)\]\).*?shape in current model is "
+        r"torch\.Size\(\[([\d, ]*)\]\)",
+        text,
+        flags=re.DOTALL,
+    )
+    missing = _names(text, "Missing key")
+    unknown = _names(text, "Unexpected key")
+    if model is not None and not (shapes or missing or unknown):
+        shapes = _differences(model, path)
+    if not (shapes or missing or unknown):
+        line = (text.strip().splitlines() or [type(error).__name__])[0]
+        return EncoderError(
+            f"The weights cannot be read: {line}",
+            where=path,
+            fix="fetch the file again; it has to be a safetensors file or a plain torch state dict",
+        )
+    parts = []
+    if shapes:
+        parts += [f"{key} is [{theirs}] there and [{ours}] in the model" for key, theirs, ours in shapes[:_SHOWN]]
+        parts += [f"{len(shapes) - _SHOWN} more shapes differ"] if len(shapes) > _SHOWN else []
+    parts += [f"{len(missing)} tensors are missing ({', '.join(missing[:_SHOWN])}...)"] if missing else []
+    parts += [f"{len(unknown)} are unknown ({', '.join(unknown[:_SHOWN])}...)"] if unknown else []
+    return EncoderError(
+        f"The weights belong to another architecture than {name}: {'; '.join(parts)}",
+        where=path,
+        fix="name the architecture that the weights were trained with",
+    )
+
+
+def _differences(model: nn.Module, path: Path) -> list[tuple[str, str, str]]:
+    """Tensors whose shapes differ: name, shape in the file, shape in the model; nothing for an unreadable file."""
+    own = {key: list(value.shape) for key, value in model.state_dict().items()}
+    try:
+        theirs = _stored_shapes(path, own)
+    except Exception:  # The file is no weight file at all: that was the error, and is told as it is.
+        return []
+    return [
+        (key, ", ".join(map(str, shape)), ", ".join(map(str, own[key])))
+        for key, shape in theirs.items()
+        if shape != own[key]
+    ]
+
+
+def _names(text: str, title: str) -> list[str]:
+    """The quoted names behind a title of torch's message."""
+    found = re.search(title + r"\(s\) in state_dict: (.*?)(?:\n|$)", text)
+    return re.findall(r'"([^"]+)"', found.group(1)) if found else []
+
+
+def check_positions(model: nn.Module, path: Path, name: str) -> None:
+    """Raise EncoderError when position embeddings were stretched to make a checkpoint fit.
+
+    open_clip does so in silence; the model would run, at a resolution that it was not trained for.
+    """
+    own = {key: list(value.shape) for key, value in model.state_dict().items() if key.endswith(_POSITIONS)}
+    theirs = _stored_shapes(path, own)
+    if wrong := [key for key in theirs if theirs[key] != own[key]]:
+        key = wrong[0]
+        raise EncoderError(
+            f"The weights belong to another architecture than {name}: {key} is {theirs[key]} there and {own[key]} in "
+            "the model",
+            where=path,
+            fix="name the architecture, with the picture size, that the weights were trained with",
+        )
+
+
+def _stored_shapes(path: Path, wanted: Iterable[str]) -> dict[str, list[int]]:
+    """Shapes of some tensors of a weight file, as far as they can be read without loading it."""
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            have = set(file.keys())
+            return {key: list(file.get_slice(key).get_shape()) for key in wanted if key in have}
+    try:
+        stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception:  # An old format that cannot be mapped: it was loaded, only this check is left out.
+        return {}
+    stored = stored.get("state_dict", stored) if isinstance(stored, dict) else {}
+    stored = {str(key).removeprefix("module."): value for key, value in stored.items()}
+    return {key: list(stored[key].shape) for key in wanted if isinstance(stored.get(key), Tensor)}
