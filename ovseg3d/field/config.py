@@ -40,7 +40,7 @@ class FieldConfig:
     """Steps between updates of the occupancy grid."""
     occupancy_warmup: int = 96
     """Steps before cells are first emptied."""
-    occupancy_threshold: float = 0.01
+    occupancy_threshold: float = 0.02
     """A cell stays while some recent training ray found at least this render weight in it."""
 
     # Samples along rays.
@@ -58,7 +58,7 @@ class FieldConfig:
     """The most rays a step."""
 
     # Training.
-    learning_rate: float = 5e-2
+    learning_rate: float = 8e-2
     """Rate of the grid at the start."""
     network_learning_rate: float = 2e-2
     """Rate of the networks at the start."""
