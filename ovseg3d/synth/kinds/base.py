@@ -7,7 +7,7 @@ origin, resting on z = 0. Decorate it with `@kind("name")` and it can be placed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,6 +45,10 @@ class Kind:
     hang: Real = 1.4
     surface: Real | None = None
     finishes: Sequence[str] = ("paint", "wood", "cloth")
+    words: Mapping[str, str] = {}  # noqa: RUF012  what captions call a style, where that has a name of its own
+    natural: Sequence[str] = ()  # colours that most of its kind have in life
+    colour_shows: bool = True  # whether the main material is what its colour would be told by
+    rooms: Sequence[str] = ()  # the rooms where such things stand; none: anywhere
 
     def build(self, size: Triple, style: str, look: Look) -> list[Part]:
         """Parts of full size `size` (width, depth, height) in the canonical frame."""
