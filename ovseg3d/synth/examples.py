@@ -87,7 +87,7 @@ class Thing:
 def model_of(kind: str, style: str, variant: int) -> Model:
     """The triangles of one individual of a style, with its materials left open."""
     rng = np.random.default_rng([len(kind), *kind.encode(), *style.encode(), variant])
-    size = tuple(float(rng.uniform(*span)) for span in ALL_KINDS[kind].sizes)
+    size = tuple(float(rng.uniform(*span)) for span in ALL_KINDS[kind].sizes_of(style))
     return pack(ALL_KINDS[kind].make(size, style, Look(MAIN, SECOND, int(rng.integers(1 << 30)))))
 
 
@@ -108,11 +108,15 @@ def some_thing(rng: np.random.Generator, kind: str, pool: Pool, style: str | Non
             texture = "plain" if natural else texture
     model = model_of(kind, style, int(rng.integers(VARIANTS)))
     whole, tall = rng.uniform(0.88, 1.14), rng.uniform(0.84, 1.2)
-    scale = np.array([whole, whole, whole * (tall if min(known.sizes[2]) > 0.3 else 1.0)])
+    scale = np.array([whole, whole, whole * (tall if min(known.sizes_of(style)[2]) > 0.3 else 1.0)])
     size = (model.high - model.low) * scale
     long = float(size.max())
     said = Said(
-        kind, colour if known.colour_shows else None, texture if known.colour_shows else None, shape(kind, size), style
+        kind,
+        colour if known.colour_shows else None,
+        texture if known.colour_shows else None,
+        shape(kind, style, size),
+        style,
     )
     second = painted(rng, pick(rng, pool.colours), pick(rng, ("plain", "plain", "wood", "glossy")), long)
     shown = colour if known.colour_shows else None
@@ -121,9 +125,9 @@ def some_thing(rng: np.random.Generator, kind: str, pool: Pool, style: str | Non
     )
 
 
-def shape(kind: str, size: np.ndarray) -> str | None:
-    """A word for proportions that differ clearly from the middle of the kind."""
-    w, d, h = (sum(span) / 2 for span in ALL_KINDS[kind].sizes)
+def shape(kind: str, style: str, size: np.ndarray) -> str | None:
+    """A word for proportions that differ clearly from the middle of the style."""
+    w, d, h = (sum(span) / 2 for span in ALL_KINDS[kind].sizes_of(style))
     if h < 0.3:
         return None
     usual, own = h / max(w, d), size[2] / max(size[0], size[1])
@@ -140,8 +144,7 @@ def object_example(seed: int, index: int, size: int = 112, *, split: Split = "se
     pool = SEEN if split != "unseen" else ALL
     kind, style, colour = pick(rng, KINDS), None, None
     if split == "unseen":
-        kind = pick(rng, tuple(k for k in KINDS if k in HELD_STYLES))
-        style = pick(rng, HELD_STYLES[kind])
+        style = HELD_STYLES[kind]
         colour = pick(rng, HELD_COLOURS) if rng.random() < 0.3 and ALL_KINDS[kind].colour_shows else None
     elif split == "pairs":
         colour, kind = pick(rng, tuple(sorted(HELD_PAIRS)))
@@ -159,6 +162,7 @@ class _Scene:
     def __init__(self, rng: np.random.Generator, thing: Thing, pool: Pool, unseen: bool, size: int) -> None:
         self.rng, self.thing, self.pool, self.unseen, self.size = rng, thing, pool, unseen, size
         self.known = ALL_KINDS[thing.said.kind]
+        self.stands = self.known.stands_of(thing.said.style or "")
         self.held = False
         self.long = float((thing.high - thing.low).max())
         self.planes: list[Plane] = []
@@ -170,7 +174,7 @@ class _Scene:
         self._others()
 
     def _camera(self) -> None:
-        rng, stands = self.rng, self.known.stands
+        rng, stands = self.rng, self.stands
         self.backed = stands == "hung" or (stands == "wall" and rng.random() < 0.6)
         # Seen from above by 10 degrees below to 60 above; things at a wall from its free side only.
         front = rng.uniform(-70, 70) if self.backed else rng.uniform(-180, 180)
@@ -217,7 +221,7 @@ class _Scene:
         return painted(self.rng, colour, texture, scale), Said("floor", colour, texture)
 
     def _planes(self) -> None:
-        rng, thing, stands = self.rng, self.thing, self.known.stands
+        rng, thing, stands = self.rng, self.thing, self.stands
         low, high = thing.low, thing.high
         grain = float(np.clip(self.long * rng.uniform(0.8, 2.5), 0.15, 2.5))
         angle = rng.uniform(-np.pi, np.pi) if not self.backed else 0.0
@@ -262,7 +266,7 @@ class _Scene:
         def way(a, e):
             return np.array([np.cos(base + a) * np.cos(e), np.sin(base + a) * np.cos(e), np.sin(e)])
 
-        up = -1.0 if self.known.stands == "ceiling" else 1.0
+        up = -1.0 if self.stands == "ceiling" else 1.0
         tint = np.array(light.tint) * rng.uniform(0.95, 1.05, 3)
         key = way(azimuth, elevation) * [1, 1, up]
         rest = 1 - light.key
@@ -280,7 +284,7 @@ class _Scene:
         rng, thing = self.rng, self.thing
         self.puts = [thing.put((0, 0, 0), 0.0)]
         self.beside: list[Thing] = []
-        if self.free or self.known.stands in ("hung", "ceiling", "flat") or rng.random() < 0.35:
+        if self.free or self.stands in ("hung", "ceiling", "flat") or rng.random() < 0.35:
             return
         towards = np.arctan2(self.towards[1], self.towards[0])
         taken = [(np.zeros(2), float(np.hypot(*(thing.high - thing.low)[:2])) / 2)]

@@ -14,18 +14,36 @@ from ovseg3d.synth.looks import COLOURS, LIGHTS, TEXTURES
 
 Split = Literal["seen", "unseen", "pairs"]
 
-HELD_STYLES: dict[str, tuple[str, ...]] = {
-    name: (kind.styles[-1],) for name, kind in KINDS.items() if len(kind.styles) > 1
-}
+HELD_STYLES = {
+    "apple": "long", "backpack": "flap", "ball": "beach", "banana": "bunch", "bathtub": "claw foot",
+    "bear": "standing", "bed": "slatted", "bicycle": "low frame", "bin": "swing lid", "book": "upright",
+    "bookshelf": "cubes", "bottle": "milk", "bowl": "straight", "box": "crate", "cabinet": "drawers",
+    "ceiling light": "square", "chair": "spindles", "clock": "mantel", "counter": "bar", "cup": "goblet",
+    "curtain": "tied", "cushion": "piped", "desk": "hutch", "door": "glazed", "dresser": "legs",
+    "guitar": "electric", "keyboard": "number block", "lamp": "tripod", "laptop": "thick",
+    "microwave": "dials", "monitor": "chin", "mouse": "two tone", "mug": "round", "night stand": "two drawers",
+    "oven": "splashback", "pen holder": "square", "picture": "flowers", "plant": "drooping", "plate": "square",
+    "refrigerator": "retro", "rug": "oval", "shoe": "boot", "shower curtain": "half open", "sink": "hung",
+    "sofa": "rolled arms", "stool": "three legs", "table": "crossed legs", "teapot": "bow above",
+    "television": "feet", "tissue box": "cube", "toilet": "boxy", "vase": "globe",
+    "washing machine": "square door", "window": "six panes",
+}  # fmt: skip
 HELD_TEXTURES = ("dots", "bands", "damask")
 HELD_LIGHTS = ("evening", "backlight")
 HELD_COLOURS = ("teal", "navy", "lime")
-COLOURLESS = ("window", "picture", "television", "monitor", "ceiling light")
-HELD_PAIRS: frozenset[tuple[str, str]] = frozenset(
-    ([c for c in COLOURS if c not in HELD_COLOURS][(5 * k) % 12], name)
-    for k, name in enumerate(KINDS)
-    if name not in COLOURLESS
-)
+HELD_PAIRS = frozenset((
+    ("orange", "apple"), ("brown", "backpack"), ("grey", "ball"), ("red", "banana"), ("pink", "bathtub"),
+    ("black", "bear"), ("blue", "bed"), ("purple", "bicycle"), ("yellow", "bin"), ("beige", "book"),
+    ("white", "bookshelf"), ("green", "bottle"), ("yellow", "bowl"), ("red", "box"), ("orange", "cabinet"),
+    ("pink", "chair"), ("grey", "clock"), ("black", "counter"), ("purple", "cup"), ("white", "curtain"),
+    ("green", "cushion"), ("beige", "desk"), ("blue", "door"), ("brown", "dresser"), ("black", "guitar"),
+    ("blue", "keyboard"), ("white", "lamp"), ("orange", "laptop"), ("brown", "microwave"), ("red", "mouse"),
+    ("purple", "mug"), ("pink", "night stand"), ("beige", "oven"), ("yellow", "pen holder"), ("grey", "plant"),
+    ("green", "plate"), ("yellow", "refrigerator"), ("orange", "rug"), ("grey", "shoe"),
+    ("white", "shower curtain"), ("beige", "sink"), ("green", "sofa"), ("purple", "stool"), ("pink", "table"),
+    ("brown", "teapot"), ("black", "tissue box"), ("red", "toilet"), ("blue", "vase"),
+    ("grey", "washing machine"),
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,7 @@ SEEN = Pool(
     tuple(c for c in COLOURS if c not in HELD_COLOURS),
     tuple(t for t in TEXTURES if t not in HELD_TEXTURES),
     tuple(n for n in LIGHTS if n not in HELD_LIGHTS),
-    {n: tuple(s for s in k.styles if s not in HELD_STYLES.get(n, ())) for n, k in KINDS.items()},
+    {n: tuple(s for s in k.styles if s != HELD_STYLES[n]) for n, k in KINDS.items()},
 )
 ALL = Pool(tuple(COLOURS), tuple(TEXTURES), tuple(LIGHTS), {n: tuple(k.styles) for n, k in KINDS.items()})
 
@@ -50,7 +68,7 @@ ALL = Pool(tuple(COLOURS), tuple(TEXTURES), tuple(LIGHTS), {n: tuple(k.styles) f
 def is_seen(kind: str, style: str, colour: str | None, texture: str | None) -> bool:
     """Whether a thing holds nothing of the holdout."""
     return (
-        style not in HELD_STYLES.get(kind, ())
+        style != HELD_STYLES[kind]
         and colour not in HELD_COLOURS
         and texture not in HELD_TEXTURES
         and (colour, kind) not in HELD_PAIRS

@@ -24,8 +24,8 @@ def test_the_same_numbers_give_the_same_picture(some):
 def test_splits_hold_what_they_say(some):
     assert all(e.seen for e in some["seen"])
     assert not any(e.seen for e in some["unseen"] + some["pairs"])
-    assert all(e.style not in HELD_STYLES.get(e.kind, ()) for e in some["seen"] + some["pairs"])
-    assert all(e.style in HELD_STYLES[e.kind] for e in some["unseen"])
+    assert all(e.style != HELD_STYLES[e.kind] for e in some["seen"] + some["pairs"])
+    assert all(e.style == HELD_STYLES[e.kind] for e in some["unseen"])
     assert all((e.color, e.kind) in HELD_PAIRS for e in some["pairs"])
     assert all((e.color, e.kind) not in HELD_PAIRS for e in some["seen"])
     said = " ".join(c for e in some["seen"] for c in e.captions)
