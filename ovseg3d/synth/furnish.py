@@ -176,7 +176,7 @@ def item_of(kind: Kind, choice: Choice, size, look: Look) -> Item:
     stands = kind.stands_of(choice.style)
     if stands == "hung" and kind.stands != "hung":
         hang = 1.5
-    return Item(kind.name, actual, stands, hang, kind.surface, place)
+    return Item(kind.name, actual, stands, hang, kind.surface_of(choice.style), place)
 
 
 def kind_item(rng: np.random.Generator, kind: Kind, pool: Pool = ALL, style: str | None = None) -> Item:
