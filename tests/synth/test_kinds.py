@@ -12,9 +12,9 @@ from ovseg3d.synth.materials import linear, paint, to_linear, to_srgb
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_a_kind_fills_its_box_in_every_style(name):
     kind = KINDS[name]
-    for style in kind.styles:
-        for pick in (0, 1):
-            size = tuple(span[pick] for span in kind.sizes)
+    for number, style in enumerate(kind.styles):
+        for pick in (0, 1) if number == 0 else (number % 2,):
+            size = tuple(span[pick] for span in kind.sizes_of(style))
             parts = kind.make(size, style, Look(paint("#808080"), seed=3))
             points = np.concatenate([p.soup.points.reshape(-1, 3) for p in parts])
             low, high = points.min(0), points.max(0)
@@ -28,12 +28,15 @@ def test_a_kind_fills_its_box_in_every_style(name):
                 assert np.allclose(norms, 1, atol=1e-4)
 
 
-def test_there_are_enough_kinds():
-    assert len(KINDS) >= 12
+def test_there_are_enough_kinds_and_styles():
+    assert len(KINDS) >= 40
     wanted = (
-        "bed table sofa chair desk bookshelf cabinet lamp television plant rug mug book ball bottle laptop keyboard"
+        "bed table sofa chair toilet desk dresser bookshelf bathtub cabinet door window picture counter curtain"
+        " refrigerator sink lamp television monitor laptop keyboard mug bottle bowl plate book ball box plant vase"
+        " cushion rug clock bin teapot cup banana apple shoe backpack guitar bicycle"
     )
-    assert set(wanted.split()) <= set(KINDS)
+    assert set(wanted.split()) | {"night stand", "shower curtain"} <= set(KINDS)
+    assert all(len(set(kind.styles)) == len(kind.styles) >= 3 for kind in KINDS.values())
 
 
 def test_an_unknown_kind_names_the_nearest():

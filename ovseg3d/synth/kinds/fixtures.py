@@ -35,6 +35,7 @@ def outdoors(rng: np.random.Generator) -> np.ndarray:
 class Window(Kind):
     styles = ("cross",)
     sizes = ((1.2, 1.7), (0.08, 0.08), (1.1, 1.4))
+    colour_shows = False
     stands = "hung"
     hang = 0.9
 
@@ -102,6 +103,7 @@ def painting(rng: np.random.Generator, style: str) -> np.ndarray:
 class Picture(Kind):
     styles = ("landscape", "shapes")
     sizes = ((0.5, 1.0), (0.03, 0.03), (0.4, 0.75))
+    colour_shows = False
     stands = "hung"
     hang = 1.25
 
@@ -133,6 +135,7 @@ class Curtain(Kind):
 class CeilingLight(Kind):
     styles = ("disc",)
     sizes = ((0.5, 0.6), (0.5, 0.6), (0.09, 0.09))
+    colour_shows = False
     stands = "ceiling"
 
     def build(self, size, style, look):

@@ -11,6 +11,7 @@ from ovseg3d.synth.materials import paint, picture
 class Apple(Kind):
     styles = ("round",)
     sizes = ((0.07, 0.085), (0.07, 0.085), (0.075, 0.09))
+    natural = ("red", "green", "yellow")
     stands = "top"
 
     def build(self, size, style, look):
@@ -30,6 +31,7 @@ class Apple(Kind):
 class Banana(Kind):
     styles = ("curved",)
     sizes = ((0.17, 0.21), (0.06, 0.075), (0.034, 0.038))
+    natural = ("yellow", "yellow", "green")
     stands = "top"
 
     def build(self, size, style, look):
@@ -157,6 +159,7 @@ class TissueBox(Kind):
 class Monitor(Kind):
     styles = ("flat",)
     sizes = ((0.5, 0.62), (0.17, 0.22), (0.42, 0.5))
+    colour_shows = False
     stands = "top"
 
     def build(self, size, style, look):

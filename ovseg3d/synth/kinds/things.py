@@ -33,6 +33,7 @@ def screen_image(rng: np.random.Generator, kind_of: str = "scene") -> np.ndarray
 class Television(Kind):
     styles = ("stand",)
     sizes = ((0.9, 1.2), (0.2, 0.26), (0.58, 0.76))
+    colour_shows = False
     stands = "top"
 
     def build(self, size, style, look):
@@ -220,6 +221,7 @@ class Cushion(Kind):
 class Plant(Kind):
     styles = ("leafy", "spiky")
     sizes = ((0.45, 0.7), (0.45, 0.7), (0.7, 1.3))
+    natural = ("green",)
 
     def build(self, size, style, look):
         w, d, h = size
