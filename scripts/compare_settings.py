@@ -1,6 +1,6 @@
 """Compare settings of the field without looking at held-out views: this is how the defaults were chosen.
 
-python scripts/compare_settings.py scenes/playroom scenes/desk --try="--field.learning-rate 0.05" --try="--field.hidden 32"
+python scripts/compare_settings.py scenes/playroom scenes/desk --try="--field.hidden 32" --try="--field.levels 6"
 
 The capture's held-out views are left out altogether; every eighth of its training views is held out instead. Runs
 have a number of steps, not of seconds, so that other work on the machine does not change the figures.
