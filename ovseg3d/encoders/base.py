@@ -1,8 +1,8 @@
 """The two interfaces of a frozen 2D encoder, and the preprocessing that one asks for.
 
-Pictures go in as rgb from 0 to 1, float32, channels first, on the encoder's device; `encode_image` takes any size
-(1 x 1 too) and prepares it by itself, `encode_dense` takes sides that are multiples of `patch` and only normalises
-them. Feature vectors come out float32 and of unit length. Grids are row by row from the upper left corner, one vector
+Pictures go in as rgb from 0 to 1, float32, channels first, on any device; `encode_image` takes any size (1 x 1 too)
+and prepares it by itself, `encode_dense` takes sides that are multiples of `patch` and only normalises them. Vectors
+come out on the encoder's device, float32 and of unit length; grids row by row from the upper left corner, one vector
 per patch. Nothing here switches gradients off: the weights are frozen, but a block that was put in may be trained.
 """
 

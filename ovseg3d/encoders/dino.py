@@ -90,7 +90,7 @@ class TransformersEncoder:
         """Unit vectors of patches, rgb in 0..1, sides multiples of `patch`. Raises EncoderError for other sides."""
         check_sides(images, self.patch)
         rows, columns = (side // self.patch for side in images.shape[-2:])
-        tokens = self._hidden(self.preprocess.normalize(images))
+        tokens = self._hidden(self.preprocess.normalize(images.to(self.device)))
         if tokens.shape[1] != self._prefix + rows * columns:
             raise EncoderError(
                 f"{self.id} gives {tokens.shape[1]} tokens for {rows} x {columns} patches and {self._prefix} others",
@@ -153,8 +153,13 @@ def _load_model(folder: Path, file: Path, name: str) -> nn.Module:
     logging.disable_progress_bar()
     try:
         with hub.offline():
+            # Tensors of another shape are to be left out here only to be named, and refused, below.
             model, report = AutoModel.from_pretrained(
-                str(folder), local_files_only=True, output_loading_info=True, dtype=torch.float32
+                str(folder),
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
             )
     except MemoryError:
         raise

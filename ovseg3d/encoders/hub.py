@@ -59,13 +59,16 @@ def fetch(repo: str, names: Sequence[str], *, flag: str, example: str) -> Path:
             "(--only field)",
         )
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     for name in names:
         try:
             return Path(hf_hub_download(repo, name, etag_timeout=HUB_SECONDS))
-        except EntryNotFoundError:
-            continue
         except GatedRepoError:
             raise EncoderError(
                 f"{repo} is handed out only to those who accepted its licence",
@@ -76,13 +79,22 @@ def fetch(repo: str, names: Sequence[str], *, flag: str, example: str) -> Path:
                 f"The hub has no model {repo}, or not for everybody",
                 fix=f"check the spelling, or give a local folder ({flag} {example})",
             ) from None
+        except EntryNotFoundError as error:
+            # The same error, in a class of its own, also stands for a connection that broke.
+            if not isinstance(error, LocalEntryNotFoundError):
+                continue
+            raise _failed(repo, name, error, flag, example) from error
         except Exception as error:  # Whatever the network did: the user can only try again or go another way.
-            raise EncoderError(
-                f"Fetching {repo} failed: {_first_line(error)}",
-                where=name,
-                fix=f"try again, or give a local copy ({flag} {example}), or use {flag} builtin",
-            ) from error
+            raise _failed(repo, name, error, flag, example) from error
     raise EncoderError(f"{repo} has none of the files {', '.join(names)}", fix=f"choose another model for {flag}")
+
+
+def _failed(repo: str, name: str, error: Exception, flag: str, example: str) -> EncoderError:
+    return EncoderError(
+        f"Fetching {repo} failed: {(str(error).strip().splitlines() or [type(error).__name__])[0]}",
+        where=name,
+        fix=f"try again, or give a local copy ({flag} {example}), or use {flag} builtin",
+    )
 
 
 def fetch_optional(repo: str, name: str) -> Path | None:
@@ -158,7 +170,3 @@ def _cache() -> str:
     from huggingface_hub import constants
 
     return str(constants.HF_HUB_CACHE)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -39,7 +39,8 @@ class OpenClipEncoder:
         name: the encoder's id.
         dim: length of a vector in the joint space.
         device: where to compute.
-        dense_path: how the last block is walked for dense features, see `towers`.
+        dense_path: how the last block is walked for dense features, see `towers`; None: as `usual_path` says.
+        usual_path: the path that belongs to the model; its hash tells models of different ones apart.
         files: what the weights were read from, for the hash; without it the state dict is hashed.
     """
 
@@ -51,13 +52,16 @@ class OpenClipEncoder:
         name: str,
         dim: int,
         device: torch.device,
-        dense_path: str = "auto",
+        dense_path: str | None = None,
+        usual_path: str = "auto",
         files: Sequence[Path] = (),
     ) -> None:
-        if dense_path not in DENSE_PATHS:
-            raise EncoderError(f"There is no dense path {dense_path!r}", fix=f"use one of {', '.join(DENSE_PATHS)}")
+        dense_path = dense_path or usual_path
+        for path in (dense_path, usual_path):
+            if path not in DENSE_PATHS:
+                raise EncoderError(f"There is no dense path {path!r}", fix=f"use one of {', '.join(DENSE_PATHS)}")
         self.model = model.eval().requires_grad_(False).to(device)
-        self.id = name if dense_path == "auto" else f"{name}+{dense_path}"
+        self.id = name if dense_path == usual_path else f"{name}+{dense_path}"
         self.dim = dim
         self.device = device
         self.preprocess = preprocess_of(model.visual.preprocess_cfg)
@@ -68,6 +72,7 @@ class OpenClipEncoder:
         self._tower = Tower(model.visual)
         self._dense_path = dense_path
         self._files = tuple(files)
+        self._note = "" if usual_path == "auto" else usual_path
         self._hash: str | None = None
         self._changed = False
 
@@ -88,7 +93,7 @@ class OpenClipEncoder:
             return weights.hash_state(self.model.state_dict())
         if self._hash is None:
             files = self._files
-            self._hash = weights.hash_files(files) if files else weights.hash_state(self.model.state_dict())
+            self._hash = weights.hash_files(files, self._note) if files else weights.hash_state(self.model.state_dict())
         return self._hash
 
     def encode_text(self, phrases: Sequence[str]) -> Float[Tensor, "phrases dim"]:
@@ -103,7 +108,7 @@ class OpenClipEncoder:
 
     def encode_image(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim"]:
         """Unit vectors of whole pictures of any size, rgb in 0..1."""
-        return unit(self.model.encode_image(self.preprocess(images), normalize=True))
+        return unit(self.model.encode_image(self.preprocess(images.to(self.device)), normalize=True))
 
     def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
         """Unit vectors of patches in the joint space; sides multiples of `patch`. Raises EncoderError."""
@@ -117,7 +122,7 @@ class OpenClipEncoder:
                 fix="use --features regions or pyramid, which encode crops, or a ViT",
             )
         check_sides(images, self.patch)
-        return self._tower.tokens(self.preprocess.normalize(images), self._dense_path)
+        return self._tower.tokens(self.preprocess.normalize(images.to(self.device)), self._dense_path)
 
     def replace_block(self, index: int, module: nn.Module) -> None:
         """Put `module` in place of a block of the picture's tower; it takes and gives tokens as the block did."""
@@ -131,16 +136,15 @@ class OpenClipEncoder:
         return copy.requires_grad_(True)
 
     def _tokenize(self, phrases: Sequence[str]) -> Int[Tensor, "phrases length"]:
-        nothing = self._tokenizer([""])
-        length = nothing.shape[1]
-        # Read on beyond the end: what is not padding there would have been cut off.
-        longer = self._tokenizer(list(phrases), context_length=4 * length)
-        rows = self._tokenizer(list(phrases))
-        for phrase, row, long in zip(phrases, rows, longer):
+        nothing, rows = self._tokenizer([""]), self._tokenizer(list(phrases))
+        length = rows.shape[1]
+        # Read on beyond the end: where that differs from what an empty phrase leaves there, something would be cut off.
+        beyond = self._tokenizer(["", *phrases], context_length=4 * length)[:, length:]
+        for phrase, row, rest in zip(phrases, rows, beyond[1:]):
             shown = phrase if len(phrase) <= 60 else phrase[:57] + "..."
             if not phrase.strip() or torch.equal(row, nothing[0]):
                 raise EncoderError(f"There is no word in the phrase {shown!r}", fix="say what to look for")
-            if (long[length:] != nothing[0, -1]).any():
+            if not torch.equal(rest, beyond[0]):
                 raise EncoderError(
                     f"The phrase {shown!r} is too long: {self.id} reads {length} tokens, about {length * 3 // 4} words",
                     fix="say it in fewer words",
@@ -178,15 +182,20 @@ class _Source:
     preprocess: dict[str, Any] = field(default_factory=dict)
     tokenizer: Path | None = None
     """A folder with the tokenizer's files, for a tokenizer of transformers."""
+    dense_path: str = "auto"
+    """What the model's card says about dense features."""
 
 
-def load(name: str, device: torch.device, *, dense_path: str = "auto", label: str | None = None) -> OpenClipEncoder:
+def load(
+    name: str, device: torch.device, *, dense_path: str | None = None, label: str | None = None
+) -> OpenClipEncoder:
     """A model by name, see the module.
 
     Args:
         name: as the module lists.
         device: where to compute.
-        dense_path: how dense features are made, see `towers`.
+        dense_path: how dense features are made, see `towers`; None: what "dense_path" in a folder's card.json says,
+            else "auto".
         label: an id to use instead of the usual one.
 
     Raises:
@@ -218,6 +227,7 @@ def load(name: str, device: torch.device, *, dense_path: str = "auto", label: st
         dim=int(config["embed_dim"]),
         device=device,
         dense_path=dense_path,
+        usual_path=source.dense_path,
         files=source.files,
     )
 
@@ -365,7 +375,9 @@ def _from_folder(folder: Path, name: str) -> _Source:
     found = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth"))
     if not found:
         raise EncoderError("The folder has no weights", where=folder, fix="add open_clip_model.safetensors")
-    return _Source(name=name, model=f"local-dir:{folder}", files=(*found, config))
+    card = read_json(folder / "card.json", EncoderError) if (folder / "card.json").is_file() else {}
+    path = card.get("dense_path", "auto")
+    return _Source(name=name, model=f"local-dir:{folder}", files=(*found, config), dense_path=path)
 
 
 def _tokenizer(source: _Source) -> Any:

@@ -24,7 +24,6 @@ import torch
 
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 from ovseg3d.errors import EncoderError, Ovseg3dError, nearest
-from ovseg3d.files import read_json
 
 BUILTIN = "builtin"
 DEFAULT_CLIP = "ViT-B-16:laion2b_s34b_b88k"
@@ -32,7 +31,7 @@ DEFAULT_CLIP = "ViT-B-16:laion2b_s34b_b88k"
 DEFAULT_DINO = "facebook/dino-vits8"
 """What `--dino auto` means for a scene that recommends nothing."""
 
-CLIP_GROUP, DINO_GROUP = "ovseg3d.clip", "ovseg3d.dino"
+CLIP_GROUP, DINO_GROUP = (f"ovseg3d.{kind}" for kind in ("clip", "dino"))
 
 ClipFactory = Callable[[torch.device], TextImageEncoder]
 DinoFactory = Callable[[torch.device], DenseEncoder]
@@ -69,14 +68,11 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
     device = torch.device(device)
     if name == BUILTIN:
         folder = builtin_folder("clip", "open_clip_config.json")
-        path = dense_path or _card(folder).get("dense_path", "auto")
-        return openclip.load(f"local-dir:{folder}", device, dense_path=path, label=BUILTIN)
+        return openclip.load(f"local-dir:{folder}", device, dense_path=dense_path, label=BUILTIN)
     if (factory := _factory(_clips, CLIP_GROUP, name)) is not None:
-        return factory(device)
+        return _complete(factory(device), TextImageEncoder, name)
     try:
-        folder = Path(name.removeprefix("local-dir:")).expanduser()
-        path = dense_path or (_card(folder).get("dense_path", "auto") if folder.is_dir() else "auto")
-        return openclip.load(name, device, dense_path=path)
+        return openclip.load(name, device, dense_path=dense_path)
     except EncoderError as error:
         raise _suggest(error, name, _clips, CLIP_GROUP) from error
 
@@ -98,7 +94,7 @@ def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "to
     if name == BUILTIN:
         return dino.load(str(builtin_folder("dino", "config.json")), device, facet=facet, label=BUILTIN)
     if (factory := _factory(_dinos, DINO_GROUP, name)) is not None:
-        return factory(device)
+        return _complete(factory(device), DenseEncoder, name)
     try:
         return dino.load(name, device, facet=facet)
     except EncoderError as error:
@@ -147,6 +143,18 @@ def _factory(table: dict[str, Any], group: str, name: str) -> Any | None:
     return None
 
 
+def _complete(encoder: Any, wanted: type, name: str) -> Any:
+    """The encoder; raises EncoderError when it lacks something of the interface, before anybody trips over it."""
+    members = {*wanted.__annotations__, *(key for key in vars(wanted) if not key.startswith("_"))}
+    if missing := sorted(member for member in members if not hasattr(encoder, member)):
+        raise EncoderError(
+            f"The encoder {name!r} lacks {', '.join(missing)}",
+            where=f"{type(encoder).__module__}.{type(encoder).__qualname__}",
+            fix=f"give it what ovseg3d.encoders.{wanted.__name__} lists",
+        )
+    return encoder
+
+
 def _suggest(error: EncoderError, name: str, table: dict[str, Any], group: str) -> EncoderError:
     """The same error, naming a registered encoder when one is close to what was written."""
     ours = {*table, *(entry.name for entry in importlib.metadata.entry_points(group=group))}
@@ -154,8 +162,3 @@ def _suggest(error: EncoderError, name: str, table: dict[str, Any], group: str) 
     if close is None:
         return error
     return EncoderError(error.what, where=error.where, fix=f"did you mean {close}? Otherwise {error.fix}")
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    path = folder / "card.json"
-    return read_json(path, EncoderError) if path.is_file() else {}

@@ -20,9 +20,9 @@ _SHOWN = 4
 _POSITIONS = ("positional_embedding", "pos_embed")
 
 
-def hash_files(paths: Sequence[Path]) -> str:
-    """The hash of several files together; their names and places do not count, their order does."""
-    digest = hashlib.sha256()
+def hash_files(paths: Sequence[Path], note: str = "") -> str:
+    """The hash of several files together, and a note; the files' names and places do not count, their order does."""
+    digest = hashlib.sha256(note.encode())
     for path in paths:
         digest.update(bytes.fromhex(_digest(path)))
     return digest.hexdigest()[:16]
