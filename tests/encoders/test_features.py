@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fakes import MeanColour, MeanPatch, direction
+from fake_encoders import MeanColour, MeanPatch, direction
 
 from ovseg3d.encoders.dense import dense_grid, resize_photo, window_starts
 from ovseg3d.encoders.features import FeatureSettings, extract_features, region_box, to_tensor

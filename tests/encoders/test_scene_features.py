@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import MeanColour, MeanPatch, direction
+from fake_encoders import MeanColour, MeanPatch, direction
 from PIL import Image
 from safetensors.numpy import load_file
 
