@@ -105,11 +105,15 @@ def encode_scene(
     names = [encoders.clip.id, *([encoders.dino.id] if encoders.dino is not None else [])]
     report(Event("start", NAME, 0, len(scene.frames), message=f"encoding photos with {' and '.join(names)}"))
 
+    first: list[float] = []
+
     def tell(done: int, total: int, name: str) -> None:
+        # Time left is judged by the photos after the first: before it the projection was fitted.
         seconds = time.monotonic() - began
-        report(
-            Event("progress", NAME, done, total, done / total, seconds, seconds / done * (total - done), message=name)
-        )
+        if not first:
+            first.append(seconds)
+        left = (seconds - first[0]) / (done - 1) * (total - done) if done > 1 else None
+        report(Event("progress", NAME, done, total, done / total, seconds, left, message=name))
 
     features = encode_photos(
         scene,
