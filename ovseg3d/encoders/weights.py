@@ -53,13 +53,14 @@ def _digest_of(path: Path, size: int, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def wrong_checkpoint(error: BaseException, name: str, path: Path) -> EncoderError:
+def wrong_checkpoint(error: BaseException, name: str, path: Path, model: nn.Module | None = None) -> EncoderError:
     """What to tell a user whose weights `path` did not load into the model `name`.
 
     Args:
         error: what torch, safetensors or pickle raised. A list of tensors that differ is cut to the first few.
         name: the model's name.
         path: the weights.
+        model: the model without them, to compare with where `error` names no tensor.
     """
     text = str(error)
     shapes = re.findall(
@@ -70,6 +71,8 @@ def wrong_checkpoint(error: BaseException, name: str, path: Path) -> EncoderErro
     )
     missing = _names(text, "Missing key")
     unknown = _names(text, "Unexpected key")
+    if model is not None and not (shapes or missing or unknown):
+        shapes = _differences(model, path)
     if not (shapes or missing or unknown):
         line = (text.strip().splitlines() or [type(error).__name__])[0]
         return EncoderError(
@@ -88,6 +91,20 @@ def wrong_checkpoint(error: BaseException, name: str, path: Path) -> EncoderErro
         where=path,
         fix="name the architecture that the weights were trained with",
     )
+
+
+def _differences(model: nn.Module, path: Path) -> list[tuple[str, str, str]]:
+    """Tensors whose shapes differ: name, shape in the file, shape in the model; nothing for an unreadable file."""
+    own = {key: list(value.shape) for key, value in model.state_dict().items()}
+    try:
+        theirs = _stored_shapes(path, own)
+    except Exception:  # The file is no weight file at all: that was the error, and is told as it is.
+        return []
+    return [
+        (key, ", ".join(map(str, shape)), ", ".join(map(str, own[key])))
+        for key, shape in theirs.items()
+        if shape != own[key]
+    ]
 
 
 def _names(text: str, title: str) -> list[str]:

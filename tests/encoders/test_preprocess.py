@@ -39,3 +39,14 @@ def test_a_long_strip_shows_its_middle() -> None:
     strip[..., 1400:1601] = 1.0
     preprocess = Preprocess(size=(20, 20), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     torch.testing.assert_close(preprocess(strip), torch.ones(1, 3, 20, 20))
+
+
+@pytest.mark.parametrize("size", [(3, 3000), (3000, 3)])
+def test_a_long_strip_is_not_enlarged_as_a_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be 20,000 pixels long, of which 20 are kept."""
+    made = []
+    monkeypatch.setattr(
+        Preprocess, "_to", lambda self, images, *to: made.append(to) or torch.zeros(*images.shape[:2], *to)
+    )
+    Preprocess(size=(20, 20), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))(torch.rand(1, 3, *size))
+    assert max(made[0]) <= 100

@@ -101,6 +101,19 @@ def test_a_hub_that_is_silent_costs_its_seconds_once(empty_cache: Path, monkeypa
         assert 0.4 < time.monotonic() - start < 1.4
 
 
+def test_looking_up_a_name_may_hang(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No timeout of a socket ends that."""
+
+    def hang(*_: object, **__: object) -> None:
+        time.sleep(3)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(hub.urllib.request, "urlopen", hang)
+    start = time.monotonic()
+    assert not hub.hub_answers(0.2)
+    assert time.monotonic() - start < 2
+
+
 def test_offline_means_not_even_asking(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(hub, "hub_answers", lambda: pytest.fail("asked the hub"))
@@ -238,6 +251,12 @@ def test_a_checkpoint_of_another_architecture_names_what_differs(tiny: Path, tmp
     with pytest.raises(EncoderError, match="another architecture than tiny-wider") as raised:
         load_clip(f"tiny-wider:{tiny / 'weights.pt'}")
     assert "[48]" in raised.value.what and "[64]" in raised.value.what
+    # open_clip gives up on this one before it compares anything.
+    config = clip_config({"width": 64})
+    add_architecture(tmp_path, "tiny-wider-text", config)
+    with pytest.raises(EncoderError, match="another architecture than tiny-wider-text") as raised:
+        load_clip(f"tiny-wider-text:{tiny / 'weights.pt'}")
+    assert "[16, 32] there and [16, 64] in the model" in raised.value.what
     add_architecture(tmp_path, "tiny-deeper", clip_config(layers=4))
     with pytest.raises(EncoderError, match="missing"):
         load_clip(f"tiny-deeper:{tiny / 'weights.pt'}")
