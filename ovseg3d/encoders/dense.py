@@ -3,8 +3,11 @@
 The photo is resized so that its shorter side has the wished length and both sides are multiples of the patch; a place
 in 0..1 stays where it is. A window is as large as the encoder's native picture times a small factor, because
 positions far beyond those of the training say little and attention costs the square; the encoder interpolates its
-positions. Where windows overlap, their vectors fade into each other along straight ramps.
+positions. A photo is small when it has no more patches than a square window. Where windows overlap, their vectors
+fade into each other along straight ramps.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -34,13 +37,17 @@ def window_cells(encoder: DenseEncoder | TextImageEncoder, factor: float) -> int
     return max(1, round(min(encoder.preprocess.size) * factor / encoder.patch))
 
 
-def window_starts(length: int, window: int, overlap: float) -> list[int]:
-    """First cells of windows of `window` cells that cover `length` cells and share at least `overlap` of a window."""
-    if length <= window:
-        return [0]
-    stride = max(1, int(window * (1 - overlap)))
-    count = 1 + -(-(length - window) // stride)
-    return [round(i * (length - window) / (count - 1)) for i in range(count)]
+def window_places(length: int, longest: int, overlap: float) -> tuple[int, list[int]]:
+    """Length of windows, and their first cells, that cover `length` cells.
+
+    As few as windows of `longest` cells allow, and then no longer than they need to be: neighbours share at least
+    `overlap` of a window, and hardly more.
+    """
+    if length <= longest:
+        return length, [0]
+    count = 1 + -(-(length - longest) // max(1, int(longest * (1 - overlap))))
+    window = min(longest, math.ceil(length / (count - (count - 1) * overlap)))
+    return window, [round(i * (length - window) / (count - 1)) for i in range(count)]
 
 
 def dense_grid(
@@ -49,26 +56,25 @@ def dense_grid(
     side: int,
     window: float = 2.0,
     overlap: float = 0.25,
-    batch: int = 4,
+    batch: int = 1,
 ) -> Float[Tensor, "gh gw dim"]:
     """Unit vectors of the photo's patches, float32.
 
     Args:
         photo: rgb in 0..1, on the encoder's device.
         side: length of the shorter side that the encoder is given, pixels.
-        window: longest side of one pass, relative to the encoder's native picture.
+        window: side of the largest square window, relative to the encoder's native picture.
         overlap: share of a window that its neighbour sees too, at least.
-        batch: windows that are encoded at once.
+        batch: windows that are encoded at once; one keeps a CPU as busy as many, in less memory.
     """
     patch, cells = encoder.patch, window_cells(encoder, window)
     photo = resize_photo(photo, side, patch)
     rows, columns = photo.shape[-2] // patch, photo.shape[-1] // patch
-    high, wide = min(rows, cells), min(columns, cells)
-    places = [
-        (top, left) for top in window_starts(rows, high, overlap) for left in window_starts(columns, wide, overlap)
-    ]
-    if len(places) == 1:
+    if rows * columns <= cells * cells:
         return encoder.encode_dense(photo[None])[0].permute(1, 2, 0).float()
+    high, tops = window_places(rows, cells, overlap)
+    wide, lefts = window_places(columns, cells, overlap)
+    places = [(top, left) for top in tops for left in lefts]
     weight = _ramps(high, overlap)[:, None] * _ramps(wide, overlap)[None, :]
     weight = weight.to(photo)[..., None]
     total: Tensor | None = None

@@ -61,7 +61,7 @@ class FeatureSettings:
     photo_side: int = 2048
     """Longer side at which photos are read at most, pixels; crops are cut from this."""
     window: float = 2.0
-    """Longest side of one dense pass, relative to an encoder's native size; beyond it windows slide."""
+    """Side of the largest square window, relative to an encoder's native size; larger photos are seen through windows."""
     overlap: float = 0.25
     """Share of a window that its neighbour sees too."""
     segments: str = "dino"

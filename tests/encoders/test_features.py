@@ -1,11 +1,13 @@
 """Features of a photo: dense, pyramid and regions give the answers that a mean-colour encoder makes computable."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from fake_encoders import MeanColour, MeanPatch, direction
 
-from ovseg3d.encoders.dense import dense_grid, resize_photo, window_starts
+from ovseg3d.encoders.dense import dense_grid, resize_photo, window_places
 from ovseg3d.encoders.features import FeatureSettings, extract_features, region_box, to_tensor
 from ovseg3d.encoders.maps import Dense, Pyramid, Regions, from_arrays, to_arrays
 from ovseg3d.encoders.pyramid import LERF_SCALES, lerf_pyramid, lerf_tiles, ovs_pyramid, ovs_starts
@@ -78,9 +80,17 @@ def test_windows_give_what_one_pass_gives(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(("length", "window", "overlap"), [(10, 10, 0.2), (11, 10, 0.2), (57, 10, 0.5), (3, 10, 0.0)])
 def test_windows_cover_everything_and_overlap(length: int, window: int, overlap: float) -> None:
-    starts = window_starts(length, window, overlap)
-    assert starts[0] == 0 and starts[-1] == max(0, length - window)
-    assert all(later - earlier <= round(window * (1 - overlap)) for earlier, later in zip(starts, starts[1:]))
+    size, starts = window_places(length, window, overlap)
+    assert size <= window and starts[0] == 0 and starts[-1] == length - size
+    gaps = [later - earlier for earlier, later in zip(starts, starts[1:])]
+    assert all(gap <= math.ceil(size * (1 - overlap)) for gap in gaps)
+
+
+def test_windows_are_as_few_and_as_small_as_can_be() -> None:
+    assert window_places(62, 56, 0.25) == (36, [0, 26]), "not two windows of 56 for 62 cells"
+    clip = MeanPatch()
+    dense_grid(torch.rand(3, 30, 50), clip, side=24, window=2.0)
+    assert [shape[-2:] for shape in clip.shapes] == [(24, 40)], "no more patches than a square window: one pass"
 
 
 def test_a_strip_does_not_fill_the_memory() -> None:
