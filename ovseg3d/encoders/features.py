@@ -61,7 +61,7 @@ class FeatureSettings:
     photo_side: int = 2048
     """Longer side at which photos are read at most, pixels; crops are cut from this."""
     window: float = 2.0
-    """Side of the largest square window, relative to an encoder's native size; larger photos are seen through windows."""
+    """Side of the largest square window, relative to an encoder's native size; larger photos take several."""
     overlap: float = 0.25
     """Share of a window that its neighbour sees too."""
     segments: str = "dino"
