@@ -82,6 +82,7 @@ def test_what_is_there_is_not_made(tmp_path: Path) -> None:
         raise AssertionError
 
     assert filled(tmp_path).get_or_make("photos", KEY, never) is not None
+    assert filled(tmp_path).try_make("photos", KEY, never), "made by another between looking and locking"
 
 
 WORKER = """

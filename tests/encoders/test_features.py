@@ -86,6 +86,18 @@ def test_windows_cover_everything_and_overlap(length: int, window: int, overlap:
     assert all(gap <= math.ceil(size * (1 - overlap)) for gap in gaps)
 
 
+def test_windows_that_disagree_fade_into_each_other() -> None:
+    class Moody(MeanPatch):
+        def encode_dense(self, images):  # noqa: ANN001, ANN202
+            grid = super().encode_dense(images) * 0
+            grid[:, len(self.shapes) % 2] = 1
+            return grid
+
+    row = dense_grid(torch.rand(3, 16, 64), Moody(), side=16, window=1.0, overlap=0.5)[0]
+    steps = (row[1:] - row[:-1]).norm(dim=-1)
+    assert steps.max() < 1.2 and (row[:, :2] > 0.1).all(dim=-1).sum() >= 4
+
+
 def test_windows_are_as_few_and_as_small_as_can_be() -> None:
     assert window_places(62, 56, 0.25) == (36, [0, 26]), "not two windows of 56 for 62 cells"
     clip = MeanPatch()
