@@ -49,6 +49,10 @@ class EncoderError(Ovseg3dError):
     """A 2D model that cannot be had, or an input that it cannot take."""
 
 
+class CacheError(Ovseg3dError):
+    """A folder for cached features that cannot be used."""
+
+
 class OutputError(Ovseg3dError):
     """A place that cannot be written to."""
 

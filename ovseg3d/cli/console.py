@@ -53,6 +53,8 @@ def show_error(error: Ovseg3dError) -> None:
         "ConfigError": "what was asked",
         "DeviceError": "the device",
         "RunError": "the run",
+        "EncoderError": "the encoder",
+        "CacheError": "the cache of features",
         "OutputError": "the output",
     }
     title = f"[bold]Problem with {titles.get(type(error).__name__, 'the input')}[/bold]"

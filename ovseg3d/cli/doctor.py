@@ -11,33 +11,47 @@ from typing import Any
 
 PACKAGES = (
     "torch", "warp-lang", "numpy", "pillow", "pycolmap", "safetensors", "torchmetrics", "trimesh", "tyro", "rich",
-    "imageio-ffmpeg", "tensorboard", "tinycudann", "nerfacc",
+    "imageio-ffmpeg", "open_clip_torch", "transformers", "scikit-image", "tensorboard", "tinycudann", "nerfacc",
 )  # fmt: skip
 _UNTESTED = "untested: this version of ovseg3d was never run on a GPU by its makers"
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what this machine can run: device, backends and why each is on or off, versions, free memory.
+    """Say what this machine can run: device, backends and why each is on or off, versions, free memory, caches.
 
     Example: ovseg3d doctor --json
     """
 
     json: bool = False
     """Print one JSON object on stdout and nothing else there."""
+    clear_cache: bool = False
+    """Delete the cached features of photos, and nothing else; they are made again when they are needed."""
+    cache_dir: Path | None = None
+    """The cache of features; by default OVSEG3D_CACHE_DIR, else the system's place for caches."""
 
     def main(self) -> None:
         """Look, and report."""
-        from ovseg3d.cli.console import get_console, print_json
+        from ovseg3d.cli.console import format_bytes, get_console, print_json
+        from ovseg3d.encoders.cache import FeatureCache
 
-        found = examine()
+        cache = FeatureCache.at(self.cache_dir)
+        if self.clear_cache:
+            freed = cache.clear()
+            if self.json:
+                print_json({"cleared": cache.folder, "files": freed.files, "freed_bytes": freed.bytes})
+            else:
+                text = f"{format_bytes(freed.bytes)} freed: {freed.files} files of {cache.folder}"
+                get_console().print(text, markup=False, soft_wrap=True)
+            return
+        found = examine(self.cache_dir)
         if self.json:
             print_json(found)
         else:
             _draw(get_console(), found)
 
 
-def examine() -> dict[str, Any]:
+def examine(cache_dir: Path | None = None) -> dict[str, Any]:
     """Everything that doctor reports, as plain values."""
     from ovseg3d import __version__
     from ovseg3d.pipeline.devices import backend_status, cuda_status, resolve_device
@@ -63,6 +77,7 @@ def examine() -> dict[str, Any]:
         "memory_free_bytes": free_memory(),
         "disk_free_bytes": shutil.disk_usage(Path.cwd()).free,
         "kernel_cache": _kernel_cache(),
+        "feature_cache": _feature_cache(cache_dir),
     }
 
 
@@ -112,6 +127,20 @@ def _kernel_cache() -> dict[str, Any]:
     return {"folder": str(folder), "writable": os.access(parent, os.W_OK), "modules": modules}
 
 
+def _feature_cache(folder: Path | None) -> dict[str, Any]:
+    """Where features of photos are kept, and how much of them."""
+    from ovseg3d.encoders.cache import FeatureCache
+
+    cache = FeatureCache.at(folder)
+    size = cache.size()
+    return {
+        "folder": str(cache.folder),
+        "writable": cache.writable(),
+        "files": size.files,
+        "bytes": size.bytes,
+    }
+
+
 def _draw(console: Any, found: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -134,6 +163,10 @@ def _draw(console: Any, found: dict[str, Any]) -> None:
     )
     writable = "" if cache["writable"] else "; not writable, a temporary one is used"
     table.add_row("kernel cache", f"{cache['folder']} ({state}{writable})")
+    features = found["feature_cache"]
+    state = f"{features['files']} files, {size(features['bytes'])}" if features["files"] else "empty"
+    writable = "" if features["writable"] else "; not writable: choose another with --cache-dir"
+    table.add_row("feature cache", f"{features['folder']} ({state}{writable})")
     table.add_row("memory free", size(found["memory_free_bytes"]))
     table.add_row("disk free here", size(found["disk_free_bytes"]))
     table.add_row("MP4 output", "on" if found["ffmpeg"] else "off: pip install imageio-ffmpeg")

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 5.0
 """Seconds between two lines where there is no terminal."""
-_NAMES = {"set-up": "set-up", "field": "field", "evaluate": "measuring views", "render": "rendering views"}
+_NAMES = {
+    "set-up": "set-up",
+    "features": "photos' features",
+    "field": "field",
+    "evaluate": "measuring views",
+    "render": "rendering views",
+}
 
 
 class Progress:
@@ -33,7 +39,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self._console.is_terminal:
             self._live = rich_progress.Progress(
-                rich_progress.TextColumn("{task.description:<14}"),
+                rich_progress.TextColumn("{task.description:<16}"),
                 rich_progress.BarColumn(bar_width=24),
                 rich_progress.TextColumn("{task.fields[figures]}"),
                 console=self._console,
@@ -63,14 +69,15 @@ class Progress:
             name = _NAMES.get(event.stage, event.stage)
             self._tasks[event.stage] = self._live.add_task(name, total=1.0, figures="")
         task = self._tasks[event.stage]
-        fields = {"figures": figures(event)} if event.metrics or event.kind == "start" else {}
+        known = event.metrics or event.kind == "start" or event.stage == "features" and event.step
+        fields = {"figures": figures(event)} if known else {}
         self._live.update(task, completed=event.progress, **fields)
 
     def _say(self, event: "Event") -> None:
         now = time.monotonic()
         if event.kind == "progress" and event.progress < 1 and now - self._last_line < PLAIN_EVERY:
             return
-        if event.kind == "progress" and not event.metrics or event.kind == "done":
+        if event.kind == "progress" and not event.metrics and event.stage != "features" or event.kind == "done":
             return
         self._last_line = now
         name = _NAMES.get(event.stage, event.stage)
@@ -84,6 +91,9 @@ def figures(event: "Event") -> str:
         return event.message or "starting"
     if event.stage in ("evaluate", "render"):
         return f"{event.step} of {event.steps}"
+    if event.stage == "features":
+        left = f"  {format_seconds(event.seconds_left)} left" if event.seconds_left and event.progress < 1 else ""
+        return f"{event.step} of {event.steps}{left}"
     parts = [f"step {event.step:,}"]
     if "psnr" in event.metrics:
         parts.append(f"{event.metrics['psnr']:.1f} dB")
@@ -104,13 +114,33 @@ def print_summary(console: Console, run: "Run") -> None:
     name = shell_path(run.folder)
     print_line = {"markup": False, "soft_wrap": True}
     console.print(f"run        {name}", **print_line)
-    console.print(f"previews   {shell_path(run.previews / 'heldout.png')}", **print_line)
+    for file in ("heldout.png", "features.png"):
+        if (run.previews / file).exists():
+            console.print(f"previews   {shell_path(run.previews / file)}", **print_line)
+    if "steps" not in metrics:
+        return
     console.print("\nnext:", **print_line)
     console.print(f"  ovseg3d render {name}", **print_line)
     console.print(f"  ovseg3d eval {name}", **print_line)
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    if "features_photos" in metrics:
+        photos, made = metrics["features_photos"], metrics["features_encoded"]
+        done = f"{made} photos encoded" if made == photos else f"{photos} photos ({photos - made} were in the cache)"
+        rows.append(("features", f"{done} in {format_seconds(metrics['features_seconds'])}"))
+        encoders = " and ".join(name for name in (metrics["clip"], metrics["dino"]) if name)
+        rows.append(("", f"{metrics['features_mode']}, {encoders}"))
+        size = format_bytes(metrics["features_bytes"])
+        rows.append(("", f"{size} in {metrics['features_cache']}"))
+    if "steps" in metrics:
+        rows += _field_rows(metrics)
+    rows.append(("memory", f"{format_bytes(metrics['peak_anonymous_bytes'])} at most"))
+    return rows
+
+
+def _field_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (
             "trained",
@@ -133,5 +163,4 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "depth_rel_median" in metrics:
         within = metrics["depth_within_5_percent"]
         rows.append(("depth", f"median error {metrics['depth_rel_median']:.1%}, {within:.0%} of pixels within 5 %"))
-    rows.append(("memory", f"{format_bytes(metrics['peak_anonymous_bytes'])} at most"))
     return rows

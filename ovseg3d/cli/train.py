@@ -14,7 +14,7 @@ import tyro
 
 from ovseg3d.errors import ConfigError, Ovseg3dError
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.pipeline.config import Config, SceneConfig, TrainConfig
+from ovseg3d.pipeline.config import Config, EncodeConfig, Only, SceneConfig, TrainConfig
 from ovseg3d.pipeline.settings import make_config
 
 _CHOICES = {"--preset": ("cpu", "gpu"), "--quality": ("fast", "default", "high"), "--device": ("cpu", "cuda")}
@@ -44,10 +44,11 @@ class Train:
     """Go on with the scene's newest run (or the one in --output-dir)."""
     json: bool = False
     """Print one JSON object on stdout and nothing else there."""
-    only: Literal["field"] | None = None
-    """Stop after this stage."""
+    only: Only | None = None
+    """Only these stages; by default the field. features: encode the photos with CLIP and DINO."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()
+    encode: Annotated[EncodeConfig, tyro.conf.arg(name="")] = EncodeConfig()
     field: FieldConfig = FieldConfig()
     base: Annotated[Config | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
     """The settings before the flags; no flag."""
@@ -62,7 +63,14 @@ class Train:
         base = cls._base(list(arguments))
         typed = frozenset(word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--"))
         default = cls(
-            scenes=(), only=base.only, train=base.train, scene=base.scene, field=base.field, base=base, typed=typed
+            scenes=(),
+            only=base.only,
+            train=base.train,
+            scene=base.scene,
+            encode=base.encode,
+            field=base.field,
+            base=base,
+            typed=typed,
         )
         return parse_arguments("train", cls, arguments, default=default)
 
@@ -92,7 +100,7 @@ class Train:
 
     def settings(self) -> Config:
         """All layers combined."""
-        return Config(scene=self.scene, train=self.train, field=self.field, only=self.only)
+        return Config(scene=self.scene, train=self.train, field=self.field, encode=self.encode, only=self.only)
 
     def main(self) -> int:
         """Train every scene; returns the exit code."""
@@ -162,7 +170,7 @@ class Train:
     def _resumed(self, earlier: Config) -> Config:
         """The run's own settings, with the flags that were typed on top; a limit given alone removes the other."""
         sections = {}
-        for name in ("scene", "train", "field"):
+        for name in ("scene", "train", "encode", "field"):
             mine, prefix = getattr(self, name), "field." if name == "field" else ""
             given = {key: getattr(mine, key) for key in mine.__dataclass_fields__ if self._was_typed(prefix, key)}
             if "steps" in given and "max_seconds" not in given:
@@ -170,6 +178,8 @@ class Train:
             elif "max_seconds" in given and "steps" not in given:
                 given["steps"] = None
             sections[name] = replace(getattr(earlier, name), **given)
+        if self._was_typed("", "only"):
+            sections["only"] = self.only
         return replace(earlier, **sections)
 
     def _was_typed(self, prefix: str, key: str) -> bool:

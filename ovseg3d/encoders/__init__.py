@@ -1,7 +1,8 @@
 """Frozen 2D models behind two small interfaces: text-image encoders (CLIP) and self-supervised ones (DINO).
 
-`load_clip(name, device)` and `load_dino(name, device)` give them; how to add one's own is said in `registry`. Names
-load on use, so that importing this stays light.
+`load_clip(name, device)` and `load_dino(name, device)` give them; how to add one's own is said in `registry`. What they
+say about a photo is made by `extract_features`, and about a whole scene, through a cache on disk, by `encode_scene`.
+Names load on use, so that importing this stays light.
 """
 
 import importlib
@@ -16,6 +17,12 @@ _LAZY = {
     "register_dino": "registry",
     "DEFAULT_CLIP": "registry",
     "DEFAULT_DINO": "registry",
+    "FeatureSettings": "features",
+    "PhotoFeatures": "maps",
+    "extract_features": "features",
+    "FeatureCache": "cache",
+    "SceneFeatures": "scenes",
+    "encode_scene": "scenes",
 }
 
 __all__ = list(_LAZY)

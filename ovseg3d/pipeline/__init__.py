@@ -14,6 +14,8 @@ _LAZY = {
     "make_config": "ovseg3d.pipeline.settings",
     "train_scene": "ovseg3d.pipeline.train",
     "restore": "ovseg3d.pipeline.fields",
+    "encode_scene": "ovseg3d.pipeline.encode",
+    "load_features": "ovseg3d.pipeline.encode",
     "render_images": "ovseg3d.pipeline.render",
     "render_film": "ovseg3d.pipeline.render",
 }

@@ -13,8 +13,12 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 
-Stage = Literal["field"]
-"""The stages that a run can have. More follow; each works on the one before."""
+Stage = Literal["field", "features"]
+"""The stages that a run can have. More follow."""
+Only = Literal["field", "features", "field,features"]
+"""What `--only` takes: stages with commas."""
+DEFAULT_STAGES: tuple[Stage, ...] = ("field",)
+"""The stages of a run without `--only`."""
 
 
 # Every number of the field has its range (a test holds this). Beyond these nothing useful happens: training hangs
@@ -106,14 +110,55 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class EncodeConfig:
+    """Which encoders look at the photos, and how."""
+
+    clip: str = "auto"
+    """Text-image encoder: MODEL:PRETRAINED of open_clip, MODEL:FILE, a folder, or builtin. auto: what the scene
+    recommends, else ViT-B-16:laion2b_s34b_b88k."""
+    dino: str = "auto"
+    """Self-supervised encoder: an id of the hub, a folder, builtin, or none. auto: what the scene recommends, else
+    facebook/dino-vits8."""
+    features: Literal["auto", "dense", "pyramid", "regions"] = "auto"
+    """From photos to features: a vector per patch, per crop of many sizes (slow), or per region. auto: per region."""
+    segments: str = "dino"
+    """What regions are made from: dino, superpixels, or sam:ID (SAM through transformers; an id or a folder)."""
+    crops: int | None = None
+    """So many of the largest regions also get a crop with context; by default none on a CPU, 64 on a GPU."""
+    clip_side: int | None = None
+    """Shorter side of the photo that CLIP sees, in pixels; by default 1.5 times what it was trained on."""
+    dino_side: int = 256
+    """Shorter side of the photo that DINO sees, in pixels; 500 is finer and some four times slower."""
+    pyramid: Literal["lerf", "3d-ovs"] = "lerf"
+    """Whose schedule of crops --features pyramid follows."""
+    cache_dir: str | None = None
+    """Where features are kept, for all runs; by default OVSEG3D_CACHE_DIR, else the system's place for caches."""
+
+    def __post_init__(self) -> None:
+        _positive("clip-side", self.clip_side)
+        _positive("dino-side", self.dino_side)
+        if self.crops is not None and self.crops < 0:
+            raise ConfigError(f"--crops must be 0 or more, not {self.crops}", fix="--crops 0")
+        for name in ("clip", "dino", "segments"):
+            if not getattr(self, name).strip():
+                raise ConfigError(f"--{name} names nothing", fix=f"leave --{name} away for the default")
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of a run."""
 
     scene: SceneConfig = SceneConfig()
     train: TrainConfig = TrainConfig()
     field: FieldConfig = FieldConfig()
-    only: Stage | None = None
-    """Stop after this stage."""
+    encode: EncodeConfig = EncodeConfig()
+    only: Only | None = None
+    """Only these stages; by default the field."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages to run."""
+        return DEFAULT_STAGES if self.only is None else tuple(self.only.split(","))  # type: ignore[return-value]
 
     def __post_init__(self) -> None:
         for name, (low, high) in FIELD_LIMITS.items():

@@ -83,10 +83,11 @@ def preview(
     ]
     if true_z is not None and (true_z > 0).any():
         panels.append((f"depth error, 0 to {LARGEST_ERROR:.0%}", error_picture(depth_z, true_z)))
-    return _side_by_side(panels)
+    return side_by_side(panels)
 
 
-def _side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    """Pictures of one size in a row, each under its label."""
     h, w = panels[0][1].shape[:2]
     zoom = max(1, round(200 / w))  # tiny pictures are enlarged, so that one can see them and read the label
     h, w = h * zoom, w * zoom

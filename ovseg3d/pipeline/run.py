@@ -5,6 +5,7 @@
         status.json                    running, interrupted, done or failed; step; seconds
         scene_transform.json           input frame -> world frame, metric or not
         checkpoints/ metrics.jsonl metrics.json exports/ previews/
+        features.json              encoders, and where in the cache the photos' features are
     outputs/<scene>/latest             a link to the newest run, and latest.txt with its name
 
 Everything read back from a run is checked: it may be cut, older, or made by somebody else. A process that trains
@@ -181,7 +182,8 @@ def create_run(scene: Scene, config: Config, output_dir: Path | None = None) -> 
     run.write_status("running", step=0, seconds=0.0)
     for part in (run.checkpoints, run.exports, run.previews):
         make_folder(part)
-    if output_dir is None:
+    # A run without a field must not hide one that can be rendered.
+    if output_dir is None and ("field" in config.stages or not (folder.parent / "latest.txt").exists()):
         _point_latest(folder)
     return run
 

@@ -1,4 +1,4 @@
-"""Train a scene: from posed photos to a run folder with a field, figures and previews.
+"""Train a scene: from posed photos to a run folder with features, a field, figures and previews.
 
 `train_scene` prints nothing and keeps nothing between calls. Progress comes as events; `stop` ends the run after
 the current step, with a checkpoint, as Ctrl-C does on the command line.
@@ -44,11 +44,14 @@ def train_scene(
 ) -> Run:
     """Fit a radiance field to a capture, measure it on the held-out views, and keep everything in a run folder.
 
+    With the stage `features` its photos are encoded first, into a cache that all runs share; the time for that does
+    not count against `max_seconds`.
+
     Args:
         scene: the capture, or its folder.
         config: settings; by default those of the run to resume, or of the preset for this machine.
         output_dir: the run folder; by default outputs/<scene>/<timestamp>.
-        report: receives events (see `engine.Event`); stages are "field" and "evaluate".
+        report: receives events (see `engine.Event`); stages are "features", "field" and "evaluate".
         stop: set it, from another thread or a signal handler, to end after the current step.
         resume: a run to go on with, in its own folder. Its scene and field settings and its seed must be the same.
 
@@ -56,8 +59,8 @@ def train_scene(
         The run; `run.status()["status"]` is "done", or "interrupted" after `stop`.
 
     Raises:
-        SceneError, ConfigError, DeviceError, RunError, OutputError: see their texts. A run that fails is marked
-        "failed" in its status.json; a run that is killed can be resumed.
+        SceneError, ConfigError, DeviceError, EncoderError, CacheError, RunError, OutputError: see their texts. A run
+        that fails is marked "failed" in its status.json; a run that is killed can be resumed.
     """
     report, stop = report or ignore, stop or threading.Event()
     clock = Clock()
@@ -66,10 +69,17 @@ def train_scene(
         config = make_config(resolve_device("auto")) if earlier is None else earlier.config
     # What is asked for is checked before anything is read or written.
     device = resolve_device(config.train.device)
-    resolve_backend(config.train.backend, device)
+    if "field" in config.stages:
+        resolve_backend(config.train.backend, device)
     _check(config)
     if not isinstance(scene, Scene):
         scene = open_scene(scene, config)
+    encoders = None
+    if "features" in config.stages:
+        from ovseg3d.pipeline.encode import load_encoders
+
+        with clock.paused():
+            encoders = load_encoders(scene, config.encode, device)
     if earlier is None:
         run = create_run(scene, config, Path(output_dir) if output_dir is not None else None)
     else:
@@ -81,7 +91,17 @@ def train_scene(
             run.write_config()  # its limits may be new
         run.write_status("running")
         try:
-            _train(run, scene, clock, report, stop, memory, resumed=earlier is not None)
+            if encoders is not None:
+                with clock.paused():
+                    encoded = _encode(run, scene, encoders, report, stop, memory)
+                encoders = None  # the field needs the memory
+                if not encoded:
+                    run.write_status("interrupted")
+                    return run
+            if "field" in config.stages:
+                _train(run, scene, clock, report, stop, memory, resumed=earlier is not None)
+            else:
+                run.write_status("done")
         except KeyboardInterrupt:
             run.write_status("interrupted")
             raise
@@ -92,6 +112,8 @@ def train_scene(
 
 
 def _check(config: Config) -> None:
+    if "field" not in config.stages:
+        return
     if config.train.steps is None and config.train.max_seconds is None:
         raise ConfigError("Nothing says how long to train", fix="--steps 2000 or --max-seconds 120")
     if config.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -110,6 +132,35 @@ def _mark_failed(run: Run, error: BaseException) -> None:
         run.write_status("failed", message=error.what if isinstance(error, Ovseg3dError) else repr(error))
     except Ovseg3dError:
         pass  # the disk is full, say: the first error is the one to tell
+
+
+def _encode(run: Run, scene: Scene, encoders: Any, report: Report, stop: threading.Event, memory: PeakMemory) -> bool:
+    """The stage `features`; False after `stop`. `encoders` are `pipeline.encode.Encoders`, imported late."""
+    from ovseg3d.pipeline.encode import encode_scene, keep_features
+    from ovseg3d.pipeline.feature_pictures import save_feature_preview
+
+    began = time.monotonic()
+    features = encode_scene(scene, encoders=encoders, report=report, stop=stop)
+    if features is None:
+        return False
+    seconds = time.monotonic() - began
+    keep_features(run, encoders, features)
+    save_feature_preview(run.previews / "features.png", scene, features)
+    run.write_metrics(
+        {
+            "features_seconds": seconds,
+            "features_photos": len(features),
+            "features_encoded": features.made,
+            "features_bytes": features.nbytes,
+            "features_mode": features.settings.mode,
+            "features_cache": features.cache.folder,
+            "clip": encoders.clip.id,
+            "dino": encoders.dino.id if encoders.dino is not None else None,
+            "peak_anonymous_bytes": memory.peak,
+            "device": encoders.device,
+        }
+    )
+    return True
 
 
 def _train(

@@ -11,7 +11,7 @@ import yaml
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.pipeline.config import FIELD_LIMITS, Config, SceneConfig, TrainConfig, presets_folder
+from ovseg3d.pipeline.config import FIELD_LIMITS, Config, EncodeConfig, SceneConfig, TrainConfig, presets_folder
 from ovseg3d.pipeline.settings import from_plain, make_config, to_plain
 
 
@@ -154,7 +154,7 @@ def test_every_setting_has_a_help_line() -> None:
     from ovseg3d.pipeline import config as module
 
     source = Path(module.__file__).read_text()
-    for cls in (SceneConfig, TrainConfig):
+    for cls in (SceneConfig, TrainConfig, EncodeConfig):
         for item in dataclasses.fields(cls):
             after = source.split(f"    {item.name}: ", 1)[1].split("\n", 1)[1].lstrip()
             assert after.startswith('"""'), item.name

@@ -101,7 +101,7 @@ def test_a_rotating_pool_reads_one_photo_an_exchange(scene, monkeypatch):
             pool.draw(step, 8)
     # To begin with, the exchanges, and one read ahead, which closing may have cancelled.
     assert len(threads) in (2 + 9, 2 + 9 + 1)
-    assert sum(name.startswith("photos") for name in threads) == 10
+    assert sum(name.startswith("photos") for name in threads) == len(threads) - 2
 
 
 def test_hidden_pixels_are_never_valid(tmp_path):

@@ -1,0 +1,252 @@
+"""Features on disk, shared by all runs and processes: computed once, read through memory maps.
+
+    <folder>/CACHEDIR.TAG                               tells backup programs that this can be remade
+    <folder>/features/<kind>/<2 hex>/<64 hex>.safetensors
+    <folder>/locks/<64 hex>.lock                        held while an entry is being made
+
+An entry's name is a SHA-256 over everything that makes a difference to it (`content_key`), so that nothing is ever
+out of date: what changes gets another name. A file is a plain safetensors file; its metadata repeats the name and holds
+a CRC-32, so that a cut, overwritten or misplaced file is seen and made again. Files appear whole or not at all.
+The folder is --cache-dir, else $OVSEG3D_CACHE_DIR, else the system's place for caches.
+"""
+
+import hashlib
+import json
+import os
+import re
+import struct
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovseg3d.errors import CacheError, OutputError
+from ovseg3d.files import plain, write_atomic
+
+FORMAT_VERSION = 1
+"""Part of every key: raise it when the same inputs would give other features."""
+Arrays = Mapping[str, np.ndarray]
+_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of ovseg3d; it can be deleted.\n"
+_ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.[0-9a-f]{8}\.tmp\.safetensors")
+_LOCK = re.compile(r"[0-9a-f]{64}\.lock")
+_TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U16": np.uint16, "U8": np.uint8, "I64": np.int64}
+_POLL = 0.1
+"""Seconds between two looks at a lock that somebody else holds."""
+
+
+def default_folder() -> Path:
+    """Where features are kept unless --cache-dir says otherwise."""
+    if place := os.environ.get("OVSEG3D_CACHE_DIR"):
+        return Path(place).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ovseg3d" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ovseg3d"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ovseg3d"
+
+
+def content_key(parts: Mapping[str, Any]) -> str:
+    """The name of an entry: 64 hexadecimal digits over plain values, the order of keys aside."""
+    text = json.dumps(plain({"format": FORMAT_VERSION, **parts}), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CacheSize:
+    """How much a cache holds."""
+
+    files: int
+    """Entries; locks and the tag are not counted."""
+    bytes: int
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """A folder of entries. Making one of these touches nothing."""
+
+    folder: Path
+
+    @staticmethod
+    def at(folder: Path | str | None = None) -> "FeatureCache":
+        """The cache in `folder`, by default in `default_folder()`."""
+        return FeatureCache((Path(folder).expanduser() if folder else default_folder()).absolute())
+
+    def path(self, kind: str, key: str) -> Path:
+        """The file of an entry, whether it exists or not."""
+        return self.folder / "features" / kind / key[:2] / f"{key}.safetensors"
+
+    def read(self, kind: str, key: str, checked: bool = True) -> dict[str, np.ndarray] | None:
+        """An entry's arrays, memory-mapped; None when it is missing, cut, or not what its name says.
+
+        Args:
+            checked: also compare the checksum, which reads the file once (about 1 GB/s).
+        """
+        path = self.path(kind, key)
+        try:
+            stored = np.memmap(path, dtype=np.uint8, mode="r")
+            (length,) = struct.unpack("<Q", stored[:8].tobytes())
+            header = json.loads(stored[8 : 8 + length].tobytes())
+            facts = header.pop("__metadata__")
+            data = stored[8 + length :]
+            arrays, end = {}, 0
+            for name, entry in header.items():
+                first, last = entry["data_offsets"]
+                arrays[name] = data[first:last].view(_TYPES[entry["dtype"]]).reshape(entry["shape"])
+                end = max(end, last)
+            if facts["key"] != key or end != len(data):
+                return None
+            if checked and int(facts["crc32"]) != _checksum(arrays):
+                return None
+            return arrays
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+            return None
+
+    def write(self, kind: str, key: str, arrays: Arrays) -> None:
+        """Write an entry, whole or not at all.
+
+        Raises:
+            CacheError: the folder cannot be written to, or the disk is full.
+        """
+        from safetensors.numpy import save
+
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        facts = {"key": key, "crc32": str(_checksum(whole)), "format": str(FORMAT_VERSION)}
+        try:
+            self._tag()
+            write_atomic(self.path(kind, key), save(whole, metadata=facts))
+        except OutputError as error:
+            raise _cache_error(error.what, self.folder) from error
+
+    def get_or_make(
+        self, kind: str, key: str, make: Callable[[], Arrays], stop: threading.Event | None = None
+    ) -> dict[str, np.ndarray] | None:
+        """An entry; made by `make` when it is not there, by one process only, while others wait.
+
+        Returns:
+            Its arrays, memory-mapped, or None when `stop` was set while another process was making it.
+
+        Raises:
+            CacheError: see `write`.
+        """
+        while True:
+            if (found := self.read(kind, key)) is not None:
+                return found
+            if self.try_make(kind, key, make):
+                if (found := self.read(kind, key)) is None:
+                    raise _cache_error("What was written cannot be read back", self.path(kind, key))
+                return found
+            if stop is not None and stop.is_set():
+                return None
+            time.sleep(_POLL)
+
+    def try_make(self, kind: str, key: str, make: Callable[[], Arrays]) -> bool:
+        """Make an entry unless it is there or some other process is making it; False in that last case.
+
+        Raises:
+            CacheError: see `write`.
+        """
+        from filelock import FileLock, Timeout
+
+        path = self.folder / "locks" / f"{key}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path, timeout=0)
+            lock.acquire()
+        except Timeout:
+            return False
+        except (OSError, NotImplementedError) as error:
+            raise _cache_error(_why(error), self.folder) from error
+        try:
+            if self.read(kind, key) is None:  # it may have been made while we came for the lock
+                self.write(kind, key, make())
+            # Whoever waits for this very file finds the entry when he gets it, whoever comes later makes a new one.
+            path.unlink(missing_ok=True)
+        finally:
+            lock.release()
+        return True
+
+    def size(self) -> CacheSize:
+        """What the cache holds now."""
+        sizes = [_size(path) for path in self._files() if path.suffix == ".safetensors"]
+        return CacheSize(len(sizes), sum(sizes))
+
+    def clear(self) -> CacheSize:
+        """Delete all entries; returns what was freed. Files that are not the cache's own stay, and their folders.
+
+        Raises:
+            CacheError: a file cannot be deleted.
+        """
+        files = count = 0
+        for path in list(self._files()):
+            try:
+                size = _size(path)
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _cache_error(f"A file cannot be deleted: {error.strerror}", path) from error
+            if path.suffix == ".safetensors":
+                files, count = files + 1, count + size
+        for folder in [*self.folder.glob("features/*/*"), *self.folder.glob("features/*"), self.folder / "features"]:
+            _remove_empty(folder)
+        _remove_empty(self.folder / "locks")
+        return CacheSize(files, count)
+
+    def writable(self) -> bool:
+        """Whether entries could be added, as far as rights tell."""
+        there = next(place for place in (self.folder, *self.folder.parents) if place.exists())
+        return there.is_dir() and os.access(there, os.W_OK)
+
+    def _files(self) -> Iterator[Path]:
+        """Entries, what a killed process left of entries, and locks: by place and name."""
+        for pattern, names in (("features/*/*/*", _ENTRY), ("locks/*", _LOCK)):
+            for path in self.folder.glob(pattern):
+                if names.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                    if pattern.startswith("locks") or path.name.lstrip(".")[:2] == path.parent.name:
+                        yield path
+
+    def _tag(self) -> None:
+        if not (self.folder / "CACHEDIR.TAG").exists():
+            write_atomic(self.folder / "CACHEDIR.TAG", _TAG)
+
+
+def _checksum(arrays: Arrays) -> int:
+    """CRC-32 over names, types, shapes and bytes."""
+    value = 0
+    for name in sorted(arrays):
+        array = arrays[name]
+        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
+        value = zlib.crc32(array.reshape(-1).view(np.uint8), value)
+    return value
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass  # something else lies there, or it never was
+
+
+def _why(error: BaseException) -> str:
+    from ovseg3d.files import output_error
+
+    return output_error(error, Path()).what if isinstance(error, OSError) else str(error)
+
+
+def _cache_error(what: str, where: Path) -> CacheError:
+    return CacheError(
+        f"Features cannot be kept: {what[:1].lower()}{what[1:]}",
+        where=where,
+        fix="choose another folder with --cache-dir or OVSEG3D_CACHE_DIR, or make room: ovseg3d doctor --clear-cache",
+    )

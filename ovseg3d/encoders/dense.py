@@ -1,0 +1,98 @@
+"""Dense features of a photo: one pass where it is small, windows that overlap where it is large.
+
+The photo is resized so that its shorter side has the wished length and both sides are multiples of the patch; a place
+in 0..1 stays where it is. A window is as large as the encoder's native picture times a small factor, because
+positions far beyond those of the training say little and attention costs the square; the encoder interpolates its
+positions. A photo is small when it has no more patches than a square window. Where windows overlap, their vectors
+fade into each other along straight ramps.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
+
+LONGEST = 4
+"""A photo longer than so many times its shorter side is squeezed to this, so that a strip does not fill the memory."""
+
+
+def resize_photo(photo: Float[Tensor, "3 h w"], side: int, patch: int) -> Float[Tensor, "3 height width"]:
+    """The photo with its shorter side near `side` pixels, and both sides multiples of `patch`; values stay in 0..1."""
+    h, w = photo.shape[-2:]
+    shorter = min(h, w)
+    sides = (min(side * length / shorter, LONGEST * side) for length in (h, w))
+    height, width = (max(1, round(length / patch)) * patch for length in sides)
+    if (height, width) == (h, w):
+        return photo
+    resized = F.interpolate(photo[None], size=(height, width), mode="bicubic", antialias=True)
+    return resized[0].clamp(0.0, 1.0)
+
+
+def window_cells(encoder: DenseEncoder | TextImageEncoder, factor: float) -> int:
+    """The longest side of a window, in patches."""
+    return max(1, round(min(encoder.preprocess.size) * factor / encoder.patch))
+
+
+def window_places(length: int, longest: int, overlap: float) -> tuple[int, list[int]]:
+    """Length of windows, and their first cells, that cover `length` cells.
+
+    As few as windows of `longest` cells allow, and then no longer than they need to be: neighbours share at least
+    `overlap` of a window, and hardly more.
+    """
+    if length <= longest:
+        return length, [0]
+    count = 1 + -(-(length - longest) // max(1, int(longest * (1 - overlap))))
+    window = min(longest, math.ceil(length / (count - (count - 1) * overlap)))
+    return window, [round(i * (length - window) / (count - 1)) for i in range(count)]
+
+
+def dense_grid(
+    photo: Float[Tensor, "3 h w"],
+    encoder: DenseEncoder | TextImageEncoder,
+    side: int,
+    window: float = 2.0,
+    overlap: float = 0.25,
+    batch: int = 1,
+) -> Float[Tensor, "gh gw dim"]:
+    """Unit vectors of the photo's patches, float32.
+
+    Args:
+        photo: rgb in 0..1, on the encoder's device.
+        side: length of the shorter side that the encoder is given, pixels.
+        window: side of the largest square window, relative to the encoder's native picture.
+        overlap: share of a window that its neighbour sees too, at least.
+        batch: windows that are encoded at once; one keeps a CPU as busy as many, in less memory.
+    """
+    patch, cells = encoder.patch, window_cells(encoder, window)
+    photo = resize_photo(photo, side, patch)
+    rows, columns = photo.shape[-2] // patch, photo.shape[-1] // patch
+    if rows * columns <= cells * cells:
+        return encoder.encode_dense(photo[None])[0].permute(1, 2, 0).float()
+    high, tops = window_places(rows, cells, overlap)
+    wide, lefts = window_places(columns, cells, overlap)
+    places = [(top, left) for top in tops for left in lefts]
+    weight = _ramps(high, overlap)[:, None] * _ramps(wide, overlap)[None, :]
+    weight = weight.to(photo)[..., None]
+    total: Tensor | None = None
+    for first in range(0, len(places), batch):
+        some = places[first : first + batch]
+        windows = [
+            photo[:, top * patch : (top + high) * patch, left * patch : (left + wide) * patch] for top, left in some
+        ]
+        for (top, left), grid in zip(some, encoder.encode_dense(torch.stack(windows)).float()):
+            if total is None:
+                total = grid.new_zeros(rows, columns, grid.shape[0])
+            # Weights need not sum to 1: the vectors are brought to unit length in the end.
+            total[top : top + high, left : left + wide] += weight * grid.permute(1, 2, 0)
+    assert total is not None
+    return F.normalize(total, dim=-1)
+
+
+def _ramps(cells: int, overlap: float) -> Float[Tensor, "cells"]:
+    """Weights of a window's cells along one side: rising over the overlap, 1 in the middle, falling again."""
+    inner = torch.arange(cells) + 0.5
+    return (torch.minimum(inner, cells - inner) / max(1.0, cells * overlap)).clamp(max=1.0)

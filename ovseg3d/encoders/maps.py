@@ -1,0 +1,201 @@
+"""Features of one photo, and what they are at any place of it.
+
+Places are xy in 0..1 of the photo (x right, y down), so that the size at which an encoder saw the photo does not
+matter. Everything is stored float16 and answered float32. A `Dense` grid has a vector in the middle of each of
+its cells; `Regions` has one vector for each part of an index map; a `Pyramid` has a grid for each size of crop, whose
+scale is the crop's height as a share of the photo's. CLIP answers have unit length; DINO's reduced ones have not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+T = TypeVar("T", np.ndarray, Tensor)
+Places = Float[np.ndarray, "samples 2"] | Float[Tensor, "samples 2"]
+Vectors = Float[np.ndarray, "samples dim"] | Float[Tensor, "samples dim"]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One vector per patch."""
+
+    grid: Float[np.ndarray, "gh gw dim"]
+    """Cell (row, column) has its middle at xy = ((column + 0.5) / gw, (row + 0.5) / gh)."""
+    unit: bool = True
+    """Whether answers have unit length."""
+
+    @property
+    def dim(self) -> int:
+        return self.grid.shape[-1]
+
+    def at(self, xy: Places) -> Vectors:
+        """Vectors at places of the photo, bilinear between cells, float32; a Tensor in gives a Tensor out."""
+        gh, gw = self.grid.shape[:2]
+        values = bilinear(self.grid, _plain(xy), (0.5 / gw, 0.5 / gh), (1 / gw, 1 / gh))
+        return _like(xy, normalise(values) if self.unit else values)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """One vector per region."""
+
+    vectors: Float[np.ndarray, "regions dim"]
+    """Unit length."""
+    index: Integer[np.ndarray, "h w"]
+    """Region of each pixel of the photo (at some size of its own), uint16."""
+
+    @property
+    def dim(self) -> int:
+        return self.vectors.shape[-1]
+
+    def region_at(self, xy: Places) -> Integer[np.ndarray, "samples"]:
+        """Region of each place, int64."""
+        h, w = self.index.shape
+        places = _plain(xy)
+        columns = np.clip((places[:, 0] * w).astype(np.int64), 0, w - 1)
+        rows = np.clip((places[:, 1] * h).astype(np.int64), 0, h - 1)
+        return self.index[rows, columns].astype(np.int64)
+
+    def at(self, xy: Places) -> Vectors:
+        """Vectors at places of the photo, float32; a Tensor in gives a Tensor out."""
+        return _like(xy, self.vectors[self.region_at(xy)].astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Level:
+    """Features of crops of one size."""
+
+    grid: Float[np.ndarray, "gh gw dim"]
+    scale: float
+    """Height of the crop as a share of the photo's height."""
+    origin: tuple[float, float]
+    """xy of cell (0, 0)."""
+    step: tuple[float, float]
+    """xy from one column and row to the next."""
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A grid of features for each size of crop."""
+
+    levels: tuple[Level, ...]
+    """From small to large."""
+
+    @property
+    def dim(self) -> int:
+        return self.levels[0].grid.shape[-1]
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return tuple(level.scale for level in self.levels)
+
+    def at(self, xy: Places, scale: float | Float[np.ndarray, "samples"] | None = None) -> Vectors:
+        """Vectors at places of the photo, float32; bilinear in each level, linear between levels.
+
+        Args:
+            xy: places; a Tensor in gives a Tensor out.
+            scale: height of the wanted crop as a share of the photo's, one for all or one each; outside of the
+                levels' scales the nearest level answers. None: the mean over all levels.
+        """
+        places = _plain(xy)
+        total = np.zeros((len(places), self.dim), dtype=np.float32)
+        for level, weight in zip(self.levels, self._weights(scale, len(places))):
+            used = weight > 0
+            if used.any():
+                values = bilinear(level.grid, places[used], level.origin, level.step)
+                total[used] += weight[used, None].astype(np.float32) * values
+        return _like(xy, normalise(total))
+
+    def _weights(self, scale: float | np.ndarray | None, count: int) -> np.ndarray:
+        """(levels, samples): how much each level counts for each sample, summing to 1."""
+        number = len(self.levels)
+        if scale is None:
+            return np.full((number, count), 1 / number)
+        position = np.interp(np.broadcast_to(scale, count), self.scales, np.arange(number))
+        return np.clip(1 - np.abs(position[None] - np.arange(number)[:, None]), 0, 1)
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """What the encoders say about one photo."""
+
+    clip: Dense | Regions | Pyramid
+    dino: Dense | None
+    """Reduced by the scene's projection; None without a DINO."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in to_arrays(self).values())
+
+
+def to_arrays(features: PhotoFeatures) -> dict[str, np.ndarray]:
+    """The features as named arrays, float16 and uint16, for a file; `from_arrays` is the way back."""
+    clip = features.clip
+    arrays: dict[str, np.ndarray] = {}
+    if isinstance(clip, Dense):
+        arrays["clip.dense"] = clip.grid
+    elif isinstance(clip, Regions):
+        arrays |= {"clip.regions": clip.vectors, "clip.index": clip.index}
+    else:
+        arrays["clip.levels"] = np.array([(x.scale, *x.origin, *x.step) for x in clip.levels], dtype=np.float64)
+        arrays |= {f"clip.level.{i}": level.grid for i, level in enumerate(clip.levels)}
+    if features.dino is not None:
+        arrays["dino"] = features.dino.grid
+    exact = ("clip.index", "clip.levels")
+    return {name: array if name in exact else array.astype(np.float16, copy=False) for name, array in arrays.items()}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> PhotoFeatures:
+    """The features that `to_arrays` took apart. Raises KeyError, ValueError: these are not features."""
+    clip: Dense | Regions | Pyramid
+    if "clip.dense" in arrays:
+        clip = Dense(arrays["clip.dense"])
+    elif "clip.regions" in arrays:
+        clip = Regions(arrays["clip.regions"], arrays["clip.index"])
+    else:
+        table = np.asarray(arrays["clip.levels"]).tolist()
+        clip = Pyramid(
+            tuple(
+                Level(arrays[f"clip.level.{i}"], scale, (x, y), (step_x, step_y))
+                for i, (scale, x, y, step_x, step_y) in enumerate(table)
+            )
+        )
+    return PhotoFeatures(clip, Dense(arrays["dino"], unit=False) if "dino" in arrays else None)
+
+
+def bilinear(
+    grid: Float[np.ndarray, "gh gw dim"],
+    xy: Float[np.ndarray, "samples 2"],
+    origin: tuple[float, float],
+    step: tuple[float, float],
+) -> Float[np.ndarray, "samples dim"]:
+    """Sample a grid whose cell (0, 0) lies at `origin` and whose neighbours lie `step` apart; flat beyond its edges."""
+    gh, gw = grid.shape[:2]
+    column = np.clip((xy[:, 0] - origin[0]) / step[0], 0, gw - 1)
+    row = np.clip((xy[:, 1] - origin[1]) / step[1], 0, gh - 1)
+    left, top = np.minimum(column.astype(np.int64), max(gw - 2, 0)), np.minimum(row.astype(np.int64), max(gh - 2, 0))
+    right, bottom = np.minimum(left + 1, gw - 1), np.minimum(top + 1, gh - 1)
+    across = (column - left).astype(np.float32)[:, None]
+    down = (row - top).astype(np.float32)[:, None]
+    upper = grid[top, left].astype(np.float32) * (1 - across) + grid[top, right].astype(np.float32) * across
+    lower = grid[bottom, left].astype(np.float32) * (1 - across) + grid[bottom, right].astype(np.float32) * across
+    return upper * (1 - down) + lower * down
+
+
+def normalise(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
+    """Vectors at unit length; zero stays zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12)
+
+
+def _plain(xy: np.ndarray | Tensor) -> np.ndarray:
+    return xy.detach().cpu().numpy() if isinstance(xy, Tensor) else np.asarray(xy)
+
+
+def _like(xy: T, values: np.ndarray) -> T:
+    return torch.from_numpy(values).to(xy.device) if isinstance(xy, Tensor) else values

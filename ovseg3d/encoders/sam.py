@@ -1,0 +1,84 @@
+"""Masks of SAM through transformers' mask generation, for regions (`--segments sam:ID` or `sam:FOLDER`).
+
+Weights are optional and come from a folder that `save_pretrained` wrote (model and image processor) or from the hub,
+under the same rules as other encoders: what is on this disk is used, the hub is asked for at most seconds.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from ovseg3d.encoders import hub
+from ovseg3d.encoders.weights import hash_files, wrong_checkpoint
+from ovseg3d.errors import EncoderError
+
+POINTS = 16
+"""Points along a photo's side at which SAM is asked what is there."""
+_FILES = ("config.json", "preprocessor_config.json")
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+class Sam:
+    """A `segments.Segmenter`."""
+
+    def __init__(self, folder: Path, name: str, device: torch.device | str = "cpu", points: int = POINTS) -> None:
+        from transformers import pipeline
+        from transformers.utils import logging
+
+        weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
+        absent = [file for file in _FILES if not (folder / file).is_file()]
+        if weights is None or absent:
+            missing = ", ".join([*absent, *([] if weights else [_WEIGHTS[0]])])
+            raise EncoderError(
+                f"The folder of {name} lacks {missing}",
+                where=folder,
+                fix="save model and processor there with transformers' save_pretrained, or use --segments dino",
+            )
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            with hub.offline():
+                self._pipeline = pipeline("mask-generation", model=str(folder), device=torch.device(device))
+        except Exception as error:
+            raise wrong_checkpoint(error, name, weights) from error
+        finally:
+            if bars:
+                logging.enable_progress_bar()
+        self.id = f"sam:{name}:{points}"
+        self.weight_hash = hash_files([weights, *(folder / file for file in _FILES)])
+        self._points = points
+
+    def masks(self, photo: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "masks h w"]:
+        """Masks, which may overlap and leave pixels out; none is an empty array."""
+        try:
+            found = self._pipeline(
+                Image.fromarray(photo), points_per_batch=self._points**2, points_per_crop=self._points
+            )["masks"]
+        except (IndexError, RuntimeError) as error:
+            # transformers stumbles where no mask is good enough; anything else is a bug to be seen.
+            if "empty" in str(error) or "non-empty" in str(error) or isinstance(error, IndexError):
+                return np.zeros((0, *photo.shape[:2]), dtype=bool)
+            raise
+        kept = [np.asarray(mask, dtype=bool) for mask in found]
+        return np.stack(kept) if kept else np.zeros((0, *photo.shape[:2]), dtype=bool)
+
+
+def load_sam(name: str, device: torch.device | str = "cpu") -> Sam:
+    """SAM by hub id or folder.
+
+    Raises:
+        EncoderError: it is not to be had, or is no SAM.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Sam(folder, folder.resolve().name, device)
+    if name.count("/") != 1 or name.startswith((".", "~", "/")):
+        raise EncoderError(f"There is no folder {name}", fix="--segments sam:facebook/sam-vit-base, or sam:FOLDER")
+    found = [
+        hub.fetch(name, files, flag="--segments", example="sam:/path/to/folder")
+        for files in (*((file,) for file in _FILES), _WEIGHTS)
+    ]
+    return Sam(found[0].parent, name, device)

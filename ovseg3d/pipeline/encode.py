@@ -1,0 +1,182 @@
+"""The stage `features`: choose encoders, encode a scene through the cache, and keep in the run what was used.
+
+    features.json       encoders (id, weight hash, ...), settings, cache, and the entry of each photo
+    previews/features.png
+
+Encoders are loaded before a run is made, so that a wrong name costs nothing. `load_features` opens a run's features
+again without them.
+"""
+
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ovseg3d.encoders import DEFAULT_CLIP, DEFAULT_DINO, load_clip, load_dino
+from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
+from ovseg3d.encoders.cache import FORMAT_VERSION, FeatureCache
+from ovseg3d.encoders.features import FeatureSettings
+from ovseg3d.encoders.scenes import SceneFeatures
+from ovseg3d.encoders.scenes import encode_scene as encode_photos
+from ovseg3d.encoders.segments import Segmenter
+from ovseg3d.engine import Event, Report, ignore
+from ovseg3d.errors import RunError
+from ovseg3d.files import read_json, write_json
+from ovseg3d.pipeline.config import EncodeConfig
+from ovseg3d.pipeline.run import Run
+from ovseg3d.scene import Scene
+
+NAME = "features"
+"""The stage in events, and the file in the run."""
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What looks at the photos, loaded, and where the answers are kept."""
+
+    clip: TextImageEncoder
+    dino: DenseEncoder | None
+    segmenter: Segmenter | None
+    settings: FeatureSettings
+    """Resolved."""
+    cache: FeatureCache
+    device: str
+
+
+def choose(asked: str, kind: str, scene: Scene, default: str) -> str:
+    """The encoder that `--clip` or `--dino` means for a scene; `kind` is "clip" or "dino"."""
+    return scene.recommended_encoder.get(kind, default) if asked == "auto" else asked
+
+
+def load_encoders(scene: Scene, settings: EncodeConfig, device: str = "cpu") -> Encoders:
+    """Load what `settings` ask for.
+
+    Raises:
+        EncoderError: a model is unknown, not to be had, or of another architecture.
+        ConfigError: a setting is impossible, alone or for this encoder.
+    """
+    wanted = FeatureSettings(
+        mode=settings.features,
+        clip_side=settings.clip_side,
+        dino_side=settings.dino_side,
+        segments=settings.segments,
+        crops=settings.crops,
+        pyramid=settings.pyramid,
+    )
+    clip = load_clip(choose(settings.clip, "clip", scene, DEFAULT_CLIP), device)
+    resolved = wanted.resolved(clip, device)
+    name = choose(settings.dino, "dino", scene, DEFAULT_DINO)
+    dino = None if name == "none" else load_dino(name, device)
+    segmenter = None
+    if resolved.mode == "regions" and resolved.segments.startswith("sam:"):
+        from ovseg3d.encoders.sam import load_sam
+
+        segmenter = load_sam(resolved.segments.removeprefix("sam:"), device)
+    return Encoders(clip, dino, segmenter, resolved, FeatureCache.at(settings.cache_dir), device)
+
+
+def encode_scene(
+    scene: Scene,
+    settings: EncodeConfig | None = None,
+    device: str = "cpu",
+    report: Report | None = None,
+    *,
+    stop: threading.Event | None = None,
+    encoders: Encoders | None = None,
+) -> SceneFeatures | None:
+    """Encode the photos of a scene that the cache does not hold yet.
+
+    Args:
+        settings: which encoders, and how.
+        device: "cpu" or "cuda".
+        report: receives events of the stage "features".
+        stop: set it to end after the current photo; what is done is kept.
+        encoders: loaded already, instead of what `settings` name.
+
+    Returns:
+        The features, one entry for each frame; None after `stop`.
+
+    Raises:
+        EncoderError, ConfigError, SceneError, CacheError: see their texts.
+    """
+    report, began = report or ignore, time.monotonic()
+    encoders = encoders or load_encoders(scene, settings or EncodeConfig(), device)
+    names = [encoders.clip.id, *([encoders.dino.id] if encoders.dino is not None else [])]
+    report(Event("start", NAME, 0, len(scene.frames), message=f"encoding photos with {' and '.join(names)}"))
+
+    first: list[float] = []
+
+    def tell(done: int, total: int, name: str) -> None:
+        # Time left is judged by the photos after the first: before it the projection was fitted.
+        seconds = time.monotonic() - began
+        if not first:
+            first.append(seconds)
+        left = (seconds - first[0]) / (done - 1) * (total - done) if done > 1 else None
+        report(Event("progress", NAME, done, total, done / total, seconds, left, message=name))
+
+    features = encode_photos(
+        scene,
+        encoders.clip,
+        encoders.dino,
+        encoders.settings,
+        encoders.cache,
+        tell,
+        stop=stop,
+        segmenter=encoders.segmenter,
+        device=encoders.device,
+    )
+    kind, count = ("interrupted", 0) if features is None else ("done", len(features))
+    report(Event(kind, NAME, count, len(scene.frames), count / len(scene.frames), time.monotonic() - began))
+    return features
+
+
+def keep_features(run: Run, encoders: Encoders, features: SceneFeatures) -> None:
+    """Write features.json: what later stages and queries have to match. Raises OutputError."""
+    clip, dino = encoders.clip, encoders.dino
+    write_json(
+        run.folder / f"{NAME}.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "clip": {
+                "id": clip.id,
+                "weight_hash": clip.weight_hash,
+                "dim": clip.dim,
+                "logit_scale": clip.logit_scale,
+                "logit_bias": clip.logit_bias,
+            },
+            "dino": {"id": dino.id, "weight_hash": dino.weight_hash, "dim": dino.dim} if dino is not None else None,
+            "settings": asdict(features.settings),
+            "cache": features.cache.folder,
+            "projection": features.projection_key,
+            "photos": dict(zip(features.names, features.keys)),
+        },
+    )
+
+
+def load_features(run: Run, cache_dir: Path | str | None = None) -> SceneFeatures:
+    """The features that a run was made with, from the cache; no encoder is needed.
+
+    Args:
+        cache_dir: where the cache is now, if it has moved.
+
+    Raises:
+        RunError: the run has none, or its features.json is damaged. (CacheError comes when a photo is asked for.)
+    """
+    path = run.folder / f"{NAME}.json"
+    if not path.exists():
+        raise RunError("The run has no features", where=run.folder, fix="train with --only field,features")
+    stated = read_json(path, RunError)
+    try:
+        if stated["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {stated['format_version']}")
+        photos: dict[str, Any] = stated["photos"]
+        return SceneFeatures(
+            FeatureCache.at(cache_dir or stated["cache"]),
+            tuple(photos),
+            tuple(str(key) for key in photos.values()),
+            stated["projection"],
+            FeatureSettings(**stated["settings"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"The run's features cannot be read: {error}", where=path, fix="train again") from error

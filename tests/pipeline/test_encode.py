@@ -1,0 +1,156 @@
+"""The stage `features`: through the pipeline and the command line, with encoders whose answers are known."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Cli
+from fake_encoders import MeanColour, MeanPatch
+from PIL import Image
+from tiny import small_settings
+
+from ovseg3d.encoders import register_clip, register_dino, registry
+from ovseg3d.encoders.maps import Dense, Regions
+from ovseg3d.errors import CacheError, ConfigError, EncoderError, RunError
+from ovseg3d.pipeline import encode_scene, load, load_features, make_config, train_scene
+from ovseg3d.pipeline.config import EncodeConfig
+from ovseg3d.pipeline.encode import choose
+from ovseg3d.pipeline.feature_pictures import region_picture, vector_pictures
+from ovseg3d.scene import load_scene
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The encoders are known by name, and the cache is the test's own."""
+    monkeypatch.setattr(registry, "_clips", dict(registry._clips))
+    monkeypatch.setattr(registry, "_dinos", dict(registry._dinos))
+    register_clip("fake-clip", lambda device: MeanColour())
+    register_dino("fake-dino", lambda device: MeanPatch())
+    monkeypatch.setenv("OVSEG3D_CACHE_DIR", str(tmp_path / "cache"))
+    yield
+
+
+FAKE = EncodeConfig(clip="fake-clip", dino="fake-dino")
+FLAGS = ("--clip", "fake-clip", "--dino", "fake-dino", "--device", "cpu")
+
+
+def test_a_scene_is_encoded_with_events(tiny_scene: Path) -> None:
+    events = []
+    features = encode_scene(load_scene(tiny_scene), FAKE, report=events.append)
+    assert features is not None and len(features) == 8 and isinstance(features[0].clip, Regions)
+    assert [event.kind for event in events] == ["start", *["progress"] * 8, "done"]
+    assert {event.stage for event in events} == {"features"} and events[-2].progress == events[-1].progress == 1
+    assert "mean-colour and mean-patch" in events[0].message
+
+
+def test_a_run_keeps_what_was_used_and_finds_its_features_again(tiny_scene: Path, tmp_path: Path) -> None:
+    flags = {"encode": {"clip": "fake-clip", "dino": "none", "features": "dense"}, "only": "features"}
+    config = make_config("cpu", flags=flags | {"train": {"device": "cpu"}})
+    run = train_scene(tiny_scene, config, output_dir=tmp_path / "run")
+    assert run.status()["status"] == "done" and not list(run.checkpoints.iterdir())
+    metrics = run.metrics()
+    assert metrics["features_encoded"] == 8 and metrics["features_mode"] == "dense" and metrics["dino"] is None
+    stated = json.loads((run.folder / "features.json").read_text())
+    assert stated["clip"]["id"] == "mean-colour" and stated["clip"]["weight_hash"] == "0" * 16
+    features = load_features(load(run.folder))
+    assert features.nbytes == metrics["features_bytes"] and isinstance(features.of(features.names[3]).clip, Dense)
+    assert features.projection is None and load_features(run, tmp_path / "cache")[0].dino is None
+    with Image.open(run.previews / "features.png") as picture:
+        assert picture.width > 400
+    features.cache.clear()
+    with pytest.raises(CacheError, match="no longer"):
+        features[0]
+
+
+def test_both_stages_in_one_run_and_time_for_features_does_not_count(tiny_scene: Path, tmp_path: Path) -> None:
+    flags = small_settings(steps=5) | {"encode": {"clip": "fake-clip", "dino": "fake-dino"}, "only": "field,features"}
+    run = train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
+    metrics = run.metrics()
+    assert metrics["steps"] == 5 and metrics["features_photos"] == 8 and "psnr" in metrics
+
+
+def test_a_wrong_encoder_costs_nothing(tiny_scene: Path, tmp_path: Path) -> None:
+    flags = {"encode": {"clip": "fake-clop", "dino": "fake-dino"}, "only": "features"}
+    with pytest.raises(EncoderError, match="fake-clip"):
+        train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_auto_means(tiny_scene: Path) -> None:
+    scene = load_scene(tiny_scene)
+    assert choose("auto", "clip", scene, "default") == "default"
+    advised = replace(scene, recommended_encoder={"clip": "builtin"})
+    assert choose("auto", "clip", advised, "default") == "builtin"
+    assert choose("auto", "dino", advised, "default") == "default" and choose("mine", "clip", advised, "x") == "mine"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"clip_side": 0}, {"dino_side": -3}, {"crops": -1}, {"clip": " "}, {"dino_side": 10**6}, {"segments": "x"}],
+)
+def test_impossible_settings_are_refused(tiny_scene: Path, change: dict) -> None:
+    with pytest.raises(ConfigError):
+        encode_scene(load_scene(tiny_scene), replace(FAKE, **change))
+
+
+def test_a_run_without_features_says_so(tiny_run: Path) -> None:
+    with pytest.raises(RunError, match="no features"):
+        load_features(load(tiny_run))
+
+
+def test_the_command_line_encodes_and_a_second_start_finds_all(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
+    done = cli("train", tiny_scene, "--only", "features", *FLAGS)
+    assert done.returncode == 0, done.stderr
+    for words in ("8 photos encoded", "mean-colour", str(tmp_path / "cache"), "features.png", "photos' features: 100%"):
+        assert words in done.stdout.replace("\n", ""), words
+    again = cli("train", tiny_scene, "--only", "features", "--json", *FLAGS)
+    found = json.loads(again.stdout)
+    assert found["metrics"]["features_encoded"] == 0 and found["status"] == "done"
+    other = cli("train", tiny_scene, "--only", "features", "--cache-dir", tmp_path / "other", "--json", *FLAGS)
+    assert json.loads(other.stdout)["metrics"]["features_encoded"] == 8 and (tmp_path / "other").is_dir()
+
+
+def test_a_run_without_a_field_does_not_hide_one_that_has_it(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
+    for only in ("features", "field", "features"):
+        field = ("--steps", 2, "--field.levels", 2, "--field.log2-table", 8, "--max-side", 8) if only == "field" else ()
+        assert cli("train", tiny_scene, "--only", only, *field, *FLAGS).returncode == 0
+    runs = sorted((tmp_path / "outputs" / "tiny").glob("[0-9]*/config.json"))
+    assert len(runs) == 3 and load(tmp_path / "outputs" / "tiny").folder == runs[1].parent
+
+
+def test_mistakes_on_the_command_line(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = cli("train", tiny_scene, "--only", "features", "--cache-dir", tmp_path / "file" / "x", *FLAGS)
+    assert done.returncode == 2 and "Features cannot be kept" in done.stderr and "--cache-dir" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert cli("train", tiny_scene, "--only", "feature", *FLAGS).returncode == 2
+    assert cli("train", tiny_scene, "--features", "dense", "--only", "features", "--clip-side", "0").returncode == 2
+
+
+def test_doctor_shows_and_clears_the_cache(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
+    encode_scene(load_scene(tiny_scene), FAKE)
+    (tmp_path / "cache" / "mine.txt").write_text("keep")
+    shown = json.loads(cli("doctor", "--json").stdout)["feature_cache"]
+    assert shown["folder"] == str(tmp_path / "cache") and shown["files"] == 9 and shown["bytes"] > 1000
+    assert str(tmp_path / "cache") in cli("doctor").stdout.replace("\n", "")
+    cleared = cli("doctor", "--clear-cache")
+    assert cleared.returncode == 0 and "9 files" in cleared.stdout and "freed" in cleared.stdout
+    again = json.loads(cli("doctor", "--clear-cache", "--json").stdout)
+    assert again["files"] == 0 and (tmp_path / "cache" / "mine.txt").exists()
+
+
+def test_pictures_of_features() -> None:
+    grid = np.zeros((4, 6, 8), dtype=np.float16)
+    grid[:, :3, 0], grid[:, 3:, 1] = 1, 1
+    left_right = vector_pictures([Dense(grid)], [(40, 60)])[0]
+    assert left_right.shape == (40, 60, 3) and left_right.dtype == np.uint8
+    assert np.abs(left_right[:, 0].astype(int) - left_right[:, -1].astype(int)).max() > 200
+    assert (left_right[:, :20] == left_right[0, 0]).all()
+    index = np.zeros((10, 10), dtype=np.uint16)
+    index[:, 5:] = 1
+    outlined = region_picture(np.full((10, 10, 3), 200, dtype=np.uint8), index)
+    assert (outlined[:, 5] == 0).all() and (outlined[:, :5] == 200).all() and (outlined[:, 6:] == 200).all()
+    assert vector_pictures([Dense(np.ones((1, 1, 2), dtype=np.float16))], [(3, 3)])[0].shape == (3, 3, 3)
