@@ -18,7 +18,8 @@ from PIL import Image
 
 from ovseg3d.errors import ConfigError, OutputError
 from ovseg3d.files import read_json, write_json
-from ovseg3d.synth.furnish import Item, kind_item, random_room
+from ovseg3d.synth.arrange import Item
+from ovseg3d.synth.furnish import kind_item, random_room
 from ovseg3d.synth.geometry import Part, Soup, soup_of
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.materials import Material, picture

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ovseg3d.synth.holdout import Choice
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.looks import TEXTURES
 
@@ -43,6 +44,27 @@ class Said:
         word = TEXTURES[self.texture].word if texture and self.texture else None
         words = [self.shape if shape else None, self.colour if colour else None, word, noun]
         return " ".join(w for w in words if w)
+
+
+def saying(choice: Choice, size) -> Said:
+    """What may be said of an individual of this size when all of it is seen."""
+    proportion = shape(choice.kind, choice.style, np.asarray(size, float))
+    if not choice.shows:
+        return Said(choice.kind, None, None, proportion, choice.style)
+    return Said(choice.kind, choice.colour, choice.texture, proportion, choice.style)
+
+
+def shape(kind: str, style: str, size: np.ndarray) -> str | None:
+    """A word for proportions that differ clearly from the middle of the style."""
+    w, d, h = (sum(span) / 2 for span in KINDS[kind].sizes_of(style))
+    if h < 0.3:
+        return None
+    usual, own = h / max(w, d), size[2] / max(size[0], size[1])
+    if own > 1.22 * usual:
+        return "tall" if h > 0.6 * max(w, d) else "narrow"
+    if own < 0.8 * usual:
+        return "wide" if w > h else "low"
+    return None
 
 
 def article(phrase: str) -> str:

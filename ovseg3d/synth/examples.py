@@ -5,44 +5,31 @@
 
 Both are pure functions of their arguments. Splits: "seen" holds nothing of the holdout (holdout.py); "unseen"
 shows a held-out style, and held-out textures, lights and colours besides; "pairs" shows a held-out pair of
-colour and kind in a seen style. Captions come plainest first. `Example.kind` and `color` are for scoring; what
-has no colour of its own (a window, a screen, a picture) has color None.
+colour and kind in a seen style (rooms: anything at all). Captions come plainest first for a thing, most told
+first for a room. `Example.kind` is the thing that fills the picture (None in most of a room's views), `color`
+its colour name, None where it has none of its own (a window, a screen) or too little of it shows.
+
+A room serves ROOM_EXAMPLES consecutive indices and is kept while they last, so give each process of a pool
+blocks of that many indices; it takes a few seconds to build. Shapes are kept too: the first thousand pictures
+of single things are slower than those after them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import UInt8
 
-from ovseg3d.synth import captions
-from ovseg3d.synth.cameras import look
-from ovseg3d.synth.captions import SYNONYMS, Said
-from ovseg3d.synth.holdout import (
-    ALL,
-    HELD_COLOURS,
-    HELD_LIGHTS,
-    HELD_PAIRS,
-    HELD_STYLES,
-    HELD_TEXTURES,
-    SEEN,
-    Pool,
-    Split,
-    is_seen,
-)
+from ovseg3d.synth.captions import SYNONYMS
+from ovseg3d.synth.holdout import ALL, HELD_COLOURS, HELD_PAIRS, HELD_STYLES, SEEN, Split, pick
 from ovseg3d.synth.kinds import KINDS as ALL_KINDS
-from ovseg3d.synth.kinds import Look
-from ovseg3d.synth.looks import COLOURS, FLOORS, LIGHTS, WALLS, painted
-from ovseg3d.synth.materials import Material, Real, linear
-from ovseg3d.synth.quick import MAIN, SECOND, Model, Plane, Put, Sun, pack, render
-from ovseg3d.synth.render import develop
+from ovseg3d.synth.room_views import ROOM_EXAMPLES, room_of, room_picture
+from ovseg3d.synth.still import Scene, some_thing
 
 KINDS = tuple(ALL_KINDS)
-VARIANTS = 8  # individuals of each style whose triangles are kept; sizes and looks still differ every time
 SPLITS = ("seen", "unseen", "pairs")
-__all__ = ["KINDS", "SYNONYMS", "Example", "object_example", "room_example"]
+__all__ = ["KINDS", "ROOM_EXAMPLES", "SYNONYMS", "Example", "object_example", "room_example"]
 
 
 @dataclass(frozen=True)
@@ -57,293 +44,32 @@ class Example:
     seen: bool
 
 
-@dataclass(frozen=True)
-class Thing:
-    """One individual: what it is, how it looks, how large."""
-
-    said: Said
-    texture: str
-    model: Model
-    scale: np.ndarray
-    main: Material
-    second: Material
-    seen: bool
-
-    @property
-    def low(self) -> np.ndarray:
-        return self.model.low * self.scale
-
-    @property
-    def high(self) -> np.ndarray:
-        return self.model.high * self.scale
-
-    def put(self, at, yaw: Real) -> Put:
-        c, s = np.cos(yaw), np.sin(yaw)
-        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-        return Put(self.model, turn * self.scale, np.asarray(at, float), self.main, self.second)
-
-
-@lru_cache(maxsize=2048)
-def model_of(kind: str, style: str, variant: int) -> Model:
-    """The triangles of one individual of a style, with its materials left open."""
-    rng = np.random.default_rng([len(kind), *kind.encode(), *style.encode(), variant])
-    size = tuple(float(rng.uniform(*span)) for span in ALL_KINDS[kind].sizes_of(style))
-    return pack(ALL_KINDS[kind].make(size, style, Look(MAIN, SECOND, int(rng.integers(1 << 30)))))
-
-
-def pick(rng: np.random.Generator, values):
-    """One of a few values."""
-    return values[int(rng.integers(len(values)))]
-
-
-def some_thing(rng: np.random.Generator, kind: str, pool: Pool, style: str | None = None, colour: str | None = None):
-    """A random individual of a kind from a pool; a colour or style may be given."""
-    known = ALL_KINDS[kind]
-    style = style or pick(rng, pool.styles[kind])
-    texture = "plain" if rng.random() < 0.4 else pick(rng, pool.textures)
-    if colour is None:
-        while colour is None or (pool is SEEN and (colour, kind) in HELD_PAIRS):
-            natural = bool(known.natural) and rng.random() < 0.6
-            colour = pick(rng, known.natural if natural else pool.colours)
-            texture = "plain" if natural else texture
-    model = model_of(kind, style, int(rng.integers(VARIANTS)))
-    whole, tall = rng.uniform(0.88, 1.14), rng.uniform(0.84, 1.2)
-    scale = np.array([whole, whole, whole * (tall if min(known.sizes_of(style)[2]) > 0.3 else 1.0)])
-    size = (model.high - model.low) * scale
-    long = float(size.max())
-    said = Said(
-        kind,
-        colour if known.colour_shows else None,
-        texture if known.colour_shows else None,
-        shape(kind, style, size),
-        style,
-    )
-    second = painted(rng, pick(rng, pool.colours), pick(rng, ("plain", "plain", "wood", "glossy")), long)
-    shown = colour if known.colour_shows else None
-    return Thing(
-        said, texture, model, scale, painted(rng, colour, texture, long), second, is_seen(kind, style, shown, texture)
-    )
-
-
-def shape(kind: str, style: str, size: np.ndarray) -> str | None:
-    """A word for proportions that differ clearly from the middle of the style."""
-    w, d, h = (sum(span) / 2 for span in ALL_KINDS[kind].sizes_of(style))
-    if h < 0.3:
-        return None
-    usual, own = h / max(w, d), size[2] / max(size[0], size[1])
-    if own > 1.22 * usual:
-        return "tall" if h > 0.6 * max(w, d) else "narrow"
-    if own < 0.8 * usual:
-        return "wide" if w > h else "low"
-    return None
-
-
 def object_example(seed: int, index: int, size: int = 112, *, split: Split = "seen") -> Example:
     """An object-centred picture. See the module's docstring for splits and what is returned."""
-    rng = np.random.default_rng([seed, index, SPLITS.index(split), 17])
     pool = SEEN if split != "unseen" else ALL
-    kind, style, colour = pick(rng, KINDS), None, None
-    if split == "unseen":
-        style = HELD_STYLES[kind]
-        colour = pick(rng, HELD_COLOURS) if rng.random() < 0.3 and ALL_KINDS[kind].colour_shows else None
-    elif split == "pairs":
-        colour, kind = pick(rng, tuple(sorted(HELD_PAIRS)))
-    thing = some_thing(rng, kind, pool, style, colour)
-    scene = _Scene(rng, thing, pool, split == "unseen", size)
-    image, said = scene.picture()
-    return Example(
-        image, said, kind, thing.said.colour, thing.said.style, split == "seen" and thing.seen and not scene.held
-    )
-
-
-class _Scene:
-    """One thing, what is around it, its light and its camera."""
-
-    def __init__(self, rng: np.random.Generator, thing: Thing, pool: Pool, unseen: bool, size: int) -> None:
-        self.rng, self.thing, self.pool, self.unseen, self.size = rng, thing, pool, unseen, size
-        self.known = ALL_KINDS[thing.said.kind]
-        self.stands = self.known.stands_of(thing.said.style or "")
-        self.held = False
-        self.long = float((thing.high - thing.low).max())
-        self.planes: list[Plane] = []
-        self.floor: Said | None = None
-        self.wall: Said | None = None
-        self._camera()
-        self._planes()
-        self._light()
-        self._others()
-
-    def _camera(self) -> None:
-        rng, stands = self.rng, self.stands
-        self.backed = stands == "hung" or (stands == "wall" and rng.random() < 0.6)
-        # Seen from above by 10 degrees below to 60 above; things at a wall from its free side only.
-        front = rng.uniform(-70, 70) if self.backed else rng.uniform(-180, 180)
-        if not self.backed and rng.random() < 0.4:
-            front = rng.normal(0, 40)
-        self.free = stands != "ceiling" and not self.backed and rng.random() < 0.2
-        lowest = -10 if self.free or stands == "hung" else 3
-        elevation = rng.uniform(-60, -3) if stands == "ceiling" else rng.triangular(lowest, 20, 60)
-        if stands == "flat":
-            elevation = rng.uniform(20, 60)
-        yaw, pitch = np.radians(front - 90), np.radians(elevation)
-        self.towards = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
-        angle = np.radians(rng.uniform(30, 65))
-        self.focal = self.size / 2 / np.tan(angle / 2)
-        low, high = self.thing.low, self.thing.high
-        corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
-        fill = rng.uniform(0.55, 1.0) if rng.random() < 0.75 else rng.uniform(1.0, 1.5)
-        middle, distance = (low + high) / 2, self.long / angle
-        for _ in range(4):
-            eye = middle + self.towards * distance
-            c2w = look(eye, np.arctan2(-self.towards[1], -self.towards[0]), -pitch)
-            seen = (corners - eye) @ c2w[:3, :3]
-            ahead = np.maximum(seen[:, 2], 0.02 * distance)
-            xy = seen[:, :2] / ahead[:, None] * self.focal
-            wide = float(np.ptp(xy, axis=0).max()) / self.size
-            distance = max(distance * wide / fill, 0.55 * self.long)
-            middle = middle + c2w[:3, :3][:, :2] @ ((xy.min(0) + xy.max(0)) / 2 / self.focal * distance * 0.5)
-        loose = 0.1 if fill < 1 else 0.25
-        shift = rng.uniform(-loose, loose, 2) * self.size / self.focal * distance
-        eye = middle + self.towards * distance + c2w[:3, :2] @ shift
-        if not self.free and stands not in ("ceiling", "hung"):
-            eye[2] = max(eye[2], 0.06 * distance)
-        self.c2w, self.distance = c2w, distance
-        self.c2w[:3, 3] = eye
-        roll = np.radians(rng.normal(0, 3))
-        c, s = np.cos(roll), np.sin(roll)
-        self.c2w[:3, :3] = self.c2w[:3, :3] @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-
-    def _surface(self, names, scale: Real) -> tuple[Material, Said]:
-        """A wall's or floor's material and what can be said of it."""
-        texture = pick(self.rng, tuple(n for n in names if n in self.pool.textures))
-        colour = pick(self.rng, self.pool.colours)
-        self.held |= texture in HELD_TEXTURES or colour in HELD_COLOURS
-        return painted(self.rng, colour, texture, scale), Said("floor", colour, texture)
-
-    def _planes(self) -> None:
-        rng, thing, stands = self.rng, self.thing, self.stands
-        low, high = thing.low, thing.high
-        grain = float(np.clip(self.long * rng.uniform(0.8, 2.5), 0.15, 2.5))
-        angle = rng.uniform(-np.pi, np.pi) if not self.backed else 0.0
-        c, s = np.cos(angle), np.sin(angle)
-        if stands == "ceiling":
-            material, _ = self._surface(("plain", "plaster"), 1.5)
-            self.planes.append(Plane((0, 0, float(high[2])), (0, 0, -1), (c, s, 0), (-s, c, 0), material))
-            return
-        if self.free:
-            return
-        if stands != "hung" or self.known.hang < 0.2:
-            material, said = self._surface(FLOORS, grain)
-            self.planes.append(Plane((0, 0, -float(self.known.hang if stands == "hung" else 0.0)), (0, 0, 1),
-                                     (c, s, 0), (-s, c, 0), material))  # fmt: skip
-            self.floor = said
-        if self.backed:
-            normal, point = np.array([0, -1.0, 0]), np.array([0, high[1] + 0.004, 0])
-        elif rng.random() < 0.6:
-            turn = np.arctan2(self.towards[1], self.towards[0]) + rng.uniform(-0.7, 0.7)
-            normal = np.array([np.cos(turn), np.sin(turn), 0])
-            reach = np.abs(normal[:2]) @ np.maximum(np.abs(low[:2]), np.abs(high[:2]))
-            point = -normal * (reach + rng.uniform(0.03, 1.2) * self.long)
-        else:
-            return
-        self.normal, self.point = normal, point
-        material, said = self._surface(WALLS, max(grain, 0.6))
-        along = np.cross([0, 0, 1.0], normal)
-        self.planes.append(Plane(tuple(point), tuple(normal), tuple(along), (0, 0, 1), material))
-        self.wall = Said("wall", said.colour, said.texture)
-
-    def _light(self) -> None:
-        rng = self.rng
-        names = HELD_LIGHTS if self.unseen and rng.random() < 0.4 else self.pool.lights
-        name = pick(rng, names)
-        self.held |= name in HELD_LIGHTS
-        light = LIGHTS[name]
-        azimuth, elevation = np.radians(rng.uniform(*light.azimuth)), np.radians(rng.uniform(*light.elevation))
-        if light.both_sides and rng.random() < 0.5:
-            azimuth = -azimuth
-        base = np.arctan2(self.towards[1], self.towards[0])
-
-        def way(a, e):
-            return np.array([np.cos(base + a) * np.cos(e), np.sin(base + a) * np.cos(e), np.sin(e)])
-
-        up = -1.0 if self.stands == "ceiling" else 1.0
-        tint = np.array(light.tint) * rng.uniform(0.95, 1.05, 3)
-        key = way(azimuth, elevation) * [1, 1, up]
-        rest = 1 - light.key
-        self.suns = [Sun(key, tuple(tint * 3.0 * light.key))]
-        for k in range(3):
-            side = way(azimuth + 2.1 * (k + 0.5) + rng.uniform(-0.4, 0.4), np.radians(rng.uniform(25, 70))) * [1, 1, up]
-            self.suns.append(Sun(side, tuple(tint[::-1] * 0.75 * rest)))
-        even = 0.55 * rest + 0.12
-        self.sky, self.ground = tuple(even * tint[::-1]), tuple(even * 0.55 * tint)
-        one, two = (np.array(linear(COLOURS[pick(rng, self.pool.colours)])) for _ in range(2))
-        self.backdrop = tuple(one * rng.uniform(0.3, 1.4)), tuple((0.6 * one + 0.4 * two) * rng.uniform(0.3, 1.4))
-
-    def _others(self) -> None:
-        """Things around the main one: beside it and behind it, of about its own size."""
-        rng, thing = self.rng, self.thing
-        self.puts = [thing.put((0, 0, 0), 0.0)]
-        self.beside: list[Thing] = []
-        if self.free or self.stands in ("hung", "ceiling", "flat") or rng.random() < 0.35:
-            return
-        towards = np.arctan2(self.towards[1], self.towards[0])
-        taken = [(np.zeros(2), float(np.hypot(*(thing.high - thing.low)[:2])) / 2)]
-        for _ in range(int(rng.integers(1, 4))):
-            kind = pick(rng, KINDS)
-            known = ALL_KINDS[kind]
-            long = max(sum(span) / 2 for span in known.sizes)
-            if known.stands in ("hung", "ceiling", "flat") or not 0.25 < long / self.long < 2.2:
-                continue
-            other = some_thing(rng, kind, self.pool)
-            reach = float(np.hypot(*(other.high - other.low)[:2])) / 2
-            angle = towards + pick(rng, (-1, 1)) * rng.uniform(0.9, np.pi)
-            way = np.array([np.cos(angle), np.sin(angle)])
-            at = way * (taken[0][1] + reach + rng.uniform(0.02, 0.5) * self.long)
-            if any(np.hypot(*(at - p)) < r + reach for p, r in taken):
-                continue
-            if self.wall is not None and (np.array([*at, 0]) - self.point) @ self.normal < reach:
-                continue
-            taken.append((at, reach))
-            yaw = rng.uniform(-np.pi, np.pi)
-            if known.stands == "wall" or rng.random() < 0.3:
-                yaw = towards + np.pi / 2 + rng.normal(0, 0.5)
-            self.puts.append(other.put((*at, 0), float(yaw)))
-            self.beside.append(other)
-            self.held |= not other.seen
-
-    def picture(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The picture and its captions."""
-        rng = self.rng
-        shot = render(
-            self.puts, self.planes, self.suns, self.sky, self.ground, self.backdrop, self.c2w, self.size, self.focal
-        )
-        share = np.bincount(shot.owner.ravel() + 1, minlength=len(self.puts) + 1) / shot.owner.size
-        if len(self.puts) > 1 and share[1] < max(0.06, share[2:].max()):
-            self.puts, self.beside = self.puts[:1], []
-            return self.picture()
-        mean = float(np.minimum(shot.radiance, 1.5).mean()) + 1e-3
-        exposure = float(rng.uniform(0.16, 0.34)) / mean
-        image = develop(shot.radiance, min(exposure, 4.0))
-        others = []
-        for k, other in enumerate(self.beside):
-            if share[k + 2] > 0.02:
-                others.append((self._relation(shot.owner, k + 1), other.said))
-        floor = self.floor if share[0] > 0.15 else None
-        wall = self.wall if share[0] > 0.15 else None
-        return image, captions.thing_captions(rng, self.thing.said, others, floor, wall)
-
-    def _relation(self, owner: np.ndarray, k: int) -> str:
-        """Where the main thing is, beside another one in the picture."""
-        columns = [np.flatnonzero((owner == j).any(0)) for j in (0, k)]
-        apart = (columns[0].mean() - columns[1].mean()) / owner.shape[1]
-        if abs(apart) > 0.22 and self.rng.random() < 0.6:
-            return "to the right of" if apart > 0 else "to the left of"
-        gap = np.linalg.norm(self.puts[k].shift[:2])
-        if abs(apart) < 0.12 and gap > 0.4 * self.long:
-            return "in front of"
-        return "next to"
+    for attempt in range(8):
+        rng = np.random.default_rng([seed, index, SPLITS.index(split), 17, attempt])
+        kind, style, colour = pick(rng, KINDS), None, None
+        if split == "unseen":
+            style = HELD_STYLES[kind]
+            colour = pick(rng, HELD_COLOURS) if rng.random() < 0.3 and ALL_KINDS[kind].colour_shows else None
+        elif split == "pairs":
+            colour, kind = pick(rng, tuple(sorted(HELD_PAIRS)))
+        thing = some_thing(rng, kind, pool, style, colour)
+        scene = Scene(rng, thing, pool, split == "unseen", size)
+        image, said, shown = scene.picture()
+        # A pair is one of colour and kind, so its colour must be seen.
+        if split != "pairs" or shown is not None:
+            break
+    seen = split == "seen" and thing.choice.seen and not scene.held
+    return Example(image, said, kind, shown, thing.choice.style, seen)
 
 
 def room_example(seed: int, index: int, size: int = 112, *, split: Split = "seen") -> Example:
-    """A crop of a view of a random room (to come; until then a picture of one thing)."""
-    return object_example(seed + 1_000_003, index, size, split=split)
+    """A part of a view of a random room. See the module's docstring for splits and what is returned."""
+    number = SPLITS.index(split)
+    room = room_of(seed, index // ROOM_EXAMPLES, split)
+    image, said, main = room_picture(room, np.random.default_rng([seed, index, number, 29]), size)
+    if main is None:
+        return Example(image, said, None, None, None, split == "seen")
+    return Example(image, said, main.kind, main.colour, main.style, split == "seen")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.looks import COLOURS, LIGHTS, TEXTURES
 
@@ -63,6 +65,7 @@ SEEN = Pool(
     {n: tuple(s for s in k.styles if s != HELD_STYLES[n]) for n, k in KINDS.items()},
 )
 ALL = Pool(tuple(COLOURS), tuple(TEXTURES), tuple(LIGHTS), {n: tuple(k.styles) for n, k in KINDS.items()})
+UNSEEN = Pool(tuple(COLOURS), tuple(TEXTURES), tuple(LIGHTS), {n: (s,) for n, s in HELD_STYLES.items()})
 
 
 def is_seen(kind: str, style: str, colour: str | None, texture: str | None) -> bool:
@@ -73,3 +76,41 @@ def is_seen(kind: str, style: str, colour: str | None, texture: str | None) -> b
         and texture not in HELD_TEXTURES
         and (colour, kind) not in HELD_PAIRS
     )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one individual of a kind will look, in names; `colour` is of its main material."""
+
+    kind: str
+    style: str
+    colour: str
+    texture: str
+
+    @property
+    def shows(self) -> bool:
+        """Whether the main material is what one would call the thing's colour."""
+        return KINDS[self.kind].colour_shows
+
+    @property
+    def seen(self) -> bool:
+        """Whether it holds nothing of the holdout."""
+        return is_seen(self.kind, self.style, self.colour, self.texture)
+
+
+def pick(rng: np.random.Generator, values):
+    """One of a few values."""
+    return values[int(rng.integers(len(values)))]
+
+
+def choose(rng: np.random.Generator, kind: str, pool: Pool, style: str | None = None, colour: str | None = None):
+    """A random look for an individual of a kind, from a pool; a style or a colour may be given."""
+    known = KINDS[kind]
+    style = style or pick(rng, pool.styles[kind])
+    texture = "plain" if rng.random() < 0.4 else pick(rng, pool.textures)
+    given = colour
+    while colour is None or (given is None and pool is SEEN and (colour, kind) in HELD_PAIRS):
+        natural = bool(known.natural) and rng.random() < 0.6
+        colour = pick(rng, known.natural if natural else pool.colours)
+        texture = "plain" if natural else texture
+    return Choice(kind, style, colour, texture)

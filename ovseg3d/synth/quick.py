@@ -1,7 +1,7 @@
 """Small pictures by the ten thousand: one thing or a few, before simple backdrops, without baked light.
 
-The same shapes, materials and patterns as the rooms, drawn into a depth buffer (quick_kernels.py); light is a
-key light and three fill lights with shadow maps, and what comes from above and from the ground. World frame
+The same shapes, materials and patterns as the rooms, drawn into a depth buffer (quick_kernels.py). Rooms whose
+light is baked are drawn the same way, some ten times as fast as by rays. For single things light is a key light and three fill lights with shadow maps, and what comes from above and from the ground. World frame
 and cameras as in render.py: metres, z up, OpenCV `c2w`.
 """
 
@@ -13,12 +13,13 @@ from functools import cached_property
 
 import numpy as np
 import warp as wp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ovseg3d.synth import quick_kernels as kernels
 from ovseg3d.synth.geometry import Part
 from ovseg3d.synth.kernels import World
 from ovseg3d.synth.materials import PATTERNS, Material, Real, Triple, to_linear
+from ovseg3d.synth.render import Tracer
 from ovseg3d.synth.start import start
 
 
@@ -46,6 +47,12 @@ class Model:
     material: Int[np.ndarray, " faces"]
     materials: tuple[Material, ...]
     texels: tuple[np.ndarray | None, ...]
+
+    @cached_property
+    def shows_main(self) -> np.ndarray:
+        """Per face, whether it is of the main material."""
+        main = [isinstance(m, Slot) and m.slot == 0 for m in self.materials]
+        return np.array(main)[self.material]
 
     @cached_property
     def low(self) -> np.ndarray:
@@ -126,10 +133,11 @@ class Sun:
 
 @dataclass(frozen=True)
 class Shot:
-    """Linear light (h, w, 3) and, for each thing put there, how many of the samples show it."""
+    """Linear light (h, w, 3), and what each sample shows (there are more samples than pixels)."""
 
     radiance: Float[np.ndarray, "h w 3"]
-    owner: Int[np.ndarray, "rows columns"]  # index of the thing at each sample, -1 for the backdrop
+    owner: Int[np.ndarray, "rows columns"]  # index of the thing, -1 for the backdrop
+    main: Bool[np.ndarray, "rows columns"]  # whether it is of that thing's main material
 
 
 def render(
@@ -209,7 +217,8 @@ def render(
         device="cpu",
     )  # fmt: skip
     shown = np.where(face >= 0, owner[face], -1).reshape(wide, wide)
-    return Shot(out.reshape(size, size, 3), shown)
+    main = np.concatenate([t.model.shows_main for t in things])[face] & (face >= 0)
+    return Shot(out.reshape(size, size, 3), shown, main.reshape(wide, wide))
 
 
 def _moved(points: np.ndarray, linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -255,3 +264,51 @@ def _suns(points: np.ndarray, suns: Sequence[Sun], sky: Triple, ground: Triple, 
     light.up = array(np.cross(towards, right).astype(np.float32), wp.vec3)
     light.radiance = array(np.array([s.radiance for s in suns], np.float32), wp.vec3)
     return light, array(np.full(len(suns) * side * side, -1.0e6, np.float32), wp.float32)
+
+
+@dataclass(frozen=True)
+class View:
+    """A view of a room: what each sample hits (-1 and 1e6 where nothing), before anything is shaded."""
+
+    c2w: Float[np.ndarray, "4 4"]
+    size: int
+    focal: Real
+    side: int
+    depth_z: Float[np.ndarray, " samples"]
+    face: Int[np.ndarray, " samples"]
+    bary: Float[np.ndarray, "samples 2"]
+
+
+def look_at_room(tracer: Tracer, c2w: np.ndarray, size: int, focal: Real, *, side: int = 2) -> View:
+    """Draws the triangles of a room on the tracer into a square view, `side` x `side` samples to a pixel."""
+    wide = size * side
+    depth, face = np.full(wide * wide, 1.0e6, np.float32), np.full(wide * wide, -1, np.int32)
+    bary = np.zeros((wide * wide, 2), np.float32)
+    wp.launch(
+        kernels.cover,
+        dim=len(tracer.points),
+        inputs=[
+            tracer.world.points, wp.mat44(*np.linalg.inv(c2w).astype(np.float32).ravel()), wide, wide, focal * side,
+            wide / 2, wide / 2,
+            *(wp.array(a, dtype=t, device="cpu", copy=False) for a, t in ((depth, wp.float32), (face, wp.int32), (bary, wp.vec2))),
+        ],
+        device="cpu",
+    )  # fmt: skip
+    return View(np.asarray(c2w, float), size, focal, side, depth, face, bary)
+
+
+def shade_room(tracer: Tracer, view: View) -> Float[np.ndarray, "h w 3"]:
+    """Linear light of a view of a room whose light is baked; mirrors are left out."""
+    out = np.zeros((view.size * view.size, 3), np.float32)
+    wp.launch(
+        kernels.shade_baked,
+        dim=len(out),
+        inputs=[
+            tracer.world, tracer.light, wp.mat44(*view.c2w.astype(np.float32).ravel()), view.size, view.size, view.side,
+            view.focal, wp.array(view.face, dtype=wp.int32, device="cpu", copy=False),
+            wp.array(view.bary, dtype=wp.vec2, device="cpu", copy=False),
+            wp.array(out, dtype=wp.vec3, device="cpu", copy=False),
+        ],
+        device="cpu",
+    )  # fmt: skip
+    return out.reshape(view.size, view.size, 3)

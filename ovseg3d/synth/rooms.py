@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ovseg3d.synth.geometry import Part, box, grid_faces, rotation, soup_of
+from ovseg3d.synth.holdout import Choice
 from ovseg3d.synth.kinds import Look, find_kind
 from ovseg3d.synth.materials import Material, Pair, Real, Triple
 from ovseg3d.synth.render import Lighting, RectLight
@@ -30,6 +31,7 @@ class Placed:
     tilt: Real = 0.0  # about the object's own x, before yaw
     parts: tuple[Part, ...] | None = None  # given for meshes; procedural kinds build theirs
     linear: np.ndarray | None = None  # a full rotation instead of yaw and tilt
+    choice: Choice | None = None  # how it was drawn at random, in names
 
     @property
     def rotation(self) -> np.ndarray:
@@ -76,6 +78,8 @@ class Room:
     lighting: Lighting
     cameras: CameraPlan = field(default_factory=CameraPlan)
     skipped: tuple[str, ...] = ()  # what could not be used, and why
+    surfaces: dict[str, tuple[str, str]] = field(default_factory=dict)  # floor, wall: colour and texture names
+    furnished_as: str | None = None  # "bedroom"
     notes: dict = field(default_factory=dict)  # extra JSON files to write beside transforms.json, by name
 
 

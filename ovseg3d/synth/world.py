@@ -54,9 +54,22 @@ def flatten(room: Room) -> Flat:
 
 
 def describe(number: int, placed, centre: np.ndarray, size: np.ndarray, turn: np.ndarray) -> dict:
-    """One entry of objects.json (frame: the scene's own, which is z up and metric)."""
+    """One entry of objects.json (frame: the scene's own, which is z up and metric).
+
+    Things whose look was drawn at random also tell style, color, texture, and whether training may have seen it.
+    """
     from scipy.spatial.transform import Rotation
 
+    own = (
+        {}
+        if placed.choice is None
+        else {
+            "style": placed.choice.style,
+            "color": placed.choice.colour if placed.choice.shows else None,
+            "texture": placed.choice.texture,
+            "seen": placed.choice.seen,
+        }
+    )
     x, y, z, w = Rotation.from_matrix(turn).as_quat(canonical=True)
     return {
         "id": number,
@@ -67,6 +80,7 @@ def describe(number: int, placed, centre: np.ndarray, size: np.ndarray, turn: np
         "rotation_wxyz": [round(float(v), 7) for v in (w, x, y, z)],
         "yaw_rad": round(float(np.arctan2(turn[1, 0], turn[0, 0])), 7),
         "frame": "input",
+        **own,
     }
 
 

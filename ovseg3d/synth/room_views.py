@@ -1,0 +1,168 @@
+"""Pictures of parts of furnished rooms with captions that name what is really visible in them.
+
+A room is built and its light baked once, at a coarser grain than in written scenes; then views are cheap. What
+is visible is counted in samples, so a thing is named only when it covers a fair part of the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from ovseg3d.synth import captions
+from ovseg3d.synth.cameras import look, on_path
+from ovseg3d.synth.captions import Said, saying
+from ovseg3d.synth.furnish import random_room
+from ovseg3d.synth.holdout import ALL, SEEN, UNSEEN, Split
+from ovseg3d.synth.quick import View, look_at_room, shade_room
+from ovseg3d.synth.render import Detail, Tracer, develop
+from ovseg3d.synth.rooms import Room
+from ovseg3d.synth.world import Flat, flatten, trace
+
+ROOM_EXAMPLES = 192
+POOLS = {"seen": SEEN, "unseen": UNSEEN, "pairs": ALL}
+COARSE = Detail(spacing=0.14, most_points=70_000, light_rounds=3, bounce_rounds=5, bounces=1)
+NAMED = 0.012  # a thing that covers less of the picture is not named
+MAIN_SHARE = 0.3  # its colour is told when at least this much of what is seen of it has it
+
+
+@dataclass(frozen=True)
+class Furnished:
+    """A room ready for pictures: per face its thing (0: the room itself), whether of its main material."""
+
+    room: Room
+    flat: Flat
+    tracer: Tracer
+    face_instance: np.ndarray
+    face_label: np.ndarray
+    face_main: np.ndarray
+    centres: np.ndarray
+    spans: np.ndarray
+
+
+@lru_cache(maxsize=2)
+def room_of(seed: int, number: int, split: Split) -> Furnished:
+    """The room of that number; rooms of examples never have the seeds of rooms that people ask for by hand."""
+    draw = np.random.default_rng([seed, number, sorted(POOLS).index(split), 23])
+    room = random_room(int(draw.integers(10**8, 10**12)), pool=POOLS[split])
+    flat = flatten(room)
+    tracer = trace(flat, room, detail=COARSE)
+    tracer.bake()
+    focal = 0.5 / np.tan(room.cameras.field_of_view / 2)
+    tracer.meter([on_path(room.cameras, k / 6) for k in range(6)], focal)
+    main = [
+        number > 0 and part.material is room.objects[number - 1].look.main
+        for part, number in zip(flat.parts, flat.part_instance)
+    ]
+    counts = [len(p.soup.points) for p in flat.parts]
+    centres = np.array([o["center"] for o in flat.objects])
+    spans = np.array([o["size"] for o in flat.objects])
+    return Furnished(room, flat, tracer, flat.face_instance, flat.face_label, np.repeat(main, counts), centres, spans)
+
+
+def room_picture(
+    made: Furnished, rng: np.random.Generator, size: int
+) -> tuple[np.ndarray, tuple[str, ...], Said | None]:
+    """A picture (size, size, 3), its captions, and the thing that fills it if one does."""
+    # Crops of small photos are coarse, so some pictures are drawn small and enlarged.
+    drawn = size if rng.random() < 0.55 else max(16, int(size * rng.uniform(0.3, 0.8)))
+    for _ in range(8):
+        c2w, focal, target, wide = _camera(made, rng)
+        view = look_at_room(made.tracer, c2w, drawn, focal * drawn)
+        if _usable(made, view, target):
+            break
+    radiance = shade_room(made.tracer, view)
+    image = develop(radiance, made.tracer.exposure * float(rng.uniform(0.8, 1.25)))
+    if drawn != size:
+        image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    said, main = _captions(made, rng, view, wide)
+    return image, said, main
+
+
+def _camera(made: Furnished, rng: np.random.Generator):
+    """A level camera somewhere in the room: c2w, focal length in picture widths, what it aims at, whether wide."""
+    room = made.room
+    eye = np.array([*(rng.uniform(-0.42, 0.42, 2) * room.size[:2]), rng.uniform(1.0, 1.8)])
+    way = rng.random()
+    if way < 0.3:
+        # The whole of what one sees from here, across the middle.
+        yaw = np.arctan2(-eye[1], -eye[0]) + rng.normal(0, 0.6)
+        return look(eye, yaw, rng.uniform(-0.5, 0.0)), 0.5 / np.tan(np.radians(rng.uniform(55, 80)) / 2), None, True
+    if way < 0.38:
+        # Any way, close: often a bit of wall, floor or ceiling.
+        yaw, pitch = rng.uniform(-np.pi, np.pi), rng.uniform(-0.9, 0.5)
+        return look(eye, yaw, pitch), 0.5 / np.tan(np.radians(rng.uniform(15, 40)) / 2), None, False
+    target = int(rng.integers(len(made.centres)))
+    centre, span = made.centres[target], made.spans[target]
+    to = centre + rng.uniform(-0.2, 0.2, 3) * span - eye
+    distance = float(np.linalg.norm(to))
+    fill = rng.uniform(0.25, 0.6) if way < 0.65 else rng.uniform(0.6, 1.15)
+    focal = float(np.clip(fill * distance / max(0.08, float(np.sort(span)[1:].mean())), 0.6, 9.0))
+    c2w = look(eye, np.arctan2(to[1], to[0]), float(np.arcsin(np.clip(to[2] / distance, -0.97, 0.97))))
+    return c2w, focal, target, False
+
+
+def _usable(made: Furnished, view: View, target: int | None) -> bool:
+    near = np.partition(view.depth_z, len(view.depth_z) // 5)
+    if near[0] < 0.2 or near[len(near) // 5] < 0.55:
+        return False
+    if target is None:
+        return True
+    hit = made.face_instance[view.face] == target + 1
+    return bool(np.mean(hit & (view.face >= 0)) > 0.05)
+
+
+def _captions(made: Furnished, rng, view: View, wide: bool) -> tuple[tuple[str, ...], Said | None]:
+    """What the samples of a view show, in words."""
+    hit = view.face >= 0
+    instance = np.where(hit, made.face_instance[view.face], -1)
+    number = len(made.centres)
+    share = np.bincount(instance[hit], minlength=number + 1) / len(instance)
+    main = np.bincount(instance[hit & made.face_main[view.face]], minlength=number + 1) / len(instance)
+    order = [int(k) for k in np.argsort(-share[1:], kind="stable") if share[k + 1] > NAMED]
+    shown = []
+    for k in order:
+        placed = made.room.objects[k]
+        said = saying(placed.choice, placed.size)
+        if main[k + 1] < MAIN_SHARE * share[k + 1]:
+            said = replace(said, colour=None, texture=None)
+        if share[k + 1] < 0.06:
+            said = replace(said, texture=None, shape=None)
+        shown.append(said)
+    surfaces = []
+    label = np.where(hit & (instance == 0), made.face_label[view.face], 0)
+    for index in np.argsort(-np.bincount(label, minlength=len(made.flat.classes) + 1)[1:], kind="stable"):
+        name = made.flat.classes[index]
+        if name in ("floor", "wall", "ceiling") and np.mean(label == index + 1) > 0.1:
+            colour, texture = made.room.surfaces.get(name, ("white", "plain"))
+            surfaces.append(Said(name, colour, texture))
+    columns = np.arange(len(instance)) % (view.size * view.side)
+    middles = [float(columns[instance == k + 1].mean()) / (view.size * view.side) for k in order]
+    relations = _relations(made, order, middles)
+    room = made.room.furnished_as if wide and len(shown) >= 3 else None
+    top = shown[0] if shown and share[order[0] + 1] > 0.3 else None
+    return captions.room_captions(rng, room, shown, relations, surfaces), top
+
+
+def _relations(made: Furnished, order: list[int], middles: list[float]) -> list[tuple[int, str, int]]:
+    """What is on, or beside, what: true in the room, and of things that the picture shows."""
+    found = []
+    for a, k in enumerate(order[:5]):
+        for b, j in enumerate(order[:5]):
+            if a == b:
+                continue
+            low = made.centres[k] - made.spans[k] / 2
+            top = made.centres[j] + made.spans[j] / 2
+            over = np.hypot(*(made.centres[k] - made.centres[j])[:2]) < 0.5 * max(made.spans[j][:2])
+            if over and abs(low[2] - top[2]) < 0.02 and made.room.objects[j].category != "rug":
+                found.append((a, "on", b))
+            elif a < b and not over:
+                gap = np.linalg.norm((made.centres[k] - made.centres[j])[:2])
+                if gap < 0.75 * (max(made.spans[k][:2]) + max(made.spans[j][:2])):
+                    found.append((a, "next to", b))
+                elif abs(middles[a] - middles[b]) > 0.2:
+                    found.append((a, "to the left of" if middles[a] < middles[b] else "to the right of", b))
+    return sorted(found, key=lambda r: r[1] != "on")
