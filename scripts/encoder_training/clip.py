@@ -8,7 +8,6 @@ place in the joint space is `ln_post(token) @ proj`, and the picture's vector is
 need no detour. A caption is negative for a picture only if it says something that no caption of the picture says.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
