@@ -77,8 +77,10 @@ class ClipRecipe:
     decay: float = 0.05
     muon: float = 1.0
     warm_steps: int = 100
-    dropout: float = 0.0
-    """Share of patches left out of a picture while training."""
+    dropout: float = 0.5
+    """Share of patches left out of a picture while training: nearly twice as many pictures in the same time."""
+    full_from: float = 0.8
+    """Progress from which no patch is left out."""
     loss: str = "clip"
     """"clip": softmax over the batch. "siglip": yes or no for every pair."""
     token_weight: float = 0.5
@@ -91,6 +93,8 @@ class ClipRecipe:
     """How firmly the text projection keeps the sentence space that was distilled."""
     captions: int = 4
     """Captions of each picture in a step: the two plainest and others at random."""
+    things: int = 5
+    """Things of each picture's captions that patches are compared with."""
     crop: tuple[float, float] = (0.5, 1.0)
     bf16: bool = True
 
@@ -160,12 +164,17 @@ class ImageStage:
     def step(self, step: int, progress: float) -> None:
         recipe = self.recipe
         images, captions = self.batch(step)
+        random = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step + 500_000)
+        chosen = [own[:2] + some(own[2:], recipe.captions - 2, random) for own in captions]
+        named = [some(things_of(own), recipe.things, random) for own in captions]
+        self.model.visual.patch_dropout.train(progress < recipe.full_from)
         torch.manual_seed(recipe.seed * 1_000_003 + step)  # open_clip drops patches by torch's own generator
-        texts, positive, ignored = pair_up(captions)
+        texts, positive, ignored = pair_up(chosen, captions)
+        things, shown, unsure = pair_up(named, captions)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=recipe.bf16):
             tokens = dense_tokens(self.model.visual, images)
         vectors, tokens = F.normalize(tokens.float().mean(1), dim=-1), F.normalize(tokens.float(), dim=-1)
-        phrases = F.normalize(self.encode(texts), dim=-1)
+        phrases, names = F.normalize(self.encode([*texts, *things]), dim=-1).split([len(texts), len(things)])
         positive, ignored = positive.to(self.device), ignored.to(self.device)
         scale, fine = self.model.logit_scale.exp().clamp(max=100.0), self.token_scale.exp().clamp(max=100.0)
         loss_of = multi_clip_loss if recipe.loss == "clip" else multi_siglip_loss
@@ -173,8 +182,8 @@ class ImageStage:
         whole = loss_of(scale * scores, positive, ignored, self.siglip_bias[0])
         loss = whole
         if recipe.token_weight:
-            best = best_patches(tokens, phrases, recipe.token_sharpness)
-            parts = loss_of(fine * best, positive, ignored, self.siglip_bias[1])
+            best = best_patches(tokens, names, recipe.token_sharpness)
+            parts = loss_of(fine * best, shown.to(self.device), unsure.to(self.device), self.siglip_bias[1])
             loss = loss + recipe.token_weight * parts
             self.figures["patch loss"] = parts.detach()
         if self.slow is not None:
@@ -191,7 +200,7 @@ class ImageStage:
         self.figures |= {"loss": whole.detach(), "hit": hit, "scale": scale.detach()}
 
     def batch(self, step: int) -> tuple[Tensor, list[list[str]]]:
-        """Pictures (batch, 3, side, side), normalised, and their captions."""
+        """Pictures (batch, 3, side, side), normalised, and all captions of each."""
         recipe = self.recipe
         indices = self.draw(step, self.pool.window)
         pictures, captions = self.pool.get(indices, self.draw.newest(step))
@@ -202,12 +211,8 @@ class ImageStage:
         images = augment.to_float(torch.from_numpy(pictures).to(self.device))
         images = augment.crop(images, boxes.to(self.device), flip.to(self.device), recipe.shape.image_size)
         images = normalise(augment.light(images, 0.2, random))
-        chosen = []
-        for own, flipped in zip(captions, flip.tolist()):
-            rest = torch.randperm(max(len(own) - 2, 0), generator=random)[: recipe.captions - 2] + 2
-            own = own[:2] + [own[i] for i in rest.tolist()]
-            chosen.append(augment.mirror_words(own) if flipped else own)
-        return images, chosen
+        flipped = flip.tolist()
+        return images, [augment.mirror_words(own) if turn else own for own, turn in zip(captions, flipped)]
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """(texts, dim) of the tower that stands still, through the projection that does not."""
@@ -290,8 +295,26 @@ def parse(caption: str) -> frozenset[frozenset[str]]:
     return frozenset(part for part in parts if part)
 
 
-def pair_up(captions: Sequence[Sequence[str]]) -> tuple[list[str], Tensor, Tensor]:
+def things_of(captions: Sequence[str]) -> list[str]:
+    """The things that captions name, each once, with its words in their order: "a red chair"."""
+    parts = (part.split() for caption in captions for part in _BETWEEN.split(caption))
+    named = (" ".join(word for word in part if word not in _EMPTY) for part in parts)
+    return list(dict.fromkeys(f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in named if name))
+
+
+def some(items: Sequence[str], count: int, random: torch.Generator) -> list[str]:
+    """At most `count` of them, in a random order."""
+    return [items[i] for i in torch.randperm(len(items), generator=random)[:count].tolist()]
+
+
+def pair_up(
+    captions: Sequence[Sequence[str]], known_of: Sequence[Sequence[str]] | None = None
+) -> tuple[list[str], Tensor, Tensor]:
     """The batch's different captions, which are whose own, and which say nothing that may be untrue of a picture.
+
+    Args:
+        captions: of each picture.
+        known_of: all that is known of each picture, where that is more than `captions`.
 
     Returns:
         texts, own (views, texts), and undecided (views, texts): true where every thing of the caption, with all its
@@ -304,7 +327,7 @@ def pair_up(captions: Sequence[Sequence[str]]) -> tuple[list[str], Tensor, Tenso
     said = [parse(text) for text in texts]
     for row, mine in enumerate(captions):
         own[row, [place[text] for text in mine]] = True
-        known = frozenset().union(*(parse(text) for text in mine))
+        known = frozenset().union(*(parse(text) for text in (known_of[row] if known_of else mine)))
         true = {thing: any(thing <= other for other in known) for thing in frozenset().union(*said)}
         implied[row] = torch.tensor([all(true[thing] for thing in parts) for parts in said])
     return texts, own, implied & ~own
@@ -333,5 +356,5 @@ def quick_recipe(recipe: ClipRecipe, **changes: object) -> ClipRecipe:
 
 __all__ = [
     "ClipRecipe", "ClipShape", "ImageStage", "JointSpace", "TextStage", "dense_tokens", "multi_clip_loss",
-    "multi_siglip_loss", "normalise", "pair_up", "parse", "quick_recipe", "save_clip",
+    "multi_siglip_loss", "normalise", "pair_up", "parse", "quick_recipe", "save_clip", "things_of",
 ]  # fmt: skip
