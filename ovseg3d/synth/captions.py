@@ -134,7 +134,7 @@ def room_captions(
         for one, relation, other in relations[:3]:
             made.append(f"{some(rng, shown[one])} {relation} {some(rng, shown[other])}")
         if len(shown) > 1:
-            made.append(listing([article(s.kind) for s in shown[:3]]))
+            made.append(listing(list(dict.fromkeys(article(s.kind) for s in shown))[:3]))
         made.append(article(shown[0].kind))
         made.append(some(rng, shown[0]))
         if surfaces:

@@ -319,10 +319,10 @@ def surfaces(rng: np.random.Generator, pool: Pool) -> tuple[Material, Material, 
     floor_colour = pick(rng, neutral if rng.random() < 0.6 else pool.colours)
     floor_texture = pick(rng, tuple(t for t in FLOORS if t in pool.textures))
     floor = _dull(painted(rng, floor_colour, floor_texture, 1.6))
-    colour = pick(rng, neutral if rng.random() < 0.4 else pool.colours)
+    colour = pick(rng, neutral if rng.random() < 0.5 else pool.colours)
     texture = pick(rng, tuple(t for t in WALL_TEXTURES if t in pool.textures))
-    # Walls are pale, so that rooms don't get dark.
-    tint = 0.55 * np.array(linear(COLOURS[colour])) + 0.45 * np.array(linear("#e9e5dc"))
+    # Walls are a little paler than things, so that rooms don't get dark, and still of their colour.
+    tint = 0.8 * np.array(linear(COLOURS[colour])) + 0.2 * np.array(linear("#e9e5dc"))
     base = tuple(float(v) for v in tint)
     dark = float(rng.uniform(0.75, 0.9))
     how = TEXTURES[texture]

@@ -1,8 +1,9 @@
 """Small pictures by the ten thousand: one thing or a few, before simple backdrops, without baked light.
 
-The same shapes, materials and patterns as the rooms, drawn into a depth buffer (quick_kernels.py). Rooms whose
-light is baked are drawn the same way, some ten times as fast as by rays. For single things light is a key light and three fill lights with shadow maps, and what comes from above and from the ground. World frame
-and cameras as in render.py: metres, z up, OpenCV `c2w`.
+The same shapes, materials and patterns as the rooms, drawn into a depth buffer (quick_kernels.py), some ten
+times as fast as by rays. Single things are lit by a key light and three fill lights with shadow maps, and by
+what comes from above and from the ground; rooms by their baked light. World frame and cameras as in render.py:
+metres, z up, OpenCV `c2w`.
 """
 
 from __future__ import annotations
@@ -284,13 +285,14 @@ def look_at_room(tracer: Tracer, c2w: np.ndarray, size: int, focal: Real, *, sid
     wide = size * side
     depth, face = np.full(wide * wide, 1.0e6, np.float32), np.full(wide * wide, -1, np.int32)
     bary = np.zeros((wide * wide, 2), np.float32)
+    buffers = ((depth, wp.float32), (face, wp.int32), (bary, wp.vec2))
+    w2c = wp.mat44(*np.linalg.inv(c2w).astype(np.float32).ravel())
     wp.launch(
         kernels.cover,
         dim=len(tracer.points),
         inputs=[
-            tracer.world.points, wp.mat44(*np.linalg.inv(c2w).astype(np.float32).ravel()), wide, wide, focal * side,
-            wide / 2, wide / 2,
-            *(wp.array(a, dtype=t, device="cpu", copy=False) for a, t in ((depth, wp.float32), (face, wp.int32), (bary, wp.vec2))),
+            tracer.world.points, w2c, wide, wide, focal * side, wide / 2, wide / 2,
+            *(wp.array(values, dtype=of, device="cpu", copy=False) for values, of in buffers),
         ],
         device="cpu",
     )  # fmt: skip

@@ -57,6 +57,7 @@ class Detail:
     bounce_rounds: int = 8
     bounces: int = 2
     pixel_side: int = 3
+    smooth_direct: bool = False  # blurs direct light too: softer shadows, but no grain where samples are few
 
 
 DRAFT = Detail(spacing=1.0, light_rounds=1, bounce_rounds=2, bounces=1, pixel_side=1)
@@ -203,6 +204,10 @@ class Tracer:
             "light", kernels.bake_direct,
             lambda start: [self.world, self.lights, self.seed + 101, start, *places, direct],
         )  # fmt: skip
+        if self.detail.smooth_direct:
+            scratch = wp.zeros(self.samples, dtype=wp.vec3, device="cpu")
+            for a, b in ((direct, scratch), (scratch, direct)):
+                self._sweep("smooth", kernels.smooth_light, lambda start: [self.world, start, *places, a, b])  # noqa: B023
         total, rounds = direct, self.detail.bounce_rounds
         for bounce in range(self.detail.bounces):
             gathered, scratch = (wp.zeros(self.samples, dtype=wp.vec3, device="cpu") for _ in range(2))

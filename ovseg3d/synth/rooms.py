@@ -78,9 +78,9 @@ class Room:
     lighting: Lighting
     cameras: CameraPlan = field(default_factory=CameraPlan)
     skipped: tuple[str, ...] = ()  # what could not be used, and why
+    notes: dict = field(default_factory=dict)  # extra JSON files to write beside transforms.json, by name
     surfaces: dict[str, tuple[str, str]] = field(default_factory=dict)  # floor, wall: colour and texture names
     furnished_as: str | None = None  # "bedroom"
-    notes: dict = field(default_factory=dict)  # extra JSON files to write beside transforms.json, by name
 
 
 def shell(size, floor: Material, walls: Material, ceiling: Material, trim: Material, gaps=()) -> tuple:

@@ -12,8 +12,8 @@ from ovseg3d.synth.materials import linear, paint, to_linear, to_srgb
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_a_kind_fills_its_box_in_every_style(name):
     kind = KINDS[name]
-    for style in kind.styles:
-        for pick in (0, 1):
+    for number, style in enumerate(kind.styles):
+        for pick in (0, 1) if number == 0 else (number % 2,):
             size = tuple(span[pick] for span in kind.sizes_of(style))
             parts = kind.make(size, style, Look(paint("#808080"), seed=3))
             points = np.concatenate([p.soup.points.reshape(-1, 3) for p in parts])
