@@ -4,9 +4,12 @@ Rooms are metric, z up, with the floor at z = 0. Heavy modules (Warp) load on fi
 """
 
 _LAZY = {
+    "Example": "ovseg3d.synth.examples",
     "KINDS": "ovseg3d.synth.kinds",
     "Views": "ovseg3d.synth.write",
     "Written": "ovseg3d.synth.write",
+    "object_example": "ovseg3d.synth.examples",
+    "room_example": "ovseg3d.synth.examples",
     "surface_cloud": "ovseg3d.synth.cloud",
     "synthesise": "ovseg3d.synth.make",
 }

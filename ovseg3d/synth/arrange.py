@@ -124,10 +124,14 @@ class Arrangement:
         """On a table, desk or cabinet."""
         for _ in range(tries if self.tops else 0):
             middle, half, turn = self.tops[int(self.rng.integers(len(self.tops)))]
-            small = half[:2] - max(item.size[:2]) / 2
+            # Wide things stand square to the top that carries them; small ones anyhow.
+            yaw = turn + (0.0 if item.size[0] > 0.42 else self.rng.uniform(-0.5, 0.5))
+            c, s = abs(np.cos(yaw)), abs(np.sin(yaw))
+            w, d, _ = item.size
+            small = half[:2] - np.array([w * c + d * s, w * s + d * c]) / 2
             if np.any(small < 0):
                 continue
             at = middle + [*self.rng.uniform(-small, small), 0]
-            if self.add(item, at, turn + self.rng.uniform(-0.5, 0.5), 0.02):
+            if self.add(item, at, yaw, 0.02):
                 return True
         return False

@@ -21,6 +21,7 @@ from ovseg3d.synth.materials import Material, linear, paint
 from ovseg3d.synth.render import Lighting
 from ovseg3d.synth.rooms import CameraPlan, Placed, Room, lamp_light, shell, window_light
 
+TOPS_ONLY = ("television", "monitor", "laptop", "keyboard", "microwave", "bowl", "bottle", "cup", "lamp")
 NEUTRAL = ("beige", "white", "grey", "brown")
 
 
@@ -128,7 +129,7 @@ ROOM_TYPES = (
     ),
     RoomType(
         "study",
-        ("desk", "chair", "bookshelf", "desk", "picture", "bin"),
+        ("desk", "chair", "bookshelf", "desk", "picture", "bin", "monitor"),
         (
             "bookshelf",
             "cabinet",
@@ -176,7 +177,7 @@ def item_of(kind: Kind, choice: Choice, size, look: Look) -> Item:
     stands = kind.stands_of(choice.style)
     if stands == "hung" and kind.stands != "hung":
         hang = 1.5
-    return Item(kind.name, actual, stands, hang, kind.surface, place)
+    return Item(kind.name, actual, stands, hang, kind.surface_of(choice.style), place)
 
 
 def kind_item(rng: np.random.Generator, kind: Kind, pool: Pool = ALL, style: str | None = None) -> Item:
@@ -262,7 +263,7 @@ def settle(taken: Arrangement, chosen: list[Item]) -> None:
         if item.stands in ("wall", "hung"):
             taken.against_wall(item, item.hang if item.stands == "hung" else 0.0, 0.03)
         elif item.stands == "top":
-            taken.on_top(item) or (max(item.size) > 0.3 and taken.on_floor(item))
+            taken.on_top(item) or (item.category not in TOPS_ONLY and max(item.size) > 0.3 and taken.on_floor(item))
         elif item.category in ("chair", "stool") and taken.at_table(item):
             continue
         else:

@@ -334,8 +334,6 @@ def shade(
                 same = 0
             elif wp.dot(world.normals[other * 3], world.normals[first * 3]) < 0.9:
                 same = 0
-    if planes.count > 1 and first < 0:
-        same = 0
     step = int(1)
     if same == 1:
         step = side * side - 1

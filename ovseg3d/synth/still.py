@@ -97,8 +97,8 @@ class Scene:
         self.backed = stands == "hung" or (stands == "wall" and rng.random() < 0.6)
         # Seen from above by 10 degrees below to 60 above; things at a wall from its free side only.
         front = rng.uniform(-70, 70) if self.backed else rng.uniform(-180, 180)
-        if not self.backed and rng.random() < 0.4:
-            front = rng.normal(0, 40)
+        if not self.backed and rng.random() < 0.55:
+            front = rng.normal(0, 45)
         self.free = stands != "ceiling" and not self.backed and rng.random() < 0.2
         lowest = -10 if self.free or stands == "hung" else 3
         elevation = rng.uniform(-60, -3) if stands == "ceiling" else rng.triangular(lowest, 20, 60)
@@ -110,7 +110,7 @@ class Scene:
         self.focal = self.size / 2 / np.tan(angle / 2)
         low, high = self.thing.low, self.thing.high
         corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
-        fill = rng.uniform(0.55, 1.0) if rng.random() < 0.75 else rng.uniform(1.0, 1.5)
+        fill = rng.uniform(0.55, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 1.4)
         middle, distance = (low + high) / 2, self.long / angle
         for _ in range(4):
             eye = middle + self.towards * distance
@@ -121,7 +121,7 @@ class Scene:
             wide = float(np.ptp(xy, axis=0).max()) / self.size
             distance = max(distance * wide / fill, 0.55 * self.long)
             middle = middle + c2w[:3, :3][:, :2] @ ((xy.min(0) + xy.max(0)) / 2 / self.focal * distance * 0.5)
-        loose = 0.1 if fill < 1 else 0.25
+        loose = 0.1 if fill < 1 else 0.2
         shift = rng.uniform(-loose, loose, 2) * self.size / self.focal * distance
         eye = middle + self.towards * distance + c2w[:3, :2] @ shift
         if not self.free and stands not in ("ceiling", "hung"):

@@ -64,6 +64,11 @@ class Kind:
         own = self.own.get(style)
         return own.stands if own and own.stands else self.stands
 
+    def surface_of(self, style: str) -> Real | None:
+        """The height fraction of a style's top for small things, None where it has none."""
+        own = self.own.get(style)
+        return (own.surface if own and own.surface is not None else self.surface) or None
+
     def make(self, size: Triple, style: str, look: Look) -> list[Part]:
         """What `build` gives, shifted to rest on z = 0 exactly (slanted legs end a little below it)."""
         own = self.own.get(style)
@@ -79,6 +84,7 @@ class Style:
     build: Callable[[Triple, Look], list[Part]] | None = None
     sizes: tuple[Pair, Pair, Pair] | None = None
     stands: str | None = None
+    surface: Real | None = None  # 0: no top for small things
 
 
 def within(parts: list[Part], size: Triple) -> list[Part]:
@@ -100,6 +106,7 @@ def style(
     sizes: tuple[Pair, Pair, Pair] | None = None,
     stands: str | None = None,
     word: str | None = None,
+    surface: Real | None = None,
 ) -> Callable[[Callable[[Triple, Look], list[Part]]], Callable[[Triple, Look], list[Part]]]:
     """Adds a style to the kind `of`: the decorated function builds it from a size and a look.
 
@@ -108,7 +115,7 @@ def style(
     """
 
     def register(build: Callable[[Triple, Look], list[Part]]) -> Callable[[Triple, Look], list[Part]]:
-        add_style(of, name, Style(build, sizes, stands), word)
+        add_style(of, name, Style(build, sizes, stands, surface), word)
         return build
 
     return register

@@ -27,7 +27,7 @@ class Dresser(Kind):
         ]
 
 
-@style("dresser", "tall", sizes=((0.6, 0.8), (0.42, 0.5), (1.1, 1.35)))
+@style("dresser", "tall", sizes=((0.6, 0.8), (0.42, 0.5), (1.1, 1.35)), surface=1)
 def dresser_tall(size, look):
     w, d, h = size
     return [
@@ -38,7 +38,7 @@ def dresser_tall(size, look):
     ]
 
 
-@style("dresser", "mirror", sizes=((1.0, 1.3), (0.42, 0.5), (1.45, 1.7)))
+@style("dresser", "mirror", sizes=((1.0, 1.3), (0.42, 0.5), (1.45, 1.7)), surface=0)
 def dresser_mirror(size, look):
     w, d, h = size
     top = h * 0.5

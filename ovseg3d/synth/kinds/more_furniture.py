@@ -111,7 +111,7 @@ def table_pedestal(size, look):
     return parts
 
 
-@style("desk", "hutch", sizes=((1.0, 1.4), (0.55, 0.7), (1.2, 1.4)))
+@style("desk", "hutch", sizes=((1.0, 1.4), (0.55, 0.7), (1.2, 1.4)), surface=0)
 def desk_hutch(size, look):
     w, d, h = size
     top = 0.75

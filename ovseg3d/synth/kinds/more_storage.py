@@ -78,7 +78,7 @@ def shelf_cubes(size, look):
     return parts
 
 
-@style("cabinet", "glass doors", sizes=((0.8, 1.2), (0.36, 0.44), (1.4, 1.8)))
+@style("cabinet", "glass doors", sizes=((0.8, 1.2), (0.36, 0.44), (1.4, 1.8)), surface=0)
 def cabinet_glass(size, look):
     w, d, h = size
     low = h * 0.35
@@ -122,7 +122,7 @@ def cabinet_sliding(size, look):
     return parts
 
 
-@style("cabinet", "tall", sizes=((0.8, 1.2), (0.5, 0.6), (1.8, 2.05)))
+@style("cabinet", "tall", sizes=((0.8, 1.2), (0.5, 0.6), (1.8, 2.05)), surface=0)
 def cabinet_tall(size, look):
     w, d, h = size
     parts = [box((w, d - 0.02, h - 0.06), (0, 0.01, 0.06), look.main), box((w - 0.04, d - 0.06, 0.06), (0, 0, 0), DARK)]
