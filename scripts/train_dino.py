@@ -9,7 +9,7 @@ teacher's, fp16) are written to --output at every checkpoint, for `transformers.
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +19,7 @@ import torch  # noqa: E402
 import tyro  # noqa: E402
 from encoder_training.dino import DinoRecipe, DinoStage, save_dino  # noqa: E402
 from encoder_training.pool import Pool, Source  # noqa: E402
-from encoder_training.session import INTERRUPTED, Session  # noqa: E402
+from encoder_training.session import INTERRUPTED, Session, write_recipe  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,14 @@ class TrainDino:
         session.catch_signals()
         source = Source(str(self.pool), self.factory, self.recipe.seed, self.render_size, self.rooms, self.capacity)
         pictures = Pool(source, self.workers)
+        write_recipe(
+            self.output,
+            recipe=asdict(self.recipe),
+            rooms=self.rooms,
+            render_size=self.render_size,
+            max_seconds=self.max_seconds,
+            steps=self.steps,
+        )
         try:
             stage = DinoStage(pictures, self.recipe, self.device)
             export = lambda: save_dino(self.output, stage.teacher.backbone, self.recipe.shape)  # noqa: E731

@@ -8,6 +8,7 @@ place in the joint space is `ln_post(token) @ proj`, and the picture's vector is
 need no detour. A caption is negative for a picture only if it says something that no caption of the picture says.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -151,7 +152,9 @@ class ImageStage:
             trained = name.startswith("visual.") or name in ("text_projection", "logit_scale", "logit_bias")
             parameter.requires_grad_(trained and not (name == "text_projection" and recipe.text_rate == 0))
         # Cosines of patches spread less than those of pictures; each loss has a temperature of its own.
-        self.token_scale = nn.Parameter(torch.tensor(10.0).log().to(device))
+        self.token_scale = nn.Parameter(torch.tensor(15.0).log().to(device))
+        with torch.no_grad():  # a single number moves slowly: begin where short trainings end
+            model.logit_scale.fill_(math.log(20.0))
         self.siglip_bias = nn.Parameter(torch.tensor([-6.0, -4.0], device=device))
         extra = [("token_scale", self.token_scale), ("siglip_bias", self.siglip_bias)]
         fast = [(n, p) for n, p in model.named_parameters() if n != "text_projection"] + extra

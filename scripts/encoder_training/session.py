@@ -17,6 +17,13 @@ INTERRUPTED = 130
 _PRINT_EVERY = 20.0
 
 
+def write_recipe(folder: Path, **recipe: object) -> None:
+    """recipe.json beside the weights, for the card."""
+    from ovseg3d.files import write_json
+
+    write_json(folder / "recipe.json", recipe)
+
+
 class Session:
     """Stages of one training, one after the other.
 
