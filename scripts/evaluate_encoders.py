@@ -34,7 +34,7 @@ NAMES = {
     "d": "(d) dense labels of rooms, mIoU", "e probe": "(e) linear probe, other rooms",
     "e transfer": "(e) k-NN label transfer, same room", "f": "(f) rooms of other people's models, mIoU",
 }  # fmt: skip
-SEEN_ROOMS, UNSEEN_ROOMS, PROBE_ROOMS = range(3001, 3006), range(1001, 1006), range(4001, 4009)
+SEEN_ROOMS, UNSEEN_ROOMS, PROBE_ROOMS = range(3001, 3006), range(1001, 1006), range(4001, 4033)
 
 
 @dataclass
@@ -82,6 +82,8 @@ class Evaluate:
     """Object-centred views of each split."""
     views: int = 8
     """Held-out views of each room, and as many training views."""
+    probe_rooms: int = 8
+    """Other rooms, of the seen split, that (e)'s probe and the baselines learn from."""
     rooms: str = "report"
     """"report" (seen and unseen rooms) or "dev" (playroom and desk, in the column seen)."""
     scale: float = 1.0
@@ -101,7 +103,7 @@ class Evaluate:
 
         torch.set_num_threads(self.threads)
         wanted, table, began = set(self.rows.split(",")), Table(), time.monotonic()
-        known = self.render([f"probe_{seed}" for seed in PROBE_ROOMS]) if wanted & {"d", "e"} else []
+        known = self.render([f"probe_{seed}" for seed in PROBE_ROOMS[: self.probe_rooms]]) if wanted & {"d", "e"} else []
         rooms = self.report_rooms() if wanted & {"d", "e"} else {}
         found: dict[str, Any] = {}
         if wanted & {"a", "b", "c", "d", "f"}:

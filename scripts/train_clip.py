@@ -59,8 +59,8 @@ class TrainClip:
     """Processes that render."""
     threads: int = 1
     """Threads of the training process on the CPU."""
-    capacity: int = 40960
-    """Pictures that are kept."""
+    capacity: int = 98304
+    """Pictures that are kept. Trainings that share a pool must not be further apart than this."""
     render_size: int = 96
     """Pixels of a rendered picture's side; crops of it are brought to the model's size."""
     rooms: float = 0.4

@@ -44,8 +44,8 @@ class TrainDino:
     """Processes that render."""
     threads: int = 1
     """Threads of the training process on the CPU."""
-    capacity: int = 40960
-    """Pictures that are kept."""
+    capacity: int = 98304
+    """Pictures that are kept. Trainings that share a pool must not be further apart than this."""
     render_size: int = 96
     """Pixels of a rendered picture's side."""
     rooms: float = 0.4

@@ -70,9 +70,9 @@ class ClipRecipe:
     shape: ClipShape = field(default_factory=ClipShape)
     seed: int = 0
     batch: int = 64
-    fresh: float = 16.0
+    fresh: float = 10.0
     """New pictures of a batch; the others were seen before, in other crops."""
-    start: int = 2048
+    start: int = 1024
     """Pictures rendered before the first step."""
     rate: float = 1e-3
     decay: float = 0.05
@@ -348,6 +348,7 @@ def save_clip(folder: Path, model: nn.Module, shape: ClipShape) -> None:
     preprocess |= {"resize_mode": "shortest", "fill_color": 0}
     state = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
     write_atomic(folder / "open_clip_model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
+    (folder / "open_clip_model.safetensors").chmod(0o644)  # the library lets only its owner read
     write_json(folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess})
 
 

@@ -51,9 +51,9 @@ class DinoRecipe:
     shape: DinoShape = field(default_factory=DinoShape)
     seed: int = 0
     batch: int = 32
-    fresh: float = 12.0
+    fresh: float = 8.0
     """New pictures of a batch; the others were seen before, in other crops."""
-    start: int = 2048
+    start: int = 1024
     rate: float = 1e-3
     decay: float = 0.05
     muon: float = 1.0
@@ -261,6 +261,7 @@ def save_dino(folder: Path, backbone: nn.Module, shape: DinoShape) -> None:
 
     state = {k: v.detach().cpu().half().contiguous() for k, v in backbone.state_dict().items()}
     write_atomic(folder / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
+    (folder / "model.safetensors").chmod(0o644)  # the library lets only its owner read
     config = backbone.config.to_dict() | {"architectures": ["Dinov2Model"], "dtype": "float32"}
     write_json(folder / "config.json", config)
     side = {"height": shape.image_size, "width": shape.image_size}
