@@ -32,7 +32,8 @@ from encoder_training.judges import Clip, Colour, Dino  # noqa: E402
 NAMES = {
     "a": "(a) naming a thing, top-1", "b": "(b) colour + kind, top-1", "c": "(c) synonyms, top-1",
     "d": "(d) dense labels of rooms, mIoU", "e probe": "(e) linear probe, other rooms",
-    "e transfer": "(e) k-NN label transfer, same room", "f": "(f) rooms of other people's models, mIoU",
+    "e transfer": "(e) k-NN label transfer, other rooms", "e same room": "(e) k-NN label transfer, same room",
+    "f": "(f) rooms of other people's models, mIoU",
 }  # fmt: skip
 SEEN_ROOMS, UNSEEN_ROOMS, PROBE_ROOMS = range(3001, 3006), range(1001, 1006), range(4001, 4033)
 
@@ -103,7 +104,8 @@ class Evaluate:
 
         torch.set_num_threads(self.threads)
         wanted, table, began = set(self.rows.split(",")), Table(), time.monotonic()
-        known = self.render([f"probe_{seed}" for seed in PROBE_ROOMS[: self.probe_rooms]]) if wanted & {"d", "e"} else []
+        probes = [f"probe_{seed}" for seed in PROBE_ROOMS[: self.probe_rooms]]
+        known = self.render(probes) if wanted & {"d", "e"} else []
         rooms = self.report_rooms() if wanted & {"d", "e"} else {}
         found: dict[str, Any] = {}
         if wanted & {"a", "b", "c", "d", "f"}:
@@ -193,7 +195,8 @@ class Evaluate:
         judges = {"ours": dino, "raw colour": Colour(dino.patch), "untrained": Dino(self.dino, self.device, True)}
         for key, measure in (
             ("e probe", lambda judge, group: m.probe(judge, known, group, self.scale)),
-            ("e transfer", lambda judge, group: m.transfer(judge, group, self.scale)),
+            ("e transfer", lambda judge, group: m.transfer(judge, known, group, self.scale)),
+            ("e same room", lambda judge, group: m.transfer(judge, None, group, self.scale)),
         ):
             scores = {
                 name: {column: measure(judge, group) for column, group in rooms.items()}

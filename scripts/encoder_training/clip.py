@@ -96,7 +96,7 @@ class ClipRecipe:
     """Captions of each picture in a step: the two plainest and others at random."""
     things: int = 5
     """Things of each picture's captions that patches are compared with."""
-    crop: tuple[float, float] = (0.5, 1.0)
+    crop: tuple[float, float] = (0.6, 1.0)
     bf16: bool = True
 
 
