@@ -80,7 +80,18 @@ def cover(
                         face[k] = tid
                         bary[k] = wp.vec2(u * ia * z, v * ib * z)
     else:
-        # Part of it lies behind the camera: the same test with planes through the eye needs no clipping.
+        # Part of it lies behind the camera. Where all corners are outside one side of what is seen, nothing shows.
+        fx = float(width) - cx
+        fy = float(height) - cy
+        if a[0] * focal + cx * a[2] < 0.0 and b[0] * focal + cx * b[2] < 0.0 and c[0] * focal + cx * c[2] < 0.0:
+            return
+        if a[0] * focal - fx * a[2] > 0.0 and b[0] * focal - fx * b[2] > 0.0 and c[0] * focal - fx * c[2] > 0.0:
+            return
+        if a[1] * focal + cy * a[2] < 0.0 and b[1] * focal + cy * b[2] < 0.0 and c[1] * focal + cy * c[2] < 0.0:
+            return
+        if a[1] * focal - fy * a[2] > 0.0 and b[1] * focal - fy * b[2] > 0.0 and c[1] * focal - fy * c[2] > 0.0:
+            return
+        # The same test with planes through the eye needs no clipping.
         na = wp.cross(b, c)
         nb = wp.cross(c, a)
         nc = wp.cross(a, b)
@@ -301,6 +312,27 @@ def radiance(
 
 
 @no_type_check
+@wp.func
+def stride(world: World, face: wp.array(dtype=wp.int32), x: int, y: int, wide: int, side: int):
+    """How many of a pixel's samples to skip: all but one where it meets one plain smooth surface, else half or none."""
+    first = face[y * side * wide + x * side]
+    same = int(1)
+    for s in range(1, side * side):
+        other = face[(y * side + s / side) * wide + x * side + s % side]
+        if other != first:
+            if other < 0 or first < 0 or world.face_material[wp.max(other, 0)] != world.face_material[wp.max(first, 0)]:
+                same = 0
+            elif wp.dot(world.normals[other * 3], world.normals[first * 3]) < 0.9:
+                same = 0
+    step = int(1)
+    if same == 1:
+        step = wp.max(side * side - 1, 1)
+        if first >= 0 and world.pattern[world.face_material[wp.max(first, 0)]] == 0:
+            step = side * side
+    return step
+
+
+@no_type_check
 @wp.kernel
 def shade(
     world: World,
@@ -325,20 +357,7 @@ def shade(
     wide = width * side
     fine = focal * float(side)
     texel = 2.0 * suns.reach / float(suns.side)
-    first = face[y * side * wide + x * side]
-    same = int(1)
-    for s in range(1, side * side):
-        other = face[(y * side + s / side) * wide + x * side + s % side]
-        if other != first:
-            if other < 0 or first < 0 or world.face_material[wp.max(other, 0)] != world.face_material[wp.max(first, 0)]:
-                same = 0
-            elif wp.dot(world.normals[other * 3], world.normals[first * 3]) < 0.9:
-                same = 0
-    step = int(1)
-    if same == 1:
-        step = side * side - 1
-        if first >= 0 and world.pattern[world.face_material[wp.max(first, 0)]] == 0:
-            step = side * side
+    step = stride(world, face, x, y, wide, side)
     total = wp.vec3(0.0, 0.0, 0.0)
     count = float(0.0)
     for s in range(0, side * side, step):
@@ -377,8 +396,10 @@ def shade_baked(
     y = tid / width
     origin = wp.vec3(c2w[0, 3], c2w[1, 3], c2w[2, 3])
     wide = width * side
+    step = stride(world, face, x, y, wide, side)
     total = wp.vec3(0.0, 0.0, 0.0)
-    for s in range(side * side):
+    count = float(0.0)
+    for s in range(0, side * side, step):
         k = (y * side + s / side) * wide + x * side + s % side
         f = face[k]
         value = world.sky
@@ -394,4 +415,5 @@ def shade_baked(
                 )
                 value = leaving(world, light, f, wp.dot(flat, world.points[f * 3] - origin) < 0.0, u, v)
         total += wp.vec3(wp.min(value[0], 3.0), wp.min(value[1], 3.0), wp.min(value[2], 3.0))
-    out[tid] = total / float(side * side)
+        count += 1.0
+    out[tid] = total / count
