@@ -1,0 +1,60 @@
+"""Random crops, flips and light on whole batches; all from one generator, so that a step can be repeated.
+
+Colours keep their hue, since captions name them; a flipped picture's captions change left and right.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 (views, h, w, 3) to rgb in 0..1, (views, 3, h, w)."""
+    return images.permute(0, 3, 1, 2).float() / 255.0
+
+
+def random_boxes(count: int, scale: tuple[float, float], stretch: float, random: torch.Generator) -> Tensor:
+    """Boxes (count, 4) of centre and half size in -1..1: share of the area from `scale`, sides within `stretch`."""
+    area = torch.empty(count).uniform_(*scale, generator=random)
+    ratio = torch.empty(count).uniform_(-1.0, 1.0, generator=random).mul(torch.tensor(stretch).log()).exp().sqrt()
+    half = torch.stack([(area.sqrt() * ratio).clamp(max=1.0), (area.sqrt() / ratio).clamp(max=1.0)], -1)
+    centre = torch.empty(count, 2).uniform_(-1.0, 1.0, generator=random) * (1.0 - half)
+    return torch.cat([centre, half], -1)
+
+
+def crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
+    """Cut boxes out of pictures and bring them to `size`; `flip` (views,) is true where left and right change."""
+    line = (torch.arange(size, device=images.device) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    sign = torch.where(flip, -1.0, 1.0).to(images)[:, None, None]
+    grid_x = boxes[:, 0, None, None] + boxes[:, 2, None, None] * x * sign
+    grid_y = boxes[:, 1, None, None] + boxes[:, 3, None, None] * y
+    return F.grid_sample(images, torch.stack([grid_x, grid_y], -1), padding_mode="border", align_corners=False)
+
+
+def light(images: Tensor, strength: float, random: torch.Generator) -> Tensor:
+    """Brightness and contrast at random, and a little noise."""
+    count = len(images)
+    gain = torch.empty(count, 1, 1, 1).uniform_(-strength, strength, generator=random).to(images).exp()
+    contrast = torch.empty(count, 1, 1, 1).uniform_(-strength, strength, generator=random).to(images).exp()
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return (((images - mean) * contrast + mean) * gain).clamp(0.0, 1.0)
+
+
+def hue(images: Tensor, random: torch.Generator, keep: float = 0.2) -> Tensor:
+    """Other colours: channels mixed at random, grey now and then. Only for training without captions."""
+    count = len(images)
+    mix = torch.eye(3) + torch.empty(count, 3, 3).uniform_(-0.35, 0.35, generator=random)
+    mix = mix / mix.sum(-1, keepdim=True)
+    grey = torch.rand(count, 1, 1, generator=random) < 0.15
+    mix = torch.where(grey, torch.tensor([0.3, 0.59, 0.11]).expand(count, 3, 3), mix)
+    mix = torch.where(torch.rand(count, 1, 1, generator=random) < keep, torch.eye(3), mix)
+    return torch.einsum("nij,njhw->nihw", mix.to(images), images).clamp(0.0, 1.0)
+
+
+def mirror_words(captions: Sequence[str]) -> list[str]:
+    """Captions of the flipped picture."""
+    swap = {"left": "right", "right": "left"}
+    return [" ".join(swap.get(word, word) for word in caption.split(" ")) for caption in captions]

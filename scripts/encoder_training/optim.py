@@ -1,0 +1,81 @@
+"""Optimisers of the two trainings: Muon for the matrices of the blocks, AdamW for everything else.
+
+Muon makes every singular direction of an update equally long, which takes a small transformer to the same loss in
+clearly fewer steps; tables, vectors and projections stay with AdamW. Rates rise in the first steps and then fall by
+a half cosine of progress.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Optimiser:
+    """Two optimisers with one face.
+
+    Args:
+        named: names and parameters; those that need no gradient are left out.
+        rate: AdamW's learning rate; Muon's is `muon` times that (its updates have the size of AdamW's).
+        decay: weight decay of matrices.
+        muon: 0 takes AdamW for all.
+    """
+
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], rate: float, decay: float, muon: float = 1.0) -> None:
+        named = [(name, p) for name, p in named if p.requires_grad]
+        blocks = [(n, p) for n, p in named if p.ndim == 2 and _in_block(n) and muon > 0]
+        taken = {name for name, _ in blocks}
+        tables = [p for n, p in named if n not in taken and p.ndim >= 2 and "embed" not in n]
+        others = [p for n, p in named if n not in taken and (p.ndim < 2 or "embed" in n)]
+        self.names = {p: n for n, p in named}
+        self.rate, self.parts = rate, []
+        self.adam = torch.optim.AdamW(
+            [{"params": tables, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
+            lr=rate, betas=(0.9, 0.98), eps=1e-8,
+        )  # fmt: skip
+        self.parts.append((self.adam, 1.0))
+        if blocks:
+            matrices = [p for _, p in blocks]
+            # Its weight decay is multiplied by the rate, as AdamW's.
+            optimiser = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            self.parts.append((optimiser, muon))
+
+    def step(self, scale: float) -> None:
+        """Apply the gradients at `scale` times the rate, and clear them."""
+        for optimiser, factor in self.parts:
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate * factor * scale
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments by the name of their parameter."""
+        return {
+            f"{self.names[p]}|{key}": value
+            for optimiser, _ in self.parts
+            for p, held in optimiser.state.items()
+            for key, value in held.items()
+            if torch.is_tensor(value)
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        for optimiser, _ in self.parts:
+            for group in optimiser.param_groups:
+                for p in group["params"]:
+                    start = f"{self.names[p]}|"
+                    held = {k.removeprefix(start): v.clone() for k, v in state.items() if k.startswith(start)}
+                    # Adam counts its steps in a tensor that stays on the CPU.
+                    moved = {k: v if k == "step" else v.to(p.device) for k, v in held.items()}
+                    if moved:
+                        optimiser.state[p] = moved
+
+
+def _in_block(name: str) -> bool:
+    return any(part in name for part in ("resblocks", "encoder.layer"))
+
+
+def rate_at(step: int, progress: float, warm_steps: int, last: float = 0.02) -> float:
+    """The rate's factor: up over `warm_steps`, then half a cosine down to `last`."""
+    return min(1.0, (step + 1) / warm_steps) * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress)))

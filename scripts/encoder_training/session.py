@@ -1,0 +1,89 @@
+"""One training from a script: resume, Ctrl-C, progress on the screen, weights at every checkpoint.
+
+A work folder holds a folder of checkpoints for each stage. Time counts over sessions; rendering and waiting count too.
+"""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ovseg3d.engine import Clock, Event, Outcome, Stage, latest_checkpoint, load_checkpoint, run_stage
+
+INTERRUPTED = 130
+_PRINT_EVERY = 20.0
+
+
+def write_recipe(folder: Path, **recipe: object) -> None:
+    """recipe.json beside the weights, for the card."""
+    from ovseg3d.files import write_json
+
+    write_json(folder / "recipe.json", recipe)
+
+
+class Session:
+    """Stages of one training, one after the other.
+
+    Args:
+        work: the folder for checkpoints and `log.jsonl`.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    def __init__(self, work: Path, checkpoint_seconds: float) -> None:
+        self.work, self.checkpoint_seconds = work, checkpoint_seconds
+        self.stop = threading.Event()
+        self._printed = -_PRINT_EVERY
+        work.mkdir(parents=True, exist_ok=True)
+
+    def catch_signals(self) -> None:
+        """End after the current step at the first Ctrl-C or TERM; the second ends at once."""
+
+        def handle(number: int, frame: object) -> None:
+            if self.stop.is_set():
+                raise KeyboardInterrupt
+            self.stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handle)
+
+    def run(self, stage: Stage, steps: int | None, max_seconds: float | None, export: Callable[[], None]) -> Outcome:
+        """Train a stage to its end, from its newest checkpoint if there is one; `export` after every checkpoint."""
+        folder = self.work / stage.name
+        first, clock = 0, Clock()
+        newest = latest_checkpoint(folder)
+        if newest is not None:
+            held = load_checkpoint(newest, stage.name)
+            if held.facts != json.loads(json.dumps(stage.facts())):
+                sys.exit(f"{newest} was made with other settings. Give the same ones, or remove {self.work}")
+            stage.load_state(held.state)
+            first, clock = held.step, Clock(held.seconds)
+            print(f"{stage.name}: going on from step {first}, {held.seconds:.0f} s", flush=True)
+        since, begun, newest_figures = time.monotonic(), first, {}
+
+        def report(event: Event) -> None:
+            newest_figures.update(event.metrics)
+            if event.kind == "checkpoint":
+                export()
+            due = time.monotonic() - self._printed >= _PRINT_EVERY
+            if event.kind not in ("progress", "done", "interrupted") or not (due or event.kind != "progress"):
+                return
+            self._printed = time.monotonic()
+            rate = (event.step - begun) / max(time.monotonic() - since, 1e-9)
+            figures = {name: round(value, 4) for name, value in newest_figures.items()}
+            line = {"stage": stage.name, "event": event.kind, "step": event.step, "progress": round(event.progress, 4)}
+            line |= {"seconds": round(event.seconds, 1), "steps per second": round(rate, 3), **figures}
+            with open(self.work / "log.jsonl", "a") as log:
+                log.write(json.dumps(line) + "\n")
+            words = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            print(
+                f"{stage.name} {event.kind} {event.progress:6.1%}  step {event.step}  {event.seconds:.0f} s  "
+                f"{rate:.2f} steps/s  {words}",
+                flush=True,
+            )
+
+        return run_stage(
+            stage, steps, max_seconds, first, clock, folder, self.checkpoint_seconds, report, stop=self.stop
+        )

