@@ -3,7 +3,8 @@
 python scripts/compare_settings.py scenes/playroom scenes/desk --try="--field.hidden 32" --try="--field.levels 6"
 
 The capture's held-out views are left out altogether; every eighth of its training views is held out instead. Runs
-have a number of steps, not of seconds, so that other work on the machine does not change the figures.
+have a number of steps, not of seconds, so that other work on the machine does not change the figures. Depth is judged
+where training views have it: `ovseg3d synth FOLDER --room desk --depth all` makes such a capture.
 """
 
 import shlex
@@ -30,12 +31,15 @@ class Compare:
 
     def main(self) -> None:
         """Print row after row, as they are done."""
-        print("| scene | flags | PSNR, dB | SSIM |\n| --- | --- | --- | --- |")
+        print("| scene | flags | PSNR, dB | SSIM | depth within 5 % |\n| --- | --- | --- | --- | --- |")
         for flags in ("", *self.flags):
             for path in self.scenes:
                 metrics = self._train(path, shlex.split(flags))
                 name = f"`{flags}`" if flags else "defaults"
-                print(f"| {path.name} | {name} | {metrics['psnr']:.2f} | {metrics['ssim']:.3f} |", flush=True)
+                within = metrics.get("depth_within_5_percent")
+                depth = "-" if within is None else f"{within:.1%}"
+                row = (path.name, name, f"{metrics['psnr']:.2f}", f"{metrics['ssim']:.3f}", depth)
+                print("|", " | ".join(row), "|", flush=True)
 
     def _train(self, path: Path, flags: list[str]) -> dict[str, float]:
         from ovseg3d.cli.train import Train
