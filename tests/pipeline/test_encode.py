@@ -154,3 +154,16 @@ def test_pictures_of_features() -> None:
     outlined = region_picture(np.full((10, 10, 3), 200, dtype=np.uint8), index)
     assert (outlined[:, 5] == 0).all() and (outlined[:, :5] == 200).all() and (outlined[:, 6:] == 200).all()
     assert vector_pictures([Dense(np.ones((1, 1, 2), dtype=np.float16))], [(3, 3)])[0].shape == (3, 3, 3)
+
+
+def test_pictures_of_long_vectors_take_little_memory() -> None:
+    """All vectors of such a picture would be 157 MB."""
+    import tracemalloc
+
+    grid = np.random.default_rng(0).normal(size=(12, 16, 512)).astype(np.float16)
+    tracemalloc.start()
+    try:
+        pictures = vector_pictures([Dense(grid)], [(240, 320)])
+        assert pictures[0].shape == (240, 320, 3) and tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
