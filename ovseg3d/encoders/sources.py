@@ -172,6 +172,8 @@ def _from_hub(name: str) -> Source:
 
 
 def _from_folder(folder: Path, name: str) -> Source:
+    from open_clip.factory import _find_checkpoint_in_dir
+
     config = folder / "open_clip_config.json"
     if not config.is_file():
         what = "holds no open_clip model" if folder.is_dir() else "does not exist"
@@ -181,9 +183,9 @@ def _from_folder(folder: Path, name: str) -> Source:
             fix="it needs open_clip_config.json, weights (open_clip_model.safetensors) and tokenizer files",
         )
     read_json(config, EncoderError)
-    found = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth"))
-    if not found:
+    chosen = _find_checkpoint_in_dir(folder)  # a folder may hold several, in other formats too
+    if chosen is None:
         raise EncoderError("The folder has no weights", where=folder, fix="add open_clip_model.safetensors")
     card = read_json(folder / "card.json", EncoderError) if (folder / "card.json").is_file() else {}
     path = card.get("dense_path", "auto")
-    return Source(name=name, model=f"local-dir:{folder}", files=(*found, config), dense_path=path)
+    return Source(name=name, model=f"local-dir:{folder}", files=(Path(chosen), config), dense_path=path)
