@@ -115,8 +115,8 @@ def test_the_command_line_encodes_and_a_second_start_finds_all(cli: Cli, tiny_sc
 
 def test_a_run_without_a_field_does_not_hide_one_that_has_it(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
     for only in ("features", "field", "features"):
-        field = ("--steps", 2, "--field.levels", 2, "--field.log2-table", 8, "--max-side", 8) if only == "field" else ()
-        assert cli("train", tiny_scene, "--only", only, *field, *FLAGS).returncode == 0
+        field = ("--steps", 2, "--field.levels", 2, "--field.log2-table", 8, "--max-side", 8, "--device", "cpu")
+        assert cli("train", tiny_scene, "--only", only, *(field if only == "field" else FLAGS)).returncode == 0
     runs = sorted((tmp_path / "outputs" / "tiny").glob("[0-9]*/config.json"))
     assert len(runs) == 3 and load(tmp_path / "outputs" / "tiny").folder == runs[1].parent
 
@@ -127,6 +127,8 @@ def test_mistakes_on_the_command_line(cli: Cli, tiny_scene: Path, tmp_path: Path
     assert done.returncode == 2 and "Features cannot be kept" in done.stderr and "--cache-dir" in done.stderr
     assert "Traceback" not in done.stderr
     assert cli("train", tiny_scene, "--only", "feature", *FLAGS).returncode == 2
+    idle = cli("train", tiny_scene, "--steps", 1, *FLAGS)
+    assert idle.returncode == 2 and "--clip and --dino would" in idle.stderr
     assert cli("train", tiny_scene, "--features", "dense", "--only", "features", "--clip-side", "0").returncode == 2
 
 
