@@ -8,6 +8,7 @@ only the pooling layer, which is not used, may be missing.
 """
 
 import inspect
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -216,7 +217,7 @@ def preprocess_of(folder: Path, config: Any) -> Preprocess:
 def _resolve(name: str) -> tuple[Path, str]:
     """The folder of a model, everything in it on this disk already, and the encoder's id."""
     path = Path(name.removeprefix("local-dir:")).expanduser()
-    if path.is_file() and not name.startswith("local-dir:"):
+    if os.path.isfile(path) and not name.startswith("local-dir:"):
         if not (path.parent / "config.json").is_file():
             raise EncoderError(
                 "A file of weights does not say which architecture it belongs to",
@@ -232,7 +233,7 @@ def _resolve(name: str) -> tuple[Path, str]:
                 fix="give it a folder of its own, as model.safetensors or pytorch_model.bin beside its config.json",
             )
         path = path.parent
-    if path.is_dir():
+    if os.path.isdir(path):
         return path, f"transformers:local-dir:{path.resolve().name}"
     if name.startswith(("local-dir:", "/", ".", "~")) or name.count("/") > 1:
         raise EncoderError("There is no such folder", where=path, fix="check the path")

@@ -64,6 +64,10 @@ def test_unknown_names_get_a_suggestion(load, name: str, hint: str) -> None:
         (load_clip, "tiny-named:/nowhere/weights.pt", "no such file"),
         (load_dino, "/nowhere/at/all", "no such folder"),
         (load_dino, "local-dir:/nowhere", "no such folder"),
+        (load_clip, "x" * 300, "Unknown model"),
+        (load_clip, "tiny-named:" + "x" * 300, "no weights called"),
+        (load_dino, "x" * 300, "Unknown model"),
+        (load_dino, "/" + "x" * 300, "no such folder"),
     ],
 )
 def test_paths_that_are_not_there(tiny: Path, load, name: str, message: str) -> None:
