@@ -148,7 +148,9 @@ class Train:
         if target is not None and len(self.scenes) > 1:
             target = target / self._name(path)
         if not self.resume:
-            return train_scene(path, self.settings(), output_dir=target, report=progress, stop=stop)
+            config = self.settings()
+            self._refuse_idle(config)
+            return train_scene(path, config, output_dir=target, report=progress, stop=stop)
         without_effect = sorted(self.typed & {"--config", "--preset", "--quality"})
         if without_effect:
             raise ConfigError(
@@ -157,7 +159,18 @@ class Train:
             )
         run = load(target or path)
         config = self._resumed(run.config)
+        self._refuse_idle(config)
         return train_scene(run.load_scene(), config, report=progress, stop=stop, resume=run)
+
+    def _refuse_idle(self, config: Config) -> None:
+        """Flags of a stage that does not run would be passed over in silence."""
+        names = EncodeConfig.__dataclass_fields__
+        idle = [f"--{name.replace('_', '-')}" for name in names if self._was_typed("", name)]
+        if idle and "features" not in config.stages:
+            raise ConfigError(
+                f"{' and '.join(idle)} would do nothing: this run does not encode the photos",
+                fix="add --only field,features, or leave it out",
+            )
 
     def _name(self, path: Path) -> str:
         """The folder of a scene among several: its name, with 4 hex of its path when an earlier scene has the name."""

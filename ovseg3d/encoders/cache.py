@@ -20,6 +20,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,24 +167,32 @@ class FeatureCache:
             if self.read(kind, key) is None:  # it may have been made while we came for the lock
                 self.write(kind, key, make())
             # Whoever waits for this very file finds the entry when he gets it, whoever comes later makes a new one.
-            path.unlink(missing_ok=True)
+            # Some systems do not delete an open file: then it stays, which costs nothing.
+            with suppress(OSError):
+                path.unlink()
         finally:
             lock.release()
         return True
 
     def size(self) -> CacheSize:
-        """What the cache holds now."""
-        sizes = [_size(path) for path in self._files() if path.suffix == ".safetensors"]
+        """What the cache holds now; nothing where it cannot be looked into."""
+        sizes = []
+        with suppress(OSError):
+            sizes += [_size(path) for path in self._files() if path.suffix == ".safetensors"]
         return CacheSize(len(sizes), sum(sizes))
 
     def clear(self) -> CacheSize:
         """Delete all entries; returns what was freed. Files that are not the cache's own stay, and their folders.
 
         Raises:
-            CacheError: a file cannot be deleted.
+            CacheError: the folder cannot be looked into, or a file not be deleted.
         """
         files = count = 0
-        for path in list(self._files()):
+        try:
+            found = list(self._files())
+        except OSError as error:
+            raise _cache_error(_why(error), self.folder) from error
+        for path in found:
             try:
                 size = _size(path)
                 path.unlink(missing_ok=True)
@@ -198,8 +207,9 @@ class FeatureCache:
 
     def writable(self) -> bool:
         """Whether entries could be added, as far as rights tell."""
-        there = next(place for place in (self.folder, *self.folder.parents) if place.exists())
-        return there.is_dir() and os.access(there, os.W_OK)
+        # Of a folder that must not be looked into, Path.exists would raise.
+        there = next(place for place in (self.folder, *self.folder.parents) if os.path.exists(place))
+        return os.path.isdir(there) and os.access(there, os.W_OK)
 
     def _files(self) -> Iterator[Path]:
         """Entries, what a killed process left of entries, and locks: by place and name."""
@@ -232,10 +242,8 @@ def _size(path: Path) -> int:
 
 
 def _remove_empty(folder: Path) -> None:
-    try:
+    with suppress(OSError):  # something else lies there, or it never was
         folder.rmdir()
-    except OSError:
-        pass  # something else lies there, or it never was
 
 
 def _why(error: BaseException) -> str:

@@ -8,6 +8,7 @@ only the pooling layer, which is not used, may be missing.
 """
 
 import inspect
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -66,8 +67,7 @@ class TransformersEncoder:
             raise EncoderError(f"There is no facet {facet!r}", fix=f"use one of {', '.join(get_args(Facet))}")
         self.model = model.eval().requires_grad_(False).to(device)
         self.id = name if facet == "tokens" else f"{name}+{facet}"
-        self.dim = int(model.config.hidden_size)
-        self.patch = _patch(model.config, name)
+        self.dim, self.patch = _dim_and_patch(model.config, name)
         self.preprocess = preprocess
         self.device = device
         self._files = tuple(files)
@@ -217,15 +217,23 @@ def preprocess_of(folder: Path, config: Any) -> Preprocess:
 def _resolve(name: str) -> tuple[Path, str]:
     """The folder of a model, everything in it on this disk already, and the encoder's id."""
     path = Path(name.removeprefix("local-dir:")).expanduser()
-    if path.is_file() and not name.startswith("local-dir:"):
+    if os.path.isfile(path) and not name.startswith("local-dir:"):
         if not (path.parent / "config.json").is_file():
             raise EncoderError(
                 "A file of weights does not say which architecture it belongs to",
                 where=path,
                 fix="give a folder with config.json and the weights, as transformers' save_pretrained writes it",
             )
+        loaded = _weight_files(path.parent)
+        if path not in loaded:
+            # transformers chooses by name; another file than the named one must not be taken in silence.
+            raise EncoderError(
+                f"Not this file but {loaded[0].name} beside it would be loaded",
+                where=path,
+                fix="give it a folder of its own, as model.safetensors or pytorch_model.bin beside its config.json",
+            )
         path = path.parent
-    if path.is_dir():
+    if os.path.isdir(path):
         return path, f"transformers:local-dir:{path.resolve().name}"
     if name.startswith(("local-dir:", "/", ".", "~")) or name.count("/") > 1:
         raise EncoderError("There is no such folder", where=path, fix="check the path")
@@ -255,22 +263,23 @@ def _from_hub(name: str) -> Path:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    whole = [folder / name for name in (_WEIGHTS[0], _WEIGHTS[2]) if (folder / name).is_file()]
-    parts = sorted(path for path in folder.glob("model-*-of-*.safetensors"))
-    if found := whole[:1] or parts:
-        return found
+    """What transformers loads of a folder: one safetensors file, else its parts, else the old format."""
+    parts = sorted(folder.glob("model-*-of-*.safetensors"))
+    for found in ([folder / _WEIGHTS[0]], parts, [folder / _WEIGHTS[2]]):
+        if found and found[0].is_file():
+            return found
     raise EncoderError("The folder has no weights", where=folder, fix="add model.safetensors or pytorch_model.bin")
 
 
-def _patch(config: Any, name: str) -> int:
-    patch = getattr(config, "patch_size", None)
+def _dim_and_patch(config: Any, name: str) -> tuple[int, int]:
+    dim, patch = getattr(config, "hidden_size", None), getattr(config, "patch_size", None)
     patch = patch[0] if isinstance(patch, list | tuple) and len(set(patch)) == 1 else patch
-    if not isinstance(patch, int):
+    if not (isinstance(dim, int) and isinstance(patch, int)):
         raise EncoderError(
             f"{name} is not a vision transformer with one size of patches",
             fix="choose DINO, DINOv2 or DINOv3 for --dino",
         )
-    return patch
+    return dim, patch
 
 
 def _last_keys(model: nn.Module, name: str) -> nn.Module:

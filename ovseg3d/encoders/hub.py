@@ -5,6 +5,7 @@ within `HUB_SECONDS`; HF_HUB_OFFLINE=1 forbids asking at all. While a library lo
 offline, because it would otherwise ask the hub for news first, and again and again when nobody answers.
 """
 
+import http.client
 import math
 import os
 import threading
@@ -43,12 +44,20 @@ def fetch(repo: str, names: Sequence[str], *, flag: str, example: str) -> Path:
         example: what to write behind the flag for a local copy, for the message.
 
     Raises:
-        EncoderError: it is not on this disk, and the hub does not answer within `HUB_SECONDS`, or does not have it,
-            or does not hand it out.
+        EncoderError: no model can have that name, or it is not on this disk, and the hub does not answer within
+            `HUB_SECONDS`, or does not have it, or does not hand it out.
     """
-    for name in names:
-        if (found := cached(repo, name)) is not None:
-            return found
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        for name in names:
+            if (found := cached(repo, name)) is not None:
+                return found
+    except HFValidationError:
+        raise EncoderError(
+            f"The hub cannot have a model called {repo!r}",
+            fix=f"write OWNER/NAME, or give a local copy ({flag} {example})",
+        ) from None
     why = _out_of_reach()
     if why is not None:
         raise EncoderError(
@@ -143,7 +152,7 @@ def hub_answers(seconds: float | None = None) -> bool:
                 answered.set()
         except urllib.error.HTTPError:
             answered.set()
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             pass
         finally:
             done.set()

@@ -188,12 +188,21 @@ def load(
                 force_preprocess_cfg=source.preprocess,
                 require_pretrained=True,
             )
-            tokenizer = _tokenizer(source)
     except MemoryError:
         raise
     except Exception as error:  # open_clip raises whatever json, pickle, safetensors or torch raised.
         raise weights.wrong_checkpoint(error, source.model, source.files[0], _without_weights(source)) from error
     weights.check_positions(model, source.files[0], source.model)
+    try:
+        with hub.offline():
+            tokenizer = _tokenizer(source)
+    except Exception as error:  # So do the tokenizers.
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EncoderError(
+            f"The tokenizer cannot be read: {line}",
+            where=source.tokenizer or source.files[0].parent,
+            fix="add the model's tokenizer.json and tokenizer_config.json",
+        ) from error
     config = open_clip.get_model_config(source.model)
     return OpenClipEncoder(
         model,

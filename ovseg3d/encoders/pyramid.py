@@ -29,7 +29,7 @@ def lerf_tiles(height: int, width: int, scale: float) -> tuple[int, int, int, in
     """Side, stride, rows and columns of LERF's tiles of one scale on a photo, in pixels."""
     side = max(1, int(height * scale))
     share = float(np.interp(scale, [_FINE, _COARSE], [1.0, 0.5]))
-    stride = max(1, int(height * scale * share))
+    stride = max(1, int(side * share))
     around = 2 * (side // 2)
     return side, stride, (height + around - side) // stride + 1, (width + around - side) // stride + 1
 

@@ -16,7 +16,8 @@ A registered name wins over an entry point, and both over open_clip's and transf
 """
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
         folder = builtin_folder("clip", "open_clip_config.json")
         return openclip.load(f"local-dir:{folder}", device, dense_path=dense_path, label=BUILTIN)
     if (factory := _factory(_clips, CLIP_GROUP, name)) is not None:
-        return _complete(factory(device), TextImageEncoder, name)
+        return _complete(_made(factory, device, name), TextImageEncoder, name)
     try:
         return openclip.load(name, device, dense_path=dense_path)
     except EncoderError as error:
@@ -94,7 +95,7 @@ def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "to
     if name == BUILTIN:
         return dino.load(str(builtin_folder("dino", "config.json")), device, facet=facet, label=BUILTIN)
     if (factory := _factory(_dinos, DINO_GROUP, name)) is not None:
-        return _complete(factory(device), DenseEncoder, name)
+        return _complete(_made(factory, device, name), DenseEncoder, name)
     try:
         return dino.load(name, device, facet=facet)
     except EncoderError as error:
@@ -130,17 +131,30 @@ def _factory(table: dict[str, Any], group: str, name: str) -> Any | None:
     if name in table:
         return table[name]
     for entry in importlib.metadata.entry_points(group=group, name=name):
-        try:
+        with _blamed(name, f"entry point {entry.value} of {entry.dist.name if entry.dist else 'a package'}"):
             return entry.load()
-        except Ovseg3dError:
-            raise
-        except Exception as error:  # Another's package may raise anything while it is imported.
-            raise EncoderError(
-                f"The encoder {name!r} cannot be loaded: {type(error).__name__}: {error}",
-                where=f"entry point {entry.value} of {entry.dist.name if entry.dist else 'a package'}",
-                fix="mend or remove that package",
-            ) from error
     return None
+
+
+def _made(factory: Any, device: torch.device, name: str) -> Any:
+    where = f"{getattr(factory, '__module__', '')}.{getattr(factory, '__qualname__', type(factory).__name__)}"
+    with _blamed(name, where):
+        return factory(device)
+
+
+@contextmanager
+def _blamed(name: str, where: str) -> Iterator[None]:
+    """Another's code may raise anything while it is imported and called: say whose it is."""
+    try:
+        yield
+    except (Ovseg3dError, MemoryError):
+        raise
+    except Exception as error:
+        raise EncoderError(
+            f"The encoder {name!r} cannot be loaded: {type(error).__name__}: {error}",
+            where=where,
+            fix="mend or remove that package",
+        ) from error
 
 
 def _complete(encoder: Any, wanted: type, name: str) -> Any:
@@ -161,4 +175,5 @@ def _suggest(error: EncoderError, name: str, table: dict[str, Any], group: str) 
     close = nearest(name, ours)
     if close is None:
         return error
-    return EncoderError(error.what, where=error.where, fix=f"did you mean {close}? Otherwise {error.fix}")
+    otherwise = f" Otherwise {error.fix}" if error.fix else ""
+    return EncoderError(error.what, where=error.where, fix=f"did you mean {close}?{otherwise}")

@@ -4,6 +4,7 @@ Weights are optional and come from a folder that `save_pretrained` wrote (model 
 under the same rules as other encoders: what is on this disk is used, the hub is asked for at most seconds.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def load_sam(name: str, device: torch.device | str = "cpu") -> Sam:
         EncoderError: it is not to be had, or is no SAM.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return Sam(folder, folder.resolve().name, device)
     if name.count("/") != 1 or name.startswith((".", "~", "/")):
         raise EncoderError(f"There is no folder {name}", fix="--segments sam:facebook/sam-vit-base, or sam:FOLDER")

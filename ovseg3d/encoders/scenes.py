@@ -211,6 +211,10 @@ def read_photo(frame: Frame, settings: FeatureSettings) -> UInt8[np.ndarray, "h 
     return np.rint(photo[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
+class _Stopped(Exception):
+    """Leaves the fitting of a projection."""
+
+
 def _fit(
     scene: Scene,
     digests: Sequence[str],
@@ -221,7 +225,10 @@ def _fit(
     stop: threading.Event,
     device: torch.device | str,
 ) -> tuple[str, dict[str, np.ndarray] | None]:
-    """The projection's key and arrays; DINO's vectors of the sample are left in `seen`, so that they serve twice."""
+    """The projection's key, and its arrays or None after `stop`.
+
+    DINO's vectors of the sample are left in `seen`, so that they serve twice.
+    """
     photos = dict(zip(digests, scene.frames))
     sample = sorted(photos)[: settings.sample]
     key = content_key(
@@ -234,11 +241,16 @@ def _fit(
 
     def grids() -> Iterator[np.ndarray]:
         for digest in sample:
+            if stop.is_set():
+                raise _Stopped
             seen[digest] = dino_features(read_photo(photos[digest], settings), dino, settings, device)
             yield seen[digest]
 
     make = lambda: fit_projection(grids(), settings.dino_dims).arrays()  # noqa: E731
-    return key, cache.get_or_make(PROJECTIONS, key, make, stop)
+    try:
+        return key, cache.get_or_make(PROJECTIONS, key, make, stop)
+    except _Stopped:
+        return key, None
 
 
 __all__ = ["SceneFeatures", "encode_scene", "photo_digest", "read_photo", "read_size"]

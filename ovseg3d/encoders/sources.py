@@ -7,6 +7,7 @@ weights agree on; which activation a file was trained with is not in it: OpenAI'
 architecture's "-quickgelu" name.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,8 @@ def resolve(name: str) -> Source:
     if name.startswith("hf-hub:"):
         return _from_hub(name)
     folder = Path(name.removeprefix("local-dir:")).expanduser()
-    if name.startswith("local-dir:") or folder.is_dir():
+    # os.path, not Path: what cannot be looked at (rights, a name too long) is not there, and no OSError.
+    if name.startswith("local-dir:") or os.path.isdir(folder):
         return _from_folder(folder, f"open_clip:local-dir:{folder.resolve().name}")
     architecture, _, pretrained = name.partition(":")
     architecture = architecture.replace("/", "-")
@@ -64,7 +66,7 @@ def resolve(name: str) -> Source:
 
 def _unknown(name: str, architecture: str, known: Sequence[str]) -> EncoderError:
     path = Path(name).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):
         return EncoderError(
             "A file of weights does not say which architecture it belongs to",
             where=path,
@@ -114,7 +116,7 @@ def _from_weights(architecture: str, pretrained: str) -> Source:
 
 def _from_file(architecture: str, pretrained: str, tags: Sequence[str]) -> Source:
     path = Path(pretrained).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         close = nearest(pretrained, tags)
         if path.suffix in _WEIGHT_SUFFIXES or path.parent != Path("."):
             raise EncoderError("There is no such file of weights", where=path, fix="check the path")
@@ -172,18 +174,20 @@ def _from_hub(name: str) -> Source:
 
 
 def _from_folder(folder: Path, name: str) -> Source:
+    from open_clip.factory import _find_checkpoint_in_dir
+
     config = folder / "open_clip_config.json"
-    if not config.is_file():
-        what = "holds no open_clip model" if folder.is_dir() else "does not exist"
+    if not os.path.isfile(config):
+        what = "holds no open_clip model" if os.path.isdir(folder) else "does not exist"
         raise EncoderError(
             f"The folder {what}",
             where=folder,
             fix="it needs open_clip_config.json, weights (open_clip_model.safetensors) and tokenizer files",
         )
     read_json(config, EncoderError)
-    found = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth"))
-    if not found:
+    chosen = _find_checkpoint_in_dir(folder)  # a folder may hold several, in other formats too
+    if chosen is None:
         raise EncoderError("The folder has no weights", where=folder, fix="add open_clip_model.safetensors")
     card = read_json(folder / "card.json", EncoderError) if (folder / "card.json").is_file() else {}
     path = card.get("dense_path", "auto")
-    return Source(name=name, model=f"local-dir:{folder}", files=(*found, config), dense_path=path)
+    return Source(name=name, model=f"local-dir:{folder}", files=(Path(chosen), config), dense_path=path)

@@ -208,19 +208,23 @@ class _Seen:
 
     output: Tensor | None = None
     branches: list[Tensor] = field(default_factory=list)
+    attended: bool = False
+    """Whether some attention took the other path."""
 
     def result(self, path: str) -> Tensor:
-        if path != "clearclip":
+        if path == "plain":
             return self.output
-        if not self.branches:
+        # Attention that is written out (timm without fused attention) passes by unseen, and would stay as it is.
+        if not self.attended or (path == "clearclip" and not self.branches):
             raise EncoderError("The last block has no attention to look at", fix='use dense_path="plain"')
-        return torch.stack(self.branches).mean(0)
+        return torch.stack(self.branches).mean(0) if path == "clearclip" else self.output
 
 
 @contextmanager
 def _last_block(block: nn.Module, path: str) -> Iterator[_Seen]:
     """Watch a block, and let its attention take `path`, until the end of the with."""
-    seen, mode = _Seen(), _Attention(path)
+    seen = _Seen()
+    mode = _Attention(path, seen)
 
     def enter(module: nn.Module, args: tuple) -> None:
         mode.__enter__()
@@ -231,7 +235,7 @@ def _last_block(block: nn.Module, path: str) -> Iterator[_Seen]:
     handles = [block.register_forward_hook(lambda module, args, output: setattr(seen, "output", output))]
     multihead = [module for module in block.modules() if isinstance(module, nn.MultiheadAttention)]
     if path != "plain":
-        handles += [module.register_forward_hook(_multihead(path), with_kwargs=True) for module in multihead]
+        handles += [module.register_forward_hook(_multihead(path, seen), with_kwargs=True) for module in multihead]
         if not multihead:
             handles.append(block.register_forward_pre_hook(enter))
             handles.append(block.register_forward_hook(leave, always_call=True))
@@ -280,9 +284,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, path: str, **options) -> T
 class _Attention(TorchFunctionMode):
     """While active, fused attention takes another path, in whatever module it is called (timm, open_clip)."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, seen: _Seen) -> None:
         super().__init__()
         self.path = path
+        self.seen = seen
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -291,13 +296,15 @@ class _Attention(TorchFunctionMode):
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
         given = {**dict(zip(names, args)), **kwargs}
         query, key, value = (given[name] for name in names[:3])
+        self.seen.attended = True
         return attend(query, key, value, self.path, scale=given.get("scale"))
 
 
-def _multihead(path: str) -> Callable[..., tuple[Tensor, None]]:
+def _multihead(path: str, seen: _Seen) -> Callable[..., tuple[Tensor, None]]:
     """A hook that gives torch's MultiheadAttention another path; that module cannot be reached by a function mode."""
 
     def hook(module: nn.MultiheadAttention, args: tuple, kwargs: dict, output: object) -> tuple[Tensor, None]:
+        seen.attended = True
         x = args[0] if args else kwargs["query"]
         x = x if module.batch_first else x.transpose(0, 1)
         joined = F.linear(x, module.in_proj_weight, module.in_proj_bias)

@@ -20,6 +20,8 @@ SIDE = 240
 """Height of a panel, pixels."""
 ROWS = 4
 """Photos in a preview."""
+_AT_ONCE = 4096
+"""Places that are looked up at once."""
 
 
 def places(h: int, w: int) -> Float[np.ndarray, "samples 2"]:
@@ -37,16 +39,20 @@ def vector_pictures(
         maps: features of one kind and one encoder, of several photos.
         sizes: height and width of each picture.
     """
-    vectors = [features.at(places(h, w)) for features, (h, w) in zip(maps, sizes)]
-    some = np.concatenate([rows[:: max(1, len(rows) // 4096)] for rows in vectors]).astype(np.float64)
+    some = np.concatenate(
+        [features.at(places(h, w)[:: max(1, h * w // _AT_ONCE)]) for features, (h, w) in zip(maps, sizes)]
+    ).astype(np.float64)
     mean = some.mean(axis=0)
     _, axes = np.linalg.eigh(np.cov((some - mean).T).reshape(some.shape[1], -1))
     axes = axes[:, ::-1][:, :3]
     shown = (some - mean) @ axes
     low, high = np.percentile(shown, [2, 98], axis=0)
     pictures = []
-    for rows, (h, w) in zip(vectors, sizes):
-        share = ((rows - mean) @ axes - low) / np.maximum(high - low, 1e-6)
+    for features, (h, w) in zip(maps, sizes):
+        # Bit by bit: all vectors of a picture would take a thousand times its memory.
+        xy = places(h, w)
+        parts = [(features.at(xy[i : i + _AT_ONCE]) - mean) @ axes for i in range(0, len(xy), _AT_ONCE)]
+        share = (np.concatenate(parts) - low) / np.maximum(high - low, 1e-6)
         colours = np.full((h * w, 3), 128, dtype=np.uint8)
         colours[:, : share.shape[1]] = np.rint(np.clip(share, 0, 1) * 255)
         pictures.append(colours.reshape(h, w, 3))

@@ -235,3 +235,27 @@ def test_looking_is_cheap(tmp_path: Path) -> None:
     for _ in range(20):
         assert cache.read("photos", KEY) is not None
     assert (time.perf_counter() - began) / 20 < 0.05
+
+
+def test_a_folder_that_cannot_even_be_looked_at(tmp_path: Path) -> None:
+    """The same as one of somebody else, for root too: a name that no file system takes."""
+    cache = FeatureCache.at(tmp_path / ("x" * 300) / "cache")
+    cache.writable()
+    assert cache.size().files == 0 and cache.read("photos", KEY) is None
+    for call in (cache.clear, lambda: cache.try_make("photos", KEY, lambda: ARRAYS)):
+        with pytest.raises(CacheError, match="cannot be kept"):
+            call()
+
+
+def test_a_lock_that_cannot_be_deleted_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows does not delete open files."""
+    delete = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".lock":
+            raise PermissionError(errno.EACCES, "in use", str(path))
+        delete(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    cache = FeatureCache.at(tmp_path)
+    assert cache.try_make("photos", KEY, lambda: ARRAYS) and cache.read("photos", KEY) is not None

@@ -141,3 +141,23 @@ def test_other_kinds_of_models_are_refused(tmp_path: Path) -> None:
         load_dino(str(tmp_path / "bert"))
     with pytest.raises(EncoderError, match="facet"):
         load_dino(str(save_dino(tmp_path / "d", "dinov2")), facet="values")
+
+
+def test_a_file_beside_the_one_that_would_be_loaded_is_refused(tmp_path: Path) -> None:
+    """transformers takes model.safetensors, whichever file is named."""
+    folder, other = save_dino(tmp_path / "two", "dino"), save_dino(tmp_path / "other", "dino", seed=1)
+    torch.save(load_file(other / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "tuned.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    for name in ("pytorch_model.bin", "tuned.safetensors"):
+        with pytest.raises(EncoderError, match="Not this file but model.safetensors"):
+            load_dino(str(folder / name))
+    assert load_dino(str(folder / "model.safetensors")).weight_hash == load_dino(str(folder)).weight_hash
+
+
+def test_towers_of_convolutions_are_refused(tmp_path: Path) -> None:
+    """facebook/dinov3-convnext-tiny is one that somebody will try."""
+    from transformers import ConvNextConfig, ConvNextModel
+
+    ConvNextModel(ConvNextConfig(hidden_sizes=[4, 4, 4, 4], depths=[1, 1, 1, 1])).save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match="not a vision transformer"):
+        load_dino(str(tmp_path))

@@ -213,6 +213,7 @@ def test_lerf_has_1169_tiles_for_994_by_738() -> None:
     tiles = [lerf_tiles(738, 994, scale) for scale in LERF_SCALES]
     assert [rows * columns for _, _, rows, columns in tiles] == [588, 234, 154, 80, 48, 35, 30]
     assert [side for side, *_ in tiles] == [36, 92, 147, 202, 258, 313, 369]
+    assert lerf_tiles(756, 1008, 0.125)[:2] == (94, 58), "the stride is a share of the side in whole pixels"
 
 
 def test_3d_ovs_has_3453_crops_for_504_by_378() -> None:

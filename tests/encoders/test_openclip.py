@@ -325,3 +325,16 @@ def test_a_block_can_be_replaced(weights: Path) -> None:
     torch.testing.assert_close(loaded.tokens(images), expected.unflatten(1, (4, 4)), atol=1e-6, rtol=0)
     with pytest.raises(EncoderError, match="no block 3"):
         loaded.replace_block(3, Same())
+
+
+def test_attention_that_cannot_be_seen_is_not_walked_in_silence(place: Path) -> None:
+    """timm writes attention out where fused attention is switched off; every path would be the plain one."""
+    name = add_architecture(place, "tiny-unfused", timm_config("test_vit", 160, "token", "linear"))
+    model = random_clip(name)
+    for block in model.visual.trunk.blocks:
+        block.attn.fused_attn = False
+    assert not encoder(model, name).dense
+    ours = encoder(random_clip(name), name, "maskclip")
+    ours.model.visual.trunk.blocks[-1].attn.fused_attn = False
+    with pytest.raises(EncoderError, match="no attention to look at"):
+        ours.encode_dense(torch.rand(1, 3, 32, 32))

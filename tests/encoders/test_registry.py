@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -63,6 +64,10 @@ def test_unknown_names_get_a_suggestion(load, name: str, hint: str) -> None:
         (load_clip, "tiny-named:/nowhere/weights.pt", "no such file"),
         (load_dino, "/nowhere/at/all", "no such folder"),
         (load_dino, "local-dir:/nowhere", "no such folder"),
+        (load_clip, "x" * 300, "Unknown model"),
+        (load_clip, "tiny-named:" + "x" * 300, "no weights called"),
+        (load_dino, "x" * 300, "Unknown model"),
+        (load_dino, "/" + "x" * 300, "no such folder"),
     ],
 )
 def test_paths_that_are_not_there(tiny: Path, load, name: str, message: str) -> None:
@@ -99,6 +104,29 @@ def test_a_hub_that_is_silent_costs_its_seconds_once(empty_cache: Path, monkeypa
             with pytest.raises(EncoderError, match="does not answer"):
                 load_clip("ViT-B-16:openai")
         assert 0.4 < time.monotonic() - start < 1.4
+
+
+def test_something_else_than_a_hub_answers(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(*_: object, **__: object) -> None:
+        raise http.client.BadStatusLine("SSH-2.0")
+
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)  # where an exception does not get lost
+    monkeypatch.setattr(hub.urllib.request, "urlopen", answer)
+    assert not hub.hub_answers(1.0)
+
+
+@pytest.mark.parametrize(
+    ("load", "name"),
+    [
+        (load_dino, "models/my dino"),
+        (load_dino, "facebook/dino--vits8"),
+        (load_clip, "hf-hub:"),
+        (load_clip, "hf-hub:a/b/c"),
+    ],
+)
+def test_names_that_the_hub_cannot_have(load, name: str) -> None:
+    with pytest.raises(EncoderError, match="cannot have a model called"):
+        load(name)
 
 
 def test_looking_up_a_name_may_hang(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,6 +320,33 @@ def test_broken_folders_are_refused(tiny: Path, tmp_path: Path, file: str, conte
         load_clip(str(folder))
 
 
+def test_the_weights_that_are_loaded_are_the_ones_that_are_checked(tiny: Path, tmp_path: Path) -> None:
+    """Folders of the hub hold the same weights for transformers too, under other names."""
+    from safetensors.torch import save_file
+
+    folder = save_clip_folder(tmp_path / "two", clip_config(), random_clip("tiny-named"))
+    before = load_clip(str(folder)).weight_hash
+    save_file({"vision_model.other": torch.zeros(3)}, folder / "model.safetensors")
+    assert load_clip(str(folder)).weight_hash == before
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"]["image_size"] = 96
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(EncoderError, match="positional_embedding"):
+        load_clip(str(folder))
+
+
+def test_a_folder_without_its_tokenizer(tmp_path: Path) -> None:
+    text = {"hf_tokenizer_name": "anything", "vocab_size": 12}
+    add_architecture(tmp_path, "tiny-wordless", {**clip_config(text), "custom_text": True})
+    folder = save_clip_folder(
+        tmp_path / "wordless", {**clip_config(text), "custom_text": True}, random_clip("tiny-wordless")
+    )
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(EncoderError, match="The tokenizer cannot be read"):
+        load_clip(str(folder))
+
+
 def test_the_hash_is_of_the_content(tiny: Path, tmp_path: Path) -> None:
     copy = tmp_path / "renamed.pt"
     copy.write_bytes((tiny / "weights.pt").read_bytes())
@@ -349,6 +404,9 @@ def test_an_encoder_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         load_dino("colors")
     assert "colours" in raised.value.fix
     assert registry.names("dino") == ["colours"]
+    register_dino("broken", lambda device: 1 // 0)
+    with pytest.raises(EncoderError, match="broken.*ZeroDivisionError"):
+        load_dino("broken")
     register_clip("ViT-B-16", Colours)
     with pytest.raises(EncoderError, match="'ViT-B-16' lacks .*encode_text"):
         load_clip("ViT-B-16")

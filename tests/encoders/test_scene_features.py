@@ -174,6 +174,13 @@ def test_stopping_keeps_what_was_done(tiny_scene: Path, tmp_path: Path) -> None:
     assert encode(scene, cache).made == 5
 
 
+def test_stopping_does_not_wait_for_the_projection(tiny_scene: Path, tmp_path: Path) -> None:
+    scene, stop, dino = load_scene(tiny_scene), threading.Event(), MeanPatch()
+    stop.set()
+    assert encode_scene(scene, MeanColour(), dino, SMALL, FeatureCache.at(tmp_path), stop=stop) is None
+    assert not dino.shapes and encode(scene, FeatureCache.at(tmp_path)).made == 8
+
+
 def picture(folder: Path, kind: str) -> Path:
     colour = (200, 40, 90)
     path = folder / f"{kind}.png"

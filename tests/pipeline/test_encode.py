@@ -115,8 +115,8 @@ def test_the_command_line_encodes_and_a_second_start_finds_all(cli: Cli, tiny_sc
 
 def test_a_run_without_a_field_does_not_hide_one_that_has_it(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
     for only in ("features", "field", "features"):
-        field = ("--steps", 2, "--field.levels", 2, "--field.log2-table", 8, "--max-side", 8) if only == "field" else ()
-        assert cli("train", tiny_scene, "--only", only, *field, *FLAGS).returncode == 0
+        field = ("--steps", 2, "--field.levels", 2, "--field.log2-table", 8, "--max-side", 8, "--device", "cpu")
+        assert cli("train", tiny_scene, "--only", only, *(field if only == "field" else FLAGS)).returncode == 0
     runs = sorted((tmp_path / "outputs" / "tiny").glob("[0-9]*/config.json"))
     assert len(runs) == 3 and load(tmp_path / "outputs" / "tiny").folder == runs[1].parent
 
@@ -127,6 +127,8 @@ def test_mistakes_on_the_command_line(cli: Cli, tiny_scene: Path, tmp_path: Path
     assert done.returncode == 2 and "Features cannot be kept" in done.stderr and "--cache-dir" in done.stderr
     assert "Traceback" not in done.stderr
     assert cli("train", tiny_scene, "--only", "feature", *FLAGS).returncode == 2
+    idle = cli("train", tiny_scene, "--steps", 1, *FLAGS)
+    assert idle.returncode == 2 and "--clip and --dino would" in idle.stderr
     assert cli("train", tiny_scene, "--features", "dense", "--only", "features", "--clip-side", "0").returncode == 2
 
 
@@ -154,3 +156,16 @@ def test_pictures_of_features() -> None:
     outlined = region_picture(np.full((10, 10, 3), 200, dtype=np.uint8), index)
     assert (outlined[:, 5] == 0).all() and (outlined[:, :5] == 200).all() and (outlined[:, 6:] == 200).all()
     assert vector_pictures([Dense(np.ones((1, 1, 2), dtype=np.float16))], [(3, 3)])[0].shape == (3, 3, 3)
+
+
+def test_pictures_of_long_vectors_take_little_memory() -> None:
+    """All vectors of such a picture would be 157 MB."""
+    import tracemalloc
+
+    grid = np.random.default_rng(0).normal(size=(12, 16, 512)).astype(np.float16)
+    tracemalloc.start()
+    try:
+        pictures = vector_pictures([Dense(grid)], [(240, 320)])
+        assert pictures[0].shape == (240, 320, 3) and tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
