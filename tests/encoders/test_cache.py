@@ -231,10 +231,10 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def test_looking_is_cheap(tmp_path: Path) -> None:
     cache = FeatureCache.at(tmp_path)
     cache.write("photos", KEY, {"x": np.zeros((1000, 1000), dtype=np.float16)})
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(20):
         assert cache.read("photos", KEY) is not None
-    assert (time.perf_counter() - began) / 20 < 0.05
+    assert (time.process_time() - began) / 20 < 0.05
 
 
 def test_a_folder_that_cannot_even_be_looked_at(tmp_path: Path) -> None:

@@ -98,12 +98,12 @@ def test_a_hub_that_is_silent_costs_its_seconds_once(empty_cache: Path, monkeypa
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr(hub, "HUB_SECONDS", 0.5)
+        monkeypatch.setattr(hub, "HUB_SECONDS", 2.0)
         start = time.monotonic()
         for _ in range(3):
             with pytest.raises(EncoderError, match="does not answer"):
                 load_clip("ViT-B-16:openai")
-        assert 0.4 < time.monotonic() - start < 1.4
+        assert 1.9 < time.monotonic() - start < 5.5
 
 
 def test_something_else_than_a_hub_answers(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
