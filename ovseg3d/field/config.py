@@ -20,7 +20,7 @@ class FieldConfig:
     """log2 of the most entries that a level's table holds."""
     base_resolution: int = 16
     """Resolution of the coarsest level over the whole grid."""
-    max_resolution: int = 512
+    max_resolution: int = 384
     """Resolution of the finest level over the whole grid."""
 
     # The networks.
