@@ -57,7 +57,7 @@ class TrainClip:
     """cpu or cuda."""
     workers: int = 1
     """Processes that render."""
-    threads: int = 1
+    threads: int = 2
     """Threads of the training process on the CPU."""
     capacity: int = 98304
     """Pictures that are kept. Trainings that share a pool must not be further apart than this."""
@@ -75,7 +75,7 @@ class TrainClip:
         session = Session(self.work, self.checkpoint_seconds)
         session.catch_signals()
         torch.manual_seed(self.recipe.seed)
-        model = self.recipe.shape.build(self.recipe.dropout).to(self.device)
+        model = self.recipe.shape.build().to(self.device)
         limit = None if self.max_seconds is None else self.max_seconds * self.text_share
         sentences, targets = self.prepare_text(model, teacher)
         tokens = text.Words(self.output)
@@ -83,6 +83,8 @@ class TrainClip:
         nothing = lambda: None  # noqa: E731 - a stage without weights of its own to show
         if session.run(stage, self.text_steps, limit, nothing).interrupted:
             return INTERRUPTED
+        from ovseg3d.synth.examples import KINDS
+
         source = Source(str(self.pool), self.factory, self.recipe.seed, self.render_size, self.rooms, self.capacity)
         pictures = Pool(source, self.workers)
         write_recipe(
@@ -98,7 +100,7 @@ class TrainClip:
             steps=self.steps,
         )
         try:
-            stage = ImageStage(model, tokens, pictures, self.recipe, self.device)
+            stage = ImageStage(model, tokens, pictures, self.recipe, KINDS, self.device)
             export = lambda: save_clip(self.output, model, self.recipe.shape)  # noqa: E731
             limit = None if self.max_seconds is None else self.max_seconds * (1 - self.text_share) - 60
             outcome = session.run(stage, self.steps, limit, export)
