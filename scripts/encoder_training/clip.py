@@ -334,7 +334,7 @@ def computing(device: str) -> AbstractContextManager:
 
 def kind_of(device: str) -> str:
     """ "cpu" or "cuda"."""
-    return device.split(":")[0]
+    return device.split(":", maxsplit=1)[0]
 
 
 def best_patches(tokens: Tensor, phrases: Tensor, sharpness: float) -> Tensor:
