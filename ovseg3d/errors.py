@@ -49,6 +49,10 @@ class EncoderError(Ovseg3dError):
     """A 2D model that cannot be had, or an input that it cannot take."""
 
 
+class MeasureError(Ovseg3dError):
+    """A prediction and a truth that cannot be compared."""
+
+
 class CacheError(Ovseg3dError):
     """A folder for cached features that cannot be used."""
 
