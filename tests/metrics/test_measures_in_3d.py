@@ -149,6 +149,9 @@ def test_boxes_of_records() -> None:
     assert box_from_record({**record, "yaw_rad": 0.5}).yaw_rad == 0.5
     quarter = [math.cos(0.2), 0.0, 0.0, math.sin(0.2)]
     assert box_from_record({**record, "rotation_wxyz": quarter}).yaw_rad == pytest.approx(0.4)
+    (c, s), (cos, sin) = (math.cos(0.2), math.sin(0.2)), (math.cos(0.15), math.sin(0.15))
+    tilted = [c * cos, -s * sin, c * sin, s * cos]  # 0.3 about y, then 0.4 about z
+    assert box_from_record({**record, "rotation_wxyz": tilted}).yaw_rad == pytest.approx(0.4)
     for broken in ({"center": [1, 2]}, {"size": None}, {"size": [1, 1, -1]}, {"yaw_rad": "left"}):
         with pytest.raises(SceneError, match="object 3 is not usable"):
             box_from_record({**record, **broken})

@@ -41,11 +41,11 @@ def test_3dovs_means_over_views_and_classes() -> None:
 
 
 def test_3dovs_pixels_without_or_with_two_masks_are_wrong() -> None:
-    masks = np.array([[[True, False, True, True]], [[False, False, True, False]]])
+    masks = np.array([[[True, False, True, True, False]], [[False, False, True, False, False]]])
     views = Ovs3dViews(("a", "b"))
-    views.update("00", np.array([[1, 1, 1, 0]]), masks)
+    views.update("00", np.array([[1, 1, 1, 0, 0]]), masks)
     scores = views.result()
-    assert scores.accuracy == 1 / 4  # uncovered, doubly covered and predicted none are all wrong
+    assert scores.accuracy == 1 / 5  # uncovered, doubly covered and predicted none are all wrong
     assert scores.iou["00"]["a"] == pytest.approx(2 / 4)
 
 
@@ -162,6 +162,29 @@ def test_lerf_edges_are_inclusive_and_any_peak_hits() -> None:
         ((15.5, 13.0, 19.0, 19.0), False),
     ]:
         assert localise(flat, [box], SMALL)[0] is hit
+
+
+def test_lerf_equal_peaks_are_equal_after_rounding() -> None:
+    maps = np.random.default_rng(0).random((1, 20, 40)) / 3
+    maps[0, 3:8, 3:8] = maps[0, 12:17, 30:35] = 0.7
+    for box in [(4.0, 4.0, 6.0, 6.0), (31.0, 13.0, 33.0, 15.0)]:
+        assert all(localise(maps, [(x, y, x, y)], SMALL)[0] for x in box[::2] for y in box[1::2])
+
+
+def test_lerf_borders_are_mirrored_about_the_last_pixel() -> None:
+    """A bright first row averages to (0 + 1 + 0) / 3, and loses to a plateau of 0.5; doubled it would win."""
+    maps = np.zeros((1, 12, 12))
+    maps[0, 0], maps[0, 5:9] = 1.0, 0.5
+    assert localise(maps, [(0.0, 6.0, 11.0, 7.0)], SMALL)[0]
+    assert not localise(maps, [(0.0, 0.0, 11.0, 1.0)], SMALL)[0]
+
+
+def test_lerf_a_tie_is_outside() -> None:
+    """Rows of 1 and 0 in turn; at the top border the window is cut to two rows, one of each."""
+    maps = np.zeros((1, 6, 8))
+    maps[0, ::2] = 1.0
+    mask, _ = segment(maps, LerfParameters(box=1, majority=3))
+    assert mask[:, 4].tolist() == [False, True, False, True, False, False]
 
 
 def test_lerf_level_with_the_highest_peak() -> None:
