@@ -64,7 +64,7 @@ class Confusion:
         classes: the phrases; label k is `classes[k - 1]`.
         structural: names of the classes that are no things.
         ignore: the true value to leave out; None takes it from the type of the image (none for other types than
-            uint8 and uint16).
+            uint8 and uint16). 0 means what `count_true_none=False` means.
         count_true_none: whether true 0 counts (see above).
         small_below: a segment with fewer pixels in a view than this is small; 0 makes none small.
 
@@ -87,9 +87,10 @@ class Confusion:
                 f"The classes to measure must be given, and each only once: {', '.join(self.classes) or 'none'}",
                 fix="remove the doubles",
             )
-        self.ignore, self.count_true_none, self.small_below = ignore, count_true_none, small_below
-        if ignore is not None:
-            self._check_ignore(ignore)
+        self.ignore = None if ignore == 0 else ignore
+        self.count_true_none, self.small_below = count_true_none and ignore != 0, small_below
+        if self.ignore is not None:
+            self._check_ignore(self.ignore)
         self._things = np.array([not is_structural(name, tuple(structural)) for name in self.classes])
         size = len(self.classes) + 1
         self._matrix = np.zeros((size, size), dtype=np.int64)
@@ -190,8 +191,8 @@ class Confusion:
     def _check_ignore(self, ignore: int) -> None:
         if 0 <= ignore <= len(self.classes):
             raise MeasureError(
-                f"Label {ignore} is to be ignored but is also one of {len(self.classes)} classes or none",
-                fix="use a higher value for ignore (65535 in a 16-bit image); count_true_none=False leaves out 0",
+                f"Label {ignore} is to be ignored but is also one of {len(self.classes)} classes",
+                fix="use a higher value for ignore, such as 65535 in 16-bit images",
             )
 
     def _check_range(self, name: str, labels: np.ndarray, dtype: np.dtype) -> None:

@@ -6,6 +6,10 @@ there is none so near, and the labels are compared as in protocol `index`. That 
 predicted cloud is sampled, and holes in it cost. What the cloud has too much is measured in the other direction: each
 predicted point asks the nearest true point within `limit`; further out it is a floater, whose true label is none.
 Label 0 is none in both clouds.
+
+Say with `keep` which true points a photo sees. Hidden faces that touch others (the back of a picture and the wall
+behind it) lie in one place with two labels, and no cloud can be right there. Sampling limits the rest: a limit of
+three times the spacing of the predicted points or more keeps small gaps between them from counting as holes.
 """
 
 from collections.abc import Sequence

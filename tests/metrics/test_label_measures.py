@@ -38,8 +38,10 @@ def test_views_are_pooled_and_not_averaged() -> None:
 def test_none_is_an_error_but_true_none_is_a_claim() -> None:
     true, pred = np.array([0, 0, 1], U8), np.array([0, 1, 1], U8)
     strict, lenient = Confusion(("a",)), Confusion(("a",), count_true_none=False)
-    for confusion in (strict, lenient):
+    zero = Confusion(("a",), ignore=0)
+    for confusion in (strict, lenient, zero):
         confusion.update(pred, true)
+    assert zero.result().as_dict() == lenient.result().as_dict()
     assert (strict.result().accuracy, strict.result().miou) == pytest.approx((2 / 3, 1 / 2))
     assert (lenient.result().accuracy, lenient.result().miou) == (1.0, 1.0)
 
