@@ -57,7 +57,7 @@ class TrainClip:
     """cpu or cuda."""
     workers: int = 1
     """Processes that render."""
-    threads: int = 2
+    threads: int = 1
     """Threads of the training process on the CPU."""
     capacity: int = 98304
     """Pictures that are kept. Trainings that share a pool must not be further apart than this."""

@@ -23,6 +23,8 @@ RAYS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
 SAMPLES_AT_MOST = 512
 """A ray's samples on average over those rendered at once; rays seldom have a tenth of it."""
 LEAST_TRANSMITTANCE = 1e-3
+NEAR = 0.02
+"""What counts as one place along a ray: this share of the distance, and at least so many field units."""
 MERGE = 1e-3
 """Samples are merged up to this render weight: far less than a picture shows."""
 
@@ -37,6 +39,8 @@ class RayColors:
     opacity: Float[Tensor, " rays"]
     normal: Float[Tensor, "rays 3"] | None = None
     """Unit vectors against the gradient of density, or zero where nothing is."""
+    focus: Float[Tensor, " rays"] | None = None
+    """Share of the light that stops within `NEAR` of `distance`, from 0 to 1."""
 
 
 class Renderer:
@@ -65,21 +69,22 @@ class Renderer:
         return self.config.step_size * 2.0 / self.config.occupancy_resolution
 
     @torch.no_grad()
-    def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
+    def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
         """A picture.
 
         Args:
             camera: in the input frame; any size.
             normals: also render normals, at about twice the time.
+            focus: also say how much of the light stops near one place.
 
         Returns:
             rgb [h, w, 3] from 0 to 1; depth_z [h, w], input units, 0 where nothing is; opacity [h, w] from 0 to 1;
-            and with `normals` normal [h, w, 3], unit vectors of the input frame.
+            with `normals` normal [h, w, 3], unit vectors of the input frame; with `focus` focus [h, w] from 0 to 1.
         """
         device = self.field.table.device
         cameras = Cameras.from_cameras([camera], self.box.field_from_input, device)
         origins, directions, z_per_distance = cameras.grid(0)
-        met = self.rays(origins, directions, normals)
+        met = self.rays(origins, directions, normals, focus)
         shown = {
             "rgb": met.rgb.clamp(0, 1),
             "depth_z": met.distance * z_per_distance * self.box.radius,
@@ -87,23 +92,29 @@ class Renderer:
         }
         if normals:
             shown["normal"] = met.normal @ torch.tensor(self.box.rotation, dtype=torch.float32, device=device)
+        if focus:
+            shown["focus"] = met.focus
         h, w = camera.height, camera.width
         return {name: values.view(h, w, *values.shape[1:]).cpu().numpy() for name, values in shown.items()}
 
     @torch.no_grad()
     def rays(
-        self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], normals: bool = False
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        normals: bool = False,
+        focus: bool = False,
     ) -> RayColors:
         """What rays meet. Origins and unit directions in field units and axes."""
         at_once = RAYS_AT_ONCE[origins.device.type]
         chunks = list(zip(origins.split(at_once), directions.split(at_once)))
         with self.workers.open():
-            pieces = self.workers.map(lambda chunk: self._rays(*chunk, normals), chunks)
+            pieces = self.workers.map(lambda chunk: self._rays(*chunk, normals, focus), chunks)
         columns = ([getattr(piece, name) for piece in pieces] for name in RayColors.__dataclass_fields__)
         return RayColors(*(None if column[0] is None else torch.cat(column) for column in columns))
 
     @torch.no_grad()
-    def _rays(self, origins: Tensor, directions: Tensor, normals: bool) -> RayColors:
+    def _rays(self, origins: Tensor, directions: Tensor, normals: bool, focus: bool) -> RayColors:
         field, backend, box = self.field, self.backend, self.box
         origins, directions = origins.contiguous(), directions.contiguous()
         samples = backend.march(
@@ -127,7 +138,12 @@ class Renderer:
         rgb = values[:, :3] + (1 - opacity)[:, None] * (1.0 if self.white else 0.5)
         distance = backend.median(weight, t, step, offsets)
         normal = torch.nn.functional.normalize(values[:, 3:], dim=-1) if normals else None
-        return RayColors(rgb, distance, opacity, normal)
+        near = None
+        if focus:
+            place = distance.index_select(0, ray)
+            inside = (t - place).abs() <= NEAR * place.clamp_min(1.0)
+            near = torch.zeros_like(opacity).index_add_(0, ray, weight * inside)
+        return RayColors(rgb, distance, opacity, normal, near)
 
     def _normals(self, x: Float[Tensor, "samples 3"], layers: list[Tensor]) -> Float[Tensor, "samples 3"]:
         with torch.enable_grad():

@@ -82,7 +82,7 @@ class ClipRecipe:
     shape: ClipShape = field(default_factory=ClipShape)
     seed: int = 0
     batch: int = 48
-    fresh: float = 2.5
+    fresh: float = 18.0
     """New pictures of a batch; the others were seen before, in other crops."""
     start: int = 1024
     """Pictures rendered before the first step."""
