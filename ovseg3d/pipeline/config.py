@@ -7,15 +7,15 @@ and the machine suggest. How settings from several places combine is in `setting
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 
-Stage = Literal["field", "features"]
-"""The stages that a run can have. More follow."""
-Only = Literal["field", "features", "field,features"]
+Stage = Literal["features", "field", "semantics"]
+"""The stages that a run can have, in their order."""
+Only = Literal["field", "features", "semantics", "field,features", "field,semantics"]
 """What `--only` takes: stages with commas."""
 DEFAULT_STAGES: tuple[Stage, ...] = ("field",)
 """The stages of a run without `--only`."""
@@ -157,8 +157,11 @@ class Config:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages to run."""
-        return DEFAULT_STAGES if self.only is None else tuple(self.only.split(","))  # type: ignore[return-value]
+        """The stages to run; meaning comes from features."""
+        asked = set(DEFAULT_STAGES if self.only is None else self.only.split(","))
+        if "semantics" in asked:
+            asked.add("features")
+        return tuple(stage for stage in get_args(Stage) if stage in asked)
 
     def __post_init__(self) -> None:
         for name, (low, high) in FIELD_LIMITS.items():
