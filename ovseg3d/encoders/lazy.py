@@ -12,6 +12,7 @@ Registered encoders and those of entry points do not say which files they are ma
 
 import importlib.metadata
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -121,9 +122,10 @@ def _lazy(
     key = content_key({"kind": kind, "name": name, "options": options, "versions": versions, "roots": roots})
     known = _known(kind, cache.read_note(key))
     if known is None:
+        began = time.time_ns()
         encoder = load()
         with suppress(OSError):  # a file went while we looked: then nothing is known
-            cache.write_note(key, _note(kind, name, encoder))
+            cache.write_note(key, _note(kind, name, encoder, began))
         return encoder
 
     def load_as_known() -> Any:
@@ -143,16 +145,21 @@ def _facts(kind: Kind, encoder: Any) -> dict[str, Any]:
     return {fact: getattr(encoder, fact) for fact in _INTERFACES[kind].__annotations__}
 
 
-def _note(kind: Kind, name: str, encoder: Any) -> dict[str, Any]:
-    facts = _facts(kind, encoder)
+def _note(kind: Kind, name: str, encoder: Any, began: int) -> dict[str, Any] | None:
+    """What to keep, or None when a file changed since `began`, in ns: it may not be what was loaded and hashed."""
+    places = [str(place.absolute()) for place in encoder.places]
+    facts, files = _facts(kind, encoder), _files(places)
+    # What the hub's cache has got since then is new, but such files are never written to again.
+    fetched = any(hub.in_cache(place) for place in encoder.places)
+    if not fetched and any(max(times) >= began for _, *times in files.values()):
+        return None
     if "preprocess" in facts:
         facts["preprocess"] = asdict(facts["preprocess"])
-    places = [str(place.absolute()) for place in encoder.places]
     return {
         "name": name,
         "facts": facts,
         "places": places,
-        "files": _files(places),
+        "files": files,
         "folder": os.getcwd() if _relative(name, encoder.places) else None,
     }
 

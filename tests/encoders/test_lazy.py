@@ -157,6 +157,22 @@ def test_content_wins_over_what_was_known(mine: Path, cache: FeatureCache, monke
     assert right.weight_hash != before and right.encode_dense(images).shape == (1, 32, 4, 4)
 
 
+def test_weights_that_change_while_they_are_hashed_are_not_known(
+    mine: Path, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, hash_files = others(mine), dino.weights.hash_files
+
+    def slow(paths: list[Path]) -> str:
+        found = hash_files(paths)
+        exchange(mine / "dino" / "model.safetensors", other)
+        return found
+
+    monkeypatch.setattr(dino.weights, "hash_files", slow)
+    before = lazy_dino(str(mine / "dino"), cache).weight_hash
+    monkeypatch.setattr(dino.weights, "hash_files", hash_files)
+    assert lazy_dino(str(mine / "dino"), cache).weight_hash != before
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"facts": 3, "places": 4, "files": 5, "folder": null}', None])
 def test_damaged_notes_are_written_again(models: Path, cache: FeatureCache, text: str | None) -> None:
     expected = lazy_dino(str(models / "dino"), cache).weight_hash
