@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ from ovseg3d.encoders import (
     register_dino,
     registry,
 )
+from ovseg3d.encoders.cache import FeatureCache
+from ovseg3d.encoders.lazy import lazy_dino
 from ovseg3d.errors import EncoderError
 
 
@@ -160,13 +163,13 @@ def test_offline_means_not_even_asking(empty_cache: Path, monkeypatch: pytest.Mo
             load(name)
 
 
-def in_cache(cache: Path, repo: str, folder: Path) -> None:
-    """Lay a folder into the hub's cache, as a download would have."""
+def in_cache(cache: Path, repo: str, folder: Path, digit: str = "a") -> None:
+    """Lay a folder into the hub's cache, as a download of a revision would have."""
     place = cache / f"models--{repo.replace('/', '--')}"
-    snapshot = place / "snapshots" / ("a" * 40)
+    snapshot = place / "snapshots" / (digit * 40)
     snapshot.mkdir(parents=True)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("a" * 40)
+    (place / "refs").mkdir(exist_ok=True)
+    (place / "refs" / "main").write_text(digit * 40)
     for file in folder.iterdir():
         (snapshot / file.name).write_bytes(file.read_bytes())
 
@@ -179,6 +182,28 @@ def test_what_is_in_the_cache_is_used_without_asking(
     loaded = load_dino("facebook/dino-vits8")
     assert loaded.id == "transformers:facebook/dino-vits8"
     assert loaded.encode_dense(torch.rand(1, 3, 16, 16)).shape == (1, 32, 2, 2)
+
+
+def test_a_second_start_knows_what_is_in_the_hubs_cache(
+    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until another revision is there; and when its weights are gone, without asking for them."""
+    monkeypatch.setattr(hub, "hub_answers", lambda: pytest.fail("asked the hub"))
+    cache, name = FeatureCache.at(tmp_path / "cache"), "facebook/dino-vits8"
+    in_cache(empty_cache, name, save_dino(tmp_path / "one", "dino"))
+    loaded, known = lazy_dino(name, cache), lazy_dino(name, cache)
+    assert type(known) is not type(loaded) and known.weight_hash == loaded.weight_hash
+    monkeypatch.chdir(tmp_path)
+    assert type(lazy_dino(name, cache)) is type(known), "a name of the hub means the same everywhere"
+    in_cache(empty_cache, name, save_dino(tmp_path / "two", "dino", seed=1), "b")
+    newer = [lazy_dino(name, cache) for _ in range(2)]
+    assert newer[0].weight_hash == newer[1].weight_hash != known.weight_hash
+    shutil.rmtree(empty_cache)
+    gone = lazy_dino(name, cache)
+    assert gone.weight_hash == newer[0].weight_hash
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(EncoderError, match="not on this disk"):
+        gone.encode_dense(torch.rand(1, 3, 16, 16))
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
