@@ -6,7 +6,6 @@ keeps black from having no direction, then zeros; unit length. Both count what t
 
 from dataclasses import dataclass, field
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -64,13 +63,4 @@ class MeanColour(MeanPatch):
         return direction(images.mean(dim=(2, 3)), self.dim)
 
     def encode_text(self, phrases: list[str]) -> Float[Tensor, "phrases dim"]:
-        raise NotImplementedError
-
-    def tokens(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views gh gw width"]:
-        raise NotImplementedError
-
-    def replace_block(self, index: int, module: torch.nn.Module) -> None:
-        raise NotImplementedError
-
-    def double_block(self, index: int) -> torch.nn.Module:
         raise NotImplementedError

@@ -119,6 +119,11 @@ class EncodeConfig:
     dino: str = "auto"
     """Self-supervised encoder: an id of the hub, a folder, builtin, or none. auto: what the scene recommends, else
     facebook/dino-vits8."""
+    dense_path: Literal["auto", "plain", "maskclip", "sclip", "clearclip"] | None = None
+    """How the last block of an open_clip ViT brings patches into the joint space; by default what the model's card.json
+    says, else auto: clearclip, or plain where patches are what the model pools."""
+    facet: Literal["tokens", "keys"] = "tokens"
+    """What DINO says about a patch: its token, or the key of its last block, which LERF takes."""
     features: Literal["auto", "dense", "pyramid", "regions"] = "auto"
     """From photos to features: a vector per patch, per crop of many sizes (slow), or per region. auto: per region."""
     segments: str = "dino"
