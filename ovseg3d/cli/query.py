@@ -89,5 +89,3 @@ def _sentence(answer: Any) -> str:
     if not answer.present:
         return f'"{answer.phrase}" is not in this scene ({found}).'
     return f'"{answer.phrase}": {len(answer.points)} points ({found}).'
-
-

@@ -1,8 +1,8 @@
 """Answers and label images as files: points, masks and pictures.
 
-    <folder>/<phrase>/points.ply       surface points above the threshold: xyz, colour, relevancy
-    <folder>/<phrase>/masks/<view>.png     255 where it is
-    <folder>/<phrase>/overview.png     views with relevancy laid over, for looking
+<folder>/<phrase>/points.ply       surface points above the threshold: xyz, colour, relevancy
+<folder>/<phrase>/masks/<view>.png     255 where it is
+<folder>/<phrase>/overview.png     views with relevancy laid over, for looking
 """
 
 import re
@@ -40,7 +40,7 @@ def _save(folder: Path, asker: Asker, answer: Answer) -> dict[str, Any]:
         write_points(points, answer.points, rgb, answer.point_scores)
     masks = {}
     for view, mask in answer.masks.items():
-        masks[view] = folder / "masks" / f"{_stem(view)}.png"
+        masks[view] = folder / "masks" / f"{view_file(view)}.png"
         save_picture(masks[view], Image.fromarray(mask.astype(np.uint8) * 255))
     picture = None
     if answer.relevancies:
@@ -68,7 +68,7 @@ def _row(asker: Asker, view: str, answer: Answer) -> Image.Image:
     photo = np.asarray(load_photo(frame))[..., :3]
     found = answer.relevancies[view]
     return side_by_side(
-        [(f"photo {_stem(view)}", photo), (f'"{answer.phrase}"', over(photo, found, answer.threshold))]
+        [(f"photo {view_file(view)}", photo), (f'"{answer.phrase}"', over(photo, found, answer.threshold))]
     )
 
 
@@ -112,5 +112,6 @@ def unique_name(phrase: str, taken: set[str]) -> str:
     return name
 
 
-def _stem(view: str) -> str:
+def view_file(view: str) -> str:
+    """A view's name as the name of a file, without suffix."""
     return re.sub(r"[^\w.-]+", "_", view.rpartition(".")[0] or view)

@@ -128,12 +128,17 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
         "metric": surface.metric,
     }
     path = folder / FILE
-    write_atomic(path, lambda temporary: save_file(arrays, temporary, metadata={"ovseg3d": json.dumps(facts)}))
+
+    def write(temporary: Path) -> None:
+        save_file(arrays, temporary, metadata={"ovseg3d": json.dumps(facts)})
+        temporary.chmod(0o644)  # the library lets only its owner read
+
+    write_atomic(path, write)
     return path
 
 
 def load_semantics(folder: Path) -> SemanticScene:
-    """What `save_semantics` wrote. Raises RunError: it is missing, cut, of another version, or not what it should be."""
+    """What `save_semantics` wrote. Raises RunError: it is missing, cut, of another version, or something else."""
     path = folder / FILE
     again = "train again with --only field,semantics"
     try:
