@@ -6,6 +6,7 @@ keeps black from having no direction, then zeros; unit length. Both count what t
 
 from dataclasses import dataclass, field
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import Tensor
 from ovseg3d.encoders.base import Preprocess
 
 CONSTANT = 0.5
+WORDS = {"red": (0.75, 0.15, 0.1), "blue": (0.1, 0.25, 0.75), "sand": (0.75, 0.7, 0.6), "green": (0.1, 0.9, 0.1)}
+"""Colours that phrases may name: those of the scene in tiny.py, and one that it lacks."""
 
 
 def direction(colours: Float[Tensor, "*rows 3"], dim: int = 4) -> Float[Tensor, "*rows dim"]:
@@ -63,4 +66,6 @@ class MeanColour(MeanPatch):
         return direction(images.mean(dim=(2, 3)), self.dim)
 
     def encode_text(self, phrases: list[str]) -> Float[Tensor, "phrases dim"]:
-        raise NotImplementedError
+        """The colour that a phrase names by a word of `WORDS`; grey for any other phrase."""
+        named = [[WORDS[word] for word in phrase.split() if word in WORDS] for phrase in phrases]
+        return direction(torch.tensor([found[0] if found else (0.5, 0.5, 0.5) for found in named]), self.dim)

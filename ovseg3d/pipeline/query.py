@@ -79,6 +79,7 @@ class Asker:
         self.semantics = load_semantics(run.folder)
         self._texts: dict[str, np.ndarray] = {}
         self._places: dict[str, Places] = {}
+        self._depths: dict[str, np.ndarray] = {}
 
     # -- phrases -----------------------------------------------------------------------------------------------
 
@@ -197,6 +198,11 @@ class Asker:
     def places(self, view: str) -> Places:
         """The surface points behind a view's pixels; rendered once."""
         if view not in self._places:
-            camera = self.camera(view)
-            self._places[view] = self.semantics.places(camera, self.renderer.render(camera)["depth_z"])
+            self._places[view] = self.semantics.places(self.camera(view), self.depth(view))
         return self._places[view]
+
+    def depth(self, view: str) -> Float[np.ndarray, "h w"]:
+        """What z-depth the field has in a view, 0 where nothing is; rendered once."""
+        if view not in self._depths:
+            self._depths[view] = self.renderer.render(self.camera(view))["depth_z"]
+        return self._depths[view]
