@@ -120,6 +120,9 @@ def print_summary(console: Console, run: "Run") -> None:
     if "steps" not in metrics:
         return
     console.print("\nnext:", **print_line)
+    if "surface_points" in metrics:
+        console.print(f'  ovseg3d query {name} "a red chair"', **print_line)
+        console.print(f"  ovseg3d segment {name}", **print_line)
     console.print(f"  ovseg3d render {name}", **print_line)
     console.print(f"  ovseg3d eval {name}", **print_line)
 
@@ -136,6 +139,12 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("", f"{size} in {metrics['features_cache']}"))
     if "steps" in metrics:
         rows += _field_rows(metrics)
+    if "surface_points" in metrics:
+        seconds = format_seconds(metrics["surface_seconds"] + metrics["lift_seconds"])
+        size = format_bytes(metrics["semantics_bytes"])
+        rows.append(("meaning", f"{metrics['surface_points']:,} surface points in {seconds}, {size}"))
+        if odd := metrics["photos_not_trusted"]:
+            rows.append(("", f"{len(odd)} photos contradict the others: {', '.join(odd[:3])}"))
     rows.append(("memory", f"{format_bytes(metrics['peak_anonymous_bytes'])} at most"))
     return rows
 
