@@ -13,7 +13,7 @@ B  realistic margins: 0.27 x text + a vector that all pictures share + noise, so
    wrong, half of them in the same way in four neighbouring views.
 
 A region is what one class covers of a square of 40 pixels. Everything is fixed by the seed and printed. "2D" is the
-oracle's own word on the held-out views (never used for lifting); "ceiling" is the same lift without noise and errors.
+oracle's own word on the held-out views (never used for lifting); "ceiling" is the same, smoothed too, without noise and errors.
 """
 
 import sys
@@ -38,6 +38,7 @@ from ovseg3d.scene import Scene  # noqa: E402
 from ovseg3d.semantics.lift import LiftConfig, lift_reduced  # noqa: E402
 from ovseg3d.semantics.relevancy import label  # noqa: E402
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene  # noqa: E402
+from ovseg3d.semantics.smooth import smooth  # noqa: E402
 
 DIM = 512
 PATCH = 8
@@ -81,7 +82,7 @@ class Oracle:
         print("| seed | what | mIoU | accuracy | mIoU of segments over 100 px | found of the smaller | point mIoU |")
         print("|---|---|---|---|---|---|---|")
         for seed in self.seeds:
-            for what in ("2D", "lift", "ceiling"):
+            for what in ("2D", "lift", "lift, smoothed", "ceiling"):
                 speaks = self._speaker(scene, seed, clean=what == "ceiling")
                 text = _texts(len(classes_of(scene)), seed)
                 if what == "2D":
@@ -90,9 +91,10 @@ class Oracle:
                     continue
                 photos = [speaks(view).at for view in scene.train]
                 basis, lifted = lift_reduced(sights, photos, xyz, LiftConfig(rounds=self.rounds))
-                lengths = np.linalg.norm(lifted.vectors, axis=1, keepdims=True)
+                vectors = lifted.vectors if what == "lift" else smooth(lifted.vectors, surface, lifted.support)
+                lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
                 learnt = SemanticScene(
-                    surface, basis, lifted.vectors / np.maximum(lengths, 1e-9), lifted.agreement,
+                    surface, basis, vectors / np.maximum(lengths, 1e-9), lifted.agreement,
                     np.zeros(len(surface), np.int32), EncoderFacts("oracle", "oracle", "", 1.0),
                 )  # fmt: skip
                 cosines = learnt.scores(text)

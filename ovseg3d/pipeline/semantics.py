@@ -1,7 +1,7 @@
 """The stage `semantics`: from a trained field and the photos' features to points that can be asked.
 
-It looks at the field from everywhere, takes its surface, and lifts the photos' features to it. Only training photos
-speak; labels are never read.
+It looks at the field from everywhere, takes its surface, lifts the photos' features to it and carries them along it.
+Only training photos speak; labels are never read.
 """
 
 import threading
@@ -19,6 +19,7 @@ from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 from ovseg3d.semantics.lift import LiftConfig, lift_reduced
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.semantics.smooth import smooth
 
 NAME = "semantics"
 
@@ -65,11 +66,12 @@ def learn_meaning(
     sights = [view.see(xyz, cell, settings) for view in views[: len(cameras)]]
     photos = [features[view].clip.at for view in scene.train]
     basis, lifted = lift_reduced(sights, photos, xyz, LiftConfig(seed=run.config.train.seed))
-    lengths = np.linalg.norm(lifted.vectors, axis=1, keepdims=True)
+    vectors = smooth(lifted.vectors, surface, lifted.support)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     learnt = SemanticScene(
         surface,
         basis,
-        (lifted.vectors / np.maximum(lengths, 1e-9)).astype(np.float32),
+        (vectors / np.maximum(lengths, 1e-9)).astype(np.float32),
         lifted.agreement,
         np.zeros(len(surface), np.int32),
         encoder,
