@@ -13,7 +13,7 @@ B  realistic margins: 0.27 x text + a vector that all pictures share + noise, so
    wrong, half of them in the same way in four neighbouring views.
 
 A region is what one class covers of a square of 40 pixels. Everything is fixed by the seed and printed. "2D" is the
-oracle's own word on the held-out views (never used for lifting); "ceiling" is the same, smoothed too, without noise and errors.
+oracle's own word on the held-out views (never used for lifting); "ceiling" is smoothed too, without noise and errors.
 """
 
 import sys
