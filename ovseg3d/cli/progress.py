@@ -114,7 +114,7 @@ def print_summary(console: Console, run: "Run") -> None:
     name = shell_path(run.folder)
     print_line = {"markup": False, "soft_wrap": True}
     console.print(f"run        {name}", **print_line)
-    for file in ("heldout.png", "features.png"):
+    for file in ("heldout.png", "features.png", "meaning.png"):
         if (run.previews / file).exists():
             console.print(f"previews   {shell_path(run.previews / file)}", **print_line)
     if "steps" not in metrics:

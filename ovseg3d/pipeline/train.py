@@ -111,12 +111,15 @@ def train_scene(
                     return run
             if "semantics" in config.stages:
                 from ovseg3d.pipeline.fields import restore
+                from ovseg3d.pipeline.painter import save_meaning_preview
+                from ovseg3d.pipeline.query import Asker
                 from ovseg3d.pipeline.semantics import learn_meaning
 
                 renderer = restore(run, scene, config.train.device, config.train.backend)
                 if learn_meaning(run, scene, renderer, features, facts, report, stop) is None:
                     run.write_status("interrupted", **trained)
                     return run
+                save_meaning_preview(run.previews / "meaning.png", Asker(run, scene, device, config.train.backend))
                 run.write_metrics({"peak_anonymous_bytes": memory.peak})
             run.write_status("done", **trained)
         except KeyboardInterrupt:

@@ -227,6 +227,28 @@ def test_segment_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 2 and "--protocol index" in done.stderr
 
 
+def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    what = ("--what", "features,labels,relevancy", "--phrases", "red;blue;sand", "--phrase", "red")
+    done = cli("render", run.folder, *what, "--output", out, "--json")
+    assert done.returncode == 0, done.stderr
+    files = [Path(file) for file in json.loads(done.stdout)["files"]]
+    assert [file.name for file in files[:3]] == [
+        f"images_0000_{kind}.png" for kind in ("features", "labels", "relevancy")
+    ]
+    pictures = [np.asarray(Image.open(file)).astype(int) for file in files[:3]]
+    assert all(picture.shape == (32, 32, 3) and picture.std() > 5 for picture in pictures)
+    for flags, words in (
+        (("--what", "labels"), "names no phrases"),
+        (("--what", "relevancy"), "whose relevancy"),
+        (("--what", "lables"), "--what labels"),
+    ):
+        done = cli("render", run.folder, *flags)
+        assert done.returncode == 2 and words in done.stderr
+    with Image.open(run.previews / "meaning.png") as preview:
+        assert preview.width > 200
+
+
 def test_a_phrase_keeps_its_colour_in_any_list() -> None:
     alone = colours(["Chair"])[1]
     long = [f"thing {i}" for i in range(200)]
