@@ -23,7 +23,7 @@ def _colours() -> np.ndarray:
 
     candidates = np.random.default_rng(7).random((_TRIED, 3))
     lab = rgb2lab(candidates[None])[0]
-    usable = (lab[:, 0] > 30) & (lab[:, 0] < 90) & (np.hypot(lab[:, 1], lab[:, 2]) > 15)
+    usable = (lab[:, 0] > 42) & (lab[:, 0] < 92) & (np.hypot(lab[:, 1], lab[:, 2]) > 15)
     candidates, lab = candidates[usable], lab[usable] * [1.5, 1.0, 1.0]
     chosen = [int(np.argmax(lab[:, 1]))]
     distance = np.full(len(lab), np.inf)

@@ -1,7 +1,8 @@
 """Render a trained field to files: one image for each view, or a film.
 
 `what` chooses among colour, depth, normals, opacity, and features, labels, relevancy; several give several files for
-each view. Depth is also written as numbers (uint16, thousandths of an input unit) beside its picture when views are rendered as images.
+each view. Depth is also written as numbers (uint16, thousandths of an input unit) beside its picture when views are
+rendered as images.
 """
 
 import contextlib
