@@ -8,8 +8,8 @@ at a photo or at the radiance field again; memory does not grow with the number 
 The losses are those of `losses`: the feature itself, reduced DINO, and with phrases the two alignments. A ray counts
 less where its photo contradicts what all photos together say of that place, as in `lift`: an encoder that errs in one
 photo of ten must not blur the field. That is settled when rays are gathered, against the lifted features. To ask the
-field itself while it learns would be a trap: what it has not learnt yet, such as a small thing, would
-count as an error. Nothing here has a weight that a scene would need for itself.
+field itself while it learns would be a trap: what it has not learnt yet, such as a small thing, would count
+as an error. Nothing here has a weight that a scene would need for itself.
 """
 
 import threading
@@ -62,11 +62,13 @@ class RefineConfig:
     agreement: float = 2.0
     """How sharply a ray counts less whose photo contradicts the others: agreement to this power. 0: all count alike."""
 
-    # A step.
+    # Steps.
+    steps: int = 200
+    """How many, as a rule."""
     batch: int = 4096
     """Rays."""
-    patches: int = 4
-    """Patches for the pairwise loss."""
+    patches: int = 2
+    """Patches for the pairwise loss, which is most of the time of a step with phrases."""
     learning_rate: float = 5e-3
     """Rate of the grid at the start."""
     network_learning_rate: float = 1e-3

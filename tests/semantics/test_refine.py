@@ -194,6 +194,20 @@ def test_views_and_cameras_must_match(scene, renderer):
         gathered(scene, renderer, said(scene)[:2])
 
 
+def test_agreement_is_the_cosine_without_what_all_have_in_common():
+    """Two things that share most of their vectors; by plain cosines they would agree to 0.8."""
+    x = np.array([[0.2, 0.5, 0.5], [0.8, 0.5, 0.5]])
+    vectors = np.array([[2.0, 1.0, 0.0], [2.0, -1.0, 0.0]], dtype=np.float32) / 5**0.5
+    consensus = Consensus(x, vectors, np.array([1.0, 0.5, 1.0]))
+    near = np.array([[0.25, 0.5, 0.5]] * 4)
+    said = np.stack([vectors[0], 7 * vectors[0], vectors[1], np.array([2.0, 0.0, 1.0], np.float32) / 5**0.5])
+    found = consensus.agreement(near, said, 0)
+    assert found[:3].tolist() == pytest.approx([1.0, 1.0, 0.02], abs=1e-6)
+    # The last is at right angles to the point's own part.
+    assert found[3] == pytest.approx(0.02, abs=1e-6)
+    assert consensus.agreement(near, said, 1) == pytest.approx(0.5 * found)
+
+
 # -- refining
 
 
