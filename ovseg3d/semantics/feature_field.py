@@ -158,7 +158,7 @@ class FeatureField:
         return {"table": self.table, "network": self.network, "mean": self.mean}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All parameters for a file, float16: a third of a per cent of what they say changes at most."""
+        """All parameters for a file, float16: far finer than photos agree."""
         return {name: tensor.cpu().numpy().astype(np.float16) for name, tensor in self.tensors().items()}
 
     def load(self, arrays: Mapping[str, np.ndarray | Tensor]) -> None:
