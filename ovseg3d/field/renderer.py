@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ovseg3d.engine import Workers
@@ -16,6 +16,7 @@ from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.radiance import RadianceField, harmonics
+from ovseg3d.field.samples import RaySamples
 from ovseg3d.scene import Camera, Cameras
 
 RAYS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
@@ -41,6 +42,19 @@ class RayColors:
     """Unit vectors against the gradient of density, or zero where nothing is."""
     focus: Float[Tensor, " rays"] | None = None
     """Share of the light that stops within `NEAR` of `distance`, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class RayStops:
+    """Where the light of rays stops: a few places on each, one ray's after another's."""
+
+    x: Float[Tensor, "samples 3"]
+    """In the unit cube of the field's box, see `FieldBox.unit`."""
+    weight: Float[Tensor, " samples"]
+    """Share of the ray's light, its render weight; a ray's sum is its opacity."""
+    ray: Int[Tensor, " samples"]
+    offsets: Int[Tensor, " offsets"]
+    """First sample of each ray, and the end of the last."""
 
 
 class Renderer:
@@ -114,7 +128,49 @@ class Renderer:
         return RayColors(*(None if column[0] is None else torch.cat(column) for column in columns))
 
     @torch.no_grad()
-    def _rays(self, origins: Tensor, directions: Tensor, normals: bool, focus: bool) -> RayColors:
+    def stops(
+        self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], quota: float = 0.2
+    ) -> RayStops:
+        """Where rays' light stops, for rendering anything else than colour; without gradients.
+
+        Neighbouring samples are merged until they weigh `quota` together, so that a ray has about 1 / quota places at
+        most; one member of each group stands for it, and a ray's opacity stays what it was. The number of places is
+        asked of the device: not for use inside a training step on a GPU.
+
+        Args:
+            origins, directions: in field units and axes, directions of unit length.
+            quota: 0 keeps every sample.
+        """
+        at_once = RAYS_AT_ONCE[origins.device.type]
+        chunks = list(zip(origins.split(at_once), directions.split(at_once)))
+        with self.workers.open():
+            pieces = self.workers.map(lambda chunk: self._stops(*chunk, quota), chunks)
+        firsts = [0]
+        for piece in pieces:
+            firsts.append(firsts[-1] + len(piece.x))
+        offsets = [piece.offsets[:-1] + first for piece, first in zip(pieces, firsts)]
+        ends = torch.full_like(pieces[0].offsets[:1], firsts[-1])
+        return RayStops(
+            torch.cat([piece.x for piece in pieces]),
+            torch.cat([piece.weight for piece in pieces]),
+            torch.cat([piece.ray + number * at_once for number, piece in enumerate(pieces)]),
+            torch.cat([*offsets, ends]),
+        )
+
+    @torch.no_grad()
+    def _stops(self, origins: Tensor, directions: Tensor, quota: float) -> RayStops:
+        samples, x, _, density = self._march(origins, directions)
+        _, index, step, offsets = self.backend.merge(
+            density, samples, torch.full_like(density, 0.5), LEAST_TRANSMITTANCE, quota, len(density)
+        )
+        # Rows past the last ray's are spare on a GPU.
+        index, step = index[: int(offsets[-1])], step[: int(offsets[-1])]
+        x, ray, t, density = (v.index_select(0, index) for v in (x, samples.ray, samples.t, density))
+        weight, *_ = self.backend.composite(density, density[:, None], t, step, offsets)
+        return RayStops(x, weight, ray, offsets)
+
+    def _march(self, origins: Tensor, directions: Tensor) -> tuple[RaySamples, Tensor, Tensor, Tensor]:
+        """Samples in occupied cells, where they are in the unit cube, their encoding and density."""
         field, backend, box = self.field, self.backend, self.box
         origins, directions = origins.contiguous(), directions.contiguous()
         samples = backend.march(
@@ -122,10 +178,15 @@ class Renderer:
             self.occupancy.occupied, smallest_step=self.smallest_step, cone=self.config.cone,
             capacity=len(origins) * SAMPLES_AT_MOST,
         )  # fmt: skip
-        layers = field.layers(field.network)
         x = box.along(origins, directions, samples.ray, samples.t)
         features = backend.encode(x, field.table)
-        density = field.density(features, layers)
+        return samples, x, features, field.density(features, field.layers(field.network))
+
+    @torch.no_grad()
+    def _rays(self, origins: Tensor, directions: Tensor, normals: bool, focus: bool) -> RayColors:
+        field, backend = self.field, self.backend
+        layers = field.layers(field.network)
+        samples, x, features, density = self._march(origins, directions)
         _, index, step, offsets = backend.merge(
             density, samples, torch.full_like(density, 0.5), LEAST_TRANSMITTANCE, MERGE, len(density)
         )

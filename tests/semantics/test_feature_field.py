@@ -1,0 +1,149 @@
+"""The feature field: it learns what it is shown, keeps to few bytes, and its stages repeat themselves to the bit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ovseg3d.engine import Stage, Workers, run_stage
+from ovseg3d.errors import RunError
+from ovseg3d.field.renderer import RayStops
+from ovseg3d.semantics.feature_field import FeatureField, FeatureFieldConfig, FieldShape, FitStage
+
+CPU = torch.device("cpu")
+CONFIG = FeatureFieldConfig(levels=6, features=2, log2_table=12, max_resolution=64, hidden=32, fit_points=1024)
+
+
+def points(count: int = 4000, kept: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points on a plane whose two halves mean different things, with a large part in common."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(count, 3, generator=generator) * 0.8 + 0.1
+    x[:, 2] = 0.5
+    vectors = torch.zeros(count, kept)
+    vectors[:, 0] = 0.9
+    vectors[x[:, 0] < 0.5, 1] = 0.3
+    vectors[x[:, 0] >= 0.5, 2] = 0.3
+    return x, vectors
+
+
+def fitted(steps: int = 120, stage: FitStage | None = None, first: int = 0, threads: int = 2, **keywords) -> FitStage:
+    if stage is None:
+        field = FeatureField(CONFIG, FieldShape(8), CPU, **keywords)
+        stage = FitStage(field, *points(), seed=keywords.get("seed", 0))
+    stage.workers = stage.field.workers = Workers(2, threads)
+    with stage.workers.open():
+        for step in range(first, steps):
+            stage.step(step, step / 120)
+    return stage
+
+
+def same(a: FitStage, b: FitStage) -> bool:
+    one, other = a.state(), b.state()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("backend", ["warp", "torch"])
+def test_a_fit_answers_at_places_that_it_was_not_shown(backend):
+    field = fitted(backend=backend).field
+    left, right = field.at(torch.tensor([[0.3, 0.41, 0.5], [0.7, 0.59, 0.5]]))
+    assert left[:3].tolist() == pytest.approx([0.9, 0.3, 0.0], abs=0.05)
+    assert right[:3].tolist() == pytest.approx([0.9, 0.0, 0.3], abs=0.05)
+
+
+def test_the_fit_is_a_stage_whose_error_falls():
+    x, vectors = points()
+    stage = FitStage(FeatureField(CONFIG, FieldShape(8), CPU), x, vectors)
+    assert isinstance(stage, Stage)
+    stage.step(0, 0.0)
+    # A new field knows the mean alone, which explains nothing.
+    assert stage.measure()["unexplained"] == pytest.approx(1.0, abs=0.05)
+    run_stage(stage, steps=120, first_step=1)
+    assert stage.measure()["unexplained"] < 0.08
+
+
+def test_the_error_does_not_depend_on_the_encoders_scale():
+    x, vectors = points()
+    unexplained = []
+    for factor in (1.0, 1 / 64):
+        stage = FitStage(FeatureField(CONFIG, FieldShape(8), CPU), x, vectors * factor)
+        stage.step(0, 0.0)
+        unexplained.append(stage.measure()["unexplained"])
+    assert unexplained[0] == pytest.approx(unexplained[1], rel=0.01)
+
+
+def test_points_of_no_weight_teach_nothing():
+    x, vectors = points()
+    wrong = x[:, 1] < 0.3
+    vectors[wrong] = 5.0
+    stage = FitStage(FeatureField(CONFIG, FieldShape(8), CPU), x, vectors, weight=(~wrong).float())
+    stage.field.mean.copy_(vectors[~wrong].mean(0))
+    run_stage(stage, steps=120)
+    assert stage.field.at(torch.tensor([[0.3, 0.6, 0.5]]))[0, :3].tolist() == pytest.approx([0.9, 0.3, 0.0], abs=0.1)
+
+
+def test_one_thread_and_two_give_the_same_bits():
+    assert same(fitted(20, threads=1), fitted(20, threads=2))
+
+
+def test_a_resumed_fit_goes_on_to_the_same_bits():
+    half = {name: tensor.clone() for name, tensor in fitted(9, seed=3).state().items()}
+    resumed = FitStage(FeatureField(CONFIG, FieldShape(8), CPU, seed=5), *points(), seed=3)
+    resumed.load_state(half)
+    straight = fitted(20, seed=3)
+    assert same(straight, fitted(20, stage=resumed, first=9))
+    assert not same(straight, fitted(20, seed=4))
+
+
+def test_a_field_comes_back_from_its_arrays():
+    field = fitted().field
+    facts, arrays = field.facts(), field.arrays()
+    assert all(array.dtype == np.float16 for array in arrays.values())
+    again = FeatureField(FeatureFieldConfig(**facts["config"]), FieldShape(**facts["shape"]), CPU, seed=9)
+    again.load(arrays)
+    x = points(500)[0]
+    assert (again.at(x) - field.at(x)).abs().max() < 5e-3
+    assert again.arrays().keys() == arrays.keys()
+    assert all((again.arrays()[name] == arrays[name]).all() for name in arrays)
+
+
+def test_a_default_field_is_small():
+    field = FeatureField(FeatureFieldConfig(), FieldShape(64, 64, 3), CPU)
+    assert sum(array.nbytes for array in field.arrays().values()) < 15e6
+
+
+def test_a_field_of_another_shape_is_refused_and_nothing_changed():
+    field = FeatureField(CONFIG, FieldShape(8), CPU)
+    before = {name: tensor.clone() for name, tensor in field.tensors().items()}
+    with pytest.raises(RunError, match="'network' is missing or has another shape"):
+        field.load(FeatureField(replace(CONFIG, hidden=16), FieldShape(8), CPU, seed=1).arrays())
+    with pytest.raises(RunError, match="missing"):
+        field.load({})
+    assert all(torch.equal(before[name], tensor) for name, tensor in field.tensors().items())
+
+
+def test_an_untaught_field_says_the_scenes_mean():
+    field = FeatureField(CONFIG, FieldShape(8), CPU)
+    field.mean.copy_(torch.arange(8.0))
+    assert (field.at(torch.rand(10, 3)) - torch.arange(8.0)).abs().max() < 1e-2
+
+
+def test_rendering_adds_up_weight_times_feature():
+    field = fitted().field
+    x = points(6)[0]
+    stops = RayStops(
+        x,
+        torch.tensor([0.5, 0.25, 0.125, 1.0, 0.3, 0.3]),
+        torch.tensor([0, 0, 0, 1, 3, 3], dtype=torch.int32),
+        torch.tensor([0, 3, 4, 4, 6], dtype=torch.int32),
+    )
+    said, found = field.at(x), field.render(stops)
+    assert torch.allclose(found[0], 0.5 * said[0] + 0.25 * said[1] + 0.125 * said[2], atol=1e-6)
+    assert torch.allclose(found[1], said[3]) and not found[2].any()
+    assert torch.allclose(found[3], 0.3 * (said[4] + said[5]), atol=1e-6)
+
+
+def test_each_head_has_its_own_width():
+    field = FeatureField(CONFIG, FieldShape(8, 5, 3), CPU)
+    x = torch.rand(7, 3)
+    assert [field.at(x, head).shape for head in ("clip", "dino", "scales")] == [(7, 8), (7, 5), (7, 3)]
