@@ -73,7 +73,8 @@ def lift(sights: Sequence[Sight], photos: Sequence[Speaker], points: int, config
     words.average([sight.weight for sight in sights])
     for _ in range(config.rounds):
         agreement, trust = words.agreement()
-        relative = (trust / max(float(np.median(trust)), 1e-6)).clip(0.05, 1.0)
+        usual = np.median([own for own, sight in zip(trust, sights) if len(sight.point)] or [1.0])
+        relative = (trust / max(float(usual), 1e-6)).clip(0.05, 1.0)
         factors = ((a.clip(0.02, 1) * t) ** config.power for a, t in zip(agreement, relative))
         words.average([sight.weight * factor for sight, factor in zip(sights, factors)])
     agreement, trust = words.agreement()
