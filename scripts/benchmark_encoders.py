@@ -1,11 +1,15 @@
 """Seconds and memory of 2D encoders on a capture's photos, as a markdown table.
 
+python scripts/benchmark_encoders.py $OVSEG3D_DATA/fox --rows stage           # as `ovseg3d train --only features`
 python scripts/benchmark_encoders.py $OVSEG3D_DATA/fox                        # its 50 photos; weights have to be there
 python scripts/benchmark_encoders.py $OVSEG3D_DATA/fox --random-weights       # time and memory do not depend on them
 python scripts/benchmark_encoders.py $OVSEG3D_DATA/fox --random-weights --photos 1 --rows dino-full
 
-One row per way of encoding: CLIP's patches in one pass at the photo's own size, CLIP on crops, DINO at half of the
-photo's size and at its own. Each row runs in a process of its own, photos one after another. Reading the photos and
+The row `stage` is the pipeline's own stage with its usual settings, from an empty cache: choosing and loading both
+encoders, fitting DINO's projection, regions, writing the cache; and what a second start takes then. (With
+--random-weights, making the models is not counted, and there is no second start.) The other rows are one way of
+encoding each: CLIP's patches in one pass at the photo's own size, CLIP on crops, DINO at half of the photo's size and
+at its own. Each row runs in a process of its own, photos one after another. In these rows, reading the photos and
 resizing them is counted, loading the model is not. CPU seconds are those of all threads: with N cores of one's own, a
 photo takes about an N-th of them, whatever else the machine is doing. Memory is the most anonymous memory of the
 process, which holds the weights. A row stops after --max-seconds and says so; its total is then what it would have
@@ -13,15 +17,17 @@ come to.
 """
 
 import multiprocessing
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import tyro
 
-ROWS = ("clip-dense", "clip-crops", "dino-half", "dino-full")
+ROWS = ("stage", "clip-dense", "clip-crops", "dino-half", "dino-full")
 COLUMNS = (
     "what",
     "encoder",
@@ -77,7 +83,10 @@ def measure(options: BenchmarkEncoders, row: str) -> list[str]:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    frames = load_scene(options.scene).frames[: options.photos]
+    scene = load_scene(options.scene)
+    frames = scene.frames[: options.photos]
+    if row == "stage":
+        return measure_stage(options, replace(scene, frames=frames))
     with PeakMemory() as memory, torch.inference_mode():
         encoder = make(options, row)
         start, cpu, done, seen = time.monotonic(), time.process_time(), 0, ""
@@ -90,9 +99,82 @@ def measure(options: BenchmarkEncoders, row: str) -> list[str]:
             if time.monotonic() - start > options.max_seconds:
                 break
         each, cpu_each = (time.monotonic() - start) / done, (time.process_time() - cpu) / done
-    total = f"{each * len(frames):.0f}" if done == len(frames) else f"({each * len(frames):.0f}, of {done} timed)"
-    name = f"{encoder.id}, random weights" if options.random_weights else encoder.id
-    return [row, name, str(len(frames)), seen, f"{each:.2f}", f"{cpu_each:.2f}", total, f"{memory.peak / 2**20:.0f}"]
+    return cells(options, row, encoder.id, len(frames), done, seen, each, cpu_each, memory.peak)
+
+
+def cells(
+    options: BenchmarkEncoders,
+    row: str,
+    name: str,
+    photos: int,
+    done: int,
+    seen: str,
+    each: float,
+    cpu_each: float,
+    peak: int,
+) -> list[str]:
+    """A row of the table; a total of photos that were not all timed stands in brackets."""
+    total = f"{each * photos:.0f}" if done == photos else f"({each * photos:.0f}, of {done} timed)"
+    name = f"{name}, random weights" if options.random_weights else name
+    return [row, name, str(photos), seen, f"{each:.2f}", f"{cpu_each:.2f}", total, f"{peak / 2**20:.0f}"]
+
+
+def measure_stage(options: BenchmarkEncoders, scene: Any) -> list[str]:
+    """The pipeline's stage on an empty cache; the cells of its row."""
+    from ovseg3d.pipeline.config import EncodeConfig
+    from ovseg3d.pipeline.encode import encode_scene, load_encoders
+    from ovseg3d.pipeline.memory import PeakMemory
+
+    stop, again = threading.Event(), "not measured"
+    # Whole photos only: the share of one that is being encoded is cut off.
+    done = [0]
+    with TemporaryDirectory() as folder, PeakMemory() as memory:
+        settings = EncodeConfig(clip=options.clip, dino=options.dino, cache_dir=folder)
+        encoders = random_encoders(options, folder) if options.random_weights else None
+        timer = threading.Timer(options.max_seconds, stop.set)
+        timer.daemon = True
+        timer.start()
+        start, cpu = time.monotonic(), time.process_time()
+        encoders = encoders or load_encoders(scene, settings, options.device)
+        found = encode_scene(
+            scene,
+            report=lambda event: done.append(max(done[-1], event.step)),
+            device=options.device,
+            stop=stop,
+            encoders=encoders,
+        )
+        seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu
+        timer.cancel()
+        if found is not None and not options.random_weights:
+            start = time.monotonic()
+            encode_scene(scene, settings, options.device)
+            again = f"{time.monotonic() - start:.2f} s"
+    count = max(1, *done)
+    clip, dino, resolved = encoders.clip, encoders.dino, encoders.settings
+    seen = f"{resolved.mode}, CLIP side {resolved.clip_side}, DINO side {resolved.dino_side}; second start: {again}"
+    name = " + ".join([clip.id, *([dino.id] if dino is not None else [])])
+    return cells(
+        options,
+        "stage",
+        name,
+        len(scene.frames),
+        max(done),
+        seen,
+        seconds / count,
+        cpu_seconds / count,
+        memory.peak,
+    )
+
+
+def random_encoders(options: BenchmarkEncoders, folder: str) -> Any:
+    """Both encoders with random weights, for the pipeline's stage with its usual settings."""
+    from ovseg3d.encoders import FeatureCache, FeatureSettings
+    from ovseg3d.pipeline.encode import Encoders
+
+    clip = make(options, "clip-dense")
+    dino = None if options.dino == "none" else make(options, "dino-half")
+    settings = FeatureSettings().resolved(clip, options.device)
+    return Encoders(clip, dino, None, settings, FeatureCache.at(folder), options.device)
 
 
 def encode(encoder: Any, photo: Any, row: str) -> str:

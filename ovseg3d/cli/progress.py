@@ -114,12 +114,15 @@ def print_summary(console: Console, run: "Run") -> None:
     name = shell_path(run.folder)
     print_line = {"markup": False, "soft_wrap": True}
     console.print(f"run        {name}", **print_line)
-    for file in ("heldout.png", "features.png"):
+    for file in ("heldout.png", "features.png", "meaning.png"):
         if (run.previews / file).exists():
             console.print(f"previews   {shell_path(run.previews / file)}", **print_line)
     if "steps" not in metrics:
         return
     console.print("\nnext:", **print_line)
+    if "surface_points" in metrics:
+        console.print(f'  ovseg3d query {name} "a red chair"', **print_line)
+        console.print(f"  ovseg3d segment {name}", **print_line)
     console.print(f"  ovseg3d render {name}", **print_line)
     console.print(f"  ovseg3d eval {name}", **print_line)
 
@@ -136,6 +139,12 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("", f"{size} in {metrics['features_cache']}"))
     if "steps" in metrics:
         rows += _field_rows(metrics)
+    if "surface_points" in metrics:
+        seconds = format_seconds(metrics["surface_seconds"] + metrics["lift_seconds"])
+        size = format_bytes(metrics["semantics_bytes"])
+        rows.append(("meaning", f"{metrics['surface_points']:,} surface points in {seconds}, {size}"))
+        if odd := metrics["photos_not_trusted"]:
+            rows.append(("", f"{len(odd)} photos contradict the others: {', '.join(odd[:3])}"))
     rows.append(("memory", f"{format_bytes(metrics['peak_anonymous_bytes'])} at most"))
     return rows
 

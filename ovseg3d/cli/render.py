@@ -10,7 +10,7 @@ import tyro
 
 from ovseg3d.errors import ConfigError, nearest
 
-_KINDS = ("colour", "depth", "normals", "opacity")
+_KINDS = ("colour", "depth", "normals", "opacity", "features", "labels", "relevancy")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Render:
     Examples:
       ovseg3d render outputs/playroom/latest
       ovseg3d render outputs/playroom/latest --path spiral --what colour,depth
+      ovseg3d render outputs/playroom/latest --what labels,relevancy --phrase "a red chair"
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -33,7 +34,12 @@ class Render:
     """Fly along a path instead: spiral, interpolate (between the photos), or a camera path that nerfstudio saved
     (JSON, poses in the capture's own frame)."""
     what: str = "colour,depth"
-    """Kinds of picture, with commas: colour, depth, normals, opacity."""
+    """Kinds of picture, with commas: colour, depth, normals, opacity; and of a run that knows meaning features, labels
+    (of --phrases) and relevancy (of --phrase)."""
+    phrases: str | None = None
+    """For labels: phrases with semicolons, or a file with one a line; by default those of the scene."""
+    phrase: str | None = None
+    """For relevancy: what to look for."""
     images: bool = False
     """Write a camera path as images instead of MP4."""
     seconds: float = 8.0
@@ -66,7 +72,8 @@ class Render:
         run = load(self.run)
         scene = run.load_scene(self.scene)
         cameras, names, fps = self._cameras(scene)
-        renderer = restore(run, scene, self.device, self.backend)
+        meaning = [kind for kind in kinds if kind in ("features", "labels", "relevancy")]
+        renderer = self._painter(run, scene, meaning) if meaning else restore(run, scene, self.device, self.backend)
         folder = self.output or run.exports
         stop = threading.Event()
         with interruptible(stop), Progress(console) as progress:
@@ -85,6 +92,19 @@ class Render:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"--{name} must be above 0, not {value}")
+
+    def _painter(self, run: Any, scene: Any, what: list[str]) -> Any:
+        """A renderer that also draws meaning. Raises ConfigError, RunError."""
+        from ovseg3d.cli.segment import read_list
+        from ovseg3d.pipeline.painter import Painter
+        from ovseg3d.pipeline.query import Asker
+
+        phrases = read_list(self.phrases) if self.phrases is not None else scene.phrases
+        if "labels" in what and not phrases:
+            raise ConfigError("This scene names no phrases", where=scene.path, fix='--phrases "chair;table;floor"')
+        if "relevancy" in what and not (self.phrase or "").strip():
+            raise ConfigError("Nothing says whose relevancy to draw", fix='--phrase "a red chair"')
+        return Painter(Asker(run, scene, self.device, self.backend), what, phrases, self.phrase or "")
 
     def _cameras(self, scene: Any) -> tuple[list[Any], list[str], float | None]:
         """Cameras, file names, and the frame rate of a path (None for views)."""

@@ -45,7 +45,8 @@ class Train:
     json: bool = False
     """Print one JSON object on stdout and nothing else there."""
     only: Only | None = None
-    """Only these stages; by default the field. features: encode the photos with CLIP and DINO."""
+    """Only these stages; by default the field. features: encode the photos with CLIP and DINO; semantics: lift their
+    features to the field's surface, so that it can be asked."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()
     encode: Annotated[EncodeConfig, tyro.conf.arg(name="")] = EncodeConfig()
@@ -169,7 +170,7 @@ class Train:
         if idle and "features" not in config.stages:
             raise ConfigError(
                 f"{' and '.join(idle)} would do nothing: this run does not encode the photos",
-                fix="add --only field,features, or leave it out",
+                fix="add --only field,semantics, or leave it out",
             )
 
     def _name(self, path: Path) -> str:

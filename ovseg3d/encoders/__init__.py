@@ -1,7 +1,7 @@
 """Frozen 2D models behind two small interfaces: text-image encoders (CLIP) and self-supervised ones (DINO).
 
 `load_clip(name, device)` and `load_dino(name, device)` give them; how to add one's own is said in `registry`. What they
-say about a photo is made by `extract_features`, and about a whole scene, through a cache on disk, by `encode_scene`.
+say about a photo is made by `extract_features`, and about a whole scene, through a cache on disk, by `encode_photos`.
 Names load on use, so that importing this stays light.
 """
 
@@ -11,6 +11,7 @@ _LAZY = {
     "DenseEncoder": "base",
     "Preprocess": "base",
     "TextImageEncoder": "base",
+    "TokenEncoder": "base",
     "load_clip": "registry",
     "load_dino": "registry",
     "register_clip": "registry",
@@ -22,7 +23,7 @@ _LAZY = {
     "extract_features": "features",
     "FeatureCache": "cache",
     "SceneFeatures": "scenes",
-    "encode_scene": "scenes",
+    "encode_photos": "scenes",
 }
 
 __all__ = list(_LAZY)

@@ -1,4 +1,4 @@
-"""The two interfaces of a frozen 2D encoder, and the preprocessing that one asks for.
+"""The two interfaces of a frozen 2D encoder, what one may offer besides, and the preprocessing that it asks for.
 
 Pictures go in as rgb from 0 to 1, float32, channels first, on any device; `encode_image` takes any size (1 x 1 too)
 and prepares it by itself, `encode_dense` takes sides that are multiples of `patch` and only normalises them. Vectors
@@ -126,6 +126,14 @@ class TextImageEncoder(Protocol):
         model has no dense features."""
         ...
 
+
+@runtime_checkable
+class TokenEncoder(TextImageEncoder, Protocol):
+    """A text-image encoder that also shows what is inside its picture tower, for those who tune a block of it.
+
+    Features and queries never need this; OpenDlign's depth views do. open_clip's ViTs are such encoders.
+    """
+
     def tokens(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views gh gw width"]:
         """Patch tokens after the last block, before pooling, last norm and projection; not normalised."""
         ...
@@ -169,4 +177,13 @@ def check_sides(images: Tensor, patch: int) -> None:
         )
 
 
-__all__ = ["DenseEncoder", "Interpolation", "Preprocess", "ResizeMode", "TextImageEncoder", "check_sides", "unit"]
+__all__ = [
+    "DenseEncoder",
+    "Interpolation",
+    "Preprocess",
+    "ResizeMode",
+    "TextImageEncoder",
+    "TokenEncoder",
+    "check_sides",
+    "unit",
+]

@@ -2,6 +2,7 @@
 
     <folder>/CACHEDIR.TAG                               tells backup programs that this can be remade
     <folder>/features/<kind>/<2 hex>/<64 hex>.safetensors
+    <folder>/encoders/<64 hex>.json                     what is known about encoders without loading them, see `lazy`
     <folder>/locks/<64 hex>.lock                        held while an entry is being made
 
 An entry's name is a SHA-256 over everything that makes a difference to it (`content_key`), so that nothing is ever
@@ -28,13 +29,14 @@ from typing import Any
 import numpy as np
 
 from ovseg3d.errors import CacheError, OutputError
-from ovseg3d.files import plain, write_atomic
+from ovseg3d.files import plain, write_atomic, write_json
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the same inputs would give other features."""
 Arrays = Mapping[str, np.ndarray]
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of ovseg3d; it can be deleted.\n"
 _ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.[0-9a-f]{8}\.tmp\.safetensors")
+_NOTE = re.compile(r"[0-9a-f]{64}\.json|\.[0-9a-f]{64}\.[0-9a-f]{8}\.tmp\.json")
 _LOCK = re.compile(r"[0-9a-f]{64}\.lock")
 _TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U16": np.uint16, "U8": np.uint8, "I64": np.int64}
 _POLL = 0.1
@@ -63,7 +65,7 @@ class CacheSize:
     """How much a cache holds."""
 
     files: int
-    """Entries; locks and the tag are not counted."""
+    """Entries; notes on encoders, locks and the tag are not counted."""
     bytes: int
 
 
@@ -181,8 +183,29 @@ class FeatureCache:
             sizes += [_size(path) for path in self._files() if path.suffix == ".safetensors"]
         return CacheSize(len(sizes), sum(sizes))
 
+    def read_note(self, key: str) -> dict[str, Any] | None:
+        """A note; None when it is missing or cut."""
+        try:
+            note = json.loads((self.folder / "encoders" / f"{key}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return note if isinstance(note, dict) else None
+
+    def write_note(self, key: str, note: Mapping[str, Any] | None) -> None:
+        """Keep a few plain values under a key, or forget them (None). Where that cannot be, they are not kept: they
+        save time, and nothing else."""
+        path = self.folder / "encoders" / f"{key}.json"
+        with suppress(OutputError, OSError):
+            if note is None:
+                path.unlink(missing_ok=True)
+            else:
+                self._tag()
+                write_json(path, dict(note))
+
     def clear(self) -> CacheSize:
         """Delete all entries; returns what was freed. Files that are not the cache's own stay, and their folders.
+
+        What another process is making at the moment is left to it: the file that it writes to, and its lock.
 
         Raises:
             CacheError: the folder cannot be looked into, or a file not be deleted.
@@ -195,15 +218,34 @@ class FeatureCache:
         for path in found:
             try:
                 size = _size(path)
-                path.unlink(missing_ok=True)
+                if not self._delete(path):
+                    continue
             except OSError as error:
                 raise _cache_error(f"A file cannot be deleted: {error.strerror}", path) from error
             if path.suffix == ".safetensors":
                 files, count = files + 1, count + size
         for folder in [*self.folder.glob("features/*/*"), *self.folder.glob("features/*"), self.folder / "features"]:
             _remove_empty(folder)
+        _remove_empty(self.folder / "encoders")
         _remove_empty(self.folder / "locks")
         return CacheSize(files, count)
+
+    def _delete(self, path: Path) -> bool:
+        """Delete a file of the cache's own unless somebody is at work on it; False in that case. Raises OSError."""
+        from filelock import FileLock, Timeout
+
+        key = path.name.lstrip(".").partition(".")[0]
+        lock = self.folder / "locks" / f"{key}.lock"
+        # Only a file under a temporary name, and the lock itself, may be in use; no writer is without a lock.
+        if not (path == lock or path.name.startswith(".")) or not lock.exists():
+            path.unlink(missing_ok=True)
+            return True
+        try:
+            with FileLock(lock, timeout=0):
+                path.unlink(missing_ok=True)
+        except Timeout:
+            return False
+        return True
 
     def writable(self) -> bool:
         """Whether entries could be added, as far as rights tell."""
@@ -212,11 +254,11 @@ class FeatureCache:
         return os.path.isdir(there) and os.access(there, os.W_OK)
 
     def _files(self) -> Iterator[Path]:
-        """Entries, what a killed process left of entries, and locks: by place and name."""
-        for pattern, names in (("features/*/*/*", _ENTRY), ("locks/*", _LOCK)):
+        """Entries, what a killed process left of entries, notes, and locks: by place and name."""
+        for pattern, names in (("features/*/*/*", _ENTRY), ("encoders/*", _NOTE), ("locks/*", _LOCK)):
             for path in self.folder.glob(pattern):
                 if names.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-                    if pattern.startswith("locks") or path.name.lstrip(".")[:2] == path.parent.name:
+                    if not pattern.startswith("features") or path.name.lstrip(".")[:2] == path.parent.name:
                         yield path
 
     def _tag(self) -> None:

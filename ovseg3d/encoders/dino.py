@@ -51,6 +51,7 @@ class TransformersEncoder:
         device: where to compute.
         facet: "tokens": the last hidden state; "keys": the keys of the last block, all heads side by side.
         files: what the weights were read from, for the hash.
+        places: what to look at to see whether the encoder would be the same again, see `lazy`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class TransformersEncoder:
         device: torch.device,
         facet: str = "tokens",
         files: Sequence[Path] = (),
+        places: Sequence[Path] = (),
     ) -> None:
         if facet not in get_args(Facet):
             raise EncoderError(f"There is no facet {facet!r}", fix=f"use one of {', '.join(get_args(Facet))}")
@@ -71,6 +73,7 @@ class TransformersEncoder:
         self.preprocess = preprocess
         self.device = device
         self._files = tuple(files)
+        self.places = tuple(places)
         self._hash: str | None = None
         self._keys = _last_keys(model, name) if facet == "keys" else None
         self._prefix = 1 + int(getattr(model.config, "num_register_tokens", 0) or 0)
@@ -139,6 +142,7 @@ def load(name: str, device: torch.device, *, facet: str = "tokens", label: str |
         device=device,
         facet=facet,
         files=(*files, *(path for path in (folder / "config.json", folder / _PREPROCESSOR) if path.is_file())),
+        places=(folder, hub.reference(folder)) if hub.in_cache(folder) else (folder,),
     )
 
 

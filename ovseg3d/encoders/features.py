@@ -7,7 +7,7 @@ key.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 from ovseg3d.encoders.dense import dense_grid
 from ovseg3d.encoders.maps import Dense, PhotoFeatures, Regions, normalise
 from ovseg3d.encoders.projection import Projection
-from ovseg3d.encoders.pyramid import encode_crops, lerf_pyramid, ovs_pyramid
+from ovseg3d.encoders.pyramid import Tick, encode_crops, lerf_pyramid, ovs_pyramid
 from ovseg3d.encoders.segments import Segmenter, pooling, segment
 from ovseg3d.errors import ConfigError
 
@@ -129,6 +129,8 @@ class FeatureSettings:
             needless |= {"pyramid", "seed"}
         if self.mode == "pyramid":
             needless |= {"clip_side"}
+        # Which segmenter that is, its hash says, wherever it lies.
+        values["segments"] = self.segments.partition(":")[0]
         return {name: value for name, value in values.items() if name not in needless}
 
 
@@ -142,6 +144,7 @@ def extract_features(
     segmenter: Segmenter | None = None,
     device: torch.device | str = "cpu",
     dino_grid: Float[np.ndarray, "gh gw dim"] | None = None,
+    tick: Tick | None = None,
 ) -> PhotoFeatures:
     """All features of one photo, float16.
 
@@ -152,6 +155,7 @@ def extract_features(
         projection: reduces DINO's vectors; None keeps them whole.
         segmenter: finds masks, for `segments="sam:..."`.
         dino_grid: what `dino_features` said about this photo, when that is known already.
+        tick: is told about each batch of crops.
 
     Raises:
         ConfigError: dense features were asked for and `clip` has none.
@@ -162,17 +166,15 @@ def extract_features(
             dino_grid = dino_features(photo, dino, settings, device)
         tensor = to_tensor(photo, device)
         if settings.mode == "pyramid":
-            ours = settings.pyramid == "lerf"
-            found = (
-                lerf_pyramid(tensor, clip, settings.batch)
-                if ours
-                else ovs_pyramid(tensor, clip, settings.batch, settings.seed)
-            )
+            if settings.pyramid == "lerf":
+                found = lerf_pyramid(tensor, clip, settings.batch, tick)
+            else:
+                found = ovs_pyramid(tensor, clip, settings.batch, settings.seed, tick)
         elif settings.mode == "dense":
             found = Dense(_clip_grid(tensor, clip, settings).astype(np.float16))
         else:
             masks = segmenter.masks(photo) if segmenter is not None else None
-            found = _regions(photo, tensor, clip, dino_grid, settings, masks)
+            found = _regions(photo, tensor, clip, dino_grid, settings, masks, tick)
     if dino_grid is None:
         return PhotoFeatures(found, None)
     kept = dino_grid if projection is None else projection.reduce(dino_grid)
@@ -207,18 +209,14 @@ def _regions(
     clip: TextImageEncoder,
     dino_grid: np.ndarray | None,
     settings: FeatureSettings,
-    masks: np.ndarray | None,
+    masks: Iterable[np.ndarray] | None,
+    tick: Tick | None,
 ) -> Regions:
     shrink = min(1.0, settings.map_side / min(photo.shape[:2]))
     size = [max(1, round(side * shrink)) for side in photo.shape[1::-1]]
     small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX)) if shrink < 1 else photo
-    if masks is not None:
-        rows, columns = (
-            ((np.arange(n) + 0.5) * before / n).astype(int) for n, before in zip(small.shape, photo.shape[:2])
-        )
-        masks = masks[:, rows[:, None], columns[None, :]]
     seen = dino_grid if settings.segments != "superpixels" else None
-    index = segment(small, seen, settings.regions, settings.colour, masks)
+    index = segment(small, seen, settings.regions, settings.colour, masks if masks is not None else ())
     count = int(index.max()) + 1
     pooled = np.zeros((count, clip.dim), dtype=np.float32)
     if clip.dense:
@@ -230,7 +228,7 @@ def _regions(
         largest = np.argsort(-np.bincount(index.ravel()), kind="stable")[:wanted]
         boxes = [region_box(index, int(region), photo.shape[:2], settings.context) for region in largest]
         crops = (tensor[:, top:bottom, left:right] for top, left, bottom, right in boxes)
-        vectors = encode_crops(crops, clip, settings.batch)
+        vectors = encode_crops(crops, clip, settings.batch, tick, 0, wanted)
         pooled[largest] = normalise((1 - weight) * pooled[largest] + weight * vectors)
     return Regions(pooled.astype(np.float16), index)
 

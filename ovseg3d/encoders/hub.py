@@ -1,7 +1,8 @@
 """Files of public models: from the disk, else from the hub, else a clear error within seconds.
 
 What is in the Hugging Face cache is used without asking anybody. What is not is fetched only when the hub answers
-within `HUB_SECONDS`; HF_HUB_OFFLINE=1 forbids asking at all. While a library loads what is already here it is kept
+within `HUB_SECONDS`, and only as long as something arrives (`STALLED_SECONDS`); HF_HUB_OFFLINE=1 forbids asking at all.
+While a library loads what is already here it is kept
 offline, because it would otherwise ask the hub for news first, and again and again when nobody answers.
 """
 
@@ -13,13 +14,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ovseg3d.errors import EncoderError
 
 HUB_SECONDS = 5.0
 """How long the hub may take to answer before it counts as out of reach."""
+STALLED_SECONDS = 30.0
+"""How long a download may bring nothing before it is given up."""
+_CHUNK = 2**16
+"""Bytes of a download that count as progress."""
 _REMEMBERED_SECONDS = 30.0
 """How long its answer, or its silence, is taken as still true: a model is several files."""
 
@@ -62,12 +67,11 @@ def fetch(repo: str, names: Sequence[str], *, flag: str, example: str) -> Path:
     if why is not None:
         raise EncoderError(
             f"The weights of {repo} are not on this disk, and {why}",
-            where=f"{_cache()} (wanted: {' or '.join(names)})",
+            where=f"{cache_folder()} (wanted: {' or '.join(names)})",
             fix=f"fetch them where there is a network (hf download {repo}) and copy that cache here, or give a local "
             f"copy ({flag} {example}), or use the built-in encoder ({flag} builtin), or train without one "
             "(--only field)",
         )
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -77,7 +81,7 @@ def fetch(repo: str, names: Sequence[str], *, flag: str, example: str) -> Path:
 
     for name in names:
         try:
-            return Path(hf_hub_download(repo, name, etag_timeout=HUB_SECONDS))
+            return _download(repo, name)
         except GatedRepoError:
             raise EncoderError(
                 f"{repo} is handed out only to those who accepted its licence",
@@ -108,7 +112,7 @@ def _failed(repo: str, name: str, error: Exception, flag: str, example: str) -> 
 
 def fetch_optional(repo: str, name: str) -> Path | None:
     """A file that may not exist: from the disk, or from the hub where that answers; otherwise None."""
-    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
     found = try_to_load_from_cache(repo, name)
     if isinstance(found, str):
@@ -116,9 +120,76 @@ def fetch_optional(repo: str, name: str) -> Path | None:
     if found is _CACHED_NO_EXIST or _out_of_reach() is not None:
         return None
     try:
-        return Path(hf_hub_download(repo, name, etag_timeout=HUB_SECONDS))
+        return _download(repo, name)
     except Exception:  # It is optional: the caller has values to go on with.
         return None
+
+
+class Stalled(Exception):
+    """A download that brings nothing more."""
+
+
+def _download(repo: str, name: str) -> Path:
+    """Fetch a file into the hub's cache. Raises what the hub's library raises, and Stalled.
+
+    The library waits for every packet, and tries again: a line that gives a byte now and then would keep it for hours.
+    So it works in a thread of its own, and its progress bar tells whether it gets on; or the cache does, when another
+    process fetches the same file. A thread cannot be ended: one that is given up waits on until the process ends.
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.utils import tqdm
+
+    outcome: list[str | BaseException] = []
+    done = threading.Event()
+    received: int | float = 0
+
+    class Counted(tqdm):
+        def update(self, n: int | float | None = 1) -> bool | None:
+            nonlocal received
+            received += n or 0
+            return super().update(n)
+
+    def work() -> None:
+        try:
+            outcome.append(hf_hub_download(repo, name, etag_timeout=HUB_SECONDS, tqdm_class=Counted))
+        except BaseException as error:
+            outcome.append(error)
+        finally:
+            done.set()
+
+    # It counts whole chunks of 10 MB, which a slow line does not bring in time.
+    constants.DOWNLOAD_CHUNK_SIZE = min(getattr(constants, "DOWNLOAD_CHUNK_SIZE", _CHUNK), _CHUNK)
+    threading.Thread(target=work, daemon=True).start()
+    seen, since = received + _arrived(repo), time.monotonic()
+    while not done.wait(min(1.0, STALLED_SECONDS / 4)):
+        now = received + _arrived(repo)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since > STALLED_SECONDS:
+            raise Stalled(f"nothing more arrived for {STALLED_SECONDS:g} s")
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return Path(outcome[0])
+
+
+def _arrived(repo: str) -> int:
+    """Bytes that the cache holds of a repository, in whole files and in begun ones."""
+    total = 0
+    for path in (Path(cache_folder()) / f"models--{repo.replace('/', '--')}" / "blobs").glob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+def in_cache(path: Path) -> bool:
+    """Whether this is a snapshot in the hub's cache, or a file of one."""
+    above = path.parent, path.parent.parent
+    return any(parent.name == "snapshots" and parent.parent.name.startswith("models--") for parent in above)
+
+
+def reference(path: Path) -> Path:
+    """The file that says which snapshot a repository's name means, for a file or folder of a snapshot."""
+    return next(parent for parent in path.parents if parent.name == "snapshots").parent / "refs" / "main"
 
 
 @contextmanager
@@ -175,7 +246,8 @@ def _out_of_reach() -> str | None:
     return None if answered else f"{constants.ENDPOINT} does not answer"
 
 
-def _cache() -> str:
+def cache_folder() -> str:
+    """Where the hub's cache is on this disk."""
     from huggingface_hub import constants
 
     return str(constants.HF_HUB_CACHE)

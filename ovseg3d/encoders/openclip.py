@@ -25,7 +25,7 @@ _PHRASES_AT_ONCE = 64
 
 
 class OpenClipEncoder:
-    """A TextImageEncoder around an open_clip model.
+    """A TokenEncoder around an open_clip model.
 
     Args:
         model: as `open_clip.create_model` makes it.
@@ -36,6 +36,7 @@ class OpenClipEncoder:
         dense_path: how the last block is walked for dense features, see `towers`; None: as `usual_path` says.
         usual_path: the path that belongs to the model; its hash tells models of different ones apart.
         files: what the weights were read from, for the hash; without it the state dict is hashed.
+        places: what to look at to see whether the encoder would be the same again, see `sources` and `lazy`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class OpenClipEncoder:
         dense_path: str | None = None,
         usual_path: str = "auto",
         files: Sequence[Path] = (),
+        places: Sequence[Path] = (),
     ) -> None:
         dense_path = dense_path or usual_path
         for path in (dense_path, usual_path):
@@ -66,6 +68,7 @@ class OpenClipEncoder:
         self._tower = Tower(model.visual)
         self._dense_path = dense_path
         self._files = tuple(files)
+        self.places = tuple(places)
         self._note = "" if usual_path == "auto" else usual_path
         self._hash: str | None = None
         self._changed = False
@@ -213,6 +216,7 @@ def load(
         dense_path=dense_path,
         usual_path=source.dense_path,
         files=source.files,
+        places=source.places,
     )
 
 

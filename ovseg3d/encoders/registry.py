@@ -1,7 +1,8 @@
 """Encoders by name: built-in ones, registered ones, and whatever open_clip and transformers know.
 
 Anybody can add one. A factory takes a torch.device and returns an object with the attributes and methods of
-`TextImageEncoder` (`DenseEncoder` for --dino); nothing has to be inherited. Either register it from Python:
+`TextImageEncoder` (`DenseEncoder` for --dino); nothing has to be inherited. `TokenEncoder` lists what one may have
+besides. Either register it from Python:
 
     from ovseg3d.encoders import register_clip
     register_clip("my-clip", lambda device: MyClip(device))
@@ -62,7 +63,8 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
             "clearclip" (see `towers`); None: what `dense_path` in the folder's card.json says, else "auto".
 
     Raises:
-        EncoderError: no such model, weights not to be had, or of another architecture.
+        EncoderError: no such model, weights not to be had, or of another architecture; or an option that a registered
+            one does not have.
     """
     from ovseg3d.encoders import openclip
 
@@ -71,6 +73,7 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
         folder = builtin_folder("clip", "open_clip_config.json")
         return openclip.load(f"local-dir:{folder}", device, dense_path=dense_path, label=BUILTIN)
     if (factory := _factory(_clips, CLIP_GROUP, name)) is not None:
+        _no_choice(name, "--dense-path", dense_path, None)
         return _complete(_made(factory, device, name), TextImageEncoder, name)
     try:
         return openclip.load(name, device, dense_path=dense_path)
@@ -87,7 +90,8 @@ def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "to
         facet: "tokens" (last hidden state) or "keys" (of the last block; LERF takes them of dino-vits8).
 
     Raises:
-        EncoderError: no such model, weights not to be had, or of another architecture.
+        EncoderError: no such model, weights not to be had, or of another architecture; or an option that a registered
+            one does not have.
     """
     from ovseg3d.encoders import dino
 
@@ -95,6 +99,7 @@ def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "to
     if name == BUILTIN:
         return dino.load(str(builtin_folder("dino", "config.json")), device, facet=facet, label=BUILTIN)
     if (factory := _factory(_dinos, DINO_GROUP, name)) is not None:
+        _no_choice(name, "--facet", facet, "tokens")
         return _complete(_made(factory, device, name), DenseEncoder, name)
     try:
         return dino.load(name, device, facet=facet)
@@ -155,6 +160,12 @@ def _blamed(name: str, where: str) -> Iterator[None]:
             where=where,
             fix="mend or remove that package",
         ) from error
+
+
+def _no_choice(name: str, flag: str, asked: str | None, usual: str | None) -> None:
+    """Raise EncoderError for a setting that would be ignored: what a registered encoder does is its own matter."""
+    if asked != usual:
+        raise EncoderError(f"The encoder {name!r} is a registered one, and has no {flag}", fix=f"leave {flag} away")
 
 
 def _complete(encoder: Any, wanted: type, name: str) -> Any:

@@ -2,9 +2,13 @@
 
 Weights are optional and come from a folder that `save_pretrained` wrote (model and image processor) or from the hub,
 under the same rules as other encoders: what is on this disk is used, the hub is asked for at most seconds.
+
+SAM looks at a photo with its longer side at `SIDE` whatever it is given, so it is given that and masks are no larger;
+and it is asked about few points at once, because each of them costs three pictures of logits.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,10 @@ from ovseg3d.errors import EncoderError
 
 POINTS = 16
 """Points along a photo's side at which SAM is asked what is there."""
+SIDE = 1024
+"""Longer side of what SAM is given at most, pixels."""
+_AT_ONCE = 16
+"""Points per batch."""
 _FILES = ("config.json", "preprocessor_config.json")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -48,23 +56,27 @@ class Sam:
         finally:
             if bars:
                 logging.enable_progress_bar()
-        self.id = f"sam:{name}:{points}"
+        # Nothing of a name: weights that were moved or renamed are the same weights.
+        self.id = f"sam:{points}"
         self.weight_hash = hash_files([weights, *(folder / file for file in _FILES)])
+        self.places = (folder, hub.reference(folder)) if hub.in_cache(folder) else (folder,)
         self._points = points
 
-    def masks(self, photo: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "masks h w"]:
-        """Masks, which may overlap and leave pixels out; none is an empty array."""
+    def masks(self, photo: UInt8[np.ndarray, "h w 3"]) -> Iterator[Bool[np.ndarray, "rows columns"]]:
+        """Masks, which may overlap and leave pixels out, of the photo's size or smaller (`SIDE`)."""
+        picture = Image.fromarray(photo)
+        if max(picture.size) > SIDE:
+            size = [max(1, round(side * SIDE / max(picture.size))) for side in picture.size]
+            picture = picture.resize(size, Image.Resampling.BOX)
         try:
-            found = self._pipeline(
-                Image.fromarray(photo), points_per_batch=self._points**2, points_per_crop=self._points
-            )["masks"]
+            found = self._pipeline(picture, points_per_batch=_AT_ONCE, points_per_crop=self._points)["masks"]
         except (IndexError, RuntimeError) as error:
             # transformers stumbles where no mask is good enough; anything else is a bug to be seen.
-            if "empty" in str(error) or "non-empty" in str(error) or isinstance(error, IndexError):
-                return np.zeros((0, *photo.shape[:2]), dtype=bool)
-            raise
-        kept = [np.asarray(mask, dtype=bool) for mask in found]
-        return np.stack(kept) if kept else np.zeros((0, *photo.shape[:2]), dtype=bool)
+            if "empty" not in str(error) and not isinstance(error, IndexError):
+                raise
+            found = []
+        for mask in found:
+            yield np.asarray(mask, dtype=bool)
 
 
 def load_sam(name: str, device: torch.device | str = "cpu") -> Sam:

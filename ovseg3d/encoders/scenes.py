@@ -21,6 +21,7 @@ from ovseg3d.encoders.cache import FeatureCache, content_key
 from ovseg3d.encoders.features import FeatureSettings, dino_features, extract_features
 from ovseg3d.encoders.maps import PhotoFeatures, from_arrays, to_arrays
 from ovseg3d.encoders.projection import Projection, fit_projection
+from ovseg3d.encoders.pyramid import Tick
 from ovseg3d.encoders.segments import Segmenter
 from ovseg3d.errors import CacheError, SceneError
 from ovseg3d.scene.capture import Frame, Scene
@@ -28,8 +29,8 @@ from ovseg3d.scene.images import load_photo, read_header
 
 PHOTOS, PROJECTIONS = "photos", "projections"
 """Kinds of entries in the cache."""
-Told = Callable[[int, int, str], None]
-"""Called with photos done, photos in all, and the name of the last one."""
+Told = Callable[[int | float, int, str], None]
+"""Called with photos done, photos in all, and the name of the last one; after a batch of crops with a photo's share."""
 _WAIT = 0.1
 
 
@@ -95,7 +96,7 @@ class SceneFeatures(Sequence[PhotoFeatures]):
         )
 
 
-def encode_scene(
+def encode_photos(
     scene: Scene,
     clip: TextImageEncoder,
     dino: DenseEncoder | None,
@@ -112,8 +113,8 @@ def encode_scene(
     Two processes may encode one scene at once: they share the work, and neither encodes what the other has.
 
     Args:
-        report: is told about each photo as it is there.
-        stop: set it to end after the current photo.
+        report: is told about each photo as it is there, and about each batch of crops.
+        stop: set it to end after the current photo, or batch of its crops.
         segmenter: finds masks, for `segments="sam:..."`.
         device: where the encoders are.
 
@@ -148,10 +149,17 @@ def encode_scene(
         number = waiting.popleft()
         frame, key = scene.frames[number], keys[number]
 
-        def make(frame: Frame = frame, digest: str = digests[number]) -> dict[str, np.ndarray]:
+        def tick(crops: int, total: int, before: int = done, name: str = frame.name) -> None:
+            if crops == total:
+                return  # the photo is done, and told about below
+            if report is not None:
+                report(before + crops / total, len(keys), name)
+            if stop.is_set():
+                raise _Stopped
+
+        def make(frame: Frame = frame, digest: str = digests[number], tick: Tick = tick) -> dict[str, np.ndarray]:
             nonlocal made
-            made += 1
-            return to_arrays(
+            arrays = to_arrays(
                 extract_features(
                     read_photo(frame, settings),
                     clip,
@@ -161,10 +169,17 @@ def encode_scene(
                     segmenter=segmenter,
                     device=device,
                     dino_grid=seen.pop(digest, None),
+                    tick=tick,
                 )
             )
+            made += 1
+            return arrays
 
-        if cache.read(PHOTOS, key) is None and not cache.try_make(PHOTOS, key, make):
+        try:
+            there = cache.read(PHOTOS, key) is not None or cache.try_make(PHOTOS, key, make)
+        except _Stopped:
+            return None
+        if not there:
             # Another process is at it: the rest first, and then look again.
             waiting.append(number)
             waited += 1
@@ -212,7 +227,7 @@ def read_photo(frame: Frame, settings: FeatureSettings) -> UInt8[np.ndarray, "h 
 
 
 class _Stopped(Exception):
-    """Leaves the fitting of a projection."""
+    """Leaves the fitting of a projection, or a photo."""
 
 
 def _fit(
@@ -253,4 +268,4 @@ def _fit(
         return key, None
 
 
-__all__ = ["SceneFeatures", "encode_scene", "photo_digest", "read_photo", "read_size"]
+__all__ = ["SceneFeatures", "encode_photos", "photo_digest", "read_photo", "read_size"]

@@ -11,6 +11,7 @@ segmenter (SAM) were laid over them.
 """
 
 import heapq
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -30,8 +31,8 @@ class Segmenter(Protocol):
     id: str
     weight_hash: str
 
-    def masks(self, photo: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "masks h w"]:
-        """Masks, which may overlap and leave pixels out."""
+    def masks(self, photo: UInt8[np.ndarray, "h w 3"]) -> Iterable[Bool[np.ndarray, "rows columns"]]:
+        """Masks, which may overlap and leave pixels out; of the photo's size, or all of it at a smaller one."""
         ...
 
 
@@ -127,7 +128,7 @@ def segment(
     grid: Float[np.ndarray, "gh gw dim"] | None,
     regions: int,
     colour: float = 0.5,
-    masks: Bool[np.ndarray, "masks h w"] | None = None,
+    masks: Iterable[Bool[np.ndarray, "rows columns"]] = (),
 ) -> Integer[np.ndarray, "h w"]:
     """The region of each pixel, uint16.
 
@@ -136,7 +137,8 @@ def segment(
         grid: DINO's vectors of the photo; None: by colour alone.
         regions: how many there may be.
         colour: weight of colour beside DINO, each scaled to a variance of 1 over the photo.
-        masks: of a segmenter; they are laid over the regions, small ones above large ones.
+        masks: of a segmenter, at any size, taken one at a time; they are laid over the regions, small ones above large
+            ones.
     """
     labels = superpixels(photo)
     if labels.max() > 0:
@@ -146,18 +148,28 @@ def segment(
             seen = pooling(labels, *grid.shape[:2]) @ flat
             vectors = np.concatenate([_unit_variance(seen), vectors], axis=-1)
         labels = merge(labels, vectors, regions)
-    if masks is not None and len(masks):
-        labels = _overlay(labels, masks, least=labels.size // 10_000)
-    return labels.astype(np.uint16)
+    return _overlay(labels, masks, least=labels.size // 10_000).astype(np.uint16)
 
 
-def _overlay(labels: np.ndarray, masks: np.ndarray, least: int) -> np.ndarray:
-    """Lay masks over a map, large ones first; those of at most `least` pixels are left out."""
-    areas = masks.sum(axis=(1, 2))
-    covered = labels.copy()
-    for number, mask in enumerate(np.argsort(-areas, kind="stable")):
-        if areas[mask] > least:
-            covered[masks[mask]] = labels.max() + 1 + number
+def _overlay(labels: np.ndarray, masks: Iterable[np.ndarray], least: int) -> np.ndarray:
+    """Lay masks over a map, large ones first; those of at most `least` of its pixels are left out.
+
+    Masks come in any order, and only their outcome is kept: a mask is drawn where nothing smaller lies yet.
+    """
+    covered, smallest = labels.copy(), np.full(labels.shape, labels.size + 1, dtype=np.int64)
+    number = int(labels.max()) + 1
+    for mask in masks:
+        rows, columns = (
+            ((np.arange(length) + 0.5) * before / length).astype(int)
+            for length, before in zip(labels.shape, mask.shape)
+        )
+        taken = mask[rows[:, None], columns[None, :]]
+        area = int(taken.sum())
+        if area > least:
+            # Of two that are as large, the later one lies above.
+            shown = taken & (area <= smallest)
+            covered[shown], smallest[shown] = number, area
+            number += 1
     return _dense_numbers(covered)
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ovseg3d.encoders import hub
+from ovseg3d.encoders.weights import WEIGHT_SUFFIXES
 from ovseg3d.errors import EncoderError, nearest
 from ovseg3d.files import read_json
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
 _TOKENIZER_EXTRAS = ("tokenizer_config.json", "special_tokens_map.json")
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Source:
     """What open_clip calls it."""
     files: tuple[Path, ...]
     """What its hash is over: weights first."""
+    places: tuple[Path, ...]
+    """Files and folders that say, as long as they stay the same, that the name still means these files."""
     pretrained: str | None = None
     quick_gelu: bool = False
     preprocess: dict[str, Any] = field(default_factory=dict)
@@ -107,6 +109,7 @@ def _from_weights(architecture: str, pretrained: str) -> Source:
         name=f"open_clip:{architecture}:{pretrained}",
         model=architecture,
         files=(path,),
+        places=(path, hub.reference(path)) if hub.in_cache(path) else (path,),
         pretrained=str(path),
         quick_gelu=bool(published.get("quick_gelu")),
         preprocess={key: published[key] for key in keys if key in published},
@@ -118,7 +121,7 @@ def _from_file(architecture: str, pretrained: str, tags: Sequence[str]) -> Sourc
     path = Path(pretrained).expanduser()
     if not os.path.isfile(path):
         close = nearest(pretrained, tags)
-        if path.suffix in _WEIGHT_SUFFIXES or path.parent != Path("."):
+        if path.suffix in WEIGHT_SUFFIXES or path.parent != Path("."):
             raise EncoderError("There is no such file of weights", where=path, fix="check the path")
         hint = f"did you mean {close}?" if close else f"use one of {', '.join(tags[:6])}, or the path of a file"
         raise EncoderError(f"{architecture} has no weights called {pretrained!r}", fix=hint)
@@ -127,6 +130,7 @@ def _from_file(architecture: str, pretrained: str, tags: Sequence[str]) -> Sourc
         name=f"open_clip:{architecture}:{path.name}",
         model=architecture,
         files=(path,),
+        places=(path,),
         pretrained=str(path),
         preprocess=_agreed(architecture, tags),
         tokenizer=_text_files(architecture, f"{architecture}:{path} with tokenizer.json beside it", beside),
@@ -190,4 +194,10 @@ def _from_folder(folder: Path, name: str) -> Source:
         raise EncoderError("The folder has no weights", where=folder, fix="add open_clip_model.safetensors")
     card = read_json(folder / "card.json", EncoderError) if (folder / "card.json").is_file() else {}
     path = card.get("dense_path", "auto")
-    return Source(name=name, model=f"local-dir:{folder}", files=(Path(chosen), config), dense_path=path)
+    return Source(
+        name=name,
+        model=f"local-dir:{folder}",
+        files=(Path(chosen), config),
+        places=(folder, hub.reference(folder)) if hub.in_cache(folder) else (folder,),
+        dense_path=path,
+    )

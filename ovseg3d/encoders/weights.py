@@ -1,7 +1,8 @@
 """Weights: what they are called by their content, and what a checkpoint of another model differs in.
 
 A hash is 16 hexadecimal digits of a SHA-256: over the bytes of the weight file and of the settings beside it, else
-over a state dict. Reading a file of 600 MB takes about a second, so it is done once per process and file.
+over a state dict. Reading a file of 600 MB takes about a second, so it is done once per process and file. No name is
+believed: the hub's cache calls a file by its SHA-256, but a cut or replaced one keeps that name.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ovseg3d.errors import EncoderError
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _SHOWN = 4
 _POSITIONS = ("positional_embedding", "pos_embed")
 
@@ -38,17 +39,20 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
+def file_state(path: Path) -> list[int]:
+    """Size and times of a file: as long as they stay, so does its content. Raises OSError."""
+    state = path.stat()
+    # Not only when it was written, which copying tools set back, but also when that was set.
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+
+
 def _digest(path: Path) -> str:
-    # The hub's cache names a large file by this very hash.
     real = path.resolve()
-    if _SHA256.fullmatch(real.name):
-        return real.name
-    state = real.stat()
-    return _digest_of(real, state.st_size, state.st_mtime_ns)
+    return _digest_of(real, *file_state(real))
 
 
 @lru_cache(maxsize=64)
-def _digest_of(path: Path, size: int, modified: int) -> str:
+def _digest_of(path: Path, *state: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -34,6 +34,8 @@ class SurfaceConfig:
 
     points: int = 150_000
     """At most so many."""
+    hits: int = 4
+    """Hits that a point is the mean of, at least, on average: few and small views make few points."""
     pixels: int = 10_000
     """Of each small view."""
     between: bool = True
@@ -44,7 +46,7 @@ class SurfaceConfig:
     """Share of a ray's light that must stop near one place for a hit."""
     tolerance: float = 1.5
     """What "near" and "the same depth" mean: so many cells, or `relative` of the depth if that is more."""
-    relative: float = 0.01
+    relative: float = 0.02
     support: int = 2
     """Views that must see a point."""
     against: float = 0.5
@@ -231,7 +233,7 @@ def extract_surface(
     if not len(hits):
         raise RunError("The field shows no surface: its rays stop nowhere", fix="train longer, or check the poses")
     place = _Place(renderer.box)
-    size, group, count = _cells(place.unit(hits), config.points)
+    size, group, count = _cells(place.unit(hits), min(config.points, len(hits) // config.hits + 1))
     xyz, rgb, towards = (_means(values, group, count) for values in (hits, colours, origins - hits))
     cell = size * place.stretch(xyz)
     seen, through = np.zeros(count), np.zeros(count)

@@ -7,15 +7,15 @@ and the machine suggest. How settings from several places combine is in `setting
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 
-Stage = Literal["field", "features"]
-"""The stages that a run can have. More follow."""
-Only = Literal["field", "features", "field,features"]
+Stage = Literal["features", "field", "semantics"]
+"""The stages that a run can have, in their order."""
+Only = Literal["field", "features", "semantics", "field,features", "field,semantics"]
 """What `--only` takes: stages with commas."""
 DEFAULT_STAGES: tuple[Stage, ...] = ("field",)
 """The stages of a run without `--only`."""
@@ -119,6 +119,11 @@ class EncodeConfig:
     dino: str = "auto"
     """Self-supervised encoder: an id of the hub, a folder, builtin, or none. auto: what the scene recommends, else
     facebook/dino-vits8."""
+    dense_path: Literal["auto", "plain", "maskclip", "sclip", "clearclip"] | None = None
+    """How the last block of an open_clip ViT brings patches into the joint space; by default what the model's card.json
+    says, else auto: clearclip, or plain where patches are what the model pools."""
+    facet: Literal["tokens", "keys"] = "tokens"
+    """What DINO says about a patch: its token, or the key of its last block, which LERF takes."""
     features: Literal["auto", "dense", "pyramid", "regions"] = "auto"
     """From photos to features: a vector per patch, per crop of many sizes (slow), or per region. auto: per region."""
     segments: str = "dino"
@@ -157,8 +162,11 @@ class Config:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages to run."""
-        return DEFAULT_STAGES if self.only is None else tuple(self.only.split(","))  # type: ignore[return-value]
+        """The stages to run; meaning comes from features."""
+        asked = set(DEFAULT_STAGES if self.only is None else self.only.split(","))
+        if "semantics" in asked:
+            asked.add("features")
+        return tuple(stage for stage in get_args(Stage) if stage in asked)
 
     def __post_init__(self) -> None:
         for name, (low, high) in FIELD_LIMITS.items():

@@ -3,8 +3,8 @@
     features.json       encoders (id, weight hash, ...), settings, cache, and the entry of each photo
     previews/features.png
 
-Encoders are loaded before a run is made, so that a wrong name costs nothing. `load_features` opens a run's features
-again without them.
+Encoders are chosen before a run is made, so that a wrong name costs nothing; they are loaded then too, unless the cache
+knows them (see `encoders.lazy`). `load_features` opens a run's features again without them.
 """
 
 import threading
@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ovseg3d.encoders import DEFAULT_CLIP, DEFAULT_DINO, load_clip, load_dino
+from ovseg3d.encoders import DEFAULT_CLIP, DEFAULT_DINO
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 from ovseg3d.encoders.cache import FORMAT_VERSION, FeatureCache
 from ovseg3d.encoders.features import FeatureSettings
-from ovseg3d.encoders.scenes import SceneFeatures
-from ovseg3d.encoders.scenes import encode_scene as encode_photos
+from ovseg3d.encoders.lazy import lazy_clip, lazy_dino, lazy_sam
+from ovseg3d.encoders.scenes import SceneFeatures, encode_photos
 from ovseg3d.encoders.segments import Segmenter
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import RunError
@@ -33,7 +33,7 @@ NAME = "features"
 
 @dataclass(frozen=True)
 class Encoders:
-    """What looks at the photos, loaded, and where the answers are kept."""
+    """What looks at the photos, loaded by now or when it is needed, and where the answers are kept."""
 
     clip: TextImageEncoder
     dino: DenseEncoder | None
@@ -50,7 +50,7 @@ def choose(asked: str, kind: str, scene: Scene, default: str) -> str:
 
 
 def load_encoders(scene: Scene, settings: EncodeConfig, device: str = "cpu") -> Encoders:
-    """Load what `settings` ask for.
+    """What `settings` ask for; loaded unless the cache knows it.
 
     Raises:
         EncoderError: a model is unknown, not to be had, or of another architecture.
@@ -64,16 +64,16 @@ def load_encoders(scene: Scene, settings: EncodeConfig, device: str = "cpu") -> 
         crops=settings.crops,
         pyramid=settings.pyramid,
     )
-    clip = load_clip(choose(settings.clip, "clip", scene, DEFAULT_CLIP), device)
+    cache = FeatureCache.at(settings.cache_dir)
+    name = choose(settings.clip, "clip", scene, DEFAULT_CLIP)
+    clip = lazy_clip(name, cache, device, dense_path=settings.dense_path)
     resolved = wanted.resolved(clip, device)
     name = choose(settings.dino, "dino", scene, DEFAULT_DINO)
-    dino = None if name == "none" else load_dino(name, device)
+    dino = None if name == "none" else lazy_dino(name, cache, device, facet=settings.facet)
     segmenter = None
     if resolved.mode == "regions" and resolved.segments.startswith("sam:"):
-        from ovseg3d.encoders.sam import load_sam
-
-        segmenter = load_sam(resolved.segments.removeprefix("sam:"), device)
-    return Encoders(clip, dino, segmenter, resolved, FeatureCache.at(settings.cache_dir), device)
+        segmenter = lazy_sam(resolved.segments.removeprefix("sam:"), cache, device)
+    return Encoders(clip, dino, segmenter, resolved, cache, device)
 
 
 def encode_scene(
@@ -91,7 +91,7 @@ def encode_scene(
         settings: which encoders, and how.
         device: "cpu" or "cuda".
         report: receives events of the stage "features".
-        stop: set it to end after the current photo; what is done is kept.
+        stop: set it to end after the current photo, or batch of its crops; what is done is kept.
         encoders: loaded already, instead of what `settings` name.
 
     Returns:
@@ -107,13 +107,13 @@ def encode_scene(
 
     first: list[float] = []
 
-    def tell(done: int, total: int, name: str) -> None:
+    def tell(done: int | float, total: int, name: str) -> None:
         # Time left is judged by the photos after the first: before it the projection was fitted.
         seconds = time.monotonic() - began
-        if not first:
+        if not first and done >= 1:
             first.append(seconds)
         left = (seconds - first[0]) / (done - 1) * (total - done) if done > 1 else None
-        report(Event("progress", NAME, done, total, done / total, seconds, left, message=name))
+        report(Event("progress", NAME, int(done), total, done / total, seconds, left, message=name))
 
     features = encode_photos(
         scene,

@@ -1,7 +1,8 @@
 """Render a trained field to files: one image for each view, or a film.
 
-`what` chooses among colour, depth, normals, opacity; several give several files for each view. Depth is also
-written as numbers (uint16, thousandths of an input unit) beside its picture when views are rendered as images.
+`what` chooses among colour, depth, normals, opacity, and features, labels, relevancy; several give several files for
+each view. Depth is also written as numbers (uint16, thousandths of an input unit) beside its picture when views are
+rendered as images.
 """
 
 import contextlib
@@ -27,7 +28,8 @@ from ovseg3d.pipeline.pictures import (
 )  # fmt: skip
 from ovseg3d.scene import Camera
 
-What = Literal["colour", "depth", "normals", "opacity"]
+What = Literal["colour", "depth", "normals", "opacity", "features", "labels", "relevancy"]
+"""The last three need a `painter.Painter` for a renderer."""
 DEPTH_UNIT = 0.001
 
 
@@ -39,7 +41,9 @@ def picture_of(what: What, rendered: dict[str, np.ndarray], span: tuple[float, f
         return depth_picture(rendered["depth_z"], span)
     if what == "normals":
         return normal_picture(rendered["normal"])
-    return opacity_picture(rendered["opacity"])
+    if what == "opacity":
+        return opacity_picture(rendered["opacity"])
+    return rendered[what]
 
 
 def render_images(

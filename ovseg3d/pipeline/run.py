@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,20 @@ class Run:
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Lay `metrics` over those in metrics.json."""
         write_json(self.folder / "metrics.json", {**self.metrics(), **metrics})
+
+    def query(self, phrase: str, **options: Any) -> Any:
+        """Where something is: the `Answer` to one phrase; see `pipeline.query.Asker.ask` for options.
+
+        The encoder and what was rendered are kept for the next question. Raises RunError: the run knows nothing about
+        meaning.
+        """
+        return self._asker.ask([phrase], **options)[0]
+
+    @cached_property
+    def _asker(self) -> Any:
+        from ovseg3d.pipeline.query import Asker
+
+        return Asker(self)
 
     def load_scene(self, path: Path | None = None) -> Scene:
         """The capture that this run was trained on, read the same way.

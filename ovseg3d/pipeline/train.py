@@ -74,6 +74,11 @@ def train_scene(
     _check(config)
     if not isinstance(scene, Scene):
         scene = open_scene(scene, config)
+    if config.stages and "field" not in config.stages and "semantics" in config.stages and earlier is None:
+        raise ConfigError(
+            "Meaning is learnt on a trained field, and this run would have none",
+            fix="--only field,semantics, or --only semantics --resume",
+        )
     encoders = None
     if "features" in config.stages:
         from ovseg3d.pipeline.encode import load_encoders
@@ -90,18 +95,33 @@ def train_scene(
         if earlier is not None:
             run.write_config()  # its limits may be new
         run.write_status("running")
+        trained: dict[str, Any] = {}
         try:
             if encoders is not None:
                 with clock.paused():
-                    encoded = _encode(run, scene, encoders, report, stop, memory)
-                encoders = None  # the field needs the memory
-                if not encoded:
+                    features = _encode(run, scene, encoders, report, stop, memory)
+                if features is None:
                     run.write_status("interrupted")
                     return run
+                facts = _encoder_facts(scene, config, encoders)
+                encoders = None  # the field needs the memory
             if "field" in config.stages:
-                _train(run, scene, clock, report, stop, memory, resumed=earlier is not None)
-            else:
-                run.write_status("done")
+                trained = _train(run, scene, clock, report, stop, memory, resumed=earlier is not None)
+                if trained is None:
+                    return run
+            if "semantics" in config.stages:
+                from ovseg3d.pipeline.fields import restore
+                from ovseg3d.pipeline.painter import save_meaning_preview
+                from ovseg3d.pipeline.query import Asker
+                from ovseg3d.pipeline.semantics import learn_meaning
+
+                renderer = restore(run, scene, config.train.device, config.train.backend)
+                if learn_meaning(run, scene, renderer, features, facts, report, stop) is None:
+                    run.write_status("interrupted", **trained)
+                    return run
+                save_meaning_preview(run.previews / "meaning.png", Asker(run, scene, device, config.train.backend))
+                run.write_metrics({"peak_anonymous_bytes": memory.peak})
+            run.write_status("done", **trained)
         except KeyboardInterrupt:
             run.write_status("interrupted")
             raise
@@ -134,15 +154,15 @@ def _mark_failed(run: Run, error: BaseException) -> None:
         pass  # the disk is full, say: the first error is the one to tell
 
 
-def _encode(run: Run, scene: Scene, encoders: Any, report: Report, stop: threading.Event, memory: PeakMemory) -> bool:
-    """The stage `features`; False after `stop`. `encoders` are `pipeline.encode.Encoders`, imported late."""
+def _encode(run: Run, scene: Scene, encoders: Any, report: Report, stop: threading.Event, memory: PeakMemory) -> Any:
+    """The stage `features`: them, or None after `stop`. `encoders` are `pipeline.encode.Encoders`, imported late."""
     from ovseg3d.pipeline.encode import encode_scene, keep_features
     from ovseg3d.pipeline.feature_pictures import save_feature_preview
 
     began = time.monotonic()
     features = encode_scene(scene, encoders=encoders, report=report, stop=stop)
     if features is None:
-        return False
+        return None
     seconds = time.monotonic() - began
     keep_features(run, encoders, features)
     save_feature_preview(run.previews / "features.png", scene, features)
@@ -160,7 +180,18 @@ def _encode(run: Run, scene: Scene, encoders: Any, report: Report, stop: threadi
             "device": encoders.device,
         }
     )
-    return True
+    return features
+
+
+def _encoder_facts(scene: Scene, config: Config, encoders: Any) -> Any:
+    """What a query has to know about the encoder that the features are from."""
+    from ovseg3d.encoders import DEFAULT_CLIP
+    from ovseg3d.pipeline.encode import choose
+    from ovseg3d.semantics.scene import EncoderFacts
+
+    clip = encoders.clip
+    name = choose(config.encode.clip, "clip", scene, DEFAULT_CLIP)
+    return EncoderFacts(name, clip.id, clip.weight_hash, clip.logit_scale)
 
 
 def _train(
@@ -171,7 +202,8 @@ def _train(
     stop: threading.Event,
     memory: PeakMemory,
     resumed: bool,
-) -> None:
+) -> dict[str, Any] | None:
+    """The stage `field`, with its figures: step and seconds for the status, or None after `stop`."""
     train = run.config.train
     first_step = 0
     for note in scene.notes:
@@ -210,7 +242,7 @@ def _train(
                     stop=stop,
                 )
         if outcome.interrupted:
-            return
+            return None
         if outcome.steps == 0:
             text = "Set-up took all of the time, nothing was learnt: give more with --max-seconds."
             report(Event("log", "field", message=text))
@@ -218,7 +250,7 @@ def _train(
         evaluation = _evaluate(run, scene, stage, report, stop)
         if stop.is_set():
             run.write_status("interrupted", step=outcome.steps, seconds=outcome.seconds)
-            return
+            return None
         device = resolve_device(train.device)
         run.write_metrics(
             {
@@ -233,7 +265,7 @@ def _train(
                 "metres_per_unit": scene.metres_per_unit if scene.metric else None,
             }
         )
-        run.write_status("done", step=outcome.steps, seconds=outcome.seconds)
+        return {"step": outcome.steps, "seconds": outcome.seconds}
     finally:
         stage.close()
 

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoder_training import augment
-from encoder_training.clip import MEAN, STD, normalise
+from encoder_training.clip import MEAN, STD, computing, kind_of, normalise
+from encoder_training.local_start import start_local
 from encoder_training.optim import Optimiser, rate_at
 from encoder_training.pool import Draw, Pool
 
@@ -31,17 +32,23 @@ class DinoShape:
     patch: int = 8
     width: int = 192
     layers: int = 6
-    heads: int = 3
+    heads: int = 6
 
     def build(self) -> nn.Module:
-        """The network, with random weights."""
+        """The network with random weights: transformers' own, and heads that begin with looking at neighbours."""
         from transformers import Dinov2Config, Dinov2Model
 
         config = Dinov2Config(
             hidden_size=self.width, num_hidden_layers=self.layers, num_attention_heads=self.heads, mlp_ratio=4,
             image_size=self.image_size, patch_size=self.patch, layerscale_value=0.1, drop_path_rate=0.0,
         )  # fmt: skip
-        return Dinov2Model(config)
+        model = Dinov2Model(config)
+        embed = model.embeddings
+        layers = [layer.attention for layer in model.encoder.layer]
+        heads = [list(zip(*(p.weight.data.chunk(self.heads) for p in (a.q_proj, a.k_proj)))) for a in layers]
+        patches = embed.patch_embeddings.projection
+        start_local(embed.position_embeddings.data[0], patches, heads, torch.Generator().manual_seed(0))
+        return model
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,26 @@ class Network(nn.Module):
         self.backbone = recipe.shape.build()
         self.whole, self.patches = (Head(recipe.shape.width, recipe) for _ in range(2))
 
-    def forward(self, images: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """[CLS] tokens (views, width) and patch tokens (views, patches, width)."""
-        tokens = self.backbone(images, bool_masked_pos=hidden).last_hidden_state
+    def forward(
+        self, images: Tensor, hidden: Tensor | None = None, corner: tuple[int, int] = (0, 0)
+    ) -> tuple[Tensor, Tensor]:
+        """[CLS] tokens (views, width) and patch tokens (views, patches, width).
+
+        Small pictures take the part of the table of positions that begins at `corner` (row, column): transformers would
+        squeeze the table instead, and neighbours would no longer look like neighbours.
+        """
+        embed = self.backbone.embeddings
+        patches = embed.patch_embeddings(images)
+        if hidden is not None:
+            patches = torch.where(hidden[..., None], embed.mask_token.to(patches.dtype)[None], patches)
+        side, table = math.isqrt(patches.shape[1]), embed.position_embeddings[0]
+        grid, (top, left) = math.isqrt(len(table) - 1), corner
+        part = table[1:].unflatten(0, (grid, grid))[top : top + side, left : left + side].flatten(0, 1)
+        first = (embed.cls_token[0] + table[:1]).expand(len(images), 1, -1)
+        tokens = torch.cat([first.to(patches.dtype), patches + part.to(patches.dtype)], 1)
+        for layer in self.backbone.encoder.layer:
+            tokens = layer(tokens)
+        tokens = self.backbone.layernorm(tokens)
         return tokens[:, 0], tokens[:, 1:]
 
 
@@ -126,12 +150,14 @@ class DinoStage:
         large, small, boxes, flip = self.crops(step, random)
         grid, count = recipe.shape.image_size // recipe.shape.patch, len(large) // 2
         hidden = hide(len(large), grid, recipe.mask_share, random).to(self.device)
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=recipe.bf16):
+        spare = grid - recipe.small_size // recipe.shape.patch + 1
+        corner = tuple(torch.randint(spare, (2,), generator=random).tolist())
+        with computing(self.device), torch.autocast(kind_of(self.device), torch.bfloat16, enabled=recipe.bf16):
             with torch.no_grad():
                 whole, patches = self.teacher(large)
                 whole_says, patches_say = self.teacher.whole(whole), self.teacher.patches(patches)
             student_whole, student_patches = self.student(large, hidden)
-            small_whole, _ = self.student(small)
+            small_whole, _ = self.student(small, corner=corner)
             from_large, from_small = self.student.whole(student_whole), self.student.whole(small_whole)
             shown = self.student.patches(student_patches)
         # The teacher's temperature rises while the prototypes settle; too sharp a start freezes chance.

@@ -211,6 +211,48 @@ def test_clearing_takes_only_what_is_the_caches_own(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["CACHEDIR.TAG"]
 
 
+def test_clearing_leaves_a_running_writer_alone(tmp_path: Path) -> None:
+    """What it writes to, and the lock that keeps others from beginning the same."""
+    cache, other = filled(tmp_path), content_key({"a": 2})
+    half = cache.path("photos", other).with_name(f".{other}.0123abcd.tmp.safetensors")
+    inside, cleared = threading.Event(), threading.Event()
+
+    def make() -> dict[str, np.ndarray]:
+        half.parent.mkdir(exist_ok=True)
+        half.write_text("half")
+        inside.set()
+        cleared.wait(10)
+        assert half.read_text() == "half"
+        half.unlink()
+        return ARRAYS
+
+    made: list[bool] = []
+    maker = threading.Thread(target=lambda: made.append(cache.try_make("photos", other, make)))
+    maker.start()
+    inside.wait(10)
+    assert cache.clear().files == 1 and not cache.path("photos", KEY).exists()
+    assert not cache.try_make("photos", other, dict), "it is still the maker's"
+    cleared.set()
+    maker.join()
+    assert made == [True] and cache.read("photos", other) is not None
+    assert not list((tmp_path / "locks").glob("*"))
+
+
+def test_notes_are_kept_and_cleared(tmp_path: Path) -> None:
+    cache = FeatureCache.at(tmp_path / "cache")
+    assert cache.read_note(KEY) is None
+    cache.write_note(KEY, {"a": [1, None]})
+    assert cache.read_note(KEY) == {"a": [1, None]} and cache.size().files == 0
+    cache.write_note(KEY, None)
+    assert cache.read_note(KEY) is None
+    cache.write_note(KEY, {"a": 1})
+    (tmp_path / "cache" / "encoders" / "mine.json").write_text("keep")
+    cache.clear()
+    assert [path.name for path in (tmp_path / "cache" / "encoders").iterdir()] == ["mine.json"]
+    (tmp_path / "file").write_text("x")
+    FeatureCache.at(tmp_path / "file").write_note(KEY, {"a": 1})
+
+
 def test_a_map_outlives_clearing(tmp_path: Path) -> None:
     cache = filled(tmp_path)
     found = cache.read("photos", KEY)

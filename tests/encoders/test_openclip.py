@@ -18,7 +18,7 @@ from tiny_models import (
     timm_config,
 )
 
-from ovseg3d.encoders import TextImageEncoder, load_clip
+from ovseg3d.encoders import TextImageEncoder, TokenEncoder, load_clip
 from ovseg3d.encoders.openclip import OpenClipEncoder
 from ovseg3d.encoders.towers import DENSE_PATHS, resample
 from ovseg3d.errors import EncoderError
@@ -65,7 +65,7 @@ def as_tensor(image: Image.Image) -> torch.Tensor:
 
 def test_phrases_are_open_clips_own(weights: Path, model: torch.nn.Module) -> None:
     loaded = load_clip(f"tiny-vit:{weights}")
-    assert isinstance(loaded, TextImageEncoder)
+    assert isinstance(loaded, TextImageEncoder) and isinstance(loaded, TokenEncoder)
     rows = open_clip.get_tokenizer("tiny-vit")(PHRASES)
     expected = F.normalize(model.encode_text(rows), dim=-1)
     torch.testing.assert_close(loaded.encode_text(PHRASES), expected.detach())

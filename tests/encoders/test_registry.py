@@ -4,18 +4,31 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import add_architecture, clip_config, random_clip, save_clip_folder, save_dino
 
-from ovseg3d.encoders import Preprocess, hub, load_clip, load_dino, register_clip, register_dino, registry
+from ovseg3d.encoders import (
+    Preprocess,
+    TextImageEncoder,
+    TokenEncoder,
+    hub,
+    load_clip,
+    load_dino,
+    register_clip,
+    register_dino,
+    registry,
+)
+from ovseg3d.encoders.cache import FeatureCache
+from ovseg3d.encoders.lazy import lazy_dino
 from ovseg3d.errors import EncoderError
 
 
@@ -150,13 +163,13 @@ def test_offline_means_not_even_asking(empty_cache: Path, monkeypatch: pytest.Mo
             load(name)
 
 
-def in_cache(cache: Path, repo: str, folder: Path) -> None:
-    """Lay a folder into the hub's cache, as a download would have."""
+def in_cache(cache: Path, repo: str, folder: Path, digit: str = "a") -> None:
+    """Lay a folder into the hub's cache, as a download of a revision would have."""
     place = cache / f"models--{repo.replace('/', '--')}"
-    snapshot = place / "snapshots" / ("a" * 40)
+    snapshot = place / "snapshots" / (digit * 40)
     snapshot.mkdir(parents=True)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("a" * 40)
+    (place / "refs").mkdir(exist_ok=True)
+    (place / "refs" / "main").write_text(digit * 40)
     for file in folder.iterdir():
         (snapshot / file.name).write_bytes(file.read_bytes())
 
@@ -171,11 +184,35 @@ def test_what_is_in_the_cache_is_used_without_asking(
     assert loaded.encode_dense(torch.rand(1, 3, 16, 16)).shape == (1, 32, 2, 2)
 
 
+def test_a_second_start_knows_what_is_in_the_hubs_cache(
+    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until another revision is there; and when its weights are gone, without asking for them."""
+    monkeypatch.setattr(hub, "hub_answers", lambda: pytest.fail("asked the hub"))
+    cache, name = FeatureCache.at(tmp_path / "cache"), "facebook/dino-vits8"
+    in_cache(empty_cache, name, save_dino(tmp_path / "one", "dino"))
+    loaded, known = lazy_dino(name, cache), lazy_dino(name, cache)
+    assert type(known) is not type(loaded) and known.weight_hash == loaded.weight_hash
+    monkeypatch.chdir(tmp_path)
+    assert type(lazy_dino(name, cache)) is type(known), "a name of the hub means the same everywhere"
+    in_cache(empty_cache, name, save_dino(tmp_path / "two", "dino", seed=1), "b")
+    newer = [lazy_dino(name, cache) for _ in range(2)]
+    assert newer[0].weight_hash == newer[1].weight_hash != known.weight_hash
+    shutil.rmtree(empty_cache)
+    gone = lazy_dino(name, cache)
+    assert gone.weight_hash == newer[0].weight_hash
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(EncoderError, match="not on this disk"):
+        gone.encode_dense(torch.rand(1, 3, 16, 16))
+
+
 class Hub(http.server.BaseHTTPRequestHandler):
     """As much of the hub as a download asks for; `folders` are its models."""
 
     folders: dict[str, Path] = {}
     asked: list[str] = []
+    pace: Callable[[bytes], Iterable[bytes]] | None = None
+    """Cuts a body into packets, and waits between them."""
 
     def do_HEAD(self) -> None:
         self.asked.append(self.path)
@@ -201,7 +238,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body)
+            for part in (body,) if Hub.pace is None else Hub.pace(body):
+                self.wfile.write(part)
+                self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -219,6 +258,7 @@ def own_hub(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
         monkeypatch.setattr(Hub, "folders", {})
         monkeypatch.setattr(Hub, "asked", [])
+        monkeypatch.setattr(Hub, "pace", None)
         yield Hub
         server.shutdown()
 
@@ -233,6 +273,46 @@ def test_a_hub_that_answers_is_fetched_from_once(own_hub: type[Hub], empty_cache
     own_hub.asked.clear()
     assert load_dino("facebook/dino-vits8").weight_hash == loaded.weight_hash
     assert own_hub.asked == []
+
+
+@pytest.mark.parametrize("trickle", [False, True])
+def test_a_download_that_stalls_is_given_up(
+    own_hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trickle: bool
+) -> None:
+    """Nothing more, or a byte now and then, which no timeout of a socket ends."""
+    over = threading.Event()
+
+    def pace(body: bytes) -> Iterator[bytes]:
+        yield body[:100]
+        while not over.wait(0.1):
+            yield b"x" if trickle else b""
+
+    own_hub.folders["facebook/dino-vits8"] = save_dino(tmp_path / "dino", "dino")
+    monkeypatch.setattr(own_hub, "pace", pace)
+    monkeypatch.setattr(hub, "STALLED_SECONDS", 1.0)
+    start = time.monotonic()
+    try:
+        with pytest.raises(EncoderError, match="nothing more arrived for 1 s") as raised:
+            load_dino("facebook/dino-vits8")
+    finally:
+        over.set()
+    assert time.monotonic() - start < 5 and "/path/to/folder" in raised.value.fix
+
+
+def test_a_slow_download_is_waited_for(own_hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than a stalled one may, but gets on."""
+
+    def pace(body: bytes) -> Iterator[bytes]:
+        for first in range(0, len(body), 2**16):
+            time.sleep(0.4)
+            yield body[first : first + 2**16]
+
+    folder = save_dino(tmp_path / "dino", "dino", hidden_size=96)
+    assert (folder / "model.safetensors").stat().st_size > 4 * 2**16
+    own_hub.folders["facebook/dino-vits8"] = folder
+    monkeypatch.setattr(own_hub, "pace", pace)
+    monkeypatch.setattr(hub, "STALLED_SECONDS", 1.5)
+    assert load_dino("facebook/dino-vits8").weight_hash == load_dino(str(folder)).weight_hash
 
 
 def test_a_hub_that_has_not_the_model(own_hub: type[Hub], tmp_path: Path) -> None:
@@ -356,6 +436,18 @@ def test_the_hash_is_of_the_content(tiny: Path, tmp_path: Path) -> None:
     assert load_clip(f"tiny-named:{copy}").weight_hash != first
 
 
+def test_no_name_is_taken_for_the_hash(tmp_path: Path) -> None:
+    """The hub's cache calls a file by its SHA-256; one that was cut or exchanged later still has that name."""
+    from ovseg3d.encoders.weights import hash_files
+
+    path, other = tmp_path / ("a" * 64), tmp_path / "other"
+    path.write_bytes(b"weights")
+    other.write_bytes(b"weights")
+    assert hash_files([path]) == hash_files([other])
+    path.write_bytes(b"others.")
+    assert hash_files([path]) != hash_files([other])
+
+
 def test_a_card_may_choose_the_dense_path(tiny: Path, tmp_path: Path) -> None:
     folder = save_clip_folder(tmp_path / "carded", clip_config(), random_clip("tiny-named"))
     plain, images = load_clip(str(folder)), torch.rand(1, 3, 32, 32)
@@ -412,6 +504,30 @@ def test_an_encoder_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         load_clip("ViT-B-16")
     with pytest.raises(EncoderError, match="cannot be called"):
         register_clip("builtin", lambda device: None)
+
+
+class MyClip(Colours):
+    """What a text-image encoder has to have, and nothing more."""
+
+    dense, logit_scale, logit_bias = True, 10.0, None
+
+    def encode_text(self, phrases: list[str]) -> torch.Tensor:
+        return torch.eye(3)[: len(phrases)]
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(images.mean(dim=(2, 3)), dim=1)
+
+
+def test_a_clip_of_ones_own_needs_only_what_features_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_clips", {})
+    register_clip("my-clip", MyClip)
+    loaded = load_clip("my-clip")
+    assert isinstance(loaded, TextImageEncoder) and not isinstance(loaded, TokenEncoder)
+    with pytest.raises(EncoderError, match="no --dense-path"):
+        load_clip("my-clip", dense_path="plain")
+    monkeypatch.setattr(registry, "_dinos", {"colours": Colours})
+    with pytest.raises(EncoderError, match="no --facet"):
+        load_dino("colours", facet="keys")
 
 
 def test_an_entry_point_needs_no_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

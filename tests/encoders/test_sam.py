@@ -1,16 +1,24 @@
 """SAM through transformers, with a tiny random one saved in the real format."""
 
+import shutil
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_encoders import MeanColour
+from PIL import Image
 
+from ovseg3d.encoders.cache import FeatureCache
 from ovseg3d.encoders.features import FeatureSettings, extract_features
+from ovseg3d.encoders.lazy import lazy_sam
 from ovseg3d.encoders.sam import Sam, load_sam
+from ovseg3d.encoders.scenes import encode_photos
 from ovseg3d.encoders.segments import Segmenter
 from ovseg3d.errors import EncoderError
+from ovseg3d.scene import load_scene
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +49,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_saved_sam_gives_masks_of_the_photos_size(folder: Path) -> None:
     sam = load_sam(str(folder))
-    assert isinstance(sam, Segmenter) and sam.id.startswith("sam:tiny-sam") and len(sam.weight_hash) == 16
+    assert isinstance(sam, Segmenter) and sam.id.startswith("sam:") and len(sam.weight_hash) == 16
     photo = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
-    masks = sam.masks(photo)
-    assert masks.dtype == bool and masks.shape[1:] == (30, 40)
+    assert all(mask.dtype == bool and mask.shape == (30, 40) for mask in sam.masks(photo))
     settings = replace(FeatureSettings(clip_side=32), segments="sam:x")
     found = extract_features(photo, MeanColour(), None, settings, segmenter=sam).clip
     assert found.index.shape == (30, 40)
@@ -59,6 +66,89 @@ def test_masks_become_regions(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = np.full((30, 40, 3), 77, dtype=np.uint8)
     found = extract_features(photo, MeanColour(), None, FeatureSettings(segments="sam:fake"), segmenter=sam).clip
     assert np.array_equal(found.index == found.index[10, 20], mask) and len(found.vectors) == 2
+
+
+def test_masks_of_few_points_at_once_are_those_of_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random SAM thinks little of its masks: here it keeps all that it finds."""
+    sam, photo = load_sam(str(folder)), np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    run, found = sam._pipeline, []
+    sam._pipeline = lambda *args, **rest: run(
+        *args, **rest, pred_iou_thresh=-1.0, stability_score_thresh=-1.0, crops_nms_thresh=0.99
+    )
+    for points in (5, 256):
+        monkeypatch.setattr("ovseg3d.encoders.sam._AT_ONCE", points)
+        found.append(list(sam.masks(photo)))
+    assert len(found[0]) == len(found[1]) > 0
+    assert all(np.array_equal(few, many) for few, many in zip(*found))
+
+
+def test_large_photos_cost_no_more_than_sam_sees_of_them() -> None:
+    """Masks of all points at once, at the photo's size, were gigabytes."""
+    sam, asked = Sam.__new__(Sam), {}
+
+    def masks(picture: Image.Image, **settings: int) -> dict[str, list[np.ndarray]]:
+        asked.update(settings, size=picture.size)
+        mask = np.zeros(picture.size[::-1], dtype=bool)
+        mask[:, : picture.width // 4] = True
+        return {"masks": [mask]}
+
+    sam._pipeline, sam._points, sam.id, sam.weight_hash = masks, 16, "sam:fake", "0" * 16
+    photo = np.full((1536, 2048, 3), 77, dtype=np.uint8)
+    settings = FeatureSettings(segments="sam:fake", clip_side=32, map_side=48)
+    found = extract_features(photo, MeanColour(), None, settings, segmenter=sam).clip
+    assert asked["size"] == (1024, 768) and asked["points_per_batch"] <= 32
+    assert found.index.shape == (48, 64)
+    assert (found.index[:, :16] == found.index[0, 0]).all() and not (found.index[:, 16:] == found.index[0, 0]).any()
+
+
+def test_masks_are_taken_one_at_a_time() -> None:
+    class Counting:
+        id, weight_hash, alive, most = "counting", "0" * 16, 0, 0
+
+        def masks(self, photo: np.ndarray) -> Iterator[np.ndarray]:
+            for column in range(8):
+                mask = np.zeros(photo.shape[:2], dtype=bool)
+                mask[:, column * 10 : column * 10 + 10 + column] = True
+                self.alive += 1
+                weakref.finalize(mask, self.gone)
+                self.most = max(self.most, self.alive)
+                yield mask
+                del mask
+
+        def gone(self) -> None:
+            self.alive -= 1
+
+    segmenter = Counting()
+    photo = np.full((80, 80, 3), 77, dtype=np.uint8)
+    found = extract_features(
+        photo, MeanColour(), None, FeatureSettings(segments="sam:x", clip_side=32), segmenter=segmenter
+    ).clip
+    assert segmenter.most <= 2 and segmenter.alive == 0
+    # The smaller of two masks is above: the first ends where the second begins, the second reaches into the third.
+    assert [int(found.index[0, column]) for column in (5, 15, 20, 25)] == [0, 1, 1, 2]
+
+
+def test_a_sam_that_was_moved_is_the_same(folder: Path, tmp_path: Path, tiny_scene: Path) -> None:
+    moved = shutil.copytree(folder, tmp_path / "somewhere" / "renamed")
+    scene = load_scene(tiny_scene)
+    scene = replace(scene, frames=scene.frames[:1], train=(0,), test=())
+    keys = []
+    for place in (folder, moved):
+        settings = FeatureSettings(clip_side=32, segments=f"sam:{place}")
+        found = encode_photos(
+            scene, MeanColour(), None, settings, FeatureCache.at(tmp_path), segmenter=load_sam(str(place))
+        )
+        keys += found.keys
+    assert keys[0] == keys[1]
+
+
+def test_a_second_start_loads_it_when_a_photo_comes(folder: Path, tmp_path: Path) -> None:
+    cache = FeatureCache.at(tmp_path)
+    loaded, known = (lazy_sam(str(folder), cache) for _ in range(2))
+    assert isinstance(loaded, Sam) and not isinstance(known, Sam) and isinstance(known, Segmenter)
+    assert (known.id, known.weight_hash) == (loaded.id, loaded.weight_hash)
+    photo = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    assert len(list(known.masks(photo))) == len(list(loaded.masks(photo)))
 
 
 def test_what_is_no_sam_is_said(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ovseg3d.encoders.cache import FeatureCache
 from ovseg3d.encoders.features import FeatureSettings
 from ovseg3d.encoders.maps import Regions
 from ovseg3d.encoders.projection import fit_projection
-from ovseg3d.encoders.scenes import SceneFeatures, encode_scene, read_photo
+from ovseg3d.encoders.scenes import SceneFeatures, encode_photos, read_photo
 from ovseg3d.errors import CacheError, SceneError
 from ovseg3d.scene import Camera, Frame, Scene, load_scene
 
@@ -23,7 +23,7 @@ SMALL = FeatureSettings(clip_side=32, dino_side=32, window=4.0)
 
 
 def encode(scene: Scene, cache: FeatureCache, settings: FeatureSettings = SMALL, **rest: object) -> SceneFeatures:
-    found = encode_scene(scene, rest.pop("clip", MeanColour()), rest.pop("dino", MeanPatch()), settings, cache, **rest)  # type: ignore[arg-type]
+    found = encode_photos(scene, rest.pop("clip", MeanColour()), rest.pop("dino", MeanPatch()), settings, cache, **rest)  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -170,15 +170,36 @@ def test_stopping_keeps_what_was_done(tiny_scene: Path, tmp_path: Path) -> None:
         if done == 3:
             stop.set()
 
-    assert encode_scene(scene, MeanColour(), MeanPatch(), SMALL, cache, report, stop=stop) is None
+    assert encode_photos(scene, MeanColour(), MeanPatch(), SMALL, cache, report, stop=stop) is None
     assert encode(scene, cache).made == 5
 
 
 def test_stopping_does_not_wait_for_the_projection(tiny_scene: Path, tmp_path: Path) -> None:
     scene, stop, dino = load_scene(tiny_scene), threading.Event(), MeanPatch()
     stop.set()
-    assert encode_scene(scene, MeanColour(), dino, SMALL, FeatureCache.at(tmp_path), stop=stop) is None
+    assert encode_photos(scene, MeanColour(), dino, SMALL, FeatureCache.at(tmp_path), stop=stop) is None
     assert not dino.shapes and encode(scene, FeatureCache.at(tmp_path)).made == 8
+
+
+@pytest.mark.parametrize("schedule", ["lerf", "3d-ovs"])
+def test_a_pyramid_tells_and_stops_between_batches(tiny_scene: Path, tmp_path: Path, schedule: str) -> None:
+    scene, cache, stop = few(load_scene(tiny_scene)), FeatureCache.at(tmp_path), threading.Event()
+    settings = replace(SMALL, mode="pyramid", pyramid=schedule, batch=16)
+    told: list[float] = []
+    clip = MeanColour()
+    found = encode(scene, cache, settings, clip=clip, dino=None, report=lambda done, *_: told.append(done))
+    assert found.made == 2 and told[-1] == 2 and 1 in told
+    assert told == sorted(told) and len(told) == len(clip.crops), "one word for each batch"
+    batches, cache = len(clip.crops), FeatureCache.at(tmp_path / "other")
+
+    def report(done: float, total: int, name: str) -> None:
+        if done > 1:
+            stop.set()
+
+    clip = MeanColour()
+    assert encode_photos(scene, clip, None, settings, cache, report, stop=stop) is None
+    assert len(clip.crops) == batches // 2 + 1, "one batch of the second photo"
+    assert encode(scene, cache, settings, dino=None).made == 1, "the first photo is kept, the second one is not"
 
 
 def picture(folder: Path, kind: str) -> Path:

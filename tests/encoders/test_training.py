@@ -17,8 +17,15 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from encoder_training import augment, text, words  # noqa: E402
-from encoder_training.clip import ClipRecipe, ClipShape, multi_clip_loss, pair_up, things_of  # noqa: E402
-from encoder_training.dino import DinoRecipe, DinoShape, same_place, sinkhorn  # noqa: E402
+from encoder_training.clip import ClipRecipe, ClipShape, multi_clip_loss, named, pair_up, things_of  # noqa: E402
+from encoder_training.dino import (  # noqa: E402
+    DinoRecipe,
+    DinoShape,
+    Network,  # noqa: E402
+    same_place,
+    sinkhorn,
+)
+from encoder_training.local_start import places, turn  # noqa: E402
 from encoder_training.pool import Draw, Pool, Source  # noqa: E402
 from train_clip import TrainClip  # noqa: E402
 from train_dino import TrainDino  # noqa: E402
@@ -239,3 +246,42 @@ def test_the_vocabulary_holds_all_things_whole_and_can_spell_the_rest() -> None:
     assert kept[0] == "[PAD]" and kept[-1] == "[SEP]" and len(set(kept)) == len(kept)
     assert {word for thing in words.things() for word in thing.split()} <= set(kept)
     assert {"a", "##a", "9", "##9"} <= set(kept)
+
+
+def test_heads_start_at_the_offset_that_they_are_turned_by() -> None:
+    grid, channels = 10, 32
+    at = places(grid, channels)
+    for offset in ((0, 0), (1, 0), (-1, 1)):
+        scores = (at @ turn(channels, offset).T) @ at.T
+        row, column = 4, 5
+        best = int(scores[row * grid + column].argmax())
+        assert divmod(best, grid) == (row + offset[1], column + offset[0])
+    model = ClipShape().build().visual.eval()
+    with torch.no_grad():
+        tokens = model._embeds(torch.randn(2, 3, 80, 80))
+        block = model.transformer.resblocks[0]
+        seen = block.ln_1(tokens)
+        weights = block.attn(seen, seen, seen, average_attn_weights=False)[1]
+    centre = 1 + 4 * 10 + 5
+    most = weights[0, :, centre, 1:].argmax(-1)
+    assert all(max(abs(int(p) // 10 - 4), abs(int(p) % 10 - 5)) <= 1 for p in most), "every head looks at a neighbour"
+    assert weights[0, :, centre, 1:].amax(-1).min() > 0.2
+
+
+def test_a_name_is_what_a_thing_is_called_at_its_end() -> None:
+    names = ("lamp", "table", "curtain", "shower curtain", "chair")
+    said = [("a table lamp", "a red office chair next to a lamp"), ("a green shower curtain",), ("a bright room",)]
+    assert named(said, names).tolist() == [
+        [True, False, False, False, True], [False, False, False, True, False], [False] * 5
+    ]  # fmt: skip
+
+
+def test_the_training_forward_is_the_library_s(tmp_path: Path) -> None:
+    recipe = DinoRecipe(shape=DinoShape(image_size=16, width=32, layers=2, heads=2), prototypes=8)
+    torch.manual_seed(0)
+    network = Network(recipe).eval()
+    images, hidden = torch.randn(3, 3, 16, 16), torch.rand(3, 4) < 0.5
+    with torch.no_grad():
+        whole, patches = network(images, hidden)
+        expected = network.backbone(images, bool_masked_pos=hidden).last_hidden_state
+    torch.testing.assert_close(torch.cat([whole[:, None], patches], 1), expected)

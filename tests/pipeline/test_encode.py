@@ -1,6 +1,7 @@
 """The stage `features`: through the pipeline and the command line, with encoders whose answers are known."""
 
 import json
+import typing
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from fake_encoders import MeanColour, MeanPatch
 from PIL import Image
 from tiny import small_settings
 
-from ovseg3d.encoders import register_clip, register_dino, registry
+from ovseg3d.encoders import dino, openclip, register_clip, register_dino, registry
 from ovseg3d.encoders.maps import Dense, Regions
+from ovseg3d.encoders.towers import DENSE_PATHS
 from ovseg3d.errors import CacheError, ConfigError, EncoderError, RunError
 from ovseg3d.pipeline import encode_scene, load, load_features, make_config, train_scene
 from ovseg3d.pipeline.config import EncodeConfig
@@ -96,6 +98,30 @@ def test_impossible_settings_are_refused(tiny_scene: Path, change: dict) -> None
         encode_scene(load_scene(tiny_scene), replace(FAKE, **change))
 
 
+def test_options_of_encoders_come_from_files_and_flags(
+    tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And reach those who load: here they say what they were asked for."""
+    (tmp_path / "settings.yaml").write_text("encode: {dense_path: maskclip, facet: keys}\n")
+    config = make_config("cpu", config_file=tmp_path / "settings.yaml", flags={"encode": {"dense_path": "sclip"}})
+    assert (config.encode.dense_path, config.encode.facet) == ("sclip", "keys")
+    asked = []
+    monkeypatch.setattr(openclip, "load", lambda name, device, **rest: asked.append(rest) or MeanColour())
+    monkeypatch.setattr(dino, "load", lambda name, device, **rest: asked.append(rest) or MeanPatch())
+    monkeypatch.setattr(MeanPatch, "places", (), raising=False)
+    encode_scene(load_scene(tiny_scene), replace(config.encode, clip="some", dino="other"))
+    assert asked == [{"dense_path": "sclip"}, {"facet": "keys"}]
+    with pytest.raises(ConfigError, match="maskclip"):
+        make_config("cpu", flags={"encode": {"dense_path": "maskclop"}})
+
+
+def test_the_options_are_those_that_the_encoders_have() -> None:
+    """They are written down twice, because settings are read without torch."""
+    hints = typing.get_type_hints(EncodeConfig)
+    dense_path, _ = typing.get_args(hints["dense_path"])
+    assert typing.get_args(dense_path) == DENSE_PATHS and hints["facet"] == dino.Facet
+
+
 def test_a_run_without_features_says_so(tiny_run: Path) -> None:
     with pytest.raises(RunError, match="no features"):
         load_features(load(tiny_run))
@@ -130,6 +156,8 @@ def test_mistakes_on_the_command_line(cli: Cli, tiny_scene: Path, tmp_path: Path
     idle = cli("train", tiny_scene, "--steps", 1, *FLAGS)
     assert idle.returncode == 2 and "--clip and --dino would" in idle.stderr
     assert cli("train", tiny_scene, "--features", "dense", "--only", "features", "--clip-side", "0").returncode == 2
+    other = cli("train", tiny_scene, "--only", "features", "--dense-path", "plain", *FLAGS)
+    assert other.returncode == 2 and "leave --dense-path away" in other.stderr
 
 
 def test_doctor_shows_and_clears_the_cache(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:

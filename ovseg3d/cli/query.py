@@ -1,0 +1,91 @@
+"""`ovseg3d query`: where in a run something is, as points, things and pictures."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from ovseg3d.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Query:
+    """Ask a run where something is: points, things, and a mask for each view.
+
+    The answer to a phrase goes to the run's exports/ folder: the points, and a picture for each view. Several phrases
+    at once go in one call. "Not here" is an answer too, and no error.
+
+    Examples:
+      ovseg3d query outputs/playroom/latest "a red chair"
+      ovseg3d query outputs/playroom/latest chair --negative "office chair" --views all
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
+    phrases: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHRASE...")]
+    """What to look for."""
+    negative: tuple[str, ...] = ()
+    """What is not meant."""
+    canonical: tuple[str, ...] | None = None
+    """What everything is compared with; by default object, things, stuff, texture."""
+    threshold: float = 0.5
+    """Relevancy from which a point counts; 0.5 is as near as the nearest canonical phrase."""
+    views: Literal["held-out", "train", "all", "none"] = "held-out"
+    """For which views to draw masks."""
+    output: Path | None = None
+    """Folder for the files; by default exports/query in the run."""
+    scene: Path | None = None
+    """The scene's folder, if it has moved since training."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to encode and render."""
+    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
+    """What computes the field."""
+    json: bool = False
+    """Print one JSON object on stdout and nothing else there."""
+
+    def main(self) -> None:
+        """Answer, and say where the files are."""
+        from ovseg3d.cli.console import get_console, print_json, shell_path
+        from ovseg3d.pipeline.answers import save_answers
+        from ovseg3d.pipeline.query import Asker
+        from ovseg3d.pipeline.run import load
+        from ovseg3d.pipeline.views import choose_views
+        from ovseg3d.semantics.relevancy import CANONICAL
+
+        if not self.phrases:
+            raise ConfigError("There is nothing to look for", fix='such as: ovseg3d query RUN "a red chair"')
+        console = get_console(self.json)
+        run = load(self.run)
+        scene = run.load_scene(self.scene)
+        asker = Asker(run, scene, self.device, self.backend)
+        chosen = () if self.views == "none" else choose_views(scene, self.views)
+        names = [scene.frames[view].name for view in chosen]
+        began = time.monotonic()
+        answers = asker.ask(
+            self.phrases,
+            negatives=self.negative,
+            canonical=CANONICAL if self.canonical is None else self.canonical,
+            threshold=self.threshold,
+            views=names,
+        )
+        seconds = time.monotonic() - began
+        told = save_answers(self.output or run.exports / "query", asker, answers, names)
+        if self.json:
+            unit = "m" if scene.metric else "units"
+            print_json({"run": run.folder, "metric": scene.metric, "unit": unit, "frame": "input",
+                        "query_seconds": seconds, "answers": told})  # fmt: skip
+            return
+        for answer, files in zip(answers, told):
+            console.print(_sentence(answer), markup=False, soft_wrap=True)
+            for kind in ("picture", "points"):
+                if files[kind]:
+                    console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
+
+
+def _sentence(answer: Any) -> str:
+    found = f"relevancy {answer.score:.2f}, threshold {answer.threshold:g}"
+    if not answer.present:
+        return f'"{answer.phrase}" is not in this scene ({found}).'
+    return f'"{answer.phrase}": {len(answer.points)} points ({found}).'

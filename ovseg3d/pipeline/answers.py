@@ -1,0 +1,117 @@
+"""Answers and label images as files: points, masks and pictures.
+
+<folder>/<phrase>/points.ply       surface points above the threshold: xyz, colour, relevancy
+<folder>/<phrase>/masks/<view>.png     255 where it is
+<folder>/<phrase>/overview.png     views with relevancy laid over, for looking
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from ovseg3d.files import write_atomic
+from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
+from ovseg3d.pipeline.query import Answer, Asker
+from ovseg3d.scene.images import load_photo
+
+SHOWN = 6
+"""Views in an overview, those with the most of it."""
+
+
+def save_answers(folder: Path, asker: Asker, answers: Sequence[Answer], views: Sequence[str]) -> list[dict[str, Any]]:
+    """Write the files of each answer; returns what JSON says of it. Raises OutputError."""
+    taken: set[str] = set()
+    told = []
+    for answer in answers:
+        name = unique_name(answer.phrase, taken)
+        told.append(_save(folder / name, asker, answer))
+    return told
+
+
+def _save(folder: Path, asker: Asker, answer: Answer) -> dict[str, Any]:
+    points = folder / "points.ply" if len(answer.points) else None
+    if points is not None:
+        rgb = asker.semantics.surface.rgb[answer.point_index]
+        write_points(points, answer.points, rgb, answer.point_scores)
+    masks = {}
+    for view, mask in answer.masks.items():
+        masks[view] = folder / "masks" / f"{view_file(view)}.png"
+        save_picture(masks[view], Image.fromarray(mask.astype(np.uint8) * 255))
+    picture = None
+    if answer.relevancies:
+        picture = folder / "overview.png"
+        best = sorted(answer.relevancies, key=lambda view: -float((answer.relevancies[view] >= answer.threshold).sum()))
+        rows = [_row(asker, view, answer) for view in best[:SHOWN]]
+        save_picture(picture, contact_sheet(rows))
+    return {
+        "phrase": answer.phrase,
+        "present": answer.present,
+        "score": answer.score,
+        "probability": answer.probability,
+        "calibrated": answer.calibrated,
+        "threshold": answer.threshold,
+        "n_points": len(answer.points),
+        "instances": list(answer.instances),
+        "points": points,
+        "masks": masks,
+        "picture": picture,
+    }
+
+
+def _row(asker: Asker, view: str, answer: Answer) -> Image.Image:
+    frame = next(frame for frame in asker.scene.frames if frame.name == view)
+    photo = np.asarray(load_photo(frame))[..., :3]
+    found = answer.relevancies[view]
+    return side_by_side(
+        [(f"photo {view_file(view)}", photo), (f'"{answer.phrase}"', over(photo, found, answer.threshold))]
+    )
+
+
+def over(
+    photo: UInt8[np.ndarray, "h w 3"], relevancy: Float[np.ndarray, "h w"], threshold: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Relevancy laid over a photo: what is below the threshold in grey, what is above glows, with a fixed scale."""
+    from matplotlib import colormaps
+
+    strength = ((relevancy - threshold) / (1 - threshold)).clip(0, 1)[..., None]
+    grey = photo.mean(-1, keepdims=True) / 255 * 0.6
+    glow = colormaps["inferno"](0.35 + 0.6 * strength[..., 0])[..., :3]
+    lit = 0.35 * photo / 255 + 0.65 * glow
+    return to_bytes(np.where(relevancy[..., None] >= threshold, lit, grey))
+
+
+def write_points(
+    path: Path,
+    xyz: Float[np.ndarray, "points 3"],
+    rgb: UInt8[np.ndarray, "points 3"],
+    relevancy: Float[np.ndarray, " points"],
+) -> None:
+    """A binary PLY of points with their relevancy. Raises OutputError."""
+    from plyfile import PlyData, PlyElement
+
+    kinds = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("relevancy", "f4")]
+    rows = np.empty(len(xyz), dtype=kinds)
+    columns = [*xyz.T, *rgb.T, relevancy]
+    for (name, _), column in zip(kinds, columns):
+        rows[name] = column
+    write_atomic(path, lambda temporary: PlyData([PlyElement.describe(rows, "vertex")]).write(str(temporary)))
+
+
+def unique_name(phrase: str, taken: set[str]) -> str:
+    """A phrase as the name of a folder, different from those in `taken`, which it joins."""
+    plain = re.sub(r"[^\w]+", "_", phrase.strip().lower()).strip("_")[:60] or "phrase"
+    name, number = plain, 2
+    while name in taken:
+        name, number = f"{plain}_{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def view_file(view: str) -> str:
+    """A view's name as the name of a file, without suffix."""
+    return re.sub(r"[^\w.-]+", "_", view.rpartition(".")[0] or view)

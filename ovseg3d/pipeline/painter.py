@@ -1,0 +1,95 @@
+"""Meaning as pictures: a renderer that also draws labels, relevancy and features, for views, paths and previews.
+
+Features become colours by their three largest principal components over the whole surface, so that one colour means
+one thing in all views. Labels have lasting colours (`palette`); relevancy glows above its threshold, on a fixed scale.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+from ovseg3d.pipeline.answers import over, view_file
+from ovseg3d.pipeline.palette import colours, legend
+from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
+from ovseg3d.pipeline.query import THRESHOLD, Asker
+from ovseg3d.scene import Camera
+from ovseg3d.semantics.relevancy import CANONICAL, label, relevancy
+
+KINDS = ("features", "labels", "relevancy")
+SHOWN = 3
+"""Views in a run's preview."""
+
+
+class Painter:
+    """Renders a run with its meaning: a `pipeline.evaluate.Renders`.
+
+    Args:
+        asker: of the run.
+        what: which of `KINDS` to draw besides what the field draws.
+        phrases: the closed list of the labels.
+        phrase: whose relevancy to draw.
+    """
+
+    def __init__(self, asker: Asker, what: Sequence[str], phrases: Sequence[str] = (), phrase: str = "") -> None:
+        self.asker, self.what, self.phrases, self.phrase = asker, tuple(what), tuple(phrases), phrase
+
+    def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
+        """What the field renders, and a picture (h, w, 3) uint8 for each kind that was asked for."""
+        shown = self.asker.renderer.render(camera, normals=normals)
+        places = self.asker.semantics.places(camera, shown["depth_z"])
+        if "features" in self.what:
+            shown["features"] = to_bytes(places.picture(self._colours))
+        if "labels" in self.what:
+            cosines = places.picture(self._cosines(self.phrases), nothing=-2.0)
+            flat = label(cosines.reshape(-1, len(self.phrases)))
+            found = np.where((cosines > -2).all(-1), flat.reshape(cosines.shape[:2]), 0)
+            shown["labels"] = self._over(shown["rgb"], found)
+        if "relevancy" in self.what:
+            both = self._cosines((self.phrase, *CANONICAL))
+            found = relevancy(both[:, :1], both[:, 1:])
+            shown["relevancy"] = over(to_bytes(shown["rgb"]), places.picture(found)[..., 0], THRESHOLD)
+        return shown
+
+    def _cosines(self, phrases: tuple[str, ...]) -> Float[np.ndarray, "points phrases"]:
+        return self.asker.semantics.scores(self.asker.encode(phrases))
+
+    def _over(self, rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+        """Labels with the light and shade of the picture."""
+        shade = (0.35 + 0.65 * rgb.mean(-1, keepdims=True)).clip(0, 1)
+        return to_bytes(colours(self.phrases)[labels] / 255 * shade)
+
+    @cached_property
+    def _colours(self) -> Float[np.ndarray, "points 3"]:
+        """A colour for each surface point."""
+        vectors = self.asker.semantics.vectors
+        apart = vectors - vectors.mean(0)
+        _, axes = np.linalg.eigh(apart.T @ apart)
+        shown = apart @ axes[:, ::-1][:, :3]
+        low, high = np.percentile(shown, [2, 98], axis=0)
+        made = np.full((len(vectors), 3), 0.5, np.float32)
+        made[:, : shown.shape[1]] = ((shown - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
+        return made
+
+
+def save_meaning_preview(path: Path, asker: Asker) -> None:
+    """Write a picture of some held-out views: render, features, and where the scene has phrases labels and a query.
+
+    Raises OutputError.
+    """
+    scene = asker.scene
+    views = scene.test or scene.train
+    phrases = scene.phrases
+    what = KINDS if phrases else ("features",)
+    painter = Painter(asker, what, phrases, phrases[0] if phrases else "")
+    rows = []
+    for view in views[:: max(1, len(views) // SHOWN)][:SHOWN]:
+        shown = painter.render(scene.frames[view].camera)
+        panels = [(f"render {view_file(scene.frames[view].name)}", to_bytes(shown["rgb"]))]
+        names = {"features": "features", "labels": "labels", "relevancy": f'"{painter.phrase}"'}
+        rows.append(side_by_side([*panels, *((names[kind], shown[kind]) for kind in what)]))
+    sheets: list[Image.Image] = [*rows, legend(phrases)] if phrases else rows
+    save_picture(path, contact_sheet(sheets))

@@ -1,0 +1,74 @@
+"""Colours of labels: the same phrase always has the same colour, whatever list it stands in.
+
+A phrase's hash chooses among 64 colours that are far apart in CIE Lab and also differ in lightness, so that they can be
+told apart without seeing all hues; where two phrases of a list meet in one colour, the later takes the next free one.
+"""
+
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+_COUNT = 64
+_TRIED = 4096
+
+
+@lru_cache(maxsize=1)
+def _colours() -> np.ndarray:
+    """(64, 3) uint8: each the farthest in Lab from those before it, of many candidates; not near black or white."""
+    from skimage.color import rgb2lab
+
+    candidates = np.random.default_rng(7).random((_TRIED, 3))
+    lab = rgb2lab(candidates[None])[0]
+    usable = (lab[:, 0] > 42) & (lab[:, 0] < 92) & (np.hypot(lab[:, 1], lab[:, 2]) > 15)
+    candidates, lab = candidates[usable], lab[usable] * [1.5, 1.0, 1.0]
+    chosen = [int(np.argmax(lab[:, 1]))]
+    distance = np.full(len(lab), np.inf)
+    while len(chosen) < _COUNT:
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+        chosen.append(int(distance.argmax()))
+    return np.rint(candidates[chosen] * 255).astype(np.uint8)
+
+
+def colours(phrases: Sequence[str]) -> UInt8[np.ndarray, "labels 3"]:
+    """A colour for none (black, row 0), and one for each phrase."""
+    taken: set[int] = set()
+    rows = []
+    for phrase in phrases:
+        place = zlib.crc32(phrase.strip().lower().encode()) % _COUNT
+        while place in taken and len(taken) < _COUNT:
+            place = (place + 1) % _COUNT
+        taken.add(place)
+        rows.append(place)
+    return np.concatenate([np.zeros((1, 3), np.uint8), _colours()[rows].reshape(-1, 3)])
+
+
+def index_image(labels: Int[np.ndarray, "h w"], phrases: Sequence[str]) -> Image.Image:
+    """A label image as a PNG with a palette: pixel values are labels, and it looks like its colours.
+
+    Raises:
+        ValueError: more than 254 phrases do not fit into a byte.
+    """
+    if len(phrases) > 254:
+        raise ValueError("a label image with a palette holds at most 254 phrases")
+    image = Image.fromarray(labels.astype(np.uint8), mode="P")
+    image.putpalette(colours(phrases).ravel().tolist())
+    return image
+
+
+def legend(phrases: Sequence[str], counts: Sequence[int] | None = None, columns: int = 4) -> Image.Image:
+    """Colour and phrase of each label, and how much of it there is."""
+    font, cell, row = ImageFont.load_default(13), 200, 20
+    names = ["none of these", *phrases]
+    rows = -(-len(names) // columns)
+    sheet = Image.new("RGB", (columns * cell, rows * row + 8), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (name, colour) in enumerate(zip(names, colours(phrases))):
+        left, top = number // rows * cell + 4, number % rows * row + 4
+        draw.rectangle((left, top + 2, left + 14, top + 16), fill=tuple(int(c) for c in colour), outline="black")
+        text = name if counts is None else f"{name} ({counts[number]:,})"
+        draw.text((left + 20, top + 1), text[:28], fill="black", font=font)
+    return sheet

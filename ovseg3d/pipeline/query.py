@@ -1,0 +1,208 @@
+"""Ask a run: phrases in, points, things and pictures out.
+
+    asker = Asker(run)
+    answer = asker.ask(["a red chair"])[0]     # relevancy of points; what is above the threshold
+    labels = asker.labels(["chair", "table"])  # a closed list: each point's nearest phrase, 0 = none of these
+
+`present`, `score` and `threshold` are relevancies (see `semantics.relevancy`); a probability is given only where the
+encoder's card holds a calibration. Positions are in the input frame.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ovseg3d.encoders import load_clip
+from ovseg3d.encoders.base import TextImageEncoder
+from ovseg3d.errors import ConfigError, RunError
+from ovseg3d.field.renderer import Renderer
+from ovseg3d.pipeline.devices import BackendName, DeviceName, resolve_device
+from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.run import Run
+from ovseg3d.scene import Camera, Scene
+from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, label, relevancy
+from ovseg3d.semantics.scene import Places, load_semantics
+
+THRESHOLD = 0.5
+"""As near as the nearest canonical phrase."""
+FEWEST_POINTS = 20
+"""What shows on fewer points is not said to be there."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run says to one phrase."""
+
+    phrase: str
+    present: bool
+    """Whether enough points are above the threshold."""
+    score: float
+    """The relevancy that `FEWEST_POINTS` points reach, 0 to 1."""
+    probability: float | None
+    """None: the encoder has no calibration."""
+    calibrated: bool
+    threshold: float
+    points: Float[np.ndarray, "found 3"]
+    """Surface points above the threshold, input frame; none when it is not present."""
+    point_scores: Float[np.ndarray, " found"]
+    """Their relevancy."""
+    point_index: Int[np.ndarray, " found"]
+    """Their numbers among the run's surface points."""
+    instances: tuple[Any, ...] = ()
+    """Things that match, best first."""
+    masks: dict[str, Bool[np.ndarray, "h w"]] = field(default_factory=dict)
+    """Masks by the name of the view, of the views that were asked for."""
+    relevancies: dict[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)
+    """Relevancy by the name of the view, 0 to 1."""
+
+
+class Asker:
+    """Answers questions about one run; what it has loaded and rendered it keeps.
+
+    Args:
+        run: with a stage `semantics`.
+        scene: its capture, for the names of views; read again when it is not given.
+        device, backend: what to render and encode on.
+
+    Raises:
+        RunError: the run knows nothing about meaning.
+    """
+
+    def __init__(
+        self, run: Run, scene: Scene | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
+    ) -> None:
+        self.run, self._scene, self._device, self._backend = run, scene, device, backend
+        self.semantics = load_semantics(run.folder)
+        self._texts: dict[str, np.ndarray] = {}
+        self._places: dict[str, Places] = {}
+        self._depths: dict[str, np.ndarray] = {}
+
+    # -- phrases -----------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        phrases: Sequence[str],
+        *,
+        negatives: Sequence[str] = (),
+        canonical: Sequence[str] = CANONICAL,
+        threshold: float = THRESHOLD,
+        views: Sequence[str] = (),
+    ) -> list[Answer]:
+        """Where each phrase is.
+
+        Args:
+            phrases: what to look for, each for itself.
+            negatives: what is not meant, such as "office chair" beside "chair".
+            canonical: what everything is compared with.
+            threshold: relevancy from which a point counts.
+            views: names of frames to draw masks for.
+
+        Raises:
+            ConfigError: an empty phrase, no canonical phrase, or an unknown view.
+            EncoderError: a phrase is too long for the encoder, or the encoder is not to be had.
+        """
+        if not 0 < threshold < 1:
+            raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
+        others = [*canonical, *negatives]
+        if not others:
+            raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
+        scores = self.semantics.scores(self.encode([*phrases, *others]))
+        found = relevancy(scores[:, : len(phrases)], scores[:, len(phrases) :], SHARPNESS)
+        return [self._answer(phrase, found[:, i], threshold, views) for i, phrase in enumerate(phrases)]
+
+    def _answer(self, phrase: str, found: np.ndarray, threshold: float, views: Sequence[str]) -> Answer:
+        fewest = min(FEWEST_POINTS, len(found))
+        score = float(np.partition(found, -fewest)[-fewest])
+        present = score >= threshold
+        chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
+        chosen = chosen[np.argsort(-found[chosen], kind="stable")]
+        pictures = {view: self.places(view).picture(found[:, None])[..., 0] for view in views}
+        masks = {view: (picture >= threshold) & present for view, picture in pictures.items()}
+        xyz = self.semantics.surface.xyz
+        return Answer(phrase, present, score, None, False, threshold, xyz[chosen], found[chosen], chosen,
+                      masks=masks, relevancies=pictures)  # fmt: skip
+
+    def labels(
+        self, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True
+    ) -> Int[np.ndarray, " points"]:
+        """Each surface point's phrase, counted from 1; 0: none of these."""
+        return label(*self._scores(phrases, canonical, none))
+
+    def label_picture(
+        self, phrases: Sequence[str], view: str, canonical: Sequence[str] = CANONICAL, none: bool = True
+    ) -> Int[np.ndarray, "h w"]:
+        """The same for the pixels of a view; 0 also where no surface is."""
+        places = self.places(view)
+        phrase, other = self._scores(phrases, canonical, none)
+        rows = places.picture(phrase if other is None else np.concatenate([phrase, other], 1), nothing=-2.0)
+        h, w = places.size
+        flat = rows.reshape(h * w, -1)
+        found = label(flat[:, : len(phrases)], flat[:, len(phrases) :] if none else None).reshape(h, w)
+        return np.where((rows > -2).all(-1), found, 0)
+
+    def _scores(
+        self, phrases: Sequence[str], canonical: Sequence[str], none: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        if not phrases:
+            raise ConfigError("There are no phrases to choose among", fix='--phrases "chair;table;floor"')
+        scores = self.semantics.scores(self.encode([*phrases, *(canonical if none else ())]))
+        return scores[:, : len(phrases)], scores[:, len(phrases) :] if none else None
+
+    def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
+        """Unit vectors of phrases in the run's encoder; each is encoded once."""
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._texts]
+        if new:
+            for phrase in new:
+                if not phrase.strip():
+                    raise ConfigError("A phrase is empty", fix='such as: ovseg3d query RUN "a red chair"')
+            vectors = self.clip.encode_text(new).detach().float().cpu().numpy()
+            self._texts |= dict(zip(new, vectors))
+        return np.stack([self._texts[phrase] for phrase in phrases])
+
+    @cached_property
+    def clip(self) -> TextImageEncoder:
+        """The encoder that the run's features are from. Raises EncoderError, RunError: it is another one now."""
+        known = self.semantics.encoder
+        clip = load_clip(known.name, resolve_device(self._device))
+        if clip.weight_hash != known.weight_hash:
+            raise RunError(
+                f"The encoder {known.id} has other weights than when this run was trained",
+                where=self.run.folder,
+                fix="train again with --only field,semantics, or bring the old weights back",
+            )
+        return clip
+
+    # -- pictures ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The capture."""
+        return self._scene or self.run.load_scene()
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The field."""
+        return restore(self.run, self.scene, self._device, self._backend)
+
+    def camera(self, view: str) -> Camera:
+        """The camera of the frame called `view`. Raises ConfigError."""
+        for frame in self.scene.frames:
+            if view in (frame.name, frame.name.rpartition("/")[2]):
+                return frame.camera
+        raise ConfigError(f"There is no view {view!r}", fix=f"such as {self.scene.frames[0].name}")
+
+    def places(self, view: str) -> Places:
+        """The surface points behind a view's pixels; rendered once."""
+        if view not in self._places:
+            self._places[view] = self.semantics.places(self.camera(view), self.depth(view))
+        return self._places[view]
+
+    def depth(self, view: str) -> Float[np.ndarray, "h w"]:
+        """What z-depth the field has in a view, 0 where nothing is; rendered once."""
+        if view not in self._depths:
+            self._depths[view] = self.renderer.render(self.camera(view))["depth_z"]
+        return self._depths[view]

@@ -1,0 +1,169 @@
+"""What a run knows about meaning: surface points with features, in one file, and their place in any picture.
+
+    semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
+                             and in its header: the encoder's id, weight hash and logit scale; up, metric
+
+Vectors are stored float16. Nothing in the file can run code; what is read is checked.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy.spatial import cKDTree
+
+from ovseg3d.errors import RunError
+from ovseg3d.field.surface import Surface
+from ovseg3d.files import write_atomic
+from ovseg3d.scene import Camera
+from ovseg3d.semantics.basis import Basis
+from ovseg3d.semantics.relevancy import cosines
+
+FILE = "semantics.safetensors"
+FORMAT_VERSION = 1
+_STORED = {
+    "xyz": np.float32, "normal": np.float16, "rgb": np.uint8, "confidence": np.float16, "cell": np.float32,
+    "vectors": np.float16, "agreement": np.float16, "instance": np.int32, "axes": np.float32,
+}  # fmt: skip
+NEAREST = 4
+"""Surface points that a pixel takes its features from."""
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """Which text-image encoder the features are from."""
+
+    name: str
+    """What `load_clip` is asked for."""
+    id: str
+    weight_hash: str
+    logit_scale: float
+
+
+@dataclass(frozen=True)
+class SemanticScene:
+    """Surface points, and what they mean."""
+
+    surface: Surface
+    basis: Basis
+    vectors: Float[np.ndarray, "points kept"]
+    """Coefficients in `basis`, unit length (zero where nothing is known)."""
+    agreement: Float[np.ndarray, " points"]
+    """How well the photos agreed about a point, 0 to 1."""
+    instance: Int[np.ndarray, " points"]
+    """Number of the thing that a point belongs to, from 1; 0: none."""
+    encoder: EncoderFacts
+
+    def scores(self, phrases: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, "points phrases"]:
+        """Cosines of all points with phrases (unit vectors of the encoder's joint space)."""
+        return cosines(self.vectors, self.basis.reduce(phrases))
+
+    def places(self, camera: Camera, depth_z: Float[np.ndarray, "h w"]) -> "Places":
+        """Which surface points the pixels of a picture show.
+
+        Args:
+            camera: in the input frame, of the picture's size.
+            depth_z: what the field renders there, 0 where nothing is.
+        """
+        h, w = depth_z.shape
+        met = depth_z.ravel() > 0
+        origins, directions = camera.rays(camera.pixel_centres()[met])
+        hits = origins + directions * (depth_z.ravel()[met] / (directions @ camera.forward))[:, None]
+        count = min(NEAREST, len(self.surface))
+        distance, near = self._tree.query(hits, k=count, workers=-1)
+        distance, near = distance.reshape(-1, count), near.reshape(-1, count)
+        softness = np.maximum(self.surface.cell[near[:, :1]], 1e-9) * 0.5
+        weight = 1 / (distance**2 + softness**2)
+        return Places((h, w), np.flatnonzero(met), near, weight / weight.sum(1, keepdims=True))
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.surface.xyz)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The surface points behind a picture's pixels."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    pixel: Int[np.ndarray, " met"]
+    """Pixels that show a surface, counted row by row."""
+    near: Int[np.ndarray, "met nearest"]
+    weight: Float[np.ndarray, "met nearest"]
+
+    def picture(self, values: Float[np.ndarray, "points dim"], nothing: float = 0.0) -> Float[np.ndarray, "h w dim"]:
+        """Values of points as a picture; `nothing` where no surface is."""
+        made = np.full((self.size[0] * self.size[1], values.shape[1]), nothing, np.float32)
+        # One neighbour after the other: all at once would take `NEAREST` times the memory.
+        made[self.pixel] = 0.0
+        for column in range(self.near.shape[1]):
+            made[self.pixel] += self.weight[:, column : column + 1].astype(np.float32) * values[self.near[:, column]]
+        return made.reshape(*self.size, -1)
+
+    def nearest(self, values: Int[np.ndarray, " points"], nothing: int = 0) -> Int[np.ndarray, "h w"]:
+        """Whole numbers of points as a picture: each pixel takes its nearest point's."""
+        made = np.full(self.size[0] * self.size[1], nothing, values.dtype)
+        made[self.pixel] = values[self.near[:, 0]]
+        return made.reshape(self.size)
+
+
+def save_semantics(folder: Path, scene: SemanticScene) -> Path:
+    """Write `FILE` into a run's folder; returns its path. Raises OutputError."""
+    surface = scene.surface
+    arrays: dict[str, Any] = {name: getattr(surface, name) for name in ("xyz", "normal", "rgb", "confidence", "cell")}
+    arrays |= {name: getattr(scene, name) for name in ("vectors", "agreement", "instance")} | {"axes": scene.basis.axes}
+    arrays = {name: np.ascontiguousarray(array, dtype=_STORED[name]) for name, array in arrays.items()}
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "encoder": vars(scene.encoder),
+        "left_out": scene.basis.left_out,
+        "up": surface.up.tolist(),
+        "metric": surface.metric,
+    }
+    path = folder / FILE
+
+    def write(temporary: Path) -> None:
+        save_file(arrays, temporary, metadata={"ovseg3d": json.dumps(facts)})
+        temporary.chmod(0o644)  # the library lets only its owner read
+
+    write_atomic(path, write)
+    return path
+
+
+def load_semantics(folder: Path) -> SemanticScene:
+    """What `save_semantics` wrote. Raises RunError: it is missing, cut, of another version, or something else."""
+    path = folder / FILE
+    again = "train again with --only field,semantics"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = json.loads((file.metadata() or {}).get("ovseg3d", "null"))
+            found = {name: file.get_tensor(name) for name in file.keys()}
+        if facts["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {facts['format_version']}")
+        for name, dtype in _STORED.items():
+            if found[name].dtype != dtype:
+                raise ValueError(f"{name!r} is {found[name].dtype}")
+            if name != "axes" and len(found[name]) != len(found["xyz"]):
+                raise ValueError(f"{name!r} has another number of points")
+        if found["axes"].ndim != 2 or found["vectors"].shape[1:] != found["axes"].shape[1:]:
+            raise ValueError("vectors and axes do not belong together")
+        surface = Surface(
+            found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),
+            found["cell"], np.array(facts["up"], dtype=np.float64), bool(facts["metric"]),
+        )  # fmt: skip
+        vectors = found["vectors"].astype(np.float32)
+        return SemanticScene(
+            surface, Basis(found["axes"], float(facts["left_out"])), vectors,
+            found["agreement"].astype(np.float32), found["instance"], EncoderFacts(**facts["encoder"]),
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise RunError("The run knows nothing about meaning yet", where=folder, fix=again) from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"The run's semantics cannot be read ({error})", where=path, fix=again) from error

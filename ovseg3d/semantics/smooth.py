@@ -1,0 +1,74 @@
+"""Carry features along the surface, where its colour and direction go on.
+
+Maps of features are coarse: at the edge of a thing a patch says half of one and half of the other. The surface knows
+better where the edge is. So every point takes the mean of its neighbours' vectors, those of like colour (in CIE Lab)
+and like normal counting most, some times over: a bilateral filter on a graph (Tomasi and Manduchi 1998).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse import csr_matrix
+from scipy.spatial import cKDTree
+
+from ovseg3d.field.surface import Surface
+
+
+@dataclass(frozen=True)
+class SmoothConfig:
+    """How far features are carried."""
+
+    steps: int = 10
+    """How often; 0 leaves features as they are."""
+    neighbours: int = 12
+    colour: float = 5.0
+    """Difference in Lab at which a neighbour counts as exp(-1/2); about twice what one just notices."""
+    turn: float = 0.3
+    """1 - cosine of the normals at which it counts as exp(-1)."""
+    keep: float = 0.3
+    """Share of its own vector that a point keeps in a step."""
+
+
+def smooth(
+    vectors: Float[np.ndarray, "points dim"],
+    surface: Surface,
+    support: Float[np.ndarray, " points"],
+    config: SmoothConfig | None = None,
+) -> Float[np.ndarray, "points dim"]:
+    """Vectors of surface points, carried along it.
+
+    Args:
+        vectors: one for each point.
+        surface: the points.
+        support: how much each point's vector rests on; see `lift.Lifted`.
+        config: see there.
+    """
+    config = config or SmoothConfig()
+    count = min(config.neighbours + 1, len(surface))
+    if config.steps == 0 or count < 2:
+        return vectors
+    distance, near = cKDTree(surface.xyz).query(surface.xyz, k=count, workers=-1)
+    distance, near = distance[:, 1:], near[:, 1:]
+    lab = _lab(surface.rgb)
+    weight = -((lab[near] - lab[:, None]) ** 2).sum(-1) / (2 * config.colour**2)
+    weight -= (1 - (surface.normal[near] * surface.normal[:, None]).sum(-1)) / config.turn
+    weight -= (distance / (2 * np.maximum(surface.cell[:, None], 1e-9))) ** 2
+    weight = np.exp(weight) * np.sqrt(np.maximum(support[near], 1e-3))
+    rows = np.repeat(np.arange(len(near)), near.shape[1])
+    graph = csr_matrix((weight.ravel(), (rows, near.ravel())), shape=(len(near),) * 2)
+    total = np.asarray(graph.sum(1)).ravel()
+    # A point unlike all of its neighbours keeps what it has.
+    keep = np.where(total > 1e-6, config.keep, 1.0).astype(np.float32)[:, None]
+    graph = csr_matrix(graph.multiply(1 / np.maximum(total, 1e-9)[:, None]), dtype=np.float32)
+    carried = vectors.astype(np.float32)
+    for _ in range(config.steps):
+        carried = keep * carried + (1 - keep) * (graph @ carried)
+    return carried
+
+
+def _lab(rgb: np.ndarray) -> np.ndarray:
+    """Bytes (points, 3) in CIE Lab."""
+    from skimage.color import rgb2lab
+
+    return rgb2lab(rgb[None] / 255.0)[0]

@@ -1,0 +1,257 @@
+"""Asking a run: the stage `semantics` and the commands on it, with an encoder that knows colours and nothing else.
+
+The tiny scene has a red box, a blue box and sandy ground, so that every answer is known. Its field is trained for a
+moment only; what it shows is taken from the scene's own geometry, since a test has no time to learn it.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Cli
+from fake_encoders import MeanColour, MeanPatch
+from PIL import Image
+from plyfile import PlyData
+from tiny import BOXES, draw, small_settings
+
+from ovseg3d.encoders import register_clip, register_dino, registry
+from ovseg3d.errors import ConfigError, RunError
+from ovseg3d.field.renderer import Renderer
+from ovseg3d.pipeline import load, make_config, train_scene
+from ovseg3d.pipeline.fields import _read_box, newest_checkpoint
+from ovseg3d.pipeline.palette import colours
+from ovseg3d.pipeline.query import Asker
+from ovseg3d.pipeline.run import Run
+from ovseg3d.scene import Camera, Scene
+from ovseg3d.semantics.scene import FILE, load_semantics
+
+
+class Exact(Renderer):
+    """A renderer that has learnt the tiny scene perfectly."""
+
+    def __init__(self, run: Run, scene: Scene, *_: object) -> None:
+        self.box = _read_box(newest_checkpoint(run), run)
+
+    def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
+        rgb, depth_z = draw(camera.c2w, camera.width, camera.fx)
+        opacity = (depth_z > 0).astype(np.float64)
+        return {"rgb": rgb, "depth_z": depth_z, "opacity": opacity, "focus": opacity}
+
+
+RED, BLUE = (np.array(BOXES[i][:2]) for i in (1, 2))
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run of the tiny scene that knows colours. Do not write to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        _register(patch, tmp_path_factory.mktemp("cache"))
+        made = tmp_path_factory.mktemp("runs") / "tiny"
+        train_scene(tiny_scene, make_config("cpu", flags=_flags(steps=5)), output_dir=made)
+        yield made
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    _register(monkeypatch, tmp_path / "cache")
+    return load(folder)
+
+
+def _register(patch: pytest.MonkeyPatch, cache: Path) -> None:
+    patch.setattr(registry, "_clips", dict(registry._clips))
+    patch.setattr(registry, "_dinos", dict(registry._dinos))
+    register_clip("colours", lambda device: MeanColour(logit_scale=10.0))
+    register_dino("patches", lambda device: MeanPatch())
+    patch.setenv("OVSEG3D_CACHE_DIR", str(cache))
+    patch.setattr("ovseg3d.pipeline.fields.restore", Exact)
+    patch.setattr("ovseg3d.pipeline.query.restore", Exact)
+
+
+def _flags(**train: object) -> dict:
+    encode = {"clip": "colours", "dino": "patches", "features": "dense", "clip_side": 64}
+    return small_settings(**train) | {"encode": encode, "only": "field,semantics"}
+
+
+def share_inside(points: np.ndarray, box: np.ndarray, margin: float = 0.12) -> float:
+    """Share of the points in or near a box."""
+    return float(((points > box[0] - margin) & (points < box[1] + margin)).all(-1).mean())
+
+
+def test_the_stage_leaves_points_features_and_figures(run: Run) -> None:
+    assert run.status()["status"] == "done"
+    metrics = run.metrics()
+    learnt = load_semantics(run.folder)
+    assert metrics["surface_points"] == len(learnt.surface) > 500
+    assert metrics["semantics_bytes"] == (run.folder / FILE).stat().st_size < 30e6
+    assert metrics["photos_not_trusted"] == []
+    assert learnt.encoder.id == "mean-colour" and learnt.encoder.name == "colours" and learnt.surface.metric
+    assert np.allclose(np.linalg.norm(learnt.vectors, axis=1), 1, atol=2e-3), "half floats of unit vectors"
+    np.testing.assert_allclose(learnt.surface.up, [0, 0, 1], atol=1e-6)
+
+
+def test_a_phrase_finds_its_box_and_not_the_other(run: Run) -> None:
+    red, blue, green = Asker(run).ask(["a red box", "a blue box", "a green box"], negatives=["sand"])
+    assert red.present and blue.present and not green.present
+    assert share_inside(red.points, RED) > 0.9 and share_inside(blue.points, BLUE) > 0.9
+    assert (np.diff(red.point_scores) <= 0).all() and red.point_scores[0] > 0.5, "best first"
+    assert green.points.shape == (0, 3) and green.score < green.threshold
+    assert red.probability is None and not red.calibrated
+    assert share_inside(run.query("a red box", negatives=["sand"]).points, RED) > 0.9
+
+
+def test_a_mask_covers_what_the_photo_shows(run: Run) -> None:
+    asker = Asker(run)
+    view = asker.scene.frames[asker.scene.test[0]].name
+    answer = asker.ask(["red"], negatives=["sand"], views=[view])[0]
+    photo = np.asarray(Image.open(asker.scene.frames[asker.scene.test[0]].image_path).convert("RGB")).astype(int)
+    true = (photo[..., 0] > 100) & (photo[..., 1] < 90)
+    mask = answer.masks[view]
+    assert (mask & true).sum() / (mask | true).sum() > 0.6
+    assert ((answer.relevancies[view] >= answer.threshold) == mask).all()
+
+
+def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(run: Run) -> None:
+    asker = Asker(run)
+    xyz = asker.semantics.surface.xyz
+    labels = asker.labels(["blue", "red", "sand"], none=False)
+    assert set(labels) == {1, 2, 3}
+    assert share_inside(xyz[labels == 2], RED) > 0.8 and share_inside(xyz[labels == 1], BLUE) > 0.8
+    # Of a list without sand, the ground belongs to none: grey is nearer.
+    assert (asker.labels(["blue", "red"])[labels == 3] == 0).mean() > 0.9
+    doubled = asker.labels(["blue", "red", "red", "sand"], none=False)
+    assert ((doubled == 2) == (labels == 2)).all() and not (doubled == 3).any(), "the first of equals"
+
+
+def test_wrong_questions_are_explained(run: Run) -> None:
+    asker = Asker(run)
+    for phrases, options, words in (
+        ([" "], {}, "empty"),
+        (["red"], {"canonical": ()}, "compare"),
+        (["red"], {"threshold": 1.5}, "threshold"),
+        (["red"], {"views": ["nowhere.png"]}, "no view"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            asker.ask(phrases, **options)
+    with pytest.raises(ConfigError, match="no phrases"):
+        asker.labels([])
+
+
+def test_another_encoder_is_refused(run: Run) -> None:
+    register_clip("colours", lambda device: MeanColour(weight_hash="1" * 16))
+    with pytest.raises(RunError, match="other weights"):
+        Asker(run).ask(["red"])
+
+
+def test_what_is_missing_or_damaged_is_told(run: Run, tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="knows nothing about meaning"):
+        Asker(load(tiny_run))
+    whole = (run.folder / FILE).read_bytes()
+    for damaged in (whole[:1000], b"", whole[:-5]):
+        (tmp_path / FILE).write_bytes(damaged)
+        with pytest.raises(RunError, match="cannot be read"):
+            load_semantics(tmp_path)
+
+
+def test_equal_seeds_give_equal_bits_and_labels_are_never_read(
+    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("label images were read in training")
+
+    monkeypatch.setattr("ovseg3d.scene.images.load_labels", refuse)
+    again = train_scene(tiny_scene, make_config("cpu", flags=_flags(steps=5)), output_dir=tmp_path / "again")
+    assert (again.folder / FILE).read_bytes() == (run.folder / FILE).read_bytes()
+
+
+def test_meaning_needs_a_field_and_can_be_added_to_one(
+    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = _flags(steps=20)
+    with pytest.raises(ConfigError, match="trained field"):
+        train_scene(tiny_scene, make_config("cpu", flags=flags | {"only": "semantics"}), output_dir=tmp_path / "none")
+    field = train_scene(tiny_scene, make_config("cpu", flags=flags | {"only": "field"}), output_dir=tmp_path / "run")
+    checkpoint = next(field.checkpoints.glob("*.safetensors"))
+    before = checkpoint.read_bytes()
+    config = replace(field.config, only="semantics", encode=replace(field.config.encode, clip="colours", dino="none"))
+    later = train_scene(tiny_scene, config, resume=field)
+    assert (later.folder / FILE).exists() and checkpoint.read_bytes() == before
+    assert later.metrics()["steps"] == 20 and later.status()["status"] == "done"
+
+
+def test_query_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = cli("query", run.folder, "red", "a green thing", "--negative", "sand", "--output", out, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    red, green = told["answers"]
+    assert told["metric"] is True and told["frame"] == "input" and red["phrase"] == "red" and red["present"]
+    vertices = PlyData.read(red["points"])["vertex"]
+    assert len(vertices) == red["n_points"] and min(vertices["relevancy"]) >= 0.5
+    assert share_inside(np.stack([vertices[axis] for axis in "xyz"], -1), RED) > 0.9
+    with Image.open(red["masks"]["images/0000.png"]) as mask:
+        assert mask.size == (32, 32) and set(np.unique(np.asarray(mask))) == {0, 255}
+    assert Path(red["picture"]).exists()
+    assert not green["present"] and green["points"] is None and green["n_points"] == 0
+    done = cli("query", run.folder, "a green thing", "--negative", "sand", "--views", "none", "--output", out)
+    assert done.returncode == 0 and "is not in this scene" in done.stdout, "not here is an answer, no error"
+    assert cli("query", run.folder).returncode == 2
+
+
+def test_segment_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    done = cli("segment", run.folder, "--phrases", "red;blue;sand", "--no-none", "--output", out, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [entry["phrase"] for entry in told["labels"]] == ["none", "red", "blue", "sand"]
+    assert len(told["views"]) == 8
+    with Image.open(out / told["views"]["images/0000.png"]) as image:
+        assert image.mode == "P" and set(np.unique(np.asarray(image))) <= {0, 1, 2, 3}
+        colour = np.asarray(image.convert("RGB"))[np.asarray(image) == 1][0]
+    assert colour.tolist() == told["labels"][1]["colour"] == colours(["red"])[1].tolist()
+    assert (out / "labels.json").exists() and (out / "overview.png").exists()
+    listed = tmp_path / "list.txt"
+    listed.write_text("rouge \n\nред\n", encoding="utf-8")
+    done = cli("segment", run.folder, "--phrases", listed, "--views", "held-out", "--output", out, "--json")
+    assert [entry["phrase"] for entry in json.loads(done.stdout)["labels"]] == ["none", "rouge", "ред"]
+    for wrong, words in ((" ; ", "empty"), (";".join(map(str, range(300))), "254")):
+        done = cli("segment", run.folder, "--phrases", wrong)
+        assert done.returncode == 2 and words in done.stderr
+    done = cli("segment", run.folder)
+    assert done.returncode == 2 and "names no phrases" in done.stderr
+    done = cli("eval", run.folder, "--protocol", "index")
+    assert done.returncode == 2 and "no label images" in done.stderr
+    done = cli("eval", run.folder, "--protocol", "indx")
+    assert done.returncode == 2 and "--protocol index" in done.stderr
+
+
+def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    what = ("--what", "features,labels,relevancy", "--phrases", "red;blue;sand", "--phrase", "red")
+    done = cli("render", run.folder, *what, "--output", out, "--json")
+    assert done.returncode == 0, done.stderr
+    files = [Path(file) for file in json.loads(done.stdout)["files"]]
+    assert [file.name for file in files[:3]] == [
+        f"images_0000_{kind}.png" for kind in ("features", "labels", "relevancy")
+    ]
+    pictures = [np.asarray(Image.open(file)).astype(int) for file in files[:3]]
+    assert all(picture.shape == (32, 32, 3) and picture.std() > 5 for picture in pictures)
+    for flags, words in (
+        (("--what", "labels"), "names no phrases"),
+        (("--what", "relevancy"), "whose relevancy"),
+        (("--what", "lables"), "--what labels"),
+    ):
+        done = cli("render", run.folder, *flags)
+        assert done.returncode == 2 and words in done.stderr
+    with Image.open(run.previews / "meaning.png") as preview:
+        assert preview.width > 200
+
+
+def test_a_phrase_keeps_its_colour_in_any_list() -> None:
+    alone = colours(["Chair"])[1]
+    long = [f"thing {i}" for i in range(200)]
+    assert (colours(["chair", *long])[1] == alone).all() and len(colours(long)) == 201
+    first = colours(long[:40])
+    assert len(np.unique(first, axis=0)) == 41, "no two of forty are equal"
