@@ -20,7 +20,7 @@ from ovseg3d.field.surface import DepthView, SurfaceConfig, between, extract_sur
 from ovseg3d.scene import Camera, Cameras
 
 UP = np.array([0.0, 0.0, 1.0])
-CONFIG = SurfaceConfig(points=4000, pixels=2500)
+CONFIG = SurfaceConfig(points=4000, pixels=2500, relative=0.01)
 BOX = FieldBox(center=(0.0, 0.0, 0.0), radius=2.0, open=False, cascades=1, near=0.01)
 
 
@@ -131,6 +131,15 @@ def test_the_cell_is_about_the_distance_to_the_next_point():
 def test_there_are_never_more_points_than_asked_for():
     for most in (50, 700):
         assert 0 < len(surface_of(Drawn(sphere((0, 0, 0), 0.8)), ring(), replace(CONFIG, points=most))) <= most
+
+
+def test_a_point_is_the_mean_of_several_hits():
+    renderer = Drawn(sphere((0, 0, 0), 0.8))
+    views = list(look(renderer, ring(), CONFIG))
+    hits = sum((view.depth_z > 0).sum() for view in views)
+    for each in (4, 20):
+        config = replace(CONFIG, points=10**6, hits=each)
+        assert 0.3 * hits / each < len(extract_surface(renderer, views, UP, True, config)) <= hits / each + 1
 
 
 def test_far_things_take_larger_cells():
