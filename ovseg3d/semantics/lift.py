@@ -97,7 +97,7 @@ def lift_reduced(
 
     Args:
         sights: which points each photo sees.
-        photos: each one's features, in the same order. Maps are reduced once; what is only a function is slower.
+        photos: each one's features, in the same order. Maps, or their `at`, are reduced once; others are slower.
         xyz: the points.
         config: see there.
 
@@ -128,8 +128,10 @@ def lift_reduced(
 
 def _reduced(photo: Dense | Regions | Pyramid | Speaker, basis: Basis) -> Speaker:
     """The same photo, saying coefficients."""
-    if isinstance(photo, Dense | Regions | Pyramid):
-        return photo.projected(basis.axes).at
+    # A map's own `at` stands for the map: a function can only be asked for full vectors, again and again.
+    whole = getattr(photo, "__self__", photo)
+    if isinstance(whole, Dense | Regions | Pyramid):
+        return whole.projected(basis.axes).at
     return lambda xy: basis.reduce(photo(xy))
 
 

@@ -238,9 +238,10 @@ def test_reduced_maps_say_what_full_ones_say(kind):
         photos.append(maps(said, None, rng)[kind])
     config = LiftConfig(kept=30)
     full = lift(sights, [photo.at for photo in photos], points, config)
-    (basis, lifted), (other, by_function) = (
-        lift_reduced(sights, some, xyz, config) for some in (photos, [photo.at for photo in photos])
-    )
+    functions = [lambda xy, photo=photo: photo.at(xy) for photo in photos]
+    (basis, lifted), (other, by_function) = (lift_reduced(sights, some, xyz, config) for some in (photos, functions))
+    _, by_method = lift_reduced(sights, [photo.at for photo in photos], xyz, config)
+    np.testing.assert_array_equal(by_method.vectors, lifted.vectors)
     np.testing.assert_array_equal(basis.axes, other.axes)
     seen = full.support > 0
     for found in (lifted, by_function):
