@@ -7,12 +7,13 @@ scale is the crop's height as a share of the photo's. CLIP answers have unit len
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 T = TypeVar("T", np.ndarray, Tensor)
@@ -39,6 +40,10 @@ class Dense:
         values = bilinear(self.grid, _plain(xy), (0.5 / gw, 0.5 / gh), (1 / gw, 1 / gh))
         return _like(xy, normalise(values) if self.unit else values)
 
+    def projected(self, axes: Float[np.ndarray, "dim kept"]) -> "Dense":
+        """The same map of v @ axes instead of v, float32; answers have unit length where these had."""
+        return replace(self, grid=self.grid.astype(np.float32) @ axes)
+
 
 @dataclass(frozen=True)
 class Regions:
@@ -63,7 +68,11 @@ class Regions:
 
     def at(self, xy: Places) -> Vectors:
         """Vectors at places of the photo, float32; a Tensor in gives a Tensor out."""
-        return _like(xy, self.vectors[self.region_at(xy)].astype(np.float32))
+        return _like(xy, self.vectors[self.region_at(xy)].astype(np.float32, copy=False))
+
+    def projected(self, axes: Float[np.ndarray, "dim kept"]) -> "Regions":
+        """The same map of v @ axes instead of v, float32, at unit length."""
+        return replace(self, vectors=normalise(self.vectors.astype(np.float32) @ axes))
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,10 @@ class Pyramid:
                 values = bilinear(level.grid, places[used], level.origin, level.step)
                 total[used] += weight[used, None].astype(np.float32) * values
         return _like(xy, normalise(total))
+
+    def projected(self, axes: Float[np.ndarray, "dim kept"]) -> "Pyramid":
+        """The same map of v @ axes instead of v, float32; answers have unit length."""
+        return Pyramid(tuple(replace(level, grid=level.grid.astype(np.float32) @ axes) for level in self.levels))
 
     def _weights(self, scale: float | np.ndarray | None, count: int) -> np.ndarray:
         """(levels, samples): how much each level counts for each sample, summing to 1."""
@@ -180,16 +193,18 @@ def bilinear(
     row = np.clip((xy[:, 1] - origin[1]) / step[1], 0, gh - 1)
     left, top = np.minimum(column.astype(np.int64), max(gw - 2, 0)), np.minimum(row.astype(np.int64), max(gh - 2, 0))
     right, bottom = np.minimum(left + 1, gw - 1), np.minimum(top + 1, gh - 1)
-    across = (column - left).astype(np.float32)[:, None]
-    down = (row - top).astype(np.float32)[:, None]
-    upper = grid[top, left].astype(np.float32) * (1 - across) + grid[top, right].astype(np.float32) * across
-    lower = grid[bottom, left].astype(np.float32) * (1 - across) + grid[bottom, right].astype(np.float32) * across
-    return upper * (1 - down) + lower * down
+    across, down = (column - left).astype(np.float32), (row - top).astype(np.float32)
+    cells = np.stack([top * gw + left, top * gw + right, bottom * gw + left, bottom * gw + right], -1)
+    shares = np.stack([(1 - across) * (1 - down), across * (1 - down), (1 - across) * down, across * down], -1)
+    # A sparse matrix of four numbers a row: several times faster than gathering four vectors for each sample.
+    starts = np.arange(0, 4 * len(xy) + 1, 4)
+    weights = csr_matrix((shares.ravel(), cells.ravel(), starts), shape=(len(xy), gh * gw))
+    return weights @ grid.reshape(gh * gw, -1).astype(np.float32, copy=False)
 
 
 def normalise(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
     """Vectors at unit length; zero stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    lengths = np.sqrt(np.einsum("...d,...d->...", vectors, vectors))[..., None]
     return vectors / np.maximum(lengths, 1e-12)
 
 

@@ -11,6 +11,7 @@ Positions, normals and lengths are in the input frame.
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -70,34 +71,62 @@ class DepthView:
         self, xyz: Float[np.ndarray, "points 3"], cell: Float[np.ndarray, " points"], config: SurfaceConfig
     ) -> "Sight":
         """Which points this view sees; `cell` is the size of their cells."""
-        xy, z = self.camera.project(xyz)
+        xy, z, inside = self._in_picture(xyz)
+        h, w = self.depth_z.shape
+        chosen = np.flatnonzero(inside)
+        xy, z = xy[chosen], z[chosen]
+        column, row = xy.astype(np.int64).T
+        low, high, nearest = (depth[row, column] for depth in self._ranges)
+        tolerance = np.maximum(config.tolerance * cell[chosen], config.relative * z)
+        gap = np.maximum(np.maximum(low - z, z - high), 0.0)
+        seen = gap < tolerance
+        # The background beside a thin thing does not speak against it, so all around must lie behind the point.
+        through = np.minimum(low, nearest) > z + 2 * tolerance
+        weight = self.focus[row, column][seen] * (1 - gap[seen] / tolerance[seen])
+        return Sight(
+            chosen[seen].astype(np.int32),
+            (xy[seen] / (w, h)).astype(np.float32),
+            weight.astype(np.float32),
+            chosen[through].astype(np.int32),
+        )
+
+    def _in_picture(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where points appear, their z-depth, and whether they are in the picture."""
+        camera = self.camera
+        xy, z = camera.project(xyz)
         h, w = self.depth_z.shape
         with np.errstate(invalid="ignore"):
             inside = (z > 0) & (xy >= 0).all(-1) & (xy[:, 0] < w) & (xy[:, 1] < h)
-        chosen = np.flatnonzero(inside)
-        column, row = xy[chosen].astype(np.int64).T
-        depth = self.depth_z[row, column]
-        tolerance = np.maximum(config.tolerance * cell[chosen], config.relative * z[chosen])
-        # A pixel shows a patch of a slanted surface: between its neighbours' depths everything agrees.
-        low, high = self._range
-        outside = np.maximum(low[row, column] - z[chosen], z[chosen] - high[row, column])
-        gap = np.maximum(np.minimum(np.abs(depth - z[chosen]), outside), 0.0)
-        met = depth > 0
-        seen = met & (gap < tolerance)
-        through = met & (depth > z[chosen] + 2 * tolerance) & (outside > 2 * tolerance)
-        weight = np.where(seen, self.focus[row, column] * (1 - gap / tolerance), 0.0)
-        return Sight(chosen[seen], xy[chosen[seen]] / (w, h), weight[seen], chosen[through])
+        if not camera.is_pinhole:
+            # A lens polynomial may fold back: what lies far beyond the picture's corners lands in the picture again.
+            lattice = np.stack(np.meshgrid(np.linspace(0, w, 9), np.linspace(0, h, 9)), -1).reshape(-1, 2)
+            _, directions = camera.rays(lattice[camera.reaches(lattice)])
+            # At right angles to the view, which a fisheye reaches, z-depth says nothing.
+            widest = max((directions @ camera.forward).min(initial=1.0) - 1e-6, 0.1)
+            inside &= z >= widest * np.linalg.norm(xyz - camera.position, axis=-1)
+        return xy, z, inside
 
-    @property
-    def _range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and greatest depth of a pixel and its neighbours, where these belong to one slanted surface."""
-        padded = np.pad(self.depth_z, 1, mode="edge")
+    @cached_property
+    def _ranges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each pixel the least and greatest depth within it, and the least around it; infinite where nothing is.
+
+        A pixel shows a patch of a slanted surface, which reaches half way to its neighbours' depths if they belong to
+        it: they are near, or lie on one plane with the pixel, so that 1/depth goes on straight. Beyond the picture's
+        border it is taken to.
+        """
         h, w = self.depth_z.shape
-        around = np.stack([padded[y : y + h, x : x + w] for y, x in ((1, 0), (1, 2), (0, 1), (2, 1))])
-        half = 0.5 * (around + self.depth_z)
-        smooth = np.abs(around - self.depth_z) < 0.05 * self.depth_z
-        half = np.where(smooth, half, self.depth_z)
-        return half.min(0), half.max(0)
+        inverse = np.divide(1.0, self.depth_z, out=np.zeros((h, w)), where=self.depth_z > 0)
+
+        def around(**mode: str) -> np.ndarray:
+            padded = np.pad(inverse, 1, **mode)
+            return np.stack([padded[y : y + h, x : x + w] for y in range(3) for x in range(3)])
+
+        near = around(mode="reflect", reflect_type="odd")
+        step, bend = np.abs(near - inverse), np.abs(near + near[::-1] - 2 * inverse)
+        same = (step < 0.05 * inverse) | ((step < 0.25 * inverse) & (bend < 0.02 * inverse))
+        half = np.where(same, 0.5 * (near + inverse), inverse)
+        with np.errstate(divide="ignore"):
+            return 1 / half.max(0), 1 / half.min(0), 1 / around(mode="edge").max(0)
 
 
 @dataclass(frozen=True)
@@ -198,6 +227,8 @@ def extract_surface(
         RunError: nothing is there to be seen, or no two views see the same.
     """
     config = config or SurfaceConfig()
+    # Sums depend on their order in the last bits, so views are put in one that is their own.
+    views = sorted(views, key=lambda view: (view.camera.c2w.tobytes(), view.depth_z.tobytes()))
     hits, colours, origins = _hits(views, config)
     if not len(hits):
         raise RunError("The field shows no surface: its rays stop nowhere", fix="train longer, or check the poses")
@@ -261,7 +292,7 @@ class _Place:
 
 def _hits(views: Sequence[DepthView], config: SurfaceConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where rays of all views end: places, colours, and where they came from."""
-    parts = []
+    parts = [(np.empty((0, 3)),) * 3]
     for view in views:
         clear = (view.depth_z > 0) & (view.focus > config.focus)
         origins, directions = view.camera.rays(view.camera.pixel_centres()[clear.ravel()])
@@ -279,7 +310,7 @@ def _cells(unit: Float[np.ndarray, "hits 3"], most: int) -> tuple[float, Int[np.
         _, group = np.unique(key, return_inverse=True)
         return group, int(group.max()) + 1
 
-    sizes = 2.0 ** -np.arange(5.0, 12.01, 0.125)
+    sizes = 2.0 ** -np.arange(0.0, 12.01, 0.125)
     low, high = 0, len(sizes) - 1
     while low < high:
         middle = (low + high + 1) // 2

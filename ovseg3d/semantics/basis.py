@@ -51,5 +51,6 @@ def fit_basis(vectors: Float[np.ndarray, "points dim"], kept: int = 64) -> Basis
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
     apart = rows - rows.mean(0)
     outside = apart - (apart @ axes) @ axes.T
-    share = float((outside**2).sum() / max((apart**2).sum(), 1e-30))
+    # Where all vectors are the same there is no variance to leave out, but for rounding.
+    share = float((outside**2).sum() / max((apart**2).sum(), 1e-12 * len(rows)))
     return Basis(np.ascontiguousarray(axes, dtype=np.float32), share)

@@ -2,25 +2,31 @@
 
 A point's vector is the mean of what the photos that see it say at its place, each weighted by the share of that ray's
 light that stops there (its render weight; see `field.surface`). Photos contradict each other: an encoder errs in some
-of them. So the mean is taken again with each photo's word weighted by how well it agrees with the mean so far, and by
-how well that photo agrees with the others at all its points. Agreement is the cosine after the scene's mean vector is
-taken away: what all vectors have in common says nothing (cosines of CLIP's picture vectors lie close together).
+of them. So the mean is taken again with each photo's word weighted by how well it agrees with the others' mean so
+far, and by how well that photo agrees with the others at all its points. Agreement is the cosine after the scene's
+mean vector is taken away: what all vectors have in common says nothing (cosines of CLIP's picture vectors lie close
+together). Where all say the same, agreement is 1. Words that are not finite or have no direction are not heard.
 
-Maps are reduced to a `Basis` before they are lifted, so that memory is points x kept, not points x dim.
+Maps are reduced to a `Basis` before they are lifted, and asked photo by photo in every round, so that memory is
+points x kept, whatever their dim and number.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from ovseg3d.encoders.maps import Dense, Pyramid, Regions
+from ovseg3d.errors import RunError
 from ovseg3d.field.surface import Sight
 from ovseg3d.semantics.basis import Basis, fit_basis
 
 Speaker = Callable[[Float[np.ndarray, "samples 2"]], Float[np.ndarray, "samples dim"]]
 """A photo's features at places in 0..1 of it; unit length."""
+ALIKE = 1e-6
+"""Square of a difference between unit vectors that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,11 @@ class Lifted:
     vectors: Float[np.ndarray, "points dim"]
     """Weighted means; their length falls where photos disagree."""
     agreement: Float[np.ndarray, " points"]
-    """How well the photos agree about a point, 0 to 1."""
+    """How well the photos agree about a point, 0 to 1; 1 where only one sees it."""
     support: Float[np.ndarray, " points"]
     """Sum of the render weights of the photos that see a point; 0 where its neighbours spoke for it."""
     trust: Float[np.ndarray, " views"]
-    """How well each photo agrees with the others, 0 to 1."""
+    """How well each photo agrees with the others, 0 to 1; 1 where no other sees what it sees."""
 
 
 @dataclass(frozen=True)
@@ -57,54 +63,76 @@ def lift(sights: Sequence[Sight], photos: Sequence[Speaker], points: int, config
 
     Args:
         sights: which points each photo sees.
-        photos: what each says, in the same order.
+        photos: what each says, in the same order; asked several times.
         points: how many points there are.
         config: see there.
     """
     config = config or LiftConfig()
-    said = [photo(sight.xy).astype(np.float32) for photo, sight in zip(photos, sights)]
-    trust = np.ones(len(sights), np.float32)
-    share = [np.ones(len(sight.point), np.float32) for sight in sights]
-    mean, support = _mean(sights, said, share, points)
+    sights = [_heard(sight, photo) for sight, photo in zip(sights, photos, strict=True)]
+    words = _Words(sights, photos, points)
+    words.average([sight.weight for sight in sights])
     for _ in range(config.rounds):
-        common = mean[support > 0].mean(0)
-        agreement = [_cosine(own - common, mean[sight.point] - common) for own, sight in zip(said, sights)]
-        trust = np.array([_weighted(a, sight.weight) for a, sight in zip(agreement, sights)], np.float32).clip(0, 1)
-        relative = (trust / max(float(np.median(trust)), 1e-6)).clip(0.05, 1.0)
-        share = [(a.clip(0.02, 1) * t) ** config.power for a, t in zip(agreement, relative)]
-        mean, _ = _mean(sights, said, share, points)
-    common = mean[support > 0].mean(0) if (support > 0).any() else 0.0
-    total, weights = np.zeros(points), np.zeros(points)
-    for own, sight in zip(said, sights):
-        near = _cosine(own - common, mean[sight.point] - common)
-        total += np.bincount(sight.point, sight.weight * near, minlength=points)
-        weights += np.bincount(sight.point, sight.weight, minlength=points)
-    agreement = (total / np.maximum(weights, 1e-9)).clip(0, 1)
-    return Lifted(mean, agreement.astype(np.float32), support, trust)
+        agreement, trust = words.agreement()
+        usual = np.median([own for own, sight in zip(trust, sights) if len(sight.point)] or [1.0])
+        relative = (trust / max(float(usual), 1e-6)).clip(0.05, 1.0)
+        factors = ((a.clip(0.02, 1) * t) ** config.power for a, t in zip(agreement, relative))
+        words.average([sight.weight * factor for sight, factor in zip(sights, factors)])
+    agreement, trust = words.agreement()
+    support, total = np.zeros(points, np.float32), np.zeros(points, np.float32)
+    for own, sight in zip(agreement, sights):
+        support[sight.point] += sight.weight
+        total[sight.point] += sight.weight * own
+    return Lifted(words.mean, (total / np.maximum(support, 1e-9)).clip(0, 1), support, trust)
 
 
 def lift_reduced(
     sights: Sequence[Sight],
-    photos: Sequence[Speaker],
+    photos: Sequence[Dense | Regions | Pyramid | Speaker],
     xyz: Float[np.ndarray, "points 3"],
     config: LiftConfig | None = None,
 ) -> tuple[Basis, Lifted]:
     """Fit a basis to the lifted vectors of some points, and lift the coefficients of all.
 
-    Points that no photo sees take the vector of the nearest that one does.
+    Points that no photo sees take the vector of the nearest that one does; their support and agreement stay 0.
+
+    Args:
+        sights: which points each photo sees.
+        photos: each one's features, in the same order. Maps, or their `at`, are reduced once; others are slower.
+        xyz: the points.
+        config: see there.
+
+    Raises:
+        RunError: no photo sees a point, or none has features that say something.
     """
     config = config or LiftConfig()
-    random = np.random.default_rng(config.seed)
-    chosen = np.sort(random.permutation(len(xyz))[: config.samples])
-    basis = fit_basis(lift([_only(sight, chosen, len(xyz)) for sight in sights], photos, len(chosen), config).vectors,
-                      config.kept)  # fmt: skip
-    reduced = [lambda xy, photo=photo: basis.reduce(photo(xy)) for photo in photos]
-    lifted = lift(sights, reduced, len(xyz), config)
+    speakers = [getattr(photo, "at", photo) for photo in photos]
+    seen = np.zeros(len(xyz), bool)
+    for sight in sights:
+        seen[sight.point] = True
+    chosen = np.random.default_rng(config.seed).permutation(np.flatnonzero(seen))[: config.samples]
+    chosen.sort()
+    some = lift([_only(sight, chosen, len(xyz)) for sight in sights], speakers, len(chosen), config)
+    if not some.vectors.any():
+        raise RunError(
+            "No photo says anything about the field's surface",
+            fix="check the poses, and remove cached features (doctor --clear-cache)",
+        )
+    basis = fit_basis(some.vectors, config.kept)
+    lifted = lift(sights, [_reduced(photo, basis) for photo in photos], len(xyz), config)
     unseen = lifted.support == 0
     if unseen.any() and not unseen.all():
         _, nearest = cKDTree(xyz[~unseen]).query(xyz[unseen])
         lifted.vectors[unseen] = lifted.vectors[~unseen][nearest]
     return basis, lifted
+
+
+def _reduced(photo: Dense | Regions | Pyramid | Speaker, basis: Basis) -> Speaker:
+    """The same photo, saying coefficients."""
+    # A map's own `at` stands for the map: a function can only be asked for full vectors, again and again.
+    whole = getattr(photo, "__self__", photo)
+    if isinstance(whole, Dense | Regions | Pyramid):
+        return whole.projected(basis.axes).at
+    return lambda xy: basis.reduce(photo(xy))
 
 
 def _only(sight: Sight, chosen: Int[np.ndarray, " some"], points: int) -> Sight:
@@ -116,25 +144,58 @@ def _only(sight: Sight, chosen: Int[np.ndarray, " some"], points: int) -> Sight:
     return Sight(number[sight.point[kept]], sight.xy[kept], sight.weight[kept], through[through >= 0])
 
 
-def _mean(
-    sights: Sequence[Sight], said: Sequence[np.ndarray], share: Sequence[np.ndarray], points: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means (points, dim) and sums of the render weights (points,)."""
-    total = np.zeros((points, said[0].shape[1] if said else 0), np.float32)
-    weights, support = np.zeros(points, np.float32), np.zeros(points, np.float32)
-    for own, sight, factor in zip(said, sights, share):
-        weight = (sight.weight * factor).astype(np.float32)
-        # A view names each point once, so a plain addition by index is right.
-        total[sight.point] += weight[:, None] * own
-        weights[sight.point] += weight
-        support[sight.point] += sight.weight.astype(np.float32)
-    return total / np.maximum(weights, 1e-9)[:, None], support
+def _heard(sight: Sight, photo: Speaker) -> Sight:
+    """Less the places of which the photo says nothing: not finite, or without direction."""
+    own = photo(sight.xy)
+    square = np.einsum("pd,pd->p", own, own)
+    good = np.isfinite(square) & (square > 0) & (sight.weight > 0)
+    if good.all():
+        return sight
+    return replace(sight, point=sight.point[good], xy=sight.xy[good], weight=sight.weight[good])
 
 
-def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return (one * other).sum(1) / np.maximum(lengths, 1e-9)
+class _Words:
+    """What photos say about points, and its mean so far."""
 
+    def __init__(self, sights: Sequence[Sight], photos: Sequence[Speaker], points: int) -> None:
+        self.sights, self.photos, self.points = sights, photos, points
 
-def _weighted(values: np.ndarray, weight: np.ndarray) -> float:
-    return float((values * weight).sum() / max(weight.sum(), 1e-9))
+    def average(self, weights: Sequence[np.ndarray]) -> None:
+        """Take the mean, with these weights (one for each point that a photo sees)."""
+        self.weights = weights
+        self.total, self.mean = np.zeros(self.points, np.float32), np.zeros((self.points, 0), np.float32)
+        for photo, sight, weight in zip(self.photos, self.sights, weights):
+            own = photo(sight.xy)
+            if not self.mean.shape[1]:
+                self.mean = np.zeros((self.points, own.shape[1]), np.float32)
+            # A view names each point once, so a plain addition by index is right.
+            self.mean[sight.point] += weight[:, None] * own
+            self.total[sight.point] += weight
+        np.divide(self.mean, self.total[:, None], out=self.mean, where=self.total[:, None] > 0)
+
+    def agreement(self) -> tuple[list[np.ndarray], np.ndarray]:
+        """How well each photo agrees with the mean of the others, at each of its points; and over all of them.
+
+        With m a point's mean of total weight W, in which the photo has weight w and says v, the others' mean is
+        (W m - w v) / (W - w).
+        """
+        known = self.total > 0
+        common = self.mean[known].mean(0) if known.any() else np.float32(0)
+        apart = self.mean - common
+        lengths = np.einsum("pd,pd->p", apart, apart)
+        found, trust = [], np.ones(len(self.sights), np.float32)
+        for view, (photo, sight, w) in enumerate(zip(self.photos, self.sights, self.weights)):
+            own = photo(sight.xy) - common
+            whole = self.total[sight.point].astype(np.float64)
+            rest = whole - w
+            alone = rest < 1e-4 * whole
+            share, rest = whole / np.where(alone, 1, rest), w / np.where(alone, 1, rest)
+            both, square = np.einsum("pd,pd->p", own, apart[sight.point]), np.einsum("pd,pd->p", own, own)
+            product = share * both - rest * square
+            others = share**2 * lengths[sight.point] - 2 * share * rest * both + rest**2 * square
+            cosine = (product + ALIKE) / np.sqrt((square + ALIKE) * (np.maximum(others, 0) + ALIKE))
+            found.append(np.where(alone, 1, cosine).astype(np.float32))
+            told = np.where(alone, 0, sight.weight)
+            if told.any():
+                trust[view] = np.clip((cosine * told).sum() / told.sum(), 0, 1)
+        return found, trust

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from ovseg3d.encoders.maps import normalise
+from ovseg3d.errors import ConfigError
+
 CANONICAL = ("object", "things", "stuff", "texture")
 """LERF's canonical phrases."""
 SHARPNESS = 10.0
@@ -22,7 +25,12 @@ NONE = 0
 def cosines(
     vectors: Float[np.ndarray, "points dim"], phrases: Float[np.ndarray, "phrases dim"]
 ) -> Float[np.ndarray, "points phrases"]:
-    """Cosines of points with phrases. Phrases have unit length, points any; points without a direction get 0."""
+    """Cosines of points with phrases; points without a direction get 0.
+
+    Args:
+        vectors: of any length.
+        phrases: of unit length; or both reduced by the same `Basis`, which leaves the length of phrases as it makes it.
+    """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors @ phrases.T) / np.maximum(lengths, 1e-9)
 
@@ -32,7 +40,17 @@ def relevancy(
     canonical: Float[np.ndarray, "points canonical"],
     sharpness: float = SHARPNESS,
 ) -> Float[np.ndarray, "points phrases"]:
-    """Relevancy of each phrase, 0 to 1; arguments are cosines."""
+    """Relevancy of each phrase, 0 to 1; arguments are cosines.
+
+    Raises:
+        ConfigError: there is no canonical phrase to compare with.
+    """
+    if not canonical.shape[1]:
+        raise ConfigError(
+            "A single phrase has nothing to be compared with",
+            where="canonical phrases",
+            fix=f"name at least one, or leave the usual ones: {', '.join(CANONICAL)}",
+        )
     best = canonical.max(1, keepdims=True)
     return 1 / (1 + np.exp(-sharpness * (phrase - best)))
 
@@ -56,6 +74,5 @@ def label(
 
 
 def ensemble(vectors: Sequence[Float[np.ndarray, "phrases dim"]]) -> Float[np.ndarray, "phrases dim"]:
-    """One unit vector for each phrase from those of several templates."""
-    total = np.sum([v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors], axis=0)
-    return total / np.linalg.norm(total, axis=1, keepdims=True)
+    """One unit vector for each phrase from those of several templates (at least one); zero stays zero."""
+    return normalise(np.sum([normalise(v) for v in vectors], axis=0))
