@@ -23,7 +23,7 @@ TOO_MANY = 1500
 class CutConfig:
     """When a thing is cut in two."""
 
-    share: float = 0.2
+    share: float = 0.25
     """Least area of a side, as a share of the thing."""
     least: float = 60.0
     """Least weight (points) of a side."""
@@ -31,6 +31,8 @@ class CutConfig:
     """How concave a border is at least (1: as a right angle)."""
     neck: float = 0.35
     """How much more concave a border must be for each length of it that is the root of the smaller side's area."""
+    stacked: float = 0.3
+    """How much more concave one must be between two sides above each other: a table top on its leg is one thing."""
 
 
 def cut_apart(
@@ -38,6 +40,8 @@ def cut_apart(
     border: Float[np.ndarray, " contacts"],
     crease: Float[np.ndarray, " contacts"],
     weight: Float[np.ndarray, " patches"],
+    middle: Float[np.ndarray, "patches 3"],
+    up: Float[np.ndarray, "3"],
     region: Int[np.ndarray, " patches"],
     config: CutConfig | None = None,
 ) -> Int[np.ndarray, " patches"]:
@@ -48,6 +52,8 @@ def cut_apart(
         border: point edges across each contact.
         crease: how concave each contact is, 1 for a right angle, negative for convex ones.
         weight: points of each patch.
+        middle: of each patch.
+        up: unit vector.
         region: of each patch; patches of a region below 0 are left alone.
         config: see there.
 
@@ -63,9 +69,15 @@ def cut_apart(
     pair, border, crease = pair[inner], border[inner], crease[inner]
     while todo:
         number = todo.pop()
-        side = _best_cut(np.flatnonzero(region == number), pair, border, crease, weight, config)
-        if side is not None:
-            region[side] = fresh
+        members = np.flatnonzero(region == number)
+        side = _best_cut(members, pair, border, crease, weight, config)
+        if side is None:
+            continue
+        chosen, bent, length = side
+        one, other = (np.average(middle[m], axis=0, weights=weight[m]) for m in (members[chosen], members[~chosen]))
+        rise = abs((one - other) @ up) / max(float(np.linalg.norm(one - other)), 1e-12)
+        if bent > config.crease + config.neck * length + config.stacked * (rise > 0.8):
+            region[members[chosen]] = fresh
             todo += [number, fresh]
             fresh += 1
     return region
@@ -73,8 +85,8 @@ def cut_apart(
 
 def _best_cut(
     members: np.ndarray, pair: np.ndarray, border: np.ndarray, crease: np.ndarray, weight: np.ndarray, config: CutConfig
-) -> np.ndarray | None:
-    """The patches of one side of the cut to make, or None."""
+) -> tuple[np.ndarray, float, float] | None:
+    """Which members are on one side of the best cut, how concave it is, and its length by the smaller side's root."""
     if not 2 <= len(members) <= TOO_MANY or weight[members].sum() < 2 * config.least:
         return None
     place = np.full(len(weight), -1)
@@ -93,7 +105,7 @@ def _best_cut(
     length = border[across].sum() / EDGES_PER_GAP
     smaller = min(weight[side].sum(), weight[~side].sum())
     bent = (border[across] * crease[across]).sum() / border[across].sum()
-    return members[side] if bent > config.crease + config.neck * length / np.sqrt(smaller) else None
+    return side, float(bent), float(length / np.sqrt(smaller))
 
 
 def _sweep(hold: np.ndarray, weight: np.ndarray, config: CutConfig) -> Bool[np.ndarray, " patches"] | None:

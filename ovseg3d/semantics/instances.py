@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int, Integer, UInt8
+from scipy.spatial import cKDTree
 
 from ovseg3d.field.surface import Sight, Surface
 from ovseg3d.metrics.report import is_structural
@@ -55,6 +56,10 @@ class InstanceConfig:
     """How much a concave border speaks against merging: as exp(crease * bend), 1 for a bend by a right angle."""
     votes: float = 1.5
     """How much the regions of photos count, in the same way."""
+    gather_share: float = 0.2
+    """With labels: a piece this small beside another of its label, as a share of that one's area, belongs to it..."""
+    gather_gaps: float = 5.0
+    """...when it is no further away than so many typical gaps between points."""
     least: int = 15
     """Points that an instance has at least."""
     structure: StructureConfig = field(default_factory=StructureConfig)
@@ -109,8 +114,8 @@ def find_instances(
     typical = max(float(np.median(gap)), 1e-12)
     # A lone point far out must not count as a large area.
     area = np.clip(gap, 0.25 * typical, 4 * typical) ** 2
-    look = _looks(features, area, config.kept)
     colour = _lab(surface.rgb)
+    look = _looks(features, area, config.kept) if features else _scaled(colour)
     edges = touching(xyz, gap)
     shape = [config.bend * normal, config.colour * colour, config.near * xyz / typical]
     patch = agglomerate(edges, np.ones(len(xyz)), np.concatenate([look, *shape], 1), _ward, config.patch)
@@ -140,7 +145,13 @@ def find_instances(
         share = np.stack([np.bincount(patch, area * (plane == k)) for k in (FLOOR, CEILING, WALL)], 1)
         room = _room(region, means[:, :-6], patch_area, share, 1.5 * config.alike)
     region = np.where(allowed & (room == NONE), region, -1)
-    region = cut_apart(contacts.pair, contacts.sums[:, 0], bend[usable], weight, region, config.cut)
+    middle = means[:, -3:]
+    region = cut_apart(
+        contacts.pair, contacts.sums[:, 0], bend[usable], weight, middle, surface.up.astype(np.float64), region,
+        config.cut,
+    )  # fmt: skip
+    if labels is not None:
+        region = _gathered(region, kind, patch, patch_area, xyz, config.gather_share, config.gather_gaps * typical)
     return Things(_numbered(region, weight, patch_area, config.least)[patch], patch, room[patch])
 
 
@@ -174,7 +185,13 @@ def _looks(features: Sequence[np.ndarray], area: np.ndarray, kept: int) -> np.nd
         spread, axes = np.linalg.eigh((unit * share).T @ unit)
         # Vectors that are all the same stay together.
         looks.append(unit @ axes[:, ::-1][:, :kept] / np.sqrt(max(spread.sum(), 1e-6) * len(features)))
-    return np.concatenate([np.zeros((len(area), 0)), *looks], 1)
+    return np.concatenate(looks, 1)
+
+
+def _scaled(colour: np.ndarray) -> np.ndarray:
+    """Colours as looks, for want of features."""
+    apart = colour - colour.mean(0)
+    return apart / max(float(np.sqrt((apart**2).sum(1).mean())), 1e-2)
 
 
 def _lab(rgb: UInt8[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
@@ -262,6 +279,30 @@ def _room(
             like = ((mean - usual) ** 2).sum(1) < alike**2
             kind[like & (on[:, column] > 0.3) & (kind == NONE)] = name
     return kind[region]
+
+
+def _gathered(
+    region: np.ndarray, kind: np.ndarray, patch: np.ndarray, area: np.ndarray, xyz: np.ndarray, share: float, near: float
+) -> np.ndarray:
+    """Regions, with small pieces given to the large region of the same kind that is nearest (a chair's lone leg)."""
+    count = int(region.max(initial=-1)) + 1
+    inside = region >= 0
+    size = np.bincount(region[inside], area[inside], count)
+    of = np.zeros(count, np.int64)
+    of[region[inside]] = kind[inside]
+    target = np.arange(count)
+    owner = region[patch]
+    for label in np.unique(of[size > 0]):
+        own = np.flatnonzero((of == label) & (size > 0))
+        large = own[size[own] > share * size[own].max()]
+        anchors = np.flatnonzero(np.isin(owner, large))
+        tree = cKDTree(xyz[anchors])
+        for piece in own[size[own] < share * size[own].max()]:
+            distance, at = tree.query(xyz[owner == piece])
+            best = owner[anchors[at[distance.argmin()]]]
+            if distance.min() <= near and size[piece] < share * size[best]:
+                target[piece] = best
+    return np.where(inside, target[np.maximum(region, 0)] if count else region, -1)
 
 
 def _numbered(region: np.ndarray, weight: np.ndarray, area: np.ndarray, least: int) -> np.ndarray:
