@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-EDGES_PER_GAP = 5.0
-"""Edges of a point graph with 10 neighbours that cross a line, for each distance between points of its length."""
+EDGES_PER_GAP = 10.0
+"""Edges of a point graph with 10 neighbours that cross a crease, for each distance between points of its length."""
 TOO_MANY = 1500
 """Patches of one thing from which it is not looked at: a thing has tens, and the eigenvectors take cubic time."""
 
@@ -23,15 +23,15 @@ TOO_MANY = 1500
 class CutConfig:
     """When a thing is cut in two."""
 
-    share: float = 0.25
+    share: float = 0.3
     """Least area of a side, as a share of the thing."""
     least: float = 60.0
     """Least weight (points) of a side."""
-    crease: float = 0.1
+    crease: float = 0.3
     """How concave a border is at least (1: as a right angle)."""
-    neck: float = 0.35
-    """How much more concave a border must be for each length of it that is the root of the smaller side's area."""
-    stacked: float = 0.3
+    neck: float = 0.25
+    """How much more concave a border must be for each length of it that is the root of the smaller side's area, up to one."""
+    stacked: float = 0.05
     """How much more concave one must be between two sides above each other: a table top on its leg is one thing."""
 
 
@@ -76,7 +76,7 @@ def cut_apart(
         chosen, bent, length = side
         one, other = (np.average(middle[m], axis=0, weights=weight[m]) for m in (members[chosen], members[~chosen]))
         rise = abs((one - other) @ up) / max(float(np.linalg.norm(one - other)), 1e-12)
-        if bent > config.crease + config.neck * length + config.stacked * (rise > 0.8):
+        if bent > config.crease + config.neck * min(length, 1.0) + config.stacked * (rise > 0.8):
             region[members[chosen]] = fresh
             todo += [number, fresh]
             fresh += 1

@@ -63,14 +63,16 @@ def touching(
         xyz: places.
         gap: from `spacing`.
         neighbours: of a point that are asked.
-        reach: how many gaps (the larger of the two points') an edge may be long.
+        reach: how many gaps an edge may be long: the larger of the two points', at most twice the smaller.
     """
     count = min(neighbours + 1, len(xyz))
     if count < 2:
         return Contacts(np.zeros((0, 2), np.int64), np.zeros((0, 1)))
     distance, index = cKDTree(xyz).query(xyz, k=count)
     first, second = np.repeat(np.arange(len(xyz)), count - 1), index[:, 1:].ravel().astype(np.int64)
-    near = distance[:, 1:].ravel() <= reach * np.maximum(gap[first], gap[second])
+    # A stray point is far from everything: it must not bridge what lies on both sides of it.
+    small, large = np.minimum(gap[first], gap[second]), np.maximum(gap[first], gap[second])
+    near = distance[:, 1:].ravel() <= reach * np.minimum(large, 2 * small)
     pair = np.unique(np.sort(np.stack([first[near], second[near]], -1), axis=1), axis=0)
     pair = pair[pair[:, 0] != pair[:, 1]]
     return Contacts(pair, np.ones((len(pair), 1)))

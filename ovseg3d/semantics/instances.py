@@ -110,7 +110,8 @@ def find_instances(
         ids = np.full(len(surface), int(config.least <= 1))
         return Things(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
     xyz, normal = surface.xyz.astype(np.float64), surface.normal.astype(np.float64)
-    gap = spacing(xyz)
+    # Stray points are further from each other than the cells of the surface are large.
+    gap = np.minimum(spacing(xyz), 2 * surface.cell.astype(np.float64))
     typical = max(float(np.median(gap)), 1e-12)
     # A lone point far out must not count as a large area.
     area = np.clip(gap, 0.25 * typical, 4 * typical) ** 2
@@ -147,7 +148,7 @@ def find_instances(
     region = np.where(allowed & (room == NONE), region, -1)
     middle = means[:, -3:]
     region = cut_apart(
-        contacts.pair, contacts.sums[:, 0], bend[usable], weight, middle, surface.up.astype(np.float64), region,
+        contacts.pair, contacts.sums[:, 0], (bend + np.minimum(vote, 0))[usable], weight, middle, surface.up.astype(np.float64), region,
         config.cut,
     )  # fmt: skip
     if labels is not None:
@@ -282,7 +283,13 @@ def _room(
 
 
 def _gathered(
-    region: np.ndarray, kind: np.ndarray, patch: np.ndarray, area: np.ndarray, xyz: np.ndarray, share: float, near: float
+    region: np.ndarray,
+    kind: np.ndarray,
+    patch: np.ndarray,
+    area: np.ndarray,
+    xyz: np.ndarray,
+    share: float,
+    near: float,
 ) -> np.ndarray:
     """Regions, with small pieces given to the large region of the same kind that is nearest (a chair's lone leg)."""
     count = int(region.max(initial=-1)) + 1

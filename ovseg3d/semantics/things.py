@@ -101,9 +101,7 @@ def instances_of(
     return tuple(found)
 
 
-def fit_box(
-    xyz: Float[np.ndarray, "points 3"], up: Float[np.ndarray, "3"], trim: float = TRIM
-) -> OrientedBox:
+def fit_box(xyz: Float[np.ndarray, "points 3"], up: Float[np.ndarray, "3"], trim: float = TRIM) -> OrientedBox:
     """The upright box of least footprint around at least one point.
 
     Args:
