@@ -27,10 +27,12 @@ class CutConfig:
     """Least area of a side, as a share of the thing."""
     least: float = 60.0
     """Least weight (points) of a side."""
-    crease: float = 0.3
-    """How concave a border is at least (1: as a right angle)."""
-    neck: float = 0.25
-    """How much more concave a border must be for each length of it that is the root of the smaller side's area, up to one."""
+    touch: float = -0.1
+    """How concave (1: as a right angle) a border must be that is hardly more than a point."""
+    neck: float = 1.7
+    """How much more concave for each length of it that is the root of the smaller side's area..."""
+    crease: float = 0.55
+    """...up to this, which is enough for any length."""
     stacked: float = 0.05
     """How much more concave one must be between two sides above each other: a table top on its leg is one thing."""
 
@@ -76,7 +78,8 @@ def cut_apart(
         chosen, bent, length = side
         one, other = (np.average(middle[m], axis=0, weights=weight[m]) for m in (members[chosen], members[~chosen]))
         rise = abs((one - other) @ up) / max(float(np.linalg.norm(one - other)), 1e-12)
-        if bent > config.crease + config.neck * min(length, 1.0) + config.stacked * (rise > 0.8):
+        needed = min(config.touch + config.neck * length, config.crease) + config.stacked * (rise > 0.8)
+        if bent > needed:
             region[members[chosen]] = fresh
             todo += [number, fresh]
             fresh += 1

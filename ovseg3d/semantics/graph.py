@@ -55,13 +55,18 @@ def spacing(xyz: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
 
 
 def touching(
-    xyz: Float[np.ndarray, "points 3"], gap: Float[np.ndarray, " points"], neighbours: int = 10, reach: float = 2.5
+    xyz: Float[np.ndarray, "points 3"],
+    gap: Float[np.ndarray, " points"],
+    normal: Float[np.ndarray, "points 3"] | None = None,
+    neighbours: int = 10,
+    reach: float = 2.5,
 ) -> Contacts:
     """Which points are neighbours on the surface: `sums` is one column, the number of edges (1).
 
     Args:
         xyz: places.
         gap: from `spacing`.
+        normal: unit length; if given, points that face each other are no neighbours: between them is air.
         neighbours: of a point that are asked.
         reach: how many gaps an edge may be long: the larger of the two points', at most twice the smaller.
     """
@@ -75,6 +80,11 @@ def touching(
     near = distance[:, 1:].ravel() <= reach * np.minimum(large, 2 * small)
     pair = np.unique(np.sort(np.stack([first[near], second[near]], -1), axis=1), axis=0)
     pair = pair[pair[:, 0] != pair[:, 1]]
+    if normal is not None:
+        one, other = normal[pair[:, 0]], normal[pair[:, 1]]
+        apart = xyz[pair[:, 1]] - xyz[pair[:, 0]]
+        facing = ((one * other).sum(1) < -0.5) & ((one * apart).sum(1) > 0) & ((other * apart).sum(1) < 0)
+        pair = pair[~facing]
     return Contacts(pair, np.ones((len(pair), 1)))
 
 

@@ -117,7 +117,7 @@ def find_instances(
     area = np.clip(gap, 0.25 * typical, 4 * typical) ** 2
     colour = _lab(surface.rgb)
     look = _looks(features, area, config.kept) if features else _scaled(colour)
-    edges = touching(xyz, gap)
+    edges = touching(xyz, gap, normal)
     shape = [config.bend * normal, config.colour * colour, config.near * xyz / typical]
     patch = agglomerate(edges, np.ones(len(xyz)), np.concatenate([look, *shape], 1), _ward, config.patch)
     weight = np.bincount(patch).astype(np.float64)
@@ -146,11 +146,10 @@ def find_instances(
         share = np.stack([np.bincount(patch, area * (plane == k)) for k in (FLOOR, CEILING, WALL)], 1)
         room = _room(region, means[:, :-6], patch_area, share, 1.5 * config.alike)
     region = np.where(allowed & (room == NONE), region, -1)
-    middle = means[:, -3:]
-    region = cut_apart(
-        contacts.pair, contacts.sums[:, 0], (bend + np.minimum(vote, 0))[usable], weight, middle, surface.up.astype(np.float64), region,
-        config.cut,
-    )  # fmt: skip
+    # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
+    crease = (bend + np.minimum(vote, 0))[usable]
+    up = surface.up.astype(np.float64)
+    region = cut_apart(contacts.pair, border[usable], crease, weight, means[:, -3:], up, region, config.cut)
     if labels is not None:
         region = _gathered(region, kind, patch, patch_area, xyz, config.gather_share, config.gather_gaps * typical)
     return Things(_numbered(region, weight, patch_area, config.least)[patch], patch, room[patch])

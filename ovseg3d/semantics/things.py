@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.field.surface import Surface
 
-TRIM = 0.005
+TRIM = 0.01
 """Share of the points that is left out at each end of each direction."""
 _UPRIGHT = 1 - 1e-6
 

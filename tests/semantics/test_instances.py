@@ -1,16 +1,18 @@
 """Things from surface points: rooms made by hand, whose things, shapes and boxes are known."""
 
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+
 from ovseg3d.field.surface import Sight, Surface
 from ovseg3d.metrics import Box, box_iou
 from ovseg3d.semantics.graph import Contacts, agglomerate, spacing, touching
 from ovseg3d.semantics.instances import CEILING, FLOOR, NONE, WALL, Things, find_instances
 from ovseg3d.semantics.structure import room_planes
 from ovseg3d.semantics.things import fit_box, instances_of
-from scipy.spatial.transform import Rotation
 
 GAP = 0.04
 Z = np.array([0.0, 0.0, 1.0])
@@ -52,6 +54,15 @@ class Room:
             ((w / 2, -d / 2, 0), (0, d, 0), (0, 0, h), (1, 0, 0)),
         ):
             self.sheet(place + turn @ corner, turn @ along, turn @ across, turn @ normal, thing, kind)
+        return self
+
+    def chair(self, x: float, y: float, yaw: float, thing: int) -> "Room":
+        """A seat with a back on four legs, 44 cm wide; all of kind 1."""
+        turn = Rotation.from_euler("z", yaw).as_matrix()
+        parts = [((0, 0, 0.42), (0.44, 0.44, 0.05)), ((0, 0.2, 0.47), (0.44, 0.05, 0.45))]
+        parts += [((a, b, 0), (0.05, 0.05, 0.42)) for a in (-0.19, 0.19) for b in (-0.19, 0.19)]
+        for place, size in parts:
+            self.box(np.array([x, y, 0]) + turn @ place, size, thing, 1, yaw)
         return self
 
     def without(self, low, high) -> "Room":
@@ -135,6 +146,16 @@ def test_touching_things_of_one_kind_come_apart_at_a_crease(labelled: bool) -> N
     found = find_instances(room.surface(0.004), [room.features()], **labels)
     assert found.count == 2
     assert min(ious(found, room.things).values()) > 0.85
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("noise", [0.004, 0.01])
+def test_two_chairs_corner_to_corner_are_two_and_one_chair_is_one(labelled: bool, noise: float) -> None:
+    for room in (floor().chair(-0.31, 0, 0, 1).chair(0.23, 0.05, 0.35, 2), floor().chair(0, 0, 0.3, 1)):
+        labels = {"labels": room.kinds.astype(np.int64), "phrases": ("chair",)} if labelled else {}
+        found = find_instances(room.surface(noise), [room.features()], **labels)
+        assert found.count == room.things.max()
+        assert min(ious(found, room.things).values()) > 0.95
 
 
 @pytest.mark.parametrize("labelled", [False, True])
@@ -355,12 +376,10 @@ def test_agglomeration_merges_the_cheapest_first_as_a_plain_loop_does() -> None:
     near = {tuple(pair) for pair in edges.pair.tolist()}
     while True:
         pairs = {}
-        for a in groups:
-            for b in groups:
-                if a < b and any((min(i, j), max(i, j)) in near for i in groups[a] for j in groups[b]):
-                    n, m = len(groups[a]), len(groups[b])
-                    apart = values[groups[a]].mean(0) - values[groups[b]].mean(0)
-                    pairs[a, b] = n * m / (n + m) * (apart**2).sum()
+        for (a, one), (b, other) in combinations(sorted(groups.items()), 2):
+            if any((min(i, j), max(i, j)) in near for i in one for j in other):
+                apart = values[one].mean(0) - values[other].mean(0)
+                pairs[a, b] = len(one) * len(other) / (len(one) + len(other)) * (apart**2).sum()
         best = min(pairs, key=pairs.get, default=None)
         if best is None or pairs[best] >= 2.0:
             break
