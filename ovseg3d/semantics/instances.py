@@ -48,7 +48,7 @@ class InstanceConfig:
     """The same where both have one label."""
     tint: float = 0.6
     """Weight of colour when regions are compared, in units of CIELAB / 100."""
-    large: float = 120.0
+    large: float = 200.0
     """Points from which a region counts as large; smaller ones merge more easily."""
     seam: float = 2.0
     """How much a region counts as small because it consists of border."""
