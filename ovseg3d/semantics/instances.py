@@ -100,7 +100,7 @@ def find_instances(
         features: one or more sets of vectors, such as lifted CLIP and DINO ones; each counts the same. None at all:
             colour and shape alone.
         sights: which points each photo sees and where.
-        regions: region maps of the same photos, of any size and numbering; () without.
+        regions: region maps of the same photos, of any size and numbering, one for each of `sights`; or none.
         labels: phrase of each point, k for `phrases[k - 1]`, 0 for none. Without, things of all kinds are looked for.
         phrases: what labels mean; those that name the room are no things.
         config: see there.
@@ -224,7 +224,7 @@ def _votes(
 ) -> np.ndarray:
     """How much less often than usual the photos that see both patches of a pair put them on one region, -1 to 1."""
     same, both = np.zeros(len(pair)), np.zeros(len(pair))
-    for sight, region in zip(sights, regions):
+    for sight, region in zip(sights, regions, strict=True) if regions else ():
         h, w = region.shape
         column, row = np.clip((sight.xy * (w, h)).astype(np.int64), 0, (w - 1, h - 1)).T
         most = _majority(patch[sight.point], region[row, column].astype(np.int64), count, 0.0, missing=-1)

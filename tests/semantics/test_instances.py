@@ -361,6 +361,17 @@ def test_boxes_of_hardly_any_points(count: int) -> None:
     assert max(box.size) == pytest.approx((count - 1) * 2**0.5) and min(box.size) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("sign", "neighbours"), [(1.0, False), (-1.0, True)])
+def test_air_parts_and_a_thin_board_does_not(sign: float, neighbours: bool) -> None:
+    """Two sheets 3 cm apart: facing each other there is air between them, back to back they are one board."""
+    room = Room().sheet((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, sign), 1, 1)
+    room.sheet((0, 0, 0.03), (1, 0, 0), (0, 1, 0), (0, 0, -sign), 2, 1)
+    xyz = np.concatenate(room.xyz)
+    pair = touching(xyz, spacing(xyz), np.concatenate(room.normal)).pair
+    across = room.things[pair[:, 0]] != room.things[pair[:, 1]]
+    assert across.any() == neighbours and (~across).any()
+
+
 def test_agglomeration_merges_the_cheapest_first_as_a_plain_loop_does() -> None:
     random = np.random.default_rng(4)
     xyz = random.uniform(size=(60, 3))
