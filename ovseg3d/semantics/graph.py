@@ -17,9 +17,6 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-Price = Callable[["Contacts", Float[np.ndarray, " regions"]], Float[np.ndarray, " contacts"]]
-"""What merging each contact's two regions costs, given the regions' weights; infinite: never."""
-
 
 @dataclass(frozen=True)
 class Contacts:
