@@ -1,0 +1,135 @@
+"""Surface points as a graph, and its agglomeration into regions: what `instances` is built on.
+
+Points are joined to their nearest neighbours as far as the surface is closed. Regions grow as in Ward's clustering
+(1963): of all pairs in contact, those merge that are each other's cheapest. Merging such mutual pairs many at a time
+gives the same tree as always taking the cheapest one of all, as long as merging makes no pair cheaper, and is a few
+array operations a round.
+
+Contacts are pairs (first < second) of regions, each once. Ties are broken by number, so that results do not vary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+
+@dataclass(frozen=True)
+class Contacts:
+    """Pairs of things that touch, and sums over their common border."""
+
+    pair: Int[np.ndarray, "contacts 2"]
+    """First below second."""
+    sums: Float[np.ndarray, "contacts border"]
+    """Whatever is counted along a border; added up when regions merge."""
+
+    def merged(self, group: Int[np.ndarray, " old"], count: int) -> "Contacts":
+        """The contacts between groups."""
+        pair = np.sort(group[self.pair].astype(np.int64), axis=1)
+        outer = pair[:, 0] != pair[:, 1]
+        key, place = np.unique(pair[outer, 0] * count + pair[outer, 1], return_inverse=True)
+        return Contacts(np.stack([key // count, key % count], -1), add_up(self.sums[outer], place, len(key)))
+
+
+def add_up(
+    values: Float[np.ndarray, "rows columns"], group: Int[np.ndarray, " rows"], count: int
+) -> Float[np.ndarray, "groups columns"]:
+    """Sums of the rows of each group, float64."""
+    ones = csr_array((np.ones(len(group)), (group, np.arange(len(group)))), shape=(count, len(group)))
+    return np.asarray(ones @ values, dtype=np.float64)
+
+
+def spacing(xyz: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
+    """About the distance of each point to the next ones: to its fourth neighbour; 0 for a point alone."""
+    count = min(5, len(xyz))
+    if count < 2:
+        return np.zeros(len(xyz))
+    return cKDTree(xyz).query(xyz, k=count)[0][:, -1].astype(np.float64)
+
+
+def touching(
+    xyz: Float[np.ndarray, "points 3"],
+    gap: Float[np.ndarray, " points"],
+    normal: Float[np.ndarray, "points 3"] | None = None,
+    neighbours: int = 10,
+    reach: float = 2.5,
+) -> Contacts:
+    """Which points are neighbours on the surface: `sums` is one column, the number of edges (1).
+
+    Args:
+        xyz: places.
+        gap: from `spacing`.
+        normal: unit length; if given, points that face each other are no neighbours: between them is air.
+        neighbours: of a point that are asked.
+        reach: how many gaps an edge may be long: the larger of the two points', at most twice the smaller.
+    """
+    count = min(neighbours + 1, len(xyz))
+    if count < 2:
+        return Contacts(np.zeros((0, 2), np.int64), np.zeros((0, 1)))
+    distance, index = cKDTree(xyz).query(xyz, k=count)
+    first, second = np.repeat(np.arange(len(xyz)), count - 1), index[:, 1:].ravel().astype(np.int64)
+    # A stray point is far from everything: it must not bridge what lies on both sides of it.
+    small, large = np.minimum(gap[first], gap[second]), np.maximum(gap[first], gap[second])
+    near = distance[:, 1:].ravel() <= reach * np.minimum(large, 2 * small)
+    pair = np.unique(np.sort(np.stack([first[near], second[near]], -1), axis=1), axis=0)
+    pair = pair[pair[:, 0] != pair[:, 1]]
+    if normal is not None:
+        one, other = normal[pair[:, 0]], normal[pair[:, 1]]
+        apart = xyz[pair[:, 1]] - xyz[pair[:, 0]]
+        facing = ((one * other).sum(1) < -0.5) & ((one * apart).sum(1) > 0) & ((other * apart).sum(1) < 0)
+        pair = pair[~facing]
+    return Contacts(pair, np.ones((len(pair), 1)))
+
+
+def agglomerate(
+    contacts: Contacts,
+    weight: Float[np.ndarray, " regions"],
+    means: Float[np.ndarray, "regions dim"],
+    price: Callable[[Contacts, np.ndarray, np.ndarray], np.ndarray],
+    most: float = 1.0,
+    rounds: int = 200,
+) -> Int[np.ndarray, " regions"]:
+    """Merge regions in contact, mutually cheapest pairs first, while the price is below `most`.
+
+    Args:
+        contacts: between the regions that there are at first.
+        weight: of each, such as its area; above 0.
+        means: what a region is like; a merged region has the weighted mean.
+        price: of (contacts, weight, means), one for each contact.
+        most: price from which nothing is merged.
+        rounds: more than ever needed; a guard.
+
+    Returns the group of each region, 0 .. groups - 1 without gaps.
+    """
+    group = np.arange(len(weight))
+    sums = means.astype(np.float64) * weight[:, None]
+    weight = weight.astype(np.float64)
+    for _ in range(rounds):
+        if not len(contacts.pair):
+            break
+        cost = price(contacts, weight, sums / weight[:, None])
+        chosen = _mutual(contacts.pair, cost, len(weight), most)
+        if not len(chosen):
+            break
+        a, b = contacts.pair[chosen].T
+        join = csr_array((np.ones(len(a)), (a, b)), shape=(len(weight), len(weight)))
+        count, number = connected_components(join, directed=False)
+        sums, weight = add_up(sums, number, count), np.bincount(number, weight, minlength=count)
+        contacts, group = contacts.merged(number, count), number[group]
+    return group
+
+
+def _mutual(pair: np.ndarray, cost: np.ndarray, count: int, most: float) -> np.ndarray:
+    """Rows of the pairs in which each region is the other's cheapest."""
+    order = np.lexsort((np.arange(len(cost)), cost))
+    order = order[cost[order] < most]
+    ends = pair[order].ravel()
+    best = np.full(count, -1)
+    # Written from the dearest to the cheapest, so that the cheapest stays.
+    best[ends[::-1]] = np.repeat(order, 2)[::-1]
+    first, second = pair[order].T
+    return order[(best[first] == order) & (best[second] == order)]

@@ -1,0 +1,141 @@
+"""The room itself: large planes behind (or under) which nothing is seen, such as floor, walls and ceiling.
+
+Found by area, without phrases. Directions are taken from the normals: along `up`, against it, and the directions at
+right angles to it in which most surface faces. Along a direction, planes are peaks of area over offset. A peak is
+structure when it is large and when hardly any surface lies behind it where it is: under a table top there is floor,
+under the floor there is none.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+@dataclass(frozen=True)
+class Plane:
+    """x . normal = offset; the normal points to the side that is seen."""
+
+    normal: Float[np.ndarray, "3"]
+    offset: float
+    tolerance: float
+    """How far its points scatter."""
+
+    def holds(
+        self, xyz: Float[np.ndarray, "points 3"], normal: Float[np.ndarray, "points 3"]
+    ) -> Bool[np.ndarray, " points"]:
+        """Which points lie on it and face as it does."""
+        return (np.abs(xyz @ self.normal - self.offset) < self.tolerance) & (normal @ self.normal > 0.8)
+
+
+@dataclass(frozen=True)
+class StructureConfig:
+    """What counts as the room."""
+
+    share: float = 0.02
+    """Least area of a plane, as a share of all surface."""
+    behind: float = 0.15
+    """Most of a plane's patches that may have surface behind them."""
+    directions: int = 8
+    """Most directions of walls that are tried."""
+    planes: int = 4
+    """Most planes of one direction that are tried."""
+
+
+def room_planes(
+    xyz: Float[np.ndarray, "points 3"],
+    normal: Float[np.ndarray, "points 3"],
+    area: Float[np.ndarray, " points"],
+    up: Float[np.ndarray, "3"],
+    gap: float,
+    config: StructureConfig | None = None,
+) -> list[Plane]:
+    """The planes of the room, those of each direction together.
+
+    Args:
+        xyz: surface points.
+        normal: unit length.
+        area: of the surface around each point.
+        up: unit vector.
+        gap: typical distance of neighbours; offsets are told apart to three times that.
+        config: see there.
+    """
+    config = config or StructureConfig()
+    found: list[Plane] = []
+    for direction in [up, -up, *_walls(normal, area, up, config)]:
+        facing = normal @ direction > 0.8
+        if area[facing].sum() < config.share * area.sum():
+            continue
+        offset = xyz @ direction
+        step = 3 * gap
+        first = offset.min()
+        at = ((offset - first) / step).astype(np.int64)
+        filled = np.bincount(at[facing], area[facing], minlength=at.max() + 1)
+        # A plane that falls between two steps, or scatters, still has its area within three.
+        filled = np.convolve(filled, np.ones(3), mode="same")
+        for _ in range(config.planes):
+            peak = int(filled.argmax())
+            if filled[peak] < config.share * area.sum():
+                break
+            filled[max(0, peak - 4) : peak + 5] = 0
+            plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
+            if plane is not None and _behind(plane, xyz, normal, gap) <= config.behind:
+                found.append(plane)
+    return found
+
+
+def _walls(normal: np.ndarray, area: np.ndarray, up: np.ndarray, config: StructureConfig) -> list[np.ndarray]:
+    """Horizontal directions in which most surface faces, most first, at least 30 degrees apart."""
+    aside = np.eye(3)[np.abs(up).argmin()]
+    x = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
+    y = np.cross(up, x)
+    upright = np.abs(normal @ up) < 0.3
+    bins = 72
+    angle = np.arctan2(normal[upright] @ y, normal[upright] @ x)
+    at = np.floor((angle / (2 * np.pi)) % 1.0 * bins).astype(np.int64) % bins
+    filled = np.bincount(at, area[upright], minlength=bins)
+    smooth = sum(np.roll(filled, k) for k in (-1, 0, 1))
+    found = []
+    for _ in range(config.directions):
+        peak = int(smooth.argmax())
+        if smooth[peak] <= config.share * area.sum():
+            break
+        around = np.arange(peak - 1, peak + 2)
+        turn = 2 * np.pi * ((around + 0.5) * filled[around % bins]).sum() / filled[around % bins].sum() / bins
+        found.append(np.cos(turn) * x + np.sin(turn) * y)
+        smooth[np.arange(peak - 5, peak + 6) % bins] = 0
+    return found
+
+
+def _fit(xyz: np.ndarray, chosen: np.ndarray, area: np.ndarray, direction: np.ndarray, gap: float) -> Plane | None:
+    """The plane through most of the chosen points: least squares, twice, the second time without the far ones."""
+    points, weight = xyz[chosen], area[chosen]
+    plane, tolerance = None, np.inf
+    for _ in range(3):
+        if plane is not None:
+            kept = np.abs(points @ plane.normal - plane.offset) < tolerance
+            points, weight = points[kept], weight[kept]
+        if len(points) < 10:
+            return None
+        middle = (points * weight[:, None]).sum(0) / weight.sum()
+        apart = points - middle
+        normal = np.linalg.eigh((apart * weight[:, None]).T @ apart)[1][:, 0]
+        normal = normal if normal @ direction > 0 else -normal
+        if normal @ direction < 0.9:
+            return None
+        off = np.abs(apart @ normal)
+        tolerance = float(np.clip(3 * 1.4826 * np.median(off), 2 * gap, 5 * gap))
+        plane = Plane(normal, float(middle @ normal), tolerance)
+    return plane
+
+
+def _behind(plane: Plane, xyz: np.ndarray, normal: np.ndarray, gap: float) -> float:
+    """Share of the plane's patches with surface behind them."""
+    aside = np.eye(3)[np.abs(plane.normal).argmin()]
+    x = np.cross(plane.normal, aside) / np.linalg.norm(np.cross(plane.normal, aside))
+    y = np.cross(plane.normal, x)
+    place = np.floor(np.stack([xyz @ x, xyz @ y], -1) / (4 * gap)).astype(np.int64)
+    key = (place[:, 0] << 24) + place[:, 1]
+    patches = np.unique(key[plane.holds(xyz, normal)])
+    hidden = np.unique(key[xyz @ plane.normal < plane.offset - 2 * plane.tolerance])
+    return float(np.isin(patches, hidden).mean()) if len(patches) else 1.0

@@ -1,0 +1,167 @@
+"""What an instance is to the outside: an id, a name, and a box that stands upright about `up`.
+
+The box's footprint is the rectangle of least area around the points seen along `up` (one of its sides lies on a side
+of their convex hull), after the outermost share of the points is trimmed in eight directions: a few floaters must not
+make a chair as large as the room. Frame and units are the surface's. Where that frame is z-up, `yaw_rad` is the turn
+about +z, between -45 and 45 degrees (a rectangle has no front); `size` is along the box's own axes, full lengths.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Integer
+from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial.transform import Rotation
+
+from ovseg3d.field.surface import Surface
+
+TRIM = 0.01
+"""Share of the points that is left out at each end of each direction."""
+_UPRIGHT = 1 - 1e-6
+
+
+@dataclass(frozen=True)
+class OrientedBox:
+    """One box in the frame and unit of its points."""
+
+    center: tuple[float, float, float]
+    size: tuple[float, float, float]
+    """Full lengths along the box's own axes; the third is along `up`."""
+    rotation_wxyz: tuple[float, float, float, float]
+    """From the box's axes to the frame's."""
+    yaw_rad: float | None
+    """Counter-clockwise about +z; None where `up` is not z."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One thing that was found."""
+
+    id: int
+    """As in the array of ids; above 0."""
+    label: str | None
+    """None when no phrases were given."""
+    score: float
+    """Mean over its points of the score that was given, else of their confidence; 0 to 1."""
+    center: tuple[float, float, float]
+    size: tuple[float, float, float]
+    rotation_wxyz: tuple[float, float, float, float]
+    yaw_rad: float | None
+    frame: str
+    n_points: int
+    distance: float | None
+    """From the camera that was asked for to `center`."""
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+
+def instances_of(
+    surface: Surface,
+    ids: Integer[np.ndarray, " points"],
+    *,
+    labels: Integer[np.ndarray, " points"] | None = None,
+    phrases: Sequence[str] = (),
+    scores: Float[np.ndarray, " points"] | None = None,
+    eye: Float[np.ndarray, "3"] | None = None,
+    frame: str = "input",
+) -> tuple[Instance, ...]:
+    """Describe every instance.
+
+    Args:
+        surface: the points.
+        ids: instance of each, 0 for none.
+        labels: phrase of each, k for `phrases[k - 1]`, 0 for none; an instance takes the one that most of its points
+            have, or None when most have none.
+        phrases: what the labels mean.
+        scores: of each point, 0 to 1.
+        eye: where a camera is, for `distance`.
+        frame: the name of the surface's frame.
+    """
+    weight = surface.confidence if scores is None else scores
+    found = []
+    for number in np.unique(ids[ids > 0]).tolist():
+        members = np.flatnonzero(ids == number)
+        box = fit_box(surface.xyz[members].astype(np.float64), surface.up)
+        most = int(np.bincount(labels[members], minlength=1).argmax()) if labels is not None else 0
+        found.append(
+            Instance(
+                id=number,
+                label=phrases[most - 1] if most else None,
+                score=float(weight[members].mean()),
+                **asdict(box),
+                frame=frame,
+                n_points=len(members),
+                distance=None if eye is None else float(np.linalg.norm(np.asarray(box.center) - eye)),
+            )
+        )
+    return tuple(found)
+
+
+def fit_box(xyz: Float[np.ndarray, "points 3"], up: Float[np.ndarray, "3"], trim: float = TRIM) -> OrientedBox:
+    """The upright box of least footprint around at least one point.
+
+    Args:
+        xyz: the points.
+        up: unit vector that the box's third axis follows.
+        trim: share of the points left out at either end of each of eight directions across `up`, and along it.
+    """
+    turn = _frame(up)
+    local = xyz @ turn  # columns of `turn` are the local axes, so this is along them.
+    low, high = np.quantile(local[:, 2], [trim, 1 - trim])
+    flat = _trimmed(local[:, :2], trim)
+    yaw = _best_turn(flat)
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    along = flat @ np.array([[cos, -sin], [sin, cos]])
+    least, most = along.min(0), along.max(0)
+    middle = np.append(np.array([[cos, -sin], [sin, cos]]) @ ((least + most) / 2), (low + high) / 2)
+    rotation = Rotation.from_matrix(turn) * Rotation.from_euler("z", yaw)
+    x, y, z, w = rotation.as_quat(canonical=True).tolist()
+    return OrientedBox(
+        center=tuple((turn @ middle).tolist()),
+        size=(*(most - least).tolist(), float(high - low)),
+        rotation_wxyz=(w, x, y, z),
+        yaw_rad=float(yaw) if up[2] > _UPRIGHT else None,
+    )
+
+
+def _frame(up: np.ndarray) -> np.ndarray:
+    """A rotation whose third column is `up`: the smallest that takes z there."""
+    if up[2] > _UPRIGHT:
+        return np.eye(3)
+    if up[2] < -_UPRIGHT:
+        return np.diag([1.0, -1.0, -1.0])
+    axis = np.cross([0, 0, 1], up)
+    return Rotation.from_rotvec(axis / np.linalg.norm(axis) * np.arccos(up[2])).as_matrix()
+
+
+def _trimmed(flat: np.ndarray, trim: float) -> np.ndarray:
+    """Points that are extreme in none of eight directions; all when that leaves none."""
+    angle = np.arange(8) * np.pi / 8
+    along = flat @ np.stack([np.cos(angle), np.sin(angle)])
+    low, high = np.quantile(along, [trim, 1 - trim], axis=0)
+    kept = ((along >= low - 1e-9) & (along <= high + 1e-9)).all(1)
+    return flat[kept] if kept.any() else flat
+
+
+def _best_turn(flat: np.ndarray) -> float:
+    """The turn, -45 to 45 degrees, of the rectangle of least area: a side of it lies on a side of the hull."""
+    try:
+        corners = flat[ConvexHull(flat).vertices]
+    except (QhullError, ValueError):  # Fewer than three points, or all on one line: along that line.
+        apart = flat - flat.mean(0)
+        axis = np.linalg.eigh(apart.T @ apart)[1][:, 1]
+        return _quarter(float(np.arctan2(axis[1], axis[0]))) if (np.abs(apart) > 1e-12).any() else 0.0
+    side = np.roll(corners, -1, axis=0) - corners
+    angle = np.arctan2(side[:, 1], side[:, 0])
+    x = corners @ np.stack([np.cos(angle), np.sin(angle)])
+    y = corners @ np.stack([-np.sin(angle), np.cos(angle)])
+    area = (x.max(0) - x.min(0)) * (y.max(0) - y.min(0))
+    return _quarter(float(angle[area.argmin()]))
+
+
+def _quarter(angle: float) -> float:
+    return (angle + np.pi / 4) % (np.pi / 2) - np.pi / 4
