@@ -34,6 +34,8 @@ class Query:
     """Relevancy from which a point counts; 0.5 is as near as the nearest canonical phrase."""
     views: Literal["held-out", "train", "all", "none"] = "held-out"
     """For which views to draw masks."""
+    camera: str | None = None
+    """Measure distances from this photo's camera."""
     output: Path | None = None
     """Folder for the files; by default exports/query in the run."""
     scene: Path | None = None
@@ -69,6 +71,7 @@ class Query:
             canonical=CANONICAL if self.canonical is None else self.canonical,
             threshold=self.threshold,
             views=names,
+            camera=self.camera,
         )
         seconds = time.monotonic() - began
         told = save_answers(self.output or run.exports / "query", asker, answers, names)
@@ -79,6 +82,8 @@ class Query:
             return
         for answer, files in zip(answers, told):
             console.print(_sentence(answer), markup=False, soft_wrap=True)
+            for thing in answer.instances[:8]:
+                console.print(_thing(thing, "m" if scene.metric else "units"), markup=False, soft_wrap=True)
             for kind in ("picture", "points"):
                 if files[kind]:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
@@ -88,4 +93,13 @@ def _sentence(answer: Any) -> str:
     found = f"relevancy {answer.score:.2f}, threshold {answer.threshold:g}"
     if not answer.present:
         return f'"{answer.phrase}" is not in this scene ({found}).'
-    return f'"{answer.phrase}": {len(answer.points)} points ({found}).'
+    count = len(answer.instances)
+    things = f"{count} thing{'s' if count != 1 else ''}, " if count else ""
+    return f'"{answer.phrase}": {things}{len(answer.points):,} points ({found}).'
+
+
+def _thing(thing: Any, unit: str) -> str:
+    size = " x ".join(f"{length:.2f}" for length in thing.size)
+    place = ", ".join(f"{value:.2f}" for value in thing.center)
+    away = "" if thing.distance is None else f", {thing.distance:.2f} {unit} away"
+    return f"  {thing.id}: {size} {unit} at ({place}){away}, relevancy {thing.score:.2f}"

@@ -56,7 +56,7 @@ def _save(folder: Path, asker: Asker, answer: Answer) -> dict[str, Any]:
         "calibrated": answer.calibrated,
         "threshold": answer.threshold,
         "n_points": len(answer.points),
-        "instances": list(answer.instances),
+        "instances": [thing.record() for thing in answer.instances],
         "points": points,
         "masks": masks,
         "picture": picture,

@@ -11,7 +11,6 @@ encoder's card holds a calibration. Positions are in the input frame.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -26,6 +25,7 @@ from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera, Scene
 from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, label, relevancy
 from ovseg3d.semantics.scene import Places, load_semantics
+from ovseg3d.semantics.things import Instance, instances_of
 
 THRESHOLD = 0.5
 """As near as the nearest canonical phrase."""
@@ -52,8 +52,8 @@ class Answer:
     """Their relevancy."""
     point_index: Int[np.ndarray, " found"]
     """Their numbers among the run's surface points."""
-    instances: tuple[Any, ...] = ()
-    """Things that match, best first."""
+    instances: tuple[Instance, ...] = ()
+    """Things of which most points are above the threshold, best first."""
     masks: dict[str, Bool[np.ndarray, "h w"]] = field(default_factory=dict)
     """Masks by the name of the view, of the views that were asked for."""
     relevancies: dict[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)
@@ -91,6 +91,7 @@ class Asker:
         canonical: Sequence[str] = CANONICAL,
         threshold: float = THRESHOLD,
         views: Sequence[str] = (),
+        camera: str | None = None,
     ) -> list[Answer]:
         """Where each phrase is.
 
@@ -100,6 +101,7 @@ class Asker:
             canonical: what everything is compared with.
             threshold: relevancy from which a point counts.
             views: names of frames to draw masks for.
+            camera: the frame from which distances are measured.
 
         Raises:
             ConfigError: an empty phrase, no canonical phrase, or an unknown view.
@@ -112,9 +114,12 @@ class Asker:
             raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
         scores = self.semantics.scores(self.encode([*phrases, *others]))
         found = relevancy(scores[:, : len(phrases)], scores[:, len(phrases) :], SHARPNESS)
-        return [self._answer(phrase, found[:, i], threshold, views) for i, phrase in enumerate(phrases)]
+        eye = None if camera is None else self.camera(camera).position
+        return [self._answer(phrase, found[:, i], threshold, views, eye) for i, phrase in enumerate(phrases)]
 
-    def _answer(self, phrase: str, found: np.ndarray, threshold: float, views: Sequence[str]) -> Answer:
+    def _answer(
+        self, phrase: str, found: np.ndarray, threshold: float, views: Sequence[str], eye: np.ndarray | None
+    ) -> Answer:
         fewest = min(FEWEST_POINTS, len(found))
         score = float(np.partition(found, -fewest)[-fewest])
         present = score >= threshold
@@ -123,8 +128,21 @@ class Asker:
         pictures = {view: self.places(view).picture(found[:, None])[..., 0] for view in views}
         masks = {view: (picture >= threshold) & present for view, picture in pictures.items()}
         xyz = self.semantics.surface.xyz
+        things = self._things(phrase, found, threshold, eye) if present else ()
         return Answer(phrase, present, score, None, False, threshold, xyz[chosen], found[chosen], chosen,
-                      masks=masks, relevancies=pictures)  # fmt: skip
+                      things, masks, pictures)  # fmt: skip
+
+    def _things(self, phrase: str, found: np.ndarray, threshold: float, eye: np.ndarray | None) -> tuple[Instance, ...]:
+        """Things of which at least half of the points are above the threshold."""
+        ids = self.semantics.instance
+        count = np.bincount(ids)
+        share = np.bincount(ids, found >= threshold) / np.maximum(count, 1)
+        meant = np.where(share[ids] >= 0.5, ids, 0)
+        things = instances_of(
+            self.semantics.surface, meant, labels=np.ones(len(ids), np.int64), phrases=[phrase],
+            scores=found.astype(np.float64), eye=eye,
+        )  # fmt: skip
+        return tuple(sorted(things, key=lambda thing: -thing.score))
 
     def labels(
         self, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True

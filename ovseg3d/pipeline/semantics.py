@@ -6,18 +6,21 @@ Only training photos speak; labels are never read.
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ovseg3d.encoders.maps import Regions
 from ovseg3d.encoders.scenes import SceneFeatures
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
-from ovseg3d.field.surface import SurfaceConfig, between, extract_surface, look
+from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
-from ovseg3d.semantics.lift import LiftConfig, lift_reduced
+from ovseg3d.semantics.instances import Things, find_instances
+from ovseg3d.semantics.lift import LiftConfig, lift, lift_reduced
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.semantics.smooth import smooth
 
@@ -68,20 +71,17 @@ def learn_meaning(
     basis, lifted = lift_reduced(sights, photos, xyz, LiftConfig(seed=run.config.train.seed))
     vectors = smooth(lifted.vectors, surface, lifted.support)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    learnt = SemanticScene(
-        surface,
-        basis,
-        (vectors / np.maximum(lengths, 1e-9)).astype(np.float32),
-        lifted.agreement,
-        np.zeros(len(surface), np.int32),
-        encoder,
-    )
+    unit = (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
+    report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
+    things = _things(scene, surface, unit, features, sights)
+    learnt = SemanticScene(surface, basis, unit, lifted.agreement, things.ids.astype(np.int32), encoder)
     path = save_semantics(run.folder, learnt)
     seconds["lift_seconds"] = time.monotonic() - began
     run.write_metrics(
         {
             **seconds,
             "surface_points": len(surface),
+            "instances": things.count,
             "semantics_bytes": path.stat().st_size,
             "basis_left_out": basis.left_out,
             **_odd_photos(scene, lifted.trust),
@@ -89,6 +89,20 @@ def learn_meaning(
     )
     report(Event("done", NAME, 1, 1, 1.0, seconds["lift_seconds"]))
     return learnt
+
+
+def _things(
+    scene: Scene, surface: Surface, vectors: np.ndarray, features: SceneFeatures, sights: Sequence[Sight]
+) -> Things:
+    """Things among the points: by what CLIP and DINO see in them, by their shape, and by the photos' regions."""
+    looks, maps = [vectors], [features[view] for view in scene.train]
+    dinos = [one.dino.at for one in maps if one.dino is not None]
+    if len(dinos) == len(sights):
+        looks.append(lift(sights, dinos, len(surface)).vectors)
+    regions = [one.clip.index for one in maps if isinstance(one.clip, Regions)]
+    if len(regions) < len(sights):
+        return find_instances(surface, looks)
+    return find_instances(surface, looks, sights=sights, regions=regions)
 
 
 def _odd_photos(scene: Scene, trust: np.ndarray) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from conftest import Cli
 from fake_encoders import MeanColour, MeanPatch
 from PIL import Image
 from plyfile import PlyData
-from tiny import BOXES, draw, small_settings
+from tiny import BOXES, camera_to_world, draw, small_settings
 
 from ovseg3d.encoders import register_clip, register_dino, registry
 from ovseg3d.errors import ConfigError, RunError
@@ -194,7 +194,13 @@ def test_query_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
     with Image.open(red["masks"]["images/0000.png"]) as mask:
         assert mask.size == (32, 32) and set(np.unique(np.asarray(mask))) == {0, 255}
     assert Path(red["picture"]).exists()
-    assert not green["present"] and green["points"] is None and green["n_points"] == 0
+    assert not green["present"] and green["points"] is None and green["n_points"] == 0 and green["instances"] == []
+    thing = red["instances"][0]
+    assert thing["label"] == "red" and thing["frame"] == "input" and thing["distance"] is None
+    np.testing.assert_allclose(thing["center"], RED.mean(0), atol=0.15)
+    done = cli("query", run.folder, "red", "--negative", "sand", "--camera", "0002.png", "--views", "none", "--json")
+    (thing,) = json.loads(done.stdout)["answers"][0]["instances"][:1]
+    assert abs(thing["distance"] - np.linalg.norm(camera_to_world(2)[:3, 3] - RED.mean(0))) < 0.2
     done = cli("query", run.folder, "a green thing", "--negative", "sand", "--views", "none", "--output", out)
     assert done.returncode == 0 and "is not in this scene" in done.stdout, "not here is an answer, no error"
     assert cli("query", run.folder).returncode == 2
