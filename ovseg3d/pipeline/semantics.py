@@ -107,5 +107,5 @@ def _things(
 
 def _odd_photos(scene: Scene, trust: np.ndarray) -> dict[str, Any]:
     """Photos whose features contradict those of the others, by name: blurred ones, or an encoder's mistakes."""
-    odd = trust < 0.5 * np.median(trust)
+    odd = trust < 0.25 * np.median(trust)
     return {"photos_not_trusted": [scene.frames[view].name for view, bad in zip(scene.train, odd) if bad]}
