@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from ovseg3d.engine import Clock, Event, Report, ignore, run_stage
-from ovseg3d.errors import ConfigError, Ovseg3dError
+from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import output_error, plain, write_atomic, write_json
 from ovseg3d.pipeline.config import Config
@@ -119,7 +119,10 @@ def train_scene(
                 if learn_meaning(run, scene, renderer, features, facts, report, stop) is None:
                     run.write_status("interrupted", **trained)
                     return run
-                save_meaning_preview(run.previews / "meaning.png", Asker(run, scene, device, config.train.backend))
+                try:
+                    save_meaning_preview(run.previews / "meaning.png", Asker(run, scene, device, config.train.backend))
+                except EncoderError as error:  # the photos' features were in the cache, the weights are gone
+                    report(Event("log", "semantics", message=f"No preview of labels: {error.what}"))
                 run.write_metrics({"peak_anonymous_bytes": memory.peak})
             run.write_status("done", **trained)
         except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from plyfile import PlyData
 from tiny import BOXES, camera_to_world, draw, small_settings
 
 from ovseg3d.encoders import register_clip, register_dino, registry
-from ovseg3d.errors import ConfigError, RunError
+from ovseg3d.errors import ConfigError, EncoderError, RunError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline import load, make_config, train_scene
 from ovseg3d.pipeline.fields import _read_box, newest_checkpoint
@@ -179,6 +179,20 @@ def test_meaning_needs_a_field_and_can_be_added_to_one(
     later = train_scene(tiny_scene, config, resume=field)
     assert (later.folder / FILE).exists() and checkpoint.read_bytes() == before
     assert later.metrics()["steps"] == 20 and later.status()["status"] == "done"
+
+
+def test_a_preview_that_cannot_be_drawn_costs_no_run(
+    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise EncoderError("The weights are gone", fix="bring them back")
+
+    monkeypatch.setattr("ovseg3d.pipeline.painter.save_meaning_preview", fail)
+    events = []
+    config = make_config("cpu", flags=_flags(steps=5))
+    made = train_scene(tiny_scene, config, output_dir=tmp_path / "run", report=events.append)
+    assert made.status()["status"] == "done" and (made.folder / FILE).exists()
+    assert any("weights are gone" in event.message for event in events)
 
 
 def test_query_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
