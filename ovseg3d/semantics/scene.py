@@ -140,7 +140,7 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
 def load_semantics(folder: Path) -> SemanticScene:
     """What `save_semantics` wrote. Raises RunError: it is missing, cut, of another version, or something else."""
     path = folder / FILE
-    again = "train again with --only field,semantics"
+    again = f"ovseg3d train {folder} --resume --only semantics"
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {}).get("ovseg3d", "null"))
