@@ -15,6 +15,7 @@ from fake_encoders import MeanColour
 from PIL import Image
 from tiny_models import add_architecture, clip_config, random_clip, save_clip_folder, save_dino
 
+import ovseg3d
 from ovseg3d.encoders import DenseEncoder, TextImageEncoder, TokenEncoder, dino, openclip, register_clip, registry, sam
 from ovseg3d.encoders.cache import FeatureCache
 from ovseg3d.encoders.lazy import lazy_clip, lazy_dino
@@ -233,6 +234,8 @@ def test_a_second_start_imports_no_library_of_models(models: Path, cache: Featur
         "print(lazy_clip(sys.argv[2], cache).dim, lazy_dino(sys.argv[3], cache).dim)\n"
         "print([m for m in ('open_clip', 'transformers', 'timm', 'torchvision') if m in sys.modules])\n"
     )
-    command = [sys.executable, "-c", code, str(cache.folder), *names]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # The same installation as here: another one would have built-in encoders of its own.
+    home = {**os.environ, "PYTHONPATH": str(Path(ovseg3d.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", code, str(cache.folder), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=home)
     assert done.stdout.split("\n")[:2] == ["24 32", "[]"]
