@@ -182,7 +182,7 @@ class Ablate:
             "point_miou": measure_cloud(scene, asker.semantics, labels).point_miou if _exact(scene) else None,
             "features_seconds": metrics["features_seconds"] if metrics["features_encoded"] else None,
             "seconds": sum(metrics[part] for part in parts),
-            "steps": metrics.get("refine_steps", metrics.get("lerf_steps")),
+            "steps": metrics.get("refine_steps") or metrics.get("lerf_steps"),
             "run": str(run.folder),
         }
 

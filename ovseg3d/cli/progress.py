@@ -150,6 +150,8 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         seconds = format_seconds(sum(metrics.get(name, 0.0) for name in parts))
         size = format_bytes(metrics["semantics_bytes"])
         rows.append(("meaning", f"{metrics['surface_points']:,} surface points in {seconds}, {size}"))
+        if "method" in metrics:
+            rows.append(("", f"method {metrics['method']}"))
         if odd := metrics["photos_not_trusted"]:
             rows.append(("", f"{len(odd)} photos contradict the others: {', '.join(odd[:3])}"))
     rows.append(("memory", f"{format_bytes(metrics['peak_anonymous_bytes'])} at most"))

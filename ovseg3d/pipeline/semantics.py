@@ -97,8 +97,11 @@ def learn_meaning(
     )
     path = save_semantics(run.folder, learnt)
     seconds["things_seconds"] = time.monotonic() - began
+    # What another method left behind would be read as this one's.
+    stale = {name: None for name in run.metrics() if name.startswith(("fit_", "refine_", "lerf_"))}
     run.write_metrics(
         {
+            **stale,
             **seconds,
             **found.figures,
             "method": config.meaning.method,
