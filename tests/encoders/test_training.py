@@ -72,8 +72,7 @@ class HashTeacher:
 
 def clip_training(folder: Path, steps: int, **changes: object) -> TrainClip:
     shape = ClipShape(
-        image_size=16, width=32, layers=2, head_width=16, dim=16, vocabulary=900, text_width=32, text_layers=1,
-        text_heads=2,
+        image_size=16, tower="test_resnet", dim=16, vocabulary=900, text_width=32, text_layers=1, text_heads=2,
     )  # fmt: skip
     recipe = ClipRecipe(
         shape=shape, batch=16, fresh=4.0, start=32, bf16=False, warm_steps=5, sizes=((0.0, 8), (0.5, 16))
