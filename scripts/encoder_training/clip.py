@@ -76,7 +76,7 @@ class ClipRecipe:
     shape: ClipShape = field(default_factory=ClipShape)
     seed: int = 0
     batch: int = 64
-    fresh: float = 18.0
+    fresh: float = 10.0
     """New pictures of a batch; the others were seen before, in other crops."""
     start: int = 1024
     """Pictures rendered before the first step."""
