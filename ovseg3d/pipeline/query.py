@@ -112,8 +112,8 @@ class Asker:
         others = [*canonical, *negatives]
         if not others:
             raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
-        scores = self.semantics.scores(self.encode([*phrases, *others]))
-        found = relevancy(scores[:, : len(phrases)], scores[:, len(phrases) :], SHARPNESS)
+        vectors = self.encode([*phrases, *others])
+        found = relevancy(*self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :]), SHARPNESS)
         eye = None if camera is None else self.camera(camera).position
         return [self._answer(phrase, found[:, i], threshold, views, eye) for i, phrase in enumerate(phrases)]
 
@@ -167,8 +167,9 @@ class Asker:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         if not phrases:
             raise ConfigError("There are no phrases to choose among", fix='--phrases "chair;table;floor"')
-        scores = self.semantics.scores(self.encode([*phrases, *(canonical if none else ())]))
-        return scores[:, : len(phrases)], scores[:, len(phrases) :] if none else None
+        vectors = self.encode([*phrases, *(canonical if none else ())])
+        found, rivals = self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
+        return found, rivals if none else None
 
     def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
         """Unit vectors of phrases in the run's encoder; each is encoded once."""

@@ -1,7 +1,7 @@
 """The stage `semantics`: from a trained field and the photos' features to points that can be asked.
 
-It looks at the field from everywhere, takes its surface, lifts the photos' features to it and carries them along it.
-Only training photos speak; labels are never read.
+It looks at the field from everywhere, takes its surface, lifts the photos' features to it, carries them along it, and
+lets the method (`methods`) make of them what it will. Only training photos speak; labels are never read.
 """
 
 import threading
@@ -17,6 +17,8 @@ from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
+from ovseg3d.pipeline.devices import resolve_backend
+from ovseg3d.pipeline.methods import Material, Words
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 from ovseg3d.semantics.instances import Things, find_instances
@@ -33,16 +35,19 @@ def learn_meaning(
     renderer: Renderer,
     features: SceneFeatures,
     encoder: EncoderFacts,
+    words: Words | None = None,
     report: Report | None = None,
     stop: threading.Event | None = None,
 ) -> SemanticScene | None:
-    """Lift features to the field's surface, and keep them in the run.
+    """Learn what the field's surface means, and keep it in the run.
 
     Args:
         features: of all frames of the scene.
         encoder: the text-image encoder that they are from.
-        report: receives events of the stages "surface" and "semantics".
-        stop: set it to end after the current view.
+        words: what the methods 3d-ovs and lerf have to know.
+        report: receives events of the stages "surface", "semantics", "rays" and those of learning: "fit", "refine",
+            "lerf".
+        stop: set it to end after the current view or step.
 
     Returns:
         What was learnt, or None after `stop`.
@@ -72,14 +77,31 @@ def learn_meaning(
     vectors = smooth(lifted.vectors, surface, lifted.support)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
-    report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
-    things = _things(scene, surface, unit, features, sights)
-    learnt = SemanticScene(surface, basis, unit, lifted.agreement, things.ids.astype(np.int32), encoder)
-    path = save_semantics(run.folder, learnt)
     seconds["lift_seconds"] = time.monotonic() - began
+    began = time.monotonic()
+    config, device = run.config, renderer.field.table.device.type
+    material = Material(
+        run.folder, config.meaning, scene, renderer, resolve_backend(config.train.backend, device), features, surface,
+        basis, lifted, unit, words, encoder.logit_scale, config.train.seed, report, stop,
+    )  # fmt: skip
+    found = material.learn()
+    if found is None:
+        report(Event("interrupted", NAME, 0, 1))
+        return None
+    seconds["refine_seconds"] = time.monotonic() - began
+    began = time.monotonic()
+    report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
+    things = _things(scene, surface, found.vectors, features, sights)
+    learnt = SemanticScene(
+        surface, basis, found.vectors, lifted.agreement, things.ids.astype(np.int32), encoder, found.sized
+    )
+    path = save_semantics(run.folder, learnt)
+    seconds["things_seconds"] = time.monotonic() - began
     run.write_metrics(
         {
             **seconds,
+            **found.figures,
+            "method": config.meaning.method,
             "surface_points": len(surface),
             "instances": things.count,
             "semantics_bytes": path.stat().st_size,
@@ -87,7 +109,7 @@ def learn_meaning(
             **_odd_photos(scene, lifted.trust),
         }
     )
-    report(Event("done", NAME, 1, 1, 1.0, seconds["lift_seconds"]))
+    report(Event("done", NAME, 1, 1, 1.0, sum(seconds.values())))
     return learnt
 
 
