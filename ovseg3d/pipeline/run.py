@@ -6,6 +6,7 @@
         scene_transform.json           input frame -> world frame, metric or not
         checkpoints/ metrics.jsonl metrics.json exports/ previews/
         features.json              encoders, and where in the cache the photos' features are
+        phrases.txt                what the scene is said to hold, one phrase a line (see `phrases`)
     outputs/<scene>/latest             a link to the newest run, and latest.txt with its name
 
 Everything read back from a run is checked: it may be cut, older, or made by somebody else. A process that trains
@@ -26,6 +27,7 @@ from ovseg3d import __version__
 from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.files import make_folder, output_error, read_json, write_atomic, write_json
 from ovseg3d.pipeline.config import Config
+from ovseg3d.pipeline.phrases import kept_phrases
 from ovseg3d.pipeline.settings import from_plain, to_plain
 from ovseg3d.scene.capture import Scene
 
@@ -92,6 +94,11 @@ class Run:
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Lay `metrics` over those in metrics.json."""
         write_json(self.folder / "metrics.json", {**self.metrics(), **metrics})
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """What the scene is said to hold; see `pipeline.phrases`. Raises RunError."""
+        return kept_phrases(self.folder)
 
     def query(self, phrase: str, **options: Any) -> Any:
         """Where something is: the `Answer` to one phrase; see `pipeline.query.Asker.ask` for options.

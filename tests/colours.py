@@ -1,0 +1,64 @@
+"""Runs of the tiny scene that know colours: an encoder of mean colours, and a renderer that has learnt the scene.
+
+The tiny scene has a red box, a blue box and sandy ground, so that every answer is known. A test has no time to learn
+it, so that what a field shows is taken from the scene's own geometry.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_encoders import MeanColour, MeanPatch
+from tiny import BOXES, draw, small_settings
+
+from ovseg3d.encoders import register_clip, register_dino, registry
+from ovseg3d.field.renderer import Renderer
+from ovseg3d.pipeline.fields import _read_box, newest_checkpoint
+from ovseg3d.pipeline.run import Run
+from ovseg3d.scene import Camera, Scene
+
+CLASSES = ("sand", "red box", "blue box")
+"""What the boxes of tiny.py are called, in their order."""
+
+
+class Exact(Renderer):
+    """A renderer that has learnt the tiny scene perfectly."""
+
+    def __init__(self, run: Run, scene: Scene, *_: object) -> None:
+        self.box = _read_box(newest_checkpoint(run), run)
+
+    def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
+        rgb, depth_z = draw(camera.c2w, camera.width, camera.fx)
+        opacity = (depth_z > 0).astype(np.float64)
+        return {"rgb": rgb, "depth_z": depth_z, "opacity": opacity, "focus": opacity}
+
+
+RED, BLUE = (np.array(BOXES[i][:2]) for i in (1, 2))
+
+
+def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
+    patch.setattr(registry, "_clips", dict(registry._clips))
+    patch.setattr(registry, "_dinos", dict(registry._dinos))
+    register_clip("colours", lambda device: MeanColour(logit_scale=10.0))
+    register_dino("patches", lambda device: MeanPatch())
+    patch.setenv("OVSEG3D_CACHE_DIR", str(cache))
+    patch.setattr("ovseg3d.pipeline.fields.restore", Exact)
+    patch.setattr("ovseg3d.pipeline.query.restore", Exact)
+
+
+def flags(**train: object) -> dict:
+    encode = {"clip": "colours", "dino": "patches", "features": "dense", "clip_side": 64}
+    return small_settings(**train) | {"encode": encode, "only": "field,semantics"}
+
+
+def share_inside(points: np.ndarray, box: np.ndarray, margin: float = 0.12) -> float:
+    """Share of the points in or near a box."""
+    return float(((points > box[0] - margin) & (points < box[1] + margin)).all(-1).mean())
+
+
+def true_labels(c2w: np.ndarray, size: int = 32) -> np.ndarray:
+    """Label image of a view: 0 sky, else the number in `CLASSES`."""
+    rgb, depth = draw(c2w, size, 30.0 * size / 32)
+    colours = np.array([colour for _, _, colour in BOXES])
+    unit = lambda rows: rows / np.linalg.norm(rows, axis=-1, keepdims=True)  # noqa: E731 - shade only scales colours
+    return np.where(depth > 0, (unit(rgb) @ unit(colours).T).argmax(-1) + 1, 0).astype(np.uint8)
