@@ -37,13 +37,19 @@ RED, BLUE = (np.array(BOXES[i][:2]) for i in (1, 2))
 
 
 def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
+    """The encoders, and the renderer for all runs."""
+    register_encoders(patch, cache)
+    patch.setattr("ovseg3d.pipeline.fields.restore", Exact)
+    patch.setattr("ovseg3d.pipeline.query.restore", Exact)
+
+
+def register_encoders(patch: pytest.MonkeyPatch, cache: Path) -> None:
+    """The encoders "colours" and "patches", and a cache of their own."""
     patch.setattr(registry, "_clips", dict(registry._clips))
     patch.setattr(registry, "_dinos", dict(registry._dinos))
     register_clip("colours", lambda device: MeanColour(logit_scale=10.0))
     register_dino("patches", lambda device: MeanPatch())
     patch.setenv("OVSEG3D_CACHE_DIR", str(cache))
-    patch.setattr("ovseg3d.pipeline.fields.restore", Exact)
-    patch.setattr("ovseg3d.pipeline.query.restore", Exact)
 
 
 def flags(**train: object) -> dict:

@@ -46,6 +46,8 @@ def _lines(text: str, what: str) -> list[str]:
     if "\n" in text:
         return text.splitlines()
     path = Path(text)
+    if path.suffix == ".txt" and ";" not in text and not path.exists():
+        raise ConfigError(f"There is no file with {what}", where=path, fix="check its name")
     try:
         return path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else text.split(";")
     except (OSError, UnicodeDecodeError, ValueError) as error:

@@ -17,7 +17,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -115,7 +115,7 @@ class Run:
         return Asker(self)
 
     def load_scene(self, path: Path | None = None) -> Scene:
-        """The capture that this run was trained on, read the same way.
+        """The capture that this run was trained on, read the same way; its phrases are those that the run keeps.
 
         Args:
             path: where it is now, if it has moved.
@@ -138,7 +138,7 @@ class Run:
                 where=path,
                 fix="train again, or name the original with --scene PATH",
             )
-        return scene
+        return replace(scene, phrases=self.phrases or scene.phrases)
 
 
 def open_scene(path: Path | str, config: Config) -> Scene:
