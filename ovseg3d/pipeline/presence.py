@@ -1,13 +1,13 @@
 """Is it there? One decision for the whole scene, from its surface and not from a picture.
 
-Evidence is local and has to be coherent: relevancy is averaged over the `PATCH` surface points nearest to each point,
-and the best such patch speaks for the scene. A few stray points, or one photo's mistake on a thing's border, do not
-fill a patch; walls and things that were not told apart are judged in the same way.
+Evidence is local and has to be coherent: relevancy is averaged over patches of `PATCH` neighbouring surface points, and
+the best patch speaks for the scene. A few stray points, or one photo's mistake on a thing's border, do not fill a
+patch; walls and things that were not told apart are judged in the same way.
 
 In a patch the phrase has to win against the canonical phrases, against what the user excludes, and against the run's
 own phrases ("rivals"): a mug is relevant to "cup" as well, but where the run knows the phrase "mug", and the points are
-nearer to it, there is no cup. A phrase of the run that shares a word with the question ("mug" and "a red mug") is no
-rival. The score is the patch's mean relevancy; at the threshold or above it is there.
+nearer to it, there is no cup. What shares a word with the question ("mug" and "a red mug") is no rival, and a phrase
+that the run itself names has none. The score is the patch's mean relevancy; at the threshold or above it is there.
 
 A probability comes from the encoder's card alone ("calibration": Platt's slope and offset on how far the phrase is
 above the nearest of the others, times the logit scale). The cards' numbers are fitted to pictures of single things,
@@ -52,15 +52,15 @@ def calibration_of(encoder: Any) -> Calibration | None:
     return Calibration(*numbers, canonical) if np.isfinite(numbers).all() and canonical else None
 
 
-def patches(xyz: Float[np.ndarray, "points 3"], tree: cKDTree | None = None) -> Int[np.ndarray, "points patch"]:
-    """The points of each point's patch, itself included; all points where there are fewer than a patch has."""
+def patches(xyz: Float[np.ndarray, "points 3"]) -> Int[np.ndarray, "patches patch"]:
+    """The points of patches that cover a surface and overlap, around every fourth point; all points if they are few."""
     count = min(PATCH, len(xyz))
-    _, near = (tree or cKDTree(xyz)).query(xyz, k=count, workers=-1)
-    return near.reshape(len(xyz), count).astype(np.int64)
+    _, near = cKDTree(xyz).query(xyz[::4], k=count, workers=-1)
+    return near.reshape(-1, count).astype(np.int64)
 
 
 def best_patch(
-    relevancy: Float[np.ndarray, " points"], near: Int[np.ndarray, "points patch"]
+    relevancy: Float[np.ndarray, " points"], near: Int[np.ndarray, "patches patch"]
 ) -> tuple[float, Int[np.ndarray, " patch"]]:
     """The largest mean relevancy of a patch, and its points."""
     means = relevancy[near].mean(1)

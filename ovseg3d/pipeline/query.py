@@ -111,7 +111,8 @@ class Asker:
             phrases: what to look for, each for itself.
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: what everything is compared with.
-            rivals: what else is in the scene, for the decision whether a phrase is there; by default the run's phrases.
+            rivals: what else is in the scene, for the decision whether a phrase is there; by default the run's phrases,
+                except for a phrase that is one of them.
             threshold: relevancy from which a point counts, and the scene.
             views: names of frames to draw masks for.
             camera: the frame from which distances are measured.
@@ -123,6 +124,7 @@ class Asker:
         if not 0 < threshold < 1:
             raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
         others = self._others(canonical, negatives)
+        named = {phrase.casefold() for phrase in self.phrases} if rivals is None else set()
         rivals = self.phrases if rivals is None else tuple(rivals)
         card = calibration_of(self.clip)
         compared = list(dict.fromkeys([*others, *rivals, *(card.canonical if card else ())]))
@@ -135,6 +137,7 @@ class Asker:
         answers = []
         for phrase in phrases:
             own, free = cosines[phrase], [rival for rival in rivals if not share_a_word(rival, phrase)]
+            free = [] if phrase.strip().casefold() in named else free
             found = relevancy(own[:, None], nearest(others)[:, None], SHARPNESS)[:, 0]
             beside = nearest([*others, *free])
             score, patch = best_patch(relevancy(own[:, None], beside[:, None], SHARPNESS)[:, 0], self._patches)
@@ -188,7 +191,7 @@ class Asker:
         return self.run.phrases or (() if self._scene is None else self._scene.phrases)
 
     @cached_property
-    def _patches(self) -> Int[np.ndarray, "points patch"]:
+    def _patches(self) -> Int[np.ndarray, "patches patch"]:
         return patches(self.semantics.surface.xyz)
 
     def _things(self, phrase: str, found: np.ndarray, threshold: float, eye: np.ndarray | None) -> tuple[Instance, ...]:
