@@ -37,6 +37,7 @@ class OpenClipEncoder:
         usual_path: the path that belongs to the model; its hash tells models of different ones apart.
         files: what the weights were read from, for the hash; without it the state dict is hashed.
         places: what to look at to see whether the encoder would be the same again, see `sources` and `lazy`.
+        calibration: what the model's card says about probabilities.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class OpenClipEncoder:
         usual_path: str = "auto",
         files: Sequence[Path] = (),
         places: Sequence[Path] = (),
+        calibration: dict[str, Any] | None = None,
     ) -> None:
         dense_path = dense_path or usual_path
         for path in (dense_path, usual_path):
@@ -69,6 +71,7 @@ class OpenClipEncoder:
         self._dense_path = dense_path
         self._files = tuple(files)
         self.places = tuple(places)
+        self.calibration = calibration
         self._note = "" if usual_path == "auto" else usual_path
         self._hash: str | None = None
         self._changed = False
@@ -217,6 +220,7 @@ def load(
         usual_path=source.dense_path,
         files=source.files,
         places=source.places,
+        calibration=source.calibration,
     )
 
 

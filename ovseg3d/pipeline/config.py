@@ -137,6 +137,9 @@ class EncodeConfig:
     """Shorter side of the photo that DINO sees, in pixels; 500 is finer and some four times slower."""
     pyramid: Literal["lerf", "3d-ovs"] | None = None
     """Whose schedule of crops --features pyramid follows; by default that of --method, else lerf."""
+    phrases: str | None = None
+    """What is in the scene: phrases with semicolons, or a file with one a line; by default what the capture says. They
+    stay with the run; segment and query take others later."""
     cache_dir: str | None = None
     """Where features are kept, for all runs; by default OVSEG3D_CACHE_DIR, else the system's place for caches."""
 

@@ -24,6 +24,7 @@ from ovseg3d.pipeline.devices import resolve_backend, resolve_device
 from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate
 from ovseg3d.pipeline.fields import check_same, load_into, make_stage, newest_checkpoint
 from ovseg3d.pipeline.memory import PeakMemory
+from ovseg3d.pipeline.phrases import keep_phrases, read_list
 from ovseg3d.pipeline.pictures import contact_sheet, preview, save_picture
 from ovseg3d.pipeline.run import Run, RunLock, create_run, hash_scene, load, open_scene
 from ovseg3d.pipeline.settings import make_config
@@ -79,11 +80,14 @@ def train_scene(
             "Meaning is learnt on a trained field, and this run would have none",
             fix="--only field,semantics, or --only semantics --resume",
         )
+    asked = config.encode.phrases
+    if asked is not None and (earlier is None or asked != earlier.config.encode.phrases):
+        scene = replace(scene, phrases=read_list(asked))
     if "semantics" in config.stages and config.meaning.method == "3d-ovs" and not _phrases(scene):
         raise ConfigError(
             "3d-ovs learns from phrases, and this scene names none",
             where=scene.path,
-            fix="write them into segmentations/classes.txt, one on each line, or take --method default",
+            fix='--phrases "chair;table", or --method default',
         )
     encoders = None
     if "features" in config.stages:
@@ -100,6 +104,8 @@ def train_scene(
     with RunLock(run.folder), PeakMemory() as memory:
         if earlier is not None:
             run.write_config()  # its limits may be new
+        if scene.phrases:
+            keep_phrases(run.folder, scene.phrases)
         run.write_status("running")
         trained: dict[str, Any] = {}
         try:
