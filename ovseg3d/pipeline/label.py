@@ -6,11 +6,12 @@
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 from PIL import Image
 
 from ovseg3d.engine import Event, Report, ignore
@@ -21,6 +22,7 @@ from ovseg3d.pipeline.palette import colours, index_image, legend
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.scene.images import load_photo
+from ovseg3d.semantics.scene import Places
 
 SHOWN = 6
 """Views in the overview."""
@@ -35,6 +37,7 @@ def label_views(
     views: Sequence[str],
     *,
     none: bool = True,
+    each: Callable[[str, Int[np.ndarray, "h w"], Places], None] | None = None,
     report: Report = ignore,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
@@ -46,6 +49,7 @@ def label_views(
         phrases: the list.
         views: names of frames.
         none: whether a pixel may belong to none of the list.
+        each: is told each view's name, labels, and the surface points behind its pixels.
         report: receives events of the stage "segment".
         stop: set it to end after the current view: KeyboardInterrupt then, and no labels.json.
 
@@ -59,7 +63,12 @@ def label_views(
     for number, view in enumerate(views):
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt
-        found = asker.label_picture(phrases, view, none=none)
+        # Each view is looked at once, so the asker need not keep it: memory must not grow with the number of photos.
+        camera = asker.camera(view)
+        places = asker.semantics.places(camera, asker.renderer.render(camera)["depth_z"])
+        found = asker.labels_at(places, phrases, none=none)
+        if each is not None:
+            each(view, found, places)
         counts += np.bincount(found.ravel(), minlength=len(counts))
         files[view] = folder / f"{view_file(view)}.png"
         save_picture(files[view], index_image(found, phrases))
