@@ -60,7 +60,7 @@ class LabelledCloud:
         )  # fmt: skip
 
     def thinned(self, points: int | None = None, spacing: float | None = None) -> "LabelledCloud":
-        """Fewer points, evenly: one in each cell of a lattice, the one nearest to the cell's middle.
+        """Fewer points, evenly: one in each cell of a lattice, the one nearest to its middle; their `cell` grows.
 
         Args:
             points: at most so many; the most that a lattice gives (within about 1 %).
@@ -74,10 +74,14 @@ class LabelledCloud:
                 raise ConfigError(f"The {name} of a cloud must be above 0, not {value}")
         made = self
         if spacing is not None and len(made):
-            made = made.take(_one_in_each_cell(made.surface.xyz, spacing))
+            made = made._thinned(spacing)
         if points is not None and points < len(made):
-            made = made.take(_at_most(made.surface.xyz, points))
-        return made
+            made = made._thinned(_size_for(made.surface.xyz, points))
+        return made.take(np.arange(points)) if points is not None and points < len(made) else made
+
+    def _thinned(self, size: float) -> "LabelledCloud":
+        made = self.take(_one_in_each_cell(self.surface.xyz, size))
+        return replace(made, surface=replace(made.surface, cell=np.maximum(made.surface.cell, np.float32(size))))
 
 
 def moved(surface: Surface, similarity: Float[np.ndarray, "4 4"]) -> Surface:
@@ -106,12 +110,10 @@ def _one_in_each_cell(xyz: np.ndarray, size: float) -> np.ndarray:
     return np.sort(order[first])
 
 
-def _at_most(xyz: np.ndarray, points: int) -> np.ndarray:
-    """Rows of `_one_in_each_cell` with the least size, within reason, that leaves at most so many."""
+def _size_for(xyz: np.ndarray, points: int) -> float:
+    """The least side of cells, within reason, that leaves at most so many points."""
     low = xyz.min(0)
-    extent = float(np.ptp(xyz, axis=0).max())
-    if extent == 0:
-        return np.arange(points)  # all in one place: no lattice tells them apart
+    extent = max(float(np.ptp(xyz, axis=0).max()), 1e-9)
 
     def cells(size: float) -> int:
         return len(np.unique(_key(np.floor((xyz.astype(np.float64) - low) / size).astype(np.int64))))
@@ -121,9 +123,9 @@ def _at_most(xyz: np.ndarray, points: int) -> np.ndarray:
         middle = (few * many) ** 0.5
         count = cells(middle)
         few, many = (middle, many) if count <= points else (few, middle)
-        if count <= points and count > 0.99 * points:
+        if 0.99 * points < count <= points:
             break
-    return _one_in_each_cell(xyz, few)
+    return few
 
 
 def _key(cell: np.ndarray) -> np.ndarray:

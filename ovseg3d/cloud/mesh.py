@@ -35,8 +35,10 @@ NEIGHBOURS = 12
 """Planes whose mean is taken."""
 BLUR = 1.0
 """Breadth of their weights, in cells of the nearest point."""
-BAND = 1.6
-"""How far from a point the surface goes on, in steps of the lattice."""
+FINE = 0.6
+"""Step of the lattice, in cells of the points: about how far these are from each other."""
+BAND = 1.0
+"""How far from a point the surface goes on, in cells, or in steps of the lattice if that is more."""
 FAR = 2.0
 """Points whose cells are this much larger than the median are left out: an open scene's surroundings, too coarse."""
 MOST_NODES = 2**26
@@ -76,14 +78,19 @@ def mesh_of(cloud: LabelledCloud, spacing: float | None = None) -> LabelledMesh:
     surface = cloud.surface
     xyz, normal = surface.xyz.astype(np.float64), surface.normal.astype(np.float64)
     tree = cKDTree(xyz)
-    low, step, shape = _lattice(xyz, spacing or float(np.median(surface.cell)))
-    distance = np.ones(shape, np.float32)
-    known = _near(xyz, low, step, shape)
+    usual = float(np.median(surface.cell))
+    step = spacing or FINE * usual
+    while (count := _nodes(xyz, step, usual).prod()) > MOST_NODES:
+        step *= max(1.01, (count / MOST_NODES) ** (1 / 3))
+    band, edge = _reach(step, usual)
+    low = xyz.min(0) - (edge + 0.5) * step
+    distance = np.ones(_nodes(xyz, step, usual).astype(np.int64), np.float32)
+    known = _near(xyz, low, step, distance.shape, edge)
     nodes = np.argwhere(known)
     distance[known] = _signed_distance(low + nodes * step, tree, normal, surface.cell)
     vertices, faces = _cut(distance, known)
     vertices = low + vertices * step
-    reached = tree.query(vertices)[0] <= BAND * step
+    reached = tree.query(vertices)[0] <= band
     vertices, faces = _without_crumbs(vertices, faces[reached[faces].all(1)])
     if not len(faces):
         raise ConfigError("The points are too far apart for a mesh", fix="a larger spacing")
@@ -103,21 +110,23 @@ def mesh_of(cloud: LabelledCloud, spacing: float | None = None) -> LabelledMesh:
     )
 
 
-def _lattice(xyz: np.ndarray, step: float) -> tuple[np.ndarray, float, tuple[int, int, int]]:
-    """Lowest node, step, and number of nodes along each axis."""
-    extent = np.ptp(xyz, axis=0)
-    while np.prod(np.ceil(extent / step) + 9) > MOST_NODES:
-        step *= 1.1
-    nx, ny, nz = (int(count) for count in np.ceil(extent / step) + 9)
-    return xyz.min(0) - 4 * step, step, (nx, ny, nz)
+def _reach(step: float, usual: float) -> tuple[float, int]:
+    """How far from a point the surface goes on, and how many nodes around a point that takes."""
+    band = max(BAND * usual, 1.6 * step)
+    return band, int(np.ceil(band / step)) + 1
 
 
-def _near(xyz: np.ndarray, low: np.ndarray, step: float, shape: tuple[int, int, int]) -> np.ndarray:
-    """Nodes of all cubes that the surface may pass through within `BAND` of a point."""
+def _nodes(xyz: np.ndarray, step: float, usual: float) -> np.ndarray:
+    """Number of the lattice's nodes along each axis."""
+    return np.ceil(np.ptp(xyz, axis=0) / step) + 2 * _reach(step, usual)[1] + 3
+
+
+def _near(xyz: np.ndarray, low: np.ndarray, step: float, shape: tuple[int, ...], edge: int) -> np.ndarray:
+    """Nodes of all cubes that the surface may pass through near a point."""
     near = np.zeros(shape, bool)
     near[tuple(np.rint((xyz - low) / step).astype(np.int64).T)] = True
-    ball = ((np.indices((7, 7, 7)) - 3) ** 2).sum(0) <= 10
-    return ndimage.binary_dilation(near, ball)
+    ball = ((np.indices((3, 3, 3)) - 1) ** 2).sum(0) <= 2
+    return ndimage.binary_dilation(near, ball, iterations=edge)
 
 
 def _signed_distance(nodes: np.ndarray, tree: cKDTree, normal: np.ndarray, cell: np.ndarray) -> np.ndarray:

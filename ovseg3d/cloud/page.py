@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from ovseg3d.cloud.labelled import LabelledCloud
@@ -26,6 +28,14 @@ ROW = np.dtype([("xyz", "<u2", 3), ("label", "<u2"), ("rgb", "u1", 3), ("size", 
 STEPS = 65535
 RATIO = 1.04
 """Between neighbouring sizes: 256 of them span a factor of 20,000."""
+LONELY = 1.5
+"""How much farther than usual a point's neighbours may be for it to be drawn larger."""
+STRAY = 2.4
+"""How much farther for it to be a stray: most of such points are far from any surface (measured on playroom)."""
+TOUCH = 1.8
+"""How far, likewise, two points may be from each other to belong together."""
+CLUMP, FEWEST = 5e-4, 20
+"""What belongs together and is a smaller share of all points than this, or a smaller number, is strays too."""
 NO_LABEL = (122, 128, 138)
 """Shown for none, whose black would not be seen on the page."""
 
@@ -66,13 +76,17 @@ def _script(value: dict[str, Any]) -> str:
 
 
 def rows_of(cloud: LabelledCloud, seed: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
-    """Points as `ROW`s in an order without meaning (so that the first of them are an even sample), and their scale."""
+    """Points as `ROW`s, and their scale.
+
+    Their order has no meaning, so that the first of them are an even sample; but strays come last.
+    """
     surface = cloud.surface
+    apart, stray = _spacing(surface.xyz.astype(np.float64), surface.cell.astype(np.float64))
     order = np.random.default_rng(seed).permutation(len(cloud))
-    xyz = surface.xyz[order].astype(np.float64)
+    order = np.concatenate([order[~stray[order]], order[stray[order]]])
+    xyz, apart = surface.xyz[order].astype(np.float64), apart[order]
     low = xyz.min(0) if len(xyz) else np.zeros(3)
     step = np.maximum(np.ptp(xyz, axis=0), 1e-6) / STEPS if len(xyz) else np.ones(3)
-    apart = _spacing(xyz)
     least = max(float(apart.min()), 1e-9) if len(xyz) else 1.0
     rows = np.zeros(len(xyz), ROW)
     rows["xyz"] = np.rint((xyz - low) / step)
@@ -82,16 +96,26 @@ def rows_of(cloud: LabelledCloud, seed: int = 0) -> tuple[np.ndarray, dict[str, 
     rows["normal"] = octahedral(surface.normal[order].astype(np.float64))
     rows["instance"] = np.where(cloud.instance[order] < 65536, cloud.instance[order], 0)
     middle, radius = _content(cloud)
-    return rows, {"low": low, "step": step, "size": least, "ratio": RATIO, "middle": middle, "radius": radius,
-                  "upright": upright(surface.up)[:3, :3]}  # fmt: skip
+    scale = {"low": low, "step": step, "size": least, "ratio": RATIO, "steady": int((~stray).sum())}
+    return rows, scale | {"middle": middle, "radius": radius, "upright": upright(surface.up)[:3, :3]}
 
 
-def _spacing(xyz: np.ndarray) -> np.ndarray:
-    """About how far each point's neighbours are: the mean of its four nearest."""
-    if len(xyz) < 2:
-        return np.full(len(xyz), 0.01)
-    near = cKDTree(xyz).query(xyz, k=min(5, len(xyz)))[0][:, 1:]
-    return near.mean(1)
+def _spacing(xyz: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """About how far each point's neighbours are (the mean of its four nearest), and which points are strays.
+
+    A lonely point is no larger than others with such cells, or strays would be the largest of all.
+    """
+    count = len(xyz)
+    if count < 2:
+        return np.maximum(cell, 1e-6), np.zeros(count, bool)
+    apart, other = cKDTree(xyz).query(xyz, k=min(9, count))
+    near = apart[:, 1:5].mean(1)
+    usual = float(np.median(near / np.maximum(cell, 1e-12))) * cell
+    joined = apart <= TOUCH * usual[:, None]
+    edges = (np.repeat(np.arange(count), joined.sum(1)), other[joined])
+    _, clump = connected_components(coo_array((np.ones(len(edges[0]), bool), edges), (count, count)), directed=False)
+    small = np.bincount(clump)[clump] < min(max(FEWEST, CLUMP * count), count)
+    return np.minimum(near, LONELY * usual), small | (near > STRAY * usual)
 
 
 def _content(cloud: LabelledCloud) -> tuple[np.ndarray, float]:

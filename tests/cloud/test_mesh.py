@@ -112,11 +112,18 @@ def test_a_glb_read_by_trimesh_is_the_mesh_stood_upright(tmp_path: Path, where: 
     np.testing.assert_allclose(turn, json.loads(files[3].read_text(encoding="utf-8"))["gltf_from_frame"], atol=1e-9)
 
 
+def test_a_thinned_cloud_gives_a_coarser_mesh_without_holes() -> None:
+    trimesh = pytest.importorskip("trimesh")
+    fine, coarse = mesh_of(sphere_cloud()), mesh_of(sphere_cloud().thinned(points=1000))
+    assert len(coarse.faces) < 0.6 * len(fine.faces)
+    assert trimesh.Trimesh(coarse.xyz, coarse.faces, process=False).is_watertight
+
+
 def test_what_cannot_be_a_mesh_is_refused() -> None:
     cloud = sphere_cloud()
     with pytest.raises(ConfigError, match="no points"):
         mesh_of(cloud.take(cloud.label == 2))
     with pytest.raises(ConfigError, match="too far apart"):
-        mesh_of(cloud.thinned(points=20), spacing=0.01)
+        mesh_of(cloud.take(np.arange(0, 4000, 200)), spacing=0.02)
     with pytest.raises(ConfigError, match="above 0"):
         mesh_of(cloud, spacing=0.0)

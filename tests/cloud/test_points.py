@@ -177,6 +177,7 @@ def test_a_cloud_is_thinned_evenly() -> None:
     assert len(np.unique(place, axis=0)) == len(spaced)
     everywhere = np.floor((cloud.surface.xyz.astype(np.float64) - cloud.surface.xyz.min(0)) / 0.1).astype(int)
     assert len(np.unique(everywhere, axis=0)) == len(spaced)
+    assert (spaced.surface.cell == np.float32(0.1)).all() and (few.surface.cell > cloud.surface.cell[0]).all()
     assert len(cloud.thinned(points=10**6)) == len(cloud) and len(cloud.thinned(points=1)) == 1
     for wrong in ({"points": 0}, {"spacing": -1.0}):
         with pytest.raises(ConfigError, match="above 0"):
