@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 from ovseg3d.cloud.labelled import LabelledCloud
 from ovseg3d.cloud.mesh import upright
 from ovseg3d.cloud.records import box_of, place
+from ovseg3d.field.surface import Surface
 from ovseg3d.files import plain, write_atomic
 
 ROW = np.dtype([("xyz", "<u2", 3), ("label", "<u2"), ("rgb", "u1", 3), ("size", "u1"), ("normal", "u1", 2),
@@ -36,6 +37,8 @@ TOUCH = 1.8
 """How far, likewise, two points may be from each other to belong together."""
 CLUMP, FEWEST = 5e-4, 20
 """What belongs together and is a smaller share of all points than this, or a smaller number, is strays too."""
+TILT, DIRECTIONS = 0.62, 16
+"""How steeply the first view looks down, and from how many sides it may."""
 NO_LABEL = (122, 128, 138)
 """Shown for none, whose black would not be seen on the page."""
 
@@ -97,7 +100,10 @@ def rows_of(cloud: LabelledCloud, seed: int = 0) -> tuple[np.ndarray, dict[str, 
     rows["instance"] = np.where(cloud.instance[order] < 65536, cloud.instance[order], 0)
     middle, radius = _content(cloud)
     scale = {"low": low, "step": step, "size": least, "ratio": RATIO, "steady": int((~stray).sum())}
-    return rows, scale | {"middle": middle, "radius": radius, "upright": upright(surface.up)[:3, :3]}
+    turn = upright(surface.up)[:3, :3]
+    steady = surface.take(~stray)
+    scale |= {"middle": middle, "radius": radius, "turn": _clearest(steady, middle, radius, turn), "tilt": TILT}
+    return rows, scale | {"upright": turn}
 
 
 def _spacing(xyz: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -126,6 +132,18 @@ def _content(cloud: LabelledCloud) -> tuple[np.ndarray, float]:
     xyz = cloud.surface.xyz[cell <= 4 * np.median(cell)].astype(np.float64)
     low, high = np.percentile(xyz, [1, 99], axis=0)
     return (low + high) / 2, max(float(np.linalg.norm(high - low)) / 2, 1e-6)
+
+
+def _clearest(surface: Surface, middle: np.ndarray, radius: float, turn: np.ndarray) -> float:
+    """From which side, as an angle about up, the fewest points that face the viewer stand in the way."""
+    xyz, normal = (surface.xyz - middle) @ turn.T / radius, surface.normal @ turn.T
+    angles = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS) + 0.3
+    hidden = []
+    for angle in angles:
+        eye = np.array([np.cos(TILT) * np.sin(angle), np.sin(TILT), np.cos(TILT) * np.cos(angle)])
+        facing = (normal * (2.2 * eye - xyz)).sum(1) > 0
+        hidden.append(int((facing & (xyz @ eye > 0.25)).sum()))
+    return float(angles[int(np.argmin(hidden))])
 
 
 def octahedral(normal: Float[np.ndarray, "points 3"]) -> np.ndarray:
