@@ -22,9 +22,9 @@ from ovseg3d.files import write_atomic, write_json
 
 COLUMNS = [
     ("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("nx", "<f4"), ("ny", "<f4"), ("nz", "<f4"),
-    ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("label", "<u2"), ("instance", "<i4"), ("confidence", "<f4"),
+    ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("label", "<i4"), ("instance", "<i4"), ("confidence", "<f4"),
 ]  # fmt: skip
-"""Of a PLY vertex. `label` is a ushort, as in ScanNet's labelled clouds."""
+"""Of a PLY vertex. Whole numbers are `int`: Open3D drops a column of `ushort`."""
 
 
 def save_cloud(folder: Path, cloud: LabelledCloud, las: bool = False) -> list[Path]:
