@@ -220,7 +220,12 @@ class Asker:
         self, phrases: Sequence[str], view: str, canonical: Sequence[str] = CANONICAL, none: bool = True
     ) -> Int[np.ndarray, "h w"]:
         """The same for the pixels of a view; 0 also where no surface is."""
-        places = self.places(view)
+        return self.labels_at(self.places(view), phrases, canonical, none)
+
+    def labels_at(
+        self, places: Places, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True
+    ) -> Int[np.ndarray, "h w"]:
+        """The same for the pixels of any picture."""
         phrase, other = self._scores(phrases, canonical, none)
         rows = places.picture(phrase if other is None else np.concatenate([phrase, other], 1), nothing=-2.0)
         h, w = places.size
