@@ -4,12 +4,14 @@ The tiny scene has a red box, a blue box and sandy ground, so that every answer 
 it, so that what a field shows is taken from the scene's own geometry.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_encoders import MeanColour, MeanPatch
-from tiny import BOXES, draw, small_settings
+from PIL import Image
+from tiny import BOXES, camera_to_world, draw, small_settings
 
 from ovseg3d.encoders import register_clip, register_dino, registry
 from ovseg3d.field.renderer import Renderer
@@ -68,3 +70,15 @@ def true_labels(c2w: np.ndarray, size: int = 32) -> np.ndarray:
     colours = np.array([colour for _, _, colour in BOXES])
     unit = lambda rows: rows / np.linalg.norm(rows, axis=-1, keepdims=True)  # noqa: E731 - shade only scales colours
     return np.where(depth > 0, (unit(rgb) @ unit(colours).T).argmax(-1) + 1, 0).astype(np.uint8)
+
+
+def with_label_images(folder: Path, size: int = 32) -> Path:
+    """Give a copy of the tiny scene label images of `size` pixels, and classes."""
+    described = json.loads((folder / "transforms.json").read_text())
+    (folder / "labels").mkdir()
+    for view, frame in enumerate(described["frames"]):
+        frame["label_file_path"] = f"labels/{view:04d}.png"
+        Image.fromarray(true_labels(camera_to_world(view), size)).save(folder / frame["label_file_path"])
+    described["classes"] = {str(number): name for number, name in enumerate(CLASSES, start=1)}
+    (folder / "transforms.json").write_text(json.dumps(described))
+    return folder

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from colours import CLASSES, true_labels
+from colours import CLASSES, true_labels, with_label_images
 from conftest import Cli
 from PIL import Image
 from tiny import camera_to_world
@@ -33,17 +33,6 @@ def labelled(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A copy of the tiny scene with label images."""
     folder = Path(shutil.copytree(tiny_scene, tmp_path_factory.mktemp("labelled") / "tiny"))
     return with_label_images(folder)
-
-
-def with_label_images(folder: Path, size: int = 32) -> Path:
-    described = json.loads((folder / "transforms.json").read_text())
-    (folder / "labels").mkdir()
-    for view, frame in enumerate(described["frames"]):
-        frame["label_file_path"] = f"labels/{view:04d}.png"
-        Image.fromarray(true_labels(camera_to_world(view), size)).save(folder / frame["label_file_path"])
-    described["classes"] = {str(number): name for number, name in enumerate(CLASSES, start=1)}
-    (folder / "transforms.json").write_text(json.dumps(described))
-    return folder
 
 
 def test_index_tells_held_out_and_training_views_apart(run: Run, labelled: Path, cli: Cli) -> None:
