@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fake_encoders import MeanColour, MeanPatch
 from PIL import Image
+from scipy.spatial import ConvexHull
 from tiny import BOXES, camera_to_world, draw, small_settings
 
 from ovseg3d.encoders import register_clip, register_dino, registry
@@ -81,4 +82,33 @@ def with_label_images(folder: Path, size: int = 32) -> Path:
         Image.fromarray(true_labels(camera_to_world(view), size)).save(folder / frame["label_file_path"])
     described["classes"] = {str(number): name for number, name in enumerate(CLASSES, start=1)}
     (folder / "transforms.json").write_text(json.dumps(described))
+    return folder
+
+
+def with_masks(folder: Path, views: tuple[int, ...]) -> Path:
+    """3D-OVS's layout."""
+    (folder / "segmentations").mkdir(parents=True)
+    (folder / "segmentations" / "classes.txt").write_text("\n".join(sorted(CLASSES)))
+    for view in views:
+        place = folder / "segmentations" / f"{view:02d}"
+        place.mkdir()
+        for number, name in enumerate(CLASSES, start=1):
+            mask = true_labels(camera_to_world(view), 64) == number
+            Image.fromarray(mask.astype(np.uint8) * 255).save(place / f"{name}.png")
+    return folder
+
+
+def with_polygons(folder: Path, views: tuple[int, ...], suffix: str = ".jpg") -> Path:
+    """LERF's layout, labels at twice the size of the photos."""
+    folder.mkdir(parents=True)
+    for view in views:
+        labels, objects = true_labels(camera_to_world(view), 64), []
+        for number in (2, 3):
+            row, column = np.nonzero(labels == number)
+            corners = np.stack([column, row], -1)
+            corners = corners[ConvexHull(corners).vertices]
+            box = [*corners.min(0).tolist(), *corners.max(0).tolist()]
+            objects.append({"category": CLASSES[number - 1], "bbox": box, "segmentation": corners.tolist()})
+        info = {"name": f"{view:04d}{suffix}", "width": 64, "height": 64}
+        (folder / f"{view:04d}.json").write_text(json.dumps({"info": info, "objects": objects}))
     return folder
