@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colours import CLASSES
+from colours import CLASSES, with_label_images
 from fake_encoders import WORDS, MeanColour
 from PIL import Image
-from test_protocols import with_label_images
 
 from ovseg3d.encoders import register_clip
 from ovseg3d.pipeline.absence import ALL, CONFUSABLE, FOREIGN, OUTSIDE, TRAPS, absent_phrases

@@ -7,9 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from colours import CLASSES, true_labels
+from colours import true_labels, with_label_images, with_masks, with_polygons
 from conftest import Cli
-from PIL import Image
 from tiny import camera_to_world
 
 from ovseg3d.errors import ConfigError, SceneError
@@ -35,17 +34,6 @@ def labelled(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return with_label_images(folder)
 
 
-def with_label_images(folder: Path, size: int = 32) -> Path:
-    described = json.loads((folder / "transforms.json").read_text())
-    (folder / "labels").mkdir()
-    for view, frame in enumerate(described["frames"]):
-        frame["label_file_path"] = f"labels/{view:04d}.png"
-        Image.fromarray(true_labels(camera_to_world(view), size)).save(folder / frame["label_file_path"])
-    described["classes"] = {str(number): name for number, name in enumerate(CLASSES, start=1)}
-    (folder / "transforms.json").write_text(json.dumps(described))
-    return folder
-
-
 def test_index_tells_held_out_and_training_views_apart(run: Run, labelled: Path, cli: Cli) -> None:
     told = json.loads(cli("eval", run.folder, "--scene", labelled, "--protocol", "index", "--json").stdout)
     assert set(told["index"]) == {"held-out"} and told["index"]["held-out"]["protocol"] == "index"
@@ -67,19 +55,6 @@ def test_labels_of_another_size_are_brought_to_the_render(run: Run, tiny_scene: 
     assert scores.pixels == 2 * 32 * 32 and scores.accuracy > 0.85
 
 
-def with_masks(folder: Path, views: tuple[int, ...]) -> Path:
-    """3D-OVS's layout."""
-    (folder / "segmentations").mkdir(parents=True)
-    (folder / "segmentations" / "classes.txt").write_text("\n".join(sorted(CLASSES)))
-    for view in views:
-        place = folder / "segmentations" / f"{view:02d}"
-        place.mkdir()
-        for number, name in enumerate(CLASSES, start=1):
-            mask = true_labels(camera_to_world(view), 64) == number
-            Image.fromarray(mask.astype(np.uint8) * 255).save(place / f"{name}.png")
-    return folder
-
-
 def test_3d_ovs_reads_its_layout_and_takes_the_argmax(run: Run, tiny_scene: Path, tmp_path: Path) -> None:
     folder = with_masks(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")), (0, 3))
     asker = Asker(run, load_scene(folder))
@@ -96,24 +71,6 @@ def test_3d_ovs_reads_its_layout_and_takes_the_argmax(run: Run, tiny_scene: Path
         measure_ovs3d(asker, {"train": asker.scene.train}, elsewhere)
     with pytest.raises(SceneError, match="layout of 3D-OVS"):
         measure_ovs3d(asker, {"train": asker.scene.train}, tmp_path)
-
-
-def with_polygons(folder: Path, views: tuple[int, ...], suffix: str = ".jpg") -> Path:
-    """LERF's layout, labels at twice the size of the photos."""
-    from scipy.spatial import ConvexHull
-
-    folder.mkdir(parents=True)
-    for view in views:
-        labels, objects = true_labels(camera_to_world(view), 64), []
-        for number in (2, 3):
-            row, column = np.nonzero(labels == number)
-            corners = np.stack([column, row], -1)
-            corners = corners[ConvexHull(corners).vertices]
-            box = [*corners.min(0).tolist(), *corners.max(0).tolist()]
-            objects.append({"category": CLASSES[number - 1], "bbox": box, "segmentation": corners.tolist()})
-        info = {"name": f"{view:04d}{suffix}", "width": 64, "height": 64}
-        (folder / f"{view:04d}.json").write_text(json.dumps({"info": info, "objects": objects}))
-    return folder
 
 
 def test_lerf_localises_and_segments_by_relevancy(run: Run, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
