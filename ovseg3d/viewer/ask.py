@@ -188,9 +188,11 @@ def reply_html(reply: Reply) -> str:
 
 def hit_text(hit: Hit, phrases: Sequence[str], unit: str) -> str:
     """A hit on one line: what, how sure, how large, how far."""
-    size = " × ".join(f"{length:.2f}" for length in hit.thing.size)
-    away = "" if hit.thing.distance is None else f", {hit.thing.distance:.1f} {unit} away"
-    return f"{phrases[hit.phrase]}  {hit.thing.score:.2f}  ·  {size} {unit}{away}"
+    phrase = phrases[hit.phrase]
+    short = phrase if len(phrase) <= 18 else f"{phrase[:17]}…"
+    size = "×".join(f"{length:.2f}" for length in hit.thing.size)
+    away = "" if hit.thing.distance is None else f" · {hit.thing.distance:.1f} {unit} away"
+    return f"{short} {hit.thing.score:.2f} · {size} {unit}{away}"
 
 
 def message_html(what: str, fix: str | None = None) -> str:

@@ -7,6 +7,7 @@ asking; so is the encoder. While a run is being trained, `version` grows with ea
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -32,6 +33,28 @@ LEAST_STRIP = 4096
 """Pixels; fewer at once make rendering slower."""
 
 
+@dataclass
+class Sheet:
+    """A picture of the field that is being made, strip by strip from the top."""
+
+    camera: Camera
+    parts: list[Rendered] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many are there."""
+        return sum(len(part["rgb"]) for part in self.parts)
+
+    @property
+    def rendered(self) -> Rendered | None:
+        """The whole picture; None while some of it is missing."""
+        if self.rows < self.camera.height:
+            return None
+        if len(self.parts) > 1:
+            self.parts = [{name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}]
+        return self.parts[0]
+
+
 class Exhibit:
     """A scene, and its run if it has one.
 
@@ -55,6 +78,8 @@ class Exhibit:
         """Why something is not to be seen."""
         self.pace = Pace()
         self._thumbnails: dict[int, np.ndarray | None] = {}
+        self.exporting = threading.Lock()
+        """Held by whoever writes into the run's exports."""
         self._turns, self._asking = Turns(), threading.RLock()
         self.refresh()
 
@@ -124,26 +149,32 @@ class Exhibit:
 
     # -- pictures ----------------------------------------------------------------------------------------------
 
-    def render(self, camera: Camera, unwanted: Callable[[], bool] = lambda: False) -> tuple[Rendered | None, float]:
-        """The field from a camera, and the seconds that it took.
+    def draw(self, sheet: "Sheet", unwanted: Callable[[], bool] = lambda: False) -> float:
+        """Go on with a picture until it is complete; returns the seconds that it took.
 
-        None once `unwanted()`, which is asked between strips, or where there is no field.
+        Ends early once `unwanted()`, which is asked between strips, or where there is no field.
         """
+        camera, seconds = sheet.camera, 0.0
         rows = max(1, round(max(LEAST_STRIP, STRIP_SECONDS * self.pace.pixels_per_second) / camera.width))
-        parts: list[Rendered] = []
-        seconds = 0.0
-        for top in range(0, camera.height, rows):
+        while sheet.rows < camera.height:
             with self._turns:
                 if self.renderer is None or unwanted():
-                    return None, seconds
+                    break
                 began = time.monotonic()
-                parts.append(self.renderer.render(beside(camera, top, min(rows, camera.height - top))))
+                strip = beside(camera, sheet.rows, min(rows, camera.height - sheet.rows))
+                sheet.parts.append(self.renderer.render(strip))
                 seconds += time.monotonic() - began
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, seconds
+        return seconds
+
+    def render(self, camera: Camera) -> Rendered | None:
+        """The field from a camera; None where there is no field."""
+        sheet = Sheet(camera)
+        self.draw(sheet)
+        return sheet.rendered
 
     def cast(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> float | None:
         """Distance along a ray to where the field stops its light; None where nothing is, or no field."""
-        rendered, _ = self.render(ray_camera(origin, direction))
+        rendered = self.render(ray_camera(origin, direction))
         if rendered is None or rendered["opacity"][0, 0] < 0.5 or not rendered["depth_z"][0, 0] > 0:
             return None
         return float(rendered["depth_z"][0, 0])

@@ -48,12 +48,13 @@ def fly(
     target: Float[np.ndarray, "3"],
     up: Float[np.ndarray, "3"],
     seconds: float = SECONDS,
+    steps: int = STEPS,
 ) -> None:
     """Move a browser's camera smoothly; returns when it is there."""
     camera = client.camera
     from_place, from_target = np.array(camera.position), np.array(camera.look_at)
-    for step in range(1, STEPS + 1):
-        share = step / STEPS
+    for step in range(1, steps + 1):
+        share = step / steps
         share = share * share * (3 - 2 * share)
         place = from_place + share * (position - from_place)
         aim = from_target + share * (target - from_target)
@@ -64,7 +65,7 @@ def fly(
             camera.position = place
             camera.look_at = aim
         client.flush()
-        time.sleep(seconds / STEPS)
+        time.sleep(seconds / steps)
 
 
 def first_view(exhibit: Exhibit) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], float]:

@@ -18,6 +18,8 @@ from ovseg3d.viewer.lens import quaternion, vertical_fov
 MOST_POINTS = 1_000_000
 """More make a browser slow; every second, third, ... is shown then."""
 MOST_CAMERAS = 300
+CAMERA_SIZE = 0.035
+"""Of a camera in the scene, as a share of `Exhibit.reach`."""
 _EDGES = np.array([(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit])
 
 
@@ -55,27 +57,32 @@ class Nodes:
     def point_size(self) -> float:
         """So large that a surface closes, input units."""
         if self._exhibit.semantics is not None:
-            return float(np.median(self._exhibit.semantics.surface.cell)) * 0.9
-        return self._exhibit.reach * 0.006
+            return float(np.median(self._exhibit.semantics.surface.cell)) * 0.5
+        return self._exhibit.reach * 0.004
 
     # -- cameras -------------------------------------------------------------------------------------------------
 
-    def show_cameras(self, visible: bool, clicked: Callable[[int], None]) -> None:
-        """The photos where they were taken; `clicked` is told the number of the frame. Sent when first seen."""
+    def show_cameras(self, visible: bool, eye: Float[np.ndarray, "3"] | None, clicked: Callable[[int], None]) -> None:
+        """The photos where they were taken; `clicked` is told the number of the frame. Sent when first seen.
+
+        Those close to the `eye` are hidden: they would fill its view.
+        """
         if not self._cameras and visible:
             frames = self._exhibit.scene.frames
             step = -(-len(frames) // MOST_CAMERAS)
             for number in range(0, len(frames), step):
                 self._cameras.append(self._frustum(number, clicked))
         for camera in self._cameras:
-            camera.visible = visible
+            far = eye is None or float(np.linalg.norm(camera.position - eye)) > 6 * CAMERA_SIZE * self._exhibit.reach
+            if camera.visible != (visible and far):
+                camera.visible = visible and far
 
     def _frustum(self, number: int, clicked: Callable[[int], None]) -> viser.CameraFrustumHandle:
         frame = self._exhibit.scene.frames[number]
         held_out = number in self._exhibit.scene.test
         frustum = self._client.scene.add_camera_frustum(
             f"/cameras/{number}", vertical_fov(frame.camera), frame.camera.width / frame.camera.height,
-            scale=self._exhibit.reach * 0.06, thickness=1.5, thickness_units="screen",
+            scale=self._exhibit.reach * CAMERA_SIZE, thickness=1.5, thickness_units="screen",
             color=(232, 89, 12) if held_out else (28, 126, 214), image=self._exhibit.thumbnail(number), jpeg_quality=75,
             wxyz=quaternion(frame.camera.c2w[:3, :3]), position=frame.camera.position,
             cast_shadow=False, receive_shadow=False,
@@ -94,7 +101,7 @@ class Nodes:
         if len(points):
             xyz = self._exhibit.cloud[0][points]
             handle = self._client.scene.add_point_cloud(
-                "/highlight", xyz.astype(np.float32), tints, point_size=self.point_size() * 1.2, precision="float32",
+                "/highlight", xyz.astype(np.float32), tints, point_size=self.point_size(), precision="float32",
                 point_shape="circle", point_shading="flat", visible=visible,
             )  # fmt: skip
             self._groups["highlight"] = [handle]

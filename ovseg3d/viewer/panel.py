@@ -53,6 +53,7 @@ class Panel:
         self.answer = gui.add_html("")
         self.show_as = gui.add_button_group("Show as", SHOW)
         self.phrase = gui.add_dropdown("Relevancy of", (NOTHING_ASKED,), visible=False)
+        self.scale = gui.add_html("")
         self.threshold = gui.add_slider("Threshold", 0.05, 0.95, 0.01, THRESHOLD)
         self.opacity = gui.add_slider("Opacity", 0.0, 1.0, 0.05, 0.8)
         self.found = gui.add_folder("Found: click to fly there", visible=False)

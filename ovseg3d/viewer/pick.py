@@ -7,7 +7,6 @@ point near the ray.
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float

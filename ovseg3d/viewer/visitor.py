@@ -30,7 +30,7 @@ from ovseg3d.viewer.ask import (
     reply_html,
     with_threshold,
 )
-from ovseg3d.viewer.exhibit import Exhibit, Rendered
+from ovseg3d.viewer.exhibit import Exhibit, Sheet
 from ovseg3d.viewer.fly import fly, stand_to_see
 from ovseg3d.viewer.keep import Keeper
 from ovseg3d.viewer.layers import Labelling, Layer
@@ -46,7 +46,7 @@ SHARP_SECONDS = 3.0
 """What a sharp picture may take on a fast one."""
 FARTHEST = 167.0
 """viser's depth ends there, input units."""
-KEPT_PICTURES = 3
+KEPT_SHEETS = 3
 LONGEST_HISTORY = 30
 _POINTED = np.array([[255, 212, 59]], np.uint8)
 
@@ -65,12 +65,14 @@ class Visitor:
         self.pointed: Pointed | None = None
         self.labelling: Labelling | None = None
         self.history: list[Question] = []
+        self.things: tuple[Instance, ...] = ()
+        """All things, while they are shown."""
         self.layer: Layer = layers.plain_layer(layers.COLOUR)
         self.messages: list[str] = []
         """What this browser was told went wrong."""
         self._features: Layer | None = None
         self._viewpoint: Viewpoint | None = None
-        self._kept: dict[tuple, Rendered] = {}
+        self._sheets: dict[tuple, Sheet] = {}
         self.nodes = Nodes(client, exhibit)
         self.panel = Panel(client, exhibit)
         with self.panel.take_away:
@@ -151,6 +153,8 @@ class Visitor:
         if seen != self._viewpoint:
             self._viewpoint = seen
             self._want()
+            with self._state:
+                self.nodes.show_cameras(self.panel.cameras_on.value, self.eye, self.guarded(self._stand_at))
 
     def _want(self) -> None:
         """Ask for a picture of what is to be seen now."""
@@ -168,20 +172,21 @@ class Visitor:
             return 0.0
         viewpoint, layer = wish
         camera = viewpoint.camera(pixels)
+        # Another layer of the same view goes on with what was rendered, be it complete or not.
         key = (viewpoint, camera.width, self.exhibit.version)
-        rendered, seconds = self._kept.get(key), 0.0
+        sheet = self._sheets.pop(key, None) or Sheet(camera)
+        self._sheets[key] = sheet
+        for old in list(self._sheets)[:-KEPT_SHEETS]:
+            del self._sheets[old]
+        seconds = self.exhibit.draw(sheet, unwanted)
+        rendered = sheet.rendered
         if rendered is None:
-            rendered, seconds = self.exhibit.render(camera, unwanted)
-            if rendered is None:
-                return 0.0
-            self._kept[key] = rendered
-            for old in list(self._kept)[:-KEPT_PICTURES]:
-                del self._kept[old]
+            return 0.0
         picture = layer.picture(self.exhibit, camera, rendered)
         depth_z = np.where(rendered["depth_z"] > 0, rendered["depth_z"], FARTHEST)
         # What lies on a surface (points, boxes) must not vanish in it, so the picture stands a little behind.
         depth_z = np.minimum(depth_z * 1.01 + self.nodes.point_size(), FARTHEST)
-        quality = 60 if pixels < self.stream.sharp else 90
+        quality = 75 if pixels < self.stream.sharp else 90
         self.client.scene.set_background_image(picture, "jpeg", jpeg_quality=quality, depth=depth_z)
         self.client.flush()
         return seconds
@@ -227,6 +232,7 @@ class Visitor:
         elif panel.layer.value in (layers.ANSWER, layers.RELEVANCY):
             text = message_html("Ask something first: the tab Ask.") if reply is None else reply_html(reply)
         panel.legend.content = text
+        panel.scale.content = text if self.layer.name == layers.RELEVANCY else ""
 
     def _show_all(self) -> None:
         """Bring the scene in line with the switches."""
@@ -234,7 +240,7 @@ class Visitor:
         with self._state:
             points = panel.points_on.value
             nodes.show_points(self.layer.point_colours(self.exhibit) if points else self.exhibit.cloud[1], points)
-            nodes.show_cameras(panel.cameras_on.value, self.guarded(self._stand_at))
+            nodes.show_cameras(panel.cameras_on.value, self.eye, self.guarded(self._stand_at))
             highlighted = self.layer.name not in (layers.ANSWER, layers.RELEVANCY)
             nodes.show("highlight", highlighted)
             for group in ("answer", "pointed", "all"):
@@ -276,14 +282,30 @@ class Visitor:
             texts = [hit_text(hit, reply.question.phrases, self.exhibit.unit) for hit in reply.hits[:SHOWN_HITS]]
             self.panel.show_hits(texts, self.guarded(self._fly_to_hit))
             points, phrase = reply.found()
-            self.nodes.highlight(points, reply.tints[phrase])
+            shade = 0.45 + 0.55 * self.exhibit.cloud[1][points].mean(1, keepdims=True) / 255
+            self.nodes.highlight(points, (reply.tints[phrase] * shade).astype(np.uint8))
             boxed = [hit for hit in reply.hits if hit.thing.id > 0]
             tints = reply.tints[[hit.phrase for hit in boxed]] if boxed else np.empty((0, 3), np.uint8)
             self.nodes.boxes("answer", [hit.thing for hit in boxed], tints)
-            places = [top_of(hit.thing, self.exhibit.up) for hit in reply.hits]
-            names = [f"{reply.question.phrases[hit.phrase]} {hit.thing.score:.2f}" for hit in reply.hits]
-            self.nodes.names("answer", places[:SHOWN_HITS], names[:SHOWN_HITS])
+            self._name()
         self._repaint()
+
+    def _name(self) -> None:
+        """Write names at what was found, clicked, or at all things; each thing is named once."""
+        reply, up, named = self.reply, self.exhibit.up, set()
+        hits = reply.hits[:SHOWN_HITS] if reply is not None else ()
+        texts = [f"{reply.question.phrases[hit.phrase]} {hit.thing.score:.2f}" for hit in hits]
+        self.nodes.names("answer", [top_of(hit.thing, up) for hit in hits], texts)
+        named |= {hit.thing.id for hit in hits}
+        pointed = self.pointed
+        if pointed is not None:
+            known = pointed.thing is not None and pointed.thing.id in named
+            text = pointed.name if pointed.words else "here"
+            self.nodes.names("pointed", [] if known else [pointed.spot.xyz], [] if known else [text])
+            named |= {pointed.thing.id} if pointed.thing is not None else set()
+        others = [thing for thing in self.things if thing.id not in named]
+        texts = [thing.label or f"thing {thing.id}" for thing in others]
+        self.nodes.names("all", [top_of(thing, up) for thing in others], texts)
 
     def _again(self) -> None:
         """The same question with the slider's threshold."""
@@ -314,6 +336,7 @@ class Visitor:
             self.panel.pointed_folder.visible = False
             for group in ("highlight", "answer-boxes", "answer-names", "pointed-boxes", "pointed-names"):
                 self.nodes.clear(group)
+            self._name()
             self.nodes.highlighted = 0
             if self.panel.layer.value in (layers.ANSWER, layers.RELEVANCY):
                 self.panel.layer.value = layers.COLOUR
@@ -341,7 +364,7 @@ class Visitor:
             panel.more_like.visible = spot.point is not None and self.exhibit.semantics is not None
             thing = [pointed.thing] if pointed.thing is not None else []
             self.nodes.boxes("pointed", thing, np.repeat(_POINTED, len(thing), 0))
-            self.nodes.names("pointed", [spot.xyz], [pointed.name] if pointed.words else ["here"])
+            self._name()
         self._show_all()
 
     def more_like_this(self) -> None:
@@ -387,8 +410,9 @@ class Visitor:
     def _show_things(self) -> None:
         """Boxes and names of every thing that was told apart."""
         semantics = self.exhibit.semantics
-        for group in ("all-boxes", "all-names"):
-            self.nodes.clear(group)
+        self.nodes.clear("all-boxes")
+        self.things = ()
+        self._name()
         if semantics is None or not self.panel.things_on.value:
             return
         phrases = read_phrases(self.panel.labels.value)
@@ -403,8 +427,8 @@ class Visitor:
         ]
         with self._state:
             self.nodes.boxes("all", things, np.array(tints, np.uint8).reshape(-1, 3))
-            texts = [thing.label or f"thing {thing.id}" for thing in things]
-            self.nodes.names("all", [top_of(thing, self.exhibit.up) for thing in things], texts)
+            self.things = things
+            self._name()
         self._show_all()
 
     def field_changed(self, training: str = "") -> None:

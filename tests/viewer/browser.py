@@ -106,7 +106,7 @@ class Page:
 
     def text(self) -> str:
         """All that can be read."""
-        return self.js("document.body.innerText") or ""
+        return self.js("document.body ? document.body.innerText : ''") or ""
 
     def wait_text(self, words: str, seconds: float = 30) -> None:
         wait_for(lambda: words in self.text(), seconds, f"the page to say {words!r}", self.text)
@@ -150,8 +150,9 @@ class Page:
         """Type into the text field with a label, in place of what is there."""
         field = (
             "(() => { const rows = [...document.querySelectorAll('input, textarea')];"
-            " return rows.find(e => { let p = e; for (let i = 0; i < 5 && p; i++, p = p.parentElement)"
-            f" if (p.innerText && p.innerText.trim().startsWith({json.dumps(label)})) return true; return false; }}); }})()"
+            " const above = e => [1, 2, 3, 4, 5].map(n => { while (n-- && e) e = e.parentElement; return e; });"
+            " const says = p => p && p.innerText && p.innerText.trim().startsWith(" + json.dumps(label) + ");"
+            " return rows.find(e => above(e).some(says)); })()"
         )
         self.mouse(*self.middle(field))
         self.js(f"{field}.select()")

@@ -1,9 +1,10 @@
 """A run of playroom without training: the exact surface stands for the field, a bag of words for the encoder.
 
-A phrase's vector is the mean of its words' random vectors, so that "a red chair" is nearest to what is called chair and
-what is called red. A point's vector is mostly noise and to a third what it is called, as with real encoders.
+A phrase's vector is the mean of its words' vectors, one axis each, so that "a red chair" is nearest to what is called
+chair and what is called red. A point's vector is mostly noise and to a third what it is called, as with real encoders.
 """
 
+import json
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,31 +15,41 @@ import torch
 from ovseg3d.encoders import register_clip
 from ovseg3d.encoders.base import Preprocess
 from ovseg3d.field.surface import Surface
-from ovseg3d.files import read_json
 from ovseg3d.pipeline.run import Run, create_run, open_scene
 from ovseg3d.pipeline.settings import make_config
 from ovseg3d.scene import Camera
 from ovseg3d.semantics.basis import Basis
+from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.synth import surface_cloud
 
 PLAYROOM = Path(__file__).resolve().parents[2] / "scenes" / "playroom"
-DIM = 64
 NAME = "bag-of-words"
+SPARE, NOISE = 8, 32
+"""Axes for words that nothing is called by, and for what no word says."""
 TEXT = 0.35
 """How much of a point's vector is what it is called."""
 
 
-def word_vector(word: str) -> np.ndarray:
-    """A random direction, always the same for a word."""
-    vector = np.random.default_rng(zlib.crc32(word.encode())).normal(size=DIM)
-    return vector / np.linalg.norm(vector)
+def _vocabulary() -> list[str]:
+    things = json.loads((PLAYROOM / "objects.json").read_text())
+    names = [f"{thing['phrase']} {thing['category']}" for thing in things]
+    names += (PLAYROOM / "segmentations" / "classes.txt").read_text().split("\n")
+    return [*sorted({word for name in names for word in name.lower().split()}), *CANONICAL]
+
+
+WORDS = _vocabulary()
+DIM = len(WORDS) + SPARE + NOISE
 
 
 def text_vector(phrase: str) -> np.ndarray:
-    """Of unit length."""
-    words = [word for word in phrase.lower().split() if word not in ("a", "an", "the")]
-    vector = sum((word_vector(word) for word in words), np.zeros(DIM))
+    """Of unit length: each word has an axis of its own, those that nothing is called by share a few."""
+    vector = np.zeros(DIM)
+    for word in phrase.lower().split():
+        if word in WORDS:
+            vector[WORDS.index(word)] += 1
+        elif word not in ("a", "an", "the", "of", "on"):
+            vector[len(WORDS) + zlib.crc32(word.encode()) % SPARE] += 1
     return vector / max(np.linalg.norm(vector), 1e-9)
 
 
@@ -80,25 +91,22 @@ def exact_surface(scene: Path, points: int) -> tuple[Surface, np.ndarray, list[s
     ones = np.ones(len(xyz), np.float32)
     normal = cloud.normal[kept].astype(np.float32)
     surface = Surface(xyz, normal, cloud.rgb[kept], ones, cell, np.array([0.0, 0.0, 1.0]), True)
-    things = {thing["id"]: f"{thing['phrase']} {thing['category']}" for thing in read_json_list(scene / "objects.json")}
+    listed = json.loads((scene / "objects.json").read_text())
+    things = {thing["id"]: f"{thing['phrase']} {thing['category']}" for thing in listed}
     instance = cloud.instance[kept].astype(np.int32)
     called = [things.get(i) or cloud.classes[c - 1] for i, c in zip(instance.tolist(), cloud.label[kept].tolist())]
     return surface, instance, called
-
-
-def read_json_list(path: Path) -> list[dict]:
-    import json
-
-    return json.loads(path.read_text())
 
 
 def meaning(surface: Surface, instance: np.ndarray, called: list[str]) -> SemanticScene:
     """What a run would know if it had learnt well."""
     random = np.random.default_rng(0)
     names, number = np.unique(called, return_inverse=True)
-    own = random.normal(size=(len(names), DIM))
-    own = 0.9 * own / np.linalg.norm(own, axis=1, keepdims=True) + TEXT * np.stack([text_vector(n) for n in names])
-    vectors = own[number] + 0.15 * random.normal(size=(len(number), DIM)) / DIM**0.5
+    own = np.zeros((len(names), DIM))
+    own[:, -NOISE:] = random.normal(size=(len(names), NOISE)) / NOISE**0.5
+    own += TEXT * np.stack([text_vector(name) for name in names]) + 0.05 * text_vector("things")
+    vectors = own[number]
+    vectors[:, -NOISE:] += 0.15 * random.normal(size=(len(number), NOISE)) / NOISE**0.5
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return SemanticScene(
         surface, Basis(np.eye(DIM, dtype=np.float32), 0.0), vectors.astype(np.float32),
@@ -175,6 +183,3 @@ def with_oracle(run_folder: Path) -> None:
     _, near = cKDTree(exact.xyz).query(learnt.surface.xyz)
     names = [called[i] for i in near]
     save_semantics(run_folder, meaning(replace(learnt.surface), instance[near], names))
-
-
-__all__ = ["BagOfWords", "Splats", "make_run", "read_json", "register", "with_oracle"]
