@@ -109,29 +109,17 @@ class Asker:
         """
         if not 0 < threshold < 1:
             raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
-        found = self.relevancies(phrases, negatives=negatives, canonical=canonical)
-        eye = None if camera is None else self.camera(camera).position
-        return [self.answer(phrase, found[:, i], threshold, views, eye) for i, phrase in enumerate(phrases)]
-
-    def relevancies(
-        self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] = CANONICAL
-    ) -> Float[np.ndarray, "points phrases"]:
-        """Relevancy of every surface point to each phrase, 0 to 1; see `ask` for arguments and errors."""
         others = [*canonical, *negatives]
         if not others:
             raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
         scores = self.semantics.scores(self.encode([*phrases, *others]))
-        return relevancy(scores[:, : len(phrases)], scores[:, len(phrases) :], SHARPNESS)
+        found = relevancy(scores[:, : len(phrases)], scores[:, len(phrases) :], SHARPNESS)
+        eye = None if camera is None else self.camera(camera).position
+        return [self._answer(phrase, found[:, i], threshold, views, eye) for i, phrase in enumerate(phrases)]
 
-    def answer(
-        self,
-        phrase: str,
-        found: Float[np.ndarray, " points"],
-        threshold: float = THRESHOLD,
-        views: Sequence[str] = (),
-        eye: Float[np.ndarray, "3"] | None = None,
+    def _answer(
+        self, phrase: str, found: np.ndarray, threshold: float, views: Sequence[str], eye: np.ndarray | None
     ) -> Answer:
-        """What `found`, some score of every surface point from 0 to 1, says; `eye` is where distances are measured."""
         fewest = min(FEWEST_POINTS, len(found))
         score = float(np.partition(found, -fewest)[-fewest])
         present = score >= threshold

@@ -17,8 +17,10 @@ from types import TracebackType
 import viser
 
 from ovseg3d.errors import OutputError
+from ovseg3d.pipeline.run import Run
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.fly import first_view
+from ovseg3d.viewer.follow import Follower
 from ovseg3d.viewer.visitor import Visitor
 
 HOST, PORT = "127.0.0.1", 7007
@@ -46,6 +48,7 @@ class Viewer:
     ) -> None:
         self.exhibit, self._notice = exhibit, notice
         self.visitors: dict[int, Visitor] = {}
+        self._training = ""
         self._lock, self._stopped = threading.Lock(), threading.Event()
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints a panel, and only cli prints
@@ -57,6 +60,9 @@ class Viewer:
         self._host = host
         self.server.request_share_url = _refuse_to_share  # type: ignore[method-assign]
         self._dress()
+        self._follower: Follower | None = None
+        if exhibit.run is not None and exhibit.run.status()["status"] == "running":
+            self.follow(exhibit.run)
         self.server.on_client_connect(self._come)
         self.server.on_client_disconnect(self._go)
 
@@ -71,6 +77,18 @@ class Viewer:
         host = "127.0.0.1" if self._host in ("0.0.0.0", "::", "") else self._host
         return f"http://{host}:{self.port}"
 
+    def follow(self, run: Run) -> None:
+        """Show a run of the same scene from now on, and each of its checkpoints as it comes."""
+        if self._follower is not None:
+            self._follower.stop()
+        self.exhibit.run = run
+        self._follower = Follower(self.exhibit, self._changed, lambda error: None)
+
+    def _changed(self, words: str) -> None:
+        self._training = words
+        for visitor in list(self.visitors.values()):
+            visitor.guarded(visitor.field_changed)(words)
+
     def wait(self) -> None:
         """Return after `stop`. A signal gets through."""
         while not self._stopped.wait(0.5):
@@ -79,6 +97,8 @@ class Viewer:
     def stop(self) -> None:
         """End the server and everything for its visitors."""
         self._stopped.set()
+        if self._follower is not None:
+            self._follower.stop()
         for visitor in list(self.visitors.values()):
             visitor.close()
         with contextlib.redirect_stdout(io.StringIO()):
@@ -114,6 +134,8 @@ class Viewer:
             return
         with self._lock:
             self.visitors[client.client_id] = visitor
+        if self._training:
+            visitor.guarded(visitor.field_changed)(self._training)
 
     def _go(self, client: viser.ClientHandle) -> None:
         with self._lock:

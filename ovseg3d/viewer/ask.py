@@ -13,8 +13,8 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import THRESHOLD, Answer
-from ovseg3d.semantics.relevancy import CANONICAL
-from ovseg3d.semantics.things import Instance
+from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, relevancy
+from ovseg3d.semantics.things import Instance, instances_of
 from ovseg3d.viewer.exhibit import Exhibit
 
 MOST_PHRASES = 32
@@ -40,6 +40,23 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What is known about one phrase."""
+
+    phrase: str
+    present: bool
+    score: float
+    """Relevancy, 0 to 1."""
+    threshold: float
+    probability: float | None
+    calibrated: bool
+    points: Int[np.ndarray, " found"]
+    """Surface points above the threshold."""
+    scores: Float[np.ndarray, " found"]
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True)
 class Hit:
     """One place of an answer."""
 
@@ -54,7 +71,7 @@ class Reply:
     """The answer to a question."""
 
     question: Question
-    answers: tuple[Answer, ...]
+    answers: tuple[Found, ...]
     relevancies: Float[np.ndarray, "points phrases"]
     hits: tuple[Hit, ...]
     """Best first."""
@@ -97,20 +114,57 @@ def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None
     if not 0 < question.threshold < 1:
         raise ConfigError(f"The threshold must lie between 0 and 1, not at {question.threshold}")
     with exhibit.asking:
-        asker = exhibit.need_asker()
         if question.example is not None:
-            found = likeness(exhibit, question.example)[:, None]
+            relevancies = likeness(exhibit, question.example)[:, None]
+            found = [_alike(exhibit, question, relevancies[:, 0])]
         else:
-            found = asker.relevancies(question.phrases, negatives=question.negatives, canonical=question.canonical)
-        answers = tuple(
-            asker.answer(phrase, found[:, i], question.threshold, eye=eye) for i, phrase in enumerate(question.phrases)
-        )
-    hits = [Hit(i, thing) for i, answer in enumerate(answers) for thing in answer.instances]
-    for i, answer in enumerate(answers):
-        if answer.present and not answer.instances:
-            hits.append(Hit(i, _whereabouts(answer, eye)))
+            relevancies = _relevancies(exhibit, question)
+            answers = exhibit.need_asker().ask(
+                question.phrases, negatives=question.negatives, canonical=question.canonical,
+                threshold=question.threshold,
+            )  # fmt: skip
+            found = [_plain(answer) for answer in answers]
+    hits = [Hit(i, _seen_from(thing, eye)) for i, one in enumerate(found) for thing in one.instances]
+    for i, one in enumerate(found):
+        if one.present and not one.instances:
+            hits.append(Hit(i, _seen_from(_whereabouts(exhibit, one), eye)))
     hits.sort(key=lambda hit: -hit.thing.score)
-    return Reply(question, answers, found, tuple(hits))
+    return Reply(question, tuple(found), relevancies, tuple(hits))
+
+
+def _relevancies(exhibit: Exhibit, question: Question) -> np.ndarray:
+    """Relevancy of every surface point to each phrase."""
+    others = [*question.canonical, *question.negatives]
+    scores = exhibit.need_asker().semantics.scores(exhibit.encode([*question.phrases, *others]))
+    count = len(question.phrases)
+    return relevancy(scores[:, :count], scores[:, count:], SHARPNESS)
+
+
+def _plain(answer: Answer) -> Found:
+    calibrated = answer.probability is not None
+    return Found(
+        answer.phrase, answer.present, answer.score, answer.threshold, answer.probability, calibrated,
+        answer.point_index, answer.point_scores, answer.instances,
+    )  # fmt: skip
+
+
+def _alike(exhibit: Exhibit, question: Question, found: np.ndarray) -> Found:
+    """What is like an example; the example itself is there, so something always is."""
+    semantics = exhibit.need_asker().semantics
+    ids, threshold = semantics.instance, question.threshold
+    chosen = np.flatnonzero(found >= threshold)
+    share = np.bincount(ids, found >= threshold) / np.maximum(np.bincount(ids), 1)
+    things = instances_of(
+        semantics.surface, np.where(share[ids] >= 0.5, ids, 0), labels=np.ones(len(ids), np.int64),
+        phrases=question.phrases, scores=found,
+    )  # fmt: skip
+    score = float(found.max(initial=0.0))
+    return Found(question.phrases[0], len(chosen) > 0, score, threshold, None, False, chosen, found[chosen], things)
+
+
+def _seen_from(thing: Instance, eye: np.ndarray | None) -> Instance:
+    away = None if eye is None else float(np.linalg.norm(np.array(thing.center) - eye))
+    return replace(thing, distance=away)
 
 
 def likeness(exhibit: Exhibit, point: int) -> Float[np.ndarray, " points"]:
@@ -139,15 +193,15 @@ def members_of(exhibit: Exhibit, point: int) -> Int[np.ndarray, " members"]:
     return np.flatnonzero(near & (semantics.instance == 0))
 
 
-def _whereabouts(answer: Answer, eye: np.ndarray | None) -> Instance:
+def _whereabouts(exhibit: Exhibit, found: Found) -> Instance:
     """Points that are no thing (a wall, a floor) as one hit: their middle and extent."""
-    low, high = np.percentile(answer.points, [2, 98], axis=0)
+    points = exhibit.need_asker().semantics.surface.xyz[found.points].astype(np.float64)
+    low, high = np.percentile(points, [2, 98], axis=0)
     # A place on it, not in the middle of nothing.
-    middle = answer.points[np.linalg.norm(answer.points - np.median(answer.points, 0), axis=1).argmin()]
-    away = None if eye is None else float(np.linalg.norm(middle - eye))
+    middle = points[np.linalg.norm(points - np.median(points, 0), axis=1).argmin()]
     return Instance(
-        0, answer.phrase, float(answer.point_scores.mean()), tuple(middle.tolist()), tuple((high - low).tolist()),
-        (1.0, 0.0, 0.0, 0.0), None, "input", len(answer.points), away,
+        0, found.phrase, float(found.scores.mean()), tuple(middle.tolist()), tuple((high - low).tolist()),
+        (1.0, 0.0, 0.0, 0.0), None, "input", len(points), None,
     )  # fmt: skip
 
 
@@ -159,7 +213,7 @@ def with_threshold(question: Question, threshold: float) -> Question:
 # -- words ---------------------------------------------------------------------------------------------------------
 
 
-def sentence(answer: Answer) -> str:
+def sentence(answer: Found) -> str:
     """What the answer to one phrase says, plainly."""
     if not answer.present:
         return f'"{answer.phrase}" is not in this scene.'
@@ -177,6 +231,8 @@ def reply_html(reply: Reply) -> str:
             f"flex:none;margin-top:3px;width:12px;height:12px;border-radius:3px;border:1px solid #888;background:{mark}"
         )
         figures = f"relevancy {answer.score:.2f}, threshold {answer.threshold:.2f}"
+        if answer.probability is not None:
+            figures = f"probability {answer.probability:.0%}, {figures}"
         rows.append(
             f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}'
             f'<br><span style="opacity:0.65">{figures}</span></span></div>'

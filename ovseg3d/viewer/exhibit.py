@@ -77,6 +77,8 @@ class Exhibit:
         self.notes: list[str] = []
         """Why something is not to be seen."""
         self.pace = Pace()
+        self.training = False
+        """Whether the run is being trained: then a picture leaves as much time to that as it took."""
         self._thumbnails: dict[int, np.ndarray | None] = {}
         self.exporting = threading.Lock()
         """Held by whoever writes into the run's exports."""
@@ -163,7 +165,10 @@ class Exhibit:
                 began = time.monotonic()
                 strip = beside(camera, sheet.rows, min(rows, camera.height - sheet.rows))
                 sheet.parts.append(self.renderer.render(strip))
-                seconds += time.monotonic() - began
+                took = time.monotonic() - began
+            seconds += took
+            if self.training:
+                time.sleep(took)
         return seconds
 
     def render(self, camera: Camera) -> Rendered | None:

@@ -6,7 +6,6 @@ as a message in this browser, and nowhere else.
 
 import functools
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -72,6 +71,7 @@ class Visitor:
         """What this browser was told went wrong."""
         self._features: Layer | None = None
         self._viewpoint: Viewpoint | None = None
+        self._version = exhibit.version
         self._sheets: dict[tuple, Sheet] = {}
         self.nodes = Nodes(client, exhibit)
         self.panel = Panel(client, exhibit)
@@ -432,15 +432,15 @@ class Visitor:
         self._show_all()
 
     def field_changed(self, training: str = "") -> None:
-        """The run was trained further."""
-        self.panel.status.content = status_html(self.exhibit, training)
-        self.panel.picture_on.disabled = self.exhibit.renderer is None
-        if self.exhibit.version == 1 and self.exhibit.renderer is not None:
-            self.panel.picture_on.value = True
+        """The run was trained further; `training` says how far."""
+        panel, exhibit = self.panel, self.exhibit
+        panel.status.content = status_html(exhibit, training)
+        if exhibit.version == self._version:
+            return
+        first, self._version = panel.picture_on.disabled, exhibit.version
+        panel.things_on.disabled = exhibit.semantics is None
+        panel.points_on.disabled = not len(exhibit.cloud[0])
+        if exhibit.renderer is not None and first:
+            panel.picture_on.disabled, panel.picture_on.value = False, True
+        self.labelling = None
         self._repaint()
-
-
-def wait_still(visitor: Visitor, seconds: float) -> bool:
-    """Wait until a visitor's picture is sharp; False when it takes longer."""
-    end = time.monotonic() + seconds
-    return visitor.stream.wait_idle(max(0.0, end - time.monotonic()))

@@ -37,6 +37,8 @@ class Bare:
                     packet[16 : 16 + size], max_output_size=int.from_bytes(packet[:8], "little")
                 )
                 for message in msgspec.msgpack.decode(inner)["messages"]:
+                    if message["type"] == "BackgroundImageMessage" and message["rgb_data"] is None:
+                        continue  # that there is none
                     self.count[message["type"]] += 1
                     self.latest[message["type"]] = message
                     if message["type"] == "NotificationShowMessage" or "title" in message.get("props", {}):
