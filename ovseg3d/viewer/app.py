@@ -11,6 +11,7 @@ import contextlib
 import io
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 
@@ -50,6 +51,8 @@ class Viewer:
         self.visitors: dict[int, Visitor] = {}
         self._training = ""
         self._lock, self._stopped = threading.Lock(), threading.Event()
+        # A browser may leave while a picture for it is being drawn.
+        warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints a panel, and only cli prints
                 self.server = viser.ViserServer(host=host, port=port, label="ovseg3d", verbose=False)

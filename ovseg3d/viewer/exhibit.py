@@ -29,7 +29,7 @@ from ovseg3d.viewer.stream import STRIP_SECONDS, Pace, Turns
 Rendered = dict[str, np.ndarray]
 THUMBNAIL = 160
 """Longest side of a photo in its camera, pixels."""
-LEAST_STRIP = 4096
+LEAST_STRIP = 12_288
 """Pixels; fewer at once make rendering slower."""
 
 

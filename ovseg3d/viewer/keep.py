@@ -41,7 +41,7 @@ EXPORTS = {
     "html": "one page that opens anywhere",
 }
 """What `ovseg3d.cloud.export` knows, and what to call it."""
-PICTURE_PIXELS = 1920 * 1200
+PICTURE_PIXELS = 1920.0 * 1200.0
 FILM_WIDTH = 640
 LARGEST_DOWNLOAD = 256 * 2**20
 """Bytes; what is larger is left in its folder, which is named."""

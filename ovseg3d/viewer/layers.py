@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.pipeline.palette import colours
-from ovseg3d.pipeline.pictures import depth_picture, to_bytes
+from ovseg3d.pipeline.pictures import depth_picture
 from ovseg3d.scene import Camera
 from ovseg3d.semantics.relevancy import CANONICAL, label
 from ovseg3d.viewer.exhibit import Exhibit, Rendered
@@ -79,7 +79,7 @@ def answer_layer(
         there = known.max(-1, keepdims=True) >= threshold
         grey = rgb.mean(-1, keepdims=True) * _DIM
         # The light and shade of the picture stay to be seen under the colour.
-        lit = tint[best] * (0.35 + 0.65 * rgb.mean(-1, keepdims=True))
+        lit = tint[best] * (0.6 + 0.4 * rgb.mean(-1, keepdims=True))
         return np.where(there, (1 - opacity) * rgb + opacity * lit, opacity * grey + (1 - opacity) * rgb)
 
     return Layer(ANSWER, relevancies, paint)
@@ -152,7 +152,12 @@ def feature_layer(exhibit: Exhibit, opacity: float) -> Layer:
     return Layer(FEATURES, made, paint)
 
 
-def heat(share: Float[np.ndarray, "..."]) -> Float[np.ndarray, "... 3"]:
+def to_bytes(rgb: Float[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """0..1 to 0..255."""
+    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+
+
+def heat(share: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape 3"]:
     """Colours for 0 to 1 that rise in lightness, so that they read without seeing hues (viridis)."""
     from matplotlib import colormaps
 
@@ -182,7 +187,7 @@ def label_html(labelling: Labelling) -> str:
     for number in sorted(range(len(names)), key=lambda i: -counts[i]):
         share = counts[number] / max(counts.sum(), 1)
         text = f"{counts[number]:,}"
-        rows.append(legend_row(tints[number], names[number], f"{text} · {share:.1%}", faint=counts[number] == 0))
+        rows.append(legend_row(tints[number], names[number], f"{text} · {share:.1%}", faint=bool(counts[number] == 0)))
     return _small("".join(rows) + '<div style="opacity:0.6">surface points, and their share</div>')
 
 

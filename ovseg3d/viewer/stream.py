@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-COARSE = 128 * 96
+COARSE = 128.0 * 96.0
 """Pixels of a picture while the camera moves, at least."""
 MOVING_SECONDS = 0.12
 """What such a picture may take."""
@@ -70,6 +70,10 @@ class Stream:
         """Pictures so far."""
         self._thread = threading.Thread(target=self._work, name="ovseg3d-stream", daemon=True)
         self._thread.start()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def want(self, wish: Any) -> None:
         """Draw this instead of whatever was wanted before."""

@@ -39,7 +39,7 @@ from ovseg3d.viewer.panel import NOTHING_ASKED, SHOW_MASK, SHOW_POINTS, Panel, s
 from ovseg3d.viewer.pick import Pointed, describe, find_spot, pointed_html
 from ovseg3d.viewer.stream import Stream
 
-SHARP = 512 * 384
+SHARP = 512.0 * 384.0
 """Pixels of a sharp picture on a slow machine."""
 SHARP_SECONDS = 3.0
 """What a sharp picture may take on a fast one."""
@@ -180,7 +180,7 @@ class Visitor:
             del self._sheets[old]
         seconds = self.exhibit.draw(sheet, unwanted)
         rendered = sheet.rendered
-        if rendered is None:
+        if rendered is None or self.stream.closed:
             return 0.0
         picture = layer.picture(self.exhibit, camera, rendered)
         depth_z = np.where(rendered["depth_z"] > 0, rendered["depth_z"], FARTHEST)

@@ -170,6 +170,12 @@ class Page:
             path.write_bytes(data)
         return data
 
+    def leave(self) -> None:
+        """Close the tab."""
+        self.call("Page.navigate", url="about:blank")
+        self.call("Page.close")
+        self.close()
+
     def close(self) -> None:
         self._socket.close()
 

@@ -138,25 +138,24 @@ class Splats:
         xyz = self.surface.xyz.astype(np.float64)
         if h * w == 1:
             return self._ray(camera, xyz)
+        # On a grid so coarse that neighbours touch, then enlarged.
+        zoom = max(1.0, 0.5 * camera.fx * float(self.surface.cell[0]))
+        rows, columns = int(h / zoom) + 1, int(w / zoom) + 1
         xy, z = camera.project(xyz)
-        seen = np.flatnonzero(z > 0.05)
-        depth, number = np.full(h * w, np.inf), np.full(h * w, -1)
-        radius = max(1, round(1.5 * camera.fx * float(self.surface.cell[0]) / 3))
-        for dy in range(-radius, radius + 1):
-            for dx in range(-radius, radius + 1):
-                column, row = (np.floor(xy[seen] + (dx, dy))).astype(np.int64).T
-                inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
-                pixel, who = row[inside] * w + column[inside], seen[inside]
-                order = np.argsort(-z[who], kind="stable")
-                nearer = z[who[order]] < depth[pixel[order]]
-                pixel, who = pixel[order][nearer], who[order][nearer]
-                depth[pixel], number[pixel] = z[who], who
+        front = np.flatnonzero(z > 0.05)
+        column, row = np.floor(xy[front] / zoom).astype(np.int64).T
+        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        who = front[inside]
+        order = np.argsort(-z[who], kind="stable")  # the nearest is written last
+        number = np.full((rows, columns), -1)
+        number[row[inside][order], column[inside][order]] = who[order]
+        v, u = (np.mgrid[0:h, 0:w] / zoom).astype(np.int64)
+        number = number[v, u]
         met = number >= 0
-        rgb = np.where(met[:, None], self.surface.rgb[number] / 255, 0.5)
         return {
-            "rgb": rgb.reshape(h, w, 3),
-            "depth_z": np.where(met, depth, 0.0).reshape(h, w),
-            "opacity": met.astype(float).reshape(h, w),
+            "rgb": np.where(met[..., None], self.surface.rgb[number] / 255, 0.5),
+            "depth_z": np.where(met, z[number], 0.0),
+            "opacity": met.astype(float),
         }
 
     def _ray(self, camera: Camera, xyz: np.ndarray) -> dict[str, np.ndarray]:
