@@ -164,6 +164,11 @@ class Page:
                     "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r"
                 )
 
+    def dismiss_notices(self) -> None:
+        """Close what lies over the picture, such as the remark that WebGL is drawn in software."""
+        self.js("document.querySelectorAll('[role=alert] button').forEach(e => e.click())")
+        time.sleep(0.5)
+
     def screenshot(self, path: Path | None = None) -> bytes:
         data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
         if path is not None:
@@ -172,7 +177,6 @@ class Page:
 
     def leave(self) -> None:
         """Close the tab."""
-        self.call("Page.navigate", url="about:blank")
         self.call("Page.close")
         self.close()
 
