@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "synth": Command("synth", "Synth", "OUT", "Make a labelled synthetic room, offline.", "Capture"),
     "info": Command("info", "Info", "SCENE", "Say what a scene holds and what looks wrong.", "Capture"),
     "train": Command("train", "Train", "SCENE...", "Fit a radiance field to posed photos.", "Train"),
+    "view": Command("view", "View", "SCENE|RUN", "Look, ask and point in the browser.", "Ask"),
     "query": Command("query", "Query", "RUN PHRASE...", "Ask where something is.", "Ask"),
     "segment": Command("segment", "Segment", "RUN", "Label every view with a list of phrases.", "Ask"),
     "render": Command(
