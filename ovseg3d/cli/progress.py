@@ -24,6 +24,7 @@ _NAMES = {
     "field": "field",
     "surface": "surface",
     "semantics": "meaning",
+    "portraits": "things as wholes",
     "rays": "gathering rays",
     "fit": "feature field",
     "refine": "refining meaning",

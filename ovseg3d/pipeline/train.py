@@ -117,7 +117,7 @@ def train_scene(
                     return run
                 facts = _encoder_facts(scene, config, encoders)
                 words = _words(scene, config, encoders)
-                encoders = None  # the field needs the memory
+                clip, encoders = encoders.clip, None  # the field needs the memory
             if "field" in config.stages:
                 trained = _train(run, scene, clock, report, stop, memory, resumed=earlier is not None)
                 if trained is None:
@@ -129,7 +129,7 @@ def train_scene(
                 from ovseg3d.pipeline.semantics import learn_meaning
 
                 renderer = restore(run, scene, config.train.device, config.train.backend)
-                if learn_meaning(run, scene, renderer, features, facts, words, report, stop) is None:
+                if learn_meaning(run, scene, renderer, features, facts, words, clip, report, stop) is None:
                     run.write_status("interrupted", **trained)
                     return run
                 try:

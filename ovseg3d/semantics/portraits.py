@@ -93,14 +93,13 @@ def portray(
     count: int,
     config: PortraitConfig | None = None,
     tick: Callable[[int, int], None] | None = None,
-    device: torch.device | str = "cpu",
 ) -> Float[np.ndarray, "things dim"]:
     """Portraits of things 1 to `count`, unit vectors; zero for a thing without a pose.
 
     Args:
         poses: from `choose_poses`, in the order of their photos: each photo is read once.
         photo: gives the photo of a view, at any size.
-        clip: the encoder, on `device`.
+        clip: the encoder.
         tick: called after each batch with crops done and in all.
     """
     config = config or PortraitConfig()
@@ -108,7 +107,7 @@ def portray(
     if not poses:
         return total
     with torch.inference_mode():
-        crops = _crops(poses, photo, config, device)
+        crops = _crops(poses, photo, config)
         vectors = encode_crops(crops, clip, config.batch, tick, 0, len(poses) * len(config.context))
     np.add.at(total, np.repeat([pose.thing - 1 for pose in poses], len(config.context)), vectors)
     return normalise(total)
@@ -147,15 +146,13 @@ def add_portraits(
     return fitted, normalise(np.concatenate(parts))
 
 
-def _crops(
-    poses: Sequence[Pose], photo: Callable[[int], np.ndarray], config: PortraitConfig, device: torch.device | str
-) -> Iterator[Tensor]:
+def _crops(poses: Sequence[Pose], photo: Callable[[int], np.ndarray], config: PortraitConfig) -> Iterator[Tensor]:
     """Squares around each pose, rgb in 0..1, (3, h, w); as far as the photo reaches."""
     view, pixels = -1, torch.empty(0)
     for pose in poses:
         if pose.view != view:
             view = pose.view
-            pixels = torch.from_numpy(np.ascontiguousarray(photo(view).transpose(2, 0, 1))).to(device).float() / 255
+            pixels = torch.from_numpy(np.ascontiguousarray(photo(view).transpose(2, 0, 1))).float() / 255
         for context in config.context:
             height, width = pixels.shape[1:]
             left, low, right, high = pose.box
