@@ -192,10 +192,12 @@ def _draw_scores(console: Any, groups: Mapping[str, Any]) -> None:
 
 
 def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and texts of plain figures, and of those in a dictionary of figures; longer records are for --json."""
+    """Names and texts of plain figures, and of those in a dictionary of figures."""
     for name, value in figures.items():
         if isinstance(value, dict):
-            yield from ((f"{name} of {part}", _text(number)) for part, number in value.items() if _is_plain(number))
+            # What is told of each thing by its number is for --json, like longer records.
+            known = {part: number for part, number in value.items() if _is_plain(number) and not part.isdigit()}
+            yield from ((f"{name} of {part}", _text(number)) for part, number in known.items())
         elif name not in ("protocol", "aggregation") and _is_plain(value):
             yield name, _text(value)
 

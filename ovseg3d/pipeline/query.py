@@ -26,12 +26,14 @@ from ovseg3d.pipeline.phrases import share_a_word
 from ovseg3d.pipeline.presence import best_patch, calibration_of, patches
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera, Scene
-from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, ensemble, label, relevancy
+from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, cosines, ensemble, label, relevancy
 from ovseg3d.semantics.scene import Places, load_semantics
 from ovseg3d.semantics.things import Instance, instances_of
 
 THRESHOLD = 0.5
 """As near as the nearest canonical phrase."""
+KEPT = 16
+"""Lists of phrases whose best cosines are kept."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Asker:
         self.templates = tuple(templates)
         self.semantics = load_semantics(run.folder)
         self._texts: dict[str, np.ndarray] = {}
+        self._best: dict[tuple[str, ...], np.ndarray] = {}
         self._places: dict[str, Places] = {}
         self._depths: dict[str, np.ndarray] = {}
 
@@ -127,27 +130,19 @@ class Asker:
         named = {phrase.casefold() for phrase in self.phrases} if rivals is None else set()
         rivals = self.phrases if rivals is None else tuple(rivals)
         card = calibration_of(self.clip)
-        compared = list(dict.fromkeys([*others, *rivals, *(card.canonical if card else ())]))
-        cosines = dict(zip([*phrases, *compared], self.semantics.scores(self.encode([*phrases, *compared])).T))
+        scores = self.semantics.scores(self.encode(phrases))
         eye = None if camera is None else self.camera(camera).position
-
-        def nearest(names: Sequence[str]) -> np.ndarray:
-            return np.max([cosines[name] for name in names], axis=0)
-
         answers = []
-        for phrase in phrases:
-            own, free = cosines[phrase], [rival for rival in rivals if not share_a_word(rival, phrase)]
-            free = [] if phrase.strip().casefold() in named else free
-            found = relevancy(own[:, None], nearest(others)[:, None], SHARPNESS)[:, 0]
-            beside = nearest([*others, *free])
-            score, patch = best_patch(relevancy(own[:, None], beside[:, None], SHARPNESS)[:, 0], self._patches)
+        for phrase, own in zip(phrases, scores.T):
+            free = () if phrase.strip().casefold() in named else self._rivals(phrase, rivals)
+            found = _relevancy(own, self._nearest(others))
+            score, patch = best_patch(_relevancy(own, self._nearest((*others, *free))), self._patches)
             present, rival, probability = score >= threshold, None, None
             if not present and free:
                 lone, there = best_patch(found, self._patches)
-                if lone >= threshold:
-                    rival = max(free, key=lambda name: float(cosines[name][there].mean()))
+                rival = self._likest(free, there) if lone >= threshold else None
             if card is not None:
-                beside = nearest([*card.canonical, *negatives, *free])
+                beside = self._nearest((*card.canonical, *negatives, *free))
                 probability = card.probability(float((own - beside)[patch].mean()))
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
             chosen = chosen[np.argsort(-found[chosen], kind="stable")]
@@ -180,10 +175,28 @@ class Asker:
         return relevancy(scores[:, : len(phrases)], scores[:, len(phrases) :], SHARPNESS)
 
     @staticmethod
-    def _others(canonical: Sequence[str], negatives: Sequence[str]) -> list[str]:
+    def _others(canonical: Sequence[str], negatives: Sequence[str]) -> tuple[str, ...]:
         if not canonical and not negatives:
             raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
-        return [*canonical, *negatives]
+        return (*canonical, *negatives)
+
+    @staticmethod
+    def _rivals(phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
+        return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
+
+    def _nearest(self, names: tuple[str, ...]) -> Float[np.ndarray, " points"]:
+        """Each point's cosine with the nearest of some phrases; kept, since most questions compare with the same."""
+        if names not in self._best:
+            if len(self._best) >= KEPT:
+                self._best.clear()
+            self._best[names] = self.semantics.scores(self.encode(names)).max(1)
+        return self._best[names]
+
+    def _likest(self, phrases: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:
+        """The phrase that some points are nearest to."""
+        semantics = self.semantics
+        scores = cosines(semantics.vectors[points], semantics.basis.reduce(self.encode(phrases)))
+        return phrases[int(scores.mean(0).argmax())]
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -287,3 +300,8 @@ class Asker:
         if view not in self._depths:
             self._depths[view] = self.renderer.render(self.camera(view))["depth_z"]
         return self._depths[view]
+
+
+def _relevancy(own: np.ndarray, beside: np.ndarray) -> np.ndarray:
+    """Relevancy of one phrase at points, from its cosines and those of the nearest other."""
+    return relevancy(own[:, None], beside[:, None], SHARPNESS)[:, 0]
