@@ -40,7 +40,7 @@ COMMANDS: dict[str, Command] = {
     "info": Command("info", "Info", "SCENE", "Say what a scene holds and what looks wrong.", "Capture"),
     "train": Command("train", "Train", "SCENE...", "Fit a radiance field to posed photos.", "Train"),
     "query": Command("query", "Query", "RUN PHRASE...", "Ask where something is.", "Ask"),
-    "segment": Command("segment", "Segment", "RUN", "Label every view with a list of phrases.", "Ask"),
+    "segment": Command("segment", "Segment", "RUN", "Label every view with phrases, or with things.", "Ask"),
     "render": Command(
         "render",
         "Render",
@@ -48,7 +48,7 @@ COMMANDS: dict[str, Command] = {
         "Render views or a camera path: images or MP4.",
         "Look and measure",
     ),
-    "eval": Command("eval", "Eval", "RUN", "Measure PSNR, SSIM and depth error.", "Look and measure"),
+    "eval": Command("eval", "Eval", "RUN", "Measure pictures, depth and meaning.", "Look and measure"),
     "doctor": Command("doctor", "Doctor", "", "Say what this machine can run, and why.", "This machine"),
 }
 

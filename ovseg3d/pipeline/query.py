@@ -23,7 +23,7 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.devices import BackendName, DeviceName, resolve_device
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.phrases import share_a_word
-from ovseg3d.pipeline.presence import best_patch, calibration_of, patches
+from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera, Scene
 from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, cosines, ensemble, label, relevancy
@@ -136,10 +136,11 @@ class Asker:
         for phrase, own in zip(phrases, scores.T):
             free = () if phrase.strip().casefold() in named else self._rivals(phrase, rivals)
             found = _relevancy(own, self._nearest(others))
-            score, patch = best_patch(_relevancy(own, self._nearest((*others, *free))), self._patches)
+            against = _relevancy(own, self._nearest((*others, *free)))
+            score, patch = best_patch(against * self._voices, self._patches)
             present, rival, probability = score >= threshold, None, None
             if not present and free:
-                lone, there = best_patch(found, self._patches)
+                lone, there = best_patch(found * self._voices, self._patches)
                 rival = self._likest(free, there) if lone >= threshold else None
             if card is not None:
                 beside = self._nearest((*card.canonical, *negatives, *free))
@@ -202,6 +203,10 @@ class Asker:
     def phrases(self) -> tuple[str, ...]:
         """What the run, or else its capture as far as it is at hand, says is in the scene."""
         return self.run.phrases or (() if self._scene is None else self._scene.phrases)
+
+    @cached_property
+    def _voices(self) -> Float[np.ndarray, " points"]:
+        return voices(self.semantics.agreement)
 
     @cached_property
     def _patches(self) -> Int[np.ndarray, "patches patch"]:
