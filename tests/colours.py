@@ -1,63 +1,24 @@
-"""Runs of the tiny scene that know colours: an encoder of mean colours, and a renderer that has learnt the scene.
-
-The tiny scene has a red box, a blue box and sandy ground, so that every answer is known. A test has no time to learn
-it, so that what a field shows is taken from the scene's own geometry.
-"""
+"""What is known of the tiny scene (a red box, a blue box, sand): settings, labels in several layouts."""
 
 import json
 from pathlib import Path
 
 import numpy as np
-import pytest
-from fake_encoders import MeanColour, MeanPatch
+from exact import flags_of
 from PIL import Image
 from scipy.spatial import ConvexHull
-from tiny import BOXES, camera_to_world, draw, small_settings
-
-from ovseg3d.encoders import register_clip, register_dino, registry
-from ovseg3d.field.renderer import Renderer
-from ovseg3d.pipeline.fields import _read_box, newest_checkpoint
-from ovseg3d.pipeline.run import Run
-from ovseg3d.scene import Camera, Scene
+from tiny import BOXES, camera_to_world, draw
 
 CLASSES = ("sand", "red box", "blue box")
 """What the boxes of tiny.py are called, in their order."""
 
 
-class Exact(Renderer):
-    """A renderer that has learnt the tiny scene perfectly."""
-
-    def __init__(self, run: Run, scene: Scene, *_: object) -> None:
-        self.box = _read_box(newest_checkpoint(run), run)
-
-    def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
-        rgb, depth_z = draw(camera.c2w, camera.width, camera.fx)
-        opacity = (depth_z > 0).astype(np.float64)
-        return {"rgb": rgb, "depth_z": depth_z, "opacity": opacity, "focus": opacity}
-
-
 RED, BLUE = (np.array(BOXES[i][:2]) for i in (1, 2))
 
 
-def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
-    """The encoders, and the renderer for all runs."""
-    register_encoders(patch, cache)
-    patch.setattr("ovseg3d.pipeline.fields.restore", Exact)
-    patch.setattr("ovseg3d.pipeline.query.restore", Exact)
-
-
-def register_encoders(patch: pytest.MonkeyPatch, cache: Path) -> None:
-    """The encoders "colours" and "patches", and a cache of their own."""
-    patch.setattr(registry, "_clips", dict(registry._clips))
-    patch.setattr(registry, "_dinos", dict(registry._dinos))
-    register_clip("colours", lambda device: MeanColour(logit_scale=10.0))
-    register_dino("patches", lambda device: MeanPatch())
-    patch.setenv("OVSEG3D_CACHE_DIR", str(cache))
-
-
 def flags(**train: object) -> dict:
-    encode = {"clip": "colours", "dino": "patches", "features": "dense", "clip_side": 64}
-    return small_settings(**train) | {"encode": encode, "only": "field,semantics"}
+    """Settings of a run that lifts, and no more."""
+    return flags_of("lift", **train)
 
 
 def share_inside(points: np.ndarray, box: np.ndarray, margin: float = 0.12) -> float:

@@ -42,7 +42,8 @@ def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def colour_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of the tiny scene that knows colours, see colours.py. Do not write to it."""
-    from colours import flags, register
+    from colours import flags
+    from exact import register
 
     from ovseg3d.pipeline import make_config, train_scene
 
@@ -55,7 +56,7 @@ def colour_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def run(colour_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Run":
     """The same, opened, with its encoders registered."""
-    from colours import register
+    from exact import register
 
     from ovseg3d.pipeline import load
 

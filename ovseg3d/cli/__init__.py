@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "synth": Command("synth", "Synth", "OUT", "Make a labelled synthetic room, offline.", "Capture"),
     "info": Command("info", "Info", "SCENE", "Say what a scene holds and what looks wrong.", "Capture"),
     "train": Command("train", "Train", "SCENE...", "Fit a radiance field to posed photos.", "Train"),
+    "view": Command("view", "View", "SCENE|RUN", "Look, ask and point in the browser.", "Ask"),
     "query": Command("query", "Query", "RUN PHRASE...", "Ask where something is.", "Ask"),
     "segment": Command("segment", "Segment", "RUN", "Label every view with phrases, or with things.", "Ask"),
     "render": Command(
@@ -46,6 +47,13 @@ COMMANDS: dict[str, Command] = {
         "Render",
         "RUN",
         "Render views or a camera path: images or MP4.",
+        "Look and measure",
+    ),
+    "export": Command(
+        "export",
+        "Export",
+        "RUN",
+        "Take away points, meshes, labels, a web page.",
         "Look and measure",
     ),
     "eval": Command("eval", "Eval", "RUN", "Measure pictures, depth and meaning.", "Look and measure"),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ovseg3d.encoders import hub, sources, weights
 from ovseg3d.encoders.base import Preprocess, check_sides, unit
 from ovseg3d.encoders.sources import Source
-from ovseg3d.encoders.towers import DENSE_PATHS, Tower
+from ovseg3d.encoders.towers import DENSE_PATHS, tower_of
 from ovseg3d.errors import EncoderError
 
 _PHRASES_AT_ONCE = 64
@@ -67,7 +67,7 @@ class OpenClipEncoder:
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
         self._tokenizer = tokenizer
-        self._tower = Tower(model.visual)
+        self._tower = tower_of(model.visual)
         self._dense_path = dense_path
         self._files = tuple(files)
         self.places = tuple(places)
@@ -78,7 +78,7 @@ class OpenClipEncoder:
 
     @property
     def dense(self) -> bool:
-        """Whether patches can be brought into the joint space: True for ViTs, False for convolutional towers."""
+        """Whether patches can be brought into the joint space: by ViTs, and by most convolutional towers."""
         return self._tower.dense
 
     @property

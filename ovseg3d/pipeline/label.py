@@ -22,6 +22,7 @@ from ovseg3d.pipeline.palette import colours, index_image, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.scene.images import load_photo
+from ovseg3d.semantics.scene import Places
 from ovseg3d.semantics.things import instances_of
 
 SHOWN = 6
@@ -37,6 +38,7 @@ def label_views(
     views: Sequence[str],
     *,
     none: bool = True,
+    each: Callable[[str, Int[np.ndarray, "h w"], Places], None] | None = None,
     report: Report = ignore,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def label_views(
         phrases: the list.
         views: names of frames.
         none: whether a pixel may belong to none of the list.
+        each: is told each view's name, labels, and the surface points behind its pixels.
         report: receives events of the stage "segment".
         stop: set it to end after the current view: KeyboardInterrupt then, and no labels.json.
 
@@ -56,8 +59,8 @@ def label_views(
     """
     if len(phrases) > MOST:
         raise ConfigError(f"A list may have {MOST} phrases, this one has {len(phrases)}", fix="ask in several calls")
-    found = lambda view: asker.label_picture(phrases, view, none=none)  # noqa: E731
-    told = _write(folder, asker, found, phrases, views, report, stop)
+    found = lambda places: asker.labels_at(places, phrases, none=none)  # noqa: E731
+    told = _write(folder, asker, found, phrases, views, each, report, stop)
     names = ["none", *phrases]
     labels = [{"label": number, "phrase": name, **rest} for number, (name, rest) in enumerate(zip(names, told["each"]))]
     return _keep(folder, {"labels": labels, "views": told["views"]})
@@ -85,9 +88,8 @@ def instance_views(
     labels = asker.labels(phrases) if phrases else None
     things = instances_of(asker.semantics.surface, ids, labels=labels, phrases=phrases)
     names = thing_names(int(ids.max(initial=0)))
-    told = _write(
-        folder, asker, lambda view: asker.places(view).nearest(ids.astype(np.int64)), names, views, report, stop
-    )
+    shown = lambda places: places.nearest(ids.astype(np.int64))  # noqa: E731
+    told = _write(folder, asker, shown, names, views, None, report, stop)
     found = [{**thing.record(), **told["each"][thing.id]} for thing in things]
     return _keep(folder, {"instances": found, "views": told["views"]})
 
@@ -95,9 +97,10 @@ def instance_views(
 def _write(
     folder: Path,
     asker: Asker,
-    labelled: Callable[[str], Int[np.ndarray, "h w"]],
+    labelled: Callable[[Places], Int[np.ndarray, "h w"]],
     names: Sequence[str],
     views: Sequence[str],
+    each: Callable[[str, Int[np.ndarray, "h w"], Places], None] | None,
     report: Report,
     stop: threading.Event | None,
 ) -> dict[str, Any]:
@@ -107,7 +110,12 @@ def _write(
     for number, view in enumerate(views):
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt
-        found = labelled(view)
+        # Each view is looked at once, so the asker need not keep it: memory must not grow with the number of photos.
+        camera = asker.camera(view)
+        places = asker.semantics.places(camera, asker.renderer.render(camera)["depth_z"])
+        found = labelled(places)
+        if each is not None:
+            each(view, found, places)
         counts += np.bincount(found.ravel(), minlength=len(counts))
         files[view] = f"{view_file(view)}.png"
         save_picture(folder / files[view], index_image(found, names))
@@ -115,8 +123,8 @@ def _write(
             rows.append(_row(asker, view, found, names))
         report(Event("progress", "segment", number + 1, len(views), (number + 1) / len(views)))
     save_picture(folder / "overview.png", contact_sheet([*rows, legend(names)]))
-    each = [{"colour": colour.tolist(), "pixels": int(count)} for colour, count in zip(colours(names), counts)]
-    return {"each": each, "views": files}
+    told = [{"colour": colour.tolist(), "pixels": int(count)} for colour, count in zip(colours(names), counts)]
+    return {"each": told, "views": files}
 
 
 def _keep(folder: Path, told: dict[str, Any]) -> dict[str, Any]:

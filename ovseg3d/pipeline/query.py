@@ -9,12 +9,13 @@ scene, see `presence`; a probability is given only where the encoder's card hold
 input frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import expit
 
 from ovseg3d.encoders import load_clip
 from ovseg3d.encoders.base import TextImageEncoder
@@ -130,21 +131,21 @@ class Asker:
         named = {phrase.casefold() for phrase in self.phrases} if rivals is None else set()
         rivals = self.phrases if rivals is None else tuple(rivals)
         card = calibration_of(self.clip)
-        scores = self.semantics.scores(self.encode(phrases))
         eye = None if camera is None else self.camera(camera).position
         answers = []
-        for phrase, own in zip(phrases, scores.T):
+        for phrase, vector in zip(phrases, self.encode(phrases)):
             free = () if phrase.strip().casefold() in named else self._rivals(phrase, rivals)
-            found = _relevancy(own, self._nearest(others))
-            against = _relevancy(own, self._nearest((*others, *free)))
+            margin = self._margin(vector)
+            found = expit(SHARPNESS * margin(others))
+            against = expit(SHARPNESS * margin((*others, *free))) if free else found
             score, patch = best_patch(against * self._voices, self._patches)
             present, rival, probability = score >= threshold, None, None
             if not present and free:
                 lone, there = best_patch(found * self._voices, self._patches)
                 rival = self._likest(free, there) if lone >= threshold else None
             if card is not None:
-                beside = self._nearest((*card.canonical, *negatives, *free))
-                probability = card.probability(float((own - beside)[patch].mean()))
+                evidence = margin((*card.canonical, *negatives, *free))
+                probability = card.probability(float(evidence[patch].mean()))
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
             chosen = chosen[np.argsort(-found[chosen], kind="stable")]
             pictures = {view: self.places(view).picture(found[:, None])[..., 0] for view in views}
@@ -172,8 +173,8 @@ class Asker:
     ) -> Float[np.ndarray, "points phrases"]:
         """How much each surface point is what each phrase says, 0 to 1. Raises as `ask`."""
         others = self._others(canonical, negatives)
-        scores = self.semantics.scores(self.encode([*phrases, *others]))
-        return relevancy(scores[:, : len(phrases)], scores[:, len(phrases) :], SHARPNESS)
+        vectors = self.encode([*phrases, *others])
+        return relevancy(*self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :]), SHARPNESS)
 
     @staticmethod
     def _others(canonical: Sequence[str], negatives: Sequence[str]) -> tuple[str, ...]:
@@ -184,6 +185,18 @@ class Asker:
     @staticmethod
     def _rivals(phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
         return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
+
+    def _margin(self, phrase: Float[np.ndarray, " dim"]) -> Callable[[tuple[str, ...]], np.ndarray]:
+        """How much nearer each point is to one phrase than to the nearest of others, which are given later."""
+        if self.semantics.sized is None:
+            own = self.semantics.scores(phrase[None])[:, 0]
+            return lambda names: own - self._nearest(names)
+
+        def margin(names: tuple[str, ...]) -> np.ndarray:
+            own, beside = self.semantics.compare(phrase[None], self.encode(names))
+            return own[:, 0] - beside.max(1)
+
+        return margin
 
     def _nearest(self, names: tuple[str, ...]) -> Float[np.ndarray, " points"]:
         """Each point's cosine with the nearest of some phrases; kept, since most questions compare with the same."""
@@ -234,7 +247,12 @@ class Asker:
         self, phrases: Sequence[str], view: str, canonical: Sequence[str] = CANONICAL, none: bool = True
     ) -> Int[np.ndarray, "h w"]:
         """The same for the pixels of a view; 0 also where no surface is."""
-        places = self.places(view)
+        return self.labels_at(self.places(view), phrases, canonical, none)
+
+    def labels_at(
+        self, places: Places, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True
+    ) -> Int[np.ndarray, "h w"]:
+        """The same for the pixels of any picture."""
         phrase, other = self._scores(phrases, canonical, none)
         rows = places.picture(phrase if other is None else np.concatenate([phrase, other], 1), nothing=-2.0)
         h, w = places.size
@@ -247,8 +265,9 @@ class Asker:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         if not phrases:
             raise ConfigError("There are no phrases to choose among", fix='--phrases "chair;table;floor"')
-        scores = self.semantics.scores(self.encode([*phrases, *(canonical if none else ())]))
-        return scores[:, : len(phrases)], scores[:, len(phrases) :] if none else None
+        vectors = self.encode([*phrases, *(canonical if none else ())])
+        found, rivals = self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
+        return found, rivals if none else None
 
     def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
         """Unit vectors of phrases in the run's encoder; each is encoded once."""
@@ -305,8 +324,3 @@ class Asker:
         if view not in self._depths:
             self._depths[view] = self.renderer.render(self.camera(view))["depth_z"]
         return self._depths[view]
-
-
-def _relevancy(own: np.ndarray, beside: np.ndarray) -> np.ndarray:
-    """Relevancy of one phrase at points, from its cosines and those of the nearest other."""
-    return relevancy(own[:, None], beside[:, None], SHARPNESS)[:, 0]

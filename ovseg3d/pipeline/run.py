@@ -108,6 +108,12 @@ class Run:
         """
         return self._asker.ask([phrase], **options)[0]
 
+    def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
+        """Write the surface, labels or pictures for other programs; returns the files. See `ovseg3d.cloud.export`."""
+        from ovseg3d.pipeline.export import export_run
+
+        return export_run(self, what, folder, **options)
+
     @cached_property
     def _asker(self) -> Any:
         from ovseg3d.pipeline.query import Asker

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colours import CLASSES, register_encoders, true_labels
+from colours import CLASSES, true_labels
+from exact import register_encoders
 from PIL import Image
 from tiny import camera_to_world, small_settings
 

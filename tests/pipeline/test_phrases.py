@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colours import RED, flags, register, share_inside
+from colours import RED, flags, share_inside
 from conftest import Cli
+from exact import register
 from PIL import Image
 from tiny import camera_to_world, draw
 
