@@ -127,6 +127,7 @@ def print_summary(console: Console, run: "Run") -> None:
     if "steps" not in metrics:
         return
     console.print("\nnext:", **print_line)
+    console.print(f"  ovseg3d view {name}", **print_line)
     if "surface_points" in metrics:
         console.print(f'  ovseg3d query {name} "a red chair"', **print_line)
         console.print(f"  ovseg3d segment {name}", **print_line)

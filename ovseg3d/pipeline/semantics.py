@@ -116,7 +116,7 @@ def learn_meaning(
             "instances": things.count,
             "semantics_bytes": path.stat().st_size,
             "basis_left_out": basis.left_out,
-            **_odd_photos(scene, lifted.trust),
+            **_odd_photos(scene, lifted.trusted),
         }
     )
     report(Event("done", NAME, 1, 1, 1.0, sum(seconds.values())))
@@ -166,7 +166,6 @@ def _with_portraits(
     return add_portraits(basis, vectors, things.ids, found, settings.share, seed=config.train.seed)
 
 
-def _odd_photos(scene: Scene, trust: np.ndarray) -> dict[str, Any]:
+def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:
     """Photos whose features contradict those of the others, by name: blurred ones, or an encoder's mistakes."""
-    odd = trust < 0.25 * np.median(trust)
-    return {"photos_not_trusted": [scene.frames[view].name for view, bad in zip(scene.train, odd) if bad]}
+    return {"photos_not_trusted": [scene.frames[view].name for view, good in zip(scene.train, trusted) if not good]}
