@@ -25,6 +25,8 @@ from ovseg3d.viewer.follow import Follower
 from ovseg3d.viewer.visitor import Visitor
 
 HOST, PORT = "127.0.0.1", 7007
+LAST_SECONDS = 20.0
+"""How long the end waits for a strip that is being rendered."""
 
 
 def _say_nothing(text: str) -> None:
@@ -100,12 +102,17 @@ class Viewer:
     def stop(self) -> None:
         """End the server and everything for its visitors."""
         self._stopped.set()
+        visitors = list(self.visitors.values())
         if self._follower is not None:
             self._follower.stop()
-        for visitor in list(self.visitors.values()):
+        for visitor in visitors:
             visitor.close()
         with contextlib.redirect_stdout(io.StringIO()):
             self.server.stop()
+        for visitor in visitors:
+            visitor.stream.join(LAST_SECONDS)
+        if self._follower is not None:
+            self._follower.join(LAST_SECONDS)
 
     def __enter__(self) -> "Viewer":
         return self
