@@ -52,7 +52,7 @@ class Viewer:
         self.exhibit, self._notice = exhibit, notice
         self.visitors: dict[int, Visitor] = {}
         self._training = ""
-        self._lock, self._stopped = threading.Lock(), threading.Event()
+        self._lock, self._greeting, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
         # A browser may leave while a picture for it is being drawn.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
         try:
@@ -102,7 +102,8 @@ class Viewer:
     def stop(self) -> None:
         """End the server and everything for its visitors."""
         self._stopped.set()
-        visitors = list(self.visitors.values())
+        with self._greeting:
+            visitors = list(self.visitors.values())
         if self._follower is not None:
             self._follower.stop()
         for visitor in visitors:
@@ -137,13 +138,16 @@ class Viewer:
         first.far = 1000.0 * self.exhibit.reach
 
     def _come(self, client: viser.ClientHandle) -> None:
-        try:
-            visitor = Visitor(client, self.exhibit, self._report)
-        except Exception as error:
-            self._report(error)
-            return
-        with self._lock:
-            self.visitors[client.client_id] = visitor
+        with self._greeting:
+            if self._stopped.is_set():
+                return
+            try:
+                visitor = Visitor(client, self.exhibit, self._report)
+            except Exception as error:
+                self._report(error)
+                return
+            with self._lock:
+                self.visitors[client.client_id] = visitor
         if self._training:
             visitor.guarded(visitor.field_changed)(self._training)
 

@@ -101,7 +101,8 @@ def test_view_serves_until_interrupted_and_gives_no_file_away(tiny_run: Path, tm
         assert b"format_version" not in content and b"root:" not in content and status in (400, 403, 404), path
     browser = Bare(found[0], (2.0, 2.0, 1.0), (0, 0, 0))
     wait_until(lambda: browser.count["GuiTabGroupMessage"], 60, "the panel")
-    assert server.interrupt() == 0 and "Closed." in "".join(server.said)
+    assert server.interrupt() == 0, "".join(server.said)
+    assert "Closed." in "".join(server.said)
     assert "Traceback" not in "".join(server.said) and "viser" not in "".join(server.said)
 
 
