@@ -174,7 +174,7 @@ class Visitor:
         camera = viewpoint.camera(pixels)
         # Another layer of the same view goes on with what was rendered, be it complete or not.
         key = (viewpoint, camera.width, self.exhibit.version)
-        sheet = self._sheets.pop(key, None) or Sheet(camera)
+        sheet = self._sheets.pop(key, None) or Sheet(camera, hasty=pixels < self.stream.sharp)
         self._sheets[key] = sheet
         for old in list(self._sheets)[:-KEPT_SHEETS]:
             del self._sheets[old]
