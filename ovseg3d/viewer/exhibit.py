@@ -24,7 +24,7 @@ from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run, find_run, load
 from ovseg3d.scene import Camera, Scene, load_scene
 from ovseg3d.scene.images import load_photo
-from ovseg3d.semantics.scene import FILE, SemanticScene
+from ovseg3d.semantics.scene import FILE, Places, SemanticScene
 from ovseg3d.viewer.lens import beside, ray_camera
 from ovseg3d.viewer.stream import STRIP_SECONDS, Pace, Turns
 
@@ -43,6 +43,14 @@ class Sheet:
     hasty: bool = False
     """With larger steps along the rays, in two thirds of the time."""
     parts: list[Rendered] = field(default_factory=list)
+    _places: Places | None = None
+    _of: SemanticScene | None = None
+
+    def places(self, semantics: SemanticScene) -> Places:
+        """The surface points behind the whole picture's pixels; looked up once."""
+        if self._places is None or self._of is not semantics:
+            self._places, self._of = semantics.places(self.camera, self.rendered["depth_z"]), semantics
+        return self._places
 
     @property
     def rows(self) -> int:
@@ -176,15 +184,16 @@ class Exhibit:
                 time.sleep(took)
         return seconds
 
-    def render(self, camera: Camera) -> Rendered | None:
-        """The field from a camera; None where there is no field."""
+    def render(self, camera: Camera) -> Sheet | None:
+        """The field from a camera, complete; None where there is no field."""
         sheet = Sheet(camera)
         self.draw(sheet)
-        return sheet.rendered
+        return sheet if sheet.rendered is not None else None
 
     def cast(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> float | None:
         """Distance along a ray to where the field stops its light; None where nothing is, or no field."""
-        rendered = self.render(ray_camera(origin, direction))
+        sheet = self.render(ray_camera(origin, direction))
+        rendered = None if sheet is None else sheet.rendered
         if rendered is None or rendered["opacity"][0, 0] < 0.5 or not rendered["depth_z"][0, 0] > 0:
             return None
         return float(rendered["depth_z"][0, 0])
