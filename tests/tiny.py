@@ -37,12 +37,16 @@ def draw(c2w: np.ndarray, size: int = SIZE, focal: float = FOCAL) -> tuple[np.nd
     """Colour (size, size, 3) in 0..1 and z-depth (size, size) in metres, 0 for the sky, seen from `c2w`."""
     v, u = np.mgrid[0:size, 0:size] + 0.5
     camera = np.stack([(u - size / 2) / focal, (v - size / 2) / focal, np.ones_like(u)], axis=-1)
-    directions = camera @ c2w[:3, :3].T
-    rgb, depth = np.tile(np.array(SKY), (size, size, 1)), np.full((size, size), FAR)
+    return meet(c2w[:3, 3], camera @ c2w[:3, :3].T)
+
+
+def meet(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colour (..., 3) and how many times its direction (..., 3) each ray goes before it meets a box; 0 for the sky."""
+    rgb, depth = np.tile(np.array(SKY), (*directions.shape[:-1], 1)), np.full(directions.shape[:-1], FAR)
     for low, high, colour in BOXES:
         with np.errstate(divide="ignore"):
-            first = (np.array(low) - c2w[:3, 3]) / directions
-            second = (np.array(high) - c2w[:3, 3]) / directions
+            first = (np.array(low) - origins) / directions
+            second = (np.array(high) - origins) / directions
         near, far = np.minimum(first, second), np.maximum(first, second)
         enter, side = near.max(axis=-1), near.argmax(axis=-1)
         hit = (enter < far.min(axis=-1)) & (enter > 0) & (enter < depth)

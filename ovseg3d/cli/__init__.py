@@ -49,6 +49,13 @@ COMMANDS: dict[str, Command] = {
         "Render views or a camera path: images or MP4.",
         "Look and measure",
     ),
+    "export": Command(
+        "export",
+        "Export",
+        "RUN",
+        "Take away points, meshes, labels, a web page.",
+        "Look and measure",
+    ),
     "eval": Command("eval", "Eval", "RUN", "Measure PSNR, SSIM and depth error.", "Look and measure"),
     "doctor": Command("doctor", "Doctor", "", "Say what this machine can run, and why.", "This machine"),
 }

@@ -22,6 +22,13 @@ _NAMES = {
     "set-up": "set-up",
     "features": "photos' features",
     "field": "field",
+    "surface": "surface",
+    "semantics": "meaning",
+    "portraits": "things as wholes",
+    "rays": "gathering rays",
+    "fit": "feature field",
+    "refine": "refining meaning",
+    "lerf": "learning meaning",
     "evaluate": "measuring views",
     "render": "rendering views",
 }
@@ -120,6 +127,7 @@ def print_summary(console: Console, run: "Run") -> None:
     if "steps" not in metrics:
         return
     console.print("\nnext:", **print_line)
+    console.print(f"  ovseg3d view {name}", **print_line)
     if "surface_points" in metrics:
         console.print(f'  ovseg3d query {name} "a red chair"', **print_line)
         console.print(f"  ovseg3d segment {name}", **print_line)
@@ -140,7 +148,8 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "steps" in metrics:
         rows += _field_rows(metrics)
     if "surface_points" in metrics:
-        seconds = format_seconds(metrics["surface_seconds"] + metrics["lift_seconds"])
+        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "things_seconds")
+        seconds = format_seconds(sum(metrics.get(name, 0.0) for name in parts))
         size = format_bytes(metrics["semantics_bytes"])
         rows.append(("meaning", f"{metrics['surface_points']:,} surface points in {seconds}, {size}"))
         if odd := metrics["photos_not_trusted"]:

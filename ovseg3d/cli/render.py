@@ -95,8 +95,8 @@ class Render:
 
     def _painter(self, run: Any, scene: Any, what: list[str]) -> Any:
         """A renderer that also draws meaning. Raises ConfigError, RunError."""
-        from ovseg3d.cli.segment import read_list
         from ovseg3d.pipeline.painter import Painter
+        from ovseg3d.pipeline.phrases import read_list
         from ovseg3d.pipeline.query import Asker
 
         phrases = read_list(self.phrases) if self.phrases is not None else scene.phrases

@@ -14,7 +14,7 @@ import tyro
 
 from ovseg3d.errors import ConfigError, Ovseg3dError
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.pipeline.config import Config, EncodeConfig, Only, SceneConfig, TrainConfig
+from ovseg3d.pipeline.config import Config, EncodeConfig, MeaningConfig, Only, SceneConfig, TrainConfig
 from ovseg3d.pipeline.settings import make_config
 
 LIVE_SECONDS = 10.0
@@ -54,6 +54,7 @@ class Train:
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()
     encode: Annotated[EncodeConfig, tyro.conf.arg(name="")] = EncodeConfig()
+    meaning: Annotated[MeaningConfig, tyro.conf.arg(name="")] = MeaningConfig()
     field: FieldConfig = FieldConfig()
     base: Annotated[Config | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
     """The settings before the flags; no flag."""
@@ -73,6 +74,7 @@ class Train:
             train=base.train,
             scene=base.scene,
             encode=base.encode,
+            meaning=base.meaning,
             field=base.field,
             base=base,
             typed=typed,
@@ -105,10 +107,11 @@ class Train:
 
     def settings(self) -> Config:
         """All layers combined."""
-        train = self.train
+        sections = {name: getattr(self, name) for name in ("scene", "train", "field", "encode", "meaning")}
         if self.view and not self._was_typed("", "checkpoint_seconds"):
-            train = replace(train, checkpoint_seconds=min(train.checkpoint_seconds, LIVE_SECONDS))
-        return Config(scene=self.scene, train=train, field=self.field, encode=self.encode, only=self.only)
+            seconds = min(self.train.checkpoint_seconds, LIVE_SECONDS)
+            sections["train"] = replace(self.train, checkpoint_seconds=seconds)
+        return Config(**sections, only=self.only)
 
     def main(self) -> int:
         """Train every scene; returns the exit code."""
@@ -173,13 +176,17 @@ class Train:
 
     def _refuse_idle(self, config: Config) -> None:
         """Flags of a stage that does not run would be passed over in silence."""
-        names = EncodeConfig.__dataclass_fields__
-        idle = [f"--{name.replace('_', '-')}" for name in names if self._was_typed("", name)]
-        if idle and "features" not in config.stages:
-            raise ConfigError(
-                f"{' and '.join(idle)} would do nothing: this run does not encode the photos",
-                fix="add --only field,semantics, or leave it out",
-            )
+        for section, stage, lacks in (
+            (EncodeConfig, "features", "does not encode the photos"),
+            (MeaningConfig, "semantics", "does not learn meaning"),
+        ):
+            flags = {name: f"--{name.replace('_', '-')}" for name in section.__dataclass_fields__}
+            typed = [flag for name, flag in flags.items() if self._was_typed("", name)]
+            if typed and stage not in config.stages:
+                raise ConfigError(
+                    f"{' and '.join(typed)} would do nothing: this run {lacks}",
+                    fix="add --only field,semantics, or leave it out",
+                )
 
     def _name(self, path: Path) -> str:
         """The folder of a scene among several: its name, with 4 hex of its path when an earlier scene has the name."""
@@ -192,7 +199,7 @@ class Train:
     def _resumed(self, earlier: Config) -> Config:
         """The run's own settings, with the flags that were typed on top; a limit given alone removes the other."""
         sections = {}
-        for name in ("scene", "train", "encode", "field"):
+        for name in ("scene", "train", "encode", "meaning", "field"):
             mine, prefix = getattr(self, name), "field." if name == "field" else ""
             given = {key: getattr(mine, key) for key in mine.__dataclass_fields__ if self._was_typed(prefix, key)}
             if "steps" in given and "max_seconds" not in given:

@@ -52,6 +52,14 @@ class FieldBox:
         # (2 - 1/m)/m is 1 at m = 1, so points inside the box pass unchanged.
         return 0.25 * (u * ((2.0 - 1.0 / norm) / norm) + 2.0)
 
+    def away(self, x: Float[Tensor, "samples 3"]) -> Float[Tensor, "samples 3"]:
+        """The inverse of `unit`: from the unit cube to field units."""
+        if not self.open:
+            return 2.0 * x - 1.0
+        contracted = 4.0 * x - 2.0
+        norm = contracted.abs().amax(-1, keepdim=True).clamp(1.0, 2.0 - 1e-6)
+        return contracted / (norm * (2.0 - norm))
+
     def along(
         self,
         origins: Float[Tensor, "rays 3"],

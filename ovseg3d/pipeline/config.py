@@ -5,7 +5,7 @@ and the machine suggest. How settings from several places combine is in `setting
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -125,7 +125,8 @@ class EncodeConfig:
     facet: Literal["tokens", "keys"] = "tokens"
     """What DINO says about a patch: its token, or the key of its last block, which LERF takes."""
     features: Literal["auto", "dense", "pyramid", "regions"] = "auto"
-    """From photos to features: a vector per patch, per crop of many sizes (slow), or per region. auto: per region."""
+    """From photos to features: a vector per patch, per crop of many sizes (slow), or per region. auto: per region, and
+    per crop for the methods 3d-ovs and lerf."""
     segments: str = "dino"
     """What regions are made from: dino, superpixels, or sam:ID (SAM through transformers; an id or a folder)."""
     crops: int | None = None
@@ -134,8 +135,11 @@ class EncodeConfig:
     """Shorter side of the photo that CLIP sees, in pixels; by default 1.5 times what it was trained on."""
     dino_side: int = 256
     """Shorter side of the photo that DINO sees, in pixels; 500 is finer and some four times slower."""
-    pyramid: Literal["lerf", "3d-ovs"] = "lerf"
-    """Whose schedule of crops --features pyramid follows."""
+    pyramid: Literal["lerf", "3d-ovs"] | None = None
+    """Whose schedule of crops --features pyramid follows; by default that of --method, else lerf."""
+    phrases: str | None = None
+    """What is in the scene: phrases with semicolons, or a file with one a line; by default what the capture says. They
+    stay with the run; segment and query take others later."""
     cache_dir: str | None = None
     """Where features are kept, for all runs; by default OVSEG3D_CACHE_DIR, else the system's place for caches."""
 
@@ -150,6 +154,35 @@ class EncodeConfig:
 
 
 @dataclass(frozen=True)
+class MeaningConfig:
+    """How meaning is learnt from features."""
+
+    method: Literal["default", "lift", "3d-ovs", "lerf"] = "default"
+    """lift: the photos' features carried to the surface, no training. default: refined on rays besides, and things also
+    seen as wholes. 3d-ovs: learnt with the scene's phrases. lerf: features by size, the size chosen for each query."""
+    portraits: int = 6
+    """default: each thing is cut out of so many photos that show it best, and seen as a whole; 0: of none."""
+    refine_steps: int | None = None
+    """Steps of learning on rays, for all methods but lift; by default the method's own number."""
+    refine_seconds: float | None = None
+    """Learn on rays for at most so long, steps or not."""
+    selection: bool = True
+    """3d-ovs: let the field choose among the sizes of crops at each place; without it their mean counts."""
+    rda: bool = True
+    """3d-ovs: relevancy-distribution alignment."""
+    fda: bool = True
+    """3d-ovs: feature-distribution alignment, which needs DINO."""
+    rebalance: bool = True
+    """3d-ovs: in it, count alike and unlike pairs each for themselves."""
+
+    def __post_init__(self) -> None:
+        _positive("refine-steps", self.refine_steps)
+        _positive("refine-seconds", self.refine_seconds)
+        if not 0 <= self.portraits <= 100:
+            raise ConfigError(f"--portraits must be from 0 to 100, not {self.portraits}", fix="--portraits 6")
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of a run."""
 
@@ -157,6 +190,7 @@ class Config:
     train: TrainConfig = TrainConfig()
     field: FieldConfig = FieldConfig()
     encode: EncodeConfig = EncodeConfig()
+    meaning: MeaningConfig = MeaningConfig()
     only: Only | None = None
     """Only these stages; by default the field."""
 
@@ -168,12 +202,31 @@ class Config:
             asked.add("features")
         return tuple(stage for stage in get_args(Stage) if stage in asked)
 
+    @property
+    def views_as(self) -> EncodeConfig:
+        """`encode` for this run's method: what it leaves open, the method says."""
+        method = self.meaning.method
+        if "semantics" not in self.stages or method not in ("3d-ovs", "lerf"):
+            return self.encode
+        features = "pyramid" if self.encode.features == "auto" else self.encode.features
+        return replace(self.encode, features=features, pyramid=self.encode.pyramid or method)
+
     def __post_init__(self) -> None:
+        if "semantics" in self.stages:
+            self._check_method()
         for name, (low, high) in FIELD_LIMITS.items():
             value = getattr(self.field, name, low)
             if not low <= value <= high:  # nor is NaN
                 flag = f"--field.{name.replace('_', '-')}"
                 raise ConfigError(f"{flag} must be from {low:g} to {high:g}, not {value}")
+
+    def _check_method(self) -> None:
+        if self.meaning.method == "lerf" and self.views_as.features != "pyramid":
+            raise ConfigError(
+                "lerf learns from crops of many sizes", fix="leave --features away, or --features pyramid"
+            )
+        if self.meaning.method == "3d-ovs" and self.meaning.fda and self.encode.dino == "none":
+            raise ConfigError("Feature-distribution alignment needs a DINO", fix="leave --dino none away, or --no-fda")
 
 
 def presets_folder() -> Path:

@@ -62,7 +62,7 @@ def load_encoders(scene: Scene, settings: EncodeConfig, device: str = "cpu") -> 
         dino_side=settings.dino_side,
         segments=settings.segments,
         crops=settings.crops,
-        pyramid=settings.pyramid,
+        pyramid=settings.pyramid or "lerf",
     )
     cache = FeatureCache.at(settings.cache_dir)
     name = choose(settings.clip, "clip", scene, DEFAULT_CLIP)

@@ -44,18 +44,18 @@ class Painter:
         if "features" in self.what:
             shown["features"] = to_bytes(places.picture(self._colours))
         if "labels" in self.what:
-            cosines = places.picture(self._cosines(self.phrases), nothing=-2.0)
+            cosines = places.picture(self._compared(self.phrases)[0], nothing=-2.0)
             flat = label(cosines.reshape(-1, len(self.phrases)))
             found = np.where((cosines > -2).all(-1), flat.reshape(cosines.shape[:2]), 0)
             shown["labels"] = self._over(shown["rgb"], found)
         if "relevancy" in self.what:
-            both = self._cosines((self.phrase, *CANONICAL))
-            found = relevancy(both[:, :1], both[:, 1:])
+            found = relevancy(*self._compared((self.phrase,), CANONICAL))
             shown["relevancy"] = over(to_bytes(shown["rgb"]), places.picture(found)[..., 0], THRESHOLD)
         return shown
 
-    def _cosines(self, phrases: tuple[str, ...]) -> Float[np.ndarray, "points phrases"]:
-        return self.asker.semantics.scores(self.asker.encode(phrases))
+    def _compared(self, phrases: tuple[str, ...], others: tuple[str, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
+        vectors = self.asker.encode((*phrases, *others))
+        return self.asker.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
 
     def _over(self, rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
         """Labels with the light and shade of the picture."""

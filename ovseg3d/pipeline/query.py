@@ -4,8 +4,9 @@
     answer = asker.ask(["a red chair"])[0]     # relevancy of points; what is above the threshold
     labels = asker.labels(["chair", "table"])  # a closed list: each point's nearest phrase, 0 = none of these
 
-`present`, `score` and `threshold` are relevancies (see `semantics.relevancy`); a probability is given only where the
-encoder's card holds a calibration. Positions are in the input frame.
+`score` and `threshold` are relevancies (see `semantics.relevancy`). Whether something is there is decided for the whole
+scene, see `presence`; a probability is given only where the encoder's card holds a calibration. Positions are in the
+input frame.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import expit
 
 from ovseg3d.encoders import load_clip
 from ovseg3d.encoders.base import TextImageEncoder
@@ -21,16 +23,16 @@ from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.devices import BackendName, DeviceName, resolve_device
 from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.phrases import share_a_word
+from ovseg3d.pipeline.presence import best_patch, calibration_of, patches
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera, Scene
-from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, label, relevancy
+from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, ensemble, label, relevancy
 from ovseg3d.semantics.scene import Places, load_semantics
 from ovseg3d.semantics.things import Instance, instances_of
 
 THRESHOLD = 0.5
 """As near as the nearest canonical phrase."""
-FEWEST_POINTS = 20
-"""What shows on fewer points is not said to be there."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,15 @@ class Answer:
 
     phrase: str
     present: bool
-    """Whether enough points are above the threshold."""
+    """Whether the score reaches the threshold."""
     score: float
-    """The relevancy that `FEWEST_POINTS` points reach, 0 to 1."""
+    """Mean relevancy of the patch of surface that speaks most for it, 0 to 1; the run's own phrases compete."""
     probability: float | None
     """None: the encoder has no calibration."""
     calibrated: bool
     threshold: float
+    rival: str | None
+    """Of what is not there for its sake alone: the run's phrase that the best patch is nearer to."""
     points: Float[np.ndarray, "found 3"]
     """Surface points above the threshold, input frame; none when it is not present."""
     point_scores: Float[np.ndarray, " found"]
@@ -67,15 +71,23 @@ class Asker:
         run: with a stage `semantics`.
         scene: its capture, for the names of views; read again when it is not given.
         device, backend: what to render and encode on.
+        templates: sentences with {} for a phrase, whose mean is its vector; by default the phrase as it is.
 
     Raises:
         RunError: the run knows nothing about meaning.
     """
 
     def __init__(
-        self, run: Run, scene: Scene | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
+        self,
+        run: Run,
+        scene: Scene | None = None,
+        device: DeviceName = "auto",
+        backend: BackendName = "auto",
+        *,
+        templates: Sequence[str] = ("{}",),
     ) -> None:
         self.run, self._scene, self._device, self._backend = run, scene, device, backend
+        self.templates = tuple(templates)
         self.semantics = load_semantics(run.folder)
         self._texts: dict[str, np.ndarray] = {}
         self._places: dict[str, Places] = {}
@@ -89,17 +101,20 @@ class Asker:
         *,
         negatives: Sequence[str] = (),
         canonical: Sequence[str] = CANONICAL,
+        rivals: Sequence[str] | None = None,
         threshold: float = THRESHOLD,
         views: Sequence[str] = (),
         camera: str | None = None,
     ) -> list[Answer]:
-        """Where each phrase is.
+        """Where each phrase is, and whether it is there at all.
 
         Args:
             phrases: what to look for, each for itself.
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: what everything is compared with.
-            threshold: relevancy from which a point counts.
+            rivals: what else is in the scene, for the decision whether a phrase is there; by default the run's phrases,
+                except for a phrase that is one of them.
+            threshold: relevancy from which a point counts, and the scene.
             views: names of frames to draw masks for.
             camera: the frame from which distances are measured.
 
@@ -109,28 +124,79 @@ class Asker:
         """
         if not 0 < threshold < 1:
             raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
-        others = [*canonical, *negatives]
-        if not others:
-            raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
-        scores = self.semantics.scores(self.encode([*phrases, *others]))
-        found = relevancy(scores[:, : len(phrases)], scores[:, len(phrases) :], SHARPNESS)
+        others = self._others(canonical, negatives)
+        named = {phrase.casefold() for phrase in self.phrases} if rivals is None else set()
+        rivals = self.phrases if rivals is None else tuple(rivals)
+        card = calibration_of(self.clip)
+        compared = list(dict.fromkeys([*phrases, *others, *rivals, *(card.canonical if card else ())]))
+        vectors = dict(zip(compared, self.encode(compared)))
         eye = None if camera is None else self.camera(camera).position
-        return [self._answer(phrase, found[:, i], threshold, views, eye) for i, phrase in enumerate(phrases)]
 
-    def _answer(
-        self, phrase: str, found: np.ndarray, threshold: float, views: Sequence[str], eye: np.ndarray | None
-    ) -> Answer:
-        fewest = min(FEWEST_POINTS, len(found))
-        score = float(np.partition(found, -fewest)[-fewest])
-        present = score >= threshold
-        chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
-        chosen = chosen[np.argsort(-found[chosen], kind="stable")]
-        pictures = {view: self.places(view).picture(found[:, None])[..., 0] for view in views}
-        masks = {view: (picture >= threshold) & present for view, picture in pictures.items()}
-        xyz = self.semantics.surface.xyz
-        things = self._things(phrase, found, threshold, eye) if present else ()
-        return Answer(phrase, present, score, None, False, threshold, xyz[chosen], found[chosen], chosen,
-                      things, masks, pictures)  # fmt: skip
+        def margin(phrase: str, names: Sequence[str]) -> Float[np.ndarray, " points"]:
+            beside = np.stack([vectors[name] for name in names])
+            own, beside = self.semantics.compare(vectors[phrase][None], beside)
+            return own[:, 0] - beside.max(1)
+
+        answers = []
+        for phrase in phrases:
+            free = [rival for rival in rivals if not share_a_word(rival, phrase)]
+            free = [] if phrase.strip().casefold() in named else free
+            found = expit(SHARPNESS * margin(phrase, others))
+            freely = expit(SHARPNESS * margin(phrase, [*others, *free])) if free else found
+            score, patch = best_patch(freely, self._patches)
+            present, rival, probability = score >= threshold, None, None
+            if not present and free:
+                lone, there = best_patch(found, self._patches)
+                if lone >= threshold:
+                    near = self.semantics.scores(np.stack([vectors[name] for name in free]))[there].mean(0)
+                    rival = free[int(near.argmax())]
+            if card is not None:
+                evidence = margin(phrase, [*card.canonical, *negatives, *free])
+                probability = card.probability(float(evidence[patch].mean()))
+            chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
+            chosen = chosen[np.argsort(-found[chosen], kind="stable")]
+            pictures = {view: self.places(view).picture(found[:, None])[..., 0] for view in views}
+            answers.append(
+                Answer(
+                    phrase=phrase,
+                    present=present,
+                    score=score,
+                    probability=probability,
+                    calibrated=card is not None,
+                    threshold=threshold,
+                    rival=rival,
+                    points=self.semantics.surface.xyz[chosen],
+                    point_scores=found[chosen],
+                    point_index=chosen,
+                    instances=self._things(phrase, found, threshold, eye) if present else (),
+                    masks={view: (picture >= threshold) & present for view, picture in pictures.items()},
+                    relevancies=pictures,
+                )
+            )
+        return answers
+
+    def relevancy(
+        self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] = CANONICAL
+    ) -> Float[np.ndarray, "points phrases"]:
+        """How much each surface point is what each phrase says, 0 to 1. Raises as `ask`."""
+        others = self._others(canonical, negatives)
+        vectors = self.encode([*phrases, *others])
+        return relevancy(*self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :]), SHARPNESS)
+
+    @staticmethod
+    def _others(canonical: Sequence[str], negatives: Sequence[str]) -> list[str]:
+        if not canonical and not negatives:
+            raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
+        return [*canonical, *negatives]
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """What the run, or else its capture as far as it is at hand, says is in the scene."""
+        return self.run.phrases or (() if self._scene is None else self._scene.phrases)
+
+    @cached_property
+    def _patches(self) -> Int[np.ndarray, "patches patch"]:
+        return patches(self.semantics.surface.xyz)
 
     def _things(self, phrase: str, found: np.ndarray, threshold: float, eye: np.ndarray | None) -> tuple[Instance, ...]:
         """Things of which at least half of the points are above the threshold."""
@@ -154,7 +220,12 @@ class Asker:
         self, phrases: Sequence[str], view: str, canonical: Sequence[str] = CANONICAL, none: bool = True
     ) -> Int[np.ndarray, "h w"]:
         """The same for the pixels of a view; 0 also where no surface is."""
-        places = self.places(view)
+        return self.labels_at(self.places(view), phrases, canonical, none)
+
+    def labels_at(
+        self, places: Places, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True
+    ) -> Int[np.ndarray, "h w"]:
+        """The same for the pixels of any picture."""
         phrase, other = self._scores(phrases, canonical, none)
         rows = places.picture(phrase if other is None else np.concatenate([phrase, other], 1), nothing=-2.0)
         h, w = places.size
@@ -167,8 +238,9 @@ class Asker:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         if not phrases:
             raise ConfigError("There are no phrases to choose among", fix='--phrases "chair;table;floor"')
-        scores = self.semantics.scores(self.encode([*phrases, *(canonical if none else ())]))
-        return scores[:, : len(phrases)], scores[:, len(phrases) :] if none else None
+        vectors = self.encode([*phrases, *(canonical if none else ())])
+        found, rivals = self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
+        return found, rivals if none else None
 
     def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
         """Unit vectors of phrases in the run's encoder; each is encoded once."""
@@ -177,8 +249,9 @@ class Asker:
             for phrase in new:
                 if not phrase.strip():
                     raise ConfigError("A phrase is empty", fix='such as: ovseg3d query RUN "a red chair"')
-            vectors = self.clip.encode_text(new).detach().float().cpu().numpy()
-            self._texts |= dict(zip(new, vectors))
+            said = [[template.replace("{}", phrase) for phrase in new] for template in self.templates]
+            vectors = [self.clip.encode_text(phrases).detach().float().cpu().numpy() for phrases in said]
+            self._texts |= dict(zip(new, vectors[0] if len(vectors) == 1 else ensemble(vectors)))
         return np.stack([self._texts[phrase] for phrase in phrases])
 
     @cached_property

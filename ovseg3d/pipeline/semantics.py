@@ -1,7 +1,7 @@
 """The stage `semantics`: from a trained field and the photos' features to points that can be asked.
 
-It looks at the field from everywhere, takes its surface, lifts the photos' features to it and carries them along it.
-Only training photos speak; labels are never read.
+It looks at the field from everywhere, takes its surface, lifts the photos' features to it, carries them along it, and
+lets the method (`methods`) make of them what it will. Only training photos speak; labels are never read.
 """
 
 import threading
@@ -11,20 +11,27 @@ from typing import Any
 
 import numpy as np
 
+from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.encoders.maps import Regions
-from ovseg3d.encoders.scenes import SceneFeatures
+from ovseg3d.encoders.scenes import SceneFeatures, read_photo
 from ovseg3d.engine import Event, Report, ignore
+from ovseg3d.errors import EncoderError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
+from ovseg3d.pipeline.config import Config
+from ovseg3d.pipeline.devices import resolve_backend
+from ovseg3d.pipeline.methods import Material, Words
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
+from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.instances import Things, find_instances
 from ovseg3d.semantics.lift import LiftConfig, lift, lift_reduced
+from ovseg3d.semantics.portraits import PortraitConfig, add_portraits, choose_poses, portray
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.semantics.smooth import smooth
 
-NAME = "semantics"
+NAME, PORTRAITS = "semantics", "portraits"
 
 
 def learn_meaning(
@@ -33,16 +40,21 @@ def learn_meaning(
     renderer: Renderer,
     features: SceneFeatures,
     encoder: EncoderFacts,
+    words: Words | None = None,
+    clip: TextImageEncoder | None = None,
     report: Report | None = None,
     stop: threading.Event | None = None,
 ) -> SemanticScene | None:
-    """Lift features to the field's surface, and keep them in the run.
+    """Learn what the field's surface means, and keep it in the run.
 
     Args:
         features: of all frames of the scene.
         encoder: the text-image encoder that they are from.
-        report: receives events of the stages "surface" and "semantics".
-        stop: set it to end after the current view.
+        words: what the methods 3d-ovs and lerf have to know.
+        clip: that encoder, for the portraits of the default method; without it there are none.
+        report: receives events of the stages "surface", "semantics", "portraits", "rays" and those of learning:
+            "fit", "refine", "lerf".
+        stop: set it to end after the current view or step.
 
     Returns:
         What was learnt, or None after `stop`.
@@ -72,14 +84,34 @@ def learn_meaning(
     vectors = smooth(lifted.vectors, surface, lifted.support)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
-    report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
-    things = _things(scene, surface, unit, features, sights)
-    learnt = SemanticScene(surface, basis, unit, lifted.agreement, things.ids.astype(np.int32), encoder)
-    path = save_semantics(run.folder, learnt)
     seconds["lift_seconds"] = time.monotonic() - began
+    began = time.monotonic()
+    config, device = run.config, renderer.field.table.device.type
+    material = Material(
+        run.folder, config.meaning, scene, renderer, resolve_backend(config.train.backend, device), features, surface,
+        basis, lifted, unit, words, encoder.logit_scale, config.train.seed, report, stop,
+    )  # fmt: skip
+    found = material.learn()
+    if found is None:
+        report(Event("interrupted", NAME, 0, 1))
+        return None
+    seconds["refine_seconds"] = time.monotonic() - began
+    began = time.monotonic()
+    report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
+    things = _things(scene, surface, found.vectors, features, sights)
+    seconds["things_seconds"] = time.monotonic() - began
+    vectors = found.vectors
+    if config.meaning.method == "default" and config.meaning.portraits and clip is not None:
+        began = time.monotonic()
+        basis, vectors = _with_portraits(scene, features, sights, things, basis, vectors, clip, config, report)
+        seconds["portraits_seconds"] = time.monotonic() - began
+    learnt = SemanticScene(surface, basis, vectors, lifted.agreement, things.ids.astype(np.int32), encoder, found.sized)
+    path = save_semantics(run.folder, learnt)
     run.write_metrics(
         {
             **seconds,
+            **found.figures,
+            "method": config.meaning.method,
             "surface_points": len(surface),
             "instances": things.count,
             "semantics_bytes": path.stat().st_size,
@@ -87,7 +119,7 @@ def learn_meaning(
             **_odd_photos(scene, lifted.trust),
         }
     )
-    report(Event("done", NAME, 1, 1, 1.0, seconds["lift_seconds"]))
+    report(Event("done", NAME, 1, 1, 1.0, sum(seconds.values())))
     return learnt
 
 
@@ -103,6 +135,35 @@ def _things(
     if len(regions) < len(sights):
         return find_instances(surface, looks)
     return find_instances(surface, looks, sights=sights, regions=regions)
+
+
+def _with_portraits(
+    scene: Scene,
+    features: SceneFeatures,
+    sights: Sequence[Sight],
+    things: Things,
+    basis: Basis,
+    vectors: np.ndarray,
+    clip: TextImageEncoder,
+    config: Config,
+    report: Report,
+) -> tuple[Basis, np.ndarray]:
+    """Basis and vectors once things were seen as wholes; the same where the encoder's weights are gone."""
+    settings = PortraitConfig(views=config.meaning.portraits)
+    poses = choose_poses(things.ids, sights, settings)
+    report(Event("start", PORTRAITS, 0, len(poses), message="seeing things as wholes"))
+
+    def tick(done: int, total: int) -> None:
+        report(Event("progress", PORTRAITS, done, total, done / total))
+
+    try:
+        photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
+        found = portray(poses, photo, clip, things.count, settings, tick)
+    except EncoderError as error:  # the photos' features were in the cache
+        report(Event("log", PORTRAITS, message=f"No thing is seen as a whole: {error.what}"))
+        return basis, vectors
+    report(Event("done", PORTRAITS, len(poses), len(poses), 1.0))
+    return add_portraits(basis, vectors, things.ids, found, settings.share, seed=config.train.seed)
 
 
 def _odd_photos(scene: Scene, trust: np.ndarray) -> dict[str, Any]:

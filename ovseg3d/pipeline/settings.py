@@ -1,8 +1,8 @@
 """How settings from several places become one Config.
 
 defaults < preset (cpu or gpu, follows the device) < quality (fast, default, high) < config file < flags; the
-later wins, key by key. The files are YAML (or a run's config.json) with the sections `scene`, `train`,
-`field`, `encode`; a quality file may have sections `cpu` and `gpu` besides, for that preset alone. `train.steps` and
+later wins, key by key. The files are YAML (or a run's config.json) with the sections `scene`, `train`, `field`,
+`encode`, `meaning`; a quality file may have sections `cpu` and `gpu` besides, for that preset alone. `train.steps` and
 `train.max_seconds` are one choice: a layer that gives only one of them takes the other back.
 """
 

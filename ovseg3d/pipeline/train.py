@@ -24,6 +24,7 @@ from ovseg3d.pipeline.devices import resolve_backend, resolve_device
 from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate
 from ovseg3d.pipeline.fields import check_same, load_into, make_stage, newest_checkpoint
 from ovseg3d.pipeline.memory import PeakMemory
+from ovseg3d.pipeline.phrases import keep_phrases, read_list
 from ovseg3d.pipeline.pictures import contact_sheet, preview, save_picture
 from ovseg3d.pipeline.run import Run, RunLock, create_run, hash_scene, load, open_scene
 from ovseg3d.pipeline.settings import make_config
@@ -81,12 +82,21 @@ def train_scene(
             "Meaning is learnt on a trained field, and this run would have none",
             fix="--only field,semantics, or --only semantics --resume",
         )
+    asked = config.encode.phrases
+    if asked is not None and (earlier is None or asked != earlier.config.encode.phrases):
+        scene = replace(scene, phrases=read_list(asked))
+    if "semantics" in config.stages and config.meaning.method == "3d-ovs" and not _phrases(scene):
+        raise ConfigError(
+            "3d-ovs learns from phrases, and this scene names none",
+            where=scene.path,
+            fix='--phrases "chair;table", or --method default',
+        )
     encoders = None
     if "features" in config.stages:
         from ovseg3d.pipeline.encode import load_encoders
 
         with clock.paused():
-            encoders = load_encoders(scene, config.encode, device)
+            encoders = load_encoders(scene, config.views_as, device)
     if earlier is None:
         run = create_run(scene, config, Path(output_dir) if output_dir is not None else None)
     else:
@@ -96,6 +106,8 @@ def train_scene(
     with RunLock(run.folder), PeakMemory() as memory:
         if earlier is not None:
             run.write_config()  # its limits may be new
+        if scene.phrases:
+            keep_phrases(run.folder, scene.phrases)
         run.write_status("running")
         if begun is not None:
             begun(run)
@@ -108,7 +120,8 @@ def train_scene(
                     run.write_status("interrupted")
                     return run
                 facts = _encoder_facts(scene, config, encoders)
-                encoders = None  # the field needs the memory
+                words = _words(scene, config, encoders)
+                clip, encoders = encoders.clip, None  # the field needs the memory
             if "field" in config.stages:
                 trained = _train(run, scene, clock, report, stop, memory, resumed=earlier is not None)
                 if trained is None:
@@ -120,7 +133,7 @@ def train_scene(
                 from ovseg3d.pipeline.semantics import learn_meaning
 
                 renderer = restore(run, scene, config.train.device, config.train.backend)
-                if learn_meaning(run, scene, renderer, features, facts, report, stop) is None:
+                if learn_meaning(run, scene, renderer, features, facts, words, clip, report, stop) is None:
                     run.write_status("interrupted", **trained)
                     return run
                 try:
@@ -199,6 +212,23 @@ def _encoder_facts(scene: Scene, config: Config, encoders: Any) -> Any:
     clip = encoders.clip
     name = choose(config.encode.clip, "clip", scene, DEFAULT_CLIP)
     return EncoderFacts(name, clip.id, clip.weight_hash, clip.logit_scale)
+
+
+def _phrases(scene: Scene) -> list[str]:
+    """The phrases that a scene is learnt with, each once."""
+    return list(dict.fromkeys(phrase.strip() for phrase in scene.phrases if phrase.strip()))
+
+
+def _words(scene: Scene, config: Config, encoders: Any) -> Any:
+    """Vectors of the phrases that the method learns from or asks with; None for methods without."""
+    from ovseg3d.pipeline.methods import Words
+    from ovseg3d.semantics.relevancy import CANONICAL
+
+    if "semantics" not in config.stages or config.meaning.method not in ("3d-ovs", "lerf"):
+        return None
+    phrases = _phrases(scene) if config.meaning.method == "3d-ovs" else []
+    vectors = encoders.clip.encode_text([*phrases, *CANONICAL]).detach().float().cpu().numpy()
+    return Words(vectors[: len(phrases)], vectors[len(phrases) :])
 
 
 def _train(

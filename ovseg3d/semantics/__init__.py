@@ -1,8 +1,9 @@
 """Meaning on a field's surface: lifted features, a scene's basis, relevancy, things; alignment losses and refinement.
 
-What a run keeps is a `SemanticScene`. `lift_reduced`, `smooth.smooth` and `find_instances` make it in seconds. A
-`feature_field.FeatureField` (fitted to it, refined on rays with `losses`) is built and tested, but no method of `train`
-uses it yet. Functions that share their module's name (lift, smooth, relevancy) are imported from there.
+What a run keeps is a `SemanticScene`. `lift_reduced`, `smooth.smooth` and `find_instances` make it in seconds. Other
+methods teach a `feature_field.FeatureField` on `gather`ed rays (`refine`, `lerf`) and ask it at the same points; which
+does what is told in `pipeline.methods`. Functions that share their module's name (lift, smooth, relevancy) are imported
+from there.
 """
 
 from ovseg3d.semantics.basis import Basis, fit_basis

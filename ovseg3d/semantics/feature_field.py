@@ -4,27 +4,25 @@ grid features -> three small networks without biases: coefficients in the scene'
 photos were encoded at several scales) a weight for each scale. Positions are those of the radiance field's box, in
 the unit cube. Coefficients are the scene's mean plus what the network says, so that a place that nobody taught says
 nothing in particular. Rendered features are sums of render weight x feature and are compared by direction only.
+With `FieldShape.sized` coefficients also depend on a size, as in LERF; see `sizes`.
 
 `FitStage` begins with what was lifted to the surface points: a regression, seconds. `refine.RefineStage` goes on along
-the rays of photos. Both are stages of the engine; the field itself keeps to a few megabytes (`arrays`, float16).
+the rays of photos. Both are stages of the engine. A run keeps what a field says at its surface points, not the field.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.engine import Workers
-from ovseg3d.errors import RunError
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.levels import GridLevels
 from ovseg3d.field.optimizer import BETAS, EPSILON, adam
 from ovseg3d.field.radiance import perceptron
-from ovseg3d.field.renderer import RayStops
 
 HEADS = ("clip", "dino", "scales")
 AT_ONCE = 65_536
@@ -66,6 +64,8 @@ class FieldShape:
     clip: int
     dino: int = 0
     scales: int = 0
+    sized: bool = False
+    """Whether coefficients depend on a size, from 0 to 1; their network then has a layer more."""
 
 
 class FeatureField:
@@ -105,31 +105,52 @@ class FeatureField:
 
     @property
     def _heads(self) -> list[tuple[str, list[int]]]:
-        widths = ((name, getattr(self.shape, name)) for name in HEADS)
-        return [(name, [self.levels.width, self.config.hidden, width]) for name, width in widths if width]
+        hidden, found = self.config.hidden, []
+        for name in HEADS:
+            sized = self.shape.sized and name == "clip"
+            before = [self.levels.width + 2, hidden, hidden] if sized else [self.levels.width, hidden]
+            if width := getattr(self.shape, name):
+                found.append((name, [*before, width]))
+        return found
 
     def _shapes(self) -> list[tuple[int, int]]:
         return [shape for _, widths in self._heads for shape in pairwise(widths)]
 
     def heads(
-        self, encoded: Float[Tensor, "samples width"], network: Float[Tensor, " weights"], *only: str
+        self,
+        encoded: Float[Tensor, "samples width"],
+        network: Float[Tensor, " weights"],
+        *only: str,
+        size: Float[Tensor, " samples"] | None = None,
     ) -> dict[str, Float[Tensor, "samples out"]]:
-        """What the heads say about encoded places; `scales` before any softmax.
+        """What the heads say about encoded places; `scales` from 0 to 1, before any softmax.
 
         Args:
             encoded: from the backend's `encode`.
             network: the flat weights, `self.network` or a leaf in its stead.
             only: which heads; none named: all that there are.
+            size: of each sample, 0 to 1, where the field is sized.
         """
-        flat = iter(network.split([inputs * outputs for inputs, outputs in self._shapes()]))
         said = {}
-        for name, widths in self._heads:
-            layers = [next(flat).view(shape) for shape in pairwise(widths)]
+        for name, layers in self.layers(network).items():
             if not only or name in only:
-                said[name] = perceptron(encoded, *layers)
+                sized = self.shape.sized and name == "clip"
+                said[name] = perceptron(with_size(encoded, size) if sized else encoded, *layers)
         if "clip" in said:
             said["clip"] = said["clip"] + self.mean
+        if "scales" in said:
+            said["scales"] = torch.sigmoid(said["scales"])
         return said
+
+    def layers(self, network: Float[Tensor, " weights"]) -> dict[str, list[Float[Tensor, "_ _"]]]:
+        """The flat weights as matrices, those of each head."""
+        flat = iter(network.split([inputs * outputs for inputs, outputs in self._shapes()]))
+        return {name: [next(flat).view(shape) for shape in pairwise(widths)] for name, widths in self._heads}
+
+    @torch.no_grad()
+    def encode(self, x: Float[Tensor, "samples 3"]) -> Float[Tensor, "samples width"]:
+        """Grid features at places of the unit cube: all that heads know of a place."""
+        return torch.cat([self.backend.encode(part.contiguous(), self.table) for part in x.split(AT_ONCE)])
 
     @torch.no_grad()
     def at(self, x: Float[Tensor, "samples 3"], head: str = "clip") -> Float[Tensor, "samples out"]:
@@ -141,45 +162,18 @@ class FeatureField:
             )
         return torch.cat(said)
 
-    @torch.no_grad()
-    def render(self, stops: RayStops, head: str = "clip") -> Float[Tensor, "rays out"]:
-        """What a head says along rays: sums of render weight x feature; zero for rays that met nothing."""
-        rays, out = len(stops.offsets) - 1, getattr(self.shape, head)
-        total = torch.zeros(rays, out, device=self.device)
-        for first in range(0, len(stops.x), AT_ONCE):
-            part = slice(first, first + AT_ONCE)
-            total.index_add_(0, stops.ray[part], self.at(stops.x[part], head) * stops.weight[part, None])
-        return total
-
-    # -- keeping -----------------------------------------------------------------------------------------------
-
     def tensors(self) -> dict[str, Tensor]:
         """All parameters, by name, as they are."""
         return {"table": self.table, "network": self.network, "mean": self.mean}
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All parameters for a file, float16: far finer than photos agree."""
-        return {name: tensor.cpu().numpy().astype(np.float16) for name, tensor in self.tensors().items()}
-
-    def load(self, arrays: Mapping[str, np.ndarray | Tensor]) -> None:
-        """Take over what `arrays` or `tensors` gave.
-
-        Raises:
-            RunError: something is missing or has another shape.
-        """
-        for name, tensor in self.tensors().items():
-            given = arrays.get(name)
-            if given is None or tuple(given.shape) != tuple(tensor.shape):
-                raise RunError(
-                    f"The stored feature field does not fit its settings: {name!r} is missing or has another shape",
-                    fix="train the semantics of this run again",
-                )
-        for name, tensor in self.tensors().items():
-            tensor.copy_(torch.as_tensor(arrays[name]))
-
     def facts(self) -> dict:
-        """What builds a field of the same shape: `FeatureField(FeatureFieldConfig(**...), FieldShape(**...), ...)`."""
+        """What a field of the same shape is built from."""
         return {"config": asdict(self.config), "shape": asdict(self.shape)}
+
+
+def with_size(encoded: Float[Tensor, "samples width"], size: Float[Tensor, " samples"]) -> Float[Tensor, "samples in"]:
+    """Encoded places with a size and what it lacks to 1: together they stand for the bias that networks do not have."""
+    return torch.cat([encoded, size[:, None], 1 - size[:, None]], 1)
 
 
 @dataclass
@@ -225,8 +219,7 @@ class Learner:
         return {**self.field.tensors(), **self.moments}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.field.load(state)
-        for name, tensor in self.moments.items():
+        for name, tensor in self.state().items():
             tensor.copy_(state[name])
 
 
@@ -240,24 +233,21 @@ class FitStage:
         field: to be taught; its `mean` becomes that of the vectors.
         x: the points, in the unit cube.
         vectors: their coefficients.
-        weight: how much each counts, 0 to 1 (such as how many photos saw it); None: all alike.
         seed: of the points' order.
     """
 
-    name = "features"
+    name = "fit"
 
     def __init__(
         self,
         field: FeatureField,
         x: Float[Tensor, "points 3"],
         vectors: Float[Tensor, "points kept"],
-        weight: Float[Tensor, " points"] | None = None,
         seed: int = 0,
     ) -> None:
         self.field, self.seed, self.workers = field, seed, field.workers
         device, config = field.device, field.config
         self._x, self._vectors = x.float().to(device).contiguous(), vectors.float().to(device)
-        self._weight = torch.ones(len(x), device=device) if weight is None else weight.float().to(device)
         field.mean.copy_(self._vectors.mean(0))
         self._variance = (self._vectors - field.mean).square().sum(-1).mean().clamp_min(1e-12)
         self._learner = Learner(field, config.learning_rate, config.network_learning_rate, config.decay)
@@ -278,7 +268,7 @@ class FitStage:
             encoded = own.backend.encode(x, own.table)
         encoded, network = encoded.requires_grad_(), own.network.detach().requires_grad_()
         error = own.heads(encoded, network, "clip")["clip"] - self._vectors.index_select(0, chosen)
-        loss = (error.square().sum(-1) * self._weight.index_select(0, chosen)).sum() / (count * self._variance)
+        loss = error.square().sum() / (count * self._variance)
         return x, *torch.autograd.grad(loss, [encoded, network]), loss.detach()
 
     def measure(self) -> dict[str, float]:
@@ -291,4 +281,4 @@ class FitStage:
         self._learner.load_state(state)
 
     def facts(self) -> dict:
-        return self.field.facts()
+        return {**self.field.facts(), "seed": self.seed}

@@ -129,6 +129,7 @@ def correlation_alignment(
     threshold: float = THRESHOLD,
     known: Bool[Tensor, " pixels"] | None = None,
     numbers: int = NUMBERS_AT_ONCE,
+    balanced: bool = True,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Pixels that DINO finds alike should mean the same, and others something else.
 
@@ -149,6 +150,7 @@ def correlation_alignment(
         threshold: see there.
         known: pixels that count; None: all.
         numbers: the size of a block, in (pixel, pixel, phrase) triples.
+        balanced: whether each half has its own count; else both are divided by the number of all pairs.
 
     Returns:
         pull and push.
@@ -156,14 +158,14 @@ def correlation_alignment(
     with torch.no_grad():
         one = _unit(dino)
         counted = torch.ones(len(dino), dtype=torch.bool, device=dino.device) if known is None else known
-    return _Pairs.apply(log_p, one.to(log_p.dtype), counted, threshold, numbers)
+    return _Pairs.apply(log_p, one.to(log_p.dtype), counted, threshold, numbers, balanced)
 
 
 class _Pairs(torch.autograd.Function):
     """Pull and push, with their gradients found on the way."""
 
     @staticmethod
-    def forward(ctx, log_p, dino, known, threshold, numbers):
+    def forward(ctx, log_p, dino, known, threshold, numbers, balanced):
         count, phrases = log_p.shape
         p = log_p.exp()
         entropy = -(p * log_p).sum(-1)
@@ -194,7 +196,7 @@ class _Pairs(torch.autograd.Function):
                     grad[first:] += weight.sum(0)[:, None] * log_p[first:]
                     grad[first:] -= torch.einsum("ij,ijc->jc", weight, log_m)
             first = last
-        pairs = pairs.clamp_min(1)
+        pairs = (pairs if balanced else pairs.sum().expand(2)).clamp_min(1)
         if wanted:
             ctx.save_for_backward(grads * (0.5 * p) / pairs[:, None, None])
         pull, push = sums / pairs
@@ -204,4 +206,4 @@ class _Pairs(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_pull, grad_push):
         (grads,) = ctx.saved_tensors
-        return grad_pull * grads[0] + grad_push * grads[1], None, None, None, None
+        return grad_pull * grads[0] + grad_push * grads[1], None, None, None, None, None

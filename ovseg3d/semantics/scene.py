@@ -3,7 +3,8 @@
     semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
                              and in its header: the encoder's id, weight hash and logit scale; up, metric
 
-Vectors are stored float16. Nothing in the file can run code; what is read is checked.
+Vectors are stored float16. After LERF's method what a point means depends on a size: `sized.*` stand for the vectors
+then, which are made of them again. Nothing in the file can run code; what is read is checked.
 """
 
 import json
@@ -23,6 +24,7 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.files import write_atomic
 from ovseg3d.scene import Camera
 from ovseg3d.semantics.basis import Basis
+from ovseg3d.semantics.lerf import Sized
 from ovseg3d.semantics.relevancy import cosines
 
 FILE = "semantics.safetensors"
@@ -59,10 +61,28 @@ class SemanticScene:
     instance: Int[np.ndarray, " points"]
     """Number of the thing that a point belongs to, from 1; 0: none."""
     encoder: EncoderFacts
+    sized: Sized | None = None
+    """Where meaning depends on a size; `vectors` are those of the middle size then."""
 
     def scores(self, phrases: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, "points phrases"]:
         """Cosines of all points with phrases (unit vectors of the encoder's joint space)."""
         return cosines(self.vectors, self.basis.reduce(phrases))
+
+    def compare(
+        self, phrases: Float[np.ndarray, "phrases dim"], others: Float[np.ndarray, "others dim"]
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
+        """How near points are to phrases, and to what these are compared with: what `relevancy` and `label` take.
+
+        Only differences within a point mean something. They are of cosines; where meaning depends on a size, each
+        phrase is looked for at a size of its own, and has its rivals' cosine taken away already.
+
+        Args:
+            phrases, others: unit vectors of the encoder's joint space; there may be no others.
+        """
+        if self.sized is None:
+            return self.scores(phrases), self.scores(others)
+        found, _ = self.sized.margins(self.basis.reduce(phrases), self.basis.reduce(others))
+        return found, np.zeros((len(found), min(len(others), 1)), np.float32)
 
     def places(self, camera: Camera, depth_z: Float[np.ndarray, "h w"]) -> "Places":
         """Which surface points the pixels of a picture show.
@@ -120,6 +140,9 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
     arrays: dict[str, Any] = {name: getattr(surface, name) for name in ("xyz", "normal", "rgb", "confidence", "cell")}
     arrays |= {name: getattr(scene, name) for name in ("vectors", "agreement", "instance")} | {"axes": scene.basis.axes}
     arrays = {name: np.ascontiguousarray(array, dtype=_STORED[name]) for name, array in arrays.items()}
+    if scene.sized is not None:
+        del arrays["vectors"]
+        arrays |= scene.sized.arrays()
     facts = {
         "format_version": FORMAT_VERSION,
         "encoder": vars(scene.encoder),
@@ -147,6 +170,10 @@ def load_semantics(folder: Path) -> SemanticScene:
             found = {name: file.get_tensor(name) for name in file.keys()}
         if facts["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format version {facts['format_version']}")
+        sized = None
+        if "vectors" not in found:
+            sized = Sized.from_arrays(found)
+            found["vectors"] = sized.at(0.5).astype(np.float16)
         for name, dtype in _STORED.items():
             if found[name].dtype != dtype:
                 raise ValueError(f"{name!r} is {found[name].dtype}")
@@ -161,9 +188,9 @@ def load_semantics(folder: Path) -> SemanticScene:
         vectors = found["vectors"].astype(np.float32)
         return SemanticScene(
             surface, Basis(found["axes"], float(facts["left_out"])), vectors,
-            found["agreement"].astype(np.float32), found["instance"], EncoderFacts(**facts["encoder"]),
+            found["agreement"].astype(np.float32), found["instance"], EncoderFacts(**facts["encoder"]), sized,
         )  # fmt: skip
     except FileNotFoundError:
         raise RunError("The run knows nothing about meaning yet", where=folder, fix=again) from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise RunError(f"The run's semantics cannot be read ({error})", where=path, fix=again) from error

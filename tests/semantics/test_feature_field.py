@@ -1,14 +1,9 @@
 """The feature field: it learns what it is shown, keeps to few bytes, and its stages repeat themselves to the bit."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 
 from ovseg3d.engine import Stage, Workers, run_stage
-from ovseg3d.errors import RunError
-from ovseg3d.field.renderer import RayStops
 from ovseg3d.semantics.feature_field import FeatureField, FeatureFieldConfig, FieldShape, FitStage
 
 CPU = torch.device("cpu")
@@ -72,16 +67,6 @@ def test_the_error_does_not_depend_on_the_encoders_scale():
     assert unexplained[0] == pytest.approx(unexplained[1], rel=0.01)
 
 
-def test_points_of_no_weight_teach_nothing():
-    x, vectors = points()
-    wrong = x[:, 1] < 0.3
-    vectors[wrong] = 5.0
-    stage = FitStage(FeatureField(CONFIG, FieldShape(8), CPU), x, vectors, weight=(~wrong).float())
-    stage.field.mean.copy_(vectors[~wrong].mean(0))
-    run_stage(stage, steps=120)
-    assert stage.field.at(torch.tensor([[0.3, 0.6, 0.5]]))[0, :3].tolist() == pytest.approx([0.9, 0.3, 0.0], abs=0.1)
-
-
 def test_one_thread_and_two_give_the_same_bits():
     assert same(fitted(20, threads=1), fitted(20, threads=2))
 
@@ -95,52 +80,10 @@ def test_a_resumed_fit_goes_on_to_the_same_bits():
     assert not same(straight, fitted(20, seed=4))
 
 
-def test_a_field_comes_back_from_its_arrays():
-    field = fitted().field
-    facts, arrays = field.facts(), field.arrays()
-    assert all(array.dtype == np.float16 for array in arrays.values())
-    again = FeatureField(FeatureFieldConfig(**facts["config"]), FieldShape(**facts["shape"]), CPU, seed=9)
-    again.load(arrays)
-    x = points(500)[0]
-    assert (again.at(x) - field.at(x)).abs().max() < 5e-3
-    assert again.arrays().keys() == arrays.keys()
-    assert all((again.arrays()[name] == arrays[name]).all() for name in arrays)
-
-
-def test_a_default_field_is_small():
-    field = FeatureField(FeatureFieldConfig(), FieldShape(64, 64, 3), CPU)
-    assert sum(array.nbytes for array in field.arrays().values()) < 15e6
-
-
-def test_a_field_of_another_shape_is_refused_and_nothing_changed():
-    field = FeatureField(CONFIG, FieldShape(8), CPU)
-    before = {name: tensor.clone() for name, tensor in field.tensors().items()}
-    with pytest.raises(RunError, match="'network' is missing or has another shape"):
-        field.load(FeatureField(replace(CONFIG, hidden=16), FieldShape(8), CPU, seed=1).arrays())
-    with pytest.raises(RunError, match="missing"):
-        field.load({})
-    assert all(torch.equal(before[name], tensor) for name, tensor in field.tensors().items())
-
-
 def test_an_untaught_field_says_the_scenes_mean():
     field = FeatureField(CONFIG, FieldShape(8), CPU)
     field.mean.copy_(torch.arange(8.0))
     assert (field.at(torch.rand(10, 3)) - torch.arange(8.0)).abs().max() < 1e-2
-
-
-def test_rendering_adds_up_weight_times_feature():
-    field = fitted().field
-    x = points(6)[0]
-    stops = RayStops(
-        x,
-        torch.tensor([0.5, 0.25, 0.125, 1.0, 0.3, 0.3]),
-        torch.tensor([0, 0, 0, 1, 3, 3], dtype=torch.int32),
-        torch.tensor([0, 3, 4, 4, 6], dtype=torch.int32),
-    )
-    said, found = field.at(x), field.render(stops)
-    assert torch.allclose(found[0], 0.5 * said[0] + 0.25 * said[1] + 0.125 * said[2], atol=1e-6)
-    assert torch.allclose(found[1], said[3]) and not found[2].any()
-    assert torch.allclose(found[3], 0.3 * (said[4] + said[5]), atol=1e-6)
 
 
 def test_each_head_has_its_own_width():

@@ -249,3 +249,15 @@ def test_a_large_patch_never_exists_in_one_piece(monkeypatch):
     pull, push = correlation_alignment(log_p, numbers(1024, 8).float())
     (pull + push).backward()
     assert 0 < largest <= losses.NUMBERS_AT_ONCE and torch.isfinite(log_p.grad).all()
+
+
+def test_unbalanced_halves_are_divided_by_all_pairs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    log_p = torch.log_softmax(torch.randn(9, 4, generator=generator), -1)
+    dino = torch.randn(9, 3, generator=generator)
+    cosine = torch.nn.functional.normalize(dino, dim=1) @ torch.nn.functional.normalize(dino, dim=1).T
+    alike = int((cosine > 0.7).triu(1).sum())
+    assert 0 < alike < 36
+    pull, push = correlation_alignment(log_p, dino)
+    both = correlation_alignment(log_p, dino, balanced=False)
+    assert torch.allclose(torch.stack(both), torch.stack([pull * alike, push * (36 - alike)]) / 36, atol=1e-6)

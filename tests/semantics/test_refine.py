@@ -15,11 +15,13 @@ from ovseg3d.field.stage import FieldStage
 from ovseg3d.scene import Cameras, load_depth, load_photo, load_scene
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.feature_field import FeatureField, FeatureFieldConfig, FieldShape
-from ovseg3d.semantics.refine import Consensus, RefineConfig, RefineStage, as_seen, gather_rays
+from ovseg3d.semantics.gather import Consensus, GatherConfig, as_seen, gather_rays
+from ovseg3d.semantics.refine import RefineConfig, RefineStage
 
 CPU = torch.device("cpu")
 FIELD = FeatureFieldConfig(levels=6, features=2, log2_table=12, max_resolution=64, hidden=32)
-CONFIG = RefineConfig(rays=3000, side=6, batch=1024, patches=2, learning_rate=2e-2, network_learning_rate=5e-3)
+GATHER = GatherConfig(rays=3000, side=6)
+CONFIG = RefineConfig(batch=1024, learning_rate=2e-2, network_learning_rate=5e-3)
 WORDS = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0][:4].astype(np.float32)
 """Unit vectors of red, blue, ground and, never seen, an elephant."""
 BASIS = Basis(np.linalg.qr(np.concatenate([WORDS, np.eye(16)[:2]]).T)[0].astype(np.float32), 0.0)
@@ -62,7 +64,7 @@ def said(scene, noise: float = 0.0, seed: int = 0) -> list[PhotoFeatures]:
     return photos
 
 
-def gathered(scene, renderer, photos=None, config=CONFIG, **keywords):
+def gathered(scene, renderer, photos=None, config=GATHER, **keywords):
     cameras = [scene.frames[view].camera for view in scene.train]
     return gather_rays(renderer, cameras, photos or said(scene), BASIS, config, **keywords)
 
@@ -97,7 +99,11 @@ def accuracy(scene, renderer, field) -> float:
     for view in scene.train:
         frame = scene.frames[view]
         origins, directions, _ = Cameras.from_cameras([frame.camera], renderer.box.field_from_input).grid(0)
-        found = (field.render(renderer.stops(origins, directions)) @ PHRASES.T).argmax(1).numpy()
+        stops = renderer.stops(origins, directions)
+        rendered = torch.zeros(len(origins), field.shape.clip).index_add_(
+            0, stops.ray, field.at(stops.x) * stops.weight[:, None]
+        )
+        found = (rendered @ PHRASES.T).argmax(1).numpy()
         there = load_depth(frame, scene).ravel() > 0
         right += (found == things(frame).ravel())[there].sum()
         count += there.sum()
@@ -147,7 +153,7 @@ def test_gathering_repeats_itself(scene, renderer, rays):
 
 
 def test_rays_know_their_photos_word_and_their_place(scene, renderer, rays):
-    assert len(rays) == pytest.approx(CONFIG.rays, rel=0.1)
+    assert len(rays) == pytest.approx(GATHER.rays, rel=0.1)
     assert torch.allclose(rays.clip.norm(dim=-1), torch.ones(len(rays), 1), atol=1e-5)
     assert (rays.weight[:, 1:] <= rays.weight[:, :-1]).all() and rays.weight.sum(1).max() <= 1 + 1e-5
     # What calls itself red lies at the red box: x and y from -0.5 to 0.1, and up to 0.3.
@@ -168,8 +174,8 @@ def test_patches_are_squares_of_one_photo(scene, renderer):
     x = rays.x[rays.patches][:, :, 0]
     steps = (x[:, 1:] - x[:, :-1]).norm(dim=-1).view(-1)
     assert steps.median() < 0.1 * (x.amax((0, 1)) - x.amin((0, 1))).norm()
-    alone = gathered(scene, renderer, config=replace(CONFIG, side=1))
-    assert alone.patches.numel() == 0 and len(alone) == pytest.approx(CONFIG.rays, rel=0.1)
+    alone = gathered(scene, renderer, config=replace(GATHER, side=1))
+    assert alone.patches.numel() == 0 and len(alone) == pytest.approx(GATHER.rays, rel=0.1)
 
 
 def test_correlations_are_those_of_dinos_own_vectors():
@@ -189,7 +195,7 @@ def test_correlations_are_those_of_dinos_own_vectors():
 
 def test_views_and_cameras_must_match(scene, renderer):
     with pytest.raises(ValueError, match="each with its camera"):
-        gather_rays(renderer, [], [], BASIS, CONFIG)
+        gather_rays(renderer, [], [], BASIS, GATHER)
     with pytest.raises(ValueError, match="each with its camera"):
         gathered(scene, renderer, said(scene)[:2])
 
@@ -280,14 +286,14 @@ def test_a_pyramids_scales_are_chosen_by_the_field(scene, renderer):
     stage = refined(rays, shape=FieldShape(BASIS.axes.shape[1], 0, 2), phrases=PHRASES)
     assert set(stage.measure()) == {"feature", "relevancy"}
     weights = torch.softmax(stage.field.at(rays.x[rays.met][:, 0], "scales"), 1).mean(0)
-    assert weights[0] > 0.9
+    assert weights[0] > 0.65, "of two scales none can have more than 0.73"
     assert accuracy(scene, renderer, stage.field) > 0.9
 
 
 @pytest.mark.parametrize("phrases", [None, torch.zeros(0, 6)])
 def test_without_phrases_or_dino_there_is_the_feature_loss(scene, renderer, phrases):
     photos = [replace(photo, dino=None) for photo in said(scene)]
-    rays = gathered(scene, renderer, photos, replace(CONFIG, side=1))
+    rays = gathered(scene, renderer, photos, replace(GATHER, side=1))
     assert rays.patches.numel() == 0
     stage = refined(rays, 3, phrases=phrases)
     assert set(stage.measure()) == {"feature"}
