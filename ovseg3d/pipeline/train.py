@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,7 @@ def train_scene(
     report: Report | None = None,
     stop: threading.Event | None = None,
     resume: Run | Path | str | None = None,
+    begun: Callable[[Run], None] | None = None,
 ) -> Run:
     """Fit a radiance field to a capture, measure it on the held-out views, and keep everything in a run folder.
 
@@ -55,6 +56,7 @@ def train_scene(
         report: receives events (see `engine.Event`); stages are "features", "field" and "evaluate".
         stop: set it, from another thread or a signal handler, to end after the current step.
         resume: a run to go on with, in its own folder. Its scene and field settings and its seed must be the same.
+        begun: called with the run once its folder is there and it is marked as running.
 
     Returns:
         The run; `run.status()["status"]` is "done", or "interrupted" after `stop`.
@@ -107,6 +109,8 @@ def train_scene(
         if scene.phrases:
             keep_phrases(run.folder, scene.phrases)
         run.write_status("running")
+        if begun is not None:
+            begun(run)
         trained: dict[str, Any] = {}
         try:
             if encoders is not None:

@@ -25,6 +25,8 @@ from ovseg3d.viewer.follow import Follower
 from ovseg3d.viewer.visitor import Visitor
 
 HOST, PORT = "127.0.0.1", 7007
+LAST_SECONDS = 20.0
+"""How long the end waits for a strip that is being rendered."""
 
 
 def _say_nothing(text: str) -> None:
@@ -50,7 +52,7 @@ class Viewer:
         self.exhibit, self._notice = exhibit, notice
         self.visitors: dict[int, Visitor] = {}
         self._training = ""
-        self._lock, self._stopped = threading.Lock(), threading.Event()
+        self._lock, self._greeting, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
         # A browser may leave while a picture for it is being drawn.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
         try:
@@ -100,12 +102,18 @@ class Viewer:
     def stop(self) -> None:
         """End the server and everything for its visitors."""
         self._stopped.set()
+        with self._greeting:
+            visitors = list(self.visitors.values())
         if self._follower is not None:
             self._follower.stop()
-        for visitor in list(self.visitors.values()):
+        for visitor in visitors:
             visitor.close()
         with contextlib.redirect_stdout(io.StringIO()):
             self.server.stop()
+        for visitor in visitors:
+            visitor.stream.join(LAST_SECONDS)
+        if self._follower is not None:
+            self._follower.join(LAST_SECONDS)
 
     def __enter__(self) -> "Viewer":
         return self
@@ -130,13 +138,16 @@ class Viewer:
         first.far = 1000.0 * self.exhibit.reach
 
     def _come(self, client: viser.ClientHandle) -> None:
-        try:
-            visitor = Visitor(client, self.exhibit, self._report)
-        except Exception as error:
-            self._report(error)
-            return
-        with self._lock:
-            self.visitors[client.client_id] = visitor
+        with self._greeting:
+            if self._stopped.is_set():
+                return
+            try:
+                visitor = Visitor(client, self.exhibit, self._report)
+            except Exception as error:
+                self._report(error)
+                return
+            with self._lock:
+                self.visitors[client.client_id] = visitor
         if self._training:
             visitor.guarded(visitor.field_changed)(self._training)
 

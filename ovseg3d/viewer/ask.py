@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import THRESHOLD, Answer
-from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, relevancy
+from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.things import Instance, instances_of
 from ovseg3d.viewer.exhibit import Exhibit
 
@@ -49,7 +49,9 @@ class Found:
     """Relevancy, 0 to 1."""
     threshold: float
     probability: float | None
-    calibrated: bool
+    """None: the encoder is not calibrated."""
+    rival: str | None
+    """What is there and is taken for it; see `pipeline.query.Answer`."""
     points: Int[np.ndarray, " found"]
     """Surface points above the threshold."""
     scores: Float[np.ndarray, " found"]
@@ -118,8 +120,11 @@ def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None
             relevancies = likeness(exhibit, question.example)[:, None]
             found = [_alike(exhibit, question, relevancies[:, 0])]
         else:
-            relevancies = _relevancies(exhibit, question)
-            answers = exhibit.need_asker().ask(
+            asker = exhibit.need_asker()
+            relevancies = asker.relevancy(
+                question.phrases, negatives=question.negatives, canonical=question.canonical
+            )  # fmt: skip
+            answers = asker.ask(
                 question.phrases, negatives=question.negatives, canonical=question.canonical,
                 threshold=question.threshold,
             )  # fmt: skip
@@ -132,18 +137,9 @@ def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None
     return Reply(question, tuple(found), relevancies, tuple(hits))
 
 
-def _relevancies(exhibit: Exhibit, question: Question) -> np.ndarray:
-    """Relevancy of every surface point to each phrase."""
-    others = [*question.canonical, *question.negatives]
-    scores = exhibit.need_asker().semantics.scores(exhibit.encode([*question.phrases, *others]))
-    count = len(question.phrases)
-    return relevancy(scores[:, :count], scores[:, count:], SHARPNESS)
-
-
 def _plain(answer: Answer) -> Found:
-    calibrated = answer.probability is not None
     return Found(
-        answer.phrase, answer.present, answer.score, answer.threshold, answer.probability, calibrated,
+        answer.phrase, answer.present, answer.score, answer.threshold, answer.probability, answer.rival,
         answer.point_index, answer.point_scores, answer.instances,
     )  # fmt: skip
 
@@ -159,7 +155,7 @@ def _alike(exhibit: Exhibit, question: Question, found: np.ndarray) -> Found:
         phrases=question.phrases, scores=found,
     )  # fmt: skip
     score = float(found.max(initial=0.0))
-    return Found(question.phrases[0], len(chosen) > 0, score, threshold, None, False, chosen, found[chosen], things)
+    return Found(question.phrases[0], len(chosen) > 0, score, threshold, None, None, chosen, found[chosen], things)
 
 
 def _seen_from(thing: Instance, eye: np.ndarray | None) -> Instance:
@@ -216,7 +212,8 @@ def with_threshold(question: Question, threshold: float) -> Question:
 def sentence(answer: Found) -> str:
     """What the answer to one phrase says, plainly."""
     if not answer.present:
-        return f'"{answer.phrase}" is not in this scene.'
+        better = f' What looks like it looks more like "{answer.rival}".' if answer.rival else ""
+        return f'"{answer.phrase}" is not in this scene.{better}'
     count = len(answer.instances)
     things = f"{count} thing{'s' if count != 1 else ''}, " if count else ""
     return f'"{answer.phrase}": {things}{len(answer.points):,} points.'
@@ -238,7 +235,7 @@ def reply_html(reply: Reply) -> str:
             f'<br><span style="opacity:0.65">{figures}</span></span></div>'
         )
     note = '<div style="opacity:0.65">Relevancies are no probabilities: the encoder is not calibrated.</div>'
-    calibrated = any(answer.calibrated for answer in reply.answers)
+    calibrated = any(answer.probability is not None for answer in reply.answers)
     return _card("".join(rows) + ("" if calibrated else note))
 
 

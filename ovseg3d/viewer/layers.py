@@ -14,13 +14,17 @@ from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.pictures import depth_picture
-from ovseg3d.scene import Camera
 from ovseg3d.semantics.relevancy import CANONICAL, label
-from ovseg3d.viewer.exhibit import Exhibit, Rendered
+from ovseg3d.viewer.exhibit import Exhibit, Sheet
 
 COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH = LAYERS = (
     "Colour", "Answer", "Relevancy", "Labels", "Features", "Depth",
 )  # fmt: skip
+EXPLAINED = {
+    DEPTH: "Near is bright, far is dark; points show their height.",
+    FEATURES: "What the features' three largest principal components say, as red, green and blue: alike is alike.",
+}
+"""Layers without a scale of colours."""
 _DIM = 0.38
 """How bright the rest of the picture is beside an answer."""
 
@@ -37,14 +41,15 @@ class Layer:
     """Numbers of the surface points; None where colour or depth say all."""
     paint: Paint | None = None
 
-    def picture(self, exhibit: Exhibit, camera: Camera, rendered: Rendered) -> UInt8[np.ndarray, "h w 3"]:
-        """What was rendered, seen this way."""
+    def picture(self, exhibit: Exhibit, sheet: Sheet) -> UInt8[np.ndarray, "h w 3"]:
+        """A complete picture of the field, seen this way."""
+        rendered = sheet.rendered
         if self.name == DEPTH:
             return depth_picture(rendered["depth_z"])
         rgb = np.clip(rendered["rgb"], 0, 1)
         if self.values is None or exhibit.semantics is None:
             return to_bytes(rgb)
-        places = exhibit.semantics.places(camera, rendered["depth_z"])
+        places = sheet.places(exhibit.semantics)
         return to_bytes(self.paint(places.picture(self.values, nothing=float("nan")), rgb))
 
     def point_colours(self, exhibit: Exhibit) -> UInt8[np.ndarray, "points 3"]:
@@ -115,9 +120,8 @@ class Labelling:
 def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL) -> Labelling:
     """Label the surface. Raises RunError, EncoderError, ConfigError."""
     vectors = exhibit.encode([*phrases, *canonical])
-    cosines = exhibit.need_asker().semantics.scores(vectors)
-    others = cosines[:, len(phrases) :].max(1, keepdims=True, initial=-1.0)
-    own = cosines[:, : len(phrases)]
+    own, others = exhibit.need_asker().semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
+    others = others.max(1, keepdims=True, initial=-1.0)
     return Labelling(tuple(phrases), np.concatenate([own, others], 1).astype(np.float32), label(own, others))
 
 
@@ -189,6 +193,11 @@ def label_html(labelling: Labelling) -> str:
         text = f"{counts[number]:,}"
         rows.append(legend_row(tints[number], names[number], f"{text} · {share:.1%}", faint=bool(counts[number] == 0)))
     return _small("".join(rows) + '<div style="opacity:0.6">surface points, and their share</div>')
+
+
+def note_html(text: str) -> str:
+    """A sentence in place of a legend."""
+    return _small(html.escape(text))
 
 
 def legend_row(tint: Sequence[int], name: str, figure: str = "", faint: bool = False) -> str:

@@ -69,7 +69,6 @@ class Panel:
     def _build_layers(self, exhibit: Exhibit) -> None:
         gui = self._gui
         self.layer = gui.add_dropdown("Picture", LAYERS, hint="What the picture and the points show.")
-        self.legend = gui.add_html("")
         field, cloud = exhibit.renderer is not None, len(exhibit.cloud[0]) > 0
         self.picture_on = gui.add_checkbox("Field", field, disabled=not field, hint="What the field renders.")
         self.points_on = gui.add_checkbox("Points", not field and cloud, disabled=not cloud)
@@ -79,6 +78,7 @@ class Panel:
         self.things_on = gui.add_checkbox(
             "All things", False, disabled=exhibit.semantics is None, hint="Every thing that was told apart."
         )
+        self.legend = gui.add_html("")
         with gui.add_folder("Labels", expand_by_default=False):
             gui.add_html(_hint("The closed list of the layer Labels: one phrase a line."))
             self.labels = gui.add_text("Phrases", "\n".join(exhibit.scene.phrases), multiline=True)

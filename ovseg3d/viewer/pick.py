@@ -47,7 +47,7 @@ class Pointed:
     thing: Instance | None
     """The thing that the spot belongs to; None: a wall, say."""
     words: tuple[tuple[str, float], ...]
-    """Best-matching phrases with their cosines, best first."""
+    """Best-matching phrases and how near they are (see `SemanticScene.compare`), best first."""
     fits: bool
     """Whether the best is nearer than every canonical phrase ("object", "stuff")."""
     unit: str
@@ -98,9 +98,9 @@ def describe(exhibit: Exhibit, spot: Spot, phrases: Sequence[str] = ()) -> Point
     semantics = exhibit.semantics
     names = tuple(dict.fromkeys(phrases)) or WORDS
     members = members_of(exhibit, spot.point)
-    mean = semantics.vectors[members].mean(0)
-    cosines = _cosines(exhibit, mean, (*names, *CANONICAL))
-    own, others = cosines[: len(names)], cosines[len(names) :]
+    vectors = exhibit.encode((*names, *CANONICAL))
+    near, beside = semantics.compare(vectors[: len(names)], vectors[len(names) :])
+    own, others = near[members].mean(0), beside[members].mean(0)
     best = np.argsort(-own, kind="stable")[:BEST]
     words = tuple((names[i], float(own[i])) for i in best)
     thing = None
@@ -112,11 +112,6 @@ def describe(exhibit: Exhibit, spot: Spot, phrases: Sequence[str] = ()) -> Point
             scores=semantics.agreement.astype(np.float64),
         )[0]  # fmt: skip
     return Pointed(spot, thing, words, bool(own[best[0]] >= others.max()), exhibit.unit)
-
-
-def _cosines(exhibit: Exhibit, vector: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
-    reduced = exhibit.need_asker().semantics.basis.reduce(exhibit.encode(phrases))
-    return (reduced @ vector) / max(float(np.linalg.norm(vector)), 1e-9)
 
 
 def pointed_html(pointed: Pointed) -> str:
@@ -141,5 +136,5 @@ def pointed_html(pointed: Pointed) -> str:
                 f'<div style="display:flex;justify-content:space-between"><span>{html.escape(phrase)}</span>'
                 f'<span style="opacity:0.7">{cosine:.3f}</span></div><div style="{bar}"></div>'
             )
-        lines.append('<div style="opacity:0.65">best-matching words, and their cosines</div>')
+        lines.append('<div style="opacity:0.65">best-matching words, and how near they are</div>')
     return f'<div style="font-size:13px;line-height:1.45;padding:2px 12px">{"".join(lines)}</div>'

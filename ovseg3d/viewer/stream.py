@@ -88,6 +88,10 @@ class Stream:
             self._closed = True
             self._news.notify_all()
 
+    def join(self, seconds: float) -> None:
+        """Wait for the thread to end after `close`: a program must not end while something is being rendered."""
+        self._thread.join(seconds)
+
     def wait_idle(self, seconds: float) -> bool:
         """Wait until the last wish is drawn sharp; False when it takes longer than this."""
         with self._news:

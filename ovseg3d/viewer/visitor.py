@@ -174,7 +174,7 @@ class Visitor:
         camera = viewpoint.camera(pixels)
         # Another layer of the same view goes on with what was rendered, be it complete or not.
         key = (viewpoint, camera.width, self.exhibit.version)
-        sheet = self._sheets.pop(key, None) or Sheet(camera)
+        sheet = self._sheets.pop(key, None) or Sheet(camera, hasty=pixels < self.stream.sharp)
         self._sheets[key] = sheet
         for old in list(self._sheets)[:-KEPT_SHEETS]:
             del self._sheets[old]
@@ -182,7 +182,7 @@ class Visitor:
         rendered = sheet.rendered
         if rendered is None or self.stream.closed:
             return 0.0
-        picture = layer.picture(self.exhibit, camera, rendered)
+        picture = layer.picture(self.exhibit, sheet)
         depth_z = np.where(rendered["depth_z"] > 0, rendered["depth_z"], FARTHEST)
         # What lies on a surface (points, boxes) must not vanish in it, so the picture stands a little behind.
         depth_z = np.minimum(depth_z * 1.01 + self.nodes.point_size(), FARTHEST)
@@ -229,6 +229,8 @@ class Visitor:
         elif self.layer.name == layers.RELEVANCY and reply is not None:
             title = f'relevancy of "{reply.question.phrases[self._shown_phrase()]}"'
             text = layers.scale_html(title, "0", "1", panel.threshold.value)
+        elif self.layer.name in layers.EXPLAINED:
+            text = layers.note_html(layers.EXPLAINED[self.layer.name])
         elif panel.layer.value in (layers.ANSWER, layers.RELEVANCY):
             text = message_html("Ask something first: the tab Ask.") if reply is None else reply_html(reply)
         panel.legend.content = text

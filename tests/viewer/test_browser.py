@@ -60,7 +60,7 @@ def test_the_page_loads_and_shows_the_field(page: Page, viewer: Viewer, errors: 
     visitor = visitor_of(viewer)
     assert visitor.stream.wait_idle(60.0)
     camera = visitor.viewpoint
-    expected = visitor.exhibit.render(camera.camera(1e9))["rgb"].mean((0, 1)) * 255
+    expected = visitor.exhibit.render(camera.camera(1e9)).rendered["rgb"].mean((0, 1)) * 255
     shown = lambda: pixels(page)[50:, 300 : camera.width - 20].mean((0, 1))  # noqa: E731
     wait_for(lambda: np.abs(shown() - expected).max() < 40, 30, f"a picture like {expected}", lambda: str(shown()))
     assert page.console == [] and errors == []

@@ -106,6 +106,25 @@ def test_one_flies_to_where_a_thing_is_seen(exhibit: Exhibit) -> None:
     assert any(np.allclose(stand, frame.camera.position) for frame in exhibit.scene.frames)
 
 
+def test_a_hit_takes_the_browser_there(visit, errors: list[str]) -> None:
+    bare, visitor = visit()
+    visitor.ask(Question(("teddy bear",)))
+    visitor._fly_to_hit(0)
+    wait_until(lambda: bare.count["SetCameraPositionMessage"] > 3, 20, "the flight")
+    place = bare.latest["SetCameraPositionMessage"]["position"]
+    assert any(np.allclose(place, frame.camera.position) for frame in visitor.exhibit.scene.frames)
+    np.testing.assert_allclose(
+        bare.latest["SetCameraLookAtMessage"]["look_at"], THINGS["brown teddy bear"]["center"], atol=0.05
+    )
+    visitor._stand_at(5)
+    wait_until(
+        lambda: np.allclose(
+            bare.latest["SetCameraPositionMessage"]["position"], visitor.exhibit.scene.frames[5].camera.position
+        )
+    )
+    assert errors == []
+
+
 # -- layers ----------------------------------------------------------------------------------------------------------
 
 
@@ -127,10 +146,11 @@ def test_labels_have_lasting_colours_and_counts(exhibit: Exhibit) -> None:
 
 def test_the_picture_and_the_points_agree(exhibit: Exhibit) -> None:
     camera = exhibit.scene.frames[3].camera.scaled(160, 120)
-    rendered = exhibit.render(camera)
+    sheet = exhibit.render(camera)
+    rendered = sheet.rendered
     reply = ask(exhibit, Question(("sofa",)))
     layer = layers.answer_layer(reply.relevancies, reply.tints, 0.5, 1.0)
-    picture = layer.picture(exhibit, camera, rendered).astype(int)
+    picture = layer.picture(exhibit, sheet).astype(int)
     met = rendered["depth_z"] > 0
     origins, directions = camera.rays(camera.pixel_centres())
     along = rendered["depth_z"].ravel() / (directions @ camera.forward)
@@ -141,7 +161,7 @@ def test_the_picture_and_the_points_agree(exhibit: Exhibit) -> None:
     coloured = (picture @ reply.tints[0].astype(float)) / np.maximum(length, 1) > 0.998
     # Cushions are in the sofa's box, and no sofa.
     assert there.sum() > 300 and coloured[there & met].mean() > 0.7 and coloured[~there & met].mean() < 0.05
-    plain = layers.plain_layer(layers.DEPTH).picture(exhibit, camera, rendered)
+    plain = layers.plain_layer(layers.DEPTH).picture(exhibit, sheet)
     assert plain.shape == (120, 160, 3)
 
 
