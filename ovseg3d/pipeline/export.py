@@ -60,7 +60,7 @@ class ExportOptions:
     """What can be chosen."""
 
     phrases: Sequence[str] | None = None
-    """The list of labels; None: the scene's own."""
+    """The list of labels; None: the scene's own; empty: no labels, and then no encoder is needed."""
     none: bool = True
     """Whether what is nearer to a canonical phrase than to all of the list stays unlabelled."""
     select: Sequence[str] = ()
@@ -123,6 +123,9 @@ def export_run(
         if name not in known:
             close = nearest(name, known)
             raise ConfigError(f"An export has no option {name!r}", fix=close or ", ".join(known))
+    for name in ("phrases", "select"):
+        if isinstance(options.get(name), str):  # as on the command line; letters would make a list too
+            options[name] = [phrase.strip() for phrase in options[name].split(";") if phrase.strip()]
     export = _Export(run, ExportOptions(**options), asker, report, stop or threading.Event())
     export.check(kinds)
     folder = run.exports if folder is None else Path(folder)
