@@ -12,6 +12,7 @@ Asked for more points than the run keeps, the field is looked at again, and mean
 """
 
 import dataclasses
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from ovseg3d.cloud.records import place
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError, RunError, nearest
 from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
-from ovseg3d.files import read_json, write_json
+from ovseg3d.files import plain, read_json, write_atomic, write_json
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.label import label_views
@@ -60,7 +61,7 @@ class ExportOptions:
     """What can be chosen."""
 
     phrases: Sequence[str] | None = None
-    """The list of labels; None: the scene's own."""
+    """The list of labels; None: the scene's own; empty: no labels, and then no encoder is needed."""
     none: bool = True
     """Whether what is nearer to a canonical phrase than to all of the list stays unlabelled."""
     select: Sequence[str] = ()
@@ -123,6 +124,9 @@ def export_run(
         if name not in known:
             close = nearest(name, known)
             raise ConfigError(f"An export has no option {name!r}", fix=close or ", ".join(known))
+    for name in ("phrases", "select"):
+        if isinstance(options.get(name), str):  # as on the command line; letters would make a list too
+            options[name] = [phrase.strip() for phrase in options[name].split(";") if phrase.strip()]
     export = _Export(run, ExportOptions(**options), asker, report, stop or threading.Event())
     export.check(kinds)
     folder = run.exports if folder is None else Path(folder)
@@ -216,7 +220,8 @@ class _Export:
             if options.spacing < 0.9 * typical:
                 wanted = max(wanted, min(int(len(made) * (typical / options.spacing) ** 2), MOST_POINTS))
         if wanted > len(made):
-            denser = self._labelled(self._look_again(self._denser(wanted)))
+            # Some more than wanted: points that too few views see go, and thinning comes close to any number.
+            denser = self._labelled(self._look_again(self._denser(int(1.25 * wanted))))
             if len(denser) < 0.8 * wanted:
                 told = f"{wanted:,} points were asked for; all pixels of the photos' size give {len(denser):,}"
                 self.report(Event("log", "surface", message=told))
@@ -348,7 +353,9 @@ class _Export:
         for image in images:
             image["label_file"] = told["views"][image["file_name"]]
         file = place / "annotations.json"
-        write_json(file, coco(images, annotations, self.phrases, self.run.scene_name))
+        everything = coco(images, annotations, self.phrases, self.run.scene_name)
+        # Not indented: run lengths would take a line each.
+        write_atomic(file, (json.dumps(plain(everything), ensure_ascii=False, allow_nan=False) + "\n").encode())
         return [*(place / name for name in told["views"].values()), told["picture"], place / "labels.json", file]
 
     def instances(self, folder: Path) -> list[Path]:

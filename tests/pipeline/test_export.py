@@ -143,7 +143,7 @@ def test_instances_have_boxes_scores_and_embeddings(run: Run, tmp_path: Path) ->
     text = Asker(run).encode(["a red box", "a blue box"])
     assert len(best["embedding"]) == 4 and np.linalg.norm(best["embedding"]) == pytest.approx(1)
     assert text[0] @ best["embedding"] > text[1] @ best["embedding"]
-    (file,) = run.export("instances", tmp_path, phrases=())
+    (file,) = run.export("instances", tmp_path, phrases="")
     told = json.loads(file.read_text(encoding="utf-8"))
     assert told["instances"] and told["phrases"] == []
     assert all(thing["label"] is None and "embedding" not in thing for thing in told["instances"])
@@ -202,7 +202,7 @@ def test_more_points_are_taken_from_the_field(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_selection_and_an_empty_one(run: Run, tmp_path: Path) -> None:
-    files = run.export("cloud,html", tmp_path / "a", phrases=PHRASES, none=False, select=("a blue box",))
+    files = run.export("cloud,html", tmp_path / "a", phrases="; ".join(PHRASES), none=False, select=("a blue box",))
     assert set(vertices(files[0])["label"].tolist()) == {2}
     files = run.export("cloud,html", tmp_path / "b", phrases=(*PHRASES, "green"), none=False, select=("green",))
     assert len(vertices(files[0])) == 0 and files[-1].stat().st_size > 10_000
