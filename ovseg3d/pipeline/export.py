@@ -26,6 +26,7 @@ from scipy.spatial import cKDTree
 from ovseg3d.cloud import WHAT, LabelledCloud, instance_records, mesh_of, moved, save_cloud, save_mesh, save_page
 from ovseg3d.cloud.coco import annotations_of, coco
 from ovseg3d.cloud.labelled import FrameName
+from ovseg3d.cloud.points import import_laspy
 from ovseg3d.cloud.records import place
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError, RunError, nearest
@@ -148,9 +149,10 @@ class _Export:
             value = getattr(options, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} must be above 0, not {value}", fix=f"--{name}")
-        for kind in kinds:
-            if kind in ("labels", "instances"):
-                self._meaning()
+        if options.phrases or options.select or {"labels", "instances"} & set(kinds):
+            self._meaning()
+        if options.las and "cloud" in kinds:
+            import_laspy()
         if "labels" in kinds and not self.phrases:
             raise ConfigError(
                 "This scene names no phrases to label with",
@@ -198,8 +200,6 @@ class _Export:
     @cached_property
     def phrases(self) -> tuple[str, ...]:
         if self.asker is None:
-            if self.options.phrases:
-                self._meaning()
             return ()
         chosen = self.options.phrases
         return tuple(dict.fromkeys(self.scene.phrases if chosen is None else chosen))
@@ -346,17 +346,17 @@ class _Export:
             instance = places.nearest(asker.semantics.instance)
             annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
 
-        place = folder / "labels"
+        target = folder / "labels"
         told = label_views(
-            place, asker, self.phrases, names, none=self.options.none, each=each, report=self.report, stop=self.stop
+            target, asker, self.phrases, names, none=self.options.none, each=each, report=self.report, stop=self.stop
         )
         for image in images:
             image["label_file"] = told["views"][image["file_name"]]
-        file = place / "annotations.json"
+        file = target / "annotations.json"
         everything = coco(images, annotations, self.phrases, self.run.scene_name)
         # Not indented: run lengths would take a line each.
         write_atomic(file, (json.dumps(plain(everything), ensure_ascii=False, allow_nan=False) + "\n").encode())
-        return [*(place / name for name in told["views"].values()), told["picture"], place / "labels.json", file]
+        return [*(target / name for name in told["views"].values()), told["picture"], target / "labels.json", file]
 
     def instances(self, folder: Path) -> list[Path]:
         cloud, asker = self.whole, self._meaning()

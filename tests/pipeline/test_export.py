@@ -1,6 +1,7 @@
 """Exports of a run of the tiny scene, whose red and blue box an encoder of colours knows; see test_semantics.py."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
@@ -229,7 +230,7 @@ def test_a_run_without_meaning_gives_its_surface(bare: Run, tmp_path: Path, monk
     assert not (tmp_path / "none").exists()
 
 
-def test_mistakes_are_named(run: Run, tmp_path: Path) -> None:
+def test_mistakes_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_what(" cloud, html,cloud") == ("cloud", "html")
     with pytest.raises(ConfigError, match="no export 'meshes'") as caught:
         run.export("meshes", tmp_path)
@@ -243,6 +244,9 @@ def test_mistakes_are_named(run: Run, tmp_path: Path) -> None:
         run.export("cloud", tmp_path, points=0)
     with pytest.raises(ConfigError, match="names no phrases"):
         run.export("labels", tmp_path)
+    monkeypatch.setitem(sys.modules, "laspy", None)
+    with pytest.raises(ConfigError, match="laspy"):
+        run.export("instances,cloud", tmp_path, las=True)
     assert list(tmp_path.iterdir()) == [] and ExportOptions().frame == "input"
 
 
