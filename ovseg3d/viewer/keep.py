@@ -7,11 +7,12 @@ asked for it; a visitor who leaves ends theirs.
 import html
 import importlib
 import io
+import shlex
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import viser
@@ -23,6 +24,7 @@ from ovseg3d.pipeline.pictures import save_picture
 from ovseg3d.pipeline.render import render_film
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera
+from ovseg3d.viewer.ask import read_phrases
 from ovseg3d.viewer.exhibit import Exhibit, Rendered
 from ovseg3d.viewer.fly import fly
 from ovseg3d.viewer.layers import COLOUR, Layer
@@ -163,7 +165,8 @@ class Keeper:
             )
             return [*made, saved]
 
-        self._work(make, lambda files: f"ovseg3d render {self.exhibit.run.folder} --path {files[-1]}")
+        words = ["ovseg3d", "render", str(self.exhibit.run.folder), "--path"]
+        self._work(make, lambda files: shlex.join([*words, str(files[-1])]))
 
     # -- exports -------------------------------------------------------------------------------------------------
 
@@ -172,10 +175,26 @@ class Keeper:
         export = exporter()
         if export is None or what not in EXPORTS:
             raise ConfigError(f"There is no export {what!r}", fix=", ".join(EXPORTS))
-        command = f"ovseg3d export {self.exhibit.run.folder} --what {what}"
-        self._work(
-            lambda run, report: export(run, what, run.exports, report=report, stop=self._stop), lambda _: command
-        )
+        options, flags = self._options()
+        command = shlex.join(["ovseg3d", "export", str(self.exhibit.run.folder), "--what", what, *flags])
+
+        def make(run: Run, report: Report) -> Sequence[Path]:
+            return export(run, what, run.exports, report=report, stop=self._stop, **options)
+
+        self._work(make, lambda _: command)
+
+    def _options(self) -> tuple[dict[str, Any], list[str]]:
+        """What an export is told besides: the visitor's own labels, and where the capture is if it has moved."""
+        options: dict[str, Any] = {}
+        flags: list[str] = []
+        phrases = read_phrases(self._visitor.panel.labels.value)
+        if phrases and phrases != tuple(self.exhibit.scene.phrases):
+            options["phrases"] = phrases
+            flags += ["--phrases", ";".join(phrases)]
+        if self.exhibit.scene.path != self.exhibit.run.scene_path:
+            options["scene"] = self.exhibit.scene.path
+            flags += ["--scene", str(self.exhibit.scene.path)]
+        return options, flags
 
     def _work(
         self, make: Callable[[Run, Report], Sequence[Path]], command: Callable[[Sequence[Path]], str] | None

@@ -6,6 +6,7 @@ on the server and what the page says, and that the picture arrived on pixels.
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from browser import Browser, Page, wait_for
 from PIL import Image
 from playroom import PLAYROOM
+from plyfile import PlyData
 
 from ovseg3d.viewer import keep, layers
 from ovseg3d.viewer.app import Viewer
@@ -135,25 +137,26 @@ def test_layers_switch(page: Page, viewer: Viewer, errors: list[str]) -> None:
     assert errors == [] and visitor.messages == []
 
 
-def test_an_export_downloads_and_reads_back(
-    page: Page, viewer: Viewer, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: list[str]
-) -> None:
+def test_an_export_downloads_and_reads_back(page: Page, viewer: Viewer, tmp_path: Path, errors: list[str]) -> None:
     visitor = visitor_of(viewer)
     page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path), eventsEnabled=False)
-    assert visitor.stream.wait_idle(60.0)
-    monkeypatch.setattr(keep, "PICTURE_PIXELS", 20_000.0)
     page.press("Take away")
-    page.press("Save this picture")
-    wait_for(lambda: visitor.keeper.saved, 30, "the picture")
-    page.wait_text("picture-0", 30)
+    page.press("cloud:")
+    wait_for(lambda: visitor.keeper.saved, 60, "the export", page.text)
+    page.wait_text("--what cloud", 30)
     link = "[...document.querySelectorAll('a')].find(e => e.href.startsWith('blob:') || e.download)"
     wait_for(lambda: page.js(f"!!{link}"), 30, "the link", page.text)
     page.js(f"{link}.click()")
-    wait_for(lambda: list(tmp_path.glob("picture-*.png")), 30, "the download", lambda: str(list(tmp_path.iterdir())))
-    (saved,) = visitor.keeper.saved
-    got = next(tmp_path.glob("picture-*.png"))
-    wait_for(lambda: got.stat().st_size == saved.stat().st_size, 20, "the whole file")
-    assert Image.open(got).size == Image.open(saved).size and got.read_bytes() == saved.read_bytes()
+    wait_for((tmp_path / "cloud.zip").exists, 30, "the file", lambda: str(list(tmp_path.iterdir())))
+    _, whole = keep.packed(viewer.exhibit.run.exports, visitor.keeper.saved)
+    wait_for(lambda: (tmp_path / "cloud.zip").stat().st_size == len(whole), 20, "the whole file")
+    with zipfile.ZipFile(tmp_path / "cloud.zip") as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("cloud.ply"))
+        read = PlyData.read(io.BytesIO(archive.read(name)))["vertex"]
+    surface = visitor.exhibit.semantics.surface
+    assert len(read) == len(surface)
+    got = np.stack([read["x"], read["y"], read["z"]], 1)
+    np.testing.assert_allclose(np.sort(got, axis=0), np.sort(surface.xyz, axis=0), atol=1e-5)
     assert errors == []
 
 

@@ -315,14 +315,10 @@ def test_pictures_films_and_exports_land_in_exports(
     assert len(read_nerfstudio_path(keeper.saved[-1]).cameras) == 24
     wait_until(lambda: bare.count["FileTransferStartDownload"] == 3, 20, "the downloads")
 
-    def export(run, what, folder, **_):
-        made = folder / f"{what}.txt"
-        made.write_text("made")
-        return [made]
-
-    monkeypatch.setattr(keep, "exporter", lambda: export)
-    keeper.export("cloud")
-    assert keeper.saved[-1].name == "cloud.txt" and "--what cloud" in keeper.told.content
+    visitor.panel.labels.value = "sofa\nrug; it's"
+    keeper.export("instances")
+    assert keeper.saved[-1] == run.exports / "instances.json" and keeper.saved[-1].stat().st_size > 100
+    assert "--what instances --phrases" in keeper.told.content and "&#x27;" in keeper.told.content
     for what in ("../../etc", "", "nothing"):
         with pytest.raises(ConfigError):
             keeper.export(what)
