@@ -4,9 +4,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tiny import small_settings, write_tiny_scene
+
+if TYPE_CHECKING:
+    from ovseg3d.pipeline.run import Run
 
 Cli = Callable[..., "Done"]
 
@@ -33,6 +37,31 @@ def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
     config = make_config("cpu", flags=small_settings())
     return train_scene(tiny_scene, config, output_dir=tmp_path_factory.mktemp("runs") / "tiny").folder
+
+
+@pytest.fixture(scope="session")
+def colour_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the tiny scene that knows colours, see colours.py. Do not write to it."""
+    from colours import flags
+    from exact import register
+
+    from ovseg3d.pipeline import make_config, train_scene
+
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch, tmp_path_factory.mktemp("cache"))
+        made = tmp_path_factory.mktemp("runs") / "colours"
+        return train_scene(tiny_scene, make_config("cpu", flags=flags(steps=5)), output_dir=made).folder
+
+
+@pytest.fixture
+def run(colour_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Run":
+    """The same, opened, with its encoders registered."""
+    from exact import register
+
+    from ovseg3d.pipeline import load
+
+    register(monkeypatch, tmp_path / "cache")
+    return load(colour_run)
 
 
 @dataclass(frozen=True)

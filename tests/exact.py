@@ -43,6 +43,13 @@ class Exact(Renderer):
 
 def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
     """Bring in the encoders, and the exact renderer in place of what was trained."""
+    register_encoders(patch, cache)
+    patch.setattr("ovseg3d.pipeline.fields.restore", Exact)
+    patch.setattr("ovseg3d.pipeline.query.restore", Exact)
+
+
+def register_encoders(patch: pytest.MonkeyPatch, cache: Path) -> None:
+    """The encoders, and a cache of their own."""
     patch.setattr(registry, "_clips", dict(registry._clips))
     patch.setattr(registry, "_dinos", dict(registry._dinos))
     register_clip("colours", lambda device: MeanColour(logit_scale=10.0))
@@ -50,8 +57,6 @@ def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
     register_clip("sharp", lambda device: SharpColour(id="sharp-colour", logit_scale=10.0))
     register_dino("sharp", lambda device: SharpPatch(id="sharp-patch"))
     patch.setenv("OVSEG3D_CACHE_DIR", str(cache))
-    patch.setattr("ovseg3d.pipeline.fields.restore", Exact)
-    patch.setattr("ovseg3d.pipeline.query.restore", Exact)
 
 
 def flags_of(method: str = "lift", **train: object) -> dict:

@@ -39,8 +39,9 @@ COMMANDS: dict[str, Command] = {
     "synth": Command("synth", "Synth", "OUT", "Make a labelled synthetic room, offline.", "Capture"),
     "info": Command("info", "Info", "SCENE", "Say what a scene holds and what looks wrong.", "Capture"),
     "train": Command("train", "Train", "SCENE...", "Fit a radiance field to posed photos.", "Train"),
+    "view": Command("view", "View", "SCENE|RUN", "Look, ask and point in the browser.", "Ask"),
     "query": Command("query", "Query", "RUN PHRASE...", "Ask where something is.", "Ask"),
-    "segment": Command("segment", "Segment", "RUN", "Label every view with a list of phrases.", "Ask"),
+    "segment": Command("segment", "Segment", "RUN", "Label every view with phrases, or with things.", "Ask"),
     "render": Command(
         "render",
         "Render",
@@ -48,7 +49,14 @@ COMMANDS: dict[str, Command] = {
         "Render views or a camera path: images or MP4.",
         "Look and measure",
     ),
-    "eval": Command("eval", "Eval", "RUN", "Measure PSNR, SSIM and depth error.", "Look and measure"),
+    "export": Command(
+        "export",
+        "Export",
+        "RUN",
+        "Take away points, meshes, labels, a web page.",
+        "Look and measure",
+    ),
+    "eval": Command("eval", "Eval", "RUN", "Measure pictures, depth and meaning.", "Look and measure"),
     "doctor": Command("doctor", "Doctor", "", "Say what this machine can run, and why.", "This machine"),
 }
 

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,27 +12,38 @@ import tyro
 
 from ovseg3d.errors import ConfigError, nearest
 
-PROTOCOLS = ("field", "index", "points", "consistency")
+PROTOCOLS = ("field", "index", "points", "consistency", "instances", "absence", "3d-ovs", "lerf")
 
 
 @dataclass(frozen=True)
 class Eval:
     """Measure a run: PSNR, SSIM, and depth error where the true depth is known, for each view and on average.
 
-    With --protocol labels are measured instead: index (label images), points (the cloud, against the exact surface of
-    a synthetic room), consistency (whether views agree). Each says in its output how it averages.
+    With --protocol meaning is measured instead, and each protocol says in its output how it averages: index (label
+    images), consistency (whether views agree), absence (whether it knows what is not there), points and instances
+    (against the exact surface of a synthetic room), 3d-ovs and lerf (as those papers do, from their label files).
+    Held-out and training views are told apart, and styles that the built-in encoders were trained on from others.
 
     Examples:
       ovseg3d eval outputs/playroom/latest
-      ovseg3d eval outputs/playroom/latest --protocol index,points
+      ovseg3d eval outputs/playroom/latest --protocol index,points --views all
+      ovseg3d eval outputs/ramen/latest --protocol lerf --labels lerf_ovs/label/ramen
+      ovseg3d eval scenes/playroom --protocol index --seeds 0,1,2
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
     views: Literal["held-out", "train", "all"] = "held-out"
-    """Which views to measure."""
+    """Which views to measure; all: held-out and training views, each by themselves."""
     protocol: str = "field"
-    """What to measure, with commas: field, index, points, consistency."""
+    """What to measure, with commas: field, index, points, consistency, instances, absence, 3d-ovs, lerf."""
+    labels: Path | None = None
+    """Where the label files of 3d-ovs (segmentations/) or lerf (a folder of JSON files) are, if not with the scene."""
+    seeds: str | None = None
+    """Measure a run for each of these seeds, with commas, and tell mean and spread. RUN is a scene or one of its runs;
+    runs that are not there yet are trained, with the settings of its newest one."""
+    config: Path | None = None
+    """With --seeds: settings to train with instead, a YAML file or the config.json of a run."""
     scene: Path | None = None
     """The scene's folder, if it has moved since training."""
     output: Path | None = None
@@ -45,12 +57,14 @@ class Eval:
 
     def main(self) -> None:
         """Render, compare, report."""
-        names = parse_protocols(self.protocol)
-        result = {}
-        if "field" in names:
-            result = self._field()
-        if labels := [name for name in names if name != "field"]:
-            result |= self._labels(labels)
+        from ovseg3d.cli.console import get_console, interruptible
+        from ovseg3d.pipeline.run import load
+
+        names, seeds = parse_protocols(self.protocol), parse_seeds(self.seeds)
+        self._refuse_idle(names)
+        console, stop = get_console(self.json), threading.Event()
+        with interruptible(stop):
+            result = self._over(seeds, names, stop) if seeds else self._measure(load(self.run), names, stop)
         if self.output is not None:
             from ovseg3d.files import write_json
 
@@ -59,54 +73,71 @@ class Eval:
             from ovseg3d.cli.console import print_json
 
             print_json(result)
+        elif seeds:
+            _draw_seeds(console, result)
 
-    def _labels(self, names: Sequence[str]) -> dict[str, Any]:
-        """The protocols about labels, each as its scores say them."""
+    def _refuse_idle(self, names: Sequence[str]) -> None:
+        """Flags that this call has no use for would be passed over in silence."""
+        for flag, given, used, when in (
+            ("--labels", self.labels, {"3d-ovs", "lerf"} & set(names), "with --protocol 3d-ovs or lerf"),
+            ("--config", self.config, self.seeds is not None, "with --seeds"),
+            ("--scene", self.scene, self.seeds is None, "without --seeds, which takes the scene for RUN"),
+        ):
+            if given is not None and not used:
+                raise ConfigError(f"{flag} would do nothing here", fix=f"give it {when}, or leave it out")
+
+    def _over(self, seeds: Sequence[int], names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
+        """A run for each seed, and what they have in common."""
         from ovseg3d.cli.console import get_console
         from ovseg3d.cli.progress import Progress
-        from ovseg3d.metrics import Scores
-        from ovseg3d.pipeline.measure import (
-            classes_of,
-            labeller_of,
-            measure_agreement,
-            measure_cloud,
-            measure_index,
-        )
+        from ovseg3d.pipeline.seeds import over_seeds, run_of_seed, scene_and_settings
+
+        scene, config = scene_and_settings(self.run, self.config)
+        told = {}
+        for seed in seeds:
+            with Progress(get_console(self.json)) as progress:
+                run = run_of_seed(scene, config, seed, set(names) != {"field"}, progress, stop)
+            told[seed] = self._measure(run, names, stop)
+        figures = {seed: {k: v for k, v in one.items() if k in (*names, "mean")} for seed, one in told.items()}
+        return {**over_seeds(figures), "views_measured": self.views, "runs": told}
+
+    def _measure(self, run: Any, names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
+        result = self._field(run, stop) if "field" in names else {}
+        meaning = [name for name in names if name != "field"]
+        return result | (self._meaning(run, meaning, stop) if meaning else {})
+
+    def _meaning(self, run: Any, names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
+        """The protocols about meaning, each as its scores say them, by group."""
+        from contextlib import suppress
+
+        from ovseg3d.cli.console import get_console
+        from ovseg3d.cli.progress import Progress
+        from ovseg3d.errors import OutputError
+        from ovseg3d.pipeline.protocols import Judge, keep_figures
         from ovseg3d.pipeline.query import Asker
-        from ovseg3d.pipeline.run import load
-        from ovseg3d.pipeline.views import choose_views
 
         console = get_console(self.json)
-        run = load(self.run)
-        scene = run.load_scene(self.scene)
-        classes, views = classes_of(scene), choose_views(scene, self.views)
-        asker = Asker(run, scene, self.device, self.backend)
-        labeller, found = labeller_of(asker, classes), {}
+        asker = Asker(run, run.load_scene(self.scene), self.device, self.backend)
         with Progress(console) as progress:
-            if "index" in names:
-                found["index"] = measure_index(scene, labeller, views, report=progress)
-            if "points" in names:
-                found["points"] = measure_cloud(scene, asker.semantics, asker.labels(classes, none=False))
-            if "consistency" in names:
-                found["consistency"] = measure_agreement(scene, asker.semantics, labeller, asker.depth, views)
-        if not self.json:
-            for scores in found.values():
-                _draw_scores(console, scores)
-        told: dict[str, Scores] = found
-        return {"run": run.folder, "views_measured": self.views, **{name: one.as_dict() for name, one in told.items()}}
+            found = Judge(asker, self.views, self.labels, report=progress, stop=stop).scores(names)
+        with suppress(OutputError):  # somebody else's run, say: the figures are told all the same
+            keep_figures(run, found)
+        if not self.json and self.seeds is None:
+            for groups in found.values():
+                _draw_scores(console, groups)
+        told = {name: {group: one.as_dict() for group, one in groups.items()} for name, groups in found.items()}
+        return {"run": run.folder, "views_measured": self.views, **told}
 
-    def _field(self) -> dict[str, Any]:
+    def _field(self, run: Any, stop: threading.Event) -> dict[str, Any]:
         """Pictures and depth."""
         from ovseg3d.cli.console import get_console
         from ovseg3d.cli.progress import Progress
         from ovseg3d.engine import Event
         from ovseg3d.pipeline.evaluate import Evaluation, evaluate
         from ovseg3d.pipeline.fields import restore
-        from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.views import choose_views
 
         console = get_console(self.json)
-        run = load(self.run)
         scene = run.load_scene(self.scene)
         views = choose_views(scene, self.views)
         renderer = restore(run, scene, self.device, self.backend)
@@ -119,8 +150,10 @@ class Eval:
                 share = done / len(views)
                 progress(Event("progress", "evaluate", done, len(views), share, metrics={"psnr": score.psnr}))
 
-            evaluation: Evaluation = evaluate(renderer, scene, views, on_view=tell)
-        if not self.json:
+            evaluation: Evaluation = evaluate(renderer, scene, views, stop=stop, on_view=tell)
+        if stop.is_set():
+            raise KeyboardInterrupt
+        if not self.json and self.seeds is None:
             _draw(console, evaluation, scene.metres_per_unit if scene.metric else None)
         return {
             "run": run.folder,
@@ -130,6 +163,14 @@ class Eval:
             "mean": evaluation.mean(),
             "groups": evaluation.groups(),
         }
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...]:
+    """The seeds that a list with commas names; none without one. Raises ConfigError."""
+    words = [word for word in re.split(r"[,\s]+", (text or "").strip()) if word]
+    if text is not None and (not words or not all(word.isdecimal() for word in words)):
+        raise ConfigError(f"--seeds takes whole numbers with commas, not {text!r}", fix="--seeds 0,1,2")
+    return tuple(dict.fromkeys(int(word) for word in words))
 
 
 def parse_protocols(text: str) -> tuple[str, ...]:
@@ -145,20 +186,50 @@ def parse_protocols(text: str) -> tuple[str, ...]:
     return names
 
 
-def _draw_scores(console: Any, scores: Any) -> None:
-    """A protocol's figures, and how they were averaged."""
+def _draw_scores(console: Any, groups: Mapping[str, Any]) -> None:
+    """A protocol's figures by group, and how they were averaged."""
     from rich.table import Table
 
-    figures = scores.as_dict()
-    table = Table(title=f"protocol {figures.pop('protocol')}", caption=figures.pop("aggregation"))
+    told = {group: scores.as_dict() for group, scores in groups.items()}
+    first = next(iter(told.values()))
+    table = Table(title=f"protocol {first['protocol']}", caption=first["aggregation"])
     table.add_column("figure")
-    table.add_column("value", justify="right")
+    for group in told:
+        table.add_column(group, justify="right")
+    rows = {group: dict(_rows(figures)) for group, figures in told.items()}
+    for name in dict.fromkeys(name for figures in rows.values() for name in figures):
+        table.add_row(name, *(rows[group].get(name, "-") for group in told))
+    console.print(table)
+
+
+def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and texts of plain figures, and of those in a dictionary of figures."""
     for name, value in figures.items():
         if isinstance(value, dict):
-            for part, number in value.items():
-                table.add_row(f"{name} of {part}", "-" if number is None else f"{number:.3f}")
-        else:
-            table.add_row(name, "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value))
+            # What is told of each thing by its number is for --json, like longer records.
+            known = {part: number for part, number in value.items() if _is_plain(number) and not part.isdigit()}
+            yield from ((f"{name} of {part}", _text(number)) for part, number in known.items())
+        elif name not in ("protocol", "aggregation") and _is_plain(value):
+            yield name, _text(value)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, int | float | str)
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _draw_seeds(console: Any, result: Mapping[str, Any]) -> None:
+    """Mean and spread of each figure over seeds."""
+    from rich.table import Table
+
+    table = Table(title=f"seeds {', '.join(map(str, result['seeds']))}", caption=result["aggregation"])
+    for heading in ("figure", "mean", "spread"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for name, figure in result["figures"].items():
+        table.add_row(name, _text(figure["mean"]), _text(figure["std"]))
     console.print(table)
 
 

@@ -24,6 +24,7 @@ _NAMES = {
     "field": "field",
     "surface": "surface",
     "semantics": "meaning",
+    "portraits": "things as wholes",
     "rays": "gathering rays",
     "fit": "feature field",
     "refine": "refining meaning",
@@ -126,6 +127,7 @@ def print_summary(console: Console, run: "Run") -> None:
     if "steps" not in metrics:
         return
     console.print("\nnext:", **print_line)
+    console.print(f"  ovseg3d view {name}", **print_line)
     if "surface_points" in metrics:
         console.print(f'  ovseg3d query {name} "a red chair"', **print_line)
         console.print(f"  ovseg3d segment {name}", **print_line)
@@ -146,8 +148,8 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "steps" in metrics:
         rows += _field_rows(metrics)
     if "surface_points" in metrics:
-        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "things_seconds")
-        seconds = format_seconds(sum(metrics.get(name, 0.0) for name in parts))
+        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "things_seconds", "portraits_seconds")
+        seconds = format_seconds(sum(metrics.get(name) or 0.0 for name in parts))
         size = format_bytes(metrics["semantics_bytes"])
         rows.append(("meaning", f"{metrics['surface_points']:,} surface points in {seconds}, {size}"))
         if "method" in metrics:

@@ -24,12 +24,18 @@ class Query:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
-    phrases: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHRASE...")]
+    asked: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHRASE...")]
     """What to look for."""
     negative: tuple[str, ...] = ()
     """What is not meant."""
     canonical: tuple[str, ...] | None = None
     """What everything is compared with; by default object, things, stuff, texture."""
+    phrases: str | None = None
+    """What else is in the scene: phrases with semicolons, a file with one a line, or none; by default those of the run.
+    What looks more like one of these than like what is asked for is not that."""
+    templates: str | None = None
+    """Sentences with {} for the phrase, with semicolons, or a file with one a line; usual: a built-in set. A phrase is
+    the mean of its sentences; by default it is taken as it is."""
     threshold: float = 0.5
     """Relevancy from which a point counts; 0.5 is as near as the nearest canonical phrase."""
     views: Literal["held-out", "train", "all", "none"] = "held-out"
@@ -51,22 +57,26 @@ class Query:
         """Answer, and say where the files are."""
         from ovseg3d.cli.console import get_console, print_json, shell_path
         from ovseg3d.pipeline.answers import save_answers
+        from ovseg3d.pipeline.phrases import read_list, read_templates
         from ovseg3d.pipeline.query import Asker
         from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.views import choose_views
         from ovseg3d.semantics.relevancy import CANONICAL
 
-        if not self.phrases:
+        if not self.asked:
             raise ConfigError("There is nothing to look for", fix='such as: ovseg3d query RUN "a red chair"')
         console = get_console(self.json)
         run = load(self.run)
         scene = run.load_scene(self.scene)
-        asker = Asker(run, scene, self.device, self.backend)
+        templates = {} if self.templates is None else {"templates": read_templates(self.templates)}
+        asker = Asker(run, scene, self.device, self.backend, **templates)
+        rivals = None if self.phrases is None else () if self.phrases == "none" else read_list(self.phrases)
         chosen = () if self.views == "none" else choose_views(scene, self.views)
         names = [scene.frames[view].name for view in chosen]
         began = time.monotonic()
         answers = asker.ask(
-            self.phrases,
+            tuple(dict.fromkeys(phrase.strip() for phrase in self.asked)),
+            rivals=rivals,
             negatives=self.negative,
             canonical=CANONICAL if self.canonical is None else self.canonical,
             threshold=self.threshold,
@@ -91,8 +101,11 @@ class Query:
 
 def _sentence(answer: Any) -> str:
     found = f"relevancy {answer.score:.2f}, threshold {answer.threshold:g}"
+    if answer.probability is not None:
+        found += f", probability {answer.probability:.0%}"
     if not answer.present:
-        return f'"{answer.phrase}" is not in this scene ({found}).'
+        better = f'; what looks like it looks more like "{answer.rival}"' if answer.rival else ""
+        return f'"{answer.phrase}" is not in this scene ({found}){better}.'
     count = len(answer.instances)
     things = f"{count} thing{'s' if count != 1 else ''}, " if count else ""
     return f'"{answer.phrase}": {things}{len(answer.points):,} points ({found}).'

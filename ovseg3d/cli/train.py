@@ -17,6 +17,8 @@ from ovseg3d.field.config import FieldConfig
 from ovseg3d.pipeline.config import Config, EncodeConfig, MeaningConfig, Only, SceneConfig, TrainConfig
 from ovseg3d.pipeline.settings import make_config
 
+LIVE_SECONDS = 10.0
+"""Between two checkpoints of a run that is watched: what is seen is the newest one."""
 _CHOICES = {"--preset": ("cpu", "gpu"), "--quality": ("fast", "default", "high"), "--device": ("cpu", "cuda")}
 
 
@@ -42,6 +44,8 @@ class Train:
     """The run folder, exactly; with several scenes OUTPUT_DIR/SCENE."""
     resume: bool = False
     """Go on with the scene's newest run (or the one in --output-dir)."""
+    view: bool = False
+    """Show it in the browser while it trains, as ovseg3d view does, and afterwards until Ctrl-C."""
     json: bool = False
     """Print one JSON object on stdout and nothing else there."""
     only: Only | None = None
@@ -104,6 +108,9 @@ class Train:
     def settings(self) -> Config:
         """All layers combined."""
         sections = {name: getattr(self, name) for name in ("scene", "train", "field", "encode", "meaning")}
+        if self.view and not self._was_typed("", "checkpoint_seconds"):
+            seconds = min(self.train.checkpoint_seconds, LIVE_SECONDS)
+            sections["train"] = replace(self.train, checkpoint_seconds=seconds)
         return Config(**sections, only=self.only)
 
     def main(self) -> int:
@@ -112,19 +119,20 @@ class Train:
 
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path, show_error
         from ovseg3d.cli.progress import Progress, print_summary
+        from ovseg3d.cli.view import Live
 
         if not self.scenes:
             raise ConfigError("No scene was named", fix="ovseg3d train SCENE, such as scenes/playroom")
         console = get_console(self.json)
         reports: list[dict[str, Any]] = []
         stop = threading.Event()
-        with interruptible(stop):
+        with interruptible(stop), Live(console, stop, self.view) as live:
             for path in self.scenes:
                 if len(self.scenes) > 1:
                     console.print(f"[bold]{escape(str(path))}[/bold]")
                 try:
                     with Progress(console) as progress:
-                        run = self._train_one(path, progress, stop)
+                        run = self._train_one(path, progress, stop, live)
                 except Ovseg3dError as error:
                     if len(self.scenes) == 1:
                         raise
@@ -136,15 +144,15 @@ class Train:
                     break
                 if not self.json:
                     print_summary(console, run)
-        if self.json:
-            print_json(reports[0] if len(self.scenes) == 1 else {"runs": reports})
+            if self.json:
+                print_json(reports[0] if len(self.scenes) == 1 else {"runs": reports})
         if reports[-1]["status"] == "interrupted":
             again = f"ovseg3d train {shell_path(reports[-1]['run'])} --resume"
             console.print(f"Stopped, with a checkpoint. To go on:  {again}", markup=False, soft_wrap=True)
             return 130
         return 2 if any(report["status"] == "failed" for report in reports) else 0
 
-    def _train_one(self, path: Path, progress: Any, stop: threading.Event) -> Any:
+    def _train_one(self, path: Path, progress: Any, stop: threading.Event, live: Any) -> Any:
         from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.train import train_scene
 
@@ -154,7 +162,7 @@ class Train:
         if not self.resume:
             config = self.settings()
             self._refuse_idle(config)
-            return train_scene(path, config, output_dir=target, report=progress, stop=stop)
+            return train_scene(path, config, output_dir=target, report=progress, stop=stop, begun=live.begun)
         without_effect = sorted(self.typed & {"--config", "--preset", "--quality"})
         if without_effect:
             raise ConfigError(
@@ -164,7 +172,7 @@ class Train:
         run = load(target or path)
         config = self._resumed(run.config)
         self._refuse_idle(config)
-        return train_scene(run.load_scene(), config, report=progress, stop=stop, resume=run)
+        return train_scene(run.load_scene(), config, report=progress, stop=stop, resume=run, begun=live.begun)
 
     def _refuse_idle(self, config: Config) -> None:
         """Flags of a stage that does not run would be passed over in silence."""

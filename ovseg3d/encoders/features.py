@@ -7,7 +7,7 @@ key.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -245,6 +245,18 @@ def region_box(
         taken = np.flatnonzero((index == region).any(axis=1 - axis))
         ratio = length / index.shape[axis]
         spans.append((taken[0] * ratio, (taken[-1] + 1) * ratio))
+    return square_around(spans, size, context)
+
+
+def square_around(
+    spans: Sequence[tuple[float, float]], size: tuple[int, int], context: float
+) -> tuple[int, int, int, int]:
+    """The square around a box, with `context` times its longer side on each side: top, left, bottom, right.
+
+    Args:
+        spans: of the box, down and across, in pixels.
+        size: height and width of the photo; the square is moved inside, and cut where it is longer.
+    """
     side = max(high - low for low, high in spans) * (1 + 2 * context)
     edges = []
     for (low, high), length in zip(spans, size):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ovseg3d.encoders import hub, sources, weights
 from ovseg3d.encoders.base import Preprocess, check_sides, unit
 from ovseg3d.encoders.sources import Source
-from ovseg3d.encoders.towers import DENSE_PATHS, Tower
+from ovseg3d.encoders.towers import DENSE_PATHS, tower_of
 from ovseg3d.errors import EncoderError
 
 _PHRASES_AT_ONCE = 64
@@ -37,6 +37,7 @@ class OpenClipEncoder:
         usual_path: the path that belongs to the model; its hash tells models of different ones apart.
         files: what the weights were read from, for the hash; without it the state dict is hashed.
         places: what to look at to see whether the encoder would be the same again, see `sources` and `lazy`.
+        calibration: what the model's card says about probabilities.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class OpenClipEncoder:
         usual_path: str = "auto",
         files: Sequence[Path] = (),
         places: Sequence[Path] = (),
+        calibration: dict[str, Any] | None = None,
     ) -> None:
         dense_path = dense_path or usual_path
         for path in (dense_path, usual_path):
@@ -65,17 +67,18 @@ class OpenClipEncoder:
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
         self._tokenizer = tokenizer
-        self._tower = Tower(model.visual)
+        self._tower = tower_of(model.visual)
         self._dense_path = dense_path
         self._files = tuple(files)
         self.places = tuple(places)
+        self.calibration = calibration
         self._note = "" if usual_path == "auto" else usual_path
         self._hash: str | None = None
         self._changed = False
 
     @property
     def dense(self) -> bool:
-        """Whether patches can be brought into the joint space: True for ViTs, False for convolutional towers."""
+        """Whether patches can be brought into the joint space: by ViTs, and by most convolutional towers."""
         return self._tower.dense
 
     @property
@@ -217,6 +220,7 @@ def load(
         usual_path=source.dense_path,
         files=source.files,
         places=source.places,
+        calibration=source.calibration,
     )
 
 

@@ -1,8 +1,8 @@
 """Features of a whole scene, through the cache: every photo is encoded once, by whichever process comes first.
 
 Photos are read at their file's size (at most `photo_side`), not at the size that a field trains on; transparent ones
-are laid on white. DINO's projection is fitted to the few photos whose SHA-256 is smallest, a choice that hardly
-changes when photos are added, and is an entry of the cache of its own. Nothing of a photo stays in memory.
+are laid on white. DINO's projection is fitted to the few training photos whose SHA-256 is smallest, a choice that
+hardly changes when photos are added, and is an entry of the cache of its own. Nothing of a photo stays in memory.
 """
 
 import hashlib
@@ -127,11 +127,12 @@ def encode_photos(
     settings = settings.resolved(clip, device)
     stop = stop or threading.Event()
     digests = [photo_digest(frame) for frame in scene.frames]
+    speaking = {digests[view]: scene.frames[view] for view in scene.train}
     seen: dict[str, np.ndarray] = {}
     basis: Projection | None = None
     basis_key: str | None = None
     if dino is not None:
-        basis_key, arrays = _fit(scene, digests, dino, settings, cache, seen, stop, device)
+        basis_key, arrays = _fit(speaking, dino, settings, cache, seen, stop, device)
         if arrays is None:
             return None
         basis = Projection.from_arrays(arrays)
@@ -231,8 +232,7 @@ class _Stopped(Exception):
 
 
 def _fit(
-    scene: Scene,
-    digests: Sequence[str],
+    photos: Mapping[str, Frame],
     dino: DenseEncoder,
     settings: FeatureSettings,
     cache: FeatureCache,
@@ -242,9 +242,8 @@ def _fit(
 ) -> tuple[str, dict[str, np.ndarray] | None]:
     """The projection's key, and its arrays or None after `stop`.
 
-    DINO's vectors of the sample are left in `seen`, so that they serve twice.
+    `photos` are frames by their digest. DINO's vectors of the sample are left in `seen`, so that they serve twice.
     """
-    photos = dict(zip(digests, scene.frames))
     sample = sorted(photos)[: settings.sample]
     key = content_key(
         {

@@ -41,6 +41,8 @@ class Source:
     """A folder with the tokenizer's files, for a tokenizer of transformers."""
     dense_path: str = "auto"
     """What the model's card says about dense features."""
+    calibration: dict[str, Any] | None = None
+    """And about probabilities."""
 
 
 def models() -> list[str]:
@@ -193,11 +195,12 @@ def _from_folder(folder: Path, name: str) -> Source:
     if chosen is None:
         raise EncoderError("The folder has no weights", where=folder, fix="add open_clip_model.safetensors")
     card = read_json(folder / "card.json", EncoderError) if (folder / "card.json").is_file() else {}
-    path = card.get("dense_path", "auto")
+    path, calibration = card.get("dense_path", "auto"), card.get("calibration")
     return Source(
         name=name,
         model=f"local-dir:{folder}",
         files=(Path(chosen), config),
         places=(folder, hub.reference(folder)) if hub.in_cache(folder) else (folder,),
         dense_path=path,
+        calibration=calibration if isinstance(calibration, dict) else None,
     )

@@ -14,6 +14,7 @@ that block is walked on another path (`DensePath`), all others unchanged:
 "auto" is "clearclip" where a class token is pooled and "plain" elsewhere. Then each token goes through the model's
 own head as if it were the whole picture: last norm, pooling (over nothing but this token: the value path of an
 attention pool), projection. Position embeddings are interpolated (bicubic, antialiased), rotary ones are remade.
+Convolutional towers are the matter of `convolutions`.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,10 +29,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ovseg3d.encoders.convolutions import ConvolutionalTower
 from ovseg3d.errors import EncoderError
 
 DensePath = Literal["auto", "plain", "maskclip", "sclip", "clearclip"]
 DENSE_PATHS: tuple[str, ...] = get_args(DensePath)
+
+
+def tower_of(visual: nn.Module) -> "Tower | ConvolutionalTower":
+    """What belongs to `model.visual` of open_clip."""
+    tower = Tower(visual)
+    convolutional = tower.blocks is None and hasattr(visual, "trunk")
+    return ConvolutionalTower(visual) if convolutional else tower
 
 
 class Tower:

@@ -9,7 +9,7 @@ can be repeated to the bit, and a resumed run goes on as if it had never stopped
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -72,6 +72,9 @@ class FieldStage:
         refine_poses: bool = False,
     ) -> None:
         self.config, self.device, self.seed, self.use_depth = config, device, seed, use_depth
+        # Held-out views are not there at all, so that nothing of theirs can reach what is learnt or kept.
+        frames = tuple(scene.frames[view] for view in scene.train)
+        scene = replace(scene, frames=frames, train=tuple(range(len(frames))), test=())
         self.box = find_box(scene, config, use_depth)
         self.backend = make_backend(backend, grid_levels(config), device)
         self.field = RadianceField(config, device, seed, self.backend.perceptron)

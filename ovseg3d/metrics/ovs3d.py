@@ -134,9 +134,8 @@ def read_phrase_masks(folder: Path, phrases: Sequence[str], width: int, height: 
     return masks
 
 
-def annotated_views(scene: Path) -> dict[int, Path]:
-    """The folders `segmentations/<NN>` of a scene by NN, the index of the photo in the order of names."""
-    folder = scene / "segmentations"
+def annotated_views(folder: Path) -> dict[int, Path]:
+    """The folders `<NN>` of `segmentations` by NN, the index of the photo in the order of names."""
     if not folder.is_dir():
         return {}
     places = [place for place in folder.iterdir() if place.is_dir() and place.name.isdigit()]

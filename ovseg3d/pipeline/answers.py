@@ -55,6 +55,7 @@ def _save(folder: Path, asker: Asker, answer: Answer) -> dict[str, Any]:
         "probability": answer.probability,
         "calibrated": answer.calibrated,
         "threshold": answer.threshold,
+        "rival": answer.rival,
         "n_points": len(answer.points),
         "instances": [thing.record() for thing in answer.instances],
         "points": points,

@@ -137,6 +137,9 @@ class EncodeConfig:
     """Shorter side of the photo that DINO sees, in pixels; 500 is finer and some four times slower."""
     pyramid: Literal["lerf", "3d-ovs"] | None = None
     """Whose schedule of crops --features pyramid follows; by default that of --method, else lerf."""
+    phrases: str | None = None
+    """What is in the scene: phrases with semicolons, or a file with one a line; by default what the capture says. They
+    stay with the run; segment and query take others later."""
     cache_dir: str | None = None
     """Where features are kept, for all runs; by default OVSEG3D_CACHE_DIR, else the system's place for caches."""
 
@@ -155,8 +158,10 @@ class MeaningConfig:
     """How meaning is learnt from features."""
 
     method: Literal["default", "lift", "3d-ovs", "lerf"] = "default"
-    """lift: the photos' features carried to the surface, no training. default: refined on rays besides. 3d-ovs: learnt
-    with the scene's phrases. lerf: features by size, the size chosen for each query."""
+    """lift: the photos' features carried to the surface, no training. default: refined on rays besides, and things also
+    seen as wholes. 3d-ovs: learnt with the scene's phrases. lerf: features by size, the size chosen for each query."""
+    portraits: int = 6
+    """default: each thing is cut out of so many photos that show it best, and seen as a whole; 0: of none."""
     refine_steps: int | None = None
     """Steps of learning on rays, for all methods but lift; by default the method's own number."""
     refine_seconds: float | None = None
@@ -173,6 +178,8 @@ class MeaningConfig:
     def __post_init__(self) -> None:
         _positive("refine-steps", self.refine_steps)
         _positive("refine-seconds", self.refine_seconds)
+        if not 0 <= self.portraits <= 100:
+            raise ConfigError(f"--portraits must be from 0 to 100, not {self.portraits}", fix="--portraits 6")
 
 
 @dataclass(frozen=True)

@@ -46,16 +46,17 @@ def colours(phrases: Sequence[str]) -> UInt8[np.ndarray, "labels 3"]:
     return np.concatenate([np.zeros((1, 3), np.uint8), _colours()[rows].reshape(-1, 3)])
 
 
-def index_image(labels: Int[np.ndarray, "h w"], phrases: Sequence[str]) -> Image.Image:
-    """A label image as a PNG with a palette: pixel values are labels, and it looks like its colours.
+def thing_names(count: int) -> tuple[str, ...]:
+    """What things without a name are called, by id from 1: this decides their colours."""
+    return tuple(str(number) for number in range(1, count + 1))
 
-    Raises:
-        ValueError: more than 254 phrases do not fit into a byte.
-    """
-    if len(phrases) > 254:
-        raise ValueError("a label image with a palette holds at most 254 phrases")
+
+def index_image(labels: Int[np.ndarray, "h w"], names: Sequence[str]) -> Image.Image:
+    """A label image whose pixel values are labels: with a palette, or, for more than 254 names, of 16 bits without."""
+    if len(names) > 254:
+        return Image.fromarray(labels.astype(np.uint16))
     image = Image.fromarray(labels.astype(np.uint8), mode="P")
-    image.putpalette(colours(phrases).ravel().tolist())
+    image.putpalette(colours(names).ravel().tolist())
     return image
 
 

@@ -4,16 +4,18 @@
     answer = asker.ask(["a red chair"])[0]     # relevancy of points; what is above the threshold
     labels = asker.labels(["chair", "table"])  # a closed list: each point's nearest phrase, 0 = none of these
 
-`present`, `score` and `threshold` are relevancies (see `semantics.relevancy`); a probability is given only where the
-encoder's card holds a calibration. Positions are in the input frame.
+`score` and `threshold` are relevancies (see `semantics.relevancy`). Whether something is there is decided for the whole
+scene, see `presence`; a probability is given only where the encoder's card holds a calibration. Positions are in the
+input frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import expit
 
 from ovseg3d.encoders import load_clip
 from ovseg3d.encoders.base import TextImageEncoder
@@ -21,16 +23,18 @@ from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.devices import BackendName, DeviceName, resolve_device
 from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.phrases import share_a_word
+from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera, Scene
-from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, label, relevancy
+from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, cosines, ensemble, label, relevancy
 from ovseg3d.semantics.scene import Places, load_semantics
 from ovseg3d.semantics.things import Instance, instances_of
 
 THRESHOLD = 0.5
 """As near as the nearest canonical phrase."""
-FEWEST_POINTS = 20
-"""What shows on fewer points is not said to be there."""
+KEPT = 16
+"""Lists of phrases whose best cosines are kept."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,15 @@ class Answer:
 
     phrase: str
     present: bool
-    """Whether enough points are above the threshold."""
+    """Whether the score reaches the threshold."""
     score: float
-    """The relevancy that `FEWEST_POINTS` points reach, 0 to 1."""
+    """Mean relevancy of the patch of surface that speaks most for it, 0 to 1; the run's own phrases compete."""
     probability: float | None
     """None: the encoder has no calibration."""
     calibrated: bool
     threshold: float
+    rival: str | None
+    """Of what is not there for its sake alone: the run's phrase that the best patch is nearer to."""
     points: Float[np.ndarray, "found 3"]
     """Surface points above the threshold, input frame; none when it is not present."""
     point_scores: Float[np.ndarray, " found"]
@@ -67,17 +73,26 @@ class Asker:
         run: with a stage `semantics`.
         scene: its capture, for the names of views; read again when it is not given.
         device, backend: what to render and encode on.
+        templates: sentences with {} for a phrase, whose mean is its vector; by default the phrase as it is.
 
     Raises:
         RunError: the run knows nothing about meaning.
     """
 
     def __init__(
-        self, run: Run, scene: Scene | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
+        self,
+        run: Run,
+        scene: Scene | None = None,
+        device: DeviceName = "auto",
+        backend: BackendName = "auto",
+        *,
+        templates: Sequence[str] = ("{}",),
     ) -> None:
         self.run, self._scene, self._device, self._backend = run, scene, device, backend
+        self.templates = tuple(templates)
         self.semantics = load_semantics(run.folder)
         self._texts: dict[str, np.ndarray] = {}
+        self._best: dict[tuple[str, ...], np.ndarray] = {}
         self._places: dict[str, Places] = {}
         self._depths: dict[str, np.ndarray] = {}
 
@@ -89,17 +104,20 @@ class Asker:
         *,
         negatives: Sequence[str] = (),
         canonical: Sequence[str] = CANONICAL,
+        rivals: Sequence[str] | None = None,
         threshold: float = THRESHOLD,
         views: Sequence[str] = (),
         camera: str | None = None,
     ) -> list[Answer]:
-        """Where each phrase is.
+        """Where each phrase is, and whether it is there at all.
 
         Args:
             phrases: what to look for, each for itself.
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: what everything is compared with.
-            threshold: relevancy from which a point counts.
+            rivals: what else is in the scene, for the decision whether a phrase is there; by default the run's phrases,
+                except for a phrase that is one of them.
+            threshold: relevancy from which a point counts, and the scene.
             views: names of frames to draw masks for.
             camera: the frame from which distances are measured.
 
@@ -109,28 +127,103 @@ class Asker:
         """
         if not 0 < threshold < 1:
             raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
-        others = [*canonical, *negatives]
-        if not others:
-            raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
-        vectors = self.encode([*phrases, *others])
-        found = relevancy(*self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :]), SHARPNESS)
+        others = self._others(canonical, negatives)
+        named = {phrase.casefold() for phrase in self.phrases} if rivals is None else set()
+        rivals = self.phrases if rivals is None else tuple(rivals)
+        card = calibration_of(self.clip)
         eye = None if camera is None else self.camera(camera).position
-        return [self._answer(phrase, found[:, i], threshold, views, eye) for i, phrase in enumerate(phrases)]
+        answers = []
+        for phrase, vector in zip(phrases, self.encode(phrases)):
+            free = () if phrase.strip().casefold() in named else self._rivals(phrase, rivals)
+            margin = self._margin(vector)
+            found = expit(SHARPNESS * margin(others))
+            against = expit(SHARPNESS * margin((*others, *free))) if free else found
+            score, patch = best_patch(against * self._voices, self._patches)
+            present, rival, probability = score >= threshold, None, None
+            if not present and free:
+                lone, there = best_patch(found * self._voices, self._patches)
+                rival = self._likest(free, there) if lone >= threshold else None
+            if card is not None:
+                evidence = margin((*card.canonical, *negatives, *free))
+                probability = card.probability(float(evidence[patch].mean()))
+            chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
+            chosen = chosen[np.argsort(-found[chosen], kind="stable")]
+            pictures = {view: self.places(view).picture(found[:, None])[..., 0] for view in views}
+            answers.append(
+                Answer(
+                    phrase=phrase,
+                    present=present,
+                    score=score,
+                    probability=probability,
+                    calibrated=card is not None,
+                    threshold=threshold,
+                    rival=rival,
+                    points=self.semantics.surface.xyz[chosen],
+                    point_scores=found[chosen],
+                    point_index=chosen,
+                    instances=self._things(phrase, found, threshold, eye) if present else (),
+                    masks={view: (picture >= threshold) & present for view, picture in pictures.items()},
+                    relevancies=pictures,
+                )
+            )
+        return answers
 
-    def _answer(
-        self, phrase: str, found: np.ndarray, threshold: float, views: Sequence[str], eye: np.ndarray | None
-    ) -> Answer:
-        fewest = min(FEWEST_POINTS, len(found))
-        score = float(np.partition(found, -fewest)[-fewest])
-        present = score >= threshold
-        chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
-        chosen = chosen[np.argsort(-found[chosen], kind="stable")]
-        pictures = {view: self.places(view).picture(found[:, None])[..., 0] for view in views}
-        masks = {view: (picture >= threshold) & present for view, picture in pictures.items()}
-        xyz = self.semantics.surface.xyz
-        things = self._things(phrase, found, threshold, eye) if present else ()
-        return Answer(phrase, present, score, None, False, threshold, xyz[chosen], found[chosen], chosen,
-                      things, masks, pictures)  # fmt: skip
+    def relevancy(
+        self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] = CANONICAL
+    ) -> Float[np.ndarray, "points phrases"]:
+        """How much each surface point is what each phrase says, 0 to 1. Raises as `ask`."""
+        others = self._others(canonical, negatives)
+        vectors = self.encode([*phrases, *others])
+        return relevancy(*self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :]), SHARPNESS)
+
+    @staticmethod
+    def _others(canonical: Sequence[str], negatives: Sequence[str]) -> tuple[str, ...]:
+        if not canonical and not negatives:
+            raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
+        return (*canonical, *negatives)
+
+    @staticmethod
+    def _rivals(phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
+        return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
+
+    def _margin(self, phrase: Float[np.ndarray, " dim"]) -> Callable[[tuple[str, ...]], np.ndarray]:
+        """How much nearer each point is to one phrase than to the nearest of others, which are given later."""
+        if self.semantics.sized is None:
+            own = self.semantics.scores(phrase[None])[:, 0]
+            return lambda names: own - self._nearest(names)
+
+        def margin(names: tuple[str, ...]) -> np.ndarray:
+            own, beside = self.semantics.compare(phrase[None], self.encode(names))
+            return own[:, 0] - beside.max(1)
+
+        return margin
+
+    def _nearest(self, names: tuple[str, ...]) -> Float[np.ndarray, " points"]:
+        """Each point's cosine with the nearest of some phrases; kept, since most questions compare with the same."""
+        if names not in self._best:
+            if len(self._best) >= KEPT:
+                self._best.clear()
+            self._best[names] = self.semantics.scores(self.encode(names)).max(1)
+        return self._best[names]
+
+    def _likest(self, phrases: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:
+        """The phrase that some points are nearest to."""
+        semantics = self.semantics
+        scores = cosines(semantics.vectors[points], semantics.basis.reduce(self.encode(phrases)))
+        return phrases[int(scores.mean(0).argmax())]
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """What the run, or else its capture as far as it is at hand, says is in the scene."""
+        return self.run.phrases or (() if self._scene is None else self._scene.phrases)
+
+    @cached_property
+    def _voices(self) -> Float[np.ndarray, " points"]:
+        return voices(self.semantics.agreement)
+
+    @cached_property
+    def _patches(self) -> Int[np.ndarray, "patches patch"]:
+        return patches(self.semantics.surface.xyz)
 
     def _things(self, phrase: str, found: np.ndarray, threshold: float, eye: np.ndarray | None) -> tuple[Instance, ...]:
         """Things of which at least half of the points are above the threshold."""
@@ -154,7 +247,12 @@ class Asker:
         self, phrases: Sequence[str], view: str, canonical: Sequence[str] = CANONICAL, none: bool = True
     ) -> Int[np.ndarray, "h w"]:
         """The same for the pixels of a view; 0 also where no surface is."""
-        places = self.places(view)
+        return self.labels_at(self.places(view), phrases, canonical, none)
+
+    def labels_at(
+        self, places: Places, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True
+    ) -> Int[np.ndarray, "h w"]:
+        """The same for the pixels of any picture."""
         phrase, other = self._scores(phrases, canonical, none)
         rows = places.picture(phrase if other is None else np.concatenate([phrase, other], 1), nothing=-2.0)
         h, w = places.size
@@ -178,8 +276,9 @@ class Asker:
             for phrase in new:
                 if not phrase.strip():
                     raise ConfigError("A phrase is empty", fix='such as: ovseg3d query RUN "a red chair"')
-            vectors = self.clip.encode_text(new).detach().float().cpu().numpy()
-            self._texts |= dict(zip(new, vectors))
+            said = [[template.replace("{}", phrase) for phrase in new] for template in self.templates]
+            vectors = [self.clip.encode_text(phrases).detach().float().cpu().numpy() for phrases in said]
+            self._texts |= dict(zip(new, vectors[0] if len(vectors) == 1 else ensemble(vectors)))
         return np.stack([self._texts[phrase] for phrase in phrases])
 
     @cached_property

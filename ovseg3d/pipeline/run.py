@@ -6,6 +6,7 @@
         scene_transform.json           input frame -> world frame, metric or not
         checkpoints/ metrics.jsonl metrics.json exports/ previews/
         features.json              encoders, and where in the cache the photos' features are
+        phrases.txt                what the scene is said to hold, one phrase a line (see `phrases`)
     outputs/<scene>/latest             a link to the newest run, and latest.txt with its name
 
 Everything read back from a run is checked: it may be cut, older, or made by somebody else. A process that trains
@@ -16,7 +17,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from ovseg3d import __version__
 from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.files import make_folder, output_error, read_json, write_atomic, write_json
 from ovseg3d.pipeline.config import Config
+from ovseg3d.pipeline.phrases import kept_phrases
 from ovseg3d.pipeline.settings import from_plain, to_plain
 from ovseg3d.scene.capture import Scene
 
@@ -93,6 +95,11 @@ class Run:
         """Lay `metrics` over those in metrics.json."""
         write_json(self.folder / "metrics.json", {**self.metrics(), **metrics})
 
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """What the scene is said to hold; see `pipeline.phrases`. Raises RunError."""
+        return kept_phrases(self.folder)
+
     def query(self, phrase: str, **options: Any) -> Any:
         """Where something is: the `Answer` to one phrase; see `pipeline.query.Asker.ask` for options.
 
@@ -101,6 +108,12 @@ class Run:
         """
         return self._asker.ask([phrase], **options)[0]
 
+    def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
+        """Write the surface, labels or pictures for other programs; returns the files. See `ovseg3d.cloud.export`."""
+        from ovseg3d.pipeline.export import export_run
+
+        return export_run(self, what, folder, **options)
+
     @cached_property
     def _asker(self) -> Any:
         from ovseg3d.pipeline.query import Asker
@@ -108,7 +121,7 @@ class Run:
         return Asker(self)
 
     def load_scene(self, path: Path | None = None) -> Scene:
-        """The capture that this run was trained on, read the same way.
+        """The capture that this run was trained on, read the same way; its phrases are those that the run keeps.
 
         Args:
             path: where it is now, if it has moved.
@@ -131,7 +144,7 @@ class Run:
                 where=path,
                 fix="train again, or name the original with --scene PATH",
             )
-        return scene
+        return replace(scene, phrases=self.phrases or scene.phrases)
 
 
 def open_scene(path: Path | str, config: Config) -> Scene:

@@ -11,22 +11,27 @@ from typing import Any
 
 import numpy as np
 
+from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.encoders.maps import Regions
-from ovseg3d.encoders.scenes import SceneFeatures
+from ovseg3d.encoders.scenes import SceneFeatures, read_photo
 from ovseg3d.engine import Event, Report, ignore
+from ovseg3d.errors import EncoderError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
+from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend
 from ovseg3d.pipeline.methods import Material, Words
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
+from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.instances import Things, find_instances
 from ovseg3d.semantics.lift import LiftConfig, lift, lift_reduced
+from ovseg3d.semantics.portraits import PortraitConfig, add_portraits, choose_poses, portray
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.semantics.smooth import smooth
 
-NAME = "semantics"
+NAME, PORTRAITS = "semantics", "portraits"
 
 
 def learn_meaning(
@@ -36,6 +41,7 @@ def learn_meaning(
     features: SceneFeatures,
     encoder: EncoderFacts,
     words: Words | None = None,
+    clip: TextImageEncoder | None = None,
     report: Report | None = None,
     stop: threading.Event | None = None,
 ) -> SemanticScene | None:
@@ -45,8 +51,9 @@ def learn_meaning(
         features: of all frames of the scene.
         encoder: the text-image encoder that they are from.
         words: what the methods 3d-ovs and lerf have to know.
-        report: receives events of the stages "surface", "semantics", "rays" and those of learning: "fit", "refine",
-            "lerf".
+        clip: that encoder, for the portraits of the default method; without it there are none.
+        report: receives events of the stages "surface", "semantics", "portraits", "rays" and those of learning:
+            "fit", "refine", "lerf".
         stop: set it to end after the current view or step.
 
     Returns:
@@ -92,13 +99,16 @@ def learn_meaning(
     began = time.monotonic()
     report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
     things = _things(scene, surface, found.vectors, features, sights)
-    learnt = SemanticScene(
-        surface, basis, found.vectors, lifted.agreement, things.ids.astype(np.int32), encoder, found.sized
-    )
-    path = save_semantics(run.folder, learnt)
     seconds["things_seconds"] = time.monotonic() - began
+    vectors = found.vectors
+    if config.meaning.method == "default" and config.meaning.portraits and clip is not None:
+        began = time.monotonic()
+        basis, vectors = _with_portraits(scene, features, sights, things, basis, vectors, clip, config, report)
+        seconds["portraits_seconds"] = time.monotonic() - began
+    learnt = SemanticScene(surface, basis, vectors, lifted.agreement, things.ids.astype(np.int32), encoder, found.sized)
+    path = save_semantics(run.folder, learnt)
     # What another method left behind would be read as this one's.
-    stale = {name: None for name in run.metrics() if name.startswith(("fit_", "refine_", "lerf_"))}
+    stale = {name: None for name in run.metrics() if name.startswith(("fit_", "refine_", "lerf_", "portraits_"))}
     run.write_metrics(
         {
             **stale,
@@ -109,7 +119,7 @@ def learn_meaning(
             "instances": things.count,
             "semantics_bytes": path.stat().st_size,
             "basis_left_out": basis.left_out,
-            **_odd_photos(scene, lifted.trust),
+            **_odd_photos(scene, lifted.trusted),
         }
     )
     report(Event("done", NAME, 1, 1, 1.0, sum(seconds.values())))
@@ -130,7 +140,35 @@ def _things(
     return find_instances(surface, looks, sights=sights, regions=regions)
 
 
-def _odd_photos(scene: Scene, trust: np.ndarray) -> dict[str, Any]:
+def _with_portraits(
+    scene: Scene,
+    features: SceneFeatures,
+    sights: Sequence[Sight],
+    things: Things,
+    basis: Basis,
+    vectors: np.ndarray,
+    clip: TextImageEncoder,
+    config: Config,
+    report: Report,
+) -> tuple[Basis, np.ndarray]:
+    """Basis and vectors once things were seen as wholes; the same where the encoder's weights are gone."""
+    settings = PortraitConfig(views=config.meaning.portraits)
+    poses = choose_poses(things.ids, sights, settings)
+    report(Event("start", PORTRAITS, 0, len(poses), message="seeing things as wholes"))
+
+    def tick(done: int, total: int) -> None:
+        report(Event("progress", PORTRAITS, done, total, done / total))
+
+    try:
+        photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
+        found = portray(poses, photo, clip, things.count, settings, tick)
+    except EncoderError as error:  # the photos' features were in the cache
+        report(Event("log", PORTRAITS, message=f"No thing is seen as a whole: {error.what}"))
+        return basis, vectors
+    report(Event("done", PORTRAITS, len(poses), len(poses), 1.0))
+    return add_portraits(basis, vectors, things.ids, found, settings.share, seed=config.train.seed)
+
+
+def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:
     """Photos whose features contradict those of the others, by name: blurred ones, or an encoder's mistakes."""
-    odd = trust < 0.25 * np.median(trust)
-    return {"photos_not_trusted": [scene.frames[view].name for view, bad in zip(scene.train, odd) if bad]}
+    return {"photos_not_trusted": [scene.frames[view].name for view, good in zip(scene.train, trusted) if not good]}

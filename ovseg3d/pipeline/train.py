@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from ovseg3d.pipeline.devices import resolve_backend, resolve_device
 from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate
 from ovseg3d.pipeline.fields import check_same, load_into, make_stage, newest_checkpoint
 from ovseg3d.pipeline.memory import PeakMemory
+from ovseg3d.pipeline.phrases import keep_phrases, read_list
 from ovseg3d.pipeline.pictures import contact_sheet, preview, save_picture
 from ovseg3d.pipeline.run import Run, RunLock, create_run, hash_scene, load, open_scene
 from ovseg3d.pipeline.settings import make_config
@@ -41,6 +42,7 @@ def train_scene(
     report: Report | None = None,
     stop: threading.Event | None = None,
     resume: Run | Path | str | None = None,
+    begun: Callable[[Run], None] | None = None,
 ) -> Run:
     """Fit a radiance field to a capture, measure it on the held-out views, and keep everything in a run folder.
 
@@ -54,6 +56,7 @@ def train_scene(
         report: receives events (see `engine.Event`); stages are "features", "field" and "evaluate".
         stop: set it, from another thread or a signal handler, to end after the current step.
         resume: a run to go on with, in its own folder. Its scene and field settings and its seed must be the same.
+        begun: called with the run once its folder is there and it is marked as running.
 
     Returns:
         The run; `run.status()["status"]` is "done", or "interrupted" after `stop`.
@@ -79,11 +82,14 @@ def train_scene(
             "Meaning is learnt on a trained field, and this run would have none",
             fix="--only field,semantics, or --only semantics --resume",
         )
+    asked = config.encode.phrases
+    if asked is not None and (earlier is None or asked != earlier.config.encode.phrases):
+        scene = replace(scene, phrases=read_list(asked))
     if "semantics" in config.stages and config.meaning.method == "3d-ovs" and not _phrases(scene):
         raise ConfigError(
             "3d-ovs learns from phrases, and this scene names none",
             where=scene.path,
-            fix="write them into segmentations/classes.txt, one on each line, or take --method default",
+            fix='--phrases "chair;table", or --method default',
         )
     encoders = None
     if "features" in config.stages:
@@ -100,7 +106,11 @@ def train_scene(
     with RunLock(run.folder), PeakMemory() as memory:
         if earlier is not None:
             run.write_config()  # its limits may be new
+        if scene.phrases:
+            keep_phrases(run.folder, scene.phrases)
         run.write_status("running")
+        if begun is not None:
+            begun(run)
         trained: dict[str, Any] = {}
         try:
             if encoders is not None:
@@ -111,7 +121,7 @@ def train_scene(
                     return run
                 facts = _encoder_facts(scene, config, encoders)
                 words = _words(scene, config, encoders)
-                encoders = None  # the field needs the memory
+                clip, encoders = encoders.clip, None  # the field needs the memory
             if "field" in config.stages:
                 trained = _train(run, scene, clock, report, stop, memory, resumed=earlier is not None)
                 if trained is None:
@@ -123,7 +133,7 @@ def train_scene(
                 from ovseg3d.pipeline.semantics import learn_meaning
 
                 renderer = restore(run, scene, config.train.device, config.train.backend)
-                if learn_meaning(run, scene, renderer, features, facts, words, report, stop) is None:
+                if learn_meaning(run, scene, renderer, features, facts, words, clip, report, stop) is None:
                     run.write_status("interrupted", **trained)
                     return run
                 try:

@@ -111,7 +111,7 @@ def inspect_scene(
         test=tuple(test),
         metric=metric,
         metres_per_unit=metres,
-        world_from_input=_world_from_input([f.camera for f in frames], raw.z_up, metres),
+        world_from_input=_world_from_input([frames[view].camera for view in train], raw.z_up, metres),
         points=raw.points,
         points_rgb=raw.points_rgb,
         depth_unit=raw.depth_unit,
@@ -289,10 +289,10 @@ def _split(splits: list[str | None], train_on_all: bool, where: Path) -> tuple[l
 
 
 def _is_transparent(scene: Scene) -> bool:
-    """Whether some photo, of a few, really has transparent pixels; only files with alpha are decoded."""
-    count = len(scene.frames)
-    for index in sorted({0, count // 2, count - 1}):
-        frame = scene.frames[index]
+    """Whether some training photo, of a few, really has transparent pixels; only files with alpha are decoded."""
+    views = scene.train
+    for view in sorted({views[0], views[len(views) // 2], views[-1]}):
+        frame = scene.frames[view]
         if read_header(frame.image_path).has_alpha:
             photo = load_photo(frame)
             if photo.shape[-1] == 4 and photo[..., 3].min() < 255:

@@ -7,6 +7,7 @@ normal and plain colour. `seen` tells by how many training photos a point is see
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.errors import SceneError
 from ovseg3d.files import read_json
+from ovseg3d.scene.cameras import Camera
 from ovseg3d.synth.cameras import OPENGL_FROM_OPENCV
 from ovseg3d.synth.make import make_room
-from ovseg3d.synth.world import flatten, trace
+from ovseg3d.synth.rooms import Room
+from ovseg3d.synth.world import Flat, flatten, trace
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,7 @@ def surface_cloud(source: Path | str, *, points: int = 200_000, seed: int = 0, s
     Raises SceneError when there is no usable synth.json, ConfigError for a room that this version lacks.
     """
     source = Path(source)
-    path = source / "synth.json" if source.is_dir() else source
-    if not path.is_file():
-        raise SceneError(
-            "this is not a synthetic scene: it has no synth.json", where=source, fix="ovseg3d synth OUT makes one"
-        )
-    origin = read_json(path)
-    if not isinstance(origin, dict) or origin.get("version") != 1:
-        raise SceneError("synth.json is of another version", where=path, fix="make the scene again with ovseg3d synth")
-    room = make_room(origin, folder=path.parent)
-    flat = flatten(room)
+    flat, room = _room(source)
     tracer = trace(flat, room)
     corners = np.concatenate([p.soup.points for p in flat.parts])
     normals = np.concatenate([p.soup.normals for p in flat.parts])
@@ -70,10 +64,40 @@ def surface_cloud(source: Path | str, *, points: int = 200_000, seed: int = 0, s
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
     count = None
     if seen:
-        t = read_json(path.parent / "transforms.json")
+        t = read_json((source if source.is_dir() else source.parent) / "transforms.json")
         by_name = {f["file_path"]: np.array(f["transform_matrix"]) @ OPENGL_FROM_OPENCV for f in t["frames"]}
         c2ws = [by_name[name] for name in t["train_filenames"]]
         count = tracer.seen_by(xyz, c2ws, t["w"], t["h"], t["fl_x"]).astype(np.int64)
     return SurfaceCloud(
         xyz, normal, tracer.colours(face, bary), flat.face_label[face], flat.face_instance[face], flat.classes, count
     )
+
+
+def instance_images(source: Path | str, cameras: Sequence[Camera]) -> Iterator[Int[np.ndarray, "h w"]]:
+    """What thing each pixel shows, for cameras in a synthetic scene (pinhole, principal point in the middle).
+
+    Args:
+        source: as for `surface_cloud`.
+        cameras: in the scene's own frame.
+
+    Yields ids as in objects.json, 0 for the room itself and where nothing is. Raises as `surface_cloud`.
+    """
+    flat, room = _room(Path(source))
+    tracer, instance = trace(flat, room), np.append(flat.face_instance, 0)  # the last for rays that meet nothing
+    for camera in cameras:
+        face = tracer.photo(camera.c2w, camera.width, camera.height, camera.fx, side=0).face
+        yield instance[face].astype(np.int64)
+
+
+def _room(source: Path) -> tuple[Flat, Room]:
+    """The room that a scene folder, or the synth.json in it, was made from."""
+    path = source / "synth.json" if source.is_dir() else source
+    if not path.is_file():
+        raise SceneError(
+            "this is not a synthetic scene: it has no synth.json", where=source, fix="ovseg3d synth OUT makes one"
+        )
+    origin = read_json(path)
+    if not isinstance(origin, dict) or origin.get("version") != 1:
+        raise SceneError("synth.json is of another version", where=path, fix="make the scene again with ovseg3d synth")
+    room = make_room(origin, folder=path.parent)
+    return flatten(room), room

@@ -1,6 +1,7 @@
-"""The two encoders as the evaluation uses them: the package's adapters, or the libraries where these are absent.
+"""The two encoders as the evaluation uses them, and the colours that they have to beat.
 
-Patches of photos larger than the model come from overlapping windows of its own size, whose vectors are averaged.
+DINO's patches of photos larger than the model come from overlapping windows of its own size, whose vectors are
+averaged; CLIP's tower is a convolution, which takes a photo as it is.
 """
 
 from pathlib import Path
@@ -23,41 +24,28 @@ class Judge(Protocol):
 
 
 class Clip:
-    """A tiny CLIP in a folder."""
+    """A tiny CLIP in a folder, through the package's own adapter."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        import open_clip
+        from ovseg3d.encoders import load_clip
 
-        name = f"local-dir:{folder}"
-        self.model = open_clip.create_model(name, require_pretrained=True).eval().to(device)
-        self.tokens = open_clip.get_tokenizer(name)
-        settings = self.model.visual.preprocess_cfg
-        self.mean, self.std = (torch.tensor(settings[k]).view(3, 1, 1) for k in ("mean", "std"))
-        self.side, self.patch = self.model.visual.image_size[0], self.model.visual.patch_size[0]
-        self.scale, self.device = float(self.model.logit_scale.exp()), device
+        self.encoder = load_clip(f"local-dir:{folder}", device)
+        self.side, self.patch = self.encoder.preprocess.size[0], self.encoder.patch
+        self.scale, self.device = self.encoder.logit_scale, device
 
     @torch.no_grad()
     def text(self, phrases: list[str]) -> Tensor:
         """Unit vectors."""
-        parts = self.tokens(phrases).to(self.device).split(256)
-        return torch.cat([self.model.encode_text(part, normalize=True) for part in parts]).float().cpu()
+        return self.encoder.encode_text(phrases).cpu()
 
     @torch.no_grad()
-    def patches(self, images: Tensor) -> Tensor:
-        """Patches in the joint space, (views, dim, rows, columns), before normalising; sides as the model's."""
-        visual = self.model.visual
-        prepared = ((images - self.mean) / self.std).to(self.device)
-        hidden = visual.ln_post(visual.transformer(visual._embeds(prepared)))[:, 1:] @ visual.proj
-        rows = self.side // self.patch
-        return hidden.transpose(1, 2).unflatten(2, (rows, rows)).float().cpu()
-
     def image(self, images: Tensor) -> Tensor:
         """Unit vectors of pictures of any size."""
-        found = [self.patches(resized(part, self.side)).mean((2, 3)) for part in images.split(128)]
-        return F.normalize(torch.cat(found), dim=-1)
+        return torch.cat([self.encoder.encode_image(part.to(self.device)) for part in images.split(128)]).cpu()
 
+    @torch.no_grad()
     def dense(self, images: Tensor) -> Tensor:
-        return F.normalize(windows(lambda x: F.normalize(self.patches(x), dim=1), images, self.side, self.patch), dim=1)
+        return torch.cat([self.encoder.encode_dense(part.to(self.device)) for part in images.split(8)]).cpu()
 
 
 class Dino:
@@ -96,13 +84,6 @@ class Colour:
         mean = F.avg_pool2d(images, self.patch)
         spread = (F.avg_pool2d(images.square(), self.patch) - mean.square()).clamp(min=0).sqrt()
         return torch.cat([mean, 0.5 * spread], 1)
-
-
-def resized(images: Tensor, side: int) -> Tensor:
-    """Squares of that side, antialiased."""
-    if images.shape[-2:] == (side, side):
-        return images
-    return F.interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(0.0, 1.0)
 
 
 def windows(run, images: Tensor, side: int, patch: int) -> Tensor:

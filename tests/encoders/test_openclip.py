@@ -248,8 +248,25 @@ def test_timm_takes_the_value_path_too(place: Path) -> None:
     torch.testing.assert_close(ours.encode_dense(images), expected.detach(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("tower", ["test_resnet", "test_convnext", "regnetx_002"])
+def test_a_convolutional_tower_s_cells_are_its_own_and_those_between(place: Path, tower: str) -> None:
+    """Every second cell is one of the map that the model averages, and is projected as a picture of that cell is."""
+    name = add_architecture(place, f"tiny-{tower}", timm_config(tower, 160, "avg", "linear"))
+    model = random_clip(name).eval()
+    ours = encoder(model, name)
+    images = torch.rand(1, 3, 160, 128)
+    dense = ours.encode_dense(images)
+    assert ours.dense and ours.patch == 16 and dense.shape == (1, 24, 10, 8)
+    cells = model.visual.trunk.forward_features(ours.preprocess.normalize(images))
+    cells = cells.permute(0, 2, 3, 1).flatten(0, 2)[..., None, None]
+    expected = F.normalize(model.visual.head(model.visual.trunk.forward_head(cells)), dim=-1)
+    torch.testing.assert_close(dense[0, :, ::2, ::2].flatten(1).T, expected.detach(), atol=1e-5, rtol=0)
+    with pytest.raises(EncoderError, match="through attention"):
+        encoder(model, name, "maskclip").encode_dense(images)
+
+
 def test_towers_without_patches_say_so(place: Path) -> None:
-    name = add_architecture(place, "tiny-conv", timm_config("test_convnext", 160, "avg", "linear"))
+    name = add_architecture(place, "tiny-fast", timm_config("fastvit_t8", 160, "avg", "linear"))
     ours = encoder(random_clip(name), name)
     assert not ours.dense
     with pytest.raises(EncoderError, match="no dense features") as raised:

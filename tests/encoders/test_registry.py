@@ -453,8 +453,9 @@ def test_a_card_may_choose_the_dense_path(tiny: Path, tmp_path: Path) -> None:
     plain, images = load_clip(str(folder)), torch.rand(1, 3, 32, 32)
     expected = load_clip(str(folder), dense_path="maskclip")
     assert expected.id == f"{plain.id}+maskclip"
-    (folder / "card.json").write_text('{"dense_path": "maskclip"}')
+    (folder / "card.json").write_text('{"dense_path": "maskclip", "calibration": {"slope": 2.0}}')
     carded = load_clip(str(folder))
+    assert carded.calibration == {"slope": 2.0}
     torch.testing.assert_close(carded.encode_dense(images), expected.encode_dense(images))
     assert carded.id == plain.id and carded.weight_hash != plain.weight_hash
     assert load_clip(str(folder), dense_path="auto").id == f"{plain.id}+auto"

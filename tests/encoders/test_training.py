@@ -72,8 +72,7 @@ class HashTeacher:
 
 def clip_training(folder: Path, steps: int, **changes: object) -> TrainClip:
     shape = ClipShape(
-        image_size=16, width=32, layers=2, head_width=16, dim=16, vocabulary=900, text_width=32, text_layers=1,
-        text_heads=2,
+        image_size=16, tower="test_resnet", dim=16, vocabulary=900, text_width=32, text_layers=1, text_heads=2,
     )  # fmt: skip
     recipe = ClipRecipe(
         shape=shape, batch=16, fresh=4.0, start=32, bf16=False, warm_steps=5, sizes=((0.0, 8), (0.5, 16))
@@ -131,7 +130,7 @@ def test_a_clip_goes_on_to_the_same_bits_and_open_clip_loads_it_alone(tmp_path: 
         "tokens = open_clip.get_tokenizer(folder)(['a red box', 'A  BALL', 'xyzzy ' * 500])\n"
         "with torch.no_grad(): found = model.encode_text(tokens)\n"
         "from PIL import Image; picture = prepare(Image.new('RGB', (30, 20)))\n"
-        "with torch.no_grad(): seen = model.encode_image(picture[None])\n"
+        "with torch.no_grad(): seen = model.eval().encode_image(picture[None])\n"
         "assert found.shape == (3, 16) and seen.shape == (1, 16) and torch.isfinite(found).all()\n"
         "assert 'ovseg3d' not in sys.modules and 'encoder_training' not in sys.modules"
     )
@@ -256,15 +255,22 @@ def test_heads_start_at_the_offset_that_they_are_turned_by() -> None:
         row, column = 4, 5
         best = int(scores[row * grid + column].argmax())
         assert divmod(best, grid) == (row + offset[1], column + offset[0])
-    model = ClipShape().build().visual.eval()
+    shape = DinoShape()
+    model, side = shape.build().eval(), shape.image_size // shape.patch
     with torch.no_grad():
-        tokens = model._embeds(torch.randn(2, 3, 80, 80))
-        block = model.transformer.resblocks[0]
-        seen = block.ln_1(tokens)
-        weights = block.attn(seen, seen, seen, average_attn_weights=False)[1]
-    centre = 1 + 4 * 10 + 5
+        tokens = model.embeddings(torch.randn(2, 3, shape.image_size, shape.image_size))
+        layer = model.encoder.layer[0]
+        seen = layer.norm1(tokens)
+        asked, given = (
+            part(seen).unflatten(-1, (shape.heads, -1)).transpose(1, 2)
+            for part in (layer.attention.q_proj, layer.attention.k_proj)
+        )
+        weights = (asked @ given.transpose(2, 3) / asked.shape[-1] ** 0.5).softmax(-1)
+    centre = 1 + 4 * side + 5
     most = weights[0, :, centre, 1:].argmax(-1)
-    assert all(max(abs(int(p) // 10 - 4), abs(int(p) % 10 - 5)) <= 1 for p in most), "every head looks at a neighbour"
+    assert all(max(abs(int(p) // side - 4), abs(int(p) % side - 5)) <= 1 for p in most), (
+        "every head looks at a neighbour"
+    )
     assert weights[0, :, centre, 1:].amax(-1).min() > 0.2
 
 

@@ -82,7 +82,7 @@ def test_3dovs_masks_are_read_by_their_rule(tmp_path: Path) -> None:
     values = np.array([[255, 254], [128, 0]], np.uint8).repeat(3, 0).repeat(3, 1)
     Image.fromarray(values).save(folder / "red bag.png")
     Image.fromarray(values > 0).save(folder / "hand.png")  # one bit
-    assert annotated_views(tmp_path) == {7: folder, 12: tmp_path / "segmentations" / "12"}
+    assert annotated_views(tmp_path / "segmentations") == {7: folder, 12: tmp_path / "segmentations" / "12"}
     assert annotated_views(tmp_path / "nowhere") == {}
     masks = read_phrase_masks(folder, ("red bag", "hand"), 2, 2)
     assert masks.tolist() == [[[True, False], [False, False]], [[True, True], [True, False]]]
@@ -95,7 +95,7 @@ def test_3dovs_masks_are_read_by_their_rule(tmp_path: Path) -> None:
 
 def test_3dovs_masks_of_a_shipped_scene_say_what_its_labels_say() -> None:
     scene = Path(__file__).parents[2] / "scenes" / "desk"
-    index, folder = next(iter(annotated_views(scene).items()))
+    index, folder = next(iter(annotated_views(scene / "segmentations").items()))
     phrases = (scene / "segmentations" / "classes.txt").read_text().splitlines()
     labels = np.array(Image.open(scene / "labels" / f"{index:02d}.png")).astype(np.int64)
     masks = read_phrase_masks(folder, phrases, labels.shape[1], labels.shape[0])

@@ -212,7 +212,7 @@ def test_default_without_learning_is_lift(learn: Learn, learnt: dict[str, Run]) 
     lifted = load_semantics(learnt["lift"].folder).vectors
     apart = []
     for steps in (1, 20):
-        run = learn("default", f"{steps} steps", refine_steps=steps)
+        run = learn("default", f"{steps} steps", refine_steps=steps, portraits=0)
         apart.append(1 - (load_semantics(run.folder).vectors * lifted).sum(1).mean())
     assert apart[0] < 1e-4 and apart[0] < apart[1] < 0.05
 

@@ -5,49 +5,25 @@ moment only; what it shows is taken from the scene's own geometry, since a test 
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from colours import BLUE, RED, flags, share_inside
 from conftest import Cli
-from exact import flags_of, register
 from fake_encoders import MeanColour
 from PIL import Image
 from plyfile import PlyData
-from tiny import BOXES, camera_to_world
+from tiny import camera_to_world
 
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError, EncoderError, RunError
-from ovseg3d.pipeline import load, make_config, train_scene
+from ovseg3d.pipeline import load, make_config, painter, train_scene
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
 from ovseg3d.semantics.scene import FILE, load_semantics
-
-RED, BLUE = (np.array(BOXES[i][:2]) for i in (1, 2))
-
-
-@pytest.fixture(scope="module")
-def folder(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run of the tiny scene that knows colours. Do not write to it."""
-    with pytest.MonkeyPatch.context() as patch:
-        register(patch, tmp_path_factory.mktemp("cache"))
-        made = tmp_path_factory.mktemp("runs") / "tiny"
-        train_scene(tiny_scene, make_config("cpu", flags=flags_of(steps=5)), output_dir=made)
-        yield made
-
-
-@pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    register(monkeypatch, tmp_path / "cache")
-    return load(folder)
-
-
-def share_inside(points: np.ndarray, box: np.ndarray, margin: float = 0.12) -> float:
-    """Share of the points in or near a box."""
-    return float(((points > box[0] - margin) & (points < box[1] + margin)).all(-1).mean())
 
 
 def test_the_stage_leaves_points_features_and_figures(run: Run) -> None:
@@ -132,17 +108,19 @@ def test_equal_seeds_give_equal_bits_and_labels_are_never_read(
         raise AssertionError("label images were read in training")
 
     monkeypatch.setattr("ovseg3d.scene.images.load_labels", refuse)
-    again = train_scene(tiny_scene, make_config("cpu", flags=flags_of(steps=5)), output_dir=tmp_path / "again")
+    again = train_scene(tiny_scene, make_config("cpu", flags=flags(steps=5)), output_dir=tmp_path / "again")
     assert (again.folder / FILE).read_bytes() == (run.folder / FILE).read_bytes()
 
 
 def test_meaning_needs_a_field_and_can_be_added_to_one(
     run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = flags_of(steps=20)
+    settings = flags(steps=20)
     with pytest.raises(ConfigError, match="trained field"):
-        train_scene(tiny_scene, make_config("cpu", flags=flags | {"only": "semantics"}), output_dir=tmp_path / "none")
-    field = train_scene(tiny_scene, make_config("cpu", flags=flags | {"only": "field"}), output_dir=tmp_path / "run")
+        train_scene(
+            tiny_scene, make_config("cpu", flags=settings | {"only": "semantics"}), output_dir=tmp_path / "none"
+        )
+    field = train_scene(tiny_scene, make_config("cpu", flags=settings | {"only": "field"}), output_dir=tmp_path / "run")
     checkpoint = next(field.checkpoints.glob("*.safetensors"))
     before = checkpoint.read_bytes()
     config = replace(field.config, only="semantics", encode=replace(field.config.encode, clip="colours", dino="none"))
@@ -159,7 +137,7 @@ def test_a_preview_that_cannot_be_drawn_costs_no_run(
 
     monkeypatch.setattr("ovseg3d.pipeline.painter.save_meaning_preview", fail)
     events = []
-    config = make_config("cpu", flags=flags_of(steps=5))
+    config = make_config("cpu", flags=flags(steps=5))
     made = train_scene(tiny_scene, config, output_dir=tmp_path / "run", report=events.append)
     assert made.status()["status"] == "done" and (made.folder / FILE).exists()
     assert any("weights are gone" in event.message for event in events)
@@ -209,8 +187,6 @@ def test_segment_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
     for wrong, words in ((" ; ", "empty"), (";".join(map(str, range(300))), "254")):
         done = cli("segment", run.folder, "--phrases", wrong)
         assert done.returncode == 2 and words in done.stderr
-    done = cli("segment", run.folder)
-    assert done.returncode == 2 and "names no phrases" in done.stderr
     done = cli("eval", run.folder, "--protocol", "index")
     assert done.returncode == 2 and "no label images" in done.stderr
     done = cli("eval", run.folder, "--protocol", "indx")
@@ -219,24 +195,51 @@ def test_segment_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
 
 def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
-    what = ("--what", "features,labels,relevancy", "--phrases", "red;blue;sand", "--phrase", "red")
+    what = ("--what", "features,labels,relevancy,things", "--phrases", "red;blue;sand", "--phrase", "red")
     done = cli("render", run.folder, *what, "--output", out, "--json")
     assert done.returncode == 0, done.stderr
     files = [Path(file) for file in json.loads(done.stdout)["files"]]
-    assert [file.name for file in files[:3]] == [
-        f"images_0000_{kind}.png" for kind in ("features", "labels", "relevancy")
-    ]
-    pictures = [np.asarray(Image.open(file)).astype(int) for file in files[:3]]
+    kinds = ("features", "labels", "relevancy", "things")
+    assert [file.name for file in files[:4]] == [f"images_0000_{kind}.png" for kind in kinds]
+    pictures = [np.asarray(Image.open(file)).astype(int) for file in files[:4]]
     assert all(picture.shape == (32, 32, 3) and picture.std() > 5 for picture in pictures)
-    for flags, words in (
+    for options, words in (
         (("--what", "labels"), "names no phrases"),
         (("--what", "relevancy"), "whose relevancy"),
         (("--what", "lables"), "--what labels"),
     ):
-        done = cli("render", run.folder, *flags)
+        done = cli("render", run.folder, *options)
         assert done.returncode == 2 and words in done.stderr
-    with Image.open(run.previews / "meaning.png") as preview:
-        assert preview.width > 200
+
+
+def test_a_run_ends_with_a_picture_of_what_it_knows(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny_scene: Path
+) -> None:
+    """Photo, render, features; and labels and a query of a thing where there are phrases, else things."""
+    titles: list[list[str]] = []
+    kept = painter.side_by_side
+    monkeypatch.setattr(
+        painter, "side_by_side", lambda panels: titles.append([title for title, _ in panels]) or kept(panels)
+    )
+    asker = Asker(run, run.load_scene())
+    painter.save_meaning_preview(tmp_path / "plain.png", asker)
+    assert titles == [[f"photo images_{view:04d}", "render", "features", "things"] for view in (0, 4)]
+    titles.clear()
+    (run.folder / "phrases.txt").write_text("wall\nblue\nsand\nred\ngreen\n")
+    try:
+        painter.save_meaning_preview(tmp_path / "named.png", Asker(run, run.load_scene()))
+    finally:
+        (run.folder / "phrases.txt").unlink()
+    assert titles[0][:4] == ["photo images_0000", "render", "features", "labels"]
+    assert titles[0][4] in ('"red"', '"blue"'), "a thing that is there, and not the wall"
+    with Image.open(tmp_path / "plain.png") as plain, Image.open(tmp_path / "named.png") as named:
+        assert named.width > plain.width > 700 and (run.previews / "meaning.png").exists()
+    settings = flags(steps=5)
+    arguments = ["--clip", "colours", "--dino", "none", "--steps", "5", "--only", "field,semantics"]
+    (tmp_path / "small.json").write_text(json.dumps(settings))
+    done = cli("train", tiny_scene, "--config", tmp_path / "small.json", *arguments)
+    words = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
+    assert "meaning.png" in done.stdout and words == ["view", "query", "segment", "render", "eval"]
 
 
 def test_a_phrase_keeps_its_colour_in_any_list() -> None:

@@ -86,8 +86,8 @@ def test_up_is_found_in_a_tilted_frame_with_cameras_that_look_down(tmp_path, mon
     monkeypatch.setattr(w, "poses", lambda: turned)
     scene = load_scene(w.write_llff(tmp_path))
     assert (scene.world_from_input[:3, :3] @ tilt @ [0, 0, 1])[2] > 0.9999
-    # The origin is the middle of the cameras.
-    world = [scene.world_from_input @ frame.camera.c2w for frame in scene.frames]
+    # The origin is the middle of the cameras that are trained on.
+    world = [scene.world_from_input @ scene.frames[view].camera.c2w for view in scene.train]
     assert np.allclose(np.mean(world, axis=0)[:3, 3], 0, atol=1e-9)
 
 

@@ -1,0 +1,94 @@
+"""`ovseg3d export`: a run's surface, labels and pictures as files for other programs."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Export:
+    """Take a run away: points, triangles, label images, things, a film, or one page that anyone can open.
+
+    cloud: labelled points as PLY and NPZ (LAS on request). mesh: PLY and GLB with labels on vertices. labels: an index
+    image for each view, and COCO-style JSON. instances: boxes, sizes and scores. video: a flight through the training
+    views. html: one file with points, labels and legend, for a browser without Python or network.
+
+    Examples:
+      ovseg3d export outputs/playroom/latest
+      ovseg3d export outputs/playroom/latest --what cloud,mesh,instances --frame world
+      ovseg3d export outputs/playroom/latest --what html --phrases "sofa;table;lamp" --points 300000
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
+    what: str = "cloud,html"
+    """Kinds of export, with commas: cloud, mesh, labels, instances, video, html."""
+    phrases: str | None = None
+    """Labels: phrases with semicolons, or a file with one a line; by default those of the scene; "" for none."""
+    none: bool = True
+    """Leave unlabelled what is nearer to a canonical phrase than to all of the list."""
+    select: str | None = None
+    """Only points with these labels (some of the phrases, with semicolons)."""
+    frame: Literal["input", "world"] = "input"
+    """The capture's own frame and units, or the upright one (+z up, in metres where they are known)."""
+    points: int | None = None
+    """At most so many points; more than the run keeps are taken from the field anew."""
+    spacing: float | None = None
+    """At most one point in a cell of this size, in units of the frame; also the step of the mesh."""
+    las: bool = False
+    """Also write the cloud as LAS (needs laspy)."""
+    embedding: bool = False
+    """Give each instance its vector in the encoder's space."""
+    views: Literal["held-out", "train", "all"] = "all"
+    """Views for `labels`."""
+    seconds: float = 8.0
+    """How long the video is."""
+    fps: float = 24.0
+    """Pictures a second of the video."""
+    width: int | None = None
+    """Width of the video; by default as trained."""
+    output: Path | None = None
+    """Folder for the files; by default exports/ in the run."""
+    scene: Path | None = None
+    """The scene's folder, if it has moved since training."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to encode and render."""
+    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
+    """What computes the field."""
+    json: bool = False
+    """Print one JSON object on stdout and nothing else there."""
+
+    def main(self) -> None:
+        """Export, and say where the files are."""
+        from ovseg3d.cli.console import format_bytes, get_console, interruptible, print_json, shell_path
+        from ovseg3d.cli.progress import Progress
+        from ovseg3d.cli.segment import read_list
+        from ovseg3d.pipeline.export import parse_what
+        from ovseg3d.pipeline.run import load
+
+        kinds = parse_what(self.what)
+        console = get_console(self.json)
+        run = load(self.run)
+        names = ("none", "frame", "points", "spacing", "las", "embedding", "views", "seconds", "fps", "width")
+        options = {name: getattr(self, name) for name in (*names, "scene", "device", "backend")}
+        if self.phrases is not None:
+            options["phrases"] = read_list(self.phrases) if self.phrases.strip() else ()
+        options["select"] = () if self.select is None else read_list(self.select)
+        stop = threading.Event()
+        with interruptible(stop), Progress(console) as progress:
+            files = run.export(",".join(kinds), self.output, report=progress, stop=stop, **options)
+        if self.json:
+            print_json({"run": run.folder, "frame": self.frame, "what": kinds, "files": files})
+            return
+        console.print(f"{len(files)} files:", markup=False)
+        pictures = [file for file in files if file.parent.name == "labels" and file.suffix == ".png"]
+        for file in files:
+            if file not in pictures:
+                size = format_bytes(file.stat().st_size)
+                console.print(f"  {shell_path(file)}  {size}", markup=False, soft_wrap=True)
+        if pictures:
+            count = len(pictures)
+            console.print(f"  {shell_path(pictures[0].parent)}  {count} pictures", markup=False, soft_wrap=True)

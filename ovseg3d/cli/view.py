@@ -1,0 +1,99 @@
+"""`ovseg3d view`: look at a run or a scene in the browser, ask it, take things away."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from ovseg3d.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class View:
+    """Open a run in the browser: walk through it, ask it, click on things, take exports away.
+
+    Listens on this machine only, unless --host says otherwise. A scene without a run shows its cameras and sparse
+    points. Ctrl-C ends it.
+
+    Examples:
+      ovseg3d view outputs/playroom/latest
+      ovseg3d view scenes/playroom --port 7008
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN")]
+    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
+    port: int = 7007
+    """Where to listen; the next free one is taken when another program has it."""
+    host: str = "127.0.0.1"
+    """Who can come: 127.0.0.1 is this machine, 0.0.0.0 everybody who can reach it (there is no password)."""
+    scene: Path | None = None
+    """The scene's folder, if it has moved since training."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to render and encode."""
+    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
+    """What computes the field."""
+
+    def main(self) -> None:
+        """Serve until Ctrl-C."""
+        from ovseg3d.cli.console import get_console, interruptible
+        from ovseg3d.viewer import open_exhibit
+
+        if not 0 < self.port < 65536:
+            raise ConfigError(f"--port must lie between 1 and 65535, not at {self.port}", fix="--port 7007")
+        console = get_console()
+        exhibit = open_exhibit(self.run, self.scene, self.device, self.backend)
+        stop = threading.Event()
+        with _serve(console, exhibit, self.host, self.port) as viewer, interruptible(stop):
+            console.print(f"Open [bold]{viewer.url}[/bold] in a browser. Ctrl-C ends.", soft_wrap=True)
+            if self.host not in ("127.0.0.1", "localhost", "::1"):
+                console.print("Everybody who can reach this machine can look, ask and write exports of this run.")
+            for note in exhibit.notes:
+                console.print(note, markup=False, soft_wrap=True)
+            stop.wait()
+        console.print("Closed.")
+
+
+def _serve(console: "Console", exhibit: Any, host: str = "127.0.0.1", port: int = 7007) -> Any:
+    """A viewer that complains on the console."""
+    from ovseg3d.viewer import Viewer
+
+    return Viewer(exhibit, host, port, lambda text: console.print(text, markup=False, soft_wrap=True))
+
+
+class Live:
+    """What `train --view` shows: the run that is being trained, and at the end the last one until `stop`.
+
+    Args:
+        wanted: without it nothing is shown.
+    """
+
+    def __init__(self, console: "Console", stop: threading.Event, wanted: bool) -> None:
+        self._console, self._stop, self._wanted = console, stop, wanted
+        self._viewer: Any = None
+
+    def begun(self, run: Any) -> None:
+        """Show this run from now on."""
+        if not self._wanted:
+            return
+        from ovseg3d.viewer import Exhibit
+
+        if self._viewer is not None:
+            self._viewer.stop()
+        self._viewer = _serve(self._console, Exhibit(run.load_scene(), run, run.config.train.device))
+        self._console.print(f"Watch it at [bold]{self._viewer.url}[/bold]", soft_wrap=True)
+
+    def __enter__(self) -> "Live":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._viewer is None:
+            return
+        if kind is None and not self._stop.is_set():
+            self._console.print(f"Still to be seen at [bold]{self._viewer.url}[/bold]. Ctrl-C ends.", soft_wrap=True)
+            self._stop.wait()
+        self._viewer.stop()

@@ -1,0 +1,64 @@
+"""Label images of views as COCO-style JSON: what is where, as run-length masks.
+
+A thing is one annotation in each view that shows it: `iscrowd` 0, its phrase as category, and `instance_id`, which is
+the same in all views. What belongs to no thing (floor, wall) is one annotation for each label and view, `iscrowd` 1.
+Masks are COCO's uncompressed run lengths (counts of 0s and 1s in turn, column by column), which pycocotools reads.
+Boxes are x, y, width, height in pixels. Category ids are the labels of the index images.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from ovseg3d import __version__
+
+
+def run_lengths(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
+    """A mask as COCO's uncompressed run lengths."""
+    flat = mask.T.ravel()
+    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, len(flat))
+    counts = np.diff(ends, prepend=0).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
+
+
+def annotations_of(
+    image_id: int, label: Int[np.ndarray, "h w"], instance: Int[np.ndarray, "h w"], categories: Mapping[int, int]
+) -> list[dict[str, Any]]:
+    """What one view shows, without ids.
+
+    Args:
+        label, instance: of each pixel, 0 for none.
+        categories: label of each thing; things without one are left to their pixels' labels.
+    """
+    named = np.isin(instance, [number for number, category in categories.items() if category])
+    found = []
+    for number in np.unique(instance[named]).tolist():
+        found.append(_annotation(image_id, instance == number, categories[number], 0) | {"instance_id": number})
+    rest = np.where(named, 0, label)
+    for number in np.unique(rest[rest > 0]).tolist():
+        found.append(_annotation(image_id, rest == number, number, 1))
+    return found
+
+
+def _annotation(image_id: int, mask: np.ndarray, category: int, crowd: int) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    left, top = int(columns[0]), int(rows[0])
+    box = [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
+    return {
+        "image_id": image_id, "category_id": int(category), "iscrowd": crowd, "area": int(mask.sum()), "bbox": box,
+        "segmentation": run_lengths(mask),
+    }  # fmt: skip
+
+
+def coco(
+    images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], phrases: Sequence[str], name: str
+) -> dict[str, Any]:
+    """The whole file: images as {id, file_name, width, height, ...}, annotations in their order."""
+    return {
+        "info": {"description": f"{name}, labelled by ovseg3d {__version__}", "version": __version__},
+        "images": list(images),
+        "categories": [{"id": k, "name": phrase} for k, phrase in enumerate(phrases, start=1)],
+        "annotations": [{"id": k, **one} for k, one in enumerate(annotations, start=1)],
+    }

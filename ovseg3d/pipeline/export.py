@@ -1,0 +1,389 @@
+"""Exports of a run: its surface, labels and pictures as files for other programs.
+
+    <folder>/cloud/        cloud.ply, cloud_labels.ply, cloud.npz, labels.json, on request cloud.las
+    <folder>/mesh/         mesh.ply, mesh.glb, mesh_labels.glb, labels.json
+    <folder>/labels/       an index image for each view, labels.json, annotations.json (COCO), overview.png
+    <folder>/instances.json
+    <folder>/video.mp4     a flight through the training views, and with phrases video_labels.mp4
+    <folder>/<scene>.html  one page with the points, for anyone
+
+A run without meaning gives its surface (taken from the field), unlabelled; labels and instances it cannot give.
+Asked for more points than the run keeps, the field is looked at again, and meaning is carried over from the nearest.
+"""
+
+import dataclasses
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ovseg3d.cloud import WHAT, LabelledCloud, instance_records, mesh_of, moved, save_cloud, save_mesh, save_page
+from ovseg3d.cloud.coco import annotations_of, coco
+from ovseg3d.cloud.labelled import FrameName
+from ovseg3d.cloud.points import import_laspy
+from ovseg3d.cloud.records import place
+from ovseg3d.engine import Event, Report, ignore
+from ovseg3d.errors import ConfigError, RunError, nearest
+from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
+from ovseg3d.files import plain, read_json, write_atomic, write_json
+from ovseg3d.pipeline.devices import BackendName, DeviceName
+from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.label import label_views
+from ovseg3d.pipeline.painter import Painter
+from ovseg3d.pipeline.palette import colours
+from ovseg3d.pipeline.paths import interpolation, resized
+from ovseg3d.pipeline.query import Asker
+from ovseg3d.pipeline.render import render_film
+from ovseg3d.pipeline.run import Run
+from ovseg3d.pipeline.views import ViewChoice, choose_views
+from ovseg3d.scene import Scene
+from ovseg3d.semantics.relevancy import CANONICAL, cosines, label, relevancy
+from ovseg3d.semantics.scene import FILE, NEAREST
+from ovseg3d.semantics.things import instances_of
+
+MOST_POINTS = 3_000_000
+"""That a spacing may ask the field for."""
+SPARE = 1.5
+"""Pixels to look at for each hit that a new surface needs: some rays meet nothing."""
+
+
+FEWEST_HITS = 2
+"""Of a point, where many points are asked for."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What can be chosen."""
+
+    phrases: Sequence[str] | None = None
+    """The list of labels; None: the scene's own; empty: no labels, and then no encoder is needed."""
+    none: bool = True
+    """Whether what is nearer to a canonical phrase than to all of the list stays unlabelled."""
+    select: Sequence[str] = ()
+    """Only points with these labels; none chosen: all points."""
+    frame: FrameName = "input"
+    points: int | None = None
+    """At most so many; None: those of the run."""
+    spacing: float | None = None
+    """At most one point in a cell of this size, in the frame's units; also the step of the mesh."""
+    las: bool = False
+    """Also write LAS."""
+    embedding: bool = False
+    """Give each instance its mean vector in the encoder's space."""
+    views: ViewChoice = "all"
+    """For `labels`."""
+    seconds: float = 8.0
+    """Of the video."""
+    fps: float = 24.0
+    width: int | None = None
+    """Of the video, pixels; None: as trained."""
+    scene: Path | None = None
+    """Where the capture is now, if it has moved."""
+    device: DeviceName = "auto"
+    backend: BackendName = "auto"
+
+
+def parse_what(text: str) -> tuple[str, ...]:
+    """The kinds of export that a list with commas names. Raises ConfigError."""
+    kinds = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    for kind in kinds:
+        if kind not in WHAT:
+            close = nearest(kind, WHAT)
+            fix = f"--what {close}" if close else f"--what {','.join(WHAT)}"
+            raise ConfigError(f"There is no export {kind!r}", fix=fix)
+    if not kinds:
+        raise ConfigError("Nothing to export was named", fix=f"--what {','.join(WHAT)}")
+    return kinds
+
+
+def export_run(
+    run: Run,
+    what: str,
+    folder: Path | None = None,
+    *,
+    asker: Asker | None = None,
+    report: Report = ignore,
+    stop: threading.Event | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Write exports; see `ovseg3d.cloud.export`.
+
+    Args:
+        asker: one of this run, to share what it has loaded.
+        report: receives events of the stages "surface", "segment" and "render".
+        stop: set it to end early: KeyboardInterrupt then, and no half-written file.
+    """
+    kinds = parse_what(what)
+    known = [field.name for field in dataclasses.fields(ExportOptions)]
+    for name in options:
+        if name not in known:
+            close = nearest(name, known)
+            raise ConfigError(f"An export has no option {name!r}", fix=close or ", ".join(known))
+    for name in ("phrases", "select"):
+        if isinstance(options.get(name), str):  # as on the command line; letters would make a list too
+            options[name] = [phrase.strip() for phrase in options[name].split(";") if phrase.strip()]
+    export = _Export(run, ExportOptions(**options), asker, report, stop or threading.Event())
+    export.check(kinds)
+    folder = run.exports if folder is None else Path(folder)
+    return [file for kind in kinds for file in getattr(export, kind)(folder)]
+
+
+class _Export:
+    """One call's exports; what several of them need is made once."""
+
+    def __init__(
+        self, run: Run, options: ExportOptions, asker: Asker | None, report: Report, stop: threading.Event
+    ) -> None:
+        self.run, self.options, self._asker, self.report, self.stop = run, options, asker, report, stop
+
+    def check(self, kinds: Sequence[str]) -> None:
+        """Raise what can be known before any work."""
+        options = self.options
+        for name in ("points", "spacing", "seconds", "fps", "width"):
+            value = getattr(options, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be above 0, not {value}", fix=f"--{name}")
+        if options.phrases or options.select or {"labels", "instances"} & set(kinds):
+            self._meaning()
+        if options.las and "cloud" in kinds:
+            import_laspy()
+        if "labels" in kinds and not self.phrases:
+            raise ConfigError(
+                "This scene names no phrases to label with",
+                where=self.scene.path,
+                fix='--phrases "chair;table;floor"',
+            )
+        for phrase in options.select:
+            if phrase not in self.phrases:
+                close = nearest(phrase, self.phrases)
+                fix = f"--select {close!r}" if close else "select among the phrases, or name it in --phrases"
+                raise ConfigError(f"No label is called {phrase!r}", fix=fix)
+
+    # -- what exports are made of ------------------------------------------------------------------------------
+
+    @cached_property
+    def asker(self) -> Asker | None:
+        """None: the run knows nothing about meaning."""
+        if self._asker is not None:
+            return self._asker
+        if not (self.run.folder / FILE).exists():
+            return None
+        options = self.options
+        scene = None if options.scene is None else self.run.load_scene(options.scene)
+        return Asker(self.run, scene, options.device, options.backend)
+
+    def _meaning(self) -> Asker:
+        if self.asker is None:
+            raise RunError(
+                "The run knows nothing about meaning, so it has no labels and no instances",
+                where=self.run.folder,
+                fix=f"ovseg3d train {self.run.folder} --resume --only semantics; or --what cloud,mesh,video,html",
+            )
+        return self.asker
+
+    @cached_property
+    def scene(self) -> Scene:
+        return self.asker.scene if self.asker is not None else self.run.load_scene(self.options.scene)
+
+    @cached_property
+    def renderer(self) -> Any:
+        if self.asker is not None:
+            return self.asker.renderer
+        return restore(self.run, self.scene, self.options.device, self.options.backend)
+
+    @cached_property
+    def phrases(self) -> tuple[str, ...]:
+        if self.asker is None:
+            return ()
+        chosen = self.options.phrases
+        return tuple(dict.fromkeys(self.scene.phrases if chosen is None else chosen))
+
+    @cached_property
+    def whole(self) -> LabelledCloud:
+        """All of the run's surface points, in the frame that was asked for."""
+        surface = self._look_again(SurfaceConfig()) if self.asker is None else self.asker.semantics.surface
+        return self._labelled(surface)
+
+    @cached_property
+    def chosen(self) -> LabelledCloud:
+        """As many points, with as many labels, as were asked for."""
+        options, made = self.options, self.whole
+        wanted = options.points or 0
+        if options.spacing is not None and len(made):
+            typical = float(np.median(made.surface.cell))
+            if options.spacing < 0.9 * typical:
+                wanted = max(wanted, min(int(len(made) * (typical / options.spacing) ** 2), MOST_POINTS))
+        if wanted > len(made):
+            # Some more than wanted: points that too few views see go, and thinning comes close to any number.
+            denser = self._labelled(self._look_again(self._denser(int(1.25 * wanted))))
+            if len(denser) < 0.8 * wanted:
+                told = f"{wanted:,} points were asked for; all pixels of the photos' size give {len(denser):,}"
+                self.report(Event("log", "surface", message=told))
+            made = replace(denser, things=made.things)
+        if options.select:
+            numbers = [made.phrases.index(phrase) + 1 for phrase in options.select]
+            made = made.take(np.isin(made.label, numbers))
+        return made.thinned(options.points, options.spacing)
+
+    def _denser(self, points: int) -> SurfaceConfig:
+        """How to look at the field for so many points: at more pixels, and where those run out, with fewer hits."""
+        cameras = [self.scene.frames[view].camera for view in self.scene.train]
+        views = len(cameras) + len(between(cameras))
+        most = views * max(camera.width * camera.height for camera in cameras)
+        hits = min(SurfaceConfig().hits, max(FEWEST_HITS, int(most / (SPARE * points))))
+        return SurfaceConfig(points=points, hits=hits, pixels=int(SPARE * hits * points / views) + 1)
+
+    def _look_again(self, settings: SurfaceConfig) -> Surface:
+        """The field's surface, input frame."""
+        scene = self.scene
+        cameras = [scene.frames[view].camera for view in scene.train]
+        views = list(look(self.renderer, cameras + between(cameras), settings, self.report, self.stop))
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+        up = np.linalg.inv(scene.world_from_input[:3, :3])[:, 2]
+        return extract_surface(self.renderer, views, up / np.linalg.norm(up), scene.metric, settings)
+
+    def _labelled(self, surface: Surface) -> LabelledCloud:
+        """Points of the input frame with what the run knows of them, in the frame that was asked for."""
+        frame = self.options.frame
+        stated = self._transform()
+        similarity = stated["world_from_input"] if frame == "world" else np.eye(4)
+        metres = stated["metres_per_unit"]
+        if metres is not None:
+            metres = 1.0 if frame == "world" else metres
+        instance, columns, facts = np.zeros(len(surface), np.int32), {}, {}
+        labels, own = np.zeros(len(surface), np.int64), None
+        if self.asker is not None:
+            instance, columns, facts = self._known(surface)
+        if self.phrases:
+            assert self.asker is not None
+            texts = self.asker.semantics.basis.reduce(self.asker.encode([*self.phrases, *CANONICAL]))
+            scores = cosines(columns["vectors"], texts)
+            phrase, other = scores[:, : len(self.phrases)], scores[:, len(self.phrases) :]
+            labels = label(phrase, other if self.options.none else None)
+            columns |= {"scores": phrase, "relevancy": relevancy(phrase, other)}
+            best = columns["relevancy"][np.arange(len(labels)), labels - 1]
+            own = np.where(labels > 0, best, 0.0).astype(np.float64)
+        here = surface if frame == "input" else moved(surface, similarity)
+        things = instances_of(
+            here, instance, labels=labels if self.phrases else None, phrases=self.phrases, scores=own, frame=frame
+        )
+        return LabelledCloud(
+            here, labels, instance, self.phrases, colours(self.phrases), things, self.run.scene_name, frame,
+            similarity, metres, columns, facts,
+        )  # fmt: skip
+
+    def _known(self, surface: Surface) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any]]:
+        """Instances, features and their basis; of points that are not the run's own, from the nearest that are."""
+        assert self.asker is not None
+        learnt = self.asker.semantics
+        encoder = learnt.encoder
+        facts = {
+            "axes": learnt.basis.axes,
+            "encoder": encoder.id,
+            "encoder_weight_hash": encoder.weight_hash,
+            "logit_scale": encoder.logit_scale,
+        }
+        if surface is learnt.surface:
+            return learnt.instance, {"vectors": learnt.vectors, "agreement": learnt.agreement}, facts
+        apart, near = cKDTree(learnt.surface.xyz).query(surface.xyz, k=min(NEAREST, len(learnt.surface)))
+        apart, near = apart.reshape(len(surface), -1), near.reshape(len(surface), -1)
+        weight = 1 / (apart**2 + (0.5 * np.maximum(learnt.surface.cell[near[:, :1]], 1e-9)) ** 2)
+        vectors = np.zeros((len(surface), learnt.vectors.shape[1]), np.float32)
+        for column in range(near.shape[1]):
+            vectors += weight[:, column : column + 1].astype(np.float32) * learnt.vectors[near[:, column]]
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        first = near[:, 0]
+        return learnt.instance[first], {"vectors": vectors, "agreement": learnt.agreement[first]}, facts
+
+    def _transform(self) -> dict[str, Any]:
+        """What scene_transform.json says. Raises RunError."""
+        path = self.run.folder / "scene_transform.json"
+        stated = read_json(path, RunError)
+        try:
+            matrix = np.array(stated["world_from_input"], dtype=np.float64)
+            metres = stated["metres_per_unit"]
+            metres = None if metres is None or not stated["metric"] else float(metres)
+            if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
+                raise ValueError("world_from_input is no similarity")
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"The run's frames are not stated ({error})", where=path, fix="train again") from error
+        return {"world_from_input": matrix, "metres_per_unit": metres}
+
+    # -- one method for each kind ------------------------------------------------------------------------------
+
+    def cloud(self, folder: Path) -> list[Path]:
+        return save_cloud(folder / "cloud", self._slim(self.chosen), self.options.las)
+
+    @staticmethod
+    def _slim(cloud: LabelledCloud) -> LabelledCloud:
+        """With features as halves, as the run stores them."""
+        return replace(cloud, columns={name: values.astype(np.float16) for name, values in cloud.columns.items()})
+
+    def mesh(self, folder: Path) -> list[Path]:
+        options, cloud = self.options, self.whole
+        if options.select or options.spacing is not None or (options.points or 0) > len(cloud):
+            cloud = self.chosen
+        return save_mesh(folder / "mesh", cloud, mesh_of(cloud, options.spacing))
+
+    def labels(self, folder: Path) -> list[Path]:
+        asker, scene = self._meaning(), self.scene
+        names = [scene.frames[view].name for view in choose_views(scene, self.options.views)]
+        numbers = {phrase: k for k, phrase in enumerate(self.phrases, start=1)}
+        categories = {thing.id: numbers.get(thing.label, 0) for thing in self.whole.things if thing.label is not None}
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+
+        def each(view: str, found: np.ndarray, places: Any) -> None:
+            h, w = found.shape
+            images.append({"id": len(images) + 1, "file_name": view, "width": w, "height": h})
+            instance = places.nearest(asker.semantics.instance)
+            annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
+
+        target = folder / "labels"
+        told = label_views(
+            target, asker, self.phrases, names, none=self.options.none, each=each, report=self.report, stop=self.stop
+        )
+        for image in images:
+            image["label_file"] = told["views"][image["file_name"]]
+        file = target / "annotations.json"
+        everything = coco(images, annotations, self.phrases, self.run.scene_name)
+        # Not indented: run lengths would take a line each.
+        write_atomic(file, (json.dumps(plain(everything), ensure_ascii=False, allow_nan=False) + "\n").encode())
+        return [*(target / name for name in told["views"].values()), told["picture"], target / "labels.json", file]
+
+    def instances(self, folder: Path) -> list[Path]:
+        cloud, asker = self.whole, self._meaning()
+        embedding = asker.semantics.basis.expand(cloud.columns["vectors"]) if self.options.embedding else None
+        records = instance_records(cloud, cloud.columns.get("relevancy"), embedding)
+        file = folder / "instances.json"
+        write_json(
+            file,
+            {**place(cloud), "encoder": asker.semantics.encoder.id, "calibrated": False,
+             "phrases": list(self.phrases), "instances": records},
+        )  # fmt: skip
+        return [file]
+
+    def video(self, folder: Path) -> list[Path]:
+        options = self.options
+        path = interpolation(self.scene, options.seconds, options.fps)
+        cameras = resized(path.cameras, options.width)
+        files = {"colour": folder / "video.mp4"}
+        renderer = self.renderer
+        if self.phrases:
+            assert self.asker is not None
+            renderer = Painter(self.asker, ("labels",), self.phrases)
+            files["labels"] = folder / "video_labels.mp4"
+        return render_film(renderer, cameras, files, path.fps, report=self.report, stop=self.stop)
+
+    def html(self, folder: Path) -> list[Path]:
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.run.scene_name).strip(".") or "scene"
+        file = folder / f"{name}.html"
+        save_page(file, self.chosen)
+        return [file]

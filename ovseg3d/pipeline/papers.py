@@ -1,0 +1,109 @@
+"""The papers' own protocols on a run: 3D-OVS's masks by view and phrase, LERF's boxes and polygons.
+
+What each counts is in `metrics.ovs3d` and `metrics.lerf`. Both papers evaluate views that they also trained on; here
+held-out and training views are told apart, and `--train-on-all` does as they did.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ovseg3d.errors import ConfigError, SceneError
+from ovseg3d.metrics import LerfFrame, LerfParameters, LerfScene, Ovs3dViews, Scores, annotated_views, read_lerf_folder
+from ovseg3d.metrics.ovs3d import read_phrase_masks
+from ovseg3d.pipeline.query import Asker
+from ovseg3d.scene import Scene
+from ovseg3d.scene.images import read_phrases
+
+
+def measure_ovs3d(asker: Asker, groups: Mapping[str, Sequence[int]], labels: Path | None = None) -> dict[str, Scores]:
+    """Protocol `3d-ovs`: argmax over classes.txt, at the size that the run was trained at.
+
+    Args:
+        groups: views (indices into the scene's frames) that are to be told apart, by name.
+        labels: the folder with classes.txt and <NN>/<phrase>.png; by default segmentations/ of the scene.
+
+    Returns:
+        Scores of each group with an annotated view.
+
+    Raises:
+        SceneError: the folder is not of this layout. ConfigError: no view of any group is annotated.
+    """
+    folder = labels or asker.scene.path / "segmentations"
+    if not (folder / "classes.txt").is_file() and (folder / "segmentations" / "classes.txt").is_file():
+        folder = folder / "segmentations"
+    if not (folder / "classes.txt").is_file():
+        raise SceneError(
+            "There are no labels in the layout of 3D-OVS", where=folder,
+            fix="--labels FOLDER with classes.txt and <NN>/<phrase>.png for the annotated views",
+        )  # fmt: skip
+    phrases = read_phrases(folder / "classes.txt")
+    annotated = annotated_views(folder)
+    frames, scores = asker.scene.frames, {}
+    for name, views in groups.items():
+        known = [view for view in views if view in annotated]
+        adding = Ovs3dViews(phrases)
+        for view in known:
+            camera = frames[view].camera
+            found = asker.label_picture(phrases, frames[view].name, none=False)
+            masks = read_phrase_masks(annotated[view], phrases, camera.width, camera.height)
+            adding.update(frames[view].name, found, masks)
+        if known:
+            scores[name] = adding.result()
+    return _some(scores, groups, folder)
+
+
+def measure_lerf(
+    asker: Asker,
+    groups: Mapping[str, Sequence[int]],
+    labels: Path | None = None,
+    parameters: LerfParameters | None = None,
+) -> dict[str, Scores]:
+    """Protocol `lerf`: each phrase of a frame by itself, its relevancy against the canonical phrases (one level).
+
+    Args:
+        groups: views that are to be told apart, by name.
+        labels: the folder with one JSON for each labelled frame; by default ../label/<scene>, as LangSplat has it.
+        parameters: windows and threshold, in pixels of the run's pictures; by default those of the published code.
+
+    Returns:
+        Scores of each group with a labelled frame.
+
+    Raises:
+        SceneError: the folder is not of this layout, or names a frame that the scene has not.
+        ConfigError: no view of any group is labelled.
+    """
+    folder = labels or asker.scene.path.parent / "label" / asker.scene.name
+    if not folder.is_dir():
+        raise SceneError(
+            "There are no labels in LERF's layout", where=folder, fix="--labels FOLDER with its JSON files"
+        )
+    frames = {_view_of(asker.scene, frame, folder): frame for frame in read_lerf_folder(folder)}
+    scores = {}
+    for name, views in groups.items():
+        known, adding = [view for view in views if view in frames], LerfScene(parameters or LerfParameters())
+        for view in known:
+            phrases = [unit.category for unit in frames[view].units]
+            if phrases:
+                points, places = asker.relevancy(phrases), asker.places(asker.scene.frames[view].name)
+                maps = places.picture(points).astype(np.float64)
+                adding.update(frames[view], {phrase: maps[None, ..., i] for i, phrase in enumerate(phrases)})
+        if any(frames[view].units for view in known):
+            scores[name] = adding.result()
+    return _some(scores, groups, folder)
+
+
+def _view_of(scene: Scene, frame: LerfFrame, folder: Path) -> int:
+    """Labels say "frame_00041.jpg"; the photo may have another suffix."""
+    stem = Path(frame.name).stem
+    for view, known in enumerate(scene.frames):
+        if Path(known.name).stem == stem:
+            return view
+    raise SceneError(f"The scene has no photo {frame.name}", where=folder, fix="labels and photos of the same scene")
+
+
+def _some(scores: dict[str, Scores], groups: Mapping[str, Sequence[int]], folder: Path) -> dict[str, Scores]:
+    if not scores:
+        raise ConfigError(f"No {' or '.join(groups)} view has labels", where=folder, fix="--views all")
+    return scores

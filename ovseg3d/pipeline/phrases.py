@@ -1,0 +1,79 @@
+"""Lists of phrases: from a flag or a file, kept with a run, and the sentences that they may be put into.
+
+A run keeps its phrases in phrases.txt, one a line: what `train --phrases` said, else what the capture says. `segment`
+and `query` take others for one call, and `segment --keep` writes them there. Phrases keep their order and spelling;
+doubles and empty ones are left out.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ovseg3d.errors import ConfigError, RunError
+from ovseg3d.files import write_atomic
+
+FILE = "phrases.txt"
+TEMPLATES = ("{}", "a photo of a {}", "a photo of the {}", "a {} in a room", "the {} on its own")
+"""What `--templates usual` means: a phrase's vector is the mean over these sentences."""
+_LITTLE = frozenset("a an the of on in at with and or to by from".split())
+
+
+def without_doubles(phrases: Iterable[str]) -> tuple[str, ...]:
+    """Phrases without spaces around them, each once, none empty, in their order."""
+    return tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
+
+
+def read_list(text: str) -> tuple[str, ...]:
+    """Phrases with semicolons, or a file with one a line; each once, in their order. Raises ConfigError."""
+    phrases = without_doubles(_lines(text, "phrases"))
+    if not phrases:
+        raise ConfigError("The list of phrases is empty", fix='--phrases "chair;table;floor"')
+    return phrases
+
+
+def read_templates(text: str) -> tuple[str, ...]:
+    """Sentences with {} for the phrase: "usual", or with semicolons, or a file with one a line. Raises ConfigError."""
+    if text.strip() == "usual":
+        return TEMPLATES
+    templates = without_doubles(_lines(text, "templates"))
+    wrong = [template for template in templates if template.count("{}") != 1]
+    if wrong or not templates:
+        said = f"{wrong[0]!r} has no single {{}}" if wrong else "there is none"
+        raise ConfigError(f"A template says with {{}} where the phrase goes, but {said}", fix='"a photo of a {}"')
+    return templates
+
+
+def _lines(text: str, what: str) -> list[str]:
+    if "\n" in text:
+        return text.splitlines()
+    path = Path(text)
+    if path.suffix == ".txt" and ";" not in text and not path.exists():
+        raise ConfigError(f"There is no file with {what}", where=path, fix="check its name")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else text.split(";")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"The list of {what} cannot be read as text", where=path, fix="one a line") from error
+
+
+def keep_phrases(folder: Path, phrases: Sequence[str]) -> None:
+    """Write a run's phrases, in place of those that it had. Raises OutputError."""
+    write_atomic(folder / FILE, "".join(f"{phrase}\n" for phrase in phrases).encode())
+
+
+def kept_phrases(folder: Path) -> tuple[str, ...]:
+    """The phrases that a run keeps; none when it keeps no list. Raises RunError: the file is no text."""
+    try:
+        return without_doubles((folder / FILE).read_text(encoding="utf-8").splitlines())
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError("The run's phrases cannot be read as text", where=folder / FILE, fix="one a line") from error
+
+
+def share_a_word(first: str, second: str) -> bool:
+    """Whether two phrases may speak of one thing: "a red mug" and "mugs", not "a mug" and "a cup"."""
+    return bool(_words(first) & _words(second))
+
+
+def _words(phrase: str) -> frozenset[str]:
+    words = {word.strip(".,!?\"'()").removesuffix("s") for word in phrase.casefold().split()}
+    return frozenset(words - _LITTLE - {""})

@@ -1,0 +1,152 @@
+"""All protocols about meaning by name, on one run: what `ovseg3d eval --protocol` measures.
+
+Every figure belongs to a group, and groups are never pooled: "held-out" and "train" views; "scene" where the protocol
+looks at the scene as a whole; and, in rooms whose objects.json says which styles the built-in encoders were trained
+on, "seen styles" and "unseen styles" of each of these.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ovseg3d.engine import Report, ignore
+from ovseg3d.metrics import Scores
+from ovseg3d.pipeline import measure
+from ovseg3d.pipeline.absence import measure_run_absence
+from ovseg3d.pipeline.papers import measure_lerf, measure_ovs3d
+from ovseg3d.pipeline.query import Asker
+from ovseg3d.pipeline.run import Run
+from ovseg3d.pipeline.views import ViewChoice, choose_views
+from ovseg3d.synth.cloud import SurfaceCloud, instance_images
+
+Found = dict[str, Scores]
+"""Scores by group."""
+
+
+class Judge:
+    """Measures one run; what several protocols need is made once.
+
+    Args:
+        asker: of the run.
+        views: which views to measure; "all" tells held-out and training views apart.
+        labels: where the labels of a paper's layout are, if not where it has them.
+        report: receives events of the stage "measure".
+        stop: set it to end after the current view: KeyboardInterrupt then.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        views: ViewChoice = "held-out",
+        labels: Path | None = None,
+        *,
+        report: Report = ignore,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.asker, self.scene, self._labels, self._report, self._stop = asker, asker.scene, labels, report, stop
+        chosen = set(choose_views(self.scene, views))
+        groups = {"held-out": self.scene.test, "train": self.scene.train}
+        self.groups = {name: own for name, own in groups.items() if own and chosen.issuperset(own)}
+
+    def scores(self, names: Sequence[str]) -> dict[str, Found]:
+        """Scores by protocol and group.
+
+        Raises:
+            ConfigError: the scene has not what a protocol compares with. SceneError: a label file is damaged.
+        """
+        return {name: PROTOCOLS[name](self) for name in names}
+
+    def index(self) -> Found:
+        found: Found = {}
+        for group, views in self.groups.items():
+            found[group] = self._index(views)
+            for style, things in self._styles.items():
+                images = instance_images(self.scene.path, [self.scene.frames[view].camera for view in views])
+                shown = {view: np.isin(image, list(things)) for view, image in zip(views, images)}
+                found[f"{group}, {style}"] = self._index(views, shown.__getitem__)
+        return found
+
+    def _index(self, views: Sequence[int], keep: Callable | None = None) -> Scores:
+        return measure.measure_index(self.scene, self._labeller, views, keep=keep, report=self._report, stop=self._stop)
+
+    def points(self) -> Found:
+        return self._of_styles(measure.measure_cloud)
+
+    def instances(self) -> Found:
+        return self._of_styles(measure.measure_things)
+
+    def _of_styles(self, measured: Callable[..., Scores]) -> Found:
+        groups = {"scene": None, **self._styles}
+        semantics, labels = self.asker.semantics, self.asker.labels(self._classes, none=False)
+        return {
+            name: measured(self.scene, semantics, labels, truth=self._truth, things=things)
+            for name, things in groups.items()
+        }
+
+    def consistency(self) -> Found:
+        semantics, depth = self.asker.semantics, self.asker.depth
+        return {
+            name: measure.measure_agreement(self.scene, semantics, self._labeller, depth, views)
+            for name, views in self.groups.items()
+        }
+
+    def absence(self) -> Found:
+        return {"scene": measure_run_absence(self.asker, measure.shown_classes(self.scene))}
+
+    def ovs3d(self) -> Found:
+        return measure_ovs3d(self.asker, self.groups, self._labels)
+
+    def lerf(self) -> Found:
+        return measure_lerf(self.asker, self.groups, self._labels)
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        return measure.classes_of(self.scene)
+
+    @cached_property
+    def _labeller(self) -> measure.Labeller:
+        return cache(measure.labeller_of(self.asker, self._classes))
+
+    @cached_property
+    def _styles(self) -> dict[str, frozenset[int]]:
+        return measure.styles_of(self.scene)
+
+    @cached_property
+    def _truth(self) -> SurfaceCloud:
+        return measure.exact_cloud(self.scene)
+
+
+PROTOCOLS: dict[str, Callable[[Judge], Found]] = {
+    "index": Judge.index,
+    "points": Judge.points,
+    "consistency": Judge.consistency,
+    "instances": Judge.instances,
+    "absence": Judge.absence,
+    "3d-ovs": Judge.ovs3d,
+    "lerf": Judge.lerf,
+}
+
+
+def keep_figures(run: Run, found: Mapping[str, Found]) -> None:
+    """Put the main figures among the run's others in metrics.json. Raises OutputError."""
+    figures = {}
+    for key, (protocol, group, name) in KEPT.items():
+        if group in found.get(protocol, {}):
+            figures[key] = getattr(found[protocol][group], name)
+    if figures:
+        run.write_metrics(figures)
+
+
+KEPT = {
+    "miou": ("index", "held-out", "miou"),
+    "accuracy": ("index", "held-out", "accuracy"),
+    "point_miou": ("points", "scene", "point_miou"),
+    "instance_recall_25": ("instances", "scene", "recall_25"),
+    "instance_recall_50": ("instances", "scene", "recall_50"),
+    "views_agree": ("consistency", "held-out", "all_agree"),
+    "absence_false_alarm_rate": ("absence", "scene", "false_alarm_rate"),
+}
+"""What metrics.json calls a figure: by protocol, group, and name there."""

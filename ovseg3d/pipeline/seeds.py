@@ -1,0 +1,120 @@
+"""One scene, several seeds: a run for each, and what their figures have in common.
+
+A run that is there already is used again: one of the same capture and settings with that seed, whatever it was trained
+for. One that was interrupted is gone on with, and a field without meaning is given it, so that nothing is trained twice
+and the whole can be interrupted at any time.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovseg3d.engine import Report
+from ovseg3d.errors import RunError
+from ovseg3d.pipeline.config import Config
+from ovseg3d.pipeline.devices import resolve_device
+from ovseg3d.pipeline.run import Run, hash_scene, load, open_scene, scene_folder
+from ovseg3d.pipeline.settings import make_config
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.scene import Scene
+from ovseg3d.semantics.scene import FILE
+
+AGGREGATION = "One run for each seed, measured by itself; then the mean and the sample standard deviation over seeds."
+
+
+def scene_and_settings(path: Path, config_file: Path | None = None) -> tuple[Scene, Config]:
+    """The capture that `path` means, and the settings to train it with.
+
+    Args:
+        path: a scene, or a run.
+        config_file: settings; by default those of the run, or of the scene's newest run, or else the usual ones.
+
+    Raises:
+        SceneError, ConfigError: it cannot be read.
+    """
+    usual = make_config(resolve_device("auto"), config_file=config_file)
+    try:
+        run = load(path)
+    except RunError:
+        return open_scene(path, usual), usual
+    return run.load_scene(), run.config if config_file is None else usual
+
+
+def run_of_seed(scene: Scene, config: Config, seed: int, meaning: bool, report: Report, stop: threading.Event) -> Run:
+    """A finished run with `seed`: found, finished, or trained.
+
+    Args:
+        meaning: whether it has to know meaning.
+
+    Raises:
+        KeyboardInterrupt: after `stop`. And what `train_scene` raises.
+    """
+    only = "field,semantics" if meaning else "field"
+    wanted = replace(config, train=replace(config.train, seed=seed), only=only)
+    run = _found(scene, wanted)
+    if run is None:
+        run = train_scene(scene, wanted, report=report, stop=stop)
+    elif run.status()["status"] != "done":
+        run = train_scene(scene, wanted, report=report, stop=stop, resume=run)
+    if meaning and not stop.is_set() and not (run.folder / FILE).exists():
+        run = train_scene(scene, replace(wanted, only="semantics"), report=report, stop=stop, resume=run)
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return run
+
+
+def _found(scene: Scene, wanted: Config) -> Run | None:
+    """The newest run of the capture with these settings, finished ones first."""
+    alike, name = [], hash_scene(scene)
+    for file in sorted(scene_folder(scene.path, scene.name).glob("*/config.json")):
+        try:
+            run = load(file)
+            if run.scene_hash == name and _same(run.config, wanted):
+                alike.append((run.status()["status"] == "done", run.folder.name, run))
+        except RunError:
+            continue  # of another version, or half written: not ours to mend
+    return max(alike, key=lambda one: one[:2])[2] if alike else None
+
+
+def _same(first: Config, second: Config) -> bool:
+    """Whether two runs learn the same: how long a stage may wait with its checkpoint, say, does not matter."""
+    return _essence(first) == _essence(second)
+
+
+def _essence(config: Config) -> Config:
+    train = replace(config.train, checkpoint_seconds=1.0, tensorboard=False)
+    return replace(config, train=train, encode=replace(config.encode, cache_dir=None), only=None)
+
+
+def over_seeds(told: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and spread of every figure over seeds.
+
+    Args:
+        told: figures by seed, in dictionaries within dictionaries; what is no fraction or length is left out.
+
+    Returns:
+        `aggregation`, `seeds`, and by figure ("index.held-out.miou") `mean`, `std` (None of one seed) and `values`.
+    """
+    flat = {seed: dict(_flat(figures)) for seed, figures in told.items()}
+    figures = {}
+    for name in dict.fromkeys(name for one in flat.values() for name in one):
+        values = [one.get(name) for one in flat.values()]
+        known = np.array([value for value in values if value is not None], dtype=np.float64)
+        if len(known):
+            spread = float(known.std(ddof=1)) if len(known) > 1 else None
+            figures[name] = {"mean": float(known.mean()), "std": spread, "values": values}
+    return {"aggregation": AGGREGATION, "seeds": list(told), "figures": figures}
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float | None]]:
+    rows = []
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, float):
+            rows.append((f"{prefix}{name}", value if np.isfinite(value) else None))
+    return rows

@@ -1,0 +1,161 @@
+"""What things look like as wholes: each is cut out of the photos that show it best, and seen as a picture of its own.
+
+A text-image encoder was taught with whole pictures; of a patch in the midst of one it knows less. Once the surface's
+points are grouped into things, it is known which photos show most of a thing and how large, and a crop around it is
+what the encoder knows best (Takmaz et al. 2023, OpenMask3D, who cut at several sizes too). The mean of a thing's crops
+is its portrait, and its points take a share of that. Points of the room (floor, walls) keep what was lifted to them.
+
+Boxes are (left, top, right, bottom) in 0..1 of a photo.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ovseg3d.encoders.base import TextImageEncoder
+from ovseg3d.encoders.features import square_around
+from ovseg3d.encoders.maps import normalise
+from ovseg3d.encoders.pyramid import encode_crops
+from ovseg3d.field.surface import Sight
+from ovseg3d.semantics.basis import Basis, fit_basis
+
+_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class PortraitConfig:
+    """How things are portrayed."""
+
+    views: int = 6
+    """Photos of each thing at most."""
+    context: tuple[float, ...] = (0.1, 0.4)
+    """Borders around a thing's box, relative to its longer side; a crop for each."""
+    share: float = 0.5
+    """Of the portrait in the vectors of a thing's points; 0 takes none."""
+    stray: float = 0.02
+    """Share of a thing's points that may lie outside its box, on each side: silhouettes are ragged."""
+    batch: int = 32
+    """Crops that are encoded at once."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A thing in a photo."""
+
+    thing: int
+    """Number of the thing, from 1."""
+    view: int
+    box: tuple[float, float, float, float]
+
+
+def choose_poses(
+    ids: Int[np.ndarray, " points"], sights: Sequence[Sight], config: PortraitConfig | None = None
+) -> list[Pose]:
+    """The photos that show each thing best: much of it, and large.
+
+    Args:
+        ids: thing of each point, from 1; 0 for none.
+        sights: what each photo sees.
+        config: see there.
+
+    Returns:
+        Poses, in the order of their photos. A thing that no photo sees has none.
+    """
+    config = config or PortraitConfig()
+    candidates: dict[int, list[tuple[float, Pose]]] = {}
+    for view, sight in enumerate(sights):
+        thing = ids[sight.point]
+        order = np.argsort(thing, kind="stable")
+        numbers, first = np.unique(thing[order], return_index=True)
+        for number, rows in zip(numbers.tolist(), np.split(order, first[1:])):
+            if number == 0:
+                continue
+            low, high = np.quantile(sight.xy[rows], [config.stray, 1 - config.stray], axis=0)
+            # Seen area counts in full, size by its root: half of a thing nearby says less than all of it from afar.
+            score = float(sight.weight[rows].sum() * max(*(high - low), 1e-6) ** 0.5)
+            candidates.setdefault(number, []).append((score, Pose(number, view, (*low.tolist(), *high.tolist()))))
+    best = [
+        pose
+        for poses in candidates.values()
+        for _, pose in sorted(poses, key=lambda one: (-one[0], one[1].view))[: config.views]
+    ]
+    return sorted(best, key=lambda pose: (pose.view, pose.thing))
+
+
+def portray(
+    poses: Sequence[Pose],
+    photo: Callable[[int], UInt8[np.ndarray, "h w 3"]],
+    clip: TextImageEncoder,
+    count: int,
+    config: PortraitConfig | None = None,
+    tick: Callable[[int, int], None] | None = None,
+) -> Float[np.ndarray, "things dim"]:
+    """Portraits of things 1 to `count`, unit vectors; zero for a thing without a pose.
+
+    Args:
+        poses: from `choose_poses`, in the order of their photos: each photo is read once.
+        photo: gives the photo of a view, at any size.
+        clip: the encoder.
+        tick: called after each batch with crops done and in all.
+    """
+    config = config or PortraitConfig()
+    total = np.zeros((count, clip.dim), np.float32)
+    if not poses:
+        return total
+    with torch.inference_mode():
+        crops = _crops(poses, photo, config)
+        vectors = encode_crops(crops, clip, config.batch, tick, 0, len(poses) * len(config.context))
+    np.add.at(total, np.repeat([pose.thing - 1 for pose in poses], len(config.context)), vectors)
+    return normalise(total)
+
+
+def add_portraits(
+    basis: Basis,
+    vectors: Float[np.ndarray, "points kept"],
+    ids: Int[np.ndarray, " points"],
+    portraits: Float[np.ndarray, "things dim"],
+    share: float,
+    samples: int = 8192,
+    seed: int = 0,
+) -> tuple[Basis, Float[np.ndarray, "points kept"]]:
+    """Give the points of things a share of their portraits, in a basis that holds both; unit vectors again.
+
+    Args:
+        basis: of `vectors`.
+        vectors: coefficients of points, unit length or zero.
+        ids: thing of each point, from 1; 0 for none.
+        portraits: from `portray`; a row of zeros leaves a thing's points as they are.
+        share: of the portrait.
+        samples: points that the new basis is fitted to.
+        seed: which ones.
+    """
+    table = np.concatenate([np.zeros((1, portraits.shape[1]), np.float32), portraits])
+    weight = share * (np.linalg.norm(table, axis=1) > 0).astype(np.float32)
+
+    def mixed(rows: np.ndarray) -> np.ndarray:
+        own = weight[ids[rows], None]
+        return normalise((1 - own) * basis.expand(vectors[rows]) + own * table[ids[rows]])
+
+    some = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:samples])
+    fitted = fit_basis(mixed(some), vectors.shape[1])
+    parts = [fitted.reduce(mixed(rows)) for rows in np.array_split(np.arange(len(vectors)), len(vectors) // _ROWS + 1)]
+    return fitted, normalise(np.concatenate(parts))
+
+
+def _crops(poses: Sequence[Pose], photo: Callable[[int], np.ndarray], config: PortraitConfig) -> Iterator[Tensor]:
+    """Squares around each pose, rgb in 0..1, (3, h, w); as far as the photo reaches."""
+    view, pixels = -1, torch.empty(0)
+    for pose in poses:
+        if pose.view != view:
+            view = pose.view
+            pixels = torch.from_numpy(np.ascontiguousarray(photo(view).transpose(2, 0, 1))).float() / 255
+        for context in config.context:
+            height, width = pixels.shape[1:]
+            left, low, right, high = pose.box
+            spans = [(low * height, high * height), (left * width, right * width)]
+            top, left, bottom, right = square_around(spans, (height, width), context)
+            yield pixels[:, top:bottom, left:right]

@@ -1,0 +1,166 @@
+"""The server: it greets browsers, follows a run that is being trained, and ends when it is told to.
+
+    with Viewer(open_exhibit(path), port=7007) as viewer:
+        viewer.url
+        viewer.wait()
+
+Nothing that a browser does ends it. viser's own button that opens the server to the internet is taken away.
+"""
+
+import contextlib
+import io
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+
+import viser
+
+from ovseg3d.errors import OutputError
+from ovseg3d.pipeline.run import Run
+from ovseg3d.viewer.exhibit import Exhibit
+from ovseg3d.viewer.fly import first_view
+from ovseg3d.viewer.follow import Follower
+from ovseg3d.viewer.visitor import Visitor
+
+HOST, PORT = "127.0.0.1", 7007
+LAST_SECONDS = 20.0
+"""How long the end waits for a strip that is being rendered."""
+
+
+def _say_nothing(text: str) -> None:
+    """For callers who do not want to be told."""
+
+
+class Viewer:
+    """Shows an exhibit to browsers, from when it is made until `stop`.
+
+    Args:
+        exhibit: what to show.
+        host: 127.0.0.1 is this machine alone; 0.0.0.0 every machine that can reach it.
+        port: the first one to try.
+        notice: told, as text, when something of ours went wrong.
+
+    Raises:
+        OutputError: no port is free, or the host is none of this machine's.
+    """
+
+    def __init__(
+        self, exhibit: Exhibit, host: str = HOST, port: int = PORT, notice: Callable[[str], None] = _say_nothing
+    ) -> None:
+        self.exhibit, self._notice = exhibit, notice
+        self.visitors: dict[int, Visitor] = {}
+        self._training = ""
+        self._lock, self._greeting, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
+        # A browser may leave while a picture for it is being drawn.
+        warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints a panel, and only cli prints
+                self.server = viser.ViserServer(host=host, port=port, label="ovseg3d", verbose=False)
+        except (OSError, RuntimeError, SystemExit, AssertionError) as error:
+            raise OutputError(
+                f"The viewer cannot listen at {host}:{port} ({error})", fix="another --port, or --host 127.0.0.1"
+            ) from error
+        self._host = host
+        self.server.request_share_url = _refuse_to_share  # type: ignore[method-assign]
+        self._dress()
+        self._follower: Follower | None = None
+        if exhibit.run is not None and exhibit.run.status()["status"] == "running":
+            self.follow(exhibit.run)
+        self.server.on_client_connect(self._come)
+        self.server.on_client_disconnect(self._go)
+
+    @property
+    def port(self) -> int:
+        """The one that it got."""
+        return self.server.get_port()
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser on this machine."""
+        host = "127.0.0.1" if self._host in ("0.0.0.0", "::", "") else self._host
+        return f"http://{host}:{self.port}"
+
+    def follow(self, run: Run) -> None:
+        """Show a run of the same scene from now on, and each of its checkpoints as it comes."""
+        if self._follower is not None:
+            self._follower.stop()
+        self.exhibit.run = run
+        self._follower = Follower(self.exhibit, self._changed, lambda error: None)
+
+    def _changed(self, words: str) -> None:
+        self._training = words
+        for visitor in list(self.visitors.values()):
+            visitor.guarded(visitor.field_changed)(words)
+
+    def wait(self) -> None:
+        """Return after `stop`. A signal gets through."""
+        while not self._stopped.wait(0.5):
+            pass
+
+    def stop(self) -> None:
+        """End the server and everything for its visitors."""
+        self._stopped.set()
+        with self._greeting:
+            visitors = list(self.visitors.values())
+        if self._follower is not None:
+            self._follower.stop()
+        for visitor in visitors:
+            visitor.close()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.server.stop()
+        for visitor in visitors:
+            visitor.stream.join(LAST_SECONDS)
+        if self._follower is not None:
+            self._follower.join(LAST_SECONDS)
+
+    def __enter__(self) -> "Viewer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _dress(self) -> None:
+        gui, scene = self.server.gui, self.server.scene
+        gui.configure_theme(
+            control_width="large", dark_mode=True, show_logo=False, show_share_button=False, brand_color=(28, 126, 214)
+        )
+        gui.main_panel.dock_right()
+        scene.set_up_direction(tuple(map(float, self.exhibit.up)))
+        position, target, fov = first_view(self.exhibit)
+        first = self.server.initial_camera
+        first.position, first.look_at, first.fov = position, target, fov
+        first.up = tuple(map(float, self.exhibit.up))
+        first.near = 0.01 * self.exhibit.reach
+        first.far = 1000.0 * self.exhibit.reach
+
+    def _come(self, client: viser.ClientHandle) -> None:
+        with self._greeting:
+            if self._stopped.is_set():
+                return
+            try:
+                visitor = Visitor(client, self.exhibit, self._report)
+            except Exception as error:
+                self._report(error)
+                return
+            with self._lock:
+                self.visitors[client.client_id] = visitor
+        if self._training:
+            visitor.guarded(visitor.field_changed)(self._training)
+
+    def _go(self, client: viser.ClientHandle) -> None:
+        with self._lock:
+            visitor = self.visitors.pop(client.client_id, None)
+        if visitor is not None:
+            visitor.close()
+
+    def _report(self, error: BaseException) -> None:
+        if not self._stopped.is_set():
+            self._notice("".join(traceback.format_exception(error)))
+
+
+def _refuse_to_share(verbose: bool = True) -> None:
+    """In place of viser's tunnel to the internet, which any browser could ask for."""

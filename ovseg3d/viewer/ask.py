@@ -1,0 +1,258 @@
+"""A question as a visitor types it, and its answer as the panel shows it.
+
+Phrases stand on lines of their own or between semicolons. A question may also be asked by example: "more like this".
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from ovseg3d.errors import ConfigError
+from ovseg3d.pipeline.palette import colours
+from ovseg3d.pipeline.query import THRESHOLD, Answer
+from ovseg3d.semantics.relevancy import CANONICAL
+from ovseg3d.semantics.things import Instance, instances_of
+from ovseg3d.viewer.exhibit import Exhibit
+
+MOST_PHRASES = 32
+LONGEST_PHRASE = 300
+SHOWN_HITS = 12
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked."""
+
+    phrases: tuple[str, ...]
+    negatives: tuple[str, ...] = ()
+    canonical: tuple[str, ...] = CANONICAL
+    threshold: float = THRESHOLD
+    example: int | None = None
+    """A surface point: what is like it is looked for, and the phrase is only a name for that."""
+
+    @property
+    def title(self) -> str:
+        """For the history."""
+        return "; ".join(self.phrases)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known about one phrase."""
+
+    phrase: str
+    present: bool
+    score: float
+    """Relevancy, 0 to 1."""
+    threshold: float
+    probability: float | None
+    """None: the encoder is not calibrated."""
+    rival: str | None
+    """What is there and is taken for it; see `pipeline.query.Answer`."""
+    points: Int[np.ndarray, " found"]
+    """Surface points above the threshold."""
+    scores: Float[np.ndarray, " found"]
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One place of an answer."""
+
+    phrase: int
+    """Its number in the question."""
+    thing: Instance
+    """Where; `distance` is from the visitor."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a question."""
+
+    question: Question
+    answers: tuple[Found, ...]
+    relevancies: Float[np.ndarray, "points phrases"]
+    hits: tuple[Hit, ...]
+    """Best first."""
+
+    @property
+    def tints(self) -> UInt8[np.ndarray, "phrases 3"]:
+        """A lasting colour for each phrase."""
+        return colours(self.question.phrases)[1:]
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Numbers of the phrases that are in the scene."""
+        return tuple(i for i, answer in enumerate(self.answers) if answer.present)
+
+    def found(self) -> tuple[Int[np.ndarray, " found"], Int[np.ndarray, " found"]]:
+        """Surface points of all answers, and the phrase of each: the most relevant where several meet."""
+        there = np.where([answer.present for answer in self.answers], self.relevancies, 0.0)
+        points = np.flatnonzero(there.max(1, initial=0.0) >= self.question.threshold)
+        return points, there[points].argmax(1)
+
+
+def read_phrases(text: str) -> tuple[str, ...]:
+    """The phrases of a text field, each once. Raises ConfigError: too many, too long, or a character that is none."""
+    parts = (part.strip() for line in text.splitlines() for part in line.split(";"))
+    phrases = tuple(dict.fromkeys(part for part in parts if part))
+    if len(phrases) > MOST_PHRASES:
+        raise ConfigError(f"{len(phrases)} phrases are too many for one question", fix=f"at most {MOST_PHRASES}")
+    for phrase in phrases:
+        if len(phrase) > LONGEST_PHRASE:
+            raise ConfigError(f'A phrase has {len(phrase)} characters: "{phrase[:40]}..."', fix="say it in fewer words")
+        if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in phrase):
+            raise ConfigError("A phrase holds a character that cannot be read", fix="type it anew")
+    return phrases
+
+
+def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None = None) -> Reply:
+    """Answer a question; `eye` is where the visitor stands. Raises ConfigError, EncoderError, RunError."""
+    if not question.phrases:
+        raise ConfigError("There is nothing to look for", fix="type a phrase, such as: a red chair")
+    if not 0 < question.threshold < 1:
+        raise ConfigError(f"The threshold must lie between 0 and 1, not at {question.threshold}")
+    with exhibit.asking:
+        if question.example is not None:
+            relevancies = likeness(exhibit, question.example)[:, None]
+            found = [_alike(exhibit, question, relevancies[:, 0])]
+        else:
+            asker = exhibit.need_asker()
+            relevancies = asker.relevancy(
+                question.phrases, negatives=question.negatives, canonical=question.canonical
+            )  # fmt: skip
+            answers = asker.ask(
+                question.phrases, negatives=question.negatives, canonical=question.canonical,
+                threshold=question.threshold,
+            )  # fmt: skip
+            found = [_plain(answer) for answer in answers]
+    hits = [Hit(i, _seen_from(thing, eye)) for i, one in enumerate(found) for thing in one.instances]
+    for i, one in enumerate(found):
+        if one.present and not one.instances:
+            hits.append(Hit(i, _seen_from(_whereabouts(exhibit, one), eye)))
+    hits.sort(key=lambda hit: -hit.thing.score)
+    return Reply(question, tuple(found), relevancies, tuple(hits))
+
+
+def _plain(answer: Answer) -> Found:
+    return Found(
+        answer.phrase, answer.present, answer.score, answer.threshold, answer.probability, answer.rival,
+        answer.point_index, answer.point_scores, answer.instances,
+    )  # fmt: skip
+
+
+def _alike(exhibit: Exhibit, question: Question, found: np.ndarray) -> Found:
+    """What is like an example; the example itself is there, so something always is."""
+    semantics = exhibit.need_asker().semantics
+    ids, threshold = semantics.instance, question.threshold
+    chosen = np.flatnonzero(found >= threshold)
+    share = np.bincount(ids, found >= threshold) / np.maximum(np.bincount(ids), 1)
+    things = instances_of(
+        semantics.surface, np.where(share[ids] >= 0.5, ids, 0), labels=np.ones(len(ids), np.int64),
+        phrases=question.phrases, scores=found,
+    )  # fmt: skip
+    score = float(found.max(initial=0.0))
+    return Found(question.phrases[0], len(chosen) > 0, score, threshold, None, None, chosen, found[chosen], things)
+
+
+def _seen_from(thing: Instance, eye: np.ndarray | None) -> Instance:
+    away = None if eye is None else float(np.linalg.norm(np.array(thing.center) - eye))
+    return replace(thing, distance=away)
+
+
+def likeness(exhibit: Exhibit, point: int) -> Float[np.ndarray, " points"]:
+    """How like the thing around a surface point every other is, 0 to 1: 0.5 is half way from the scene's mean to it.
+
+    Vectors of one encoder all lie near each other, so what they share is taken off first.
+    """
+    semantics = exhibit.need_asker().semantics
+    vectors = semantics.vectors - semantics.vectors.mean(0)
+    members = members_of(exhibit, point)
+    example = vectors[members].mean(0)
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(example)
+    cosine = (vectors @ example) / np.maximum(lengths, 1e-9)
+    own = max(float(np.median(cosine[members])), 1e-3)
+    return np.clip(cosine / own, 0.0, 1.0).astype(np.float64)
+
+
+def members_of(exhibit: Exhibit, point: int) -> Int[np.ndarray, " members"]:
+    """The surface points of the thing that a point belongs to; of no thing: those within some cells of it."""
+    semantics = exhibit.need_asker().semantics
+    number = semantics.instance[point]
+    if number > 0:
+        return np.flatnonzero(semantics.instance == number)
+    surface = semantics.surface
+    near = np.linalg.norm(surface.xyz - surface.xyz[point], axis=1) < 4 * surface.cell[point]
+    return np.flatnonzero(near & (semantics.instance == 0))
+
+
+def _whereabouts(exhibit: Exhibit, found: Found) -> Instance:
+    """Points that are no thing (a wall, a floor) as one hit: their middle and extent."""
+    points = exhibit.need_asker().semantics.surface.xyz[found.points].astype(np.float64)
+    low, high = np.percentile(points, [2, 98], axis=0)
+    # A place on it, not in the middle of nothing.
+    middle = points[np.linalg.norm(points - np.median(points, 0), axis=1).argmin()]
+    return Instance(
+        0, found.phrase, float(found.scores.mean()), tuple(middle.tolist()), tuple((high - low).tolist()),
+        (1.0, 0.0, 0.0, 0.0), None, "input", len(points), None,
+    )  # fmt: skip
+
+
+def with_threshold(question: Question, threshold: float) -> Question:
+    """The same question, more or less strict."""
+    return replace(question, threshold=threshold)
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+
+
+def sentence(answer: Found) -> str:
+    """What the answer to one phrase says, plainly."""
+    if not answer.present:
+        better = f' What looks like it looks more like "{answer.rival}".' if answer.rival else ""
+        return f'"{answer.phrase}" is not in this scene.{better}'
+    count = len(answer.instances)
+    things = f"{count} thing{'s' if count != 1 else ''}, " if count else ""
+    return f'"{answer.phrase}": {things}{len(answer.points):,} points.'
+
+
+def reply_html(reply: Reply) -> str:
+    """Every phrase with its colour, and whether it is there."""
+    rows = []
+    for answer, tint in zip(reply.answers, reply.tints.tolist()):
+        mark = f"rgb({', '.join(map(str, tint))})" if answer.present else "transparent"
+        box = (
+            f"flex:none;margin-top:3px;width:12px;height:12px;border-radius:3px;border:1px solid #888;background:{mark}"
+        )
+        figures = f"relevancy {answer.score:.2f}, threshold {answer.threshold:.2f}"
+        if answer.probability is not None:
+            figures = f"probability {answer.probability:.0%}, {figures}"
+        rows.append(
+            f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}'
+            f'<br><span style="opacity:0.65">{figures}</span></span></div>'
+        )
+    note = '<div style="opacity:0.65">Relevancies are no probabilities: the encoder is not calibrated.</div>'
+    calibrated = any(answer.probability is not None for answer in reply.answers)
+    return _card("".join(rows) + ("" if calibrated else note))
+
+
+def hit_text(hit: Hit, phrases: Sequence[str], unit: str) -> str:
+    """A hit on one line: what, how sure, how large, how far."""
+    phrase = phrases[hit.phrase]
+    short = phrase if len(phrase) <= 18 else f"{phrase[:17]}…"
+    size = "×".join(f"{length:.2f}" for length in hit.thing.size)
+    away = "" if hit.thing.distance is None else f" · {hit.thing.distance:.1f} {unit} away"
+    return f"{short} {hit.thing.score:.2f} · {size} {unit}{away}"
+
+
+def message_html(what: str, fix: str | None = None) -> str:
+    """Something that went wrong, and what to do about it."""
+    more = f'<br><span style="opacity:0.8">Try: {html.escape(str(fix))}</span>' if fix else ""
+    return _card(f'<div style="border-left:3px solid #e03131;padding-left:8px">{html.escape(what)}{more}</div>')
+
+
+def _card(content: str) -> str:
+    return f'<div style="font-size:13px;line-height:1.45;padding:2px 12px">{content}</div>'

@@ -1,0 +1,255 @@
+"""What all visitors look at: a scene, and where there is a run its field and its meaning.
+
+An `Exhibit` may be used from many threads. The field is rendered by one of them at a time, in strips, in the order of
+asking; so is the encoder. While a run is being trained, `version` grows with each checkpoint.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from ovseg3d.errors import RunError, SceneError
+from ovseg3d.field.renderer import Renderer
+from ovseg3d.pipeline.devices import BackendName, DeviceName
+from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.query import Asker
+from ovseg3d.pipeline.run import Run, find_run, load
+from ovseg3d.scene import Camera, Scene, load_scene
+from ovseg3d.scene.images import load_photo
+from ovseg3d.semantics.scene import FILE, Places, SemanticScene
+from ovseg3d.viewer.lens import beside, ray_camera
+from ovseg3d.viewer.stream import STRIP_SECONDS, Pace, Turns
+
+Rendered = dict[str, np.ndarray]
+THUMBNAIL = 160
+"""Longest side of a photo in its camera, pixels."""
+LEAST_STRIP = 12_288
+"""Pixels; fewer at once make rendering slower."""
+
+
+@dataclass
+class Sheet:
+    """A picture of the field that is being made, strip by strip from the top."""
+
+    camera: Camera
+    hasty: bool = False
+    """With larger steps along the rays, in two thirds of the time."""
+    parts: list[Rendered] = field(default_factory=list)
+    _places: Places | None = None
+    _of: SemanticScene | None = None
+
+    def places(self, semantics: SemanticScene) -> Places:
+        """The surface points behind the whole picture's pixels; looked up once."""
+        if self._places is None or self._of is not semantics:
+            self._places, self._of = semantics.places(self.camera, self.rendered["depth_z"]), semantics
+        return self._places
+
+    @property
+    def rows(self) -> int:
+        """How many are there."""
+        return sum(len(part["rgb"]) for part in self.parts)
+
+    @property
+    def rendered(self) -> Rendered | None:
+        """The whole picture; None while some of it is missing."""
+        if self.rows < self.camera.height:
+            return None
+        if len(self.parts) > 1:
+            self.parts = [{name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}]
+        return self.parts[0]
+
+
+class Exhibit:
+    """A scene, and its run if it has one.
+
+    Args:
+        scene: the capture.
+        run: None for a capture without a run.
+        device, backend: what to render and encode on.
+
+    Raises:
+        DeviceError: they are not there.
+    """
+
+    def __init__(
+        self, scene: Scene, run: Run | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
+    ) -> None:
+        self.scene, self.run, self._device, self._backend = scene, run, device, backend
+        self.renderer: Any = None
+        self._hasty: Any = None
+        self.asker: Asker | None = None
+        self.version = 0
+        self.notes: list[str] = []
+        """Why something is not to be seen."""
+        self.pace = Pace()
+        self.training = False
+        """Whether the run is being trained: then a picture leaves as much time to that as it took."""
+        self._thumbnails: dict[int, np.ndarray | None] = {}
+        self.exporting = threading.Lock()
+        """Held by whoever writes into the run's exports."""
+        self._turns, self._asking = Turns(), threading.RLock()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the run again: its newest checkpoint, and what it knows about meaning."""
+        if self.run is None:
+            self.notes = ["Nothing is trained yet: cameras and sparse points only."]
+            return
+        notes = []
+        try:
+            renderer = restore(self.run, self.scene, self._device, self._backend)
+            with self._turns:
+                self.renderer, self._hasty = renderer, hasty(renderer)
+        except RunError as error:
+            notes.append(f"No field to be seen: {error.what}.")
+        if self.renderer is not None and (self.run.folder / FILE).exists():
+            try:
+                self.asker = Asker(self.run, self.scene, self._device, self._backend)
+            except RunError as error:
+                notes.append(f"Nothing can be asked: {error.what}.")
+        elif self.renderer is not None:
+            notes.append("Nothing can be asked: this run has learnt no meaning (train with --only field,semantics).")
+        self.notes, self.version = notes, self.version + 1
+
+    # -- geometry ----------------------------------------------------------------------------------------------
+
+    @property
+    def semantics(self) -> SemanticScene | None:
+        """Surface points and what they mean."""
+        return self.asker.semantics if self.asker is not None else None
+
+    @property
+    def cloud(self) -> tuple[Float[np.ndarray, "points 3"], UInt8[np.ndarray, "points 3"]]:
+        """Points to be shown and their colours: the surface's, else the capture's sparse ones; perhaps none."""
+        if self.semantics is not None:
+            return self.semantics.surface.xyz, self.semantics.surface.rgb
+        xyz = self.scene.points if self.scene.points is not None else np.empty((0, 3))
+        rgb = self.scene.points_rgb
+        return xyz.astype(np.float32), rgb if rgb is not None else np.full(xyz.shape, 128, np.uint8)
+
+    @cached_property
+    def up(self) -> Float[np.ndarray, "3"]:
+        """Unit vector of the input frame that points up."""
+        up = self.scene.world_from_input[2, :3]
+        return up / np.linalg.norm(up)
+
+    @property
+    def unit(self) -> str:
+        return "m" if self.scene.metric else "units"
+
+    @cached_property
+    def reach(self) -> float:
+        """About the size of what was walked through: the spread of the cameras, input units."""
+        places = np.stack([frame.camera.position for frame in self.scene.frames])
+        return float(max(np.linalg.norm(places - np.median(places, axis=0), axis=1).max(), 1e-3))
+
+    def thumbnail(self, number: int) -> UInt8[np.ndarray, "h w 3"] | None:
+        """A frame's photo, small; None where it cannot be read."""
+        if number not in self._thumbnails:
+            try:
+                photo = Image.fromarray(np.asarray(load_photo(self.scene.frames[number]))[..., :3])
+                photo.thumbnail((THUMBNAIL, THUMBNAIL))
+                self._thumbnails[number] = np.asarray(photo)
+            except SceneError:
+                self._thumbnails[number] = None
+        return self._thumbnails[number]
+
+    # -- pictures ----------------------------------------------------------------------------------------------
+
+    def draw(self, sheet: "Sheet", unwanted: Callable[[], bool] = lambda: False) -> float:
+        """Go on with a picture until it is complete; returns the seconds that it took.
+
+        Ends early once `unwanted()`, which is asked between strips, or where there is no field.
+        """
+        camera, seconds = sheet.camera, 0.0
+        rows = max(1, round(max(LEAST_STRIP, STRIP_SECONDS * self.pace.pixels_per_second) / camera.width))
+        while sheet.rows < camera.height:
+            with self._turns:
+                if self.renderer is None or unwanted():
+                    break
+                began = time.monotonic()
+                strip = beside(camera, sheet.rows, min(rows, camera.height - sheet.rows))
+                sheet.parts.append((self._hasty if sheet.hasty else self.renderer).render(strip))
+                took = time.monotonic() - began
+            seconds += took
+            if self.training:
+                time.sleep(took)
+        return seconds
+
+    def render(self, camera: Camera) -> Sheet | None:
+        """The field from a camera, complete; None where there is no field."""
+        sheet = Sheet(camera)
+        self.draw(sheet)
+        return sheet if sheet.rendered is not None else None
+
+    def cast(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> float | None:
+        """Distance along a ray to where the field stops its light; None where nothing is, or no field."""
+        sheet = self.render(ray_camera(origin, direction))
+        rendered = None if sheet is None else sheet.rendered
+        if rendered is None or rendered["opacity"][0, 0] < 0.5 or not rendered["depth_z"][0, 0] > 0:
+            return None
+        return float(rendered["depth_z"][0, 0])
+
+    # -- words -------------------------------------------------------------------------------------------------
+
+    @property
+    def asking(self) -> threading.RLock:
+        """Held while the asker is used: it keeps what it has encoded."""
+        return self._asking
+
+    def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
+        """Unit vectors of phrases. Raises RunError, EncoderError, ConfigError."""
+        with self._asking:
+            return self.need_asker().encode(phrases)
+
+    def need_asker(self) -> Asker:
+        """The asker. Raises RunError: there is none."""
+        if self.asker is None:
+            raise RunError(
+                "This run cannot be asked: it has learnt no meaning",
+                fix=f"ovseg3d train {self.scene.path} --only field,semantics",
+            )
+        return self.asker
+
+
+def hasty(renderer: Any) -> Any:
+    """The same field rendered with steps twice as long: 32 dB from the fine picture, in two thirds of its time."""
+    if not isinstance(renderer, Renderer):
+        return renderer
+    config = replace(renderer.config, step_size=2 * renderer.config.step_size, cone=2 * renderer.config.cone)
+    return Renderer(
+        renderer.field, renderer.backend, renderer.box, renderer.occupancy, config, renderer.workers, renderer.white
+    )
+
+
+def open_exhibit(
+    path: Path, scene_path: Path | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
+) -> Exhibit:
+    """What `path` means: a run, a scene's newest run, or a scene without one.
+
+    Args:
+        path: as for `pipeline.load`, or a capture.
+        scene_path: where the run's capture is now, if it has moved.
+
+    Raises:
+        RunError, SceneError: it is neither, or cannot be read. DeviceError: see `Exhibit`.
+    """
+    try:
+        find_run(path)
+    except RunError as no_run:
+        if not path.exists():
+            raise
+        try:
+            return Exhibit(load_scene(path), None, device, backend)
+        except SceneError as no_scene:
+            raise no_scene from no_run
+    run = load(path)
+    return Exhibit(run.load_scene(scene_path), run, device, backend)

@@ -1,0 +1,83 @@
+"""Following a run that is being trained: each new checkpoint is shown, and how far it is.
+
+What is followed is the run's folder, so that it does not matter who trains: this process (`train --view`) or another.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+
+from ovseg3d.engine import latest_checkpoint
+from ovseg3d.errors import Ovseg3dError
+from ovseg3d.semantics.scene import FILE
+from ovseg3d.viewer.exhibit import Exhibit
+
+SECONDS = 1.0
+"""Between two looks."""
+
+
+class Follower:
+    """Watches the run of an exhibit in a thread of its own, until it is trained or `stop` is called.
+
+    Args:
+        changed: told how far training is, in words, when something new is there; empty when it has ended.
+        failed: told what went wrong; following goes on.
+    """
+
+    def __init__(self, exhibit: Exhibit, changed: Callable[[str], None], failed: Callable[[Exception], None]) -> None:
+        self._exhibit, self._changed, self._failed = exhibit, changed, failed
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ovseg3d-follower", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; does not wait."""
+        self._stop.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(seconds)
+
+    def _work(self) -> None:
+        shown, said = _state(self._exhibit), ""
+        while True:
+            try:
+                running = self._exhibit.run.status()["status"] == "running"
+                self._exhibit.training = running
+                state, words = _state(self._exhibit), progress(self._exhibit) if running else ""
+                if state != shown:
+                    self._exhibit.refresh()
+                if state != shown or words != said or not running:
+                    shown, said = state, words
+                    self._changed(words)
+                if not running:
+                    return
+            except (Ovseg3dError, OSError) as error:  # a file that is just being replaced, say
+                self._failed(error)
+            if self._stop.wait(SECONDS):
+                return
+
+
+def _state(exhibit: Exhibit) -> tuple[str, float]:
+    """What changes when there is something new to be shown."""
+    newest = latest_checkpoint(exhibit.run.checkpoints)
+    meaning = exhibit.run.folder / FILE
+    return (newest.name if newest else "", meaning.stat().st_mtime if meaning.exists() else 0.0)
+
+
+def progress(exhibit: Exhibit) -> str:
+    """How far training is: step, quality and time, as metrics.jsonl says last."""
+    try:
+        with open(exhibit.run.metrics_log, "rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - 4096))
+            lines = log.read().splitlines()
+        entry = next(json.loads(line) for line in reversed(lines) if line.endswith(b"}"))
+    except (OSError, ValueError, StopIteration):
+        return "Training begins."
+    words = [f"Training: step {entry.get('step', 0):,}"]
+    if isinstance(entry.get("psnr"), int | float):
+        words.append(f"{entry['psnr']:.1f} dB")
+    if isinstance(entry.get("seconds"), int | float):
+        words.append(f"{entry['seconds']:.0f} s")
+    return ", ".join(words)

@@ -1,0 +1,214 @@
+"""What the picture and the points show: colours, an answer, labels, features, depth.
+
+A layer has numbers for each surface point and a way to colour them; pixels take theirs from the surface points behind
+them (`semantics.scene.Places`), so that the picture and the point cloud always agree. Where no surface is, a pixel's
+numbers are NaN. Colours are floats from 0 to 1 here.
+"""
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from ovseg3d.pipeline.palette import colours
+from ovseg3d.pipeline.pictures import depth_picture
+from ovseg3d.semantics.relevancy import CANONICAL, label
+from ovseg3d.viewer.exhibit import Exhibit, Sheet
+
+COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH = LAYERS = (
+    "Colour", "Answer", "Relevancy", "Labels", "Features", "Depth",
+)  # fmt: skip
+EXPLAINED = {
+    DEPTH: "Near is bright, far is dark; points show their height.",
+    FEATURES: "What the features' three largest principal components say, as red, green and blue: alike is alike.",
+}
+"""Layers without a scale of colours."""
+_DIM = 0.38
+"""How bright the rest of the picture is beside an answer."""
+
+Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(numbers (..., k), colours (..., 3)) -> colours (..., 3)."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One way to see the scene."""
+
+    name: str
+    values: Float[np.ndarray, "points dim"] | None = None
+    """Numbers of the surface points; None where colour or depth say all."""
+    paint: Paint | None = None
+
+    def picture(self, exhibit: Exhibit, sheet: Sheet) -> UInt8[np.ndarray, "h w 3"]:
+        """A complete picture of the field, seen this way."""
+        rendered = sheet.rendered
+        if self.name == DEPTH:
+            return depth_picture(rendered["depth_z"])
+        rgb = np.clip(rendered["rgb"], 0, 1)
+        if self.values is None or exhibit.semantics is None:
+            return to_bytes(rgb)
+        places = sheet.places(exhibit.semantics)
+        return to_bytes(self.paint(places.picture(self.values, nothing=float("nan")), rgb))
+
+    def point_colours(self, exhibit: Exhibit) -> UInt8[np.ndarray, "points 3"]:
+        """Colours of `Exhibit.cloud`, seen this way; depth has none and shows height instead."""
+        xyz, rgb = exhibit.cloud
+        if self.name == DEPTH and len(xyz):
+            height = xyz @ exhibit.up
+            low, high = np.percentile(height, [2, 98])
+            return to_bytes(heat((height - low) / max(high - low, 1e-9)))
+        if self.values is None or exhibit.semantics is None or len(self.values) != len(xyz):
+            return rgb
+        return to_bytes(self.paint(self.values, rgb / np.float32(255)))
+
+
+def plain_layer(name: str) -> Layer:
+    """Colour or depth."""
+    return Layer(name)
+
+
+def answer_layer(
+    relevancies: Float[np.ndarray, "points phrases"],
+    tints: UInt8[np.ndarray, "phrases 3"],
+    threshold: float,
+    opacity: float,
+) -> Layer:
+    """Where each phrase is, in the phrase's colour; the rest is dim and grey. The most relevant phrase wins."""
+    tint = tints.astype(np.float32) / 255
+
+    def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+        known = np.nan_to_num(values, nan=0.0)
+        best = known.argmax(-1)
+        there = known.max(-1, keepdims=True) >= threshold
+        grey = rgb.mean(-1, keepdims=True) * _DIM
+        # The light and shade of the picture stay to be seen under the colour.
+        lit = tint[best] * (0.6 + 0.4 * rgb.mean(-1, keepdims=True))
+        return np.where(there, (1 - opacity) * rgb + opacity * lit, opacity * grey + (1 - opacity) * rgb)
+
+    return Layer(ANSWER, relevancies, paint)
+
+
+def relevancy_layer(relevancy: Float[np.ndarray, " points"], opacity: float) -> Layer:
+    """Relevancy from 0 to 1 on a scale that is always the same."""
+
+    def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+        unknown = np.isnan(values)
+        shown = (1 - opacity) * rgb + opacity * heat(np.nan_to_num(values[..., 0]))
+        return np.where(unknown, rgb, shown)
+
+    return Layer(RELEVANCY, relevancy[:, None], paint)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """A closed list of phrases over the surface."""
+
+    phrases: tuple[str, ...]
+    cosines: Float[np.ndarray, "points dim"]
+    """With each phrase, and last the greatest with a canonical one."""
+    labels: Int[np.ndarray, " points"]
+    """0: none of these."""
+
+    @property
+    def counts(self) -> Int[np.ndarray, " labels"]:
+        """Points of none, and of each phrase."""
+        return np.bincount(self.labels, minlength=len(self.phrases) + 1)
+
+
+def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL) -> Labelling:
+    """Label the surface. Raises RunError, EncoderError, ConfigError."""
+    vectors = exhibit.encode([*phrases, *canonical])
+    own, others = exhibit.need_asker().semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
+    others = others.max(1, keepdims=True, initial=-1.0)
+    return Labelling(tuple(phrases), np.concatenate([own, others], 1).astype(np.float32), label(own, others))
+
+
+def label_layer(labelling: Labelling, opacity: float) -> Layer:
+    """The nearest phrase of each place, in the phrase's colour."""
+    tint = colours(labelling.phrases).astype(np.float32) / 255
+    tint[0] = 0.25
+
+    def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+        unknown = np.isnan(values[..., :1])
+        found = np.nan_to_num(values).argmax(-1) + 1
+        found = np.where(found > len(labelling.phrases), 0, found)
+        lit = tint[found] * (0.35 + 0.65 * rgb.mean(-1, keepdims=True))
+        return np.where(unknown, rgb, (1 - opacity) * rgb + opacity * lit)
+
+    return Layer(LABELS, labelling.cosines, paint)
+
+
+def feature_layer(exhibit: Exhibit, opacity: float) -> Layer:
+    """Features by their three largest principal components over the surface."""
+    vectors = exhibit.need_asker().semantics.vectors
+    apart = vectors - vectors.mean(0)
+    _, axes = np.linalg.eigh(apart.T @ apart)
+    shown = apart @ axes[:, ::-1][:, :3]
+    low, high = np.percentile(shown, [2, 98], axis=0)
+    made = np.full((len(vectors), 3), 0.5, np.float32)
+    made[:, : shown.shape[1]] = ((shown - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
+
+    def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+        return np.where(np.isnan(values), rgb, (1 - opacity) * rgb + opacity * values)
+
+    return Layer(FEATURES, made, paint)
+
+
+def to_bytes(rgb: Float[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """0..1 to 0..255."""
+    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+
+
+def heat(share: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape 3"]:
+    """Colours for 0 to 1 that rise in lightness, so that they read without seeing hues (viridis)."""
+    from matplotlib import colormaps
+
+    table = colormaps["viridis"](np.linspace(0, 1, 256))[:, :3].astype(np.float32)
+    return table[np.clip(np.rint(share * 255), 0, 255).astype(np.int64)]
+
+
+def scale_html(title: str, low: str, high: str, mark: float | None = None) -> str:
+    """The legend of `heat`, with a mark at the threshold."""
+    stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in to_bytes(heat(np.linspace(0, 1, 9))).tolist())
+    line = ""
+    if mark is not None:
+        place = f"left:{mark:.0%};top:-3px;width:2px;height:20px"
+        line = f'<div style="position:absolute;{place};background:#e8590c"></div>'
+    bar = f"position:relative;height:14px;border-radius:3px;background:linear-gradient(to right, {stops})"
+    ends = f"<div style='display:flex;justify-content:space-between'><span>{low}</span><span>{high}</span></div>"
+    return _small(f'<div>{html.escape(title)}</div><div style="{bar}">{line}</div>{ends}')
+
+
+def label_html(labelling: Labelling) -> str:
+    """The legend of labels: colour, phrase and share of the surface, most first; what is nowhere stands last."""
+    tints = colours(labelling.phrases).tolist()
+    tints[0] = [64, 64, 64]
+    names = ["none of these", *labelling.phrases]
+    counts = labelling.counts
+    rows = []
+    for number in sorted(range(len(names)), key=lambda i: -counts[i]):
+        share = counts[number] / max(counts.sum(), 1)
+        text = f"{counts[number]:,}"
+        rows.append(legend_row(tints[number], names[number], f"{text} · {share:.1%}", faint=bool(counts[number] == 0)))
+    return _small("".join(rows) + '<div style="opacity:0.6">surface points, and their share</div>')
+
+
+def note_html(text: str) -> str:
+    """A sentence in place of a legend."""
+    return _small(html.escape(text))
+
+
+def legend_row(tint: Sequence[int], name: str, figure: str = "", faint: bool = False) -> str:
+    """A colour, what it stands for, and a figure at the right."""
+    box = f"flex:none;width:12px;height:12px;border-radius:3px;background:rgb({', '.join(map(str, tint))})"
+    row = f"display:flex;gap:8px;align-items:center;opacity:{0.45 if faint else 1}"
+    return (
+        f'<div style="{row}"><span style="{box}"></span><span style="flex:1">{html.escape(name)}</span>'
+        f"<span style='opacity:0.7'>{figure}</span></div>"
+    )
+
+
+def _small(content: str) -> str:
+    return f'<div style="font-size:12.5px;line-height:1.5;padding:2px 12px">{content}</div>'

@@ -1,0 +1,154 @@
+"""The things in a visitor's 3D view: points, cameras, highlights, boxes, names.
+
+Every visitor has nodes of their own (`client.scene`), so that nothing that one of them does shows in another's
+browser. Nodes are replaced whole; a name that is there already is removed first.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import viser
+from jaxtyping import Float, Int, UInt8
+from scipy.spatial.transform import Rotation
+
+from ovseg3d.semantics.things import Instance
+from ovseg3d.viewer.exhibit import Exhibit
+from ovseg3d.viewer.lens import quaternion, vertical_fov
+
+MOST_POINTS = 1_000_000
+"""More make a browser slow; every second, third, ... is shown then."""
+MOST_CAMERAS = 300
+CAMERA_SIZE = 0.035
+"""Of a camera in the scene, as a share of `Exhibit.reach`."""
+_EDGES = np.array([(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit])
+
+
+class Nodes:
+    """One visitor's nodes."""
+
+    def __init__(self, client: viser.ClientHandle, exhibit: Exhibit) -> None:
+        self._client, self._exhibit = client, exhibit
+        self._points: viser.PointCloudHandle | None = None
+        self._stride = 1
+        self._cameras: list[viser.CameraFrustumHandle] = []
+        self._groups: dict[str, list[viser.SceneNodeHandle]] = {}
+        self.highlighted = 0
+        """Points that are highlighted now."""
+
+    # -- points --------------------------------------------------------------------------------------------------
+
+    def show_points(self, colours: UInt8[np.ndarray, "points 3"], visible: bool) -> None:
+        """The point cloud in these colours; sent to the browser the first time that it is to be seen."""
+        if self._points is None and not visible:
+            return
+        xyz, _ = self._exhibit.cloud
+        if not len(xyz):
+            return
+        if self._points is None or len(self._points.points) != len(xyz[:: self._stride]):
+            self._stride = -(-len(xyz) // MOST_POINTS)
+            self._points = self._client.scene.add_point_cloud(
+                "/points", xyz[:: self._stride].astype(np.float32), colours[:: self._stride],
+                point_size=self.point_size(), precision="float32", point_shape="circle", point_shading="flat",
+            )  # fmt: skip
+        elif visible:
+            self._points.colors = colours[:: self._stride]
+        self._points.visible = visible
+
+    def point_size(self) -> float:
+        """So large that a surface closes, input units."""
+        if self._exhibit.semantics is not None:
+            return float(np.median(self._exhibit.semantics.surface.cell)) * 0.5
+        return self._exhibit.reach * 0.004
+
+    # -- cameras -------------------------------------------------------------------------------------------------
+
+    def show_cameras(self, visible: bool, eye: Float[np.ndarray, "3"] | None, clicked: Callable[[int], None]) -> None:
+        """The photos where they were taken; `clicked` is told the number of the frame. Sent when first seen.
+
+        Those close to the `eye` are hidden: they would fill its view.
+        """
+        if not self._cameras and visible:
+            frames = self._exhibit.scene.frames
+            step = -(-len(frames) // MOST_CAMERAS)
+            for number in range(0, len(frames), step):
+                self._cameras.append(self._frustum(number, clicked))
+        for camera in self._cameras:
+            far = eye is None or float(np.linalg.norm(camera.position - eye)) > 6 * CAMERA_SIZE * self._exhibit.reach
+            if camera.visible != (visible and far):
+                camera.visible = visible and far
+
+    def _frustum(self, number: int, clicked: Callable[[int], None]) -> viser.CameraFrustumHandle:
+        frame = self._exhibit.scene.frames[number]
+        held_out = number in self._exhibit.scene.test
+        frustum = self._client.scene.add_camera_frustum(
+            f"/cameras/{number}", vertical_fov(frame.camera), frame.camera.width / frame.camera.height,
+            scale=self._exhibit.reach * CAMERA_SIZE, thickness=1.5, thickness_units="screen",
+            color=(232, 89, 12) if held_out else (28, 126, 214), image=self._exhibit.thumbnail(number), jpeg_quality=75,
+            wxyz=quaternion(frame.camera.c2w[:3, :3]), position=frame.camera.position,
+            cast_shadow=False, receive_shadow=False,
+        )  # fmt: skip
+        frustum.on_click(lambda _: clicked(number))
+        return frustum
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def highlight(
+        self, points: Int[np.ndarray, " found"], tints: UInt8[np.ndarray, "found 3"], visible: bool = True
+    ) -> None:
+        """Surface points in bright colours; none removes them."""
+        self.clear("highlight")
+        self.highlighted = len(points)
+        if len(points):
+            xyz = self._exhibit.cloud[0][points]
+            handle = self._client.scene.add_point_cloud(
+                "/highlight", xyz.astype(np.float32), tints, point_size=self.point_size(), precision="float32",
+                point_shape="circle", point_shading="flat", visible=visible,
+            )  # fmt: skip
+            self._groups["highlight"] = [handle]
+
+    def boxes(self, group: str, things: Sequence[Instance], tints: UInt8[np.ndarray, "things 3"]) -> None:
+        """A wire box around each thing, replacing the group's."""
+        self.clear(f"{group}-boxes")
+        lines, shades = [], []
+        for thing, tint in zip(things, tints):
+            lines.append(box_corners(thing)[_EDGES])
+            shades.append(np.broadcast_to(tint, (len(_EDGES), 2, 3)))
+        if lines:
+            handle = self._client.scene.add_line_segments(
+                f"/{group}-boxes", np.concatenate(lines).astype(np.float32), np.concatenate(shades).astype(np.uint8),
+                thickness=3.0, thickness_units="screen",
+            )  # fmt: skip
+            self._groups[f"{group}-boxes"] = [handle]
+
+    def names(self, group: str, places: Sequence[Float[np.ndarray, "3"]], texts: Sequence[str]) -> None:
+        """Words in the scene, replacing the group's."""
+        self.clear(f"{group}-names")
+        self._groups[f"{group}-names"] = [
+            self._client.scene.add_label(
+                f"/{group}-names/{i}", text, position=tuple(map(float, place)), anchor="bottom-center"
+            )
+            for i, (place, text) in enumerate(zip(places, texts))
+        ]
+
+    def show(self, group: str, visible: bool) -> None:
+        """Switch a group on or off."""
+        for handle in self._groups.get(group, ()):
+            handle.visible = visible
+
+    def clear(self, group: str) -> None:
+        """Remove a group."""
+        for handle in self._groups.pop(group, ()):
+            handle.remove()
+
+
+def box_corners(thing: Instance) -> Float[np.ndarray, "8 3"]:
+    """The corners of a thing's box; corner i has + along axis k where bit k of i is set."""
+    w, x, y, z = thing.rotation_wxyz
+    signs = np.array([[1 if i >> axis & 1 else -1 for axis in range(3)] for i in range(8)])
+    return Rotation.from_quat([x, y, z, w]).apply(signs * np.array(thing.size) / 2) + np.array(thing.center)
+
+
+def top_of(thing: Instance, up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+    """A place a little above a thing's box."""
+    heights = (box_corners(thing) - np.array(thing.center)) @ up
+    return np.array(thing.center) + up * float(heights.max()) * 1.05

@@ -1,0 +1,140 @@
+"""What a click means: a ray into the scene, the place where it ends, and the thing that is there.
+
+Where there is a field, a ray ends where the field stops its light, which is what the visitor sees; else at the first
+point near the ray.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from ovseg3d.semantics.relevancy import CANONICAL
+from ovseg3d.semantics.things import Instance, instances_of
+from ovseg3d.viewer.ask import members_of
+from ovseg3d.viewer.exhibit import Exhibit
+
+WORDS = (
+    "wall", "floor", "ceiling", "window", "door", "curtain", "rug", "stairs", "lamp", "picture on a wall", "mirror",
+    "table", "desk", "chair", "armchair", "sofa", "stool", "bench", "bed", "pillow", "blanket", "shelf", "bookcase",
+    "cabinet", "drawer", "wardrobe", "box", "basket", "bag", "backpack", "bottle", "cup", "bowl", "plate", "vase",
+    "plant", "flower", "book", "paper", "clock", "computer", "monitor", "keyboard", "telephone", "television",
+    "speaker", "camera", "toy", "ball", "doll", "teddy bear", "toy car", "shoe", "hat", "clothes", "towel", "sink",
+    "bath", "toilet", "oven", "refrigerator", "fruit", "food", "tool", "bicycle", "car", "tree", "grass", "sky",
+    "road", "building", "person", "cat", "dog",
+)  # fmt: skip
+"""Names to try where nobody has given any."""
+BEST = 5
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a click ends."""
+
+    xyz: Float[np.ndarray, "3"]
+    distance: float
+    point: int | None
+    """The surface point there, where the run knows meaning."""
+
+
+@dataclass(frozen=True)
+class Pointed:
+    """What is there."""
+
+    spot: Spot
+    thing: Instance | None
+    """The thing that the spot belongs to; None: a wall, say."""
+    words: tuple[tuple[str, float], ...]
+    """Best-matching phrases and how near they are (see `SemanticScene.compare`), best first."""
+    fits: bool
+    """Whether the best is nearer than every canonical phrase ("object", "stuff")."""
+    unit: str
+
+    @property
+    def name(self) -> str:
+        return self.words[0][0] if self.words else "something"
+
+
+def find_spot(exhibit: Exhibit, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> Spot | None:
+    """Where a ray ends; None: nowhere."""
+    direction = direction / np.linalg.norm(direction)
+    along = (
+        exhibit.cast(origin, direction) if exhibit.renderer is not None else _first_point(exhibit, origin, direction)
+    )
+    if along is None:
+        return None
+    xyz = origin + along * direction
+    if exhibit.semantics is None:
+        return Spot(xyz, along, None)
+    surface = exhibit.semantics.surface
+    away = np.linalg.norm(surface.xyz - xyz, axis=1)
+    nearest = int(away.argmin())
+    near = away[nearest] <= max(4 * surface.cell[nearest], 0.03 * along)
+    return Spot(xyz, along, nearest if near else None)
+
+
+def _first_point(exhibit: Exhibit, origin: np.ndarray, direction: np.ndarray) -> float | None:
+    """Distance to the first point that lies within a hundredth of its distance from the ray."""
+    xyz, _ = exhibit.cloud
+    along = (xyz - origin) @ direction
+    aside = np.linalg.norm(xyz - origin - along[:, None] * direction, axis=1)
+    hit = (along > 0) & (aside < 0.01 * np.maximum(along, 0.0))
+    return float(along[hit].min()) if hit.any() else None
+
+
+def describe(exhibit: Exhibit, spot: Spot, phrases: Sequence[str] = ()) -> Pointed:
+    """Name what is at a spot.
+
+    Args:
+        phrases: names to choose among; none: `WORDS`.
+
+    Raises:
+        RunError, EncoderError: the run cannot be asked.
+    """
+    if spot.point is None or exhibit.semantics is None:
+        return Pointed(spot, None, (), False, exhibit.unit)
+    semantics = exhibit.semantics
+    names = tuple(dict.fromkeys(phrases)) or WORDS
+    members = members_of(exhibit, spot.point)
+    vectors = exhibit.encode((*names, *CANONICAL))
+    near, beside = semantics.compare(vectors[: len(names)], vectors[len(names) :])
+    own, others = near[members].mean(0), beside[members].mean(0)
+    best = np.argsort(-own, kind="stable")[:BEST]
+    words = tuple((names[i], float(own[i])) for i in best)
+    thing = None
+    number = int(semantics.instance[spot.point])
+    if number > 0:
+        ids = np.where(semantics.instance == number, number, 0)
+        thing = instances_of(
+            semantics.surface, ids, labels=np.ones(len(ids), np.int64), phrases=[words[0][0]],
+            scores=semantics.agreement.astype(np.float64),
+        )[0]  # fmt: skip
+    return Pointed(spot, thing, words, bool(own[best[0]] >= others.max()), exhibit.unit)
+
+
+def pointed_html(pointed: Pointed) -> str:
+    """The panel's card."""
+    place = ", ".join(f"{value:.2f}" for value in pointed.spot.xyz)
+    lines = []
+    if pointed.words:
+        lines.append(f'<div style="font-size:15px;font-weight:600">{html.escape(pointed.name)}</div>')
+        if not pointed.fits:
+            lines.append('<div style="opacity:0.7">No word fits better than "object" would: a guess.</div>')
+    if pointed.thing is not None:
+        size = " × ".join(f"{length:.2f}" for length in pointed.thing.size)
+        lines.append(f"<div>thing {pointed.thing.id}: {size} {pointed.unit}, {pointed.thing.n_points:,} points</div>")
+    elif pointed.words:
+        lines.append("<div>no single thing: part of a large surface</div>")
+    lines.append(f"<div>at ({place}), {pointed.spot.distance:.2f} {pointed.unit} from you</div>")
+    if pointed.words:
+        top = max(pointed.words[0][1], 1e-6)
+        for phrase, cosine in pointed.words:
+            bar = f"width:{max(cosine, 0) / top:.0%};background:#1c7ed6;height:5px;border-radius:2px"
+            lines.append(
+                f'<div style="display:flex;justify-content:space-between"><span>{html.escape(phrase)}</span>'
+                f'<span style="opacity:0.7">{cosine:.3f}</span></div><div style="{bar}"></div>'
+            )
+        lines.append('<div style="opacity:0.65">best-matching words, and how near they are</div>')
+    return f'<div style="font-size:13px;line-height:1.45;padding:2px 12px">{"".join(lines)}</div>'

@@ -1,0 +1,100 @@
+"""Does a run know what is not there? False alarms on absent phrases against recall of present ones.
+
+    python scripts/absence.py outputs/playroom/latest
+    python scripts/absence.py outputs/room_*/latest --output absence.json
+
+Present phrases are those that the scene's labels name, absent ones ten others for each run (see
+ovseg3d/pipeline/absence.py). One threshold serves all runs. Both decisions are told: with what is present as rivals,
+and without, which is all that a scene without phrases allows. Beside the JSON file lies the curve as a picture.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+import numpy as np  # noqa: E402
+import tyro  # noqa: E402
+
+from ovseg3d.files import write_atomic, write_json  # noqa: E402
+from ovseg3d.metrics import AbsenceCurve, AbsenceScores, absence_curve, measure_absence  # noqa: E402
+from ovseg3d.pipeline.absence import absence_scores, absent_phrases  # noqa: E402
+from ovseg3d.pipeline.measure import shown_classes  # noqa: E402
+from ovseg3d.pipeline.query import THRESHOLD, Asker  # noqa: E402
+from ovseg3d.pipeline.run import load  # noqa: E402
+
+MODES = {"rivals": True, "alone": False}
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Ask runs for what is there and for what is not."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Runs of scenes with labels."""
+    output: Path = Path("absence.json")
+    """Where scores go; the picture has the same name with .png."""
+    recall: float = 0.8
+    """At which false alarms are counted."""
+
+    def main(self) -> None:
+        """Write both files, and print a line for each decision."""
+        scores: dict[str, tuple[dict, dict]] = {mode: ({}, {}) for mode in MODES}
+        for path in self.runs:
+            run = load(path)
+            scene = run.load_scene()
+            name = run.scene_name if run.scene_name not in scores["rivals"][0] else str(run.folder)
+            present = shown_classes(scene)
+            asker = Asker(run, scene)
+            for mode, rivals in MODES.items():
+                there, missing = absence_scores(asker, present, absent_phrases(present), rivals=rivals)
+                scores[mode][0][name], scores[mode][1][name] = there, missing
+        found = {mode: measure_absence(*sides, recall=self.recall) for mode, sides in scores.items()}
+        curves = {mode: absence_curve(*(_pooled(side) for side in sides)) for mode, sides in scores.items()}
+        told = {}
+        for mode, one in found.items():
+            recall, alarms = curves[mode].at_threshold(THRESHOLD)
+            told[mode] = {
+                **one.as_dict(), "at_usual_threshold": {"threshold": THRESHOLD, "recall": recall, "false": alarms},
+                "scores": {"present": scores[mode][0], "absent": scores[mode][1]},
+            }  # fmt: skip
+            print(
+                f"{mode:7} {one.false_alarm_rate:.0%} of {one.absent} absent phrases answered"
+                f" at {one.recall:.0%} recall of {one.present};"
+                f" area {one.area:.3f}; at {THRESHOLD:g}: {alarms:.0%} at {recall:.0%}"
+            )
+        write_json(self.output, told)
+        draw(self.output.with_suffix(".png"), curves, found)
+
+
+def _pooled(side: dict[str, dict[str, float]]) -> np.ndarray:
+    return np.array([score for scene in side.values() for score in scene.values()])
+
+
+def draw(path: Path, curves: dict[str, AbsenceCurve], found: dict[str, AbsenceScores]) -> None:
+    """Recall over false alarms of both decisions, with the points that were measured."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for mode, curve in curves.items():
+        (line,) = axes.step(curve.false_alarm_rate, curve.recall, where="post", label=f"{mode}, {curve.area:.2f}")
+        one = found[mode]
+        axes.plot(one.false_alarm_rate, one.recall, "o", color=line.get_color())
+    axes.axvline(0.1, color="grey", linewidth=0.5)
+    axes.axhline(0.8, color="grey", linewidth=0.5)
+    axes.set(
+        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="absent phrases answered", ylabel="present phrases answered",
+        title=f"{next(iter(found.values())).present} present, {next(iter(found.values())).absent} absent phrases",
+    )  # fmt: skip
+    axes.legend(loc="lower right", title="decision, area")
+    write_atomic(path, figure.savefig)
+
+
+if __name__ == "__main__":
+    tyro.cli(Absence).main()

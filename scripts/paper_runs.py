@@ -1,0 +1,112 @@
+"""What reproduce_3dovs.py and reproduce_lerf.py share: train the scenes of a data set, measure them, average.
+
+Runs are kept, one folder a scene and seed, and used again: an interrupted reproduction goes on where it was. The
+papers train on the views that they evaluate, and so does this by default (`--train-on-all`); with
+`--no-train-on-all` every eighth photo is held out, and both kinds of view are told apart.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+import tyro  # noqa: E402
+
+from ovseg3d.errors import ConfigError  # noqa: E402
+from ovseg3d.files import write_json  # noqa: E402
+from ovseg3d.metrics import Scores, mean_over_scenes  # noqa: E402
+from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
+from ovseg3d.pipeline.config import Config  # noqa: E402
+from ovseg3d.pipeline.devices import resolve_device  # noqa: E402
+from ovseg3d.pipeline.protocols import Judge  # noqa: E402
+from ovseg3d.pipeline.query import Asker  # noqa: E402
+from ovseg3d.pipeline.run import Run  # noqa: E402
+
+
+@dataclass(frozen=True)
+class PaperRuns:
+    """Base of both scripts."""
+
+    protocol: ClassVar[str]
+    shown: ClassVar[tuple[str, ...]]
+    """Figures that are printed."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """The folder with the data set's scenes."""
+    scenes: tuple[str, ...] = ()
+    """Their names; by default all that the folder holds."""
+    output: Path = Path("outputs/papers")
+    """Where runs and figures go."""
+    clip: str = "ViT-B-16:openai"
+    """Text-image encoder."""
+    dino: str = "facebook/dino-vitb8"
+    """Self-supervised encoder, or none."""
+    config: Path | None = None
+    """More settings, a YAML file; what is stated here comes after it."""
+    train_on_all: bool = True
+    """Train on the evaluated views too, as the papers do."""
+    max_side: int = 504
+    """Longer side of the pictures that are trained on and measured, in pixels."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def names(self) -> tuple[str, ...]:
+        """The scenes to run. Raises ConfigError: the folder holds none."""
+        found = self.scenes or tuple(sorted(path.name for path in self.data.iterdir() if self.is_scene(path)))
+        if not found:
+            raise ConfigError("This folder holds no scene of the data set", where=self.data, fix="see this file's top")
+        return found
+
+    def is_scene(self, folder: Path) -> bool:
+        """Whether a folder of the data set is a scene with labels."""
+        raise NotImplementedError
+
+    def labels(self, name: str) -> Path:
+        """Where a scene's labels are."""
+        raise NotImplementedError
+
+    def settings(self) -> Config:
+        """What every scene is trained with: the same for all."""
+        flags: dict[str, Any] = {
+            "scene": {"train_on_all": self.train_on_all, "max_side": self.max_side},
+            "train": {"seed": self.seed},
+            "encode": {"clip": self.clip, "dino": self.dino},
+            "only": "field,semantics",
+        }
+        return make_config(resolve_device("auto"), config_file=self.config, flags=flags)
+
+    def main(self) -> dict[str, Any]:
+        """Run, print a row for each scene and group of views, and write figures.json."""
+        scores: dict[str, dict[str, Scores]] = {}
+        print(f"| scene | views | {' | '.join(self.shown)} |\n|---|---|{'---|' * len(self.shown)}")
+        for name in self.names():
+            asker = Asker(self.run(name))
+            found = Judge(asker, "all", self.labels(name)).scores([self.protocol])[self.protocol]
+            for group, one in found.items():
+                scores.setdefault(group, {})[name] = one
+                self._row(name, group, one.as_dict())
+        told: dict[str, Any] = {"clip": self.clip, "dino": self.dino, "train_on_all": self.train_on_all}
+        for group, ones in scores.items():
+            mean = mean_over_scenes(ones)
+            told[group] = {"mean": mean, "scenes": {name: one.as_dict() for name, one in ones.items()}}
+            self._row(f"mean of {len(ones)}", group, mean)
+            print(f"\n{mean['aggregation']}")
+        write_json(self.output / f"{self.protocol}.json", told)
+        return told
+
+    def run(self, name: str) -> Run:
+        """The scene's finished run."""
+        kind = "all" if self.train_on_all else "held-out"
+        folder = self.output / name / f"{kind}-seed-{self.seed}"
+        if not (folder / "config.json").exists():
+            return train_scene(self.data / name, self.settings(), output_dir=folder)
+        run = load(folder)
+        return run if run.status()["status"] == "done" else train_scene(run.load_scene(), run.config, resume=run)
+
+    def _row(self, name: str, group: str, figures: dict[str, Any]) -> None:
+        group = "trained on" if group == "train" else group
+        cells = ["-" if figures[key] is None else f"{figures[key]:.1%}" for key in self.shown]
+        print(f"| {name} | {group} | {' | '.join(cells)} |", flush=True)

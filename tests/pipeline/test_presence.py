@@ -1,0 +1,111 @@
+"""Whether something is there: patches against stray points, rivals against look-alikes, cards, and which are absent."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from colours import CLASSES, with_label_images
+from fake_encoders import WORDS, MeanColour
+from PIL import Image
+
+from ovseg3d.encoders import register_clip
+from ovseg3d.pipeline.absence import ALL, CONFUSABLE, FOREIGN, OUTSIDE, TRAPS, absent_phrases
+from ovseg3d.pipeline.presence import PATCH, best_patch, calibration_of, patches
+from ovseg3d.pipeline.query import Asker
+from ovseg3d.pipeline.run import Run
+from ovseg3d.synth import KINDS
+
+GRID = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0), [0.0]), -1).reshape(-1, 3)
+
+
+def test_stray_points_do_not_make_a_patch_and_neighbours_do() -> None:
+    near, random = patches(GRID), np.random.default_rng(0)
+    assert near.shape == (len(GRID) / 4, PATCH)
+    stray, together = np.full(len(GRID), 0.2), np.full(len(GRID), 0.2)
+    stray[random.choice(len(GRID), 2 * PATCH, replace=False)] = 1.0
+    together[np.linalg.norm(GRID - [20, 20, 0], axis=1) < 4] = 1.0
+    assert best_patch(stray, near)[0] < 0.5
+    score, patch = best_patch(together, near)
+    assert score == 1 and (np.linalg.norm(GRID[patch] - [20, 20, 0], axis=1) < 4).all()
+    assert patches(GRID[:5]).shape == (2, 5), "fewer points than a patch has"
+
+
+def test_a_look_alike_is_absent_where_the_run_names_what_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WORDS, "orange", (0.8, 0.4, 0.1))
+    asker, others = Asker(run), ("sand", "blue", "red")
+    lax, strict = (asker.ask(["orange box"], rivals=rivals)[0] for rivals in ((), others))
+    assert lax.present and not strict.present and strict.score < strict.threshold <= lax.score
+    assert lax.rival is None and strict.rival == "red"
+    assert len(lax.points) and strict.points.shape == (0, 3) and strict.instances == ()
+    # What shares a word with the question says the same thing more or less exactly, and does not compete.
+    assert asker.ask(["orange box"], rivals=("a red box",))[0].score == lax.score
+    assert asker.ask(["red"], rivals=("sand", "blue", "orange"))[0].present
+    (run.folder / "phrases.txt").write_text("sand\nblue\nred\norange thing\n")
+    try:
+        known = Asker(run)
+        assert known.phrases == (*others, "orange thing")
+        assert not known.ask(["orange"], rivals=others)[0].present
+        assert known.ask(["orange thing"])[0].score == lax.score, "what the run names has no rivals"
+    finally:
+        (run.folder / "phrases.txt").unlink()
+
+
+CARD = {"slope": 2.0, "offset": -1.0, "logit_scale": 10.0, "canonical": ["object", "stuff"], "of": "picture"}
+
+
+def test_a_probability_comes_from_the_card_alone(run: Run) -> None:
+    plain = Asker(run).ask(["red"], rivals=())[0]
+    assert plain.probability is None and not plain.calibrated
+
+    def calibrated(device: object) -> MeanColour:
+        clip = MeanColour(logit_scale=10.0)
+        clip.calibration = CARD
+        return clip
+
+    register_clip("colours", calibrated)
+    asker = Asker(run)
+    red, green = asker.ask(["red", "a green box"], rivals=("sand", "blue", "red"))
+    assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
+    # With the canonical phrases of the card alone, the best patch's margin is what its relevancy says.
+    alone = asker.ask(["red"], canonical=CARD["canonical"], rivals=())[0]
+    margin = np.log(alone.score / (1 - alone.score)) / 10
+    assert alone.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * 10.0 * margin - 1.0))), abs=0.02)
+    for damaged in (None, {}, {**CARD, "slope": "steep"}, {**CARD, "offset": float("nan")}, {**CARD, "canonical": []}):
+        clip = MeanColour()
+        clip.calibration = damaged
+        assert calibration_of(clip) is None
+
+
+def test_ten_absent_kinds_of_three_sorts() -> None:
+    present = ("floor", "wall", "mug", "television", "chair", "sofa", "table")
+    absent = absent_phrases(present)
+    assert len(absent) == len(set(absent)) == ALL and not set(absent) & set(present)
+    traps, foreign, rest = absent[:TRAPS], absent[TRAPS : TRAPS + FOREIGN], absent[TRAPS + FOREIGN :]
+    pairs = {frozenset(pair) for pair in CONFUSABLE}
+    assert all(any(frozenset((trap, known)) in pairs for known in present) for trap in traps)
+    assert set(foreign) < set(OUTSIDE) and set(rest) < set(KINDS)
+    assert absent == absent_phrases(present[::-1]), "the list decides, not its order"
+    assert absent != absent_phrases(present[:4])
+    assert {kind for pair in CONFUSABLE for kind in pair} <= set(KINDS) and not set(OUTSIDE) & set(KINDS)
+
+
+def test_the_script_writes_a_curve(
+    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+    import absence
+
+    folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")))
+    monkeypatch.setattr(Run, "load_scene", lambda self: __import__("ovseg3d.scene").scene.load_scene(folder))
+    absence.Absence((run.folder,), output=tmp_path / "absence.json").main()
+    told = json.loads((tmp_path / "absence.json").read_text())
+    assert set(told) == {"rivals", "alone"} and told["rivals"]["protocol"] == "absence"
+    assert set(told["rivals"]["scores"]["present"]["tiny"]) == set(CLASSES)
+    assert told["rivals"]["absent"] == ALL and told["rivals"]["recall"] >= 0.8
+    with Image.open(tmp_path / "absence.png") as picture:
+        assert picture.width > 300
+    assert capsys.readouterr().out.count("absent phrases answered") == 2

@@ -1,0 +1,73 @@
+"""Runs by seed: trained once, found again, finished where they were interrupted; mean and spread by hand."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from colours import flags, with_label_images
+from conftest import Cli
+from tiny import write_tiny_scene
+
+from ovseg3d.engine import ignore
+from ovseg3d.pipeline import load, make_config, train_scene
+from ovseg3d.pipeline.run import Run
+from ovseg3d.pipeline.seeds import over_seeds, run_of_seed, scene_and_settings
+from ovseg3d.semantics.scene import FILE
+
+
+def test_mean_and_spread_by_hand() -> None:
+    told = over_seeds(
+        {
+            0: {"index": {"held-out": {"miou": 0.5, "iou": {"a": 1.0, "b": float("nan")}, "pixels": 7}}},
+            3: {"index": {"held-out": {"miou": 0.7, "iou": {"a": 0.0, "b": 0.25}, "pixels": 7}}},
+        }
+    )
+    assert told["seeds"] == [0, 3] and "standard deviation" in told["aggregation"]
+    assert set(told["figures"]) == {"index.held-out.miou", "index.held-out.iou.a", "index.held-out.iou.b"}
+    miou = told["figures"]["index.held-out.miou"]
+    assert miou["mean"] == pytest.approx(0.6) and miou["std"] == pytest.approx(0.2 / 2**0.5)
+    assert told["figures"]["index.held-out.iou.b"] == {"mean": 0.25, "std": None, "values": [None, 0.25]}
+
+
+def test_a_run_for_each_seed_and_none_twice(run: Run, tmp_path: Path, cli: Cli) -> None:
+    scene = with_label_images(write_tiny_scene(tmp_path / "tiny"))
+    config = tmp_path / "settings.json"
+    config.write_text(json.dumps(flags(steps=5)))
+    first = ("eval", scene, "--seeds", "0,2", "--protocol", "index,field", "--config", config, "--json")
+    told = json.loads(cli(*first).stdout)
+    folders = sorted(path.parent for path in (tmp_path / "outputs" / "tiny").glob("*-*/config.json"))
+    assert told["seeds"] == [0, 2] and len(folders) == 2
+    assert sorted(load(folder).config.train.seed for folder in folders) == [0, 2]
+    miou = told["figures"]["index.held-out.miou"]
+    assert miou["values"] == [told["runs"][seed]["index"]["held-out"]["miou"] for seed in ("0", "2")]
+    assert miou["mean"] == pytest.approx(sum(miou["values"]) / 2) and "mean.psnr" in told["figures"]
+    # Without settings, those of the newest run; one more seed is one more run.
+    again = cli("eval", scene, "--seeds", "0,1,2", "--protocol", "index")
+    assert again.returncode == 0 and "index.held-out.miou" in again.stdout and "sample standard" in again.stdout
+    assert len(list((tmp_path / "outputs" / "tiny").glob("*-*/config.json"))) == 3
+    for wrong in ("", "a", "0;1", "-1"):
+        done = cli("eval", scene, f"--seeds={wrong}")
+        assert done.returncode == 2 and "whole numbers" in done.stderr
+
+
+def test_a_run_is_finished_and_given_meaning(
+    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    field = make_config("cpu", flags=flags(steps=20) | {"only": "field"})
+    stop = threading.Event()
+    half = train_scene(tiny_scene, field, report=lambda event: stop.set() if event.step > 5 else None, stop=stop)
+    assert half.status()["status"] == "interrupted"
+    scene, config = scene_and_settings(tiny_scene)
+    assert config == field
+    done = run_of_seed(scene, config, 0, False, ignore, threading.Event())
+    assert done.folder == half.folder and done.status()["status"] == "done" and not (done.folder / FILE).exists()
+    meant = run_of_seed(scene, config, 0, True, ignore, threading.Event())
+    assert meant.folder == half.folder and (meant.folder / FILE).exists() and meant.metrics()["steps"] == 20
+    other = replace(config, field=replace(config.field, levels=3))
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(KeyboardInterrupt):
+        run_of_seed(scene, other, 0, False, ignore, stopped)

@@ -1,0 +1,79 @@
+"""A playroom that needs no training, served to tests: see playroom.py."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import playroom  # noqa: E402
+from bare import Bare, wait_until  # noqa: E402
+
+from ovseg3d.encoders import registry  # noqa: E402
+from ovseg3d.pipeline.run import Run, load  # noqa: E402
+from ovseg3d.viewer.app import Viewer  # noqa: E402
+from ovseg3d.viewer.exhibit import Exhibit  # noqa: E402
+from ovseg3d.viewer.visitor import Visitor  # noqa: E402
+
+MIDDLE = (1.5, -1.2, 1.5)
+"""A place from which most of playroom is seen."""
+TARGET = (-1.0, 0.5, 0.5)
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of playroom, without a checkpoint."""
+    return playroom.make_run(tmp_path_factory.mktemp("runs") / "playroom").folder
+
+
+@pytest.fixture
+def run(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(registry, "_clips", dict(registry._clips))
+    playroom.register()
+    return load(run_folder)
+
+
+@pytest.fixture
+def exhibit(run: Run, monkeypatch: pytest.MonkeyPatch) -> Exhibit:
+    """Playroom with its exact surface for a field."""
+    monkeypatch.setattr("ovseg3d.viewer.exhibit.restore", lambda run, *_: playroom.Splats(load_semantics_of(run)))
+    return Exhibit(run.load_scene(), run)
+
+
+def load_semantics_of(run: Run):
+    from ovseg3d.semantics.scene import load_semantics
+
+    return load_semantics(run.folder).surface
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    """What the server complained about; a test that expects nothing need not look: it must be empty at the end."""
+    return []
+
+
+@pytest.fixture
+def viewer(exhibit: Exhibit, errors: list[str]) -> Iterator[Viewer]:
+    """A server on a port that is free."""
+    with Viewer(exhibit, port=7300, notice=errors.append) as made:
+        yield made
+
+
+@pytest.fixture
+def visit(viewer: Viewer) -> Iterator:
+    """visit() brings a browser without a picture: (the browser, the server's visitor)."""
+    came: list[Bare] = []
+
+    def one(position: tuple = MIDDLE, target: tuple = TARGET) -> tuple[Bare, Visitor]:
+        before = set(viewer.visitors)
+        bare = Bare(viewer.url, position, target, (320, 240))
+        came.append(bare)
+        wait_until(lambda: set(viewer.visitors) - before, 20, "the visitor")
+        (number,) = set(viewer.visitors) - before
+        return bare, viewer.visitors[number]
+
+    yield one
+    for bare in came:
+        bare.close()

@@ -1,0 +1,184 @@
+"""A run of playroom without training: the exact surface stands for the field, a bag of words for the encoder.
+
+A phrase's vector is the mean of its words' vectors, one axis each, so that "a red chair" is nearest to what is called
+chair and what is called red. A point's vector is mostly noise and to a third what it is called, as with real encoders.
+"""
+
+import json
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ovseg3d.encoders import register_clip
+from ovseg3d.encoders.base import Preprocess
+from ovseg3d.field.surface import Surface
+from ovseg3d.pipeline.run import Run, create_run, open_scene
+from ovseg3d.pipeline.settings import make_config
+from ovseg3d.scene import Camera
+from ovseg3d.semantics.basis import Basis
+from ovseg3d.semantics.relevancy import CANONICAL
+from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.synth import surface_cloud
+
+PLAYROOM = Path(__file__).resolve().parents[2] / "scenes" / "playroom"
+NAME = "bag-of-words"
+SPARE, NOISE = 8, 32
+"""Axes for words that nothing is called by, and for what no word says."""
+TEXT = 0.35
+"""How much of a point's vector is what it is called."""
+
+
+def _vocabulary() -> list[str]:
+    things = json.loads((PLAYROOM / "objects.json").read_text())
+    names = [f"{thing['phrase']} {thing['category']}" for thing in things]
+    names += (PLAYROOM / "segmentations" / "classes.txt").read_text().split("\n")
+    return [*sorted({word for name in names for word in name.lower().split()}), *CANONICAL]
+
+
+WORDS = _vocabulary()
+DIM = len(WORDS) + SPARE + NOISE
+
+
+def text_vector(phrase: str) -> np.ndarray:
+    """Of unit length: each word has an axis of its own, those that nothing is called by share a few."""
+    vector = np.zeros(DIM)
+    for word in phrase.lower().split():
+        if word in WORDS:
+            vector[WORDS.index(word)] += 1
+        elif word not in ("a", "an", "the", "of", "on"):
+            vector[len(WORDS) + zlib.crc32(word.encode()) % SPARE] += 1
+    return vector / max(np.linalg.norm(vector), 1e-9)
+
+
+@dataclass
+class BagOfWords:
+    """A text-image encoder that reads and sees nothing."""
+
+    id: str = NAME
+    weight_hash: str = "1" * 16
+    dim: int = DIM
+    patch: int = 4
+    dense: bool = True
+    logit_scale: float = 30.0
+    logit_bias: float | None = None
+    preprocess: Preprocess = Preprocess((16, 16), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def encode_text(self, phrases: list[str]) -> torch.Tensor:
+        return torch.tensor(np.stack([text_vector(phrase) for phrase in phrases]), dtype=torch.float32)
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def encode_dense(self, images: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def register() -> None:
+    """Make the encoder known to this process."""
+    register_clip(NAME, lambda device: BagOfWords())
+
+
+def exact_surface(scene: Path, points: int) -> tuple[Surface, np.ndarray, list[str]]:
+    """Surface points that the photos see, the number of each one's thing, and what each is called."""
+    cloud = surface_cloud(scene, points=points, seen=True)
+    kept = cloud.seen >= 2
+    xyz = cloud.xyz[kept].astype(np.float32)
+    area = 6.0 * 5.0 * 4  # about the room's walls
+    cell = np.full(len(xyz), (area / len(xyz)) ** 0.5, np.float32)
+    ones = np.ones(len(xyz), np.float32)
+    normal = cloud.normal[kept].astype(np.float32)
+    surface = Surface(xyz, normal, cloud.rgb[kept], ones, cell, np.array([0.0, 0.0, 1.0]), True)
+    listed = json.loads((scene / "objects.json").read_text())
+    things = {thing["id"]: f"{thing['phrase']} {thing['category']}" for thing in listed}
+    instance = cloud.instance[kept].astype(np.int32)
+    called = [things.get(i) or cloud.classes[c - 1] for i, c in zip(instance.tolist(), cloud.label[kept].tolist())]
+    return surface, instance, called
+
+
+def meaning(surface: Surface, instance: np.ndarray, called: list[str]) -> SemanticScene:
+    """What a run would know if it had learnt well."""
+    random = np.random.default_rng(0)
+    names, number = np.unique(called, return_inverse=True)
+    own = np.zeros((len(names), DIM))
+    own[:, -NOISE:] = random.normal(size=(len(names), NOISE)) / NOISE**0.5
+    own += TEXT * np.stack([text_vector(name) for name in names]) + 0.05 * text_vector("things")
+    vectors = own[number]
+    vectors[:, -NOISE:] += 0.15 * random.normal(size=(len(number), NOISE)) / NOISE**0.5
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return SemanticScene(
+        surface, Basis(np.eye(DIM, dtype=np.float32), 0.0), vectors.astype(np.float32),
+        np.ones(len(surface), np.float32), instance, EncoderFacts(NAME, NAME, "1" * 16, 30.0),
+    )  # fmt: skip
+
+
+def make_run(folder: Path, points: int = 40_000) -> Run:
+    """A run of playroom in `folder`, without a checkpoint: render it with `Splats`."""
+    config = make_config("cpu", flags={"only": "field,semantics"})
+    run = create_run(open_scene(PLAYROOM, config), config, folder)
+    save_semantics(run.folder, meaning(*exact_surface(PLAYROOM, points)))
+    run.write_status("done")
+    return run
+
+
+class Splats:
+    """In place of the field: surface points, each drawn as a small square."""
+
+    def __init__(self, surface: Surface) -> None:
+        self.surface = surface
+        self.broken = False
+        """Set it, and rendering fails."""
+
+    def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
+        if self.broken:
+            raise RuntimeError("the renderer was broken on purpose")
+        h, w = camera.height, camera.width
+        xyz = self.surface.xyz.astype(np.float64)
+        if h * w == 1:
+            return self._ray(camera, xyz)
+        # On a grid so coarse that neighbours touch, then enlarged.
+        zoom = max(1.0, 0.5 * camera.fx * float(self.surface.cell[0]))
+        rows, columns = int(h / zoom) + 1, int(w / zoom) + 1
+        xy, z = camera.project(xyz)
+        front = np.flatnonzero(z > 0.05)
+        column, row = np.floor(xy[front] / zoom).astype(np.int64).T
+        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        who = front[inside]
+        order = np.argsort(-z[who], kind="stable")  # the nearest is written last
+        number = np.full((rows, columns), -1)
+        number[row[inside][order], column[inside][order]] = who[order]
+        v, u = (np.mgrid[0:h, 0:w] / zoom).astype(np.int64)
+        number = number[v, u]
+        met = number >= 0
+        return {
+            "rgb": np.where(met[..., None], self.surface.rgb[number] / 255, 0.5),
+            "depth_z": np.where(met, z[number], 0.0),
+            "opacity": met.astype(float),
+        }
+
+    def _ray(self, camera: Camera, xyz: np.ndarray) -> dict[str, np.ndarray]:
+        along = (xyz - camera.position) @ camera.forward
+        aside = np.linalg.norm(xyz - camera.position - along[:, None] * camera.forward, axis=1)
+        hit = along[(along > 0.05) & (aside < self.surface.cell)]
+        depth = hit.min(initial=np.inf)
+        met = np.isfinite(depth)
+        return {
+            "rgb": np.full((1, 1, 3), 0.5),
+            "depth_z": np.full((1, 1), depth if met else 0.0),
+            "opacity": np.full((1, 1), float(met)),
+        }
+
+
+def with_oracle(run_folder: Path) -> None:
+    """Give a trained run of playroom the bag of words' meaning, on its own surface (for looking at things)."""
+    from scipy.spatial import cKDTree
+
+    from ovseg3d.semantics.scene import load_semantics
+
+    learnt = load_semantics(run_folder)
+    exact, instance, called = exact_surface(PLAYROOM, 300_000)
+    _, near = cKDTree(exact.xyz).query(learnt.surface.xyz)
+    names = [called[i] for i in near]
+    save_semantics(run_folder, meaning(replace(learnt.surface), instance[near], names))

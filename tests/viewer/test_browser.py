@@ -1,0 +1,185 @@
+"""The viewer in a real browser: headless Chromium with WebGL in software, on playroom.
+
+One browser serves all tests. It takes most of a small machine, so waits are long; what is checked is the scene's state
+on the server and what the page says, and that the picture arrived on pixels.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import Browser, Page, wait_for
+from PIL import Image
+from playroom import PLAYROOM
+from plyfile import PlyData
+
+from ovseg3d.viewer import keep, layers
+from ovseg3d.viewer.app import Viewer
+from ovseg3d.viewer.pick import describe, find_spot
+
+THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
+SIZE = (900, 560)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    made = Browser(tmp_path_factory.mktemp("chromium"), SIZE)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(browser: Browser, viewer: Viewer) -> Iterator[Page]:
+    made = browser.open(viewer.url)
+    made.wait_text("Take away", 60)
+    wait_for(lambda: viewer.visitors, 30, "the server to greet the browser")
+    yield made
+    made.leave()
+
+
+def visitor_of(viewer: Viewer):
+    (only,) = viewer.visitors.values()
+    return only
+
+
+def on_screen(visitor, xyz: list[float]) -> tuple[float, float]:
+    """Where a place of the scene is in the window."""
+    xy, z = visitor.viewpoint.camera(1e9).project(np.array([xyz], dtype=np.float64))
+    assert z[0] > 0
+    return float(xy[0, 0]), float(xy[0, 1])
+
+
+def pixels(page: Page) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+
+
+def test_the_page_loads_and_shows_the_field(page: Page, viewer: Viewer, errors: list[str]) -> None:
+    assert "playroom" in page.text() and "80 photos" in page.text()
+    visitor = visitor_of(viewer)
+    assert visitor.stream.wait_idle(60.0)
+    camera = visitor.viewpoint
+    expected = visitor.exhibit.render(camera.camera(1e9)).rendered["rgb"].mean((0, 1)) * 255
+    shown = lambda: pixels(page)[50:, 300 : camera.width - 20].mean((0, 1))  # noqa: E731
+    wait_for(lambda: np.abs(shown() - expected).max() < 40, 30, f"a picture like {expected}", lambda: str(shown()))
+    assert page.console == [] and errors == []
+
+
+def test_a_phrase_typed_into_the_form_highlights_the_right_thing(page: Page, viewer: Viewer, errors: list[str]) -> None:
+    visitor = visitor_of(viewer)
+    page.type_into("Find", "teddy bear; an elephant")
+    page.wait_text('"an elephant" is not in this scene.')
+    page.wait_text('"teddy bear": 1 thing')
+    points, _ = visitor.reply.found()
+    middle = np.median(visitor.exhibit.semantics.surface.xyz[points], axis=0)
+    np.testing.assert_allclose(middle, THINGS["brown teddy bear"]["center"], atol=0.12)
+    assert visitor.nodes.highlighted == len(points) > 0
+    # On pixels: where the bear is, the browser now shows the phrase's colour.
+    x, y = on_screen(visitor, THINGS["brown teddy bear"]["center"])
+    tint = visitor.reply.tints[0].astype(float)
+
+    def tinted() -> bool:
+        patch = pixels(page)[int(y) - 6 : int(y) + 7, int(x) - 6 : int(x) + 7].reshape(-1, 3)
+        alike = patch @ tint / np.maximum(np.linalg.norm(patch, axis=1) * np.linalg.norm(tint), 1)
+        return bool((alike > 0.98).mean() > 0.3)
+
+    wait_for(tinted, 30, "the bear in its colour")
+    assert errors == []
+
+
+def test_a_click_names_the_clicked_thing(page: Page, viewer: Viewer, errors: list[str]) -> None:
+    visitor = visitor_of(viewer)
+    page.dismiss_notices()
+    thing, place = seen_thing(visitor)
+    page.mouse(*place)
+    wait_for(lambda: visitor.pointed is not None, 30, f"the click at {place} to be answered", page.text)
+    assert visitor.pointed.name == thing["category"]
+    np.testing.assert_allclose(visitor.pointed.thing.center, thing["center"], atol=0.1)
+    page.wait_text(f"thing {visitor.pointed.thing.id}:", 30)
+    assert "best-matching words" in page.text() and errors == []
+
+
+def seen_thing(visitor) -> tuple[dict, tuple[float, float]]:
+    """A thing whose middle is seen, and where in the window that is."""
+    eye = np.array(visitor.viewpoint.position)
+    for thing in THINGS.values():
+        x, y = on_screen(visitor, thing["center"]) if ahead(visitor, thing) else (0.0, 0.0)
+        spot = find_spot(visitor.exhibit, eye, np.array(thing["center"]) - eye)
+        near = spot is not None and np.linalg.norm(spot.xyz - thing["center"]) < 0.6 * np.linalg.norm(thing["size"])
+        alone = near and describe(visitor.exhibit, spot, visitor.exhibit.scene.phrases).name == thing["category"]
+        if alone and 40 < x < visitor.viewpoint.width - 40 and 40 < y < visitor.viewpoint.height - 40:
+            return thing, (x, y)
+    raise AssertionError("nothing is in view")
+
+
+def ahead(visitor, thing: dict) -> bool:
+    camera = visitor.viewpoint.camera(1e9)
+    return float((np.array(thing["center"]) - camera.position) @ camera.forward) > 0.3
+
+
+def test_layers_switch(page: Page, viewer: Viewer, errors: list[str]) -> None:
+    visitor = visitor_of(viewer)
+    page.press("Layers")
+    before = pixels(page)[50:, 300 : visitor.viewpoint.width - 20].mean((0, 1))
+    page.mouse(*page.middle("[...document.querySelectorAll('input')].find(e => e.value === 'Colour')"))
+    page.press("Depth")
+    wait_for(lambda: visitor.layer.name == layers.DEPTH, 20, "the layer")
+    shown = lambda: pixels(page)[50:, 300 : visitor.viewpoint.width - 20].mean((0, 1))  # noqa: E731
+    wait_for(lambda: np.abs(shown() - before).max() > 20, 30, "the picture to change")
+    page.mouse(*page.middle("[...document.querySelectorAll('input')].find(e => e.value === 'Depth')"))
+    page.press("Labels")
+    page.wait_text("surface points, and their share", 20)
+    page.press("Points")
+    wait_for(lambda: visitor.panel.points_on.value, 20, "the switch")
+    assert errors == [] and visitor.messages == []
+
+
+def test_an_export_downloads_and_reads_back(page: Page, viewer: Viewer, tmp_path: Path, errors: list[str]) -> None:
+    visitor = visitor_of(viewer)
+    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path), eventsEnabled=False)
+    page.press("Take away")
+    page.press("cloud:")
+    wait_for(lambda: visitor.keeper.saved, 60, "the export", page.text)
+    page.wait_text("--what cloud", 30)
+    link = "[...document.querySelectorAll('a')].find(e => e.href.startsWith('blob:') || e.download)"
+    wait_for(lambda: page.js(f"!!{link}"), 30, "the link", page.text)
+    page.js(f"{link}.click()")
+    wait_for((tmp_path / "cloud.zip").exists, 30, "the file", lambda: str(list(tmp_path.iterdir())))
+    _, whole = keep.packed(viewer.exhibit.run.exports, visitor.keeper.saved)
+    wait_for(lambda: (tmp_path / "cloud.zip").stat().st_size == len(whole), 20, "the whole file")
+    with zipfile.ZipFile(tmp_path / "cloud.zip") as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("cloud.ply"))
+        read = PlyData.read(io.BytesIO(archive.read(name)))["vertex"]
+    surface = visitor.exhibit.semantics.surface
+    assert len(read) == len(surface)
+    got = np.stack([read["x"], read["y"], read["z"]], 1)
+    np.testing.assert_allclose(np.sort(got, axis=0), np.sort(surface.xyz, axis=0), atol=1e-5)
+    assert errors == []
+
+
+def test_a_second_browser_is_independent(page: Page, viewer: Viewer, browser: Browser, errors: list[str]) -> None:
+    first = visitor_of(viewer)
+    other = browser.open(viewer.url)
+    other.wait_text("Take away", 60)
+    wait_for(lambda: len(viewer.visitors) == 2, 30, "the second browser")
+    (second,) = (visitor for visitor in viewer.visitors.values() if visitor is not first)
+    other.type_into("Find", "sofa")
+    other.wait_text('"sofa": 1 thing')
+    assert second.reply is not None and first.reply is None and first.nodes.highlighted == 0
+    assert "1 thing" not in page.text()
+    other.leave()
+    wait_for(lambda: len(viewer.visitors) == 1, 30, "the second browser to be gone")
+    assert errors == []
+
+
+def test_a_broken_phrase_shows_a_message(page: Page, viewer: Viewer, errors: list[str]) -> None:
+    page.type_into("Find", "x" * 400)
+    page.wait_text("A phrase has 400 characters")
+    page.type_into("Find", " ; ;")
+    page.wait_text("There is nothing to look for")
+    page.type_into("Find", "<img src=x onerror=alert(1)> sofa")
+    page.wait_text("<img src=x", 20)
+    assert page.js("document.querySelectorAll('img[src=\"x\"]').length") == 0 and errors == []

@@ -1,0 +1,116 @@
+"""Following a run while it is trained, and the two commands that serve, each in a process of its own."""
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from bare import Bare, wait_until
+from tiny import small_settings
+
+from ovseg3d.pipeline import make_config, train_scene
+from ovseg3d.pipeline.run import Run
+from ovseg3d.viewer.app import Viewer
+from ovseg3d.viewer.exhibit import Exhibit
+
+
+def test_training_is_shown_live_and_a_browser_does_not_disturb_it(tiny_scene: Path, tmp_path: Path) -> None:
+    config = make_config("cpu", flags=small_settings(max_seconds=300.0, steps=None, checkpoint_seconds=0.5))
+    served: list[Viewer] = []
+    stop = threading.Event()
+    errors: list[str] = []
+
+    def begun(run: Run) -> None:
+        served.append(Viewer(Exhibit(run.load_scene(), run, "cpu"), port=7340, notice=errors.append))
+
+    worker = threading.Thread(
+        target=lambda: train_scene(tiny_scene, config, output_dir=tmp_path / "run", begun=begun, stop=stop), daemon=True
+    )
+    worker.start()
+    wait_until(lambda: served, 60, "the run to begin")
+    (viewer,) = served
+    assert viewer.exhibit.renderer is None, "nothing has been learnt yet"
+    bare = Bare(viewer.url, (2.0, 2.0, 1.2), (0, 0, 0), (160, 120))
+    wait_until(lambda: viewer.visitors, 30, "the visitor")
+    (visitor,) = viewer.visitors.values()
+    wait_until(lambda: "Training" in visitor.panel.status.content, 30, "training to be told of")
+    wait_until(lambda: bare.pictures() > 0, 30, "a picture of the young field")
+    first = viewer.exhibit.version
+    wait_until(lambda: viewer.exhibit.version > first, 30, "the next checkpoint")
+    stop.set()
+    worker.join(90)
+    wait_until(lambda: not viewer.exhibit.training and "Training" not in visitor.panel.status.content, 30, "the end")
+    before = bare.pictures()
+    bare.look((2.0, -2.0, 1.2), (0, 0, 0))
+    wait_until(lambda: bare.pictures() > before, 30, "a picture of the trained field")
+    viewer.stop()
+    assert errors == []
+
+
+class Server:
+    """A command that serves."""
+
+    def __init__(self, *arguments: object, folder: Path) -> None:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ovseg3d", *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, env=environment,
+        )  # fmt: skip
+        self.said: list[str] = []
+        threading.Thread(target=lambda: self.said.extend(iter(self._process.stdout.readline, "")), daemon=True).start()
+
+    def wait_for(self, pattern: str, seconds: float = 90.0) -> re.Match:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self._process.poll() is None:
+            if found := re.search(pattern, "".join(self.said)):
+                return found
+            time.sleep(0.1)
+        self._process.kill()
+        pytest.fail(f"{pattern!r} was not said: {''.join(self.said)}")
+
+    def interrupt(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(30)
+
+
+def get(host: str, port: int, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection.putrequest("GET", path, skip_accept_encoding=True)  # as it stands, with its dots
+    connection.endheaders()
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def test_view_serves_until_interrupted_and_gives_no_file_away(tiny_run: Path, tmp_path: Path) -> None:
+    server = Server("view", tiny_run, "--port", 7360, folder=tmp_path)
+    found = server.wait_for(r"http://([\d.]+):(\d+)")
+    host, port = found[1], int(found[2])
+    assert host == "127.0.0.1"
+    status, page = get(host, port, "/")
+    assert status == 200 and b"<html" in page.lower()
+    for path in ("/config.json", f"/../../../../../../../../..{tiny_run}/config.json", "/%2e%2e/%2e%2e/etc/passwd"):
+        status, content = get(host, port, path)
+        assert b"format_version" not in content and b"root:" not in content and status in (400, 403, 404), path
+    browser = Bare(found[0], (2.0, 2.0, 1.0), (0, 0, 0))
+    wait_until(lambda: browser.count["GuiTabGroupMessage"], 60, "the panel")
+    assert server.interrupt() == 0, "".join(server.said)
+    assert "Closed." in "".join(server.said)
+    assert "Traceback" not in "".join(server.said) and "viser" not in "".join(server.said)
+
+
+def test_train_view_goes_on_serving_what_was_trained(tiny_scene: Path, tmp_path: Path) -> None:
+    field = {**small_settings()["field"]}
+    flags = [text for name, value in field.items() for text in (f"--field.{name.replace('_', '-')}", value)]
+    server = Server("train", tiny_scene, "--steps", 20, "--view", *flags, folder=tmp_path)
+    server.wait_for(r"Watch it at")
+    found = server.wait_for(r"Still to be seen at http://([\d.]+):(\d+)")
+    assert get(found[1], int(found[2]), "/")[0] == 200
+    assert server.interrupt() == 0

@@ -1,0 +1,154 @@
+"""The newest wish wins, and nothing that goes wrong ends a stream. Times are short; what is counted is order."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from bare import wait_until
+
+from ovseg3d.viewer.lens import Viewpoint, beside, quaternion, ray_camera
+from ovseg3d.viewer.stream import COARSE, Pace, Stream, Turns
+
+
+class Easel:
+    """Records what is drawn; sharp pictures take some strips."""
+
+    def __init__(self) -> None:
+        self.drawn: list[tuple[object, float]] = []
+        self.begun: list[object] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        self.errors: list[Exception] = []
+
+    def draw(self, wish: object, pixels: float, unwanted) -> float:
+        self.begun.append(wish)
+        if wish == "bad":
+            raise RuntimeError("cannot draw this")
+        for _ in range(3):
+            self.hold.wait(5)
+            if unwanted():
+                return 0.0
+        self.drawn.append((wish, pixels))
+        return 0.01
+
+
+def stream(easel: Easel, sharp: float = 200_000.0) -> Stream:
+    return Stream(easel.draw, easel.errors.append, Pace(), sharp)
+
+
+def test_a_still_camera_gets_coarse_then_sharper_then_sharp() -> None:
+    easel = Easel()
+    made = stream(easel)
+    made.want("here")
+    assert made.wait_idle(5.0)
+    pixels = [pixels for _, pixels in easel.drawn]
+    assert pixels[0] >= COARSE and pixels == sorted(pixels) and pixels[-1] == 200_000 and len(pixels) >= 2
+    made.close()
+
+
+def test_the_newest_wish_wins_and_old_ones_are_never_drawn() -> None:
+    easel = Easel()
+    easel.hold.clear()
+    made = stream(easel)
+    made.want(0)
+    wait_until(lambda: easel.begun == [0])
+    for wish in range(1, 50):
+        made.want(wish)
+    easel.hold.set()
+    assert made.wait_idle(5.0)
+    assert [wish for wish, _ in easel.drawn][:2] == [0, 49], "a coarse picture is finished, then the newest comes"
+    assert easel.drawn[-1] == (49, 200_000.0)
+    made.close()
+
+
+def test_a_sharp_picture_is_given_up_for_a_newer_wish() -> None:
+    easel = Easel()
+    made = stream(easel)
+    made.want("first")
+    wait_until(lambda: len(easel.drawn) == 1)
+    easel.hold.clear()
+    wait_until(lambda: len(easel.begun) == 2)
+    made.want("second")
+    easel.hold.set()
+    assert made.wait_idle(5.0)
+    assert ("first", 200_000.0) not in easel.drawn and easel.drawn[-1] == ("second", 200_000.0)
+    made.close()
+
+
+def test_an_error_is_told_and_the_next_wish_is_drawn() -> None:
+    easel = Easel()
+    made = stream(easel)
+    made.want("bad")
+    wait_until(lambda: easel.errors)
+    made.want("good")
+    assert made.wait_idle(5.0)
+    assert easel.drawn[-1][0] == "good" and len(easel.errors) == 1
+    made.close()
+    made.want("after the end")
+    time.sleep(0.05)
+    assert easel.drawn[-1][0] == "good"
+
+
+def test_slow_machines_get_few_pixels_first_and_fast_ones_many() -> None:
+    slow, fast = Pace(20_000.0), Pace(5e6)
+    assert slow.ladder(200_000.0)[0] == COARSE and slow.ladder(200_000.0)[-1] == 200_000
+    assert fast.ladder(200_000.0) == [200_000], "no coarse picture where the sharp one takes no time"
+    slow.learn(50_000.0, 0.5)
+    assert 20_000 < slow.pixels_per_second < 100_000
+
+
+def test_turns_go_round() -> None:
+    """A plain lock lets one thread take it again and again; two who share get it in turn."""
+    turns, order = Turns(), []
+    ready = threading.Barrier(2)
+
+    def work(name: str) -> None:
+        ready.wait()
+        for _ in range(5):
+            with turns:
+                order.append(name)
+                time.sleep(0.01)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert sorted(order) == list("aaaaabbbbb")
+    assert sum(first != second for first, second in zip(order, order[1:])) >= 7
+
+
+@pytest.mark.parametrize("pixels", [200.0, 5_000.0, 1e9])
+def test_a_camera_of_a_window_sees_the_same_at_every_size(pixels: float) -> None:
+    seen = Viewpoint((0.9, 0.1, -0.3, 0.2), (1.0, 2.0, 3.0), 0.9, 641, 377)
+    camera, full = seen.camera(pixels), seen.camera(1e9)
+    assert (full.width, full.height) == (641, 377) and camera.width * camera.height <= 1.2 * pixels
+    corners = np.array([[0.0, 0.0], [1.0, 0.3], [1.0, 1.0]])
+    _, a = camera.rays(corners * (camera.width, camera.height))
+    _, b = full.rays(corners * (641, 377))
+    np.testing.assert_allclose(a, b, atol=1e-9)
+    # The vertical field of view, from edge to edge.
+    _, edge = full.rays(np.array([[320.5, 0.0], [320.5, 377.0]]))
+    assert np.arccos(edge[0] @ edge[1]) == pytest.approx(0.9)
+
+
+def test_a_quaternion_comes_back() -> None:
+    seen = Viewpoint((0.5, 0.5, -0.5, 0.5), (0.0, 0.0, 0.0), 1.0, 10, 10)
+    np.testing.assert_allclose(quaternion(seen.c2w[:3, :3]), seen.wxyz, atol=1e-12)
+
+
+def test_strips_are_parts_of_the_picture() -> None:
+    camera = Viewpoint((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0, 40, 30).camera(1e9)
+    whole = camera.rays(camera.pixel_centres())[1].reshape(30, 40, 3)
+    strip = beside(camera, 20, 10)
+    np.testing.assert_allclose(strip.rays(strip.pixel_centres())[1].reshape(10, 40, 3), whole[20:])
+
+
+def test_a_ray_is_a_camera_of_one_pixel() -> None:
+    origin, direction = np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.6, -0.8])
+    camera = ray_camera(origin, 5 * direction)
+    places, directions = camera.rays(camera.pixel_centres())
+    np.testing.assert_allclose(places[0], origin)
+    np.testing.assert_allclose(directions[0], direction, atol=1e-12)
+    assert np.linalg.det(camera.c2w[:3, :3]) == pytest.approx(1.0)

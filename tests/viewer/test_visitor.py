@@ -1,0 +1,362 @@
+"""What visitors ask, click and switch, without a browser: on playroom, whose things are known (objects.json)."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bare import Bare, wait_until
+from playroom import PLAYROOM
+
+from ovseg3d.errors import ConfigError, OutputError, RunError
+from ovseg3d.pipeline.palette import colours
+from ovseg3d.pipeline.paths import read_nerfstudio_path
+from ovseg3d.scene import load_scene
+from ovseg3d.viewer import keep, layers
+from ovseg3d.viewer.app import Viewer
+from ovseg3d.viewer.ask import Question, ask, read_phrases, sentence
+from ovseg3d.viewer.exhibit import Exhibit, open_exhibit
+from ovseg3d.viewer.fly import stand_to_see
+from ovseg3d.viewer.lens import Viewpoint
+from ovseg3d.viewer.pick import describe, find_spot
+from ovseg3d.viewer.record import as_nerfstudio, flight
+
+THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
+EYE = np.array([1.5, -1.2, 1.5])
+
+
+def inside(points: np.ndarray, thing: dict, margin: float = 0.1) -> float:
+    """Share of points within a thing's box, upright boxes turned back by their yaw."""
+    yaw = thing["yaw_rad"]
+    away = points - np.array(thing["center"])
+    x, y, z = away.T
+    turned = np.stack([np.cos(yaw) * x + np.sin(yaw) * y, np.cos(yaw) * y - np.sin(yaw) * x, z], 1)
+    return float((np.abs(turned) < np.array(thing["size"]) / 2 + margin).all(1).mean())
+
+
+# -- asking ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_phrase_finds_its_thing_and_an_absent_one_is_said_to_be_absent(exhibit: Exhibit) -> None:
+    reply = ask(exhibit, Question(("teddy bear", "an elephant")), EYE)
+    bear, elephant = reply.answers
+    assert bear.present and not elephant.present
+    assert inside(exhibit.semantics.surface.xyz[bear.points], THINGS["brown teddy bear"]) > 0.95
+    assert sentence(elephant) == '"an elephant" is not in this scene.'
+    (hit,) = reply.hits
+    true = THINGS["brown teddy bear"]
+    np.testing.assert_allclose(hit.thing.center, true["center"], atol=0.05)
+    assert hit.thing.distance == pytest.approx(np.linalg.norm(EYE - true["center"]), abs=0.05)
+    points, phrase = reply.found()
+    assert set(phrase) == {0} and set(points) == set(bear.points)
+
+
+def test_what_is_no_thing_is_a_hit_that_one_can_fly_to(exhibit: Exhibit) -> None:
+    (hit,) = ask(exhibit, Question(("floor",))).hits
+    assert hit.thing.id == 0 and abs(hit.thing.center[2]) < 0.1, "on the floor"
+
+
+def test_phrases_are_read_and_broken_ones_refused() -> None:
+    assert read_phrases(" a chair; red ball\n\nred ball ;") == ("a chair", "red ball")
+    assert read_phrases("") == ()
+    for text, words in (
+        ("a;" * 40 + ";".join(map(str, range(40))), "too many"),
+        ("x" * 301, "301"),
+        ("a\x07b", "read"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            read_phrases(text)
+
+
+def test_more_like_this_finds_the_others_of_a_kind(exhibit: Exhibit) -> None:
+    spot = find_spot(exhibit, EYE, np.array(THINGS["orange cushion"]["center"]) - EYE)
+    reply = ask(exhibit, Question(("like it",), example=spot.point))
+    centres = [hit.thing.center for hit in reply.hits]
+    assert min(np.linalg.norm(np.subtract(c, THINGS["orange cushion"]["center"])) for c in centres) < 0.15
+    assert reply.hits[0].thing.score > 0.8 and len(centres) < 8
+
+
+# -- pointing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phrase", ["brown teddy bear", "wooden chair", "white bowl", "striped ball"])
+def test_a_click_names_what_is_there(exhibit: Exhibit, phrase: str) -> None:
+    thing = THINGS[phrase]
+    spot = find_spot(exhibit, EYE, np.array(thing["center"]) - EYE)
+    pointed = describe(exhibit, spot, exhibit.scene.phrases)
+    assert pointed.name == thing["category"] and pointed.fits
+    assert pointed.thing is not None
+    np.testing.assert_allclose(pointed.thing.center, thing["center"], atol=0.06)
+    assert spot.distance <= np.linalg.norm(EYE - thing["center"])
+
+
+def test_a_click_on_a_wall_names_it_and_shows_no_box(exhibit: Exhibit) -> None:
+    pointed = describe(exhibit, find_spot(exhibit, EYE, np.array([-1.0, 0.3, 0.25])), exhibit.scene.phrases)
+    assert pointed.thing is None and pointed.name == "wall"
+    assert find_spot(exhibit, np.array([0.0, 0.0, 50.0]), np.array([0.0, 0.0, 1.0])) is None
+
+
+def test_one_flies_to_where_a_thing_is_seen(exhibit: Exhibit) -> None:
+    reply = ask(exhibit, Question(("teddy bear",)))
+    stand = stand_to_see(exhibit, reply.hits[0].thing)
+    center = np.array(reply.hits[0].thing.center)
+    met = find_spot(exhibit, stand, center - stand)
+    assert met.distance > np.linalg.norm(center - stand) - 0.5, "nothing stands before it"
+    assert any(np.allclose(stand, frame.camera.position) for frame in exhibit.scene.frames)
+
+
+def test_a_hit_takes_the_browser_there(visit, errors: list[str]) -> None:
+    bare, visitor = visit()
+    visitor.ask(Question(("teddy bear",)))
+    visitor._fly_to_hit(0)
+    wait_until(lambda: bare.count["SetCameraPositionMessage"] > 3, 20, "the flight")
+    place = bare.latest["SetCameraPositionMessage"]["position"]
+    assert any(np.allclose(place, frame.camera.position) for frame in visitor.exhibit.scene.frames)
+    np.testing.assert_allclose(
+        bare.latest["SetCameraLookAtMessage"]["look_at"], THINGS["brown teddy bear"]["center"], atol=0.05
+    )
+    visitor._stand_at(5)
+    wait_until(
+        lambda: np.allclose(
+            bare.latest["SetCameraPositionMessage"]["position"], visitor.exhibit.scene.frames[5].camera.position
+        )
+    )
+    assert errors == []
+
+
+# -- layers ----------------------------------------------------------------------------------------------------------
+
+
+def test_labels_have_lasting_colours_and_counts(exhibit: Exhibit) -> None:
+    labelling = layers.make_labelling(exhibit, exhibit.scene.phrases)
+    assert labelling.counts.sum() == len(exhibit.semantics.surface)
+    floor = exhibit.scene.phrases.index("floor") + 1
+    low = exhibit.semantics.surface.xyz[labelling.labels == floor]
+    assert len(low) > 1000 and (np.abs(low[:, 2]) < 0.05).all()
+    shown = layers.label_layer(labelling, 1.0).point_colours(exhibit)
+    tint = colours(exhibit.scene.phrases)[floor].astype(float)
+    seen = shown[labelling.labels == floor].astype(float)
+    spread = seen / seen.max(1, keepdims=True) - tint / tint.max()
+    assert np.abs(spread).max() < 0.05, "one hue, in the light of the picture"
+    assert "floor" in layers.label_html(labelling) and "<script" not in layers.label_html(
+        layers.make_labelling(exhibit, ["<script>"])
+    )
+
+
+def test_the_picture_and_the_points_agree(exhibit: Exhibit) -> None:
+    camera = exhibit.scene.frames[3].camera.scaled(160, 120)
+    sheet = exhibit.render(camera)
+    rendered = sheet.rendered
+    reply = ask(exhibit, Question(("sofa",)))
+    layer = layers.answer_layer(reply.relevancies, reply.tints, 0.5, 1.0)
+    picture = layer.picture(exhibit, sheet).astype(int)
+    met = rendered["depth_z"] > 0
+    origins, directions = camera.rays(camera.pixel_centres())
+    along = rendered["depth_z"].ravel() / (directions @ camera.forward)
+    hits = (origins + directions * along[:, None]).reshape(120, 160, 3)
+    sofa = THINGS["blue sofa"]
+    there = np.array([inside(row, sofa, 0.02) for row in hits.reshape(-1, 1, 3)]).reshape(120, 160) > 0
+    length = np.linalg.norm(picture, axis=-1) * np.linalg.norm(reply.tints[0].astype(float))
+    coloured = (picture @ reply.tints[0].astype(float)) / np.maximum(length, 1) > 0.998
+    # Cushions are in the sofa's box, and no sofa.
+    assert there.sum() > 300 and coloured[there & met].mean() > 0.7 and coloured[~there & met].mean() < 0.05
+    plain = layers.plain_layer(layers.DEPTH).picture(exhibit, sheet)
+    assert plain.shape == (120, 160, 3)
+
+
+# -- taking away -----------------------------------------------------------------------------------------------------
+
+
+def test_a_recorded_path_is_read_back_as_it_was(tmp_path: Path) -> None:
+    keys = [Viewpoint((0.9, 0.1, 0.3, 0.2), (0.0, 0.0, float(i)), 0.9, 641, 481) for i in range(3)]
+    path = flight(keys, 2.0, 320, fps=5.0)
+    assert len(path.cameras) == 10 and path.cameras[0].width == 320 and path.cameras[0].height % 2 == 0
+    (tmp_path / "path.json").write_text(json.dumps(as_nerfstudio(path)))
+    again = read_nerfstudio_path(tmp_path / "path.json")
+    assert again.fps == 5.0
+    for one, other in zip(path.cameras, again.cameras):
+        np.testing.assert_allclose(one.c2w, other.c2w, atol=1e-9)
+        assert one.fy == pytest.approx(other.fy) and (one.width, one.height) == (other.width, other.height)
+    np.testing.assert_allclose(path.cameras[-1].c2w[:3, 3], [0, 0, 2])
+    for few, seconds in ((keys[:1], 2.0), (keys, 0.0), (keys, 1e9)):
+        with pytest.raises(ConfigError):
+            flight(few, seconds, 320)
+
+
+def test_nothing_outside_exports_is_ever_sent(tmp_path: Path) -> None:
+    exports = tmp_path / "run" / "exports"
+    exports.mkdir(parents=True)
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    (exports / "link.txt").symlink_to(secret)
+    (exports / "fine.txt").write_text("fine")
+    for path in (secret, exports / "link.txt", exports / ".." / ".." / "secret.txt"):
+        with pytest.raises(OutputError):
+            keep.packed(exports, [path])
+    assert keep.packed(exports, [exports / "fine.txt"]) == ("fine.txt", b"fine")
+
+
+# -- through the server ----------------------------------------------------------------------------------------------
+
+
+def test_a_browser_gets_the_field_and_its_question_answered(visit, errors: list[str]) -> None:
+    bare, visitor = visit()
+    wait_until(lambda: bare.pictures() > 0, 20, "a picture")
+    assert visitor.stream.wait_idle(20.0)
+    visitor.panel.phrases.value = "teddy bear"
+    visitor.ask_typed()
+    bear = ask(visitor.exhibit, Question(("teddy bear",)))
+    assert visitor.nodes.highlighted == len(bear.answers[0].points) > 30
+    wait_until(lambda: bare.count["PointCloudMessage"] >= 1)
+    assert bare.latest["PointCloudMessage"]["name"] == "/highlight"
+    assert visitor.history[0].title == "teddy bear" and errors == []
+
+
+def test_a_click_through_the_server_is_named(visit, errors: list[str]) -> None:
+    bare, visitor = visit(tuple(EYE))
+    bare.click(tuple(THINGS["wooden chair"]["center"]))
+    wait_until(lambda: visitor.pointed is not None, 20, "the click")
+    assert visitor.pointed.name == "chair" and "chair" in visitor.panel.pointed.content
+    visitor.more_like_this()
+    assert visitor.reply.answers[0].present and errors == []
+
+
+def test_every_layer_and_switch_can_be_shown(visit, errors: list[str]) -> None:
+    _, visitor = visit()
+    panel = visitor.panel
+    visitor.ask(Question(("a chair", "sofa")))
+    for name in layers.LAYERS:
+        panel.layer.value = name
+        visitor._repaint()
+        assert visitor.layer.name == name
+        assert visitor.stream.wait_idle(20.0)
+    panel.layer.value = layers.LABELS
+    visitor._repaint()
+    assert "floor" in panel.legend.content
+    for switch in (panel.points_on, panel.cameras_on, panel.things_on, panel.picture_on):
+        switch.value = not switch.value
+        visitor._show_things()
+        visitor._show_all()
+    assert len(visitor.things) == len(THINGS) and errors == [] and visitor.messages == []
+    visitor.clear()
+    assert visitor.reply is None and visitor.nodes.highlighted == 0
+
+
+def test_a_second_browser_is_independent(visit, errors: list[str]) -> None:
+    _, first = visit()
+    other, second = visit((0.0, -1.0, 1.2))
+    first.panel.phrases.value = "sofa"
+    first.ask_typed()
+    assert first.reply is not None and second.reply is None
+    assert second.nodes.highlighted == 0 and second.panel.answer.content == "" and second.history == []
+    assert first.viewpoint != second.viewpoint and other.count["PointCloudMessage"] == 0 and errors == []
+
+
+def test_a_broken_phrase_is_told_and_the_next_is_answered(visit, errors: list[str]) -> None:
+    _, visitor = visit()
+    for text in ("", " ; ", "x" * 400, "a\x00b"):
+        visitor.panel.phrases.value = text
+        visitor.ask_typed()
+        assert "Try" in visitor.panel.answer.content, text
+    visitor.panel.canonical.value = ""
+    visitor.panel.phrases.value = "sofa"
+    visitor.ask_typed()
+    assert "compare" in visitor.panel.answer.content
+    visitor.panel.canonical.value = "object"
+    visitor.panel.phrases.value = "<b>sofa</b>"
+    visitor.ask_typed()
+    assert "<b>" not in visitor.panel.answer.content and errors == []
+
+
+def test_an_error_in_a_render_ends_nothing(visit, errors: list[str], exhibit: Exhibit) -> None:
+    bare, visitor = visit()
+    assert visitor.stream.wait_idle(20.0)
+    exhibit.renderer.broken = True
+    bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
+    wait_until(lambda: errors, 20, "the error")
+    assert "broken on purpose" in errors[0] and visitor.messages == ["A mistake in ovseg3d"]
+    wait_until(lambda: "A mistake in ovseg3d" in bare.notices, 10, "the notice")
+    exhibit.renderer.broken = False
+    before = bare.pictures()
+    bare.look((0.6, -1.0, 1.0), (0, 0, 0.5))
+    wait_until(lambda: bare.pictures() > before, 20, "the next picture")
+
+
+def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, visit) -> None:
+    bare, _ = visit()
+    other, second = visit()
+    bare.close()
+    wait_until(lambda: len(viewer.visitors) == 1, 20, "the first to be gone")
+    before = other.pictures()
+    other.look((0.5, -1.0, 1.0), (0, 0, 0.5))
+    wait_until(lambda: other.pictures() > before, 20, "a picture")
+    assert second.stream.wait_idle(20.0)
+
+
+def test_pictures_films_and_exports_land_in_exports(
+    visit, run, monkeypatch: pytest.MonkeyPatch, errors: list[str]
+) -> None:
+    bare, visitor = visit()
+    keeper = visitor.keeper
+    keeper.save_picture()
+    keeper.save_picture()
+    keeper.add_key()
+    bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
+    wait_until(lambda: visitor.viewpoint != keeper.keys[0], 10)
+    keeper.add_key()
+    keeper.seconds.value = 1.0
+    monkeypatch.setattr(keep, "FILM_WIDTH", 64)
+    keeper.save_film()
+    assert [path.name for path in keeper.saved[:2]] == ["picture-0001.png", "picture-0002.png"]
+    assert {path.suffix for path in keeper.saved[2:]} == {".mp4", ".json"}
+    assert all(path.is_relative_to(run.exports) and path.stat().st_size > 100 for path in keeper.saved)
+    assert "ovseg3d render" in keeper.told.content
+    assert len(read_nerfstudio_path(keeper.saved[-1]).cameras) == 24
+    wait_until(lambda: bare.count["FileTransferStartDownload"] == 3, 20, "the downloads")
+
+    visitor.panel.labels.value = "sofa\nrug; it's"
+    keeper.export("instances")
+    assert keeper.saved[-1] == run.exports / "instances.json" and keeper.saved[-1].stat().st_size > 100
+    assert "--what instances --phrases" in keeper.told.content and "&#x27;" in keeper.told.content
+    for what in ("../../etc", "", "nothing"):
+        with pytest.raises(ConfigError):
+            keeper.export(what)
+    busy = threading.Lock()
+    busy.acquire()
+    monkeypatch.setattr(visitor.exhibit, "exporting", busy)
+    with pytest.raises(OutputError, match="just now"):
+        keeper.export("cloud")
+    assert errors == []
+
+
+def test_viser_cannot_be_made_to_open_a_tunnel(viewer: Viewer, visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare, _ = visit()
+    monkeypatch.setattr("viser._tunnel.ViserTunnel.__init__", lambda *_: pytest.fail("a tunnel was opened"))
+    bare.send("ShareUrlRequest")
+    bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
+    assert viewer.server.request_share_url() is None
+
+
+# -- without a field, without a run ----------------------------------------------------------------------------------
+
+
+def test_a_scene_without_a_run_shows_its_cameras(tiny_scene: Path, errors: list[str]) -> None:
+    exhibit = Exhibit(load_scene(tiny_scene))
+    assert exhibit.renderer is None and exhibit.notes
+    with Viewer(exhibit, port=7320, notice=errors.append) as viewer:
+        bare = Bare(viewer.url, (2.0, 2.0, 1.0), (0, 0, 0))
+        wait_until(lambda: viewer.visitors, 20)
+        wait_until(lambda: bare.count["CameraFrustumMessage"] == 8, 20, "the cameras")
+        (visitor,) = viewer.visitors.values()
+        visitor.panel.phrases.value = "a chair"
+        visitor.ask_typed()
+        assert "learnt no meaning" in visitor.panel.answer.content and errors == []
+        bare.close()
+
+
+def test_what_is_opened_is_a_run_or_a_scene(tmp_path: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError):
+        open_exhibit(tmp_path / "nowhere")
+    assert open_exhibit(tiny_scene).run is None
