@@ -79,7 +79,8 @@ def ahead(exhibit: Exhibit, camera: Camera) -> Float[np.ndarray, "3"]:
 def first_view(exhibit: Exhibit) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], float]:
     """Where a visitor begins: position, target, and vertical field of view in radians.
 
-    The photo that shows most of the points, so that one sees the whole; without points the one in the midst of all.
+    The photo that shows most of the points, so that one sees the whole; without points one
+    that looks farther than most.
     """
     cameras = [frame.camera for frame in exhibit.scene.frames]
     xyz, _ = exhibit.cloud
@@ -89,11 +90,11 @@ def first_view(exhibit: Exhibit) -> tuple[Float[np.ndarray, "3"], Float[np.ndarr
         _, z = best.project(some)
         target = best.position + best.forward * float(np.median(z[z > 0])) if (z > 0).any() else ahead(exhibit, best)
     else:
-        places = np.stack([camera.position for camera in cameras])
-        forward = np.stack([camera.forward for camera in cameras])
-        away = np.linalg.norm(places - np.median(places, axis=0), axis=1) / exhibit.reach
-        best = cameras[int(np.argmin(away - forward @ forward.mean(axis=0)))]
-        target = ahead(exhibit, best)
+        tried = cameras[:: max(1, len(cameras) // TRIED)]
+        targets = [ahead(exhibit, camera) for camera in tried]
+        away = [float(np.linalg.norm(target - camera.position)) for camera, target in zip(tried, targets)]
+        chosen = int(np.argsort(away, kind="stable")[len(away) * 3 // 4])
+        best, target = tried[chosen], targets[chosen]
     return best.position, target, float(np.clip(vertical_fov(best), 0.5, 1.4))
 
 
