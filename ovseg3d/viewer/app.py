@@ -68,6 +68,8 @@ class Viewer:
         self._follower: Follower | None = None
         if exhibit.run is not None and exhibit.run.status()["status"] == "running":
             self.follow(exhibit.run)
+        self._preparing = threading.Thread(target=self._prepare, name="ovseg3d-prepare", daemon=True)
+        self._preparing.start()
         self.server.on_client_connect(self._come)
         self.server.on_client_disconnect(self._go)
 
@@ -88,6 +90,12 @@ class Viewer:
             self._follower.stop()
         self.exhibit.run = run
         self._follower = Follower(self.exhibit, self._changed, lambda error: None)
+
+    def _prepare(self) -> None:
+        try:
+            self.exhibit.prepare()
+        except Exception as error:
+            self._report(error)
 
     def _changed(self, words: str) -> None:
         self._training = words
@@ -112,6 +120,7 @@ class Viewer:
             self.server.stop()
         for visitor in visitors:
             visitor.stream.join(LAST_SECONDS)
+        self._preparing.join(LAST_SECONDS)
         if self._follower is not None:
             self._follower.join(LAST_SECONDS)
 

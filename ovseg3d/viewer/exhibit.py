@@ -4,6 +4,7 @@ An `Exhibit` may be used from many threads. The field is rendered by one of them
 asking; so is the encoder. While a run is being trained, `version` grows with each checkpoint.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from ovseg3d.errors import RunError, SceneError
+from ovseg3d.errors import Ovseg3dError, RunError, SceneError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
@@ -197,6 +198,15 @@ class Exhibit:
         if rendered is None or rendered["opacity"][0, 0] < 0.5 or not rendered["depth_z"][0, 0] > 0:
             return None
         return float(rendered["depth_z"][0, 0])
+
+    def prepare(self) -> None:
+        """Load the encoder, and what a first question and a first layer would wait for; errors are left for them."""
+        if self.asker is None:
+            return
+        with contextlib.suppress(Ovseg3dError), self._asking:
+            self.asker.ask(("something",))
+        first = self.scene.frames[0].camera.scaled(8, 8)
+        self.asker.semantics.places(first, np.ones((8, 8)))
 
     # -- words -------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,10 @@ import numpy as np
 import viser
 from jaxtyping import Float
 
+from ovseg3d.scene import Camera
 from ovseg3d.semantics.things import Instance
 from ovseg3d.viewer.exhibit import Exhibit
+from ovseg3d.viewer.lens import vertical_fov
 
 SECONDS = 0.8
 STEPS = 16
@@ -68,27 +70,36 @@ def fly(
         time.sleep(seconds / steps)
 
 
+def ahead(exhibit: Exhibit, camera: Camera) -> Float[np.ndarray, "3"]:
+    """What lies in the middle of a camera's view: what a visitor who stands there turns about."""
+    far = exhibit.cast(camera.position, camera.forward)
+    return camera.position + camera.forward * (0.7 * exhibit.reach if far is None else far)
+
+
 def first_view(exhibit: Exhibit) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], float]:
     """Where a visitor begins: position, target, and vertical field of view in radians.
 
-    The photo that shows most of the points, so that one sees the whole; without points the first photo.
+    The photo that shows most of the points, so that one sees the whole; without points one
+    that looks farther than most.
     """
-    from ovseg3d.viewer.lens import vertical_fov
-
-    frames = exhibit.scene.frames
+    cameras = [frame.camera for frame in exhibit.scene.frames]
     xyz, _ = exhibit.cloud
     some = xyz[:: max(1, len(xyz) // 2000)].astype(np.float64)
-    best, most = frames[0].camera, -1
-    for frame in frames:
-        if not len(some):
-            break
-        xy, z = frame.camera.project(some)
-        with np.errstate(invalid="ignore"):
-            seen = (z > 0) & (xy > 0).all(1) & (xy[:, 0] < frame.camera.width) & (xy[:, 1] < frame.camera.height)
-        if seen.sum() > most:
-            best, most = frame.camera, int(seen.sum())
-    ahead = 0.7 * exhibit.reach
     if len(some):
+        best = max(cameras, key=lambda camera: _in_view(camera, some))
         _, z = best.project(some)
-        ahead = float(np.median(z[z > 0])) if (z > 0).any() else ahead
-    return best.position, best.position + best.forward * ahead, float(np.clip(vertical_fov(best), 0.5, 1.4))
+        target = best.position + best.forward * float(np.median(z[z > 0])) if (z > 0).any() else ahead(exhibit, best)
+    else:
+        tried = cameras[:: max(1, len(cameras) // TRIED)]
+        targets = [ahead(exhibit, camera) for camera in tried]
+        away = [float(np.linalg.norm(target - camera.position)) for camera, target in zip(tried, targets)]
+        chosen = int(np.argsort(away, kind="stable")[len(away) * 3 // 4])
+        best, target = tried[chosen], targets[chosen]
+    return best.position, target, float(np.clip(vertical_fov(best), 0.5, 1.4))
+
+
+def _in_view(camera: Camera, xyz: np.ndarray) -> int:
+    """How many points a photo has in its frame."""
+    xy, z = camera.project(xyz)
+    with np.errstate(invalid="ignore"):
+        return int(((z > 0) & (xy > 0).all(1) & (xy[:, 0] < camera.width) & (xy[:, 1] < camera.height)).sum())

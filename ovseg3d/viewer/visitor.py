@@ -30,7 +30,7 @@ from ovseg3d.viewer.ask import (
     with_threshold,
 )
 from ovseg3d.viewer.exhibit import Exhibit, Sheet
-from ovseg3d.viewer.fly import fly, stand_to_see
+from ovseg3d.viewer.fly import ahead, fly, stand_to_see
 from ovseg3d.viewer.keep import Keeper
 from ovseg3d.viewer.layers import Labelling, Layer
 from ovseg3d.viewer.lens import Viewpoint
@@ -397,7 +397,7 @@ class Visitor:
 
     def _stand_at(self, number: int) -> None:
         camera = self.exhibit.scene.frames[number].camera
-        fly(self.client, camera.position, camera.position + camera.forward * 0.5 * self.exhibit.reach, camera.up)
+        fly(self.client, camera.position, ahead(self.exhibit, camera), camera.up)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
