@@ -161,12 +161,12 @@ def _with_portraits(
 
     try:
         photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
-        found = portray(poses, photo, clip, things.count, settings, tick)
+        found = portray(poses, things.ids, sights, photo, clip, settings, tick)
     except EncoderError as error:  # the photos' features were in the cache
         report(Event("log", PORTRAITS, message=f"No thing is seen as a whole: {error.what}"))
         return basis, vectors
     report(Event("done", PORTRAITS, len(poses), len(poses), 1.0))
-    return add_portraits(basis, vectors, things.ids, found, settings.share, seed=config.train.seed)
+    return add_portraits(basis, vectors, things.ids, found, things.room, settings, seed=config.train.seed)
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:
