@@ -92,7 +92,7 @@ def train_line(name: str, max_seconds: float | None) -> str:
     line = f"ovseg3d train {TRAINING[name]}"
     if max_seconds is not None:
         line = f"{line.partition(' --max-seconds')[0]} --max-seconds {max_seconds:g}"
-    return line
+    return f"{line} --only field"
 
 
 def notes(warm: bool) -> str:

@@ -46,7 +46,7 @@ class Compare:
         from ovseg3d.pipeline import train_scene
         from ovseg3d.pipeline.run import open_scene
 
-        config = Train.parse([str(path), "--steps", str(self.steps), *flags]).settings()
+        config = Train.parse([str(path), "--only", "field", "--steps", str(self.steps), *flags]).settings()
         scene = open_scene(path, config)
         held_out = scene.train[EVERY // 2 :: EVERY]
         scene = replace(scene, train=tuple(i for i in scene.train if i not in held_out), test=held_out)

@@ -19,7 +19,7 @@ SPARE_SECONDS = 5.0
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_playroom_has_the_quality_that_is_promised(tmp_path: Path) -> None:
-    config = make_config("cpu", flags={"train": {"device": "cpu"}})
+    config = make_config("cpu", flags={"train": {"device": "cpu"}, "only": "field"})
     metrics = train_scene(SCENES / "playroom", config, output_dir=tmp_path / "run").metrics()
     assert metrics["psnr"] >= 28, "on the camera's path"
     assert metrics["depth_rel_median"] <= 0.03 and metrics["depth_within_5_percent"] >= 0.8

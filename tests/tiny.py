@@ -60,7 +60,7 @@ def small_settings(**train: object) -> dict:
     """Settings of a field that trains in a second; keywords go to the section `train`."""
     field = {"levels": 4, "features": 2, "log2_table": 11, "max_resolution": 64, "hidden": 16}
     field |= {"samples": 8192, "max_rays": 1024, "occupancy_resolution": 32, "cascades": 2}
-    return {"field": field, "train": {"device": "cpu", **(train or {"steps": 40})}}
+    return {"field": field, "train": {"device": "cpu", **(train or {"steps": 40})}, "only": "field"}
 
 
 def with_emptying(settings: dict) -> dict:

@@ -17,7 +17,7 @@ Stage = Literal["features", "field", "semantics"]
 """The stages that a run can have, in their order."""
 Only = Literal["field", "features", "semantics", "field,features", "field,semantics"]
 """What `--only` takes: stages with commas."""
-DEFAULT_STAGES: tuple[Stage, ...] = ("field",)
+DEFAULT_STAGES: tuple[Stage, ...] = ("features", "field", "semantics")
 """The stages of a run without `--only`."""
 
 
@@ -192,7 +192,7 @@ class Config:
     encode: EncodeConfig = EncodeConfig()
     meaning: MeaningConfig = MeaningConfig()
     only: Only | None = None
-    """Only these stages; by default the field."""
+    """Only these stages; by default all. field needs no encoder."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
