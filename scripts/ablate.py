@@ -1,7 +1,7 @@
 """The methods side by side: same photos, encoders and field, each method with its own form of features.
 
     python scripts/ablate.py outputs/playroom/latest --output outputs/ablation
-    python scripts/ablate.py scenes/playroom --output outputs/ablation --rows 2d,lift,default
+    python scripts/ablate.py scenes/playroom --output outputs/ablation --rows 2d,lift,refine
 
 Given a scene, its field is trained first, into OUTPUT/field. Each row is a run of its own, OUTPUT/<row>, that takes the
 field over and learns meaning by its method. A row is kept in OUTPUT/rows.json as soon as it is done, so that whatever
@@ -55,7 +55,8 @@ from ovseg3d.semantics.scene import FILE  # noqa: E402
 ROWS: dict[str, tuple[str, MeaningConfig]] = {
     "2d": ("2D", MeaningConfig(method="lift")),
     "lift": ("lift", MeaningConfig(method="lift")),
-    "default": ("lift + refine", MeaningConfig(method="default")),
+    "refine": ("lift + refine", MeaningConfig(method="default", portraits=0)),
+    "default": ("default: lift + refine + portraits", MeaningConfig(method="default")),
     "3d-ovs": ("3d-ovs", MeaningConfig(method="3d-ovs")),
     "lerf": ("lerf", MeaningConfig(method="lerf")),
     "no-selection": ("3d-ovs without selection", MeaningConfig(method="3d-ovs", selection=False)),
@@ -175,14 +176,14 @@ class Ablate:
         run = self._run(base, scene, name)
         asker, metrics = Asker(run, scene, self.device), run.metrics()
         labels = asker.labels(classes_of(scene), none=False)
-        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "things_seconds")
+        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "things_seconds", "portraits_seconds")
         return {
             "features": metrics["features_mode"],
             **_measure(asker, scene, labeller_of(asker, classes_of(scene))),
             "point_miou": measure_cloud(scene, asker.semantics, labels).point_miou if _exact(scene) else None,
             "features_seconds": metrics["features_seconds"] if metrics["features_encoded"] else None,
-            "seconds": sum(metrics[part] for part in parts),
-            "steps": metrics.get("refine_steps", metrics.get("lerf_steps")),
+            "seconds": sum(metrics.get(part) or 0.0 for part in parts),
+            "steps": metrics.get("refine_steps") or metrics.get("lerf_steps"),
             "run": str(run.folder),
         }
 

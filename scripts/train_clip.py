@@ -83,7 +83,7 @@ class TrainClip:
         nothing = lambda: None  # noqa: E731 - a stage without weights of its own to show
         if session.run(stage, self.text_steps, limit, nothing).interrupted:
             return INTERRUPTED
-        from ovseg3d.synth.examples import KINDS
+        from ovseg3d.synth.examples import KINDS, SURFACES
 
         source = Source(str(self.pool), self.factory, self.recipe.seed, self.render_size, self.rooms, self.capacity)
         pictures = Pool(source, self.workers)
@@ -100,7 +100,7 @@ class TrainClip:
             steps=self.steps,
         )
         try:
-            stage = ImageStage(model, tokens, pictures, self.recipe, KINDS, self.device)
+            stage = ImageStage(model, tokens, pictures, self.recipe, (*KINDS, *SURFACES), self.device)
             export = lambda: save_clip(self.output, model, self.recipe.shape)  # noqa: E731
             limit = None if self.max_seconds is None else self.max_seconds * (1 - self.text_share) - 60
             outcome = session.run(stage, self.steps, limit, export)

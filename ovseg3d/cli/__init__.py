@@ -41,7 +41,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train", "Train", "SCENE...", "Fit a radiance field to posed photos.", "Train"),
     "view": Command("view", "View", "SCENE|RUN", "Look, ask and point in the browser.", "Ask"),
     "query": Command("query", "Query", "RUN PHRASE...", "Ask where something is.", "Ask"),
-    "segment": Command("segment", "Segment", "RUN", "Label every view with a list of phrases.", "Ask"),
+    "segment": Command("segment", "Segment", "RUN", "Label every view with phrases, or with things.", "Ask"),
     "render": Command(
         "render",
         "Render",
@@ -56,7 +56,7 @@ COMMANDS: dict[str, Command] = {
         "Take away points, meshes, labels, a web page.",
         "Look and measure",
     ),
-    "eval": Command("eval", "Eval", "RUN", "Measure PSNR, SSIM and depth error.", "Look and measure"),
+    "eval": Command("eval", "Eval", "RUN", "Measure pictures, depth and meaning.", "Look and measure"),
     "doctor": Command("doctor", "Doctor", "", "Say what this machine can run, and why.", "This machine"),
 }
 

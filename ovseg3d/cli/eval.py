@@ -61,6 +61,7 @@ class Eval:
         from ovseg3d.pipeline.run import load
 
         names, seeds = parse_protocols(self.protocol), parse_seeds(self.seeds)
+        self._refuse_idle(names)
         console, stop = get_console(self.json), threading.Event()
         with interruptible(stop):
             result = self._over(seeds, names, stop) if seeds else self._measure(load(self.run), names, stop)
@@ -74,6 +75,16 @@ class Eval:
             print_json(result)
         elif seeds:
             _draw_seeds(console, result)
+
+    def _refuse_idle(self, names: Sequence[str]) -> None:
+        """Flags that this call has no use for would be passed over in silence."""
+        for flag, given, used, when in (
+            ("--labels", self.labels, {"3d-ovs", "lerf"} & set(names), "with --protocol 3d-ovs or lerf"),
+            ("--config", self.config, self.seeds is not None, "with --seeds"),
+            ("--scene", self.scene, self.seeds is None, "without --seeds, which takes the scene for RUN"),
+        ):
+            if given is not None and not used:
+                raise ConfigError(f"{flag} would do nothing here", fix=f"give it {when}, or leave it out")
 
     def _over(self, seeds: Sequence[int], names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
         """A run for each seed, and what they have in common."""
@@ -192,10 +203,12 @@ def _draw_scores(console: Any, groups: Mapping[str, Any]) -> None:
 
 
 def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and texts of plain figures, and of those in a dictionary of figures; longer records are for --json."""
+    """Names and texts of plain figures, and of those in a dictionary of figures."""
     for name, value in figures.items():
         if isinstance(value, dict):
-            yield from ((f"{name} of {part}", _text(number)) for part, number in value.items() if _is_plain(number))
+            # What is told of each thing by its number is for --json, like longer records.
+            known = {part: number for part, number in value.items() if _is_plain(number) and not part.isdigit()}
+            yield from ((f"{name} of {part}", _text(number)) for part, number in known.items())
         elif name not in ("protocol", "aggregation") and _is_plain(value):
             yield name, _text(value)
 

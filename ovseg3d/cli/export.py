@@ -27,7 +27,7 @@ class Export:
     what: str = "cloud,html"
     """Kinds of export, with commas: cloud, mesh, labels, instances, video, html."""
     phrases: str | None = None
-    """Labels: phrases with semicolons, or a file with one a line; by default those of the scene."""
+    """Labels: phrases with semicolons, or a file with one a line; by default those of the scene; "" for none."""
     none: bool = True
     """Leave unlabelled what is nearer to a canonical phrase than to all of the list."""
     select: str | None = None
@@ -74,7 +74,8 @@ class Export:
         run = load(self.run)
         names = ("none", "frame", "points", "spacing", "las", "embedding", "views", "seconds", "fps", "width")
         options = {name: getattr(self, name) for name in (*names, "scene", "device", "backend")}
-        options["phrases"] = None if self.phrases is None else read_list(self.phrases)
+        if self.phrases is not None:
+            options["phrases"] = read_list(self.phrases) if self.phrases.strip() else ()
         options["select"] = () if self.select is None else read_list(self.select)
         stop = threading.Event()
         with interruptible(stop), Progress(console) as progress:

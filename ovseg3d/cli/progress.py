@@ -148,10 +148,12 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "steps" in metrics:
         rows += _field_rows(metrics)
     if "surface_points" in metrics:
-        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "things_seconds")
-        seconds = format_seconds(sum(metrics.get(name, 0.0) for name in parts))
+        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "things_seconds", "portraits_seconds")
+        seconds = format_seconds(sum(metrics.get(name) or 0.0 for name in parts))
         size = format_bytes(metrics["semantics_bytes"])
         rows.append(("meaning", f"{metrics['surface_points']:,} surface points in {seconds}, {size}"))
+        if "method" in metrics:
+            rows.append(("", f"method {metrics['method']}"))
         if odd := metrics["photos_not_trusted"]:
             rows.append(("", f"{len(odd)} photos contradict the others: {', '.join(odd[:3])}"))
     rows.append(("memory", f"{format_bytes(metrics['peak_anonymous_bytes'])} at most"))

@@ -10,7 +10,7 @@ import tyro
 
 from ovseg3d.errors import ConfigError, nearest
 
-_KINDS = ("colour", "depth", "normals", "opacity", "features", "labels", "relevancy")
+_KINDS = ("colour", "depth", "normals", "opacity", "features", "labels", "things", "relevancy")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Render:
     (JSON, poses in the capture's own frame)."""
     what: str = "colour,depth"
     """Kinds of picture, with commas: colour, depth, normals, opacity; and of a run that knows meaning features, labels
-    (of --phrases) and relevancy (of --phrase)."""
+    (of --phrases), things and relevancy (of --phrase)."""
     phrases: str | None = None
     """For labels: phrases with semicolons, or a file with one a line; by default those of the scene."""
     phrase: str | None = None
@@ -72,7 +72,7 @@ class Render:
         run = load(self.run)
         scene = run.load_scene(self.scene)
         cameras, names, fps = self._cameras(scene)
-        meaning = [kind for kind in kinds if kind in ("features", "labels", "relevancy")]
+        meaning = [kind for kind in kinds if kind in _KINDS[4:]]
         renderer = self._painter(run, scene, meaning) if meaning else restore(run, scene, self.device, self.backend)
         folder = self.output or run.exports
         stop = threading.Event()

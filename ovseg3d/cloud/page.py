@@ -37,8 +37,8 @@ TOUCH = 1.8
 """How far, likewise, two points may be from each other to belong together."""
 CLUMP, FEWEST = 5e-4, 20
 """What belongs together and is a smaller share of all points than this, or a smaller number, is strays too."""
-TILT, DIRECTIONS = 0.62, 16
-"""How steeply the first view looks down, and from how many sides it may."""
+TILTS, SIDES, DISTANCE = (0.2, 0.62), 16, 2.15
+"""How steeply the first view may look down, from how many sides, and from how many radii away."""
 NO_LABEL = (122, 128, 138)
 """Shown for none, whose black would not be seen on the page."""
 
@@ -102,7 +102,8 @@ def rows_of(cloud: LabelledCloud, seed: int = 0) -> tuple[np.ndarray, dict[str, 
     scale = {"low": low, "step": step, "size": least, "ratio": RATIO, "steady": int((~stray).sum())}
     turn = upright(surface.up)[:3, :3]
     steady = surface.take(~stray)
-    scale |= {"middle": middle, "radius": radius, "turn": _clearest(steady, middle, radius, turn), "tilt": TILT}
+    side, tilt = _clearest(steady, middle, radius, turn)
+    scale |= {"middle": middle, "radius": radius, "turn": side, "tilt": tilt, "distance": DISTANCE}
     return rows, scale | {"upright": turn}
 
 
@@ -134,16 +135,20 @@ def _content(cloud: LabelledCloud) -> tuple[np.ndarray, float]:
     return (low + high) / 2, max(float(np.linalg.norm(high - low)) / 2, 1e-6)
 
 
-def _clearest(surface: Surface, middle: np.ndarray, radius: float, turn: np.ndarray) -> float:
-    """From which side, as an angle about up, the fewest points that face the viewer stand in the way."""
+def _clearest(surface: Surface, middle: np.ndarray, radius: float, turn: np.ndarray) -> tuple[float, float]:
+    """From where most is seen, and least stands in the way: angles about up, and above the horizon.
+
+    A room is seen over its nearest walls, which face away; a thing that was photographed from one side, from there.
+    """
     xyz, normal = (surface.xyz - middle) @ turn.T / radius, surface.normal @ turn.T
-    angles = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS) + 0.3
-    hidden = []
-    for angle in angles:
-        eye = np.array([np.cos(TILT) * np.sin(angle), np.sin(TILT), np.cos(TILT) * np.cos(angle)])
-        facing = (normal * (2.2 * eye - xyz)).sum(1) > 0
-        hidden.append(int((facing & (xyz @ eye > 0.25)).sum()))
-    return float(angles[int(np.argmin(hidden))])
+    best = (-np.inf, 0.0, TILTS[-1])
+    for tilt in TILTS:
+        for side in np.arange(SIDES) * (2 * np.pi / SIDES) + 0.3:
+            towards = np.array([np.cos(tilt) * np.sin(side), np.sin(tilt), np.cos(tilt) * np.cos(side)])
+            facing = ((normal * (DISTANCE * towards - xyz)).sum(1)).clip(0)
+            near = (facing > 0) & (xyz @ towards > 0.25)
+            best = max(best, (float(facing.sum()) / DISTANCE - 2 * int(near.sum()), float(side), tilt))
+    return best[1:]
 
 
 def octahedral(normal: Float[np.ndarray, "points 3"]) -> np.ndarray:

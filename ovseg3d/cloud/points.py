@@ -35,7 +35,7 @@ def save_cloud(folder: Path, cloud: LabelledCloud, las: bool = False) -> list[Pa
         OutputError: the folder cannot be written to.
     """
     if las:
-        _laspy()
+        import_laspy()
     files = [folder / name for name in ("cloud.ply", "cloud_labels.ply", "cloud.npz")]
     write_points(files[0], cloud)
     write_points(files[1], cloud, by_label=True)
@@ -97,13 +97,13 @@ def write_arrays(path: Path, cloud: LabelledCloud) -> None:
     write_atomic(path, lambda temporary: np.savez_compressed(temporary, allow_pickle=False, **arrays))
 
 
-def _laspy() -> Any:
+def import_laspy() -> Any:
+    """The package for LAS. Raises ConfigError: it is not installed."""
     try:
         import laspy
     except ImportError as error:
-        raise ConfigError("Writing LAS needs the package laspy, which is not installed", fix="pip install laspy") from (
-            error
-        )
+        what = "Writing LAS needs the package laspy, which is not installed"
+        raise ConfigError(what, fix="pip install laspy") from error
     return laspy
 
 
@@ -113,7 +113,7 @@ def write_las(path: Path, cloud: LabelledCloud) -> None:
     Classification stays 0: its codes have a meaning of their own. Coordinates are stored to about 2^-30 of the cloud's
     extent. Raises ConfigError: no laspy. OutputError.
     """
-    laspy = _laspy()
+    laspy = import_laspy()
     surface = cloud.surface
     header = laspy.LasHeader(point_format=7, version="1.4")
     header.generating_software = f"ovseg3d {__version__}"[:32]

@@ -12,6 +12,7 @@ Asked for more points than the run keeps, the field is looked at again, and mean
 """
 
 import dataclasses
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,11 +26,12 @@ from scipy.spatial import cKDTree
 from ovseg3d.cloud import WHAT, LabelledCloud, instance_records, mesh_of, moved, save_cloud, save_mesh, save_page
 from ovseg3d.cloud.coco import annotations_of, coco
 from ovseg3d.cloud.labelled import FrameName
+from ovseg3d.cloud.points import import_laspy
 from ovseg3d.cloud.records import place
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError, RunError, nearest
 from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
-from ovseg3d.files import read_json, write_json
+from ovseg3d.files import plain, read_json, write_atomic, write_json
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.label import label_views
@@ -60,7 +62,7 @@ class ExportOptions:
     """What can be chosen."""
 
     phrases: Sequence[str] | None = None
-    """The list of labels; None: the scene's own."""
+    """The list of labels; None: the scene's own; empty: no labels, and then no encoder is needed."""
     none: bool = True
     """Whether what is nearer to a canonical phrase than to all of the list stays unlabelled."""
     select: Sequence[str] = ()
@@ -123,6 +125,9 @@ def export_run(
         if name not in known:
             close = nearest(name, known)
             raise ConfigError(f"An export has no option {name!r}", fix=close or ", ".join(known))
+    for name in ("phrases", "select"):
+        if isinstance(options.get(name), str):  # as on the command line; letters would make a list too
+            options[name] = [phrase.strip() for phrase in options[name].split(";") if phrase.strip()]
     export = _Export(run, ExportOptions(**options), asker, report, stop or threading.Event())
     export.check(kinds)
     folder = run.exports if folder is None else Path(folder)
@@ -144,9 +149,10 @@ class _Export:
             value = getattr(options, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} must be above 0, not {value}", fix=f"--{name}")
-        for kind in kinds:
-            if kind in ("labels", "instances"):
-                self._meaning()
+        if options.phrases or options.select or {"labels", "instances"} & set(kinds):
+            self._meaning()
+        if options.las and "cloud" in kinds:
+            import_laspy()
         if "labels" in kinds and not self.phrases:
             raise ConfigError(
                 "This scene names no phrases to label with",
@@ -194,8 +200,6 @@ class _Export:
     @cached_property
     def phrases(self) -> tuple[str, ...]:
         if self.asker is None:
-            if self.options.phrases:
-                self._meaning()
             return ()
         chosen = self.options.phrases
         return tuple(dict.fromkeys(self.scene.phrases if chosen is None else chosen))
@@ -216,7 +220,8 @@ class _Export:
             if options.spacing < 0.9 * typical:
                 wanted = max(wanted, min(int(len(made) * (typical / options.spacing) ** 2), MOST_POINTS))
         if wanted > len(made):
-            denser = self._labelled(self._look_again(self._denser(wanted)))
+            # Some more than wanted: points that too few views see go, and thinning comes close to any number.
+            denser = self._labelled(self._look_again(self._denser(int(1.25 * wanted))))
             if len(denser) < 0.8 * wanted:
                 told = f"{wanted:,} points were asked for; all pixels of the photos' size give {len(denser):,}"
                 self.report(Event("log", "surface", message=told))
@@ -341,15 +346,17 @@ class _Export:
             instance = places.nearest(asker.semantics.instance)
             annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
 
-        place = folder / "labels"
+        target = folder / "labels"
         told = label_views(
-            place, asker, self.phrases, names, none=self.options.none, each=each, report=self.report, stop=self.stop
+            target, asker, self.phrases, names, none=self.options.none, each=each, report=self.report, stop=self.stop
         )
         for image in images:
             image["label_file"] = told["views"][image["file_name"]]
-        file = place / "annotations.json"
-        write_json(file, coco(images, annotations, self.phrases, self.run.scene_name))
-        return [*(place / name for name in told["views"].values()), told["picture"], place / "labels.json", file]
+        file = target / "annotations.json"
+        everything = coco(images, annotations, self.phrases, self.run.scene_name)
+        # Not indented: run lengths would take a line each.
+        write_atomic(file, (json.dumps(plain(everything), ensure_ascii=False, allow_nan=False) + "\n").encode())
+        return [*(target / name for name in told["views"].values()), told["picture"], target / "labels.json", file]
 
     def instances(self, folder: Path) -> list[Path]:
         cloud, asker = self.whole, self._meaning()

@@ -18,7 +18,7 @@ from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_json
 from ovseg3d.pipeline.answers import view_file
-from ovseg3d.pipeline.palette import colours, index_image, legend
+from ovseg3d.pipeline.palette import colours, index_image, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.scene.images import load_photo
@@ -87,9 +87,7 @@ def instance_views(
     ids = asker.semantics.instance
     labels = asker.labels(phrases) if phrases else None
     things = instances_of(asker.semantics.surface, ids, labels=labels, phrases=phrases)
-    names = [f"{number}" for number in range(1, int(ids.max(initial=0)) + 1)]
-    for thing in things:
-        names[thing.id - 1] += f" {thing.label}" if thing.label else ""
+    names = thing_names(int(ids.max(initial=0)))
     shown = lambda places: places.nearest(ids.astype(np.int64))  # noqa: E731
     told = _write(folder, asker, shown, names, views, None, report, stop)
     found = [{**thing.record(), **told["each"][thing.id]} for thing in things]

@@ -1,7 +1,8 @@
-"""Meaning as pictures: a renderer that also draws labels, relevancy and features, for views, paths and previews.
+"""Meaning as pictures: a renderer that also draws labels, things, relevancy and features, for views and paths.
 
 Features become colours by their three largest principal components over the whole surface, so that one colour means
-one thing in all views. Labels have lasting colours (`palette`); relevancy glows above its threshold, on a fixed scale.
+one thing in all views. Labels and things have lasting colours (`palette`); relevancy glows above its threshold, on a
+fixed scale. `save_meaning_preview` is the picture that a run ends with.
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,16 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from ovseg3d.metrics.report import is_structural
 from ovseg3d.pipeline.answers import over, view_file
-from ovseg3d.pipeline.palette import colours, legend
+from ovseg3d.pipeline.evaluate import photo_on_white
+from ovseg3d.pipeline.palette import colours, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
 from ovseg3d.pipeline.query import THRESHOLD, Asker
 from ovseg3d.scene import Camera
 from ovseg3d.semantics.relevancy import CANONICAL, label, relevancy
 
-KINDS = ("features", "labels", "relevancy")
+KINDS = ("features", "labels", "things", "relevancy")
 SHOWN = 3
 """Views in a run's preview."""
 
@@ -47,7 +50,10 @@ class Painter:
             cosines = places.picture(self._compared(self.phrases)[0], nothing=-2.0)
             flat = label(cosines.reshape(-1, len(self.phrases)))
             found = np.where((cosines > -2).all(-1), flat.reshape(cosines.shape[:2]), 0)
-            shown["labels"] = self._over(shown["rgb"], found)
+            shown["labels"] = self._over(shown["rgb"], found, self.phrases)
+        if "things" in self.what:
+            ids = self.asker.semantics.instance.astype(np.int64)
+            shown["things"] = self._over(shown["rgb"], places.nearest(ids), thing_names(int(ids.max(initial=0))))
         if "relevancy" in self.what:
             found = relevancy(*self._compared((self.phrase,), CANONICAL))
             shown["relevancy"] = over(to_bytes(shown["rgb"]), places.picture(found)[..., 0], THRESHOLD)
@@ -57,10 +63,13 @@ class Painter:
         vectors = self.asker.encode((*phrases, *others))
         return self.asker.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
 
-    def _over(self, rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    @staticmethod
+    def _over(
+        rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], names: Sequence[str]
+    ) -> UInt8[np.ndarray, "h w 3"]:
         """Labels with the light and shade of the picture."""
         shade = (0.35 + 0.65 * rgb.mean(-1, keepdims=True)).clip(0, 1)
-        return to_bytes(colours(self.phrases)[labels] / 255 * shade)
+        return to_bytes(colours(names)[labels] / 255 * shade)
 
     @cached_property
     def _colours(self) -> Float[np.ndarray, "points 3"]:
@@ -76,20 +85,28 @@ class Painter:
 
 
 def save_meaning_preview(path: Path, asker: Asker) -> None:
-    """Write a picture of some held-out views: render, features, and where the scene has phrases labels and a query.
+    """Write what a run ends with: photo, render, features, and labels and one query, or things without phrases.
+
+    The views are some held-out ones; the query is the phrase that the run is surest of, wall and floor aside.
 
     Raises OutputError.
     """
-    scene = asker.scene
+    scene, phrases = asker.scene, asker.phrases
     views = scene.test or scene.train
-    phrases = scene.phrases
-    what = KINDS if phrases else ("features",)
-    painter = Painter(asker, what, phrases, phrases[0] if phrases else "")
-    rows = []
+    phrase = _surest(asker, phrases) if phrases else ""
+    titles = {"features": "features", "labels": "labels", "relevancy": f'"{phrase}"', "things": "things"}
+    what = ("features", "labels", "relevancy") if phrases else ("features", "things")
+    painter, rows = Painter(asker, what, phrases, phrase), []
     for view in views[:: max(1, len(views) // SHOWN)][:SHOWN]:
-        shown = painter.render(scene.frames[view].camera)
-        panels = [(f"render {view_file(scene.frames[view].name)}", to_bytes(shown["rgb"]))]
-        names = {"features": "features", "labels": "labels", "relevancy": f'"{painter.phrase}"'}
-        rows.append(side_by_side([*panels, *((names[kind], shown[kind]) for kind in what)]))
+        frame = scene.frames[view]
+        shown = painter.render(frame.camera)
+        pictures = [(f"photo {view_file(frame.name)}", to_bytes(photo_on_white(frame)))]
+        pictures += [("render", to_bytes(shown["rgb"])), *((titles[kind], shown[kind]) for kind in what)]
+        rows.append(side_by_side(pictures))
     sheets: list[Image.Image] = [*rows, legend(phrases)] if phrases else rows
     save_picture(path, contact_sheet(sheets))
+
+
+def _surest(asker: Asker, phrases: Sequence[str]) -> str:
+    things = [phrase for phrase in phrases if not is_structural(phrase)] or list(phrases)
+    return max(asker.ask(things, rivals=things), key=lambda answer: answer.score).phrase

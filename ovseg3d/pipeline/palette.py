@@ -46,6 +46,11 @@ def colours(phrases: Sequence[str]) -> UInt8[np.ndarray, "labels 3"]:
     return np.concatenate([np.zeros((1, 3), np.uint8), _colours()[rows].reshape(-1, 3)])
 
 
+def thing_names(count: int) -> tuple[str, ...]:
+    """What things without a name are called, by id from 1: this decides their colours."""
+    return tuple(str(number) for number in range(1, count + 1))
+
+
 def index_image(labels: Int[np.ndarray, "h w"], names: Sequence[str]) -> Image.Image:
     """A label image whose pixel values are labels: with a palette, or, for more than 254 names, of 16 bits without."""
     if len(names) > 254:

@@ -2,7 +2,8 @@
 
 Evidence is local and has to be coherent: relevancy is averaged over patches of `PATCH` neighbouring surface points, and
 the best patch speaks for the scene. A few stray points, or one photo's mistake on a thing's border, do not fill a
-patch; walls and things that were not told apart are judged in the same way.
+patch; points that photos contradict each other about, or that only an odd photo speaks for, have less of a voice; walls
+and things that were not told apart are judged in the same way.
 
 In a patch the phrase has to win against the canonical phrases, against what the user excludes, and against the run's
 own phrases ("rivals"): a mug is relevant to "cup" as well, but where the run knows the phrase "mug", and the points are
@@ -57,6 +58,11 @@ def patches(xyz: Float[np.ndarray, "points 3"]) -> Int[np.ndarray, "patches patc
     count = min(PATCH, len(xyz))
     _, near = cKDTree(xyz).query(xyz[::4], k=count, workers=-1)
     return near.reshape(-1, count).astype(np.int64)
+
+
+def voices(agreement: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+    """How much each point counts, 0 to 1: in full from half of the usual agreement of photos."""
+    return (agreement / max(0.5 * float(np.median(agreement)), 1e-6)).clip(0, 1)
 
 
 def best_patch(

@@ -9,7 +9,7 @@ scene, see `presence`; a probability is given only where the encoder's card hold
 input frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -24,15 +24,17 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.devices import BackendName, DeviceName, resolve_device
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.phrases import share_a_word
-from ovseg3d.pipeline.presence import best_patch, calibration_of, patches
+from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera, Scene
-from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, ensemble, label, relevancy
+from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, cosines, ensemble, label, relevancy
 from ovseg3d.semantics.scene import Places, load_semantics
 from ovseg3d.semantics.things import Instance, instances_of
 
 THRESHOLD = 0.5
 """As near as the nearest canonical phrase."""
+KEPT = 16
+"""Lists of phrases whose best cosines are kept."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Asker:
         self.templates = tuple(templates)
         self.semantics = load_semantics(run.folder)
         self._texts: dict[str, np.ndarray] = {}
+        self._best: dict[tuple[str, ...], np.ndarray] = {}
         self._places: dict[str, Places] = {}
         self._depths: dict[str, np.ndarray] = {}
 
@@ -128,30 +131,20 @@ class Asker:
         named = {phrase.casefold() for phrase in self.phrases} if rivals is None else set()
         rivals = self.phrases if rivals is None else tuple(rivals)
         card = calibration_of(self.clip)
-        compared = list(dict.fromkeys([*phrases, *others, *rivals, *(card.canonical if card else ())]))
-        vectors = dict(zip(compared, self.encode(compared)))
         eye = None if camera is None else self.camera(camera).position
-
-        def margin(phrase: str, names: Sequence[str]) -> Float[np.ndarray, " points"]:
-            beside = np.stack([vectors[name] for name in names])
-            own, beside = self.semantics.compare(vectors[phrase][None], beside)
-            return own[:, 0] - beside.max(1)
-
         answers = []
-        for phrase in phrases:
-            free = [rival for rival in rivals if not share_a_word(rival, phrase)]
-            free = [] if phrase.strip().casefold() in named else free
-            found = expit(SHARPNESS * margin(phrase, others))
-            freely = expit(SHARPNESS * margin(phrase, [*others, *free])) if free else found
-            score, patch = best_patch(freely, self._patches)
+        for phrase, vector in zip(phrases, self.encode(phrases)):
+            free = () if phrase.strip().casefold() in named else self._rivals(phrase, rivals)
+            margin = self._margin(vector)
+            found = expit(SHARPNESS * margin(others))
+            against = expit(SHARPNESS * margin((*others, *free))) if free else found
+            score, patch = best_patch(against * self._voices, self._patches)
             present, rival, probability = score >= threshold, None, None
             if not present and free:
-                lone, there = best_patch(found, self._patches)
-                if lone >= threshold:
-                    near = self.semantics.scores(np.stack([vectors[name] for name in free]))[there].mean(0)
-                    rival = free[int(near.argmax())]
+                lone, there = best_patch(found * self._voices, self._patches)
+                rival = self._likest(free, there) if lone >= threshold else None
             if card is not None:
-                evidence = margin(phrase, [*card.canonical, *negatives, *free])
+                evidence = margin((*card.canonical, *negatives, *free))
                 probability = card.probability(float(evidence[patch].mean()))
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
             chosen = chosen[np.argsort(-found[chosen], kind="stable")]
@@ -184,15 +177,49 @@ class Asker:
         return relevancy(*self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :]), SHARPNESS)
 
     @staticmethod
-    def _others(canonical: Sequence[str], negatives: Sequence[str]) -> list[str]:
+    def _others(canonical: Sequence[str], negatives: Sequence[str]) -> tuple[str, ...]:
         if not canonical and not negatives:
             raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
-        return [*canonical, *negatives]
+        return (*canonical, *negatives)
+
+    @staticmethod
+    def _rivals(phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
+        return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
+
+    def _margin(self, phrase: Float[np.ndarray, " dim"]) -> Callable[[tuple[str, ...]], np.ndarray]:
+        """How much nearer each point is to one phrase than to the nearest of others, which are given later."""
+        if self.semantics.sized is None:
+            own = self.semantics.scores(phrase[None])[:, 0]
+            return lambda names: own - self._nearest(names)
+
+        def margin(names: tuple[str, ...]) -> np.ndarray:
+            own, beside = self.semantics.compare(phrase[None], self.encode(names))
+            return own[:, 0] - beside.max(1)
+
+        return margin
+
+    def _nearest(self, names: tuple[str, ...]) -> Float[np.ndarray, " points"]:
+        """Each point's cosine with the nearest of some phrases; kept, since most questions compare with the same."""
+        if names not in self._best:
+            if len(self._best) >= KEPT:
+                self._best.clear()
+            self._best[names] = self.semantics.scores(self.encode(names)).max(1)
+        return self._best[names]
+
+    def _likest(self, phrases: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:
+        """The phrase that some points are nearest to."""
+        semantics = self.semantics
+        scores = cosines(semantics.vectors[points], semantics.basis.reduce(self.encode(phrases)))
+        return phrases[int(scores.mean(0).argmax())]
 
     @property
     def phrases(self) -> tuple[str, ...]:
         """What the run, or else its capture as far as it is at hand, says is in the scene."""
         return self.run.phrases or (() if self._scene is None else self._scene.phrases)
+
+    @cached_property
+    def _voices(self) -> Float[np.ndarray, " points"]:
+        return voices(self.semantics.agreement)
 
     @cached_property
     def _patches(self) -> Int[np.ndarray, "patches patch"]:

@@ -28,8 +28,8 @@ from ovseg3d.pipeline.pictures import (
 )  # fmt: skip
 from ovseg3d.scene import Camera
 
-What = Literal["colour", "depth", "normals", "opacity", "features", "labels", "relevancy"]
-"""The last three need a `painter.Painter` for a renderer."""
+What = Literal["colour", "depth", "normals", "opacity", "features", "labels", "things", "relevancy"]
+"""The last four need a `painter.Painter` for a renderer."""
 DEPTH_UNIT = 0.001
 
 

@@ -107,8 +107,11 @@ def learn_meaning(
         seconds["portraits_seconds"] = time.monotonic() - began
     learnt = SemanticScene(surface, basis, vectors, lifted.agreement, things.ids.astype(np.int32), encoder, found.sized)
     path = save_semantics(run.folder, learnt)
+    # What another method left behind would be read as this one's.
+    stale = {name: None for name in run.metrics() if name.startswith(("fit_", "refine_", "lerf_", "portraits_"))}
     run.write_metrics(
         {
+            **stale,
             **seconds,
             **found.figures,
             "method": config.meaning.method,
@@ -116,7 +119,7 @@ def learn_meaning(
             "instances": things.count,
             "semantics_bytes": path.stat().st_size,
             "basis_left_out": basis.left_out,
-            **_odd_photos(scene, lifted.trust),
+            **_odd_photos(scene, lifted.trusted),
         }
     )
     report(Event("done", NAME, 1, 1, 1.0, sum(seconds.values())))
@@ -158,15 +161,14 @@ def _with_portraits(
 
     try:
         photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
-        found = portray(poses, photo, clip, things.count, settings, tick)
+        found = portray(poses, things.ids, sights, photo, clip, settings, tick)
     except EncoderError as error:  # the photos' features were in the cache
         report(Event("log", PORTRAITS, message=f"No thing is seen as a whole: {error.what}"))
         return basis, vectors
     report(Event("done", PORTRAITS, len(poses), len(poses), 1.0))
-    return add_portraits(basis, vectors, things.ids, found, settings.share, seed=config.train.seed)
+    return add_portraits(basis, vectors, things.ids, found, things.room, settings, seed=config.train.seed)
 
 
-def _odd_photos(scene: Scene, trust: np.ndarray) -> dict[str, Any]:
+def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:
     """Photos whose features contradict those of the others, by name: blurred ones, or an encoder's mistakes."""
-    odd = trust < 0.25 * np.median(trust)
-    return {"photos_not_trusted": [scene.frames[view].name for view, bad in zip(scene.train, odd) if bad]}
+    return {"photos_not_trusted": [scene.frames[view].name for view, good in zip(scene.train, trusted) if not good]}

@@ -51,8 +51,6 @@ class FeatureFieldConfig:
     """Rate of the networks at the start."""
     decay: float = 0.05
     """Rates end at this share of their start."""
-    fit_steps: int = 300
-    """Steps of the fit, as a rule."""
     fit_points: int = 16_384
     """Surface points in a step of the fit."""
 

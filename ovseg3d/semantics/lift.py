@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from ovseg3d.encoders.maps import Dense, Pyramid, Regions
@@ -25,6 +25,8 @@ from ovseg3d.semantics.basis import Basis, fit_basis
 
 Speaker = Callable[[Float[np.ndarray, "samples 2"]], Float[np.ndarray, "samples dim"]]
 """A photo's features at places in 0..1 of it; unit length."""
+ODD = 0.25
+"""A photo is not trusted that agrees with the others less than so many times as well as the middle one."""
 ALIKE = 1e-6
 """Square of a difference between unit vectors that says nothing."""
 
@@ -36,11 +38,16 @@ class Lifted:
     vectors: Float[np.ndarray, "points dim"]
     """Weighted means; their length falls where photos disagree."""
     agreement: Float[np.ndarray, " points"]
-    """How well the photos agree about a point, 0 to 1; 1 where only one sees it."""
+    """How well the `trusted` photos that see a point agree about it, 0 to 1; 1 where there is one, 0 where none."""
     support: Float[np.ndarray, " points"]
     """Sum of the render weights of the photos that see a point; 0 where its neighbours spoke for it."""
     trust: Float[np.ndarray, " views"]
     """How well each photo agrees with the others, 0 to 1; 1 where no other sees what it sees."""
+
+    @property
+    def trusted(self) -> Bool[np.ndarray, " views"]:
+        """Photos that do not contradict the others far more than is usual."""
+        return _trusted(self.trust)
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,16 @@ def lift(sights: Sequence[Sight], photos: Sequence[Speaker], points: int, config
         factors = ((a.clip(0.02, 1) * t) ** config.power for a, t in zip(agreement, relative))
         words.average([sight.weight * factor for sight, factor in zip(sights, factors)])
     agreement, trust = words.agreement()
-    support, total = np.zeros(points, np.float32), np.zeros(points, np.float32)
-    for own, sight in zip(agreement, sights):
+    support, heard, total = np.zeros((3, points), np.float32)
+    for own, sight, good in zip(agreement, sights, _trusted(trust)):
         support[sight.point] += sight.weight
-        total[sight.point] += sight.weight * own
-    return Lifted(words.mean, (total / np.maximum(support, 1e-9)).clip(0, 1), support, trust)
+        heard[sight.point] += sight.weight * good
+        total[sight.point] += sight.weight * good * own
+    return Lifted(words.mean, (total / np.maximum(heard, 1e-9)).clip(0, 1), support, trust)
+
+
+def _trusted(trust: np.ndarray) -> np.ndarray:
+    return trust >= ODD * (np.median(trust) if len(trust) else 0.0)
 
 
 def lift_reduced(

@@ -2,8 +2,10 @@
 
 A text-image encoder was taught with whole pictures; of a patch in the midst of one it knows less. Once the surface's
 points are grouped into things, it is known which photos show most of a thing and how large, and a crop around it is
-what the encoder knows best (Takmaz et al. 2023, OpenMask3D, who cut at several sizes too). The mean of a thing's crops
-is its portrait, and its points take a share of that. Points of the room (floor, walls) keep what was lifted to them.
+what the encoder knows best (Takmaz et al. 2023, OpenMask3D, who cut at several sizes too). What is around the thing is
+blurred (Yang et al. 2023, Fine-Grained Visual Prompting): a picture of a ball on a floor is also one of a floor. The
+mean of a thing's crops is its portrait. Its points take a share of that, and of the mean of what was lifted to them;
+the room's planes (floor, ceiling, walls) have no portrait, and take a share of their mean alone.
 
 Boxes are (left, top, right, bottom) in 0..1 of a photo.
 """
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from PIL import Image, ImageFilter
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from ovseg3d.encoders.base import TextImageEncoder
@@ -34,8 +38,14 @@ class PortraitConfig:
     """Photos of each thing at most."""
     context: tuple[float, ...] = (0.1, 0.4)
     """Borders around a thing's box, relative to its longer side; a crop for each."""
-    share: float = 0.5
+    blur: float = 0.06
+    """How far what is around a thing is blurred, as a share of the photo's shorter side; 0 leaves it."""
+    cells: int = 112
+    """Cells along the photo's longer side in which points tell whose pixels are whose."""
+    share: float = 0.6
     """Of the portrait in the vectors of a thing's points; 0 takes none."""
+    pooled: float = 0.5
+    """Of the mean over the thing, or the plane of the room, in what is left; 0 takes none."""
     stray: float = 0.02
     """Share of a thing's points that may lie outside its box, on each side: silhouettes are ragged."""
     batch: int = 32
@@ -86,28 +96,51 @@ def choose_poses(
     return sorted(best, key=lambda pose: (pose.view, pose.thing))
 
 
+def outlines(
+    ids: Int[np.ndarray, " points"], sight: Sight, height: int, width: int
+) -> Int[np.ndarray, "{height} {width}"]:
+    """The thing that each cell of a photo shows: that of the point seen there, or nearest to it.
+
+    Args:
+        ids: thing of each point, from 1; 0 for none.
+        sight: what the photo sees.
+        height, width: cells of the photo.
+    """
+    made = np.full((height, width), -1)
+    order = np.argsort(sight.weight, kind="stable")  # whose light stops there most is told last, and stays
+    column, row = (sight.xy[order] * (width, height)).astype(int).T.clip(0)
+    made[row.clip(max=height - 1), column.clip(max=width - 1)] = ids[sight.point[order]]
+    if (made < 0).all():
+        return np.zeros_like(made)
+    nearest = distance_transform_edt(made < 0, return_distances=False, return_indices=True)
+    return made[tuple(nearest)]
+
+
 def portray(
     poses: Sequence[Pose],
+    ids: Int[np.ndarray, " points"],
+    sights: Sequence[Sight],
     photo: Callable[[int], UInt8[np.ndarray, "h w 3"]],
     clip: TextImageEncoder,
-    count: int,
     config: PortraitConfig | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "things dim"]:
-    """Portraits of things 1 to `count`, unit vectors; zero for a thing without a pose.
+    """Portraits of all things, unit vectors; zero for a thing without a pose.
 
     Args:
         poses: from `choose_poses`, in the order of their photos: each photo is read once.
+        ids: thing of each point, from 1; 0 for none.
+        sights: what each photo sees.
         photo: gives the photo of a view, at any size.
         clip: the encoder.
         tick: called after each batch with crops done and in all.
     """
     config = config or PortraitConfig()
-    total = np.zeros((count, clip.dim), np.float32)
+    total = np.zeros((int(ids.max(initial=0)), clip.dim), np.float32)
     if not poses:
         return total
     with torch.inference_mode():
-        crops = _crops(poses, photo, config)
+        crops = _crops(poses, ids, sights, photo, config)
         vectors = encode_crops(crops, clip, config.batch, tick, 0, len(poses) * len(config.context))
     np.add.at(total, np.repeat([pose.thing - 1 for pose in poses], len(config.context)), vectors)
     return normalise(total)
@@ -118,27 +151,34 @@ def add_portraits(
     vectors: Float[np.ndarray, "points kept"],
     ids: Int[np.ndarray, " points"],
     portraits: Float[np.ndarray, "things dim"],
-    share: float,
+    room: Int[np.ndarray, " points"] | None = None,
+    config: PortraitConfig | None = None,
     samples: int = 8192,
     seed: int = 0,
 ) -> tuple[Basis, Float[np.ndarray, "points kept"]]:
-    """Give the points of things a share of their portraits, in a basis that holds both; unit vectors again.
+    """Let the points of a thing, and of a plane of the room, speak together; unit vectors, in a basis that holds them.
 
     Args:
         basis: of `vectors`.
         vectors: coefficients of points, unit length or zero.
         ids: thing of each point, from 1; 0 for none.
-        portraits: from `portray`; a row of zeros leaves a thing's points as they are.
-        share: of the portrait.
+        portraits: from `portray`; a row of zeros is none.
+        room: number of the plane that a point lies on, from 1; 0 for none.
         samples: points that the new basis is fitted to.
         seed: which ones.
     """
-    table = np.concatenate([np.zeros((1, portraits.shape[1]), np.float32), portraits])
-    weight = share * (np.linalg.norm(table, axis=1) > 0).astype(np.float32)
+    config, count = config or PortraitConfig(), len(portraits)
+    group = np.where((ids == 0) & (room > 0), count + room, ids) if room is not None else ids
+    means = np.zeros((int(group.max(initial=0)) + 1, vectors.shape[1]), np.float32)
+    np.add.at(means, group, vectors)
+    means[0] = 0
+    pooled = normalise(vectors + config.pooled * (normalise(means)[group] - vectors) * (group > 0)[:, None])
+    faces = np.concatenate([np.zeros((1, portraits.shape[1]), np.float32), portraits])
+    share = config.share * (np.linalg.norm(faces, axis=1) > 0).astype(np.float32)
 
     def mixed(rows: np.ndarray) -> np.ndarray:
-        own = weight[ids[rows], None]
-        return normalise((1 - own) * basis.expand(vectors[rows]) + own * table[ids[rows]])
+        own = share[ids[rows], None]
+        return normalise((1 - own) * basis.expand(pooled[rows]) + own * faces[ids[rows]])
 
     some = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:samples])
     fitted = fit_basis(mixed(some), vectors.shape[1])
@@ -146,16 +186,28 @@ def add_portraits(
     return fitted, normalise(np.concatenate(parts))
 
 
-def _crops(poses: Sequence[Pose], photo: Callable[[int], np.ndarray], config: PortraitConfig) -> Iterator[Tensor]:
+def _crops(
+    poses: Sequence[Pose],
+    ids: np.ndarray,
+    sights: Sequence[Sight],
+    photo: Callable[[int], np.ndarray],
+    config: PortraitConfig,
+) -> Iterator[Tensor]:
     """Squares around each pose, rgb in 0..1, (3, h, w); as far as the photo reaches."""
-    view, pixels = -1, torch.empty(0)
+    view = -1
     for pose in poses:
         if pose.view != view:
-            view = pose.view
-            pixels = torch.from_numpy(np.ascontiguousarray(photo(view).transpose(2, 0, 1))).float() / 255
+            view, whole = pose.view, photo(pose.view)
+            height, width = whole.shape[:2]
+            radius = config.blur * min(height, width)
+            blurred = np.asarray(Image.fromarray(whole).filter(ImageFilter.GaussianBlur(radius)))
+            size = [max(1, round(side * config.cells / max(height, width))) for side in (height, width)]
+            shown = outlines(ids, sights[view], *size)
+        mask = Image.fromarray((shown == pose.thing).astype(np.float32)).resize((width, height), Image.BILINEAR)
+        mask = np.asarray(mask)[..., None]
+        pixels = torch.from_numpy((mask * whole + (1 - mask) * blurred).transpose(2, 0, 1)) / 255
+        left, low, right, high = pose.box
+        spans = [(low * height, high * height), (left * width, right * width)]
         for context in config.context:
-            height, width = pixels.shape[1:]
-            left, low, right, high = pose.box
-            spans = [(low * height, high * height), (left * width, right * width)]
             top, left, bottom, right = square_around(spans, (height, width), context)
             yield pixels[:, top:bottom, left:right]

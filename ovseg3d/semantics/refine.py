@@ -30,21 +30,17 @@ from ovseg3d.semantics.losses import (
 class RefineConfig:
     """How a feature field is refined. Losses whose weight is 0 are not computed."""
 
-    # Steps.
-    steps: int = 200
-    """How many, as a rule."""
     batch: int = 4096
     """Rays."""
     patches: int = 2
     """Patches for the pairwise loss, which is most of the time of a step with phrases."""
-    learning_rate: float = 5e-3
-    """Rate of the grid at the start."""
-    network_learning_rate: float = 1e-3
+    learning_rate: float = 1e-3
+    """Rate of the grid at the start: low, for a field that was fitted before."""
+    network_learning_rate: float = 2e-4
     """Rate of the networks at the start."""
     decay: float = 0.1
     """Rates end at this share of their start."""
 
-    # The losses.
     feature: float = 1.0
     """Weight of the feature loss."""
     feature_kind: str = "cosine"

@@ -138,7 +138,7 @@ def room_captions(
         made.append(article(shown[0].kind))
         made.append(some(rng, shown[0]))
         if surfaces:
-            made.append(f"{some(rng, shown[0])} and {some(rng, surfaces[0])}")
+            made.append(listing([some(rng, shown[0]), *(some(rng, surface) for surface in surfaces)]))
     elif surfaces:
         made += [article(surfaces[0].kind), article(surfaces[0].phrase())]
         if len(surfaces) > 1:

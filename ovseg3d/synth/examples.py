@@ -28,8 +28,10 @@ from ovseg3d.synth.room_views import ROOM_EXAMPLES, room_of, room_picture
 from ovseg3d.synth.still import Scene, some_thing
 
 KINDS = tuple(ALL_KINDS)
+SURFACES = ("floor", "wall", "ceiling")
+"""What captions name of a room itself."""
 SPLITS = ("seen", "unseen", "pairs")
-__all__ = ["KINDS", "ROOM_EXAMPLES", "SYNONYMS", "Example", "object_example", "room_example"]
+__all__ = ["KINDS", "ROOM_EXAMPLES", "SURFACES", "SYNONYMS", "Example", "object_example", "room_example"]
 
 
 @dataclass(frozen=True)

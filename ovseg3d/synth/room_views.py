@@ -91,15 +91,15 @@ def _camera(made: Furnished, rng: np.random.Generator):
         # The whole of what one sees from here, across the middle.
         yaw = np.arctan2(-eye[1], -eye[0]) + rng.normal(0, 0.6)
         return look(eye, yaw, rng.uniform(-0.5, 0.0)), 0.5 / np.tan(np.radians(rng.uniform(55, 80)) / 2), None, True
-    if way < 0.38:
-        # Any way, close: often a bit of wall, floor or ceiling.
-        yaw, pitch = rng.uniform(-np.pi, np.pi), rng.uniform(-0.9, 0.5)
+    if way < 0.5:
+        # Any way, close: often a bit of wall, floor or ceiling, and nothing else tells these from things.
+        yaw, pitch = rng.uniform(-np.pi, np.pi), rng.uniform(-1.0, 0.8)
         return look(eye, yaw, pitch), 0.5 / np.tan(np.radians(rng.uniform(15, 40)) / 2), None, False
     target = int(rng.integers(len(made.centres)))
     centre, span = made.centres[target], made.spans[target]
     to = centre + rng.uniform(-0.2, 0.2, 3) * span - eye
     distance = float(np.linalg.norm(to))
-    fill = rng.uniform(0.25, 0.6) if way < 0.65 else rng.uniform(0.6, 1.15)
+    fill = rng.uniform(0.25, 0.6) if way < 0.72 else rng.uniform(0.6, 1.15)
     focal = float(np.clip(fill * distance / max(0.08, float(np.sort(span)[1:].mean())), 0.6, 9.0))
     c2w = look(eye, np.arctan2(to[1], to[0]), float(np.arcsin(np.clip(to[2] / distance, -0.97, 0.97))))
     return c2w, focal, target, False

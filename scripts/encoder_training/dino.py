@@ -30,8 +30,8 @@ class DinoShape:
     image_size: int = 64
     """Pixels of a large crop's side; positions are interpolated for other sizes."""
     patch: int = 8
-    width: int = 192
-    layers: int = 6
+    width: int = 144
+    layers: int = 4
     heads: int = 6
 
     def build(self) -> nn.Module:

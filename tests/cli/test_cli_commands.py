@@ -48,15 +48,15 @@ def test_train_eval_render(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Pa
     for words in ("5 steps in", "PSNR", "SSIM", "MiB", "heldout.png"):
         assert words in done.stdout
     next_steps = [line.split() for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
-    assert [words[1] for words in next_steps] == ["render", "eval"]
+    assert [words[1] for words in next_steps] == ["view", "render", "eval"]
     assert not [line for line in done.stdout.splitlines() if "\r" in line or "\x1b" in line], (
         "plain when not a terminal"
     )
 
-    # The two commands one would type next do work as they stand.
-    done = cli(*next_steps[1][1:])
+    # These commands do work as they stand; the viewer, which stays open, has tests of its own.
+    done = cli(*next_steps[2][1:])
     assert done.returncode == 0 and "images/0004.png" in done.stdout and "mean" in done.stdout
-    done = cli(*next_steps[0][1:])
+    done = cli(*next_steps[1][1:])
     assert done.returncode == 0, done.stderr
     files = sorted(path.name for path in tmp_path.glob("outputs/tiny/latest/exports/views-held-out/*"))
     assert "images_0000.png" in files and "images_0004_depth_mm.png" in files and len(files) == 6

@@ -160,6 +160,15 @@ def test_contraction_is_continuous_and_stays_in_the_unit_cube():
     torch.testing.assert_close(x[2, 1], torch.tensor(0.0), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("open_", [True, False])
+def test_places_come_back_from_the_unit_cube(open_):
+    box = FieldBox((0.0, 0.0, 0.0), 1.0, open_, 4, 0.05)
+    u = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * (4 if open_ else 0.3)
+    torch.testing.assert_close(box.away(box.unit(u)), u, atol=1e-4, rtol=1e-3)
+    far = box.away(torch.tensor([[1.0, 0.5, 0.5]]))
+    assert far.isfinite().all(), "the end of the world is far, and not nowhere"
+
+
 def test_spans_against_a_brute_force_walk():
     box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 2, 0.1)
     generator = torch.Generator().manual_seed(0)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import ablate as script  # noqa: E402
 
-ROWS = "2d,lift,default,3d-ovs,lerf,no-fda"
+ROWS = "2d,lift,refine,3d-ovs,lerf,no-fda"
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_each_row_is_made_once_and_kept(
     script.Ablate(scene, rows=ROWS, **options).main()
     rows = json.loads((output / "rows.json").read_text())
     assert list(rows) == ROWS.split(",")
-    assert rows["lift"]["miou"] > 0.75 and rows["default"]["miou"] > 0.75 and rows["2d"]["miou"] > 0.4
+    assert rows["lift"]["miou"] > 0.75 and rows["refine"]["miou"] > 0.75 and rows["2d"]["miou"] > 0.4
     assert rows["3d-ovs"]["features"] == rows["lerf"]["features"] == "pyramid"
     assert rows["lift"]["features"] == "regions" and rows["2d"]["features"].startswith("dense, smoothed by")
     for name, row in rows.items():
@@ -68,7 +68,7 @@ def test_each_row_is_made_once_and_kept(
     assert capsys.readouterr().out.strip().endswith(table[-1])
     # Other settings are another row.
     with pytest.raises(AssertionError, match="made again"):
-        script.Ablate(scene, rows="default", **(options | {"refine_steps": 6})).main()
+        script.Ablate(scene, rows="refine", **(options | {"refine_steps": 6})).main()
 
 
 def test_mistakes_are_told_before_anything_is_trained(scene: Path, tiny_scene: Path, tmp_path: Path) -> None:

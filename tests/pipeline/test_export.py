@@ -1,6 +1,7 @@
 """Exports of a run of the tiny scene, whose red and blue box an encoder of colours knows; see test_semantics.py."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
@@ -143,7 +144,7 @@ def test_instances_have_boxes_scores_and_embeddings(run: Run, tmp_path: Path) ->
     text = Asker(run).encode(["a red box", "a blue box"])
     assert len(best["embedding"]) == 4 and np.linalg.norm(best["embedding"]) == pytest.approx(1)
     assert text[0] @ best["embedding"] > text[1] @ best["embedding"]
-    (file,) = run.export("instances", tmp_path, phrases=())
+    (file,) = run.export("instances", tmp_path, phrases="")
     told = json.loads(file.read_text(encoding="utf-8"))
     assert told["instances"] and told["phrases"] == []
     assert all(thing["label"] is None and "embedding" not in thing for thing in told["instances"])
@@ -202,7 +203,7 @@ def test_more_points_are_taken_from_the_field(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_selection_and_an_empty_one(run: Run, tmp_path: Path) -> None:
-    files = run.export("cloud,html", tmp_path / "a", phrases=PHRASES, none=False, select=("a blue box",))
+    files = run.export("cloud,html", tmp_path / "a", phrases="; ".join(PHRASES), none=False, select=("a blue box",))
     assert set(vertices(files[0])["label"].tolist()) == {2}
     files = run.export("cloud,html", tmp_path / "b", phrases=(*PHRASES, "green"), none=False, select=("green",))
     assert len(vertices(files[0])) == 0 and files[-1].stat().st_size > 10_000
@@ -229,7 +230,7 @@ def test_a_run_without_meaning_gives_its_surface(bare: Run, tmp_path: Path, monk
     assert not (tmp_path / "none").exists()
 
 
-def test_mistakes_are_named(run: Run, tmp_path: Path) -> None:
+def test_mistakes_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_what(" cloud, html,cloud") == ("cloud", "html")
     with pytest.raises(ConfigError, match="no export 'meshes'") as caught:
         run.export("meshes", tmp_path)
@@ -243,6 +244,9 @@ def test_mistakes_are_named(run: Run, tmp_path: Path) -> None:
         run.export("cloud", tmp_path, points=0)
     with pytest.raises(ConfigError, match="names no phrases"):
         run.export("labels", tmp_path)
+    monkeypatch.setitem(sys.modules, "laspy", None)
+    with pytest.raises(ConfigError, match="laspy"):
+        run.export("instances,cloud", tmp_path, las=True)
     assert list(tmp_path.iterdir()) == [] and ExportOptions().frame == "input"
 
 

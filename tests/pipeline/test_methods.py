@@ -204,7 +204,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(learn: Learn, method: str) 
     done = learn(method, "half", refine_steps=6, report=lambda e: steps.append((e.stage, e.kind, e.step)))
     assert (done.folder / FILE).read_bytes() == (straight.folder / FILE).read_bytes()
     if method == "default":
-        assert ("fit", "start", 6) in steps, "what was fitted is not fitted again"
+        assert ("fit", "start", 12) in steps, "what was fitted is not fitted again"
 
 
 def test_default_without_learning_is_lift(learn: Learn, learnt: dict[str, Run]) -> None:
@@ -212,7 +212,7 @@ def test_default_without_learning_is_lift(learn: Learn, learnt: dict[str, Run]) 
     lifted = load_semantics(learnt["lift"].folder).vectors
     apart = []
     for steps in (1, 20):
-        run = learn("default", f"{steps} steps", refine_steps=steps)
+        run = learn("default", f"{steps} steps", refine_steps=steps, portraits=0)
         apart.append(1 - (load_semantics(run.folder).vectors * lifted).sum(1).mean())
     assert apart[0] < 1e-4 and apart[0] < apart[1] < 0.05
 
@@ -232,6 +232,8 @@ def test_a_method_as_a_command(field: Path, tmp_path: Path, cli: Cli, monkeypatc
     assert done.returncode == 2 and "--features pyramid" in done.stderr, "the run's own setting was dense"
     done = cli(*learn, "--features", "auto", "--method", "lerf", "--refine-steps", 4)
     assert done.returncode == 0, done.stderr
+    metrics = load(folder).metrics()
+    assert metrics["lerf_steps"] == 4 and metrics["refine_steps"] is None, "figures are of one method"
     done = cli("query", folder, "red", "--output", tmp_path / "red", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["answers"][0]["phrase"] == "red"
     done = cli("render", folder, "--what", "labels,relevancy,features", "--phrase", "red", "--views", "held-out",
@@ -241,3 +243,8 @@ def test_a_method_as_a_command(field: Path, tmp_path: Path, cli: Cli, monkeypatc
     assert done.returncode == 2 and "does not learn meaning" in done.stderr
     done = cli("train", folder, "--resume", "--only", "semantics", "--method", "lurf")
     assert done.returncode == 2 and "lerf" in done.stderr
+
+
+def test_learning_can_be_bounded_by_time(learn: Learn) -> None:
+    run = learn("default", refine_steps=10**6, refine_seconds=1.0)
+    assert 0 < run.metrics()["refine_steps"] < 1000 and (run.folder / FILE).exists()

@@ -150,14 +150,19 @@ def test_what_two_views_see_is_found(run: Run, tiny_scene: Path, tmp_path: Path)
     assert answer.present and share_inside(answer.points, RED) > 0.9
 
 
-def test_a_photo_whose_features_are_wrong_is_named_and_outvoted(run: Run, tiny_scene: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", ["swapped", "green"])
+def test_a_photo_whose_features_are_wrong_is_named_and_outvoted(
+    run: Run, tiny_scene: Path, tmp_path: Path, wrong: str
+) -> None:
     folder = Path(shutil.copytree(tiny_scene, tmp_path / "odd"))
     rgb, _ = draw(camera_to_world(2))
-    Image.fromarray(np.rint(rgb[..., ::-1] * 255).astype(np.uint8)).save(folder / "images" / "0002.png")
+    rgb = rgb[..., ::-1] if wrong == "swapped" else np.full_like(rgb, 1) * (0.1, 0.9, 0.1)
+    Image.fromarray(np.rint(rgb * 255).astype(np.uint8)).save(folder / "images" / "0002.png")
     made = train_scene(folder, make_config("cpu", flags=flags(steps=5)), output_dir=tmp_path / "run")
     assert made.metrics()["photos_not_trusted"] == ["images/0002.png"]
-    answer = made.query("red", negatives=["sand"])
-    assert answer.present and share_inside(answer.points, RED) > 0.9
+    red, green = (made.query(phrase, negatives=["sand"]) for phrase in ("red", "green"))
+    assert red.present and share_inside(red.points, RED) > 0.9
+    assert not green.present, "one photo that shows nothing else does not put it into the scene"
 
 
 def test_missing_features_are_made_again_or_missed_aloud(

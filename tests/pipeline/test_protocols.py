@@ -13,7 +13,7 @@ from tiny import camera_to_world
 
 from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.field.surface import Surface
-from ovseg3d.metrics import LerfParameters
+from ovseg3d.metrics import ConsistencyScores, LerfParameters
 from ovseg3d.pipeline import measure
 from ovseg3d.pipeline.papers import measure_lerf, measure_ovs3d
 from ovseg3d.pipeline.protocols import PROTOCOLS, Judge
@@ -97,6 +97,30 @@ def test_lerf_localises_and_segments_by_relevancy(run: Run, tiny_scene: Path, tm
     assert done.returncode == 2 and "--labels" in done.stderr
 
 
+def test_agreement_counts_views_that_see_a_point_and_what_they_call_it(run: Run) -> None:
+    asker = Asker(run)
+    scene, learnt, views = asker.scene, asker.semantics, asker.scene.train
+    number = {scene.frames[view].name: view for view in views}
+
+    def said(labeller: measure.Labeller) -> ConsistencyScores:
+        return measure.measure_agreement(scene, learnt, labeller, asker.depth, views)
+
+    one, each = said(lambda view: np.ones((32, 32), int)), said(lambda view: np.full((32, 32), number[view]))
+    assert one.all_agree == one.pairs_agree == 1 and each.pairs_agree == 0
+    assert 0.5 * len(learnt.surface) < one.points == each.points <= len(learnt.surface)
+    # What each view really shows: labels of another size than the depth are looked up at the same place.
+    true = said(lambda view: true_labels(camera_to_world(number[view]), 64).astype(int))
+    assert true.pairs_agree > 0.9
+    # A point behind a thing is not seen, whatever is called what there.
+    hidden = measure.measure_agreement(scene, learnt, lambda view: np.ones((32, 32), int), near_wall, views)
+    assert hidden.points == 0
+
+
+def near_wall(view: str) -> np.ndarray:
+    """Depth of a wall right before the camera."""
+    return np.full((32, 32), 0.1)
+
+
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny synthetic playroom, half of its things in a style of the holdout."""
@@ -171,6 +195,17 @@ def test_instance_images_agree_with_label_images(room: Path) -> None:
     (image,) = instance_images(room, [scene.frames[views[0]].camera])
     labels = measure.true_labels(scene, views[0])
     assert (image > 0).any() and (of[image] == labels)[image > 0].all()
+
+
+def test_flags_that_would_do_nothing_are_refused(run: Run, cli: Cli, tmp_path: Path) -> None:
+    for flags, words in (
+        (("--labels", tmp_path), "--labels"),
+        (("--protocol", "index", "--labels", tmp_path), "--labels"),
+        (("--config", tmp_path / "c.yaml"), "--config"),
+        (("--seeds", "0,1", "--scene", tmp_path), "--scene"),
+    ):
+        done = cli("eval", run.folder, *flags)
+        assert done.returncode == 2 and words in done.stderr and "do nothing" in done.stderr
 
 
 def test_every_protocol_is_offered_and_says_what_it_lacks(run: Run, cli: Cli) -> None:

@@ -19,7 +19,7 @@ from tiny import camera_to_world
 
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError, EncoderError, RunError
-from ovseg3d.pipeline import load, make_config, train_scene
+from ovseg3d.pipeline import load, make_config, painter, train_scene
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
@@ -195,14 +195,13 @@ def test_segment_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
 
 def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
-    what = ("--what", "features,labels,relevancy", "--phrases", "red;blue;sand", "--phrase", "red")
+    what = ("--what", "features,labels,relevancy,things", "--phrases", "red;blue;sand", "--phrase", "red")
     done = cli("render", run.folder, *what, "--output", out, "--json")
     assert done.returncode == 0, done.stderr
     files = [Path(file) for file in json.loads(done.stdout)["files"]]
-    assert [file.name for file in files[:3]] == [
-        f"images_0000_{kind}.png" for kind in ("features", "labels", "relevancy")
-    ]
-    pictures = [np.asarray(Image.open(file)).astype(int) for file in files[:3]]
+    kinds = ("features", "labels", "relevancy", "things")
+    assert [file.name for file in files[:4]] == [f"images_0000_{kind}.png" for kind in kinds]
+    pictures = [np.asarray(Image.open(file)).astype(int) for file in files[:4]]
     assert all(picture.shape == (32, 32, 3) and picture.std() > 5 for picture in pictures)
     for options, words in (
         (("--what", "labels"), "names no phrases"),
@@ -211,8 +210,36 @@ def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
     ):
         done = cli("render", run.folder, *options)
         assert done.returncode == 2 and words in done.stderr
-    with Image.open(run.previews / "meaning.png") as preview:
-        assert preview.width > 200
+
+
+def test_a_run_ends_with_a_picture_of_what_it_knows(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny_scene: Path
+) -> None:
+    """Photo, render, features; and labels and a query of a thing where there are phrases, else things."""
+    titles: list[list[str]] = []
+    kept = painter.side_by_side
+    monkeypatch.setattr(
+        painter, "side_by_side", lambda panels: titles.append([title for title, _ in panels]) or kept(panels)
+    )
+    asker = Asker(run, run.load_scene())
+    painter.save_meaning_preview(tmp_path / "plain.png", asker)
+    assert titles == [[f"photo images_{view:04d}", "render", "features", "things"] for view in (0, 4)]
+    titles.clear()
+    (run.folder / "phrases.txt").write_text("wall\nblue\nsand\nred\ngreen\n")
+    try:
+        painter.save_meaning_preview(tmp_path / "named.png", Asker(run, run.load_scene()))
+    finally:
+        (run.folder / "phrases.txt").unlink()
+    assert titles[0][:4] == ["photo images_0000", "render", "features", "labels"]
+    assert titles[0][4] in ('"red"', '"blue"'), "a thing that is there, and not the wall"
+    with Image.open(tmp_path / "plain.png") as plain, Image.open(tmp_path / "named.png") as named:
+        assert named.width > plain.width > 700 and (run.previews / "meaning.png").exists()
+    settings = flags(steps=5)
+    arguments = ["--clip", "colours", "--dino", "none", "--steps", "5", "--only", "field,semantics"]
+    (tmp_path / "small.json").write_text(json.dumps(settings))
+    done = cli("train", tiny_scene, "--config", tmp_path / "small.json", *arguments)
+    words = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
+    assert "meaning.png" in done.stdout and words == ["view", "query", "segment", "render", "eval"]
 
 
 def test_a_phrase_keeps_its_colour_in_any_list() -> None:

@@ -112,6 +112,23 @@ def test_a_photo_that_says_one_thing_of_everything_is_not_trusted():
     assert trust[3] < 0.3 and np.delete(trust, 3).min() > 0.8
 
 
+def test_what_only_an_odd_photo_sees_nobody_agrees_about():
+    rng, words, thing, kind, sights, said = room()
+    said[5] = (said[5] + 1 + rng.integers(0, 6, len(kind))) % 8
+    lonely = np.setdiff1d(np.arange(len(thing)), np.concatenate([s.point for i, s in enumerate(sights) if i != 5]))
+    sights = [s if i == 5 else replace(s, **_without(s, sights[5].point[:20])) for i, s in enumerate(sights)]
+    lifted = lift(sights, photos_of(said, words, thing, rng), len(thing))
+    lonely = np.union1d(lonely, sights[5].point[:20])
+    assert lifted.trusted.tolist() == [view != 5 for view in range(len(sights))]
+    assert (lifted.agreement[lonely] == 0).all() and np.median(lifted.agreement) > 0.8
+
+
+def _without(view, points):
+    """A sight's fields less some points."""
+    kept = ~np.isin(view.point, points)
+    return {"point": view.point[kept], "xy": view.xy[kept], "weight": view.weight[kept]}
+
+
 # -- photos that err -------------------------------------------------------------------------------------------
 
 

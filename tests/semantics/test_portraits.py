@@ -7,7 +7,7 @@ from fake_encoders import MeanColour, direction
 
 from ovseg3d.field.surface import Sight
 from ovseg3d.semantics.basis import Basis, fit_basis
-from ovseg3d.semantics.portraits import PortraitConfig, Pose, add_portraits, choose_poses, portray
+from ovseg3d.semantics.portraits import PortraitConfig, Pose, add_portraits, choose_poses, outlines, portray
 
 NOTHING = np.zeros(0, np.int32)
 RED, BLUE = (200, 20, 20), (20, 20, 200)
@@ -42,56 +42,95 @@ def test_ragged_points_do_not_stretch_a_box() -> None:
     assert pose.box == pytest.approx((0.4, 0.2, 0.6, 0.4), abs=0.02)
 
 
+def seeing(red: tuple[float, float, float, float]) -> tuple[np.ndarray, Sight]:
+    """Points on a fine lattice of a photo, with thing 2 where it lies in the box `red`, and the view that sees them."""
+    x, y = (np.stack(np.meshgrid(*[(np.arange(80) + 0.5) / 80] * 2), -1).reshape(-1, 2)).T
+    ids = np.where((x > red[0]) & (x < red[2]) & (y > red[1]) & (y < red[3]), 2, 0)
+    xy = np.stack([x, y], -1).astype(np.float32)
+    return ids, Sight(np.arange(len(ids), dtype=np.int32), xy, np.ones(len(ids), np.float32), NOTHING)
+
+
+def test_cells_show_the_thing_whose_points_are_seen_there_or_nearest() -> None:
+    ids, sight = seeing((0.5, 0.25, 0.75, 0.75))
+    expected = np.zeros((8, 8), int)
+    expected[2:6, 4:6] = 2
+    assert (outlines(ids, sight, 8, 8) == expected).all()
+    some = np.random.default_rng(0).random(len(ids)) < 0.03
+    thin = Sight(*(vars(sight)[name][some] for name in ("point", "xy", "weight")), NOTHING)
+    assert (outlines(ids, thin, 40, 40) == np.kron(expected, np.ones((5, 5), int))).mean() > 0.9
+    nothing = Sight(*(vars(sight)[name][:0] for name in ("point", "xy", "weight")), NOTHING)
+    assert not outlines(ids, nothing, 4, 4).any()
+
+
 def test_a_portrait_is_the_mean_of_what_its_crops_show() -> None:
     photo = np.zeros((40, 60, 3), np.uint8)
     photo[:], photo[10:30, 30:50] = BLUE, RED
-    read = []
+    box, read = (0.5, 0.25, 50 / 60, 0.75), []
+    ids, sight = seeing(box)
 
     def give(view: int) -> np.ndarray:
         read.append(view)
         return photo
 
     clip, done = MeanColour(), []
-    poses = [
-        Pose(2, 0, (0.5, 0.25, 50 / 60, 0.75)),
-        Pose(3, 1, (0.0, 0.0, 0.4, 0.5)),
-        Pose(2, 1, (0.5, 0.25, 40 / 60, 0.5)),
-    ]
-    config = PortraitConfig(context=(0.0,), batch=2)
-    found = portray(poses, give, clip, 3, config, lambda crops, total: done.append((crops, total)))
-    red, blue = (direction(torch.tensor(colour) / 255.0).numpy() for colour in (RED, BLUE))
-    np.testing.assert_allclose(found, np.stack([0 * red, red, blue]), atol=1e-3)
-    assert read == [0, 1] and done == [(2, 3), (3, 3)]
+    poses = [Pose(2, 0, box), Pose(2, 1, (0.5, 0.25, 40 / 60, 0.5))]
+    config = PortraitConfig(context=(0.0,), batch=2, blur=0.0)
+    found = portray(poses, ids, [sight, sight], give, clip, config, lambda crops, total: done.append((crops, total)))
+    red, blue = (torch.tensor(colour) / 255.0 for colour in (RED, BLUE))
+    np.testing.assert_allclose(found, np.stack([np.zeros(4), direction(red).numpy()]), atol=1e-3)
+    assert read == [0, 1] and done == [(2, 2)]
     # With half of its side around it on each side, a quarter of the crop is the thing.
-    wide = portray(poses[:1], give, clip, 2, PortraitConfig(context=(0.5,)))[1]
-    mean = (np.array(RED) + 3 * np.array(BLUE)) / 4 / 255
-    np.testing.assert_allclose(wide, direction(torch.tensor(mean, dtype=torch.float32)).numpy(), atol=0.02)
+    wide = portray(poses[:1], ids, [sight], give, clip, PortraitConfig(context=(0.5,), blur=0.0))[1]
+    np.testing.assert_allclose(wide, direction((red + 3 * blue) / 4).numpy(), atol=0.02)
 
 
-def test_points_take_a_share_that_the_basis_can_hold() -> None:
+def test_what_is_around_a_thing_is_blurred_and_the_thing_is_not() -> None:
+    """Sharp: as much contrast within the crop as in the photo; around it none is left."""
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (60, 60, 3)).astype(np.uint8)
+    ids, sight = seeing((0.25, 0.25, 0.75, 0.75))
+    crops = []
+
+    class Watching(MeanColour):
+        def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+            crops.extend(images)
+            return super().encode_image(images)
+
+    portray([Pose(2, 0, (0.0, 0.0, 1.0, 1.0))], ids, [sight], lambda view: photo, Watching(native=60),
+            PortraitConfig(context=(0.0,), blur=0.1))  # fmt: skip
+    (crop,) = crops
+    inner, border = crop[:, 20:40, 20:40], crop[:, :, :10]
+    assert crop.shape == (3, 60, 60) and border.std() < 0.25 * inner.std()
+    whole = torch.from_numpy(photo.transpose(2, 0, 1)) / 255.0
+    torch.testing.assert_close(inner, whole[:, 20:40, 20:40].to(inner), atol=1e-3, rtol=0)
+
+
+def test_points_of_a_thing_speak_together_in_a_basis_that_holds_it() -> None:
     """The portrait points out of the old basis; afterwards cosines are those of the full vectors."""
     rng = np.random.default_rng(0)
     axes = np.linalg.qr(rng.normal(size=(16, 3)))[0].astype(np.float32)
-    vectors = rng.normal(size=(600, 3)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    ids = np.repeat([0, 1, 2], 200)
+    unit = lambda rows: rows / np.linalg.norm(rows, axis=-1, keepdims=True)  # noqa: E731
+    vectors = unit(rng.normal(size=(800, 3)) + 0.5).astype(np.float32)
+    ids, room = np.repeat([0, 1, 2, 0], 200), np.repeat([0, 0, 1, 1], 200)
     portraits = np.stack([np.eye(16, dtype=np.float32)[5], np.zeros(16, np.float32)])
-    wide = Basis(np.pad(axes, ((0, 0), (0, 3))), 0.0)
-    basis, mixed = add_portraits(wide, np.pad(vectors, ((0, 0), (0, 3))), ids, portraits, 0.4)
-    full = vectors @ axes.T
+    wide = Basis(np.pad(axes, ((0, 0), (0, 5))), 0.0)
+    config = PortraitConfig(share=0.4, pooled=0.3)
+    basis, mixed = add_portraits(wide, np.pad(vectors, ((0, 0), (0, 5))), ids, portraits, room, config)
+    full = vectors.copy()
+    for rows in (slice(200, 400), slice(400, 600), slice(600, 800)):
+        full[rows] = unit(0.7 * vectors[rows] + 0.3 * unit(vectors[rows].mean(0)))
+    full = full @ axes.T
     full[ids == 1] = 0.6 * full[ids == 1] + 0.4 * portraits[0]
-    full /= np.linalg.norm(full, axis=1, keepdims=True)
     asked = rng.normal(size=(16, 5)).astype(np.float32)
-    np.testing.assert_allclose(basis.expand(mixed) @ asked, full @ asked, atol=1e-4)
-    np.testing.assert_allclose(np.linalg.norm(mixed, axis=1), 1, atol=1e-4)
+    np.testing.assert_allclose(basis.expand(mixed) @ asked, unit(full) @ asked, atol=1e-3)
 
 
 def test_nothing_to_portray_changes_nothing() -> None:
     assert choose_poses(np.zeros(100, int), [square(0, 100, 0.1, 0.2)]) == []
-    clip = MeanColour()
-    none = portray([], lambda view: np.zeros((4, 4, 3), np.uint8), clip, 2)
-    assert none.shape == (2, clip.dim) and not none.any() and not clip.crops
+    clip, ids = MeanColour(), np.zeros(40, int)
+    none = portray([], ids, [], lambda view: np.zeros((4, 4, 3), np.uint8), clip)
+    assert none.shape == (0, clip.dim) and not clip.crops
     vectors = np.eye(4, dtype=np.float32)[np.arange(40) % 3]
     basis = fit_basis(vectors, 3)
-    same = add_portraits(basis, basis.reduce(vectors), np.ones(40, int), none[:1], 0.5)
+    same = add_portraits(basis, basis.reduce(vectors), ids, none)
     np.testing.assert_allclose(same[0].expand(same[1]), vectors, atol=1e-5)

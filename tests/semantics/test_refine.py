@@ -166,6 +166,19 @@ def test_rays_know_their_photos_word_and_their_place(scene, renderer, rays):
     assert inside[red].mean() > 0.95
 
 
+def test_a_rays_span_is_what_its_photos_height_shows_there(scene, renderer, rays):
+    camera, box = scene.frames[scene.train[0]].camera, renderer.box
+    first = len(rays) // len(scene.train)
+    places = box.away(rays.x[:first, 0]).numpy() @ np.asarray(box.rotation) * box.radius + np.asarray(box.center)
+    z = (places - camera.position) @ camera.forward
+    met = rays.met[:first].numpy()
+    np.testing.assert_allclose(rays.span[:first, 0].numpy()[met] * box.radius, (z * 32 / 30)[met], rtol=1e-3)
+
+
+def test_no_more_rays_than_pixels(scene, renderer):
+    assert len(gathered(scene, renderer, config=replace(GATHER, rays=10**6))) <= 6 * 32 * 32
+
+
 def test_patches_are_squares_of_one_photo(scene, renderer):
     rays = gathered(scene, renderer)
     assert rays.patches.shape[1] == 36 and len(rays.patches) % len(scene.train) == 0
