@@ -16,6 +16,8 @@ from ovseg3d.viewer.layers import LAYERS
 
 SHOW_POINTS, SHOW_MASK, SHOW_RELEVANCY = SHOW = ("Points", "Mask", "Relevancy")
 NOTHING_ASKED = "-"
+_DULL = ("floor", "ceiling", "wall", "background", "other")
+"""Phrases that make no good example."""
 
 
 class Panel:
@@ -36,7 +38,7 @@ class Panel:
 
     def _build_ask(self, exhibit: Exhibit) -> None:
         gui = self._gui
-        words = exhibit.scene.phrases[:2]
+        words = [phrase for phrase in exhibit.scene.phrases if phrase not in _DULL][:2]
         example = "; ".join(words) if words else "a chair; a red ball"
         gui.add_html(_hint(f"Type what you look for, such as: {example}. Or click on anything."))
         self.form = gui.add_form(None)

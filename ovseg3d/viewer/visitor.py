@@ -243,8 +243,8 @@ class Visitor:
             points = panel.points_on.value
             nodes.show_points(self.layer.point_colours(self.exhibit) if points else self.exhibit.cloud[1], points)
             nodes.show_cameras(panel.cameras_on.value, self.eye, self.guarded(self._stand_at))
-            highlighted = self.layer.name not in (layers.ANSWER, layers.RELEVANCY)
-            nodes.show("highlight", highlighted)
+            # The other layers colour the same surface themselves.
+            nodes.show("highlight", self.layer.name in (layers.COLOUR, layers.DEPTH, layers.FEATURES))
             for group in ("answer", "pointed", "all"):
                 nodes.show(f"{group}-boxes", panel.boxes_on.value)
                 nodes.show(f"{group}-names", panel.names_on.value)

@@ -112,13 +112,19 @@ class Page:
         wait_for(lambda: words in self.text(), seconds, f"the page to say {words!r}", self.text)
 
     def middle(self, expression: str) -> tuple[float, float]:
-        """The middle of an element, after it was scrolled into view."""
-        box = self.js(
+        """The middle of an element, after it was scrolled into view; waits until it is there and stands still."""
+        script = (
             f"(() => {{ const e = {expression}; if (!e) return null; e.scrollIntoView({{block: 'center'}});"
             " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
-        assert box, f"there is no element {expression}"
-        return box[0], box[1]
+        seen: list = [None]
+
+        def still() -> bool:
+            seen.append(self.js(script))
+            return seen[-1] is not None and seen[-1] == seen[-2]
+
+        wait_for(still, 30, f"the element {expression}")
+        return seen[-1][0], seen[-1][1]
 
     def mouse(self, x: float, y: float) -> None:
         """A click at a place."""
