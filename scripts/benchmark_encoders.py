@@ -86,7 +86,8 @@ def measure(options: BenchmarkEncoders, row: str) -> list[str]:
     scene = load_scene(options.scene)
     frames = scene.frames[: options.photos]
     if row == "stage":
-        return measure_stage(options, replace(scene, frames=frames))
+        # The projection is fitted to training photos: here all are.
+        return measure_stage(options, replace(scene, frames=frames, train=tuple(range(len(frames))), test=()))
     with PeakMemory() as memory, torch.inference_mode():
         encoder = make(options, row)
         start, cpu, done, seen = time.monotonic(), time.process_time(), 0, ""

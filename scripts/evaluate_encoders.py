@@ -124,7 +124,7 @@ class Evaluate:
         write_json(self.output, found)
         write_atomic(self.output.with_suffix(".md"), table.markdown().encode())
         if self.card:
-            write_cards(self.clip, self.dino, found)
+            write_cards(self.clip, self.dino if self.dino.is_dir() else None, found)
         print(table.markdown())
         return 0
 

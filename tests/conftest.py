@@ -1,18 +1,15 @@
 """Fixtures that many tests share."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from commands import Cli, Done
 from tiny import small_settings, write_tiny_scene
 
 if TYPE_CHECKING:
     from ovseg3d.pipeline.run import Run
-
-Cli = Callable[..., "Done"]
 
 
 @pytest.fixture
@@ -62,15 +59,6 @@ def run(colour_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "R
 
     register(monkeypatch, tmp_path / "cache")
     return load(colour_run)
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture

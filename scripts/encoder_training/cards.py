@@ -68,8 +68,8 @@ def calibrate(clip: Clip, count: int = 600, seed: int = 9101) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_cards(clip: Path, dino: Path, found: dict[str, Any]) -> None:
-    """card.json of both; figures by the rows that were measured, recipes as the training's checkpoints have them."""
+def write_cards(clip: Path, dino: Path | None, found: dict[str, Any]) -> None:
+    """card.json of both, or of one; figures by the rows that were measured, recipes as trainings left them."""
     from ovseg3d.files import write_json
 
     rows = {row["key"]: {"figures": row["figures"], "baselines": row["baselines"]} for row in found["rows"]}
@@ -92,6 +92,8 @@ def write_cards(clip: Path, dino: Path, found: dict[str, Any]) -> None:
             "figures": {k: v for k, v in rows.items() if k[0] in "abcdf"},
         },
     )  # fmt: skip
+    if dino is None:
+        return
     write_json(
         dino / "card.json",
         {

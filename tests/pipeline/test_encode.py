@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
+from commands import Cli
 from fake_encoders import MeanColour, MeanPatch
 from PIL import Image
 from tiny import small_settings
@@ -153,7 +153,7 @@ def test_mistakes_on_the_command_line(cli: Cli, tiny_scene: Path, tmp_path: Path
     assert done.returncode == 2 and "Features cannot be kept" in done.stderr and "--cache-dir" in done.stderr
     assert "Traceback" not in done.stderr
     assert cli("train", tiny_scene, "--only", "feature", *FLAGS).returncode == 2
-    idle = cli("train", tiny_scene, "--steps", 1, *FLAGS)
+    idle = cli("train", tiny_scene, "--only", "field", "--steps", 1, *FLAGS)
     assert idle.returncode == 2 and "--clip and --dino would" in idle.stderr
     assert cli("train", tiny_scene, "--features", "dense", "--only", "features", "--clip-side", "0").returncode == 2
     other = cli("train", tiny_scene, "--only", "features", "--dense-path", "plain", *FLAGS)

@@ -8,55 +8,31 @@ from shutil import copytree
 
 import numpy as np
 import pytest
-from conftest import Cli
-from fake_encoders import MeanColour, MeanPatch
+from colours import BLUE, RED
+from commands import Cli
+from exact import Exact, flags_of, register
 from PIL import Image
 from plyfile import PlyData
-from tiny import BOXES, draw, small_settings
 
 import ovseg3d.cloud
-from ovseg3d.encoders import register_clip, register_dino, registry
 from ovseg3d.engine import Event
 from ovseg3d.errors import ConfigError, RunError
-from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline import load, make_config, train_scene
 from ovseg3d.pipeline.export import ExportOptions, parse_what
-from ovseg3d.pipeline.fields import _read_box, newest_checkpoint
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
-from ovseg3d.scene import Camera, Scene
 
 PHRASES = ("a red box", "a blue box", "sand")
-RED, BLUE = (np.array(BOXES[i][:2]) for i in (1, 2))
-
-
-class Exact(Renderer):
-    """A renderer that has learnt the tiny scene perfectly."""
-
-    def __init__(self, run: Run, scene: Scene, *_: object) -> None:
-        self.box = _read_box(newest_checkpoint(run), run)
-
-    def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
-        rgb, depth_z = draw(camera.c2w, camera.width, camera.fx)
-        opacity = (depth_z > 0).astype(np.float64)
-        return {"rgb": rgb, "depth_z": depth_z, "opacity": opacity, "focus": opacity}
 
 
 @pytest.fixture(scope="module")
 def folder(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run of the tiny scene that knows colours. Do not write to it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_clips", dict(registry._clips))
-        patch.setattr(registry, "_dinos", dict(registry._dinos))
-        register_clip("colours", lambda device: MeanColour(logit_scale=10.0))
-        register_dino("patches", lambda device: MeanPatch())
-        patch.setenv("OVSEG3D_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        for module in ("fields", "query", "export"):
-            patch.setattr(f"ovseg3d.pipeline.{module}.restore", Exact)
+        register(patch, tmp_path_factory.mktemp("cache"))
+        patch.setattr("ovseg3d.pipeline.export.restore", Exact)
         made = tmp_path_factory.mktemp("runs") / "tiny"
-        encode = {"clip": "colours", "dino": "patches", "features": "dense", "clip_side": 64}
-        flags = small_settings(steps=5) | {"encode": encode, "only": "field,semantics"}
-        train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=made)
+        train_scene(tiny_scene, make_config("cpu", flags=flags_of(steps=5)), output_dir=made)
         yield made
 
 

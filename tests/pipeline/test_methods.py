@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
+from commands import Cli
 from exact import flags_of, register
 from safetensors import safe_open
 from tiny import BOXES, write_tiny_scene

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from colours import RED, flags, share_inside
-from conftest import Cli
+from commands import Cli
 from exact import register
 from PIL import Image
 from tiny import camera_to_world, draw

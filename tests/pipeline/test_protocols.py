@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from colours import true_labels, with_label_images, with_masks, with_polygons
-from conftest import Cli
+from commands import Cli
 from tiny import camera_to_world
 
 from ovseg3d.errors import ConfigError, SceneError

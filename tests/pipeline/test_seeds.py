@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from colours import flags, with_label_images
-from conftest import Cli
+from commands import Cli
 from tiny import write_tiny_scene
 
 from ovseg3d.engine import ignore

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from colours import BLUE, RED, flags, share_inside
-from conftest import Cli
+from commands import Cli
 from fake_encoders import MeanColour
 from PIL import Image
 from plyfile import PlyData
