@@ -65,8 +65,8 @@ class Export:
         """Export, and say where the files are."""
         from ovseg3d.cli.console import format_bytes, get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
-        from ovseg3d.cli.segment import read_list
         from ovseg3d.pipeline.export import parse_what
+        from ovseg3d.pipeline.phrases import read_list
         from ovseg3d.pipeline.run import load
 
         kinds = parse_what(self.what)
