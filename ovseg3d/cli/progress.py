@@ -112,7 +112,9 @@ def figures(event: "Event") -> str:
 
 
 def print_summary(console: Console, run: "Run") -> None:
-    """The figures of a finished run and the two commands one would type next."""
+    """The figures of a finished run and the commands one would type next."""
+    from ovseg3d.metrics.report import is_structural
+
     metrics = run.metrics()
     table = Table.grid(padding=(0, 2))
     for label, text in _rows(metrics):
@@ -129,7 +131,9 @@ def print_summary(console: Console, run: "Run") -> None:
     console.print("\nnext:", **print_line)
     console.print(f"  ovseg3d view {name}", **print_line)
     if "surface_points" in metrics:
-        console.print(f'  ovseg3d query {name} "a red chair"', **print_line)
+        # Something that is there, where the run knows what is.
+        phrase = next((one for one in run.phrases if not is_structural(one)), "a red chair")
+        console.print(f'  ovseg3d query {name} "{phrase}"', **print_line)
         console.print(f"  ovseg3d segment {name}", **print_line)
     console.print(f"  ovseg3d render {name}", **print_line)
     console.print(f"  ovseg3d eval {name}", **print_line)

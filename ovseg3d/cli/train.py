@@ -185,7 +185,7 @@ class Train:
             if typed and stage not in config.stages:
                 raise ConfigError(
                     f"{' and '.join(typed)} would do nothing: this run {lacks}",
-                    fix="add --only field,semantics, or leave it out",
+                    fix="leave --only away, or take --only field,semantics",
                 )
 
     def _name(self, path: Path) -> str:
