@@ -97,6 +97,11 @@ class Viewer:
         except Exception as error:
             self._report(error)
 
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until a first question has nothing to wait for; False when that takes longer than this."""
+        self._preparing.join(seconds)
+        return not self._preparing.is_alive()
+
     def _changed(self, words: str) -> None:
         self._training = words
         for visitor in list(self.visitors.values()):
@@ -120,7 +125,7 @@ class Viewer:
             self.server.stop()
         for visitor in visitors:
             visitor.stream.join(LAST_SECONDS)
-        self._preparing.join(LAST_SECONDS)
+        self.wait_ready(LAST_SECONDS)
         if self._follower is not None:
             self._follower.join(LAST_SECONDS)
 

@@ -3,25 +3,33 @@
 It costs next to nothing, so that what a server sends can be counted on a small machine.
 """
 
+import io
 import threading
 import time
 from collections import Counter
 from typing import Any
 
 import msgspec
+import numpy as np
 import viser
 import zstandard
+from PIL import Image
+from scipy.spatial.transform import Rotation
 from websockets.sync.client import connect
 
 
 class Bare:
     """Connects to a viewer and keeps the latest message of every kind."""
 
-    def __init__(self, url: str, position: tuple, look_at: tuple, size: tuple[int, int] = (640, 480)) -> None:
+    def __init__(
+        self, url: str, position: tuple, look_at: tuple, size: tuple[int, int] = (640, 480), up: tuple = (0.0, 0.0, 1.0)
+    ) -> None:
         self.count: Counter[str] = Counter()
         self.latest: dict[str, Any] = {}
         self.notices: list[str] = []
-        self._position, self._look_at, self._size = position, look_at, size
+        self._nodes: Counter[str] = Counter()
+        self._sizes: list[tuple[int, int]] = []
+        self._position, self._look_at, self._size, self._up = position, look_at, size, up
         self._socket = connect(
             url.replace("http", "ws"), subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None
         )
@@ -39,6 +47,10 @@ class Bare:
                 for message in msgspec.msgpack.decode(inner)["messages"]:
                     if message["type"] == "BackgroundImageMessage" and message["rgb_data"] is None:
                         continue  # that there is none
+                    if message["type"] == "BackgroundImageMessage":
+                        self._sizes.append(Image.open(io.BytesIO(message["rgb_data"])).size)
+                    if "props" in message and "name" in message:
+                        self._nodes[message["name"]] += 1
                     self.count[message["type"]] += 1
                     self.latest[message["type"]] = message
                     if message["type"] == "NotificationShowMessage" or "title" in message.get("props", {}):
@@ -50,12 +62,9 @@ class Bare:
         self._socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
 
     def look(self, position: tuple, look_at: tuple) -> None:
-        """Say where it looks from, z up."""
-        import numpy as np
-        from scipy.spatial.transform import Rotation
-
+        """Say where it looks from."""
         forward = np.subtract(look_at, position) / np.linalg.norm(np.subtract(look_at, position))
-        right = np.cross(forward, [0, 0, 1.0])
+        right = np.cross(forward, self._up)
         right /= np.linalg.norm(right)
         turn = np.stack([right, np.cross(forward, right), forward], 1)
         x, y, z, w = Rotation.from_matrix(turn).as_quat().tolist()
@@ -63,13 +72,11 @@ class Bare:
         self.send(
             "ViewerCameraMessage", wxyz=(w, x, y, z), position=tuple(map(float, position)), fov=0.9, near=0.01,
             far=1000.0, image_height=self._size[1], image_width=self._size[0], look_at=tuple(map(float, look_at)),
-            up_direction=(0.0, 0.0, 1.0),
+            up_direction=tuple(map(float, self._up)),
         )  # fmt: skip
 
     def click(self, target: tuple) -> None:
         """Click on what lies at a place."""
-        import numpy as np
-
         direction = np.subtract(target, self._position)
         direction = tuple((direction / np.linalg.norm(direction)).tolist())
         self.send(
@@ -80,6 +87,14 @@ class Bare:
     def pictures(self) -> int:
         """Background pictures so far."""
         return self.count["BackgroundImageMessage"]
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each of them."""
+        return list(self._sizes)
+
+    def received(self, node: str) -> int:
+        """Messages so far that put something at a place of the scene, such as "/points"."""
+        return self._nodes[node]
 
     def close(self) -> None:
         self._socket.close()
