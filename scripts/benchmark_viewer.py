@@ -180,7 +180,7 @@ def until(true: Callable[[], Any], began: float) -> float:
 
 def settle(visitor: "Visitor") -> None:
     """Wait until the picture is sharp."""
-    if not visitor.stream.wait_idle(PATIENCE):
+    if not visitor.pictures.stream.wait_idle(PATIENCE):
         raise TimeoutError(f"No sharp picture in {PATIENCE:g} s.")
 
 
@@ -191,13 +191,13 @@ def sway(
     import numpy as np
     from scipy.spatial.transform import Rotation
 
-    up, arm = visitor.exhibit.up, np.subtract(position, target)
-    before, seen, cpu, began = visitor.stream.drawn, len(bare.sizes()), time.process_time(), time.perf_counter()
+    up, arm, stream = visitor.exhibit.up, np.subtract(position, target), visitor.pictures.stream
+    before, seen, cpu, began = stream.drawn, len(bare.sizes()), time.process_time(), time.perf_counter()
     while (passed := time.perf_counter() - began) < seconds:
         turned = Rotation.from_rotvec(up * SWAY * np.sin(passed)).apply(arm)
         bare.look(tuple((target + turned).tolist()), target)
         time.sleep(1 / TOLD_A_SECOND)
-    return visitor.stream.drawn - before, bare.sizes()[seen:], time.process_time() - cpu
+    return stream.drawn - before, bare.sizes()[seen:], time.process_time() - cpu
 
 
 def targets(position: tuple, target: tuple) -> list[tuple]:
@@ -211,15 +211,15 @@ def sharpen(visitor: "Visitor", bare: Any, position: tuple, target: tuple) -> fl
     before = bare.pictures()
     bare.look(position, tuple(2 * p - t for p, t in zip(position, target)))
     until(lambda: bare.pictures() > before, time.perf_counter())
-    away, began = visitor.viewpoint, time.perf_counter()
+    away, began = visitor.pictures.viewpoint, time.perf_counter()
     bare.look(position, target)
-    until(lambda: visitor.viewpoint != away, began)
+    until(lambda: visitor.pictures.viewpoint != away, began)
     settle(visitor)
     return until(lambda: bare.sizes()[-1] == sharp_size(visitor), began)
 
 
 def sharp_size(visitor: "Visitor") -> tuple[int, int]:
-    camera = visitor.viewpoint.camera(visitor.stream.sharp)
+    camera = visitor.pictures.viewpoint.camera(visitor.pictures.stream.sharp)
     return camera.width, camera.height
 
 
@@ -236,7 +236,7 @@ def ask(visitor: "Visitor", bare: Any, phrase: str) -> list[float]:
     before = bare.received("/highlight")
     visitor.panel.phrases.value = phrase
     began = time.perf_counter()
-    visitor.ask_typed()
+    visitor.asking.ask_typed()
     if not visitor.nodes.highlighted:
         return []
     return [until(lambda: bare.received("/highlight") > before, began)]
@@ -246,7 +246,7 @@ def grid(visitor: "Visitor") -> Sequence[Any]:
     """Directions over the picture."""
     import numpy as np
 
-    camera = visitor.viewpoint.camera(1e9)
+    camera = visitor.pictures.viewpoint.camera(1e9)
     shares = (np.arange(CLICKS) + 0.5) / CLICKS
     xy = np.stack(np.meshgrid(shares * camera.width, shares * camera.height), -1).reshape(-1, 2)
     return camera.rays(xy)[1]
@@ -257,12 +257,12 @@ def click(visitor: "Visitor", bare: Any, ray: Any) -> list[float]:
     from ovseg3d.viewer.pick import find_spot
 
     settle(visitor)
-    if find_spot(visitor.exhibit, visitor.eye, ray) is None:
+    if find_spot(visitor.exhibit, visitor.pictures.eye, ray) is None:
         return []
-    before = visitor.pointed
+    before = visitor.pointing.pointed
     began = time.perf_counter()
-    bare.click(tuple((visitor.eye + ray).tolist()))
-    return [until(lambda: visitor.pointed is not before, began)]
+    bare.click(tuple((visitor.pictures.eye + ray).tolist()))
+    return [until(lambda: visitor.pointing.pointed is not before, began)]
 
 
 def show_points(visitor: "Visitor", bare: Any) -> list[float]:

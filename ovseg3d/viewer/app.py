@@ -124,7 +124,7 @@ class Viewer:
         with contextlib.redirect_stdout(io.StringIO()):
             self.server.stop()
         for visitor in visitors:
-            visitor.stream.join(LAST_SECONDS)
+            visitor.join(LAST_SECONDS)
         self.wait_ready(LAST_SECONDS)
         if self._follower is not None:
             self._follower.join(LAST_SECONDS)

@@ -113,7 +113,7 @@ class Keeper:
     def save_picture(self) -> None:
         """The picture of now, as large as the window, into exports/pictures/."""
         viewpoint = self._viewpoint()
-        layer = self._visitor.layer
+        layer = self._visitor.pictures.layer
 
         def make(run: Run, report: Report) -> list[Path]:
             sheet = self.exhibit.render(viewpoint.camera(PICTURE_PIXELS))
@@ -154,7 +154,7 @@ class Keeper:
     def save_film(self) -> None:
         """Film the path as it is seen now; the path is saved beside it."""
         path = flight(self.keys, self.seconds.value, FILM_WIDTH)
-        layer = self._visitor.layer
+        layer = self._visitor.pictures.layer
 
         def make(run: Run, report: Report) -> list[Path]:
             film = next_free(run.exports / "paths", "path", ".mp4")
@@ -245,9 +245,9 @@ class Keeper:
             self._client.send_file_download(name, content)
 
     def _viewpoint(self) -> Viewpoint:
-        if self._visitor.viewpoint is None:
+        if self._visitor.pictures.viewpoint is None:
             raise RunError("The browser has not said yet where it looks from", fix="move the view")
-        return self._visitor.viewpoint
+        return self._visitor.pictures.viewpoint
 
 
 class _Painted:

@@ -1,4 +1,4 @@
-"""The controls of one visitor, and nothing of what they do: `visitor.py` listens to them.
+"""The controls of one visitor, and nothing of what they do: the visitor's parts listen to them, see `visitor.py`.
 
 Three tabs: Ask (type, or click on something), Layers (what is to be seen), Take away. Text that comes from a visitor or
 a capture is shown as escaped HTML only.

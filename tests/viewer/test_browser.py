@@ -48,7 +48,7 @@ def visitor_of(viewer: Viewer):
 
 def on_screen(visitor, xyz: list[float]) -> tuple[float, float]:
     """Where a place of the scene is in the window."""
-    xy, z = visitor.viewpoint.camera(1e9).project(np.array([xyz], dtype=np.float64))
+    xy, z = visitor.pictures.viewpoint.camera(1e9).project(np.array([xyz], dtype=np.float64))
     assert z[0] > 0
     return float(xy[0, 0]), float(xy[0, 1])
 
@@ -60,8 +60,8 @@ def pixels(page: Page) -> np.ndarray:
 def test_the_page_loads_and_shows_the_field(page: Page, viewer: Viewer, errors: list[str]) -> None:
     assert "playroom" in page.text() and "80 photos" in page.text()
     visitor = visitor_of(viewer)
-    assert visitor.stream.wait_idle(60.0)
-    camera = visitor.viewpoint
+    assert visitor.pictures.stream.wait_idle(60.0)
+    camera = visitor.pictures.viewpoint
     expected = visitor.exhibit.render(camera.camera(1e9)).rendered["rgb"].mean((0, 1)) * 255
     shown = lambda: pixels(page)[50:, 300 : camera.width - 20].mean((0, 1))  # noqa: E731
     wait_for(lambda: np.abs(shown() - expected).max() < 40, 30, f"a picture like {expected}", lambda: str(shown()))
@@ -73,13 +73,13 @@ def test_a_phrase_typed_into_the_form_highlights_the_right_thing(page: Page, vie
     page.type_into("Find", "teddy bear; an elephant")
     page.wait_text('"an elephant" is not in this scene.')
     page.wait_text('"teddy bear": 1 thing')
-    points, _ = visitor.reply.found()
+    points, _ = visitor.asking.reply.found()
     middle = np.median(visitor.exhibit.semantics.surface.xyz[points], axis=0)
     np.testing.assert_allclose(middle, THINGS["brown teddy bear"]["center"], atol=0.12)
     assert visitor.nodes.highlighted == len(points) > 0
     # On pixels: where the bear is, the browser now shows the phrase's colour.
     x, y = on_screen(visitor, THINGS["brown teddy bear"]["center"])
-    tint = visitor.reply.tints[0].astype(float)
+    tint = visitor.asking.reply.tints[0].astype(float)
 
     def tinted() -> bool:
         patch = pixels(page)[int(y) - 6 : int(y) + 7, int(x) - 6 : int(x) + 7].reshape(-1, 3)
@@ -95,39 +95,39 @@ def test_a_click_names_the_clicked_thing(page: Page, viewer: Viewer, errors: lis
     page.dismiss_notices()
     thing, place = seen_thing(visitor)
     page.mouse(*place)
-    wait_for(lambda: visitor.pointed is not None, 30, f"the click at {place} to be answered", page.text)
-    assert visitor.pointed.name == thing["category"]
-    np.testing.assert_allclose(visitor.pointed.thing.center, thing["center"], atol=0.1)
-    page.wait_text(f"thing {visitor.pointed.thing.id}:", 30)
+    wait_for(lambda: visitor.pointing.pointed is not None, 30, f"the click at {place} to be answered", page.text)
+    assert visitor.pointing.pointed.name == thing["category"]
+    np.testing.assert_allclose(visitor.pointing.pointed.thing.center, thing["center"], atol=0.1)
+    page.wait_text(f"thing {visitor.pointing.pointed.thing.id}:", 30)
     assert "best-matching words" in page.text() and errors == []
 
 
 def seen_thing(visitor) -> tuple[dict, tuple[float, float]]:
     """A thing whose middle is seen, and where in the window that is."""
-    eye = np.array(visitor.viewpoint.position)
+    eye = np.array(visitor.pictures.viewpoint.position)
     for thing in THINGS.values():
         x, y = on_screen(visitor, thing["center"]) if ahead(visitor, thing) else (0.0, 0.0)
         spot = find_spot(visitor.exhibit, eye, np.array(thing["center"]) - eye)
         near = spot is not None and np.linalg.norm(spot.xyz - thing["center"]) < 0.6 * np.linalg.norm(thing["size"])
         alone = near and describe(visitor.exhibit, spot, visitor.exhibit.scene.phrases).name == thing["category"]
-        if alone and 40 < x < visitor.viewpoint.width - 40 and 40 < y < visitor.viewpoint.height - 40:
+        if alone and 40 < x < visitor.pictures.viewpoint.width - 40 and 40 < y < visitor.pictures.viewpoint.height - 40:
             return thing, (x, y)
     raise AssertionError("nothing is in view")
 
 
 def ahead(visitor, thing: dict) -> bool:
-    camera = visitor.viewpoint.camera(1e9)
+    camera = visitor.pictures.viewpoint.camera(1e9)
     return float((np.array(thing["center"]) - camera.position) @ camera.forward) > 0.3
 
 
 def test_layers_switch(page: Page, viewer: Viewer, errors: list[str]) -> None:
     visitor = visitor_of(viewer)
     page.press("Layers")
-    before = pixels(page)[50:, 300 : visitor.viewpoint.width - 20].mean((0, 1))
+    before = pixels(page)[50:, 300 : visitor.pictures.viewpoint.width - 20].mean((0, 1))
     page.mouse(*page.middle("[...document.querySelectorAll('input')].find(e => e.value === 'Colour')"))
     page.press("Depth")
-    wait_for(lambda: visitor.layer.name == layers.DEPTH, 20, "the layer")
-    shown = lambda: pixels(page)[50:, 300 : visitor.viewpoint.width - 20].mean((0, 1))  # noqa: E731
+    wait_for(lambda: visitor.pictures.layer.name == layers.DEPTH, 20, "the layer")
+    shown = lambda: pixels(page)[50:, 300 : visitor.pictures.viewpoint.width - 20].mean((0, 1))  # noqa: E731
     wait_for(lambda: np.abs(shown() - before).max() > 20, 30, "the picture to change")
     page.mouse(*page.middle("[...document.querySelectorAll('input')].find(e => e.value === 'Depth')"))
     page.press("Labels")
@@ -168,7 +168,7 @@ def test_a_second_browser_is_independent(page: Page, viewer: Viewer, browser: Br
     (second,) = (visitor for visitor in viewer.visitors.values() if visitor is not first)
     other.type_into("Find", "sofa")
     other.wait_text('"sofa": 1 thing')
-    assert second.reply is not None and first.reply is None and first.nodes.highlighted == 0
+    assert second.asking.reply is not None and first.asking.reply is None and first.nodes.highlighted == 0
     assert "1 thing" not in page.text()
     other.leave()
     wait_for(lambda: len(viewer.visitors) == 1, 30, "the second browser to be gone")

@@ -108,15 +108,15 @@ def test_one_flies_to_where_a_thing_is_seen(exhibit: Exhibit) -> None:
 
 def test_a_hit_takes_the_browser_there(visit, errors: list[str]) -> None:
     bare, visitor = visit()
-    visitor.ask(Question(("teddy bear",)))
-    visitor._fly_to_hit(0)
+    visitor.asking.ask(Question(("teddy bear",)))
+    visitor.asking.fly_to_hit(0)
     wait_until(lambda: bare.count["SetCameraPositionMessage"] > 3, 20, "the flight")
     place = bare.latest["SetCameraPositionMessage"]["position"]
     assert any(np.allclose(place, frame.camera.position) for frame in visitor.exhibit.scene.frames)
     np.testing.assert_allclose(
         bare.latest["SetCameraLookAtMessage"]["look_at"], THINGS["brown teddy bear"]["center"], atol=0.05
     )
-    visitor._stand_at(5)
+    visitor.pointing.stand_at(5)
     wait_until(
         lambda: np.allclose(
             bare.latest["SetCameraPositionMessage"]["position"], visitor.exhibit.scene.frames[5].camera.position
@@ -203,75 +203,77 @@ def test_nothing_outside_exports_is_ever_sent(tmp_path: Path) -> None:
 def test_a_browser_gets_the_field_and_its_question_answered(visit, errors: list[str]) -> None:
     bare, visitor = visit()
     wait_until(lambda: bare.pictures() > 0, 20, "a picture")
-    assert visitor.stream.wait_idle(20.0)
+    assert visitor.pictures.stream.wait_idle(20.0)
     visitor.panel.phrases.value = "teddy bear"
-    visitor.ask_typed()
+    visitor.asking.ask_typed()
     bear = ask(visitor.exhibit, Question(("teddy bear",)))
     assert visitor.nodes.highlighted == len(bear.answers[0].points) > 30
     wait_until(lambda: bare.count["PointCloudMessage"] >= 1)
     assert bare.latest["PointCloudMessage"]["name"] == "/highlight"
-    assert visitor.history[0].title == "teddy bear" and errors == []
+    assert visitor.asking.history[0].title == "teddy bear" and errors == []
 
 
 def test_a_click_through_the_server_is_named(visit, errors: list[str]) -> None:
     bare, visitor = visit(tuple(EYE))
     bare.click(tuple(THINGS["wooden chair"]["center"]))
-    wait_until(lambda: visitor.pointed is not None, 20, "the click")
-    assert visitor.pointed.name == "chair" and "chair" in visitor.panel.pointed.content
-    visitor.more_like_this()
-    assert visitor.reply.answers[0].present and errors == []
+    wait_until(lambda: visitor.pointing.pointed is not None, 20, "the click")
+    assert visitor.pointing.pointed.name == "chair" and "chair" in visitor.panel.pointed.content
+    visitor.pointing.more_like_this()
+    assert visitor.asking.reply.answers[0].present and errors == []
 
 
 def test_every_layer_and_switch_can_be_shown(visit, errors: list[str]) -> None:
     _, visitor = visit()
     panel = visitor.panel
-    visitor.ask(Question(("a chair", "sofa")))
+    visitor.asking.ask(Question(("a chair", "sofa")))
     for name in layers.LAYERS:
         panel.layer.value = name
-        visitor._repaint()
-        assert visitor.layer.name == name
-        assert visitor.stream.wait_idle(20.0)
+        visitor.pictures.repaint()
+        assert visitor.pictures.layer.name == name
+        assert visitor.pictures.stream.wait_idle(20.0)
     panel.layer.value = layers.LABELS
-    visitor._repaint()
+    visitor.pictures.repaint()
     assert "floor" in panel.legend.content
     for switch in (panel.points_on, panel.cameras_on, panel.things_on, panel.picture_on):
         switch.value = not switch.value
-        visitor._show_things()
-        visitor._show_all()
-    assert len(visitor.things) == len(THINGS) and errors == [] and visitor.messages == []
-    visitor.clear()
-    assert visitor.reply is None and visitor.nodes.highlighted == 0
+        visitor.scenery.show_things()
+        visitor.scenery.show_all()
+    assert len(visitor.scenery.things) == len(THINGS) and errors == [] and visitor.messages == []
+    visitor.asking.clear()
+    assert visitor.asking.reply is None and visitor.nodes.highlighted == 0
 
 
 def test_a_second_browser_is_independent(visit, errors: list[str]) -> None:
     _, first = visit()
     other, second = visit((0.0, -1.0, 1.2))
     first.panel.phrases.value = "sofa"
-    first.ask_typed()
-    assert first.reply is not None and second.reply is None
-    assert second.nodes.highlighted == 0 and second.panel.answer.content == "" and second.history == []
-    assert first.viewpoint != second.viewpoint and other.count["PointCloudMessage"] == 0 and errors == []
+    first.asking.ask_typed()
+    assert first.asking.reply is not None and second.asking.reply is None
+    assert second.nodes.highlighted == 0 and second.panel.answer.content == "" and second.asking.history == []
+    assert (
+        first.pictures.viewpoint != second.pictures.viewpoint and other.count["PointCloudMessage"] == 0 and errors == []
+    )
 
 
 def test_a_broken_phrase_is_told_and_the_next_is_answered(visit, errors: list[str]) -> None:
     _, visitor = visit()
     for text in ("", " ; ", "x" * 400, "a\x00b"):
         visitor.panel.phrases.value = text
-        visitor.ask_typed()
+        visitor.asking.ask_typed()
         assert "Try" in visitor.panel.answer.content, text
     visitor.panel.canonical.value = ""
     visitor.panel.phrases.value = "sofa"
-    visitor.ask_typed()
+    visitor.asking.ask_typed()
     assert "compare" in visitor.panel.answer.content
     visitor.panel.canonical.value = "object"
     visitor.panel.phrases.value = "<b>sofa</b>"
-    visitor.ask_typed()
+    visitor.asking.ask_typed()
     assert "<b>" not in visitor.panel.answer.content and errors == []
 
 
 def test_an_error_in_a_render_ends_nothing(visit, errors: list[str], exhibit: Exhibit) -> None:
     bare, visitor = visit()
-    assert visitor.stream.wait_idle(20.0)
+    assert visitor.pictures.stream.wait_idle(20.0)
     exhibit.renderer.broken = True
     bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
     wait_until(lambda: errors, 20, "the error")
@@ -291,7 +293,7 @@ def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, visit) -> 
     before = other.pictures()
     other.look((0.5, -1.0, 1.0), (0, 0, 0.5))
     wait_until(lambda: other.pictures() > before, 20, "a picture")
-    assert second.stream.wait_idle(20.0)
+    assert second.pictures.stream.wait_idle(20.0)
 
 
 def test_pictures_films_and_exports_land_in_exports(
@@ -303,7 +305,7 @@ def test_pictures_films_and_exports_land_in_exports(
     keeper.save_picture()
     keeper.add_key()
     bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
-    wait_until(lambda: visitor.viewpoint != keeper.keys[0], 10)
+    wait_until(lambda: visitor.pictures.viewpoint != keeper.keys[0], 10)
     keeper.add_key()
     keeper.seconds.value = 1.0
     monkeypatch.setattr(keep, "FILM_WIDTH", 64)
@@ -350,7 +352,7 @@ def test_a_scene_without_a_run_shows_its_cameras(tiny_scene: Path, errors: list[
         wait_until(lambda: bare.count["CameraFrustumMessage"] == 8, 20, "the cameras")
         (visitor,) = viewer.visitors.values()
         visitor.panel.phrases.value = "a chair"
-        visitor.ask_typed()
+        visitor.asking.ask_typed()
         assert "learnt no meaning" in visitor.panel.answer.content and errors == []
         bare.close()
 

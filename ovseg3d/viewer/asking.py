@@ -1,0 +1,128 @@
+"""What one visitor asks and is answered: the tab Ask, from the form to the list of hits; `ask.py` finds the answer."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ovseg3d.errors import Ovseg3dError
+from ovseg3d.viewer import layers
+from ovseg3d.viewer.ask import (
+    SHOWN_HITS,
+    Question,
+    Reply,
+    ask,
+    hit_text,
+    message_html,
+    read_phrases,
+    reply_html,
+    with_threshold,
+)
+from ovseg3d.viewer.panel import NOTHING_ASKED, SHOW_MASK, SHOW_POINTS
+
+if TYPE_CHECKING:
+    from ovseg3d.viewer.visitor import Visitor
+
+LONGEST_HISTORY = 30
+
+
+class Asking:
+    """A visitor's questions, and the answer that is shown."""
+
+    def __init__(self, visitor: "Visitor") -> None:
+        self._visitor, self._panel, self._nodes = visitor, visitor.panel, visitor.nodes
+        self._exhibit = visitor.exhibit
+        self.reply: Reply | None = None
+        self.history: list[Question] = []
+        """Newest first."""
+
+    def listen(self) -> None:
+        """Follow the controls of the tab."""
+        panel, on = self._panel, self._visitor.guarded
+        panel.ask.on_click(lambda _: panel.form.submit())
+        panel.form.on_submit(on(lambda _: self.ask_typed()))
+        panel.threshold.on_update(on(lambda _: self._again()))
+        panel.show_as.on_click(on(lambda _: self.show_as(panel.show_as.value)))
+        panel.history.on_update(on(lambda _: self._ask_before(panel.history.value)))
+        panel.clear.on_click(on(lambda _: self.clear()))
+
+    def ask_typed(self) -> None:
+        """Ask what stands in the form."""
+        panel = self._panel
+        try:
+            question = Question(
+                read_phrases(panel.phrases.value), read_phrases(panel.negatives.value),
+                read_phrases(panel.canonical.value), panel.threshold.value,
+            )  # fmt: skip
+            self.ask(question)
+        except Ovseg3dError as error:
+            self._visitor.messages.append(error.what)
+            panel.answer.content = message_html(error.what, error.fix)
+
+    def ask(self, question: Question) -> None:
+        """Answer a question and show it."""
+        reply = ask(self._exhibit, question, self._visitor.pictures.eye)
+        with self._visitor.state:
+            known = [earlier for earlier in self.history if earlier.title != question.title]
+            self.history = [question, *known][:LONGEST_HISTORY]
+            self._panel.history.options = (NOTHING_ASKED, *(earlier.title for earlier in self.history))
+            self._panel.phrase.options = question.phrases
+            if reply.present:
+                self._panel.phrase.value = question.phrases[reply.present[0]]
+            self._take(reply)
+
+    def _take(self, reply: Reply) -> None:
+        with self._visitor.state:
+            self.reply = reply
+            self._panel.answer.content = reply_html(reply)
+            texts = [hit_text(hit, reply.question.phrases, self._exhibit.unit) for hit in reply.hits[:SHOWN_HITS]]
+            self._panel.show_hits(texts, self._visitor.guarded(self.fly_to_hit))
+            points, phrase = reply.found()
+            shade = 0.45 + 0.55 * self._exhibit.cloud[1][points].mean(1, keepdims=True) / 255
+            self._nodes.highlight(points, (reply.tints[phrase] * shade).astype(np.uint8))
+            boxed = [hit for hit in reply.hits if hit.thing.id > 0]
+            tints = reply.tints[[hit.phrase for hit in boxed]] if boxed else np.empty((0, 3), np.uint8)
+            self._nodes.boxes("answer", [hit.thing for hit in boxed], tints)
+            self._visitor.scenery.name()
+        self._visitor.pictures.repaint()
+
+    def _again(self) -> None:
+        """The same question with the slider's threshold."""
+        reply, threshold = self.reply, self._panel.threshold.value
+        if reply is not None and reply.question.threshold != threshold:
+            question = with_threshold(reply.question, threshold)
+            self._take(ask(self._exhibit, question, self._visitor.pictures.eye))
+
+    def _ask_before(self, title: str) -> None:
+        for question in self.history:
+            if question.title == title and (self.reply is None or self.reply.question.title != title):
+                if question.example is None:
+                    self._panel.phrases.value = title
+                self.ask(replace(question, threshold=self._panel.threshold.value))
+                return
+
+    def show_as(self, way: str) -> None:
+        """Show the answer as highlighted points, a mask over the picture, or relevancy."""
+        names = {SHOW_POINTS: layers.COLOUR, SHOW_MASK: layers.ANSWER}
+        self._panel.layer.value = names.get(way, layers.RELEVANCY)
+        self._visitor.pictures.repaint()
+
+    def clear(self) -> None:
+        """Forget the answer and what was clicked."""
+        with self._visitor.state:
+            self.reply = None
+            self._panel.answer.content, self._panel.phrases.value = "", ""
+            self._panel.show_hits((), lambda _: None)
+            for group in ("highlight", "answer-boxes", "answer-names"):
+                self._nodes.clear(group)
+            self._nodes.highlighted = 0
+            self._visitor.pointing.forget()
+            self._visitor.scenery.name()
+            if self._panel.layer.value in (layers.ANSWER, layers.RELEVANCY):
+                self._panel.layer.value = layers.COLOUR
+        self._visitor.pictures.repaint()
+
+    def fly_to_hit(self, number: int) -> None:
+        """Take the visitor to a hit, by its place in the list."""
+        if self.reply is not None and number < len(self.reply.hits):
+            self._visitor.pointing.fly_to(self.reply.hits[number].thing)

@@ -1,0 +1,170 @@
+"""What one visitor sees: the field from their camera, through the layer that they chose, and its legend.
+
+The browser says where it looks from; `Stream` asks for pictures of that, coarse and sharp, and they go to the browser
+as what lies behind everything else, with a depth, so that points and boxes stand before or behind it.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import viser
+from jaxtyping import Float
+
+from ovseg3d.viewer import layers
+from ovseg3d.viewer.ask import message_html, read_phrases, reply_html
+from ovseg3d.viewer.exhibit import Sheet
+from ovseg3d.viewer.layers import Labelling, Layer
+from ovseg3d.viewer.lens import Viewpoint
+from ovseg3d.viewer.stream import Stream
+
+if TYPE_CHECKING:
+    from ovseg3d.viewer.visitor import Visitor
+
+SHARP = 512.0 * 384.0
+"""Pixels of a sharp picture on a slow machine."""
+SHARP_SECONDS = 3.0
+"""What a sharp picture may take on a fast one."""
+FARTHEST = 167.0
+"""viser's depth ends there, input units."""
+KEPT_SHEETS = 3
+
+
+class Pictures:
+    """The picture behind a visitor's 3D view."""
+
+    def __init__(self, visitor: "Visitor") -> None:
+        self._visitor, self._client, self._panel = visitor, visitor.client, visitor.panel
+        self._exhibit = visitor.exhibit
+        self.layer: Layer = layers.plain_layer(layers.COLOUR)
+        self.labelling: Labelling | None = None
+        """The closed list, once it was asked for."""
+        self.viewpoint: Viewpoint | None = None
+        """Where the browser looks from; None before it has said so."""
+        self._sheets: dict[tuple, Sheet] = {}
+        self.stream = Stream(self._draw, visitor.tell, self._exhibit.pace, SHARP)
+
+    def listen(self) -> None:
+        """Follow the camera and the controls of layers."""
+        panel, on = self._panel, self._visitor.guarded
+        self._client.camera.on_update(on(self.moved))
+        for control in (panel.layer, panel.opacity, panel.phrase):
+            control.on_update(on(lambda _: self.repaint()))
+        panel.label.on_click(on(lambda _: self.label_typed()))
+
+    # -- camera and picture --------------------------------------------------------------------------------------
+
+    @property
+    def eye(self) -> Float[np.ndarray, "3"] | None:
+        """Where the visitor stands, input frame."""
+        return None if self.viewpoint is None else np.array(self.viewpoint.position)
+
+    def moved(self, camera: viser.CameraHandle) -> None:
+        """The browser says where it looks from."""
+        if camera.image_width < 2 or camera.image_height < 2:
+            return
+        seen = Viewpoint(
+            tuple(map(float, camera.wxyz)), tuple(map(float, camera.position)), float(camera.fov),
+            int(camera.image_width), int(camera.image_height),
+        )  # fmt: skip
+        if seen != self.viewpoint:
+            self.viewpoint = seen
+            self.want()
+            self._visitor.scenery.show_cameras()
+
+    def want(self) -> None:
+        """Ask for a picture of what is to be seen now."""
+        if self.viewpoint is not None and self._panel.picture_on.value:
+            window = self.viewpoint.width * self.viewpoint.height
+            fast = SHARP_SECONDS * self._exhibit.pace.pixels_per_second
+            self.stream.sharp = float(min(window, max(SHARP, fast)))
+            self.stream.want((self.viewpoint, self.layer))
+        elif self.viewpoint is not None:
+            self.stream.want(None)
+
+    def _draw(self, wish: tuple[Viewpoint, Layer] | None, pixels: float, unwanted: Callable[[], bool]) -> float:
+        if wish is None:
+            self._client.scene.set_background_image(None)
+            return 0.0
+        viewpoint, layer = wish
+        camera = viewpoint.camera(pixels)
+        # Another layer of the same view goes on with what was rendered, be it complete or not.
+        key = (viewpoint, camera.width, self._exhibit.version)
+        sheet = self._sheets.pop(key, None) or Sheet(camera, hasty=pixels < self.stream.sharp)
+        self._sheets[key] = sheet
+        for old in list(self._sheets)[:-KEPT_SHEETS]:
+            del self._sheets[old]
+        seconds = self._exhibit.draw(sheet, unwanted)
+        rendered = sheet.rendered
+        if rendered is None or self.stream.closed:
+            return 0.0
+        picture = layer.picture(self._exhibit, sheet)
+        depth_z = np.where(rendered["depth_z"] > 0, rendered["depth_z"], FARTHEST)
+        # What lies on a surface (points, boxes) must not vanish in it, so the picture stands a little behind.
+        depth_z = np.minimum(depth_z * 1.01 + self._visitor.nodes.point_size(), FARTHEST)
+        quality = 75 if pixels < self.stream.sharp else 90
+        self._client.scene.set_background_image(picture, "jpeg", jpeg_quality=quality, depth=depth_z)
+        self._client.flush()
+        return seconds
+
+    # -- layers --------------------------------------------------------------------------------------------------
+
+    def repaint(self) -> None:
+        """Choose the layer anew, and show it."""
+        with self._visitor.state:
+            name, opacity = self._panel.layer.value, self._panel.opacity.value
+            self.layer = self._make_layer(name, opacity)
+            self._panel.phrase.visible = name == layers.RELEVANCY and self._visitor.asking.reply is not None
+            self._legend()
+        self._visitor.scenery.show_all()
+
+    def _make_layer(self, name: str, opacity: float) -> Layer:
+        reply = self._visitor.asking.reply
+        if name in (layers.ANSWER, layers.RELEVANCY) and reply is not None:
+            threshold = self._panel.threshold.value
+            if name == layers.ANSWER:
+                there = np.where([answer.present for answer in reply.answers], reply.relevancies, 0.0)
+                return layers.answer_layer(there, reply.tints, threshold, opacity)
+            return layers.relevancy_layer(reply.relevancies[:, self._shown_phrase()], opacity)
+        if name == layers.LABELS:
+            if self.labelling is None:
+                self.label()
+            return layers.label_layer(self.labelling, opacity)
+        if name == layers.FEATURES:
+            return layers.feature_layer(self._exhibit, opacity)
+        return layers.plain_layer(name if name == layers.DEPTH else layers.COLOUR)
+
+    def _shown_phrase(self) -> int:
+        reply = self._visitor.asking.reply
+        phrases = reply.question.phrases if reply else ()
+        return phrases.index(self._panel.phrase.value) if self._panel.phrase.value in phrases else 0
+
+    def _legend(self) -> None:
+        panel, reply = self._panel, self._visitor.asking.reply
+        text = ""
+        if self.layer.name == layers.LABELS and self.labelling is not None:
+            text = layers.label_html(self.labelling)
+        elif self.layer.name == layers.RELEVANCY and reply is not None:
+            title = f'relevancy of "{reply.question.phrases[self._shown_phrase()]}"'
+            text = layers.scale_html(title, "0", "1", panel.threshold.value)
+        elif self.layer.name in layers.EXPLAINED:
+            text = layers.note_html(layers.EXPLAINED[self.layer.name])
+        elif panel.layer.value in (layers.ANSWER, layers.RELEVANCY):
+            text = message_html("Ask something first: the tab Ask.") if reply is None else reply_html(reply)
+        panel.legend.content = text
+        panel.scale.content = text if self.layer.name == layers.RELEVANCY else ""
+
+    def label(self) -> None:
+        """Label the surface with the list that stands in the panel. Raises RunError, EncoderError, ConfigError."""
+        self.labelling = layers.make_labelling(self._exhibit, read_phrases(self._panel.labels.value))
+
+    def label_typed(self) -> None:
+        """Label anew, and show it."""
+        self.label()
+        with self._visitor.state:
+            self._panel.layer.value = layers.LABELS
+        self.repaint()
+
+    def forget_labels(self) -> None:
+        """They were of an earlier surface."""
+        self.labelling = None
