@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ovseg3d.cli.flags import Json
+
 PACKAGES = (
     "torch", "warp-lang", "numpy", "pillow", "pycolmap", "safetensors", "torchmetrics", "trimesh", "tyro", "rich",
     "imageio-ffmpeg", "open_clip_torch", "transformers", "scikit-image", "tensorboard", "tinycudann", "nerfacc",
@@ -23,8 +25,7 @@ class Doctor:
     Example: ovseg3d doctor --json
     """
 
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
+    json: Json = False
     clear_cache: bool = False
     """Delete the cached features of photos, and nothing else; they are made again when they are needed."""
     cache_dir: Path | None = None

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import tyro
-
+from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags
 from ovseg3d.errors import ConfigError, nearest
 
 PROTOCOLS = ("field", "index", "points", "consistency", "instances", "absence", "3d-ovs", "lerf")
@@ -31,9 +30,8 @@ class Eval:
       ovseg3d eval scenes/playroom --protocol index --seeds 0,1,2
     """
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
-    views: Literal["held-out", "train", "all"] = "held-out"
+    run: RunPath
+    views: Views = "held-out"
     """Which views to measure; all: held-out and training views, each by themselves."""
     protocol: str = "field"
     """What to measure, with commas: field, index, points, consistency, instances, absence, 3d-ovs, lerf."""
@@ -44,16 +42,10 @@ class Eval:
     runs that are not there yet are trained, with the settings of its newest one."""
     config: Path | None = None
     """With --seeds: settings to train with instead, a YAML file or the config.json of a run."""
-    scene: Path | None = None
-    """The scene's folder, if it has moved since training."""
     output: Path | None = None
     """Also write the figures to this JSON file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to render."""
-    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
-    """What computes the field."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
+    where: WhereFlags = Where()
+    json: Json = False
 
     def main(self) -> None:
         """Render, compare, report."""
@@ -81,7 +73,7 @@ class Eval:
         for flag, given, used, when in (
             ("--labels", self.labels, {"3d-ovs", "lerf"} & set(names), "with --protocol 3d-ovs or lerf"),
             ("--config", self.config, self.seeds is not None, "with --seeds"),
-            ("--scene", self.scene, self.seeds is None, "without --seeds, which takes the scene for RUN"),
+            ("--scene", self.where.scene, self.seeds is None, "without --seeds, which takes the scene for RUN"),
         ):
             if given is not None and not used:
                 raise ConfigError(f"{flag} would do nothing here", fix=f"give it {when}, or leave it out")
@@ -114,10 +106,9 @@ class Eval:
         from ovseg3d.cli.progress import Progress
         from ovseg3d.errors import OutputError
         from ovseg3d.pipeline.protocols import Judge, keep_figures
-        from ovseg3d.pipeline.query import Asker
 
         console = get_console(self.json)
-        asker = Asker(run, run.load_scene(self.scene), self.device, self.backend)
+        asker = self.where.asker(run, run.load_scene(self.where.scene))
         with Progress(console) as progress:
             found = Judge(asker, self.views, self.labels, report=progress, stop=stop).scores(names)
         with suppress(OutputError):  # somebody else's run, say: the figures are told all the same
@@ -134,13 +125,12 @@ class Eval:
         from ovseg3d.cli.progress import Progress
         from ovseg3d.engine import Event
         from ovseg3d.pipeline.evaluate import Evaluation, evaluate
-        from ovseg3d.pipeline.fields import restore
         from ovseg3d.pipeline.views import choose_views
 
         console = get_console(self.json)
-        scene = run.load_scene(self.scene)
+        scene = run.load_scene(self.where.scene)
         views = choose_views(scene, self.views)
-        renderer = restore(run, scene, self.device, self.backend)
+        renderer = self.where.renderer(run, scene)
         done = 0
         with Progress(console) as progress:
 

@@ -3,9 +3,9 @@
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
+from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Export:
       ovseg3d export outputs/playroom/latest --what html --phrases "sofa;table;lamp" --points 300000
     """
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
+    run: RunPath
     what: str = "cloud,html"
     """Kinds of export, with commas: cloud, mesh, labels, instances, video, html."""
     phrases: str | None = None
@@ -42,7 +41,7 @@ class Export:
     """Also write the cloud as LAS (needs laspy)."""
     embedding: bool = False
     """Give each instance its vector in the encoder's space."""
-    views: Literal["held-out", "train", "all"] = "all"
+    views: Views = "all"
     """Views for `labels`."""
     seconds: float = 8.0
     """How long the video is."""
@@ -52,14 +51,8 @@ class Export:
     """Width of the video; by default as trained."""
     output: Path | None = None
     """Folder for the files; by default exports/ in the run."""
-    scene: Path | None = None
-    """The scene's folder, if it has moved since training."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to encode and render."""
-    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
-    """What computes the field."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
+    where: WhereFlags = Where()
+    json: Json = False
 
     def main(self) -> None:
         """Export, and say where the files are."""
@@ -73,7 +66,7 @@ class Export:
         console = get_console(self.json)
         run = load(self.run)
         names = ("none", "frame", "points", "spacing", "las", "embedding", "views", "seconds", "fps", "width")
-        options = {name: getattr(self, name) for name in (*names, "scene", "device", "backend")}
+        options = {name: getattr(self, name) for name in names} | vars(self.where)
         if self.phrases is not None:
             options["phrases"] = read_list(self.phrases) if self.phrases.strip() else ()
         options["select"] = () if self.select is None else read_list(self.select)

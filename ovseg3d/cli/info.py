@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ovseg3d.cli.flags import Json
+
 if TYPE_CHECKING:
     from ovseg3d.scene.capture import Finding, Scene
     from ovseg3d.scene.extent import Extent
@@ -30,8 +32,7 @@ class Info:
     """Metres per input unit; makes the scene metric."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None
     """Where to write the picture. Default: ./SCENE-info.png."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
+    json: Json = False
 
     def main(self) -> int:
         """Run the command; returns 0, or 2 when something makes the scene unusable."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from ovseg3d.cli.flags import Json, RunPath, Templates, Where, WhereFlags
 from ovseg3d.errors import ConfigError
 
 
@@ -22,8 +23,7 @@ class Query:
       ovseg3d query outputs/playroom/latest chair --negative "office chair" --views all
     """
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
+    run: RunPath
     asked: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHRASE...")]
     """What to look for."""
     negative: tuple[str, ...] = ()
@@ -33,9 +33,7 @@ class Query:
     phrases: str | None = None
     """What else is in the scene: phrases with semicolons, a file with one a line, or none; by default those of the run.
     What looks more like one of these than like what is asked for is not that."""
-    templates: str | None = None
-    """Sentences with {} for the phrase, with semicolons, or a file with one a line; usual: a built-in set. A phrase is
-    the mean of its sentences; by default it is taken as it is."""
+    templates: Templates = None
     threshold: float = 0.5
     """Relevancy from which a point counts; 0.5 is as near as the nearest canonical phrase."""
     views: Literal["held-out", "train", "all", "none"] = "held-out"
@@ -44,21 +42,14 @@ class Query:
     """Measure distances from this photo's camera."""
     output: Path | None = None
     """Folder for the files; by default exports/query in the run."""
-    scene: Path | None = None
-    """The scene's folder, if it has moved since training."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to encode and render."""
-    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
-    """What computes the field."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
+    where: WhereFlags = Where()
+    json: Json = False
 
     def main(self) -> None:
         """Answer, and say where the files are."""
         from ovseg3d.cli.console import get_console, print_json, shell_path
         from ovseg3d.pipeline.answers import save_answers
-        from ovseg3d.pipeline.phrases import read_list, read_templates
-        from ovseg3d.pipeline.query import Asker
+        from ovseg3d.pipeline.phrases import read_list
         from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.views import choose_views
         from ovseg3d.semantics.relevancy import CANONICAL
@@ -67,9 +58,8 @@ class Query:
             raise ConfigError("There is nothing to look for", fix='such as: ovseg3d query RUN "a red chair"')
         console = get_console(self.json)
         run = load(self.run)
-        scene = run.load_scene(self.scene)
-        templates = {} if self.templates is None else {"templates": read_templates(self.templates)}
-        asker = Asker(run, scene, self.device, self.backend, **templates)
+        scene = run.load_scene(self.where.scene)
+        asker = self.where.asker(run, scene, self.templates)
         rivals = None if self.phrases is None else () if self.phrases == "none" else read_list(self.phrases)
         chosen = () if self.views == "none" else choose_views(scene, self.views)
         names = [scene.frames[view].name for view in chosen]

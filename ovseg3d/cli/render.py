@@ -4,10 +4,9 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import tyro
-
+from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags
 from ovseg3d.errors import ConfigError, nearest
 
 _KINDS = ("colour", "depth", "normals", "opacity", "features", "labels", "things", "relevancy")
@@ -26,9 +25,8 @@ class Render:
       ovseg3d render outputs/playroom/latest --what labels,relevancy --phrase "a red chair"
     """
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
-    views: Literal["held-out", "train", "all"] = "held-out"
+    run: RunPath
+    views: Views = "held-out"
     """Which views to render, without --path."""
     path: str | None = None
     """Fly along a path instead: spiral, interpolate (between the photos), or a camera path that nerfstudio saved
@@ -50,30 +48,23 @@ class Render:
     """Width of the pictures; by default as trained, or as the camera path says."""
     output: Path | None = None
     """Folder for the files; by default exports/ in the run."""
-    scene: Path | None = None
-    """The scene's folder, if it has moved since training."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to render."""
-    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
-    """What computes the field."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
+    where: WhereFlags = Where()
+    json: Json = False
 
     def main(self) -> None:
         """Render and say where the files are."""
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
-        from ovseg3d.pipeline.fields import restore
         from ovseg3d.pipeline.run import load
 
         kinds = parse_kinds(self.what)
         self._check()
         console = get_console(self.json)
         run = load(self.run)
-        scene = run.load_scene(self.scene)
+        scene = run.load_scene(self.where.scene)
         cameras, names, fps = self._cameras(scene)
         meaning = [kind for kind in kinds if kind in _KINDS[4:]]
-        renderer = self._painter(run, scene, meaning) if meaning else restore(run, scene, self.device, self.backend)
+        renderer = self._painter(run, scene, meaning) if meaning else self.where.renderer(run, scene)
         folder = self.output or run.exports
         stop = threading.Event()
         with interruptible(stop), Progress(console) as progress:
@@ -97,14 +88,13 @@ class Render:
         """A renderer that also draws meaning. Raises ConfigError, RunError."""
         from ovseg3d.pipeline.painter import Painter
         from ovseg3d.pipeline.phrases import read_list
-        from ovseg3d.pipeline.query import Asker
 
         phrases = read_list(self.phrases) if self.phrases is not None else scene.phrases
         if "labels" in what and not phrases:
             raise ConfigError("This scene names no phrases", where=scene.path, fix='--phrases "chair;table;floor"')
         if "relevancy" in what and not (self.phrase or "").strip():
             raise ConfigError("Nothing says whose relevancy to draw", fix='--phrase "a red chair"')
-        return Painter(Asker(run, scene, self.device, self.backend), what, phrases, self.phrase or "")
+        return Painter(self.where.asker(run, scene), what, phrases, self.phrase or "")
 
     def _cameras(self, scene: Any) -> tuple[list[Any], list[str], float | None]:
         """Cameras, file names, and the frame rate of a path (None for views)."""

@@ -3,10 +3,8 @@
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
-
+from ovseg3d.cli.flags import Json, RunPath, Templates, Views, Where, WhereFlags
 from ovseg3d.errors import ConfigError
 
 
@@ -23,52 +21,41 @@ class Segment:
       ovseg3d segment outputs/playroom/latest --instances
     """
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
+    run: RunPath
     phrases: str | None = None
     """Phrases with semicolons, or a file with one a line; by default those of the run."""
     keep: bool = False
     """Keep these phrases with the run, in place of those that it has."""
-    templates: str | None = None
-    """Sentences with {} for the phrase, with semicolons, or a file with one a line; usual: a built-in set. A phrase is
-    the mean of its sentences; by default it is taken as it is."""
+    templates: Templates = None
     instances: bool = False
     """Label the things that were found, not phrases."""
     none: bool = True
     """Leave pixels unlabelled that are nearer to a canonical phrase than to all of the list."""
-    views: Literal["held-out", "train", "all"] = "all"
+    views: Views = "all"
     """For which views."""
     output: Path | None = None
     """Folder for the files; by default exports/labels (or exports/instances) in the run."""
-    scene: Path | None = None
-    """The scene's folder, if it has moved since training."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to encode and render."""
-    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
-    """What computes the field."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
+    where: WhereFlags = Where()
+    json: Json = False
 
     def main(self) -> None:
         """Label, and say where the files are."""
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
         from ovseg3d.pipeline.label import instance_views, label_views
-        from ovseg3d.pipeline.phrases import keep_phrases, read_list, read_templates
-        from ovseg3d.pipeline.query import Asker
+        from ovseg3d.pipeline.phrases import keep_phrases, read_list
         from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.views import choose_views
 
         console = get_console(self.json)
         run = load(self.run)
-        scene = run.load_scene(self.scene)
+        scene = run.load_scene(self.where.scene)
         phrases = read_list(self.phrases) if self.phrases is not None else scene.phrases
         if self.keep and self.phrases is None:
             raise ConfigError("--keep needs phrases to keep", fix='--phrases "chair;table;floor" --keep')
         things = self.instances or not phrases
         names = [scene.frames[view].name for view in choose_views(scene, self.views)]
-        templates = {} if self.templates is None else {"templates": read_templates(self.templates)}
-        asker = Asker(run, scene, self.device, self.backend, **templates)
+        asker = self.where.asker(run, scene, self.templates)
         folder = self.output or run.exports / ("instances" if things else "labels")
         stop = threading.Event()
         with interruptible(stop), Progress(console) as progress:

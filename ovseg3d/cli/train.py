@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from ovseg3d.cli.flags import Json
 from ovseg3d.errors import ConfigError, Ovseg3dError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.pipeline.config import Config, EncodeConfig, MeaningConfig, Only, SceneConfig, TrainConfig
@@ -46,8 +47,7 @@ class Train:
     """Go on with the scene's newest run (or the one in --output-dir)."""
     view: bool = False
     """Show it in the browser while it trains, as ovseg3d view does, and afterwards until Ctrl-C."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
+    json: Json = False
     only: Only | None = None
     """Only these stages; by default the field. features: encode the photos with CLIP and DINO; semantics: lift their
     features to the field's surface, so that it can be asked."""

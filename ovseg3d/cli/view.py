@@ -2,11 +2,9 @@
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
+from ovseg3d.cli.flags import SceneOrRunPath, Where, WhereFlags
 from ovseg3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,18 +23,12 @@ class View:
       ovseg3d view scenes/playroom --port 7008
     """
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN")]
-    """A run folder, outputs/SCENE/latest, or a scene (its newest run)."""
+    run: SceneOrRunPath
     port: int = 7007
     """Where to listen; the next free one is taken when another program has it."""
     host: str = "127.0.0.1"
     """Who can come: 127.0.0.1 is this machine, 0.0.0.0 everybody who can reach it (there is no password)."""
-    scene: Path | None = None
-    """The scene's folder, if it has moved since training."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to render and encode."""
-    backend: Literal["auto", "warp", "torch", "tcnn"] = "auto"
-    """What computes the field."""
+    where: WhereFlags = Where()
 
     def main(self) -> None:
         """Serve until Ctrl-C."""
@@ -46,7 +38,7 @@ class View:
         if not 0 < self.port < 65536:
             raise ConfigError(f"--port must lie between 1 and 65535, not at {self.port}", fix="--port 7007")
         console = get_console()
-        exhibit = open_exhibit(self.run, self.scene, self.device, self.backend)
+        exhibit = open_exhibit(self.run, self.where.scene, self.where.device, self.where.backend)
         stop = threading.Event()
         with _serve(console, exhibit, self.host, self.port) as viewer, interruptible(stop):
             console.print(f"Open [bold]{viewer.url}[/bold] in a browser. Ctrl-C ends.", soft_wrap=True)

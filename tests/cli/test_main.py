@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 import ovseg3d
 from ovseg3d import cli
+from ovseg3d.cli.flags import Where
 from ovseg3d.errors import OutputError
 
 
@@ -56,6 +58,15 @@ def test_help_of_each_command_is_light_and_complete(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
     assert f"usage: ovseg3d {name}" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["view", "query", "segment", "render", "export", "eval"])
+def test_commands_about_a_run_share_their_flags(name: str) -> None:
+    shared = ["--scene", "moved", "--device", "cpu", "--backend", "torch"]
+    command = cli.parse_arguments(name, cli.load_command(name), ["a/run", *shared])
+    assert command.run == Path("a/run")
+    assert command.where == Where(Path("moved"), "cpu", "torch")
+    assert cli.parse_arguments(name, cli.load_command(name), ["a/run"]).where == Where()
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

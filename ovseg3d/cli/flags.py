@@ -1,0 +1,59 @@
+"""The flags that several commands have, so that they are called and explained alike everywhere.
+
+A command takes the aliases one by one where they belong in its help, and `WhereFlags` whole, near its end.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from ovseg3d.pipeline.devices import BackendName, DeviceName
+
+if TYPE_CHECKING:
+    from ovseg3d.pipeline.query import Asker
+    from ovseg3d.pipeline.run import Run
+    from ovseg3d.scene import Scene
+
+_RUN = "A run folder, outputs/SCENE/latest, or a scene (its newest run)."
+_JSON = "Print one JSON object on stdout and nothing else there."
+_TEMPLATES = (
+    "Sentences with {} for the phrase, with semicolons, or a file with one a line; usual: a built-in set. A phrase is"
+    " the mean of its sentences; by default it is taken as it is."
+)
+
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help=_RUN)]
+SceneOrRunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN", help=_RUN)]
+Views = Literal["held-out", "train", "all"]
+Templates = Annotated[str | None, tyro.conf.arg(help=_TEMPLATES)]
+Json = Annotated[bool, tyro.conf.arg(help=_JSON)]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a run's capture is now, and what computes."""
+
+    scene: Path | None = None
+    """The scene's folder, if it has moved since training."""
+    device: DeviceName = "auto"
+    """Where to render and encode."""
+    backend: BackendName = "auto"
+    """What computes the field."""
+
+    def asker(self, run: "Run", scene: "Scene", templates: str | None = None) -> "Asker":
+        """What answers questions about a run; `templates` as the flag says them. Raises RunError, ConfigError."""
+        from ovseg3d.pipeline.phrases import read_templates
+        from ovseg3d.pipeline.query import Asker
+
+        said = {} if templates is None else {"templates": read_templates(templates)}
+        return Asker(run, scene, self.device, self.backend, **said)
+
+    def renderer(self, run: "Run", scene: "Scene") -> Any:
+        """The field of a run. Raises RunError."""
+        from ovseg3d.pipeline.fields import restore
+
+        return restore(run, scene, self.device, self.backend)
+
+
+WhereFlags = Annotated[Where, tyro.conf.arg(name="")]
