@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON that is read with a clear message.
+"""Files, and sets of files, that are written whole or not at all, and JSON that is read with a clear message.
 
 A file is made under a hidden name in its own folder (same file system, so that the last step is one rename),
 flushed to the disk, and only then given its name. Whoever reads the folder, or comes after a crash, finds
@@ -10,7 +10,9 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,41 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
         if "No space left on device" in str(error) and not isinstance(error, Ovseg3dError):
             raise output_error(OSError(errno.ENOSPC, "No space left on device"), path) from error
         raise
+
+
+@contextmanager
+def write_together(folder: Path, listing: str, earlier: Iterable[str] = ()) -> Iterator[Path]:
+    """Write files that belong together, all or none.
+
+        with write_together(folder, "list.json", earlier=["old.png"]) as place:
+            ...  # write list.json and the files that it is about into `place`
+
+    They come to `folder` when the block ends well, and then the earlier ones go; whatever else is there stays. After an
+    error, or when the user interrupts, nothing has changed. The listing goes first and comes last, so that it never
+    stands beside files of another set, even if the power fails midway.
+
+    Args:
+        folder: where to; made when it is not there.
+        listing: the name of the file that says what the others are.
+        earlier: names of the files that an earlier set left in `folder`.
+
+    Raises:
+        OutputError: the place is not writable, or the like.
+    """
+    folder = make_folder(Path(folder))
+    place = make_folder(folder / f".{secrets.token_hex(4)}.tmp")
+    try:
+        yield place
+        new = sorted(file.name for file in place.iterdir() if file.name != listing)
+        try:
+            for name in (listing, *earlier):
+                (folder / name).unlink(missing_ok=True)
+            for name in (*new, listing):
+                os.replace(place / name, folder / name)
+        except OSError as error:
+            raise output_error(error, folder) from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _is_about(error: OSError, temporary: Path, path: Path) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ovseg3d.errors import OutputError, RunError, SceneError
-from ovseg3d.files import read_json, write_atomic, write_json
+from ovseg3d.files import read_json, write_atomic, write_json, write_together
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -122,3 +122,47 @@ def test_non_json_values_are_refused_before_the_file_is_touched(tmp_path: Path) 
     with pytest.raises(TypeError):
         write_json(tmp_path / "v.json", {"f": object()})
     assert read_json(tmp_path / "v.json") == {"old": 1}
+
+
+def write_set(folder: Path, earlier: tuple[str, ...], files: dict[str, str]) -> None:
+    with write_together(folder, "list.json", earlier) as place:
+        for name, text in files.items():
+            (place / name).write_text(text)
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+def test_a_set_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    first, second = {"a": "1", "b": "1", "list.json": "ab"}, {"b": "2", "c": "2", "list.json": "bc"}
+    write_set(tmp_path / "new" / "folder", (), first)
+    assert content(tmp_path / "new" / "folder") == first
+    (tmp_path / "new" / "folder" / "mine").write_text("mine")
+    write_set(tmp_path / "new" / "folder", ("a", "b", "gone"), second)
+    assert content(tmp_path / "new" / "folder") == second | {"mine": "mine"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_set_that_fails_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    first = {"a": "1", "list.json": "a"}
+    write_set(tmp_path, (), first)
+    with pytest.raises(error), write_together(tmp_path, "list.json", ["a"]) as place:
+        (place / "b").write_text("2")
+        raise error
+    assert content(tmp_path) == first
+
+
+def test_a_set_never_stands_beside_the_listing_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_set(tmp_path, (), {"a": "1", "b": "1", "list.json": "ab"})
+    replace = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if Path(target).name == "b":
+            raise OSError(errno.EIO, "broken on purpose")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OutputError, match="broken on purpose"):
+        write_set(tmp_path, ("a", "b"), {"a": "2", "b": "2", "list.json": "ab"})
+    assert content(tmp_path) == {"a": "2"}

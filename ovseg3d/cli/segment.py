@@ -13,8 +13,9 @@ class Segment:
     """Label every pixel of a run's views with one of a list of phrases, or with none of these.
 
     Writes an index image for each view (0 none, 1 the first phrase, ...; PNG with a palette), labels.json with
-    phrases and colours, and a picture for looking. A run without phrases, or --instances, gives the things that were
-    found, each with a number and a colour of its own.
+    phrases and colours, the same as COCO-style JSON, and a picture for looking, in place of those that an earlier
+    call left there. A run without phrases, or --instances, gives the things that were found, each with a number and a
+    colour of its own.
 
     Examples:
       ovseg3d segment outputs/playroom/latest --phrases "chair;table;wall;floor"

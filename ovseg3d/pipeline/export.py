@@ -12,7 +12,6 @@ Asked for more points than the run keeps, the field is looked at again, and mean
 """
 
 import dataclasses
-import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,14 +23,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ovseg3d.cloud import WHAT, LabelledCloud, instance_records, mesh_of, moved, save_cloud, save_mesh, save_page
-from ovseg3d.cloud.coco import annotations_of, coco
 from ovseg3d.cloud.labelled import FrameName
 from ovseg3d.cloud.points import import_laspy
 from ovseg3d.cloud.records import place
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError, RunError, nearest
 from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
-from ovseg3d.files import plain, read_json, write_atomic, write_json
+from ovseg3d.files import read_json, write_json
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.label import label_views
@@ -335,28 +333,12 @@ class _Export:
     def labels(self, folder: Path) -> list[Path]:
         asker, scene = self._meaning(), self.scene
         names = [scene.frames[view].name for view in choose_views(scene, self.options.views)]
-        numbers = {phrase: k for k, phrase in enumerate(self.phrases, start=1)}
-        categories = {thing.id: numbers.get(thing.label, 0) for thing in self.whole.things if thing.label is not None}
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-
-        def each(view: str, found: np.ndarray, places: Any) -> None:
-            h, w = found.shape
-            images.append({"id": len(images) + 1, "file_name": view, "width": w, "height": h})
-            instance = places.nearest(asker.semantics.instance)
-            annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
-
         target = folder / "labels"
         told = label_views(
-            target, asker, self.phrases, names, none=self.options.none, each=each, report=self.report, stop=self.stop
+            target, asker, self.phrases, names, none=self.options.none, report=self.report, stop=self.stop
         )
-        for image in images:
-            image["label_file"] = told["views"][image["file_name"]]
-        file = target / "annotations.json"
-        everything = coco(images, annotations, self.phrases, self.run.scene_name)
-        # Not indented: run lengths would take a line each.
-        write_atomic(file, (json.dumps(plain(everything), ensure_ascii=False, allow_nan=False) + "\n").encode())
-        return [*(target / name for name in told["views"].values()), told["picture"], target / "labels.json", file]
+        images = [target / name for name in told["views"].values()]
+        return [*images, told["picture"], target / "labels.json", told["annotations"]]
 
     def instances(self, folder: Path) -> list[Path]:
         cloud, asker = self.whole, self._meaning()

@@ -1,10 +1,15 @@
 """Label images of a run's views: from a closed list of phrases, or of the things that were found without any.
 
-<folder>/<view>.png     index image: 0 none, i the i-th phrase or the thing with id i; with a palette
-<folder>/labels.json    phrases with label, colour and counts, or things with their boxes; which file is which view
-<folder>/overview.png   photo | labels of some views, and the legend
+<folder>/<view>.png         index image: 0 none, i the i-th phrase or the thing with id i; with a palette
+<folder>/labels.json        phrases with label, colour and counts, or things with their boxes; which file is which view
+<folder>/annotations.json   of phrases: the same as COCO annotations, see `cloud.coco`
+<folder>/overview.png       photo | labels of some views, and the legend
+
+`ovseg3d segment` and `ovseg3d export --what labels` both write this set, and it is written together: an earlier set in
+the same folder is replaced whole, or stays whole.
 """
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,21 +19,27 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
+from ovseg3d.cloud.coco import annotations_of, coco
 from ovseg3d.engine import Event, Report, ignore
-from ovseg3d.errors import ConfigError
-from ovseg3d.files import write_json
+from ovseg3d.errors import ConfigError, OutputError
+from ovseg3d.files import plain, read_json, write_atomic, write_json, write_together
 from ovseg3d.pipeline.answers import view_file
 from ovseg3d.pipeline.palette import colours, index_image, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.scene.images import load_photo
 from ovseg3d.semantics.scene import Places
-from ovseg3d.semantics.things import instances_of
+from ovseg3d.semantics.things import Instance, instances_of
 
+LISTING, ANNOTATIONS, OVERVIEW = "labels.json", "annotations.json", "overview.png"
 SHOWN = 6
 """Views in the overview."""
 MOST = 254
 """Phrases that fit into a label image with a palette."""
+
+
+Each = Callable[[str, Int[np.ndarray, "h w"], Places], None]
+"""Is told each view's name, labels, and the surface points behind its pixels."""
 
 
 def label_views(
@@ -38,7 +49,6 @@ def label_views(
     views: Sequence[str],
     *,
     none: bool = True,
-    each: Callable[[str, Int[np.ndarray, "h w"], Places], None] | None = None,
     report: Report = ignore,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
@@ -50,20 +60,40 @@ def label_views(
         phrases: the list.
         views: names of frames.
         none: whether a pixel may belong to none of the list.
-        each: is told each view's name, labels, and the surface points behind its pixels.
         report: receives events of the stage "segment".
-        stop: set it to end after the current view: KeyboardInterrupt then, and no labels.json.
+        stop: set it to end after the current view: KeyboardInterrupt then, and nothing has changed.
 
     Raises:
         ConfigError: too many phrases. OutputError: the folder cannot be written to.
     """
     if len(phrases) > MOST:
         raise ConfigError(f"A list may have {MOST} phrases, this one has {len(phrases)}", fix="ask in several calls")
-    found = lambda places: asker.labels_at(places, phrases, none=none)  # noqa: E731
-    told = _write(folder, asker, found, phrases, views, each, report, stop)
-    names = ["none", *phrases]
-    labels = [{"label": number, "phrase": name, **rest} for number, (name, rest) in enumerate(zip(names, told["each"]))]
-    return _keep(folder, {"labels": labels, "views": told["views"]})
+    numbers = {phrase: k for k, phrase in enumerate(phrases, start=1)}
+    categories = {thing.id: numbers.get(thing.label, 0) for thing in _things(asker, phrases, none)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+
+    def annotate(view: str, found: np.ndarray, places: Places) -> None:
+        h, w = found.shape
+        file = f"{view_file(view)}.png"
+        images.append({"id": len(images) + 1, "file_name": view, "width": w, "height": h, "label_file": file})
+        instance = places.nearest(asker.semantics.instance)
+        annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
+
+    def labelled(places: Places) -> np.ndarray:
+        return asker.labels_at(places, phrases, none=none)
+
+    with write_together(folder, LISTING, _earlier(folder)) as place:
+        told = _write(place, asker, labelled, phrases, views, annotate, report, stop)
+        everything = coco(images, annotations, phrases, asker.run.scene_name)
+        # Not indented: run lengths would take a line each.
+        text = json.dumps(plain(everything), ensure_ascii=False, allow_nan=False)
+        write_atomic(place / ANNOTATIONS, (text + "\n").encode())
+        names = ["none", *phrases]
+        labels = [{"label": k, "phrase": name, **rest} for k, (name, rest) in enumerate(zip(names, told["each"]))]
+        listing = {"labels": labels, "views": told["views"]}
+        write_json(place / LISTING, listing)
+    return {"folder": folder, "picture": folder / OVERVIEW, "annotations": folder / ANNOTATIONS, **listing}
 
 
 def instance_views(
@@ -85,13 +115,35 @@ def instance_views(
         OutputError: the folder cannot be written to.
     """
     ids = asker.semantics.instance
-    labels = asker.labels(phrases) if phrases else None
-    things = instances_of(asker.semantics.surface, ids, labels=labels, phrases=phrases)
+    things = _things(asker, phrases)
     names = thing_names(int(ids.max(initial=0)))
-    shown = lambda places: places.nearest(ids.astype(np.int64))  # noqa: E731
-    told = _write(folder, asker, shown, names, views, None, report, stop)
-    found = [{**thing.record(), **told["each"][thing.id]} for thing in things]
-    return _keep(folder, {"instances": found, "views": told["views"]})
+
+    def shown(places: Places) -> np.ndarray:
+        return places.nearest(ids.astype(np.int64))
+
+    with write_together(folder, LISTING, _earlier(folder)) as place:
+        told = _write(place, asker, shown, names, views, None, report, stop)
+        found = [{**thing.record(), **told["each"][thing.id]} for thing in things]
+        listing = {"instances": found, "views": told["views"]}
+        write_json(place / LISTING, listing)
+    return {"folder": folder, "picture": folder / OVERVIEW, **listing}
+
+
+def _things(asker: Asker, phrases: Sequence[str], none: bool = True) -> tuple[Instance, ...]:
+    """The run's things, named where there are phrases."""
+    labels = asker.labels(phrases, none=none) if phrases else None
+    return instances_of(asker.semantics.surface, asker.semantics.instance, labels=labels, phrases=phrases)
+
+
+def _earlier(folder: Path) -> list[str]:
+    """The files of the set that is in a folder now: those that its listing names, if it is one of ours."""
+    try:
+        views = read_json(folder / LISTING, OutputError)["views"]
+    except (OutputError, KeyError):
+        return []
+    named = {name for name in views.values() if isinstance(name, str)} if isinstance(views, dict) else set()
+    # Whoever wrote the listing, nothing outside the folder is deleted for it.
+    return [file.name for file in folder.iterdir() if file.is_file() and file.name in {*named, ANNOTATIONS, OVERVIEW}]
 
 
 def _write(
@@ -100,7 +152,7 @@ def _write(
     labelled: Callable[[Places], Int[np.ndarray, "h w"]],
     names: Sequence[str],
     views: Sequence[str],
-    each: Callable[[str, Int[np.ndarray, "h w"], Places], None] | None,
+    each: Each | None,
     report: Report,
     stop: threading.Event | None,
 ) -> dict[str, Any]:
@@ -122,14 +174,9 @@ def _write(
         if view in shown:
             rows.append(_row(asker, view, found, names))
         report(Event("progress", "segment", number + 1, len(views), (number + 1) / len(views)))
-    save_picture(folder / "overview.png", contact_sheet([*rows, legend(names)]))
+    save_picture(folder / OVERVIEW, contact_sheet([*rows, legend(names)]))
     told = [{"colour": colour.tolist(), "pixels": int(count)} for colour, count in zip(colours(names), counts)]
     return {"each": told, "views": files}
-
-
-def _keep(folder: Path, told: dict[str, Any]) -> dict[str, Any]:
-    write_json(folder / "labels.json", told)
-    return {"folder": folder, "picture": folder / "overview.png", **told}
 
 
 def _row(asker: Asker, view: str, found: np.ndarray, names: Sequence[str]) -> Image.Image:
