@@ -95,6 +95,11 @@ class Renderer:
             rgb [h, w, 3] from 0 to 1; depth_z [h, w], input units, 0 where nothing is; opacity [h, w] from 0 to 1;
             with `normals` normal [h, w, 3], unit vectors of the input frame; with `focus` focus [h, w] from 0 to 1.
         """
+        # All of it with torch's threads at rest: those of an operation before `rays` would spin beside the workers.
+        with self.workers.open():
+            return self._picture(camera, normals, focus)
+
+    def _picture(self, camera: Camera, normals: bool, focus: bool) -> dict[str, np.ndarray]:
         device = self.field.table.device
         cameras = Cameras.from_cameras([camera], self.box.field_from_input, device)
         origins, directions, z_per_distance = cameras.grid(0)

@@ -30,6 +30,9 @@ class Nodes:
         self._client, self._exhibit = client, exhibit
         self._points: viser.PointCloudHandle | None = None
         self._stride = 1
+        self._colours: np.ndarray | None = None
+        """Those that the points have."""
+        self._point_size: tuple[object, float] | None = None
         self._cameras: list[viser.CameraFrustumHandle] = []
         self._groups: dict[str, list[viser.SceneNodeHandle]] = {}
         self.highlighted = 0
@@ -50,15 +53,20 @@ class Nodes:
                 "/points", xyz[:: self._stride].astype(np.float32), colours[:: self._stride],
                 point_size=self.point_size(), precision="float32", point_shape="circle", point_shading="flat",
             )  # fmt: skip
-        elif visible:
+            self._colours = colours
+        elif visible and colours is not self._colours:
             self._points.colors = colours[:: self._stride]
+            self._colours = colours
         self._points.visible = visible
 
     def point_size(self) -> float:
         """So large that a surface closes, input units."""
-        if self._exhibit.semantics is not None:
-            return float(np.median(self._exhibit.semantics.surface.cell)) * 0.5
-        return self._exhibit.reach * 0.004
+        semantics = self._exhibit.semantics
+        if semantics is None:
+            return self._exhibit.reach * 0.004
+        if self._point_size is None or self._point_size[0] is not semantics:
+            self._point_size = semantics, float(np.median(semantics.surface.cell)) * 0.5
+        return self._point_size[1]
 
     # -- cameras -------------------------------------------------------------------------------------------------
 

@@ -162,16 +162,17 @@ class WarpBackend:
         rays = [vectors(origins, 3), vectors(directions, 3), vectors(spans, 2), array(jitter)]
         grid = [array(occupied.view(-1)), occupied.shape[1], occupied.shape[0], smallest_step, cone]
         counts = torch.empty(len(origins), dtype=torch.int32, device=self.device)
+        starts = torch.empty(len(origins), device=self.device)
         ints = torch.empty(0, dtype=torch.int32, device=self.device)
         floats = torch.empty(0, device=self.device)
         nothing = [array(ints), array(floats), array(floats), array(ints), array(ints)]
-        launch(self._rays.march, len(origins), [*rays, *grid, array(counts), *nothing], self.device)
+        launch(self._rays.march, len(origins), [*rays, *grid, array(counts), array(starts), *nothing], self.device)
         offsets = offsets_of(counts, capacity)
         n = used(offsets, capacity)
         t, step = (torch.zeros(n, device=self.device) for _ in range(2))
         ray, cell = (torch.zeros(n, dtype=torch.int32, device=self.device) for _ in range(2))
         outputs = [array(offsets), array(t), array(step), array(ray), array(cell)]
-        launch(self._rays.march, len(origins), [*rays, *grid, array(ints), *outputs], self.device)
+        launch(self._rays.march, len(origins), [*rays, *grid, array(ints), array(starts), *outputs], self.device)
         return RaySamples(t, step, ray, cell, offsets)
 
     def merge(

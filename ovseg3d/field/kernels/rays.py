@@ -48,8 +48,9 @@ def march(
     # options
     smallest_step: wp.float32,
     cone: wp.float32,
-    # samples: counts are written when `offsets` is empty, samples otherwise
+    # samples: counts, and where each ray's first one begins, are written when `offsets` is empty, samples otherwise
     counts: wp.array(dtype=wp.int32),
+    starts: wp.array(dtype=wp.float32),
     offsets: wp.array(dtype=wp.int32),
     out_t: wp.array(dtype=wp.float32),
     out_step: wp.array(dtype=wp.float32),
@@ -69,6 +70,8 @@ def march(
     if writing:
         first = offsets[r]
         room = offsets[r + 1] - first
+        # The way through empty cells is gone once only.
+        t = starts[r]
     cells = resolution * resolution * resolution
     reach = wp.float32(1 << (cascades - 1))
     while t < end and count < room:
@@ -96,6 +99,8 @@ def march(
                 out_step[first + count] = step
                 out_ray[first + count] = r
                 out_cell[first + count] = cell
+            elif count == 0:
+                starts[r] = t
             count += 1
             t += step
         else:
