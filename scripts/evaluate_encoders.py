@@ -8,7 +8,7 @@ python scripts/evaluate_encoders.py --rows d,e --rooms dev        # playroom and
 "seen" rooms are furnished from what training drew from, with seeds of their own; "unseen" rooms are 1001-1005, which
 hold held-out styles, textures, lights and colours too. Settings are chosen on `dev`, never on these. Figures go to
 --output as JSON, the rows as a markdown table beside it, the confusion of (a) as a picture; --card writes card.json
-into both encoders' folders.
+into the measured encoders' folders.
 """
 
 import json
@@ -92,7 +92,7 @@ class Evaluate:
     assets: Path | None = None
     """A capture of other people's models for (f); default: aws_small_house and household in $OVSEG3D_DATA."""
     card: bool = False
-    """Write card.json into both folders."""
+    """Write card.json into the folder of each encoder that rows are measured of."""
     device: str = "cpu"
     """cpu or cuda."""
     threads: int = 2
@@ -124,7 +124,7 @@ class Evaluate:
         write_json(self.output, found)
         write_atomic(self.output.with_suffix(".md"), table.markdown().encode())
         if self.card:
-            write_cards(self.clip, self.dino if self.dino.is_dir() else None, found)
+            write_cards(self.clip, self.dino, found)
         print(table.markdown())
         return 0
 

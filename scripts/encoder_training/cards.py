@@ -68,11 +68,12 @@ def calibrate(clip: Clip, count: int = 600, seed: int = 9101) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_cards(clip: Path, dino: Path | None, found: dict[str, Any]) -> None:
-    """card.json of both, or of one; figures by the rows that were measured, recipes as trainings left them."""
+def write_cards(clip: Path, dino: Path, found: dict[str, Any]) -> None:
+    """card.json of each encoder that rows were measured of; recipes as trainings left them."""
     from ovseg3d.files import write_json
 
     rows = {row["key"]: {"figures": row["figures"], "baselines": row["baselines"]} for row in found["rows"]}
+    of_clip, of_dino = ({k: v for k, v in rows.items() if k[0] in keys} for keys in ("abcdf", "e"))
     data = {
         "pictures": "rendered by ovseg3d.synth.examples, split 'seen': things before backdrops, and parts of rooms",
         "never seen": "the styles, textures, lights, colours and pairs of ovseg3d/synth/holdout.py",
@@ -84,23 +85,13 @@ def write_cards(clip: Path, dino: Path | None, found: dict[str, Any]) -> None:
         "synonyms": "no caption holds one of the 30, so none was ever paired with a picture; most are everyday words "
         "and are among the distilled sentences (train_clip.py --without-synonyms leaves them out there too)",
     }
-    write_json(
-        clip / "card.json",
-        {
-            "name": "builtin", "role": "text-image encoder", **common, "text": text, "dense_path": "plain",
-            "recipe": _recipe(clip), "calibration": found.get("calibration"), "confused": found.get("confused"),
-            "figures": {k: v for k, v in rows.items() if k[0] in "abcdf"},
-        },
-    )  # fmt: skip
-    if dino is None:
-        return
-    write_json(
-        dino / "card.json",
-        {
-            "name": "builtin", "role": "self-supervised encoder", **common, "recipe": _recipe(dino),
-            "figures": {k: v for k, v in rows.items() if k[0] == "e"},
-        },
-    )  # fmt: skip
+    if of_clip:
+        card = {"name": "builtin", "role": "text-image encoder", **common, "text": text, "dense_path": "plain"}
+        card |= {"recipe": _recipe(clip), "calibration": found.get("calibration"), "confused": found.get("confused")}
+        write_json(clip / "card.json", {**card, "figures": of_clip})
+    if of_dino:
+        card = {"name": "builtin", "role": "self-supervised encoder", **common, "recipe": _recipe(dino)}
+        write_json(dino / "card.json", {**card, "figures": of_dino})
 
 
 def _recipe(folder: Path) -> Any:
