@@ -41,9 +41,9 @@ class TrainClip:
     """Time for everything, earlier sessions counted in."""
     steps: int | None = None
     """Steps of the image tower; with --max-seconds None equal seeds give equal bits."""
-    text_share: float = 0.08
+    text_share: float = 0.14
     """Share of the time for the text tower."""
-    text_steps: int = 500
+    text_steps: int = 1500
     """Most steps of the text tower."""
     sentences: int = 14000
     """Sentences made at random, besides single words and things."""
@@ -60,11 +60,15 @@ class TrainClip:
     threads: int = 1
     """Threads of the training process on the CPU."""
     capacity: int = 98304
-    """Pictures that are kept. Trainings that share a pool must not be further apart than this."""
+    """Small pictures that are kept. Trainings that share a pool must not be further apart than this."""
     render_size: int = 96
-    """Pixels of a rendered picture's side; crops of it are brought to the model's size."""
+    """Pixels of a small picture's side; crops of it are brought to the model's size."""
     rooms: float = 0.4
-    """Share of views of rooms."""
+    """Share of views of rooms among the small pictures."""
+    view_size: int = 160
+    """Pixels of the side of a larger view of a room."""
+    view_capacity: int = 49152
+    """Larger views that are kept."""
     factory: str = "encoder_training.pool:world_example"
     """Where pictures come from: module:function of (seed, index, size, rooms)."""
     recipe: tyro.conf.OmitArgPrefixes[ClipRecipe] = field(default_factory=ClipRecipe)
@@ -85,8 +89,10 @@ class TrainClip:
             return INTERRUPTED
         from ovseg3d.synth.examples import KINDS, SURFACES
 
-        source = Source(str(self.pool), self.factory, self.recipe.seed, self.render_size, self.rooms, self.capacity)
-        pictures = Pool(source, self.workers)
+        seed = self.recipe.seed
+        small = Source(str(self.pool), self.factory, seed, self.render_size, self.rooms, self.capacity)
+        large = Source(f"{self.pool}_views", self.factory, seed + 1, self.view_size, 1.0, self.view_capacity)
+        pools = Pool(small, self.workers), Pool(large, self.workers)
         write_recipe(
             self.output,
             recipe=asdict(self.recipe),
@@ -96,16 +102,18 @@ class TrainClip:
             without_synonyms=self.without_synonyms,
             rooms=self.rooms,
             render_size=self.render_size,
+            view_size=self.view_size,
             max_seconds=self.max_seconds,
             steps=self.steps,
         )
         try:
-            stage = ImageStage(model, tokens, pictures, self.recipe, (*KINDS, *SURFACES), self.device)
+            stage = ImageStage(model, tokens, pools, self.recipe, (*KINDS, *SURFACES), self.device)
             export = lambda: save_clip(self.output, model, self.recipe.shape)  # noqa: E731
             limit = None if self.max_seconds is None else self.max_seconds * (1 - self.text_share) - 60
             outcome = session.run(stage, self.steps, limit, export)
         finally:
-            pictures.close()
+            for pool in pools:
+                pool.close()
         return INTERRUPTED if outcome.interrupted else 0
 
     def prepare_text(self, model: nn.Module, teacher: text.Teacher | None) -> tuple[list[str], Tensor]:

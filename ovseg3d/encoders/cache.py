@@ -31,7 +31,7 @@ import numpy as np
 from ovseg3d.errors import CacheError, OutputError
 from ovseg3d.files import plain, write_atomic, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of every key: raise it when the same inputs would give other features."""
 Arrays = Mapping[str, np.ndarray]
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of ovseg3d; it can be deleted.\n"

@@ -5,9 +5,13 @@ if it were the whole picture. With the last strides taken out and the convolutio
 Koltun and Funkhouser 2017, "Dilated Residual Networks"), the same weights give a cell for every 16 pixels. timm builds
 so whatever knows `output_stride`: ResNets, RegNets, EfficientNets, ConvNeXts. Frozen convolutional CLIPs keep meaning
 in its place at sizes they were not trained for (Yu et al. 2023, FC-CLIP).
+
+Strides and paddings move things: a cell of a ResNet's map looks some pixels away from its middle. How far is measured
+by the gradient, once, and the picture is moved by that before it is seen.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,9 +29,10 @@ class ConvolutionalTower:
 
     def __init__(self, visual: nn.Module) -> None:
         self.visual = visual
-        self.patch = STRIDE
+        self.patch, self.shift = STRIDE, (0, 0)
         self._fine = _dilated(visual)
         self.dense = self._fine is not None and self._works()
+        self.shift = gaze(self._fine) if self.dense else (0, 0)
 
     def tokens(self, pixels: Float[Tensor, "views 3 h w"], path: str) -> Float[Tensor, "views gh gw width"]:
         """Cells of the last map.
@@ -38,7 +43,7 @@ class ConvolutionalTower:
         """
         if path not in ("auto", "plain"):
             raise EncoderError(f"The dense path {path!r} is one through attention", fix='use dense_path="plain"')
-        return self._fine.forward_features(pixels).permute(0, 2, 3, 1)
+        return self._fine.forward_features(moved(pixels, *self.shift)).permute(0, 2, 3, 1)
 
     def project(self, tokens: Float[Tensor, "views gh gw width"]) -> Float[Tensor, "views gh gw dim"]:
         """Each cell through the model's head, as if it were the whole picture; not normalised."""
@@ -61,6 +66,33 @@ class ConvolutionalTower:
                 return self.project(self.tokens(pixels, "auto")).shape[:3] == (1, 2, 3)
         except (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, IndexError):
             return False
+
+
+def gaze(trunk: nn.Module, side: int = 9) -> tuple[int, int]:
+    """How many pixels below and right of its middle a cell of a map looks, by the centre of its squared gradient.
+
+    Args:
+        trunk: timm's network with a cell for every `STRIDE` pixels.
+        side: cells of the pictures that are tried: coarse noise, the same every time.
+    """
+    parameter, middle = next(trunk.parameters()), side // 2
+    random = torch.randn(4, 3, 2 * side, 2 * side, generator=torch.Generator().manual_seed(0))
+    pixels = F.interpolate(random, scale_factor=STRIDE // 2, mode="bilinear").to(parameter).requires_grad_()
+    with torch.enable_grad():
+        seen = trunk.forward_features(pixels)[:, :, middle, middle].square().sum()
+        weight = torch.autograd.grad(seen, pixels)[0].double().square().sum((0, 1))
+    place = torch.arange(side * STRIDE, device=weight.device) + 0.5 - (middle + 0.5) * STRIDE
+    total = weight.sum().clamp(min=1e-300)
+    down, right = (round(float((weight.sum(axis) * place).sum() / total)) for axis in (1, 0))
+    return down, right
+
+
+def moved(pixels: Float[Tensor, "views 3 h w"], down: int, right: int) -> Float[Tensor, "views 3 h w"]:
+    """Pictures moved by so many pixels (up and left where negative), their edges drawn out; the same size."""
+    h, w = pixels.shape[-2:]
+    frame = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+    drawn = F.pad(pixels, frame, mode="replicate")
+    return drawn[..., max(-down, 0) : max(-down, 0) + h, max(-right, 0) : max(-right, 0) + w]
 
 
 def _dilated(visual: nn.Module) -> nn.Module | None:

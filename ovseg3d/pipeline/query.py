@@ -4,9 +4,10 @@
     answer = asker.ask(["a red chair"])[0]     # relevancy of points; what is above the threshold
     labels = asker.labels(["chair", "table"])  # a closed list: each point's nearest phrase, 0 = none of these
 
-`score` and `threshold` are relevancies (see `semantics.relevancy`). Whether something is there is decided for the whole
-scene, see `presence`; a probability is given only where the encoder's card holds a calibration. Positions are in the
-input frame.
+`score` and `threshold` are relevancies (see `semantics.relevancy`): a point speaks for a phrase if it is nearer to it
+than to the canonical phrases, to what the user excludes, and to the run's other phrases. Whether something is there is
+decided for the whole scene, see `presence`; a probability is given only where the encoder's card holds a calibration.
+Positions are in the input frame.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ class Answer:
     present: bool
     """Whether the score reaches the threshold."""
     score: float
-    """Mean relevancy of the patch of surface that speaks most for it, 0 to 1; the run's own phrases compete."""
+    """Mean relevancy of the patch of surface that speaks most for it, 0 to 1."""
     probability: float | None
     """None: the encoder has no calibration."""
     calibrated: bool
@@ -115,8 +116,8 @@ class Asker:
             phrases: what to look for, each for itself.
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: what everything is compared with.
-            rivals: what else is in the scene, for the decision whether a phrase is there; by default the run's phrases,
-                except for a phrase that is one of them.
+            rivals: what else is in the scene: a point counts for a phrase if it is nearer to it than to these, too. By
+                default the run's phrases; those that share a word with the phrase are left out.
             threshold: relevancy from which a point counts, and the scene.
             views: names of frames to draw masks for.
             camera: the frame from which distances are measured.
@@ -128,20 +129,18 @@ class Asker:
         if not 0 < threshold < 1:
             raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
         others = self._others(canonical, negatives)
-        named = {phrase.casefold() for phrase in self.phrases} if rivals is None else set()
         rivals = self.phrases if rivals is None else tuple(rivals)
         card = calibration_of(self.clip)
         eye = None if camera is None else self.camera(camera).position
         answers = []
         for phrase, vector in zip(phrases, self.encode(phrases)):
-            free = () if phrase.strip().casefold() in named else self._rivals(phrase, rivals)
-            margin = self._margin(vector)
-            found = expit(SHARPNESS * margin(others))
-            against = expit(SHARPNESS * margin((*others, *free))) if free else found
-            score, patch = best_patch(against * self._voices, self._patches)
+            free, margin = self._rivals(phrase, rivals), self._margin(vector)
+            found = expit(SHARPNESS * margin((*others, *free)))
+            score, patch = best_patch(found * self._voices, self._patches)
             present, rival, probability = score >= threshold, None, None
             if not present and free:
-                lone, there = best_patch(found * self._voices, self._patches)
+                alone = expit(SHARPNESS * margin(others))
+                lone, there = best_patch(alone * self._voices, self._patches)
                 rival = self._likest(free, there) if lone >= threshold else None
             if card is not None:
                 evidence = margin((*card.canonical, *negatives, *free))

@@ -1,23 +1,25 @@
 """The tiny CLIP: its shape, how its two towers learn, and the folder that open_clip loads.
 
 Text first: the tower learns the teacher's sentence space from sentences alone. Then it stands still but for its last
-projection, and the image tower learns from captions to meet it. Two losses, both between pictures and captions:
-the picture's vector against all captions of the batch, and the best-matching patches against each caption, so that
-patches come to mean what they show. Both are also asked for the names of the things in the captions among all names,
-since a batch holds only some of them. The image tower is a small ResNet whose last map is averaged and then projected,
-so a cell's place in the joint space is its projection, and the picture's vector is the mean of these: dense features
-need no detour. A caption is negative for a picture only if it says something that no caption of the picture says.
+projection, and the image tower learns from captions to meet it: the picture's vector against all captions of the batch,
+and the best-matching patches against each thing in them, so that patches come to mean what they show. Both are also
+asked for the names of the things among all names, since a batch holds only some of them. The image tower is a small
+ResNet whose last map is averaged and then projected, so a cell's place in the joint space is its projection, and the
+picture's vector is the mean of these: dense features need no detour. A caption is negative for a picture only if it
+says something that no caption of the picture says.
+
+Each batch has two parts: small pictures, most of single things, and larger views of rooms, which the same weights see
+with the last strides taken out, as they are used later (`finer`). There every cell has to settle for one of the names
+of what is shown (`losses.sharing_loss`); no pixel is ever told what it is.
 
 What makes two hours on two cores enough: a convolutional tower (at equal time and pictures a transformer of half its
 size names four times fewer of them), small pictures first, small batches, and texts that are encoded once.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -26,6 +28,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from encoder_training import augment
+from encoder_training.captions import article, named, pair_up, some, things_of
+from encoder_training.losses import best_patches, caption_loss, naming_loss, sharing_loss
 from encoder_training.optim import Optimiser, rate_at
 from encoder_training.pool import Draw, Pool
 from encoder_training.text import CONTEXT, Words, distillation_loss, encode_ids, hidden_of
@@ -75,24 +79,34 @@ class ClipRecipe:
 
     shape: ClipShape = field(default_factory=ClipShape)
     seed: int = 0
-    batch: int = 64
+    batch: int = 48
+    """Small pictures of a step."""
     fresh: float = 10.0
-    """New pictures of a batch; the others were seen before, in other crops."""
+    """New ones of these; the others were seen before, in other crops."""
+    sizes: tuple[tuple[float, int], ...] = ((0.0, 64), (0.4, 80), (0.75, 96))
+    """From which progress on they have how many pixels."""
+    views: int = 12
+    """Larger views of rooms of a step; 0 does without."""
+    fresh_views: float = 4.0
+    view_sizes: tuple[tuple[float, int], ...] = ((0.0, 128), (0.3, 160))
+    """From which progress on these have how many pixels."""
     start: int = 1024
-    """Pictures rendered before the first step."""
+    """Pictures of each sort rendered before the first step."""
     rate: float = 3e-3
     decay: float = 0.05
     warm_steps: int = 200
-    sizes: tuple[tuple[float, int], ...] = ((0.0, 64), (0.4, 80), (0.75, 96))
-    """From which progress on pictures have how many pixels."""
-    loss: str = "clip"
-    """"clip": softmax over the batch. "siglip": yes or no for every pair."""
     caption_weight: float = 0.5
     """Of the losses between pictures, their patches and the batch's captions."""
     token_weight: float = 0.5
-    """Of patches, beside whole pictures, in every loss."""
+    """Of patches, beside whole pictures, in the losses of captions and names."""
     token_sharpness: float = 10.0
     """How much the best patch of a caption outweighs the others (by cosine)."""
+    sharing_weight: float = 0.5
+    """Of the names that the cells of views settle for."""
+    even: float = 0.5
+    """How far the names of a view get equal shares of its cells at first; in the end they get what they have."""
+    prior: float = 0.5
+    """How far common names are expected while learning, and so not learned."""
     text_rate: float = 0.1
     """Rate of the text projection, beside the image tower's; 0 leaves it alone."""
     keep_weight: float = 1.0
@@ -104,9 +118,10 @@ class ClipRecipe:
     crop: tuple[float, float] = (0.6, 1.0)
     bf16: bool = True
 
-    def size_at(self, progress: float) -> int:
+    @staticmethod
+    def at(sizes: tuple[tuple[float, int], ...], progress: float) -> int:
         """Pixels of a picture's side."""
-        return [size for since, size in self.sizes if progress >= since][-1]
+        return [size for since, size in sizes if progress >= since][-1]
 
 
 class TextStage:
@@ -155,7 +170,7 @@ class ImageStage:
     Args:
         model: whose text tower has learned already.
         words: its tokenizer.
-        pool: pictures with captions.
+        pools: small pictures with captions, and larger views of rooms.
         recipe: how to learn.
         names: of all things that captions may name, without articles.
         device: where to compute.
@@ -163,89 +178,120 @@ class ImageStage:
 
     name = "image"
 
-    def __init__(self, model: nn.Module, words: Words, pool: Pool, recipe: ClipRecipe, names: Sequence[str],
-                 device: str = "cpu") -> None:  # fmt: skip
-        self.model, self.words, self.pool, self.recipe, self.device = model.to(device), words, pool, recipe, device
-        self.names = tuple(names)
+    def __init__(self, model: nn.Module, words: Words, pools: tuple[Pool, Pool], recipe: ClipRecipe,
+                 names: Sequence[str], device: str = "cpu") -> None:  # fmt: skip
+        self.model, self.words, self.pools, self.recipe, self.device = model.to(device), words, pools, recipe, device
+        self.names, self.finer = tuple(names), finer(model.visual.trunk, recipe.shape.tower)
         self.kept = model.text_projection.detach().clone()
         for name, parameter in model.named_parameters():
-            trained = name.startswith("visual.") or name in ("text_projection", "logit_scale", "logit_bias")
+            trained = name.startswith("visual.") or name in ("text_projection", "logit_scale")
             parameter.requires_grad_(trained and not (name == "text_projection" and recipe.text_rate == 0))
         # Each loss has a temperature of its own: patches and captions, pictures and names, patches and names.
         self.scales = nn.Parameter(torch.tensor([15.0, 20.0, 15.0], device=device).log())
         with torch.no_grad():  # a single number moves slowly: begin where short trainings end
             model.logit_scale.fill_(math.log(20.0))
-        self.siglip_bias = nn.Parameter(torch.tensor([-6.0, -4.0], device=device))
-        extra = [("scales", self.scales), ("siglip_bias", self.siglip_bias)]
-        fast = [(n, p) for n, p in model.named_parameters() if n != "text_projection"] + extra
+        fast = [(n, p) for n, p in model.named_parameters() if n != "text_projection"] + [("scales", self.scales)]
         self.optimiser = Optimiser(fast, recipe.rate, recipe.decay, muon=0.0)
         slow = [("text_projection", model.text_projection)] if recipe.text_rate else []
         self.slow = Optimiser(slow, recipe.rate * recipe.text_rate, 0.0, 0.0) if slow else None
-        self.draw = Draw(recipe.batch, recipe.fresh, recipe.start, recipe.seed)
+        self.draws = (
+            Draw(recipe.batch, recipe.fresh, recipe.start, recipe.seed),
+            Draw(recipe.views, recipe.fresh_views, recipe.start, recipe.seed + 1),
+        )
+        self.common: Tensor | None = None
+        """Logarithms of how common names are; their mean is 0."""
         self.figures: dict[str, Tensor] = {}
         self._hidden: dict[str, Tensor] = {}
 
     def step(self, step: int, progress: float) -> None:
-        recipe = self.recipe
+        recipe, model = self.recipe, self.model
         random = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        images, captions = self.batch(step, recipe.size_at(progress), random)
+        if self.common is None:
+            self.common = self.commonness()
+        images, captions = self.batch(0, step, recipe.at(recipe.sizes, progress), random)
         with self.half():
-            tokens = dense_tokens(self.model.visual, images)
-        vectors, tokens = F.normalize(tokens.float().mean(1), dim=-1), F.normalize(tokens.float(), dim=-1)
-        loss = self.name_loss(vectors, tokens, captions)
+            parts = [cells_of(model.visual, model.visual.trunk, images)]
+        if recipe.views:
+            images, more = self.batch(1, step, recipe.at(recipe.view_sizes, progress), random)
+            captions = captions + more
+            with self.half():
+                parts.append(cells_of(model.visual, self.finer, images))
+        vectors = F.normalize(torch.cat([part.float().mean(1) for part in parts]), dim=-1)
+        parts = [F.normalize(part.float(), dim=-1) for part in parts]
+        loss = self.name_loss(vectors, parts, captions, recipe.even * (1 - progress))
         if recipe.caption_weight:
-            loss = loss + recipe.caption_weight * self.caption_loss(vectors, tokens, captions, random)
+            loss = loss + recipe.caption_weight * self.caption_loss(vectors, parts, captions, random)
         if self.slow is not None:
-            drift = (self.model.text_projection - self.kept).square().sum() / self.kept.square().sum()
+            drift = (model.text_projection - self.kept).square().sum() / self.kept.square().sum()
             loss = loss + recipe.keep_weight * drift
-            self.figures["drift"] = drift.detach()
+            self.figures["drift"] = drift
         loss.backward()
         rate = rate_at(step, progress, recipe.warm_steps)
-        nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], 5.0)
+        nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 5.0)
         self.optimiser.step(rate)
         if self.slow is not None:
             self.slow.step(rate)
+        self.figures = {name: value.detach() for name, value in self.figures.items()}
 
-    def name_loss(self, vectors: Tensor, tokens: Tensor, captions: Sequence[Sequence[str]]) -> Tensor:
-        """Pictures (views, dim) and their patches (views, patches, dim), unit length, against all names."""
-        shown = named(captions, self.names).to(self.device)
+    def name_loss(
+        self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], even: float
+    ) -> Tensor:
+        """Pictures (pictures, dim) and their patches (pictures, patches, dim), unit length, against all names."""
+        recipe = self.recipe
+        shown, undecided = (mask.to(self.device) for mask in named(captions, self.names))
         names = F.normalize(self.encode([article(name) for name in self.names]), dim=-1)
         _, whole, fine = self.scales.exp().clamp(max=100.0)
+        expected = recipe.prior * self.common
         scores = vectors @ names.T
-        loss = naming_loss(whole * scores, shown)
-        best = best_patches(tokens, names, self.recipe.token_sharpness)
-        hit = shown.gather(1, scores.argmax(1, keepdim=True))[:, 0] | ~shown.any(1)
-        self.figures |= {"naming loss": loss.detach(), "named": hit.float().mean()}
-        return loss + self.recipe.token_weight * naming_loss(fine * best, shown)
+        loss = naming_loss(whole * scores + expected, shown, undecided)
+        hit = shown.gather(1, scores.masked_fill(undecided, -2.0).argmax(1, keepdim=True))[:, 0] | ~shown.any(1)
+        self.figures |= {"naming loss": loss, "named": hit.float().mean()}
+        best = torch.cat([best_patches(cells, names, recipe.token_sharpness) for cells in parts])
+        loss = loss + recipe.token_weight * naming_loss(fine * best + expected, shown, undecided)
+        if len(parts) > 1 and recipe.sharing_weight:
+            cells = fine * torch.einsum("nkd,td->nkt", parts[1], names) + expected
+            self.figures["sharing loss"] = sharing = sharing_loss(cells, shown[recipe.batch :], even)
+            loss = loss + recipe.sharing_weight * sharing
+        return loss
 
     def caption_loss(
-        self, vectors: Tensor, tokens: Tensor, captions: Sequence[Sequence[str]], random: torch.Generator
+        self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], random: torch.Generator
     ) -> Tensor:
         """Pictures against the batch's captions, patches against the things in them."""
         recipe = self.recipe
         chosen = [own[:2] + some(own[2:], recipe.captions - 2, random) for own in captions]
-        parts = [some(things_of(own), recipe.things, random) for own in captions]
-        texts, positive, ignored = (x if isinstance(x, list) else x.to(self.device) for x in pair_up(chosen, captions))
-        things, shown, unsure = (x if isinstance(x, list) else x.to(self.device) for x in pair_up(parts, captions))
+        told = [some(things_of(own), recipe.things, random) for own in captions]
+        texts, *masks = pair_up(chosen, captions)
+        things, *shown = pair_up(told, captions)
+        positive, ignored, own, unsure = (mask.to(self.device) for mask in (*masks, *shown))
         phrases, names = F.normalize(self.encode([*texts, *things]), dim=-1).split([len(texts), len(things)])
         scale, fine = self.model.logit_scale.exp().clamp(max=100.0), self.scales[0].exp().clamp(max=100.0)
-        loss_of = multi_clip_loss if recipe.loss == "clip" else multi_siglip_loss
         scores = vectors @ phrases.T
-        whole = loss_of(scale * scores, positive, ignored, self.siglip_bias[0])
-        best = best_patches(tokens, names, recipe.token_sharpness)
-        patches = loss_of(fine * best, shown, unsure, self.siglip_bias[1])
+        whole = caption_loss(scale * scores, positive, ignored)
+        best = torch.cat([best_patches(cells, names, recipe.token_sharpness) for cells in parts])
+        patches = caption_loss(fine * best, own, unsure)
         hit = positive.gather(1, scores.masked_fill(ignored, -2.0).argmax(1, keepdim=True)).float().mean()
-        self.figures |= {"caption loss": whole.detach(), "patch loss": patches.detach(), "hit": hit}
+        self.figures |= {"caption loss": whole, "patch loss": patches, "hit": hit}
         return whole + recipe.token_weight * patches
 
-    def batch(self, step: int, size: int, random: torch.Generator) -> tuple[Tensor, list[list[str]]]:
-        """Pictures (batch, 3, size, size), normalised, and all captions of each."""
-        recipe = self.recipe
-        indices = self.draw(step, self.pool.window)
-        pictures, captions = self.pool.get(indices, self.draw.newest(step))
+    def commonness(self) -> Tensor:
+        """How common names are in the first pictures of both sorts, weighted as a batch has them."""
+        recipe, shares = self.recipe, torch.zeros(len(self.names))
+        for pool, count in zip(self.pools, (recipe.batch, recipe.views)):
+            if count:
+                _, captions = pool.get(range(recipe.start), recipe.start)
+                shares += count * named(captions, self.names)[0].float().mean(0)
+        logs = (shares / (recipe.batch + recipe.views)).clamp(min=1e-3).log()
+        return (logs - logs.mean()).to(self.device)
+
+    def batch(self, sort: int, step: int, size: int, random: torch.Generator) -> tuple[Tensor, list[list[str]]]:
+        """Pictures of one sort, (count, 3, size, size), normalised, and all captions of each."""
+        pool, draw = self.pools[sort], self.draws[sort]
+        indices = draw(step, pool.window)
+        pictures, captions = pool.get(indices, draw.newest(step))
         count = len(indices)
         flip = torch.rand(count, generator=random) < 0.5
-        boxes = augment.random_boxes(count, recipe.crop, 1.2, random)
+        boxes = augment.random_boxes(count, self.recipe.crop, 1.2, random)
         images = augment.to_float(torch.from_numpy(pictures).to(self.device))
         images = augment.crop(images, boxes.to(self.device), flip.to(self.device), size)
         images = normalise(augment.light(images, 0.2, random))
@@ -277,11 +323,13 @@ class ImageStage:
         return torch.autocast(kind_of(self.device), torch.bfloat16, enabled=self.recipe.bf16)
 
     def measure(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self.figures.items()} | {"waited s": self.pool.waited}
+        return {name: float(value) for name, value in self.figures.items()} | {
+            "waited s": sum(pool.waited for pool in self.pools)
+        }
 
     def state(self) -> dict[str, Tensor]:
         held = {f"model|{k}": v for k, v in self.model.state_dict().items()}
-        held |= {"kept": self.kept, "scales": self.scales.data, "siglip_bias": self.siglip_bias.data}
+        held |= {"kept": self.kept, "scales": self.scales.data, "common": self.common}
         slow = {f"slow|{k}": v for k, v in self.slow.state().items()} if self.slow else {}
         return {**held, **self.optimiser.state(), **slow}
 
@@ -290,7 +338,7 @@ class ImageStage:
         self.kept = state["kept"].to(self.device)
         self.scales.data.copy_(state["scales"])
         self._hidden.clear()
-        self.siglip_bias.data.copy_(state["siglip_bias"])
+        self.common = state["common"].to(self.device)
         self.optimiser.load_state(state)
         if self.slow is not None:
             self.slow.load_state({k.removeprefix("slow|"): v for k, v in state.items() if k.startswith("slow|")})
@@ -309,11 +357,23 @@ def normalise(images: Tensor) -> Tensor:
     return (images - images.new_tensor(MEAN).view(3, 1, 1)) / images.new_tensor(STD).view(3, 1, 1)
 
 
-def dense_tokens(visual: nn.Module, images: Tensor) -> Tensor:
-    """Cells of the last map in the joint space, (views, cells, dim), not normalised; their mean is the picture's
+def cells_of(visual: nn.Module, trunk: nn.Module, images: Tensor) -> Tensor:
+    """Cells of the last map in the joint space, (pictures, cells, dim), not normalised; their mean is the picture's
     vector."""
-    maps = visual.trunk.forward_features(images.contiguous(memory_format=torch.channels_last))
+    maps = trunk.forward_features(images.contiguous(memory_format=torch.channels_last))
     return visual.head(maps.flatten(2).transpose(1, 2))
+
+
+def finer(trunk: nn.Module, tower: str) -> nn.Module:
+    """The same network, not a copy of its weights, with a cell for every 16 pixels."""
+    import timm
+
+    twin = timm.create_model(tower, num_classes=0, output_stride=16)
+    for name, module in twin.named_modules():
+        if module._parameters or module._buffers:
+            own = trunk.get_submodule(name)
+            module._parameters, module._buffers = own._parameters, own._buffers
+    return twin
 
 
 def computing(device: str) -> AbstractContextManager:
@@ -326,109 +386,9 @@ def kind_of(device: str) -> str:
     return device.split(":", maxsplit=1)[0]
 
 
-def best_patches(tokens: Tensor, phrases: Tensor, sharpness: float) -> Tensor:
-    """Cosine of each phrase with the patches that match it best, (views, phrases): a mean weighted by the cosine."""
-    cosines = torch.einsum("nkd,td->ntk", tokens, phrases)
-    return ((cosines.detach() * sharpness).softmax(-1) * cosines).sum(-1)
-
-
-def multi_clip_loss(logits: Tensor, positive: Tensor, ignored: Tensor, bias: Tensor) -> Tensor:
-    """CLIP's loss where a picture has several captions and a caption several pictures: each against all negatives."""
-
-    def one_way(logits: Tensor, positive: Tensor, ignored: Tensor) -> Tensor:
-        others = logits.masked_fill(positive | ignored, -torch.inf).logsumexp(1, keepdim=True)
-        losses = F.softplus(others - logits)
-        return (losses * positive).sum(1).div(positive.sum(1).clamp(min=1)).mean()
-
-    return 0.5 * (one_way(logits, positive, ignored) + one_way(logits.T, positive.T, ignored.T))
-
-
-def multi_siglip_loss(logits: Tensor, positive: Tensor, ignored: Tensor, bias: Tensor) -> Tensor:
-    """SigLIP's: each pair by itself, yes or no; summed over captions, averaged over pictures and their captions."""
-    losses = F.softplus(torch.where(positive, -1.0, 1.0) * (logits + bias)).masked_fill(ignored, 0.0)
-    return losses.sum() / positive.sum()
-
-
-def naming_loss(logits: Tensor, shown: Tensor) -> Tensor:
-    """Each name that is shown against all that are not, (views, names) both; a mean over pictures with names."""
-    others = logits.masked_fill(shown, -torch.inf).logsumexp(1, keepdim=True)
-    losses = (F.softplus(others - logits) * shown).sum(1) / shown.sum(1).clamp(min=1)
-    return losses.sum() / shown.any(1).sum().clamp(min=1)
-
-
 _TEXTS_KEPT = 150_000
 _TEXTS_AT_ONCE = 16
 _LENGTHS = (8, 12, CONTEXT)
-_BETWEEN = re.compile(
-    r" next to | in front of | to the left of | to the right of | on top of | hanging on | with | behind | beside | on"
-    r" | under | above | near | and | in |, | of "
-)
-_EMPTY = {"a", "an", "the", "this", "is", "here", "some", "there", "photo", "view", "close", "picture"}
-
-
-@lru_cache(maxsize=200_000)
-def parse(caption: str) -> frozenset[frozenset[str]]:
-    """What a caption says: its things, each as the set of its words."""
-    parts = [frozenset(part.split()) - _EMPTY for part in _BETWEEN.split(caption)]
-    return frozenset(part for part in parts if part)
-
-
-def things_of(captions: Sequence[str]) -> list[str]:
-    """The things that captions name, each once, with its words in their order: "a red chair"."""
-    parts = (part.split() for caption in captions for part in _BETWEEN.split(caption))
-    named = (" ".join(word for word in part if word not in _EMPTY) for part in parts)
-    return list(dict.fromkeys(article(name) for name in named if name))
-
-
-def article(name: str) -> str:
-    """With "a" or "an"."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
-
-
-def named(captions: Sequence[Sequence[str]], names: Sequence[str]) -> Tensor:
-    """Which names (views, names) the captions of each picture call things by: "a red office chair" is a chair."""
-    return torch.stack([_named(tuple(own), tuple(names)) for own in captions])
-
-
-@lru_cache(maxsize=100_000)
-def _named(captions: tuple[str, ...], names: tuple[str, ...]) -> Tensor:
-    things = [f" {thing}" for thing in things_of(captions)]
-    # "curtain" is not said of a "shower curtain", which is a name itself.
-    longest = [max((name for name in names if thing.endswith(f" {name}")), key=len, default="") for thing in things]
-    return torch.tensor([name in longest for name in names])
-
-
-def some(items: Sequence[str], count: int, random: torch.Generator) -> list[str]:
-    """At most `count` of them, in a random order."""
-    return [items[i] for i in torch.randperm(len(items), generator=random)[:count].tolist()]
-
-
-def pair_up(
-    captions: Sequence[Sequence[str]], known_of: Sequence[Sequence[str]] | None = None
-) -> tuple[list[str], Tensor, Tensor]:
-    """The batch's different captions, which are whose own, and which say nothing that may be untrue of a picture.
-
-    Args:
-        captions: of each picture.
-        known_of: all that is known of each picture, where that is more than `captions`.
-
-    Returns:
-        texts, own (views, texts), and undecided (views, texts): true where every thing of the caption, with all its
-        words, is in a caption of the picture, though it is not one of these.
-    """
-    texts = list(dict.fromkeys(caption for own in captions for caption in own))
-    place = {text: column for column, text in enumerate(texts)}
-    own = torch.zeros(len(captions), len(texts), dtype=torch.bool)
-    implied = torch.zeros_like(own)
-    said = [parse(text) for text in texts]
-    things = frozenset().union(*said)
-    for row, mine in enumerate(captions):
-        own[row, [place[text] for text in mine]] = True
-        known = frozenset().union(*(parse(text) for text in (known_of[row] if known_of else mine)))
-        words = frozenset().union(*known)
-        true = {thing for thing in things if thing <= words and any(thing <= other for other in known)}
-        implied[row] = torch.tensor([parts <= true for parts in said])
-    return texts, own, implied & ~own
 
 
 def save_clip(folder: Path, model: nn.Module, shape: ClipShape) -> None:

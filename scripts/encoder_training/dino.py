@@ -61,7 +61,7 @@ class DinoRecipe:
     fresh: float = 8.0
     """New pictures of a batch; the others were seen before, in other crops."""
     start: int = 1024
-    rate: float = 1e-3
+    rate: float = 3e-3
     decay: float = 0.05
     muon: float = 1.0
     warm_steps: int = 150
@@ -72,7 +72,8 @@ class DinoRecipe:
     bottleneck: int = 96
     hidden: int = 384
     student_temperature: float = 0.1
-    teacher_temperature: float = 0.05
+    teacher_temperature: float = 0.015
+    """Cosines with random prototypes spread by a tenth: much warmer, and the teacher says next to nothing at first."""
     momentum: float = 0.99
     """Of the teacher at first; it rises to 1."""
     mask_share: float = 0.5
@@ -160,10 +161,8 @@ class DinoStage:
             small_whole, _ = self.student(small, corner=corner)
             from_large, from_small = self.student.whole(student_whole), self.student.whole(small_whole)
             shown = self.student.patches(student_patches)
-        # The teacher's temperature rises while the prototypes settle; too sharp a start freezes chance.
-        sharp = 0.04 + (recipe.teacher_temperature - 0.04) * min(1.0, progress * 5)
-        target = sinkhorn(whole_says, sharp)
-        target_patches = sinkhorn(patches_say.flatten(0, 1), sharp).view_as(patches_say)
+        target = sinkhorn(whole_says, recipe.teacher_temperature)
+        target_patches = sinkhorn(patches_say.flatten(0, 1), recipe.teacher_temperature).view_as(patches_say)
         temperature = recipe.student_temperature
         crossed = torch.cat([target[count:], target[:count]])
         loss_whole = entropy(crossed, from_large, temperature).mean()

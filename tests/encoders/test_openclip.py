@@ -19,8 +19,9 @@ from tiny_models import (
 )
 
 from ovseg3d.encoders import TextImageEncoder, TokenEncoder, load_clip
+from ovseg3d.encoders.convolutions import gaze, moved
 from ovseg3d.encoders.openclip import OpenClipEncoder
-from ovseg3d.encoders.towers import DENSE_PATHS, resample
+from ovseg3d.encoders.towers import DENSE_PATHS, resample, tower_of
 from ovseg3d.errors import EncoderError
 
 CPU = torch.device("cpu")
@@ -257,12 +258,33 @@ def test_a_convolutional_tower_s_cells_are_its_own_and_those_between(place: Path
     images = torch.rand(1, 3, 160, 128)
     dense = ours.encode_dense(images)
     assert ours.dense and ours.patch == 16 and dense.shape == (1, 24, 10, 8)
-    cells = model.visual.trunk.forward_features(ours.preprocess.normalize(images))
+    pictures = moved(ours.preprocess.normalize(images), *tower_of(model.visual).shift)
+    cells = model.visual.trunk.forward_features(pictures)
     cells = cells.permute(0, 2, 3, 1).flatten(0, 2)[..., None, None]
     expected = F.normalize(model.visual.head(model.visual.trunk.forward_head(cells)), dim=-1)
     torch.testing.assert_close(dense[0, :, ::2, ::2].flatten(1).T, expected.detach(), atol=1e-5, rtol=0)
     with pytest.raises(EncoderError, match="through attention"):
         encoder(model, name, "maskclip").encode_dense(images)
+
+
+class Askew(torch.nn.Module):
+    """Means of 16 x 16 pixels, each some pixels away from where it should be."""
+
+    def __init__(self, down: int, right: int) -> None:
+        super().__init__()
+        self.away, self.weight = (-down, -right), torch.nn.Parameter(torch.ones(()))
+
+    def forward_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.weight * F.avg_pool2d(moved(pixels, *self.away), 16)
+
+
+def test_where_a_cell_looks_is_measured_and_set_right() -> None:
+    assert gaze(Askew(0, 0)) == (0, 0) and gaze(Askew(6, -3)) == (6, -3)
+    pictures = torch.rand(2, 3, 96, 64)
+    straight = F.avg_pool2d(pictures, 16)
+    righted = Askew(6, -3).forward_features(moved(pictures, 6, -3))
+    torch.testing.assert_close(righted[..., 1:-1, 1:-1], straight[..., 1:-1, 1:-1])
+    assert moved(pictures, 2, -5).shape == pictures.shape
 
 
 def test_towers_without_patches_say_so(place: Path) -> None:

@@ -17,7 +17,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from encoder_training import augment, text, words  # noqa: E402
-from encoder_training.clip import ClipRecipe, ClipShape, multi_clip_loss, named, pair_up, things_of  # noqa: E402
+from encoder_training.captions import named, pair_up, things_of  # noqa: E402
+from encoder_training.clip import ClipRecipe, ClipShape, cells_of, finer  # noqa: E402
 from encoder_training.dino import (  # noqa: E402
     DinoRecipe,
     DinoShape,
@@ -26,6 +27,7 @@ from encoder_training.dino import (  # noqa: E402
     sinkhorn,
 )
 from encoder_training.local_start import places, turn  # noqa: E402
+from encoder_training.losses import caption_loss, naming_loss, sharing_loss  # noqa: E402
 from encoder_training.pool import Draw, Pool, Source  # noqa: E402
 from train_clip import TrainClip  # noqa: E402
 from train_dino import TrainDino  # noqa: E402
@@ -75,9 +77,11 @@ def clip_training(folder: Path, steps: int, **changes: object) -> TrainClip:
         image_size=16, tower="test_resnet", dim=16, vocabulary=900, text_width=32, text_layers=1, text_heads=2,
     )  # fmt: skip
     recipe = ClipRecipe(
-        shape=shape, batch=16, fresh=4.0, start=32, bf16=False, warm_steps=5, sizes=((0.0, 8), (0.5, 16))
-    )
-    common = {"factory": "test_training:shape_example", "render_size": 20, "capacity": 1024, "workers": 0}
+        shape=shape, batch=12, fresh=4.0, views=4, fresh_views=1.0, start=32, bf16=False, warm_steps=5,
+        sizes=((0.0, 8), (0.5, 16)), view_sizes=((0.0, 16), (0.5, 24)),
+    )  # fmt: skip
+    common = {"factory": "test_training:shape_example", "render_size": 20, "view_size": 24, "workers": 0}
+    common |= {"capacity": 1024, "view_capacity": 1024}
     return TrainClip(
         output=folder / "out", work=folder / "work", pool=folder / "pool", max_seconds=None, steps=steps,
         text_steps=5, sentences=50, recipe=recipe, **{**common, **changes},
@@ -117,7 +121,7 @@ def test_a_clip_goes_on_to_the_same_bits_and_open_clip_loads_it_alone(tmp_path: 
     INTERRUPT_AT.add(64)
     assert clip_training(tmp_path / "parts", 20).main(HashTeacher()) == 130, "Ctrl-C in the ninth step"
     # What was rendered may be gone when a training goes on.
-    for path in (tmp_path / "parts" / "pool").iterdir():
+    for path in tmp_path.glob("parts/pool*/*"):
         path.unlink()
     from encoder_training import pool
 
@@ -210,8 +214,43 @@ def test_the_loss_counts_own_captions_against_others_only() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0]])
     one = (torch.log1p(torch.tensor(-2.0).exp()) + torch.log1p(torch.tensor(-1.0).exp())) / 2
     # Each caption has a single picture, so that the other direction has nothing to tell it from.
-    assert multi_clip_loss(logits, positive, ignored, torch.zeros(())) == pytest.approx(float(one) / 2, abs=1e-6)
-    assert multi_clip_loss(logits, positive, ~positive, torch.zeros(())) == pytest.approx(0.0, abs=1e-6)
+    assert caption_loss(logits, positive, ignored) == pytest.approx(float(one) / 2, abs=1e-6)
+    assert caption_loss(logits, positive, ~positive) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_name_that_is_undecided_is_neither_right_nor_wrong() -> None:
+    logits, shown = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[True, False, False]])
+    undecided = torch.tensor([[False, True, False]])
+    assert naming_loss(logits, shown, undecided) == pytest.approx(np.log1p(np.exp(-2.0)), abs=1e-6)
+    assert naming_loss(logits, shown, ~shown & False) == pytest.approx(np.log1p(np.exp(-1.0) + np.exp(-2.0)), abs=1e-6)
+    nothing = naming_loss(logits.requires_grad_(), shown & False, undecided)
+    assert nothing == 0 and torch.autograd.grad(nothing, logits)[0].eq(0).all(), "a picture that names nothing"
+
+
+def test_cells_share_the_names_of_their_picture_by_what_they_say() -> None:
+    """Two kinds of cells, two names that are shown and one that is not: descending the loss names each kind."""
+    cells = torch.eye(2)[torch.tensor([0, 0, 1, 1])]
+    weights = torch.tensor([[0.3, 0.2, 0.5], [0.3, 0.25, 0.5]], requires_grad=True)
+    shown = torch.tensor([[True, True, False]])
+    optimiser = torch.optim.Adam([weights], 0.05)
+    for _ in range(300):
+        optimiser.zero_grad()
+        sharing_loss((cells @ weights)[None], shown, 0.5).backward()
+        optimiser.step()
+    said = (cells @ weights.detach()).softmax(-1)
+    assert said.argmax(1).tolist() == [0, 0, 1, 1] and said.max(1).values.min() > 0.9
+    assert sharing_loss((cells @ weights)[None], shown & False, 0.5) == 0
+
+
+def test_the_finer_twin_is_the_same_network() -> None:
+    shape = ClipShape(tower="test_resnet", dim=16)
+    model = shape.build().visual.eval()
+    twin = finer(model.trunk, shape.tower).eval()
+    images = torch.randn(1, 3, 96, 96)
+    coarse, fine = (cells_of(model, trunk, images)[0] for trunk in (model.trunk, twin))
+    side = round(len(coarse) ** 0.5)
+    torch.testing.assert_close(fine.unflatten(0, (2 * side, 2 * side))[::2, ::2].flatten(0, 1), coarse)
+    assert {id(p) for p in twin.parameters()} <= {id(p) for p in model.parameters()}
 
 
 def test_sinkhorn_uses_every_prototype_equally() -> None:
@@ -277,9 +316,14 @@ def test_heads_start_at_the_offset_that_they_are_turned_by() -> None:
 def test_a_name_is_what_a_thing_is_called_at_its_end() -> None:
     names = ("lamp", "table", "curtain", "shower curtain", "chair")
     said = [("a table lamp", "a red office chair next to a lamp"), ("a green shower curtain",), ("a bright room",)]
-    assert named(said, names).tolist() == [
-        [True, False, False, False, True], [False, False, False, True, False], [False] * 5
-    ]  # fmt: skip
+    shown, undecided = named(said, names)
+    assert shown.tolist() == [[True, False, False, False, True], [False, False, False, True, False], [False] * 5]
+    assert not undecided[:2].any() and not undecided[2].any()
+    shown, undecided = named(
+        [("a mug on a red table", "a mug in front of a wall", "a mug, a wall")], ("mug", "table", "wall")
+    )
+    assert shown.tolist() == [[True, False, True]] and undecided.tolist() == [[False, True, False]]
+    assert named([("a wide picture",)], ("picture",))[0].all(), "no word of openings is a name"
 
 
 def test_the_training_forward_is_the_library_s(tmp_path: Path) -> None:

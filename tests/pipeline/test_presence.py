@@ -47,9 +47,18 @@ def test_a_look_alike_is_absent_where_the_run_names_what_is_there(run: Run, monk
         known = Asker(run)
         assert known.phrases == (*others, "orange thing")
         assert not known.ask(["orange"], rivals=others)[0].present
-        assert known.ask(["orange thing"])[0].score == lax.score, "what the run names has no rivals"
+        assert known.ask(["orange thing"], rivals=())[0].score == lax.score
+        assert not known.ask(["orange thing"])[0].present, "what the run names competes like any other phrase"
     finally:
         (run.folder / "phrases.txt").unlink()
+
+
+def test_points_compete_too(run: Run) -> None:
+    asker = Asker(run)
+    alone, beside = (asker.ask(["red"], canonical=["blue"], rivals=rivals)[0] for rivals in ((), ("sand", "blue")))
+    assert alone.present and beside.present and set(beside.point_index) < set(alone.point_index)
+    nearest = asker.labels(["red", "sand", "blue"], none=False)
+    assert (nearest[beside.point_index] == 1).all() and not (nearest[alone.point_index] == 1).all()
 
 
 CARD = {"slope": 2.0, "offset": -1.0, "logit_scale": 10.0, "canonical": ["object", "stuff"], "of": "picture"}

@@ -1,0 +1,91 @@
+"""Seconds, memory and bytes of asking a run, as a markdown table.
+
+python scripts/benchmark_query.py outputs/playroom/latest
+
+Every time is the median over phrases that the run has not heard before, asked one after another in a process that has
+loaded the run; the first question, which also loads the encoder, has a row of its own. A new view is a held-out camera
+at --size whose depth is rendered for each phrase anew.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+import numpy as np  # noqa: E402
+import tyro  # noqa: E402
+
+import ovseg3d  # noqa: E402
+from ovseg3d.errors import Ovseg3dError  # noqa: E402
+from ovseg3d.pipeline.memory import PeakMemory  # noqa: E402
+from ovseg3d.pipeline.painter import Painter  # noqa: E402
+from ovseg3d.pipeline.query import Asker  # noqa: E402
+from ovseg3d.semantics.scene import FILE  # noqa: E402
+
+COLOURS = ("red", "blue", "green", "yellow", "black", "white", "wooden", "small", "large", "old")
+THINGS = ("chair", "table", "lamp", "book", "box", "window", "plant", "sofa")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class BenchmarkQuery:
+    """Measure, and print a markdown table."""
+
+    run: tyro.conf.Positional[Path]
+    """A run that knows about meaning."""
+    questions: int = 20
+    """Phrases of each row."""
+    size: tuple[int, int] = (480, 360)
+    """Pixels of the new view."""
+
+    def main(self) -> None:
+        """Ask and time."""
+        with PeakMemory() as memory:
+            rows, asker = self._ask()
+        print(f"{len(asker.semantics.surface.xyz):,} surface points, {len(asker.phrases)} phrases in the run\n")
+        print("| what | figure |\n| --- | --- |")
+        for name, seconds in rows:
+            print(f"| {name} | {1000 * seconds:.0f} ms |" if seconds < 1 else f"| {name} | {seconds:.1f} s |")
+        print(f"| memory | {memory.peak / MIB:.0f} MiB |")
+        print(f"| what the run keeps of meaning | {(asker.run.folder / FILE).stat().st_size / MIB:.1f} MiB |")
+
+    def _ask(self) -> tuple[list[tuple[str, float]], Asker]:
+        run = ovseg3d.load(self.run)
+        phrases = iter([f"a {colour} {thing}" for thing in THINGS for colour in COLOURS])
+        began = time.perf_counter()
+        asker = Asker(run)
+        asker.ask([next(phrases)])
+        first = time.perf_counter() - began
+        view = asker.scene.frames[asker.scene.test[0]].name
+        asker.places(view)
+        camera = asker.camera(view).scaled(*self.size)
+
+        def many(ask: Callable[[str], object]) -> float:
+            return float(np.median([_seconds(ask, next(phrases)) for _ in range(self.questions)]))
+
+        return [
+            ("the first question, everything loaded for it", first),
+            ("a new phrase on the points", many(lambda phrase: asker.ask([phrase]))),
+            ("a new phrase on a view already rendered", many(lambda phrase: asker.ask([phrase], views=[view]))),
+            (
+                f"a new phrase on a new view, {self.size[0]}x{self.size[1]}",
+                many(lambda phrase: Painter(asker, ["relevancy"], phrase=phrase).render(camera)),
+            ),
+        ], asker
+
+
+def _seconds(ask: Callable[[str], object], phrase: str) -> float:
+    began = time.perf_counter()
+    ask(phrase)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(BenchmarkQuery).main()
+    except Ovseg3dError as error:
+        sys.exit(str(error))

@@ -1,0 +1,93 @@
+"""What captions say: their things, the names of these, and which captions say nothing that is untrue of a picture."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_BETWEEN = re.compile(
+    r"( next to | in front of | to the left of | to the right of | on top of | hanging on | with | behind | beside "
+    r"| on | under | above | near | and | in |, | of )"
+)
+_BEFORE = {" in front of ", " on top of ", " hanging on ", " on "}
+_EMPTY = {"a", "an", "the", "this", "is", "here", "some", "there", "photo", "view", "close"}
+
+
+@lru_cache(maxsize=200_000)
+def parse(caption: str) -> frozenset[frozenset[str]]:
+    """What a caption says: its things, each as the set of its words."""
+    parts = [frozenset(part.split()) - _EMPTY for part in _BETWEEN.split(caption)[::2]]
+    return frozenset(part for part in parts if part)
+
+
+def things_of(captions: Sequence[str]) -> list[str]:
+    """The things that captions name, each once, with its words in their order: "a red chair"."""
+    return list(dict.fromkeys(thing for caption in captions for _, thing in _told(caption)))
+
+
+def _told(caption: str) -> list[tuple[str, str]]:
+    """Each thing of a caption, after the words that lead to it."""
+    parts = ["", *_BETWEEN.split(caption)]
+    plain = [" ".join(word for word in part.split() if word not in _EMPTY) for part in parts[1::2]]
+    return [(lead, article(thing)) for lead, thing in zip(parts[::2], plain) if thing]
+
+
+def article(name: str) -> str:
+    """With "a" or "an"."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def named(captions: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Which names (views, names) the captions of each picture call things by: "a red office chair" is a chair.
+
+    Returns:
+        shown, and undecided: what is told only as the place of something else. "A mug on a floor" is a picture of a
+        mug; it shows a floor, and yet a floor is not what it is of.
+    """
+    both = torch.stack([_named(tuple(own), tuple(names)) for own in captions])
+    return both[:, 0], both[:, 1]
+
+
+@lru_cache(maxsize=100_000)
+def _named(captions: tuple[str, ...], names: tuple[str, ...]) -> Tensor:
+    shown, places = set(), set()
+    for lead, thing in (told for caption in captions for told in _told(caption)):
+        # "curtain" is not said of a "shower curtain", which is a name itself.
+        longest = max((name for name in names if f" {thing}".endswith(f" {name}")), key=len, default="")
+        (places if lead in _BEFORE else shown).add(longest)
+    return torch.tensor([[name in shown for name in names], [name in places - shown for name in names]])
+
+
+def some(items: Sequence[str], count: int, random: torch.Generator) -> list[str]:
+    """At most `count` of them, in a random order."""
+    return [items[i] for i in torch.randperm(len(items), generator=random)[:count].tolist()]
+
+
+def pair_up(
+    captions: Sequence[Sequence[str]], known_of: Sequence[Sequence[str]] | None = None
+) -> tuple[list[str], Tensor, Tensor]:
+    """The batch's different captions, which are whose own, and which say nothing that may be untrue of a picture.
+
+    Args:
+        captions: of each picture.
+        known_of: all that is known of each picture, where that is more than `captions`.
+
+    Returns:
+        texts, own (views, texts), and undecided (views, texts): true where every thing of the caption, with all its
+        words, is in a caption of the picture, though it is not one of these.
+    """
+    texts = list(dict.fromkeys(caption for own in captions for caption in own))
+    place = {text: column for column, text in enumerate(texts)}
+    own = torch.zeros(len(captions), len(texts), dtype=torch.bool)
+    implied = torch.zeros_like(own)
+    said = [parse(text) for text in texts]
+    things = frozenset().union(*said)
+    for row, mine in enumerate(captions):
+        own[row, [place[text] for text in mine]] = True
+        known = frozenset().union(*(parse(text) for text in (known_of[row] if known_of else mine)))
+        words = frozenset().union(*known)
+        true = {thing for thing in things if thing <= words and any(thing <= other for other in known)}
+        implied[row] = torch.tensor([parts <= true for parts in said])
+    return texts, own, implied & ~own

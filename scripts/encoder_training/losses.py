@@ -1,0 +1,61 @@
+"""The losses of the tiny CLIP's image tower: pictures and the cells of their maps against captions and names.
+
+Masks are (views, texts). What is `undecided` of a picture is neither right nor wrong. Where names are not equally
+common, their logits are raised by a share of the logarithm of how common they are while learning, and only then (Menon
+et al. 2021, "Long-tail learning via logit adjustment"): else "a floor", which most pictures show, wins everywhere.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def best_patches(tokens: Tensor, phrases: Tensor, sharpness: float) -> Tensor:
+    """Cosine of each phrase with the patches that match it best, (views, phrases): a mean weighted by the cosine."""
+    cosines = torch.einsum("nkd,td->ntk", tokens, phrases)
+    return ((cosines.detach() * sharpness).softmax(-1) * cosines).sum(-1)
+
+
+def caption_loss(logits: Tensor, own: Tensor, undecided: Tensor) -> Tensor:
+    """CLIP's loss where a picture has several captions and a caption several pictures: each against all negatives."""
+    return 0.5 * (_one_way(logits, own, undecided) + _one_way(logits.T, own.T, undecided.T))
+
+
+def _one_way(logits: Tensor, own: Tensor, undecided: Tensor) -> Tensor:
+    others = logits.masked_fill(own | undecided, -torch.inf).logsumexp(1, keepdim=True)
+    losses = F.softplus(others - logits)
+    return (losses * own).sum(1).div(own.sum(1).clamp(min=1)).mean()
+
+
+def naming_loss(logits: Tensor, shown: Tensor, undecided: Tensor) -> Tensor:
+    """Each name that is shown against all that are not; a mean over pictures with names."""
+    others = logits.masked_fill(shown | undecided, -torch.inf).logsumexp(1, keepdim=True)
+    losses = (F.softplus(others - logits) * shown).sum(1) / shown.sum(1).clamp(min=1)
+    return losses.sum() / shown.any(1).sum().clamp(min=1)
+
+
+def sharing_loss(logits: Tensor, shown: Tensor, even: float) -> Tensor:
+    """Each cell says one of the names that its picture shows, and each of these is said by some cells.
+
+    What a cell should say is what it says among the shown names, squared so that it becomes sure of it (Xie et al.
+    2016, "Unsupervised deep embedding for clustering analysis"), after the names have got their shares of the picture:
+    a mean of what they have by themselves and of equal ones (Sinkhorn's iterations, as in Asano et al. 2020,
+    "Self-labelling via simultaneous clustering and representation learning").
+
+    Args:
+        logits: (views, cells, names).
+        shown: (views, names).
+        even: weight of equal shares, 0 to 1.
+    """
+    said = logits.log_softmax(-1)
+    with torch.no_grad():
+        among = said.masked_fill(~shown[:, None], -torch.inf).softmax(-1).nan_to_num()
+        target = among.square() + 1e-6 * shown[:, None]
+        target = target / target.sum(-1, keepdim=True).clamp(min=1e-9)
+        equal = shown / shown.sum(1, keepdim=True).clamp(min=1)
+        shares = even * equal + (1 - even) * among.mean(1)
+        for _ in range(4):
+            target = target * (shares / target.mean(1).clamp(min=1e-9))[:, None]
+            target = target / target.sum(-1, keepdim=True).clamp(min=1e-9)
+    losses = -(target * said).sum(-1).mean(1) * shown.any(1)
+    return losses.sum() / shown.any(1).sum().clamp(min=1)
