@@ -107,7 +107,58 @@ def find_instances(
     if len(surface) < 2:
         ids = np.full(len(surface), int(config.least <= 1))
         return Things(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
-    xyz, up = surface.xyz.astype(np.float64), surface.up.astype(np.float64)
+    made = _patches(surface, features, config)
+    pair, count = made.border.pair, len(made.weight)
+    vote = votes(pair, made.patch, count, sights, regions)
+    plane, kind = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    allowed, usable = np.full(count, True), np.full(len(pair), True)
+    if labels is None:
+        plane, kind = _on_planes(surface, made, config.structure)
+    else:
+        kind = majority(made.patch, labels.astype(np.int64), count, 0.0)
+        allowed = np.array([False, *(not is_structural(phrase) for phrase in phrases)])[kind]
+        usable = allowed[pair].all(1) & (kind[pair[:, 0]] == kind[pair[:, 1]])
+    contacts = weigh(made.border, plane, vote, config.border)
+    contacts = Contacts(contacts.pair[usable], contacts.sums[usable])
+    price = Price(config.border, 1.0 if labels is None else config.labelled)
+    region = agglomerate(contacts, made.weight, made.seen, price)
+    room = _room(region, made.seen, made.area, kind, config) if labels is None else np.zeros(count, np.int64)
+    region = np.where(allowed & (room == NONE), region, -1)
+    # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
+    crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(vote[usable], 0)
+    up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
+    region = cut_apart(contacts.pair, edges, crease, made.weight, made.middle, up, region, config.cut)
+    if labels is not None:
+        near = config.gather_gaps * made.gap
+        region = _gathered(region, kind, made.patch, made.area, made.xyz, config.gather_share, near)
+    return Things(_numbered(region, made.weight, made.area, config.least)[made.patch], made.patch, room[made.patch])
+
+
+@dataclass(frozen=True)
+class _Patches:
+    """Points as small patches that are alike, and what is known of them."""
+
+    xyz: Float[np.ndarray, "points 3"]
+    normal: Float[np.ndarray, "points 3"]
+    """Steadied."""
+    gap: float
+    """Typical distance between points."""
+    point_area: Float[np.ndarray, " points"]
+    patch: Int[np.ndarray, " points"]
+    weight: Float[np.ndarray, " patches"]
+    """Points of each."""
+    area: Float[np.ndarray, " patches"]
+    seen: Float[np.ndarray, "patches seen"]
+    """Mean looks, then the three numbers of a mean colour."""
+    facing: Float[np.ndarray, "patches 3"]
+    """Mean normals, unit length."""
+    middle: Float[np.ndarray, "patches 3"]
+    border: Contacts
+    """Its sums are edges between points, their steps in colour and their bends."""
+
+
+def _patches(surface: Surface, features: Sequence[np.ndarray], config: InstanceConfig) -> _Patches:
+    xyz = surface.xyz.astype(np.float64)
     # Stray points are further from each other than the cells of the surface are large.
     gap = np.minimum(spacing(xyz), 2 * surface.cell.astype(np.float64))
     typical = max(float(np.median(gap)), 1e-12)
@@ -118,37 +169,26 @@ def find_instances(
     edges = touching(xyz, gap, surface.normal.astype(np.float64))
     kin = np.concatenate([config.look * look, normal, config.colour * colour, config.near * xyz / typical], 1)
     patch = agglomerate(edges, np.ones(len(xyz)), kin, _ward, config.patch)
-    weight, patch_area = np.bincount(patch).astype(np.float64), np.bincount(patch, area)
+    weight = np.bincount(patch).astype(np.float64)
     means = add_up(np.concatenate([look, colour, surface.normal, xyz], 1), patch, len(weight)) / weight[:, None]
-    seen, turned, middle = means[:, :-6], means[:, -6:-3], means[:, -3:]
-    i, j = edges.pair.T
-    step = np.linalg.norm(colour[i] - colour[j], axis=1)
-    border = Contacts(edges.pair, np.stack([np.ones(len(i)), step, bends(edges.pair, xyz, normal)], 1))
-    border = border.merged(patch, len(weight))
-    vote = votes(border.pair, patch, len(weight), sights, regions)
-    plane, kind = np.zeros(len(weight), np.int64), np.zeros(len(weight), np.int64)
-    allowed, usable = np.full(len(weight), True), np.full(len(border.pair), True)
-    if labels is None:
-        planes = room_planes(xyz, normal, area, up, typical, config.structure)
-        plane = majority(patch, lies_on(planes, xyz, normal, surface.cell.astype(np.float64)), len(weight), 0.5)
-        kind = np.array([NONE, *(one.kind(up) for one in planes)])[plane]
-    else:
-        kind = majority(patch, labels.astype(np.int64), len(weight), 0.0)
-        allowed = np.array([False, *(not is_structural(phrase) for phrase in phrases)])[kind]
-        usable = allowed[border.pair].all(1) & (kind[border.pair[:, 0]] == kind[border.pair[:, 1]])
-    contacts = weigh(border, plane, vote, config.border)
-    contacts = Contacts(contacts.pair[usable], contacts.sums[usable])
-    price = Price(config.border, 1.0 if labels is None else config.labelled)
-    region = agglomerate(contacts, weight, seen, price)
-    room = _room(region, seen, patch_area, kind, config) if labels is None else np.zeros(len(weight), np.int64)
-    region = np.where(allowed & (room == NONE), region, -1)
-    # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
-    unit = turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-9)
-    crease = bends(contacts.pair, middle, unit) + np.minimum(vote[usable], 0)
-    region = cut_apart(contacts.pair, contacts.sums[:, 0], crease, weight, middle, up, region, config.cut)
-    if labels is not None:
-        region = _gathered(region, kind, patch, patch_area, xyz, config.gather_share, config.gather_gaps * typical)
-    return Things(_numbered(region, weight, patch_area, config.least)[patch], patch, room[patch])
+    step = np.linalg.norm(colour[edges.pair[:, 0]] - colour[edges.pair[:, 1]], axis=1)
+    cues = np.stack([np.ones(len(step)), step, bends(edges.pair, xyz, normal)], 1)
+    return _Patches(
+        xyz, normal, typical, area, patch, weight, np.bincount(patch, area), means[:, :-6], _unit(means[:, -6:-3]),
+        means[:, -3:], Contacts(edges.pair, cues).merged(patch, len(weight)),
+    )  # fmt: skip
+
+
+def _on_planes(surface: Surface, made: _Patches, config: StructureConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The plane of the room that each patch lies on, from 1, and its kind; 0 and NONE for none."""
+    planes = room_planes(made.xyz, made.normal, made.point_area, surface.up.astype(np.float64), made.gap, config)
+    own = lies_on(planes, made.xyz, made.normal, surface.cell.astype(np.float64))
+    plane = majority(made.patch, own, len(made.weight), 0.5)
+    return plane, np.array([NONE, *(one.kind(surface.up.astype(np.float64)) for one in planes)])[plane]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 def _steadied(
@@ -157,8 +197,7 @@ def _steadied(
     """Unit normals, and colours in CIELAB / 100, carried along the surface."""
     known = np.concatenate([surface.normal, _lab(surface.rgb)], 1)
     known = smooth(known, surface, np.ones(len(surface)), config).astype(np.float64)
-    normal, colour = known[:, :3], known[:, 3:]
-    return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9), colour
+    return _unit(known[:, :3]), known[:, 3:]
 
 
 def _looks(features: Sequence[np.ndarray], area: np.ndarray, kept: int) -> np.ndarray:
