@@ -43,6 +43,19 @@ def add_up(
     return np.asarray(ones @ values, dtype=np.float64)
 
 
+def majority(
+    group: Int[np.ndarray, " rows"], value: Int[np.ndarray, " rows"], count: int, share: float, missing: int = 0
+) -> Int[np.ndarray, " groups"]:
+    """The commonest value (0 or more) of each group, the least of equals; `missing` for one below `share` or none."""
+    base = int(value.max(initial=0)) + 1
+    key, number = np.unique(group.astype(np.int64) * base + value, return_counts=True)
+    order = np.lexsort((-key, number))
+    best, votes = np.full(count, missing), np.zeros(count)
+    best[key[order] // base], votes[key[order] // base] = key[order] % base, number[order]
+    total = np.bincount(group, minlength=count)
+    return np.where(votes > share * total, best, missing)
+
+
 def spacing(xyz: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
     """About the distance of each point to the next ones: to its fourth neighbour; 0 for a point alone."""
     count = min(5, len(xyz))

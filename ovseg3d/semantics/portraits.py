@@ -42,9 +42,9 @@ class PortraitConfig:
     """How far what is around a thing is blurred, as a share of the photo's shorter side; 0 leaves it."""
     cells: int = 112
     """Cells along the photo's longer side in which points tell whose pixels are whose."""
-    share: float = 0.6
+    share: float = 0.8
     """Of the portrait in the vectors of a thing's points; 0 takes none."""
-    pooled: float = 0.5
+    pooled: float = 0.9
     """Of the mean over the thing, or the plane of the room, in what is left; 0 takes none."""
     stray: float = 0.02
     """Share of a thing's points that may lie outside its box, on each side: silhouettes are ragged."""

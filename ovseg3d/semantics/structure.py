@@ -1,15 +1,22 @@
 """The room itself: large planes behind (or under) which nothing is seen, such as floor, walls and ceiling.
 
-Found by area, without phrases. Directions are taken from the normals: along `up`, against it, and the directions at
-right angles to it in which most surface faces. Along a direction, planes are peaks of area over offset. A peak is
-structure when it is large and when hardly any surface lies behind it where it is: under a table top there is floor,
-under the floor there is none.
+Found by area, without phrases, in normals that were steadied along the surface (`smooth`): a field makes plain walls
+bumpy. Directions are taken from the normals: along `up`, against it, and the directions at right angles to it in
+which most surface faces (and, to be tried, those at right angles to the first of them). Along a direction, planes are
+peaks of area over offset. A peak is structure when it is large and when hardly any surface lies behind it where it is:
+under a table top there is floor, under the floor there is none.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+
+NONE, FLOOR, CEILING, WALL = range(4)
+"""What a plane is of the room."""
+STRAY = 0.25
+"""Share of the points that a patch of a plane has, below which others behind it are no surface."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,11 @@ class Plane:
     offset: float
     tolerance: float
     """How far its points scatter."""
+
+    def kind(self, up: Float[np.ndarray, "3"]) -> int:
+        """FLOOR, CEILING or WALL."""
+        tilt = float(self.normal @ up)
+        return FLOOR if tilt > 0.7 else CEILING if tilt < -0.7 else WALL
 
     def holds(
         self, xyz: Float[np.ndarray, "points 3"], normal: Float[np.ndarray, "points 3"]
@@ -34,7 +46,7 @@ class StructureConfig:
 
     share: float = 0.02
     """Least area of a plane, as a share of all surface."""
-    behind: float = 0.15
+    behind: float = 0.1
     """Most of a plane's patches that may have surface behind them."""
     directions: int = 8
     """Most directions of walls that are tried."""
@@ -84,6 +96,32 @@ def room_planes(
     return found
 
 
+def lies_on(
+    planes: Sequence[Plane],
+    xyz: Float[np.ndarray, "points 3"],
+    normal: Float[np.ndarray, "points 3"],
+    cell: Float[np.ndarray, " points"],
+) -> Int[np.ndarray, " points"]:
+    """The plane that each point lies on, from 1; 0 for none.
+
+    Points that scatter are taken too: those within 1.5 of their own cells, and three times as far behind a plane, where
+    nothing else can be. Of several planes the one counts whose scatter explains a point best.
+
+    Args:
+        planes: of the room.
+        xyz: surface points.
+        normal: steadied, unit length.
+        cell: sizes of their cells.
+    """
+    best, found = np.ones(len(xyz)), np.zeros(len(xyz), np.int64)
+    for number, plane in enumerate(planes, start=1):
+        off = xyz @ plane.normal - plane.offset
+        off = np.where(off > 0, off, -off / 3) / np.maximum(plane.tolerance, 1.5 * cell)
+        nearer = (off < best) & (normal @ plane.normal > 0.5)
+        found[nearer], best[nearer] = number, off[nearer]
+    return found
+
+
 def _walls(normal: np.ndarray, area: np.ndarray, up: np.ndarray, config: StructureConfig) -> list[np.ndarray]:
     """Horizontal directions in which most surface faces, most first, at least 30 degrees apart."""
     aside = np.eye(3)[np.abs(up).argmin()]
@@ -104,6 +142,11 @@ def _walls(normal: np.ndarray, area: np.ndarray, up: np.ndarray, config: Structu
         turn = 2 * np.pi * ((around + 0.5) * filled[around % bins]).sum() / filled[around % bins].sum() / bins
         found.append(np.cos(turn) * x + np.sin(turn) * y)
         smooth[np.arange(peak - 5, peak + 6) % bins] = 0
+    # Most rooms are boxes: a wall of which little is seen, behind a window, say, stands at right angles to the others.
+    for along in found[:1]:
+        for other in (-along, np.cross(up, along), -np.cross(up, along)):
+            if all(other @ known < np.cos(np.pi / 6) for known in found):
+                found.append(other)
     return found
 
 
@@ -136,6 +179,8 @@ def _behind(plane: Plane, xyz: np.ndarray, normal: np.ndarray, gap: float) -> fl
     y = np.cross(plane.normal, x)
     place = np.floor(np.stack([xyz @ x, xyz @ y], -1) / (4 * gap)).astype(np.int64)
     key = (place[:, 0] << 24) + place[:, 1]
-    patches = np.unique(key[plane.holds(xyz, normal)])
-    hidden = np.unique(key[xyz @ plane.normal < plane.offset - 2 * plane.tolerance])
+    patches, on = np.unique(key[plane.holds(xyz, normal)], return_counts=True)
+    hidden, behind = np.unique(key[xyz @ plane.normal < plane.offset - 2 * plane.tolerance], return_counts=True)
+    # A few stray points are no surface.
+    hidden = hidden[behind > STRAY * np.median(on)] if len(on) else hidden
     return float(np.isin(patches, hidden).mean()) if len(patches) else 1.0
