@@ -47,7 +47,7 @@ class Painter:
         if "features" in self.what:
             shown["features"] = to_bytes(places.picture(self._colours))
         if "labels" in self.what:
-            cosines = places.picture(self._compared(self.phrases)[0], nothing=-2.0)
+            cosines = places.picture(self.asker.compare(self.phrases, ())[0], nothing=-2.0)
             flat = label(cosines.reshape(-1, len(self.phrases)))
             found = np.where((cosines > -2).all(-1), flat.reshape(cosines.shape[:2]), 0)
             shown["labels"] = self._over(shown["rgb"], found, self.phrases)
@@ -55,13 +55,9 @@ class Painter:
             ids = self.asker.semantics.instance.astype(np.int64)
             shown["things"] = self._over(shown["rgb"], places.nearest(ids), thing_names(int(ids.max(initial=0))))
         if "relevancy" in self.what:
-            found = relevancy(*self._compared((self.phrase,), CANONICAL))
+            found = relevancy(*self.asker.compare((self.phrase,), CANONICAL))
             shown["relevancy"] = over(to_bytes(shown["rgb"]), places.picture(found)[..., 0], THRESHOLD)
         return shown
-
-    def _compared(self, phrases: tuple[str, ...], others: tuple[str, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
-        vectors = self.asker.encode((*phrases, *others))
-        return self.asker.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
 
     @staticmethod
     def _over(

@@ -29,6 +29,7 @@ from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voice
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera, Scene
 from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, cosines, ensemble, label, relevancy
+from ovseg3d.semantics.room import told_by_planes
 from ovseg3d.semantics.scene import Places, load_semantics
 from ovseg3d.semantics.things import Instance, instances_of
 
@@ -133,8 +134,9 @@ class Asker:
         card = calibration_of(self.clip)
         eye = None if camera is None else self.camera(camera).position
         answers = []
-        for phrase, vector in zip(phrases, self.encode(phrases)):
-            free, margin = self._rivals(phrase, rivals), self._margin(vector)
+        self.encode(phrases)
+        for phrase in phrases:
+            free, margin = self._rivals(phrase, rivals), self._margin(phrase)
             found = expit(SHARPNESS * margin((*others, *free)))
             score, patch = best_patch(found * self._voices, self._patches)
             present, rival, probability = score >= threshold, None, None
@@ -171,9 +173,21 @@ class Asker:
         self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] = CANONICAL
     ) -> Float[np.ndarray, "points phrases"]:
         """How much each surface point is what each phrase says, 0 to 1. Raises as `ask`."""
-        others = self._others(canonical, negatives)
+        return relevancy(*self.compare(phrases, self._others(canonical, negatives)), SHARPNESS)
+
+    def compare(
+        self, phrases: Sequence[str], others: Sequence[str]
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
+        """How near surface points are to phrases, and to what these are compared with: `SemanticScene.compare`, and
+        what the room's planes say. Raises as `ask`."""
         vectors = self.encode([*phrases, *others])
-        return relevancy(*self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :]), SHARPNESS)
+        own, beside = self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
+        # Where a size is chosen for each phrase, what it is compared with has been taken away already.
+        return self._told(own, phrases), beside if self.semantics.sized is not None else self._told(beside, others)
+
+    def _told(self, cosines: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
+        known = self.semantics
+        return cosines if known.plane is None else told_by_planes(cosines, phrases, known.plane, known.instance)
 
     @staticmethod
     def _others(canonical: Sequence[str], negatives: Sequence[str]) -> tuple[str, ...]:
@@ -185,14 +199,14 @@ class Asker:
     def _rivals(phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
         return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
 
-    def _margin(self, phrase: Float[np.ndarray, " dim"]) -> Callable[[tuple[str, ...]], np.ndarray]:
+    def _margin(self, phrase: str) -> Callable[[tuple[str, ...]], np.ndarray]:
         """How much nearer each point is to one phrase than to the nearest of others, which are given later."""
         if self.semantics.sized is None:
-            own = self.semantics.scores(phrase[None])[:, 0]
+            own = self.compare([phrase], ())[0][:, 0]
             return lambda names: own - self._nearest(names)
 
         def margin(names: tuple[str, ...]) -> np.ndarray:
-            own, beside = self.semantics.compare(phrase[None], self.encode(names))
+            own, beside = self.compare([phrase], names)
             return own[:, 0] - beside.max(1)
 
         return margin
@@ -202,7 +216,7 @@ class Asker:
         if names not in self._best:
             if len(self._best) >= KEPT:
                 self._best.clear()
-            self._best[names] = self.semantics.scores(self.encode(names)).max(1)
+            self._best[names] = self.compare(names, ())[0].max(1)
         return self._best[names]
 
     def _likest(self, phrases: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:
@@ -264,8 +278,7 @@ class Asker:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         if not phrases:
             raise ConfigError("There are no phrases to choose among", fix='--phrases "chair;table;floor"')
-        vectors = self.encode([*phrases, *(canonical if none else ())])
-        found, rivals = self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
+        found, rivals = self.compare(phrases, canonical if none else ())
         return found, rivals if none else None
 
     def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:

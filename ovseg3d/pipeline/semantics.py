@@ -105,7 +105,8 @@ def learn_meaning(
         began = time.monotonic()
         basis, vectors = _with_portraits(scene, features, sights, things, basis, vectors, clip, config, report)
         seconds["portraits_seconds"] = time.monotonic() - began
-    learnt = SemanticScene(surface, basis, vectors, lifted.agreement, things.ids.astype(np.int32), encoder, found.sized)
+    ids, planes = things.ids.astype(np.int32), things.room.astype(np.int8)
+    learnt = SemanticScene(surface, basis, vectors, lifted.agreement, ids, encoder, found.sized, planes)
     path = save_semantics(run.folder, learnt)
     # What another method left behind would be read as this one's.
     stale = {name: None for name in run.metrics() if name.startswith(("fit_", "refine_", "lerf_", "portraits_"))}

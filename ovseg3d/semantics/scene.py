@@ -1,6 +1,7 @@
 """What a run knows about meaning: surface points with features, in one file, and their place in any picture.
 
     semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
+                             plane, where the room's planes are known
                              and in its header: the encoder's id, weight hash and logit scale; up, metric
 
 Vectors are stored float16. After LERF's method what a point means depends on a size: `sized.*` stand for the vectors
@@ -63,6 +64,8 @@ class SemanticScene:
     encoder: EncoderFacts
     sized: Sized | None = None
     """Where meaning depends on a size; `vectors` are those of the middle size then."""
+    plane: Int[np.ndarray, " points"] | None = None
+    """Plane of the room that a point lies on (see `structure`); None: nobody looked."""
 
     def scores(self, phrases: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, "points phrases"]:
         """Cosines of all points with phrases (unit vectors of the encoder's joint space)."""
@@ -140,6 +143,8 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
     arrays: dict[str, Any] = {name: getattr(surface, name) for name in ("xyz", "normal", "rgb", "confidence", "cell")}
     arrays |= {name: getattr(scene, name) for name in ("vectors", "agreement", "instance")} | {"axes": scene.basis.axes}
     arrays = {name: np.ascontiguousarray(array, dtype=_STORED[name]) for name, array in arrays.items()}
+    if scene.plane is not None:
+        arrays["plane"] = scene.plane.astype(np.int8)
     if scene.sized is not None:
         del arrays["vectors"]
         arrays |= scene.sized.arrays()
@@ -181,6 +186,9 @@ def load_semantics(folder: Path) -> SemanticScene:
                 raise ValueError(f"{name!r} has another number of points")
         if found["axes"].ndim != 2 or found["vectors"].shape[1:] != found["axes"].shape[1:]:
             raise ValueError("vectors and axes do not belong together")
+        plane = found.get("plane")
+        if plane is not None and (plane.dtype != np.int8 or plane.shape != found["instance"].shape):
+            raise ValueError("'plane' does not belong to the points")
         surface = Surface(
             found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),
             found["cell"], np.array(facts["up"], dtype=np.float64), bool(facts["metric"]),
@@ -188,7 +196,7 @@ def load_semantics(folder: Path) -> SemanticScene:
         vectors = found["vectors"].astype(np.float32)
         return SemanticScene(
             surface, Basis(found["axes"], float(facts["left_out"])), vectors,
-            found["agreement"].astype(np.float32), found["instance"], EncoderFacts(**facts["encoder"]), sized,
+            found["agreement"].astype(np.float32), found["instance"], EncoderFacts(**facts["encoder"]), sized, plane,
         )  # fmt: skip
     except FileNotFoundError:
         raise RunError("The run knows nothing about meaning yet", where=folder, fix=again) from None

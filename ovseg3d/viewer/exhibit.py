@@ -215,10 +215,11 @@ class Exhibit:
         """Held while the asker is used: it keeps what it has encoded."""
         return self._asking
 
-    def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
-        """Unit vectors of phrases. Raises RunError, EncoderError, ConfigError."""
+    def compare(self, phrases: Sequence[str], others: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """How near surface points are to phrases and to others, see `Asker.compare`. Raises RunError, EncoderError,
+        ConfigError."""
         with self._asking:
-            return self.need_asker().encode(phrases)
+            return self.need_asker().compare(phrases, others)
 
     def need_asker(self) -> Asker:
         """The asker. Raises RunError: there is none."""

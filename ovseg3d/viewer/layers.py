@@ -119,8 +119,7 @@ class Labelling:
 
 def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL) -> Labelling:
     """Label the surface. Raises RunError, EncoderError, ConfigError."""
-    vectors = exhibit.encode([*phrases, *canonical])
-    own, others = exhibit.need_asker().semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
+    own, others = exhibit.compare(phrases, canonical)
     others = others.max(1, keepdims=True, initial=-1.0)
     return Labelling(tuple(phrases), np.concatenate([own, others], 1).astype(np.float32), label(own, others))
 

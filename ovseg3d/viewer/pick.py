@@ -98,8 +98,7 @@ def describe(exhibit: Exhibit, spot: Spot, phrases: Sequence[str] = ()) -> Point
     semantics = exhibit.semantics
     names = tuple(dict.fromkeys(phrases)) or WORDS
     members = members_of(exhibit, spot.point)
-    vectors = exhibit.encode((*names, *CANONICAL))
-    near, beside = semantics.compare(vectors[: len(names)], vectors[len(names) :])
+    near, beside = exhibit.compare(names, CANONICAL)
     own, others = near[members].mean(0), beside[members].mean(0)
     best = np.argsort(-own, kind="stable")[:BEST]
     words = tuple((names[i], float(own[i])) for i in best)

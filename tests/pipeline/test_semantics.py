@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from colours import BLUE, RED, flags, share_inside
 from commands import Cli
-from fake_encoders import MeanColour
+from fake_encoders import WORDS, MeanColour
 from PIL import Image
 from plyfile import PlyData
 from tiny import camera_to_world
@@ -23,7 +23,8 @@ from ovseg3d.pipeline import load, make_config, painter, train_scene
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
-from ovseg3d.semantics.scene import FILE, load_semantics
+from ovseg3d.semantics.scene import FILE, load_semantics, save_semantics
+from ovseg3d.semantics.structure import FLOOR, NONE, WALL
 
 
 def test_the_stage_leaves_points_features_and_figures(run: Run) -> None:
@@ -69,6 +70,26 @@ def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(
     assert (asker.labels(["blue", "red"])[labels == 3] == 0).mean() > 0.9
     doubled = asker.labels(["blue", "red", "red", "sand"], none=False)
     assert ((doubled == 2) == (labels == 2)).all() and not (doubled == 3).any(), "the first of equals"
+
+
+def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red things that look like "a red floor" are none once the planes of the room are known."""
+    monkeypatch.setitem(WORDS, "floor", WORDS["red"])
+    asker = Asker(run)
+    assert asker.semantics.plane is not None
+    names, red = ["red wall", "floor", "blue"], asker.labels(["red", "sand", "blue"], none=False) == 1
+    known = replace(
+        asker.semantics, plane=np.where(red, FLOOR, NONE).astype(np.int8), instance=0 * red.astype(np.int32)
+    )
+    save_semantics(tmp_path, known)
+    for plane, wanted in ((FLOOR, "floor"), (WALL, "red wall")):
+        asker.semantics = replace(load_semantics(tmp_path), plane=np.where(red, plane, NONE).astype(np.int8))
+        assert {names[i - 1] for i in set(asker.labels(names, none=False)[red])} == {wanted}
+        assert asker.ask([wanted], canonical=["sand"], rivals=names)[0].present
+    asker.semantics = replace(load_semantics(tmp_path), instance=red.astype(np.int32))
+    assert set(asker.labels(names, none=False)[red]) == {3}, "what is left when a thing is neither"
 
 
 def test_wrong_questions_are_explained(run: Run) -> None:
