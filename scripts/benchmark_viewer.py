@@ -142,7 +142,8 @@ def multiply(exhibit: "Exhibit", points: int) -> None:
     surface = replace(known.surface, **{name: getattr(known.surface, name)[chosen] for name in
                                         ("xyz", "normal", "rgb", "confidence", "cell")})  # fmt: skip
     surface = replace(surface, xyz=(surface.xyz + moved).astype(np.float32))
-    copied = {name: getattr(known, name)[chosen] for name in ("vectors", "agreement", "instance")}
+    names = ("vectors", "agreement", "instance") + (("plane",) if known.plane is not None else ())
+    copied = {name: getattr(known, name)[chosen] for name in names}
     exhibit.need_asker().semantics = replace(known, surface=surface, **copied)
 
 

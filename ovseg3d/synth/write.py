@@ -167,7 +167,7 @@ def _write(folder, name, flat: Flat, pictures, c2ws, splits, views: Views, focal
         "depth_unit_scale_factor": 0.001,
         "classes": {str(k): c for k, c in enumerate(flat.classes, start=1)},
         "ignore_label": 255,
-        "recommended_encoder": {"clip": "builtin", "dino": "none"},
+        "recommended_encoder": {"clip": "builtin", "dino": "builtin"},
         "train_filenames": [f["file_path"] for f in frames if f["split"] == "train"],
         "val_filenames": test,
         "test_filenames": test,

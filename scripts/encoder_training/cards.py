@@ -21,8 +21,8 @@ CANONICAL = ("object", "things", "stuff", "texture")
 LIMITS = (
     "Trained on ray-traced rooms of this package alone, for its demo and its tests: of photographs it knows nothing.",
     "Its figures compare with its own baselines only, never with published ones of other encoders.",
-    "English phrases of up to about twenty words; other alphabets are unknown to it.",
 )
+OF_TEXT = ("English phrases of up to about twenty words; other alphabets are unknown to it.",)
 
 
 def logits(image: Tensor, asked: Tensor, canonical: Tensor, scale: float) -> Tensor:
@@ -87,6 +87,7 @@ def write_cards(clip: Path, dino: Path, found: dict[str, Any]) -> None:
     }
     if of_clip:
         card = {"name": "builtin", "role": "text-image encoder", **common, "text": text, "dense_path": "plain"}
+        card["limits"] = [*LIMITS, *OF_TEXT]
         card |= {"recipe": _recipe(clip), "calibration": found.get("calibration"), "confused": found.get("confused")}
         write_json(clip / "card.json", {**card, "figures": of_clip})
     if of_dino:

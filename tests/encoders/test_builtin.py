@@ -1,22 +1,33 @@
-"""The encoder that comes with the package: small enough, read by open_clip alone, and able to name things."""
+"""The encoders that come with the package: small, read by their libraries alone, and able to do what they are for."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import open_clip
 import torch
+import torch.nn.functional as F
 
-from ovseg3d.encoders import load_clip
+from ovseg3d.encoders import load_clip, load_dino
+from ovseg3d.encoders.base import DenseEncoder
+from ovseg3d.encoders.dino import TransformersEncoder
+from ovseg3d.encoders.features import FeatureSettings, dino_features
 from ovseg3d.encoders.registry import builtin_folder
+from ovseg3d.scene import load_scene
+from ovseg3d.scene.images import load_labels, load_photo
 from ovseg3d.synth.examples import KINDS, object_example
 
 MOST_BYTES = 20e6
+PLAYROOM = Path(__file__).resolve().parents[2] / "scenes" / "playroom"
 
 
 def test_they_are_small_and_say_what_they_are() -> None:
-    folder = builtin_folder("clip", "open_clip_config.json")
-    assert sum(path.stat().st_size for path in folder.parent.rglob("*") if path.is_file()) < MOST_BYTES
-    card = json.loads((folder / "card.json").read_text())
-    assert {"data", "recipe", "figures", "calibration", "limits", "license"} <= set(card)
+    clip, dino = builtin_folder("clip", "open_clip_config.json"), builtin_folder("dino", "config.json")
+    assert sum(path.stat().st_size for path in clip.parent.rglob("*") if path.is_file()) < MOST_BYTES
+    for folder, more in ((clip, {"calibration"}), (dino, set())):
+        card = json.loads((folder / "card.json").read_text())
+        assert {"data", "recipe", "figures", "limits", "license"} | more <= set(card) and card["figures"]
 
 
 def test_open_clip_reads_the_clip_by_itself_and_sees_the_same() -> None:
@@ -39,3 +50,48 @@ def test_the_clip_names_things_that_it_never_saw() -> None:
     named = (clip.encode_image(images) @ texts.T).argmax(1).tolist()
     right = sum(KINDS[number] == one.kind for number, one in zip(named, examples))
     assert right >= 60, f"{right} of 80"
+
+
+def test_transformers_reads_the_dino_by_itself_and_sees_the_same() -> None:
+    from transformers import AutoImageProcessor, AutoModel
+
+    folder = builtin_folder("dino", "config.json")
+    model, prepare = AutoModel.from_pretrained(folder).eval(), AutoImageProcessor.from_pretrained(folder)
+    ours, images = load_dino("builtin"), torch.rand(2, 3, 64, 64)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (prepare.image_mean, prepare.image_std))
+    with torch.no_grad():
+        tokens = model((images - mean) / std).last_hidden_state[:, 1:]
+    seen = F.normalize(tokens, dim=-1).transpose(1, 2).unflatten(2, (8, 8))
+    torch.testing.assert_close(ours.encode_dense(images), seen, atol=1e-4, rtol=0)
+
+
+def test_the_dino_finds_the_same_kind_again_where_the_untrained_network_does_not() -> None:
+    """Cells of playroom's held-out photos take the class of the most alike cell of a few other photos."""
+    from transformers import AutoConfig, AutoModel
+
+    trained = load_dino("builtin")
+    torch.manual_seed(0)
+    network = AutoModel.from_config(AutoConfig.from_pretrained(builtin_folder("dino", "config.json")))
+    untrained = TransformersEncoder(network, name="new", preprocess=trained.preprocess, device=torch.device("cpu"))
+    scene = load_scene(PLAYROOM)
+
+    def cells(encoder: DenseEncoder, views: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        found, classes = [], []
+        for view in views:
+            photo = np.ascontiguousarray(load_photo(scene.frames[view])[..., :3])
+            grid = dino_features(photo, encoder, FeatureSettings())
+            labels = load_labels(scene.frames[view])
+            rows, columns = (
+                ((np.arange(count) + 0.5) / count * size).astype(int) for count, size in zip(grid.shape, labels.shape)
+            )
+            found.append(grid.reshape(-1, grid.shape[-1]))
+            classes.append(labels[np.ix_(rows, columns)].ravel())
+        return np.concatenate(found), np.concatenate(classes)
+
+    def found_again(encoder: DenseEncoder) -> float:
+        known, classes = cells(encoder, scene.train[::16])
+        asked, true = cells(encoder, scene.test[:3])
+        return float((classes[(asked @ known.T).argmax(1)] == true).mean())
+
+    ours, theirs = found_again(trained), found_again(untrained)
+    assert ours > theirs + 0.08, (ours, theirs)

@@ -49,7 +49,7 @@ def test_the_scene_loads_with_its_split_and_classes(playroom):
     assert scene.format == "nerfstudio" and scene.metric
     assert len(scene.train) == 6 and len(scene.test) == 4
     assert scene.classes[1] == "floor" and len(scene.classes) >= 15
-    assert scene.recommended_encoder == {"clip": "builtin", "dino": "none"}
+    assert scene.recommended_encoder == {"clip": "builtin", "dino": "builtin"}
     depth = load_depth(scene.frames[scene.test[0]], scene)
     assert depth.shape == (36, 48) and 0.2 < np.median(depth) < 6
 
