@@ -20,11 +20,13 @@ from ovseg3d.pipeline.palette import colours, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
 from ovseg3d.pipeline.query import THRESHOLD, Asker
 from ovseg3d.scene import Camera
-from ovseg3d.semantics.relevancy import CANONICAL, label, relevancy
+from ovseg3d.semantics.relevancy import label
 
 KINDS = ("features", "labels", "things", "relevancy")
 SHOWN = 3
 """Views in a run's preview."""
+SEEN = 0.005
+"""Share of a view that a query has to cover to be seen there."""
 
 
 class Painter:
@@ -55,7 +57,7 @@ class Painter:
             ids = self.asker.semantics.instance.astype(np.int64)
             shown["things"] = self._over(shown["rgb"], places.nearest(ids), thing_names(int(ids.max(initial=0))))
         if "relevancy" in self.what:
-            found = relevancy(*self.asker.compare((self.phrase,), CANONICAL))
+            found = self.asker.relevancy([self.phrase], negatives=self.asker.rivals_of(self.phrase))
             shown["relevancy"] = over(to_bytes(shown["rgb"]), places.picture(found)[..., 0], THRESHOLD)
         return shown
 
@@ -83,17 +85,19 @@ class Painter:
 def save_meaning_preview(path: Path, asker: Asker) -> None:
     """Write what a run ends with: photo, render, features, and labels and one query, or things without phrases.
 
-    The views are some held-out ones; the query is the phrase that the run is surest of, wall and floor aside.
+    The views are some held-out ones; the query is the phrase that the run is surest of among those that these
+    views show, wall and floor aside.
 
     Raises OutputError.
     """
     scene, phrases = asker.scene, asker.phrases
     views = scene.test or scene.train
-    phrase = _surest(asker, phrases) if phrases else ""
+    views = views[:: max(1, len(views) // SHOWN)][:SHOWN]
+    phrase = _surest(asker, phrases, [scene.frames[view].name for view in views]) if phrases else ""
     titles = {"features": "features", "labels": "labels", "relevancy": f'"{phrase}"', "things": "things"}
     what = ("features", "labels", "relevancy") if phrases else ("features", "things")
     painter, rows = Painter(asker, what, phrases, phrase), []
-    for view in views[:: max(1, len(views) // SHOWN)][:SHOWN]:
+    for view in views:
         frame = scene.frames[view]
         shown = painter.render(frame.camera)
         pictures = [(f"photo {view_file(frame.name)}", to_bytes(photo_on_white(frame)))]
@@ -103,6 +107,7 @@ def save_meaning_preview(path: Path, asker: Asker) -> None:
     save_picture(path, contact_sheet(sheets))
 
 
-def _surest(asker: Asker, phrases: Sequence[str]) -> str:
+def _surest(asker: Asker, phrases: Sequence[str], views: Sequence[str]) -> str:
     things = [phrase for phrase in phrases if not is_structural(phrase)] or list(phrases)
-    return max(asker.ask(things, rivals=things), key=lambda answer: answer.score).phrase
+    answers = asker.ask(things, views=views)
+    return max(answers, key=lambda a: (any(mask.mean() > SEEN for mask in a.masks.values()), a.score)).phrase

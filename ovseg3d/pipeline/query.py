@@ -130,13 +130,12 @@ class Asker:
         if not 0 < threshold < 1:
             raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
         others = self._others(canonical, negatives)
-        rivals = self.phrases if rivals is None else tuple(rivals)
         card = calibration_of(self.clip)
         eye = None if camera is None else self.camera(camera).position
         answers = []
         self.encode(phrases)
         for phrase in phrases:
-            free, margin = self._rivals(phrase, rivals), self._margin(phrase)
+            free, margin = self.rivals_of(phrase, rivals), self._margin(phrase)
             found = expit(SHARPNESS * margin((*others, *free)))
             score, patch = best_patch(found * self._voices, self._patches)
             present, rival, probability = score >= threshold, None, None
@@ -195,9 +194,10 @@ class Asker:
             raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
         return (*canonical, *negatives)
 
-    @staticmethod
-    def _rivals(phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
-        return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
+    def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
+        """What else there is for a phrase to lose against: of `rivals`, by default the run's phrases."""
+        known = self.phrases if rivals is None else rivals
+        return tuple(rival for rival in known if not share_a_word(rival, phrase))
 
     def _margin(self, phrase: str) -> Callable[[tuple[str, ...]], np.ndarray]:
         """How much nearer each point is to one phrase than to the nearest of others, which are given later."""
