@@ -3,7 +3,8 @@
 A room's planes and its things are found from shape before anything is named (`structure`, `instances`). So a thing is
 no floor, wall or ceiling; and where features see one of these three on a plane of the room, it is the one that the
 plane is by its place. Whether it is one of them at all, and everything else, is left to the features: a rug that was
-not told from its floor may still be called a rug. Only phrases that end in one of the three words are meant.
+not told from its floor may still be called a rug. Only phrases that end in one of the three words are meant,
+and not those that tell where something is: "a picture on the wall" is no wall.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,11 @@ from jaxtyping import Float, Int
 from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL
 
 WORDS = {"floor": FLOOR, "floors": FLOOR, "wall": WALL, "walls": WALL, "ceiling": CEILING, "ceilings": CEILING}
+PLACES = {
+    "above", "across", "against", "along", "at", "behind", "below", "beneath", "beside", "between", "by", "from", "in",
+    "into", "near", "of", "off", "on", "onto", "over", "to", "touching", "towards", "under", "with",
+}  # fmt: skip
+"""Words after which a phrase tells a place, and no longer what it is about."""
 NEVER = -1.0
 """Cosine of what cannot be."""
 
@@ -21,7 +27,7 @@ NEVER = -1.0
 def plane_of(phrase: str) -> int:
     """Which plane of the room a phrase names: FLOOR, CEILING or WALL ("a white wall"), else NONE."""
     words = phrase.casefold().split()
-    return WORDS.get(words[-1], NONE) if words else NONE
+    return WORDS.get(words[-1], NONE) if words and not PLACES.intersection(words) else NONE
 
 
 def told_by_planes(
