@@ -38,7 +38,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "synth": Command("synth", "Synth", "OUT", "Make a labelled synthetic room, offline.", "Capture"),
     "info": Command("info", "Info", "SCENE", "Say what a scene holds and what looks wrong.", "Capture"),
-    "train": Command("train", "Train", "SCENE...", "Fit a radiance field to posed photos.", "Train"),
+    "train": Command("train", "Train", "SCENE...", "Fit a radiance field, and learn what is where.", "Train"),
     "view": Command("view", "View", "SCENE|RUN", "Look, ask and point in the browser.", "Ask"),
     "query": Command("query", "Query", "RUN PHRASE...", "Ask where something is.", "Ask"),
     "segment": Command("segment", "Segment", "RUN", "Label every view with phrases, or with things.", "Ask"),

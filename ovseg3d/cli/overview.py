@@ -8,14 +8,15 @@ from ovseg3d.cli import COMMANDS
 _EXAMPLE = """\
   ovseg3d synth room                     a demo room to try things on
   ovseg3d train room                     outputs/room/latest
-  ovseg3d eval outputs/room/latest       figures for the views held out
+  ovseg3d view outputs/room/latest       in the browser: ask, click, take away
+  ovseg3d query outputs/room/latest "a sofa"
 """
 
 
 def print_overview() -> None:
     """Print what the program is, its commands by group, and an example."""
     console = Console(highlight=False)
-    console.print("[bold]ovseg3d[/bold]: point a phone at a room; get a radiance field that one can measure.\n")
+    console.print("[bold]ovseg3d[/bold]: point a phone at a room, and ask it questions.\n")
     console.print("usage: ovseg3d COMMAND [flags]        ovseg3d COMMAND --help\n", markup=False)
     width = max(len(f"{name} {entry.usage}") for name, entry in COMMANDS.items()) + 2
     for group in dict.fromkeys(entry.group for entry in COMMANDS.values()):

@@ -49,8 +49,8 @@ class Train:
     """Show it in the browser while it trains, as ovseg3d view does, and afterwards until Ctrl-C."""
     json: Json = False
     only: Only | None = None
-    """Only these stages; by default the field. features: encode the photos with CLIP and DINO; semantics: lift their
-    features to the field's surface, so that it can be asked."""
+    """Only these stages; by default all. field: no meaning, and no encoder; features: encode the photos with CLIP and
+    DINO; semantics: lift their features to the field's surface, so that it can be asked."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()
     encode: Annotated[EncodeConfig, tyro.conf.arg(name="")] = EncodeConfig()
