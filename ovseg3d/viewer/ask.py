@@ -18,6 +18,7 @@ from ovseg3d.semantics.things import Instance, instances_of
 from ovseg3d.viewer.exhibit import Exhibit
 
 MOST_PHRASES = 32
+"""In one question."""
 LONGEST_PHRASE = 300
 SHOWN_HITS = 12
 
@@ -95,12 +96,15 @@ class Reply:
         return points, there[points].argmax(1)
 
 
-def read_phrases(text: str) -> tuple[str, ...]:
-    """The phrases of a text field, each once. Raises ConfigError: too many, too long, or a character that is none."""
+def read_phrases(text: str, most: int = MOST_PHRASES) -> tuple[str, ...]:
+    """The phrases of a text field, each once.
+
+    Raises ConfigError: more than `most`, one that is too long, or a character that is none.
+    """
     parts = (part.strip() for line in text.splitlines() for part in line.split(";"))
     phrases = tuple(dict.fromkeys(part for part in parts if part))
-    if len(phrases) > MOST_PHRASES:
-        raise ConfigError(f"{len(phrases)} phrases are too many for one question", fix=f"at most {MOST_PHRASES}")
+    if len(phrases) > most:
+        raise ConfigError(f"{len(phrases)} phrases are too many here", fix=f"at most {most}")
     for phrase in phrases:
         if len(phrase) > LONGEST_PHRASE:
             raise ConfigError(f'A phrase has {len(phrase)} characters: "{phrase[:40]}..."', fix="say it in fewer words")

@@ -24,7 +24,6 @@ from ovseg3d.pipeline.pictures import save_picture
 from ovseg3d.pipeline.render import render_film
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera
-from ovseg3d.viewer.ask import read_phrases
 from ovseg3d.viewer.exhibit import Exhibit, Rendered
 from ovseg3d.viewer.fly import fly
 from ovseg3d.viewer.layers import COLOUR, Layer
@@ -187,7 +186,7 @@ class Keeper:
         """What an export is told besides: the visitor's own labels, and where the capture is if it has moved."""
         options: dict[str, Any] = {}
         flags: list[str] = []
-        phrases = read_phrases(self._visitor.panel.labels.value)
+        phrases = self._visitor.panel.label_list()
         if phrases and phrases != tuple(self.exhibit.scene.phrases):
             options["phrases"] = phrases
             flags += ["--phrases", ";".join(phrases)]

@@ -12,7 +12,7 @@ import viser
 from jaxtyping import Float
 
 from ovseg3d.viewer import layers
-from ovseg3d.viewer.ask import message_html, read_phrases, reply_html
+from ovseg3d.viewer.ask import message_html, reply_html
 from ovseg3d.viewer.exhibit import Sheet
 from ovseg3d.viewer.layers import Labelling, Layer
 from ovseg3d.viewer.lens import Viewpoint
@@ -156,7 +156,7 @@ class Pictures:
 
     def label(self) -> None:
         """Label the surface with the list that stands in the panel. Raises RunError, EncoderError, ConfigError."""
-        self.labelling = layers.make_labelling(self._exhibit, read_phrases(self._panel.labels.value))
+        self.labelling = layers.make_labelling(self._exhibit, self._panel.label_list())
 
     def label_typed(self) -> None:
         """Label anew, and show it."""

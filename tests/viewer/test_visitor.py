@@ -69,6 +69,22 @@ def test_phrases_are_read_and_broken_ones_refused() -> None:
             read_phrases(text)
 
 
+def test_a_scene_may_name_more_phrases_than_a_question(visit) -> None:
+    _, visitor = visit()
+    phrases = [*visitor.exhibit.scene.phrases, *(f"thing {i}" for i in range(40))]
+    visitor.panel.labels.value = "\n".join(phrases)
+    visitor.pictures.label_typed()
+    assert visitor.pictures.labelling.phrases == tuple(phrases)
+    visitor.pictures.forget_labels()
+    visitor.panel.things_on.value = True
+    assert len(visitor.scenery.things) == len(THINGS)
+    visitor.keeper.export("instances")
+    assert visitor.messages == []
+    visitor.panel.labels.value = ";".join(map(str, range(255)))
+    with pytest.raises(ConfigError, match="255 phrases are too many"):
+        visitor.pictures.label()
+
+
 def test_more_like_this_finds_the_others_of_a_kind(exhibit: Exhibit) -> None:
     spot = find_spot(exhibit, EYE, np.array(THINGS["orange cushion"]["center"]) - EYE)
     reply = ask(exhibit, Question(("like it",), example=spot.point))
