@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from ovseg3d.errors import Ovseg3dError, RunError, SceneError
 from ovseg3d.field.renderer import Renderer
@@ -156,9 +155,12 @@ class Exhibit:
         """A frame's photo, small; None where it cannot be read."""
         if number not in self._thumbnails:
             try:
-                photo = Image.fromarray(np.asarray(load_photo(self.scene.frames[number]))[..., :3])
-                photo.thumbnail((THUMBNAIL, THUMBNAIL))
-                self._thumbnails[number] = np.asarray(photo)
+                frame = self.scene.frames[number]
+                width, height = frame.camera.width, frame.camera.height
+                share = min(1.0, THUMBNAIL / max(width, height))
+                # Asked for small, a JPEG is decoded small.
+                small = frame.camera.scaled(max(1, round(width * share)), max(1, round(height * share)))
+                self._thumbnails[number] = load_photo(replace(frame, camera=small))[..., :3]
             except SceneError:
                 self._thumbnails[number] = None
         return self._thumbnails[number]

@@ -60,7 +60,7 @@ class Pictures:
         return None if self.viewpoint is None else np.array(self.viewpoint.position)
 
     def moved(self, camera: viser.CameraHandle) -> None:
-        """The browser says where it looks from."""
+        """The browser says where it looks from, many times a second: nothing here may wait."""
         if camera.image_width < 2 or camera.image_height < 2:
             return
         seen = Viewpoint(
@@ -70,7 +70,7 @@ class Pictures:
         if seen != self.viewpoint:
             self.viewpoint = seen
             self.want()
-            self._visitor.scenery.show_cameras()
+            self._visitor.state.soon()
 
     def want(self) -> None:
         """Ask for a picture of what is to be seen now."""

@@ -6,7 +6,6 @@ raises ends as a message in this browser, and nowhere else.
 """
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from ovseg3d.viewer.panel import Panel, status_html
 from ovseg3d.viewer.pictures import Pictures
 from ovseg3d.viewer.pointing import Pointing
 from ovseg3d.viewer.scenery import Scenery
+from ovseg3d.viewer.state import State
 
 
 class Visitor:
@@ -32,7 +32,7 @@ class Visitor:
 
     def __init__(self, client: viser.ClientHandle, exhibit: Exhibit, report: Callable[[BaseException], None]) -> None:
         self.client, self.exhibit, self._report = client, exhibit, report
-        self.state = threading.RLock()
+        self.state = State(self.guarded(lambda: self.scenery.show_cameras()))
         self.messages: list[str] = []
         """What this browser was told went wrong."""
         self._version = exhibit.version

@@ -13,10 +13,11 @@ from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.paths import read_nerfstudio_path
 from ovseg3d.scene import load_scene
+from ovseg3d.scene.images import load_photo
 from ovseg3d.viewer import keep, layers
 from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.ask import Question, ask, read_phrases, sentence
-from ovseg3d.viewer.exhibit import Exhibit, open_exhibit
+from ovseg3d.viewer.exhibit import THUMBNAIL, Exhibit, open_exhibit
 from ovseg3d.viewer.fly import stand_to_see
 from ovseg3d.viewer.lens import Viewpoint
 from ovseg3d.viewer.pick import describe, find_spot
@@ -24,6 +25,7 @@ from ovseg3d.viewer.record import as_nerfstudio, flight
 
 THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
 EYE = np.array([1.5, -1.2, 1.5])
+TARGET = (-1.0, 0.5, 0.5)
 
 
 def inside(points: np.ndarray, thing: dict, margin: float = 0.1) -> float:
@@ -257,6 +259,38 @@ def test_every_layer_and_switch_can_be_shown(visit, errors: list[str]) -> None:
     assert len(visitor.scenery.things) == len(THINGS) and errors == [] and visitor.messages == []
     visitor.asking.clear()
     assert visitor.asking.reply is None and visitor.nodes.highlighted == 0
+
+
+def test_a_busy_visitor_keeps_nobody_waiting(visit) -> None:
+    """More camera messages than viser has threads come while one visitor's scene is being changed."""
+    bare, busy = visit()
+    other, second = visit((0.0, -1.0, 1.2))
+    busy.panel.cameras_on.value = True
+    stands = busy.exhibit.scene.frames[5].camera.position
+    (frustum,) = (camera for camera in busy.nodes._cameras if np.allclose(camera.position, stands))
+    assert frustum.visible
+    with busy.state:
+        for number in range(80):
+            bare.look((1.0 + 0.01 * number, -1.0, 1.2), TARGET)
+        bare.look(tuple(stands), TARGET)
+        wait_until(lambda: np.allclose(busy.pictures.eye, stands), 20, "the last of the messages")
+        before = other.pictures()
+        other.look((0.3, -1.0, 1.2), TARGET)
+        wait_until(lambda: other.pictures() > before, 20, "a picture for the other")
+    wait_until(lambda: not frustum.visible, 10, "the camera that the visitor stands in to be hidden")
+    assert second.messages == busy.messages == []
+
+
+def test_a_photo_is_read_no_larger_than_its_camera_shows_it(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(
+        "ovseg3d.viewer.exhibit.load_photo", lambda frame: read.append(frame.camera) or load_photo(frame)
+    )
+    made, frame = exhibit.thumbnail(3), exhibit.scene.frames[3]
+    (camera,) = read
+    assert max(camera.width, camera.height) == THUMBNAIL == max(made.shape) and made.shape[2] == 3
+    full = np.asarray(load_photo(frame), float).mean((0, 1))
+    np.testing.assert_allclose(made.mean((0, 1)), full, atol=2)
 
 
 def test_a_second_browser_is_independent(visit, errors: list[str]) -> None:
