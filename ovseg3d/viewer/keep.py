@@ -144,11 +144,10 @@ class Keeper:
 
     def _fly(self) -> None:
         path = flight(self.keys, self.seconds.value, FILM_WIDTH, fps=4.0)
+        wanted = self._visitor.begin_flight()
         for camera in path.cameras:
-            if self._gone.is_set():
-                return
             ahead = camera.position + camera.forward * 0.5 * self.exhibit.reach
-            fly(self._client, camera.position, ahead, camera.up, seconds=1 / path.fps, steps=4)
+            fly(self._client, camera.position, ahead, camera.up, wanted, seconds=1 / path.fps, steps=4)
 
     def save_film(self) -> None:
         """Film the path as it is seen now; the path is saved beside it."""

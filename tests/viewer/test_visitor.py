@@ -18,7 +18,7 @@ from ovseg3d.viewer import keep, layers
 from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.ask import Question, ask, read_phrases, sentence
 from ovseg3d.viewer.exhibit import THUMBNAIL, Exhibit, open_exhibit
-from ovseg3d.viewer.fly import stand_to_see
+from ovseg3d.viewer.fly import fly, stand_to_see
 from ovseg3d.viewer.lens import Viewpoint
 from ovseg3d.viewer.pick import describe, find_spot
 from ovseg3d.viewer.record import as_nerfstudio, flight
@@ -95,6 +95,67 @@ def test_more_like_this_finds_the_others_of_a_kind(exhibit: Exhibit) -> None:
     assert reply.hits[0].thing.score > 0.8 and len(centres) < 8
 
 
+class Slow:
+    """In place of `ask`: a phrase that is held is answered only when it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, held: str) -> None:
+        self.held, self.asked, self.go = held, [], threading.Event()
+        monkeypatch.setattr("ovseg3d.viewer.asking.ask", self)
+
+    def __call__(self, exhibit: Exhibit, question: Question, eye: np.ndarray | None):
+        self.asked.append((question.title, question.threshold))
+        if question.title == self.held:
+            assert self.go.wait(30)
+        return ask(exhibit, question, eye)
+
+
+def test_the_newest_question_is_shown_whatever_is_ready_last(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    slow = Slow(monkeypatch, "sofa")
+    first = threading.Thread(target=visitor.asking.ask, args=(Question(("sofa",)),))
+    first.start()
+    wait_until(lambda: slow.asked)
+    visitor.asking.ask(Question(("teddy bear",)))
+    slow.go.set()
+    first.join(30)
+    assert visitor.asking.reply.question.title == "teddy bear"
+    assert "teddy bear" in visitor.panel.answer.content and len(visitor.asking.history) == 1
+
+
+def test_the_slider_is_answered_for_where_it_stands_last(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    visitor.asking.ask(Question(("sofa",)))
+    slow, slider = Slow(monkeypatch, "sofa"), visitor.panel.threshold
+    first = threading.Thread(target=lambda: setattr(slider, "value", 0.55))
+    first.start()
+    wait_until(lambda: slow.asked)
+    for step in range(6):
+        slider.value = 0.56 + 0.01 * step  # comes back at once
+    slow.go.set()
+    first.join(30)
+    assert slow.asked == [("sofa", 0.55), ("sofa", pytest.approx(0.61))]
+    assert visitor.asking.reply.question.threshold == slider.value and "0.61" in visitor.panel.answer.content
+
+
+def test_what_is_repainted_for_a_new_question_is_its_answer(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    visitor.asking.ask(Question(("sofa", "floor")))
+    seen: list[str] = []
+    monkeypatch.setattr(visitor.pictures, "repaint", lambda: seen.append(visitor.asking.reply.question.title))
+    visitor.asking.ask(Question(("an elephant", "teddy bear")))
+    assert len(seen) > 1 and set(seen) == {"an elephant; teddy bear"}
+
+
+def test_an_earlier_question_can_be_chosen_again_and_again(visit) -> None:
+    _, visitor = visit()
+    asking, history = visitor.asking, visitor.panel.history
+    asking.ask(Question(("sofa",)))
+    for _ in range(2):
+        asking.ask(Question(("-",)))  # as the neutral entry is called
+        history.value = "sofa"
+        assert asking.reply.question.title == "sofa" and history.value == "-" and visitor.messages == []
+
+
 # -- pointing --------------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +202,20 @@ def test_a_hit_takes_the_browser_there(visit, errors: list[str]) -> None:
         )
     )
     assert errors == []
+
+
+def test_a_newer_flight_ends_an_older_one(visit) -> None:
+    bare, visitor = visit()
+    first = visitor.begin_flight()
+    assert first()
+    second = visitor.begin_flight()
+    assert second() and not first()
+    up, asked = visitor.exhibit.up, []
+    fly(visitor.client, np.zeros(3), np.ones(3), up, lambda: bool(asked.append(0)) or len(asked) < 4, seconds=0.1)
+    wait_until(lambda: bare.count["SetCameraPositionMessage"] >= 3, 10, "three steps")
+    assert len(asked) == 4
+    visitor.close()
+    assert not second()
 
 
 # -- layers ----------------------------------------------------------------------------------------------------------
