@@ -78,13 +78,16 @@ class Asking:
             self.reply = reply
             known = [earlier for earlier in self.history if earlier.title != question.title]
             self.history = [question, *known][:LONGEST_HISTORY]
-            titles = (NOTHING_ASKED, *(earlier.title for earlier in self.history))
-            self._panel.history.options = tuple(dict.fromkeys(titles))
+            self._show_history()
             self._panel.phrase.options = question.phrases
             if reply.present:
                 self._panel.phrase.value = question.phrases[reply.present[0]]
             self._take(reply)
         self._again()
+
+    def _show_history(self) -> None:
+        titles = (NOTHING_ASKED, *(question.title for question in self.history))
+        self._panel.history.options = tuple(dict.fromkeys(titles))
 
     def _take(self, reply: Reply) -> None:
         with self._visitor.state:
@@ -142,10 +145,24 @@ class Asking:
         self._visitor.pictures.repaint()
 
     def clear(self) -> None:
-        """Forget the answer and what was clicked."""
+        """Forget the question, the answer and what was clicked."""
+        with self._visitor.state:
+            self._panel.phrases.value = ""
+            self._forget()
+        self._visitor.pictures.repaint()
+
+    def forget_points(self) -> None:
+        """There is another surface: the numbers of points that answers, clicks and examples hold mean nothing now."""
+        with self._visitor.state:
+            self._forget()
+            self.history = [question for question in self.history if question.example is None]
+            self._show_history()
+
+    def _forget(self) -> None:
+        """The answer, and what was clicked."""
         with self._visitor.state:
             self.reply = self._newest = None
-            self._panel.answer.content, self._panel.phrases.value = "", ""
+            self._panel.answer.content = ""
             self._panel.show_hits((), lambda _: None)
             for group in ("highlight", "answer-boxes", "answer-names"):
                 self._nodes.clear(group)
@@ -154,7 +171,6 @@ class Asking:
             self._visitor.scenery.name()
             if self._panel.layer.value in (layers.ANSWER, layers.RELEVANCY):
                 self._panel.layer.value = layers.COLOUR
-        self._visitor.pictures.repaint()
 
     def fly_to_hit(self, number: int) -> None:
         """Take the visitor to a hit, by its place in the list."""

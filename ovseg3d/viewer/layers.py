@@ -43,13 +43,14 @@ class Layer:
 
     def picture(self, exhibit: Exhibit, sheet: Sheet) -> UInt8[np.ndarray, "h w 3"]:
         """A complete picture of the field, seen this way."""
-        rendered = sheet.rendered
+        rendered, semantics = sheet.rendered, exhibit.semantics
         if self.name == DEPTH:
             return depth_picture(rendered["depth_z"])
         rgb = np.clip(rendered["rgb"], 0, 1)
-        if self.values is None or exhibit.semantics is None:
+        # A layer of an earlier surface says nothing about this one.
+        if self.values is None or semantics is None or len(self.values) != len(semantics.surface):
             return to_bytes(rgb)
-        places = sheet.places(exhibit.semantics)
+        places = sheet.places(semantics)
         return to_bytes(self.paint(places.picture(self.values, nothing=float("nan")), rgb))
 
     def point_colours(self, exhibit: Exhibit) -> UInt8[np.ndarray, "points 3"]:

@@ -35,7 +35,7 @@ class Visitor:
         self.state = State(self.guarded(lambda: self.scenery.show_cameras()))  # noqa: PLW0108 - it comes later
         self.messages: list[str] = []
         """What this browser was told went wrong."""
-        self._version = exhibit.version
+        self._version, self._semantics = exhibit.version, exhibit.semantics
         self._flight: object = None
         """Stands for the newest flight; None once the browser has gone."""
         self.nodes = Nodes(client, exhibit)
@@ -100,5 +100,9 @@ class Visitor:
         panel.points_on.disabled = not len(exhibit.cloud[0])
         if exhibit.renderer is not None and first:
             panel.picture_on.disabled, panel.picture_on.value = False, True
-        self.pictures.forget_labels()
+        if exhibit.semantics is not self._semantics:
+            self._semantics = exhibit.semantics
+            self.pictures.forget_labels()
+            self.asking.forget_points()
+            self.scenery.show_things()
         self.pictures.repaint()

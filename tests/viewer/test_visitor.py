@@ -2,9 +2,13 @@
 
 import json
 import threading
+import time
 from pathlib import Path
+from shutil import copytree
+from types import SimpleNamespace
 
 import numpy as np
+import playroom
 import pytest
 from bare import Bare, wait_until
 from playroom import PLAYROOM
@@ -12,16 +16,20 @@ from playroom import PLAYROOM
 from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.paths import read_nerfstudio_path
+from ovseg3d.pipeline.run import load
 from ovseg3d.scene import load_scene
 from ovseg3d.scene.images import load_photo
+from ovseg3d.semantics.scene import save_semantics
 from ovseg3d.viewer import keep, layers
 from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.ask import Question, ask, read_phrases, sentence
 from ovseg3d.viewer.exhibit import THUMBNAIL, Exhibit, open_exhibit
 from ovseg3d.viewer.fly import fly, stand_to_see
+from ovseg3d.viewer.follow import Follower
 from ovseg3d.viewer.lens import Viewpoint
 from ovseg3d.viewer.pick import describe, find_spot
 from ovseg3d.viewer.record import as_nerfstudio, flight
+from ovseg3d.viewer.visitor import Visitor
 
 THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
 EYE = np.array([1.5, -1.2, 1.5])
@@ -258,6 +266,69 @@ def test_the_picture_and_the_points_agree(exhibit: Exhibit) -> None:
     assert plain.shape == (120, 160, 3)
 
 
+# -- training ------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_surface_takes_the_numbers_of_the_old_one_away(visit, run, exhibit: Exhibit, tmp_path: Path) -> None:
+    exhibit.run = load(copytree(run.folder, tmp_path / "run"))
+    exhibit.refresh()
+    bare, visitor = visit(tuple(EYE))
+    asking, panel = visitor.asking, visitor.panel
+    panel.points_on.value = panel.things_on.value = True
+    visitor.pointing.point_at(EYE, np.array(THINGS["wooden chair"]["center"]) - EYE)
+    visitor.pointing.more_like_this()
+    asking.ask(Question(("sofa",)))
+    panel.layer.value = layers.ANSWER
+    asker, reply = exhibit.asker, asking.reply
+    exhibit.refresh()  # a checkpoint of the field alone
+    visitor.field_changed()
+    assert exhibit.asker is asker and asking.reply is reply and bare.received("/points") == 1
+
+    save_semantics(exhibit.run.folder, playroom.meaning(*playroom.exact_surface(PLAYROOM, 10_000)))
+    exhibit.refresh()
+    count = len(exhibit.semantics.surface)
+    assert count < len(asker.semantics.surface) / 2
+    visitor.field_changed()
+    assert asking.reply is None and visitor.pointing.pointed is None and visitor.nodes.highlighted == 0
+    assert [question.title for question in asking.history] == ["sofa"] and panel.history.options == ("-", "sofa")
+    assert 0 < sum(thing.n_points for thing in visitor.scenery.things) < count
+    wait_until(lambda: bare.received("/points") == 2, 10, "the new points")
+    asking.ask(Question(("sofa",)))
+    assert 0 < visitor.nodes.highlighted < count
+    panel.layer.value = layers.ANSWER
+    assert visitor.pictures.stream.wait_idle(20.0) and visitor.messages == []
+
+
+def test_a_layer_of_an_earlier_surface_paints_nothing(exhibit: Exhibit) -> None:
+    """The picture may be drawn after a new surface was read and before the visitor has been told."""
+    sheet = exhibit.render(exhibit.scene.frames[3].camera.scaled(40, 30))
+    layer = layers.relevancy_layer(np.ones(len(exhibit.semantics.surface) + 1), 1.0)
+    np.testing.assert_array_equal(
+        layer.picture(exhibit, sheet), layers.plain_layer(layers.COLOUR).picture(exhibit, sheet)
+    )
+
+
+def test_a_follower_goes_on_after_a_mistake_and_says_so(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ovseg3d.viewer.follow.SECONDS", 0.02)
+    states = iter([ValueError("odd")] * 3 + ["running", ValueError("odd"), "running"])
+    told, failed, seen = [], [], []
+
+    def status() -> dict[str, str]:
+        now = next(states, "done")
+        seen.append(exhibit.training)
+        if isinstance(now, Exception):
+            raise now
+        return {"status": now}
+
+    exhibit.run = SimpleNamespace(
+        status=status, folder=exhibit.run.folder, checkpoints=exhibit.run.checkpoints, metrics_log=Path("none")
+    )
+    follower = Follower(exhibit, told.append, failed.append)
+    follower.join(10.0)
+    assert [str(error) for error in failed] == ["odd", "odd"], "once for each time that it began"
+    assert told == ["Training begins.", ""] and True in seen and not exhibit.training
+
+
 # -- taking away -----------------------------------------------------------------------------------------------------
 
 
@@ -419,6 +490,24 @@ def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, visit) -> 
     other.look((0.5, -1.0, 1.0), (0, 0, 0.5))
     wait_until(lambda: other.pictures() > before, 20, "a picture")
     assert second.pictures.stream.wait_idle(20.0)
+
+
+def test_a_browser_that_leaves_while_it_is_greeted_is_forgotten(
+    viewer: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def late(client, *rest) -> Visitor:
+        made.append(Visitor(client, *rest))
+        bare.close()
+        wait_until(lambda: client.client_id not in viewer.server.get_clients(), 20, "viser to notice")
+        time.sleep(0.2)  # it is told off before it is registered
+        return made[0]
+
+    monkeypatch.setattr("ovseg3d.viewer.app.Visitor", late)
+    bare = Bare(viewer.url, tuple(EYE), TARGET, (320, 240))
+    wait_until(lambda: made and made[0].pictures.stream.closed, 30, "the visitor to be closed")
+    assert viewer.visitors == {}
 
 
 def test_pictures_films_and_exports_land_in_exports(
