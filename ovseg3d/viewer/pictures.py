@@ -125,7 +125,7 @@ class Pictures:
             if name == layers.ANSWER:
                 there = np.where([answer.present for answer in reply.answers], reply.relevancies, 0.0)
                 return layers.answer_layer(there, reply.tints, threshold, opacity)
-            return layers.relevancy_layer(reply.relevancies[:, self._shown_phrase()], opacity)
+            return layers.relevancy_layer(reply.relevancies[:, self.shown_phrase()], opacity)
         if name == layers.LABELS:
             if self.labelling is None:
                 self.label()
@@ -134,7 +134,8 @@ class Pictures:
             return layers.feature_layer(self._exhibit, opacity)
         return layers.plain_layer(name if name == layers.DEPTH else layers.COLOUR)
 
-    def _shown_phrase(self) -> int:
+    def shown_phrase(self) -> int:
+        """Whose relevancy is shown, by its number in the question."""
         reply = self._visitor.asking.reply
         phrases = reply.question.phrases if reply else ()
         return phrases.index(self._panel.phrase.value) if self._panel.phrase.value in phrases else 0
@@ -145,7 +146,7 @@ class Pictures:
         if self.layer.name == layers.LABELS and self.labelling is not None:
             text = layers.label_html(self.labelling)
         elif self.layer.name == layers.RELEVANCY and reply is not None:
-            title = f'relevancy of "{reply.question.phrases[self._shown_phrase()]}"'
+            title = f'relevancy of "{reply.question.phrases[self.shown_phrase()]}"'
             text = layers.scale_html(title, "0", "1", panel.threshold.value)
         elif self.layer.name in layers.EXPLAINED:
             text = layers.note_html(layers.EXPLAINED[self.layer.name])

@@ -1,5 +1,6 @@
 """What visitors ask, click and switch, without a browser: on playroom, whose things are known (objects.json)."""
 
+import html
 import json
 import threading
 import time
@@ -16,7 +17,8 @@ from playroom import PLAYROOM
 from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.paths import read_nerfstudio_path
-from ovseg3d.pipeline.run import load
+from ovseg3d.pipeline.render import picture_of, render_film
+from ovseg3d.pipeline.run import Run, load
 from ovseg3d.scene import load_scene
 from ovseg3d.scene.images import load_photo
 from ovseg3d.semantics.scene import save_semantics
@@ -479,6 +481,7 @@ def test_an_error_in_a_render_ends_nothing(visit, errors: list[str], exhibit: Ex
     before = bare.pictures()
     bare.look((0.6, -1.0, 1.0), (0, 0, 0.5))
     wait_until(lambda: bare.pictures() > before, 20, "the next picture")
+    errors.clear()  # that one was expected
 
 
 def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, visit) -> None:
@@ -546,12 +549,86 @@ def test_pictures_films_and_exports_land_in_exports(
     assert errors == []
 
 
+KEYS = [Viewpoint((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.5 + 0.5 * i), 0.9, 320, 240) for i in range(2)]
+
+
+def test_the_command_line_is_told_as_the_viewer_was(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    keeper, panel, exhibit = visitor.keeper, visitor.panel, visitor.exhibit
+    exhibit.device, exhibit.backend = "cpu", "torch"
+    given, kinds = {}, []
+    monkeypatch.setattr(Run, "export", lambda run, what, folder, **options: given.update(options) or [])
+
+    def film(renderer, cameras, paths, fps, **_) -> list[Path]:
+        kinds.extend(paths)
+        for path in paths.values():
+            path.write_bytes(b"film")
+        return list(paths.values())
+
+    def shown(layer: str) -> str:
+        panel.layer.value = layer
+        visitor.pictures.repaint()
+        keeper.save_film()
+        return html.unescape(keeper.told.content)
+
+    keeper.export("cloud")
+    assert (given["device"], given["backend"]) == ("cpu", "torch") and "phrases" not in given
+    assert "--what cloud --device cpu --backend torch<" in keeper.told.content
+    monkeypatch.setattr(keep, "render_film", film)
+    keeper.keys, keeper.seconds.value = KEYS, 1.0
+    for layer in (layers.COLOUR, layers.DEPTH, layers.FEATURES):
+        assert f".json --what {layer.lower()} --device cpu --backend torch<" in shown(layer)
+    assert kinds == ["colour", "depth", "colour"]
+    panel.labels.value = "sofa\nrug"
+    visitor.pictures.label()
+    assert "--what labels --phrases 'sofa;rug' --device" in shown(layers.LABELS)
+    visitor.asking.ask(Question(("teddy bear", "blue sofa")))
+    panel.phrase.value = "blue sofa"
+    assert "--what relevancy --phrase 'blue sofa' --device" in shown(layers.RELEVANCY)
+    assert ".mp4" in shown(layers.ANSWER) and "command line" not in keeper.told.content
+    visitor.asking.ask(Question(("sofa",), negatives=("rug",)))
+    assert "command line" not in shown(layers.RELEVANCY) and visitor.messages == []
+
+
+def test_a_film_that_is_stopped_leaves_nothing_and_one_of_depth_has_one_scale(
+    visit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, visitor = visit()
+    keeper, spans = visitor.keeper, []
+    keeper.keys, keeper.seconds.value = KEYS, 1.0
+    monkeypatch.setattr(keep, "FILM_WIDTH", 32)
+    visitor.panel.layer.value = layers.DEPTH
+    visitor.pictures.repaint()
+
+    def picture(kind: str, rendered: dict, span: tuple | None = None) -> np.ndarray:
+        spans.append((kind, span))
+        return picture_of(kind, rendered, span)
+
+    monkeypatch.setattr("ovseg3d.pipeline.render.picture_of", picture)
+    before = set((run.exports / "paths").glob("*"))
+    keeper.save_film()
+    assert len(spans) == 24 and len(set(spans)) == 1 and spans[0][0] == "depth"
+    made = set((run.exports / "paths").glob("*")) - before
+    assert {path.suffix for path in made} == {".mp4", ".json"} and len(made) == 2
+
+    def stopped(*arguments, stop: threading.Event, **options) -> list[Path]:
+        stop.set()
+        return render_film(*arguments, stop=stop, **options)
+
+    monkeypatch.setattr(keep, "render_film", stopped)
+    keeper.save_film()
+    assert "Stopped" in keeper.told.content and set((run.exports / "paths").glob("*")) == before | made
+
+
 def test_viser_cannot_be_made_to_open_a_tunnel(viewer: Viewer, visit, monkeypatch: pytest.MonkeyPatch) -> None:
     bare, _ = visit()
-    monkeypatch.setattr("viser._tunnel.ViserTunnel.__init__", lambda *_: pytest.fail("a tunnel was opened"))
+    opened: list[tuple] = []
+    monkeypatch.setattr("viser._tunnel.ViserTunnel.__init__", lambda *arguments: opened.append(arguments))
     bare.send("ShareUrlRequest")
-    bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
-    assert viewer.server.request_share_url() is None
+    before = bare.pictures()
+    bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))  # what is sent later is seen to later
+    wait_until(lambda: bare.pictures() > before, 20, "the next picture")
+    assert viewer.server.request_share_url() is None and opened == []
 
 
 # -- without a field, without a run ----------------------------------------------------------------------------------
