@@ -103,9 +103,7 @@ class Nodes:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
-    def highlight(
-        self, points: Int[np.ndarray, " found"], tints: UInt8[np.ndarray, "found 3"], visible: bool = True
-    ) -> None:
+    def highlight(self, points: Int[np.ndarray, " found"], tints: UInt8[np.ndarray, "found 3"]) -> None:
         """Surface points in bright colours; none removes them."""
         self.clear("highlight")
         self.highlighted = len(points)
@@ -113,7 +111,7 @@ class Nodes:
             xyz = self._exhibit.cloud[0][points]
             handle = self._client.scene.add_point_cloud(
                 "/highlight", xyz.astype(np.float32), tints, point_size=self.point_size(), precision="float32",
-                point_shape="circle", point_shading="flat", visible=visible,
+                point_shape="circle", point_shading="flat",
             )  # fmt: skip
             self._groups["highlight"] = [handle]
 

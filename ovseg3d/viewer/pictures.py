@@ -82,10 +82,10 @@ class Pictures:
         elif self.viewpoint is not None:
             self.stream.want(None)
 
-    def _draw(self, wish: tuple[Viewpoint, Layer] | None, pixels: float, unwanted: Callable[[], bool]) -> float:
+    def _draw(self, wish: tuple[Viewpoint, Layer] | None, pixels: float, unwanted: Callable[[], bool]) -> float | None:
         if wish is None:
             self._client.scene.set_background_image(None)
-            return 0.0
+            return None
         viewpoint, layer = wish
         camera = viewpoint.camera(pixels)
         # Another layer of the same view goes on with what was rendered, be it complete or not.
@@ -97,15 +97,22 @@ class Pictures:
         seconds = self._exhibit.draw(sheet, unwanted)
         rendered = sheet.rendered
         if rendered is None or self.stream.closed:
-            return 0.0
+            return None
         picture = layer.picture(self._exhibit, sheet)
-        depth_z = np.where(rendered["depth_z"] > 0, rendered["depth_z"], FARTHEST)
-        # What lies on a surface (points, boxes) must not vanish in it, so the picture stands a little behind.
-        depth_z = np.minimum(depth_z * 1.01 + self._visitor.nodes.point_size(), FARTHEST)
         quality = 75 if pixels < self.stream.sharp else 90
+        depth_z = self._depth(rendered["depth_z"])
         self._client.scene.set_background_image(picture, "jpeg", jpeg_quality=quality, depth=depth_z)
         self._client.flush()
         return seconds
+
+    def _depth(self, depth_z: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"] | None:
+        """How far away the picture stands; None, behind everything, where units are too small for viser."""
+        known = depth_z[depth_z > 0]
+        if len(known) and np.median(known) > FARTHEST:
+            return None
+        # What lies on a surface (points, boxes) must not vanish in it, so the picture stands a little behind.
+        away = np.where(depth_z > 0, depth_z, FARTHEST) * 1.01 + self._visitor.nodes.point_size()
+        return np.minimum(away, FARTHEST)
 
     # -- layers --------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.paths import read_nerfstudio_path
 from ovseg3d.pipeline.render import picture_of, render_film
 from ovseg3d.pipeline.run import Run, load
-from ovseg3d.scene import load_scene
+from ovseg3d.scene import Camera, load_scene
 from ovseg3d.scene.images import load_photo
 from ovseg3d.semantics.scene import save_semantics
 from ovseg3d.viewer import keep, layers
@@ -482,6 +482,25 @@ def test_an_error_in_a_render_ends_nothing(visit, errors: list[str], exhibit: Ex
     bare.look((0.6, -1.0, 1.0), (0, 0, 0.5))
     wait_until(lambda: bare.pictures() > before, 20, "the next picture")
     errors.clear()  # that one was expected
+
+
+def test_what_is_too_far_for_viser_stands_behind_everything(
+    visit, exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare, visitor = visit()
+    assert visitor.pictures.stream.wait_idle(20.0)
+    wait_until(lambda: bare.pictures() > 0)
+    assert bare.latest["BackgroundImageMessage"]["depth_data"]
+    render, before = exhibit.renderer.render, bare.pictures()
+
+    def in_millimetres(camera: Camera) -> dict[str, np.ndarray]:
+        rendered = render(camera)
+        return {**rendered, "depth_z": 1000 * rendered["depth_z"]}
+
+    monkeypatch.setattr(exhibit.renderer, "render", in_millimetres)
+    bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
+    wait_until(lambda: bare.pictures() > before, 20, "a picture")
+    assert bare.latest["BackgroundImageMessage"]["depth_data"] is None and visitor.messages == []
 
 
 def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, visit) -> None:
