@@ -274,8 +274,9 @@ class _Export:
         things = instances_of(
             here, instance, labels=labels if self.phrases else None, phrases=self.phrases, scores=own, frame=frame
         )
+        tints = colours(self.phrases, () if self.asker is None else self.asker.phrases)
         return LabelledCloud(
-            here, labels, instance, self.phrases, colours(self.phrases), things, self.run.scene_name, frame,
+            here, labels, instance, self.phrases, tints, things, self.run.scene_name, frame,
             similarity, metres, columns, facts,
         )  # fmt: skip
 

@@ -52,10 +52,11 @@ class Painter:
             cosines = places.picture(self.asker.compare(self.phrases, ())[0], nothing=-2.0)
             flat = label(cosines.reshape(-1, len(self.phrases)))
             found = np.where((cosines > -2).all(-1), flat.reshape(cosines.shape[:2]), 0)
-            shown["labels"] = self._over(shown["rgb"], found, self.phrases)
+            shown["labels"] = self._over(shown["rgb"], found, colours(self.phrases, self.asker.phrases))
         if "things" in self.what:
             ids = self.asker.semantics.instance.astype(np.int64)
-            shown["things"] = self._over(shown["rgb"], places.nearest(ids), thing_names(int(ids.max(initial=0))))
+            tints = colours(thing_names(int(ids.max(initial=0))))
+            shown["things"] = self._over(shown["rgb"], places.nearest(ids), tints)
         if "relevancy" in self.what:
             found = self.asker.relevancy([self.phrase], negatives=self.asker.rivals_of(self.phrase))
             shown["relevancy"] = over(to_bytes(shown["rgb"]), places.picture(found)[..., 0], THRESHOLD)
@@ -63,11 +64,11 @@ class Painter:
 
     @staticmethod
     def _over(
-        rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], names: Sequence[str]
+        rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], tints: UInt8[np.ndarray, "labels 3"]
     ) -> UInt8[np.ndarray, "h w 3"]:
         """Labels with the light and shade of the picture."""
         shade = (0.35 + 0.65 * rgb.mean(-1, keepdims=True)).clip(0, 1)
-        return to_bytes(colours(names)[labels] / 255 * shade)
+        return to_bytes(tints[labels] / 255 * shade)
 
     @cached_property
     def _colours(self) -> Float[np.ndarray, "points 3"]:

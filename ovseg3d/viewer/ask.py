@@ -78,11 +78,13 @@ class Reply:
     relevancies: Float[np.ndarray, "points phrases"]
     hits: tuple[Hit, ...]
     """Best first."""
+    own: tuple[str, ...] = ()
+    """The scene's phrases, see `palette.colours`."""
 
     @property
     def tints(self) -> UInt8[np.ndarray, "phrases 3"]:
         """A lasting colour for each phrase."""
-        return colours(self.question.phrases)[1:]
+        return colours(self.question.phrases, self.own)[1:]
 
     @property
     def present(self) -> tuple[int, ...]:
@@ -138,7 +140,7 @@ def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None
         if one.present and not one.instances:
             hits.append(Hit(i, _seen_from(_whereabouts(exhibit, one), eye)))
     hits.sort(key=lambda hit: -hit.thing.score)
-    return Reply(question, tuple(found), relevancies, tuple(hits))
+    return Reply(question, tuple(found), relevancies, tuple(hits), exhibit.scene.phrases)
 
 
 def _plain(answer: Answer) -> Found:

@@ -111,6 +111,13 @@ class Labelling:
     """With each phrase, and last the greatest with a canonical one."""
     labels: Int[np.ndarray, " points"]
     """0: none of these."""
+    own: tuple[str, ...] = ()
+    """The scene's phrases, see `palette.colours`."""
+
+    @property
+    def tints(self) -> UInt8[np.ndarray, "labels 3"]:
+        """A colour for none, and a lasting one for each phrase."""
+        return colours(self.phrases, self.own)
 
     @property
     def counts(self) -> Int[np.ndarray, " labels"]:
@@ -122,12 +129,13 @@ def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence
     """Label the surface. Raises RunError, EncoderError, ConfigError."""
     own, others = exhibit.compare(phrases, canonical)
     others = others.max(1, keepdims=True, initial=-1.0)
-    return Labelling(tuple(phrases), np.concatenate([own, others], 1).astype(np.float32), label(own, others))
+    cosines = np.concatenate([own, others], 1).astype(np.float32)
+    return Labelling(tuple(phrases), cosines, label(own, others), exhibit.scene.phrases)
 
 
 def label_layer(labelling: Labelling, opacity: float) -> Layer:
     """The nearest phrase of each place, in the phrase's colour."""
-    tint = colours(labelling.phrases).astype(np.float32) / 255
+    tint = labelling.tints.astype(np.float32) / 255
     tint[0] = 0.25
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
@@ -183,7 +191,7 @@ def scale_html(title: str, low: str, high: str, mark: float | None = None) -> st
 
 def label_html(labelling: Labelling) -> str:
     """The legend of labels: colour, phrase and share of the surface, most first; what is nowhere stands last."""
-    tints = colours(labelling.phrases).tolist()
+    tints = labelling.tints.tolist()
     tints[0] = [64, 64, 64]
     names = ["none of these", *labelling.phrases]
     counts = labelling.counts

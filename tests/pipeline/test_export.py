@@ -22,6 +22,8 @@ from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline import load, make_config, train_scene
 from ovseg3d.pipeline.answers import save_answers, view_file
 from ovseg3d.pipeline.export import ExportOptions, parse_what
+from ovseg3d.pipeline.palette import colours
+from ovseg3d.pipeline.phrases import keep_phrases
 from ovseg3d.pipeline.query import Answer, Asker
 from ovseg3d.pipeline.run import Run
 
@@ -247,6 +249,20 @@ def test_stopping_leaves_no_half_file(run: Run, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         run.export("mesh", tmp_path, phrases=PHRASES, stop=stop)
     assert stop.is_set() and [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_runs_own_phrases_have_one_colour_in_all_exports(folder: Path, tmp_path: Path) -> None:
+    run = load(copytree(folder, tmp_path / "run"))
+    meeting = ("a red box", "thing 31")
+    keep_phrases(run.folder, meeting)
+    own = colours(meeting)[1:]
+    assert (colours(meeting[1:])[1] == own[0]).all(), "alone, the second has the first one's colour"
+    for phrases in (meeting, meeting[::-1], meeting[1:]):
+        run.export("cloud,labels", tmp_path / "out", phrases=phrases, views="held-out")
+        for kind in ("cloud", "labels"):
+            told = json.loads((tmp_path / "out" / kind / "labels.json").read_text(encoding="utf-8"))["labels"]
+            found = {label["phrase"]: label["colour"] for label in told[1:]}
+            assert found == {phrase: own[meeting.index(phrase)].tolist() for phrase in phrases}
 
 
 def test_what_an_earlier_export_left_goes(run: Run, tmp_path: Path) -> None:

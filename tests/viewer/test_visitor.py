@@ -4,6 +4,7 @@ import html
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from types import SimpleNamespace
@@ -34,6 +35,8 @@ from ovseg3d.viewer.record import as_nerfstudio, flight
 from ovseg3d.viewer.visitor import Visitor
 
 THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
+MEETING = ("sofa", "thing 29")
+"""Two phrases that would have one colour."""
 EYE = np.array([1.5, -1.2, 1.5])
 TARGET = (-1.0, 0.5, 0.5)
 
@@ -245,6 +248,14 @@ def test_labels_have_lasting_colours_and_counts(exhibit: Exhibit) -> None:
     assert "floor" in layers.label_html(labelling) and "<script" not in layers.label_html(
         layers.make_labelling(exhibit, ["<script>"])
     )
+
+
+def test_a_phrase_of_the_scene_has_one_colour_in_answers_and_labels(exhibit: Exhibit) -> None:
+    exhibit.scene = replace(exhibit.scene, phrases=MEETING)
+    tints = colours(MEETING)[1:]
+    assert (colours(MEETING[1:])[1] == tints[0]).all(), "alone, the second has the first one's colour"
+    np.testing.assert_array_equal(ask(exhibit, Question(MEETING[1:])).tints, tints[1:])
+    np.testing.assert_array_equal(layers.make_labelling(exhibit, MEETING[::-1]).tints[1:], tints[::-1])
 
 
 def test_the_picture_and_the_points_agree(exhibit: Exhibit) -> None:
