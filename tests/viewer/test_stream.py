@@ -75,6 +75,7 @@ def test_a_sharp_picture_is_given_up_for_a_newer_wish() -> None:
     assert [wish for wish, _ in easel.drawn].count("first") == 1, "what was begun is not finished"
     assert easel.drawn[-1] == ("second", 200_000.0)
     assert made.drawn == len(easel.drawn) == len(easel.begun) - 1, "what was given up does not count"
+    assert easel.errors == []
     made.close()
 
 
