@@ -87,7 +87,7 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def write_together(folder: Path, listing: str, earlier: Iterable[str] = ()) -> Iterator[Path]:
+def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = ()) -> Iterator[Path]:
     """Write files that belong together, all or none.
 
         with write_together(folder, "list.json", earlier=["old.png"]) as place:
@@ -95,11 +95,11 @@ def write_together(folder: Path, listing: str, earlier: Iterable[str] = ()) -> I
 
     They come to `folder` when the block ends well, and then the earlier ones go; whatever else is there stays. After an
     error, or when the user interrupts, nothing has changed. The listing goes first and comes last, so that it never
-    stands beside files of another set, even if the power fails midway.
+    stands beside files of another set, even if the power fails midway. Names may have folders in them.
 
     Args:
         folder: where to; made when it is not there.
-        listing: the name of the file that says what the others are.
+        listing: the name of the file that says what the others are; None: there is none.
         earlier: names of the files that an earlier set left in `folder`.
 
     Raises:
@@ -109,16 +109,25 @@ def write_together(folder: Path, listing: str, earlier: Iterable[str] = ()) -> I
     place = make_folder(folder / f".{secrets.token_hex(4)}.tmp")
     try:
         yield place
-        new = sorted(file.name for file in place.iterdir() if file.name != listing)
+        last = [] if listing is None else [listing]
+        names = {file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()}
         try:
-            for name in (listing, *earlier):
+            for name in (*last, *earlier):
                 (folder / name).unlink(missing_ok=True)
-            for name in (*new, listing):
+                _remove_empty((folder / name).parent, folder)
+            for name in (*sorted(names.difference(last)), *last):
+                make_folder((folder / name).parent)
                 os.replace(place / name, folder / name)
         except OSError as error:
             raise output_error(error, folder) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _remove_empty(path: Path, top: Path) -> None:
+    """Remove a folder below `top` if nothing is in it."""
+    if path != top and path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
 
 
 def _is_about(error: OSError, temporary: Path, path: Path) -> bool:

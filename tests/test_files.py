@@ -143,6 +143,19 @@ def test_a_set_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
     assert content(tmp_path / "new" / "folder") == second | {"mine": "mine"}
 
 
+def test_a_set_may_have_folders_and_no_listing(tmp_path: Path) -> None:
+    def write(earlier: list[str], *names: str) -> set[str]:
+        with write_together(tmp_path / "set", None, earlier) as place:
+            for name in names:
+                (place / name).parent.mkdir(exist_ok=True)
+                (place / name).touch()
+        return {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*")}
+
+    assert write([], "a", "in/b", "in/c") == {"a", "in", "in/b", "in/c"}
+    assert write(["a", "in/b", "in/c", "gone/d"], "in/c", "e") == {"in", "in/c", "e"}
+    assert write(["in/c"]) == {"e"}
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_a_set_that_fails_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     first = {"a": "1", "list.json": "a"}

@@ -74,7 +74,7 @@ class Query:
             camera=self.camera,
         )
         seconds = time.monotonic() - began
-        told = save_answers(self.output or run.exports / "query", asker, answers, names)
+        told = save_answers(self.output or run.exports / "query", asker, answers)
         if self.json:
             unit = "m" if scene.metric else "units"
             print_json({"run": run.folder, "metric": scene.metric, "unit": unit, "frame": "input",

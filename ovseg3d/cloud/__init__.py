@@ -15,11 +15,18 @@ from ovseg3d.cloud.page import save_page
 from ovseg3d.cloud.points import save_cloud
 from ovseg3d.cloud.records import describe, instance_records
 
-WHAT = ("cloud", "mesh", "labels", "instances", "video", "html")
-"""The kinds of export."""
+WHAT = {
+    "cloud": "labelled points: PLY and NPZ",
+    "mesh": "triangles with labels: PLY and GLB",
+    "labels": "a label image for every view, COCO",
+    "instances": "boxes, sizes and names: JSON",
+    "video": "a flight through the photos: MP4",
+    "html": "one page that opens anywhere",
+}
+"""The kinds of export, and what each is."""
 
 
-@runtime_checkable
+@runtime_checkable  # tests check all annotations
 class Exportable(Protocol):
     """A run, as far as this part knows it."""
 
@@ -33,7 +40,7 @@ def export(run: Exportable, what: str, folder: Path | None = None, **options: An
         run: from `ovseg3d.load`.
         what: some of `WHAT`, with commas.
         folder: where to; by default the run's exports/.
-        options: fields of `pipeline.export.ExportOptions`; and `asker`, `report`, `stop`.
+        options: fields of `pipeline.export.ExportOptions`; and `report`, `stop`.
 
     Returns:
         The files, in the order of `what`.

@@ -29,7 +29,7 @@ from ovseg3d.cloud.labelled import LabelledCloud
 from ovseg3d.cloud.points import COLUMNS, comments
 from ovseg3d.cloud.records import describe, place
 from ovseg3d.errors import ConfigError
-from ovseg3d.files import write_atomic, write_json
+from ovseg3d.files import write_atomic, write_json, write_together
 
 NEIGHBOURS = 12
 """Planes whose mean is taken."""
@@ -185,15 +185,22 @@ def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-30)
 
 
+FILES, LISTING = ("mesh.ply", "mesh.glb", "mesh_labels.glb"), "labels.json"
+
+
 def save_mesh(folder: Path, cloud: LabelledCloud, mesh: LabelledMesh) -> list[Path]:
-    """Write all files of a mesh into `folder`; `cloud` is what it was made of. Raises OutputError."""
-    files = [folder / name for name in ("mesh.ply", "mesh.glb", "mesh_labels.glb", "labels.json")]
-    _write_ply(files[0], cloud, mesh)
-    _write_glb(files[1], cloud, mesh, mesh.rgb)
-    _write_glb(files[2], cloud, mesh, cloud.colours[mesh.label])
+    """Write all files of a mesh into `folder`, in place of those of an earlier one; `cloud` is what it was made of.
+
+    Raises OutputError.
+    """
+    ply, glb, glb_by_label = FILES
     told = {"vertices": len(mesh.xyz), "faces": len(mesh.faces), "gltf_from_frame": upright(cloud.surface.up)}
-    write_json(files[3], describe(cloud) | told)
-    return files
+    with write_together(folder, LISTING, FILES) as place:
+        _write_ply(place / ply, cloud, mesh)
+        _write_glb(place / glb, cloud, mesh, mesh.rgb)
+        _write_glb(place / glb_by_label, cloud, mesh, cloud.colours[mesh.label])
+        write_json(place / LISTING, describe(cloud) | told)
+    return [folder / name for name in (*FILES, LISTING)]
 
 
 def _write_ply(path: Path, cloud: LabelledCloud, mesh: LabelledMesh) -> None:

@@ -18,7 +18,7 @@ from ovseg3d import __version__
 from ovseg3d.cloud.labelled import LabelledCloud
 from ovseg3d.cloud.records import describe
 from ovseg3d.errors import ConfigError
-from ovseg3d.files import write_atomic, write_json
+from ovseg3d.files import write_atomic, write_json, write_together
 
 COLUMNS = [
     ("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("nx", "<f4"), ("ny", "<f4"), ("nz", "<f4"),
@@ -27,8 +27,11 @@ COLUMNS = [
 """Of a PLY vertex. Whole numbers are `int`: Open3D drops a column of `ushort`."""
 
 
+FILES, LISTING = ("cloud.ply", "cloud_labels.ply", "cloud.npz", "cloud.las"), "labels.json"
+
+
 def save_cloud(folder: Path, cloud: LabelledCloud, las: bool = False) -> list[Path]:
-    """Write all files of a cloud into `folder`; labels.json comes last.
+    """Write all files of a cloud into `folder`, in place of those of an earlier one.
 
     Raises:
         ConfigError: LAS was asked for and laspy is not installed; nothing is written then.
@@ -36,16 +39,15 @@ def save_cloud(folder: Path, cloud: LabelledCloud, las: bool = False) -> list[Pa
     """
     if las:
         import_laspy()
-    files = [folder / name for name in ("cloud.ply", "cloud_labels.ply", "cloud.npz")]
-    write_points(files[0], cloud)
-    write_points(files[1], cloud, by_label=True)
-    write_arrays(files[2], cloud)
-    if las:
-        files.append(folder / "cloud.las")
-        write_las(files[-1], cloud)
-    files.append(folder / "labels.json")
-    write_json(files[-1], describe(cloud))
-    return files
+    ply, ply_by_label, arrays, las_file = FILES
+    with write_together(folder, LISTING, FILES) as place:
+        write_points(place / ply, cloud)
+        write_points(place / ply_by_label, cloud, by_label=True)
+        write_arrays(place / arrays, cloud)
+        if las:
+            write_las(place / las_file, cloud)
+        write_json(place / LISTING, describe(cloud))
+    return [folder / name for name in (*(FILES if las else FILES[:3]), LISTING)]
 
 
 def rows_of(cloud: LabelledCloud, by_label: bool = False) -> np.ndarray:

@@ -152,7 +152,8 @@ class Surface:
     """Unit length, towards the cameras."""
     rgb: UInt8[np.ndarray, "points 3"]
     confidence: Float[np.ndarray, " points"]
-    """Share of the views that see a point or see through it which see it, 0 to 1."""
+    """How sure a point is, 0 to 1: s / (s + t + `support`) of s views that see it and t that see through it. Two views
+    that agree by chance say little, many say nearly 1."""
     cell: Float[np.ndarray, " points"]
     """About the distance to the next point, input units."""
     up: Float[np.ndarray, "3"]
@@ -241,12 +242,13 @@ def extract_surface(
         sight = view.see(xyz, cell, config)
         seen[sight.point] += 1
         through[sight.through] += 1
-    confidence = seen / np.maximum(seen + through, 1)
-    kept = (seen >= min(config.support, len(views))) & (confidence >= 1 - config.against)
+    share = seen / np.maximum(seen + through, 1)
+    kept = (seen >= min(config.support, len(views))) & (share >= 1 - config.against)
     if not kept.any():
         raise RunError("The field shows no surface that two views agree on", fix="train longer, or check the poses")
     xyz = xyz[kept]
     normal = normals(xyz, towards[kept], config.neighbours)
+    confidence = seen / (seen + through + config.support)
     return Surface(
         xyz.astype(np.float32),
         normal.astype(np.float32),

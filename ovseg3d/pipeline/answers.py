@@ -3,6 +3,8 @@
 <folder>/<phrase>/points.ply       surface points above the threshold: xyz, colour, relevancy
 <folder>/<phrase>/masks/<view>.png     255 where it is
 <folder>/<phrase>/overview.png     views with relevancy laid over, for looking
+
+What a phrase's folder holds of an earlier answer goes when the new one is there.
 """
 
 import re
@@ -14,16 +16,17 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from ovseg3d.files import write_atomic
+from ovseg3d.files import write_atomic, write_together
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
 from ovseg3d.pipeline.query import Answer, Asker
 from ovseg3d.scene.images import load_photo
 
+POINTS, MASKS, OVERVIEW = "points.ply", "masks", "overview.png"
 SHOWN = 6
 """Views in an overview, those with the most of it."""
 
 
-def save_answers(folder: Path, asker: Asker, answers: Sequence[Answer], views: Sequence[str]) -> list[dict[str, Any]]:
+def save_answers(folder: Path, asker: Asker, answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """Write the files of each answer; returns what JSON says of it. Raises OutputError."""
     taken: set[str] = set()
     told = []
@@ -34,20 +37,17 @@ def save_answers(folder: Path, asker: Asker, answers: Sequence[Answer], views: S
 
 
 def _save(folder: Path, asker: Asker, answer: Answer) -> dict[str, Any]:
-    points = folder / "points.ply" if len(answer.points) else None
-    if points is not None:
-        rgb = asker.semantics.surface.rgb[answer.point_index]
-        write_points(points, answer.points, rgb, answer.point_scores)
-    masks = {}
-    for view, mask in answer.masks.items():
-        masks[view] = folder / "masks" / f"{view_file(view)}.png"
-        save_picture(masks[view], Image.fromarray(mask.astype(np.uint8) * 255))
-    picture = None
-    if answer.relevancies:
-        picture = folder / "overview.png"
-        best = sorted(answer.relevancies, key=lambda view: -float((answer.relevancies[view] >= answer.threshold).sum()))
-        rows = [_row(asker, view, answer) for view in best[:SHOWN]]
-        save_picture(picture, contact_sheet(rows))
+    masks = {view: f"{MASKS}/{view_file(view)}.png" for view in answer.masks}
+    with write_together(folder, None, _earlier(folder)) as place:
+        if len(answer.points):
+            rgb = asker.semantics.surface.rgb[answer.point_index]
+            write_points(place / POINTS, answer.points, rgb, answer.point_scores)
+        for view, mask in answer.masks.items():
+            save_picture(place / masks[view], Image.fromarray(mask.astype(np.uint8) * 255))
+        if answer.relevancies:
+            found = {view: float((one >= answer.threshold).sum()) for view, one in answer.relevancies.items()}
+            best = sorted(found, key=lambda view: -found[view])
+            save_picture(place / OVERVIEW, contact_sheet([_row(asker, view, answer) for view in best[:SHOWN]]))
     return {
         "phrase": answer.phrase,
         "present": answer.present,
@@ -58,10 +58,16 @@ def _save(folder: Path, asker: Asker, answer: Answer) -> dict[str, Any]:
         "rival": answer.rival,
         "n_points": len(answer.points),
         "instances": [thing.record() for thing in answer.instances],
-        "points": points,
-        "masks": masks,
-        "picture": picture,
+        "points": folder / POINTS if len(answer.points) else None,
+        "masks": {view: folder / name for view, name in masks.items()},
+        "picture": folder / OVERVIEW if answer.relevancies else None,
     }
+
+
+def _earlier(folder: Path) -> list[str]:
+    """What an earlier answer left; masks are its own only beside its overview."""
+    masks = (folder / MASKS).glob("*.png") if (folder / OVERVIEW).exists() else ()
+    return [POINTS, OVERVIEW, *(f"{MASKS}/{mask.name}" for mask in masks)]
 
 
 def _row(asker: Asker, view: str, answer: Answer) -> Image.Image:

@@ -106,7 +106,6 @@ def export_run(
     what: str,
     folder: Path | None = None,
     *,
-    asker: Asker | None = None,
     report: Report = ignore,
     stop: threading.Event | None = None,
     **options: Any,
@@ -114,7 +113,6 @@ def export_run(
     """Write exports; see `ovseg3d.cloud.export`.
 
     Args:
-        asker: one of this run, to share what it has loaded.
         report: receives events of the stages "surface", "segment" and "render".
         stop: set it to end early: KeyboardInterrupt then, and no half-written file.
     """
@@ -127,19 +125,21 @@ def export_run(
     for name in ("phrases", "select"):
         if isinstance(options.get(name), str):  # as on the command line; letters would make a list too
             options[name] = [phrase.strip() for phrase in options[name].split(";") if phrase.strip()]
-    export = _Export(run, ExportOptions(**options), asker, report, stop or threading.Event())
+    export = _Export(run, ExportOptions(**options), report, stop or threading.Event())
     export.check(kinds)
     folder = run.exports if folder is None else Path(folder)
-    return [file for kind in kinds for file in getattr(export, kind)(folder)]
+    files: list[Path] = []
+    for kind in kinds:
+        export.end_if_stopped()
+        files += getattr(export, kind)(folder)
+    return files
 
 
 class _Export:
     """One call's exports; what several of them need is made once."""
 
-    def __init__(
-        self, run: Run, options: ExportOptions, asker: Asker | None, report: Report, stop: threading.Event
-    ) -> None:
-        self.run, self.options, self._asker, self.report, self.stop = run, options, asker, report, stop
+    def __init__(self, run: Run, options: ExportOptions, report: Report, stop: threading.Event) -> None:
+        self.run, self.options, self.report, self.stop = run, options, report, stop
 
     def check(self, kinds: Sequence[str]) -> None:
         """Raise what can be known before any work."""
@@ -164,13 +164,16 @@ class _Export:
                 fix = f"--select {close!r}" if close else "select among the phrases, or name it in --phrases"
                 raise ConfigError(f"No label is called {phrase!r}", fix=fix)
 
+    def end_if_stopped(self) -> None:
+        """Raise KeyboardInterrupt once `stop` is set."""
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+
     # -- what exports are made of ------------------------------------------------------------------------------
 
     @cached_property
     def asker(self) -> Asker | None:
         """None: the run knows nothing about meaning."""
-        if self._asker is not None:
-            return self._asker
         if not (self.run.folder / FILE).exists():
             return None
         options = self.options
@@ -243,8 +246,7 @@ class _Export:
         scene = self.scene
         cameras = [scene.frames[view].camera for view in scene.train]
         views = list(look(self.renderer, cameras + between(cameras), settings, self.report, self.stop))
-        if self.stop.is_set():
-            raise KeyboardInterrupt
+        self.end_if_stopped()
         up = np.linalg.inv(scene.world_from_input[:3, :3])[:, 2]
         return extract_surface(self.renderer, views, up / np.linalg.norm(up), scene.metric, settings)
 
@@ -277,8 +279,9 @@ class _Export:
         things = instances_of(
             here, instance, labels=labels if self.phrases else None, phrases=self.phrases, scores=own, frame=frame
         )
+        tints = colours(self.phrases, () if self.asker is None else self.asker.phrases)
         return LabelledCloud(
-            here, labels, instance, self.phrases, colours(self.phrases), things, self.run.scene_name, frame,
+            here, labels, instance, self.phrases, tints, things, self.run.scene_name, frame,
             similarity, metres, columns, facts,
         )  # fmt: skip
 
@@ -329,7 +332,9 @@ class _Export:
         options, cloud = self.options, self.whole
         if options.select or options.spacing is not None or (options.points or 0) > len(cloud):
             cloud = self.chosen
-        return save_mesh(folder / "mesh", cloud, mesh_of(cloud, options.spacing))
+        mesh = mesh_of(cloud, options.spacing)
+        self.end_if_stopped()
+        return save_mesh(folder / "mesh", cloud, mesh)
 
     def labels(self, folder: Path) -> list[Path]:
         asker, scene = self._meaning(), self.scene
@@ -357,13 +362,16 @@ class _Export:
         options = self.options
         path = interpolation(self.scene, options.seconds, options.fps)
         cameras = resized(path.cameras, options.width)
-        files = {"colour": folder / "video.mp4"}
+        files, of_labels = {"colour": folder / "video.mp4"}, folder / "video_labels.mp4"
         renderer = self.renderer
         if self.phrases:
             assert self.asker is not None
             renderer = Painter(self.asker, ("labels",), self.phrases, none=options.none)
-            files["labels"] = folder / "video_labels.mp4"
-        return render_film(renderer, cameras, files, path.fps, report=self.report, stop=self.stop)
+            files["labels"] = of_labels
+        made = render_film(renderer, cameras, files, path.fps, report=self.report, stop=self.stop)
+        if not self.phrases:
+            of_labels.unlink(missing_ok=True)  # of an earlier film
+        return made
 
     def html(self, folder: Path) -> list[Path]:
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.run.scene_name).strip(".") or "scene"

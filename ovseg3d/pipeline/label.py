@@ -84,7 +84,7 @@ def label_views(
         return asker.labels_at(places, phrases, none=none)
 
     with write_together(folder, LISTING, _earlier(folder)) as place:
-        told = _write(place, asker, labelled, phrases, views, annotate, report, stop)
+        told = _write(place, asker, labelled, phrases, asker.phrases, views, annotate, report, stop)
         everything = coco(images, annotations, phrases, asker.run.scene_name)
         # Not indented: run lengths would take a line each.
         text = json.dumps(plain(everything), ensure_ascii=False, allow_nan=False)
@@ -122,7 +122,7 @@ def instance_views(
         return places.nearest(ids.astype(np.int64))
 
     with write_together(folder, LISTING, _earlier(folder)) as place:
-        told = _write(place, asker, shown, names, views, None, report, stop)
+        told = _write(place, asker, shown, names, (), views, None, report, stop)
         found = [{**thing.record(), **told["each"][thing.id]} for thing in things]
         listing = {"instances": found, "views": told["views"]}
         write_json(place / LISTING, listing)
@@ -151,12 +151,17 @@ def _write(
     asker: Asker,
     labelled: Callable[[Places], Int[np.ndarray, "h w"]],
     names: Sequence[str],
+    own: Sequence[str],
     views: Sequence[str],
     each: Each | None,
     report: Report,
     stop: threading.Event | None,
 ) -> dict[str, Any]:
-    """Images and overview; colour and number of pixels of each label, and the files' names."""
+    """Images and overview; colour and number of pixels of each label, and the files' names.
+
+    Names and `own` as for `palette.colours`.
+    """
+    tints = colours(names, own)
     counts, files, rows = np.zeros(len(names) + 1, np.int64), {}, []
     shown = set(list(views)[:: max(1, len(views) // SHOWN)][:SHOWN])
     for number, view in enumerate(views):
@@ -170,16 +175,16 @@ def _write(
             each(view, found, places)
         counts += np.bincount(found.ravel(), minlength=len(counts))
         files[view] = f"{view_file(view)}.png"
-        save_picture(folder / files[view], index_image(found, names))
+        save_picture(folder / files[view], index_image(found, names, own))
         if view in shown:
-            rows.append(_row(asker, view, found, names))
+            rows.append(_row(asker, view, tints[found]))
         report(Event("progress", "segment", number + 1, len(views), (number + 1) / len(views)))
-    save_picture(folder / OVERVIEW, contact_sheet([*rows, legend(names)]))
-    told = [{"colour": colour.tolist(), "pixels": int(count)} for colour, count in zip(colours(names), counts)]
+    save_picture(folder / OVERVIEW, contact_sheet([*rows, legend(names, own=own)]))
+    told = [{"colour": colour.tolist(), "pixels": int(count)} for colour, count in zip(tints, counts)]
     return {"each": told, "views": files}
 
 
-def _row(asker: Asker, view: str, found: np.ndarray, names: Sequence[str]) -> Image.Image:
+def _row(asker: Asker, view: str, painted: np.ndarray) -> Image.Image:
     frame = next(frame for frame in asker.scene.frames if frame.name == view)
     photo = np.asarray(load_photo(frame))[..., :3]
-    return side_by_side([(f"photo {view_file(view)}", photo), ("labels", colours(names)[found])])
+    return side_by_side([(f"photo {view_file(view)}", photo), ("labels", painted)])

@@ -52,10 +52,11 @@ class Painter:
             shown["features"] = to_bytes(places.picture(self._colours))
         if "labels" in self.what:
             found = self.asker.labels_at(places, self.phrases, none=self.none)
-            shown["labels"] = self._over(shown["rgb"], found, self.phrases)
+            shown["labels"] = self._over(shown["rgb"], found, colours(self.phrases, self.asker.phrases))
         if "things" in self.what:
             ids = self.asker.semantics.instance.astype(np.int64)
-            shown["things"] = self._over(shown["rgb"], places.nearest(ids), thing_names(int(ids.max(initial=0))))
+            tints = colours(thing_names(int(ids.max(initial=0))))
+            shown["things"] = self._over(shown["rgb"], places.nearest(ids), tints)
         if "relevancy" in self.what:
             found = places.picture(self._relevancy)[..., 0]
             shown["relevancy"] = over(to_bytes(shown["rgb"]), found, THRESHOLD)
@@ -63,11 +64,11 @@ class Painter:
 
     @staticmethod
     def _over(
-        rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], names: Sequence[str]
+        rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], tints: UInt8[np.ndarray, "labels 3"]
     ) -> UInt8[np.ndarray, "h w 3"]:
         """Labels with the light and shade of the picture."""
         shade = (0.35 + 0.65 * rgb.mean(-1, keepdims=True)).clip(0, 1)
-        return to_bytes(colours(names)[labels] / 255 * shade)
+        return to_bytes(tints[labels] / 255 * shade)
 
     @cached_property
     def _relevancy(self) -> Float[np.ndarray, "points 1"]:

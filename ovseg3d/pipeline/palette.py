@@ -1,7 +1,8 @@
-"""Colours of labels: the same phrase always has the same colour, whatever list it stands in.
+"""Colours of labels: a scene's own phrases each have one colour in all of the scene's lists.
 
 A phrase's hash chooses among 64 colours that are far apart in CIE Lab and also differ in lightness, so that they can be
-told apart without seeing all hues; where two phrases of a list meet in one colour, the later takes the next free one.
+told apart without seeing all hues. Where two phrases meet in one colour, the later takes the next free one; the scene's
+own choose first. So a phrase that is not the scene's has the same colour in two lists unless it meets another there.
 """
 
 import zlib
@@ -33,17 +34,28 @@ def _colours() -> np.ndarray:
     return np.rint(candidates[chosen] * 255).astype(np.uint8)
 
 
-def colours(phrases: Sequence[str]) -> UInt8[np.ndarray, "labels 3"]:
-    """A colour for none (black, row 0), and one for each phrase."""
+def colours(phrases: Sequence[str], own: Sequence[str] = ()) -> UInt8[np.ndarray, "labels 3"]:
+    """A colour for none (black, row 0), and one for each phrase, upper and lower case alike.
+
+    Args:
+        phrases: the list.
+        own: the scene's phrases, which choose first whether they are in the list or not.
+    """
     taken: set[int] = set()
-    rows = []
-    for phrase in phrases:
-        place = zlib.crc32(phrase.strip().lower().encode()) % _COUNT
-        while place in taken and len(taken) < _COUNT:
-            place = (place + 1) % _COUNT
-        taken.add(place)
-        rows.append(place)
+    places: dict[str, int] = {}
+    for phrase in map(_plain, (*own, *phrases)):
+        if phrase not in places:
+            place = zlib.crc32(phrase.encode()) % _COUNT
+            while place in taken and len(taken) < _COUNT:
+                place = (place + 1) % _COUNT
+            taken.add(place)
+            places[phrase] = place
+    rows = [places[_plain(phrase)] for phrase in phrases]
     return np.concatenate([np.zeros((1, 3), np.uint8), _colours()[rows].reshape(-1, 3)])
+
+
+def _plain(phrase: str) -> str:
+    return phrase.strip().lower()
 
 
 def thing_names(count: int) -> tuple[str, ...]:
@@ -51,23 +63,28 @@ def thing_names(count: int) -> tuple[str, ...]:
     return tuple(str(number) for number in range(1, count + 1))
 
 
-def index_image(labels: Int[np.ndarray, "h w"], names: Sequence[str]) -> Image.Image:
-    """A label image whose pixel values are labels: with a palette, or, for more than 254 names, of 16 bits without."""
+def index_image(labels: Int[np.ndarray, "h w"], names: Sequence[str], own: Sequence[str] = ()) -> Image.Image:
+    """A label image whose pixel values are labels: with a palette, or, for more than 254 names, of 16 bits without.
+
+    Names and `own` as for `colours`.
+    """
     if len(names) > 254:
         return Image.fromarray(labels.astype(np.uint16))
     image = Image.fromarray(labels.astype(np.uint8), mode="P")
-    image.putpalette(colours(names).ravel().tolist())
+    image.putpalette(colours(names, own).ravel().tolist())
     return image
 
 
-def legend(phrases: Sequence[str], counts: Sequence[int] | None = None, columns: int = 4) -> Image.Image:
-    """Colour and phrase of each label, and how much of it there is."""
+def legend(
+    phrases: Sequence[str], counts: Sequence[int] | None = None, columns: int = 4, own: Sequence[str] = ()
+) -> Image.Image:
+    """Colour and phrase of each label, and how much of it there is; `own` as for `colours`."""
     font, cell, row = ImageFont.load_default(13), 200, 20
     names = ["none of these", *phrases]
     rows = -(-len(names) // columns)
     sheet = Image.new("RGB", (columns * cell, rows * row + 8), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (name, colour) in enumerate(zip(names, colours(phrases))):
+    for number, (name, colour) in enumerate(zip(names, colours(phrases, own))):
         left, top = number // rows * cell + 4, number % rows * row + 4
         draw.rectangle((left, top + 2, left + 14, top + 16), fill=tuple(int(c) for c in colour), outline="black")
         text = name if counts is None else f"{name} ({counts[number]:,})"

@@ -17,7 +17,7 @@ from types import TracebackType
 
 import viser
 
-from ovseg3d.errors import OutputError
+from ovseg3d.errors import OutputError, Ovseg3dError
 from ovseg3d.pipeline.run import Run
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.fly import first_view
@@ -89,7 +89,7 @@ class Viewer:
         if self._follower is not None:
             self._follower.stop()
         self.exhibit.run = run
-        self._follower = Follower(self.exhibit, self._changed, lambda error: None)
+        self._follower = Follower(self.exhibit, self._changed, self._report_mistake)
 
     def _prepare(self) -> None:
         try:
@@ -162,6 +162,9 @@ class Viewer:
                 return
             with self._lock:
                 self.visitors[client.client_id] = visitor
+        if client.client_id not in self.server.get_clients():  # it left while it was greeted
+            self._go(client)
+            return
         if self._training:
             visitor.guarded(visitor.field_changed)(self._training)
 
@@ -174,6 +177,11 @@ class Viewer:
     def _report(self, error: BaseException) -> None:
         if not self._stopped.is_set():
             self._notice("".join(traceback.format_exception(error)))
+
+    def _report_mistake(self, error: Exception) -> None:
+        """Of a run that is being written, a file may be missing for a moment; all else is worth a word."""
+        if not isinstance(error, Ovseg3dError | OSError):
+            self._report(error)
 
 
 def _refuse_to_share(verbose: bool = True) -> None:

@@ -18,6 +18,7 @@ from ovseg3d.semantics.things import Instance, instances_of
 from ovseg3d.viewer.exhibit import Exhibit
 
 MOST_PHRASES = 32
+"""In one question."""
 LONGEST_PHRASE = 300
 SHOWN_HITS = 12
 
@@ -77,11 +78,13 @@ class Reply:
     relevancies: Float[np.ndarray, "points phrases"]
     hits: tuple[Hit, ...]
     """Best first."""
+    own: tuple[str, ...] = ()
+    """The scene's phrases, see `palette.colours`."""
 
     @property
     def tints(self) -> UInt8[np.ndarray, "phrases 3"]:
         """A lasting colour for each phrase."""
-        return colours(self.question.phrases)[1:]
+        return colours(self.question.phrases, self.own)[1:]
 
     @property
     def present(self) -> tuple[int, ...]:
@@ -95,12 +98,15 @@ class Reply:
         return points, there[points].argmax(1)
 
 
-def read_phrases(text: str) -> tuple[str, ...]:
-    """The phrases of a text field, each once. Raises ConfigError: too many, too long, or a character that is none."""
+def read_phrases(text: str, most: int = MOST_PHRASES) -> tuple[str, ...]:
+    """The phrases of a text field, each once.
+
+    Raises ConfigError: more than `most`, one that is too long, or a character that is none.
+    """
     parts = (part.strip() for line in text.splitlines() for part in line.split(";"))
     phrases = tuple(dict.fromkeys(part for part in parts if part))
-    if len(phrases) > MOST_PHRASES:
-        raise ConfigError(f"{len(phrases)} phrases are too many for one question", fix=f"at most {MOST_PHRASES}")
+    if len(phrases) > most:
+        raise ConfigError(f"{len(phrases)} phrases are too many here", fix=f"at most {most}")
     for phrase in phrases:
         if len(phrase) > LONGEST_PHRASE:
             raise ConfigError(f'A phrase has {len(phrase)} characters: "{phrase[:40]}..."', fix="say it in fewer words")
@@ -132,7 +138,7 @@ def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None
         if one.present and not one.instances:
             hits.append(Hit(i, _seen_from(_whereabouts(exhibit, one), eye)))
     hits.sort(key=lambda hit: -hit.thing.score)
-    return Reply(question, tuple(found), relevancies, tuple(hits))
+    return Reply(question, tuple(found), relevancies, tuple(hits), exhibit.scene.phrases)
 
 
 def _plain(answer: Answer) -> Found:

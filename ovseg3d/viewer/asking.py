@@ -1,5 +1,10 @@
-"""What one visitor asks and is answered: the tab Ask, from the form to the list of hits; `ask.py` finds the answer."""
+"""What one visitor asks and is answered: the tab Ask, from the form to the list of hits; `ask.py` finds the answer.
 
+Answers may be ready in another order than they were asked for: only that to the newest question is shown, with the
+threshold that the slider has now.
+"""
+
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +40,9 @@ class Asking:
         self.reply: Reply | None = None
         self.history: list[Question] = []
         """Newest first."""
+        self._newest: object = None
+        """Stands for the question whose answer may be shown."""
+        self._adjusting = threading.Lock()
 
     def listen(self) -> None:
         """Follow the controls of the tab."""
@@ -60,16 +68,26 @@ class Asking:
             panel.answer.content = message_html(error.what, error.fix)
 
     def ask(self, question: Question) -> None:
-        """Answer a question and show it."""
+        """Answer a question and show it, unless a newer one has been asked by then."""
+        mine = self._newest = object()
         reply = ask(self._exhibit, question, self._visitor.pictures.eye)
         with self._visitor.state:
+            if mine is not self._newest:
+                return
+            # Before any control, since those that change show what is known.
+            self.reply = reply
             known = [earlier for earlier in self.history if earlier.title != question.title]
             self.history = [question, *known][:LONGEST_HISTORY]
-            self._panel.history.options = (NOTHING_ASKED, *(earlier.title for earlier in self.history))
+            self._show_history()
             self._panel.phrase.options = question.phrases
             if reply.present:
                 self._panel.phrase.value = question.phrases[reply.present[0]]
             self._take(reply)
+        self._again()
+
+    def _show_history(self) -> None:
+        titles = (NOTHING_ASKED, *(question.title for question in self.history))
+        self._panel.history.options = tuple(dict.fromkeys(titles))
 
     def _take(self, reply: Reply) -> None:
         with self._visitor.state:
@@ -87,18 +105,37 @@ class Asking:
         self._visitor.pictures.repaint()
 
     def _again(self) -> None:
-        """The same question with the slider's threshold."""
-        reply, threshold = self.reply, self._panel.threshold.value
-        if reply is not None and reply.question.threshold != threshold:
-            question = with_threshold(reply.question, threshold)
-            self._take(ask(self._exhibit, question, self._visitor.pictures.eye))
+        """The same question with the slider's threshold; whoever is at it already looks at the slider again."""
+        while self._behind() and self._adjusting.acquire(blocking=False):
+            try:
+                reply, threshold = self.reply, self._panel.threshold.value
+                if reply is None:
+                    continue
+                question = with_threshold(reply.question, threshold)
+                adjusted = ask(self._exhibit, question, self._visitor.pictures.eye)
+                with self._visitor.state:
+                    if self.reply is reply:
+                        self._take(adjusted)
+            finally:
+                self._adjusting.release()
+
+    def _behind(self) -> bool:
+        """Whether the answer that is shown has another threshold than the slider."""
+        reply = self.reply
+        return reply is not None and reply.question.threshold != self._panel.threshold.value
 
     def _ask_before(self, title: str) -> None:
+        if title == NOTHING_ASKED:
+            return
         for question in self.history:
-            if question.title == title and (self.reply is None or self.reply.question.title != title):
+            if question.title == title:
                 if question.example is None:
                     self._panel.phrases.value = title
-                self.ask(replace(question, threshold=self._panel.threshold.value))
+                try:
+                    self.ask(replace(question, threshold=self._panel.threshold.value))
+                finally:
+                    # What is chosen already cannot be chosen again.
+                    self._panel.history.value = NOTHING_ASKED
                 return
 
     def show_as(self, way: str) -> None:
@@ -108,10 +145,24 @@ class Asking:
         self._visitor.pictures.repaint()
 
     def clear(self) -> None:
-        """Forget the answer and what was clicked."""
+        """Forget the question, the answer and what was clicked."""
         with self._visitor.state:
-            self.reply = None
-            self._panel.answer.content, self._panel.phrases.value = "", ""
+            self._panel.phrases.value = ""
+            self._forget()
+        self._visitor.pictures.repaint()
+
+    def forget_points(self) -> None:
+        """There is another surface: the numbers of points that answers, clicks and examples hold mean nothing now."""
+        with self._visitor.state:
+            self._forget()
+            self.history = [question for question in self.history if question.example is None]
+            self._show_history()
+
+    def _forget(self) -> None:
+        """The answer, and what was clicked."""
+        with self._visitor.state:
+            self.reply = self._newest = None
+            self._panel.answer.content = ""
             self._panel.show_hits((), lambda _: None)
             for group in ("highlight", "answer-boxes", "answer-names"):
                 self._nodes.clear(group)
@@ -120,7 +171,6 @@ class Asking:
             self._visitor.scenery.name()
             if self._panel.layer.value in (layers.ANSWER, layers.RELEVANCY):
                 self._panel.layer.value = layers.COLOUR
-        self._visitor.pictures.repaint()
 
     def fly_to_hit(self, number: int) -> None:
         """Take the visitor to a hit, by its place in the list."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from ovseg3d.errors import Ovseg3dError, RunError, SceneError
 from ovseg3d.field.renderer import Renderer
@@ -83,10 +82,12 @@ class Exhibit:
     def __init__(
         self, scene: Scene, run: Run | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
     ) -> None:
-        self.scene, self.run, self._device, self._backend = scene, run, device, backend
+        self.scene, self.run, self.device, self.backend = scene, run, device, backend
         self.renderer: Any = None
         self._hasty: Any = None
         self.asker: Asker | None = None
+        self._known: tuple[object, ...] | None = None
+        """The state of the file that the asker has read."""
         self.version = 0
         self.notes: list[str] = []
         """Why something is not to be seen."""
@@ -106,14 +107,19 @@ class Exhibit:
             return
         notes = []
         try:
-            renderer = restore(self.run, self.scene, self._device, self._backend)
+            renderer = restore(self.run, self.scene, self.device, self.backend)
             with self._turns:
                 self.renderer, self._hasty = renderer, hasty(renderer)
         except RunError as error:
             notes.append(f"No field to be seen: {error.what}.")
-        if self.renderer is not None and (self.run.folder / FILE).exists():
+        meaning = file_state(self.run.folder / FILE)
+        if self.renderer is not None and meaning is not None:
             try:
-                self.asker = Asker(self.run, self.scene, self._device, self._backend)
+                # A checkpoint of the field alone leaves what is known, what was asked, and the encoder as they are.
+                if self.asker is None or meaning != self._known:
+                    asker = Asker(self.run, self.scene, self.device, self.backend)
+                    with self._asking:
+                        self.asker, self._known = asker, meaning
             except RunError as error:
                 notes.append(f"Nothing can be asked: {error.what}.")
         elif self.renderer is not None:
@@ -156,9 +162,12 @@ class Exhibit:
         """A frame's photo, small; None where it cannot be read."""
         if number not in self._thumbnails:
             try:
-                photo = Image.fromarray(np.asarray(load_photo(self.scene.frames[number]))[..., :3])
-                photo.thumbnail((THUMBNAIL, THUMBNAIL))
-                self._thumbnails[number] = np.asarray(photo)
+                frame = self.scene.frames[number]
+                width, height = frame.camera.width, frame.camera.height
+                share = min(1.0, THUMBNAIL / max(width, height))
+                # Asked for small, a JPEG is decoded small.
+                small = frame.camera.scaled(max(1, round(width * share)), max(1, round(height * share)))
+                self._thumbnails[number] = load_photo(replace(frame, camera=small))[..., :3]
             except SceneError:
                 self._thumbnails[number] = None
         return self._thumbnails[number]
@@ -229,6 +238,15 @@ class Exhibit:
                 fix=f"ovseg3d train {self.scene.path} --only field,semantics",
             )
         return self.asker
+
+
+def file_state(path: Path) -> tuple[object, ...] | None:
+    """What is another once a file has been written anew; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return path, found.st_mtime_ns, found.st_size
 
 
 def hasty(renderer: Any) -> Any:

@@ -4,6 +4,7 @@ One stands where a photo was taken from, since nothing is in the way there; the 
 """
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import viser
@@ -49,13 +50,16 @@ def fly(
     position: Float[np.ndarray, "3"],
     target: Float[np.ndarray, "3"],
     up: Float[np.ndarray, "3"],
+    wanted: Callable[[], bool],
     seconds: float = SECONDS,
     steps: int = STEPS,
 ) -> None:
-    """Move a browser's camera smoothly; returns when it is there."""
+    """Move a browser's camera smoothly; returns when it is there, or no longer `wanted()`."""
     camera = client.camera
     from_place, from_target = np.array(camera.position), np.array(camera.look_at)
     for step in range(1, steps + 1):
+        if not wanted():
+            return
         share = step / steps
         share = share * share * (3 - 2 * share)
         place = from_place + share * (position - from_place)

@@ -8,9 +8,8 @@ import threading
 from collections.abc import Callable
 
 from ovseg3d.engine import latest_checkpoint
-from ovseg3d.errors import Ovseg3dError
 from ovseg3d.semantics.scene import FILE
-from ovseg3d.viewer.exhibit import Exhibit
+from ovseg3d.viewer.exhibit import Exhibit, file_state
 
 SECONDS = 1.0
 """Between two looks."""
@@ -21,7 +20,7 @@ class Follower:
 
     Args:
         changed: told how far training is, in words, when something new is there; empty when it has ended.
-        failed: told what went wrong; following goes on.
+        failed: told what went wrong, once for as long as it is the same; following goes on.
     """
 
     def __init__(self, exhibit: Exhibit, changed: Callable[[str], None], failed: Callable[[Exception], None]) -> None:
@@ -39,12 +38,20 @@ class Follower:
         self._thread.join(seconds)
 
     def _work(self) -> None:
-        shown, said = _state(self._exhibit), ""
+        try:
+            self._follow()
+        finally:
+            self._exhibit.training = False
+
+    def _follow(self) -> None:
+        shown: tuple[object, ...] | None = None
+        said, wrong = "", ""
         while True:
             try:
                 running = self._exhibit.run.status()["status"] == "running"
                 self._exhibit.training = running
                 state, words = _state(self._exhibit), progress(self._exhibit) if running else ""
+                shown = shown or state  # the exhibit has read the run already
                 if state != shown:
                     self._exhibit.refresh()
                 if state != shown or words != said or not running:
@@ -52,17 +59,19 @@ class Follower:
                     self._changed(words)
                 if not running:
                     return
-            except (Ovseg3dError, OSError) as error:  # a file that is just being replaced, say
-                self._failed(error)
+                wrong = ""
+            except Exception as error:  # a file that is just being replaced, say, or a mistake of ours
+                if repr(error) != wrong:
+                    self._failed(error)
+                wrong = repr(error)
             if self._stop.wait(SECONDS):
                 return
 
 
-def _state(exhibit: Exhibit) -> tuple[str, float]:
+def _state(exhibit: Exhibit) -> tuple[object, ...]:
     """What changes when there is something new to be shown."""
     newest = latest_checkpoint(exhibit.run.checkpoints)
-    meaning = exhibit.run.folder / FILE
-    return (newest.name if newest else "", meaning.stat().st_mtime if meaning.exists() else 0.0)
+    return newest.name if newest else "", file_state(exhibit.run.folder / FILE)
 
 
 def progress(exhibit: Exhibit) -> str:

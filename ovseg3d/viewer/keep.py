@@ -5,7 +5,6 @@ asked for it; a visitor who leaves ends theirs.
 """
 
 import html
-import importlib
 import io
 import shlex
 import threading
@@ -17,46 +16,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import viser
 
+from ovseg3d.cloud import WHAT
 from ovseg3d.engine import Event, Report
 from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.files import make_folder, write_json
 from ovseg3d.pipeline.pictures import save_picture
-from ovseg3d.pipeline.render import render_film
+from ovseg3d.pipeline.render import What, render_film
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera
-from ovseg3d.viewer.ask import read_phrases
+from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.viewer.exhibit import Exhibit, Rendered
 from ovseg3d.viewer.fly import fly
-from ovseg3d.viewer.layers import COLOUR, Layer
+from ovseg3d.viewer.layers import COLOUR, DEPTH, FEATURES, LABELS, RELEVANCY, Layer
 from ovseg3d.viewer.lens import Viewpoint
 from ovseg3d.viewer.record import LONGEST, MOST_KEYS, as_nerfstudio, flight
 
 if TYPE_CHECKING:
     from ovseg3d.viewer.visitor import Visitor
 
-EXPORTS = {
-    "cloud": "labelled points: PLY and NPZ",
-    "mesh": "triangles with labels: PLY and GLB",
-    "labels": "a label image for every view, COCO",
-    "instances": "boxes, sizes and names: JSON",
-    "video": "a flight through the photos: MP4",
-    "html": "one page that opens anywhere",
-}
-"""What `ovseg3d.cloud.export` knows, and what to call it."""
 PICTURE_PIXELS = 1920.0 * 1200.0
 FILM_WIDTH = 640
 LARGEST_DOWNLOAD = 256 * 2**20
 """Bytes; what is larger is left in its folder, which is named."""
-
-Export = Callable[..., Sequence[Path]]
-
-
-def exporter() -> Export | None:
-    """`ovseg3d.cloud.export`, or None in an installation without it."""
-    try:
-        return getattr(importlib.import_module("ovseg3d.cloud"), "export", None)
-    except ImportError:
-        return None
 
 
 class Keeper:
@@ -85,11 +66,8 @@ class Keeper:
         self.picture = gui.add_button("Save this picture", icon=viser.Icon.CAMERA)
         self.picture.on_click(on(lambda _: self.save_picture()))
         with gui.add_folder("Export"):
-            available = exporter() is not None
-            if not available:
-                gui.add_html(_card("This installation has no exporters."))
-            for what, meaning in EXPORTS.items():
-                button = gui.add_button(f"{what}: {meaning}", disabled=not available, color="gray")
+            for what, meaning in WHAT.items():
+                button = gui.add_button(f"{what}: {meaning}", color="gray")
                 button.on_click(on(lambda _, what=what: self.export(what)))
         with gui.add_folder("Film a flight"):
             self.path_text = gui.add_html("")
@@ -145,56 +123,77 @@ class Keeper:
 
     def _fly(self) -> None:
         path = flight(self.keys, self.seconds.value, FILM_WIDTH, fps=4.0)
+        wanted = self._visitor.begin_flight()
         for camera in path.cameras:
-            if self._gone.is_set():
-                return
             ahead = camera.position + camera.forward * 0.5 * self.exhibit.reach
-            fly(self._client, camera.position, ahead, camera.up, seconds=1 / path.fps, steps=4)
+            fly(self._client, camera.position, ahead, camera.up, wanted, seconds=1 / path.fps, steps=4)
 
     def save_film(self) -> None:
         """Film the path as it is seen now; the path is saved beside it."""
         path = flight(self.keys, self.seconds.value, FILM_WIDTH)
         layer = self._visitor.pictures.layer
+        flags, (_, where) = self._film_flags(layer), self._where()
+        kind: What = "depth" if layer.name == DEPTH else "colour"
 
         def make(run: Run, report: Report) -> list[Path]:
             film = next_free(run.exports / "paths", "path", ".mp4")
-            saved = film.with_suffix(".json")
-            write_json(saved, as_nerfstudio(path))
             made = render_film(
-                _Painted(self.exhibit, layer), path.cameras, {"colour": film}, path.fps, report=report, stop=self._stop
+                _Painted(self.exhibit, layer), path.cameras, {kind: film}, path.fps, report=report, stop=self._stop
             )
+            saved = film.with_suffix(".json")
+            write_json(saved, as_nerfstudio(path))  # last, so that a film that is stopped leaves nothing
             return [*made, saved]
 
-        words = ["ovseg3d", "render", str(self.exhibit.run.folder), "--path"]
-        self._work(make, lambda files: shlex.join([*words, str(files[-1])]))
+        def command(files: Sequence[Path]) -> str:
+            words = ["ovseg3d", "render", str(self.exhibit.run.folder), "--path", str(files[-1])]
+            return shlex.join([*words, *(flags or ()), *where])
+
+        self._work(make, None if flags is None else command)
+
+    def _film_flags(self, layer: Layer) -> list[str] | None:
+        """How `ovseg3d render` is told of a layer; None: it draws no such pictures."""
+        pictures, reply = self._visitor.pictures, self._visitor.asking.reply
+        if layer.name in (COLOUR, DEPTH, FEATURES):
+            return ["--what", layer.name.lower()]
+        if layer.name == LABELS and pictures.labelling is not None:
+            return ["--what", "labels", "--phrases", ";".join(pictures.labelling.phrases)]
+        if layer.name == RELEVANCY and reply is not None:
+            asked = reply.question
+            if asked.example is None and not asked.negatives and asked.canonical == CANONICAL:
+                return ["--what", "relevancy", "--phrase", asked.phrases[pictures.shown_phrase()]]
+        return None
 
     # -- exports -------------------------------------------------------------------------------------------------
 
     def export(self, what: str) -> None:
-        """One of `EXPORTS`, into exports/."""
-        export = exporter()
-        if export is None or what not in EXPORTS:
-            raise ConfigError(f"There is no export {what!r}", fix=", ".join(EXPORTS))
+        """One of `WHAT`, into exports/."""
+        if what not in WHAT:
+            raise ConfigError(f"There is no export {what!r}", fix=", ".join(WHAT))
         options, flags = self._options()
         command = shlex.join(["ovseg3d", "export", str(self.exhibit.run.folder), "--what", what, *flags])
 
         def make(run: Run, report: Report) -> Sequence[Path]:
-            return export(run, what, run.exports, report=report, stop=self._stop, **options)
+            return run.export(what, run.exports, report=report, stop=self._stop, **options)
 
         self._work(make, lambda _: command)
 
     def _options(self) -> tuple[dict[str, Any], list[str]]:
-        """What an export is told besides: the visitor's own labels, and where the capture is if it has moved."""
-        options: dict[str, Any] = {}
-        flags: list[str] = []
-        phrases = read_phrases(self._visitor.panel.labels.value)
+        """What an export is told besides, in Python and on the command line: the visitor's own labels, and `_where`."""
+        options, flags = self._where()
+        phrases = self._visitor.panel.label_list()
         if phrases and phrases != tuple(self.exhibit.scene.phrases):
             options["phrases"] = phrases
-            flags += ["--phrases", ";".join(phrases)]
-        if self.exhibit.scene.path != self.exhibit.run.scene_path:
-            options["scene"] = self.exhibit.scene.path
-            flags += ["--scene", str(self.exhibit.scene.path)]
+            flags = ["--phrases", ";".join(phrases), *flags]
         return options, flags
+
+    def _where(self) -> tuple[dict[str, Any], list[str]]:
+        """What computes, and where the capture is if it has moved: as the viewer was told."""
+        exhibit = self.exhibit
+        options: dict[str, Any] = {"device": exhibit.device, "backend": exhibit.backend}
+        if exhibit.scene.path != exhibit.run.scene_path:
+            options["scene"] = exhibit.scene.path
+        said = {name: str(value) for name, value in options.items() if value != "auto"}
+        return options, [word for name, value in said.items() for word in (f"--{name}", value)]
 
     def _work(
         self, make: Callable[[Run, Report], Sequence[Path]], command: Callable[[Sequence[Path]], str] | None
@@ -261,7 +260,7 @@ class _Painted:
         sheet = self._exhibit.render(camera)
         if sheet is None:
             raise RunError("There is no field to film", fix="train the scene")
-        if self._layer.name == COLOUR:
+        if self._layer.name in (COLOUR, DEPTH):  # a film's depth has one scale, so its writer draws it
             return sheet.rendered
         picture = self._layer.picture(self._exhibit, sheet)
         return {**sheet.rendered, "rgb": picture.astype(np.float32) / 255}

@@ -46,13 +46,14 @@ class Layer:
 
     def picture(self, exhibit: Exhibit, sheet: Sheet) -> UInt8[np.ndarray, "h w 3"]:
         """A complete picture of the field, seen this way."""
-        rendered = sheet.rendered
+        rendered, semantics = sheet.rendered, exhibit.semantics
         if self.name == DEPTH:
             return depth_picture(rendered["depth_z"])
         rgb = np.clip(rendered["rgb"], 0, 1)
-        if self.values is None or exhibit.semantics is None:
+        # A layer of an earlier surface says nothing about this one.
+        if self.values is None or semantics is None or len(self.values) != len(semantics.surface):
             return to_bytes(rgb)
-        places = sheet.places(exhibit.semantics)
+        places = sheet.places(semantics)
         numbers = self.look(places) if self.look else places.picture(self.values, nothing=float("nan"))
         return to_bytes(self.paint(numbers, rgb))
 
@@ -114,6 +115,13 @@ class Labelling:
     """0: none of these."""
     look: Callable[[Places], Int[np.ndarray, "h w"]]
     """The same for a picture's pixels."""
+    own: tuple[str, ...] = ()
+    """The scene's phrases, see `palette.colours`."""
+
+    @property
+    def tints(self) -> UInt8[np.ndarray, "labels 3"]:
+        """A colour for none, and a lasting one for each phrase."""
+        return colours(self.phrases, self.own)
 
     @property
     def counts(self) -> Int[np.ndarray, " labels"]:
@@ -130,12 +138,12 @@ def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence
             return asker.labels_at(places, phrases, canonical)
 
     with exhibit.asking:
-        return Labelling(tuple(phrases), asker.labels(phrases, canonical), look)
+        return Labelling(tuple(phrases), asker.labels(phrases, canonical), look, exhibit.scene.phrases)
 
 
 def label_layer(labelling: Labelling, opacity: float) -> Layer:
     """The nearest phrase of each place, in the phrase's colour."""
-    tint = colours(labelling.phrases).astype(np.float32) / 255
+    tint = labelling.tints.astype(np.float32) / 255
     tint[0] = 0.25
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
@@ -194,7 +202,7 @@ def scale_html(title: str, low: str, high: str, mark: float | None = None) -> st
 
 def label_html(labelling: Labelling) -> str:
     """The legend of labels: colour, phrase and share of the surface, most first; what is nowhere stands last."""
-    tints = colours(labelling.phrases).tolist()
+    tints = labelling.tints.tolist()
     tints[0] = [64, 64, 64]
     names = ["none of these", *labelling.phrases]
     counts = labelling.counts

@@ -29,6 +29,8 @@ class Nodes:
     def __init__(self, client: viser.ClientHandle, exhibit: Exhibit) -> None:
         self._client, self._exhibit = client, exhibit
         self._points: viser.PointCloudHandle | None = None
+        self._points_of: object = None
+        """What is known about meaning, where the points are its surface's."""
         self._stride = 1
         self._colours: np.ndarray | None = None
         """Those that the points have."""
@@ -44,10 +46,11 @@ class Nodes:
         """The point cloud in these colours; sent to the browser the first time that it is to be seen."""
         if self._points is None and not visible:
             return
-        xyz, _ = self._exhibit.cloud
+        semantics, (xyz, _) = self._exhibit.semantics, self._exhibit.cloud
         if not len(xyz):
             return
-        if self._points is None or len(self._points.points) != len(xyz[:: self._stride]):
+        if self._points is None or self._points_of is not semantics:
+            self._points_of = semantics
             self._stride = -(-len(xyz) // MOST_POINTS)
             self._points = self._client.scene.add_point_cloud(
                 "/points", xyz[:: self._stride].astype(np.float32), colours[:: self._stride],
@@ -100,9 +103,7 @@ class Nodes:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
-    def highlight(
-        self, points: Int[np.ndarray, " found"], tints: UInt8[np.ndarray, "found 3"], visible: bool = True
-    ) -> None:
+    def highlight(self, points: Int[np.ndarray, " found"], tints: UInt8[np.ndarray, "found 3"]) -> None:
         """Surface points in bright colours; none removes them."""
         self.clear("highlight")
         self.highlighted = len(points)
@@ -110,7 +111,7 @@ class Nodes:
             xyz = self._exhibit.cloud[0][points]
             handle = self._client.scene.add_point_cloud(
                 "/highlight", xyz.astype(np.float32), tints, point_size=self.point_size(), precision="float32",
-                point_shape="circle", point_shading="flat", visible=visible,
+                point_shape="circle", point_shading="flat",
             )  # fmt: skip
             self._groups["highlight"] = [handle]
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 
 import viser
 
+from ovseg3d.pipeline.label import MOST
 from ovseg3d.pipeline.query import THRESHOLD
 from ovseg3d.semantics.relevancy import CANONICAL
+from ovseg3d.viewer.ask import read_phrases
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.layers import LAYERS
 
@@ -85,6 +87,11 @@ class Panel:
             gui.add_html(_hint("The closed list of the layer Labels: one phrase a line."))
             self.labels = gui.add_text("Phrases", "\n".join(exhibit.scene.phrases), multiline=True)
             self.label = gui.add_button("Label", icon=viser.Icon.TAGS)
+
+    def label_list(self) -> tuple[str, ...]:
+        """The closed list of labels as it stands here: a scene may have named many more than a question. Raises as
+        `read_phrases`."""
+        return read_phrases(self.labels.value, MOST)
 
     # -- what is shown -------------------------------------------------------------------------------------------
 

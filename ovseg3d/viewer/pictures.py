@@ -12,7 +12,7 @@ import viser
 from jaxtyping import Float
 
 from ovseg3d.viewer import layers
-from ovseg3d.viewer.ask import message_html, read_phrases, reply_html
+from ovseg3d.viewer.ask import message_html, reply_html
 from ovseg3d.viewer.exhibit import Sheet
 from ovseg3d.viewer.layers import Labelling, Layer
 from ovseg3d.viewer.lens import Viewpoint
@@ -60,7 +60,7 @@ class Pictures:
         return None if self.viewpoint is None else np.array(self.viewpoint.position)
 
     def moved(self, camera: viser.CameraHandle) -> None:
-        """The browser says where it looks from."""
+        """The browser says where it looks from, many times a second: nothing here may wait."""
         if camera.image_width < 2 or camera.image_height < 2:
             return
         seen = Viewpoint(
@@ -70,7 +70,7 @@ class Pictures:
         if seen != self.viewpoint:
             self.viewpoint = seen
             self.want()
-            self._visitor.scenery.show_cameras()
+            self._visitor.state.soon()
 
     def want(self) -> None:
         """Ask for a picture of what is to be seen now."""
@@ -82,10 +82,10 @@ class Pictures:
         elif self.viewpoint is not None:
             self.stream.want(None)
 
-    def _draw(self, wish: tuple[Viewpoint, Layer] | None, pixels: float, unwanted: Callable[[], bool]) -> float:
+    def _draw(self, wish: tuple[Viewpoint, Layer] | None, pixels: float, unwanted: Callable[[], bool]) -> float | None:
         if wish is None:
             self._client.scene.set_background_image(None)
-            return 0.0
+            return None
         viewpoint, layer = wish
         camera = viewpoint.camera(pixels)
         # Another layer of the same view goes on with what was rendered, be it complete or not.
@@ -97,15 +97,22 @@ class Pictures:
         seconds = self._exhibit.draw(sheet, unwanted)
         rendered = sheet.rendered
         if rendered is None or self.stream.closed:
-            return 0.0
+            return None
         picture = layer.picture(self._exhibit, sheet)
-        depth_z = np.where(rendered["depth_z"] > 0, rendered["depth_z"], FARTHEST)
-        # What lies on a surface (points, boxes) must not vanish in it, so the picture stands a little behind.
-        depth_z = np.minimum(depth_z * 1.01 + self._visitor.nodes.point_size(), FARTHEST)
         quality = 75 if pixels < self.stream.sharp else 90
+        depth_z = self._depth(rendered["depth_z"])
         self._client.scene.set_background_image(picture, "jpeg", jpeg_quality=quality, depth=depth_z)
         self._client.flush()
         return seconds
+
+    def _depth(self, depth_z: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"] | None:
+        """How far away the picture stands; None, behind everything, where units are too small for viser."""
+        known = depth_z[depth_z > 0]
+        if len(known) and np.median(known) > FARTHEST:
+            return None
+        # What lies on a surface (points, boxes) must not vanish in it, so the picture stands a little behind.
+        away = np.where(depth_z > 0, depth_z, FARTHEST) * 1.01 + self._visitor.nodes.point_size()
+        return np.minimum(away, FARTHEST)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -125,7 +132,7 @@ class Pictures:
             if name == layers.ANSWER:
                 there = np.where([answer.present for answer in reply.answers], reply.relevancies, 0.0)
                 return layers.answer_layer(there, reply.tints, threshold, opacity)
-            return layers.relevancy_layer(reply.relevancies[:, self._shown_phrase()], opacity)
+            return layers.relevancy_layer(reply.relevancies[:, self.shown_phrase()], opacity)
         if name == layers.LABELS:
             if self.labelling is None:
                 self.label()
@@ -134,7 +141,8 @@ class Pictures:
             return layers.feature_layer(self._exhibit, opacity)
         return layers.plain_layer(name if name == layers.DEPTH else layers.COLOUR)
 
-    def _shown_phrase(self) -> int:
+    def shown_phrase(self) -> int:
+        """Whose relevancy is shown, by its number in the question."""
         reply = self._visitor.asking.reply
         phrases = reply.question.phrases if reply else ()
         return phrases.index(self._panel.phrase.value) if self._panel.phrase.value in phrases else 0
@@ -145,7 +153,7 @@ class Pictures:
         if self.layer.name == layers.LABELS and self.labelling is not None:
             text = layers.label_html(self.labelling)
         elif self.layer.name == layers.RELEVANCY and reply is not None:
-            title = f'relevancy of "{reply.question.phrases[self._shown_phrase()]}"'
+            title = f'relevancy of "{reply.question.phrases[self.shown_phrase()]}"'
             text = layers.scale_html(title, "0", "1", panel.threshold.value)
         elif self.layer.name in layers.EXPLAINED:
             text = layers.note_html(layers.EXPLAINED[self.layer.name])
@@ -156,7 +164,7 @@ class Pictures:
 
     def label(self) -> None:
         """Label the surface with the list that stands in the panel. Raises RunError, EncoderError, ConfigError."""
-        self.labelling = layers.make_labelling(self._exhibit, read_phrases(self._panel.labels.value))
+        self.labelling = layers.make_labelling(self._exhibit, self._panel.label_list())
 
     def label_typed(self) -> None:
         """Label anew, and show it."""

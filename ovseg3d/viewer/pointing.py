@@ -78,8 +78,9 @@ class Pointing:
 
     def fly_to(self, thing: Instance) -> None:
         """Take the visitor to a place from which a thing is well seen."""
+        wanted = self._visitor.begin_flight()
         stand = stand_to_see(self._exhibit, thing, self._visitor.pictures.eye)
-        fly(self._visitor.client, stand, np.array(thing.center), self._exhibit.up)
+        fly(self._visitor.client, stand, np.array(thing.center), self._exhibit.up, wanted)
 
     def _fly_to_pointed(self) -> None:
         if self.pointed is not None and self.pointed.thing is not None:
@@ -91,5 +92,6 @@ class Pointing:
 
     def stand_at(self, number: int) -> None:
         """Take the visitor to where a photo was taken."""
+        wanted = self._visitor.begin_flight()
         camera = self._exhibit.scene.frames[number].camera
-        fly(self._visitor.client, camera.position, ahead(self._exhibit, camera), camera.up)
+        fly(self._visitor.client, camera.position, ahead(self._exhibit, camera), camera.up, wanted)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ovseg3d.pipeline.palette import colours
 from ovseg3d.semantics.things import Instance, instances_of
 from ovseg3d.viewer import layers
-from ovseg3d.viewer.ask import SHOWN_HITS, read_phrases
+from ovseg3d.viewer.ask import SHOWN_HITS
 from ovseg3d.viewer.nodes import top_of
 
 if TYPE_CHECKING:
@@ -65,12 +64,11 @@ class Scenery:
         self.name()
         if semantics is None or not self._panel.things_on.value:
             return
-        if pictures.labelling is None and read_phrases(self._panel.labels.value):
+        if pictures.labelling is None and self._panel.label_list():
             pictures.label()
-        labels = pictures.labelling.labels if pictures.labelling is not None else None
-        phrases = pictures.labelling.phrases if pictures.labelling is not None else ()
+        known = pictures.labelling
+        labels, phrases, palette = (None, (), ()) if known is None else (known.labels, known.phrases, known.tints)
         things = instances_of(semantics.surface, semantics.instance, labels=labels, phrases=phrases)
-        palette = colours(phrases)
         tints = [palette[phrases.index(thing.label) + 1] if thing.label else _UNNAMED for thing in things]
         with self._visitor.state:
             self._nodes.boxes("all", things, np.array(tints, np.uint8).reshape(-1, 3))

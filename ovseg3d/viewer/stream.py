@@ -22,9 +22,9 @@ QUIET_SECONDS = 0.2
 STRIP_SECONDS = 0.1
 """About what is drawn between two looks at whether it is still wanted."""
 
-Draw = Callable[[Any, float, Callable[[], bool]], float]
+Draw = Callable[[Any, float, Callable[[], bool]], float | None]
 """draw(wish, pixels, unwanted) draws and shows a picture of about so many pixels, unless `unwanted()`; it returns the
-seconds that rendering took, 0 if nothing was rendered."""
+seconds that rendering took, 0 if nothing had to be rendered, None if no picture was shown."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Stream:
         self._idle = True
         self._news = threading.Condition()
         self.drawn = 0
-        """Pictures so far."""
+        """Pictures shown so far."""
         self._thread = threading.Thread(target=self._work, name="ovseg3d-stream", daemon=True)
         self._thread.start()
 
@@ -119,8 +119,10 @@ class Stream:
                 return self._closed or (not fresh and number != self._number)
 
             try:
-                self._pace.learn(pixels, self._draw(wish, pixels, unwanted))
-                self.drawn += 1
+                seconds = self._draw(wish, pixels, unwanted)
+                if seconds is not None:
+                    self._pace.learn(pixels, seconds)
+                    self.drawn += 1
             except Exception as error:  # whatever it was, the next wish may go well
                 left = []
                 if not self._closed:

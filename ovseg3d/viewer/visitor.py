@@ -6,7 +6,6 @@ raises ends as a message in this browser, and nowhere else.
 """
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from ovseg3d.viewer.panel import Panel, status_html
 from ovseg3d.viewer.pictures import Pictures
 from ovseg3d.viewer.pointing import Pointing
 from ovseg3d.viewer.scenery import Scenery
+from ovseg3d.viewer.state import State
 
 
 class Visitor:
@@ -32,10 +32,12 @@ class Visitor:
 
     def __init__(self, client: viser.ClientHandle, exhibit: Exhibit, report: Callable[[BaseException], None]) -> None:
         self.client, self.exhibit, self._report = client, exhibit, report
-        self.state = threading.RLock()
+        self.state = State(self.guarded(lambda: self.scenery.show_cameras()))  # noqa: PLW0108 - it comes later
         self.messages: list[str] = []
         """What this browser was told went wrong."""
-        self._version = exhibit.version
+        self._version, self._semantics = exhibit.version, exhibit.semantics
+        self._flight: object = None
+        """Stands for the newest flight; None once the browser has gone."""
         self.nodes = Nodes(client, exhibit)
         self.panel = Panel(client, exhibit)
         with self.panel.take_away:
@@ -52,12 +54,18 @@ class Visitor:
 
     def close(self) -> None:
         """The browser has gone."""
+        self._flight = None
         self.pictures.stream.close()
         self.keeper.close()
 
     def join(self, seconds: float) -> None:
         """Wait for what is being drawn to end after `close`."""
         self.pictures.stream.join(seconds)
+
+    def begin_flight(self) -> Callable[[], bool]:
+        """What tells a new flight whether it may go on: until a newer one begins, or the browser has gone."""
+        mine = self._flight = object()
+        return lambda: self._flight is mine
 
     def guarded(self, work: Callable[..., None]) -> Callable[..., None]:
         """A callback whose errors are told to this browser."""
@@ -92,5 +100,9 @@ class Visitor:
         panel.points_on.disabled = not len(exhibit.cloud[0])
         if exhibit.renderer is not None and first:
             panel.picture_on.disabled, panel.picture_on.value = False, True
-        self.pictures.forget_labels()
+        if exhibit.semantics is not self._semantics:
+            self._semantics = exhibit.semantics
+            self.pictures.forget_labels()
+            self.asking.forget_points()
+            self.scenery.show_things()
         self.pictures.repaint()

@@ -1,6 +1,8 @@
 """Clouds as files: what is read back, by programs that know nothing of us, is what was written."""
 
+import errno
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,21 @@ def test_a_ply_read_by_plyfile_is_the_cloud(tmp_path: Path) -> None:
     twin = PlyData.read(str(files[1]))["vertex"].data
     np.testing.assert_array_equal(np.stack([twin[name] for name in NAMES[6:9]], 1), COLOURS[cloud.label])
     np.testing.assert_array_equal(twin["x"], rows["x"])
+
+
+def test_a_crash_leaves_no_labels_beside_another_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_cloud(tmp_path, sphere_cloud())
+    replaced = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if target == tmp_path / "cloud_labels.ply":
+            raise OSError(errno.EIO, "broken on purpose")
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OutputError):
+        save_cloud(tmp_path, sphere_cloud(phrases=()))
+    assert not (tmp_path / "labels.json").exists()
 
 
 def test_a_ply_read_by_trimesh_is_the_cloud(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_the_points_of_a_sphere_lie_on_it(is_open, turned):
     assert ((surface.normal * apart).sum(1) / distance).min() > 0.95
     np.testing.assert_allclose(np.linalg.norm(surface.normal, axis=1), 1, atol=1e-5)
     assert (surface.rgb == [51, 102, 153]).all()
-    assert surface.confidence.min() >= 0.5 and np.median(surface.confidence) > 0.95
+    assert 0 < surface.confidence.min() and 0.6 < np.median(surface.confidence) < 1
     assert surface.metric and (surface.up == UP).all()
     # Every side that a camera sees is there: the poles are the hardest.
     directions = np.random.default_rng(0).normal(size=(200, 3))
@@ -165,6 +165,16 @@ def test_a_floater_that_others_see_through_goes():
         assert (surface_of(Drawn(ground, extra=shown), cameras).xyz[:, 2] < 0.1).all()
 
 
+def test_what_few_views_see_is_less_sure_than_what_many_see():
+    ground, cameras = slab((-1.5, -1.5, -0.1), (1.5, 1.5, 0)), ring(8)
+    few, many = surface_of(Drawn(ground), cameras[:2]), surface_of(Drawn(ground), cameras)
+    # Of 2 or 8 views, all of which see the middle, with `support` more that do not.
+    for surface, sure in ((few, 2 / 4), (many, 8 / 10)):
+        middle = np.linalg.norm(surface.xyz[:, :2], axis=1) < 0.5
+        assert middle.sum() > 20
+        np.testing.assert_allclose(np.median(surface.confidence[middle]), sure, rtol=1e-6)
+
+
 def test_a_floater_before_nothing_goes_too():
     """Rays that meet nothing at all have passed the place of the floater as well."""
     floater = sphere((0.0, 0.0, 1.2), 0.15)
@@ -180,7 +190,7 @@ def test_thin_things_are_not_taken_for_floaters():
     surface = surface_of(Drawn(pole, ground), ring(12, height=1.0))
     heights = surface.xyz[surface.xyz[:, 2] > 0.05][:, 2]
     assert np.histogram(heights, 10, (0.05, 1.0))[0].min() > 0
-    assert surface.confidence[surface.xyz[:, 2] > 0.1].min() > 0.8
+    assert surface.confidence[surface.xyz[:, 2] > 0.1].min() > 0.65
 
 
 def test_what_one_view_alone_sees_is_dropped():

@@ -1,5 +1,6 @@
 """Exports of a run of the tiny scene, whose red and blue box an encoder of colours knows; see test_semantics.py."""
 
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,15 @@ from PIL import Image
 from plyfile import PlyData
 
 import ovseg3d.cloud
+from ovseg3d.cloud import LabelledMesh, mesh_of
 from ovseg3d.engine import Event
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline import load, make_config, train_scene
+from ovseg3d.pipeline.answers import save_answers, view_file
 from ovseg3d.pipeline.export import ExportOptions, parse_what
-from ovseg3d.pipeline.query import Asker
+from ovseg3d.pipeline.palette import colours
+from ovseg3d.pipeline.phrases import keep_phrases
+from ovseg3d.pipeline.query import Answer, Asker
 from ovseg3d.pipeline.run import Run
 
 PHRASES = ("a red box", "a blue box", "sand")
@@ -226,15 +231,68 @@ def test_mistakes_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == [] and ExportOptions().frame == "input"
 
 
-def test_stopping_leaves_no_half_file(run: Run, tmp_path: Path) -> None:
+def test_stopping_leaves_no_half_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
     stop = threading.Event()
     stop.set()
-    for what in ("video", "labels"):
+    for what in ovseg3d.cloud.WHAT:
         with pytest.raises(KeyboardInterrupt):
             run.export(what, tmp_path, phrases=PHRASES, stop=stop)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    stop.clear()
+
+    def slow(*arguments: object) -> LabelledMesh:
+        stop.set()
+        return mesh_of(*arguments)
+
+    monkeypatch.setattr("ovseg3d.pipeline.export.mesh_of", slow)
+    with pytest.raises(KeyboardInterrupt):
+        run.export("mesh", tmp_path, phrases=PHRASES, stop=stop)
+    assert stop.is_set() and [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_runs_own_phrases_have_one_colour_in_all_exports(folder: Path, tmp_path: Path) -> None:
+    run = load(copytree(folder, tmp_path / "run"))
+    meeting = ("a red box", "thing 31")
+    keep_phrases(run.folder, meeting)
+    own = colours(meeting)[1:]
+    assert (colours(meeting[1:])[1] == own[0]).all(), "alone, the second has the first one's colour"
+    for phrases in (meeting, meeting[::-1], meeting[1:]):
+        run.export("cloud,labels", tmp_path / "out", phrases=phrases, views="held-out")
+        for kind in ("cloud", "labels"):
+            told = json.loads((tmp_path / "out" / kind / "labels.json").read_text(encoding="utf-8"))["labels"]
+            found = {label["phrase"]: label["colour"] for label in told[1:]}
+            assert found == {phrase: own[meeting.index(phrase)].tolist() for phrase in phrases}
+
+
+def test_what_an_earlier_export_left_goes(run: Run, tmp_path: Path) -> None:
+    film = {"seconds": 0.25, "fps": 8.0}
+    run.export("cloud,video", tmp_path, phrases=PHRASES, las=importlib.util.find_spec("laspy") is not None, **film)
+    (tmp_path / "cloud" / "cloud.las").touch()  # where laspy is not at hand
+    (tmp_path / "cloud" / "mine.txt").touch()
+    assert (tmp_path / "video_labels.mp4").exists()
+    files = run.export("cloud,video", tmp_path, phrases=(), **film)
+    left = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*files, tmp_path / "cloud" / "mine.txt"} and len(files) == 5
+
+
+def test_a_second_answer_takes_the_place_of_the_first(run: Run, tmp_path: Path) -> None:
+    asker = Asker(run)
+    views, folder = [frame.name for frame in asker.scene.frames[:3]], tmp_path / "a_red_box"
+
+    def save(answer: Answer) -> set[str]:
+        (told,) = save_answers(tmp_path, asker, [answer])
+        assert all(path.exists() for path in (told["points"], told["picture"], *told["masks"].values()) if path)
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+    (answer,) = asker.ask(["a red box"], views=views)
+    assert len([name for name in save(answer) if name.startswith("masks/")]) == 3
+    (folder / "notes.txt").touch()
+    (answer,) = asker.ask(["a red box"], views=views[:1])
+    mask = f"masks/{view_file(views[0])}.png"
+    assert save(answer) == {"points.ply", "overview.png", "masks", mask, "notes.txt"}
+    (answer,) = asker.ask(["a red box"], threshold=0.99)
+    assert not answer.present and save(answer) == {"notes.txt"}
 
 
 def test_the_command(cli: Cli, folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ moment only; what it shows is taken from the scene's own geometry, since a test 
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,21 @@ def test_a_run_ends_with_a_picture_of_what_it_knows(
     done = cli("train", tiny_scene, "--config", tmp_path / "small.json", *arguments)
     words = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
     assert "meaning.png" in done.stdout and words == ["view", "query", "segment", "render", "eval"]
+
+
+def test_the_scenes_own_phrases_keep_their_colours_where_others_meet_them() -> None:
+    names = [f"thing {i}" for i in range(65)]
+    first, second = next(
+        pair for pair in combinations(names, 2) if (colours(pair[:1])[1] == colours(pair[1:])[1]).all()
+    )
+    own = colours((first, second))[1:]
+    assert (own[0] != own[1]).any() and (colours((second, first))[1:] != own[::-1]).any(), "they meet"
+    for words in ((second,), (second, first), ("sofa", second.upper()), (*names[:30], second)):
+        found = colours(words, (first, second))[1:]
+        for word, tint in zip(words, found):
+            if word.lower() in (first, second):
+                np.testing.assert_array_equal(tint, own[(first, second).index(word.lower())])
+    assert (colours((first,), (second,))[1] == own[1]).all(), "a new phrase makes way"
 
 
 def test_a_phrase_keeps_its_colour_in_any_list() -> None:

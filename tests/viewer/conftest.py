@@ -49,9 +49,11 @@ def load_semantics_of(run: Run):
 
 
 @pytest.fixture
-def errors() -> list[str]:
-    """What the server complained about; a test that expects nothing need not look: it must be empty at the end."""
-    return []
+def errors() -> Iterator[list[str]]:
+    """What the server complained about: it must be empty at the end, so a test that expects something clears it."""
+    made: list[str] = []
+    yield made
+    assert made == []
 
 
 @pytest.fixture

@@ -21,14 +21,14 @@ class Easel:
         self.hold.set()
         self.errors: list[Exception] = []
 
-    def draw(self, wish: object, pixels: float, unwanted) -> float:
+    def draw(self, wish: object, pixels: float, unwanted) -> float | None:
         self.begun.append(wish)
         if wish == "bad":
             raise RuntimeError("cannot draw this")
         for _ in range(3):
             self.hold.wait(5)
             if unwanted():
-                return 0.0
+                return None
         self.drawn.append((wish, pixels))
         return 0.01
 
@@ -74,6 +74,8 @@ def test_a_sharp_picture_is_given_up_for_a_newer_wish() -> None:
     assert made.wait_idle(5.0)
     assert [wish for wish, _ in easel.drawn].count("first") == 1, "what was begun is not finished"
     assert easel.drawn[-1] == ("second", 200_000.0)
+    assert made.drawn == len(easel.drawn) == len(easel.begun) - 1, "what was given up does not count"
+    assert easel.errors == []
     made.close()
 
 

@@ -1,10 +1,16 @@
 """What visitors ask, click and switch, without a browser: on playroom, whose things are known (objects.json)."""
 
+import html
 import json
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
+from types import SimpleNamespace
 
 import numpy as np
+import playroom
 import pytest
 from bare import Bare, wait_until
 from playroom import PLAYROOM
@@ -12,18 +18,27 @@ from playroom import PLAYROOM
 from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.paths import read_nerfstudio_path
-from ovseg3d.scene import load_scene
+from ovseg3d.pipeline.render import picture_of, render_film
+from ovseg3d.pipeline.run import Run, load
+from ovseg3d.scene import Camera, load_scene
+from ovseg3d.scene.images import load_photo
+from ovseg3d.semantics.scene import save_semantics
 from ovseg3d.viewer import keep, layers
 from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.ask import Question, ask, read_phrases, sentence
-from ovseg3d.viewer.exhibit import Exhibit, open_exhibit
-from ovseg3d.viewer.fly import stand_to_see
+from ovseg3d.viewer.exhibit import THUMBNAIL, Exhibit, open_exhibit
+from ovseg3d.viewer.fly import fly, stand_to_see
+from ovseg3d.viewer.follow import Follower
 from ovseg3d.viewer.lens import Viewpoint
 from ovseg3d.viewer.pick import describe, find_spot
 from ovseg3d.viewer.record import as_nerfstudio, flight
+from ovseg3d.viewer.visitor import Visitor
 
 THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
+MEETING = ("sofa", "thing 29")
+"""Two phrases that would have one colour."""
 EYE = np.array([1.5, -1.2, 1.5])
+TARGET = (-1.0, 0.5, 0.5)
 
 
 def inside(points: np.ndarray, thing: dict, margin: float = 0.1) -> float:
@@ -69,12 +84,89 @@ def test_phrases_are_read_and_broken_ones_refused() -> None:
             read_phrases(text)
 
 
+def test_a_scene_may_name_more_phrases_than_a_question(visit) -> None:
+    _, visitor = visit()
+    phrases = [*visitor.exhibit.scene.phrases, *(f"thing {i}" for i in range(40))]
+    visitor.panel.labels.value = "\n".join(phrases)
+    visitor.pictures.label_typed()
+    assert visitor.pictures.labelling.phrases == tuple(phrases)
+    visitor.pictures.forget_labels()
+    visitor.panel.things_on.value = True
+    assert len(visitor.scenery.things) == len(THINGS)
+    visitor.keeper.export("instances")
+    assert visitor.messages == []
+    visitor.panel.labels.value = ";".join(map(str, range(255)))
+    with pytest.raises(ConfigError, match="255 phrases are too many"):
+        visitor.pictures.label()
+
+
 def test_more_like_this_finds_the_others_of_a_kind(exhibit: Exhibit) -> None:
     spot = find_spot(exhibit, EYE, np.array(THINGS["orange cushion"]["center"]) - EYE)
     reply = ask(exhibit, Question(("like it",), example=spot.point))
     centres = [hit.thing.center for hit in reply.hits]
     assert min(np.linalg.norm(np.subtract(c, THINGS["orange cushion"]["center"])) for c in centres) < 0.15
     assert reply.hits[0].thing.score > 0.8 and len(centres) < 8
+
+
+class Slow:
+    """In place of `ask`: a phrase that is held is answered only when it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, held: str) -> None:
+        self.held, self.asked, self.go = held, [], threading.Event()
+        monkeypatch.setattr("ovseg3d.viewer.asking.ask", self)
+
+    def __call__(self, exhibit: Exhibit, question: Question, eye: np.ndarray | None):
+        self.asked.append((question.title, question.threshold))
+        if question.title == self.held:
+            assert self.go.wait(30)
+        return ask(exhibit, question, eye)
+
+
+def test_the_newest_question_is_shown_whatever_is_ready_last(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    slow = Slow(monkeypatch, "sofa")
+    first = threading.Thread(target=visitor.asking.ask, args=(Question(("sofa",)),))
+    first.start()
+    wait_until(lambda: slow.asked)
+    visitor.asking.ask(Question(("teddy bear",)))
+    slow.go.set()
+    first.join(30)
+    assert visitor.asking.reply.question.title == "teddy bear"
+    assert "teddy bear" in visitor.panel.answer.content and len(visitor.asking.history) == 1
+
+
+def test_the_slider_is_answered_for_where_it_stands_last(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    visitor.asking.ask(Question(("sofa",)))
+    slow, slider = Slow(monkeypatch, "sofa"), visitor.panel.threshold
+    first = threading.Thread(target=lambda: setattr(slider, "value", 0.55))
+    first.start()
+    wait_until(lambda: slow.asked)
+    for step in range(6):
+        slider.value = 0.56 + 0.01 * step  # comes back at once
+    slow.go.set()
+    first.join(30)
+    assert slow.asked == [("sofa", 0.55), ("sofa", pytest.approx(0.61))]
+    assert visitor.asking.reply.question.threshold == slider.value and "0.61" in visitor.panel.answer.content
+
+
+def test_what_is_repainted_for_a_new_question_is_its_answer(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    visitor.asking.ask(Question(("sofa", "floor")))
+    seen: list[str] = []
+    monkeypatch.setattr(visitor.pictures, "repaint", lambda: seen.append(visitor.asking.reply.question.title))
+    visitor.asking.ask(Question(("an elephant", "teddy bear")))
+    assert len(seen) > 1 and set(seen) == {"an elephant; teddy bear"}
+
+
+def test_an_earlier_question_can_be_chosen_again_and_again(visit) -> None:
+    _, visitor = visit()
+    asking, history = visitor.asking, visitor.panel.history
+    asking.ask(Question(("sofa",)))
+    for _ in range(2):
+        asking.ask(Question(("-",)))  # as the neutral entry is called
+        history.value = "sofa"
+        assert asking.reply.question.title == "sofa" and history.value == "-" and visitor.messages == []
 
 
 # -- pointing --------------------------------------------------------------------------------------------------------
@@ -125,6 +217,20 @@ def test_a_hit_takes_the_browser_there(visit, errors: list[str]) -> None:
     assert errors == []
 
 
+def test_a_newer_flight_ends_an_older_one(visit) -> None:
+    bare, visitor = visit()
+    first = visitor.begin_flight()
+    assert first()
+    second = visitor.begin_flight()
+    assert second() and not first()
+    up, asked = visitor.exhibit.up, []
+    fly(visitor.client, np.zeros(3), np.ones(3), up, lambda: bool(asked.append(0)) or len(asked) < 4, seconds=0.1)
+    wait_until(lambda: bare.count["SetCameraPositionMessage"] >= 3, 10, "three steps")
+    assert len(asked) == 4
+    visitor.close()
+    assert not second()
+
+
 # -- layers ----------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +248,14 @@ def test_labels_have_lasting_colours_and_counts(exhibit: Exhibit) -> None:
     assert "floor" in layers.label_html(labelling) and "<script" not in layers.label_html(
         layers.make_labelling(exhibit, ["<script>"])
     )
+
+
+def test_a_phrase_of_the_scene_has_one_colour_in_answers_and_labels(exhibit: Exhibit) -> None:
+    exhibit.scene = replace(exhibit.scene, phrases=MEETING)
+    tints = colours(MEETING)[1:]
+    assert (colours(MEETING[1:])[1] == tints[0]).all(), "alone, the second has the first one's colour"
+    np.testing.assert_array_equal(ask(exhibit, Question(MEETING[1:])).tints, tints[1:])
+    np.testing.assert_array_equal(layers.make_labelling(exhibit, MEETING[::-1]).tints[1:], tints[::-1])
 
 
 def test_the_picture_and_the_points_agree(exhibit: Exhibit) -> None:
@@ -163,6 +277,69 @@ def test_the_picture_and_the_points_agree(exhibit: Exhibit) -> None:
     assert there.sum() > 300 and coloured[there & met].mean() > 0.7 and coloured[~there & met].mean() < 0.05
     plain = layers.plain_layer(layers.DEPTH).picture(exhibit, sheet)
     assert plain.shape == (120, 160, 3)
+
+
+# -- training ------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_surface_takes_the_numbers_of_the_old_one_away(visit, run, exhibit: Exhibit, tmp_path: Path) -> None:
+    exhibit.run = load(copytree(run.folder, tmp_path / "run"))
+    exhibit.refresh()
+    bare, visitor = visit(tuple(EYE))
+    asking, panel = visitor.asking, visitor.panel
+    panel.points_on.value = panel.things_on.value = True
+    visitor.pointing.point_at(EYE, np.array(THINGS["wooden chair"]["center"]) - EYE)
+    visitor.pointing.more_like_this()
+    asking.ask(Question(("sofa",)))
+    panel.layer.value = layers.ANSWER
+    asker, reply = exhibit.asker, asking.reply
+    exhibit.refresh()  # a checkpoint of the field alone
+    visitor.field_changed()
+    assert exhibit.asker is asker and asking.reply is reply and bare.received("/points") == 1
+
+    save_semantics(exhibit.run.folder, playroom.meaning(*playroom.exact_surface(PLAYROOM, 10_000)))
+    exhibit.refresh()
+    count = len(exhibit.semantics.surface)
+    assert count < len(asker.semantics.surface) / 2
+    visitor.field_changed()
+    assert asking.reply is None and visitor.pointing.pointed is None and visitor.nodes.highlighted == 0
+    assert [question.title for question in asking.history] == ["sofa"] and panel.history.options == ("-", "sofa")
+    assert 0 < sum(thing.n_points for thing in visitor.scenery.things) < count
+    wait_until(lambda: bare.received("/points") == 2, 10, "the new points")
+    asking.ask(Question(("sofa",)))
+    assert 0 < visitor.nodes.highlighted < count
+    panel.layer.value = layers.ANSWER
+    assert visitor.pictures.stream.wait_idle(20.0) and visitor.messages == []
+
+
+def test_a_layer_of_an_earlier_surface_paints_nothing(exhibit: Exhibit) -> None:
+    """The picture may be drawn after a new surface was read and before the visitor has been told."""
+    sheet = exhibit.render(exhibit.scene.frames[3].camera.scaled(40, 30))
+    layer = layers.relevancy_layer(np.ones(len(exhibit.semantics.surface) + 1), 1.0)
+    np.testing.assert_array_equal(
+        layer.picture(exhibit, sheet), layers.plain_layer(layers.COLOUR).picture(exhibit, sheet)
+    )
+
+
+def test_a_follower_goes_on_after_a_mistake_and_says_so(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ovseg3d.viewer.follow.SECONDS", 0.02)
+    states = iter([ValueError("odd")] * 3 + ["running", ValueError("odd"), "running"])
+    told, failed, seen = [], [], []
+
+    def status() -> dict[str, str]:
+        now = next(states, "done")
+        seen.append(exhibit.training)
+        if isinstance(now, Exception):
+            raise now
+        return {"status": now}
+
+    exhibit.run = SimpleNamespace(
+        status=status, folder=exhibit.run.folder, checkpoints=exhibit.run.checkpoints, metrics_log=Path("none")
+    )
+    follower = Follower(exhibit, told.append, failed.append)
+    follower.join(10.0)
+    assert [str(error) for error in failed] == ["odd", "odd"], "once for each time that it began"
+    assert told == ["Training begins.", ""] and True in seen and not exhibit.training
 
 
 # -- taking away -----------------------------------------------------------------------------------------------------
@@ -243,6 +420,38 @@ def test_every_layer_and_switch_can_be_shown(visit, errors: list[str]) -> None:
     assert visitor.asking.reply is None and visitor.nodes.highlighted == 0
 
 
+def test_a_busy_visitor_keeps_nobody_waiting(visit) -> None:
+    """More camera messages than viser has threads come while one visitor's scene is being changed."""
+    bare, busy = visit()
+    other, second = visit((0.0, -1.0, 1.2))
+    busy.panel.cameras_on.value = True
+    stands = busy.exhibit.scene.frames[5].camera.position
+    (frustum,) = (camera for camera in busy.nodes._cameras if np.allclose(camera.position, stands))
+    assert frustum.visible
+    with busy.state:
+        for number in range(80):
+            bare.look((1.0 + 0.01 * number, -1.0, 1.2), TARGET)
+        bare.look(tuple(stands), TARGET)
+        wait_until(lambda: np.allclose(busy.pictures.eye, stands), 20, "the last of the messages")
+        before = other.pictures()
+        other.look((0.3, -1.0, 1.2), TARGET)
+        wait_until(lambda: other.pictures() > before, 20, "a picture for the other")
+    wait_until(lambda: not frustum.visible, 10, "the camera that the visitor stands in to be hidden")
+    assert second.messages == busy.messages == []
+
+
+def test_a_photo_is_read_no_larger_than_its_camera_shows_it(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(
+        "ovseg3d.viewer.exhibit.load_photo", lambda frame: read.append(frame.camera) or load_photo(frame)
+    )
+    made, frame = exhibit.thumbnail(3), exhibit.scene.frames[3]
+    (camera,) = read
+    assert max(camera.width, camera.height) == THUMBNAIL == max(made.shape) and made.shape[2] == 3
+    full = np.asarray(load_photo(frame), float).mean((0, 1))
+    np.testing.assert_allclose(made.mean((0, 1)), full, atol=2)
+
+
 def test_a_second_browser_is_independent(visit, errors: list[str]) -> None:
     _, first = visit()
     other, second = visit((0.0, -1.0, 1.2))
@@ -283,6 +492,26 @@ def test_an_error_in_a_render_ends_nothing(visit, errors: list[str], exhibit: Ex
     before = bare.pictures()
     bare.look((0.6, -1.0, 1.0), (0, 0, 0.5))
     wait_until(lambda: bare.pictures() > before, 20, "the next picture")
+    errors.clear()  # that one was expected
+
+
+def test_what_is_too_far_for_viser_stands_behind_everything(
+    visit, exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare, visitor = visit()
+    assert visitor.pictures.stream.wait_idle(20.0)
+    wait_until(lambda: bare.pictures() > 0)
+    assert bare.latest["BackgroundImageMessage"]["depth_data"]
+    render, before = exhibit.renderer.render, bare.pictures()
+
+    def in_millimetres(camera: Camera) -> dict[str, np.ndarray]:
+        rendered = render(camera)
+        return {**rendered, "depth_z": 1000 * rendered["depth_z"]}
+
+    monkeypatch.setattr(exhibit.renderer, "render", in_millimetres)
+    bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
+    wait_until(lambda: bare.pictures() > before, 20, "a picture")
+    assert bare.latest["BackgroundImageMessage"]["depth_data"] is None and visitor.messages == []
 
 
 def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, visit) -> None:
@@ -294,6 +523,24 @@ def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, visit) -> 
     other.look((0.5, -1.0, 1.0), (0, 0, 0.5))
     wait_until(lambda: other.pictures() > before, 20, "a picture")
     assert second.pictures.stream.wait_idle(20.0)
+
+
+def test_a_browser_that_leaves_while_it_is_greeted_is_forgotten(
+    viewer: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def late(client, *rest) -> Visitor:
+        made.append(Visitor(client, *rest))
+        bare.close()
+        wait_until(lambda: client.client_id not in viewer.server.get_clients(), 20, "viser to notice")
+        time.sleep(0.2)  # it is told off before it is registered
+        return made[0]
+
+    monkeypatch.setattr("ovseg3d.viewer.app.Visitor", late)
+    bare = Bare(viewer.url, tuple(EYE), TARGET, (320, 240))
+    wait_until(lambda: made and made[0].pictures.stream.closed, 30, "the visitor to be closed")
+    assert viewer.visitors == {}
 
 
 def test_pictures_films_and_exports_land_in_exports(
@@ -332,12 +579,86 @@ def test_pictures_films_and_exports_land_in_exports(
     assert errors == []
 
 
+KEYS = [Viewpoint((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.5 + 0.5 * i), 0.9, 320, 240) for i in range(2)]
+
+
+def test_the_command_line_is_told_as_the_viewer_was(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    keeper, panel, exhibit = visitor.keeper, visitor.panel, visitor.exhibit
+    exhibit.device, exhibit.backend = "cpu", "torch"
+    given, kinds = {}, []
+    monkeypatch.setattr(Run, "export", lambda run, what, folder, **options: given.update(options) or [])
+
+    def film(renderer, cameras, paths, fps, **_) -> list[Path]:
+        kinds.extend(paths)
+        for path in paths.values():
+            path.write_bytes(b"film")
+        return list(paths.values())
+
+    def shown(layer: str) -> str:
+        panel.layer.value = layer
+        visitor.pictures.repaint()
+        keeper.save_film()
+        return html.unescape(keeper.told.content)
+
+    keeper.export("cloud")
+    assert (given["device"], given["backend"]) == ("cpu", "torch") and "phrases" not in given
+    assert "--what cloud --device cpu --backend torch<" in keeper.told.content
+    monkeypatch.setattr(keep, "render_film", film)
+    keeper.keys, keeper.seconds.value = KEYS, 1.0
+    for layer in (layers.COLOUR, layers.DEPTH, layers.FEATURES):
+        assert f".json --what {layer.lower()} --device cpu --backend torch<" in shown(layer)
+    assert kinds == ["colour", "depth", "colour"]
+    panel.labels.value = "sofa\nrug"
+    visitor.pictures.label()
+    assert "--what labels --phrases 'sofa;rug' --device" in shown(layers.LABELS)
+    visitor.asking.ask(Question(("teddy bear", "blue sofa")))
+    panel.phrase.value = "blue sofa"
+    assert "--what relevancy --phrase 'blue sofa' --device" in shown(layers.RELEVANCY)
+    assert ".mp4" in shown(layers.ANSWER) and "command line" not in keeper.told.content
+    visitor.asking.ask(Question(("sofa",), negatives=("rug",)))
+    assert "command line" not in shown(layers.RELEVANCY) and visitor.messages == []
+
+
+def test_a_film_that_is_stopped_leaves_nothing_and_one_of_depth_has_one_scale(
+    visit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, visitor = visit()
+    keeper, spans = visitor.keeper, []
+    keeper.keys, keeper.seconds.value = KEYS, 1.0
+    monkeypatch.setattr(keep, "FILM_WIDTH", 32)
+    visitor.panel.layer.value = layers.DEPTH
+    visitor.pictures.repaint()
+
+    def picture(kind: str, rendered: dict, span: tuple | None = None) -> np.ndarray:
+        spans.append((kind, span))
+        return picture_of(kind, rendered, span)
+
+    monkeypatch.setattr("ovseg3d.pipeline.render.picture_of", picture)
+    before = set((run.exports / "paths").glob("*"))
+    keeper.save_film()
+    assert len(spans) == 24 and len(set(spans)) == 1 and spans[0][0] == "depth"
+    made = set((run.exports / "paths").glob("*")) - before
+    assert {path.suffix for path in made} == {".mp4", ".json"} and len(made) == 2
+
+    def stopped(*arguments, stop: threading.Event, **options) -> list[Path]:
+        stop.set()
+        return render_film(*arguments, stop=stop, **options)
+
+    monkeypatch.setattr(keep, "render_film", stopped)
+    keeper.save_film()
+    assert "Stopped" in keeper.told.content and set((run.exports / "paths").glob("*")) == before | made
+
+
 def test_viser_cannot_be_made_to_open_a_tunnel(viewer: Viewer, visit, monkeypatch: pytest.MonkeyPatch) -> None:
     bare, _ = visit()
-    monkeypatch.setattr("viser._tunnel.ViserTunnel.__init__", lambda *_: pytest.fail("a tunnel was opened"))
+    opened: list[tuple] = []
+    monkeypatch.setattr("viser._tunnel.ViserTunnel.__init__", lambda *arguments: opened.append(arguments))
     bare.send("ShareUrlRequest")
-    bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
-    assert viewer.server.request_share_url() is None
+    before = bare.pictures()
+    bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))  # what is sent later is seen to later
+    wait_until(lambda: bare.pictures() > before, 20, "the next picture")
+    assert viewer.server.request_share_url() is None and opened == []
 
 
 # -- without a field, without a run ----------------------------------------------------------------------------------
