@@ -81,7 +81,10 @@ class _Lazy:
 
     def _encoder(self) -> Any:
         if self._loaded is None:
-            self._loaded = self._load()
+            # The first call is often made where nothing is learnt; a model that is made there can never be
+            # differentiated, and some measure themselves by that.
+            with torch.inference_mode(False):
+                self._loaded = self._load()
         return self._loaded
 
 

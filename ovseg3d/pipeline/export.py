@@ -26,6 +26,7 @@ from ovseg3d.cloud import WHAT, LabelledCloud, instance_records, mesh_of, moved,
 from ovseg3d.cloud.labelled import FrameName
 from ovseg3d.cloud.points import import_laspy
 from ovseg3d.cloud.records import place
+from ovseg3d.encoders.maps import normalise
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError, RunError, nearest
 from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
@@ -41,8 +42,8 @@ from ovseg3d.pipeline.render import render_film
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.views import ViewChoice, choose_views
 from ovseg3d.scene import Scene
-from ovseg3d.semantics.relevancy import CANONICAL, cosines, label, relevancy
-from ovseg3d.semantics.scene import FILE, NEAREST
+from ovseg3d.semantics.relevancy import CANONICAL, label, relevancy
+from ovseg3d.semantics.scene import FILE, NEAREST, SemanticScene
 from ovseg3d.semantics.things import instances_of
 
 MOST_POINTS = 3_000_000
@@ -258,16 +259,20 @@ class _Export:
         instance, columns, facts = np.zeros(len(surface), np.int32), {}, {}
         labels, own = np.zeros(len(surface), np.int64), None
         if self.asker is not None:
-            instance, columns, facts = self._known(surface)
-        if self.phrases:
-            assert self.asker is not None
-            texts = self.asker.semantics.basis.reduce(self.asker.encode([*self.phrases, *CANONICAL]))
-            scores = cosines(columns["vectors"], texts)
-            phrase, other = scores[:, : len(self.phrases)], scores[:, len(self.phrases) :]
-            labels = label(phrase, other if self.options.none else None)
-            columns |= {"scores": phrase, "relevancy": relevancy(phrase, other)}
-            best = columns["relevancy"][np.arange(len(labels)), labels - 1]
-            own = np.where(labels > 0, best, 0.0).astype(np.float64)
+            known = self._known(surface)
+            instance, encoder = known.instance, known.encoder
+            columns = {"vectors": known.vectors, "agreement": known.agreement}
+            facts = {"axes": known.basis.axes, "encoder": encoder.id, "encoder_weight_hash": encoder.weight_hash,
+                     "logit_scale": encoder.logit_scale}  # fmt: skip
+            if self.phrases:
+                phrase, other = self.asker.closed(self.phrases, CANONICAL, of=known)
+                labels = label(phrase, other if self.options.none else None)
+                columns |= {
+                    "scores": known.scores(self.asker.encode(self.phrases)),
+                    "relevancy": relevancy(phrase, other),
+                }
+                best = columns["relevancy"][np.arange(len(labels)), labels - 1]
+                own = np.where(labels > 0, best, 0.0).astype(np.float64)
         here = surface if frame == "input" else moved(surface, similarity)
         things = instances_of(
             here, instance, labels=labels if self.phrases else None, phrases=self.phrases, scores=own, frame=frame
@@ -277,28 +282,24 @@ class _Export:
             similarity, metres, columns, facts,
         )  # fmt: skip
 
-    def _known(self, surface: Surface) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any]]:
-        """Instances, features and their basis; of points that are not the run's own, from the nearest that are."""
+    def _known(self, surface: Surface) -> SemanticScene:
+        """What the run knows of a surface; points that are not its own take it from the nearest that are."""
         assert self.asker is not None
         learnt = self.asker.semantics
-        encoder = learnt.encoder
-        facts = {
-            "axes": learnt.basis.axes,
-            "encoder": encoder.id,
-            "encoder_weight_hash": encoder.weight_hash,
-            "logit_scale": encoder.logit_scale,
-        }
         if surface is learnt.surface:
-            return learnt.instance, {"vectors": learnt.vectors, "agreement": learnt.agreement}, facts
+            return learnt
         apart, near = cKDTree(learnt.surface.xyz).query(surface.xyz, k=min(NEAREST, len(learnt.surface)))
         apart, near = apart.reshape(len(surface), -1), near.reshape(len(surface), -1)
         weight = 1 / (apart**2 + (0.5 * np.maximum(learnt.surface.cell[near[:, :1]], 1e-9)) ** 2)
         vectors = np.zeros((len(surface), learnt.vectors.shape[1]), np.float32)
         for column in range(near.shape[1]):
             vectors += weight[:, column : column + 1].astype(np.float32) * learnt.vectors[near[:, column]]
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
         first = near[:, 0]
-        return learnt.instance[first], {"vectors": vectors, "agreement": learnt.agreement[first]}, facts
+        return replace(
+            learnt, surface=surface, vectors=normalise(vectors), agreement=learnt.agreement[first],
+            instance=learnt.instance[first], plane=None if learnt.plane is None else learnt.plane[first],
+            sized=None if learnt.sized is None else learnt.sized.take(first),
+        )  # fmt: skip
 
     def _transform(self) -> dict[str, Any]:
         """What scene_transform.json says. Raises RunError."""
@@ -360,7 +361,7 @@ class _Export:
         renderer = self.renderer
         if self.phrases:
             assert self.asker is not None
-            renderer = Painter(self.asker, ("labels",), self.phrases)
+            renderer = Painter(self.asker, ("labels",), self.phrases, none=options.none)
             files["labels"] = folder / "video_labels.mp4"
         return render_film(renderer, cameras, files, path.fps, report=self.report, stop=self.stop)
 

@@ -20,7 +20,6 @@ from ovseg3d.pipeline.palette import colours, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
 from ovseg3d.pipeline.query import THRESHOLD, Asker
 from ovseg3d.scene import Camera
-from ovseg3d.semantics.relevancy import label
 
 KINDS = ("features", "labels", "things", "relevancy")
 SHOWN = 3
@@ -37,10 +36,13 @@ class Painter:
         what: which of `KINDS` to draw besides what the field draws.
         phrases: the closed list of the labels.
         phrase: whose relevancy to draw.
+        none: whether a pixel may belong to none of the list.
     """
 
-    def __init__(self, asker: Asker, what: Sequence[str], phrases: Sequence[str] = (), phrase: str = "") -> None:
-        self.asker, self.what, self.phrases, self.phrase = asker, tuple(what), tuple(phrases), phrase
+    def __init__(
+        self, asker: Asker, what: Sequence[str], phrases: Sequence[str] = (), phrase: str = "", none: bool = False
+    ) -> None:
+        self.asker, self.what, self.phrases, self.phrase, self.none = asker, tuple(what), tuple(phrases), phrase, none
 
     def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
         """What the field renders, and a picture (h, w, 3) uint8 for each kind that was asked for."""
@@ -49,16 +51,14 @@ class Painter:
         if "features" in self.what:
             shown["features"] = to_bytes(places.picture(self._colours))
         if "labels" in self.what:
-            cosines = places.picture(self.asker.compare(self.phrases, ())[0], nothing=-2.0)
-            flat = label(cosines.reshape(-1, len(self.phrases)))
-            found = np.where((cosines > -2).all(-1), flat.reshape(cosines.shape[:2]), 0)
+            found = self.asker.labels_at(places, self.phrases, none=self.none)
             shown["labels"] = self._over(shown["rgb"], found, self.phrases)
         if "things" in self.what:
             ids = self.asker.semantics.instance.astype(np.int64)
             shown["things"] = self._over(shown["rgb"], places.nearest(ids), thing_names(int(ids.max(initial=0))))
         if "relevancy" in self.what:
-            found = self.asker.relevancy([self.phrase], negatives=self.asker.rivals_of(self.phrase))
-            shown["relevancy"] = over(to_bytes(shown["rgb"]), places.picture(found)[..., 0], THRESHOLD)
+            found = places.picture(self._relevancy)[..., 0]
+            shown["relevancy"] = over(to_bytes(shown["rgb"]), found, THRESHOLD)
         return shown
 
     @staticmethod
@@ -68,6 +68,10 @@ class Painter:
         """Labels with the light and shade of the picture."""
         shade = (0.35 + 0.65 * rgb.mean(-1, keepdims=True)).clip(0, 1)
         return to_bytes(colours(names)[labels] / 255 * shade)
+
+    @cached_property
+    def _relevancy(self) -> Float[np.ndarray, "points 1"]:
+        return self.asker.ask([self.phrase])[0].relevancy[:, None]
 
     @cached_property
     def _colours(self) -> Float[np.ndarray, "points 3"]:

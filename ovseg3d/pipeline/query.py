@@ -18,25 +18,25 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 
-from ovseg3d.encoders import load_clip
-from ovseg3d.encoders.base import TextImageEncoder
-from ovseg3d.errors import ConfigError, RunError
+from ovseg3d.errors import ConfigError
 from ovseg3d.field.renderer import Renderer
-from ovseg3d.pipeline.devices import BackendName, DeviceName, resolve_device
+from ovseg3d.pipeline.compare import Comparer
+from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.phrases import share_a_word
 from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera, Scene
-from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, cosines, ensemble, label, relevancy
-from ovseg3d.semantics.room import told_by_planes
-from ovseg3d.semantics.scene import Places, load_semantics
+from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, cosines
+from ovseg3d.semantics.scene import Places
 from ovseg3d.semantics.things import Instance, instances_of
 
 THRESHOLD = 0.5
 """As near as the nearest canonical phrase."""
 KEPT = 16
 """Lists of phrases whose best cosines are kept."""
+KEPT_VIEWS = 64
+"""Views whose depth is kept, some 5 MB each."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class Answer:
     """Their relevancy."""
     point_index: Int[np.ndarray, " found"]
     """Their numbers among the run's surface points."""
+    relevancy: Float[np.ndarray, " surface"]
+    """Of all surface points, whether it is present or not."""
     instances: tuple[Instance, ...] = ()
     """Things of which most points are above the threshold, best first."""
     masks: dict[str, Bool[np.ndarray, "h w"]] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class Answer:
     """Relevancy by the name of the view, 0 to 1."""
 
 
-class Asker:
+class Asker(Comparer):
     """Answers questions about one run; what it has loaded and rendered it keeps.
 
     Args:
@@ -90,11 +92,9 @@ class Asker:
         *,
         templates: Sequence[str] = ("{}",),
     ) -> None:
-        self.run, self._scene, self._device, self._backend = run, scene, device, backend
-        self.templates = tuple(templates)
-        self.semantics = load_semantics(run.folder)
-        self._texts: dict[str, np.ndarray] = {}
-        self._best: dict[tuple[str, ...], np.ndarray] = {}
+        super().__init__(run, scene, device, templates)
+        self._backend = backend
+        self._best: dict[tuple[tuple[str, ...], ...], np.ndarray] = {}
         self._places: dict[str, Places] = {}
         self._depths: dict[str, np.ndarray] = {}
 
@@ -135,8 +135,9 @@ class Asker:
         answers = []
         self.encode(phrases)
         for phrase in phrases:
-            free, margin = self.rivals_of(phrase, rivals), self._margin(phrase)
-            found = expit(SHARPNESS * margin((*others, *free)))
+            free = self.rivals_of(phrase, rivals)
+            margin = self._margin(phrase, self.phrases if rivals is None and phrase in self.phrases else ())
+            found = expit(SHARPNESS * margin(others, free))
             score, patch = best_patch(found * self._voices, self._patches)
             present, rival, probability = score >= threshold, None, None
             if not present and free:
@@ -144,7 +145,7 @@ class Asker:
                 lone, there = best_patch(alone * self._voices, self._patches)
                 rival = self._likest(free, there) if lone >= threshold else None
             if card is not None:
-                evidence = margin((*card.canonical, *negatives, *free))
+                evidence = margin((*card.canonical, *negatives), free)
                 probability = card.probability(float(evidence[patch].mean()))
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
             chosen = chosen[np.argsort(-found[chosen], kind="stable")]
@@ -161,6 +162,7 @@ class Asker:
                     points=self.semantics.surface.xyz[chosen],
                     point_scores=found[chosen],
                     point_index=chosen,
+                    relevancy=found,
                     instances=self._things(phrase, found, threshold, eye) if present else (),
                     masks={view: (picture >= threshold) & present for view, picture in pictures.items()},
                     relevancies=pictures,
@@ -168,67 +170,41 @@ class Asker:
             )
         return answers
 
-    def relevancy(
-        self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] = CANONICAL
-    ) -> Float[np.ndarray, "points phrases"]:
-        """How much each surface point is what each phrase says, 0 to 1. Raises as `ask`."""
-        return relevancy(*self.compare(phrases, self._others(canonical, negatives)), SHARPNESS)
-
-    def compare(
-        self, phrases: Sequence[str], others: Sequence[str]
-    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
-        """How near surface points are to phrases, and to what these are compared with: `SemanticScene.compare`, and
-        what the room's planes say. Raises as `ask`."""
-        vectors = self.encode([*phrases, *others])
-        own, beside = self.semantics.compare(vectors[: len(phrases)], vectors[len(phrases) :])
-        # Where a size is chosen for each phrase, what it is compared with has been taken away already.
-        return self._told(own, phrases), beside if self.semantics.sized is not None else self._told(beside, others)
-
-    def _told(self, cosines: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
-        known = self.semantics
-        return cosines if known.plane is None else told_by_planes(cosines, phrases, known.plane, known.instance)
-
-    @staticmethod
-    def _others(canonical: Sequence[str], negatives: Sequence[str]) -> tuple[str, ...]:
-        if not canonical and not negatives:
-            raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
-        return (*canonical, *negatives)
-
     def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
         """What else there is for a phrase to lose against: of `rivals`, by default the run's phrases."""
         known = self.phrases if rivals is None else rivals
         return tuple(rival for rival in known if not share_a_word(rival, phrase))
 
-    def _margin(self, phrase: str) -> Callable[[tuple[str, ...]], np.ndarray]:
-        """How much nearer each point is to one phrase than to the nearest of others, which are given later."""
+    def _margin(self, phrase: str, known: tuple[str, ...]) -> Callable[..., Float[np.ndarray, " points"]]:
+        """How much nearer each point is to one phrase than to the nearest of others, and of rivals."""
         if self.semantics.sized is None:
-            own = self.compare([phrase], ())[0][:, 0]
-            return lambda names: own - self._nearest(names)
+            own = self.compare([phrase], (), known=known)[0][:, 0]
+            return lambda others, rivals=(): own - self._nearest(others, rivals, known)
 
-        def margin(names: tuple[str, ...]) -> np.ndarray:
-            own, beside = self.compare([phrase], names)
+        def margin(others: tuple[str, ...], rivals: tuple[str, ...] = ()) -> np.ndarray:
+            own, beside = self.compare([phrase], (*others, *rivals))
             return own[:, 0] - beside.max(1)
 
         return margin
 
-    def _nearest(self, names: tuple[str, ...]) -> Float[np.ndarray, " points"]:
-        """Each point's cosine with the nearest of some phrases; kept, since most questions compare with the same."""
-        if names not in self._best:
+    def _nearest(self, *asked: tuple[str, ...]) -> Float[np.ndarray, " points"]:
+        """Each point's cosine with the nearest of others and rivals; kept, since most questions compare with the same.
+
+        Args:
+            asked: others, rivals, and what is known.
+        """
+        if asked not in self._best:
             if len(self._best) >= KEPT:
                 self._best.clear()
-            self._best[names] = self.compare(names, ())[0].max(1)
-        return self._best[names]
+            others, rivals, known = asked
+            self._best[asked] = np.concatenate(self.compare(rivals, others, known=known), 1).max(1)
+        return self._best[asked]
 
     def _likest(self, phrases: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:
         """The phrase that some points are nearest to."""
         semantics = self.semantics
         scores = cosines(semantics.vectors[points], semantics.basis.reduce(self.encode(phrases)))
         return phrases[int(scores.mean(0).argmax())]
-
-    @property
-    def phrases(self) -> tuple[str, ...]:
-        """What the run, or else its capture as far as it is at hand, says is in the scene."""
-        return self.run.phrases or (() if self._scene is None else self._scene.phrases)
 
     @cached_property
     def _voices(self) -> Float[np.ndarray, " points"]:
@@ -250,61 +226,11 @@ class Asker:
         )  # fmt: skip
         return tuple(sorted(things, key=lambda thing: -thing.score))
 
-    def labels(
-        self, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True
-    ) -> Int[np.ndarray, " points"]:
-        """Each surface point's phrase, counted from 1; 0: none of these."""
-        return label(*self._scores(phrases, canonical, none))
-
     def label_picture(
         self, phrases: Sequence[str], view: str, canonical: Sequence[str] = CANONICAL, none: bool = True
     ) -> Int[np.ndarray, "h w"]:
-        """The same for the pixels of a view; 0 also where no surface is."""
+        """`labels` of the pixels of a view; 0 also where no surface is."""
         return self.labels_at(self.places(view), phrases, canonical, none)
-
-    def labels_at(
-        self, places: Places, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True
-    ) -> Int[np.ndarray, "h w"]:
-        """The same for the pixels of any picture."""
-        phrase, other = self._scores(phrases, canonical, none)
-        rows = places.picture(phrase if other is None else np.concatenate([phrase, other], 1), nothing=-2.0)
-        h, w = places.size
-        flat = rows.reshape(h * w, -1)
-        found = label(flat[:, : len(phrases)], flat[:, len(phrases) :] if none else None).reshape(h, w)
-        return np.where((rows > -2).all(-1), found, 0)
-
-    def _scores(
-        self, phrases: Sequence[str], canonical: Sequence[str], none: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        if not phrases:
-            raise ConfigError("There are no phrases to choose among", fix='--phrases "chair;table;floor"')
-        found, rivals = self.compare(phrases, canonical if none else ())
-        return found, rivals if none else None
-
-    def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
-        """Unit vectors of phrases in the run's encoder; each is encoded once."""
-        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._texts]
-        if new:
-            for phrase in new:
-                if not phrase.strip():
-                    raise ConfigError("A phrase is empty", fix='such as: ovseg3d query RUN "a red chair"')
-            said = [[template.replace("{}", phrase) for phrase in new] for template in self.templates]
-            vectors = [self.clip.encode_text(phrases).detach().float().cpu().numpy() for phrases in said]
-            self._texts |= dict(zip(new, vectors[0] if len(vectors) == 1 else ensemble(vectors)))
-        return np.stack([self._texts[phrase] for phrase in phrases])
-
-    @cached_property
-    def clip(self) -> TextImageEncoder:
-        """The encoder that the run's features are from. Raises EncoderError, RunError: it is another one now."""
-        known = self.semantics.encoder
-        clip = load_clip(known.name, resolve_device(self._device))
-        if clip.weight_hash != known.weight_hash:
-            raise RunError(
-                f"The encoder {known.id} has other weights than when this run was trained",
-                where=self.run.folder,
-                fix="train again with --only field,semantics, or bring the old weights back",
-            )
-        return clip
 
     # -- pictures ----------------------------------------------------------------------------------------------
 
@@ -328,11 +254,15 @@ class Asker:
     def places(self, view: str) -> Places:
         """The surface points behind a view's pixels; rendered once."""
         if view not in self._places:
+            if len(self._places) >= KEPT_VIEWS:
+                del self._places[next(iter(self._places))]
             self._places[view] = self.semantics.places(self.camera(view), self.depth(view))
         return self._places[view]
 
     def depth(self, view: str) -> Float[np.ndarray, "h w"]:
         """What z-depth the field has in a view, 0 where nothing is; rendered once."""
         if view not in self._depths:
+            if len(self._depths) >= KEPT_VIEWS:
+                del self._depths[next(iter(self._depths))]
             self._depths[view] = self.renderer.render(self.camera(view))["depth_z"]
         return self._depths[view]

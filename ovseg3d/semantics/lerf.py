@@ -13,12 +13,12 @@ field for every question; we ask surface points, which every picture then shows,
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ovseg3d.encoders.maps import normalise
@@ -69,6 +69,10 @@ class Sized:
             raise ValueError("the layers do not belong together")
         smallest, largest = range_.tolist()
         return Sized(encoded, layers, mean, canonical, smallest, largest)
+
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "Sized":
+        """The same of some points, by their numbers."""
+        return replace(self, encoded=self.encoded[rows])
 
     def at(self, size: float) -> Float[np.ndarray, "points kept"]:
         """Unit vectors at a size from 0 to 1."""

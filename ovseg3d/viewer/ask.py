@@ -121,13 +121,11 @@ def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None
             found = [_alike(exhibit, question, relevancies[:, 0])]
         else:
             asker = exhibit.need_asker()
-            relevancies = asker.relevancy(
-                question.phrases, negatives=question.negatives, canonical=question.canonical
-            )  # fmt: skip
             answers = asker.ask(
                 question.phrases, negatives=question.negatives, canonical=question.canonical,
                 threshold=question.threshold,
             )  # fmt: skip
+            relevancies = np.stack([answer.relevancy for answer in answers], 1)
             found = [_plain(answer) for answer in answers]
     hits = [Hit(i, _seen_from(thing, eye)) for i, one in enumerate(found) for thing in one.instances]
     for i, one in enumerate(found):

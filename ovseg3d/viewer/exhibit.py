@@ -216,10 +216,10 @@ class Exhibit:
         return self._asking
 
     def compare(self, phrases: Sequence[str], others: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """How near surface points are to phrases and to others, see `Asker.compare`. Raises RunError, EncoderError,
+        """How near surface points are to phrases and to others, see `Asker.closed`. Raises RunError, EncoderError,
         ConfigError."""
         with self._asking:
-            return self.need_asker().compare(phrases, others)
+            return self.need_asker().closed(phrases, others)
 
     def need_asker(self) -> Asker:
         """The asker. Raises RunError: there is none."""

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.pictures import depth_picture
-from ovseg3d.semantics.relevancy import CANONICAL, label
+from ovseg3d.semantics.relevancy import CANONICAL
+from ovseg3d.semantics.scene import Places
 from ovseg3d.viewer.exhibit import Exhibit, Sheet
 
 COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH = LAYERS = (
@@ -40,6 +41,8 @@ class Layer:
     values: Float[np.ndarray, "points dim"] | None = None
     """Numbers of the surface points; None where colour or depth say all."""
     paint: Paint | None = None
+    look: Callable[[Places], np.ndarray] | None = None
+    """Numbers of a picture's pixels, (h, w, k); by default those of the points behind them, blended."""
 
     def picture(self, exhibit: Exhibit, sheet: Sheet) -> UInt8[np.ndarray, "h w 3"]:
         """A complete picture of the field, seen this way."""
@@ -50,7 +53,8 @@ class Layer:
         if self.values is None or exhibit.semantics is None:
             return to_bytes(rgb)
         places = sheet.places(exhibit.semantics)
-        return to_bytes(self.paint(places.picture(self.values, nothing=float("nan")), rgb))
+        numbers = self.look(places) if self.look else places.picture(self.values, nothing=float("nan"))
+        return to_bytes(self.paint(numbers, rgb))
 
     def point_colours(self, exhibit: Exhibit) -> UInt8[np.ndarray, "points 3"]:
         """Colours of `Exhibit.cloud`, seen this way; depth has none and shows height instead."""
@@ -106,10 +110,10 @@ class Labelling:
     """A closed list of phrases over the surface."""
 
     phrases: tuple[str, ...]
-    cosines: Float[np.ndarray, "points dim"]
-    """With each phrase, and last the greatest with a canonical one."""
     labels: Int[np.ndarray, " points"]
     """0: none of these."""
+    look: Callable[[Places], Int[np.ndarray, "h w"]]
+    """The same for a picture's pixels."""
 
     @property
     def counts(self) -> Int[np.ndarray, " labels"]:
@@ -119,9 +123,14 @@ class Labelling:
 
 def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL) -> Labelling:
     """Label the surface. Raises RunError, EncoderError, ConfigError."""
-    own, others = exhibit.compare(phrases, canonical)
-    others = others.max(1, keepdims=True, initial=-1.0)
-    return Labelling(tuple(phrases), np.concatenate([own, others], 1).astype(np.float32), label(own, others))
+    asker = exhibit.need_asker()
+
+    def look(places: Places) -> np.ndarray:
+        with exhibit.asking:
+            return asker.labels_at(places, phrases, canonical)
+
+    with exhibit.asking:
+        return Labelling(tuple(phrases), asker.labels(phrases, canonical), look)
 
 
 def label_layer(labelling: Labelling, opacity: float) -> Layer:
@@ -130,13 +139,16 @@ def label_layer(labelling: Labelling, opacity: float) -> Layer:
     tint[0] = 0.25
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-        unknown = np.isnan(values[..., :1])
-        found = np.nan_to_num(values).argmax(-1) + 1
-        found = np.where(found > len(labelling.phrases), 0, found)
-        lit = tint[found] * (0.35 + 0.65 * rgb.mean(-1, keepdims=True))
+        unknown = np.isnan(values)
+        lit = tint[np.nan_to_num(values[..., 0]).astype(np.int64)] * (0.35 + 0.65 * rgb.mean(-1, keepdims=True))
         return np.where(unknown, rgb, (1 - opacity) * rgb + opacity * lit)
 
-    return Layer(LABELS, labelling.cosines, paint)
+    def look(places: Places) -> np.ndarray:
+        numbers = np.full(places.size, np.nan, np.float32)
+        numbers.ravel()[places.pixel] = labelling.look(places).ravel()[places.pixel]
+        return numbers[..., None]
+
+    return Layer(LABELS, labelling.labels[:, None].astype(np.float32), paint, look)
 
 
 def feature_layer(exhibit: Exhibit, opacity: float) -> Layer:

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 
 from ovseg3d.encoders import load_clip, load_dino
 from ovseg3d.encoders.base import DenseEncoder
+from ovseg3d.encoders.cache import FeatureCache
 from ovseg3d.encoders.dino import TransformersEncoder
 from ovseg3d.encoders.features import FeatureSettings, dino_features
+from ovseg3d.encoders.lazy import lazy_clip
 from ovseg3d.encoders.registry import builtin_folder
 from ovseg3d.scene import load_scene
 from ovseg3d.scene.images import load_labels, load_photo
@@ -39,6 +41,15 @@ def test_open_clip_reads_the_clip_by_itself_and_sees_the_same() -> None:
         said = model.encode_text(open_clip.get_tokenizer(name)(["a red chair"]), normalize=True)
     torch.testing.assert_close(ours.encode_image(images), seen, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.encode_text(["a red chair"]), said, atol=1e-4, rtol=0)
+
+
+def test_one_that_is_known_is_loaded_in_the_midst_of_encoding(tmp_path: Path) -> None:
+    """The second scene of a machine: the cache knows the encoder, and what it has to encode comes first."""
+    cache, images = FeatureCache(tmp_path), torch.rand(1, 3, 96, 96)
+    loaded = lazy_clip("builtin", cache)
+    with torch.inference_mode():
+        known = lazy_clip("builtin", cache).encode_dense(images)
+    torch.testing.assert_close(known, loaded.encode_dense(images))
 
 
 def test_the_clip_names_things_that_it_never_saw() -> None:

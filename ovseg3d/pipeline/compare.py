@@ -1,0 +1,200 @@
+"""How near a run's surface is to phrases: what every question, label and legend is made of.
+
+Cosines of lifted features come from `SemanticScene.compare`; what is known of the whole scene is added to them. Names
+that are known to be there are evened out over its things (`semantics.hubs`), and floor, walls and ceiling are told by
+its planes (`semantics.room`). Only differences within a point mean something.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ovseg3d.encoders import load_clip
+from ovseg3d.encoders.base import TextImageEncoder
+from ovseg3d.errors import ConfigError, RunError
+from ovseg3d.pipeline.devices import DeviceName, resolve_device
+from ovseg3d.pipeline.run import Run
+from ovseg3d.scene import Scene
+from ovseg3d.semantics.hubs import group_means, groups_of, peaks, shifts
+from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, ensemble, label, relevancy
+from ovseg3d.semantics.room import plane_of, told_by_planes
+from ovseg3d.semantics.scene import Places, SemanticScene, load_semantics
+
+
+class Comparer:
+    """Compares phrases with the surface points of one run; what it has encoded it keeps.
+
+    Args:
+        run: with a stage `semantics`.
+        scene: its capture, for its phrases.
+        device: what to encode on.
+        templates: sentences with {} for a phrase, whose mean is its vector.
+
+    Raises:
+        RunError: the run knows nothing about meaning.
+    """
+
+    def __init__(self, run: Run, scene: Scene | None, device: DeviceName, templates: Sequence[str]) -> None:
+        self.run, self._scene, self._device = run, scene, device
+        self.templates = tuple(templates)
+        self.semantics = load_semantics(run.folder)
+        self._texts: dict[str, np.ndarray] = {}
+        self._grouped: dict[frozenset[int], np.ndarray] = {}
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """What the run, or else its capture as far as it is at hand, says is in the scene."""
+        return self.run.phrases or (() if self._scene is None else self._scene.phrases)
+
+    def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
+        """Unit vectors of phrases in the run's encoder; each is encoded once."""
+        if not phrases:
+            return np.zeros((0, self.semantics.basis.axes.shape[0]), np.float32)
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._texts]
+        if new:
+            for phrase in new:
+                if not phrase.strip():
+                    raise ConfigError("A phrase is empty", fix='such as: ovseg3d query RUN "a red chair"')
+            said = [[template.replace("{}", phrase) for phrase in new] for template in self.templates]
+            vectors = [self.clip.encode_text(phrases).detach().float().cpu().numpy() for phrases in said]
+            self._texts |= dict(zip(new, vectors[0] if len(vectors) == 1 else ensemble(vectors)))
+        return np.stack([self._texts[phrase] for phrase in phrases])
+
+    @cached_property
+    def clip(self) -> TextImageEncoder:
+        """The encoder that the run's features are from. Raises EncoderError, RunError: it is another one now."""
+        known = self.semantics.encoder
+        clip = load_clip(known.name, resolve_device(self._device))
+        if clip.weight_hash != known.weight_hash:
+            raise RunError(
+                f"The encoder {known.id} has other weights than when this run was trained",
+                where=self.run.folder,
+                fix="train again with --only field,semantics, or bring the old weights back",
+            )
+        return clip
+
+    def relevancy(
+        self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] = CANONICAL
+    ) -> Float[np.ndarray, "points phrases"]:
+        """How much each surface point is what each phrase says, 0 to 1, whatever else is in the scene: LERF's
+        relevancy. Raises as `ask`."""
+        return relevancy(*self.compare(phrases, self._others(canonical, negatives)), SHARPNESS)
+
+    def compare(
+        self,
+        phrases: Sequence[str],
+        others: Sequence[str],
+        *,
+        known: Sequence[str] = (),
+        of: SemanticScene | None = None,
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
+        """How near surface points are to phrases, and to what these are compared with: `SemanticScene.compare`, and
+        what is known of the whole scene, its things (see `hubs`) and its planes (see `room`).
+
+        Args:
+            known: phrases of which it is known that they are in the scene; none of `phrases` is favoured then.
+            of: other points of the same scene than the run's own.
+
+        Raises: as `ask`.
+        """
+        of = of or self.semantics
+        vectors = self.encode([*phrases, *others])
+        own, beside = of.compare(vectors[: len(phrases)], vectors[len(phrases) :])
+        return self._told(own, phrases, beside, others, known, of.plane, of.instance)
+
+    def _told(
+        self,
+        own: np.ndarray,
+        phrases: Sequence[str],
+        beside: np.ndarray,
+        others: Sequence[str],
+        known: Sequence[str],
+        plane: Int[np.ndarray, " points"] | None,
+        instance: Int[np.ndarray, " points"],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines of points, or of pixels, with what things and planes say to them."""
+        sized = self.semantics.sized is not None
+        if known and not sized:
+            grouped = groups_of(instance, plane, self._named(known)) > 0
+            own = own + grouped[:, None] * self._shifts(phrases, known).astype(own.dtype)
+        if plane is None:
+            return own, beside
+        # Where a size is chosen for each phrase, what it is compared with has been taken away already.
+        beside = beside if sized else told_by_planes(beside, others, plane, instance)
+        return told_by_planes(own, phrases, plane, instance), beside
+
+    def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
+        """See `hubs.shifts`."""
+        things = [phrase for phrase in known if not plane_of(phrase)]
+        means = self._means(self._named(known))
+        if not things or not len(means) or not phrases:
+            return np.zeros(len(phrases))
+
+        def height(names: Sequence[str]) -> np.ndarray:
+            texts = self.semantics.basis.reduce(self.encode(names))
+            return peaks(means @ texts.T, self.semantics.encoder.logit_scale)
+
+        return shifts(height(phrases), np.isin(phrases, things), float(height(things).mean()))
+
+    def _means(self, named: frozenset[int]) -> Float[np.ndarray, "groups kept"]:
+        if named not in self._grouped:
+            groups = groups_of(self.semantics.instance, self.semantics.plane, named)
+            self._grouped[named] = group_means(self.semantics.vectors, groups)
+        return self._grouped[named]
+
+    @staticmethod
+    def _named(known: Sequence[str]) -> frozenset[int]:
+        return frozenset(plane_of(phrase) for phrase in known)
+
+    @staticmethod
+    def _others(canonical: Sequence[str], negatives: Sequence[str]) -> tuple[str, ...]:
+        if not canonical and not negatives:
+            raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
+        return (*canonical, *negatives)
+
+    def labels(
+        self,
+        phrases: Sequence[str],
+        canonical: Sequence[str] = CANONICAL,
+        none: bool = True,
+        of: SemanticScene | None = None,
+    ) -> Int[np.ndarray, " points"]:
+        """Each surface point's phrase, counted from 1; 0: none of these.
+
+        Only the run's own phrases are known to be in the scene, and evened out; a list may name what is not there.
+
+        Args:
+            of: other points of the same scene than the run's own.
+
+        Raises: as `ask`.
+        """
+        return label(*self.closed(phrases, canonical if none else (), of))
+
+    def closed(
+        self, phrases: Sequence[str], canonical: Sequence[str] = (), of: SemanticScene | None = None
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
+        """What `labels` compares: how near points are to each phrase of a list, and to canonical ones."""
+        return self.compare(self._listed(phrases), canonical, known=self.phrases, of=of)
+
+    def labels_at(
+        self, places: Places, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True
+    ) -> Int[np.ndarray, "h w"]:
+        """The same for the pixels of any picture; 0 also where no surface is."""
+        others, count, learnt = canonical if none else (), len(self._listed(phrases)), self.semantics
+        vectors = self.encode([*phrases, *others])
+        # Cosines are blended first: what cannot be (a thing that is a floor) must not weigh on its neighbours' pixels.
+        blended = places.picture(np.concatenate(learnt.compare(vectors[:count], vectors[count:]), 1), nothing=-2.0)
+        flat, there = blended.reshape(-1, blended.shape[-1]), (blended > -2).all(-1)
+        plane = None if learnt.plane is None else places.nearest(learnt.plane).ravel()
+        instance = places.nearest(learnt.instance).ravel()
+        told = self._told(flat[:, :count], phrases, flat[:, count:], others, self.phrases, plane, instance)
+        found = label(*told)
+        return np.where(there, found.reshape(places.size), 0)
+
+    @staticmethod
+    def _listed(phrases: Sequence[str]) -> Sequence[str]:
+        if not phrases:
+            raise ConfigError("There are no phrases to choose among", fix='--phrases "chair;table;floor"')
+        return phrases

@@ -1,0 +1,94 @@
+"""What a whole scene says to cosines: names that are evened out, and planes, at points and at pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovseg3d.errors import ConfigError
+from ovseg3d.field.surface import Surface
+from ovseg3d.pipeline.compare import Comparer
+from ovseg3d.pipeline.config import Config
+from ovseg3d.pipeline.phrases import keep_phrases
+from ovseg3d.pipeline.run import Run
+from ovseg3d.semantics.basis import Basis
+from ovseg3d.semantics.scene import EncoderFacts, Places, SemanticScene, save_semantics
+from ovseg3d.semantics.structure import FLOOR, NONE, WALL
+
+NAMES = ("floor", "wall", "sofa", "mug", "hub")
+FLOOR_POINT, WALL_POINT, SOFA, MUG, BARE = range(5)
+
+
+def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]]) -> Comparer:
+    """Of five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, thing 1, thing 2, and none."""
+    vectors = np.zeros((5, 8), np.float32)
+    for point, cosines in rows.items():
+        vectors[point, : len(cosines)] = cosines
+        vectors[point, 5] = (1 - np.square(cosines).sum()) ** 0.5
+    folder.mkdir(exist_ok=True)
+    surface = Surface(
+        np.arange(15, dtype=np.float32).reshape(5, 3), np.tile(np.float32([0, 0, 1]), (5, 1)),
+        np.zeros((5, 3), np.uint8), np.ones(5, np.float32), np.ones(5, np.float32), np.array([0.0, 0.0, 1.0]), True,
+    )  # fmt: skip
+    learnt = SemanticScene(
+        surface, Basis(np.eye(8, dtype=np.float32), 0.0), vectors, np.ones(5, np.float32),
+        np.array([0, 0, 1, 2, 0], np.int32), EncoderFacts("none", "none", "", 50.0),
+        plane=np.array([FLOOR, WALL, NONE, NONE, NONE]),
+    )  # fmt: skip
+    save_semantics(folder, learnt)
+    keep_phrases(folder, phrases)
+    made = Comparer(Run(folder, Config(), folder, "room", ""), None, "cpu", ("{}",))
+    made._texts = dict(zip(NAMES, np.eye(8, dtype=np.float32)))
+    return made
+
+
+ROWS = {
+    FLOOR_POINT: [0.5, 0.1, 0.3], WALL_POINT: [0.1, 0.5, 0.3], SOFA: [0.2, 0.1, 0.6, 0.1], MUG: [0.2, 0.1, 0.3, 0.2],
+    BARE: [0.0, 0.0, 0.3, 0.2],
+}  # fmt: skip
+
+
+def test_a_weak_name_is_found_where_the_run_knows_that_it_is_there(tmp_path: Path) -> None:
+    plain = comparer(tmp_path / "plain", (), ROWS)
+    known = comparer(tmp_path, NAMES[:4], ROWS)
+    sofa, mug = (NAMES.index(name) + 1 for name in ("sofa", "mug"))
+    assert plain.labels(NAMES[:4], none=False)[[SOFA, MUG, BARE]].tolist() == [sofa, sofa, sofa]
+    assert known.labels(NAMES[:4], none=False)[[SOFA, MUG, BARE]].tolist() == [sofa, mug, sofa]
+    own, _ = known.compare(("mug", "sofa"), (), known=NAMES[:4])
+    raw, _ = known.compare(("mug", "sofa"), ())
+    assert (own[[SOFA, MUG]] - raw[[SOFA, MUG]]).std(0).max() < 1e-6 and own[MUG, 0] > raw[MUG, 0]
+    np.testing.assert_array_equal(own[[FLOOR_POINT, WALL_POINT, BARE]], raw[[FLOOR_POINT, WALL_POINT, BARE]])
+
+
+def test_a_name_that_is_not_known_is_not_raised_and_no_hub(tmp_path: Path) -> None:
+    rows = ROWS | {SOFA: [0.2, 0.1, 0.6, 0.1, 0.7], MUG: [0.2, 0.1, 0.3, 0.2, 0.5]}
+    known = comparer(tmp_path, NAMES[:4], rows)
+    own, _ = known.compare(NAMES, (), known=NAMES[:4])
+    raw, _ = known.compare(NAMES, ())
+    assert (own[[SOFA, MUG], 4] < raw[[SOFA, MUG], 4]).all(), "it is nearer to everything than what is there"
+    rows = ROWS | {SOFA: [0.2, 0.1, 0.6, 0.1, 0.1]}
+    known = comparer(tmp_path, NAMES[:4], rows)
+    own, _ = known.compare(NAMES, (), known=NAMES[:4])
+    np.testing.assert_array_equal(own[:, 4], known.compare(NAMES, ())[0][:, 4])
+
+
+def test_a_plane_without_a_name_is_what_a_list_says(tmp_path: Path) -> None:
+    rows = ROWS | {FLOOR_POINT: [0.5, 0.1, 0.3, 0.45]}
+    known = comparer(tmp_path, ("sofa", "mug"), rows)
+    own, raw = (known.compare(("sofa", "mug"), (), known=names)[0] for names in (("sofa", "mug"), ()))
+    assert own[MUG, 1] - raw[MUG, 1] < 0.5 * (0.6 - 0.2), "the mug's name is at its best on the floor"
+
+
+def test_pixels_between_two_planes_are_one_of_them(tmp_path: Path) -> None:
+    known = comparer(tmp_path, (), ROWS)
+    near = np.array([[FLOOR_POINT, WALL_POINT], [WALL_POINT, FLOOR_POINT], [FLOOR_POINT, SOFA], [SOFA, FLOOR_POINT]])
+    places = Places((2, 3), np.array([0, 1, 3, 4]), near, np.tile([0.8, 0.2], (4, 1)))
+    found = known.labels_at(places, NAMES[:4], none=False)
+    assert found.tolist() == [[1, 2, 0], [1, 3, 0]]
+
+
+def test_no_phrases_at_all(tmp_path: Path) -> None:
+    known = comparer(tmp_path, (), ROWS)
+    assert known.encode([]).shape == (0, 8)
+    with pytest.raises(ConfigError, match="no phrases"):
+        known.labels(())
