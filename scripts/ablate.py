@@ -3,10 +3,10 @@
     python scripts/ablate.py outputs/playroom/latest --output outputs/ablation
     python scripts/ablate.py scenes/playroom --output outputs/ablation --rows 2d,lift,refine
 
-Given a scene, its field is trained first, into OUTPUT/field. Each row is a run of its own, OUTPUT/<row>, that takes the
-field over and learns meaning by its method. A row is kept in OUTPUT/rows.json as soon as it is done, so that whatever
-interrupts it, the same command goes on; a row of another field or other settings is made again. The table is also in
-OUTPUT/table.md.
+Given a scene, its field is trained first, into OUTPUT/field; one that is there already has to be of this scene and of
+these settings. Each row is a run of its own, OUTPUT/<row>, that takes the field over and learns meaning by its method.
+A row is kept in OUTPUT/rows.json as soon as it is done, so that whatever interrupts it, the same command goes on; a row
+of another field or other settings is made again. The table is also in OUTPUT/table.md.
 
 All figures are of the held-out views, with a closed list (the scene's classes). mIoU and accuracy: protocol `index`.
 Points: mIoU of the labelled cloud, synthetic rooms only. Agree: surface points whose label is the same in all views
@@ -15,6 +15,7 @@ forms of features and of some widths of smoothing, chosen by its mIoU on these v
 is due. Features take no seconds where they were in the cache.
 """
 
+import hashlib
 import json
 import shutil
 import sys
@@ -48,6 +49,7 @@ from ovseg3d.pipeline.measure import (  # noqa: E402
 )
 from ovseg3d.pipeline.query import Asker  # noqa: E402
 from ovseg3d.pipeline.run import Run, open_scene  # noqa: E402
+from ovseg3d.pipeline.seeds import check_alike  # noqa: E402
 from ovseg3d.scene import Scene  # noqa: E402
 from ovseg3d.semantics.relevancy import label  # noqa: E402
 from ovseg3d.semantics.scene import FILE  # noqa: E402
@@ -119,7 +121,7 @@ class Ablate:
         config = self._config(base, name)
         settings = {
             "scene": base.scene_hash,
-            "field": str(latest_checkpoint(base.checkpoints)),
+            "field": _digest(base),
             "encode": asdict(config.views_as),
             "meaning": asdict(config.meaning),
             "seed": config.train.seed,
@@ -139,8 +141,10 @@ class Ablate:
         scene = open_scene(self.where, config)
         classes_of(scene)  # a scene without labels is told before anything is trained
         resume = load(folder) if (folder / "config.json").exists() else None
-        if resume is not None and resume.status()["status"] == "done":
-            return resume
+        if resume is not None:
+            check_alike(resume, scene, config)
+            if resume.status()["status"] == "done":
+                return resume
         with Progress(get_console(True)) as progress:
             return train_scene(scene, config, output_dir=folder, report=progress, resume=resume)
 
@@ -203,6 +207,15 @@ class Ablate:
                 if figures["miou"] > best["miou"]:
                     best = {"features": f"{form}, smoothed by {width:.0%}", **figures}
         return best
+
+
+def _digest(base: Run) -> str:
+    """Of the field itself: another one may be trained into the same folder."""
+    path = latest_checkpoint(base.checkpoints)
+    if path is None:
+        raise RunError("The run has no trained field", where=base.folder, fix="train it: ovseg3d train SCENE")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _measure(asker: Asker, scene: Scene, labeller: Labeller) -> dict[str, float]:

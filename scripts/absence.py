@@ -19,6 +19,8 @@ sys.path[:0] = [str(ROOT)]
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
 
+from ovseg3d.cli.console import show_error  # noqa: E402
+from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
 from ovseg3d.files import write_atomic, write_json  # noqa: E402
 from ovseg3d.metrics import AbsenceCurve, AbsenceScores, absence_curve, measure_absence  # noqa: E402
 from ovseg3d.pipeline.absence import absence_scores, absent_phrases  # noqa: E402
@@ -38,10 +40,12 @@ class Absence:
     output: Path = Path("absence.json")
     """Where scores go; the picture has the same name with .png."""
     recall: float = 0.8
-    """At which false alarms are counted."""
+    """At which false alarms are counted, above 0 and up to 1."""
 
     def main(self) -> None:
         """Write both files, and print a line for each decision."""
+        if not 0 < self.recall <= 1:
+            raise ConfigError(f"--recall is a share above 0 and up to 1, not {self.recall:g}", fix="--recall 0.8")
         scores: dict[str, tuple[dict, dict]] = {mode: ({}, {}) for mode in MODES}
         for path in self.runs:
             run = load(path)
@@ -97,4 +101,8 @@ def draw(path: Path, curves: dict[str, AbsenceCurve], found: dict[str, AbsenceSc
 
 
 if __name__ == "__main__":
-    tyro.cli(Absence).main()
+    try:
+        tyro.cli(Absence).main()
+    except Ovseg3dError as error:
+        show_error(error)
+        sys.exit(2)

@@ -9,8 +9,9 @@ at --size whose depth is rendered for each phrase anew.
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count, product
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +21,8 @@ import numpy as np  # noqa: E402
 import tyro  # noqa: E402
 
 import ovseg3d  # noqa: E402
-from ovseg3d.errors import Ovseg3dError  # noqa: E402
+from ovseg3d.cli.console import show_error  # noqa: E402
+from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
 from ovseg3d.pipeline.memory import PeakMemory  # noqa: E402
 from ovseg3d.pipeline.painter import Painter  # noqa: E402
 from ovseg3d.pipeline.query import Asker  # noqa: E402
@@ -44,6 +46,8 @@ class BenchmarkQuery:
 
     def main(self) -> None:
         """Ask and time."""
+        if self.questions < 1:
+            raise ConfigError(f"--questions is at least 1, not {self.questions}", fix="--questions 20")
         with PeakMemory() as memory:
             rows, asker = self._ask()
         print(f"{len(asker.semantics.surface.xyz):,} surface points, {len(asker.phrases)} phrases in the run\n")
@@ -55,12 +59,12 @@ class BenchmarkQuery:
 
     def _ask(self) -> tuple[list[tuple[str, float]], Asker]:
         run = ovseg3d.load(self.run)
-        phrases = iter([f"a {colour} {thing}" for thing in THINGS for colour in COLOURS])
+        phrases = new_phrases()
         began = time.perf_counter()
         asker = Asker(run)
         asker.ask([next(phrases)])
         first = time.perf_counter() - began
-        view = asker.scene.frames[asker.scene.test[0]].name
+        view = asker.scene.frames[(asker.scene.test or asker.scene.train)[0]].name
         asker.places(view)
         camera = asker.camera(view).scaled(*self.size)
 
@@ -78,6 +82,13 @@ class BenchmarkQuery:
         ], asker
 
 
+def new_phrases() -> Iterator[str]:
+    """Phrases, none twice, without end."""
+    for number in count(1):
+        for thing, colour in product(THINGS, COLOURS):
+            yield f"a {colour} {thing}" if number == 1 else f"a {colour} {thing}, number {number}"
+
+
 def _seconds(ask: Callable[[str], object], phrase: str) -> float:
     began = time.perf_counter()
     ask(phrase)
@@ -88,4 +99,5 @@ if __name__ == "__main__":
     try:
         tyro.cli(BenchmarkQuery).main()
     except Ovseg3dError as error:
-        sys.exit(str(error))
+        show_error(error)
+        sys.exit(2)

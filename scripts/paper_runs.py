@@ -1,7 +1,10 @@
 """What reproduce_3dovs.py and reproduce_lerf.py share: train the scenes of a data set, measure them, average.
 
-Runs are kept, one folder a scene and seed, and used again: an interrupted reproduction goes on where it was. The
-papers train on the views that they evaluate, and so does this by default (`--train-on-all`); with
+Runs are kept, one folder a scene and seed, and used again: an interrupted reproduction goes on where it was. A run of
+another capture or of other settings than those asked for is an error, and figures are written with the settings and
+the encoders (id, hash of the weights) of the runs that they are of.
+
+The papers train on the views that they evaluate, and so does this by default (`--train-on-all`); with
 `--no-train-on-all` every eighth photo is held out, and both kinds of view are told apart.
 """
 
@@ -15,15 +18,18 @@ sys.path[:0] = [str(ROOT)]
 
 import tyro  # noqa: E402
 
-from ovseg3d.errors import ConfigError  # noqa: E402
-from ovseg3d.files import write_json  # noqa: E402
+from ovseg3d.cli.console import show_error  # noqa: E402
+from ovseg3d.errors import ConfigError, Ovseg3dError, RunError  # noqa: E402
+from ovseg3d.files import read_json, write_json  # noqa: E402
 from ovseg3d.metrics import Scores, mean_over_scenes  # noqa: E402
 from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
 from ovseg3d.pipeline.config import Config  # noqa: E402
 from ovseg3d.pipeline.devices import resolve_device  # noqa: E402
 from ovseg3d.pipeline.protocols import Judge  # noqa: E402
 from ovseg3d.pipeline.query import Asker  # noqa: E402
-from ovseg3d.pipeline.run import Run  # noqa: E402
+from ovseg3d.pipeline.run import Run, open_scene  # noqa: E402
+from ovseg3d.pipeline.seeds import check_alike  # noqa: E402
+from ovseg3d.pipeline.settings import to_plain  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -79,16 +85,18 @@ class PaperRuns:
         return make_config(resolve_device("auto"), config_file=self.config, flags=flags)
 
     def main(self) -> dict[str, Any]:
-        """Run, print a row for each scene and group of views, and write figures.json."""
+        """Run, print a row for each scene and group of views, and write OUTPUT/<protocol>.json."""
         scores: dict[str, dict[str, Scores]] = {}
+        runs: dict[str, Any] = {}
         print(f"| scene | views | {' | '.join(self.shown)} |\n|---|---|{'---|' * len(self.shown)}")
         for name in self.names():
-            asker = Asker(self.run(name))
+            run = self.run(name)
+            runs[name], asker = _provenance(run), Asker(run)
             found = Judge(asker, "all", self.labels(name)).scores([self.protocol])[self.protocol]
             for group, one in found.items():
                 scores.setdefault(group, {})[name] = one
                 self._row(name, group, one.as_dict())
-        told: dict[str, Any] = {"clip": self.clip, "dino": self.dino, "train_on_all": self.train_on_all}
+        told: dict[str, Any] = {"clip": self.clip, "dino": self.dino, "train_on_all": self.train_on_all, "runs": runs}
         for group, ones in scores.items():
             mean = mean_over_scenes(ones)
             told[group] = {"mean": mean, "scenes": {name: one.as_dict() for name, one in ones.items()}}
@@ -98,15 +106,34 @@ class PaperRuns:
         return told
 
     def run(self, name: str) -> Run:
-        """The scene's finished run."""
+        """The scene's finished run. Raises ConfigError: what is there is of another capture or other settings."""
         kind = "all" if self.train_on_all else "held-out"
-        folder = self.output / name / f"{kind}-seed-{self.seed}"
+        folder, settings = self.output / name / f"{kind}-seed-{self.seed}", self.settings()
         if not (folder / "config.json").exists():
-            return train_scene(self.data / name, self.settings(), output_dir=folder)
-        run = load(folder)
-        return run if run.status()["status"] == "done" else train_scene(run.load_scene(), run.config, resume=run)
+            return train_scene(self.data / name, settings, output_dir=folder)
+        run, scene = load(folder), open_scene(self.data / name, settings)
+        check_alike(run, scene, settings)
+        return run if run.status()["status"] == "done" else train_scene(scene, settings, resume=run)
 
     def _row(self, name: str, group: str, figures: dict[str, Any]) -> None:
         group = "trained on" if group == "train" else group
         cells = ["-" if figures[key] is None else f"{figures[key]:.1%}" for key in self.shown]
         print(f"| {name} | {group} | {' | '.join(cells)} |", flush=True)
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    """What a run's figures are of, from the run itself."""
+    used = read_json(run.folder / "features.json", RunError)
+    return {
+        "run": run.folder, "scene_hash": run.scene_hash, "clip": used.get("clip"), "dino": used.get("dino"),
+        "config": to_plain(run.config),
+    }  # fmt: skip
+
+
+def start(script: type[PaperRuns]) -> None:
+    """Run a script from the command line: our own errors are told without a traceback."""
+    try:
+        tyro.cli(script).main()
+    except Ovseg3dError as error:
+        show_error(error)
+        sys.exit(2)

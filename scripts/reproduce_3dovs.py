@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import tyro
-from paper_runs import PaperRuns
+from paper_runs import PaperRuns, start
 
 
 @dataclass(frozen=True)
@@ -30,4 +29,4 @@ class Reproduce3dOvs(PaperRuns):
 
 
 if __name__ == "__main__":
-    tyro.cli(Reproduce3dOvs).main()
+    start(Reproduce3dOvs)

@@ -4,15 +4,14 @@
 
 DATA holds a folder for each scene (images/ and a COLMAP model) and label/<scene>/<frame>.json. LERF uses OpenCLIP's
 ViT-B/16 of laion2b and DINO ViT-S/8; the labelled frames are among those trained on. Relevancy is measured at the size
-of the photos, since the protocol's windows are in pixels; figures.json names them, and how many frames were resized.
+of the photos, since the protocol's windows are in pixels; lerf.json names them, and how many frames were resized.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import tyro
-from paper_runs import PaperRuns
+from paper_runs import PaperRuns, start
 
 
 @dataclass(frozen=True)
@@ -34,4 +33,4 @@ class ReproduceLerf(PaperRuns):
 
 
 if __name__ == "__main__":
-    tyro.cli(ReproduceLerf).main()
+    start(ReproduceLerf)

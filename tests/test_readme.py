@@ -64,8 +64,10 @@ def test_flags_in_the_text_exist(cli) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_links_and_scripts_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    targets = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
-    targets += re.findall(r"python (scripts/\S+\.py)", text) + re.findall(r"`(configs/\w+\.yaml)`", text)
+    folder = (ROOT / page).parent
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert [link for link in links if not (folder / link).exists()] == []
+    targets = re.findall(r"python (scripts/\S+\.py)", text) + re.findall(r"`(configs/\w+\.yaml)`", text)
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 

@@ -62,16 +62,17 @@ def box_from_record(record: Mapping[str, Any]) -> Box:
 
 
 def box_iou(first: Box, second: Box) -> float:
-    """Volume of the overlap over that of the union, exact; 0 for boxes without volume.
+    """Volume of the overlap over that of the union, exact; 0 if one of the boxes has no volume.
 
     The footprints are clipped against each other (Sutherland and Hodgman, 1974: each edge of one convex polygon cuts
     the other), the heights as intervals.
     """
+    if min(first.volume, second.volume) <= 0:
+        return 0.0  # what has no width cuts nothing away: the other's footprint would be left
     low = max(b.center[2] - b.size[2] / 2 for b in (first, second))
     high = min(b.center[2] + b.size[2] / 2 for b in (first, second))
     shared = max(0.0, high - low) * _area(_clip(first.footprint(), second.footprint()))
-    union = first.volume + second.volume - shared
-    return min(1.0, shared / union) if union > 0 else 0.0
+    return min(1.0, shared / (first.volume + second.volume - shared))
 
 
 def _clip(polygon: np.ndarray, window: np.ndarray) -> np.ndarray:

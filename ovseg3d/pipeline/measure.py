@@ -7,6 +7,7 @@ room. A list is closed here: every pixel takes the nearest of the scene's own cl
 import json
 import threading
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from ovseg3d.metrics import (
 from ovseg3d.metrics.report import is_structural
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.scene import Scene
-from ovseg3d.scene.images import load_labels
+from ovseg3d.scene.images import IGNORED, load_labels
 from ovseg3d.semantics.scene import SemanticScene
 from ovseg3d.semantics.things import instances_of
 from ovseg3d.synth.cloud import SurfaceCloud, surface_cloud
@@ -53,17 +54,21 @@ def classes_of(scene: Scene) -> tuple[str, ...]:
 
 
 def true_labels(scene: Scene, view: int) -> Int[np.ndarray, "h w"]:
-    """A view's true labels, renumbered 1, 2, ... in the order of `classes_of`; the scene's ignore label stays."""
-    found = load_labels(scene.frames[view])
-    numbers = sorted(scene.classes)
-    if numbers == list(range(1, len(numbers) + 1)):
-        return found
-    renumbered = np.zeros_like(found)
-    for place, number in enumerate(numbers, start=1):
-        renumbered[found == number] = place
-    if scene.ignore_label is not None:
-        renumbered[found == scene.ignore_label] = scene.ignore_label
-    return renumbered
+    """A view's true labels, renumbered 1, 2, ... in the order of `classes_of`; 0 is none, `IGNORED` stays.
+
+    Raises SceneError: a label is none of the scene's classes.
+    """
+    frame = scene.frames[view]
+    found = load_labels(frame, scene)
+    numbers, place = np.unique(found, return_inverse=True)
+    known = {0: 0, IGNORED: IGNORED} | {number: i for i, number in enumerate(sorted(scene.classes), start=1)}
+    strange = [number for number in numbers.tolist() if number not in known]
+    if strange:
+        raise SceneError(
+            f"Label {strange[0]} is none of the scene's classes", where=frame.label_path,
+            fix='name it in "classes", or say "ignore_label" if it means that nobody knows',
+        )  # fmt: skip
+    return np.array([known[number] for number in numbers.tolist()], np.int64)[place].reshape(found.shape)
 
 
 def shown_classes(scene: Scene) -> tuple[str, ...]:
@@ -91,9 +96,10 @@ def measure_index(
         keep: which pixels of a view count; by default all.
 
     Raises:
-        ConfigError: no view has label images. KeyboardInterrupt: after `stop`.
+        ConfigError: no view has label images. SceneError: a label is none of the scene's classes.
+        KeyboardInterrupt: after `stop`.
     """
-    confusion = Confusion(classes_of(scene), ignore=scene.ignore_label)
+    confusion = Confusion(classes_of(scene), ignore=IGNORED)
     known = [view for view in views if scene.frames[view].label_path]
     if not known:
         raise ConfigError("None of these views has a label image", where=scene.path, fix="--views all")
@@ -171,7 +177,8 @@ def measure_things(
 
     Args:
         labels: of the run's surface points, in the order of `classes_of`.
-        things: ids of the true things that count; by default all. Recall means something then, precision does not.
+        things: ids of the true things that count; by default all. Recall means something then. Precision and counts
+            would hold what was found of the other things against the run, and are left out.
 
     Raises:
         SceneError: objects.json is missing or damaged.
@@ -187,7 +194,7 @@ def measure_things(
         for one in found
     ]
     known = true_instances(read_objects(scene))
-    return measure_instances(
+    scores = measure_instances(
         predicted,
         [thing for thing in known if things is None or thing.id in things],
         xyz=learnt.surface.xyz.astype(np.float64),
@@ -196,6 +203,12 @@ def measure_things(
         limit=limit_of(truth),
         keep=truth.seen >= 2,
     )
+    if things is None:
+        return scores
+    unknown = dict.fromkeys(
+        ("precision_25", "precision_50", "labelled_precision_25", "labelled_precision_50", "count_error"), float("nan")
+    )
+    return replace(scores, counts={}, **unknown)
 
 
 def read_objects(scene: Scene) -> list[dict[str, Any]]:

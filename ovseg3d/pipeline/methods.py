@@ -19,7 +19,6 @@ a folder that is gone when the stage is done.
 
 import hashlib
 import json
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -98,14 +97,11 @@ class Material:
     stop: threading.Event
 
     def learn(self) -> Learnt | None:
-        """Follow the method; None after `stop`."""
+        """Follow the method; None after `stop`. Its checkpoints stay in `FOLDER` until somebody removes them."""
         ways: dict[str, Callable[[], Learnt | None]] = {
             "default": self._refined, "lift": lambda: Learnt(self.vectors), "3d-ovs": self._ovs, "lerf": self._lerf,
         }  # fmt: skip
-        learnt = ways[self.config.method]()
-        if learnt is not None:
-            shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
-        return learnt
+        return ways[self.config.method]()
 
     def _refined(self) -> Learnt | None:
         consensus = Consensus(self._x.cpu().numpy().astype(np.float64), self.vectors, self.lifted.trust)

@@ -75,10 +75,8 @@ def index_image(labels: Int[np.ndarray, "h w"], names: Sequence[str], own: Seque
     return image
 
 
-def legend(
-    phrases: Sequence[str], counts: Sequence[int] | None = None, columns: int = 4, own: Sequence[str] = ()
-) -> Image.Image:
-    """Colour and phrase of each label, and how much of it there is; `own` as for `colours`."""
+def legend(phrases: Sequence[str], columns: int = 4, own: Sequence[str] = ()) -> Image.Image:
+    """Colour and phrase of each label; `own` as for `colours`."""
     font, cell, row = ImageFont.load_default(13), 200, 20
     names = ["none of these", *phrases]
     rows = -(-len(names) // columns)
@@ -87,6 +85,5 @@ def legend(
     for number, (name, colour) in enumerate(zip(names, colours(phrases, own))):
         left, top = number // rows * cell + 4, number % rows * row + 4
         draw.rectangle((left, top + 2, left + 14, top + 16), fill=tuple(int(c) for c in colour), outline="black")
-        text = name if counts is None else f"{name} ({counts[number]:,})"
-        draw.text((left + 20, top + 1), text[:28], fill="black", font=font)
+        draw.text((left + 20, top + 1), name[:28], fill="black", font=font)
     return sheet

@@ -46,10 +46,14 @@ def _lines(text: str, what: str) -> list[str]:
     if "\n" in text:
         return text.splitlines()
     path = Path(text)
-    if path.suffix == ".txt" and ";" not in text and not path.exists():
+    try:
+        there = path.is_file()
+    except OSError:  # Python 3.11 says so of what is too long for a file's name
+        there = False
+    if path.suffix == ".txt" and ";" not in text and not there:
         raise ConfigError(f"There is no file with {what}", where=path, fix="check its name")
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else text.split(";")
+        return path.read_text(encoding="utf-8-sig").splitlines() if there else text.split(";")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"The list of {what} cannot be read as text", where=path, fix="one a line") from error
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
+from scipy.special import expit
 
 PATCH = 20
 """Points of a patch; what shows on fewer points is not said to be there."""
@@ -39,7 +40,7 @@ class Calibration:
 
     def probability(self, margin: float) -> float:
         """Of a margin of cosines over the nearest other phrase, 0 to 1."""
-        return float(1 / (1 + np.exp(-(self.slope * self.logit_scale * margin + self.offset))))
+        return float(expit(self.slope * self.logit_scale * margin + self.offset))
 
 
 def calibration_of(encoder: Any) -> Calibration | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg3d.engine import Report, ignore
+from ovseg3d.errors import ConfigError
 from ovseg3d.metrics import Scores
 from ovseg3d.pipeline import measure
 from ovseg3d.pipeline.absence import measure_run_absence
@@ -60,11 +61,20 @@ class Judge:
         return {name: PROTOCOLS[name](self) for name in names}
 
     def index(self) -> Found:
-        found: Found = {}
-        for group, views in self.groups.items():
+        """Groups of which no view has a label image are left out."""
+        measure.classes_of(self.scene)  # a scene without any labels is told so
+        frames, found = self.scene.frames, {}
+        labelled = {name: [v for v in views if frames[v].label_path] for name, views in self.groups.items()}
+        if not any(labelled.values()):
+            raise ConfigError(
+                f"No {' or '.join(labelled)} view has a label image", where=self.scene.path, fix="--views all"
+            )
+        for group, views in labelled.items():
+            if not views:
+                continue
             found[group] = self._index(views)
             for style, things in self._styles.items():
-                images = instance_images(self.scene.path, [self.scene.frames[view].camera for view in views])
+                images = instance_images(self.scene.path, [frames[view].camera for view in views])
                 shown = {view: np.isin(image, list(things)) for view, image in zip(views, images)}
                 found[f"{group}, {style}"] = self._index(views, shown.__getitem__)
         return found

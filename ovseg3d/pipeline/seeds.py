@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ovseg3d.engine import Report
-from ovseg3d.errors import RunError
+from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_device
 from ovseg3d.pipeline.run import Run, hash_scene, load, open_scene, scene_folder
-from ovseg3d.pipeline.settings import make_config
+from ovseg3d.pipeline.settings import make_config, to_plain
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.scene import Scene
 from ovseg3d.semantics.scene import FILE
@@ -73,16 +73,35 @@ def _found(scene: Scene, wanted: Config) -> Run | None:
     for file in sorted(scene_folder(scene.path, scene.name).glob("*/config.json")):
         try:
             run = load(file)
-            if run.scene_hash == name and _same(run.config, wanted):
+            if run.scene_hash == name and not differences(run.config, wanted):
                 alike.append((run.status()["status"] == "done", run.folder.name, run))
         except RunError:
             continue  # of another version, or half written: not ours to mend
     return max(alike, key=lambda one: one[:2])[2] if alike else None
 
 
-def _same(first: Config, second: Config) -> bool:
-    """Whether two runs learn the same: how long a stage may wait with its checkpoint, say, does not matter."""
-    return _essence(first) == _essence(second)
+def check_alike(run: Run, scene: Scene, wanted: Config) -> None:
+    """Raises ConfigError: a run that is to be used again is of another capture, or was made otherwise than `wanted`."""
+    fix = "another --output, or remove that folder"
+    if run.scene_hash != hash_scene(scene):
+        raise ConfigError(f"The run that is there is of another scene than {scene.path}", where=run.folder, fix=fix)
+    if found := differences(run.config, wanted):
+        raise ConfigError(f"The run that is there has other settings: {', '.join(found)}", where=run.folder, fix=fix)
+
+
+def differences(first: Config, second: Config) -> tuple[str, ...]:
+    """The settings in which two runs learn otherwise, such as "train.steps", in their order.
+
+    What leaves the outcome alone does not count: how long a stage may wait with its checkpoint, say.
+    """
+    one, other = (to_plain(_essence(config)) for config in (first, second))
+    found = []
+    for name, value in one.items():
+        if isinstance(value, dict):
+            found += [f"{name}.{key}" for key in value if value[key] != other[name][key]]
+        elif value != other[name]:
+            found.append(name)
+    return tuple(found)
 
 
 def _essence(config: Config) -> Config:

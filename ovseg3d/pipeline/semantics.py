@@ -4,6 +4,7 @@ It looks at the field from everywhere, takes its surface, lifts the photos' feat
 lets the method (`methods`) make of them what it will. Only training photos speak; labels are never read.
 """
 
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend
-from ovseg3d.pipeline.methods import Material, Words
+from ovseg3d.pipeline.methods import FOLDER, Material, Words
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 from ovseg3d.semantics.basis import Basis
@@ -54,7 +55,7 @@ def learn_meaning(
         clip: that encoder, for the portraits of the default method; without it there are none.
         report: receives events of the stages "surface", "semantics", "portraits", "rays" and those of learning:
             "fit", "refine", "lerf".
-        stop: set it to end after the current view or step.
+        stop: set it to end after the current view, step, or batch of portraits.
 
     Returns:
         What was learnt, or None after `stop`.
@@ -101,15 +102,22 @@ def learn_meaning(
     things = _things(scene, surface, found.vectors, features, sights)
     seconds["things_seconds"] = time.monotonic() - began
     vectors = found.vectors
-    if config.meaning.method == "default" and config.meaning.portraits and clip is not None:
+    if config.meaning.method == "default" and config.meaning.portraits and clip is not None and not stop.is_set():
         began = time.monotonic()
-        basis, vectors = _with_portraits(scene, features, sights, things, basis, vectors, clip, config, report)
+        basis, vectors = _with_portraits(scene, features, sights, things, basis, vectors, clip, config, report, stop)
         seconds["portraits_seconds"] = time.monotonic() - began
+    if stop.is_set():
+        report(Event("interrupted", NAME, 0, 1))
+        return None
     ids, planes = things.ids.astype(np.int32), things.room.astype(np.int8)
     learnt = SemanticScene(surface, basis, vectors, lifted.agreement, ids, encoder, found.sized, planes)
     path = save_semantics(run.folder, learnt)
-    # What another method left behind would be read as this one's.
-    stale = {name: None for name in run.metrics() if name.startswith(("fit_", "refine_", "lerf_", "portraits_"))}
+    shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # not before: who is stopped here goes on from there
+    # What another method left behind, or was measured of it, would be read as this one's.
+    from ovseg3d.pipeline.protocols import KEPT  # late: it brings the synthetic rooms with it
+
+    parts = ("fit_", "refine_", "lerf_", "portraits_")
+    stale = {name: None for name in run.metrics() if name.startswith(parts) or name in KEPT}
     run.write_metrics(
         {
             **stale,
@@ -141,6 +149,10 @@ def _things(
     return find_instances(surface, looks, sights=sights, regions=regions)
 
 
+class _Stopped(Exception):
+    """Leaves the portraits."""
+
+
 def _with_portraits(
     scene: Scene,
     features: SceneFeatures,
@@ -151,20 +163,26 @@ def _with_portraits(
     clip: TextImageEncoder,
     config: Config,
     report: Report,
+    stop: threading.Event,
 ) -> tuple[Basis, np.ndarray]:
-    """Basis and vectors once things were seen as wholes; the same where the encoder's weights are gone."""
+    """Basis and vectors once things were seen as wholes; the same where the encoder's weights are gone, or stopped."""
     settings = PortraitConfig(views=config.meaning.portraits)
     poses = choose_poses(things.ids, sights, settings)
     report(Event("start", PORTRAITS, 0, len(poses), message="seeing things as wholes"))
 
     def tick(done: int, total: int) -> None:
         report(Event("progress", PORTRAITS, done, total, done / total))
+        if stop.is_set():
+            raise _Stopped
 
     try:
         photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
         found = portray(poses, things.ids, sights, photo, clip, settings, tick)
     except EncoderError as error:  # the photos' features were in the cache
         report(Event("log", PORTRAITS, message=f"No thing is seen as a whole: {error.what}"))
+        return basis, vectors
+    except _Stopped:
+        report(Event("interrupted", PORTRAITS, 0, len(poses)))
         return basis, vectors
     report(Event("done", PORTRAITS, len(poses), len(poses), 1.0))
     return add_portraits(basis, vectors, things.ids, found, things.room, settings, seed=config.train.seed)

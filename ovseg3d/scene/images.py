@@ -17,6 +17,10 @@ from ovseg3d.errors import SceneError
 from ovseg3d.scene.capture import Frame, Scene
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
+IGNORED = -1
+"""What `load_labels` gives for pixels that count neither way."""
+# Some releases of Pillow give a 16-bit picture as int32.
+_LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.int32): 65535}
 _ORIENTATION_TAG = 0x0112
 # EXIF orientation to the flip or turn that makes the picture upright.
 _UPRIGHT = {
@@ -152,10 +156,15 @@ def load_depth(frame: Frame, scene: Scene) -> Float[np.ndarray, "h w"]:
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
-def load_labels(frame: Frame) -> Int[np.ndarray, "h w"]:
+def load_labels(frame: Frame, scene: Scene | None = None) -> Int[np.ndarray, "h w"]:
     """Label index of each pixel at the camera's size, int64; 0 is none. All 0 when the frame has no labels.
 
     A 3D-OVS folder of masks becomes indices 1, 2, ... in the order of `segmentations/classes.txt`.
+
+    Args:
+        frame: whose labels.
+        scene: says by `ignore_label` what counts neither way, and becomes `IGNORED`. Where it says nothing that is the
+            largest value of an 8-bit or 16-bit picture, unless the scene has a class of that number.
 
     Raises:
         SceneError: a file is missing or broken.
@@ -167,7 +176,12 @@ def load_labels(frame: Frame) -> Int[np.ndarray, "h w"]:
         values = _decode(frame.label_path, "label image", keep_palette=True)
         if values.ndim == 3:
             values = values[..., 0]
-        return _nearest(values, width, height).astype(np.int64)
+        ignore = None if scene is None else scene.ignore_label
+        if ignore is None:
+            ignore = _LARGEST.get(values.dtype)
+            ignore = None if scene is not None and ignore in scene.classes else ignore
+        labels = _nearest(values, width, height).astype(np.int64)
+        return labels if ignore is None else np.where(labels == ignore, IGNORED, labels)
     labels = np.zeros((height, width), dtype=np.int64)
     for index, phrase in enumerate(read_phrases(frame.label_path.parent / "classes.txt"), start=1):
         values = _decode(frame.label_path / f"{phrase}.png", "mask of a phrase")
@@ -238,7 +252,7 @@ def _decode(path: Path, kind: str, keep_palette: bool = False) -> np.ndarray:
             values = np.load(path, allow_pickle=False)
             return values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
         with _open(path, kind) as picture:
-            if picture.mode == "1" or (picture.mode == "P" and not keep_palette):
+            if picture.mode in ("1", "P") and not keep_palette:
                 picture = picture.convert("L")
             return np.array(picture)
     except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -141,8 +141,6 @@ class Price:
     """
 
     config: BorderConfig
-    slack: float = 1.0
-    """So many times the limit may speak against it."""
 
     def __call__(
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
@@ -157,4 +155,4 @@ class Price:
         hue = tint(means[:, -3:])
         against = against / edges + config.look * np.linalg.norm(apart[:, :-3], axis=1)
         against += config.tint * np.linalg.norm(hue[a] - hue[b], axis=1)
-        return against / (self.slack * config.limit + config.small / np.minimum(core[a], core[b]))
+        return against / (config.limit + config.small / np.minimum(core[a], core[b]))

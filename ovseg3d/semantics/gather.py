@@ -3,7 +3,7 @@
 With the geometry frozen a ray's stops do not change, so each ray keeps its few heaviest places with their render
 weights, and the words of its photo, reduced. Half of the rays lie anywhere, half in square patches whose neighbours are
 a fixed step apart, which a loss of pairs needs. A step of learning draws from them and never looks at a photo or at the
-radiance field again; memory does not grow with the number of photos.
+radiance field again. Memory does not grow with the number of photos: of very many only some have a patch.
 
 A ray may count less where its photo contradicts what all photos together say of that place (`Consensus`), as in
 `lift`: an encoder that errs in one photo of ten must not blur the field. That is settled here, against the lifted
@@ -144,14 +144,18 @@ def gather_rays(
     placed = Cameras.from_cameras(cameras, renderer.box.field_from_input, device)
     pixels = config.side**2
     rays = min(config.rays, sum(camera.width * camera.height for camera in cameras))
-    patches = max(1, round(rays / len(cameras) / 2 / pixels)) if config.side > 1 else 0
-    single = max(1, rays // len(cameras) - patches * pixels)
+    patches = _counts(rays, len(cameras), pixels) if config.side > 1 else np.zeros(len(cameras), int)
+    single = max(1, (rays - int(patches.sum()) * pixels) // len(cameras))
+    index: list[Tensor] = []
+    gathered = 0
     parts: dict[str, list[Tensor]] = {}
     for view in range(len(cameras)):
         if stop is not None and stop.is_set() and parts:
             break
         random = np.random.default_rng((seed, view))
-        xy = np.concatenate([random.random((single, 2)), *_patches(random, cameras[view], patches, config)])
+        xy = np.concatenate([random.random((single, 2)), *_patches(random, cameras[view], int(patches[view]), config)])
+        index.append(torch.arange(gathered + single, gathered + len(xy)).view(-1, pixels))
+        gathered += len(xy)
         origins, directions, z_per_distance = placed.rays(
             torch.full((len(xy),), view, dtype=torch.int64, device=device),
             torch.from_numpy((xy * (cameras[view].width, cameras[view].height)).astype(np.float32)).to(device),
@@ -174,12 +178,18 @@ def gather_rays(
             parts.setdefault(name, []).append(values.to(device))
         report(Event("progress", STAGE, view + 1, len(cameras), (view + 1) / len(cameras)))
     views = len(parts["x"])
-    first = torch.arange(views * patches, device=device).view(views, patches) * pixels
-    first += (torch.arange(views, device=device)[:, None] + 1) * single
-    index = first.view(-1, 1) + torch.arange(pixels if patches else 0, device=device)
     both = len(parts.get("dino", ())) == views
     columns = {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "seen")}
-    return Rays(**{"dino": None, "seen": None} | columns, patches=index)
+    return Rays(**{"dino": None, "seen": None} | columns, patches=torch.cat(index).to(device))
+
+
+def _counts(rays: int, views: int, pixels: int) -> Int[np.ndarray, " views"]:
+    """Patches of each view: about half of the rays, the same number in each view, or one each in some of them."""
+    each = round(rays / views / 2 / pixels)
+    if each:
+        return np.full(views, each)
+    some = max(1, round(rays / 2 / pixels))
+    return np.diff(np.arange(views + 1) * some // views)
 
 
 def _patches(random: np.random.Generator, camera: Camera, count: int, config: GatherConfig) -> list[np.ndarray]:

@@ -9,8 +9,8 @@ Shape and colour come first: they are known to the point, while features are blu
 4. What lies on the planes of the room is told by colour and look: most of it is the room, the rest hangs or lies there.
 5. What touches and looks alike is cut apart by shape (see `cuts`). What is left and large enough is an instance.
 
-With labels only patches of one label merge, more easily, and structural labels (wall, floor, ...) and points without a
-label are no instances. Ids are 0 for none or the room, else from 1, the largest area first. Input frame.
+Ids are 0 for none or the room, else from 1, the largest area first. Input frame. What things are called is not asked
+here: `things.instances_of` names them.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int, Integer, UInt8
-from scipy.spatial import cKDTree
 
 from ovseg3d.field.surface import Sight, Surface
-from ovseg3d.metrics.report import is_structural
 from ovseg3d.semantics.borders import BorderConfig, Price, bends, tint, votes, weigh
 from ovseg3d.semantics.cuts import CutConfig, cut_apart
 from ovseg3d.semantics.graph import Contacts, add_up, agglomerate, majority, spacing, touching
@@ -45,18 +43,12 @@ class InstanceConfig:
     """Weight of looks in patches."""
     near: float = 0.03
     """Weight of distance in patches, in gaps between points."""
-    labelled: float = 2.0
-    """So many times the limit may speak against merging what has one label."""
     tint: float = 0.2
     """Difference in tint (see `borders.tint`) up to which a region on a plane of the room is the room..."""
     shade: float = 0.6
     """...and in lightness..."""
     alike: float = 1.1
     """...and distance of looks; together they are an ellipsoid."""
-    gather_share: float = 0.2
-    """With labels: a piece this small beside another of its label, as a share of that one's area, belongs to it..."""
-    gather_gaps: float = 5.0
-    """...when it is no further away than so many typical gaps between points."""
     least: int = 15
     """Points that an instance has at least."""
     border: BorderConfig = field(default_factory=BorderConfig)
@@ -73,7 +65,7 @@ class Things:
     patch: Int[np.ndarray, " points"]
     """The small patch that a point belongs to, from 0."""
     room: Int[np.ndarray, " points"]
-    """FLOOR, CEILING or WALL for points of the room, else NONE; always NONE with labels."""
+    """FLOOR, CEILING or WALL for points of the room, else NONE."""
 
     @property
     def count(self) -> int:
@@ -87,8 +79,6 @@ def find_instances(
     *,
     sights: Sequence[Sight] = (),
     regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
-    labels: Integer[np.ndarray, " points"] | None = None,
-    phrases: Sequence[str] = (),
     config: InstanceConfig | None = None,
 ) -> Things:
     """Group surface points into things.
@@ -99,8 +89,6 @@ def find_instances(
             colour and shape alone.
         sights: which points each photo sees and where.
         regions: region maps of the same photos, of any size and numbering, one for each of `sights`; or none.
-        labels: phrase of each point, k for `phrases[k - 1]`, 0 for none. Without, things of all kinds are looked for.
-        phrases: what labels mean; those that name the room are no things.
         config: see there.
     """
     config = config or InstanceConfig()
@@ -110,27 +98,15 @@ def find_instances(
     made = _patches(surface, features, config)
     pair, count = made.border.pair, len(made.weight)
     vote = votes(pair, made.patch, count, sights, regions)
-    plane, kind = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    allowed, usable = np.full(count, True), np.full(len(pair), True)
-    if labels is None:
-        plane, kind = _on_planes(surface, made, config.structure)
-    else:
-        kind = majority(made.patch, labels.astype(np.int64), count, 0.0)
-        allowed = np.array([False, *(not is_structural(phrase) for phrase in phrases)])[kind]
-        usable = allowed[pair].all(1) & (kind[pair[:, 0]] == kind[pair[:, 1]])
+    plane, kind = _on_planes(surface, made, config.structure)
     contacts = weigh(made.border, plane, vote, config.border)
-    contacts = Contacts(contacts.pair[usable], contacts.sums[usable])
-    price = Price(config.border, 1.0 if labels is None else config.labelled)
-    region = agglomerate(contacts, made.weight, made.seen, price)
-    room = _room(region, made.seen, made.area, kind, config) if labels is None else np.zeros(count, np.int64)
-    region = np.where(allowed & (room == NONE), region, -1)
+    region = agglomerate(contacts, made.weight, made.seen, Price(config.border))
+    room = _room(region, made.seen, made.area, kind, config)
+    region = np.where(room == NONE, region, -1)
     # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
-    crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(vote[usable], 0)
+    crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(vote, 0)
     up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
     region = cut_apart(contacts.pair, edges, crease, made.weight, made.middle, up, region, config.cut)
-    if labels is not None:
-        near = config.gather_gaps * made.gap
-        region = _gathered(region, kind, made.patch, made.area, made.xyz, config.gather_share, near)
     return Things(_numbered(region, made.weight, made.area, config.least)[made.patch], made.patch, room[made.patch])
 
 
@@ -250,36 +226,6 @@ def _room(
             far = look / config.alike**2 + light / config.shade**2 + other / config.tint**2
             found[(far < 1) & (on > 0.4) & (found == NONE)] = name
     return found[region]
-
-
-def _gathered(
-    region: np.ndarray,
-    kind: np.ndarray,
-    patch: np.ndarray,
-    area: np.ndarray,
-    xyz: np.ndarray,
-    share: float,
-    near: float,
-) -> np.ndarray:
-    """Regions, with small pieces given to the large region of the same kind that is nearest (a chair's lone leg)."""
-    count = int(region.max(initial=-1)) + 1
-    inside = region >= 0
-    size = np.bincount(region[inside], area[inside], count)
-    of = np.zeros(count, np.int64)
-    of[region[inside]] = kind[inside]
-    target = np.arange(count)
-    owner = region[patch]
-    for label in np.unique(of[size > 0]):
-        own = np.flatnonzero((of == label) & (size > 0))
-        large = own[size[own] > share * size[own].max()]
-        anchors = np.flatnonzero(np.isin(owner, large))
-        tree = cKDTree(xyz[anchors])
-        for piece in own[size[own] < share * size[own].max()]:
-            distance, at = tree.query(xyz[owner == piece])
-            best = owner[anchors[at[distance.argmin()]]]
-            if distance.min() <= near and size[piece] < share * size[best]:
-                target[piece] = best
-    return np.where(inside, target[np.maximum(region, 0)] if count else region, -1)
 
 
 def _numbered(region: np.ndarray, weight: np.ndarray, area: np.ndarray, least: int) -> np.ndarray:

@@ -179,19 +179,13 @@ def load_semantics(folder: Path) -> SemanticScene:
         if "vectors" not in found:
             sized = Sized.from_arrays(found)
             found["vectors"] = sized.at(0.5).astype(np.float16)
-        for name, dtype in _STORED.items():
-            if found[name].dtype != dtype:
-                raise ValueError(f"{name!r} is {found[name].dtype}")
-            if name != "axes" and len(found[name]) != len(found["xyz"]):
-                raise ValueError(f"{name!r} has another number of points")
-        if found["axes"].ndim != 2 or found["vectors"].shape[1:] != found["axes"].shape[1:]:
-            raise ValueError("vectors and axes do not belong together")
-        plane = found.get("plane")
-        if plane is not None and (plane.dtype != np.int8 or plane.shape != found["instance"].shape):
-            raise ValueError("'plane' does not belong to the points")
+        _check(found)
+        plane, up = found.get("plane"), np.array(facts["up"], dtype=np.float64)
+        if up.shape != (3,) or not np.isfinite(up).all():
+            raise ValueError("'up' is no direction")
         surface = Surface(
             found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),
-            found["cell"], np.array(facts["up"], dtype=np.float64), bool(facts["metric"]),
+            found["cell"], up, bool(facts["metric"]),
         )  # fmt: skip
         vectors = found["vectors"].astype(np.float32)
         return SemanticScene(
@@ -202,3 +196,23 @@ def load_semantics(folder: Path) -> SemanticScene:
         raise RunError("The run knows nothing about meaning yet", where=folder, fix=again) from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise RunError(f"The run's semantics cannot be read ({error})", where=path, fix=again) from error
+
+
+def _check(found: dict[str, np.ndarray]) -> None:
+    """Raises ValueError, KeyError: arrays of a file that do not belong together, or hold what means nothing."""
+    points, kept = len(found["xyz"]), found["axes"].shape[-1]
+    shapes: dict[str, tuple[int, ...]] = {name: (points,) for name in (*_STORED, "plane")}
+    shapes |= {name: (points, 3) for name in ("xyz", "normal", "rgb")}
+    shapes |= {"vectors": (points, kept), "axes": (len(found["axes"]), kept)}
+    if not points:
+        raise ValueError("there are no points")
+    for name, dtype in {**_STORED, **({"plane": np.int8} if "plane" in found else {})}.items():
+        array = found[name]
+        if array.dtype != dtype:
+            raise ValueError(f"{name!r} is {array.dtype}")
+        if array.shape != shapes[name]:
+            raise ValueError(f"{name!r} is of shape {array.shape}, not {shapes[name]}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name!r} has a number that is not finite")
+        if array.dtype.kind == "i" and array.min() < 0:
+            raise ValueError(f"{name!r} has a negative number")

@@ -1,6 +1,7 @@
 """The script that puts the methods side by side, on the tiny scene with its labels."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_each_row_is_made_once_and_kept(
     # Other settings are another row.
     with pytest.raises(AssertionError, match="made again"):
         script.Ablate(scene, rows="refine", **(options | {"refine_steps": 6})).main()
+    # So is one of another field under the same name.
+    (checkpoint,) = (output / "field" / "checkpoints").glob("*.safetensors")
+    before = checkpoint.read_bytes()
+    checkpoint.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    with pytest.raises(AssertionError, match="made again"):
+        script.Ablate(scene, rows="refine", **options).main()
+    # A field that was trained otherwise, or of something else, is not passed off as what was asked for.
+    with pytest.raises(ConfigError, match=r"other settings: train\.steps"):
+        script.Ablate(scene, rows="lift", **(options | {"steps": 6})).main()
+    other = shutil.copytree(scene, tmp_path / "other")
+    Image.new("RGB", (32, 32)).save(other / "images" / "0003.png")
+    with pytest.raises(ConfigError, match="another scene"):
+        script.Ablate(other, rows="lift", **options).main()
 
 
 def test_mistakes_are_told_before_anything_is_trained(scene: Path, tiny_scene: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tiny import BOXES, write_tiny_scene
 from ovseg3d.engine import Event
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline import load, make_config, train_scene
+from ovseg3d.pipeline.protocols import KEPT
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
 from ovseg3d.semantics.lerf import COUNT
@@ -207,6 +208,24 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(learn: Learn, method: str) 
         assert ("fit", "start", 12) in steps, "what was fitted is not fitted again"
 
 
+def test_who_stops_at_the_portraits_goes_on_from_there(learn: Learn) -> None:
+    straight, stop, seen = learn("default", "straight"), threading.Event(), []
+
+    def report(event: Event) -> None:
+        seen.append((event.stage, event.kind))
+        if event.stage == "portraits" and event.kind == "start":
+            stop.set()
+
+    half = learn("default", "half", stop=stop, report=report)
+    assert half.status()["status"] == "interrupted" and not (half.folder / FILE).exists()
+    assert ("portraits", "interrupted") in seen and seen.count(("portraits", "progress")) == 1, "after one batch"
+    steps = []
+    done = learn("default", "half", report=lambda e: steps.append((e.stage, e.kind, e.step)))
+    assert (done.folder / FILE).read_bytes() == (straight.folder / FILE).read_bytes()
+    assert ("refine", "start", STEPS["default"]) in steps, "what was learnt is not learnt again"
+    assert not (done.folder / "semantics").exists()
+
+
 def test_default_without_learning_is_lift(learn: Learn, learnt: dict[str, Run]) -> None:
     """What refinement changes is added to what was lifted, so the shorter it is the less it changes."""
     lifted = load_semantics(learnt["lift"].folder).vectors
@@ -226,6 +245,7 @@ def test_a_method_as_a_command(field: Path, tmp_path: Path, cli: Cli, monkeypatc
     metrics = json.loads(done.stdout)["metrics"]
     assert metrics["method"] == "3d-ovs" and metrics["refine_steps"] == 4 and "refine_pull" not in metrics
     assert load(folder).config.meaning.fda is False
+    load(folder).write_metrics(dict.fromkeys(KEPT, 0.5))
     done = cli("segment", folder, "--views", "held-out", "--output", tmp_path / "labels", "--json")
     assert done.returncode == 0 and len(json.loads(done.stdout)["views"]) == 2
     done = cli(*learn, "--method", "lerf", "--refine-steps", 4)
@@ -234,6 +254,7 @@ def test_a_method_as_a_command(field: Path, tmp_path: Path, cli: Cli, monkeypatc
     assert done.returncode == 0, done.stderr
     metrics = load(folder).metrics()
     assert metrics["lerf_steps"] == 4 and metrics["refine_steps"] is None, "figures are of one method"
+    assert all(metrics[name] is None for name in KEPT) and "miou" in KEPT, "what was measured was of the other"
     done = cli("query", folder, "red", "--output", tmp_path / "red", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["answers"][0]["phrase"] == "red"
     done = cli("render", folder, "--what", "labels,relevancy,features", "--phrase", "red", "--views", "held-out",

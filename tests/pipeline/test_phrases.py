@@ -109,6 +109,11 @@ def test_doubles_and_empty_phrases(run: Run, cli: Cli) -> None:
     done = cli("query", run.folder, "red", "  ")
     assert done.returncode == 2 and "empty" in done.stderr
     assert read_list("red; blue;;red ; ") == ("red", "blue")
+    long = [f"thing number {number}" for number in range(30)]
+    assert len(";".join(long)) > 400 and read_list(";".join(long)) == tuple(long), "too long for a file's name"
+    assert read_templates(";".join(f"the {word} {{}}" for word in long)) == tuple(f"the {word} {{}}" for word in long)
+    with pytest.raises(ConfigError, match="There is no file with phrases"):
+        read_list(f"{'thing ' * 60}.txt")
     asker = Asker(run)
     twice = asker.ask(["red", "red"], negatives=["sand"])
     assert len(twice) == 2 and twice[0].score == twice[1].score, "from Python, an answer for each"

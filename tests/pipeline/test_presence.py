@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from fake_encoders import WORDS, MeanColour
 from PIL import Image
 
 from ovseg3d.encoders import register_clip
+from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.absence import ALL, CONFUSABLE, FOREIGN, OUTSIDE, TRAPS, absent_phrases
 from ovseg3d.pipeline.presence import PATCH, best_patch, calibration_of, patches
 from ovseg3d.pipeline.query import Asker
@@ -118,3 +120,16 @@ def test_the_script_writes_a_curve(
     with Image.open(tmp_path / "absence.png") as picture:
         assert picture.width > 300
     assert capsys.readouterr().out.count("absent phrases answered") == 2
+    for recall in (80, 0, -0.1, float("nan")):
+        with pytest.raises(ConfigError, match="--recall is a share"):
+            absence.Absence((run.folder,), recall=recall).main()
+
+
+def test_the_benchmark_of_queries_never_runs_out_of_phrases() -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+    import benchmark_query
+
+    phrases = list(islice(benchmark_query.new_phrases(), 500))
+    assert len(set(phrases)) == 500 and phrases[0] == "a red chair"
+    with pytest.raises(ConfigError, match="--questions"):
+        benchmark_query.BenchmarkQuery(Path(), questions=0).main()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from colours import true_labels, with_label_images, with_masks, with_polygons
 from commands import Cli
+from PIL import Image
 from tiny import camera_to_world
 
 from ovseg3d.errors import ConfigError, SceneError
@@ -53,6 +54,46 @@ def test_labels_of_another_size_are_brought_to_the_render(run: Run, tiny_scene: 
     folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")), size=96)
     scores = Judge(Asker(run, load_scene(folder))).scores(["index"])["index"]["held-out"]
     assert scores.pixels == 2 * 32 * 32 and scores.accuracy > 0.85
+
+
+def test_what_nobody_labelled_counts_neither_way(run: Run, tiny_scene: Path, tmp_path: Path) -> None:
+    """255 in 8 bits without a word about it; other numbers stand for classes, gaps between them or not."""
+    folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")))
+    described = json.loads((folder / "transforms.json").read_text())
+    described["classes"] = {str(10 * int(number)): name for number, name in described["classes"].items()}
+    for view, frame in enumerate(described["frames"]):
+        labels = 10 * true_labels(camera_to_world(view))
+        labels[:4] = 255
+        Image.fromarray(labels).save(folder / frame["label_file_path"])
+    path = folder / "transforms.json"
+    path.write_text(json.dumps(described))
+    judge = Judge(Asker(run, load_scene(folder)))
+    scores = judge.scores(["index"])["index"]["held-out"]
+    assert scores.pixels == 2 * 28 * 32 and scores.accuracy > 0.85
+    assert set(measure.shown_classes(judge.scene)) == set(described["classes"].values())
+    del described["classes"]["20"]
+    path.write_text(json.dumps(described))
+    with pytest.raises(SceneError, match="Label 20 is none") as caught:
+        Judge(Asker(run, load_scene(folder))).scores(["index"])
+    assert caught.value.where == folder / "labels" / "0000.png"
+    path.write_text(json.dumps(described | {"ignore_label": 20}))
+    with pytest.raises(SceneError, match="Label 255 is none"):
+        Judge(Asker(run, load_scene(folder))).scores(["index"])
+
+
+def test_groups_without_label_images_are_left_out(run: Run, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
+    folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")))
+    path = folder / "transforms.json"
+    described = json.loads(path.read_text())
+    for view, frame in enumerate(described["frames"]):
+        if view not in (1, 2):
+            del frame["label_file_path"]
+    path.write_text(json.dumps(described))
+    index = ("eval", run.folder, "--scene", folder, "--protocol", "index")
+    told = json.loads(cli(*index, "--views", "all", "--json").stdout)["index"]
+    assert set(told) == {"train"} and told["train"]["pixels"] == 2 * 32 * 32
+    done = cli(*index)
+    assert done.returncode == 2 and "No held-out view has a label image" in done.stderr and "--views all" in done.stderr
 
 
 def test_3d_ovs_reads_its_layout_and_takes_the_argmax(run: Run, tiny_scene: Path, tmp_path: Path) -> None:
@@ -183,6 +224,11 @@ def test_a_style_that_is_got_wrong_shows_in_its_own_figures(room: Path) -> None:
     label, instance = np.where(odd, 1, cloud.label), np.where(odd, 0, cloud.instance).astype(np.int32)
     found = Judge(Knows(scene, cloud, label, instance)).scores(["points", "instances"])
     assert found["instances"]["seen styles"].recall_50 > 0.9 and found["instances"]["unseen styles"].recall_50 == 0
+    for style in ("seen styles", "unseen styles"):
+        told = found["instances"][style].as_dict()
+        assert told["precision_25"] is told["labelled_precision_50"] is told["count_error"] is None
+        assert told["counts"] == {} and told["recall_25"] is not None, "of a part of the things only recall is known"
+    assert found["instances"]["scene"].precision_50 > 0.9 and found["instances"]["scene"].counts
     assert found["points"]["seen styles"].point_accuracy > 0.9 and found["points"]["unseen styles"].point_accuracy < 0.1
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,23 @@ def test_3d_ovs_trains_measures_and_averages(
     assert set(told["train"]["scenes"]["sofa"]["iou"]["images/0002.png"]) == set(CLASSES)
     printed = capsys.readouterr().out
     assert "| bed | trained on |" in printed and "mean of 2" in printed and "plain mean over 2 scenes" in printed
-    assert json.loads((tmp_path / "out" / "3d-ovs.json").read_text())["clip"] == "colours"
+    written = json.loads((tmp_path / "out" / "3d-ovs.json").read_text())
+    made = written["runs"]["bed"]
+    assert written["clip"] == "colours" and set(written["runs"]) == {"bed", "sofa"}
+    assert made["clip"]["id"] == "mean-colour" and made["dino"]["weight_hash"] and made["config"]["train"]["steps"] == 5
     # A second call trains nothing.
     monkeypatch.setattr("paper_runs.train_scene", None)
     assert script.main()["train"]["mean"] == told["train"]["mean"]
+    # What is there is not passed off as what was made otherwise, or of other photos.
+    for change, words in (
+        ({"dino": "none"}, r"other settings: encode\.dino"),
+        ({"max_side": 16}, r"other settings: scene\.max_side"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            replace(script, **change).main()
+    Image.new("RGB", (SIZE, SIZE)).save(data / "sofa" / "images" / "0001.png")
+    with pytest.raises(ConfigError, match="another scene than .*sofa"):
+        script.main()
     with pytest.raises(ConfigError, match="no scene"):
         Reproduce3dOvs(tmp_path / "data" / "notes").main()
 

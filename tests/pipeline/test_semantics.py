@@ -5,6 +5,7 @@ moment only; what it shows is taken from the scene's own geometry, since a test 
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,8 @@ from commands import Cli
 from fake_encoders import WORDS, MeanColour
 from PIL import Image
 from plyfile import PlyData
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from tiny import camera_to_world
 
 from ovseg3d.encoders import register_clip
@@ -123,6 +126,38 @@ def test_what_is_missing_or_damaged_is_told(run: Run, tiny_run: Path, tmp_path: 
             load_semantics(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("instance", lambda a: np.where(np.arange(len(a)) == 3, -1, a).astype(a.dtype), "'instance' has a negative"),
+        ("plane", lambda a: a - 9, "'plane' has a negative"),
+        ("plane", lambda a: a[:-1], "'plane' is of shape"),
+        ("xyz", lambda a: a[:, :2], "'xyz' is of shape"),
+        ("normal", lambda a: np.repeat(a, 2, 1), "'normal' is of shape"),
+        ("cell", lambda a: a[:-1], "'cell' is of shape"),
+        ("vectors", lambda a: a[:, 1:], "'vectors' is of shape"),
+        ("xyz", lambda a: np.where(a == a[5], np.float32("nan"), a), "'xyz' has a number that is not finite"),
+        ("agreement", lambda a: np.full_like(a, np.inf), "'agreement' has a number that is not finite"),
+        ("rgb", lambda a: a.astype(np.int32), "'rgb' is int32"),
+    ],
+)
+def test_what_is_read_is_checked(run: Run, tmp_path: Path, name: str, change: Callable, words: str) -> None:
+    with safe_open(run.folder / FILE, framework="numpy") as file:
+        arrays, facts = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+    save_file(arrays | {name: np.ascontiguousarray(change(arrays[name]))}, tmp_path / FILE, facts)
+    with pytest.raises(RunError, match=words):
+        load_semantics(tmp_path)
+
+
+def test_a_surface_without_points_is_none(run: Run, tmp_path: Path) -> None:
+    known = load_semantics(run.folder)
+    rows = ("vectors", "agreement", "instance", "plane")
+    save_semantics(tmp_path, replace(known, surface=known.surface.take(np.arange(0)), **{
+        name: getattr(known, name)[:0] for name in rows}))  # fmt: skip
+    with pytest.raises(RunError, match="no points"):
+        load_semantics(tmp_path)
+
+
 def test_equal_seeds_give_equal_bits_and_labels_are_never_read(
     run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +241,7 @@ def test_segment_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
     listed.write_text("rouge \n\nред\n", encoding="utf-8")
     done = cli("segment", run.folder, "--phrases", listed, "--views", "held-out", "--output", out, "--json")
     assert [entry["phrase"] for entry in json.loads(done.stdout)["labels"]] == ["none", "rouge", "ред"]
-    for wrong, words in ((" ; ", "empty"), (";".join(map(str, range(300))), "254")):
+    for wrong, words in ((" ; ", "empty"), (";".join(map(str, range(300))), "may have 254 phrases")):
         done = cli("segment", run.folder, "--phrases", wrong)
         assert done.returncode == 2 and words in done.stderr
     done = cli("eval", run.folder, "--protocol", "index")

@@ -7,6 +7,7 @@ import pytest
 import writers as w
 
 from ovseg3d.scene import inspect_scene, load_labels, load_scene
+from ovseg3d.scene.images import IGNORED
 
 WRITERS = {
     "nerfstudio": w.write_nerfstudio,
@@ -193,8 +194,40 @@ def test_our_own_keys(tmp_path):
     assert scene.phrases == ("a red chair", "floor")
     assert scene.ignore_label == 255
     assert scene.recommended_encoder == {"clip": "builtin", "dino": "builtin"}
-    assert np.array_equal(load_labels(scene.frames[0]), labels)
+    known = np.where(labels == 255, IGNORED, labels.astype(int))
+    assert np.array_equal(load_labels(scene.frames[0], scene), known)
     assert not load_labels(scene.frames[1]).any()
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_what_is_to_be_ignored_is_told_by_the_capture_or_else_by_the_type(tmp_path, dtype, largest):
+    from PIL import Image
+
+    labels = np.zeros((w.HEIGHT, w.WIDTH), dtype)
+    labels[0], labels[1], labels[2] = 1, largest, 7
+    Image.fromarray(labels).save(tmp_path / "00.png")
+
+    def read(**said):
+        data = w.transforms(classes={"1": "floor"} | said.pop("classes", {}), **said)
+        data["frames"][0]["label_file_path"] = "00.png"
+        scene = load_scene(w.write_nerfstudio(tmp_path, data))
+        return load_labels(scene.frames[0], scene)[:3, 0].tolist(), load_labels(scene.frames[0])[:3, 0].tolist()
+
+    assert read() == ([1, IGNORED, 7], [1, IGNORED, 7])
+    assert read(ignore_label=7)[0] == [1, largest, IGNORED]
+    assert read(classes={str(largest): "sky"})[0] == [1, largest, 7]
+
+
+def test_labels_of_one_bit_are_0_and_1(tmp_path):
+    from PIL import Image
+
+    labels = np.zeros((w.HEIGHT, w.WIDTH), bool)
+    labels[3] = True
+    Image.fromarray(labels).save(tmp_path / "00.png")
+    data = w.transforms(classes={"1": "floor"})
+    data["frames"][0]["label_file_path"] = "00.png"
+    scene = load_scene(w.write_nerfstudio(tmp_path, data))
+    assert np.array_equal(load_labels(scene.frames[0], scene), labels.astype(int))
 
 
 def test_the_3d_ovs_layout(tmp_path):

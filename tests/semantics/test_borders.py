@@ -58,7 +58,6 @@ def test_small_regions_merge_though_more_speaks_against_it() -> None:
     means = np.array([[0.0, 0.5, 0, 0], [1.0, 0.5, 0, 0]])  # looks 1 apart, one colour
     assert price(contact, np.array([1000.0, 10.0]), means) == pytest.approx(4 / (2 + 3))
     assert price(contact, np.array([1000.0, 300.0]), means) == pytest.approx(4 / (2 + 0.1))
-    assert Price(price.config, 2.0)(contact, np.array([1000.0, 300.0]), means) == pytest.approx(4 / (4 + 0.1))
 
 
 def test_points_that_scatter_lie_on_their_plane() -> None:

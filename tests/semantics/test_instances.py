@@ -137,34 +137,28 @@ def test_the_largest_thing_is_the_first() -> None:
     assert np.bincount(room.things[found.ids == 2]).argmax() == 2
 
 
-@pytest.mark.parametrize("labelled", [False, True])
-def test_touching_things_of_one_kind_come_apart_at_a_crease(labelled: bool) -> None:
+def test_touching_things_of_one_kind_come_apart_at_a_crease() -> None:
     # They share half of a face, so that every part of their border is an inner corner.
     room = floor().box((-0.35, -0.2, 0), (0.7, 0.7, 0.9), 1, 1).box((0.35, 0.25, 0), (0.7, 0.7, 0.6), 2, 1)
     room.without((-0.05, -0.08, 0.01), (0.05, 0.13, 0.58))
-    labels = {"labels": room.kinds.astype(np.int64), "phrases": ("box",)} if labelled else {}
-    found = find_instances(room.surface(0.004), [room.features()], **labels)
+    found = find_instances(room.surface(0.004), [room.features()])
     assert found.count == 2
     assert min(ious(found, room.things).values()) > 0.85
 
 
-@pytest.mark.parametrize("labelled", [False, True])
 @pytest.mark.parametrize("side", [3.0, 4.0])
-def test_two_chairs_corner_to_corner_are_two_and_one_chair_is_one(labelled: bool, side: float) -> None:
+def test_two_chairs_corner_to_corner_are_two_and_one_chair_is_one(side: float) -> None:
     """On a clean surface. With a scatter from about a sixth of the sampling on, patches reach across, and they fuse."""
     for room in (floor(side).chair(-0.31, 0, 0, 1).chair(0.23, 0.05, 0.35, 2), floor(side).chair(0, 0, 0.3, 1)):
-        labels = {"labels": room.kinds.astype(np.int64), "phrases": ("chair",)} if labelled else {}
-        found = find_instances(room.surface(0.004), [room.features()], **labels)
+        found = find_instances(room.surface(0.004), [room.features()])
         assert found.count == room.things.max()
         assert min(ious(found, room.things).values()) > 0.95
 
 
-@pytest.mark.parametrize("labelled", [False, True])
-def test_a_thing_shaped_like_an_l_stays_one(labelled: bool) -> None:
+def test_a_thing_shaped_like_an_l_stays_one() -> None:
     room = floor().box((0, 0, 0), (1.6, 0.5, 0.5), 1, 1).box((-0.55, 0.5, 0), (0.5, 0.5, 0.5), 1, 1)
     room.without((-0.79, 0.2, 0.01), (-0.31, 0.3, 0.49))
-    labels = {"labels": room.kinds.astype(np.int64), "phrases": ("sofa",)} if labelled else {}
-    found = find_instances(room.surface(0.004), [room.features()], **labels)
+    found = find_instances(room.surface(0.004), [room.features()])
     assert found.count == 1
     assert ious(found, room.things)[1] > 0.9
 
@@ -177,26 +171,6 @@ def test_stacked_things_come_apart(second: int) -> None:
     found = find_instances(room.surface(0.004), [room.features()])
     assert found.count == 2
     assert min(ious(found, room.things).values()) > 0.85
-
-
-def test_labels_keep_kinds_apart_that_look_alike_and_leave_the_room_and_the_nameless_out() -> None:
-    room = two_boxes().box((0, 1.2, 0), (0.5, 0.5, 0.5), 3, 1)
-    labels = np.where(room.things == 0, 3, room.things)  # 1 box, 2 crate, 3 floor; the third thing gets no label.
-    labels[room.things == 3] = 0
-    found = find_instances(
-        room.surface(), [room.features()], labels=labels.astype(np.int64), phrases=("box", "crate", "Floor")
-    )
-    assert found.count == 2 and (found.room == NONE).all()
-    best = ious(found, room.things)
-    assert best[1] > 0.95 and best[2] > 0.95 and best[3] < 0.1
-
-
-def test_a_small_lone_piece_belongs_to_the_near_thing_of_its_label() -> None:
-    room = floor().box((0, 0, 0), (0.8, 0.8, 0.6), 1, 1).box((0.55, 0, 0), (0.12, 0.12, 0.2), 1, 1)
-    far = floor().box((0, 0, 0), (0.8, 0.8, 0.6), 1, 1).box((1.3, 0, 0), (0.12, 0.12, 0.2), 2, 1)
-    for made, count in ((room, 1), (far, 2)):
-        labels = made.kinds.astype(np.int64)
-        assert find_instances(made.surface(), [made.features()], labels=labels, phrases=("chair",)).count == count
 
 
 def test_regions_of_photos_join_and_part_what_looks_say_too_little_about() -> None:
@@ -278,10 +252,9 @@ def test_noise_far_out_becomes_no_large_thing() -> None:
 @pytest.mark.parametrize("points", [0, 1, 2, 3, 30])
 def test_hardly_any_points(points: int) -> None:
     surface = two_boxes().surface().take(np.arange(points))
-    for labels in ({}, {"labels": np.ones(points, np.int64), "phrases": ("box",)}):
-        found = find_instances(surface, [np.ones((points, 16), np.float32)], **labels)
-        assert found.ids.shape == found.patch.shape == found.room.shape == (points,)
-        assert found.count <= 1
+    found = find_instances(surface, [np.ones((points, 16), np.float32)])
+    assert found.ids.shape == found.patch.shape == found.room.shape == (points,)
+    assert found.count <= 1
     assert instances_of(surface, np.zeros(points, np.int64)) == ()
 
 

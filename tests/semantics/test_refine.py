@@ -191,6 +191,16 @@ def test_patches_are_squares_of_one_photo(scene, renderer):
     assert alone.patches.numel() == 0 and len(alone) == pytest.approx(GATHER.rays, rel=0.1)
 
 
+def test_of_many_photos_some_have_a_patch_and_rays_stay_as_many(scene, renderer):
+    few, photos = [scene.frames[view].camera for view in scene.train], said(scene)
+    many = gather_rays(renderer, few * 10, photos * 10, BASIS, replace(GATHER, rays=700))
+    assert 600 <= len(many) <= 700 and many.patches.shape == (10, 36), "half of the rays"
+    single = (len(many) - many.patches.numel()) // 60
+    starts = many.patches[:, 0].tolist()
+    assert np.diff(starts).tolist() == [6 * single + 36] * 9, "one in every sixth photo"
+    assert len(many.patches.unique()) == many.patches.numel() and int(many.patches.max()) < len(many)
+
+
 def test_correlations_are_those_of_dinos_own_vectors():
     random = np.random.default_rng(0)
     # Five numbers say it all, and a mean lies partly outside of them.
