@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from ovseg3d.metrics.report import is_structural
-from ovseg3d.pipeline.answers import over, view_file
+from ovseg3d.pipeline.answers import over
 from ovseg3d.pipeline.evaluate import photo_on_white
 from ovseg3d.pipeline.palette import colours, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
@@ -24,6 +24,8 @@ from ovseg3d.scene import Camera
 KINDS = ("features", "labels", "things", "relevancy")
 SHOWN = 3
 """Views in a run's preview."""
+TRIED = 8
+"""Views that these are chosen among."""
 SEEN = 0.005
 """Share of a view that a query has to cover to be seen there."""
 
@@ -90,29 +92,36 @@ class Painter:
 def save_meaning_preview(path: Path, asker: Asker) -> None:
     """Write what a run ends with: photo, render, features, and labels and one query, or things without phrases.
 
-    The views are some held-out ones; the query is the phrase that the run is surest of among those that these
-    views show, wall and floor aside.
+    The views are some held-out ones; the query is the phrase that the run is surest of among those that some of these
+    views show, wall and floor aside, and the views that show it come first.
 
     Raises OutputError.
     """
     scene, phrases = asker.scene, asker.phrases
     views = scene.test or scene.train
-    views = views[:: max(1, len(views) // SHOWN)][:SHOWN]
-    phrase = _surest(asker, phrases, [scene.frames[view].name for view in views]) if phrases else ""
+    views = views[:: max(1, len(views) // TRIED)][:TRIED]
+    names = [scene.frames[view].name for view in views]
+    phrase, seen = _surest(asker, phrases, names) if phrases else ("", {})
+    views = sorted(sorted(views, key=lambda view: -seen.get(scene.frames[view].name, 0.0))[:SHOWN])
     titles = {"features": "features", "labels": "labels", "relevancy": f'"{phrase}"', "things": "things"}
     what = ("features", "labels", "relevancy") if phrases else ("features", "things")
-    painter, rows = Painter(asker, what, phrases, phrase), []
+    painter, rows, told = Painter(asker, what, phrases, phrase), [], set()
     for view in views:
         frame = scene.frames[view]
         shown = painter.render(frame.camera)
-        pictures = [(f"photo {view_file(frame.name)}", to_bytes(photo_on_white(frame)))]
-        pictures += [("render", to_bytes(shown["rgb"])), *((titles[kind], shown[kind]) for kind in what)]
-        rows.append(side_by_side(pictures))
-    sheets: list[Image.Image] = [*rows, legend(phrases)] if phrases else rows
+        pictures = [("photo", to_bytes(photo_on_white(frame))), ("render", to_bytes(shown["rgb"]))]
+        rows.append(side_by_side([*pictures, *((titles[kind], shown[kind]) for kind in what)]))
+        if phrases:
+            counts = np.bincount(asker.label_picture(phrases, frame.name, none=False).ravel())
+            told |= set(np.flatnonzero(counts > SEEN / 2 * counts.sum()).tolist()) - {0}
+    names = [phrases[number - 1] for number in sorted(told)]
+    sheets: list[Image.Image] = [*rows, legend(names, own=phrases)] if names else rows
     save_picture(path, contact_sheet(sheets))
 
 
-def _surest(asker: Asker, phrases: Sequence[str], views: Sequence[str]) -> str:
+def _surest(asker: Asker, phrases: Sequence[str], views: Sequence[str]) -> tuple[str, dict[str, float]]:
+    """The phrase that most of the views to be shown can show, and of those the best; its share of each view."""
     things = [phrase for phrase in phrases if not is_structural(phrase)] or list(phrases)
     answers = asker.ask(things, views=views)
-    return max(answers, key=lambda a: (any(mask.mean() > SEEN for mask in a.masks.values()), a.score)).phrase
+    best = max(answers, key=lambda a: (min(SHOWN, sum(mask.mean() > SEEN for mask in a.masks.values())), a.score))
+    return best.phrase, {view: float(mask.mean()) for view, mask in best.masks.items()}
