@@ -1,7 +1,7 @@
 """Pictures of features, for looking: vectors as colours, regions as outlines, and the preview of a run.
 
-Vectors become colours by their three largest principal components, fitted over all photos that are shown together, so
-that one colour means one thing in all rows. Pictures are uint8 (h, w, 3), rows from the top.
+Vectors become colours by their three largest principal components, fitted over all photos that are shown together, or
+over a whole surface, so that one colour means one thing in all rows. Pictures are uint8 (h, w, 3), rows from the top.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,17 @@ def places(h: int, w: int) -> Float[np.ndarray, "samples 2"]:
     """The middles of a picture's pixels as xy in 0..1, row by row."""
     v, u = np.mgrid[0:h, 0:w] + 0.5
     return np.stack([u / w, v / h], axis=-1).reshape(-1, 2)
+
+
+def vector_colours(vectors: Float[np.ndarray, "points dim"]) -> Float[np.ndarray, "points 3"]:
+    """Vectors as colours, 0..1: each component from its 2nd to its 98th percentile; 0.5 for one that is missing."""
+    apart = vectors - vectors.mean(0)
+    _, axes = np.linalg.eigh(apart.T @ apart)
+    shown = apart @ axes[:, ::-1][:, :3]
+    low, high = np.percentile(shown, [2, 98], axis=0)
+    made = np.full((len(vectors), 3), 0.5, np.float32)
+    made[:, : shown.shape[1]] = ((shown - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
+    return made
 
 
 def vector_pictures(

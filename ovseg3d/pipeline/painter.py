@@ -16,6 +16,7 @@ from PIL import Image
 from ovseg3d.metrics.report import is_structural
 from ovseg3d.pipeline.answers import over
 from ovseg3d.pipeline.evaluate import photo_on_white
+from ovseg3d.pipeline.feature_pictures import vector_colours
 from ovseg3d.pipeline.palette import colours, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
 from ovseg3d.pipeline.query import THRESHOLD, Asker
@@ -79,14 +80,7 @@ class Painter:
     @cached_property
     def _colours(self) -> Float[np.ndarray, "points 3"]:
         """A colour for each surface point."""
-        vectors = self.asker.semantics.vectors
-        apart = vectors - vectors.mean(0)
-        _, axes = np.linalg.eigh(apart.T @ apart)
-        shown = apart @ axes[:, ::-1][:, :3]
-        low, high = np.percentile(shown, [2, 98], axis=0)
-        made = np.full((len(vectors), 3), 0.5, np.float32)
-        made[:, : shown.shape[1]] = ((shown - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
-        return made
+        return vector_colours(self.asker.semantics.vectors)
 
 
 def save_meaning_preview(path: Path, asker: Asker) -> None:

@@ -20,8 +20,8 @@ LARGEST_ERROR = 0.1
 """Relative depth error that the error picture shows in its last colour."""
 
 
-def to_bytes(rgb: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """0..1 to 0..255."""
+def to_bytes(rgb: Float[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """0..1 to 0..255; what is outside is clipped."""
     return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from ovseg3d.pipeline.feature_pictures import vector_colours
 from ovseg3d.pipeline.palette import colours
-from ovseg3d.pipeline.pictures import depth_picture
+from ovseg3d.pipeline.pictures import depth_picture, to_bytes
 from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import Places
 from ovseg3d.viewer.exhibit import Exhibit, Sheet
@@ -161,23 +162,12 @@ def label_layer(labelling: Labelling, opacity: float) -> Layer:
 
 def feature_layer(exhibit: Exhibit, opacity: float) -> Layer:
     """Features by their three largest principal components over the surface."""
-    vectors = exhibit.need_asker().semantics.vectors
-    apart = vectors - vectors.mean(0)
-    _, axes = np.linalg.eigh(apart.T @ apart)
-    shown = apart @ axes[:, ::-1][:, :3]
-    low, high = np.percentile(shown, [2, 98], axis=0)
-    made = np.full((len(vectors), 3), 0.5, np.float32)
-    made[:, : shown.shape[1]] = ((shown - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
+    made = vector_colours(exhibit.need_asker().semantics.vectors)
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
         return np.where(np.isnan(values), rgb, (1 - opacity) * rgb + opacity * values)
 
     return Layer(FEATURES, made, paint)
-
-
-def to_bytes(rgb: Float[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 3"]:
-    """0..1 to 0..255."""
-    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
 
 
 def heat(share: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape 3"]:

@@ -20,7 +20,7 @@ from ovseg3d.errors import CacheError, ConfigError, EncoderError, RunError
 from ovseg3d.pipeline import encode_scene, load, load_features, make_config, train_scene
 from ovseg3d.pipeline.config import EncodeConfig
 from ovseg3d.pipeline.encode import choose
-from ovseg3d.pipeline.feature_pictures import region_picture, vector_pictures
+from ovseg3d.pipeline.feature_pictures import region_picture, vector_colours, vector_pictures
 from ovseg3d.scene import load_scene
 
 
@@ -184,6 +184,16 @@ def test_pictures_of_features() -> None:
     outlined = region_picture(np.full((10, 10, 3), 200, dtype=np.uint8), index)
     assert (outlined[:, 5] == 0).all() and (outlined[:, :5] == 200).all() and (outlined[:, 6:] == 200).all()
     assert vector_pictures([Dense(np.ones((1, 1, 2), dtype=np.float16))], [(3, 3)])[0].shape == (3, 3, 3)
+
+
+def test_a_colour_per_vector_is_its_component_between_percentiles() -> None:
+    """On a line in the plane: the first component runs along it, the second is 0, and a third there is none."""
+    along = np.linspace(-1, 1, 101, dtype=np.float32)
+    found = vector_colours(np.stack([3 * along, 4 * along], -1))
+    expected = ((along + 0.96) / 1.92).clip(0, 1)
+    red = found[:, 0] if found[-1, 0] == 1 else found[::-1, 0]
+    np.testing.assert_allclose(red, expected, atol=1e-5)
+    np.testing.assert_array_equal(found[:, 2], 0.5)
 
 
 def test_pictures_of_long_vectors_take_little_memory() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import draw
 
 from ovseg3d.errors import OutputError
-from ovseg3d.pipeline.pictures import depth_picture, error_picture, normal_picture, preview
+from ovseg3d.pipeline.pictures import depth_picture, error_picture, normal_picture, preview, to_bytes
 from ovseg3d.pipeline.render import depth_numbers, render_film, render_images
 from ovseg3d.scene import Camera, load_scene
 
@@ -73,6 +73,13 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, cameras: list[Camera]) -
 def test_depth_numbers_hold_what_fits() -> None:
     depth = np.array([[0.0, 1.2344, 65.535], [65.6, np.nan, np.inf]])
     np.testing.assert_array_equal(depth_numbers(depth), [[0, 1234, 65535], [0, 0, 0]])
+
+
+def test_colours_outside_their_range_are_clipped() -> None:
+    """In pictures and in lists of points alike."""
+    shades = np.array([[-0.5, 0.0, 0.1], [0.5, 1.0, 1.5]])
+    np.testing.assert_array_equal(to_bytes(shades), [[0, 0, 26], [128, 255, 255]])
+    np.testing.assert_array_equal(to_bytes(shades[None]), to_bytes(shades)[None])
 
 
 def test_near_is_brighter_than_far_and_unknown_is_black() -> None:
