@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, UInt8
+from jaxtyping import Float, Int, Integer
 
 from ovseg3d.field.surface import Sight, Surface
 from ovseg3d.semantics.borders import BorderConfig, Price, bends, tint, votes, weigh
 from ovseg3d.semantics.cuts import CutConfig, cut_apart
 from ovseg3d.semantics.graph import Contacts, add_up, agglomerate, majority, spacing, touching
-from ovseg3d.semantics.smooth import SmoothConfig, smooth
+from ovseg3d.semantics.smooth import SmoothConfig, smooth, to_lab
 from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL, StructureConfig, lies_on, room_planes
 
 
@@ -171,7 +171,7 @@ def _steadied(
     surface: Surface, config: SmoothConfig
 ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
     """Unit normals, and colours in CIELAB / 100, carried along the surface."""
-    known = np.concatenate([surface.normal, _lab(surface.rgb)], 1)
+    known = np.concatenate([surface.normal, to_lab(surface.rgb) / 100], 1)
     known = smooth(known, surface, np.ones(len(surface)), config).astype(np.float64)
     return _unit(known[:, :3]), known[:, 3:]
 
@@ -187,12 +187,6 @@ def _looks(features: Sequence[np.ndarray], area: np.ndarray, kept: int) -> np.nd
         # Vectors that are all the same stay together.
         looks.append(unit @ axes[:, ::-1][:, :kept] / np.sqrt(max(spread.sum(), 1e-6) * len(features)))
     return np.concatenate(looks, 1)
-
-
-def _lab(rgb: UInt8[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
-    from skimage.color import rgb2lab
-
-    return rgb2lab(rgb[None])[0] / 100
 
 
 def _ward(contacts: Contacts, weight: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ and like normal counting most, some times over: a bilateral filter on a graph (T
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
@@ -50,7 +50,7 @@ def smooth(
         return vectors
     distance, near = cKDTree(surface.xyz).query(surface.xyz, k=count, workers=-1)
     distance, near = distance[:, 1:], near[:, 1:]
-    lab = _lab(surface.rgb)
+    lab = to_lab(surface.rgb)
     weight = -((lab[near] - lab[:, None]) ** 2).sum(-1) / (2 * config.colour**2)
     weight -= (1 - (surface.normal[near] * surface.normal[:, None]).sum(-1)) / config.turn
     weight -= (distance / (2 * np.maximum(surface.cell[:, None], 1e-9))) ** 2
@@ -67,8 +67,8 @@ def smooth(
     return carried
 
 
-def _lab(rgb: np.ndarray) -> np.ndarray:
-    """Bytes (points, 3) in CIE Lab."""
+def to_lab(rgb: UInt8[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
+    """Colours in CIE Lab: lightness from 0 to 100."""
     from skimage.color import rgb2lab
 
     return rgb2lab(rgb[None] / 255.0)[0]
