@@ -1,6 +1,5 @@
 """`ovseg3d doctor`: what this machine can run, and why the rest is off."""
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -55,6 +54,7 @@ class Doctor:
 def examine(cache_dir: Path | None = None) -> dict[str, Any]:
     """Everything that doctor reports, as plain values."""
     from ovseg3d import __version__
+    from ovseg3d.encoders.cache import installed_version
     from ovseg3d.pipeline.devices import backend_status, cuda_status, resolve_device
 
     cuda = cuda_status()
@@ -73,20 +73,13 @@ def examine(cache_dir: Path | None = None) -> dict[str, Any]:
         "device": device,
         "cuda": {"on": cuda.on, "why": f"{cuda.why} ({_UNTESTED})" if cuda.on else cuda.why},
         "backends": backends,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "ffmpeg": _ffmpeg(),
         "memory_free_bytes": free_memory(),
         "disk_free_bytes": shutil.disk_usage(Path.cwd()).free,
         "kernel_cache": _kernel_cache(),
         "feature_cache": _feature_cache(cache_dir),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _ffmpeg() -> str | None:

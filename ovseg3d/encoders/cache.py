@@ -12,6 +12,7 @@ The folder is --cache-dir, else $OVSEG3D_CACHE_DIR, else the system's place for 
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -58,6 +59,14 @@ def content_key(parts: Mapping[str, Any]) -> str:
     """The name of an entry: 64 hexadecimal digits over plain values, the order of keys aside."""
     text = json.dumps(plain({"format": FORMAT_VERSION, **parts}), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def installed_version(package: str) -> str | None:
+    """The version of a package as pip calls it, or None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ again, and refused where the note was wrong: content decides, never a date.
 Registered encoders and those of entry points do not say which files they are made of, and are loaded at once.
 """
 
-import importlib.metadata
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from ovseg3d.encoders import hub, registry
 from ovseg3d.encoders.base import DenseEncoder, Preprocess, TextImageEncoder
-from ovseg3d.encoders.cache import FeatureCache, content_key
+from ovseg3d.encoders.cache import FeatureCache, content_key, installed_version
 from ovseg3d.encoders.segments import Segmenter
 from ovseg3d.encoders.weights import WEIGHT_SUFFIXES, file_state
 from ovseg3d.errors import EncoderError
@@ -119,7 +118,7 @@ def _lazy(
 ) -> Any:
     if kind != "segments" and name != registry.BUILTIN and name in registry.names(kind):
         return load()
-    versions = [_version(library) for library in _LIBRARIES]
+    versions = [installed_version(library) for library in _LIBRARIES]
     # A name is looked up in one of these two; another installation may have another of that name.
     roots = [registry.builtin_folder(kind), hub.cache_folder()]
     key = content_key({"kind": kind, "name": name, "options": options, "versions": versions, "roots": roots})
@@ -204,10 +203,3 @@ def _relative(name: str, places: Iterable[Path]) -> bool:
         return False
     parts = name.removeprefix("local-dir:"), name.partition(":")[2]
     return not any(os.path.isabs(os.path.expanduser(part)) for part in parts)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
