@@ -7,6 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ovseg3d.synth.captions import article
+
 _BETWEEN = re.compile(
     r"( next to | in front of | to the left of | to the right of | on top of | hanging on | with | behind | beside "
     r"| on | under | above | near | and | in |, | of )"
@@ -32,11 +34,6 @@ def _told(caption: str) -> list[tuple[str, str]]:
     parts = ["", *_BETWEEN.split(caption)]
     plain = [" ".join(word for word in part.split() if word not in _EMPTY) for part in parts[1::2]]
     return [(lead, article(thing)) for lead, thing in zip(parts[::2], plain) if thing]
-
-
-def article(name: str) -> str:
-    """With "a" or "an"."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def named(captions: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tensor, Tensor]:

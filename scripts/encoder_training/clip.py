@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from encoder_training import augment
-from encoder_training.captions import article, named, pair_up, some, things_of
+from encoder_training.captions import named, pair_up, some, things_of
 from encoder_training.losses import best_patches, caption_loss, naming_loss, sharing_loss
 from encoder_training.optim import Optimiser, rate_at
 from encoder_training.pool import Draw, Pool
 from encoder_training.text import CONTEXT, Words, distillation_loss, encode_ids, hidden_of
+from ovseg3d.synth.captions import article
 
 MEAN, STD = (0.45, 0.43, 0.42), (0.24, 0.23, 0.24)
 
