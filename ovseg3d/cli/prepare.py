@@ -1,13 +1,9 @@
 """`ovseg3d prepare VIDEO|PHOTOS OUT`: draws the progress and prints the report of `scene.prepare`."""
 
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -46,11 +42,12 @@ class Prepare:
     def main(self) -> None:
         """Prepare the scene and print the report."""
         from ovseg3d.cli.console import get_console, print_json
+        from ovseg3d.cli.progress import sentence_bar
         from ovseg3d.scene.prepare import prepare_scene
 
         console = get_console(self.json)
         start = time.perf_counter()
-        with _progress(console) as report:
+        with sentence_bar(console) as report:
             summary = prepare_scene(
                 self.source,
                 self.out,
@@ -64,32 +61,6 @@ class Prepare:
             print_json({"scene": self.out.absolute()} | summary.as_dict())
         else:
             _show(console, summary, self.out, time.perf_counter() - start)
-
-
-@contextmanager
-def _progress(console: "Console") -> Iterator[Callable[[str, float], None]]:
-    """A bar on a terminal; otherwise a plain line every few seconds and at each change of what is done."""
-    if console.is_terminal:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
-        with Progress(*columns, TextColumn("{task.description}"), console=console, transient=True) as bar:
-            task = bar.add_task("starting", total=1.0)
-            yield lambda sentence, fraction: bar.update(task, description=sentence, completed=fraction)
-        return
-    lock = threading.Lock()
-    last: dict[str, Any] = {"kind": "", "time": 0.0}
-    stream = console.file or sys.stdout
-
-    def plain(sentence: str, fraction: float) -> None:
-        kind, now = sentence.split(":", maxsplit=1)[0], time.monotonic()
-        with lock:
-            if kind == last["kind"] and now - last["time"] < 10.0:
-                return
-            last["kind"], last["time"] = kind, now
-            print(f"[{100 * fraction:3.0f} %] {sentence}", file=stream, flush=True)
-
-    yield plain
 
 
 def _show(console: "Console", summary: "PrepareReport", out: Path, seconds: float) -> None:

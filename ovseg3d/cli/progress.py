@@ -1,7 +1,13 @@
-"""Draws a run's events: a live line on a terminal, plain lines elsewhere; and the summary at the end."""
+"""Draws a run's events: a live line on a terminal, plain lines elsewhere; and the summary at the end.
 
+Also the bars of commands that report no events but what they do, and how much of it is done (0 to 1).
+"""
+
+import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +115,66 @@ def figures(event: "Event") -> str:
     if event.seconds_left is not None and event.progress < 1:
         parts.append(f"{format_seconds(event.seconds_left)} left")
     return "  ".join(parts)
+
+
+@contextmanager
+def sentence_bar(console: Console) -> Iterator[Callable[[str, float], None]]:
+    """A bar beside what is done at the moment on a terminal; otherwise a plain line every few seconds, and at each
+    change of what is done (of the words before a colon)."""
+    if console.is_terminal:
+        with rich_progress.Progress(
+            rich_progress.BarColumn(),
+            rich_progress.TextColumn("{task.percentage:3.0f} %"),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+        ) as bar:
+            task = bar.add_task("starting", total=1.0)
+            yield lambda sentence, fraction: bar.update(task, description=sentence, completed=fraction)
+        return
+    lock = threading.Lock()
+    last: dict[str, Any] = {"kind": "", "time": 0.0}
+    stream = console.file or sys.stdout
+
+    def plain(sentence: str, fraction: float) -> None:
+        kind, now = sentence.split(":", maxsplit=1)[0], time.monotonic()
+        with lock:
+            if kind == last["kind"] and now - last["time"] < 10.0:
+                return
+            last["kind"], last["time"] = kind, now
+            print(f"[{100 * fraction:3.0f} %] {sentence}", file=stream, flush=True)
+
+    yield plain
+
+
+@contextmanager
+def stage_bars(console: Console) -> Iterator[Callable[[str, float], None]]:
+    """A bar per stage on a terminal; otherwise one plain line per stage."""
+    if console.is_terminal:
+        with rich_progress.Progress(
+            rich_progress.TextColumn("{task.description:<10}"),
+            rich_progress.BarColumn(bar_width=24),
+            rich_progress.TimeElapsedColumn(),
+            console=console,
+        ) as bar:
+            tasks: dict[str, rich_progress.TaskID] = {}
+
+            def draw(what: str, done: float) -> None:
+                if what not in tasks:
+                    tasks[what] = bar.add_task(what, total=1.0)
+                bar.update(tasks[what], completed=done)
+
+            yield draw
+        return
+    told: set[str] = set()
+
+    def say(what: str, done: float) -> None:
+        if what not in told:
+            told.add(what)
+            console.print(f"{what}...", markup=False)
+
+    yield say
 
 
 def print_summary(console: Console, run: "Run") -> None:

@@ -1,8 +1,6 @@
 """`ovseg3d synth OUT`: asks `ovseg3d.synth` for a labelled room, draws the progress, says what to type next."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -49,12 +47,13 @@ class Synth:
     def main(self) -> None:
         """Make the room and say where it is."""
         from ovseg3d.cli.console import get_console, print_json
+        from ovseg3d.cli.progress import stage_bars
         from ovseg3d.synth import Views, synthesise
 
         console = get_console(self.json)
         begun = time.perf_counter()
         views = Views(self.views, self.test_views, self.width, self.height, self.depth)
-        with _progress(console) as report:
+        with stage_bars(console) as report:
             made = synthesise(
                 self.out,
                 room=self.room,
@@ -79,34 +78,6 @@ class Synth:
             )
         else:
             _show(console, made, seconds)
-
-
-@contextmanager
-def _progress(console: "Console") -> Iterator[Callable[[str, float], None]]:
-    """A bar per stage on a terminal; otherwise one plain line per stage."""
-    if console.is_terminal:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        with Progress(
-            TextColumn("{task.description:<10}"), BarColumn(bar_width=24), TimeElapsedColumn(), console=console
-        ) as bar:
-            tasks: dict[str, object] = {}
-
-            def draw(what: str, done: float) -> None:
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=1.0)
-                bar.update(tasks[what], completed=done)
-
-            yield draw
-        return
-    told: set[str] = set()
-
-    def say(what: str, done: float) -> None:
-        if what not in told:
-            told.add(what)
-            console.print(f"{what}...", markup=False)
-
-    yield say
 
 
 def _show(console: "Console", made: "Written", seconds: float) -> None:

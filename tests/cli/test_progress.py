@@ -1,0 +1,32 @@
+"""The bars of commands that say what they do and how much of it is done."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from ovseg3d.cli.progress import sentence_bar, stage_bars
+
+
+def test_sentences_become_a_line_at_each_change() -> None:
+    out = io.StringIO()
+    with sentence_bar(Console(file=out, width=60)) as report:
+        for sentence, done in (("reading: a", 0.0), ("reading: b", 0.25), ("matching: a", 0.5)):
+            report(sentence, done)
+    assert out.getvalue() == "[  0 %] reading: a\n[ 50 %] matching: a\n"
+
+
+def test_stages_become_a_line_each() -> None:
+    out = io.StringIO()
+    with stage_bars(Console(file=out, width=60)) as report:
+        for stage, done in (("light", 0.0), ("light", 1.0), ("photos", 0.5), ("light", 1.0)):
+            report(stage, done)
+    assert out.getvalue() == "light...\nphotos...\n"
+
+
+@pytest.mark.parametrize("bars", [sentence_bar, stage_bars])
+def test_a_terminal_gets_a_bar(bars) -> None:
+    out = io.StringIO()
+    with bars(Console(file=out, width=80, force_terminal=True)) as report:
+        report("matching", 0.5)
+    assert "matching" in out.getvalue() and "━" in out.getvalue()
