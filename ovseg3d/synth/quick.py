@@ -16,12 +16,12 @@ import numpy as np
 import warp as wp
 from jaxtyping import Bool, Float, Int
 
+from ovseg3d.start_warp import start_warp
 from ovseg3d.synth import quick_kernels as kernels
 from ovseg3d.synth.geometry import Part
 from ovseg3d.synth.kernels import World
 from ovseg3d.synth.materials import PATTERNS, Material, Real, Triple, to_linear
 from ovseg3d.synth.render import Tracer
-from ovseg3d.synth.start import start
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +160,7 @@ def render(
     `sky` and `ground` light everything from above and below, `backdrop` is the linear colour at the lower and
     the upper edge where nothing is.
     """
-    start()
+    start_warp()
     keep: list[object] = []
 
     def array(values, dtype):

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import warp as wp
 
+from ovseg3d.start_warp import start_warp
 from ovseg3d.synth import kernels
 from ovseg3d.synth.geometry import Part
 from ovseg3d.synth.materials import PATTERNS, Material, Real, Triple, to_linear, to_srgb
-from ovseg3d.synth.start import start
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Tracer:
     report: Callable[[str, float], None] = lambda what, done: None
 
     def __post_init__(self) -> None:
-        start()
+        start_warp()
         wp.load_module(kernels, device="cpu")
         soups = [part.soup for part in self.parts]
         self.exposure = self.lighting.exposure

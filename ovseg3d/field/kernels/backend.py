@@ -7,11 +7,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ovseg3d.engine import Workers
-from ovseg3d.field.kernels import runtime
 from ovseg3d.field.kernels.runtime import array, launch, vectors
 from ovseg3d.field.levels import GridLevels
 from ovseg3d.field.radiance import perceptron
 from ovseg3d.field.samples import RaySamples, offsets_of, used
+from ovseg3d.start_warp import start_warp
 
 
 class WarpBackend:
@@ -27,7 +27,7 @@ class WarpBackend:
     """The networks: what `RadianceField` runs its layers with. Torch's matrix products are as fast as it gets."""
 
     def __init__(self, levels: GridLevels, device: torch.device) -> None:
-        runtime.start()
+        start_warp()
         self.levels, self.device = levels, device
         # Compile now, in one thread: the kernels of a module are built together at their first use.
         self.encode(torch.zeros(1, 3, device=device), torch.zeros(levels.entries, levels.features, device=device))

@@ -1,57 +1,14 @@
-"""Start Warp quietly, hand torch tensors to it without copies, and launch.
+"""Hand torch tensors to Warp without copies, and launch.
 
 On the CPU a launch runs on the calling thread; `Workers` splits work outside. On CUDA a launch joins torch's
 current stream, so that nothing has to wait.
 """
 
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 
 import torch
 
 _TYPES = (torch.float32, torch.int32, torch.uint8)
-
-
-@cache
-def start() -> None:
-    """Initialise Warp without a word on stdout; where the home is not writable, kernels are cached in a temporary
-    folder, private to this process."""
-    import warp as wp
-
-    wp.config.log_level = max(wp.config.log_level or 0, 40)
-    wp.config.enable_backward = False
-    folder = Path(wp.config.kernel_cache_dir or Path.home() / ".cache" / "warp")
-    if not _writable(folder):
-        wp.config.kernel_cache_dir = tempfile.mkdtemp(prefix="ovseg3d-warp-")
-    with _silent_stderr():
-        wp.init()
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Warp's native code writes to stderr that there is no CUDA driver; `ovseg3d doctor` says so in its place."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
 
 
 def launch(kernel: object, dim: int | tuple[int, ...], inputs: list, device: torch.device) -> None:
