@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests" / "viewer")]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import tyro  # noqa: E402
 from benchmark import apart, describe_machine, table  # noqa: E402

@@ -1,6 +1,7 @@
 """A browser without a picture: it speaks viser's protocol, receives, and says where it looks from and clicks.
 
-It costs next to nothing, so that what a server sends can be counted on a small machine.
+It costs next to nothing, so that what a server sends can be counted on a small machine. For benchmark_viewer.py, and
+for the tests of the viewer.
 """
 
 import io
