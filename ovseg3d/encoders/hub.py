@@ -2,8 +2,8 @@
 
 What is in the Hugging Face cache is used without asking anybody. What is not is fetched only when the hub answers
 within `HUB_SECONDS`, and only as long as something arrives (`STALLED_SECONDS`); HF_HUB_OFFLINE=1 forbids asking at all.
-While a library loads what is already here it is kept
-offline, because it would otherwise ask the hub for news first, and again and again when nobody answers.
+While a library loads what is already here it is kept offline, because it would otherwise ask the hub for news first,
+and again and again when nobody answers.
 """
 
 import http.client

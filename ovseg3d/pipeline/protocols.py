@@ -61,7 +61,10 @@ class Judge:
         return {name: PROTOCOLS[name](self) for name in names}
 
     def index(self) -> Found:
-        """Groups of which no view has a label image are left out."""
+        """Each pixel's class against the label images; see `measure.measure_index`.
+
+        Groups of which no view has a label image are left out. Raises ConfigError when that is all of them.
+        """
         measure.classes_of(self.scene)  # a scene without any labels is told so
         frames, found = self.scene.frames, {}
         labelled = {name: [v for v in views if frames[v].label_path] for name, views in self.groups.items()}
@@ -83,9 +86,11 @@ class Judge:
         return measure.measure_index(self.scene, self._labeller, views, keep=keep, report=self._report, stop=self._stop)
 
     def points(self) -> Found:
+        """Each surface point's class against a synthetic room's exact surface; see `measure.measure_cloud`."""
         return self._of_styles(measure.measure_cloud)
 
     def instances(self) -> Found:
+        """The things that were found against a synthetic room's; see `measure.measure_things`."""
         return self._of_styles(measure.measure_things)
 
     def _of_styles(self, measured: Callable[..., Scores]) -> Found:
@@ -97,6 +102,7 @@ class Judge:
         }
 
     def consistency(self) -> Found:
+        """Whether a place has one label in all views of a group; see `measure.measure_agreement`."""
         semantics, depth = self.asker.semantics, self.asker.depth
         return {
             name: measure.measure_agreement(self.scene, semantics, self._labeller, depth, views)
@@ -104,12 +110,15 @@ class Judge:
         }
 
     def absence(self) -> Found:
+        """Whether what is not in the scene is said not to be; see `measure_run_absence`."""
         return {"scene": measure_run_absence(self.asker, measure.shown_classes(self.scene))}
 
     def ovs3d(self) -> Found:
+        """3D-OVS's masks by view and phrase; see `papers.measure_ovs3d`."""
         return measure_ovs3d(self.asker, self.groups, self._labels)
 
     def lerf(self) -> Found:
+        """LERF's boxes and polygons; see `papers.measure_lerf`."""
         return measure_lerf(self.asker, self.groups, self._labels)
 
     @cached_property

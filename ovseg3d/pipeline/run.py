@@ -52,14 +52,17 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the field as it was last kept: what training goes on from, and what it leaves."""
         return self.folder / "checkpoints"
 
     @property
     def previews(self) -> Path:
+        """The folder of the pictures that training leaves to be looked at."""
         return self.folder / "previews"
 
     @property
     def exports(self) -> Path:
+        """The folder that files made of the run go to, where no other is said."""
         return self.folder / "exports"
 
     @property

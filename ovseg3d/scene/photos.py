@@ -139,11 +139,6 @@ class PhotoPool:
         """Whether the photos don't all fit and take turns."""
         return self._count < len(self._order)
 
-    @property
-    def resident_views(self) -> tuple[int, ...]:
-        """The frames whose pixels are held now."""
-        return () if self._slots is None else tuple(self._slots.views.tolist())
-
     def draw(self, step: int, count: int) -> PixelBatch:
         """`count` pixels, uniformly over those of the photos that are resident at `step`.
 

@@ -16,6 +16,7 @@ MODULE.options["enable_backward"] = False
 @no_type_check
 @wp.func
 def largest(p: wp.vec3):
+    """The largest of the coordinates' absolute values."""
     return wp.max(wp.max(wp.abs(p[0]), wp.abs(p[1])), wp.abs(p[2]))
 
 
@@ -57,6 +58,7 @@ def march(
     out_ray: wp.array(dtype=wp.int32),
     out_cell: wp.array(dtype=wp.int32),
 ):
+    """Samples of one ray, counted in a first pass and written in a second; see `WarpBackend.march`."""
     r = wp.tid()
     writing = offsets.shape[0] > 0
     o = origins[r]
@@ -127,6 +129,7 @@ def merge(
     index: wp.array(dtype=wp.int32),
     merged_step: wp.array(dtype=wp.float32),
 ):
+    """Neighbouring samples of one ray become one, counted first and then written; see `WarpBackend.merge`."""
     r = wp.tid()
     writing = merged_offsets.shape[0] > 0
     at = wp.int32(0)
@@ -168,6 +171,7 @@ def merge(
 @no_type_check
 @wp.kernel(module=MODULE)
 def strongest(cell: wp.array(dtype=wp.int32), weight: wp.array(dtype=wp.float32), value: wp.array(dtype=wp.float32)):
+    """Raise each cell's value to the largest weight of its samples."""
     s = wp.tid()
     wp.atomic_max(value, cell[s], weight[s])
 
@@ -186,6 +190,7 @@ def composite(
     opacity: wp.array(dtype=wp.float32),
     distance: wp.array(dtype=wp.float32),
 ):
+    """Volume rendering of one ray, front to back; see `composite` of the reference."""
     r = wp.tid()
     channels = values.shape[1]
     transmittance = wp.float32(1.0)
@@ -227,6 +232,7 @@ def composite_gradient(
     grad_t: wp.array(dtype=wp.float32),
     grad_step: wp.array(dtype=wp.float32),
 ):
+    """Its gradient, in two sweeps from the front."""
     # With x = density * step: dL/dx_i = T_{i+1} g_i - sum_{j>i} w_j g_j, where g = dL/dw.
     r = wp.tid()
     channels = values.shape[1]
@@ -261,6 +267,7 @@ def distortion(
     loss: wp.array(dtype=wp.float32),
     grad_weight: wp.array(dtype=wp.float32),
 ):
+    """One ray's distortion and its gradient, in linear time; see `distortion` of the reference."""
     # sum_ij w_i w_j |t_i - t_j| = 2 sum_i w_i (t_i W_i - V_i) with W, V the sums of w and w t before i.
     r = wp.tid()
     mass = wp.float32(0.0)
@@ -291,6 +298,7 @@ def median(
     offsets: wp.array(dtype=wp.int32),
     out: wp.array(dtype=wp.float32),
 ):
+    """Where half of the weight of one ray is reached."""
     r = wp.tid()
     half = wp.float32(0.0)
     for s in range(offsets[r], offsets[r + 1]):
