@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int
 from ovseg3d.start_warp import start_warp
 from ovseg3d.synth import quick_kernels as kernels
 from ovseg3d.synth.geometry import Part
-from ovseg3d.synth.kernels import World
 from ovseg3d.synth.materials import PATTERNS, Material, Real, Triple, to_linear
 from ovseg3d.synth.render import Tracer
+from ovseg3d.synth.shading import World
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from typing import no_type_check
 
 import warp as wp
 
-from ovseg3d.synth.kernels import World, blend, leaving, surface_colour
+from ovseg3d.synth.shading import World, blend, leaving, surface_colour
 
 wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
