@@ -60,7 +60,9 @@ class PaperRuns:
     """Seed of everything random."""
 
     def names(self) -> tuple[str, ...]:
-        """The scenes to run. Raises ConfigError: the folder holds none."""
+        """The scenes to run. Raises ConfigError: there is no such folder, or it holds none."""
+        if not self.data.is_dir():
+            raise ConfigError("There is no such folder", where=self.data, fix="the folder with the data set's scenes")
         found = self.scenes or tuple(sorted(path.name for path in self.data.iterdir() if self.is_scene(path)))
         if not found:
             raise ConfigError("This folder holds no scene of the data set", where=self.data, fix="see this file's top")

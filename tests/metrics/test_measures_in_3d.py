@@ -110,7 +110,7 @@ def test_boxes_by_hand() -> None:
     assert box_iou(unit, Box((0.0, 0.0, 2.0), (2.0, 2.0, 2.0))) == 0.0  # they touch
     assert box_iou(unit, Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))) == pytest.approx(1 / 8)
     assert box_iou(unit, Box((0.0, 0.0, 0.0), (0.0, 1.0, 1.0))) == 0.0
-    for flat in ((0.0, 0.0, 2.0), (0.0, 2.0, 0.0), (2.0, 0.0, 0.0), (0.0, 2.0, 2.0), (2.0, 2.0, 0.0), (0.0, 0.0, 0.0)):
+    for flat in ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.0, 0.0, 0.0)):
         nothing = Box((0.0, 0.0, 0.0), flat, 0.3)
         assert box_iou(unit, nothing) == box_iou(nothing, unit) == box_iou(nothing, nothing) == 0.0, flat
     # A square and itself turned by 45 degrees share a regular octagon of area 8 (sqrt 2 - 1).

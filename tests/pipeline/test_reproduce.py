@@ -75,6 +75,8 @@ def test_3d_ovs_trains_measures_and_averages(
         script.main()
     with pytest.raises(ConfigError, match="no scene"):
         Reproduce3dOvs(tmp_path / "data" / "notes").main()
+    with pytest.raises(ConfigError, match="no such folder"):
+        Reproduce3dOvs(tmp_path / "nowhere").main()
 
 
 def test_3d_ovs_with_views_held_out(run: Run, tmp_path: Path, config: Path) -> None:
