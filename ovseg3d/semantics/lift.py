@@ -60,7 +60,7 @@ class LiftConfig:
     """How sharply disagreement counts."""
     samples: int = 8192
     """Points whose full vectors the basis is fitted to."""
-    kept: int = 64
+    kept: int = 80
     """Numbers kept of a vector."""
     seed: int = 0
 
