@@ -162,7 +162,8 @@ def test_a_photo_that_breaks_later_is_named(scene):
         for index in scene.train:
             path = scene.frames[index].image_path
             path.write_bytes(path.read_bytes()[:200])
-        with pytest.raises(SceneError, match="cannot be decoded") as caught:
+        # The pool may read a file in the moment in which this test has it empty.
+        with pytest.raises(SceneError, match="cannot be decoded|not a readable image") as caught:
             for step in range(1, 4):
                 pool.draw(step, 4)
         assert Path(str(caught.value.where)).parent.name == "images"
