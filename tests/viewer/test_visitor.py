@@ -502,7 +502,7 @@ def test_what_is_too_far_for_viser_stands_behind_everything(
     assert visitor.pictures.stream.wait_idle(20.0)
     wait_until(lambda: bare.pictures() > 0)
     assert bare.latest["BackgroundImageMessage"]["depth_data"]
-    render, before = exhibit.renderer.render, bare.pictures()
+    render = exhibit.renderer.render
 
     def in_millimetres(camera: Camera) -> dict[str, np.ndarray]:
         rendered = render(camera)
@@ -510,8 +510,9 @@ def test_what_is_too_far_for_viser_stands_behind_everything(
 
     monkeypatch.setattr(exhibit.renderer, "render", in_millimetres)
     bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
-    wait_until(lambda: bare.pictures() > before, 20, "a picture")
-    assert bare.latest["BackgroundImageMessage"]["depth_data"] is None and visitor.messages == []
+    # A picture from before may still be on its way.
+    wait_until(lambda: bare.latest["BackgroundImageMessage"]["depth_data"] is None, 20, "a picture without depth")
+    assert visitor.messages == []
 
 
 def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, visit) -> None:
