@@ -26,6 +26,7 @@ from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.phrases import keep_phrases
 from ovseg3d.pipeline.query import Answer, Asker
 from ovseg3d.pipeline.run import Run
+from ovseg3d.semantics.relevancy import label
 
 PHRASES = ("a red box", "a blue box", "sand")
 
@@ -181,6 +182,21 @@ def test_more_points_are_taken_from_the_field(run: Run, tmp_path: Path) -> None:
     files = run.export("cloud", tmp_path / "spaced", phrases=PHRASES, spacing=0.5)
     rows = np.floor((places(vertices(files[0])) - Asker(run).semantics.surface.xyz.min(0)) / 0.5)
     assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+def test_a_cloud_says_what_the_whole_scene_says(run: Run, tmp_path: Path) -> None:
+    """Planes and names that are known: a list for which plain cosines give other labels."""
+    phrases = ("a red box", "a blue box", "wall", "red floor")
+    keep_phrases(run.folder, phrases)
+    try:
+        asker = Asker(run)
+        plain = label(asker.semantics.scores(asker.encode(phrases)))
+        told = asker.labels(phrases, none=False)
+        rows = vertices(run.export("cloud", tmp_path, phrases=phrases, none=False)[0])
+    finally:
+        (run.folder / "phrases.txt").unlink()
+    np.testing.assert_array_equal(rows["label"], told)
+    assert (plain != told).any()
 
 
 def test_a_selection_and_an_empty_one(run: Run, tmp_path: Path) -> None:
