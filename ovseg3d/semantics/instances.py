@@ -7,6 +7,7 @@ Shape and colour come first: they are known to the point, while features are blu
 2. The planes of the room (floor, walls, ceiling; see `structure`) are found, and which of them a patch lies on.
 3. Patches merge into regions, those first whose border has least to say against it (see `borders`).
 4. What lies on the planes of the room is told by colour and look: most of it is the room, the rest hangs or lies there.
+   Where the room bulges off its planes it is told by colour (see `bulges`).
 5. What touches and looks alike is cut apart by shape (see `cuts`). What is left and large enough is an instance.
 
 Ids are 0 for none or the room, else from 1, the largest area first. Input frame. What things are called is not asked
@@ -21,6 +22,7 @@ from jaxtyping import Float, Int, Integer
 
 from ovseg3d.field.surface import Sight, Surface
 from ovseg3d.semantics.borders import BorderConfig, Price, bends, tint, votes, weigh
+from ovseg3d.semantics.bulges import BulgeConfig, bulges
 from ovseg3d.semantics.cuts import CutConfig, cut_apart
 from ovseg3d.semantics.graph import Contacts, add_up, agglomerate, majority, spacing, touching
 from ovseg3d.semantics.smooth import SmoothConfig, smooth, to_lab
@@ -53,6 +55,7 @@ class InstanceConfig:
     """Points that an instance has at least."""
     border: BorderConfig = field(default_factory=BorderConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)
+    bulge: BulgeConfig = field(default_factory=BulgeConfig)
     cut: CutConfig = field(default_factory=CutConfig)
 
 
@@ -102,6 +105,8 @@ def find_instances(
     contacts = weigh(made.border, plane, vote, config.border)
     region = agglomerate(contacts, made.weight, made.seen, Price(config.border))
     room = _room(region, made.seen, made.area, kind, config)
+    tilt = made.facing @ surface.up.astype(np.float64)
+    room = bulges(made.border, region, room, made.seen[:, -3:], tilt, made.area, config.bulge)
     region = np.where(room == NONE, region, -1)
     # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(vote, 0)

@@ -19,6 +19,11 @@ STRAY = 0.25
 """Share of the points that a patch of a plane has, below which others behind it are no surface."""
 
 
+def facing_like(tilt: Float[np.ndarray, "*any"]) -> Int[np.ndarray, "*any"]:
+    """FLOOR, CEILING or WALL for what faces up by this cosine."""
+    return np.where(tilt > 0.7, FLOOR, np.where(tilt < -0.7, CEILING, WALL))
+
+
 @dataclass(frozen=True)
 class Plane:
     """x . normal = offset; the normal points to the side that is seen."""
@@ -30,8 +35,7 @@ class Plane:
 
     def kind(self, up: Float[np.ndarray, "3"]) -> int:
         """FLOOR, CEILING or WALL."""
-        tilt = float(self.normal @ up)
-        return FLOOR if tilt > 0.7 else CEILING if tilt < -0.7 else WALL
+        return int(facing_like(self.normal @ up))
 
     def holds(
         self, xyz: Float[np.ndarray, "points 3"], normal: Float[np.ndarray, "points 3"]

@@ -1,0 +1,84 @@
+"""Where the room bulges: pieces of wall, floor or ceiling whose depth is poor, and which lie on none of its planes.
+
+Corners that few photos see, and bare stretches, come off their planes by tens of centimetres. They are told from things
+by what a thing hardly ever is: of one colour, and of the room's own colour, with no step where it meets the room, all
+around. Found on development rooms: pieces of wall have steps below 0.03 and things above 0.05, most far above.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ovseg3d.semantics.borders import tint
+from ovseg3d.semantics.graph import Contacts, add_up
+from ovseg3d.semantics.structure import NONE, facing_like
+
+
+@dataclass(frozen=True)
+class BulgeConfig:
+    """What still is the room. Colours are CIELAB / 100."""
+
+    share: float = 0.5
+    """Of a region's border, how much must be with the room."""
+    step: float = 0.035
+    """Mean step in colour along that border..."""
+    bend: float = 0.25
+    """...and mean bend: things stand on the room at an angle."""
+    tint: float = 0.02
+    """Difference from what it borders in tint..."""
+    shade: float = 0.08
+    """...and in lightness."""
+    spread: float = 0.07
+    """How much the region's own colour may vary."""
+    rounds: int = 4
+    """Bulges on bulges."""
+
+
+def bulges(
+    border: Contacts,
+    region: Int[np.ndarray, " patches"],
+    room: Int[np.ndarray, " patches"],
+    colour: Float[np.ndarray, "patches 3"],
+    tilt: Float[np.ndarray, " patches"],
+    area: Float[np.ndarray, " patches"],
+    config: BulgeConfig | None = None,
+) -> Int[np.ndarray, " patches"]:
+    """`room` with the regions that bulge off it: of the kind that they face like, if they border it, or border most.
+
+    Args:
+        border: of patches; its sums are edges, their steps in colour and their bends, each added up.
+        region: of each patch, from 0.
+        room: FLOOR, CEILING or WALL of patches that are known to be the room, NONE elsewhere.
+        colour: CIELAB / 100.
+        tilt: cosine of the normal with up.
+        area: of each patch.
+        config: see there.
+    """
+    config, room, count = config or BulgeConfig(), room.copy(), int(region.max(initial=-1)) + 1
+    both = np.concatenate([border.pair, border.pair[:, ::-1]])
+    sums = np.concatenate([border.sums, border.sums])
+    leaves = region[both[:, 0]] != region[both[:, 1]]
+    both, sums = both[leaves], sums[leaves]
+    size = np.maximum(np.bincount(region, area, count), 1e-12)[:, None]
+    mean = add_up(colour * area[:, None], region, count) / size
+    spread = add_up(((colour - mean[region]) ** 2).sum(1, keepdims=True) * area[:, None], region, count) / size
+    for _ in range(config.rounds):
+        inside, beyond = both[:, 0], room[both[:, 1]]
+        met = (room[inside] == NONE) & (beyond != NONE)
+        own, edges = region[inside[met]], sums[met, 0]
+        around = np.bincount(region[inside], sums[:, 0], count)
+        along = np.maximum(np.bincount(own, edges, count), 1e-12)[:, None]
+        step, bend = (add_up(sums[met, 1:], own, count) / along).T
+        beside = add_up(colour[both[met, 1]] * edges[:, None], own, count) / along
+        alike = (np.abs(mean[:, 0] - beside[:, 0]) < config.shade) & (spread[:, 0] < config.spread**2)
+        alike &= np.linalg.norm(tint(mean) - tint(beside), axis=1) < config.tint
+        alike &= (along[:, 0] > config.share * around) & (step < config.step) & (np.abs(bend) < config.bend)
+        found = alike[region] & (room == NONE)
+        if not found.any():
+            break
+        kinds = np.stack([np.bincount(own, edges * (beyond[met] == k), count) for k in range(4)], 1)
+        own, facing = kinds[region[found]], facing_like(tilt[found])
+        bordered = own[np.arange(len(own)), facing] > 0
+        room[found] = np.where(bordered, facing, own.argmax(1))
+    return room
