@@ -2,9 +2,9 @@
 
 A text-image encoder was taught with whole pictures; of a patch in the midst of one it knows less. Once the surface's
 points are grouped into things, it is known which photos show most of a thing and how large, and a crop around it is
-what the encoder knows best (Takmaz et al. 2023, OpenMask3D, who cut at several sizes too). What is around the thing is
-blurred (Yang et al. 2023, Fine-Grained Visual Prompting): a picture of a ball on a floor is also one of a floor. The
-mean of a thing's crops is its portrait. Its points take a share of that, and of the mean of what was lifted to them;
+what the encoder knows best (Takmaz et al. 2023, OpenMask3D, who cut at several sizes too). In some what is around the thing is
+blurred (Yang et al. 2023, Fine-Grained Visual Prompting): a picture of a ball on a floor is also one of a floor. In
+others it stays: what was found may be a part, and is known by the rest. The mean of a thing's crops is its portrait. Its points take a share of that, and of the mean of what was lifted to them;
 the room's planes (floor, ceiling, walls) have no portrait, and take a share of their mean alone.
 
 Boxes are (left, top, right, bottom) in 0..1 of a photo.
@@ -36,13 +36,15 @@ class PortraitConfig:
 
     views: int = 6
     """Photos of each thing at most."""
-    context: tuple[float, ...] = (0.1, 0.4)
-    """Borders around a thing's box, relative to its longer side; a crop for each."""
+    alone: tuple[float, ...] = (0.1, 0.4)
+    """Borders around a thing's box, relative to its longer side; a crop for each, with what is around it blurred..."""
+    within: tuple[float, ...] = (0.1, 0.4, 0.8)
+    """...and a crop for each of these as the photo is."""
     blur: float = 0.06
-    """How far what is around a thing is blurred, as a share of the photo's shorter side; 0 leaves it."""
+    """How far what is around a thing is blurred, as a share of the photo's shorter side."""
     cells: int = 112
     """Cells along the photo's longer side in which points tell whose pixels are whose."""
-    share: float = 0.8
+    share: float = 0.65
     """Of the portrait in the vectors of a thing's points; 0 takes none."""
     pooled: float = 0.9
     """Of the mean over the thing, or the plane of the room, in what is left; 0 takes none."""
@@ -141,8 +143,9 @@ def portray(
         return total
     with torch.inference_mode():
         crops = _crops(poses, ids, sights, photo, config)
-        vectors = encode_crops(crops, clip, config.batch, tick, 0, len(poses) * len(config.context))
-    np.add.at(total, np.repeat([pose.thing - 1 for pose in poses], len(config.context)), vectors)
+        count = len(config.alone) + len(config.within)
+        vectors = encode_crops(crops, clip, config.batch, tick, 0, len(poses) * count)
+    np.add.at(total, np.repeat([pose.thing - 1 for pose in poses], count), vectors)
     return normalise(total)
 
 
@@ -205,9 +208,15 @@ def _crops(
             shown = outlines(ids, sights[view], *size)
         mask = Image.fromarray((shown == pose.thing).astype(np.float32)).resize((width, height), Image.BILINEAR)
         mask = np.asarray(mask)[..., None]
-        pixels = torch.from_numpy((mask * whole + (1 - mask) * blurred).transpose(2, 0, 1)) / 255
+        alone, within = (_planar(image) for image in (mask * whole + (1 - mask) * blurred, whole))
         left, low, right, high = pose.box
         spans = [(low * height, high * height), (left * width, right * width)]
-        for context in config.context:
-            top, left, bottom, right = square_around(spans, (height, width), context)
-            yield pixels[:, top:bottom, left:right]
+        for pixels, contexts in ((alone, config.alone), (within, config.within)):
+            for context in contexts:
+                top, left, bottom, right = square_around(spans, (height, width), context)
+                yield pixels[:, top:bottom, left:right]
+
+
+def _planar(image: Float[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:
+    """0..255 to 0..1."""
+    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)) / 255

@@ -74,14 +74,33 @@ def test_a_portrait_is_the_mean_of_what_its_crops_show() -> None:
 
     clip, done = MeanColour(), []
     poses = [Pose(2, 0, box), Pose(2, 1, (0.5, 0.25, 40 / 60, 0.5))]
-    config = PortraitConfig(context=(0.0,), batch=2, blur=0.0)
+    config = PortraitConfig(alone=(), within=(0.0,), batch=2)
     found = portray(poses, ids, [sight, sight], give, clip, config, lambda crops, total: done.append((crops, total)))
     red, blue = (torch.tensor(colour) / 255.0 for colour in (RED, BLUE))
     np.testing.assert_allclose(found, np.stack([np.zeros(4), direction(red).numpy()]), atol=1e-3)
     assert read == [0, 1] and done == [(2, 2)]
     # With half of its side around it on each side, a quarter of the crop is the thing.
-    wide = portray(poses[:1], ids, [sight], give, clip, PortraitConfig(context=(0.5,), blur=0.0))[1]
+    wide = portray(poses[:1], ids, [sight], give, clip, PortraitConfig(alone=(), within=(0.5,)))[1]
     np.testing.assert_allclose(wide, direction((red + 3 * blue) / 4).numpy(), atol=0.02)
+
+
+def test_by_default_a_thing_is_seen_alone_and_within_what_is_around_it() -> None:
+    """On a checkered ground the blurred crops are smooth around it, the others are not; both sorts count."""
+    photo = np.kron(np.indices((30, 30)).sum(0) % 2 * 255, np.ones((2, 2))).astype(np.uint8)[..., None].repeat(3, 2)
+    photo[15:45, 15:45] = RED
+    ids, sight = seeing((0.25, 0.25, 0.75, 0.75))
+    contrast = []
+
+    class Watching(MeanColour):
+        def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+            contrast.extend(float(image[:, :3].std()) for image in images)
+            return super().encode_image(images)
+
+    portray([Pose(2, 0, (0.25, 0.25, 0.75, 0.75))], ids, [sight], lambda view: photo, Watching(native=60))
+    config = PortraitConfig()
+    alone, within = np.split(np.array(contrast), [len(config.alone)])
+    assert len(alone) >= 2 and len(within) >= 2
+    assert max(alone) < 0.5 * min(within)
 
 
 def test_what_is_around_a_thing_is_blurred_and_the_thing_is_not() -> None:
@@ -97,7 +116,7 @@ def test_what_is_around_a_thing_is_blurred_and_the_thing_is_not() -> None:
             return super().encode_image(images)
 
     portray([Pose(2, 0, (0.0, 0.0, 1.0, 1.0))], ids, [sight], lambda view: photo, Watching(native=60),
-            PortraitConfig(context=(0.0,), blur=0.1))  # fmt: skip
+            PortraitConfig(alone=(0.0,), within=(), blur=0.1))  # fmt: skip
     (crop,) = crops
     inner, border = crop[:, 20:40, 20:40], crop[:, :, :10]
     assert crop.shape == (3, 60, 60) and border.std() < 0.25 * inner.std()
