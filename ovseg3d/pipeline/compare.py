@@ -41,7 +41,7 @@ class Comparer:
         self.templates = tuple(templates)
         self.semantics = load_semantics(run.folder)
         self._texts: dict[str, np.ndarray] = {}
-        self._grouped: dict[frozenset[int], np.ndarray] = {}
+        self._grouped: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -128,17 +128,19 @@ class Comparer:
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
         """See `hubs.shifts`."""
         things = [phrase for phrase in known if not plane_of(phrase)]
-        means = self._means(self._named(known))
+        means, weight = self._means(self._named(known))
         if not things or not len(means) or not phrases:
             return np.zeros(len(phrases))
 
         def height(names: Sequence[str]) -> np.ndarray:
             texts = self.semantics.basis.reduce(self.encode(names))
-            return peaks(means @ texts.T, self.semantics.encoder.logit_scale)
+            return peaks(means @ texts.T, weight, self.semantics.encoder.logit_scale)
 
         return shifts(height(phrases), np.isin(phrases, things), float(height(things).mean()))
 
-    def _means(self, named: frozenset[int]) -> Float[np.ndarray, "groups kept"]:
+    def _means(
+        self, named: frozenset[int]
+    ) -> tuple[Float[np.ndarray, "groups kept"], Float[np.ndarray, " groups"]]:
         if named not in self._grouped:
             groups = groups_of(self.semantics.instance, self.semantics.plane, named)
             self._grouped[named] = group_means(self.semantics.vectors, groups)

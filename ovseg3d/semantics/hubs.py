@@ -5,11 +5,13 @@ that is rarely the nearest of anything is lost, even where it belongs. So where 
 scene, each is compared with itself first: how near is it to this thing, for how near it gets to anything here? With
 the encoder's logit scale s,
 
-    log p(thing | phrase) = s (cosine - peak),    peak = 1/s log sum over things exp(s cosine)
+    log p(thing | phrase) = s (cosine - peak),    peak = 1/s log sum over things w exp(s cosine)
 
 (the inverted softmax of Smith et al. 2017; Bogolin et al. 2022 search videos with it). A phrase's cosines are moved by
-what brings its peak to the mean peak of the known phrases. Another that stands beside them in a list is moved down
-only: what is nowhere must not be raised to the best of what looks a little like it.
+what brings its peak most of the way (EVENED) to the mean peak of the known phrases: in part, peaks differ because some
+things look more like themselves. Things weigh by the root of their size (w), so that scraps of something do not set
+peaks. Another phrase that stands beside the known ones in a list is moved down only: what is nowhere must not be raised
+to the best of what looks a little like it.
 
 A plane of the room that a phrase names (see `room`) is no thing here. One that none names is: where the list says
 "sand" and not "floor", sand has to be somewhere.
@@ -20,6 +22,10 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import logsumexp
 
 from ovseg3d.semantics.structure import NONE
+
+
+EVENED = 0.7
+"""How far names are evened out; 1: all get equally near to something."""
 
 
 def groups_of(
@@ -40,18 +46,20 @@ def groups_of(
 
 def group_means(
     vectors: Float[np.ndarray, "points kept"], groups: Int[np.ndarray, " points"]
-) -> Float[np.ndarray, "groups kept"]:
-    """The mean vector of each group that has points; group 0 is none."""
+) -> tuple[Float[np.ndarray, "groups kept"], Float[np.ndarray, " groups"]]:
+    """The mean vector of each group that has points, and its weight, 1 for the largest; group 0 is none."""
     total = np.zeros((int(groups.max(initial=0)) + 1, vectors.shape[1]))
     np.add.at(total, groups, vectors)
     count = np.bincount(groups, minlength=len(total))
     there = np.flatnonzero(count[1:]) + 1
-    return total[there] / count[there, None]
+    return total[there] / count[there, None], np.sqrt(count[there] / count[1:].max(initial=1))
 
 
-def peaks(cosines: Float[np.ndarray, "groups phrases"], logit_scale: float) -> Float[np.ndarray, " phrases"]:
+def peaks(
+    cosines: Float[np.ndarray, "groups phrases"], weight: Float[np.ndarray, " groups"], logit_scale: float
+) -> Float[np.ndarray, " phrases"]:
     """How near each phrase gets to any group: a smooth maximum of its cosines. There is at least one group."""
-    return logsumexp(logit_scale * cosines, axis=0) / logit_scale
+    return logsumexp(logit_scale * cosines, axis=0, b=weight[:, None]) / logit_scale
 
 
 def shifts(
@@ -64,4 +72,4 @@ def shifts(
         known: whether it is known to be in the scene.
         level: mean peak of all that are.
     """
-    return np.where(known, level - own, np.minimum(level - own, 0.0))
+    return EVENED * np.where(known, level - own, np.minimum(level - own, 0.0))
