@@ -138,9 +138,7 @@ class Comparer:
 
         return shifts(height(phrases), np.isin(phrases, things), float(height(things).mean()))
 
-    def _means(
-        self, named: frozenset[int]
-    ) -> tuple[Float[np.ndarray, "groups kept"], Float[np.ndarray, " groups"]]:
+    def _means(self, named: frozenset[int]) -> tuple[Float[np.ndarray, "groups kept"], Float[np.ndarray, " groups"]]:
         if named not in self._grouped:
             groups = groups_of(self.semantics.instance, self.semantics.plane, named)
             self._grouped[named] = group_means(self.semantics.vectors, groups)

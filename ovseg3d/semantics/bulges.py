@@ -29,7 +29,9 @@ class BulgeConfig:
     """Difference from what it borders in tint..."""
     shade: float = 0.08
     """...and in lightness."""
-    spread: float = 0.07
+    look: float = 0.8
+    """...and in looks, which have a variance of 1 over the scene."""
+    spread: float = 0.08
     """How much the region's own colour may vary."""
     rounds: int = 4
     """Bulges on bulges."""
@@ -39,7 +41,7 @@ def bulges(
     border: Contacts,
     region: Int[np.ndarray, " patches"],
     room: Int[np.ndarray, " patches"],
-    colour: Float[np.ndarray, "patches 3"],
+    seen: Float[np.ndarray, "patches seen"],
     tilt: Float[np.ndarray, " patches"],
     area: Float[np.ndarray, " patches"],
     config: BulgeConfig | None = None,
@@ -48,21 +50,23 @@ def bulges(
 
     Args:
         border: of patches; its sums are edges, their steps in colour and their bends, each added up.
-        region: of each patch, from 0.
+        region: of each patch, from 0; of no account where `room` is known.
         room: FLOOR, CEILING or WALL of patches that are known to be the room, NONE elsewhere.
-        colour: CIELAB / 100.
+        seen: looks, with a variance of 1 over the scene, then the three numbers of a colour.
         tilt: cosine of the normal with up.
         area: of each patch.
         config: see there.
     """
-    config, room, count = config or BulgeConfig(), room.copy(), int(region.max(initial=-1)) + 1
+    config, room, count = config or BulgeConfig(), room.copy(), int(region.max(initial=-1)) + 2
+    region = np.where(room == NONE, region, count - 1)
     both = np.concatenate([border.pair, border.pair[:, ::-1]])
     sums = np.concatenate([border.sums, border.sums])
     leaves = region[both[:, 0]] != region[both[:, 1]]
     both, sums = both[leaves], sums[leaves]
     size = np.maximum(np.bincount(region, area, count), 1e-12)[:, None]
-    mean = add_up(colour * area[:, None], region, count) / size
-    spread = add_up(((colour - mean[region]) ** 2).sum(1, keepdims=True) * area[:, None], region, count) / size
+    colour = seen[:, -3:]
+    mean = add_up(seen * area[:, None], region, count) / size
+    spread = add_up(((colour - mean[region, -3:]) ** 2).sum(1, keepdims=True) * area[:, None], region, count) / size
     for _ in range(config.rounds):
         inside, beyond = both[:, 0], room[both[:, 1]]
         met = (room[inside] == NONE) & (beyond != NONE)
@@ -70,9 +74,10 @@ def bulges(
         around = np.bincount(region[inside], sums[:, 0], count)
         along = np.maximum(np.bincount(own, edges, count), 1e-12)[:, None]
         step, bend = (add_up(sums[met, 1:], own, count) / along).T
-        beside = add_up(colour[both[met, 1]] * edges[:, None], own, count) / along
-        alike = (np.abs(mean[:, 0] - beside[:, 0]) < config.shade) & (spread[:, 0] < config.spread**2)
-        alike &= np.linalg.norm(tint(mean) - tint(beside), axis=1) < config.tint
+        beside = add_up(seen[both[met, 1]] * edges[:, None], own, count) / along
+        apart, hue = mean - beside, tint(mean[:, -3:]) - tint(beside[:, -3:])
+        alike = (np.abs(apart[:, -3]) < config.shade) & (np.linalg.norm(hue, axis=1) < config.tint)
+        alike &= (np.linalg.norm(apart[:, :-3], axis=1) < config.look) & (spread[:, 0] < config.spread**2)
         alike &= (along[:, 0] > config.share * around) & (step < config.step) & (np.abs(bend) < config.bend)
         found = alike[region] & (room == NONE)
         if not found.any():

@@ -23,7 +23,6 @@ from scipy.special import logsumexp
 
 from ovseg3d.semantics.structure import NONE
 
-
 EVENED = 0.7
 """How far names are evened out; 1: all get equally near to something."""
 

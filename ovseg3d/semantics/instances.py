@@ -7,8 +7,8 @@ Shape and colour come first: they are known to the point, while features are blu
 2. The planes of the room (floor, walls, ceiling; see `structure`) are found, and which of them a patch lies on.
 3. Patches merge into regions, those first whose border has least to say against it (see `borders`).
 4. What lies on the planes of the room is told by colour and look: most of it is the room, the rest hangs or lies there.
-   Where the room bulges off its planes it is told by colour (see `bulges`).
-5. What touches and looks alike is cut apart by shape (see `cuts`). What is left and large enough is an instance.
+5. What touches and looks alike is cut apart by shape (see `cuts`). Where the room bulges off its planes it is told by
+   colour (see `bulges`). What is left and large enough is an instance.
 
 Ids are 0 for none or the room, else from 1, the largest area first. Input frame. What things are called is not asked
 here: `things.instances_of` names them.
@@ -105,13 +105,13 @@ def find_instances(
     contacts = weigh(made.border, plane, vote, config.border)
     region = agglomerate(contacts, made.weight, made.seen, Price(config.border))
     room = _room(region, made.seen, made.area, kind, config)
-    tilt = made.facing @ surface.up.astype(np.float64)
-    room = bulges(made.border, region, room, made.seen[:, -3:], tilt, made.area, config.bulge)
     region = np.where(room == NONE, region, -1)
     # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(vote, 0)
     up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
     region = cut_apart(contacts.pair, edges, crease, made.weight, made.middle, up, region, config.cut)
+    room = bulges(made.border, region, room, made.seen, made.facing @ up, made.area, config.bulge)
+    region = np.where(room == NONE, region, -1)
     return Things(_numbered(region, made.weight, made.area, config.least)[made.patch], made.patch, room[made.patch])
 
 

@@ -2,10 +2,11 @@
 
 A text-image encoder was taught with whole pictures; of a patch in the midst of one it knows less. Once the surface's
 points are grouped into things, it is known which photos show most of a thing and how large, and a crop around it is
-what the encoder knows best (Takmaz et al. 2023, OpenMask3D, who cut at several sizes too). In some what is around the thing is
-blurred (Yang et al. 2023, Fine-Grained Visual Prompting): a picture of a ball on a floor is also one of a floor. In
-others it stays: what was found may be a part, and is known by the rest. The mean of a thing's crops is its portrait. Its points take a share of that, and of the mean of what was lifted to them;
-the room's planes (floor, ceiling, walls) have no portrait, and take a share of their mean alone.
+what the encoder knows best (Takmaz et al. 2023, OpenMask3D, who cut at several sizes too). In some what is around the
+thing is blurred (Yang et al. 2023, Fine-Grained Visual Prompting): a picture of a ball on a floor is also one of a
+floor. In others it stays: what was found may be a part, and is known by the rest. The mean of a thing's crops is its
+portrait. Its points take a share of that, and of the mean of what was lifted to them; the room's planes (floor,
+ceiling, walls) have no portrait, and take a share of their mean alone.
 
 Boxes are (left, top, right, bottom) in 0..1 of a photo.
 """

@@ -35,7 +35,7 @@ class Plane:
 
     def kind(self, up: Float[np.ndarray, "3"]) -> int:
         """FLOOR, CEILING or WALL."""
-        return int(facing_like(self.normal @ up))
+        return int(facing_like(np.asarray(self.normal @ up)))
 
     def holds(
         self, xyz: Float[np.ndarray, "points 3"], normal: Float[np.ndarray, "points 3"]
