@@ -51,11 +51,17 @@ class StructureConfig:
     share: float = 0.02
     """Least area of a plane, as a share of all surface."""
     behind: float = 0.1
-    """Most of a plane's patches that may have surface behind them."""
+    """Most of a plane's patches that may have surface behind them..."""
+    wide: float = 2.5
+    """...and that many times more of a large plane's: strays gather behind walls, but no table is as large as one."""
     directions: int = 8
     """Most directions of walls that are tried."""
     planes: int = 4
     """Most planes of one direction that are tried."""
+
+    def may_hide(self, share: float) -> float:
+        """Most of the patches of a plane with this share of all surface that may have surface behind them."""
+        return self.behind * float(np.clip(share / (1.5 * self.share), 1.0, self.wide))
 
 
 def room_planes(
@@ -91,11 +97,12 @@ def room_planes(
         filled = np.convolve(filled, np.ones(3), mode="same")
         for _ in range(config.planes):
             peak = int(filled.argmax())
-            if filled[peak] < config.share * area.sum():
+            share = filled[peak] / area.sum()
+            if share < config.share:
                 break
             filled[max(0, peak - 4) : peak + 5] = 0
             plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
-            if plane is not None and _behind(plane, xyz, normal, gap) <= config.behind:
+            if plane is not None and _behind(plane, xyz, normal, gap) <= config.may_hide(share):
                 found.append(plane)
     return found
 

@@ -98,3 +98,18 @@ def test_a_wall_of_which_little_is_seen_and_one_with_stray_points_behind_it() ->
     planes = room_planes(xyz, normal, np.full(len(xyz), 0.05**2), Z, 0.05)
     assert sorted(plane.kind(Z) for plane in planes) == [FLOOR, WALL, WALL]
     assert Plane(-Z, -2.5, 0.1).kind(Z) == CEILING
+
+
+def test_more_may_gather_behind_a_large_plane_than_behind_a_small_one() -> None:
+    """An eighth of a wall, and of a cupboard's front, has surface behind it: the wall is the room, the front is not."""
+
+    def found(width: float) -> list[int]:
+        floor = sheet((-2, -2, 0), (4, 0, 0), (0, 4, 0))
+        front = sheet((-2, 0, 0), (0, width, 0), (0, 0, 2.5))
+        behind = sheet((-2.5, 0, 0), (0, width, 0), (0, 0, 2.5 / 8))
+        xyz = np.concatenate([floor, front, behind])
+        normal = np.repeat([Z, [1.0, 0, 0], Z], [len(floor), len(front), len(behind)], 0)
+        planes = room_planes(xyz, normal, np.full(len(xyz), 0.05**2), Z, 0.05)
+        return sorted(plane.kind(Z) for plane in planes)
+
+    assert found(2.0) == [FLOOR, WALL] and found(0.24) == [FLOOR]
