@@ -10,7 +10,7 @@ from ovseg3d.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "DEVELOPMENT.md", "docs/encoders.md")
+PAGES = ("README.md", "DEVELOPMENT.md", "docs/encoders.md", "docs/files.md", "docs/results.md")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 SHELL = [line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines() if line.strip()]
 INSTALLS = "python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt"

@@ -117,7 +117,8 @@ class Eval:
             for groups in found.values():
                 _draw_scores(console, groups)
         told = {name: {group: one.as_dict() for group, one in groups.items()} for name, groups in found.items()}
-        return {"run": run.folder, "views_measured": self.views, **told}
+        scale = {"metric": asker.scene.metric, "metres_per_unit": asker.scene.metres_per_unit}
+        return {"run": run.folder, **scale, "views_measured": self.views, **told}
 
     def _field(self, run: Any, stop: threading.Event) -> dict[str, Any]:
         """Pictures and depth."""

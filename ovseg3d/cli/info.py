@@ -83,7 +83,7 @@ def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
         "intrinsics": len({(f.camera.fx, f.camera.fy, f.camera.cx, f.camera.cy) for f in scene.frames}),
         "metric": scene.metric,
         "metres_per_unit": scene.metres_per_unit,
-        "unit": "m" if scene.metres_per_unit == 1 else "units",
+        "unit": scene.unit,
         "frame": "input",
         "camera_bounds": np.stack([positions.min(axis=0), positions.max(axis=0)]),
         "bounds": None if extent is None else extent.bounds,

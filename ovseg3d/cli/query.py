@@ -76,14 +76,14 @@ class Query:
         seconds = time.monotonic() - began
         told = save_answers(self.output or run.exports / "query", asker, answers)
         if self.json:
-            unit = "m" if scene.metric else "units"
-            print_json({"run": run.folder, "metric": scene.metric, "unit": unit, "frame": "input",
+            print_json({"run": run.folder, "metric": scene.metric, "unit": scene.unit,
+                        "metres_per_unit": scene.metres_per_unit, "frame": "input",
                         "query_seconds": seconds, "answers": told})  # fmt: skip
             return
         for answer, files in zip(answers, told):
             console.print(_sentence(answer), markup=False, soft_wrap=True)
             for thing in answer.instances[:8]:
-                console.print(_thing(thing, "m" if scene.metric else "units"), markup=False, soft_wrap=True)
+                console.print(_thing(thing, scene.unit), markup=False, soft_wrap=True)
             for kind in ("picture", "points"):
                 if files[kind]:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)

@@ -124,7 +124,9 @@ def instance_views(
     with write_together(folder, LISTING, _earlier(folder)) as place:
         told = _write(place, asker, shown, names, (), views, None, report, stop)
         found = [{**thing.record(), **told["each"][thing.id]} for thing in things]
-        listing = {"instances": found, "views": told["views"]}
+        scene = asker.scene
+        scale = {"metric": scene.metric, "unit": scene.unit, "metres_per_unit": scene.metres_per_unit}
+        listing = {"frame": "input", **scale, "instances": found, "views": told["views"]}
         write_json(place / LISTING, listing)
     return {"folder": folder, "picture": folder / OVERVIEW, **listing}
 

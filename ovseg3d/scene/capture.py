@@ -81,6 +81,11 @@ class Scene:
     notes: tuple[str, ...] = ()
     """What the reader noticed, as sentences for the user."""
 
+    @property
+    def unit(self) -> Literal["m", "units"]:
+        """What lengths of the input frame are called: "m" only where one unit is one metre."""
+        return "m" if self.metres_per_unit == 1 else "units"
+
 
 @dataclass(frozen=True)
 class Finding:

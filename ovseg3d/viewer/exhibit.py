@@ -150,7 +150,7 @@ class Exhibit:
 
     @property
     def unit(self) -> str:
-        return "m" if self.scene.metric else "units"
+        return self.scene.unit
 
     @cached_property
     def reach(self) -> float:

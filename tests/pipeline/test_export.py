@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from ovseg3d.pipeline.run import Run
 from ovseg3d.semantics.relevancy import label
 
 PHRASES = ("a red box", "a blue box", "sand")
+PAGE = Path(__file__).parents[2] / "docs" / "files.md"
 
 
 @pytest.fixture(scope="module")
@@ -321,3 +323,39 @@ def test_the_command(cli: Cli, folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 2 and "--what cloud" in done.stderr
     done = cli("export", folder, "--what", "cloud", *phrases)
     assert done.returncode == 0 and "cloud.ply" in done.stdout
+
+
+def test_the_page_about_files_names_what_is_written_and_its_snippets_read_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, made = PAGE.read_text(encoding="utf-8"), tmp_path / "outputs" / "my_room" / "latest"
+    copytree(folder, made)
+    keep_phrases(made, PHRASES)
+    load(made).export("cloud,mesh,labels,instances", embedding=True)
+    monkeypatch.chdir(tmp_path)
+    read: dict = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)), read)
+    assert read["features"].shape == (len(read["xyz"]), 4) and read["like"][0] == pytest.approx(1, abs=1e-3)
+    assert read["labels"].shape == (32, 32) and read["corners"].shape == (8, 3)
+    thing, turn, corners = (read[name] for name in ("thing", "turn", "corners"))
+    np.testing.assert_allclose(corners.mean(0), thing["center"], atol=1e-9)
+    np.testing.assert_allclose(turn.as_rotvec(), [0, 0, thing["yaw_rad"]], atol=1e-9)
+    np.testing.assert_allclose(np.ptp(turn.inv().apply(corners), axis=0), thing["size"], atol=1e-9)
+
+    def keys(value: object) -> set[str]:
+        """Of an object, and of those in its lists: what is named by views or phrases is not looked into."""
+        own = set(value) if isinstance(value, dict) else set()
+        lists = [part for part in value.values() if isinstance(part, list)] if isinstance(value, dict) else []
+        return own.union(*map(keys, value if isinstance(value, list) else lists))
+
+    exports = made / "exports"
+    files = [*made.glob("[a-z]*"), *exports.glob("*/[a-hj-z]*")]  # no images_0000.png
+    written = {path.name.partition(".")[0] for path in files}
+    for name in ("instances.json", "cloud/labels.json", "mesh/labels.json", "labels/labels.json"):
+        written |= keys(json.loads((exports / name).read_text(encoding="utf-8")))
+    for name in ("config", "status", "scene_transform", "features"):
+        written |= set(json.loads((made / f"{name}.json").read_text(encoding="utf-8")))
+    with np.load(exports / "cloud" / "cloud.npz") as arrays:
+        written |= {*arrays.files, *vertices(exports / "cloud" / "cloud.ply").dtype.names}
+    prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    assert written - set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose)))) == set()

@@ -37,6 +37,7 @@ def labelled(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_index_tells_held_out_and_training_views_apart(run: Run, labelled: Path, cli: Cli) -> None:
     told = json.loads(cli("eval", run.folder, "--scene", labelled, "--protocol", "index", "--json").stdout)
+    assert told["metric"] is True and told["metres_per_unit"] == 1
     assert set(told["index"]) == {"held-out"} and told["index"]["held-out"]["protocol"] == "index"
     assert told["index"]["held-out"]["accuracy"] > 0.85 and told["index"]["held-out"]["miou"] > 0.6
     assert run.metrics()["miou"] == told["index"]["held-out"]["miou"]

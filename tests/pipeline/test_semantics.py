@@ -5,6 +5,7 @@ moment only; what it shows is taken from the scene's own geometry, since a test 
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -248,6 +249,20 @@ def test_segment_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 2 and "no label images" in done.stderr
     done = cli("eval", run.folder, "--protocol", "indx")
     assert done.returncode == 2 and "--protocol index" in done.stderr
+
+
+def test_a_length_is_called_m_only_where_a_unit_is_one(run: Run, cli: Cli, tmp_path: Path) -> None:
+    scaled, out = Path(shutil.copytree(run.folder, tmp_path / "run")), tmp_path / "out"
+    described = json.loads((scaled / "config.json").read_text())
+    described["config"]["scene"]["scale"] = 0.5
+    (scaled / "config.json").write_text(json.dumps(described))
+    for folder, scale, unit in ((run.folder, 1, "m"), (scaled, 0.5, "units")):
+        asked = ("query", folder, "red", "--negative", "sand", "--views", "none", "--output", out)
+        things = ("segment", folder, "--instances", "--views", "held-out", "--output", out, "--json")
+        assert f" {unit} at (" in cli(*asked).stdout
+        told = [json.loads(done.stdout) for done in (cli(*asked, "--json"), cli(*things))]
+        for one in (*told, json.loads((out / "labels.json").read_text())):
+            assert (one["frame"], one["metric"], one["metres_per_unit"], one["unit"]) == ("input", True, scale, unit)
 
 
 def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
