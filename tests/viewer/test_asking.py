@@ -4,13 +4,17 @@ import threading
 
 import numpy as np
 import pytest
-from bare import wait_until
+from bare import Bare, wait_until
 from playroom import EYE, THINGS, inside
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.viewer.ask import Question, ask, read_phrases, sentence
+from ovseg3d.pipeline.query import THRESHOLD
+from ovseg3d.semantics.relevancy import CANONICAL
+from ovseg3d.viewer import layers
+from ovseg3d.viewer.ask import Question, ask, hit_text, read_phrases, sentence
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.fly import fly, stand_to_see
+from ovseg3d.viewer.panel import SHOW
 from ovseg3d.viewer.pick import describe, find_spot
 
 # -- asking ----------------------------------------------------------------------------------------------------------
@@ -122,6 +126,41 @@ def test_what_is_repainted_for_a_new_question_is_its_answer(visit, monkeypatch: 
     assert len(seen) > 1 and set(seen) == {"an elephant; teddy bear"}
 
 
+def test_the_slider_says_which_points_are_marked(visit) -> None:
+    _, visitor = visit()
+    asking, panel, nodes = visitor.asking, visitor.panel, visitor.nodes
+    panel.opacity.value, panel.layer.value = 1.0, layers.ANSWER
+    asking.ask(Question(("sofa",)))
+    xyz, relevancy = visitor.exhibit.semantics.surface.xyz, asking.reply.relevancies[:, 0]
+    strict = float(np.median(relevancy[relevancy >= THRESHOLD]))
+    for threshold in (strict, THRESHOLD):
+        panel.threshold.value = threshold
+        (marked,) = nodes._groups["highlight"]
+        np.testing.assert_array_equal(marked.points, xyz[relevancy >= threshold])
+        assert nodes.highlighted == (relevancy >= threshold).sum() > 100
+        painted = np.ptp(visitor.pictures.layer.point_colours(visitor.exhibit).astype(int), axis=1) > 5
+        np.testing.assert_array_equal(painted, relevancy >= threshold, "the rest is grey")
+    too_strict = (asking.reply.answers[0].score + 1) / 2
+    panel.threshold.value = too_strict
+    assert nodes.highlighted == 0 and "highlight" not in nodes._groups and asking.reply.hits == ()
+    assert "is not in this scene" in panel.answer.content and not panel.found.visible
+    panel.layer.value = layers.RELEVANCY
+    assert f"left:{too_strict:.0%}" in panel.scale.content, "the mark on the scale"
+
+
+def test_an_answer_is_shown_as_points_as_a_mask_or_as_relevancy(visit) -> None:
+    _, visitor = visit()
+    visitor.asking.ask(Question(("sofa",)))
+    for way, layer in zip(SHOW, (layers.COLOUR, layers.ANSWER, layers.RELEVANCY)):
+        visitor.panel.show_as.value = way
+        (marked,) = visitor.nodes._groups["highlight"]
+        assert visitor.pictures.layer.name == layer and marked.visible == (way == "Points")
+        assert visitor.panel.phrase.visible == (way == "Relevancy")
+
+
+# -- what was asked before -------------------------------------------------------------------------------------------
+
+
 def test_an_earlier_question_can_be_chosen_again_and_again(visit) -> None:
     _, visitor = visit()
     asking, history = visitor.asking, visitor.panel.history
@@ -130,6 +169,54 @@ def test_an_earlier_question_can_be_chosen_again_and_again(visit) -> None:
         asking.ask(Question(("-",)))  # as the neutral entry is called
         history.value = "sofa"
         assert asking.reply.question.title == "sofa" and history.value == "-" and visitor.messages == []
+
+
+def test_the_history_brings_a_question_back_as_it_was_asked(visit) -> None:
+    _, visitor = visit()
+    asking, panel = visitor.asking, visitor.panel
+
+    def typed(phrases: str, negatives: str, canonical: str) -> None:
+        panel.phrases.value, panel.negatives.value, panel.canonical.value = phrases, negatives, canonical
+        asking.ask_typed()
+
+    typed("sofa", "orange cushion; rug", "object; stuff")
+    asked, marked = asking.reply.question, visitor.nodes.highlighted
+    assert asked == Question(("sofa",), ("orange cushion", "rug"), ("object", "stuff")) and marked > 100
+    typed("teddy bear; floor", "", "; ".join(CANONICAL))
+    assert panel.history.options == ("-", "teddy bear; floor", "sofa"), "the newest first"
+    panel.history.value = "sofa"
+    assert asking.reply.question == asked and visitor.nodes.highlighted == marked
+    assert panel.phrases.value == "sofa" and "sofa" in panel.answer.content
+    asking.ask_typed()
+    assert asking.reply.question == asked, "the form asks it again"
+    assert panel.history.options == ("-", "sofa", "teddy bear; floor"), "each is there once"
+    panel.threshold.value = 0.55
+    panel.history.value = "teddy bear; floor"
+    assert asking.reply.question == Question(("teddy bear", "floor"), threshold=0.55), "as strict as the slider is now"
+    assert visitor.messages == []
+
+
+def test_the_history_brings_an_example_back_and_leaves_the_form(visit) -> None:
+    _, visitor = visit()
+    asking, panel = visitor.asking, visitor.panel
+    visitor.pointing.point_at(EYE, np.array(THINGS["wooden chair"]["center"]) - EYE)
+    visitor.pointing.more_like_this()
+    example, found = asking.reply.question, asking.reply.answers[0].points
+    panel.phrases.value = "sofa"
+    asking.ask_typed()
+    panel.history.value = example.title
+    assert asking.reply.question == example and example.example is not None
+    np.testing.assert_array_equal(asking.reply.answers[0].points, found)
+    assert panel.phrases.value == "sofa" and visitor.messages == []
+
+
+def test_the_history_forgets_the_oldest(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ovseg3d.viewer.asking.LONGEST_HISTORY", 2)
+    _, visitor = visit()
+    for phrase in ("sofa", "floor", "rug"):
+        visitor.asking.ask(Question((phrase,)))
+    assert [question.title for question in visitor.asking.history] == ["rug", "floor"]
+    assert visitor.panel.history.options == ("-", "rug", "floor")
 
 
 # -- pointing --------------------------------------------------------------------------------------------------------
@@ -178,6 +265,35 @@ def test_a_hit_takes_the_browser_there(visit, errors: list[str]) -> None:
         )
     )
     assert errors == []
+
+
+def test_the_button_of_a_hit_takes_the_browser_to_that_hit(visit, errors: list[str]) -> None:
+    bare, visitor = visit()
+    visitor.asking.ask(Question(("teddy bear", "sofa")))
+    hits, (bear, sofa) = visitor.asking.reply.hits, visitor.asking.reply.answers
+    assert visitor.panel.found.visible and {hit.phrase for hit in hits} == {0, 1}
+    assert len(hits) == len(bear.instances) + len(sofa.instances)
+    for hit in hits:
+        bare.press(hit_text(hit, visitor.asking.reply.question.phrases, visitor.exhibit.unit))
+        wait_until(lambda center=hit.thing.center: looks_at(bare, center), 20, f"the flight to {hit.thing.label}")
+    assert errors == []
+
+
+@pytest.mark.parametrize("where", [np.array(THINGS["wooden chair"]["center"]) - EYE, np.array([-1.0, 0.3, 0.25])])
+def test_a_button_takes_the_browser_to_what_was_clicked(visit, where: np.ndarray, errors: list[str]) -> None:
+    bare, visitor = visit()
+    visitor.pointing.point_at(EYE, where)
+    pointed = visitor.pointing.pointed
+    bare.press("Fly there")
+    place = pointed.thing.center if pointed.thing else pointed.spot.xyz
+    wait_until(lambda: looks_at(bare, place), 20, f"the flight to {pointed.name}")
+    assert errors == []
+
+
+def looks_at(bare: Bare, place: np.ndarray | tuple) -> bool:
+    """Whether a browser was last told to look at a place."""
+    told = bare.latest.get("SetCameraLookAtMessage")
+    return told is not None and np.allclose(told["look_at"], place, atol=1e-3)
 
 
 def test_a_newer_flight_ends_an_older_one(visit) -> None:

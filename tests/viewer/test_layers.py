@@ -1,8 +1,11 @@
 """What the picture and the points show, layer by layer, without a browser: on playroom."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
+from bare import wait_until
+from PIL import Image
 from playroom import THINGS, inside
 
 from ovseg3d.pipeline.palette import colours
@@ -66,3 +69,43 @@ def test_a_layer_of_an_earlier_surface_paints_nothing(exhibit: Exhibit) -> None:
     np.testing.assert_array_equal(
         layer.picture(exhibit, sheet), layers.plain_layer(layers.COLOUR).picture(exhibit, sheet)
     )
+
+
+def test_opacity_goes_from_the_field_to_the_layer(exhibit: Exhibit) -> None:
+    sheet = exhibit.render(exhibit.scene.frames[3].camera.scaled(80, 60))
+    reply = ask(exhibit, Question(("sofa",)))
+    labelling = layers.make_labelling(exhibit, exhibit.scene.phrases)
+    plain = layers.plain_layer(layers.COLOUR)
+    for make in (
+        lambda opacity: layers.answer_layer(reply.relevancies, reply.tints, 0.5, opacity),
+        lambda opacity: layers.relevancy_layer(reply.relevancies[:, 0], opacity),
+        lambda opacity: layers.label_layer(labelling, opacity),
+        lambda opacity: layers.feature_layer(exhibit, opacity),
+    ):
+        none, half, full = (make(opacity) for opacity in (0.0, 0.5, 1.0))
+        for seen in (lambda layer: layer.picture(exhibit, sheet), lambda layer: layer.point_colours(exhibit)):
+            clear, veiled, hidden = (seen(layer).astype(int) for layer in (none, half, full))
+            np.testing.assert_array_equal(clear, seen(plain))
+            assert np.abs(hidden - clear).mean() > 10, none.name
+            assert np.abs(2 * veiled - clear - hidden).max() <= 2, "half way, but for rounding"
+
+
+def test_the_opacity_slider_reaches_the_browsers_picture(visit) -> None:
+    bare, visitor = visit()
+    exhibit, panel = visitor.exhibit, visitor.panel
+    panel.layer.value = layers.LABELS
+    sheet = exhibit.render(visitor.pictures.viewpoint.camera(1e9))
+    field = layers.plain_layer(layers.COLOUR).picture(exhibit, sheet).astype(int)
+    labels = layers.label_layer(visitor.pictures.labelling, 1.0).picture(exhibit, sheet).astype(int)
+
+    def off(expected: np.ndarray) -> float:
+        """How far the newest picture is from what is expected, mean levels; JPEG is to blame for a few."""
+        picture = Image.open(io.BytesIO(bare.latest["BackgroundImageMessage"]["rgb_data"]))
+        return float(np.abs(np.asarray(picture.resize(expected.shape[1::-1])) - expected).mean())
+
+    assert np.abs(labels - field).mean() > 20
+    wait_until(lambda: bare.pictures() > 0, 20, "a picture")
+    for opacity, expected in ((0.0, field), (1.0, labels), (0.5, (field + labels) / 2)):
+        panel.opacity.value = opacity
+        wait_until(lambda expected=expected: off(expected) < 5, 20, f"a picture with opacity {opacity}")
+    assert visitor.messages == []
