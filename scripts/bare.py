@@ -29,6 +29,7 @@ class Bare:
         self.latest: dict[str, Any] = {}
         self.notices: list[str] = []
         self._nodes: Counter[str] = Counter()
+        self._controls: dict[str, str] = {}
         self._sizes: list[tuple[int, int]] = []
         self._position, self._look_at, self._size, self._up = position, look_at, size, up
         self._socket = connect(
@@ -52,6 +53,8 @@ class Bare:
                         self._sizes.append(Image.open(io.BytesIO(message["rgb_data"])).size)
                     if "props" in message and "name" in message:
                         self._nodes[message["name"]] += 1
+                    if "uuid" in message and "label" in message.get("props", {}):
+                        self._controls[message["props"]["label"]] = message["uuid"]
                     self.count[message["type"]] += 1
                     self.latest[message["type"]] = message
                     if message["type"] == "NotificationShowMessage" or "title" in message.get("props", {}):
@@ -84,6 +87,11 @@ class Bare:
             "ScenePointerMessage", event_type="click", ray_origin=tuple(map(float, self._position)),
             ray_direction=direction, screen_pos=((0.5, 0.5),), modifier=None,
         )  # fmt: skip
+
+    def press(self, label: str) -> None:
+        """Press the button with this label, once it has come; of several the newest."""
+        wait_until(lambda: label in self._controls, what=f"the button {label!r}")
+        self.send("GuiUpdateMessage", uuid=self._controls[label], updates={"value": True})
 
     def pictures(self) -> int:
         """Background pictures so far."""

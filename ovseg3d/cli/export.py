@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags
+from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class Export:
     """Kinds of export, with commas: cloud, mesh, labels, instances, video, html."""
     phrases: str | None = None
     """Labels: phrases with semicolons, or a file with one a line; by default those of the scene; "" for none."""
-    none: bool = True
-    """Leave unlabelled what is nearer to a canonical phrase than to all of the list."""
+    none: NoneOfThese = True
     select: str | None = None
     """Only points with these labels (some of the phrases, with semicolons)."""
     frame: Literal["input", "world"] = "input"

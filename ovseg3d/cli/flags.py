@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ovseg3d.scene import Scene
 
 _RUN = "A run folder, outputs/SCENE/latest, or a scene (its newest run)."
+_NONE = "Leave unlabelled what is nearer to a canonical phrase than to all of the list."
 _JSON = "Print one JSON object on stdout and nothing else there."
 _TEMPLATES = (
     "Sentences with {} for the phrase, with semicolons, or a file with one a line; usual: a built-in set. A phrase is"
@@ -27,6 +28,7 @@ RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", hel
 SceneOrRunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN", help=_RUN)]
 Views = Literal["held-out", "train", "all"]
 Templates = Annotated[str | None, tyro.conf.arg(help=_TEMPLATES)]
+NoneOfThese = Annotated[bool, tyro.conf.arg(help=_NONE)]
 Json = Annotated[bool, tyro.conf.arg(help=_JSON)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags
+from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags
 from ovseg3d.errors import ConfigError, nearest
 
 _KINDS = ("colour", "depth", "normals", "opacity", "features", "labels", "things", "relevancy")
@@ -36,6 +36,7 @@ class Render:
     (of --phrases), things and relevancy (of --phrase)."""
     phrases: str | None = None
     """For labels: phrases with semicolons, or a file with one a line; by default those of the scene."""
+    none: NoneOfThese = True
     phrase: str | None = None
     """For relevancy: what to look for."""
     images: bool = False
@@ -94,7 +95,7 @@ class Render:
             raise ConfigError("This scene names no phrases", where=scene.path, fix='--phrases "chair;table;floor"')
         if "relevancy" in what and not (self.phrase or "").strip():
             raise ConfigError("Nothing says whose relevancy to draw", fix='--phrase "a red chair"')
-        return Painter(self.where.asker(run, scene), what, phrases, self.phrase or "")
+        return Painter(self.where.asker(run, scene), what, phrases, self.phrase or "", self.none)
 
     def _cameras(self, scene: Any) -> tuple[list[Any], list[str], float | None]:
         """Cameras, file names, and the frame rate of a path (None for views)."""

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovseg3d.cli.flags import Json, RunPath, Templates, Views, Where, WhereFlags
+from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Templates, Views, Where, WhereFlags
 from ovseg3d.errors import ConfigError
 
 
@@ -30,8 +30,7 @@ class Segment:
     templates: Templates = None
     instances: bool = False
     """Label the things that were found, not phrases."""
-    none: bool = True
-    """Leave pixels unlabelled that are nearer to a canonical phrase than to all of the list."""
+    none: NoneOfThese = True
     views: Views = "all"
     """For which views."""
     output: Path | None = None

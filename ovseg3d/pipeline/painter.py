@@ -43,7 +43,7 @@ class Painter:
     """
 
     def __init__(
-        self, asker: Asker, what: Sequence[str], phrases: Sequence[str] = (), phrase: str = "", none: bool = False
+        self, asker: Asker, what: Sequence[str], phrases: Sequence[str] = (), phrase: str = "", none: bool = True
     ) -> None:
         self.asker, self.what, self.phrases, self.phrase, self.none = asker, tuple(what), tuple(phrases), phrase, none
 
@@ -99,7 +99,7 @@ def save_meaning_preview(path: Path, asker: Asker) -> None:
     views = sorted(sorted(views, key=lambda view: -seen.get(scene.frames[view].name, 0.0))[:SHOWN])
     titles = {"features": "features", "labels": "labels", "relevancy": f'"{phrase}"', "things": "things"}
     what = ("features", "labels", "relevancy") if phrases else ("features", "things")
-    painter, rows, told = Painter(asker, what, phrases, phrase), [], set()
+    painter, rows, told = Painter(asker, what, phrases, phrase, none=False), [], set()
     for view in views:
         frame = scene.frames[view]
         shown = painter.render(frame.camera)

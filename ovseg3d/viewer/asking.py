@@ -130,7 +130,10 @@ class Asking:
         for question in self.history:
             if question.title == title:
                 if question.example is None:
+                    # All of it, so that asking again from the form asks the same.
                     self._panel.phrases.value = title
+                    self._panel.negatives.value = "; ".join(question.negatives)
+                    self._panel.canonical.value = "; ".join(question.canonical)
                 try:
                     self.ask(replace(question, threshold=self._panel.threshold.value))
                 finally:

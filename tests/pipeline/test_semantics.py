@@ -284,6 +284,24 @@ def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
         assert done.returncode == 2 and words in done.stderr
 
 
+def test_render_leaves_unlabelled_what_segment_leaves_unlabelled(run: Run, cli: Cli, tmp_path: Path) -> None:
+    """Of a list without sand the ground is none of these, and black, unless that is ruled out."""
+    names, asker, blacks = ("red", "blue"), Asker(run), []
+    for flag, none in (((), True), (("--no-none",), False)):
+        out = tmp_path / str(none)
+        what = ("--what", "labels", "--phrases", ";".join(names), "--output", out, "--json")
+        done = cli("render", run.folder, *what, *flag)
+        assert done.returncode == 0, done.stderr
+        with Image.open(json.loads(done.stdout)["files"][0]) as picture:
+            black = (np.asarray(picture) == 0).all(-1)
+        assert (black == (asker.label_picture(names, "images/0000.png", none=none) == 0)).all()
+        done = cli("segment", run.folder, *what[2:], *flag, "--views", "held-out")
+        with Image.open(out / json.loads(done.stdout)["views"]["images/0000.png"]) as labels:
+            assert (black == (np.asarray(labels) == 0)).all()
+        blacks.append(black.mean())
+    assert blacks[0] > blacks[1] + 0.2, "much of the view is ground"
+
+
 def test_a_run_ends_with_a_picture_of_what_it_knows(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny_scene: Path
 ) -> None:

@@ -17,10 +17,6 @@ from ovseg3d.viewer.app import Viewer  # noqa: E402
 from ovseg3d.viewer.exhibit import Exhibit  # noqa: E402
 from ovseg3d.viewer.visitor import Visitor  # noqa: E402
 
-MIDDLE = (1.5, -1.2, 1.5)
-"""A place from which most of playroom is seen."""
-TARGET = (-1.0, 0.5, 0.5)
-
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -68,7 +64,7 @@ def visit(viewer: Viewer) -> Iterator:
     """visit() brings a browser without a picture: (the browser, the server's visitor)."""
     came: list[Bare] = []
 
-    def one(position: tuple = MIDDLE, target: tuple = TARGET) -> tuple[Bare, Visitor]:
+    def one(position: tuple = tuple(playroom.EYE), target: tuple = playroom.TARGET) -> tuple[Bare, Visitor]:
         before = set(viewer.visitors)
         bare = Bare(viewer.url, position, target, (320, 240))
         came.append(bare)

@@ -24,6 +24,10 @@ from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.synth import surface_cloud
 
 PLAYROOM = Path(__file__).resolve().parents[2] / "scenes" / "playroom"
+THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
+EYE = np.array([1.5, -1.2, 1.5])
+"""A place from which most of playroom is seen."""
+TARGET = (-1.0, 0.5, 0.5)
 NAME = "bag-of-words"
 SPARE, NOISE = 8, 32
 """Axes for words that nothing is called by, and for what no word says."""
@@ -32,14 +36,22 @@ TEXT = 0.35
 
 
 def _vocabulary() -> list[str]:
-    things = json.loads((PLAYROOM / "objects.json").read_text())
-    names = [f"{thing['phrase']} {thing['category']}" for thing in things]
+    names = [f"{thing['phrase']} {thing['category']}" for thing in THINGS.values()]
     names += (PLAYROOM / "segmentations" / "classes.txt").read_text().split("\n")
     return [*sorted({word for name in names for word in name.lower().split()}), *CANONICAL]
 
 
 WORDS = _vocabulary()
 DIM = len(WORDS) + SPARE + NOISE
+
+
+def inside(points: np.ndarray, thing: dict, margin: float = 0.1) -> float:
+    """Share of points within a thing's box, upright boxes turned back by their yaw."""
+    yaw = thing["yaw_rad"]
+    away = points - np.array(thing["center"])
+    x, y, z = away.T
+    turned = np.stack([np.cos(yaw) * x + np.sin(yaw) * y, np.cos(yaw) * y - np.sin(yaw) * x, z], 1)
+    return float((np.abs(turned) < np.array(thing["size"]) / 2 + margin).all(1).mean())
 
 
 def text_vector(phrase: str) -> np.ndarray:

@@ -5,7 +5,6 @@ on the server and what the page says, and that the picture arrived on pixels.
 """
 
 import io
-import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +13,13 @@ import numpy as np
 import pytest
 from browser import Browser, Page, wait_for
 from PIL import Image
-from playroom import PLAYROOM
+from playroom import THINGS
 from plyfile import PlyData
 
 from ovseg3d.viewer import keep, layers
 from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.pick import describe, find_spot
 
-THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
 SIZE = (900, 560)
 
 
