@@ -9,8 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from ovseg3d.field.surface import Sight, Surface
 from ovseg3d.metrics import Box, box_iou
+from ovseg3d.semantics.bulges import BulgeConfig
 from ovseg3d.semantics.graph import Contacts, agglomerate, spacing, touching
-from ovseg3d.semantics.instances import CEILING, FLOOR, NONE, WALL, Things, find_instances
+from ovseg3d.semantics.instances import CEILING, FLOOR, NONE, WALL, InstanceConfig, Things, find_instances
 from ovseg3d.semantics.structure import room_planes
 from ovseg3d.semantics.things import fit_box, instances_of
 
@@ -228,6 +229,15 @@ def test_order_of_points_and_scale_of_the_scene_do_not_matter() -> None:
     assert (find_instances(surface.take(order), [features[order]]).ids == first.ids[order]).mean() > 0.98
     large = replace(surface, xyz=surface.xyz * 50, cell=surface.cell * 50)
     assert (find_instances(large, [features]).ids == first.ids).mean() > 0.98
+
+
+def test_what_has_the_colour_of_the_floor_is_floor_unless_it_looks_like_something_else() -> None:
+    """Two grey chairs on a grey floor: only their looks tell them from places where the floor bulges."""
+    room = floor().chair(-0.22, -0.22, 0.0, 1).chair(0.22, 0.22, 0.0, 2)
+    surface, features = room.surface(0.004), [room.features()]
+    assert find_instances(surface, features).count == 2
+    blind = find_instances(surface, features, config=InstanceConfig(bulge=BulgeConfig(look=np.inf)))
+    assert blind.count == 0 and (blind.room == FLOOR).mean() > 0.95
 
 
 def test_noise_far_out_becomes_no_large_thing() -> None:
