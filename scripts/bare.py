@@ -18,6 +18,9 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from websockets.sync.client import connect
 
+PATIENCE = 120.0
+"""Seconds after which something is taken to be broken: a machine may be slow and busy."""
+
 
 class Bare:
     """Connects to a viewer and keeps the latest message of every kind."""
@@ -51,12 +54,13 @@ class Bare:
                         continue  # that there is none
                     if message["type"] == "BackgroundImageMessage":
                         self._sizes.append(Image.open(io.BytesIO(message["rgb_data"])).size)
-                    if "props" in message and "name" in message:
-                        self._nodes[message["name"]] += 1
                     if "uuid" in message and "label" in message.get("props", {}):
                         self._controls[message["props"]["label"]] = message["uuid"]
-                    self.count[message["type"]] += 1
+                    # Counted last: what has been counted is there to be read.
                     self.latest[message["type"]] = message
+                    if "props" in message and "name" in message:
+                        self._nodes[message["name"]] += 1
+                    self.count[message["type"]] += 1
                     if message["type"] == "NotificationShowMessage" or "title" in message.get("props", {}):
                         self.notices.append(str(message.get("props", message).get("title")))
         except Exception:  # the server has gone, or we have
@@ -90,7 +94,7 @@ class Bare:
 
     def press(self, label: str) -> None:
         """Press the button with this label, once it has come; of several the newest."""
-        wait_until(lambda: label in self._controls, what=f"the button {label!r}")
+        wait_until(lambda: label in self._controls, f"the button {label!r}")
         self.send("GuiUpdateMessage", uuid=self._controls[label], updates={"value": True})
 
     def pictures(self) -> int:
@@ -109,9 +113,9 @@ class Bare:
         self._socket.close()
 
 
-def wait_until(true: Any, seconds: float = 20.0, what: str = "it") -> None:
+def wait_until(true: Any, what: str = "it") -> None:
     """Wait until `true()` is."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while not true():
-        assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
+        assert time.monotonic() < end, f"waited {PATIENCE:g} s for {what}"
         time.sleep(0.02)

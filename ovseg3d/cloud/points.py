@@ -87,6 +87,7 @@ def write_arrays(path: Path, cloud: LabelledCloud) -> None:
         "cell": surface.cell,
         "up": surface.up,
         "metric": np.array(surface.metric),
+        "metres_per_unit": np.array(np.nan if cloud.metres_per_unit is None else cloud.metres_per_unit),
         "label": cloud.label.astype(np.uint16),
         "instance": cloud.instance.astype(np.int32),
         "phrases": np.array(cloud.phrases, dtype=np.str_),

@@ -53,7 +53,7 @@ class Viewer:
         self.visitors: dict[int, Visitor] = {}
         self._training = ""
         self._lock, self._greeting, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
-        # A browser may leave while a picture for it is being drawn.
+        # A browser may leave while a picture for it is being sent.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints a panel, and only cli prints
@@ -71,7 +71,7 @@ class Viewer:
         self._preparing = threading.Thread(target=self._prepare, name="ovseg3d-prepare", daemon=True)
         self._preparing.start()
         self.server.on_client_connect(self._come)
-        self.server.on_client_disconnect(self._go)
+        self.server.on_client_disconnect(self._leave)
 
     @property
     def port(self) -> int:
@@ -167,6 +167,10 @@ class Viewer:
             return
         if self._training:
             visitor.guarded(visitor.field_changed)(self._training)
+
+    async def _leave(self, client: viser.ClientHandle) -> None:
+        """In viser's own thread, at once: threads for callbacks may be busy, and nothing should be drawn meanwhile."""
+        self._go(client)
 
     def _go(self, client: viser.ClientHandle) -> None:
         with self._lock:

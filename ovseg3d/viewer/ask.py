@@ -36,8 +36,13 @@ class Question:
 
     @property
     def title(self) -> str:
-        """For the history."""
-        return "; ".join(self.phrases)
+        """For the history: whatever is another question has another title, thresholds aside."""
+        parts = ["; ".join(self.phrases)]
+        if self.negatives:
+            parts.append(f"not {'; '.join(self.negatives)}")
+        if self.canonical != CANONICAL:
+            parts.append(f"compared with {'; '.join(self.canonical)}")
+        return " · ".join(parts)
 
 
 @dataclass(frozen=True)

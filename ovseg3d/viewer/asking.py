@@ -131,7 +131,7 @@ class Asking:
             if question.title == title:
                 if question.example is None:
                     # All of it, so that asking again from the form asks the same.
-                    self._panel.phrases.value = title
+                    self._panel.phrases.value = "; ".join(question.phrases)
                     self._panel.negatives.value = "; ".join(question.negatives)
                     self._panel.canonical.value = "; ".join(question.canonical)
                 try:

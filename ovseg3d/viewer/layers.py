@@ -145,7 +145,6 @@ def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence
 def label_layer(labelling: Labelling, opacity: float) -> Layer:
     """The nearest phrase of each place, in the phrase's colour."""
     tint = labelling.tints.astype(np.float32) / 255
-    tint[0] = 0.25
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
         unknown = np.isnan(values)
@@ -193,7 +192,6 @@ def scale_html(title: str, low: str, high: str, mark: float | None = None) -> st
 def label_html(labelling: Labelling) -> str:
     """The legend of labels: colour, phrase and share of the surface, most first; what is nowhere stands last."""
     tints = labelling.tints.tolist()
-    tints[0] = [64, 64, 64]
     names = ["none of these", *labelling.phrases]
     counts = labelling.counts
     rows = []
@@ -211,7 +209,8 @@ def note_html(text: str) -> str:
 
 def legend_row(tint: Sequence[int], name: str, figure: str = "", faint: bool = False) -> str:
     """A colour, what it stands for, and a figure at the right."""
-    box = f"flex:none;width:12px;height:12px;border-radius:3px;background:rgb({', '.join(map(str, tint))})"
+    shade = f"border:1px solid #888;background:rgb({', '.join(map(str, tint))})"
+    box = f"flex:none;width:12px;height:12px;border-radius:3px;{shade}"
     row = f"display:flex;gap:8px;align-items:center;opacity:{0.45 if faint else 1}"
     return (
         f'<div style="{row}"><span style="{box}"></span><span style="flex:1">{html.escape(name)}</span>'

@@ -4,6 +4,7 @@ The browser says where it looks from; `Stream` asks for pictures of that, coarse
 as what lies behind everything else, with a depth, so that points and boxes stand before or behind it.
 """
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ class Pictures:
         """The closed list, once it was asked for."""
         self.viewpoint: Viewpoint | None = None
         """Where the browser looks from; None before it has said so."""
+        self._looking = threading.RLock()
+        """Held while a view or a layer that has just been chosen becomes what is wanted."""
         self._sheets: dict[tuple, Sheet] = {}
         self.stream = Stream(self._draw, visitor.tell, self._exhibit.pace, SHARP)
 
@@ -61,26 +64,25 @@ class Pictures:
 
     def moved(self, camera: viser.CameraHandle) -> None:
         """The browser says where it looks from, many times a second: nothing here may wait."""
-        if camera.image_width < 2 or camera.image_height < 2:
-            return
-        seen = Viewpoint(
-            tuple(map(float, camera.wxyz)), tuple(map(float, camera.position)), float(camera.fov),
-            int(camera.image_width), int(camera.image_height),
-        )  # fmt: skip
-        if seen != self.viewpoint:
+        # Two threads may be told of two moves at once: whoever comes last must not bring back what it read first.
+        with self._looking:
+            seen = _viewpoint(camera)
+            if seen is None or seen == self.viewpoint:
+                return
             self.viewpoint = seen
             self.want()
-            self._visitor.state.soon()
+        self._visitor.state.soon()
 
     def want(self) -> None:
         """Ask for a picture of what is to be seen now."""
-        if self.viewpoint is not None and self._panel.picture_on.value:
-            window = self.viewpoint.width * self.viewpoint.height
-            fast = SHARP_SECONDS * self._exhibit.pace.pixels_per_second
-            self.stream.sharp = float(min(window, max(SHARP, fast)))
-            self.stream.want((self.viewpoint, self.layer))
-        elif self.viewpoint is not None:
-            self.stream.want(None)
+        with self._looking:
+            if self.viewpoint is not None and self._panel.picture_on.value:
+                window = self.viewpoint.width * self.viewpoint.height
+                fast = SHARP_SECONDS * self._exhibit.pace.pixels_per_second
+                self.stream.sharp = float(min(window, max(SHARP, fast)))
+                self.stream.want((self.viewpoint, self.layer))
+            elif self.viewpoint is not None:
+                self.stream.want(None)
 
     def _draw(self, wish: tuple[Viewpoint, Layer] | None, pixels: float, unwanted: Callable[[], bool]) -> float | None:
         if wish is None:
@@ -101,6 +103,8 @@ class Pictures:
         picture = layer.picture(self._exhibit, sheet)
         quality = 75 if pixels < self.stream.sharp else 90
         depth_z = self._depth(rendered["depth_z"])
+        if self.stream.closed:  # the browser has gone meanwhile
+            return None
         self._client.scene.set_background_image(picture, "jpeg", jpeg_quality=quality, depth=depth_z)
         self._client.flush()
         return seconds
@@ -176,3 +180,13 @@ class Pictures:
     def forget_labels(self) -> None:
         """They were of an earlier surface."""
         self.labelling = None
+
+
+def _viewpoint(camera: viser.CameraHandle) -> Viewpoint | None:
+    """Where a browser looks from; None while its window has no size."""
+    while True:
+        said = camera.update_timestamp
+        width, height = int(camera.image_width), int(camera.image_height)
+        pose = tuple(map(float, camera.wxyz)), tuple(map(float, camera.position)), float(camera.fov)
+        if camera.update_timestamp == said:  # else it moved while it was read
+            return Viewpoint(*pose, width, height) if min(width, height) > 1 else None

@@ -81,13 +81,15 @@ class Visitor:
 
     def tell(self, error: Exception) -> None:
         """Say in this browser what went wrong."""
+        ours = not isinstance(error, Ovseg3dError)
         if isinstance(error, Ovseg3dError):
             title, text = error.what, f"Try: {error.fix}" if error.fix else ""
         else:
             title, text = "A mistake in ovseg3d", f"{type(error).__name__}: {error}"
-            self._report(error)
         self.messages.append(title)
         self.client.add_notification(title, text, color="red", auto_close_seconds=12.0)
+        if ours:
+            self._report(error)
 
     def field_changed(self, training: str = "") -> None:
         """The run was trained further; `training` says how far."""

@@ -84,7 +84,11 @@ def test_an_npz_holds_everything_and_needs_no_pickle(tmp_path: Path) -> None:
         assert tuple(read["phrases"].tolist()) == PHRASES and str(read["frame"]) == "world" and bool(read["metric"])
         np.testing.assert_array_equal(read["label"], cloud.label)
         np.testing.assert_array_equal(read["vectors"], cloud.columns["vectors"])
-        assert str(read["encoder"]) == "none"
+        assert str(read["encoder"]) == "none" and float(read["metres_per_unit"]) == cloud.metres_per_unit
+        known = float(read["metres_per_unit"])
+    save_cloud(tmp_path, replace(cloud, metres_per_unit=None))
+    with np.load(tmp_path / "cloud.npz", allow_pickle=False) as read:
+        assert known > 0 and np.isnan(read["metres_per_unit"])
 
 
 def test_las_is_the_cloud(tmp_path: Path) -> None:

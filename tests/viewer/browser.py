@@ -1,6 +1,9 @@
 """A headless Chromium, driven through its DevTools protocol over a websocket; nothing to install but Chromium.
 
 WebGL is drawn in software. Without Chromium a test skips, saying so, unless OVSEG3D_REQUIRE_BROWSER=1.
+
+A machine may be slow and busy, so nothing here counts on how long something takes: what is to be clicked is waited for
+until it stands still and nothing lies over it, and every wait has `PATIENCE`, which only a failure uses up.
 """
 
 import base64
@@ -21,6 +24,11 @@ FLAGS = (
     "--disable-extensions", "--disable-background-networking", "--no-first-run", "--disable-gpu-vsync",
     "--remote-debugging-port=0", "--disable-dev-shm-usage",
 )  # fmt: skip
+PATIENCE = 150.0
+"""Seconds after which something is taken to be broken."""
+THROTTLE = 0.15
+"""Seconds, of the page's own clock, after which viser's page has sent what was typed: of several things within 0.05 s
+it sends the first and the last."""
 
 
 def find_chromium() -> str:
@@ -43,14 +51,14 @@ class Browser:
             [*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         port_file = folder / "DevToolsActivePort"
-        wait_for(lambda: port_file.exists() and port_file.read_text().count("\n") >= 1, 40, "chromium to start")
+        wait_for(lambda: port_file.exists() and port_file.read_text().count("\n") >= 1, "chromium to start")
         self.port = int(port_file.read_text().split("\n")[0])
         self.pages: list[Page] = []
 
     def open(self, url: str) -> "Page":
         """A new tab."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new?about:blank", method="PUT")
-        target = json.loads(urllib.request.urlopen(request, timeout=20).read())
+        target = json.loads(urllib.request.urlopen(request, timeout=PATIENCE).read())
         page = Page(target["webSocketDebuggerUrl"], self.size)
         self.pages.append(page)
         page.go(url)
@@ -62,10 +70,10 @@ class Browser:
             page.close()
         self._process.terminate()
         try:
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
 
 
 class Page:
@@ -86,7 +94,7 @@ class Page:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            told = json.loads(self._socket.recv(timeout=60))
+            told = json.loads(self._socket.recv(timeout=PATIENCE))
             if told.get("method") == "Runtime.exceptionThrown":
                 self.console.append(json.dumps(told["params"])[:500])
             if told.get("id") == self._number:
@@ -108,22 +116,40 @@ class Page:
         """All that can be read."""
         return self.js("document.body ? document.body.innerText : ''") or ""
 
-    def wait_text(self, words: str, seconds: float = 30) -> None:
-        wait_for(lambda: words in self.text(), seconds, f"the page to say {words!r}", self.text)
+    def wait_text(self, words: str) -> None:
+        wait_for(lambda: words in self.text(), f"the page to say {words!r}", self.text)
+
+    def pass_time(self, seconds: float) -> None:
+        """Wait by the clock of the page: what it put off for less than this is done."""
+        self.js(f"new Promise(done => setTimeout(done, {1000 * seconds:.0f}))")
 
     def middle(self, expression: str) -> tuple[float, float]:
-        """The middle of an element, after it was scrolled into view; waits until it is there and stands still."""
-        script = (
-            f"(() => {{ const e = {expression}; if (!e) return null; e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
-        )
+        """The middle of an element, after it was scrolled into view; waits until it can be clicked: it is there, stands
+        still from one frame to the next, and nothing lies over it."""
+        script = f"""(async () => {{
+            const e = {expression};
+            if (!e) return null;
+            e.scrollIntoView({{block: "center", behavior: "instant"}});
+            const middle = () => {{
+                const b = e.getBoundingClientRect();
+                return b.width && b.height ? [b.x + b.width / 2, b.y + b.height / 2] : null;
+            }};
+            // In a tab behind another there are no frames.
+            const frame = () => new Promise(done => {{ requestAnimationFrame(done); setTimeout(done, 300); }});
+            const before = middle();
+            await frame();
+            await frame();
+            const after = middle();
+            if (!before || !after || before.join() !== after.join()) return null;
+            return e.contains(document.elementFromPoint(...after)) ? after : null;
+        }})()"""
         seen: list = [None]
 
         def still() -> bool:
             seen.append(self.js(script))
             return seen[-1] is not None and seen[-1] == seen[-2]
 
-        wait_for(still, 30, f"the element {expression}")
+        wait_for(still, f"the element {expression}", lambda: f"{seen[-3:]} {self.text()}")
         return seen[-1][0], seen[-1][1]
 
     def mouse(self, x: float, y: float) -> None:
@@ -161,9 +187,12 @@ class Page:
             " return rows.find(e => above(e).some(says)); })()"
         )
         self.mouse(*self.middle(field))
+        wait_for(lambda: self.js(f"document.activeElement === {field}"), f"the field {label!r} to have the focus")
+        self.pass_time(THROTTLE)
         self.js(f"{field}.select()")
         self.call("Input.insertText", text=text)
-        time.sleep(0.1)
+        wait_for(lambda: self.js(f"{field}.value") == text, f"{text!r} to stand in the field {label!r}")
+        self.pass_time(THROTTLE)
         if enter:
             for kind in ("keyDown", "keyUp"):
                 self.call(
@@ -172,8 +201,13 @@ class Page:
 
     def dismiss_notices(self) -> None:
         """Close what lies over the picture, such as the remark that WebGL is drawn in software."""
-        self.js("document.querySelectorAll('[role=alert] button').forEach(e => e.click())")
-        time.sleep(0.5)
+
+        def none_left() -> bool:
+            notices = "document.querySelectorAll('[role=alert]')"
+            self.js(f"{notices}.forEach(notice => notice.querySelectorAll('button').forEach(e => e.click()))")
+            return self.js(f"{notices}.length") == 0
+
+        wait_for(none_left, "the notices to be gone")
 
     def screenshot(self, path: Path | None = None) -> bytes:
         data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
@@ -190,11 +224,11 @@ class Page:
         self._socket.close()
 
 
-def wait_for(true: Any, seconds: float, what: str, seen: Any = None) -> None:
-    """Wait until `true()` is."""
-    end = time.monotonic() + seconds
+def wait_for(true: Any, what: str, seen: Any = None) -> None:
+    """Wait until `true()` is; `seen()` says what was there instead."""
+    end = time.monotonic() + PATIENCE
     while not true():
         if time.monotonic() > end:
             more = f"; seen: {seen()[:2000]}" if seen is not None else ""
-            raise AssertionError(f"waited {seconds:g} s for {what}{more}")
+            raise AssertionError(f"waited {PATIENCE:g} s for {what}{more}")
         time.sleep(0.1)

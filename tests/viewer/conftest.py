@@ -18,6 +18,11 @@ from ovseg3d.viewer.exhibit import Exhibit  # noqa: E402
 from ovseg3d.viewer.visitor import Visitor  # noqa: E402
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """As the viewer does for itself: a browser may leave in the very moment in which a picture is sent to it."""
+    config.addinivalue_line("filterwarnings", "ignore:Queued a .* on a closed connection")
+
+
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of playroom, without a checkpoint."""
@@ -68,7 +73,7 @@ def visit(viewer: Viewer) -> Iterator:
         before = set(viewer.visitors)
         bare = Bare(viewer.url, position, target, (320, 240))
         came.append(bare)
-        wait_until(lambda: set(viewer.visitors) - before, 20, "the visitor")
+        wait_until(lambda: set(viewer.visitors) - before, "the visitor")
         (number,) = set(viewer.visitors) - before
         return bare, viewer.visitors[number]
 

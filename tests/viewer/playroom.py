@@ -150,19 +150,22 @@ class Splats:
         xyz = self.surface.xyz.astype(np.float64)
         if h * w == 1:
             return self._ray(camera, xyz)
-        # On a grid so coarse that neighbours touch, then enlarged.
+        # On a grid so coarse that neighbours touch, then enlarged. It is laid from the axis of the camera, so that a
+        # picture is the same in however many strips it is drawn: how many depends on how busy the machine is.
         zoom = max(1.0, 0.5 * camera.fx * float(self.surface.cell[0]))
-        rows, columns = int(h / zoom) + 1, int(w / zoom) + 1
+        axis = np.array([camera.cx, camera.cy])
+        first, last = np.floor([-axis / zoom, (np.array([w, h]) - axis) / zoom]).astype(np.int64)
+        columns, rows = last - first + 1
         xy, z = camera.project(xyz)
         front = np.flatnonzero(z > 0.05)
-        column, row = np.floor(xy[front] / zoom).astype(np.int64).T
+        column, row = (np.floor((xy[front] - axis) / zoom).astype(np.int64) - first).T
         inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
         who = front[inside]
         order = np.argsort(-z[who], kind="stable")  # the nearest is written last
         number = np.full((rows, columns), -1)
         number[row[inside][order], column[inside][order]] = who[order]
-        v, u = (np.mgrid[0:h, 0:w] / zoom).astype(np.int64)
-        number = number[v, u]
+        u, v = (np.floor((np.arange(n) + 0.5 - at) / zoom).astype(np.int64) for n, at in zip((w, h), axis))
+        number = number[(v - first[1])[:, None], u - first[0]]
         met = number >= 0
         return {
             "rgb": np.where(met[..., None], self.surface.rgb[number] / 255, 0.5),

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from bare import Bare, wait_until
+from bare import PATIENCE, Bare, wait_until
 from playroom import EYE, THINGS, inside
 
 from ovseg3d.errors import ConfigError
@@ -85,7 +85,7 @@ class Slow:
     def __call__(self, exhibit: Exhibit, question: Question, eye: np.ndarray | None):
         self.asked.append((question.title, question.threshold))
         if question.title == self.held:
-            assert self.go.wait(30)
+            assert self.go.wait(PATIENCE)
         return ask(exhibit, question, eye)
 
 
@@ -97,7 +97,7 @@ def test_the_newest_question_is_shown_whatever_is_ready_last(visit, monkeypatch:
     wait_until(lambda: slow.asked)
     visitor.asking.ask(Question(("teddy bear",)))
     slow.go.set()
-    first.join(30)
+    first.join(PATIENCE)
     assert visitor.asking.reply.question.title == "teddy bear"
     assert "teddy bear" in visitor.panel.answer.content and len(visitor.asking.history) == 1
 
@@ -112,7 +112,7 @@ def test_the_slider_is_answered_for_where_it_stands_last(visit, monkeypatch: pyt
     for step in range(6):
         slider.value = 0.56 + 0.01 * step  # comes back at once
     slow.go.set()
-    first.join(30)
+    first.join(PATIENCE)
     assert slow.asked == [("sofa", 0.55), ("sofa", pytest.approx(0.61))]
     assert visitor.asking.reply.question.threshold == slider.value and "0.61" in visitor.panel.answer.content
 
@@ -183,13 +183,16 @@ def test_the_history_brings_a_question_back_as_it_was_asked(visit) -> None:
     asked, marked = asking.reply.question, visitor.nodes.highlighted
     assert asked == Question(("sofa",), ("orange cushion", "rug"), ("object", "stuff")) and marked > 100
     typed("teddy bear; floor", "", "; ".join(CANONICAL))
-    assert panel.history.options == ("-", "teddy bear; floor", "sofa"), "the newest first"
-    panel.history.value = "sofa"
+    stricter = "sofa · not orange cushion; rug · compared with object; stuff"
+    assert panel.history.options == ("-", "teddy bear; floor", stricter), "the newest first"
+    panel.history.value = stricter
     assert asking.reply.question == asked and visitor.nodes.highlighted == marked
     assert panel.phrases.value == "sofa" and "sofa" in panel.answer.content
     asking.ask_typed()
     assert asking.reply.question == asked, "the form asks it again"
-    assert panel.history.options == ("-", "sofa", "teddy bear; floor"), "each is there once"
+    assert panel.history.options == ("-", stricter, "teddy bear; floor"), "each is there once"
+    typed("sofa", "", "; ".join(CANONICAL))
+    assert panel.history.options == ("-", "sofa", stricter, "teddy bear; floor"), "another question of the same phrase"
     panel.threshold.value = 0.55
     panel.history.value = "teddy bear; floor"
     assert asking.reply.question == Question(("teddy bear", "floor"), threshold=0.55), "as strict as the slider is now"
@@ -252,18 +255,11 @@ def test_a_hit_takes_the_browser_there(visit, errors: list[str]) -> None:
     bare, visitor = visit()
     visitor.asking.ask(Question(("teddy bear",)))
     visitor.asking.fly_to_hit(0)
-    wait_until(lambda: bare.count["SetCameraPositionMessage"] > 3, 20, "the flight")
-    place = bare.latest["SetCameraPositionMessage"]["position"]
-    assert any(np.allclose(place, frame.camera.position) for frame in visitor.exhibit.scene.frames)
-    np.testing.assert_allclose(
-        bare.latest["SetCameraLookAtMessage"]["look_at"], THINGS["brown teddy bear"]["center"], atol=0.05
-    )
+    stands = [frame.camera.position for frame in visitor.exhibit.scene.frames]
+    wait_until(lambda: any(stands_at(bare, place) for place in stands), "the end of the flight")
+    wait_until(lambda: looks_at(bare, THINGS["brown teddy bear"]["center"], 0.05), "the turn to the bear")
     visitor.pointing.stand_at(5)
-    wait_until(
-        lambda: np.allclose(
-            bare.latest["SetCameraPositionMessage"]["position"], visitor.exhibit.scene.frames[5].camera.position
-        )
-    )
+    wait_until(lambda: stands_at(bare, stands[5]), "the flight to a photo")
     assert errors == []
 
 
@@ -275,7 +271,7 @@ def test_the_button_of_a_hit_takes_the_browser_to_that_hit(visit, errors: list[s
     assert len(hits) == len(bear.instances) + len(sofa.instances)
     for hit in hits:
         bare.press(hit_text(hit, visitor.asking.reply.question.phrases, visitor.exhibit.unit))
-        wait_until(lambda center=hit.thing.center: looks_at(bare, center), 20, f"the flight to {hit.thing.label}")
+        wait_until(lambda center=hit.thing.center: looks_at(bare, center), f"the flight to {hit.thing.label}")
     assert errors == []
 
 
@@ -286,14 +282,20 @@ def test_a_button_takes_the_browser_to_what_was_clicked(visit, where: np.ndarray
     pointed = visitor.pointing.pointed
     bare.press("Fly there")
     place = pointed.thing.center if pointed.thing else pointed.spot.xyz
-    wait_until(lambda: looks_at(bare, place), 20, f"the flight to {pointed.name}")
+    wait_until(lambda: looks_at(bare, place), f"the flight to {pointed.name}")
     assert errors == []
 
 
-def looks_at(bare: Bare, place: np.ndarray | tuple) -> bool:
+def looks_at(bare: Bare, place: np.ndarray | tuple | list, within: float = 1e-3) -> bool:
     """Whether a browser was last told to look at a place."""
     told = bare.latest.get("SetCameraLookAtMessage")
-    return told is not None and np.allclose(told["look_at"], place, atol=1e-3)
+    return told is not None and np.allclose(told["look_at"], place, atol=within)
+
+
+def stands_at(bare: Bare, place: np.ndarray) -> bool:
+    """Whether a browser was last told to stand at a place."""
+    told = bare.latest.get("SetCameraPositionMessage")
+    return told is not None and np.allclose(told["position"], place)
 
 
 def test_a_newer_flight_ends_an_older_one(visit) -> None:
@@ -302,9 +304,9 @@ def test_a_newer_flight_ends_an_older_one(visit) -> None:
     assert first()
     second = visitor.begin_flight()
     assert second() and not first()
-    up, asked = visitor.exhibit.up, []
-    fly(visitor.client, np.zeros(3), np.ones(3), up, lambda: bool(asked.append(0)) or len(asked) < 4, seconds=0.1)
-    wait_until(lambda: bare.count["SetCameraPositionMessage"] >= 3, 10, "three steps")
+    up, asked, start = visitor.exhibit.up, [], np.array(visitor.client.camera.position)
+    fly(visitor.client, np.zeros(3), np.ones(3), up, lambda: bool(asked.append(0)) or len(asked) < 4, steps=6)
     assert len(asked) == 4
+    wait_until(lambda: stands_at(bare, start / 2), "half the way: three of six steps")
     visitor.close()
     assert not second()

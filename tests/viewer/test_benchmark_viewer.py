@@ -24,9 +24,9 @@ def test_a_row_holds_what_was_measured(exhibit: Exhibit, monkeypatch: pytest.Mon
     assert cells["points"] == "50,000" and cells["its size"] == "400x300"
     width, height = map(int, cells["their size"].split("x"))
     assert COARSE <= width * height <= 400 * 300
-    assert 2 < float(cells["pictures/s, moving"]) < 1.2 * script.TOLD_A_SECOND
+    assert 0 < float(cells["pictures/s, moving"]) < 1.2 * script.TOLD_A_SECOND
     times = [float(cells[name].split()[0]) for name in script.COLUMNS if name.endswith(", s")]
-    assert len(times) == 7 and all(0 <= seconds < 30 for seconds in times)
+    assert len(times) == 7 and all(0 <= seconds < script.PATIENCE for seconds in times)
     assert float(cells["resident, MiB"]) > 100
 
 

@@ -57,7 +57,7 @@ def test_pictures_films_and_exports_land_in_exports(
     keeper.save_picture()
     keeper.add_key()
     bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
-    wait_until(lambda: visitor.pictures.viewpoint != keeper.keys[0], 10)
+    wait_until(lambda: visitor.pictures.viewpoint != keeper.keys[0])
     keeper.add_key()
     keeper.seconds.value = 1.0
     monkeypatch.setattr(keep, "FILM_WIDTH", 64)
@@ -67,7 +67,7 @@ def test_pictures_films_and_exports_land_in_exports(
     assert all(path.is_relative_to(run.exports) and path.stat().st_size > 100 for path in keeper.saved)
     assert "ovseg3d render" in keeper.told.content
     assert len(read_nerfstudio_path(keeper.saved[-1]).cameras) == 24
-    wait_until(lambda: bare.count["FileTransferStartDownload"] == 3, 20, "the downloads")
+    wait_until(lambda: bare.count["FileTransferStartDownload"] == 3, "the downloads")
 
     visitor.panel.labels.value = "sofa\nrug; it's"
     keeper.export("instances")

@@ -104,8 +104,8 @@ def test_the_opacity_slider_reaches_the_browsers_picture(visit) -> None:
         return float(np.abs(np.asarray(picture.resize(expected.shape[1::-1])) - expected).mean())
 
     assert np.abs(labels - field).mean() > 20
-    wait_until(lambda: bare.pictures() > 0, 20, "a picture")
+    wait_until(lambda: bare.pictures() > 0, "a picture")
     for opacity, expected in ((0.0, field), (1.0, labels), (0.5, (field + labels) / 2)):
         panel.opacity.value = opacity
-        wait_until(lambda expected=expected: off(expected) < 5, 20, f"a picture with opacity {opacity}")
+        wait_until(lambda expected=expected: off(expected) < 5, f"a picture with opacity {opacity}")
     assert visitor.messages == []

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from bare import Bare, wait_until
+from bare import PATIENCE, Bare, wait_until
 from tiny import small_settings
 
 from ovseg3d.pipeline import make_config, train_scene
@@ -33,22 +33,22 @@ def test_training_is_shown_live_and_a_browser_does_not_disturb_it(tiny_scene: Pa
         target=lambda: train_scene(tiny_scene, config, output_dir=tmp_path / "run", begun=begun, stop=stop), daemon=True
     )
     worker.start()
-    wait_until(lambda: served, 60, "the run to begin")
+    wait_until(lambda: served, "the run to begin")
     (viewer,) = served
     assert viewer.exhibit.renderer is None, "nothing has been learnt yet"
     bare = Bare(viewer.url, (2.0, 2.0, 1.2), (0, 0, 0), (160, 120))
-    wait_until(lambda: viewer.visitors, 30, "the visitor")
+    wait_until(lambda: viewer.visitors, "the visitor")
     (visitor,) = viewer.visitors.values()
-    wait_until(lambda: "Training" in visitor.panel.status.content, 30, "training to be told of")
-    wait_until(lambda: bare.pictures() > 0, 30, "a picture of the young field")
+    wait_until(lambda: "Training" in visitor.panel.status.content, "training to be told of")
+    wait_until(lambda: bare.pictures() > 0, "a picture of the young field")
     first = viewer.exhibit.version
-    wait_until(lambda: viewer.exhibit.version > first, 30, "the next checkpoint")
+    wait_until(lambda: viewer.exhibit.version > first, "the next checkpoint")
     stop.set()
-    worker.join(90)
-    wait_until(lambda: not viewer.exhibit.training and "Training" not in visitor.panel.status.content, 30, "the end")
+    worker.join(2 * PATIENCE)
+    wait_until(lambda: not viewer.exhibit.training and "Training" not in visitor.panel.status.content, "the end")
     before = bare.pictures()
     bare.look((2.0, -2.0, 1.2), (0, 0, 0))
-    wait_until(lambda: bare.pictures() > before, 30, "a picture of the trained field")
+    wait_until(lambda: bare.pictures() > before, "a picture of the trained field")
     viewer.stop()
     assert errors == []
 
@@ -66,7 +66,7 @@ class Server:
         self.said: list[str] = []
         threading.Thread(target=lambda: self.said.extend(iter(self._process.stdout.readline, "")), daemon=True).start()
 
-    def wait_for(self, pattern: str, seconds: float = 90.0) -> re.Match:
+    def wait_for(self, pattern: str, seconds: float = 2 * PATIENCE) -> re.Match:
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._process.poll() is None:
             if found := re.search(pattern, "".join(self.said)):
@@ -78,11 +78,11 @@ class Server:
     def interrupt(self) -> int:
         """Ctrl-C; returns the exit code."""
         self._process.send_signal(signal.SIGINT)
-        return self._process.wait(30)
+        return self._process.wait(PATIENCE)
 
 
 def get(host: str, port: int, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
     connection.putrequest("GET", path, skip_accept_encoding=True)  # as it stands, with its dots
     connection.endheaders()
     answer = connection.getresponse()
@@ -100,7 +100,7 @@ def test_view_serves_until_interrupted_and_gives_no_file_away(tiny_run: Path, tm
         status, content = get(host, port, path)
         assert b"format_version" not in content and b"root:" not in content and status in (400, 403, 404), path
     browser = Bare(found[0], (2.0, 2.0, 1.0), (0, 0, 0))
-    wait_until(lambda: browser.count["GuiTabGroupMessage"], 60, "the panel")
+    wait_until(lambda: browser.count["GuiTabGroupMessage"], "the panel")
     assert server.interrupt() == 0, "".join(server.said)
     assert "Closed." in "".join(server.said)
     assert "Traceback" not in "".join(server.said) and "viser" not in "".join(server.said)

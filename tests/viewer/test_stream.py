@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from bare import wait_until
+from bare import PATIENCE, wait_until
 
 from ovseg3d.viewer.lens import Viewpoint, beside, quaternion, ray_camera
 from ovseg3d.viewer.stream import COARSE, Pace, Stream, Turns
@@ -20,16 +20,20 @@ class Easel:
         self.hold = threading.Event()
         self.hold.set()
         self.errors: list[Exception] = []
+        self.pause_after = 0
+        """Hold once so many are drawn; 0: never."""
 
     def draw(self, wish: object, pixels: float, unwanted) -> float | None:
         self.begun.append(wish)
         if wish == "bad":
             raise RuntimeError("cannot draw this")
         for _ in range(3):
-            self.hold.wait(5)
+            self.hold.wait(PATIENCE)
             if unwanted():
                 return None
         self.drawn.append((wish, pixels))
+        if len(self.drawn) == self.pause_after:
+            self.hold.clear()
         return 0.01
 
 
@@ -41,7 +45,7 @@ def test_a_still_camera_gets_coarse_then_sharper_then_sharp() -> None:
     easel = Easel()
     made = stream(easel)
     made.want("here")
-    assert made.wait_idle(5.0)
+    assert made.wait_idle(PATIENCE)
     pixels = [pixels for _, pixels in easel.drawn]
     assert pixels[0] >= COARSE and pixels == sorted(pixels) and pixels[-1] == 200_000 and len(pixels) >= 2
     made.close()
@@ -56,7 +60,7 @@ def test_the_newest_wish_wins_and_old_ones_are_never_drawn() -> None:
     for wish in range(1, 50):
         made.want(wish)
     easel.hold.set()
-    assert made.wait_idle(5.0)
+    assert made.wait_idle(PATIENCE)
     assert [wish for wish, _ in easel.drawn][:2] == [0, 49], "a coarse picture is finished, then the newest comes"
     assert easel.drawn[-1] == (49, 200_000.0)
     made.close()
@@ -64,14 +68,13 @@ def test_the_newest_wish_wins_and_old_ones_are_never_drawn() -> None:
 
 def test_a_sharp_picture_is_given_up_for_a_newer_wish() -> None:
     easel = Easel()
+    easel.pause_after = 1
     made = stream(easel)
     made.want("first")
-    wait_until(lambda: len(easel.drawn) == 1)
-    easel.hold.clear()
     wait_until(lambda: len(easel.begun) == 2)
     made.want("second")
     easel.hold.set()
-    assert made.wait_idle(5.0)
+    assert made.wait_idle(PATIENCE)
     assert [wish for wish, _ in easel.drawn].count("first") == 1, "what was begun is not finished"
     assert easel.drawn[-1] == ("second", 200_000.0)
     assert made.drawn == len(easel.drawn) == len(easel.begun) - 1, "what was given up does not count"
@@ -85,7 +88,7 @@ def test_an_error_is_told_and_the_next_wish_is_drawn() -> None:
     made.want("bad")
     wait_until(lambda: easel.errors)
     made.want("good")
-    assert made.wait_idle(5.0)
+    assert made.wait_idle(PATIENCE)
     assert easel.drawn[-1][0] == "good" and len(easel.errors) == 1
     made.close()
     made.want("after the end")
@@ -104,22 +107,26 @@ def test_slow_machines_get_few_pixels_first_and_fast_ones_many() -> None:
 def test_turns_go_round() -> None:
     """A plain lock lets one thread take it again and again; two who share get it in turn."""
     turns, order, inside, alone = Turns(), [], [], []
-    ready = threading.Barrier(2)
+    asking, done = {name: threading.Event() for name in "ab"}, []
 
-    def work(name: str) -> None:
-        ready.wait()
+    def work(name: str, other: str) -> None:
         for _ in range(5):
+            asking[name].set()
             with turns:
+                asking[name].clear()
                 order.append(name)
                 inside.append(name)
-                time.sleep(0.01)
+                # Whoever has it holds it until the other asks for it, and a moment longer.
+                wait_until(lambda: asking[other].is_set() or other in done, f"{other} to ask")
+                time.sleep(0.02)
                 alone.append(inside.pop() == name and not inside)
+        done.append(name)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    threads = [threading.Thread(target=work, args=names) for names in ("ab", "ba")]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE)
     assert sorted(order) == list("aaaaabbbbb") and all(alone)
     assert sum(first != second for first, second in zip(order, order[1:])) >= 7
 

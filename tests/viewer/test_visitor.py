@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import playroom
 import pytest
-from bare import Bare, wait_until
+from bare import PATIENCE, Bare, wait_until
 from playroom import EYE, PLAYROOM, TARGET, THINGS
 
 from ovseg3d.errors import RunError
@@ -28,8 +28,8 @@ from ovseg3d.viewer.visitor import Visitor
 
 def test_a_browser_gets_the_field_and_its_question_answered(visit, errors: list[str]) -> None:
     bare, visitor = visit()
-    wait_until(lambda: bare.pictures() > 0, 20, "a picture")
-    assert visitor.pictures.stream.wait_idle(20.0)
+    wait_until(lambda: bare.pictures() > 0, "a picture")
+    assert visitor.pictures.stream.wait_idle(PATIENCE)
     visitor.panel.phrases.value = "teddy bear"
     visitor.asking.ask_typed()
     bear = ask(visitor.exhibit, Question(("teddy bear",)))
@@ -42,7 +42,7 @@ def test_a_browser_gets_the_field_and_its_question_answered(visit, errors: list[
 def test_a_click_through_the_server_is_named(visit, errors: list[str]) -> None:
     bare, visitor = visit(tuple(EYE))
     bare.click(tuple(THINGS["wooden chair"]["center"]))
-    wait_until(lambda: visitor.pointing.pointed is not None, 20, "the click")
+    wait_until(lambda: visitor.pointing.pointed is not None, "the click")
     assert visitor.pointing.pointed.name == "chair" and "chair" in visitor.panel.pointed.content
     visitor.pointing.more_like_this()
     assert visitor.asking.reply.answers[0].present and errors == []
@@ -56,7 +56,7 @@ def test_every_layer_and_switch_can_be_shown(visit, errors: list[str]) -> None:
         panel.layer.value = name
         visitor.pictures.repaint()
         assert visitor.pictures.layer.name == name
-        assert visitor.pictures.stream.wait_idle(20.0)
+        assert visitor.pictures.stream.wait_idle(PATIENCE)
     panel.layer.value = layers.LABELS
     visitor.pictures.repaint()
     assert "floor" in panel.legend.content
@@ -77,15 +77,16 @@ def test_a_busy_visitor_keeps_nobody_waiting(visit) -> None:
     stands = busy.exhibit.scene.frames[5].camera.position
     (frustum,) = (camera for camera in busy.nodes._cameras if np.allclose(camera.position, stands))
     assert frustum.visible
+    assert second.pictures.stream.wait_idle(PATIENCE)
     with busy.state:
         for number in range(80):
             bare.look((1.0 + 0.01 * number, -1.0, 1.2), TARGET)
         bare.look(tuple(stands), TARGET)
-        wait_until(lambda: np.allclose(busy.pictures.eye, stands), 20, "the last of the messages")
+        wait_until(lambda: np.allclose(busy.pictures.eye, stands), "the last of the messages")
         before = other.pictures()
         other.look((0.3, -1.0, 1.2), TARGET)
-        wait_until(lambda: other.pictures() > before, 20, "a picture for the other")
-    wait_until(lambda: not frustum.visible, 10, "the camera that the visitor stands in to be hidden")
+        wait_until(lambda: other.pictures() > before, "a picture for the other")
+    wait_until(lambda: not frustum.visible, "the camera that the visitor stands in to be hidden")
     assert second.messages == busy.messages == []
 
 
@@ -131,16 +132,16 @@ def test_a_broken_phrase_is_told_and_the_next_is_answered(visit, errors: list[st
 
 def test_an_error_in_a_render_ends_nothing(visit, errors: list[str], exhibit: Exhibit) -> None:
     bare, visitor = visit()
-    assert visitor.pictures.stream.wait_idle(20.0)
+    assert visitor.pictures.stream.wait_idle(PATIENCE)
     exhibit.renderer.broken = True
     bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
-    wait_until(lambda: errors, 20, "the error")
+    wait_until(lambda: errors, "the error")
     assert "broken on purpose" in errors[0] and visitor.messages == ["A mistake in ovseg3d"]
-    wait_until(lambda: "A mistake in ovseg3d" in bare.notices, 10, "the notice")
+    wait_until(lambda: "A mistake in ovseg3d" in bare.notices, "the notice")
     exhibit.renderer.broken = False
     before = bare.pictures()
     bare.look((0.6, -1.0, 1.0), (0, 0, 0.5))
-    wait_until(lambda: bare.pictures() > before, 20, "the next picture")
+    wait_until(lambda: bare.pictures() > before, "the next picture")
     errors.clear()  # that one was expected
 
 
@@ -148,7 +149,7 @@ def test_what_is_too_far_for_viser_stands_behind_everything(
     visit, exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare, visitor = visit()
-    assert visitor.pictures.stream.wait_idle(20.0)
+    assert visitor.pictures.stream.wait_idle(PATIENCE)
     wait_until(lambda: bare.pictures() > 0)
     assert bare.latest["BackgroundImageMessage"]["depth_data"]
     render = exhibit.renderer.render
@@ -160,7 +161,7 @@ def test_what_is_too_far_for_viser_stands_behind_everything(
     monkeypatch.setattr(exhibit.renderer, "render", in_millimetres)
     bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))
     # A picture from before may still be on its way.
-    wait_until(lambda: bare.latest["BackgroundImageMessage"]["depth_data"] is None, 20, "a picture without depth")
+    wait_until(lambda: bare.latest["BackgroundImageMessage"]["depth_data"] is None, "a picture without depth")
     assert visitor.messages == []
 
 
@@ -168,11 +169,11 @@ def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, visit) -> 
     bare, _ = visit()
     other, second = visit()
     bare.close()
-    wait_until(lambda: len(viewer.visitors) == 1, 20, "the first to be gone")
+    wait_until(lambda: len(viewer.visitors) == 1, "the first to be gone")
     before = other.pictures()
     other.look((0.5, -1.0, 1.0), (0, 0, 0.5))
-    wait_until(lambda: other.pictures() > before, 20, "a picture")
-    assert second.pictures.stream.wait_idle(20.0)
+    wait_until(lambda: other.pictures() > before, "a picture")
+    assert second.pictures.stream.wait_idle(PATIENCE)
 
 
 def test_a_browser_that_leaves_while_it_is_greeted_is_forgotten(
@@ -183,24 +184,23 @@ def test_a_browser_that_leaves_while_it_is_greeted_is_forgotten(
     def late(client, *rest) -> Visitor:
         made.append(Visitor(client, *rest))
         bare.close()
-        wait_until(lambda: client.client_id not in viewer.server.get_clients(), 20, "viser to notice")
+        wait_until(lambda: client.client_id not in viewer.server.get_clients(), "viser to notice")
         time.sleep(0.2)  # it is told off before it is registered
         return made[0]
 
     monkeypatch.setattr("ovseg3d.viewer.app.Visitor", late)
     bare = Bare(viewer.url, tuple(EYE), TARGET, (320, 240))
-    wait_until(lambda: made and made[0].pictures.stream.closed, 30, "the visitor to be closed")
+    wait_until(lambda: made and made[0].pictures.stream.closed, "the visitor to be closed")
     assert viewer.visitors == {}
 
 
 def test_viser_cannot_be_made_to_open_a_tunnel(viewer: Viewer, visit, monkeypatch: pytest.MonkeyPatch) -> None:
-    bare, _ = visit()
+    bare, visitor = visit()
     opened: list[tuple] = []
     monkeypatch.setattr("viser._tunnel.ViserTunnel.__init__", lambda *arguments: opened.append(arguments))
     bare.send("ShareUrlRequest")
-    before = bare.pictures()
     bare.look((0.5, -1.0, 1.0), (0, 0, 0.5))  # what is sent later is seen to later
-    wait_until(lambda: bare.pictures() > before, 20, "the next picture")
+    wait_until(lambda: np.allclose(visitor.pictures.eye, (0.5, -1.0, 1.0)), "the move")
     assert viewer.server.request_share_url() is None and opened == []
 
 
@@ -218,9 +218,10 @@ def test_a_new_surface_takes_the_numbers_of_the_old_one_away(visit, run, exhibit
     asking.ask(Question(("sofa",)))
     panel.layer.value = layers.ANSWER
     asker, reply = exhibit.asker, asking.reply
+    wait_until(lambda: bare.received("/points") == 1, "the points")
     exhibit.refresh()  # a checkpoint of the field alone
     visitor.field_changed()
-    assert exhibit.asker is asker and asking.reply is reply and bare.received("/points") == 1
+    assert exhibit.asker is asker and asking.reply is reply
 
     save_semantics(exhibit.run.folder, playroom.meaning(*playroom.exact_surface(PLAYROOM, 10_000)))
     exhibit.refresh()
@@ -230,11 +231,12 @@ def test_a_new_surface_takes_the_numbers_of_the_old_one_away(visit, run, exhibit
     assert asking.reply is None and visitor.pointing.pointed is None and visitor.nodes.highlighted == 0
     assert [question.title for question in asking.history] == ["sofa"] and panel.history.options == ("-", "sofa")
     assert 0 < sum(thing.n_points for thing in visitor.scenery.things) < count
-    wait_until(lambda: bare.received("/points") == 2, 10, "the new points")
+    wait_until(lambda: len(bare.latest["PointCloudMessage"]["props"]["points"]) == 12 * count, "the new points")
+    assert bare.received("/points") == 2, "and none after the checkpoint of the field alone"
     asking.ask(Question(("sofa",)))
     assert 0 < visitor.nodes.highlighted < count
     panel.layer.value = layers.ANSWER
-    assert visitor.pictures.stream.wait_idle(20.0) and visitor.messages == []
+    assert visitor.pictures.stream.wait_idle(PATIENCE) and visitor.messages == []
 
 
 def test_a_follower_goes_on_after_a_mistake_and_says_so(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +255,7 @@ def test_a_follower_goes_on_after_a_mistake_and_says_so(exhibit: Exhibit, monkey
         status=status, folder=exhibit.run.folder, checkpoints=exhibit.run.checkpoints, metrics_log=Path("none")
     )
     follower = Follower(exhibit, told.append, failed.append)
-    follower.join(10.0)
+    follower.join(PATIENCE)
     assert [str(error) for error in failed] == ["odd", "odd"], "once for each time that it began"
     assert told == ["Training begins.", ""] and True in seen and not exhibit.training
 
@@ -266,8 +268,8 @@ def test_a_scene_without_a_run_shows_its_cameras(tiny_scene: Path, errors: list[
     assert exhibit.renderer is None and exhibit.notes
     with Viewer(exhibit, port=7320, notice=errors.append) as viewer:
         bare = Bare(viewer.url, (2.0, 2.0, 1.0), (0, 0, 0))
-        wait_until(lambda: viewer.visitors, 20)
-        wait_until(lambda: bare.count["CameraFrustumMessage"] == 8, 20, "the cameras")
+        wait_until(lambda: viewer.visitors)
+        wait_until(lambda: bare.count["CameraFrustumMessage"] == 8, "the cameras")
         (visitor,) = viewer.visitors.values()
         visitor.panel.phrases.value = "a chair"
         visitor.asking.ask_typed()
