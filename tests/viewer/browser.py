@@ -170,11 +170,11 @@ class Page:
 
     def press(self, words: str) -> None:
         """Click on the button or tab that says this."""
-        # What is innermost stands last in the document.
+        # What is innermost stands last in the document; what a list offers is there, without a size, before it opens.
         self.mouse(
             *self.middle(
                 "[...document.querySelectorAll('button, [role=tab], label, [role=option]')]"
-                f".filter(e => e.innerText.trim().startsWith({json.dumps(words)})).pop()"
+                f".filter(e => e.offsetWidth && e.innerText.trim().startsWith({json.dumps(words)})).pop()"
             )
         )
 

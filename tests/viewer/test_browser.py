@@ -49,12 +49,19 @@ def settle(page: Page, viewer: Viewer) -> None:
     page.dismiss_notices()
 
     def settled() -> bool:
-        view = visitor.pictures.viewpoint
-        seen.append(view and (view, page.js("document.querySelector('canvas').clientWidth")))
-        still = len(seen) > 5 and seen[-5:] == seen[-1:] * 5
-        return still and seen[-1] is not None and view.width == seen[-1][1] < SIZE[0]
+        view, (width, height) = visitor.pictures.viewpoint, window(page)
+        seen.append(view and (view, width, height))
+        still = len(seen) > 5 and seen[-5:] == seen[-1:] * 5 and view is not None
+        return still and width < SIZE[0] and abs(view.width / view.height - width / height) < 0.01
 
     wait_for(settled, "the view to have its size", lambda: str(seen[-5:]))
+
+
+def window(page: Page) -> tuple[int, int]:
+    """Width and height of the view, pixels of the screen. Where frames take long, viser draws fewer pixels than that,
+    and tells the server their number instead."""
+    width, height = page.js("(e => [e.clientWidth, e.clientHeight])(document.querySelector('canvas'))")
+    return width, height
 
 
 def visitor_of(viewer: Viewer):
@@ -62,11 +69,13 @@ def visitor_of(viewer: Viewer):
     return only
 
 
-def on_screen(visitor, xyz: list[float]) -> tuple[float, float]:
-    """Where a place of the scene is in the window."""
-    xy, z = visitor.pictures.viewpoint.camera(1e9).project(np.array([xyz], dtype=np.float64))
+def on_screen(page: Page, visitor, xyz: list[float]) -> tuple[float, float]:
+    """Where a place of the scene is on the screen."""
+    view = visitor.pictures.viewpoint
+    xy, z = view.camera(1e9).project(np.array([xyz], dtype=np.float64))
     assert z[0] > 0
-    return float(xy[0, 0]), float(xy[0, 1])
+    x, y = xy[0] / (view.width, view.height) * window(page)
+    return float(x), float(y)
 
 
 def pixels(page: Page) -> np.ndarray:
@@ -81,7 +90,7 @@ def wait_for_picture(page: Page, visitor, layer: str) -> None:
         view = visitor.pictures.viewpoint
         sheet = visitor.exhibit.render(view.camera(1e4))
         expected = layers.plain_layer(layer).picture(visitor.exhibit, sheet).mean((0, 1))
-        return expected, pixels(page)[50:, 20 : view.width - 20].mean((0, 1))
+        return expected, pixels(page)[50:, 20 : window(page)[0] - 20].mean((0, 1))
 
     wait_for(lambda: np.abs(np.subtract(*means())).max() < 12, f"a picture of {layer}", lambda: str(means()))
 
@@ -107,7 +116,7 @@ def test_a_phrase_typed_into_the_form_highlights_the_right_thing(page: Page, vie
     tint = visitor.asking.reply.tints[0].astype(float)
 
     def tinted() -> bool:
-        x, y = on_screen(visitor, THINGS["brown teddy bear"]["center"])
+        x, y = on_screen(page, visitor, THINGS["brown teddy bear"]["center"])
         patch = pixels(page)[int(y) - 6 : int(y) + 7, int(x) - 6 : int(x) + 7].reshape(-1, 3)
         alike = patch @ tint / np.maximum(np.linalg.norm(patch, axis=1) * np.linalg.norm(tint), 1)
         return bool((alike > 0.98).mean() > 0.3)
@@ -118,7 +127,7 @@ def test_a_phrase_typed_into_the_form_highlights_the_right_thing(page: Page, vie
 
 def test_a_click_names_the_clicked_thing(page: Page, viewer: Viewer, errors: list[str]) -> None:
     visitor = visitor_of(viewer)
-    thing, place = seen_thing(visitor)
+    thing, place = seen_thing(page, visitor)
     page.mouse(*place)
     wait_for(lambda: visitor.pointing.pointed is not None, f"the click at {place} to be answered", page.text)
     assert visitor.pointing.pointed.name == thing["category"]
@@ -127,15 +136,15 @@ def test_a_click_names_the_clicked_thing(page: Page, viewer: Viewer, errors: lis
     assert "best-matching words" in page.text() and errors == []
 
 
-def seen_thing(visitor) -> tuple[dict, tuple[float, float]]:
-    """A thing whose middle is seen, and where in the window that is."""
-    eye = np.array(visitor.pictures.viewpoint.position)
+def seen_thing(page: Page, visitor) -> tuple[dict, tuple[float, float]]:
+    """A thing whose middle is seen, and where on the screen that is."""
+    eye, (width, height) = np.array(visitor.pictures.viewpoint.position), window(page)
     for thing in THINGS.values():
-        x, y = on_screen(visitor, thing["center"]) if ahead(visitor, thing) else (0.0, 0.0)
+        x, y = on_screen(page, visitor, thing["center"]) if ahead(visitor, thing) else (0.0, 0.0)
         spot = find_spot(visitor.exhibit, eye, np.array(thing["center"]) - eye)
         near = spot is not None and np.linalg.norm(spot.xyz - thing["center"]) < 0.6 * np.linalg.norm(thing["size"])
         alone = near and describe(visitor.exhibit, spot, visitor.exhibit.scene.phrases).name == thing["category"]
-        if alone and 40 < x < visitor.pictures.viewpoint.width - 40 and 40 < y < visitor.pictures.viewpoint.height - 40:
+        if alone and 40 < x < width - 40 and 40 < y < height - 40:
             return thing, (x, y)
     raise AssertionError("nothing is in view")
 
