@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from ovseg3d.errors import Ovseg3dError
 from ovseg3d.viewer import layers
@@ -50,6 +51,7 @@ class Asking:
         panel.ask.on_click(lambda _: panel.form.submit())
         panel.form.on_submit(on(lambda _: self.ask_typed()))
         panel.threshold.on_update(on(lambda _: self._again()))
+        panel.opacity.on_update(on(lambda _: self._shade()))
         panel.show_as.on_click(on(lambda _: self.show_as(panel.show_as.value)))
         panel.history.on_update(on(lambda _: self._ask_before(panel.history.value)))
         panel.clear.on_click(on(lambda _: self.clear()))
@@ -95,14 +97,27 @@ class Asking:
             self._panel.answer.content = reply_html(reply)
             texts = [hit_text(hit, reply.question.phrases, self._exhibit.unit) for hit in reply.hits[:SHOWN_HITS]]
             self._panel.show_hits(texts, self._visitor.guarded(self.fly_to_hit))
-            points, phrase = reply.found()
-            shade = 0.45 + 0.55 * self._exhibit.cloud[1][points].mean(1, keepdims=True) / 255
-            self._nodes.highlight(points, (reply.tints[phrase] * shade).astype(np.uint8))
+            self._nodes.highlight(*self._marked(reply))
             boxed = [hit for hit in reply.hits if hit.thing.id > 0]
             tints = reply.tints[[hit.phrase for hit in boxed]] if boxed else np.empty((0, 3), np.uint8)
             self._nodes.boxes("answer", [hit.thing for hit in boxed], tints)
             self._visitor.scenery.name()
         self._visitor.pictures.repaint()
+
+    def _marked(self, reply: Reply) -> tuple[Int[np.ndarray, " found"], UInt8[np.ndarray, "found 3"]]:
+        """The surface points that were found, in the colours of their phrases, as opaque as the slider says."""
+        points, phrase = reply.found()
+        own = self._exhibit.cloud[1][points].astype(np.float64)
+        # The light and shade of the picture stay to be seen.
+        lit = reply.tints[phrase] * (0.45 + 0.55 * own.mean(1, keepdims=True) / 255)
+        opacity = self._panel.opacity.value
+        return points, (opacity * lit + (1 - opacity) * own).astype(np.uint8)
+
+    def _shade(self) -> None:
+        """The same points as opaque as the slider says now."""
+        with self._visitor.state:
+            if self.reply is not None:
+                self._nodes.tint_highlight(self._marked(self.reply)[1])
 
     def _again(self) -> None:
         """The same question with the slider's threshold; whoever is at it already looks at the slider again."""

@@ -115,6 +115,11 @@ class Nodes:
             )  # fmt: skip
             self._groups["highlight"] = [handle]
 
+    def tint_highlight(self, tints: UInt8[np.ndarray, "found 3"]) -> None:
+        """Other colours for the points that are highlighted now."""
+        for handle in self._groups.get("highlight", ()):
+            handle.colors = tints
+
     def boxes(self, group: str, things: Sequence[Instance], tints: UInt8[np.ndarray, "things 3"]) -> None:
         """A wire box around each thing, replacing the group's."""
         self.clear(f"{group}-boxes")

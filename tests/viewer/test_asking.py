@@ -148,6 +148,23 @@ def test_the_slider_says_which_points_are_marked(visit) -> None:
     assert f"left:{too_strict:.0%}" in panel.scale.content, "the mark on the scale"
 
 
+def test_the_opacity_slider_is_that_of_the_marked_points_too(visit) -> None:
+    _, visitor = visit()
+    visitor.asking.ask(Question(("sofa",)))
+    own = visitor.exhibit.cloud[1][visitor.asking.reply.found()[0]].astype(int)
+    (marked,) = visitor.nodes._groups["highlight"]
+    shown = []
+    for opacity in (1.0, 0.5, 0.0):
+        visitor.panel.opacity.value = opacity
+        shown.append(marked.colors.astype(int))
+    full, half, none = shown
+    np.testing.assert_array_equal(none, own)
+    assert np.abs(full - own).mean() > 10 and np.abs(2 * half - full - own).max() <= 2, "half way, but for rounding"
+    visitor.asking.clear()
+    visitor.panel.opacity.value = 0.8
+    assert visitor.messages == []
+
+
 def test_an_answer_is_shown_as_points_as_a_mask_or_as_relevancy(visit) -> None:
     _, visitor = visit()
     visitor.asking.ask(Question(("sofa",)))

@@ -104,6 +104,7 @@ def test_the_page_loads_and_shows_the_field(page: Page, viewer: Viewer, errors: 
 
 def test_a_phrase_typed_into_the_form_highlights_the_right_thing(page: Page, viewer: Viewer, errors: list[str]) -> None:
     visitor = visitor_of(viewer)
+    visitor.panel.opacity.value = 1.0
     page.type_into("Find", "teddy bear; an elephant")
     page.wait_text('"an elephant" is not in this scene.')
     page.wait_text('"teddy bear": 1 thing')
