@@ -42,7 +42,7 @@ def test_a_browser_gets_the_field_and_its_question_answered(visit, errors: list[
 def test_a_click_through_the_server_is_named(visit, errors: list[str]) -> None:
     bare, visitor = visit(tuple(EYE))
     bare.click(tuple(THINGS["wooden chair"]["center"]))
-    wait_until(lambda: visitor.pointing.pointed is not None, "the click")
+    wait_until(lambda: visitor.panel.pointed.content, "the click")
     assert visitor.pointing.pointed.name == "chair" and "chair" in visitor.panel.pointed.content
     visitor.pointing.more_like_this()
     assert visitor.asking.reply.answers[0].present and errors == []
