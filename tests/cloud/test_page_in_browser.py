@@ -72,7 +72,7 @@ def visit(browser: str, folder: Path, cloud: LabelledCloud, do: str, words: str 
     profile = f"--user-data-dir={folder / 'profile'}"
     done = subprocess.run(
         [browser, *FLAGS, profile, "--window-size=1000,700", "--dump-dom", f"{page.as_uri()}#{words}"],
-        check=False, capture_output=True, text=True, timeout=90,
+        check=False, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.S)
     errors = re.findall(r"CONSOLE.*?\] (.*)", done.stderr)
