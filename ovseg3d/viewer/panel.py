@@ -60,12 +60,13 @@ class Panel:
         self.scale = gui.add_html("")
         self.threshold = gui.add_slider("Threshold", 0.05, 0.95, 0.01, THRESHOLD)
         self.opacity = gui.add_slider("Opacity", 0.0, 1.0, 0.05, 0.8)
-        self.found = gui.add_folder("Found: click to fly there", visible=False)
         self.pointed_folder = gui.add_folder("Clicked", visible=False)
         with self.pointed_folder:
             self.pointed = gui.add_html("")
             self.more_like = gui.add_button("More like this", icon=viser.Icon.COPY)
             self.fly_to = gui.add_button("Fly there", icon=viser.Icon.PLANE)
+        # Below what was clicked, which would be out of sight under a long list.
+        self.found = gui.add_folder("Found: click to fly there", visible=False)
         with gui.add_folder("Asked before", expand_by_default=False):
             self.history = gui.add_dropdown("Question", (NOTHING_ASKED,))
         self.clear = gui.add_button("Clear", icon=viser.Icon.ERASER)
