@@ -201,7 +201,7 @@ def print_summary(console: Console, run: "Run") -> None:
         phrase = next((one for one in run.phrases if not is_structural(one)), "a red chair")
         console.print(f'  ovseg3d query {name} "{phrase}"', **print_line)
         console.print(f"  ovseg3d segment {name}", **print_line)
-    console.print(f"  ovseg3d export {name}", **print_line)
+        console.print(f"  ovseg3d export {name}", **print_line)
     console.print(f"  ovseg3d render {name}", **print_line)
     console.print(f"  ovseg3d eval {name}", **print_line)
 

@@ -329,7 +329,7 @@ def test_a_run_ends_with_a_picture_of_what_it_knows(
     (tmp_path / "small.json").write_text(json.dumps(settings))
     done = cli("train", tiny_scene, "--config", tmp_path / "small.json", *arguments)
     words = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
-    assert "meaning.png" in done.stdout and words == ["view", "query", "segment", "render", "eval"]
+    assert "meaning.png" in done.stdout and words == ["view", "query", "segment", "export", "render", "eval"]
 
 
 def test_the_scenes_own_phrases_keep_their_colours_where_others_meet_them() -> None:
