@@ -66,7 +66,7 @@ class Pictures:
         """The browser says where it looks from, many times a second: nothing here may wait."""
         # Two threads may be told of two moves at once: whoever comes last must not bring back what it read first.
         with self._looking:
-            seen = _viewpoint(camera)
+            seen = read_viewpoint(camera)
             if seen is None or seen == self.viewpoint:
                 return
             self.viewpoint = seen
@@ -182,7 +182,7 @@ class Pictures:
         self.labelling = None
 
 
-def _viewpoint(camera: viser.CameraHandle) -> Viewpoint | None:
+def read_viewpoint(camera: viser.CameraHandle) -> Viewpoint | None:
     """Where a browser looks from; None while its window has no size."""
     while True:
         said = camera.update_timestamp

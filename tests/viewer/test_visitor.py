@@ -1,6 +1,8 @@
 """Visitors who come, look, switch and leave, without a browser: each is served alone, and nothing ends the server."""
 
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.ask import Question, ask
 from ovseg3d.viewer.exhibit import THUMBNAIL, Exhibit, open_exhibit
 from ovseg3d.viewer.follow import Follower
+from ovseg3d.viewer.lens import Viewpoint
 from ovseg3d.viewer.visitor import Visitor
 
 # -- through the server ----------------------------------------------------------------------------------------------
@@ -88,6 +91,33 @@ def test_a_busy_visitor_keeps_nobody_waiting(visit) -> None:
         wait_until(lambda: other.pictures() > before, "a picture for the other")
     wait_until(lambda: not frustum.visible, "the camera that the visitor stands in to be hidden")
     assert second.messages == busy.messages == []
+
+
+def test_a_view_that_was_read_first_does_not_overtake_the_newest(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    pictures = visitor.pictures
+    old, new = (replace(pictures.viewpoint, fov=fov) for fov in (0.7, 0.8))
+    now, reading, go = [old], threading.Event(), threading.Event()
+
+    def read(camera: object) -> Viewpoint:
+        seen = now[0]
+        if seen is old:
+            reading.set()
+            assert go.wait(PATIENCE)
+        return seen
+
+    monkeypatch.setattr("ovseg3d.viewer.pictures.read_viewpoint", read)
+    threads = [threading.Thread(target=pictures.moved, args=(visitor.client.camera,)) for _ in range(2)]
+    threads[0].start()
+    assert reading.wait(PATIENCE)
+    now[0] = new
+    threads[1].start()
+    threads[1].join(0.3)  # time to be done, if it does not wait for the first
+    go.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert pictures.viewpoint == new
+    wait_until(lambda: pictures.stream._wish[0] == new, "a picture of that")
 
 
 def test_a_photo_is_read_no_larger_than_its_camera_shows_it(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
