@@ -265,7 +265,10 @@ def worst(confusion: np.ndarray, kinds: tuple[str, ...], count: int = 12) -> lis
 
 
 def draw_confusion(path: Path, confusion: dict[str, np.ndarray], kinds: tuple[str, ...]) -> None:
-    """The confusion of (a), seen and unseen, as a picture."""
+    """The confusion of (a) as a picture: how often each kind gets its name, seen and unseen, and what it is taken for.
+
+    A matrix of so many kinds cannot be read at the size of a page; its largest entry of each row can.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -273,14 +276,30 @@ def draw_confusion(path: Path, confusion: dict[str, np.ndarray], kinds: tuple[st
 
     from ovseg3d.files import write_atomic
 
-    figure, axes = plt.subplots(1, len(confusion), figsize=(11 * len(confusion), 11))
-    for axis, (name, counts) in zip(np.atleast_1d(axes), confusion.items()):
-        axis.imshow(counts / counts.sum(1, keepdims=True).clip(1), cmap="magma", vmin=0, vmax=1)
-        axis.set_title(f"{name}: what was said (across) of what it is (down)")
-        axis.set_xticks(range(len(kinds)), kinds, rotation=90, fontsize=7)
-        axis.set_yticks(range(len(kinds)), kinds, fontsize=7)
-    figure.tight_layout()
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=70))
+    shares = {name: counts / counts.sum(1, keepdims=True).clip(1) for name, counts in confusion.items()}
+    right = {name: 100 * np.diag(share) for name, share in shares.items()}
+    order = np.lexsort([np.arange(len(kinds)), right["unseen"], right["seen"]])
+    rows = np.arange(len(kinds))
+    figure, axis = plt.subplots(figsize=(11, 0.2 * len(kinds) + 1.6), layout="constrained")
+    axis.hlines(rows, right["unseen"][order], right["seen"][order], color="0.8", linewidth=1.2, zorder=1)
+    axis.scatter(right["seen"][order], rows, s=26, color="#0072b2", label="seen styles", zorder=3)
+    axis.scatter(right["unseen"][order], rows, s=26, facecolor="white", edgecolor="#d55e00", label="unseen styles",
+                 linewidth=1.4, zorder=2)  # fmt: skip
+    axis.set_yticks(rows, [kinds[k] for k in order], fontsize=8)
+    axis.set(xlim=(-3, 103), ylim=(-0.8, len(kinds) - 0.2), xlabel="pictures that get their name, %")
+    axis.grid(axis="x", color="0.92")
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
+    for column, (name, colour) in enumerate((("seen", "#0072b2"), ("unseen", "#d55e00"))):
+        left = 1.03 + 0.27 * column
+        axis.text(left, 1.012, f"{name}: taken for", color=colour, fontsize=9, transform=axis.transAxes)
+        for row, kind in enumerate(order):
+            others = shares[name][kind] * (np.arange(len(kinds)) != kind)
+            if others.max() >= 0.03:
+                words = f"{kinds[others.argmax()]} {others.max():.0%}"
+                axis.text(left, row, words, fontsize=8, va="center", transform=axis.get_yaxis_transform())
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=100, bbox_inches="tight"))
     plt.close(figure)
 
 

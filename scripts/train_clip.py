@@ -26,6 +26,8 @@ from encoder_training.pool import Pool, Source  # noqa: E402
 from encoder_training.session import INTERRUPTED, Session, write_recipe  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from ovseg3d.files import write_atomic  # noqa: E402
+
 
 @dataclass(frozen=True)
 class TrainClip:
@@ -41,6 +43,8 @@ class TrainClip:
     """Time for everything, earlier sessions counted in."""
     steps: int | None = None
     """Steps of the image tower; with --max-seconds None equal seeds give equal bits."""
+    begin_with: Path | None = None
+    """A folder of trained weights to go on from, in place of the text stage; layers of other sizes begin anew."""
     text_share: float = 0.14
     """Share of the time for the text tower."""
     text_steps: int = 1500
@@ -80,15 +84,25 @@ class TrainClip:
         session.catch_signals()
         torch.manual_seed(self.recipe.seed)
         model = self.recipe.shape.build().to(self.device)
-        limit = None if self.max_seconds is None else self.max_seconds * self.text_share
-        sentences, targets = self.prepare_text(model, teacher)
-        tokens = text.Words(self.output)
-        stage = TextStage(model, tokens, sentences, targets, self.recipe, self.device)
-        nothing = lambda: None  # noqa: E731 - a stage without weights of its own to show
-        if session.run(stage, self.text_steps, limit, nothing).interrupted:
-            return INTERRUPTED
+        learned_text = self.text_share if self.begin_with is None else 0.0
+        if self.begin_with is not None:
+            related = self.go_on(model, teacher)
+            tokens = text.Words(self.output)
+        else:
+            sentences, targets, related = self.prepare_text(model, teacher)
+            tokens = text.Words(self.output)
+            stage = TextStage(model, tokens, sentences, targets, self.recipe, self.device)
+            limit = None if self.max_seconds is None else self.max_seconds * learned_text
+            nothing = lambda: None  # noqa: E731 - a stage without weights of its own to show
+            if session.run(stage, self.text_steps, limit, nothing).interrupted:
+                return INTERRUPTED
         from ovseg3d.synth.examples import KINDS, SURFACES
+        from ovseg3d.synth.holdout import HELD_COLOURS, HELD_PAIRS
+        from ovseg3d.synth.looks import COLOURS
 
+        colours = [colour for colour in COLOURS if colour not in HELD_COLOURS]
+        pairs = [(colour, name) for name in (*KINDS, *SURFACES) for colour in colours]
+        pairs = [pair for pair in pairs if pair not in HELD_PAIRS]
         seed = self.recipe.seed
         small = Source(str(self.pool), self.factory, seed, self.render_size, self.rooms, self.capacity)
         large = Source(f"{self.pool}_views", self.factory, seed + 1, self.view_size, 1.0, self.view_capacity)
@@ -97,7 +111,8 @@ class TrainClip:
             self.output,
             recipe=asdict(self.recipe),
             text_steps=self.text_steps,
-            sentences=len(sentences),
+            sentences=self.sentences,
+            begin_with=None if self.begin_with is None else self.begin_with.name,
             whitening=self.whitening,
             without_synonyms=self.without_synonyms,
             rooms=self.rooms,
@@ -107,17 +122,40 @@ class TrainClip:
             steps=self.steps,
         )
         try:
-            stage = ImageStage(model, tokens, pools, self.recipe, (*KINDS, *SURFACES), self.device)
+            stage = ImageStage(model, tokens, pools, self.recipe, (*KINDS, *SURFACES), pairs, related, self.device)
             export = lambda: save_clip(self.output, model, self.recipe.shape)  # noqa: E731
-            limit = None if self.max_seconds is None else self.max_seconds * (1 - self.text_share) - 60
+            limit = None if self.max_seconds is None else self.max_seconds * (1 - learned_text) - 60
             outcome = session.run(stage, self.steps, limit, export)
         finally:
             for pool in pools:
                 pool.close()
         return INTERRUPTED if outcome.interrupted else 0
 
-    def prepare_text(self, model: nn.Module, teacher: text.Teacher | None) -> tuple[list[str], Tensor]:
-        """Tokenizer, sentences and where the teacher puts them; kept in the work folder for the next session."""
+    def go_on(self, model: nn.Module, teacher: text.Teacher | None) -> text.Related:
+        """Take the weights and the tokenizer of another training; returns what words mean."""
+        from safetensors.torch import load_file
+
+        own = model.state_dict()
+        held = {k: v.float() for k, v in load_file(self.begin_with / "open_clip_model.safetensors").items()}
+        fitting = {k: v for k, v in held.items() if k in own and own[k].shape == v.shape}
+        model.load_state_dict(fitting, strict=False)
+        print(f"begin anew: {', '.join(k for k in own if k not in fitting and 'tracked' not in k) or 'nothing'}")
+        self.output.mkdir(parents=True, exist_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            write_atomic(self.output / name, (self.begin_with / name).read_bytes())
+        return self.relate(teacher or text.Teacher(device=self.device))
+
+    def relate(self, teacher: text.Teacher) -> text.Related:
+        """Which everyday words mean which names to the sentence encoder; none of those that the evaluations ask for."""
+        from ovseg3d.pipeline.absence import OUTSIDE
+        from ovseg3d.synth.examples import KINDS, SURFACES, SYNONYMS
+
+        left_out = {synonym.lower() for synonym, _ in SYNONYMS} | {*OUTSIDE, *words.GENERAL}
+        return text.relate(teacher, (*KINDS, *SURFACES), [word for word in words.things() if word not in left_out])
+
+    def prepare_text(self, model: nn.Module, teacher: text.Teacher | None) -> tuple[list[str], Tensor, text.Related]:
+        """Tokenizer, sentences, where the teacher puts them, and what words it puts nearest to names; kept in the work
+        folder for the next session."""
         from ovseg3d.synth.examples import KINDS, SYNONYMS
         from ovseg3d.synth.looks import COLOURS
 
@@ -126,7 +164,7 @@ class TrainClip:
             found = torch.load(held, weights_only=True)
             text.write_tokenizer(self.output, found["vocabulary"])
             model.load_state_dict(found["start"], strict=False)
-            return found["sentences"], found["targets"]
+            return found["sentences"], found["targets"], text.Related(**found["related"])
         print("text: asking the sentence encoder", flush=True)
         teacher = teacher or text.Teacher(device=self.device)
         vocabulary = text.prune(teacher.vocabulary(), wanted(KINDS, tuple(COLOURS)), self.recipe.shape.vocabulary)
@@ -140,10 +178,17 @@ class TrainClip:
         text.start_embedding(model, vocabulary, teacher)
         start = {"token_embedding.weight": model.token_embedding.weight.detach().cpu()}
         text.write_tokenizer(self.output, vocabulary)
-        kept = {"vocabulary": vocabulary, "sentences": sentences, "targets": targets, "start": start}
+        related = self.relate(teacher)
+        kept = {
+            "vocabulary": vocabulary,
+            "sentences": sentences,
+            "targets": targets,
+            "start": start,
+            "related": vars(related),
+        }
         torch.save(kept, held.with_suffix(".new"))
         held.with_suffix(".new").rename(held)
-        return sentences, targets
+        return sentences, targets, related
 
 
 def wanted(kinds: Sequence[str], colours: Sequence[str]) -> list[str]:

@@ -43,6 +43,17 @@ def light(images: Tensor, strength: float, random: torch.Generator) -> Tensor:
     return (((images - mean) * contrast + mean) * gain).clamp(0.0, 1.0)
 
 
+def coarse(images: Tensor, share: float, random: torch.Generator) -> Tensor:
+    """Some pictures as if enlarged from a half to a quarter of their size: far things in a photo have few pixels."""
+    size, rows = images.shape[-2:], (torch.rand(len(images), generator=random) < share).nonzero()[:, 0].tolist()
+    images = images.clone()
+    for row in rows:
+        factor = float(torch.empty(()).uniform_(0.25, 0.5, generator=random))
+        small = F.interpolate(images[row : row + 1], scale_factor=factor, mode="bilinear", antialias=True)
+        images[row : row + 1] = F.interpolate(small, size, mode="bilinear", align_corners=False)
+    return images
+
+
 def hue(images: Tensor, random: torch.Generator, keep: float = 0.2) -> Tensor:
     """Other colours: channels mixed at random, grey now and then. Only for training without captions."""
     count = len(images)

@@ -57,6 +57,26 @@ def _named(captions: tuple[str, ...], names: tuple[str, ...]) -> Tensor:
     return torch.tensor([[name in shown for name in names], [name in places - shown for name in names]])
 
 
+@lru_cache(maxsize=100_000)
+def only_thing(
+    captions: tuple[str, ...], names: tuple[str, ...], pairs: tuple[tuple[str, str], ...]
+) -> tuple[int, int] | None:
+    """The number of the only name that captions call something by, and of its pair with a colour (-1: none is told).
+
+    None where they name several things, or none.
+    """
+    shown = _named(captions, names)[0].nonzero()[:, 0].tolist()
+    if len(shown) != 1:
+        return None
+    told = set(things_of(captions))
+    pair = [
+        row
+        for row, (colour, name) in enumerate(pairs)
+        if name == names[shown[0]] and article(f"{colour} {name}") in told
+    ]
+    return shown[0], pair[0] if len(pair) == 1 else -1
+
+
 def some(items: Sequence[str], count: int, random: torch.Generator) -> list[str]:
     """At most `count` of them, in a random order."""
     return [items[i] for i in torch.randperm(len(items), generator=random)[:count].tolist()]

@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from encoder_training import augment
-from encoder_training.captions import named, pair_up, some, things_of
-from encoder_training.losses import best_patches, caption_loss, naming_loss, sharing_loss
+from encoder_training.captions import named, only_thing, pair_up, some, things_of
+from encoder_training.cards import CANONICAL
+from encoder_training.losses import best_patches, caption_loss, naming_loss, presence_loss, sharing_loss, standing_loss
 from encoder_training.optim import Optimiser, rate_at
 from encoder_training.pool import Draw, Pool
-from encoder_training.text import CONTEXT, Words, distillation_loss, encode_ids, hidden_of
+from encoder_training.text import CONTEXT, Related, Words, distillation_loss, encode_ids, hidden_of
 from ovseg3d.synth.captions import article
 
 MEAN, STD = (0.45, 0.43, 0.42), (0.24, 0.23, 0.24)
@@ -45,6 +46,8 @@ class ClipShape:
     image_size: int = 96
     tower: str = "resnet10t"
     """A convolutional network of timm's."""
+    head: str = "mlp"
+    """What follows its average: "mlp" (two layers) or "linear"."""
     dim: int = 192
     vocabulary: int = 6000
     text_width: int = 192
@@ -57,7 +60,7 @@ class ClipShape:
             "embed_dim": self.dim,
             "vision_cfg": {
                 "image_size": self.image_size, "timm_model_name": self.tower, "timm_pool": "avg",
-                "timm_proj": "linear",
+                "timm_proj": self.head,
             },
             "text_cfg": {
                 "context_length": CONTEXT, "vocab_size": self.vocabulary, "width": self.text_width,
@@ -104,6 +107,14 @@ class ClipRecipe:
     """How much the best patch of a caption outweighs the others (by cosine)."""
     sharing_weight: float = 0.5
     """Of the names that the cells of views settle for."""
+    pull_weight: float = 1.0
+    """How firmly a picture of one thing is pulled to its phrase."""
+    pair_weight: float = 1.0
+    """Of a thing's phrase against other colours of it and other things of its colour."""
+    word_weight: float = 3.0
+    """Of everyday words that lie nearest to the name of a picture's only thing."""
+    presence_weight: float = 1.0
+    """Of the question whether something is there at all, for pictures of one thing."""
     even: float = 0.5
     """How far the names of a view get equal shares of its cells at first; in the end they get what they have."""
     prior: float = 0.5
@@ -117,6 +128,8 @@ class ClipRecipe:
     things: int = 5
     """Things of each picture's captions that patches are compared with."""
     crop: tuple[float, float] = (0.6, 1.0)
+    coarse: float = 0.3
+    """Share of small pictures that are blurred as if enlarged from a half to a quarter of their size."""
     bf16: bool = True
 
     @staticmethod
@@ -174,15 +187,22 @@ class ImageStage:
         pools: small pictures with captions, and larger views of rooms.
         recipe: how to learn.
         names: of all things that captions may name, without articles.
+        pairs: (colour, name) that training may show.
+        related: everyday words, which of `names` they mean, and which surely not.
         device: where to compute.
     """
 
     name = "image"
 
     def __init__(self, model: nn.Module, words: Words, pools: tuple[Pool, Pool], recipe: ClipRecipe,
-                 names: Sequence[str], device: str = "cpu") -> None:  # fmt: skip
+                 names: Sequence[str], pairs: Sequence[tuple[str, str]] = (), related: Related | None = None,
+                 device: str = "cpu") -> None:  # fmt: skip
         self.model, self.words, self.pools, self.recipe, self.device = model.to(device), words, pools, recipe, device
         self.names, self.finer = tuple(names), finer(model.visual.trunk, recipe.shape.tower)
+        self.pairs, self.related = list(pairs), related or Related((), *torch.zeros(2, 0, len(names), dtype=torch.bool))
+        number = {name: row for row, name in enumerate(self.names)}
+        colours = {colour: row for row, colour in enumerate(dict.fromkeys(colour for colour, _ in self.pairs))}
+        self.parts = torch.tensor([[colours[colour], number[name]] for colour, name in self.pairs]).view(-1, 2).T
         self.kept = model.text_projection.detach().clone()
         for name, parameter in model.named_parameters():
             trained = name.startswith("visual.") or name in ("text_projection", "logit_scale")
@@ -217,11 +237,12 @@ class ImageStage:
             captions = captions + more
             with self.half():
                 parts.append(cells_of(model.visual, self.finer, images))
-        vectors = F.normalize(torch.cat([part.float().mean(1) for part in parts]), dim=-1)
-        parts = [F.normalize(part.float(), dim=-1) for part in parts]
+        vectors = F.normalize(torch.cat([whole.float() for whole, _ in parts]), dim=-1)
+        parts = [F.normalize(cells.float(), dim=-1) for _, cells in parts]
         loss = self.name_loss(vectors, parts, captions, recipe.even * (1 - progress))
         if recipe.caption_weight:
             loss = loss + recipe.caption_weight * self.caption_loss(vectors, parts, captions, random)
+        loss = loss + self.place_loss(vectors, captions)
         if self.slow is not None:
             drift = (model.text_projection - self.kept).square().sum() / self.kept.square().sum()
             loss = loss + recipe.keep_weight * drift
@@ -254,6 +275,40 @@ class ImageStage:
             self.figures["sharing loss"] = sharing = sharing_loss(cells, shown[recipe.batch :], even)
             loss = loss + recipe.sharing_weight * sharing
         return loss
+
+    def place_loss(self, vectors: Tensor, captions: Sequence[Sequence[str]]) -> Tensor:
+        """Pictures (pictures, dim) of one thing each against that thing's phrase, words that mean it, and what is not
+        there."""
+        recipe, only = self.recipe, [only_thing(tuple(own), self.names, tuple(self.pairs)) for own in captions]
+        rows = torch.tensor([row for row, thing in enumerate(only) if thing is not None], dtype=torch.long)
+        if not len(rows):
+            return vectors.sum() * 0.0
+        kind, pair = torch.tensor([only[row] for row in rows.tolist()]).T.to(self.device)
+        phrases = [*self.names, *(f"{colour} {name}" for colour, name in self.pairs), *self.related.words]
+        texts = F.normalize(self.encode([*map(article, phrases), *CANONICAL]), dim=-1)
+        names, pairs, words, canonical = texts.split(
+            [len(self.names), len(self.pairs), len(self.related.words), len(CANONICAL)]
+        )
+        vectors, known = vectors[rows.to(self.device)], pair >= 0
+        scale = self.scales[1].exp().clamp(max=100.0)
+        own = torch.where(known[:, None], pairs[pair.clamp(min=0)] if len(pairs) else names[kind], names[kind])
+        self.figures["pulled"] = near_by = (vectors * own).sum(-1).mean()
+        loss = recipe.pull_weight * (1 - near_by)
+        if known.any():
+            colours, things = self.parts.to(self.device)
+            rivals = (colours == colours[pair[known], None]) | (things == kind[known, None])
+            scores = 2 * scale * (vectors[known] @ pairs.T)
+            loss = loss + recipe.pair_weight * F.cross_entropy(scores.masked_fill(~rivals, -torch.inf), pair[known])
+        by_name, by_word = scale * vectors @ names.T, scale * vectors @ words.T
+        means, far = (mask.to(self.device).T[kind] for mask in (self.related.means, self.related.far))
+        self.figures["words loss"] = said = standing_loss(by_name, by_word, kind, means)
+        shown, undecided = (mask[rows].to(self.device) for mask in named(captions, self.names))
+        anything = (scale * vectors @ canonical.T).amax(1, keepdim=True)
+        self.figures["presence loss"] = seen = presence_loss(
+            torch.cat([by_name, by_word], 1) - anything,
+            torch.cat([shown, means], 1), torch.cat([~shown & ~undecided, far], 1),
+        )  # fmt: skip
+        return loss + recipe.word_weight * said + recipe.presence_weight * seen
 
     def caption_loss(
         self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], random: torch.Generator
@@ -295,6 +350,8 @@ class ImageStage:
         boxes = augment.random_boxes(count, self.recipe.crop, 1.2, random)
         images = augment.to_float(torch.from_numpy(pictures).to(self.device))
         images = augment.crop(images, boxes.to(self.device), flip.to(self.device), size)
+        if sort == 0:
+            images = augment.coarse(images, self.recipe.coarse, random)
         images = normalise(augment.light(images, 0.2, random))
         flipped = flip.tolist()
         return images, [augment.mirror_words(own) if turn else own for own, turn in zip(captions, flipped)]
@@ -358,11 +415,11 @@ def normalise(images: Tensor) -> Tensor:
     return (images - images.new_tensor(MEAN).view(3, 1, 1)) / images.new_tensor(STD).view(3, 1, 1)
 
 
-def cells_of(visual: nn.Module, trunk: nn.Module, images: Tensor) -> Tensor:
-    """Cells of the last map in the joint space, (pictures, cells, dim), not normalised; their mean is the picture's
-    vector."""
-    maps = trunk.forward_features(images.contiguous(memory_format=torch.channels_last))
-    return visual.head(maps.flatten(2).transpose(1, 2))
+def cells_of(visual: nn.Module, trunk: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures in the joint space, (pictures, dim), and the cells of their last maps, (pictures, cells, dim), each as
+    if it were a whole picture; not normalised."""
+    maps = trunk.forward_features(images.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
+    return visual.head(maps.mean(1)), visual.head(maps)
 
 
 def finer(trunk: nn.Module, tower: str) -> nn.Module:

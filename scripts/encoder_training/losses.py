@@ -34,6 +34,37 @@ def naming_loss(logits: Tensor, shown: Tensor, undecided: Tensor) -> Tensor:
     return losses.sum() / shown.any(1).sum().clamp(min=1)
 
 
+def standing_loss(names: Tensor, words: Tensor, kind: Tensor, means: Tensor) -> Tensor:
+    """Words that mean what a picture shows against the names of everything else; each word of a picture counts alike.
+
+    Args:
+        names: logits of all names, (pictures, names).
+        words: logits of the words, (pictures, words).
+        kind: whose name each picture has, (pictures,).
+        means: which words mean it, (pictures, words); a picture without any does not count.
+    """
+    own = F.one_hot(kind, names.shape[1]).bool()
+    others = names.masked_fill(own, -torch.inf).logsumexp(1, keepdim=True)
+    losses = (F.softplus(others - words) * means).sum(1) / means.sum(1).clamp(min=1)
+    return losses.sum() / means.any(1).sum().clamp(min=1)
+
+
+def presence_loss(logits: Tensor, there: Tensor, absent: Tensor, hardest: int = 32) -> Tensor:
+    """What is there above zero, what is not below (Zhai et al. 2023, "Sigmoid loss for language image pre-training").
+
+    Both sides count alike in each picture; of what is absent, the texts that come nearest.
+
+    Args:
+        logits: (pictures, texts), how far each text is above what would do for anything.
+        there: (pictures, texts); pictures without any do not count.
+        absent: (pictures, texts); what is in neither is left open.
+        hardest: how many of what is absent count.
+    """
+    hits = (F.softplus(-logits) * there).sum(1) / there.sum(1).clamp(min=1)
+    alarms = F.softplus(logits).masked_fill(~absent, 0.0).topk(min(hardest, logits.shape[1]), dim=1).values.mean(1)
+    return ((hits + alarms) * there.any(1)).sum() / there.any(1).sum().clamp(min=1)
+
+
 def sharing_loss(logits: Tensor, shown: Tensor, even: float) -> Tensor:
     """Each cell says one of the names that its picture shows, and each of these is said by some cells.
 

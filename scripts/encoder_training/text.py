@@ -8,11 +8,14 @@ of pooling (the largest id of a sequence) finds the end. Context is causal: padd
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ovseg3d.synth.captions import article
 
 CONTEXT = 32
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]")
@@ -52,6 +55,35 @@ class Teacher:
             mask = inputs["attention_mask"][..., None].float()
             found[rows] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).cpu()
         return found
+
+
+@dataclass(frozen=True)
+class Related:
+    """Everyday words, and which of them mean a name, or surely do not: (words, names) each."""
+
+    words: tuple[str, ...]
+    means: Tensor
+    far: Tensor
+
+
+def relate(teacher: Teacher, names: Sequence[str], words: Sequence[str], least: float = 0.5, ahead: float = 0.02,
+           far: float = 0.35) -> Related:  # fmt: skip
+    """What the sentence encoder says about words and names.
+
+    Args:
+        teacher: the sentence encoder.
+        names: what words may mean.
+        words: which are asked; names among them are left out.
+        least: cosine that a word has with the name that it means, at least.
+        ahead: how much larger that is than its cosine with any other name.
+        far: below this cosine a word does not mean a name; in between nothing is said.
+    """
+    asked = tuple(word for word in dict.fromkeys(words) if word not in names)
+    cosines = teacher.embed([article(word) for word in asked]) @ teacher.embed([article(name) for name in names]).T
+    first, second = cosines.topk(2, dim=1).values.T
+    clear = (first > least) & (first - second > ahead)
+    means = F.one_hot(cosines.argmax(1), len(names)).bool() & clear[:, None]
+    return Related(asked, means, (cosines < far) & ~means)
 
 
 def teacher_folder() -> Path:

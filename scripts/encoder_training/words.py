@@ -58,6 +58,14 @@ footwear|food|drink|tool|device|electronics|decoration|crockery|tableware|statio
 stuff|texture|background|sky|cloud|sun|moon|street|road|bridge|mountain|river|lake|beach|forest|field|snow|stone
 rock|sand
 """.replace("\n", "|")
+GENERAL = frozenset(
+    """
+room|bedroom|bathroom|kitchen|living room|office|hallway|garage|garden|balcony|corridor|attic|basement|furniture
+appliance|vehicle|musical instrument|clothing|footwear|food|drink|tool|device|electronics|decoration|crockery|tableware
+stationery|sports equipment|object|stuff|texture|background
+""".replace("\n", "|").split("|")
+)
+"""What many things are, or are in, at once."""
 COLOURS = """
 red green blue yellow orange purple violet pink brown black white grey gray beige cream tan turquoise teal cyan magenta
 maroon navy olive gold golden silver bronze copper crimson scarlet lime mint lavender indigo coral salmon peach ivory

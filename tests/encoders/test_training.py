@@ -247,7 +247,7 @@ def test_the_finer_twin_is_the_same_network() -> None:
     model = shape.build().visual.eval()
     twin = finer(model.trunk, shape.tower).eval()
     images = torch.randn(1, 3, 96, 96)
-    coarse, fine = (cells_of(model, trunk, images)[0] for trunk in (model.trunk, twin))
+    coarse, fine = (cells_of(model, trunk, images)[1][0] for trunk in (model.trunk, twin))
     side = round(len(coarse) ** 0.5)
     torch.testing.assert_close(fine.unflatten(0, (2 * side, 2 * side))[::2, ::2].flatten(0, 1), coarse)
     assert {id(p) for p in twin.parameters()} <= {id(p) for p in model.parameters()}

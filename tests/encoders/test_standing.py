@@ -1,0 +1,116 @@
+"""What puts pictures where their words are: the only thing of a caption, words that stand for names, their loss, and
+trainings that begin with another's weights."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from encoder_training import augment, text  # noqa: E402
+from encoder_training.captions import only_thing  # noqa: E402
+from encoder_training.clip import ClipShape, cells_of  # noqa: E402
+from encoder_training.losses import presence_loss, standing_loss  # noqa: E402
+from test_training import HashTeacher, clip_training, here  # noqa: E402, F401 - `here` is a fixture of every test
+
+from ovseg3d.pipeline.absence import OUTSIDE  # noqa: E402
+from ovseg3d.synth.examples import KINDS, SURFACES, SYNONYMS  # noqa: E402
+
+
+def test_the_only_thing_of_captions_is_told_with_its_colour() -> None:
+    names, pairs = ("mug", "chair", "floor"), (("red", "mug"), ("red", "chair"), ("blue", "mug"))
+    assert only_thing(("a mug", "a blue mug", "a blue mug on a floor"), names, pairs) == (0, 2)
+    assert only_thing(("a chair", "a green chair"), names, pairs) == (1, -1), "no pair that training may show"
+    assert only_thing(("a red mug next to a chair",), names, pairs) is None, "two things"
+    assert only_thing(("a bright room",), names, pairs) is None, "nothing"
+
+
+def test_words_count_against_the_names_of_everything_else() -> None:
+    names, words = torch.tensor([[5.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), torch.tensor([[2.0, -1.0, 9.0], [3.0, 3.0, 3.0]])
+    means = torch.tensor([[True, True, False], [False, False, False]])
+    others = np.logaddexp(1.0, 0.0)
+    expected = (np.log1p(np.exp(others - 2.0)) + np.log1p(np.exp(others + 1.0))) / 2
+    assert standing_loss(names, words, torch.tensor([0, 1]), means) == pytest.approx(expected, abs=1e-6)
+    assert standing_loss(names, words, torch.tensor([0, 1]), means & False) == 0, "no word means what is shown"
+
+
+class FlatTeacher:
+    """Sentences on a circle."""
+
+    ANGLES = {"a mug": 0, "a box": 90, "a cup": 20, "a crate": 100, "a thing": 45, "a cat": 170}
+
+    def embed(self, texts: list[str]) -> torch.Tensor:
+        angles = torch.tensor([self.ANGLES[one] for one in texts]).float().deg2rad()
+        return torch.stack([angles.cos(), angles.sin()], 1)
+
+
+def test_a_word_means_the_name_that_it_is_clearly_nearest_to() -> None:
+    words = ["cup", "crate", "thing", "cat", "mug", "cup"]
+    found = text.relate(FlatTeacher(), ("mug", "box"), words)
+    assert found.words == ("cup", "crate", "thing", "cat")
+    assert found.means.tolist() == [[True, False], [False, True], [False, False], [False, False]]
+    # cos 80 and 100 degrees are below 0.35, cos 70 (cup and box) is just below, cos 45 is not.
+    assert found.far.tolist() == [[False, True], [True, False], [False, False], [True, True]]
+    assert text.relate(FlatTeacher(), ("mug", "box"), words, ahead=-1.0).means.any(1).tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_no_word_of_the_evaluations_is_related_to_a_name(tmp_path: Path) -> None:
+    related = clip_training(tmp_path, 1).relate(HashTeacher())
+    asked = {synonym.lower() for synonym, _ in SYNONYMS} | {*OUTSIDE}
+    assert len(related.words) > 400 and not {*asked, *KINDS, *SURFACES, "object", "stuff"} & {*related.words}
+    assert related.means.shape == related.far.shape == (len(related.words), len(KINDS) + len(SURFACES))
+    assert related.means.any() and not (related.means & related.far).any()
+
+
+def test_what_is_absent_counts_by_what_comes_nearest() -> None:
+    logits = torch.tensor([[2.0, -1.0, 3.0, 0.5], [9.0, 9.0, 9.0, 9.0]])
+    there = torch.tensor([[True, False, False, False], [False] * 4])
+    absent = torch.tensor([[False, True, True, False], [True] * 4])
+    soft = np.log1p(np.exp([-2.0, -1.0, 3.0]))
+    assert presence_loss(logits, there, absent, hardest=1) == pytest.approx(soft[0] + soft[2], abs=1e-6)
+    assert presence_loss(logits, there, absent, hardest=2) == pytest.approx(soft[0] + soft[1:].mean(), abs=1e-6)
+    assert presence_loss(logits, there & False, absent) == 0, "nothing is known to be there"
+
+
+def test_coarse_pictures_keep_their_colours_and_lose_their_detail() -> None:
+    images = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    draw = torch.Generator().manual_seed(0)
+    assert torch.equal(augment.coarse(images, 0.0, draw), images)
+    blurred = augment.coarse(images, 1.0, draw)
+    assert blurred.shape == images.shape and (blurred.std((2, 3)) < 0.6 * images.std((2, 3))).all()
+    torch.testing.assert_close(blurred.mean((2, 3)), images.mean((2, 3)), atol=0.05, rtol=0)
+    some = (augment.coarse(images, 0.5, draw) != images).flatten(1).any(1)
+    assert 0 < some.sum() < 6
+
+
+def test_pictures_in_training_are_the_library_s() -> None:
+    """Its head has two layers, so that the mean of cells is no longer the picture."""
+    model = ClipShape(image_size=64, tower="test_resnet", dim=16).build().visual.eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        whole, cells = cells_of(model, model.trunk, images)
+        torch.testing.assert_close(whole, model(images))
+        torch.testing.assert_close(cells, model.head(model.trunk.forward_features(images).flatten(2).mT))
+    assert cells.shape == (2, 4, 16)
+
+
+def test_a_training_goes_on_from_another_s_weights(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert clip_training(tmp_path / "first", 2).main(HashTeacher()) == 0
+    first = load_file(tmp_path / "first/out/open_clip_model.safetensors")
+    begun = clip_training(tmp_path / "second", 1, begin_with=tmp_path / "first/out")
+    assert begun.main(HashTeacher()) == 0 and "begin anew: nothing" in capsys.readouterr().out
+    second = load_file(tmp_path / "second/out/open_clip_model.safetensors")
+    table = "token_embedding.weight"
+    assert torch.equal(first[table], second[table]), "the text tower stands still"
+    assert not torch.equal(first["visual.head.mlp.fc2.weight"], second["visual.head.mlp.fc2.weight"])
+    assert (tmp_path / "first/out/tokenizer.json").read_bytes() == (tmp_path / "second/out/tokenizer.json").read_bytes()
+    assert not (tmp_path / "second/work/text").exists(), "the text stage is left out"
