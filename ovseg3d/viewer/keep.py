@@ -69,6 +69,10 @@ class Keeper:
             for what, meaning in WHAT.items():
                 button = gui.add_button(f"{what}: {meaning}", color="gray")
                 button.on_click(on(lambda _, what=what: self.export(what)))
+            self.points = gui.add_number(
+                "Points", 0, min=0, step=10_000, hint="At most so many; 0: as the run has them."
+            )
+            self.las = gui.add_checkbox("Cloud as LAS too", False)
         with gui.add_folder("Film a flight"):
             self.path_text = gui.add_html("")
             self.add = gui.add_button("Add this view", icon=viser.Icon.PLUS)
@@ -170,6 +174,12 @@ class Keeper:
         if what not in WHAT:
             raise ConfigError(f"There is no export {what!r}", fix=", ".join(WHAT))
         options, flags = self._options()
+        if what in ("cloud", "html") and self.points.value:
+            options["points"] = int(self.points.value)
+            flags = ["--points", str(options["points"]), *flags]
+        if what == "cloud" and self.las.value:
+            options["las"] = True
+            flags = ["--las", *flags]
         command = shlex.join(["ovseg3d", "export", str(self.exhibit.run.folder), "--what", what, *flags])
 
         def make(run: Run, report: Report) -> Sequence[Path]:

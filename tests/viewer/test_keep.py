@@ -84,6 +84,20 @@ def test_pictures_films_and_exports_land_in_exports(
     assert errors == []
 
 
+def test_a_cloud_is_thinned_and_written_as_las_where_that_is_wanted(visit, run, errors: list[str]) -> None:
+    keeper = visit()[1].keeper
+    keeper.points.value, keeper.las.value = 500, True
+    keeper.export("instances")
+    assert "--points" not in keeper.told.content and "--las" not in keeper.told.content, "it has neither"
+    keeper.export("cloud")
+    assert "--what cloud --las --points 500" in html.unescape(keeper.told.content)
+    (las,) = (path for path in keeper.saved if path.suffix == ".las")
+    (arrays,) = (path for path in keeper.saved if path.suffix == ".npz")
+    with np.load(arrays) as held:
+        assert 0 < len(held["xyz"]) <= 500 and las.stat().st_size > 500 * 12
+    assert errors == []
+
+
 KEYS = [Viewpoint((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.5 + 0.5 * i), 0.9, 320, 240) for i in range(2)]
 
 
