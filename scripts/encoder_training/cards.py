@@ -16,8 +16,8 @@ from torch import Tensor
 
 from encoder_training.judges import Clip
 from encoder_training.measures import object_views, phrase
+from ovseg3d.semantics.relevancy import CANONICAL
 
-CANONICAL = ("object", "things", "stuff", "texture")
 LIMITS = (
     "Trained on ray-traced rooms of this package alone, for its demo and its tests: of photographs it knows nothing.",
     "Its figures compare with its own baselines only, never with published ones of other encoders.",

@@ -29,11 +29,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from encoder_training import augment
 from encoder_training.captions import named, only_thing, pair_up, some, things_of
-from encoder_training.cards import CANONICAL
 from encoder_training.losses import best_patches, caption_loss, naming_loss, presence_loss, sharing_loss, standing_loss
 from encoder_training.optim import Optimiser, rate_at
 from encoder_training.pool import Draw, Pool
 from encoder_training.text import CONTEXT, Related, Words, distillation_loss, encode_ids, hidden_of
+from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.synth.captions import article
 
 MEAN, STD = (0.45, 0.43, 0.42), (0.24, 0.23, 0.24)
