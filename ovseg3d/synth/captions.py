@@ -116,6 +116,7 @@ def room_captions(
     shown: Sequence[Said],
     relations: Sequence[tuple[int, str, int]],
     surfaces: Sequence[Said],
+    of: Said | None = None,
 ) -> tuple[str, ...]:
     """Captions of a part of a room, from the whole view to one thing.
 
@@ -125,8 +126,9 @@ def room_captions(
         shown: the things that are seen, most of the picture first.
         relations: (index, relation, index) of pairs in `shown`.
         surfaces: floor, wall, ceiling, as far as they are seen, most of the picture first.
+        of: the thing that the picture is of, if there is one: then the plainest captions, of it alone, come first.
     """
-    made: list[str] = []
+    made = [] if of is None else [article(of.kind), article(of.phrase(texture=False, shape=False, style=False))]
     names = [some(rng, s) for s in shown]
     if shown:
         first = listing(names[:4])

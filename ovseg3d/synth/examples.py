@@ -5,9 +5,10 @@
 
 Both are pure functions of their arguments. Splits: "seen" holds nothing of the holdout (holdout.py); "unseen"
 shows a held-out style, and held-out textures, lights and colours besides; "pairs" shows a held-out pair of
-colour and kind in a seen style (rooms: anything at all). Captions come plainest first for a thing, most told
-first for a room. `Example.kind` is the thing that fills the picture (None in most of a room's views), `color`
-its colour name, None where it has none of its own (a window, a screen) or too little of it shows.
+colour and kind in a seen style (rooms: anything at all). Captions come plainest first where the picture is of one
+thing, most told first for other views of a room. `Example.kind` is the thing that the picture is of (None in half of
+a room's views), `color` its colour name, None where it has none of its own (a window, a screen) or too little of it
+shows.
 
 A room serves ROOM_EXAMPLES consecutive indices and is kept while they last, so give each process of a pool
 blocks of that many indices; it takes a few seconds to build. Shapes are kept too: the first thousand pictures

@@ -26,6 +26,7 @@ ROOM_EXAMPLES = 192
 POOLS = {"seen": SEEN, "unseen": UNSEEN, "pairs": ALL}
 COARSE = Detail(spacing=0.14, most_points=70_000, light_rounds=3, bounce_rounds=5, bounces=1, smooth_direct=True)
 NAMED = 0.012  # a thing that covers less of the picture is not named
+FILLS, AIMED = 0.3, 0.12  # what covers more of it is what it is of; less is enough if the camera was turned to it
 MAIN_SHARE = 0.3  # its colour is told when at least this much of what is seen of it has it
 
 
@@ -78,7 +79,7 @@ def room_picture(
     image = develop(radiance, made.tracer.exposure * float(rng.uniform(0.8, 1.25)))
     if drawn != size:
         image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
-    said, main = _captions(made, rng, view, wide)
+    said, main = _captions(made, rng, view, wide, target)
     return image, said, main
 
 
@@ -115,7 +116,7 @@ def _usable(made: Furnished, view: View, target: int | None) -> bool:
     return bool(np.mean(hit & (view.face >= 0)) > 0.05)
 
 
-def _captions(made: Furnished, rng, view: View, wide: bool) -> tuple[tuple[str, ...], Said | None]:
+def _captions(made: Furnished, rng, view: View, wide: bool, target: int | None) -> tuple[tuple[str, ...], Said | None]:
     """What the samples of a view show, in words."""
     hit = view.face >= 0
     instance = np.where(hit, made.face_instance[view.face], -1)
@@ -147,8 +148,8 @@ def _captions(made: Furnished, rng, view: View, wide: bool) -> tuple[tuple[str, 
     middles = [float(at[k, 0]) for k in order]
     relations = _relations(made, order, middles)
     room = made.room.furnished_as if wide and len(shown) >= 3 else None
-    top = shown[0] if shown and share[order[0] + 1] > 0.3 else None
-    return captions.room_captions(rng, room, shown, relations, surfaces), top
+    top = shown[0] if shown and share[order[0] + 1] > (AIMED if order[0] == target else FILLS) else None
+    return captions.room_captions(rng, room, shown, relations, surfaces, top), top
 
 
 def _middles(instance: np.ndarray, count: int, wide: int) -> np.ndarray:

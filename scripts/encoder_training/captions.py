@@ -58,23 +58,19 @@ def _named(captions: tuple[str, ...], names: tuple[str, ...]) -> Tensor:
 
 
 @lru_cache(maxsize=100_000)
-def only_thing(
+def subject(
     captions: tuple[str, ...], names: tuple[str, ...], pairs: tuple[tuple[str, str], ...]
 ) -> tuple[int, int] | None:
-    """The number of the only name that captions call something by, and of its pair with a colour (-1: none is told).
+    """What a picture is of, as its first caption says: the number of its name, and of its pair with the colour that the
+    second caption tells (-1: none).
 
-    None where they name several things, or none.
+    None where the first caption is not one name alone.
     """
-    shown = _named(captions, names)[0].nonzero()[:, 0].tolist()
-    if len(shown) != 1:
+    called = captions[0].split(maxsplit=1)[-1] if captions else ""
+    if called not in names:
         return None
-    told = set(things_of(captions))
-    pair = [
-        row
-        for row, (colour, name) in enumerate(pairs)
-        if name == names[shown[0]] and article(f"{colour} {name}") in told
-    ]
-    return shown[0], pair[0] if len(pair) == 1 else -1
+    told = [row for row, both in enumerate(pairs) if captions[1:2] == (article(" ".join(both)),)]
+    return names.index(called), told[0] if told else -1
 
 
 def some(items: Sequence[str], count: int, random: torch.Generator) -> list[str]:

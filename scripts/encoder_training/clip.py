@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from encoder_training import augment
-from encoder_training.captions import named, only_thing, pair_up, some, things_of
-from encoder_training.losses import best_patches, caption_loss, naming_loss, presence_loss, sharing_loss, standing_loss
+from encoder_training.captions import named, pair_up, some, things_of
+from encoder_training.losses import best_patches, caption_loss, naming_loss, sharing_loss
 from encoder_training.optim import Optimiser, rate_at
+from encoder_training.placing import Placing
 from encoder_training.pool import Draw, Pool
 from encoder_training.text import CONTEXT, Related, Words, distillation_loss, encode_ids, hidden_of
-from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.synth.captions import article
 
 MEAN, STD = (0.45, 0.43, 0.42), (0.24, 0.23, 0.24)
@@ -108,7 +108,7 @@ class ClipRecipe:
     sharing_weight: float = 0.5
     """Of the names that the cells of views settle for."""
     pull_weight: float = 1.0
-    """How firmly a picture of one thing is pulled to its phrase."""
+    """How firmly a picture of one thing is pulled to its phrase (this and what follows: placing.py)."""
     pair_weight: float = 1.0
     """Of a thing's phrase against other colours of it and other things of its colour."""
     word_weight: float = 3.0
@@ -199,10 +199,8 @@ class ImageStage:
                  device: str = "cpu") -> None:  # fmt: skip
         self.model, self.words, self.pools, self.recipe, self.device = model.to(device), words, pools, recipe, device
         self.names, self.finer = tuple(names), finer(model.visual.trunk, recipe.shape.tower)
-        self.pairs, self.related = list(pairs), related or Related((), *torch.zeros(2, 0, len(names), dtype=torch.bool))
-        number = {name: row for row, name in enumerate(self.names)}
-        colours = {colour: row for row, colour in enumerate(dict.fromkeys(colour for colour, _ in self.pairs))}
-        self.parts = torch.tensor([[colours[colour], number[name]] for colour, name in self.pairs]).view(-1, 2).T
+        nothing = Related((), *torch.zeros(2, 0, len(names), dtype=torch.bool))
+        self.placing = Placing(names, pairs, related or nothing, device)
         self.kept = model.text_projection.detach().clone()
         for name, parameter in model.named_parameters():
             trained = name.startswith("visual.") or name in ("text_projection", "logit_scale")
@@ -242,7 +240,13 @@ class ImageStage:
         loss = self.name_loss(vectors, parts, captions, recipe.even * (1 - progress))
         if recipe.caption_weight:
             loss = loss + recipe.caption_weight * self.caption_loss(vectors, parts, captions, random)
-        loss = loss + self.place_loss(vectors, captions)
+        texts, scale = F.normalize(self.encode(self.placing.texts), dim=-1), self.scales[1].exp().clamp(max=100.0)
+        placed, figures = self.placing(
+            vectors, texts, captions, scale, pull=recipe.pull_weight, pair=recipe.pair_weight,
+            word=recipe.word_weight, presence=recipe.presence_weight,
+        )  # fmt: skip
+        self.figures |= figures
+        loss = loss + placed
         if self.slow is not None:
             drift = (model.text_projection - self.kept).square().sum() / self.kept.square().sum()
             loss = loss + recipe.keep_weight * drift
@@ -275,40 +279,6 @@ class ImageStage:
             self.figures["sharing loss"] = sharing = sharing_loss(cells, shown[recipe.batch :], even)
             loss = loss + recipe.sharing_weight * sharing
         return loss
-
-    def place_loss(self, vectors: Tensor, captions: Sequence[Sequence[str]]) -> Tensor:
-        """Pictures (pictures, dim) of one thing each against that thing's phrase, words that mean it, and what is not
-        there."""
-        recipe, only = self.recipe, [only_thing(tuple(own), self.names, tuple(self.pairs)) for own in captions]
-        rows = torch.tensor([row for row, thing in enumerate(only) if thing is not None], dtype=torch.long)
-        if not len(rows):
-            return vectors.sum() * 0.0
-        kind, pair = torch.tensor([only[row] for row in rows.tolist()]).T.to(self.device)
-        phrases = [*self.names, *(f"{colour} {name}" for colour, name in self.pairs), *self.related.words]
-        texts = F.normalize(self.encode([*map(article, phrases), *CANONICAL]), dim=-1)
-        names, pairs, words, canonical = texts.split(
-            [len(self.names), len(self.pairs), len(self.related.words), len(CANONICAL)]
-        )
-        vectors, known = vectors[rows.to(self.device)], pair >= 0
-        scale = self.scales[1].exp().clamp(max=100.0)
-        own = torch.where(known[:, None], pairs[pair.clamp(min=0)] if len(pairs) else names[kind], names[kind])
-        self.figures["pulled"] = near_by = (vectors * own).sum(-1).mean()
-        loss = recipe.pull_weight * (1 - near_by)
-        if known.any():
-            colours, things = self.parts.to(self.device)
-            rivals = (colours == colours[pair[known], None]) | (things == kind[known, None])
-            scores = 2 * scale * (vectors[known] @ pairs.T)
-            loss = loss + recipe.pair_weight * F.cross_entropy(scores.masked_fill(~rivals, -torch.inf), pair[known])
-        by_name, by_word = scale * vectors @ names.T, scale * vectors @ words.T
-        means, far = (mask.to(self.device).T[kind] for mask in (self.related.means, self.related.far))
-        self.figures["words loss"] = said = standing_loss(by_name, by_word, kind, means)
-        shown, undecided = (mask[rows].to(self.device) for mask in named(captions, self.names))
-        anything = (scale * vectors @ canonical.T).amax(1, keepdim=True)
-        self.figures["presence loss"] = seen = presence_loss(
-            torch.cat([by_name, by_word], 1) - anything,
-            torch.cat([shown, means], 1), torch.cat([~shown & ~undecided, far], 1),
-        )  # fmt: skip
-        return loss + recipe.word_weight * said + recipe.presence_weight * seen
 
     def caption_loss(
         self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], random: torch.Generator

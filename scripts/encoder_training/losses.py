@@ -34,17 +34,16 @@ def naming_loss(logits: Tensor, shown: Tensor, undecided: Tensor) -> Tensor:
     return losses.sum() / shown.any(1).sum().clamp(min=1)
 
 
-def standing_loss(names: Tensor, words: Tensor, kind: Tensor, means: Tensor) -> Tensor:
-    """Words that mean what a picture shows against the names of everything else; each word of a picture counts alike.
+def standing_loss(names: Tensor, words: Tensor, told: Tensor, means: Tensor) -> Tensor:
+    """Words that mean what a picture is of, against the names of everything else; its words count alike.
 
     Args:
         names: logits of all names, (pictures, names).
         words: logits of the words, (pictures, words).
-        kind: whose name each picture has, (pictures,).
-        means: which words mean it, (pictures, words); a picture without any does not count.
+        told: names of what is in each picture, (pictures, names): the others are everything else.
+        means: which words mean what it is of, (pictures, words); a picture without any does not count.
     """
-    own = F.one_hot(kind, names.shape[1]).bool()
-    others = names.masked_fill(own, -torch.inf).logsumexp(1, keepdim=True)
+    others = names.masked_fill(told, -torch.inf).logsumexp(1, keepdim=True)
     losses = (F.softplus(others - words) * means).sum(1) / means.sum(1).clamp(min=1)
     return losses.sum() / means.any(1).sum().clamp(min=1)
 

@@ -1,4 +1,4 @@
-"""What puts pictures where their words are: the only thing of a caption, words that stand for names, their loss, and
+"""What puts pictures where their words are: what a picture is of, words that stand for names, their losses, and
 trainings that begin with another's weights."""
 
 import sys
@@ -12,30 +12,66 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from encoder_training import augment, text  # noqa: E402
-from encoder_training.captions import only_thing  # noqa: E402
+from encoder_training.captions import subject  # noqa: E402
 from encoder_training.clip import ClipShape, cells_of  # noqa: E402
 from encoder_training.losses import presence_loss, standing_loss  # noqa: E402
+from encoder_training.placing import Placing  # noqa: E402
 from test_training import HashTeacher, clip_training, here  # noqa: E402, F401 - `here` is a fixture of every test
 
 from ovseg3d.pipeline.absence import OUTSIDE  # noqa: E402
 from ovseg3d.synth.examples import KINDS, SURFACES, SYNONYMS  # noqa: E402
 
 
-def test_the_only_thing_of_captions_is_told_with_its_colour() -> None:
+def test_a_picture_is_of_what_its_first_caption_names_alone() -> None:
     names, pairs = ("mug", "chair", "floor"), (("red", "mug"), ("red", "chair"), ("blue", "mug"))
-    assert only_thing(("a mug", "a blue mug", "a blue mug on a floor"), names, pairs) == (0, 2)
-    assert only_thing(("a chair", "a green chair"), names, pairs) == (1, -1), "no pair that training may show"
-    assert only_thing(("a red mug next to a chair",), names, pairs) is None, "two things"
-    assert only_thing(("a bright room",), names, pairs) is None, "nothing"
+    assert subject(("a mug", "a blue mug", "a red mug next to a chair"), names, pairs) == (0, 2)
+    assert subject(("a chair", "a green chair"), names, pairs) == (1, -1), "no pair that training may show"
+    assert subject(("a mug", "a tall mug", "a blue mug next to a red mug"), names, pairs) == (0, -1), "another's colour"
+    assert subject(("a red mug next to a chair", "a mug"), names, pairs) is None, "two things"
+    assert subject(("a bright room",), names, pairs) is None, "nothing"
+    assert subject((), names, pairs) is None
 
 
 def test_words_count_against_the_names_of_everything_else() -> None:
     names, words = torch.tensor([[5.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), torch.tensor([[2.0, -1.0, 9.0], [3.0, 3.0, 3.0]])
     means = torch.tensor([[True, True, False], [False, False, False]])
+    told = torch.tensor([[True, False, False], [False, True, False]])
     others = np.logaddexp(1.0, 0.0)
     expected = (np.log1p(np.exp(others - 2.0)) + np.log1p(np.exp(others + 1.0))) / 2
-    assert standing_loss(names, words, torch.tensor([0, 1]), means) == pytest.approx(expected, abs=1e-6)
-    assert standing_loss(names, words, torch.tensor([0, 1]), means & False) == 0, "no word means what is shown"
+    assert standing_loss(names, words, told, means) == pytest.approx(expected, abs=1e-6)
+    assert standing_loss(names, words, told, means & False) == 0, "no word means what is shown"
+
+
+def placed(captions: list[list[str]], vectors: torch.Tensor, **weights: float) -> tuple[torch.Tensor, dict]:
+    """The loss in a world of two names and their two words, each text on an axis of its own."""
+    related = text.Related(("cup", "crate"), torch.eye(2).bool(), torch.eye(2).flip(0).bool())
+    placing = Placing(("mug", "box"), (("red", "mug"), ("blue", "mug"), ("red", "box")), related)
+    assert placing.texts[:7] == ["a mug", "a box", "a red mug", "a blue mug", "a red box", "a cup", "a crate"]
+    texts, none = torch.eye(len(placing.texts)), {"pull": 0.0, "pair": 0.0, "word": 0.0, "presence": 0.0}
+    return placing(vectors @ texts, texts, captions, torch.tensor(2.0), **none | weights)
+
+
+def test_pictures_of_one_thing_are_placed_and_others_are_not() -> None:
+    from ovseg3d.semantics.relevancy import CANONICAL
+
+    vectors = torch.zeros(2, 7 + len(CANONICAL))
+    vectors[0, [0, 3]] = torch.tensor([0.6, 0.8])  # a mug, a blue mug
+    vectors[1, 1] = 1.0  # a view of both
+    captions = [["a mug", "a blue mug", "a mug next to a box"], ["a red box and a mug"]]
+    assert placed(captions, vectors, pull=1.0)[0] == pytest.approx(0.2), "its phrase is told with its colour"
+    # Against red mugs, not against red boxes.
+    assert placed(captions, vectors, pair=1.0)[0] == pytest.approx(np.log1p(np.exp(-4 * 0.8)), abs=1e-6)
+    # Both names are told of it, so "cup" has no rival; "crate" is nobody's word here.
+    assert placed(captions, vectors, word=1.0)[0] == 0
+    alone = [["a mug", "a blue mug"], captions[1]]
+    assert placed(alone, vectors, word=1.0)[0] == pytest.approx(np.log(2.0), abs=1e-6)
+    # There: "mug" and "cup"; absent: "box" and "crate", nothing when the box is told too.
+    hits = (np.log1p(np.exp(-1.2)) + np.log(2.0)) / 2
+    assert placed(captions, vectors, presence=1.0)[0] == pytest.approx(hits, abs=1e-6)
+    loss, figures = placed(alone, vectors, presence=1.0)
+    rows = 4  # texts that are names and words
+    assert loss == pytest.approx(hits + 2 * np.log(2.0) / rows, abs=1e-6) and figures["presence loss"] == loss
+    assert placed([captions[1]] * 2, vectors, pull=1.0, word=1.0) == (0, {}), "no picture is of one thing"
 
 
 class FlatTeacher:

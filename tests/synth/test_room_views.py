@@ -5,6 +5,7 @@ import pytest
 
 from ovseg3d.synth import room_views
 from ovseg3d.synth.cameras import look, on_path
+from ovseg3d.synth.captions import article
 from ovseg3d.synth.examples import ROOM_EXAMPLES, room_example
 from ovseg3d.synth.furnish import ROOM_TYPES, random_room
 from ovseg3d.synth.holdout import SEEN
@@ -51,7 +52,7 @@ def test_a_camera_amid_large_faces_needs_no_clipping(made):
 
 def test_captions_name_what_is_visible(made):
     names = {o["category"] for o in made.flat.objects}
-    told = set()
+    told, aimed = set(), 0
     for index in range(24):
         example = room_example(5, index, 64)
         assert example.image.shape == (64, 64, 3) and example.captions and example.seen
@@ -61,8 +62,10 @@ def test_captions_name_what_is_visible(made):
         assert {k for k in said if not any(k in n for n in names)} == set()
         told |= said
         if example.kind is not None:
-            assert any(example.kind in c for c in example.captions)
-    assert len(told) >= 5
+            assert example.captions[0] == article(example.kind), "what a picture is of is told first"
+            assert example.color is None or f" {example.color} " in example.captions[1]
+            aimed += 1
+    assert len(told) >= 5 and 4 < aimed < 20
     again = room_example(5, 3, 64)
     assert np.array_equal(again.image, room_example(5, 3, 64).image)
     assert ROOM_EXAMPLES > 24
