@@ -4,8 +4,9 @@
     python scripts/absence.py outputs/room_*/latest --output absence.json
 
 Present phrases are those that the scene's labels name, absent ones ten others for each run (see
-ovseg3d/pipeline/absence.py). One threshold serves all runs. Both decisions are told: with what is present as rivals,
-and without, which is all that a scene without phrases allows. Beside the JSON file lies the curve as a picture.
+ovseg3d/pipeline/absence.py). One threshold serves all runs. Three decisions are told: with what is present as rivals;
+with what rooms hold, which is what a run without phrases does; and with none. Beside the JSON file lies the curve as a
+picture.
 """
 
 import sys
@@ -23,12 +24,12 @@ from ovseg3d.cli.console import show_error  # noqa: E402
 from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
 from ovseg3d.files import write_atomic, write_json  # noqa: E402
 from ovseg3d.metrics import AbsenceCurve, AbsenceScores, absence_curve, measure_absence  # noqa: E402
-from ovseg3d.pipeline.absence import absence_scores, absent_phrases  # noqa: E402
+from ovseg3d.pipeline.absence import Rivals, absence_scores, absent_phrases  # noqa: E402
 from ovseg3d.pipeline.measure import shown_classes  # noqa: E402
 from ovseg3d.pipeline.query import THRESHOLD, Asker  # noqa: E402
 from ovseg3d.pipeline.run import load  # noqa: E402
 
-MODES = {"rivals": True, "alone": False}
+MODES: dict[str, Rivals] = {"rivals": "present", "household": "household", "alone": "none"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Absence:
                 "scores": {"present": scores[mode][0], "absent": scores[mode][1]},
             }  # fmt: skip
             print(
-                f"{mode:7} {one.false_alarm_rate:.0%} of {one.absent} absent phrases answered"
+                f"{mode:9} {one.false_alarm_rate:.0%} of {one.absent} absent phrases answered"
                 f" at {one.recall:.0%} recall of {one.present};"
                 f" area {one.area:.3f}; at {THRESHOLD:g}: {alarms:.0%} at {recall:.0%}"
             )
@@ -79,7 +80,7 @@ def _pooled(side: dict[str, dict[str, float]]) -> np.ndarray:
 
 
 def draw(path: Path, curves: dict[str, AbsenceCurve], found: dict[str, AbsenceScores]) -> None:
-    """Recall over false alarms of both decisions, with the points that were measured."""
+    """Recall over false alarms of each decision, with the points that were measured."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

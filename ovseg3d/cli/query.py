@@ -31,8 +31,9 @@ class Query:
     canonical: tuple[str, ...] | None = None
     """What everything is compared with; by default object, things, stuff, texture."""
     phrases: str | None = None
-    """What else is in the scene: phrases with semicolons, a file with one a line, or none; by default those of the run.
-    What looks more like one of these than like what is asked for is not that."""
+    """What else is in the scene: phrases with semicolons, a file with one a line, or none; by default those of the run,
+    or where it has none a list of what rooms hold. What looks more like one of these than like what is asked for is
+    not that."""
     templates: Templates = None
     threshold: float = 0.5
     """Relevancy from which a point counts; 0.5 is as near as the nearest canonical phrase."""

@@ -8,6 +8,7 @@ score is that of the decision for the whole scene (see `presence`), in which wha
 
 import zlib
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -29,6 +30,7 @@ OUTSIDE = (
 )  # fmt: skip
 """What no room holds."""
 TRAPS, FOREIGN, ALL = 3, 5, 10
+Rivals = Literal["present", "household", "none"]
 
 
 def absent_phrases(present: Sequence[str]) -> tuple[str, ...]:
@@ -48,15 +50,17 @@ def absent_phrases(present: Sequence[str]) -> tuple[str, ...]:
 
 
 def absence_scores(
-    asker: Asker, present: Sequence[str], absent: Sequence[str], *, rivals: bool = True
+    asker: Asker, present: Sequence[str], absent: Sequence[str], *, rivals: Rivals = "present"
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The run's score of each phrase, first of those that are there.
 
     Args:
-        rivals: whether what is present competes.
+        rivals: what competes: what is present, what rooms hold (as in a run without phrases), or nothing.
     """
-    answers = asker.ask([*present, *absent], rivals=present if rivals else ())
-    scores = {answer.phrase: answer.score for answer in answers}
+    scores = {}
+    for phrase in (*present, *absent):
+        beside = {"present": present, "household": asker.household(phrase), "none": ()}[rivals]
+        scores[phrase] = asker.ask([phrase], rivals=beside)[0].score
     return {phrase: scores[phrase] for phrase in present}, {phrase: scores[phrase] for phrase in absent}
 
 

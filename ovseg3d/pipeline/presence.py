@@ -7,8 +7,9 @@ and things that were not told apart are judged in the same way.
 
 In a patch the phrase has to win against the canonical phrases, against what the user excludes, and against the run's
 own phrases ("rivals"): a mug is relevant to "cup" as well, but where the run knows the phrase "mug", and the points are
-nearer to it, there is no cup. What shares a word with the question ("mug" and "a red mug") is no rival. The score is
-the patch's mean relevancy; at the threshold or above it is there. The same relevancy tells which points are meant.
+nearer to it, there is no cup. In a run without phrases, what rooms hold competes (`household`). What shares a word with
+the question ("mug" and "a red mug") is no rival. The score is the patch's mean relevancy; at the threshold or above it
+is there. The same relevancy tells which points are meant.
 
 A probability comes from the encoder's card alone ("calibration": Platt's slope and offset on how far the phrase is
 above the nearest of the others, times the logit scale). The cards' numbers are fitted to pictures of single things,

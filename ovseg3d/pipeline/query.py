@@ -23,6 +23,7 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.household import HOUSEHOLD, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
 from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
 from ovseg3d.pipeline.run import Run
@@ -53,7 +54,8 @@ class Answer:
     calibrated: bool
     threshold: float
     rival: str | None
-    """Of what is not there for its sake alone: the run's phrase that the best patch is nearer to."""
+    """Of what is not there for its sake alone: the run's phrase, or the everyday word, that the best patch is nearer
+    to."""
     points: Float[np.ndarray, "found 3"]
     """Surface points above the threshold, input frame; none when it is not present."""
     point_scores: Float[np.ndarray, " found"]
@@ -118,7 +120,8 @@ class Asker(Comparer):
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: what everything is compared with.
             rivals: what else is in the scene: a point counts for a phrase if it is nearer to it than to these, too. By
-                default the run's phrases; those that share a word with the phrase are left out.
+                default the run's phrases, or what rooms hold (`household`) if it has none; those that share a word
+                with the phrase are left out.
             threshold: relevancy from which a point counts, and the scene.
             views: names of frames to draw masks for.
             camera: the frame from which distances are measured.
@@ -173,7 +176,14 @@ class Asker(Comparer):
     def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
         """What else there is for a phrase to lose against: of `rivals`, by default the run's phrases."""
         known = self.phrases if rivals is None else rivals
+        if rivals is None and not known:
+            return self.household(phrase)
         return tuple(rival for rival in known if not share_a_word(rival, phrase))
+
+    def household(self, phrase: str) -> tuple[str, ...]:
+        """What rooms hold, but for what a phrase may mean itself (see `household`)."""
+        same = means_the_same(self.encode([phrase])[0], self.encode(HOUSEHOLD))
+        return tuple(word for word, like in zip(HOUSEHOLD, same) if not like and not share_a_word(word, phrase))
 
     def _margin(self, phrase: str, known: tuple[str, ...]) -> Callable[..., Float[np.ndarray, " points"]]:
         """How much nearer each point is to one phrase than to the nearest of others, and of rivals."""
@@ -197,7 +207,11 @@ class Asker(Comparer):
             if len(self._best) >= KEPT:
                 self._best.clear()
             others, rivals, known = asked
-            self._best[asked] = np.concatenate(self.compare(rivals, others, known=known), 1).max(1)
+            best = self.compare((), others, known=known)[1].max(1)
+            for first in range(0, len(rivals), 32):  # a million points with two hundred rivals are a gigabyte
+                part = rivals[first : first + 32]
+                best = np.maximum(best, self.compare(part, (), known=known)[0].max(1))
+            self._best[asked] = best
         return self._best[asked]
 
     def _likest(self, phrases: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.absence import ALL, CONFUSABLE, FOREIGN, OUTSIDE, TRAPS, absent_phrases
+from ovseg3d.pipeline.household import HOUSEHOLD, means_the_same
 from ovseg3d.pipeline.presence import PATCH, best_patch, calibration_of, patches
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
@@ -53,6 +54,31 @@ def test_a_look_alike_is_absent_where_the_run_names_what_is_there(run: Run, monk
         assert not known.ask(["orange thing"])[0].present, "what the run names competes like any other phrase"
     finally:
         (run.folder / "phrases.txt").unlink()
+
+
+def test_without_phrases_a_question_competes_with_what_rooms_hold(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WORDS, "plant", WORDS["blue"])
+    asker = Asker(run)
+    assert not asker.phrases
+    lax, strict = (asker.ask(["green"], canonical=["red"], rivals=rivals)[0] for rivals in ((), None))
+    assert lax.present and not strict.present and strict.rival == "plant", "nearest to green is what is blue"
+    assert "plant" in asker.household("green") and "floor" in asker.household("green")
+    # What means the same, or says the same word, is no rival.
+    assert "plant" not in asker.household("blue") and asker.ask(["blue"], canonical=["red"])[0].present
+    assert not {"book", "bookshelf"} - {*HOUSEHOLD} and "book" not in asker.household("a book shelf")
+    (run.folder / "phrases.txt").write_text("red\n")
+    try:
+        assert Asker(run).rivals_of("green") == ("red",), "a run's own phrases come first"
+    finally:
+        (run.folder / "phrases.txt").unlink()
+
+
+def test_words_that_mean_the_same_are_told_beyond_what_all_texts_share() -> None:
+    shared, own = np.array([5.0, 0, 0, 0]), np.eye(4)[1:]
+    words = np.stack([shared + a for a in (own[0], own[1], own[2], -own.sum(0))])
+    words /= np.linalg.norm(words, axis=1, keepdims=True)
+    phrase = shared + 0.9 * own[1] + 0.2 * own[0]
+    assert means_the_same(phrase / np.linalg.norm(phrase), words).tolist() == [False, True, False, False]
 
 
 def test_points_compete_too(run: Run) -> None:
@@ -114,12 +140,12 @@ def test_the_script_writes_a_curve(
     monkeypatch.setattr(Run, "load_scene", lambda self: __import__("ovseg3d.scene").scene.load_scene(folder))
     absence.Absence((run.folder,), output=tmp_path / "absence.json").main()
     told = json.loads((tmp_path / "absence.json").read_text())
-    assert set(told) == {"rivals", "alone"} and told["rivals"]["protocol"] == "absence"
+    assert set(told) == {"rivals", "household", "alone"} and told["rivals"]["protocol"] == "absence"
     assert set(told["rivals"]["scores"]["present"]["tiny"]) == set(CLASSES)
     assert told["rivals"]["absent"] == ALL and told["rivals"]["recall"] >= 0.8
     with Image.open(tmp_path / "absence.png") as picture:
         assert picture.width > 300
-    assert capsys.readouterr().out.count("absent phrases answered") == 2
+    assert capsys.readouterr().out.count("absent phrases answered") == 3
     for recall in (80, 0, -0.1, float("nan")):
         with pytest.raises(ConfigError, match="--recall is a share"):
             absence.Absence((run.folder,), recall=recall).main()
