@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
@@ -26,7 +27,9 @@ from encoder_training.pool import Pool, Source  # noqa: E402
 from encoder_training.session import INTERRUPTED, Session, write_recipe  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from ovseg3d.files import write_atomic  # noqa: E402
+from ovseg3d.files import write_atomic, write_json  # noqa: E402
+
+_TELLING = "text_steps sentences whitening without_synonyms rooms render_size view_size".split()
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,16 @@ class TrainClip:
         torch.set_num_threads(self.threads)
         session = Session(self.work, self.checkpoint_seconds)
         session.catch_signals()
+        self.keep_settings()
         torch.manual_seed(self.recipe.seed)
         model = self.recipe.shape.build().to(self.device)
         learned_text = self.text_share if self.begin_with is None else 0.0
         if self.begin_with is not None:
             related = self.go_on(model, teacher)
-            tokens = text.Words(self.output)
+            tokens = text.Words(self.work)
         else:
             sentences, targets, related = self.prepare_text(model, teacher)
-            tokens = text.Words(self.output)
+            tokens = text.Words(self.work)
             stage = TextStage(model, tokens, sentences, targets, self.recipe, self.device)
             limit = None if self.max_seconds is None else self.max_seconds * learned_text
             nothing = lambda: None  # noqa: E731 - a stage without weights of its own to show
@@ -107,29 +111,34 @@ class TrainClip:
         small = Source(str(self.pool), self.factory, seed, self.render_size, self.rooms, self.capacity)
         large = Source(f"{self.pool}_views", self.factory, seed + 1, self.view_size, 1.0, self.view_capacity)
         pools = Pool(small, self.workers), Pool(large, self.workers)
-        write_recipe(
-            self.output,
-            recipe=asdict(self.recipe),
-            text_steps=self.text_steps,
-            sentences=self.sentences,
-            begin_with=None if self.begin_with is None else self.begin_with.name,
-            whitening=self.whitening,
-            without_synonyms=self.without_synonyms,
-            rooms=self.rooms,
-            render_size=self.render_size,
-            view_size=self.view_size,
-            max_seconds=self.max_seconds,
-            steps=self.steps,
-        )
         try:
             stage = ImageStage(model, tokens, pools, self.recipe, (*KINDS, *SURFACES), pairs, related, self.device)
-            export = lambda: save_clip(self.output, model, self.recipe.shape)  # noqa: E731
-            limit = None if self.max_seconds is None else self.max_seconds * (1 - learned_text) - 60
-            outcome = session.run(stage, self.steps, limit, export)
+            limit = None if self.max_seconds is None else max(1.0, self.max_seconds * (1 - learned_text) - 60)
+            outcome = session.run(stage, self.steps, limit, lambda: self.export(model))
         finally:
             for pool in pools:
                 pool.close()
         return INTERRUPTED if outcome.interrupted else 0
+
+    def settings(self) -> dict[str, Any]:
+        """All that makes the weights what they are but the time they get."""
+        own = {name: getattr(self, name) for name in _TELLING}
+        begun = None if self.begin_with is None else self.begin_with.name
+        return {"recipe": asdict(self.recipe), **own, "begin_with": begun}
+
+    def keep_settings(self) -> None:
+        """Note them in the work folder; a training goes on with the same ones alone."""
+        held, own = self.work / "settings.json", json.loads(json.dumps(self.settings()))
+        if held.is_file() and json.loads(held.read_text()) != own:
+            sys.exit(f"{self.work} holds a training with other settings. Give the same ones, or remove it")
+        write_json(held, own)
+
+    def export(self, model: nn.Module) -> None:
+        """Weights, with the tokenizer and the recipe that belong to them."""
+        for name in text.TOKENIZER:
+            write_atomic(self.output / name, (self.work / name).read_bytes())
+        write_recipe(self.output, **self.settings(), max_seconds=self.max_seconds, steps=self.steps)
+        save_clip(self.output, model, self.recipe.shape)
 
     def go_on(self, model: nn.Module, teacher: text.Teacher | None) -> text.Related:
         """Take the weights and the tokenizer of another training; returns what words mean."""
@@ -138,20 +147,22 @@ class TrainClip:
         own = model.state_dict()
         held = {k: v.float() for k, v in load_file(self.begin_with / "open_clip_model.safetensors").items()}
         fitting = {k: v for k, v in held.items() if k in own and own[k].shape == v.shape}
+        if lost := [name for name in own if name not in fitting and not name.startswith("visual.")]:
+            sys.exit(f"{self.begin_with} has another text tower ({', '.join(lost)}): give the recipe its sizes")
         model.load_state_dict(fitting, strict=False)
         print(f"begin anew: {', '.join(k for k in own if k not in fitting and 'tracked' not in k) or 'nothing'}")
-        self.output.mkdir(parents=True, exist_ok=True)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            write_atomic(self.output / name, (self.begin_with / name).read_bytes())
+        for name in text.TOKENIZER:
+            write_atomic(self.work / name, (self.begin_with / name).read_bytes())
         return self.relate(teacher or text.Teacher(device=self.device))
 
     def relate(self, teacher: text.Teacher) -> text.Related:
-        """Which everyday words mean which names to the sentence encoder; none of those that the evaluations ask for."""
+        """Which everyday words mean which names to the sentence encoder; none holds what the evaluations ask for."""
         from ovseg3d.pipeline.absence import OUTSIDE
         from ovseg3d.synth.examples import KINDS, SURFACES, SYNONYMS
 
-        left_out = {synonym.lower() for synonym, _ in SYNONYMS} | {*OUTSIDE, *words.GENERAL}
-        return text.relate(teacher, (*KINDS, *SURFACES), [word for word in words.things() if word not in left_out])
+        asked = [f" {one.lower()} " for one in (*(synonym for synonym, _ in SYNONYMS), *OUTSIDE)]
+        free = [w for w in words.things() if w not in words.GENERAL and not any(one in f" {w} " for one in asked)]
+        return text.relate(teacher, (*KINDS, *SURFACES), free)
 
     def prepare_text(self, model: nn.Module, teacher: text.Teacher | None) -> tuple[list[str], Tensor, text.Related]:
         """Tokenizer, sentences, where the teacher puts them, and what words it puts nearest to names; kept in the work
@@ -162,7 +173,7 @@ class TrainClip:
         held = self.work / "sentences.pt"
         if held.is_file():
             found = torch.load(held, weights_only=True)
-            text.write_tokenizer(self.output, found["vocabulary"])
+            text.write_tokenizer(self.work, found["vocabulary"])
             model.load_state_dict(found["start"], strict=False)
             return found["sentences"], found["targets"], text.Related(**found["related"])
         print("text: asking the sentence encoder", flush=True)
@@ -177,7 +188,7 @@ class TrainClip:
         targets = text.JointSpace.fit(vectors, self.recipe.shape.dim, self.whitening)(vectors)
         text.start_embedding(model, vocabulary, teacher)
         start = {"token_embedding.weight": model.token_embedding.weight.detach().cpu()}
-        text.write_tokenizer(self.output, vocabulary)
+        text.write_tokenizer(self.work, vocabulary)
         related = self.relate(teacher)
         kept = {
             "vocabulary": vocabulary,

@@ -118,7 +118,7 @@ def room_captions(
     surfaces: Sequence[Said],
     of: Said | None = None,
 ) -> tuple[str, ...]:
-    """Captions of a part of a room, from the whole view to one thing.
+    """Captions of a part of a room: of the thing that it is of, if there is one, then from the whole view to one thing.
 
     Args:
         rng: chooses among wordings.
@@ -126,13 +126,16 @@ def room_captions(
         shown: the things that are seen, most of the picture first.
         relations: (index, relation, index) of pairs in `shown`.
         surfaces: floor, wall, ceiling, as far as they are seen, most of the picture first.
-        of: the thing that the picture is of, if there is one: then the plainest captions, of it alone, come first.
+        of: the thing that the picture is of; the plainest captions, of it alone, come first.
     """
     made = [] if of is None else [article(of.kind), article(of.phrase(texture=False, shape=False, style=False))]
     names = [some(rng, s) for s in shown]
     if shown:
-        first = listing(names[:4])
+        # One small thing is not what a picture is of: the first caption is a bare name only of what is.
+        first = listing(names[:4]) if of is not None or len(shown) > 1 else f"a view of {names[0]}"
         made.append(f"{article(room)} with {first}" if room else first)
+        if len(names) > 4:
+            made.append(listing(names[4:]))
         for one, relation, other in relations[:3]:
             made.append(f"{some(rng, shown[one])} {relation} {some(rng, shown[other])}")
         if len(shown) > 1:

@@ -67,7 +67,7 @@ def room_of(seed: int, number: int, split: Split) -> Furnished:
 def room_picture(
     made: Furnished, rng: np.random.Generator, size: int
 ) -> tuple[np.ndarray, tuple[str, ...], Said | None]:
-    """A picture (size, size, 3), its captions, and the thing that fills it if one does."""
+    """A picture (size, size, 3), its captions, and the thing that it is of, if there is one."""
     # Crops of small photos are coarse, so some pictures are drawn small and enlarged.
     drawn = size if rng.random() < 0.55 else max(16, int(size * rng.uniform(0.3, 0.8)))
     for _ in range(8):
@@ -107,8 +107,8 @@ def _camera(made: Furnished, rng: np.random.Generator):
 
 
 def _usable(made: Furnished, view: View, target: int | None) -> bool:
-    near = np.partition(view.depth_z, len(view.depth_z) // 5)
-    if near[0] < 0.2 or near[len(near) // 5] < 0.55:
+    fifth = len(view.depth_z) // 5
+    if view.depth_z.min() < 0.2 or np.partition(view.depth_z, fifth)[fifth] < 0.55:
         return False
     if target is None:
         return True

@@ -35,7 +35,7 @@ def crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
 
 
 def light(images: Tensor, strength: float, random: torch.Generator) -> Tensor:
-    """Brightness and contrast at random, and a little noise."""
+    """Brightness and contrast at random."""
     count = len(images)
     gain = torch.empty(count, 1, 1, 1).uniform_(-strength, strength, generator=random).to(images).exp()
     contrast = torch.empty(count, 1, 1, 1).uniform_(-strength, strength, generator=random).to(images).exp()

@@ -4,8 +4,8 @@ Text first: the tower learns the teacher's sentence space from sentences alone. 
 projection, and the image tower learns from captions to meet it: the picture's vector against all captions of the batch,
 and the best-matching patches against each thing in them, so that patches come to mean what they show. Both are also
 asked for the names of the things among all names, since a batch holds only some of them. The image tower is a small
-ResNet whose last map is averaged and then projected, so a cell's place in the joint space is its projection, and the
-picture's vector is the mean of these: dense features need no detour. A caption is negative for a picture only if it
+ResNet whose last map is averaged before the head, so a cell's place in the joint space is what the head makes of it as
+if it were a whole picture: dense features need no detour. A caption is negative for a picture only if it
 says something that no caption of the picture says.
 
 Each batch has two parts: small pictures, most of single things, and larger views of rooms, which the same weights see
@@ -112,9 +112,9 @@ class ClipRecipe:
     pair_weight: float = 1.0
     """Of a thing's phrase against other colours of it and other things of its colour."""
     word_weight: float = 3.0
-    """Of everyday words that lie nearest to the name of a picture's only thing."""
+    """Of everyday words that lie nearest to the name of what a picture is of."""
     presence_weight: float = 1.0
-    """Of the question whether something is there at all, for pictures of one thing."""
+    """Of the question whether something is there at all, for pictures that are of one thing."""
     even: float = 0.5
     """How far the names of a view get equal shares of its cells at first; in the end they get what they have."""
     prior: float = 0.5
@@ -124,7 +124,7 @@ class ClipRecipe:
     keep_weight: float = 1.0
     """How firmly the text projection keeps the sentence space that was distilled."""
     captions: int = 3
-    """Captions of each picture in a step: the two plainest and others at random."""
+    """Captions of each picture in a step: the first two and others at random."""
     things: int = 5
     """Things of each picture's captions that patches are compared with."""
     crop: tuple[float, float] = (0.6, 1.0)
@@ -195,12 +195,11 @@ class ImageStage:
     name = "image"
 
     def __init__(self, model: nn.Module, words: Words, pools: tuple[Pool, Pool], recipe: ClipRecipe,
-                 names: Sequence[str], pairs: Sequence[tuple[str, str]] = (), related: Related | None = None,
+                 names: Sequence[str], pairs: Sequence[tuple[str, str]], related: Related,
                  device: str = "cpu") -> None:  # fmt: skip
         self.model, self.words, self.pools, self.recipe, self.device = model.to(device), words, pools, recipe, device
         self.names, self.finer = tuple(names), finer(model.visual.trunk, recipe.shape.tower)
-        nothing = Related((), *torch.zeros(2, 0, len(names), dtype=torch.bool))
-        self.placing = Placing(names, pairs, related or nothing, device)
+        self.placing = Placing(names, pairs, related, device)
         self.kept = model.text_projection.detach().clone()
         for name, parameter in model.named_parameters():
             trained = name.startswith("visual.") or name in ("text_projection", "logit_scale")
@@ -285,7 +284,7 @@ class ImageStage:
     ) -> Tensor:
         """Pictures against the batch's captions, patches against the things in them."""
         recipe = self.recipe
-        chosen = [own[:2] + some(own[2:], recipe.captions - 2, random) for own in captions]
+        chosen = [own[:2] + some(own[2:], max(0, recipe.captions - 2), random) for own in captions]
         told = [some(things_of(own), recipe.things, random) for own in captions]
         texts, *masks = pair_up(chosen, captions)
         things, *shown = pair_up(told, captions)
@@ -357,7 +356,8 @@ class ImageStage:
 
     def state(self) -> dict[str, Tensor]:
         held = {f"model|{k}": v for k, v in self.model.state_dict().items()}
-        held |= {"kept": self.kept, "scales": self.scales.data, "common": self.common}
+        held |= {"kept": self.kept, "scales": self.scales.data}
+        held |= {} if self.common is None else {"common": self.common}
         slow = {f"slow|{k}": v for k, v in self.slow.state().items()} if self.slow else {}
         return {**held, **self.optimiser.state(), **slow}
 
@@ -366,7 +366,7 @@ class ImageStage:
         self.kept = state["kept"].to(self.device)
         self.scales.data.copy_(state["scales"])
         self._hidden.clear()
-        self.common = state["common"].to(self.device)
+        self.common = state["common"].to(self.device) if "common" in state else None
         self.optimiser.load_state(state)
         if self.slow is not None:
             self.slow.load_state({k.removeprefix("slow|"): v for k, v in state.items() if k.startswith("slow|")})

@@ -60,7 +60,8 @@ def presence_loss(logits: Tensor, there: Tensor, absent: Tensor, hardest: int = 
         hardest: how many of what is absent count.
     """
     hits = (F.softplus(-logits) * there).sum(1) / there.sum(1).clamp(min=1)
-    alarms = F.softplus(logits).masked_fill(~absent, 0.0).topk(min(hardest, logits.shape[1]), dim=1).values.mean(1)
+    alarms = F.softplus(logits).masked_fill(~absent, 0.0).topk(min(hardest, logits.shape[1]), dim=1).values.sum(1)
+    alarms = alarms / absent.sum(1).clamp(1, hardest)
     return ((hits + alarms) * there.any(1)).sum() / there.any(1).sum().clamp(min=1)
 
 

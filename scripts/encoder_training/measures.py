@@ -232,7 +232,7 @@ def gather(judge: Judge, room: RoomViews, train: bool, scale: float) -> tuple[Te
     """Features (points, dim) and kinds of a room's patches."""
     features, kinds = [], []
     for photo, label in zip(room.train if train else room.photos, room.train_labels if train else room.labels):
-        side = getattr(judge, "side", judge.patch)
+        side = judge.side
         grid = judge.dense(to_patches(photo, scale, judge.patch, side))[0]
         there = patch_labels(label, *grid.shape[-2:]).ravel()
         valid = (there > 0) & (there <= len(room.phrases))

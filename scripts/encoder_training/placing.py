@@ -53,7 +53,7 @@ class Placing:
             captions: of each picture, the plainest first.
             scale: factor from cosines to logits.
             pull: how firmly a picture is pulled to its thing's phrase.
-            pair: weight of the thing's phrase against other colours of it and other things of its colour.
+            pair: weight of the thing's phrase against other colours of it and things of its colour that are not told.
             word: weight of words that mean it, against the names of everything else.
             presence: weight of the question whether something is there at all.
         """
@@ -70,7 +70,9 @@ class Placing:
         near = (vectors * phrase).sum(-1).mean()
         loss, figures = pull * (1 - near), {"pulled": near}
         if known.any():
-            rivals = (self.colour == self.colour[told[known], None]) | (self.kind == own[known, None])
+            beside = (shown | undecided)[known][:, self.kind]  # a white floor under a white mug is no rival
+            alike = (self.colour == self.colour[told[known], None]) & ~beside
+            rivals = alike | (self.kind == own[known, None])
             scores = (2 * scale * (vectors[known] @ pairs.T)).masked_fill(~rivals, -torch.inf)
             loss = loss + pair * F.cross_entropy(scores, told[known])
         by_name, by_word = scale * vectors @ names.T, scale * vectors @ words.T

@@ -17,8 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ovseg3d.files import write_atomic
+
 CAPTION_BYTES = 1200
 CHUNK = 32
+WORLD = 2
+"""Raised when `ovseg3d.synth.examples` makes other pictures or captions: older ones are not mixed with them."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,18 @@ class Ring:
     def __post_init__(self) -> None:
         folder, n, side = Path(self.source.folder), self.source.capacity, self.source.size
         folder.mkdir(parents=True, exist_ok=True)
-        key = json.dumps(asdict(self.source) | {"folder": "", "chunk": CHUNK})
+        key = json.dumps(asdict(self.source) | {"folder": "", "chunk": CHUNK, "world": WORLD})
         mark = folder / "source.json"
         if mark.is_file() and mark.read_text() != key:
-            raise ValueError(f"{folder} holds pictures made with other settings: remove it, or choose another --pool")
+            raise ValueError(f"{folder} holds pictures of other settings, or of an older world: remove it")
         sizes = {"images": n * side * side * 3, "captions": n * CAPTION_BYTES, "index": n * 8}
         for name, size in sizes.items():
             path = folder / f"{name}.bin"
             if not path.is_file() or path.stat().st_size != size:
                 with open(path, "wb") as file:
                     file.truncate(size)
-        mark.write_text(key)
+        if not mark.is_file():
+            write_atomic(mark, key.encode())
         self.images = np.memmap(folder / "images.bin", np.uint8, "r+", shape=(n, side, side, 3))
         self.captions = np.memmap(folder / "captions.bin", f"S{CAPTION_BYTES}", "r+", shape=(n,))
         self.index = np.memmap(folder / "index.bin", np.int64, "r+", shape=(n,))
@@ -151,7 +156,7 @@ class Pool:
         for chunk in missing:
             if self.workers is None:
                 render_chunk(self.source, chunk)
-            else:
+            elif chunk in self.pending:  # else another training has made it in between
                 self.pending[chunk].result()
         self.waited += time.perf_counter() - began
         return self.ring.read(indices)

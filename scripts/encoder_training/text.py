@@ -20,6 +20,7 @@ from ovseg3d.synth.captions import article
 CONTEXT = 32
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]")
 END = "[SEP]"
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 class Teacher:
@@ -113,7 +114,7 @@ def prune(vocabulary: Sequence[str], wanted: Sequence[str], entries: int) -> lis
     for piece in frequent:
         if len(kept) >= entries - len(SPECIAL) - 1:
             break
-        # Two-letter shreds of words say little; the single letters are there to spell whatever is missing.
+        # The single letters are there already, to spell whatever is missing.
         if piece not in kept and len(piece.removeprefix("##")) > 1:
             kept[piece] = None
     return [*SPECIAL, *kept, END]
@@ -163,9 +164,9 @@ class JointSpace:
         self.mean, self.axes = mean, axes
 
     @classmethod
-    def fit(cls, vectors: Tensor, dim: int, whitening: float = 0.5, centring: float = 1.0) -> "JointSpace":
+    def fit(cls, vectors: Tensor, dim: int, whitening: float = 0.5) -> "JointSpace":
         """Of (texts, 384). `whitening` 0 keeps the teacher's cosines, 1 gives every axis the same weight."""
-        mean = vectors.double().mean(0) * centring
+        mean = vectors.double().mean(0)
         values, axes = torch.linalg.eigh((vectors.double() - mean).T.cov())
         values, axes = values.flip(0)[:dim], axes.flip(1)[:, :dim]
         # The sign of an axis is arbitrary; fix it, so that every machine gets the same space.

@@ -1,7 +1,9 @@
 """What puts pictures where their words are: what a picture is of, words that stand for names, their losses, and
 trainings that begin with another's weights."""
 
+import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from encoder_training.captions import subject  # noqa: E402
 from encoder_training.clip import ClipShape, cells_of  # noqa: E402
 from encoder_training.losses import presence_loss, standing_loss  # noqa: E402
 from encoder_training.placing import Placing  # noqa: E402
-from test_training import HashTeacher, clip_training, here  # noqa: E402, F401 - `here` is a fixture of every test
+from test_training import HashTeacher, clip_training, here  # noqa: E402, F401 - `here`: every test
 
 from ovseg3d.pipeline.absence import OUTSIDE  # noqa: E402
 from ovseg3d.synth.examples import KINDS, SURFACES, SYNONYMS  # noqa: E402
@@ -45,8 +47,8 @@ def test_words_count_against_the_names_of_everything_else() -> None:
 def placed(captions: list[list[str]], vectors: torch.Tensor, **weights: float) -> tuple[torch.Tensor, dict]:
     """The loss in a world of two names and their two words, each text on an axis of its own."""
     related = text.Related(("cup", "crate"), torch.eye(2).bool(), torch.eye(2).flip(0).bool())
-    placing = Placing(("mug", "box"), (("red", "mug"), ("blue", "mug"), ("red", "box")), related)
-    assert placing.texts[:7] == ["a mug", "a box", "a red mug", "a blue mug", "a red box", "a cup", "a crate"]
+    placing = Placing(("mug", "box"), (("red", "mug"), ("blue", "mug"), ("blue", "box")), related)
+    assert placing.texts[:7] == ["a mug", "a box", "a red mug", "a blue mug", "a blue box", "a cup", "a crate"]
     texts, none = torch.eye(len(placing.texts)), {"pull": 0.0, "pair": 0.0, "word": 0.0, "presence": 0.0}
     return placing(vectors @ texts, texts, captions, torch.tensor(2.0), **none | weights)
 
@@ -59,18 +61,18 @@ def test_pictures_of_one_thing_are_placed_and_others_are_not() -> None:
     vectors[1, 1] = 1.0  # a view of both
     captions = [["a mug", "a blue mug", "a mug next to a box"], ["a red box and a mug"]]
     assert placed(captions, vectors, pull=1.0)[0] == pytest.approx(0.2), "its phrase is told with its colour"
-    # Against red mugs, not against red boxes.
+    # Against red mugs; blue boxes are rivals only where no box is told.
     assert placed(captions, vectors, pair=1.0)[0] == pytest.approx(np.log1p(np.exp(-4 * 0.8)), abs=1e-6)
     # Both names are told of it, so "cup" has no rival; "crate" is nobody's word here.
     assert placed(captions, vectors, word=1.0)[0] == 0
     alone = [["a mug", "a blue mug"], captions[1]]
+    assert placed(alone, vectors, pair=1.0)[0] == pytest.approx(np.log1p(2 * np.exp(-4 * 0.8)), abs=1e-6)
     assert placed(alone, vectors, word=1.0)[0] == pytest.approx(np.log(2.0), abs=1e-6)
     # There: "mug" and "cup"; absent: "box" and "crate", nothing when the box is told too.
     hits = (np.log1p(np.exp(-1.2)) + np.log(2.0)) / 2
     assert placed(captions, vectors, presence=1.0)[0] == pytest.approx(hits, abs=1e-6)
     loss, figures = placed(alone, vectors, presence=1.0)
-    rows = 4  # texts that are names and words
-    assert loss == pytest.approx(hits + 2 * np.log(2.0) / rows, abs=1e-6) and figures["presence loss"] == loss
+    assert loss == pytest.approx(hits + np.log(2.0), abs=1e-6) and figures["presence loss"] == loss
     assert placed([captions[1]] * 2, vectors, pull=1.0, word=1.0) == (0, {}), "no picture is of one thing"
 
 
@@ -102,7 +104,8 @@ def test_a_word_means_the_name_that_it_is_clearly_nearest_to() -> None:
 def test_no_word_of_the_evaluations_is_related_to_a_name(tmp_path: Path) -> None:
     related = clip_training(tmp_path, 1).relate(HashTeacher())
     asked = {synonym.lower() for synonym, _ in SYNONYMS} | {*OUTSIDE}
-    assert len(related.words) > 400 and not {*asked, *KINDS, *SURFACES, "object", "stuff"} & {*related.words}
+    assert len(related.words) > 400 and not {*KINDS, *SURFACES, "object", "stuff"} & {*related.words}
+    assert not any(f" {one} " in f" {word} " for one in asked for word in related.words), "nor in a longer word's midst"
     assert related.means.shape == related.far.shape == (len(related.words), len(KINDS) + len(SURFACES))
     assert related.means.any() and not (related.means & related.far).any()
 
@@ -150,3 +153,41 @@ def test_a_training_goes_on_from_another_s_weights(tmp_path: Path, capsys: pytes
     assert not torch.equal(first["visual.head.mlp.fc2.weight"], second["visual.head.mlp.fc2.weight"])
     assert (tmp_path / "first/out/tokenizer.json").read_bytes() == (tmp_path / "second/out/tokenizer.json").read_bytes()
     assert not (tmp_path / "second/work/text").exists(), "the text stage is left out"
+
+
+@pytest.mark.parametrize("part", ["pull_weight", "pair_weight", "word_weight", "presence_weight"])
+def test_each_part_of_the_placing_loss_reaches_the_weights(tmp_path: Path, part: str) -> None:
+    def trained(name: str, **changes: float) -> torch.Tensor:
+        training = clip_training(tmp_path / name, 1)
+        training = replace(training, recipe=replace(training.recipe, **changes))
+        assert training.main(HashTeacher()) == 0
+        return load_file(tmp_path / name / "out/open_clip_model.safetensors")["visual.head.mlp.fc2.weight"]
+
+    assert not torch.equal(trained("with"), trained("without", **{part: 0.0}))
+
+
+def test_a_training_goes_on_with_its_own_settings_alone(tmp_path: Path) -> None:
+    assert clip_training(tmp_path, 1).main(HashTeacher()) == 0
+    written = (tmp_path / "out/recipe.json").read_bytes()
+    with pytest.raises(SystemExit, match="other settings"):
+        clip_training(tmp_path, 1, whitening=0.2).main(HashTeacher())
+    assert (tmp_path / "out/recipe.json").read_bytes() == written, "weights keep the recipe that they were made by"
+    with pytest.raises(SystemExit, match="another text tower"):
+        wider = replace(clip_training(tmp_path / "wider", 1, begin_with=tmp_path / "out"), text_steps=6)
+        shape = replace(wider.recipe.shape, text_width=48, text_heads=3)
+        replace(wider, recipe=replace(wider.recipe, shape=shape)).main(HashTeacher())
+
+
+def test_a_clip_that_is_stopped_before_its_first_step_goes_on(tmp_path: Path) -> None:
+    class Interrupted(HashTeacher):
+        def embed(self, texts: list[str]) -> torch.Tensor:
+            if len(texts) == len(KINDS) + len(SURFACES):  # asked for once: the second Ctrl-C would end it at once
+                signal.raise_signal(signal.SIGINT)
+            return super().embed(texts)
+
+    assert clip_training(tmp_path / "first", 1).main(HashTeacher()) == 0
+    whole, parts = (clip_training(tmp_path / name, 2, begin_with=tmp_path / "first/out") for name in ("whole", "parts"))
+    assert parts.main(Interrupted()) == 130
+    assert parts.main(HashTeacher()) == whole.main(HashTeacher()) == 0
+    found = [training.output / "open_clip_model.safetensors" for training in (whole, parts)]
+    assert found[0].read_bytes() == found[1].read_bytes()
