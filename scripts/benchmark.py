@@ -102,7 +102,9 @@ def notes(warm: bool) -> str:
         f" PSNR of {WATCHED_PIXELS:,} pixels drawn from the held-out views, looked at every few seconds; everything"
         " else is of all held-out views after the last step. PSNR, SSIM and depth of playroom and desk are of the"
         " views on the camera's path; `off the path` is the PSNR of the others. Memory is the most anonymous memory"
-        " of the process. The rows are made by `python scripts/benchmark.py --rows NAME`, which trains as the row's"
+        " of the process. Each row is one run with seed 0. The defaults were compared on views split off the training"
+        " ones (`python scripts/compare_settings.py`); the merging of samples was chosen on playroom's held-out views"
+        " before that. The rows are made by `python scripts/benchmark.py --rows NAME`, which trains as the row's"
         " command does.\n"
     )
 
