@@ -92,7 +92,7 @@ class Evaluate:
     assets: Path | None = None
     """A capture of other people's models for (f); default: aws_small_house and household in $OVSEG3D_DATA."""
     card: bool = False
-    """Write card.json into the folder of each encoder that rows are measured of."""
+    """Write card.json into the folder of each encoder that rows are measured of (of the first: all its rows)."""
     device: str = "cpu"
     """cpu or cuda."""
     threads: int = 2
@@ -104,11 +104,14 @@ class Evaluate:
 
         torch.set_num_threads(self.threads)
         wanted, table, began = set(self.rows.split(",")), Table(), time.monotonic()
+        of_clip = wanted & set("abcdf")
+        if self.card and of_clip and of_clip != set("abcdf"):
+            sys.exit("--card writes the whole card anew: give --rows a,b,c,d,f (or e) with it")
         probes = [f"probe_{seed}" for seed in PROBE_ROOMS[: self.probe_rooms]]
         known = self.render(probes) if wanted & {"d", "e"} else []
         rooms = self.report_rooms() if wanted & {"d", "e"} else {}
         found: dict[str, Any] = {}
-        if wanted & {"a", "b", "c", "d", "f"}:
+        if of_clip:
             clip = Clip(self.clip, self.device)
             if wanted & {"a", "b", "c"}:
                 found |= self.objects(clip, wanted, table)
@@ -238,10 +241,10 @@ class Evaluate:
 
         found = []
         for name in names:
-            folder = self.work / name
+            kind, _, rest = name.partition("_")
+            folder = self.work / (name if kind == "room" else f"{name}_{self.views}")
             if not folder.is_dir():
                 print(f"rendering {name}", flush=True)
-                kind, _, rest = name.partition("_")
                 few = Views(train=2 * self.views, test=self.views, depth="none")
                 if kind == "assets":
                     worlds = sorted(assets.glob("worlds/*")) if assets else []
