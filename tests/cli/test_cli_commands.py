@@ -137,6 +137,14 @@ def test_a_run_that_was_cut_goes_on(
     assert report["run"] == str(tmp_path / "run") and report["metrics"]["steps"] == before + 3
 
 
+def test_a_training_whose_reader_goes_away_can_go_on(tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = f"{sys.executable} -m ovseg3d train {tiny_scene} --config {small} --output-dir run | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "run/status.json").read_text())["status"] == "interrupted"
+
+
 def test_resume_by_scene_and_output_dir(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
     assert cli("train", tiny_scene, "--config", small).returncode == 0
     done = cli("train", tiny_scene, "--resume", "--steps", 7, "--json")
