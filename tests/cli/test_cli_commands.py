@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +23,10 @@ from tiny import small_settings, write_tiny_scene
 
 from ovseg3d.cli.doctor import examine
 from ovseg3d.cli.render import parse_kinds
-from ovseg3d.cli.train import Train
+from ovseg3d.cli.train import LIVE_SECONDS, Train
 from ovseg3d.errors import ConfigError
+from ovseg3d.pipeline import make_config, train_scene
+from ovseg3d.pipeline.run import Run
 
 
 @pytest.fixture
@@ -155,6 +159,46 @@ def test_resume_by_scene_and_output_dir(cli: Cli, tiny_scene: Path, small: Path,
     done = cli("train", tiny_scene, "--resume", "--output-dir", "moved", "--steps", 9, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"]["steps"] == 9
+
+
+def test_resume_of_a_capture_that_has_moved(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_scene, tmp_path / "first")
+    assert cli("train", "first", "--config", small, "--output-dir", "run").returncode == 0
+    shutil.move(tmp_path / "first", tmp_path / "moved")
+    fails(cli("train", "run", "--resume", "--steps", 7), "no longer where they were", "--resume --output-dir RUN")
+    done = cli("train", "moved", "--resume", "--output-dir", "run", "--steps", 7, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["steps"] == 7
+    capture = json.loads((tmp_path / "moved/transforms.json").read_text())
+    capture["frames"].pop()
+    (tmp_path / "moved/transforms.json").write_text(json.dumps(capture))
+    fails(cli("train", "moved", "--resume", "--output-dir", "run", "--steps", 9), "The capture has changed")
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_scenes_that_a_stop_leaves_out_are_named(
+    cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    def stopped_late(*arguments: Any, stop: threading.Event, **options: Any) -> Run:
+        run = train_scene(*arguments, stop=stop, **options)
+        stop.set()
+        return run
+
+    monkeypatch.setattr("ovseg3d.pipeline.train.train_scene", stopped_late)
+    shutil.copytree(tiny_scene, tmp_path / "second")
+    done = cli("train", tiny_scene, "second", "--config", small, "--output-dir", "out", *flags)
+    assert done.returncode == 130
+    assert "Stopped before these scenes:  second" in (done.stderr if flags else done.stdout)
+    if flags:
+        assert [run["status"] for run in json.loads(done.stdout)["runs"]] == ["done", "not begun"]
+    assert not (tmp_path / "out/second").exists()
+
+
+def test_a_resumed_run_that_is_watched_keeps_checkpoints_often() -> None:
+    assert make_config("cpu").train.checkpoint_seconds > LIVE_SECONDS
+    assert parsed("--resume", "--view")._resumed(make_config("cpu")).train.checkpoint_seconds == LIVE_SECONDS
+    often = parsed("--resume", "--view", "--checkpoint-seconds", "40")._resumed(make_config("cpu"))
+    assert often.train.checkpoint_seconds == 40
 
 
 @pytest.mark.parametrize("flag", ["--quality=high", "--config=other.yaml", "--preset=cpu"])
