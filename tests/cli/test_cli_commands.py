@@ -24,7 +24,8 @@ from tiny import small_settings, write_tiny_scene
 from ovseg3d.cli.doctor import examine
 from ovseg3d.cli.render import parse_kinds
 from ovseg3d.cli.train import LIVE_SECONDS, Train
-from ovseg3d.errors import ConfigError
+from ovseg3d.encoders.sam import load_sam
+from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.pipeline import make_config, train_scene
 from ovseg3d.pipeline.run import Run
 
@@ -269,6 +270,18 @@ def test_mistakes_of_train(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
     idle = ("--only", "field", "--steps", 1, "--output-dir", "file/run")
     fails(cli("train", tiny_scene, *idle), "stands where a folder is needed")
     assert not (tmp_path / "outputs").exists()
+
+
+def test_homes_of_users_whom_nobody_knows(cli: Cli, tiny_scene: Path) -> None:
+    words, path = "home of this user", "~no-such-user/x"
+    fails(cli("doctor", "--cache-dir", path), words)
+    fails(cli("prepare", path, "out"), words)
+    for clip in (path, f"ViT-B-32:{path}.pt"):
+        fails(cli("train", tiny_scene, "--only", "features", "--clip", clip), words)
+    for flag in ("--dino", "--cache-dir"):
+        fails(cli("train", tiny_scene, "--only", "features", "--clip", "builtin", flag, path), words)
+    with pytest.raises(EncoderError, match=words):
+        load_sam(path)
 
 
 def test_a_gpu_that_is_absent(cli: Cli, tiny_scene: Path) -> None:
