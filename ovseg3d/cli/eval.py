@@ -190,7 +190,7 @@ def _draw_scores(console: Any, groups: Mapping[str, Any]) -> None:
     rows = {group: dict(_rows(figures)) for group, figures in told.items()}
     for name in dict.fromkeys(name for figures in rows.values() for name in figures):
         table.add_row(name, *(rows[group].get(name, "-") for group in told))
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -221,7 +221,7 @@ def _draw_seeds(console: Any, result: Mapping[str, Any]) -> None:
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for name, figure in result["figures"].items():
         table.add_row(name, _text(figure["mean"]), _text(figure["std"]))
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def _draw(console: Any, evaluation: Any, metres_per_unit: float | None) -> None:
@@ -248,7 +248,7 @@ def _draw(console: Any, evaluation: Any, metres_per_unit: float | None) -> None:
         row(f"mean, {group}", means)
     if not evaluation.groups():
         row("mean", evaluation.mean())
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def _cell(value: float, form: str) -> str:

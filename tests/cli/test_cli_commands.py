@@ -284,6 +284,23 @@ def test_homes_of_users_whom_nobody_knows(cli: Cli, tiny_scene: Path) -> None:
         load_sam(path)
 
 
+def test_brackets_in_names_are_not_markup(cli: Cli, small: Path, tmp_path: Path) -> None:
+    scene = write_tiny_scene(tmp_path / "[old]")
+    capture = json.loads((scene / "transforms.json").read_text())
+    capture["classes"] = {"1": "sofa [/old]"}
+    capture["frames"][0]["file_path"] = "images/0000[b].png"
+    (scene / "images/0000.png").rename(scene / "images/0000[b].png")
+    (scene / "transforms.json").write_text(json.dumps(capture))
+    done = cli("info", scene)
+    assert done.returncode == 0 and "sofa [/old]" in done.stdout, done.stderr
+    done = cli("train", scene, "--config", small, "--output-dir", "run")
+    assert done.returncode == 0 and "[old] ─" in done.stdout, done.stderr
+    done = cli("eval", "run", "--views", "all")
+    assert done.returncode == 0 and "0000[b].png" in done.stdout, done.stderr
+    done = cli("doctor", "--cache-dir", "a[b]")
+    assert done.returncode == 0 and "/a[b]" in done.stdout.replace("\n", ""), done.stderr
+
+
 def test_a_gpu_that_is_absent(cli: Cli, tiny_scene: Path) -> None:
     if examine()["cuda"]["on"]:
         pytest.skip("there is one")
