@@ -317,7 +317,27 @@ def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path,
         fails(cli(command, copy), "cut or damaged")
     fails(cli("render", tiny_run, "--path", "spirl"), "--path spiral")
     fails(cli("render", tiny_run, "--what", "depht"), "--what depth")
-    fails(cli("render", tiny_run, "--fps", 0), "--fps must be above 0")
+    film = ("render", tiny_run, "--path", "spiral")
+    fails(cli(*film, "--fps", 0), "--fps must be above 0")
+    fails(cli(*film, "--seconds", "inf"), "--seconds must be above 0 and at most")
+    fails(cli(*film, "--width", 200_000), "--width must be above 0 and at most")
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("render --what colour", ["--phrase red", "--phrases red", "--no-none", "--images", "--seconds 3", "--fps 3"]),
+        ("render --path spiral", ["--views all"]),
+        ("render --path a.json", ["--seconds 3", "--fps 3"]),
+        ("export --what html", ["--las", "--embedding", "--views train", "--seconds 3", "--fps 3", "--width 3"]),
+        ("export --what labels,video", ["--select red", "--points 3", "--spacing 3", "--frame world", "--las"]),
+        ("segment --instances", ["--no-none", "--templates {}"]),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(cli: Cli, tiny_run: Path, command: str, flags: list[str]) -> None:
+    name, *given = command.split()
+    for flag in flags:
+        fails(cli(name, tiny_run, *given, *flag.split()), f"{flag.split()[0]} would do nothing here")
 
 
 def test_kinds_of_picture() -> None:
