@@ -162,8 +162,8 @@ class Viewer:
         if client.client_id not in self.server.get_clients():  # it left while it was greeted
             self._go(client)
             return
-        if self._training:
-            visitor.guarded(visitor.field_changed)(self._training)
+        # The run may have gone on, or come to its end, while this one was greeted.
+        visitor.guarded(visitor.field_changed)(self._training)
 
     async def _leave(self, client: viser.ClientHandle) -> None:
         """In viser's own thread, at once: threads for callbacks may be busy, and nothing should be drawn meanwhile."""

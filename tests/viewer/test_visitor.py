@@ -225,6 +225,32 @@ def test_a_browser_that_leaves_while_it_is_greeted_is_forgotten(
     assert viewer.visitors == {}
 
 
+def test_a_browser_that_is_greeted_as_training_ends_shows_the_newest(
+    viewer: Viewer, visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(client, exhibit: Exhibit, report) -> Visitor:
+        made = Visitor(client, exhibit, report)
+        exhibit.version += 1  # those who are there already are told of it
+        return made
+
+    monkeypatch.setattr("ovseg3d.viewer.app.Visitor", late)
+    _, visitor = visit()
+    wait_until(lambda: visitor._version == viewer.exhibit.version, "the new version to be shown")
+
+
+def test_nodes_of_things_are_changed_under_the_lock(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    clear, held = visitor.nodes.clear, []
+
+    def cleared(group: str) -> None:
+        held.append(visitor.state._lock._is_owned())
+        clear(group)
+
+    monkeypatch.setattr(visitor.nodes, "clear", cleared)
+    visitor.scenery.show_things()
+    assert held and all(held)
+
+
 def test_viser_cannot_be_made_to_open_a_tunnel(viewer: Viewer, visit, monkeypatch: pytest.MonkeyPatch) -> None:
     bare, visitor = visit()
     opened: list[tuple] = []
