@@ -18,8 +18,9 @@ from typing import Any
 
 from ovseg3d.errors import OutputError, Ovseg3dError, SceneError
 
-_FREE = "free some space, or choose another place with --output-dir"
-_ELSEWHERE = "choose another place with --output-dir"
+_ELSEWHERE = "choose another place with --output (train: --output-dir)"
+_FREE = f"free some space, or {_ELSEWHERE}"
+_OWN = "choose a folder that you own with --output (train: --output-dir)"
 _CAUSES = {
     errno.ENOSPC: ("The disk is full", _FREE),
     errno.EDQUOT: ("The disk quota is used up", _FREE),
@@ -27,8 +28,8 @@ _CAUSES = {
         "The file would be larger than this system allows",
         _ELSEWHERE,
     ),
-    errno.EACCES: ("No permission to write here", "choose a folder that you own with --output-dir"),
-    errno.EPERM: ("No permission to write here", "choose a folder that you own with --output-dir"),
+    errno.EACCES: ("No permission to write here", _OWN),
+    errno.EPERM: ("No permission to write here", _OWN),
     errno.EROFS: ("This file system is read-only", _ELSEWHERE),
     errno.ENOTDIR: ("A file stands where a folder is needed", "move the file away, or choose another folder"),
     errno.EEXIST: ("A file stands where a folder is needed", "move the file away, or choose another folder"),
@@ -43,6 +44,14 @@ def output_error(error: OSError, path: Path) -> OutputError:
         (f"Cannot write: {error.strerror or error}", _ELSEWHERE),
     )
     return OutputError(what, where=path, fix=fix)
+
+
+def expand(path: str | Path, error: type[Ovseg3dError] = OutputError) -> Path:
+    """`path` with ~ written out. Raises `error`: of a user whom nobody knows."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as cause:
+        raise error("Nobody knows the home of this user", where=path, fix="write the whole path") from cause
 
 
 def make_folder(path: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ovseg3d.errors import OutputError, RunError, SceneError
-from ovseg3d.files import read_json, write_atomic, write_json, write_together
+from ovseg3d.files import expand, output_error, read_json, write_atomic, write_json, write_together
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -22,6 +22,17 @@ def test_writes_bytes_and_makes_the_folder(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a" / "b.bin", b"123")
     assert (tmp_path / "a" / "b.bin").read_bytes() == b"123"
     assert leftovers(tmp_path / "a") == []
+
+
+def test_a_home_is_written_out_where_somebody_knows_it() -> None:
+    assert expand("~/a", RunError) == Path.home() / "a" and expand("a~/b") == Path("a~/b")
+    with pytest.raises(RunError, match="home of this user"):
+        expand("~no-such-user/a", RunError)
+
+
+def test_the_advice_names_the_flags_of_the_commands(tmp_path: Path) -> None:
+    for code in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO):
+        assert "--output (train: --output-dir)" in output_error(OSError(code, "no"), tmp_path).fix
 
 
 def test_a_writer_function_sees_the_suffix(tmp_path: Path) -> None:

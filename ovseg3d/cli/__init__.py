@@ -67,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ovseg3d.errors import Ovseg3dError
 
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except Ovseg3dError as error:
         from ovseg3d.cli.console import show_error
 

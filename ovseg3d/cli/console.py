@@ -23,7 +23,13 @@ def get_console(json_output: bool = False) -> "Console":
     """The console to print on: stdout, or stderr when stdout is reserved for JSON."""
     from rich.console import Console
 
-    return Console(stderr=json_output, highlight=False)
+    class Pipe(Console):
+        """One whose reader may go away (`| head`): rich would end the program as if it had failed."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Pipe(stderr=json_output, highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -36,7 +42,6 @@ def print_json(value: Any) -> None:
 
 def show_error(error: Ovseg3dError) -> None:
     """Print what is wrong, where, and what to do, in one box on stderr."""
-    from rich.console import Console
     from rich.panel import Panel
     from rich.text import Text
 
@@ -58,8 +63,8 @@ def show_error(error: Ovseg3dError) -> None:
         "OutputError": "the output",
     }
     title = f"[bold]Problem with {titles.get(type(error).__name__, 'the input')}[/bold]"
-    console = Console(stderr=True, highlight=False)
-    console.print(Panel(body, title=title, border_style="red", title_align="left", expand=False))
+    panel = Panel(body, title=title, border_style="red", title_align="left", expand=False)
+    get_console(json_output=True).print(panel)
 
 
 def format_seconds(seconds: int | float) -> str:

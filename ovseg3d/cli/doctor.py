@@ -137,8 +137,12 @@ def _feature_cache(folder: Path | None) -> dict[str, Any]:
 
 def _draw(console: Any, found: dict[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from ovseg3d.cli.console import format_bytes
+
+    def state_of(part: dict[str, Any]) -> Text:
+        return Text.assemble(("on   ", "green") if part["on"] else "off  ", part["why"])
 
     def size(count: int | None) -> str:
         return "unknown" if count is None else format_bytes(count)
@@ -146,11 +150,10 @@ def _draw(console: Any, found: dict[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
     system = found["system"] + ("" if found["system_tested"] else ", untested: only Linux is tested")
     table.add_row("ovseg3d", f"{found['ovseg3d']}, Python {found['python']}, {system}")
-    table.add_row("device", f"[bold]{found['device']}[/bold], {found['cores']} cores")
-    table.add_row("GPU", ("[green]on[/green]   " if found["cuda"]["on"] else "off  ") + found["cuda"]["why"])
+    table.add_row("device", Text.assemble((found["device"], "bold"), f", {found['cores']} cores"))
+    table.add_row("GPU", state_of(found["cuda"]))
     for backend in found["backends"]:
-        state = "[green]on[/green]   " if backend["on"] else "off  "
-        table.add_row(f"backend {backend['name']}", state + backend["why"])
+        table.add_row(f"backend {backend['name']}", state_of(backend))
     cache = found["kernel_cache"]
     state = (
         f"{cache['modules']} compiled modules" if cache["modules"] else "empty: the first run compiles, some seconds"
@@ -166,4 +169,4 @@ def _draw(console: Any, found: dict[str, Any]) -> None:
     table.add_row("MP4 output", "on" if found["ffmpeg"] else "off: pip install imageio-ffmpeg")
     versions = ", ".join(f"{name} {version or 'absent'}" for name, version in found["packages"].items())
     table.add_row("packages", versions)
-    console.print(table)
+    console.print(table, markup=False)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags
+from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags, refuse_idle
 from ovseg3d.errors import ConfigError, nearest
 
 PROTOCOLS = ("field", "index", "points", "consistency", "instances", "absence", "3d-ovs", "lerf")
@@ -53,7 +53,12 @@ class Eval:
         from ovseg3d.pipeline.run import load
 
         names, seeds = parse_protocols(self.protocol), parse_seeds(self.seeds)
-        self._refuse_idle(names)
+        refuse_idle(
+            self,
+            ("labels", bool({"3d-ovs", "lerf"} & set(names)), "with --protocol 3d-ovs or lerf"),
+            ("config", self.seeds is not None, "with --seeds"),
+            ("scene", self.seeds is None, "without --seeds, which takes the scene for RUN"),
+        )
         console, stop = get_console(self.json), threading.Event()
         with interruptible(stop):
             result = self._over(seeds, names, stop) if seeds else self._measure(load(self.run), names, stop)
@@ -67,16 +72,6 @@ class Eval:
             print_json(result)
         elif seeds:
             _draw_seeds(console, result)
-
-    def _refuse_idle(self, names: Sequence[str]) -> None:
-        """Flags that this call has no use for would be passed over in silence."""
-        for flag, given, used, when in (
-            ("--labels", self.labels, {"3d-ovs", "lerf"} & set(names), "with --protocol 3d-ovs or lerf"),
-            ("--config", self.config, self.seeds is not None, "with --seeds"),
-            ("--scene", self.where.scene, self.seeds is None, "without --seeds, which takes the scene for RUN"),
-        ):
-            if given is not None and not used:
-                raise ConfigError(f"{flag} would do nothing here", fix=f"give it {when}, or leave it out")
 
     def _over(self, seeds: Sequence[int], names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
         """A run for each seed, and what they have in common."""
@@ -190,7 +185,7 @@ def _draw_scores(console: Any, groups: Mapping[str, Any]) -> None:
     rows = {group: dict(_rows(figures)) for group, figures in told.items()}
     for name in dict.fromkeys(name for figures in rows.values() for name in figures):
         table.add_row(name, *(rows[group].get(name, "-") for group in told))
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -221,7 +216,7 @@ def _draw_seeds(console: Any, result: Mapping[str, Any]) -> None:
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for name, figure in result["figures"].items():
         table.add_row(name, _text(figure["mean"]), _text(figure["std"]))
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def _draw(console: Any, evaluation: Any, metres_per_unit: float | None) -> None:
@@ -248,7 +243,7 @@ def _draw(console: Any, evaluation: Any, metres_per_unit: float | None) -> None:
         row(f"mean, {group}", means)
     if not evaluation.groups():
         row("mean", evaluation.mean())
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def _cell(value: float, form: str) -> str:

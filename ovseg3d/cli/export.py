@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags
+from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags, refuse_idle
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,18 @@ class Export:
         from ovseg3d.pipeline.run import load
 
         kinds = parse_what(self.what)
+        points, film = bool({"cloud", "mesh", "html"} & set(kinds)), "video" in kinds
+        refuse_idle(
+            self,
+            ("select", points, "with --what cloud, mesh or html"),
+            ("frame", points or "instances" in kinds, "with --what cloud, mesh, instances or html"),
+            ("points", points, "with --what cloud, mesh or html"),
+            ("spacing", points, "with --what cloud, mesh or html"),
+            ("las", "cloud" in kinds, "with --what cloud"),
+            ("embedding", "instances" in kinds, "with --what instances"),
+            ("views", "labels" in kinds, "with --what labels"),
+            *((name, film, "with --what video") for name in ("seconds", "fps", "width")),
+        )
         console = get_console(self.json)
         run = load(self.run)
         names = ("none", "frame", "points", "spacing", "las", "embedding", "views", "seconds", "fps", "width")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 
 if TYPE_CHECKING:
@@ -56,6 +57,24 @@ class Where:
         from ovseg3d.pipeline.fields import restore
 
         return restore(run, scene, self.device, self.backend)
+
+
+def refuse_idle(command: Any, *uses: tuple[str, bool, str]) -> None:
+    """Flags that a call has no use for would be passed over in silence.
+
+    Args:
+        command: the call.
+        uses: of each flag its field in `command` (or in `Where`), whether this call uses it, and when one does.
+
+    Raises:
+        ConfigError: such a flag was given.
+    """
+    for name, used, when in uses:
+        owner = command if hasattr(command, name) else command.where
+        default = owner.__dataclass_fields__[name].default
+        if getattr(owner, name) != default and not used:
+            flag = f"--{'no-' if default is True else ''}{name}"
+            raise ConfigError(f"{flag} would do nothing here", fix=f"give it {when}, or leave it out")
 
 
 WhereFlags = Annotated[Where, tyro.conf.arg(name="")]

@@ -124,7 +124,7 @@ def _print(
         for key, value in _rows(scene, extent):
             table.add_row(key, value)
         console.print(Text(f"{scene.name}", style="bold cyan"), Text(f"({scene.path})", style="dim"))
-        console.print(table)
+        console.print(table, markup=False)
         console.print()
     doubts = [finding for finding in findings if finding.level != "note"]
     if not doubts:

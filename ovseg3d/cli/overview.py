@@ -1,9 +1,9 @@
 """`ovseg3d --help`: every command on one line, in the order of work. Imports no command."""
 
-from rich.console import Console
 from rich.table import Table
 
 from ovseg3d.cli import COMMANDS
+from ovseg3d.cli.console import get_console
 
 _EXAMPLE = """\
   ovseg3d synth room                     a demo room to try things on
@@ -15,7 +15,7 @@ _EXAMPLE = """\
 
 def print_overview() -> None:
     """Print what the program is, its commands by group, and an example."""
-    console = Console(highlight=False)
+    console = get_console()
     console.print("[bold]ovseg3d[/bold]: point a phone at a room, and ask it questions.\n")
     console.print("usage: ovseg3d COMMAND [flags]        ovseg3d COMMAND --help\n", markup=False)
     width = max(len(f"{name} {entry.usage}") for name, entry in COMMANDS.items()) + 2

@@ -15,6 +15,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from ovseg3d.cli.console import format_bytes, format_seconds, shell_path
 
@@ -52,9 +53,9 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self._console.is_terminal:
             self._live = rich_progress.Progress(
-                rich_progress.TextColumn("{task.description:<16}"),
+                rich_progress.TextColumn("{task.description:<16}", markup=False),
                 rich_progress.BarColumn(bar_width=24),
-                rich_progress.TextColumn("{task.fields[figures]}"),
+                rich_progress.TextColumn("{task.fields[figures]}", markup=False),
                 console=self._console,
             )
             self._live.start()
@@ -126,7 +127,7 @@ def sentence_bar(console: Console) -> Iterator[Callable[[str, float], None]]:
             rich_progress.BarColumn(),
             rich_progress.TextColumn("{task.percentage:3.0f} %"),
             rich_progress.TimeElapsedColumn(),
-            rich_progress.TextColumn("{task.description}"),
+            rich_progress.TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
         ) as bar:
@@ -153,7 +154,7 @@ def stage_bars(console: Console) -> Iterator[Callable[[str, float], None]]:
     """A bar per stage on a terminal; otherwise one plain line per stage."""
     if console.is_terminal:
         with rich_progress.Progress(
-            rich_progress.TextColumn("{task.description:<10}"),
+            rich_progress.TextColumn("{task.description:<10}", markup=False),
             rich_progress.BarColumn(bar_width=24),
             rich_progress.TimeElapsedColumn(),
             console=console,
@@ -185,7 +186,8 @@ def print_summary(console: Console, run: "Run") -> None:
     table = Table.grid(padding=(0, 2))
     for label, text in _rows(metrics):
         table.add_row(label, text)
-    console.print(Panel(table, title=f"[bold]{run.scene_name}[/bold]", title_align="left", expand=False))
+    title = Text(run.scene_name, style="bold")
+    console.print(Panel(table, title=title, title_align="left", expand=False), markup=False)
     name = shell_path(run.folder)
     print_line = {"markup": False, "soft_wrap": True}
     console.print(f"run        {name}", **print_line)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags
+from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags, refuse_idle
 from ovseg3d.errors import ConfigError, nearest
 
 _KINDS = ("colour", "depth", "normals", "opacity", "features", "labels", "things", "relevancy")
@@ -59,7 +59,7 @@ class Render:
         from ovseg3d.pipeline.run import load
 
         kinds = parse_kinds(self.what)
-        self._check()
+        self._check(kinds)
         console = get_console(self.json)
         run = load(self.run)
         scene = run.load_scene(self.where.scene)
@@ -79,11 +79,21 @@ class Render:
             shown = shell_path(few[0] if len(few) == 1 else parent)
             console.print(f"  {shown}", markup=False, soft_wrap=True)
 
-    def _check(self) -> None:
-        for name in ("seconds", "fps", "width"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"--{name} must be above 0, not {value}")
+    def _check(self, kinds: tuple[str, ...]) -> None:
+        from ovseg3d.pipeline.paths import check_film
+
+        timed = self.path is not None and not self.path.endswith(".json")
+        refuse_idle(
+            self,
+            ("views", self.path is None, "without --path"),
+            ("images", self.path is not None, "with --path"),
+            ("seconds", timed, "with --path spiral or interpolate"),
+            ("fps", timed, "with --path spiral or interpolate"),
+            ("phrases", "labels" in kinds, "with --what labels"),
+            ("none", "labels" in kinds, "with --what labels"),
+            ("phrase", "relevancy" in kinds, "with --what relevancy"),
+        )
+        check_film(self.seconds, self.fps, self.width)
 
     def _painter(self, run: Any, scene: Any, what: list[str]) -> Any:
         """A renderer that also draws meaning. Raises ConfigError, RunError."""

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Templates, Views, Where, WhereFlags
+from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Templates, Views, Where, WhereFlags, refuse_idle
 from ovseg3d.errors import ConfigError
 
 
@@ -54,6 +54,11 @@ class Segment:
         if self.keep and self.phrases is None:
             raise ConfigError("--keep needs phrases to keep", fix='--phrases "chair;table;floor" --keep')
         things = self.instances or not phrases
+        refuse_idle(
+            self,
+            ("none", not things, "with phrases and without --instances"),
+            ("templates", bool(phrases), "with phrases"),
+        )
         names = [scene.frames[view].name for view in choose_views(scene, self.views)]
         asker = self.where.asker(run, scene, self.templates)
         folder = self.output or run.exports / ("instances" if things else "labels")

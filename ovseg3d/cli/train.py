@@ -108,10 +108,14 @@ class Train:
     def settings(self) -> Config:
         """All layers combined."""
         sections = {name: getattr(self, name) for name in ("scene", "train", "field", "encode", "meaning")}
-        if self.view and not self._was_typed("", "checkpoint_seconds"):
-            seconds = min(self.train.checkpoint_seconds, LIVE_SECONDS)
-            sections["train"] = replace(self.train, checkpoint_seconds=seconds)
+        sections["train"] = self._watched(self.train)
         return Config(**sections, only=self.only)
+
+    def _watched(self, train: TrainConfig) -> TrainConfig:
+        """With checkpoints often enough for --view."""
+        if not self.view or self._was_typed("", "checkpoint_seconds"):
+            return train
+        return replace(train, checkpoint_seconds=min(train.checkpoint_seconds, LIVE_SECONDS))
 
     def main(self) -> int:
         """Train every scene; returns the exit code."""
@@ -126,8 +130,12 @@ class Train:
         console = get_console(self.json)
         reports: list[dict[str, Any]] = []
         stop = threading.Event()
+        left: tuple[Path, ...] = ()
         with interruptible(stop), Live(console, stop, self.view) as live:
-            for path in self.scenes:
+            for number, path in enumerate(self.scenes):
+                if stop.is_set():
+                    left = self.scenes[number:]
+                    break
                 if len(self.scenes) > 1:
                     console.print(f"[bold]{escape(str(path))}[/bold]")
                 try:
@@ -140,15 +148,19 @@ class Train:
                     reports.append({"scene": str(path), "status": "failed", "error": str(error)})
                     continue
                 reports.append(_report(run))
-                if stop.is_set():
-                    break
-                if not self.json:
+                if not self.json and reports[-1]["status"] == "done":
                     print_summary(console, run)
+            reports += [{"scene": str(path), "status": "not begun"} for path in left]
             if self.json:
                 print_json(reports[0] if len(self.scenes) == 1 else {"runs": reports})
-        if reports[-1]["status"] == "interrupted":
-            again = f"ovseg3d train {shell_path(reports[-1]['run'])} --resume"
+        stopped = [report for report in reports if report["status"] == "interrupted"]
+        for report in stopped:
+            again = f"ovseg3d train {shell_path(report['run'])} --resume"
             console.print(f"Stopped, with a checkpoint. To go on:  {again}", markup=False, soft_wrap=True)
+        if left:
+            names = " ".join(shell_path(path) for path in left)
+            console.print(f"Stopped before these scenes:  {names}", markup=False, soft_wrap=True)
+        if stopped or left:
             return 130
         return 2 if any(report["status"] == "failed" for report in reports) else 0
 
@@ -170,6 +182,8 @@ class Train:
                 fix="leave it out, and say how long with --steps or --max-seconds",
             )
         run = load(target or path)
+        if target is not None:  # then the scene says where the capture is now; reading it checks that it is the same
+            run = replace(run, scene_path=path.resolve())
         config = self._resumed(run.config)
         self._refuse_idle(config)
         return train_scene(run.load_scene(), config, report=progress, stop=stop, resume=run, begun=live.begun)
@@ -207,6 +221,7 @@ class Train:
             elif "max_seconds" in given and "steps" not in given:
                 given["steps"] = None
             sections[name] = replace(getattr(earlier, name), **given)
+        sections["train"] = self._watched(sections["train"])
         if self._was_typed("", "only"):
             sections["only"] = self.only
         return replace(earlier, **sections)

@@ -41,13 +41,20 @@ class View:
         exhibit = open_exhibit(self.run, self.where.scene, self.where.device, self.where.backend)
         stop = threading.Event()
         with _serve(console, exhibit, self.host, self.port) as viewer, interruptible(stop):
-            console.print(f"Open [bold]{viewer.url}[/bold] in a browser. Ctrl-C ends.", soft_wrap=True)
+            console.print(f"Open {_bold(viewer.url)} in a browser. Ctrl-C ends.", soft_wrap=True)
             if self.host not in ("127.0.0.1", "localhost", "::1"):
                 console.print("Everybody who can reach this machine can look, ask and write exports of this run.")
             for note in exhibit.notes:
                 console.print(note, markup=False, soft_wrap=True)
             stop.wait()
         console.print("Closed.")
+
+
+def _bold(url: str) -> str:
+    """An address as markup: one in brackets (IPv6) is none itself."""
+    from rich.markup import escape
+
+    return f"[bold]{escape(url)}[/bold]"
 
 
 def _serve(console: "Console", exhibit: Any, host: str = "127.0.0.1", port: int = 7007) -> Any:
@@ -77,7 +84,7 @@ class Live:
         if self._viewer is not None:
             self._viewer.stop()
         self._viewer = _serve(self._console, Exhibit(run.load_scene(), run, run.config.train.device))
-        self._console.print(f"Watch it at [bold]{self._viewer.url}[/bold]", soft_wrap=True)
+        self._console.print(f"Watch it at {_bold(self._viewer.url)}", soft_wrap=True)
 
     def __enter__(self) -> "Live":
         return self
@@ -86,6 +93,6 @@ class Live:
         if self._viewer is None:
             return
         if kind is None and not self._stop.is_set():
-            self._console.print(f"Still to be seen at [bold]{self._viewer.url}[/bold]. Ctrl-C ends.", soft_wrap=True)
+            self._console.print(f"Still to be seen at {_bold(self._viewer.url)}. Ctrl-C ends.", soft_wrap=True)
             self._stop.wait()
         self._viewer.stop()

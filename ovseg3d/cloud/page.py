@@ -121,7 +121,8 @@ def _spacing(xyz: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     joined = apart <= TOUCH * usual[:, None]
     edges = (np.repeat(np.arange(count), joined.sum(1)), other[joined])
     _, clump = connected_components(coo_array((np.ones(len(edges[0]), bool), edges), (count, count)), directed=False)
-    small = np.bincount(clump)[clump] < min(max(FEWEST, CLUMP * count), count)
+    sizes = np.bincount(clump)
+    small = sizes[clump] < min(max(FEWEST, CLUMP * count), sizes.max())  # the largest is what there is to see
     return np.minimum(near, LONELY * usual), small | (near > STRAY * usual)
 
 

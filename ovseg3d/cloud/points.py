@@ -122,7 +122,8 @@ def write_las(path: Path, cloud: LabelledCloud) -> None:
     header.generating_software = f"ovseg3d {__version__}"[:32]
     low = surface.xyz.min(0) if len(cloud) else np.zeros(3)
     extent = float(np.ptp(surface.xyz, axis=0).max()) if len(cloud) else 1.0
-    header.offsets = np.floor(low.astype(np.float64))
+    header.global_encoding.wkt = True  # what point formats from 6 on must say, even of coordinates without a system
+    header.offsets = low.astype(np.float64)
     header.scales = np.full(3, 10.0 ** np.ceil(np.log10(max(extent, 1e-6) / 2**30)))
     kinds = {"label": np.uint16, "instance": np.int32, "confidence": np.float32}
     kinds |= {name: np.float32 for name in ("nx", "ny", "nz")}

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from ovseg3d.errors import CacheError, OutputError
-from ovseg3d.files import plain, write_atomic, write_json
+from ovseg3d.files import expand, plain, write_atomic, write_json
 
 FORMAT_VERSION = 2
 """Part of every key: raise it when the same inputs would give other features."""
@@ -47,7 +47,7 @@ _POLL = 0.1
 def default_folder() -> Path:
     """Where features are kept unless --cache-dir says otherwise."""
     if place := os.environ.get("OVSEG3D_CACHE_DIR"):
-        return Path(place).expanduser()
+        return expand(place, CacheError)
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ovseg3d" / "Cache"
     if sys.platform == "darwin":
@@ -87,7 +87,7 @@ class FeatureCache:
     @staticmethod
     def at(folder: Path | str | None = None) -> "FeatureCache":
         """The cache in `folder`, by default in `default_folder()`."""
-        return FeatureCache((Path(folder).expanduser() if folder else default_folder()).absolute())
+        return FeatureCache((expand(folder, CacheError) if folder else default_folder()).absolute())
 
     def path(self, kind: str, key: str) -> Path:
         """The file of an entry, whether it exists or not."""

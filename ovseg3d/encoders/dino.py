@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ovseg3d.encoders import hub, weights
 from ovseg3d.encoders.base import Preprocess, check_sides, unit
 from ovseg3d.errors import EncoderError, nearest
-from ovseg3d.files import read_json
+from ovseg3d.files import expand, read_json
 
 Facet = Literal["tokens", "keys"]
 
@@ -220,7 +220,7 @@ def preprocess_of(folder: Path, config: Any) -> Preprocess:
 
 def _resolve(name: str) -> tuple[Path, str]:
     """The folder of a model, everything in it on this disk already, and the encoder's id."""
-    path = Path(name.removeprefix("local-dir:")).expanduser()
+    path = expand(name.removeprefix("local-dir:"), EncoderError)
     if os.path.isfile(path) and not name.startswith("local-dir:"):
         if not (path.parent / "config.json").is_file():
             raise EncoderError(

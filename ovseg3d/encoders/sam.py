@@ -19,6 +19,7 @@ from PIL import Image
 from ovseg3d.encoders import hub
 from ovseg3d.encoders.weights import hash_files, wrong_checkpoint
 from ovseg3d.errors import EncoderError
+from ovseg3d.files import expand
 
 POINTS = 16
 """Points along a photo's side at which SAM is asked what is there."""
@@ -85,7 +86,7 @@ def load_sam(name: str, device: torch.device | str = "cpu") -> Sam:
     Raises:
         EncoderError: it is not to be had, or is no SAM.
     """
-    folder = Path(name).expanduser()
+    folder = expand(name, EncoderError)
     if os.path.isdir(folder):
         return Sam(folder, folder.resolve().name, device)
     if name.count("/") != 1 or name.startswith((".", "~", "/")):

@@ -16,7 +16,7 @@ from typing import Any
 from ovseg3d.encoders import hub
 from ovseg3d.encoders.weights import WEIGHT_SUFFIXES
 from ovseg3d.errors import EncoderError, nearest
-from ovseg3d.files import read_json
+from ovseg3d.files import expand, read_json
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
 _TOKENIZER_EXTRAS = ("tokenizer_config.json", "special_tokens_map.json")
@@ -56,7 +56,7 @@ def resolve(name: str) -> Source:
     """The files of a model by name, fetched where need be. Raises EncoderError: unknown, or not to be had."""
     if name.startswith("hf-hub:"):
         return _from_hub(name)
-    folder = Path(name.removeprefix("local-dir:")).expanduser()
+    folder = expand(name.removeprefix("local-dir:"), EncoderError)
     # os.path, not Path: what cannot be looked at (rights, a name too long) is not there, and no OSError.
     if name.startswith("local-dir:") or os.path.isdir(folder):
         return _from_folder(folder, f"open_clip:local-dir:{folder.resolve().name}")
@@ -69,7 +69,7 @@ def resolve(name: str) -> Source:
 
 
 def _unknown(name: str, architecture: str, known: Sequence[str]) -> EncoderError:
-    path = Path(name).expanduser()
+    path = expand(name, EncoderError)
     if os.path.isfile(path):
         return EncoderError(
             "A file of weights does not say which architecture it belongs to",
@@ -120,7 +120,7 @@ def _from_weights(architecture: str, pretrained: str) -> Source:
 
 
 def _from_file(architecture: str, pretrained: str, tags: Sequence[str]) -> Source:
-    path = Path(pretrained).expanduser()
+    path = expand(pretrained, EncoderError)
     if not os.path.isfile(path):
         close = nearest(pretrained, tags)
         if path.suffix in WEIGHT_SUFFIXES or path.parent != Path("."):

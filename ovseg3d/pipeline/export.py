@@ -12,6 +12,7 @@ Asked for more points than the run keeps, the field is looked at again, and mean
 """
 
 import dataclasses
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.label import label_views
 from ovseg3d.pipeline.painter import Painter
 from ovseg3d.pipeline.palette import colours
-from ovseg3d.pipeline.paths import interpolation, resized
+from ovseg3d.pipeline.paths import check_film, interpolation, resized
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.render import render_film
 from ovseg3d.pipeline.run import Run
@@ -144,10 +145,11 @@ class _Export:
     def check(self, kinds: Sequence[str]) -> None:
         """Raise what can be known before any work."""
         options = self.options
-        for name in ("points", "spacing", "seconds", "fps", "width"):
+        for name in ("points", "spacing"):
             value = getattr(options, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} must be above 0, not {value}", fix=f"--{name}")
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be above 0 and a number, not {value}", fix=f"--{name}")
+        check_film(options.seconds, options.fps, options.width)
         if options.phrases or options.select or {"labels", "instances"} & set(kinds):
             self._meaning()
         if options.las and "cloud" in kinds:

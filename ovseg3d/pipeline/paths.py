@@ -15,11 +15,13 @@ from jaxtyping import Float
 from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
-from ovseg3d.errors import SceneError
+from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.files import read_json
 from ovseg3d.scene import Camera, Scene
 
 LARGEST_SIDE = 8192
+LONGEST, FASTEST = 3600.0, 240.0
+"""Seconds, and pictures a second."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,13 @@ def _pinhole(camera: Camera) -> Camera:
 
 def _at(camera: Camera, pose: np.ndarray) -> Camera:
     return Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, pose)
+
+
+def check_film(seconds: float, fps: float, width: int | None) -> None:
+    """Raise ConfigError for what no film can be."""
+    for name, value, most in (("seconds", seconds, LONGEST), ("fps", fps, FASTEST), ("width", width, LARGEST_SIDE)):
+        if value is not None and not 0 < value <= most:
+            raise ConfigError(f"--{name} must be above 0 and at most {most:g}, not {value:g}")
 
 
 def resized(cameras: Sequence[Camera], width: int | None) -> list[Camera]:

@@ -138,14 +138,14 @@ class Run:
             raise RunError(
                 "The photos of this run are no longer where they were",
                 where=path,
-                fix="name their new place with --scene PATH",
+                fix="name their new place with --scene PATH (to train: PATH --resume --output-dir RUN)",
             )
         scene = open_scene(path, self.config)
         if hash_scene(scene) != self.scene_hash:
             raise RunError(
                 "The capture has changed since this run was trained (other photos or poses)",
                 where=path,
-                fix="train again, or name the original with --scene PATH",
+                fix="train again, or name the original with --scene PATH (to train: PATH --resume --output-dir RUN)",
             )
         return replace(scene, phrases=self.phrases or scene.phrases)
 

@@ -142,7 +142,7 @@ def train_scene(
                     report(Event("log", "semantics", message=f"No preview of labels: {error.what}"))
                 run.write_metrics({"peak_anonymous_bytes": memory.peak})
             run.write_status("done", **trained)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError):  # the latter: whoever read the report has gone
             run.write_status("interrupted")
             raise
         except BaseException as error:

@@ -8,7 +8,9 @@ Nothing that a browser does ends it. viser's own button that opens the server to
 """
 
 import contextlib
+import errno
 import io
+import socket
 import threading
 import traceback
 import warnings
@@ -55,13 +57,9 @@ class Viewer:
         self._lock, self._greeting, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
         # A browser may leave while a picture for it is being sent.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints a panel, and only cli prints
-                self.server = viser.ViserServer(host=host, port=port, label="ovseg3d", verbose=False)
-        except (OSError, RuntimeError, SystemExit, AssertionError) as error:
-            raise OutputError(
-                f"The viewer cannot listen at {host}:{port} ({error})", fix="another --port, or --host 127.0.0.1"
-            ) from error
+        address, port = free_place(host, port)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a panel, and only cli prints
+            self.server = viser.ViserServer(host=address, port=port, label="ovseg3d", verbose=False)
         self._host = host
         self.server.request_share_url = _refuse_to_share  # type: ignore[method-assign]
         self._dress()
@@ -81,8 +79,7 @@ class Viewer:
     @property
     def url(self) -> str:
         """What to open in a browser on this machine."""
-        host = "127.0.0.1" if self._host in ("0.0.0.0", "::", "") else self._host
-        return f"http://{host}:{self.port}"
+        return url_of(self._host, self.port)
 
     def follow(self, run: Run) -> None:
         """Show a run of the same scene from now on, and each of its checkpoints as it comes."""
@@ -165,8 +162,8 @@ class Viewer:
         if client.client_id not in self.server.get_clients():  # it left while it was greeted
             self._go(client)
             return
-        if self._training:
-            visitor.guarded(visitor.field_changed)(self._training)
+        # The run may have gone on, or come to its end, while this one was greeted.
+        visitor.guarded(visitor.field_changed)(self._training)
 
     async def _leave(self, client: viser.ClientHandle) -> None:
         """In viser's own thread, at once: threads for callbacks may be busy, and nothing should be drawn meanwhile."""
@@ -186,6 +183,39 @@ class Viewer:
         """Of a run that is being written, a file may be missing for a moment; all else is worth a word."""
         if not isinstance(error, Ovseg3dError | OSError):
             self._report(error)
+
+
+def free_place(host: str, first: int) -> tuple[str, int]:
+    """The address that `host` means, and the first port from `first` on that is free there.
+
+    viser tries for ever where it cannot listen, so that this is found out before.
+
+    Raises:
+        OutputError: there is none.
+    """
+    fix, why = "another --port, or --host 127.0.0.1", "no port is free"
+    try:
+        found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise OutputError(f"The viewer cannot listen at {host}: nobody knows this name", fix=fix) from error
+    for family, kind, protocol, _, (address, *_) in found:
+        for port in range(first, 65536):
+            try:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+                    probe.bind((address, port))
+                return str(address), port
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    why = error.strerror or str(error)
+                    break
+    raise OutputError(f"The viewer cannot listen at {host}:{first} ({why})", fix=fix)
+
+
+def url_of(host: str, port: int) -> str:
+    """What to open in a browser on this machine, where a server listens at `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _refuse_to_share(verbose: bool = True) -> None:

@@ -219,6 +219,8 @@ class Keeper:
             self._show_busy(True)
             make_folder(run.exports)
             files = list(make(run, self._report))
+            # Before somebody else's export takes the place of these files.
+            download = packed(run.exports, files) if not self._gone.is_set() else ("", None)
         except KeyboardInterrupt:
             self.told.content = _card("Stopped; nothing half-written is left.")
             return
@@ -226,7 +228,7 @@ class Keeper:
             self._show_busy(False)
             self.exhibit.exporting.release()
         self.saved += files
-        self._offer(run, files, command(files) if command else None)
+        self._offer(run, files, command(files) if command else None, *download)
 
     def _show_busy(self, busy: bool) -> None:
         self.progress.value = 0.0
@@ -240,7 +242,7 @@ class Keeper:
         if event.kind == "progress":
             self.progress.value = 100.0 * min(max(event.progress, 0.0), 1.0)
 
-    def _offer(self, run: Run, files: Sequence[Path], command: str | None) -> None:
+    def _offer(self, run: Run, files: Sequence[Path], command: str | None, name: str, content: bytes | None) -> None:
         rows = [f"<div><code>{html.escape(str(path.relative_to(run.folder)))}</code></div>" for path in files[:12]]
         if len(files) > 12:
             rows.append(f"<div>and {len(files) - 12} more</div>")
@@ -249,7 +251,6 @@ class Keeper:
                 f'<div style="margin-top:4px">The same on the command line:</div><code>{html.escape(command)}</code>'
             )
         self.told.content = _card("".join(rows))
-        name, content = packed(run.exports, files)
         if content is not None and not self._gone.is_set():
             self._client.send_file_download(name, content)
 

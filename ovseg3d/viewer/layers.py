@@ -132,13 +132,13 @@ class Labelling:
 
 def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL) -> Labelling:
     """Label the surface. Raises RunError, EncoderError, ConfigError."""
-    asker = exhibit.need_asker()
 
     def look(places: Places) -> np.ndarray:
         with exhibit.asking:
             return asker.labels_at(places, phrases, canonical)
 
     with exhibit.asking:
+        asker = exhibit.need_asker()
         return Labelling(tuple(phrases), asker.labels(phrases, canonical), look, exhibit.scene.phrases)
 
 

@@ -59,9 +59,10 @@ class Scenery:
     def show_things(self) -> None:
         """Boxes and names of every thing that was told apart."""
         semantics, pictures = self._exhibit.semantics, self._visitor.pictures
-        self._nodes.clear("all-boxes")
-        self.things = ()
-        self.name()
+        with self._visitor.state:
+            self._nodes.clear("all-boxes")
+            self.things = ()
+            self.name()
         if semantics is None or not self._panel.things_on.value:
             return
         if pictures.labelling is None and self._panel.label_list():

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +23,11 @@ from tiny import small_settings, write_tiny_scene
 
 from ovseg3d.cli.doctor import examine
 from ovseg3d.cli.render import parse_kinds
-from ovseg3d.cli.train import Train
-from ovseg3d.errors import ConfigError
+from ovseg3d.cli.train import LIVE_SECONDS, Train
+from ovseg3d.encoders.sam import load_sam
+from ovseg3d.errors import ConfigError, EncoderError
+from ovseg3d.pipeline import make_config, train_scene
+from ovseg3d.pipeline.run import Run
 
 
 @pytest.fixture
@@ -137,6 +142,14 @@ def test_a_run_that_was_cut_goes_on(
     assert report["run"] == str(tmp_path / "run") and report["metrics"]["steps"] == before + 3
 
 
+def test_a_training_whose_reader_goes_away_can_go_on(tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = f"{sys.executable} -m ovseg3d train {tiny_scene} --config {small} --output-dir run | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "run/status.json").read_text())["status"] == "interrupted"
+
+
 def test_resume_by_scene_and_output_dir(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
     assert cli("train", tiny_scene, "--config", small).returncode == 0
     done = cli("train", tiny_scene, "--resume", "--steps", 7, "--json")
@@ -147,6 +160,46 @@ def test_resume_by_scene_and_output_dir(cli: Cli, tiny_scene: Path, small: Path,
     done = cli("train", tiny_scene, "--resume", "--output-dir", "moved", "--steps", 9, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"]["steps"] == 9
+
+
+def test_resume_of_a_capture_that_has_moved(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_scene, tmp_path / "first")
+    assert cli("train", "first", "--config", small, "--output-dir", "run").returncode == 0
+    shutil.move(tmp_path / "first", tmp_path / "moved")
+    fails(cli("train", "run", "--resume", "--steps", 7), "no longer where they were", "--resume --output-dir RUN")
+    done = cli("train", "moved", "--resume", "--output-dir", "run", "--steps", 7, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["steps"] == 7
+    capture = json.loads((tmp_path / "moved/transforms.json").read_text())
+    capture["frames"].pop()
+    (tmp_path / "moved/transforms.json").write_text(json.dumps(capture))
+    fails(cli("train", "moved", "--resume", "--output-dir", "run", "--steps", 9), "The capture has changed")
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_scenes_that_a_stop_leaves_out_are_named(
+    cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    def stopped_late(*arguments: Any, stop: threading.Event, **options: Any) -> Run:
+        run = train_scene(*arguments, stop=stop, **options)
+        stop.set()
+        return run
+
+    monkeypatch.setattr("ovseg3d.pipeline.train.train_scene", stopped_late)
+    shutil.copytree(tiny_scene, tmp_path / "second")
+    done = cli("train", tiny_scene, "second", "--config", small, "--output-dir", "out", *flags)
+    assert done.returncode == 130
+    assert "Stopped before these scenes:  second" in (done.stderr if flags else done.stdout)
+    if flags:
+        assert [run["status"] for run in json.loads(done.stdout)["runs"]] == ["done", "not begun"]
+    assert not (tmp_path / "out/second").exists()
+
+
+def test_a_resumed_run_that_is_watched_keeps_checkpoints_often() -> None:
+    assert make_config("cpu").train.checkpoint_seconds > LIVE_SECONDS
+    assert parsed("--resume", "--view")._resumed(make_config("cpu")).train.checkpoint_seconds == LIVE_SECONDS
+    often = parsed("--resume", "--view", "--checkpoint-seconds", "40")._resumed(make_config("cpu"))
+    assert often.train.checkpoint_seconds == 40
 
 
 @pytest.mark.parametrize("flag", ["--quality=high", "--config=other.yaml", "--preset=cpu"])
@@ -219,6 +272,35 @@ def test_mistakes_of_train(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
+def test_homes_of_users_whom_nobody_knows(cli: Cli, tiny_scene: Path) -> None:
+    words, path = "home of this user", "~no-such-user/x"
+    fails(cli("doctor", "--cache-dir", path), words)
+    fails(cli("prepare", path, "out"), words)
+    for clip in (path, f"ViT-B-32:{path}.pt"):
+        fails(cli("train", tiny_scene, "--only", "features", "--clip", clip), words)
+    for flag in ("--dino", "--cache-dir"):
+        fails(cli("train", tiny_scene, "--only", "features", "--clip", "builtin", flag, path), words)
+    with pytest.raises(EncoderError, match=words):
+        load_sam(path)
+
+
+def test_brackets_in_names_are_not_markup(cli: Cli, small: Path, tmp_path: Path) -> None:
+    scene = write_tiny_scene(tmp_path / "[old]")
+    capture = json.loads((scene / "transforms.json").read_text())
+    capture["classes"] = {"1": "sofa [/old]"}
+    capture["frames"][0]["file_path"] = "images/0000[b].png"
+    (scene / "images/0000.png").rename(scene / "images/0000[b].png")
+    (scene / "transforms.json").write_text(json.dumps(capture))
+    done = cli("info", scene)
+    assert done.returncode == 0 and "sofa [/old]" in done.stdout, done.stderr
+    done = cli("train", scene, "--config", small, "--output-dir", "run")
+    assert done.returncode == 0 and "[old] ─" in done.stdout, done.stderr
+    done = cli("eval", "run", "--views", "all")
+    assert done.returncode == 0 and "0000[b].png" in done.stdout, done.stderr
+    done = cli("doctor", "--cache-dir", "a[b]")
+    assert done.returncode == 0 and "/a[b]" in done.stdout.replace("\n", ""), done.stderr
+
+
 def test_a_gpu_that_is_absent(cli: Cli, tiny_scene: Path) -> None:
     if examine()["cuda"]["on"]:
         pytest.skip("there is one")
@@ -235,7 +317,27 @@ def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path,
         fails(cli(command, copy), "cut or damaged")
     fails(cli("render", tiny_run, "--path", "spirl"), "--path spiral")
     fails(cli("render", tiny_run, "--what", "depht"), "--what depth")
-    fails(cli("render", tiny_run, "--fps", 0), "--fps must be above 0")
+    film = ("render", tiny_run, "--path", "spiral")
+    fails(cli(*film, "--fps", 0), "--fps must be above 0")
+    fails(cli(*film, "--seconds", "inf"), "--seconds must be above 0 and at most")
+    fails(cli(*film, "--width", 200_000), "--width must be above 0 and at most")
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("render --what colour", ["--phrase red", "--phrases red", "--no-none", "--images", "--seconds 3", "--fps 3"]),
+        ("render --path spiral", ["--views all"]),
+        ("render --path a.json", ["--seconds 3", "--fps 3"]),
+        ("export --what html", ["--las", "--embedding", "--views train", "--seconds 3", "--fps 3", "--width 3"]),
+        ("export --what labels,video", ["--select red", "--points 3", "--spacing 3", "--frame world", "--las"]),
+        ("segment --instances", ["--no-none", "--templates {}"]),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(cli: Cli, tiny_run: Path, command: str, flags: list[str]) -> None:
+    name, *given = command.split()
+    for flag in flags:
+        fails(cli(name, tiny_run, *given, *flag.split()), f"{flag.split()[0]} would do nothing here")
 
 
 def test_kinds_of_picture() -> None:

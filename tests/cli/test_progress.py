@@ -28,5 +28,5 @@ def test_stages_become_a_line_each() -> None:
 def test_a_terminal_gets_a_bar(bars) -> None:
     out = io.StringIO()
     with bars(Console(file=out, width=80, force_terminal=True)) as report:
-        report("matching", 0.5)
-    assert "matching" in out.getvalue() and "━" in out.getvalue()
+        report("matching [/a]", 0.5)
+    assert "matching [/a]" in out.getvalue() and "━" in out.getvalue()

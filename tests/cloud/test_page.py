@@ -85,6 +85,13 @@ def test_nothing_no_phrases_and_one_point_are_pages_too(tmp_path: Path) -> None:
     check(tmp_path / "one.html", cloud.take(np.array([5])))
 
 
+def test_of_small_clumps_the_largest_are_no_strays(tmp_path: Path) -> None:
+    cloud = sphere_cloud()
+    order = np.argsort(cloud.surface.xyz[:, 2])
+    save_page(tmp_path / "page.html", cloud.take(np.concatenate([order[:15], order[-16:]])))
+    assert read(tmp_path / "page.html")[1]["steady"] == 16
+
+
 def test_what_is_put_in_is_not_searched_again(tmp_path: Path) -> None:
     from dataclasses import replace
 

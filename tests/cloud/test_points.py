@@ -106,8 +106,18 @@ def test_las_is_the_cloud(tmp_path: Path) -> None:
     ):
         np.testing.assert_array_equal(np.asarray(read[name]), values)
     np.testing.assert_array_equal(np.asarray(read["nz"]), cloud.surface.normal[:, 2])
+    assert read.header.global_encoding.wkt
     save_cloud(tmp_path / "empty", cloud.take(cloud.label == 2), las=True)
     assert len(laspy.read(tmp_path / "empty" / "cloud.las").points) == 0
+
+
+def test_las_of_a_small_cloud_away_from_whole_numbers(tmp_path: Path) -> None:
+    laspy = pytest.importorskip("laspy")
+    cloud = sphere_cloud(radius=0.02)
+    cloud = replace(cloud, surface=replace(cloud.surface, xyz=cloud.surface.xyz + np.float32(0.7)))
+    save_cloud(tmp_path, cloud, las=True)
+    read = laspy.read(tmp_path / "cloud.las")
+    np.testing.assert_allclose(np.stack([read.x, read.y, read.z], 1), cloud.surface.xyz, atol=1e-9)
 
 
 def test_without_laspy_las_is_refused_before_anything_is_written(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -239,8 +240,9 @@ def test_mistakes_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match="no option 'pionts'") as caught:
         run.export("cloud", tmp_path, pionts=3)
     assert caught.value.fix == "points"
-    with pytest.raises(ConfigError, match="points must be above 0"):
-        run.export("cloud", tmp_path, points=0)
+    for name, value in (("points", 0), ("spacing", math.inf), ("seconds", math.inf), ("fps", 0.0), ("width", 200_000)):
+        with pytest.raises(ConfigError, match=f"{name} must be above 0"):
+            run.export("cloud", tmp_path, **{name: value})
     with pytest.raises(ConfigError, match="names no phrases"):
         run.export("labels", tmp_path)
     monkeypatch.setitem(sys.modules, "laspy", None)
@@ -257,6 +259,17 @@ def test_stopping_leaves_no_half_file(run: Run, tmp_path: Path, monkeypatch: pyt
     for what in ovseg3d.cloud.WHAT:
         with pytest.raises(KeyboardInterrupt):
             run.export(what, tmp_path, phrases=PHRASES, stop=stop)
+    for what, stage in (("labels", "segment"), ("video", "render")):
+        stop.clear()
+        told: list[Event] = []
+
+        def end(event: Event, told: list[Event] = told) -> None:
+            told.append(event)
+            stop.set()
+
+        with pytest.raises(KeyboardInterrupt):
+            run.export(what, tmp_path, phrases=PHRASES, report=end, stop=stop)
+        assert [event.stage for event in told if event.progress] == [stage] and told[-1].progress < 1
     stop.clear()
 
     def slow(*arguments: object) -> LabelledMesh:

@@ -84,6 +84,20 @@ def test_pictures_films_and_exports_land_in_exports(
     assert errors == []
 
 
+def test_what_is_sent_is_packed_before_somebody_else_may_write(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    held = []
+
+    def pack(*arguments) -> tuple[str, bytes | None]:
+        held.append(visitor.exhibit.exporting.locked())
+        return packed(*arguments)
+
+    packed = keep.packed
+    monkeypatch.setattr(keep, "packed", pack)
+    visitor.keeper.export("instances")
+    assert held == [True] and not visitor.exhibit.exporting.locked()
+
+
 def test_a_cloud_is_thinned_and_written_as_las_where_that_is_wanted(visit, run, errors: list[str]) -> None:
     keeper = visit()[1].keeper
     keeper.points.value, keeper.las.value = 500, True

@@ -4,11 +4,13 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from bare import wait_until
 from PIL import Image
 from playroom import THINGS, inside
 
 from ovseg3d.pipeline.palette import colours
+from ovseg3d.pipeline.query import Asker
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.ask import Question, ask
 from ovseg3d.viewer.exhibit import Exhibit
@@ -31,6 +33,19 @@ def test_labels_have_lasting_colours_and_counts(exhibit: Exhibit) -> None:
     assert "floor" in layers.label_html(labelling) and "<script" not in layers.label_html(
         layers.make_labelling(exhibit, ["<script>"])
     )
+
+
+def test_labels_are_of_the_asker_of_the_moment(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One taken before the lock could be that of an earlier surface."""
+    need, held = exhibit.need_asker, []
+
+    def asker() -> Asker:
+        held.append(exhibit.asking._is_owned())
+        return need()
+
+    monkeypatch.setattr(exhibit, "need_asker", asker)
+    layers.make_labelling(exhibit, exhibit.scene.phrases)
+    assert held == [True]
 
 
 def test_a_phrase_of_the_scene_has_one_colour_in_answers_and_labels(exhibit: Exhibit) -> None:

@@ -1,5 +1,6 @@
 """Visitors who come, look, switch and leave, without a browser: each is served alone, and nothing ends the server."""
 
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -13,13 +14,13 @@ import pytest
 from bare import PATIENCE, Bare, wait_until
 from playroom import EYE, PLAYROOM, TARGET, THINGS
 
-from ovseg3d.errors import RunError
+from ovseg3d.errors import OutputError, RunError
 from ovseg3d.pipeline.run import load
 from ovseg3d.scene import Camera, load_scene
 from ovseg3d.scene.images import load_photo
 from ovseg3d.semantics.scene import save_semantics
 from ovseg3d.viewer import layers
-from ovseg3d.viewer.app import Viewer
+from ovseg3d.viewer.app import Viewer, free_place, url_of
 from ovseg3d.viewer.ask import Question, ask
 from ovseg3d.viewer.exhibit import THUMBNAIL, Exhibit, open_exhibit
 from ovseg3d.viewer.follow import Follower
@@ -224,6 +225,32 @@ def test_a_browser_that_leaves_while_it_is_greeted_is_forgotten(
     assert viewer.visitors == {}
 
 
+def test_a_browser_that_is_greeted_as_training_ends_shows_the_newest(
+    viewer: Viewer, visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(client, exhibit: Exhibit, report) -> Visitor:
+        made = Visitor(client, exhibit, report)
+        exhibit.version += 1  # those who are there already are told of it
+        return made
+
+    monkeypatch.setattr("ovseg3d.viewer.app.Visitor", late)
+    _, visitor = visit()
+    wait_until(lambda: visitor._version == viewer.exhibit.version, "the new version to be shown")
+
+
+def test_nodes_of_things_are_changed_under_the_lock(visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, visitor = visit()
+    clear, held = visitor.nodes.clear, []
+
+    def cleared(group: str) -> None:
+        held.append(visitor.state._lock._is_owned())
+        clear(group)
+
+    monkeypatch.setattr(visitor.nodes, "clear", cleared)
+    visitor.scenery.show_things()
+    assert held and all(held)
+
+
 def test_viser_cannot_be_made_to_open_a_tunnel(viewer: Viewer, visit, monkeypatch: pytest.MonkeyPatch) -> None:
     bare, visitor = visit()
     opened: list[tuple] = []
@@ -307,6 +334,27 @@ def test_a_scene_without_a_run_shows_its_cameras(tiny_scene: Path, errors: list[
         visitor.asking.ask_typed()
         assert "learnt no meaning" in visitor.panel.answer.content and errors == []
         bare.close()
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid", "a" * 70, "."])
+def test_a_host_that_is_not_ours_is_refused(host: str) -> None:
+    with pytest.raises(OutputError, match="cannot listen") as caught:
+        free_place(host, 7330)
+    assert "--host 127.0.0.1" in caught.value.fix
+
+
+def test_ports_that_are_taken_are_passed_over(tiny_scene: Path) -> None:
+    with socket.create_server(("127.0.0.1", 65535)), pytest.raises(OutputError, match="no port is free"):
+        Viewer(Exhibit(load_scene(tiny_scene)), port=65535)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        if port < 65535:
+            assert free_place("127.0.0.1", port)[1] > port
+
+
+def test_urls_of_ipv6_hosts_have_brackets() -> None:
+    assert url_of("::1", 7007) == "http://[::1]:7007" == url_of("::", 7007)
+    assert url_of("0.0.0.0", 7007) == "http://127.0.0.1:7007" and url_of("room.local", 1) == "http://room.local:1"
 
 
 def test_what_is_opened_is_a_run_or_a_scene(tmp_path: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:

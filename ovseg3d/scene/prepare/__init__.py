@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg3d.errors import OutputError, SceneError
-from ovseg3d.files import make_folder, output_error, write_json
+from ovseg3d.files import expand, make_folder, output_error, write_json
 from ovseg3d.scene.prepare import photos as _photos
 from ovseg3d.scene.prepare import video as _video
 from ovseg3d.scene.prepare.review import (
@@ -79,7 +79,7 @@ def prepare_scene(
         SceneError: nothing usable in `source`, or the cameras could not be placed (with what to shoot again).
         OutputError: `out` is not empty or cannot be written.
     """
-    source, out = Path(source).expanduser(), Path(out).expanduser()
+    source, out = expand(source, SceneError), expand(out)
     say = report or (lambda sentence, fraction: None)
     if max_frames < _FEWEST_PHOTOS:
         raise SceneError(f"Three frames are the least that can be placed, not {max_frames}", where="--max-frames")
