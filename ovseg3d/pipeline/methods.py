@@ -206,11 +206,14 @@ class Material:
         return None if outcome.interrupted else {f"{stage.name}_steps": outcome.steps, **figures}
 
     def _fingerprint(self, stage: Stage, steps: int) -> str:
-        """Of all that the stage learns from: a checkpoint of another field's surface must not be gone on with."""
+        """Of all that the stage learns from: a checkpoint of other points, photos or phrases is not gone on with."""
         facts = json.dumps([stage.facts(), asdict(self.config), steps], sort_keys=True, default=str)
         digest = hashlib.sha256(facts.encode())
-        for array in (self.surface.xyz, self.basis.axes, self.vectors):
+        words = () if self.words is None else (self.words.phrases, self.words.canonical)
+        for array in (self.surface.xyz, self.basis.axes, self.vectors, *words):
             digest.update(np.ascontiguousarray(array).tobytes())
+        # What a photo's entry is called says which encoders it is from, DINO among them.
+        digest.update("".join(self.features.keys[view] for view in self.scene.train).encode())
         return digest.hexdigest()[:12]
 
 

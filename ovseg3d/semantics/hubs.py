@@ -40,7 +40,8 @@ def groups_of(
     if plane is None:
         return instance.astype(np.int64)
     free = (instance == 0) & (plane != NONE) & ~np.isin(plane, list(named))
-    return np.where(free, int(instance.max(initial=0)) + plane, instance).astype(np.int64)
+    numbers = int(instance.max(initial=0)) + plane.astype(np.int64)  # kinds of planes are kept in 8 bits
+    return np.where(free, numbers, instance).astype(np.int64)
 
 
 def group_means(

@@ -208,6 +208,24 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(learn: Learn, method: str) 
         assert ("fit", "start", 12) in steps, "what was fitted is not fitted again"
 
 
+@pytest.mark.parametrize(("method", "changed"), [("3d-ovs", "phrases"), ("default", "dino"), ("default", "nothing")])
+def test_a_checkpoint_of_other_phrases_or_another_dino_is_not_gone_on_with(
+    learn: Learn, method: str, changed: str
+) -> None:
+    stop, began = threading.Event(), []
+
+    def interrupt(event: Event) -> None:
+        if event.stage == "refine" and event.kind == "progress":
+            stop.set()
+
+    half = learn(method, refine_steps=6, stop=stop, report=interrupt)
+    assert half.status()["status"] == "interrupted"
+    other = {"dino": {"dino": "patches"}, "phrases": {"phrases": "red;green;sand"}}.get(changed)
+    learn(method, encode=other, refine_steps=6, report=lambda e: began.append((e.stage, e.kind, e.step)))
+    (step,) = [step for stage, kind, step in began if (stage, kind) == ("refine", "start")]
+    assert (step > 0) == (changed == "nothing")
+
+
 def test_who_stops_at_the_portraits_goes_on_from_there(learn: Learn) -> None:
     straight, stop, seen = learn("default", "straight"), threading.Event(), []
 

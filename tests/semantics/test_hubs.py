@@ -15,6 +15,14 @@ def test_groups_are_things_and_planes_that_nobody_names() -> None:
     assert (groups_of(instance, plane, frozenset({FLOOR, WALL})) == instance).all()
 
 
+def test_planes_are_numbered_after_any_number_of_things() -> None:
+    instance = np.array([125, 0, 0], np.int32)
+    plane = np.array([NONE, FLOOR, WALL], np.int8)
+    for things in (125, 200, 40_000):
+        instance[0] = things
+        assert groups_of(instance, plane, frozenset()).tolist() == [things, things + FLOOR, things + WALL]
+
+
 def test_means_of_groups_by_hand() -> None:
     vectors = np.float32([[1, 0], [0, 1], [1, 1], [5, 5]])
     means, weight = group_means(vectors, np.array([3, 1, 3, 0]))
