@@ -59,7 +59,7 @@ def absence_scores(
     """
     scores = {}
     for phrase in (*present, *absent):
-        beside = {"present": present, "household": asker.household(phrase), "none": ()}[rivals]
+        beside = asker.household(phrase) if rivals == "household" else present if rivals == "present" else ()
         scores[phrase] = asker.ask([phrase], rivals=beside)[0].score
     return {phrase: scores[phrase] for phrase in present}, {phrase: scores[phrase] for phrase in absent}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ovseg3d.encoders import load_clip
 from ovseg3d.encoders.base import TextImageEncoder
@@ -136,13 +136,19 @@ class Comparer:
             texts = self.semantics.basis.reduce(self.encode(names))
             return peaks(means @ texts.T, weight, self.semantics.encoder.logit_scale)
 
-        return shifts(height(phrases), np.isin(phrases, things), float(height(things).mean()))
+        return shifts(height(phrases), self._among(phrases, things), float(height(things).mean()))
 
     def _means(self, named: frozenset[int]) -> tuple[Float[np.ndarray, "groups kept"], Float[np.ndarray, " groups"]]:
         if named not in self._grouped:
             groups = groups_of(self.semantics.instance, self.semantics.plane, named)
             self._grouped[named] = group_means(self.semantics.vectors, groups)
         return self._grouped[named]
+
+    @staticmethod
+    def _among(phrases: Sequence[str], known: Sequence[str]) -> Bool[np.ndarray, " phrases"]:
+        """Which phrases a list has, with capitals or without."""
+        there = {phrase.strip().casefold() for phrase in known}
+        return np.array([phrase.strip().casefold() in there for phrase in phrases], bool)
 
     @staticmethod
     def _named(known: Sequence[str]) -> frozenset[int]:

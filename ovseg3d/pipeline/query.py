@@ -23,12 +23,13 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
-from ovseg3d.pipeline.household import HOUSEHOLD, means_the_same
+from ovseg3d.pipeline.household import FEW, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
 from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera, Scene
-from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, cosines
+from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS
+from ovseg3d.semantics.room import plane_of
 from ovseg3d.semantics.scene import Places
 from ovseg3d.semantics.things import Instance, instances_of
 
@@ -38,6 +39,14 @@ KEPT = 16
 """Lists of phrases whose best cosines are kept."""
 KEPT_VIEWS = 64
 """Views whose depth is kept, some 5 MB each."""
+
+
+def _parts(phrases: Sequence[str]) -> list[list[str]]:
+    """Phrases to compare at once: those that name planes, since these settle what a plane is among themselves; the
+    others by few, since a million points with two hundred of them are a gigabyte."""
+    planes = [phrase for phrase in phrases if plane_of(phrase)]
+    things = [phrase for phrase in phrases if not plane_of(phrase)]
+    return [part for part in (planes, *(things[first : first + 32] for first in range(0, len(things), 32))) if part]
 
 
 @dataclass(frozen=True)
@@ -139,14 +148,15 @@ class Asker(Comparer):
         self.encode(phrases)
         for phrase in phrases:
             free = self.rivals_of(phrase, rivals)
-            margin = self._margin(phrase, self.phrases if rivals is None and phrase in self.phrases else ())
+            known = self.phrases if rivals is None and self._among([phrase], self.phrases).all() else ()
+            margin = self._margin(phrase, free, known)
             found = expit(SHARPNESS * margin(others, free))
             score, patch = best_patch(found * self._voices, self._patches)
             present, rival, probability = score >= threshold, None, None
             if not present and free:
                 alone = expit(SHARPNESS * margin(others))
                 lone, there = best_patch(alone * self._voices, self._patches)
-                rival = self._likest(free, there) if lone >= threshold else None
+                rival = self._likest(free, known, there) if lone >= threshold else None
             if card is not None:
                 evidence = margin((*card.canonical, *negatives), free)
                 probability = card.probability(float(evidence[patch].mean()))
@@ -185,10 +195,17 @@ class Asker(Comparer):
         same = means_the_same(self.encode([phrase])[0], self.encode(HOUSEHOLD))
         return tuple(word for word, like in zip(HOUSEHOLD, same) if not like and not share_a_word(word, phrase))
 
-    def _margin(self, phrase: str, known: tuple[str, ...]) -> Callable[..., Float[np.ndarray, " points"]]:
-        """How much nearer each point is to one phrase than to the nearest of others, and of rivals."""
+    def _margin(
+        self, phrase: str, free: tuple[str, ...], known: tuple[str, ...]
+    ) -> Callable[..., Float[np.ndarray, " points"]]:
+        """How much nearer each point is to one phrase than to the nearest of others, and of rivals.
+
+        Args:
+            free: the phrase's rivals: what a plane is, is settled among all that name planes.
+            known: phrases of which it is known that they are in the scene, if the phrase is one.
+        """
         if self.semantics.sized is None:
-            own = self.compare([phrase], (), known=known)[0][:, 0]
+            own = self.compare([phrase, *filter(plane_of, free)], (), known=known)[0][:, 0]
             return lambda others, rivals=(): own - self._nearest(others, rivals, known)
 
         def margin(others: tuple[str, ...], rivals: tuple[str, ...] = ()) -> np.ndarray:
@@ -208,16 +225,25 @@ class Asker(Comparer):
                 self._best.clear()
             others, rivals, known = asked
             best = self.compare((), others, known=known)[1].max(1)
-            for first in range(0, len(rivals), 32):  # a million points with two hundred rivals are a gigabyte
-                part = rivals[first : first + 32]
-                best = np.maximum(best, self.compare(part, (), known=known)[0].max(1))
+            if not known and len(rivals) > FEW and {*rivals} <= {*HOUSEHOLD}:
+                best = np.maximum(best, self._everyday.best(np.isin(HOUSEHOLD, rivals)))
+            else:
+                for part in _parts(rivals):
+                    best = np.maximum(best, self.compare(part, (), known=known)[0].max(1))
             self._best[asked] = best
         return self._best[asked]
 
-    def _likest(self, phrases: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:
-        """The phrase that some points are nearest to."""
-        semantics = self.semantics
-        scores = cosines(semantics.vectors[points], semantics.basis.reduce(self.encode(phrases)))
+    @cached_property
+    def _everyday(self) -> Nearest:
+        """Which of what rooms hold each point is nearest to."""
+        order = [word for part in _parts(HOUSEHOLD) for word in part]
+        number = np.array([HOUSEHOLD.index(word) for word in order], np.int16)
+        found = Nearest.of(self.compare(part, ())[0] for part in _parts(HOUSEHOLD))
+        return Nearest(number[found.word], found.cosine)
+
+    def _likest(self, phrases: Sequence[str], known: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:
+        """The phrase that some points are nearest to, compared as where it is decided what is there."""
+        scores, _ = self.compare(phrases, (), known=known, of=self.semantics.take(points))
         return phrases[int(scores.mean(0).argmax())]
 
     @cached_property

@@ -9,7 +9,7 @@ then, which are made of them again. Nothing in the file can run code; what is re
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,14 @@ class SemanticScene:
     """Where meaning depends on a size; `vectors` are those of the middle size then."""
     plane: Int[np.ndarray, " points"] | None = None
     """Plane of the room that a point lies on (see `structure`); None: nobody looked."""
+
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "SemanticScene":
+        """The same of some points, by their numbers."""
+        return replace(
+            self, surface=self.surface.take(rows), vectors=self.vectors[rows], agreement=self.agreement[rows],
+            instance=self.instance[rows], sized=None if self.sized is None else self.sized.take(rows),
+            plane=None if self.plane is None else self.plane[rows],
+        )  # fmt: skip
 
     def scores(self, phrases: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, "points phrases"]:
         """Cosines of all points with phrases (unit vectors of the encoder's joint space)."""

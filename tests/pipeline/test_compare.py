@@ -7,9 +7,9 @@ import pytest
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.surface import Surface
-from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.phrases import keep_phrases
+from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.scene import EncoderFacts, Places, SemanticScene, save_semantics
@@ -19,7 +19,7 @@ NAMES = ("floor", "wall", "sofa", "mug", "hub")
 FLOOR_POINT, WALL_POINT, SOFA, MUG, BARE = range(5)
 
 
-def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]]) -> Comparer:
+def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]]) -> Asker:
     """Of five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, thing 1, thing 2, and none."""
     vectors = np.zeros((5, 8), np.float32)
     for point, cosines in rows.items():
@@ -37,8 +37,9 @@ def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]
     )  # fmt: skip
     save_semantics(folder, learnt)
     keep_phrases(folder, phrases)
-    made = Comparer(Run(folder, Config(), folder, "room", ""), None, "cpu", ("{}",))
-    made._texts = dict(zip(NAMES, np.eye(8, dtype=np.float32)))
+    made = Asker(Run(folder, Config(), folder, "room", ""), None, "cpu")
+    made.clip = None
+    made._texts = dict(zip((*NAMES, "", "stuff"), np.eye(8, dtype=np.float32)))
     return made
 
 
@@ -85,6 +86,46 @@ def test_pixels_between_two_planes_are_one_of_them(tmp_path: Path) -> None:
     places = Places((2, 3), np.array([0, 1, 3, 4]), near, np.tile([0.8, 0.2], (4, 1)))
     found = known.labels_at(places, NAMES[:4], none=False)
     assert found.tolist() == [[1, 2, 0], [1, 3, 0]]
+
+
+FLOORLIKE = ROWS | {WALL_POINT: [0.5, 0.1, 0.3, 0.2, 0.45]}
+"""The wall looks like floor, and next like a hub."""
+
+
+def test_a_question_finds_what_labels_find_where_planes_decide(tmp_path: Path) -> None:
+    asker = comparer(tmp_path, NAMES[:4], FLOORLIKE)
+    labels = asker.labels(NAMES[:4], none=False)
+    assert labels[WALL_POINT] == NAMES.index("wall") + 1
+    for number, answer in enumerate(asker.ask(NAMES[:4], canonical=("stuff",), threshold=0.1), start=1):
+        assert ((answer.relevancy > 0.5) == (labels == number)).all(), answer.phrase
+
+
+def test_the_order_of_rivals_does_not_matter(tmp_path: Path) -> None:
+    asker = comparer(tmp_path, (), FLOORLIKE)
+    things = tuple(f"thing {number}" for number in range(40))
+    asker._texts |= dict.fromkeys(things, asker._texts["stuff"])
+    found = [
+        asker.ask(["hub"], canonical=("stuff",), rivals=rivals)[0].relevancy
+        for rivals in (("floor", "wall", *things), ("floor", *things, "wall"))
+    ]
+    np.testing.assert_allclose(*found, atol=1e-6)
+    assert found[0][WALL_POINT] < 0.5, "the wall is known to be one"
+
+
+def test_the_rival_is_named_that_was_lost_against(tmp_path: Path) -> None:
+    asker = comparer(tmp_path, NAMES[:4], FLOORLIKE)
+    asker._patches = np.array([[WALL_POINT]])
+    (answer,) = asker.ask(["hub"], canonical=("stuff",))
+    assert not answer.present and answer.rival == "wall", "and not the floor, which it looks like"
+
+
+def test_capitals_do_not_make_another_phrase(tmp_path: Path) -> None:
+    asker = comparer(tmp_path, NAMES[:4], ROWS)
+    asker._texts["Mug"] = asker._texts["mug"]
+    own, _ = asker.compare(("mug", "Mug"), (), known=NAMES[:4])
+    np.testing.assert_array_equal(own[:, 0], own[:, 1])
+    small, large = asker.ask(["mug", "Mug"], canonical=("stuff",))
+    np.testing.assert_array_equal(small.relevancy, large.relevancy)
 
 
 def test_no_phrases_at_all(tmp_path: Path) -> None:
