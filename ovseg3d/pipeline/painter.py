@@ -26,7 +26,7 @@ KINDS = ("features", "labels", "things", "relevancy")
 SHOWN = 3
 """Views in a run's preview."""
 TRIED = 8
-"""Views that these are chosen among."""
+"""Views that these are chosen among; an asker keeps what it needs of so many."""
 SEEN = 0.005
 """Share of a view that a query has to cover to be seen there."""
 
@@ -116,6 +116,11 @@ def save_meaning_preview(path: Path, asker: Asker) -> None:
 def _surest(asker: Asker, phrases: Sequence[str], views: Sequence[str]) -> tuple[str, dict[str, float]]:
     """The phrase that most of the views to be shown can show, and of those the best; its share of each view."""
     things = [phrase for phrase in phrases if not is_structural(phrase)] or list(phrases)
-    answers = asker.ask(things, views=views)
-    best = max(answers, key=lambda a: (min(SHOWN, sum(mask.mean() > SEEN for mask in a.masks.values())), a.score))
-    return best.phrase, {view: float(mask.mean()) for view, mask in best.masks.items()}
+    score: dict[str, float] = {}
+    seen: dict[str, dict[str, float]] = {}
+    for phrase in things:  # one by one: pictures of two hundred phrases are gigabytes
+        (answer,) = asker.ask([phrase], views=views)
+        score[phrase] = answer.score
+        seen[phrase] = {view: float(mask.mean()) for view, mask in answer.masks.items()}
+    best = max(things, key=lambda one: (min(SHOWN, sum(share > SEEN for share in seen[one].values())), score[one]))
+    return best, seen[best]

@@ -127,7 +127,8 @@ class Judge:
 
     @cached_property
     def _labeller(self) -> measure.Labeller:
-        return cache(measure.labeller_of(self.asker, self._classes))
+        found = measure.labeller_of(self.asker, self._classes)
+        return cache(lambda view: found(view).astype(np.int16))  # of every view, so in few bytes
 
     @cached_property
     def _styles(self) -> dict[str, frozenset[int]]:

@@ -39,6 +39,8 @@ KEPT = 16
 """Lists of phrases whose best cosines are kept."""
 KEPT_VIEWS = 64
 """Views whose depth is kept, some 5 MB each."""
+KEPT_PLACES = 8
+"""Views whose surface points are kept, some 40 MB each."""
 
 
 def _parts(phrases: Sequence[str]) -> list[list[str]]:
@@ -162,7 +164,6 @@ class Asker(Comparer):
                 probability = card.probability(float(evidence[patch].mean()))
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
             chosen = chosen[np.argsort(-found[chosen], kind="stable")]
-            pictures = {view: self.places(view).picture(found[:, None])[..., 0] for view in views}
             answers.append(
                 Answer(
                     phrase=phrase,
@@ -177,10 +178,13 @@ class Asker(Comparer):
                     point_index=chosen,
                     relevancy=found,
                     instances=self._things(phrase, found, threshold, eye) if present else (),
-                    masks={view: (picture >= threshold) & present for view, picture in pictures.items()},
-                    relevancies=pictures,
                 )
             )
+        for view in views:  # one after the other: more of them than are kept must not be rendered for each phrase
+            places = self.places(view)
+            for answer in answers:
+                picture = places.picture(answer.relevancy[:, None])[..., 0]
+                answer.relevancies[view], answer.masks[view] = picture, (picture >= threshold) & answer.present
         return answers
 
     def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -294,7 +298,7 @@ class Asker(Comparer):
     def places(self, view: str) -> Places:
         """The surface points behind a view's pixels; rendered once."""
         if view not in self._places:
-            if len(self._places) >= KEPT_VIEWS:
+            if len(self._places) >= KEPT_PLACES:
                 del self._places[next(iter(self._places))]
             self._places[view] = self.semantics.places(self.camera(view), self.depth(view))
         return self._places[view]

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ovseg3d.pipeline.painter import _surest
-from ovseg3d.pipeline.query import Asker
+from ovseg3d.pipeline.painter import TRIED, _surest
+from ovseg3d.pipeline.query import KEPT_PLACES, Asker
 
 
 class Told(Asker):
@@ -15,6 +15,7 @@ class Told(Asker):
         self.known = known
 
     def ask(self, phrases: list[str], *, views: list[str]) -> list[SimpleNamespace]:
+        assert len(phrases) == 1, "pictures of all phrases at once may be too many"
         return [self.answer(phrase, views, *self.known[phrase]) for phrase in phrases]
 
     @staticmethod
@@ -33,3 +34,7 @@ def test_walls_are_asked_for_only_where_there_is_nothing_else() -> None:
     asker = Told(wall=(0.9, (0.8, 0.8)), floor=(0.8, (0.2, 0.2)), mug=(0.6, (0.1, 0.0)))
     assert _surest(asker, ["wall", "mug", "floor"], ["a", "b"])[0] == "mug"
     assert _surest(asker, ["floor", "wall"], ["a", "b"])[0] == "wall"
+
+
+def test_views_of_the_summary_are_rendered_once() -> None:
+    assert TRIED <= KEPT_PLACES

@@ -53,8 +53,10 @@ def test_index_tells_held_out_and_training_views_apart(run: Run, labelled: Path,
 
 def test_labels_of_another_size_are_brought_to_the_render(run: Run, tiny_scene: Path, tmp_path: Path) -> None:
     folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")), size=96)
-    scores = Judge(Asker(run, load_scene(folder))).scores(["index"])["index"]["held-out"]
+    judge = Judge(Asker(run, load_scene(folder)))
+    scores = judge.scores(["index"])["index"]["held-out"]
     assert scores.pixels == 2 * 32 * 32 and scores.accuracy > 0.85
+    assert judge._labeller("images/0000.png").dtype == np.int16, "of every view, so they are kept in few bytes"
 
 
 def test_what_nobody_labelled_counts_neither_way(run: Run, tiny_scene: Path, tmp_path: Path) -> None:

@@ -65,6 +65,30 @@ def test_a_mask_covers_what_the_photo_shows(run: Run) -> None:
     assert ((answer.relevancies[view] >= answer.threshold) == mask).all()
 
 
+def test_many_views_are_rendered_once_for_all_phrases_and_few_are_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("KEPT_VIEWS", "KEPT_PLACES"):
+        monkeypatch.setattr(f"ovseg3d.pipeline.query.{limit}", 2)
+    asker, rendered = Asker(run), []
+    views = [frame.name for frame in asker.scene.frames[:4]]
+    render = asker.renderer.render
+    monkeypatch.setattr(asker.renderer, "render", lambda camera: rendered.append(camera) or render(camera))
+    red, blue = asker.ask(["red", "blue"], negatives=["sand"], views=views)
+    assert len(rendered) == len(views) and len(asker._places) == len(asker._depths) == 2
+    assert list(red.masks) == list(red.relevancies) == list(blue.masks) == views
+    for answer in (red, blue):
+        np.testing.assert_array_equal(answer.masks[views[0]], Asker(run).ask(
+            [answer.phrase], negatives=["sand"], views=views[:1])[0].masks[views[0]])  # fmt: skip
+
+
+def test_places_take_few_bytes_a_pixel(run: Run) -> None:
+    asker = Asker(run)
+    places = asker.places(asker.scene.frames[0].name)
+    assert sum(part.nbytes for part in (places.pixel, places.near, places.weight)) == 36 * len(places.pixel)
+    np.testing.assert_allclose(places.weight.sum(1), 1, atol=1e-6)
+
+
 def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(run: Run) -> None:
     asker = Asker(run)
     xyz = asker.semantics.surface.xyz
