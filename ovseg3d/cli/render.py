@@ -110,11 +110,12 @@ class Render:
     def _cameras(self, scene: Any) -> tuple[list[Any], list[str], float | None]:
         """Cameras, file names, and the frame rate of a path (None for views)."""
         from ovseg3d.pipeline import paths
-        from ovseg3d.pipeline.views import choose_views
+        from ovseg3d.pipeline.views import choose_views, view_files
 
         if self.path is None:
             frames = [scene.frames[view] for view in choose_views(scene, self.views)]
-            names = [re.sub(r"[^\w.-]+", "_", frame.name.rpartition(".")[0] or frame.name) for frame in frames]
+            files = view_files(scene)
+            names = [files[frame.name] for frame in frames]
             return paths.resized([frame.camera for frame in frames], self.width), names, None
         if self.path == "spiral":
             found = paths.spiral(scene, self.seconds, self.fps)

@@ -19,6 +19,7 @@ from PIL import Image
 from ovseg3d.files import write_atomic, write_together
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
 from ovseg3d.pipeline.query import Answer, Asker
+from ovseg3d.pipeline.views import free_name
 from ovseg3d.scene.images import load_photo
 
 POINTS, MASKS, OVERVIEW = "points.ply", "masks", "overview.png"
@@ -37,7 +38,7 @@ def save_answers(folder: Path, asker: Asker, answers: Sequence[Answer]) -> list[
 
 
 def _save(folder: Path, asker: Asker, answer: Answer) -> dict[str, Any]:
-    masks = {view: f"{MASKS}/{view_file(view)}.png" for view in answer.masks}
+    masks = {view: f"{MASKS}/{asker.view_file(view)}.png" for view in answer.masks}
     with write_together(folder, None, _earlier(folder)) as place:
         if len(answer.points):
             rgb = asker.semantics.surface.rgb[answer.point_index]
@@ -71,11 +72,10 @@ def _earlier(folder: Path) -> list[str]:
 
 
 def _row(asker: Asker, view: str, answer: Answer) -> Image.Image:
-    frame = next(frame for frame in asker.scene.frames if frame.name == view)
-    photo = np.asarray(load_photo(frame))[..., :3]
+    photo = np.asarray(load_photo(asker.frame(view)))[..., :3]
     found = answer.relevancies[view]
     return side_by_side(
-        [(f"photo {view_file(view)}", photo), (f'"{answer.phrase}"', over(photo, found, answer.threshold))]
+        [(f"photo {asker.view_file(view)}", photo), (f'"{answer.phrase}"', over(photo, found, answer.threshold))]
     )
 
 
@@ -112,13 +112,4 @@ def write_points(
 def unique_name(phrase: str, taken: set[str]) -> str:
     """A phrase as the name of a folder, different from those in `taken`, which it joins."""
     plain = re.sub(r"[^\w]+", "_", phrase.strip().lower()).strip("_")[:60] or "phrase"
-    name, number = plain, 2
-    while name in taken:
-        name, number = f"{plain}_{number}", number + 1
-    taken.add(name)
-    return name
-
-
-def view_file(view: str) -> str:
-    """A view's name as the name of a file, without suffix."""
-    return re.sub(r"[^\w.-]+", "_", view.rpartition(".")[0] or view)
+    return free_name(plain, taken)

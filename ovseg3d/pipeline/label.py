@@ -23,7 +23,6 @@ from ovseg3d.cloud.coco import annotations_of, coco
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError, OutputError
 from ovseg3d.files import plain, read_json, write_atomic, write_json, write_together
-from ovseg3d.pipeline.answers import view_file
 from ovseg3d.pipeline.palette import colours, index_image, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side
 from ovseg3d.pipeline.query import Asker
@@ -75,7 +74,7 @@ def label_views(
 
     def annotate(view: str, found: np.ndarray, places: Places) -> None:
         h, w = found.shape
-        file = f"{view_file(view)}.png"
+        file = f"{asker.view_file(view)}.png"
         images.append({"id": len(images) + 1, "file_name": view, "width": w, "height": h, "label_file": file})
         instance = places.nearest(asker.semantics.instance)
         annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
@@ -176,7 +175,7 @@ def _write(
         if each is not None:
             each(view, found, places)
         counts += np.bincount(found.ravel(), minlength=len(counts))
-        files[view] = f"{view_file(view)}.png"
+        files[view] = f"{asker.view_file(view)}.png"
         save_picture(folder / files[view], index_image(found, names, own))
         if view in shown:
             rows.append(_row(asker, view, tints[found]))
@@ -187,6 +186,5 @@ def _write(
 
 
 def _row(asker: Asker, view: str, painted: np.ndarray) -> Image.Image:
-    frame = next(frame for frame in asker.scene.frames if frame.name == view)
-    photo = np.asarray(load_photo(frame))[..., :3]
-    return side_by_side([(f"photo {view_file(view)}", photo), ("labels", painted)])
+    photo = np.asarray(load_photo(asker.frame(view)))[..., :3]
+    return side_by_side([(f"photo {asker.view_file(view)}", photo), ("labels", painted)])

@@ -27,7 +27,8 @@ from ovseg3d.pipeline.household import FEW, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
 from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
 from ovseg3d.pipeline.run import Run
-from ovseg3d.scene import Camera, Scene
+from ovseg3d.pipeline.views import view_files
+from ovseg3d.scene import Camera, Frame, Scene
 from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS
 from ovseg3d.semantics.room import plane_of
 from ovseg3d.semantics.scene import Places
@@ -146,6 +147,8 @@ class Asker(Comparer):
         others = self._others(canonical, negatives)
         card = calibration_of(self.clip)
         eye = None if camera is None else self.camera(camera).position
+        for view in views:
+            self.frame(view)  # an unknown one is told before the work
         answers = []
         self.encode(phrases)
         for phrase in phrases:
@@ -288,12 +291,28 @@ class Asker(Comparer):
         """The field."""
         return restore(self.run, self.scene, self._device, self._backend)
 
+    def frame(self, view: str) -> Frame:
+        """The frame called `view`, or so but for its folder. Raises ConfigError: there is none, or several are."""
+        frames = self.scene.frames
+        found = [frame for frame in frames if frame.name == view]
+        found = found or [frame for frame in frames if frame.name.rpartition("/")[2] == view]
+        if not found:
+            raise ConfigError(f"There is no view {view!r}", fix=f"such as {frames[0].name}")
+        if len(found) > 1:
+            raise ConfigError(f"{len(found)} views are called {view!r}", fix=f"such as {found[0].name}")
+        return found[0]
+
     def camera(self, view: str) -> Camera:
-        """The camera of the frame called `view`. Raises ConfigError."""
-        for frame in self.scene.frames:
-            if view in (frame.name, frame.name.rpartition("/")[2]):
-                return frame.camera
-        raise ConfigError(f"There is no view {view!r}", fix=f"such as {self.scene.frames[0].name}")
+        """Its camera. Raises ConfigError."""
+        return self.frame(view).camera
+
+    def view_file(self, view: str) -> str:
+        """What its files are called, without suffix (see `view_files`). Raises ConfigError."""
+        return self._view_files[self.frame(view).name]
+
+    @cached_property
+    def _view_files(self) -> dict[str, str]:
+        return view_files(self.scene)
 
     def places(self, view: str) -> Places:
         """The surface points behind a view's pixels; rendered once."""

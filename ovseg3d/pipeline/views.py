@@ -1,5 +1,6 @@
-"""Which of a scene's views a command is about, and the groups that a capture sorts its held-out views into."""
+"""Which of a scene's views a command is about, what their files are called, and the groups of held-out views."""
 
+import re
 from typing import Literal
 
 from ovseg3d.errors import ConfigError, SceneError
@@ -17,6 +18,22 @@ def choose_views(scene: Scene, choice: ViewChoice) -> tuple[int, ...]:
             f"This run has no {choice} views", where=scene.path, fix="--views all (it was trained on every view)"
         )
     return views
+
+
+def view_files(scene: Scene) -> dict[str, str]:
+    """Frame name to the name of the files of that view, without suffix: each is another, "a.jpg" and "a.png" too."""
+    taken: set[str] = set()
+    names = [frame.name for frame in scene.frames]
+    return {name: free_name(re.sub(r"[^\w.-]+", "_", name.rpartition(".")[0] or name), taken) for name in names}
+
+
+def free_name(plain: str, taken: set[str]) -> str:
+    """A name, with a number where it is in `taken` (in whatever capitals), which it joins."""
+    name, number = plain, 2
+    while name.casefold() in taken:
+        name, number = f"{plain}_{number}", number + 1
+    taken.add(name.casefold())
+    return name
 
 
 def view_groups(scene: Scene) -> dict[str, str]:

@@ -22,7 +22,7 @@ from ovseg3d.cloud import LabelledMesh, mesh_of
 from ovseg3d.engine import Event
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline import load, make_config, train_scene
-from ovseg3d.pipeline.answers import save_answers, view_file
+from ovseg3d.pipeline.answers import save_answers
 from ovseg3d.pipeline.export import ExportOptions, parse_what
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.phrases import keep_phrases
@@ -320,7 +320,7 @@ def test_a_second_answer_takes_the_place_of_the_first(run: Run, tmp_path: Path) 
     assert len([name for name in save(answer) if name.startswith("masks/")]) == 3
     (folder / "notes.txt").touch()
     (answer,) = asker.ask(["a red box"], views=views[:1])
-    mask = f"masks/{view_file(views[0])}.png"
+    mask = f"masks/{asker.view_file(views[0])}.png"
     assert save(answer) == {"points.ply", "overview.png", "masks", mask, "notes.txt"}
     (answer,) = asker.ask(["a red box"], threshold=0.99)
     assert not answer.present and save(answer) == {"notes.txt"}
