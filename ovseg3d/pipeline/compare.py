@@ -15,6 +15,7 @@ from ovseg3d.encoders import load_clip
 from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.devices import DeviceName, resolve_device
+from ovseg3d.pipeline.phrases import check_text
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 from ovseg3d.semantics.hubs import group_means, groups_of, peaks, shifts
@@ -57,6 +58,7 @@ class Comparer:
             for phrase in new:
                 if not phrase.strip():
                     raise ConfigError("A phrase is empty", fix='such as: ovseg3d query RUN "a red chair"')
+                check_text(phrase)
             said = [[template.replace("{}", phrase) for phrase in new] for template in self.templates]
             vectors = [self.clip.encode_text(phrases).detach().float().cpu().numpy() for phrases in said]
             self._texts |= dict(zip(new, vectors[0] if len(vectors) == 1 else ensemble(vectors)))

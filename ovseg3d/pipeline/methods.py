@@ -104,7 +104,7 @@ class Material:
         return ways[self.config.method]()
 
     def _refined(self) -> Learnt | None:
-        consensus = Consensus(self._x.cpu().numpy().astype(np.float64), self.vectors, self.lifted.trust)
+        consensus = Consensus(self._x.cpu().numpy().astype(np.float64), self.vectors, self.lifted.relative)
         rays = self._rays(GatherConfig(), consensus)
         if rays is None:
             return None

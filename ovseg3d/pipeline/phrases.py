@@ -27,7 +27,17 @@ def read_list(text: str) -> tuple[str, ...]:
     phrases = without_doubles(_lines(text, "phrases"))
     if not phrases:
         raise ConfigError("The list of phrases is empty", fix='--phrases "chair;table;floor"')
+    for phrase in phrases:
+        check_text(phrase)
     return phrases
+
+
+def check_text(phrase: str) -> None:
+    """Raises ConfigError: a phrase holds bytes that are no UTF-8, which Python passes on from a shell as they are."""
+    try:
+        phrase.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"The phrase {ascii(phrase)} is no text", fix="type it in UTF-8") from error
 
 
 def read_templates(text: str) -> tuple[str, ...]:

@@ -225,7 +225,7 @@ class FitStage:
     """Regression to features lifted to surface points.
 
     The loss is the squared error over the vectors' variance about their mean: 1 for a field that only knows the mean,
-    for any encoder and scene. Lengths are fitted too: they say how much the photos agree.
+    for any encoder and scene.
 
     Args:
         field: to be taught; its `mean` becomes that of the vectors.

@@ -58,7 +58,7 @@ class Consensus:
     """The points, in the unit cube."""
     vectors: Float[np.ndarray, "points kept"]
     trust: Float[np.ndarray, " views"]
-    """Of each training view, from `Lifted`."""
+    """In each training view, for that in the middle one: `Lifted.relative`."""
 
     @cached_property
     def _tree(self) -> cKDTree:
@@ -73,13 +73,11 @@ class Consensus:
     ) -> Float[np.ndarray, " rays"]:
         """How well a photo's word agrees with that of the nearest point, 0 to 1, times the trust in the photo.
 
-        The cosine after what the scene has in common is taken away, and trust relative to the middle photo, as `lift`
-        has them.
+        The cosine after what the scene has in common is taken away, as `lift` has it.
         """
         near = self.vectors[self._tree.query(x)[1]]
         one, other = (normalise(normalise(vectors) - self._common) for vectors in (near, said))
-        trust = self.trust[view] / max(float(np.median(self.trust)), 1e-6)
-        return (one * other).sum(1).clip(0.02, 1.0) * np.clip(trust, 0.05, 1.0)
+        return (one * other).sum(1).clip(0.02, 1.0) * np.clip(self.trust[view], 0.05, 1.0)
 
 
 @dataclass(frozen=True)

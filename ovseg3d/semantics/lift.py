@@ -43,11 +43,18 @@ class Lifted:
     """Sum of the render weights of the photos that see a point; 0 where its neighbours spoke for it."""
     trust: Float[np.ndarray, " views"]
     """How well each photo agrees with the others, 0 to 1; 1 where no other sees what it sees."""
+    compared: Bool[np.ndarray, " views"]
+    """Photos of which another sees something, too; the others say nothing about what is usual."""
 
     @property
     def trusted(self) -> Bool[np.ndarray, " views"]:
         """Photos that do not contradict the others far more than is usual."""
-        return _trusted(self.trust)
+        return _trusted(self.trust, self.compared)
+
+    @property
+    def relative(self) -> Float[np.ndarray, " views"]:
+        """How well each photo agrees with the others, for how well the middle one does."""
+        return _relative(self.trust, self.compared)
 
 
 @dataclass(frozen=True)
@@ -79,22 +86,29 @@ def lift(sights: Sequence[Sight], photos: Sequence[Speaker], points: int, config
     words = _Words(sights, photos, points)
     words.average([sight.weight for sight in sights])
     for _ in range(config.rounds):
-        agreement, trust = words.agreement()
-        usual = np.median([own for own, sight in zip(trust, sights) if len(sight.point)] or [1.0])
-        relative = (trust / max(float(usual), 1e-6)).clip(0.05, 1.0)
+        agreement, *known = words.agreement()
+        relative = _relative(*known).clip(0.05, 1.0)
         factors = ((a.clip(0.02, 1) * t) ** config.power for a, t in zip(agreement, relative))
         words.average([sight.weight * factor for sight, factor in zip(sights, factors)])
-    agreement, trust = words.agreement()
+    agreement, trust, compared = words.agreement()
     support, heard, total = np.zeros((3, points), np.float32)
-    for own, sight, good in zip(agreement, sights, _trusted(trust)):
+    for own, sight, good in zip(agreement, sights, _trusted(trust, compared)):
         support[sight.point] += sight.weight
         heard[sight.point] += sight.weight * good
         total[sight.point] += sight.weight * good * own
-    return Lifted(words.mean, (total / np.maximum(heard, 1e-9)).clip(0, 1), support, trust)
+    return Lifted(words.mean, (total / np.maximum(heard, 1e-9)).clip(0, 1), support, trust, compared)
 
 
-def _trusted(trust: np.ndarray) -> np.ndarray:
-    return trust >= ODD * (np.median(trust) if len(trust) else 0.0)
+def _usual(trust: np.ndarray, compared: np.ndarray) -> float:
+    return float(np.median(trust[compared])) if compared.any() else 1.0
+
+
+def _trusted(trust: np.ndarray, compared: np.ndarray) -> np.ndarray:
+    return trust >= ODD * _usual(trust, compared)
+
+
+def _relative(trust: np.ndarray, compared: np.ndarray) -> np.ndarray:
+    return trust / max(_usual(trust, compared), 1e-6)
 
 
 def lift_reduced(
@@ -185,8 +199,9 @@ class _Words:
             self.total[sight.point] += weight
         np.divide(self.mean, self.total[:, None], out=self.mean, where=self.total[:, None] > 0)
 
-    def agreement(self) -> tuple[list[np.ndarray], np.ndarray]:
-        """How well each photo agrees with the mean of the others, at each of its points; and over all of them.
+    def agreement(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """How well each photo agrees with the mean of the others, at each of its points; over all of them; and whether
+        there are others to compare it with.
 
         With m a point's mean of total weight W, in which the photo has weight w and says v, the others' mean is
         (W m - w v) / (W - w).
@@ -196,6 +211,7 @@ class _Words:
         apart = self.mean - common
         lengths = np.einsum("pd,pd->p", apart, apart)
         found, trust = [], np.ones(len(self.sights), np.float32)
+        compared = np.zeros(len(self.sights), bool)
         for view, (photo, sight, w) in enumerate(zip(self.photos, self.sights, self.weights)):
             own = photo(sight.xy) - common
             whole = self.total[sight.point].astype(np.float64)
@@ -209,5 +225,5 @@ class _Words:
             found.append(np.where(alone, 1, cosine).astype(np.float32))
             told = np.where(alone, 0, sight.weight)
             if told.any():
-                trust[view] = np.clip((cosine * told).sum() / told.sum(), 0, 1)
-        return found, trust
+                trust[view], compared[view] = np.clip((cosine * told).sum() / told.sum(), 0, 1), True
+        return found, trust, compared

@@ -119,6 +119,18 @@ def test_doubles_and_empty_phrases(run: Run, cli: Cli) -> None:
     assert len(twice) == 2 and twice[0].score == twice[1].score, "from Python, an answer for each"
 
 
+def test_bytes_that_are_no_text_are_told(run: Run, cli: Cli) -> None:
+    for text in ("ch\udcffair", "table;ch\udcffair"):
+        with pytest.raises(ConfigError, match=r"'ch\\udcffair' is no text"):
+            read_list(text)
+    for asked in ({"phrases": ["\udcff"]}, {"phrases": ["red"], "negatives": ["\udcff"]}):
+        with pytest.raises(ConfigError, match="is no text"):
+            Asker(run).ask(**asked)
+    for command in (("query", run.folder, "\udcff"), ("segment", run.folder, "--phrases", "\udcff")):
+        done = cli(*command)
+        assert done.returncode == 2 and "is no text" in done.stderr
+
+
 def test_two_hundred_phrases(run: Run, cli: Cli, tmp_path: Path) -> None:
     listed = tmp_path / "many.txt"
     listed.write_text("\n".join(["red", *MANY, "sand"]))

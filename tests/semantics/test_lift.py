@@ -193,6 +193,24 @@ def test_a_photo_that_sees_nothing_says_nothing_about_the_others():
     assert np.isfinite(more.trust).all()
 
 
+def test_photos_that_see_nothing_do_not_say_what_is_usual():
+    """Photos that disagree a lot, as encoders' do, beside more that see nothing, or what no other sees."""
+    rng, words, thing, kind, sights, said = room()
+    for kinds in said:
+        wrong = rng.random(len(kinds)) < 0.7
+        kinds[wrong] = rng.integers(0, 8, wrong.sum())
+    photos = photos_of(said, words, thing, rng)
+    points, count = len(thing), len(sights)
+    few = lift(sights, photos, points)
+    blind, alone = [sight([])] * count, [sight([points], many=points + 1)]
+    more = lift([*sights, *blind, *alone], [*photos, *photos, saying(words[:1])], points + 1)
+    assert 0 < few.trust.max() < 0.5 and more.trust[count:].tolist() == [1] * (count + 1)
+    np.testing.assert_allclose(more.relative[:count], few.relative, rtol=0.05)
+    assert more.trusted[:count].tolist() == few.trusted.tolist()
+    assert more.compared.tolist() == [True] * count + [False] * (count + 1)
+    assert np.median(few.relative) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
 def test_what_is_no_direction_is_not_heard(bad):
     rng, words, thing, kind, sights, said = room()
