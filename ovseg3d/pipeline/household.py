@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int16
 
 from ovseg3d.encoders.maps import normalise
 
-HOUSEHOLD = """
+HOUSEHOLD = tuple(
+    """
 floor|wall|ceiling|door|window|curtain|blinds|rug|carpet|stairs|column|radiator|fireplace|light switch|power socket
 bed|bunk bed|crib|mattress|pillow|blanket|sofa|armchair|chair|office chair|stool|bench|ottoman|cushion|table
 coffee table|desk|counter|night stand|dresser|wardrobe|cabinet|cupboard|shelf|bookshelf|chest|drawer|coat rack
@@ -27,8 +28,10 @@ umbrella|hat|coat|shirt|trousers|shoe|slipper|bottle|jar|can|mug|cup|glass|bowl|
 chopping board|tray|book|magazine|newspaper|paper|pen|scissors|tape|toy|teddy bear|doll|ball|game|guitar|piano|drum
 bicycle|scooter|skateboard|helmet|dumbbell|ladder|broom|vacuum cleaner|iron|ironing board|tool box|hammer
 apple|banana|orange|bread|cake|cat|dog|person
-""".strip().replace("\n", "|")
-HOUSEHOLD = tuple(word for word in HOUSEHOLD.split("|") if word)
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+)
 LIKE = 0.5
 """Cosine from which a word means nearly the same."""
 FEW = 12
