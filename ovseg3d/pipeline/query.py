@@ -242,11 +242,8 @@ class Asker(Comparer):
 
     @cached_property
     def _everyday(self) -> Nearest:
-        """Which of what rooms hold each point is nearest to."""
-        order = [word for part in _parts(HOUSEHOLD) for word in part]
-        number = np.array([HOUSEHOLD.index(word) for word in order], np.int16)
-        found = Nearest.of(self.compare(part, ())[0] for part in _parts(HOUSEHOLD))
-        return Nearest(number[found.word], found.cosine)
+        """Which of what rooms hold each point is nearest to; the list begins with planes, and so keeps its order."""
+        return Nearest.of(self.compare(part, ())[0] for part in _parts(HOUSEHOLD))
 
     def _likest(self, phrases: Sequence[str], known: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:
         """The phrase that some points are nearest to, compared as where it is decided what is there."""
