@@ -22,13 +22,16 @@ from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend
+from ovseg3d.pipeline.household import HOUSEHOLD
 from ovseg3d.pipeline.methods import FOLDER, Material, Words
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.instances import Things, find_instances
 from ovseg3d.semantics.lift import LiftConfig, lift, lift_reduced
+from ovseg3d.semantics.panels import find_panels
 from ovseg3d.semantics.portraits import PortraitConfig, add_portraits, choose_poses, portray
+from ovseg3d.semantics.room import plane_of
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.semantics.smooth import smooth
 
@@ -104,7 +107,9 @@ def learn_meaning(
     vectors = found.vectors
     if config.meaning.method == "default" and config.meaning.portraits and clip is not None and not stop.is_set():
         began = time.monotonic()
-        basis, vectors = _with_portraits(scene, features, sights, things, basis, vectors, clip, config, report, stop)
+        things, basis, vectors = _as_wholes(
+            scene, features, sights, surface, things, basis, vectors, clip, config, report, stop
+        )
         seconds["portraits_seconds"] = time.monotonic() - began
     if stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
@@ -153,10 +158,11 @@ class _Stopped(Exception):
     """Leaves the portraits."""
 
 
-def _with_portraits(
+def _as_wholes(
     scene: Scene,
     features: SceneFeatures,
     sights: Sequence[Sight],
+    surface: Surface,
     things: Things,
     basis: Basis,
     vectors: np.ndarray,
@@ -164,11 +170,11 @@ def _with_portraits(
     config: Config,
     report: Report,
     stop: threading.Event,
-) -> tuple[Basis, np.ndarray]:
-    """Basis and vectors once things were seen as wholes; the same where the encoder's weights are gone, or stopped."""
+) -> tuple[Things, Basis, np.ndarray]:
+    """Things, basis and vectors once things, and what may be some, were seen as wholes; the same as before where the
+    encoder's weights are gone, or stopped."""
     settings = PortraitConfig(views=config.meaning.portraits)
-    poses = choose_poses(things.ids, sights, settings)
-    report(Event("start", PORTRAITS, 0, len(poses), message="seeing things as wholes"))
+    report(Event("start", PORTRAITS, 0, 1, message="seeing things as wholes"))
 
     def tick(done: int, total: int) -> None:
         report(Event("progress", PORTRAITS, done, total, done / total))
@@ -176,16 +182,25 @@ def _with_portraits(
             raise _Stopped
 
     try:
+        words = clip.encode_text(HOUSEHOLD).detach().float().cpu().numpy()
+        kinds = np.array([plane_of(word) for word in HOUSEHOLD])
+        panels = find_panels(surface, things, vectors, basis.reduce(words), kinds, clip.logit_scale)
+        ids = panels.join(things).ids
+        poses = choose_poses(ids, sights, settings)
         photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
-        found = portray(poses, things.ids, sights, photo, clip, settings, tick)
+        found = portray(poses, ids, sights, photo, clip, settings, tick)
     except EncoderError as error:  # the photos' features were in the cache
         report(Event("log", PORTRAITS, message=f"No thing is seen as a whole: {error.what}"))
-        return basis, vectors
+        return things, basis, vectors
     except _Stopped:
-        report(Event("interrupted", PORTRAITS, 0, len(poses)))
-        return basis, vectors
+        report(Event("interrupted", PORTRAITS, 0, 1))
+        return things, basis, vectors
     report(Event("done", PORTRAITS, len(poses), len(poses), 1.0))
-    return add_portraits(basis, vectors, things.ids, found, things.room, settings, seed=config.train.seed)
+    known, maybe = np.split(found, [things.count])
+    good = panels.confirmed(maybe, words)
+    things = panels.only(good).join(things)
+    faces = np.concatenate([known, maybe[good]])
+    return things, *add_portraits(basis, vectors, things.ids, faces, things.room, settings, seed=config.train.seed)
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Shape and colour come first: they are known to the point, while features are blu
 2. The planes of the room (floor, walls, ceiling; see `structure`) are found, and which of them a patch lies on.
 3. Patches merge into regions, those first whose border has least to say against it (see `borders`).
 4. What lies on the planes of the room is told by colour and look: most of it is the room, the rest hangs or lies there.
+   Pieces that hang side by side, with much of their outline in common, are one: a picture is of many colours.
 5. What touches and looks alike is cut apart by shape (see `cuts`). Where the room bulges off its planes it is told by
    colour (see `bulges`). What is left and large enough is an instance.
 
@@ -19,6 +20,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from ovseg3d.field.surface import Sight, Surface
 from ovseg3d.semantics.borders import BorderConfig, Price, bends, tint, votes, weigh
@@ -51,6 +54,10 @@ class InstanceConfig:
     """...and in lightness..."""
     alike: float = 1.1
     """...and distance of looks; together they are an ellipsoid."""
+    flat: float = 0.9
+    """Share of a piece on a wall that lies on its plane..."""
+    common: float = 0.4
+    """...and of the shorter outline of two that is common to both, from which they are one."""
     least: int = 15
     """Points that an instance has at least."""
     border: BorderConfig = field(default_factory=BorderConfig)
@@ -105,7 +112,7 @@ def find_instances(
     contacts = weigh(made.border, plane, vote, config.border)
     region = agglomerate(contacts, made.weight, made.seen, Price(config.border))
     room = _room(region, made.seen, made.area, kind, config)
-    region = np.where(room == NONE, region, -1)
+    region = np.where(room == NONE, _hung(region, room, plane, kind, made, config), -1)
     # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(vote, 0)
     up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
@@ -225,6 +232,24 @@ def _room(
             far = look / config.alike**2 + light / config.shade**2 + other / config.tint**2
             found[(far < 1) & (on > 0.4) & (found == NONE)] = name
     return found[region]
+
+
+def _hung(
+    region: np.ndarray, room: np.ndarray, plane: np.ndarray, kind: np.ndarray, made: _Patches, config: InstanceConfig
+) -> Int[np.ndarray, " patches"]:
+    """Regions, of which those are one that hang side by side on a wall."""
+    count = int(region.max()) + 1
+    usual = majority(region, plane, count, 0.0)
+    on = np.bincount(region, made.area * (plane == usual[region]), count) / np.bincount(region, made.area, count)
+    walls = np.zeros(int(plane.max()) + 1, bool)
+    walls[plane[kind == WALL]] = True
+    hangs = walls[usual] & (on >= config.flat) & (np.bincount(region, room != NONE, count) == 0)
+    border = made.border.merged(region, count)
+    pair, edges = border.pair, border.sums[:, 0]
+    outline = np.bincount(pair.ravel(), np.repeat(edges, 2), count)
+    one = hangs[pair].all(1) & (usual[pair[:, 0]] == usual[pair[:, 1]]) & (edges >= config.common * outline[pair].min(1))
+    graph = csr_array((np.ones(int(one.sum())), pair[one].T), shape=(count, count))
+    return connected_components(graph, directed=False)[1][region]
 
 
 def _numbered(region: np.ndarray, weight: np.ndarray, area: np.ndarray, least: int) -> np.ndarray:
