@@ -161,7 +161,8 @@ class MeaningConfig:
     """lift: the photos' features carried to the surface, no training. default: refined on rays besides, and things also
     seen as wholes. 3d-ovs: learnt with the scene's phrases. lerf: features by size, the size chosen for each query."""
     portraits: int = 6
-    """default: each thing is cut out of so many photos that show it best, and seen as a whole; 0: of none."""
+    """default: each thing is cut out of so many photos that show it best, and seen as a whole, and so is what may be a
+    door in its wall; 0: of none."""
     refine_steps: int | None = None
     """Steps of learning on rays, for all methods but lift; by default the method's own number."""
     refine_seconds: float | None = None

@@ -29,7 +29,7 @@ from ovseg3d.scene import Scene
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.instances import Things, find_instances
 from ovseg3d.semantics.lift import LiftConfig, lift, lift_reduced
-from ovseg3d.semantics.panels import find_panels
+from ovseg3d.semantics.panels import Panels, find_panels
 from ovseg3d.semantics.portraits import PortraitConfig, add_portraits, choose_poses, portray
 from ovseg3d.semantics.room import plane_of
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
@@ -182,9 +182,7 @@ def _as_wholes(
             raise _Stopped
 
     try:
-        words = clip.encode_text(HOUSEHOLD).detach().float().cpu().numpy()
-        kinds = np.array([plane_of(word) for word in HOUSEHOLD])
-        panels = find_panels(surface, things, vectors, basis.reduce(words), kinds, clip.logit_scale)
+        panels, words = _panels(surface, things, basis, vectors, clip, report)
         ids = panels.join(things).ids
         poses = choose_poses(ids, sights, settings)
         photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
@@ -201,6 +199,21 @@ def _as_wholes(
     things = panels.only(good).join(things)
     faces = np.concatenate([known, maybe[good]])
     return things, *add_portraits(basis, vectors, things.ids, faces, things.room, settings, seed=config.train.seed)
+
+
+def _panels(
+    surface: Surface, things: Things, basis: Basis, vectors: np.ndarray, clip: TextImageEncoder, report: Report
+) -> tuple[Panels, np.ndarray]:
+    """What may be things in the room's planes, and vectors of everyday words; none where the encoder knows no words."""
+    if not things.room.any():
+        return Panels(), np.zeros((0, clip.dim), np.float32)
+    try:
+        words = clip.encode_text(HOUSEHOLD).detach().float().cpu().numpy()
+    except EncoderError as error:
+        report(Event("log", PORTRAITS, message=f"Nothing is looked for in walls: {error.what}"))
+        return Panels(), np.zeros((0, clip.dim), np.float32)
+    kinds = np.array([plane_of(word) for word in HOUSEHOLD])
+    return find_panels(surface, things, vectors, basis.reduce(words), kinds, clip.logit_scale), words
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:

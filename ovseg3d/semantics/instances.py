@@ -56,8 +56,10 @@ class InstanceConfig:
     """...and distance of looks; together they are an ellipsoid."""
     flat: float = 0.9
     """Share of a piece on a wall that lies on its plane..."""
+    hung: float = 0.3
+    """...most of the plane that it may be, a wall of another colour being none..."""
     common: float = 0.4
-    """...and of the shorter outline of two that is common to both, from which they are one."""
+    """...and share of the shorter outline of two that is common to both, from which they are one."""
     least: int = 15
     """Points that an instance has at least."""
     border: BorderConfig = field(default_factory=BorderConfig)
@@ -240,14 +242,17 @@ def _hung(
     """Regions, of which those are one that hang side by side on a wall."""
     count = int(region.max()) + 1
     usual = majority(region, plane, count, 0.0)
-    on = np.bincount(region, made.area * (plane == usual[region]), count) / np.bincount(region, made.area, count)
-    walls = np.zeros(int(plane.max()) + 1, bool)
+    size, there = np.bincount(region, made.area, count), np.bincount(plane, made.area)
+    on = np.bincount(region, made.area * (plane == usual[region]), count)
+    walls = np.zeros(len(there), bool)
     walls[plane[kind == WALL]] = True
-    hangs = walls[usual] & (on >= config.flat) & (np.bincount(region, room != NONE, count) == 0)
+    hangs = walls[usual] & (on >= config.flat * size) & (on <= config.hung * there[usual])
+    hangs &= np.bincount(region, room != NONE, count) == 0
     border = made.border.merged(region, count)
     pair, edges = border.pair, border.sums[:, 0]
     outline = np.bincount(pair.ravel(), np.repeat(edges, 2), count)
-    one = hangs[pair].all(1) & (usual[pair[:, 0]] == usual[pair[:, 1]]) & (edges >= config.common * outline[pair].min(1))
+    one = hangs[pair].all(1) & (usual[pair[:, 0]] == usual[pair[:, 1]])
+    one &= edges >= config.common * outline[pair].min(1)
     graph = csr_array((np.ones(int(one.sum())), pair[one].T), shape=(count, count))
     return connected_components(graph, directed=False)[1][region]
 

@@ -10,17 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import Cli
-from exact import flags_of, register
+from exact import SharpColour, flags_of, register
 from safetensors import safe_open
 from tiny import BOXES, write_tiny_scene
 
 from ovseg3d.engine import Event
-from ovseg3d.errors import ConfigError
+from ovseg3d.errors import ConfigError, EncoderError
+from ovseg3d.field.surface import Surface
 from ovseg3d.pipeline import load, make_config, train_scene
 from ovseg3d.pipeline.protocols import KEPT
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
+from ovseg3d.semantics.instances import FLOOR, Things
 from ovseg3d.semantics.lerf import COUNT
+from ovseg3d.semantics.panels import Panels
 from ovseg3d.semantics.relevancy import CANONICAL, relevancy
 from ovseg3d.semantics.scene import FILE, load_semantics
 
@@ -242,6 +245,45 @@ def test_who_stops_at_the_portraits_goes_on_from_there(learn: Learn) -> None:
     assert (done.folder / FILE).read_bytes() == (straight.folder / FILE).read_bytes()
     assert ("refine", "start", STEPS["default"]) in steps, "what was learnt is not learnt again"
     assert not (done.folder / "semantics").exists()
+
+
+def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
+    learn: Learn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ovseg3d.pipeline import semantics
+
+    words, found = ("floor", "wall", "ceiling", "sand", "blue"), []
+
+    def three(surface: Surface, things: Things, *_: object) -> Panels:
+        floor = np.flatnonzero(things.room == FLOOR)
+        along = surface.xyz[floor, 0]
+        thirds = [floor[(along > low) & (along < low + 0.3)] for low in (-0.5, -0.15, 0.2)]
+        found.extend([things, *thirds])
+        return Panels(tuple(thirds), tuple(map(words.index, ("sand", "blue", "sand"))))
+
+    monkeypatch.setattr(semantics, "HOUSEHOLD", words)
+    monkeypatch.setattr(semantics, "find_panels", three)
+    learnt = load_semantics(learn("default").folder)
+    things, first, second, third = found
+    assert min(map(len, found[1:])) > 10
+    last = things.count
+    assert {*learnt.instance[first]} == {last + 1} and {*learnt.instance[third]} == {last + 2}
+    assert {*learnt.instance[second]} == {0} and {*learnt.plane[second]} == {FLOOR}
+    rest = np.setdiff1d(np.arange(len(things.ids)), np.concatenate([first, third]))
+    np.testing.assert_array_equal(learnt.instance[rest], things.ids[rest])
+
+
+def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(
+    learn: Learn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mute(phrases: list[str]) -> None:
+        raise EncoderError("It speaks no English", where="here")
+
+    said = []
+    monkeypatch.setattr(SharpColour, "encode_text", lambda self, phrases: mute(phrases))
+    run = learn("default", report=lambda event: said.append((event.stage, event.kind, event.message or "")))
+    assert ("portraits", "log", "Nothing is looked for in walls: It speaks no English") in said
+    assert ("portraits", "done", "") in said and run.metrics()["portraits_seconds"] > 0
 
 
 def test_default_without_learning_is_lift(learn: Learn, learnt: dict[str, Run]) -> None:

@@ -220,6 +220,20 @@ def test_a_picture_and_its_mount_are_one_and_two_pictures_that_touch_are_two() -
     assert found.count == 2 and min(ious(found, room.things).values()) > 0.85
 
 
+def test_a_wall_of_another_colour_does_not_take_what_hangs_on_it() -> None:
+    room = floor().sheet((-2, -2, 0), (4, 0, 0), (0, 0, 2.5), (0, 1, 0), 0, 3)
+    room.sheet((-2, -2, 0), (0, 4, 0), (0, 0, 2.5), (1, 0, 0), 0, 3).sheet(
+        (2, -2, 0), (0, 4, 0), (0, 0, 2.5), (-1, 0, 0), 0, 6
+    )
+    for number, (left, low, wide, high) in enumerate(((-1, 1, 0.8, 0.6), (0.5, 0, 0.9, 2)), 1):
+        room.without((1.9, left, low), (2.1, left + wide, low + high))
+        room.sheet((2, left, low), (0, wide, 0), (0, 0, high), (-1, 0, 0), number, 3 + number)
+    colours = [[120] * 3, [0] * 3, [0] * 3, [200] * 3, [220, 200, 60], [120, 70, 40], [50, 70, 140]]
+    surface = replace(room.surface(0.003), rgb=np.array(colours, np.uint8)[room.kinds])
+    found = find_instances(surface, [room.features()])
+    assert min(ious(found, room.things).values()) > 0.85
+
+
 def test_a_table_top_is_no_floor() -> None:
     room = floor().sheet((-0.8, -0.8, 0.7), (1.6, 0, 0), (0, 1.6, 0), (0, 0, 1), 1, 0)
     surface = room.surface()

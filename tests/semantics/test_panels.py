@@ -97,6 +97,48 @@ def test_only_what_is_the_same_again_as_a_whole_stays() -> None:
     assert Panels().confirmed(np.zeros((0, 8)), WORDS) == []
 
 
+def test_what_covers_a_plane_is_the_plane() -> None:
+    room, things, vectors, door = scene(0.8)
+    carpet = vectors + 2 * WORDS[DOOR] * (things.ids == 0)[:, None]
+    assert DOOR not in find(room, things, unit(carpet).astype(np.float32)).word
+    assert find(room, things, vectors, most=0.5 * door.sum() / (things.ids == 0).sum()) == Panels()
+
+
+def test_a_handle_does_not_make_its_door_a_blur() -> None:
+    room, things, vectors, door = scene(0.8)
+    handle = np.flatnonzero(door)[:20]
+    ids, planes = things.ids.copy(), things.room.copy()
+    ids[handle], planes[handle] = 2, NONE
+    assert find(room, Things(ids, things.patch, planes), vectors).word == (DOOR,)
+    assert find(room, Things(ids, things.patch, planes), vectors, maker=0.0).word == ()
+
+
+def test_a_panel_ends_at_a_corner_and_doors_with_blur_between_them_are_two() -> None:
+    room = Room().sheet((-2, 0, 0), (4, 0, 0), (0, 0, 2.4), (0, -1, 0), 0, 0)
+    room.sheet((2, 0, 0), (0, -4, 0), (0, 0, 2.4), (-1, 0, 0), 0, 0)
+    x, y, z = np.concatenate(room.xyz).T
+    along = np.where(y < -0.5 * GAP, 2 - y, x)  # around the corner, from -2 to 6
+    amount = np.select([np.abs(along - middle) < 0.4 for middle in (-0.6, 0.6, 2.0)], [1.0, 1.0, 1.0])
+    amount = np.where(np.abs(along) < 0.25, 0.45, amount)[:, None]
+    vectors = unit(0.5 * (1 - amount) * WORDS[1] + amount * WORDS[DOOR] + 0.5 * WORDS[7]).astype(np.float32)
+    things = Things(np.zeros(len(x), np.int64), np.arange(len(x)), np.full(len(x), WALL))
+    found = [np.sort([along[own].min(), along[own].max()]) for own in find(room, things, vectors).points]
+    assert len(found) == 4
+    ends = sorted(tuple(round(float(end), 1) for end in pair) for pair in found)
+    np.testing.assert_allclose(ends, [(-1, -0.2), (0.2, 1.0), (1.6, 2.0), (2.0, 2.4)], atol=0.12)
+
+
+def test_hardly_any_points() -> None:
+    """Then even a lone point is a large share of the surface."""
+    room = Room().sheet((0, 0, 0), (8 * GAP, 0, 0), (0, 0, 8 * GAP), (0, -1, 0), 0, 0)
+    vectors = np.tile(WORDS[1], (64, 1))
+    vectors[::7] = WORDS[DOOR]
+    things = Things(np.zeros(64, np.int64), np.arange(64), np.full(64, WALL))
+    assert find(room, things, np.tile(WORDS[1], (64, 1))) == Panels()
+    assert all(len(own) < 64 for own in find(room, things, vectors).points)
+    assert find(room, things, np.zeros((64, 8), np.float32)) == Panels()
+
+
 def test_where_there_is_no_plane_there_is_no_panel() -> None:
     room, things, vectors, _ = scene(0.8)
     nothing = Things(things.ids, things.patch, np.zeros_like(things.room))
