@@ -29,13 +29,14 @@ from ovseg3d.scene import Scene
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.instances import Things, find_instances
 from ovseg3d.semantics.lift import LiftConfig, lift, lift_reduced
-from ovseg3d.semantics.panels import Panels, find_panels
+from ovseg3d.semantics.panels import KNOWN, UNKNOWN, PanelConfig, Panels, find_panels
 from ovseg3d.semantics.portraits import PortraitConfig, add_portraits, choose_poses, portray
 from ovseg3d.semantics.room import plane_of
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.semantics.smooth import smooth
 
 NAME, PORTRAITS = "semantics", "portraits"
+PLANES = ("floor", "wall", "ceiling")
 
 
 def learn_meaning(
@@ -108,7 +109,7 @@ def learn_meaning(
     if config.meaning.method == "default" and config.meaning.portraits and clip is not None and not stop.is_set():
         began = time.monotonic()
         things, basis, vectors = _as_wholes(
-            scene, features, sights, surface, things, basis, vectors, clip, config, report, stop
+            scene, features, sights, surface, things, basis, vectors, clip, run.phrases, config, report, stop
         )
         seconds["portraits_seconds"] = time.monotonic() - began
     if stop.is_set():
@@ -167,6 +168,7 @@ def _as_wholes(
     basis: Basis,
     vectors: np.ndarray,
     clip: TextImageEncoder,
+    phrases: Sequence[str],
     config: Config,
     report: Report,
     stop: threading.Event,
@@ -182,7 +184,7 @@ def _as_wholes(
             raise _Stopped
 
     try:
-        panels, words = _panels(surface, things, basis, vectors, clip, report)
+        panels, words = _panels(surface, things, basis, vectors, clip, phrases, report)
         ids = panels.join(things).ids
         poses = choose_poses(ids, sights, settings)
         photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
@@ -202,18 +204,30 @@ def _as_wholes(
 
 
 def _panels(
-    surface: Surface, things: Things, basis: Basis, vectors: np.ndarray, clip: TextImageEncoder, report: Report
+    surface: Surface,
+    things: Things,
+    basis: Basis,
+    vectors: np.ndarray,
+    clip: TextImageEncoder,
+    phrases: Sequence[str],
+    report: Report,
 ) -> tuple[Panels, np.ndarray]:
-    """What may be things in the room's planes, and vectors of everyday words; none where the encoder knows no words."""
+    """What may be things in the room's planes, and vectors of the words for them: the run's phrases, or else what rooms
+    hold. Nothing where the encoder knows no words."""
+    nothing = Panels(), np.zeros((0, clip.dim), np.float32)
     if not things.room.any():
-        return Panels(), np.zeros((0, clip.dim), np.float32)
+        return nothing
+    names = list(dict.fromkeys([*(phrases or HOUSEHOLD), *PLANES]))
+    kinds = np.array([plane_of(name) for name in names])
+    if kinds.all():
+        return nothing
     try:
-        words = clip.encode_text(HOUSEHOLD).detach().float().cpu().numpy()
+        words = clip.encode_text(names).detach().float().cpu().numpy()
     except EncoderError as error:
         report(Event("log", PORTRAITS, message=f"Nothing is looked for in walls: {error.what}"))
-        return Panels(), np.zeros((0, clip.dim), np.float32)
-    kinds = np.array([plane_of(word) for word in HOUSEHOLD])
-    return find_panels(surface, things, vectors, basis.reduce(words), kinds, clip.logit_scale), words
+        return nothing
+    settings = PanelConfig(sure=KNOWN if phrases else UNKNOWN)
+    return find_panels(surface, things, vectors, basis.reduce(words), kinds, clip.logit_scale, settings), words
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:

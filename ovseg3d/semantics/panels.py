@@ -1,8 +1,8 @@
 """What lies flush in a plane of the room and has its colour, such as a white door in a white wall.
 
 Shape and colour, which things are found by, do not tell it from its plane; the photos' features do. Where a stretch of
-a plane is nearer to some everyday word than to all others, and much nearer than to the plane's own ("wall"), it may be
-a thing of its own.
+a plane is nearer to some word than to all others, and much nearer than to the plane's own ("wall"), it may be a thing
+of its own. The words are the run's phrases; without any, what rooms hold.
 
 Features are blurred over the cells of the photos, though, and a wall beside a bookshelf looks like a bookshelf. So a
 stretch does not count if it touches a thing that is nearer to its word than the stretch is itself: the features are
@@ -23,6 +23,8 @@ from ovseg3d.semantics.graph import add_up, spacing, touching
 from ovseg3d.semantics.instances import Things
 from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL
 
+KNOWN, UNKNOWN = 2.0, 4.5
+"""How sure one has to be of what is known to be in the scene, and of what may be in any room; chosen on playroom."""
 _ROWS = 16_384
 
 
@@ -30,7 +32,7 @@ _ROWS = 16_384
 class PanelConfig:
     """When a stretch of a plane is a thing."""
 
-    sure: float = 4.5
+    sure: float = UNKNOWN
     """How much nearer it is to its word than to the plane's, on average, in logits of the encoder."""
     share: float = 0.005
     """Least area, as a share of all surface..."""
@@ -88,7 +90,7 @@ def find_panels(
         surface: the points.
         things: what was found in them.
         vectors: what photos say of each point, unit length or zero.
-        words: everyday words, in the same space.
+        words: what may be there, in the same space.
         kinds: FLOOR, CEILING or WALL for words that name these, else NONE; each of the four at least once.
         logit_scale: factor from the encoder's cosines to logits.
         config: see there.

@@ -252,16 +252,15 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
 ) -> None:
     from ovseg3d.pipeline import semantics
 
-    words, found = ("floor", "wall", "ceiling", "sand", "blue"), []
+    found = []
 
     def three(surface: Surface, things: Things, *_: object) -> Panels:
         floor = np.flatnonzero(things.room == FLOOR)
         along = surface.xyz[floor, 0]
         thirds = [floor[(along > low) & (along < low + 0.3)] for low in (-0.5, -0.15, 0.2)]
         found.extend([things, *thirds])
-        return Panels(tuple(thirds), tuple(map(words.index, ("sand", "blue", "sand"))))
+        return Panels(tuple(thirds), tuple(map(PHRASES.index, ("sand", "blue", "sand"))))
 
-    monkeypatch.setattr(semantics, "HOUSEHOLD", words)
     monkeypatch.setattr(semantics, "find_panels", three)
     learnt = load_semantics(learn("default").folder)
     things, first, second, third = found
