@@ -29,7 +29,8 @@ class Query:
     negative: tuple[str, ...] = ()
     """What is not meant."""
     canonical: tuple[str, ...] | None = None
-    """What everything is compared with; by default object, things, stuff, texture."""
+    """What everything is compared with; by default what the encoder's card says, or else object, things,
+    stuff, texture."""
     phrases: str | None = None
     """What else is in the scene: phrases with semicolons, a file with one a line, or none; by default those of the run,
     or where it has none a list of what rooms hold. What looks more like one of these than like what is asked for is
@@ -53,7 +54,6 @@ class Query:
         from ovseg3d.pipeline.phrases import read_list
         from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.views import choose_views
-        from ovseg3d.semantics.relevancy import CANONICAL
 
         if not self.asked:
             raise ConfigError("There is nothing to look for", fix='such as: ovseg3d query RUN "a red chair"')
@@ -69,7 +69,7 @@ class Query:
             tuple(dict.fromkeys(phrase.strip() for phrase in self.asked)),
             rivals=rivals,
             negatives=self.negative,
-            canonical=CANONICAL if self.canonical is None else self.canonical,
+            canonical=self.canonical,
             threshold=self.threshold,
             views=names,
             camera=self.camera,

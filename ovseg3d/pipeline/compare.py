@@ -16,6 +16,7 @@ from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.devices import DeviceName, resolve_device
 from ovseg3d.pipeline.phrases import check_text
+from ovseg3d.pipeline.presence import calibration_of
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 from ovseg3d.semantics.hubs import group_means, groups_of, peaks, shifts
@@ -77,8 +78,15 @@ class Comparer:
             )
         return clip
 
+    @cached_property
+    def canonical(self) -> tuple[str, ...]:
+        """What phrases are compared with unless the user says otherwise: what the encoder's card names, since encoders
+        differ in what would do for anything; else LERF's phrases. Raises EncoderError, RunError."""
+        card = calibration_of(self.clip)
+        return CANONICAL if card is None else card.canonical
+
     def relevancy(
-        self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] = CANONICAL
+        self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] | None = None
     ) -> Float[np.ndarray, "points phrases"]:
         """How much each surface point is what each phrase says, 0 to 1, whatever else is in the scene: LERF's
         relevancy. Raises as `ask`."""
@@ -156,8 +164,8 @@ class Comparer:
     def _named(known: Sequence[str]) -> frozenset[int]:
         return frozenset(plane_of(phrase) for phrase in known)
 
-    @staticmethod
-    def _others(canonical: Sequence[str], negatives: Sequence[str]) -> tuple[str, ...]:
+    def _others(self, canonical: Sequence[str] | None, negatives: Sequence[str]) -> tuple[str, ...]:
+        canonical = self.canonical if canonical is None else canonical
         if not canonical and not negatives:
             raise ConfigError("There is nothing to compare phrases with", fix="give at least one canonical phrase")
         return (*canonical, *negatives)
@@ -165,7 +173,7 @@ class Comparer:
     def labels(
         self,
         phrases: Sequence[str],
-        canonical: Sequence[str] = CANONICAL,
+        canonical: Sequence[str] | None = None,
         none: bool = True,
         of: SemanticScene | None = None,
     ) -> Int[np.ndarray, " points"]:
@@ -178,7 +186,10 @@ class Comparer:
 
         Raises: as `ask`.
         """
-        return label(*self.closed(phrases, canonical if none else (), of))
+        return label(*self.closed(phrases, self._beside(canonical, none), of))
+
+    def _beside(self, canonical: Sequence[str] | None, none: bool) -> Sequence[str]:
+        return () if not none else self.canonical if canonical is None else canonical
 
     def closed(
         self, phrases: Sequence[str], canonical: Sequence[str] = (), of: SemanticScene | None = None
@@ -187,10 +198,10 @@ class Comparer:
         return self.compare(self._listed(phrases), canonical, known=self.phrases, of=of)
 
     def labels_at(
-        self, places: Places, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL, none: bool = True
+        self, places: Places, phrases: Sequence[str], canonical: Sequence[str] | None = None, none: bool = True
     ) -> Int[np.ndarray, "h w"]:
         """The same for the pixels of any picture; 0 also where no surface is."""
-        others, count, learnt = canonical if none else (), len(self._listed(phrases)), self.semantics
+        others, count, learnt = self._beside(canonical, none), len(self._listed(phrases)), self.semantics
         vectors = self.encode([*phrases, *others])
         # Cosines are blended first: what cannot be (a thing that is a floor) must not weigh on its neighbours' pixels.
         blended = places.picture(np.concatenate(learnt.compare(vectors[:count], vectors[count:]), 1), nothing=-2.0)

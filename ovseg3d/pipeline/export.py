@@ -43,7 +43,7 @@ from ovseg3d.pipeline.render import render_film
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.views import ViewChoice, choose_views
 from ovseg3d.scene import Scene
-from ovseg3d.semantics.relevancy import CANONICAL, label, relevancy
+from ovseg3d.semantics.relevancy import label, relevancy
 from ovseg3d.semantics.scene import FILE, NEAREST, SemanticScene
 from ovseg3d.semantics.things import instances_of
 
@@ -269,7 +269,7 @@ class _Export:
             facts = {"axes": known.basis.axes, "encoder": encoder.id, "encoder_weight_hash": encoder.weight_hash,
                      "logit_scale": encoder.logit_scale}  # fmt: skip
             if self.phrases:
-                phrase, other = self.asker.closed(self.phrases, CANONICAL, of=known)
+                phrase, other = self.asker.closed(self.phrases, self.asker.canonical, of=known)
                 labels = label(phrase, other if self.options.none else None)
                 columns |= {
                     "scores": known.scores(self.asker.encode(self.phrases)),

@@ -29,7 +29,7 @@ from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voice
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.views import view_files
 from ovseg3d.scene import Camera, Frame, Scene
-from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS
+from ovseg3d.semantics.relevancy import SHARPNESS
 from ovseg3d.semantics.room import plane_of
 from ovseg3d.semantics.scene import Places
 from ovseg3d.semantics.things import Instance, instances_of
@@ -119,7 +119,7 @@ class Asker(Comparer):
         phrases: Sequence[str],
         *,
         negatives: Sequence[str] = (),
-        canonical: Sequence[str] = CANONICAL,
+        canonical: Sequence[str] | None = None,
         rivals: Sequence[str] | None = None,
         threshold: float = THRESHOLD,
         views: Sequence[str] = (),
@@ -130,7 +130,7 @@ class Asker(Comparer):
         Args:
             phrases: what to look for, each for itself.
             negatives: what is not meant, such as "office chair" beside "chair".
-            canonical: what everything is compared with.
+            canonical: what everything is compared with; None: what suits the encoder (see `canonical`).
             rivals: what else is in the scene: a point counts for a phrase if it is nearer to it than to these, too. By
                 default the run's phrases, or what rooms hold (`household`) if it has none; those that share a word
                 with the phrase are left out.
@@ -271,7 +271,7 @@ class Asker(Comparer):
         return tuple(sorted(things, key=lambda thing: -thing.score))
 
     def label_picture(
-        self, phrases: Sequence[str], view: str, canonical: Sequence[str] = CANONICAL, none: bool = True
+        self, phrases: Sequence[str], view: str, canonical: Sequence[str] | None = None, none: bool = True
     ) -> Int[np.ndarray, "h w"]:
         """`labels` of the pixels of a view; 0 also where no surface is."""
         return self.labels_at(self.places(view), phrases, canonical, none)

@@ -13,7 +13,6 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import THRESHOLD, Answer
-from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.things import Instance, instances_of
 from ovseg3d.viewer.exhibit import Exhibit
 
@@ -29,7 +28,8 @@ class Question:
 
     phrases: tuple[str, ...]
     negatives: tuple[str, ...] = ()
-    canonical: tuple[str, ...] = CANONICAL
+    canonical: tuple[str, ...] = ()
+    """What phrases are compared with; none: what suits the encoder."""
     threshold: float = THRESHOLD
     example: int | None = None
     """A surface point: what is like it is looked for, and the phrase is only a name for that."""
@@ -40,7 +40,7 @@ class Question:
         parts = ["; ".join(self.phrases)]
         if self.negatives:
             parts.append(f"not {'; '.join(self.negatives)}")
-        if self.canonical != CANONICAL:
+        if self.canonical:
             parts.append(f"compared with {'; '.join(self.canonical)}")
         return " · ".join(parts)
 
@@ -133,7 +133,7 @@ def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None
         else:
             asker = exhibit.need_asker()
             answers = asker.ask(
-                question.phrases, negatives=question.negatives, canonical=question.canonical,
+                question.phrases, negatives=question.negatives, canonical=question.canonical or None,
                 threshold=question.threshold,
             )  # fmt: skip
             relevancies = np.stack([answer.relevancy for answer in answers], 1)

@@ -24,7 +24,6 @@ from ovseg3d.pipeline.pictures import save_picture
 from ovseg3d.pipeline.render import What, render_film
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Camera
-from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.viewer.exhibit import Exhibit, Rendered
 from ovseg3d.viewer.fly import fly
 from ovseg3d.viewer.layers import COLOUR, DEPTH, FEATURES, LABELS, RELEVANCY, Layer
@@ -163,7 +162,7 @@ class Keeper:
             return ["--what", "labels", "--phrases", ";".join(pictures.labelling.phrases)]
         if layer.name == RELEVANCY and reply is not None:
             asked = reply.question
-            if asked.example is None and not asked.negatives and asked.canonical == CANONICAL:
+            if asked.example is None and not asked.negatives and not asked.canonical:
                 return ["--what", "relevancy", "--phrase", asked.phrases[pictures.shown_phrase()]]
         return None
 

@@ -15,7 +15,6 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.pipeline.feature_pictures import vector_colours
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.pictures import depth_picture, to_bytes
-from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import Places
 from ovseg3d.viewer.exhibit import Exhibit, Sheet
 
@@ -130,7 +129,7 @@ class Labelling:
         return np.bincount(self.labels, minlength=len(self.phrases) + 1)
 
 
-def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence[str] = CANONICAL) -> Labelling:
+def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence[str] | None = None) -> Labelling:
     """Label the surface. Raises RunError, EncoderError, ConfigError."""
 
     def look(places: Places) -> np.ndarray:

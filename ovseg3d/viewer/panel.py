@@ -11,7 +11,6 @@ import viser
 
 from ovseg3d.pipeline.label import MOST
 from ovseg3d.pipeline.query import THRESHOLD
-from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.viewer.ask import read_phrases
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.layers import LAYERS
@@ -50,8 +49,9 @@ class Panel:
                 self.negatives = gui.add_text("Not meant", "", hint="What is not meant, with semicolons.")
                 self.canonical = gui.add_text(
                     "Canonical",
-                    "; ".join(CANONICAL),
-                    hint="A place counts where a phrase fits better than these.",
+                    "",
+                    hint="A place counts where a phrase fits better than these, with semicolons: object; surface. "
+                    "Empty: what suits the encoder.",
                 )
             self.ask = gui.add_button("Ask", icon=viser.Icon.SEARCH)
         self.answer = gui.add_html("")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.things import Instance, instances_of
 from ovseg3d.viewer.ask import members_of
 from ovseg3d.viewer.exhibit import Exhibit
@@ -98,7 +97,7 @@ def describe(exhibit: Exhibit, spot: Spot, phrases: Sequence[str] = ()) -> Point
     semantics = exhibit.semantics
     names = tuple(dict.fromkeys(phrases)) or WORDS
     members = members_of(exhibit, spot.point)
-    near, beside = exhibit.compare(names, CANONICAL)
+    near, beside = exhibit.compare(names, exhibit.need_asker().canonical)
     own, others = near[members].mean(0), beside[members].mean(0)
     best = np.argsort(-own, kind="stable")[:BEST]
     words = tuple((names[i], float(own[i])) for i in best)

@@ -1,8 +1,8 @@
 """Where a picture of one thing belongs among texts: at that thing's phrase, with every word that means it, above what
 would do for anything, and that above whatever is not there.
 
-What a picture is of stands in its first caption (`captions.subject`). What else its captions name is neither right nor
-wrong here: the cells of the picture, not the whole, have to say it.
+What a picture is of stands in its first caption (`captions.subject`). Pictures whose captions name other things too are
+left out: placing these as well cost whole things their names.
 """
 
 from collections.abc import Sequence
@@ -57,13 +57,15 @@ class Placing:
             word: weight of words that mean it, against the names of everything else.
             presence: weight of the question whether something is there at all.
         """
+        shown, undecided = named(captions, self.names)
         subjects = [subject(tuple(own), self.names, self.pairs) for own in captions]
-        rows = torch.tensor([row for row, found in enumerate(subjects) if found is not None], dtype=torch.long)
-        if not len(rows):
+        alone = (shown.sum(1) == 1).tolist()
+        rows = [row for row, found in enumerate(subjects) if found is not None and alone[row]]
+        if not rows:
             return vectors.sum() * 0.0, {}
-        own, told = torch.tensor([subjects[row] for row in rows.tolist()]).T.to(self.device)
-        shown, undecided = (mask[rows].to(self.device) for mask in named(captions, self.names))
-        vectors, known = vectors[rows.to(self.device)], told >= 0
+        own, told = torch.tensor([subjects[row] for row in rows]).T.to(self.device)
+        shown, undecided = shown[rows].to(self.device), undecided[rows].to(self.device)
+        vectors, known = vectors[rows], told >= 0
         names, pairs, words, canonical = texts.split(self.parts)
 
         phrase = names[own].where(~known[:, None], pairs[told.clamp(min=0)] if self.pairs else names[own])

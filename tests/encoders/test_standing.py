@@ -59,7 +59,7 @@ def test_pictures_of_one_thing_are_placed_and_others_are_not() -> None:
     vectors = torch.zeros(2, 7 + len(CANONICAL))
     vectors[0, [0, 3]] = torch.tensor([0.6, 0.8])  # a mug, a blue mug
     vectors[1, 1] = 1.0  # a view of both
-    captions = [["a mug", "a blue mug", "a mug next to a box"], ["a red box and a mug"]]
+    captions = [["a mug", "a blue mug", "a mug on a box"], ["a red box and a mug"]]
     assert placed(captions, vectors, pull=1.0)[0] == pytest.approx(0.2), "its phrase is told with its colour"
     # Against red mugs; blue boxes are rivals only where no box is told.
     assert placed(captions, vectors, pair=1.0)[0] == pytest.approx(np.log1p(np.exp(-4 * 0.8)), abs=1e-6)
@@ -73,7 +73,8 @@ def test_pictures_of_one_thing_are_placed_and_others_are_not() -> None:
     assert placed(captions, vectors, presence=1.0)[0] == pytest.approx(hits, abs=1e-6)
     loss, figures = placed(alone, vectors, presence=1.0)
     assert loss == pytest.approx(hits + np.log(2.0), abs=1e-6) and figures["presence loss"] == loss
-    assert placed([captions[1]] * 2, vectors, pull=1.0, word=1.0) == (0, {}), "no picture is of one thing"
+    amid = ["a mug", "a blue mug", "a mug next to a box"]
+    assert placed([captions[1], amid], vectors, pull=1.0, word=1.0) == (0, {}), "no picture is of one thing alone"
 
 
 class FlatTeacher:

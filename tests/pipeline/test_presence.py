@@ -112,6 +112,12 @@ def test_a_probability_comes_from_the_card_alone(run: Run) -> None:
     alone = asker.ask(["red"], canonical=CARD["canonical"], rivals=())[0]
     margin = np.log(alone.score / (1 - alone.score)) / 10
     assert alone.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * 10.0 * margin - 1.0))), abs=0.02)
+    # What it is compared with by default is what the card names; a closed list leaves the same unlabelled.
+    np.testing.assert_array_equal(asker.ask(["red"], rivals=())[0].relevancy, alone.relevancy)
+    assert asker.canonical == ("object", "stuff") and Asker(run).canonical == ("object", "stuff")
+    lists = [asker.labels(["red", "blue"], given) for given in (None, CARD["canonical"], ["red"])]
+    np.testing.assert_array_equal(lists[0], lists[1])
+    assert (lists[0] != lists[2]).any()
     for damaged in (None, {}, {**CARD, "slope": "steep"}, {**CARD, "offset": float("nan")}, {**CARD, "canonical": []}):
         clip = MeanColour()
         clip.calibration = damaged

@@ -151,11 +151,13 @@ def test_a_broken_phrase_is_told_and_the_next_is_answered(visit, errors: list[st
         visitor.panel.phrases.value = text
         visitor.asking.ask_typed()
         assert "Try" in visitor.panel.answer.content, text
-    visitor.panel.canonical.value = ""
+    visitor.panel.canonical.value = "x" * 400
     visitor.panel.phrases.value = "sofa"
     visitor.asking.ask_typed()
-    assert "compare" in visitor.panel.answer.content
-    visitor.panel.canonical.value = "object"
+    assert "Try" in visitor.panel.answer.content
+    visitor.panel.canonical.value = ""
+    visitor.asking.ask_typed()
+    assert "Try" not in visitor.panel.answer.content, "then what suits the encoder"
     visitor.panel.phrases.value = "<b>sofa</b>"
     visitor.asking.ask_typed()
     assert "<b>" not in visitor.panel.answer.content and errors == []
