@@ -34,6 +34,8 @@ apple|banana|orange|bread|cake|cat|dog|person
 )
 LIKE = 0.5
 """Cosine from which a word means nearly the same."""
+AHEAD = 0.1
+"""How much nearer than the question a word must be to count: many say with a little more or less luck the same."""
 FEW = 12
 """Words that are kept of each point; hardly ever are so many left out at once."""
 

@@ -23,7 +23,7 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
-from ovseg3d.pipeline.household import FEW, HOUSEHOLD, Nearest, means_the_same
+from ovseg3d.pipeline.household import AHEAD, FEW, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
 from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
 from ovseg3d.pipeline.run import Run
@@ -233,7 +233,7 @@ class Asker(Comparer):
             others, rivals, known = asked
             best = self.compare((), others, known=known)[1].max(1)
             if not known and len(rivals) > FEW and {*rivals} <= {*HOUSEHOLD}:
-                best = np.maximum(best, self._everyday.best(np.isin(HOUSEHOLD, rivals)))
+                best = np.maximum(best, self._everyday.best(np.isin(HOUSEHOLD, rivals)) - AHEAD)
             else:
                 for part in _parts(rivals):
                     best = np.maximum(best, self.compare(part, (), known=known)[0].max(1))
