@@ -23,7 +23,7 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
-from ovseg3d.pipeline.household import AHEAD, FEW, HOUSEHOLD, Nearest, means_the_same
+from ovseg3d.pipeline.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
 from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
 from ovseg3d.pipeline.run import Run
@@ -232,7 +232,8 @@ class Asker(Comparer):
                 self._best.clear()
             others, rivals, known = asked
             best = self.compare((), others, known=known)[1].max(1)
-            if not known and len(rivals) > FEW and {*rivals} <= {*HOUSEHOLD}:
+            # Most of what rooms hold, and so not a list of what is known to be there, which needs no lead.
+            if not known and 2 * len(rivals) > len(HOUSEHOLD) and {*rivals} <= {*HOUSEHOLD}:
                 best = np.maximum(best, self._everyday.best(np.isin(HOUSEHOLD, rivals)) - AHEAD)
             else:
                 for part in _parts(rivals):

@@ -66,6 +66,9 @@ def test_without_phrases_a_question_competes_with_what_rooms_hold(run: Run, monk
     # The few words that are kept of each point say what all of them do.
     every = asker.ask(["green"], canonical=["red"], rivals=(*asker.household("green"), "something"))[0]
     assert every.score < strict.score < lax.score, "a word has to be ahead"
+    listed = ("plant", *asker.household("green")[:39])
+    told = asker.ask(["green"], canonical=["red"], rivals=listed)[0]
+    assert told.score == pytest.approx(every.score), "what somebody lists is there, and needs no lead"
     with monkeypatch.context() as patch:
         patch.setattr("ovseg3d.pipeline.query.AHEAD", 0.0)
         level = Asker(run).ask(["green"], canonical=["red"])[0]
