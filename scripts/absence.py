@@ -1,12 +1,13 @@
 """Does a run know what is not there? False alarms on absent phrases against recall of present ones.
 
     python scripts/absence.py outputs/playroom/latest
-    python scripts/absence.py outputs/room_*/latest --output absence.json
+    python scripts/absence.py outputs/room_*/latest --output absence.json --card CARD.json
 
 Present phrases are those that the scene's labels name, absent ones ten others for each run (see
-ovseg3d/pipeline/absence.py). One threshold serves all runs. Three decisions are told: with what is present as rivals;
-with what rooms hold, which is what a run without phrases does; and with none. Beside the JSON file lies the curve as a
-picture.
+ovseg3d/pipeline/absence.py). One threshold serves all runs. Three decisions are told: with what rooms hold and what is
+present as rivals, as in a run with phrases; with what rooms hold, as in one without; and with canonical phrases alone.
+Beside the JSON file lies the curve as a picture. With --card the second decision's scores also become the calibration
+of the encoder that the runs were made with.
 """
 
 import sys
@@ -15,14 +16,15 @@ from pathlib import Path
 from typing import Annotated
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
+from encoder_training.calibration import calibrate  # noqa: E402
 
 from ovseg3d.cli.console import show_error  # noqa: E402
 from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
-from ovseg3d.files import write_atomic, write_json  # noqa: E402
+from ovseg3d.files import read_json, write_atomic, write_json  # noqa: E402
 from ovseg3d.metrics import AbsenceCurve, AbsenceScores, absence_curve, measure_absence  # noqa: E402
 from ovseg3d.pipeline.absence import Rivals, absence_scores, absent_phrases  # noqa: E402
 from ovseg3d.pipeline.measure import shown_classes  # noqa: E402
@@ -40,6 +42,8 @@ class Absence:
     """Runs of scenes with labels."""
     output: Path = Path("absence.json")
     """Where scores go; the picture has the same name with .png."""
+    card: Path | None = None
+    """An encoder's card.json, whose "calibration" is fitted to these runs."""
     recall: float = 0.8
     """At which false alarms are counted, above 0 and up to 1."""
 
@@ -72,6 +76,10 @@ class Absence:
                 f" area {one.area:.3f}; at {THRESHOLD:g}: {alarms:.0%} at {recall:.0%}"
             )
         write_json(self.output, told)
+        if self.card is not None:
+            fitted = calibrate(*scores["household"])
+            write_json(self.card, {**read_json(self.card, ConfigError), "calibration": fitted})
+            print(f"calibration: {fitted}")
         draw(self.output.with_suffix(".png"), curves, found)
 
 

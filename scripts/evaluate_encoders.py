@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import tyro  # noqa: E402
 from encoder_training import measures as m  # noqa: E402
-from encoder_training.cards import calibrate, write_cards  # noqa: E402
+from encoder_training.cards import write_cards  # noqa: E402
 from encoder_training.judges import Clip, Colour, Dino  # noqa: E402
 
 NAMES = {
@@ -119,8 +119,6 @@ class Evaluate:
                 self.dense(clip, rooms, known, table)
             if "f" in wanted:
                 self.others(clip, table)
-            if self.card:
-                found["calibration"] = calibrate(clip)
         if "e" in wanted:
             self.patches(rooms, known, table)
         found |= {"rows": table.rows, "seconds": time.monotonic() - began, "settings": asdict(self)}

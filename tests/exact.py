@@ -52,9 +52,9 @@ def register_encoders(patch: pytest.MonkeyPatch, cache: Path) -> None:
     """The encoders, and a cache of their own."""
     patch.setattr(registry, "_clips", dict(registry._clips))
     patch.setattr(registry, "_dinos", dict(registry._dinos))
-    register_clip("colours", lambda device: MeanColour(logit_scale=10.0))
+    register_clip("colours", lambda device: MeanColour(logit_scale=50.0))
     register_dino("patches", lambda device: MeanPatch())
-    register_clip("sharp", lambda device: SharpColour(id="sharp-colour", logit_scale=10.0))
+    register_clip("sharp", lambda device: SharpColour(id="sharp-colour", logit_scale=50.0))
     register_dino("sharp", lambda device: SharpPatch(id="sharp-patch"))
     patch.setenv("OVSEG3D_CACHE_DIR", str(cache))
 

@@ -32,12 +32,12 @@ class Query:
     """What everything is compared with; by default what the encoder's card says, or else object, things,
     stuff, texture."""
     phrases: str | None = None
-    """What else is in the scene: phrases with semicolons, a file with one a line, or none; by default those of the run,
-    or where it has none a list of what rooms hold. What looks more like one of these than like what is asked for is
-    not that."""
+    """What else may be in the scene: phrases with semicolons, a file with one a line, or none; by default those of the
+    run and a list of what rooms hold. What looks more like one of these than like what is asked for is not that."""
     templates: Templates = None
     threshold: float = 0.5
-    """Relevancy from which a point counts; 0.5 is as near as the nearest canonical phrase."""
+    """Relevancy from which a point counts (0.5 is as near as the nearest canonical phrase), and score from which the
+    scene is said to hold it."""
     views: Literal["held-out", "train", "all", "none"] = "held-out"
     """For which views to draw masks."""
     camera: str | None = None
@@ -91,7 +91,7 @@ class Query:
 
 
 def _sentence(answer: Any) -> str:
-    found = f"relevancy {answer.score:.2f}, threshold {answer.threshold:g}"
+    found = f"score {answer.score:.2f}, threshold {answer.threshold:g}"
     if answer.probability is not None:
         found += f", probability {answer.probability:.0%}"
     if not answer.present:

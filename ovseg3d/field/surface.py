@@ -36,7 +36,7 @@ class SurfaceConfig:
     """At most so many."""
     hits: int = 4
     """Hits that a point is the mean of, at least, on average: few and small views make few points."""
-    pixels: int = 10_000
+    pixels: int = 8_000
     """Of each small view."""
     between: bool = True
     """Also look from places between neighbouring training views."""

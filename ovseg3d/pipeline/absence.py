@@ -55,12 +55,13 @@ def absence_scores(
     """The run's score of each phrase, first of those that are there.
 
     Args:
-        rivals: what competes: what is present, what rooms hold (as in a run without phrases), or nothing.
+        rivals: what competes: what rooms hold and what is present, what rooms hold alone (as in a run without phrases),
+            or nothing.
     """
     scores = {}
     for phrase in (*present, *absent):
-        beside = asker.household(phrase) if rivals == "household" else present if rivals == "present" else ()
-        scores[phrase] = asker.ask([phrase], rivals=beside)[0].score
+        everyday = () if rivals == "none" else asker.household(phrase)
+        scores[phrase] = asker.look(phrase, (*everyday, *(present if rivals == "present" else ()))).score
     return {phrase: scores[phrase] for phrase in present}, {phrase: scores[phrase] for phrase in absent}
 
 

@@ -16,11 +16,11 @@ from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.devices import DeviceName, resolve_device
 from ovseg3d.pipeline.phrases import check_text
-from ovseg3d.pipeline.presence import calibration_of
+from ovseg3d.pipeline.presence import canonical_of
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 from ovseg3d.semantics.hubs import group_means, groups_of, peaks, shifts
-from ovseg3d.semantics.relevancy import CANONICAL, SHARPNESS, ensemble, label, relevancy
+from ovseg3d.semantics.relevancy import SHARPNESS, ensemble, label, relevancy
 from ovseg3d.semantics.room import plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places, SemanticScene, load_semantics
 
@@ -82,8 +82,7 @@ class Comparer:
     def canonical(self) -> tuple[str, ...]:
         """What phrases are compared with unless the user says otherwise: what the encoder's card names, since encoders
         differ in what would do for anything; else LERF's phrases. Raises EncoderError, RunError."""
-        card = calibration_of(self.clip)
-        return CANONICAL if card is None else card.canonical
+        return canonical_of(self.clip)
 
     def relevancy(
         self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] | None = None

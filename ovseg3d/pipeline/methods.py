@@ -46,7 +46,7 @@ from ovseg3d.semantics.lift import Lifted
 from ovseg3d.semantics.refine import RefineConfig, RefineStage
 
 FOLDER = "semantics"
-STEPS = {"default": 40, "3d-ovs": 600, "lerf": 1000}
+STEPS = {"default": 24, "3d-ovs": 600, "lerf": 1000}
 FIT = 2
 """Steps of the fit before refinement, for each step of that."""
 FROM_NOTHING = {"learning_rate": 2e-2, "network_learning_rate": 5e-3, "decay": 0.05}

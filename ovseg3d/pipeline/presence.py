@@ -1,65 +1,91 @@
 """Is it there? One decision for the whole scene, from its surface and not from a picture.
 
-Evidence is local and has to be coherent: relevancy is averaged over patches of `PATCH` neighbouring surface points, and
-the best patch speaks for the scene. A few stray points, or one photo's mistake on a thing's border, do not fill a
-patch; points that photos contradict each other about, or that only an odd photo speaks for, have less of a voice; walls
-and things that were not told apart are judged in the same way.
+*Witnesses* speak: things and planes as wholes, and patches of `PATCH` neighbouring surface points, so that what was not
+told from what it stands on has a voice as well. A patch lies on one thing; stray points fill none, and neither do
+points that photos contradict each other about, or that only an odd photo speaks for. Each witness is asked what it is:
+the phrase, or one of everything else that has a name (see `Asker.look`)? With the encoder's logit scale s, it says to a
+text
 
-In a patch the phrase has to win against the canonical phrases, against what the user excludes, and against the run's
-own phrases ("rivals"): a mug is relevant to "cup" as well, but where the run knows the phrase "mug", and the points are
-nearer to it, there is no cup. In a run without phrases, what rooms hold competes (`household`). What shares a word with
-the question ("mug" and "a red mug") is no rival. The score is the patch's mean relevancy; at the threshold or above it
-is there. The same relevancy tells which points are meant.
+    logit = SHARE s (cosine - level) + TYPICAL z
 
-A probability comes from the encoder's card alone ("calibration": Platt's slope and offset on how far the phrase is
-above the nearest of the others, times the logit scale). The cards' numbers are fitted to pictures of single things,
-and a patch stands for such a picture here.
+`level` is the text's mean cosine over the scene's things and planes. Some texts are near to everything ("hubs"), and a
+foreign word is often one of them: what counts is how much nearer than to anything else it is (local centring; Hara et
+al. 2015). z says how near the text is to everyday words, by their own mean and deviation, within `BOUND`: what rooms
+hold is likelier than what none holds. SHARE is below 1, because features of a scene are blurred. The phrase gets a
+chance of `CHANCE` before anything is seen, and the n others share what is left, so
+
+    log odds = logit(phrase) - log mean exp logit(others) + log(CHANCE / (1 - CHANCE))
+
+What the user says is not meant is no other among many: the phrase has to be likelier than that. The score is the chance
+that the witness with the best odds is what was asked for; at the threshold or above it is there. Constants were chosen
+on rooms for development. They make it no probability: that comes from an encoder's card ("calibration": slope and
+offset on the score's log odds, fitted to runs of scenes) or not at all.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
-from scipy.special import expit
+from scipy.special import expit, logit, logsumexp
+
+from ovseg3d.semantics.hubs import groups_of
+from ovseg3d.semantics.relevancy import CANONICAL
+from ovseg3d.semantics.scene import SemanticScene
 
 PATCH = 20
-"""Points of a patch; what shows on fewer points is not said to be there."""
+"""Points of a patch, at most..."""
+EVERY = 8
+"""...around each of so many points."""
+PURE = 0.7
+"""Least share of them that lie on the same thing or plane as the middle one; the others are left out."""
+TRUSTED = 0.5
+"""Least mean voice of a patch."""
+SHARE = 0.7
+"""Of the encoder's own sharpness."""
+TYPICAL, BOUND = 0.5, 2.0
+"""What closeness to everyday words weighs, in logits for each of their deviations, and how many count at most."""
+CHANCE = 0.1
+"""Before anything is seen."""
+STEADY = 4
+"""Things below which a text's level says little; as many with a cosine of 0 are added."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """From margins to probabilities, as an encoder's card has it."""
+    """From scores to probabilities, as an encoder's card has it."""
 
     slope: float
     offset: float
-    logit_scale: float
-    canonical: tuple[str, ...]
-    """What a phrase was compared with."""
 
-    def probability(self, margin: float) -> float:
-        """Of a margin of cosines over the nearest other phrase, 0 to 1."""
-        return float(expit(self.slope * self.logit_scale * margin + self.offset))
+    def probability(self, score: float) -> float:
+        """Of a score, 0 to 1."""
+        return float(expit(self.slope * logit(np.clip(score, 1e-9, 1 - 1e-9)) + self.offset))
 
 
 def calibration_of(encoder: Any) -> Calibration | None:
     """What an encoder's card says, None where there is none or it is not of the kind that is known here."""
-    card: Mapping[str, Any] | None = getattr(encoder, "calibration", None)
+    card = _card(encoder)
     try:
-        numbers = [float(card[name]) for name in ("slope", "offset", "logit_scale")]
-        canonical = tuple(str(phrase) for phrase in card["canonical"])
+        numbers = [float(card[name]) for name in ("slope", "offset")] if card.get("of") == "scene" else []
     except (TypeError, KeyError, ValueError):
         return None
-    return Calibration(*numbers, canonical) if np.isfinite(numbers).all() and canonical else None
+    return Calibration(*numbers) if numbers and np.isfinite(numbers).all() else None
 
 
-def patches(xyz: Float[np.ndarray, "points 3"]) -> Int[np.ndarray, "patches patch"]:
-    """The points of patches that cover a surface and overlap, around every fourth point; all points if they are few."""
-    count = min(PATCH, len(xyz))
-    _, near = cKDTree(xyz).query(xyz[::4], k=count, workers=-1)
-    return near.reshape(-1, count).astype(np.int64)
+def canonical_of(encoder: Any) -> tuple[str, ...]:
+    """What phrases are compared with unless the user says otherwise: what the encoder's card names, since encoders
+    differ in what would do for anything; else LERF's phrases."""
+    named = _card(encoder).get("canonical")
+    return tuple(map(str, named)) if isinstance(named, list | tuple) and len(named) else CANONICAL
+
+
+def _card(encoder: Any) -> Mapping[str, Any]:
+    card = getattr(encoder, "calibration", None)
+    return card if isinstance(card, Mapping) else {}
 
 
 def voices(agreement: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
@@ -67,10 +93,81 @@ def voices(agreement: Float[np.ndarray, " points"]) -> Float[np.ndarray, " point
     return (agreement / max(0.5 * float(np.median(agreement)), 1e-6)).clip(0, 1)
 
 
-def best_patch(
-    relevancy: Float[np.ndarray, " points"], near: Int[np.ndarray, "patches patch"]
-) -> tuple[float, Int[np.ndarray, " patch"]]:
-    """The largest mean relevancy of a patch, and its points."""
-    means = relevancy[near].mean(1)
-    best = int(means.argmax())
-    return float(means[best]), near[best]
+@dataclass(frozen=True)
+class Witnesses:
+    """Who speaks about a scene."""
+
+    scene: SemanticScene
+    """One point for each witness, things and planes first: its mean vector, and the place of one of its points."""
+    members: csr_array
+    """Witnesses x points: what each point adds to each witness. Rows add to 1."""
+    wholes: int
+    """How many are things and planes."""
+
+    @classmethod
+    def of(cls, semantics: SemanticScene) -> "Witnesses":
+        """Of a scene with at least one point."""
+        groups = groups_of(semantics.instance, semantics.plane, frozenset())
+        grouped = np.flatnonzero(groups)
+        _, first, row = np.unique(groups[grouped], return_index=True, return_inverse=True)
+        middle, near = patches(semantics.surface.xyz, semantics.tree)
+        alike = groups[near] == groups[middle][:, None]
+        voice = voices(semantics.agreement)[near].mean(1)
+        kept = (alike.mean(1) >= PURE) & (voice >= TRUSTED)
+        middle, near, alike = middle[kept], near[kept], alike[kept]
+        patch, _ = np.nonzero(alike)
+        rows = np.concatenate([row, len(first) + patch])
+        points = np.concatenate([grouped, near[alike]])
+        shape = (len(first) + len(middle), len(groups))
+        entries = (1 / np.bincount(rows, minlength=shape[0]))[rows].astype(np.float32)
+        members, sized = csr_array((entries, (rows, points)), shape=shape), semantics.sized
+        scene = replace(
+            semantics.take(np.concatenate([grouped[first], middle])),
+            vectors=members @ semantics.vectors.astype(np.float32),
+            sized=None if sized is None else replace(sized, encoded=members @ sized.encoded.astype(np.float32)),
+        )
+        return cls(scene, members, len(first))
+
+    def levels(self, cosines: Float[np.ndarray, "witnesses texts"]) -> Float[np.ndarray, " texts"]:
+        """How near each text is to things and planes on average."""
+        return cosines[: self.wholes].sum(0) / (self.wholes + STEADY)
+
+    def raised(
+        self, margin: Float[np.ndarray, " points"], target: Float[np.ndarray, " witnesses"], share: float
+    ) -> Float[np.ndarray, " points"]:
+        """Margins, raised so that this share of each witness's points reach its target, where that is finite."""
+        lifted, chosen = margin.astype(np.float64), np.flatnonzero(np.isfinite(target))
+        rows = self.members[chosen]
+        row = np.repeat(np.arange(len(chosen)), np.diff(rows.indptr))
+        own = lifted[rows.indices]
+        rising = own[np.lexsort((own, row))]
+        reached = rising[rows.indptr[:-1] + ((1 - share) * (np.diff(rows.indptr) - 1)).astype(np.int64)]
+        np.maximum.at(lifted, rows.indices, own + (target[chosen] - reached)[row])
+        return lifted
+
+
+def patches(
+    xyz: Float[np.ndarray, "points 3"], tree: cKDTree
+) -> tuple[Int[np.ndarray, " patches"], Int[np.ndarray, "patches patch"]]:
+    """Points all over a surface, and the points around each; all points if they are few."""
+    middle, count = np.arange(0, len(xyz), EVERY), min(PATCH, len(xyz))
+    _, near = tree.query(xyz[middle], k=count, workers=-1)
+    return middle, near.reshape(-1, count).astype(np.int64)
+
+
+def chances(
+    own: Float[np.ndarray, " witnesses"],
+    others: Float[np.ndarray, "witnesses others"],
+    excluded: Float[np.ndarray, "witnesses excluded"],
+) -> Float[np.ndarray, " witnesses"]:
+    """The chance that each witness is what was asked for, from logits.
+
+    Args:
+        own: of the phrase.
+        others: of everything else that it may be.
+        excluded: of what is not meant. There is at least one other, or one of these.
+    """
+    found = np.ones(len(own))
+    if others.shape[1]:
+        found = expit(own - logsumexp(others, axis=1) + np.log(others.shape[1] * CHANCE / (1 - CHANCE)))
+    return np.minimum(found, expit(own - excluded.max(1))) if excluded.shape[1] else found

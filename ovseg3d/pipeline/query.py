@@ -4,19 +4,20 @@
     answer = asker.ask(["a red chair"])[0]     # relevancy of points; what is above the threshold
     labels = asker.labels(["chair", "table"])  # a closed list: each point's nearest phrase, 0 = none of these
 
-`score` and `threshold` are relevancies (see `semantics.relevancy`): a point speaks for a phrase if it is nearer to it
-than to the canonical phrases, to what the user excludes, and to the run's other phrases. Whether something is there is
-decided for the whole scene, see `presence`; a probability is given only where the encoder's card holds a calibration.
-Positions are in the input frame.
+Whether something is there is decided for the whole scene, with a score (see `presence`); a probability is given only
+where the encoder's card holds a calibration. Which points are meant is told by relevancy (see `semantics.relevancy`): a
+point speaks for a phrase if it is nearer to it than to the canonical phrases, to what the user excludes, and to the
+run's other phrases. Both have one threshold, and agree: no point is more relevant than the scene is likely to hold the
+phrase, and what the scene's witnesses saw is relevant where they saw it. Positions are in the input frame.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.renderer import Renderer
@@ -25,17 +26,21 @@ from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
-from ovseg3d.pipeline.presence import best_patch, calibration_of, patches, voices
+from ovseg3d.pipeline.presence import BOUND, SHARE, TYPICAL, Witnesses, calibration_of, chances
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.views import view_files
 from ovseg3d.scene import Camera, Frame, Scene
 from ovseg3d.semantics.relevancy import SHARPNESS
-from ovseg3d.semantics.room import plane_of
+from ovseg3d.semantics.room import plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places
 from ovseg3d.semantics.things import Instance, instances_of
 
 THRESHOLD = 0.5
-"""As near as the nearest canonical phrase."""
+"""For points: as near as the nearest canonical phrase; for the scene: as likely as not."""
+MOST = 0.75
+"""Share of a witness's points that are as relevant as it is likely..."""
+DOUBT = 0.1
+"""...from this chance on."""
 KEPT = 16
 """Lists of phrases whose best cosines are kept."""
 KEPT_VIEWS = 64
@@ -60,14 +65,14 @@ class Answer:
     present: bool
     """Whether the score reaches the threshold."""
     score: float
-    """Mean relevancy of the patch of surface that speaks most for it, 0 to 1."""
+    """How much speaks for it, 0 to 1 (see `presence`)."""
     probability: float | None
     """None: the encoder has no calibration."""
     calibrated: bool
     threshold: float
     rival: str | None
-    """Of what is not there for its sake alone: the run's phrase, or the everyday word, that the best patch is nearer
-    to."""
+    """Of what is not there: the run's phrase, or the everyday word, that what comes nearest to it is more likely; None:
+    none is."""
     points: Float[np.ndarray, "found 3"]
     """Surface points above the threshold, input frame; none when it is not present."""
     point_scores: Float[np.ndarray, " found"]
@@ -75,13 +80,24 @@ class Answer:
     point_index: Int[np.ndarray, " found"]
     """Their numbers among the run's surface points."""
     relevancy: Float[np.ndarray, " surface"]
-    """Of all surface points, whether it is present or not."""
+    """Of all surface points, whether it is present or not; at most `score`."""
     instances: tuple[Instance, ...] = ()
     """Things of which most points are above the threshold, best first."""
     masks: dict[str, Bool[np.ndarray, "h w"]] = field(default_factory=dict)
     """Masks by the name of the view, of the views that were asked for."""
     relevancies: dict[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)
     """Relevancy by the name of the view, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the scene's witnesses say to one phrase."""
+
+    chances: Float[np.ndarray, " witnesses"]
+    score: float
+    """The best chance."""
+    rival: str | None
+    """What the witness with the best chance is more likely; None: nothing else."""
 
 
 class Asker(Comparer):
@@ -131,10 +147,10 @@ class Asker(Comparer):
             phrases: what to look for, each for itself.
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: what everything is compared with; None: what suits the encoder (see `canonical`).
-            rivals: what else is in the scene: a point counts for a phrase if it is nearer to it than to these, too. By
-                default the run's phrases, or what rooms hold (`household`) if it has none; those that share a word
-                with the phrase are left out.
-            threshold: relevancy from which a point counts, and the scene.
+            rivals: what else a point or the scene may show instead. By default everyday words (`household`) and the
+                run's phrases; if there are any, points are compared with these alone. What shares a word with the
+                phrase is left out.
+            threshold: relevancy from which a point counts, and score from which the scene does.
             views: names of frames to draw masks for.
             camera: the frame from which distances are measured.
 
@@ -151,31 +167,24 @@ class Asker(Comparer):
             self.frame(view)  # an unknown one is told before the work
         answers = []
         self.encode(phrases)
+        usual = rivals is None and canonical is None
         for phrase in phrases:
-            free = self.rivals_of(phrase, rivals)
-            known = self.phrases if rivals is None and self._among([phrase], self.phrases).all() else ()
-            margin = self._margin(phrase, free, known)
-            found = expit(SHARPNESS * margin(others, free))
-            score, patch = best_patch(found * self._voices, self._patches)
-            present, rival, probability = score >= threshold, None, None
-            if not present and free:
-                alone = expit(SHARPNESS * margin(others))
-                lone, there = best_patch(alone * self._voices, self._patches)
-                rival = self._likest(free, known, there) if lone >= threshold else None
-            if card is not None:
-                evidence = margin((*card.canonical, *negatives), free)
-                probability = card.probability(float(evidence[patch].mean()))
+            seen = self.look(phrase, rivals, canonical, negatives)
+            present = seen.score >= threshold
+            margin = self._agreeing(self._margin(phrase, rivals, others), seen)
+            found = np.minimum(expit(SHARPNESS * margin), seen.score)
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
-            chosen = chosen[np.argsort(-found[chosen], kind="stable")]
+            chosen = chosen[np.argsort(-margin[chosen], kind="stable")]
+            chance = card.probability(seen.score) if card is not None and usual else None
             answers.append(
                 Answer(
                     phrase=phrase,
                     present=present,
-                    score=score,
-                    probability=probability,
-                    calibrated=card is not None,
+                    score=seen.score,
+                    probability=chance,
+                    calibrated=chance is not None,
                     threshold=threshold,
-                    rival=rival,
+                    rival=None if present else seen.rival,
                     points=self.semantics.surface.xyz[chosen],
                     point_scores=found[chosen],
                     point_index=chosen,
@@ -190,12 +199,67 @@ class Asker(Comparer):
                 answer.relevancies[view], answer.masks[view] = picture, (picture >= threshold) & answer.present
         return answers
 
-    def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
-        """What else there is for a phrase to lose against: of `rivals`, by default the run's phrases."""
-        known = self.phrases if rivals is None else rivals
-        if rivals is None and not known:
-            return self.household(phrase)
-        return tuple(rival for rival in known if not share_a_word(rival, phrase))
+    def look(
+        self,
+        phrase: str,
+        rivals: Sequence[str] | None = None,
+        canonical: Sequence[str] | None = None,
+        negatives: Sequence[str] = (),
+    ) -> Look:
+        """Whether a phrase is there, see `presence`. Arguments are those of `ask`."""
+        everyday = self.household(phrase) if rivals is None else ()
+        named = self.rivals_of(phrase, self.phrases if rivals is None else rivals)
+        named = tuple(name for name in dict.fromkeys(named) if name not in everyday)
+        plain = self.canonical if canonical is None else tuple(canonical)
+        # What a plane is, is settled among all that name planes.
+        planes = tuple(filter(plane_of, everyday))
+        logits = self._logits((phrase, *planes, *named, *plain, *negatives))
+        own, first = logits[:, 0], 1 + len(planes)
+        last = logits.shape[1] - len(negatives)
+        others = np.concatenate([self._everyday_logits[:, np.isin(HOUSEHOLD, everyday)], logits[:, first:last]], 1)
+        found, free = chances(own, others, logits[:, last:]), (*everyday, *named)
+        best = int(found.argmax())
+        rival = int(others[best, : len(free)].argmax()) if free else None
+        likelier = rival is not None and others[best, rival] > own[best]
+        return Look(found, float(found[best]), free[rival] if likelier else None)
+
+    def _logits(self, phrases: tuple[str, ...]) -> Float[np.ndarray, "witnesses phrases"]:
+        """What witnesses say to phrases, up to a number of each witness (see `presence`)."""
+        semantics, texts = self._witnesses.scene, self.encode(phrases)
+        cosines, _ = semantics.compare(texts, texts[:0])
+        nearer = cosines - self._witnesses.levels(cosines)
+        if semantics.plane is not None:
+            nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.instance)
+        return SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
+
+    def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
+        """How near texts are to everyday words, by these words' own mean and deviation."""
+        middle, mean, deviation = self._usual
+        return ((texts @ middle - mean) / max(deviation, 1e-6)).clip(-BOUND, BOUND)
+
+    @cached_property
+    def _usual(self) -> tuple[Float[np.ndarray, " dim"], float, float]:
+        """The mean everyday word, and the mean and deviation of their cosines with it."""
+        words = self.encode(HOUSEHOLD)
+        near = words @ words.mean(0)
+        return words.mean(0), float(near.mean()), float(near.std())
+
+    @cached_property
+    def _everyday_logits(self) -> Float[np.ndarray, "witnesses words"]:
+        return self._logits(HOUSEHOLD)
+
+    @cached_property
+    def _witnesses(self) -> Witnesses:
+        return Witnesses.of(self.semantics)
+
+    def _agreeing(self, margin: Float[np.ndarray, " points"], seen: Look) -> Float[np.ndarray, " points"]:
+        """Margins of points that say what witnesses do: most points of each are as relevant as it is likely."""
+        target = logit(seen.chances.clip(1e-9, 1 - 1e-9)) / SHARPNESS
+        return self._witnesses.raised(margin, np.where(seen.chances < DOUBT, -np.inf, target + 1e-6), MOST)
+
+    def rivals_of(self, phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
+        """Which of some phrases there are for a phrase to lose against."""
+        return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
 
     def household(self, phrase: str) -> tuple[str, ...]:
         """What rooms hold, but for what a phrase may mean itself (see `household`)."""
@@ -203,23 +267,21 @@ class Asker(Comparer):
         return tuple(word for word, like in zip(HOUSEHOLD, same) if not like and not share_a_word(word, phrase))
 
     def _margin(
-        self, phrase: str, free: tuple[str, ...], known: tuple[str, ...]
-    ) -> Callable[..., Float[np.ndarray, " points"]]:
-        """How much nearer each point is to one phrase than to the nearest of others, and of rivals.
-
-        Args:
-            free: the phrase's rivals: what a plane is, is settled among all that name planes.
-            known: phrases of which it is known that they are in the scene, if the phrase is one.
-        """
+        self, phrase: str, rivals: Sequence[str] | None, others: tuple[str, ...]
+    ) -> Float[np.ndarray, " points"]:
+        """How much nearer each point is to a phrase than to the nearest of others, and of rivals."""
+        known = self.phrases if rivals is None and self._among([phrase], self.phrases).all() else ()
+        free = self.rivals_of(phrase, self.phrases if rivals is None else rivals)
+        everyday = self.household(phrase) if rivals is None and not self.phrases else ()
         if self.semantics.sized is None:
-            own = self.compare([phrase, *filter(plane_of, free)], (), known=known)[0][:, 0]
-            return lambda others, rivals=(): own - self._nearest(others, rivals, known)
-
-        def margin(others: tuple[str, ...], rivals: tuple[str, ...] = ()) -> np.ndarray:
-            own, beside = self.compare([phrase], (*others, *rivals))
-            return own[:, 0] - beside.max(1)
-
-        return margin
+            # What a plane is, is settled among all that name planes.
+            own = self.compare([phrase, *filter(plane_of, (*free, *everyday))], (), known=known)[0][:, 0]
+            best = self._nearest(others, free, known)
+            return own - (
+                np.maximum(best, self._everyday.best(np.isin(HOUSEHOLD, everyday)) - AHEAD) if everyday else best
+            )
+        own, beside = self.compare([phrase], (*others, *free, *everyday))
+        return own[:, 0] - beside.max(1)
 
     def _nearest(self, *asked: tuple[str, ...]) -> Float[np.ndarray, " points"]:
         """Each point's cosine with the nearest of others and rivals; kept, since most questions compare with the same.
@@ -232,12 +294,8 @@ class Asker(Comparer):
                 self._best.clear()
             others, rivals, known = asked
             best = self.compare((), others, known=known)[1].max(1)
-            # Most of what rooms hold, and so not a list of what is known to be there, which needs no lead.
-            if not known and 2 * len(rivals) > len(HOUSEHOLD) and {*rivals} <= {*HOUSEHOLD}:
-                best = np.maximum(best, self._everyday.best(np.isin(HOUSEHOLD, rivals)) - AHEAD)
-            else:
-                for part in _parts(rivals):
-                    best = np.maximum(best, self.compare(part, (), known=known)[0].max(1))
+            for part in _parts(rivals):
+                best = np.maximum(best, self.compare(part, (), known=known)[0].max(1))
             self._best[asked] = best
         return self._best[asked]
 
@@ -245,19 +303,6 @@ class Asker(Comparer):
     def _everyday(self) -> Nearest:
         """Which of what rooms hold each point is nearest to; the list begins with planes, and so keeps its order."""
         return Nearest.of(self.compare(part, ())[0] for part in _parts(HOUSEHOLD))
-
-    def _likest(self, phrases: Sequence[str], known: Sequence[str], points: Int[np.ndarray, " patch"]) -> str:
-        """The phrase that some points are nearest to, compared as where it is decided what is there."""
-        scores, _ = self.compare(phrases, (), known=known, of=self.semantics.take(points))
-        return phrases[int(scores.mean(0).argmax())]
-
-    @cached_property
-    def _voices(self) -> Float[np.ndarray, " points"]:
-        return voices(self.semantics.agreement)
-
-    @cached_property
-    def _patches(self) -> Int[np.ndarray, "patches patch"]:
-        return patches(self.semantics.surface.xyz)
 
     def _things(self, phrase: str, found: np.ndarray, threshold: float, eye: np.ndarray | None) -> tuple[Instance, ...]:
         """Things of which at least half of the points are above the threshold."""

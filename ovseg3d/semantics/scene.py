@@ -107,7 +107,7 @@ class SemanticScene:
         origins, directions = camera.rays(camera.pixel_centres()[met])
         hits = origins + directions * (depth_z.ravel()[met] / (directions @ camera.forward))[:, None]
         count = min(NEAREST, len(self.surface))
-        distance, near = self._tree.query(hits, k=count, workers=-1)
+        distance, near = self.tree.query(hits, k=count, workers=-1)
         distance, near = distance.reshape(-1, count), near.reshape(-1, count)
         softness = np.maximum(self.surface.cell[near[:, :1]], 1e-9) * 0.5
         weight = 1 / (distance**2 + softness**2)
@@ -115,7 +115,8 @@ class SemanticScene:
         return Places((h, w), np.flatnonzero(met).astype(np.int32), near.astype(np.int32), weight)
 
     @cached_property
-    def _tree(self) -> cKDTree:
+    def tree(self) -> cKDTree:
+        """Of the surface points."""
         return cKDTree(self.surface.xyz)
 
 

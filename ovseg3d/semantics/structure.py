@@ -1,10 +1,10 @@
 """The room itself: large planes behind (or under) which nothing is seen, such as floor, walls and ceiling.
 
 Found by area, without phrases, in normals that were steadied along the surface (`smooth`): a field makes plain walls
-bumpy. Directions are taken from the normals: along `up`, against it, and the directions at right angles to it in
-which most surface faces (and, to be tried, those at right angles to the first of them). Along a direction, planes are
-peaks of area over offset. A peak is structure when it is large and when hardly any surface lies behind it where it is:
-under a table top there is floor, under the floor there is none.
+bumpy. Directions are `up`, against it, and four at right angles, since most rooms are boxes, turned to where the most
+surface lies in few layers; then others in which much surface faces, for walls that stand askew. Along a direction,
+planes are peaks of area over offset. A peak is structure when it is large and when hardly any surface lies behind it
+where it is: under a table top there is floor, under the floor there is none.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,10 @@ from jaxtyping import Bool, Float, Int
 
 NONE, FLOOR, CEILING, WALL = range(4)
 """What a plane is of the room."""
+TURNS = (-10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)
+"""Degrees by which the direction of a wall may be off."""
+CLEAR = 1.5
+"""So many times the area says that a wall stands askew."""
 STRAY = 0.25
 """Share of the points that a patch of a plane has, below which others behind it are no surface."""
 
@@ -49,14 +53,18 @@ class StructureConfig:
     """What counts as the room."""
 
     share: float = 0.02
-    """Least area of a plane, as a share of all surface."""
+    """Least area of a plane, as a share of all surface..."""
+    little: float = 0.01
+    """...but for the first wall on each side of a box: of one that hides in fog, little is where it should be."""
     behind: float = 0.1
     """Most of a plane's patches that may have surface behind them..."""
     wide: float = 2.5
     """...and that many times more of a large plane's: strays gather behind walls, but no table is as large as one."""
+    square: float = 1.5
+    """...and that many times more on the sides of a box, where a wall is to be expected."""
     directions: int = 8
     """Most directions of walls that are tried."""
-    planes: int = 4
+    planes: int = 6
     """Most planes of one direction that are tried."""
 
     def may_hide(self, share: float) -> float:
@@ -84,27 +92,60 @@ def room_planes(
     """
     config = config or StructureConfig()
     found: list[Plane] = []
-    for direction in [up, -up, *_walls(normal, area, up, config)]:
-        facing = normal @ direction > 0.8
-        if area[facing].sum() < config.share * area.sum():
-            continue
-        offset = xyz @ direction
-        step = 3 * gap
-        first = offset.min()
-        at = ((offset - first) / step).astype(np.int64)
-        filled = np.bincount(at[facing], area[facing], minlength=at.max() + 1)
-        # A plane that falls between two steps, or scatters, still has its area within three.
-        filled = np.convolve(filled, np.ones(3), mode="same")
-        for _ in range(config.planes):
-            peak = int(filled.argmax())
-            share = filled[peak] / area.sum()
-            if share < config.share:
-                break
-            filled[max(0, peak - 4) : peak + 5] = 0
-            plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
-            if plane is not None and _behind(plane, xyz, normal, gap) <= config.may_hide(share):
-                found.append(plane)
+    step = 3 * gap
+    box, askew = _walls(xyz, normal, area, up, step, config)
+    for sides, little, leeway in (
+        ([up, -up], config.share, 1.0),
+        (box, config.little, config.square),
+        (askew, config.share, 1.0),
+    ):
+        for direction in sides:
+            if area[normal @ direction > 0.8].sum() < little * area.sum():
+                continue
+            direction, facing, at, filled = _sharpest(direction, xyz, normal, area, up, step)
+            least = little
+            for _ in range(config.planes):
+                peak = int(filled.argmax())
+                share = filled[peak] / area.sum()
+                if share < least:
+                    break
+                plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
+                fits = plane is not None and _behind(plane, xyz, normal, gap) <= config.may_hide(share) * leeway
+                if fits:
+                    found.append(plane)
+                    least = config.share
+                # Beside a plane are its own stray points; close behind what is none there may be one.
+                wide = 4 if fits else 1
+                filled[max(0, peak - wide) : peak + wide + 1] = 0
     return found
+
+
+def _sharpest(
+    direction: np.ndarray, xyz: np.ndarray, normal: np.ndarray, area: np.ndarray, up: np.ndarray, step: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """`_layers` in a direction, or in one close to it where a wall clearly stands askew."""
+    plain = _layers(direction, xyz, normal, area, step)
+    if abs(direction @ up) > 0.5:
+        return plain
+    turned = (_layers(_turn(direction, up, angle), xyz, normal, area, step) for angle in TURNS)
+    sharpest = max(turned, key=lambda found: found[-1].max())
+    return sharpest if sharpest[-1].max() > CLEAR * plain[-1].max() else plain
+
+
+def _turn(direction: np.ndarray, up: np.ndarray, degrees: float) -> np.ndarray:
+    """A horizontal direction, turned about `up`."""
+    return np.cos(np.radians(degrees)) * direction + np.sin(np.radians(degrees)) * np.cross(up, direction)
+
+
+def _layers(
+    direction: np.ndarray, xyz: np.ndarray, normal: np.ndarray, area: np.ndarray, step: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What faces in a direction, in layers: the direction, which points do, each one's layer, area of each layer."""
+    facing, offset = normal @ direction > 0.8, xyz @ direction
+    at = ((offset - offset.min()) / step).astype(np.int64)
+    filled = np.bincount(at[facing], area[facing], minlength=at.max() + 1)
+    # A plane that falls between two layers, or scatters, still has its area within three.
+    return direction, facing, at, np.convolve(filled, np.ones(3), mode="same")
 
 
 def lies_on(
@@ -133,8 +174,11 @@ def lies_on(
     return found
 
 
-def _walls(normal: np.ndarray, area: np.ndarray, up: np.ndarray, config: StructureConfig) -> list[np.ndarray]:
-    """Horizontal directions in which most surface faces, most first, at least 30 degrees apart."""
+def _walls(
+    xyz: np.ndarray, normal: np.ndarray, area: np.ndarray, up: np.ndarray, step: float, config: StructureConfig
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Horizontal directions in which most surface faces: the four of a box, since most rooms are one, and others, most
+    first, at least 30 degrees apart."""
     aside = np.eye(3)[np.abs(up).argmin()]
     x = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
     y = np.cross(up, x)
@@ -153,12 +197,12 @@ def _walls(normal: np.ndarray, area: np.ndarray, up: np.ndarray, config: Structu
         turn = 2 * np.pi * ((around + 0.5) * filled[around % bins]).sum() / filled[around % bins].sum() / bins
         found.append(np.cos(turn) * x + np.sin(turn) * y)
         smooth[np.arange(peak - 5, peak + 6) % bins] = 0
-    # Most rooms are boxes: a wall of which little is seen, behind a window, say, stands at right angles to the others.
-    for along in found[:1]:
-        for other in (-along, np.cross(up, along), -np.cross(up, along)):
-            if all(other @ known < np.cos(np.pi / 6) for known in found):
-                found.append(other)
-    return found
+    if not found:
+        return [], []
+    # Where a field is bumpy, normals tell a wall's direction to some degrees, and the points of four long walls to one.
+    boxes = [[_turn(found[0], up, angle + quarter) for quarter in (0, 90, 180, 270)] for angle in TURNS]
+    box = max(boxes, key=lambda box: sum(_layers(side, xyz, normal, area, step)[-1].max() for side in box))
+    return box, [one for one in found if all(one @ side < np.cos(np.pi / 6) for side in box)]
 
 
 def _fit(xyz: np.ndarray, chosen: np.ndarray, area: np.ndarray, direction: np.ndarray, gap: float) -> Plane | None:

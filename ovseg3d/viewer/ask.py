@@ -52,7 +52,7 @@ class Found:
     phrase: str
     present: bool
     score: float
-    """Relevancy, 0 to 1."""
+    """0 to 1; see `pipeline.query.Answer`."""
     threshold: float
     probability: float | None
     """None: the encoder is not calibrated."""
@@ -236,14 +236,14 @@ def reply_html(reply: Reply) -> str:
         box = (
             f"flex:none;margin-top:3px;width:12px;height:12px;border-radius:3px;border:1px solid #888;background:{mark}"
         )
-        figures = f"relevancy {answer.score:.2f}, threshold {answer.threshold:.2f}"
+        figures = f"score {answer.score:.2f}, threshold {answer.threshold:.2f}"
         if answer.probability is not None:
             figures = f"probability {answer.probability:.0%}, {figures}"
         rows.append(
             f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}'
             f'<br><span style="opacity:0.65">{figures}</span></span></div>'
         )
-    note = '<div style="opacity:0.65">Relevancies are no probabilities: the encoder is not calibrated.</div>'
+    note = '<div style="opacity:0.65">Scores are no probabilities: the encoder is not calibrated.</div>'
     calibrated = any(answer.probability is not None for answer in reply.answers)
     return _card("".join(rows) + ("" if calibrated else note))
 

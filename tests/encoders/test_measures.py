@@ -1,5 +1,6 @@
 """The measures of the built-in encoders, on answers that are known."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from encoder_training import measures as m  # noqa: E402
-from encoder_training.cards import calibrate  # noqa: E402
+from encoder_training.calibration import calibrate, fit  # noqa: E402
+from encoder_training.cards import write_cards  # noqa: E402
 from encoder_training.judges import Colour, to_patches, windows  # noqa: E402
 
 
@@ -96,13 +98,33 @@ def test_photos_are_brought_to_whole_patches() -> None:
     assert to_patches(np.zeros((1, 1, 3), np.uint8), 1.0, 8, 16).shape == (1, 3, 16, 16)
 
 
-def test_calibration_is_sure_of_an_encoder_that_is_always_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    from encoder_training import cards
+def test_calibration_finds_the_numbers_that_made_the_scores() -> None:
+    random = np.random.default_rng(0)
+    odds = random.normal(0, 3, 20_000)
+    there = random.uniform(size=20_000) < 1 / (1 + np.exp(-(0.5 * odds - 1.0)))
+    slope, offset = fit(odds, there)
+    # What is not there is in the majority, and weighs no more: the offset that is found is that of even numbers.
+    even = offset + np.log(there.mean() / (1 - there.mean()))
+    assert slope == pytest.approx(0.5, abs=0.03) and even == pytest.approx(-1.0, abs=0.1)
 
-    from ovseg3d.synth.examples import KINDS
 
-    kinds = [KINDS[i % len(KINDS)] for i in range(80)]
-    made = views(kinds, [None] * 80, [i % len(KINDS) for i in range(80)])
-    monkeypatch.setattr(cards, "object_views", lambda *_: made)
-    found = calibrate(Knows([m.phrase(k) for k in KINDS]), count=80)
-    assert found["slope"] > 0 and found["brier"] < 0.05
+def test_a_calibration_is_judged_by_scenes_that_it_was_not_fitted_to() -> None:
+    right = {"one": {"mug": 0.9, "sofa": 0.8}, "two": {"mug": 0.95}}
+    wrong = {"one": {"tram": 0.1}, "two": {"tram": 0.05, "goat": 0.2}}
+    found = calibrate(right, wrong)
+    assert found["slope"] > 0 and found["brier"] < 0.05 and found["expected_calibration_error"] < 0.2
+    assert (found["of"], found["scenes"], found["present"], found["absent"]) == ("scene", 2, 3, 3)
+    swapped = calibrate({**right, "two": wrong["two"]}, {**wrong, "two": right["two"]})
+    assert swapped["brier"] > 0.5, "one scene says the opposite of the other"
+    alone = calibrate({"one": right["one"]}, {"one": wrong["one"]})
+    assert alone["brier"] is None and alone["slope"] > 0
+
+
+def test_a_card_keeps_what_no_row_measures(tmp_path: Path) -> None:
+    kept = {"calibration": {"slope": 2.0}, "data": {"history": "two sittings"}, "figures": {"a": "old"}}
+    (tmp_path / "card.json").write_text(json.dumps(kept))
+    rows = [{"key": "a", "figures": {"seen": 0.5}, "baselines": {}}]
+    write_cards(tmp_path, tmp_path, {"rows": rows})
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["calibration"] == {"slope": 2.0} and card["data"]["history"] == "two sittings"
+    assert card["figures"]["a"]["figures"] == {"seen": 0.5} and card["data"]["pictures"]

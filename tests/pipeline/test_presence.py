@@ -1,7 +1,8 @@
-"""Whether something is there: patches against stray points, rivals against look-alikes, cards, and which are absent."""
+"""Whether something is there: witnesses, their chances, rivals against look-alikes, cards, and which are absent."""
 
 import json
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,26 +14,173 @@ from PIL import Image
 
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError
+from ovseg3d.field.surface import Surface
 from ovseg3d.pipeline.absence import ALL, CONFUSABLE, FOREIGN, OUTSIDE, TRAPS, absent_phrases
+from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.household import HOUSEHOLD, means_the_same
-from ovseg3d.pipeline.presence import PATCH, best_patch, calibration_of, patches
+from ovseg3d.pipeline.presence import (
+    CHANCE,
+    EVERY,
+    PATCH,
+    PURE,
+    STEADY,
+    Witnesses,
+    calibration_of,
+    canonical_of,
+    chances,
+)
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
+from ovseg3d.semantics.basis import Basis
+from ovseg3d.semantics.hubs import groups_of
+from ovseg3d.semantics.relevancy import CANONICAL
+from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.semantics.structure import FLOOR, NONE
 from ovseg3d.synth import KINDS
 
 GRID = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0), [0.0]), -1).reshape(-1, 3)
 
 
-def test_stray_points_do_not_make_a_patch_and_neighbours_do() -> None:
-    near, random = patches(GRID), np.random.default_rng(0)
-    assert near.shape == (len(GRID) / 4, PATCH)
-    stray, together = np.full(len(GRID), 0.2), np.full(len(GRID), 0.2)
-    stray[random.choice(len(GRID), 2 * PATCH, replace=False)] = 1.0
-    together[np.linalg.norm(GRID - [20, 20, 0], axis=1) < 4] = 1.0
-    assert best_patch(stray, near)[0] < 0.5
-    score, patch = best_patch(together, near)
-    assert score == 1 and (np.linalg.norm(GRID[patch] - [20, 20, 0], axis=1) < 4).all()
-    assert patches(GRID[:5]).shape == (2, 5), "fewer points than a patch has"
+def seen(vectors: np.ndarray, instance: np.ndarray, plane: np.ndarray | None = None) -> SemanticScene:
+    """A sheet of points that mean something, all photos of one mind."""
+    count, up = len(GRID), np.array([0.0, 0.0, 1.0])
+    surface = Surface(
+        GRID.astype(np.float32), np.tile(np.float32(up), (count, 1)), np.zeros((count, 3), np.uint8),
+        np.ones(count, np.float32), np.ones(count, np.float32), up, True,
+    )  # fmt: skip
+    basis = Basis(np.eye(vectors.shape[1], dtype=np.float32), 0.0)
+    facts = EncoderFacts("none", "none", "", 50.0)
+    return SemanticScene(
+        surface, basis, vectors.astype(np.float32), np.ones(count, np.float32), instance, facts, plane=plane
+    )
+
+
+def test_witnesses_are_things_planes_and_patches_of_one_thing() -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(len(GRID), 3))
+    instance = np.where(GRID[:, 0] < 10, 3, np.where(GRID[:, 0] < 20, 1, 0)).astype(np.int32)
+    plane = np.where(GRID[:, 1] < 20, FLOOR, NONE)
+    scene = seen(vectors, instance, plane)
+    found = Witnesses.of(scene)
+    dense = found.members.toarray()
+    np.testing.assert_allclose(dense.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(found.scene.vectors, dense @ vectors, atol=1e-5)
+    floor = (instance == 0) & (plane == FLOOR)
+    for row, (own, number, kind) in enumerate([(instance == 1, 1, NONE), (instance == 3, 3, NONE), (floor, 0, FLOOR)]):
+        assert ((dense[row] > 0) == own).all() and np.ptp(dense[row, own]) == 0
+        assert found.scene.instance[row] == number and (number or found.scene.plane[row] == kind)
+    assert found.wholes == 3
+    alike = groups_of(instance, plane, frozenset())
+    members = [np.flatnonzero(row) for row in dense[3:]]
+    assert all(len(set(alike[own])) == 1 and PURE * PATCH <= len(own) <= PATCH for own in members)
+    assert 0.5 < len(members) / (len(GRID) / EVERY) < 1, "patches across an edge have no say"
+    np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + STEADY))
+
+
+def test_few_points_nothing_told_and_photos_that_disagree() -> None:
+    nothing = np.zeros(len(GRID), np.int32)
+    scene = seen(np.ones((len(GRID), 1)), nothing)
+    assert Witnesses.of(scene).wholes == 0
+    for count in (1, 5):
+        few = Witnesses.of(scene.take(np.arange(count)))
+        assert few.members.shape == (1, count) and few.wholes == 0
+    agreement = np.ones(len(GRID), np.float32)
+    agreement[GRID[:, 0] < 10] = 0.0
+    trusted = Witnesses.of(replace(scene, agreement=agreement))
+    assert len(trusted.scene.vectors) < len(Witnesses.of(scene).scene.vectors)
+    assert not trusted.members.toarray()[:, GRID[:, 0] < 6].any(), "in full from half of the usual agreement"
+
+
+def test_chances_are_what_bayes_says() -> None:
+    random = np.random.default_rng(0)
+    own, others, no = random.normal(0, 3, 6), random.normal(0, 3, (6, 7)), np.zeros((6, 0))
+    prior = np.r_[CHANCE, np.full(7, (1 - CHANCE) / 7)]
+    joint = np.exp(np.concatenate([own[:, None], others], 1)) * prior
+    np.testing.assert_allclose(chances(own, others, no), joint[:, 0] / joint.sum(1))
+    np.testing.assert_allclose(chances(np.zeros(1), np.zeros((1, 9)), no[:1]), CHANCE)
+    # What is not meant has to be beaten by itself, however many others there are.
+    excluded = random.normal(0, 3, (6, 2))
+    both = chances(own, others, excluded)
+    assert ((both > 0.5) <= (own > excluded.max(1))).all() and (both <= chances(own, others, no)).all()
+    np.testing.assert_allclose(chances(own, no, excluded[:, :1]), 1 / (1 + np.exp(excluded[:, 0] - own)))
+
+
+def test_most_points_of_a_witness_reach_what_it_says_and_no_others_move() -> None:
+    random = np.random.default_rng(0)
+    instance = np.where(GRID[:, 0] < 10, 1, np.where(GRID[:, 0] < 20, 2, 0)).astype(np.int32)
+    found = Witnesses.of(seen(np.ones((len(GRID), 1)), instance))
+    margin, target = random.normal(size=len(GRID)), np.full(len(found.scene.vectors), -np.inf)
+    target[0] = 1.0
+    raised = found.raised(margin, target, 0.75)
+    own = instance == 1
+    assert (raised[~own] == margin[~own]).all() and 0.75 <= (raised[own] >= 1.0 - 1e-9).mean() < 0.76
+    np.testing.assert_array_equal(np.argsort(raised[own]), np.argsort(margin[own]))
+    target[0] = -9.0
+    np.testing.assert_array_equal(found.raised(margin, target, 0.75), margin, "nothing is lowered")
+
+
+def asker_of(folder: Path, scene: SemanticScene, texts: dict[str, np.ndarray]) -> Asker:
+    """Of a scene whose encoder knows some texts; everyday words that are not among them mean nothing here."""
+    folder.mkdir(exist_ok=True)
+    save_semantics(folder, scene)
+    asker = Asker(Run(folder, Config(), folder, "room", ""), None, "cpu")
+    nothing = np.eye(scene.vectors.shape[1], dtype=np.float32)[-1]
+    asker.clip, asker._texts = None, {**dict.fromkeys((*HOUSEHOLD, *CANONICAL), nothing), **texts}
+    return asker
+
+
+def test_what_is_near_to_everything_is_nowhere_and_what_stands_out_is_there(tmp_path: Path) -> None:
+    """Thirty things of ten kinds. A tram is nearer to each of them than its own name is, and no more to one."""
+    kinds, dim = 10, 16
+    instance = (np.arange(len(GRID)) * 30 // len(GRID) + 1).astype(np.int32)
+    vectors = 0.3 * np.eye(dim)[instance % kinds]
+    vectors[:, kinds] = 0.5
+    vectors[:, -2] = np.sqrt(1 - 0.09 - 0.25)
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate((*HOUSEHOLD[40:50], "tram"))}
+    asker = asker_of(tmp_path, seen(vectors, instance), texts)
+    sofa, tram = asker.ask([HOUSEHOLD[42], "tram"])
+    assert (asker.compare([HOUSEHOLD[42]], ())[0] < asker.compare(["tram"], ())[0]).all()
+    assert sofa.present and sofa.score > 0.9 and {thing.id for thing in sofa.instances} == {2, 12, 22}
+    assert not tram.present and tram.score < 0.2 and not len(tram.points)
+    # The tram is nearer than any canonical phrase everywhere; what shows agrees with the decision.
+    assert (tram.relevancy <= tram.score).all()
+
+
+def test_what_is_not_meant_is_not_there(tmp_path: Path) -> None:
+    """Ten things are something between a chair and an office chair, nearer to the latter; ten are a bit of a chair."""
+    dim = 8
+    instance = (np.arange(len(GRID)) * 40 // len(GRID) + 1).astype(np.int32)
+    vectors = np.zeros((len(GRID), dim))
+    vectors[:, 5], vectors[:, -1] = 0.95, 0.3
+    office, plain = instance <= 10, (instance > 10) & (instance <= 20)
+    vectors[office] = [0.45, 0.55, 0, 0, 0, 0.70, 0, 0]
+    vectors[plain] = [0.35, 0.0, 0, 0, 0, 0.93, 0, 0]
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("chair", "office chair"))}
+    asker = asker_of(tmp_path, seen(vectors, instance), texts)
+    (both,), (only,) = asker.ask(["chair"]), asker.ask(["chair"], negatives=["office chair"])
+    assert both.present and set(both.point_index) == set(np.flatnonzero(office | plain))
+    assert only.present and set(only.point_index) == set(np.flatnonzero(plain))
+    vectors[plain] = vectors[-1]
+    none = asker_of(tmp_path / "none", seen(vectors, instance), texts)
+    assert none.ask(["chair"])[0].present and not none.ask(["chair"], negatives=["office chair"])[0].present
+
+
+def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
+    """A mug that is one's word against a bowl's: most of it is nearer to the bowl, but a mug is asked for."""
+    dim = 8
+    instance = np.where(GRID[:, 0] < 4, 1, np.where(GRID[:, 0] < 20, 2, 0)).astype(np.int32)
+    vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[5], (len(GRID), 1))
+    vectors[instance == 1] = 0.50 * np.eye(dim)[0] + 0.53 * np.eye(dim)[1] + 0.68 * np.eye(dim)[5]
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("mug", "bowl"))}
+    asker = asker_of(tmp_path, seen(vectors, instance), texts)
+    mug, bowl = asker.ask(["mug", "bowl"])
+    assert mug.present and bowl.present and bowl.score > mug.score
+    assert set(mug.point_index) == set(bowl.point_index) == set(np.flatnonzero(instance == 1))
+    strict = asker.ask(["mug"], threshold=0.999)[0]
+    assert not strict.present and strict.rival == "bowl" and not len(strict.points)
+    np.testing.assert_array_equal(strict.relevancy, mug.relevancy, "the threshold decides and changes nothing else")
+    lax = asker.ask(["mug"], threshold=0.2)[0]
+    assert set(lax.point_index) >= set(mug.point_index)
 
 
 def test_a_look_alike_is_absent_where_the_run_names_what_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,36 +199,31 @@ def test_a_look_alike_is_absent_where_the_run_names_what_is_there(run: Run, monk
         assert known.phrases == (*others, "orange thing")
         assert not known.ask(["orange"], rivals=others)[0].present
         assert known.ask(["orange thing"], rivals=())[0].score == lax.score
-        assert not known.ask(["orange thing"])[0].present, "what the run names competes like any other phrase"
     finally:
         (run.folder / "phrases.txt").unlink()
 
 
-def test_without_phrases_a_question_competes_with_what_rooms_hold(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_competes_with_what_rooms_hold(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORDS, "plant", WORDS["blue"])
+    monkeypatch.setitem(WORDS, "bluish", (0.5, 0.8, 0.6))
     asker = Asker(run)
     assert not asker.phrases
-    lax, strict = (asker.ask(["green"], canonical=["red"], rivals=rivals)[0] for rivals in ((), None))
-    assert lax.present and not strict.present and strict.rival == "plant", "nearest to green is what is blue"
-    assert "plant" in asker.household("green") and "floor" in asker.household("green")
-    # The few words that are kept of each point say what all of them do.
-    every = asker.ask(["green"], canonical=["red"], rivals=(*asker.household("green"), "something"))[0]
-    assert every.score < strict.score < lax.score, "a word has to be ahead"
-    listed = ("plant", *asker.household("green")[:39])
-    told = asker.ask(["green"], canonical=["red"], rivals=listed)[0]
-    assert told.score == pytest.approx(every.score), "what somebody lists is there, and needs no lead"
+    alone, beside = (asker.ask(["bluish"], rivals=rivals)[0] for rivals in ((), None))
+    assert "plant" in asker.household("bluish") and "floor" in asker.household("bluish")
+    assert not beside.present and beside.rival in asker.household("bluish") and alone.rival is None
+    # A point counts where no everyday word is clearly ahead of the question; what somebody lists needs no lead.
+    beside = asker.ask(["red"], canonical=["blue"])[0]
+    listed = asker.ask(["red"], canonical=["blue"], rivals=asker.household("red"))[0]
+    assert listed.score == pytest.approx(beside.score, rel=1e-4)
+    assert (listed.relevancy <= beside.relevancy + 1e-6).all() and (listed.relevancy < beside.relevancy).any()
     with monkeypatch.context() as patch:
         patch.setattr("ovseg3d.pipeline.query.AHEAD", 0.0)
-        level = Asker(run).ask(["green"], canonical=["red"])[0]
-    np.testing.assert_allclose(every.relevancy, level.relevancy, atol=1e-6)
+        level = Asker(run).ask(["red"], canonical=["blue"])[0]
+    np.testing.assert_allclose(listed.relevancy, level.relevancy, atol=1e-5)
     # What means the same, or says the same word, is no rival.
-    assert "plant" not in asker.household("blue") and asker.ask(["blue"], canonical=["red"])[0].present
+    assert "plant" not in asker.household("blue") and asker.ask(["blue"])[0].present
     assert not {"book", "bookshelf"} - {*HOUSEHOLD} and "book" not in asker.household("a book shelf")
-    (run.folder / "phrases.txt").write_text("red\n")
-    try:
-        assert Asker(run).rivals_of("green") == ("red",), "a run's own phrases come first"
-    finally:
-        (run.folder / "phrases.txt").unlink()
+    assert asker.rivals_of("green", ("red", "a green box")) == ("red",)
 
 
 def test_words_that_mean_the_same_are_told_beyond_what_all_texts_share() -> None:
@@ -99,36 +242,38 @@ def test_points_compete_too(run: Run) -> None:
     assert (nearest[beside.point_index] == 1).all() and not (nearest[alone.point_index] == 1).all()
 
 
-CARD = {"slope": 2.0, "offset": -1.0, "logit_scale": 10.0, "canonical": ["object", "stuff"], "of": "picture"}
+CARD = {"slope": 2.0, "offset": -1.0, "canonical": ["object", "stuff"], "of": "scene"}
 
 
 def test_a_probability_comes_from_the_card_alone(run: Run) -> None:
-    plain = Asker(run).ask(["red"], rivals=())[0]
+    plain = Asker(run).ask(["red"])[0]
     assert plain.probability is None and not plain.calibrated
 
     def calibrated(device: object) -> MeanColour:
-        clip = MeanColour(logit_scale=10.0)
+        clip = MeanColour(logit_scale=50.0)
         clip.calibration = CARD
         return clip
 
     register_clip("colours", calibrated)
     asker = Asker(run)
-    red, green = asker.ask(["red", "a green box"], rivals=("sand", "blue", "red"))
+    red, green = asker.ask(["red", "a green box"])
     assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
-    # With the canonical phrases of the card alone, the best patch's margin is what its relevancy says.
-    alone = asker.ask(["red"], canonical=CARD["canonical"], rivals=())[0]
-    margin = np.log(alone.score / (1 - alone.score)) / 10
-    assert alone.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * 10.0 * margin - 1.0))), abs=0.02)
+    odds = np.log(green.score / (1 - green.score))
+    assert green.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * odds - 1.0))))
     # What it is compared with by default is what the card names; a closed list leaves the same unlabelled.
-    np.testing.assert_array_equal(asker.ask(["red"], rivals=())[0].relevancy, alone.relevancy)
+    named = asker.ask(["red"], canonical=CARD["canonical"], rivals=())[0]
+    np.testing.assert_array_equal(asker.ask(["red"], rivals=())[0].relevancy, named.relevancy)
     assert asker.canonical == ("object", "stuff") and Asker(run).canonical == ("object", "stuff")
     lists = [asker.labels(["red", "blue"], given) for given in (None, CARD["canonical"], ["red"])]
     np.testing.assert_array_equal(lists[0], lists[1])
     assert (lists[0] != lists[2]).any()
-    for damaged in (None, {}, {**CARD, "slope": "steep"}, {**CARD, "offset": float("nan")}, {**CARD, "canonical": []}):
+    for damaged in (None, {}, "sure", {**CARD, "slope": "steep"}, {**CARD, "offset": float("nan")}):
         clip = MeanColour()
         clip.calibration = damaged
         assert calibration_of(clip) is None
+    clip.calibration = {**CARD, "of": "picture", "canonical": []}
+    assert calibration_of(clip) is None, "of single pictures, not of scenes"
+    assert canonical_of(clip) == CANONICAL
 
 
 def test_ten_absent_kinds_of_three_sorts() -> None:

@@ -114,6 +114,7 @@ def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
     )
     save_semantics(tmp_path, known)
     for plane, wanted in ((FLOOR, "floor"), (WALL, "red wall")):
+        asker = Asker(run)
         asker.semantics = replace(load_semantics(tmp_path), plane=np.where(red, plane, NONE).astype(np.int8))
         assert {names[i - 1] for i in set(asker.labels(names, none=False)[red])} == {wanted}
         assert asker.ask([wanted], canonical=["sand"], rivals=names)[0].present

@@ -101,15 +101,56 @@ def test_a_wall_of_which_little_is_seen_and_one_with_stray_points_behind_it() ->
 
 
 def test_more_may_gather_behind_a_large_plane_than_behind_a_small_one() -> None:
-    """An eighth of a wall, and of a cupboard's front, has surface behind it: the wall is the room, the front is not."""
+    """A fifth of a wall, and of a cupboard's front, has surface behind it: the wall is the room, the front is not."""
 
     def found(width: float) -> list[int]:
         floor = sheet((-2, -2, 0), (4, 0, 0), (0, 4, 0))
         front = sheet((-2, 0, 0), (0, width, 0), (0, 0, 2.5))
-        behind = sheet((-2.5, 0, 0), (0, width, 0), (0, 0, 2.5 / 8))
+        behind = sheet((-2.5, 0, 0), (0, width, 0), (0, 0, 2.5 / 5))
         xyz = np.concatenate([floor, front, behind])
         normal = np.repeat([Z, [1.0, 0, 0], Z], [len(floor), len(front), len(behind)], 0)
         planes = room_planes(xyz, normal, np.full(len(xyz), 0.05**2), Z, 0.05)
         return sorted(plane.kind(Z) for plane in planes)
 
     assert found(2.0) == [FLOOR, WALL] and found(0.24) == [FLOOR]
+
+
+def walls(*angles: float, bumpy: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """A floor, and walls 4 m wide, 2 m from its middle, that face in directions given in degrees; their points and
+    normals, which are off by up to `bumpy` radians, more to one side."""
+    random = np.random.default_rng(0)
+    parts, normals = [sheet((-2, -2, 0), (4, 0, 0), (0, 4, 0))], [np.tile(Z, (6400, 1))]
+    for angle in np.radians(angles):
+        facing, along = np.array([np.cos(angle), np.sin(angle), 0]), np.array([-np.sin(angle), np.cos(angle), 0])
+        wall = sheet(-2 * facing - 2 * along, 4 * along, (0, 0, 2.5))
+        off = angle + random.uniform(-0.3 * bumpy, bumpy, len(wall))
+        parts.append(wall)
+        normals.append(np.stack([np.cos(off), np.sin(off), np.zeros(len(wall))], -1))
+    assert len(parts[0]) == len(normals[0])
+    return np.concatenate(parts), np.concatenate(normals)
+
+
+def found_in(xyz: np.ndarray, normal: np.ndarray) -> list[int]:
+    """The directions of the walls that are found, in degrees."""
+    planes = room_planes(xyz, normal, np.full(len(xyz), 0.05**2), Z, 0.05)
+    return sorted(
+        round(float(np.degrees(np.arctan2(*plane.normal[[1, 0]])))) % 360 for plane in planes if plane.kind(Z) == WALL
+    )
+
+
+def test_walls_are_where_their_points_are_though_their_normals_are_off() -> None:
+    assert found_in(*walls(20, 110, 200, 290, bumpy=0.5)) == [20, 110, 200, 290]
+
+
+def test_a_wall_may_stand_askew() -> None:
+    assert found_in(*walls(0, 98, 180, 230)) == [0, 98, 180, 230]
+
+
+def test_a_wall_that_hides_behind_fog_is_found_where_a_box_has_one() -> None:
+    """Where it should be is little of the wall; in front of it hang sheets that look like one and have it behind."""
+    xyz, normal = walls(0, 90, 180)
+    seen = sheet((-2, 2, 0), (4, 0, 0), (0, 0, 0.5))
+    fog = [sheet((-2, y, 0), (4, 0, 0), (0, 0, 0.9)) for y in (1.2, 1.55)]
+    facing = np.tile([0, -1.0, 0], (len(seen) + sum(map(len, fog)), 1))
+    everything = np.concatenate([xyz, seen, *fog]), np.concatenate([normal, facing])
+    np.testing.assert_allclose(found_in(*everything), [0, 90, 180, 270], atol=5)
