@@ -51,6 +51,7 @@ class Absence:
         """Write both files, and print a line for each decision."""
         if not 0 < self.recall <= 1:
             raise ConfigError(f"--recall is a share above 0 and up to 1, not {self.recall:g}", fix="--recall 0.8")
+        card = None if self.card is None else read_json(self.card, ConfigError)
         scores: dict[str, tuple[dict, dict]] = {mode: ({}, {}) for mode in MODES}
         for path in self.runs:
             run = load(path)
@@ -76,9 +77,9 @@ class Absence:
                 f" area {one.area:.3f}; at {THRESHOLD:g}: {alarms:.0%} at {recall:.0%}"
             )
         write_json(self.output, told)
-        if self.card is not None:
-            fitted = calibrate(*scores["household"])
-            write_json(self.card, {**read_json(self.card, ConfigError), "calibration": fitted})
+        if card is not None:
+            fitted = calibrate(*scores["household"], asker.canonical, asker.clip.weight_hash)
+            write_json(self.card, {**card, "calibration": fitted})
             print(f"calibration: {fitted}")
         draw(self.output.with_suffix(".png"), curves, found)
 

@@ -3,7 +3,8 @@
 Present is what the scene's label images name. Absent are ten kinds: three that are easily taken for something that is
 there (mug and cup; a fixed table), five from outside the world of rooms, the rest other kinds of things of rooms. The
 choice is fixed by the list of what is present. Each phrase is asked for itself, as if the run did not name it; its
-score is that of the decision for the whole scene (see `presence`), in which what is present competes.
+score is that of the decision for the whole scene (see `presence`), in which what is present competes, and what rooms
+hold.
 """
 
 import zlib

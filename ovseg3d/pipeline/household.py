@@ -1,10 +1,11 @@
-"""What rooms hold, in everyday words: what a question competes with in a run that nobody gave phrases.
+"""What rooms hold, in everyday words: what a question competes with.
 
 Against canonical phrases alone ("object", "stuff") almost anything is somewhere: what looks most like an elephant in a
-room is nearer to "elephant" than to "stuff". It is nearer still to what it is. Words that mean nearly what was asked
-are left out by the encoder's own word for it: cosines of texts, from their mean over these words, since some encoders
-put all texts close together. Which words these are changes with the question, and to compare a million points with
-two hundred words takes seconds, so the nearest words of each point are kept.
+room is nearer to "elephant" than to "stuff". It is nearer still to what it is. Whether something is there is decided
+against all of them (see `presence`); points are compared with them where a run has no phrases of its own. Words that
+mean nearly what was asked are left out by the encoder's own word for it: cosines of texts, from their mean over these
+words, since some encoders put all texts close together. Which words these are changes with the question, and to compare
+a million points with two hundred words takes seconds, so the nearest words of each point are kept.
 """
 
 from collections.abc import Iterable
@@ -35,7 +36,7 @@ apple|banana|orange|bread|cake|cat|dog|person
 LIKE = 0.5
 """Cosine from which a word means nearly the same."""
 AHEAD = 0.1
-"""How much nearer than the question a word must be to count: many say with a little more or less luck the same."""
+"""How much nearer to a point than the question a word must be to count: many say by luck nearly the same."""
 FEW = 12
 """Words that are kept of each point; hardly ever are so many left out at once."""
 

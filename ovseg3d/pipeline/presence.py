@@ -2,9 +2,9 @@
 
 *Witnesses* speak: things and planes as wholes, and patches of `PATCH` neighbouring surface points, so that what was not
 told from what it stands on has a voice as well. A patch lies on one thing; stray points fill none, and neither do
-points that photos contradict each other about, or that only an odd photo speaks for. Each witness is asked what it is:
-the phrase, or one of everything else that has a name (see `Asker.look`)? With the encoder's logit scale s, it says to a
-text
+points that photos contradict each other about, or that only an odd photo speaks for; in a whole these count less. Each
+witness is asked what it is: the phrase, or one of everything else that has a name (see `Asker.look`)? With the
+encoder's logit scale s, it says to a text
 
     logit = SHARE s (cosine - level) + TYPICAL z
 
@@ -42,8 +42,8 @@ EVERY = 8
 """...around each of so many points."""
 PURE = 0.7
 """Least share of them that lie on the same thing or plane as the middle one; the others are left out."""
-TRUSTED = 0.5
-"""Least mean voice of a patch."""
+TRUSTED, DOUBTED = 0.5, 0.01
+"""Least mean voice of a patch; what a point counts at least in what is left."""
 SHARE = 0.7
 """Of the encoder's own sharpness."""
 TYPICAL, BOUND = 0.5, 2.0
@@ -69,8 +69,9 @@ class Calibration:
 def calibration_of(encoder: Any) -> Calibration | None:
     """What an encoder's card says, None where there is none or it is not of the kind that is known here."""
     card = _card(encoder)
+    fits = card.get("of") == "scene" and card.get("weight_hash") in (None, getattr(encoder, "weight_hash", None))
     try:
-        numbers = [float(card[name]) for name in ("slope", "offset")] if card.get("of") == "scene" else []
+        numbers = [float(card[name]) for name in ("slope", "offset")] if fits else []
     except (TypeError, KeyError, ValueError):
         return None
     return Calibration(*numbers) if numbers and np.isfinite(numbers).all() else None
@@ -112,14 +113,16 @@ class Witnesses:
         _, first, row = np.unique(groups[grouped], return_index=True, return_inverse=True)
         middle, near = patches(semantics.surface.xyz, semantics.tree)
         alike = groups[near] == groups[middle][:, None]
-        voice = voices(semantics.agreement)[near].mean(1)
-        kept = (alike.mean(1) >= PURE) & (voice >= TRUSTED)
+        voice = voices(semantics.agreement)
+        kept = (alike.mean(1) >= PURE) & (voice[near].mean(1) >= TRUSTED)
+        kept |= not (kept.any() or len(first))  # somebody has to speak
         middle, near, alike = middle[kept], near[kept], alike[kept]
         patch, _ = np.nonzero(alike)
         rows = np.concatenate([row, len(first) + patch])
         points = np.concatenate([grouped, near[alike]])
         shape = (len(first) + len(middle), len(groups))
-        entries = (1 / np.bincount(rows, minlength=shape[0]))[rows].astype(np.float32)
+        weight = np.maximum(voice, DOUBTED)[points]
+        entries = (weight / np.bincount(rows, weight, shape[0])[rows]).astype(np.float32)
         members, sized = csr_array((entries, (rows, points)), shape=shape), semantics.sized
         scene = replace(
             semantics.take(np.concatenate([grouped[first], middle])),
@@ -167,7 +170,7 @@ def chances(
         others: of everything else that it may be.
         excluded: of what is not meant. There is at least one other, or one of these.
     """
-    found = np.ones(len(own))
+    own, found = own.astype(np.float64), np.ones(len(own))
     if others.shape[1]:
         found = expit(own - logsumexp(others, axis=1) + np.log(others.shape[1] * CHANCE / (1 - CHANCE)))
     return np.minimum(found, expit(own - excluded.max(1))) if excluded.shape[1] else found

@@ -67,12 +67,12 @@ class Answer:
     score: float
     """How much speaks for it, 0 to 1 (see `presence`)."""
     probability: float | None
-    """None: the encoder has no calibration."""
+    """None: the encoder has no calibration, or not for what this was compared with."""
     calibrated: bool
     threshold: float
     rival: str | None
-    """Of what is not there: the run's phrase, or the everyday word, that what comes nearest to it is more likely; None:
-    none is."""
+    """Of what is not there for its sake alone: the run's phrase, or the everyday word, that what comes nearest to it is
+    likelier to be."""
     points: Float[np.ndarray, "found 3"]
     """Surface points above the threshold, input frame; none when it is not present."""
     point_scores: Float[np.ndarray, " found"]
@@ -97,7 +97,7 @@ class Look:
     score: float
     """The best chance."""
     rival: str | None
-    """What the witness with the best chance is more likely; None: nothing else."""
+    """What the witness with the best chance is likelier to be, if only that keeps the phrase from being there."""
 
 
 class Asker(Comparer):
@@ -167,7 +167,7 @@ class Asker(Comparer):
             self.frame(view)  # an unknown one is told before the work
         answers = []
         self.encode(phrases)
-        usual = rivals is None and canonical is None
+        usual = rivals is None and canonical is None and not negatives and self.templates == ("{}",)
         for phrase in phrases:
             seen = self.look(phrase, rivals, canonical, negatives)
             present = seen.score >= threshold
@@ -219,9 +219,10 @@ class Asker(Comparer):
         others = np.concatenate([self._everyday_logits[:, np.isin(HOUSEHOLD, everyday)], logits[:, first:last]], 1)
         found, free = chances(own, others, logits[:, last:]), (*everyday, *named)
         best = int(found.argmax())
-        rival = int(others[best, : len(free)].argmax()) if free else None
-        likelier = rival is not None and others[best, rival] > own[best]
-        return Look(found, float(found[best]), free[rival] if likelier else None)
+        score, rival = float(found[best]), None
+        if free and score < THRESHOLD <= chances(own, logits[:, first + len(named) : last], logits[:, last:]).max():
+            rival = free[int(others[best, : len(free)].argmax())]
+        return Look(found, score, rival)
 
     def _logits(self, phrases: tuple[str, ...]) -> Float[np.ndarray, "witnesses phrases"]:
         """What witnesses say to phrases, up to a number of each witness (see `presence`)."""
@@ -255,7 +256,8 @@ class Asker(Comparer):
     def _agreeing(self, margin: Float[np.ndarray, " points"], seen: Look) -> Float[np.ndarray, " points"]:
         """Margins of points that say what witnesses do: most points of each are as relevant as it is likely."""
         target = logit(seen.chances.clip(1e-9, 1 - 1e-9)) / SHARPNESS
-        return self._witnesses.raised(margin, np.where(seen.chances < DOUBT, -np.inf, target + 1e-6), MOST)
+        likely = seen.chances >= min(DOUBT, seen.score)
+        return self._witnesses.raised(margin, np.where(likely, target + 1e-6, -np.inf), MOST)
 
     def rivals_of(self, phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
         """Which of some phrases there are for a phrase to lose against."""

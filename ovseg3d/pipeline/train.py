@@ -30,8 +30,8 @@ from ovseg3d.pipeline.run import Run, RunLock, create_run, hash_scene, load, ope
 from ovseg3d.pipeline.settings import make_config
 from ovseg3d.scene import Scene, load_depth
 
-MEASURED = 8
-"""Held-out views that are measured and drawn at the end of training, at most, all over the capture."""
+SHEET_VIEWS = 8
+"""The contact sheet shows at most so many views."""
 
 
 def train_scene(
@@ -318,19 +318,19 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _evaluate(run: Run, scene: Scene, stage: FieldStage, report: Report, stop: threading.Event) -> Evaluation:
-    """Measure some held-out views (when none is held out: a few training views) and draw their previews; `ovseg3d eval`
-    measures all."""
+    """Measure the held-out views (all, when none is held out: a few training views) and draw their previews."""
     views = scene.test or scene.train[:: max(1, len(scene.train) // 4)][:4]
-    if len(views) > MEASURED:
-        views = [views[place * (len(views) - 1) // (MEASURED - 1)] for place in range(MEASURED)]
+    stride = max(1, len(views) // SHEET_VIEWS)
+    shown = set(views[::stride][:SHEET_VIEWS])
     pictures, began = [], time.monotonic()
 
     def on_view(score: ViewScore, photo: Any, rendered: Mapping[str, Any]) -> None:
-        frame = scene.frames[score.view]
-        true_z = load_depth(frame, scene) if frame.depth_path else None
-        picture = preview(score.name, photo, dict(rendered), true_z, score.psnr)
-        save_picture(run.previews / f"{len(pictures):03d}_{Path(score.name).stem}.png", picture)
-        pictures.append(picture)
+        if score.view in shown:
+            frame = scene.frames[score.view]
+            true_z = load_depth(frame, scene) if frame.depth_path else None
+            picture = preview(score.name, photo, dict(rendered), true_z, score.psnr)
+            save_picture(run.previews / f"{len(pictures):03d}_{Path(score.name).stem}.png", picture)
+            pictures.append(picture)
         done = views.index(score.view) + 1
         metrics = {"psnr": score.psnr}
         report(

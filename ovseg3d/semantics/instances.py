@@ -218,7 +218,8 @@ def _room(
 ) -> Int[np.ndarray, " patches"]:
     """What each patch is of the room: regions on its planes that look as most of them do.
 
-    Walls are judged together: one may be hidden by a bookshelf, all are not.
+    Walls are judged together: one may be hidden by a bookshelf, all are not. A region may go around a corner: what of
+    it lies on a plane is what that plane is.
     """
     count = int(region.max()) + 1
     size = np.bincount(region, area, count)
@@ -233,7 +234,8 @@ def _room(
             look, light, other = (apart[:, :-3] ** 2).sum(1), apart[:, -3] ** 2, ((hue - hue[usual]) ** 2).sum(1)
             far = look / config.alike**2 + light / config.shade**2 + other / config.tint**2
             found[(far < 1) & (on > 0.4) & (found == NONE)] = name
-    return found[region]
+    found = found[region]
+    return np.where((found != NONE) & (kind != NONE), kind, found)
 
 
 def _hung(

@@ -15,8 +15,10 @@ from jaxtyping import Bool, Float, Int
 
 NONE, FLOOR, CEILING, WALL = range(4)
 """What a plane is of the room."""
-TURNS = (-10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)
-"""Degrees by which the direction of a wall may be off."""
+TURNS = (0.0, -2.5, 2.5, -5.0, 5.0, -7.5, 7.5, -10.0, 10.0)
+"""Degrees by which the direction of a wall may be off, the likeliest first."""
+ASKEW = 15.0
+"""Degrees from the nearest side of the box from which a direction is another one."""
 CLEAR = 1.5
 """So many times the area says that a wall stands askew."""
 STRAY = 0.25
@@ -40,6 +42,11 @@ class Plane:
     def kind(self, up: Float[np.ndarray, "3"]) -> int:
         """FLOOR, CEILING or WALL."""
         return int(facing_like(np.asarray(self.normal @ up)))
+
+    def same(self, other: "Plane") -> bool:
+        """Whether it is the other one, found from another direction."""
+        near = abs(self.offset - other.offset) < self.tolerance + other.tolerance
+        return bool(near and self.normal @ other.normal > np.cos(np.radians(ASKEW)))
 
     def holds(
         self, xyz: Float[np.ndarray, "points 3"], normal: Float[np.ndarray, "points 3"]
@@ -112,10 +119,11 @@ def room_planes(
                 plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
                 fits = plane is not None and _behind(plane, xyz, normal, gap) <= config.may_hide(share) * leeway
                 if fits:
-                    found.append(plane)
                     least = config.share
+                    if not any(plane.same(known) for known in found):
+                        found.append(plane)
                 # Beside a plane are its own stray points; close behind what is none there may be one.
-                wide = 4 if fits else 1
+                wide = 4 if fits else 2
                 filled[max(0, peak - wide) : peak + wide + 1] = 0
     return found
 
@@ -127,7 +135,7 @@ def _sharpest(
     plain = _layers(direction, xyz, normal, area, step)
     if abs(direction @ up) > 0.5:
         return plain
-    turned = (_layers(_turn(direction, up, angle), xyz, normal, area, step) for angle in TURNS)
+    turned = (_layers(_turn(direction, up, angle), xyz, normal, area, step) for angle in TURNS[1:])
     sharpest = max(turned, key=lambda found: found[-1].max())
     return sharpest if sharpest[-1].max() > CLEAR * plain[-1].max() else plain
 
@@ -202,7 +210,7 @@ def _walls(
     # Where a field is bumpy, normals tell a wall's direction to some degrees, and the points of four long walls to one.
     boxes = [[_turn(found[0], up, angle + quarter) for quarter in (0, 90, 180, 270)] for angle in TURNS]
     box = max(boxes, key=lambda box: sum(_layers(side, xyz, normal, area, step)[-1].max() for side in box))
-    return box, [one for one in found if all(one @ side < np.cos(np.pi / 6) for side in box)]
+    return box, [one for one in found if all(one @ side < np.cos(np.radians(ASKEW)) for side in box)]
 
 
 def _fit(xyz: np.ndarray, chosen: np.ndarray, area: np.ndarray, direction: np.ndarray, gap: float) -> Plane | None:

@@ -57,7 +57,7 @@ class Found:
     probability: float | None
     """None: the encoder is not calibrated."""
     rival: str | None
-    """What is there and is taken for it; see `pipeline.query.Answer`."""
+    """What comes nearest to it is more likely that; see `pipeline.query.Answer`."""
     points: Int[np.ndarray, " found"]
     """Surface points above the threshold."""
     scores: Float[np.ndarray, " found"]

@@ -50,7 +50,7 @@ class Panel:
                 self.canonical = gui.add_text(
                     "Canonical",
                     "",
-                    hint="A place counts where a phrase fits better than these, with semicolons: object; surface. "
+                    hint="What places are compared with, with semicolons: object; surface. "
                     "Empty: what suits the encoder.",
                 )
             self.ask = gui.add_button("Ask", icon=viser.Icon.SEARCH)

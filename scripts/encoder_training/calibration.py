@@ -14,9 +14,6 @@ from scipy.special import expit, logit
 
 Scores = Mapping[str, Mapping[str, float]]
 """By scene and phrase."""
-CANONICAL = ("item", "surface")
-"""What the built-in encoder compares phrases with: training sets LERF's four between what a picture shows and what it
-does not, too close to the former for what is blurred over the points of a field."""
 
 
 def fit(odds: Float[np.ndarray, " n"], there: Bool[np.ndarray, " n"]) -> tuple[float, float]:
@@ -30,8 +27,13 @@ def fit(odds: Float[np.ndarray, " n"], there: Bool[np.ndarray, " n"]) -> tuple[f
     return float(slope), float(offset)
 
 
-def calibrate(present: Scores, absent: Scores, canonical: Sequence[str] = CANONICAL) -> dict[str, Any]:
-    """What a card says, with errors on scenes that the numbers were not fitted to: each scene's from all others'."""
+def calibrate(present: Scores, absent: Scores, canonical: Sequence[str], weight_hash: str) -> dict[str, Any]:
+    """What a card says, with errors on scenes that the numbers were not fitted to: each scene's from all others'.
+
+    Args:
+        canonical: phrases that were compared with.
+        weight_hash: of the encoder that the scores are from.
+    """
     rows = [
         (scene, score, here)
         for side, here in ((present, True), (absent, False))
@@ -47,11 +49,11 @@ def calibrate(present: Scores, absent: Scores, canonical: Sequence[str] = CANONI
             slope, offset = fit(odds[rest], there[rest])
             chance[~rest] = expit(slope * odds[~rest] + offset)
     slope, offset = fit(odds, there)
-    weight, bins = _weight(there), np.clip((chance * 5).astype(int), 0, 4)
+    weight, known = _weight(there), bool(np.isfinite(chance).all())
+    bins = np.clip(np.floor(5 * chance), 0, 4)
     gaps = [abs(float(weight[bins == b] @ (chance - there)[bins == b])) for b in range(5)]
-    known = bool(np.isfinite(chance).all())
     return {
-        "of": "scene", "canonical": list(canonical), "slope": slope, "offset": offset,
+        "of": "scene", "weight_hash": weight_hash, "canonical": list(canonical), "slope": slope, "offset": offset,
         "brier": float(weight @ np.square(chance - there)) if known else None,
         "expected_calibration_error": sum(gaps) if known else None,
         "errors": "each scene's from numbers fitted to the others; half of the weight is on what is there",

@@ -111,12 +111,13 @@ def test_calibration_finds_the_numbers_that_made_the_scores() -> None:
 def test_a_calibration_is_judged_by_scenes_that_it_was_not_fitted_to() -> None:
     right = {"one": {"mug": 0.9, "sofa": 0.8}, "two": {"mug": 0.95}}
     wrong = {"one": {"tram": 0.1}, "two": {"tram": 0.05, "goat": 0.2}}
-    found = calibrate(right, wrong)
+    what = ("object",), "0"
+    found = calibrate(right, wrong, *what)
     assert found["slope"] > 0 and found["brier"] < 0.05 and found["expected_calibration_error"] < 0.2
     assert (found["of"], found["scenes"], found["present"], found["absent"]) == ("scene", 2, 3, 3)
-    swapped = calibrate({**right, "two": wrong["two"]}, {**wrong, "two": right["two"]})
+    swapped = calibrate({**right, "two": wrong["two"]}, {**wrong, "two": right["two"]}, *what)
     assert swapped["brier"] > 0.5, "one scene says the opposite of the other"
-    alone = calibrate({"one": right["one"]}, {"one": wrong["one"]})
+    alone = calibrate({"one": right["one"]}, {"one": wrong["one"]}, *what)
     assert alone["brier"] is None and alone["slope"] > 0
 
 

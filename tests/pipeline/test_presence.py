@@ -177,7 +177,7 @@ def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
     assert mug.present and bowl.present and bowl.score > mug.score
     assert set(mug.point_index) == set(bowl.point_index) == set(np.flatnonzero(instance == 1))
     strict = asker.ask(["mug"], threshold=0.999)[0]
-    assert not strict.present and strict.rival == "bowl" and not len(strict.points)
+    assert not strict.present and not len(strict.points)
     np.testing.assert_array_equal(strict.relevancy, mug.relevancy, "the threshold decides and changes nothing else")
     lax = asker.ask(["mug"], threshold=0.2)[0]
     assert set(lax.point_index) >= set(mug.point_index)
@@ -210,7 +210,7 @@ def test_a_question_competes_with_what_rooms_hold(run: Run, monkeypatch: pytest.
     assert not asker.phrases
     alone, beside = (asker.ask(["bluish"], rivals=rivals)[0] for rivals in ((), None))
     assert "plant" in asker.household("bluish") and "floor" in asker.household("bluish")
-    assert not beside.present and beside.rival in asker.household("bluish") and alone.rival is None
+    assert not beside.present and beside.score < alone.score
     # A point counts where no everyday word is clearly ahead of the question; what somebody lists needs no lead.
     beside = asker.ask(["red"], canonical=["blue"])[0]
     listed = asker.ask(["red"], canonical=["blue"], rivals=asker.household("red"))[0]

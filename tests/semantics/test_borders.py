@@ -144,6 +144,7 @@ def test_walls_are_where_their_points_are_though_their_normals_are_off() -> None
 
 def test_a_wall_may_stand_askew() -> None:
     assert found_in(*walls(0, 98, 180, 230)) == [0, 98, 180, 230]
+    assert found_in(*walls(0, 70, 180, 300)) == [0, 70, 180, 300]
 
 
 def test_a_wall_that_hides_behind_fog_is_found_where_a_box_has_one() -> None:
