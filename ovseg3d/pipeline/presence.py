@@ -38,7 +38,7 @@ from ovseg3d.semantics.scene import SemanticScene
 
 PATCH = 20
 """Points of a patch, at most..."""
-EVERY = 8
+EVERY = 16
 """...around each of so many points."""
 PURE = 0.7
 """Least share of them that lie on the same thing or plane as the middle one; the others are left out."""
@@ -135,18 +135,13 @@ class Witnesses:
         """How near each text is to things and planes on average."""
         return cosines[: self.wholes].sum(0) / (self.wholes + STEADY)
 
-    def raised(
-        self, margin: Float[np.ndarray, " points"], target: Float[np.ndarray, " witnesses"], share: float
-    ) -> Float[np.ndarray, " points"]:
-        """Margins, raised so that this share of each witness's points reach its target, where that is finite."""
-        lifted, chosen = margin.astype(np.float64), np.flatnonzero(np.isfinite(target))
-        rows = self.members[chosen]
-        row = np.repeat(np.arange(len(chosen)), np.diff(rows.indptr))
-        own = lifted[rows.indices]
-        rising = own[np.lexsort((own, row))]
-        reached = rising[rows.indptr[:-1] + ((1 - share) * (np.diff(rows.indptr) - 1)).astype(np.int64)]
-        np.maximum.at(lifted, rows.indices, own + (target[chosen] - reached)[row])
-        return lifted
+    def best_whole(self, chance: Float[np.ndarray, " witnesses"]) -> int | None:
+        """The thing or plane with the best chance."""
+        return int(chance[: self.wholes].argmax()) if self.wholes else None
+
+    def points(self, witness: int) -> Int[np.ndarray, " members"]:
+        """Who they are."""
+        return self.members.indices[self.members.indptr[witness] : self.members.indptr[witness + 1]]
 
 
 def patches(
@@ -158,19 +153,28 @@ def patches(
     return middle, near.reshape(-1, count).astype(np.int64)
 
 
+def log_sum(logits: Float[np.ndarray, "witnesses others"]) -> Float[np.ndarray, " witnesses"]:
+    """Log of the sum of exp; minus infinity for none."""
+    if not logits.shape[1]:
+        return np.full(len(logits), -np.inf)
+    return logsumexp(logits, axis=1)
+
+
 def chances(
     own: Float[np.ndarray, " witnesses"],
-    others: Float[np.ndarray, "witnesses others"],
+    others: Float[np.ndarray, " witnesses"],
+    count: int,
     excluded: Float[np.ndarray, "witnesses excluded"],
 ) -> Float[np.ndarray, " witnesses"]:
     """The chance that each witness is what was asked for, from logits.
 
     Args:
         own: of the phrase.
-        others: of everything else that it may be.
+        others: `log_sum` of everything else that it may be.
+        count: how much that is.
         excluded: of what is not meant. There is at least one other, or one of these.
     """
     own, found = own.astype(np.float64), np.ones(len(own))
-    if others.shape[1]:
-        found = expit(own - logsumexp(others, axis=1) + np.log(others.shape[1] * CHANCE / (1 - CHANCE)))
+    if count:
+        found = expit(own - others + np.log(count * CHANCE / (1 - CHANCE)))
     return np.minimum(found, expit(own - excluded.max(1))) if excluded.shape[1] else found

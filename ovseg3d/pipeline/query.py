@@ -8,7 +8,7 @@ Whether something is there is decided for the whole scene, with a score (see `pr
 where the encoder's card holds a calibration. Which points are meant is told by relevancy (see `semantics.relevancy`): a
 point speaks for a phrase if it is nearer to it than to the canonical phrases, to what the user excludes, and to the
 run's other phrases. Both have one threshold, and agree: no point is more relevant than the scene is likely to hold the
-phrase, and what the scene's witnesses saw is relevant where they saw it. Positions are in the input frame.
+phrase, and where that is likeliest, points are as relevant. Positions are in the input frame.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
-from ovseg3d.pipeline.presence import BOUND, SHARE, TYPICAL, Witnesses, calibration_of, chances
+from ovseg3d.pipeline.presence import BOUND, SHARE, TYPICAL, Witnesses, calibration_of, chances, log_sum
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.views import view_files
 from ovseg3d.scene import Camera, Frame, Scene
@@ -37,10 +37,10 @@ from ovseg3d.semantics.things import Instance, instances_of
 
 THRESHOLD = 0.5
 """For points: as near as the nearest canonical phrase; for the scene: as likely as not."""
+WHOLE = 0.9
+"""Share of the best chance from which a thing speaks rather than a patch."""
 MOST = 0.75
-"""Share of a witness's points that are as relevant as it is likely..."""
-DOUBT = 0.1
-"""...from this chance on."""
+"""Share of the best witness's points that are as relevant as it is likely."""
 KEPT = 16
 """Lists of phrases whose best cosines are kept."""
 KEPT_VIEWS = 64
@@ -94,6 +94,8 @@ class Look:
     """What the scene's witnesses say to one phrase."""
 
     chances: Float[np.ndarray, " witnesses"]
+    witness: int
+    """Which shows where it is: the best one, or a whole that is nearly as good."""
     score: float
     """The best chance."""
     rival: str | None
@@ -215,14 +217,22 @@ class Asker(Comparer):
         planes = tuple(filter(plane_of, everyday))
         logits = self._logits((phrase, *planes, *named, *plain, *negatives))
         own, first = logits[:, 0], 1 + len(planes)
-        last = logits.shape[1] - len(negatives)
-        others = np.concatenate([self._everyday_logits[:, np.isin(HOUSEHOLD, everyday)], logits[:, first:last]], 1)
-        found, free = chances(own, others, logits[:, last:]), (*everyday, *named)
-        best = int(found.argmax())
-        score, rival = float(found[best]), None
-        if free and score < THRESHOLD <= chances(own, logits[:, first + len(named) : last], logits[:, last:]).max():
-            rival = free[int(others[best, : len(free)].argmax())]
-        return Look(found, score, rival)
+        beside, excluded = logits[:, first : first + len(named)], logits[:, logits.shape[1] - len(negatives) :]
+        alone = log_sum(logits[:, first + len(named) : logits.shape[1] - len(negatives)])
+        rivals_sum = log_sum(beside)
+        if everyday:
+            allowed, (most, shares) = np.isin(HOUSEHOLD, everyday), self._everyday_shares
+            rivals_sum = np.logaddexp(rivals_sum, most + np.log(shares @ allowed.astype(np.float32)))
+        found = chances(own, np.logaddexp(rivals_sum, alone), len(everyday) + len(named) + len(plain), excluded)
+        whole, best = self._witnesses.best_whole(found), int(found.argmax())
+        witness = whole if whole is not None and found[whole] >= WHOLE * found[best] else best
+        score, rival, free = float(found[best]), None, (*everyday, *named)
+        if free and score < THRESHOLD <= chances(own, alone, len(plain), excluded).max():
+            likely = beside[best]
+            if everyday:
+                likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
+            rival = free[int(likely.argmax())]
+        return Look(found, witness, score, rival)
 
     def _logits(self, phrases: tuple[str, ...]) -> Float[np.ndarray, "witnesses phrases"]:
         """What witnesses say to phrases, up to a number of each witness (see `presence`)."""
@@ -246,18 +256,22 @@ class Asker(Comparer):
         return words.mean(0), float(near.mean()), float(near.std())
 
     @cached_property
-    def _everyday_logits(self) -> Float[np.ndarray, "witnesses words"]:
-        return self._logits(HOUSEHOLD)
+    def _everyday_shares(self) -> tuple[Float[np.ndarray, " witnesses"], Float[np.ndarray, "witnesses words"]]:
+        """What witnesses say to everyday words: the most to any, and exp of how much less it is to each."""
+        logits = self._logits(HOUSEHOLD)
+        most = logits.max(1)
+        return most.astype(np.float64), np.exp((logits - most[:, None]).clip(-60)).astype(np.float32)
 
     @cached_property
     def _witnesses(self) -> Witnesses:
         return Witnesses.of(self.semantics)
 
     def _agreeing(self, margin: Float[np.ndarray, " points"], seen: Look) -> Float[np.ndarray, " points"]:
-        """Margins of points that say what witnesses do: most points of each are as relevant as it is likely."""
-        target = logit(seen.chances.clip(1e-9, 1 - 1e-9)) / SHARPNESS
-        likely = seen.chances >= min(DOUBT, seen.score)
-        return self._witnesses.raised(margin, np.where(likely, target + 1e-6, -np.inf), MOST)
+        """Margins of points that say what the best witness does: most of its points are as relevant as it is likely."""
+        points, margin = self._witnesses.points(seen.witness), margin.astype(np.float64)
+        target = logit(np.clip(seen.score, 1e-9, 1 - 1e-9)) / SHARPNESS + 1e-6
+        margin[points] += max(0.0, target - np.quantile(margin[points], 1 - MOST, method="lower"))
+        return margin
 
     def rivals_of(self, phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
         """Which of some phrases there are for a phrase to lose against."""

@@ -23,15 +23,18 @@ NONE = 0
 
 
 def cosines(
-    vectors: Float[np.ndarray, "points dim"], phrases: Float[np.ndarray, "phrases dim"]
+    vectors: Float[np.ndarray, "points dim"],
+    phrases: Float[np.ndarray, "phrases dim"],
+    lengths: Float[np.ndarray, "points 1"] | None = None,
 ) -> Float[np.ndarray, "points phrases"]:
     """Cosines of points with phrases; points without a direction get 0.
 
     Args:
         vectors: of any length.
         phrases: of unit length; or both reduced by the same `Basis`, which leaves the length of phrases as it makes it.
+        lengths: of the vectors, where they are known.
     """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True) if lengths is None else lengths
     return (vectors @ phrases.T) / np.maximum(lengths, 1e-9)
 
 

@@ -77,7 +77,12 @@ class SemanticScene:
 
     def scores(self, phrases: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, "points phrases"]:
         """Cosines of all points with phrases (unit vectors of the encoder's joint space)."""
-        return cosines(self.vectors, self.basis.reduce(phrases))
+        return cosines(self.vectors, self.basis.reduce(phrases), self._lengths)
+
+    @cached_property
+    def _lengths(self) -> Float[np.ndarray, "points 1"]:
+        """Kept, since to measure them takes longer than to compare with a phrase."""
+        return np.linalg.norm(self.vectors, axis=1, keepdims=True)
 
     def compare(
         self, phrases: Float[np.ndarray, "phrases dim"], others: Float[np.ndarray, "others dim"]
