@@ -11,7 +11,7 @@ from ovseg3d.field.surface import Sight, Surface
 from ovseg3d.metrics import Box, box_iou
 from ovseg3d.semantics.bulges import BulgeConfig
 from ovseg3d.semantics.graph import Contacts, agglomerate, spacing, touching
-from ovseg3d.semantics.instances import CEILING, FLOOR, NONE, WALL, InstanceConfig, Things, find_instances
+from ovseg3d.semantics.instances import CEILING, FLOOR, NONE, WALL, InstanceConfig, Things, _room, find_instances
 from ovseg3d.semantics.structure import room_planes
 from ovseg3d.semantics.things import fit_box, instances_of
 
@@ -426,3 +426,12 @@ def test_blotches_of_weak_features_part_no_wall_and_hide_no_rug() -> None:
     found = find_instances(surface, [features])
     assert found.count == 2 and min(ious(found, room.things).values()) > 0.9
     assert (found.room[room.things == 0] != NONE).mean() > 0.98
+
+
+def test_a_region_around_a_corner_is_floor_here_and_wall_there() -> None:
+    """Floor and wall of one colour may be one region; what lies on no plane goes with most of it."""
+    kind = np.array([FLOOR, FLOOR, FLOOR, FLOOR, WALL, WALL, NONE])
+    room = _room(np.zeros(7, np.int64), np.zeros((7, 5)), np.ones(7), kind, InstanceConfig())
+    assert room.tolist() == [FLOOR, FLOOR, FLOOR, FLOOR, WALL, WALL, FLOOR]
+    other = _room(np.zeros(6, np.int64), np.zeros((6, 5)), np.ones(6), np.array([FLOOR] + 5 * [NONE]), InstanceConfig())
+    assert other.tolist() == 6 * [NONE], "little of a thing touches the floor"
