@@ -93,7 +93,6 @@ class Answer:
 class Look:
     """What the scene's witnesses say to one phrase."""
 
-    chances: Float[np.ndarray, " witnesses"]
     witness: int
     """Which shows where it is: the best one, or a whole that is nearly as good."""
     score: float
@@ -232,7 +231,7 @@ class Asker(Comparer):
             if everyday:
                 likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
             rival = free[int(likely.argmax())]
-        return Look(found, witness, score, rival)
+        return Look(witness, score, rival)
 
     def _logits(self, phrases: tuple[str, ...]) -> Float[np.ndarray, "witnesses phrases"]:
         """What witnesses say to phrases, up to a number of each witness (see `presence`)."""
