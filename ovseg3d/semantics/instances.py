@@ -7,6 +7,7 @@ Shape and colour come first: they are known to the point, while features are blu
 2. The planes of the room (floor, walls, ceiling; see `structure`) are found, and which of them a patch lies on.
 3. Patches merge into regions, those first whose border has least to say against it (see `borders`).
 4. What lies on the planes of the room is told by colour and look: most of it is the room, the rest hangs or lies there.
+   Above its walls is its ceiling.
    Pieces that hang side by side, with much of their outline in common, are one: a picture is of many colours.
 5. What touches and looks alike is cut apart by shape (see `cuts`). Where the room bulges off its planes it is told by
    colour (see `bulges`). What is left and large enough is an instance.
@@ -29,7 +30,9 @@ from ovseg3d.semantics.bulges import BulgeConfig, bulges
 from ovseg3d.semantics.cuts import CutConfig, cut_apart
 from ovseg3d.semantics.graph import Contacts, add_up, agglomerate, majority, spacing, touching
 from ovseg3d.semantics.smooth import SmoothConfig, smooth, to_lab
-from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL, StructureConfig, lies_on, room_planes
+from ovseg3d.semantics.structure import (
+    CEILING, FLOOR, NONE, WALL, StructureConfig, above_walls, lies_on, room_planes,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def find_instances(
     contacts = weigh(made.border, plane, vote, config.border)
     region = agglomerate(contacts, made.weight, made.seen, Price(config.border))
     room = _room(region, made.seen, made.area, kind, config)
+    height = made.middle @ surface.up.astype(np.float64)
+    room[above_walls(height, made.area, room == WALL, made.gap, config.structure)] = CEILING
     region = np.where(room == NONE, _hung(region, room, plane, kind, made, config), -1)
     # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(vote, 0)

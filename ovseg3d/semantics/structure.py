@@ -5,6 +5,9 @@ bumpy. Directions are `up`, against it, and four at right angles, since most roo
 surface lies in few layers; then others in which much surface faces, for walls that stand askew. Along a direction,
 planes are peaks of area over offset. A peak is structure when it is large and when hardly any surface lies behind it
 where it is: under a table top there is floor, under the floor there is none.
+
+Photos of a room hardly show its ceiling, and a strip of it is bumps and fog, no plane. But walls end where it begins
+(`above_walls`).
 """
 
 from collections.abc import Sequence
@@ -73,6 +76,8 @@ class StructureConfig:
     """Most directions of walls that are tried."""
     planes: int = 6
     """Most planes of one direction that are tried."""
+    over: float = 0.05
+    """Most of all surface that may lie above walls for these to be a room's, and no garden's."""
 
     def may_hide(self, share: float) -> float:
         """Most of the patches of a plane with this share of all surface that may have surface behind them."""
@@ -180,6 +185,39 @@ def lies_on(
         nearer = (off < best) & (normal @ plane.normal > 0.5)
         found[nearer], best[nearer] = number, off[nearer]
     return found
+
+
+def above_walls(
+    height: Float[np.ndarray, " points"],
+    area: Float[np.ndarray, " points"],
+    wall: Bool[np.ndarray, " points"],
+    gap: float,
+    config: StructureConfig | None = None,
+) -> Bool[np.ndarray, " points"]:
+    """What lies above the walls' upper edge: the ceiling, seen from the corner of an eye.
+
+    The edge is where walls have less than half of their usual area in a layer. Walls are bumpy there: what lies on one
+    still is one for two more layers.
+
+    Args:
+        height: of surface points.
+        area: of the surface around each.
+        wall: which lie on walls.
+        gap: typical distance of neighbours; layers are three times as high.
+        config: see there.
+    """
+    config = config or StructureConfig()
+    if not wall.any():
+        return np.zeros(len(height), bool)
+    step = 3 * gap
+    at = ((height - height.min()) / step).astype(np.int64)
+    filled = np.bincount(at[wall], area[wall])
+    order = np.argsort(filled)
+    usual = filled[order][np.searchsorted(np.cumsum(filled[order]), filled.sum() / 2)]
+    edge = height.min() + (np.flatnonzero(filled >= usual / 2).max() + 1) * step
+    if area[height > edge].sum() > config.over * area.sum():
+        return np.zeros(len(height), bool)
+    return height > edge + 2 * step * wall
 
 
 def _walls(

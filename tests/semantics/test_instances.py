@@ -435,3 +435,24 @@ def test_a_region_around_a_corner_is_floor_here_and_wall_there() -> None:
     assert room.tolist() == [FLOOR, FLOOR, FLOOR, FLOOR, WALL, WALL, FLOOR]
     other = _room(np.zeros(6, np.int64), np.zeros((6, 5)), np.ones(6), np.array([FLOOR] + 5 * [NONE]), InstanceConfig())
     assert other.tolist() == 6 * [NONE], "little of a thing touches the floor"
+
+
+def test_fog_above_the_walls_is_ceiling_and_a_tree_behind_a_garden_wall_is_none() -> None:
+    """A strip of ceiling that few photos show has bumps for normals; its points are no things."""
+    walls = floor().sheet((-2, -2, 0), (4, 0, 0), (0, 0, 2.5), (0, 1, 0), 0, 3)
+    walls.sheet((-2, -2, 0), (0, 4, 0), (0, 0, 2.5), (1, 0, 0), 0, 3).box((1, 1, 0), (0.5, 0.5, 2.2), 1, 1)
+    room, random = walls.surface(0.003), np.random.default_rng(3)
+    fog = np.concatenate([random.uniform((-1.9, -1.9, 2.6), (1.9, -1.5, 2.8), (300, 3))])
+    normal = np.tile(np.repeat([[0, 0, 1.0], [0, 0, -1]], 75, 0), (2, 1))
+    surface = Surface(
+        np.concatenate([room.xyz, fog.astype(np.float32)]), np.concatenate([room.normal, normal.astype(np.float32)]),
+        np.full((len(room) + 300, 3), 128, np.uint8), np.full(len(room) + 300, 0.75, np.float32),
+        np.full(len(room) + 300, GAP, np.float32), room.up, True,
+    )  # fmt: skip
+    features = np.concatenate([walls.features(), np.tile(VECTORS[5], (300, 1))])
+    found = find_instances(surface, [features])
+    assert (found.room[-300:] == CEILING).all() and found.count == 1
+    assert ious(found, np.append(walls.things, np.zeros(300, int)))[1] > 0.9
+    low = floor().sheet((-2, -2, 0), (4, 0, 0), (0, 0, 1), (0, 1, 0), 0, 3).box((1, 1, 0), (0.5, 0.5, 2.2), 1, 1)
+    found = find_instances(low.surface(0.003), [low.features()])
+    assert (found.room != CEILING).all() and ious(found, low.things)[1] > 0.9
