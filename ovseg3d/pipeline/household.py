@@ -42,10 +42,9 @@ FEW = 12
 
 
 def means_the_same(
-    phrase: Float[np.ndarray, " dim"], words: Float[np.ndarray, "words dim"]
+    phrase: Float[np.ndarray, " dim"], words: Float[np.ndarray, "words dim"], middle: Float[np.ndarray, " dim"]
 ) -> Bool[np.ndarray, " words"]:
-    """Which words mean nearly what a phrase does; vectors of texts, unit length."""
-    middle = words.mean(0)
+    """Which words mean nearly what a phrase does; vectors of texts, unit length, and the mean everyday word."""
     return normalise(words - middle) @ normalise(phrase - middle) >= LIKE
 
 

@@ -25,7 +25,7 @@ from ovseg3d.scene import Camera
 KINDS = ("features", "labels", "things", "relevancy")
 SHOWN = 3
 """Views in a run's preview."""
-TRIED = 8
+TRIED = 5
 """Views that these are chosen among; an asker keeps what it needs of so many."""
 SEEN = 0.005
 """Share of a view that a query has to cover to be seen there."""

@@ -32,12 +32,12 @@ def read_list(text: str) -> tuple[str, ...]:
     return phrases
 
 
-def check_text(phrase: str) -> None:
-    """Raises ConfigError: a phrase holds bytes that are no UTF-8, which Python passes on from a shell as they are."""
+def check_text(phrase: str, what: str = "phrase") -> None:
+    """Raises ConfigError: it holds bytes that are no UTF-8, which Python passes on from a shell as they are."""
     try:
         phrase.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"The phrase {ascii(phrase)} is no text", fix="type it in UTF-8") from error
+        raise ConfigError(f"The {what} {ascii(phrase)} is no text", fix="type it in UTF-8") from error
 
 
 def read_templates(text: str) -> tuple[str, ...]:
@@ -49,6 +49,8 @@ def read_templates(text: str) -> tuple[str, ...]:
     if wrong or not templates:
         said = f"{wrong[0]!r} has no single {{}}" if wrong else "there is none"
         raise ConfigError(f"A template says with {{}} where the phrase goes, but {said}", fix='"a photo of a {}"')
+    for template in templates:
+        check_text(template, "template")
     return templates
 
 

@@ -149,8 +149,8 @@ class Asker(Comparer):
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: what everything is compared with; None: what suits the encoder (see `canonical`).
             rivals: what else a point or the scene may show instead. By default everyday words (`household`) and the
-                run's phrases; if there are any, points are compared with these alone. What shares a word with the
-                phrase is left out.
+                run's phrases; if there are any, points are compared with these alone. See `rivals_of` for what is
+                left out.
             threshold: relevancy from which a point counts, and score from which the scene does.
             views: names of frames to draw masks for.
             camera: the frame from which distances are measured.
@@ -209,7 +209,7 @@ class Asker(Comparer):
     ) -> Look:
         """Whether a phrase is there, see `presence`. Arguments are those of `ask`."""
         everyday = self.household(phrase) if rivals is None else ()
-        named = self.rivals_of(phrase, self.phrases if rivals is None else rivals)
+        named = self.rivals_of(phrase, rivals)
         named = tuple(name for name in dict.fromkeys(named) if name not in everyday)
         plain = self.canonical if canonical is None else tuple(canonical)
         # What a plane is, is settled among all that name planes.
@@ -272,13 +272,21 @@ class Asker(Comparer):
         margin[points] += max(0.0, target - np.quantile(margin[points], 1 - MOST, method="lower"))
         return margin
 
-    def rivals_of(self, phrase: str, rivals: Sequence[str]) -> tuple[str, ...]:
-        """Which of some phrases there are for a phrase to lose against."""
-        return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
+    def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Which of some phrases, by default the run's, there are for a phrase to lose against: none that shares a word
+        with it, and of the run's none that means nearly the same ("sofa" for "couch"), unless it is one of them."""
+        named = self.phrases if rivals is None else rivals
+        free = tuple(rival for rival in named if not share_a_word(rival, phrase))
+        if rivals is not None or not free or self._among([phrase], named).all():
+            return free
+        words = self.encode(HOUSEHOLD)
+        same = means_the_same(self.encode([phrase])[0], self.encode(free), words.mean(0))
+        return tuple(rival for rival, like in zip(free, same) if not like)
 
     def household(self, phrase: str) -> tuple[str, ...]:
         """What rooms hold, but for what a phrase may mean itself (see `household`)."""
-        same = means_the_same(self.encode([phrase])[0], self.encode(HOUSEHOLD))
+        words = self.encode(HOUSEHOLD)
+        same = means_the_same(self.encode([phrase])[0], words, words.mean(0))
         return tuple(word for word, like in zip(HOUSEHOLD, same) if not like and not share_a_word(word, phrase))
 
     def _margin(
@@ -286,7 +294,7 @@ class Asker(Comparer):
     ) -> Float[np.ndarray, " points"]:
         """How much nearer each point is to a phrase than to the nearest of others, and of rivals."""
         known = self.phrases if rivals is None and self._among([phrase], self.phrases).all() else ()
-        free = self.rivals_of(phrase, self.phrases if rivals is None else rivals)
+        free = self.rivals_of(phrase, rivals)
         everyday = self.household(phrase) if rivals is None and not self.phrases else ()
         if self.semantics.sized is None:
             # What a plane is, is settled among all that name planes.

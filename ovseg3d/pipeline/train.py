@@ -30,7 +30,7 @@ from ovseg3d.pipeline.run import Run, RunLock, create_run, hash_scene, load, ope
 from ovseg3d.pipeline.settings import make_config
 from ovseg3d.scene import Scene, load_depth
 
-SHEET_VIEWS = 8
+SHEET_VIEWS = 4
 """The contact sheet shows at most so many views."""
 
 

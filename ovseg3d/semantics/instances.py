@@ -31,8 +31,15 @@ from ovseg3d.semantics.cuts import CutConfig, cut_apart
 from ovseg3d.semantics.graph import Contacts, add_up, agglomerate, majority, spacing, touching
 from ovseg3d.semantics.smooth import SmoothConfig, smooth, to_lab
 from ovseg3d.semantics.structure import (
-    CEILING, FLOOR, NONE, WALL, StructureConfig, above_walls, lies_on, room_planes,
-)  # fmt: skip
+    CEILING,
+    FLOOR,
+    NONE,
+    WALL,
+    StructureConfig,
+    above_walls,
+    lies_on,
+    room_planes,
+)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The room itself: large planes behind (or under) which nothing is seen, such as floor, walls and ceiling.
 
 Found by area, without phrases, in normals that were steadied along the surface (`smooth`): a field makes plain walls
-bumpy. Directions are `up`, against it, and four at right angles, since most rooms are boxes, turned to where the most
-surface lies in few layers; then others in which much surface faces, for walls that stand askew. Along a direction,
+bumpy. Directions are `up`, against it, and four at right angles, since most rooms are boxes: those in which most surface
+lies in few layers; then others in which much surface faces, for walls that stand askew. Along a direction,
 planes are peaks of area over offset. A peak is structure when it is large and when hardly any surface lies behind it
 where it is: under a table top there is floor, under the floor there is none.
 
@@ -20,8 +20,12 @@ NONE, FLOOR, CEILING, WALL = range(4)
 """What a plane is of the room."""
 TURNS = (0.0, -2.5, 2.5, -5.0, 5.0, -7.5, 7.5, -10.0, 10.0)
 """Degrees by which the direction of a wall may be off, the likeliest first."""
+STEP = 2.5
+"""Degrees between the boxes that are tried."""
 ASKEW = 15.0
 """Degrees from the nearest side of the box from which a direction is another one."""
+BINS = 72
+"""Of horizontal directions, all around."""
 CLEAR = 1.5
 """So many times the area says that a wall stands askew."""
 STRAY = 0.25
@@ -70,7 +74,7 @@ class StructureConfig:
     """Most of a plane's patches that may have surface behind them..."""
     wide: float = 2.5
     """...and that many times more of a large plane's: strays gather behind walls, but no table is as large as one."""
-    square: float = 1.5
+    square: float = 2.0
     """...and that many times more on the sides of a box, where a wall is to be expected."""
     directions: int = 8
     """Most directions of walls that are tried."""
@@ -227,28 +231,35 @@ def _walls(
     first, at least 30 degrees apart."""
     aside = np.eye(3)[np.abs(up).argmin()]
     x = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
-    y = np.cross(up, x)
-    upright = np.abs(normal @ up) < 0.3
-    bins = 72
-    angle = np.arctan2(normal[upright] @ y, normal[upright] @ x)
-    at = np.floor((angle / (2 * np.pi)) % 1.0 * bins).astype(np.int64) % bins
-    filled = np.bincount(at, area[upright], minlength=bins)
-    smooth = sum(np.roll(filled, k) for k in (-1, 0, 1))
-    found = []
-    for _ in range(config.directions):
-        peak = int(smooth.argmax())
-        if smooth[peak] <= config.share * area.sum():
-            break
-        around = np.arange(peak - 1, peak + 2)
-        turn = 2 * np.pi * ((around + 0.5) * filled[around % bins]).sum() / filled[around % bins].sum() / bins
-        found.append(np.cos(turn) * x + np.sin(turn) * y)
-        smooth[np.arange(peak - 5, peak + 6) % bins] = 0
-    if not found:
+    # A field that is bumpy makes each wall face anywhere, and crisp furniture may stand askew: the points of four long
+    # walls in few layers still stand out.
+    boxes = [[_turn(x, up, angle + quarter) for quarter in (0, 90, 180, 270)] for angle in np.arange(0, 90, STEP)]
+    filled = [sum(_layers(side, xyz, normal, area, step)[-1].max() for side in box) for box in boxes]
+    if max(filled) < config.share * area.sum():
         return [], []
-    # Where a field is bumpy, normals tell a wall's direction to some degrees, and the points of four long walls to one.
-    boxes = [[_turn(found[0], up, angle + quarter) for quarter in (0, 90, 180, 270)] for angle in TURNS]
-    box = max(boxes, key=lambda box: sum(_layers(side, xyz, normal, area, step)[-1].max() for side in box))
-    return box, [one for one in found if all(one @ side < np.cos(np.radians(ASKEW)) for side in box)]
+    box = boxes[int(np.argmax(filled))]
+    upright = np.abs(normal @ up) < 0.3
+    angle = np.arctan2(normal[upright] @ np.cross(up, x), normal[upright] @ x) % (2 * np.pi)
+    at = (angle / (2 * np.pi) * BINS).astype(np.int64) % BINS
+    left, askew = np.bincount(at, area[upright], minlength=BINS).astype(float), []
+    for _ in range(config.directions):
+        around, most = _peak(left)
+        if most < config.share * area.sum():
+            break
+        found = _turn(x, up, 360 * around / BINS)
+        if all(found @ side < np.cos(np.radians(ASKEW)) for side in box):
+            askew.append(found)
+        left[np.arange(int(around) - 5, int(around) + 6) % BINS] = 0
+    return box, askew
+
+
+def _peak(filled: Float[np.ndarray, " bins"]) -> tuple[float, float]:
+    """Where around a circle three bins hold the most, counted in bins from the start of the first, and how much."""
+    smooth = sum(np.roll(filled, k) for k in (-1, 0, 1))
+    peak = int(smooth.argmax())
+    around = np.arange(peak - 1, peak + 2)
+    weight = filled[around % len(filled)]
+    return float(((around + 0.5) * weight).sum() / max(weight.sum(), 1e-12)), float(smooth[peak])
 
 
 def _fit(xyz: np.ndarray, chosen: np.ndarray, area: np.ndarray, direction: np.ndarray, gap: float) -> Plane | None:

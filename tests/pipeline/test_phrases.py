@@ -97,6 +97,8 @@ def test_templates_are_averaged(run: Run, cli: Cli) -> None:
             read_templates(text)
         done = cli("query", run.folder, "red", "--templates", text)
         assert done.returncode == 2 and words in done.stderr
+    with pytest.raises(ConfigError, match="template .* is no text"):
+        read_templates("caf\udce9 {}")
     assert read_templates("usual")[0] == "{}" and read_templates("a {};the {}") == ("a {}", "the {}")
     done = cli("query", run.folder, "red", "--templates", "usual", "--views", "none", "--negative", "sand", "--json")
     assert json.loads(done.stdout)["answers"][0]["present"]

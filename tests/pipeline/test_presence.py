@@ -18,6 +18,7 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.pipeline.absence import ALL, CONFUSABLE, FOREIGN, OUTSIDE, TRAPS, absent_phrases
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.household import HOUSEHOLD, means_the_same
+from ovseg3d.pipeline.phrases import keep_phrases
 from ovseg3d.pipeline.presence import (
     CHANCE,
     EVERY,
@@ -213,12 +214,26 @@ def test_a_question_competes_with_what_rooms_hold(run: Run, monkeypatch: pytest.
     assert asker.rivals_of("green", ("red", "a green box")) == ("red",)
 
 
+def test_a_phrase_has_no_rival_in_the_runs_own_word_for_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WORDS, "azure", WORDS["blue"])
+    try:
+        keep_phrases(run.folder, ("red", "blue", "sand"))
+        asker = Asker(run)
+        assert asker.rivals_of("azure") == ("red", "sand") == asker.rivals_of("blue")
+        assert asker.rivals_of("azure", asker.phrases) == ("red", "blue", "sand"), "what somebody lists competes"
+        assert asker.ask(["azure"])[0].score == pytest.approx(asker.ask(["blue"])[0].score, rel=1e-4)
+        keep_phrases(run.folder, ("red", "blue", "azure"))
+        assert Asker(run).rivals_of("blue") == ("red", "azure"), "the run tells them apart"
+    finally:
+        (run.folder / "phrases.txt").unlink()
+
+
 def test_words_that_mean_the_same_are_told_beyond_what_all_texts_share() -> None:
     shared, own = np.array([5.0, 0, 0, 0]), np.eye(4)[1:]
     words = np.stack([shared + a for a in (own[0], own[1], own[2], -own.sum(0))])
     words /= np.linalg.norm(words, axis=1, keepdims=True)
     phrase = shared + 0.9 * own[1] + 0.2 * own[0]
-    assert means_the_same(phrase / np.linalg.norm(phrase), words).tolist() == [False, True, False, False]
+    assert means_the_same(phrase / np.linalg.norm(phrase), words, words.mean(0)).tolist() == [False, True, False, False]
 
 
 def test_points_compete_too(run: Run) -> None:
