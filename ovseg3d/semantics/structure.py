@@ -1,8 +1,8 @@
 """The room itself: large planes behind (or under) which nothing is seen, such as floor, walls and ceiling.
 
 Found by area, without phrases, in normals that were steadied along the surface (`smooth`): a field makes plain walls
-bumpy. Directions are `up`, against it, and four at right angles, since most rooms are boxes: those in which most surface
-lies in few layers; then others in which much surface faces, for walls that stand askew. Along a direction,
+bumpy. Directions are `up`, against it, and four at right angles, since most rooms are boxes: those in which most
+surface lies in few layers; then others in which much surface faces, for walls that stand askew. Along a direction,
 planes are peaks of area over offset. A peak is structure when it is large and when hardly any surface lies behind it
 where it is: under a table top there is floor, under the floor there is none.
 
