@@ -62,7 +62,8 @@ def absence_scores(
     scores = {}
     for phrase in (*present, *absent):
         everyday = () if rivals == "none" else asker.household(phrase)
-        scores[phrase] = asker.look(phrase, (*everyday, *(present if rivals == "present" else ()))).score
+        named = asker.names_beside(phrase, present) if rivals == "present" else ()
+        scores[phrase] = asker.look(phrase, (*everyday, *named)).score
     return {phrase: scores[phrase] for phrase in present}, {phrase: scores[phrase] for phrase in absent}
 
 

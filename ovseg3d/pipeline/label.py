@@ -26,6 +26,7 @@ from ovseg3d.files import plain, read_json, write_atomic, write_json, write_toge
 from ovseg3d.pipeline.palette import colours, index_image, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side
 from ovseg3d.pipeline.query import Asker
+from ovseg3d.pipeline.views import spread
 from ovseg3d.scene.images import load_photo
 from ovseg3d.semantics.scene import Places
 from ovseg3d.semantics.things import Instance, instances_of
@@ -164,7 +165,7 @@ def _write(
     """
     tints = colours(names, own)
     counts, files, rows = np.zeros(len(names) + 1, np.int64), {}, []
-    shown = set(list(views)[:: max(1, len(views) // SHOWN)][:SHOWN])
+    shown = set(spread(views, SHOWN))
     for number, view in enumerate(views):
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt

@@ -20,6 +20,7 @@ from ovseg3d.pipeline.feature_pictures import vector_colours
 from ovseg3d.pipeline.palette import colours, legend, thing_names
 from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side, to_bytes
 from ovseg3d.pipeline.query import THRESHOLD, Asker
+from ovseg3d.pipeline.views import spread
 from ovseg3d.scene import Camera
 
 KINDS = ("features", "labels", "things", "relevancy")
@@ -92,8 +93,7 @@ def save_meaning_preview(path: Path, asker: Asker) -> None:
     Raises OutputError.
     """
     scene, phrases = asker.scene, asker.phrases
-    views = scene.test or scene.train
-    views = views[:: max(1, len(views) // TRIED)][:TRIED]
+    views = spread(scene.test or scene.train, TRIED)
     names = [scene.frames[view].name for view in views]
     phrase, seen = _surest(asker, phrases, names) if phrases else ("", {})
     views = sorted(sorted(views, key=lambda view: -seen.get(scene.frames[view].name, 0.0))[:SHOWN])

@@ -149,8 +149,8 @@ class Asker(Comparer):
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: what everything is compared with; None: what suits the encoder (see `canonical`).
             rivals: what else a point or the scene may show instead. By default everyday words (`household`) and the
-                run's phrases; if there are any, points are compared with these alone. See `rivals_of` for what is
-                left out.
+                run's phrases; if there are any, points are compared with these alone. `rivals_of` and `names_beside`
+                tell what is left out.
             threshold: relevancy from which a point counts, and score from which the scene does.
             views: names of frames to draw masks for.
             camera: the frame from which distances are measured.
@@ -273,20 +273,24 @@ class Asker(Comparer):
         return margin
 
     def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Which of some phrases, by default the run's, there are for a phrase to lose against: none that shares a word
-        with it, and of the run's none that means nearly the same ("sofa" for "couch"), unless it is one of them."""
-        named = self.phrases if rivals is None else rivals
-        free = tuple(rival for rival in named if not share_a_word(rival, phrase))
-        if rivals is not None or not free or self._among([phrase], named).all():
+        """Which of some phrases there are for a phrase to lose against: none that shares a word with it. None: the
+        run's phrases, see `names_beside`."""
+        if rivals is None:
+            return self.names_beside(phrase, self.phrases)
+        return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
+
+    def names_beside(self, phrase: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Which names of things in the scene are of other things than a phrase is about: none that shares a word with
+        it, and if none does, none that means nearly the same ("sofa" beside "couch")."""
+        free = self.rivals_of(phrase, names)
+        if not free or len(free) < len(names):
             return free
-        words = self.encode(HOUSEHOLD)
-        same = means_the_same(self.encode([phrase])[0], self.encode(free), words.mean(0))
-        return tuple(rival for rival, like in zip(free, same) if not like)
+        same = means_the_same(self.encode([phrase])[0], self.encode(free), self._usual[0])
+        return tuple(name for name, like in zip(free, same) if not like)
 
     def household(self, phrase: str) -> tuple[str, ...]:
         """What rooms hold, but for what a phrase may mean itself (see `household`)."""
-        words = self.encode(HOUSEHOLD)
-        same = means_the_same(self.encode([phrase])[0], words, words.mean(0))
+        same = means_the_same(self.encode([phrase])[0], self.encode(HOUSEHOLD), self._usual[0])
         return tuple(word for word, like in zip(HOUSEHOLD, same) if not like and not share_a_word(word, phrase))
 
     def _margin(

@@ -28,6 +28,7 @@ from ovseg3d.pipeline.phrases import keep_phrases, read_list
 from ovseg3d.pipeline.pictures import contact_sheet, preview, save_picture
 from ovseg3d.pipeline.run import Run, RunLock, create_run, hash_scene, load, open_scene
 from ovseg3d.pipeline.settings import make_config
+from ovseg3d.pipeline.views import spread
 from ovseg3d.scene import Scene, load_depth
 
 SHEET_VIEWS = 4
@@ -319,9 +320,8 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 
 def _evaluate(run: Run, scene: Scene, stage: FieldStage, report: Report, stop: threading.Event) -> Evaluation:
     """Measure the held-out views (all, when none is held out: a few training views) and draw their previews."""
-    views = scene.test or scene.train[:: max(1, len(scene.train) // 4)][:4]
-    stride = max(1, len(views) // SHEET_VIEWS)
-    shown = set(views[::stride][:SHEET_VIEWS])
+    views = scene.test or tuple(spread(scene.train, SHEET_VIEWS))
+    shown = set(spread(views, SHEET_VIEWS))
     pictures, began = [], time.monotonic()
 
     def on_view(score: ViewScore, photo: Any, rendered: Mapping[str, Any]) -> None:

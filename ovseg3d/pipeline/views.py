@@ -1,13 +1,17 @@
 """Which of a scene's views a command is about, what their files are called, and the groups of held-out views."""
 
 import re
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+import numpy as np
 
 from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.files import read_json
 from ovseg3d.scene import Scene
 
 ViewChoice = Literal["held-out", "train", "all"]
+T = TypeVar("T")
 
 
 def choose_views(scene: Scene, choice: ViewChoice) -> tuple[int, ...]:
@@ -18,6 +22,11 @@ def choose_views(scene: Scene, choice: ViewChoice) -> tuple[int, ...]:
             f"This run has no {choice} views", where=scene.path, fix="--views all (it was trained on every view)"
         )
     return views
+
+
+def spread(views: Sequence[T], most: int) -> list[T]:
+    """So many of them at most, evenly from the first to the last."""
+    return [views[i] for i in np.linspace(0, len(views) - 1, min(len(views), most)).round().astype(int)]
 
 
 def view_files(scene: Scene) -> dict[str, str]:

@@ -7,8 +7,8 @@ Shape and colour come first: they are known to the point, while features are blu
 2. The planes of the room (floor, walls, ceiling; see `structure`) are found, and which of them a patch lies on.
 3. Patches merge into regions, those first whose border has least to say against it (see `borders`).
 4. What lies on the planes of the room is told by colour and look: most of it is the room, the rest hangs or lies there.
-   Above its walls is its ceiling.
-   Pieces that hang side by side, with much of their outline in common, are one: a picture is of many colours.
+   Pieces that hang side by side, with much of their outline in common, are one: a picture is of many colours. Fog above
+   the walls is ceiling.
 5. What touches and looks alike is cut apart by shape (see `cuts`). Where the room bulges off its planes it is told by
    colour (see `bulges`). What is left and large enough is an instance.
 
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
@@ -36,10 +36,13 @@ from ovseg3d.semantics.structure import (
     NONE,
     WALL,
     StructureConfig,
-    above_walls,
     lies_on,
     room_planes,
+    upper_edge,
 )
+
+WHOLE = 0.9
+"""Share of a region above a room's walls from which it is the ceiling, and nothing that is high."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,7 @@ def find_instances(
     contacts = weigh(made.border, plane, vote, config.border)
     region = agglomerate(contacts, made.weight, made.seen, Price(config.border))
     room = _room(region, made.seen, made.area, kind, config)
-    height = made.middle @ surface.up.astype(np.float64)
-    room[above_walls(height, made.area, room == WALL, made.gap, config.structure)] = CEILING
+    room[_ceiling(region, room, plane, kind, made, surface.up.astype(np.float64), config.structure)] = CEILING
     region = np.where(room == NONE, _hung(region, room, plane, kind, made, config), -1)
     # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(vote, 0)
@@ -248,6 +250,25 @@ def _room(
             found[(far < 1) & (on > 0.4) & (found == NONE)] = name
     found = found[region]
     return np.where((found != NONE) & (kind != NONE), kind, found)
+
+
+def _ceiling(
+    region: np.ndarray,
+    room: np.ndarray,
+    plane: np.ndarray,
+    kind: np.ndarray,
+    made: _Patches,
+    up: np.ndarray,
+    config: StructureConfig,
+) -> Bool[np.ndarray, " patches"]:
+    """Patches above a room's walls that lie on none, but for those of things that begin below."""
+    wall = (room == WALL) & (kind == WALL)
+    if len(np.unique(plane[wall])) < config.around:
+        return np.zeros(len(room), bool)
+    edge = upper_edge(made.xyz @ up, made.point_area, wall[made.patch], made.gap, config)
+    above = made.middle @ up > edge
+    whole = np.bincount(region, made.area * above) >= WHOLE * np.bincount(region, made.area)
+    return above & (kind == NONE) & (whole[region] | (room != NONE))
 
 
 def _hung(

@@ -7,7 +7,7 @@ planes are peaks of area over offset. A peak is structure when it is large and w
 where it is: under a table top there is floor, under the floor there is none.
 
 Photos of a room hardly show its ceiling, and a strip of it is bumps and fog, no plane. But walls end where it begins
-(`above_walls`).
+(`upper_edge`).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 
 NONE, FLOOR, CEILING, WALL = range(4)
 """What a plane is of the room."""
-TURNS = (0.0, -2.5, 2.5, -5.0, 5.0, -7.5, 7.5, -10.0, 10.0)
+TURNS = (-2.5, 2.5, -5.0, 5.0, -7.5, 7.5, -10.0, 10.0)
 """Degrees by which the direction of a wall may be off, the likeliest first."""
 STEP = 2.5
 """Degrees between the boxes that are tried."""
@@ -68,20 +68,24 @@ class StructureConfig:
 
     share: float = 0.02
     """Least area of a plane, as a share of all surface..."""
+    box: float = 0.06
+    """Least area in one layer of each of four sides together that makes a box."""
     little: float = 0.01
     """...but for the first wall on each side of a box: of one that hides in fog, little is where it should be."""
     behind: float = 0.1
     """Most of a plane's patches that may have surface behind them..."""
     wide: float = 2.5
     """...and that many times more of a large plane's: strays gather behind walls, but no table is as large as one."""
-    square: float = 2.0
+    square: float = 1.5
     """...and that many times more on the sides of a box, where a wall is to be expected."""
     directions: int = 8
-    """Most directions of walls that are tried."""
+    """Most directions that are looked at for walls askew."""
     planes: int = 6
     """Most planes of one direction that are tried."""
+    around: int = 3
+    """Walls that make a room, least; above them is its ceiling..."""
     over: float = 0.05
-    """Most of all surface that may lie above walls for these to be a room's, and no garden's."""
+    """...if hardly more surface lies there than a strip."""
 
     def may_hide(self, share: float) -> float:
         """Most of the patches of a plane with this share of all surface that may have surface behind them."""
@@ -144,7 +148,7 @@ def _sharpest(
     plain = _layers(direction, xyz, normal, area, step)
     if abs(direction @ up) > 0.5:
         return plain
-    turned = (_layers(_turn(direction, up, angle), xyz, normal, area, step) for angle in TURNS[1:])
+    turned = (_layers(_turn(direction, up, angle), xyz, normal, area, step) for angle in TURNS)
     sharpest = max(turned, key=lambda found: found[-1].max())
     return sharpest if sharpest[-1].max() > CLEAR * plain[-1].max() else plain
 
@@ -191,17 +195,15 @@ def lies_on(
     return found
 
 
-def above_walls(
+def upper_edge(
     height: Float[np.ndarray, " points"],
     area: Float[np.ndarray, " points"],
     wall: Bool[np.ndarray, " points"],
     gap: float,
     config: StructureConfig | None = None,
-) -> Bool[np.ndarray, " points"]:
-    """What lies above the walls' upper edge: the ceiling, seen from the corner of an eye.
-
-    The edge is where walls have less than half of their usual area in a layer. Walls are bumpy there: what lies on one
-    still is one for two more layers.
+) -> float:
+    """Where a room's walls end, and a strip of its ceiling begins: above, walls have less than half of their usual area
+    in a layer. Infinity where there is nothing to say: no wall, or so much above that it is no strip.
 
     Args:
         height: of surface points.
@@ -210,32 +212,31 @@ def above_walls(
         gap: typical distance of neighbours; layers are three times as high.
         config: see there.
     """
-    config = config or StructureConfig()
+    config, step = config or StructureConfig(), 3 * gap
     if not wall.any():
-        return np.zeros(len(height), bool)
-    step = 3 * gap
+        return np.inf
     at = ((height - height.min()) / step).astype(np.int64)
     filled = np.bincount(at[wall], area[wall])
     order = np.argsort(filled)
     usual = filled[order][np.searchsorted(np.cumsum(filled[order]), filled.sum() / 2)]
-    edge = height.min() + (np.flatnonzero(filled >= usual / 2).max() + 1) * step
-    if area[height > edge].sum() > config.over * area.sum():
-        return np.zeros(len(height), bool)
-    return height > edge + 2 * step * wall
+    edge = float(height.min() + (np.flatnonzero(filled >= usual / 2).max() + 1) * step)
+    return edge if area[height > edge].sum() <= config.over * area.sum() else np.inf
 
 
 def _walls(
     xyz: np.ndarray, normal: np.ndarray, area: np.ndarray, up: np.ndarray, step: float, config: StructureConfig
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Horizontal directions in which most surface faces: the four of a box, since most rooms are one, and others, most
-    first, at least 30 degrees apart."""
+    """Horizontal directions of walls: the four of a box, none where nothing is like one, and those askew to them in
+    which much surface faces, most first."""
     aside = np.eye(3)[np.abs(up).argmin()]
     x = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
     # A field that is bumpy makes each wall face anywhere, and crisp furniture may stand askew: the points of four long
     # walls in few layers still stand out.
+    aslant = np.abs(normal @ up) <= 0.6  # what else faces in none of these directions
+    part = xyz[aslant], normal[aslant], area[aslant]
     boxes = [[_turn(x, up, angle + quarter) for quarter in (0, 90, 180, 270)] for angle in np.arange(0, 90, STEP)]
-    filled = [sum(_layers(side, xyz, normal, area, step)[-1].max() for side in box) for box in boxes]
-    if max(filled) < config.share * area.sum():
+    filled = [sum(_layers(side, *part, step)[-1].max() for side in box) for box in boxes] if aslant.any() else [0.0]
+    if max(filled) < config.box * area.sum():
         return [], []
     box = boxes[int(np.argmax(filled))]
     upright = np.abs(normal @ up) < 0.3
@@ -249,7 +250,7 @@ def _walls(
         found = _turn(x, up, 360 * around / BINS)
         if all(found @ side < np.cos(np.radians(ASKEW)) for side in box):
             askew.append(found)
-        left[np.arange(int(around) - 5, int(around) + 6) % BINS] = 0
+        left[np.arange(np.floor(around) - 5, np.floor(around) + 6).astype(int) % BINS] = 0
     return box, askew
 
 
