@@ -33,7 +33,8 @@ class Query:
     stuff, texture."""
     phrases: str | None = None
     """What else may be in the scene: phrases with semicolons, a file with one a line, or none; by default those of the
-    run and a list of what rooms hold. What is likelier one of these than what is asked for is not that."""
+    run, but for its own word for what is asked, and a list of what rooms hold. What is likelier one of these than
+    what is asked for is not that."""
     templates: Templates = None
     threshold: float = 0.5
     """Relevancy from which a point counts (0.5 is as near as the nearest canonical phrase), and score from which the

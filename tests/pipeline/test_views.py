@@ -12,7 +12,7 @@ from ovseg3d.pipeline.answers import save_answers
 from ovseg3d.pipeline.label import label_views
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
-from ovseg3d.pipeline.views import view_files
+from ovseg3d.pipeline.views import spread, view_files
 from ovseg3d.scene import Scene
 
 NAMES = ("cam/1.png", "cam_1.png", "1.png", "left/2.png", "right/2.png", "a.jpg", "a.png", "A.jpg")
@@ -65,3 +65,8 @@ def test_render_writes_all_views(run: Run, named: Scene, cli: Cli, monkeypatch: 
     done = cli("render", run.folder, "--views", "all", "--what", "colour", "--json")
     assert done.returncode == 0, done.stderr
     assert len({*json.loads(done.stdout)["files"]}) == len(NAMES)
+
+
+def test_views_are_spread_from_the_first_to_the_last() -> None:
+    assert spread(range(9), 5) == [0, 2, 4, 6, 8] and spread("abcdefg", 4) == ["a", "c", "e", "g"]
+    assert spread(["one"], 4) == ["one"] and spread((), 4) == []
