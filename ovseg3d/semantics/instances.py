@@ -42,7 +42,9 @@ from ovseg3d.semantics.structure import (
 )
 
 WHOLE = 0.9
-"""Share of a region above a room's walls from which it is the ceiling, and nothing that is high."""
+"""Share of a region above a room's walls from which it is the ceiling, and nothing that is high..."""
+FRAYED = 6.0
+"""...and how far below their edge that is still above them, in gaps between points."""
 
 
 @dataclass(frozen=True)
@@ -261,14 +263,15 @@ def _ceiling(
     up: np.ndarray,
     config: StructureConfig,
 ) -> Bool[np.ndarray, " patches"]:
-    """Patches above a room's walls that lie on none, but for those of things that begin below."""
+    """Patches above a room's walls that lie on none of its planes, but for those of things that begin below."""
     wall = (room == WALL) & (kind == WALL)
     if len(np.unique(plane[wall])) < config.around:
         return np.zeros(len(room), bool)
     edge = upper_edge(made.xyz @ up, made.point_area, wall[made.patch], made.gap, config)
-    above = made.middle @ up > edge
-    whole = np.bincount(region, made.area * above) >= WHOLE * np.bincount(region, made.area)
-    return above & (kind == NONE) & (whole[region] | (room != NONE))
+    height, size = made.middle @ up, np.bincount(region, made.area)
+    fog = np.bincount(region, made.area * height) > edge * size
+    fog &= np.bincount(region, made.area * (height > edge - FRAYED * made.gap)) >= WHOLE * size
+    return (kind == NONE) & np.where(room == NONE, fog[region], height > edge)
 
 
 def _hung(

@@ -84,7 +84,7 @@ class StructureConfig:
     """Most planes of one direction that are tried."""
     around: int = 3
     """Walls that make a room, least; above them is its ceiling..."""
-    over: float = 0.05
+    over: float = 0.1
     """...if hardly more surface lies there than a strip."""
 
     def may_hide(self, share: float) -> float:
@@ -202,8 +202,8 @@ def upper_edge(
     gap: float,
     config: StructureConfig | None = None,
 ) -> float:
-    """Where a room's walls end, and a strip of its ceiling begins: above, walls have less than half of their usual area
-    in a layer. Infinity where there is nothing to say: no wall, or so much above that it is no strip.
+    """Where a room's walls thin out, and a strip of its ceiling begins: the highest layer in which walls have half of
+    their usual area. Infinity where there is nothing to say: no wall, or so much above that it is no strip.
 
     Args:
         height: of surface points.
@@ -219,7 +219,7 @@ def upper_edge(
     filled = np.bincount(at[wall], area[wall])
     order = np.argsort(filled)
     usual = filled[order][np.searchsorted(np.cumsum(filled[order]), filled.sum() / 2)]
-    edge = float(height.min() + (np.flatnonzero(filled >= usual / 2).max() + 1) * step)
+    edge = float(height.min() + np.flatnonzero(filled >= usual / 2).max() * step)
     return edge if area[height > edge].sum() <= config.over * area.sum() else np.inf
 
 
