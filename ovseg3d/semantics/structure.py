@@ -236,9 +236,7 @@ def _walls(
     part = xyz[aslant], normal[aslant], area[aslant]
     boxes = [[_turn(x, up, angle + quarter) for quarter in (0, 90, 180, 270)] for angle in np.arange(0, 90, STEP)]
     filled = [sum(_layers(side, *part, step)[-1].max() for side in box) for box in boxes] if aslant.any() else [0.0]
-    if max(filled) < config.box * area.sum():
-        return [], []
-    box = boxes[int(np.argmax(filled))]
+    box = boxes[int(np.argmax(filled))] if max(filled) >= config.box * area.sum() else []
     upright = np.abs(normal @ up) < 0.3
     angle = np.arctan2(normal[upright] @ np.cross(up, x), normal[upright] @ x) % (2 * np.pi)
     at = (angle / (2 * np.pi) * BINS).astype(np.int64) % BINS
