@@ -21,6 +21,7 @@ import viser
 
 from ovseg3d.errors import OutputError, Ovseg3dError
 from ovseg3d.pipeline.run import Run
+from ovseg3d.viewer.bell import hang_bells
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.fly import first_view
 from ovseg3d.viewer.follow import Follower
@@ -58,6 +59,7 @@ class Viewer:
         # A browser may leave while a picture for it is being sent.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
         address, port = free_place(host, port)
+        hang_bells()
         with contextlib.redirect_stdout(io.StringIO()):  # it prints a panel, and only cli prints
             self.server = viser.ViserServer(host=address, port=port, label="ovseg3d", verbose=False)
         self._host = host
