@@ -24,7 +24,7 @@ class Synth:
     out: tyro.conf.Positional[Path]
     """The scene folder to make; must be new or empty."""
     room: str | None = None
-    """A named room: playroom (furniture) or desk (small things, close cameras)."""
+    """A named room: playroom (furniture), desk (small things, close cameras) or waiting-room (chairs that touch)."""
     seed: int | None = None
     """Furnish a room at random from this number."""
     views: int = 64

@@ -459,6 +459,3 @@ def lifted(placed: Placed, by: Real) -> Placed:
     """The same object, higher."""
     x, y, z = placed.at
     return replace(placed, at=(x, y, z + by))
-
-
-ROOMS = {"playroom": playroom, "desk": desk}

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ovseg3d.errors import ConfigError, nearest
-from ovseg3d.synth.demo import ROOMS
+from ovseg3d.synth.demo import desk, playroom
 from ovseg3d.synth.furnish import random_room
 from ovseg3d.synth.render import Detail
 from ovseg3d.synth.rooms import Room
+from ovseg3d.synth.waiting import waiting_room
 from ovseg3d.synth.write import Views, Written, check_free, write_room
+
+ROOMS = {"playroom": playroom, "desk": desk, "waiting-room": waiting_room}
 
 
 def make_room(origin: dict, *, folder: Path | None = None) -> Room:

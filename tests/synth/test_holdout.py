@@ -5,7 +5,6 @@ import hashlib
 import numpy as np
 import pytest
 
-from ovseg3d.synth.demo import ROOMS
 from ovseg3d.synth.holdout import (
     ALL,
     HELD_COLOURS,
@@ -20,6 +19,7 @@ from ovseg3d.synth.holdout import (
 )  # fmt: skip
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.looks import COLOURS, LIGHTS, TEXTURES
+from ovseg3d.synth.make import ROOMS
 from ovseg3d.synth.world import flatten
 
 

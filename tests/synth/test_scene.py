@@ -12,8 +12,9 @@ from ovseg3d.errors import ConfigError, OutputError, Ovseg3dError, SceneError
 from ovseg3d.scene import load_depth, load_scene
 from ovseg3d.synth import Views, surface_cloud, synthesise
 from ovseg3d.synth.cameras import is_off_path
-from ovseg3d.synth.demo import ROOMS
+from ovseg3d.synth.make import ROOMS
 from ovseg3d.synth.render import DRAFT
+from ovseg3d.synth.rooms import Room
 from ovseg3d.synth.world import flatten
 
 TINY = Views(train=6, test=4, width=48, height=36, depth="all")
@@ -173,11 +174,8 @@ def test_same_seed_same_bytes_and_another_seed_another_room(tmp_path):
     assert rooms[0] != rooms[1] and len(rooms[0]) > 12
 
 
-@pytest.mark.parametrize("seed", [1, 1001])
-def test_random_rooms_place_things_inside_and_apart(seed):
-    from ovseg3d.synth.make import make_room
-
-    room = make_room({"room": None, "seed": seed})
+def boxes_inside(room: Room) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The lower and upper corner of each object, after a look that none leaves the room."""
     flat = flatten(room)
     boxes = []
     for number in range(1, len(room.objects) + 1):
@@ -188,6 +186,27 @@ def test_random_rooms_place_things_inside_and_apart(seed):
         half = np.array(room.size)[:2] / 2
         assert np.all(np.abs(points[:, :2]) <= half + 1e-3) and points[:, 2].min() > -1e-3
         assert points[:, 2].max() < room.size[2] + 1e-3
+    return boxes
+
+
+def test_chairs_of_the_waiting_room_touch_and_do_not_overlap():
+    room = ROOMS["waiting-room"]()
+    boxes = boxes_inside(room)
+    chairs = [box for box, thing in zip(boxes, room.objects) if thing.category == "chair"]
+    between = [
+        np.maximum(a[0], b[0]) - np.minimum(a[1], b[1]) for i, a in enumerate(chairs) for b in chairs[:i]
+    ]  # per axis: a gap above 0, an overlap below
+    gaps = np.array([gap.max() for gap in between])
+    assert len(chairs) == 11 and gaps.min() > -2e-3
+    assert np.sum(gaps < 5e-3) == 3 + 2 + 1 + 1  # a row of four, one of three, back to back, and under the table
+
+
+@pytest.mark.parametrize("seed", [1, 1001])
+def test_random_rooms_place_things_inside_and_apart(seed):
+    from ovseg3d.synth.make import make_room
+
+    room = make_room({"room": None, "seed": seed})
+    boxes = boxes_inside(room)
     for i, a in enumerate(boxes):
         for j in range(i):
             if "rug" in (room.objects[i].category, room.objects[j].category):
