@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.encoders.maps import Regions
@@ -28,7 +29,7 @@ from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.instances import Things, find_instances
-from ovseg3d.semantics.lift import LiftConfig, lift, lift_reduced
+from ovseg3d.semantics.lift import LiftConfig, Lifted, lift, lift_reduced
 from ovseg3d.semantics.panels import KNOWN, UNKNOWN, PanelConfig, Panels, find_panels
 from ovseg3d.semantics.portraits import PortraitConfig, add_portraits, choose_poses, portray
 from ovseg3d.semantics.room import plane_of
@@ -68,27 +69,15 @@ def learn_meaning(
         RunError: the field shows no surface. CacheError: features are gone. OutputError: the run cannot be written to.
     """
     report, stop = report or ignore, stop or threading.Event()
-    began, settings = time.monotonic(), SurfaceConfig()
-    cameras = [scene.frames[view].camera for view in scene.train]
-    everywhere = cameras + (between(cameras) if settings.between else [])
-    report(Event("start", SURFACE, 0, len(everywhere), message="looking at the field from everywhere"))
-    views = list(look(renderer, everywhere, settings, report, stop))
-    if stop.is_set():
-        report(Event("interrupted", SURFACE, len(views), len(everywhere)))
+    began = time.monotonic()
+    seen = survey(scene, renderer, report, stop)
+    if seen is None:
         return None
-    up = np.linalg.inv(scene.world_from_input[:3, :3])[:, 2]
-    surface = extract_surface(renderer, views, up / np.linalg.norm(up), scene.metric, settings)
+    surface, sights = seen
     seconds = {"surface_seconds": time.monotonic() - began}
-    report(Event("done", SURFACE, len(views), len(views), 1.0, seconds["surface_seconds"]))
     began = time.monotonic()
     report(Event("start", NAME, 0, 1, message="lifting the photos' features to the surface"))
-    xyz, cell = surface.xyz.astype(np.float64), surface.cell.astype(np.float64)
-    sights = [view.see(xyz, cell, settings) for view in views[: len(cameras)]]
-    photos = [features[view].clip.at for view in scene.train]
-    basis, lifted = lift_reduced(sights, photos, xyz, LiftConfig(seed=run.config.train.seed))
-    vectors = smooth(lifted.vectors, surface, lifted.support)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
+    basis, lifted, unit = lift_photos(scene, surface, sights, features, run.config.train.seed)
     seconds["lift_seconds"] = time.monotonic() - began
     began = time.monotonic()
     config, device = run.config, renderer.field.table.device.type
@@ -103,7 +92,8 @@ def learn_meaning(
     seconds["refine_seconds"] = time.monotonic() - began
     began = time.monotonic()
     report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
-    things = _things(scene, surface, found.vectors, features, sights)
+    looks, regions = clues(scene, surface, found.vectors, features, sights)
+    things = find_instances(surface, looks, sights=sights, regions=regions)
     seconds["things_seconds"] = time.monotonic() - began
     vectors = found.vectors
     if config.meaning.method == "default" and config.meaning.portraits and clip is not None and not stop.is_set():
@@ -141,18 +131,55 @@ def learn_meaning(
     return learnt
 
 
-def _things(
-    scene: Scene, surface: Surface, vectors: np.ndarray, features: SceneFeatures, sights: Sequence[Sight]
-) -> Things:
-    """Things among the points: by what CLIP and DINO see in them, by their shape, and by the photos' regions."""
+def survey(
+    scene: Scene, renderer: Renderer, report: Report = ignore, stop: threading.Event | None = None
+) -> tuple[Surface, list[Sight]] | None:
+    """A field's surface, and what each training photo sees of it; None after `stop`.
+
+    Raises:
+        RunError: the field shows no surface.
+    """
+    began, settings = time.monotonic(), SurfaceConfig()
+    cameras = [scene.frames[view].camera for view in scene.train]
+    everywhere = cameras + (between(cameras) if settings.between else [])
+    report(Event("start", SURFACE, 0, len(everywhere), message="looking at the field from everywhere"))
+    views = list(look(renderer, everywhere, settings, report, stop))
+    if stop is not None and stop.is_set():
+        report(Event("interrupted", SURFACE, len(views), len(everywhere)))
+        return None
+    up = np.linalg.inv(scene.world_from_input[:3, :3])[:, 2]
+    surface = extract_surface(renderer, views, up / np.linalg.norm(up), scene.metric, settings)
+    xyz, cell = surface.xyz.astype(np.float64), surface.cell.astype(np.float64)
+    sights = [view.see(xyz, cell, settings) for view in views[: len(cameras)]]
+    report(Event("done", SURFACE, len(views), len(views), 1.0, time.monotonic() - began))
+    return surface, sights
+
+
+def lift_photos(
+    scene: Scene, surface: Surface, sights: Sequence[Sight], features: SceneFeatures, seed: int
+) -> tuple[Basis, Lifted, Float[np.ndarray, "points kept"]]:
+    """The basis of the photos' features, what was lifted to the points, and that smoothed, of unit length or zero."""
+    photos = [features[view].clip.at for view in scene.train]
+    basis, lifted = lift_reduced(sights, photos, surface.xyz.astype(np.float64), LiftConfig(seed=seed))
+    vectors = smooth(lifted.vectors, surface, lifted.support)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return basis, lifted, (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
+
+
+def clues(
+    scene: Scene,
+    surface: Surface,
+    vectors: Float[np.ndarray, "points kept"],
+    features: SceneFeatures,
+    sights: Sequence[Sight],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What things are found by, besides their shape: what CLIP and DINO see in the points, and the photos' regions."""
     looks, maps = [vectors], [features[view] for view in scene.train]
     dinos = [one.dino.at for one in maps if one.dino is not None]
     if len(dinos) == len(sights):
         looks.append(lift(sights, dinos, len(surface)).vectors)
     regions = [one.clip.index for one in maps if isinstance(one.clip, Regions)]
-    if len(regions) < len(sights):
-        return find_instances(surface, looks)
-    return find_instances(surface, looks, sights=sights, regions=regions)
+    return looks, regions if len(regions) == len(sights) else []
 
 
 class _Stopped(Exception):

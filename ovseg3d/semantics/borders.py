@@ -1,54 +1,55 @@
 """Whether two regions of surface that touch are one thing: what speaks against it along their common border.
 
-Cues are added up in the order of how well they told things apart on development rooms (synthetic, a weak encoder):
+Cues of a border are means over its edges, so that what is known of it stays known when regions merge:
 
-- a step in colour from one side to the other, and another tint of the regions as wholes, which shade does not change.
-  Within a plane of the room this is all there is, since pictures and rugs have no shape.
-- a concave bend, where things stand on or lean against each other (Stein et al. 2014); convex bends are of one thing.
-- one of the two lies on a plane of the room, and the other does not, or on another one.
-- features, which are blurred over their cells in the photos: regions as wholes are compared, not their border.
+- the step in colour from one side to the other. Within a plane of the room this and the tint are all there is, since
+  pictures and rugs have no shape.
+- bends. Concave ones are where things stand on or lean against each other (Stein et al. 2014); convex ones are of one
+  thing.
 - photos one of whose regions ends there.
+- how much of it leads from a plane of the room to none or another one, between two planes, or lies within one.
 
-Colours are CIELAB / 100. Bends are those of `bends`. Evidence adds up along a border (a mean over its edges), so that
-what is known of a border stays known when regions merge; looks and tints are compared afresh.
+Regions as wholes are compared in looks (features are blurred over their cells in the photos, so that at the border
+itself they say little), tint and lightness, and sizes count: scraps belong to something.
+
+What all of that is worth together was learnt, by a network of a few hundred weights, from rooms whose things are known
+(`scripts/train_borders.py`, which also tells how well it does in rooms that it was not taught with). It says how likely
+two regions are two things. Rooms of other kinds were never seen: all measures are relative to the scene or the gaps
+between points, and held to the range that was seen, so that it does not go wild there.
+
+Colours are CIELAB / 100. Bends are those of `bends`.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
+from scipy.special import logit
 
 from ovseg3d.field.surface import Sight
 from ovseg3d.semantics.graph import Contacts, majority
 
-DEEP = 0.5
-"""A bend that counts in full: normals that were fitted to points turn little from a point to the next."""
-ROUND = 0.2
-"""The same for convex ones, which say less: a ball on a ball is convex all around."""
-
-
-@dataclass(frozen=True)
-class BorderConfig:
-    """What a cue counts. Regions merge while what speaks against it is below `limit`."""
-
-    step: float = 9.0
-    """A step in colour, in units of CIELAB / 100."""
-    tint: float = 5.0
-    """A difference in tint, in about the same units."""
-    look: float = 3.2
-    """A distance of looks, which have a variance of 1 over the scene."""
-    bend: float = 6.5
-    """A concave bend, up to DEEP."""
-    vote: float = 1.0
-    """Photos all of which end a region there, and nowhere else."""
-    leaves: float = 2.4
-    """One lies on a plane of the room, the other does not."""
-    limit: float = 4.4
-    small: float = 40.0
-    """How much more of it may speak against a region of one point."""
-    seam: float = 2.0
-    """How much a region counts as small because it consists of border."""
+MEASURES = (
+    "step", "bend", "photos", "leaves", "convex", "concave", "corner", "flat", "look", "look of the first features",
+    "look of the others", "tint", "lightness", "smaller core", "larger core", "smaller", "larger", "share of outline",
+    "length",
+)  # fmt: skip
+"""What the network is told of two regions, in this order; the first eight are cues of their border."""
+WEIGHTS = Path(__file__).with_name("borders.json")
+DEEP, ROUND = 0.5, 0.2
+"""Bends, concave and convex, beyond which "bend" does not tell more: normals that were fitted to points turn little
+from a point to the next, and a ball on a ball is convex all around."""
+RIGHT = 1.5
+"""The same for "concave"; 1 is a right angle, and so it is for "convex"."""
+SEAM, EDGES = 2.0, 6.0
+"""A region counts as small where it consists of border: of about six edges that a point has, how many lead out of it,
+and how much of its size each share of these takes."""
+REACH = 8.0
+"""Standard deviations from the mean of what was seen in training that a measure can be."""
 
 
 def tint(lab: Float[np.ndarray, "places 3"]) -> Float[np.ndarray, "places 2"]:
@@ -109,50 +110,113 @@ def votes(
     return np.where(asked, usual - share, 0.0)
 
 
-def weigh(
-    border: Contacts,
-    plane: Int[np.ndarray, " patches"],
-    vote: Float[np.ndarray, " contacts"],
-    config: BorderConfig | None = None,
-) -> Contacts:
-    """What speaks against each contact of patches: `sums` are its edges, and these times what does, for `Price`.
+def cues(border: Contacts, plane: Int[np.ndarray, " patches"], vote: Float[np.ndarray, " contacts"]) -> Contacts:
+    """What is known of each contact of patches: `sums` are its edges, and these times the border's cues.
 
     Args:
         border: its sums are edges, their steps in colour and their bends, each added up.
         plane: of the room that a patch lies on, from 1; 0 for none.
         vote: from `votes`.
-        config: see there.
     """
-    config = config or BorderConfig()
     edges, step, bend = border.sums.T
     first, second = plane[border.pair].T
-    # Noise makes dents in walls; what is flat on one differs in colour alone.
-    bend = np.where((first == second) & (first > 0), 0.0, (bend / edges).clip(-ROUND, DEEP))
-    against = config.step * step / edges + config.bend * bend + config.vote * vote
-    against += config.leaves * (first != second)
-    return Contacts(border.pair, edges[:, None] * np.stack([np.ones(len(edges)), against], 1))
+    flat = (first == second) & (first > 0)
+    bend = np.where(flat, 0.0, bend / edges)  # noise makes dents in walls; what is flat on one differs in colour alone
+    corner = (first > 0) & (second > 0) & (first != second)
+    found = [
+        np.ones(len(edges)), step / edges, bend.clip(-ROUND, DEEP), vote, first != second, bend.clip(-1, 0),
+        bend.clip(0, RIGHT), corner, flat,
+    ]  # fmt: skip
+    return Contacts(border.pair, edges[:, None] * np.stack(found, 1))
+
+
+def measures(
+    contacts: Contacts,
+    weight: Float[np.ndarray, " regions"],
+    means: Float[np.ndarray, "regions dim"],
+    first: int | None,
+) -> Float[np.ndarray, "contacts measures"]:
+    """What the network is told of each pair of regions, see `MEASURES`.
+
+    Args:
+        contacts: from `cues`, merged or not.
+        weight: points of each region.
+        means: its looks, then the three numbers of its colour.
+        first: how many of the looks are of the first features; None where all are of the same, and each half is told
+            half of it.
+    """
+    a, b = contacts.pair.T
+    edges = contacts.sums[:, 0]
+    outline = np.bincount(a, edges, len(weight)) + np.bincount(b, edges, len(weight))
+    core = weight * np.clip(1 - SEAM * outline / (EDGES * weight), 0.05, 1)
+    apart, hue = means[a] - means[b], tint(means[:, -3:])
+    look = np.linalg.norm(apart[:, :-3], axis=1)
+    if first is None:
+        halves = [look / 2**0.5] * 2
+    else:
+        halves = [np.linalg.norm(apart[:, :first], axis=1), np.linalg.norm(apart[:, first:-3], axis=1)]
+    size = np.minimum(weight[a], weight[b])
+    whole = [
+        look, *halves, np.linalg.norm(hue[a] - hue[b], axis=1), np.abs(apart[:, -3]),
+        np.log(np.minimum(core[a], core[b])), np.log(np.maximum(core[a], core[b])), np.log(size),
+        np.log(np.maximum(weight[a], weight[b])), edges / np.minimum(outline[a], outline[b]),
+        np.log(edges / size**0.5),
+    ]  # fmt: skip
+    return np.concatenate([contacts.sums[:, 1:] / edges[:, None], np.stack(whole, 1)], 1)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How likely two regions are two things: networks with one hidden layer and a direct way, whose mean logit counts.
+
+    The direct way still says more where the hidden layer has said all it can.
+    """
+
+    mean: Float[np.ndarray, " measures"]
+    deviation: Float[np.ndarray, " measures"]
+    hidden: Float[np.ndarray, "measures+1 hidden"]
+    """Weights, and offsets in the last row; of all networks side by side."""
+    output: Float[np.ndarray, " hidden+1"]
+    direct: Float[np.ndarray, " measures"]
+
+    def logits(self, told: Float[np.ndarray, "contacts measures"]) -> Float[np.ndarray, " contacts"]:
+        """Log-odds of two things against one."""
+        scaled = ((told - self.mean) / self.deviation).clip(-REACH, REACH)
+        hidden = np.tanh(scaled @ self.hidden[:-1] + self.hidden[-1])
+        return hidden @ self.output[:-1] + self.output[-1] + scaled @ self.direct
+
+
+@cache
+def judge() -> Judge:
+    """The one that comes with the package."""
+    kept = json.loads(WEIGHTS.read_text())
+    assert kept["measures"] == list(MEASURES), "train_borders.py was not run since measures changed"
+    return Judge(*(np.array(kept[name]) for name in ("mean", "deviation", "hidden", "output", "direct")))
+
+
+@dataclass(frozen=True)
+class BorderConfig:
+    """When two regions are one."""
+
+    limit: float = 0.15
+    """How likely they are two things, at least, where they stay two."""
+    judge: Judge = field(default_factory=judge)
 
 
 @dataclass(frozen=True)
 class Price:
-    """What merging two regions costs, for `agglomerate`: below 1 they are one. See the head of this file.
+    """What merging two regions costs, for `agglomerate`: below 1 they are one.
 
-    Means are looks, then the three numbers of a colour.
+    It is minus the logarithm of how likely they are one thing, in units of what it is at the limit. Means are looks,
+    then the three numbers of a colour.
     """
 
     config: BorderConfig
+    first: int | None = None
+    """See `measures`."""
 
     def __call__(
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
     ) -> Float[np.ndarray, " contacts"]:
-        config = self.config
-        a, b = contacts.pair.T
-        edges, against = contacts.sums.T
-        open_ends = np.bincount(a, edges, len(weight)) + np.bincount(b, edges, len(weight))
-        # A point has about six edges, so this is the share of a region's edges that lead out of it.
-        core = weight * np.clip(1 - config.seam * open_ends / (6 * weight), 0.05, 1)
-        apart = means[a] - means[b]
-        hue = tint(means[:, -3:])
-        against = against / edges + config.look * np.linalg.norm(apart[:, :-3], axis=1)
-        against += config.tint * np.linalg.norm(hue[a] - hue[b], axis=1)
-        return against / (config.limit + config.small / np.minimum(core[a], core[b]))
+        two = self.config.judge.logits(measures(contacts, weight, means, self.first))
+        return np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit))

@@ -1,10 +1,22 @@
-"""What speaks against a border: small shapes whose answers are known."""
+"""Whether two regions are one thing: measures whose values are known, and the network that weighs them."""
 
 import numpy as np
 import pytest
 
 from ovseg3d.field.surface import Sight
-from ovseg3d.semantics.borders import BorderConfig, Price, bends, tint, votes, weigh
+from ovseg3d.semantics.borders import (
+    MEASURES,
+    REACH,
+    BorderConfig,
+    Judge,
+    Price,
+    bends,
+    cues,
+    judge,
+    measures,
+    tint,
+    votes,
+)
 from ovseg3d.semantics.graph import Contacts
 
 ROOT = 2**-0.5
@@ -41,18 +53,77 @@ def test_photos_vote_by_how_their_regions_end() -> None:
     assert votes(pair, patch, 3, [sight] * 2, []) == pytest.approx([0.0, 0.0])
 
 
-def test_evidence_is_a_mean_over_the_border() -> None:
-    config = BorderConfig(step=10.0, bend=4.0, vote=1.0, leaves=3.0)
+def test_cues_are_means_over_the_border() -> None:
     border = Contacts(np.array([[0, 1], [1, 2], [2, 3]]), np.array([[4.0, 0.4, 0.8], [2.0, 0.0, 4.0], [2.0, 0.0, 1.0]]))
-    found = weigh(border, np.array([0, 0, 1, 1]), np.array([0.5, 0.0, 0.0]), config)
-    # 10 * 0.1 + 4 * 0.2 + 0.5; a bend beyond the deepest, onto a plane; within a plane bends are noise.
+    # Off planes; onto one, with a bend beyond the deepest; within one, where bends are noise.
+    found = cues(border, np.array([0, 0, 1, 1]), np.array([0.5, 0.0, -0.2]))
+    told = dict(zip(MEASURES, (found.sums[:, 1:] / found.sums[:, :1]).T))
     assert found.sums[:, 0] == pytest.approx([4, 2, 2])
-    assert found.sums[:, 1] / found.sums[:, 0] == pytest.approx([2.3, 4 * 0.5 + 3, 0.0])
+    assert told["step"] == pytest.approx([0.1, 0, 0]) and told["photos"] == pytest.approx([0.5, 0, -0.2])
+    assert told["bend"] == pytest.approx([0.2, 0.5, 0]) and told["concave"] == pytest.approx([0.2, 1.5, 0])
+    assert told["leaves"] == pytest.approx([0, 1, 0]) and told["flat"] == pytest.approx([0, 0, 1])
+    assert told["corner"] == pytest.approx([0, 0, 0]) and told["convex"] == pytest.approx([0, 0, 0])
+    around = cues(border, np.array([1, 2, 2, 0]), np.zeros(3))
+    assert dict(zip(MEASURES, around.sums[0, 1:] / 4))["corner"] == 1
+    # What two borders say together when their regions merge: the mean over all edges.
+    both = found.merged(np.array([0, 1, 0, 2]), 3)
+    assert both.sums[0, 0] == 6 and dict(zip(MEASURES, both.sums[0, 1:] / 6))["step"] == pytest.approx(0.4 / 6)
 
 
-def test_small_regions_merge_though_more_speaks_against_it() -> None:
-    price = Price(BorderConfig(look=1.0, tint=0.0, limit=2.0, small=30.0, seam=0.0))
-    contact = Contacts(np.array([[0, 1]]), np.array([[5.0, 15.0]]))  # 3 for each edge
-    means = np.array([[0.0, 0.5, 0, 0], [1.0, 0.5, 0, 0]])  # looks 1 apart, one colour
-    assert price(contact, np.array([1000.0, 10.0]), means) == pytest.approx(4 / (2 + 3))
-    assert price(contact, np.array([1000.0, 300.0]), means) == pytest.approx(4 / (2 + 0.1))
+def test_regions_are_compared_as_wholes() -> None:
+    contact = Contacts(np.array([[0, 1]]), np.array([[6.0, *np.zeros(8)]]))
+    weight = np.array([100.0, 9.0])
+    means = np.array([[0.3, 0.0, 0.0, 0.7, 0.0, 0.0], [0.0, 0.4, 0.0, 0.5, 0.08, 0.0]])
+    told = dict(zip(MEASURES, measures(contact, weight, means, 1)[0]))
+    assert told["look"] == pytest.approx(0.5)
+    assert told["look of the first features"] == pytest.approx(0.3)
+    assert told["look of the others"] == pytest.approx(0.4)
+    assert told["tint"] == pytest.approx(0.8 * 0.08 / 0.8) and told["lightness"] == pytest.approx(0.2)
+    assert np.exp([told["smaller"], told["larger"]]) == pytest.approx([9, 100])
+    # 6 of the small one's 54 edges lead out of it, which takes 2/9 of it.
+    assert np.exp([told["smaller core"], told["larger core"]]) == pytest.approx([7, 98])
+    assert told["share of outline"] == 1 and np.exp(told["length"]) == pytest.approx(2)
+    alike = dict(zip(MEASURES, measures(contact, weight, means, None)[0]))
+    assert alike["look of the first features"] == alike["look of the others"] == pytest.approx(0.5 / 2**0.5)
+
+
+def test_the_judge_says_what_its_network_says_in_torch() -> None:
+    import torch
+
+    own = judge()
+    random = np.random.default_rng(0)
+    told = own.mean + 3 * own.deviation * random.normal(size=(50, len(MEASURES)))
+    hidden, output = (torch.from_numpy(value) for value in (own.hidden, own.output))
+    layers = torch.nn.Linear(len(MEASURES), hidden.shape[1]).double(), torch.nn.Linear(hidden.shape[1], 1).double()
+    with torch.no_grad():
+        for layer, weight in zip(layers, (hidden, output[:, None])):
+            layer.weight.copy_(weight[:-1].T)
+            layer.bias.copy_(weight[-1])
+        scaled = torch.from_numpy((told - own.mean) / own.deviation).clamp(-REACH, REACH)
+        expected = (layers[1](torch.tanh(layers[0](scaled)))[:, 0] + scaled @ torch.from_numpy(own.direct)).numpy()
+    assert own.logits(told) == pytest.approx(expected)
+    far = own.mean + 1e6 * own.deviation
+    assert own.logits(far[None]) == pytest.approx(own.logits((own.mean + REACH * own.deviation)[None]))
+
+
+def test_the_price_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
+    nothing = np.zeros((len(MEASURES) + 1, 1))
+    said = Judge(
+        np.zeros(len(MEASURES)), np.ones(len(MEASURES)), nothing, np.array([0.0, np.log(0.2 / 0.8)]), nothing[1:, 0]
+    )
+    contact, weight, means = Contacts(np.array([[0, 1]]), np.ones((1, 9))), np.ones(2), np.zeros((2, 5))
+    assert Price(BorderConfig(0.2, said))(contact, weight, means) == pytest.approx(1)
+    assert Price(BorderConfig(0.1, said))(contact, weight, means) > 1
+    assert Price(BorderConfig(0.3, said))(contact, weight, means) < 1
+
+
+def test_what_comes_with_the_package_knows_one_thing_from_two() -> None:
+    """Halves of one thing, and a box that stands on another one and looks different."""
+    edges = 40.0
+    same = np.array([edges, *np.zeros(8)])
+    stands = edges * np.array([1, 0.15, 0.5, 0.1, 0, 0, 0.9, 0, 0])
+    price, weight = Price(BorderConfig(), 1), np.array([600.0, 500.0])
+    alike = np.array([[0.1, 0.1, 0.6, 0.05, 0.05]] * 2)
+    unlike = np.array([[0.1, 0.1, 0.6, 0.05, 0.05], [0.7, 0.8, 0.4, 0.2, -0.1]])
+    pair = np.array([[0, 1]])
+    assert price(Contacts(pair, same[None]), weight, alike) < 1 < price(Contacts(pair, stands[None]), weight, unlike)

@@ -1,0 +1,320 @@
+"""Teach the network that tells whether two regions of surface are one thing (`ovseg3d/semantics/borders.py`).
+
+    python scripts/train_borders.py                                    # rooms of six seeds, playroom and desk; an hour
+    python scripts/train_borders.py --runs outputs/playroom/latest     # runs on synthetic rooms that are there
+
+Rooms are furnished at random and trained with all defaults, each once, into OUTPUT/<seed>; what is known of their
+surface points is kept in OUTPUT/<seed>/points.pkl, so that whatever interrupts it, the same command goes on. Patches of
+these points are merged step by step, first by a formula made by hand and then by a network that these steps have
+taught; each pair of regions that comes up on the way is a lesson, if both are mostly of one true thing each. Some
+lessons lack features, or regions of photos, as runs may, and in some things look more different than they do to the
+built-in encoders, as they do to better ones. What was learnt is written to OUTPUT/borders.json, which is to take the
+place of the package's.
+
+The table is of rooms that the network was not taught with: each is left out once (trainings of one scene together).
+IoU: of each true thing with the best that was found, mean; recall: how many have 0.5. Nothing is named here.
+"""
+
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import tyro  # noqa: E402
+from scipy.spatial import cKDTree  # noqa: E402
+
+from ovseg3d.cli.console import get_console, show_error  # noqa: E402
+from ovseg3d.cli.progress import Progress  # noqa: E402
+from ovseg3d.errors import Ovseg3dError  # noqa: E402
+from ovseg3d.field.surface import Sight, Surface  # noqa: E402
+from ovseg3d.files import write_atomic, write_json  # noqa: E402
+from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
+from ovseg3d.pipeline.devices import resolve_device  # noqa: E402
+from ovseg3d.pipeline.encode import encode_scene  # noqa: E402
+from ovseg3d.pipeline.fields import restore  # noqa: E402
+from ovseg3d.pipeline.measure import exact_cloud, limit_of, read_objects  # noqa: E402
+from ovseg3d.pipeline.run import Run, open_scene  # noqa: E402
+from ovseg3d.pipeline.semantics import clues, lift_photos, survey  # noqa: E402
+from ovseg3d.semantics.borders import MEASURES, REACH, BorderConfig, Judge, Price, measures  # noqa: E402
+from ovseg3d.semantics.graph import Contacts, add_up, agglomerate  # noqa: E402
+from ovseg3d.semantics.instances import InstanceConfig, find_instances  # noqa: E402
+from ovseg3d.semantics.patches import Patches, find_patches  # noqa: E402
+from ovseg3d.synth import synthesise  # noqa: E402
+
+STAGES = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
+"""Prices up to which patches are merged before what is left is a lesson."""
+PURE = 0.7
+"""Share of a region's points that are of one thing, from which it can teach."""
+SIZE = 0.9
+"""Lessons weigh by this power of the points of the smaller region."""
+LACKING, CLEARER, ALONE = 0.3, 0.1, 0.02
+"""What lessons weigh in which something is lacking, or looks tell things better than they do; or looks of one kind
+alone: how far to trust these is all that such lessons tell, and they are not that clear."""
+CLEAN = 16
+"""Numbers of a vector that tells things."""
+HIDDEN, NETWORKS, STEPS, BATCH, RATE, DECAY = 16, 3, 600, 2048, 1e-2, 1e-2
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is known of a room's surface, and what is true of it."""
+
+    scene: str
+    surface: Surface
+    looks: list[np.ndarray]
+    sights: list[Sight]
+    regions: list[np.ndarray]
+    true: np.ndarray
+    """The thing that each point is of, from 1; kinds of the room from ROOM on; 0 where nobody knows."""
+
+
+ROOM = 1_000_000
+
+
+@dataclass(frozen=True)
+class Teach:
+    """Teach with rooms, and write borders.json and a table."""
+
+    runs: tuple[Path, ...] = ()
+    """Runs on synthetic rooms, besides."""
+    seeds: tuple[int, ...] = (3002, 3003, 3010, 3011, 3012, 3013)
+    """Rooms furnished at random."""
+    scenes: tuple[Path, ...] = (ROOT / "scenes/playroom", ROOT / "scenes/desk")
+    """Rooms that are there."""
+    output: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("outputs/borders")
+
+    def main(self) -> None:
+        """Make what is missing, teach, and measure."""
+        rooms = [self._made(seed) for seed in self.seeds] + [self._of(scene.name, scene) for scene in self.scenes]
+        rooms += [points_of(load(run)) for run in self.runs]
+        text, known = measure(rooms)
+        self.output.mkdir(parents=True, exist_ok=True)
+        write_json(self.output / "borders.json", known)
+        write_atomic(self.output / "table.md", text.encode())
+        print(text)
+        print(f"wrote {self.output / 'borders.json'}")
+
+    def _made(self, seed: int) -> Points:
+        place = self.output / str(seed)
+        if not (place / "points.pkl").exists() and not (place / "room/transforms.json").exists():
+            synthesise(place / "room", seed=seed)
+        return self._of(str(seed), place / "room")
+
+    def _of(self, name: str, scene: Path) -> Points:
+        kept = self.output / name / "points.pkl"
+        if not kept.exists():
+            points = points_of(self._run(scene, self.output / name / "run"))
+            write_atomic(kept, pickle.dumps(points))
+        return pickle.loads(kept.read_bytes())
+
+    def _run(self, scene: Path, folder: Path) -> Run:
+        config = make_config(resolve_device("auto"))
+        run = load(folder) if (folder / "config.json").exists() else None
+        if run is not None and run.status()["status"] == "done":
+            return run
+        with Progress(get_console(True)) as progress:
+            return train_scene(open_scene(scene, config), config, output_dir=folder, report=progress, resume=run)
+
+
+def points_of(run: Run) -> Points:
+    """What the stage `semantics` knows of a run's surface before it looks for things."""
+    scene = run.load_scene()
+    features = encode_scene(scene, run.config.encode)
+    renderer = restore(run, scene)
+    found = survey(scene, renderer)
+    assert features is not None and found is not None, "nobody stops it"
+    surface, sights = found
+    vectors = lift_photos(scene, surface, sights, features, run.config.train.seed)[2]
+    looks, regions = clues(scene, surface, vectors, features, sights)
+    truth = exact_cloud(scene)
+    far, nearest = cKDTree(truth.xyz).query(surface.xyz.astype(np.float64))
+    true = np.where(truth.instance[nearest] > 0, truth.instance[nearest], ROOM + truth.label[nearest].astype(np.int64))
+    things = {int(thing["id"]) for thing in read_objects(scene)}
+    true[(far > limit_of(truth)) | ~(np.isin(true, list(things)) | (true > ROOM))] = 0
+    return Points(scene.path.name, surface, looks, sights, regions, true)
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What merging two regions costs as long as nothing was taught; below 1 they are one."""
+
+    first: int | None
+
+    def __call__(self, contacts: Contacts, weight: np.ndarray, means: np.ndarray) -> np.ndarray:
+        told = dict(zip(MEASURES, measures(contacts, weight, means, self.first).T))
+        against = 9 * told["step"] + 6.5 * told["bend"] + told["photos"] + 2.4 * told["leaves"]
+        return (against + 3.2 * told["look"] + 5 * told["tint"]) / (4.4 + 40 / np.exp(told["smaller core"]))
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Pairs of regions."""
+
+    told: np.ndarray
+    two: np.ndarray
+    """Whether they are two things."""
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class Material:
+    """A room's patches, with all that is known of it and with less."""
+
+    scene: str
+    true: np.ndarray
+    ways: list[tuple[Patches, float]]
+    """And what lessons from them weigh."""
+
+
+def material(points: Points) -> Material:
+    """Patches of a room."""
+    clean = _clean(points.true)
+    clearer = [np.concatenate([_unit(looks), clean], 1) for looks in points.looks]
+    ways = [
+        (points.looks, points.regions, 1.0),
+        (points.looks[:1], points.regions, LACKING),
+        (points.looks, [], LACKING),
+        ([], [], LACKING),
+        (clearer, points.regions, CLEARER),
+        ([clean], [], ALONE),
+    ]
+    made = [
+        (find_patches(points.surface, looks, points.sights if regions else [], regions), share)
+        for looks, regions, share in ways
+    ]
+    return Material(points.scene, points.true, made)
+
+
+def _clean(true: np.ndarray) -> np.ndarray:
+    """What an encoder would say that knows each thing by sight: a vector for each, and noise."""
+    random = np.random.default_rng(0)
+    names, number = np.unique(true, return_inverse=True)
+    said = random.normal(size=(len(names), CLEAN)).astype(np.float32)[number]
+    return _unit(said + 0.3 * random.normal(size=said.shape))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def lessons(room: Material, price: Callable[[Patches], Callable[..., np.ndarray]]) -> Lessons:
+    """What comes up while the patches of a room are merged."""
+    return _together([_steps(room.true, made, price(made), share) for made, share in room.ways])
+
+
+def _steps(true: np.ndarray, made: Patches, price: Callable[..., np.ndarray], share: float) -> Lessons:
+    names, number = np.unique(true, return_inverse=True)
+    known = np.zeros((len(made.weight), len(names)))
+    np.add.at(known, (made.patch, number), 1)
+    contacts, weight, means, found = made.contacts, made.weight, made.seen, []
+    for stage in STAGES:
+        group = agglomerate(contacts, weight, means, price, stage)
+        count = int(group.max()) + 1
+        known, size = add_up(known, group, count), np.bincount(group, weight, count)
+        means = add_up(means * weight[:, None], group, count) / size[:, None]
+        contacts, weight = contacts.merged(group, count), size
+        usual, pure = known.argmax(1), known.max(1) / known.sum(1)
+        good = ((pure > PURE) & (names[usual] > 0))[contacts.pair].all(1)
+        a, b = contacts.pair[good].T
+        told = measures(contacts, weight, means, made.first)[good]
+        found.append(Lessons(told, usual[a] != usual[b], share * np.minimum(weight[a], weight[b]) ** SIZE))
+    return _together(found)
+
+
+def _together(parts: Sequence[Lessons]) -> Lessons:
+    return Lessons(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("told", "two", "weight")))
+
+
+def teach(rooms: Sequence[Sequence[Lessons]]) -> Judge:
+    """A judge from lessons; each scene, with however many trainings, counts the same."""
+    scenes = [_together(parts) for parts in rooms]
+    every = _together([replace(one, weight=one.weight / one.weight.sum()) for one in scenes])
+    mean, deviation = every.told.mean(0), every.told.std(0) + 1e-6
+    scaled = ((every.told - mean) / deviation).clip(-REACH, REACH).astype(np.float32)
+    chance, hidden, output, offset, direct = every.weight / every.weight.sum(), [], [], 0.0, np.zeros(len(mean))
+    for seed in range(NETWORKS):
+        torch.manual_seed(seed)
+        rows = np.random.default_rng(seed).choice(len(scaled), (STEPS, BATCH), p=chance)
+        hidden_layer, output_layer = torch.nn.Linear(scaled.shape[1], HIDDEN), torch.nn.Linear(HIDDEN, 1)
+        direct_way = torch.nn.Linear(scaled.shape[1], 1, bias=False)
+        parameters = [*hidden_layer.parameters(), *output_layer.parameters(), *direct_way.parameters()]
+        optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+        for own in rows:
+            x = torch.from_numpy(scaled[own])
+            said = (output_layer(torch.tanh(hidden_layer(x))) + direct_way(x))[:, 0]
+            two = torch.from_numpy(every.two[own].astype(np.float32))
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(said, two)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        into, before, out, after, past = (value.detach().numpy().astype(np.float64) for value in parameters)
+        hidden.append(np.concatenate([into.T, before[None]]))
+        output.append(out[0] / NETWORKS)
+        offset += float(after[0]) / NETWORKS
+        direct += past[0] / NETWORKS
+    return Judge(mean, deviation, np.concatenate(hidden, 1), np.append(np.concatenate(output), offset), direct)
+
+
+def learn(rooms: Sequence[Material]) -> Callable[[str | None], Judge]:
+    """Teach in two rounds; what is returned gives the judge that one scene was left out of, or none."""
+    names = list(dict.fromkeys(room.scene for room in rooms))
+    rounds = [[lessons(room, lambda made: ByHand(made.first)) for room in rooms]]
+
+    def judge(left_out: str | None) -> Judge:
+        return teach([
+            [one[k] for one in rounds for k, room in enumerate(rooms) if room.scene == name]
+            for name in names if name != left_out
+        ])  # fmt: skip
+
+    first = {name: BorderConfig(judge=judge(name)) for name in names}
+    rounds.append([lessons(room, lambda made, own=first[room.scene]: Price(own, made.first)) for room in rooms])
+    return judge
+
+
+def measure(rooms: Sequence[Points]) -> tuple[str, dict]:
+    """The table, and what was learnt from all rooms."""
+    judge = learn([material(room) for room in rooms])
+    lines, rows = ["| room | IoU | recall at 0.5 | things |", "|---|---|---|---|"], []
+    for room in rooms:
+        config = InstanceConfig(border=BorderConfig(judge=judge(room.scene)))
+        found = find_instances(room.surface, room.looks, sights=room.sights, regions=room.regions, config=config)
+        best = _best(found.ids, room.true)
+        rows.append((np.mean(best), np.mean(best > 0.5)))
+        lines.append(f"| {room.scene} | {rows[-1][0]:.3f} | {rows[-1][1]:.0%} | {len(best)} |")
+        print(lines[-1], flush=True)
+    mean = np.mean(rows, 0)
+    lines.append(f"| mean | {mean[0]:.3f} | {mean[1]:.0%} | |")
+    every = judge(None)
+    known = {name: np.vectorize(lambda value: float(f"{value:.5g}"))(getattr(every, name)).tolist()
+             for name in ("mean", "deviation", "hidden", "output", "direct")}  # fmt: skip
+    of = {"measures": list(MEASURES), "rooms": [room.scene for room in rooms]}
+    left_out = {"iou": round(float(mean[0]), 3), "recall_50": round(float(mean[1]), 3)}
+    return "\n".join([*lines, ""]), {**of, "left_out": left_out, **known}
+
+
+def _best(ids: np.ndarray, true: np.ndarray, least: int = 15) -> np.ndarray:
+    """IoU of each true thing with the best that was found."""
+    size, best = np.bincount(ids), []
+    for thing in np.unique(true[(true > 0) & (true < ROOM)]):
+        own = ids[true == thing]
+        if len(own) >= least:
+            numbers, common = np.unique(own[own > 0], return_counts=True)
+            best.append(max(common / (size[numbers] + len(own) - common), default=0.0))
+    return np.array(best)
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(Teach, description=__doc__).main()
+    except Ovseg3dError as error:
+        show_error(error)
+        sys.exit(2)
