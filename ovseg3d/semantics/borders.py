@@ -12,7 +12,7 @@ Cues of a border are means over its edges, so that what is known of it stays kno
 Regions as wholes are compared in looks (features are blurred over their cells in the photos, so that at the border
 itself they say little), tint and lightness, and sizes count: scraps belong to something.
 
-What all of that is worth together was learnt, by a network of a few hundred weights, from rooms whose things are known
+What all of that is worth together was learnt, by a network of two thousand weights, from rooms whose things are known
 (`scripts/train_borders.py`, which also tells how well it does in rooms that it was not taught with). It says how likely
 two regions are two things. Rooms of other kinds were never seen: all measures are relative to the scene or the gaps
 between points, and held to the range that was seen, so that it does not go wild there.
@@ -21,7 +21,7 @@ Colours are CIELAB / 100. Bends are those of `bends`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -179,8 +179,8 @@ class Judge:
     output: Float[np.ndarray, " hidden+1"]
     direct: Float[np.ndarray, " measures"]
 
-    def logits(self, told: Float[np.ndarray, "contacts measures"]) -> Float[np.ndarray, " contacts"]:
-        """Log-odds of two things against one."""
+    def __call__(self, told: Float[np.ndarray, "contacts measures"]) -> Float[np.ndarray, " contacts"]:
+        """Log-odds of two things against one, from `measures`."""
         scaled = ((told - self.mean) / self.deviation).clip(-REACH, REACH)
         hidden = np.tanh(scaled @ self.hidden[:-1] + self.hidden[-1])
         return hidden @ self.output[:-1] + self.output[-1] + scaled @ self.direct
@@ -200,7 +200,8 @@ class BorderConfig:
 
     limit: float = 0.15
     """How likely they are two things, at least, where they stay two."""
-    judge: Judge = field(default_factory=judge)
+    judge: Callable[[np.ndarray], np.ndarray] = field(default_factory=judge)
+    """From what `measures` tells of pairs to the log-odds of two things."""
 
 
 @dataclass(frozen=True)
@@ -218,5 +219,5 @@ class Price:
     def __call__(
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
     ) -> Float[np.ndarray, " contacts"]:
-        two = self.config.judge.logits(measures(contacts, weight, means, self.first))
+        two = self.config.judge(measures(contacts, weight, means, self.first))
         return np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit))

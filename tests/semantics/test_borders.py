@@ -101,9 +101,9 @@ def test_the_judge_says_what_its_network_says_in_torch() -> None:
             layer.bias.copy_(weight[-1])
         scaled = torch.from_numpy((told - own.mean) / own.deviation).clamp(-REACH, REACH)
         expected = (layers[1](torch.tanh(layers[0](scaled)))[:, 0] + scaled @ torch.from_numpy(own.direct)).numpy()
-    assert own.logits(told) == pytest.approx(expected)
+    assert own(told) == pytest.approx(expected)
     far = own.mean + 1e6 * own.deviation
-    assert own.logits(far[None]) == pytest.approx(own.logits((own.mean + REACH * own.deviation)[None]))
+    assert own(far[None]) == pytest.approx(own((own.mean + REACH * own.deviation)[None]))
 
 
 def test_the_price_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
