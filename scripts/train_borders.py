@@ -1,19 +1,22 @@
 """Teach the network that tells whether two regions of surface are one thing (`ovseg3d/semantics/borders.py`).
 
-    python scripts/train_borders.py                                 # rooms of six seeds, and desk; an hour
+    python scripts/train_borders.py                                 # rooms of six seeds, and desk
     python scripts/train_borders.py --tests outputs/playroom/latest # measured as well, on runs of other rooms
 
-Rooms are furnished at random and trained with all defaults, each once, into OUTPUT/<seed>; what is known of their
-surface points is kept in OUTPUT/<seed>/points.pkl, so that whatever interrupts it, the same command goes on. Patches of
-these points are merged step by step, first by a formula made by hand and then by a network that these steps have
-taught; each pair of regions that comes up on the way is a lesson, if both are mostly of one true thing each. Some
+Rooms are furnished at random, and the field of each is trained once, with all defaults, into OUTPUT/<seed>; what is
+known of their surface points, with the photos' features lifted to them, is kept in OUTPUT/<seed>/points.pkl, so that
+whatever interrupts it, the same command goes on. It asks nothing of what is kept: remove OUTPUT after a change of the
+encoders.
+
+Patches of these points are merged step by step, first by a formula made by hand and then by a network that these steps
+have taught; each pair of regions that comes up on the way is a lesson, if both are mostly of one true thing each. Some
 lessons lack features, or regions of photos, as runs may; in some things look more different than they do to the
 built-in encoders, as they do to better ones; in some looks are mostly wrong. What was learnt is written to
 OUTPUT/borders.json, which is to take the place of the package's.
 
-The table is of rooms that the network was not taught with: each is left out once, and tests are never taught. IoU: of
-each true thing with the best that was found, mean; recall: how many have 0.5; by hand: with the formula. Nothing is
-named here.
+The table is of rooms that the network was not taught with: each is left out once (what comes up in the others was, in
+the second round, chosen by networks that knew it), and tests are never taught. IoU: of each true thing with the best
+that was found, mean; recall: how many have 0.5; by hand: with the formula. Nothing is named here.
 """
 
 import json
@@ -35,7 +38,7 @@ from scipy.special import logit  # noqa: E402
 
 from ovseg3d.cli.console import get_console, show_error  # noqa: E402
 from ovseg3d.cli.progress import Progress  # noqa: E402
-from ovseg3d.errors import Ovseg3dError  # noqa: E402
+from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
 from ovseg3d.field.surface import Sight, Surface  # noqa: E402
 from ovseg3d.files import write_atomic  # noqa: E402
 from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
@@ -45,7 +48,7 @@ from ovseg3d.pipeline.fields import restore  # noqa: E402
 from ovseg3d.pipeline.measure import exact_cloud, limit_of, read_objects  # noqa: E402
 from ovseg3d.pipeline.run import Run, open_scene  # noqa: E402
 from ovseg3d.pipeline.semantics import clues, lift_photos, survey  # noqa: E402
-from ovseg3d.semantics.borders import MEASURES, REACH, BorderConfig, Judge, Price, measures  # noqa: E402
+from ovseg3d.semantics.borders import GROWING, MEASURES, REACH, BorderConfig, Judge, Price, measures  # noqa: E402
 from ovseg3d.semantics.graph import add_up, agglomerate  # noqa: E402
 from ovseg3d.semantics.instances import InstanceConfig, find_instances  # noqa: E402
 from ovseg3d.semantics.patches import Patches, find_patches  # noqa: E402
@@ -97,8 +100,15 @@ class Teach:
 
     def main(self) -> None:
         """Make what is missing, teach, and measure."""
-        rooms = [self._made(seed) for seed in self.seeds] + [self._of(scene.name, scene) for scene in self.scenes]
-        text, known = measure(rooms, [points_of(load(run)) for run in self.tests])
+        names = [*(str(seed) for seed in self.seeds), *(scene.resolve().name for scene in self.scenes)]
+        if len(set(names)) < max(2, len(names)):
+            raise ConfigError(
+                "Each room is left out once: there have to be two, with names of their own", where="--seeds"
+            )
+        tests = [load(run) for run in self.tests]
+        rooms = [self._made(seed) for seed in self.seeds]
+        rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
+        text, known = measure(rooms, [points_of(run, run.load_scene().path.name) for run in tests])
         self.output.mkdir(parents=True, exist_ok=True)
         lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in known.items()]
         write_atomic(self.output / "borders.json", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
@@ -115,12 +125,11 @@ class Teach:
     def _of(self, name: str, scene: Path) -> Points:
         kept = self.output / name / "points.pkl"
         if not kept.exists():
-            points = points_of(self._run(scene, self.output / name / "run"))
-            write_atomic(kept, pickle.dumps(points))
+            write_atomic(kept, pickle.dumps(points_of(self._run(scene, self.output / name / "run"), name)))
         return pickle.loads(kept.read_bytes())
 
     def _run(self, scene: Path, folder: Path) -> Run:
-        config = make_config(resolve_device("auto"))
+        config = replace(make_config(resolve_device("auto")), only="field,features")
         run = load(folder) if (folder / "config.json").exists() else None
         if run is not None and run.status()["status"] == "done":
             return run
@@ -128,8 +137,8 @@ class Teach:
             return train_scene(open_scene(scene, config), config, output_dir=folder, report=progress, resume=run)
 
 
-def points_of(run: Run) -> Points:
-    """What the stage `semantics` knows of a run's surface before it looks for things."""
+def points_of(run: Run, name: str) -> Points:
+    """What the stage `semantics` knows of a run's surface before it refines meaning and looks for things."""
     scene = run.load_scene()
     features = encode_scene(scene, run.config.encode)
     renderer = restore(run, scene)
@@ -143,7 +152,7 @@ def points_of(run: Run) -> Points:
     true = np.where(truth.instance[nearest] > 0, truth.instance[nearest], ROOM + truth.label[nearest].astype(np.int64))
     things = {int(thing["id"]) for thing in read_objects(scene)}
     true[(far > limit_of(truth)) | ~(np.isin(true, list(things)) | (true > ROOM))] = 0
-    return Points(scene.path.name, surface, looks, sights, regions, true)
+    return Points(name, surface, looks, sights, regions, true)
 
 
 def by_hand(told: np.ndarray) -> np.ndarray:
@@ -260,6 +269,7 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> Judge:
         parameters = [*hidden_layer.parameters(), *output_layer.parameters(), *direct_way.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+        grows = torch.tensor([name in GROWING for name in MEASURES])
         for own in rows:
             x = torch.from_numpy(scaled[own])
             said = (output_layer(torch.tanh(hidden_layer(x))) + direct_way(x))[:, 0]
@@ -269,6 +279,10 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> Judge:
             loss.backward()
             optimiser.step()
             schedule.step()
+            with torch.no_grad():  # sums of what grows, of what grows, grow
+                output_layer.weight.clamp_(min=0)
+                for layer in (hidden_layer, direct_way):
+                    layer.weight[:, grows] = layer.weight[:, grows].clamp(min=0)
         into, before, out, after, past = (value.detach().numpy().astype(np.float64) for value in parameters)
         hidden.append(np.concatenate([into.T, before[None]]))
         output.append(out[0] / NETWORKS)

@@ -14,8 +14,8 @@ itself they say little), tint and lightness, and sizes count: scraps belong to s
 
 What all of that is worth together was learnt, by a network of two thousand weights, from rooms whose things are known
 (`scripts/train_borders.py`, which also tells how well it does in rooms that it was not taught with). It says how likely
-two regions are two things. Rooms of other kinds were never seen: all measures are relative to the scene or the gaps
-between points, and held to the range that was seen, so that it does not go wild there.
+two regions are two things. Real rooms it never saw. Measures do not depend on units, the more that two regions differ
+the more likely they are two (see `GROWING`), and what is far beyond what was seen counts as if it were less.
 
 Colours are CIELAB / 100. Bends are those of `bends`.
 """
@@ -39,12 +39,14 @@ MEASURES = (
     "length",
 )  # fmt: skip
 """What the network is told of two regions, in this order; the first eight are cues of their border."""
+GROWING = ("step", "photos", "look", "look of the first features", "look of the others", "tint", "lightness")
+"""More of these never makes one thing more likely: the network's weights are such that it cannot."""
 WEIGHTS = Path(__file__).with_name("borders.json")
 DEEP, ROUND = 0.5, 0.2
 """Bends, concave and convex, beyond which "bend" does not tell more: normals that were fitted to points turn little
 from a point to the next, and a ball on a ball is convex all around."""
 RIGHT = 1.5
-"""The same for "concave"; 1 is a right angle, and so it is for "convex"."""
+"""The same for "concave". A right angle is 1 from a face to its edge, and more across a corner."""
 SEAM, EDGES = 2.0, 6.0
 """A region counts as small where it consists of border: of about six edges that a point has, how many lead out of it,
 and how much of its size each share of these takes."""
@@ -187,7 +189,7 @@ class Judge:
 
 
 @cache
-def judge() -> Judge:
+def shipped() -> Judge:
     """The one that comes with the package."""
     kept = json.loads(WEIGHTS.read_text())
     assert kept["measures"] == list(MEASURES), "train_borders.py was not run since measures changed"
@@ -200,7 +202,7 @@ class BorderConfig:
 
     limit: float = 0.15
     """How likely they are two things, at least, where they stay two."""
-    judge: Callable[[np.ndarray], np.ndarray] = field(default_factory=judge)
+    judge: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
     """From what `measures` tells of pairs to the log-odds of two things."""
 
 
@@ -220,4 +222,5 @@ class Price:
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
     ) -> Float[np.ndarray, " contacts"]:
         two = self.config.judge(measures(contacts, weight, means, self.first))
-        return np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit))
+        # Rounded, so that what is alike costs the same, wherever it stands in a product of matrices.
+        return np.round(np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit)), 9)

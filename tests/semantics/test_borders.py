@@ -12,8 +12,8 @@ from ovseg3d.semantics.borders import (
     Price,
     bends,
     cues,
-    judge,
     measures,
+    shipped,
     tint,
     votes,
 )
@@ -90,7 +90,7 @@ def test_regions_are_compared_as_wholes() -> None:
 def test_the_judge_says_what_its_network_says_in_torch() -> None:
     import torch
 
-    own = judge()
+    own = shipped()
     random = np.random.default_rng(0)
     told = own.mean + 3 * own.deviation * random.normal(size=(50, len(MEASURES)))
     hidden, output = (torch.from_numpy(value) for value in (own.hidden, own.output))
