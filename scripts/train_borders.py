@@ -60,7 +60,7 @@ PURE = 0.7
 """Share of a region's points that are of one thing, from which it can teach."""
 SIZE = 0.9
 """Lessons weigh by this power of the points of the smaller region."""
-LACKING, CLEARER, ALONE, BLOTCHED = 0.3, 0.1, 0.02, 0.2
+LACKING, CLEARER, ALONE, BLOTCHED = 0.3, 0.2, 0.05, 0.1
 """What lessons weigh in which something is lacking, or looks tell things better than they do, or do so alone, or are
 mostly wrong: how far to trust these is all that such lessons tell."""
 CLEAN = 16

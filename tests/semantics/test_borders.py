@@ -5,6 +5,7 @@ import pytest
 
 from ovseg3d.field.surface import Sight
 from ovseg3d.semantics.borders import (
+    GROWING,
     MEASURES,
     REACH,
     BorderConfig,
@@ -115,6 +116,18 @@ def test_the_price_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
     assert Price(BorderConfig(0.2, said))(contact, weight, means) == pytest.approx(1)
     assert Price(BorderConfig(0.1, said))(contact, weight, means) > 1
     assert Price(BorderConfig(0.3, said))(contact, weight, means) < 1
+
+
+def test_more_difference_is_never_one_thing() -> None:
+    """Far beyond what was seen, too, and of regions of any kind."""
+    own, random = shipped(), np.random.default_rng(0)
+    told = own.mean + 3 * own.deviation * random.normal(size=(200, len(MEASURES)))
+    grows = [MEASURES.index(name) for name in GROWING]
+    for _ in range(8):
+        more = told.copy()
+        more[:, grows] += own.deviation[grows] * random.exponential(2.0, (len(told), len(grows)))
+        assert (own(more) >= own(told) - 1e-9).all() and (own(more) > own(told) + 0.1).mean() > 0.75
+        told = more
 
 
 def test_what_comes_with_the_package_knows_one_thing_from_two() -> None:

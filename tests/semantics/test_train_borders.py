@@ -1,6 +1,8 @@
 """Teaching the network of `borders`: lessons from a room made by hand, and what is learnt from lessons."""
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
+import train_borders  # noqa: E402
 from test_instances import floor  # noqa: E402
-from train_borders import ROOM, Lessons, Material, Points, _best, by_hand, lessons, material, teach  # noqa: E402
+from train_borders import ROOM, Lessons, Material, Points, Teach, _best, by_hand, lessons, material, teach  # noqa: E402
 
-from ovseg3d.semantics.borders import MEASURES  # noqa: E402
+from ovseg3d.errors import ConfigError  # noqa: E402
+from ovseg3d.semantics import borders  # noqa: E402
+from ovseg3d.semantics.borders import MEASURES, BorderConfig  # noqa: E402
 
 
 def room_of_two() -> Points:
@@ -23,7 +28,7 @@ def room_of_two() -> Points:
 def test_lessons_are_pairs_of_one_thing_and_of_two() -> None:
     points = room_of_two()
     full = material(points)
-    assert len(full.ways) == 7 and {share for _, share in full.ways} == {1.0, 0.3, 0.2, 0.1, 0.02}
+    assert len(full.ways) == 7 and {share for _, share in full.ways} == {1.0, 0.3, 0.2, 0.1, 0.05}
     own = Material(full.scene, full.true, full.ways[:1])
     dear = lambda told: by_hand(told) + 5  # noqa: E731  so that parts of one thing stay apart for a while
     found = lessons(own, dear)
@@ -37,16 +42,70 @@ def test_lessons_are_pairs_of_one_thing_and_of_two() -> None:
 
 
 def test_what_is_taught_is_learnt() -> None:
-    """Two things where a bend or a step is there, but not both: no sum of measures says that."""
-    random = np.random.default_rng(0)
+    """Two things where it bends or leaves a plane, but not both: no sum of measures says that."""
+    random, (bend, leaves) = np.random.default_rng(0), (MEASURES.index(name) for name in ("bend", "leaves"))
 
     def scene() -> Lessons:
         told = random.normal(size=(4000, len(MEASURES)))
-        return Lessons(told, (told[:, 0] > 0) != (told[:, 1] > 0), random.uniform(0.5, 1.5, 4000))
+        return Lessons(told, (told[:, bend] > 0) != (told[:, leaves] > 0), random.uniform(0.5, 1.5, 4000))
 
     judge, unseen = teach([[scene()], [scene(), scene()]]), scene()
     right = (judge(unseen.told) > 0) == unseen.two
     assert right.mean() > 0.9
+
+
+def test_what_grows_is_not_unlearnt() -> None:
+    """Lessons that say that things of unlike colours are one are not believed."""
+    told = np.random.default_rng(0).normal(size=(4000, len(MEASURES)))
+    grows = [MEASURES.index(name) for name in GROWING]
+    judge = teach([[Lessons(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
+    assert (judge(told + np.isin(np.arange(len(MEASURES)), grows)) >= judge(told) - 1e-9).all()
+
+
+def test_a_room_is_judged_by_what_the_others_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trainings of one scene are left out together."""
+    taught: list[list[int]] = []
+    monkeypatch.setattr(train_borders, "lessons", lambda room, judge: room)
+    monkeypatch.setattr(train_borders, "teach", lambda rooms: taught.append([len(parts) for parts in rooms]) or taught)
+    rooms = [Material(scene, np.zeros(1), []) for scene in ("a", "a", "b", "c")]
+    judge = train_borders.learn(rooms)
+    assert taught == [[1, 1], [2, 1], [2, 1]], "the first round, without a, b and c"
+    judge(None)
+    judge("a")
+    assert taught[3:] == [[4, 2, 2], [2, 2]], "both rounds"
+
+
+def test_the_formula_made_by_hand_is_what_merging_costs() -> None:
+    told = np.abs(np.random.default_rng(0).normal(size=(20, len(MEASURES))))
+    known = dict(zip(MEASURES, told.T))
+    against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
+    cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
+    price = np.logaddexp(0, by_hand(told)) / np.log(1 / (1 - BorderConfig.limit))
+    assert price == pytest.approx(cost)
+
+
+def test_what_is_written_is_what_the_package_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = room_of_two()
+    monkeypatch.setattr(train_borders, "STEPS", 20)
+    text, known = train_borders.measure([points, replace(points, scene="same")], [replace(points, scene="other")])
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
+        "| two", "| same", "| mean", "| other, never taught", "| mean, never taught"
+    ]  # fmt: skip
+    assert known["rooms"] == ["two", "same"] and 0 <= known["left_out"]["iou"] <= 1
+    (tmp_path / "borders.json").write_text(json.dumps(known))
+    monkeypatch.setattr(borders, "WEIGHTS", tmp_path / "borders.json")
+    borders.shipped.cache_clear()
+    try:
+        assert borders.shipped().hidden.shape == (len(MEASURES) + 1, 16 * 6)
+    finally:
+        borders.shipped.cache_clear()
+
+
+def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
+    for few in (Teach(seeds=(1,), scenes=()), Teach(seeds=(1, 1), scenes=()), Teach((7,), (tmp_path / "7",))):
+        with pytest.raises(ConfigError, match="left out"):
+            replace(few, output=tmp_path).main()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_each_true_thing_is_held_against_its_best_match() -> None:
