@@ -122,12 +122,13 @@ def test_more_difference_is_never_one_thing() -> None:
     """Far beyond what was seen, too, and of regions of any kind."""
     own, random = shipped(), np.random.default_rng(0)
     told = own.mean + 3 * own.deviation * random.normal(size=(200, len(MEASURES)))
-    grows = [MEASURES.index(name) for name in GROWING]
+    grows, first = [MEASURES.index(name) for name in GROWING], own(told)
     for _ in range(8):
         more = told.copy()
         more[:, grows] += own.deviation[grows] * random.exponential(2.0, (len(told), len(grows)))
-        assert (own(more) >= own(told) - 1e-9).all() and (own(more) > own(told) + 0.1).mean() > 0.75
+        assert (own(more) >= own(told) - 1e-9).all()
         told = more
+    assert (own(told) > first + 0.5).mean() > 0.9
 
 
 def test_what_comes_with_the_package_knows_one_thing_from_two() -> None:

@@ -16,7 +16,7 @@ from train_borders import ROOM, Lessons, Material, Points, Teach, _best, by_hand
 
 from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.semantics import borders  # noqa: E402
-from ovseg3d.semantics.borders import MEASURES, BorderConfig  # noqa: E402
+from ovseg3d.semantics.borders import GROWING, MEASURES, BorderConfig  # noqa: E402
 
 
 def room_of_two() -> Points:
