@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
@@ -108,13 +108,13 @@ class Teach:
         tests = [load(run) for run in self.tests]
         rooms = [self._made(seed) for seed in self.seeds]
         rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
-        text, known = measure(rooms, [points_of(run, run.load_scene().path.name) for run in tests])
-        self.output.mkdir(parents=True, exist_ok=True)
-        lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in known.items()]
+        judge = learn([material(room) for room in rooms])
+        lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in kept(judge(None), names).items()]
         write_atomic(self.output / "borders.json", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        print(f"wrote {self.output / 'borders.json'}", flush=True)
+        text = table(judge, rooms, [points_of(run, run.load_scene().path.name) for run in tests])
         write_atomic(self.output / "table.md", text.encode())
-        print(text)
-        print(f"wrote {self.output / 'borders.json'}")
+        print(f"\n{text}")
 
     def _made(self, seed: int) -> Points:
         place = self.output / str(seed)
@@ -123,10 +123,10 @@ class Teach:
         return self._of(str(seed), place / "room")
 
     def _of(self, name: str, scene: Path) -> Points:
-        kept = self.output / name / "points.pkl"
-        if not kept.exists():
-            write_atomic(kept, pickle.dumps(points_of(self._run(scene, self.output / name / "run"), name)))
-        return pickle.loads(kept.read_bytes())
+        path = self.output / name / "points.pkl"
+        if not path.exists():
+            write_atomic(path, pickle.dumps(points_of(self._run(scene, self.output / name / "run"), name)))
+        return pickle.loads(path.read_bytes())
 
     def _run(self, scene: Path, folder: Path) -> Run:
         config = replace(make_config(resolve_device("auto")), only="field,features")
@@ -307,27 +307,26 @@ def learn(rooms: Sequence[Material]) -> Callable[[str | None], Judge]:
     return judge
 
 
-def measure(rooms: Sequence[Points], tests: Sequence[Points] = ()) -> tuple[str, dict]:
-    """The table, and what was learnt from all rooms."""
-    judge = learn([material(room) for room in rooms])
-    every = judge(None)
+def kept(judge: Judge, rooms: Sequence[str]) -> dict[str, Any]:
+    """What the package keeps of a judge."""
+    parts = ("mean", "deviation", "hidden", "output", "direct")
+    numbers = {name: np.vectorize(lambda value: float(f"{value:.5g}"))(getattr(judge, name)).tolist() for name in parts}
+    return {"measures": list(MEASURES), "rooms": list(rooms), **numbers}
+
+
+def table(judge: Callable[[str | None], Judge], rooms: Sequence[Points], tests: Sequence[Points] = ()) -> str:
+    """How well things are found in rooms that a judge was not taught with; `judge` is what `learn` returns."""
     lines = ["| room | things | IoU by hand | learnt | recall by hand | learnt |", "|---|---|---|---|---|---|"]
-    mean = None
     for kind, group in (("", rooms), (", never taught", tests)):
         scores = []
         for room in group:
-            found = [_found(room, by_hand), _found(room, every if kind else judge(room.scene))]
+            found = [_found(room, by_hand), _found(room, judge(None if kind else room.scene))]
             scores.append([*(np.mean(best) for best in found), *(np.mean(best > 0.5) for best in found)])
             lines.append(_line(f"{room.scene}{kind}", str(len(found[0])), scores[-1]))
             print(lines[-1], flush=True)
         if scores:
             lines.append(_line(f"mean{kind}", "", np.mean(scores, 0)))
-            mean = np.mean(scores, 0) if mean is None else mean
-    known = {name: np.vectorize(lambda value: float(f"{value:.5g}"))(getattr(every, name)).tolist()
-             for name in ("mean", "deviation", "hidden", "output", "direct")}  # fmt: skip
-    of = {"measures": list(MEASURES), "rooms": [room.scene for room in rooms]}
-    left_out = {"iou": round(float(mean[1]), 3), "recall_50": round(float(mean[3]), 3)}
-    return "\n".join([*lines, ""]), {**of, "left_out": left_out, **known}
+    return "\n".join([*lines, ""])
 
 
 def _line(name: str, things: str, scores: Sequence[float]) -> str:
