@@ -24,6 +24,7 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +57,8 @@ from ovseg3d.synth import synthesise  # noqa: E402
 
 STAGES = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 """Prices up to which patches are merged before what is left is a lesson."""
+LIMIT = 0.15
+"""See `BorderConfig`, while lessons are gathered."""
 PURE = 0.7
 """Share of a region's points that are of one thing, from which it can teach."""
 SIZE = 0.9
@@ -155,12 +158,12 @@ def points_of(run: Run, name: str) -> Points:
     return Points(name, surface, looks, sights, regions, true)
 
 
-def by_hand(told: np.ndarray) -> np.ndarray:
+def by_hand(told: np.ndarray, limit: float = BorderConfig.limit) -> np.ndarray:
     """Log-odds of two things, as long as nothing was taught: such that merging costs as much as a formula says."""
     known = dict(zip(MEASURES, told.T))
     against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
     cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
-    cost = np.maximum(cost, 1e-9) * np.logaddexp(0, logit(BorderConfig.limit))
+    cost = np.maximum(cost, 1e-9) * np.logaddexp(0, logit(limit))
     return cost + np.log(-np.expm1(-cost))
 
 
@@ -227,7 +230,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def lessons(room: Material, judge: Callable[[np.ndarray], np.ndarray]) -> Lessons:
     """What comes up while the patches of a room are merged as a judge would have it."""
-    config = BorderConfig(judge=judge)
+    config = BorderConfig(limit=LIMIT, judge=judge)
     return _together([_steps(room.true, made, Price(config, made.first), share) for made, share in room.ways])
 
 
@@ -294,7 +297,7 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> Judge:
 def learn(rooms: Sequence[Material]) -> Callable[[str | None], Judge]:
     """Teach in two rounds; what is returned gives the judge that one scene was left out of, or none."""
     names = list(dict.fromkeys(room.scene for room in rooms))
-    rounds = [[lessons(room, by_hand) for room in rooms]]
+    rounds = [[lessons(room, partial(by_hand, limit=LIMIT)) for room in rooms]]
 
     def judge(left_out: str | None) -> Judge:
         return teach([
