@@ -39,6 +39,8 @@ _NAMES = {
     "evaluate": "measuring views",
     "render": "rendering views",
 }
+_COUNTED = ("features", "portraits")
+"""Stages without figures, whose steps are counted."""
 
 
 class Progress:
@@ -83,7 +85,7 @@ class Progress:
             name = _NAMES.get(event.stage, event.stage)
             self._tasks[event.stage] = self._live.add_task(name, total=1.0, figures="")
         task = self._tasks[event.stage]
-        known = event.metrics or event.kind == "start" or event.stage == "features" and event.step
+        known = event.metrics or event.kind == "start" or event.stage in _COUNTED and event.step
         fields = {"figures": figures(event)} if known else {}
         self._live.update(task, completed=event.progress, **fields)
 
@@ -91,7 +93,8 @@ class Progress:
         now = time.monotonic()
         if event.kind == "progress" and event.progress < 1 and now - self._last_line < PLAIN_EVERY:
             return
-        if event.kind == "progress" and not event.metrics and event.stage != "features" or event.kind == "done":
+        said = event.metrics or event.stage in _COUNTED
+        if event.kind == "progress" and not said or event.kind == "done":
             return
         self._last_line = now
         name = _NAMES.get(event.stage, event.stage)
@@ -103,7 +106,7 @@ def figures(event: "Event") -> str:
     """Step, PSNR, rays/s and time left, as far as the event knows them."""
     if event.kind == "start":
         return event.message or "starting"
-    if event.stage in ("evaluate", "render"):
+    if event.stage in ("evaluate", "render", "portraits"):
         return f"{event.step} of {event.steps}"
     if event.stage == "features":
         left = f"  {format_seconds(event.seconds_left)} left" if event.seconds_left and event.progress < 1 else ""

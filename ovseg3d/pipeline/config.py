@@ -160,9 +160,9 @@ class MeaningConfig:
     method: Literal["default", "lift", "3d-ovs", "lerf"] = "default"
     """lift: the photos' features carried to the surface, no training. default: refined on rays besides, and things also
     seen as wholes. 3d-ovs: learnt with the scene's phrases. lerf: features by size, the size chosen for each query."""
-    portraits: int = 6
+    portraits: int | None = None
     """default: each thing is cut out of so many photos that show it best, and seen as a whole, and so is what may be a
-    door in its wall; 0: of none."""
+    door in its wall; 0: of none. By default of six, on a CPU of fewer if the encoder is large and things are many."""
     refine_steps: int | None = None
     """Steps of learning on rays, for all methods but lift; by default the method's own number."""
     refine_seconds: float | None = None
@@ -179,7 +179,7 @@ class MeaningConfig:
     def __post_init__(self) -> None:
         _positive("refine-steps", self.refine_steps)
         _positive("refine-seconds", self.refine_seconds)
-        if not 0 <= self.portraits <= 100:
+        if self.portraits is not None and not 0 <= self.portraits <= 100:
             raise ConfigError(f"--portraits must be from 0 to 100, not {self.portraits}", fix="--portraits 6")
 
 

@@ -38,6 +38,9 @@ from ovseg3d.semantics.smooth import smooth
 
 NAME, PORTRAITS = "semantics", "portraits"
 PLANES = ("floor", "wall", "ceiling")
+CPU_PIXELS = 30e6
+"""What an encoder may see of all portraits together on a CPU: 600 crops of 224 x 224, some three minutes of a ViT-B/16;
+the built-in one's rooms stay below."""
 
 
 def learn_meaning(
@@ -96,10 +99,10 @@ def learn_meaning(
     things = find_instances(surface, looks, sights=sights, regions=regions)
     seconds["things_seconds"] = time.monotonic() - began
     vectors = found.vectors
-    if config.meaning.method == "default" and config.meaning.portraits and clip is not None and not stop.is_set():
+    if config.meaning.method == "default" and config.meaning.portraits != 0 and clip is not None and not stop.is_set():
         began = time.monotonic()
         things, basis, vectors = _as_wholes(
-            scene, features, sights, surface, things, basis, vectors, clip, run.phrases, config, report, stop
+            scene, features, sights, surface, things, basis, vectors, clip, run.phrases, config, device, report, stop
         )
         seconds["portraits_seconds"] = time.monotonic() - began
     if stop.is_set():
@@ -197,12 +200,14 @@ def _as_wholes(
     clip: TextImageEncoder,
     phrases: Sequence[str],
     config: Config,
+    device: str,
     report: Report,
     stop: threading.Event,
 ) -> tuple[Things, Basis, np.ndarray]:
     """Things, basis and vectors once things, and what may be some, were seen as wholes; the same as before where the
     encoder's weights are gone, or stopped."""
-    settings = PortraitConfig(views=config.meaning.portraits)
+    asked = config.meaning.portraits
+    settings = PortraitConfig() if asked is None else PortraitConfig(views=asked)
     report(Event("start", PORTRAITS, 0, 1, message="seeing things as wholes"))
 
     def tick(done: int, total: int) -> None:
@@ -213,6 +218,8 @@ def _as_wholes(
     try:
         panels, words = _panels(surface, things, basis, vectors, clip, phrases, report)
         ids = panels.join(things).ids
+        if asked is None and device == "cpu":
+            settings = settings.affordable(int(ids.max(initial=0)), clip.preprocess.size, CPU_PIXELS)
         poses = choose_poses(ids, sights, settings)
         photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
         found = portray(poses, ids, sights, photo, clip, settings, tick)

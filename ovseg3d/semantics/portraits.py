@@ -12,7 +12,7 @@ Boxes are (left, top, right, bottom) in 0..1 of a photo.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,6 +53,17 @@ class PortraitConfig:
     """Share of a thing's points that may lie outside its box, on each side: silhouettes are ragged."""
     batch: int = 32
     """Crops that are encoded at once."""
+
+    def affordable(self, things: int, size: tuple[int, int], budget: float) -> "PortraitConfig":
+        """The same with fewer views, if so many things would cost more than a budget; at least with one.
+
+        Args:
+            things: how many.
+            size: height and width at which the encoder sees a crop.
+            budget: pixels that it sees of all crops together.
+        """
+        each = max(things, 1) * (len(self.alone) + len(self.within)) * size[0] * size[1]
+        return replace(self, views=int(min(self.views, max(1, budget // max(each, 1)))))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from ovseg3d.cli.progress import sentence_bar, stage_bars
+from ovseg3d.cli import progress
+from ovseg3d.cli.progress import Progress, sentence_bar, stage_bars
+from ovseg3d.engine import Event
 
 
 def test_sentences_become_a_line_at_each_change() -> None:
@@ -30,3 +32,13 @@ def test_a_terminal_gets_a_bar(bars) -> None:
     with bars(Console(file=out, width=80, force_terminal=True)) as report:
         report("matching [/a]", 0.5)
     assert "matching [/a]" in out.getvalue() and "━" in out.getvalue()
+
+
+def test_what_is_counted_is_told_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
+    out = io.StringIO()
+    with Progress(Console(file=out, width=80)) as report:
+        report(Event("start", "portraits", 0, 1, message="seeing things as wholes"))
+        report(Event("progress", "portraits", 32, 64, 0.5))
+        report(Event("progress", "surface", 1, 2, 0.5))  # has no figures, and is short
+    assert out.getvalue() == "things as wholes:   0%  seeing things as wholes\nthings as wholes:  50%  32 of 64\n"

@@ -153,3 +153,16 @@ def test_nothing_to_portray_changes_nothing() -> None:
     basis = fit_basis(vectors, 3)
     same = add_portraits(basis, basis.reduce(vectors), ids, none)
     np.testing.assert_allclose(same[0].expand(same[1]), vectors, atol=1e-5)
+
+
+def test_many_things_are_seen_in_fewer_photos_by_a_large_encoder() -> None:
+    config = PortraitConfig(views=6, alone=(0.1,), within=(0.1, 0.8))
+    crop = 3.0 * 224 * 224
+
+    def views(things: int, budget: float) -> int:
+        return config.affordable(things, (224, 224), budget).views
+
+    assert views(10, 60 * crop) == 6 and views(10, 59 * crop) == 5 and views(20, 59 * crop) == 2
+    assert views(1000, 59 * crop) == 1, "each thing is seen at least once"
+    assert views(10, 1e12) == 6 and views(0, 59 * crop) == 6
+    assert config.affordable(20, (112, 112), 59 * crop).views == 6, "four small crops cost what a large one does"
