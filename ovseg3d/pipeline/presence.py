@@ -16,6 +16,9 @@ chance of `CHANCE` before anything is seen, and the n others share what is left,
 
     log odds = logit(phrase) - log mean exp logit(others) + log(CHANCE / (1 - CHANCE))
 
+A ceiling whose photos look like anything is a ceiling nevertheless: a plane that was found by its place says to its
+bare name, "ceiling" or "the wall", at least `KNOWN`.
+
 What the user says is not meant is no other among many: the phrase has to be likelier than that. The score is the chance
 that the witness with the best odds is what was asked for; at the threshold or above it is there. Constants were chosen
 on rooms for development. They make it no probability: that comes from an encoder's card ("calibration": slope and
@@ -27,7 +30,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 from scipy.special import expit, logit, logsumexp
@@ -35,6 +38,7 @@ from scipy.special import expit, logit, logsumexp
 from ovseg3d.semantics.hubs import groups_of
 from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import SemanticScene
+from ovseg3d.semantics.structure import NONE
 
 PATCH = 20
 """Points of a patch, at most..."""
@@ -50,6 +54,8 @@ TYPICAL, BOUND = 0.5, 2.0
 """What closeness to everyday words weighs, in logits for each of their deviations, and how many count at most."""
 CHANCE = 0.1
 """Before anything is seen."""
+KNOWN = 0.95
+"""Chance that a plane of the room is what its place says."""
 STEADY = 4
 """Things below which a text's level says little; as many with a cosine of 0 are added."""
 
@@ -134,6 +140,13 @@ class Witnesses:
     def levels(self, cosines: Float[np.ndarray, "witnesses texts"]) -> Float[np.ndarray, " texts"]:
         """How near each text is to things and planes on average."""
         return cosines[: self.wholes].sum(0) / (self.wholes + STEADY)
+
+    def on_plane(self, kind: int) -> Bool[np.ndarray, " witnesses"]:
+        """Who is a plane of the room as a whole, of a kind: FLOOR, CEILING or WALL; nobody for NONE."""
+        plane, instance = self.scene.plane, self.scene.instance
+        if kind == NONE or plane is None:
+            return np.zeros(self.members.shape[0], bool)
+        return (plane == kind) & (instance == 0) & (np.arange(len(plane)) < self.wholes)
 
     def best_whole(self, chance: Float[np.ndarray, " witnesses"]) -> int | None:
         """The thing or plane with the best chance."""

@@ -26,12 +26,12 @@ from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
-from ovseg3d.pipeline.presence import BOUND, SHARE, TYPICAL, Witnesses, calibration_of, chances, log_sum
+from ovseg3d.pipeline.presence import BOUND, KNOWN, SHARE, TYPICAL, Witnesses, calibration_of, chances, log_sum
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.views import view_files
 from ovseg3d.scene import Camera, Frame, Scene
 from ovseg3d.semantics.relevancy import SHARPNESS
-from ovseg3d.semantics.room import plane_of, told_by_planes
+from ovseg3d.semantics.room import bare_plane_of, plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places
 from ovseg3d.semantics.things import Instance, instances_of
 
@@ -223,6 +223,8 @@ class Asker(Comparer):
             allowed, (most, shares) = np.isin(HOUSEHOLD, everyday), self._everyday_shares
             rivals_sum = np.logaddexp(rivals_sum, most + np.log(shares @ allowed.astype(np.float32)))
         found = chances(own, np.logaddexp(rivals_sum, alone), len(everyday) + len(named) + len(plain), excluded)
+        if not negatives:
+            found = np.where(self._witnesses.on_plane(bare_plane_of(phrase)), np.maximum(found, KNOWN), found)
         whole, best = self._witnesses.best_whole(found), int(found.argmax())
         witness = whole if whole is not None and found[whole] >= WHOLE * found[best] else best
         score, rival, free = float(found[best]), None, (*everyday, *named)

@@ -30,6 +30,12 @@ def plane_of(phrase: str) -> int:
     return WORDS.get(words[-1], NONE) if words and not PLACES.intersection(words) else NONE
 
 
+def bare_plane_of(phrase: str) -> int:
+    """The plane that a phrase names and says nothing else of: "the wall" does, "a white wall" does not."""
+    words = phrase.casefold().split()
+    return WORDS.get(words[-1], NONE) if len(words) - (words[:1] in (["a"], ["the"])) == 1 else NONE
+
+
 def told_by_planes(
     cosines: Float[np.ndarray, "points phrases"],
     phrases: Sequence[str],

@@ -22,6 +22,7 @@ from ovseg3d.pipeline.phrases import keep_phrases
 from ovseg3d.pipeline.presence import (
     CHANCE,
     EVERY,
+    KNOWN,
     PATCH,
     PURE,
     STEADY,
@@ -37,7 +38,7 @@ from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.hubs import groups_of
 from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
-from ovseg3d.semantics.structure import FLOOR, NONE
+from ovseg3d.semantics.structure import CEILING, FLOOR, NONE
 from ovseg3d.synth import KINDS
 
 GRID = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0), [0.0]), -1).reshape(-1, 3)
@@ -170,6 +171,19 @@ def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
     np.testing.assert_array_equal(strict.relevancy, mug.relevancy, "the threshold decides and changes nothing else")
     lax = asker.ask(["mug"], threshold=0.2)[0]
     assert set(lax.point_index) >= set(mug.point_index)
+
+
+def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
+    """Its place says so, to its bare name; what else is said of it, features have to see."""
+    dim = 8
+    plane = np.where(GRID[:, 0] < 20, CEILING, np.where(GRID[:, 0] < 30, FLOOR, NONE))
+    vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[5], (len(GRID), 1))
+    texts = {name: np.eye(dim, dtype=np.float32)[n] for n, name in enumerate(("ceiling", "wall", "a white ceiling"))}
+    asker = asker_of(tmp_path, seen(vectors, np.zeros(len(GRID), np.int32), plane), texts)
+    bare, white, wall = asker.ask(["ceiling", "a white ceiling", "wall"])
+    assert bare.present and bare.score == KNOWN and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
+    assert not white.present and not wall.present, "no wall was found"
+    assert not asker.ask(["ceiling"], negatives=["a white ceiling"])[0].present, "then features are asked"
 
 
 def test_a_look_alike_is_absent_where_the_run_names_what_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

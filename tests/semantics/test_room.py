@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ovseg3d.semantics.room import NEVER, plane_of, told_by_planes
+from ovseg3d.semantics.room import NEVER, bare_plane_of, plane_of, told_by_planes
 from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL
 
 PHRASES = ("floor", "a white wall", "wall", "rug", "the ceiling")
@@ -24,6 +24,12 @@ def test_a_phrase_names_a_plane_by_its_last_word() -> None:
     assert [plane_of(p) for p in ("Floor", "a white wall", "red walls", "ceiling")] == [FLOOR, WALL, WALL, CEILING]
     others = ("ceiling light", "wall clock", "floor lamp", "", "mug", "a picture on the wall", "the lamp near a wall")
     assert [plane_of(p) for p in others] == [NONE] * len(others)
+
+
+def test_a_bare_name_says_nothing_else_of_its_plane() -> None:
+    assert [bare_plane_of(p) for p in ("Floor", "the walls", "a  ceiling")] == [FLOOR, WALL, CEILING]
+    others = ("a white wall", "white walls", "ceiling light", "the", "a", "", "mug", "a picture on the wall", "wall a")
+    assert [bare_plane_of(p) for p in others] == [NONE] * len(others)
 
 
 def test_planes_and_things_decide_among_the_words_that_name_planes() -> None:
