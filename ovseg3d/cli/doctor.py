@@ -11,7 +11,7 @@ from typing import Any
 from ovseg3d.cli.flags import Json
 
 PACKAGES = (
-    "torch", "warp-lang", "numpy", "pillow", "pycolmap", "safetensors", "torchmetrics", "trimesh", "tyro", "rich",
+    "torch", "warp-lang", "numpy", "pillow", "pycolmap", "safetensors", "trimesh", "tyro", "rich",
     "imageio-ffmpeg", "open_clip_torch", "transformers", "scikit-image", "tensorboard", "tinycudann", "nerfacc",
 )  # fmt: skip
 _UNTESTED = "untested: this version of ovseg3d was never run on a GPU by its makers"

@@ -35,16 +35,17 @@ def test_ssim_of_two_flat_images_is_the_luminance_term() -> None:
 
 
 def reference_ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """The formula of Wang et al. with scipy's filter, the border mirrored."""
+    """The formula of Wang et al. with scipy's filter, of whole windows."""
     a, b = a.astype(np.float64), b.astype(np.float64)
 
     def mean(x: np.ndarray) -> np.ndarray:
-        return gaussian_filter(x, (1.5, 1.5, 0), truncate=5 / 1.5, mode="mirror")
+        return gaussian_filter(x, (1.5, 1.5, 0), truncate=5 / 1.5)
 
     ma, mb = mean(a), mean(b)
     va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
     c1, c2 = 0.01**2, 0.03**2
-    return float(np.mean((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))))
+    every = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))
+    return float(np.mean(every[5:-5, 5:-5]))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
