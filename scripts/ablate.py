@@ -88,7 +88,7 @@ class Ablate:
     dino: str | None = None
     """Self-supervised encoder; likewise."""
     steps: int | None = None
-    """Steps of the field, of a scene; by default the time of the preset."""
+    """Steps of the field, of a scene; by default the preset's."""
     refine_steps: int | None = None
     """Steps of each method; by default its own number."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

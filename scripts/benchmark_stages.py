@@ -11,6 +11,7 @@ own size, which is more than a CPU's preset would (--max-side 320).
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -76,11 +77,12 @@ class BenchmarkStages:
 
 def measure(scene: Path, run: Path, flags: dict[str, list[str]]) -> Iterator[list[str]]:
     """Cells of a row for each stage, one command after another."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     for name, stage in STAGES.items():
         where = [str(scene), "--output-dir", str(run)] if stage == "features" else [str(run), "--resume"]
         command = [sys.executable, "-m", "ovseg3d", "train", *where, "--only", stage, *flags[stage], "--json"]
         start = time.monotonic()
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
         seconds = time.monotonic() - start
         if done.returncode:
             yield ["", name, f"{seconds:.0f}", "", f"failed: {done.stderr.strip()[-300:]}"]
@@ -95,7 +97,8 @@ def _outcome(stage: str, metrics: dict[str, Any]) -> str:
         mib = metrics["features_bytes"] / metrics["features_photos"] / 2**20
         return f"{metrics['features_mode']}, {mib:.2f} MiB a photo"
     if stage == "field":
-        return f"{metrics['steps']:,} steps, {metrics['psnr']:.1f} dB held out"
+        psnr = metrics.get("psnr")
+        return f"{metrics['steps']:,} steps" + (f", {psnr:.1f} dB held out" if psnr is not None else "")
     return f"{metrics['surface_points']:,} points, {metrics['semantics_bytes'] / 2**20:.0f} MiB"
 
 

@@ -16,8 +16,8 @@ chance of `CHANCE` before anything is seen, and the n others share what is left,
 
     log odds = logit(phrase) - log mean exp logit(others) + log(CHANCE / (1 - CHANCE))
 
-A ceiling whose photos look like anything is a ceiling nevertheless: a plane that was found by its place says to its
-bare name, "ceiling" or "the wall", at least `KNOWN`.
+A ceiling whose photos look like anything is a ceiling nevertheless: in a room, where a floor and walls were found, what
+is a plane of it by its place says to its bare name, "ceiling" or "the wall", at least `KNOWN`.
 
 What the user says is not meant is no other among many: the phrase has to be likelier than that. The score is the chance
 that the witness with the best odds is what was asked for; at the threshold or above it is there. Constants were chosen
@@ -38,7 +38,7 @@ from scipy.special import expit, logit, logsumexp
 from ovseg3d.semantics.hubs import groups_of
 from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import SemanticScene
-from ovseg3d.semantics.structure import NONE
+from ovseg3d.semantics.structure import FLOOR, NONE, WALL
 
 PATCH = 20
 """Points of a patch, at most..."""
@@ -142,11 +142,14 @@ class Witnesses:
         return cosines[: self.wholes].sum(0) / (self.wholes + STEADY)
 
     def on_plane(self, kind: int) -> Bool[np.ndarray, " witnesses"]:
-        """Who is a plane of the room as a whole, of a kind: FLOOR, CEILING or WALL; nobody for NONE."""
+        """Who is a plane of the room as a whole, of a kind: FLOOR, CEILING or WALL. Nobody for NONE, where no floor and
+        wall are (a table top is no floor), or for a plane of a few stray points."""
         plane, instance = self.scene.plane, self.scene.instance
         if kind == NONE or plane is None:
             return np.zeros(self.members.shape[0], bool)
-        return (plane == kind) & (instance == 0) & (np.arange(len(plane)) < self.wholes)
+        whole = (instance == 0) & (np.arange(len(plane)) < self.wholes) & (np.diff(self.members.indptr) >= PATCH)
+        room = all((whole & (plane == part)).any() for part in (FLOOR, WALL))
+        return whole & (plane == kind) & room
 
     def best_whole(self, chance: Float[np.ndarray, " witnesses"]) -> int | None:
         """The thing or plane with the best chance."""
@@ -178,6 +181,7 @@ def chances(
     others: Float[np.ndarray, " witnesses"],
     count: int,
     excluded: Float[np.ndarray, "witnesses excluded"],
+    known: Bool[np.ndarray, " witnesses"] | None = None,
 ) -> Float[np.ndarray, " witnesses"]:
     """The chance that each witness is what was asked for, from logits.
 
@@ -186,8 +190,11 @@ def chances(
         others: `log_sum` of everything else that it may be.
         count: how much that is.
         excluded: of what is not meant. There is at least one other, or one of these.
+        known: who says so by its place, whatever others say; what is not meant still counts.
     """
     own, found = own.astype(np.float64), np.ones(len(own))
     if count:
         found = expit(own - others + np.log(count * CHANCE / (1 - CHANCE)))
+    if known is not None:
+        found = np.where(known, np.maximum(found, KNOWN), found)
     return np.minimum(found, expit(own - excluded.max(1))) if excluded.shape[1] else found

@@ -26,7 +26,7 @@ from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
-from ovseg3d.pipeline.presence import BOUND, KNOWN, SHARE, TYPICAL, Witnesses, calibration_of, chances, log_sum
+from ovseg3d.pipeline.presence import BOUND, SHARE, TYPICAL, Witnesses, calibration_of, chances, log_sum
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.views import view_files
 from ovseg3d.scene import Camera, Frame, Scene
@@ -99,6 +99,8 @@ class Look:
     """The best chance."""
     rival: str | None
     """What the witness with the best chance is likelier to be, if only that keeps the phrase from being there."""
+    known: bool
+    """Whether the place of a plane says so, and not features: no card tells how likely that is right."""
 
 
 class Asker(Comparer):
@@ -176,7 +178,7 @@ class Asker(Comparer):
             found = np.minimum(expit(SHARPNESS * margin), seen.score)
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
             chosen = chosen[np.argsort(-margin[chosen], kind="stable")]
-            chance = card.probability(seen.score) if card is not None and usual else None
+            chance = card.probability(seen.score) if card is not None and usual and not seen.known else None
             answers.append(
                 Answer(
                     phrase=phrase,
@@ -222,9 +224,8 @@ class Asker(Comparer):
         if everyday:
             allowed, (most, shares) = np.isin(HOUSEHOLD, everyday), self._everyday_shares
             rivals_sum = np.logaddexp(rivals_sum, most + np.log(shares @ allowed.astype(np.float32)))
-        found = chances(own, np.logaddexp(rivals_sum, alone), len(everyday) + len(named) + len(plain), excluded)
-        if not negatives:
-            found = np.where(self._witnesses.on_plane(bare_plane_of(phrase)), np.maximum(found, KNOWN), found)
+        known, count = self._witnesses.on_plane(bare_plane_of(phrase)), len(everyday) + len(named) + len(plain)
+        found = chances(own, np.logaddexp(rivals_sum, alone), count, excluded, known)
         whole, best = self._witnesses.best_whole(found), int(found.argmax())
         witness = whole if whole is not None and found[whole] >= WHOLE * found[best] else best
         score, rival, free = float(found[best]), None, (*everyday, *named)
@@ -233,7 +234,7 @@ class Asker(Comparer):
             if everyday:
                 likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
             rival = free[int(likely.argmax())]
-        return Look(witness, score, rival)
+        return Look(witness, score, rival, bool(known[best]))
 
     def _logits(self, phrases: tuple[str, ...]) -> Float[np.ndarray, "witnesses phrases"]:
         """What witnesses say to phrases, up to a number of each witness (see `presence`)."""

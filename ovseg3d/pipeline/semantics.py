@@ -220,6 +220,9 @@ def _as_wholes(
         ids = panels.join(things).ids
         if asked is None and device == "cpu":
             settings = settings.affordable(int(ids.max(initial=0)), clip.preprocess.size, CPU_PIXELS)
+            if settings.views < PortraitConfig.views:
+                few = f"Each thing is seen in {settings.views} of its photos, {PortraitConfig.views} would take long"
+                report(Event("log", PORTRAITS, message=f"{few} on a CPU (--portraits {PortraitConfig.views})"))
         poses = choose_poses(ids, sights, settings)
         photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
         found = portray(poses, ids, sights, photo, clip, settings, tick)
@@ -229,7 +232,8 @@ def _as_wholes(
     except _Stopped:
         report(Event("interrupted", PORTRAITS, 0, 1))
         return things, basis, vectors
-    report(Event("done", PORTRAITS, len(poses), len(poses), 1.0))
+    crops = len(poses) * (len(settings.alone) + len(settings.within))
+    report(Event("done", PORTRAITS, crops, crops, 1.0))
     known, maybe = np.split(found, [things.count])
     good = panels.confirmed(maybe, words)
     things = panels.only(good).join(things)

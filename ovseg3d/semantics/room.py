@@ -2,8 +2,8 @@
 
 A room's planes and its things are found from shape before anything is named (`structure`, `instances`). So a thing is
 no floor, wall or ceiling; and where features see one of these three on a plane of the room, it is the one that the
-plane is by its place. Whether it is one of them at all, and everything else, is left to the features: a rug that was
-not told from its floor may still be called a rug. Only phrases that end in one of the three words are meant,
+plane is by its place. Whether points are one of them at all, and everything else, is left to the features: a rug that
+was not told from its floor may still be called a rug. Only phrases that end in one of the three words are meant,
 and not those that tell where something is: "a picture on the wall" is no wall.
 """
 

@@ -38,7 +38,7 @@ from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.hubs import groups_of
 from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
-from ovseg3d.semantics.structure import CEILING, FLOOR, NONE
+from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL
 from ovseg3d.synth import KINDS
 
 GRID = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0), [0.0]), -1).reshape(-1, 3)
@@ -176,14 +176,21 @@ def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
 def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
     """Its place says so, to its bare name; what else is said of it, features have to see."""
     dim = 8
-    plane = np.where(GRID[:, 0] < 20, CEILING, np.where(GRID[:, 0] < 30, FLOOR, NONE))
+    across = GRID[:, 0]
+    plane = np.where(across < 10, CEILING, np.where(across < 20, FLOOR, np.where(across < 30, WALL, NONE)))
     vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[5], (len(GRID), 1))
-    texts = {name: np.eye(dim, dtype=np.float32)[n] for n, name in enumerate(("ceiling", "wall", "a white ceiling"))}
-    asker = asker_of(tmp_path, seen(vectors, np.zeros(len(GRID), np.int32), plane), texts)
-    bare, white, wall = asker.ask(["ceiling", "a white ceiling", "wall"])
+    names = ("ceiling", "wall", "a white ceiling", "lamp")
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(names)}
+    alone = np.zeros(len(GRID), np.int32)
+    asker = asker_of(tmp_path, seen(vectors, alone, plane), texts)
+    bare, white = asker.ask(["ceiling", "a white ceiling"])
     assert bare.present and bare.score == KNOWN and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
-    assert not white.present and not wall.present, "no wall was found"
-    assert not asker.ask(["ceiling"], negatives=["a white ceiling"])[0].present, "then features are asked"
+    assert bare.probability is None and not white.present
+    assert asker.look("ceiling").known and not asker.look("lamp").known
+    apart = asker.look("ceiling", negatives=["a white ceiling"])
+    assert apart.score < KNOWN and asker.look("ceiling", negatives=["lamp"]).score == KNOWN
+    without = asker_of(tmp_path / "table", seen(vectors, alone, np.where(plane == WALL, NONE, plane)), texts)
+    assert not without.ask(["ceiling"])[0].present, "without walls there is no room"
 
 
 def test_a_look_alike_is_absent_where_the_run_names_what_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
