@@ -40,7 +40,7 @@ NAME, PORTRAITS = "semantics", "portraits"
 PLANES = ("floor", "wall", "ceiling")
 CPU_PIXELS = 30e6
 """What an encoder may see of all portraits together on a CPU: 600 crops of 224 x 224, some three minutes of a ViT-B/16;
-the built-in one's rooms stay below."""
+more than the built-in one needs for a hundred things."""
 
 
 def learn_meaning(

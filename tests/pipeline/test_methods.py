@@ -285,6 +285,23 @@ def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(
     assert ("portraits", "done", "") in said and run.metrics()["portraits_seconds"] > 0
 
 
+def test_a_cpu_sees_things_in_as_many_photos_as_it_can_afford(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
+    crops = {}
+
+    def told(name: str, **settings: int) -> list[str]:
+        said = []
+        learn("default", name, report=said.append, **settings)
+        mine = [event for event in said if event.stage == "portraits"]
+        crops[name] = next(event.steps for event in mine if event.kind == "done")
+        return [event.message for event in mine if event.kind == "log" and "photos" in event.message]
+
+    assert told("usual") == []
+    monkeypatch.setattr("ovseg3d.pipeline.semantics.CPU_PIXELS", 1.0)
+    (few,) = told("few")
+    assert few == "Each thing is seen in 1 of its photos, 6 would take long on a CPU (--portraits 6)"
+    assert told("asked", portraits=6) == [] and crops["asked"] == crops["usual"] > crops["few"]
+
+
 def test_default_without_learning_is_lift(learn: Learn, learnt: dict[str, Run]) -> None:
     """What refinement changes is added to what was lifted, so the shorter it is the less it changes."""
     lifted = load_semantics(learnt["lift"].folder).vectors

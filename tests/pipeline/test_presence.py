@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -183,9 +184,10 @@ def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
     texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(names)}
     alone = np.zeros(len(GRID), np.int32)
     asker = asker_of(tmp_path, seen(vectors, alone, plane), texts)
+    asker.clip = SimpleNamespace(calibration=CARD)
     bare, white = asker.ask(["ceiling", "a white ceiling"])
     assert bare.present and bare.score == KNOWN and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
-    assert bare.probability is None and not white.present
+    assert bare.probability is None and white.probability is not None and not white.present
     assert asker.look("ceiling").known and not asker.look("lamp").known
     apart = asker.look("ceiling", negatives=["a white ceiling"])
     assert apart.score < KNOWN and asker.look("ceiling", negatives=["lamp"]).score == KNOWN
