@@ -1,8 +1,9 @@
 """How near a run's surface is to phrases: what every question, label and legend is made of.
 
 Cosines of lifted features come from `SemanticScene.compare`; what is known of the whole scene is added to them. Names
-that are known to be there are evened out over its things (`semantics.hubs`), and floor, walls and ceiling are told by
-its planes (`semantics.room`). Only differences within a point mean something.
+that are known to be there are evened out over its things (`semantics.hubs`), floor, walls and ceiling are told by its
+planes (`semantics.room`), and things are as large as their names say (`semantics.sizes`). Only differences within a
+point mean something.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from ovseg3d.encoders import load_clip
 from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.devices import DeviceName, resolve_device
+from ovseg3d.pipeline.household import HOUSEHOLD, same_word
 from ovseg3d.pipeline.phrases import check_text
 from ovseg3d.pipeline.presence import canonical_of
 from ovseg3d.pipeline.run import Run
@@ -23,6 +25,7 @@ from ovseg3d.semantics.hubs import group_means, groups_of, peaks, shifts
 from ovseg3d.semantics.relevancy import SHARPNESS, ensemble, label, relevancy
 from ovseg3d.semantics.room import plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places, SemanticScene, load_semantics
+from ovseg3d.semantics.sizes import WEIGHT, Size, extents, likeliest_scale, size_of, told_by_sizes
 
 
 class Comparer:
@@ -44,6 +47,7 @@ class Comparer:
         self.semantics = load_semantics(run.folder)
         self._texts: dict[str, np.ndarray] = {}
         self._grouped: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = {}
+        self._sizes: dict[str, Size | None] = {}
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -77,6 +81,13 @@ class Comparer:
                 fix="train again with --only field,semantics, or bring the old weights back",
             )
         return clip
+
+    @cached_property
+    def _usual(self) -> tuple[Float[np.ndarray, " dim"], float, float]:
+        """The mean everyday word, and the mean and deviation of their cosines with it."""
+        words = self.encode(HOUSEHOLD)
+        near = words @ words.mean(0)
+        return words.mean(0), float(near.mean()), float(near.std())
 
     @cached_property
     def canonical(self) -> tuple[str, ...]:
@@ -126,13 +137,58 @@ class Comparer:
         """Cosines of points, or of pixels, with what things and planes say to them."""
         sized = self.semantics.sized is not None
         if known and not sized:
-            grouped = groups_of(instance, plane, self._named(known)) > 0
-            own = own + grouped[:, None] * self._shifts(phrases, known).astype(own.dtype)
+            grouped = groups_of(instance, plane, self._named(known))[:, None] > 0
+            own = own + grouped * self._shifts(phrases, known).astype(own.dtype)
+            if self._among(known, phrases).all():  # whatever is there has a name in the list
+                beside = beside + grouped * self._shifts(others, known).astype(beside.dtype)
+        # Where meaning depends on a size, what phrases are compared with has been taken away already.
+        if not sized:
+            own, beside = (
+                one + self._by_size(names).astype(one.dtype)[instance]
+                for one, names in ((own, phrases), (beside, others))
+            )
         if plane is None:
             return own, beside
-        # Where a size is chosen for each phrase, what it is compared with has been taken away already.
         beside = beside if sized else told_by_planes(beside, others, plane, instance)
         return told_by_planes(own, phrases, plane, instance), beside
+
+    def _by_size(self, phrases: Sequence[str]) -> Float[np.ndarray, "things phrases"]:
+        """What to add to the cosines of things with phrases, see `sizes`."""
+        sizes = [self._size(phrase) for phrase in phrases]
+        if self.metres is None or not any(sizes):
+            return np.zeros((len(self._extents), len(phrases)))
+        told = told_by_sizes(self._extents * self.metres, sizes)
+        return WEIGHT / self.semantics.encoder.logit_scale * told
+
+    def _size(self, phrase: str) -> Size | None:
+        """Of what a phrase names, or of the everyday word that means nearly the same; canonical phrases have none."""
+        if plane_of(phrase) or phrase in self.canonical:
+            return None
+        if phrase not in self._sizes:
+            found = size_of(phrase)
+            if found is None:
+                word = same_word(self.encode([phrase])[0], self.encode(HOUSEHOLD), self._usual[0])
+                found = None if word is None else size_of(HOUSEHOLD[word])
+            self._sizes[phrase] = found
+        return self._sizes[phrase]
+
+    @cached_property
+    def _extents(self) -> Float[np.ndarray, "things 3"]:
+        return extents(self.semantics.surface, self.semantics.instance)
+
+    @cached_property
+    def metres(self) -> float | None:
+        """Of an input unit: what the capture says, else what suits the things in it; None where that is not clear."""
+        stated = self.run.frames()[1] if self.semantics.surface.metric else None
+        if stated is not None or len(self._extents) == 1:
+            return stated
+        names = [name for name in self.phrases or HOUSEHOLD if not plane_of(name)]
+        count = np.bincount(self.semantics.instance, minlength=len(self._extents))
+        vectors = np.zeros((len(count), self.semantics.vectors.shape[1]))
+        np.add.at(vectors, self.semantics.instance, self.semantics.vectors)
+        texts = self.semantics.basis.reduce(self.encode(names))
+        looks = self.semantics.encoder.logit_scale * (vectors / np.maximum(count, 1)[:, None]) @ texts.T
+        return likeliest_scale(self._extents, looks, [size_of(name) for name in names], count)
 
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
         """See `hubs.shifts`."""

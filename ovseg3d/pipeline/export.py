@@ -31,7 +31,7 @@ from ovseg3d.encoders.maps import normalise
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError, RunError, nearest
 from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
-from ovseg3d.files import read_json, write_json
+from ovseg3d.files import write_json
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.label import label_views
@@ -255,9 +255,8 @@ class _Export:
     def _labelled(self, surface: Surface) -> LabelledCloud:
         """Points of the input frame with what the run knows of them, in the frame that was asked for."""
         frame = self.options.frame
-        stated = self._transform()
-        similarity = stated["world_from_input"] if frame == "world" else np.eye(4)
-        metres = stated["metres_per_unit"]
+        world, metres = self.run.frames()
+        similarity = world if frame == "world" else np.eye(4)
         if metres is not None:
             metres = 1.0 if frame == "world" else metres
         instance, columns, facts = np.zeros(len(surface), np.int32), {}, {}
@@ -305,20 +304,6 @@ class _Export:
             instance=learnt.instance[first], plane=None if learnt.plane is None else learnt.plane[first],
             sized=None if learnt.sized is None else learnt.sized.take(first),
         )  # fmt: skip
-
-    def _transform(self) -> dict[str, Any]:
-        """What scene_transform.json says. Raises RunError."""
-        path = self.run.folder / "scene_transform.json"
-        stated = read_json(path, RunError)
-        try:
-            matrix = np.array(stated["world_from_input"], dtype=np.float64)
-            metres = stated["metres_per_unit"]
-            metres = None if metres is None or not stated["metric"] else float(metres)
-            if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
-                raise ValueError("world_from_input is no similarity")
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"The run's frames are not stated ({error})", where=path, fix="train again") from error
-        return {"world_from_input": matrix, "metres_per_unit": metres}
 
     # -- one method for each kind ------------------------------------------------------------------------------
 

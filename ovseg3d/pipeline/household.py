@@ -15,24 +15,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int16
 
 from ovseg3d.encoders.maps import normalise
+from ovseg3d.semantics.sizes import SIZES
 
-HOUSEHOLD = tuple(
-    """
-floor|wall|ceiling|door|window|curtain|blinds|rug|carpet|stairs|column|radiator|fireplace|light switch|power socket
-bed|bunk bed|crib|mattress|pillow|blanket|sofa|armchair|chair|office chair|stool|bench|ottoman|cushion|table
-coffee table|desk|counter|night stand|dresser|wardrobe|cabinet|cupboard|shelf|bookshelf|chest|drawer|coat rack
-refrigerator|oven|stove|microwave|dishwasher|washing machine|toaster|kettle|coffee maker|sink|tap|toilet|bathtub|shower
-mirror|towel|soap|toothbrush|toilet paper|lamp|floor lamp|ceiling light|candle|fan|heater|air conditioner
-television|monitor|computer|laptop|keyboard|mouse|printer|speaker|headphones|telephone|camera|remote control|cable
-picture|poster|painting|clock|calendar|whiteboard|vase|plant|flowers|statue|basket|bin|bucket|box|bag|suitcase|backpack
-umbrella|hat|coat|shirt|trousers|shoe|slipper|bottle|jar|can|mug|cup|glass|bowl|plate|pan|pot|teapot|knife|fork|spoon
-chopping board|tray|book|magazine|newspaper|paper|pen|scissors|tape|toy|teddy bear|doll|ball|game|guitar|piano|drum
-bicycle|scooter|skateboard|helmet|dumbbell|ladder|broom|vacuum cleaner|iron|ironing board|tool box|hammer
-apple|banana|orange|bread|cake|cat|dog|person
-""".strip()
-    .replace("\n", "|")
-    .split("|")
-)
+HOUSEHOLD = ("floor", "wall", "ceiling", *SIZES)
 LIKE = 0.5
 """Cosine from which a word means nearly the same."""
 AHEAD = 0.1
@@ -45,7 +30,19 @@ def means_the_same(
     phrase: Float[np.ndarray, " dim"], words: Float[np.ndarray, "words dim"], middle: Float[np.ndarray, " dim"]
 ) -> Bool[np.ndarray, " words"]:
     """Which words mean nearly what a phrase does; vectors of texts, unit length, and the mean everyday word."""
-    return normalise(words - middle) @ normalise(phrase - middle) >= LIKE
+    return _alike(phrase, words, middle) >= LIKE
+
+
+def same_word(
+    phrase: Float[np.ndarray, " dim"], words: Float[np.ndarray, "words dim"], middle: Float[np.ndarray, " dim"]
+) -> int | None:
+    """The word that means most nearly what a phrase does; None where none does. Arguments as above."""
+    alike = _alike(phrase, words, middle)
+    return int(alike.argmax()) if alike.max() >= LIKE else None
+
+
+def _alike(phrase: np.ndarray, words: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    return normalise(words - middle) @ normalise(phrase - middle)
 
 
 @dataclass(frozen=True)

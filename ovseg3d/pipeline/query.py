@@ -240,7 +240,7 @@ class Asker(Comparer):
         """What witnesses say to phrases, up to a number of each witness (see `presence`)."""
         semantics, texts = self._witnesses.scene, self.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
-        nearer = cosines - self._witnesses.levels(cosines)
+        nearer = cosines - self._witnesses.levels(cosines) + self._by_size(phrases)[semantics.instance]
         if semantics.plane is not None:
             nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.instance)
         return SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
@@ -249,13 +249,6 @@ class Asker(Comparer):
         """How near texts are to everyday words, by these words' own mean and deviation."""
         middle, mean, deviation = self._usual
         return ((texts @ middle - mean) / max(deviation, 1e-6)).clip(-BOUND, BOUND)
-
-    @cached_property
-    def _usual(self) -> tuple[Float[np.ndarray, " dim"], float, float]:
-        """The mean everyday word, and the mean and deviation of their cosines with it."""
-        words = self.encode(HOUSEHOLD)
-        near = words @ words.mean(0)
-        return words.mean(0), float(near.mean()), float(near.std())
 
     @cached_property
     def _everyday_shares(self) -> tuple[Float[np.ndarray, " witnesses"], Float[np.ndarray, "witnesses words"]]:

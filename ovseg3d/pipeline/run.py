@@ -23,6 +23,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from ovseg3d import __version__
 from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.files import make_folder, output_error, read_json, write_atomic, write_json
@@ -102,6 +105,25 @@ class Run:
     def phrases(self) -> tuple[str, ...]:
         """What the scene is said to hold; see `pipeline.phrases`. Raises RunError."""
         return kept_phrases(self.folder)
+
+    def frames(self) -> tuple[Float[np.ndarray, "4 4"], float | None]:
+        """The similarity from the input frame to the world's, and metres per input unit: None where nobody knows.
+
+        Raises:
+            RunError: scene_transform.json is missing, or says something else.
+        """
+        path = self.folder / "scene_transform.json"
+        stated = read_json(path, RunError)
+        try:
+            matrix = np.array(stated["world_from_input"], dtype=np.float64)
+            metres = float(stated["metres_per_unit"]) if stated["metric"] else None
+            if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
+                raise ValueError("world_from_input is no similarity")
+            if metres is not None and not 0 < metres < np.inf:
+                raise ValueError("metres_per_unit is no length")
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"The run's frames are not stated ({error})", where=path, fix="train again") from error
+        return matrix, metres
 
     def query(self, phrase: str, **options: Any) -> Any:
         """Where something is: the `Answer` to one phrase; see `pipeline.query.Asker.ask` for options.

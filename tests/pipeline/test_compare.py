@@ -29,7 +29,7 @@ def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]
     folder.mkdir(exist_ok=True)
     surface = Surface(
         np.arange(15, dtype=np.float32).reshape(5, 3), np.tile(np.float32([0, 0, 1]), (5, 1)),
-        np.zeros((5, 3), np.uint8), np.ones(5, np.float32), np.ones(5, np.float32), np.array([0.0, 0.0, 1.0]), True,
+        np.zeros((5, 3), np.uint8), np.ones(5, np.float32), np.ones(5, np.float32), np.array([0.0, 0.0, 1.0]), False,
     )  # fmt: skip
     learnt = SemanticScene(
         surface, Basis(np.eye(8, dtype=np.float32), 0.0), vectors, np.ones(5, np.float32),

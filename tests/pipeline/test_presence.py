@@ -50,7 +50,7 @@ def seen(vectors: np.ndarray, instance: np.ndarray, plane: np.ndarray | None = N
     count, up = len(GRID), np.array([0.0, 0.0, 1.0])
     surface = Surface(
         GRID.astype(np.float32), np.tile(np.float32(up), (count, 1)), np.zeros((count, 3), np.uint8),
-        np.ones(count, np.float32), np.ones(count, np.float32), up, True,
+        np.ones(count, np.float32), np.ones(count, np.float32), up, False,
     )  # fmt: skip
     basis = Basis(np.eye(vectors.shape[1], dtype=np.float32), 0.0)
     facts = EncoderFacts("none", "none", "", 50.0)
@@ -198,12 +198,12 @@ def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
 def test_a_look_alike_is_absent_where_the_run_names_what_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORDS, "orange", (0.8, 0.4, 0.1))
     asker, others = Asker(run), ("sand", "blue", "red")
-    lax, strict = (asker.ask(["orange box"], rivals=rivals)[0] for rivals in ((), others))
+    lax, strict = (asker.ask(["orange thing"], rivals=rivals)[0] for rivals in ((), others))
     assert lax.present and not strict.present and strict.score < strict.threshold <= lax.score
     assert lax.rival is None and strict.rival == "red"
     assert len(lax.points) and strict.points.shape == (0, 3) and strict.instances == ()
     # What shares a word with the question says the same thing more or less exactly, and does not compete.
-    assert asker.ask(["orange box"], rivals=("a red box",))[0].score == lax.score
+    assert asker.ask(["orange thing"], rivals=("a red thing",))[0].score == lax.score
     assert asker.ask(["red"], rivals=("sand", "blue", "orange"))[0].present
     (run.folder / "phrases.txt").write_text("sand\nblue\nred\norange thing\n")
     try:
