@@ -143,8 +143,9 @@ class Comparer:
                 beside = beside + grouped * self._shifts(others, known).astype(beside.dtype)
         # Where meaning depends on a size, what phrases are compared with has been taken away already.
         if not sized:
+            weight = WEIGHT / self.semantics.encoder.logit_scale
             own, beside = (
-                one + self._by_size(names).astype(one.dtype)[instance]
+                one + (weight * self._by_size(names)).astype(one.dtype)[instance]
                 for one, names in ((own, phrases), (beside, others))
             )
         if plane is None:
@@ -153,17 +154,16 @@ class Comparer:
         return told_by_planes(own, phrases, plane, instance), beside
 
     def _by_size(self, phrases: Sequence[str]) -> Float[np.ndarray, "things phrases"]:
-        """What to add to the cosines of things with phrases, see `sizes`."""
-        sizes = [self._size(phrase) for phrase in phrases]
-        if self.metres is None or not any(sizes):
-            return np.zeros((len(self._extents), len(phrases)))
-        told = told_by_sizes(self._extents * self.metres, sizes)
-        return WEIGHT / self.semantics.encoder.logit_scale * told
+        """How much likelier things so large are to have these names, in logs (see `sizes`). Sizes say nothing of floor,
+        walls and ceiling, nor of canonical phrases."""
+        told = np.zeros((len(self._extents), len(phrases)))
+        meant = [k for k, phrase in enumerate(phrases) if not plane_of(phrase) and phrase not in self.canonical]
+        if meant and self.metres is not None:
+            told[:, meant] = told_by_sizes(self._extents * self.metres, [self._size(phrases[k]) for k in meant])
+        return told
 
     def _size(self, phrase: str) -> Size | None:
-        """Of what a phrase names, or of the everyday word that means nearly the same; canonical phrases have none."""
-        if plane_of(phrase) or phrase in self.canonical:
-            return None
+        """Of what a phrase names, or of the everyday word that means nearly the same."""
         if phrase not in self._sizes:
             found = size_of(phrase)
             if found is None:

@@ -6,7 +6,7 @@ points that photos contradict each other about, or that only an odd photo speaks
 witness is asked what it is: the phrase, or one of everything else that has a name (see `Asker.look`)? With the
 encoder's logit scale s, it says to a text
 
-    logit = SHARE s (cosine - level) + TYPICAL z
+    logit = SHARE s (cosine - level) + TYPICAL z + SIZED l
 
 `level` is the text's mean cosine over the scene's things and planes. Some texts are near to everything ("hubs"), and a
 foreign word is often one of them: what counts is how much nearer than to anything else it is (local centring; Hara et
@@ -52,6 +52,8 @@ SHARE = 0.7
 """Of the encoder's own sharpness."""
 TYPICAL, BOUND = 0.5, 2.0
 """What closeness to everyday words weighs, in logits for each of their deviations, and how many count at most."""
+SIZED = 0.5
+"""What sizes weigh, which are known of some things and guessed of pieces."""
 CHANCE = 0.1
 """Before anything is seen."""
 KNOWN = 0.95

@@ -26,7 +26,7 @@ from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
-from ovseg3d.pipeline.presence import BOUND, SHARE, TYPICAL, Witnesses, calibration_of, chances, log_sum
+from ovseg3d.pipeline.presence import BOUND, SHARE, SIZED, TYPICAL, Witnesses, calibration_of, chances, log_sum
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.views import view_files
 from ovseg3d.scene import Camera, Frame, Scene
@@ -240,10 +240,11 @@ class Asker(Comparer):
         """What witnesses say to phrases, up to a number of each witness (see `presence`)."""
         semantics, texts = self._witnesses.scene, self.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
-        nearer = cosines - self._witnesses.levels(cosines) + self._by_size(phrases)[semantics.instance]
+        nearer = cosines - self._witnesses.levels(cosines)
         if semantics.plane is not None:
             nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.instance)
-        return SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
+        logits = SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
+        return logits + SIZED * self._by_size(phrases)[semantics.instance]
 
     def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
         """How near texts are to everyday words, by these words' own mean and deviation."""

@@ -8,7 +8,8 @@ of its height in metres, and mu and sigma a word's mean and deviation of these,
     log p(x | word) / p(x) = log((1 - ODD) N(x; mu, sigma^2 + blur^2) / p(x) + ODD),    p(x): mean over all words
 
 so that a thing of which half was found, or two that were taken for one, is not ruled out. blur is how well something so
-small can be measured: a cell of the surface, relative to the thing. Of a word that is not known, it is 0.
+small can be measured: a cell of the surface, relative to the thing. A word that nobody uses at home may be as large as
+anything, from a pin to a ship, and few such things would fit: p(x | word) is `ANY` then.
 
 Captures by a single camera have no scale. But a room has one in which most things are as large as what they look like,
 and `likeliest_scale` finds it.
@@ -67,7 +68,7 @@ LEAST = 0.15
 ODD = 0.2
 """Chance that a thing is not as large as its name says, or was not found whole."""
 WEIGHT = 0.3
-"""What sizes weigh beside looks, whose logits have the encoder's scale; chosen on development rooms."""
+"""What this weighs beside looks, whose logits have the encoder's scale; chosen on development rooms."""
 TRIM = 0.02
 """Share of a thing's points that is left out at each end."""
 FEWEST = 20
@@ -76,8 +77,8 @@ SCALES = np.exp(np.linspace(np.log(0.02), np.log(50), 157))
 """Metres per unit that are tried: steps of 5 %."""
 CLEAR, FAR = 10.0, 1.5
 """How much likelier, in logs, the best of these has to make all things together than any that is so many times off."""
-ANY = -np.log(8.0)
-"""Log density of any size at any scale: evenly over what is told apart, from a pen to a room, in either direction."""
+ANY = -2 * np.log(np.log(30 / 0.03))
+"""Log density of what is anything from 3 cm to 30 m wide, and high."""
 
 
 def _read(ranges: str) -> dict[str, Size]:
@@ -138,25 +139,26 @@ def extents(surface: Surface, instance: Int[np.ndarray, " points"]) -> Float[np.
 def told_by_sizes(
     extent: Float[np.ndarray, "things 3"], sizes: Sequence[Size | None]
 ) -> Float[np.ndarray, "things names"]:
-    """log p(x | word) / p(x) of each thing and name, in natural logs; 0 where nothing is known.
+    """log p(x | word) / p(x) of each thing and name, in natural logs.
 
     Args:
-        extent: from `extents`, in metres; rows of zeros are nothing.
-        sizes: from `size_of`.
+        extent: from `extents`, in metres; rows of zeros are nothing, and say nothing.
+        sizes: from `size_of`; None: anything.
     """
     made, there = np.zeros((len(extent), len(sizes))), extent[:, 0] > 0
-    known = np.array([size is not None for size in sizes], bool)
-    if there.any() and known.any():
+    if there.any() and sizes:
         usual = _density(extent[there], list(SIZES.values()))
-        usual = logsumexp(usual, axis=1, keepdims=True) - np.log(usual.shape[1])
-        own = _density(extent[there], [size for size in sizes if size is not None])
-        made[np.ix_(there, known)] = np.logaddexp(np.log(1 - ODD) + own - usual, np.log(ODD))
+        usual = logsumexp(usual, axis=1) - np.log(usual.shape[1])
+        made[there] = ANY - usual[:, None]
+        known = np.flatnonzero([size is not None for size in sizes])
+        own = _density(extent[there], [size for size in sizes if size is not None]) - usual[:, None]
+        made[np.ix_(there, known)] = np.logaddexp(np.log(1 - ODD) + own, np.log(ODD))
     return made
 
 
 def _density(extent: np.ndarray, sizes: Sequence[Size]) -> np.ndarray:
     """log p(x | word), things x words."""
-    extent, words = np.maximum(extent, FINEST), np.array(sizes)
+    extent, words = np.maximum(extent, FINEST), np.array(sizes).reshape(-1, 4)
     blur = extent[:, None, 2:] / extent[:, None, :2]
     variance = words[:, 2:] ** 2 + blur**2
     off = (np.log(extent[:, None, :2]) - words[:, :2]) ** 2 / variance
