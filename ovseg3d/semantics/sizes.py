@@ -9,7 +9,8 @@ of its height in metres, and mu and sigma a word's mean and deviation of these,
 
 so that a thing of which half was found, or two that were taken for one, is not ruled out. blur is how well something so
 small can be measured: a cell of the surface, relative to the thing. A word that nobody uses at home may be as large as
-anything, from a pin to a ship, and few such things would fit: p(x | word) is `ANY` then.
+anything, from a pin to a ship, and few such things would fit: p(x | word) is `ANY` then, or p(x) if that is less, since
+what is too large for a room's things is a piece of the room, and no ship.
 
 Captures by a single camera have no scale. But a room has one in which most things are as large as what they look like,
 and `likeliest_scale` finds it.
@@ -149,7 +150,7 @@ def told_by_sizes(
     if there.any() and sizes:
         usual = _density(extent[there], list(SIZES.values()))
         usual = logsumexp(usual, axis=1) - np.log(usual.shape[1])
-        made[there] = ANY - usual[:, None]
+        made[there] = np.minimum(ANY - usual, 0)[:, None]
         known = np.flatnonzero([size is not None for size in sizes])
         own = _density(extent[there], [size for size in sizes if size is not None]) - usual[:, None]
         made[np.ix_(there, known)] = np.logaddexp(np.log(1 - ODD) + own, np.log(ODD))
