@@ -8,9 +8,9 @@ of its height in metres, and mu and sigma a word's mean and deviation of these,
     log p(x | word) / p(x) = log((1 - ODD) N(x; mu, sigma^2 + blur^2) / p(x) + ODD),    p(x): mean over all words
 
 so that a thing of which half was found, or two that were taken for one, is not ruled out. blur is how well something so
-small can be measured: a cell of the surface, relative to the thing. A word that nobody uses at home may be as large as
-anything, from a pin to a ship, and few such things would fit: p(x | word) is `ANY` then, or p(x) if that is less, since
-what is too large for a room's things is a piece of the room, and no ship.
+small can be measured: a cell of the surface, `FINEST` at least, relative to the thing. A word that nobody uses at home
+may be as large as anything, from a pin to a ship, and few such things would fit: p(x | word) is `ANY` then, or p(x) if
+that is less, since what is too large for a room's things is a piece of the room, and no ship.
 
 Captures by a single camera have no scale. But a room has one in which most things are as large as what they look like,
 and `likeliest_scale` finds it.

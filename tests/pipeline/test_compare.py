@@ -7,6 +7,7 @@ import pytest
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.surface import Surface
+from ovseg3d.files import write_json
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.household import HOUSEHOLD
 from ovseg3d.pipeline.phrases import keep_phrases
@@ -14,6 +15,7 @@ from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.scene import EncoderFacts, Places, SemanticScene, save_semantics
+from ovseg3d.semantics.sizes import SIZES
 from ovseg3d.semantics.structure import FLOOR, NONE, WALL
 
 NAMES = ("floor", "wall", "sofa", "mug", "hub")
@@ -21,7 +23,8 @@ FLOOR_POINT, WALL_POINT, SOFA, MUG, BARE = range(5)
 
 
 def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]]) -> Asker:
-    """Of five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, thing 1, thing 2, and none."""
+    """Of five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, thing 1, thing 2, and none. Nobody
+    knows how large anything is."""
     vectors = np.zeros((5, 8), np.float32)
     for point, cosines in rows.items():
         vectors[point, : len(cosines)] = cosines
@@ -133,3 +136,83 @@ def test_no_phrases_at_all(tmp_path: Path) -> None:
     assert known.encode([]).shape == (0, 8)
     with pytest.raises(ConfigError, match="no phrases"):
         known.labels(())
+
+
+def test_a_list_of_all_that_is_there_leaves_little_for_none(tmp_path: Path) -> None:
+    known = comparer(tmp_path, NAMES[:4], ROWS | {MUG: [0.2, 0.1, 0.3, 0.2, 0.38], SOFA: [0.2, 0.1, 0.6, 0.1, 0.5]})
+    mug = NAMES.index("mug") + 1
+    assert known.labels(NAMES[:4], canonical=("hub",))[MUG] == mug, "a hub is evened out, too"
+    assert known.labels(("mug", "wall"), canonical=("hub",))[MUG] == 0, "a list may lack what it is"
+    plain = comparer(tmp_path / "plain", (), ROWS | {MUG: [0.2, 0.1, 0.3, 0.2, 0.38]})
+    assert plain.labels(NAMES[:4], canonical=("hub",))[MUG] == 0
+    # A point of no thing and no plane is compared as it is.
+    _, beside = known.compare(NAMES[:4], ("hub",), known=NAMES[:4])
+    _, raw = known.compare(NAMES[:4], ("hub",))
+    assert (beside[[SOFA, MUG]] < raw[[SOFA, MUG]]).all() and (beside[BARE] == raw[BARE]).all()
+
+
+LONG, SMALL = range(2)
+
+
+def furniture(folder: Path, metres: float | None, names: tuple[str, ...] = ("sofa", "mug", "thing")) -> Asker:
+    """Two things that look alike, 2 m and 10 cm long in a frame with `metres` to its unit, or nobody knows."""
+    random, unit = np.random.default_rng(0), metres or 0.5
+    xyz = random.uniform(-0.5, 0.5, (2, 200, 3)) * np.array([[[2.0, 0.8, 0.8]], [[0.1, 0.1, 0.1]]]) / unit
+    xyz[SMALL] += 5
+    count, up = 400, np.array([0.0, 0.0, 1.0])
+    surface = Surface(
+        np.float32(xyz.reshape(-1, 3)), np.tile(np.float32(up), (count, 1)), np.zeros((count, 3), np.uint8),
+        np.ones(count, np.float32), np.full(count, 0.02 / unit, np.float32), up, metres is not None,
+    )  # fmt: skip
+    vectors = np.tile(np.float32([0.5, 0.5, 0.5, 0.5]), (count, 1))
+    learnt = SemanticScene(
+        surface, Basis(np.eye(4, dtype=np.float32), 0.0), vectors, np.ones(count, np.float32),
+        np.repeat([1, 2], 200).astype(np.int32), EncoderFacts("none", "none", "", 50.0),
+    )  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    save_semantics(folder, learnt)
+    frames = {"world_from_input": np.eye(4).tolist(), "metric": metres is not None, "metres_per_unit": metres}
+    write_json(folder / "scene_transform.json", frames)
+    made = Asker(Run(folder, Config(), folder, "room", ""), None, "cpu")
+    made.clip = None
+    vectors = np.eye(4, dtype=np.float32)
+    made._texts = dict.fromkeys(HOUSEHOLD, vectors[3]) | dict(zip(names, vectors)) | {"stuff": vectors[3]}
+    return made
+
+
+@pytest.mark.parametrize("metres", [1.0, 0.01, 40.0])
+def test_things_that_look_alike_are_told_by_their_size(tmp_path: Path, metres: float) -> None:
+    asker = furniture(tmp_path, metres)
+    assert asker.metres == metres
+    assert asker.labels(("mug", "sofa"), none=False)[[0, 200]].tolist() == [2, 1]
+    assert asker.labels(("sofa", "mug"), none=False)[[0, 200]].tolist() == [1, 2]
+    own, beside = asker.compare(("sofa", "mug"), ("stuff",))
+    np.testing.assert_allclose(beside, 0.5, atol=1e-3)  # canonical phrases have no size
+    assert own[0, 0] > 0.5 > own[0, 1] and own[200, 1] > 0.5 > own[200, 0]
+    # Pixels are told as points are.
+    places = Places((1, 2), np.array([0, 1]), np.array([[0], [200]]), np.ones((2, 1)))
+    assert asker.labels_at(places, ("mug", "sofa"), none=False).tolist() == [[2, 1]]
+    # So are answers to a question.
+    for thing, phrase in enumerate(("sofa", "mug"), start=1):
+        seen = asker.look(phrase, ("sofa", "mug"), ("stuff",))
+        assert asker._witnesses.scene.instance[seen.witness] == thing
+
+
+def test_a_word_of_unknown_size_has_that_of_its_nearest_everyday_word(tmp_path: Path) -> None:
+    asker = furniture(tmp_path, 1.0)
+    some = np.float32([[0.1, 0.1, 0.1, 1.0], [0.1, 0.1, 1.0, 0.1]])
+    asker._texts |= dict(zip(HOUSEHOLD, np.random.default_rng(0).normal(size=(len(HOUSEHOLD), 4)).astype(np.float32)))
+    asker._texts |= {"couch": some[0], "sofa": some[0], "gadget": -asker._usual[0]}
+    assert asker._size("couch") == asker._size("sofa") == SIZES["sofa"]
+    told = asker._by_size(("couch", "sofa", "mug", "floor", *asker.canonical))
+    assert (told[:, 0] == told[:, 1]).all() and told[1, 0] > 0 > told[1, 2] and not told[:, 3:].any()
+
+
+def test_without_a_scale_sizes_say_nothing_unless_things_tell_it(tmp_path: Path) -> None:
+    asker = furniture(tmp_path, None)
+    assert asker.metres is None, "two things of unknown looks"
+    own, _ = asker.compare(("sofa", "mug"), ("stuff",))
+    np.testing.assert_allclose(own, 0.5, atol=1e-3)
+    asker = furniture(tmp_path, None)
+    asker.__dict__["metres"] = 0.5
+    assert asker.labels(("mug", "sofa"), none=False)[[0, 200]].tolist() == [2, 1]
