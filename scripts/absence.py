@@ -30,6 +30,8 @@ from ovseg3d.pipeline.absence import Rivals, absence_scores, absent_phrases  # n
 from ovseg3d.pipeline.measure import shown_classes  # noqa: E402
 from ovseg3d.pipeline.query import THRESHOLD, Asker  # noqa: E402
 from ovseg3d.pipeline.run import load  # noqa: E402
+from ovseg3d.semantics.room import bare_plane_of  # noqa: E402
+from ovseg3d.semantics.structure import NONE  # noqa: E402
 
 MODES: dict[str, Rivals] = {"rivals": "present", "household": "household", "alone": "none"}
 
@@ -78,10 +80,16 @@ class Absence:
             )
         write_json(self.output, told)
         if card is not None:
-            fitted = calibrate(*scores["household"], asker.canonical, asker.clip.weight_hash)
+            felt = [{name: _by_looks(side) for name, side in sides.items()} for sides in scores["household"]]
+            fitted = calibrate(*felt, asker.canonical, asker.clip.weight_hash)
             write_json(self.card, {**card, "calibration": fitted})
             print(f"calibration: {fitted}")
         draw(self.output.with_suffix(".png"), curves, found)
+
+
+def _by_looks(scores: dict[str, float]) -> dict[str, float]:
+    """Without what the place of a plane may say: no probability is told of that."""
+    return {phrase: score for phrase, score in scores.items() if bare_plane_of(phrase) == NONE}
 
 
 def _pooled(side: dict[str, dict[str, float]]) -> np.ndarray:
