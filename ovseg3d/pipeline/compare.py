@@ -47,7 +47,9 @@ class Comparer:
         self.semantics = load_semantics(run.folder)
         self._texts: dict[str, np.ndarray] = {}
         self._grouped: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = {}
-        self._sizes: dict[str, Size | None] = {}
+        self._known_sizes: dict[str, Size | None] = {}
+        self._columns: dict[float, dict[str, np.ndarray]] = {}
+        self._scales: dict[tuple[str, ...], float | None] = {}
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -139,56 +141,82 @@ class Comparer:
         if known and not sized:
             grouped = groups_of(instance, plane, self._named(known))[:, None] > 0
             own = own + grouped * self._shifts(phrases, known).astype(own.dtype)
-            if self._among(known, phrases).all():  # whatever is there has a name in the list
+            if self._among(known, phrases).all():  # whatever is said to be there has a name in the list
                 beside = beside + grouped * self._shifts(others, known).astype(beside.dtype)
-        # Where meaning depends on a size, what phrases are compared with has been taken away already.
-        if not sized:
-            weight = WEIGHT / self.semantics.encoder.logit_scale
-            own, beside = (
-                one + (weight * self._by_size(names)).astype(one.dtype)[instance]
-                for one, names in ((own, phrases), (beside, others))
-            )
+        weight = WEIGHT / self.semantics.encoder.logit_scale
+        if (told := self._by_size(phrases)).any():
+            own = own + (weight * told).astype(own.dtype)[instance]
+        if (told := self._by_size(others, free=others)).any():
+            beside = beside + (weight * told).astype(beside.dtype)[instance]
         if plane is None:
             return own, beside
+        # LERF's margins have had what phrases are compared with taken away already.
         beside = beside if sized else told_by_planes(beside, others, plane, instance)
         return told_by_planes(own, phrases, plane, instance), beside
 
-    def _by_size(self, phrases: Sequence[str]) -> Float[np.ndarray, "things phrases"]:
-        """How much likelier things so large are to have these names, in logs (see `sizes`). Sizes say nothing of floor,
-        walls and ceiling, nor of canonical phrases."""
+    def _by_size(self, phrases: Sequence[str], free: Sequence[str] = ()) -> Float[np.ndarray, "things phrases"]:
+        """How much likelier things so large are to have these names, in logs (see `sizes`). Nothing is said of floor,
+        walls and ceiling, nor where nobody knows how large things are, nor in LERF's method, which has its own sizes.
+
+        Args:
+            free: phrases that are no names, but what names are compared with: of these, unknown sizes say nothing.
+        """
         told = np.zeros((len(self._extents), len(phrases)))
-        meant = [k for k, phrase in enumerate(phrases) if not plane_of(phrase) and phrase not in self.canonical]
-        if meant and self.metres is not None:
-            told[:, meant] = told_by_sizes(self._extents * self.metres, [self._size(phrases[k]) for k in meant])
+        if not phrases or self.semantics.sized is not None or self.metres is None:
+            return told
+        columns = self._columns.setdefault(self.metres, {})
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in columns and not plane_of(phrase)]
+        if new:
+            found = told_by_sizes(self._extents * self.metres, [self._size(phrase) for phrase in new])
+            columns |= dict(zip(new, found.T))
+        for k, phrase in enumerate(phrases):
+            if not plane_of(phrase) and (phrase not in free or self._size(phrase) is not None):
+                told[:, k] = columns[phrase]
         return told
 
     def _size(self, phrase: str) -> Size | None:
-        """Of what a phrase names, or of the everyday word that means nearly the same."""
-        if phrase not in self._sizes:
+        """Of what a phrase names, or of the everyday word that means nearly the same; canonical phrases have none."""
+        if phrase not in self._known_sizes:
             found = size_of(phrase)
-            if found is None:
+            if found is None and phrase not in self.canonical:
                 word = same_word(self.encode([phrase])[0], self.encode(HOUSEHOLD), self._usual[0])
                 found = None if word is None else size_of(HOUSEHOLD[word])
-            self._sizes[phrase] = found
-        return self._sizes[phrase]
+            self._known_sizes[phrase] = found
+        return self._known_sizes[phrase]
 
     @cached_property
     def _extents(self) -> Float[np.ndarray, "things 3"]:
         return extents(self.semantics.surface, self.semantics.instance)
 
-    @cached_property
+    @property
     def metres(self) -> float | None:
         """Of an input unit: what the capture says, else what suits the things in it; None where that is not clear."""
-        stated = self.run.frames()[1] if self.semantics.surface.metric else None
-        if stated is not None or len(self._extents) == 1:
-            return stated
-        names = [name for name in self.phrases or HOUSEHOLD if not plane_of(name)]
-        count = np.bincount(self.semantics.instance, minlength=len(self._extents))
-        vectors = np.zeros((len(count), self.semantics.vectors.shape[1]))
-        np.add.at(vectors, self.semantics.instance, self.semantics.vectors)
-        texts = self.semantics.basis.reduce(self.encode(names))
-        looks = self.semantics.encoder.logit_scale * (vectors / np.maximum(count, 1)[:, None]) @ texts.T
-        return likeliest_scale(self._extents, looks, [size_of(name) for name in names], count)
+        if self._stated is not None or len(self._extents) == 1:
+            return self._stated
+        # What is none of the names, and near to what everything is compared with, may be of any size.
+        names = (*(name for name in self.phrases or HOUSEHOLD if not plane_of(name)), *self.canonical)
+        if names not in self._scales:
+            ids = self.semantics.instance
+            there = np.unique(ids[ids > 0])
+            means, _ = group_means(self.semantics.vectors, ids)
+            looks = self.semantics.encoder.logit_scale * means @ self.semantics.basis.reduce(self.encode(names)).T
+            sizes = [self._size(name) for name in names]
+            self._scales[names] = likeliest_scale(self._extents[there], looks, sizes, np.bincount(ids)[there])
+        return self._scales[names]
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is known how large things are, if there are any."""
+        return len(self._extents) == 1 or self.metres is not None
+
+    @cached_property
+    def _stated(self) -> float | None:
+        if not self.semantics.surface.metric:
+            return None
+        try:
+            return self.run.transform()[1]
+        except RunError:  # sizes help, and are not needed
+            return None
 
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
         """See `hubs.shifts`."""

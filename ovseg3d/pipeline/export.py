@@ -255,7 +255,7 @@ class _Export:
     def _labelled(self, surface: Surface) -> LabelledCloud:
         """Points of the input frame with what the run knows of them, in the frame that was asked for."""
         frame = self.options.frame
-        world, metres = self.run.frames()
+        world, metres = self.run.transform()
         similarity = world if frame == "world" else np.eye(4)
         if metres is not None:
             metres = 1.0 if frame == "world" else metres

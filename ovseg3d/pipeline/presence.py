@@ -11,8 +11,9 @@ encoder's logit scale s, it says to a text
 `level` is the text's mean cosine over the scene's things and planes. Some texts are near to everything ("hubs"), and a
 foreign word is often one of them: what counts is how much nearer than to anything else it is (local centring; Hara et
 al. 2015). z says how near the text is to everyday words, by their own mean and deviation, within `BOUND`: what rooms
-hold is likelier than what none holds. SHARE is below 1, because features of a scene are blurred. The phrase gets a
-chance of `CHANCE` before anything is seen, and the n others share what is left, so
+hold is likelier than what none holds. l says whether a thing so large may be called so (see `semantics.sizes`); a patch
+is of the thing that it lies on. SHARE is below 1, because features of a scene are blurred. The phrase gets a chance of
+`CHANCE` before anything is seen, and the n others share what is left, so
 
     log odds = logit(phrase) - log mean exp logit(others) + log(CHANCE / (1 - CHANCE))
 

@@ -67,7 +67,8 @@ class Answer:
     score: float
     """How much speaks for it, 0 to 1 (see `presence`)."""
     probability: float | None
-    """None: the encoder has no calibration, or not for what this was compared with."""
+    """None: the encoder has no calibration, or not for what this was compared with, or nobody knows how large things
+    are."""
     calibrated: bool
     threshold: float
     rival: str | None
@@ -178,7 +179,8 @@ class Asker(Comparer):
             found = np.minimum(expit(SHARPNESS * margin), seen.score)
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
             chosen = chosen[np.argsort(-margin[chosen], kind="stable")]
-            chance = card.probability(seen.score) if card is not None and usual and not seen.known else None
+            calibrated = card is not None and usual and not seen.known and self.measured
+            chance = card.probability(seen.score) if calibrated else None
             answers.append(
                 Answer(
                     phrase=phrase,
@@ -216,7 +218,7 @@ class Asker(Comparer):
         plain = self.canonical if canonical is None else tuple(canonical)
         # What a plane is, is settled among all that name planes.
         planes = tuple(filter(plane_of, everyday))
-        logits = self._logits((phrase, *planes, *named, *plain, *negatives))
+        logits = self._logits((phrase, *planes, *named, *plain, *negatives), free=(*plain, *negatives))
         own, first = logits[:, 0], 1 + len(planes)
         beside, excluded = logits[:, first : first + len(named)], logits[:, logits.shape[1] - len(negatives) :]
         alone = log_sum(logits[:, first + len(named) : logits.shape[1] - len(negatives)])
@@ -236,15 +238,15 @@ class Asker(Comparer):
             rival = free[int(likely.argmax())]
         return Look(witness, score, rival, bool(known[best]))
 
-    def _logits(self, phrases: tuple[str, ...]) -> Float[np.ndarray, "witnesses phrases"]:
-        """What witnesses say to phrases, up to a number of each witness (see `presence`)."""
+    def _logits(self, phrases: tuple[str, ...], free: tuple[str, ...] = ()) -> Float[np.ndarray, "witnesses phrases"]:
+        """What witnesses say to phrases, up to a number of each witness (see `presence`); `free` as in `_by_size`."""
         semantics, texts = self._witnesses.scene, self.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
         nearer = cosines - self._witnesses.levels(cosines)
         if semantics.plane is not None:
             nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.instance)
         logits = SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
-        return logits + SIZED * self._by_size(phrases)[semantics.instance]
+        return logits + SIZED * self._by_size(phrases, free)[semantics.instance]
 
     def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
         """How near texts are to everyday words, by these words' own mean and deviation."""

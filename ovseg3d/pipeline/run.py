@@ -106,7 +106,7 @@ class Run:
         """What the scene is said to hold; see `pipeline.phrases`. Raises RunError."""
         return kept_phrases(self.folder)
 
-    def frames(self) -> tuple[Float[np.ndarray, "4 4"], float | None]:
+    def transform(self) -> tuple[Float[np.ndarray, "4 4"], float | None]:
         """The similarity from the input frame to the world's, and metres per input unit: None where nobody knows.
 
         Raises:
@@ -116,7 +116,8 @@ class Run:
         stated = read_json(path, RunError)
         try:
             matrix = np.array(stated["world_from_input"], dtype=np.float64)
-            metres = float(stated["metres_per_unit"]) if stated["metric"] else None
+            metres = stated["metres_per_unit"]
+            metres = None if metres is None or not stated["metric"] else float(metres)
             if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
                 raise ValueError("world_from_input is no similarity")
             if metres is not None and not 0 < metres < np.inf:

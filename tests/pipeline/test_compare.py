@@ -14,6 +14,7 @@ from ovseg3d.pipeline.phrases import keep_phrases
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
 from ovseg3d.semantics.basis import Basis
+from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import EncoderFacts, Places, SemanticScene, save_semantics
 from ovseg3d.semantics.sizes import SIZES
 from ovseg3d.semantics.structure import FLOOR, NONE, WALL
@@ -44,7 +45,7 @@ def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]
     made = Asker(Run(folder, Config(), folder, "room", ""), None, "cpu")
     made.clip = None
     made._texts = dict(zip((*NAMES, "", "stuff"), np.eye(8, dtype=np.float32)))
-    made._texts = dict.fromkeys(HOUSEHOLD, made._texts["stuff"]) | made._texts
+    made._texts = dict.fromkeys((*HOUSEHOLD, *CANONICAL), made._texts["stuff"]) | made._texts
     return made
 
 
@@ -151,23 +152,27 @@ def test_a_list_of_all_that_is_there_leaves_little_for_none(tmp_path: Path) -> N
     assert (beside[[SOFA, MUG]] < raw[[SOFA, MUG]]).all() and (beside[BARE] == raw[BARE]).all()
 
 
-LONG, SMALL = range(2)
-
-
-def furniture(folder: Path, metres: float | None, names: tuple[str, ...] = ("sofa", "mug", "thing")) -> Asker:
-    """Two things that look alike, 2 m and 10 cm long in a frame with `metres` to its unit, or nobody knows."""
-    random, unit = np.random.default_rng(0), metres or 0.5
-    xyz = random.uniform(-0.5, 0.5, (2, 200, 3)) * np.array([[[2.0, 0.8, 0.8]], [[0.1, 0.1, 0.1]]]) / unit
-    xyz[SMALL] += 5
-    count, up = 400, np.array([0.0, 0.0, 1.0])
+def furniture(
+    folder: Path,
+    metres: float | None,
+    things: dict[str, tuple[float, float, float]] | None = None,
+    unit: float | None = None,
+) -> Asker:
+    """Boxes in a frame with `metres` to its unit, or nobody knows. Each looks like its name; by default a sofa and a
+    mug that look alike."""
+    alike, things = things is None, things or {"sofa": (2.0, 0.8, 0.8), "mug": (0.1, 0.1, 0.1)}
+    random, unit = np.random.default_rng(0), metres or unit or 0.5
+    sizes = np.array(list(things.values()))
+    xyz = random.uniform(-0.5, 0.5, (len(things), 200, 3)) * sizes[:, None] + 5 * np.arange(len(things))[:, None, None]
+    count, up, dim = 200 * len(things), np.array([0.0, 0.0, 1.0]), len(things) + 2
     surface = Surface(
-        np.float32(xyz.reshape(-1, 3)), np.tile(np.float32(up), (count, 1)), np.zeros((count, 3), np.uint8),
+        np.float32(xyz.reshape(-1, 3) / unit), np.tile(np.float32(up), (count, 1)), np.zeros((count, 3), np.uint8),
         np.ones(count, np.float32), np.full(count, 0.02 / unit, np.float32), up, metres is not None,
     )  # fmt: skip
-    vectors = np.tile(np.float32([0.5, 0.5, 0.5, 0.5]), (count, 1))
+    vectors = np.full((count, dim), dim**-0.5) if alike else np.eye(dim)[np.repeat(np.arange(len(things)), 200)]
     learnt = SemanticScene(
-        surface, Basis(np.eye(4, dtype=np.float32), 0.0), vectors, np.ones(count, np.float32),
-        np.repeat([1, 2], 200).astype(np.int32), EncoderFacts("none", "none", "", 50.0),
+        surface, Basis(np.eye(dim, dtype=np.float32), 0.0), vectors.astype(np.float32), np.ones(count, np.float32),
+        np.repeat(np.arange(len(things)) + 1, 200).astype(np.int32), EncoderFacts("none", "none", "", 50.0),
     )  # fmt: skip
     folder.mkdir(exist_ok=True)
     save_semantics(folder, learnt)
@@ -175,8 +180,8 @@ def furniture(folder: Path, metres: float | None, names: tuple[str, ...] = ("sof
     write_json(folder / "scene_transform.json", frames)
     made = Asker(Run(folder, Config(), folder, "room", ""), None, "cpu")
     made.clip = None
-    vectors = np.eye(4, dtype=np.float32)
-    made._texts = dict.fromkeys(HOUSEHOLD, vectors[3]) | dict(zip(names, vectors)) | {"stuff": vectors[3]}
+    texts = np.eye(dim, dtype=np.float32)
+    made._texts = dict.fromkeys(HOUSEHOLD, texts[-1]) | dict(zip(things, texts)) | dict.fromkeys(CANONICAL, texts[-1])
     return made
 
 
@@ -200,19 +205,40 @@ def test_things_that_look_alike_are_told_by_their_size(tmp_path: Path, metres: f
 
 def test_a_word_of_unknown_size_has_that_of_its_nearest_everyday_word(tmp_path: Path) -> None:
     asker = furniture(tmp_path, 1.0)
-    some = np.float32([[0.1, 0.1, 0.1, 1.0], [0.1, 0.1, 1.0, 0.1]])
-    asker._texts |= dict(zip(HOUSEHOLD, np.random.default_rng(0).normal(size=(len(HOUSEHOLD), 4)).astype(np.float32)))
-    asker._texts |= {"couch": some[0], "sofa": some[0], "gadget": -asker._usual[0]}
-    assert asker._size("couch") == asker._size("sofa") == SIZES["sofa"]
-    told = asker._by_size(("couch", "sofa", "mug", "floor", *asker.canonical))
-    assert (told[:, 0] == told[:, 1]).all() and told[1, 0] > 0 > told[1, 2] and not told[:, 3:].any()
+    words = np.random.default_rng(0).normal(size=(len(HOUSEHOLD), 4)).astype(np.float32)
+    words[:, 0] = 0
+    couch = np.float32([0, 5, 5, 5])
+    asker._texts |= dict(zip(HOUSEHOLD, words)) | {"couch": couch, "sofa": couch}
+    asker._texts["gadget"] = asker._usual[0] + np.float32([1, 0, 0, 0])
+    assert asker._size("couch") == asker._size("sofa") == SIZES["sofa"] and asker._size("gadget") is None
+    told = asker._by_size(("couch", "sofa", "mug", "gadget", "floor", *asker.canonical), free=asker.canonical)
+    assert (told[:, 0] == told[:, 1]).all() and told[1, 0] > 0 > told[1, 3] > told[1, 2] and not told[:, 4:].any()
+    # What everything is compared with may be of any size, and loses nothing by it.
+    assert not asker._by_size(("gadget",), free=("gadget",)).any() and asker._by_size(("mug",), free=("mug",)).any()
 
 
-def test_without_a_scale_sizes_say_nothing_unless_things_tell_it(tmp_path: Path) -> None:
-    asker = furniture(tmp_path, None)
-    assert asker.metres is None, "two things of unknown looks"
-    own, _ = asker.compare(("sofa", "mug"), ("stuff",))
+ROOM = {
+    "sofa": (2.0, 0.9, 0.85), "desk": (1.4, 0.7, 0.75), "bin": (0.3, 0.3, 0.4), "door": (0.9, 0.05, 2.0),
+    "mug": (0.1, 0.1, 0.1), "television": (1.1, 0.1, 0.65), "bookshelf": (0.9, 0.3, 1.8), "ball": (0.22, 0.22, 0.22),
+    "chair": (0.5, 0.5, 0.9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", [0.05, 3.0])
+def test_without_a_scale_things_tell_it_or_sizes_say_nothing(tmp_path: Path, unit: float) -> None:
+    lone = furniture(tmp_path / "lone", None)
+    assert lone.metres is None, "two things that look alike"
+    own, _ = lone.compare(("sofa", "mug"), ("stuff",))
     np.testing.assert_allclose(own, 0.5, atol=1e-3)
-    asker = furniture(tmp_path, None)
-    asker.__dict__["metres"] = 0.5
-    assert asker.labels(("mug", "sofa"), none=False)[[0, 200]].tolist() == [2, 1]
+    asker = furniture(tmp_path, None, ROOM, unit)
+    assert asker.metres == pytest.approx(unit, rel=0.15), "of all everyday words"
+    keep_phrases(tmp_path, tuple(ROOM))
+    assert asker.metres == pytest.approx(unit, rel=0.15)
+    keep_phrases(tmp_path, ("sofa",))
+    assert asker.metres is None, "a single name, and most things look like none"
+    # A file that says nothing of the frame is no reason not to answer.
+    (tmp_path / "scene_transform.json").write_text("{}")
+    assert furniture(tmp_path / "lone", 1.0).metres == 1.0
+    (tmp_path / "lone/scene_transform.json").unlink()
+    found = Asker(Run(tmp_path / "lone", Config(), tmp_path, "room", ""), None, "cpu")
+    assert found._stated is None

@@ -286,6 +286,9 @@ def test_a_probability_comes_from_the_card_alone(run: Run) -> None:
     assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
     odds = np.log(green.score / (1 - green.score))
     assert green.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * odds - 1.0))))
+    unknown = Asker(run)
+    unknown.__dict__["_stated"] = None
+    assert unknown.ask(["red"])[0].probability is None, "the card is of scores that know how large things are"
     # What it is compared with by default is what the card names; a closed list leaves the same unlabelled.
     named = asker.ask(["red"], canonical=CARD["canonical"], rivals=())[0]
     np.testing.assert_array_equal(asker.ask(["red"], rivals=())[0].relevancy, named.relevancy)
