@@ -77,9 +77,10 @@ class Query:
         )
         seconds = time.monotonic() - began
         told = save_answers(self.output or run.exports / "query", asker, answers)
+        guess = None if scene.metric else asker.metres
         if self.json:
             print_json({"run": run.folder, "metric": scene.metric, "unit": scene.unit,
-                        "metres_per_unit": scene.metres_per_unit, "frame": "input",
+                        "metres_per_unit": scene.metres_per_unit, "metres_per_unit_guess": guess, "frame": "input",
                         "query_seconds": seconds, "answers": told})  # fmt: skip
             return
         for answer, files in zip(answers, told):
@@ -89,6 +90,9 @@ class Query:
             for kind in ("picture", "points"):
                 if files[kind]:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
+        if guess is not None and any(answer.instances for answer in answers):
+            said = f"The capture states no scale; going by the things in it, a unit is about {guess:.2g} m"
+            console.print(f"{said} (--scale sets it).", markup=False, soft_wrap=True)
 
 
 def _sentence(answer: Any) -> str:

@@ -101,7 +101,7 @@ class Comparer:
         self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] | None = None
     ) -> Float[np.ndarray, "points phrases"]:
         """How much each surface point is what each phrase says, 0 to 1, whatever else is in the scene: LERF's
-        relevancy. Raises as `ask`."""
+        relevancy, of cosines as `compare` has them. Raises as `ask`."""
         return relevancy(*self.compare(phrases, self._others(canonical, negatives)), SHARPNESS)
 
     def compare(
@@ -113,10 +113,12 @@ class Comparer:
         of: SemanticScene | None = None,
     ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
         """How near surface points are to phrases, and to what these are compared with: `SemanticScene.compare`, and
-        what is known of the whole scene, its things (see `hubs`) and its planes (see `room`).
+        what is known of the whole scene, its things (see `hubs` and `sizes`) and its planes (see `room`).
 
         Args:
-            known: phrases of which it is known that they are in the scene; none of `phrases` is favoured then.
+            known: phrases of which it is known that they are in the scene; none of `phrases` is favoured then. If
+                `phrases` has them all, there is a name for whatever is said to be there, and `others` are evened out
+                with them.
             of: other points of the same scene than the run's own.
 
         Raises: as `ask`.
@@ -136,7 +138,7 @@ class Comparer:
         plane: Int[np.ndarray, " points"] | None,
         instance: Int[np.ndarray, " points"],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Cosines of points, or of pixels, with what things and planes say to them."""
+        """Cosines of points, or of pixels, with what things, their sizes, and planes say to them."""
         sized = self.semantics.sized is not None
         if known and not sized:
             grouped = groups_of(instance, plane, self._named(known))[:, None] > 0
@@ -191,14 +193,20 @@ class Comparer:
     @property
     def metres(self) -> float | None:
         """Of an input unit: what the capture says, else what suits the things in it; None where that is not clear."""
-        if self._stated is not None or len(self._extents) == 1:
-            return self._stated
+        return self._stated if self._stated is not None else self.guess_metres(self.phrases)
+
+    def guess_metres(self, phrases: Sequence[str] = ()) -> float | None:
+        """The metres of an input unit at which things are as large as what they look like (see `sizes`); None where
+        that is not clear.
+
+        Args:
+            phrases: what they may be; by default everyday words.
+        """
         # What is none of the names, and near to what everything is compared with, may be of any size.
-        names = (*(name for name in self.phrases or HOUSEHOLD if not plane_of(name)), *self.canonical)
+        names = (*(name for name in phrases or HOUSEHOLD if not plane_of(name)), *self.canonical)
         if names not in self._scales:
             ids = self.semantics.instance
-            there = np.unique(ids[ids > 0])
-            means, _ = group_means(self.semantics.vectors, ids)
+            there, (means, _) = np.unique(ids[ids > 0]), group_means(self.semantics.vectors, ids)
             looks = self.semantics.encoder.logit_scale * means @ self.semantics.basis.reduce(self.encode(names)).T
             sizes = [self._size(name) for name in names]
             self._scales[names] = likeliest_scale(self._extents[there], looks, sizes, np.bincount(ids)[there])
@@ -262,7 +270,8 @@ class Comparer:
     ) -> Int[np.ndarray, " points"]:
         """Each surface point's phrase, counted from 1; 0: none of these.
 
-        Only the run's own phrases are known to be in the scene, and evened out; a list may name what is not there.
+        Only the run's own phrases are known to be in the scene, and evened out; a list may name what is not there. One
+        that has all of them leaves little for none of these.
 
         Args:
             of: other points of the same scene than the run's own.

@@ -11,7 +11,8 @@ the encoder's logit scale s,
 what brings its peak most of the way (EVENED) to the mean peak of the known phrases: in part, peaks differ because some
 things look more like themselves. Things weigh by the root of their size (w), so that scraps of something do not set
 peaks. Another phrase that stands beside the known ones in a list is moved down only: what is nowhere must not be raised
-to the best of what looks a little like it.
+to the best of what looks a little like it. So are canonical phrases ("object"), where a list holds all that is known to
+be there: they are hubs like others, and what they take is left without a name.
 
 A plane of the room that a phrase names (see `room`) is no thing here. One that none names is: where the list says
 "sand" and not "floor", sand has to be somewhere.
