@@ -233,6 +233,7 @@ def test_query_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     red, green = told["answers"]
     assert told["metric"] is True and told["frame"] == "input" and red["phrase"] == "red" and red["present"]
+    assert told["metres_per_unit_guess"] is None, "the capture says it"
     vertices = PlyData.read(red["points"])["vertex"]
     assert len(vertices) == red["n_points"] and min(vertices["relevancy"]) >= 0.5
     assert share_inside(np.stack([vertices[axis] for axis in "xyz"], -1), RED) > 0.9
