@@ -2,8 +2,8 @@
 
     python scripts/guess_scale.py outputs/playroom/latest outputs/rooms/*/run
 
-A markdown table of what the capture states, what is guessed from names and sizes of things (`ovseg3d/semantics/
-sizes.py`), once with the run's own phrases and once with everyday words alone, and how far off that is.
+A markdown table of what the capture states, what is guessed from names and sizes of things (see
+ovseg3d/semantics/sizes.py), once with the run's own phrases and once with everyday words alone, and how far off it is.
 """
 
 import sys

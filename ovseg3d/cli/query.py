@@ -77,7 +77,7 @@ class Query:
         )
         seconds = time.monotonic() - began
         told = save_answers(self.output or run.exports / "query", asker, answers)
-        guess = None if scene.metric else asker.metres
+        guess = asker.metres if not scene.metric and asker.measured else None
         if self.json:
             print_json({"run": run.folder, "metric": scene.metric, "unit": scene.unit,
                         "metres_per_unit": scene.metres_per_unit, "metres_per_unit_guess": guess, "frame": "input",
@@ -92,7 +92,7 @@ class Query:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
         if guess is not None and any(answer.instances for answer in answers):
             said = f"The capture states no scale; going by the things in it, a unit is about {guess:.2g} m"
-            console.print(f"{said} (--scale sets it).", markup=False, soft_wrap=True)
+            console.print(f"{said} (ovseg3d train --scale {guess:.2g} says so).", markup=False, soft_wrap=True)
 
 
 def _sentence(answer: Any) -> str:

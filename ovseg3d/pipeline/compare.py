@@ -17,7 +17,7 @@ from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.devices import DeviceName, resolve_device
 from ovseg3d.pipeline.household import HOUSEHOLD, same_word
-from ovseg3d.pipeline.phrases import check_text
+from ovseg3d.pipeline.phrases import check_text, share_a_word
 from ovseg3d.pipeline.presence import canonical_of
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
@@ -25,7 +25,11 @@ from ovseg3d.semantics.hubs import group_means, groups_of, peaks, shifts
 from ovseg3d.semantics.relevancy import SHARPNESS, ensemble, label, relevancy
 from ovseg3d.semantics.room import plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places, SemanticScene, load_semantics
-from ovseg3d.semantics.sizes import WEIGHT, Size, extents, likeliest_scale, size_of, told_by_sizes
+from ovseg3d.semantics.sizes import Size, extents, likeliest_scale, size_of, told_by_sizes
+
+SIZED = 0.3
+"""What sizes weigh beside looks, whose logits have the encoder's scale; chosen on development rooms. In whether
+something is there at all they weigh more, see `presence`."""
 
 
 class Comparer:
@@ -48,8 +52,7 @@ class Comparer:
         self._texts: dict[str, np.ndarray] = {}
         self._grouped: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = {}
         self._known_sizes: dict[str, Size | None] = {}
-        self._columns: dict[float, dict[str, np.ndarray]] = {}
-        self._scales: dict[tuple[str, ...], float | None] = {}
+        self._columns: dict[str, np.ndarray] = {}
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -145,7 +148,7 @@ class Comparer:
             own = own + grouped * self._shifts(phrases, known).astype(own.dtype)
             if self._among(known, phrases).all():  # whatever is said to be there has a name in the list
                 beside = beside + grouped * self._shifts(others, known).astype(beside.dtype)
-        weight = WEIGHT / self.semantics.encoder.logit_scale
+        weight = SIZED / self.semantics.encoder.logit_scale
         if (told := self._by_size(phrases)).any():
             own = own + (weight * told).astype(own.dtype)[instance]
         if (told := self._by_size(others, free=others)).any():
@@ -163,26 +166,28 @@ class Comparer:
         Args:
             free: phrases that are no names, but what names are compared with: of these, unknown sizes say nothing.
         """
-        told = np.zeros((len(self._extents), len(phrases)))
-        if not phrases or self.semantics.sized is not None or self.metres is None:
+        told, metres = np.zeros((len(self._extents), len(phrases))), self.metres
+        if not phrases or metres is None or self.semantics.sized is not None:
             return told
-        columns = self._columns.setdefault(self.metres, {})
-        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in columns and not plane_of(phrase)]
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._columns and not plane_of(phrase)]
         if new:
-            found = told_by_sizes(self._extents * self.metres, [self._size(phrase) for phrase in new])
-            columns |= dict(zip(new, found.T))
+            found = told_by_sizes(self._extents * metres, [self._size(phrase) for phrase in new])
+            self._columns |= dict(zip(new, found.T))
         for k, phrase in enumerate(phrases):
             if not plane_of(phrase) and (phrase not in free or self._size(phrase) is not None):
-                told[:, k] = columns[phrase]
+                told[:, k] = self._columns[phrase]
         return told
 
     def _size(self, phrase: str) -> Size | None:
-        """Of what a phrase names, or of the everyday word that means nearly the same; canonical phrases have none."""
+        """Of what a phrase names, or of the everyday word that means nearly the same; the encoder's canonical phrases
+        have no other."""
         if phrase not in self._known_sizes:
             found = size_of(phrase)
             if found is None and phrase not in self.canonical:
-                word = same_word(self.encode([phrase])[0], self.encode(HOUSEHOLD), self._usual[0])
-                found = None if word is None else size_of(HOUSEHOLD[word])
+                described = " ".join(phrase.split()[:-1])  # a door handle may be near to "door", and is none
+                words = [word for word in HOUSEHOLD if not share_a_word(word, described)]
+                word = same_word(self.encode([phrase])[0], self.encode(words), self._usual[0])
+                found = None if word is None else size_of(words[word])
             self._known_sizes[phrase] = found
         return self._known_sizes[phrase]
 
@@ -190,10 +195,11 @@ class Comparer:
     def _extents(self) -> Float[np.ndarray, "things 3"]:
         return extents(self.semantics.surface, self.semantics.instance)
 
-    @property
+    @cached_property
     def metres(self) -> float | None:
-        """Of an input unit: what the capture says, else what suits the things in it; None where that is not clear."""
-        return self._stated if self._stated is not None else self.guess_metres(self.phrases)
+        """Of an input unit: what the capture says, else what suits the things in it, by their names here or by everyday
+        words; None where that is not clear."""
+        return self._stated or self.guess_metres(self.phrases) or self.guess_metres()
 
     def guess_metres(self, phrases: Sequence[str] = ()) -> float | None:
         """The metres of an input unit at which things are as large as what they look like (see `sizes`); None where
@@ -203,19 +209,17 @@ class Comparer:
             phrases: what they may be; by default everyday words.
         """
         # What is none of the names, and near to what everything is compared with, may be of any size.
-        names = (*(name for name in phrases or HOUSEHOLD if not plane_of(name)), *self.canonical)
-        if names not in self._scales:
-            ids = self.semantics.instance
-            there, (means, _) = np.unique(ids[ids > 0]), group_means(self.semantics.vectors, ids)
-            looks = self.semantics.encoder.logit_scale * means @ self.semantics.basis.reduce(self.encode(names)).T
-            sizes = [self._size(name) for name in names]
-            self._scales[names] = likeliest_scale(self._extents[there], looks, sizes, np.bincount(ids)[there])
-        return self._scales[names]
+        names = [*(name for name in phrases or HOUSEHOLD if not plane_of(name)), *self.canonical]
+        ids = self.semantics.instance
+        there, (means, _) = np.unique(ids[ids > 0]), group_means(self.semantics.vectors, ids)
+        looks = self.semantics.encoder.logit_scale * means @ self.semantics.basis.reduce(self.encode(names)).T
+        sizes = [self._size(name) for name in names]
+        return likeliest_scale(self._extents[there], looks, sizes, np.bincount(ids)[there])
 
     @property
     def measured(self) -> bool:
         """Whether it is known how large things are, if there are any."""
-        return len(self._extents) == 1 or self.metres is not None
+        return len(self._extents) == 1 or (self.metres is not None and self.semantics.sized is None)
 
     @cached_property
     def _stated(self) -> float | None:

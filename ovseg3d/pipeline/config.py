@@ -139,7 +139,7 @@ class EncodeConfig:
     """Whose schedule of crops --features pyramid follows; by default that of --method, else lerf."""
     phrases: str | None = None
     """What is in the scene: phrases with semicolons, or a file with one a line; by default what the capture says. They
-    stay with the run; segment and query take others later. A list of them all is taken to name whatever is there."""
+    stay with the run; segment and query take others later. Name what is there: a list with all of them labels more."""
     cache_dir: str | None = None
     """Where features are kept, for all runs; by default OVSEG3D_CACHE_DIR, else the system's place for caches."""
 

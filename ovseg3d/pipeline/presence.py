@@ -54,7 +54,7 @@ SHARE = 0.7
 TYPICAL, BOUND = 0.5, 2.0
 """What closeness to everyday words weighs, in logits for each of their deviations, and how many count at most."""
 SIZED = 0.5
-"""What sizes weigh, which are known of some things and guessed of pieces."""
+"""What sizes weigh here; names of a list are told apart with less (`compare`), where all of them are there."""
 CHANCE = 0.1
 """Before anything is seen."""
 KNOWN = 0.95

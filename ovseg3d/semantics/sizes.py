@@ -1,21 +1,24 @@
 """How large things are, in words: no mug is as large as a bed.
 
-Once things are told apart, a thing's extent speaks for some names and against others, whatever it looks like. `SIZES`
-has for everyday words how wide and how high such things are: from what is built and sold, not from any scene. With x
-the logs of a thing's longer side, seen from above, and of its height in metres, and mu and sigma a word's mean and
-deviation of these,
+Once things are told apart, a thing's extent speaks for some names and against others, whatever it looks like. An
+extent is (width, height, cell): the longer side, seen from above; the height; and a typical cell of the thing's
+surface, which is how well it could be measured. Extents have a row for each number of a thing; row 0, which is no
+thing, and numbers that nothing has are zeros. `SIZES` has for everyday words how wide and how high such things are:
+from what is built and sold, not from any scene. With x the logs of a width and a height in metres, and mu and sigma a
+word's mean and deviation of these,
 
     log p(x | word) / p(x) = log((1 - ODD) N(x; mu, sigma^2 + blur^2) / p(x) + ODD),    p(x): mean over all words
 
-so that a thing of which half was found, or two that were taken for one, is not ruled out. blur is how well something so
-small can be measured: a cell of the surface, `FINEST` at least, relative to the thing. A word that nobody uses at home
-may be as large as anything, from a pin to a ship, and few such things would fit: `ANY` stands for N then, or p(x) if
-that is less, since what is too large for a room's things is a piece of the room, and no ship.
+so that a thing of which half was found, or two that were taken for one, is not ruled out. blur is a cell, or `FINEST`
+if that is more, relative to the thing. A word that nobody uses at home may be as large as anything, from a pin to a
+ship, and few such things would fit: N is exp(`ANY`) then, or p(x) if that is less, since what is too large for a
+room's things is a piece of the room, and no ship.
 
 Captures by a single camera have no scale. But a room has one in which most things are as large as what they look like,
 and `likeliest_scale` finds it.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,14 +71,16 @@ COMPOUNDS = {
     "bedside table": "night stand", "dog bed": "cushion", "cat bed": "cushion", "piano keyboard": "piano",
 }  # fmt: skip
 """Names whose last word is another thing's."""
+BEFORE = PLACES | {"hanging", "left", "lying", "next", "right", "sitting", "standing", "that", "which"}
+"""Words before which a phrase has said what it is about."""
+AMOUNT = {"pair", "set", "stack", "pile", "row", "roll", "bunch"}
+"""Words that tell how many."""
 FINEST = 0.05
 """Metres below which lengths are not told apart: a wrinkle of a floor is as high as a rug."""
 LEAST = 0.15
 """Least deviation of a log length."""
 ODD = 0.2
 """Chance that a thing is not as large as its name says, or was not found whole."""
-WEIGHT = 0.3
-"""What this weighs beside looks, whose logits have the encoder's scale; chosen on development rooms."""
 TRIM = 0.02
 """Share of a thing's points that is left out at each end."""
 FEWEST = 20
@@ -105,32 +110,35 @@ SIZES = _read(_RANGES)
 
 def size_of(phrase: str) -> Size | None:
     """Of what a phrase is about: "two red mugs on the table" are mugs. None: the table does not know it."""
-    words = [word.strip(".,;!?\"'()") for word in phrase.casefold().replace("-", " ").split()]
+    text = " ".join(word.strip(".,;!?\"'()") for word in phrase.casefold().replace("-", " ").split())
+    for compound, meant in COMPOUNDS.items():
+        text = re.sub(rf"\b{compound}\b", meant, text)
+    words = text.split()
+    amount = next((k for k, word in enumerate(words[:-1]) if word in AMOUNT and words[k + 1] == "of"), None)
+    words = words if amount is None else words[amount + 2 :]
+    words = words[: next((k for k, word in enumerate(words) if k and word in BEFORE), len(words))]
     if "toy" in words:
         return SIZES["toy"]
-    text = " ".join(words)
-    for compound, meant in COMPOUNDS.items():
-        text = text.replace(compound, meant)
-    words = text.split()
-    end = next((k for k, word in enumerate(words) if k and word in PLACES), len(words))
-    for first in range(end):
-        name = " ".join(words[first:end])
-        for form in (name, name.removesuffix("s"), name.removesuffix("es"), name + "s"):
+    for first in range(len(words)):
+        name = " ".join(words[first:])
+        for form in (name, name.removesuffix("s"), name.removesuffix("es"), name + "s", *_of_ves(name)):
             if form in SIZES:
                 return SIZES[form]
     return None
 
 
+def _of_ves(name: str) -> tuple[str, ...]:
+    """Of what "shelves" or "knives" may be the plural."""
+    return (name[:-3] + "f", name[:-3] + "fe") if name.endswith("ves") else ()
+
+
 def extents(surface: Surface, instance: Int[np.ndarray, " points"]) -> Float[np.ndarray, "things 3"]:
-    """The longer side seen from above, height, and typical cell of each thing, in the surface's units. Sides are those
-    of the tightest of four rectangles, at 22.5 degrees from one to the next.
+    """Extents of all things, in the surface's units. Sides are those of the tightest of four rectangles, 22.5 degrees
+    from each other.
 
     Args:
         surface: the points.
         instance: number of each one's thing, from 1; 0 for none.
-
-    Returns:
-        A row for each number; zeros for 0, and for a number that no point has.
     """
     up = surface.up
     aside = np.eye(3)[np.abs(up).argmin()]
@@ -203,9 +211,8 @@ def likeliest_scale(
     chance = looks[told].astype(np.float64)
     chance -= logsumexp(chance, axis=1, keepdims=True)
     named, other = [size for size in sizes if size is not None], np.log(ODD) + ANY
-    other = (
-        np.logaddexp(other, np.log(1 - ODD) + ANY + logsumexp(chance[:, ~known], axis=1)) if not known.all() else other
-    )
+    if not known.all():
+        other = np.logaddexp(other, np.log(1 - ODD) + ANY + logsumexp(chance[:, ~known], axis=1))
     weight = np.sqrt(count[told] / count[told].mean())
     fits = np.stack([logsumexp(chance[:, known] + _density(extent[told] * scale, named), axis=1) for scale in SCALES])
     found = np.logaddexp(np.log(1 - ODD) + fits, other) @ weight

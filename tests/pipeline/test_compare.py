@@ -1,11 +1,12 @@
 """What a whole scene says to cosines: names that are evened out, and planes, at points and at pixels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ovseg3d.errors import ConfigError
+from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.field.surface import Surface
 from ovseg3d.files import write_json
 from ovseg3d.pipeline.config import Config
@@ -14,6 +15,7 @@ from ovseg3d.pipeline.phrases import keep_phrases
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
 from ovseg3d.semantics.basis import Basis
+from ovseg3d.semantics.lerf import Sized
 from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import EncoderFacts, Places, SemanticScene, save_semantics
 from ovseg3d.semantics.sizes import SIZES
@@ -213,6 +215,8 @@ def test_a_word_of_unknown_size_has_that_of_its_nearest_everyday_word(tmp_path: 
     assert asker._size("couch") == asker._size("sofa") == SIZES["sofa"] and asker._size("gadget") is None
     told = asker._by_size(("couch", "sofa", "mug", "gadget", "floor", *asker.canonical), free=asker.canonical)
     assert (told[:, 0] == told[:, 1]).all() and told[1, 0] > 0 > told[1, 3] > told[1, 2] and not told[:, 4:].any()
+    asker._texts |= {"sofa handle": couch}
+    assert asker._size("sofa handle") is None or asker._size("sofa handle") != SIZES["sofa"]
     # What everything is compared with may be of any size, and loses nothing by it.
     assert not asker._by_size(("gadget",), free=("gadget",)).any() and asker._by_size(("mug",), free=("mug",)).any()
 
@@ -227,18 +231,39 @@ ROOM = {
 @pytest.mark.parametrize("unit", [0.05, 3.0])
 def test_without_a_scale_things_tell_it_or_sizes_say_nothing(tmp_path: Path, unit: float) -> None:
     lone = furniture(tmp_path / "lone", None)
-    assert lone.metres is None, "two things that look alike"
+    assert lone.metres is None and not lone.measured, "two things that look alike"
     own, _ = lone.compare(("sofa", "mug"), ("stuff",))
     np.testing.assert_allclose(own, 0.5, atol=1e-3)
+    assert furniture(tmp_path, None, ROOM, unit).metres == pytest.approx(unit, rel=0.15), "by everyday words"
     asker = furniture(tmp_path, None, ROOM, unit)
-    assert asker.metres == pytest.approx(unit, rel=0.15), "of all everyday words"
-    keep_phrases(tmp_path, tuple(ROOM))
-    assert asker.metres == pytest.approx(unit, rel=0.15)
-    keep_phrases(tmp_path, ("sofa",))
-    assert asker.metres is None, "a single name, and most things look like none"
-    # A file that says nothing of the frame is no reason not to answer.
-    (tmp_path / "scene_transform.json").write_text("{}")
-    assert furniture(tmp_path / "lone", 1.0).metres == 1.0
-    (tmp_path / "lone/scene_transform.json").unlink()
-    found = Asker(Run(tmp_path / "lone", Config(), tmp_path, "room", ""), None, "cpu")
-    assert found._stated is None
+    assert asker.guess_metres(tuple(ROOM)) == pytest.approx(unit, rel=0.15)
+    assert asker.guess_metres(("sofa",)) is None, "most things look like none"
+    keep_phrases(tmp_path, ("sofa", "floor"))
+    assert asker.metres == pytest.approx(unit, rel=0.15), "where these do not tell, everyday words do"
+    assert asker.labels(("mug", "sofa"), none=False)[[0, 4 * 200]].tolist() == [2, 1]
+
+
+def test_a_frame_that_is_not_stated_is_no_reason_not_to_answer(tmp_path: Path) -> None:
+    asker = furniture(tmp_path, 1.0)
+    for text in ("{}", "nonsense", None):
+        (tmp_path / "scene_transform.json").unlink(missing_ok=True)
+        if text is not None:
+            (tmp_path / "scene_transform.json").write_text(text)
+        with pytest.raises(RunError):
+            asker.run.transform()
+        damaged = Asker(asker.run, None, "cpu")
+        damaged.clip, damaged._texts = None, asker._texts
+        assert damaged.metres is None and len(damaged.labels(("mug", "sofa"))) == 400
+    write_json(
+        tmp_path / "scene_transform.json",
+        {"world_from_input": np.eye(4).tolist(), "metric": True, "metres_per_unit": None},
+    )
+    assert asker.run.transform()[1] is None
+
+
+def test_lerfs_method_knows_no_sizes_of_things(tmp_path: Path) -> None:
+    asker = furniture(tmp_path, 1.0)
+    assert asker.measured and asker._by_size(("sofa",)).any()
+    asker = furniture(tmp_path, 1.0)
+    asker.semantics = replace(asker.semantics, sized=object.__new__(Sized))  # never looked at
+    assert not asker.measured and not asker._by_size(("sofa",)).any()
