@@ -166,12 +166,12 @@ class Comparer:
         Args:
             free: phrases that are no names, but what names are compared with: of these, unknown sizes say nothing.
         """
-        told, metres = np.zeros((len(self._extents), len(phrases))), self.metres
-        if not phrases or metres is None or self.semantics.sized is not None:
+        told = np.zeros((len(self._extents), len(phrases)))
+        if not phrases or len(told) == 1 or self.semantics.sized is not None or self.metres is None:
             return told
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._columns and not plane_of(phrase)]
         if new:
-            found = told_by_sizes(self._extents * metres, [self._size(phrase) for phrase in new])
+            found = told_by_sizes(self._extents * self.metres, [self._size(phrase) for phrase in new])
             self._columns |= dict(zip(new, found.T))
         for k, phrase in enumerate(phrases):
             if not plane_of(phrase) and (phrase not in free or self._size(phrase) is not None):
@@ -219,7 +219,7 @@ class Comparer:
     @property
     def measured(self) -> bool:
         """Whether it is known how large things are, if there are any."""
-        return len(self._extents) == 1 or (self.metres is not None and self.semantics.sized is None)
+        return len(self._extents) == 1 or (self.semantics.sized is None and self.metres is not None)
 
     @cached_property
     def _stated(self) -> float | None:

@@ -25,6 +25,7 @@ from tiny import camera_to_world
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError, EncoderError, RunError
 from ovseg3d.pipeline import load, make_config, painter, train_scene
+from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
@@ -289,6 +290,19 @@ def test_a_length_is_called_m_only_where_a_unit_is_one(run: Run, cli: Cli, tmp_p
         told = [json.loads(done.stdout) for done in (cli(*asked, "--json"), cli(*things))]
         for one in (*told, json.loads((out / "labels.json").read_text())):
             assert (one["frame"], one["metric"], one["metres_per_unit"], one["unit"]) == ("input", True, scale, unit)
+
+
+def test_query_tells_a_scale_that_no_capture_states(
+    run: Run, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = replace(run.load_scene(), metric=False, metres_per_unit=None)
+    monkeypatch.setattr(Run, "load_scene", lambda *_: scene)
+    asked = ("query", run.folder, "red", "--negative", "sand", "--views", "none", "--output", tmp_path / "out")
+    for metres in (0.3, None):
+        monkeypatch.setattr(Comparer, "metres", metres)
+        told = json.loads(cli(*asked, "--json").stdout)
+        assert told["metres_per_unit_guess"] == metres and told["metres_per_unit"] is None
+        assert ("a unit is about 0.3 m" in cli(*asked).stdout) == (metres is not None)
 
 
 def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
