@@ -10,11 +10,14 @@ Cues of a border are means over its edges, so that what is known of it stays kno
 - how much of it leads from a plane of the room to none or another one, between two planes, or lies within one.
 
 Regions as wholes are compared in looks (features are blurred over their cells in the photos, so that at the border
-itself they say little), tint and lightness, and sizes count: scraps belong to something.
+itself they say little), tint and lightness, and sizes count: scraps belong to something. So do shapes: what both
+together would be (how wide, deep and high, how far above the floor, how much larger than either), and which of them is
+above or beside the other. A seat is within its chair, and a mug is on top of its table.
 
-What all of that is worth together was learnt, by a network of two thousand weights, from rooms whose things are known
+What all of that is worth together was learnt, by a network of six thousand weights, from rooms whose things are known
 (`scripts/train_borders.py`, which also tells how well it does in rooms that it was not taught with). It says how likely
-two regions are two things. Real rooms it never saw. Measures do not depend on units, the more that two regions differ
+two regions are two things. Real rooms it never saw. Measures do not depend on units (sizes are counted in points, and
+lengths in gaps between them), the more that two regions differ
 the more likely they are two (see `GROWING`), and what is far beyond what was seen counts as if it were less.
 
 Colours are CIELAB / 100. Bends are those of `bends`.
@@ -36,7 +39,8 @@ from ovseg3d.semantics.graph import Contacts, majority
 MEASURES = (
     "step", "bend", "photos", "leaves", "convex", "concave", "corner", "flat", "look", "look of the first features",
     "look of the others", "tint", "lightness", "smaller core", "larger core", "smaller", "larger", "share of outline",
-    "length",
+    "length", "width", "depth", "height", "bottom", "above", "aside", "growth", "width of the larger",
+    "height of the larger", "width of the smaller", "height of the smaller",
 )  # fmt: skip
 """What the network is told of two regions, in this order; the first eight are cues of their border."""
 GROWING = ("step", "photos", "look", "look of the first features", "look of the others", "tint", "lightness")
@@ -50,6 +54,10 @@ RIGHT = 1.5
 SEAM, EDGES = 2.0, 6.0
 """A region counts as small where it consists of border: of about six edges that a point has, how many lead out of it,
 and how much of its size each share of these takes."""
+MOMENTS = 7
+"""Numbers of a form, see `moments`."""
+THIN = 0.5
+"""Deviation of a point's own place, in gaps: nothing is thinner."""
 REACH = 8.0
 """Standard deviations from the mean of what was seen in training that a measure can be."""
 
@@ -132,6 +140,49 @@ def cues(border: Contacts, plane: Int[np.ndarray, " patches"], vote: Float[np.nd
     return Contacts(border.pair, edges[:, None] * np.stack(found, 1))
 
 
+def moments(
+    xyz: Float[np.ndarray, "points 3"], up: Float[np.ndarray, "3"], floor: float, gap: float
+) -> Float[np.ndarray, "points moments"]:
+    """What a form is the mean of: x, y and z of points, x^2, xy, y^2 and z^2.
+
+    In gaps; z is the height above the floor, x and y count from the middle of all points.
+
+    Args:
+        up: unit vector.
+        floor: its height along `up`.
+        gap: typical distance between points.
+    """
+    aside = np.eye(3)[np.abs(up).argmin()]
+    aside = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
+    x, y, z = (((xyz - xyz.mean(0)) @ axis) / gap for axis in (aside, np.cross(up, aside), up))
+    z += (xyz.mean(0) @ up - floor) / gap
+    return np.stack([x, y, z, x * x, x * y, y * y, z * z], 1)
+
+
+def _spread(form: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Deviations of regions' points: the largest and the least seen from above, and that of their heights."""
+    x, y, z, xx, xy, yy, zz = form.T
+    xx, xy, yy, zz = xx - x * x, xy - x * y, yy - y * y, zz - z * z
+    middle, off = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    width, depth, height = (np.sqrt(np.maximum(value, 0) + THIN**2) for value in (middle + off, middle - off, zz))
+    return width, depth, height
+
+
+def _shapes(form: np.ndarray, weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+    """The measures of pairs that their regions' forms tell."""
+    less = weight[a] < weight[b]
+    small, large = np.where(less, a, b), np.where(less, b, a)
+    share = (weight[small] / (weight[small] + weight[large]))[:, None]
+    both = share * form[small] + (1 - share) * form[large]
+    inner, outer, (width, depth, height) = _spread(form[small]), _spread(form[large]), _spread(both)
+    bottom = np.log1p(np.maximum(both[:, 2] - 2 * height, 0))
+    above = ((form[small, 2] - form[large, 2]) / (inner[2] + outer[2])).clip(-3, 3)
+    aside = np.linalg.norm(form[small, :2] - form[large, :2], axis=1) / (inner[0] + outer[0])
+    growth = width * depth * height / np.maximum(np.prod(inner, 0), np.prod(outer, 0))
+    logs = (np.log(value) for value in (growth, outer[0], outer[2], inner[0], inner[2]))
+    return [np.log(width), np.log(depth), np.log(height), bottom, above, aside, *logs]
+
+
 def measures(
     contacts: Contacts,
     weight: Float[np.ndarray, " regions"],
@@ -143,12 +194,13 @@ def measures(
     Args:
         contacts: from `cues`, merged or not.
         weight: points of each region.
-        means: its looks, then the three numbers of its colour.
+        means: its form (see `moments`), its looks, then the three numbers of its colour.
         first: how many of the looks are of the first features; None where all are of the same, and each half is told
             half of it.
     """
     a, b = contacts.pair.T
     edges = contacts.sums[:, 0]
+    form, means = means[:, :MOMENTS], means[:, MOMENTS:]
     outline = np.bincount(a, edges, len(weight)) + np.bincount(b, edges, len(weight))
     core = weight * np.clip(1 - SEAM * outline / (EDGES * weight), 0.05, 1)
     apart, hue = means[a] - means[b], tint(means[:, -3:])
@@ -162,7 +214,7 @@ def measures(
         look, *halves, np.linalg.norm(hue[a] - hue[b], axis=1), np.abs(apart[:, -3]),
         np.log(np.minimum(core[a], core[b])), np.log(np.maximum(core[a], core[b])), np.log(size),
         np.log(np.maximum(weight[a], weight[b])), edges / np.minimum(outline[a], outline[b]),
-        np.log(edges / size**0.5),
+        np.log(edges / size**0.5), *_shapes(form, weight, a, b),
     ]  # fmt: skip
     return np.concatenate([contacts.sums[:, 1:] / edges[:, None], np.stack(whole, 1)], 1)
 
@@ -210,8 +262,8 @@ class BorderConfig:
 class Price:
     """What merging two regions costs, for `agglomerate`: below 1 they are one.
 
-    It is minus the logarithm of how likely they are one thing, in units of what it is at the limit. Means are looks,
-    then the three numbers of a colour.
+    It is minus the logarithm of how likely they are one thing, in units of what it is at the limit. Means are those
+    of `measures`.
     """
 
     config: BorderConfig

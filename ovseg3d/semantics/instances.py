@@ -104,7 +104,7 @@ def find_instances(
         return Things(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
     made = find_patches(surface, features, sights, regions, config.patch, config.structure)
     plane, kind, contacts = made.plane, made.kind, made.contacts
-    region = agglomerate(contacts, made.weight, made.seen, Price(config.border, made.first))
+    region = agglomerate(contacts, made.weight, made.told, Price(config.border, made.first))
     room = _room(region, made.seen, made.area, kind, config)
     room[_ceiling(region, room, plane, kind, made, surface.up.astype(np.float64), config.structure)] = CEILING
     region = np.where(room == NONE, _hung(region, room, plane, kind, made, config), -1)

@@ -11,10 +11,13 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 
 from ovseg3d.field.surface import Sight, Surface
-from ovseg3d.semantics.borders import bends, cues, votes
+from ovseg3d.semantics.borders import bends, cues, moments, votes
 from ovseg3d.semantics.graph import Contacts, add_up, agglomerate, majority, spacing, touching
 from ovseg3d.semantics.smooth import SmoothConfig, smooth, to_lab
-from ovseg3d.semantics.structure import NONE, StructureConfig, lies_on, room_planes
+from ovseg3d.semantics.structure import FLOOR, NONE, StructureConfig, lies_on, room_planes
+
+LOW = 0.02
+"""Share of a scene's points that lie below its floor, where no floor was found."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Patches:
     area: Float[np.ndarray, " patches"]
     seen: Float[np.ndarray, "patches seen"]
     """Mean looks, which have a variance of 1 over the scene, then the three numbers of a mean colour, CIELAB / 100."""
+    form: Float[np.ndarray, "patches moments"]
+    """Mean moments of their points, see `borders.moments`."""
     first: int | None
     """How many of the looks are of the first set of features; None: there are not several."""
     facing: Float[np.ndarray, "patches 3"]
@@ -63,6 +68,11 @@ class Patches:
     """Its sums are edges between points, their steps in colour and their bends."""
     vote: Float[np.ndarray, " contacts"]
     """What photos say of each contact, see `borders.votes`."""
+
+    @property
+    def told(self) -> Float[np.ndarray, "patches told"]:
+        """What borders are judged by, see `borders.measures`: `form`, then `seen`."""
+        return np.concatenate([self.form, self.seen], 1)
 
     @property
     def contacts(self) -> Contacts:
@@ -100,6 +110,9 @@ def find_patches(
     planes = room_planes(xyz, normal, area, up, typical, structure)
     own = lies_on(planes, xyz, normal, surface.cell.astype(np.float64))
     plane = majority(patch, own, len(weight), 0.5)
+    kind, height = np.array([NONE, *(one.kind(up) for one in planes)]), xyz @ up
+    below = height[kind[own] == FLOOR]
+    floor = float(np.median(below)) if len(below) else float(np.quantile(height, LOW))
     return Patches(
         xyz=xyz,
         gap=typical,
@@ -108,11 +121,12 @@ def find_patches(
         weight=weight,
         area=np.bincount(patch, area),
         seen=means[:, :-6],
+        form=add_up(moments(xyz, up, floor, typical), patch, len(weight)) / weight[:, None],
         first=looks[0].shape[1] if len(looks) > 1 else None,
         facing=_unit(means[:, -6:-3]),
         middle=means[:, -3:],
         plane=plane,
-        kind=np.array([NONE, *(one.kind(up) for one in planes)])[plane],
+        kind=kind[plane],
         border=border,
         vote=votes(border.pair, patch, len(weight), sights, regions),
     )

@@ -7,6 +7,7 @@ from ovseg3d.field.surface import Sight
 from ovseg3d.semantics.borders import (
     GROWING,
     MEASURES,
+    MOMENTS,
     REACH,
     BorderConfig,
     Judge,
@@ -14,6 +15,7 @@ from ovseg3d.semantics.borders import (
     bends,
     cues,
     measures,
+    moments,
     shipped,
     tint,
     votes,
@@ -21,6 +23,11 @@ from ovseg3d.semantics.borders import (
 from ovseg3d.semantics.graph import Contacts
 
 ROOT = 2**-0.5
+
+
+def with_forms(means: np.ndarray) -> np.ndarray:
+    """Regions that are all in one place."""
+    return np.concatenate([np.zeros((len(means), MOMENTS)), means], 1)
 
 
 def test_bends_are_above_0_in_corners_and_below_on_edges() -> None:
@@ -74,7 +81,7 @@ def test_cues_are_means_over_the_border() -> None:
 def test_regions_are_compared_as_wholes() -> None:
     contact = Contacts(np.array([[0, 1]]), np.array([[6.0, *np.zeros(8)]]))
     weight = np.array([100.0, 9.0])
-    means = np.array([[0.3, 0.0, 0.0, 0.7, 0.0, 0.0], [0.0, 0.4, 0.0, 0.5, 0.08, 0.0]])
+    means = with_forms(np.array([[0.3, 0.0, 0.0, 0.7, 0.0, 0.0], [0.0, 0.4, 0.0, 0.5, 0.08, 0.0]]))
     told = dict(zip(MEASURES, measures(contact, weight, means, 1)[0]))
     assert told["look"] == pytest.approx(0.5)
     assert told["look of the first features"] == pytest.approx(0.3)
@@ -86,6 +93,41 @@ def test_regions_are_compared_as_wholes() -> None:
     assert told["share of outline"] == 1 and np.exp(told["length"]) == pytest.approx(2)
     alike = dict(zip(MEASURES, measures(contact, weight, means, None)[0]))
     assert alike["look of the first features"] == alike["look of the others"] == pytest.approx(0.5 / 2**0.5)
+
+
+def test_shapes_are_those_of_the_points() -> None:
+    """A small box on a large one, on a floor that is tilted, in units of a millimetre."""
+    random, gap = np.random.default_rng(0), 10.0
+    large = random.uniform((-400, -200, 0), (400, 200, 600), (3000, 3))
+    small = random.uniform((100, -50, 600), (200, 150, 700), (1000, 3))
+    turn = np.linalg.qr(random.normal(size=(3, 3)))[0]
+    up, xyz = turn[:, 2], np.concatenate([small, large]) @ turn.T + 5000.0
+    form = moments(xyz, up, float(turn[:, 2].sum() * 5000), gap)
+    means = np.stack([form[:1000].mean(0), form[1000:].mean(0)])
+    contact = Contacts(np.array([[0, 1]]), np.array([[50.0, *np.zeros(8)]]))
+    weight = np.array([1000.0, 3000.0])
+    told = dict(zip(MEASURES, measures(contact, weight, np.concatenate([means, np.zeros((2, 5))], 1), 1)[0]))
+    both = np.concatenate([small, large])
+    for name, points, axis in (
+        ("width", both, 0), ("depth", both, 1), ("height", both, 2), ("width of the larger", large, 0),
+        ("height of the larger", large, 2), ("width of the smaller", small, 1), ("height of the smaller", small, 2),
+    ):  # fmt: skip
+        assert np.exp(told[name]) == pytest.approx(points.std(0)[axis] / gap, rel=0.02), name
+    apart, (inner, outer) = small.mean(0) - large.mean(0), (small.std(0) / gap, large.std(0) / gap)
+    assert told["above"] == pytest.approx(apart[2] / gap / (inner[2] + outer[2]), rel=0.02)
+    assert told["aside"] == pytest.approx(np.hypot(*apart[:2]) / gap / (inner[1] + outer[0]), rel=0.02)
+    assert np.exp(told["growth"]) == pytest.approx((both.std(0) / large.std(0)).prod(), rel=0.02)
+    # The two reach from the floor upwards; by themselves, one on a shelf does not.
+    assert told["bottom"] == pytest.approx(0, abs=0.1)
+    higher = moments(xyz, up, float(turn[:, 2].sum() * 5000) - 1000, gap)
+    means[:] = higher[:1000].mean(0), higher[1000:].mean(0)
+    raised = dict(zip(MEASURES, measures(contact, weight, np.concatenate([means, np.zeros((2, 5))], 1), 1)[0]))
+    bottom = (1000 + both[:, 2].mean() - 2 * both[:, 2].std()) / gap
+    assert np.expm1(raised["bottom"]) == pytest.approx(bottom, rel=0.02)
+    assert {name for name in told if abs(raised[name] - told[name]) > 1e-6} == {"bottom"}
+    # Which of them comes first does not matter.
+    turned = measures(contact, weight[::-1], np.concatenate([means[::-1], np.zeros((2, 5))], 1), 1)[0]
+    assert dict(zip(MEASURES, turned)) == pytest.approx(raised)
 
 
 def test_the_judge_says_what_its_network_says_in_torch() -> None:
@@ -112,7 +154,7 @@ def test_the_price_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
     said = Judge(
         np.zeros(len(MEASURES)), np.ones(len(MEASURES)), nothing, np.array([0.0, np.log(0.2 / 0.8)]), nothing[1:, 0]
     )
-    contact, weight, means = Contacts(np.array([[0, 1]]), np.ones((1, 9))), np.ones(2), np.zeros((2, 5))
+    contact, weight, means = Contacts(np.array([[0, 1]]), np.ones((1, 9))), np.ones(2), with_forms(np.zeros((2, 5)))
     assert Price(BorderConfig(0.2, said))(contact, weight, means) == pytest.approx(1)
     assert Price(BorderConfig(0.1, said))(contact, weight, means) > 1
     assert Price(BorderConfig(0.3, said))(contact, weight, means) < 1
@@ -137,7 +179,9 @@ def test_what_comes_with_the_package_knows_one_thing_from_two() -> None:
     same = np.array([edges, *np.zeros(8)])
     stands = edges * np.array([1, 0.15, 0.5, 0.1, 0, 0, 0.9, 0, 0])
     price, weight = Price(BorderConfig(), 1), np.array([600.0, 500.0])
-    alike = np.array([[0.1, 0.1, 0.6, 0.05, 0.05]] * 2)
-    unlike = np.array([[0.1, 0.1, 0.6, 0.05, 0.05], [0.7, 0.8, 0.4, 0.2, -0.1]])
+    form = np.array([[0, 0, z, 30, 0, 30, z**2 + 30.0] for z in (10, 30)])  # boxes of some 20 gaps on each other
+    alike = np.concatenate([form * [1, 1, 0, 1, 1, 1, 0], [[0.1, 0.1, 0.6, 0.05, 0.05]] * 2], 1)
+    alike[:, [0, 2, 3, 6]] = [[-10, 10, 130, 130], [10, 10, 130, 130]]  # side by side
+    unlike = np.concatenate([form, [[0.1, 0.1, 0.6, 0.05, 0.05], [0.7, 0.8, 0.4, 0.2, -0.1]]], 1)
     pair = np.array([[0, 1]])
     assert price(Contacts(pair, same[None]), weight, alike) < 1 < price(Contacts(pair, stands[None]), weight, unlike)
