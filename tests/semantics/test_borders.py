@@ -1,7 +1,10 @@
 """Whether two regions are one thing: measures whose values are known, and the network that weighs them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from test_instances import floor
 
 from ovseg3d.field.surface import Sight
 from ovseg3d.semantics.borders import (
@@ -21,6 +24,7 @@ from ovseg3d.semantics.borders import (
     votes,
 )
 from ovseg3d.semantics.graph import Contacts
+from ovseg3d.semantics.patches import find_patches
 
 ROOT = 2**-0.5
 
@@ -128,6 +132,19 @@ def test_shapes_are_those_of_the_points() -> None:
     # Which of them comes first does not matter.
     turned = measures(contact, weight[::-1], np.concatenate([means[::-1], np.zeros((2, 5))], 1), 1)[0]
     assert dict(zip(MEASURES, turned)) == pytest.approx(raised)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_forms_of_patches_are_in_gaps_above_the_floor(unit: float) -> None:
+    made = floor(2.0).box((0, 0, 0), (0.5, 0.5, 0.5), 1, 1)
+    surface = made.surface(0.003)
+    surface = replace(surface, xyz=(surface.xyz * unit + 7).astype(np.float32), cell=surface.cell * unit)
+    found = find_patches(surface, [])
+    top = found.middle[:, 2] > 0.49 * unit + 7
+    assert top.any() and found.form[top, 2] * found.gap == pytest.approx(0.5 * unit, rel=0.05)
+    on_floor = found.middle[:, 2] < 0.01 * unit + 7
+    assert on_floor.any() and np.abs(found.form[on_floor, 2]).max() < 1
+    assert (found.told[:, MOMENTS:] == found.seen).all()
 
 
 def test_the_judge_says_what_its_network_says_in_torch() -> None:
