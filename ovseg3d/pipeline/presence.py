@@ -2,9 +2,10 @@
 
 *Witnesses* speak: things and planes as wholes, and patches of `PATCH` neighbouring surface points, so that what was not
 told from what it stands on has a voice as well. A patch lies on one thing; stray points fill none, and neither do
-points that photos contradict each other about, or that only an odd photo speaks for; in a whole these count less. Each
-witness is asked what it is: the phrase, or one of everything else that has a name (see `Asker.look`)? With the
-encoder's logit scale s, it says to a text
+points that photos contradict each other about, or that only an odd photo speaks for; in a whole these count less. A
+thing that was seen as a whole speaks by its portrait alone (see `semantics.portraits`): in its points there is also
+what was lifted from photos' cells, which know less, and its neighbours'. Each witness is asked what it is: the phrase,
+or one of everything else that has a name (see `Asker.look`)? With the encoder's logit scale s, it says to a text
 
     logit = SHARE s (cosine - level) + TYPICAL z + SIZED l
 
@@ -53,7 +54,7 @@ SHARE = 0.7
 """Of the encoder's own sharpness."""
 TYPICAL, BOUND = 0.5, 2.0
 """What closeness to everyday words weighs, in logits for each of their deviations, and how many count at most."""
-SIZED = 0.5
+SIZED = 0.75
 """What sizes weigh here; names of a list are told apart with less (`compare`), where all of them are there."""
 CHANCE = 0.1
 """Before anything is seen."""
@@ -133,9 +134,15 @@ class Witnesses:
         weight = np.maximum(voice, DOUBTED)[points]
         entries = (weight / np.bincount(rows, weight, shape[0])[rows]).astype(np.float32)
         members, sized = csr_array((entries, (rows, points)), shape=shape), semantics.sized
+        scene = semantics.take(np.concatenate([grouped[first], middle]))
+        vectors = members @ semantics.vectors.astype(np.float32)
+        if semantics.portraits is not None:
+            things = np.flatnonzero(scene.instance[: len(first)])
+            faces = semantics.portraits[scene.instance[things] - 1]
+            vectors[things] = np.where(faces.any(1, keepdims=True), faces, vectors[things])
         scene = replace(
-            semantics.take(np.concatenate([grouped[first], middle])),
-            vectors=members @ semantics.vectors.astype(np.float32),
+            scene,
+            vectors=vectors,
             sized=None if sized is None else replace(sized, encoded=members @ sized.encoded.astype(np.float32)),
         )
         return cls(scene, members, len(first))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.encoders.base import TextImageEncoder
-from ovseg3d.encoders.maps import Regions
+from ovseg3d.encoders.maps import Regions, normalise
 from ovseg3d.encoders.scenes import SceneFeatures, read_photo
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import EncoderError
@@ -98,10 +98,10 @@ def learn_meaning(
     looks, regions = clues(scene, surface, found.vectors, features, sights)
     things = find_instances(surface, looks, sights=sights, regions=regions)
     seconds["things_seconds"] = time.monotonic() - began
-    vectors = found.vectors
+    vectors, portraits = found.vectors, None
     if config.meaning.method == "default" and config.meaning.portraits != 0 and clip is not None and not stop.is_set():
         began = time.monotonic()
-        things, basis, vectors = _as_wholes(
+        things, basis, vectors, portraits = _as_wholes(
             scene, features, sights, surface, things, basis, vectors, clip, run.phrases, config, device, report, stop
         )
         seconds["portraits_seconds"] = time.monotonic() - began
@@ -109,7 +109,9 @@ def learn_meaning(
         report(Event("interrupted", NAME, 0, 1))
         return None
     ids, planes = things.ids.astype(np.int32), things.room.astype(np.int8)
-    learnt = SemanticScene(surface, basis, vectors, lifted.agreement, ids, encoder, found.sized, planes)
+    learnt = SemanticScene(
+        surface, basis, vectors, lifted.agreement, ids, encoder, found.sized, planes, portraits
+    )  # fmt: skip
     path = save_semantics(run.folder, learnt)
     shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # not before: who is stopped here goes on from there
     # What another method left behind, or was measured of it, would be read as this one's.
@@ -203,9 +205,9 @@ def _as_wholes(
     device: str,
     report: Report,
     stop: threading.Event,
-) -> tuple[Things, Basis, np.ndarray]:
-    """Things, basis and vectors once things, and what may be some, were seen as wholes; the same as before where the
-    encoder's weights are gone, or stopped."""
+) -> tuple[Things, Basis, np.ndarray, np.ndarray | None]:
+    """Things, basis and vectors once things, and what may be some, were seen as wholes, and their portraits; the same
+    as before, and none, where the encoder's weights are gone, or stopped."""
     asked = config.meaning.portraits
     settings = PortraitConfig() if asked is None else PortraitConfig(views=asked)
     report(Event("start", PORTRAITS, 0, 1, message="seeing things as wholes"))
@@ -228,17 +230,20 @@ def _as_wholes(
         found = portray(poses, ids, sights, photo, clip, settings, tick)
     except EncoderError as error:  # the photos' features were in the cache
         report(Event("log", PORTRAITS, message=f"No thing is seen as a whole: {error.what}"))
-        return things, basis, vectors
+        return things, basis, vectors, None
     except _Stopped:
         report(Event("interrupted", PORTRAITS, 0, 1))
-        return things, basis, vectors
+        return things, basis, vectors, None
     crops = len(poses) * (len(settings.alone) + len(settings.within))
     report(Event("done", PORTRAITS, crops, crops, 1.0))
     known, maybe = np.split(found, [things.count])
     good = panels.confirmed(maybe, words)
     things = panels.only(good).join(things)
     faces = np.concatenate([known, maybe[good]])
-    return things, *add_portraits(basis, vectors, things.ids, faces, things.room, settings, seed=config.train.seed)
+    basis, vectors = add_portraits(
+        basis, vectors, things.ids, faces, things.room, settings, seed=config.train.seed
+    )  # fmt: skip
+    return things, basis, vectors, normalise(basis.reduce(faces))
 
 
 def _panels(

@@ -39,7 +39,7 @@ class PortraitConfig:
     """Photos of each thing at most."""
     alone: tuple[float, ...] = (0.1, 0.4)
     """Borders around a thing's box, relative to its longer side; a crop for each, with what is around it blurred..."""
-    within: tuple[float, ...] = (0.1, 0.4, 0.8)
+    within: tuple[float, ...] = (0.1, 0.4)
     """...and a crop for each of these as the photo is."""
     blur: float = 0.06
     """How far what is around a thing is blurred, as a share of the photo's shorter side."""

@@ -1,7 +1,7 @@
 """What a run knows about meaning: surface points with features, in one file, and their place in any picture.
 
     semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
-                             plane, where the room's planes are known
+                             plane, where the room's planes are known; portraits, where things have some
                              and in its header: the encoder's id, weight hash and logit scale; up, metric
 
 Vectors are stored float16. After LERF's method what a point means depends on a size: `sized.*` stand for the vectors
@@ -66,6 +66,9 @@ class SemanticScene:
     """Where meaning depends on a size; `vectors` are those of the middle size then."""
     plane: Int[np.ndarray, " points"] | None = None
     """Plane of the room that a point lies on (see `structure`); None: nobody looked."""
+    portraits: Float[np.ndarray, "things kept"] | None = None
+    """Coefficients of what things look like as wholes (see `portraits`), unit length or zero, in the order of their
+    numbers; None: nobody looked."""
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "SemanticScene":
         """The same of some points, by their numbers."""
@@ -160,6 +163,8 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
     arrays = {name: np.ascontiguousarray(array, dtype=_STORED[name]) for name, array in arrays.items()}
     if scene.plane is not None:
         arrays["plane"] = scene.plane.astype(np.int8)
+    if scene.portraits is not None:
+        arrays["portraits"] = np.ascontiguousarray(scene.portraits, dtype=np.float16)
     if scene.sized is not None:
         del arrays["vectors"]
         arrays |= scene.sized.arrays()
@@ -202,10 +207,11 @@ def load_semantics(folder: Path) -> SemanticScene:
             found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),
             found["cell"], up, bool(facts["metric"]),
         )  # fmt: skip
-        vectors = found["vectors"].astype(np.float32)
+        vectors, portraits = found["vectors"].astype(np.float32), found.get("portraits")
         return SemanticScene(
             surface, Basis(found["axes"], float(facts["left_out"])), vectors,
             found["agreement"].astype(np.float32), found["instance"], EncoderFacts(**facts["encoder"]), sized, plane,
+            None if portraits is None else portraits.astype(np.float32),
         )  # fmt: skip
     except FileNotFoundError:
         raise RunError("The run knows nothing about meaning yet", where=folder, fix=again) from None
@@ -221,7 +227,12 @@ def _check(found: dict[str, np.ndarray]) -> None:
     shapes |= {"vectors": (points, kept), "axes": (len(found["axes"]), kept)}
     if not points:
         raise ValueError("there are no points")
-    for name, dtype in {**_STORED, **({"plane": np.int8} if "plane" in found else {})}.items():
+    stored = _STORED
+    if "plane" in found:
+        stored = {**stored, "plane": np.int8}
+    if "portraits" in found:
+        stored, shapes["portraits"] = {**stored, "portraits": np.float16}, (int(found["instance"].max()), kept)
+    for name, dtype in stored.items():
         array = found[name]
         if array.dtype != dtype:
             raise ValueError(f"{name!r} is {array.dtype}")

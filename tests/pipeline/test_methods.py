@@ -270,6 +270,8 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
     assert {*learnt.instance[second]} == {0} and {*learnt.plane[second]} == {FLOOR}
     rest = np.setdiff1d(np.arange(len(things.ids)), np.concatenate([first, third]))
     np.testing.assert_array_equal(learnt.instance[rest], things.ids[rest])
+    assert len(learnt.portraits) == last + 2, "a row for each, those that were found in the floor last"
+    np.testing.assert_allclose(np.linalg.norm(learnt.portraits, axis=1), 1, atol=1e-2)
 
 
 def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(

@@ -81,6 +81,20 @@ def test_witnesses_are_things_planes_and_patches_of_one_thing() -> None:
     np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + STEADY))
 
 
+def test_a_thing_that_was_seen_as_a_whole_speaks_by_its_portrait() -> None:
+    random = np.random.default_rng(0)
+    vectors, faces = random.normal(size=(len(GRID), 3)), random.normal(size=(3, 3)).astype(np.float32)
+    instance = np.where(GRID[:, 0] < 10, 3, np.where(GRID[:, 0] < 20, 1, 0)).astype(np.int32)
+    scene = seen(vectors, instance, np.full(len(GRID), FLOOR))
+    before, after = Witnesses.of(scene).scene.vectors, Witnesses.of(replace(scene, portraits=faces)).scene.vectors
+    np.testing.assert_array_equal(after[:2], faces[[0, 2]])
+    np.testing.assert_array_equal(after[2:], before[2:])
+    faces[2] = 0
+    unseen = Witnesses.of(replace(scene, portraits=faces)).scene.vectors
+    np.testing.assert_array_equal(unseen[1:], before[1:])
+    np.testing.assert_array_equal(unseen[0], faces[0])
+
+
 def test_few_points_nothing_told_and_photos_that_disagree() -> None:
     nothing = np.zeros(len(GRID), np.int32)
     scene = seen(np.ones((len(GRID), 1)), nothing)

@@ -176,6 +176,19 @@ def test_what_is_read_is_checked(run: Run, tmp_path: Path, name: str, change: Ca
         load_semantics(tmp_path)
 
 
+def test_portraits_of_things_are_kept_and_checked(run: Run, tmp_path: Path) -> None:
+    known = load_semantics(run.folder)
+    faces = np.eye(known.instance.max(), known.vectors.shape[1], dtype=np.float32)
+    save_semantics(tmp_path, replace(known, portraits=faces))
+    np.testing.assert_array_equal(load_semantics(tmp_path).portraits, faces)
+    save_semantics(tmp_path, replace(known, portraits=None))
+    assert load_semantics(tmp_path).portraits is None, "as in a file of before"
+    for wrong, words in ((faces[:-1], "is of shape"), (faces * np.nan, "not finite")):
+        save_semantics(tmp_path, replace(known, portraits=wrong))
+        with pytest.raises(RunError, match=f"'portraits' .*{words}"):
+            load_semantics(tmp_path)
+
+
 def test_a_surface_without_points_is_none(run: Run, tmp_path: Path) -> None:
     known = load_semantics(run.folder)
     rows = ("vectors", "agreement", "instance", "plane")
