@@ -170,7 +170,8 @@ def _spread(form: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _shapes(form: np.ndarray, weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
     """The measures of pairs that their regions' forms tell."""
-    less = weight[a] < weight[b]
+    # Of two that are equally large the lower one is the larger, whatever their numbers.
+    less = np.where(weight[a] == weight[b], form[a, 2] > form[b, 2], weight[a] < weight[b])
     small, large = np.where(less, a, b), np.where(less, b, a)
     share = (weight[small] / (weight[small] + weight[large]))[:, None]
     both = share * form[small] + (1 - share) * form[large]

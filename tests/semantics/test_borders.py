@@ -129,9 +129,13 @@ def test_shapes_are_those_of_the_points() -> None:
     bottom = (1000 + both[:, 2].mean() - 2 * both[:, 2].std()) / gap
     assert np.expm1(raised["bottom"]) == pytest.approx(bottom, rel=0.02)
     assert {name for name in told if abs(raised[name] - told[name]) > 1e-6} == {"bottom"}
-    # Which of them comes first does not matter.
-    turned = measures(contact, weight[::-1], np.concatenate([means[::-1], np.zeros((2, 5))], 1), 1)[0]
-    assert dict(zip(MEASURES, turned)) == pytest.approx(raised)
+    # Which of them comes first does not matter, nor where both are equally large.
+    for sizes in (weight, np.full(2, 500.0)):
+        one, other = (
+            measures(contact, size, np.concatenate([rows, np.zeros((2, 5))], 1), 1)[0]
+            for size, rows in ((sizes, means), (sizes[::-1], means[::-1]))
+        )
+        np.testing.assert_allclose(one, other)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1000.0])
