@@ -5,8 +5,9 @@
 
 Each is a room of `ovseg3d synth --seed N`, of playroom's size and number of views, trained with all defaults as
 `ovseg3d train` does. A room is kept in OUTPUT/rooms.json as soon as it is measured, so that the same command goes on;
-one of other weights or settings is trained again. The table is also in OUTPUT/table.md, and the absence curve of all
-rooms comes from `python scripts/absence.py OUTPUT/*/run`.
+one of other weights or settings is measured again. A run that is there is never trained again, whatever has changed
+since: remove OUTPUT then. The table is also in OUTPUT/table.md, and the absence curve of all rooms comes from `python
+scripts/absence.py OUTPUT/*/run`.
 """
 
 import json

@@ -199,7 +199,9 @@ class Comparer:
     def metres(self) -> float | None:
         """Of an input unit: what the capture says, else what suits the things in it, by their names here or by everyday
         words; None where that is not clear."""
-        return self._stated or self.guess_metres(self.phrases) or self.guess_metres()
+        if self._stated is not None:
+            return self._stated
+        return (self.guess_metres(self.phrases) if self.phrases else None) or self.guess_metres()
 
     def guess_metres(self, phrases: Sequence[str] = ()) -> float | None:
         """The metres of an input unit at which things are as large as what they look like (see `sizes`); None where

@@ -3,9 +3,10 @@
 *Witnesses* speak: things and planes as wholes, and patches of `PATCH` neighbouring surface points, so that what was not
 told from what it stands on has a voice as well. A patch lies on one thing; stray points fill none, and neither do
 points that photos contradict each other about, or that only an odd photo speaks for; in a whole these count less. A
-thing that was seen as a whole speaks by its portrait alone (see `semantics.portraits`): in its points there is also
-what was lifted from photos' cells, which know less, and its neighbours'. Each witness is asked what it is: the phrase,
-or one of everything else that has a name (see `Asker.look`)? With the encoder's logit scale s, it says to a text
+whole thing that has a portrait speaks by that (see `semantics.portraits`): in its points there is also what was lifted
+from photos' cells, which know less, and its neighbours'. (Portraits were of six photos where this was found out.) Each
+witness is asked what it is: the phrase, or one of everything else that has a name (see `Asker.look`)? With the
+encoder's logit scale s, it says to a text
 
     logit = SHARE s (cosine - level) + TYPICAL z + SIZED l
 
@@ -60,6 +61,8 @@ CHANCE = 0.1
 """Before anything is seen."""
 KNOWN = 0.95
 """Chance that a plane of the room is what its place says."""
+SCORES = "scenes, 2"
+"""Which scores a card's calibration has to be of: the second way of deciding, with portraits."""
 STEADY = 4
 """Things below which a text's level says little; as many with a cosine of 0 are added."""
 
@@ -79,7 +82,7 @@ class Calibration:
 def calibration_of(encoder: Any) -> Calibration | None:
     """What an encoder's card says, None where there is none or it is not of the kind that is known here."""
     card = _card(encoder)
-    fits = card.get("of") == "scene" and card.get("weight_hash") in (None, getattr(encoder, "weight_hash", None))
+    fits = card.get("of") == SCORES and card.get("weight_hash") in (None, getattr(encoder, "weight_hash", None))
     try:
         numbers = [float(card[name]) for name in ("slope", "offset")] if fits else []
     except (TypeError, KeyError, ValueError):
@@ -109,9 +112,10 @@ class Witnesses:
     """Who speaks about a scene."""
 
     scene: SemanticScene
-    """One point for each witness, things and planes first: its mean vector, and the place of one of its points."""
+    """One point for each witness, things and planes first: its portrait or mean vector, and the place of one of its
+    points."""
     members: csr_array
-    """Witnesses x points: what each point adds to each witness. Rows add to 1."""
+    """Witnesses x points: what each point adds to each mean. Rows add to 1."""
     wholes: int
     """How many are things and planes."""
 

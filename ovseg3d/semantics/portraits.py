@@ -179,7 +179,7 @@ def add_portraits(
         ids: thing of each point, from 1; 0 for none.
         portraits: from `portray`; a row of zeros is none.
         room: number of the plane that a point lies on, from 1; 0 for none.
-        samples: points that the new basis is fitted to.
+        samples: points that the new basis is fitted to, besides portraits.
         seed: which ones.
     """
     config, count = config or PortraitConfig(), len(portraits)
@@ -196,7 +196,8 @@ def add_portraits(
         return normalise((1 - own) * basis.expand(pooled[rows]) + own * faces[ids[rows]])
 
     some = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:samples])
-    fitted = fit_basis(mixed(some), vectors.shape[1])
+    # Portraits as well: a small thing may have no point among the samples, and speaks by its portrait.
+    fitted = fit_basis(np.concatenate([mixed(some), portraits]), vectors.shape[1])
     parts = [fitted.reduce(mixed(rows)) for rows in np.array_split(np.arange(len(vectors)), len(vectors) // _ROWS + 1)]
     return fitted, normalise(np.concatenate(parts))
 

@@ -68,7 +68,7 @@ class SemanticScene:
     """Plane of the room that a point lies on (see `structure`); None: nobody looked."""
     portraits: Float[np.ndarray, "things kept"] | None = None
     """Coefficients of what things look like as wholes (see `portraits`), unit length or zero, in the order of their
-    numbers; None: nobody looked."""
+    numbers; None: nobody looked, or did not keep them."""
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "SemanticScene":
         """The same of some points, by their numbers."""
@@ -231,7 +231,7 @@ def _check(found: dict[str, np.ndarray]) -> None:
     if "plane" in found:
         stored = {**stored, "plane": np.int8}
     if "portraits" in found:
-        stored, shapes["portraits"] = {**stored, "portraits": np.float16}, (int(found["instance"].max()), kept)
+        stored, shapes["portraits"] = {**stored, "portraits": np.float16}, (len(found["portraits"]), kept)
     for name, dtype in stored.items():
         array = found[name]
         if array.dtype != dtype:
@@ -242,3 +242,5 @@ def _check(found: dict[str, np.ndarray]) -> None:
             raise ValueError(f"{name!r} has a number that is not finite")
         if array.dtype.kind == "i" and array.min() < 0:
             raise ValueError(f"{name!r} has a negative number")
+    if "portraits" in found and len(found["portraits"]) != found["instance"].max():
+        raise ValueError(f"{len(found['portraits'])} 'portraits' are not those of {found['instance'].max()} things")

@@ -71,8 +71,10 @@ COMPOUNDS = {
     "bedside table": "night stand", "dog bed": "cushion", "cat bed": "cushion", "piano keyboard": "piano",
 }  # fmt: skip
 """Names whose last word is another thing's."""
-BEFORE = PLACES | {"hanging", "left", "lying", "next", "right", "sitting", "standing", "that", "which"}
-"""Words before which a phrase has said what it is about."""
+BEFORE = PLACES | {"next", "that", "which"}
+"""Words before which a phrase has said what it is about..."""
+MAYBE = {"hanging", "left", "lying", "right", "sitting", "standing"}
+"""...or may have: a lamp standing on a desk is no standing desk."""
 AMOUNT = {"pair", "set", "stack", "pile", "row", "roll", "bunch"}
 """Words that tell how many."""
 FINEST = 0.05
@@ -119,6 +121,13 @@ def size_of(phrase: str) -> Size | None:
     words = words[: next((k for k, word in enumerate(words) if k and word in BEFORE), len(words))]
     if "toy" in words:
         return SIZES["toy"]
+    ends = [k for k, word in enumerate(words) if word in MAYBE]
+    named = (_named(words[:end]) for end in (*ends, len(words)))
+    return next((size for size in named if size is not None), None)
+
+
+def _named(words: Sequence[str]) -> Size | None:
+    """Of what words end in."""
     for first in range(len(words)):
         name = " ".join(words[first:])
         for form in (name, name.removesuffix("s"), name.removesuffix("es"), name + "s", *_of_ves(name)):

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from ovseg3d.pipeline.presence import SCORES
+
 Scores = Mapping[str, Mapping[str, float]]
 """By scene and phrase."""
 
@@ -53,7 +55,7 @@ def calibrate(present: Scores, absent: Scores, canonical: Sequence[str], weight_
     bins = np.clip(np.floor(5 * chance), 0, 4)
     gaps = [abs(float(weight[bins == b] @ (chance - there)[bins == b])) for b in range(5)]
     return {
-        "of": "scene", "weight_hash": weight_hash, "canonical": list(canonical), "slope": slope, "offset": offset,
+        "of": SCORES, "weight_hash": weight_hash, "canonical": list(canonical), "slope": slope, "offset": offset,
         "brier": float(weight @ np.square(chance - there)) if known else None,
         "expected_calibration_error": sum(gaps) if known else None,
         "errors": "each scene's from numbers fitted to the others; half of the weight is on what is there",

@@ -15,6 +15,8 @@ from encoder_training.calibration import calibrate, fit  # noqa: E402
 from encoder_training.cards import write_cards  # noqa: E402
 from encoder_training.judges import Colour, to_patches, windows  # noqa: E402
 
+from ovseg3d.pipeline.presence import SCORES  # noqa: E402
+
 
 class Knows:
     """Answers with a vector for each phrase; of a picture it knows the phrase by its red channel."""
@@ -114,7 +116,7 @@ def test_a_calibration_is_judged_by_scenes_that_it_was_not_fitted_to() -> None:
     what = ("object",), "0"
     found = calibrate(right, wrong, *what)
     assert found["slope"] > 0 and found["brier"] < 0.05 and found["expected_calibration_error"] < 0.2
-    assert (found["of"], found["scenes"], found["present"], found["absent"]) == ("scene", 2, 3, 3)
+    assert (found["of"], found["scenes"], found["present"], found["absent"]) == (SCORES, 2, 3, 3)
     swapped = calibrate({**right, "two": wrong["two"]}, {**wrong, "two": right["two"]}, *what)
     assert swapped["brier"] > 0.5, "one scene says the opposite of the other"
     alone = calibrate({"one": right["one"]}, {"one": wrong["one"]}, *what)

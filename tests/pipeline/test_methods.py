@@ -262,7 +262,8 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
         return Panels(tuple(thirds), tuple(map(PHRASES.index, ("sand", "blue", "sand"))))
 
     monkeypatch.setattr(semantics, "find_panels", three)
-    learnt = load_semantics(learn("default").folder)
+    run = learn("default")
+    learnt = load_semantics(run.folder)
     things, first, second, third = found
     assert min(map(len, found[1:])) > 10
     last = things.count
@@ -270,8 +271,25 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
     assert {*learnt.instance[second]} == {0} and {*learnt.plane[second]} == {FLOOR}
     rest = np.setdiff1d(np.arange(len(things.ids)), np.concatenate([first, third]))
     np.testing.assert_array_equal(learnt.instance[rest], things.ids[rest])
-    assert len(learnt.portraits) == last + 2, "a row for each, those that were found in the floor last"
+    # Each thing's portrait shows what its points do, and those that were found in the floor come last.
+    means = np.stack([learnt.vectors[learnt.instance == k + 1].mean(0) for k in range(last + 2)])
+    colours = learnt.basis.reduce(Asker(run).encode(PHRASES))
+    said = (learnt.portraits @ colours.T).argmax(1)
+    assert len({*said[:last]}) > 1 and {*said[last:]} == {PHRASES.index("sand")}
+    np.testing.assert_array_equal(said, (means @ colours.T).argmax(1))
     np.testing.assert_allclose(np.linalg.norm(learnt.portraits, axis=1), 1, atol=1e-2)
+
+
+def test_what_no_encoder_sees_has_no_portraits(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise EncoderError("Its weights are gone", where="there")
+
+    said = []
+    monkeypatch.setattr("ovseg3d.pipeline.semantics.portray", gone)
+    run = learn("default", report=lambda event: said.append((event.stage, event.message or "")))
+    learnt = load_semantics(run.folder)
+    assert learnt.portraits is None and learnt.instance.max() > 0
+    assert ("portraits", "No thing is seen as a whole: Its weights are gone") in said
 
 
 def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(

@@ -26,6 +26,7 @@ from ovseg3d.pipeline.presence import (
     KNOWN,
     PATCH,
     PURE,
+    SCORES,
     STEADY,
     Witnesses,
     calibration_of,
@@ -282,7 +283,7 @@ def test_points_compete_too(run: Run) -> None:
     assert (nearest[beside.point_index] == 1).all() and not (nearest[alone.point_index] == 1).all()
 
 
-CARD = {"slope": 2.0, "offset": -1.0, "canonical": ["object", "stuff"], "of": "scene"}
+CARD = {"slope": 2.0, "offset": -1.0, "canonical": ["object", "stuff"], "of": SCORES}
 
 
 def test_a_probability_comes_from_the_card_alone(run: Run) -> None:
@@ -316,6 +317,8 @@ def test_a_probability_comes_from_the_card_alone(run: Run) -> None:
         assert calibration_of(clip) is None
     clip.calibration = {**CARD, "of": "picture", "canonical": []}
     assert calibration_of(clip) is None, "of single pictures, not of scenes"
+    clip.calibration = {**CARD, "of": "scene", "canonical": []}
+    assert calibration_of(clip) is None, "of scores as they once were"
     assert canonical_of(clip) == CANONICAL
 
 

@@ -183,7 +183,7 @@ def test_portraits_of_things_are_kept_and_checked(run: Run, tmp_path: Path) -> N
     np.testing.assert_array_equal(load_semantics(tmp_path).portraits, faces)
     save_semantics(tmp_path, replace(known, portraits=None))
     assert load_semantics(tmp_path).portraits is None, "as in a file of before"
-    for wrong, words in ((faces[:-1], "is of shape"), (faces * np.nan, "not finite")):
+    for wrong, words in ((faces[:-1], "are not those of"), (faces * np.nan, "not finite")):
         save_semantics(tmp_path, replace(known, portraits=wrong))
         with pytest.raises(RunError, match=f"'portraits' .*{words}"):
             load_semantics(tmp_path)

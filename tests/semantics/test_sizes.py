@@ -56,12 +56,15 @@ def test_compounds_toys_and_stops() -> None:
         "flower": "flowers", "(Bedside table)": "night stand", "a notebook computer": "laptop", "shelves": "shelf",
         "book lying on the table": "book", "mug left of the laptop": "mug", "a chair next to the desk": "chair",
         "a pair of brown shoes": "shoe", "shelf near the toy": "shelf", "two knives": "knife", "stack of books": "book",
+        "a standing lamp": "lamp", "the left shoe": "shoe", "a lamp standing on a desk": "lamp",
+        "the picture hanging left": "picture", "a hanging plant": "plant",
     }  # fmt: skip
     for phrase, word in meant.items():
         assert size_of(phrase) == SIZES[word], phrase
     assert (
         size_of("a toy") == SIZES["toy"] and size_of("toyshop") is None and size_of("trash candle") == SIZES["candle"]
     )
+    assert size_of("a gizmo standing on the table") is None
 
 
 def test_the_table_is_of_things_that_are_as_large_as_one_would_say() -> None:
