@@ -1,4 +1,5 @@
-"""Teach the network that tells whether two regions of surface are one thing (`ovseg3d/semantics/borders.py`).
+"""Teach what tells whether two regions of surface are one thing (`ovseg3d/semantics/borders.py`), and whether what was
+found is a thing or a scrap of one (`wholes.py`).
 
     python scripts/train_borders.py                                 # rooms of 21 seeds, and desk
     python scripts/train_borders.py --tests outputs/playroom/latest # measured as well, on runs of other rooms
@@ -11,12 +12,14 @@ encoders.
 Patches of these points are merged step by step, first by a formula made by hand and then by a network that these steps
 have taught; each pair of regions that comes up on the way is a lesson, if both are mostly of one true thing each. Some
 lessons lack features, or regions of photos, as runs may; in some things look more different than they do to the
-built-in encoders, as they do to better ones; in some looks are mostly wrong. What was learnt is written to
-OUTPUT/borders.json, which is to take the place of the package's.
+built-in encoders, as they do to better ones; in some looks are mostly wrong. What is then found in each room, by the
+network that it was left out of, are the lessons for telling scraps. What was learnt is written to OUTPUT/borders.json
+and OUTPUT/wholes.json, which are to take the place of the package's.
 
-The table is of rooms that the network was not taught with: each is left out once (what comes up in the others was, in
-the second round, chosen by networks that knew it), and tests are never taught. IoU: of each true thing with the best
-that was found, mean; recall: how many have 0.5; by hand: with the formula. Nothing is named here.
+The table is of rooms that nothing was taught with: each is left out once (what comes up in the others was, in the
+second round, chosen by networks that knew it), and tests are never taught. IoU: of each true thing with the best that
+was found, mean; recall: how many have 0.5; by hand: with the formula. Then how much of what was found has 0.5 with a
+true thing, and recall, before and after scraps are left out. Nothing is named here.
 """
 
 import json
@@ -34,8 +37,9 @@ sys.path[:0] = [str(ROOT)]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import tyro  # noqa: E402
+from scipy.optimize import minimize  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
-from scipy.special import logit  # noqa: E402
+from scipy.special import expit, logit  # noqa: E402
 
 from ovseg3d.cli.console import get_console, show_error  # noqa: E402
 from ovseg3d.cli.progress import Progress  # noqa: E402
@@ -53,6 +57,7 @@ from ovseg3d.semantics.borders import GROWING, MEASURES, REACH, BorderConfig, Ju
 from ovseg3d.semantics.graph import add_up, agglomerate  # noqa: E402
 from ovseg3d.semantics.instances import InstanceConfig, find_instances  # noqa: E402
 from ovseg3d.semantics.patches import Patches, find_patches  # noqa: E402
+from ovseg3d.semantics.wholes import TRAITS, Whole, WholeConfig  # noqa: E402
 from ovseg3d.synth import synthesise  # noqa: E402
 
 STAGES = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
@@ -70,6 +75,10 @@ CLEAN = 16
 """Numbers of a vector that tells things."""
 BLOTCH, WRONG = 0.15, 1.5
 """How large blotches are, in parts of the room's diagonal, and how much stronger than what is right."""
+GOOD = 0.4
+"""IoU with a true thing from which what was found is one."""
+HELD = 1.0
+"""How much weights are held back that tell scraps."""
 HIDDEN, NETWORKS, STEPS, BATCH, RATE, DECAY = 32, 6, 600, 2048, 1e-2, 1e-2
 
 
@@ -112,12 +121,19 @@ class Teach:
         rooms = [self._made(seed) for seed in self.seeds]
         rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
         judge = learn([material(room) for room in rooms])
-        lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in kept(judge(None), names).items()]
-        write_atomic(self.output / "borders.json", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
-        print(f"wrote {self.output / 'borders.json'}", flush=True)
-        text = table(judge, rooms, [points_of(run, run.load_scene().path.name) for run in tests])
+        everyone = judge(None)
+        self._write("borders.json", kept(everyone, MEASURES, names))
+        found = [look_for(room, judge(room.scene)) for room in rooms]
+        self._write("wholes.json", {"traits": list(TRAITS), "rooms": names, **numbers(teach_wholes(found))})
+        rest = [points_of(run, run.load_scene().path.name) for run in tests]
+        text = table(rooms, found, rest, [look_for(room, everyone) for room in rest])
         write_atomic(self.output / "table.md", text.encode())
         print(f"\n{text}")
+
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()]
+        write_atomic(self.output / name, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        print(f"wrote {self.output / name}", flush=True)
 
     def _made(self, seed: int) -> Points:
         place = self.output / str(seed)
@@ -310,49 +326,102 @@ def learn(rooms: Sequence[Material]) -> Callable[[str | None], Judge]:
     return judge
 
 
-def kept(judge: Judge, rooms: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Found:
+    """What was found in a room by a judge that it was left out of."""
+
+    told: np.ndarray
+    """Traits of each."""
+    iou: np.ndarray
+    """Of each with each true thing."""
+
+    def good_at(self, least: float) -> np.ndarray:
+        """Which have more than such an IoU with a true thing."""
+        return self.iou.max(1, initial=0) > least
+
+
+def look_for(room: Points, judge: Callable[[np.ndarray], np.ndarray]) -> Found:
+    """What a judge finds in a room."""
+    told: list[np.ndarray] = []
+
+    def all_of_them(traits: np.ndarray) -> np.ndarray:
+        told.append(traits)
+        return np.full(len(traits), np.inf)
+
+    config = InstanceConfig(border=BorderConfig(judge=judge), whole=WholeConfig(judge=all_of_them))
+    found = find_instances(room.surface, room.looks, sights=room.sights, regions=room.regions, config=config)
+    return Found(told[0], overlaps(found.ids, room.true))
+
+
+def overlaps(ids: np.ndarray, true: np.ndarray, least: int = 15) -> np.ndarray:
+    """IoU of what was found, numbered from 1, with each true thing of enough points."""
+    there, count = np.unique(true[(true > 0) & (true < ROOM)], return_counts=True)
+    there, count = there[count >= least], count[count >= least]
+    common = np.zeros((int(ids.max(initial=0)) + 1, len(there)))
+    for column, thing in enumerate(there):
+        common[:, column] = np.bincount(ids[true == thing], minlength=len(common))
+    size = np.bincount(ids, minlength=len(common))[:, None] + count[None]
+    return (common / (size - common))[1:]
+
+
+def teach_wholes(rooms: Sequence[Found]) -> Whole:
+    """What tells scraps, from what was found in rooms: logistic regression, with weights held back a little."""
+    told, good = np.concatenate([one.told for one in rooms]), np.concatenate([one.good_at(GOOD) for one in rooms])
+    empty = np.zeros(told.shape[1])
+    whole = Whole(told.mean(0), told.std(0) + 1e-6, empty, empty, 0.0)
+    x = whole.scaled(told)
+    x, sign = np.concatenate([x, x**2, np.ones((len(x), 1))], 1), np.where(good, 1.0, -1.0)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        said, held = sign * (x @ weights), np.append(weights[:-1], 0)
+        slope = -sign * expit(-said)
+        return np.logaddexp(0, -said).sum() + HELD / 2 * held @ held, x.T @ slope + HELD * held
+
+    linear, square, offset = np.split(minimize(loss, np.zeros(x.shape[1]), jac=True).x, [len(empty), 2 * len(empty)])
+    return replace(whole, linear=linear, square=square, offset=float(offset[0]))
+
+
+def numbers(learnt: Judge | Whole) -> dict[str, Any]:
+    """As they are kept."""
+    return {
+        name: np.vectorize(lambda value: float(f"{value:.5g}"))(value).tolist() for name, value in vars(learnt).items()
+    }
+
+
+def kept(judge: Judge, measures: Sequence[str], rooms: Sequence[str]) -> dict[str, Any]:
     """What the package keeps of a judge."""
-    parts = ("mean", "deviation", "hidden", "output", "direct")
-    numbers = {name: np.vectorize(lambda value: float(f"{value:.5g}"))(getattr(judge, name)).tolist() for name in parts}
-    return {"measures": list(MEASURES), "rooms": list(rooms), **numbers}
+    return {"measures": list(measures), "rooms": list(rooms), **numbers(judge)}
 
 
-def table(judge: Callable[[str | None], Judge], rooms: Sequence[Points], tests: Sequence[Points] = ()) -> str:
-    """How well things are found in rooms that a judge was not taught with; `judge` is what `learn` returns."""
-    lines = ["| room | things | IoU by hand | learnt | recall by hand | learnt |", "|---|---|---|---|---|---|"]
-    for kind, group in (("", rooms), (", never taught", tests)):
+def table(rooms: Sequence[Points], found: Sequence[Found], tests: Sequence[Points], tested: Sequence[Found]) -> str:
+    """How well things are found in rooms that were left out, and in others, and scraps are told."""
+    head = ["room", "things", "IoU by hand", "learnt", "recall by hand", "learnt", "found", "precision"]
+    head += ["without scraps", "precision", "recall"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for kind, group, own in (("", rooms, found), (", never taught", tests, tested)):
         scores = []
-        for room in group:
-            found = [_found(room, by_hand), _found(room, judge(None if kind else room.scene))]
-            scores.append([*(np.mean(best) for best in found), *(np.mean(best > 0.5) for best in found)])
-            lines.append(_line(f"{room.scene}{kind}", str(len(found[0])), scores[-1]))
+        for k, (room, one) in enumerate(zip(group, own, strict=True)):
+            whole = teach_wholes([other for j, other in enumerate(found) if kind or j != k])
+            scores.append(_scores(look_for(room, by_hand), one, WholeConfig(judge=whole).things(one.told)))
+            lines.append(_line(f"{room.scene}{kind}", scores[-1]))
             print(lines[-1], flush=True)
         if scores:
-            lines.append(_line(f"mean{kind}", "", np.mean(scores, 0)))
+            lines.append(_line(f"mean{kind}", np.mean(scores, 0)))
     return "\n".join([*lines, ""])
 
 
-def _line(name: str, things: str, scores: Sequence[float]) -> str:
-    by_hand_iou, iou, by_hand_recall, recall = scores
-    return f"| {name} | {things} | {by_hand_iou:.3f} | {iou:.3f} | {by_hand_recall:.0%} | {recall:.0%} |"
+def _scores(by_hand: Found, found: Found, thing: np.ndarray) -> list[float]:
+    hand, best, kept_best = (iou.max(0, initial=0) for iou in (by_hand.iou, found.iou, found.iou[thing]))
+    precise = found.good_at(0.5)
+    return [
+        len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean(), len(precise), precise.mean(),
+        thing.sum(), precise[thing].mean(), (kept_best > 0.5).mean(),
+    ]  # fmt: skip
 
 
-def _found(room: Points, judge: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """IoU of each true thing of a room with the best that is found."""
-    config = InstanceConfig(border=BorderConfig(judge=judge))
-    found = find_instances(room.surface, room.looks, sights=room.sights, regions=room.regions, config=config)
-    return _best(found.ids, room.true)
-
-
-def _best(ids: np.ndarray, true: np.ndarray, least: int = 15) -> np.ndarray:
-    """IoU of each true thing with the best of `ids`."""
-    size, best = np.bincount(ids), []
-    for thing in np.unique(true[(true > 0) & (true < ROOM)]):
-        own = ids[true == thing]
-        if len(own) >= least:
-            numbers, common = np.unique(own[own > 0], return_counts=True)
-            best.append(max(common / (size[numbers] + len(own) - common), default=0.0))
-    return np.array(best)
+def _line(name: str, scores: Sequence[float]) -> str:
+    shapes = (".0f", ".3f", ".3f", ".0%", ".0%", ".0f", ".0%", ".0f", ".0%", ".0%")
+    return f"| {name} | {' | '.join(format(score, shape) for score, shape in zip(scores, shapes, strict=True))} |"
 
 
 if __name__ == "__main__":

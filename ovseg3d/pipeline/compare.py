@@ -193,7 +193,7 @@ class Comparer:
 
     @cached_property
     def _extents(self) -> Float[np.ndarray, "things 3"]:
-        return extents(self.semantics.surface, self.semantics.instance)
+        return extents(self.semantics.surface, self.semantics.piece)
 
     @cached_property
     def metres(self) -> float | None:

@@ -298,12 +298,7 @@ class _Export:
         vectors = np.zeros((len(surface), learnt.vectors.shape[1]), np.float32)
         for column in range(near.shape[1]):
             vectors += weight[:, column : column + 1].astype(np.float32) * learnt.vectors[near[:, column]]
-        first = near[:, 0]
-        return replace(
-            learnt, surface=surface, vectors=normalise(vectors), agreement=learnt.agreement[first],
-            instance=learnt.instance[first], plane=None if learnt.plane is None else learnt.plane[first],
-            sized=None if learnt.sized is None else learnt.sized.take(first),
-        )  # fmt: skip
+        return replace(learnt.take(near[:, 0]), surface=surface, vectors=normalise(vectors))
 
     # -- one method for each kind ------------------------------------------------------------------------------
 

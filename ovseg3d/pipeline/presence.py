@@ -3,10 +3,10 @@
 *Witnesses* speak: things and planes as wholes, and patches of `PATCH` neighbouring surface points, so that what was not
 told from what it stands on has a voice as well. A patch lies on one thing; stray points fill none, and neither do
 points that photos contradict each other about, or that only an odd photo speaks for; in a whole these count less. A
-whole thing that has a portrait speaks by that (see `semantics.portraits`): in its points there is also what was lifted
-from photos' cells, which know less, and its neighbours'. (Portraits were of six photos where this was found out.) Each
-witness is asked what it is: the phrase, or one of everything else that has a name (see `Asker.look`)? With the
-encoder's logit scale s, it says to a text
+whole thing that has a portrait speaks by that more than by its points (see `semantics.portraits`), in which there is
+also what was lifted from photos' cells, which know less, and their neighbours'. (This was found out with portraits of
+six photos.) Each witness is asked what it is: the phrase, or one of everything else that has a name (see `Asker.look`)?
+With the encoder's logit scale s, it says to a text
 
     logit = SHARE s (cosine - level) + TYPICAL z + SIZED l
 
@@ -38,6 +38,7 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 from scipy.special import expit, logit, logsumexp
 
+from ovseg3d.encoders.maps import normalise
 from ovseg3d.semantics.hubs import groups_of
 from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import SemanticScene
@@ -51,11 +52,13 @@ PURE = 0.7
 """Least share of them that lie on the same thing or plane as the middle one; the others are left out."""
 TRUSTED, DOUBTED = 0.5, 0.01
 """Least mean voice of a patch; what a point counts at least in what is left."""
+PORTRAIT = 2.0
+"""What a thing's portrait counts beside the mean of its points."""
 SHARE = 0.7
 """Of the encoder's own sharpness."""
 TYPICAL, BOUND = 0.5, 2.0
 """What closeness to everyday words weighs, in logits for each of their deviations, and how many count at most."""
-SIZED = 0.75
+SIZED = 0.5
 """What sizes weigh here; names of a list are told apart with less (`compare`), where all of them are there."""
 CHANCE = 0.1
 """Before anything is seen."""
@@ -122,7 +125,7 @@ class Witnesses:
     @classmethod
     def of(cls, semantics: SemanticScene) -> "Witnesses":
         """Of a scene with at least one point."""
-        groups = groups_of(semantics.instance, semantics.plane, frozenset())
+        groups = groups_of(semantics.piece, semantics.plane, frozenset())
         grouped = np.flatnonzero(groups)
         _, first, row = np.unique(groups[grouped], return_index=True, return_inverse=True)
         middle, near = patches(semantics.surface.xyz, semantics.tree)
@@ -141,9 +144,9 @@ class Witnesses:
         scene = semantics.take(np.concatenate([grouped[first], middle]))
         vectors = members @ semantics.vectors.astype(np.float32)
         if semantics.portraits is not None:
-            things = np.flatnonzero(scene.instance[: len(first)])
-            faces = semantics.portraits[scene.instance[things] - 1]
-            vectors[things] = np.where(faces.any(1, keepdims=True), faces, vectors[things])
+            things = np.flatnonzero(scene.piece[: len(first)])
+            faces = semantics.portraits[scene.piece[things] - 1]
+            vectors[things] = normalise(normalise(vectors[things]) + PORTRAIT * faces)
         scene = replace(
             scene,
             vectors=vectors,
@@ -158,10 +161,10 @@ class Witnesses:
     def on_plane(self, kind: int) -> Bool[np.ndarray, " witnesses"]:
         """Who is a plane of the room as a whole, of a kind: FLOOR, CEILING or WALL. Nobody for NONE, where no floor and
         wall are (a table top is no floor), or for a plane of a few stray points."""
-        plane, instance = self.scene.plane, self.scene.instance
+        plane, piece = self.scene.plane, self.scene.piece
         if kind == NONE or plane is None:
             return np.zeros(self.members.shape[0], bool)
-        whole = (instance == 0) & (np.arange(len(plane)) < self.wholes) & (np.diff(self.members.indptr) >= PATCH)
+        whole = (piece == 0) & (np.arange(len(plane)) < self.wholes) & (np.diff(self.members.indptr) >= PATCH)
         room = all((whole & (plane == part)).any() for part in (FLOOR, WALL))
         return whole & (plane == kind) & room
 

@@ -244,9 +244,9 @@ class Asker(Comparer):
         cosines, _ = semantics.compare(texts, texts[:0])
         nearer = cosines - self._witnesses.levels(cosines)
         if semantics.plane is not None:
-            nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.instance)
+            nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.piece)
         logits = SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
-        return logits + SIZED * self._by_size(phrases, free)[semantics.instance]
+        return logits + SIZED * self._by_size(phrases, free)[semantics.piece]
 
     def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
         """How near texts are to everyday words, by these words' own mean and deviation."""

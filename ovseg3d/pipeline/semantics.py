@@ -108,9 +108,10 @@ def learn_meaning(
     if stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
         return None
-    ids, planes = things.ids.astype(np.int32), things.room.astype(np.int8)
+    pieces, planes = things.ids.astype(np.int32), things.room.astype(np.int8)
     learnt = SemanticScene(
-        surface, basis, vectors, lifted.agreement, ids, encoder, found.sized, planes, portraits
+        surface, basis, vectors, lifted.agreement, things.instance.astype(np.int32), encoder, found.sized, planes,
+        pieces, portraits,
     )  # fmt: skip
     path = save_semantics(run.folder, learnt)
     shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # not before: who is stopped here goes on from there
@@ -127,6 +128,7 @@ def learn_meaning(
             "method": config.meaning.method,
             "surface_points": len(surface),
             "instances": things.count,
+            "scraps": things.scraps,
             "semantics_bytes": path.stat().st_size,
             "basis_left_out": basis.left_out,
             **_odd_photos(scene, lifted.trusted),
@@ -236,10 +238,10 @@ def _as_wholes(
         return things, basis, vectors, None
     crops = len(poses) * (len(settings.alone) + len(settings.within))
     report(Event("done", PORTRAITS, crops, crops, 1.0))
-    known, maybe = np.split(found, [things.count])
+    known, maybe, scraps = np.split(found, np.cumsum([things.count, len(panels.points)]))
     good = panels.confirmed(maybe, words)
     things = panels.only(good).join(things)
-    faces = np.concatenate([known, maybe[good]])
+    faces = np.concatenate([known, maybe[good], scraps])
     basis, vectors = add_portraits(
         basis, vectors, things.ids, faces, things.room, settings, seed=config.train.seed
     )  # fmt: skip

@@ -159,8 +159,11 @@ def moments(
     return np.stack([x, y, z, x * x, x * y, y * y, z * z], 1)
 
 
-def _spread(form: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Deviations of regions' points: the largest and the least seen from above, and that of their heights."""
+def spread(
+    form: Float[np.ndarray, "regions moments"],
+) -> tuple[Float[np.ndarray, " regions"], Float[np.ndarray, " regions"], Float[np.ndarray, " regions"]]:
+    """Deviations of regions' points in gaps, from their mean `moments`: the largest and the least seen from above, and
+    that of their heights."""
     x, y, z, xx, xy, yy, zz = form.T
     xx, xy, yy, zz = xx - x * x, xy - x * y, yy - y * y, zz - z * z
     middle, off = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
@@ -175,7 +178,7 @@ def _shapes(form: np.ndarray, weight: np.ndarray, a: np.ndarray, b: np.ndarray) 
     small, large = np.where(less, a, b), np.where(less, b, a)
     share = (weight[small] / (weight[small] + weight[large]))[:, None]
     both = share * form[small] + (1 - share) * form[large]
-    inner, outer, (width, depth, height) = _spread(form[small]), _spread(form[large]), _spread(both)
+    inner, outer, (width, depth, height) = spread(form[small]), spread(form[large]), spread(both)
     bottom = np.log1p(np.maximum(both[:, 2] - 2 * height, 0))
     above = ((form[small, 2] - form[large, 2]) / (inner[2] + outer[2])).clip(-3, 3)
     aside = np.linalg.norm(form[small, :2] - form[large, :2], axis=1) / (inner[0] + outer[0])

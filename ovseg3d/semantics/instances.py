@@ -10,10 +10,10 @@ Shape and colour come first: they are known to the point, while features are blu
    Pieces that hang side by side, with much of their outline in common, are one: a picture is of many colours. Fog above
    the walls is ceiling.
 5. What touches and looks alike is cut apart by shape (see `cuts`). Where the room bulges off its planes it is told by
-   colour (see `bulges`). What is left and large enough is an instance.
+   colour (see `bulges`). What is left and large enough is an instance, or a scrap of one or of the room (see `wholes`).
 
-Ids are 0 for none or the room, else from 1, the largest area first. Input frame. What things are called is not asked
-here: `things.instances_of` names them.
+Ids are 0 for none or the room, else from 1, the largest area first; those of scraps come after all others. Input frame.
+What things are called is not asked here: `things.instances_of` names them.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,13 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from ovseg3d.field.surface import Sight, Surface
-from ovseg3d.semantics.borders import BorderConfig, Price, bends, tint
+from ovseg3d.semantics.borders import BorderConfig, Price, bends, measures, tint
 from ovseg3d.semantics.bulges import BulgeConfig, bulges
 from ovseg3d.semantics.cuts import CutConfig, cut_apart
-from ovseg3d.semantics.graph import add_up, agglomerate, majority
+from ovseg3d.semantics.graph import Contacts, add_up, agglomerate, majority
 from ovseg3d.semantics.patches import PatchConfig, Patches, find_patches
 from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL, StructureConfig, upper_edge
+from ovseg3d.semantics.wholes import WholeConfig, traits
 
 WHOLE = 0.9
 """Share of a region above a room's walls from which it is the ceiling, and nothing that is high..."""
@@ -61,6 +62,7 @@ class InstanceConfig:
     structure: StructureConfig = field(default_factory=StructureConfig)
     bulge: BulgeConfig = field(default_factory=BulgeConfig)
     cut: CutConfig = field(default_factory=CutConfig)
+    whole: WholeConfig = field(default_factory=WholeConfig)
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,23 @@ class Things:
     """What `find_instances` made of the points."""
 
     ids: Int[np.ndarray, " points"]
-    """Instance of each point, 0 for none."""
+    """Instance of each point, 0 for none; scraps have the highest numbers."""
     patch: Int[np.ndarray, " points"]
     """The small patch that a point belongs to, from 0."""
     room: Int[np.ndarray, " points"]
     """FLOOR, CEILING or WALL for points of the room, else NONE."""
+    scraps: int = 0
+    """How many numbers are of scraps."""
 
     @property
     def count(self) -> int:
-        """How many instances there are."""
-        return int(self.ids.max(initial=0))
+        """How many instances there are that are no scraps."""
+        return int(self.ids.max(initial=0)) - self.scraps
+
+    @property
+    def instance(self) -> Int[np.ndarray, " points"]:
+        """Instance of each point that is of no scrap, else 0."""
+        return np.where(self.ids <= self.count, self.ids, 0)
 
 
 def find_instances(
@@ -114,7 +123,12 @@ def find_instances(
     region = cut_apart(contacts.pair, edges, crease, made.weight, made.middle, up, region, config.cut)
     room = bulges(made.border, region, room, made.seen, made.facing @ up, made.area, config.bulge)
     region = np.where(room == NONE, region, -1)
-    return Things(_numbered(region, made.weight, made.area, config.least)[made.patch], made.patch, room[made.patch])
+    number = _numbered(region, made.weight, made.area, config.least)
+    whole = config.whole.things(_traits(number, room, made, contacts, config.border))
+    order = np.argsort(~whole, kind="stable")
+    after = np.zeros(len(whole) + 1, np.int64)
+    after[order + 1] = np.arange(1, len(whole) + 1)
+    return Things(after[number][made.patch], made.patch, room[made.patch], int((~whole).sum()))
 
 
 def _room(
@@ -181,6 +195,23 @@ def _hung(
     one &= edges >= config.common * outline[pair].min(1)
     graph = csr_array((np.ones(int(one.sum())), pair[one].T), shape=(count, count))
     return connected_components(graph, directed=False)[1][region]
+
+
+def _traits(
+    number: np.ndarray, room: np.ndarray, made: Patches, contacts: Contacts, config: BorderConfig
+) -> Float[np.ndarray, "numbers traits"]:
+    """What `wholes` tells scraps by, beside the room's planes and what is left between."""
+    count = int(number.max())
+    alone = np.where(room != NONE, count + room, count + CEILING + WALL + np.arange(len(number)))
+    group = np.unique(np.where(number > 0, number, alone), return_inverse=True)[1]
+    total = int(group.max()) + 1
+    weight = np.bincount(group, made.weight)
+    means = add_up(made.told * made.weight[:, None], group, total) / weight[:, None]
+    contacts = contacts.merged(group, total)
+    on_planes = np.bincount(group, made.weight * (made.kind != NONE)) / weight
+    inside = np.bincount(group, room != NONE) > 0
+    two = config.judge(measures(contacts, weight, means, made.first))
+    return traits(contacts, two, weight, means, on_planes, inside)[:count]
 
 
 def _numbered(region: np.ndarray, weight: np.ndarray, area: np.ndarray, least: int) -> np.ndarray:

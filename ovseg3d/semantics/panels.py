@@ -57,7 +57,8 @@ class Panels:
 
     def join(self, things: Things) -> Things:
         """The things with these after them, as many as there are."""
-        ids, room = things.ids.copy(), things.room.copy()
+        behind = things.ids > things.count  # scraps
+        ids, room = things.ids + len(self.points) * behind, things.room.copy()
         for number, own in enumerate(self.points, start=things.count + 1):
             ids[own], room[own] = number, NONE
         return replace(things, ids=ids, room=room)

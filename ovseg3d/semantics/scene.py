@@ -1,7 +1,7 @@
 """What a run knows about meaning: surface points with features, in one file, and their place in any picture.
 
     semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
-                             plane, where the room's planes are known; portraits, where things have some
+                             plane, where the room's planes are known; pieces, portraits, where there are some
                              and in its header: the encoder's id, weight hash and logit scale; up, metric
 
 Vectors are stored float16. After LERF's method what a point means depends on a size: `sized.*` stand for the vectors
@@ -34,6 +34,7 @@ _STORED = {
     "xyz": np.float32, "normal": np.float16, "rgb": np.uint8, "confidence": np.float16, "cell": np.float32,
     "vectors": np.float16, "agreement": np.float16, "instance": np.int32, "axes": np.float32,
 }  # fmt: skip
+_MAYBE = {"plane": np.int8, "pieces": np.int32, "portraits": np.float16}
 NEAREST = 4
 """Surface points that a pixel takes its features from."""
 
@@ -66,9 +67,16 @@ class SemanticScene:
     """Where meaning depends on a size; `vectors` are those of the middle size then."""
     plane: Int[np.ndarray, " points"] | None = None
     """Plane of the room that a point lies on (see `structure`); None: nobody looked."""
-    portraits: Float[np.ndarray, "things kept"] | None = None
-    """Coefficients of what things look like as wholes (see `portraits`), unit length or zero, in the order of their
-    numbers; None: nobody looked, or did not keep them."""
+    pieces: Int[np.ndarray, " points"] | None = None
+    """`instance`, and after these numbers those of scraps (see `wholes`), which are no things; None: there are none."""
+    portraits: Float[np.ndarray, "pieces kept"] | None = None
+    """Coefficients of what things and scraps look like as wholes (see `portraits`), unit length or zero, in the order
+    of their numbers; None: nobody looked, or did not keep them."""
+
+    @property
+    def piece(self) -> Int[np.ndarray, " points"]:
+        """Number of the thing, or else the scrap, that a point belongs to; 0: none."""
+        return self.instance if self.pieces is None else self.pieces
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "SemanticScene":
         """The same of some points, by their numbers."""
@@ -76,6 +84,7 @@ class SemanticScene:
             self, surface=self.surface.take(rows), vectors=self.vectors[rows], agreement=self.agreement[rows],
             instance=self.instance[rows], sized=None if self.sized is None else self.sized.take(rows),
             plane=None if self.plane is None else self.plane[rows],
+            pieces=None if self.pieces is None else self.pieces[rows],
         )  # fmt: skip
 
     def scores(self, phrases: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, "points phrases"]:
@@ -163,6 +172,8 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
     arrays = {name: np.ascontiguousarray(array, dtype=_STORED[name]) for name, array in arrays.items()}
     if scene.plane is not None:
         arrays["plane"] = scene.plane.astype(np.int8)
+    if scene.pieces is not None:
+        arrays["pieces"] = scene.pieces.astype(np.int32)
     if scene.portraits is not None:
         arrays["portraits"] = np.ascontiguousarray(scene.portraits, dtype=np.float16)
     if scene.sized is not None:
@@ -207,11 +218,11 @@ def load_semantics(folder: Path) -> SemanticScene:
             found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),
             found["cell"], up, bool(facts["metric"]),
         )  # fmt: skip
-        vectors, portraits = found["vectors"].astype(np.float32), found.get("portraits")
+        vectors, pieces, portraits = found["vectors"].astype(np.float32), found.get("pieces"), found.get("portraits")
         return SemanticScene(
             surface, Basis(found["axes"], float(facts["left_out"])), vectors,
             found["agreement"].astype(np.float32), found["instance"], EncoderFacts(**facts["encoder"]), sized, plane,
-            None if portraits is None else portraits.astype(np.float32),
+            pieces, None if portraits is None else portraits.astype(np.float32),
         )  # fmt: skip
     except FileNotFoundError:
         raise RunError("The run knows nothing about meaning yet", where=folder, fix=again) from None
@@ -222,17 +233,15 @@ def load_semantics(folder: Path) -> SemanticScene:
 def _check(found: dict[str, np.ndarray]) -> None:
     """Raises ValueError, KeyError: arrays of a file that do not belong together, or hold what means nothing."""
     points, kept = len(found["xyz"]), found["axes"].shape[-1]
-    shapes: dict[str, tuple[int, ...]] = {name: (points,) for name in (*_STORED, "plane")}
+    shapes: dict[str, tuple[int, ...]] = {name: (points,) for name in (*_STORED, "plane", "pieces")}
     shapes |= {name: (points, 3) for name in ("xyz", "normal", "rgb")}
     shapes |= {"vectors": (points, kept), "axes": (len(found["axes"]), kept)}
     if not points:
         raise ValueError("there are no points")
-    stored = _STORED
-    if "plane" in found:
-        stored = {**stored, "plane": np.int8}
     if "portraits" in found:
-        stored, shapes["portraits"] = {**stored, "portraits": np.float16}, (len(found["portraits"]), kept)
-    for name, dtype in stored.items():
+        shapes["portraits"] = (len(found["portraits"]), kept)
+    maybe = {name: dtype for name, dtype in _MAYBE.items() if name in found}
+    for name, dtype in {**_STORED, **maybe}.items():
         array = found[name]
         if array.dtype != dtype:
             raise ValueError(f"{name!r} is {array.dtype}")
@@ -242,5 +251,9 @@ def _check(found: dict[str, np.ndarray]) -> None:
             raise ValueError(f"{name!r} has a number that is not finite")
         if array.dtype.kind == "i" and array.min() < 0:
             raise ValueError(f"{name!r} has a negative number")
-    if "portraits" in found and len(found["portraits"]) != found["instance"].max():
-        raise ValueError(f"{len(found['portraits'])} 'portraits' are not those of {found['instance'].max()} things")
+    instance = found["instance"]
+    piece = found.get("pieces", instance)
+    if (np.where(piece <= instance.max(), piece, 0) != instance).any():
+        raise ValueError("'pieces' are not those of 'instance'")
+    if "portraits" in found and len(found["portraits"]) != piece.max():
+        raise ValueError(f"{len(found['portraits'])} 'portraits' are not those of {piece.max()} things and scraps")

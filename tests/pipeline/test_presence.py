@@ -14,6 +14,7 @@ from fake_encoders import WORDS, MeanColour
 from PIL import Image
 
 from ovseg3d.encoders import register_clip
+from ovseg3d.encoders.maps import normalise
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.surface import Surface
 from ovseg3d.pipeline.absence import ALL, CONFUSABLE, FOREIGN, OUTSIDE, TRAPS, absent_phrases
@@ -25,6 +26,7 @@ from ovseg3d.pipeline.presence import (
     EVERY,
     KNOWN,
     PATCH,
+    PORTRAIT,
     PURE,
     SCORES,
     STEADY,
@@ -82,18 +84,27 @@ def test_witnesses_are_things_planes_and_patches_of_one_thing() -> None:
     np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + STEADY))
 
 
-def test_a_thing_that_was_seen_as_a_whole_speaks_by_its_portrait() -> None:
+def test_a_thing_that_was_seen_as_a_whole_speaks_by_its_portrait_more_than_by_its_points() -> None:
     random = np.random.default_rng(0)
     vectors, faces = random.normal(size=(len(GRID), 3)), random.normal(size=(3, 3)).astype(np.float32)
+    faces[:] = normalise(faces)
     instance = np.where(GRID[:, 0] < 10, 3, np.where(GRID[:, 0] < 20, 1, 0)).astype(np.int32)
     scene = seen(vectors, instance, np.full(len(GRID), FLOOR))
     before, after = Witnesses.of(scene).scene.vectors, Witnesses.of(replace(scene, portraits=faces)).scene.vectors
-    np.testing.assert_array_equal(after[:2], faces[[0, 2]])
+    mixed = normalise(normalise(before[:2]) + PORTRAIT * faces[[0, 2]])
+    np.testing.assert_allclose(after[:2], mixed, atol=1e-6)
+    assert ((after[:2] * faces[[0, 2]]).sum(1) > 0.8).all()
     np.testing.assert_array_equal(after[2:], before[2:])
+    # A scrap is no thing, and speaks nevertheless.
+    pieces, things = np.where(instance == 3, 2, instance), np.where(instance == 3, 0, instance)
+    scrap = Witnesses.of(replace(scene, instance=things, pieces=pieces, portraits=faces[[0, 2]]))
+    np.testing.assert_allclose(scrap.scene.vectors[:2], mixed, atol=1e-6)
+    assert scrap.scene.piece[:2].tolist() == [1, 2] and scrap.scene.instance[:2].tolist() == [1, 0]
+    assert not scrap.on_plane(FLOOR)[:2].any()
     faces[2] = 0
     unseen = Witnesses.of(replace(scene, portraits=faces)).scene.vectors
-    np.testing.assert_array_equal(unseen[1:], before[1:])
-    np.testing.assert_array_equal(unseen[0], faces[0])
+    np.testing.assert_allclose(unseen[1], normalise(before[1]), atol=1e-6)
+    np.testing.assert_allclose(unseen[0], mixed[0], atol=1e-6)
 
 
 def test_few_points_nothing_told_and_photos_that_disagree() -> None:

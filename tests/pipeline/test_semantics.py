@@ -111,8 +111,9 @@ def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
     assert asker.semantics.plane is not None
     names, red = ["red wall", "floor", "blue"], asker.labels(["red", "sand", "blue"], none=False) == 1
     known = replace(
-        asker.semantics, plane=np.where(red, FLOOR, NONE).astype(np.int8), instance=0 * red.astype(np.int32)
-    )
+        asker.semantics, plane=np.where(red, FLOOR, NONE).astype(np.int8), instance=0 * red.astype(np.int32),
+        pieces=None, portraits=None,
+    )  # fmt: skip
     save_semantics(tmp_path, known)
     for plane, wanted in ((FLOOR, "floor"), (WALL, "red wall")):
         asker = Asker(run)
@@ -176,22 +177,33 @@ def test_what_is_read_is_checked(run: Run, tmp_path: Path, name: str, change: Ca
         load_semantics(tmp_path)
 
 
-def test_portraits_of_things_are_kept_and_checked(run: Run, tmp_path: Path) -> None:
+def test_scraps_and_portraits_are_kept_and_checked(run: Run, tmp_path: Path) -> None:
     known = load_semantics(run.folder)
-    faces = np.eye(known.instance.max(), known.vectors.shape[1], dtype=np.float32)
-    save_semantics(tmp_path, replace(known, portraits=faces))
-    np.testing.assert_array_equal(load_semantics(tmp_path).portraits, faces)
-    save_semantics(tmp_path, replace(known, portraits=None))
-    assert load_semantics(tmp_path).portraits is None, "as in a file of before"
-    for wrong, words in ((faces[:-1], "are not those of"), (faces * np.nan, "not finite")):
-        save_semantics(tmp_path, replace(known, portraits=wrong))
-        with pytest.raises(RunError, match=f"'portraits' .*{words}"):
+    count = int(known.instance.max())
+    pieces = np.where((known.instance == 0) & (np.arange(len(known.instance)) % 5 == 0), count + 1, known.instance)
+    faces = np.eye(count + 1, known.vectors.shape[1], dtype=np.float32)
+    save_semantics(tmp_path, replace(known, pieces=pieces, portraits=faces))
+    again = load_semantics(tmp_path)
+    np.testing.assert_array_equal(again.portraits, faces)
+    np.testing.assert_array_equal(again.piece, pieces)
+    np.testing.assert_array_equal(again.instance, known.instance)
+    np.testing.assert_array_equal(again.take(np.arange(0, 50, 5)).piece, pieces[:50:5])
+    save_semantics(tmp_path, replace(known, pieces=None, portraits=None))
+    again = load_semantics(tmp_path)
+    assert again.portraits is None and again.pieces is None, "as in a file of before"
+    np.testing.assert_array_equal(again.piece, known.instance)
+    for name, wrong, words in (
+        ("portraits", faces[:-1], "are not those of"), ("portraits", faces * np.nan, "not finite"),
+        ("pieces", np.roll(pieces, 1), "are not those of"), ("pieces", pieces - 1, "negative"),
+    ):  # fmt: skip
+        save_semantics(tmp_path, replace(known, **{"pieces": pieces, "portraits": faces} | {name: wrong}))
+        with pytest.raises(RunError, match=f"'{name}' .*{words}"):
             load_semantics(tmp_path)
 
 
 def test_a_surface_without_points_is_none(run: Run, tmp_path: Path) -> None:
     known = load_semantics(run.folder)
-    rows = ("vectors", "agreement", "instance", "plane")
+    rows = ("vectors", "agreement", "instance", "plane", "pieces")
     save_semantics(tmp_path, replace(known, surface=known.surface.take(np.arange(0)), **{
         name: getattr(known, name)[:0] for name in rows}))  # fmt: skip
     with pytest.raises(RunError, match="no points"):

@@ -1,5 +1,7 @@
 """What lies flush in a wall: a door of the wall's own colour, told by features; and what is none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_instances import GAP, Room
@@ -59,6 +61,12 @@ def test_a_door_in_its_wall_is_found_and_what_is_blurred_over_the_wall_is_not() 
     np.testing.assert_array_equal(found.ids[rest], things.ids[rest])
     np.testing.assert_array_equal(found.room[rest], things.room[rest])
     assert (things.ids <= 1).all(), "what was found before is as it was"
+    # It is numbered before scraps.
+    ids, scraps = np.where(things.ids == 1, 2, 0), 1
+    ids[np.flatnonzero(things.ids == 1)[:5]] = 1
+    among = panels.join(replace(things, ids=ids, scraps=scraps))
+    assert (among.count, among.scraps) == (2, 1) and {*among.ids[panels.points[0]]} == {2}
+    np.testing.assert_array_equal(among.ids[rest], np.choose(ids[rest], [0, 1, 3]))
     # Without the shelf it would be one.
     alone = Things(np.zeros_like(things.ids), things.patch, np.full_like(things.room, WALL))
     assert {*find(room, alone, vectors).word} == {DOOR, SHELF}

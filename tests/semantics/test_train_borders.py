@@ -12,7 +12,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import train_borders  # noqa: E402
 from test_instances import floor  # noqa: E402
-from train_borders import ROOM, Lessons, Material, Points, Teach, _best, by_hand, lessons, material, teach  # noqa: E402
+from train_borders import (  # noqa: E402
+    ROOM,
+    Found,
+    Lessons,
+    Material,
+    Points,
+    Teach,
+    by_hand,
+    lessons,
+    look_for,
+    material,
+    overlaps,
+    teach,
+    teach_wholes,
+)  # fmt: skip
 
 from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.semantics import borders  # noqa: E402
@@ -88,11 +102,13 @@ def test_what_is_written_is_what_the_package_reads(tmp_path: Path, monkeypatch: 
     points = room_of_two()
     monkeypatch.setattr(train_borders, "STEPS", 20)
     judge = train_borders.learn([material(points), replace(material(points), scene="same")])
-    text = train_borders.table(judge, [points, replace(points, scene="same")], [replace(points, scene="other")])
+    rooms = [points, replace(points, scene="same")]
+    found = [look_for(room, judge(room.scene)) for room in rooms]
+    text = train_borders.table(rooms, found, [replace(points, scene="other")], found[:1])
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
         "| two", "| same", "| mean", "| other, never taught", "| mean, never taught"
     ]  # fmt: skip
-    known = train_borders.kept(judge(None), ["two", "same"])
+    known = train_borders.kept(judge(None), MEASURES, ["two", "same"])
     (tmp_path / "borders.json").write_text(json.dumps(known))
     monkeypatch.setattr(borders, "WEIGHTS", tmp_path / "borders.json")
     borders.shipped.cache_clear()
@@ -109,8 +125,29 @@ def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_true_thing_is_held_against_its_best_match() -> None:
+def test_what_was_found_is_held_against_each_true_thing() -> None:
     ids = np.array([1] * 20 + [2] * 10 + [0] * 10)
     true = np.array([1] * 16 + [2] * 14 + [ROOM + 3] * 10)
-    assert _best(ids, true) == pytest.approx([16 / 20])  # the other has too few points
-    assert _best(ids, true, least=1) == pytest.approx([16 / 20, 10 / 14])
+    np.testing.assert_allclose(overlaps(ids, true), [[16 / 20], [0]])  # the other has too few points
+    np.testing.assert_allclose(overlaps(ids, true, least=1), [[16 / 20, 4 / 30], [0, 10 / 14]])
+
+
+def test_scraps_are_told_by_what_was_found_in_rooms() -> None:
+    """A thing is what is large and far from the planes: of a hundred regions each of two rooms has forty."""
+    random = np.random.default_rng(0)
+
+    def room() -> Found:
+        told = random.normal(5, 2, (100, 11))
+        good = told[:, 0] - told[:, 6] > np.sort(told[:, 0] - told[:, 6])[60]
+        return Found(told, np.where(good, 0.9, 0.1)[:, None])
+
+    whole, unseen = teach_wholes([room(), room()]), room()
+    assert ((whole(unseen.told) > 0) == unseen.good_at(0.4)).mean() > 0.9
+    assert whole.linear[0] > 0 > whole.linear[6]
+    # Weights are where the likelihood, less what holds them back, is level.
+    rooms = [room(), room()]
+    told, good = np.concatenate([one.told for one in rooms]), np.concatenate([one.good_at(0.4) for one in rooms])
+    whole = teach_wholes(rooms)
+    left = good - 1 / (1 + np.exp(-whole(told)))
+    np.testing.assert_allclose(whole.scaled(told).T @ left, whole.linear, atol=0.05)
+    np.testing.assert_allclose(left.sum(), 0, atol=0.05)
