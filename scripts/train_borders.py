@@ -122,9 +122,9 @@ class Teach:
         rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
         judge = learn([material(room) for room in rooms])
         everyone = judge(None)
-        self._write("borders.json", kept(everyone, MEASURES, names))
+        self._write("borders.json", kept(everyone, names))
         found = [look_for(room, judge(room.scene)) for room in rooms]
-        self._write("wholes.json", {"traits": list(TRAITS), "rooms": names, **numbers(teach_wholes(found))})
+        self._write("wholes.json", kept(teach_wholes(found), names))
         rest = [points_of(run, run.load_scene().path.name) for run in tests]
         text = table(rooms, found, rest, [look_for(room, everyone) for room in rest])
         write_atomic(self.output / "table.md", text.encode())
@@ -381,16 +381,17 @@ def teach_wholes(rooms: Sequence[Found]) -> Whole:
     return replace(whole, linear=linear, square=square, offset=float(offset[0]))
 
 
-def numbers(learnt: Judge | Whole) -> dict[str, Any]:
+def _numbers(learnt: Judge | Whole) -> dict[str, Any]:
     """As they are kept."""
     return {
         name: np.vectorize(lambda value: float(f"{value:.5g}"))(value).tolist() for name, value in vars(learnt).items()
     }
 
 
-def kept(judge: Judge, measures: Sequence[str], rooms: Sequence[str]) -> dict[str, Any]:
-    """What the package keeps of a judge."""
-    return {"measures": list(measures), "rooms": list(rooms), **numbers(judge)}
+def kept(learnt: Judge | Whole, rooms: Sequence[str]) -> dict[str, Any]:
+    """What the package keeps."""
+    told = {"measures": list(MEASURES)} if isinstance(learnt, Judge) else {"traits": list(TRAITS)}
+    return {**told, "rooms": list(rooms), **_numbers(learnt)}
 
 
 def table(rooms: Sequence[Points], found: Sequence[Found], tests: Sequence[Points], tested: Sequence[Found]) -> str:
@@ -414,8 +415,9 @@ def _scores(by_hand: Found, found: Found, thing: np.ndarray) -> list[float]:
     hand, best, kept_best = (iou.max(0, initial=0) for iou in (by_hand.iou, found.iou, found.iou[thing]))
     precise = found.good_at(0.5)
     return [
-        len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean(), len(precise), precise.mean(),
-        thing.sum(), precise[thing].mean(), (kept_best > 0.5).mean(),
+        len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean(), len(precise),
+        precise.sum() / max(len(precise), 1), thing.sum(), precise[thing].sum() / max(thing.sum(), 1),
+        (kept_best > 0.5).mean(),
     ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Is it there? One decision for the whole scene, from its surface and not from a picture.
 
-*Witnesses* speak: things and planes as wholes, and patches of `PATCH` neighbouring surface points, so that what was not
-told from what it stands on has a voice as well. A patch lies on one thing; stray points fill none, and neither do
-points that photos contradict each other about, or that only an odd photo speaks for; in a whole these count less. A
+*Witnesses* speak: things, scraps and planes as wholes, and patches of `PATCH` neighbouring surface points, so that what
+was not told from what it stands on has a voice as well. A patch lies on one thing; stray points fill none, and neither
+do points that photos contradict each other about, or that only an odd photo speaks for; in a whole these count less. A
 whole thing that has a portrait speaks by that more than by its points (see `semantics.portraits`), in which there is
 also what was lifted from photos' cells, which know less, and their neighbours'. (This was found out with portraits of
 six photos.) Each witness is asked what it is: the phrase, or one of everything else that has a name (see `Asker.look`)?
@@ -120,7 +120,7 @@ class Witnesses:
     members: csr_array
     """Witnesses x points: what each point adds to each mean. Rows add to 1."""
     wholes: int
-    """How many are things and planes."""
+    """How many are things, scraps and planes."""
 
     @classmethod
     def of(cls, semantics: SemanticScene) -> "Witnesses":

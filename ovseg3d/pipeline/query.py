@@ -67,8 +67,8 @@ class Answer:
     score: float
     """How much speaks for it, 0 to 1 (see `presence`)."""
     probability: float | None
-    """None: the encoder has no calibration, or not for what this was compared with, or nobody knows how large things
-    are."""
+    """None: the encoder has no calibration, or not for what this was compared with, nobody knows how large things are,
+    or they were not seen as wholes."""
     calibrated: bool
     threshold: float
     rival: str | None
@@ -180,6 +180,7 @@ class Asker(Comparer):
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
             chosen = chosen[np.argsort(-margin[chosen], kind="stable")]
             calibrated = card is not None and usual and not seen.known and self.measured
+            calibrated = calibrated and self.semantics.portraits is not None  # the card's scores had them
             chance = card.probability(seen.score) if calibrated else None
             answers.append(
                 Answer(

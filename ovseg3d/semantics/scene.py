@@ -68,7 +68,7 @@ class SemanticScene:
     plane: Int[np.ndarray, " points"] | None = None
     """Plane of the room that a point lies on (see `structure`); None: nobody looked."""
     pieces: Int[np.ndarray, " points"] | None = None
-    """`instance`, and after these numbers those of scraps (see `wholes`), which are no things; None: there are none."""
+    """`instance`, and after these numbers those of scraps (see `wholes`), which are no things; None: nobody looked."""
     portraits: Float[np.ndarray, "pieces kept"] | None = None
     """Coefficients of what things and scraps look like as wholes (see `portraits`), unit length or zero, in the order
     of their numbers; None: nobody looked, or did not keep them."""

@@ -122,7 +122,7 @@ def size_of(phrase: str) -> Size | None:
     if "toy" in words:
         return SIZES["toy"]
     ends = [k for k, word in enumerate(words) if word in MAYBE]
-    named = (_named(words[:end]) for end in (*ends, len(words)))
+    named = (_named(words[:end]) for end in (len(words), *reversed(ends)))
     return next((size for size in named if size is not None), None)
 
 

@@ -188,14 +188,14 @@ def likeness(exhibit: Exhibit, point: int) -> Float[np.ndarray, " points"]:
 
 
 def members_of(exhibit: Exhibit, point: int) -> Int[np.ndarray, " members"]:
-    """The surface points of the thing that a point belongs to; of no thing: those within some cells of it."""
+    """The surface points of the thing, or scrap, that a point belongs to; of none: those within some cells of it."""
     semantics = exhibit.need_asker().semantics
-    number = semantics.instance[point]
+    number = semantics.piece[point]
     if number > 0:
-        return np.flatnonzero(semantics.instance == number)
+        return np.flatnonzero(semantics.piece == number)
     surface = semantics.surface
     near = np.linalg.norm(surface.xyz - surface.xyz[point], axis=1) < 4 * surface.cell[point]
-    return np.flatnonzero(near & (semantics.instance == 0))
+    return np.flatnonzero(near & (semantics.piece == 0))
 
 
 def _whereabouts(exhibit: Exhibit, found: Found) -> Instance:

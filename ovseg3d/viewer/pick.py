@@ -124,7 +124,7 @@ def pointed_html(pointed: Pointed) -> str:
         size = " × ".join(f"{length:.2f}" for length in pointed.thing.size)
         lines.append(f"<div>thing {pointed.thing.id}: {size} {pointed.unit}, {pointed.thing.n_points:,} points</div>")
     elif pointed.words:
-        lines.append("<div>no single thing: part of a large surface</div>")
+        lines.append("<div>no single thing: part of something, or of a large surface</div>")
     lines.append(f"<div>at ({place}), {pointed.spot.distance:.2f} {pointed.unit} from you</div>")
     if pointed.words:
         top = max(pointed.words[0][1], 1e-6)

@@ -26,6 +26,7 @@ from ovseg3d.semantics.lerf import COUNT
 from ovseg3d.semantics.panels import Panels
 from ovseg3d.semantics.relevancy import CANONICAL, relevancy
 from ovseg3d.semantics.scene import FILE, load_semantics
+from ovseg3d.semantics.wholes import WholeConfig
 
 PHRASES = ("red", "blue", "sand")
 STEPS = {"lift": 1, "default": 20, "3d-ovs": 40, "lerf": 60}
@@ -278,6 +279,33 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
     assert len({*said[:last]}) > 1 and {*said[last:]} == {PHRASES.index("sand")}
     np.testing.assert_array_equal(said, (means @ colours.T).argmax(1))
     np.testing.assert_allclose(np.linalg.norm(learnt.portraits, axis=1), 1, atol=1e-2)
+
+
+def test_a_scrap_is_seen_as_a_whole_and_asked_but_is_no_thing(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest of what is found; beside it a stretch of the floor, which is a thing."""
+
+    def stretch(surface: Surface, things: Things, *_: object) -> Panels:
+        floor = np.flatnonzero(things.room == FLOOR)
+        along = surface.xyz[floor, 0]
+        return Panels((floor[(along > -0.5) & (along < -0.2)],), (PHRASES.index("sand"),))
+
+    monkeypatch.setattr("ovseg3d.pipeline.semantics.find_panels", stretch)
+    monkeypatch.setattr(WholeConfig, "things", lambda self, told: np.arange(len(told)) > 0)
+    run = learn("default")
+    learnt, figures = load_semantics(run.folder), run.metrics()
+    count, pieces = int(learnt.instance.max()), int(learnt.piece.max())
+    assert (figures["scraps"], pieces) == (1, count + 1) and count > 1
+    assert (learnt.instance[learnt.piece == pieces] == 0).all() and (learnt.piece == pieces).sum() > 10
+    asker = Asker(run)
+    means = np.stack([learnt.vectors[learnt.piece == k + 1].mean(0) for k in range(pieces)])
+    colours = learnt.basis.reduce(asker.encode(PHRASES))
+    said = (learnt.portraits @ colours.T).argmax(1)
+    np.testing.assert_array_equal(said, (means @ colours.T).argmax(1))
+    assert said[count - 1] == PHRASES.index("sand"), "what was found in the floor, before the scrap"
+    name = PHRASES[said[-1]]
+    answer = asker.ask([name])[0]
+    assert answer.present and {*learnt.piece[answer.point_index]} & {pieces}
+    assert all(thing.id <= count for thing in answer.instances)
 
 
 def test_what_no_encoder_sees_has_no_portraits(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,7 +209,8 @@ def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
     names = ("ceiling", "wall", "a white ceiling", "lamp")
     texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(names)}
     alone = np.zeros(len(GRID), np.int32)
-    asker = asker_of(tmp_path, seen(vectors, alone, plane), texts)
+    scene = replace(seen(vectors, alone, plane), portraits=np.zeros((0, dim), np.float32))
+    asker = asker_of(tmp_path, scene, texts)
     asker.clip = SimpleNamespace(calibration=CARD)
     bare, white = asker.ask(["ceiling", "a white ceiling"])
     assert bare.present and bare.score == KNOWN and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
@@ -308,12 +309,17 @@ def test_a_probability_comes_from_the_card_alone(run: Run) -> None:
 
     register_clip("colours", calibrated)
     asker = Asker(run)
+    plain = asker.ask(["red"])[0]
+    assert plain.present and plain.probability is None, "the card is of scores of portraits"
+    asker = Asker(run)
+    faces = np.zeros((asker.semantics.piece.max(), asker.semantics.vectors.shape[1]), np.float32)
+    asker.semantics = replace(asker.semantics, portraits=faces)
     red, green = asker.ask(["red", "a green box"])
     assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
     odds = np.log(green.score / (1 - green.score))
     assert green.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * odds - 1.0))))
     unknown = Asker(run)
-    unknown.__dict__["_stated"] = None
+    unknown.semantics, unknown.__dict__["_stated"] = asker.semantics, None
     assert unknown.ask(["red"])[0].probability is None, "the card is of scores that know how large things are"
     # What it is compared with by default is what the card names; a closed list leaves the same unlabelled.
     named = asker.ask(["red"], canonical=CARD["canonical"], rivals=())[0]

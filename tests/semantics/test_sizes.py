@@ -58,6 +58,7 @@ def test_compounds_toys_and_stops() -> None:
         "a pair of brown shoes": "shoe", "shelf near the toy": "shelf", "two knives": "knife", "stack of books": "book",
         "a standing lamp": "lamp", "the left shoe": "shoe", "a lamp standing on a desk": "lamp",
         "the picture hanging left": "picture", "a hanging plant": "plant",
+        "an orange standing lamp": "lamp", "a paper hanging lamp": "lamp",
     }  # fmt: skip
     for phrase, word in meant.items():
         assert size_of(phrase) == SIZES[word], phrase

@@ -29,7 +29,7 @@ from train_borders import (  # noqa: E402
 )  # fmt: skip
 
 from ovseg3d.errors import ConfigError  # noqa: E402
-from ovseg3d.semantics import borders  # noqa: E402
+from ovseg3d.semantics import borders, wholes  # noqa: E402
 from ovseg3d.semantics.borders import GROWING, MEASURES, BorderConfig  # noqa: E402
 
 
@@ -108,7 +108,7 @@ def test_what_is_written_is_what_the_package_reads(tmp_path: Path, monkeypatch: 
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
         "| two", "| same", "| mean", "| other, never taught", "| mean, never taught"
     ]  # fmt: skip
-    known = train_borders.kept(judge(None), MEASURES, ["two", "same"])
+    known = train_borders.kept(judge(None), ["two", "same"])
     (tmp_path / "borders.json").write_text(json.dumps(known))
     monkeypatch.setattr(borders, "WEIGHTS", tmp_path / "borders.json")
     borders.shipped.cache_clear()
@@ -116,6 +116,14 @@ def test_what_is_written_is_what_the_package_reads(tmp_path: Path, monkeypatch: 
         assert borders.shipped().hidden == pytest.approx(judge(None).hidden, rel=1e-4)
     finally:
         borders.shipped.cache_clear()
+    learnt = teach_wholes(found)
+    (tmp_path / "wholes.json").write_text(json.dumps(train_borders.kept(learnt, ["two", "same"])))
+    monkeypatch.setattr(wholes, "WEIGHTS", tmp_path / "wholes.json")
+    wholes.shipped.cache_clear()
+    try:
+        assert wholes.shipped()(found[0].told) == pytest.approx(learnt(found[0].told), rel=1e-3, abs=1e-3)
+    finally:
+        wholes.shipped.cache_clear()
 
 
 def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
