@@ -165,7 +165,8 @@ class Asker(Comparer):
         if not 0 < threshold < 1:
             raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
         others = self._others(canonical, negatives)
-        card = calibration_of(self.clip)
+        # A card is of scores that portraits had a part in.
+        card = None if self.semantics.portraits is None else calibration_of(self.clip)
         eye = None if camera is None else self.camera(camera).position
         for view in views:
             self.frame(view)  # an unknown one is told before the work
@@ -179,9 +180,8 @@ class Asker(Comparer):
             found = np.minimum(expit(SHARPNESS * margin), seen.score)
             chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
             chosen = chosen[np.argsort(-margin[chosen], kind="stable")]
-            calibrated = card is not None and usual and not seen.known and self.measured
-            calibrated = calibrated and self.semantics.portraits is not None  # the card's scores had them
-            chance = card.probability(seen.score) if calibrated else None
+            calibrated = usual and not seen.known and self.measured
+            chance = card.probability(seen.score) if card is not None and calibrated else None
             answers.append(
                 Answer(
                     phrase=phrase,

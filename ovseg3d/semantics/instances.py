@@ -202,7 +202,7 @@ def _traits(
 ) -> Float[np.ndarray, "numbers traits"]:
     """What `wholes` tells scraps by, beside the room's planes and what is left between."""
     count = int(number.max())
-    alone = np.where(room != NONE, count + room, count + CEILING + WALL + np.arange(len(number)))
+    alone = np.where(room != NONE, count + room, count + WALL + 1 + np.arange(len(number)))
     group = np.unique(np.where(number > 0, number, alone), return_inverse=True)[1]
     total = int(group.max()) + 1
     weight = np.bincount(group, made.weight)

@@ -144,6 +144,16 @@ def test_points_of_a_thing_speak_together_in_a_basis_that_holds_it() -> None:
     np.testing.assert_allclose(basis.expand(mixed) @ asked, unit(full) @ asked, atol=1e-3)
 
 
+def test_a_basis_holds_the_portrait_of_a_thing_that_no_sample_is_of() -> None:
+    vectors = np.eye(16, 4, dtype=np.float32).T[np.arange(400) % 4]
+    basis, ids = fit_basis(vectors, 6), (np.arange(400) == 7).astype(int)
+    face = np.eye(16, dtype=np.float32)[9:10]
+    samples = [seed for seed in range(5) if 7 not in np.random.default_rng(seed).permutation(400)[:40]]
+    assert samples
+    made, _ = add_portraits(basis, basis.reduce(vectors), ids, face, samples=40, seed=samples[0])
+    np.testing.assert_allclose(np.linalg.norm(made.reduce(face)), 1, atol=1e-4)
+
+
 def test_nothing_to_portray_changes_nothing() -> None:
     assert choose_poses(np.zeros(100, int), [square(0, 100, 0.1, 0.2)]) == []
     clip, ids = MeanColour(), np.zeros(40, int)
