@@ -200,6 +200,22 @@ def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
     assert set(lax.point_index) >= set(mug.point_index)
 
 
+def test_a_scrap_says_what_it_would_say_as_a_thing(tmp_path: Path) -> None:
+    """That it is too large for a mug, and no wall; only that it is no thing."""
+    dim, scores = 8, []
+    vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[0], (len(GRID), 1))
+    texts = {name: np.eye(dim, dtype=np.float32)[k] for k, name in enumerate(("mug", "wall", "bed"))}
+    pieces = np.where(GRID[:, 0] < 10, 1, np.where(GRID[:, 0] < 30, 2, 0)).astype(np.int32)
+    things = np.where(pieces == 2, 0, pieces)
+    for scene in (seen(vectors, pieces, 0 * pieces), replace(seen(vectors, things, 0 * pieces), pieces=pieces)):
+        asker = asker_of(tmp_path / str(len(scores)), scene, texts)
+        asker.__dict__["_stated"] = 0.1
+        scores.append(asker._logits(tuple(texts)))
+    np.testing.assert_array_equal(*scores)
+    mug, wall, bed = scores[1][1]
+    assert wall < min(mug, bed) and np.ptp(scores[1], axis=0).max() > 0.1
+
+
 def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
     """Its place says so, to its bare name; what else is said of it, features have to see."""
     dim = 8

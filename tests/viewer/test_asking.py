@@ -1,6 +1,7 @@
 """What visitors ask, click and fly to, without a browser: on playroom, whose things are known (objects.json)."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from playroom import EYE, THINGS, inside
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.query import THRESHOLD
 from ovseg3d.viewer import layers
-from ovseg3d.viewer.ask import Question, ask, hit_text, read_phrases, sentence
+from ovseg3d.viewer.ask import Question, ask, hit_text, members_of, read_phrases, sentence
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.fly import fly, stand_to_see
 from ovseg3d.viewer.panel import SHOW
@@ -72,6 +73,21 @@ def test_more_like_this_finds_the_others_of_a_kind(exhibit: Exhibit) -> None:
     centres = [hit.thing.center for hit in reply.hits]
     assert min(np.linalg.norm(np.subtract(c, THINGS["orange cushion"]["center"])) for c in centres) < 0.15
     assert reply.hits[0].thing.score > 0.8 and len(centres) < 8
+
+
+def test_a_click_on_a_scrap_means_the_scrap(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing beside it, though it is no thing."""
+    spot = find_spot(exhibit, EYE, np.array(THINGS["orange cushion"]["center"]) - EYE)
+    asker = exhibit.need_asker()
+    known = asker.semantics
+    cushion = known.instance == known.instance[spot.point]
+    assert known.instance[spot.point] > 0 and 0 < cushion.sum() < len(cushion)
+    pieces = np.where(cushion, known.instance.max() + 1, known.instance).astype(np.int32)
+    scrap = replace(known, instance=np.where(cushion, 0, known.instance).astype(np.int32), pieces=pieces)
+    monkeypatch.setattr(asker, "semantics", scrap)
+    np.testing.assert_array_equal(members_of(exhibit, spot.point), np.flatnonzero(cushion))
+    beside = np.flatnonzero(scrap.piece == 0)[0]
+    assert not cushion[members_of(exhibit, beside)].any()
 
 
 class Slow:
