@@ -86,7 +86,7 @@ def test_a_click_on_a_scrap_means_the_scrap(exhibit: Exhibit, monkeypatch: pytes
     scrap = replace(known, instance=np.where(cushion, 0, known.instance).astype(np.int32), pieces=pieces)
     monkeypatch.setattr(asker, "semantics", scrap)
     np.testing.assert_array_equal(members_of(exhibit, spot.point), np.flatnonzero(cushion))
-    beside = np.flatnonzero(scrap.piece == 0)[0]
+    beside = int(np.flatnonzero(scrap.piece == 0)[0])
     assert not cushion[members_of(exhibit, beside)].any()
 
 
