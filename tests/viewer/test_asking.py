@@ -82,11 +82,13 @@ def test_a_click_on_a_scrap_means_the_scrap(exhibit: Exhibit, monkeypatch: pytes
     known = asker.semantics
     cushion = known.instance == known.instance[spot.point]
     assert known.instance[spot.point] > 0 and 0 < cushion.sum() < len(cushion)
-    pieces = np.where(cushion, known.instance.max() + 1, known.instance).astype(np.int32)
-    scrap = replace(known, instance=np.where(cushion, 0, known.instance).astype(np.int32), pieces=pieces)
+    # What it lies on is no thing here, either.
+    room = np.where(cushion, 0, np.where(known.instance == 1, 1, 0)).astype(np.int32)
+    scrap = replace(known, instance=room, pieces=np.where(cushion, 2, room).astype(np.int32))
     monkeypatch.setattr(asker, "semantics", scrap)
     np.testing.assert_array_equal(members_of(exhibit, spot.point), np.flatnonzero(cushion))
-    beside = int(np.flatnonzero(scrap.piece == 0)[0])
+    apart = np.linalg.norm(known.surface.xyz - known.surface.xyz[cushion].mean(0), axis=1)
+    beside = int(np.where(scrap.piece == 0, apart, np.inf).argmin())
     assert not cushion[members_of(exhibit, beside)].any()
 
 
