@@ -12,8 +12,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, is_dataclass
+from typing import Annotated, Any, get_args
 
 
 @dataclass(frozen=True)
@@ -133,5 +133,20 @@ def parse_arguments(name: str, cls: type, arguments: Sequence[str], default: Any
     """Read `arguments` into an instance of `cls`; prints help or what is wrong, and leaves, as tyro does."""
     import tyro
 
+    _join_lines(cls)
     options = {} if default is None else {"default": default}
     return tyro.cli(cls, prog=f"ovseg3d {name}", args=list(arguments), **options)
+
+
+def _join_lines(cls: type) -> None:
+    """Make each setting's docstring one paragraph of help: tyro keeps the line breaks of those that go on, indented."""
+    import docstring_parser
+    import tyro
+
+    said = {param.arg_name: param.description or "" for param in docstring_parser.parse_from_object(cls).params}
+    for name, hint in cls.__annotations__.items():
+        if "\n" in said.get(name, ""):
+            cls.__annotations__[name] = Annotated[hint, tyro.conf.arg(help=" ".join(said[name].split()))]
+        for part in (hint, *get_args(hint)):
+            if isinstance(part, type) and is_dataclass(part):
+                _join_lines(part)

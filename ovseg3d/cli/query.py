@@ -20,17 +20,17 @@ class Query:
 
     Examples:
       ovseg3d query outputs/playroom/latest "a red chair"
-      ovseg3d query outputs/playroom/latest chair --negative "office chair" --views all
+      ovseg3d query outputs/playroom/latest chair lamp --negative "office chair;desk lamp" --views all
     """
 
     run: RunPath
     asked: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHRASE...")]
     """What to look for."""
-    negative: tuple[str, ...] = ()
-    """What is not meant."""
-    canonical: tuple[str, ...] | None = None
-    """What everything is compared with; by default what the encoder's card says, or else object, things,
-    stuff, texture."""
+    negative: str | None = None
+    """What is not meant: phrases with semicolons, or a file with one a line."""
+    canonical: str | None = None
+    """What everything is compared with, in the same form; by default what the encoder's card says, or else object;
+    things; stuff; texture."""
     phrases: str | None = None
     """What else may be in the scene: phrases with semicolons, a file with one a line, or none; by default those of the
     run, but for its own word for what is asked, and a list of what rooms hold. What is likelier one of these than
@@ -63,14 +63,16 @@ class Query:
         scene = run.load_scene(self.where.scene)
         asker = self.where.asker(run, scene, self.templates)
         rivals = None if self.phrases is None else () if self.phrases == "none" else read_list(self.phrases)
+        negatives = () if self.negative is None else read_list(self.negative, "--negative")
+        canonical = None if self.canonical is None else read_list(self.canonical, "--canonical")
         chosen = () if self.views == "none" else choose_views(scene, self.views)
         names = [scene.frames[view].name for view in chosen]
         began = time.monotonic()
         answers = asker.ask(
             tuple(dict.fromkeys(phrase.strip() for phrase in self.asked)),
             rivals=rivals,
-            negatives=self.negative,
-            canonical=self.canonical,
+            negatives=negatives,
+            canonical=canonical,
             threshold=self.threshold,
             views=names,
             camera=self.camera,

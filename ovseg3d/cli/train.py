@@ -48,9 +48,10 @@ class Train:
     view: bool = False
     """Show it in the browser while it trains, as ovseg3d view does, and afterwards until Ctrl-C."""
     json: Json = False
-    only: Only | None = None
-    """Only these stages; by default all. field: no meaning, and no encoder; features: encode the photos with CLIP and
-    DINO; semantics: lift their features to the field's surface, so that it can be asked."""
+    only: Annotated[Only | None, tyro.conf.arg(metavar="STAGE[,STAGE]")] = None
+    """Only these stages: field, features, semantics, or field with one of the others; by default all. field: no
+    meaning, and no encoder; features: encode the photos with CLIP and DINO; semantics: lift their features to the
+    field's surface, so that it can be asked."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()
     encode: Annotated[EncodeConfig, tyro.conf.arg(name="")] = EncodeConfig()

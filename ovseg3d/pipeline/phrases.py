@@ -22,11 +22,12 @@ def without_doubles(phrases: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
 
 
-def read_list(text: str) -> tuple[str, ...]:
-    """Phrases with semicolons, or a file with one a line; each once, in their order. Raises ConfigError."""
+def read_list(text: str, flag: str = "--phrases") -> tuple[str, ...]:
+    """Phrases with semicolons, or a file with one a line; each once, in their order. Raises ConfigError, which names
+    the `flag` that said so."""
     phrases = without_doubles(_lines(text, "phrases"))
     if not phrases:
-        raise ConfigError("The list of phrases is empty", fix='--phrases "chair;table;floor"')
+        raise ConfigError(f"The list of {flag} is empty", fix=f'{flag} "chair;table;floor"')
     for phrase in phrases:
         check_text(phrase)
     return phrases

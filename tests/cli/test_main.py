@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,15 @@ def test_a_bug_shows_where_and_says_that_it_is_ours(
 def test_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "ovseg3d", "nope"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "no command 'nope'" in done.stderr
+
+
+def test_help_of_a_setting_is_one_paragraph(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "query"):
+        cli.main([name, "--help"])
+        lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        for line, after in pairwise(lines):
+            fits = len(line) + 1 + len(after.partition(" ")[0]) <= 48
+            assert not (fits and line and after and line[0] != "-" and after[0] not in "-(" and line[-1].isalpha()), line
 
 
 @pytest.mark.parametrize("command", ["--help", "info SCENE", "info SCENE --json"])

@@ -121,6 +121,20 @@ def test_doubles_and_empty_phrases(run: Run, cli: Cli) -> None:
     assert len(twice) == 2 and twice[0].score == twice[1].score, "from Python, an answer for each"
 
 
+def test_what_is_not_meant_may_stand_before_what_is(run: Run, cli: Cli) -> None:
+    asked = ("query", "--negative", "sand;blue", run.folder, "red", "--views", "none", "--json")
+    (answer,) = json.loads(cli(*asked).stdout)["answers"]
+    (expected,) = Asker(run).ask(["red"], negatives=["sand", "blue"])
+    assert answer["phrase"] == "red" and answer["score"] == pytest.approx(expected.score, abs=1e-6)
+    asked = ("query", "--canonical", "sand", run.folder, "red", "--views", "none", "--json")
+    (answer,) = json.loads(cli(*asked).stdout)["answers"]
+    (expected,) = Asker(run).ask(["red"], canonical=["sand"])
+    assert answer["phrase"] == "red" and answer["score"] == pytest.approx(expected.score, abs=1e-6)
+    for flag in ("--negative", "--canonical"):
+        done = cli("query", run.folder, "red", flag, " ; ")
+        assert done.returncode == 2 and f"The list of {flag} is empty" in done.stderr
+
+
 def test_bytes_that_are_no_text_are_told(run: Run, cli: Cli) -> None:
     for text in ("ch\udcffair", "table;ch\udcffair"):
         with pytest.raises(ConfigError, match=r"'ch\\udcffair' is no text"):
