@@ -208,7 +208,8 @@ def print_summary(console: Console, run: "Run") -> None:
         console.print(f"  ovseg3d segment {name}", **print_line)
         console.print(f"  ovseg3d export {name}", **print_line)
     console.print(f"  ovseg3d render {name}", **print_line)
-    console.print(f"  ovseg3d eval {name}", **print_line)
+    held_out = "" if metrics.get("psnr") is not None else " --views all"
+    console.print(f"  ovseg3d eval {name}{held_out}", **print_line)
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -39,8 +39,8 @@ class Query:
     threshold: float = 0.5
     """Relevancy from which a point counts (0.5 is as near as the nearest canonical phrase), and score from which the
     scene is said to hold it."""
-    views: Literal["held-out", "train", "all", "none"] = "held-out"
-    """For which views to draw masks."""
+    views: Literal["held-out", "train", "all", "none"] | None = None
+    """For which views to draw masks; by default the held-out ones, or some of all where none is held out."""
     camera: str | None = None
     """Measure distances from this photo's camera."""
     output: Path | None = None

@@ -26,8 +26,8 @@ class Render:
     """
 
     run: RunPath
-    views: Views = "held-out"
-    """Which views to render, without --path."""
+    views: Views | None = None
+    """Which views to render, without --path; by default the held-out ones, or some of all where none is held out."""
     path: str | None = None
     """Fly along a path instead: spiral, interpolate (between the photos), or a camera path that nerfstudio saved
     (JSON, poses in the capture's own frame)."""
@@ -68,8 +68,10 @@ class Render:
         renderer = self._painter(run, scene, meaning) if meaning else self.where.renderer(run, scene)
         folder = self.output or run.exports
         stop = threading.Event()
+        views = self.views or ("held-out" if scene.test else "some")
+        name = f"views-{views}" if self.path is None else Path(self.path).stem
         with interruptible(stop), Progress(console) as progress:
-            files = self._write(renderer, cameras, names, fps, folder, kinds, progress, stop)
+            files = self._write(renderer, cameras, names, fps, folder / name, kinds, progress, stop)
         if self.json:
             print_json({"run": run.folder, "views": len(cameras), "fps": fps, "files": files})
             return
@@ -136,17 +138,17 @@ class Render:
         cameras: Any,
         names: Any,
         fps: float | None,
-        folder: Path,
+        place: Path,
         kinds: Any,
         report: Any,
         stop: Any,
     ) -> list[Path]:
         from ovseg3d.pipeline.render import render_film, render_images
 
-        name = f"views-{self.views}" if self.path is None else Path(self.path).stem
         if fps is None or self.images:
-            return render_images(renderer, cameras, names, folder / name, what=kinds, report=report, stop=stop)
-        paths = {kind: folder / (f"{name}.mp4" if kind == "colour" else f"{name}_{kind}.mp4") for kind in kinds}
+            return render_images(renderer, cameras, names, place, what=kinds, report=report, stop=stop)
+        film = {kind: place.name if kind == "colour" else f"{place.name}_{kind}" for kind in kinds}
+        paths = {kind: place.parent / f"{name}.mp4" for kind, name in film.items()}
         return render_film(renderer, cameras, paths, fps, report=report, stop=stop)
 
 

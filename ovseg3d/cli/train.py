@@ -6,7 +6,7 @@ are depends on the preset, the quality and the config file, which are therefore 
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,7 +114,7 @@ class Train:
 
     def _watched(self, train: TrainConfig) -> TrainConfig:
         """With checkpoints often enough for --view."""
-        if not self.view or self._was_typed("", "checkpoint_seconds"):
+        if not self.view or self._was_typed("checkpoint_seconds"):
             return train
         return replace(train, checkpoint_seconds=min(train.checkpoint_seconds, LIVE_SECONDS))
 
@@ -190,18 +190,24 @@ class Train:
         return train_scene(run.load_scene(), config, report=progress, stop=stop, resume=run, begun=live.begun)
 
     def _refuse_idle(self, config: Config) -> None:
-        """Flags of a stage that does not run would be passed over in silence."""
-        for section, stage, lacks in (
-            (EncodeConfig, "features", "does not encode the photos"),
-            (MeaningConfig, "semantics", "does not learn meaning"),
+        """Flags that this run has no use for would be passed over in silence."""
+        method, features = config.meaning.method, config.views_as.features
+        of_field = ("steps", "max_seconds", "checkpoint_seconds", "tensorboard", "depth", "refine_poses")
+        for names, used, why in (
+            (_flags(EncodeConfig), "features" in config.stages, "this run does not encode the photos"),
+            (_flags(MeaningConfig), "semantics" in config.stages, "this run does not learn meaning"),
+            (_flags(FieldConfig, "field."), "field" in config.stages, "this run does not fit the field"),
+            (of_field, "field" in config.stages, "this run does not fit the field"),
+            (("segments", "crops"), features in ("auto", "regions"), f"--features {features} makes no regions"),
+            (("pyramid",), features == "pyramid", "it is of --features pyramid"),
+            (("portraits",), method == "default", "it is of --method default"),
+            (("refine_steps", "refine_seconds"), method != "lift", "--method lift learns nothing on rays"),
+            (("selection", "rda", "fda", "rebalance"), method == "3d-ovs", "that is of --method 3d-ovs"),
         ):
-            flags = {name: f"--{name.replace('_', '-')}" for name in section.__dataclass_fields__}
-            typed = [flag for name, flag in flags.items() if self._was_typed("", name)]
-            if typed and stage not in config.stages:
-                raise ConfigError(
-                    f"{' and '.join(typed)} would do nothing: this run {lacks}",
-                    fix="leave --only away, or take --only field,semantics",
-                )
+            typed = [f"--{name.replace('_', '-')}" for name in names if self._was_typed(name)]
+            if typed and not used:
+                fix = "leave --only away, or take --only field,semantics" if "this run" in why else "leave it out"
+                raise ConfigError(f"{' and '.join(typed)} would do nothing: {why}", fix=fix)
 
     def _name(self, path: Path) -> str:
         """The folder of a scene among several: its name, with 4 hex of its path when an earlier scene has the name."""
@@ -216,20 +222,26 @@ class Train:
         sections = {}
         for name in ("scene", "train", "encode", "meaning", "field"):
             mine, prefix = getattr(self, name), "field." if name == "field" else ""
-            given = {key: getattr(mine, key) for key in mine.__dataclass_fields__ if self._was_typed(prefix, key)}
+            given = {key: getattr(mine, key) for key in mine.__dataclass_fields__ if self._was_typed(prefix + key)}
             if "steps" in given and "max_seconds" not in given:
                 given["max_seconds"] = None
             elif "max_seconds" in given and "steps" not in given:
                 given["steps"] = None
             sections[name] = replace(getattr(earlier, name), **given)
         sections["train"] = self._watched(sections["train"])
-        if self._was_typed("", "only"):
+        if self._was_typed("only"):
             sections["only"] = self.only
         return replace(earlier, **sections)
 
-    def _was_typed(self, prefix: str, key: str) -> bool:
-        flag = key.replace("_", "-")
-        return not self.typed.isdisjoint({f"--{prefix}{flag}", f"--{prefix}no-{flag}", f"--no-{prefix}{flag}"})
+    def _was_typed(self, name: str) -> bool:
+        """Whether the command line had a setting, such as `steps` or `field.levels`, or the opposite of it."""
+        flag = name.replace("_", "-")
+        prefix, dot, key = flag.rpartition(".")
+        return not self.typed.isdisjoint({f"--{flag}", f"--{prefix}{dot}no-{key}", f"--no-{flag}"})
+
+
+def _flags(section: type, prefix: str = "") -> list[str]:
+    return [prefix + field.name for field in fields(section)]
 
 
 def _value(arguments: list[str], flag: str) -> str | None:

@@ -312,7 +312,7 @@ class _Export:
 
     def mesh(self, folder: Path) -> list[Path]:
         options, cloud = self.options, self.whole
-        if options.select or options.spacing is not None or (options.points or 0) > len(cloud):
+        if options.select or options.spacing is not None or options.points is not None:
             cloud = self.chosen
         mesh = mesh_of(cloud, options.spacing)
         self.end_if_stopped()

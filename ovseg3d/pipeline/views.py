@@ -12,10 +12,15 @@ from ovseg3d.scene import Scene
 
 ViewChoice = Literal["held-out", "train", "all"]
 T = TypeVar("T")
+SHOWN = 8
+"""Training views to show where none is held out."""
 
 
-def choose_views(scene: Scene, choice: ViewChoice) -> tuple[int, ...]:
-    """Indices into `scene.frames`. Raises ConfigError when there is none of that kind."""
+def choose_views(scene: Scene, choice: ViewChoice | None) -> tuple[int, ...]:
+    """Indices into `scene.frames`; None: the held-out views, or where a run was trained on all, some of these. Raises
+    ConfigError when there is none of the kind that was chosen."""
+    if choice is None:
+        return scene.test or tuple(spread(scene.train, SHOWN))
     views = {"held-out": scene.test, "train": scene.train, "all": tuple(range(len(scene.frames)))}[choice]
     if not views:
         raise ConfigError(

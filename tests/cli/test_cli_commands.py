@@ -67,6 +67,35 @@ def test_train_eval_render(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Pa
     assert "images_0000.png" in files and "images_0004_depth_mm.png" in files and len(files) == 6
 
 
+def test_train_refuses_flags_that_would_do_nothing(cli: Cli, tiny_scene: Path, tiny_run: Path, tmp_path: Path) -> None:
+    for given, flags in (
+        ("--method lift --refine-steps 9", "--refine-steps"),
+        ("--method lift --no-fda", "--fda"),
+        ("--method 3d-ovs --portraits 9", "--portraits"),
+        ("--features dense --segments superpixels --crops 9", "--segments and --crops"),
+        ("--pyramid lerf", "--pyramid"),
+        ("--only features --steps 9 --refine-poses", "--steps and --refine-poses"),
+        ("--only features --field.near-gradient 1 --field.levels=4", "--field.levels and --field.near-gradient"),
+    ):
+        done = cli("train", tiny_scene, "--output-dir", "out", *given.split())
+        assert done.returncode == 2 and f"{flags} would do nothing" in done.stderr, done.stderr
+    done = cli("train", tiny_run, "--resume", "--only", "semantics", "--steps", "9000")
+    assert done.returncode == 2 and "--steps would do nothing" in done.stderr
+    assert not (tmp_path / "out").exists() and "9000" not in (tiny_run / "config.json").read_text()
+
+
+def test_next_steps_where_no_view_is_held_out(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
+    done = cli("train", tiny_scene, "--config", small, "--train-on-all", "--output-dir", "out")
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
+    next_steps = {words[1]: words[1:] for words in lines}
+    done = cli(*next_steps["render"])
+    assert done.returncode == 0 and len(list(tmp_path.glob("out/exports/views-some/*_depth.png"))) == 8, done.stderr
+    done = cli(*next_steps["eval"])
+    assert done.returncode == 0 and "images/0000.png" in done.stdout
+    done = cli("render", "out", "--views", "held-out")
+    assert done.returncode == 2 and "no held-out views" in done.stderr
+
+
 def test_train_json_is_one_object(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
     done = cli("train", tiny_scene, "--config", small, "--json", "--output-dir", "out")
     assert done.returncode == 0, done.stderr
