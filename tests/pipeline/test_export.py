@@ -202,6 +202,19 @@ def test_a_cloud_says_what_the_whole_scene_says(run: Run, tmp_path: Path) -> Non
     assert (plain != told).any()
 
 
+def test_a_mesh_is_of_as_many_points_as_were_asked_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(
+        "ovseg3d.pipeline.export.mesh_of", lambda cloud, step: made.append(cloud) or mesh_of(cloud, step)
+    )
+    for points in (None, 400):
+        run.export("mesh", tmp_path / str(points), phrases=PHRASES, points=points)
+    whole, few = map(len, made)
+    assert few <= 400 < whole == len(Asker(run).semantics.surface)
+
+
 def test_a_selection_and_an_empty_one(run: Run, tmp_path: Path) -> None:
     files = run.export("cloud,html", tmp_path / "a", phrases="; ".join(PHRASES), none=False, select=("a blue box",))
     assert set(vertices(files[0])["label"].tolist()) == {2}
