@@ -27,7 +27,7 @@ from ovseg3d.semantics.room import plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places, SemanticScene, load_semantics
 from ovseg3d.semantics.sizes import Size, extents, likeliest_scale, size_of, told_by_sizes
 
-SIZED = 0.3
+SIZED_NAMES = 0.3
 """What sizes weigh beside looks, whose logits have the encoder's scale; chosen on development rooms. In whether
 something is there at all they weigh more, see `presence`."""
 
@@ -148,7 +148,7 @@ class Comparer:
             own = own + grouped * self._shifts(phrases, known).astype(own.dtype)
             if self._among(known, phrases).all():  # whatever is said to be there has a name in the list
                 beside = beside + grouped * self._shifts(others, known).astype(beside.dtype)
-        weight = SIZED / self.semantics.encoder.logit_scale
+        weight = SIZED_NAMES / self.semantics.encoder.logit_scale
         if (told := self._by_size(phrases)).any():
             own = own + (weight * told).astype(own.dtype)[instance]
         if (told := self._by_size(others, free=others)).any():

@@ -14,6 +14,7 @@ phrase, and where that is likeliest, points are as relevant. Positions are in th
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -219,11 +220,9 @@ class Asker(Comparer):
         plain = self.canonical if canonical is None else tuple(canonical)
         # What a plane is, is settled among all that name planes.
         planes = tuple(filter(plane_of, everyday))
-        logits = self._logits((phrase, *planes, *named, *plain, *negatives), free=(*plain, *negatives))
-        own, first = logits[:, 0], 1 + len(planes)
-        beside, excluded = logits[:, first : first + len(named)], logits[:, logits.shape[1] - len(negatives) :]
-        alone = log_sum(logits[:, first + len(named) : logits.shape[1] - len(negatives)])
-        rivals_sum = log_sum(beside)
+        asked = ((phrase,), planes, named, plain, tuple(negatives))
+        own, _, beside, canonical_logits, excluded = self._logits(*asked, free=(*plain, *negatives))
+        own, rivals_sum, alone = own[:, 0], log_sum(beside), log_sum(canonical_logits)
         if everyday:
             allowed, (most, shares) = np.isin(HOUSEHOLD, everyday), self._everyday_shares
             rivals_sum = np.logaddexp(rivals_sum, most + np.log(shares @ allowed.astype(np.float32)))
@@ -239,15 +238,20 @@ class Asker(Comparer):
             rival = free[int(likely.argmax())]
         return Look(witness, score, rival, bool(known[best]))
 
-    def _logits(self, phrases: tuple[str, ...], free: tuple[str, ...] = ()) -> Float[np.ndarray, "witnesses phrases"]:
-        """What witnesses say to phrases, up to a number of each witness (see `presence`); `free` as in `_by_size`."""
+    def _logits(
+        self, *groups: tuple[str, ...], free: tuple[str, ...] = ()
+    ) -> list[Float[np.ndarray, "witnesses phrases"]]:
+        """What witnesses say to each group of phrases, up to a number of each witness (see `presence`); `free` as in
+        `_by_size`."""
+        phrases = tuple(chain.from_iterable(groups))
         semantics, texts = self._witnesses.scene, self.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
         nearer = cosines - self._witnesses.levels(cosines)
         if semantics.plane is not None:
             nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.piece)
         logits = SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
-        return logits + SIZED * self._by_size(phrases, free)[semantics.piece]
+        logits = logits + SIZED * self._by_size(phrases, free)[semantics.piece]
+        return np.split(logits, np.cumsum([len(group) for group in groups])[:-1], axis=1)
 
     def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
         """How near texts are to everyday words, by these words' own mean and deviation."""
@@ -257,7 +261,7 @@ class Asker(Comparer):
     @cached_property
     def _everyday_shares(self) -> tuple[Float[np.ndarray, " witnesses"], Float[np.ndarray, "witnesses words"]]:
         """What witnesses say to everyday words: the most to any, and exp of how much less it is to each."""
-        logits = self._logits(HOUSEHOLD)
+        (logits,) = self._logits(HOUSEHOLD)
         most = logits.max(1)
         return most.astype(np.float64), np.exp((logits - most[:, None]).clip(-60)).astype(np.float32)
 
