@@ -1,7 +1,9 @@
 """Run a stage: so many steps, or so many seconds, whichever ends first.
 
 progress = max(step / steps, seconds / max_seconds) sets the rates, so that a run limited by time decays its
-rates too. With steps alone nothing depends on time, and equal seeds give equal bits.
+rates too. With steps alone nothing depends on time, and equal seeds give equal bits. With both, time counts from
+`SET_UP` of it on, or a second more of set-up would change the first steps, and so all bits, of a run that its steps
+end.
 """
 
 import threading
@@ -18,6 +20,8 @@ from ovseg3d.engine.events import Event, Report, ignore
 
 PROGRESS_EVERY = 0.5
 """Seconds between two progress events."""
+SET_UP = 0.1
+"""Share of the time that does not count beside steps."""
 
 
 @runtime_checkable
@@ -90,8 +94,10 @@ def run_stage(
     step = first_step
 
     def progress() -> float:
-        shares = [step / steps if steps else 0.0, clock.seconds / max_seconds if max_seconds else 0.0]
-        return min(max(shares), 1.0)
+        time = clock.seconds / max_seconds if max_seconds else 0.0
+        if steps and max_seconds:
+            time = (time - SET_UP) / (1 - SET_UP)
+        return min(max(step / steps if steps else 0.0, time), 1.0)
 
     def event(kind: str, metrics: dict[str, float] | None = None) -> None:
         done, seconds = progress(), clock.seconds

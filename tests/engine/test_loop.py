@@ -21,14 +21,25 @@ def test_steps_alone_set_progress():
     assert outcome.steps == 4 and not outcome.interrupted
 
 
-@pytest.mark.parametrize(("seconds_a_step", "expected"), [(1.0, [0.0, 0.1, 0.2, 0.3]), (4.0, [0.0, 0.2, 0.4, 0.6])])
+@pytest.mark.parametrize(
+    ("seconds_a_step", "expected"), [(1.0, [0.0, 0.1, 0.2, 0.3]), (4.0, [0.0, 0.1 / 0.9, 0.3 / 0.9, 0.5 / 0.9])]
+)
 def test_progress_is_the_larger_share(seconds_a_step, expected):
-    """Ten steps or twenty seconds: at one second a step the steps lead, at four the time does."""
+    """Ten steps or twenty seconds: at one second a step the steps lead, at four the time does, after a tenth of it."""
     clock = Clock()
     stage = ToyStage(lambda step: None)
     run_stage(stage, steps=10, max_seconds=20.0, clock=clock, after_step=lambda step: clock.add(seconds_a_step))
     assert [progress for _, progress in stage.seen[:4]] == pytest.approx(expected, abs=0.02)
     assert len(stage.seen) == (10 if seconds_a_step == 1.0 else 5)
+
+
+def test_slow_set_up_changes_no_step_of_a_run_that_its_steps_end():
+    seen = []
+    for set_up in (0.0, 1.9):
+        clock, stage = Clock(spent=set_up), ToyStage()
+        run_stage(stage, steps=10, max_seconds=20.0, clock=clock, after_step=lambda step: clock.add(0.5))
+        seen.append(stage.seen)
+    assert seen[0] == seen[1] and len(seen[0]) == 10
 
 
 def test_time_ends_a_run_with_decayed_rates():
