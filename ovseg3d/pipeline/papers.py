@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ovseg3d.errors import ConfigError, SceneError
-from ovseg3d.metrics import LerfFrame, LerfParameters, LerfScene, Ovs3dViews, Scores, annotated_views, read_lerf_folder
+from ovseg3d.metrics import LerfFrame, LerfParameters, LerfScene, Ovs3dViews, Scores, read_lerf_folder
 from ovseg3d.metrics.ovs3d import read_phrase_masks
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.scene import Scene
 from ovseg3d.scene.images import read_phrases
+from ovseg3d.scene.segmentations import annotated_photos
 
 
 def measure_ovs3d(asker: Asker, groups: Mapping[str, Sequence[int]], labels: Path | None = None) -> dict[str, Scores]:
@@ -28,7 +29,8 @@ def measure_ovs3d(asker: Asker, groups: Mapping[str, Sequence[int]], labels: Pat
         Scores of each group with an annotated view.
 
     Raises:
-        SceneError: the folder is not of this layout. ConfigError: no view of any group is annotated.
+        SceneError: the folder is not of this layout, or of more photos than there are.
+        ConfigError: no view of any group is annotated.
     """
     folder = labels or asker.scene.path / "segmentations"
     if not (folder / "classes.txt").is_file() and (folder / "segmentations" / "classes.txt").is_file():
@@ -39,16 +41,14 @@ def measure_ovs3d(asker: Asker, groups: Mapping[str, Sequence[int]], labels: Pat
             fix="--labels FOLDER with classes.txt and <NN>/<phrase>.png for the annotated views",
         )  # fmt: skip
     phrases = read_phrases(folder / "classes.txt")
-    annotated = annotated_views(folder)
-    frames, scores = asker.scene.frames, {}
+    annotated, scores = annotated_photos(folder, asker.scene.photos), {}
     for name, views in groups.items():
-        known = [view for view in views if view in annotated]
+        known = [asker.scene.frames[view] for view in views if asker.scene.frames[view].name in annotated]
         adding = Ovs3dViews(phrases)
-        for view in known:
-            camera = frames[view].camera
-            found = asker.label_picture(phrases, frames[view].name, none=False)
-            masks = read_phrase_masks(annotated[view], phrases, camera.width, camera.height)
-            adding.update(frames[view].name, found, masks)
+        for frame in known:
+            found = asker.label_picture(phrases, frame.name, none=False)
+            masks = read_phrase_masks(annotated[frame.name], phrases, frame.camera.width, frame.camera.height)
+            adding.update(frame.name, found, masks)
         if known:
             scores[name] = adding.result()
     return _some(scores, groups, folder)

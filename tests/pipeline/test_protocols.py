@@ -117,6 +117,25 @@ def test_3d_ovs_reads_its_layout_and_takes_the_argmax(run: Run, tiny_scene: Path
         measure_ovs3d(asker, {"train": asker.scene.train}, tmp_path)
 
 
+def test_3d_ovs_compares_each_mask_with_its_own_photo(run: Run, tiny_scene: Path, tmp_path: Path) -> None:
+    """Photos that are gone or have no pose count too."""
+    folder = with_masks(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")), (3, 4))
+    (folder / "images" / "0001.png").unlink()
+    described = json.loads((folder / "transforms.json").read_text())
+    del described["frames"][2]
+    (folder / "transforms.json").write_text(json.dumps(described))
+    asker = Asker(run, load_scene(folder))
+    groups = {"held-out": asker.scene.test, "train": asker.scene.train}
+    for labels in (None, with_masks(tmp_path / "elsewhere", (3, 4))):
+        found = measure_ovs3d(asker, groups, labels)
+        assert set(found["train"].iou) == {"images/0003.png"} and set(found["held-out"].iou) == {"images/0004.png"}
+        assert found["train"].iou["images/0003.png"]["red box"] > 0.5
+    (folder / "segmentations" / "08").mkdir()
+    with pytest.raises(SceneError, match="08 belong to no photo: there are 8") as caught:
+        measure_ovs3d(asker, groups)
+    assert caught.value.where == folder / "segmentations" and "back beside" in caught.value.fix
+
+
 def test_lerf_localises_and_segments_by_relevancy(run: Run, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
     folder = Path(shutil.copytree(tiny_scene, tmp_path / "lerf_ovs" / "tiny"))
     labels = with_polygons(tmp_path / "lerf_ovs" / "label" / "tiny", (0, 1))
