@@ -4,6 +4,7 @@ from ovseg3d.engine.checkpoint import Checkpoint, latest_checkpoint, load_checkp
 from ovseg3d.engine.clock import Clock
 from ovseg3d.engine.events import Event, Report, ignore
 from ovseg3d.engine.loop import Outcome, Stage, run_stage
+from ovseg3d.engine.stopping import until_stopped
 from ovseg3d.engine.workers import Workers
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "load_checkpoint",
     "run_stage",
     "save_checkpoint",
+    "until_stopped",
 ]

@@ -20,7 +20,7 @@ from ovseg3d.metrics.lerf import (
     read_lerf_folder,
     read_lerf_labels,
 )
-from ovseg3d.metrics.ovs3d import Ovs3dScores, Ovs3dViews, annotated_views, read_phrase_masks
+from ovseg3d.metrics.ovs3d import Ovs3dScores, Ovs3dViews, read_phrase_masks
 from ovseg3d.metrics.points import PointScores, measure_points
 from ovseg3d.metrics.relevancy import RelevancyScores, compare_relevancy
 from ovseg3d.metrics.report import STRUCTURAL, Scores, mean_over_scenes
@@ -48,7 +48,6 @@ __all__ = [
     "Scores",
     "TrueInstance",
     "absence_curve",
-    "annotated_views",
     "box_from_record",
     "box_iou",
     "compare_relevancy",

@@ -1,8 +1,8 @@
 """Protocol `3d-ovs`: argmax over the phrases of classes.txt, IoU by view and class, as the 3D-OVS paper's code does.
 
 Its rules, which differ from protocol `index`:
-- The truth is one binary mask for each phrase and view: `segmentations/<NN>/<phrase>.png`, NN counting the photos in
-  the order of their names. A mask is read as grey, resized by nearest neighbour, and only the value 255 is inside.
+- The truth is one binary mask for each phrase and view: `segmentations/<NN>/<phrase>.png`; which photo NN is says
+  `scene.segmentations`. A mask is read as grey, resized by nearest neighbour, and only the value 255 is inside.
 - IoU is taken in each view for each class; a class that neither the truth nor the prediction of the view has counts
   as 0 (not as 1, and it is not left out). mIoU is the plain mean over views x classes, then over scenes.
 - A pixel that no mask covers, or that several cover, is wrong whatever is predicted: accuracy is the exact match of
@@ -132,11 +132,3 @@ def read_phrase_masks(folder: Path, phrases: Sequence[str], width: int, height: 
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise SceneError(f"The mask cannot be decoded: {error}", where=path, fix="write the file again") from error
     return masks
-
-
-def annotated_views(folder: Path) -> dict[int, Path]:
-    """The folders `<NN>` of `segmentations` by NN, the index of the photo in the order of names."""
-    if not folder.is_dir():
-        return {}
-    places = [place for place in folder.iterdir() if place.is_dir() and place.name.isdigit()]
-    return {int(place.name): place for place in sorted(places, key=lambda place: int(place.name))}

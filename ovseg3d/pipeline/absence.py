@@ -7,12 +7,14 @@ score is that of the decision for the whole scene (see `presence`), in which wha
 hold.
 """
 
+import threading
 import zlib
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from ovseg3d.engine import until_stopped
 from ovseg3d.metrics import AbsenceScores, measure_absence
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.synth import KINDS
@@ -51,24 +53,32 @@ def absent_phrases(present: Sequence[str]) -> tuple[str, ...]:
 
 
 def absence_scores(
-    asker: Asker, present: Sequence[str], absent: Sequence[str], *, rivals: Rivals = "present"
+    asker: Asker,
+    present: Sequence[str],
+    absent: Sequence[str],
+    *,
+    rivals: Rivals = "present",
+    stop: threading.Event | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The run's score of each phrase, first of those that are there.
 
     Args:
         rivals: what competes: what rooms hold and what is present, what rooms hold alone (as in a run without phrases),
             or nothing.
+
+    Raises:
+        KeyboardInterrupt: after `stop`.
     """
     scores = {}
-    for phrase in (*present, *absent):
+    for phrase in until_stopped((*present, *absent), stop):
         everyday = () if rivals == "none" else asker.household(phrase)
         named = asker.names_beside(phrase, present) if rivals == "present" else ()
         scores[phrase] = asker.look(phrase, (*everyday, *named)).score
     return {phrase: scores[phrase] for phrase in present}, {phrase: scores[phrase] for phrase in absent}
 
 
-def measure_run_absence(asker: Asker, present: Sequence[str]) -> AbsenceScores:
-    """Protocol `absence` for one scene."""
-    there, missing = absence_scores(asker, present, absent_phrases(present))
+def measure_run_absence(asker: Asker, present: Sequence[str], *, stop: threading.Event | None = None) -> AbsenceScores:
+    """Protocol `absence` for one scene. Raises KeyboardInterrupt: after `stop`."""
+    there, missing = absence_scores(asker, present, absent_phrases(present), stop=stop)
     name = asker.run.scene_name
     return measure_absence({name: there}, {name: missing})

@@ -43,7 +43,7 @@ class ViewScore:
     depth_abs_median: float
     """Input units."""
     group: str = ""
-    """The group that the capture sorts this view into, such as "on_path"; see `view_groups`."""
+    """"train", "held-out", or what the capture calls a held-out view, such as "on_path"; see `view_groups`."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,15 @@ class Evaluation:
     def mean(self) -> dict[str, float]:
         """Mean over views of each figure, NaN where no view has it.
 
-        Where the capture tells views on the camera's path from others, over those on it; `groups` has the rest.
+        Over held-out views where there are any; where the capture tells those on the camera's path from others, over
+        those on it. `groups` has the rest.
         """
         on_path = tuple(score for score in self.views if score.group == "on_path")
-        return _means(on_path or self.views)
+        held_out = tuple(score for score in self.views if score.group not in ("", "train"))
+        return _means(on_path or held_out or self.views)
 
     def groups(self) -> dict[str, dict[str, float]]:
-        """Means of each group ("on_path", "off_path"), where the views are in several."""
+        """Means of each group ("train", "held-out", "on_path"), where the views are in several."""
         names = sorted({score.group for score in self.views}, reverse=True)
         if len(names) < 2:
             return {}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from ovseg3d.engine import Event, Report, ignore
+from ovseg3d.engine import Event, Report, ignore, until_stopped
 from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.field.surface import DepthView, SurfaceConfig
 from ovseg3d.metrics import (
@@ -103,9 +103,7 @@ def measure_index(
     known = [view for view in views if scene.frames[view].label_path]
     if not known:
         raise ConfigError("None of these views has a label image", where=scene.path, fix="--views all")
-    for number, view in enumerate(known):
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt
+    for number, view in enumerate(until_stopped(known, stop)):
         found = labeller(scene.frames[view].name)
         confusion.update(found, true_labels(scene, view), keep=None if keep is None else keep(view))
         report(Event("progress", "measure", number + 1, len(known), (number + 1) / len(known)))
@@ -238,17 +236,26 @@ def styles_of(scene: Scene) -> dict[str, frozenset[int]]:
 
 
 def measure_agreement(
-    scene: Scene, learnt: SemanticScene, labeller: Labeller, depth: Callable[[str], np.ndarray], views: Sequence[int]
+    scene: Scene,
+    learnt: SemanticScene,
+    labeller: Labeller,
+    depth: Callable[[str], np.ndarray],
+    views: Sequence[int],
+    *,
+    stop: threading.Event | None = None,
 ) -> ConsistencyScores:
     """Protocol `consistency`: does a surface point get one label in all views that see it?
 
     Args:
         depth: z-depth of the field in a view, at the size of its labels.
+
+    Raises:
+        KeyboardInterrupt: after `stop`.
     """
     xyz, cell = (values.astype(np.float64) for values in (learnt.surface.xyz, learnt.surface.cell))
     labels = np.zeros((len(views), len(xyz)), np.int64)
     visible = np.zeros(labels.shape, bool)
-    for row, view in enumerate(views):
+    for row, view in enumerate(until_stopped(views, stop)):
         frame = scene.frames[view]
         depth_z, found = depth(frame.name), labeller(frame.name)
         h, w = depth_z.shape

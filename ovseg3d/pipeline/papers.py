@@ -4,20 +4,29 @@ What each counts is in `metrics.ovs3d` and `metrics.lerf`. Both papers evaluate 
 held-out and training views are told apart, and `--train-on-all` does as they did.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ovseg3d.engine import until_stopped
 from ovseg3d.errors import ConfigError, SceneError
-from ovseg3d.metrics import LerfFrame, LerfParameters, LerfScene, Ovs3dViews, Scores, annotated_views, read_lerf_folder
+from ovseg3d.metrics import LerfFrame, LerfParameters, LerfScene, Ovs3dViews, Scores, read_lerf_folder
 from ovseg3d.metrics.ovs3d import read_phrase_masks
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.scene import Scene
 from ovseg3d.scene.images import read_phrases
+from ovseg3d.scene.segmentations import annotated_photos
 
 
-def measure_ovs3d(asker: Asker, groups: Mapping[str, Sequence[int]], labels: Path | None = None) -> dict[str, Scores]:
+def measure_ovs3d(
+    asker: Asker,
+    groups: Mapping[str, Sequence[int]],
+    labels: Path | None = None,
+    *,
+    stop: threading.Event | None = None,
+) -> dict[str, Scores]:
     """Protocol `3d-ovs`: argmax over classes.txt, at the size that the run was trained at.
 
     Args:
@@ -28,7 +37,8 @@ def measure_ovs3d(asker: Asker, groups: Mapping[str, Sequence[int]], labels: Pat
         Scores of each group with an annotated view.
 
     Raises:
-        SceneError: the folder is not of this layout. ConfigError: no view of any group is annotated.
+        SceneError: the folder is not of this layout, or of more photos than there are.
+        ConfigError: no view of any group is annotated. KeyboardInterrupt: after `stop`.
     """
     folder = labels or asker.scene.path / "segmentations"
     if not (folder / "classes.txt").is_file() and (folder / "segmentations" / "classes.txt").is_file():
@@ -39,16 +49,14 @@ def measure_ovs3d(asker: Asker, groups: Mapping[str, Sequence[int]], labels: Pat
             fix="--labels FOLDER with classes.txt and <NN>/<phrase>.png for the annotated views",
         )  # fmt: skip
     phrases = read_phrases(folder / "classes.txt")
-    annotated = annotated_views(folder)
-    frames, scores = asker.scene.frames, {}
+    annotated, scores = annotated_photos(folder, asker.scene.photos), {}
     for name, views in groups.items():
-        known = [view for view in views if view in annotated]
+        known = [asker.scene.frames[view] for view in views if asker.scene.frames[view].name in annotated]
         adding = Ovs3dViews(phrases)
-        for view in known:
-            camera = frames[view].camera
-            found = asker.label_picture(phrases, frames[view].name, none=False)
-            masks = read_phrase_masks(annotated[view], phrases, camera.width, camera.height)
-            adding.update(frames[view].name, found, masks)
+        for frame in until_stopped(known, stop):
+            found = asker.label_picture(phrases, frame.name, none=False)
+            masks = read_phrase_masks(annotated[frame.name], phrases, frame.camera.width, frame.camera.height)
+            adding.update(frame.name, found, masks)
         if known:
             scores[name] = adding.result()
     return _some(scores, groups, folder)
@@ -59,6 +67,8 @@ def measure_lerf(
     groups: Mapping[str, Sequence[int]],
     labels: Path | None = None,
     parameters: LerfParameters | None = None,
+    *,
+    stop: threading.Event | None = None,
 ) -> dict[str, Scores]:
     """Protocol `lerf`: each phrase of a frame by itself, its relevancy against the canonical phrases (one level).
 
@@ -72,7 +82,7 @@ def measure_lerf(
 
     Raises:
         SceneError: the folder is not of this layout, or names a frame that the scene has not.
-        ConfigError: no view of any group is labelled.
+        ConfigError: no view of any group is labelled. KeyboardInterrupt: after `stop`.
     """
     folder = labels or asker.scene.path.parent / "label" / asker.scene.name
     if not folder.is_dir():
@@ -83,7 +93,7 @@ def measure_lerf(
     scores = {}
     for name, views in groups.items():
         known, adding = [view for view in views if view in frames], LerfScene(parameters or LerfParameters())
-        for view in known:
+        for view in until_stopped(known, stop):
             phrases = [unit.category for unit in frames[view].units]
             if phrases:
                 points, places = asker.relevancy(phrases), asker.places(asker.scene.frames[view].name)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg3d.engine import Report, ignore
+from ovseg3d.engine import Report, ignore, until_stopped
 from ovseg3d.errors import ConfigError
 from ovseg3d.metrics import Scores
 from ovseg3d.pipeline import measure
@@ -35,7 +35,7 @@ class Judge:
         views: which views to measure; "all" tells held-out and training views apart.
         labels: where the labels of a paper's layout are, if not where it has them.
         report: receives events of the stage "measure".
-        stop: set it to end after the current view: KeyboardInterrupt then.
+        stop: set it to end after the current view or phrase: KeyboardInterrupt then.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class Judge:
 
         Raises:
             ConfigError: the scene has not what a protocol compares with. SceneError: a label file is damaged.
+            KeyboardInterrupt: after `stop`.
         """
-        return {name: PROTOCOLS[name](self) for name in names}
+        return {name: PROTOCOLS[name](self) for name in until_stopped(names, self._stop)}
 
     def index(self) -> Found:
         """Each pixel's class against the label images; see `measure.measure_index`.
@@ -98,28 +99,28 @@ class Judge:
         semantics, labels = self.asker.semantics, self.asker.labels(self._classes, none=False)
         return {
             name: measured(self.scene, semantics, labels, truth=self._truth, things=things)
-            for name, things in groups.items()
+            for name, things in until_stopped(groups.items(), self._stop)
         }
 
     def consistency(self) -> Found:
         """Whether a place has one label in all views of a group; see `measure.measure_agreement`."""
         semantics, depth = self.asker.semantics, self.asker.depth
         return {
-            name: measure.measure_agreement(self.scene, semantics, self._labeller, depth, views)
+            name: measure.measure_agreement(self.scene, semantics, self._labeller, depth, views, stop=self._stop)
             for name, views in self.groups.items()
         }
 
     def absence(self) -> Found:
         """Whether what is not in the scene is said not to be; see `measure_run_absence`."""
-        return {"scene": measure_run_absence(self.asker, measure.shown_classes(self.scene))}
+        return {"scene": measure_run_absence(self.asker, measure.shown_classes(self.scene), stop=self._stop)}
 
     def ovs3d(self) -> Found:
         """3D-OVS's masks by view and phrase; see `papers.measure_ovs3d`."""
-        return measure_ovs3d(self.asker, self.groups, self._labels)
+        return measure_ovs3d(self.asker, self.groups, self._labels, stop=self._stop)
 
     def lerf(self) -> Found:
         """LERF's boxes and polygons; see `papers.measure_lerf`."""
-        return measure_lerf(self.asker, self.groups, self._labels)
+        return measure_lerf(self.asker, self.groups, self._labels, stop=self._stop)
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:

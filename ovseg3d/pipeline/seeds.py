@@ -1,8 +1,8 @@
 """One scene, several seeds: a run for each, and what their figures have in common.
 
 A run that is there already is used again: one of the same capture and settings with that seed, whatever it was trained
-for. One that was interrupted is gone on with, and a field without meaning is given it, so that nothing is trained twice
-and the whole can be interrupted at any time.
+for. One that was interrupted is gone on with, and what it lacks, a field or meaning, it is given, so that nothing is
+trained twice and the whole can be interrupted at any time.
 """
 
 import threading
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ovseg3d.engine import Report
+from ovseg3d.engine import Report, latest_checkpoint
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_device
@@ -58,7 +58,7 @@ def run_of_seed(scene: Scene, config: Config, seed: int, meaning: bool, report: 
     run = _found(scene, wanted)
     if run is None:
         run = train_scene(scene, wanted, report=report, stop=stop)
-    elif run.status()["status"] != "done":
+    elif not _has_field(run):
         run = train_scene(scene, wanted, report=report, stop=stop, resume=run)
     if meaning and not stop.is_set() and not (run.folder / FILE).exists():
         run = train_scene(scene, replace(wanted, only="semantics"), report=report, stop=stop, resume=run)
@@ -68,16 +68,24 @@ def run_of_seed(scene: Scene, config: Config, seed: int, meaning: bool, report: 
 
 
 def _found(scene: Scene, wanted: Config) -> Run | None:
-    """The newest run of the capture with these settings, finished ones first."""
+    """The run of the capture with these settings that has most of what is wanted, of several the newest."""
     alike, name = [], hash_scene(scene)
     for file in sorted(scene_folder(scene.path, scene.name).glob("*/config.json")):
         try:
             run = load(file)
             if run.scene_hash == name and not differences(run.config, wanted):
-                alike.append((run.status()["status"] == "done", run.folder.name, run))
+                begun = latest_checkpoint(run.checkpoints) is not None
+                knows = "semantics" not in wanted.stages or (run.folder / FILE).exists()
+                alike.append(((_has_field(run), begun, knows, run.folder.name), run))
         except RunError:
             continue  # of another version, or half written: not ours to mend
-    return max(alike, key=lambda one: one[:2])[2] if alike else None
+    return max(alike, key=lambda one: one[0])[1] if alike else None
+
+
+def _has_field(run: Run) -> bool:
+    """Whether the run has a field that was trained to the end: one of features alone is done without any."""
+    trained = "steps" in run.metrics() and latest_checkpoint(run.checkpoints) is not None
+    return trained and run.status()["status"] == "done"
 
 
 def check_alike(run: Run, scene: Scene, wanted: Config) -> None:

@@ -1,4 +1,4 @@
-"""Which of a scene's views a command is about, what their files are called, and the groups of held-out views."""
+"""Which of a scene's views a command is about, what their files are called, and the groups of views."""
 
 import re
 from collections.abc import Sequence
@@ -51,17 +51,23 @@ def free_name(plain: str, taken: set[str]) -> str:
 
 
 def view_groups(scene: Scene) -> dict[str, str]:
-    """Frame name to the `split` that the capture's transforms.json gives it, where it does.
+    """Frame name to the group that a view is measured in: "train", "held-out", or what the capture calls it.
 
-    Synthetic rooms say `on_path` for held-out views along the camera's path and `off_path` for those away from
-    it, which are harder. Empty for captures that say nothing.
+    Synthetic rooms say `on_path` for held-out views along the camera's path and `off_path` for those away from it,
+    which are harder. What is trained on, the run decides, not the capture.
     """
+    held_out, trained = ({scene.frames[view].name for view in views} for views in (scene.test, scene.train))
+    return dict.fromkeys(held_out, "held-out") | _stated_groups(scene) | dict.fromkeys(trained, "train")
+
+
+def _stated_groups(scene: Scene) -> dict[str, str]:
+    """Frame name to the `split` that transforms.json gives it, where it does."""
     try:
         entries = read_json(scene.path / "transforms.json").get("frames")
     except SceneError:
         return {}
     groups = {}
     for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, dict) and isinstance(entry.get("split"), str):
+        if isinstance(entry, dict) and isinstance(entry.get("split"), str) and entry["split"] != "train":
             groups[str(entry.get("file_path")).removeprefix("./")] = entry["split"]
     return groups

@@ -74,6 +74,8 @@ class Scene:
     """Index of pixels that count neither way."""
     phrases: tuple[str, ...] = ()
     """What the capture says is in it, in its own order and spelling."""
+    photos: tuple[str, ...] = ()
+    """Names of all photos in their order: those of `frames`, and those without a pose or a file, which labels count."""
     recommended_encoder: dict[str, str] = field(default_factory=dict)
     """Such as {"clip": "builtin", "dino": "builtin"}."""
     aabb_scale: float | None = None

@@ -47,6 +47,15 @@ class Copies:
                 return path, n
         return (photo, 1) if photo.is_file() else None
 
+    def listing(self, folder: Path) -> list[str]:
+        """Names of all photos in the `folder` of one, or in its largest copy where it has none."""
+        place = self._place(folder / "_")
+        folders = [folder]
+        if place is not None:
+            base, rest = place
+            folders = [version / Path(rest).parent for _, version in sorted(self._versions[base].items())]
+        return next(filter(None, map(_photos_in, folders)), [])
+
     def _place(self, photo: Path) -> tuple[Path, str] | None:
         """The folder in the capture that may have `_N` siblings, and the rest of the path; None outside."""
         try:
@@ -87,6 +96,12 @@ def _versions(base: Path, named: set[Path]) -> dict[int, Path]:
             if match and int(match[1]) > 1 and sibling not in named and sibling.is_dir():
                 versions[int(match[1])] = sibling
     return versions
+
+
+def _photos_in(folder: Path) -> list[str]:
+    """Names of a folder's own photos; a hidden file is none (macOS leaves "._0001.jpg" beside "0001.jpg")."""
+    _, _, files = next(os.walk(folder), ("", [], []))
+    return [file for file in files if file[0] != "." and os.path.splitext(file)[1].lower() in PHOTO_SUFFIXES]
 
 
 def _photo_names(folder: Path) -> set[str]:

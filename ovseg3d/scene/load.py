@@ -8,7 +8,7 @@ checks that need no decoding (pictures' headers only). Nothing is ever written.
 import math
 import os
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ovseg3d.scene.copies import Copies
 from ovseg3d.scene.formats import read_capture
 from ovseg3d.scene.images import ends_well, load_photo, read_header, read_phrases
 from ovseg3d.scene.raw import RawCapture, RawFrame, check_pose, every_eighth, shorten
+from ovseg3d.scene.segmentations import annotated_photos
 from ovseg3d.scene.sizes import check_size, companion, compare_sizes, oriented_size, reduction_for
 
 
@@ -84,9 +85,11 @@ def inspect_scene(
     notes = list(raw.notes)
     problems: list[SceneError] = []
     raw.frames = _without_doubles(raw.frames, notes)
-    phrases = _attach_segmentations(raw, notes)
+    copies = Copies(raw.path, [frame.photo for frame in raw.frames])
+    photos = _all_photos(raw, copies)
+    phrases = _attach_segmentations(raw, photos, notes)
     poses = _check_poses(raw, problems)
-    frames = _build_frames(raw, poses, downscale, max_side, notes, problems)
+    frames = _build_frames(raw, copies, poses, downscale, max_side, notes, problems)
     splits = {frame.name: frame.split for frame in raw.frames}
     if len(frames) < 2:
         if not problems:
@@ -107,6 +110,7 @@ def inspect_scene(
         name=raw.path.resolve().name,
         format=raw.format,
         frames=tuple(frames),
+        photos=photos,
         train=tuple(train),
         test=tuple(test),
         metric=metric,
@@ -144,19 +148,34 @@ def _without_doubles(frames: list[RawFrame], notes: list[str]) -> list[RawFrame]
     return [unique[name] for name in sorted(unique)]
 
 
-def _attach_segmentations(raw: RawCapture, notes: list[str]) -> tuple[str, ...]:
-    """Take 3D-OVS's `segmentations/`: NN counts the photos in the order of their names. Returns the phrases."""
+def _all_photos(raw: RawCapture, copies: Copies) -> tuple[str, ...]:
+    """Names of the frames' photos, there or not, and of the others in the same folders, in their order."""
+    files = [path for f in raw.frames for path in (f.photo, f.mask, f.depth, f.label) if path is not None]
+    known, names = {os.path.splitext(path)[0] for path in files}, [frame.name for frame in raw.frames]
+    for folder, name in {f.photo.parent: PurePosixPath(f.name).parent for f in raw.frames}.items():
+        others = (file for file in copies.listing(folder) if os.path.splitext(folder / file)[0] not in known)
+        names += [(name / file).as_posix() for file in others]
+    return tuple(sorted(names))
+
+
+def _attach_segmentations(raw: RawCapture, photos: tuple[str, ...], notes: list[str]) -> tuple[str, ...]:
+    """Take 3D-OVS's `segmentations/`, see `annotated_photos`. Returns the phrases."""
     folder = raw.path / "segmentations"
     if not (folder / "classes.txt").is_file():
         return ()
     phrases = read_phrases(folder / "classes.txt")
     if any(frame.label for frame in raw.frames):
         return phrases
-    for place in sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdigit()):
-        if int(place.name) < len(raw.frames):
-            raw.frames[int(place.name)].label = place
-        else:
-            notes.append(f"segmentations/{place.name} belongs to no photo: there are {len(raw.frames)}")
+    try:
+        annotated = annotated_photos(folder, photos)
+    except SceneError as error:
+        notes.append(f"segmentations/ is left alone. {error.what}")
+        return phrases
+    for frame in raw.frames:
+        frame.label = annotated.get(frame.name)
+    without = sorted(set(photos) - {frame.name for frame in raw.frames})
+    if annotated and without:
+        notes.append(f"segmentations/ counts {len(without)} photos that have no pose: {shorten(without)}")
     return phrases
 
 
@@ -172,6 +191,7 @@ def _check_poses(raw: RawCapture, problems: list[SceneError]) -> dict[str, np.nd
 
 def _build_frames(
     raw: RawCapture,
+    copies: Copies,
     poses: dict[str, np.ndarray],
     downscale: float | int | None,
     max_side: int | None,
@@ -179,7 +199,6 @@ def _build_frames(
     problems: list[SceneError],
 ) -> list[Frame]:
     """Choose each frame's file and size; frames without a photo are dropped with a note."""
-    copies = Copies(raw.path, [frame.photo for frame in raw.frames])
     factor = float(downscale) if downscale else reduction_for(raw, copies, max_side)
     frames: list[Frame] = []
     missing: list[Path] = []

@@ -116,6 +116,11 @@ def test_eval_json_agrees_with_training(cli: Cli, tiny_run: Path, tmp_path: Path
     )
     assert [view["name"] for view in result["views"]] == ["images/0000.png", "images/0004.png"]
     assert np.mean([view["psnr"] for view in result["views"]]) == pytest.approx(result["mean"]["psnr"])
+    both = json.loads(cli("eval", tiny_run, "--views", "all", "--json").stdout)
+    assert len(both["views"]) == 8 and both["mean"] == both["groups"]["held-out"] == result["mean"]
+    assert set(both["groups"]) == {"held-out", "train"} and both["groups"]["train"] != both["mean"]
+    drawn = cli("eval", tiny_run, "--views", "all").stdout
+    assert "mean, held-out" in drawn and "mean, train" in drawn
 
 
 def test_render_a_film_and_a_nerfstudio_path(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:

@@ -116,8 +116,28 @@ def test_groups_come_from_the_capture(tmp_path: Path) -> None:
     description = json.loads((folder / "transforms.json").read_text())
     description["frames"][0]["split"], description["frames"][4]["split"] = "on_path", "off_path"
     (folder / "transforms.json").write_text(json.dumps(description))
-    views = evaluate(Painter(), load_scene(folder)).views
-    assert [(view.name, view.group) for view in views] == [
-        ("images/0000.png", "on_path"),
-        ("images/0004.png", "off_path"),
-    ]
+    scene = load_scene(folder)
+    assert [score.group for score in evaluate(Painter(), scene).views] == ["on_path", "off_path"]
+    # The run says what was trained on, whatever the capture calls it.
+    assert {score.group for score in evaluate(Painter(), scene, scene.train).views} == {"train"}
+    scene = load_scene(folder, train_on_all=True)
+    assert {score.group for score in evaluate(Painter(), scene, scene.train).views} == {"train"}
+    description["frames"][0]["split"] = "train"
+    (folder / "transforms.json").write_text(json.dumps(description))
+    assert [score.group for score in evaluate(Painter(), load_scene(folder)).views] == ["held-out", "off_path"]
+
+
+def test_views_that_were_trained_on_do_not_count_among_the_held_out(tiny_scene: Path) -> None:
+    scene = load_scene(tiny_scene)
+    held_out = [scene.frames[view].camera.c2w for view in scene.test]
+
+    class KnowsItsPhotos(Painter):
+        def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
+            off = 0.1 if any(np.array_equal(camera.c2w, c2w) for c2w in held_out) else 0.01
+            return Painter(colour=off).render(camera)
+
+    both = evaluate(KnowsItsPhotos(), scene, range(len(scene.frames)))
+    assert both.mean()["psnr"] == pytest.approx(20, abs=1e-3)
+    psnr = {name: means["psnr"] for name, means in both.groups().items()}
+    assert psnr == pytest.approx({"held-out": 20, "train": 40}, abs=1e-3)
+    assert evaluate(KnowsItsPhotos(), scene, scene.train).mean()["psnr"] == pytest.approx(40, abs=1e-3)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,6 +117,25 @@ def test_3d_ovs_reads_its_layout_and_takes_the_argmax(run: Run, tiny_scene: Path
         measure_ovs3d(asker, {"train": asker.scene.train}, elsewhere)
     with pytest.raises(SceneError, match="layout of 3D-OVS"):
         measure_ovs3d(asker, {"train": asker.scene.train}, tmp_path)
+
+
+def test_3d_ovs_compares_each_mask_with_its_own_photo(run: Run, tiny_scene: Path, tmp_path: Path) -> None:
+    """Photos that are gone or have no pose count too."""
+    folder = with_masks(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")), (3, 4))
+    (folder / "images" / "0001.png").unlink()
+    described = json.loads((folder / "transforms.json").read_text())
+    del described["frames"][2]
+    (folder / "transforms.json").write_text(json.dumps(described))
+    asker = Asker(run, load_scene(folder))
+    groups = {"held-out": asker.scene.test, "train": asker.scene.train}
+    for labels in (None, with_masks(tmp_path / "elsewhere", (3, 4))):
+        found = measure_ovs3d(asker, groups, labels)
+        assert set(found["train"].iou) == {"images/0003.png"} and set(found["held-out"].iou) == {"images/0004.png"}
+        assert found["train"].iou["images/0003.png"]["red box"] > 0.5
+    (folder / "segmentations" / "08").mkdir()
+    with pytest.raises(SceneError, match="08 belong to no photo: there are 8") as caught:
+        measure_ovs3d(asker, groups)
+    assert caught.value.where == folder / "segmentations" and "back beside" in caught.value.fix
 
 
 def test_lerf_localises_and_segments_by_relevancy(run: Run, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
@@ -244,6 +265,56 @@ def test_instance_images_agree_with_label_images(room: Path) -> None:
     (image,) = instance_images(room, [scene.frames[views[0]].camera])
     labels = measure.true_labels(scene, views[0])
     assert (image > 0).any() and (of[image] == labels)[image > 0].all()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "method"),
+    [
+        ("index", "label_picture"),
+        ("consistency", "label_picture"),
+        ("absence", "look"),
+        ("3d-ovs", "label_picture"),
+        ("lerf", "relevancy"),
+    ],
+)
+def test_ctrl_c_ends_a_protocol_after_the_current_view_or_phrase(
+    protocol: str, method: str, run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "data" / "tiny")))
+    with_masks(folder, (0, 1, 2))
+    with_polygons(tmp_path / "data" / "label" / "tiny", (0, 1, 2))
+    before, asked, answer = run.metrics(), [], getattr(Asker, method)
+
+    def interrupted(*arguments: object, **options: object) -> object:
+        asked.append(protocol)
+        if len(asked) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return answer(*arguments, **options)
+
+    monkeypatch.setattr(Asker, method, interrupted)
+    flags = ("--scene", folder, "--protocol", protocol, "--views", "all", "--output", tmp_path / "figures.json")
+    done = cli("eval", run.folder, *flags, "--json")
+    assert done.returncode == 130 and done.stdout == "" and len(asked) == 1
+    assert not (tmp_path / "figures.json").exists() and run.metrics() == before
+
+
+@pytest.mark.parametrize(("protocol", "measured"), [("points", "measure_cloud"), ("instances", "measure_things")])
+def test_nothing_is_begun_after_a_stop(
+    protocol: str, measured: str, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, cloud, stop, told = load_scene(room), surface_cloud(room, points=2_000), threading.Event(), []
+
+    def interrupted(*_: object, **options: object) -> None:
+        told.append(options["things"])
+        stop.set()
+
+    monkeypatch.setattr(measure, measured, interrupted)
+    judge = Judge(Knows(scene, cloud, cloud.label.copy(), cloud.instance.astype(np.int32)), stop=stop)
+    with pytest.raises(KeyboardInterrupt):
+        judge.scores([protocol])
+    assert told == [None], "the whole scene, and no style"
+    with pytest.raises(KeyboardInterrupt):
+        judge.scores(["lerf"])  # it would find no labels
 
 
 def test_flags_that_would_do_nothing_are_refused(run: Run, cli: Cli, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ovseg3d.engine import ignore
 from ovseg3d.pipeline import load, make_config, train_scene
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.seeds import over_seeds, run_of_seed, scene_and_settings
+from ovseg3d.scene import load_scene
 from ovseg3d.semantics.scene import FILE
 
 
@@ -66,8 +67,31 @@ def test_a_run_is_finished_and_given_meaning(
     assert done.folder == half.folder and done.status()["status"] == "done" and not (done.folder / FILE).exists()
     meant = run_of_seed(scene, config, 0, True, ignore, threading.Event())
     assert meant.folder == half.folder and (meant.folder / FILE).exists() and meant.metrics()["steps"] == 20
+    # A newer run of the field alone is not given meaning when one has it already.
+    train_scene(tiny_scene, config)
+    assert run_of_seed(scene, config, 0, True, ignore, threading.Event()).folder == half.folder
     other = replace(config, field=replace(config.field, levels=3))
     stopped = threading.Event()
     stopped.set()
     with pytest.raises(KeyboardInterrupt):
         run_of_seed(scene, other, 0, False, ignore, stopped)
+
+
+def test_a_run_of_features_alone_is_given_a_field(
+    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    features = make_config("cpu", flags=flags(steps=20) | {"only": "features"})
+    alone = train_scene(tiny_scene, features)
+    assert alone.status()["status"] == "done" and not any(alone.checkpoints.iterdir())
+    done = cli("eval", tiny_scene, "--seeds", "0", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["runs"]["0"]["run"] == str(alone.folder) and any(alone.checkpoints.iterdir())
+    # Half a field, too, is gone on with, whatever else was done in its run since; and before features alone.
+    config, stop = replace(features, train=replace(features.train, seed=1)), threading.Event()
+    field = replace(config, only="field")
+    half = train_scene(tiny_scene, field, report=lambda event: stop.set() if event.step > 5 else None, stop=stop)
+    train_scene(tiny_scene, config, resume=half)
+    newer = train_scene(tiny_scene, config)
+    assert half.status()["status"] == newer.status()["status"] == "done" and "steps" not in half.metrics()
+    found = run_of_seed(load_scene(tiny_scene), config, 1, True, ignore, threading.Event())
+    assert found.folder == half.folder and found.metrics()["steps"] == 20 and (found.folder / FILE).exists()

@@ -248,6 +248,40 @@ def test_the_3d_ovs_layout(tmp_path):
     assert scene.frames[1].label_path is None
 
 
+@pytest.mark.parametrize("copy", [False, True])
+def test_labels_count_photos_that_have_no_pose_or_no_file(copy, tmp_path):
+    """COLMAP leaves 01.png out, and the photo 03.png is gone: 05 is 05.png all the same."""
+    w.write_colmap(tmp_path, text=True)
+    model = tmp_path / "sparse/0/images.txt"
+    lines = model.read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if line.endswith(" 01.png"))
+    model.write_text("\n".join(lines[:at] + lines[at + 2 :]))
+    (tmp_path / "images/03.png").unlink()
+    (tmp_path / "images/._00.png").write_bytes(b"")  # macOS leaves such files
+    if copy:
+        (tmp_path / "images").rename(tmp_path / "images_2")
+    (tmp_path / "segmentations/05").mkdir(parents=True)
+    (tmp_path / "segmentations/classes.txt").write_text("wall")
+    scene = load_scene(tmp_path, downscale=2 if copy else 1)
+    assert [frame.name for frame in scene.frames if frame.label_path] == ["images/05.png"]
+    assert scene.photos == tuple(f"images/{name}" for name in w.NAMES) and len(scene.frames) == 7
+    assert any("1 photos that have no pose: images/01.png" in note for note in scene.notes)
+    # More labels than photos: photos have been taken away, and nobody knows which.
+    (tmp_path / "segmentations/09").mkdir()
+    scene = load_scene(tmp_path, downscale=2 if copy else 1)
+    assert not any(frame.label_path for frame in scene.frames) and scene.phrases == ("wall",)
+    assert any("09 belong to no photo: there are 9" in note for note in scene.notes)
+
+
+def test_depth_beside_the_photos_is_no_photo(tmp_path):
+    data = w.transforms()
+    for frame in data["frames"]:
+        frame["depth_file_path"] = frame["file_path"].replace(".png", "_depth.png")
+    w.write_nerfstudio(tmp_path, data)
+    w.write_photos(tmp_path / "images", ["00_depth.png"])
+    assert load_scene(tmp_path).photos == tuple(f"images/{name}" for name in w.NAMES)
+
+
 def test_colmap_without_photos_yields_to_llff_and_still_gives_points(tmp_path):
     w.write_llff(tmp_path)
     w.write_colmap(tmp_path)
