@@ -34,12 +34,12 @@ def test_progress_is_the_larger_share(seconds_a_step, expected):
 
 
 def test_slow_set_up_changes_no_step_of_a_run_that_its_steps_end():
-    seen = []
-    for set_up in (0.0, 1.9):
+    def after(set_up):
         clock, stage = Clock(spent=set_up), ToyStage()
         run_stage(stage, steps=10, max_seconds=20.0, clock=clock, after_step=lambda step: clock.add(0.5))
-        seen.append(stage.seen)
-    assert seen[0] == seen[1] and len(seen[0]) == 10
+        return stage.seen
+
+    assert after(0.0) == after(1.9) and len(after(0.0)) == 10
 
 
 def test_time_ends_a_run_with_decayed_rates():
