@@ -34,6 +34,12 @@ from ovseg3d.semantics.room import bare_plane_of  # noqa: E402
 from ovseg3d.semantics.structure import NONE  # noqa: E402
 
 MODES: dict[str, Rivals] = {"rivals": "present", "household": "household", "alone": "none"}
+SAID = {
+    "rivals": "what rooms hold, and what is present",
+    "household": "what rooms hold",
+    "alone": "canonical phrases alone",
+}
+"""What competes with a phrase in each decision, for the picture."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,9 @@ def draw(path: Path, curves: dict[str, AbsenceCurve], found: dict[str, AbsenceSc
     figure = Figure(figsize=(5, 4.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for mode, curve in curves.items():
-        (line,) = axes.step(curve.false_alarm_rate, curve.recall, where="post", label=f"{mode}, {curve.area:.2f}")
+    for (mode, curve), style in zip(curves.items(), ("-", "--", "-")):  # the first two often lie on each other
+        name = f"{SAID[mode]}: {curve.area:.2f}"
+        (line,) = axes.step(curve.false_alarm_rate, curve.recall, style, where="post", label=name)
         one = found[mode]
         axes.plot(one.false_alarm_rate, one.recall, "o", color=line.get_color())
     axes.axvline(0.1, color="grey", linewidth=0.5)
@@ -114,7 +121,7 @@ def draw(path: Path, curves: dict[str, AbsenceCurve], found: dict[str, AbsenceSc
         xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="absent phrases answered", ylabel="present phrases answered",
         title=f"{next(iter(found.values())).present} present, {next(iter(found.values())).absent} absent phrases",
     )  # fmt: skip
-    axes.legend(loc="lower right", title="decision, area")
+    axes.legend(loc="lower right", title="area, with these rivals")
     write_atomic(path, figure.savefig)
 
 
