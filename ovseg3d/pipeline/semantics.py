@@ -1,7 +1,8 @@
 """The stage `semantics`: from a trained field and the photos' features to points that can be asked.
 
 It looks at the field from everywhere, takes its surface, lifts the photos' features to it, carries them along it, and
-lets the method (`methods`) make of them what it will. Only training photos speak; labels are never read.
+lets the method (`methods`) make of them what it will. Only training photos speak, where no mask hides what they show;
+labels are never read.
 """
 
 import shutil
@@ -26,7 +27,7 @@ from ovseg3d.pipeline.devices import resolve_backend
 from ovseg3d.pipeline.household import HOUSEHOLD
 from ovseg3d.pipeline.methods import FOLDER, Material, Words
 from ovseg3d.pipeline.run import Run
-from ovseg3d.scene import Scene
+from ovseg3d.scene import Scene, usable_at
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.instances import Things, find_instances
 from ovseg3d.semantics.lift import LiftConfig, Lifted, lift, lift_reduced
@@ -141,13 +142,16 @@ def learn_meaning(
 def survey(
     scene: Scene, renderer: Renderer, report: Report = ignore, stop: threading.Event | None = None
 ) -> tuple[Surface, list[Sight]] | None:
-    """A field's surface, and what each training photo sees of it; None after `stop`.
+    """A field's surface, and what each training photo shows of it; None after `stop`.
+
+    What a photo's mask hides, such as somebody who walked by, it does not show: the field was not taught by it either.
 
     Raises:
-        RunError: the field shows no surface.
+        RunError: the field shows no surface. SceneError: a mask cannot be read.
     """
     began, settings = time.monotonic(), SurfaceConfig()
-    cameras = [scene.frames[view].camera for view in scene.train]
+    frames = [scene.frames[view] for view in scene.train]
+    cameras = [frame.camera for frame in frames]
     everywhere = cameras + (between(cameras) if settings.between else [])
     report(Event("start", SURFACE, 0, len(everywhere), message="looking at the field from everywhere"))
     views = list(look(renderer, everywhere, settings, report, stop))
@@ -158,6 +162,7 @@ def survey(
     surface = extract_surface(renderer, views, up / np.linalg.norm(up), scene.metric, settings)
     xyz, cell = surface.xyz.astype(np.float64), surface.cell.astype(np.float64)
     sights = [view.see(xyz, cell, settings) for view in views[: len(cameras)]]
+    sights = [sight.where(usable_at(frame, sight.xy)) for frame, sight in zip(frames, sights)]
     report(Event("done", SURFACE, len(views), len(views), 1.0, time.monotonic() - began))
     return surface, sights
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from commands import Cli
 from exact import SharpColour, flags_of, register
+from PIL import Image
 from safetensors import safe_open
+from scipy.ndimage import binary_dilation
 from tiny import BOXES, write_tiny_scene
 
 from ovseg3d.engine import Event
@@ -112,6 +114,29 @@ def test_every_method_ends_in_answers(learnt: dict[str, Run], method: str) -> No
     assert red.score > green.score and not green.present
     picture = asker.label_picture(PHRASES, asker.scene.frames[0].name, none=False)
     assert picture.shape == (32, 32) and set(np.unique(picture)) == {0, 1, 2, 3}
+
+
+def test_what_masks_hide_means_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody in green stands before the red box in four photos of six, and masks hide him."""
+    register(monkeypatch, tmp_path / "cache")
+    folder = write_tiny_scene(tmp_path / "scene")
+    told = json.loads((folder / "transforms.json").read_text())
+    for frame in [frame for frame in told["frames"] if frame["file_path"] in told["train_filenames"]][:4]:
+        photo = np.asarray(Image.open(folder / frame["file_path"])).copy()
+        box = (photo[..., 0] > 100) & (photo[..., 1] < 90)
+        photo[box] = (30, 220, 30)
+        Image.fromarray(photo).save(folder / frame["file_path"])
+        frame["mask_path"] = frame["file_path"].replace("images/", "mask_")
+        # An encoder sees a little of him beside him, too.
+        Image.fromarray(~binary_dilation(box, iterations=3)).save(folder / frame["mask_path"])
+    (folder / "transforms.json").write_text(json.dumps(told))
+    flags = flags_of("default", steps=5)
+    flags |= {"encode": flags["encode"] | {"clip": "sharp", "dino": "sharp"}}
+    asker = Asker(train_scene(folder, make_config("cpu", flags=flags), output_dir=tmp_path / "run"))
+    low, high = (np.array(corner) for corner in BOXES[1][:2])
+    xyz, labels = asker.semantics.surface.xyz, asker.labels(("red", "green", "blue", "sand"), none=False)
+    inside = ((xyz > low - 0.02) & (xyz < high + 0.02) & (xyz[:, 2:] > -0.4)).all(1)
+    assert (labels[inside] == 1).mean() > 0.9 and not asker.ask(["green"])[0].present
 
 
 # -- lerf
