@@ -23,7 +23,7 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.devices import BackendName, DeviceName
-from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.fields import refined, restore
 from ovseg3d.pipeline.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
 from ovseg3d.pipeline.presence import BOUND, SHARE, SIZED, TYPICAL, Witnesses, calibration_of, chances, log_sum
@@ -353,8 +353,8 @@ class Asker(Comparer):
 
     @cached_property
     def scene(self) -> Scene:
-        """The capture."""
-        return self._scene or self.run.load_scene()
+        """The capture, with its training cameras where the field agrees with them (see `refined`)."""
+        return refined(self.run, self._scene or self.run.load_scene())
 
     @cached_property
     def renderer(self) -> Renderer:

@@ -24,6 +24,7 @@ from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend
+from ovseg3d.pipeline.fields import refined
 from ovseg3d.pipeline.household import HOUSEHOLD
 from ovseg3d.pipeline.methods import FOLDER, Material, Words
 from ovseg3d.pipeline.run import Run
@@ -58,6 +59,7 @@ def learn_meaning(
     """Learn what the field's surface means, and keep it in the run.
 
     Args:
+        scene: the run's capture; its training photos are taken to be where --refine-poses moved them.
         features: of all frames of the scene.
         encoder: the text-image encoder that they are from.
         words: what the methods 3d-ovs and lerf have to know.
@@ -72,7 +74,7 @@ def learn_meaning(
     Raises:
         RunError: the field shows no surface. CacheError: features are gone. OutputError: the run cannot be written to.
     """
-    report, stop = report or ignore, stop or threading.Event()
+    report, stop, scene = report or ignore, stop or threading.Event(), refined(run, scene)
     began = time.monotonic()
     seen = survey(scene, renderer, report, stop)
     if seen is None:
