@@ -89,6 +89,10 @@ class Answer:
     relevancies: dict[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)
     """Relevancy by the name of the view, 0 to 1."""
 
+    def mask(self, picture: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+        """Where a picture of the relevancy shows it."""
+        return (picture >= self.threshold) & self.present
+
 
 @dataclass(frozen=True)
 class Look:
@@ -155,7 +159,7 @@ class Asker(Comparer):
                 run's phrases; if there are any, points are compared with these alone. `rivals_of` and `names_beside`
                 tell what is left out.
             threshold: relevancy from which a point counts, and score from which the scene does.
-            views: names of frames to draw masks for.
+            views: names of frames to draw masks for; all are held at once (`answers.save_answers` holds few).
             camera: the frame from which distances are measured.
 
         Raises:
@@ -199,10 +203,9 @@ class Asker(Comparer):
                 )
             )
         for view in views:  # one after the other: more of them than are kept must not be rendered for each phrase
-            places = self.places(view)
             for answer in answers:
-                picture = places.picture(answer.relevancy[:, None])[..., 0]
-                answer.relevancies[view], answer.masks[view] = picture, (picture >= threshold) & answer.present
+                picture = self.picture(answer, view)
+                answer.relevancies[view], answer.masks[view] = picture, answer.mask(picture)
         return answers
 
     def look(
@@ -383,6 +386,10 @@ class Asker(Comparer):
     @cached_property
     def _view_files(self) -> dict[str, str]:
         return view_files(self.scene)
+
+    def picture(self, answer: Answer, view: str) -> Float[np.ndarray, "h w"]:
+        """An answer's relevancy in a view, 0 to 1; of many views one after the other, each for all answers."""
+        return self.places(view).picture(answer.relevancy[:, None])[..., 0]
 
     def places(self, view: str) -> Places:
         """The surface points behind a view's pixels; rendered once."""
