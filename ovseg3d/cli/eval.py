@@ -121,6 +121,7 @@ class Eval:
         from ovseg3d.cli.progress import Progress
         from ovseg3d.engine import Event
         from ovseg3d.pipeline.evaluate import Evaluation, evaluate
+        from ovseg3d.pipeline.fields import refined
         from ovseg3d.pipeline.views import choose_views
 
         console = get_console(self.json)
@@ -136,7 +137,7 @@ class Eval:
                 share = done / len(views)
                 progress(Event("progress", "evaluate", done, len(views), share, metrics={"psnr": score.psnr}))
 
-            evaluation: Evaluation = evaluate(renderer, scene, views, stop=stop, on_view=tell)
+            evaluation: Evaluation = evaluate(renderer, refined(run, scene), views, stop=stop, on_view=tell)
         if stop.is_set():
             raise KeyboardInterrupt
         if not self.json and self.seeds is None:

@@ -74,11 +74,10 @@ class Query:
             negatives=negatives,
             canonical=canonical,
             threshold=self.threshold,
-            views=names,
             camera=self.camera,
         )
+        told = save_answers(self.output or run.exports / "query", asker, answers, names)
         seconds = time.monotonic() - began
-        told = save_answers(self.output or run.exports / "query", asker, answers)
         guess = asker.metres if not scene.metric and asker.measured else None
         if self.json:
             print_json({"run": run.folder, "metric": scene.metric, "unit": scene.unit,

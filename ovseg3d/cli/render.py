@@ -56,6 +56,7 @@ class Render:
         """Render and say where the files are."""
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
+        from ovseg3d.pipeline.fields import refined
         from ovseg3d.pipeline.run import load
 
         kinds = parse_kinds(self.what)
@@ -63,7 +64,7 @@ class Render:
         console = get_console(self.json)
         run = load(self.run)
         scene = run.load_scene(self.where.scene)
-        cameras, names, fps = self._cameras(scene)
+        cameras, names, fps = self._cameras(refined(run, scene))
         meaning = [kind for kind in kinds if kind in _KINDS[4:]]
         renderer = self._painter(run, scene, meaning) if meaning else self.where.renderer(run, scene)
         folder = self.output or run.exports

@@ -142,6 +142,10 @@ class Sight:
     through: Int[np.ndarray, " through"]
     """Points that it sees through."""
 
+    def where(self, good: Bool[np.ndarray, " seen"]) -> "Sight":
+        """The same, as if it saw some of its points only."""
+        return replace(self, point=self.point[good], xy=self.xy[good], weight=self.weight[good])
+
 
 @dataclass(frozen=True)
 class Surface:

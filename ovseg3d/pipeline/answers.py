@@ -8,7 +8,8 @@ What a phrase's folder holds of an earlier answer goes when the new one is there
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +28,43 @@ SHOWN = 6
 """Views in an overview, those with the most of it."""
 
 
-def save_answers(folder: Path, asker: Asker, answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """Write the files of each answer; returns what JSON says of it. Raises OutputError."""
-    taken: set[str] = set()
-    told = []
-    for answer in answers:
-        name = unique_name(answer.phrase, taken)
-        told.append(_save(folder / name, asker, answer))
-    return told
+def save_answers(
+    folder: Path, asker: Asker, answers: Sequence[Answer], views: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Write the files of each answer; returns what JSON says of it.
+
+    Args:
+        views: names of frames to draw masks of. They are drawn one after the other, each for all answers, and of an
+            answer's pictures only those of its overview are held: all of many photos would be gigabytes.
+
+    Raises:
+        ConfigError: an unknown view. OutputError: the folder cannot be written to.
+    """
+    masks, taken = {view: f"{MASKS}/{asker.view_file(view)}.png" for view in views}, set()
+    folders = [folder / unique_name(answer.phrase, taken) for answer in answers]
+    with ExitStack() as stack:
+        places = [stack.enter_context(write_together(own, None, _earlier(own))) for own in folders]
+        for answer, place in zip(answers, places):
+            if len(answer.points):
+                rgb = asker.semantics.surface.rgb[answer.point_index]
+                write_points(place / POINTS, answer.points, rgb, answer.point_scores)
+        best: list[list[tuple[int, str, np.ndarray]]] = [[] for _ in answers]
+        for view, file in masks.items():
+            for answer, place, shown in zip(answers, places, best):
+                picture = asker.picture(answer, view)
+                save_picture(place / file, Image.fromarray(answer.mask(picture).astype(np.uint8) * 255))
+                shown.append((int((picture >= answer.threshold).sum()), view, picture))
+                shown.sort(key=lambda one: -one[0])
+                del shown[SHOWN:]
+        for answer, place, shown in zip(answers, places, best):
+            if shown:
+                rows = [_row(asker, view, answer, picture) for _, view, picture in shown]
+                save_picture(place / OVERVIEW, contact_sheet(rows))
+    return [_told(own, answer, masks) for own, answer in zip(folders, answers)]
 
 
-def _save(folder: Path, asker: Asker, answer: Answer) -> dict[str, Any]:
-    masks = {view: f"{MASKS}/{asker.view_file(view)}.png" for view in answer.masks}
-    with write_together(folder, None, _earlier(folder)) as place:
-        if len(answer.points):
-            rgb = asker.semantics.surface.rgb[answer.point_index]
-            write_points(place / POINTS, answer.points, rgb, answer.point_scores)
-        for view, mask in answer.masks.items():
-            save_picture(place / masks[view], Image.fromarray(mask.astype(np.uint8) * 255))
-        if answer.relevancies:
-            found = {view: float((one >= answer.threshold).sum()) for view, one in answer.relevancies.items()}
-            best = sorted(found, key=lambda view: -found[view])
-            save_picture(place / OVERVIEW, contact_sheet([_row(asker, view, answer) for view in best[:SHOWN]]))
+def _told(folder: Path, answer: Answer, masks: Mapping[str, str]) -> dict[str, Any]:
+    """What JSON says of an answer whose files are in `folder`."""
     return {
         "phrase": answer.phrase,
         "present": answer.present,
@@ -61,7 +77,7 @@ def _save(folder: Path, asker: Asker, answer: Answer) -> dict[str, Any]:
         "instances": [thing.record() for thing in answer.instances],
         "points": folder / POINTS if len(answer.points) else None,
         "masks": {view: folder / name for view, name in masks.items()},
-        "picture": folder / OVERVIEW if answer.relevancies else None,
+        "picture": folder / OVERVIEW if masks else None,
     }
 
 
@@ -71,11 +87,10 @@ def _earlier(folder: Path) -> list[str]:
     return [POINTS, OVERVIEW, *(f"{MASKS}/{mask.name}" for mask in masks)]
 
 
-def _row(asker: Asker, view: str, answer: Answer) -> Image.Image:
+def _row(asker: Asker, view: str, answer: Answer, picture: Float[np.ndarray, "h w"]) -> Image.Image:
     photo = np.asarray(load_photo(asker.frame(view)))[..., :3]
-    found = answer.relevancies[view]
     return side_by_side(
-        [(f"photo {asker.view_file(view)}", photo), (f'"{answer.phrase}"', over(photo, found, answer.threshold))]
+        [(f"photo {asker.view_file(view)}", photo), (f'"{answer.phrase}"', over(photo, picture, answer.threshold))]
     )
 
 

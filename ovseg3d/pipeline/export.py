@@ -33,7 +33,7 @@ from ovseg3d.errors import ConfigError, RunError, nearest
 from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
 from ovseg3d.files import write_json
 from ovseg3d.pipeline.devices import BackendName, DeviceName
-from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.fields import refined, restore
 from ovseg3d.pipeline.label import label_views
 from ovseg3d.pipeline.painter import Painter
 from ovseg3d.pipeline.palette import colours
@@ -193,7 +193,9 @@ class _Export:
 
     @cached_property
     def scene(self) -> Scene:
-        return self.asker.scene if self.asker is not None else self.run.load_scene(self.options.scene)
+        if self.asker is not None:
+            return self.asker.scene
+        return refined(self.run, self.run.load_scene(self.options.scene))
 
     @cached_property
     def renderer(self) -> Any:

@@ -1,5 +1,7 @@
 """Build the field of a run: new, to be trained; or from its newest checkpoint, to be rendered."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -7,6 +9,7 @@ from ovseg3d.engine import Checkpoint, Workers, latest_checkpoint, load_checkpoi
 from ovseg3d.errors import ConfigError, RunError, SceneError
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.box import FieldBox
+from ovseg3d.field.corrections import corrected
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.radiance import RadianceField, grid_levels
 from ovseg3d.field.renderer import Renderer
@@ -91,6 +94,28 @@ def restore(run: Run, scene: Scene, device: DeviceName = "auto", backend: Backen
         {k.removeprefix(prefix): v.to(target) for k, v in checkpoint.state.items() if k.startswith(prefix)}
     )
     return Renderer(field, made, box, occupancy, config, Workers.for_device(target), scene.has_alpha)
+
+
+def refined(run: Run, scene: Scene) -> Scene:
+    """The capture with its training cameras where --refine-poses moved them to: those that the field agrees with.
+
+    Whoever compares the field with training photos looks from there. Held-out cameras stay; without that flag all do.
+
+    Args:
+        scene: the run's capture as it was read; what this function gave would be corrected twice.
+
+    Raises:
+        RunError: there is no checkpoint, or it does not fit its settings.
+    """
+    if not run.config.scene.refine_poses:
+        return scene
+    checkpoint = newest_checkpoint(run)
+    _check_fits({"photos": torch.zeros(len(scene.train), 12)}, checkpoint, run)
+    frames = list(scene.frames)
+    cameras = [frames[view].camera for view in scene.train]
+    for view, camera in zip(scene.train, corrected(cameras, checkpoint.state["photos"], _read_box(checkpoint, run))):
+        frames[view] = replace(frames[view], camera=camera)
+    return replace(scene, frames=tuple(frames))
 
 
 def _read_box(checkpoint: Checkpoint, run: Run) -> FieldBox:

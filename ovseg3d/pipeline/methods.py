@@ -168,10 +168,10 @@ class Material:
         return FeatureField(FeatureFieldConfig(), shape, self._x.device, self.backend, self.seed)
 
     def _rays(self, config: GatherConfig, consensus: Consensus | None = None) -> Rays | None:
-        cameras = [self.scene.frames[view].camera for view in self.scene.train]
+        frames = [self.scene.frames[view] for view in self.scene.train]
         photos = [self.features[view] for view in self.scene.train]
         rays = gather_rays(
-            self.renderer, cameras, photos, self.basis, config, consensus, self.features.projection, self.seed,
+            self.renderer, frames, photos, self.basis, config, consensus, self.features.projection, self.seed,
             self.report, self.stop,
         )  # fmt: skip
         return None if self.stop.is_set() else rays

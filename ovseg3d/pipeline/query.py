@@ -24,7 +24,7 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.devices import BackendName, DeviceName
-from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.fields import refined, restore
 from ovseg3d.pipeline.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
 from ovseg3d.pipeline.phrases import share_a_word
 from ovseg3d.pipeline.presence import BOUND, SHARE, SIZED, TYPICAL, Witnesses, calibration_of, chances, log_sum
@@ -89,6 +89,10 @@ class Answer:
     """Masks by the name of the view, of the views that were asked for."""
     relevancies: dict[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)
     """Relevancy by the name of the view, 0 to 1."""
+
+    def mask(self, picture: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+        """Where a picture of the relevancy shows it."""
+        return (picture >= self.threshold) & self.present
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Asker(Comparer):
                 run's phrases; if there are any, points are compared with these alone. `rivals_of` and `names_beside`
                 tell what is left out.
             threshold: relevancy from which a point counts, and score from which the scene does.
-            views: names of frames to draw masks for.
+            views: names of frames to draw masks for; all are held at once (`answers.save_answers` holds few).
             camera: the frame from which distances are measured.
 
         Raises:
@@ -200,10 +204,9 @@ class Asker(Comparer):
                 )
             )
         for view in views:  # one after the other: more of them than are kept must not be rendered for each phrase
-            places = self.places(view)
             for answer in answers:
-                picture = places.picture(answer.relevancy[:, None])[..., 0]
-                answer.relevancies[view], answer.masks[view] = picture, (picture >= threshold) & answer.present
+                picture = self.picture(answer, view)
+                answer.relevancies[view], answer.masks[view] = picture, answer.mask(picture)
         return answers
 
     def look(
@@ -357,8 +360,8 @@ class Asker(Comparer):
 
     @cached_property
     def scene(self) -> Scene:
-        """The capture."""
-        return self._scene or self.run.load_scene()
+        """The capture, with its training cameras where the field agrees with them (see `refined`)."""
+        return refined(self.run, self._scene or self.run.load_scene())
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -387,6 +390,10 @@ class Asker(Comparer):
     @cached_property
     def _view_files(self) -> dict[str, str]:
         return view_files(self.scene)
+
+    def picture(self, answer: Answer, view: str) -> Float[np.ndarray, "h w"]:
+        """An answer's relevancy in a view, 0 to 1; of many views one after the other, each for all answers."""
+        return self.places(view).picture(answer.relevancy[:, None])[..., 0]
 
     def places(self, view: str) -> Places:
         """The surface points behind a view's pixels; rendered once."""

@@ -1,7 +1,8 @@
 """The stage `semantics`: from a trained field and the photos' features to points that can be asked.
 
 It looks at the field from everywhere, takes its surface, lifts the photos' features to it, carries them along it, and
-lets the method (`methods`) make of them what it will. Only training photos speak; labels are never read.
+lets the method (`methods`) make of them what it will. Only training photos speak, where no mask hides what they show;
+labels are never read.
 """
 
 import shutil
@@ -23,10 +24,11 @@ from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend
+from ovseg3d.pipeline.fields import refined
 from ovseg3d.pipeline.household import HOUSEHOLD
 from ovseg3d.pipeline.methods import FOLDER, Material, Words
 from ovseg3d.pipeline.run import Run
-from ovseg3d.scene import Scene
+from ovseg3d.scene import Scene, usable_at
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.instances import Things, find_instances
 from ovseg3d.semantics.lift import LiftConfig, Lifted, lift, lift_reduced
@@ -57,6 +59,7 @@ def learn_meaning(
     """Learn what the field's surface means, and keep it in the run.
 
     Args:
+        scene: the run's capture; its training photos are taken to be where --refine-poses moved them.
         features: of all frames of the scene.
         encoder: the text-image encoder that they are from.
         words: what the methods 3d-ovs and lerf have to know.
@@ -71,7 +74,7 @@ def learn_meaning(
     Raises:
         RunError: the field shows no surface. CacheError: features are gone. OutputError: the run cannot be written to.
     """
-    report, stop = report or ignore, stop or threading.Event()
+    report, stop, scene = report or ignore, stop or threading.Event(), refined(run, scene)
     began = time.monotonic()
     seen = survey(scene, renderer, report, stop)
     if seen is None:
@@ -141,13 +144,16 @@ def learn_meaning(
 def survey(
     scene: Scene, renderer: Renderer, report: Report = ignore, stop: threading.Event | None = None
 ) -> tuple[Surface, list[Sight]] | None:
-    """A field's surface, and what each training photo sees of it; None after `stop`.
+    """A field's surface, and what each training photo shows of it; None after `stop`.
+
+    What a photo's mask hides, such as somebody who walked by, it does not show: the field was not taught by it either.
 
     Raises:
-        RunError: the field shows no surface.
+        RunError: the field shows no surface. SceneError: a mask cannot be read.
     """
     began, settings = time.monotonic(), SurfaceConfig()
-    cameras = [scene.frames[view].camera for view in scene.train]
+    frames = [scene.frames[view] for view in scene.train]
+    cameras = [frame.camera for frame in frames]
     everywhere = cameras + (between(cameras) if settings.between else [])
     report(Event("start", SURFACE, 0, len(everywhere), message="looking at the field from everywhere"))
     views = list(look(renderer, everywhere, settings, report, stop))
@@ -158,6 +164,7 @@ def survey(
     surface = extract_surface(renderer, views, up / np.linalg.norm(up), scene.metric, settings)
     xyz, cell = surface.xyz.astype(np.float64), surface.cell.astype(np.float64)
     sights = [view.see(xyz, cell, settings) for view in views[: len(cameras)]]
+    sights = [sight.where(usable_at(frame, sight.xy)) for frame, sight in zip(frames, sights)]
     report(Event("done", SURFACE, len(views), len(views), 1.0, time.monotonic() - began))
     return surface, sights
 

@@ -22,7 +22,7 @@ from ovseg3d.files import output_error, plain, write_atomic, write_json
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend, resolve_device
 from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate
-from ovseg3d.pipeline.fields import check_same, load_into, make_stage, newest_checkpoint
+from ovseg3d.pipeline.fields import check_same, load_into, make_stage, newest_checkpoint, refined
 from ovseg3d.pipeline.memory import PeakMemory
 from ovseg3d.pipeline.phrases import keep_phrases, read_list
 from ovseg3d.pipeline.pictures import contact_sheet, preview, save_picture
@@ -285,7 +285,7 @@ def _train(
             text = "Set-up took all of the time, nothing was learnt: give more with --max-seconds."
             report(Event("log", "field", message=text))
         began = time.monotonic()
-        evaluation = _evaluate(run, scene, stage, report, stop)
+        evaluation = _evaluate(run, refined(run, scene), stage, report, stop)
         if stop.is_set():
             run.write_status("interrupted", step=outcome.steps, seconds=outcome.seconds)
             return None

@@ -16,6 +16,7 @@ _LAZY = {
     "inspect_scene": "load",
     "load_photo": "images",
     "load_mask": "images",
+    "usable_at": "images",
     "load_depth": "images",
     "load_labels": "images",
     "check_scene": "check",

@@ -136,6 +136,14 @@ def load_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:
     return mask
 
 
+def usable_at(frame: Frame, xy: Float[np.ndarray, "samples 2"]) -> Bool[np.ndarray, "samples"]:
+    """Whether what a photo shows at places (xy in 0..1 of it) may be used, see `load_mask`. Raises SceneError."""
+    mask = load_mask(frame)
+    h, w = mask.shape
+    column, row = (xy * (w, h)).astype(np.int64).clip(0, (w - 1, h - 1)).T
+    return mask[row, column]
+
+
 def load_depth(frame: Frame, scene: Scene) -> Float[np.ndarray, "h w"]:
     """z-depth in input units at the camera's size, float32; 0 where unknown, or everywhere without a file.
 

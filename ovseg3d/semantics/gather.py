@@ -26,7 +26,7 @@ from ovseg3d.encoders.maps import PhotoFeatures, Pyramid, normalise
 from ovseg3d.encoders.projection import Projection
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.field.renderer import RayStops, Renderer
-from ovseg3d.scene import Camera, Cameras
+from ovseg3d.scene import Camera, Cameras, Frame, usable_at
 from ovseg3d.semantics.basis import Basis
 
 STAGE = "rays"
@@ -87,7 +87,7 @@ class Rays:
     x: Float[Tensor, "rays places 3"]
     """Where their light stops, unit cube."""
     weight: Float[Tensor, "rays places"]
-    """Render weights; 0 for places that there are not, and for all of a ray that met nothing."""
+    """Render weights; 0 for places that there are not, and for all of a ray that met nothing or that a mask hides."""
     span: Float[Tensor, "rays places"]
     """Field units that the photo's whole height spans at the place: what makes a crop's share of it a size."""
     clip: Float[Tensor, "rays scales kept"]
@@ -106,13 +106,13 @@ class Rays:
 
     @property
     def met(self) -> Bool[Tensor, " rays"]:
-        """Whether the ray met anything."""
+        """Whether the ray met anything that its photo shows."""
         return self.weight[:, 0] > 0
 
 
 def gather_rays(
     renderer: Renderer,
-    cameras: Sequence[Camera],
+    frames: Sequence[Frame],
     photos: Sequence[PhotoFeatures],
     basis: Basis,
     config: GatherConfig,
@@ -126,7 +126,7 @@ def gather_rays(
 
     Args:
         renderer: the radiance field.
-        cameras, photos: of the training views, in one order; each photo's features are read once.
+        frames, photos: of the training views, in one order; each photo's mask and features are read once.
         basis: of the CLIP coefficients.
         consensus: from lifting; None: every ray counts alike.
         projection: what reduced DINO's vectors. With it correlations are those of the vectors as they were: centred
@@ -134,10 +134,12 @@ def gather_rays(
         stop: ends early, with the rays of the views so far.
 
     Raises:
-        ValueError: there is no view, or photos and cameras differ in number.
+        ValueError: there is no view, or photos and frames differ in number.
+        SceneError: a mask cannot be read.
     """
-    if not cameras or len(cameras) != len(photos):
+    if not frames or len(frames) != len(photos):
         raise ValueError("rays are gathered from at least one photo, each with its camera")
+    cameras = [frame.camera for frame in frames]
     device = renderer.field.table.device
     placed = Cameras.from_cameras(cameras, renderer.box.field_from_input, device)
     pixels = config.side**2
@@ -159,6 +161,7 @@ def gather_rays(
             torch.from_numpy((xy * (cameras[view].width, cameras[view].height)).astype(np.float32)).to(device),
         )
         x, weight = _heaviest(renderer.stops(origins, directions, 0.8 / config.places), config.places)
+        weight = weight * torch.from_numpy(usable_at(frames[view], xy)).to(device)[:, None]
         distance = (renderer.box.away(x.view(-1, 3)).view(x.shape) - origins[:, None]).norm(dim=-1)
         span = distance * z_per_distance[:, None] * (cameras[view].height / cameras[view].fy)
         photo = photos[view]

@@ -12,7 +12,7 @@ points x kept, whatever their dim and number.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -175,9 +175,7 @@ def _heard(sight: Sight, photo: Speaker) -> Sight:
     own = photo(sight.xy)
     square = np.einsum("pd,pd->p", own, own)
     good = np.isfinite(square) & (square > 0) & (sight.weight > 0)
-    if good.all():
-        return sight
-    return replace(sight, point=sight.point[good], xy=sight.xy[good], weight=sight.weight[good])
+    return sight if good.all() else sight.where(good)
 
 
 class _Words:

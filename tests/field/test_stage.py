@@ -10,12 +10,12 @@ from tiny import small_settings
 from ovseg3d.engine import Workers
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.field.corrections import PhotoCorrections
+from ovseg3d.field.corrections import PhotoCorrections, corrected
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.place import find_box, seen_cells
 from ovseg3d.field.radiance import harmonics
 from ovseg3d.field.stage import FieldStage
-from ovseg3d.scene import load_scene
+from ovseg3d.scene import Cameras, load_scene
 
 CPU = torch.device("cpu")
 CONFIG = FieldConfig(**small_settings()["field"])
@@ -104,6 +104,10 @@ def test_refinement_recovers_a_shaken_camera(scene):
     found = stage.photos.values[:, 9:].numpy() * stage.box.radius
     assert len(found) == len(scene.train), "held-out photos have no place here"
     assert (found[2] - np.delete(found, 2, 0).mean(0)) @ -shift > 0.25 * shift @ shift
+    given = [frames[view].camera for view in scene.train]
+    moved = corrected(given, stage.photos.values, stage.box)
+    drift = np.mean([one.position - other.position for one, other in zip(moved, given) if one is not moved[2]], 0)
+    assert np.linalg.norm(moved[2].position - drift - camera.position) < 0.8 * np.linalg.norm(shift)
 
 
 def test_exposure_learns_the_gain_of_a_dark_photo():
@@ -136,6 +140,18 @@ def test_poses_rotate_about_the_camera():
     (pose,) = photos.poses(c2w, values)
     torch.testing.assert_close(pose[:3, 3], torch.tensor([1.5, 2.0, 3.0]))
     torch.testing.assert_close(pose[:3, 0], torch.tensor([0.0, 1.0, 0.0]), atol=1e-6, rtol=0)
+
+
+def test_corrected_cameras_are_those_that_the_field_was_taught_from(scene):
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    box = FieldBox((0.3, -1.0, 2.0), 2.5, True, 4, 0.05, tuple(map(tuple, (turned * np.linalg.det(turned)).tolist())))
+    photos = PhotoCorrections(len(scene.frames), exposure=True, refine=True, device=CPU)
+    photos.values += 0.1 * torch.randn(photos.values.shape, generator=torch.Generator().manual_seed(0))
+    cameras = [frame.camera for frame in scene.frames]
+    moved = corrected(cameras, photos.values, box)
+    before, after = (Cameras.from_cameras(some, box.field_from_input).c2w for some in (cameras, moved))
+    torch.testing.assert_close(after, photos.poses(before, photos.values), atol=1e-5, rtol=0)
+    assert (after - before).abs().max() > 0.1
 
 
 def test_box_from_cameras_holds_what_they_look_at(scene):

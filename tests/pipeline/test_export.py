@@ -324,17 +324,16 @@ def test_a_second_answer_takes_the_place_of_the_first(run: Run, tmp_path: Path) 
     asker = Asker(run)
     views, folder = [frame.name for frame in asker.scene.frames[:3]], tmp_path / "a_red_box"
 
-    def save(answer: Answer) -> set[str]:
-        (told,) = save_answers(tmp_path, asker, [answer])
+    def save(answer: Answer, *views: str) -> set[str]:
+        (told,) = save_answers(tmp_path, asker, [answer], views)
         assert all(path.exists() for path in (told["points"], told["picture"], *told["masks"].values()) if path)
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
-    (answer,) = asker.ask(["a red box"], views=views)
-    assert len([name for name in save(answer) if name.startswith("masks/")]) == 3
+    (answer,) = asker.ask(["a red box"])
+    assert len([name for name in save(answer, *views) if name.startswith("masks/")]) == 3
     (folder / "notes.txt").touch()
-    (answer,) = asker.ask(["a red box"], views=views[:1])
     mask = f"masks/{asker.view_file(views[0])}.png"
-    assert save(answer) == {"points.ply", "overview.png", "masks", mask, "notes.txt"}
+    assert save(answer, views[0]) == {"points.ply", "overview.png", "masks", mask, "notes.txt"}
     (answer,) = asker.ask(["a red box"], threshold=0.99)
     assert not answer.present and save(answer) == {"notes.txt"}
 

@@ -9,18 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import Cli
 from exact import SharpColour, flags_of, register
+from PIL import Image
 from safetensors import safe_open
+from scipy.ndimage import binary_dilation
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 from tiny import BOXES, write_tiny_scene
 
-from ovseg3d.engine import Event
+from ovseg3d.engine import Event, save_checkpoint
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.field.surface import Surface
 from ovseg3d.pipeline import load, make_config, train_scene
+from ovseg3d.pipeline.fields import newest_checkpoint
 from ovseg3d.pipeline.protocols import KEPT
 from ovseg3d.pipeline.query import Asker
-from ovseg3d.pipeline.run import Run
+from ovseg3d.pipeline.run import Run, hash_scene
+from ovseg3d.scene import load_scene
+from ovseg3d.scene.cameras import OPENGL_AXES
 from ovseg3d.semantics.instances import FLOOR, Things
 from ovseg3d.semantics.lerf import COUNT
 from ovseg3d.semantics.panels import Panels
@@ -112,6 +120,65 @@ def test_every_method_ends_in_answers(learnt: dict[str, Run], method: str) -> No
     assert red.score > green.score and not green.present
     picture = asker.label_picture(PHRASES, asker.scene.frames[0].name, none=False)
     assert picture.shape == (32, 32) and set(np.unique(picture)) == {0, 1, 2, 3}
+
+
+def test_what_masks_hide_means_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody in green stands before the red box in four photos of six, and masks hide him."""
+    register(monkeypatch, tmp_path / "cache")
+    folder = write_tiny_scene(tmp_path / "scene")
+    told = json.loads((folder / "transforms.json").read_text())
+    for frame in [frame for frame in told["frames"] if frame["file_path"] in told["train_filenames"]][:4]:
+        photo = np.asarray(Image.open(folder / frame["file_path"])).copy()
+        box = (photo[..., 0] > 100) & (photo[..., 1] < 90)
+        photo[box] = (30, 220, 30)
+        Image.fromarray(photo).save(folder / frame["file_path"])
+        frame["mask_path"] = frame["file_path"].replace("images/", "mask_")
+        # An encoder sees a little of him beside him, too.
+        Image.fromarray(~binary_dilation(box, iterations=3)).save(folder / frame["mask_path"])
+    (folder / "transforms.json").write_text(json.dumps(told))
+    flags = flags_of("default", steps=5)
+    flags |= {"encode": flags["encode"] | {"clip": "sharp", "dino": "sharp"}}
+    asker = Asker(train_scene(folder, make_config("cpu", flags=flags), output_dir=tmp_path / "run"))
+    low, high = (np.array(corner) for corner in BOXES[1][:2])
+    xyz, labels = asker.semantics.surface.xyz, asker.labels(("red", "green", "blue", "sand"), none=False)
+    inside = ((xyz > low - 0.02) & (xyz < high + 0.02) & (xyz[:, 2:] > -0.4)).all(1)
+    assert (labels[inside] == 1).mean() > 0.9 and not asker.ask(["green"])[0].present
+
+
+def test_refined_poses_reach_meaning(
+    field: Path, scene: Path, learnt: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run on wrong poses that learnt to correct them ends where one on the true poses does."""
+    true, random = load(field).load_scene(), np.random.default_rng(0)
+    turns, steps = 0.1 * random.normal(size=(2, len(true.train), 3))
+    shutil.copytree(scene, tmp_path / "scene")
+    told = json.loads((tmp_path / "scene" / "transforms.json").read_text())
+    poses = {frame["file_path"]: frame for frame in told["frames"]}
+    for view, turn, step in zip(true.train, turns, steps):
+        wrong = true.frames[view].camera.c2w.copy()
+        wrong[:3, :3] = Rotation.from_rotvec(-turn).as_matrix() @ wrong[:3, :3]
+        wrong[:3, 3] -= step
+        poses[true.frames[view].name]["transform_matrix"] = (wrong @ OPENGL_AXES).tolist()
+    (tmp_path / "scene" / "transforms.json").write_text(json.dumps(told))
+    given = load_scene(tmp_path / "scene")
+    shutil.copytree(field, tmp_path / "run")
+    described = json.loads((tmp_path / "run" / "config.json").read_text())
+    described["scene"] |= {"path": str(given.path), "content_hash": hash_scene(given)}
+    described["config"]["scene"]["refine_poses"] = True
+    (tmp_path / "run" / "config.json").write_text(json.dumps(described))
+    checkpoint = newest_checkpoint(load(field))
+    box = checkpoint.facts["box"]  # which has the axes of the capture
+    checkpoint.state["photos"][:, 6:] = torch.from_numpy(np.concatenate([turns, steps / box["radius"]], 1))
+    save_checkpoint(tmp_path / "run" / "checkpoints", checkpoint)
+    asker = Asker(_learner(tmp_path / "run", given.path, tmp_path, monkeypatch)("default"))
+    for frame in true.frames:
+        np.testing.assert_allclose(asker.camera(frame.name).c2w, frame.camera.c2w, atol=1e-6)
+    found, wanted = asker.semantics, load_semantics(learnt["default"].folder)
+    apart, near = cKDTree(wanted.surface.xyz).query(found.surface.xyz)
+    assert len(found.surface) == pytest.approx(len(wanted.surface), rel=0.01) and np.quantile(apart, 0.99) < 1e-3
+    np.testing.assert_array_equal(
+        asker.labels(PHRASES, none=False), Asker(learnt["default"]).labels(PHRASES, none=False)[near]
+    )
 
 
 # -- lerf

@@ -5,7 +5,6 @@ import shutil
 import signal
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.field.surface import Surface
 from ovseg3d.metrics import ConsistencyScores, LerfParameters
 from ovseg3d.pipeline import measure
+from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.papers import measure_lerf, measure_ovs3d
 from ovseg3d.pipeline.protocols import PROTOCOLS, Judge
 from ovseg3d.pipeline.query import Asker
@@ -212,7 +212,7 @@ class Knows(Asker):
         zeros = np.zeros((count, 4), np.float32)
         self.semantics = SemanticScene(surface, basis, zeros, np.ones(count, np.float32), instance, facts)
         self._scene, self._label, self._truth = scene, label, true_pictures(scene)
-        self.run = SimpleNamespace(scene_name="playroom", phrases=())
+        self.run = Run(scene.path, Config(), scene.path, "playroom", "")
 
     def labels(self, phrases, canonical=(), none=True):  # noqa: ANN001, ANN202
         return self._label

@@ -6,6 +6,7 @@ moment only; what it shows is taken from the scene's own geometry, since a test 
 
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -24,6 +25,7 @@ from tiny import camera_to_world
 
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError, EncoderError, RunError
+from ovseg3d.pipeline import answers as answers_module
 from ovseg3d.pipeline import load, make_config, painter, train_scene
 from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.palette import colours
@@ -81,6 +83,35 @@ def test_many_views_are_rendered_once_for_all_phrases_and_few_are_kept(
     for answer in (red, blue):
         np.testing.assert_array_equal(answer.masks[views[0]], Asker(run).ask(
             [answer.phrase], negatives=["sand"], views=views[:1])[0].masks[views[0]])  # fmt: skip
+
+
+def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files show what the answers' own pictures do; the overview, the views with the most of it."""
+    asker, held, rows = Asker(run), [], []
+    views = [frame.name for frame in asker.scene.frames]
+    answers = asker.ask(["red", "blue"], negatives=["sand"], views=views)
+    monkeypatch.setattr(answers_module, "SHOWN", 2)
+    draw, show = asker.picture, answers_module.side_by_side
+
+    def watched(*asked: object) -> np.ndarray:
+        made = draw(*asked)
+        held.append(weakref.ref(made))
+        assert sum(one() is not None for one in held) <= 2 * 2 + 2, "and this one, and the one before"
+        return made
+
+    monkeypatch.setattr(asker, "picture", watched)
+    monkeypatch.setattr(answers_module, "side_by_side", lambda panels: rows.append(panels) or show(panels))
+    told = answers_module.save_answers(tmp_path, asker, answers, views)
+    assert len(held) == 2 * len(views)
+    for answer, one, shown in zip(answers, told, (rows[:2], rows[2:])):
+        for view in views:
+            np.testing.assert_array_equal(np.asarray(Image.open(one["masks"][view])) > 0, answer.masks[view])
+        most = sorted(views, key=lambda view: -answer.masks[view].sum())[:2]
+        assert [title for (title, _), _ in shown] == [f"photo {asker.view_file(view)}" for view in most]
+        photo = shown[0][0][1]
+        np.testing.assert_array_equal(shown[0][1][1], answers_module.over(photo, answer.relevancies[most[0]], 0.5))
 
 
 def test_places_take_few_bytes_a_pixel(run: Run) -> None:

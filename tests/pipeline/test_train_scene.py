@@ -5,10 +5,12 @@ import json
 import math
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Cli
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -18,7 +20,7 @@ from ovseg3d.engine import Event
 from ovseg3d.errors import ConfigError, DeviceError, OutputError, RunError, SceneError
 from ovseg3d.pipeline import devices, load, make_config, train_scene
 from ovseg3d.pipeline.config import Config
-from ovseg3d.pipeline.fields import restore
+from ovseg3d.pipeline.fields import refined, restore
 from ovseg3d.pipeline.run import Run
 
 
@@ -67,6 +69,39 @@ def test_training_learns(tiny_scene: Path, tmp_path: Path) -> None:
     run = train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
     scene = run.load_scene()
     assert evaluate(restore(run, scene), scene, scene.train).mean()["psnr"] > 15.5
+
+
+def test_training_views_are_looked_at_from_where_the_run_moved_them(tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
+    from ovseg3d.pipeline.evaluate import evaluate
+
+    flags = with_emptying(small_settings(steps=60)) | {"scene": {"refine_poses": True, "train_on_all": True}}
+    flags["field"]["photo_learning_rate"] = 1e-2
+    run = train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
+    scene, renderer = run.load_scene(), restore(run, run.load_scene())
+    moved = refined(run, scene)
+    there = {score.name: score.psnr for score in evaluate(renderer, moved, scene.train).views}
+    before = {score.name: score.psnr for score in evaluate(renderer, scene, scene.train).views}
+    assert np.mean([abs(there[name] - before[name]) for name in there]) > 0.01
+    measured = json.loads((run.folder / "views.json").read_text())["views"]
+    done = cli("eval", run.folder, "--views", "train", "--json")
+    for scores in (measured, json.loads(done.stdout)["views"]):
+        wanted = [there[score["name"]] for score in scores]
+        assert [score["psnr"] for score in scores] == pytest.approx(wanted, abs=1e-4)
+    done = cli("render", run.folder, "--views", "train", "--json")
+    with Image.open(json.loads(done.stdout)["files"][0]) as picture:
+        wanted = renderer.render(moved.frames[0].camera)["rgb"]
+        np.testing.assert_allclose(np.asarray(picture) / 255, wanted, atol=0.01)
+
+
+def test_cameras_stay_without_refinement_and_need_their_corrections_with_it(tiny_run: Path) -> None:
+    run = load(tiny_run)
+    scene = run.load_scene()
+    assert refined(run, scene) is scene
+    refining = replace(run, config=replace(run.config, scene=replace(run.config.scene, refine_poses=True)))
+    for view, frame in enumerate(refined(refining, scene).frames):  # which has learnt none
+        np.testing.assert_array_equal(frame.camera.c2w, scene.frames[view].camera.c2w)
+    with pytest.raises(RunError, match="'photos'"):
+        refined(refining, replace(scene, train=scene.train[1:]))
 
 
 def test_events_tell_the_story(tiny_scene: Path, tmp_path: Path) -> None:

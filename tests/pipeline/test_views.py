@@ -45,7 +45,7 @@ def test_a_whole_name_comes_before_the_last_part_of_another(run: Run, named: Sce
 
 def test_answers_and_labels_of_all_views_are_written(run: Run, named: Scene, tmp_path: Path) -> None:
     asker = Asker(run, named)
-    told = save_answers(tmp_path / "query", asker, asker.ask(["red"], views=NAMES))
+    told = save_answers(tmp_path / "query", asker, asker.ask(["red"]), NAMES)
     assert len({*told[0]["masks"].values()}) == len(NAMES) == len([*(tmp_path / "query").rglob("masks/*.png")])
     views = label_views(tmp_path / "labels", asker, ["red", "sand"], NAMES)["views"]
     assert len({*views.values()}) == len(NAMES)
@@ -54,10 +54,13 @@ def test_answers_and_labels_of_all_views_are_written(run: Run, named: Scene, tmp
 
 def test_a_short_name_is_enough(run: Run, tmp_path: Path) -> None:
     asker = Asker(run)
-    (told,) = save_answers(tmp_path, asker, asker.ask(["red"], views=["0002.png"]))
+    (told,) = save_answers(tmp_path, asker, asker.ask(["red"]), ["0002.png"])
     assert told["masks"]["0002.png"].name == "images_0002.png" and told["picture"].exists()
     told = label_views(tmp_path / "labels", asker, ["red", "sand"], ["0002.png"])
     assert told["views"] == {"0002.png": "images_0002.png"} and told["picture"].exists()
+    with pytest.raises(ConfigError, match="no view"):
+        save_answers(tmp_path / "none", asker, asker.ask(["red"]), ["3.png"])
+    assert not (tmp_path / "none").exists()
 
 
 def test_render_writes_all_views(run: Run, named: Scene, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import small_settings
 
 from ovseg3d.encoders.maps import Dense, Level, PhotoFeatures, Pyramid
@@ -65,8 +66,8 @@ def said(scene, noise: float = 0.0, seed: int = 0) -> list[PhotoFeatures]:
 
 
 def gathered(scene, renderer, photos=None, config=GATHER, **keywords):
-    cameras = [scene.frames[view].camera for view in scene.train]
-    return gather_rays(renderer, cameras, photos or said(scene), BASIS, config, **keywords)
+    frames = [scene.frames[view] for view in scene.train]
+    return gather_rays(renderer, frames, photos or said(scene), BASIS, config, **keywords)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +153,21 @@ def test_gathering_repeats_itself(scene, renderer, rays):
     assert not torch.equal(rays.x, other.x)
 
 
+def test_rays_that_a_mask_hides_teach_nothing(scene, renderer, rays, tmp_path):
+    """The left half of the second photo is hidden; all else is as without it, to the bit."""
+    Image.fromarray(np.repeat(np.uint8([[0, 255]]), 16, axis=1)).save(tmp_path / "mask.png")
+    frames = list(scene.frames)
+    frames[scene.train[1]] = replace(frames[scene.train[1]], mask_path=tmp_path / "mask.png")
+    masked = gathered(replace(scene, frames=tuple(frames)), renderer)
+    each = len(rays) // len(scene.train)
+    hidden = (rays.met & ~masked.met)[each : 2 * each]
+    assert 0.3 * each < hidden.sum() < 0.7 * each and not (masked.met & ~rays.met).any()
+    assert torch.equal(masked.weight[masked.met], rays.weight[masked.met]) and torch.equal(masked.x, rays.x)
+    rest = torch.ones(len(rays), dtype=torch.bool)
+    rest[each : 2 * each] = False
+    assert torch.equal(masked.met[rest], rays.met[rest])
+
+
 def test_rays_know_their_photos_word_and_their_place(scene, renderer, rays):
     assert len(rays) == pytest.approx(GATHER.rays, rel=0.1)
     assert torch.allclose(rays.clip.norm(dim=-1), torch.ones(len(rays), 1), atol=1e-5)
@@ -192,7 +208,7 @@ def test_patches_are_squares_of_one_photo(scene, renderer):
 
 
 def test_of_many_photos_some_have_a_patch_and_rays_stay_as_many(scene, renderer):
-    few, photos = [scene.frames[view].camera for view in scene.train], said(scene)
+    few, photos = [scene.frames[view] for view in scene.train], said(scene)
     many = gather_rays(renderer, few * 10, photos * 10, BASIS, replace(GATHER, rays=700))
     assert 600 <= len(many) <= 700 and many.patches.shape == (10, 36), "half of the rays"
     single = (len(many) - many.patches.numel()) // 60
