@@ -53,11 +53,11 @@ from ovseg3d.pipeline.fields import restore  # noqa: E402
 from ovseg3d.pipeline.measure import exact_cloud, limit_of, read_objects  # noqa: E402
 from ovseg3d.pipeline.run import Run, open_scene  # noqa: E402
 from ovseg3d.pipeline.semantics import clues, lift_photos, survey  # noqa: E402
-from ovseg3d.semantics.borders import GROWING, MEASURES, REACH, BorderConfig, Judge, Price, measures  # noqa: E402
+from ovseg3d.semantics.borders import GROWING, MEASURES, REACH, BorderConfig, BorderModel, Price, measures  # noqa: E402
 from ovseg3d.semantics.graph import add_up, agglomerate  # noqa: E402
 from ovseg3d.semantics.instances import InstanceConfig, find_instances  # noqa: E402
 from ovseg3d.semantics.patches import Patches, find_patches  # noqa: E402
-from ovseg3d.semantics.wholes import TRAITS, Whole, WholeConfig  # noqa: E402
+from ovseg3d.semantics.wholes import TRAITS, WholeConfig, WholeModel  # noqa: E402
 from ovseg3d.synth import synthesise  # noqa: E402
 
 STAGES = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
@@ -273,7 +273,7 @@ def _together(parts: Sequence[Lessons]) -> Lessons:
     return Lessons(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("told", "two", "weight")))
 
 
-def teach(rooms: Sequence[Sequence[Lessons]]) -> Judge:
+def teach(rooms: Sequence[Sequence[Lessons]]) -> BorderModel:
     """A judge from lessons; each scene, with however many trainings, counts the same."""
     scenes = [_together(parts) for parts in rooms]
     every = _together([replace(one, weight=one.weight / one.weight.sum()) for one in scenes])
@@ -307,15 +307,15 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> Judge:
         output.append(out[0] / NETWORKS)
         offset += float(after[0]) / NETWORKS
         direct += past[0] / NETWORKS
-    return Judge(mean, deviation, np.concatenate(hidden, 1), np.append(np.concatenate(output), offset), direct)
+    return BorderModel(mean, deviation, np.concatenate(hidden, 1), np.append(np.concatenate(output), offset), direct)
 
 
-def learn(rooms: Sequence[Material]) -> Callable[[str | None], Judge]:
+def learn(rooms: Sequence[Material]) -> Callable[[str | None], BorderModel]:
     """Teach in two rounds; what is returned gives the judge that one scene was left out of, or none."""
     names = list(dict.fromkeys(room.scene for room in rooms))
     rounds = [[lessons(room, partial(by_hand, limit=LIMIT)) for room in rooms]]
 
-    def judge(left_out: str | None) -> Judge:
+    def judge(left_out: str | None) -> BorderModel:
         return teach([
             [one[k] for one in rounds for k, room in enumerate(rooms) if room.scene == name]
             for name in names if name != left_out
@@ -364,11 +364,11 @@ def overlaps(ids: np.ndarray, true: np.ndarray, least: int = 15) -> np.ndarray:
     return (common / (size - common))[1:]
 
 
-def teach_wholes(rooms: Sequence[Found]) -> Whole:
+def teach_wholes(rooms: Sequence[Found]) -> WholeModel:
     """What tells scraps, from what was found in rooms: logistic regression, with weights held back a little."""
     told, good = np.concatenate([one.told for one in rooms]), np.concatenate([one.good_at(GOOD) for one in rooms])
     empty = np.zeros(told.shape[1])
-    whole = Whole(told.mean(0), told.std(0) + 1e-6, empty, empty, 0.0)
+    whole = WholeModel(told.mean(0), told.std(0) + 1e-6, empty, empty, 0.0)
     x = whole.scaled(told)
     x, sign = np.concatenate([x, x**2, np.ones((len(x), 1))], 1), np.where(good, 1.0, -1.0)
 
@@ -381,16 +381,16 @@ def teach_wholes(rooms: Sequence[Found]) -> Whole:
     return replace(whole, linear=linear, square=square, offset=float(offset[0]))
 
 
-def _numbers(learnt: Judge | Whole) -> dict[str, Any]:
+def _numbers(learnt: BorderModel | WholeModel) -> dict[str, Any]:
     """As they are kept."""
     return {
         name: np.vectorize(lambda value: float(f"{value:.5g}"))(value).tolist() for name, value in vars(learnt).items()
     }
 
 
-def kept(learnt: Judge | Whole, rooms: Sequence[str]) -> dict[str, Any]:
+def kept(learnt: BorderModel | WholeModel, rooms: Sequence[str]) -> dict[str, Any]:
     """What the package keeps."""
-    told = {"measures": list(MEASURES)} if isinstance(learnt, Judge) else {"traits": list(TRAITS)}
+    told = {"measures": list(MEASURES)} if isinstance(learnt, BorderModel) else {"traits": list(TRAITS)}
     return {**told, "rooms": list(rooms), **_numbers(learnt)}
 
 

@@ -73,7 +73,7 @@ def absence_scores(
     for phrase in until_stopped((*present, *absent), stop):
         everyday = () if rivals == "none" else asker.household(phrase)
         named = asker.names_beside(phrase, present) if rivals == "present" else ()
-        scores[phrase] = asker.look(phrase, (*everyday, *named)).score
+        scores[phrase] = asker.decide(phrase, (*everyday, *named)).score
     return {phrase: scores[phrase] for phrase in present}, {phrase: scores[phrase] for phrase in absent}
 
 

@@ -74,8 +74,8 @@ class Learnt:
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a method learns from."""
+class Learner:
+    """What a method learns from, and its learning."""
 
     folder: Path
     """The run's."""

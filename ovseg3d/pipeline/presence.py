@@ -4,9 +4,9 @@
 was not told from what it stands on has a voice as well. A patch lies on one thing; stray points fill none, and neither
 do points that photos contradict each other about, or that only an odd photo speaks for; in a whole these count less. A
 whole thing that has a portrait speaks by that more than by its points (see `semantics.portraits`), in which there is
-also what was lifted from photos' cells, which know less, and their neighbours'. (This was found out with portraits of
-six photos.) Each witness is asked what it is: the phrase, or one of everything else that has a name (see `Asker.look`)?
-With the encoder's logit scale s, it says to a text
+also what was lifted from photos' cells, which know less, and their neighbours'. Each witness is asked what it is: the
+phrase, or one of everything else that has a name (see `Asker.decide`)? With the encoder's logit scale s, it says to a
+text
 
     logit = SHARE s (cosine - level) + TYPICAL z + SIZED l
 

@@ -96,7 +96,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Look:
+class Verdict:
     """What the scene's witnesses say to one phrase."""
 
     witness: int
@@ -179,7 +179,7 @@ class Asker(Comparer):
         self.encode(phrases)
         usual = rivals is None and canonical is None and not negatives and self.templates == ("{}",)
         for phrase in phrases:
-            seen = self.look(phrase, rivals, canonical, negatives)
+            seen = self.decide(phrase, rivals, canonical, negatives)
             present = seen.score >= threshold
             margin = self._agreeing(self._margin(phrase, rivals, others), seen)
             found = np.minimum(expit(SHARPNESS * margin), seen.score)
@@ -209,13 +209,13 @@ class Asker(Comparer):
                 answer.relevancies[view], answer.masks[view] = picture, answer.mask(picture)
         return answers
 
-    def look(
+    def decide(
         self,
         phrase: str,
         rivals: Sequence[str] | None = None,
         canonical: Sequence[str] | None = None,
         negatives: Sequence[str] = (),
-    ) -> Look:
+    ) -> Verdict:
         """Whether a phrase is there, see `presence`. Arguments are those of `ask`."""
         everyday = self.household(phrase) if rivals is None else ()
         named = self.rivals_of(phrase, rivals)
@@ -239,7 +239,7 @@ class Asker(Comparer):
             if everyday:
                 likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
             rival = free[int(likely.argmax())]
-        return Look(witness, score, rival, bool(known[best]))
+        return Verdict(witness, score, rival, bool(known[best]))
 
     def _logits(
         self, *groups: tuple[str, ...], free: tuple[str, ...] = ()
@@ -272,7 +272,7 @@ class Asker(Comparer):
     def _witnesses(self) -> Witnesses:
         return Witnesses.of(self.semantics)
 
-    def _agreeing(self, margin: Float[np.ndarray, " points"], seen: Look) -> Float[np.ndarray, " points"]:
+    def _agreeing(self, margin: Float[np.ndarray, " points"], seen: Verdict) -> Float[np.ndarray, " points"]:
         """Margins of points that say what the best witness does: most of its points are as relevant as it is likely."""
         points, margin = self._witnesses.points(seen.witness), margin.astype(np.float64)
         target = logit(np.clip(seen.score, 1e-9, 1 - 1e-9)) / SHARPNESS + 1e-6

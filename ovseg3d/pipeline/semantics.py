@@ -26,7 +26,7 @@ from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend
 from ovseg3d.pipeline.fields import refined
 from ovseg3d.pipeline.household import HOUSEHOLD
-from ovseg3d.pipeline.methods import FOLDER, Material, Words
+from ovseg3d.pipeline.methods import FOLDER, Learner, Words
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene, usable_at
 from ovseg3d.semantics.basis import Basis
@@ -87,11 +87,11 @@ def learn_meaning(
     seconds["lift_seconds"] = time.monotonic() - began
     began = time.monotonic()
     config, device = run.config, renderer.field.table.device.type
-    material = Material(
+    learner = Learner(
         run.folder, config.meaning, scene, renderer, resolve_backend(config.train.backend, device), features, surface,
         basis, lifted, unit, words, encoder.logit_scale, config.train.seed, report, stop,
     )  # fmt: skip
-    found = material.learn()
+    found = learner.learn()
     if found is None:
         report(Event("interrupted", NAME, 0, 1))
         return None

@@ -224,7 +224,7 @@ def measures(
 
 
 @dataclass(frozen=True)
-class Judge:
+class BorderModel:
     """How likely two regions are two things: networks with one hidden layer and a direct way, whose mean logit counts.
 
     The direct way still says more where the hidden layer has said all it can.
@@ -245,11 +245,11 @@ class Judge:
 
 
 @cache
-def shipped() -> Judge:
+def shipped() -> BorderModel:
     """The one that comes with the package."""
     kept = json.loads(WEIGHTS.read_text())
     assert kept["measures"] == list(MEASURES), "train_borders.py was not run since measures changed"
-    return Judge(*(np.array(kept[name]) for name in ("mean", "deviation", "hidden", "output", "direct")))
+    return BorderModel(*(np.array(kept[name]) for name in ("mean", "deviation", "hidden", "output", "direct")))
 
 
 @dataclass(frozen=True)

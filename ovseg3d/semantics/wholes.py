@@ -46,7 +46,7 @@ def traits(
 
     Args:
         contacts: of regions; their sums begin with edges.
-        two: log-odds that the two regions of a contact are two things, see `borders.Judge`.
+        two: log-odds that the two regions of a contact are two things, see `borders.BorderModel`.
         weight: points of each region.
         means: what a region is like, beginning with its form (see `borders.moments`).
         on_planes: share of its points that lie on a plane of the room.
@@ -74,7 +74,7 @@ def traits(
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeModel:
     """How likely a region is a thing."""
 
     mean: Float[np.ndarray, " traits"]
@@ -94,11 +94,13 @@ class Whole:
 
 
 @cache
-def shipped() -> Whole:
+def shipped() -> WholeModel:
     """The one that comes with the package."""
     kept = json.loads(WEIGHTS.read_text())
     assert kept["traits"] == list(TRAITS), "train_borders.py was not run since traits changed"
-    return Whole(*(np.array(kept[name], float) for name in ("mean", "deviation", "linear", "square")), kept["offset"])
+    return WholeModel(
+        *(np.array(kept[name], float) for name in ("mean", "deviation", "linear", "square")), kept["offset"]
+    )
 
 
 @dataclass(frozen=True)

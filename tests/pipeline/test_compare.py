@@ -201,7 +201,7 @@ def test_things_that_look_alike_are_told_by_their_size(tmp_path: Path, metres: f
     assert asker.labels_at(places, ("mug", "sofa"), none=False).tolist() == [[2, 1]]
     # So are answers to a question.
     for thing, phrase in enumerate(("sofa", "mug"), start=1):
-        seen = asker.look(phrase, ("sofa", "mug"), ("stuff",))
+        seen = asker.decide(phrase, ("sofa", "mug"), ("stuff",))
         assert asker._witnesses.scene.instance[seen.witness] == thing
 
 

@@ -210,7 +210,7 @@ def test_a_scrap_says_what_it_would_say_as_a_thing(tmp_path: Path) -> None:
     for scene in (seen(vectors, pieces, 0 * pieces), replace(seen(vectors, things, 0 * pieces), pieces=pieces)):
         asker = asker_of(tmp_path / str(len(scores)), scene, texts)
         asker.__dict__["_stated"] = 0.1
-        scores.append(asker._logits(tuple(texts)))
+        scores.append(asker._logits(tuple(texts))[0])
     np.testing.assert_array_equal(*scores)
     mug, wall, bed = scores[1][1]
     assert wall < min(mug, bed) and np.ptp(scores[1], axis=0).max() > 0.1
@@ -231,9 +231,9 @@ def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
     bare, white = asker.ask(["ceiling", "a white ceiling"])
     assert bare.present and bare.score == KNOWN and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
     assert bare.probability is None and white.probability is not None and not white.present
-    assert asker.look("ceiling").known and not asker.look("lamp").known
-    apart = asker.look("ceiling", negatives=["a white ceiling"])
-    assert apart.score < KNOWN and asker.look("ceiling", negatives=["lamp"]).score == KNOWN
+    assert asker.decide("ceiling").known and not asker.decide("lamp").known
+    apart = asker.decide("ceiling", negatives=["a white ceiling"])
+    assert apart.score < KNOWN and asker.decide("ceiling", negatives=["lamp"]).score == KNOWN
     without = asker_of(tmp_path / "table", seen(vectors, alone, np.where(plane == WALL, NONE, plane)), texts)
     assert not without.ask(["ceiling"])[0].present, "without walls there is no room"
 

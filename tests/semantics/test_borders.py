@@ -13,7 +13,7 @@ from ovseg3d.semantics.borders import (
     MOMENTS,
     REACH,
     BorderConfig,
-    Judge,
+    BorderModel,
     Price,
     bends,
     cues,
@@ -172,7 +172,7 @@ def test_the_judge_says_what_its_network_says_in_torch() -> None:
 
 def test_the_price_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
     nothing = np.zeros((len(MEASURES) + 1, 1))
-    said = Judge(
+    said = BorderModel(
         np.zeros(len(MEASURES)), np.ones(len(MEASURES)), nothing, np.array([0.0, np.log(0.2 / 0.8)]), nothing[1:, 0]
     )
     contact, weight, means = Contacts(np.array([[0, 1]]), np.ones((1, 9))), np.ones(2), with_forms(np.zeros((2, 5)))

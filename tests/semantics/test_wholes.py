@@ -10,7 +10,7 @@ from ovseg3d.semantics.borders import moments
 from ovseg3d.semantics.graph import Contacts
 from ovseg3d.semantics.instances import InstanceConfig, find_instances
 from ovseg3d.semantics.structure import FLOOR
-from ovseg3d.semantics.wholes import REACH, TRAITS, Whole, WholeConfig, shipped, traits
+from ovseg3d.semantics.wholes import REACH, TRAITS, WholeConfig, WholeModel, shipped, traits
 
 
 def told_of(room, units: float = 1.0) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_traits_do_not_depend_on_units() -> None:
 def test_odds_are_a_sum_of_traits_and_squares_as_far_as_they_reach() -> None:
     random = np.random.default_rng(0)
     mean, deviation, linear, square = random.uniform(0.5, 1, (4, 3))
-    whole = Whole(mean, deviation, linear, square, -1.0)
+    whole = WholeModel(mean, deviation, linear, square, -1.0)
     x = random.normal(size=(5, 3))
     expected = -1 + (x * linear).sum(1) + (x**2 * square).sum(1)
     np.testing.assert_allclose(whole(mean + x * deviation), expected)
