@@ -38,6 +38,8 @@ FORMAT_VERSION = 1
 LOCK_SECONDS = 1.0
 """How long a trainer tries for the lock: whoever looks at the run holds it for a moment."""
 STATES = ("running", "interrupted", "done", "failed")
+_KEPT = ("metrics.json", "phrases.txt", "features.json")
+"""What an earlier run may have left in a folder, and a new one would take for its own."""
 
 
 @dataclass(frozen=True)
@@ -216,12 +218,17 @@ def create_run(scene: Scene, config: Config, output_dir: Path | None = None) -> 
         folder = _timestamped(scene_folder(scene.path, scene.name, claim=True))
     else:
         folder = make_folder(Path(output_dir).absolute())
-        if (folder / "config.json").exists() and any((folder / "checkpoints").glob("step-*")):
+        if is_locked(folder) or _holds_a_run(folder):
             raise OutputError(
                 "This folder holds a run already",
                 where=folder,
                 fix="--resume to go on with it, or another --output-dir",
             )
+        try:
+            for name in _KEPT:
+                (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(error, folder) from error
     run = Run(folder, config, scene.path.absolute(), scene.name, hash_scene(scene))
     write_json(folder / "config.json", _describe(run, scene.format))
     write_json(
@@ -240,6 +247,17 @@ def create_run(scene: Scene, config: Config, output_dir: Path | None = None) -> 
     if output_dir is None and ("field" in config.stages or not (folder.parent / "latest.txt").exists()):
         _point_latest(folder)
     return run
+
+
+def _holds_a_run(folder: Path) -> bool:
+    """Whether a run in `folder` learnt something, or is done; one that failed or was stopped before may be replaced."""
+    if not os.path.isfile(folder / "config.json"):
+        return False
+    try:
+        finished = read_json(folder / "status.json", RunError).get("status") == "done"
+    except RunError:
+        finished = False
+    return finished or any((folder / "checkpoints").glob("step-*"))
 
 
 def _describe(run: Run, scene_format: str) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tiny import small_settings, write_tiny_scene
 
 from ovseg3d.errors import OutputError, RunError
 from ovseg3d.pipeline import run as run_module
+from ovseg3d.pipeline.phrases import keep_phrases
 from ovseg3d.pipeline.run import RunLock, create_run, hash_scene, load, open_scene, scene_folder
 from ovseg3d.pipeline.settings import make_config
 
@@ -92,6 +95,33 @@ def test_a_finished_run_is_not_overwritten(here: Path, tiny_scene: Path) -> None
     (run.checkpoints / "step-000000001.safetensors").write_bytes(b"x")
     with pytest.raises(OutputError, match="holds a run already"):
         create_run(scene, CONFIG, Path("mine"))
+
+
+@pytest.mark.parametrize("state", ["being encoded", "done"])
+def test_a_run_without_a_field_is_not_overwritten_either(here: Path, tiny_scene: Path, state: str) -> None:
+    scene = open_scene(tiny_scene, CONFIG)
+    run = create_run(scene, CONFIG, Path("mine"))
+    if state == "done":
+        run.write_status("done")
+    before = (run.folder / "config.json").read_bytes()
+    other = replace(CONFIG, train=replace(CONFIG.train, seed=7))
+    with RunLock(run.folder) if state != "done" else nullcontext():
+        with pytest.raises(OutputError, match="holds a run already"):
+            create_run(scene, other, Path("mine"))
+    assert (run.folder / "config.json").read_bytes() == before
+
+
+def test_nothing_of_a_failed_run_is_taken_for_the_new_ones(here: Path, tiny_scene: Path) -> None:
+    scene = open_scene(tiny_scene, CONFIG)
+    failed = create_run(scene, CONFIG, Path("mine"))
+    failed.write_metrics({"clip": "another"})
+    keep_phrases(failed.folder, ["chair"])
+    (failed.folder / "features.json").write_text("{}")
+    (failed.folder / "notes.txt").write_text("the user's")
+    failed.write_status("failed")
+    run = create_run(scene, CONFIG, Path("mine"))
+    assert run.metrics() == {} and run.phrases == () and not (run.folder / "features.json").exists()
+    assert (run.folder / "notes.txt").exists()
 
 
 def test_a_name_is_claimed_once(here: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
