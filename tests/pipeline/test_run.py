@@ -249,6 +249,23 @@ def test_what_is_not_a_run_is_named(here: Path, tiny_scene: Path) -> None:
         load(tiny_scene)
 
 
+def test_a_run_that_cannot_be_looked_at_is_no_bug(here: Path, tiny_scene: Path, closed: Path) -> None:
+    for path in (closed, closed / "run", closed / "outputs/tiny/latest"):
+        with pytest.raises(RunError, match="No permission to look here"):
+            load(path)
+    with pytest.raises(RunError, match="File name too long"):
+        load("x" * 300)
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    with pytest.raises(RunError, match="No permission to look here"):
+        run.load_scene(closed / "tiny")
+
+
+def test_runs_are_looked_for_of_a_scene_whose_name_is_no_text(here: Path, tiny_scene: Path) -> None:
+    scene = shutil.copytree(tiny_scene, here / "caf\udce9")
+    with pytest.raises(RunError, match="no run of it is known"):
+        load(scene)
+
+
 def test_a_moved_scene_can_be_named(here: Path, tmp_path: Path) -> None:
     scene_path = write_tiny_scene(tmp_path / "old" / "tiny")
     run = create_run(open_scene(scene_path, CONFIG), CONFIG)

@@ -36,6 +36,26 @@ def test_missing_folder(tmp_path):
     assert error.what == "There is no such folder" and error.where == tmp_path / "nowhere"
 
 
+def test_a_scene_that_cannot_be_looked_at(closed, cli):
+    for path in (closed, closed / "room"):
+        assert _refused(path).what == "No permission to look here"
+    done = cli("info", closed / "room")
+    assert done.returncode == 2 and "No permission to look here" in done.stderr
+    with pytest.raises(SceneError, match="File name too long"):
+        load_scene("x" * 300)
+
+
+def test_names_that_are_no_text(tmp_path, cli):
+    w.write_nerfstudio(tmp_path / "caf\udce9")
+    done = cli("info", tmp_path / "caf\udce9")
+    assert done.returncode == 2 and "no text in UTF-8" in done.stderr
+    w.write_llff(tmp_path / "llff")
+    photo = next((tmp_path / "llff/images").iterdir())
+    photo.rename(photo.with_name(f"caf\udce9{photo.suffix}"))
+    error = _refused(tmp_path / "llff")
+    assert "no text in UTF-8" in error.what and r"caf\udce9" in error.where
+
+
 def test_no_known_format(tmp_path):
     error = _refused(tmp_path)
     assert "no known kind" in error.what and "transforms.json" in error.fix
