@@ -10,13 +10,14 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ovseg3d.engine import Clock, Event, Report, ignore, run_stage
-from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError
+from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError, SceneError
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import output_error, plain, write_atomic, write_json
 from ovseg3d.pipeline.config import Config
@@ -327,7 +328,9 @@ def _evaluate(run: Run, scene: Scene, stage: FieldStage, report: Report, stop: t
     def on_view(score: ViewScore, photo: Any, rendered: Mapping[str, Any]) -> None:
         if score.view in shown:
             frame = scene.frames[score.view]
-            true_z = load_depth(frame, scene) if frame.depth_path else None
+            true_z = None
+            with suppress(SceneError):  # `on_fault` has told it
+                true_z = load_depth(frame, scene)
             picture = preview(score.name, photo, dict(rendered), true_z, score.psnr)
             save_picture(run.previews / f"{len(pictures):03d}_{Path(score.name).stem}.png", picture)
             pictures.append(picture)
@@ -345,7 +348,11 @@ def _evaluate(run: Run, scene: Scene, stage: FieldStage, report: Report, stop: t
             )
         )
 
-    evaluation = evaluate(stage.renderer, scene, views, stop=stop, on_view=on_view)
+    def on_fault(error: SceneError) -> None:
+        # The field is trained by now: a figure may be missing, the rest of the run need not.
+        report(Event("log", "evaluate", message=f"Not all of a view is measured: {error.what} ({error.where})"))
+
+    evaluation = evaluate(stage.renderer, scene, views, stop=stop, on_view=on_view, on_fault=on_fault)
     if pictures:
         save_picture(run.previews / "heldout.png", contact_sheet(pictures))
     write_json(run.folder / "views.json", {"views": [asdict(score) for score in evaluation.views]})

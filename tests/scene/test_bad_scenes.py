@@ -218,6 +218,22 @@ def test_depth_and_masks_of_another_size(kind, size, tmp_path):
     assert "04.png" in error.what and error.where == tmp_path / "other.png"
 
 
+@pytest.mark.parametrize("name", ["colours.png", "colours.npy"])
+def test_depth_in_colours(name, tmp_path, cli):
+    if name.endswith(".npy"):
+        np.save(tmp_path / name, np.ones((16, 24, 3), np.float32))
+    else:
+        Image.new("RGB", (24, 16)).save(tmp_path / name)
+    data = w.transforms()
+    data["frames"][4]["mask_path" if name.endswith(".png") else "label_file_path"] = name
+    assert load_scene(w.write_nerfstudio(tmp_path, data)).frames[4].depth_path is None, "colours are no matter there"
+    data["frames"][4]["depth_file_path"] = name
+    error = _refused(w.write_nerfstudio(tmp_path, data))
+    assert "3 channels" in error.what and error.where == tmp_path / name
+    done = cli("info", tmp_path)
+    assert done.returncode == 2 and "3 channels" in done.stdout and name in done.stdout
+
+
 def test_depth_arrays_of_another_size(tmp_path):
     np.save(tmp_path / "d.npy", np.ones((5, 6), dtype=np.float32))
     data = w.transforms()
