@@ -34,6 +34,8 @@ from ovseg3d.scene import Scene, load_depth
 
 SHEET_VIEWS = 4
 """The contact sheet shows at most so many views."""
+_OF_NO_FIELD = ("clip", "dino", "device", "peak_anonymous_bytes")
+"""Figures, besides those of features, that stay true when the field changes."""
 
 
 def train_scene(
@@ -58,6 +60,7 @@ def train_scene(
         report: receives events (see `engine.Event`); stages are "features", "field" and "evaluate".
         stop: set it, from another thread or a signal handler, to end after the current step.
         resume: a run to go on with, in its own folder. Its scene and field settings and its seed must be the same.
+            When its field goes on learning, what was learnt and measured on it goes; `semantics` learns it anew.
         begun: called with the run once its folder is there and it is marked as running.
 
     Returns:
@@ -263,6 +266,8 @@ def _train(
                     event = replace(event, metrics={})  # measured over no step: nothing to say
                 if event.kind == "progress" and event.metrics:
                     log.write(event)
+                if resumed and event.kind == "checkpoint" and event.step > first_step:
+                    _forget_former_field(run)
                 if event.kind in ("checkpoint", "interrupted"):
                     status = "running" if event.kind == "checkpoint" else "interrupted"
                     run.write_status(status, step=event.step, seconds=event.seconds)
@@ -307,6 +312,21 @@ def _train(
         return {"step": outcome.steps, "seconds": outcome.seconds}
     finally:
         stage.close()
+
+
+def _forget_former_field(run: Run) -> None:
+    """Remove what was learnt and measured on the field that a resumed run had: it would be read as the new one's.
+
+    Called when the new field's first checkpoint is there, so that whoever is stopped before loses nothing.
+    """
+    from ovseg3d.semantics.scene import FILE
+
+    for path in (run.folder / FILE, run.folder / "views.json", run.previews / "meaning.png"):
+        path.unlink(missing_ok=True)
+    figures = run.metrics()
+    kept = {name: value for name, value in figures.items() if name.startswith("features_") or name in _OF_NO_FIELD}
+    if kept != figures:
+        write_json(run.folder / "metrics.json", kept)
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:

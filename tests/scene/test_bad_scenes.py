@@ -225,8 +225,8 @@ def test_depth_in_colours(name, tmp_path, cli):
     else:
         Image.new("RGB", (24, 16)).save(tmp_path / name)
     data = w.transforms()
-    data["frames"][4]["mask_path" if name.endswith(".png") else "label_file_path"] = name
-    assert load_scene(w.write_nerfstudio(tmp_path, data)).frames[4].depth_path is None, "colours are no matter there"
+    data["frames"][4]["mask_path"] = name
+    assert load_scene(w.write_nerfstudio(tmp_path, data)).frames[4].mask_path, "a mask may have them"
     data["frames"][4]["depth_file_path"] = name
     error = _refused(w.write_nerfstudio(tmp_path, data))
     assert "3 channels" in error.what and error.where == tmp_path / name
