@@ -70,11 +70,14 @@ def train_scene(
         SceneError, ConfigError, DeviceError, EncoderError, CacheError, RunError, OutputError: see their texts. A run
         that fails is marked "failed" in its status.json; a run that is killed can be resumed.
     """
+    from ovseg3d.pipeline.encode import from_anywhere, load_encoders
+
     report, stop = report or ignore, stop or threading.Event()
     clock = Clock()
     earlier = load(resume) if isinstance(resume, Path | str) else resume
     if config is None:
         config = make_config(resolve_device("auto")) if earlier is None else earlier.config
+    config = replace(config, encode=from_anywhere(config.encode))
     # What is asked for is checked before anything is read or written.
     device = resolve_device(config.train.device)
     if "field" in config.stages:
@@ -87,8 +90,8 @@ def train_scene(
             "Meaning is learnt on a trained field, and this run would have none",
             fix="--only field,semantics, or --only semantics --resume",
         )
-    asked = config.encode.phrases
-    if asked is not None and (earlier is None or asked != earlier.config.encode.phrases):
+    asked, had = config.encode.phrases, None if earlier is None else from_anywhere(earlier.config.encode).phrases
+    if asked is not None and asked != had:
         scene = replace(scene, phrases=read_list(asked))
     if "semantics" in config.stages and config.meaning.method == "3d-ovs" and not _phrases(scene):
         raise ConfigError(
@@ -98,8 +101,6 @@ def train_scene(
         )
     encoders = None
     if "features" in config.stages:
-        from ovseg3d.pipeline.encode import load_encoders
-
         with clock.paused():
             encoders = load_encoders(scene, config.views_as, device)
     if earlier is None:
