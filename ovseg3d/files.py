@@ -54,6 +54,23 @@ def expand(path: str | Path, error: type[Ovseg3dError] = OutputError) -> Path:
         raise error("Nobody knows the home of this user", where=path, fix="write the whole path") from cause
 
 
+@contextmanager
+def looking(error: type[Ovseg3dError]) -> Iterator[None]:
+    """Whatever the system has against a look at a file, as an `error` that names the file; also a decorator.
+
+    Whether a file is there, `Path` tells only where that can be known: not in a folder that is closed to us, and not of
+    a name that is too long.
+    """
+    try:
+        yield
+    except OSError as cause:
+        what = f"This cannot be looked at: {cause.strerror or cause}"
+        fix = "check the spelling"
+        if isinstance(cause, PermissionError):
+            what, fix = "No permission to look here", "ask its owner for the right to read it"
+        raise error(what, where=cause.filename, fix=fix) from cause
+
+
 def make_folder(path: Path) -> Path:
     """Make the folder `path` and its parents; returns it. Raises OutputError."""
     try:

@@ -1,8 +1,9 @@
 """Fixtures that many tests share."""
 
+import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import Cli, Done
@@ -59,6 +60,21 @@ def run(colour_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "R
 
     register(monkeypatch, tmp_path / "cache")
     return load(colour_run)
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is not for us to look into, whatever is in it: tests may run as root, who may look anywhere."""
+    folder, look = tmp_path / "closed", os.stat
+    folder.mkdir()
+
+    def stat(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if isinstance(path, str | Path) and folder in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    return folder
 
 
 @pytest.fixture

@@ -166,6 +166,7 @@ class Train:
         return 2 if any(report["status"] == "failed" for report in reports) else 0
 
     def _train_one(self, path: Path, progress: Any, stop: threading.Event, live: Any) -> Any:
+        from ovseg3d.pipeline.phrases import read_list
         from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.train import train_scene
 
@@ -187,7 +188,10 @@ class Train:
             run = replace(run, scene_path=path.resolve())
         config = self._resumed(run.config)
         self._refuse_idle(config)
-        return train_scene(run.load_scene(), config, report=progress, stop=stop, resume=run, begun=live.begun)
+        scene = run.load_scene()
+        if config.encode.phrases is not None and self._was_typed("phrases"):  # a file may say more than it did
+            scene = replace(scene, phrases=read_list(config.encode.phrases))
+        return train_scene(scene, config, report=progress, stop=stop, resume=run, begun=live.begun)
 
     def _refuse_idle(self, config: Config) -> None:
         """Flags that this run has no use for would be passed over in silence."""

@@ -17,6 +17,7 @@ A registered name wins over an entry point, and both over open_clip's and transf
 """
 
 import importlib.metadata
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,6 +124,33 @@ def names(kind: str) -> list[str]:
     """The names that registration and entry points give to `kind`, "clip" or "dino"."""
     table, group = (_clips, CLIP_GROUP) if kind == "clip" else (_dinos, DINO_GROUP)
     return sorted({*table, *(entry.name for entry in importlib.metadata.entry_points(group=group))})
+
+
+def whole_name(name: str, kind: str) -> str:
+    """What to call the same encoder from any folder: names of folders and files on this disk become whole paths.
+
+    Args:
+        name: as `load_clip`, `load_dino` or `--segments` takes it.
+        kind: "clip", "dino" or "segments".
+    """
+    if name in ("auto", "none", BUILTIN):
+        return name
+    before, colon, path = name.rpartition(":")
+    path = os.path.expanduser(path)
+    if before in ("", "local-dir", "sam"):
+        found = os.path.isdir(path) or (kind == "dino" and os.path.isfile(path))
+    else:
+        found = os.path.isfile(path) and not _published(before, path)
+    if not found or (kind != "segments" and name in names(kind)):
+        return name
+    return f"{before}{colon}{os.path.abspath(path)}"
+
+
+def _published(architecture: str, tag: str) -> bool:
+    """Whether open_clip knows weights of that name, which win over a file."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    return bool(get_pretrained_cfg(architecture.replace("/", "-"), tag))
 
 
 def _register(table: dict[str, Any], name: str, factory: Any) -> None:

@@ -9,7 +9,7 @@ knows them (see `encoders.lazy`). `load_features` opens a run's features again w
 
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 from ovseg3d.encoders.cache import FORMAT_VERSION, FeatureCache
 from ovseg3d.encoders.features import FeatureSettings
 from ovseg3d.encoders.lazy import lazy_clip, lazy_dino, lazy_sam
+from ovseg3d.encoders.registry import whole_name
 from ovseg3d.encoders.scenes import SceneFeatures, encode_photos
 from ovseg3d.encoders.segments import Segmenter
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import RunError
 from ovseg3d.files import read_json, write_json
 from ovseg3d.pipeline.config import EncodeConfig
+from ovseg3d.pipeline.phrases import whole_list
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
 
@@ -47,6 +49,14 @@ class Encoders:
 def choose(asked: str, kind: str, scene: Scene, default: str) -> str:
     """The encoder that `--clip` or `--dino` means for a scene; `kind` is "clip" or "dino"."""
     return scene.recommended_encoder.get(kind, default) if asked == "auto" else asked
+
+
+def from_anywhere(settings: EncodeConfig) -> EncodeConfig:
+    """The same settings with whole paths in them, as a run keeps them: it may be asked from another folder."""
+    names = {kind: whole_name(getattr(settings, kind), kind) for kind in ("clip", "dino", "segments")}
+    phrases = None if settings.phrases is None else whole_list(settings.phrases)
+    cache = None if settings.cache_dir is None else str(FeatureCache.at(settings.cache_dir).folder)
+    return replace(settings, **names, phrases=phrases, cache_dir=cache)
 
 
 def load_encoders(scene: Scene, settings: EncodeConfig, device: str = "cpu") -> Encoders:

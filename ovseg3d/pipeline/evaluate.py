@@ -4,6 +4,7 @@ RGBA photos are put on white, as the renderer does. A frame's mask leaves pixels
 which needs whole windows, sees the photo's own pixels there. A mean is over views, of those that have a figure.
 """
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from ovseg3d.errors import SceneError
 from ovseg3d.metrics import depth_errors, psnr, ssim
 from ovseg3d.pipeline.views import view_groups
 from ovseg3d.scene import Camera, Frame, Scene, load_depth, load_mask, load_photo
@@ -95,6 +97,7 @@ def evaluate(
     *,
     stop: threading.Event | None = None,
     on_view: Callable[[ViewScore, np.ndarray, dict[str, np.ndarray]], Any] | None = None,
+    on_fault: Callable[[SceneError], Any] | None = None,
 ) -> Evaluation:
     """Render views and compare them with their photos.
 
@@ -102,9 +105,10 @@ def evaluate(
         views: indices into `scene.frames`; the held-out views by default.
         stop: set it to end early, with the views done so far.
         on_view: called after each view with its score, the photo and what was rendered.
+        on_fault: called with what is wrong with a view's mask or depth, instead of raising it; see `score_view`.
 
     Raises:
-        SceneError: a photo or depth file cannot be read.
+        SceneError: a photo, mask or depth file cannot be read.
     """
     scores, groups = [], view_groups(scene)
     for view in scene.test if views is None else views:
@@ -113,25 +117,44 @@ def evaluate(
         frame = scene.frames[view]
         photo = photo_on_white(frame)
         rendered = renderer.render(frame.camera)
-        score = replace(score_view(view, scene, photo, rendered), group=groups.get(frame.name, ""))
+        score = replace(score_view(view, scene, photo, rendered, on_fault), group=groups.get(frame.name, ""))
         scores.append(score)
         if on_view is not None:
             on_view(score, photo, rendered)
     return Evaluation(tuple(scores))
 
 
-def score_view(view: int, scene: Scene, photo: np.ndarray, rendered: dict[str, np.ndarray]) -> ViewScore:
-    """Compare one rendered view with its photo and, where there is one, its depth."""
-    frame = scene.frames[view]
-    rgb, usable = rendered["rgb"], load_mask(frame)
-    if usable.all():
-        figures = (psnr(rgb, photo), ssim(rgb, photo))
-    else:
-        figures = (
-            psnr(rgb[usable][None], photo[usable][None]),
-            ssim(np.where(usable[..., None], rgb, photo), photo),
-        )
-    true_z = np.where(usable, load_depth(frame, scene), 0) if frame.depth_path else np.zeros(photo.shape[:2])
-    errors = depth_errors(rendered["depth_z"], true_z)
-    depth = (errors.rel_median, errors.within_5_percent, errors.abs_median)
+def score_view(
+    view: int,
+    scene: Scene,
+    photo: np.ndarray,
+    rendered: dict[str, np.ndarray],
+    on_fault: Callable[[SceneError], Any] | None = None,
+) -> ViewScore:
+    """Compare one rendered view with its photo and, where there is one, its depth.
+
+    Args:
+        on_fault: called with what is wrong with its mask or depth; figures that need the file are NaN then.
+
+    Raises:
+        SceneError: without `on_fault`, its mask or depth cannot be read.
+    """
+    frame, rgb = scene.frames[view], rendered["rgb"]
+    figures, depth = (math.nan,) * 2, (math.nan,) * 3
+    try:
+        usable = load_mask(frame)
+        if usable.all():
+            figures = (psnr(rgb, photo), ssim(rgb, photo))
+        else:
+            figures = (
+                psnr(rgb[usable][None], photo[usable][None]),
+                ssim(np.where(usable[..., None], rgb, photo), photo),
+            )
+        true_z = np.where(usable, load_depth(frame, scene), 0) if frame.depth_path else np.zeros(photo.shape[:2])
+        errors = depth_errors(rendered["depth_z"], true_z)
+        depth = (errors.rel_median, errors.within_5_percent, errors.abs_median)
+    except SceneError as error:
+        if on_fault is None:
+            raise
+        on_fault(error)
     return ViewScore(view, frame.name, *figures, *depth)

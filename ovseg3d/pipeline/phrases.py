@@ -5,6 +5,7 @@ and `query` take others for one call, and `segment --keep` writes them there. Ph
 doubles and empty ones are left out.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def read_list(text: str, flag: str = "--phrases") -> tuple[str, ...]:
     return phrases
 
 
+def whole_list(text: str) -> str:
+    """What `read_list` takes for the same list from any folder: a file's name becomes its whole path."""
+    return os.path.abspath(text) if os.path.isfile(text) else text
+
+
 def check_text(phrase: str, what: str = "phrase") -> None:
     """Raises ConfigError: it holds bytes that are no UTF-8, which Python passes on from a shell as they are."""
     try:
@@ -59,10 +65,7 @@ def _lines(text: str, what: str) -> list[str]:
     if "\n" in text:
         return text.splitlines()
     path = Path(text)
-    try:
-        there = path.is_file()
-    except OSError:  # Python 3.11 says so of what is too long for a file's name
-        there = False
+    there = os.path.isfile(path)  # not `Path`'s: what is too long for a file's name is not there, and no error
     if path.suffix == ".txt" and ";" not in text and not there:
         raise ConfigError(f"There is no file with {what}", where=path, fix="check its name")
     try:

@@ -4,6 +4,7 @@ Everything returned is uint8 (h, w, 3), rows from the top. A preview shows a hel
 render and depth, and beside the error of that depth where the true one is known.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
@@ -78,7 +79,7 @@ def preview(
     depth_z = rendered["depth_z"]
     panels = [
         (f"photo {Path(name).name}", to_bytes(photo)),
-        (f"render, {psnr:.1f} dB", to_bytes(rendered["rgb"])),
+        ("render" if math.isnan(psnr) else f"render, {psnr:.1f} dB", to_bytes(rendered["rgb"])),
         ("depth", depth_picture(depth_z)),
     ]
     if true_z is not None and (true_z > 0).any():

@@ -28,7 +28,7 @@ from jaxtyping import Float
 
 from ovseg3d import __version__
 from ovseg3d.errors import ConfigError, OutputError, RunError
-from ovseg3d.files import make_folder, output_error, read_json, write_atomic, write_json
+from ovseg3d.files import looking, make_folder, output_error, read_json, write_atomic, write_json
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.phrases import kept_phrases
 from ovseg3d.pipeline.settings import from_plain, to_plain
@@ -38,6 +38,8 @@ FORMAT_VERSION = 1
 LOCK_SECONDS = 1.0
 """How long a trainer tries for the lock: whoever looks at the run holds it for a moment."""
 STATES = ("running", "interrupted", "done", "failed")
+_KEPT = ("metrics.json", "phrases.txt", "features.json")
+"""What an earlier run may have left in a folder, and a new one would take for its own."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class Run:
 
         return Asker(self)
 
+    @looking(RunError)
     def load_scene(self, path: Path | None = None) -> Scene:
         """The capture that this run was trained on, read the same way; its phrases are those that the run keeps.
 
@@ -216,12 +219,17 @@ def create_run(scene: Scene, config: Config, output_dir: Path | None = None) -> 
         folder = _timestamped(scene_folder(scene.path, scene.name, claim=True))
     else:
         folder = make_folder(Path(output_dir).absolute())
-        if (folder / "config.json").exists() and any((folder / "checkpoints").glob("step-*")):
+        if is_locked(folder) or _holds_a_run(folder):
             raise OutputError(
                 "This folder holds a run already",
                 where=folder,
                 fix="--resume to go on with it, or another --output-dir",
             )
+        try:
+            for name in _KEPT:
+                (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(error, folder) from error
     run = Run(folder, config, scene.path.absolute(), scene.name, hash_scene(scene))
     write_json(folder / "config.json", _describe(run, scene.format))
     write_json(
@@ -242,6 +250,17 @@ def create_run(scene: Scene, config: Config, output_dir: Path | None = None) -> 
     return run
 
 
+def _holds_a_run(folder: Path) -> bool:
+    """Whether a run in `folder` learnt something, or is done; one that failed or was stopped before may be replaced."""
+    if not os.path.isfile(folder / "config.json"):
+        return False
+    try:
+        finished = read_json(folder / "status.json", RunError).get("status") == "done"
+    except RunError:
+        finished = False
+    return finished or any((folder / "checkpoints").glob("step-*"))
+
+
 def _describe(run: Run, scene_format: str) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
@@ -259,7 +278,7 @@ def _describe(run: Run, scene_format: str) -> dict[str, Any]:
 
 def hashed_name(scene_path: Path, name: str) -> str:
     """<name>-<4 hex of the path>: what a scene is called when <name> belongs to another."""
-    return f"{name}-{hashlib.sha256(str(scene_path.resolve()).encode()).hexdigest()[:4]}"
+    return f"{name}-{hashlib.sha256(os.fsencode(scene_path.resolve())).hexdigest()[:4]}"
 
 
 def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
@@ -267,25 +286,28 @@ def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
 
     A file `.scene` in the folder says whose it is; with `claim` it is made, by one process only.
     """
-    path = str(scene_path.resolve())
+    path = os.fsencode(scene_path.resolve())
     plain = Path("outputs").absolute() / name
     hashed = plain.with_name(hashed_name(scene_path, name))
     for folder in (plain, hashed):
         owner = folder / ".scene"
-        if claim and not owner.exists():
+        if claim and not os.path.exists(owner):
             make_folder(folder)
             offer = folder / f".scene.{os.getpid()}.tmp"
-            write_atomic(offer, path.encode())
+            write_atomic(offer, path)
             try:
                 os.link(offer, owner)  # fails when another process was first
             except FileExistsError:
                 pass
             except OSError:
-                write_atomic(owner, path.encode())  # a file system without hard links
+                write_atomic(owner, path)  # a file system without hard links
             finally:
                 offer.unlink(missing_ok=True)
-        if owner.exists() and owner.read_text(errors="replace") == path:
-            return folder
+        try:
+            if owner.read_bytes() == path:
+                return folder
+        except OSError:
+            continue  # nobody's, or closed to us
     return hashed
 
 
@@ -350,6 +372,7 @@ def load(path: Path | str) -> Run:
     return Run(folder, config, Path(texts[0]), texts[1], texts[2])
 
 
+@looking(RunError)
 def find_run(path: Path) -> Path:
     """The folder of the run that `path` means; see `load`. Raises RunError."""
     if path.is_file() and path.parent.name == "checkpoints":

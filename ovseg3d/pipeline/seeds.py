@@ -17,6 +17,7 @@ from ovseg3d.engine import Report, latest_checkpoint
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_device
+from ovseg3d.pipeline.encode import from_anywhere
 from ovseg3d.pipeline.run import Run, hash_scene, load, open_scene, scene_folder
 from ovseg3d.pipeline.settings import make_config, to_plain
 from ovseg3d.pipeline.train import train_scene
@@ -114,7 +115,7 @@ def differences(first: Config, second: Config) -> tuple[str, ...]:
 
 def _essence(config: Config) -> Config:
     train = replace(config.train, checkpoint_seconds=1.0, tensorboard=False)
-    return replace(config, train=train, encode=replace(config.encode, cache_dir=None), only=None)
+    return replace(config, train=train, encode=replace(from_anywhere(config.encode), cache_dir=None), only=None)
 
 
 def over_seeds(told: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,13 +10,14 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ovseg3d.engine import Clock, Event, Report, ignore, run_stage
-from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError
+from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError, SceneError
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import output_error, plain, write_atomic, write_json
 from ovseg3d.pipeline.config import Config
@@ -33,6 +34,8 @@ from ovseg3d.scene import Scene, load_depth
 
 SHEET_VIEWS = 4
 """The contact sheet shows at most so many views."""
+_OF_NO_FIELD = ("clip", "dino", "device", "peak_anonymous_bytes")
+"""Figures, besides those of features, that stay true when the field changes."""
 
 
 def train_scene(
@@ -57,6 +60,7 @@ def train_scene(
         report: receives events (see `engine.Event`); stages are "features", "field" and "evaluate".
         stop: set it, from another thread or a signal handler, to end after the current step.
         resume: a run to go on with, in its own folder. Its scene and field settings and its seed must be the same.
+            When its field goes on learning, what was learnt and measured on it goes; `semantics` learns it anew.
         begun: called with the run once its folder is there and it is marked as running.
 
     Returns:
@@ -66,11 +70,14 @@ def train_scene(
         SceneError, ConfigError, DeviceError, EncoderError, CacheError, RunError, OutputError: see their texts. A run
         that fails is marked "failed" in its status.json; a run that is killed can be resumed.
     """
+    from ovseg3d.pipeline.encode import from_anywhere, load_encoders
+
     report, stop = report or ignore, stop or threading.Event()
     clock = Clock()
     earlier = load(resume) if isinstance(resume, Path | str) else resume
     if config is None:
         config = make_config(resolve_device("auto")) if earlier is None else earlier.config
+    config = replace(config, encode=from_anywhere(config.encode))
     # What is asked for is checked before anything is read or written.
     device = resolve_device(config.train.device)
     if "field" in config.stages:
@@ -83,8 +90,8 @@ def train_scene(
             "Meaning is learnt on a trained field, and this run would have none",
             fix="--only field,semantics, or --only semantics --resume",
         )
-    asked = config.encode.phrases
-    if asked is not None and (earlier is None or asked != earlier.config.encode.phrases):
+    asked, had = config.encode.phrases, None if earlier is None else from_anywhere(earlier.config.encode).phrases
+    if asked is not None and asked != had:
         scene = replace(scene, phrases=read_list(asked))
     if "semantics" in config.stages and config.meaning.method == "3d-ovs" and not _phrases(scene):
         raise ConfigError(
@@ -94,8 +101,6 @@ def train_scene(
         )
     encoders = None
     if "features" in config.stages:
-        from ovseg3d.pipeline.encode import load_encoders
-
         with clock.paused():
             encoders = load_encoders(scene, config.views_as, device)
     if earlier is None:
@@ -262,6 +267,8 @@ def _train(
                     event = replace(event, metrics={})  # measured over no step: nothing to say
                 if event.kind == "progress" and event.metrics:
                     log.write(event)
+                if resumed and event.kind == "checkpoint" and event.step > first_step:
+                    _forget_former_field(run)
                 if event.kind in ("checkpoint", "interrupted"):
                     status = "running" if event.kind == "checkpoint" else "interrupted"
                     run.write_status(status, step=event.step, seconds=event.seconds)
@@ -308,6 +315,21 @@ def _train(
         stage.close()
 
 
+def _forget_former_field(run: Run) -> None:
+    """Remove what was learnt and measured on the field that a resumed run had: it would be read as the new one's.
+
+    Called when the new field's first checkpoint is there, so that whoever is stopped before loses nothing.
+    """
+    from ovseg3d.semantics.scene import FILE
+
+    for path in (run.folder / FILE, run.folder / "views.json", run.previews / "meaning.png"):
+        path.unlink(missing_ok=True)
+    figures = run.metrics()
+    kept = {name: value for name, value in figures.items() if name.startswith("features_") or name in _OF_NO_FIELD}
+    if kept != figures:
+        write_json(run.folder / "metrics.json", kept)
+
+
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """Flat figures for metrics.json: the means, and those of each other group of views as `psnr_off_path`."""
     figures: dict[str, Any] = {"views": len(evaluation.views)}
@@ -327,7 +349,9 @@ def _evaluate(run: Run, scene: Scene, stage: FieldStage, report: Report, stop: t
     def on_view(score: ViewScore, photo: Any, rendered: Mapping[str, Any]) -> None:
         if score.view in shown:
             frame = scene.frames[score.view]
-            true_z = load_depth(frame, scene) if frame.depth_path else None
+            true_z = None
+            with suppress(SceneError):  # `on_fault` has told it
+                true_z = load_depth(frame, scene)
             picture = preview(score.name, photo, dict(rendered), true_z, score.psnr)
             save_picture(run.previews / f"{len(pictures):03d}_{Path(score.name).stem}.png", picture)
             pictures.append(picture)
@@ -345,7 +369,11 @@ def _evaluate(run: Run, scene: Scene, stage: FieldStage, report: Report, stop: t
             )
         )
 
-    evaluation = evaluate(stage.renderer, scene, views, stop=stop, on_view=on_view)
+    def on_fault(error: SceneError) -> None:
+        # The field is trained by now: a figure may be missing, the rest of the run need not.
+        report(Event("log", "evaluate", message=f"Not all of a view is measured: {error.what} ({error.where})"))
+
+    evaluation = evaluate(stage.renderer, scene, views, stop=stop, on_view=on_view, on_fault=on_fault)
     if pictures:
         save_picture(run.previews / "heldout.png", contact_sheet(pictures))
     write_json(run.folder / "views.json", {"views": [asdict(score) for score in evaluation.views]})

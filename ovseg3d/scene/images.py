@@ -44,6 +44,7 @@ class Header:
     """EXIF's 1..8; from 5 on, the upright picture has width and height exchanged."""
     has_alpha: bool
     """Whether it has an alpha channel (not: whether anything is transparent)."""
+    channels: int
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -52,7 +53,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Size, orientation and alpha of a picture. Raises SceneError when it is no picture."""
+    """Size, orientation and channels of a picture. Raises SceneError when it is no picture."""
     with _open(path) as picture:
         orientation = 1
         # Pillow decodes a whole PNG to look for EXIF data that may follow the pixels; we don't.
@@ -60,7 +61,7 @@ def read_header(path: Path) -> Header:
             orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
         has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
         valid = isinstance(orientation, int) and 1 <= orientation <= 8
-        return Header(*picture.size, orientation if valid else 1, has_alpha)
+        return Header(*picture.size, orientation if valid else 1, has_alpha, len(picture.getbands()))
 
 
 def ends_well(path: Path) -> bool:
@@ -155,13 +156,18 @@ def load_depth(frame: Frame, scene: Scene) -> Float[np.ndarray, "h w"]:
         return np.zeros((height, width), dtype=np.float32)
     values = _decode(frame.depth_path, "depth")
     if values.ndim != 2:
-        raise SceneError(
-            f"The depth image has {values.shape[-1]} channels, expected one",
-            where=frame.depth_path,
-            fix="write depth as a 16-bit PNG with one channel, in millimetres",
-        )
+        raise too_many_channels(frame.depth_path, values.shape[-1])
     depth = _nearest(values, width, height).astype(np.float32) * np.float32(scene.depth_unit)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def too_many_channels(path: Path, channels: int) -> SceneError:
+    """What a depth file is told that is a picture in colours."""
+    return SceneError(
+        f"The depth image has {channels} channels, expected one",
+        where=path,
+        fix="write depth as a 16-bit PNG with one channel, in millimetres",
+    )
 
 
 def load_labels(frame: Frame, scene: Scene | None = None) -> Int[np.ndarray, "h w"]:

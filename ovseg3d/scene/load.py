@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ovseg3d.errors import SceneError
+from ovseg3d.files import looking
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.copies import Copies
@@ -59,6 +60,7 @@ def load_scene(
     return scene
 
 
+@looking(SceneError)
 def inspect_scene(
     path: str | os.PathLike[str],
     *,
@@ -82,6 +84,7 @@ def inspect_scene(
     if downscale is not None and downscale < 1:
         raise SceneError(f"--downscale is {downscale:g}: nothing is ever enlarged", fix="give 1 or more")
     raw = read_capture(Path(path), format)
+    _check_names(raw)
     notes = list(raw.notes)
     problems: list[SceneError] = []
     raw.frames = _without_doubles(raw.frames, notes)
@@ -131,6 +134,15 @@ def inspect_scene(
         return replace(scene, has_alpha=_is_transparent(scene)), problems
     except SceneError as error:
         return scene, [*problems, error]
+
+
+def _check_names(raw: RawCapture) -> None:
+    """Raises SceneError: a name holds bytes that are no UTF-8. Python passes them on, but JSON cannot hold them."""
+    for name in (str(raw.path.absolute()), str(raw.path.resolve()), *(frame.name for frame in raw.frames)):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise SceneError("This name is no text in UTF-8", where=ascii(name), fix="rename it") from error
 
 
 def _without_doubles(frames: list[RawFrame], notes: list[str]) -> list[RawFrame]:

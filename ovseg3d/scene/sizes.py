@@ -12,7 +12,7 @@ import numpy as np
 from ovseg3d.errors import SceneError
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.copies import Copies
-from ovseg3d.scene.images import Header, read_header
+from ovseg3d.scene.images import Header, read_header, too_many_channels
 from ovseg3d.scene.raw import RawCapture, RawFrame
 
 
@@ -65,7 +65,7 @@ def check_size(size: tuple[int, int], camera: Camera, name: str, path: Path) -> 
 def companion(
     path: Path | None, kind: str, name: str, sizes: set[tuple[int, int]], absent: dict[str, int]
 ) -> Path | None:
-    """A frame's mask, depth or label file, when it is there and of a size that fits its photo."""
+    """A frame's mask, depth or label file, when it is there and of a size that fits its photo, depth of one channel."""
     if path is None:
         return None
     if not path.exists():
@@ -78,10 +78,10 @@ def companion(
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
         except (OSError, ValueError, EOFError) as error:
             raise SceneError(f"The {kind} of {name} cannot be read: {error}", where=path) from error
-        size = (shape[1], shape[0]) if len(shape) >= 2 else (0, 0)
+        size, channels = (shape[1], shape[0]) if len(shape) >= 2 else (0, 0), math.prod(shape[2:])
     else:
         header = read_header(path)
-        size = (header.width, header.height)
+        size, channels = (header.width, header.height), header.channels
     if size not in sizes:
         wanted = " or ".join(f"{w}x{h}" for w, h in sorted(sizes, reverse=True))
         raise SceneError(
@@ -89,6 +89,8 @@ def companion(
             where=path,
             fix=f"write the {kind} at the photo's size",
         )
+    if kind == "depth" and channels != 1:
+        raise too_many_channels(path, channels)
     return path
 
 

@@ -159,3 +159,26 @@ def test_importing_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
     assert done.stdout.strip() == "[]"
+
+
+def test_names_that_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_clips", {"mine": None})
+    for folder in ("weights/it", "facebook/dino-vits8", "builtin", "mine", "owner/name"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in ("w.pt", "openai", "RN50"):
+        (tmp_path / file).touch()
+    whole = {
+        "clip": ("weights/it", "local-dir:weights/it", "ViT-B-16:w.pt"),
+        "dino": ("weights/it", "./weights/it", "facebook/dino-vits8", "w.pt"),
+        "segments": ("sam:weights/it",),
+    }
+    for kind, names in whole.items():
+        for name in names:
+            before, colon, path = name.rpartition(":")
+            assert registry.whole_name(name, kind) == f"{before}{colon}{tmp_path / path}"
+    # What no folder or file here decides stays as it is, though something here has its name.
+    others = ("auto", "builtin", "mine", "ViT-B-16:openai", "RN50", "hf-hub:owner/name", "absent", str(tmp_path))
+    for name in others:
+        assert registry.whole_name(name, "clip") == name
+    assert registry.whole_name("dino", "segments") == "dino" and registry.whole_name("none", "dino") == "none"

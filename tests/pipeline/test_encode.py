@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import Cli
+from exact import flags_of, register
 from fake_encoders import MeanColour, MeanPatch
 from PIL import Image
 from tiny import small_settings
@@ -21,6 +22,7 @@ from ovseg3d.pipeline import encode_scene, load, load_features, make_config, tra
 from ovseg3d.pipeline.config import EncodeConfig
 from ovseg3d.pipeline.encode import choose
 from ovseg3d.pipeline.feature_pictures import region_picture, vector_colours, vector_pictures
+from ovseg3d.pipeline.seeds import differences
 from ovseg3d.scene import load_scene
 
 
@@ -207,3 +209,31 @@ def test_pictures_of_long_vectors_take_little_memory() -> None:
         assert pictures[0].shape == (240, 320, 3) and tracemalloc.get_traced_memory()[1] < 100e6
     finally:
         tracemalloc.stop()
+
+
+def from_folder(name: str, *_: object, **__: object) -> MeanColour:
+    encoder = MeanColour(logit_scale=50.0)
+    encoder.places = (Path(name).resolve(strict=True),)
+    return encoder
+
+
+def test_a_run_can_be_asked_and_repeated_from_another_folder(
+    tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoder, a list and a cache that were named as they are seen from the folder of the training."""
+    register(monkeypatch, tmp_path / "another cache")
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "weights").mkdir(parents=True)
+    there.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(openclip, "load", from_folder)
+    (here / "list.txt").write_text("a red box\na blue box\n")
+    settings = flags_of("lift", steps=5)
+    settings["encode"] |= {"clip": "./weights", "phrases": "list.txt", "cache_dir": "cache"}
+    config = make_config("cpu", flags=settings)
+    run = train_scene(tiny_scene, config, output_dir=here / "run")
+    assert differences(config, run.config) == ()
+    monkeypatch.chdir(there)
+    assert load(run.folder).query("a red box", negatives=["sand"]).present
+    again = train_scene(tiny_scene, replace(load(run.folder).config, only="features"), output_dir=there / "run")
+    assert again.metrics()["features_encoded"] == 0 and again.phrases == ("a red box", "a blue box")

@@ -55,6 +55,19 @@ def test_phrases_stay_with_the_run_and_can_be_replaced(run: Run, tiny_scene: Pat
     assert done.returncode == 2 and "--phrases" in done.stderr
 
 
+def test_a_list_that_is_named_again_is_read_again(run: Run, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("red\n")
+    made = with_phrases(tiny_scene, tmp_path / "made", str(listed))
+    listed.write_text("red\nblue\n")
+    again = ("train", made.folder, "--resume", "--only", "semantics")
+    assert cli(*again).returncode == 0 and load(made.folder).phrases == ("red",), "nobody asked for another list"
+    assert cli(*again, "--phrases", listed).returncode == 0 and load(made.folder).phrases == ("red", "blue")
+    assert cli("segment", made.folder, "--phrases", "sand", "--keep").returncode == 0
+    assert cli(*again).returncode == 0 and load(made.folder).phrases == ("sand",)
+    assert cli(*again, f"--phrases={listed}").returncode == 0 and load(made.folder).phrases == ("red", "blue")
+
+
 def test_train_takes_phrases_as_a_flag(run: Run, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
     base = ("train", tiny_scene, "--steps", "5", "--output-dir", tmp_path / "run", "--phrases", "red;blue")
     done = cli(*base, "--only", "field")

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tiny import small_settings, write_tiny_scene
 
 from ovseg3d.errors import OutputError, RunError
 from ovseg3d.pipeline import run as run_module
+from ovseg3d.pipeline.phrases import keep_phrases
 from ovseg3d.pipeline.run import RunLock, create_run, hash_scene, load, open_scene, scene_folder
 from ovseg3d.pipeline.settings import make_config
 
@@ -92,6 +95,33 @@ def test_a_finished_run_is_not_overwritten(here: Path, tiny_scene: Path) -> None
     (run.checkpoints / "step-000000001.safetensors").write_bytes(b"x")
     with pytest.raises(OutputError, match="holds a run already"):
         create_run(scene, CONFIG, Path("mine"))
+
+
+@pytest.mark.parametrize("state", ["being encoded", "done"])
+def test_a_run_without_a_field_is_not_overwritten_either(here: Path, tiny_scene: Path, state: str) -> None:
+    scene = open_scene(tiny_scene, CONFIG)
+    run = create_run(scene, CONFIG, Path("mine"))
+    if state == "done":
+        run.write_status("done")
+    before = (run.folder / "config.json").read_bytes()
+    other = replace(CONFIG, train=replace(CONFIG.train, seed=7))
+    with RunLock(run.folder) if state != "done" else nullcontext():
+        with pytest.raises(OutputError, match="holds a run already"):
+            create_run(scene, other, Path("mine"))
+    assert (run.folder / "config.json").read_bytes() == before
+
+
+def test_nothing_of_a_failed_run_is_taken_for_the_new_ones(here: Path, tiny_scene: Path) -> None:
+    scene = open_scene(tiny_scene, CONFIG)
+    failed = create_run(scene, CONFIG, Path("mine"))
+    failed.write_metrics({"clip": "another"})
+    keep_phrases(failed.folder, ["chair"])
+    (failed.folder / "features.json").write_text("{}")
+    (failed.folder / "notes.txt").write_text("the user's")
+    failed.write_status("failed")
+    run = create_run(scene, CONFIG, Path("mine"))
+    assert run.metrics() == {} and run.phrases == () and not (run.folder / "features.json").exists()
+    assert (run.folder / "notes.txt").exists()
 
 
 def test_a_name_is_claimed_once(here: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +247,23 @@ def test_what_is_not_a_run_is_named(here: Path, tiny_scene: Path) -> None:
         load("absent")
     with pytest.raises(RunError, match="not a run"):
         load(tiny_scene)
+
+
+def test_a_run_that_cannot_be_looked_at_is_no_bug(here: Path, tiny_scene: Path, closed: Path) -> None:
+    for path in (closed, closed / "run", closed / "outputs/tiny/latest"):
+        with pytest.raises(RunError, match="No permission to look here"):
+            load(path)
+    with pytest.raises(RunError, match="File name too long"):
+        load("x" * 300)
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+    with pytest.raises(RunError, match="No permission to look here"):
+        run.load_scene(closed / "tiny")
+
+
+def test_runs_are_looked_for_of_a_scene_whose_name_is_no_text(here: Path, tiny_scene: Path) -> None:
+    scene = shutil.copytree(tiny_scene, here / "caf\udce9")
+    with pytest.raises(RunError, match="no run of it is known"):
+        load(scene)
 
 
 def test_a_moved_scene_can_be_named(here: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ moment only; what it shows is taken from the scene's own geometry, since a test 
 
 import json
 import shutil
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -267,6 +268,27 @@ def test_meaning_needs_a_field_and_can_be_added_to_one(
     later = train_scene(tiny_scene, config, resume=field)
     assert (later.folder / FILE).exists() and checkpoint.read_bytes() == before
     assert later.metrics()["steps"] == 20 and later.status()["status"] == "done"
+
+
+def test_meaning_does_not_outlive_its_field(run: Run, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
+    made = load(shutil.copytree(run.folder, tmp_path / "run"))
+    made.write_metrics({"miou": 0.9})
+    before, points = made.metrics(), (made.folder / FILE).read_bytes()
+    stop = threading.Event()
+    stop.set()
+    longer = replace(made.config, only="field", train=replace(made.config.train, steps=before["steps"] + 5))
+    train_scene(made.load_scene(), longer, resume=made, stop=stop)
+    assert made.metrics() == before and (made.folder / FILE).read_bytes() == points, "the field is still the same"
+    done = cli("train", made.folder, "--resume", "--only", "field", "--steps", longer.train.steps)
+    assert done.returncode == 0 and "surface points" not in done.stdout
+    after = made.metrics()
+    assert after["steps"] == longer.train.steps and {"psnr", "features_photos", "clip"} <= after.keys()
+    assert not {"miou", "surface_points", "lift_seconds", "method"} & after.keys()
+    with pytest.raises(RunError, match="knows nothing about meaning"):
+        made.query("red")
+    assert not (made.previews / "meaning.png").exists()
+    assert cli("train", made.folder, "--resume", "--only", "semantics").returncode == 0
+    assert made.query("red", negatives=["sand"]).present and made.metrics()["psnr"] == after["psnr"]
 
 
 def test_a_preview_that_cannot_be_drawn_costs_no_run(

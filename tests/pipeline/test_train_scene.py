@@ -20,6 +20,7 @@ from ovseg3d.engine import Event
 from ovseg3d.errors import ConfigError, DeviceError, OutputError, RunError, SceneError
 from ovseg3d.pipeline import devices, load, make_config, train_scene
 from ovseg3d.pipeline.config import Config
+from ovseg3d.pipeline.evaluate import evaluate
 from ovseg3d.pipeline.fields import refined, restore
 from ovseg3d.pipeline.run import Run
 
@@ -51,8 +52,6 @@ def test_a_run_holds_what_design_says(tiny_run: Path) -> None:
 
 
 def test_a_restored_field_renders_what_was_measured(tiny_run: Path) -> None:
-    from ovseg3d.pipeline.evaluate import evaluate
-
     run = load(tiny_run)
     scene = run.load_scene()
     mean = evaluate(restore(run, scene), scene).mean()
@@ -62,8 +61,6 @@ def test_a_restored_field_renders_what_was_measured(tiny_run: Path) -> None:
 
 def test_training_learns(tiny_scene: Path, tmp_path: Path) -> None:
     """Better than the best flat picture, which has 14.2 dB: on the training views, for six are few to hold out."""
-    from ovseg3d.pipeline.evaluate import evaluate
-
     flags = small_settings(steps=250)
     flags["field"]["bounds"] = "bounded"
     run = train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
@@ -298,6 +295,30 @@ def test_depth_that_is_asked_for_and_absent(tmp_path: Path) -> None:
     flags = small_settings() | {"scene": {"depth": "on"}}
     with pytest.raises(SceneError, match="have none"):
         train_scene(scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("broken", ["depth", "mask"])
+def test_a_broken_file_of_a_held_out_view_costs_its_figures_only(tmp_path: Path, broken: str) -> None:
+    folder = write_tiny_scene(tmp_path / "scene")
+    if broken == "depth":
+        path = folder / "depth/0004.png"
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        path = folder / "nothing.png"
+        Image.new("L", (32, 32)).save(path)
+        described = json.loads((folder / "transforms.json").read_text())
+        described["frames"][4]["mask_path"] = path.name
+        (folder / "transforms.json").write_text(json.dumps(described))
+    events: list[Event] = []
+    run = train_scene(folder, settings(steps=2), output_dir=tmp_path / "run", report=events.append)
+    assert run.status()["status"] == "done" and (run.previews / "001_0004.png").exists()
+    told = [event.message for event in events if event.stage == "evaluate" and event.kind == "log"]
+    assert len(told) == 1 and str(path) in told[0]
+    whole, other = json.loads((run.folder / "views.json").read_text())["views"]
+    assert other["depth_rel_median"] is None and (other["psnr"] is None) == (broken == "mask")
+    assert run.metrics()["depth_rel_median"] == whole["depth_rel_median"] and run.metrics()["views"] == 2
+    with pytest.raises(SceneError):  # who only measures may mend it first
+        evaluate(restore(run, run.load_scene()), run.load_scene())
 
 
 def test_depth_reaches_the_training(tiny_scene: Path, tmp_path: Path) -> None:

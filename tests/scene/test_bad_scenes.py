@@ -36,6 +36,26 @@ def test_missing_folder(tmp_path):
     assert error.what == "There is no such folder" and error.where == tmp_path / "nowhere"
 
 
+def test_a_scene_that_cannot_be_looked_at(closed, cli):
+    for path in (closed, closed / "room"):
+        assert _refused(path).what == "No permission to look here"
+    done = cli("info", closed / "room")
+    assert done.returncode == 2 and "No permission to look here" in done.stderr
+    with pytest.raises(SceneError, match="File name too long"):
+        load_scene("x" * 300)
+
+
+def test_names_that_are_no_text(tmp_path, cli):
+    w.write_nerfstudio(tmp_path / "caf\udce9")
+    done = cli("info", tmp_path / "caf\udce9")
+    assert done.returncode == 2 and "no text in UTF-8" in done.stderr
+    w.write_llff(tmp_path / "llff")
+    photo = next((tmp_path / "llff/images").iterdir())
+    photo.rename(photo.with_name(f"caf\udce9{photo.suffix}"))
+    error = _refused(tmp_path / "llff")
+    assert "no text in UTF-8" in error.what and r"caf\udce9" in error.where
+
+
 def test_no_known_format(tmp_path):
     error = _refused(tmp_path)
     assert "no known kind" in error.what and "transforms.json" in error.fix
@@ -196,6 +216,22 @@ def test_depth_and_masks_of_another_size(kind, size, tmp_path):
     error = _refused(w.write_nerfstudio(tmp_path, data))
     assert f"{size[0]}x{size[1]}" in error.what and "24x16" in error.what
     assert "04.png" in error.what and error.where == tmp_path / "other.png"
+
+
+@pytest.mark.parametrize("name", ["colours.png", "colours.npy"])
+def test_depth_in_colours(name, tmp_path, cli):
+    if name.endswith(".npy"):
+        np.save(tmp_path / name, np.ones((16, 24, 3), np.float32))
+    else:
+        Image.new("RGB", (24, 16)).save(tmp_path / name)
+    data = w.transforms()
+    data["frames"][4]["mask_path"] = name
+    assert load_scene(w.write_nerfstudio(tmp_path, data)).frames[4].mask_path, "a mask may have them"
+    data["frames"][4]["depth_file_path"] = name
+    error = _refused(w.write_nerfstudio(tmp_path, data))
+    assert "3 channels" in error.what and error.where == tmp_path / name
+    done = cli("info", tmp_path)
+    assert done.returncode == 2 and "3 channels" in done.stdout and name in done.stdout
 
 
 def test_depth_arrays_of_another_size(tmp_path):
