@@ -29,11 +29,12 @@ sys.path[:0] = [str(ROOT)]
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
+from start import start  # noqa: E402
 
-from ovseg3d.cli.console import get_console, show_error  # noqa: E402
+from ovseg3d.cli.console import get_console  # noqa: E402
 from ovseg3d.cli.progress import Progress  # noqa: E402
 from ovseg3d.engine import latest_checkpoint  # noqa: E402
-from ovseg3d.errors import ConfigError, Ovseg3dError, RunError, nearest  # noqa: E402
+from ovseg3d.errors import ConfigError, RunError, nearest  # noqa: E402
 from ovseg3d.files import read_json, write_atomic, write_json  # noqa: E402
 from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
 from ovseg3d.pipeline.config import Config, MeaningConfig  # noqa: E402
@@ -269,8 +270,4 @@ def _line(name: str, row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(Ablate).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)
+    start(Ablate)

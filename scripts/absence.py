@@ -21,9 +21,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
 from encoder_training.calibration import calibrate  # noqa: E402
+from start import start  # noqa: E402
 
-from ovseg3d.cli.console import show_error  # noqa: E402
-from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
+from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.files import read_json, write_atomic, write_json  # noqa: E402
 from ovseg3d.metrics import AbsenceCurve, AbsenceScores, absence_curve, measure_absence  # noqa: E402
 from ovseg3d.pipeline.absence import Rivals, absence_scores, absent_phrases  # noqa: E402
@@ -126,8 +126,4 @@ def draw(path: Path, curves: dict[str, AbsenceCurve], found: dict[str, AbsenceSc
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(Absence).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)
+    start(Absence)

@@ -19,10 +19,10 @@ sys.path[:0] = [str(ROOT)]
 
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
+from start import start  # noqa: E402
 
 import ovseg3d  # noqa: E402
-from ovseg3d.cli.console import show_error  # noqa: E402
-from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
+from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.pipeline.memory import PeakMemory  # noqa: E402
 from ovseg3d.pipeline.painter import Painter  # noqa: E402
 from ovseg3d.pipeline.query import Asker  # noqa: E402
@@ -96,8 +96,4 @@ def _seconds(ask: Callable[[str], object], phrase: str) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(BenchmarkQuery).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)
+    start(BenchmarkQuery)

@@ -24,9 +24,9 @@ sys.path[:0] = [str(ROOT)]
 
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
+from start import start  # noqa: E402
 
-from ovseg3d.cli.console import show_error  # noqa: E402
-from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
+from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.field.surface import Sight, SurfaceConfig, look  # noqa: E402
 from ovseg3d.metrics import RelevancyScores, compare_relevancy  # noqa: E402
 from ovseg3d.pipeline.encode import load_features  # noqa: E402
@@ -135,8 +135,4 @@ def _row(name: str, basis: Basis, surface: int, points: int, found: RelevancySco
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(CheckBasis).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)
+    start(CheckBasis)

@@ -20,11 +20,11 @@ sys.path[:0] = [str(ROOT)]
 
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
+from start import start  # noqa: E402
 
 from ovseg3d.encoders import load_clip, load_dino  # noqa: E402
 from ovseg3d.encoders.features import FeatureSettings, extract_features  # noqa: E402
 from ovseg3d.encoders.maps import PhotoFeatures, to_arrays  # noqa: E402
-from ovseg3d.errors import Ovseg3dError  # noqa: E402
 from ovseg3d.pipeline.measure import classes_of, measure_index  # noqa: E402
 from ovseg3d.scene import Scene, load_scene  # noqa: E402
 from ovseg3d.scene.images import load_photo  # noqa: E402
@@ -111,7 +111,4 @@ def _labels(found: PhotoFeatures, text: np.ndarray, size: tuple[int, int]) -> np
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(CompareFeatures).main()
-    except Ovseg3dError as error:
-        sys.exit(str(error))
+    start(CompareFeatures)

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 import tyro  # noqa: E402
+from start import start  # noqa: E402
 
-from ovseg3d.cli.console import show_error  # noqa: E402
-from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
+from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.pipeline.query import Asker  # noqa: E402
 from ovseg3d.pipeline.run import load  # noqa: E402
 
@@ -47,8 +47,4 @@ def _told(guess: float | None, stated: float) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(GuessScale).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)
+    start(GuessScale)

@@ -30,10 +30,9 @@ sys.path[:0] = [str(ROOT)]
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
+from start import start  # noqa: E402
 
-from ovseg3d.cli.console import show_error  # noqa: E402
 from ovseg3d.encoders.maps import Dense  # noqa: E402
-from ovseg3d.errors import Ovseg3dError  # noqa: E402
 from ovseg3d.field.surface import SurfaceConfig, between, extract_surface, look  # noqa: E402
 from ovseg3d.pipeline.fields import restore  # noqa: E402
 from ovseg3d.pipeline.measure import classes_of, measure_cloud, measure_index, true_labels  # noqa: E402
@@ -220,8 +219,4 @@ def _row(seed: int, what: str, scores, points) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(Oracle).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)
+    start(Oracle)

@@ -18,8 +18,7 @@ sys.path[:0] = [str(ROOT)]
 
 import tyro  # noqa: E402
 
-from ovseg3d.cli.console import show_error  # noqa: E402
-from ovseg3d.errors import ConfigError, Ovseg3dError, RunError  # noqa: E402
+from ovseg3d.errors import ConfigError, RunError  # noqa: E402
 from ovseg3d.files import read_json, write_json  # noqa: E402
 from ovseg3d.metrics import Scores, mean_over_scenes  # noqa: E402
 from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
@@ -130,12 +129,3 @@ def _provenance(run: Run) -> dict[str, Any]:
         "run": run.folder, "scene_hash": run.scene_hash, "clip": used.get("clip"), "dino": used.get("dino"),
         "config": to_plain(run.config),
     }  # fmt: skip
-
-
-def start(script: type[PaperRuns]) -> None:
-    """Run a script from the command line: our own errors are told without a traceback."""
-    try:
-        tyro.cli(script).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)

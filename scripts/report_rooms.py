@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 import numpy as np  # noqa: E402
-import tyro  # noqa: E402
+from start import start  # noqa: E402
 
-from ovseg3d.cli.console import get_console, show_error  # noqa: E402
+from ovseg3d.cli.console import get_console  # noqa: E402
 from ovseg3d.cli.progress import Progress  # noqa: E402
-from ovseg3d.errors import Ovseg3dError, RunError  # noqa: E402
+from ovseg3d.errors import RunError  # noqa: E402
 from ovseg3d.files import read_json, write_atomic, write_json  # noqa: E402
 from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
 from ovseg3d.pipeline.devices import resolve_device  # noqa: E402
@@ -121,8 +121,4 @@ def _line(name: str, row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(Report).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)
+    start(Report)

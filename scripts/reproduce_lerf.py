@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from paper_runs import PaperRuns, start
+from paper_runs import PaperRuns
+from start import start  # noqa: E402
 
 
 @dataclass(frozen=True)

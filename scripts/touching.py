@@ -19,9 +19,9 @@ sys.path[:0] = [str(ROOT)]
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
 from scipy.optimize import linear_sum_assignment  # noqa: E402
+from start import start  # noqa: E402
 
-from ovseg3d.cli.console import show_error  # noqa: E402
-from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
+from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.pipeline import load  # noqa: E402
 from ovseg3d.pipeline.measure import classes_of, exact_cloud, measure_things, read_objects  # noqa: E402
 from ovseg3d.pipeline.palette import colours, thing_names  # noqa: E402
@@ -102,8 +102,4 @@ def _painted(photo: np.ndarray, things: np.ndarray, lone: np.ndarray | None = No
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(Touching, description=__doc__).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)
+    start(Touching)

@@ -40,10 +40,11 @@ import tyro  # noqa: E402
 from scipy.optimize import minimize  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 from scipy.special import expit, logit  # noqa: E402
+from start import start  # noqa: E402
 
-from ovseg3d.cli.console import get_console, show_error  # noqa: E402
+from ovseg3d.cli.console import get_console  # noqa: E402
 from ovseg3d.cli.progress import Progress  # noqa: E402
-from ovseg3d.errors import ConfigError, Ovseg3dError  # noqa: E402
+from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.field.surface import Sight, Surface  # noqa: E402
 from ovseg3d.files import write_atomic  # noqa: E402
 from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
@@ -427,8 +428,4 @@ def _line(name: str, scores: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(Teach, description=__doc__).main()
-    except Ovseg3dError as error:
-        show_error(error)
-        sys.exit(2)
+    start(Teach)

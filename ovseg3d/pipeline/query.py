@@ -34,7 +34,7 @@ from ovseg3d.scene import Camera, Frame, Scene
 from ovseg3d.semantics.relevancy import SHARPNESS
 from ovseg3d.semantics.room import bare_plane_of, plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places
-from ovseg3d.semantics.things import Instance, instances_of
+from ovseg3d.semantics.things import Instance, instances_meant
 
 THRESHOLD = 0.5
 """For points: as near as the nearest canonical phrase; for the scene: as likely as not."""
@@ -175,7 +175,7 @@ class Asker(Comparer):
         eye = None if camera is None else self.camera(camera).position
         for view in views:
             self.frame(view)  # an unknown one is told before the work
-        answers = []
+        answers, surface, ids = [], self.semantics.surface, self.semantics.instance
         self.encode(phrases)
         usual = rivals is None and canonical is None and not negatives and self.templates == ("{}",)
         for phrase in phrases:
@@ -196,11 +196,11 @@ class Asker(Comparer):
                     calibrated=chance is not None,
                     threshold=threshold,
                     rival=None if present else seen.rival,
-                    points=self.semantics.surface.xyz[chosen],
+                    points=surface.xyz[chosen],
                     point_scores=found[chosen],
                     point_index=chosen,
                     relevancy=found,
-                    instances=self._things(phrase, found, threshold, eye) if present else (),
+                    instances=instances_meant(surface, ids, phrase, found, threshold, eye) if present else (),
                 )
             )
         for view in views:  # one after the other: more of them than are kept must not be rendered for each phrase
@@ -337,18 +337,6 @@ class Asker(Comparer):
     def _everyday(self) -> Nearest:
         """Which of what rooms hold each point is nearest to; the list begins with planes, and so keeps its order."""
         return Nearest.of(self.compare(part, ())[0] for part in _parts(HOUSEHOLD))
-
-    def _things(self, phrase: str, found: np.ndarray, threshold: float, eye: np.ndarray | None) -> tuple[Instance, ...]:
-        """Things of which at least half of the points are above the threshold."""
-        ids = self.semantics.instance
-        count = np.bincount(ids)
-        share = np.bincount(ids, found >= threshold) / np.maximum(count, 1)
-        meant = np.where(share[ids] >= 0.5, ids, 0)
-        things = instances_of(
-            self.semantics.surface, meant, labels=np.ones(len(ids), np.int64), phrases=[phrase],
-            scores=found.astype(np.float64), eye=eye,
-        )  # fmt: skip
-        return tuple(sorted(things, key=lambda thing: -thing.score))
 
     def label_picture(
         self, phrases: Sequence[str], view: str, canonical: Sequence[str] | None = None, none: bool = True

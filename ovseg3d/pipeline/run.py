@@ -4,7 +4,8 @@
         config.json                    format_version, the scene (absolute path, hash of its content), settings
         status.json                    running, interrupted, done or failed; step; seconds
         scene_transform.json           input frame -> world frame, metric or not
-        checkpoints/ metrics.jsonl metrics.json exports/ previews/
+        checkpoints/ metrics.jsonl metrics.json views.json exports/ previews/
+        semantics.safetensors          surface points and what they mean
         features.json              encoders, and where in the cache the photos' features are
         phrases.txt                what the scene is said to hold, one phrase a line (see `phrases`)
     outputs/<scene>/latest             a link to the newest run, and latest.txt with its name

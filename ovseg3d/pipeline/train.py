@@ -25,7 +25,7 @@ from ovseg3d.pipeline.devices import resolve_backend, resolve_device
 from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate
 from ovseg3d.pipeline.fields import check_same, load_into, make_stage, newest_checkpoint, refined
 from ovseg3d.pipeline.memory import PeakMemory
-from ovseg3d.pipeline.phrases import keep_phrases, read_list
+from ovseg3d.pipeline.phrases import keep_phrases, read_list, without_doubles
 from ovseg3d.pipeline.pictures import contact_sheet, preview, save_picture
 from ovseg3d.pipeline.run import Run, RunLock, create_run, hash_scene, load, open_scene
 from ovseg3d.pipeline.settings import make_config
@@ -57,7 +57,8 @@ def train_scene(
         scene: the capture, or its folder.
         config: settings; by default those of the run to resume, or of the preset for this machine.
         output_dir: the run folder; by default outputs/<scene>/<timestamp>.
-        report: receives events (see `engine.Event`); stages are "features", "field" and "evaluate".
+        report: receives events (see `engine.Event`), of the stages "features", "field" and "evaluate", and of those
+            that `learn_meaning` names.
         stop: set it, from another thread or a signal handler, to end after the current step.
         resume: a run to go on with, in its own folder. Its scene and field settings and its seed must be the same.
             When its field goes on learning, what was learnt and measured on it goes; `semantics` learns it anew.
@@ -93,7 +94,7 @@ def train_scene(
     asked, had = config.encode.phrases, None if earlier is None else from_anywhere(earlier.config.encode).phrases
     if asked is not None and asked != had:
         scene = replace(scene, phrases=read_list(asked))
-    if "semantics" in config.stages and config.meaning.method == "3d-ovs" and not _phrases(scene):
+    if "semantics" in config.stages and config.meaning.method == "3d-ovs" and not without_doubles(scene.phrases):
         raise ConfigError(
             "3d-ovs learns from phrases, and this scene names none",
             where=scene.path,
@@ -220,11 +221,6 @@ def _encoder_facts(scene: Scene, config: Config, encoders: Any) -> Any:
     return EncoderFacts(name, clip.id, clip.weight_hash, clip.logit_scale)
 
 
-def _phrases(scene: Scene) -> list[str]:
-    """The phrases that a scene is learnt with, each once."""
-    return list(dict.fromkeys(phrase.strip() for phrase in scene.phrases if phrase.strip()))
-
-
 def _words(scene: Scene, config: Config, encoders: Any) -> Any:
     """Vectors of the phrases that the method learns from or asks with; None for methods without."""
     from ovseg3d.pipeline.methods import Words
@@ -232,7 +228,7 @@ def _words(scene: Scene, config: Config, encoders: Any) -> Any:
 
     if "semantics" not in config.stages or config.meaning.method not in ("3d-ovs", "lerf"):
         return None
-    phrases = _phrases(scene) if config.meaning.method == "3d-ovs" else []
+    phrases = without_doubles(scene.phrases) if config.meaning.method == "3d-ovs" else ()
     vectors = encoders.clip.encode_text([*phrases, *CANONICAL]).detach().float().cpu().numpy()
     return Words(vectors[: len(phrases)], vectors[len(phrases) :])
 

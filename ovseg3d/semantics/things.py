@@ -59,6 +59,28 @@ class Instance:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
+def instances_meant(
+    surface: Surface,
+    ids: Integer[np.ndarray, " points"],
+    phrase: str,
+    found: Float[np.ndarray, " points"],
+    threshold: float,
+    eye: Float[np.ndarray, "3"] | None = None,
+) -> tuple[Instance, ...]:
+    """The instances of which at least half of the points reach a threshold, the best first.
+
+    Args:
+        surface, ids, eye: as in `instances_of`.
+        phrase: what they are called.
+        found: score of each point, 0 to 1.
+        threshold: see above.
+    """
+    share = np.bincount(ids, found >= threshold) / np.maximum(np.bincount(ids), 1)
+    meant, scores = np.where(share[ids] >= 0.5, ids, 0), found.astype(np.float64)
+    things = instances_of(surface, meant, labels=np.ones(len(ids), np.int64), phrases=[phrase], scores=scores, eye=eye)
+    return tuple(sorted(things, key=lambda thing: -thing.score))
+
+
 def instances_of(
     surface: Surface,
     ids: Integer[np.ndarray, " points"],

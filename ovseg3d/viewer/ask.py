@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import THRESHOLD, Answer
-from ovseg3d.semantics.things import Instance, instances_of
+from ovseg3d.semantics.things import Instance, instances_meant
 from ovseg3d.viewer.exhibit import Exhibit
 
 MOST_PHRASES = 32
@@ -155,16 +155,11 @@ def _plain(answer: Answer) -> Found:
 
 def _alike(exhibit: Exhibit, question: Question, found: np.ndarray) -> Found:
     """What is like an example; the example itself is there, so something always is."""
-    semantics = exhibit.need_asker().semantics
-    ids, threshold = semantics.instance, question.threshold
+    semantics, threshold, phrase = exhibit.need_asker().semantics, question.threshold, question.phrases[0]
     chosen = np.flatnonzero(found >= threshold)
-    share = np.bincount(ids, found >= threshold) / np.maximum(np.bincount(ids), 1)
-    things = instances_of(
-        semantics.surface, np.where(share[ids] >= 0.5, ids, 0), labels=np.ones(len(ids), np.int64),
-        phrases=question.phrases, scores=found,
-    )  # fmt: skip
+    things = instances_meant(semantics.surface, semantics.instance, phrase, found, threshold)
     score = float(found.max(initial=0.0))
-    return Found(question.phrases[0], len(chosen) > 0, score, threshold, None, None, chosen, found[chosen], things)
+    return Found(phrase, len(chosen) > 0, score, threshold, None, None, chosen, found[chosen], things)
 
 
 def _seen_from(thing: Instance, eye: np.ndarray | None) -> Instance:

@@ -1,0 +1,18 @@
+"""How a script starts: flags are the fields of a dataclass, and mistakes are told as `ovseg3d` tells them."""
+
+import sys
+from typing import Any
+
+import tyro
+
+from ovseg3d.cli.console import show_error
+from ovseg3d.errors import Ovseg3dError
+
+
+def start(script: type[Any]) -> None:
+    """Read the command line into a `script` and call its `main()`; exit code 2 and no traceback for mistakes."""
+    try:
+        tyro.cli(script, description=sys.modules[script.__module__].__doc__).main()
+    except Ovseg3dError as error:
+        show_error(error)
+        sys.exit(2)
