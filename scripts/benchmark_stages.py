@@ -64,7 +64,7 @@ class BenchmarkStages:
                 encoders = ["--clip", clip, "--dino", dino, "--cache-dir", str(Path(folder) / "cache")]
                 steps = [] if self.steps is None else ["--steps", str(self.steps)]
                 flags = {
-                    "features": [*encoders, "--max-side", str(self.max_side), *steps],
+                    "features": [*encoders, "--max-side", str(self.max_side)],
                     "field": steps,
                     "semantics": encoders,
                 }

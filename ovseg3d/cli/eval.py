@@ -224,7 +224,7 @@ def _draw(console: Any, evaluation: Any, metres_per_unit: float | None) -> None:
     from rich.table import Table
 
     unit, size = ("units", 1.0) if metres_per_unit is None else ("m", metres_per_unit)
-    with_depth = not math.isnan(evaluation.mean()["depth_rel_median"])
+    with_depth = not all(math.isnan(score.depth_rel_median) for score in evaluation.views)
     table = Table()
     table.add_column("view")
     for heading in ("PSNR dB", "SSIM", *((f"depth err. {unit}", "relative", "within 5 %") if with_depth else ())):

@@ -76,8 +76,8 @@ class Query:
             threshold=self.threshold,
             camera=self.camera,
         )
-        told = save_answers(self.output or run.exports / "query", asker, answers, names)
         seconds = time.monotonic() - began
+        told = save_answers(self.output or run.exports / "query", asker, answers, names)
         guess = asker.metres if not scene.metric and asker.measured else None
         if self.json:
             print_json({"run": run.folder, "metric": scene.metric, "unit": scene.unit,

@@ -196,12 +196,13 @@ class Train:
     def _refuse_idle(self, config: Config) -> None:
         """Flags that this run has no use for would be passed over in silence."""
         method, features = config.meaning.method, config.views_as.features
+        fits = "field" in config.stages or not self.resume  # a new run keeps them until its field is fitted
         of_field = ("steps", "max_seconds", "checkpoint_seconds", "tensorboard", "depth", "refine_poses")
         for names, used, why in (
             (_flags(EncodeConfig), "features" in config.stages, "this run does not encode the photos"),
             (_flags(MeaningConfig), "semantics" in config.stages, "this run does not learn meaning"),
-            (_flags(FieldConfig, "field."), "field" in config.stages, "this run does not fit the field"),
-            (of_field, "field" in config.stages, "this run does not fit the field"),
+            (_flags(FieldConfig, "field."), fits, "this run does not fit the field"),
+            (of_field, fits, "this run does not fit the field"),
             (("segments", "crops"), features in ("auto", "regions"), f"--features {features} makes no regions"),
             (("pyramid",), features == "pyramid", "it is of --features pyramid"),
             (("portraits",), method == "default", "it is of --method default"),

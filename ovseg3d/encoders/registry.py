@@ -133,15 +133,15 @@ def whole_name(name: str, kind: str) -> str:
         name: as `load_clip`, `load_dino` or `--segments` takes it.
         kind: "clip", "dino" or "segments".
     """
-    if name in ("auto", "none", BUILTIN):
-        return name
     before, colon, path = name.rpartition(":")
+    if name in ("auto", "none", BUILTIN) or (kind == "segments" and before != "sam"):
+        return name
     path = os.path.expanduser(path)
     if before in ("", "local-dir", "sam"):
         found = os.path.isdir(path) or (kind == "dino" and os.path.isfile(path))
     else:
         found = os.path.isfile(path) and not _published(before, path)
-    if not found or (kind != "segments" and name in names(kind)):
+    if not found or (before != "sam" and name in names(kind)):
         return name
     return f"{before}{colon}{os.path.abspath(path)}"
 

@@ -77,8 +77,10 @@ class Judge:
             if not views:
                 continue
             found[group] = self._index(views)
+            # Labels were drawn from where photos are said to be.
+            cameras = [self.asker.capture.frames[view].camera for view in views]
             for style, things in self._styles.items():
-                images = instance_images(self.scene.path, [frames[view].camera for view in views])
+                images = instance_images(self.scene.path, cameras)
                 shown = {view: np.isin(image, list(things)) for view, image in zip(views, images)}
                 found[f"{group}, {style}"] = self._index(views, shown.__getitem__)
         return found

@@ -349,7 +349,12 @@ class Asker(Comparer):
     @cached_property
     def scene(self) -> Scene:
         """The capture, with its training cameras where the field agrees with them (see `refined`)."""
-        return refined(self.run, self._scene or self.run.load_scene())
+        return refined(self.run, self.capture)
+
+    @cached_property
+    def capture(self) -> Scene:
+        """The same as it was read."""
+        return self._scene or self.run.load_scene()
 
     @cached_property
     def renderer(self) -> Renderer:

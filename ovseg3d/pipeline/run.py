@@ -227,7 +227,7 @@ def create_run(scene: Scene, config: Config, output_dir: Path | None = None) -> 
                 fix="--resume to go on with it, or another --output-dir",
             )
         try:
-            for name in _KEPT:
+            for name in _KEPT if (folder / "config.json").is_file() else ():
                 (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise output_error(error, folder) from error

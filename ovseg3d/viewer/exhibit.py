@@ -5,6 +5,7 @@ asking; so is the encoder. While a run is being trained, `version` grows with ea
 """
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -123,6 +124,8 @@ class Exhibit:
             except RunError as error:
                 notes.append(f"Nothing can be asked: {error.what}.")
         elif self.renderer is not None:
+            with self._asking:
+                self.asker = self._known = None  # what was learnt of a former field
             notes.append("Nothing can be asked: this run has learnt no meaning (train with --only field,semantics).")
         self.notes, self.version = notes, self.version + 1
 
@@ -274,7 +277,7 @@ def open_exhibit(
     try:
         find_run(path)
     except RunError as no_run:
-        if not path.exists():
+        if not os.path.exists(path):  # `Path` asks in vain where a folder is closed
             raise
         try:
             return Exhibit(load_scene(path), None, device, backend)

@@ -74,13 +74,15 @@ def test_train_refuses_flags_that_would_do_nothing(cli: Cli, tiny_scene: Path, t
         ("--method 3d-ovs --portraits 9", "--portraits"),
         ("--features dense --segments superpixels --crops 9", "--segments and --crops"),
         ("--pyramid lerf", "--pyramid"),
-        ("--only features --steps 9 --refine-poses", "--steps and --refine-poses"),
-        ("--only features --field.near-gradient 1 --field.levels=4", "--field.levels and --field.near-gradient"),
     ):
         done = cli("train", tiny_scene, "--output-dir", "out", *given.split())
         assert done.returncode == 2 and f"{flags} would do nothing" in done.stderr, done.stderr
-    done = cli("train", tiny_run, "--resume", "--only", "semantics", "--steps", "9000")
-    assert done.returncode == 2 and "--steps would do nothing" in done.stderr
+    for given, flags in (
+        ("--steps 9000 --refine-poses", "--steps and --refine-poses"),
+        ("--field.near-gradient 1 --field.levels=4", "--field.levels and --field.near-gradient"),
+    ):
+        done = cli("train", tiny_run, "--resume", "--only", "semantics", *given.split())
+        assert done.returncode == 2 and f"{flags} would do nothing" in done.stderr, done.stderr
     assert not (tmp_path / "out").exists() and "9000" not in (tiny_run / "config.json").read_text()
 
 
@@ -342,6 +344,7 @@ def test_a_gpu_that_is_absent(cli: Cli, tiny_scene: Path) -> None:
 
 
 def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path, tmp_path: Path) -> None:
+    fails(cli("view", "x" * 300), "cannot be looked at")
     for command in ("eval", "render"):
         fails(cli(command, "absent"), "no such run")
         fails(cli(command, tiny_scene), "not a run")

@@ -181,4 +181,7 @@ def test_names_that_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: p
     others = ("auto", "builtin", "mine", "ViT-B-16:openai", "RN50", "hf-hub:owner/name", "absent", str(tmp_path))
     for name in others:
         assert registry.whole_name(name, "clip") == name
-    assert registry.whole_name("dino", "segments") == "dino" and registry.whole_name("none", "dino") == "none"
+    for way in ("dino", "superpixels"):
+        (tmp_path / way).mkdir()
+        assert registry.whole_name(way, "segments") == way
+    assert registry.whole_name("none", "dino") == "none"

@@ -272,7 +272,7 @@ def test_instance_images_agree_with_label_images(room: Path) -> None:
     [
         ("index", "label_picture"),
         ("consistency", "label_picture"),
-        ("absence", "look"),
+        ("absence", "decide"),
         ("3d-ovs", "label_picture"),
         ("lerf", "relevancy"),
     ],

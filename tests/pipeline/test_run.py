@@ -124,6 +124,14 @@ def test_nothing_of_a_failed_run_is_taken_for_the_new_ones(here: Path, tiny_scen
     assert (run.folder / "notes.txt").exists()
 
 
+def test_a_folder_that_is_no_run_loses_nothing(here: Path, tiny_scene: Path) -> None:
+    (here / "mine").mkdir()
+    for name in ("metrics.json", "features.json"):
+        (here / "mine" / name).write_text('{"whose": "the user"}')
+    run = create_run(open_scene(tiny_scene, CONFIG), CONFIG, Path("mine"))
+    assert run.metrics() == {"whose": "the user"} and (run.folder / "features.json").exists()
+
+
 def test_a_name_is_claimed_once(here: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process claims the name at the last moment: ours must take the other folder."""
     real = run_module.write_atomic

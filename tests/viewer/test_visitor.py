@@ -18,7 +18,7 @@ from ovseg3d.errors import OutputError, RunError
 from ovseg3d.pipeline.run import load
 from ovseg3d.scene import Camera, load_scene
 from ovseg3d.scene.images import load_photo
-from ovseg3d.semantics.scene import save_semantics
+from ovseg3d.semantics.scene import FILE, save_semantics
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.app import Viewer, free_place, url_of
 from ovseg3d.viewer.ask import Question, ask
@@ -298,6 +298,29 @@ def test_a_new_surface_takes_the_numbers_of_the_old_one_away(visit, run, exhibit
     assert 0 < visitor.nodes.highlighted < count
     panel.layer.value = layers.ANSWER
     assert visitor.pictures.stream.wait_idle(PATIENCE) and visitor.messages == []
+
+
+def test_what_was_learnt_of_a_former_field_goes(
+    visit, run, exhibit: Exhibit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exhibit.run = load(copytree(run.folder, tmp_path / "run"))
+    exhibit.refresh()
+    bare, visitor = visit(tuple(EYE))
+    panel, asking = visitor.panel, visitor.asking
+    panel.points_on.value = panel.things_on.value = True
+    asking.ask(Question(("sofa",)))
+    panel.layer.value = layers.ANSWER
+    renderer = exhibit.renderer
+    monkeypatch.setattr("ovseg3d.viewer.exhibit.restore", lambda *_: renderer)
+    (exhibit.run.folder / FILE).unlink()
+    exhibit.refresh()
+    visitor.field_changed()
+    assert exhibit.semantics is None and "learnt no meaning" in exhibit.notes[0]
+    assert asking.reply is None and visitor.nodes.highlighted == 0 and not visitor.scenery.things
+    panel.phrases.value = "sofa"
+    asking.ask_typed()
+    assert asking.reply is None and "learnt no meaning" in panel.answer.content
+    assert visitor.pictures.stream.wait_idle(PATIENCE)
 
 
 def test_a_follower_goes_on_after_a_mistake_and_says_so(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
