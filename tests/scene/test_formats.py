@@ -279,6 +279,8 @@ def test_depth_beside_the_photos_is_no_photo(tmp_path):
         frame["depth_file_path"] = frame["file_path"].replace(".png", "_depth.png")
     w.write_nerfstudio(tmp_path, data)
     w.write_photos(tmp_path / "images", ["00_depth.png"])
+    depth = tmp_path / "images" / "00_depth.png"
+    Image.open(depth).convert("L").save(depth)
     assert load_scene(tmp_path).photos == tuple(f"images/{name}" for name in w.NAMES)
 
 
