@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import writers as w
+from PIL import Image
 
 from ovseg3d.scene import inspect_scene, load_labels, load_scene
 from ovseg3d.scene.images import IGNORED
