@@ -2,8 +2,8 @@
 
 Corners that few photos see, and bare stretches, come off their planes by tens of centimetres. They are told from things
 by what a thing hardly ever is: of one colour, and of the room's own colour, with no step where it meets the room, all
-around. No cue is enough by itself: a stool of the floor's colour has no step either, but more shades. The limits were
-chosen on development rooms.
+around. No cue is enough by itself: a stool of the floor's colour has no step either, but more shades. So the cues are
+added up, squared, each in units of what is much of it. These and the limit were chosen on development rooms.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ class BulgeConfig:
 
     share: float = 0.5
     """Of a region's border, how much must be with the room."""
+    most: float = 2.5
+    """Sum of squares of the following, each divided by what is much of it."""
     step: float = 0.035
     """Mean step in colour along that border..."""
     bend: float = 0.25
@@ -29,11 +31,11 @@ class BulgeConfig:
     tint: float = 0.02
     """Difference from what it borders in tint..."""
     shade: float = 0.08
-    """...and in lightness."""
+    """...in lightness..."""
     look: float = 0.8
     """...and in looks, which have a variance of 1 over the scene."""
     spread: float = 0.08
-    """How much the region's own colour may vary."""
+    """How much the region's own colour varies."""
     rounds: int = 4
     """Bulges on bulges."""
 
@@ -77,10 +79,10 @@ def bulges(
         step, bend = (add_up(sums[met, 1:], own, count) / along).T
         beside = add_up(seen[both[met, 1]] * edges[:, None], own, count) / along
         apart, hue = mean - beside, tint(mean[:, -3:]) - tint(beside[:, -3:])
-        alike = (np.abs(apart[:, -3]) < config.shade) & (np.linalg.norm(hue, axis=1) < config.tint)
-        alike &= (np.linalg.norm(apart[:, :-3], axis=1) < config.look) & (spread[:, 0] < config.spread**2)
-        alike &= (along[:, 0] > config.share * around) & (step < config.step) & (np.abs(bend) < config.bend)
-        found = alike[region] & (room == NONE)
+        off = (step / config.step) ** 2 + (bend / config.bend) ** 2 + (apart[:, -3] / config.shade) ** 2
+        off += (hue**2).sum(1) / config.tint**2 + (apart[:, :-3] ** 2).sum(1) / config.look**2
+        off += spread[:, 0] / config.spread**2
+        found = ((off < config.most) & (along[:, 0] > config.share * around))[region] & (room == NONE)
         if not found.any():
             break
         kinds = np.stack([np.bincount(own, edges * (beyond[met] == k), count) for k in range(4)], 1)

@@ -23,7 +23,7 @@ TOO_MANY = 1500
 class CutConfig:
     """When a thing is cut in two."""
 
-    share: float = 0.3
+    share: float = 0.2
     """Least area of a side, as a share of the thing."""
     least: float = 60.0
     """Least weight (points) of a side."""

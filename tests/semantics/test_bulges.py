@@ -50,6 +50,16 @@ def test_what_goes_over_into_the_wall_is_wall_and_what_stands_out_is_not() -> No
     assert row.found() == [WALL, WALL, NONE, NONE, NONE, NONE]
 
 
+def test_cues_add_up_squared() -> None:
+    row, config = Patches(), BulgeConfig()
+    part, whole = (0.4 * config.most) ** 0.5, (0.98 * config.most) ** 0.5
+    two, three, one = row.add(), row.add((0.6 - part * config.shade, 0.0, 0.0)), row.add()
+    for patch in (two, three):
+        row.touch(0, patch, step=part * config.step, bend=-part * config.bend)
+    row.touch(0, one, step=whole * config.step)
+    assert row.found() == [WALL, WALL, NONE, WALL], "0.8, 1.2 and 0.98 of what is allowed"
+
+
 def test_what_photos_see_as_something_else_is_no_wall() -> None:
     """Looks come before the three numbers of a colour."""
     row = Patches(colour=[(0.0, 0.0, *GREY)])
