@@ -256,7 +256,7 @@ def shipped() -> BorderModel:
 class BorderConfig:
     """When two regions are one."""
 
-    limit: float = 0.15
+    limit: float = 0.2
     """How likely they are two things, at least, where they stay two."""
     judge: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
     """From what `measures` tells of pairs to the log-odds of two things."""
