@@ -18,15 +18,18 @@ import torch
 import yaml
 from commands import Cli, Done
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file
 from tiny import small_settings, write_tiny_scene
 
 from ovseg3d.cli.doctor import examine
+from ovseg3d.cli.eval import _draw as draw_figures
 from ovseg3d.cli.render import parse_kinds
 from ovseg3d.cli.train import LIVE_SECONDS, Train
 from ovseg3d.encoders.sam import load_sam
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.pipeline import make_config, train_scene
+from ovseg3d.pipeline.evaluate import Evaluation, ViewScore
 from ovseg3d.pipeline.run import Run
 
 
@@ -123,6 +126,15 @@ def test_eval_json_agrees_with_training(cli: Cli, tiny_run: Path, tmp_path: Path
     assert set(both["groups"]) == {"held-out", "train"} and both["groups"]["train"] != both["mean"]
     drawn = cli("eval", tiny_run, "--views", "all").stdout
     assert "mean, held-out" in drawn and "mean, train" in drawn
+
+
+def test_eval_shows_depth_that_only_training_views_have(capsys: pytest.CaptureFixture[str]) -> None:
+    without = ViewScore(0, "held", 20.0, 0.5, *(float("nan"),) * 3, group="held-out")
+    known = ViewScore(1, "trained", 30.0, 0.9, 0.125, 0.5, 0.25, group="train")
+    for views, shown in (((without, known), True), ((without,), False)):
+        draw_figures(Console(width=150), Evaluation(views), None)
+        drawn = capsys.readouterr().out
+        assert ("within 5 %" in drawn) == ("12.5%" in drawn) == shown and "20.00" in drawn
 
 
 def test_render_a_film_and_a_nerfstudio_path(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:

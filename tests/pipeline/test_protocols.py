@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,21 @@ def test_the_truth_of_a_room_has_full_marks_and_styles_are_told_apart(room: Path
     parts = [found["instances"][name].true_instances for name in styles]
     assert sum(parts) == found["instances"]["scene"].true_instances and min(parts) > 5
     assert found["instances"]["scene"].labelled_recall_50 > 0.9
+
+
+def test_styles_are_seen_from_where_photos_are_said_to_be(room: Path) -> None:
+    """As their label images are, also where training moved the cameras."""
+    scene, cloud = load_scene(room), surface_cloud(room, points=2_000)
+    knows = Knows(scene, cloud, cloud.label.copy(), cloud.instance.astype(np.int32))
+    plain = Judge(knows, "train").scores(["index"])["index"]
+    frames = list(scene.frames)
+    for view in scene.train:
+        frames[view] = replace(frames[view], camera=frames[scene.train[0]].camera)
+    knows.__dict__["scene"] = replace(scene, frames=tuple(frames))
+    moved = Judge(knows, "train").scores(["index"])["index"]
+    assert len(moved) == 3 and {name: one.pixels for name, one in moved.items()} == {
+        name: one.pixels for name, one in plain.items()
+    }
 
 
 def test_a_style_that_is_got_wrong_shows_in_its_own_figures(room: Path) -> None:

@@ -147,6 +147,15 @@ def test_touching_things_of_one_kind_come_apart_at_a_crease() -> None:
     assert min(ious(found, room.things).values()) > 0.85
 
 
+def test_a_small_thing_comes_apart_from_a_large_one_too() -> None:
+    """A quarter of both together, as of a chair beside its desk."""
+    room = floor().box((-0.35, -0.2, 0), (0.7, 0.7, 0.9), 1, 1).box((0.225, 0.15, 0), (0.45, 0.45, 0.45), 2, 1)
+    room.without((-0.05, -0.065, 0.01), (0.05, 0.14, 0.43))
+    found = find_instances(room.surface(0.004), [room.features()])
+    assert found.count == 2
+    assert min(ious(found, room.things).values()) > 0.85
+
+
 @pytest.mark.parametrize("side", [3.0, 4.0])
 def test_two_chairs_corner_to_corner_are_two_and_one_chair_is_one(side: float) -> None:
     """On a clean surface. With a scatter from about a sixth of the sampling on, patches reach across, and they fuse."""
