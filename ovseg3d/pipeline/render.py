@@ -6,6 +6,7 @@ rendered as images.
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,9 @@ def render_film(
 def _open_film(temporary: Path, path: Path, fps: float) -> Any:
     import imageio.v2 as imageio
 
+    # Else ffmpeg is started by a fork that runs Python in the child. A fork ends OpenBLAS's threads, and a product of
+    # matrices that is under way in another thread, as in the viewer, would wait for them for ever.
+    os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
     try:
         return imageio.get_writer(
             temporary, format="FFMPEG", fps=fps, quality=8, macro_block_size=1, pixelformat="yuv420p"
@@ -142,7 +146,12 @@ def _film(
         for kind, writer in writers.items():
             picture = picture_of(kind, rendered, span)
             # H.264 wants even sides; the last row or column is left out where there is an odd one.
-            writer.append_data(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+            try:
+                writer.append_data(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+            except OSError:
+                if stop is not None and stop.is_set():  # Ctrl-C ends ffmpeg, too
+                    raise KeyboardInterrupt from None
+                raise
 
 
 def _watched(

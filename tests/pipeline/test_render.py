@@ -1,5 +1,6 @@
 """Pictures and films of what a renderer draws."""
 
+import subprocess
 import threading
 from pathlib import Path
 
@@ -59,6 +60,45 @@ def test_a_film_that_is_stopped_leaves_nothing(tmp_path: Path, cameras: list[Cam
     stop = threading.Event()
     with pytest.raises(KeyboardInterrupt):
         render_film(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0, report=lambda _: stop.set(), stop=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def ffmpegs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen, dict]]:
+    """Programs that are started for films, and how."""
+    made = []
+
+    class Seen(subprocess.Popen):
+        def __init__(self, *command, **how) -> None:
+            super().__init__(*command, **how)
+            made.append((self, how))
+
+    monkeypatch.setattr(subprocess, "Popen", Seen)
+    return made
+
+
+def test_a_film_is_begun_without_a_fork(tmp_path: Path, cameras: list[Camera], ffmpegs: list) -> None:
+    """With `preexec_fn` Python forks, and a fork leaves numpy's products in other threads waiting for ever."""
+    render_film(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0)
+    assert ffmpegs and all(how.get("preexec_fn") is None for _, how in ffmpegs)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_ffmpeg_may_end_first(tmp_path: Path, cameras: list[Camera], ffmpegs: list, stopped: bool) -> None:
+    """As Ctrl-C in a terminal makes it do: it is sent to both."""
+    stop = threading.Event()
+
+    class Interrupted(Painter):
+        def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
+            for process, _ in ffmpegs:
+                process.kill()
+                process.wait()
+                if stopped:
+                    stop.set()
+            return super().render(camera, normals)
+
+    with pytest.raises(KeyboardInterrupt if stopped else OutputError):
+        render_film(Interrupted(), cameras * 3, {"colour": tmp_path / "f.mp4"}, 12.0, stop=stop)
     assert list(tmp_path.iterdir()) == []
 
 
