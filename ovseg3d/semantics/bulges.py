@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from ovseg3d.semantics.borders import tint
 from ovseg3d.semantics.graph import Contacts, add_up
-from ovseg3d.semantics.structure import NONE, facing_like
+from ovseg3d.semantics.structure import NONE
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,16 @@ def bulges(
     region: Int[np.ndarray, " patches"],
     room: Int[np.ndarray, " patches"],
     seen: Float[np.ndarray, "patches seen"],
-    tilt: Float[np.ndarray, " patches"],
     area: Float[np.ndarray, " patches"],
     config: BulgeConfig | None = None,
 ) -> Int[np.ndarray, " patches"]:
-    """`room` with the regions that bulge off it: of the kind that they face like, if they border it, or border most.
+    """`room` with the regions that bulge off it: each of the kind that it borders most.
 
     Args:
         border: of patches; its sums are edges, their steps in colour and their bends, each added up.
         region: of each patch, from 0; of no account where `room` is known.
         room: FLOOR, CEILING or WALL of patches that are known to be the room, NONE elsewhere.
         seen: looks, with a variance of 1 over the scene, then the three numbers of a colour.
-        tilt: cosine of the normal with up.
         area: of each patch.
         config: see there.
     """
@@ -86,7 +84,5 @@ def bulges(
         if not found.any():
             break
         kinds = np.stack([np.bincount(own, edges * (beyond[met] == k), count) for k in range(4)], 1)
-        own, facing = kinds[region[found]], facing_like(tilt[found])
-        bordered = own[np.arange(len(own)), facing] > 0
-        room[found] = np.where(bordered, facing, own.argmax(1))
+        room[found] = kinds.argmax(1)[region[found]]
     return room

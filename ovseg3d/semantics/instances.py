@@ -121,7 +121,7 @@ def find_instances(
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(made.vote, 0)
     up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
     region = cut_apart(contacts.pair, edges, crease, made.weight, made.middle, up, region, config.cut)
-    room = bulges(made.border, region, room, made.seen, made.facing @ up, made.area, config.bulge)
+    room = bulges(made.border, region, room, made.seen, made.area, config.bulge)
     region = np.where(room == NONE, region, -1)
     number = _numbered(region, made.weight, made.area, config.least)
     whole = config.whole.things(_traits(number, room, made, contacts, config.border))

@@ -28,13 +28,10 @@ BINS = 72
 """Of horizontal directions, all around."""
 CLEAR = 1.5
 """So many times the area says that a wall stands askew."""
+SCATTER = (2.0, 5.0)
+"""How far a plane's points scatter at least and at most, in distances of neighbours."""
 STRAY = 0.25
 """Share of the points that a patch of a plane has, below which others behind it are no surface."""
-
-
-def facing_like(tilt: Float[np.ndarray, "*any"]) -> Int[np.ndarray, "*any"]:
-    """FLOOR, CEILING or WALL for what faces up by this cosine."""
-    return np.where(tilt > 0.7, FLOOR, np.where(tilt < -0.7, CEILING, WALL))
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,8 @@ class Plane:
 
     def kind(self, up: Float[np.ndarray, "3"]) -> int:
         """FLOOR, CEILING or WALL."""
-        return int(facing_like(np.asarray(self.normal @ up)))
+        tilt = float(self.normal @ up)
+        return FLOOR if tilt > 0.7 else CEILING if tilt < -0.7 else WALL
 
     def same(self, other: "Plane") -> bool:
         """Whether it is the other one, found from another direction."""
@@ -72,6 +70,9 @@ class StructureConfig:
     """Least area in one layer of each of four sides together that makes a box."""
     little: float = 0.01
     """...but for the first wall on each side of a box: of one that hides in fog, little is where it should be."""
+    fog: float = 0.06
+    """Least area of one that scatters as far as a plane may, on the sides of a box excepted: less is fog itself, which
+    hangs below a ceiling that photos hardly show."""
     behind: float = 0.1
     """Most of a plane's patches that may have surface behind them..."""
     wide: float = 2.5
@@ -114,10 +115,10 @@ def room_planes(
     found: list[Plane] = []
     step = 3 * gap
     box, askew = _walls(xyz, normal, area, up, step, config)
-    for sides, little, leeway in (
-        ([up, -up], config.share, 1.0),
-        (box, config.little, config.square),
-        (askew, config.share, 1.0),
+    for sides, little, fog, leeway in (
+        ([up, -up], config.share, config.fog, 1.0),
+        (box, config.little, config.little, config.square),
+        (askew, config.share, config.fog, 1.0),
     ):
         for direction in sides:
             if area[normal @ direction > 0.8].sum() < little * area.sum():
@@ -130,7 +131,8 @@ def room_planes(
                 if share < least:
                     break
                 plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
-                fits = plane is not None and _behind(plane, xyz, normal, gap) <= config.may_hide(share) * leeway
+                fits = plane is not None and (plane.tolerance < SCATTER[1] * gap or share >= fog)
+                fits = fits and _behind(plane, xyz, normal, gap) <= config.may_hide(share) * leeway
                 if fits:
                     least = config.share
                     if not any(plane.same(known) for known in found):
@@ -202,8 +204,8 @@ def upper_edge(
     gap: float,
     config: StructureConfig | None = None,
 ) -> float:
-    """Where a room's walls thin out, and a strip of its ceiling begins: the highest layer in which walls have half of
-    their usual area. Infinity where there is nothing to say: no wall, or so much above that it is no strip.
+    """Where a room's walls thin out, and a strip of its ceiling begins: the middle of the highest layer in which walls
+    have half of their usual area. Infinity where there is nothing to say: no wall, or more above than a strip.
 
     Args:
         height: of surface points.
@@ -219,7 +221,7 @@ def upper_edge(
     filled = np.bincount(at[wall], area[wall])
     order = np.argsort(filled)
     usual = filled[order][np.searchsorted(np.cumsum(filled[order]), filled.sum() / 2)]
-    edge = float(height.min() + np.flatnonzero(filled >= usual / 2).max() * step)
+    edge = float(height.min() + (np.flatnonzero(filled >= usual / 2).max() + 0.5) * step)
     return edge if area[height > edge].sum() <= config.over * area.sum() else np.inf
 
 
@@ -278,7 +280,7 @@ def _fit(xyz: np.ndarray, chosen: np.ndarray, area: np.ndarray, direction: np.nd
         if normal @ direction < 0.9:
             return None
         off = np.abs(apart @ normal)
-        tolerance = float(np.clip(3 * 1.4826 * np.median(off), 2 * gap, 5 * gap))
+        tolerance = float(np.clip(3 * 1.4826 * np.median(off), *np.multiply(SCATTER, gap)))
         plane = Plane(normal, float(middle @ normal), tolerance)
     return plane
 

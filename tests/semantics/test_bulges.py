@@ -6,7 +6,7 @@ import numpy as np
 
 from ovseg3d.semantics.bulges import BulgeConfig, bulges
 from ovseg3d.semantics.graph import Contacts
-from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL
+from ovseg3d.semantics.structure import CEILING, NONE, WALL
 
 GREY = (0.6, 0.0, 0.0)
 
@@ -17,15 +17,13 @@ class Patches:
 
     colour: list = field(default_factory=lambda: [GREY])
     region: list = field(default_factory=lambda: [0])
-    tilt: list = field(default_factory=lambda: [0.0])
     room: list = field(default_factory=lambda: [WALL])
     pairs: list = field(default_factory=list)
     sums: list = field(default_factory=list)
 
-    def add(self, colour=GREY, *, region: int | None = None, tilt: float = 0.0, room: int = NONE) -> int:
+    def add(self, colour=GREY, *, region: int | None = None, room: int = NONE) -> int:
         self.colour.append(colour)
         self.region.append(max(self.region) + 1 if region is None else region)
-        self.tilt.append(tilt)
         self.room.append(room)
         return len(self.colour) - 1
 
@@ -35,7 +33,7 @@ class Patches:
 
     def found(self, config: BulgeConfig | None = None) -> list[int]:
         border = Contacts(np.array(self.pairs), np.array(self.sums))
-        arrays = (np.array(values) for values in (self.region, self.room, self.colour, self.tilt))
+        arrays = (np.array(values) for values in (self.region, self.room, self.colour))
         return bulges(border, *arrays, np.ones(len(self.region)), config).tolist()
 
 
@@ -101,16 +99,16 @@ def test_bulges_on_bulges_follow_and_edges_within_a_region_say_nothing() -> None
     assert row.found(BulgeConfig(rounds=1)) == [WALL, WALL, NONE, NONE]
 
 
-def test_a_corner_is_what_it_faces_like_if_it_borders_that() -> None:
+def test_a_corner_is_what_it_borders_most() -> None:
     row = Patches()
-    top = row.add(tilt=-1.0, room=CEILING)
-    level, steep, up = row.add(tilt=-0.9), row.add(region=2, tilt=-0.2), row.add(region=2, tilt=0.9)
-    for patch in (level, steep):
-        row.touch(0, patch)
-        row.touch(top, patch, edges=8)
-    row.touch(steep, up)
+    top = row.add(room=CEILING)
+    low, high = row.add(), row.add()
+    row.touch(0, low)
+    row.touch(top, low, edges=8)
+    row.touch(0, high)
+    row.touch(top, high, edges=12)
     found = row.found()
-    assert [found[patch] for patch in (level, steep, up)] == [CEILING, WALL, WALL] and FLOOR not in found
+    assert [found[patch] for patch in (low, high)] == [WALL, CEILING]
 
 
 def test_nothing_bulges_where_there_is_no_room() -> None:
