@@ -93,7 +93,7 @@ def mesh_of(cloud: LabelledCloud, spacing: float | None = None) -> LabelledMesh:
     reached = tree.query(vertices)[0] <= band
     vertices, faces = _without_crumbs(vertices, faces[reached[faces].all(1)])
     if not len(faces):
-        raise ConfigError("The points are too far apart for a mesh", fix="a larger spacing")
+        raise ConfigError("The points are too far apart for a mesh", fix="more points, or a larger spacing")
     apart, near = tree.query(vertices, k=min(4, len(xyz)))
     apart, near = apart.reshape(len(vertices), -1), near.reshape(len(vertices), -1)
     weight = 1 / (apart**2 + (0.3 * step) ** 2)

@@ -17,7 +17,7 @@ from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.devices import DeviceName, resolve_device
 from ovseg3d.pipeline.household import HOUSEHOLD, same_word
-from ovseg3d.pipeline.phrases import check_text, share_a_word
+from ovseg3d.pipeline.phrases import check_text
 from ovseg3d.pipeline.presence import canonical_of
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
@@ -26,6 +26,7 @@ from ovseg3d.semantics.relevancy import SHARPNESS, ensemble, label, relevancy
 from ovseg3d.semantics.room import plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places, SemanticScene, load_semantics
 from ovseg3d.semantics.sizes import Size, extents, likeliest_scale, size_of, told_by_sizes
+from ovseg3d.semantics.words import share_a_word
 
 SIZED_NAMES = 0.3
 """What sizes weigh beside looks, whose logits have the encoder's scale; chosen on development rooms. In whether

@@ -23,7 +23,17 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ovseg3d.cloud import WHAT, LabelledCloud, instance_records, mesh_of, moved, save_cloud, save_mesh, save_page
+from ovseg3d.cloud import (
+    WHAT,
+    LabelledCloud,
+    LabelledMesh,
+    instance_records,
+    mesh_of,
+    moved,
+    save_cloud,
+    save_mesh,
+    save_page,
+)
 from ovseg3d.cloud.labelled import FrameName
 from ovseg3d.cloud.points import import_laspy
 from ovseg3d.cloud.records import place
@@ -38,6 +48,7 @@ from ovseg3d.pipeline.label import label_views
 from ovseg3d.pipeline.painter import Painter
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.paths import check_film, interpolation, resized
+from ovseg3d.pipeline.phrases import in_list
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.render import render_film
 from ovseg3d.pipeline.run import Run
@@ -124,12 +135,14 @@ def export_run(
             close = nearest(name, known)
             raise ConfigError(f"An export has no option {name!r}", fix=close or ", ".join(known))
     for name in ("phrases", "select"):
-        if isinstance(options.get(name), str):  # as on the command line; letters would make a list too
-            options[name] = [phrase.strip() for phrase in options[name].split(";") if phrase.strip()]
+        if options.get(name) is not None:
+            options[name] = in_list(options[name])
     export = _Export(run, ExportOptions(**options), report, stop or threading.Event())
     export.check(kinds)
     folder = run.exports if folder is None else Path(folder)
     files: list[Path] = []
+    if "mesh" in kinds:
+        _ = export.shape  # points that cannot be a mesh are told before anything is written
     for kind in kinds:
         export.end_if_stopped()
         files += getattr(export, kind)(folder)
@@ -312,13 +325,17 @@ class _Export:
         """With features as halves, as the run stores them."""
         return replace(cloud, columns={name: values.astype(np.float16) for name, values in cloud.columns.items()})
 
-    def mesh(self, folder: Path) -> list[Path]:
+    @cached_property
+    def shape(self) -> tuple[LabelledCloud, LabelledMesh]:
+        """What the mesh is made of, and the mesh."""
         options, cloud = self.options, self.whole
         if options.select or options.spacing is not None or options.points is not None:
             cloud = self.chosen
-        mesh = mesh_of(cloud, options.spacing)
         self.end_if_stopped()
-        return save_mesh(folder / "mesh", cloud, mesh)
+        return cloud, mesh_of(cloud, options.spacing)
+
+    def mesh(self, folder: Path) -> list[Path]:
+        return save_mesh(folder / "mesh", *self.shape)
 
     def labels(self, folder: Path) -> list[Path]:
         asker, scene = self._meaning(), self.scene

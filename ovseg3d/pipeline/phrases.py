@@ -15,12 +15,16 @@ from ovseg3d.files import write_atomic
 FILE = "phrases.txt"
 TEMPLATES = ("{}", "a photo of a {}", "a photo of the {}", "a {} in a room", "the {} on its own")
 """What `--templates usual` means: a phrase's vector is the mean over these sentences."""
-_LITTLE = frozenset("a an the of on in at with and or to by from".split())
 
 
 def without_doubles(phrases: Iterable[str]) -> tuple[str, ...]:
     """Phrases without spaces around them, each once, none empty, in their order."""
     return tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
+
+
+def in_list(said: Sequence[str] | str) -> Sequence[str]:
+    """Phrases in a list, or in one text with semicolons: its letters would make a list, too."""
+    return [phrase.strip() for phrase in said.split(";") if phrase.strip()] if isinstance(said, str) else said
 
 
 def read_list(text: str, flag: str = "--phrases") -> tuple[str, ...]:
@@ -82,18 +86,8 @@ def keep_phrases(folder: Path, phrases: Sequence[str]) -> None:
 def kept_phrases(folder: Path) -> tuple[str, ...]:
     """The phrases that a run keeps; none when it keeps no list. Raises RunError: the file is no text."""
     try:
-        return without_doubles((folder / FILE).read_text(encoding="utf-8").splitlines())
+        return without_doubles((folder / FILE).read_text(encoding="utf-8-sig").splitlines())
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
         raise RunError("The run's phrases cannot be read as text", where=folder / FILE, fix="one a line") from error
-
-
-def share_a_word(first: str, second: str) -> bool:
-    """Whether two phrases may speak of one thing: "a red mug" and "mugs", not "a mug" and "a cup"."""
-    return bool(_words(first) & _words(second))
-
-
-def _words(phrase: str) -> frozenset[str]:
-    words = {word.strip(".,!?\"'()").removesuffix("s") for word in phrase.casefold().split()}
-    return frozenset(words - _LITTLE - {""})

@@ -214,4 +214,6 @@ def chances(
         found = expit(own - others + np.log(count * CHANCE / (1 - CHANCE)))
     if known is not None:
         found = np.where(known, np.maximum(found, KNOWN), found)
-    return np.minimum(found, expit(own - excluded.max(1))) if excluded.shape[1] else found
+    if excluded.shape[1]:  # as likely is not likelier
+        found = np.minimum(found, np.nextafter(expit(own - excluded.max(1)), 0))
+    return found

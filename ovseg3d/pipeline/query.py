@@ -26,15 +26,16 @@ from ovseg3d.pipeline.compare import Comparer
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import refined, restore
 from ovseg3d.pipeline.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
-from ovseg3d.pipeline.phrases import share_a_word
+from ovseg3d.pipeline.phrases import in_list
 from ovseg3d.pipeline.presence import BOUND, SHARE, SIZED, TYPICAL, Witnesses, calibration_of, chances, log_sum
 from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.views import view_files
 from ovseg3d.scene import Camera, Frame, Scene
 from ovseg3d.semantics.relevancy import SHARPNESS
-from ovseg3d.semantics.room import bare_plane_of, plane_of, told_by_planes
+from ovseg3d.semantics.room import bare_plane_of, may_oppose, plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places
 from ovseg3d.semantics.things import Instance, instances_meant
+from ovseg3d.semantics.words import about, share_a_word
 
 THRESHOLD = 0.5
 """For points: as near as the nearest canonical phrase; for the scene: as likely as not."""
@@ -69,7 +70,7 @@ class Answer:
     """How much speaks for it, 0 to 1 (see `presence`)."""
     probability: float | None
     """None: the encoder has no calibration, or not for what this was compared with, nobody knows how large things are,
-    or they were not seen as wholes."""
+    they were not seen as wholes, or a plane's place told it."""
     calibrated: bool
     threshold: float
     rival: str | None
@@ -100,7 +101,7 @@ class Verdict:
     """What the scene's witnesses say to one phrase."""
 
     witness: int
-    """Which shows where it is: the best one, or a whole that is nearly as good."""
+    """Which shows where it is: the best one, or a whole that is nearly as good and says so as well."""
     score: float
     """The best chance."""
     rival: str | None
@@ -150,7 +151,7 @@ class Asker(Comparer):
         views: Sequence[str] = (),
         camera: str | None = None,
     ) -> list[Answer]:
-        """Where each phrase is, and whether it is there at all.
+        """Where each phrase is, and whether it is there at all. A list may be one text with semicolons.
 
         Args:
             phrases: what to look for, each for itself.
@@ -169,6 +170,8 @@ class Asker(Comparer):
         """
         if not 0 < threshold < 1:
             raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
+        phrases, negatives = in_list(phrases), in_list(negatives)
+        canonical, rivals = (None if said is None else in_list(said) for said in (canonical, rivals))
         others = self._others(canonical, negatives)
         # A card is of scores that portraits had a part in.
         card = None if self.semantics.portraits is None else calibration_of(self.clip)
@@ -179,7 +182,7 @@ class Asker(Comparer):
         self.encode(phrases)
         usual = rivals is None and canonical is None and not negatives and self.templates == ("{}",)
         for phrase in phrases:
-            seen = self.decide(phrase, rivals, canonical, negatives)
+            seen = self.decide(phrase, rivals, canonical, negatives, threshold)
             present = seen.score >= threshold
             margin = self._agreeing(self._margin(phrase, rivals, others), seen)
             found = np.minimum(expit(SHARPNESS * margin), seen.score)
@@ -215,6 +218,7 @@ class Asker(Comparer):
         rivals: Sequence[str] | None = None,
         canonical: Sequence[str] | None = None,
         negatives: Sequence[str] = (),
+        threshold: float = THRESHOLD,
     ) -> Verdict:
         """Whether a phrase is there, see `presence`. Arguments are those of `ask`."""
         everyday = self.household(phrase) if rivals is None else ()
@@ -232,9 +236,11 @@ class Asker(Comparer):
         known, count = self._witnesses.on_plane(bare_plane_of(phrase)), len(everyday) + len(named) + len(plain)
         found = chances(own, np.logaddexp(rivals_sum, alone), count, excluded, known)
         whole, best = self._witnesses.best_whole(found), int(found.argmax())
-        witness = whole if whole is not None and found[whole] >= WHOLE * found[best] else best
         score, rival, free = float(found[best]), None, (*everyday, *named)
-        if free and score < THRESHOLD <= chances(own, alone, len(plain), excluded).max():
+        # A floor that is not what was asked for does not speak for a patch of it that may be.
+        enough = max(WHOLE * score, threshold if score >= threshold else 0.0)
+        witness = whole if whole is not None and found[whole] >= enough else best
+        if free and score < threshold <= chances(own, alone, len(plain), excluded).max():
             likely = beside[best]
             if everyday:
                 likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
@@ -280,25 +286,29 @@ class Asker(Comparer):
         return margin
 
     def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Which of some phrases there are for a phrase to lose against: none that shares a word with it. None: the
-        run's phrases, see `names_beside`."""
+        """Which of some phrases there are for a phrase to lose against: those that `may_oppose` it. None: the run's
+        phrases, see `names_beside`."""
         if rivals is None:
             return self.names_beside(phrase, self.phrases)
-        return tuple(rival for rival in rivals if not share_a_word(rival, phrase))
+        return tuple(rival for rival in rivals if may_oppose(rival, phrase))
 
     def names_beside(self, phrase: str, names: Sequence[str]) -> tuple[str, ...]:
-        """Which names of things in the scene are of other things than a phrase is about: none that shares a word with
-        it, and if none does, none that means nearly the same ("sofa" beside "couch")."""
+        """Which names of things in the scene are of other things than a phrase is about: those that `may_oppose` it,
+        and if all do, none that means nearly the same ("sofa" beside "couch")."""
         free = self.rivals_of(phrase, names)
-        if not free or len(free) < len(names):
-            return free
-        same = means_the_same(self.encode([phrase])[0], self.encode(free), self._usual[0])
-        return tuple(name for name, like in zip(free, same) if not like)
+        return free if len(free) < len(names) else self._unlike(phrase, free)
 
     def household(self, phrase: str) -> tuple[str, ...]:
         """What rooms hold, but for what a phrase may mean itself (see `household`)."""
-        same = means_the_same(self.encode([phrase])[0], self.encode(HOUSEHOLD), self._usual[0])
-        return tuple(word for word, like in zip(HOUSEHOLD, same) if not like and not share_a_word(word, phrase))
+        return self._unlike(phrase, tuple(word for word in HOUSEHOLD if may_oppose(word, phrase)))
+
+    def _unlike(self, phrase: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Which names mean another thing than a phrase is about, where words do not tell them apart."""
+        if not names:
+            return names
+        meant = " ".join(about(phrase)) or phrase
+        same = means_the_same(self.encode([meant])[0], self.encode(names), self._usual[0])
+        return tuple(name for name, like in zip(names, same) if not like or share_a_word(name, phrase))
 
     def _margin(
         self, phrase: str, rivals: Sequence[str] | None, others: tuple[str, ...]

@@ -3,8 +3,8 @@
 A room's planes and its things are found from shape before anything is named (`structure`, `instances`). So a thing is
 no floor, wall or ceiling; and where features see one of these three on a plane of the room, it is the one that the
 plane is by its place. Whether points are one of them at all, and everything else, is left to the features: a rug that
-was not told from its floor may still be called a rug. Only phrases that end in one of the three words are meant,
-and not those that tell where something is: "a picture on the wall" is no wall.
+was not told from its floor may still be called a rug. Only phrases about one of the three are meant, and not those that
+tell where something else is: "a picture on the wall" is no wall, and neither is a wall clock.
 """
 
 from collections.abc import Sequence
@@ -13,27 +13,29 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL
+from ovseg3d.semantics.words import PLACES, about, share_a_word, words_of
 
 WORDS = {"floor": FLOOR, "floors": FLOOR, "wall": WALL, "walls": WALL, "ceiling": CEILING, "ceilings": CEILING}
-PLACES = {
-    "above", "across", "against", "along", "at", "behind", "below", "beneath", "beside", "between", "by", "from", "in",
-    "into", "near", "of", "off", "on", "onto", "over", "to", "touching", "towards", "under", "with",
-}  # fmt: skip
-"""Words after which a phrase tells a place, and no longer what it is about."""
 NEVER = -1.0
 """Cosine of what cannot be."""
 
 
 def plane_of(phrase: str) -> int:
-    """Which plane of the room a phrase names: FLOOR, CEILING or WALL ("a white wall"), else NONE."""
-    words = phrase.casefold().split()
+    """Which plane of the room a phrase is about: FLOOR, CEILING or WALL ("a white wall"), else NONE."""
+    words = about(phrase)
     return WORDS.get(words[-1], NONE) if words and not PLACES.intersection(words) else NONE
 
 
 def bare_plane_of(phrase: str) -> int:
     """The plane that a phrase names and says nothing else of: "the wall" does, "a white wall" does not."""
-    words = phrase.casefold().split()
+    words = words_of(phrase)
     return WORDS.get(words[-1], NONE) if len(words) - (words[:1] in (["a"], ["the"])) == 1 else NONE
+
+
+def may_oppose(name: str, phrase: str) -> bool:
+    """Whether a name is of something else than a phrase is about, as far as words tell: it shares none with it, or what
+    they share is a plane that the phrase is not about. A floor is no floor lamp, but "chair" may be a red one."""
+    return not share_a_word(name, phrase) or bool(plane_of(name) and not plane_of(phrase))
 
 
 def told_by_planes(

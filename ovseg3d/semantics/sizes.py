@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from scipy.special import logsumexp
 
 from ovseg3d.field.surface import Surface
-from ovseg3d.semantics.room import PLACES
+from ovseg3d.semantics.words import about, words_of
 
 Size = tuple[float, float, float, float]
 """Means of the logs of a width and a height in metres, and their deviations."""
@@ -71,12 +71,8 @@ COMPOUNDS = {
     "bedside table": "night stand", "dog bed": "cushion", "cat bed": "cushion", "piano keyboard": "piano",
 }  # fmt: skip
 """Names whose last word is another thing's."""
-BEFORE = PLACES | {"next", "that", "which"}
-"""Words before which a phrase has said what it is about..."""
 MAYBE = {"hanging", "left", "lying", "right", "sitting", "standing"}
-"""...or may have: a lamp standing on a desk is no standing desk."""
-AMOUNT = {"pair", "set", "stack", "pile", "row", "roll", "bunch"}
-"""Words that tell how many."""
+"""Words before which a phrase may have said what it is about: a lamp standing on a desk is no standing desk."""
 FINEST = 0.05
 """Metres below which lengths are not told apart: a wrinkle of a floor is as high as a rug."""
 LEAST = 0.15
@@ -112,13 +108,10 @@ SIZES = _read(_RANGES)
 
 def size_of(phrase: str) -> Size | None:
     """Of what a phrase is about: "two red mugs on the table" are mugs. None: the table does not know it."""
-    text = " ".join(word.strip(".,;!?\"'()") for word in phrase.casefold().replace("-", " ").split())
+    text = " ".join(words_of(phrase))
     for compound, meant in COMPOUNDS.items():
         text = re.sub(rf"\b{compound}\b", meant, text)
-    words = text.split()
-    amount = next((k for k, word in enumerate(words[:-1]) if word in AMOUNT and words[k + 1] == "of"), None)
-    words = words if amount is None else words[amount + 2 :]
-    words = words[: next((k for k, word in enumerate(words) if k and word in BEFORE), len(words))]
+    words = about(text)
     if "toy" in words:
         return SIZES["toy"]
     ends = [k for k, word in enumerate(words) if word in MAYBE]

@@ -225,6 +225,8 @@ def test_a_selection_and_an_empty_one(run: Run, tmp_path: Path) -> None:
     assert "a blue box" in str(caught.value.fix)
     with pytest.raises(ConfigError, match="no points to make a mesh"):
         run.export("mesh", tmp_path / "c", phrases=(*PHRASES, "green"), none=False, select=("green",))
+    with pytest.raises(ConfigError, match="too far apart for a mesh"):
+        run.export("cloud,mesh,html", tmp_path / "c", phrases=PHRASES, points=1)
     assert not (tmp_path / "c").exists()
 
 

@@ -16,7 +16,7 @@ from ovseg3d.encoders.maps import normalise
 from ovseg3d.errors import CacheError, ConfigError
 from ovseg3d.pipeline import load, load_features, make_config, train_scene
 from ovseg3d.pipeline.palette import index_image
-from ovseg3d.pipeline.phrases import read_list, read_templates, share_a_word
+from ovseg3d.pipeline.phrases import kept_phrases, read_list, read_templates
 from ovseg3d.pipeline.query import Asker
 from ovseg3d.pipeline.run import Run
 from ovseg3d.semantics.scene import FILE
@@ -181,9 +181,16 @@ def test_rivals_as_a_flag(run: Run, cli: Cli, monkeypatch: pytest.MonkeyPatch) -
     assert "is not in this scene" in done.stdout and 'more like "red"' in done.stdout
 
 
-def test_words_that_phrases_share() -> None:
-    assert share_a_word("a red mug", "Mugs") and share_a_word("office chair", "chair")
-    assert not share_a_word("a mug", "a cup") and not share_a_word("bottle of water", "bowl of fruit")
+def test_a_list_of_notepads_has_no_mark_before_its_first_phrase(tmp_path: Path) -> None:
+    (tmp_path / "phrases.txt").write_text("floor\nrug\n", encoding="utf-8-sig")
+    assert kept_phrases(tmp_path) == ("floor", "rug")
+
+
+def test_a_list_may_be_one_text_but_not_its_letters(run: Run) -> None:
+    asker = Asker(run)
+    for asked in ({"negatives": "sand; blue"}, {"rivals": "sand; blue"}, {"canonical": "sand; blue"}):
+        (text,), (listed,) = asker.ask("red", **asked), asker.ask(["red"], **dict.fromkeys(asked, ["sand", "blue"]))
+        assert text.score == listed.score and (text.point_index == listed.point_index).all()
 
 
 def test_what_two_views_see_is_found(run: Run, tiny_scene: Path, tmp_path: Path) -> None:

@@ -177,6 +177,7 @@ def test_what_is_not_meant_is_not_there(tmp_path: Path) -> None:
     (both,), (only,) = asker.ask(["chair"]), asker.ask(["chair"], negatives=["office chair"])
     assert both.present and set(both.point_index) == set(np.flatnonzero(office | plain))
     assert only.present and set(only.point_index) == set(np.flatnonzero(plain))
+    assert not asker.ask(["chair"], negatives=["chair"])[0].present, "it is not likelier than itself"
     vectors[plain] = vectors[-1]
     none = asker_of(tmp_path / "none", seen(vectors, instance), texts)
     assert none.ask(["chair"])[0].present and not none.ask(["chair"], negatives=["office chair"])[0].present
@@ -194,10 +195,38 @@ def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
     assert mug.present and bowl.present and bowl.score > mug.score
     assert set(mug.point_index) == set(bowl.point_index) == set(np.flatnonzero(instance == 1))
     strict = asker.ask(["mug"], threshold=0.999)[0]
-    assert not strict.present and not len(strict.points)
+    assert not strict.present and not len(strict.points) and mug.rival is None and strict.rival == "bowl"
     np.testing.assert_array_equal(strict.relevancy, mug.relevancy, "the threshold decides and changes nothing else")
     lax = asker.ask(["mug"], threshold=0.2)[0]
     assert set(lax.point_index) >= set(mug.point_index)
+
+
+def test_where_a_thing_hangs_is_not_what_was_asked_for(tmp_path: Path) -> None:
+    """The words of a place are most of a sentence; what it is about hangs there."""
+    dim = 8
+    instance = np.where(GRID[:, 0] >= 30, 1, 0).astype(np.int32)
+    vectors = np.where(instance[:, None] > 0, np.eye(dim)[1], np.eye(dim)[0])
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("wall", "picture"))}
+    both = np.float32([0.8, 0.6, 0, 0, 0, 0, 0, 0])
+    texts |= dict.fromkeys(("a picture on the wall", "wall picture"), both) | {"a picture": texts["picture"]}
+    asker = asker_of(tmp_path, seen(vectors, instance, np.where(instance > 0, NONE, WALL)), texts)
+    for answer in asker.ask(["picture", "a picture on the wall", "wall picture"]):
+        assert answer.present and set(answer.point_index) == set(np.flatnonzero(instance)), answer.phrase
+
+
+def test_a_floor_does_not_speak_for_a_patch_of_it(tmp_path: Path) -> None:
+    """A patch is a bit more like a box than its floor is, which by itself is none."""
+    dim, patch = 8, (np.hypot(GRID[:, 0] - 20, GRID[:, 1] - 20) < 6)
+    vectors = np.tile(0.4 * np.eye(dim)[0] + 0.49 * np.eye(dim)[1] + 0.77 * np.eye(dim)[5], (len(GRID), 1))
+    vectors[patch] += 0.004 * np.eye(dim)[0]
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("box", "floor"))}
+    asker = asker_of(tmp_path, seen(vectors, np.zeros(len(GRID), np.int32), np.full(len(GRID), FLOOR)), texts)
+    score = asker.decide("box").score
+    some, all_of_it = (asker.ask(["box"], threshold=share * score)[0] for share in (0.99, 0.8))
+    assert some.present and 0 < len(some.points) <= patch.sum()
+    assert all_of_it.present and len(all_of_it.points) > 0.7 * len(GRID)
+    # Of what is not there, the floor as a whole is what comes nearest.
+    assert asker.decide("box", threshold=0.999).witness == 0 < asker.decide("box", threshold=0.99 * score).witness
 
 
 def test_a_scrap_says_what_it_would_say_as_a_thing(tmp_path: Path) -> None:

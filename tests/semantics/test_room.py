@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ovseg3d.semantics.room import NEVER, bare_plane_of, plane_of, told_by_planes
+from ovseg3d.semantics.room import NEVER, bare_plane_of, may_oppose, plane_of, told_by_planes
 from ovseg3d.semantics.structure import CEILING, FLOOR, NONE, WALL
 
 PHRASES = ("floor", "a white wall", "wall", "rug", "the ceiling")
@@ -24,10 +24,20 @@ def test_a_phrase_names_a_plane_by_its_last_word() -> None:
     assert [plane_of(p) for p in ("Floor", "a white wall", "red walls", "ceiling")] == [FLOOR, WALL, WALL, CEILING]
     others = ("ceiling light", "wall clock", "floor lamp", "", "mug", "a picture on the wall", "the lamp near a wall")
     assert [plane_of(p) for p in others] == [NONE] * len(others)
+    assert [plane_of(p) for p in ("Floor.", "a wall?", '"ceiling"')] == [FLOOR, WALL, CEILING]
+    assert [plane_of(p) for p in ("the wall behind the sofa", "on the wall", "top of the wall")] == [WALL, NONE, NONE]
+
+
+def test_what_shares_a_word_is_no_rival_but_for_a_plane() -> None:
+    for name, phrase in (("chair", "office chairs"), ("wall", "a white wall"), ("a white wall", "wall")):
+        assert not may_oppose(name, phrase)
+    for name, phrase in (("floor", "floor lamp"), ("wall", "wall picture"), ("wall", "picture on the wall")):
+        assert may_oppose(name, phrase)
+    assert not may_oppose("a lamp", "floor lamp") and may_oppose("mug", "a cup")
 
 
 def test_a_bare_name_says_nothing_else_of_its_plane() -> None:
-    assert [bare_plane_of(p) for p in ("Floor", "the walls", "a  ceiling")] == [FLOOR, WALL, CEILING]
+    assert [bare_plane_of(p) for p in ("Floor", "the walls!", "a  ceiling.")] == [FLOOR, WALL, CEILING]
     others = ("a white wall", "white walls", "ceiling light", "the", "a", "", "mug", "a picture on the wall", "wall a")
     assert [bare_plane_of(p) for p in others] == [NONE] * len(others)
 
