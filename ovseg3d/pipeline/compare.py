@@ -26,7 +26,7 @@ from ovseg3d.semantics.relevancy import SHARPNESS, ensemble, label, relevancy
 from ovseg3d.semantics.room import plane_of, told_by_planes
 from ovseg3d.semantics.scene import Places, SemanticScene, load_semantics
 from ovseg3d.semantics.sizes import Size, extents, likeliest_scale, size_of, told_by_sizes
-from ovseg3d.semantics.words import share_a_word
+from ovseg3d.semantics.words import about, share_a_word, tells_a_place
 
 SIZED_NAMES = 0.3
 """What sizes weigh beside looks, whose logits have the encoder's scale; chosen on development rooms. In whether
@@ -61,7 +61,8 @@ class Comparer:
         return self.run.phrases or (() if self._scene is None else self._scene.phrases)
 
     def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
-        """Unit vectors of phrases in the run's encoder; each is encoded once."""
+        """Unit vectors of phrases in the run's encoder; each is encoded once. What a phrase is about counts as much as
+        the sentence that tells its place, which looks as much like the place."""
         if not phrases:
             return np.zeros((0, self.semantics.basis.axes.shape[0]), np.float32)
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._texts]
@@ -70,10 +71,18 @@ class Comparer:
                 if not phrase.strip():
                     raise ConfigError("A phrase is empty", fix='such as: ovseg3d query RUN "a red chair"')
                 check_text(phrase)
-            said = [[template.replace("{}", phrase) for phrase in new] for template in self.templates]
-            vectors = [self.clip.encode_text(phrases).detach().float().cpu().numpy() for phrases in said]
-            self._texts |= dict(zip(new, vectors[0] if len(vectors) == 1 else ensemble(vectors)))
+            placed = [k for k, phrase in enumerate(new) if tells_a_place(phrase)]
+            vectors = self._spoken([*new, *(" ".join(about(new[k])) for k in placed)])
+            whole, heads = vectors[: len(new)].copy(), vectors[len(new) :]
+            whole[placed] = ensemble([whole[placed], heads])
+            self._texts |= dict(zip(new, whole))
         return np.stack([self._texts[phrase] for phrase in phrases])
+
+    def _spoken(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
+        """Unit vectors of phrases as the templates say them."""
+        said = [[template.replace("{}", phrase) for phrase in phrases] for template in self.templates]
+        vectors = [self.clip.encode_text(texts).detach().float().cpu().numpy() for texts in said]
+        return vectors[0] if len(vectors) == 1 else ensemble(vectors)
 
     @cached_property
     def clip(self) -> TextImageEncoder:

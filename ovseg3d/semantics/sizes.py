@@ -110,7 +110,7 @@ def size_of(phrase: str) -> Size | None:
     """Of what a phrase is about: "two red mugs on the table" are mugs. None: the table does not know it."""
     text = " ".join(words_of(phrase))
     for compound, meant in COMPOUNDS.items():
-        text = re.sub(rf"\b{compound}\b", meant, text)
+        text = re.sub(rf"\b{compound.replace(' ', '[ -]')}\b", meant, text)
     words = about(text)
     if "toy" in words:
         return SIZES["toy"]

@@ -1,5 +1,5 @@
 """What a phrase is about, as far as its words tell: "a picture on the wall" is about a picture, two pairs of shoes are
-shoes. Capitals, hyphens and punctuation say nothing.
+shoes. Capitals and punctuation say nothing.
 """
 
 PLACES = {
@@ -8,7 +8,9 @@ PLACES = {
 }  # fmt: skip
 """Words after which a phrase tells a place, and no longer what it is about."""
 BEFORE = PLACES | {"next", "that", "which"}
-"""The same, and others before which it has said that."""
+"""The same, and others before which it has said that..."""
+JOINED = {"built", "clip", "plug", "roll", "walk"}
+"""...unless they belong to one of these: a walk in closet is no walk."""
 AMOUNT = {"pair", "set", "stack", "pile", "row", "roll", "bunch", "piece", "sheet"}
 """Words that tell how many, or how much."""
 LITTLE = frozenset("a an the of on in at with and or to by from".split())
@@ -17,7 +19,7 @@ LITTLE = frozenset("a an the of on in at with and or to by from".split())
 
 def words_of(phrase: str) -> list[str]:
     """Its words, in small letters, without what stands around them."""
-    words = (word.strip(".,:;!?\"'()") for word in phrase.casefold().replace("-", " ").split())
+    words = (word.strip(".,:;!?\"'()") for word in phrase.casefold().split())
     return [word for word in words if word]
 
 
@@ -27,7 +29,14 @@ def about(phrase: str) -> list[str]:
     pairs = zip(words, words[1:])
     amount = next((k for k, (word, of) in enumerate(pairs) if word.removesuffix("s") in AMOUNT and of == "of"), None)
     words = words if amount is None else words[amount + 2 :]
-    return words[: next((k for k, word in enumerate(words) if k and word in BEFORE), len(words))]
+    ends = (k for k, word in enumerate(words) if k and word in BEFORE and words[k - 1] not in JOINED)
+    return " ".join(words[: next(ends, len(words))]).replace("-", " ").split()
+
+
+def tells_a_place(phrase: str) -> bool:
+    """Whether it says where something is, beside what it is about: "a bottle of water" does not."""
+    words = words_of(phrase)
+    return any(word in PLACES - {"of"} and before not in JOINED for before, word in zip(words, words[1:]))
 
 
 def share_a_word(first: str, second: str) -> bool:

@@ -186,6 +186,17 @@ def test_a_list_of_notepads_has_no_mark_before_its_first_phrase(tmp_path: Path) 
     assert kept_phrases(tmp_path) == ("floor", "rug")
 
 
+def test_what_a_phrase_is_about_counts_as_much_as_where_it_says_that_is(run: Run) -> None:
+    asked = "red on sand"
+    for templates in (("{}",), ("{}", "blue beside a {}")):
+        asker = Asker(run, templates=templates)
+        both, head = asker.encode([asked])[0], asker.encode(["red"])[0]
+        said = asker.clip.encode_text([template.format(asked) for template in templates]).numpy()
+        np.testing.assert_allclose(both, normalise(normalise(said.sum(0)) + head), atol=1e-6)
+    many, few = Asker(run).encode(["blue", asked, "sand"]), Asker(run).encode(["blue", "sand"])
+    np.testing.assert_array_equal(many[[0, 2]], few)
+
+
 def test_a_list_may_be_one_text_but_not_its_letters(run: Run) -> None:
     asker = Asker(run)
     for asked in ({"negatives": "sand; blue"}, {"rivals": "sand; blue"}, {"canonical": "sand; blue"}):
