@@ -104,11 +104,11 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and _is_about(error, temporary, path):
-            raise output_error(error, path) from error
         # Writers in other languages (safetensors, ffmpeg) report a full disk as text of their own kind.
         if "No space left on device" in str(error) and not isinstance(error, Ovseg3dError):
             raise output_error(OSError(errno.ENOSPC, "No space left on device"), path) from error
+        if isinstance(error, OSError) and _is_about(error, temporary, path):
+            raise output_error(error, path) from error
         raise
 
 

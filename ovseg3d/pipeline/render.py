@@ -5,20 +5,18 @@ each view. Depth is also written as numbers (uint16, thousandths of an input uni
 rendered as images.
 """
 
-import contextlib
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from ovseg3d.engine import Event, Report, ignore
-from ovseg3d.errors import OutputError
 from ovseg3d.files import write_atomic
 from ovseg3d.pipeline.evaluate import Renders
+from ovseg3d.pipeline.film import Film
 from ovseg3d.pipeline.pictures import (
     depth_picture,
     depth_range,
@@ -94,21 +92,25 @@ def render_film(
     """Write one MP4 (H.264) for each kind of picture in `paths`; returns the files. Stopping early leaves none.
 
     Raises:
-        OutputError: a file cannot be written, or ffmpeg is missing.
+        OutputError: a file cannot be written to its end, or ffmpeg is missing. KeyboardInterrupt: after `stop`.
     """
     written = list(paths.values())
 
-    def write(remaining: list[tuple[What, Path]], writers: dict[What, Any]) -> None:
+    def write(remaining: list[tuple[What, Path]], films: dict[What, Film]) -> None:
         # Films are opened one inside the other, so that each is renamed only when all pictures are in.
         if not remaining:
-            _film(renderer, cameras, writers, report, stop)
+            _film(renderer, cameras, films, report, stop)
             return
         (kind, path), *rest = remaining
 
         def one(temporary: Path) -> None:
-            # imageio's own `with` leaves ffmpeg running after an error.
-            with contextlib.closing(_open_film(temporary, path, fps)) as writer:
-                write(rest, {**writers, kind: writer})
+            try:
+                with Film(temporary, fps) as film:
+                    write(rest, {**films, kind: film})
+            except OSError:
+                if stop is not None and stop.is_set():  # Ctrl-C ends ffmpeg, too
+                    raise KeyboardInterrupt from None
+                raise
 
         write_atomic(path, one)
 
@@ -116,42 +118,20 @@ def render_film(
     return written
 
 
-def _open_film(temporary: Path, path: Path, fps: float) -> Any:
-    import imageio.v2 as imageio
-
-    # Else ffmpeg is started by a fork that runs Python in the child. A fork ends OpenBLAS's threads, and a product of
-    # matrices that is under way in another thread, as in the viewer, would wait for them for ever.
-    os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
-    try:
-        return imageio.get_writer(
-            temporary, format="FFMPEG", fps=fps, quality=8, macro_block_size=1, pixelformat="yuv420p"
-        )
-    except (ImportError, RuntimeError, ValueError) as error:
-        fix = "pip install imageio-ffmpeg, or write images"
-        raise OutputError(f"No film can be written: {error}", where=path, fix=fix) from error
-
-
 def _film(
     renderer: Renders,
     cameras: Sequence[Camera],
-    writers: Mapping[What, Any],
+    films: Mapping[What, Film],
     report: Report,
     stop: threading.Event | None,
 ) -> None:
     span = None
     for camera, _ in _watched(cameras, [""] * len(cameras), report, stop):
-        rendered = renderer.render(camera, normals="normals" in writers)
+        rendered = renderer.render(camera, normals="normals" in films)
         if span is None:
             span = depth_range(rendered["depth_z"])  # one range for the whole film, or it would flicker
-        for kind, writer in writers.items():
-            picture = picture_of(kind, rendered, span)
-            # H.264 wants even sides; the last row or column is left out where there is an odd one.
-            try:
-                writer.append_data(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
-            except OSError:
-                if stop is not None and stop.is_set():  # Ctrl-C ends ffmpeg, too
-                    raise KeyboardInterrupt from None
-                raise
+        for kind, film in films.items():
+            film.add(picture_of(kind, rendered, span))
 
 
 def _watched(

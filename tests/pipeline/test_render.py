@@ -102,6 +102,49 @@ def test_ffmpeg_may_end_first(tmp_path: Path, cameras: list[Camera], ffmpegs: li
     assert list(tmp_path.iterdir()) == []
 
 
+def fake_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str, said: str = "") -> Path:
+    """One that writes a cut file and fails."""
+    program = folder / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{first}\nfor path; do :; done\necho cut > \"$path\"\necho '{said}' >&2\nexit 228\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    return program
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_film_that_is_cut_at_its_end_replaces_none(
+    tmp_path: Path, cameras: list[Camera], monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """Most of a film is written after its last picture was given."""
+    fake_ffmpeg(tmp_path, monkeypatch, "cat > /dev/null")
+    stop, out = threading.Event(), tmp_path / "out"
+    out.mkdir()
+    for name in ("f.mp4", "d.mp4"):
+        (out / name).write_bytes(b"old")
+    report = lambda event: stop.set() if stopped and event.step == len(cameras) else None  # noqa: E731
+    with pytest.raises(KeyboardInterrupt if stopped else OutputError):
+        render_film(
+            Painter(), cameras, {"colour": out / "f.mp4", "depth": out / "d.mp4"}, 12.0, report=report, stop=stop
+        )
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {"f.mp4": b"old", "d.mp4": b"old"}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"), [("av_write: No space left on device", "disk is full"), ("Odd input", "Odd input"), ("", "228")]
+)
+@pytest.mark.parametrize("first", ["exec 0<&-", "cat > /dev/null"], ids=["at once", "at the end"])
+def test_what_ffmpeg_says_is_told(
+    tmp_path: Path, cameras: list[Camera], monkeypatch: pytest.MonkeyPatch, first: str, said: str, words: str
+) -> None:
+    program, out = fake_ffmpeg(tmp_path, monkeypatch, first, said), tmp_path / "out"
+    with pytest.raises(OutputError, match=words):
+        render_film(Painter(), cameras * 9, {"colour": out / "f.mp4"}, 12.0)
+    assert list(out.iterdir()) == []
+    program.unlink()
+    with pytest.raises(OutputError, match="No film can be written"):
+        render_film(Painter(), cameras, {"colour": out / "f.mp4"}, 12.0)
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path, cameras: list[Camera]) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
