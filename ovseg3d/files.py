@@ -11,6 +11,8 @@ import math
 import os
 import secrets
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,8 +122,9 @@ def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = (
             ...  # write list.json and the files that it is about into `place`
 
     They come to `folder` when the block ends well, and then the earlier ones go; whatever else is there stays. After an
-    error, or when the user interrupts, nothing has changed. The listing goes first and comes last, so that it never
-    stands beside files of another set, even if the power fails midway. Names may have folders in them.
+    error, or when the user interrupts, nothing has changed; who interrupts while they come waits until all are there.
+    The listing goes first and comes last, so that it never stands beside files of another set, even if the power fails
+    midway. Names may have folders in them.
 
     Args:
         folder: where to; made when it is not there.
@@ -138,16 +141,37 @@ def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = (
         last = [] if listing is None else [listing]
         names = {file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()}
         try:
-            for name in (*last, *earlier):
-                (folder / name).unlink(missing_ok=True)
-                _remove_empty((folder / name).parent, folder)
-            for name in (*sorted(names.difference(last)), *last):
-                make_folder((folder / name).parent)
-                os.replace(place / name, folder / name)
+            with _uninterrupted():
+                for name in (*last, *earlier):
+                    (folder / name).unlink(missing_ok=True)
+                    _remove_empty((folder / name).parent, folder)
+                for name in (*sorted(names.difference(last)), *last):
+                    make_folder((folder / name).parent)
+                    os.replace(place / name, folder / name)
         except OSError as error:
             raise output_error(error, folder) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C, and a request to end, do what they do when the block is done."""
+    if threading.current_thread() is not threading.main_thread():  # it is the main thread that they interrupt
+        yield
+        return
+    came: list[int] = []
+    # A handler that is not Python's (None) could not be put back.
+    handlers = {name: old for name in (signal.SIGINT, signal.SIGTERM) if (old := signal.getsignal(name)) is not None}
+    for name in handlers:
+        signal.signal(name, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
+        for name in came:
+            signal.raise_signal(name)
 
 
 def _remove_empty(path: Path, top: Path) -> None:

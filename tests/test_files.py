@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,39 @@ def test_a_set_that_fails_changes_nothing(tmp_path: Path, error: type[BaseExcept
         (place / "b").write_text("2")
         raise error
     assert content(tmp_path) == first
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_a_set_that_is_coming_comes_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: signal.Signals
+) -> None:
+    replace, came = os.replace, []
+
+    def interrupted(source: Path, target: Path) -> None:
+        came.append(signal.raise_signal(name))
+        replace(source, target)
+
+    def handle(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write_set(tmp_path, (), {"a": "1", "b": "1", "list.json": "ab"})
+    monkeypatch.setattr(os, "replace", interrupted)
+    old = signal.signal(name, handle)
+    second = {"b": "2", "c": "2", "list.json": "bc"}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_set(tmp_path, ("a", "b"), second)
+        assert signal.getsignal(name) is handle
+    finally:
+        signal.signal(name, old)
+    assert content(tmp_path) == second and len(came) == 3
+
+
+def test_a_set_may_be_written_by_any_thread(tmp_path: Path) -> None:
+    writer = threading.Thread(target=write_set, args=(tmp_path, (), {"a": "1", "list.json": "a"}))
+    writer.start()
+    writer.join()
+    assert content(tmp_path) == {"a": "1", "list.json": "a"}
 
 
 def test_a_set_never_stands_beside_the_listing_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
