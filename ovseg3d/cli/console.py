@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,3 +117,9 @@ class interruptible:  # noqa: N801 - used as a `with` statement only
     def __exit__(self, *_: object) -> None:
         for name, handler in self._old.items():
             signal.signal(name, handler)
+
+
+def wait_for(stop: threading.Event) -> None:
+    """Return once `stop` is set. `stop.wait` holds a lock, for which `interruptible` would wait for ever."""
+    while not stop.is_set():
+        time.sleep(0.1)

@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ovseg3d.cli.console import get_console, interruptible, wait_for
 from ovseg3d.cli.flags import SceneOrRunPath, Where, WhereFlags
 from ovseg3d.errors import ConfigError
 
@@ -32,7 +33,6 @@ class View:
 
     def main(self) -> None:
         """Serve until Ctrl-C."""
-        from ovseg3d.cli.console import get_console, interruptible
         from ovseg3d.viewer import open_exhibit
 
         if not 0 < self.port < 65536:
@@ -46,7 +46,7 @@ class View:
                 console.print("Everybody who can reach this machine can look, ask and write exports of this run.")
             for note in exhibit.notes:
                 console.print(note, markup=False, soft_wrap=True)
-            stop.wait()
+            wait_for(stop)
         console.print("Closed.")
 
 
@@ -94,5 +94,5 @@ class Live:
             return
         if kind is None and not self._stop.is_set():
             self._console.print(f"Still to be seen at {_bold(self._viewer.url)}. Ctrl-C ends.", soft_wrap=True)
-            self._stop.wait()
+            wait_for(self._stop)
         self._viewer.stop()

@@ -7,6 +7,7 @@ hardly changes when photos are added, and is an entry of the cache of its own. N
 
 import hashlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -185,7 +186,7 @@ def encode_photos(
             waiting.append(number)
             waited += 1
             if waited >= len(waiting):
-                stop.wait(_WAIT)
+                time.sleep(_WAIT)  # stop.wait holds a lock, for which a signal handler that sets it would wait for ever
             continue
         done, waited = done + 1, 0
         if report is not None:

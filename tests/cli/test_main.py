@@ -1,15 +1,22 @@
 """The frame around all commands: help, version, exit codes, messages, and what stays unimported."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
 import ovseg3d
 from ovseg3d import cli
+from ovseg3d.cli import view
+from ovseg3d.cli.console import get_console, interruptible
 from ovseg3d.cli.flags import Where
 from ovseg3d.errors import OutputError
 
@@ -26,6 +33,39 @@ def run_fake(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
 
     monkeypatch.setattr(cli, "load_command", lambda name: Fake)
     return cli.main(["doctor"])
+
+
+class Unwaited(threading.Event):
+    """A `stop` that Ctrl-C sets when somebody looks at it for the second time."""
+
+    looks = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        raise AssertionError("this holds a lock, for which a signal handler that sets it would wait for ever")
+
+    def is_set(self) -> bool:
+        self.looks += 1
+        if self.looks == 2:
+            signal.raise_signal(signal.SIGINT)
+        return super().is_set()
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["view", "train --view"])
+def test_ctrl_c_is_heard_by_who_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], live: bool
+) -> None:
+    viewer = nullcontext(SimpleNamespace(url="http://here", stop=lambda: None))
+    monkeypatch.setattr(view, "_serve", lambda *_: viewer.enter_result if live else viewer)
+    monkeypatch.setattr("ovseg3d.viewer.open_exhibit", lambda *_: SimpleNamespace(notes=()))
+    monkeypatch.setattr("ovseg3d.viewer.Exhibit", lambda *_: None)
+    monkeypatch.setattr(view, "threading", SimpleNamespace(Event=Unwaited))
+    if live:
+        stop = Unwaited()
+        with interruptible(stop), view.Live(get_console(), stop, wanted=True) as shown:
+            shown.begun(MagicMock())
+    else:
+        view.View(Path("run")).main()
+    assert "Ctrl-C ends." in capsys.readouterr().out
 
 
 def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,6 +174,28 @@ def test_stopping_keeps_what_was_done(tiny_scene: Path, tmp_path: Path) -> None:
     assert encode(scene, cache).made == 5
 
 
+def test_waiting_for_another_process_holds_no_lock_of_stop(
+    tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler that sets it in this thread would wait for that lock for ever."""
+
+    class Unwaited(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            raise AssertionError("this holds the lock")
+
+    stop, asked = Unwaited(), []
+
+    def busy(*_: object) -> bool:
+        asked.append(None)
+        if len(asked) > 2:
+            stop.set()
+        return False
+
+    monkeypatch.setattr(FeatureCache, "try_make", busy)
+    scene = few(load_scene(tiny_scene))
+    assert encode_photos(scene, MeanColour(), None, SMALL, FeatureCache.at(tmp_path), stop=stop) is None
+
+
 def test_stopping_does_not_wait_for_the_projection(tiny_scene: Path, tmp_path: Path) -> None:
     scene, stop, dino = load_scene(tiny_scene), threading.Event(), MeanPatch()
     stop.set()
