@@ -11,6 +11,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,25 +99,26 @@ def shell_path(path: str | Path) -> str:
     return shlex.quote(relative if len(relative) < len(text) else text)
 
 
-class interruptible:  # noqa: N801 - used as a `with` statement only
-    """The first Ctrl-C (or SIGTERM) sets `stop`, so that a checkpoint is written; the second ends at once."""
+@contextmanager
+def interruptible(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) sets `stop`, so that a checkpoint is written; the second ends at once.
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop, self._old = stop, {}
+    A download has nothing to keep: the first one ends it.
+    """
+    from ovseg3d.encoders.hub import stoppable
 
-    def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for name in (signal.SIGINT, signal.SIGTERM):
-            self._old[name] = signal.signal(name, self._handle)
-
-    def _handle(self, *_: object) -> None:
-        if self._stop.is_set():
+    def handle(*_: object) -> None:
+        if stop.is_set():
             raise KeyboardInterrupt
-        self._stop.set()
+        stop.set()
 
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self._old.items():
+    here = threading.current_thread() is threading.main_thread()
+    old = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)} if here else {}
+    try:
+        with stoppable(stop):
+            yield
+    finally:
+        for name, handler in old.items():
             signal.signal(name, handler)
 
 

@@ -1,7 +1,8 @@
 """Files of public models: from the disk, else from the hub, else a clear error within seconds.
 
 What is in the Hugging Face cache is used without asking anybody. What is not is fetched only when the hub answers
-within `HUB_SECONDS`, and only as long as something arrives (`STALLED_SECONDS`); HF_HUB_OFFLINE=1 forbids asking at all.
+within `HUB_SECONDS`, and only as long as something arrives (`STALLED_SECONDS`) and nobody stops it (`stoppable`);
+HF_HUB_OFFLINE=1 forbids asking at all.
 While a library loads what is already here it is kept offline, because it would otherwise ask the hub for news first,
 and again and again when nobody answers.
 """
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from ovseg3d.errors import EncoderError
@@ -29,6 +31,17 @@ _REMEMBERED_SECONDS = 30.0
 """How long its answer, or its silence, is taken as still true: a model is several files."""
 
 _answers: dict[str, tuple[float, bool]] = {}
+_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def stoppable(stop: threading.Event) -> Iterator[None]:
+    """Whatever this thread fetches inside the block ends with KeyboardInterrupt once `stop` is set."""
+    token = _stop.set(stop)
+    try:
+        yield
+    finally:
+        _stop.reset(token)
 
 
 def cached(repo: str, name: str) -> Path | None:
@@ -130,7 +143,7 @@ class Stalled(Exception):
 
 
 def _download(repo: str, name: str) -> Path:
-    """Fetch a file into the hub's cache. Raises what the hub's library raises, and Stalled.
+    """Fetch a file into the hub's cache. Raises what the hub's library raises, Stalled, and KeyboardInterrupt.
 
     The library waits for every packet, and tries again: a line that gives a byte now and then would keep it for hours.
     So it works in a thread of its own, and its progress bar tells whether it gets on; or the cache does, when another
@@ -160,8 +173,10 @@ def _download(repo: str, name: str) -> Path:
     # It counts whole chunks of 10 MB, which a slow line does not bring in time.
     constants.DOWNLOAD_CHUNK_SIZE = min(getattr(constants, "DOWNLOAD_CHUNK_SIZE", _CHUNK), _CHUNK)
     threading.Thread(target=work, daemon=True).start()
-    seen, since = received + _arrived(repo), time.monotonic()
-    while not done.wait(min(1.0, STALLED_SECONDS / 4)):
+    seen, since, stop = received + _arrived(repo), time.monotonic(), _stop.get()
+    while not done.wait(min(0.5, STALLED_SECONDS / 4)):
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
         now = received + _arrived(repo)
         if now != seen:
             seen, since = now, time.monotonic()

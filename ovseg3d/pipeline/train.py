@@ -70,7 +70,9 @@ def train_scene(
     Raises:
         SceneError, ConfigError, DeviceError, EncoderError, CacheError, RunError, OutputError: see their texts. A run
         that fails is marked "failed" in its status.json; a run that is killed can be resumed.
+        KeyboardInterrupt: after `stop`, where encoders were being fetched; nothing has changed then.
     """
+    from ovseg3d.encoders.hub import stoppable
     from ovseg3d.pipeline.encode import from_anywhere, load_encoders
 
     report, stop = report or ignore, stop or threading.Event()
@@ -102,7 +104,7 @@ def train_scene(
         )
     encoders = None
     if "features" in config.stages:
-        with clock.paused():
+        with clock.paused(), stoppable(stop):
             encoders = load_encoders(scene, config.views_as, device)
     if earlier is None:
         run = create_run(scene, config, Path(output_dir) if output_dir is not None else None)

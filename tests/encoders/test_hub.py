@@ -2,7 +2,9 @@
 
 import hashlib
 import http.server
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,10 +14,12 @@ import pytest
 import torch
 from tiny_models import save_dino
 
+from ovseg3d.cli.console import interruptible
 from ovseg3d.encoders import hub, load_clip, load_dino
 from ovseg3d.encoders.cache import FeatureCache
 from ovseg3d.encoders.lazy import lazy_dino
 from ovseg3d.errors import EncoderError
+from ovseg3d.pipeline import make_config, train_scene
 
 
 @pytest.fixture
@@ -259,6 +263,39 @@ def test_a_download_that_stalls_is_given_up(
     finally:
         over.set()
     assert time.monotonic() - start < 5 and "/path/to/folder" in raised.value.fix
+
+
+@pytest.mark.parametrize("way", ["Ctrl-C", "stop"])
+def test_a_download_can_be_stopped(
+    own_hub: type[Hub], tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """By the first Ctrl-C of a command, and by the `stop` of a training."""
+    stop, over, repo = threading.Event(), threading.Event(), "facebook/dino-vits8"
+    flags = {"only": "features", "encode": {"clip": "builtin", "dino": repo}, "train": {"device": "cpu"}}
+
+    def pace(body: bytes) -> Iterator[bytes]:
+        yield body[:100]
+        if way == "stop":
+            stop.set()
+        elif not stop.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+        over.wait(60)
+        yield body[100:]
+
+    own_hub.folders[repo] = save_dino(tmp_path / "dino", "dino")
+    monkeypatch.setattr(own_hub, "pace", pace)
+    monkeypatch.setattr(hub, "STALLED_SECONDS", 5.0)
+    monkeypatch.setenv("OVSEG3D_CACHE_DIR", str(tmp_path / "cache"))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            if way == "Ctrl-C":
+                with interruptible(stop):
+                    load_dino(repo)
+            else:
+                train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run", stop=stop)
+    finally:
+        over.set()
+    assert stop.is_set() and not (tmp_path / "run").exists()
 
 
 def test_a_slow_download_is_waited_for(own_hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
