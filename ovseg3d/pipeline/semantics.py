@@ -66,7 +66,7 @@ def learn_meaning(
         clip: that encoder, for the portraits of the default method; without it there are none.
         report: receives events of the stages "surface", "semantics", "portraits", "rays" and those of learning:
             "fit", "refine", "lerf".
-        stop: set it to end after the current view, step, or batch of portraits.
+        stop: set it to end after the current view, step, or batch of portraits, or after lifting or finding things.
 
     Returns:
         What was learnt, or None after `stop`.
@@ -91,8 +91,8 @@ def learn_meaning(
         run.folder, config.meaning, scene, renderer, resolve_backend(config.train.backend, device), features, surface,
         basis, lifted, unit, words, encoder.logit_scale, config.train.seed, report, stop,
     )  # fmt: skip
-    found = learner.learn()
-    if found is None:
+    found = None if stop.is_set() else learner.learn()
+    if found is None or stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
         return None
     seconds["refine_seconds"] = time.monotonic() - began

@@ -297,6 +297,26 @@ def test_a_checkpoint_of_other_phrases_or_another_dino_is_not_gone_on_with(
     assert (step > 0) == (changed == "nothing")
 
 
+@pytest.mark.parametrize("moment", [("semantics", "start"), ("refine", "done")])
+def test_who_stops_while_features_are_lifted_or_learnt_waits_for_nothing_else(
+    learn: Learn, monkeypatch: pytest.MonkeyPatch, moment: tuple[str, str]
+) -> None:
+    def found(*_: object, **__: object) -> None:
+        raise AssertionError("things are looked for")
+
+    monkeypatch.setattr("ovseg3d.pipeline.semantics.find_instances", found)
+    stop, seen = threading.Event(), []
+
+    def report(event: Event) -> None:
+        seen.append((event.stage, event.kind))
+        if seen[-1] == moment:
+            stop.set()
+
+    half = learn("default", stop=stop, report=report)
+    assert half.status()["status"] == "interrupted" and not (half.folder / FILE).exists()
+    assert seen[seen.index(moment) + 1 :] == [("semantics", "interrupted")]
+
+
 def test_who_stops_at_the_portraits_goes_on_from_there(learn: Learn) -> None:
     straight, stop, seen = learn("default", "straight"), threading.Event(), []
 
