@@ -165,7 +165,8 @@ def _ceiling(
     up: np.ndarray,
     config: StructureConfig,
 ) -> Bool[np.ndarray, " patches"]:
-    """Patches above a room's walls that lie on none of its planes, but for those of things that begin below."""
+    """Patches above a room's walls that lie on none of its planes, but for those of things: these begin below, or touch
+    no wall, as a lamp that hangs and the crown of a tree."""
     wall = (room == WALL) & (kind == WALL)
     if len(np.unique(plane[wall])) < config.around:
         return np.zeros(len(room), bool)
@@ -173,6 +174,9 @@ def _ceiling(
     height, size = made.middle @ up, np.bincount(region, made.area)
     fog = np.bincount(region, made.area * height) > edge * size
     fog &= np.bincount(region, made.area * (height > edge - FRAYED * made.gap)) >= WHOLE * size
+    fog &= size < config.little * size.sum()  # more of it is a wall
+    pair = made.border.pair
+    fog &= np.isin(np.arange(len(size)), region[pair[wall[pair[:, ::-1]]]])
     return (kind == NONE) & np.where(room == NONE, fog[region], height > edge)
 
 

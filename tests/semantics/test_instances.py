@@ -444,10 +444,13 @@ def walls(high: float = 2.5) -> Room:
     return room.sheet((2, -2, 0), (0, 4, 0), (0, 0, high), (-1, 0, 0), 0, 3)
 
 
-def with_fog(room: Room) -> tuple[Surface, np.ndarray]:
+FOG = 100
+
+
+def with_fog(room: Room, count: int = FOG) -> tuple[Surface, np.ndarray]:
     """A strip of ceiling that few photos show: stray points, with bumps for normals."""
-    surface, random, count = room.surface(0.003), np.random.default_rng(3), 300
-    fog = random.uniform((-1.8, -1.8, 2.7), (1.8, -1.4, 3.0), (count, 3))
+    surface, random = room.surface(0.003), np.random.default_rng(3)
+    fog = random.uniform((-1.97, -1.97, 2.52), (-0.7, -1.8, 2.75), (count, 3))
     facing = Rotation.random(count, rng=3).apply(Z)
     made = Surface(
         np.concatenate([surface.xyz, fog.astype(np.float32)]),
@@ -462,9 +465,19 @@ def test_fog_above_walls_is_ceiling_and_what_stands_below_or_is_wall_is_none() -
     room = walls().box((1, 1, 0), (0.2, 0.2, 2.8), 1, 1)
     surface, features = with_fog(room)
     found = find_instances(surface, [features])
-    assert (found.room[-300:] == CEILING).mean() > 0.9 and found.count == 1
-    assert ious(found, np.append(room.things, np.zeros(300, int)))[1] > 0.9, "a thing that begins below stays whole"
-    assert (found.room[:-300][room.kinds == 3] == WALL).mean() > 0.98, "so does a wall that is higher than others"
+    assert (found.room[-FOG:] == CEILING).mean() > 0.9 and found.count == 1
+    assert ious(found, np.append(room.things, np.zeros(FOG, int)))[1] > 0.9, "a thing that begins below stays whole"
+    assert (found.room[:-FOG][room.kinds == 3] == WALL).mean() > 0.98, "so does a wall that is higher than others"
+    lamp = walls().box((1, 1, 2.8), (0.3, 0.3, 0.3), 1, 1)
+    surface, features = with_fog(lamp)
+    found = find_instances(surface, [features])
+    hangs = np.append(lamp.things, np.zeros(FOG, int)) == 1
+    assert (found.room[-FOG:] == CEILING).mean() > 0.9 and (found.room[hangs] == NONE).all(), (
+        "a lamp hangs in the middle"
+    )
+    assert len(np.unique(found.ids[hangs])) == 1 and found.ids[hangs].all()
+    surface, features = with_fog(room, 4 * FOG)
+    assert (find_instances(surface, [features]).room != CEILING).all(), "a hundredth of all surface is no strip"
     alone = floor().sheet((-2, -2, 0), (4, 0, 0), (0, 0, 2.5), (0, 1, 0), 0, 3)
     surface, features = with_fog(alone)
     assert (find_instances(surface, [features]).room != CEILING).all(), "one wall makes no room"
