@@ -94,8 +94,12 @@ class Bare:
 
     def press(self, label: str) -> None:
         """Press the button with this label, once it has come; of several the newest."""
-        wait_until(lambda: label in self._controls, f"the button {label!r}")
-        self.send("GuiUpdateMessage", uuid=self._controls[label], updates={"value": True})
+        self.set(label, True)
+
+    def set(self, label: str, value: Any) -> None:
+        """Set the control with this label, once it has come; of several the newest."""
+        wait_until(lambda: label in self._controls, f"the control {label!r}")
+        self.send("GuiUpdateMessage", uuid=self._controls[label], updates={"value": value})
 
     def pictures(self) -> int:
         """Background pictures so far."""

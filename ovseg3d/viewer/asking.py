@@ -25,6 +25,7 @@ from ovseg3d.viewer.ask import (
     with_threshold,
 )
 from ovseg3d.viewer.panel import NOTHING_ASKED, SHOW_MASK, SHOW_POINTS
+from ovseg3d.viewer.state import State
 
 if TYPE_CHECKING:
     from ovseg3d.viewer.visitor import Visitor
@@ -44,6 +45,7 @@ class Asking:
         self._newest: object = None
         """Stands for the question whose answer may be shown."""
         self._adjusting = threading.Lock()
+        self._shading = State(visitor.guarded(self._shade))
 
     def listen(self) -> None:
         """Follow the controls of the tab."""
@@ -51,7 +53,7 @@ class Asking:
         panel.ask.on_click(lambda _: panel.form.submit())
         panel.form.on_submit(on(lambda _: self.ask_typed()))
         panel.threshold.on_update(on(lambda _: self._again()))
-        panel.opacity.on_update(on(lambda _: self._shade()))
+        panel.opacity.on_update(lambda _: self._shading.soon())
         panel.show_as.on_click(on(lambda _: self.show_as(panel.show_as.value)))
         panel.history.on_update(on(lambda _: self._ask_before(panel.history.value)))
         panel.clear.on_click(on(lambda _: self.clear()))

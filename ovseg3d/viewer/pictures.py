@@ -17,6 +17,7 @@ from ovseg3d.viewer.ask import message_html, reply_html
 from ovseg3d.viewer.exhibit import Sheet
 from ovseg3d.viewer.layers import Labelling, Layer
 from ovseg3d.viewer.lens import Viewpoint
+from ovseg3d.viewer.state import State
 from ovseg3d.viewer.stream import Stream
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Pictures:
         """Where the browser looks from; None before it has said so."""
         self._looking = threading.RLock()
         """Held while a view or a layer that has just been chosen becomes what is wanted."""
+        self._painting = State(visitor.guarded(self._paint))
+        self._labels = State(visitor.guarded(self._label_missing))
         self._sheets: dict[tuple, Sheet] = {}
         self.stream = Stream(self._draw, visitor.tell, self._exhibit.pace, SHARP)
 
@@ -51,7 +54,8 @@ class Pictures:
         """Follow the camera and the controls of layers."""
         panel, on = self._panel, self._visitor.guarded
         self._client.camera.on_update(on(self.moved))
-        for control in (panel.layer, panel.opacity, panel.phrase):
+        panel.layer.on_update(on(lambda _: self.choose()))
+        for control in (panel.opacity, panel.phrase):
             control.on_update(on(lambda _: self.repaint()))
         panel.label.on_click(on(lambda _: self.label_typed()))
 
@@ -120,8 +124,18 @@ class Pictures:
 
     # -- layers --------------------------------------------------------------------------------------------------
 
+    def choose(self) -> None:
+        """Show the layer that the panel names; where that is labels, have them made if there are none. Waits for the
+        encoder then, as one thread at most."""
+        self.repaint()
+        self._labels.soon()
+
     def repaint(self) -> None:
-        """Choose the layer anew, and show it."""
+        """Show the layer that the panel names, as its controls say. Waits for nobody: whoever is painting looks again,
+        and what is still to be made is shown when it is there."""
+        self._painting.soon()
+
+    def _paint(self) -> None:
         with self._visitor.state:
             name, opacity = self._panel.layer.value, self._panel.opacity.value
             self.layer = self._make_layer(name, opacity)
@@ -137,9 +151,7 @@ class Pictures:
                 there = np.where([answer.present for answer in reply.answers], reply.relevancies, 0.0)
                 return layers.answer_layer(there, reply.tints, threshold, opacity)
             return layers.relevancy_layer(reply.relevancies[:, self.shown_phrase()], opacity)
-        if name == layers.LABELS:
-            if self.labelling is None:
-                self.label()
+        if name == layers.LABELS and self.labelling is not None:
             return layers.label_layer(self.labelling, opacity)
         if name == layers.FEATURES:
             return layers.feature_layer(self._exhibit, opacity)
@@ -163,6 +175,8 @@ class Pictures:
             text = layers.note_html(layers.EXPLAINED[self.layer.name])
         elif panel.layer.value in (layers.ANSWER, layers.RELEVANCY):
             text = message_html("Ask something first: the tab Ask.") if reply is None else reply_html(reply)
+        elif panel.layer.value == layers.LABELS:
+            text = layers.note_html("Nothing is labelled yet.")
         panel.legend.content = text
         panel.scale.content = text if self.layer.name == layers.RELEVANCY else ""
 
@@ -170,11 +184,15 @@ class Pictures:
         """Label the surface with the list that stands in the panel. Raises RunError, EncoderError, ConfigError."""
         self.labelling = layers.make_labelling(self._exhibit, self._panel.label_list())
 
+    def _label_missing(self) -> None:
+        if self._panel.layer.value == layers.LABELS and self.labelling is None:
+            self.label()
+            self.repaint()
+
     def label_typed(self) -> None:
         """Label anew, and show it."""
         self.label()
-        with self._visitor.state:
-            self._panel.layer.value = layers.LABELS
+        self._panel.layer.value = layers.LABELS
         self.repaint()
 
     def forget_labels(self) -> None:

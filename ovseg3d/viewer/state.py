@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class State:
-    """A lock that its holder may take again; `with` takes it.
+    """A lock that its holder may take again; `with` takes it. Where nobody does, one thread at a time does the errand.
 
     Args:
         errand: done under the lock after `soon`, by whoever has the lock or gets it; once for all who asked so far.

@@ -107,4 +107,4 @@ class Visitor:
             self.pictures.forget_labels()
             self.asking.forget_points()
             self.scenery.show_things()
-        self.pictures.repaint()
+        self.pictures.choose()

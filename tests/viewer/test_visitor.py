@@ -74,7 +74,7 @@ def test_every_layer_and_switch_can_be_shown(visit, errors: list[str]) -> None:
 
 
 def test_a_busy_visitor_keeps_nobody_waiting(visit) -> None:
-    """More camera messages than viser has threads come while one visitor's scene is being changed."""
+    """More messages than viser has threads come while one visitor's scene is being changed."""
     bare, busy = visit()
     other, second = visit((0.0, -1.0, 1.2))
     busy.panel.cameras_on.value = True
@@ -85,12 +85,34 @@ def test_a_busy_visitor_keeps_nobody_waiting(visit) -> None:
     with busy.state:
         for number in range(80):
             bare.look((1.0 + 0.01 * number, -1.0, 1.2), TARGET)
+            bare.set("Opacity", 0.05 * (number % 20))
         bare.look(tuple(stands), TARGET)
         wait_until(lambda: np.allclose(busy.pictures.eye, stands), "the last of the messages")
         before = other.pictures()
         other.look((0.3, -1.0, 1.2), TARGET)
         wait_until(lambda: other.pictures() > before, "a picture for the other")
     wait_until(lambda: not frustum.visible, "the camera that the visitor stands in to be hidden")
+    assert second.messages == busy.messages == []
+
+
+def test_a_slider_keeps_nobody_waiting_for_the_encoder(visit) -> None:
+    """More messages than viser has threads come while labels wait for an encoder that is being loaded."""
+    bare, busy = visit()
+    other, second = visit((0.0, -1.0, 1.2))
+    assert second.pictures.stream.wait_idle(PATIENCE)
+    with busy.exhibit.asking:
+        bare.set("Picture", layers.LABELS)
+        for step in range(80):
+            bare.set("Opacity", 0.05 * (step % 20))
+        for name, told in ((layers.LABELS, "Nothing is labelled yet"), (layers.DEPTH, "Near is bright")) * 33:
+            bare.set("Picture", name)
+            wait_until(lambda told=told: told in busy.panel.legend.content, "the legend")
+        before = other.pictures()
+        other.look((0.3, -1.0, 1.2), TARGET)
+        wait_until(lambda: other.pictures() > before, "a picture for the other")
+        bare.set("Picture", layers.LABELS)
+        wait_until(lambda: busy.panel.layer.value == layers.LABELS, "the last of the messages")
+    wait_until(lambda: busy.pictures.layer.name == layers.LABELS and "floor" in busy.panel.legend.content, "the labels")
     assert second.messages == busy.messages == []
 
 
