@@ -114,6 +114,8 @@ class Viewer:
     def stop(self) -> None:
         """End the server and everything for its visitors."""
         self._stopped.set()
+        # First, since viser's threads outlive the server, and Python waits for them: none may wait to ask.
+        self.exhibit.close()
         with self._greeting:
             visitors = list(self.visitors.values())
         if self._follower is not None:

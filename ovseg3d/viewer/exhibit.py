@@ -1,7 +1,8 @@
 """What all visitors look at: a scene, and where there is a run its field and its meaning.
 
 An `Exhibit` may be used from many threads. The field is rendered by one of them at a time, in strips, in the order of
-asking; so is the encoder. While a run is being trained, `version` grows with each checkpoint.
+asking; so is the encoder. While a run is being trained, `version` grows with each checkpoint, and `asker` may become
+another one at any moment, or none: whoever uses it reads it once, and keeps its `semantics` beside numbers of points.
 """
 
 import contextlib
@@ -98,7 +99,9 @@ class Exhibit:
         self._thumbnails: dict[int, np.ndarray | None] = {}
         self.exporting = threading.Lock()
         """Held by whoever writes into the run's exports."""
-        self._turns, self._asking = Turns(), threading.RLock()
+        self.asking = Turns()
+        """Held while an asker is used: it keeps what it has encoded."""
+        self._turns = Turns()
         self.refresh()
 
     def refresh(self) -> None:
@@ -118,29 +121,32 @@ class Exhibit:
             try:
                 # A checkpoint of the field alone leaves what is known, what was asked, and the encoder as they are.
                 if self.asker is None or meaning != self._known:
-                    asker = Asker(self.run, self.scene, self.device, self.backend)
-                    with self._asking:
-                        self.asker, self._known = asker, meaning
+                    self.asker, self._known = Asker(self.run, self.scene, self.device, self.backend), meaning
             except RunError as error:
                 notes.append(f"Nothing can be asked: {error.what}.")
         elif self.renderer is not None:
-            with self._asking:
-                self.asker = self._known = None  # what was learnt of a former field
+            self.asker = self._known = None  # what was learnt of a former field
             notes.append("Nothing can be asked: this run has learnt no meaning (train with --only field,semantics).")
         self.notes, self.version = notes, self.version + 1
+
+    def close(self) -> None:
+        """Nothing is answered any more: whoever waits to ask, or comes to, is told so."""
+        self.asking.close()
 
     # -- geometry ----------------------------------------------------------------------------------------------
 
     @property
     def semantics(self) -> SemanticScene | None:
         """Surface points and what they mean."""
-        return self.asker.semantics if self.asker is not None else None
+        asker = self.asker
+        return None if asker is None else asker.semantics
 
     @property
     def cloud(self) -> tuple[Float[np.ndarray, "points 3"], UInt8[np.ndarray, "points 3"]]:
         """Points to be shown and their colours: the surface's, else the capture's sparse ones; perhaps none."""
-        if self.semantics is not None:
-            return self.semantics.surface.xyz, self.semantics.surface.rgb
+        semantics = self.semantics
+        if semantics is not None:
+            return semantics.surface.xyz, semantics.surface.rgb
         xyz = self.scene.points if self.scene.points is not None else np.empty((0, 3))
         rgb = self.scene.points_rgb
         return xyz.astype(np.float32), rgb if rgb is not None else np.full(xyz.shape, 128, np.uint8)
@@ -213,34 +219,34 @@ class Exhibit:
 
     def prepare(self) -> None:
         """Load the encoder, and what a first question and a first layer would wait for; errors are left for them."""
-        if self.asker is None:
+        asker, phrase = self.asker, ("something",)
+        if asker is None:
             return
-        with contextlib.suppress(Ovseg3dError), self._asking:
-            self.asker.ask(("something",))
+        with contextlib.suppress(Ovseg3dError):
+            # One by one, since the encoder may take minutes to come: after `close` nothing more is done.
+            for step in (asker.encode, asker.ask):
+                with self.asking:
+                    step(phrase)
         first = self.scene.frames[0].camera.scaled(8, 8)
-        self.asker.semantics.places(first, np.ones((8, 8)))
+        asker.semantics.places(first, np.ones((8, 8)))
 
     # -- words -------------------------------------------------------------------------------------------------
-
-    @property
-    def asking(self) -> threading.RLock:
-        """Held while the asker is used: it keeps what it has encoded."""
-        return self._asking
 
     def compare(self, phrases: Sequence[str], others: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """How near surface points are to phrases and to others, see `Asker.closed`. Raises RunError, EncoderError,
         ConfigError."""
-        with self._asking:
+        with self.asking:
             return self.need_asker().closed(phrases, others)
 
     def need_asker(self) -> Asker:
         """The asker. Raises RunError: there is none."""
-        if self.asker is None:
+        asker = self.asker
+        if asker is None:
             raise RunError(
                 "This run cannot be asked: it has learnt no meaning",
                 fix=f"ovseg3d train {self.scene.path} --only field,semantics",
             )
-        return self.asker
+        return asker
 
 
 def file_state(path: Path) -> tuple[object, ...] | None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ovseg3d.errors import RunError
+
 COARSE = 128.0 * 96.0
 """Pixels of a picture while the camera moves, at least."""
 MOVING_SECONDS = 0.12
@@ -135,15 +137,26 @@ class Stream:
 
 
 class Turns:
-    """A lock that is handed on in the order in which it was asked for, so that nobody waits for ever."""
+    """A lock that is handed on in the order in which it was asked for, so that nobody waits for ever.
+
+    Its holder must not take it again. `with` raises RunError once it is closed.
+    """
 
     def __init__(self) -> None:
-        self._next, self._serving, self._news = 0, 0, threading.Condition()
+        self._next, self._serving, self._closed, self._news = 0, 0, False, threading.Condition()
+
+    def close(self) -> None:
+        """Nobody gets it any more: not who waits for it now, nor who comes later."""
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
 
     def __enter__(self) -> None:
         with self._news:
             mine, self._next = self._next, self._next + 1
-            self._news.wait_for(lambda: self._serving == mine)
+            self._news.wait_for(lambda: self._closed or self._serving == mine)
+            if self._closed:
+                raise RunError("The viewer has been closed", fix="ovseg3d view RUN")
 
     def __exit__(self, *_: object) -> None:
         with self._news:

@@ -22,6 +22,7 @@ from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.relevancy import CANONICAL
 from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.synth import surface_cloud
+from ovseg3d.viewer.stream import Turns
 
 PLAYROOM = Path(__file__).resolve().parents[2] / "scenes" / "playroom"
 THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
@@ -184,6 +185,11 @@ class Splats:
             "depth_z": np.full((1, 1), depth if met else 0.0),
             "opacity": np.full((1, 1), float(met)),
         }
+
+
+def is_taken(turns: Turns) -> bool:
+    """Whether somebody has a lock."""
+    return turns._serving < turns._next
 
 
 def with_oracle(run_folder: Path) -> None:

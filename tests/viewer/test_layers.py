@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bare import wait_until
 from PIL import Image
-from playroom import THINGS, inside
+from playroom import THINGS, inside, is_taken
 
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import Asker
@@ -40,7 +40,7 @@ def test_labels_are_of_the_asker_of_the_moment(exhibit: Exhibit, monkeypatch: py
     need, held = exhibit.need_asker, []
 
     def asker() -> Asker:
-        held.append(exhibit.asking._is_owned())
+        held.append(is_taken(exhibit.asking))
         return need()
 
     monkeypatch.setattr(exhibit, "need_asker", asker)

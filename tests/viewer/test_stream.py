@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from bare import PATIENCE, wait_until
 
+from ovseg3d.errors import RunError
 from ovseg3d.viewer.lens import Viewpoint, beside, quaternion, ray_camera
 from ovseg3d.viewer.stream import COARSE, Pace, Stream, Turns
 
@@ -164,3 +165,22 @@ def test_a_ray_is_a_camera_of_one_pixel() -> None:
     np.testing.assert_allclose(places[0], origin)
     np.testing.assert_allclose(directions[0], direction, atol=1e-12)
     assert np.linalg.det(camera.c2w[:3, :3]) == pytest.approx(1.0)
+
+
+def test_nobody_gets_a_turn_that_was_closed() -> None:
+    turns, told = Turns(), []
+
+    def work() -> None:
+        with pytest.raises(RunError, match="closed"), turns:
+            pass
+        told.append("waited")
+
+    waiting = threading.Thread(target=work, daemon=True)
+    with turns:
+        waiting.start()
+        wait_until(lambda: turns._next == 2, "the other to wait")
+        turns.close()
+        waiting.join(PATIENCE)
+        assert told == ["waited"], "before it is let go"
+    with pytest.raises(RunError, match="closed"), turns:
+        pass

@@ -366,6 +366,37 @@ def test_a_follower_goes_on_after_a_mistake_and_says_so(exhibit: Exhibit, monkey
     assert told == ["Training begins.", ""] and True in seen and not exhibit.training
 
 
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_waits_for_no_question(exhibit: Exhibit, errors: list[str]) -> None:
+    """viser's threads outlive the server, and Python does not end before them."""
+    with Viewer(exhibit, port=7310, notice=errors.append) as viewer:
+        bare = Bare(viewer.url, tuple(EYE), TARGET, (320, 240))
+        wait_until(lambda: viewer.visitors, "the visitor")
+        (visitor,) = viewer.visitors.values()
+        asked = threading.Thread(target=visitor.guarded(visitor.asking.ask), args=(Question(("sofa",)),), daemon=True)
+        with exhibit.asking:  # somebody loads an encoder, for minutes
+            asked.start()
+            viewer.stop()
+            asked.join(PATIENCE)
+            assert not asked.is_alive() and viewer.wait_ready(0.0)
+        assert visitor.asking.reply is None and visitor.messages == ["The viewer has been closed"]
+        with pytest.raises(RunError, match="closed"):
+            ask(exhibit, Question(("sofa",)))
+        bare.close()
+
+
+def test_nothing_is_asked_of_an_encoder_that_comes_after_the_end(
+    exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(exhibit.asker, "encode", lambda _: exhibit.close())
+    monkeypatch.setattr(exhibit.asker, "ask", asked.append)
+    exhibit.prepare()
+    assert asked == []
+
+
 # -- without a field, without a run ----------------------------------------------------------------------------------
 
 
