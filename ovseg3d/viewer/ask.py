@@ -13,8 +13,10 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.query import THRESHOLD, Answer
+from ovseg3d.semantics.scene import SemanticScene
 from ovseg3d.semantics.things import Instance, instances_meant
 from ovseg3d.viewer.exhibit import Exhibit
+from ovseg3d.viewer.pick import Spot, members_of
 
 MOST_PHRASES = 32
 """In one question."""
@@ -31,8 +33,8 @@ class Question:
     canonical: tuple[str, ...] = ()
     """What phrases are compared with; none: what suits the encoder."""
     threshold: float = THRESHOLD
-    example: int | None = None
-    """A surface point: what is like it is looked for, and the phrase is only a name for that."""
+    example: Spot | None = None
+    """A place on the surface: what is like it is looked for, and the phrase is only a name for that."""
 
     @property
     def title(self) -> str:
@@ -79,6 +81,8 @@ class Reply:
     """The answer to a question."""
 
     question: Question
+    semantics: SemanticScene
+    """Whose surface points were found."""
     answers: tuple[Found, ...]
     relevancies: Float[np.ndarray, "points phrases"]
     hits: tuple[Hit, ...]
@@ -126,24 +130,26 @@ def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None
         raise ConfigError("There is nothing to look for", fix="type a phrase, such as: a red chair")
     if not 0 < question.threshold < 1:
         raise ConfigError(f"The threshold must lie between 0 and 1, not at {question.threshold}")
-    with exhibit.asking:
-        if question.example is not None:
-            relevancies = likeness(exhibit, question.example)[:, None]
-            found = [_alike(exhibit, question, relevancies[:, 0])]
-        else:
+    if question.example is not None:
+        semantics = question.example.semantics
+        relevancies = likeness(semantics, question.example.point)[:, None]
+        found = [_alike(semantics, question, relevancies[:, 0])]
+    else:
+        with exhibit.asking:
             asker = exhibit.need_asker()
             answers = asker.ask(
                 question.phrases, negatives=question.negatives, canonical=question.canonical or None,
                 threshold=question.threshold,
             )  # fmt: skip
-            relevancies = np.stack([answer.relevancy for answer in answers], 1)
-            found = [_plain(answer) for answer in answers]
+        semantics = asker.semantics
+        relevancies = np.stack([answer.relevancy for answer in answers], 1)
+        found = [_plain(answer) for answer in answers]
     hits = [Hit(i, _seen_from(thing, eye)) for i, one in enumerate(found) for thing in one.instances]
     for i, one in enumerate(found):
         if one.present and not one.instances:
-            hits.append(Hit(i, _seen_from(_whereabouts(exhibit, one), eye)))
+            hits.append(Hit(i, _seen_from(_whereabouts(semantics, one), eye)))
     hits.sort(key=lambda hit: -hit.thing.score)
-    return Reply(question, tuple(found), relevancies, tuple(hits), exhibit.scene.phrases)
+    return Reply(question, semantics, tuple(found), relevancies, tuple(hits), exhibit.scene.phrases)
 
 
 def _plain(answer: Answer) -> Found:
@@ -153,9 +159,9 @@ def _plain(answer: Answer) -> Found:
     )  # fmt: skip
 
 
-def _alike(exhibit: Exhibit, question: Question, found: np.ndarray) -> Found:
+def _alike(semantics: SemanticScene, question: Question, found: np.ndarray) -> Found:
     """What is like an example; the example itself is there, so something always is."""
-    semantics, threshold, phrase = exhibit.need_asker().semantics, question.threshold, question.phrases[0]
+    threshold, phrase = question.threshold, question.phrases[0]
     chosen = np.flatnonzero(found >= threshold)
     things = instances_meant(semantics.surface, semantics.instance, phrase, found, threshold)
     score = float(found.max(initial=0.0))
@@ -167,14 +173,13 @@ def _seen_from(thing: Instance, eye: np.ndarray | None) -> Instance:
     return replace(thing, distance=away)
 
 
-def likeness(exhibit: Exhibit, point: int) -> Float[np.ndarray, " points"]:
+def likeness(semantics: SemanticScene, point: int) -> Float[np.ndarray, " points"]:
     """How like the thing around a surface point every other is, 0 to 1: 0.5 is half way from the scene's mean to it.
 
     Vectors of one encoder all lie near each other, so what they share is taken off first.
     """
-    semantics = exhibit.need_asker().semantics
     vectors = semantics.vectors - semantics.vectors.mean(0)
-    members = members_of(exhibit, point)
+    members = members_of(semantics, point)
     example = vectors[members].mean(0)
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(example)
     cosine = (vectors @ example) / np.maximum(lengths, 1e-9)
@@ -182,20 +187,9 @@ def likeness(exhibit: Exhibit, point: int) -> Float[np.ndarray, " points"]:
     return np.clip(cosine / own, 0.0, 1.0).astype(np.float64)
 
 
-def members_of(exhibit: Exhibit, point: int) -> Int[np.ndarray, " members"]:
-    """The surface points of the thing, or scrap, that a point belongs to; of none: those within some cells of it."""
-    semantics = exhibit.need_asker().semantics
-    number = semantics.piece[point]
-    if number > 0:
-        return np.flatnonzero(semantics.piece == number)
-    surface = semantics.surface
-    near = np.linalg.norm(surface.xyz - surface.xyz[point], axis=1) < 4 * surface.cell[point]
-    return np.flatnonzero(near & (semantics.piece == 0))
-
-
-def _whereabouts(exhibit: Exhibit, found: Found) -> Instance:
+def _whereabouts(semantics: SemanticScene, found: Found) -> Instance:
     """Points that are no thing (a wall, a floor) as one hit: their middle and extent."""
-    points = exhibit.need_asker().semantics.surface.xyz[found.points].astype(np.float64)
+    points = semantics.surface.xyz[found.points].astype(np.float64)
     low, high = np.percentile(points, [2, 98], axis=0)
     # A place on it, not in the middle of nothing.
     middle = points[np.linalg.norm(points - np.median(points, 0), axis=1).argmin()]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, UInt8
 
 from ovseg3d.errors import Ovseg3dError
 from ovseg3d.viewer import layers
@@ -72,11 +72,11 @@ class Asking:
             panel.answer.content = message_html(error.what, error.fix)
 
     def ask(self, question: Question) -> None:
-        """Answer a question and show it, unless a newer one has been asked by then."""
+        """Answer a question and show it, unless by then a newer one has been asked or there is another surface."""
         mine = self._newest = object()
         reply = ask(self._exhibit, question, self._visitor.pictures.eye)
         with self._visitor.state:
-            if mine is not self._newest:
+            if mine is not self._newest or reply.semantics is not self._exhibit.semantics:
                 return
             # Before any control, since those that change show what is known.
             self.reply = reply
@@ -106,14 +106,14 @@ class Asking:
             self._visitor.scenery.name()
         self._visitor.pictures.repaint()
 
-    def _marked(self, reply: Reply) -> tuple[Int[np.ndarray, " found"], UInt8[np.ndarray, "found 3"]]:
+    def _marked(self, reply: Reply) -> tuple[Float[np.ndarray, "found 3"], UInt8[np.ndarray, "found 3"]]:
         """The surface points that were found, in the colours of their phrases, as opaque as the slider says."""
-        points, phrase = reply.found()
-        own = self._exhibit.cloud[1][points].astype(np.float64)
+        (points, phrase), surface = reply.found(), reply.semantics.surface
+        own = surface.rgb[points].astype(np.float64)
         # The light and shade of the picture stay to be seen.
         lit = reply.tints[phrase] * (0.45 + 0.55 * own.mean(1, keepdims=True) / 255)
         opacity = self._panel.opacity.value
-        return points, (opacity * lit + (1 - opacity) * own).astype(np.uint8)
+        return surface.xyz[points], (opacity * lit + (1 - opacity) * own).astype(np.uint8)
 
     def _shade(self) -> None:
         """The same points as opaque as the slider says now."""

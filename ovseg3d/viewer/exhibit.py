@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -231,12 +231,6 @@ class Exhibit:
         asker.semantics.places(first, np.ones((8, 8)))
 
     # -- words -------------------------------------------------------------------------------------------------
-
-    def compare(self, phrases: Sequence[str], others: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """How near surface points are to phrases and to others, see `Asker.closed`. Raises RunError, EncoderError,
-        ConfigError."""
-        with self.asking:
-            return self.need_asker().closed(phrases, others)
 
     def need_asker(self) -> Asker:
         """The asker. Raises RunError: there is none."""

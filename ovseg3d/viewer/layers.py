@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.pipeline.feature_pictures import vector_colours
 from ovseg3d.pipeline.palette import colours
 from ovseg3d.pipeline.pictures import depth_picture, to_bytes
-from ovseg3d.semantics.scene import Places
+from ovseg3d.semantics.scene import Places, SemanticScene
 from ovseg3d.viewer.exhibit import Exhibit, Sheet
 
 COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH = LAYERS = (
@@ -115,6 +115,8 @@ class Labelling:
     """0: none of these."""
     look: Callable[[Places], Int[np.ndarray, "h w"]]
     """The same for a picture's pixels."""
+    semantics: SemanticScene
+    """Whose surface points these are."""
     own: tuple[str, ...] = ()
     """The scene's phrases, see `palette.colours`."""
 
@@ -138,7 +140,8 @@ def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence
 
     with exhibit.asking:
         asker = exhibit.need_asker()
-        return Labelling(tuple(phrases), asker.labels(phrases, canonical), look, exhibit.scene.phrases)
+        labels = asker.labels(phrases, canonical)
+    return Labelling(tuple(phrases), labels, look, asker.semantics, exhibit.scene.phrases)
 
 
 def label_layer(labelling: Labelling, opacity: float) -> Layer:

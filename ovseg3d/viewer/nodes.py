@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import viser
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.semantics.things import Instance
@@ -47,7 +47,8 @@ class Nodes:
         if self._points is None and not visible:
             return
         semantics, (xyz, _) = self._exhibit.semantics, self._exhibit.cloud
-        if not len(xyz):
+        # Colours of another surface are of one that has just gone: the visitor is about to be told.
+        if not len(xyz) or len(colours) != len(xyz):
             return
         if self._points is None or self._points_of is not semantics:
             self._points_of = semantics
@@ -103,12 +104,11 @@ class Nodes:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
-    def highlight(self, points: Int[np.ndarray, " found"], tints: UInt8[np.ndarray, "found 3"]) -> None:
+    def highlight(self, xyz: Float[np.ndarray, "found 3"], tints: UInt8[np.ndarray, "found 3"]) -> None:
         """Surface points in bright colours; none removes them."""
         self.clear("highlight")
-        self.highlighted = len(points)
-        if len(points):
-            xyz = self._exhibit.cloud[0][points]
+        self.highlighted = len(xyz)
+        if len(xyz):
             handle = self._client.scene.add_point_cloud(
                 "/highlight", xyz.astype(np.float32), tints, point_size=self.point_size(), precision="float32",
                 point_shape="circle", point_shading="flat",

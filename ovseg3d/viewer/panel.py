@@ -112,9 +112,9 @@ class Panel:
 def status_html(exhibit: Exhibit, training: str = "") -> str:
     """What is looked at, and why something is missing."""
     scene = exhibit.scene
-    facts = [f"{len(scene.frames)} photos"]
-    if exhibit.semantics is not None:
-        facts.append(f"{len(exhibit.semantics.surface):,} points")
+    facts, semantics = [f"{len(scene.frames)} photos"], exhibit.semantics
+    if semantics is not None:
+        facts.append(f"{len(semantics.surface):,} points")
         facts.append("metric" if scene.metric else "no metric scale")
     lines = [f"<b>{html.escape(scene.name)}</b> · {' · '.join(facts)}"]
     lines += [f'<span style="opacity:0.75">{html.escape(note)}</span>' for note in exhibit.notes]

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from ovseg3d.errors import RunError
+from ovseg3d.semantics.scene import SemanticScene
 from ovseg3d.semantics.things import Instance, instances_of
-from ovseg3d.viewer.ask import members_of
 from ovseg3d.viewer.exhibit import Exhibit
 
 WORDS = (
@@ -28,7 +29,7 @@ WORDS = (
 BEST = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spot:
     """Where a click ends."""
 
@@ -36,6 +37,8 @@ class Spot:
     distance: float
     point: int | None
     """The surface point there, where the run knows meaning."""
+    semantics: SemanticScene | None = None
+    """Whose surface point that is."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,14 @@ def find_spot(exhibit: Exhibit, origin: Float[np.ndarray, "3"], direction: Float
     if along is None:
         return None
     xyz = origin + along * direction
-    if exhibit.semantics is None:
+    semantics = exhibit.semantics
+    if semantics is None:
         return Spot(xyz, along, None)
-    surface = exhibit.semantics.surface
+    surface = semantics.surface
     away = np.linalg.norm(surface.xyz - xyz, axis=1)
     nearest = int(away.argmin())
     near = away[nearest] <= max(4 * surface.cell[nearest], 0.03 * along)
-    return Spot(xyz, along, nearest if near else None)
+    return Spot(xyz, along, nearest if near else None, semantics)
 
 
 def _first_point(exhibit: Exhibit, origin: np.ndarray, direction: np.ndarray) -> float | None:
@@ -90,14 +94,18 @@ def describe(exhibit: Exhibit, spot: Spot, phrases: Sequence[str] = ()) -> Point
         phrases: names to choose among; none: `WORDS`.
 
     Raises:
-        RunError, EncoderError: the run cannot be asked.
+        RunError, EncoderError: the run cannot be asked, or has another surface by now.
     """
-    if spot.point is None or exhibit.semantics is None:
+    if spot.point is None:
         return Pointed(spot, None, (), False, exhibit.unit)
-    semantics = exhibit.semantics
+    semantics = spot.semantics
     names = tuple(dict.fromkeys(phrases)) or WORDS
-    members = members_of(exhibit, spot.point)
-    near, beside = exhibit.compare(names, exhibit.need_asker().canonical)
+    members = members_of(semantics, spot.point)
+    with exhibit.asking:
+        asker = exhibit.need_asker()
+        if asker.semantics is not semantics:
+            raise RunError("What was clicked has been learnt anew meanwhile", fix="click again")
+        near, beside = asker.closed(names, asker.canonical)
     own, others = near[members].mean(0), beside[members].mean(0)
     best = np.argsort(-own, kind="stable")[:BEST]
     words = tuple((names[i], float(own[i])) for i in best)
@@ -110,6 +118,16 @@ def describe(exhibit: Exhibit, spot: Spot, phrases: Sequence[str] = ()) -> Point
             scores=semantics.agreement.astype(np.float64),
         )[0]  # fmt: skip
     return Pointed(spot, thing, words, bool(own[best[0]] >= others.max()), exhibit.unit)
+
+
+def members_of(semantics: SemanticScene, point: int) -> Int[np.ndarray, " members"]:
+    """The surface points of the thing, or scrap, that a point belongs to; of none: those within some cells of it."""
+    number = semantics.piece[point]
+    if number > 0:
+        return np.flatnonzero(semantics.piece == number)
+    surface = semantics.surface
+    near = np.linalg.norm(surface.xyz - surface.xyz[point], axis=1) < 4 * surface.cell[point]
+    return np.flatnonzero(near & (semantics.piece == 0))
 
 
 def pointed_html(pointed: Pointed) -> str:

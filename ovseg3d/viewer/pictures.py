@@ -182,7 +182,10 @@ class Pictures:
 
     def label(self) -> None:
         """Label the surface with the list that stands in the panel. Raises RunError, EncoderError, ConfigError."""
-        self.labelling = layers.make_labelling(self._exhibit, self._panel.label_list())
+        made = layers.make_labelling(self._exhibit, self._panel.label_list())
+        with self._visitor.state:
+            if made.semantics is self._exhibit.semantics:
+                self.labelling = made
 
     def _label_missing(self) -> None:
         if self._panel.layer.value == layers.LABELS and self.labelling is None:
@@ -197,7 +200,8 @@ class Pictures:
 
     def forget_labels(self) -> None:
         """They were of an earlier surface."""
-        self.labelling = None
+        with self._visitor.state:
+            self.labelling = None
 
 
 def read_viewpoint(camera: viser.CameraHandle) -> Viewpoint | None:

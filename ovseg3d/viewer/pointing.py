@@ -50,10 +50,12 @@ class Pointing:
         pointed = describe(self._exhibit, spot, phrases)
         panel = self._panel
         with self._visitor.state:
+            if spot.semantics is not self._exhibit.semantics:
+                return  # what is known of the place is of a former surface
             self.pointed = pointed
             panel.pointed.content = pointed_html(pointed)
             panel.pointed_folder.visible = True
-            panel.more_like.visible = spot.point is not None and self._exhibit.semantics is not None
+            panel.more_like.visible = spot.point is not None
             thing = [pointed.thing] if pointed.thing is not None else []
             self._nodes.boxes("pointed", thing, np.repeat(_POINTED, len(thing), 0))
             self._visitor.scenery.name()
@@ -64,7 +66,7 @@ class Pointing:
         pointed = self.pointed
         if pointed is not None and pointed.spot.point is not None:
             name = f"like this {pointed.name} at {', '.join(f'{v:.1f}' for v in pointed.spot.xyz)}"
-            question = Question((name,), threshold=self._panel.threshold.value, example=pointed.spot.point)
+            question = Question((name,), threshold=self._panel.threshold.value, example=pointed.spot)
             self._visitor.asking.ask(question)
 
     def forget(self) -> None:

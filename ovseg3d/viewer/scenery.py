@@ -67,11 +67,14 @@ class Scenery:
             return
         if pictures.labelling is None and self._panel.label_list():
             pictures.label()
-        known = pictures.labelling
-        labels, phrases, palette = (None, (), ()) if known is None else (known.labels, known.phrases, known.tints)
+        known, labels, phrases, palette = pictures.labelling, None, (), ()
+        if known is not None and known.semantics is semantics:
+            labels, phrases, palette = known.labels, known.phrases, known.tints
         things = instances_of(semantics.surface, semantics.instance, labels=labels, phrases=phrases)
         tints = [palette[phrases.index(thing.label) + 1] if thing.label else _UNNAMED for thing in things]
         with self._visitor.state:
+            if semantics is not self._exhibit.semantics:
+                return  # the visitor is about to be told of another surface
             self._nodes.boxes("all", things, np.array(tints, np.uint8).reshape(-1, 3))
             self.things = things
             self.name()

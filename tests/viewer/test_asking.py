@@ -6,16 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bare import PATIENCE, Bare, wait_until
-from playroom import EYE, THINGS, inside
+from playroom import EYE, THINGS, inside, is_taken
 
+from ovseg3d.encoders import TextImageEncoder, load_clip
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.query import THRESHOLD
 from ovseg3d.viewer import layers
-from ovseg3d.viewer.ask import Question, ask, hit_text, members_of, read_phrases, sentence
+from ovseg3d.viewer.ask import Question, ask, hit_text, read_phrases, sentence
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.fly import fly, stand_to_see
 from ovseg3d.viewer.panel import SHOW
-from ovseg3d.viewer.pick import describe, find_spot
+from ovseg3d.viewer.pick import describe, find_spot, members_of
 
 # -- asking ----------------------------------------------------------------------------------------------------------
 
@@ -69,27 +70,25 @@ def test_a_scene_may_name_more_phrases_than_a_question(visit) -> None:
 
 def test_more_like_this_finds_the_others_of_a_kind(exhibit: Exhibit) -> None:
     spot = find_spot(exhibit, EYE, np.array(THINGS["orange cushion"]["center"]) - EYE)
-    reply = ask(exhibit, Question(("like it",), example=spot.point))
+    reply = ask(exhibit, Question(("like it",), example=spot))
     centres = [hit.thing.center for hit in reply.hits]
     assert min(np.linalg.norm(np.subtract(c, THINGS["orange cushion"]["center"])) for c in centres) < 0.15
     assert reply.hits[0].thing.score > 0.8 and len(centres) < 8
 
 
-def test_a_click_on_a_scrap_means_the_scrap(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_click_on_a_scrap_means_the_scrap(exhibit: Exhibit) -> None:
     """And nothing beside it, though it is no thing."""
     spot = find_spot(exhibit, EYE, np.array(THINGS["orange cushion"]["center"]) - EYE)
-    asker = exhibit.need_asker()
-    known = asker.semantics
+    known = spot.semantics
     cushion = known.instance == known.instance[spot.point]
     assert known.instance[spot.point] > 0 and 0 < cushion.sum() < len(cushion)
     # What it lies on is no thing here, either.
     room = np.where(cushion, 0, np.where(known.instance == 1, 1, 0)).astype(np.int32)
     scrap = replace(known, instance=room, pieces=np.where(cushion, 2, room).astype(np.int32))
-    monkeypatch.setattr(asker, "semantics", scrap)
-    np.testing.assert_array_equal(members_of(exhibit, spot.point), np.flatnonzero(cushion))
+    np.testing.assert_array_equal(members_of(scrap, spot.point), np.flatnonzero(cushion))
     apart = np.linalg.norm(known.surface.xyz - known.surface.xyz[cushion].mean(0), axis=1)
     beside = int(np.where(scrap.piece == 0, apart, np.inf).argmin())
-    assert not cushion[members_of(exhibit, beside)].any()
+    assert not cushion[members_of(scrap, beside)].any()
 
 
 class Slow:
@@ -268,6 +267,19 @@ def test_a_click_names_what_is_there(exhibit: Exhibit, phrase: str) -> None:
     assert pointed.thing is not None
     np.testing.assert_allclose(pointed.thing.center, thing["center"], atol=0.06)
     assert spot.distance <= np.linalg.norm(EYE - thing["center"])
+
+
+def test_a_click_loads_the_encoder_in_its_turn(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a large one is loaded twice, by the click and by whoever has the turn."""
+    held = []
+
+    def load(*arguments: object) -> TextImageEncoder:
+        held.append(is_taken(exhibit.asking))
+        return load_clip(*arguments)
+
+    monkeypatch.setattr("ovseg3d.pipeline.compare.load_clip", load)
+    describe(exhibit, find_spot(exhibit, EYE, np.array(THINGS["wooden chair"]["center"]) - EYE))
+    assert held == [True]
 
 
 def test_a_click_on_a_wall_names_it_and_shows_no_box(exhibit: Exhibit) -> None:

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -25,6 +26,7 @@ from ovseg3d.viewer.ask import Question, ask
 from ovseg3d.viewer.exhibit import THUMBNAIL, Exhibit, open_exhibit
 from ovseg3d.viewer.follow import Follower
 from ovseg3d.viewer.lens import Viewpoint
+from ovseg3d.viewer.pick import describe
 from ovseg3d.viewer.visitor import Visitor
 
 # -- through the server ----------------------------------------------------------------------------------------------
@@ -320,6 +322,77 @@ def test_a_new_surface_takes_the_numbers_of_the_old_one_away(visit, run, exhibit
     assert 0 < visitor.nodes.highlighted < count
     panel.layer.value = layers.ANSWER
     assert visitor.pictures.stream.wait_idle(PATIENCE) and visitor.messages == []
+
+
+def test_what_was_found_on_a_surface_that_has_gone_meanwhile_is_not_shown(
+    visit, run, exhibit: Exhibit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A surface is replaced while the encoder is at work, and the visitor is told of it later."""
+    exhibit.run = load(copytree(run.folder, tmp_path / "run"))
+    exhibit.refresh()
+    _, visitor = visit(tuple(EYE))
+    asking, pointing, pictures, panel = visitor.asking, visitor.pointing, visitor.pictures, visitor.panel
+    where = np.array(THINGS["wooden chair"]["center"]) - EYE
+    pointing.point_at(EYE, where)
+    pictures.label()
+    asking.ask(Question(("wall",)))
+    former, asker, clicked, reply = exhibit.semantics, exhibit.asker, pointing.pointed, asking.reply
+
+    def then_replace(work: Callable) -> Callable:
+        def call(*arguments, **options):
+            done = work(*arguments, **options)
+            exhibit.asker = anew
+            return done
+
+        return call
+
+    save_semantics(exhibit.run.folder, playroom.meaning(*playroom.exact_surface(PLAYROOM, 10_000)))
+    exhibit.refresh()
+    anew = exhibit.asker
+    assert len(anew.semantics.surface) < len(former.surface) / 2
+    # What is shown is of the former surface.
+    panel.points_on.value = panel.things_on.value = True
+    panel.opacity.value = 0.3
+    visitor.nodes.show_points(former.surface.rgb, True)
+    assert len(visitor.nodes._points.colors) == len(anew.semantics.surface)
+    assert {thing.label for thing in visitor.scenery.things} == {None}, "labels are of the former one, too"
+    panel.threshold.value = 0.55
+    assert asking.reply.question.phrases == ("wall",) and visitor.messages == []
+    panel.things_on.value = False
+    pictures.forget_labels()
+    exhibit.asker = asker
+    for name, use in (
+        ("ask", lambda: asking.ask(Question(("an elephant", "wall")))),
+        ("closed", lambda: pointing.point_at(EYE, where)),
+        ("labels", pictures.label),
+        ("labels", lambda: setattr(panel.things_on, "value", True)),
+    ):
+        asking.reply, pointing.pointed = reply, clicked
+        with monkeypatch.context() as patch:
+            patch.setattr(asker, name, then_replace(getattr(asker, name)))
+            use()
+        assert exhibit.asker is anew and asking.reply is reply and pointing.pointed is clicked, name
+        assert pictures.labelling is None and visitor.scenery.things == () and visitor.messages == [], name
+        exhibit.asker = asker
+    exhibit.asker = anew
+    pointing.more_like_this()
+    assert asking.reply is reply
+    with pytest.raises(RunError, match="learnt anew meanwhile"):
+        describe(exhibit, clicked.spot)
+    visitor._version = -1
+    visitor.field_changed()
+    assert asking.reply is None and pointing.pointed is None and visitor.messages == []
+    asking.ask(Question(("floor",)))
+    assert asking.reply.semantics is exhibit.semantics and len(visitor.scenery.things) > 0
+
+
+def test_an_asker_may_be_taken_away_at_any_moment(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:
+    asker = exhibit.asker
+    for use in (lambda: exhibit.semantics, lambda: exhibit.cloud, exhibit.need_asker, exhibit.prepare):
+        seen = iter([asker])
+        monkeypatch.setattr(Exhibit, "asker", property(lambda _, seen=seen: next(seen, None)), raising=False)
+        use()
+        assert next(seen, None) is None, "it was there once"
 
 
 def test_what_was_learnt_of_a_former_field_goes(
