@@ -2,9 +2,9 @@
 
 Found by area, without phrases, in normals that were steadied along the surface (`smooth`): a field makes plain walls
 bumpy. Directions are `up`, against it, and four at right angles, since most rooms are boxes: those in which most
-surface lies in few layers; then others in which much surface faces, for walls that stand askew. Along a direction,
-planes are peaks of area over offset. A peak is structure when it is large and when hardly any surface lies behind it
-where it is: under a table top there is floor, under the floor there is none.
+surface lies in few layers; then others in which much surface faces, for walls that stand askew and ceilings under a
+roof. Along a direction, planes are peaks of area over offset. A peak is structure when it is large and when hardly any
+surface lies behind it where it is: under a table top there is floor, under the floor there is none.
 
 Photos of a room hardly show its ceiling, and a strip of it is bumps and fog, no plane. But walls end where it begins
 (`upper_edge`).
@@ -26,6 +26,10 @@ ASKEW = 15.0
 """Degrees from the nearest side of the box from which a direction is another one."""
 BINS = 72
 """Of horizontal directions, all around."""
+LEANS = 0.4
+"""How much a ceiling faces down, at least: one under a roof slopes by up to 65 degrees..."""
+SLOPES = np.radians([30, 40, 50, 60])
+"""...and slopes that are no level ceiling are looked for here."""
 CLEAR = 1.5
 """So many times the area says that a wall stands askew."""
 SCATTER = (2.0, 5.0)
@@ -46,7 +50,7 @@ class Plane:
     def kind(self, up: Float[np.ndarray, "3"]) -> int:
         """FLOOR, CEILING or WALL."""
         tilt = float(self.normal @ up)
-        return FLOOR if tilt > 0.7 else CEILING if tilt < -0.7 else WALL
+        return FLOOR if tilt > 0.7 else CEILING if tilt < -LEANS else WALL
 
     def same(self, other: "Plane") -> bool:
         """Whether it is the other one, found from another direction."""
@@ -119,6 +123,7 @@ def room_planes(
         ([up, -up], config.share, config.fog, 1.0),
         (box, config.little, config.little, config.square),
         (askew, config.share, config.fog, 1.0),
+        (_slopes(normal, area, up, config), config.fog, config.fog, 1.0),
     ):
         for direction in sides:
             if area[normal @ direction > 0.8].sum() < little * area.sum():
@@ -148,7 +153,7 @@ def _sharpest(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """`_layers` in a direction, or in one close to it where a wall clearly stands askew."""
     plain = _layers(direction, xyz, normal, area, step)
-    if abs(direction @ up) > 0.5:
+    if abs(direction @ up) > 0.1:
         return plain
     turned = (_layers(_turn(direction, up, angle), xyz, normal, area, step) for angle in TURNS)
     sharpest = max(turned, key=lambda found: found[-1].max())
@@ -252,6 +257,24 @@ def _walls(
             askew.append(found)
         left[np.arange(np.floor(around) - 5, np.floor(around) + 6).astype(int) % BINS] = 0
     return box, askew
+
+
+def _slopes(normal: np.ndarray, area: np.ndarray, up: np.ndarray, config: StructureConfig) -> list[np.ndarray]:
+    """Directions between level and upright, downwards, in which much surface faces: of ceilings under a roof."""
+    aside = np.eye(3)[np.abs(up).argmin()]
+    x = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
+    round_about = [_turn(x, up, angle) for angle in np.arange(0.0, 360.0, 15.0).tolist()]
+    tried = np.array([np.sin(slope) * side - np.cos(slope) * up for slope in SLOPES for side in round_about])
+    facing = normal @ tried.T > 0.97
+    left, found = area.copy(), []
+    for _ in range(config.directions):
+        filled = left @ facing
+        best = int(filled.argmax())
+        if filled[best] < config.fog * area.sum():
+            break
+        found.append(tried[best])
+        left[normal @ tried[best] > 0.9] = 0
+    return found
 
 
 def _peak(filled: Float[np.ndarray, " bins"]) -> tuple[float, float]:

@@ -444,6 +444,28 @@ def walls(high: float = 2.5) -> Room:
     return room.sheet((2, -2, 0), (0, 4, 0), (0, 0, high), (-1, 0, 0), 0, 3)
 
 
+@pytest.mark.parametrize("slope", [15, 26, 37, 45, 62])
+def test_a_roof_is_ceiling(slope: float) -> None:
+    """Over knee walls of one metre; a cupboard stands at one of them."""
+    rise, slope = 2 * np.tan(np.radians(slope)), np.radians(slope)
+    room = floor().box((-1.4, 0.5, 0), (0.6, 0.5, 0.8), 1, 1)
+    for side in (-1, 1):
+        room.sheet((2 * side, -2, 0), (0, 4, 0), (0, 0, 1), (-side, 0, 0), 0, 0)
+        room.sheet((-2, 2 * side, 0), (4, 0, 0), (0, 0, 1), (0, -side, 0), 0, 0)
+        face = (-side * np.sin(slope), 0, -np.cos(slope))
+        room.sheet((2 * side, -2, 1), (0, 4, 0), (-2 * side, 0, rise), face, 2, 0)
+    found = find_instances(room.surface(0.003), [room.features()])
+    assert (found.room[room.things == 2] == CEILING).mean() > 0.97 and found.count == 1
+    assert ious(found, np.where(room.things == 1, 1, 0))[1] > 0.9
+
+
+def test_a_board_that_leans_is_no_roof() -> None:
+    """There is a wall behind it."""
+    room = walls().sheet((1.5, -1, 0.2), (0, 2.2, 0), (-1, 0, 3**0.5), (-(0.75**0.5), 0, -0.5), 1, 1)
+    found = find_instances(room.surface(0.003), [room.features()])
+    assert (found.room != CEILING).all() and ious(found, room.things)[1] > 0.9
+
+
 FOG = 100
 
 
