@@ -15,7 +15,7 @@ foreign word is often one of them: what counts is how much nearer than to anythi
 al. 2015). z says how near the text is to everyday words, by their own mean and deviation, within `BOUND`: what rooms
 hold is likelier than what none holds. l says whether a thing so large may be called so (see `semantics.sizes`); a patch
 is of the thing that it lies on. SHARE is below 1, because features of a scene are blurred. The phrase gets a chance of
-`CHANCE` before anything is seen, and the n others share what is left, so
+`CHANCE` before anything is seen, and the n others that name things share what is left, so
 
     log odds = logit(phrase) - log mean exp logit(others) + log(CHANCE / (1 - CHANCE))
 

@@ -233,7 +233,9 @@ class Asker(Comparer):
         if everyday:
             allowed, (most, shares) = np.isin(HOUSEHOLD, everyday), self._everyday_shares
             rivals_sum = np.logaddexp(rivals_sum, most + np.log(shares @ allowed.astype(np.float32)))
-        known, count = self._witnesses.on_plane(bare_plane_of(phrase)), len(everyday) + len(named) + len(plain)
+        known, names = self._witnesses.on_plane(bare_plane_of(phrase)), (*everyday, *named, *plain)
+        # A thing is no plane: as one more that shares what is left, a plane would make the phrase likelier.
+        count = max(sum(not plane_of(name) for name in names), min(len(names), 1))
         found = chances(own, np.logaddexp(rivals_sum, alone), count, excluded, known)
         whole, best = self._witnesses.best_whole(found), int(found.argmax())
         score, rival, free = float(found[best]), None, (*everyday, *named)

@@ -201,6 +201,18 @@ def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
     assert set(lax.point_index) >= set(mug.point_index)
 
 
+def test_a_plane_as_one_more_rival_makes_nothing_likelier(tmp_path: Path) -> None:
+    dim = 8
+    instance = np.where(GRID[:, 0] < 4, 1, 2).astype(np.int32)
+    vectors = np.where(instance[:, None] == 1, 0.5 * np.eye(dim)[0] + 0.53 * np.eye(dim)[1], np.eye(dim)[5])
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("mug", "bowl", "wall"))}
+    texts["a wall"] = texts["wall"]
+    asker = asker_of(tmp_path, seen(vectors, instance, np.zeros(len(GRID), np.int64)), texts)
+    few = asker.decide("mug", ("bowl",)).score
+    assert asker.decide("mug", ("bowl", "wall", "a wall")).score == pytest.approx(few, abs=1e-6) and 0.1 < few < 0.9
+    assert 0 < asker.decide("mug", ("wall",), canonical=("floor",), negatives=("bowl",)).score < 1
+
+
 def test_where_a_thing_hangs_is_not_what_was_asked_for(tmp_path: Path) -> None:
     """The words of a place are most of a sentence; what it is about hangs there."""
     dim = 8
