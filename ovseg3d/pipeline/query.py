@@ -101,7 +101,7 @@ class Verdict:
     """What the scene's witnesses say to one phrase."""
 
     witness: int
-    """Which shows where it is: the best one, or a whole that is nearly as good and says so as well."""
+    """Which shows where it is: the best one, or a whole that is nearly as good, unless that is likelier not it."""
     score: float
     """The best chance."""
     rival: str | None
@@ -239,8 +239,8 @@ class Asker(Comparer):
         found = chances(own, np.logaddexp(rivals_sum, alone), count, excluded, known)
         whole, best = self._witnesses.best_whole(found), int(found.argmax())
         score, rival, free = float(found[best]), None, (*everyday, *named)
-        # A floor that is not what was asked for does not speak for a patch of it that may be.
-        enough = max(WHOLE * score, threshold if score >= threshold else 0.0)
+        # A floor that is not what was asked for does not speak for a patch of it that is.
+        enough = max(WHOLE * score, THRESHOLD if score >= THRESHOLD else 0.0)
         witness = whole if whole is not None and found[whole] >= enough else best
         if free and score < threshold <= chances(own, alone, len(plain), excluded).max():
             likely = beside[best]
