@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg3d.errors import OutputError, Ovseg3dError, SceneError
+from ovseg3d.limits import read_bytes
 
 _ELSEWHERE = "choose another place with --output (train: --output-dir)"
 _FREE = f"free some space, or {_ELSEWHERE}"
@@ -213,15 +214,12 @@ def read_json(path: Path, error: type[Ovseg3dError] = SceneError) -> dict[str, A
 
     Args:
         path: the file.
-        error: which error to raise when it is missing, not JSON, or not an object.
+        error: which error to raise when it is missing, no regular file, too large, not JSON, or not an object.
     """
     path = Path(path)
+    data = read_bytes(path, error)
     try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise error("The file is missing", where=path) from None
-    except OSError as cause:
-        raise error(f"The file cannot be read: {cause.strerror or cause}", where=path) from cause
+        value = json.loads(data)
     except json.JSONDecodeError as cause:
         place = f"{path}, line {cause.lineno}"
         raise error(f"The file is not valid JSON: {cause.msg}", where=place, fix="write it again") from cause

@@ -14,7 +14,7 @@ PACKAGE = Path(ovseg3d.__file__).parent
 # A part may import itself and what comes after it.
 PARTS = (
     "cli", "viewer", "pipeline", "head", "cloud", "semantics", "field", "engine", "encoders", "synth", "metrics",
-    "scene", "start_warp", "files", "errors",
+    "scene", "start_warp", "files", "limits", "errors",
 )  # fmt: skip
 ENTRY = ("__init__", "__main__")
 """The package's own face; it may name any part, and parts may only ask it for the version."""

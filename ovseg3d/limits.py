@@ -1,0 +1,393 @@
+"""Limits on what somebody else hands over: a capture, a run folder, a model folder, a message of a browser.
+
+Every reader asks here before it opens, allocates or believes anything:
+
+    files     `open_regular`, `read_bytes`, `read_text`: regular files only, never larger than stated
+    paths     `inside`: a path that a file names stays in that file's folder, links followed
+    text      `check_name`: names that a terminal and a file system can take; `printable`: any text, made harmless
+    numbers   `check_number`: finite, and in a range that some camera or room has
+    arrays    `check_array`: type, shape and size of a .npy before it is read; `tensor_headers`: of a safetensors file
+    memory    `check_memory`: what is about to be allocated, against what is free
+
+What the user alone may allow beyond the usual is in a `Trust`, which is never read from a file.
+"""
+
+import errno
+import json
+import math
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ovseg3d.errors import Ovseg3dError, SceneError
+
+MAX_PIXELS = 100_000_000
+"""Largest picture that is decoded, in pixels; `--max-megapixels` raises it."""
+MAX_TEXT_BYTES = 32 * 2**20
+"""Largest JSON, YAML or list. Parsed, JSON takes up to 25 times as much memory; 40,000 frames take about 25 MB."""
+MAX_TABLE_BYTES = 2**30
+"""Largest table of numbers: a COLMAP model, a point cloud, an array."""
+MAX_HEADER_BYTES = 2**20
+"""Largest header of an array or a safetensors file. (safetensors itself allows 100 MB.)"""
+MAX_NAME_BYTES = 255
+"""Longest name of a file or folder, of a class or of a phrase, in bytes of UTF-8: what file systems take."""
+MAX_PATH_BYTES = 4096
+"""Longest path, in bytes."""
+MAX_LENGTH = 1e6
+"""Largest coordinate or distance, in input units: a thousand kilometres where a unit is a metre."""
+MEMORY_SHARE = 0.8
+"""How much of the free memory one thing may take."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the user allows a capture or a run to ask for. It comes from flags and arguments, never from a file."""
+
+    outside: bool = False
+    """Read files that a capture names outside its own folder (`--allow-outside`)."""
+    max_pixels: int = MAX_PIXELS
+    """Largest picture that is decoded (`--max-megapixels`)."""
+    clip: str | None = None
+    """Where a run's CLIP is (`--clip`): without it a run may only name `builtin` or a well-known model."""
+    dino: str | None = None
+    """The same for DINO (`--dino`)."""
+
+
+# Files
+
+
+def open_regular(path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file") -> BinaryIO:
+    """Open a regular file to read it. A named pipe or a device, which may block for ever or never end, is refused.
+
+    Args:
+        path: the file; a link to a regular file is one.
+        error: which error to raise.
+        what: what the file is, for the message: "photo".
+
+    Raises:
+        error: it is missing, no regular file, or not for us to read.
+    """
+    path = Path(path)
+    try:
+        # O_NONBLOCK: to open a pipe that nobody writes to would block. It changes nothing for a regular file.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as cause:  # ValueError: a NUL in the name
+        raise unreadable(path, cause, error, what) from cause
+    try:
+        _check_regular(os.fstat(handle), path, error, what)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def check_regular(path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file") -> int:
+    """The size in bytes of a regular file that a library is about to open by its name. Raises as `open_regular`."""
+    try:
+        return _check_regular(os.stat(path), path, error, what)
+    except (OSError, ValueError) as cause:
+        raise unreadable(path, cause, error, what) from cause
+
+
+def _check_regular(found: os.stat_result, path: Path, error: type[Ovseg3dError], what: str) -> int:
+    if stat.S_ISDIR(found.st_mode):
+        raise error(f"The {what} is a folder", where=path, fix="name the file")
+    if not stat.S_ISREG(found.st_mode):
+        raise error(f"The {what} is no regular file but a pipe, a socket or a device", where=path, fix="remove it")
+    return found.st_size
+
+
+def unreadable(path: Path, cause: Exception, error: type[Ovseg3dError], what: str) -> Ovseg3dError:
+    """The error for a file that the system does not open."""
+    if isinstance(cause, FileNotFoundError):
+        return error(f"The {what} is missing", where=path, fix="put the file back")
+    if isinstance(cause, PermissionError):
+        return error(f"No permission to read the {what}", where=path, fix="ask its owner for the right to read it")
+    if isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG:
+        return error(f"The name of the {what} is too long", where=shorten(str(path)), fix="rename it")
+    if isinstance(cause, ValueError):
+        return error(f"The name of the {what} is no name", where=ascii(str(path)), fix="rename it")
+    reason = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+    return error(f"The {what} cannot be read: {reason}", where=path)
+
+
+def read_bytes(
+    path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file", most: int = MAX_TEXT_BYTES
+) -> bytes:
+    """The whole content of a regular file of at most `most` bytes. Raises `error`, as `open_regular`, or too large."""
+    with open_regular(path, error, what) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            # Read one byte more than allowed, not what the size says: files of /proc have the size 0.
+            data = b"" if size > most else file.read(most + 1)
+        except OSError as cause:
+            raise unreadable(path, cause, error, what) from cause
+    if max(size, len(data)) > most:
+        raise error(f"The {what} is larger than {most / 2**20:g} MiB, which none needs", where=path)
+    return data
+
+
+def read_text(
+    path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file", most: int = MAX_TEXT_BYTES
+) -> str:
+    """The text of a UTF-8 file, without a byte order mark. Raises as `read_bytes`, and for other encodings."""
+    try:
+        return read_bytes(path, error, what, most).decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(f"The {what} is not UTF-8 ({cause.reason})", where=path, fix="save it as UTF-8") from cause
+
+
+# Paths
+
+
+def inside(folder: Path, name: str | Path, error: type[Ovseg3dError] = SceneError, trust: Trust | None = None) -> Path:
+    """`folder / name`, for a name that a file in `folder` states; it must lie in `folder`, links followed.
+
+    Args:
+        folder: where the file that states the name is.
+        name: a relative path.
+        error: which error to raise.
+        trust: what the user allows.
+
+    Raises:
+        error: it leads out of the folder and the user did not allow that, or is no name at all.
+    """
+    path = Path(folder) / name
+    try:
+        if any(len(part) > MAX_NAME_BYTES for part in os.fsencode(path).split(b"/")):
+            raise ValueError("too long")
+        if (trust is not None and trust.outside) or Path(os.path.realpath(path)).is_relative_to(
+            os.path.realpath(folder)
+        ):
+            return path
+    except (OSError, ValueError) as cause:  # a NUL, a lone surrogate, a name that is too long
+        raise error("This is not the name of a file", where=shorten(ascii(str(name))), fix="correct it") from cause
+    raise error(
+        "This file lies outside the folder of the capture that names it",
+        where=path,
+        fix="copy it into the folder, or say --allow-outside if you trust who made this",
+    )
+
+
+# Text
+
+
+def shorten(text: str, most: int = 80) -> str:
+    """`text`, its middle left out where it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 3 :]}"
+
+
+def printable(text: str) -> str:
+    r"""`text` without anything that a terminal obeys: control characters and lone surrogates as escapes (\x1b).
+
+    New lines and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or _harmless(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _harmless(character: str) -> bool:
+    # isprintable is false for controls, surrogates, and marks that turn the direction of text; also for rare spaces.
+    return character.isprintable() or character.isspace() and ord(character) >= 0xA0 and character not in "\u2028\u2029"
+
+
+def check_name(text: str, where: str | Path, error: type[Ovseg3dError] = SceneError, what: str = "name") -> str:
+    """`text`, if it can be a name: of a class, a frame, a phrase, an object.
+
+    Args:
+        text: the name; slashes part it into the names of folders, each with its own limit.
+        where: the file that states it.
+        error: which error to raise.
+        what: what is named: "class".
+
+    Raises:
+        error: it is longer than file systems take, holds control characters, or is no text in UTF-8.
+    """
+    shown = shorten(ascii(text))
+    try:
+        longest = max((len(part.encode()) for part in text.split("/")), default=0)
+    except UnicodeEncodeError as cause:
+        raise error(f"The {what} {shown} is no text in UTF-8", where=where, fix="rename it") from cause
+    if longest > MAX_NAME_BYTES or len(text.encode()) > MAX_PATH_BYTES:
+        raise error(f"The {what} {shown} is longer than {MAX_NAME_BYTES} bytes", where=where, fix="shorten it")
+    if any(not (c.isprintable() or c == "\u3000" or c == "\u00a0") for c in text):
+        raise error(f"The {what} {shown} holds control characters", where=where, fix="rename it")
+    return text
+
+
+# Numbers
+
+
+def check_number(
+    value: Any,
+    name: str,
+    where: str | Path,
+    low: float | int = -math.inf,
+    high: float | int = math.inf,
+    error: type[Ovseg3dError] = SceneError,
+    fix: str = "correct the file",
+) -> float:
+    """A number of JSON as a float, if it is finite and from `low` to `high`. Raises `error`: it is not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise error(f"'{name}' is {type(value).__name__}, expected a number", where=where, fix=fix)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of some hundred digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise error(f"'{name}' is not finite", where=where, fix=fix)
+    if not low <= number <= high:
+        raise error(f"'{name}' is {number:g}, expected {low:g} to {high:g}", where=where, fix=fix)
+    return number
+
+
+# Arrays
+
+
+def check_array(
+    path: Path,
+    error: type[Ovseg3dError] = SceneError,
+    what: str = "array",
+    *,
+    kinds: str = "uif",
+    dims: Sequence[int] = (2, 3),
+    most: int = MAX_TABLE_BYTES,
+) -> tuple[int, ...]:
+    """The shape of a .npy file, read from its header alone, which states what the file really holds.
+
+    Args:
+        path: the file.
+        error: which error to raise.
+        what: what it is, for the message.
+        kinds: allowed kinds of numbers, as numpy's `dtype.kind`.
+        dims: allowed numbers of axes.
+        most: largest array, in bytes.
+
+    Raises:
+        error: no .npy file, cut short, of another kind or shape, or larger than `most`.
+    """
+    from numpy.lib import format as npy
+
+    with open_regular(path, error, what) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            major = npy.read_magic(file)[0]
+            if major not in (1, 2):
+                raise ValueError(f"version {major} of the format")
+            read = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
+            shape, _, dtype = read(file, max_header_size=MAX_HEADER_BYTES)
+            start = file.tell()
+        except Exception as cause:  # numpy evaluates the header as a literal, and raises what Python's parser does
+            raise error(f"The {what} is no array that can be read: {first_line(cause)}", where=path) from cause
+    if dtype.hasobject or dtype.kind not in kinds:
+        raise error(f"The {what} holds {dtype}, expected plain numbers", where=path, fix="write the file again")
+    if len(shape) not in dims or any(side < 1 for side in shape):
+        sides = "x".join(map(str, shape[:6])) or "a single number"
+        raise error(f"The {what} has the shape {sides}", where=path, fix="write the file again")
+    count = math.prod(shape) * dtype.itemsize
+    if count > most:
+        raise error(f"The {what} is larger than {most / 2**20:g} MiB", where=path, fix="write a smaller one")
+    if start + count > size:
+        raise error(f"The {what} is cut short", where=path, fix="write the file again")
+    return tuple(shape)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind."""
+    return shorten((str(error).strip().splitlines() or [type(error).__name__])[0], 160)
+
+
+_TENSOR_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """What a safetensors file states about one tensor."""
+
+    dtype: str
+    """safetensors' word: "F32"."""
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes."""
+        return math.prod(self.shape) * _TENSOR_BYTES.get(self.dtype, 8)
+
+
+def tensor_headers(
+    path: Path, error: type[Ovseg3dError], what: str = "file", most: int = MAX_TABLE_BYTES
+) -> tuple[dict[str, TensorHeader], dict[str, str]]:
+    """Types and shapes of all tensors in a safetensors file, and its metadata, without reading any tensor.
+
+    Args:
+        path: the file.
+        error: which error to raise.
+        what: what it is, for the message.
+        most: largest sum of the tensors, in bytes.
+
+    Raises:
+        error: missing, no safetensors file, cut short, or larger than `most`.
+    """
+    with open_regular(path, error, what) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(MAX_HEADER_BYTES, size - 8):
+                raise ValueError("its header is cut or too large")
+            header = json.loads(file.read(length))
+            metadata = header.pop("__metadata__", {})
+            if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+                raise ValueError("its facts are no texts")
+            tensors, end = {}, 0
+            for name, entry in header.items():
+                shape = tuple(entry["shape"])
+                if any(type(side) is not int or side < 0 for side in shape):
+                    raise ValueError(f"the shape of {name!r}")
+                tensors[name] = TensorHeader(str(entry["dtype"]), shape)
+                end += tensors[name].bytes
+            if 8 + length + end > size:
+                raise ValueError("it is cut short")
+        except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
+            raise error(f"The {what} is cut or damaged ({first_line(cause)})", where=path) from cause
+    if end > most:
+        raise error(f"The {what} holds {end / 2**30:.1f} GiB of tensors, more than can be right", where=path)
+    return tensors, metadata
+
+
+# Memory
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that can still be had on this machine, or None where nobody tells."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def check_memory(
+    needed: int | float, what: str, where: str | Path | None, error: type[Ovseg3dError], fix: str | None = None
+) -> None:
+    """Refuse what would not fit. Raises `error`: `needed` bytes are more than `MEMORY_SHARE` of the free memory.
+
+    Args:
+        needed: bytes that are about to be allocated.
+        what: what for, as the sentence's subject: "A field of 2^24 entries".
+        where: the file or flag that asks for it.
+        error: which error to raise.
+        fix: what to do about it.
+    """
+    free = free_memory()
+    if free is not None and needed > MEMORY_SHARE * free:
+        raise error(f"{what} takes {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free", where=where, fix=fix)
