@@ -57,6 +57,10 @@ class Trust:
     """The same for DINO (`--dino`)."""
 
 
+NO_TRUST = Trust()
+"""Nothing beyond the usual."""
+
+
 # Files
 
 
@@ -144,7 +148,7 @@ def read_text(
 # Paths
 
 
-def inside(folder: Path, name: str | Path, error: type[Ovseg3dError] = SceneError, trust: Trust | None = None) -> Path:
+def inside(folder: Path, name: str | Path, error: type[Ovseg3dError] = SceneError, trust: Trust = NO_TRUST) -> Path:
     """`folder / name`, for a name that a file in `folder` states; it must lie in `folder`, links followed.
 
     Args:
@@ -160,9 +164,7 @@ def inside(folder: Path, name: str | Path, error: type[Ovseg3dError] = SceneErro
     try:
         if any(len(part) > MAX_NAME_BYTES for part in os.fsencode(path).split(b"/")):
             raise ValueError("too long")
-        if (trust is not None and trust.outside) or Path(os.path.realpath(path)).is_relative_to(
-            os.path.realpath(folder)
-        ):
+        if trust.outside or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
             return path
     except (OSError, ValueError) as cause:  # a NUL, a lone surrogate, a name that is too long
         raise error("This is not the name of a file", where=shorten(ascii(str(name))), fix="correct it") from cause

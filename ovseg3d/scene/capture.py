@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ovseg3d.limits import MAX_PIXELS
 from ovseg3d.scene.cameras import Camera
 
 FORMATS = ("nerfstudio", "instant-ngp", "blender", "colmap", "llff")
@@ -36,6 +37,8 @@ class Frame:
     """z-depth bounds in input units, where the capture states them (LLFF)."""
     upright: bool = True
     """Whether the photo's EXIF orientation is to be applied."""
+    max_pixels: int = MAX_PIXELS
+    """Largest picture of this frame that is decoded, see `Trust`."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ovseg3d.errors import SceneError
 from ovseg3d.files import looking
+from ovseg3d.limits import NO_TRUST, Trust
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.copies import Copies
@@ -32,6 +33,7 @@ def load_scene(
     max_side: int | None = None,
     scale: float | int | None = None,
     train_on_all: bool = False,
+    trust: Trust = NO_TRUST,
 ) -> Scene:
     """Read a capture.
 
@@ -43,12 +45,13 @@ def load_scene(
         max_side: without `downscale`, the smallest whole factor is taken that brings the longest side to this.
         scale: metres per input unit; makes the scene metric.
         train_on_all: train on every photo and hold none out.
+        trust: what the user allows the capture beyond the usual.
 
     Raises:
         SceneError: the first thing that makes the capture unusable.
     """
     scene, problems = inspect_scene(
-        path, format=format, downscale=downscale, max_side=max_side, scale=scale, train_on_all=train_on_all
+        path, format=format, downscale=downscale, max_side=max_side, scale=scale, train_on_all=train_on_all, trust=trust
     )
     if problems:
         first, others = problems[0], len(problems) - 1
@@ -69,6 +72,7 @@ def inspect_scene(
     max_side: int | None = None,
     scale: float | int | None = None,
     train_on_all: bool = False,
+    trust: Trust = NO_TRUST,
 ) -> tuple[Scene | None, list[SceneError]]:
     """As `load_scene`, but gathers what is wrong with single frames instead of stopping at the first.
 
