@@ -39,6 +39,29 @@ MAX_PATH_BYTES = 4096
 """Longest path, in bytes."""
 MAX_LENGTH = 1e6
 """Largest coordinate or distance, in input units: a thousand kilometres where a unit is a metre."""
+
+# Cameras and captures. What lies outside cannot be, or breaks the arithmetic; what is merely odd, `info` warns of.
+MAX_FRAMES = 100_000
+"""Most photos of a capture."""
+MAX_POINTS = 20_000_000
+"""Most sparse points of a capture."""
+MAX_SIDE = 65_536
+"""Longest side of a picture, in pixels."""
+FOCAL_LENGTHS = (0.05, 1000.0)
+"""Focal lengths, as shares of the picture's longer side: 0.16 sees all around, 83 is the longest zoom on sale."""
+CENTRES = (-2.0, 3.0)
+"""Principal points, as shares of the picture's side."""
+MAX_DISTORTION = 1000.0
+"""How far one coefficient may move the picture's farthest corner, in its distances from the centre."""
+DEPTH_UNITS = (1e-9, 1e3)
+"""Input units of the value 1 in a depth file; usual are 0.001 (millimetres) and 1."""
+SCALES = (1e-6, 1e6)
+"""Metres per input unit."""
+MAX_REDUCTION = 1024
+"""Largest reduction of photos."""
+LABELS = (-(2**31), 2**31 - 1)
+"""Indices in a label image."""
+
 MEMORY_SHARE = 0.8
 """How much of the free memory one thing may take."""
 
@@ -194,7 +217,10 @@ def printable(text: str) -> str:
 
 
 def _harmless(character: str) -> bool:
-    # isprintable is false for controls, surrogates, and marks that turn the direction of text; also for rare spaces.
+    # isprintable is false for controls, surrogates, and marks that turn the direction of text; also for rare spaces
+    # (macOS puts one into the names of screenshots) and the joiners of Persian, Indian scripts and emoji.
+    if character in "\u200c\u200d":
+        return True
     return character.isprintable() or character.isspace() and ord(character) >= 0xA0 and character not in "\u2028\u2029"
 
 
@@ -217,7 +243,7 @@ def check_name(text: str, where: str | Path, error: type[Ovseg3dError] = SceneEr
         raise error(f"The {what} {shown} is no text in UTF-8", where=where, fix="rename it") from cause
     if longest > MAX_NAME_BYTES or len(text.encode()) > MAX_PATH_BYTES:
         raise error(f"The {what} {shown} is longer than {MAX_NAME_BYTES} bytes", where=where, fix="shorten it")
-    if any(not (c.isprintable() or c == "\u3000" or c == "\u00a0") for c in text):
+    if not text.isprintable() and not all(_harmless(c) for c in text):
         raise error(f"The {what} {shown} holds control characters", where=where, fix="rename it")
     return text
 

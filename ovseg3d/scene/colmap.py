@@ -5,13 +5,30 @@ files are parsed here because pycolmap ends the process on some broken ones, and
 this reader step aside (`Incomplete`). Up is unknown, and so is scale.
 """
 
+import os
 import struct
+from array import array
 from collections.abc import Iterator
+from itertools import dropwhile, islice
 from pathlib import Path
 
 import numpy as np
 
 from ovseg3d.errors import SceneError
+from ovseg3d.limits import (
+    MAX_FRAMES,
+    MAX_PATH_BYTES,
+    MAX_POINTS,
+    MAX_TEXT_BYTES,
+    NO_TRUST,
+    Trust,
+    inside,
+    open_regular,
+    printable,
+    read_bytes,
+    read_text,
+    shorten,
+)
 from ovseg3d.scene.cameras import LensModel
 from ovseg3d.scene.raw import Incomplete, Lens, RawCapture, RawFrame
 
@@ -44,7 +61,7 @@ def find_model(folder: Path) -> Path | None:
     return None
 
 
-def read_colmap(folder: Path) -> RawCapture:
+def read_colmap(folder: Path, trust: Trust = NO_TRUST) -> RawCapture:
     """Read a capture's COLMAP model.
 
     Raises:
@@ -60,52 +77,54 @@ def read_colmap(folder: Path) -> RawCapture:
         raise Incomplete(f"the COLMAP model in {where} lacks images.bin (or images.txt)")
     if not (model / f"cameras.{kind}").is_file():
         raise Incomplete(f"the COLMAP model in {where} lacks cameras.{kind}")
+    cameras_file = inside(folder, f"{where}/cameras.{kind}", trust=trust)
+    images_file = inside(folder, f"{where}/images.{kind}", trust=trust)
     try:
-        lenses = dict((_cameras_bin if kind == "bin" else _cameras_txt)(model / f"cameras.{kind}"))
-        images = list((_images_bin if kind == "bin" else _images_txt)(model / f"images.{kind}"))
+        lenses = dict((_cameras_bin if kind == "bin" else _cameras_txt)(cameras_file))
+        images = list(islice((_images_bin if kind == "bin" else _images_txt)(images_file), MAX_FRAMES + 1))
     except (struct.error, ValueError, IndexError, UnicodeDecodeError, OverflowError) as error:
         raise Incomplete(f"the COLMAP model in {where} is broken or cut short") from error
     if not images:
         raise Incomplete(f"the COLMAP model in {where} holds no photos")
+    if len(images) > MAX_FRAMES:
+        raise SceneError(f"The COLMAP model holds more than {MAX_FRAMES} photos", where=images_file, fix="split it")
     frames = []
     for name, camera_id, c2w in images:
         if camera_id not in lenses:
             raise Incomplete(f"the COLMAP model in {where} lacks camera {camera_id}")
         photo = folder / "images" / name
-        frames.append(RawFrame(f"images/{name}", photo, c2w, lenses[camera_id], mask=find_mask(folder, Path(name))))
-    points, points_rgb = read_points(model)
+        mask = find_mask(folder, name)
+        frames.append(RawFrame(f"images/{name}", photo, c2w, lenses[camera_id], cameras_file, mask))
+    points, points_rgb = read_points(folder, model, trust)
     notes = [] if points is not None else [f"The COLMAP model in {where} has no readable points3D"]
     return RawCapture(folder, "colmap", frames, z_up=False, points=points, points_rgb=points_rgb, notes=notes)
 
 
-def find_mask(folder: Path, name: Path) -> Path | None:
+def find_mask(folder: Path, name: str) -> Path | None:
     """`masks/NAME.png` (COLMAP's habit) or `masks/STEM.png` for a photo of `images/`."""
-    masks = folder / "masks"
-    candidates = (masks / f"{name}.png", masks / name.with_suffix(".png"), masks / name)
-    return next((path for path in candidates if path.is_file()), None)
+    candidates = (f"{name}.png", f"{os.path.splitext(name)[0]}.png", name)
+    return next((folder / "masks" / path for path in candidates if os.path.isfile(folder / "masks" / path)), None)
 
 
-def read_points(model: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Sparse points (n, 3) float64 and colours (n, 3) uint8 of a model folder; (None, None) without any."""
-    try:
-        if (model / "points3D.bin").is_file():
-            rows = list(_points_bin(model / "points3D.bin"))
-        elif (model / "points3D.txt").is_file():
-            rows = [[float(v) for v in line.split()[1:7]] for line in _lines(model / "points3D.txt")]
-        else:
-            return None, None
-    except (struct.error, ValueError, IndexError):
-        return None, None
-    if not rows:
-        return None, None
-    table = np.array(rows, dtype=np.float64)
-    table = table[np.isfinite(table).all(axis=1)]
-    return table[:, :3], table[:, 3:6].astype(np.uint8)
+def read_points(folder: Path, model: Path, trust: Trust = NO_TRUST) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Sparse points (n, 3) float64 and colours (n, 3) uint8 of a model in a capture; (None, None) without any."""
+    for name, read in (("points3D.bin", _points_bin), ("points3D.txt", _points_txt)):
+        if (model / name).is_file():
+            path = inside(folder, (model / name).relative_to(folder), trust=trust)
+            try:
+                points, colours = read(path)
+            except (struct.error, ValueError, IndexError, SceneError):
+                return None, None
+            finite = np.isfinite(points).all(axis=1)
+            return (points[finite], colours[finite]) if finite.any() else (None, None)
+    return None, None
 
 
 def _pose(quaternion: tuple[float, ...], translation: tuple[float, ...]) -> np.ndarray:
-    """Camera-to-world 4x4 of a world-to-camera quaternion (w, x, y, z) and translation."""
-    w, x, y, z = np.array(quaternion) / np.linalg.norm(quaternion)
+    """Camera-to-world 4x4 of a world-to-camera quaternion (w, x, y, z) and translation; NaN where there is none."""
+    with np.errstate(all="ignore"):
+        scaled = np.array(quaternion) / np.abs(quaternion).max()  # its square may overflow
+        w, x, y, z = scaled / np.linalg.norm(scaled)
     rotation = np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -114,7 +133,8 @@ def _pose(quaternion: tuple[float, ...], translation: tuple[float, ...]) -> np.n
         ]
     )
     c2w = np.eye(4)
-    c2w[:3, :3], c2w[:3, 3] = rotation.T, -rotation.T @ np.array(translation)
+    with np.errstate(all="ignore"):
+        c2w[:3, :3], c2w[:3, 3] = rotation.T, -rotation.T @ np.array(translation)
     return c2w
 
 
@@ -130,7 +150,7 @@ def _lens(model: str, width: int, height: int, p: tuple[float, ...], where: Path
         kind = "OPENCV_FISHEYE" if model == "OPENCV_FISHEYE" else "OPENCV"
     else:
         raise SceneError(
-            f"The COLMAP camera model {model} is not supported",
+            f"The COLMAP camera model {shorten(printable(model))} is not supported",
             where=where,
             fix="use `colmap image_undistorter`, or solve again with OPENCV or OPENCV_FISHEYE cameras",
         )
@@ -140,7 +160,7 @@ def _lens(model: str, width: int, height: int, p: tuple[float, ...], where: Path
 
 
 def _cameras_bin(path: Path) -> Iterator[tuple[int, Lens]]:
-    data = path.read_bytes()
+    data = read_bytes(path, what="table of cameras")
     (count,), at = struct.unpack_from("<Q", data, 0), 8
     for _ in range(count):
         camera_id, model_id, width, height = struct.unpack_from("<iiQQ", data, at)
@@ -151,51 +171,87 @@ def _cameras_bin(path: Path) -> Iterator[tuple[int, Lens]]:
 
 
 def _cameras_txt(path: Path) -> Iterator[tuple[int, Lens]]:
-    for line in _lines(path):
-        camera_id, name, width, height, *values = line.split()
-        if name in _COUNTS and len(values) != _COUNTS[name]:
-            raise ValueError("wrong number of camera parameters")
-        yield int(camera_id), _lens(name, int(width), int(height), tuple(map(float, values)), path)
+    for line in read_text(path, what="table of cameras").splitlines():
+        if line.strip() and not line.startswith("#"):
+            camera_id, name, width, height, *values = line.split()
+            if name in _COUNTS and len(values) != _COUNTS[name]:
+                raise ValueError("wrong number of camera parameters")
+            yield int(camera_id), _lens(name, int(width), int(height), tuple(map(float, values)), path)
+
+
+# Photos and points come with lists of observations, which make up most of these files and are skipped.
 
 
 def _images_bin(path: Path) -> Iterator[tuple[str, int, np.ndarray]]:
-    data = path.read_bytes()
-    (count,), at = struct.unpack_from("<Q", data, 0), 8
-    for _ in range(count):
-        _, *pose, camera_id = struct.unpack_from("<i7di", data, at)
-        end = data.index(b"\0", at + 64)
-        name = data[at + 64 : end].decode()
-        (observations,) = struct.unpack_from("<Q", data, end + 1)
-        at = end + 9 + 24 * observations
-        if at > len(data):
-            raise ValueError("cut short")
-        yield name, camera_id, _pose(tuple(pose[:4]), tuple(pose[4:]))
+    with open_regular(path, what="table of photos") as file:
+        size = os.fstat(file.fileno()).st_size
+        (count,), at = struct.unpack("<Q", file.read(8)), 8
+        for _ in range(count):
+            file.seek(at)
+            record = file.read(64 + MAX_PATH_BYTES + 9)
+            _, *pose, camera_id = struct.unpack_from("<i7di", record, 0)
+            end = record.index(b"\0", 64)
+            (observations,) = struct.unpack_from("<Q", record, end + 1)
+            at += end + 9 + 24 * observations
+            if at > size:
+                raise ValueError("cut short")
+            yield record[64:end].decode(), camera_id, _pose(tuple(pose[:4]), tuple(pose[4:]))
 
 
 def _images_txt(path: Path) -> Iterator[tuple[str, int, np.ndarray]]:
     # Every second line lists observations and may be empty, so that empty lines count here.
-    text = path.read_text(encoding="utf-8").splitlines()
-    lines = [line for line in text if not line.startswith("#")]
-    while lines and not lines[0].strip():
-        lines.pop(0)
-    for line in lines[::2]:
+    lines = (line for line in _lines(path) if not line.startswith(b"#"))
+    for line in islice(dropwhile(lambda line: not line.strip(), lines), 0, None, 2):
         if not line.strip():
             continue
-        fields = line.split(maxsplit=9)
+        fields = line.decode().split(maxsplit=9)
         values = tuple(map(float, fields[1:8]))
         yield fields[9].strip(), int(fields[8]), _pose(values[:4], values[4:])
 
 
-def _points_bin(path: Path) -> Iterator[tuple[float, ...]]:
-    data = path.read_bytes()
-    (count,), at = struct.unpack_from("<Q", data, 0), 8
-    for _ in range(count):
-        _, x, y, z, r, g, b, _, track = struct.unpack_from("<QdddBBBdQ", data, at)
-        at += 51 + 8 * track
-        yield x, y, z, r, g, b
+_POINT = np.dtype([("xyz", "<f8", 3), ("rgb", "u1", 3)])
 
 
-def _lines(path: Path) -> Iterator[str]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
+def _points_bin(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with open_regular(path, what="table of points") as file:
+        (count,) = struct.unpack("<Q", file.read(8))
+        if count > min(MAX_POINTS, os.fstat(file.fileno()).st_size // _POINT_BYTES):
+            raise ValueError("more points than the file holds")
+        table, done, at = np.empty(count, _POINT), 0, 8
+        while done < count:
+            file.seek(at)
+            block, starts, here = file.read(_BLOCK_BYTES), [], 0
+            while done + len(starts) < count and here + _POINT_BYTES <= len(block):
+                starts.append(here)
+                here += _POINT_BYTES + 8 * _TRACK.unpack_from(block, here + _POINT_BYTES - 8)[0]
+            if not starts:
+                raise ValueError("cut short")
+            # A record is its number (8 bytes), position and colour, then what is of no use here.
+            rows = np.frombuffer(block, np.uint8)[np.array(starts)[:, None] + np.arange(8, 8 + _POINT.itemsize)]
+            table[done : done + len(starts)] = rows.view(_POINT)[:, 0]
+            done, at = done + len(starts), at + here
+    return table["xyz"].astype(np.float64), table["rgb"].copy()
+
+
+_TRACK, _POINT_BYTES, _BLOCK_BYTES = struct.Struct("<Q"), 51, 2**20
+
+
+def _points_txt(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    points, colours = array("d"), array("B")
+    for line in _lines(path):
+        if line.strip() and not line.startswith(b"#"):
+            x, y, z, *rgb = map(float, line.split(maxsplit=7)[1:7])
+            if len(rgb) != 3 or len(points) >= 3 * MAX_POINTS:
+                raise ValueError("not a position and a colour, or too many")
+            points.extend((x, y, z))
+            colours.extend(int(min(max(value, 0), 255)) for value in rgb)
+    return np.array(points).reshape(-1, 3), np.array(colours).reshape(-1, 3)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines of a text. Raises ValueError: one is longer than any photo's or point's."""
+    with open_regular(path, what="table") as file:
+        while line := file.readline(MAX_TEXT_BYTES):
+            if len(line) == MAX_TEXT_BYTES:
+                raise ValueError("a line without an end")
             yield line

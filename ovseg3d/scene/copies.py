@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ovseg3d.limits import MAX_REDUCTION, NO_TRUST, Trust, inside
 from ovseg3d.scene.images import PHOTO_SUFFIXES
 
 
@@ -19,15 +20,19 @@ class Copies:
     Args:
         root: the capture's folder.
         photos: where the full-size photo of each frame is expected.
+        trust: what the user allows.
+
+    Raises:
+        SceneError: a folder of photos or of copies is a link that leads out of the capture.
     """
 
-    def __init__(self, root: Path, photos: Sequence[Path]) -> None:
+    def __init__(self, root: Path, photos: Sequence[Path], trust: Trust = NO_TRUST) -> None:
         self._root = root
         self._places = {photo: place for photo in photos if (place := self._place(photo)) is not None}
         self._names: dict[Path, list[str]] = {}
         for base, rest in self._places.values():
             self._names.setdefault(base, []).append(rest)
-        self._versions = {base: _versions(base, set(self._names)) for base in self._names}
+        self._versions = _versions(root, set(self._names), trust)
         self._maps: dict[tuple[Path, int], dict[str, Path]] = {}
 
     def find(self, photo: Path, factor: float) -> tuple[Path, int] | None:
@@ -87,14 +92,17 @@ class Copies:
         return matched
 
 
-def _versions(base: Path, named: set[Path]) -> dict[int, Path]:
-    """N to folder, for `base` itself (1) and its siblings `base_N` that the capture does not name."""
-    versions = {1: base} if base.is_dir() else {}
-    if base.parent.is_dir():
-        for sibling in base.parent.iterdir():
-            match = re.fullmatch(re.escape(base.name) + r"_(\d+)", sibling.name)
-            if match and int(match[1]) > 1 and sibling not in named and sibling.is_dir():
-                versions[int(match[1])] = sibling
+def _versions(root: Path, named: set[Path], trust: Trust) -> dict[Path, dict[int, Path]]:
+    """For each folder in `named`: N to folder, for itself (1) and its siblings `_N` that the capture does not name."""
+    versions = {base: {1: base} if base.is_dir() else {} for base in named}
+    for sibling in root.iterdir() if root.is_dir() else ():
+        match = re.fullmatch(r"(.+)_(\d{1,9})", sibling.name, re.DOTALL)
+        base = root / match[1] if match else root
+        if match and base in named and 1 < int(match[2]) <= MAX_REDUCTION:
+            if sibling not in named and sibling.is_dir():
+                versions[base][int(match[2])] = sibling
+    for folder in (folder for found in versions.values() for folder in found.values()):
+        inside(root, folder.name, trust=trust)
     return versions
 
 

@@ -7,6 +7,7 @@ next one with a note. `--format` picks one reader.
 from pathlib import Path
 
 from ovseg3d.errors import SceneError, nearest
+from ovseg3d.limits import NO_TRUST, Trust, inside
 from ovseg3d.scene.capture import FORMATS
 from ovseg3d.scene.colmap import find_model, read_colmap
 from ovseg3d.scene.images import PHOTO_SUFFIXES
@@ -17,7 +18,7 @@ from ovseg3d.scene.transforms import read_blender, read_transforms
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".m4v", ".webm")
 
 
-def read_capture(path: Path, format: str | None = None) -> RawCapture:
+def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST) -> RawCapture:
     """Let the reader for `format`, or the first one that finds its files complete, read `path`."""
     if format is not None and format not in FORMATS:
         close = nearest(format, FORMATS)
@@ -33,14 +34,16 @@ def read_capture(path: Path, format: str | None = None) -> RawCapture:
         if path.stem in ("transforms_train", "transforms_val", "transforms_test"):
             path = path.parent
         else:
-            return _named(read_transforms(path), format)
+            return _named(read_transforms(path, trust), format)
     single = path / "transforms.json"
     readers = {
-        "nerfstudio": lambda: read_transforms(single),
-        "instant-ngp": lambda: read_transforms(single) if single.is_file() else read_blender(path),
-        "blender": lambda: read_blender(path) if not single.is_file() or _has_train(path) else _single(single),
-        "colmap": lambda: read_colmap(path),
-        "llff": lambda: read_llff(path),
+        "nerfstudio": lambda: read_transforms(inside(path, single.name, trust=trust), trust),
+        "instant-ngp": lambda: readers["nerfstudio"]() if _there(single) else read_blender(path, trust),
+        "blender": lambda: (
+            read_blender(path, trust) if not _there(single) or _has_train(path) else readers["nerfstudio"]()
+        ),
+        "colmap": lambda: read_colmap(path, trust),
+        "llff": lambda: read_llff(path, trust),
     }
     if format is not None:
         try:
@@ -48,13 +51,13 @@ def read_capture(path: Path, format: str | None = None) -> RawCapture:
         except Incomplete as error:
             raise SceneError(f"Not readable as {format}: {error}", where=path, fix="leave out --format") from None
     found = []
-    if single.is_file():
+    if _there(single):
         found.append("nerfstudio")
     if _has_train(path):
         found.append("blender")
     if find_model(path) is not None:
         found.append("colmap")
-    if (path / "poses_bounds.npy").is_file():
+    if _there(path / "poses_bounds.npy"):
         found.append("llff")
     reasons = []
     for name in found:
@@ -69,12 +72,13 @@ def read_capture(path: Path, format: str | None = None) -> RawCapture:
     raise _no_format(path, reasons)
 
 
+def _there(path: Path) -> bool:
+    """Whether there is such a file, of whatever kind: its reader says what is wrong with a pipe."""
+    return path.exists() and not path.is_dir()
+
+
 def _has_train(path: Path) -> bool:
-    return (path / "transforms_train.json").is_file()
-
-
-def _single(path: Path) -> RawCapture:
-    return _named(read_transforms(path), "blender")
+    return _there(path / "transforms_train.json")
 
 
 def _named(capture: RawCapture, format: str | None) -> RawCapture:
@@ -102,9 +106,9 @@ def _no_format(path: Path, reasons: list[str]) -> SceneError:
             )
     folders = [path] + sorted(p for p in path.iterdir() if p.is_dir())
     for folder in folders:
-        inside = [p.suffix.lower() for p in folder.iterdir()]
+        suffixes = [p.suffix.lower() for p in folder.iterdir()]
         video = next((p for p in sorted(folder.iterdir()) if p.suffix.lower() in _VIDEO_SUFFIXES), None)
-        if video is not None or any(suffix in PHOTO_SUFFIXES for suffix in inside):
+        if video is not None or any(suffix in PHOTO_SUFFIXES for suffix in suffixes):
             source = video or folder
             return SceneError(
                 "There are photos or a video here, but no camera poses",

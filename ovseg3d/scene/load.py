@@ -14,13 +14,13 @@ import numpy as np
 
 from ovseg3d.errors import SceneError
 from ovseg3d.files import looking
-from ovseg3d.limits import NO_TRUST, Trust
+from ovseg3d.limits import MAX_LENGTH, MAX_REDUCTION, NO_TRUST, SCALES, Trust, check_name, check_regular, inside
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.copies import Copies
 from ovseg3d.scene.formats import read_capture
 from ovseg3d.scene.images import ends_well, load_photo, read_header, read_phrases
-from ovseg3d.scene.raw import RawCapture, RawFrame, check_pose, every_eighth, shorten
+from ovseg3d.scene.raw import Lens, RawCapture, RawFrame, check_lens, check_pose, every_eighth, shorten
 from ovseg3d.scene.segmentations import annotated_photos
 from ovseg3d.scene.sizes import check_size, companion, compare_sizes, oriented_size, reduction_for
 
@@ -83,20 +83,19 @@ def inspect_scene(
         SceneError: the capture as a whole cannot be read.
     """
     for name, value in (("downscale", downscale), ("scale", scale), ("max_side", max_side)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise SceneError(f"--{name.replace('_', '-')} is {value:g}, expected a positive number")
-    if downscale is not None and downscale < 1:
-        raise SceneError(f"--downscale is {downscale:g}: nothing is ever enlarged", fix="give 1 or more")
-    raw = read_capture(Path(path), format)
-    _check_names(raw)
+        if value is not None:
+            _check_option(f"--{name.replace('_', '-')}", value)
+    raw = read_capture(Path(path), format, trust)
+    _check_names(raw.path)
     notes = list(raw.notes)
     problems: list[SceneError] = []
-    raw.frames = _without_doubles(raw.frames, notes)
-    copies = Copies(raw.path, [frame.photo for frame in raw.frames])
+    raw.frames = _without_doubles(_check_files(raw, trust, problems), notes)
+    _drop_far_points(raw, notes)
+    copies = Copies(raw.path, [frame.photo for frame in raw.frames], trust)
     photos = _all_photos(raw, copies)
-    phrases = _attach_segmentations(raw, photos, notes)
+    phrases = _attach_segmentations(raw, photos, notes, trust)
     poses = _check_poses(raw, problems)
-    frames = _build_frames(raw, copies, poses, downscale, max_side, notes, problems)
+    frames = _build_frames(raw, copies, poses, downscale, max_side, notes, problems, trust)
     splits = {frame.name: frame.split for frame in raw.frames}
     if len(frames) < 2:
         if not problems:
@@ -140,13 +139,54 @@ def inspect_scene(
         return scene, [*problems, error]
 
 
-def _check_names(raw: RawCapture) -> None:
+def _check_option(name: str, value: float | int) -> None:
+    """Raises SceneError: nobody means this."""
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of some hundred digits
+        number = math.inf
+    if not (math.isfinite(number) and number > 0):
+        raise SceneError(f"{name} is {number:g}, expected a positive number")
+    if name == "--downscale" and number < 1:
+        raise SceneError(f"{name} is {number:g}: nothing is ever enlarged", fix="give 1 or more")
+    low, high = {"--downscale": (1, MAX_REDUCTION), "--scale": SCALES}.get(name, (1, 1e9))
+    if not low <= number <= high:
+        raise SceneError(f"{name} is {number:g}, expected {low:g} to {high:g}")
+
+
+def _check_names(folder: Path) -> None:
     """Raises SceneError: a name holds bytes that are no UTF-8. Python passes them on, but JSON cannot hold them."""
-    for name in (str(raw.path.absolute()), str(raw.path.resolve()), *(frame.name for frame in raw.frames)):
+    for path in (folder.absolute(), folder.resolve()):
         try:
-            name.encode()
+            str(path).encode()
         except UnicodeEncodeError as error:
-            raise SceneError("This name is no text in UTF-8", where=ascii(name), fix="rename it") from error
+            raise SceneError("This name is no text in UTF-8", where=ascii(str(path)), fix="rename it") from error
+        check_name(path.name, ascii(str(path)), what="folder")
+
+
+def _check_files(raw: RawCapture, trust: Trust, problems: list[SceneError]) -> list[RawFrame]:
+    """The frames that have a name and whose files lie in the capture's folder."""
+    kept = []
+    for frame in raw.frames:
+        try:
+            check_name(frame.name, f"{frame.file}, frame {ascii(frame.name)}", what="frame")
+            for path in (frame.photo, frame.mask, frame.depth, frame.label):
+                if path is not None:
+                    inside(raw.path, path.absolute(), trust=trust)
+            kept.append(frame)
+        except SceneError as error:
+            problems.append(error)
+    return kept
+
+
+def _drop_far_points(raw: RawCapture, notes: list[str]) -> None:
+    """Leave out sparse points so far away that they are a mistake of structure from motion."""
+    if raw.points is None:
+        return
+    near = (np.abs(raw.points) <= MAX_LENGTH).all(axis=1)
+    if not near.all():
+        raw.points, raw.points_rgb = raw.points[near], None if raw.points_rgb is None else raw.points_rgb[near]
+        notes.append(f"{(~near).sum()} sparse points lie further than {MAX_LENGTH:g} units away and are left out")
 
 
 def _without_doubles(frames: list[RawFrame], notes: list[str]) -> list[RawFrame]:
@@ -174,12 +214,16 @@ def _all_photos(raw: RawCapture, copies: Copies) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _attach_segmentations(raw: RawCapture, photos: tuple[str, ...], notes: list[str]) -> tuple[str, ...]:
+def _attach_segmentations(raw: RawCapture, photos: tuple[str, ...], notes: list[str], trust: Trust) -> tuple[str, ...]:
     """Take 3D-OVS's `segmentations/`, see `annotated_photos`. Returns the phrases."""
     folder = raw.path / "segmentations"
-    if not (folder / "classes.txt").is_file():
+    listing = folder / "classes.txt"
+    if not listing.exists():
         return ()
-    phrases = read_phrases(folder / "classes.txt")
+    check_regular(inside(raw.path, listing.relative_to(raw.path), trust=trust), what="list of phrases")
+    phrases = read_phrases(listing)
+    for phrase in phrases:
+        check_name(phrase, listing, what="phrase")
     if any(frame.label for frame in raw.frames):
         return phrases
     try:
@@ -187,6 +231,9 @@ def _attach_segmentations(raw: RawCapture, photos: tuple[str, ...], notes: list[
     except SceneError as error:
         notes.append(f"segmentations/ is left alone. {error.what}")
         return phrases
+    for place in annotated.values():
+        for path in (place, *(place / f"{phrase}.png" for phrase in phrases)):
+            inside(raw.path, path.relative_to(raw.path), trust=trust)
     for frame in raw.frames:
         frame.label = annotated.get(frame.name)
     without = sorted(set(photos) - {frame.name for frame in raw.frames})
@@ -199,7 +246,7 @@ def _check_poses(raw: RawCapture, problems: list[SceneError]) -> dict[str, np.nd
     poses = {}
     for frame in raw.frames:
         try:
-            poses[frame.name] = check_pose(frame.c2w, f"{raw.path}, frame {frame.name}")
+            poses[frame.name] = check_pose(frame.c2w, f"{frame.file}, frame {frame.name}")
         except SceneError as error:
             problems.append(error)
     return poses
@@ -213,12 +260,14 @@ def _build_frames(
     max_side: int | None,
     notes: list[str],
     problems: list[SceneError],
+    trust: Trust,
 ) -> list[Frame]:
     """Choose each frame's file and size; frames without a photo are dropped with a note."""
     factor = float(downscale) if downscale else reduction_for(raw, copies, max_side)
     frames: list[Frame] = []
     missing: list[Path] = []
     rescaled: dict[float, list[RawFrame]] = {}
+    lenses: dict[tuple[Lens, tuple[int, int]], bool] = {}
     capped = unturned = 0
     absent = {"mask": 0, "depth": 0, "label": 0}
     for entry in raw.frames:
@@ -230,9 +279,20 @@ def _build_frames(
             continue
         path, reduction = found
         try:
+            if path != entry.photo:  # a smaller copy may be a link
+                inside(raw.path, path.absolute(), trust=trust)
+            check_regular(path, what=f"photo of {entry.name}")
             header = read_header(path)
+            width, height = header.upright_size
+            stated = entry.lens.size or (width * reduction, height * reduction)
+            lens = (entry.lens, stated)
+            if lens not in lenses:
+                lenses[lens] = False
+                check_lens(*lens, f"{entry.file}, frame {entry.name}")  # said once for all frames with this lens
+                lenses[lens] = True
+            if not lenses[lens]:
+                continue
             size, upright = oriented_size(header, entry.lens.size)
-            stated = entry.lens.size or (size[0] * reduction, size[1] * reduction)
             full = entry.lens.camera(poses[entry.name], stated)
             check_size(size, full, entry.name, path)
             target = tuple(max(1, round(side / factor)) for side in stated)
@@ -253,6 +313,7 @@ def _build_frames(
                 label_path=files["label"],
                 near_far=entry.near_far,
                 upright=upright,
+                max_pixels=trust.max_pixels,
             )
             if not ends_well(path):
                 load_photo(frame)  # says so now, not hours into the training

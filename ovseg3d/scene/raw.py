@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg3d.errors import SceneError
+from ovseg3d.limits import CENTRES, FOCAL_LENGTHS, MAX_DISTORTION, MAX_LENGTH, MAX_SIDE, check_number
 from ovseg3d.scene.cameras import Camera, LensModel
 
 
@@ -47,6 +48,47 @@ def _focal(angle: float | None, size: int) -> float | None:
     return None if angle is None else 0.5 * size / math.tan(0.5 * angle)
 
 
+# The power of the distance from the centre that each coefficient goes with, relative to that distance.
+_POWERS = {"k1": 2, "k2": 4, "p1": 1, "p2": 1, "k3": 6, "k4": 8}
+
+
+def check_lens(lens: Lens, size: tuple[int, int], where: str) -> None:
+    """Refuse a lens with numbers that no camera has. Keys are called as transforms.json calls them.
+
+    Args:
+        lens: as the file states it.
+        size: (width, height) that its numbers refer to.
+        where: the file and the frame, for the message.
+
+    Raises:
+        SceneError: names the key, its value and what is allowed.
+    """
+    for key, side in zip("wh", size):
+        check_number(side, key, where, 1, MAX_SIDE)
+    fix = f"correct it: the picture is {size[0]}x{size[1]} pixels"
+    low, high = (share * max(size) for share in FOCAL_LENGTHS)
+    focals = []
+    for axis, side, focal, angle in (("x", size[0], lens.fx, lens.angle_x), ("y", size[1], lens.fy, lens.angle_y)):
+        if focal is not None:
+            check_number(focal, f"fl_{axis}", where, low, high, fix=fix)
+        if angle is not None:
+            # An angle beside a focal length is not used.
+            angles = (0.0, math.pi) if focal is not None else [2 * math.atan(0.5 * side / f) for f in (high, low)]
+            check_number(angle, f"camera_angle_{axis}", where, *angles, fix=f"{fix}; the angle is in radians")
+        focals.append(focal if focal is not None else _focal(angle, side))
+    reach = 0.0
+    for axis, side, centre, focal in zip("xy", size, (lens.cx, lens.cy), focals):
+        if centre is not None:
+            check_number(centre, f"c{axis}", where, *(share * side for share in CENTRES), fix=fix)
+        middle = side / 2 if centre is None else centre
+        reach = math.hypot(reach, max(abs(middle), abs(side - middle)) / (focal or max(filter(None, focals))))
+    fisheye = lens.model == "OPENCV_FISHEYE"
+    reach = min(reach, math.pi) if fisheye else reach
+    for key, value in zip(("k1", "k2", "k3", "k4") if fisheye else _POWERS, lens.distortion):
+        most = MAX_DISTORTION / reach ** _POWERS[key]
+        check_number(value, key, where, -most, most, fix="calibrate again, or undistort the photos")
+
+
 @dataclass
 class RawFrame:
     """One frame as its file states it."""
@@ -57,6 +99,8 @@ class RawFrame:
     c2w: np.ndarray
     """4x4, OpenCV axes; not yet checked."""
     lens: Lens
+    file: Path
+    """What states all this, for messages."""
     mask: Path | None = None
     depth: Path | None = None
     label: Path | None = None
@@ -108,13 +152,22 @@ def check_pose(matrix: np.ndarray, where: str) -> np.ndarray:
             fix="remove the frame: structure from motion did not find where its photo was taken",
         )
     rotation = matrix[:3, :3]
-    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-2:
-        size = np.linalg.norm(rotation, axis=0)
+    # Entries of a rotation are at most 1; squares of larger ones may overflow.
+    if np.abs(rotation).max() > 1e6 or np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-2:
+        with np.errstate(over="ignore"):
+            size = np.linalg.norm(rotation, axis=0)
         detail = f"its columns have lengths {size[0]:.3g}, {size[1]:.3g}, {size[2]:.3g}"
         raise SceneError(
             f"The pose is no rotation and translation ({detail}; all should be 1 and at right angles)",
             where=where,
             fix="divide a scale out of the 3x3 part, and check that it is camera-to-world",
+        )
+    farthest = float(np.abs(matrix[:3, 3]).max())
+    if farthest > MAX_LENGTH:
+        raise SceneError(
+            f"The camera stands {farthest:.3g} units away, expected at most {MAX_LENGTH:g}",
+            where=where,
+            fix="correct the pose, or move the origin near the cameras",
         )
     u, _, vt = np.linalg.svd(rotation)
     if np.linalg.det(rotation) < 0:

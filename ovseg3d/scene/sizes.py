@@ -7,9 +7,8 @@ The size that the intrinsics state decides; `--downscale` is relative to it. A p
 import math
 from pathlib import Path
 
-import numpy as np
-
 from ovseg3d.errors import SceneError
+from ovseg3d.limits import check_array, check_regular
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.copies import Copies
 from ovseg3d.scene.images import Header, read_header, too_many_channels
@@ -26,6 +25,7 @@ def reduction_for(raw: RawCapture, copies: Copies, max_side: int | None) -> floa
             longest = max(longest, *entry.lens.size)
         elif (found := copies.find(entry.photo, 1)) is not None:
             try:
+                check_regular(found[0], what="photo")
                 longest = max(longest, *(side * found[1] for side in read_header(found[0]).upright_size))
             except SceneError:
                 continue  # reported when its turn comes
@@ -71,17 +71,11 @@ def companion(
     if not path.exists():
         absent[kind] += 1
         return None
-    if path.is_dir() or kind == "label":  # labels are never read in training; info and eval check them
+    if kind == "label":  # never read in training; info and eval check them. May be a folder of masks.
+        if not path.is_dir():
+            check_regular(path, what=f"label file of {name}")
         return path
-    if path.suffix == ".npy":
-        try:
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        except (OSError, ValueError, EOFError) as error:
-            raise SceneError(f"The {kind} of {name} cannot be read: {error}", where=path) from error
-        size, channels = (shape[1], shape[0]) if len(shape) >= 2 else (0, 0), math.prod(shape[2:])
-    else:
-        header = read_header(path)
-        size, channels = (header.width, header.height), header.channels
+    size, channels = stated_size(path, f"{kind} file of {name}")
     if size not in sizes:
         wanted = " or ".join(f"{w}x{h}" for w, h in sorted(sizes, reverse=True))
         raise SceneError(
@@ -92,6 +86,16 @@ def companion(
     if kind == "depth" and channels != 1:
         raise too_many_channels(path, channels)
     return path
+
+
+def stated_size(path: Path, what: str) -> tuple[tuple[int, int], int]:
+    """(width, height) and channels of a mask, depth or label file, by its header. Raises SceneError."""
+    check_regular(path, what=what)
+    if path.suffix == ".npy":
+        height, width, *channels = check_array(path, what=what, kinds="buif")
+        return (width, height), math.prod(channels)
+    header = read_header(path)
+    return (header.width, header.height), header.channels
 
 
 def compare_sizes(rescaled: dict[float, list[RawFrame]], notes: list[str], problems: list[SceneError]) -> None:
