@@ -149,8 +149,8 @@ def read_bytes(
     with open_regular(path, error, what) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            # Read one byte more than allowed, not what the size says: files of /proc have the size 0.
-            data = b"" if size > most else file.read(most + 1)
+            # Not only what the size says: files of /proc have the size 0. Memory for all of `read` is taken at once.
+            data = b"" if size > most else file.read(min(max(size, 2**20), most) + 1)
         except OSError as cause:
             raise unreadable(path, cause, error, what) from cause
     if max(size, len(data)) > most:
@@ -304,14 +304,15 @@ def check_array(
     with open_regular(path, error, what) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            major = npy.read_magic(file)[0]
-            if major not in (1, 2):
-                raise ValueError(f"version {major} of the format")
-            read = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
+            version = npy.read_magic(file)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f"version {version[0]}.{version[1]} of the format")
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, dtype = read(file, max_header_size=MAX_HEADER_BYTES)
             start = file.tell()
         except Exception as cause:  # numpy evaluates the header as a literal, and raises what Python's parser does
-            raise error(f"The {what} is no array that can be read: {first_line(cause)}", where=path) from cause
+            reason = f"The {what} is no array that can be read: {first_line(cause)}"
+            raise error(reason, where=path, fix="write the file again") from cause
     if dtype.hasobject or dtype.kind not in kinds:
         raise error(f"The {what} holds {dtype}, expected plain numbers", where=path, fix="write the file again")
     if len(shape) not in dims or any(side < 1 for side in shape):

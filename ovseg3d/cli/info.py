@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ovseg3d.cli.flags import Json
+from ovseg3d.limits import printable
 
 if TYPE_CHECKING:
     from ovseg3d.scene.capture import Finding, Scene
@@ -122,20 +123,22 @@ def _print(
         table.add_column(style="bold", no_wrap=True)
         table.add_column()
         for key, value in _rows(scene, extent):
-            table.add_row(key, value)
-        console.print(Text(f"{scene.name}", style="bold cyan"), Text(f"({scene.path})", style="dim"))
-        console.print(table, markup=False)
+            table.add_row(key, Text(printable(value)))
+        console.print(
+            Text(printable(scene.name), style="bold cyan"), Text(f"({printable(str(scene.path))})", style="dim")
+        )
+        console.print(table)
         console.print()
     doubts = [finding for finding in findings if finding.level != "note"]
     if not doubts:
         console.print("[green]Nothing looks wrong.[/green]")
     for finding in findings:
         style = _STYLES[finding.level]
-        body = Text.assemble((f"{finding.level}: ", style), finding.what)
+        body = Text.assemble((f"{finding.level}: ", style), printable(finding.what))
         if finding.where:
-            body.append(f"\n  where: {finding.where}", style="dim")
+            body.append(f"\n  where: {printable(finding.where)}", style="dim")
         if finding.fix:
-            body.append(f"\n  try:   {finding.fix}")
+            body.append(f"\n  try:   {printable(finding.fix)}")
         console.print(Padding(body, (0, 0)))
     if plot is not None:
         console.print(Text.assemble("\nCameras drawn in ", (str(plot), "cyan"), ", blue to train on, orange held out."))

@@ -15,12 +15,15 @@ from torch import Tensor
 from ovseg3d.errors import SceneError
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
+from ovseg3d.limits import MAX_LENGTH
 from ovseg3d.scene import Camera, Scene, load_depth, load_photo
 
 MOST_VIEWS = 100
 """Cameras from which the box is found; more add little but time."""
 MOST_LOOKING = 300
 """Cameras that are asked what they see; on a longer walk neighbours see the same."""
+MOST_POINTS = 500_000
+"""Points whose depth in all those cameras is looked at, evenly thinned: more would take gigabytes."""
 MOST_SILHOUETTES = 32
 """Photos whose transparency carves the visual hull."""
 
@@ -52,10 +55,11 @@ def find_box(scene: Scene, config: FieldConfig, use_depth: bool = False) -> Fiel
     low, high = np.percentile(content @ rotation.T, [3, 97], axis=0)
     low, high = np.minimum(low, (eyes @ rotation.T).min(0)), np.maximum(high, (eyes @ rotation.T).max(0))
     center = rotation.T @ ((low + high) / 2)
-    radius = float((high - low).max() / 2) * 1.05
+    radius = float((high - low).max() / 2) * 1.05 or 1.0  # all in one point
     farthest = float(np.percentile(np.abs(local - rotation @ center).max(-1), 99.5)) / radius
     cascades = int(np.clip(math.ceil(math.log2(max(farthest, 1.0))) + 1, 1, 6)) if open_scene else 1
-    depths = np.concatenate([camera.project(content)[1] for camera in cameras])
+    some = content[:: -(-len(content) // MOST_POINTS)]
+    depths = np.concatenate([camera.project(some)[1] for camera in cameras])
     nearest = float(np.percentile(depths[depths > 0], 1)) if (depths > 0).any() else 0.0
     near = max(config.near, 0.5 * nearest / radius)
     return _box(center, radius, open_scene, max(cascades, 2) if open_scene else 1, near, rotation)
@@ -94,7 +98,9 @@ def _from_cameras(cameras: list[Camera]) -> tuple[Float[np.ndarray, "3"], float]
 
 def _content(scene: Scene, views: list, use_depth: bool) -> Float[np.ndarray, "points 3"] | None:
     if use_depth and any(frame.depth_path for frame in views):
-        return np.concatenate([_depth_points(scene, frame) for frame in views[:: max(1, len(views) // 32)]])
+        measured = np.concatenate([_depth_points(scene, frame) for frame in views[:: max(1, len(views) // 32)]])
+        if len(measured):  # depth files may know nothing
+            return measured
     if scene.points is not None and len(scene.points) >= 50:
         return scene.points
     if all(frame.near_far for frame in views):
@@ -111,7 +117,8 @@ def _content(scene: Scene, views: list, use_depth: bool) -> Float[np.ndarray, "p
 
 def _depth_points(scene: Scene, frame) -> Float[np.ndarray, "points 3"]:
     depth = load_depth(frame, scene).ravel()
-    chosen = np.flatnonzero(depth > 0)[:: max(1, int((depth > 0).sum()) // 2000)]
+    chosen = np.flatnonzero((depth > 0) & (depth <= MAX_LENGTH))
+    chosen = chosen[:: max(1, len(chosen) // 2000)]
     origins, directions = frame.camera.rays(frame.camera.pixel_centres()[chosen])
     cosine = directions @ frame.camera.forward
     return origins + directions * (depth[chosen] / cosine)[:, None]

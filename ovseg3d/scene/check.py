@@ -13,14 +13,23 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.errors import SceneError
+from ovseg3d.limits import check_regular, open_regular
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Finding, Frame, Scene
-from ovseg3d.scene.images import load_mask, read_header
+from ovseg3d.scene.images import load_mask
 from ovseg3d.scene.raw import shorten
+from ovseg3d.scene.sizes import stated_size
 
 _FLIP = "multiply the 2nd and 3rd column of each rotation by -1: the file wants OpenGL cameras (y up, z backward)"
 # Words of the readers' notes that mean something was lost or doubtful.
-_DOUBTFUL = ("more than once", "have no photo", "times as large", "are missing", "match no frame", "no readable")
+_DOUBTFUL = (
+    "more than once", "have no photo", "times as large", "are missing", "match no frame", "no readable", "cannot be",
+)  # fmt: skip
+# A photo larger than this is compared by its start.
+_HASHED_BYTES = 64 * 2**20
+_USUAL_FOCAL_LENGTHS = (0.2, 10.0)
+"""Of the picture's width."""
+_USUAL_DEPTH_UNITS = (1e-5, 10.0)
 
 
 def check_scene(scene: Scene) -> list[Finding]:
@@ -133,12 +142,42 @@ def _movement(positions: np.ndarray, forwards: np.ndarray) -> list[Finding]:
 
 
 def _lenses(scene: Scene) -> list[Finding]:
-    """Distortion that folds back within the picture, at its border or sooner."""
-    folded = [frame.name for frame in scene.frames if not frame.camera.reaches(_border(frame.camera)).all()]
-    if not folded:
-        return []
-    what = f"The lens distortion of {len(folded)} frames folds back before the picture's edge, where rays mean nothing."
-    return [Finding("warning", what, shorten(folded), "calibrate again, or crop or undistort the photos")]
+    """Lenses unlike any usual one; distortion that folds back within the picture, at its border or sooner."""
+    findings = []
+    low, high = _USUAL_FOCAL_LENGTHS
+    odd = [f for f in scene.frames if not low <= f.camera.fx / f.camera.width <= high]
+    if odd:
+        what = f"The focal length of {len(odd)} frames is odd: {odd[0].camera.fx:g} pixels where the picture is "
+        what += f"{odd[0].camera.width} wide."
+        fix = f"usual are {low:g} to {high:g} times the width: correct fl_x, or w and h"
+        findings.append(Finding("warning", what, shorten([frame.name for frame in odd]), fix))
+    odd = [f for f in scene.frames if max(map(abs, _off_centre(f.camera))) > 0.25]
+    if odd:
+        across, down = (f"{share:.0%}" for share in _off_centre(odd[0].camera))
+        what = f"The optical axis of {len(odd)} frames is far from the picture's middle, by {across} of its width "
+        what += f"and {down} of its height."
+        fix = "correct cx and cy, unless the photos were cropped"
+        findings.append(Finding("warning", what, shorten([frame.name for frame in odd]), fix))
+    if small := [f.name for f in scene.frames if min(f.camera.width, f.camera.height) < 8]:
+        what = f"{len(small)} photos are less than 8 pixels wide or high."
+        findings.append(Finding("warning", what, shorten(small), "give a smaller --downscale"))
+    low, high = _USUAL_DEPTH_UNITS
+    if not low <= scene.depth_unit <= high and any(frame.depth_path for frame in scene.frames):
+        what = f"The unit of the depth files is odd: a value of 1 is {scene.depth_unit:g} input units."
+        findings.append(Finding("warning", what, None, "correct depth_unit_scale_factor; 0.001 is usual"))
+    with np.errstate(all="ignore"):
+        folded = [frame.name for frame in scene.frames if not frame.camera.reaches(_border(frame.camera)).all()]
+    if folded:
+        what = f"The lens distortion of {len(folded)} frames folds back before the picture's edge, "
+        what += "where rays mean nothing."
+        fix = "calibrate again, or crop or undistort the photos"
+        findings.append(Finding("warning", what, shorten(folded), fix))
+    return findings
+
+
+def _off_centre(camera: Camera) -> tuple[float, float]:
+    """How far the optical axis is from the picture's middle, as shares of its width and height."""
+    return camera.cx / camera.width - 0.5, camera.cy / camera.height - 0.5
 
 
 def _border(camera: Camera) -> Float[np.ndarray, "points 2"]:
@@ -175,10 +214,11 @@ def _doubles(scene: Scene) -> list[Finding]:
     by_bytes: dict[tuple[int, str], list[str]] = defaultdict(list)
     by_size: dict[int, list[Frame]] = defaultdict(list)
     for frame in scene.frames:
-        by_size[frame.image_path.stat().st_size].append(frame)
+        by_size[check_regular(frame.image_path, what="photo")].append(frame)
     for size, frames in by_size.items():
         for frame in frames if len(frames) > 1 else ():
-            digest = hashlib.sha256(frame.image_path.read_bytes()).hexdigest()
+            with open_regular(frame.image_path, what="photo") as file:
+                digest = hashlib.sha256(file.read(_HASHED_BYTES)).hexdigest()
             by_bytes[(size, digest)].append(frame.name)
     same = [names for names in by_bytes.values() if len(names) > 1]
     if same:
@@ -201,12 +241,12 @@ def _companions(scene: Scene) -> list[Finding]:
         if frame.label_path is None or frame.label_path.is_dir():
             continue
         try:
-            header = read_header(frame.label_path)
+            (width, height), _ = stated_size(frame.label_path, "label image")
         except SceneError as error:
             findings.append(Finding("warning", error.what + ".", str(error.where), error.fix))
             continue
         expected = frame.camera.width / frame.camera.height
-        if abs(header.width / header.height / expected - 1) > 0.02:
-            what = f"The labels of {frame.name} have another shape ({header.width}x{header.height}) than the photo."
+        if abs(width / height / expected - 1) > 0.02:
+            what = f"The labels of {frame.name} have another shape ({width}x{height}) than the photo."
             findings.append(Finding("warning", what, str(frame.label_path), "write labels at the photo's size"))
     return findings

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from ovseg3d.limits import MAX_LENGTH
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.check import common_focus
@@ -57,7 +58,7 @@ def scene_extent(scene: Scene) -> Extent | None:
 def _lift(camera: Camera, depth_z: np.ndarray) -> np.ndarray:
     """Points of the input frame that a depth image shows, evenly thinned."""
     z = depth_z.reshape(-1)
-    chosen = np.flatnonzero(z > 0)
+    chosen = np.flatnonzero((z > 0) & (z <= MAX_LENGTH))
     chosen = chosen[:: max(1, len(chosen) // _DEPTH_SAMPLES)]
     xy = np.stack([chosen % camera.width, chosen // camera.width], axis=-1) + 0.5
     origins, directions = camera.rays(xy)

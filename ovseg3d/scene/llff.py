@@ -34,7 +34,8 @@ def read_llff(folder: Path, trust: Trust = NO_TRUST) -> RawCapture:
             where=path,
             fix="write poses_bounds.npy again: 3x5 pose and size, then near and far, for each photo",
         )
-    table = np.load(path, allow_pickle=False).astype(np.float64)
+    with np.errstate(all="ignore"):  # each number is checked later
+        table = np.load(path, allow_pickle=False).astype(np.float64)
     photos = _photos(folder)
     if len(photos) != len(table):
         where = photos[0].parent.name if photos else "images"

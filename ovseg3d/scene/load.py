@@ -220,10 +220,7 @@ def _attach_segmentations(raw: RawCapture, photos: tuple[str, ...], notes: list[
     listing = folder / "classes.txt"
     if not listing.exists():
         return ()
-    check_regular(inside(raw.path, listing.relative_to(raw.path), trust=trust), what="list of phrases")
-    phrases = read_phrases(listing)
-    for phrase in phrases:
-        check_name(phrase, listing, what="phrase")
+    phrases = _phrases(raw, listing, trust)
     if any(frame.label for frame in raw.frames):
         return phrases
     try:
@@ -231,15 +228,29 @@ def _attach_segmentations(raw: RawCapture, photos: tuple[str, ...], notes: list[
     except SceneError as error:
         notes.append(f"segmentations/ is left alone. {error.what}")
         return phrases
-    for place in annotated.values():
-        for path in (place, *(place / f"{phrase}.png" for phrase in phrases)):
-            inside(raw.path, path.relative_to(raw.path), trust=trust)
     for frame in raw.frames:
         frame.label = annotated.get(frame.name)
     without = sorted(set(photos) - {frame.name for frame in raw.frames})
     if annotated and without:
         notes.append(f"segmentations/ counts {len(without)} photos that have no pose: {shorten(without)}")
     return phrases
+
+
+def _phrases(raw: RawCapture, listing: Path, trust: Trust) -> tuple[str, ...]:
+    check_regular(inside(raw.path, listing.absolute(), trust=trust), what="list of phrases")
+    phrases = read_phrases(listing)
+    for phrase in phrases:
+        check_name(phrase, listing, what="phrase")
+    return phrases
+
+
+def _check_masks(raw: RawCapture, folder: Path, known: dict[Path, tuple[str, ...]], trust: Trust) -> None:
+    """Raises SceneError: a mask in 3D-OVS's folder of them, one for each phrase, lies outside the capture's folder."""
+    listing = folder.parent / "classes.txt"
+    if listing not in known:
+        known[listing] = _phrases(raw, listing, trust) if listing.exists() else ()
+    for path in (folder, *(folder / f"{phrase}.png" for phrase in known[listing])):
+        inside(raw.path, path.absolute(), trust=trust)
 
 
 def _check_poses(raw: RawCapture, problems: list[SceneError]) -> dict[str, np.ndarray]:
@@ -268,6 +279,7 @@ def _build_frames(
     missing: list[Path] = []
     rescaled: dict[float, list[RawFrame]] = {}
     lenses: dict[tuple[Lens, tuple[int, int]], bool] = {}
+    lists: dict[Path, tuple[str, ...]] = {}
     capped = unturned = 0
     absent = {"mask": 0, "depth": 0, "label": 0}
     for entry in raw.frames:
@@ -281,6 +293,8 @@ def _build_frames(
         try:
             if path != entry.photo:  # a smaller copy may be a link
                 inside(raw.path, path.absolute(), trust=trust)
+            if entry.label is not None and entry.label.is_dir():
+                _check_masks(raw, entry.label, lists, trust)
             check_regular(path, what=f"photo of {entry.name}")
             header = read_header(path)
             width, height = header.upright_size

@@ -33,7 +33,8 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """
     with open_regular(path, what="file of sparse points") as file:
         try:
-            points, colours = _read(file)
+            with np.errstate(all="ignore"):  # numbers that their type cannot hold
+                points, colours = _read(file)
         except (ValueError, IndexError, KeyError, OSError) as error:
             raise SceneError(
                 f"The sparse points cannot be read: {shorten(printable(str(error)))}",

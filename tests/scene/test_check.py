@@ -130,9 +130,10 @@ def test_the_extent_comes_from_the_best_evidence(tmp_path):
     bounds = scene_extent(load_scene(w.write_llff(tmp_path / "c")))
     assert bounds is not None and bounds.source == "near and far"
     data = w.transforms()
-    Image.fromarray(np.full((w.HEIGHT, w.WIDTH), 3000, dtype=np.uint16)).save(tmp_path / "depth.png")
-    data["frames"][2]["depth_file_path"] = "../depth.png"
-    scene = load_scene(w.write_nerfstudio(tmp_path / "d", data))
+    data["frames"][2]["depth_file_path"] = "depth.png"
+    w.write_nerfstudio(tmp_path / "d", data)
+    Image.fromarray(np.full((w.HEIGHT, w.WIDTH), 3000, dtype=np.uint16)).save(tmp_path / "d/depth.png")
+    scene = load_scene(tmp_path / "d")
     depth = scene_extent(scene)
     assert depth is not None and depth.source == "depth"
     # One wall at z-depth 3: its middle lies there, and the box is as thin as the wall is seen.

@@ -7,6 +7,7 @@ import pytest
 import writers as w
 from PIL import Image
 
+from ovseg3d.limits import Trust
 from ovseg3d.scene import inspect_scene, load_labels, load_scene
 from ovseg3d.scene.images import IGNORED
 
@@ -345,7 +346,7 @@ def test_frames_without_a_photo_are_left_out_with_a_note(tmp_path):
     assert any("04.png" in note and "no photo" in note for note in scene.notes)
 
 
-def test_photos_outside_the_folder_are_read(tmp_path):
+def test_photos_outside_the_folder_are_read_where_the_user_allows_it(tmp_path):
     w.write_photos(tmp_path / "elsewhere")
     data = w.transforms()
     for frame in data["frames"]:
@@ -354,6 +355,8 @@ def test_photos_outside_the_folder_are_read(tmp_path):
     (tmp_path / "scene/transforms.json").write_text(json.dumps(data))
     before = sorted(tmp_path.rglob("*"))
     scene, problems = inspect_scene(tmp_path / "scene")
+    assert scene is None and len(problems) == 9 and all("outside" in problem.what for problem in problems)
+    scene, problems = inspect_scene(tmp_path / "scene", trust=Trust(outside=True))
     assert scene is not None and not problems and len(scene.frames) == 9
     assert any("outside" in note for note in scene.notes)
     assert sorted(tmp_path.rglob("*")) == before
