@@ -41,7 +41,7 @@ MAX_LENGTH = 1e6
 """Largest coordinate or distance, in input units: a thousand kilometres where a unit is a metre."""
 
 # Cameras and captures. What lies outside cannot be, or breaks the arithmetic; what is merely odd, `info` warns of.
-MAX_FRAMES = 100_000
+MAX_FRAMES = 50_000
 """Most photos of a capture."""
 MAX_POINTS = 20_000_000
 """Most sparse points of a capture."""

@@ -5,7 +5,6 @@ frame per name, which copy of a photo and at which size, held-out views, masks, 
 checks that need no decoding (pictures' headers only). Nothing is ever written.
 """
 
-import math
 import os
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -14,12 +13,20 @@ import numpy as np
 
 from ovseg3d.errors import SceneError
 from ovseg3d.files import looking
-from ovseg3d.limits import MAX_LENGTH, MAX_REDUCTION, NO_TRUST, SCALES, Trust, check_name, check_regular, inside
+from ovseg3d.limits import NO_TRUST, Trust, check_regular, inside
+from ovseg3d.scene.admit import (
+    check_folder,
+    check_masks,
+    check_option,
+    drop_far_points,
+    files_inside,
+    phrases_inside,
+)
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.copies import Copies
 from ovseg3d.scene.formats import read_capture
-from ovseg3d.scene.images import ends_well, load_photo, read_header, read_phrases
+from ovseg3d.scene.images import ends_well, load_photo, read_header
 from ovseg3d.scene.raw import Lens, RawCapture, RawFrame, check_lens, check_pose, every_eighth, shorten
 from ovseg3d.scene.segmentations import annotated_photos
 from ovseg3d.scene.sizes import check_size, companion, compare_sizes, oriented_size, reduction_for
@@ -84,13 +91,13 @@ def inspect_scene(
     """
     for name, value in (("downscale", downscale), ("scale", scale), ("max_side", max_side)):
         if value is not None:
-            _check_option(f"--{name.replace('_', '-')}", value)
+            check_option(f"--{name.replace('_', '-')}", value)
     raw = read_capture(Path(path), format, trust)
-    _check_names(raw.path)
+    check_folder(raw.path)
     notes = list(raw.notes)
     problems: list[SceneError] = []
-    raw.frames = _without_doubles(_check_files(raw, trust, problems), notes)
-    _drop_far_points(raw, notes)
+    raw.frames = _without_doubles(files_inside(raw, trust, problems), notes)
+    drop_far_points(raw, notes)
     copies = Copies(raw.path, [frame.photo for frame in raw.frames], trust)
     photos = _all_photos(raw, copies)
     phrases = _attach_segmentations(raw, photos, notes, trust)
@@ -139,56 +146,6 @@ def inspect_scene(
         return scene, [*problems, error]
 
 
-def _check_option(name: str, value: float | int) -> None:
-    """Raises SceneError: nobody means this."""
-    try:
-        number = float(value)
-    except OverflowError:  # a whole number of some hundred digits
-        number = math.inf
-    if not (math.isfinite(number) and number > 0):
-        raise SceneError(f"{name} is {number:g}, expected a positive number")
-    if name == "--downscale" and number < 1:
-        raise SceneError(f"{name} is {number:g}: nothing is ever enlarged", fix="give 1 or more")
-    low, high = {"--downscale": (1, MAX_REDUCTION), "--scale": SCALES}.get(name, (1, 1e9))
-    if not low <= number <= high:
-        raise SceneError(f"{name} is {number:g}, expected {low:g} to {high:g}")
-
-
-def _check_names(folder: Path) -> None:
-    """Raises SceneError: a name holds bytes that are no UTF-8. Python passes them on, but JSON cannot hold them."""
-    for path in (folder.absolute(), folder.resolve()):
-        try:
-            str(path).encode()
-        except UnicodeEncodeError as error:
-            raise SceneError("This name is no text in UTF-8", where=ascii(str(path)), fix="rename it") from error
-        check_name(path.name, ascii(str(path)), what="folder")
-
-
-def _check_files(raw: RawCapture, trust: Trust, problems: list[SceneError]) -> list[RawFrame]:
-    """The frames that have a name and whose files lie in the capture's folder."""
-    kept = []
-    for frame in raw.frames:
-        try:
-            check_name(frame.name, f"{frame.file}, frame {ascii(frame.name)}", what="frame")
-            for path in (frame.photo, frame.mask, frame.depth, frame.label):
-                if path is not None:
-                    inside(raw.path, path.absolute(), trust=trust)
-            kept.append(frame)
-        except SceneError as error:
-            problems.append(error)
-    return kept
-
-
-def _drop_far_points(raw: RawCapture, notes: list[str]) -> None:
-    """Leave out sparse points so far away that they are a mistake of structure from motion."""
-    if raw.points is None:
-        return
-    near = (np.abs(raw.points) <= MAX_LENGTH).all(axis=1)
-    if not near.all():
-        raw.points, raw.points_rgb = raw.points[near], None if raw.points_rgb is None else raw.points_rgb[near]
-        notes.append(f"{(~near).sum()} sparse points lie further than {MAX_LENGTH:g} units away and are left out")
-
-
 def _without_doubles(frames: list[RawFrame], notes: list[str]) -> list[RawFrame]:
     """One frame for each name (the first listed), sorted by name."""
     unique: dict[str, RawFrame] = {}
@@ -220,7 +177,7 @@ def _attach_segmentations(raw: RawCapture, photos: tuple[str, ...], notes: list[
     listing = folder / "classes.txt"
     if not listing.exists():
         return ()
-    phrases = _phrases(raw, listing, trust)
+    phrases = phrases_inside(raw, listing, trust)
     if any(frame.label for frame in raw.frames):
         return phrases
     try:
@@ -234,23 +191,6 @@ def _attach_segmentations(raw: RawCapture, photos: tuple[str, ...], notes: list[
     if annotated and without:
         notes.append(f"segmentations/ counts {len(without)} photos that have no pose: {shorten(without)}")
     return phrases
-
-
-def _phrases(raw: RawCapture, listing: Path, trust: Trust) -> tuple[str, ...]:
-    check_regular(inside(raw.path, listing.absolute(), trust=trust), what="list of phrases")
-    phrases = read_phrases(listing)
-    for phrase in phrases:
-        check_name(phrase, listing, what="phrase")
-    return phrases
-
-
-def _check_masks(raw: RawCapture, folder: Path, known: dict[Path, tuple[str, ...]], trust: Trust) -> None:
-    """Raises SceneError: a mask in 3D-OVS's folder of them, one for each phrase, lies outside the capture's folder."""
-    listing = folder.parent / "classes.txt"
-    if listing not in known:
-        known[listing] = _phrases(raw, listing, trust) if listing.exists() else ()
-    for path in (folder, *(folder / f"{phrase}.png" for phrase in known[listing])):
-        inside(raw.path, path.absolute(), trust=trust)
 
 
 def _check_poses(raw: RawCapture, problems: list[SceneError]) -> dict[str, np.ndarray]:
@@ -279,7 +219,7 @@ def _build_frames(
     missing: list[Path] = []
     rescaled: dict[float, list[RawFrame]] = {}
     lenses: dict[tuple[Lens, tuple[int, int]], bool] = {}
-    lists: dict[Path, tuple[str, ...]] = {}
+    masks: dict[Path, SceneError | None] = {}
     capped = unturned = 0
     absent = {"mask": 0, "depth": 0, "label": 0}
     for entry in raw.frames:
@@ -294,7 +234,7 @@ def _build_frames(
             if path != entry.photo:  # a smaller copy may be a link
                 inside(raw.path, path.absolute(), trust=trust)
             if entry.label is not None and entry.label.is_dir():
-                _check_masks(raw, entry.label, lists, trust)
+                check_masks(raw, entry.label, masks, trust)
             check_regular(path, what=f"photo of {entry.name}")
             header = read_header(path)
             width, height = header.upright_size

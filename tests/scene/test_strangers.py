@@ -18,7 +18,7 @@ from PIL import Image
 from ovseg3d.errors import SceneError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.place import find_box
-from ovseg3d.limits import Trust
+from ovseg3d.limits import MAX_FRAMES, Trust
 from ovseg3d.scene import check_scene, inspect_scene, load_scene, plot_scene
 
 pytestmark = pytest.mark.timeout(20, method="signal")
@@ -312,7 +312,7 @@ def test_phrases_name_no_file_elsewhere(phrase: str, secret: Path, tmp_path: Pat
     scene = w.write_llff(tmp_path / "scene")
     (scene / "segmentations/00").mkdir(parents=True)
     (scene / "segmentations/classes.txt").write_text(f"{phrase}\n")
-    assert "outside" in _refused(scene).what
+    assert "is a path" in _refused(scene).what
 
 
 @pytest.mark.parametrize("place", [".", "labels"])
@@ -460,7 +460,7 @@ def test_many_colmap_points_take_little_more_than_their_numbers(tmp_path: Path) 
     tracemalloc.stop()
     assert scene.points is not None and scene.points_rgb is not None
     assert np.array_equal(scene.points, rows) and np.array_equal(scene.points_rgb[:, 0], np.arange(count) % 256)
-    assert peak < 60 * 2**20
+    assert peak < 25 * 2**20, "a tuple of Python for each took 40 MB"
 
 
 @pytest.mark.parametrize("key", ["depth_file_path", "mask_path"])
@@ -476,8 +476,8 @@ def test_an_array_that_promises_too_much(key: str, tmp_path: Path) -> None:
 
 
 def test_more_frames_than_any_capture_has(tmp_path: Path) -> None:
-    w.write_nerfstudio(tmp_path, w.transforms() | {"frames": [{}] * 100_001})
-    assert "more than 100000" in _refused(tmp_path).what
+    w.write_nerfstudio(tmp_path, w.transforms() | {"frames": [{}] * (MAX_FRAMES + 1)})
+    assert f"more than {MAX_FRAMES}" in _refused(tmp_path).what
 
 
 # Names

@@ -1,0 +1,109 @@
+"""What a capture has to show before it is let in: options and names that can be, files and masks in its own folder.
+
+The numbers of its cameras are judged in `raw.py`, the sizes of its tables by their readers.
+"""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ovseg3d.errors import SceneError
+from ovseg3d.limits import MAX_LENGTH, MAX_REDUCTION, SCALES, Trust, check_name, check_regular, inside, shorten
+from ovseg3d.scene.images import read_phrases
+from ovseg3d.scene.raw import RawCapture, RawFrame
+
+
+def check_option(name: str, value: float | int) -> None:
+    """Raises SceneError: nobody means this."""
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of some hundred digits
+        number = math.inf
+    if not (math.isfinite(number) and number > 0):
+        raise SceneError(f"{name} is {number:g}, expected a positive number")
+    if name == "--downscale" and number < 1:
+        raise SceneError(f"{name} is {number:g}: nothing is ever enlarged", fix="give 1 or more")
+    low, high = {"--downscale": (1, MAX_REDUCTION), "--scale": SCALES}.get(name, (1, 1e9))
+    if not low <= number <= high:
+        raise SceneError(f"{name} is {number:g}, expected {low:g} to {high:g}")
+
+
+def check_folder(folder: Path) -> None:
+    """Raises SceneError: a name holds bytes that are no UTF-8. Python passes them on, but JSON cannot hold them."""
+    for path in (folder.absolute(), folder.resolve()):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise SceneError("This name is no text in UTF-8", where=ascii(str(path)), fix="rename it") from error
+        check_name(path.name, ascii(str(path)), what="folder")
+
+
+def files_inside(raw: RawCapture, trust: Trust, problems: list[SceneError]) -> list[RawFrame]:
+    """The frames that have a name and whose files lie in the capture's folder."""
+    kept = []
+    for frame in raw.frames:
+        try:
+            check_name(frame.name, f"{frame.file}, frame {ascii(frame.name)}", what="frame")
+            for path in (frame.photo, frame.mask, frame.depth, frame.label):
+                if path is not None:
+                    inside(raw.path, path.absolute(), trust=trust)
+            kept.append(frame)
+        except SceneError as error:
+            problems.append(error)
+    return kept
+
+
+def drop_far_points(raw: RawCapture, notes: list[str]) -> None:
+    """Leave out sparse points so far away that they are a mistake of structure from motion."""
+    if raw.points is None:
+        return
+    near = (np.abs(raw.points) <= MAX_LENGTH).all(axis=1)
+    if not near.all():
+        raw.points, raw.points_rgb = raw.points[near], None if raw.points_rgb is None else raw.points_rgb[near]
+        notes.append(f"{(~near).sum()} sparse points lie further than {MAX_LENGTH:g} units away and are left out")
+
+
+def phrases_inside(raw: RawCapture, listing: Path, trust: Trust) -> tuple[str, ...]:
+    """The phrases of a list in the capture's folder. Raises SceneError: it is no such list."""
+    check_regular(inside(raw.path, listing.absolute(), trust=trust), what="list of phrases")
+    phrases = read_phrases(listing)
+    for phrase in phrases:
+        check_name(phrase, listing, what="phrase")
+    return phrases
+
+
+def check_masks(raw: RawCapture, folder: Path, known: dict[Path, SceneError | None], trust: Trust) -> None:
+    """Refuse masks, one for each phrase as in 3D-OVS's folders, that lie outside the capture's folder.
+
+    Args:
+        raw: the capture.
+        folder: of masks; the list of the phrases is beside it.
+        known: what came of this before, by folder and by list.
+        trust: what the user allows.
+
+    Raises:
+        SceneError: such a mask is a link that leads out, or a phrase is a path.
+    """
+    for path, check in ((folder.parent / "classes.txt", _check_mask_names), (folder, _check_links)):
+        if path not in known:
+            try:
+                known[path] = check(raw, path, trust)
+            except SceneError as error:
+                known[path] = error
+        if (error := known[path]) is not None:
+            raise error
+
+
+def _check_mask_names(raw: RawCapture, listing: Path, trust: Trust) -> None:
+    for phrase in phrases_inside(raw, listing, trust) if listing.exists() else ():
+        if os.path.basename(phrase) != phrase:
+            what = f"The phrase {shorten(ascii(phrase))} is to name a mask, but is a path"
+            raise SceneError(what, where=listing, fix="write it without slashes")
+
+
+def _check_links(raw: RawCapture, folder: Path, trust: Trust) -> None:
+    links = [entry.path for entry in os.scandir(folder) if entry.is_symlink()]
+    for path in (folder, *links):
+        inside(raw.path, Path(path).absolute(), trust=trust)
