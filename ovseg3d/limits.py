@@ -43,7 +43,7 @@ MAX_LENGTH = 1e6
 # Cameras and captures. What lies outside cannot be, or breaks the arithmetic; what is merely odd, `info` warns of.
 MAX_FRAMES = 50_000
 """Most photos of a capture."""
-MAX_POINTS = 20_000_000
+MAX_POINTS = 10_000_000
 """Most sparse points of a capture."""
 MAX_SIDE = 65_536
 """Longest side of a picture, in pixels."""

@@ -7,9 +7,8 @@ this reader step aside (`Incomplete`). Up is unknown, and so is scale.
 
 import os
 import struct
-from array import array
 from collections.abc import Iterator
-from itertools import dropwhile, islice
+from itertools import chain, dropwhile, islice
 from pathlib import Path
 
 import numpy as np
@@ -237,15 +236,14 @@ _TRACK, _POINT_BYTES, _BLOCK_BYTES = struct.Struct("<Q"), 51, 2**20
 
 
 def _points_txt(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    points, colours = array("d"), array("B")
-    for line in _lines(path):
-        if line.strip() and not line.startswith(b"#"):
-            x, y, z, *rgb = map(float, line.split(maxsplit=7)[1:7])
-            if len(rgb) != 3 or len(points) >= 3 * MAX_POINTS:
-                raise ValueError("not a position and a colour, or too many")
-            points.extend((x, y, z))
-            colours.extend(int(min(max(value, 0), 255)) for value in rgb)
-    return np.array(points).reshape(-1, 3), np.array(colours).reshape(-1, 3)
+    lines = (line.decode("latin-1") for line in _lines(path) if line.strip() and not line.startswith(b"#"))
+    if (first := next(lines, None)) is None:
+        raise ValueError("no points")
+    table = np.loadtxt(islice(chain([first], lines), MAX_POINTS + 1), usecols=range(1, 7), ndmin=2, comments=None)
+    if len(table) > MAX_POINTS:
+        raise ValueError("too many points")
+    table = table[np.isfinite(table).all(axis=1)]
+    return table[:, :3].copy(), np.clip(table[:, 3:], 0, 255).astype(np.uint8)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
