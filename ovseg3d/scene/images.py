@@ -2,26 +2,33 @@
 
 Photos are averaged down by area, with premultiplied alpha; masks, depth and labels are sampled at pixel centres
 (nearest). EXIF orientation is applied when `Frame.upright`. Arrays are (h, w, ...) with row 0 at the top. Every
-failure is a SceneError that names the file.
+failure is a SceneError that names the file. How a picture is opened, and which are not, is in `opening.py`.
 """
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ovseg3d.errors import SceneError
+from ovseg3d.limits import MAX_PIXELS, check_array, check_name, first_line, open_regular, read_text, shorten
 from ovseg3d.scene.capture import Frame, Scene
+from ovseg3d.scene.opening import open_picture, orientation_of
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
 IGNORED = -1
 """What `load_labels` gives for pixels that count neither way."""
 # Some releases of Pillow give a 16-bit picture as int32.
 _LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.int32): 65535}
-_ORIENTATION_TAG = 0x0112
+_MOST_PHRASES = 10_000
+_LABELS = (-(2**31), 2**31 - 1)
+# Values that are worked on at once, where a photo of many megapixels would take gigabytes.
+_AT_ONCE = 2**22
 # EXIF orientation to the flip or turn that makes the picture upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,16 +59,11 @@ class Header:
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-def read_header(path: Path) -> Header:
-    """Size, orientation and channels of a picture. Raises SceneError when it is no picture."""
-    with _open(path) as picture:
-        orientation = 1
-        # Pillow decodes a whole PNG to look for EXIF data that may follow the pixels; we don't.
-        if picture.format != "PNG" or "exif" in picture.info:
-            orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
+def read_header(path: Path, max_pixels: int = MAX_PIXELS, what: str = "photo") -> Header:
+    """Size, orientation and channels of a picture. Raises SceneError when it is no picture, or larger than allowed."""
+    with open_picture(path, what, max_pixels) as picture:
         has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
-        valid = isinstance(orientation, int) and 1 <= orientation <= 8
-        return Header(*picture.size, orientation if valid else 1, has_alpha, len(picture.getbands()))
+        return Header(*picture.size, orientation_of(picture), has_alpha, len(picture.getbands()))
 
 
 def ends_well(path: Path) -> bool:
@@ -70,11 +72,11 @@ def ends_well(path: Path) -> bool:
     False is a suspicion only: some phones append data of their own. Decoding tells.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, what="photo") as file:
             start = file.read(4)
             file.seek(max(0, file.seek(0, 2) - 16))
             tail = file.read()
-    except OSError:
+    except (OSError, SceneError):
         return False
     if start[:2] == b"\xff\xd8":
         return tail.rstrip(b"\0").endswith(b"\xff\xd9")
@@ -90,27 +92,18 @@ def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
         SceneError: the file is missing, no picture, or cut short.
     """
     size = (frame.camera.width, frame.camera.height)
-    header = read_header(frame.image_path)
-    turned = frame.upright and header.orientation > 1
-    with _open(frame.image_path) as picture:
-        try:
-            # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is an area average of its own.
-            raw_size = size[::-1] if turned and header.orientation >= 5 else size
-            picture.draft("RGB", raw_size)
-            picture = _to_rgb(picture)
-            if turned:
-                picture = picture.transpose(_UPRIGHT[header.orientation])
-            if picture.size == size:
-                return np.array(picture)
-            if picture.mode == "RGB" and picture.width % size[0] == 0 and picture.height % size[1] == 0:
-                return np.array(picture.reduce((picture.width // size[0], picture.height // size[1])))
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise SceneError(
-                f"The photo cannot be decoded: {error}",
-                where=frame.image_path,
-                fix="copy it again from the camera, or remove the frame from the capture",
-            ) from error
-        return area_resize(np.asarray(picture), *size)
+    with open_picture(frame.image_path, "photo", frame.max_pixels) as picture:
+        orientation = orientation_of(picture) if frame.upright else 1
+        # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is an area average of its own.
+        picture.draft("RGB", size[::-1] if orientation >= 5 else size)
+        upright = _to_rgb(picture)
+        if orientation > 1:
+            upright = upright.transpose(_UPRIGHT[orientation])
+        if upright.mode == "RGB" and upright.width % size[0] == 0 and upright.height % size[1] == 0:
+            factors = (upright.width // size[0], upright.height // size[1])
+            upright = upright if factors == (1, 1) else upright.reduce(factors)
+        pixels = _pixels(upright)
+    return pixels if pixels.shape[1::-1] == size else area_resize(pixels, *size)
 
 
 def load_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:
@@ -122,7 +115,7 @@ def load_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:
     width, height = frame.camera.width, frame.camera.height
     if frame.mask_path is None:
         return np.ones((height, width), dtype=bool)
-    values = _decode(frame.mask_path, "mask")
+    values = _decode(frame.mask_path, "mask", frame.max_pixels)
     if values.ndim == 3:
         values = values[..., :3].max(axis=-1) if values.shape[-1] >= 3 else values[..., 0]
     # Half of the largest value serves 0/255 and 0/1 alike, and noise of JPEG around black.
@@ -154,10 +147,11 @@ def load_depth(frame: Frame, scene: Scene) -> Float[np.ndarray, "h w"]:
     width, height = frame.camera.width, frame.camera.height
     if frame.depth_path is None:
         return np.zeros((height, width), dtype=np.float32)
-    values = _decode(frame.depth_path, "depth")
+    values = _decode(frame.depth_path, "depth", frame.max_pixels, kinds="uif")
     if values.ndim != 2:
         raise too_many_channels(frame.depth_path, values.shape[-1])
-    depth = _nearest(values, width, height).astype(np.float32) * np.float32(scene.depth_unit)
+    with np.errstate(all="ignore"):  # what becomes infinite is unknown
+        depth = _nearest(values, width, height).astype(np.float32) * np.float32(scene.depth_unit)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
@@ -181,36 +175,63 @@ def load_labels(frame: Frame, scene: Scene | None = None) -> Int[np.ndarray, "h 
             largest value of an 8-bit or 16-bit picture, unless the scene has a class of that number.
 
     Raises:
-        SceneError: a file is missing or broken.
+        SceneError: a file is missing or broken, is a picture in colours, or holds what is no whole number.
     """
     width, height = frame.camera.width, frame.camera.height
     if frame.label_path is None:
         return np.zeros((height, width), dtype=np.int64)
-    if not frame.label_path.is_dir():
-        values = _decode(frame.label_path, "label image", keep_palette=True)
-        if values.ndim == 3:
-            values = values[..., 0]
+    if not os.path.isdir(frame.label_path):
+        values = _decode(frame.label_path, "label image", frame.max_pixels, keep_palette=True)
         ignore = None if scene is None else scene.ignore_label
         if ignore is None:
             ignore = _LARGEST.get(values.dtype)
             ignore = None if scene is not None and ignore in scene.classes else ignore
-        labels = _nearest(values, width, height).astype(np.int64)
+        labels = _whole(_nearest(values, width, height), frame.label_path)
         return labels if ignore is None else np.where(labels == ignore, IGNORED, labels)
     labels = np.zeros((height, width), dtype=np.int64)
     for index, phrase in enumerate(read_phrases(frame.label_path.parent / "classes.txt"), start=1):
-        values = _decode(frame.label_path / f"{phrase}.png", "mask of a phrase")
+        values = _decode(mask_path(frame.label_path, phrase), "mask of a phrase", frame.max_pixels)
         values = values[..., 0] if values.ndim == 3 else values
         labels[_nearest(values, width, height) > values.max(initial=0) / 2] = index
     return labels
 
 
+def mask_path(folder: Path, phrase: str) -> Path:
+    """Where 3D-OVS's folder of masks has that of a phrase. Raises SceneError: the phrase is a path."""
+    if os.path.basename(phrase) != phrase:
+        what = f"The phrase {shorten(ascii(phrase))} is to name a mask, but is a path"
+        raise SceneError(what, where=folder.parent / "classes.txt", fix="write it without slashes")
+    return folder / f"{phrase}.png"
+
+
+def _whole(values: np.ndarray, path: Path) -> Int[np.ndarray, "h w"]:
+    """Labels as int64, of an array or picture that may have more than one channel, or be of another type."""
+    if values.ndim == 3:
+        colours = values[..., :3] if values.shape[-1] in (3, 4) else values[..., :1]  # of RGB and RGBA; of grey
+        if values.shape[-1] > 4 or (colours != colours[..., :1]).any():
+            what = f"The label image has {values.shape[-1]} channels, which differ"
+            raise SceneError(what, where=path, fix="write the index of each pixel's class in one channel")
+        values = colours[..., 0]
+    with np.errstate(invalid="ignore"):  # NaN is in no range
+        usable = (values >= _LABELS[0]) & (values <= _LABELS[1])
+        if values.dtype.kind == "f":
+            usable &= values == np.rint(values)
+    if not usable.all():
+        strange = values[~usable].flat[0]
+        raise SceneError(f"The label image holds {strange}, which is no index", where=path, fix="write whole numbers")
+    return values.astype(np.int64)
+
+
 def read_phrases(path: Path) -> tuple[str, ...]:
-    """The phrases of a text file, one a line, in their order and without doubles."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SceneError(f"The list of phrases cannot be read: {error}", where=path, fix="save it as UTF-8") from error
-    return tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    """The phrases of a text file, one a line, in their order and without doubles. Raises SceneError."""
+    lines = read_text(path, what="list of phrases").splitlines()
+    phrases = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if len(phrases) > _MOST_PHRASES:
+        what = f"The list holds {len(phrases)} phrases, and {_MOST_PHRASES} are the most"
+        raise SceneError(what, where=path, fix="shorten the list")
+    for phrase in phrases:
+        check_name(phrase, path, what="phrase")
+    return phrases
 
 
 def area_resize(
@@ -218,17 +239,33 @@ def area_resize(
 ) -> UInt8[np.ndarray, "h2 w2 channels"]:
     """Average a picture down by area; colours of RGBA are weighted by alpha, so that hidden ones don't bleed."""
     rows, columns = _area_weights(picture.shape[0], height), _area_weights(picture.shape[1], width)
-    values = picture.astype(np.float32)
-    if picture.shape[-1] == 4:
-        values[..., :3] *= values[..., 3:] / 255
-    # Rows first: (height, h) @ (h, w * c), then the same for columns.
     channels = picture.shape[-1]
-    values = (rows @ values.reshape(picture.shape[0], -1)).reshape(height, picture.shape[1], channels)
-    values = (columns @ values.transpose(1, 0, 2).reshape(picture.shape[1], -1)).reshape(width, height, channels)
-    values = values.transpose(1, 0, 2)
-    if channels == 4:
-        values[..., :3] *= 255 / np.maximum(values[..., 3:], 1e-3)
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    small = np.empty((height, width, channels), dtype=np.uint8)
+    step = max(1, _AT_ONCE // (picture.shape[1] * channels))
+    for top in range(0, height, step):
+        some = rows[top : top + step]
+        first, last = int(some.indices[0]), int(some.indices[-1]) + 1
+        # Rows first: (rows of the result, rows of the picture) @ (rows of the picture, w * c), then the same for columns.
+        values = _rows_averaged(some[:, first:last], picture[first:last])
+        values = (columns @ values.transpose(1, 0, 2).reshape(picture.shape[1], -1)).reshape(width, -1, channels)
+        values = values.transpose(1, 0, 2)
+        if channels == 4:
+            values[..., :3] *= 255 / np.maximum(values[..., 3:], 1e-3)
+        small[top : top + step] = np.clip(np.rint(values), 0, 255)
+    return small
+
+
+def _rows_averaged(weights, picture: np.ndarray) -> np.ndarray:  # noqa: ANN001 - a scipy sparse matrix, imported late
+    """`weights` @ the rows of a picture, as float32; colours are weighted by alpha."""
+    averaged = np.empty((weights.shape[0], *picture.shape[1:]), dtype=np.float32)
+    step = max(1, _AT_ONCE // (picture.shape[0] * picture.shape[-1]))
+    for left in range(0, picture.shape[1], step):
+        values = picture[:, left : left + step].astype(np.float32)
+        if picture.shape[-1] == 4:
+            values[..., :3] *= values[..., 3:] / 255
+        some = (weights @ values.reshape(len(values), -1)).reshape(len(averaged), -1, picture.shape[-1])
+        averaged[:, left : left + step] = some
+    return averaged
 
 
 @lru_cache(maxsize=32)
@@ -259,49 +296,52 @@ def _nearest(values: np.ndarray, width: int, height: int) -> np.ndarray:
     return values[rows[:, None], columns[None, :]]
 
 
-def _decode(path: Path, kind: str, keep_palette: bool = False) -> np.ndarray:
-    """Values of a mask, depth or label file as they are stored."""
-    try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-            return values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
-        with _open(path, kind) as picture:
-            if picture.mode in ("1", "P") and not keep_palette:
-                picture = picture.convert("L")
-            return np.array(picture)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise SceneError(f"The {kind} cannot be decoded: {error}", where=path, fix="write the file again") from error
+def _decode(
+    path: Path, what: str, max_pixels: int, *, kinds: str = "buif", keep_palette: bool = False
+) -> np.ndarray:
+    """Values of a mask, depth or label file as they are stored: (h, w) or (h, w, channels)."""
+    if path.suffix == ".npy":
+        height, width, *channels = check_array(path, what=what, kinds=kinds, most=8 * max_pixels)
+        if height * width > max_pixels:
+            raise SceneError(f"The {what} has {height * width / 1e6:.0f} million values", where=path)
+        with open_regular(path, what=what) as file:
+            try:
+                values = np.load(file, allow_pickle=False)
+            except Exception as error:  # it has changed since
+                what = f"The {what} cannot be read: {first_line(error)}"
+                raise SceneError(what, where=path, fix="write the file again") from error
+        return values[..., 0] if channels == [1] else values
+    with open_picture(path, what, max_pixels, fix="write the file again") as picture:
+        if picture.mode in ("1", "P") and not keep_palette:
+            return _pixels(picture.convert("L"))
+        return _pixels(picture)
 
 
-def _open(path: Path, kind: str = "photo") -> Image.Image:
-    if path.suffix.lower() in (".heic", ".heif"):
-        _register_heif()
-    try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise SceneError(f"The {kind} is missing", where=path, fix="put the file back") from None
-    except UnidentifiedImageError:
-        raise SceneError(
-            f"The {kind} is not a readable image", where=path, fix="copy the file again, or remove its frame"
-        ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise SceneError(
-            f"The {kind} cannot be read: {error}", where=path, fix="copy the file again, or remove its frame"
-        ) from error
-
-
-@lru_cache(maxsize=1)
-def _register_heif() -> None:
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
+def _pixels(picture: Image.Image, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
+    """A picture as an array that is ours, each strip `convert`ed; Pillow's own way takes three times as much memory."""
+    step = max(1, _AT_ONCE // picture.width)
+    strips = (picture.crop((0, y, picture.width, min(y + step, picture.height))) for y in range(0, picture.height, step))
+    if picture.height <= step:
+        return np.array(convert(np.asarray(picture)))
+    first = convert(np.asarray(next(strips)))
+    pixels = np.empty((picture.height, *first.shape[1:]), dtype=first.dtype)
+    pixels[:step] = first
+    for number, strip in enumerate(strips, start=1):
+        pixels[number * step : (number + 1) * step] = convert(np.asarray(strip))
+    return pixels
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     """RGB, or RGBA where there is an alpha channel; 16-bit grey keeps its upper byte."""
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        picture.load()  # for `convert` would copy it
+        return picture
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         return picture.convert("RGBA")
     if picture.mode.startswith("I"):
-        grey = np.clip(np.asarray(picture, dtype=np.int64) // 256, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+        return Image.fromarray(_pixels(picture, _upper_byte)).convert("RGB")
     return picture.convert("RGB")
+
+
+def _upper_byte(values: np.ndarray) -> np.ndarray:
+    return np.clip(values.astype(np.int64) // 256, 0, 255).astype(np.uint8)

@@ -1,0 +1,175 @@
+"""Opening pictures that somebody else hands over: `open_picture`, which every reader of pictures here uses.
+
+Only regular files of a few formats are opened (others start programs, such as Ghostscript for PostScript), and only
+when the header states a size that can be decoded in a bounded time and memory.
+"""
+
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from ovseg3d.errors import Ovseg3dError, SceneError
+from ovseg3d.limits import MAX_PIXELS, first_line, open_regular
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""Pillow's names of the formats that are read (JPEG includes the MPO of phones); besides them HEIF, see `_HEIF`."""
+LONGEST_SIDE = 65_536
+"""Of a picture, in pixels."""
+_HEIF = (".heic", ".heif")
+_BYTES_PER_PIXEL = 5
+"""Of the largest file: RGBA as it is takes 4."""
+_MOST_SCANS = 500
+"""Of a progressive JPEG; each goes over all pixels, and usual are ten."""
+_MOST_VALUES = 2**20
+"""Of one TIFF tag: the places of a picture's strips, for instance."""
+_ORIENTATION_TAG = 0x0112
+# `Image.open` has a limit on pixels of its own, for the whole process; it is off while we hold this.
+_opening = threading.Lock()
+
+
+@contextmanager
+def open_picture(
+    path: Path,
+    what: str = "photo",
+    max_pixels: int = MAX_PIXELS,
+    error: type[Ovseg3dError] = SceneError,
+    fix: str = "copy the file again, or remove its frame",
+) -> Iterator[Image.Image]:
+    """Open a picture, of which only the header has been read; decode it inside the `with` block.
+
+    Args:
+        path: the file.
+        what: what it is, for the message: "mask".
+        max_pixels: larger ones are refused.
+        error: which error to raise.
+        fix: what to do about a file that is no picture, or cut.
+
+    Raises:
+        error: missing, no regular file, no picture of one of `FORMATS`, or larger than allowed; and, from the block,
+            for whatever Pillow raises when it decodes the picture.
+    """
+    path = Path(path)
+    with open_regular(path, error, what) as file:
+        try:
+            _check_file(file, max_pixels)
+            picture = _open(file, path.suffix.lower() in _HEIF)
+            _check_picture(picture, file, max_pixels)
+        except UnidentifiedImageError:
+            raise error(f"The {what} is not a readable image", where=path, fix=fix) from None
+        except _TooLarge as cause:
+            raise error(f"The {what} {cause}", where=path, fix=cause.fix) from None
+        except Exception as cause:  # Pillow reports broken files with a dozen kinds
+            raise error(f"The {what} cannot be read: {first_line(cause)}", where=path, fix=fix) from cause
+        try:
+            yield picture
+        except Ovseg3dError:
+            raise
+        except Exception as cause:
+            raise error(f"The {what} cannot be decoded: {first_line(cause)}", where=path, fix=fix) from cause
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """EXIF's 1 to 8; 1 where it says nothing that can be read."""
+    # Pillow decodes a whole PNG to look for EXIF data that may follow the pixels; we don't.
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1
+    try:
+        orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # noqa: BLE001 - damaged EXIF data raise all kinds, and the picture may be whole
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+class _TooLarge(Exception):
+    """A picture that would take too long, or too much memory."""
+
+    def __init__(self, what: str, fix: str = "write the file again") -> None:
+        self.fix = fix
+        super().__init__(what)
+
+
+def _open(file: BinaryIO, heif: bool) -> Image.Image:
+    formats = FORMATS
+    if heif:
+        _register_heif()
+        formats = (*FORMATS, "HEIF")
+    with _opening:
+        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = most
+
+
+@lru_cache(maxsize=1)
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+def _check_file(file: BinaryIO, max_pixels: int) -> None:
+    """Raises _TooLarge for what Pillow would read or allocate while it opens a file."""
+    size = os.fstat(file.fileno()).st_size
+    if size > _BYTES_PER_PIXEL * max_pixels:
+        raise _TooLarge(f"takes {size / 2**20:.0f} MiB, more than a picture of {max_pixels / 1e6:g} megapixels")
+    start = file.read(64)
+    if start[:2] in (b"II", b"MM"):
+        _check_tiff(file, "<" if start[:2] == b"II" else ">", start, max_pixels)
+    elif start[8:16] == b"WEBPVP8X":  # room for the whole picture is made at once
+        width, height = (int.from_bytes(start[i : i + 3], "little") + 1 for i in (24, 27))
+        _check_size(width, height, max_pixels)
+    file.seek(0)
+
+
+def _check_tiff(file: BinaryIO, order: str, start: bytes, max_pixels: int) -> None:
+    """Raises _TooLarge: the first directory lists more places than can be, or tiles larger than a picture."""
+    big = start[2:4] in (b"+\0", b"\0+")
+    (place,) = struct.unpack_from(f"{order}{'Q' if big else 'L'}", start, 8 if big else 4)
+    file.seek(place)
+    (count,) = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))
+    entry = struct.Struct(f"{order}{'HHQ8s' if big else 'HHL4s'}")
+    if count > 2**16:
+        raise _TooLarge(f"has {count} tags")
+    data = file.read(count * entry.size)
+    tile = {322: 1, 323: 1}  # width and length
+    for tag, kind, number, value in entry.iter_unpack(data[: len(data) // entry.size * entry.size]):
+        if number > _MOST_VALUES and kind not in (1, 2, 6, 7):  # text and bytes take no more than in the file
+            raise _TooLarge(f"has a tag of {number} values")
+        if tag in tile:
+            tile[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'L'}", value)[0]
+    if tile[322] * tile[323] > max_pixels:
+        raise _TooLarge(f"has tiles of {tile[322]} x {tile[323]} pixels")
+
+
+def _check_picture(picture: Image.Image, file: BinaryIO, max_pixels: int) -> None:
+    """Raises _TooLarge for what would be decoded."""
+    width, height = picture.size
+    _check_size(width, height, max_pixels)
+    tiles = getattr(picture, "tile", ())
+    if sum((x2 - x1) * (y2 - y1) for _, (x1, y1, x2, y2), *_ in tiles) > 8 * width * height:
+        raise _TooLarge("has parts that cover it many times")
+    if picture.format in ("JPEG", "MPO") and "progression" in picture.info:
+        place = file.tell()
+        file.seek(0)
+        scans = file.read().count(b"\xff\xda")
+        file.seek(place)
+        if scans > _MOST_SCANS:
+            raise _TooLarge(f"is sent in {scans} passes, which would take very long")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    fix = "use a smaller copy, or say --max-megapixels if you trust who made this"
+    if width * height > max_pixels:
+        raise _TooLarge(f"has {width} x {height} pixels, more than {max_pixels / 1e6:g} megapixels", fix)
+    if max(width, height) > LONGEST_SIDE:
+        raise _TooLarge(f"has {width} x {height} pixels, more than {LONGEST_SIDE} on a side", "use a smaller copy")
+    if min(width, height) < 1:
+        raise _TooLarge("has no pixels")
