@@ -78,6 +78,8 @@ class Trust:
     """Where a run's CLIP is (`--clip`): without it a run may only name `builtin` or a well-known model."""
     dino: str | None = None
     """The same for DINO (`--dino`)."""
+    segments: str | None = None
+    """The same for what makes regions (`--segments`)."""
 
 
 NO_TRUST = Trust()
@@ -352,7 +354,11 @@ class TensorHeader:
 
 
 def tensor_headers(
-    path: Path, error: type[Ovseg3dError], what: str = "file", most: int = MAX_TABLE_BYTES
+    path: Path,
+    error: type[Ovseg3dError],
+    what: str = "file",
+    most: int = MAX_TABLE_BYTES,
+    most_header: int = MAX_HEADER_BYTES,
 ) -> tuple[dict[str, TensorHeader], dict[str, str]]:
     """Types and shapes of all tensors in a safetensors file, and its metadata, without reading any tensor.
 
@@ -361,6 +367,7 @@ def tensor_headers(
         error: which error to raise.
         what: what it is, for the message.
         most: largest sum of the tensors, in bytes.
+        most_header: largest header, in bytes.
 
     Raises:
         error: missing, no safetensors file, cut short, or larger than `most`.
@@ -369,7 +376,7 @@ def tensor_headers(
         size = os.fstat(file.fileno()).st_size
         try:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(MAX_HEADER_BYTES, size - 8):
+            if length > min(most_header, size - 8):
                 raise ValueError("its header is cut or too large")
             header = json.loads(file.read(length))
             metadata = header.pop("__metadata__", {})

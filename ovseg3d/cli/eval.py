@@ -50,7 +50,6 @@ class Eval:
     def main(self) -> None:
         """Render, compare, report."""
         from ovseg3d.cli.console import get_console, interruptible
-        from ovseg3d.pipeline.run import load
 
         names, seeds = parse_protocols(self.protocol), parse_seeds(self.seeds)
         refuse_idle(
@@ -61,7 +60,7 @@ class Eval:
         )
         console, stop = get_console(self.json), threading.Event()
         with interruptible(stop):
-            result = self._over(seeds, names, stop) if seeds else self._measure(load(self.run), names, stop)
+            result = self._over(seeds, names, stop) if seeds else self._measure(self.where.load(self.run), names, stop)
         if self.output is not None:
             from ovseg3d.files import write_json
 

@@ -59,7 +59,6 @@ class Export:
         from ovseg3d.cli.progress import Progress
         from ovseg3d.pipeline.export import parse_what
         from ovseg3d.pipeline.phrases import read_list
-        from ovseg3d.pipeline.run import load
 
         kinds = parse_what(self.what)
         points, film = bool({"cloud", "mesh", "html"} & set(kinds)), "video" in kinds
@@ -75,9 +74,11 @@ class Export:
             *((name, film, "with --what video") for name in ("seconds", "fps", "width")),
         )
         console = get_console(self.json)
-        run = load(self.run)
+        run = self.where.load(self.run)
         names = ("none", "frame", "points", "spacing", "las", "embedding", "views", "seconds", "fps", "width")
-        options = {name: getattr(self, name) for name in names} | vars(self.where)
+        options = {name: getattr(self, name) for name in names} | {
+            key: getattr(self.where, key) for key in ("scene", "device", "backend")
+        }
         if self.phrases is not None:
             options["phrases"] = read_list(self.phrases) if self.phrases.strip() else ()
         options["select"] = () if self.select is None else read_list(self.select)

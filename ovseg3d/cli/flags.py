@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ovseg3d.errors import ConfigError
+from ovseg3d.limits import MAX_PIXELS, Trust
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 
 if TYPE_CHECKING:
@@ -34,8 +35,29 @@ Json = Annotated[bool, tyro.conf.arg(help=_JSON)]
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where a run's capture is now, and what computes."""
+class Allow:
+    """What a capture may ask for beyond the usual."""
+
+    allow_outside: bool = False
+    """Read what the capture names outside its own folder (links and whole paths): only if you trust who made it."""
+    max_megapixels: float = MAX_PIXELS / 1e6
+    """Refuse larger pictures, before they are decoded."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_megapixels <= 10_000:
+            raise ConfigError(
+                f"--max-megapixels must be above 0, up to 10000, not {self.max_megapixels:g}",
+                fix="--max-megapixels 200",
+            )
+
+    def trust(self, **names: str | None) -> Trust:
+        """As readers take it, with the encoders that the user named."""
+        return Trust(outside=self.allow_outside, max_pixels=round(self.max_megapixels * 1e6), **names)
+
+
+@dataclass(frozen=True)
+class Where(Allow):
+    """Where a run's capture is now, what may be read, and what computes."""
 
     scene: Path | None = None
     """The scene's folder, if it has moved since training."""
@@ -43,6 +65,15 @@ class Where:
     """Where to render and encode."""
     backend: BackendName = "auto"
     """What computes the field."""
+    clip: str | None = None
+    """Where the run's text-image encoder is, if a file may not name it: as --clip of train. It is checked by its
+    hash."""
+
+    def load(self, path: Path) -> "Run":
+        """The run that `path` means, with what the user allows. Raises RunError."""
+        from ovseg3d.pipeline.run import load
+
+        return load(path, self.trust(clip=self.clip))
 
     def asker(self, run: "Run", scene: "Scene", templates: str | None = None) -> "Asker":
         """What answers questions about a run; `templates` as the flag says them. Raises RunError, ConfigError."""
@@ -78,3 +109,4 @@ def refuse_idle(command: Any, *uses: tuple[str, bool, str]) -> None:
 
 
 WhereFlags = Annotated[Where, tyro.conf.arg(name="")]
+AllowFlags = Annotated[Allow, tyro.conf.arg(name="")]

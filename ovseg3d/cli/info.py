@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ovseg3d.cli.flags import Json
+from ovseg3d.cli.flags import Allow, AllowFlags, Json
 from ovseg3d.limits import printable
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Info:
     """Metres per input unit; makes the scene metric."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None
     """Where to write the picture. Default: ./SCENE-info.png."""
+    allow: AllowFlags = Allow()
     json: Json = False
 
     def main(self) -> int:
@@ -43,7 +44,9 @@ class Info:
         from ovseg3d.scene.load import inspect_scene
         from ovseg3d.scene.plot import plot_scene
 
-        scene, problems = inspect_scene(self.scene, format=self.format, downscale=self.downscale, scale=self.scale)
+        scene, problems = inspect_scene(
+            self.scene, format=self.format, downscale=self.downscale, scale=self.scale, trust=self.allow.trust()
+        )
         findings = [as_finding(problem) for problem in problems]
         plot, extent = None, None
         if scene is not None:

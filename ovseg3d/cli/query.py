@@ -53,13 +53,12 @@ class Query:
         from ovseg3d.cli.console import get_console, print_json, shell_path
         from ovseg3d.pipeline.answers import save_answers
         from ovseg3d.pipeline.phrases import read_list
-        from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.views import choose_views
 
         if not self.asked:
             raise ConfigError("There is nothing to look for", fix='such as: ovseg3d query RUN "a red chair"')
         console = get_console(self.json)
-        run = load(self.run)
+        run = self.where.load(self.run)
         scene = run.load_scene(self.where.scene)
         asker = self.where.asker(run, scene, self.templates)
         rivals = None if self.phrases is None else () if self.phrases == "none" else read_list(self.phrases)

@@ -57,12 +57,11 @@ class Render:
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
         from ovseg3d.pipeline.fields import refined
-        from ovseg3d.pipeline.run import load
 
         kinds = parse_kinds(self.what)
         self._check(kinds)
         console = get_console(self.json)
-        run = load(self.run)
+        run = self.where.load(self.run)
         scene = run.load_scene(self.where.scene)
         cameras, names, fps = self._cameras(refined(run, scene))
         meaning = [kind for kind in kinds if kind in _KINDS[4:]]

@@ -44,11 +44,10 @@ class Segment:
         from ovseg3d.cli.progress import Progress
         from ovseg3d.pipeline.label import instance_views, label_views
         from ovseg3d.pipeline.phrases import keep_phrases, read_list
-        from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.views import choose_views
 
         console = get_console(self.json)
-        run = load(self.run)
+        run = self.where.load(self.run)
         scene = run.load_scene(self.where.scene)
         phrases = read_list(self.phrases) if self.phrases is not None else scene.phrases
         if self.keep and self.phrases is None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ovseg3d.cli.flags import Json
+from ovseg3d.cli.flags import Allow, AllowFlags, Json
 from ovseg3d.errors import ConfigError, Ovseg3dError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.pipeline.config import Config, EncodeConfig, MeaningConfig, Only, SceneConfig, TrainConfig
@@ -57,6 +57,7 @@ class Train:
     encode: Annotated[EncodeConfig, tyro.conf.arg(name="")] = EncodeConfig()
     meaning: Annotated[MeaningConfig, tyro.conf.arg(name="")] = MeaningConfig()
     field: FieldConfig = FieldConfig()
+    allow: AllowFlags = Allow()
     base: Annotated[Config | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
     """The settings before the flags; no flag."""
     typed: Annotated[frozenset[str], tyro.conf.Fixed, tyro.conf.Suppress] = frozenset()
@@ -166,6 +167,7 @@ class Train:
         return 2 if any(report["status"] == "failed" for report in reports) else 0
 
     def _train_one(self, path: Path, progress: Any, stop: threading.Event, live: Any) -> Any:
+        from ovseg3d.pipeline.encode import without_cache
         from ovseg3d.pipeline.phrases import read_list
         from ovseg3d.pipeline.run import load
         from ovseg3d.pipeline.train import train_scene
@@ -176,22 +178,27 @@ class Train:
         if not self.resume:
             config = self.settings()
             self._refuse_idle(config)
-            return train_scene(path, config, output_dir=target, report=progress, stop=stop, begun=live.begun)
+            trust = self.allow.trust()
+            return train_scene(
+                path, config, output_dir=target, report=progress, stop=stop, begun=live.begun, trust=trust
+            )
         without_effect = sorted(self.typed & {"--config", "--preset", "--quality"})
         if without_effect:
             raise ConfigError(
                 f"--resume goes on with the run's own settings, so {' and '.join(without_effect)} would do nothing",
                 fix="leave it out, and say how long with --steps or --max-seconds",
             )
-        run = load(target or path)
+        named = {kind: getattr(self.encode, kind) for kind in ("clip", "dino", "segments") if self._was_typed(kind)}
+        trust = self.allow.trust(**named)
+        run = load(target or path, trust)
         if target is not None:  # then the scene says where the capture is now; reading it checks that it is the same
             run = replace(run, scene_path=path.resolve())
-        config = self._resumed(run.config)
+        config = self._resumed(without_cache(run.config, trust))
         self._refuse_idle(config)
         scene = run.load_scene()
         if config.encode.phrases is not None and self._was_typed("phrases"):  # a file may say more than it did
             scene = replace(scene, phrases=read_list(config.encode.phrases))
-        return train_scene(scene, config, report=progress, stop=stop, resume=run, begun=live.begun)
+        return train_scene(scene, config, report=progress, stop=stop, resume=run, begun=live.begun, trust=trust)
 
     def _refuse_idle(self, config: Config) -> None:
         """Flags that this run has no use for would be passed over in silence."""

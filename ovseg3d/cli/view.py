@@ -38,7 +38,9 @@ class View:
         if not 0 < self.port < 65536:
             raise ConfigError(f"--port must lie between 1 and 65535, not at {self.port}", fix="--port 7007")
         console = get_console()
-        exhibit = open_exhibit(self.run, self.where.scene, self.where.device, self.where.backend)
+        exhibit = open_exhibit(
+            self.run, self.where.scene, self.where.device, self.where.backend, self.where.trust(clip=self.where.clip)
+        )
         stop = threading.Event()
         with _serve(console, exhibit, self.host, self.port) as viewer, interruptible(stop):
             console.print(f"Open {_bold(viewer.url)} in a browser. Ctrl-C ends.", soft_wrap=True)

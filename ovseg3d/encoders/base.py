@@ -8,7 +8,7 @@ per patch. Nothing here switches gradients off: the weights are frozen, but a bl
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -40,6 +40,15 @@ class Preprocess:
     both sides fit, each by its own ratio."""
     fill: float = 0.0
     """Colour of the border that "longest" adds, rgb in 0..1."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: nothing could be done with pictures."""
+        if any(not 1 <= side <= 8192 for side in self.size) or len(self.mean) != 3 or len(self.std) != 3:
+            raise ValueError("pictures need two sides and three channels")
+        if any(not abs(value) <= 1e6 for value in (*self.mean, *self.std, self.fill)) or not min(self.std) > 0:
+            raise ValueError("mean and deviation are no colours")
+        if self.resize_mode not in get_args(ResizeMode):
+            raise ValueError(f"no way to resize is called {self.resize_mode!r}")
 
     def normalize(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views 3 h w"]:
         """Subtract the mean, divide by the deviation."""

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from ovseg3d.encoders import hub, weights
 from ovseg3d.encoders.base import Preprocess, check_sides, unit
+from ovseg3d.encoders.folders import check_model_folder, check_weights
 from ovseg3d.errors import EncoderError, nearest
 from ovseg3d.files import expand, read_json
+from ovseg3d.limits import first_line
 
 Facet = Literal["tokens", "keys"]
 
@@ -134,6 +136,9 @@ def load(name: str, device: torch.device, *, facet: str = "tokens", label: str |
             fix="give a folder that transformers' save_pretrained wrote",
         )
     files = _weight_files(folder)
+    check_model_folder(folder, files[0])
+    for file in files[1:]:
+        check_weights(file)
     model = _load_model(folder, files[0], called)
     return TransformersEncoder(
         model,
@@ -161,6 +166,8 @@ def _load_model(folder: Path, file: Path, name: str) -> nn.Module:
             model, report = AutoModel.from_pretrained(
                 str(folder),
                 local_files_only=True,
+                trust_remote_code=False,
+                weights_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
                 dtype=torch.float32,
@@ -199,9 +206,21 @@ def _refused(error: Exception, folder: Path, file: Path, name: str) -> EncoderEr
 
 
 def preprocess_of(folder: Path, config: Any) -> Preprocess:
-    """Preprocessing as preprocessor_config.json says; ImageNet's, as all DINOs have it, without that file."""
+    """Preprocessing as preprocessor_config.json says; ImageNet's, as all DINOs have it, without that file.
+
+    Raises:
+        EncoderError: the file says nothing that can be done with pictures.
+    """
     path = folder / _PREPROCESSOR
     settings = read_json(path, EncoderError) if path.is_file() else {}
+    try:
+        return _preprocess(settings, config)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        what = f"The file says nothing that can be done with pictures ({first_line(error)})"
+        raise EncoderError(what, where=path, fix="use the file that belongs to the weights") from error
+
+
+def _preprocess(settings: dict[str, Any], config: Any) -> Preprocess:
     size = settings.get("crop_size") if settings.get("do_center_crop") else settings.get("size")
     size = size or getattr(config, "image_size", 224)
     if isinstance(size, dict):

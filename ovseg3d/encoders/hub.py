@@ -32,6 +32,7 @@ _REMEMBERED_SECONDS = 30.0
 
 _answers: dict[str, tuple[float, bool]] = {}
 _stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+_local: ContextVar[bool] = ContextVar("local", default=False)
 
 
 @contextmanager
@@ -42,6 +43,16 @@ def stoppable(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         _stop.reset(token)
+
+
+@contextmanager
+def only_local(forbidden: bool = True) -> Iterator[None]:
+    """Nothing is fetched inside the block: a file named the model, and the user did not ask for a download."""
+    token = _local.set(forbidden or _local.get())
+    try:
+        yield
+    finally:
+        _local.reset(token)
 
 
 def cached(repo: str, name: str) -> Path | None:
@@ -250,6 +261,8 @@ def hub_answers(seconds: float | None = None) -> bool:
 
 def _out_of_reach() -> str | None:
     """Why the hub cannot be asked, or None."""
+    if _local.get():
+        return "a file that names a model may not have it fetched: only a flag may"
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):

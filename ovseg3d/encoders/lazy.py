@@ -26,8 +26,9 @@ from torch import Tensor
 from ovseg3d.encoders import hub, registry
 from ovseg3d.encoders.base import DenseEncoder, Preprocess, TextImageEncoder
 from ovseg3d.encoders.cache import FeatureCache, content_key, installed_version
+from ovseg3d.encoders.folders import WEIGHT_SUFFIXES
 from ovseg3d.encoders.segments import Segmenter
-from ovseg3d.encoders.weights import WEIGHT_SUFFIXES, file_state
+from ovseg3d.encoders.weights import file_state
 from ovseg3d.errors import EncoderError
 
 Kind = Literal["clip", "dino", "segments"]
@@ -36,24 +37,45 @@ _LIBRARIES = ("open_clip_torch", "transformers")
 
 
 def lazy_clip(
-    name: str, cache: FeatureCache, device: torch.device | str = "cpu", *, dense_path: str | None = None
+    name: str,
+    cache: FeatureCache,
+    device: torch.device | str = "cpu",
+    *,
+    dense_path: str | None = None,
+    fetch: bool = True,
 ) -> TextImageEncoder:
-    """As `load_clip`, not loaded yet where the cache knows what it is. Raises EncoderError."""
-    return _lazy(
-        "clip",
-        name,
-        cache,
-        lambda: registry.load_clip(name, device, dense_path=dense_path),
-        _LazyClip,
-        dense_path=dense_path,
-    )
+    """As `load_clip`, not loaded yet where the cache knows what it is; without `fetch` only from this disk.
+
+    Raises:
+        EncoderError: as `load_clip`.
+    """
+
+    def load() -> TextImageEncoder:
+        with hub.only_local(not fetch):
+            return registry.load_clip(name, device, dense_path=dense_path)
+
+    return _lazy("clip", name, cache, load, _LazyClip, dense_path=dense_path)
 
 
 def lazy_dino(
-    name: str, cache: FeatureCache, device: torch.device | str = "cpu", *, facet: str = "tokens"
+    name: str,
+    cache: FeatureCache,
+    device: torch.device | str = "cpu",
+    *,
+    facet: str = "tokens",
+    fetch: bool = True,
 ) -> DenseEncoder:
-    """As `load_dino`, not loaded yet where the cache knows what it is. Raises EncoderError."""
-    return _lazy("dino", name, cache, lambda: registry.load_dino(name, device, facet=facet), _LazyDense, facet=facet)
+    """As `load_dino`, not loaded yet where the cache knows what it is; without `fetch` only from this disk.
+
+    Raises:
+        EncoderError: as `load_dino`.
+    """
+
+    def load() -> DenseEncoder:
+        with hub.only_local(not fetch):
+            return registry.load_dino(name, device, facet=facet)
+
+    return _lazy("dino", name, cache, load, _LazyDense, facet=facet)
 
 
 def lazy_sam(name: str, cache: FeatureCache, device: torch.device | str = "cpu") -> Segmenter:

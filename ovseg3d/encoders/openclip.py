@@ -20,6 +20,7 @@ from ovseg3d.encoders.base import Preprocess, check_sides, unit
 from ovseg3d.encoders.sources import Source
 from ovseg3d.encoders.towers import DENSE_PATHS, tower_of
 from ovseg3d.errors import EncoderError
+from ovseg3d.limits import first_line
 
 _PHRASES_AT_ONCE = 64
 
@@ -62,7 +63,7 @@ class OpenClipEncoder:
         self.id = name if dense_path == usual_path else f"{name}+{dense_path}"
         self.dim = dim
         self.device = device
-        self.preprocess = preprocess_of(model.visual.preprocess_cfg)
+        self.preprocess = _preprocess(model, files)
         self.logit_scale = float(model.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
@@ -152,6 +153,17 @@ class OpenClipEncoder:
         return rows
 
 
+def _preprocess(model: nn.Module, files: Sequence[Path]) -> Preprocess:
+    try:
+        return preprocess_of(model.visual.preprocess_cfg)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise EncoderError(
+            f"'preprocess_cfg' says nothing that can be done with pictures ({first_line(error)})",
+            where=files[-1] if files else None,
+            fix="use the file that belongs to the weights",
+        ) from error
+
+
 def preprocess_of(settings: dict[str, Any]) -> Preprocess:
     """Preprocessing as open_clip writes it down."""
     size = settings.get("size", 224)
@@ -203,9 +215,8 @@ def load(
         with hub.offline():
             tokenizer = _tokenizer(source)
     except Exception as error:  # So do the tokenizers.
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EncoderError(
-            f"The tokenizer cannot be read: {line}",
+            f"The tokenizer cannot be read: {first_line(error)}",
             where=source.tokenizer or source.files[0].parent,
             fix="add the model's tokenizer.json and tokenizer_config.json",
         ) from error
@@ -247,5 +258,9 @@ def _tokenizer(source: Source) -> Any:
     text = open_clip.get_model_config(source.model)["text_cfg"]
     options = {"context_length": text["context_length"]} if "context_length" in text else {}
     return open_clip.tokenizer.HFTokenizer(
-        str(source.tokenizer), tokenizer_mode=text.get("tokenizer_mode"), **options, **text.get("tokenizer_kwargs", {})
+        str(source.tokenizer),
+        tokenizer_mode=text.get("tokenizer_mode"),
+        trust_remote_code=False,
+        **options,
+        **text.get("tokenizer_kwargs", {}),
     )

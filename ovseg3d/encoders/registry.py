@@ -21,18 +21,33 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 from ovseg3d.errors import EncoderError, Ovseg3dError, nearest
+from ovseg3d.limits import shorten
 
 BUILTIN = "builtin"
 DEFAULT_CLIP = "ViT-B-16:laion2b_s34b_b88k"
 """What `--clip auto` means for a scene that recommends nothing."""
 DEFAULT_DINO = "facebook/dino-vits8"
 """What `--dino auto` means for a scene that recommends nothing."""
+
+ADMITTED = {
+    "clip": (
+        BUILTIN, DEFAULT_CLIP, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "ViT-L-14:openai",
+        "ViT-L-14:laion2b_s32b_b82k", "ViT-H-14:laion2b_s32b_b79k", "ViT-B-16-SigLIP:webli",
+        "ViT-B-16-SigLIP2:webli",
+    ),
+    "dino": (
+        BUILTIN, DEFAULT_DINO, "none", "facebook/dino-vitb8", "facebook/dino-vits16", "facebook/dino-vitb16",
+        "facebook/dinov2-small", "facebook/dinov2-base", "facebook/dinov2-with-registers-small",
+        "facebook/dinov2-with-registers-base",
+    ),
+}  # fmt: skip
+"""What a capture or a run may name, besides what is registered here; of these only the defaults are fetched for it."""
 
 CLIP_GROUP, DINO_GROUP = (f"ovseg3d.{kind}" for kind in ("clip", "dino"))
 
@@ -124,6 +139,31 @@ def names(kind: str) -> list[str]:
     """The names that registration and entry points give to `kind`, "clip" or "dino"."""
     table, group = (_clips, CLIP_GROUP) if kind == "clip" else (_dinos, DINO_GROUP)
     return sorted({*table, *(entry.name for entry in importlib.metadata.entry_points(group=group))})
+
+
+def admitted(name: str, kind: Literal["clip", "dino"], where: Path | None = None) -> str:
+    """`name`, if a capture or a run may name it: both are made by others, and an encoder decides what is loaded.
+
+    Args:
+        name: what the file names.
+        kind: "clip" or "dino".
+        where: the file, for the message.
+
+    Raises:
+        EncoderError: it is none of `ADMITTED`, nor registered here.
+    """
+    if name in ADMITTED[kind] or name in names(kind):
+        return name
+    raise EncoderError(
+        f"The encoder {shorten(ascii(name))} is named by a file, which may only name well-known ones",
+        where=where,
+        fix=f"if you trust it, name it yourself: --{kind} {shorten(ascii(name)[1:-1])}",
+    )
+
+
+def fetched_for_files(name: str, kind: Literal["clip", "dino"]) -> bool:
+    """Whether a file that names this encoder may have it fetched: the announced defaults only."""
+    return name in (BUILTIN, {"clip": DEFAULT_CLIP, "dino": DEFAULT_DINO}[kind]) or name in names(kind)
 
 
 def whole_name(name: str, kind: str) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from ovseg3d.encoders import hub
+from ovseg3d.encoders.folders import check_model_folder
 from ovseg3d.encoders.weights import hash_files, wrong_checkpoint
 from ovseg3d.errors import EncoderError
 from ovseg3d.files import expand
@@ -47,11 +48,14 @@ class Sam:
                 where=folder,
                 fix="save model and processor there with transformers' save_pretrained, or use --segments dino",
             )
+        check_model_folder(folder, weights)
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
             with hub.offline():
-                self._pipeline = pipeline("mask-generation", model=str(folder), device=torch.device(device))
+                self._pipeline = pipeline(
+                    "mask-generation", model=str(folder), device=torch.device(device), trust_remote_code=False
+                )
         except Exception as error:
             raise wrong_checkpoint(error, name, weights) from error
         finally:

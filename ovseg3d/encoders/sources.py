@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg3d.encoders import hub
-from ovseg3d.encoders.weights import WEIGHT_SUFFIXES
+from ovseg3d.encoders.folders import WEIGHT_SUFFIXES, check_model_folder, check_settings, check_weights
 from ovseg3d.errors import EncoderError, nearest
 from ovseg3d.files import expand, read_json
 
@@ -127,6 +127,7 @@ def _from_file(architecture: str, pretrained: str, tags: Sequence[str]) -> Sourc
             raise EncoderError("There is no such file of weights", where=path, fix="check the path")
         hint = f"did you mean {close}?" if close else f"use one of {', '.join(tags[:6])}, or the path of a file"
         raise EncoderError(f"{architecture} has no weights called {pretrained!r}", fix=hint)
+    check_weights(path)
     beside = path.parent if any((path.parent / name).is_file() for name in _TOKENIZER_FILES) else None
     return Source(
         name=f"open_clip:{architecture}:{path.name}",
@@ -160,10 +161,14 @@ def _text_files(architecture: str, example: str, beside: Path | None = None) -> 
     if not repo:
         return None
     if beside is not None:
+        for file in sorted(beside.glob("*.json")):
+            check_settings(file)
         return beside
     path = hub.fetch(repo, _TOKENIZER_FILES, flag="--clip", example=example)
     for name in _TOKENIZER_EXTRAS:
         hub.fetch_optional(repo, name)
+    for file in sorted(path.parent.glob("*.json")):
+        check_settings(file)
     return path.parent
 
 
@@ -190,12 +195,16 @@ def _from_folder(folder: Path, name: str) -> Source:
             where=folder,
             fix="it needs open_clip_config.json, weights (open_clip_model.safetensors) and tokenizer files",
         )
-    read_json(config, EncoderError)
     chosen = _find_checkpoint_in_dir(folder)  # a folder may hold several, in other formats too
     if chosen is None:
         raise EncoderError("The folder has no weights", where=folder, fix="add open_clip_model.safetensors")
+    check_model_folder(folder, Path(chosen))
+    if not isinstance(read_json(config, EncoderError).get("preprocess_cfg", {}), dict):
+        raise EncoderError(
+            "'preprocess_cfg' is no object", where=config, fix="use the file that belongs to the weights"
+        )
     card = read_json(folder / "card.json", EncoderError) if (folder / "card.json").is_file() else {}
-    path, calibration = card.get("dense_path", "auto"), card.get("calibration")
+    path, calibration = str(card.get("dense_path", "auto")), card.get("calibration")
     return Source(
         name=name,
         model=f"local-dir:{folder}",

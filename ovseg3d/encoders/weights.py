@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ovseg3d.errors import EncoderError
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _SHOWN = 4
 _POSITIONS = ("positional_embedding", "pos_embed")
 

@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 
 from ovseg3d.encoders import load_clip
 from ovseg3d.encoders.base import TextImageEncoder
+from ovseg3d.encoders.hub import only_local
+from ovseg3d.encoders.registry import admitted, fetched_for_files
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.devices import DeviceName, resolve_device
 from ovseg3d.pipeline.household import HOUSEHOLD, same_word
@@ -24,7 +26,7 @@ from ovseg3d.scene import Scene
 from ovseg3d.semantics.hubs import group_means, groups_of, peaks, shifts
 from ovseg3d.semantics.relevancy import SHARPNESS, ensemble, label, relevancy
 from ovseg3d.semantics.room import plane_of, told_by_planes
-from ovseg3d.semantics.scene import Places, SemanticScene, load_semantics
+from ovseg3d.semantics.scene import FILE, Places, SemanticScene, load_semantics
 from ovseg3d.semantics.sizes import Size, extents, likeliest_scale, size_of, told_by_sizes
 from ovseg3d.semantics.words import about, share_a_word, tells_a_place
 
@@ -88,12 +90,15 @@ class Comparer:
     def clip(self) -> TextImageEncoder:
         """The encoder that the run's features are from. Raises EncoderError, RunError: it is another one now."""
         known = self.semantics.encoder
-        clip = load_clip(known.name, resolve_device(self._device))
+        asked = self.run.trust.clip
+        name = asked or admitted(known.name, "clip", self.run.folder / FILE)
+        with only_local(asked is None and not fetched_for_files(name, "clip")):
+            clip = load_clip(name, resolve_device(self._device))
         if clip.weight_hash != known.weight_hash:
             raise RunError(
                 f"The encoder {known.id} has other weights than when this run was trained",
                 where=self.run.folder,
-                fix="train again with --only field,semantics, or bring the old weights back",
+                fix="name the one that it was trained with (--clip), or train again with --only field,semantics",
             )
         return clip
 

@@ -11,20 +11,21 @@ import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ovseg3d.encoders import DEFAULT_CLIP, DEFAULT_DINO
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 from ovseg3d.encoders.cache import FORMAT_VERSION, FeatureCache
 from ovseg3d.encoders.features import FeatureSettings
 from ovseg3d.encoders.lazy import lazy_clip, lazy_dino, lazy_sam
-from ovseg3d.encoders.registry import whole_name
+from ovseg3d.encoders.registry import admitted, fetched_for_files, whole_name
 from ovseg3d.encoders.scenes import SceneFeatures, encode_photos
 from ovseg3d.encoders.segments import Segmenter
 from ovseg3d.engine import Event, Report, ignore
-from ovseg3d.errors import RunError
+from ovseg3d.errors import EncoderError, RunError
 from ovseg3d.files import read_json, write_json
-from ovseg3d.pipeline.config import EncodeConfig
+from ovseg3d.limits import NO_TRUST, Trust, shorten
+from ovseg3d.pipeline.config import Config, EncodeConfig
 from ovseg3d.pipeline.phrases import whole_list
 from ovseg3d.pipeline.run import Run
 from ovseg3d.scene import Scene
@@ -46,9 +47,42 @@ class Encoders:
     device: str
 
 
-def choose(asked: str, kind: str, scene: Scene, default: str) -> str:
-    """The encoder that `--clip` or `--dino` means for a scene; `kind` is "clip" or "dino"."""
-    return scene.recommended_encoder.get(kind, default) if asked == "auto" else asked
+def choose(asked: str, kind: Literal["clip", "dino"], scene: Scene) -> str:
+    """The encoder that `--clip` or `--dino` means for a scene. Raises EncoderError: the scene may not name it."""
+    if asked != "auto":
+        return asked
+    name = scene.recommended_encoder.get(kind)
+    default = DEFAULT_CLIP if kind == "clip" else DEFAULT_DINO
+    return default if name is None else admitted(name, kind, scene.path)
+
+
+def without_cache(config: Config, trust: Trust = NO_TRUST) -> Config:
+    """The settings of a run without its place for features: a run may not name one outside, unless the user says so."""
+    return config if trust.outside else replace(config, encode=replace(config.encode, cache_dir=None))
+
+
+def check_names(run: Run, settings: EncodeConfig, trust: Trust = NO_TRUST) -> None:
+    """Refuse encoders that only a run's file names, and not the user.
+
+    Args:
+        run: whose settings these go on with.
+        settings: of the stage.
+        trust: what the user named.
+
+    Raises:
+        EncoderError: a run may not name such an encoder.
+    """
+    path = run.folder / "config.json"
+    for kind in ("clip", "dino"):
+        name = getattr(settings, kind)
+        if name != "auto" and name == getattr(run.config.encode, kind) and getattr(trust, kind) is None:
+            admitted(name, kind, path)
+    if settings.segments.startswith("sam:") and settings.segments == run.config.encode.segments != trust.segments:
+        raise EncoderError(
+            "The run names a SAM, which only the user may do",
+            where=path,
+            fix=f"if you trust it, name it yourself: --segments {shorten(settings.segments)}",
+        )
 
 
 def from_anywhere(settings: EncodeConfig) -> EncodeConfig:
@@ -75,11 +109,13 @@ def load_encoders(scene: Scene, settings: EncodeConfig, device: str = "cpu") -> 
         pyramid=settings.pyramid or "lerf",
     )
     cache = FeatureCache.at(settings.cache_dir)
-    name = choose(settings.clip, "clip", scene, DEFAULT_CLIP)
-    clip = lazy_clip(name, cache, device, dense_path=settings.dense_path)
+    name = choose(settings.clip, "clip", scene)
+    fetch = settings.clip != "auto" or fetched_for_files(name, "clip")
+    clip = lazy_clip(name, cache, device, dense_path=settings.dense_path, fetch=fetch)
     resolved = wanted.resolved(clip, device)
-    name = choose(settings.dino, "dino", scene, DEFAULT_DINO)
-    dino = None if name == "none" else lazy_dino(name, cache, device, facet=settings.facet)
+    name = choose(settings.dino, "dino", scene)
+    fetch = settings.dino != "auto" or fetched_for_files(name, "dino")
+    dino = None if name == "none" else lazy_dino(name, cache, device, facet=settings.facet, fetch=fetch)
     segmenter = None
     if resolved.mode == "regions" and resolved.segments.startswith("sam:"):
         segmenter = lazy_sam(resolved.segments.removeprefix("sam:"), cache, device)
@@ -168,7 +204,7 @@ def load_features(run: Run, cache_dir: Path | str | None = None) -> SceneFeature
     """The features that a run was made with, from the cache; no encoder is needed.
 
     Args:
-        cache_dir: where the cache is now, if it has moved.
+        cache_dir: where the cache is; by default the user's own, whatever the run names.
 
     Raises:
         RunError: the run has none, or its features.json is damaged. (CacheError comes when a photo is asked for.)
@@ -182,7 +218,7 @@ def load_features(run: Run, cache_dir: Path | str | None = None) -> SceneFeature
             raise ValueError(f"format version {stated['format_version']}")
         photos: dict[str, Any] = stated["photos"]
         return SceneFeatures(
-            FeatureCache.at(cache_dir or stated["cache"]),
+            FeatureCache.at(cache_dir or (str(stated["cache"]) if run.trust.outside else None)),
             tuple(photos),
             tuple(str(key) for key in photos.values()),
             stated["projection"],

@@ -30,6 +30,7 @@ from jaxtyping import Float
 from ovseg3d import __version__
 from ovseg3d.errors import ConfigError, OutputError, RunError
 from ovseg3d.files import looking, make_folder, output_error, read_json, write_atomic, write_json
+from ovseg3d.limits import NO_TRUST, Trust
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.phrases import kept_phrases
 from ovseg3d.pipeline.settings import from_plain, to_plain
@@ -55,6 +56,8 @@ class Run:
     scene_name: str
     scene_hash: str
     """`hash_scene` of the capture when the run was made."""
+    trust: Trust = NO_TRUST
+    """What the user who opened it allows."""
 
     @property
     def checkpoints(self) -> Path:
@@ -167,7 +170,7 @@ class Run:
                 where=path,
                 fix="name their new place with --scene PATH (to train: PATH --resume --output-dir RUN)",
             )
-        scene = open_scene(path, self.config)
+        scene = open_scene(path, self.config, self.trust)
         if hash_scene(scene) != self.scene_hash:
             raise RunError(
                 "The capture has changed since this run was trained (other photos or poses)",
@@ -177,8 +180,8 @@ class Run:
         return replace(scene, phrases=self.phrases or scene.phrases)
 
 
-def open_scene(path: Path | str, config: Config) -> Scene:
-    """Read a capture the way `config` says. Raises SceneError."""
+def open_scene(path: Path | str, config: Config, trust: Trust = NO_TRUST) -> Scene:
+    """Read a capture the way `config` says, and as far as the user allows. Raises SceneError."""
     from ovseg3d.scene import load_scene
 
     settings = config.scene
@@ -189,6 +192,7 @@ def open_scene(path: Path | str, config: Config) -> Scene:
         max_side=settings.max_side,
         scale=settings.scale,
         train_on_all=settings.train_on_all,
+        trust=trust,
     )
 
 
@@ -340,12 +344,13 @@ def _point_latest(folder: Path) -> None:
         link.unlink(missing_ok=True)
 
 
-def load(path: Path | str) -> Run:
+def load(path: Path | str, trust: Trust = NO_TRUST) -> Run:
     """Open a run.
 
     Args:
         path: the run's folder or a file in it, a scene's folder in `outputs` or its `latest`, or a scene
             itself; the last two mean the newest run.
+        trust: what the user allows the run and its capture to ask for.
 
     Raises:
         RunError: there is no run, or what is there is cut, of another version, or not what it should be.
@@ -370,7 +375,7 @@ def load(path: Path | str) -> Run:
         config = from_plain(Config, settings, str(where))
     except ConfigError as error:
         raise RunError(error.what, where=error.where, fix=error.fix) from error
-    return Run(folder, config, Path(texts[0]), texts[1], texts[2])
+    return Run(folder, config, Path(texts[0]), texts[1], texts[2], trust)
 
 
 @looking(RunError)

@@ -7,6 +7,7 @@ later wins, key by key. The files are YAML (or a run's config.json) with the sec
 """
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from ovseg3d.errors import ConfigError, nearest
+from ovseg3d.limits import shorten
 from ovseg3d.pipeline.config import Config, presets_folder
 
 T = TypeVar("T")
@@ -80,10 +82,35 @@ def read_settings(path: Path) -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, dict) and "format_version" in value and isinstance(value.get("config"), dict):
-        value = value["config"]  # the config.json of a run
+        value = _of_run(value["config"], path)
     if not isinstance(value, dict):
         raise ConfigError("The settings file must be a mapping, such as `train: {steps: 100}`", where=path)
     return value
+
+
+def _of_run(settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The settings of a run as another's: where its features were kept does not count, and it may not name any encoder.
+
+    Raises:
+        ConfigError: it names an encoder, or a list of phrases, that only the user may name.
+    """
+    encode = settings.get("encode")
+    if not isinstance(encode, dict):
+        return settings
+    from ovseg3d.encoders.registry import ADMITTED, names
+
+    fix = "copy the settings to a YAML file without that line, and name it with a flag"
+    for kind in ("clip", "dino"):
+        name = encode.get(kind, "auto")
+        if name != "auto" and name not in ADMITTED[kind] and name not in names(kind):
+            what = f"A run may not name the encoder {shorten(ascii(name))}"
+            raise ConfigError(what, where=path, fix=f"{fix}: --{kind}")
+    if str(encode.get("segments")).startswith("sam:"):
+        raise ConfigError("A run may not name a SAM", where=path, fix=f"{fix}: --segments")
+    phrases = encode.get("phrases")
+    if isinstance(phrases, str) and ("/" in phrases or os.path.isfile(phrases)):
+        raise ConfigError("A run may not name a file of phrases", where=path, fix=f"{fix}: --phrases")
+    return {**settings, "encode": {key: value for key, value in encode.items() if key != "cache_dir"}}
 
 
 def merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from ovseg3d.engine import Clock, Event, Report, ignore, run_stage
 from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError, SceneError
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import output_error, plain, write_atomic, write_json
+from ovseg3d.limits import NO_TRUST, Trust
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend, resolve_device
 from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate
@@ -47,6 +48,7 @@ def train_scene(
     stop: threading.Event | None = None,
     resume: Run | Path | str | None = None,
     begun: Callable[[Run], None] | None = None,
+    trust: Trust = NO_TRUST,
 ) -> Run:
     """Fit a radiance field to a capture, measure it on the held-out views, and keep everything in a run folder.
 
@@ -63,6 +65,7 @@ def train_scene(
         resume: a run to go on with, in its own folder. Its scene and field settings and its seed must be the same.
             When its field goes on learning, what was learnt and measured on it goes; `semantics` learns it anew.
         begun: called with the run once its folder is there and it is marked as running.
+        trust: what the user allows the capture, and the run to resume, to ask for.
 
     Returns:
         The run; `run.status()["status"]` is "done", or "interrupted" after `stop`.
@@ -73,13 +76,15 @@ def train_scene(
         KeyboardInterrupt: after `stop`, where encoders were being fetched; nothing has changed then.
     """
     from ovseg3d.encoders.hub import stoppable
-    from ovseg3d.pipeline.encode import from_anywhere, load_encoders
+    from ovseg3d.pipeline.encode import check_names, from_anywhere, load_encoders, without_cache
 
     report, stop = report or ignore, stop or threading.Event()
     clock = Clock()
-    earlier = load(resume) if isinstance(resume, Path | str) else resume
+    earlier = load(resume, trust) if isinstance(resume, Path | str) else resume
     if config is None:
-        config = make_config(resolve_device("auto")) if earlier is None else earlier.config
+        config = make_config(resolve_device("auto")) if earlier is None else without_cache(earlier.config, trust)
+    if earlier is not None and "features" in config.stages:
+        check_names(earlier, config.encode, trust)
     config = replace(config, encode=from_anywhere(config.encode))
     # What is asked for is checked before anything is read or written.
     device = resolve_device(config.train.device)
@@ -87,7 +92,7 @@ def train_scene(
         resolve_backend(config.train.backend, device)
     _check(config)
     if not isinstance(scene, Scene):
-        scene = open_scene(scene, config)
+        scene = open_scene(scene, config, trust)
     if config.stages and "field" not in config.stages and "semantics" in config.stages and earlier is None:
         raise ConfigError(
             "Meaning is learnt on a trained field, and this run would have none",
@@ -214,12 +219,11 @@ def _encode(run: Run, scene: Scene, encoders: Any, report: Report, stop: threadi
 
 def _encoder_facts(scene: Scene, config: Config, encoders: Any) -> Any:
     """What a query has to know about the encoder that the features are from."""
-    from ovseg3d.encoders import DEFAULT_CLIP
     from ovseg3d.pipeline.encode import choose
     from ovseg3d.semantics.scene import EncoderFacts
 
     clip = encoders.clip
-    name = choose(config.encode.clip, "clip", scene, DEFAULT_CLIP)
+    name = choose(config.encode.clip, "clip", scene)
     return EncoderFacts(name, clip.id, clip.weight_hash, clip.logit_scale)
 
 

@@ -245,7 +245,7 @@ def area_resize(
     for top in range(0, height, step):
         some = rows[top : top + step]
         first, last = int(some.indices[0]), int(some.indices[-1]) + 1
-        # Rows first: (rows of the result, rows of the picture) @ (rows of the picture, w * c), then the same for columns.
+        # Rows first: (rows of the result, of the picture) @ (rows of the picture, w * c), then the same for columns.
         values = _rows_averaged(some[:, first:last], picture[first:last])
         values = (columns @ values.transpose(1, 0, 2).reshape(picture.shape[1], -1)).reshape(width, -1, channels)
         values = values.transpose(1, 0, 2)
@@ -296,9 +296,7 @@ def _nearest(values: np.ndarray, width: int, height: int) -> np.ndarray:
     return values[rows[:, None], columns[None, :]]
 
 
-def _decode(
-    path: Path, what: str, max_pixels: int, *, kinds: str = "buif", keep_palette: bool = False
-) -> np.ndarray:
+def _decode(path: Path, what: str, max_pixels: int, *, kinds: str = "buif", keep_palette: bool = False) -> np.ndarray:
     """Values of a mask, depth or label file as they are stored: (h, w) or (h, w, channels)."""
     if path.suffix == ".npy":
         height, width, *channels = check_array(path, what=what, kinds=kinds, most=8 * max_pixels)
@@ -320,7 +318,9 @@ def _decode(
 def _pixels(picture: Image.Image, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
     """A picture as an array that is ours, each strip `convert`ed; Pillow's own way takes three times as much memory."""
     step = max(1, _AT_ONCE // picture.width)
-    strips = (picture.crop((0, y, picture.width, min(y + step, picture.height))) for y in range(0, picture.height, step))
+    strips = (
+        picture.crop((0, y, picture.width, min(y + step, picture.height))) for y in range(0, picture.height, step)
+    )
     if picture.height <= step:
         return np.array(convert(np.asarray(picture)))
     first = convert(np.asarray(next(strips)))

@@ -20,6 +20,7 @@ from jaxtyping import Float, UInt8
 
 from ovseg3d.errors import Ovseg3dError, RunError, SceneError
 from ovseg3d.field.renderer import Renderer
+from ovseg3d.limits import NO_TRUST, Trust
 from ovseg3d.pipeline.devices import BackendName, DeviceName
 from ovseg3d.pipeline.fields import restore
 from ovseg3d.pipeline.query import Asker
@@ -263,13 +264,18 @@ def hasty(renderer: Any) -> Any:
 
 
 def open_exhibit(
-    path: Path, scene_path: Path | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
+    path: Path,
+    scene_path: Path | None = None,
+    device: DeviceName = "auto",
+    backend: BackendName = "auto",
+    trust: Trust = NO_TRUST,
 ) -> Exhibit:
     """What `path` means: a run, a scene's newest run, or a scene without one.
 
     Args:
         path: as for `pipeline.load`, or a capture.
         scene_path: where the run's capture is now, if it has moved.
+        trust: what the user allows the run and its capture to ask for.
 
     Raises:
         RunError, SceneError: it is neither, or cannot be read. DeviceError: see `Exhibit`.
@@ -280,8 +286,8 @@ def open_exhibit(
         if not os.path.exists(path):  # `Path` asks in vain where a folder is closed
             raise
         try:
-            return Exhibit(load_scene(path), None, device, backend)
+            return Exhibit(load_scene(path, trust=trust), None, device, backend)
         except SceneError as no_scene:
             raise no_scene from no_run
-    run = load(path)
+    run = load(path, trust)
     return Exhibit(run.load_scene(scene_path), run, device, backend)

@@ -118,7 +118,7 @@ def test_old_formats_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "model.safetensors").write_bytes(b"not weights"), "cannot be read"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"not weights"), "cut or damaged"),
         (lambda f: (f / "model.safetensors").unlink(), "no weights"),
         (lambda f: (f / "config.json").unlink(), "missing"),
         (lambda f: (f / "config.json").write_text("{}"), "model_type"),

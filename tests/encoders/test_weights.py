@@ -43,7 +43,7 @@ def test_positions_are_not_stretched_in_silence(tiny: Path, tmp_path: Path, suff
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("open_clip_model.safetensors", b"not weights", "cannot be read"),
+        ("open_clip_model.safetensors", b"not weights", "cut or damaged"),
         ("open_clip_model.safetensors", None, "no weights"),
         ("open_clip_config.json", b"{", "not valid JSON"),
         ("open_clip_config.json", b"{}", "cannot be read"),
