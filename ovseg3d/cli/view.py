@@ -28,7 +28,8 @@ class View:
     port: int = 7007
     """Where to listen; the next free one is taken when another program has it."""
     host: str = "127.0.0.1"
-    """Who can come: 127.0.0.1 is this machine, 0.0.0.0 everybody who can reach it (there is no password)."""
+    """Who can come: 127.0.0.1 is this machine, 0.0.0.0 everybody who can reach it and has the
+    address with its token, which is printed."""
     where: WhereFlags = Where()
 
     def main(self) -> None:
@@ -45,7 +46,10 @@ class View:
         with _serve(console, exhibit, self.host, self.port) as viewer, interruptible(stop):
             console.print(f"Open {_bold(viewer.url)} in a browser. Ctrl-C ends.", soft_wrap=True)
             if self.host not in ("127.0.0.1", "localhost", "::1"):
-                console.print("Everybody who can reach this machine can look, ask and write exports of this run.")
+                console.print(
+                    "Who has this address, token and all, can look, ask and write exports. The connection is"
+                    " not encrypted: over a network that you do not trust, use ssh -L instead."
+                )
             for note in exhibit.notes:
                 console.print(note, markup=False, soft_wrap=True)
             wait_for(stop)

@@ -22,6 +22,7 @@ import viser
 from ovseg3d.errors import OutputError, Ovseg3dError
 from ovseg3d.pipeline.run import Run
 from ovseg3d.viewer.bell import hang_bells
+from ovseg3d.viewer.door import Door, keep
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.fly import first_view
 from ovseg3d.viewer.follow import Follower
@@ -60,7 +61,8 @@ class Viewer:
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
         address, port = free_place(host, port)
         hang_bells()
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints a panel, and only cli prints
+        self._door = Door(host)
+        with contextlib.redirect_stdout(io.StringIO()), keep(self._door):  # it prints a panel, and only cli prints
             self.server = viser.ViserServer(host=address, port=port, label="ovseg3d", verbose=False)
         self._host = host
         self.server.request_share_url = _refuse_to_share  # type: ignore[method-assign]
@@ -81,7 +83,8 @@ class Viewer:
     @property
     def url(self) -> str:
         """What to open in a browser on this machine."""
-        return url_of(self._host, self.port)
+        address = url_of(self._host, self.port)
+        return address if self._door.token is None else f"{address}/?token={self._door.token}"
 
     def follow(self, run: Run) -> None:
         """Show a run of the same scene from now on, and each of its checkpoints as it comes."""

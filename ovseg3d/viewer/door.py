@@ -1,0 +1,263 @@
+"""Who may come in, and what they may say: checks of what browsers send, before viser looks at it.
+
+On this machine's own address only pages of the viewer itself are served and listened to: a foreign page, or a foreign
+name that means this machine (DNS rebinding), is refused with 403. Where other machines can come, a token in the URL is
+needed, which the page then keeps as a cookie. Any port is right, since `ssh -L` gives the viewer another one.
+
+A message is one of a few kinds, with its own fields, of sizes and in ranges that a browser sends; others are dropped.
+What a visitor sends faster than `MESSAGES_PER_SECOND` waits, and at most `VISITORS` come at a time.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import http
+import http.cookies
+import math
+import secrets
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec.msgpack
+import websockets.asyncio.server
+from viser import _gui_api
+from websockets.http11 import Request, Response
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine that no other machine can have."""
+VISITORS = 256
+MESSAGE_BYTES = 2**16
+"""The largest message that a browser sends."""
+TEXT_LENGTH = 2000
+"""Most characters in a field of the panel."""
+MESSAGES_PER_SECOND = 200
+"""Of one visitor; a camera that is moved sends some 30."""
+WINDOW = 16_384
+"""Longest side of a visitor's window, in pixels."""
+ASPECT = 50.0
+"""Of a window, or its inverse."""
+_FARTHEST = 1e9
+_COOKIE = "ovseg3d"
+_making = threading.Lock()
+
+
+class Door:
+    """Decides about each request of HTTP, and about each message.
+
+    Args:
+        host: where the viewer listens.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.token = None if host in LOCAL else secrets.token_urlsafe(16)
+
+    def refusal(self, request: Request, visitors: int = 0) -> str | None:
+        """Why a request is refused, or None."""
+        hosts, origins = request.headers.get_all("Host"), request.headers.get_all("Origin")
+        if len(hosts) != 1 or len(origins) > 1:
+            return "One Host is needed"
+        if self.token is None and _name(f"//{hosts[0]}") not in LOCAL:
+            return "This viewer is for this machine only: open it as 127.0.0.1 or localhost"
+        # A browser always sends it with a websocket. What sends none is a program, and could write whatever it likes.
+        if origins and urllib.parse.urlsplit(origins[0]).netloc.lower() != hosts[0].lower():
+            return "Another page may not use this viewer"
+        if self.token is not None and not self._knows_token(request):
+            return "The address lacks the token that the viewer printed when it started"
+        if visitors > VISITORS:
+            return "Too many visitors"
+        return None
+
+    def _knows_token(self, request: Request) -> bool:
+        query = urllib.parse.urlsplit(request.path).query
+        told = urllib.parse.parse_qs(query, max_num_fields=20).get("token", []) if len(query) < 2000 else []
+        with contextlib.suppress(http.cookies.CookieError):
+            for line in request.headers.get_all("Cookie"):
+                told += [morsel.value for name, morsel in http.cookies.SimpleCookie(line).items() if name == _COOKIE]
+        return any(hmac.compare_digest(word.encode(), str(self.token).encode()) for word in told)
+
+    def answer(self, inner: Callable[..., Any], connection: Any, request: Request) -> Response | None:
+        """In place of viser's own answer `inner` to a request: None for a websocket that is welcome."""
+        wants_socket = request.headers.get("Upgrade", "").lower() == "websocket"
+        try:
+            why = self.refusal(request, len(connection.server.connections))
+        except ValueError:  # of an address that is none
+            why = "This address is none"
+        if why is not None:
+            return connection.respond(http.HTTPStatus.FORBIDDEN, why + "\n")
+        if wants_socket:
+            return None
+        response = inner(connection, request)
+        if response is not None:
+            # Nor may a foreign page show it as a part of itself, where clicks are led astray.
+            response.headers["Content-Security-Policy"] = "frame-ancestors 'self'"
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            response.headers["Referrer-Policy"] = "no-referrer"  # the token is in the address
+            if self.token is not None:
+                response.headers["Set-Cookie"] = f"{_COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+        return response
+
+
+class Connection(websockets.asyncio.server.ServerConnection):
+    """A visitor's websocket, of which viser hears only what is admitted, and no faster than it can take it."""
+
+    async def recv(self, decode: bool | None = None) -> bytes:
+        """The next message. Raises ConnectionClosed."""
+        while True:
+            message = admit(await super().recv(decode))
+            await asyncio.sleep(1 / MESSAGES_PER_SECOND)
+            if message is not None:
+                return message
+
+
+def _name(address: str) -> str | None:
+    return urllib.parse.urlsplit(address).hostname
+
+
+@contextlib.contextmanager
+def keep(door: Door) -> Iterator[None]:
+    """A server of viser's that is made inside the block has this door.
+
+    Raises:
+        RuntimeError: viser is another than the one that this was written for.
+    """
+    serve, served = websockets.asyncio.server.serve, []
+
+    def guarded(handler: Any, *args: Any, process_request: Any = None, **options: Any) -> Any:
+        served.append(handler)
+        answer = lambda connection, request: door.answer(process_request, connection, request)  # noqa: E731
+        options |= {"max_size": MESSAGE_BYTES, "create_connection": Connection}
+        return serve(handler, *args, process_request=answer, **options)
+
+    with _making:
+        _guard_controls()
+        websockets.asyncio.server.serve = guarded  # type: ignore[assignment,misc]
+        try:
+            yield
+        finally:
+            websockets.asyncio.server.serve = serve  # type: ignore[misc]
+    if not served:
+        raise RuntimeError("The viewer cannot guard its door with this version of viser")
+
+
+# Messages
+
+
+def admit(raw: Any) -> bytes | None:
+    """The message as it may be handed on, or None for one that a browser of ours does not send."""
+    if not isinstance(raw, bytes) or len(raw) > MESSAGE_BYTES:
+        return None
+    try:
+        message = msgspec.msgpack.decode(raw)
+        kind = message["type"]
+        fields = _KINDS[kind]
+        if not all(name in message and fits(message[name]) for name, fits in fields.items()):
+            return None
+        kept = {name: message[name] for name in fields}
+        if kind == "ViewerCameraMessage" and not _is_window(kept):
+            return None
+        return msgspec.msgpack.encode({"type": kind, **kept})
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError, OverflowError):
+        return None
+
+
+def _number(value: Any, low: float = -_FARTHEST, high: float = _FARTHEST) -> bool:
+    return type(value) in (int, float) and low <= value <= high
+
+
+def _vector(length: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) == length and all(map(_number, value))
+
+
+def _direction(length: int) -> Callable[[Any], bool]:
+    vector = _vector(length)
+    return lambda value: vector(value) and math.hypot(*value) > 1e-6
+
+
+def _side(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= WINDOW
+
+
+def _is_window(message: dict[str, Any]) -> bool:
+    ratio = message["image_width"] / message["image_height"]
+    return 1 / ASPECT <= ratio <= ASPECT
+
+
+def _identifier(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 200
+
+
+def _updates(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"value"} and _is_value(value["value"])
+
+
+def _is_value(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= TEXT_LENGTH
+    if isinstance(value, list):
+        return len(value) <= 16 and all(_is_value(item) and not isinstance(item, list) for item in value)
+    return isinstance(value, bool) or _number(value)
+
+
+_KINDS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "ViewerCameraMessage": {
+        "wxyz": _direction(4),
+        "position": _vector(3),
+        "fov": lambda value: _number(value, 1e-3, math.pi - 1e-3),
+        "near": lambda value: _number(value, 0.0, 1e12),
+        "far": lambda value: _number(value, 0.0, 1e12),
+        "image_height": _side,
+        "image_width": _side,
+        "look_at": _vector(3),
+        "up_direction": _vector(3),
+    },
+    "GuiUpdateMessage": {"uuid": _identifier, "updates": _updates},
+    "GuiFormSubmitMessage": {"uuid": _identifier},
+    "SceneNodeClickMessage": {
+        "name": _identifier,
+        "instance_index": lambda value: value is None or type(value) is int and 0 <= value < 2**31,
+        "ray_origin": _vector(3),
+        "ray_direction": _direction(3),
+        "screen_pos": _vector(2),
+        "modifier": lambda value: value is None or _identifier(value),
+        "owner": _identifier,
+    },
+    "ScenePointerMessage": {
+        "event_type": lambda value: value in ("click", "rect-select"),
+        "ray_origin": lambda value: value is None or _vector(3)(value),
+        "ray_direction": lambda value: value is None or _direction(3)(value),
+        "screen_pos": lambda value: isinstance(value, list) and len(value) <= 2 and all(map(_vector(2), value)),
+        "modifier": lambda value: value is None or _identifier(value),
+    },
+}
+"""What a browser may send, with what each field may be. There is no upload among them."""
+
+
+def fits(control: Any, value: Any) -> bool:
+    """Whether a control of the panel can be set to `value`: of its kind, and among what it offers."""
+    now, props = control.value, control.props
+    if isinstance(now, bool):
+        return isinstance(value, bool)
+    options = getattr(props, "options", None)
+    if options is not None:
+        return value in options
+    if isinstance(now, int | float):
+        low, high = (getattr(props, name, None) for name in ("min", "max"))
+        return _number(value, -_FARTHEST if low is None else low, _FARTHEST if high is None else high)
+    return isinstance(now, str) and isinstance(value, str)
+
+
+def _guard_controls() -> None:
+    """Every server of viser's that starts from now on sets a control only to what it can be."""
+    usual = _gui_api.GuiApi._handle_gui_updates
+    if getattr(usual, "guarded", False):
+        return
+
+    async def guarded(self: Any, client_id: Any, message: Any) -> None:
+        handle = self._gui_input_handle_from_uuid.get(message.uuid)
+        if handle is not None and fits(handle._impl, message.updates["value"]):
+            await usual(self, client_id, message)
+
+    guarded.guarded = True  # type: ignore[attr-defined]
+    _gui_api.GuiApi._handle_gui_updates = guarded  # type: ignore[method-assign]
