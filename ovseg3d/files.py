@@ -9,12 +9,15 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import signal
+import stat
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ from ovseg3d.limits import read_bytes
 _ELSEWHERE = "choose another place with --output (train: --output-dir)"
 _FREE = f"free some space, or {_ELSEWHERE}"
 _OWN = "choose a folder that you own with --output (train: --output-dir)"
+_TEMPORARY = re.compile(r"\.(.*\.)?[0-9a-f]{8}\.tmp(\.\w{1,15})?", re.DOTALL)
+"""Names of what is being written; what a killed process left is known by them, too."""
+_STALE_SECONDS = 3600.0
+"""A temporary file that nobody has written to for so long belongs to a process that was killed."""
 _CAUSES = {
     errno.ENOSPC: ("The disk is full", _FREE),
     errno.EDQUOT: ("The disk quota is used up", _FREE),
@@ -75,12 +82,66 @@ def looking(error: type[Ovseg3dError]) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> Path:
-    """Make the folder `path` and its parents; returns it. Raises OutputError."""
+    """Make the folder `path` and its parents; returns it.
+
+    Raises:
+        OutputError: it cannot be made; or it lies in a run, and a link there leads to it: a run may come from somebody
+            else, and nothing outside it is written to.
+    """
     try:
+        _refuse_links(path)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(error, path) from error
     return path
+
+
+def _refuse_links(path: Path) -> None:
+    """Raises OutputError: between a run's folder and `path` in it is a link."""
+    links = []
+    for folder in (path, *path.parents):
+        if (folder / "config.json").is_file() and (folder / "status.json").is_file():
+            break
+        if folder.is_symlink():
+            links.append(folder)
+    else:
+        return
+    if links:
+        raise _link(links[-1])
+
+
+def _link(path: Path) -> OutputError:
+    return OutputError(
+        "A link stands where files are to be written, and links are not followed here",
+        where=path,
+        fix="remove the link; to write elsewhere, say so with --output",
+    )
+
+
+def sweep(folder: Path, seconds: float = _STALE_SECONDS) -> None:
+    """Remove what killed processes left in `folder` under temporary names: files, and folders of files.
+
+    Args:
+        folder: where; not below it.
+        seconds: only what nobody has written to for so long.
+    """
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)]:
+            with suppress(OSError):
+                found = path.lstat()
+                if time.time() - found.st_mtime < seconds:
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    shutil.rmtree(path, ignore_errors=True)
+                elif stat.S_ISREG(found.st_mode):
+                    path.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that nobody has. The stem is cut, since that of `path` may be as long as names can be."""
+    suffix = path.suffix if re.fullmatch(r"\.\w{1,15}", path.suffix, re.ASCII) else ""
+    stem = os.fsencode(path.stem)[:200].decode(errors="ignore")
+    return path.with_name(f".{stem}.{secrets.token_hex(4)}.tmp{suffix}")
 
 
 def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
@@ -96,7 +157,7 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
     """
     path = Path(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = _temporary(path)
     try:
         if callable(data):
             data(temporary)
@@ -106,12 +167,15 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        # Writers in other languages (safetensors, ffmpeg) report a full disk as text of their own kind.
-        if "No space left on device" in str(error) and not isinstance(error, Ovseg3dError):
-            raise output_error(OSError(errno.ENOSPC, "No space left on device"), path) from error
-        if isinstance(error, OSError) and _is_about(error, temporary, path):
+        with suppress(OSError):  # what went wrong first is to be told
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and _is_about(error, temporary, path):
             raise output_error(error, path) from error
+        # Writers in other languages (safetensors, ffmpeg) report such things as text of their own kind.
+        if not isinstance(error, Ovseg3dError | OSError) or not getattr(error, "errno", None):
+            for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS):
+                if os.strerror(code) in str(error):
+                    raise output_error(OSError(code, os.strerror(code)), path) from error
         raise
 
 
@@ -136,12 +200,14 @@ def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = (
         OutputError: the place is not writable, or the like.
     """
     folder = make_folder(Path(folder))
-    place = make_folder(folder / f".{secrets.token_hex(4)}.tmp")
+    sweep(folder)
+    place = make_folder(_temporary(folder / "set"))
     try:
         yield place
         last = [] if listing is None else [listing]
         names = {file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()}
         try:
+            _check_places(folder, {*names, *last, *earlier})
             with _uninterrupted():
                 for name in (*last, *earlier):
                     (folder / name).unlink(missing_ok=True)
@@ -153,6 +219,13 @@ def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = (
             raise output_error(error, folder) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _check_places(folder: Path, names: Iterable[str]) -> None:
+    """Raises OutputError: one of the folders below `folder` that `names` lie in is a link."""
+    for place in sorted({parent for name in names for parent in Path(name).parents} - {Path()}):
+        if (folder / place).is_symlink():
+            raise _link(folder / place)
 
 
 @contextmanager

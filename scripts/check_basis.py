@@ -28,6 +28,7 @@ from start import start  # noqa: E402
 
 from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.field.surface import Sight, SurfaceConfig, look  # noqa: E402
+from ovseg3d.limits import Trust  # noqa: E402
 from ovseg3d.metrics import RelevancyScores, compare_relevancy  # noqa: E402
 from ovseg3d.pipeline.encode import load_features  # noqa: E402
 from ovseg3d.pipeline.query import Asker  # noqa: E402
@@ -61,7 +62,7 @@ class CheckBasis:
         """Lift, ask and print."""
         if self.phrases < 1 or self.points < 2 or self.kept < 1:
             raise ConfigError("There is nothing to compare", fix="--phrases 200 --points 4096 --kept 64")
-        run = load(self.run)
+        run = load(self.run, Trust(outside=True))  # its features are where it says
         scene, features = run.load_scene(), load_features(run, self.cache_dir)
         asker = Asker(run, scene)
         known, settings = asker.semantics, SurfaceConfig()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ovseg3d.errors import OutputError, RunError, SceneError
-from ovseg3d.files import expand, output_error, read_json, write_atomic, write_json, write_together
+from ovseg3d.files import expand, output_error, read_json, sweep, write_atomic, write_json, write_together
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -225,3 +225,109 @@ def test_a_set_never_stands_beside_the_listing_of_another(tmp_path: Path, monkey
     with pytest.raises(OutputError, match="broken on purpose"):
         write_set(tmp_path, ("a", "b"), {"a": "2", "b": "2", "list.json": "ab"})
     assert content(tmp_path) == {"a": "2"}
+
+
+CALLS = ("mkdir", "open", "fsync", "replace", "unlink", "rmdir", "lstat")
+"""What a write asks the system for, below Python's own files."""
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("how", ["one", "json", "set"])
+def test_each_call_of_a_write_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, call: str, code: int
+) -> None:
+    """And all after it, as on a disk that went read-only: what is told is an OutputError, and the old file is whole."""
+    (tmp_path / "old.json").write_text('{"old": 1}')
+
+    def write() -> None:
+        if how == "one":
+            write_atomic(tmp_path / "deep" / "new.bin", b"new")
+            write_atomic(tmp_path / "old.json", b"new")
+        elif how == "json":
+            write_json(tmp_path / "old.json", {"new": 2})
+        else:
+            with write_together(tmp_path, "list.json", ["gone/away.png"]) as place:
+                write_json(place / "list.json", {})
+                write_atomic(place / "masks" / "a.png", b"a")
+
+    usual, left = getattr(os, call), [0]
+
+    def fail(*args: object, **options: object) -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(code, os.strerror(code))
+        return usual(*args, **options)
+
+    for good in range(6):
+        left[0] = good
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fail)
+            try:
+                write()
+                done = True
+            except OutputError as error:
+                done = False
+                assert error.where and error.fix
+        text = (tmp_path / "old.json").read_text()
+        assert text in ('{"old": 1}', "new") or json.loads(text) == {"new": 2}
+        if done and left[0] >= 0:
+            break
+
+
+def test_a_file_that_is_too_large_is_told(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys; from pathlib import Path; from ovseg3d.files import write_atomic\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_atomic(Path(sys.argv[1]), bytes(5000))"
+    )
+    command = [sys.executable, "-c", script, tmp_path / "f"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert "The file would be larger than this system allows" in done.stderr and leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "x" * 255, "é" * 120 + ".json", "a." + "y" * 240])
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path, name: str) -> None:
+    write_atomic(tmp_path / name, b"1")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("link", ["exports", "exports/query", "exports/query/chair", "exports/query/chair/masks"])
+def test_no_link_in_a_run_is_followed(tmp_path: Path, link: str) -> None:
+    run, pictures = tmp_path / "run", tmp_path / "pictures"
+    pictures.mkdir()
+    for place in (pictures, pictures / "chair", pictures / "query" / "chair" / "masks", pictures / "chair" / "masks"):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "mine.png").write_bytes(b"mine")
+    (run / link).parent.mkdir(parents=True)
+    (run / link).symlink_to(pictures)
+    for name in ("config.json", "status.json"):
+        (run / name).write_text("{}")
+    before = sorted(path for path in pictures.rglob("*"))
+    folder = run / "exports" / "query" / "chair"
+    with pytest.raises(OutputError, match="link"):
+        with write_together(folder, None, ["masks/mine.png"]) as place:
+            write_atomic(place / "masks" / "new.png", b"new")
+    with pytest.raises(OutputError, match="link"):
+        write_atomic(folder / "masks" / "new.png", b"new")
+    assert sorted(path for path in pictures.rglob("*")) == before
+
+
+def test_a_link_is_replaced_and_never_written_through(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (tmp_path / "mine").symlink_to("theirs")
+    write_atomic(tmp_path / "mine", b"new")
+    assert (tmp_path / "theirs").read_bytes() == b"theirs" and not (tmp_path / "mine").is_symlink()
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    old, new, other = (tmp_path / name for name in (".a.0123abcd.tmp.png", ".b.0123abcd.tmp", ".c.tmp"))
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    (tmp_path / ".0123abcd.tmp").mkdir()
+    (tmp_path / ".0123abcd.tmp" / "half").write_bytes(b"half")
+    for path in (old, other, tmp_path / ".0123abcd.tmp"):
+        os.utime(path, (0, 0))
+    (tmp_path / ".d.0123abcd.tmp").symlink_to("b")
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.0123abcd.tmp", ".c.tmp", ".d.0123abcd.tmp"]

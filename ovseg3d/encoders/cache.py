@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from ovseg3d.errors import CacheError, OutputError
-from ovseg3d.files import expand, plain, write_atomic, write_json
+from ovseg3d.files import expand, plain, sweep, write_atomic, write_json
 
 FORMAT_VERSION = 2
 """Part of every key: raise it when the same inputs would give other features."""
@@ -131,6 +131,7 @@ class FeatureCache:
         facts = {"key": key, "crc32": str(_checksum(whole)), "format": str(FORMAT_VERSION)}
         try:
             self._tag()
+            sweep(self.path(kind, key).parent)
             write_atomic(self.path(kind, key), save(whole, metadata=facts))
         except OutputError as error:
             raise _cache_error(error.what, self.folder) from error

@@ -18,6 +18,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -29,8 +30,8 @@ from jaxtyping import Float
 
 from ovseg3d import __version__
 from ovseg3d.errors import ConfigError, OutputError, RunError
-from ovseg3d.files import looking, make_folder, output_error, read_json, write_atomic, write_json
-from ovseg3d.limits import NO_TRUST, Trust
+from ovseg3d.files import looking, make_folder, output_error, read_json, sweep, write_atomic, write_json
+from ovseg3d.limits import NO_TRUST, Trust, open_regular
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.phrases import kept_phrases
 from ovseg3d.pipeline.settings import from_plain, to_plain
@@ -211,31 +212,42 @@ def hash_scene(scene: Scene) -> str:
     return digest.hexdigest()[:16]
 
 
-def create_run(scene: Scene, config: Config, output_dir: Path | None = None) -> Run:
+def create_run(
+    scene: Scene,
+    config: Config,
+    output_dir: Path | None = None,
+    *,
+    held: ExitStack | None = None,
+    trust: Trust = NO_TRUST,
+) -> Run:
     """Make the folder of a new run, and name it the newest of its scene.
 
     Args:
         output_dir: use exactly this folder, instead of outputs/<scene>/<timestamp>.
+        held: takes the lock on the folder, which is there before anything is written; without it the lock goes again.
+        trust: what the user allows the run and its capture to ask for.
 
     Raises:
         OutputError: the place cannot be written to, or holds a run already.
+        RunError: another process is at work on it.
     """
+    if held is None:
+        with ExitStack() as held:
+            return create_run(scene, config, output_dir, held=held, trust=trust)
     if output_dir is None:
         folder = _timestamped(scene_folder(scene.path, scene.name, claim=True))
     else:
         folder = make_folder(Path(output_dir).absolute())
-        if is_locked(folder) or _holds_a_run(folder):
-            raise OutputError(
-                "This folder holds a run already",
-                where=folder,
-                fix="--resume to go on with it, or another --output-dir",
-            )
+        _refuse_a_run(folder)
+    held.enter_context(RunLock(folder))
+    if output_dir is not None:
+        _refuse_a_run(folder)  # it may have been made while we came for the lock
         try:
             for name in _KEPT if (folder / "config.json").is_file() else ():
                 (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise output_error(error, folder) from error
-    run = Run(folder, config, scene.path.absolute(), scene.name, hash_scene(scene))
+    run = Run(folder, config, scene.path.absolute(), scene.name, hash_scene(scene), trust)
     write_json(folder / "config.json", _describe(run, scene.format))
     write_json(
         folder / "scene_transform.json",
@@ -253,6 +265,15 @@ def create_run(scene: Scene, config: Config, output_dir: Path | None = None) -> 
     if output_dir is None and ("field" in config.stages or not (folder.parent / "latest.txt").exists()):
         _point_latest(folder)
     return run
+
+
+def _refuse_a_run(folder: Path) -> None:
+    if _holds_a_run(folder):
+        raise OutputError(
+            "This folder holds a run already",
+            where=folder,
+            fix="--resume to go on with it, or another --output-dir",
+        )
 
 
 def _holds_a_run(folder: Path) -> bool:
@@ -307,7 +328,8 @@ def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
             except OSError:
                 write_atomic(owner, path)  # a file system without hard links
             finally:
-                offer.unlink(missing_ok=True)
+                with suppress(OSError):
+                    offer.unlink(missing_ok=True)
         try:
             if owner.read_bytes() == path:
                 return folder
@@ -341,7 +363,8 @@ def _point_latest(folder: Path) -> None:
         link.symlink_to(folder.name, target_is_directory=True)
         os.replace(link, parent / "latest")
     except OSError:
-        link.unlink(missing_ok=True)
+        with suppress(OSError):
+            link.unlink(missing_ok=True)
 
 
 def load(path: Path | str, trust: Trust = NO_TRUST) -> Run:
@@ -428,7 +451,9 @@ class RunLock:
         except ImportError:  # Windows: no lock, and two processes on one run are the user's to avoid
             return self
         try:
-            self._file = open(self._path, "w")
+            # Not through a link, nor a pipe that nobody reads; nothing is written.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            self._file = os.fdopen(os.open(self._path, flags, 0o666), "rb", buffering=0)
         except OSError as error:
             raise output_error(error, self._path) from error
         end = time.monotonic() + LOCK_SECONDS
@@ -446,7 +471,9 @@ class RunLock:
                     fix="wait for it, or stop it, then --resume",
                 ) from None
             except OSError:
-                pass  # a file system without locks
+                return self  # a file system without locks
+            for part in ("", "checkpoints", "previews"):
+                sweep(self._path.parent / part, 0.0)  # nobody else writes there
             return self
 
     def __exit__(self, *_: object) -> None:
@@ -462,10 +489,10 @@ def is_locked(folder: Path) -> bool:
     try:
         import fcntl
 
-        with open(folder / ".lock", "rb") as file:
+        with open_regular(folder / ".lock", RunError) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except (ImportError, OSError):  # no locks here, or no lock file: nobody trains
+    except (ImportError, OSError, RunError):  # no locks here, or no lock file: nobody trains
         return False
     return False

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -111,14 +111,15 @@ def train_scene(
     if "features" in config.stages:
         with clock.paused(), stoppable(stop):
             encoders = load_encoders(scene, config.views_as, device)
-    if earlier is None:
-        run = create_run(scene, config, Path(output_dir) if output_dir is not None else None)
-    else:
-        check_same(earlier, config)
-        _check_same_capture(earlier, scene)
-        run = replace(earlier, config=config)
-    with RunLock(run.folder), PeakMemory() as memory:
-        if earlier is not None:
+    with ExitStack() as held, PeakMemory() as memory:
+        if earlier is None:
+            place = Path(output_dir) if output_dir is not None else None
+            run = create_run(scene, config, place, held=held, trust=trust)
+        else:
+            check_same(earlier, config)
+            _check_same_capture(earlier, scene)
+            run = replace(earlier, config=config)
+            held.enter_context(RunLock(run.folder))
             run.write_config()  # its limits may be new
         if scene.phrases:
             keep_phrases(run.folder, scene.phrases)

@@ -34,11 +34,21 @@ def spread(views: Sequence[T], most: int) -> list[T]:
     return [views[i] for i in np.linspace(0, len(views) - 1, min(len(views), most)).round().astype(int)]
 
 
+VIEW_BYTES = 160
+"""Longest name of a view's files, before what is added."""
+
+
 def view_files(scene: Scene) -> dict[str, str]:
-    """Frame name to the name of the files of that view, without suffix: each is another, "a.jpg" and "a.png" too."""
+    """Frame name to the name of the files of that view, without suffix: each is another, "a.jpg" and "a.png" too.
+
+    A long name is cut, since the files have words added to it, and systems take no more than 255 bytes.
+    """
     taken: set[str] = set()
     names = [frame.name for frame in scene.frames]
-    return {name: free_name(re.sub(r"[^\w.-]+", "_", name.rpartition(".")[0] or name), taken) for name in names}
+    plain = (re.sub(r"[^\w.-]+", "_", name.rpartition(".")[0] or name) for name in names)
+    return {
+        name: free_name(cut.encode()[:VIEW_BYTES].decode(errors="ignore"), taken) for name, cut in zip(names, plain)
+    }
 
 
 def free_name(plain: str, taken: set[str]) -> str:

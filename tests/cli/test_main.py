@@ -106,7 +106,7 @@ def test_commands_about_a_run_share_their_flags(name: str) -> None:
     shared = ["--scene", "moved", "--device", "cpu", "--backend", "torch"]
     command = cli.parse_arguments(name, cli.load_command(name), ["a/run", *shared])
     assert command.run == Path("a/run")
-    assert command.where == Where(Path("moved"), "cpu", "torch")
+    assert command.where == Where(scene=Path("moved"), device="cpu", backend="torch")
     assert cli.parse_arguments(name, cli.load_command(name), ["a/run"]).where == Where()
 
 

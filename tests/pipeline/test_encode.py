@@ -14,10 +14,11 @@ from fake_encoders import MeanColour, MeanPatch
 from PIL import Image
 from tiny import small_settings
 
-from ovseg3d.encoders import dino, openclip, register_clip, register_dino, registry
+from ovseg3d.encoders import DEFAULT_CLIP, DEFAULT_DINO, dino, openclip, register_clip, register_dino, registry
 from ovseg3d.encoders.maps import Dense, Regions
 from ovseg3d.encoders.towers import DENSE_PATHS
 from ovseg3d.errors import CacheError, ConfigError, EncoderError, RunError
+from ovseg3d.limits import Trust
 from ovseg3d.pipeline import encode_scene, load, load_features, make_config, train_scene
 from ovseg3d.pipeline.config import EncodeConfig
 from ovseg3d.pipeline.encode import choose
@@ -85,10 +86,10 @@ def test_a_wrong_encoder_costs_nothing(tiny_scene: Path, tmp_path: Path) -> None
 
 def test_what_auto_means(tiny_scene: Path) -> None:
     scene = load_scene(tiny_scene)
-    assert choose("auto", "clip", scene, "default") == "default"
+    assert choose("auto", "clip", scene) == DEFAULT_CLIP
     advised = replace(scene, recommended_encoder={"clip": "builtin"})
-    assert choose("auto", "clip", advised, "default") == "builtin"
-    assert choose("auto", "dino", advised, "default") == "default" and choose("mine", "clip", advised, "x") == "mine"
+    assert choose("auto", "clip", advised) == "builtin"
+    assert choose("auto", "dino", advised) == DEFAULT_DINO and choose("mine", "clip", advised) == "mine"
 
 
 @pytest.mark.parametrize(
@@ -234,6 +235,9 @@ def test_a_run_can_be_asked_and_repeated_from_another_folder(
     run = train_scene(tiny_scene, config, output_dir=here / "run")
     assert differences(config, run.config) == ()
     monkeypatch.chdir(there)
-    assert load(run.folder).query("a red box", negatives=["sand"]).present
+    weights = str(here / "weights")
+    with pytest.raises(EncoderError, match="well-known"):
+        load(run.folder).query("a red box")
+    assert load(run.folder, Trust(clip=weights)).query("a red box", negatives=["sand"]).present
     again = train_scene(tiny_scene, replace(load(run.folder).config, only="features"), output_dir=there / "run")
     assert again.metrics()["features_encoded"] == 0 and again.phrases == ("a red box", "a blue box")

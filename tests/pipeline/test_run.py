@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_a_run_without_a_field_is_not_overwritten_either(here: Path, tiny_scene:
     before = (run.folder / "config.json").read_bytes()
     other = replace(CONFIG, train=replace(CONFIG.train, seed=7))
     with RunLock(run.folder) if state != "done" else nullcontext():
-        with pytest.raises(OutputError, match="holds a run already"):
+        with pytest.raises((OutputError, RunError), match="holds a run already|Another process"):
             create_run(scene, other, Path("mine"))
     assert (run.folder / "config.json").read_bytes() == before
 
@@ -304,3 +305,63 @@ def test_a_file_in_the_way_of_the_output(here: Path, tiny_scene: Path, blocked: 
     (here / blocked).write_text("in the way")
     with pytest.raises(OutputError, match="stands where a folder"):
         create_run(open_scene(tiny_scene, CONFIG), CONFIG)
+
+
+def _race(scene: Path, folder: Path, pairs: int) -> None:
+    """Two trainings at the same instant, so many times: one runs, the other is told, and the run is the winner's."""
+    program = (
+        "import sys, time; from pathlib import Path; from ovseg3d.pipeline import make_config, train_scene\n"
+        "from ovseg3d.scene import load_scene; from ovseg3d.errors import Ovseg3dError\n"
+        "from tiny import small_settings\n"
+        "scene, seed = load_scene(Path(sys.argv[1])), int(sys.argv[2])\n"
+        "settings = small_settings(steps=1, seed=seed) | {'only': 'field'}\n"
+        "config = make_config('cpu', flags=settings)\n"
+        "for line in sys.stdin:\n"
+        "    at, folder = line.split(maxsplit=1)\n"
+        "    time.sleep(max(0, float(at) - time.time()))\n"
+        "    try:\n"
+        "        train_scene(scene, config, output_dir=Path(folder.strip())); print('won', flush=True)\n"
+        "    except Ovseg3dError as error:\n"
+        "        print('told', error.what, flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    start = [sys.executable, "-c", program, str(scene)]
+    both = [
+        subprocess.Popen([*start, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        for seed in (1, 2)
+    ]
+    try:
+        for number in range(pairs):
+            run = folder / str(number)
+            for process in both:
+                process.stdin.write(f"{time.time() + (0.2 if number else 20)} {run}\n")
+                process.stdin.flush()
+            said = [process.stdout.readline().split(" ", 1) for process in both]
+            assert sorted(words[0].strip() for words in said) == ["told", "won"], said
+            (told,) = (words[1] for words in said if words[0] == "told")
+            assert "Another process" in told or "holds a run already" in told
+            winner = 1 + [words[0].strip() for words in said].index("won")
+            kept = load(run)
+            assert kept.config.train.seed == winner and kept.status()["status"] == "done"
+            assert not [path for path in run.rglob("*") if ".tmp" in path.name]
+    finally:
+        for process in both:
+            process.stdin.close()
+            process.wait(60)
+
+
+def test_of_two_trainings_at_the_same_instant_one_runs_and_one_is_told(tiny_scene: Path, tmp_path: Path) -> None:
+    _race(tiny_scene, tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_of_fifty_pairs_of_trainings_each_has_one_winner(tiny_scene: Path, tmp_path: Path) -> None:
+    _race(tiny_scene, tmp_path, 50)
+
+
+def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (tmp_path / ".lock").symlink_to("theirs")
+    with pytest.raises(OutputError), RunLock(tmp_path):
+        pass
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
