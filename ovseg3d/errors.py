@@ -10,6 +10,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    r"""`text` without anything that a terminal obeys: control characters and lone surrogates as escapes (\x1b).
+
+    New lines and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or harmless(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def harmless(character: str) -> bool:
+    """Whether a terminal only draws it."""
+    # isprintable is false for controls, surrogates, and marks that turn the direction of text; also for rare spaces
+    # (macOS puts one into the names of screenshots) and the joiners of Persian, Indian scripts and emoji.
+    if character in "\u200c\u200d":
+        return True
+    return character.isprintable() or character.isspace() and ord(character) >= 0xA0 and character not in "\u2028\u2029"
+
+
 class Ovseg3dError(Exception):
     """Base of every error that the user can mend.
 
@@ -20,12 +39,13 @@ class Ovseg3dError(Exception):
     """
 
     def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:
-        self.what, self.where, self.fix = what, where, fix
-        parts = [what]
+        # What libraries say of a file may hold anything that is in it.
+        self.what, self.where, self.fix = printable(what), where, None if fix is None else printable(fix)
+        parts = [self.what]
         if where is not None:
-            parts.append(f"  in: {where}")
+            parts.append(f"  in: {printable(str(where))}")
         if fix is not None:
-            parts.append(f"  try: {fix}")
+            parts.append(f"  try: {self.fix}")
         super().__init__("\n".join(parts))
 
 

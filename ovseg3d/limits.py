@@ -4,7 +4,7 @@ Every reader asks here before it opens, allocates or believes anything:
 
     files     `open_regular`, `read_bytes`, `read_text`: regular files only, never larger than stated
     paths     `inside`: a path that a file names stays in that file's folder, links followed
-    text      `check_name`: names that a terminal and a file system can take; `printable`: any text, made harmless
+    text      `check_name`: names that a terminal and a file system can take; see also `errors.printable`
     numbers   `check_number`: finite, and in a range that some camera or room has
     arrays    `check_array`: type, shape and size of a .npy before it is read; `tensor_headers`: of a safetensors file
     memory    `check_memory`: what is about to be allocated, against what is free
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ovseg3d.errors import Ovseg3dError, SceneError
+from ovseg3d.errors import Ovseg3dError, SceneError, harmless
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels; `--max-megapixels` raises it."""
@@ -208,30 +208,12 @@ def shorten(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 3 :]}"
 
 
-def printable(text: str) -> str:
-    r"""`text` without anything that a terminal obeys: control characters and lone surrogates as escapes (\x1b).
-
-    New lines and tabs stay.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c in "\n\t" or _harmless(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-def _harmless(character: str) -> bool:
-    # isprintable is false for controls, surrogates, and marks that turn the direction of text; also for rare spaces
-    # (macOS puts one into the names of screenshots) and the joiners of Persian, Indian scripts and emoji.
-    if character in "\u200c\u200d":
-        return True
-    return character.isprintable() or character.isspace() and ord(character) >= 0xA0 and character not in "\u2028\u2029"
-
-
-def check_name(text: str, where: str | Path, error: type[Ovseg3dError] = SceneError, what: str = "name") -> str:
+def check_name(text: str, where: str | Path | None, error: type[Ovseg3dError] = SceneError, what: str = "name") -> str:
     """`text`, if it can be a name: of a class, a frame, a phrase, an object.
 
     Args:
         text: the name; slashes part it into the names of folders, each with its own limit.
-        where: the file that states it.
+        where: the file that states it; None: the user typed it.
         error: which error to raise.
         what: what is named: "class".
 
@@ -245,7 +227,7 @@ def check_name(text: str, where: str | Path, error: type[Ovseg3dError] = SceneEr
         raise error(f"The {what} {shown} is no text in UTF-8", where=where, fix="rename it") from cause
     if longest > MAX_NAME_BYTES or len(text.encode()) > MAX_PATH_BYTES:
         raise error(f"The {what} {shown} is longer than {MAX_NAME_BYTES} bytes", where=where, fix="shorten it")
-    if not text.isprintable() and not all(_harmless(c) for c in text):
+    if not text.isprintable() and not all(map(harmless, text)):
         raise error(f"The {what} {shown} holds control characters", where=where, fix="rename it")
     return text
 

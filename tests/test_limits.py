@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from ovseg3d.errors import ConfigError, RunError, SceneError
+from ovseg3d.errors import ConfigError, RunError, SceneError, printable
 from ovseg3d.limits import (
     Trust,
     check_array,
@@ -20,7 +22,6 @@ from ovseg3d.limits import (
     check_regular,
     inside,
     open_regular,
-    printable,
     read_bytes,
     read_text,
     shorten,
@@ -176,3 +177,32 @@ def test_memory_that_is_not_there() -> None:
 
 def test_a_long_text_is_shown_in_part() -> None:
     assert len(shorten("x" * 10_000)) < 100 and shorten("short") == "short"
+
+
+TEXT = st.text(st.characters(exclude_categories=()), max_size=40)  # control characters and lone surrogates, too
+
+
+@settings(deadline=None)
+@given(TEXT)
+def test_what_is_printable_stays_so_and_a_name_is_printable(text: str) -> None:
+    shown = printable(text)
+    assert printable(shown) == shown == shown.encode().decode() and not any(
+        ord(c) < 32 and c not in "\n\t" for c in shown
+    )
+    try:
+        name = check_name(text, "file")
+    except SceneError as error:
+        assert printable(str(error)) == str(error)
+    else:
+        assert name == text == shown and len(text.encode()) <= 255 * (1 + text.count("/"))
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["..", ".", "a", "link", "b c", "", "~"]) | TEXT, max_size=6), st.booleans())
+def test_a_path_inside_is_inside(parts: list[str], absolute: bool) -> None:
+    folder = Path("/tmp/capture")
+    try:
+        found = inside(folder, "/" * absolute + "/".join(parts))
+    except SceneError:
+        return
+    assert os.path.realpath(found) == str(folder) or os.path.realpath(found).startswith(f"{folder}/")

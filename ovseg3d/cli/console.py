@@ -11,12 +11,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovseg3d.errors import Ovseg3dError
+from ovseg3d.errors import Ovseg3dError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,12 +25,19 @@ if TYPE_CHECKING:
 def get_console(json_output: bool = False) -> "Console":
     """The console to print on: stdout, or stderr when stdout is reserved for JSON."""
     from rich.console import Console
+    from rich.segment import Segment
 
     class Pipe(Console):
-        """One whose reader may go away (`| head`): rich would end the program as if it had failed."""
+        """One whose reader may go away (`| head`): rich would end the program as if it had failed. Names come from
+        files of others: what a terminal would obey in them is written as escapes."""
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
+
+        def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+            return super()._render_buffer(
+                part if part.control else Segment(printable(part.text), part.style) for part in buffer
+            )
 
     return Pipe(stderr=json_output, highlight=False)
 
@@ -39,7 +46,9 @@ def print_json(value: Any) -> None:
     """Print one JSON object on stdout; NaN becomes null, numpy and paths become plain values."""
     from ovseg3d.files import plain
 
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    # JSON escapes only some of what a terminal obeys.
+    print("".join(c if c == "\n" or printable(c) == c else json.dumps(c)[1:-1] for c in text))
     sys.stdout.flush()
 
 

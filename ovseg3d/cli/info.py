@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ovseg3d.cli.flags import Allow, AllowFlags, Json
-from ovseg3d.limits import printable
+from ovseg3d.errors import printable
 
 if TYPE_CHECKING:
     from ovseg3d.scene.capture import Finding, Scene

@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 
 from ovseg3d.errors import CacheError, OutputError
-from ovseg3d.files import expand, plain, sweep, write_atomic, write_json
+from ovseg3d.files import expand, plain, read_json, sweep, write_atomic, write_json
+from ovseg3d.limits import check_regular
 
 FORMAT_VERSION = 2
 """Part of every key: raise it when the same inputs would give other features."""
@@ -101,6 +102,7 @@ class FeatureCache:
         """
         path = self.path(kind, key)
         try:
+            check_regular(path, CacheError)  # a pipe would never end
             stored = np.memmap(path, dtype=np.uint8, mode="r")
             (length,) = struct.unpack("<Q", stored[:8].tobytes())
             header = json.loads(stored[8 : 8 + length].tobytes())
@@ -116,7 +118,7 @@ class FeatureCache:
             if checked and int(facts["crc32"]) != _checksum(arrays):
                 return None
             return arrays
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        except (CacheError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
             return None
 
     def write(self, kind: str, key: str, arrays: Arrays) -> None:
@@ -196,10 +198,10 @@ class FeatureCache:
     def read_note(self, key: str) -> dict[str, Any] | None:
         """A note; None when it is missing or cut."""
         try:
-            note = json.loads((self.folder / "encoders" / f"{key}.json").read_bytes())
-        except (OSError, ValueError):
+            note = read_json(self.folder / "encoders" / f"{key}.json", CacheError)
+        except CacheError:
             return None
-        return note if isinstance(note, dict) else None
+        return note
 
     def write_note(self, key: str, note: Mapping[str, Any] | None) -> None:
         """Keep a few plain values under a key, or forget them (None). Where that cannot be, they are not kept: they

@@ -25,6 +25,7 @@ from ovseg3d.encoders.projection import Projection, fit_projection
 from ovseg3d.encoders.pyramid import Tick
 from ovseg3d.encoders.segments import Segmenter
 from ovseg3d.errors import CacheError, SceneError
+from ovseg3d.limits import open_regular
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.images import load_photo, read_header
 
@@ -205,7 +206,7 @@ def photo_key(frame: Frame, digest: str, settings: FeatureSettings, common: Mapp
 def photo_digest(frame: Frame) -> str:
     """SHA-256 of the photo's file. Raises SceneError: it cannot be read."""
     try:
-        with open(frame.image_path, "rb") as file:
+        with open_regular(frame.image_path, what="photo") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise SceneError(f"The photo cannot be read: {error.strerror}", where=frame.image_path) from error

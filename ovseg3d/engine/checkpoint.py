@@ -17,8 +17,10 @@ from safetensors.torch import save_file
 
 from ovseg3d.errors import RunError
 from ovseg3d.files import write_atomic, write_json
+from ovseg3d.limits import check_memory, tensor_headers
 
 FORMAT_VERSION = 1
+_MAX_BYTES = 64 * 2**30
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,22 @@ def load_checkpoint(path: Path, stage: str, shapes: Mapping[str, torch.Size] | N
 
     Raises:
         RunError: it is missing, cut, not a checkpoint, of another version, of another stage, or holds
-            tensors of other shapes than `shapes`.
+            tensors of other shapes than `shapes`, or numbers that are not finite; or it does not fit the memory.
     """
     fix = "train again, or resume from an older copy of the run"
+    stored, _ = tensor_headers(path, RunError, "checkpoint", _MAX_BYTES)
+    check_memory(sum(tensor.bytes for tensor in stored.values()), "The checkpoint", path, RunError)
+    for name, shape in (shapes or {}).items():
+        found = stored[name].shape if name in stored else None
+        if found != tuple(shape):
+            raise RunError(f"The checkpoint's {name!r} has shape {found}, not {tuple(shape)}", where=path, fix=fix)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("ovseg3d", "null"))
             state = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError as error:
         raise RunError("The checkpoint is missing", where=path, fix=fix) from error
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(f"The checkpoint is cut or damaged ({error})", where=path, fix=fix) from error
     if not isinstance(header, dict) or not isinstance(header.get("facts"), dict):
         raise RunError("This file was not written by ovseg3d", where=path, fix=fix)
@@ -88,10 +96,9 @@ def load_checkpoint(path: Path, stage: str, shapes: Mapping[str, torch.Size] | N
         )
     if header.get("stage") != stage:
         raise RunError(f"The checkpoint is of the stage {header.get('stage')!r}, not {stage!r}", where=path)
-    for name, shape in (shapes or {}).items():
-        found = state[name].shape if name in state else None
-        if found != shape:
-            raise RunError(f"The checkpoint's {name!r} has shape {found}, not {shape}", where=path, fix=fix)
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise RunError(f"The checkpoint's {name!r} holds numbers that are not finite", where=path, fix=fix)
     step, seconds = header.get("step"), header.get("seconds")
     if type(step) is not int or step < 0 or type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
         raise RunError("The checkpoint's step or time is not a number from 0 up", where=path, fix=fix)

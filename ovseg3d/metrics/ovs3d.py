@@ -12,6 +12,7 @@ Its rules, which differ from protocol `index`:
 The papers evaluate views that were also trained on; whether these were is for the caller to say.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Integer
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ovseg3d.errors import MeasureError, SceneError
 from ovseg3d.metrics.report import Scores
+from ovseg3d.scene.opening import open_picture
 
 
 @dataclass(frozen=True)
@@ -120,15 +122,12 @@ def read_phrase_masks(folder: Path, phrases: Sequence[str], width: int, height: 
     masks = np.zeros((len(phrases), height, width), dtype=bool)
     for mask, phrase in zip(masks, phrases):
         path = folder / f"{phrase}.png"
-        try:
-            with Image.open(path) as picture:
-                mask[:] = np.asarray(picture.convert("L").resize((width, height), Image.Resampling.NEAREST)) == 255
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             raise SceneError(
                 f"There is no mask for the phrase {phrase!r}",
                 where=path,
                 fix="every phrase of classes.txt needs a mask in every annotated view; an empty one says absent",
-            ) from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise SceneError(f"The mask cannot be decoded: {error}", where=path, fix="write the file again") from error
+            )
+        with open_picture(path, "mask", fix="write the file again") as picture:
+            mask[:] = np.asarray(picture.convert("L").resize((width, height), Image.Resampling.NEAREST)) == 255
     return masks

@@ -1,19 +1,22 @@
 """Build the field of a run: new, to be trained; or from its newest checkpoint, to be rendered."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ovseg3d.engine import Checkpoint, Workers, latest_checkpoint, load_checkpoint
-from ovseg3d.errors import ConfigError, RunError, SceneError
+from ovseg3d.errors import ConfigError, Ovseg3dError, RunError, SceneError
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.box import FieldBox
+from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import corrected
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.radiance import RadianceField, grid_levels
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.stage import FieldStage
+from ovseg3d.limits import check_memory
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import BackendName, DeviceName, resolve_backend, resolve_device
 from ovseg3d.pipeline.run import Run
@@ -27,6 +30,7 @@ def make_stage(scene: Scene, config: Config) -> FieldStage:
         DeviceError: they are not there.
         SceneError: measured depth was asked for, and the scene has none.
     """
+    check_size(config.field, 4, scene.path, ConfigError)
     device = resolve_device(config.train.device)
     backend = resolve_backend(config.train.backend, device)
     measured = any(scene.frames[view].depth_path for view in scene.train)
@@ -47,20 +51,44 @@ def make_stage(scene: Scene, config: Config) -> FieldStage:
     )
 
 
+def check_size(config: FieldConfig, copies: int, where: Path, error: type[Ovseg3dError]) -> None:
+    """Refuse a field that does not fit the memory, before anything is built.
+
+    Args:
+        config: its sizes, each in its range: but their product may be anything.
+        copies: how many of its table are needed: 1 to render, 4 to train (gradients, two moments).
+        where: what asks for it.
+        error: which error to raise.
+
+    Raises:
+        error: it does not fit.
+    """
+    levels = grid_levels(config)
+    table = 4 * levels.entries * levels.features * copies
+    cells = 8 * max(config.cascades, 6) * config.occupancy_resolution**3
+    fix = "lower --field.log2-table, --field.features or --field.occupancy-resolution"
+    check_memory(table + cells, "The field", where, error, fix)
+
+
 def _torch_device(name: str) -> torch.device:
     """The device with its index, which Warp wants to know: a bare "cuda" has none."""
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device("cpu")
 
 
 def newest_checkpoint(run: Run) -> Checkpoint:
-    """The newest checkpoint of a run. Raises RunError when there is none or it cannot be used."""
+    """The newest checkpoint of a run. Raises RunError when there is none or it cannot be used.
+
+    What the run's settings ask for is compared with what the file says that it holds before anything is read or built.
+    """
     path = latest_checkpoint(run.checkpoints)
     if path is None:
         status = run.status()["status"]
         raise RunError(
             f"The run has no checkpoint (it is marked {status})", where=run.folder, fix="train the scene again"
         )
-    return load_checkpoint(path, FieldStage.name)
+    levels = grid_levels(run.config.field)
+    check_size(run.config.field, 1, run.folder / "config.json", RunError)
+    return load_checkpoint(path, FieldStage.name, {"table": torch.Size((levels.entries, levels.features))})
 
 
 def restore(run: Run, scene: Scene, device: DeviceName = "auto", backend: BackendName = "auto") -> Renderer:
@@ -82,6 +110,9 @@ def restore(run: Run, scene: Scene, device: DeviceName = "auto", backend: Backen
     made = make_backend(operators, grid_levels(config), target)
     field = RadianceField(config, target, seed=0, run=made.perceptron)
     cells = (box.cascades, *(config.occupancy_resolution,) * 3)
+    stored = checkpoint.state.get("occupancy.occupied")
+    if stored is None or stored.shape != cells:  # before room is made for them
+        raise RunError("The checkpoint does not fit the run's settings", where=run.checkpoints, fix="train again")
     occupancy = OccupancyGrid(torch.zeros(cells, dtype=torch.bool, device=target), config.occupancy_threshold)
     own = {"table": field.table, "network": field.network}
     own |= {f"occupancy.{name}": tensor for name, tensor in occupancy.state().items()}
@@ -129,6 +160,8 @@ def _read_box(checkpoint: Checkpoint, run: Run) -> FieldBox:
         stated["center"] = tuple(stated["center"].tolist())
         stated["rotation"] = tuple(map(tuple, stated["rotation"].tolist()))
         box = FieldBox(**stated)
+        if type(box.cascades) is not int or not np.isfinite([*box.center, *np.ravel(box.rotation)]).all():
+            raise ValueError("a number is none")
         if not (1 <= box.cascades <= 16 and 0 < box.radius < float("inf") and box.near >= 0):
             raise ValueError("a number is out of range")
     except (KeyError, TypeError, ValueError) as error:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int
 from ovseg3d.engine import Event, Report, ignore, until_stopped
 from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.field.surface import DepthView, SurfaceConfig
+from ovseg3d.limits import read_bytes
 from ovseg3d.metrics import (
     Confusion,
     ConsistencyScores,
@@ -213,8 +214,8 @@ def read_objects(scene: Scene) -> list[dict[str, Any]]:
     """The entries of objects.json. Raises SceneError."""
     path = scene.path / "objects.json"
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        found = json.loads(read_bytes(path, what="list of true things"))
+    except (ValueError, RecursionError) as error:
         raise SceneError(
             f"The true things cannot be read: {error}", where=path, fix="ovseg3d synth writes it"
         ) from error

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation, RotationSpline
 
 from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.files import read_json
+from ovseg3d.limits import MAX_LENGTH, shorten
 from ovseg3d.scene import Camera, Scene
 
 LARGEST_SIDE = 8192
@@ -141,6 +142,8 @@ def read_nerfstudio_path(path: Path) -> CameraPath:
     entries = description.get("camera_path")
     if not isinstance(entries, list) or not entries:
         raise SceneError("The camera path has no list `camera_path`", where=path, fix="save it again in the viewer")
+    if len(entries) > LONGEST * FASTEST:
+        raise SceneError(f"The camera path has {len(entries)} cameras", where=path, fix="save a shorter one")
     width, height = (_number(description, key, path) for key in ("render_width", "render_height"))
     if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
         raise SceneError(f"The camera path asks for {width:.0f} x {height:.0f} pixels", where=path)
@@ -162,10 +165,10 @@ def _nerfstudio_camera(entry: Any, width: int, height: int, where: str) -> Camer
     try:
         matrix = np.array(entry["camera_to_world"], dtype=np.float64).reshape(4, 4)
         fov = float(entry.get("fov", 50.0))
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         raise SceneError("camera_to_world must be 16 numbers and fov one", where=where) from None
     rotation = matrix[:3, :3]
-    size = np.cbrt(np.linalg.det(rotation)) if np.isfinite(matrix).all() else 0.0
+    size = np.cbrt(np.linalg.det(rotation)) if np.abs(matrix).max() <= MAX_LENGTH else 0.0  # nor is NaN
     if size <= 0 or not np.allclose(rotation @ rotation.T, np.eye(3) * size**2, atol=1e-3 * size**2):
         raise SceneError("camera_to_world is not a rotation with a position", where=where)
     if not 1 <= fov <= 179:
@@ -179,8 +182,8 @@ def _nerfstudio_camera(entry: Any, width: int, height: int, where: str) -> Camer
 
 def _number(description: dict[str, Any], key: str, path: Path) -> float:
     value = description.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise SceneError(f"The camera path's {key} must be a number, not {value!r}", where=path)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e9:
+        raise SceneError(f"The camera path's {key} must be a number, not {shorten(repr(value))}", where=path)
     return float(value)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.files import write_atomic
+from ovseg3d.limits import check_name, read_text
 
 FILE = "phrases.txt"
 TEMPLATES = ("{}", "a photo of a {}", "a photo of the {}", "a {} in a room", "the {} on its own")
@@ -44,11 +45,8 @@ def whole_list(text: str) -> str:
 
 
 def check_text(phrase: str, what: str = "phrase") -> None:
-    """Raises ConfigError: it holds bytes that are no UTF-8, which Python passes on from a shell as they are."""
-    try:
-        phrase.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"The {what} {ascii(phrase)} is no text", fix="type it in UTF-8") from error
+    """Raises ConfigError: it is too long, has control characters, or bytes that are no UTF-8 (as a shell passes on)."""
+    check_name(phrase, None, ConfigError, what)
 
 
 def read_templates(text: str) -> tuple[str, ...]:
@@ -69,12 +67,13 @@ def _lines(text: str, what: str) -> list[str]:
     if "\n" in text:
         return text.splitlines()
     path = Path(text)
-    there = os.path.isfile(path)  # not `Path`'s: what is too long for a file's name is not there, and no error
+    # Not `Path`'s: what is too long for a file's name is not there, and no error.
+    there = "\0" not in text and os.path.exists(path) and not os.path.isdir(path)
     if path.suffix == ".txt" and ";" not in text and not there:
         raise ConfigError(f"There is no file with {what}", where=path, fix="check its name")
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines() if there else text.split(";")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        return read_text(path, ConfigError, f"list of {what}").splitlines() if there else text.split(";")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"The list of {what} cannot be read as text", where=path, fix="one a line") from error
 
 
@@ -85,9 +84,8 @@ def keep_phrases(folder: Path, phrases: Sequence[str]) -> None:
 
 def kept_phrases(folder: Path) -> tuple[str, ...]:
     """The phrases that a run keeps; none when it keeps no list. Raises RunError: the file is no text."""
-    try:
-        return without_doubles((folder / FILE).read_text(encoding="utf-8-sig").splitlines())
-    except FileNotFoundError:
+    path = folder / FILE
+    if not os.path.lexists(path):
         return ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError("The run's phrases cannot be read as text", where=folder / FILE, fix="one a line") from error
+    phrases = without_doubles(read_text(path, RunError, "run's list of phrases").splitlines())
+    return tuple(check_name(phrase, path, RunError, "phrase") for phrase in phrases)

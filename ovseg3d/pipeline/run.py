@@ -29,9 +29,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d import __version__
-from ovseg3d.errors import ConfigError, OutputError, RunError
+from ovseg3d.errors import ConfigError, OutputError, RunError, SceneError
 from ovseg3d.files import looking, make_folder, output_error, read_json, sweep, write_atomic, write_json
-from ovseg3d.limits import NO_TRUST, Trust, open_regular
+from ovseg3d.limits import NO_TRUST, Trust, open_regular, read_bytes, read_text
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.phrases import kept_phrases
 from ovseg3d.pipeline.settings import from_plain, to_plain
@@ -40,6 +40,8 @@ from ovseg3d.scene.capture import Scene
 FORMAT_VERSION = 1
 LOCK_SECONDS = 1.0
 """How long a trainer tries for the lock: whoever looks at the run holds it for a moment."""
+_WITH_LENS = "2:"
+"""What the hash of a capture begins with since lenses count."""
 STATES = ("running", "interrupted", "done", "failed")
 _KEPT = ("metrics.json", "phrases.txt", "features.json")
 """What an earlier run may have left in a folder, and a new one would take for its own."""
@@ -172,9 +174,9 @@ class Run:
                 fix="name their new place with --scene PATH (to train: PATH --resume --output-dir RUN)",
             )
         scene = open_scene(path, self.config, self.trust)
-        if hash_scene(scene) != self.scene_hash:
+        if not is_scene(scene, self.scene_hash):
             raise RunError(
-                "The capture has changed since this run was trained (other photos or poses)",
+                "The capture has changed since this run was trained (other photos, poses or lenses)",
                 where=path,
                 fix="train again, or name the original with --scene PATH (to train: PATH --resume --output-dir RUN)",
             )
@@ -197,19 +199,32 @@ def open_scene(path: Path | str, config: Config, trust: Trust = NO_TRUST) -> Sce
     )
 
 
-def hash_scene(scene: Scene) -> str:
-    """A hash of names, poses and photos (their size and first bytes, so that 2,000 photos take no time)."""
+def hash_scene(scene: Scene, lens: bool = True) -> str:
+    """A hash of names, poses, lenses and photos (their size and first bytes, so that 2,000 photos take no time).
+
+    Args:
+        lens: False leaves them out, as runs that were made before they counted.
+    """
     digest = hashlib.sha256()
     for frame in scene.frames:
+        camera = frame.camera
         digest.update(frame.name.encode())
-        digest.update(frame.camera.c2w.round(9).tobytes())
+        digest.update(camera.c2w.round(9).tobytes())
+        if lens:
+            numbers = (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion)
+            digest.update(f"{camera.model} {[round(float(number), 9) for number in numbers]}".encode())
         try:
-            with open(frame.image_path, "rb") as photo:
+            with open_regular(frame.image_path) as photo:
                 digest.update(photo.read(4096))
                 digest.update(str(os.fstat(photo.fileno()).st_size).encode())
-        except OSError:
+        except (OSError, SceneError):
             digest.update(b"missing")
-    return digest.hexdigest()[:16]
+    return f"{_WITH_LENS if lens else ''}{digest.hexdigest()[:16]}"
+
+
+def is_scene(scene: Scene, stated: str) -> bool:
+    """Whether a run that states this hash is of the capture."""
+    return hash_scene(scene, stated.startswith(_WITH_LENS)) == stated
 
 
 def create_run(
@@ -331,9 +346,9 @@ def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
                 with suppress(OSError):
                     offer.unlink(missing_ok=True)
         try:
-            if owner.read_bytes() == path:
+            if read_bytes(owner, RunError, most=2**16) == path:
                 return folder
-        except OSError:
+        except RunError:
             continue  # nobody's, or closed to us
     return hashed
 
@@ -429,12 +444,13 @@ def find_run(path: Path) -> Path:
 def _newest_in(parent: Path) -> Path | None:
     """The run that latest.txt names, or else the newest folder with a config.json."""
     try:
-        name = (parent / "latest.txt").read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        name = read_text(parent / "latest.txt", RunError, most=4096).strip()
+    except RunError:
         name = ""
     # Only a plain name counts: the file must not lead out of its folder.
-    if name and Path(name).name == name and (parent / name / "config.json").is_file():
-        return (parent / name).resolve()
+    with suppress(OSError, ValueError):  # of what is no name
+        if name and Path(name).name == name and (parent / name / "config.json").is_file():
+            return (parent / name).resolve()
     runs = [file.parent for file in parent.glob("[0-9]*/config.json")]
     return max(runs, key=lambda run: run.name).resolve() if runs else None
 

@@ -18,7 +18,7 @@ from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_device
 from ovseg3d.pipeline.encode import from_anywhere
-from ovseg3d.pipeline.run import Run, hash_scene, load, open_scene, scene_folder
+from ovseg3d.pipeline.run import Run, is_scene, load, open_scene, scene_folder
 from ovseg3d.pipeline.settings import make_config, to_plain
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.scene import Scene
@@ -70,11 +70,11 @@ def run_of_seed(scene: Scene, config: Config, seed: int, meaning: bool, report: 
 
 def _found(scene: Scene, wanted: Config) -> Run | None:
     """The run of the capture with these settings that has most of what is wanted, of several the newest."""
-    alike, name = [], hash_scene(scene)
+    alike = []
     for file in sorted(scene_folder(scene.path, scene.name).glob("*/config.json")):
         try:
             run = load(file)
-            if run.scene_hash == name and not differences(run.config, wanted):
+            if is_scene(scene, run.scene_hash) and not differences(run.config, wanted):
                 begun = latest_checkpoint(run.checkpoints) is not None
                 knows = "semantics" not in wanted.stages or (run.folder / FILE).exists()
                 alike.append(((_has_field(run), begun, knows, run.folder.name), run))
@@ -92,7 +92,7 @@ def _has_field(run: Run) -> bool:
 def check_alike(run: Run, scene: Scene, wanted: Config) -> None:
     """Raises ConfigError: a run that is to be used again is of another capture, or was made otherwise than `wanted`."""
     fix = "another --output, or remove that folder"
-    if run.scene_hash != hash_scene(scene):
+    if not is_scene(scene, run.scene_hash):
         raise ConfigError(f"The run that is there is of another scene than {scene.path}", where=run.folder, fix=fix)
     if found := differences(run.config, wanted):
         raise ConfigError(f"The run that is there has other settings: {', '.join(found)}", where=run.folder, fix=fix)

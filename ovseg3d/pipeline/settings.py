@@ -17,10 +17,11 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from ovseg3d.errors import ConfigError, nearest
-from ovseg3d.limits import shorten
+from ovseg3d.limits import read_text, shorten
 from ovseg3d.pipeline.config import Config, presets_folder
 
 T = TypeVar("T")
+_MAX_BYTES = 2**16
 Preset = Literal["cpu", "gpu"]
 Quality = Literal["fast", "default", "high"]
 
@@ -70,10 +71,12 @@ def read_settings(path: Path) -> dict[str, Any]:
     if path.is_dir() and (path / "config.json").is_file():
         path = path / "config.json"
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError("The settings file is missing", where=path) from None
-    except (OSError, ValueError) as error:
+        text = read_text(path, ConfigError, "settings file", _MAX_BYTES)
+        # What nobody writes into settings, and what makes little text stand for much.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ConfigError("The settings file uses aliases", where=path, fix="write the values out")
+        value = yaml.safe_load(text)
+    except ValueError as error:
         raise ConfigError(f"The settings file cannot be read: {error}", where=path) from error
     except (yaml.YAMLError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)

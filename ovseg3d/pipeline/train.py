@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any
 
 from ovseg3d.engine import Clock, Event, Report, ignore, run_stage
-from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError, SceneError
+from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError, RunError, SceneError
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import output_error, plain, write_atomic, write_json
-from ovseg3d.limits import NO_TRUST, Trust
+from ovseg3d.limits import MAX_TABLE_BYTES, NO_TRUST, Trust, read_bytes
 from ovseg3d.pipeline.config import Config
 from ovseg3d.pipeline.devices import resolve_backend, resolve_device
 from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate
@@ -28,7 +28,7 @@ from ovseg3d.pipeline.fields import check_same, load_into, make_stage, newest_ch
 from ovseg3d.pipeline.memory import PeakMemory
 from ovseg3d.pipeline.phrases import keep_phrases, read_list, without_doubles
 from ovseg3d.pipeline.pictures import contact_sheet, preview, save_picture
-from ovseg3d.pipeline.run import Run, RunLock, create_run, hash_scene, load, open_scene
+from ovseg3d.pipeline.run import Run, RunLock, create_run, is_scene, load, open_scene
 from ovseg3d.pipeline.settings import make_config
 from ovseg3d.pipeline.views import spread
 from ovseg3d.scene import Scene, load_depth
@@ -176,7 +176,7 @@ def _check(config: Config) -> None:
 
 
 def _check_same_capture(run: Run, scene: Scene) -> None:
-    if hash_scene(scene) != run.scene_hash:
+    if not is_scene(scene, run.scene_hash):
         raise ConfigError(
             "This is not the capture that the run was trained on", where=scene.path, fix="begin a new run"
         )
@@ -407,11 +407,11 @@ class MetricsLog:
         """Entries of an earlier log; a last line that was cut is left out."""
         entries = []
         try:
-            for line in self._path.read_bytes().splitlines():
+            for line in read_bytes(self._path, RunError, most=MAX_TABLE_BYTES).splitlines():
                 entry = json.loads(line)
                 if isinstance(entry, dict) and isinstance(entry.get("step", 0), int):
                     entries.append(entry)
-        except (OSError, ValueError):
+        except (RunError, ValueError, RecursionError):
             pass
         return entries
 

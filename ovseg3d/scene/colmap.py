@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg3d.errors import SceneError
+from ovseg3d.errors import SceneError, printable
 from ovseg3d.limits import (
     MAX_FRAMES,
     MAX_PATH_BYTES,
@@ -23,7 +23,6 @@ from ovseg3d.limits import (
     Trust,
     inside,
     open_regular,
-    printable,
     read_bytes,
     read_text,
     shorten,

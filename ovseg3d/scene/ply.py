@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ovseg3d.errors import SceneError
-from ovseg3d.limits import MAX_POINTS, open_regular, printable, shorten
+from ovseg3d.limits import MAX_POINTS, open_regular, shorten
 
 _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -37,7 +37,7 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                 points, colours = _read(file)
         except (ValueError, IndexError, KeyError, OSError) as error:
             raise SceneError(
-                f"The sparse points cannot be read: {shorten(printable(str(error)))}",
+                f"The sparse points cannot be read: {shorten(str(error))}",
                 where=path,
                 fix="export them again, or remove ply_file_path from transforms.json",
             ) from error

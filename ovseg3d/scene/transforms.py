@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ovseg3d.errors import SceneError
+from ovseg3d.errors import SceneError, printable
 from ovseg3d.files import read_json
 from ovseg3d.limits import (
     DEPTH_UNITS,
@@ -24,7 +24,6 @@ from ovseg3d.limits import (
     Trust,
     check_name,
     inside,
-    printable,
     shorten,
 )
 from ovseg3d.scene.cameras import OPENGL_AXES, LensModel

@@ -9,6 +9,7 @@ then, which are made of them again. Nothing in the file can run code; what is re
 """
 
 import json
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from scipy.spatial import cKDTree
 from ovseg3d.errors import RunError
 from ovseg3d.field.surface import Surface
 from ovseg3d.files import write_atomic
+from ovseg3d.limits import check_memory, tensor_headers
 from ovseg3d.scene import Camera
 from ovseg3d.semantics.basis import Basis
 from ovseg3d.semantics.lerf import Sized
@@ -30,6 +32,7 @@ from ovseg3d.semantics.relevancy import cosines
 
 FILE = "semantics.safetensors"
 FORMAT_VERSION = 1
+_MAX_BYTES = 32 * 2**30
 _STORED = {
     "xyz": np.float32, "normal": np.float16, "rgb": np.uint8, "confidence": np.float16, "cell": np.float32,
     "vectors": np.float16, "agreement": np.float16, "instance": np.int32, "axes": np.float32,
@@ -200,6 +203,10 @@ def load_semantics(folder: Path) -> SemanticScene:
     """What `save_semantics` wrote. Raises RunError: it is missing, cut, of another version, or something else."""
     path = folder / FILE
     again = f"ovseg3d train {folder} --resume --only semantics"
+    if not os.path.lexists(path):
+        raise RunError("The run knows nothing about meaning yet", where=folder, fix=again)
+    stored, _ = tensor_headers(path, RunError, "file of semantics", _MAX_BYTES)
+    check_memory(3 * sum(tensor.bytes for tensor in stored.values()), "What the run knows", path, RunError)
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {}).get("ovseg3d", "null"))
@@ -221,13 +228,20 @@ def load_semantics(folder: Path) -> SemanticScene:
         vectors, pieces, portraits = found["vectors"].astype(np.float32), found.get("pieces"), found.get("portraits")
         return SemanticScene(
             surface, Basis(found["axes"], float(facts["left_out"])), vectors,
-            found["agreement"].astype(np.float32), found["instance"], EncoderFacts(**facts["encoder"]), sized, plane,
+            found["agreement"].astype(np.float32), found["instance"], _facts(**facts["encoder"]), sized, plane,
             pieces, None if portraits is None else portraits.astype(np.float32),
         )  # fmt: skip
-    except FileNotFoundError:
-        raise RunError("The run knows nothing about meaning yet", where=folder, fix=again) from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise RunError(f"The run's semantics cannot be read ({error})", where=path, fix=again) from error
+
+
+def _facts(name: Any, id: Any, weight_hash: Any, logit_scale: Any) -> EncoderFacts:
+    if not all(isinstance(text, str) and len(text) < 4096 for text in (name, id, weight_hash)):
+        raise ValueError("the encoder has no name")
+    scale = float(logit_scale)
+    if not 0 < scale < 1e6:
+        raise ValueError(f"a logit scale of {scale:g}")
+    return EncoderFacts(name, id, weight_hash, scale)
 
 
 def _check(found: dict[str, np.ndarray]) -> None:
@@ -255,5 +269,7 @@ def _check(found: dict[str, np.ndarray]) -> None:
     piece = found.get("pieces", instance)
     if (np.where(piece <= instance.max(), piece, 0) != instance).any():
         raise ValueError("'pieces' are not those of 'instance'")
+    if piece.max() > points:  # lists are made as long as their numbers
+        raise ValueError(f"{points} points cannot be of {piece.max()} things")
     if "portraits" in found and len(found["portraits"]) != piece.max():
         raise ValueError(f"{len(found['portraits'])} 'portraits' are not those of {piece.max()} things and scraps")

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 
 from ovseg3d.engine import latest_checkpoint
+from ovseg3d.errors import RunError
+from ovseg3d.limits import open_regular
 from ovseg3d.semantics.scene import FILE
 from ovseg3d.viewer.exhibit import Exhibit, file_state
 
@@ -77,14 +79,15 @@ def _state(exhibit: Exhibit) -> tuple[object, ...]:
 def progress(exhibit: Exhibit) -> str:
     """How far training is: step, quality and time, as metrics.jsonl says last."""
     try:
-        with open(exhibit.run.metrics_log, "rb") as log:
+        with open_regular(exhibit.run.metrics_log, RunError) as log:
             log.seek(0, 2)
             log.seek(max(0, log.tell() - 4096))
             lines = log.read().splitlines()
         entry = next(json.loads(line) for line in reversed(lines) if line.endswith(b"}"))
-    except (OSError, ValueError, StopIteration):
+        step = int(entry.get("step", 0))
+    except (RunError, OSError, ValueError, TypeError, AttributeError, StopIteration, RecursionError):
         return "Training begins."
-    words = [f"Training: step {entry.get('step', 0):,}"]
+    words = [f"Training: step {step:,}"]
     if isinstance(entry.get("psnr"), int | float):
         words.append(f"{entry['psnr']:.1f} dB")
     if isinstance(entry.get("seconds"), int | float):

@@ -6,12 +6,16 @@ read through pillow-heif. A photo that is already upright, JPEG or PNG, and smal
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from ovseg3d.errors import SceneError
+from ovseg3d.scene.opening import open_picture
 from ovseg3d.scene.prepare.selection import GREY_SIDE, Measure, measure
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".heic", ".heif", ".webp", ".tif", ".tiff", ".bmp"}
@@ -58,12 +62,14 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
-def _open(path: Path) -> Image.Image:
-    if path.suffix.lower() in (".heic", ".heif"):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    return Image.open(path)
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    """Raises ValueError: it cannot be opened or decoded."""
+    try:
+        with open_picture(path) as picture:
+            yield picture
+    except SceneError as error:
+        raise ValueError(error.what) from error
 
 
 def read_photo(path: Path) -> Photo:
