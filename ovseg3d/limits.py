@@ -341,6 +341,7 @@ def tensor_headers(
     what: str = "file",
     most: int = MAX_TABLE_BYTES,
     most_header: int = MAX_HEADER_BYTES,
+    fix: str = "fetch or make the file again",
 ) -> tuple[dict[str, TensorHeader], dict[str, str]]:
     """Types and shapes of all tensors in a safetensors file, and its metadata, without reading any tensor.
 
@@ -350,6 +351,7 @@ def tensor_headers(
         what: what it is, for the message.
         most: largest sum of the tensors, in bytes.
         most_header: largest header, in bytes.
+        fix: what to do about it.
 
     Raises:
         error: missing, no safetensors file, cut short, or larger than `most`.
@@ -374,9 +376,9 @@ def tensor_headers(
             if 8 + length + end > size:
                 raise ValueError("it is cut short")
         except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
-            raise error(f"The {what} is cut or damaged ({first_line(cause)})", where=path) from cause
+            raise error(f"The {what} is cut or damaged ({first_line(cause)})", where=path, fix=fix) from cause
     if end > most:
-        raise error(f"The {what} holds {end / 2**30:.1f} GiB of tensors, more than can be right", where=path)
+        raise error(f"The {what} holds {end / 2**30:.1f} GiB of tensors, more than can be right", where=path, fix=fix)
     return tensors, metadata
 
 

@@ -7,7 +7,8 @@ A phrase longer than the model reads is an error, never a cut phrase.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,11 @@ class OpenClipEncoder:
         return copy.requires_grad_(True)
 
     def _tokenize(self, phrases: Sequence[str]) -> Int[Tensor, "phrases length"]:
-        nothing, rows = self._tokenizer([""]), self._tokenizer(list(phrases))
-        length = rows.shape[1]
-        # Read on beyond the end: where that differs from what an empty phrase leaves there, something would be cut off.
-        beyond = self._tokenizer(["", *phrases], context_length=4 * length)[:, length:]
+        with _blamed_on_tokenizer(self._files[0].parent if self._files else None):
+            nothing, rows = self._tokenizer([""]), self._tokenizer(list(phrases))
+            length = rows.shape[1]
+            # Read on beyond the end: where that differs from what an empty phrase leaves there, something is cut off.
+            beyond = self._tokenizer(["", *phrases], context_length=4 * length)[:, length:]
         for phrase, row, rest in zip(phrases, rows, beyond[1:]):
             shown = phrase if len(phrase) <= 60 else phrase[:57] + "..."
             if not phrase.strip() or torch.equal(row, nothing[0]):
@@ -211,15 +213,8 @@ def load(
     except Exception as error:  # open_clip raises whatever json, pickle, safetensors or torch raised.
         raise weights.wrong_checkpoint(error, source.model, source.files[0], _without_weights(source)) from error
     weights.check_positions(model, source.files[0], source.model)
-    try:
-        with hub.offline():
-            tokenizer = _tokenizer(source)
-    except Exception as error:  # So do the tokenizers.
-        raise EncoderError(
-            f"The tokenizer cannot be read: {first_line(error)}",
-            where=source.tokenizer or source.files[0].parent,
-            fix="add the model's tokenizer.json and tokenizer_config.json",
-        ) from error
+    with hub.offline(), _blamed_on_tokenizer(source.tokenizer or source.files[0].parent):
+        tokenizer = _tokenizer(source)
     config = open_clip.get_model_config(source.model)
     return OpenClipEncoder(
         model,
@@ -233,6 +228,21 @@ def load(
         places=source.places,
         calibration=source.calibration,
     )
+
+
+@contextmanager
+def _blamed_on_tokenizer(where: Path | None) -> Iterator[None]:
+    """Tokenizers raise all kinds, too, and the fast ones what is not even an Exception (a panic of Rust's)."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise EncoderError(
+            f"The tokenizer cannot be read: {first_line(error)}",
+            where=where,
+            fix="add the model's tokenizer.json and tokenizer_config.json",
+        ) from error
 
 
 def _without_weights(source: Source) -> nn.Module | None:

@@ -72,7 +72,7 @@ def load_checkpoint(path: Path, stage: str, shapes: Mapping[str, torch.Size] | N
             tensors of other shapes than `shapes`, or numbers that are not finite; or it does not fit the memory.
     """
     fix = "train again, or resume from an older copy of the run"
-    stored, _ = tensor_headers(path, RunError, "checkpoint", _MAX_BYTES)
+    stored, _ = tensor_headers(path, RunError, "checkpoint", _MAX_BYTES, fix=fix)
     check_memory(sum(tensor.bytes for tensor in stored.values()), "The checkpoint", path, RunError)
     for name, shape in (shapes or {}).items():
         found = stored[name].shape if name in stored else None

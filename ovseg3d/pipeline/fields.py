@@ -107,12 +107,12 @@ def restore(run: Run, scene: Scene, device: DeviceName = "auto", backend: Backen
     operators = resolve_backend(backend, name)
     checkpoint = newest_checkpoint(run)
     config, box = run.config.field, _read_box(checkpoint, run)
-    made = make_backend(operators, grid_levels(config), target)
-    field = RadianceField(config, target, seed=0, run=made.perceptron)
     cells = (box.cascades, *(config.occupancy_resolution,) * 3)
     stored = checkpoint.state.get("occupancy.occupied")
     if stored is None or stored.shape != cells:  # before room is made for them
         raise RunError("The checkpoint does not fit the run's settings", where=run.checkpoints, fix="train again")
+    made = make_backend(operators, grid_levels(config), target)
+    field = RadianceField(config, target, seed=0, run=made.perceptron)
     occupancy = OccupancyGrid(torch.zeros(cells, dtype=torch.bool, device=target), config.occupancy_threshold)
     own = {"table": field.table, "network": field.network}
     own |= {f"occupancy.{name}": tensor for name, tensor in occupancy.state().items()}

@@ -205,7 +205,7 @@ def load_semantics(folder: Path) -> SemanticScene:
     again = f"ovseg3d train {folder} --resume --only semantics"
     if not os.path.lexists(path):
         raise RunError("The run knows nothing about meaning yet", where=folder, fix=again)
-    stored, _ = tensor_headers(path, RunError, "file of semantics", _MAX_BYTES)
+    stored, _ = tensor_headers(path, RunError, "file of the run's semantics", _MAX_BYTES, fix=again)
     check_memory(3 * sum(tensor.bytes for tensor in stored.values()), "What the run knows", path, RunError)
     try:
         with safe_open(path, framework="numpy") as file:

@@ -259,7 +259,7 @@ def test_any_kind_of_picture(tmp_path: Path, kind: str) -> None:
 def test_a_photo_that_is_gone_is_the_users_to_mend(tmp_path: Path) -> None:
     scene = scene_of(picture(tmp_path, "grey"), picture(tmp_path, "1x1"))
     scene.frames[1].image_path.unlink()
-    with pytest.raises(SceneError, match="cannot be read"):
+    with pytest.raises(SceneError, match="photo is missing"):
         encode(scene, FeatureCache.at(tmp_path / "cache"))
 
 
