@@ -22,6 +22,7 @@ from ovseg3d.pipeline.config import Config, presets_folder
 
 T = TypeVar("T")
 _MAX_BYTES = 2**16
+_MAX_DEPTH = 20
 Preset = Literal["cpu", "gpu"]
 Quality = Literal["fast", "default", "high"]
 
@@ -72,9 +73,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         path = path / "config.json"
     try:
         text = read_text(path, ConfigError, "settings file", _MAX_BYTES)
-        # What nobody writes into settings, and what makes little text stand for much.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ConfigError("The settings file uses aliases", where=path, fix="write the values out")
+        _check_events(text, path)
         value = yaml.safe_load(text)
     except ValueError as error:
         raise ConfigError(f"The settings file cannot be read: {error}", where=path) from error
@@ -89,6 +88,17 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError("The settings file must be a mapping, such as `train: {steps: 100}`", where=path)
     return value
+
+
+def _check_events(text: str, path: Path) -> None:
+    """Raises ConfigError: aliases, which make little text stand for much, or nesting that takes the parser minutes."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError("The settings file uses aliases", where=path, fix="write the values out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ConfigError("The settings file is nested too deep", where=path, fix="train: {steps: 100}")
 
 
 def _of_run(settings: dict[str, Any], path: Path) -> dict[str, Any]:

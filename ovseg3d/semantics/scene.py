@@ -219,7 +219,7 @@ def load_semantics(folder: Path) -> SemanticScene:
             found["vectors"] = sized.at(0.5).astype(np.float16)
         _check(found)
         plane, up = found.get("plane"), np.array(facts["up"], dtype=np.float64)
-        if up.shape != (3,) or not np.isfinite(up).all():
+        if up.shape != (3,) or not 1e-6 < np.linalg.norm(up) < 1e6:  # nor is NaN
             raise ValueError("'up' is no direction")
         surface = Surface(
             found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),

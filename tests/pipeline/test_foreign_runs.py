@@ -190,6 +190,9 @@ def test_settings_are_a_small_file_without_aliases(tmp_path: Path) -> None:
     (tmp_path / "bomb.yaml").write_text("a: &a [x, x]\nb: &b [*a, *a]\ntrain: {steps: *b}\n")
     with pytest.raises(ConfigError, match="aliases"):
         read_settings(tmp_path / "bomb.yaml")
+    (tmp_path / "deep.yaml").write_text("[" * 5000)
+    with pytest.raises(ConfigError, match="deep"):
+        read_settings(tmp_path / "deep.yaml")
     with pytest.raises(ConfigError, match="no regular file"):
         read_settings(Path("/dev/zero"))
     (tmp_path / "large.yaml").write_text("# " + "x" * 10**6)
