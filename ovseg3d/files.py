@@ -169,13 +169,15 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
     except BaseException as error:
         with suppress(OSError):  # what went wrong first is to be told
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and _is_about(error, temporary, path):
-            raise output_error(error, path) from error
+        if isinstance(error, Ovseg3dError):
+            raise
         # Writers in other languages (safetensors, ffmpeg) report such things as text of their own kind.
-        if not isinstance(error, Ovseg3dError | OSError) or not getattr(error, "errno", None):
+        if not (isinstance(error, OSError) and error.errno):
             for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS):
                 if os.strerror(code) in str(error):
                     raise output_error(OSError(code, os.strerror(code)), path) from error
+        if isinstance(error, OSError) and _is_about(error, temporary, path):
+            raise output_error(error, path) from error
         raise
 
 

@@ -202,6 +202,8 @@ def open_scene(path: Path | str, config: Config, trust: Trust = NO_TRUST) -> Sce
 def hash_scene(scene: Scene, lens: bool = True) -> str:
     """A hash of names, poses, lenses and photos (their size and first bytes, so that 2,000 photos take no time).
 
+    A lens counts in shares of the picture's sides, whatever size the photos are read at.
+
     Args:
         lens: False leaves them out, as runs that were made before they counted.
     """
@@ -211,8 +213,9 @@ def hash_scene(scene: Scene, lens: bool = True) -> str:
         digest.update(frame.name.encode())
         digest.update(camera.c2w.round(9).tobytes())
         if lens:
-            numbers = (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion)
-            digest.update(f"{camera.model} {[round(float(number), 9) for number in numbers]}".encode())
+            w, h = camera.width, camera.height
+            numbers = (camera.fx / w, camera.fy / h, camera.cx / w, camera.cy / h, *camera.distortion)
+            digest.update(f"{camera.model} {[round(float(number), 6) for number in numbers]}".encode())
         try:
             with open_regular(frame.image_path) as photo:
                 digest.update(photo.read(4096))

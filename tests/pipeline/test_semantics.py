@@ -182,7 +182,7 @@ def test_what_is_missing_or_damaged_is_told(run: Run, tiny_run: Path, tmp_path: 
     whole = (run.folder / FILE).read_bytes()
     for damaged in (whole[:1000], b"", whole[:-5]):
         (tmp_path / FILE).write_bytes(damaged)
-        with pytest.raises(RunError, match="cannot be read"):
+        with pytest.raises(RunError, match="cut or damaged"):
             load_semantics(tmp_path)
 
 
