@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw
 
 from ovseg3d.errors import MeasureError, SceneError
 from ovseg3d.files import read_json
+from ovseg3d.limits import MAX_LENGTH, MAX_SIDE, check_name, check_number
 from ovseg3d.metrics.report import Scores
 
 Pair = tuple[float, float]
@@ -200,27 +201,29 @@ def read_lerf_labels(path: Path) -> LerfFrame:
     value = read_json(path)
     try:
         info = value["info"]
-        width, height = int(info["width"]), int(info["height"])
+        width, height = (int(check_number(info[side], side, path, 1, MAX_SIDE)) for side in ("width", "height"))
         merged: dict[str, tuple[list, list]] = {}
         for thing in value["objects"]:
-            boxes, polygons = merged.setdefault(str(thing["category"]), ([], []))
+            category = check_name(str(thing["category"]), path, what="category")
+            boxes, polygons = merged.setdefault(category, ([], []))
             corners = np.array(thing["bbox"], dtype=np.float64).reshape(-1, 2, 2)
             boxes += [tuple(np.r_[box.min(axis=0), box.max(axis=0)].tolist()) for box in corners]
             polygon = np.array(thing["segmentation"], dtype=np.float64)
             if polygon.ndim != 2 or polygon.shape[1] != 2 or not len(polygon):
-                raise ValueError(f"the polygon of {thing['category']!r} is no list of [x, y]")
+                raise ValueError(f"the polygon of {category!r} is no list of [x, y]")
+            if not np.abs(np.r_[polygon.ravel(), corners.ravel()]).max() <= MAX_LENGTH:  # nor is NaN
+                raise ValueError(f"{category!r} lies outside of every picture")
             polygons.append(tuple(map(tuple, polygon.tolist())))
         units = tuple(LerfUnit(name, tuple(boxes), tuple(polygons)) for name, (boxes, polygons) in merged.items())
-        if min(width, height) < 1:
-            raise ValueError("the size is impossible")
-    except (KeyError, TypeError, ValueError) as error:
+        name = check_name(str(info.get("name", path.stem)), path)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise SceneError(
             f"This is no label file of LERF's layout: {what}",
             where=path,
             fix="expected info (name, width, height) and objects with category, bbox and segmentation",
         ) from error
-    return LerfFrame(str(info.get("name", path.stem)), width, height, units)
+    return LerfFrame(name, width, height, units)
 
 
 def read_lerf_folder(folder: Path) -> tuple[LerfFrame, ...]:

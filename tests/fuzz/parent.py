@@ -154,7 +154,10 @@ def _talk(how: str, base: Path, numbers: list[int]) -> Any:
                     said = complaints.read()[-3000:].decode(errors="replace")
                     yield {"end": "died", "said": f"exit {child.returncode}\n{said}"}, time.monotonic()
                     return
-                facts = json.loads(line)
+                try:
+                    facts = json.loads(line)
+                except ValueError:
+                    continue  # a library printed something
                 # Between two cases a folder is copied, which is the fuzzer's own work.
                 limit, since = (SECONDS if "end" not in facts else START_SECONDS), time.monotonic()
                 yield facts, since

@@ -256,7 +256,7 @@ def test_lerf_files(tmp_path: Path) -> None:
     "changes, told",
     [
         ({"info": {}}, "'width' is missing"),
-        ({"info": {"width": 0, "height": 5}}, "size is impossible"),
+        ({"info": {"width": 0, "height": 5}}, "'width' is 0"),
         ({"objects": [{"category": "a", "bbox": [1, 2, 3], "segmentation": []}]}, "LERF's layout"),
         ({"objects": [{"category": "a", "bbox": [1, 2, 3, 4], "segmentation": [1, 2]}]}, "polygon of 'a'"),
         ({"objects": None}, "LERF's layout"),
