@@ -1,24 +1,10 @@
 """ovseg3d: ask a room questions. Posed photos in; a radiance field, and answers to free text, out.
 
-This module stays light: nothing here imports torch or viser until a name is used.
+Names load on use: `import ovseg3d` brings neither torch nor viser.
 """
+
+import lazy_loader as _lazy
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "Config": "ovseg3d.pipeline",
-    "Run": "ovseg3d.pipeline",
-    "load": "ovseg3d.pipeline",
-    "train_scene": "ovseg3d.pipeline",
-    "load_scene": "ovseg3d.scene",
-}
-
-__all__ = ["__version__", *_LAZY]
-
-
-def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        import importlib
-
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'ovseg3d' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

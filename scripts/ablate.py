@@ -35,12 +35,7 @@ from ovseg3d.cli.console import get_console  # noqa: E402
 from ovseg3d.cli.progress import Progress  # noqa: E402
 from ovseg3d.engine import latest_checkpoint  # noqa: E402
 from ovseg3d.errors import ConfigError, RunError, nearest  # noqa: E402
-from ovseg3d.files import read_json, write_atomic, write_json  # noqa: E402
-from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
-from ovseg3d.pipeline.config import Config, MeaningConfig  # noqa: E402
-from ovseg3d.pipeline.devices import resolve_device  # noqa: E402
-from ovseg3d.pipeline.encode import encode_scene  # noqa: E402
-from ovseg3d.pipeline.measure import (  # noqa: E402
+from ovseg3d.evaluate.measure import (  # noqa: E402
     Labeller,
     classes_of,
     labeller_of,
@@ -48,12 +43,19 @@ from ovseg3d.pipeline.measure import (  # noqa: E402
     measure_cloud,
     measure_index,
 )
-from ovseg3d.pipeline.query import Asker  # noqa: E402
-from ovseg3d.pipeline.run import Run, open_scene  # noqa: E402
+from ovseg3d.features.encode import encode_scene  # noqa: E402
+from ovseg3d.files import read_json, write_atomic, write_json  # noqa: E402
 from ovseg3d.pipeline.seeds import check_alike  # noqa: E402
+from ovseg3d.pipeline.train import train_scene  # noqa: E402
+from ovseg3d.points.semantic_scene import FILE  # noqa: E402
+from ovseg3d.query.engine import Asker  # noqa: E402
+from ovseg3d.query.relevancy import label  # noqa: E402
+from ovseg3d.runs.config import Config, MeaningConfig  # noqa: E402
+from ovseg3d.runs.devices import resolve_device  # noqa: E402
+from ovseg3d.runs.folder import RunFolder, open_scene  # noqa: E402
+from ovseg3d.runs.settings import make_config  # noqa: E402
 from ovseg3d.scene import Scene  # noqa: E402
-from ovseg3d.semantics.relevancy import label  # noqa: E402
-from ovseg3d.semantics.scene import FILE  # noqa: E402
+from ovseg3d.session import load  # noqa: E402
 
 ROWS: dict[str, tuple[str, MeaningConfig]] = {
     "2d": ("2D", MeaningConfig(method="lift")),
@@ -117,7 +119,7 @@ class Ablate:
         write_atomic(self.output / "table.md", "\n".join([*HEAD, *done, ""]).encode())
         print("\n".join(["", *HEAD, *done]))
 
-    def _settings(self, base: Run, name: str) -> dict[str, Any]:
+    def _settings(self, base: RunFolder, name: str) -> dict[str, Any]:
         """What makes a row what it is, as JSON gives it back."""
         config = self._config(base, name)
         settings = {
@@ -130,7 +132,7 @@ class Ablate:
         }
         return json.loads(json.dumps(settings))
 
-    def _base(self) -> Run:
+    def _base(self) -> RunFolder:
         """The run whose field all rows take over."""
         if (self.where / "config.json").exists() or self.where.name in ("latest", "latest.txt"):
             return load(self.where)
@@ -149,7 +151,7 @@ class Ablate:
         with Progress(get_console(True)) as progress:
             return train_scene(scene, config, output_dir=folder, report=progress, resume=resume)
 
-    def _config(self, base: Run, name: str) -> Config:
+    def _config(self, base: RunFolder, name: str) -> Config:
         encode = replace(base.config.encode, features="auto", pyramid=None)
         given = {key: value for key, value in (("clip", self.clip), ("dino", self.dino)) if value is not None}
         return replace(
@@ -160,7 +162,7 @@ class Ablate:
             meaning=replace(ROWS[name][1], refine_steps=self.refine_steps),
         )
 
-    def _run(self, base: Run, scene: Scene, name: str) -> Run:
+    def _run(self, base: RunFolder, scene: Scene, name: str) -> RunFolder:
         """The row's own run: the field of `base`, with meaning learnt by the row's method."""
         folder, config, settings = self.output / name, self._config(base, name), self._settings(base, name)
         stated = folder / "ablation.json"
@@ -177,7 +179,7 @@ class Ablate:
         with Progress(get_console(True)) as progress:
             return train_scene(scene, config, report=progress, resume=run)
 
-    def _figures(self, base: Run, scene: Scene, name: str) -> dict[str, Any]:
+    def _figures(self, base: RunFolder, scene: Scene, name: str) -> dict[str, Any]:
         run = self._run(base, scene, name)
         asker, metrics = Asker(run, scene, self.device), run.metrics()
         labels = asker.labels(classes_of(scene), none=False)
@@ -192,7 +194,7 @@ class Ablate:
             "run": str(run.folder),
         }
 
-    def _flat(self, base: Run, scene: Scene) -> dict[str, Any]:
+    def _flat(self, base: RunFolder, scene: Scene) -> dict[str, Any]:
         """Labels of the held-out views from their own photos, without a field."""
         run = self._run(base, scene, "lift")
         asker, classes = Asker(run, scene, self.device), classes_of(scene)
@@ -210,7 +212,7 @@ class Ablate:
         return best
 
 
-def _digest(base: Run) -> str:
+def _digest(base: RunFolder) -> str:
     """Of the field itself: another one may be trained into the same folder."""
     path = latest_checkpoint(base.checkpoints)
     if path is None:

@@ -4,7 +4,7 @@
     python scripts/absence.py outputs/room_*/latest --output absence.json --card CARD.json
 
 Present phrases are those that the scene's labels name, absent ones ten others for each run (see
-ovseg3d/pipeline/absence.py). One threshold serves all runs. Three decisions are told: with what rooms hold and what is
+ovseg3d/evaluate/absence.py). One threshold serves all runs. Three decisions are told: with what rooms hold and what is
 present as rivals, as in a run with phrases; with what rooms hold, as in one without; and with canonical phrases alone.
 Beside the JSON file lies the curve as a picture. With --card the second decision's scores also become the calibration
 of the encoder that the runs were made with.
@@ -24,14 +24,14 @@ from encoder_training.calibration import calibrate  # noqa: E402
 from start import start  # noqa: E402
 
 from ovseg3d.errors import ConfigError  # noqa: E402
+from ovseg3d.evaluate.absence import Rivals, absence_scores, absent_phrases  # noqa: E402
+from ovseg3d.evaluate.measure import shown_classes  # noqa: E402
+from ovseg3d.evaluate.metrics.absence import AbsenceCurve, AbsenceScores, absence_curve, measure_absence  # noqa: E402
 from ovseg3d.files import read_json, write_atomic, write_json  # noqa: E402
-from ovseg3d.metrics import AbsenceCurve, AbsenceScores, absence_curve, measure_absence  # noqa: E402
-from ovseg3d.pipeline.absence import Rivals, absence_scores, absent_phrases  # noqa: E402
-from ovseg3d.pipeline.measure import shown_classes  # noqa: E402
-from ovseg3d.pipeline.query import THRESHOLD, Asker  # noqa: E402
-from ovseg3d.pipeline.run import load  # noqa: E402
-from ovseg3d.semantics.room import bare_plane_of  # noqa: E402
-from ovseg3d.semantics.structure import NONE  # noqa: E402
+from ovseg3d.instances.layout import NONE  # noqa: E402
+from ovseg3d.query.engine import THRESHOLD, Asker  # noqa: E402
+from ovseg3d.query.room import bare_plane_of  # noqa: E402
+from ovseg3d.session import load  # noqa: E402
 
 MODES: dict[str, Rivals] = {"rivals": "present", "household": "household", "alone": "none"}
 SAID = {

@@ -160,11 +160,11 @@ def measure_training(name: str, line: str) -> list[str]:
         return [name, *["not measured: OVSEG3D_DATA is not set"], *[""] * (len(TRAINING_COLUMNS) - 3), f"`{line}`"]
     from ovseg3d.cli.train import Train
     from ovseg3d.engine import Clock, run_stage
-    from ovseg3d.pipeline.evaluate import evaluate
-    from ovseg3d.pipeline.fields import make_stage
-    from ovseg3d.pipeline.memory import PeakMemory
-    from ovseg3d.pipeline.run import open_scene
-    from ovseg3d.pipeline.views import view_groups
+    from ovseg3d.engine.memory import PeakMemory
+    from ovseg3d.evaluate.views import evaluate
+    from ovseg3d.render.views import view_groups
+    from ovseg3d.runs.fields import make_stage
+    from ovseg3d.runs.folder import open_scene
     from ovseg3d.scene import Cameras, PhotoPool
 
     os.chdir(ROOT)

@@ -78,7 +78,7 @@ def measure(options: BenchmarkEncoders, row: str) -> list[str]:
     """Encode the photos one way; the cells of a row."""
     import torch
 
-    from ovseg3d.pipeline.memory import PeakMemory
+    from ovseg3d.engine.memory import PeakMemory
     from ovseg3d.scene import load_photo, load_scene
 
     if options.threads:
@@ -122,9 +122,9 @@ def cells(
 
 def measure_stage(options: BenchmarkEncoders, scene: Any) -> list[str]:
     """The pipeline's stage on an empty cache; the cells of its row."""
-    from ovseg3d.pipeline.config import EncodeConfig
-    from ovseg3d.pipeline.encode import encode_scene, load_encoders
-    from ovseg3d.pipeline.memory import PeakMemory
+    from ovseg3d.engine.memory import PeakMemory
+    from ovseg3d.features.encode import encode_scene, load_encoders
+    from ovseg3d.runs.config import EncodeConfig
 
     stop, again = threading.Event(), "not measured"
     # Whole photos only: the share of one that is being encoded is cut off.
@@ -169,8 +169,9 @@ def measure_stage(options: BenchmarkEncoders, scene: Any) -> list[str]:
 
 def random_encoders(options: BenchmarkEncoders, folder: str) -> Any:
     """Both encoders with random weights, for the pipeline's stage with its usual settings."""
-    from ovseg3d.encoders import FeatureCache, FeatureSettings
-    from ovseg3d.pipeline.encode import Encoders
+    from ovseg3d.features.cache import FeatureCache
+    from ovseg3d.features.encode import Encoders
+    from ovseg3d.features.extract import FeatureSettings
 
     clip = make(options, "clip-dense")
     dino = None if options.dino == "none" else make(options, "dino-half")

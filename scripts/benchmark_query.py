@@ -22,11 +22,11 @@ import tyro  # noqa: E402
 from start import start  # noqa: E402
 
 import ovseg3d  # noqa: E402
+from ovseg3d.engine.memory import PeakMemory  # noqa: E402
 from ovseg3d.errors import ConfigError  # noqa: E402
-from ovseg3d.pipeline.memory import PeakMemory  # noqa: E402
-from ovseg3d.pipeline.painter import Painter  # noqa: E402
-from ovseg3d.pipeline.query import Asker  # noqa: E402
-from ovseg3d.semantics.scene import FILE  # noqa: E402
+from ovseg3d.export.overlays import Painter  # noqa: E402
+from ovseg3d.points.semantic_scene import FILE  # noqa: E402
+from ovseg3d.query.engine import Asker  # noqa: E402
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "wooden", "small", "large", "old")
 THINGS = ("chair", "table", "lamp", "book", "box", "window", "plant", "sofa")

@@ -34,7 +34,7 @@ import tyro  # noqa: E402
 from benchmark import apart, describe_machine, table  # noqa: E402
 
 if TYPE_CHECKING:
-    from ovseg3d.semantics.scene import SemanticScene
+    from ovseg3d.points.semantic_scene import SemanticScene
     from ovseg3d.viewer.exhibit import Exhibit
     from ovseg3d.viewer.visitor import Visitor
 
@@ -90,7 +90,7 @@ class BenchmarkViewer:
 def measure(options: BenchmarkViewer, points: int | None) -> list[str]:
     """One server's row of the table."""
     began = time.perf_counter()
-    from ovseg3d.pipeline.memory import PeakMemory
+    from ovseg3d.engine.memory import PeakMemory
     from ovseg3d.viewer import Viewer, open_exhibit
     from ovseg3d.viewer.fly import first_view
 

@@ -27,15 +27,15 @@ import tyro  # noqa: E402
 from start import start  # noqa: E402
 
 from ovseg3d.errors import ConfigError  # noqa: E402
+from ovseg3d.evaluate.metrics.relevancy import RelevancyScores, compare_relevancy  # noqa: E402
+from ovseg3d.features.encode import load_features  # noqa: E402
 from ovseg3d.field.surface import Sight, SurfaceConfig, look  # noqa: E402
 from ovseg3d.limits import Trust  # noqa: E402
-from ovseg3d.metrics import RelevancyScores, compare_relevancy  # noqa: E402
-from ovseg3d.pipeline.encode import load_features  # noqa: E402
-from ovseg3d.pipeline.query import Asker  # noqa: E402
-from ovseg3d.pipeline.run import load  # noqa: E402
-from ovseg3d.semantics.basis import Basis  # noqa: E402
-from ovseg3d.semantics.lift import LiftConfig, lift, lift_reduced  # noqa: E402
-from ovseg3d.semantics.relevancy import CANONICAL, cosines, relevancy  # noqa: E402
+from ovseg3d.points.basis import Basis  # noqa: E402
+from ovseg3d.points.lift import LiftConfig, lift, lift_reduced  # noqa: E402
+from ovseg3d.query.engine import Asker  # noqa: E402
+from ovseg3d.query.relevancy import CANONICAL, cosines, relevancy  # noqa: E402
+from ovseg3d.session import load  # noqa: E402
 from ovseg3d.synth import KINDS  # noqa: E402
 from ovseg3d.synth.captions import SYNONYMS, Said, article  # noqa: E402
 from ovseg3d.synth.looks import COLOURS, TEXTURES  # noqa: E402

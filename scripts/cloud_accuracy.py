@@ -4,9 +4,9 @@
     python scripts/cloud_accuracy.py outputs/playroom/latest --points 50000 300000 --mesh
 
 The cloud is exported and its PLY read back, so that what is measured is what a user gets. Truth is the room's exact
-surface as far as two training photos see it (protocol `points`, see ovseg3d/metrics/points.py); the limit is 2 % of the
-room's diagonal. Labels are the closed list of the scene's classes, without "none". With --mesh, points spread evenly
-over the mesh are measured in the same way. A run without meaning has no label figures.
+surface as far as two training photos see it (protocol `points`, see ovseg3d/evaluate/metrics/points.py); the limit is
+2 % of the room's diagonal. Labels are the closed list of the scene's classes, without "none". With --mesh, points
+spread evenly over the mesh are measured in the same way. A run without meaning has no label figures.
 """
 
 import sys
@@ -22,10 +22,11 @@ import numpy as np  # noqa: E402
 import tyro  # noqa: E402
 from plyfile import PlyData  # noqa: E402
 
-from ovseg3d.metrics import PointScores, measure_points  # noqa: E402
-from ovseg3d.pipeline.measure import LIMIT, classes_of  # noqa: E402
-from ovseg3d.pipeline.run import Run, load  # noqa: E402
-from ovseg3d.semantics.scene import FILE  # noqa: E402
+from ovseg3d.evaluate.measure import LIMIT, classes_of  # noqa: E402
+from ovseg3d.evaluate.metrics.points import PointScores, measure_points  # noqa: E402
+from ovseg3d.points.semantic_scene import FILE  # noqa: E402
+from ovseg3d.runs.folder import RunFolder  # noqa: E402
+from ovseg3d.session import load  # noqa: E402
 from ovseg3d.synth.cloud import SurfaceCloud, surface_cloud  # noqa: E402
 
 
@@ -68,7 +69,7 @@ class CloudAccuracy:
             _row("mesh", _measured(xyz, label, truth, true_label, classes, limit), known)
 
 
-def exported(run: Run, what: str, options: dict) -> tuple[np.ndarray, np.ndarray]:
+def exported(run: RunFolder, what: str, options: dict) -> tuple[np.ndarray, np.ndarray]:
     """Places and labels of an exported cloud; of a mesh, of points spread over it by area."""
     with tempfile.TemporaryDirectory() as folder:
         files = run.export(what, Path(folder), **options)

@@ -23,12 +23,12 @@ import tyro  # noqa: E402
 from start import start  # noqa: E402
 
 from ovseg3d.encoders import load_clip, load_dino  # noqa: E402
-from ovseg3d.encoders.features import FeatureSettings, extract_features  # noqa: E402
-from ovseg3d.encoders.maps import PhotoFeatures, to_arrays  # noqa: E402
-from ovseg3d.pipeline.measure import classes_of, measure_index  # noqa: E402
+from ovseg3d.evaluate.measure import classes_of, measure_index  # noqa: E402
+from ovseg3d.features.extract import FeatureSettings, extract_features  # noqa: E402
+from ovseg3d.features.maps import PhotoFeatures, to_arrays  # noqa: E402
+from ovseg3d.query.relevancy import label  # noqa: E402
 from ovseg3d.scene import Scene, load_scene  # noqa: E402
 from ovseg3d.scene.images import load_photo  # noqa: E402
-from ovseg3d.semantics.relevancy import label  # noqa: E402
 
 COARSE = 64
 """Regions in the rows of crops, all of which get one."""

@@ -43,8 +43,8 @@ class Compare:
 
     def _train(self, path: Path, flags: list[str]) -> dict[str, float]:
         from ovseg3d.cli.train import Train
-        from ovseg3d.pipeline import train_scene
-        from ovseg3d.pipeline.run import open_scene
+        from ovseg3d.pipeline.train import train_scene
+        from ovseg3d.runs.folder import open_scene
 
         config = Train.parse([str(path), "--only", "field", "--steps", str(self.steps), *flags]).settings()
         scene = open_scene(path, config)

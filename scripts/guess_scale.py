@@ -3,7 +3,7 @@
     python scripts/guess_scale.py outputs/playroom/latest outputs/rooms/*/run
 
 A markdown table of what the capture states, what is guessed from names and sizes of things (see
-ovseg3d/semantics/sizes.py), once with the run's own phrases and once with everyday words alone, and how far off it is.
+ovseg3d/query/sizes.py), once with the run's own phrases and once with everyday words alone, and how far off it is.
 """
 
 import sys
@@ -18,8 +18,8 @@ import tyro  # noqa: E402
 from start import start  # noqa: E402
 
 from ovseg3d.errors import ConfigError  # noqa: E402
-from ovseg3d.pipeline.query import Asker  # noqa: E402
-from ovseg3d.pipeline.run import load  # noqa: E402
+from ovseg3d.query.engine import Asker  # noqa: E402
+from ovseg3d.session import load  # noqa: E402
 
 
 @dataclass(frozen=True)

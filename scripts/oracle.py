@@ -32,16 +32,16 @@ import tyro  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 from start import start  # noqa: E402
 
-from ovseg3d.encoders.maps import Dense  # noqa: E402
+from ovseg3d.evaluate.measure import classes_of, measure_cloud, measure_index, true_labels  # noqa: E402
+from ovseg3d.features.maps import Dense  # noqa: E402
 from ovseg3d.field.surface import SurfaceConfig, between, extract_surface, look  # noqa: E402
-from ovseg3d.pipeline.fields import restore  # noqa: E402
-from ovseg3d.pipeline.measure import classes_of, measure_cloud, measure_index, true_labels  # noqa: E402
-from ovseg3d.pipeline.run import load  # noqa: E402
+from ovseg3d.points.lift import LiftConfig, lift_reduced  # noqa: E402
+from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene  # noqa: E402
+from ovseg3d.points.smooth import smooth  # noqa: E402
+from ovseg3d.query.relevancy import label  # noqa: E402
+from ovseg3d.runs.fields import restore  # noqa: E402
 from ovseg3d.scene import Scene  # noqa: E402
-from ovseg3d.semantics.lift import LiftConfig, lift_reduced  # noqa: E402
-from ovseg3d.semantics.relevancy import label  # noqa: E402
-from ovseg3d.semantics.scene import EncoderFacts, SemanticScene  # noqa: E402
-from ovseg3d.semantics.smooth import smooth  # noqa: E402
+from ovseg3d.session import load  # noqa: E402
 
 DIM = 512
 PATCH = 8

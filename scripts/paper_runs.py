@@ -19,16 +19,20 @@ sys.path[:0] = [str(ROOT)]
 import tyro  # noqa: E402
 
 from ovseg3d.errors import ConfigError, RunError  # noqa: E402
+from ovseg3d.evaluate.metrics.report import Scores, mean_over_scenes  # noqa: E402
+from ovseg3d.evaluate.protocols import Judge  # noqa: E402
 from ovseg3d.files import read_json, write_json  # noqa: E402
-from ovseg3d.metrics import Scores, mean_over_scenes  # noqa: E402
-from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
-from ovseg3d.pipeline.config import Config  # noqa: E402
-from ovseg3d.pipeline.devices import resolve_device  # noqa: E402
-from ovseg3d.pipeline.protocols import Judge  # noqa: E402
-from ovseg3d.pipeline.query import Asker  # noqa: E402
-from ovseg3d.pipeline.run import Run, open_scene  # noqa: E402
 from ovseg3d.pipeline.seeds import check_alike  # noqa: E402
-from ovseg3d.pipeline.settings import to_plain  # noqa: E402
+from ovseg3d.pipeline.train import train_scene  # noqa: E402
+from ovseg3d.query.engine import Asker  # noqa: E402
+from ovseg3d.runs.config import Config  # noqa: E402
+from ovseg3d.runs.devices import resolve_device  # noqa: E402
+from ovseg3d.runs.folder import RunFolder, open_scene  # noqa: E402
+from ovseg3d.runs.settings import (  # noqa: E402
+    make_config,
+    to_plain,  # noqa: E402
+)
+from ovseg3d.session import load  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class PaperRuns:
         write_json(self.output / f"{self.protocol}.json", told)
         return told
 
-    def run(self, name: str) -> Run:
+    def run(self, name: str) -> RunFolder:
         """The scene's finished run. Raises ConfigError: what is there is of another capture or other settings."""
         kind = "all" if self.train_on_all else "held-out"
         folder, settings = self.output / name / f"{kind}-seed-{self.seed}", self.settings()
@@ -122,7 +126,7 @@ class PaperRuns:
         print(f"| {name} | {group} | {' | '.join(cells)} |", flush=True)
 
 
-def _provenance(run: Run) -> dict[str, Any]:
+def _provenance(run: RunFolder) -> dict[str, Any]:
     """What a run's figures are of, from the run itself."""
     used = read_json(run.folder / "features.json", RunError)
     return {

@@ -25,13 +25,17 @@ from start import start  # noqa: E402
 from ovseg3d.cli.console import get_console  # noqa: E402
 from ovseg3d.cli.progress import Progress  # noqa: E402
 from ovseg3d.errors import RunError  # noqa: E402
+from ovseg3d.evaluate.protocols import Judge  # noqa: E402
 from ovseg3d.files import read_json, write_atomic, write_json  # noqa: E402
-from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
-from ovseg3d.pipeline.devices import resolve_device  # noqa: E402
-from ovseg3d.pipeline.protocols import Judge  # noqa: E402
-from ovseg3d.pipeline.query import Asker  # noqa: E402
-from ovseg3d.pipeline.run import Run, open_scene  # noqa: E402
-from ovseg3d.pipeline.settings import to_plain  # noqa: E402
+from ovseg3d.pipeline.train import train_scene  # noqa: E402
+from ovseg3d.query.engine import Asker  # noqa: E402
+from ovseg3d.runs.devices import resolve_device  # noqa: E402
+from ovseg3d.runs.folder import RunFolder, open_scene  # noqa: E402
+from ovseg3d.runs.settings import (  # noqa: E402
+    make_config,
+    to_plain,  # noqa: E402
+)
+from ovseg3d.session import load  # noqa: E402
 from ovseg3d.synth import synthesise  # noqa: E402
 
 PROTOCOLS = ("index", "points", "consistency", "instances", "absence")
@@ -77,7 +81,7 @@ class Report:
         write_atomic(self.output / "table.md", "\n".join([*lines, ""]).encode())
         print("\n".join(["", *lines]))
 
-    def _run(self, seed: int) -> Run:
+    def _run(self, seed: int) -> RunFolder:
         """The room's run: found, gone on with, or trained."""
         place = self.output / str(seed)
         scene, folder = place / "room", place / "run"
@@ -91,11 +95,11 @@ class Report:
             return train_scene(open_scene(scene, config), config, output_dir=folder, report=progress, resume=run)
 
 
-def _encoder(run: Run) -> str:
+def _encoder(run: RunFolder) -> str:
     return Asker(run).semantics.encoder.weight_hash
 
 
-def _figures(run: Run) -> dict[str, Any]:
+def _figures(run: RunFolder) -> dict[str, Any]:
     scores = Judge(Asker(run, run.load_scene())).scores(PROTOCOLS)
     metrics = run.metrics()
     figures = {

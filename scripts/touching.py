@@ -22,12 +22,12 @@ from scipy.optimize import linear_sum_assignment  # noqa: E402
 from start import start  # noqa: E402
 
 from ovseg3d.errors import ConfigError  # noqa: E402
-from ovseg3d.pipeline import load  # noqa: E402
-from ovseg3d.pipeline.measure import classes_of, exact_cloud, measure_things, read_objects  # noqa: E402
-from ovseg3d.pipeline.palette import colours, thing_names  # noqa: E402
-from ovseg3d.pipeline.pictures import contact_sheet, save_picture, side_by_side  # noqa: E402
-from ovseg3d.pipeline.query import Asker  # noqa: E402
+from ovseg3d.evaluate.measure import classes_of, exact_cloud, measure_things, read_objects  # noqa: E402
+from ovseg3d.query.engine import Asker  # noqa: E402
+from ovseg3d.render.images import contact_sheet, save_picture, side_by_side  # noqa: E402
+from ovseg3d.render.palette import colours, thing_names  # noqa: E402
 from ovseg3d.scene.images import load_photo  # noqa: E402
+from ovseg3d.session import load  # noqa: E402
 from ovseg3d.synth.cloud import instance_images  # noqa: E402
 
 

@@ -1,4 +1,4 @@
-"""Teach what tells whether two regions of surface are one thing (`ovseg3d/semantics/borders.py`), and whether what was
+"""Teach what tells whether two regions of surface are one thing (`ovseg3d/instances/borders.py`), and whether what was
 found is a thing or a scrap of one (`wholes.py`).
 
     python scripts/train_borders.py                                 # rooms of 21 seeds, and desk
@@ -45,20 +45,22 @@ from start import start  # noqa: E402
 from ovseg3d.cli.console import get_console  # noqa: E402
 from ovseg3d.cli.progress import Progress  # noqa: E402
 from ovseg3d.errors import ConfigError  # noqa: E402
+from ovseg3d.evaluate.measure import exact_cloud, limit_of, read_objects  # noqa: E402
+from ovseg3d.features.encode import encode_scene  # noqa: E402
 from ovseg3d.field.surface import Sight, Surface  # noqa: E402
 from ovseg3d.files import write_atomic  # noqa: E402
-from ovseg3d.pipeline import load, make_config, train_scene  # noqa: E402
-from ovseg3d.pipeline.devices import resolve_device  # noqa: E402
-from ovseg3d.pipeline.encode import encode_scene  # noqa: E402
-from ovseg3d.pipeline.fields import restore  # noqa: E402
-from ovseg3d.pipeline.measure import exact_cloud, limit_of, read_objects  # noqa: E402
-from ovseg3d.pipeline.run import Run, open_scene  # noqa: E402
+from ovseg3d.instances.borders import GROWING, MEASURES, REACH, BorderConfig, BorderModel, Price, measures  # noqa: E402
+from ovseg3d.instances.graph import add_up, agglomerate  # noqa: E402
+from ovseg3d.instances.grouping import InstanceConfig, find_instances  # noqa: E402
+from ovseg3d.instances.superpoints import Patches, find_patches  # noqa: E402
+from ovseg3d.instances.wholes import TRAITS, WholeConfig, WholeModel  # noqa: E402
 from ovseg3d.pipeline.semantics import clues, lift_photos, survey  # noqa: E402
-from ovseg3d.semantics.borders import GROWING, MEASURES, REACH, BorderConfig, BorderModel, Price, measures  # noqa: E402
-from ovseg3d.semantics.graph import add_up, agglomerate  # noqa: E402
-from ovseg3d.semantics.instances import InstanceConfig, find_instances  # noqa: E402
-from ovseg3d.semantics.patches import Patches, find_patches  # noqa: E402
-from ovseg3d.semantics.wholes import TRAITS, WholeConfig, WholeModel  # noqa: E402
+from ovseg3d.pipeline.train import train_scene  # noqa: E402
+from ovseg3d.runs.devices import resolve_device  # noqa: E402
+from ovseg3d.runs.fields import restore  # noqa: E402
+from ovseg3d.runs.folder import RunFolder, open_scene  # noqa: E402
+from ovseg3d.runs.settings import make_config  # noqa: E402
+from ovseg3d.session import load  # noqa: E402
 from ovseg3d.synth import synthesise  # noqa: E402
 
 STAGES = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
@@ -148,7 +150,7 @@ class Teach:
             write_atomic(path, pickle.dumps(points_of(self._run(scene, self.output / name / "run"), name)))
         return pickle.loads(path.read_bytes())
 
-    def _run(self, scene: Path, folder: Path) -> Run:
+    def _run(self, scene: Path, folder: Path) -> RunFolder:
         config = replace(make_config(resolve_device("auto")), only="field,features")
         run = load(folder) if (folder / "config.json").exists() else None
         if run is not None and run.status()["status"] == "done":
@@ -157,7 +159,7 @@ class Teach:
             return train_scene(open_scene(scene, config), config, output_dir=folder, report=progress, resume=run)
 
 
-def points_of(run: Run, name: str) -> Points:
+def points_of(run: RunFolder, name: str) -> Points:
     """What the stage `semantics` knows of a run's surface before it refines meaning and looks for things."""
     scene = run.load_scene()
     features = encode_scene(scene, run.config.encode)

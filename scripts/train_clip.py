@@ -157,7 +157,7 @@ class TrainClip:
 
     def relate(self, teacher: text.Teacher) -> text.Related:
         """Which everyday words mean which names to the sentence encoder; none holds what the evaluations ask for."""
-        from ovseg3d.pipeline.absence import OUTSIDE
+        from ovseg3d.evaluate.absence import OUTSIDE
         from ovseg3d.synth.examples import KINDS, SURFACES, SYNONYMS
 
         asked = [f" {one.lower()} " for one in (*(synonym for synonym, _ in SYNONYMS), *OUTSIDE)]

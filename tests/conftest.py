@@ -10,7 +10,7 @@ from commands import Cli, Done
 from tiny import small_settings, write_tiny_scene
 
 if TYPE_CHECKING:
-    from ovseg3d.pipeline.run import Run
+    pass
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run trained on the tiny scene for 40 steps. Do not write to it."""
-    from ovseg3d.pipeline import make_config, train_scene
+    from ovseg3d.pipeline.train import train_scene
+    from ovseg3d.runs.settings import make_config
 
     config = make_config("cpu", flags=small_settings())
     return train_scene(tiny_scene, config, output_dir=tmp_path_factory.mktemp("runs") / "tiny").folder
@@ -43,7 +44,8 @@ def colour_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     from colours import flags
     from exact import register
 
-    from ovseg3d.pipeline import make_config, train_scene
+    from ovseg3d.pipeline.train import train_scene
+    from ovseg3d.runs.settings import make_config
 
     with pytest.MonkeyPatch.context() as patch:
         register(patch, tmp_path_factory.mktemp("cache"))
@@ -56,7 +58,7 @@ def run(colour_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "R
     """The same, opened, with its encoders registered."""
     from exact import register
 
-    from ovseg3d.pipeline import load
+    from ovseg3d.session import load
 
     register(monkeypatch, tmp_path / "cache")
     return load(colour_run)

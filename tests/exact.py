@@ -13,15 +13,15 @@ from torch import Tensor
 
 from ovseg3d.encoders import register_clip, register_dino, registry
 from ovseg3d.field.renderer import RayStops, Renderer
-from ovseg3d.pipeline.fields import _read_box, newest_checkpoint
-from ovseg3d.pipeline.run import Run
+from ovseg3d.runs.fields import _read_box, newest_checkpoint
+from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Camera, Scene
 
 
 class Exact(Renderer):
     """A renderer that has learnt the tiny scene perfectly."""
 
-    def __init__(self, run: Run, scene: Scene, *_: object) -> None:
+    def __init__(self, run: RunFolder, scene: Scene, *_: object) -> None:
         self.box = _read_box(newest_checkpoint(run), run)
         self.field = SimpleNamespace(table=torch.zeros(1))
 
@@ -44,8 +44,8 @@ class Exact(Renderer):
 def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
     """Bring in the encoders, and the exact renderer in place of what was trained."""
     register_encoders(patch, cache)
-    patch.setattr("ovseg3d.pipeline.fields.restore", Exact)
-    patch.setattr("ovseg3d.pipeline.query.restore", Exact)
+    patch.setattr("ovseg3d.runs.fields.restore", Exact)
+    patch.setattr("ovseg3d.query.engine.restore", Exact)
 
 
 def register_encoders(patch: pytest.MonkeyPatch, cache: Path) -> None:

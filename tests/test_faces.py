@@ -17,8 +17,8 @@ def test_every_public_name_is_there(name: str) -> None:
         assert hasattr(part, public), f"{name}.{public}"
 
 
-def test_no_public_name_of_the_pipeline_is_a_submodule() -> None:
+@pytest.mark.parametrize("name", ["ovseg3d", *PARTS])
+def test_no_public_name_is_a_submodule(name: str) -> None:
     """Importing the submodule would replace what the name meant."""
-    import ovseg3d.pipeline as pipeline
-
-    assert not {module.name for module in pkgutil.iter_modules(pipeline.__path__)} & set(pipeline.__all__)
+    part = importlib.import_module(name)
+    assert not {module.name for module in pkgutil.iter_modules(part.__path__)} & set(getattr(part, "__all__", ()))

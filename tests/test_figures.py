@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from tiny import small_settings
 
-from ovseg3d.pipeline import make_config, restore, train_scene
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.runs.fields import restore
+from ovseg3d.runs.settings import make_config
 
 SCENES = Path(__file__).resolve().parents[1] / "scenes"
 SPARE_SECONDS = 5.0

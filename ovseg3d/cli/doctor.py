@@ -33,7 +33,7 @@ class Doctor:
     def main(self) -> None:
         """Look, and report."""
         from ovseg3d.cli.console import format_bytes, get_console, print_json
-        from ovseg3d.encoders.cache import FeatureCache
+        from ovseg3d.features.cache import FeatureCache
 
         cache = FeatureCache.at(self.cache_dir)
         if self.clear_cache:
@@ -54,8 +54,8 @@ class Doctor:
 def examine(cache_dir: Path | None = None) -> dict[str, Any]:
     """Everything that doctor reports, as plain values."""
     from ovseg3d import __version__
-    from ovseg3d.encoders.cache import installed_version
-    from ovseg3d.pipeline.devices import backend_status, cuda_status, resolve_device
+    from ovseg3d.features.cache import installed_version
+    from ovseg3d.runs.devices import backend_status, cuda_status, resolve_device
 
     cuda = cuda_status()
     device = resolve_device("auto")
@@ -123,7 +123,7 @@ def _kernel_cache() -> dict[str, Any]:
 
 def _feature_cache(folder: Path | None) -> dict[str, Any]:
     """Where features of photos are kept, and how much of them."""
-    from ovseg3d.encoders.cache import FeatureCache
+    from ovseg3d.features.cache import FeatureCache
 
     cache = FeatureCache.at(folder)
     size = cache.size()

@@ -99,7 +99,7 @@ class Eval:
         from ovseg3d.cli.console import get_console
         from ovseg3d.cli.progress import Progress
         from ovseg3d.errors import OutputError
-        from ovseg3d.pipeline.protocols import Judge, keep_figures
+        from ovseg3d.evaluate.protocols import Judge, keep_figures
 
         console = get_console(self.json)
         asker = self.where.asker(run, run.load_scene(self.where.scene))
@@ -119,9 +119,9 @@ class Eval:
         from ovseg3d.cli.console import get_console
         from ovseg3d.cli.progress import Progress
         from ovseg3d.engine import Event
-        from ovseg3d.pipeline.evaluate import Evaluation, evaluate
-        from ovseg3d.pipeline.fields import refined
-        from ovseg3d.pipeline.views import choose_views
+        from ovseg3d.evaluate.views import Evaluation, evaluate
+        from ovseg3d.render.views import choose_views
+        from ovseg3d.runs.fields import refined
 
         console = get_console(self.json)
         scene = run.load_scene(self.where.scene)

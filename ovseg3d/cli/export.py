@@ -57,8 +57,8 @@ class Export:
         """Export, and say where the files are."""
         from ovseg3d.cli.console import format_bytes, get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
-        from ovseg3d.pipeline.export import parse_what
-        from ovseg3d.pipeline.phrases import read_list
+        from ovseg3d.export.run import parse_what
+        from ovseg3d.runs.phrases import read_list
 
         kinds = parse_what(self.what)
         points, film = bool({"cloud", "mesh", "html"} & set(kinds)), "video" in kinds

@@ -11,12 +11,13 @@ import tyro
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.limits import MAX_PIXELS, Trust
-from ovseg3d.pipeline.devices import BackendName, DeviceName
+from ovseg3d.runs.devices import BackendName, DeviceName
 
 if TYPE_CHECKING:
-    from ovseg3d.pipeline.query import Asker
-    from ovseg3d.pipeline.run import Run
+    from ovseg3d.query.engine import Asker
+    from ovseg3d.runs.folder import RunFolder
     from ovseg3d.scene import Scene
+    from ovseg3d.session import Run
 
 _RUN = "A run folder, outputs/SCENE/latest, or a scene (its newest run)."
 _NONE = "Leave unlabelled what is nearer to a canonical phrase than to all of the list."
@@ -71,21 +72,21 @@ class Where(Allow):
 
     def load(self, path: Path) -> "Run":
         """The run that `path` means, with what the user allows. Raises RunError."""
-        from ovseg3d.pipeline.run import load
+        from ovseg3d.session import load
 
         return load(path, self.trust(clip=self.clip))
 
-    def asker(self, run: "Run", scene: "Scene", templates: str | None = None) -> "Asker":
+    def asker(self, run: "RunFolder", scene: "Scene", templates: str | None = None) -> "Asker":
         """What answers questions about a run; `templates` as the flag says them. Raises RunError, ConfigError."""
-        from ovseg3d.pipeline.phrases import read_templates
-        from ovseg3d.pipeline.query import Asker
+        from ovseg3d.query.engine import Asker
+        from ovseg3d.runs.phrases import read_templates
 
         said = {} if templates is None else {"templates": read_templates(templates)}
         return Asker(run, scene, self.device, self.backend, **said)
 
-    def renderer(self, run: "Run", scene: "Scene") -> Any:
+    def renderer(self, run: "RunFolder", scene: "Scene") -> Any:
         """The field of a run. Raises RunError."""
-        from ovseg3d.pipeline.fields import restore
+        from ovseg3d.runs.fields import restore
 
         return restore(run, scene, self.device, self.backend)
 

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from ovseg3d.cli import COMMANDS
+from ovseg3d.cli.commands import COMMANDS
 from ovseg3d.cli.console import get_console
 
 _EXAMPLE = """\

@@ -21,7 +21,6 @@ from ovseg3d.cli.console import format_bytes, format_seconds, shell_path
 
 if TYPE_CHECKING:
     from ovseg3d.engine import Event
-    from ovseg3d.pipeline.run import Run
 
 PLAIN_EVERY = 5.0
 """Seconds between two lines where there is no terminal."""
@@ -181,9 +180,9 @@ def stage_bars(console: Console) -> Iterator[Callable[[str, float], None]]:
     yield say
 
 
-def print_summary(console: Console, run: "Run") -> None:
+def print_summary(console: Console, run: "RunFolder") -> None:
     """The figures of a finished run and the commands one would type next."""
-    from ovseg3d.metrics.report import is_structural
+    from ovseg3d.query.words import is_structural
 
     metrics = run.metrics()
     table = Table.grid(padding=(0, 2))

@@ -51,9 +51,9 @@ class Query:
     def main(self) -> None:
         """Answer, and say where the files are."""
         from ovseg3d.cli.console import get_console, print_json, shell_path
-        from ovseg3d.pipeline.answers import save_answers
-        from ovseg3d.pipeline.phrases import read_list
-        from ovseg3d.pipeline.views import choose_views
+        from ovseg3d.export.answers import save_answers
+        from ovseg3d.render.views import choose_views
+        from ovseg3d.runs.phrases import read_list
 
         if not self.asked:
             raise ConfigError("There is nothing to look for", fix='such as: ovseg3d query RUN "a red chair"')

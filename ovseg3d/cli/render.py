@@ -56,7 +56,7 @@ class Render:
         """Render and say where the files are."""
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
-        from ovseg3d.pipeline.fields import refined
+        from ovseg3d.runs.fields import refined
 
         kinds = parse_kinds(self.what)
         self._check(kinds)
@@ -82,7 +82,7 @@ class Render:
             console.print(f"  {shown}", markup=False, soft_wrap=True)
 
     def _check(self, kinds: tuple[str, ...]) -> None:
-        from ovseg3d.pipeline.paths import check_film
+        from ovseg3d.render.paths import check_film
 
         timed = self.path is not None and not self.path.endswith(".json")
         refuse_idle(
@@ -99,8 +99,8 @@ class Render:
 
     def _painter(self, run: Any, scene: Any, what: list[str]) -> Any:
         """A renderer that also draws meaning. Raises ConfigError, RunError."""
-        from ovseg3d.pipeline.painter import Painter
-        from ovseg3d.pipeline.phrases import read_list
+        from ovseg3d.export.overlays import Painter
+        from ovseg3d.runs.phrases import read_list
 
         phrases = read_list(self.phrases) if self.phrases is not None else scene.phrases
         if "labels" in what and not phrases:
@@ -111,8 +111,8 @@ class Render:
 
     def _cameras(self, scene: Any) -> tuple[list[Any], list[str], float | None]:
         """Cameras, file names, and the frame rate of a path (None for views)."""
-        from ovseg3d.pipeline import paths
-        from ovseg3d.pipeline.views import choose_views, view_files
+        from ovseg3d.render import paths
+        from ovseg3d.render.views import choose_views, view_files
 
         if self.path is None:
             frames = [scene.frames[view] for view in choose_views(scene, self.views)]
@@ -143,7 +143,7 @@ class Render:
         report: Any,
         stop: Any,
     ) -> list[Path]:
-        from ovseg3d.pipeline.render import render_film, render_images
+        from ovseg3d.render.frames import render_film, render_images
 
         if fps is None or self.images:
             return render_images(renderer, cameras, names, place, what=kinds, report=report, stop=stop)

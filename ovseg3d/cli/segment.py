@@ -42,9 +42,9 @@ class Segment:
         """Label, and say where the files are."""
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
-        from ovseg3d.pipeline.label import instance_views, label_views
-        from ovseg3d.pipeline.phrases import keep_phrases, read_list
-        from ovseg3d.pipeline.views import choose_views
+        from ovseg3d.export.labels import instance_views, label_views
+        from ovseg3d.render.views import choose_views
+        from ovseg3d.runs.phrases import keep_phrases, read_list
 
         console = get_console(self.json)
         run = self.where.load(self.run)

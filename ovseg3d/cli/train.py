@@ -1,6 +1,6 @@
 """`ovseg3d train`: fit a field to one or several scenes, and say how it went.
 
-Flags are the settings of `pipeline.config`, so that every value of a preset can be overridden; what their defaults
+Flags are the settings of `runs.config`, so that every value of a preset can be overridden; what their defaults
 are depends on the preset, the quality and the config file, which are therefore read before the other flags.
 """
 
@@ -15,8 +15,8 @@ import tyro
 from ovseg3d.cli.flags import Allow, AllowFlags, Json
 from ovseg3d.errors import ConfigError, Ovseg3dError
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.pipeline.config import Config, EncodeConfig, MeaningConfig, Only, SceneConfig, TrainConfig
-from ovseg3d.pipeline.settings import make_config
+from ovseg3d.runs.config import Config, EncodeConfig, MeaningConfig, Only, SceneConfig, TrainConfig
+from ovseg3d.runs.settings import make_config
 
 LIVE_SECONDS = 10.0
 """Between two checkpoints of a run that is watched: what is seen is the newest one."""
@@ -92,7 +92,7 @@ class Train:
         device, preset = chosen["--device"], chosen["--preset"]
         asks_for_help = "-h" in arguments or "--help" in arguments
         if preset is None and device is None and not asks_for_help:
-            from ovseg3d.pipeline.devices import resolve_device
+            from ovseg3d.runs.devices import resolve_device
 
             device = resolve_device("auto")
         config = make_config(
@@ -167,10 +167,10 @@ class Train:
         return 2 if any(report["status"] == "failed" for report in reports) else 0
 
     def _train_one(self, path: Path, progress: Any, stop: threading.Event, live: Any) -> Any:
-        from ovseg3d.pipeline.encode import without_cache
-        from ovseg3d.pipeline.phrases import read_list
-        from ovseg3d.pipeline.run import load
+        from ovseg3d.features.encode import without_cache
         from ovseg3d.pipeline.train import train_scene
+        from ovseg3d.runs.phrases import read_list
+        from ovseg3d.session import load
 
         target = self.output_dir
         if target is not None and len(self.scenes) > 1:
@@ -223,7 +223,7 @@ class Train:
 
     def _name(self, path: Path) -> str:
         """The folder of a scene among several: its name, with 4 hex of its path when an earlier scene has the name."""
-        from ovseg3d.pipeline.run import hashed_name
+        from ovseg3d.runs.folder import hashed_name
 
         name = path.resolve().name
         first = next(scene.resolve() for scene in self.scenes if scene.resolve().name == name)

@@ -15,14 +15,14 @@ import numpy as np
 
 from ovseg3d.engine import Report, latest_checkpoint
 from ovseg3d.errors import ConfigError, RunError
-from ovseg3d.pipeline.config import Config
-from ovseg3d.pipeline.devices import resolve_device
-from ovseg3d.pipeline.encode import from_anywhere
-from ovseg3d.pipeline.run import Run, is_scene, load, open_scene, scene_folder
-from ovseg3d.pipeline.settings import make_config, to_plain
+from ovseg3d.features.encode import from_anywhere
 from ovseg3d.pipeline.train import train_scene
+from ovseg3d.points.semantic_scene import FILE
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.devices import resolve_device
+from ovseg3d.runs.folder import RunFolder, is_scene, open_run, open_scene, scene_folder
+from ovseg3d.runs.settings import make_config, to_plain
 from ovseg3d.scene import Scene
-from ovseg3d.semantics.scene import FILE
 
 AGGREGATION = "One run for each seed, measured by itself; then the mean and the sample standard deviation over seeds."
 
@@ -39,13 +39,15 @@ def scene_and_settings(path: Path, config_file: Path | None = None) -> tuple[Sce
     """
     usual = make_config(resolve_device("auto"), config_file=config_file)
     try:
-        run = load(path)
+        run = open_run(path)
     except RunError:
         return open_scene(path, usual), usual
     return run.load_scene(), run.config if config_file is None else usual
 
 
-def run_of_seed(scene: Scene, config: Config, seed: int, meaning: bool, report: Report, stop: threading.Event) -> Run:
+def run_of_seed(
+    scene: Scene, config: Config, seed: int, meaning: bool, report: Report, stop: threading.Event
+) -> RunFolder:
     """A finished run with `seed`: found, finished, or trained.
 
     Args:
@@ -68,12 +70,12 @@ def run_of_seed(scene: Scene, config: Config, seed: int, meaning: bool, report: 
     return run
 
 
-def _found(scene: Scene, wanted: Config) -> Run | None:
+def _found(scene: Scene, wanted: Config) -> RunFolder | None:
     """The run of the capture with these settings that has most of what is wanted, of several the newest."""
     alike = []
     for file in sorted(scene_folder(scene.path, scene.name).glob("*/config.json")):
         try:
-            run = load(file)
+            run = open_run(file)
             if is_scene(scene, run.scene_hash) and not differences(run.config, wanted):
                 begun = latest_checkpoint(run.checkpoints) is not None
                 knows = "semantics" not in wanted.stages or (run.folder / FILE).exists()
@@ -83,13 +85,13 @@ def _found(scene: Scene, wanted: Config) -> Run | None:
     return max(alike, key=lambda one: one[0])[1] if alike else None
 
 
-def _has_field(run: Run) -> bool:
+def _has_field(run: RunFolder) -> bool:
     """Whether the run has a field that was trained to the end: one of features alone is done without any."""
     trained = "steps" in run.metrics() and latest_checkpoint(run.checkpoints) is not None
     return trained and run.status()["status"] == "done"
 
 
-def check_alike(run: Run, scene: Scene, wanted: Config) -> None:
+def check_alike(run: RunFolder, scene: Scene, wanted: Config) -> None:
     """Raises ConfigError: a run that is to be used again is of another capture, or was made otherwise than `wanted`."""
     fix = "another --output, or remove that folder"
     if not is_scene(scene, run.scene_hash):

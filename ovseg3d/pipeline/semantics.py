@@ -15,28 +15,29 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.encoders.base import TextImageEncoder
-from ovseg3d.encoders.maps import Regions, normalise
-from ovseg3d.encoders.scenes import SceneFeatures, read_photo
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import EncoderError
+from ovseg3d.features.maps import Regions, normalise
+from ovseg3d.features.scenes import SceneFeatures, read_photo
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
-from ovseg3d.pipeline.config import Config
-from ovseg3d.pipeline.devices import resolve_backend
-from ovseg3d.pipeline.fields import refined
-from ovseg3d.pipeline.household import HOUSEHOLD
-from ovseg3d.pipeline.methods import FOLDER, Learner, Words
-from ovseg3d.pipeline.run import Run
+from ovseg3d.instances.crops import PortraitConfig, add_portraits, choose_poses, portray
+from ovseg3d.instances.grouping import Things, find_instances
+from ovseg3d.instances.panels import KNOWN, UNKNOWN, PanelConfig, Panels, find_panels
+from ovseg3d.points.basis import Basis
+from ovseg3d.points.lift import LiftConfig, Lifted, lift, lift_reduced
+from ovseg3d.points.methods import FOLDER, Learner, Words
+from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.points.smooth import smooth
+from ovseg3d.query.household import HOUSEHOLD
+from ovseg3d.query.room import plane_of
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.devices import resolve_backend
+from ovseg3d.runs.fields import refined
+from ovseg3d.runs.figures import EVALUATED
+from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene, usable_at
-from ovseg3d.semantics.basis import Basis
-from ovseg3d.semantics.instances import Things, find_instances
-from ovseg3d.semantics.lift import LiftConfig, Lifted, lift, lift_reduced
-from ovseg3d.semantics.panels import KNOWN, UNKNOWN, PanelConfig, Panels, find_panels
-from ovseg3d.semantics.portraits import PortraitConfig, add_portraits, choose_poses, portray
-from ovseg3d.semantics.room import plane_of
-from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
-from ovseg3d.semantics.smooth import smooth
 
 NAME, PORTRAITS = "semantics", "portraits"
 PLANES = ("floor", "wall", "ceiling")
@@ -46,7 +47,7 @@ more than the built-in one needs for a hundred things."""
 
 
 def learn_meaning(
-    run: Run,
+    run: RunFolder,
     scene: Scene,
     renderer: Renderer,
     features: SceneFeatures,
@@ -119,10 +120,8 @@ def learn_meaning(
     path = save_semantics(run.folder, learnt)
     shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # not before: who is stopped here goes on from there
     # What another method left behind, or was measured of it, would be read as this one's.
-    from ovseg3d.pipeline.protocols import KEPT  # late: it brings the synthetic rooms with it
-
     parts = ("fit_", "refine_", "lerf_", "portraits_")
-    stale = {name: None for name in run.metrics() if name.startswith(parts) or name in KEPT}
+    stale = {name: None for name in run.metrics() if name.startswith(parts) or name in EVALUATED}
     run.write_metrics(
         {
             **stale,

@@ -17,20 +17,20 @@ from types import TracebackType
 from typing import Any
 
 from ovseg3d.engine import Clock, Event, Report, ignore, run_stage
+from ovseg3d.engine.memory import PeakMemory
 from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError, RunError, SceneError
+from ovseg3d.evaluate.views import Evaluation, ViewScore, evaluate
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import output_error, plain, write_atomic, write_json
 from ovseg3d.limits import MAX_TABLE_BYTES, NO_TRUST, Trust, read_bytes
-from ovseg3d.pipeline.config import Config
-from ovseg3d.pipeline.devices import resolve_backend, resolve_device
-from ovseg3d.pipeline.evaluate import Evaluation, ViewScore, evaluate
-from ovseg3d.pipeline.fields import check_same, load_into, make_stage, newest_checkpoint, refined
-from ovseg3d.pipeline.memory import PeakMemory
-from ovseg3d.pipeline.phrases import keep_phrases, read_list, without_doubles
-from ovseg3d.pipeline.pictures import contact_sheet, preview, save_picture
-from ovseg3d.pipeline.run import Run, RunLock, create_run, is_scene, load, open_scene
-from ovseg3d.pipeline.settings import make_config
-from ovseg3d.pipeline.views import spread
+from ovseg3d.render.images import contact_sheet, preview, save_picture
+from ovseg3d.render.views import spread
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.devices import resolve_backend, resolve_device
+from ovseg3d.runs.fields import check_same, load_into, make_stage, newest_checkpoint, refined
+from ovseg3d.runs.folder import RunFolder, RunLock, create_run, is_scene, open_run, open_scene
+from ovseg3d.runs.phrases import keep_phrases, read_list, without_doubles
+from ovseg3d.runs.settings import make_config
 from ovseg3d.scene import Scene, load_depth
 
 SHEET_VIEWS = 4
@@ -46,10 +46,10 @@ def train_scene(
     output_dir: Path | str | None = None,
     report: Report | None = None,
     stop: threading.Event | None = None,
-    resume: Run | Path | str | None = None,
-    begun: Callable[[Run], None] | None = None,
+    resume: RunFolder | Path | str | None = None,
+    begun: Callable[[RunFolder], None] | None = None,
     trust: Trust = NO_TRUST,
-) -> Run:
+) -> RunFolder:
     """Fit a radiance field to a capture, measure it on the held-out views, and keep everything in a run folder.
 
     With the stage `features` its photos are encoded first, into a cache that all runs share; the time for that does
@@ -76,11 +76,11 @@ def train_scene(
         KeyboardInterrupt: after `stop`, where encoders were being fetched; nothing has changed then.
     """
     from ovseg3d.encoders.hub import stoppable
-    from ovseg3d.pipeline.encode import check_names, from_anywhere, load_encoders, without_cache
+    from ovseg3d.features.encode import check_names, from_anywhere, load_encoders, without_cache
 
     report, stop = report or ignore, stop or threading.Event()
     clock = Clock()
-    earlier = load(resume, trust) if isinstance(resume, Path | str) else resume
+    earlier = open_run(resume, trust) if isinstance(resume, Path | str) else resume
     if config is None:
         config = make_config(resolve_device("auto")) if earlier is None else without_cache(earlier.config, trust)
     if earlier is not None and "features" in config.stages:
@@ -142,10 +142,10 @@ def train_scene(
                 if trained is None:
                     return run
             if "semantics" in config.stages:
-                from ovseg3d.pipeline.fields import restore
-                from ovseg3d.pipeline.painter import save_meaning_preview
-                from ovseg3d.pipeline.query import Asker
+                from ovseg3d.export.overlays import save_meaning_preview
                 from ovseg3d.pipeline.semantics import learn_meaning
+                from ovseg3d.query.engine import Asker
+                from ovseg3d.runs.fields import restore
 
                 renderer = restore(run, scene, config.train.device, config.train.backend)
                 if learn_meaning(run, scene, renderer, features, facts, words, clip, report, stop) is None:
@@ -175,24 +175,26 @@ def _check(config: Config) -> None:
         raise ConfigError("--tensorboard needs a package", fix="pip install tensorboard")
 
 
-def _check_same_capture(run: Run, scene: Scene) -> None:
+def _check_same_capture(run: RunFolder, scene: Scene) -> None:
     if not is_scene(scene, run.scene_hash):
         raise ConfigError(
             "This is not the capture that the run was trained on", where=scene.path, fix="begin a new run"
         )
 
 
-def _mark_failed(run: Run, error: BaseException) -> None:
+def _mark_failed(run: RunFolder, error: BaseException) -> None:
     try:
         run.write_status("failed", message=error.what if isinstance(error, Ovseg3dError) else repr(error))
     except Ovseg3dError:
         pass  # the disk is full, say: the first error is the one to tell
 
 
-def _encode(run: Run, scene: Scene, encoders: Any, report: Report, stop: threading.Event, memory: PeakMemory) -> Any:
-    """The stage `features`: them, or None after `stop`. `encoders` are `pipeline.encode.Encoders`, imported late."""
-    from ovseg3d.pipeline.encode import encode_scene, keep_features
-    from ovseg3d.pipeline.feature_pictures import save_feature_preview
+def _encode(
+    run: RunFolder, scene: Scene, encoders: Any, report: Report, stop: threading.Event, memory: PeakMemory
+) -> Any:
+    """The stage `features`: them, or None after `stop`. `encoders` are `features.encode.Encoders`, imported late."""
+    from ovseg3d.features.encode import encode_scene, keep_features
+    from ovseg3d.features.images import save_feature_preview
 
     began = time.monotonic()
     features = encode_scene(scene, encoders=encoders, report=report, stop=stop)
@@ -220,8 +222,8 @@ def _encode(run: Run, scene: Scene, encoders: Any, report: Report, stop: threadi
 
 def _encoder_facts(scene: Scene, config: Config, encoders: Any) -> Any:
     """What a query has to know about the encoder that the features are from."""
-    from ovseg3d.pipeline.encode import choose
-    from ovseg3d.semantics.scene import EncoderFacts
+    from ovseg3d.features.encode import choose
+    from ovseg3d.points.semantic_scene import EncoderFacts
 
     clip = encoders.clip
     name = choose(config.encode.clip, "clip", scene)
@@ -230,8 +232,8 @@ def _encoder_facts(scene: Scene, config: Config, encoders: Any) -> Any:
 
 def _words(scene: Scene, config: Config, encoders: Any) -> Any:
     """Vectors of the phrases that the method learns from or asks with; None for methods without."""
-    from ovseg3d.pipeline.methods import Words
-    from ovseg3d.semantics.relevancy import CANONICAL
+    from ovseg3d.points.methods import Words
+    from ovseg3d.query.relevancy import CANONICAL
 
     if "semantics" not in config.stages or config.meaning.method not in ("3d-ovs", "lerf"):
         return None
@@ -241,7 +243,7 @@ def _words(scene: Scene, config: Config, encoders: Any) -> Any:
 
 
 def _train(
-    run: Run,
+    run: RunFolder,
     scene: Scene,
     clock: Clock,
     report: Report,
@@ -318,12 +320,12 @@ def _train(
         stage.close()
 
 
-def _forget_former_field(run: Run) -> None:
+def _forget_former_field(run: RunFolder) -> None:
     """Remove what was learnt and measured on the field that a resumed run had: it would be read as the new one's.
 
     Called when the new field's first checkpoint is there, so that whoever is stopped before loses nothing.
     """
-    from ovseg3d.semantics.scene import FILE
+    from ovseg3d.points.semantic_scene import FILE
 
     for path in (run.folder / FILE, run.folder / "views.json", run.previews / "meaning.png"):
         path.unlink(missing_ok=True)
@@ -343,7 +345,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     return figures
 
 
-def _evaluate(run: Run, scene: Scene, stage: FieldStage, report: Report, stop: threading.Event) -> Evaluation:
+def _evaluate(run: RunFolder, scene: Scene, stage: FieldStage, report: Report, stop: threading.Event) -> Evaluation:
     """Measure the held-out views (all, when none is held out: a few training views) and draw their previews."""
     views = scene.test or tuple(spread(scene.train, SHEET_VIEWS))
     shown = set(spread(views, SHEET_VIEWS))
@@ -389,7 +391,7 @@ class MetricsLog:
     A resumed run first drops what was logged after the checkpoint that it goes on from.
     """
 
-    def __init__(self, run: Run, first_step: int, tensorboard: bool) -> None:
+    def __init__(self, run: RunFolder, first_step: int, tensorboard: bool) -> None:
         self._path = run.metrics_log
         kept = [line for line in self._lines() if line.get("step", 0) <= first_step] if first_step else []
         write_atomic(self._path, b"".join(_line(entry) for entry in kept))

@@ -12,7 +12,7 @@ import numpy as np
 from ovseg3d.errors import SceneError
 from ovseg3d.limits import MAX_LENGTH, MAX_REDUCTION, SCALES, Trust, check_name, check_regular, inside, shorten
 from ovseg3d.scene.images import read_phrases
-from ovseg3d.scene.raw import RawCapture, RawFrame
+from ovseg3d.scene.readers.raw import RawCapture, RawFrame
 
 
 def check_option(name: str, value: float | int) -> None:

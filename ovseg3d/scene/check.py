@@ -17,7 +17,7 @@ from ovseg3d.limits import check_regular, open_regular
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Finding, Frame, Scene
 from ovseg3d.scene.images import load_mask
-from ovseg3d.scene.raw import shorten
+from ovseg3d.scene.readers.raw import shorten
 from ovseg3d.scene.sizes import stated_size
 
 _FLIP = "multiply the 2nd and 3rd column of each rotation by -1: the file wants OpenGL cameras (y up, z backward)"

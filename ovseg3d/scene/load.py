@@ -25,10 +25,10 @@ from ovseg3d.scene.admit import (
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.copies import Copies
-from ovseg3d.scene.formats import read_capture
 from ovseg3d.scene.images import ends_well, load_photo, read_header
-from ovseg3d.scene.raw import Lens, RawCapture, RawFrame, check_lens, check_pose, every_eighth, shorten
-from ovseg3d.scene.segmentations import annotated_photos
+from ovseg3d.scene.readers.formats import read_capture
+from ovseg3d.scene.readers.raw import Lens, RawCapture, RawFrame, check_lens, check_pose, every_eighth, shorten
+from ovseg3d.scene.readers.segmentations import annotated_photos
 from ovseg3d.scene.sizes import check_size, companion, compare_sizes, oriented_size, reduction_for
 
 

@@ -12,7 +12,7 @@ from ovseg3d.limits import check_array, check_regular
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.copies import Copies
 from ovseg3d.scene.images import Header, read_header, too_many_channels
-from ovseg3d.scene.raw import RawCapture, RawFrame
+from ovseg3d.scene.readers.raw import RawCapture, RawFrame
 
 
 def reduction_for(raw: RawCapture, copies: Copies, max_side: int | None) -> float:

@@ -3,23 +3,6 @@
 Rooms are metric, z up, with the floor at z = 0. Heavy modules (Warp) load on first use.
 """
 
-_LAZY = {
-    "Example": "ovseg3d.synth.examples",
-    "KINDS": "ovseg3d.synth.kinds",
-    "Views": "ovseg3d.synth.write",
-    "Written": "ovseg3d.synth.write",
-    "object_example": "ovseg3d.synth.examples",
-    "room_example": "ovseg3d.synth.examples",
-    "surface_cloud": "ovseg3d.synth.cloud",
-    "synthesise": "ovseg3d.synth.make",
-}
+import lazy_loader as _lazy
 
-__all__ = list(_LAZY)
-
-
-def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        import importlib
-
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'ovseg3d.synth' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

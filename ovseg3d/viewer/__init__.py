@@ -1,13 +1,5 @@
-"""The browser viewer: look at a scene, ask it, take things away. Built on viser."""
+"""The browser viewer: look at a scene, ask it, export from it. Built on viser."""
 
-import importlib
+import lazy_loader as _lazy
 
-_LAZY = {"Viewer": "ovseg3d.viewer.app", "Exhibit": "ovseg3d.viewer.exhibit", "open_exhibit": "ovseg3d.viewer.exhibit"}
-
-__all__ = list(_LAZY)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'ovseg3d.viewer' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -20,7 +20,7 @@ from types import TracebackType
 import viser
 
 from ovseg3d.errors import OutputError, Ovseg3dError
-from ovseg3d.pipeline.run import Run
+from ovseg3d.runs.folder import RunFolder
 from ovseg3d.viewer.bell import hang_bells
 from ovseg3d.viewer.door import Door, keep
 from ovseg3d.viewer.exhibit import Exhibit
@@ -86,7 +86,7 @@ class Viewer:
         address = url_of(self._host, self.port)
         return address if self._door.token is None else f"{address}/?token={self._door.token}"
 
-    def follow(self, run: Run) -> None:
+    def follow(self, run: RunFolder) -> None:
         """Show a run of the same scene from now on, and each of its checkpoints as it comes."""
         if self._follower is not None:
             self._follower.stop()

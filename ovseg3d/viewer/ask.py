@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.pipeline.palette import colours
-from ovseg3d.pipeline.query import THRESHOLD, Answer
-from ovseg3d.semantics.scene import SemanticScene
-from ovseg3d.semantics.things import Instance, instances_meant
+from ovseg3d.instances.records import Instance, instances_meant
+from ovseg3d.points.semantic_scene import SemanticScene
+from ovseg3d.query.engine import THRESHOLD, Answer
+from ovseg3d.render.palette import colours
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.pick import Spot, members_of
 
@@ -54,12 +54,12 @@ class Found:
     phrase: str
     present: bool
     score: float
-    """0 to 1; see `pipeline.query.Answer`."""
+    """0 to 1; see `query.engine.Answer`."""
     threshold: float
     probability: float | None
     """None: the encoder is not calibrated."""
     rival: str | None
-    """What comes nearest to it is more likely that; see `pipeline.query.Answer`."""
+    """What comes nearest to it is more likely that; see `query.engine.Answer`."""
     points: Int[np.ndarray, " found"]
     """Surface points above the threshold."""
     scores: Float[np.ndarray, " found"]

@@ -21,13 +21,14 @@ from jaxtyping import Float, UInt8
 from ovseg3d.errors import Ovseg3dError, RunError, SceneError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.limits import NO_TRUST, Trust
-from ovseg3d.pipeline.devices import BackendName, DeviceName
-from ovseg3d.pipeline.fields import restore
-from ovseg3d.pipeline.query import Asker
-from ovseg3d.pipeline.run import Run, find_run, load
+from ovseg3d.points.semantic_scene import FILE, Places, SemanticScene
+from ovseg3d.query.engine import Asker
+from ovseg3d.runs.devices import BackendName, DeviceName
+from ovseg3d.runs.fields import restore
+from ovseg3d.runs.folder import RunFolder, find_run
 from ovseg3d.scene import Camera, Scene, load_scene
 from ovseg3d.scene.images import load_photo
-from ovseg3d.semantics.scene import FILE, Places, SemanticScene
+from ovseg3d.session import load
 from ovseg3d.viewer.lens import beside, ray_camera
 from ovseg3d.viewer.stream import STRIP_SECONDS, Pace, Turns
 
@@ -83,7 +84,7 @@ class Exhibit:
     """
 
     def __init__(
-        self, scene: Scene, run: Run | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
+        self, scene: Scene, run: RunFolder | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
     ) -> None:
         self.scene, self.run, self.device, self.backend = scene, run, device, backend
         self.renderer: Any = None

@@ -10,8 +10,8 @@ import numpy as np
 import viser
 from jaxtyping import Float
 
+from ovseg3d.instances.records import Instance
 from ovseg3d.scene import Camera
-from ovseg3d.semantics.things import Instance
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.lens import vertical_fov
 

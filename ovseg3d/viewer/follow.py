@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ovseg3d.engine import latest_checkpoint
 from ovseg3d.errors import RunError
 from ovseg3d.limits import open_regular
-from ovseg3d.semantics.scene import FILE
+from ovseg3d.points.semantic_scene import FILE
 from ovseg3d.viewer.exhibit import Exhibit, file_state
 
 SECONDS = 1.0

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import viser
 
-from ovseg3d.cloud import WHAT
 from ovseg3d.engine import Event, Report
 from ovseg3d.errors import ConfigError, OutputError, RunError
+from ovseg3d.export import WHAT
 from ovseg3d.files import make_folder, write_json
-from ovseg3d.pipeline.pictures import save_picture
-from ovseg3d.pipeline.render import What, render_film
-from ovseg3d.pipeline.run import Run
+from ovseg3d.render.frames import What, render_film
+from ovseg3d.render.images import save_picture
+from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Camera
 from ovseg3d.viewer.exhibit import Exhibit, Rendered
 from ovseg3d.viewer.fly import fly
@@ -96,7 +96,7 @@ class Keeper:
         viewpoint = self._viewpoint()
         layer = self._visitor.pictures.layer
 
-        def make(run: Run, report: Report) -> list[Path]:
+        def make(run: RunFolder, report: Report) -> list[Path]:
             sheet = self.exhibit.render(viewpoint.camera(PICTURE_PIXELS))
             if sheet is None:
                 raise RunError("There is no field to take a picture of", fix="train the scene")
@@ -138,7 +138,7 @@ class Keeper:
         flags, (_, where) = self._film_flags(layer), self._where()
         kind: What = "depth" if layer.name == DEPTH else "colour"
 
-        def make(run: Run, report: Report) -> list[Path]:
+        def make(run: RunFolder, report: Report) -> list[Path]:
             film = next_free(run.exports / "paths", "path", ".mp4")
             made = render_film(
                 _Painted(self.exhibit, layer), path.cameras, {kind: film}, path.fps, report=report, stop=self._stop
@@ -181,7 +181,7 @@ class Keeper:
             flags = ["--las", *flags]
         command = shlex.join(["ovseg3d", "export", str(self.exhibit.run.folder), "--what", what, *flags])
 
-        def make(run: Run, report: Report) -> Sequence[Path]:
+        def make(run: RunFolder, report: Report) -> Sequence[Path]:
             return run.export(what, run.exports, report=report, stop=self._stop, **options)
 
         self._work(make, lambda _: command)
@@ -205,7 +205,7 @@ class Keeper:
         return options, [word for name, value in said.items() for word in (f"--{name}", value)]
 
     def _work(
-        self, make: Callable[[Run, Report], Sequence[Path]], command: Callable[[Sequence[Path]], str] | None
+        self, make: Callable[[RunFolder, Report], Sequence[Path]], command: Callable[[Sequence[Path]], str] | None
     ) -> None:
         """Do something long; tell how far it is, then offer the files."""
         run = self.exhibit.run
@@ -241,7 +241,9 @@ class Keeper:
         if event.kind == "progress":
             self.progress.value = 100.0 * min(max(event.progress, 0.0), 1.0)
 
-    def _offer(self, run: Run, files: Sequence[Path], command: str | None, name: str, content: bytes | None) -> None:
+    def _offer(
+        self, run: RunFolder, files: Sequence[Path], command: str | None, name: str, content: bytes | None
+    ) -> None:
         rows = [f"<div><code>{html.escape(str(path.relative_to(run.folder)))}</code></div>" for path in files[:12]]
         if len(files) > 12:
             rows.append(f"<div>and {len(files) - 12} more</div>")

@@ -1,8 +1,8 @@
 """What the picture and the points show: colours, an answer, labels, features, depth.
 
 A layer has numbers for each surface point and a way to colour them; pixels take theirs from the surface points behind
-them (`semantics.scene.Places`), so that the picture and the point cloud always agree. Where no surface is, a pixel's
-numbers are NaN. Colours are floats from 0 to 1 here.
+them (`points.semantic_scene.Places`), so that the picture and the point cloud always agree. Where no surface is, a
+pixel's numbers are NaN. Colours are floats from 0 to 1 here.
 """
 
 import html
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from ovseg3d.pipeline.feature_pictures import vector_colours
-from ovseg3d.pipeline.palette import colours
-from ovseg3d.pipeline.pictures import depth_picture, to_bytes
-from ovseg3d.semantics.scene import Places, SemanticScene
+from ovseg3d.features.images import vector_colours
+from ovseg3d.points.semantic_scene import Places, SemanticScene
+from ovseg3d.render.images import depth_picture, to_bytes
+from ovseg3d.render.palette import colours
 from ovseg3d.viewer.exhibit import Exhibit, Sheet
 
 COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH = LAYERS = (

@@ -11,7 +11,7 @@ import viser
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
-from ovseg3d.semantics.things import Instance
+from ovseg3d.instances.records import Instance
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.lens import quaternion, vertical_fov
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 import viser
 
-from ovseg3d.pipeline.label import MOST
-from ovseg3d.pipeline.query import THRESHOLD
+from ovseg3d.export.labels import MOST
+from ovseg3d.query.engine import THRESHOLD
 from ovseg3d.viewer.ask import read_phrases
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.layers import LAYERS

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ovseg3d.errors import RunError
-from ovseg3d.semantics.scene import SemanticScene
-from ovseg3d.semantics.things import Instance, instances_of
+from ovseg3d.instances.records import Instance, instances_of
+from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.viewer.exhibit import Exhibit
 
 WORDS = (

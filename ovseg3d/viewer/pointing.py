@@ -6,7 +6,7 @@ import numpy as np
 import viser
 from jaxtyping import Float
 
-from ovseg3d.semantics.things import Instance
+from ovseg3d.instances.records import Instance
 from ovseg3d.viewer.ask import Question
 from ovseg3d.viewer.fly import ahead, fly, stand_to_see
 from ovseg3d.viewer.pick import Pointed, describe, find_spot, pointed_html

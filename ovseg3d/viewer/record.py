@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.pipeline.paths import CameraPath, interpolate_poses
+from ovseg3d.render.paths import CameraPath, interpolate_poses
 from ovseg3d.scene import Camera
 from ovseg3d.scene.cameras import OPENGL_AXES
 from ovseg3d.viewer.lens import Viewpoint
@@ -46,7 +46,7 @@ def flight(keys: Sequence[Viewpoint], seconds: float, width: int, fps: float = F
 
 
 def as_nerfstudio(path: CameraPath) -> dict[str, Any]:
-    """The path as nerfstudio saves it; `pipeline.paths.read_nerfstudio_path` reads it."""
+    """The path as nerfstudio saves it; `render.paths.read_nerfstudio_path` reads it."""
     first = path.cameras[0]
     fov = math.degrees(2 * math.atan(first.height / 2 / first.fy))
     return {

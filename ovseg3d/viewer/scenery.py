@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ovseg3d.semantics.things import Instance, instances_of
+from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.ask import SHOWN_HITS
 from ovseg3d.viewer.nodes import top_of

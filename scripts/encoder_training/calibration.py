@@ -1,6 +1,6 @@
 """From scores of what is in scenes and what is not to a chance that something is: the card's two numbers.
 
-Platt's slope and offset turn the log odds of a score (see ovseg3d/pipeline/presence.py) into those of a probability.
+Platt's slope and offset turn the log odds of a score (see ovseg3d/query/presence.py) into those of a probability.
 What is there weighs as much as what is not, whatever the numbers of questions: a user's odds are not known.
 """
 
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from ovseg3d.pipeline.presence import SCORES
+from ovseg3d.query.presence import SCORES
 
 Scores = Mapping[str, Mapping[str, float]]
 """By scene and phrase."""

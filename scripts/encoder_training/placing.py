@@ -14,7 +14,7 @@ from torch import Tensor
 from encoder_training.captions import named, subject
 from encoder_training.losses import presence_loss, standing_loss
 from encoder_training.text import Related
-from ovseg3d.semantics.relevancy import CANONICAL
+from ovseg3d.query.relevancy import CANONICAL
 from ovseg3d.synth.captions import article
 
 

@@ -28,9 +28,10 @@ from ovseg3d.cli.render import parse_kinds
 from ovseg3d.cli.train import LIVE_SECONDS, Train
 from ovseg3d.encoders.sam import load_sam
 from ovseg3d.errors import ConfigError, EncoderError
-from ovseg3d.pipeline import make_config, train_scene
-from ovseg3d.pipeline.evaluate import Evaluation, ViewScore
-from ovseg3d.pipeline.run import Run
+from ovseg3d.evaluate.views import Evaluation, ViewScore
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.settings import make_config
 
 
 @pytest.fixture
@@ -228,7 +229,7 @@ def test_resume_of_a_capture_that_has_moved(cli: Cli, tiny_scene: Path, small: P
 def test_scenes_that_a_stop_leaves_out_are_named(
     cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
-    def stopped_late(*arguments: Any, stop: threading.Event, **options: Any) -> Run:
+    def stopped_late(*arguments: Any, stop: threading.Event, **options: Any) -> RunFolder:
         run = train_scene(*arguments, stop=stop, **options)
         stop.set()
         return run

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 
 from ovseg3d.encoders import load_clip, load_dino
 from ovseg3d.encoders.base import DenseEncoder
-from ovseg3d.encoders.cache import FeatureCache
 from ovseg3d.encoders.dino import TransformersEncoder
-from ovseg3d.encoders.features import FeatureSettings, dino_features
-from ovseg3d.encoders.lazy import lazy_clip
 from ovseg3d.encoders.registry import builtin_folder
+from ovseg3d.features.cache import FeatureCache
+from ovseg3d.features.extract import FeatureSettings, dino_features
+from ovseg3d.features.lazy import lazy_clip
 from ovseg3d.scene import load_scene
 from ovseg3d.scene.images import load_labels, load_photo
 from ovseg3d.synth.examples import KINDS, object_example

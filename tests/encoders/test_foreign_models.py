@@ -18,7 +18,9 @@ from ovseg3d.encoders import hub, load_clip, load_dino
 from ovseg3d.encoders.registry import ADMITTED, DEFAULT_CLIP, admitted
 from ovseg3d.errors import EncoderError
 from ovseg3d.limits import Trust
-from ovseg3d.pipeline import load, make_config, train_scene
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.runs.settings import make_config
+from ovseg3d.session import load
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_a_run_that_is_resumed_cannot_name_a_folder(
 
 
 def test_a_run_does_not_say_where_features_are_kept(tiny_run: Path, tmp_path: Path) -> None:
-    from ovseg3d.pipeline.encode import without_cache
+    from ovseg3d.features.encode import without_cache
 
     run = load(tiny_run)
     config = replace(run.config, encode=replace(run.config.encode, cache_dir=str(tmp_path / "theirs")))

@@ -16,10 +16,11 @@ from tiny_models import save_dino
 
 from ovseg3d.cli.console import interruptible
 from ovseg3d.encoders import hub, load_clip, load_dino
-from ovseg3d.encoders.cache import FeatureCache
-from ovseg3d.encoders.lazy import lazy_dino
 from ovseg3d.errors import EncoderError
-from ovseg3d.pipeline import make_config, train_scene
+from ovseg3d.features.cache import FeatureCache
+from ovseg3d.features.lazy import lazy_dino
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.runs.settings import make_config
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import pytest
 from fake_encoders import MeanColour
 from PIL import Image
 
-from ovseg3d.encoders.cache import FeatureCache
-from ovseg3d.encoders.features import FeatureSettings, extract_features
-from ovseg3d.encoders.lazy import lazy_sam
 from ovseg3d.encoders.sam import Sam, load_sam
-from ovseg3d.encoders.scenes import encode_photos
-from ovseg3d.encoders.segments import Segmenter
 from ovseg3d.errors import EncoderError
+from ovseg3d.features.cache import FeatureCache
+from ovseg3d.features.extract import FeatureSettings, extract_features
+from ovseg3d.features.lazy import lazy_sam
+from ovseg3d.features.scenes import encode_photos
+from ovseg3d.features.segments import Segmenter
 from ovseg3d.scene import load_scene
 
 

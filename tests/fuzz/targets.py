@@ -35,7 +35,7 @@ class Target:
 
 
 def _use_scene(folder: Path, rng: np.random.Generator) -> None:
-    from ovseg3d.pipeline.run import hash_scene
+    from ovseg3d.runs.folder import hash_scene
     from ovseg3d.scene import check_scene, inspect_scene, load_depth, load_labels, load_mask, load_photo, plot_scene
 
     scene, problems = inspect_scene(folder)
@@ -177,8 +177,8 @@ def _make_labels(folder: Path) -> None:
 
 
 def _use_labels(folder: Path, rng: np.random.Generator) -> None:
-    from ovseg3d.metrics.lerf import read_lerf_folder
-    from ovseg3d.metrics.ovs3d import read_phrase_masks
+    from ovseg3d.evaluate.metrics.lerf import read_lerf_folder
+    from ovseg3d.evaluate.metrics.ovs3d import read_phrase_masks
     from ovseg3d.scene.images import read_phrases
 
     first: Ovseg3dError | None = None
@@ -204,8 +204,8 @@ def _make_lists(folder: Path) -> None:
 
 
 def _use_lists(folder: Path, rng: np.random.Generator) -> None:
-    from ovseg3d.pipeline.phrases import read_list, read_templates
-    from ovseg3d.pipeline.settings import make_config
+    from ovseg3d.runs.phrases import read_list, read_templates
+    from ovseg3d.runs.settings import make_config
 
     calls = (
         lambda: read_list(str(folder / "phrases.txt")),
@@ -235,7 +235,7 @@ def _make_path(folder: Path) -> None:
 
 
 def _use_path(folder: Path, rng: np.random.Generator) -> None:
-    from ovseg3d.pipeline.paths import read_nerfstudio_path
+    from ovseg3d.render.paths import read_nerfstudio_path
 
     path = read_nerfstudio_path(folder / "path.json")
     assert len(path.cameras) < 10**6
@@ -252,7 +252,8 @@ def _make_run(folder: Path) -> None:
     from exact import register
     from tiny import write_tiny_scene
 
-    from ovseg3d.pipeline import make_config, train_scene
+    from ovseg3d.pipeline.train import train_scene
+    from ovseg3d.runs.settings import make_config
 
     scene = with_label_images(write_tiny_scene(folder.parent / "run.scene"))
     with pytest.MonkeyPatch.context() as patch:
@@ -264,10 +265,10 @@ def _use_run(folder: Path, rng: np.random.Generator) -> None:
     import pytest
     from exact import register_encoders
 
-    from ovseg3d.pipeline import load
-    from ovseg3d.pipeline.encode import load_features
-    from ovseg3d.pipeline.fields import restore
-    from ovseg3d.semantics.scene import load_semantics
+    from ovseg3d.features.encode import load_features
+    from ovseg3d.points.semantic_scene import load_semantics
+    from ovseg3d.runs.fields import restore
+    from ovseg3d.session import load
 
     with pytest.MonkeyPatch.context() as patch:
         register_encoders(patch, folder.parent.parent / "base" / "run.cache")
@@ -296,7 +297,7 @@ KEY = "ab" * 32
 
 
 def _make_cache(folder: Path) -> None:
-    from ovseg3d.encoders.cache import FeatureCache
+    from ovseg3d.features.cache import FeatureCache
 
     cache = FeatureCache.at(folder)
     cache.write("photos", KEY, {"map": np.zeros((4, 4, 8), np.float16)})
@@ -304,7 +305,7 @@ def _make_cache(folder: Path) -> None:
 
 
 def _use_cache(folder: Path, rng: np.random.Generator) -> None:
-    from ovseg3d.encoders.cache import FeatureCache
+    from ovseg3d.features.cache import FeatureCache
 
     cache = FeatureCache.at(folder)
     cache.size()

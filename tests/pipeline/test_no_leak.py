@@ -15,11 +15,12 @@ from exact import register_encoders
 from PIL import Image
 from tiny import camera_to_world, small_settings
 
+from ovseg3d.export.labels import label_views
 from ovseg3d.field.surface import SurfaceConfig
-from ovseg3d.pipeline import make_config, train_scene
-from ovseg3d.pipeline.label import label_views
-from ovseg3d.pipeline.query import Asker
-from ovseg3d.pipeline.run import Run
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.query.engine import Asker
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.settings import make_config
 
 
 def full_scene(source: Path, folder: Path) -> Path:
@@ -79,7 +80,7 @@ def test_a_copy_without_anything_to_leak_gives_the_same_bits(
     assert len({image for name, image in first.items() if name.startswith("labels")}) > 1, "views differ"
 
 
-def learn(scene: Path, folder: Path, everything: bool) -> Run:
+def learn(scene: Path, folder: Path, everything: bool) -> RunFolder:
     """Train for a fixed number of steps and label the views that were trained on."""
     encode = {
         "clip": "colours",

@@ -11,11 +11,13 @@ from commands import Cli
 from tiny import write_tiny_scene
 
 from ovseg3d.engine import ignore
-from ovseg3d.pipeline import load, make_config, train_scene
-from ovseg3d.pipeline.run import Run
 from ovseg3d.pipeline.seeds import over_seeds, run_of_seed, scene_and_settings
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.points.semantic_scene import FILE
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.settings import make_config
 from ovseg3d.scene import load_scene
-from ovseg3d.semantics.scene import FILE
+from ovseg3d.session import load
 
 
 def test_mean_and_spread_by_hand() -> None:
@@ -32,7 +34,7 @@ def test_mean_and_spread_by_hand() -> None:
     assert told["figures"]["index.held-out.iou.b"] == {"mean": 0.25, "std": None, "values": [None, 0.25]}
 
 
-def test_a_run_for_each_seed_and_none_twice(run: Run, tmp_path: Path, cli: Cli) -> None:
+def test_a_run_for_each_seed_and_none_twice(run: RunFolder, tmp_path: Path, cli: Cli) -> None:
     scene = with_label_images(write_tiny_scene(tmp_path / "tiny"))
     config = tmp_path / "settings.json"
     config.write_text(json.dumps(flags(steps=5)))
@@ -54,7 +56,7 @@ def test_a_run_for_each_seed_and_none_twice(run: Run, tmp_path: Path, cli: Cli) 
 
 
 def test_a_run_is_finished_and_given_meaning(
-    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     field = make_config("cpu", flags=flags(steps=20) | {"only": "field"})
@@ -78,7 +80,7 @@ def test_a_run_is_finished_and_given_meaning(
 
 
 def test_a_run_of_features_alone_is_given_a_field(
-    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+    run: RunFolder, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
     features = make_config("cpu", flags=flags(steps=20) | {"only": "features"})
     alone = train_scene(tiny_scene, features)

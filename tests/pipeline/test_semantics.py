@@ -26,17 +26,20 @@ from tiny import camera_to_world
 
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError, EncoderError, RunError
-from ovseg3d.pipeline import answers as answers_module
-from ovseg3d.pipeline import load, make_config, painter, train_scene
-from ovseg3d.pipeline.compare import Comparer
-from ovseg3d.pipeline.palette import colours
-from ovseg3d.pipeline.query import Asker
-from ovseg3d.pipeline.run import Run
-from ovseg3d.semantics.scene import FILE, load_semantics, save_semantics
-from ovseg3d.semantics.structure import FLOOR, NONE, WALL
+from ovseg3d.export import answers as answers_module
+from ovseg3d.export import overlays as painter
+from ovseg3d.instances.layout import FLOOR, NONE, WALL
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.points.semantic_scene import FILE, load_semantics, save_semantics
+from ovseg3d.query.compare import Comparer
+from ovseg3d.query.engine import Asker
+from ovseg3d.render.palette import colours
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.settings import make_config
+from ovseg3d.session import load
 
 
-def test_the_stage_leaves_points_features_and_figures(run: Run) -> None:
+def test_the_stage_leaves_points_features_and_figures(run: RunFolder) -> None:
     assert run.status()["status"] == "done"
     metrics = run.metrics()
     learnt = load_semantics(run.folder)
@@ -48,7 +51,7 @@ def test_the_stage_leaves_points_features_and_figures(run: Run) -> None:
     np.testing.assert_allclose(learnt.surface.up, [0, 0, 1], atol=1e-6)
 
 
-def test_a_phrase_finds_its_box_and_not_the_other(run: Run) -> None:
+def test_a_phrase_finds_its_box_and_not_the_other(run: RunFolder) -> None:
     red, blue, green = Asker(run).ask(["a red box", "a blue box", "a green box"], negatives=["sand"])
     assert red.present and blue.present and not green.present
     assert share_inside(red.points, RED) > 0.9 and share_inside(blue.points, BLUE) > 0.9
@@ -58,7 +61,7 @@ def test_a_phrase_finds_its_box_and_not_the_other(run: Run) -> None:
     assert share_inside(run.query("a red box", negatives=["sand"]).points, RED) > 0.9
 
 
-def test_a_mask_covers_what_the_photo_shows(run: Run) -> None:
+def test_a_mask_covers_what_the_photo_shows(run: RunFolder) -> None:
     asker = Asker(run)
     view = asker.scene.frames[asker.scene.test[0]].name
     answer = asker.ask(["red"], negatives=["sand"], views=[view])[0]
@@ -70,10 +73,10 @@ def test_a_mask_covers_what_the_photo_shows(run: Run) -> None:
 
 
 def test_many_views_are_rendered_once_for_all_phrases_and_few_are_kept(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for limit in ("KEPT_VIEWS", "KEPT_PLACES"):
-        monkeypatch.setattr(f"ovseg3d.pipeline.query.{limit}", 2)
+        monkeypatch.setattr(f"ovseg3d.query.engine.{limit}", 2)
     asker, rendered = Asker(run), []
     views = [frame.name for frame in asker.scene.frames[:4]]
     render = asker.renderer.render
@@ -87,7 +90,7 @@ def test_many_views_are_rendered_once_for_all_phrases_and_few_are_kept(
 
 
 def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The files show what the answers' own pictures do; the overview, the views with the most of it."""
     asker, held, rows = Asker(run), [], []
@@ -115,14 +118,14 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
         np.testing.assert_array_equal(shown[0][1][1], answers_module.over(photo, answer.relevancies[most[0]], 0.5))
 
 
-def test_places_take_few_bytes_a_pixel(run: Run) -> None:
+def test_places_take_few_bytes_a_pixel(run: RunFolder) -> None:
     asker = Asker(run)
     places = asker.places(asker.scene.frames[0].name)
     assert sum(part.nbytes for part in (places.pixel, places.near, places.weight)) == 36 * len(places.pixel)
     np.testing.assert_allclose(places.weight.sum(1), 1, atol=1e-6)
 
 
-def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(run: Run) -> None:
+def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(run: RunFolder) -> None:
     asker = Asker(run)
     xyz = asker.semantics.surface.xyz
     labels = asker.labels(["blue", "red", "sand"], none=False)
@@ -135,7 +138,7 @@ def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(
 
 
 def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Red things that look like "a red floor" are none once the planes of the room are known."""
     monkeypatch.setitem(WORDS, "floor", WORDS["red"])
@@ -156,7 +159,7 @@ def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
     assert set(asker.labels(names, none=False)[red]) == {3}, "what is left when a thing is neither"
 
 
-def test_wrong_questions_are_explained(run: Run) -> None:
+def test_wrong_questions_are_explained(run: RunFolder) -> None:
     asker = Asker(run)
     for phrases, options, words in (
         ([" "], {}, "empty"),
@@ -170,13 +173,13 @@ def test_wrong_questions_are_explained(run: Run) -> None:
         asker.labels([])
 
 
-def test_another_encoder_is_refused(run: Run) -> None:
+def test_another_encoder_is_refused(run: RunFolder) -> None:
     register_clip("colours", lambda device: MeanColour(weight_hash="1" * 16))
     with pytest.raises(RunError, match="other weights"):
         Asker(run).ask(["red"])
 
 
-def test_what_is_missing_or_damaged_is_told(run: Run, tiny_run: Path, tmp_path: Path) -> None:
+def test_what_is_missing_or_damaged_is_told(run: RunFolder, tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="knows nothing about meaning"):
         Asker(load(tiny_run))
     whole = (run.folder / FILE).read_bytes()
@@ -201,7 +204,7 @@ def test_what_is_missing_or_damaged_is_told(run: Run, tiny_run: Path, tmp_path: 
         ("rgb", lambda a: a.astype(np.int32), "'rgb' is int32"),
     ],
 )
-def test_what_is_read_is_checked(run: Run, tmp_path: Path, name: str, change: Callable, words: str) -> None:
+def test_what_is_read_is_checked(run: RunFolder, tmp_path: Path, name: str, change: Callable, words: str) -> None:
     with safe_open(run.folder / FILE, framework="numpy") as file:
         arrays, facts = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
     save_file(arrays | {name: np.ascontiguousarray(change(arrays[name]))}, tmp_path / FILE, facts)
@@ -209,7 +212,7 @@ def test_what_is_read_is_checked(run: Run, tmp_path: Path, name: str, change: Ca
         load_semantics(tmp_path)
 
 
-def test_scraps_and_portraits_are_kept_and_checked(run: Run, tmp_path: Path) -> None:
+def test_scraps_and_portraits_are_kept_and_checked(run: RunFolder, tmp_path: Path) -> None:
     known = load_semantics(run.folder)
     count = int(known.instance.max())
     pieces = np.where((known.instance == 0) & (np.arange(len(known.instance)) % 5 == 0), count + 1, known.instance)
@@ -233,7 +236,7 @@ def test_scraps_and_portraits_are_kept_and_checked(run: Run, tmp_path: Path) -> 
             load_semantics(tmp_path)
 
 
-def test_a_surface_without_points_is_none(run: Run, tmp_path: Path) -> None:
+def test_a_surface_without_points_is_none(run: RunFolder, tmp_path: Path) -> None:
     known = load_semantics(run.folder)
     rows = ("vectors", "agreement", "instance", "plane", "pieces")
     save_semantics(tmp_path, replace(known, surface=known.surface.take(np.arange(0)), **{
@@ -243,7 +246,7 @@ def test_a_surface_without_points_is_none(run: Run, tmp_path: Path) -> None:
 
 
 def test_equal_seeds_give_equal_bits_and_labels_are_never_read(
-    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("label images were read in training")
@@ -254,7 +257,7 @@ def test_equal_seeds_give_equal_bits_and_labels_are_never_read(
 
 
 def test_meaning_needs_a_field_and_can_be_added_to_one(
-    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = flags(steps=20)
     with pytest.raises(ConfigError, match="trained field"):
@@ -270,7 +273,7 @@ def test_meaning_needs_a_field_and_can_be_added_to_one(
     assert later.metrics()["steps"] == 20 and later.status()["status"] == "done"
 
 
-def test_meaning_does_not_outlive_its_field(run: Run, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
+def test_meaning_does_not_outlive_its_field(run: RunFolder, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
     made = load(shutil.copytree(run.folder, tmp_path / "run"))
     made.write_metrics({"miou": 0.9})
     before, points = made.metrics(), (made.folder / FILE).read_bytes()
@@ -292,12 +295,12 @@ def test_meaning_does_not_outlive_its_field(run: Run, tiny_scene: Path, tmp_path
 
 
 def test_a_preview_that_cannot_be_drawn_costs_no_run(
-    run: Run, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise EncoderError("The weights are gone", fix="bring them back")
 
-    monkeypatch.setattr("ovseg3d.pipeline.painter.save_meaning_preview", fail)
+    monkeypatch.setattr("ovseg3d.export.overlays.save_meaning_preview", fail)
     events = []
     config = make_config("cpu", flags=flags(steps=5))
     made = train_scene(tiny_scene, config, output_dir=tmp_path / "run", report=events.append)
@@ -305,7 +308,7 @@ def test_a_preview_that_cannot_be_drawn_costs_no_run(
     assert any("weights are gone" in event.message for event in events)
 
 
-def test_query_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
+def test_query_as_a_command(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = cli("query", run.folder, "red", "a green thing", "--negative", "sand", "--output", out, "--json")
     assert done.returncode == 0, done.stderr
@@ -331,7 +334,7 @@ def test_query_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
     assert cli("query", run.folder).returncode == 2
 
 
-def test_segment_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
+def test_segment_as_a_command(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "labels"
     done = cli("segment", run.folder, "--phrases", "red;blue;sand", "--no-none", "--output", out, "--json")
     assert done.returncode == 0, done.stderr
@@ -356,7 +359,7 @@ def test_segment_as_a_command(run: Run, cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 2 and "--protocol index" in done.stderr
 
 
-def test_a_length_is_called_m_only_where_a_unit_is_one(run: Run, cli: Cli, tmp_path: Path) -> None:
+def test_a_length_is_called_m_only_where_a_unit_is_one(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     scaled, out = Path(shutil.copytree(run.folder, tmp_path / "run")), tmp_path / "out"
     described = json.loads((scaled / "config.json").read_text())
     described["config"]["scene"]["scale"] = 0.5
@@ -371,10 +374,10 @@ def test_a_length_is_called_m_only_where_a_unit_is_one(run: Run, cli: Cli, tmp_p
 
 
 def test_query_tells_a_scale_that_no_capture_states(
-    run: Run, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = replace(run.load_scene(), metric=False, metres_per_unit=None)
-    monkeypatch.setattr(Run, "load_scene", lambda *_: scene)
+    monkeypatch.setattr(RunFolder, "load_scene", lambda *_: scene)
     asked = ("query", run.folder, "red", "--negative", "sand", "--views", "none", "--output", tmp_path / "out")
     for metres in (0.3, None):
         monkeypatch.setattr(Comparer, "metres", metres)
@@ -383,7 +386,7 @@ def test_query_tells_a_scale_that_no_capture_states(
         assert ("a unit is about 0.3 m" in cli(*asked).stdout) == (metres is not None)
 
 
-def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
+def test_render_draws_meaning(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     what = ("--what", "features,labels,relevancy,things", "--phrases", "red;blue;sand", "--phrase", "red")
     done = cli("render", run.folder, *what, "--output", out, "--json")
@@ -402,7 +405,7 @@ def test_render_draws_meaning(run: Run, cli: Cli, tmp_path: Path) -> None:
         assert done.returncode == 2 and words in done.stderr
 
 
-def test_render_leaves_unlabelled_what_segment_leaves_unlabelled(run: Run, cli: Cli, tmp_path: Path) -> None:
+def test_render_leaves_unlabelled_what_segment_leaves_unlabelled(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     """Of a list without sand the ground is none of these, and black, unless that is ruled out."""
     names, asker, blacks = ("red", "blue"), Asker(run), []
     for flag, none in (((), True), (("--no-none",), False)):
@@ -421,7 +424,7 @@ def test_render_leaves_unlabelled_what_segment_leaves_unlabelled(run: Run, cli: 
 
 
 def test_a_run_ends_with_a_picture_of_what_it_knows(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny_scene: Path
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny_scene: Path
 ) -> None:
     """Photo, render, features; and labels and a query of a thing where there are phrases, else things."""
     titles: list[list[str]] = []

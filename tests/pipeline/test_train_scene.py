@@ -18,18 +18,21 @@ from tiny import small_settings, with_emptying, write_tiny_scene
 
 from ovseg3d.engine import Event
 from ovseg3d.errors import ConfigError, DeviceError, OutputError, RunError, SceneError
-from ovseg3d.pipeline import devices, load, make_config, train_scene
-from ovseg3d.pipeline.config import Config
-from ovseg3d.pipeline.evaluate import evaluate
-from ovseg3d.pipeline.fields import refined, restore
-from ovseg3d.pipeline.run import Run
+from ovseg3d.evaluate.views import evaluate
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.runs import devices
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.fields import refined, restore
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.settings import make_config
+from ovseg3d.session import load
 
 
 def settings(**train: object) -> Config:
     return make_config("cpu", flags=small_settings(**train))
 
 
-def tensors(run: Run) -> dict[str, np.ndarray]:
+def tensors(run: RunFolder) -> dict[str, np.ndarray]:
     (path,) = run.checkpoints.glob("*.safetensors")
     return load_file(path)
 
@@ -69,7 +72,7 @@ def test_training_learns(tiny_scene: Path, tmp_path: Path) -> None:
 
 
 def test_training_views_are_looked_at_from_where_the_run_moved_them(tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
-    from ovseg3d.pipeline.evaluate import evaluate
+    from ovseg3d.evaluate.views import evaluate
 
     flags = with_emptying(small_settings(steps=60)) | {"scene": {"refine_poses": True, "train_on_all": True}}
     flags["field"]["photo_learning_rate"] = 1e-2
@@ -182,7 +185,7 @@ def test_resume_of_what_is_not_a_run(tiny_scene: Path, tmp_path: Path) -> None:
         train_scene(tiny_scene, settings(steps=5), resume=tiny_scene)
 
 
-def fresh_run(tiny_scene: Path, folder: Path) -> tuple[Run, Path]:
+def fresh_run(tiny_scene: Path, folder: Path) -> tuple[RunFolder, Path]:
     """A run of a few steps, and its checkpoint's path."""
     run = train_scene(tiny_scene, settings(steps=2), output_dir=folder)
     (path,) = run.checkpoints.glob("*.safetensors")

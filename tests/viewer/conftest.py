@@ -12,7 +12,8 @@ import playroom  # noqa: E402
 from bare import Bare, wait_until  # noqa: E402
 
 from ovseg3d.encoders import registry  # noqa: E402
-from ovseg3d.pipeline.run import Run, load  # noqa: E402
+from ovseg3d.runs.folder import RunFolder  # noqa: E402
+from ovseg3d.session import load  # noqa: E402
 from ovseg3d.viewer.app import Viewer  # noqa: E402
 from ovseg3d.viewer.exhibit import Exhibit  # noqa: E402
 from ovseg3d.viewer.visitor import Visitor  # noqa: E402
@@ -30,21 +31,21 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     monkeypatch.setattr(registry, "_clips", dict(registry._clips))
     playroom.register()
     return load(run_folder)
 
 
 @pytest.fixture
-def exhibit(run: Run, monkeypatch: pytest.MonkeyPatch) -> Exhibit:
+def exhibit(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Exhibit:
     """Playroom with its exact surface for a field."""
     monkeypatch.setattr("ovseg3d.viewer.exhibit.restore", lambda run, *_: playroom.Splats(load_semantics_of(run)))
     return Exhibit(run.load_scene(), run)
 
 
-def load_semantics_of(run: Run):
-    from ovseg3d.semantics.scene import load_semantics
+def load_semantics_of(run: RunFolder):
+    from ovseg3d.points.semantic_scene import load_semantics
 
     return load_semantics(run.folder).surface
 

@@ -15,12 +15,12 @@ import torch
 from ovseg3d.encoders import register_clip
 from ovseg3d.encoders.base import Preprocess
 from ovseg3d.field.surface import Surface
-from ovseg3d.pipeline.run import Run, create_run, open_scene
-from ovseg3d.pipeline.settings import make_config
+from ovseg3d.points.basis import Basis
+from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.query.relevancy import CANONICAL
+from ovseg3d.runs.folder import RunFolder, create_run, open_scene
+from ovseg3d.runs.settings import make_config
 from ovseg3d.scene import Camera
-from ovseg3d.semantics.basis import Basis
-from ovseg3d.semantics.relevancy import CANONICAL
-from ovseg3d.semantics.scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.synth import surface_cloud
 from ovseg3d.viewer.stream import Turns
 
@@ -127,7 +127,7 @@ def meaning(surface: Surface, instance: np.ndarray, called: list[str]) -> Semant
     )  # fmt: skip
 
 
-def make_run(folder: Path, points: int = 40_000) -> Run:
+def make_run(folder: Path, points: int = 40_000) -> RunFolder:
     """A run of playroom in `folder`, without a checkpoint: render it with `Splats`."""
     config = make_config("cpu", flags={"only": "field,semantics"})
     run = create_run(open_scene(PLAYROOM, config), config, folder)
@@ -196,7 +196,7 @@ def with_oracle(run_folder: Path) -> None:
     """Give a trained run of playroom the bag of words' meaning, on its own surface (for looking at things)."""
     from scipy.spatial import cKDTree
 
-    from ovseg3d.semantics.scene import load_semantics
+    from ovseg3d.points.semantic_scene import load_semantics
 
     learnt = load_semantics(run_folder)
     exact, instance, called = exact_surface(PLAYROOM, 300_000)

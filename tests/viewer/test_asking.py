@@ -10,7 +10,7 @@ from playroom import EYE, THINGS, inside, is_taken
 
 from ovseg3d.encoders import TextImageEncoder, load_clip
 from ovseg3d.errors import ConfigError
-from ovseg3d.pipeline.query import THRESHOLD
+from ovseg3d.query.engine import THRESHOLD
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.ask import Question, ask, hit_text, read_phrases, sentence
 from ovseg3d.viewer.exhibit import Exhibit
@@ -277,7 +277,7 @@ def test_a_click_loads_the_encoder_in_its_turn(exhibit: Exhibit, monkeypatch: py
         held.append(is_taken(exhibit.asking))
         return load_clip(*arguments)
 
-    monkeypatch.setattr("ovseg3d.pipeline.compare.load_clip", load)
+    monkeypatch.setattr("ovseg3d.query.compare.load_clip", load)
     describe(exhibit, find_spot(exhibit, EYE, np.array(THINGS["wooden chair"]["center"]) - EYE))
     assert held == [True]
 

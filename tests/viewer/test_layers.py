@@ -9,8 +9,8 @@ from bare import wait_until
 from PIL import Image
 from playroom import THINGS, inside, is_taken
 
-from ovseg3d.pipeline.palette import colours
-from ovseg3d.pipeline.query import Asker
+from ovseg3d.query.engine import Asker
+from ovseg3d.render.palette import colours
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.ask import Question, ask
 from ovseg3d.viewer.exhibit import Exhibit

@@ -14,8 +14,9 @@ import pytest
 from bare import PATIENCE, Bare, wait_until
 from tiny import small_settings
 
-from ovseg3d.pipeline import make_config, train_scene
-from ovseg3d.pipeline.run import Run
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.settings import make_config
 from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.exhibit import Exhibit
 
@@ -27,7 +28,7 @@ def test_training_is_shown_live_and_a_browser_does_not_disturb_it(tiny_scene: Pa
     stop = threading.Event()
     errors: list[str] = []
 
-    def begun(run: Run) -> None:
+    def begun(run: RunFolder) -> None:
         exhibit = Exhibit(run.load_scene(), run, "cpu")
         learnt.append(exhibit.renderer is not None)
         served.append(Viewer(exhibit, port=7340, notice=errors.append))

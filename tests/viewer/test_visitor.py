@@ -16,10 +16,10 @@ from bare import PATIENCE, Bare, wait_until
 from playroom import EYE, PLAYROOM, TARGET, THINGS
 
 from ovseg3d.errors import OutputError, RunError
-from ovseg3d.pipeline.run import load
+from ovseg3d.points.semantic_scene import FILE, save_semantics
 from ovseg3d.scene import Camera, load_scene
 from ovseg3d.scene.images import load_photo
-from ovseg3d.semantics.scene import FILE, save_semantics
+from ovseg3d.session import load
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.app import Viewer, free_place, url_of
 from ovseg3d.viewer.ask import Question, ask

@@ -1,0 +1,5 @@
+from .pipeline.train import train_scene as train_scene
+from .runs.config import Config as Config
+from .scene.load import load_scene as load_scene
+from .session import Run as Run
+from .session import load as load

@@ -1,0 +1,10 @@
+from .base import DenseEncoder as DenseEncoder
+from .base import Preprocess as Preprocess
+from .base import TextImageEncoder as TextImageEncoder
+from .base import TokenEncoder as TokenEncoder
+from .registry import DEFAULT_CLIP as DEFAULT_CLIP
+from .registry import DEFAULT_DINO as DEFAULT_DINO
+from .registry import load_clip as load_clip
+from .registry import load_dino as load_dino
+from .registry import register_clip as register_clip
+from .registry import register_dino as register_dino

@@ -1,0 +1,2 @@
+from .views import Evaluation as Evaluation
+from .views import evaluate as evaluate

@@ -1,0 +1,260 @@
+"""Measure what a run says against the truth, by protocols that are named in the output.
+
+Truth is read here and nowhere in training: label images of the scene, objects.json, the exact cloud of a synthetic
+room. A list is closed here: every pixel takes the nearest of the scene's own classes.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from ovseg3d.engine import Event, Report, ignore, until_stopped
+from ovseg3d.errors import ConfigError, SceneError
+from ovseg3d.evaluate.metrics.consistency import ConsistencyScores, measure_consistency
+from ovseg3d.evaluate.metrics.instances import FoundInstance, InstanceScores, measure_instances, true_instances
+from ovseg3d.evaluate.metrics.labels import Confusion, LabelScores
+from ovseg3d.evaluate.metrics.points import PointScores, measure_points
+from ovseg3d.field.surface import DepthView, SurfaceConfig
+from ovseg3d.geometry.boxes import box_from_record
+from ovseg3d.instances.records import instances_of
+from ovseg3d.limits import read_bytes
+from ovseg3d.points.semantic_scene import SemanticScene
+from ovseg3d.query.engine import Asker
+from ovseg3d.query.words import is_structural
+from ovseg3d.scene import Scene
+from ovseg3d.scene.images import IGNORED, load_labels
+from ovseg3d.synth.cloud import SurfaceCloud, surface_cloud
+
+STYLES = {"seen styles": True, "unseen styles": False}
+"""Whether the training of the built-in encoders showed such things (see synth/holdout.py)."""
+LIMIT = 0.02
+"""Protocol `points`: how far a point may be from its neighbour, as a share of the cloud's extent."""
+
+Labeller = Callable[[str], Int[np.ndarray, "h w"]]
+"""From a view's name to its label image: 0 none, i the i-th class of `classes_of`."""
+
+
+def classes_of(scene: Scene) -> tuple[str, ...]:
+    """The scene's classes in the order of their labels. Raises ConfigError: it has no label images."""
+    if not scene.classes or not any(frame.label_path for frame in scene.frames):
+        raise ConfigError("This scene has no label images to compare with", where=scene.path)
+    return tuple(scene.classes[number] for number in sorted(scene.classes))
+
+
+def true_labels(scene: Scene, view: int) -> Int[np.ndarray, "h w"]:
+    """A view's true labels, renumbered 1, 2, ... in the order of `classes_of`; 0 is none, `IGNORED` stays.
+
+    Raises SceneError: a label is none of the scene's classes.
+    """
+    frame = scene.frames[view]
+    found = load_labels(frame, scene)
+    numbers, place = np.unique(found, return_inverse=True)
+    known = {0: 0, IGNORED: IGNORED} | {number: i for i, number in enumerate(sorted(scene.classes), start=1)}
+    strange = [number for number in numbers.tolist() if number not in known]
+    if strange:
+        raise SceneError(
+            f"Label {strange[0]} is none of the scene's classes", where=frame.label_path,
+            fix='name it in "classes", or say "ignore_label" if it means that nobody knows',
+        )  # fmt: skip
+    return np.array([known[number] for number in numbers.tolist()], np.int64)[place].reshape(found.shape)
+
+
+def shown_classes(scene: Scene) -> tuple[str, ...]:
+    """Those of `classes_of` that a training photo shows: what a run can know to be there."""
+    classes, views = classes_of(scene), [view for view in scene.train if scene.frames[view].label_path]
+    if not views:
+        return classes
+    shown = set().union(*(np.unique(true_labels(scene, view)).tolist() for view in views))
+    return tuple(name for number, name in enumerate(classes, start=1) if number in shown)
+
+
+def measure_index(
+    scene: Scene,
+    labeller: Labeller,
+    views: Sequence[int],
+    *,
+    keep: Callable[[int], Bool[np.ndarray, "h w"]] | None = None,
+    report: Report = ignore,
+    stop: threading.Event | None = None,
+) -> LabelScores:
+    """Protocol `index` over views that have label images.
+
+    Args:
+        labeller: gives each view's labels, at the size of the scene's.
+        keep: which pixels of a view count; by default all.
+
+    Raises:
+        ConfigError: no view has label images. SceneError: a label is none of the scene's classes.
+        KeyboardInterrupt: after `stop`.
+    """
+    confusion = Confusion(classes_of(scene), ignore=IGNORED)
+    known = [view for view in views if scene.frames[view].label_path]
+    if not known:
+        raise ConfigError("None of these views has a label image", where=scene.path, fix="--views all")
+    for number, view in enumerate(until_stopped(known, stop)):
+        found = labeller(scene.frames[view].name)
+        confusion.update(found, true_labels(scene, view), keep=None if keep is None else keep(view))
+        report(Event("progress", "measure", number + 1, len(known), (number + 1) / len(known)))
+    return confusion.result()
+
+
+def labeller_of(asker: Asker, classes: Sequence[str]) -> Labeller:
+    """What a run says of each view."""
+    return lambda view: asker.label_picture(classes, view, none=False)
+
+
+def exact_cloud(scene: Scene) -> SurfaceCloud:
+    """The exact surface of a synthetic room. Raises ConfigError: the scene is none."""
+    try:
+        return surface_cloud(scene.path, seen=True)
+    except SceneError as error:
+        raise ConfigError(
+            "This needs an exact surface, and the scene has none", where=scene.path, fix="a synthetic room"
+        ) from error
+
+
+def measure_cloud(
+    scene: Scene,
+    learnt: SemanticScene,
+    labels: Int[np.ndarray, " points"],
+    *,
+    truth: SurfaceCloud | None = None,
+    things: Collection[int] | None = None,
+) -> PointScores:
+    """Protocol `points`, against the exact surface of a synthetic room, as far as two photos see it.
+
+    Args:
+        labels: of the run's surface points, in the order of `classes_of`.
+        truth: what `exact_cloud` gives, when it is at hand.
+        things: ids of the things that count; by default everything.
+
+    Raises:
+        ConfigError: the scene is no synthetic room.
+    """
+    truth = truth or exact_cloud(scene)
+    place = {name: number for number, name in enumerate(classes_of(scene), start=1)}
+    renumbered = np.array([0, *(place.get(name, 0) for name in truth.classes)])[truth.label]
+    keep = truth.seen >= 2
+    if things is not None:
+        keep &= np.isin(truth.instance, list(things))
+    return measure_points(
+        learnt.surface.xyz.astype(np.float64), labels, truth.xyz.astype(np.float64), renumbered, classes_of(scene),
+        limit=limit_of(truth), keep=keep,
+    )  # fmt: skip
+
+
+def limit_of(truth: SurfaceCloud) -> float:
+    """How far a point may be from its neighbour in the exact cloud."""
+    return LIMIT * float(np.linalg.norm(np.ptp(truth.xyz, axis=0)))
+
+
+def measure_things(
+    scene: Scene,
+    learnt: SemanticScene,
+    labels: Int[np.ndarray, " points"],
+    truth: SurfaceCloud,
+    *,
+    things: Collection[int] | None = None,
+) -> InstanceScores:
+    """Protocol `instances`: the run's things against objects.json, on the exact surface as far as two photos see it.
+
+    A thing has the label of most of its points. One that is called wall, floor or ceiling has none: whether it is a
+    piece of the room is then decided by where it lies.
+
+    Args:
+        labels: of the run's surface points, in the order of `classes_of`.
+        things: ids of the true things that count; by default all. Recall means something then. Precision and counts
+            would hold what was found of the other things against the run, and are left out.
+
+    Raises:
+        SceneError: objects.json is missing or damaged.
+    """
+    classes = classes_of(scene)
+    found = instances_of(learnt.surface, learnt.instance, labels=labels, phrases=classes)
+    predicted = [
+        FoundInstance(
+            np.flatnonzero(learnt.instance == one.id),
+            None if one.label is None or is_structural(one.label) else one.label,
+            box_from_record(one.record()),
+        )
+        for one in found
+    ]
+    known = true_instances(read_objects(scene))
+    scores = measure_instances(
+        predicted,
+        [thing for thing in known if things is None or thing.id in things],
+        xyz=learnt.surface.xyz.astype(np.float64),
+        true_xyz=truth.xyz.astype(np.float64),
+        true_id=truth.instance,
+        limit=limit_of(truth),
+        keep=truth.seen >= 2,
+    )
+    if things is None:
+        return scores
+    unknown = dict.fromkeys(
+        ("precision_25", "precision_50", "labelled_precision_25", "labelled_precision_50", "count_error"), float("nan")
+    )
+    return replace(scores, counts={}, **unknown)
+
+
+def read_objects(scene: Scene) -> list[dict[str, Any]]:
+    """The entries of objects.json. Raises SceneError."""
+    path = scene.path / "objects.json"
+    try:
+        found = json.loads(read_bytes(path, what="list of true things"))
+    except (ValueError, RecursionError) as error:
+        raise SceneError(
+            f"The true things cannot be read: {error}", where=path, fix="ovseg3d synth writes it"
+        ) from error
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise SceneError("Expected a list of things", where=path, fix="ovseg3d synth writes it")
+    return found
+
+
+def styles_of(scene: Scene) -> dict[str, frozenset[int]]:
+    """Ids of things in styles that the built-in encoders have seen in training, and of the others.
+
+    Empty where objects.json does not say, or the scene is no synthetic room.
+    """
+    if not (scene.path / "objects.json").is_file() or not (scene.path / "synth.json").is_file():
+        return {}
+    told = {entry["id"]: entry["seen"] for entry in read_objects(scene) if isinstance(entry.get("seen"), bool)}
+    groups = {name: frozenset(i for i, seen in told.items() if seen == which) for name, which in STYLES.items()}
+    return {name: ids for name, ids in groups.items() if ids}
+
+
+def measure_agreement(
+    scene: Scene,
+    learnt: SemanticScene,
+    labeller: Labeller,
+    depth: Callable[[str], np.ndarray],
+    views: Sequence[int],
+    *,
+    stop: threading.Event | None = None,
+) -> ConsistencyScores:
+    """Protocol `consistency`: does a surface point get one label in all views that see it?
+
+    Args:
+        depth: z-depth of the field in a view, at the size of its labels.
+
+    Raises:
+        KeyboardInterrupt: after `stop`.
+    """
+    xyz, cell = (values.astype(np.float64) for values in (learnt.surface.xyz, learnt.surface.cell))
+    labels = np.zeros((len(views), len(xyz)), np.int64)
+    visible = np.zeros(labels.shape, bool)
+    for row, view in enumerate(until_stopped(views, stop)):
+        frame = scene.frames[view]
+        depth_z, found = depth(frame.name), labeller(frame.name)
+        h, w = depth_z.shape
+        shown = DepthView(frame.camera.scaled(w, h), depth_z, np.ones((h, w)), np.zeros((h, w, 3)))
+        sight = shown.see(xyz, cell, SurfaceConfig())
+        h, w = found.shape
+        column, line = (sight.xy * (w, h)).astype(np.int64).clip(0, (w - 1, h - 1)).T
+        labels[row, sight.point], visible[row, sight.point] = found[line, column], True
+    return measure_consistency(labels, visible)

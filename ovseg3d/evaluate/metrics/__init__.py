@@ -1,0 +1,71 @@
+"""Measures of what a run got right: pictures, depth, labels, points, instances, absence, agreement.
+
+Everything works on arrays; what it makes of them is a `Scores`, whose `as_dict` names the protocol and how it was
+averaged.
+"""
+
+from ovseg3d.evaluate.metrics.absence import AbsenceCurve, AbsenceScores, absence_curve, measure_absence
+from ovseg3d.evaluate.metrics.consistency import ConsistencyScores, measure_consistency
+from ovseg3d.evaluate.metrics.depth import DepthErrors, depth_errors
+from ovseg3d.evaluate.metrics.image import psnr, ssim
+from ovseg3d.evaluate.metrics.instances import (
+    FoundInstance,
+    InstanceScores,
+    TrueInstance,
+    measure_instances,
+    true_instances,
+)
+from ovseg3d.evaluate.metrics.labels import Confusion, LabelScores
+from ovseg3d.evaluate.metrics.lerf import (
+    LerfFrame,
+    LerfParameters,
+    LerfScene,
+    LerfScores,
+    LerfUnit,
+    read_lerf_folder,
+    read_lerf_labels,
+)
+from ovseg3d.evaluate.metrics.ovs3d import Ovs3dScores, Ovs3dViews, read_phrase_masks
+from ovseg3d.evaluate.metrics.points import PointScores, measure_points
+from ovseg3d.evaluate.metrics.relevancy import RelevancyScores, compare_relevancy
+from ovseg3d.evaluate.metrics.report import Scores, mean_over_scenes
+from ovseg3d.geometry.boxes import Box, box_from_record, box_iou
+
+__all__ = [
+    "AbsenceCurve",
+    "AbsenceScores",
+    "Box",
+    "Confusion",
+    "ConsistencyScores",
+    "DepthErrors",
+    "FoundInstance",
+    "InstanceScores",
+    "LabelScores",
+    "LerfFrame",
+    "LerfParameters",
+    "LerfScene",
+    "LerfScores",
+    "LerfUnit",
+    "Ovs3dScores",
+    "Ovs3dViews",
+    "PointScores",
+    "RelevancyScores",
+    "Scores",
+    "TrueInstance",
+    "absence_curve",
+    "box_from_record",
+    "box_iou",
+    "compare_relevancy",
+    "depth_errors",
+    "mean_over_scenes",
+    "measure_absence",
+    "measure_consistency",
+    "measure_instances",
+    "measure_points",
+    "psnr",
+    "read_lerf_folder",
+    "read_lerf_labels",
+    "read_phrase_masks",
+    "ssim",
+    "true_instances",
+]

@@ -1,0 +1,120 @@
+"""The papers' own protocols on a run: 3D-OVS's masks by view and phrase, LERF's boxes and polygons.
+
+What each counts is in `evaluate.metrics.ovs3d` and `evaluate.metrics.lerf`. Both papers evaluate views that they also
+trained on; here held-out and training views are told apart, and `--train-on-all` does as they did.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ovseg3d.engine import until_stopped
+from ovseg3d.errors import ConfigError, SceneError
+from ovseg3d.evaluate.metrics.lerf import LerfFrame, LerfParameters, LerfScene, read_lerf_folder
+from ovseg3d.evaluate.metrics.ovs3d import Ovs3dViews, read_phrase_masks
+from ovseg3d.evaluate.metrics.report import Scores
+from ovseg3d.query.engine import Asker
+from ovseg3d.scene import Scene
+from ovseg3d.scene.images import read_phrases
+from ovseg3d.scene.readers.segmentations import annotated_photos
+
+
+def measure_ovs3d(
+    asker: Asker,
+    groups: Mapping[str, Sequence[int]],
+    labels: Path | None = None,
+    *,
+    stop: threading.Event | None = None,
+) -> dict[str, Scores]:
+    """Protocol `3d-ovs`: argmax over classes.txt, at the size that the run was trained at.
+
+    Args:
+        groups: views (indices into the scene's frames) that are to be told apart, by name.
+        labels: the folder with classes.txt and <NN>/<phrase>.png; by default segmentations/ of the scene.
+
+    Returns:
+        Scores of each group with an annotated view.
+
+    Raises:
+        SceneError: the folder is not of this layout, or of more photos than there are.
+        ConfigError: no view of any group is annotated. KeyboardInterrupt: after `stop`.
+    """
+    folder = labels or asker.scene.path / "segmentations"
+    if not (folder / "classes.txt").is_file() and (folder / "segmentations" / "classes.txt").is_file():
+        folder = folder / "segmentations"
+    if not (folder / "classes.txt").is_file():
+        raise SceneError(
+            "There are no labels in the layout of 3D-OVS", where=folder,
+            fix="--labels FOLDER with classes.txt and <NN>/<phrase>.png for the annotated views",
+        )  # fmt: skip
+    phrases = read_phrases(folder / "classes.txt")
+    annotated, scores = annotated_photos(folder, asker.scene.photos), {}
+    for name, views in groups.items():
+        known = [asker.scene.frames[view] for view in views if asker.scene.frames[view].name in annotated]
+        adding = Ovs3dViews(phrases)
+        for frame in until_stopped(known, stop):
+            found = asker.label_picture(phrases, frame.name, none=False)
+            masks = read_phrase_masks(annotated[frame.name], phrases, frame.camera.width, frame.camera.height)
+            adding.update(frame.name, found, masks)
+        if known:
+            scores[name] = adding.result()
+    return _some(scores, groups, folder)
+
+
+def measure_lerf(
+    asker: Asker,
+    groups: Mapping[str, Sequence[int]],
+    labels: Path | None = None,
+    parameters: LerfParameters | None = None,
+    *,
+    stop: threading.Event | None = None,
+) -> dict[str, Scores]:
+    """Protocol `lerf`: each phrase of a frame by itself, its relevancy against the canonical phrases (one level).
+
+    Args:
+        groups: views that are to be told apart, by name.
+        labels: the folder with one JSON for each labelled frame; by default ../label/<scene>, as LangSplat has it.
+        parameters: windows and threshold, in pixels of the run's pictures; by default those of the published code.
+
+    Returns:
+        Scores of each group with a labelled frame.
+
+    Raises:
+        SceneError: the folder is not of this layout, or names a frame that the scene has not.
+        ConfigError: no view of any group is labelled. KeyboardInterrupt: after `stop`.
+    """
+    folder = labels or asker.scene.path.parent / "label" / asker.scene.name
+    if not folder.is_dir():
+        raise SceneError(
+            "There are no labels in LERF's layout", where=folder, fix="--labels FOLDER with its JSON files"
+        )
+    frames = {_view_of(asker.scene, frame, folder): frame for frame in read_lerf_folder(folder)}
+    scores = {}
+    for name, views in groups.items():
+        known, adding = [view for view in views if view in frames], LerfScene(parameters or LerfParameters())
+        for view in until_stopped(known, stop):
+            phrases = [unit.category for unit in frames[view].units]
+            if phrases:
+                points, places = asker.relevancy(phrases), asker.places(asker.scene.frames[view].name)
+                maps = places.picture(points).astype(np.float64)
+                adding.update(frames[view], {phrase: maps[None, ..., i] for i, phrase in enumerate(phrases)})
+        if any(frames[view].units for view in known):
+            scores[name] = adding.result()
+    return _some(scores, groups, folder)
+
+
+def _view_of(scene: Scene, frame: LerfFrame, folder: Path) -> int:
+    """Labels say "frame_00041.jpg"; the photo may have another suffix."""
+    stem = Path(frame.name).stem
+    for view, known in enumerate(scene.frames):
+        if Path(known.name).stem == stem:
+            return view
+    raise SceneError(f"The scene has no photo {frame.name}", where=folder, fix="labels and photos of the same scene")
+
+
+def _some(scores: dict[str, Scores], groups: Mapping[str, Sequence[int]], folder: Path) -> dict[str, Scores]:
+    if not scores:
+        raise ConfigError(f"No {' or '.join(groups)} view has labels", where=folder, fix="--views all")
+    return scores

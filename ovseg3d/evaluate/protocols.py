@@ -1,0 +1,164 @@
+"""All protocols about meaning by name, on one run: what `ovseg3d eval --protocol` measures.
+
+Every figure belongs to a group, and groups are never pooled: "held-out" and "train" views; "scene" where the protocol
+looks at the scene as a whole; and, in rooms whose objects.json says which styles the built-in encoders were trained
+on, "seen styles" and "unseen styles" of each of these.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ovseg3d.engine import Report, ignore, until_stopped
+from ovseg3d.errors import ConfigError
+from ovseg3d.evaluate import measure
+from ovseg3d.evaluate.absence import measure_run_absence
+from ovseg3d.evaluate.metrics.report import Scores
+from ovseg3d.evaluate.papers import measure_lerf, measure_ovs3d
+from ovseg3d.query.engine import Asker
+from ovseg3d.render.views import ViewChoice, choose_views
+from ovseg3d.runs.figures import EVALUATED
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.synth.cloud import SurfaceCloud, instance_images
+
+Found = dict[str, Scores]
+"""Scores by group."""
+
+
+class Judge:
+    """Measures one run; what several protocols need is made once.
+
+    Args:
+        asker: of the run.
+        views: which views to measure; "all" tells held-out and training views apart.
+        labels: where the labels of a paper's layout are, if not where it has them.
+        report: receives events of the stage "measure".
+        stop: set it to end after the current view or phrase: KeyboardInterrupt then.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        views: ViewChoice = "held-out",
+        labels: Path | None = None,
+        *,
+        report: Report = ignore,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.asker, self.scene, self._labels, self._report, self._stop = asker, asker.scene, labels, report, stop
+        chosen = set(choose_views(self.scene, views))
+        groups = {"held-out": self.scene.test, "train": self.scene.train}
+        self.groups = {name: own for name, own in groups.items() if own and chosen.issuperset(own)}
+
+    def scores(self, names: Sequence[str]) -> dict[str, Found]:
+        """Scores by protocol and group.
+
+        Raises:
+            ConfigError: the scene has not what a protocol compares with. SceneError: a label file is damaged.
+            KeyboardInterrupt: after `stop`.
+        """
+        return {name: PROTOCOLS[name](self) for name in until_stopped(names, self._stop)}
+
+    def index(self) -> Found:
+        """Each pixel's class against the label images; see `measure.measure_index`.
+
+        Groups of which no view has a label image are left out. Raises ConfigError when that is all of them.
+        """
+        measure.classes_of(self.scene)  # a scene without any labels is told so
+        frames, found = self.scene.frames, {}
+        labelled = {name: [v for v in views if frames[v].label_path] for name, views in self.groups.items()}
+        if not any(labelled.values()):
+            raise ConfigError(
+                f"No {' or '.join(labelled)} view has a label image", where=self.scene.path, fix="--views all"
+            )
+        for group, views in labelled.items():
+            if not views:
+                continue
+            found[group] = self._index(views)
+            # Labels were drawn from where photos are said to be.
+            cameras = [self.asker.capture.frames[view].camera for view in views]
+            for style, things in self._styles.items():
+                images = instance_images(self.scene.path, cameras)
+                shown = {view: np.isin(image, list(things)) for view, image in zip(views, images)}
+                found[f"{group}, {style}"] = self._index(views, shown.__getitem__)
+        return found
+
+    def _index(self, views: Sequence[int], keep: Callable | None = None) -> Scores:
+        return measure.measure_index(self.scene, self._labeller, views, keep=keep, report=self._report, stop=self._stop)
+
+    def points(self) -> Found:
+        """Each surface point's class against a synthetic room's exact surface; see `measure.measure_cloud`."""
+        return self._of_styles(measure.measure_cloud)
+
+    def instances(self) -> Found:
+        """The things that were found against a synthetic room's; see `measure.measure_things`."""
+        return self._of_styles(measure.measure_things)
+
+    def _of_styles(self, measured: Callable[..., Scores]) -> Found:
+        groups = {"scene": None, **self._styles}
+        semantics, labels = self.asker.semantics, self.asker.labels(self._classes, none=False)
+        return {
+            name: measured(self.scene, semantics, labels, truth=self._truth, things=things)
+            for name, things in until_stopped(groups.items(), self._stop)
+        }
+
+    def consistency(self) -> Found:
+        """Whether a place has one label in all views of a group; see `measure.measure_agreement`."""
+        semantics, depth = self.asker.semantics, self.asker.depth
+        return {
+            name: measure.measure_agreement(self.scene, semantics, self._labeller, depth, views, stop=self._stop)
+            for name, views in self.groups.items()
+        }
+
+    def absence(self) -> Found:
+        """Whether what is not in the scene is said not to be; see `measure_run_absence`."""
+        return {"scene": measure_run_absence(self.asker, measure.shown_classes(self.scene), stop=self._stop)}
+
+    def ovs3d(self) -> Found:
+        """3D-OVS's masks by view and phrase; see `papers.measure_ovs3d`."""
+        return measure_ovs3d(self.asker, self.groups, self._labels, stop=self._stop)
+
+    def lerf(self) -> Found:
+        """LERF's boxes and polygons; see `papers.measure_lerf`."""
+        return measure_lerf(self.asker, self.groups, self._labels, stop=self._stop)
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        return measure.classes_of(self.scene)
+
+    @cached_property
+    def _labeller(self) -> measure.Labeller:
+        found = measure.labeller_of(self.asker, self._classes)
+        return cache(lambda view: found(view).astype(np.int16))  # of every view, so in few bytes
+
+    @cached_property
+    def _styles(self) -> dict[str, frozenset[int]]:
+        return measure.styles_of(self.scene)
+
+    @cached_property
+    def _truth(self) -> SurfaceCloud:
+        return measure.exact_cloud(self.scene)
+
+
+PROTOCOLS: dict[str, Callable[[Judge], Found]] = {
+    "index": Judge.index,
+    "points": Judge.points,
+    "consistency": Judge.consistency,
+    "instances": Judge.instances,
+    "absence": Judge.absence,
+    "3d-ovs": Judge.ovs3d,
+    "lerf": Judge.lerf,
+}
+
+
+def keep_figures(run: RunFolder, found: Mapping[str, Found]) -> None:
+    """Put the main figures among the run's others in metrics.json. Raises OutputError."""
+    figures = {}
+    for key, (protocol, group, name) in EVALUATED.items():
+        if group in found.get(protocol, {}):
+            figures[key] = getattr(found[protocol][group], name)
+    if figures:
+        run.write_metrics(figures)

@@ -1,0 +1,145 @@
+"""Measure a field on views: PSNR, SSIM, and depth error where the true depth is known.
+
+RGBA photos are put on white, as the renderer does. A frame's mask leaves pixels out of PSNR and depth; SSIM,
+which needs whole windows, sees the photo's own pixels there. A mean is over views, of those that have a figure.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ovseg3d.errors import SceneError
+from ovseg3d.evaluate.metrics.depth import depth_errors
+from ovseg3d.evaluate.metrics.image import psnr, ssim
+from ovseg3d.render.frames import Renders
+from ovseg3d.render.images import photo_on_white
+from ovseg3d.render.views import view_groups
+from ovseg3d.scene import Scene, load_depth, load_mask
+
+FIGURES = ("psnr", "ssim", "depth_rel_median", "depth_within_5_percent", "depth_abs_median")
+
+
+@dataclass(frozen=True)
+class ViewScore:
+    """Figures of one view; NaN where there is nothing to compare with."""
+
+    view: int
+    """Index into `Scene.frames`."""
+    name: str
+    psnr: float
+    """dB."""
+    ssim: float
+    depth_rel_median: float
+    depth_within_5_percent: float
+    """0 to 1."""
+    depth_abs_median: float
+    """Input units."""
+    group: str = ""
+    """"train", "held-out", or what the capture calls a held-out view, such as "on_path"; see `view_groups`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of several views."""
+
+    views: tuple[ViewScore, ...]
+
+    def mean(self) -> dict[str, float]:
+        """Mean over views of each figure, NaN where no view has it.
+
+        Over held-out views where there are any; where the capture tells those on the camera's path from others, over
+        those on it. `groups` has the rest.
+        """
+        on_path = tuple(score for score in self.views if score.group == "on_path")
+        held_out = tuple(score for score in self.views if score.group not in ("", "train"))
+        return _means(on_path or held_out or self.views)
+
+    def groups(self) -> dict[str, dict[str, float]]:
+        """Means of each group ("train", "held-out", "on_path"), where the views are in several."""
+        names = sorted({score.group for score in self.views}, reverse=True)
+        if len(names) < 2:
+            return {}
+        return {name or "other": _means(tuple(s for s in self.views if s.group == name)) for name in names}
+
+
+def _means(scores: Sequence[ViewScore]) -> dict[str, float]:
+    means = {}
+    for figure in FIGURES:
+        values = np.array([getattr(score, figure) for score in scores], dtype=np.float64)
+        known = values[~np.isnan(values)]
+        means[figure] = float(known.mean()) if len(known) else float("nan")
+    return means
+
+
+def evaluate(
+    renderer: Renders,
+    scene: Scene,
+    views: Sequence[int] | None = None,
+    *,
+    stop: threading.Event | None = None,
+    on_view: Callable[[ViewScore, np.ndarray, dict[str, np.ndarray]], Any] | None = None,
+    on_fault: Callable[[SceneError], Any] | None = None,
+) -> Evaluation:
+    """Render views and compare them with their photos.
+
+    Args:
+        views: indices into `scene.frames`; the held-out views by default.
+        stop: set it to end early, with the views done so far.
+        on_view: called after each view with its score, the photo and what was rendered.
+        on_fault: called with what is wrong with a view's mask or depth, instead of raising it; see `score_view`.
+
+    Raises:
+        SceneError: a photo, mask or depth file cannot be read.
+    """
+    scores, groups = [], view_groups(scene)
+    for view in scene.test if views is None else views:
+        if stop is not None and stop.is_set():
+            break
+        frame = scene.frames[view]
+        photo = photo_on_white(frame)
+        rendered = renderer.render(frame.camera)
+        score = replace(score_view(view, scene, photo, rendered, on_fault), group=groups.get(frame.name, ""))
+        scores.append(score)
+        if on_view is not None:
+            on_view(score, photo, rendered)
+    return Evaluation(tuple(scores))
+
+
+def score_view(
+    view: int,
+    scene: Scene,
+    photo: np.ndarray,
+    rendered: dict[str, np.ndarray],
+    on_fault: Callable[[SceneError], Any] | None = None,
+) -> ViewScore:
+    """Compare one rendered view with its photo and, where there is one, its depth.
+
+    Args:
+        on_fault: called with what is wrong with its mask or depth; figures that need the file are NaN then.
+
+    Raises:
+        SceneError: without `on_fault`, its mask or depth cannot be read.
+    """
+    frame, rgb = scene.frames[view], rendered["rgb"]
+    figures, depth = (math.nan,) * 2, (math.nan,) * 3
+    try:
+        usable = load_mask(frame)
+        if usable.all():
+            figures = (psnr(rgb, photo), ssim(rgb, photo))
+        else:
+            figures = (
+                psnr(rgb[usable][None], photo[usable][None]),
+                ssim(np.where(usable[..., None], rgb, photo), photo),
+            )
+        true_z = np.where(usable, load_depth(frame, scene), 0) if frame.depth_path else np.zeros(photo.shape[:2])
+        errors = depth_errors(rendered["depth_z"], true_z)
+        depth = (errors.rel_median, errors.within_5_percent, errors.abs_median)
+    except SceneError as error:
+        if on_fault is None:
+            raise
+        on_fault(error)
+    return ViewScore(view, frame.name, *figures, *depth)

@@ -1,0 +1,130 @@
+"""Answers and label images as files: points, masks and pictures.
+
+<folder>/<phrase>/points.ply       surface points above the threshold: xyz, colour, relevancy
+<folder>/<phrase>/masks/<view>.png     255 where it is
+<folder>/<phrase>/overview.png     views with relevancy laid over, for looking
+
+What a phrase's folder holds of an earlier answer goes when the new one is there.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from ovseg3d.files import write_atomic, write_together
+from ovseg3d.query.engine import Answer, Asker
+from ovseg3d.render.images import contact_sheet, save_picture, side_by_side, to_bytes
+from ovseg3d.render.views import free_name
+from ovseg3d.scene.images import load_photo
+
+POINTS, MASKS, OVERVIEW = "points.ply", "masks", "overview.png"
+SHOWN = 6
+"""Views in an overview, those with the most of it."""
+
+
+def save_answers(
+    folder: Path, asker: Asker, answers: Sequence[Answer], views: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Write the files of each answer; returns what JSON says of it.
+
+    Args:
+        views: names of frames to draw masks of. They are drawn one after the other, each for all answers, and of an
+            answer's pictures only those of its overview are held: all of many photos would be gigabytes.
+
+    Raises:
+        ConfigError: an unknown view. OutputError: the folder cannot be written to.
+    """
+    masks, taken = {view: f"{MASKS}/{asker.view_file(view)}.png" for view in views}, set()
+    folders = [folder / unique_name(answer.phrase, taken) for answer in answers]
+    with ExitStack() as stack:
+        places = [stack.enter_context(write_together(own, None, _earlier(own))) for own in folders]
+        for answer, place in zip(answers, places):
+            if len(answer.points):
+                rgb = asker.semantics.surface.rgb[answer.point_index]
+                write_points(place / POINTS, answer.points, rgb, answer.point_scores)
+        best: list[list[tuple[int, str, np.ndarray]]] = [[] for _ in answers]
+        for view, file in masks.items():
+            for answer, place, shown in zip(answers, places, best):
+                picture = asker.picture(answer, view)
+                save_picture(place / file, Image.fromarray(answer.mask(picture).astype(np.uint8) * 255))
+                shown.append((int((picture >= answer.threshold).sum()), view, picture))
+                shown.sort(key=lambda one: -one[0])
+                del shown[SHOWN:]
+        for answer, place, shown in zip(answers, places, best):
+            if shown:
+                rows = [_row(asker, view, answer, picture) for _, view, picture in shown]
+                save_picture(place / OVERVIEW, contact_sheet(rows))
+    return [_told(own, answer, masks) for own, answer in zip(folders, answers)]
+
+
+def _told(folder: Path, answer: Answer, masks: Mapping[str, str]) -> dict[str, Any]:
+    """What JSON says of an answer whose files are in `folder`."""
+    return {
+        "phrase": answer.phrase,
+        "present": answer.present,
+        "score": answer.score,
+        "probability": answer.probability,
+        "calibrated": answer.calibrated,
+        "threshold": answer.threshold,
+        "rival": answer.rival,
+        "n_points": len(answer.points),
+        "instances": [thing.record() for thing in answer.instances],
+        "points": folder / POINTS if len(answer.points) else None,
+        "masks": {view: folder / name for view, name in masks.items()},
+        "picture": folder / OVERVIEW if masks else None,
+    }
+
+
+def _earlier(folder: Path) -> list[str]:
+    """What an earlier answer left; masks are its own only beside its overview."""
+    masks = (folder / MASKS).glob("*.png") if (folder / OVERVIEW).exists() else ()
+    return [POINTS, OVERVIEW, *(f"{MASKS}/{mask.name}" for mask in masks)]
+
+
+def _row(asker: Asker, view: str, answer: Answer, picture: Float[np.ndarray, "h w"]) -> Image.Image:
+    photo = np.asarray(load_photo(asker.frame(view)))[..., :3]
+    return side_by_side(
+        [(f"photo {asker.view_file(view)}", photo), (f'"{answer.phrase}"', over(photo, picture, answer.threshold))]
+    )
+
+
+def over(
+    photo: UInt8[np.ndarray, "h w 3"], relevancy: Float[np.ndarray, "h w"], threshold: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Relevancy laid over a photo: what is below the threshold in grey, what is above glows, with a fixed scale."""
+    from matplotlib import colormaps
+
+    strength = ((relevancy - threshold) / (1 - threshold)).clip(0, 1)[..., None]
+    grey = photo.mean(-1, keepdims=True) / 255 * 0.6
+    glow = colormaps["inferno"](0.35 + 0.6 * strength[..., 0])[..., :3]
+    lit = 0.35 * photo / 255 + 0.65 * glow
+    return to_bytes(np.where(relevancy[..., None] >= threshold, lit, grey))
+
+
+def write_points(
+    path: Path,
+    xyz: Float[np.ndarray, "points 3"],
+    rgb: UInt8[np.ndarray, "points 3"],
+    relevancy: Float[np.ndarray, " points"],
+) -> None:
+    """A binary PLY of points with their relevancy. Raises OutputError."""
+    from plyfile import PlyData, PlyElement
+
+    kinds = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("relevancy", "f4")]
+    rows = np.empty(len(xyz), dtype=kinds)
+    columns = [*xyz.T, *rgb.T, relevancy]
+    for (name, _), column in zip(kinds, columns):
+        rows[name] = column
+    write_atomic(path, lambda temporary: PlyData([PlyElement.describe(rows, "vertex")]).write(str(temporary)))
+
+
+def unique_name(phrase: str, taken: set[str]) -> str:
+    """A phrase as the name of a folder, different from those in `taken`, which it joins."""
+    plain = re.sub(r"[^\w]+", "_", phrase.strip().lower()).strip("_")[:60] or "phrase"
+    return free_name(plain, taken)

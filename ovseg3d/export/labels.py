@@ -1,0 +1,191 @@
+"""Label images of a run's views: from a closed list of phrases, or of the things that were found without any.
+
+<folder>/<view>.png         index image: 0 none, i the i-th phrase or the thing with id i; with a palette
+<folder>/labels.json        phrases with label, colour and counts, or things with their boxes; which file is which view
+<folder>/annotations.json   of phrases: the same as COCO annotations, see `export.coco`
+<folder>/overview.png       photo | labels of some views, and the legend
+
+`ovseg3d segment` and `ovseg3d export --what labels` both write this set, and it is written together: an earlier set in
+the same folder is replaced whole, or stays whole.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from PIL import Image
+
+from ovseg3d.engine import Event, Report, ignore
+from ovseg3d.errors import ConfigError, OutputError
+from ovseg3d.export.coco import annotations_of, coco
+from ovseg3d.files import plain, read_json, write_atomic, write_json, write_together
+from ovseg3d.instances.records import Instance, instances_of
+from ovseg3d.points.semantic_scene import Places
+from ovseg3d.query.engine import Asker
+from ovseg3d.render.images import contact_sheet, save_picture, side_by_side
+from ovseg3d.render.palette import colours, index_image, legend, thing_names
+from ovseg3d.render.views import spread
+from ovseg3d.scene.images import load_photo
+
+LISTING, ANNOTATIONS, OVERVIEW = "labels.json", "annotations.json", "overview.png"
+SHOWN = 6
+"""Views in the overview."""
+MOST = 254
+"""Phrases that fit into a label image with a palette."""
+
+
+Each = Callable[[str, Int[np.ndarray, "h w"], Places], None]
+"""Is told each view's name, labels, and the surface points behind its pixels."""
+
+
+def label_views(
+    folder: Path,
+    asker: Asker,
+    phrases: Sequence[str],
+    views: Sequence[str],
+    *,
+    none: bool = True,
+    report: Report = ignore,
+    stop: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Write label images; returns what JSON says of them.
+
+    Args:
+        folder: where to.
+        asker: of the run.
+        phrases: the list.
+        views: names of frames.
+        none: whether a pixel may belong to none of the list.
+        report: receives events of the stage "segment".
+        stop: set it to end after the current view: KeyboardInterrupt then, and nothing has changed.
+
+    Raises:
+        ConfigError: too many phrases. OutputError: the folder cannot be written to.
+    """
+    if len(phrases) > MOST:
+        raise ConfigError(f"A list may have {MOST} phrases, this one has {len(phrases)}", fix="ask in several calls")
+    numbers = {phrase: k for k, phrase in enumerate(phrases, start=1)}
+    categories = {thing.id: numbers.get(thing.label, 0) for thing in _things(asker, phrases, none)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+
+    def annotate(view: str, found: np.ndarray, places: Places) -> None:
+        h, w = found.shape
+        file = f"{asker.view_file(view)}.png"
+        images.append({"id": len(images) + 1, "file_name": view, "width": w, "height": h, "label_file": file})
+        instance = places.nearest(asker.semantics.instance)
+        annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
+
+    def labelled(places: Places) -> np.ndarray:
+        return asker.labels_at(places, phrases, none=none)
+
+    with write_together(folder, LISTING, _earlier(folder)) as place:
+        told = _write(place, asker, labelled, phrases, asker.phrases, views, annotate, report, stop)
+        everything = coco(images, annotations, phrases, asker.run.scene_name)
+        # Not indented: run lengths would take a line each.
+        text = json.dumps(plain(everything), ensure_ascii=False, allow_nan=False)
+        write_atomic(place / ANNOTATIONS, (text + "\n").encode())
+        names = ["none", *phrases]
+        labels = [{"label": k, "phrase": name, **rest} for k, (name, rest) in enumerate(zip(names, told["each"]))]
+        listing = {"labels": labels, "views": told["views"]}
+        write_json(place / LISTING, listing)
+    return {"folder": folder, "picture": folder / OVERVIEW, "annotations": folder / ANNOTATIONS, **listing}
+
+
+def instance_views(
+    folder: Path,
+    asker: Asker,
+    views: Sequence[str],
+    *,
+    phrases: Sequence[str] = (),
+    report: Report = ignore,
+    stop: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Write images of the run's things, each in a colour of its own; returns what JSON says of them.
+
+    Args:
+        phrases: names for the things, each the nearest to most of its points; without, no encoder is needed.
+        folder, asker, views, report, stop: as for `label_views`.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    ids = asker.semantics.instance
+    things = _things(asker, phrases)
+    names = thing_names(int(ids.max(initial=0)))
+
+    def shown(places: Places) -> np.ndarray:
+        return places.nearest(ids.astype(np.int64))
+
+    with write_together(folder, LISTING, _earlier(folder)) as place:
+        told = _write(place, asker, shown, names, (), views, None, report, stop)
+        found = [{**thing.record(), **told["each"][thing.id]} for thing in things]
+        scene = asker.scene
+        scale = {"metric": scene.metric, "unit": scene.unit, "metres_per_unit": scene.metres_per_unit}
+        listing = {"frame": "input", **scale, "instances": found, "views": told["views"]}
+        write_json(place / LISTING, listing)
+    return {"folder": folder, "picture": folder / OVERVIEW, **listing}
+
+
+def _things(asker: Asker, phrases: Sequence[str], none: bool = True) -> tuple[Instance, ...]:
+    """The run's things, named where there are phrases."""
+    labels = asker.labels(phrases, none=none) if phrases else None
+    return instances_of(asker.semantics.surface, asker.semantics.instance, labels=labels, phrases=phrases)
+
+
+def _earlier(folder: Path) -> list[str]:
+    """The files of the set that is in a folder now: those that its listing names, if it is one of ours."""
+    try:
+        views = read_json(folder / LISTING, OutputError)["views"]
+    except (OutputError, KeyError):
+        return []
+    named = {name for name in views.values() if isinstance(name, str)} if isinstance(views, dict) else set()
+    # Whoever wrote the listing, nothing outside the folder is deleted for it.
+    return [file.name for file in folder.iterdir() if file.is_file() and file.name in {*named, ANNOTATIONS, OVERVIEW}]
+
+
+def _write(
+    folder: Path,
+    asker: Asker,
+    labelled: Callable[[Places], Int[np.ndarray, "h w"]],
+    names: Sequence[str],
+    own: Sequence[str],
+    views: Sequence[str],
+    each: Each | None,
+    report: Report,
+    stop: threading.Event | None,
+) -> dict[str, Any]:
+    """Images and overview; colour and number of pixels of each label, and the files' names.
+
+    Names and `own` as for `palette.colours`.
+    """
+    tints = colours(names, own)
+    counts, files, rows = np.zeros(len(names) + 1, np.int64), {}, []
+    shown = set(spread(views, SHOWN))
+    for number, view in enumerate(views):
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
+        # Each view is looked at once, so the asker need not keep it: memory must not grow with the number of photos.
+        camera = asker.camera(view)
+        places = asker.semantics.places(camera, asker.renderer.render(camera)["depth_z"])
+        found = labelled(places)
+        if each is not None:
+            each(view, found, places)
+        counts += np.bincount(found.ravel(), minlength=len(counts))
+        files[view] = f"{asker.view_file(view)}.png"
+        save_picture(folder / files[view], index_image(found, names, own))
+        if view in shown:
+            rows.append(_row(asker, view, tints[found]))
+        report(Event("progress", "segment", number + 1, len(views), (number + 1) / len(views)))
+    save_picture(folder / OVERVIEW, contact_sheet([*rows, legend(names, own=own)]))
+    told = [{"colour": colour.tolist(), "pixels": int(count)} for colour, count in zip(tints, counts)]
+    return {"each": told, "views": files}
+
+
+def _row(asker: Asker, view: str, painted: np.ndarray) -> Image.Image:
+    photo = np.asarray(load_photo(asker.frame(view)))[..., :3]
+    return side_by_side([(f"photo {asker.view_file(view)}", photo), ("labels", painted)])

@@ -1,0 +1,125 @@
+"""Meaning as pictures: a renderer that also draws labels, things, relevancy and features, for views and paths.
+
+Features become colours by their three largest principal components over the whole surface, so that one colour means
+one thing in all views. Labels and things have lasting colours (`palette`); relevancy glows above its threshold, on a
+fixed scale. `save_meaning_preview` is the picture that a run ends with.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+from ovseg3d.export.answers import over
+from ovseg3d.features.images import vector_colours
+from ovseg3d.query.engine import THRESHOLD, Asker
+from ovseg3d.query.words import is_structural
+from ovseg3d.render.images import contact_sheet, photo_on_white, save_picture, side_by_side, to_bytes
+from ovseg3d.render.palette import colours, legend, thing_names
+from ovseg3d.render.views import spread
+from ovseg3d.scene import Camera
+
+KINDS = ("features", "labels", "things", "relevancy")
+SHOWN = 3
+"""Views in a run's preview."""
+TRIED = 5
+"""Views that these are chosen among; an asker keeps what it needs of so many."""
+SEEN = 0.005
+"""Share of a view that a query has to cover to be seen there."""
+
+
+class Painter:
+    """Renders a run with its meaning: a `evaluate.views.Renders`.
+
+    Args:
+        asker: of the run.
+        what: which of `KINDS` to draw besides what the field draws.
+        phrases: the closed list of the labels.
+        phrase: whose relevancy to draw.
+        none: whether a pixel may belong to none of the list.
+    """
+
+    def __init__(
+        self, asker: Asker, what: Sequence[str], phrases: Sequence[str] = (), phrase: str = "", none: bool = True
+    ) -> None:
+        self.asker, self.what, self.phrases, self.phrase, self.none = asker, tuple(what), tuple(phrases), phrase, none
+
+    def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
+        """What the field renders, and a picture (h, w, 3) uint8 for each kind that was asked for."""
+        shown = self.asker.renderer.render(camera, normals=normals)
+        places = self.asker.semantics.places(camera, shown["depth_z"])
+        if "features" in self.what:
+            shown["features"] = to_bytes(places.picture(self._colours))
+        if "labels" in self.what:
+            found = self.asker.labels_at(places, self.phrases, none=self.none)
+            shown["labels"] = self._over(shown["rgb"], found, colours(self.phrases, self.asker.phrases))
+        if "things" in self.what:
+            ids = self.asker.semantics.instance.astype(np.int64)
+            tints = colours(thing_names(int(ids.max(initial=0))))
+            shown["things"] = self._over(shown["rgb"], places.nearest(ids), tints)
+        if "relevancy" in self.what:
+            found = places.picture(self._relevancy)[..., 0]
+            shown["relevancy"] = over(to_bytes(shown["rgb"]), found, THRESHOLD)
+        return shown
+
+    @staticmethod
+    def _over(
+        rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], tints: UInt8[np.ndarray, "labels 3"]
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Labels with the light and shade of the picture."""
+        shade = (0.35 + 0.65 * rgb.mean(-1, keepdims=True)).clip(0, 1)
+        return to_bytes(tints[labels] / 255 * shade)
+
+    @cached_property
+    def _relevancy(self) -> Float[np.ndarray, "points 1"]:
+        return self.asker.ask([self.phrase])[0].relevancy[:, None]
+
+    @cached_property
+    def _colours(self) -> Float[np.ndarray, "points 3"]:
+        """A colour for each surface point."""
+        return vector_colours(self.asker.semantics.vectors)
+
+
+def save_meaning_preview(path: Path, asker: Asker) -> None:
+    """Write what a run ends with: photo, render, features, and labels and one query, or things without phrases.
+
+    The views are some held-out ones; the query is the phrase that the run is surest of among those that some of these
+    views show, wall and floor aside, and the views that show it come first.
+
+    Raises OutputError.
+    """
+    scene, phrases = asker.scene, asker.phrases
+    views = spread(scene.test or scene.train, TRIED)
+    names = [scene.frames[view].name for view in views]
+    phrase, seen = _surest(asker, phrases, names) if phrases else ("", {})
+    views = sorted(sorted(views, key=lambda view: -seen.get(scene.frames[view].name, 0.0))[:SHOWN])
+    titles = {"features": "features", "labels": "labels", "relevancy": f'"{phrase}"', "things": "things"}
+    what = ("features", "labels", "relevancy") if phrases else ("features", "things")
+    painter, rows, told = Painter(asker, what, phrases, phrase, none=False), [], set()
+    for view in views:
+        frame = scene.frames[view]
+        shown = painter.render(frame.camera)
+        pictures = [("photo", to_bytes(photo_on_white(frame))), ("render", to_bytes(shown["rgb"]))]
+        rows.append(side_by_side([*pictures, *((titles[kind], shown[kind]) for kind in what)]))
+        if phrases:
+            counts = np.bincount(asker.label_picture(phrases, frame.name, none=False).ravel())
+            told |= set(np.flatnonzero(counts > SEEN / 2 * counts.sum()).tolist()) - {0}
+    names = [phrases[number - 1] for number in sorted(told)]
+    sheets: list[Image.Image] = [*rows, legend(names, own=phrases)] if names else rows
+    save_picture(path, contact_sheet(sheets))
+
+
+def _surest(asker: Asker, phrases: Sequence[str], views: Sequence[str]) -> tuple[str, dict[str, float]]:
+    """The phrase that most of the views to be shown can show, and of those the best; its share of each view."""
+    things = [phrase for phrase in phrases if not is_structural(phrase)] or list(phrases)
+    score: dict[str, float] = {}
+    seen: dict[str, dict[str, float]] = {}
+    for phrase in things:  # one by one: pictures of two hundred phrases are gigabytes
+        (answer,) = asker.ask([phrase], views=views)
+        score[phrase] = answer.score
+        seen[phrase] = {view: float(mask.mean()) for view, mask in answer.masks.items()}
+    best = max(things, key=lambda one: (min(SHOWN, sum(share > SEEN for share in seen[one].values())), score[one]))
+    return best, seen[best]

@@ -1,0 +1,8 @@
+"""From photos to feature maps and masks, and the cache that keeps them for all runs.
+
+`extract_features` does one photo, `encode_photos` a whole scene through the cache, `encode_scene` the stage of a run.
+"""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,232 @@
+"""Features of one photo, and what they are at any place of it.
+
+Places are xy in 0..1 of the photo (x right, y down), so that the size at which an encoder saw the photo does not
+matter. Everything is stored float16 and answered float32. A `Dense` grid has a vector in the middle of each of
+its cells; `Regions` has one vector for each part of an index map; a `Pyramid` has a grid for each size of crop, whose
+scale is the crop's height as a share of the photo's. CLIP answers have unit length; DINO's reduced ones have not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+T = TypeVar("T", np.ndarray, Tensor)
+Places = Float[np.ndarray, "samples 2"] | Float[Tensor, "samples 2"]
+Vectors = Float[np.ndarray, "samples dim"] | Float[Tensor, "samples dim"]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One vector per patch."""
+
+    grid: Float[np.ndarray, "gh gw dim"]
+    """Cell (row, column) has its middle at xy = ((column + 0.5) / gw, (row + 0.5) / gh)."""
+    unit: bool = True
+    """Whether answers have unit length."""
+
+    @property
+    def dim(self) -> int:
+        return self.grid.shape[-1]
+
+    def at(self, xy: Places) -> Vectors:
+        """Vectors at places of the photo, bilinear between cells, float32; a Tensor in gives a Tensor out."""
+        gh, gw = self.grid.shape[:2]
+        values = bilinear(self.grid, _plain(xy), (0.5 / gw, 0.5 / gh), (1 / gw, 1 / gh))
+        return _like(xy, normalise(values) if self.unit else values)
+
+    def projected(self, axes: Float[np.ndarray, "dim kept"]) -> "Dense":
+        """The same map of v @ axes instead of v, float32; answers have unit length where these had."""
+        return replace(self, grid=self.grid.astype(np.float32) @ axes)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """One vector per region."""
+
+    vectors: Float[np.ndarray, "regions dim"]
+    """Unit length."""
+    index: Integer[np.ndarray, "h w"]
+    """Region of each pixel of the photo (at some size of its own), uint16."""
+
+    @property
+    def dim(self) -> int:
+        return self.vectors.shape[-1]
+
+    def region_at(self, xy: Places) -> Integer[np.ndarray, "samples"]:
+        """Region of each place, int64."""
+        h, w = self.index.shape
+        places = _plain(xy)
+        columns = np.clip((places[:, 0] * w).astype(np.int64), 0, w - 1)
+        rows = np.clip((places[:, 1] * h).astype(np.int64), 0, h - 1)
+        return self.index[rows, columns].astype(np.int64)
+
+    def at(self, xy: Places) -> Vectors:
+        """Vectors at places of the photo, float32; a Tensor in gives a Tensor out."""
+        return _like(xy, self.vectors[self.region_at(xy)].astype(np.float32, copy=False))
+
+    def projected(self, axes: Float[np.ndarray, "dim kept"]) -> "Regions":
+        """The same map of v @ axes instead of v, float32, at unit length."""
+        return replace(self, vectors=normalise(self.vectors.astype(np.float32) @ axes))
+
+
+@dataclass(frozen=True)
+class Level:
+    """Features of crops of one size."""
+
+    grid: Float[np.ndarray, "gh gw dim"]
+    scale: float
+    """Height of the crop as a share of the photo's height."""
+    origin: tuple[float, float]
+    """xy of cell (0, 0)."""
+    step: tuple[float, float]
+    """xy from one column and row to the next."""
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A grid of features for each size of crop."""
+
+    levels: tuple[Level, ...]
+    """From small to large."""
+
+    @property
+    def dim(self) -> int:
+        return self.levels[0].grid.shape[-1]
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return tuple(level.scale for level in self.levels)
+
+    def at(self, xy: Places, scale: float | Float[np.ndarray, "samples"] | None = None) -> Vectors:
+        """Vectors at places of the photo, float32; bilinear in each level, linear between levels.
+
+        Args:
+            xy: places; a Tensor in gives a Tensor out.
+            scale: height of the wanted crop as a share of the photo's, one for all or one each; outside of the
+                levels' scales the nearest level answers. None: the mean over all levels.
+        """
+        places = _plain(xy)
+        total = np.zeros((len(places), self.dim), dtype=np.float32)
+        for level, weight in zip(self.levels, self._weights(scale, len(places))):
+            used = weight > 0
+            if used.any():
+                values = bilinear(level.grid, places[used], level.origin, level.step)
+                total[used] += weight[used, None].astype(np.float32) * values
+        return _like(xy, normalise(total))
+
+    def projected(self, axes: Float[np.ndarray, "dim kept"]) -> "Pyramid":
+        """The same map of v @ axes instead of v, float32; answers have unit length."""
+        return Pyramid(tuple(replace(level, grid=level.grid.astype(np.float32) @ axes) for level in self.levels))
+
+    def _weights(self, scale: float | np.ndarray | None, count: int) -> np.ndarray:
+        """(levels, samples): how much each level counts for each sample, summing to 1."""
+        number = len(self.levels)
+        if scale is None:
+            return np.full((number, count), 1 / number)
+        position = np.interp(np.broadcast_to(scale, count), self.scales, np.arange(number))
+        return np.clip(1 - np.abs(position[None] - np.arange(number)[:, None]), 0, 1)
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """What the encoders say about one photo."""
+
+    clip: Dense | Regions | Pyramid
+    dino: Dense | None
+    """Reduced by the scene's projection; None without a DINO."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in to_arrays(self).values())
+
+
+def to_arrays(features: PhotoFeatures) -> dict[str, np.ndarray]:
+    """The features as named arrays, float16 and uint16, for a file; `from_arrays` is the way back."""
+    clip = features.clip
+    arrays: dict[str, np.ndarray] = {}
+    if isinstance(clip, Dense):
+        arrays["clip.dense"] = clip.grid
+    elif isinstance(clip, Regions):
+        arrays |= {"clip.regions": clip.vectors, "clip.index": clip.index}
+    else:
+        arrays["clip.levels"] = np.array([(x.scale, *x.origin, *x.step) for x in clip.levels], dtype=np.float64)
+        arrays |= {f"clip.level.{i}": level.grid for i, level in enumerate(clip.levels)}
+    if features.dino is not None:
+        arrays["dino"] = features.dino.grid
+    exact = ("clip.index", "clip.levels")
+    return {name: array if name in exact else array.astype(np.float16, copy=False) for name, array in arrays.items()}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> PhotoFeatures:
+    """The features that `to_arrays` took apart. Raises KeyError, ValueError: these are not features."""
+    clip: Dense | Regions | Pyramid
+    if "clip.dense" in arrays:
+        clip = Dense(arrays["clip.dense"])
+    elif "clip.regions" in arrays:
+        clip = Regions(arrays["clip.regions"], arrays["clip.index"])
+    else:
+        table = np.asarray(arrays["clip.levels"]).tolist()
+        clip = Pyramid(
+            tuple(
+                Level(arrays[f"clip.level.{i}"], scale, (x, y), (step_x, step_y))
+                for i, (scale, x, y, step_x, step_y) in enumerate(table)
+            )
+        )
+    return PhotoFeatures(clip, Dense(arrays["dino"], unit=False) if "dino" in arrays else None)
+
+
+def bilinear(
+    grid: Float[np.ndarray, "gh gw dim"],
+    xy: Float[np.ndarray, "samples 2"],
+    origin: tuple[float, float],
+    step: tuple[float, float],
+) -> Float[np.ndarray, "samples dim"]:
+    """Sample a grid whose cell (0, 0) lies at `origin` and whose neighbours lie `step` apart; flat beyond its edges."""
+    gh, gw = grid.shape[:2]
+    column = np.clip((xy[:, 0] - origin[0]) / step[0], 0, gw - 1)
+    row = np.clip((xy[:, 1] - origin[1]) / step[1], 0, gh - 1)
+    left, top = np.minimum(column.astype(np.int64), max(gw - 2, 0)), np.minimum(row.astype(np.int64), max(gh - 2, 0))
+    right, bottom = np.minimum(left + 1, gw - 1), np.minimum(top + 1, gh - 1)
+    across, down = (column - left).astype(np.float32), (row - top).astype(np.float32)
+    cells = np.stack([top * gw + left, top * gw + right, bottom * gw + left, bottom * gw + right], -1)
+    shares = np.stack([(1 - across) * (1 - down), across * (1 - down), (1 - across) * down, across * down], -1)
+    # A sparse matrix of four numbers a row: several times faster than gathering four vectors for each sample.
+    starts = np.arange(0, 4 * len(xy) + 1, 4)
+    weights = csr_matrix((shares.ravel(), cells.ravel(), starts), shape=(len(xy), gh * gw))
+    return weights @ grid.reshape(gh * gw, -1).astype(np.float32, copy=False)
+
+
+def normalise(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
+    """Vectors at unit length; zero stays zero."""
+    lengths = np.sqrt(np.einsum("...d,...d->...", vectors, vectors))[..., None]
+    return vectors / np.maximum(lengths, 1e-12)
+
+
+def _plain(xy: np.ndarray | Tensor) -> np.ndarray:
+    return xy.detach().cpu().numpy() if isinstance(xy, Tensor) else np.asarray(xy)
+
+
+def _like(xy: T, values: np.ndarray) -> T:
+    return torch.from_numpy(values).to(xy.device) if isinstance(xy, Tensor) else values
+
+
+def cosines(
+    vectors: Float[np.ndarray, "points dim"],
+    phrases: Float[np.ndarray, "phrases dim"],
+    lengths: Float[np.ndarray, "points 1"] | None = None,
+) -> Float[np.ndarray, "points phrases"]:
+    """Cosines of points with phrases; points without a direction get 0.
+
+    Args:
+        vectors: of any length.
+        phrases: of unit length; or both reduced by the same `Basis`, which leaves the length of phrases as it makes it.
+        lengths: of the vectors, where they are known.
+    """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True) if lengths is None else lengths
+    return (vectors @ phrases.T) / np.maximum(lengths, 1e-9)

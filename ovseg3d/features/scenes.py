@@ -1,0 +1,272 @@
+"""Features of a whole scene, through the cache: every photo is encoded once, by whichever process comes first.
+
+Photos are read at their file's size (at most `photo_side`), not at the size that a field trains on; transparent ones
+are laid on white. DINO's projection is fitted to the few training photos whose SHA-256 is smallest, a choice that
+hardly changes when photos are added, and is an entry of the cache of its own. Nothing of a photo stays in memory.
+"""
+
+import hashlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
+from ovseg3d.errors import CacheError, SceneError
+from ovseg3d.features.cache import FeatureCache, content_key
+from ovseg3d.features.extract import FeatureSettings, dino_features, extract_features
+from ovseg3d.features.maps import PhotoFeatures, from_arrays, to_arrays
+from ovseg3d.features.projection import Projection, fit_projection
+from ovseg3d.features.pyramid import Tick
+from ovseg3d.features.segments import Segmenter
+from ovseg3d.limits import open_regular
+from ovseg3d.scene.capture import Frame, Scene
+from ovseg3d.scene.images import load_photo, read_header
+
+PHOTOS, PROJECTIONS = "photos", "projections"
+"""Kinds of entries in the cache."""
+Told = Callable[[int | float, int, str], None]
+"""Called with photos done, photos in all, and the name of the last one; after a batch of crops with a photo's share."""
+_WAIT = 0.1
+
+
+@dataclass(frozen=True)
+class SceneFeatures(Sequence[PhotoFeatures]):
+    """Features of a scene's photos, in the order of its frames; each is mapped from the cache when it is asked for."""
+
+    cache: FeatureCache
+    names: tuple[str, ...]
+    """The frames' names."""
+    keys: tuple[str, ...]
+    """The photos' entries in the cache."""
+    projection_key: str | None
+    """The projection's entry; None without a DINO."""
+    settings: FeatureSettings
+    """Resolved."""
+    made: int = 0
+    """Photos that were encoded by this call; the others were in the cache."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, index: int) -> PhotoFeatures: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[PhotoFeatures, ...]: ...
+    def __getitem__(self, index: int | slice) -> PhotoFeatures | tuple[PhotoFeatures, ...]:
+        """Features of a photo. Raises CacheError: the entry is gone or damaged."""
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        arrays = self.cache.read(PHOTOS, self.keys[index], checked=False)
+        if arrays is None:
+            raise self._gone(self.names[index])
+        return from_arrays(arrays)
+
+    def of(self, name: str) -> PhotoFeatures:
+        """Features of the frame called `name`. Raises KeyError, CacheError."""
+        if name not in self.names:
+            raise KeyError(name)
+        return self[self.names.index(name)]
+
+    @property
+    def projection(self) -> Projection | None:
+        """What reduced DINO's vectors. Raises CacheError: the entry is gone or damaged."""
+        if self.projection_key is None:
+            return None
+        arrays = self.cache.read(PROJECTIONS, self.projection_key)
+        if arrays is None:
+            raise self._gone("the projection")
+        return Projection.from_arrays(arrays)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the photos' entries on disk."""
+        paths = {self.cache.path(PHOTOS, key) for key in self.keys}
+        return sum(path.stat().st_size for path in paths if path.exists())
+
+    def _gone(self, what: str) -> CacheError:
+        return CacheError(
+            f"The features of {what} are no longer in the cache, or damaged",
+            where=self.cache.folder,
+            fix="encode the scene again: ovseg3d train SCENE --only features",
+        )
+
+
+def encode_photos(
+    scene: Scene,
+    clip: TextImageEncoder,
+    dino: DenseEncoder | None,
+    settings: FeatureSettings,
+    cache: FeatureCache,
+    report: Told | None = None,
+    *,
+    stop: threading.Event | None = None,
+    segmenter: Segmenter | None = None,
+    device: torch.device | str = "cpu",
+) -> SceneFeatures | None:
+    """Encode all photos of a scene that the cache does not hold yet.
+
+    Two processes may encode one scene at once: they share the work, and neither encodes what the other has.
+
+    Args:
+        report: is told about each photo as it is there, and about each batch of crops.
+        stop: set it to end after the current photo, or batch of its crops.
+        segmenter: finds masks, for `segments="sam:..."`.
+        device: where the encoders are.
+
+    Returns:
+        The features, or None after `stop`; what was encoded by then is in the cache.
+
+    Raises:
+        SceneError: a photo cannot be read. CacheError: the cache cannot be written to.
+    """
+    settings = settings.resolved(clip, device)
+    stop = stop or threading.Event()
+    digests = [photo_digest(frame) for frame in scene.frames]
+    speaking = {digests[view]: scene.frames[view] for view in scene.train}
+    seen: dict[str, np.ndarray] = {}
+    basis: Projection | None = None
+    basis_key: str | None = None
+    if dino is not None:
+        basis_key, arrays = _fit(speaking, dino, settings, cache, seen, stop, device)
+        if arrays is None:
+            return None
+        basis = Projection.from_arrays(arrays)
+    common = {
+        "clip": [clip.id, clip.weight_hash],
+        "dino": [dino.id, dino.weight_hash] if dino is not None else None,
+        "segmenter": [segmenter.id, segmenter.weight_hash] if segmenter is not None else None,
+        "settings": settings.key(),
+        "projection": basis_key,
+    }
+    keys = [photo_key(frame, digest, settings, common) for frame, digest in zip(scene.frames, digests)]
+    made = done = waited = 0
+    waiting = deque(range(len(keys)))
+    while waiting and not stop.is_set():
+        number = waiting.popleft()
+        frame, key = scene.frames[number], keys[number]
+
+        def tick(crops: int, total: int, before: int = done, name: str = frame.name) -> None:
+            if crops == total:
+                return  # the photo is done, and told about below
+            if report is not None:
+                report(before + crops / total, len(keys), name)
+            if stop.is_set():
+                raise _Stopped
+
+        def make(frame: Frame = frame, digest: str = digests[number], tick: Tick = tick) -> dict[str, np.ndarray]:
+            nonlocal made
+            arrays = to_arrays(
+                extract_features(
+                    read_photo(frame, settings),
+                    clip,
+                    dino,
+                    settings,
+                    projection=basis,
+                    segmenter=segmenter,
+                    device=device,
+                    dino_grid=seen.pop(digest, None),
+                    tick=tick,
+                )
+            )
+            made += 1
+            return arrays
+
+        try:
+            there = cache.read(PHOTOS, key) is not None or cache.try_make(PHOTOS, key, make)
+        except _Stopped:
+            return None
+        if not there:
+            # Another process is at it: the rest first, and then look again.
+            waiting.append(number)
+            waited += 1
+            if waited >= len(waiting):
+                time.sleep(_WAIT)  # stop.wait holds a lock, for which a signal handler that sets it would wait for ever
+            continue
+        done, waited = done + 1, 0
+        if report is not None:
+            report(done, len(keys), frame.name)
+    if waiting:
+        return None
+    names = tuple(frame.name for frame in scene.frames)
+    return SceneFeatures(cache, names, tuple(keys), basis_key, settings, made)
+
+
+def photo_key(frame: Frame, digest: str, settings: FeatureSettings, common: Mapping[str, Any]) -> str:
+    """The name of a photo's entry."""
+    return content_key({"photo": digest, "size": read_size(frame, settings), "upright": frame.upright, **common})
+
+
+def photo_digest(frame: Frame) -> str:
+    """SHA-256 of the photo's file. Raises SceneError: it cannot be read."""
+    try:
+        with open_regular(frame.image_path, what="photo") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SceneError(f"The photo cannot be read: {error.strerror}", where=frame.image_path) from error
+
+
+def read_size(frame: Frame, settings: FeatureSettings) -> tuple[int, int]:
+    """Width and height at which a photo is read: the file's, divided by a whole number if that is too large."""
+    header = read_header(frame.image_path)
+    width, height = header.upright_size if frame.upright else (header.width, header.height)
+    factor = -(-max(width, height) // settings.photo_side)
+    return max(1, width // factor), max(1, height // factor)
+
+
+def read_photo(frame: Frame, settings: FeatureSettings) -> UInt8[np.ndarray, "h w 3"]:
+    """The photo as encoders see it; transparent pixels are white. Raises SceneError."""
+    photo = load_photo(replace(frame, camera=frame.camera.scaled(*read_size(frame, settings))))
+    if photo.shape[-1] == 3:
+        return photo
+    alpha = photo[..., 3:].astype(np.float32) / 255
+    return np.rint(photo[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+
+class _Stopped(Exception):
+    """Leaves the fitting of a projection, or a photo."""
+
+
+def _fit(
+    photos: Mapping[str, Frame],
+    dino: DenseEncoder,
+    settings: FeatureSettings,
+    cache: FeatureCache,
+    seen: dict[str, np.ndarray],
+    stop: threading.Event,
+    device: torch.device | str,
+) -> tuple[str, dict[str, np.ndarray] | None]:
+    """The projection's key, and its arrays or None after `stop`.
+
+    `photos` are frames by their digest. DINO's vectors of the sample are left in `seen`, so that they serve twice.
+    """
+    sample = sorted(photos)[: settings.sample]
+    key = content_key(
+        {
+            "dino": [dino.id, dino.weight_hash],
+            "photos": [[digest, read_size(photos[digest], settings), photos[digest].upright] for digest in sample],
+            "settings": {name: getattr(settings, name) for name in ("dino_side", "window", "overlap", "dino_dims")},
+        }
+    )
+
+    def grids() -> Iterator[np.ndarray]:
+        for digest in sample:
+            if stop.is_set():
+                raise _Stopped
+            seen[digest] = dino_features(read_photo(photos[digest], settings), dino, settings, device)
+            yield seen[digest]
+
+    make = lambda: fit_projection(grids(), settings.dino_dims).arrays()  # noqa: E731
+    try:
+        return key, cache.get_or_make(PROJECTIONS, key, make, stop)
+    except _Stopped:
+        return key, None
+
+
+__all__ = ["SceneFeatures", "encode_photos", "photo_digest", "read_photo", "read_size"]

@@ -1,0 +1,7 @@
+from .grouping import InstanceConfig as InstanceConfig
+from .grouping import Things as Things
+from .grouping import find_instances as find_instances
+from .records import Instance as Instance
+from .records import OrientedBox as OrientedBox
+from .records import fit_box as fit_box
+from .records import instances_of as instances_of

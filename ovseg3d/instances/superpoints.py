@@ -1,0 +1,167 @@
+"""Surface points as small patches that are alike, and what is known of each and of where two touch.
+
+Shape and colour make them, which are known to the point, and looks a little: features, which are blurred over cells of
+the photos. Normals and colours are steadied along the surface first (see `smooth`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int, Integer
+
+from ovseg3d.field.surface import Sight, Surface
+from ovseg3d.instances.borders import bends, cues, moments, votes
+from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority, spacing, touching
+from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, lies_on, room_planes
+from ovseg3d.points.smooth import SmoothConfig, smooth, to_lab
+
+LOW = 0.02
+"""Share of a scene's points that lie below its floor, where no floor was found."""
+
+
+@dataclass(frozen=True)
+class PatchConfig:
+    """How points become patches."""
+
+    steady: SmoothConfig = field(default_factory=lambda: SmoothConfig(steps=5, turn=0.6))
+    """How normals and colours are steadied."""
+    kept: int = 24
+    """Principal axes of each set of features that make a look."""
+    most: float = 3.0
+    """How much variance (times points) a merger may add; the weight of normals is 1."""
+    colour: float = 6.0
+    """Weight of colour, in units of CIELAB / 100."""
+    look: float = 0.3
+    """Weight of looks."""
+    near: float = 0.03
+    """Weight of distance, in gaps between points."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """What `find_patches` made of the points."""
+
+    xyz: Float[np.ndarray, "points 3"]
+    gap: float
+    """Typical distance between points."""
+    point_area: Float[np.ndarray, " points"]
+    patch: Int[np.ndarray, " points"]
+    """Of each point, from 0."""
+    weight: Float[np.ndarray, " patches"]
+    """Points of each."""
+    area: Float[np.ndarray, " patches"]
+    seen: Float[np.ndarray, "patches seen"]
+    """Mean looks, which have a variance of 1 over the scene, then the three numbers of a mean colour, CIELAB / 100."""
+    form: Float[np.ndarray, "patches moments"]
+    """Mean moments of their points, see `borders.moments`."""
+    first: int | None
+    """How many of the looks are of the first set of features; None: there are not several."""
+    facing: Float[np.ndarray, "patches 3"]
+    """Mean normals, unit length."""
+    middle: Float[np.ndarray, "patches 3"]
+    plane: Int[np.ndarray, " patches"]
+    """The plane of the room that it lies on, from 1; 0 for none..."""
+    kind: Int[np.ndarray, " patches"]
+    """...and FLOOR, CEILING or WALL, or NONE."""
+    border: Contacts
+    """Its sums are edges between points, their steps in colour and their bends."""
+    vote: Float[np.ndarray, " contacts"]
+    """What photos say of each contact, see `borders.votes`."""
+
+    @property
+    def told(self) -> Float[np.ndarray, "patches told"]:
+        """What borders are judged by, see `borders.measures`: `form`, then `seen`."""
+        return np.concatenate([self.form, self.seen], 1)
+
+    @property
+    def contacts(self) -> Contacts:
+        """What is known of borders, see `borders.cues`."""
+        return cues(self.border, self.plane, self.vote)
+
+
+def find_patches(
+    surface: Surface,
+    features: Sequence[Float[np.ndarray, "points _"]],
+    sights: Sequence[Sight] = (),
+    regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
+    config: PatchConfig | None = None,
+    structure: StructureConfig | None = None,
+) -> Patches:
+    """Group surface points (at least two) into patches; arguments as in `instances.find_instances`."""
+    config, up = config or PatchConfig(), surface.up.astype(np.float64)
+    xyz = surface.xyz.astype(np.float64)
+    # Stray points are further from each other than the cells of the surface are large.
+    gap = np.minimum(spacing(xyz), 2 * surface.cell.astype(np.float64))
+    typical = max(float(np.median(gap)), 1e-12)
+    # A lone point far out must not count as a large area.
+    area = np.clip(gap, 0.25 * typical, 4 * typical) ** 2
+    normal, colour = _steadied(surface, config.steady)
+    looks = [_looks(vectors, area, config.kept) / len(features) ** 0.5 for vectors in features]
+    look = np.concatenate([np.zeros((len(xyz), 0)), *looks], 1)
+    edges = touching(xyz, gap, surface.normal.astype(np.float64))
+    kin = np.concatenate([config.look * look, normal, config.colour * colour, config.near * xyz / typical], 1)
+    patch = agglomerate(edges, np.ones(len(xyz)), kin, _ward, config.most)
+    weight = np.bincount(patch).astype(np.float64)
+    means = add_up(np.concatenate([look, colour, surface.normal, xyz], 1), patch, len(weight)) / weight[:, None]
+    step = np.linalg.norm(colour[edges.pair[:, 0]] - colour[edges.pair[:, 1]], axis=1)
+    across = np.stack([np.ones(len(step)), step, bends(edges.pair, xyz, normal)], 1)
+    border = Contacts(edges.pair, across).merged(patch, len(weight))
+    planes = room_planes(xyz, normal, area, up, typical, structure)
+    own = lies_on(planes, xyz, normal, surface.cell.astype(np.float64))
+    plane = majority(patch, own, len(weight), 0.5)
+    kind, height = np.array([NONE, *(one.kind(up) for one in planes)]), xyz @ up
+    below = height[kind[own] == FLOOR]
+    floor = float(np.median(below)) if len(below) else float(np.quantile(height, LOW))
+    return Patches(
+        xyz=xyz,
+        gap=typical,
+        point_area=area,
+        patch=patch,
+        weight=weight,
+        area=np.bincount(patch, area),
+        seen=means[:, :-6],
+        form=add_up(moments(xyz, up, floor, typical), patch, len(weight)) / weight[:, None],
+        first=looks[0].shape[1] if len(looks) > 1 else None,
+        facing=_unit(means[:, -6:-3]),
+        middle=means[:, -3:],
+        plane=plane,
+        kind=kind[plane],
+        border=border,
+        vote=votes(border.pair, patch, len(weight), sights, regions),
+    )
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _steadied(
+    surface: Surface, config: SmoothConfig
+) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
+    """Unit normals, and colours in CIELAB / 100, carried along the surface."""
+    known = np.concatenate([surface.normal, to_lab(surface.rgb) / 100], 1)
+    known = smooth(known, surface, np.ones(len(surface)), config).astype(np.float64)
+    return _unit(known[:, :3]), known[:, 3:]
+
+
+def _looks(
+    vectors: Float[np.ndarray, "points _"], area: Float[np.ndarray, " points"], kept: int
+) -> Float[np.ndarray, "points axes"]:
+    """Directions without their mean, on their main axes, with a variance of 1 in all."""
+    share = (area / area.sum())[:, None]
+    unit = _unit(vectors)
+    unit = unit - (share * unit).sum(0)
+    spread, axes = np.linalg.eigh((unit * share).T @ unit)
+    # Vectors that are all the same stay together.
+    return unit @ axes[:, ::-1][:, :kept] / np.sqrt(max(spread.sum(), 1e-6))
+
+
+def _ward(contacts: Contacts, weight: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """How much variance (times weight) merging two regions adds."""
+    a, b = contacts.pair.T
+    far = np.empty(len(a))
+    for start in range(0, len(a), 100_000):
+        rows = slice(start, start + 100_000)
+        far[rows] = ((means[a[rows]] - means[b[rows]]) ** 2).sum(1)
+    return weight[a] * weight[b] / (weight[a] + weight[b]) * far

@@ -1,0 +1,11 @@
+from .basis import Basis as Basis
+from .basis import fit_basis as fit_basis
+from .lift import LiftConfig as LiftConfig
+from .lift import Lifted as Lifted
+from .lift import lift_reduced as lift_reduced
+from .semantic_scene import EncoderFacts as EncoderFacts
+from .semantic_scene import Places as Places
+from .semantic_scene import SemanticScene as SemanticScene
+from .semantic_scene import load_semantics as load_semantics
+from .semantic_scene import save_semantics as save_semantics
+from .smooth import SmoothConfig as SmoothConfig

@@ -1,0 +1,229 @@
+"""Rays of training photos, gathered once: where their light stops, and what the photos' encoders say there.
+
+With the geometry frozen a ray's stops do not change, so each ray keeps its few heaviest places with their render
+weights, and the words of its photo, reduced. Half of the rays lie anywhere, half in square patches whose neighbours are
+a fixed step apart, which a loss of pairs needs. A step of learning draws from them and never looks at a photo or at the
+radiance field again. Memory does not grow with the number of photos: of very many only some have a patch.
+
+A ray may count less where its photo contradicts what all photos together say of that place (`Consensus`), as in
+`lift`: an encoder that errs in one photo of ten must not blur the field. That is settled here, against the lifted
+features. To ask the field itself while it learns would be a trap: what it has not learnt yet, such as a small thing,
+would count as an error.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ovseg3d.engine import Event, Report, ignore
+from ovseg3d.features.maps import PhotoFeatures, Pyramid, normalise
+from ovseg3d.features.projection import Projection
+from ovseg3d.field.renderer import RayStops, Renderer
+from ovseg3d.points.basis import Basis
+from ovseg3d.scene import Camera, Cameras, Frame, usable_at
+
+STAGE = "rays"
+OPAQUE = 0.5
+"""A ray that lets more light through than this has met nothing, and teaches nothing."""
+
+
+@dataclass(frozen=True)
+class GatherConfig:
+    """Which rays are gathered."""
+
+    rays: int = 131_072
+    """Of all photos together, about; no more than they have pixels."""
+    side: int = 16
+    """Rays along each side of a patch."""
+    reach: float = 0.4
+    """Side of a patch, as a share of the photo's shorter side."""
+    places: int = 4
+    """Most places along a ray."""
+    agreement: float = 2.0
+    """How sharply a ray counts less whose photo contradicts the others: agreement to this power. 0: all count alike."""
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What all photos together say: features lifted to surface points."""
+
+    x: Float[np.ndarray, "points 3"]
+    """The points, in the unit cube."""
+    vectors: Float[np.ndarray, "points kept"]
+    trust: Float[np.ndarray, " views"]
+    """In each training view, for that in the middle one: `Lifted.relative`."""
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.x)
+
+    @cached_property
+    def _common(self) -> np.ndarray:
+        return normalise(self.vectors).mean(0)
+
+    def agreement(
+        self, x: Float[np.ndarray, "rays 3"], said: Float[np.ndarray, "rays kept"], view: int
+    ) -> Float[np.ndarray, " rays"]:
+        """How well a photo's word agrees with that of the nearest point, 0 to 1, times the trust in the photo.
+
+        The cosine after what the scene has in common is taken away, as `lift` has it.
+        """
+        near = self.vectors[self._tree.query(x)[1]]
+        one, other = (normalise(normalise(vectors) - self._common) for vectors in (near, said))
+        return (one * other).sum(1).clip(0.02, 1.0) * np.clip(self.trust[view], 0.05, 1.0)
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Gathered rays of training photos, and what the photos say there."""
+
+    x: Float[Tensor, "rays places 3"]
+    """Where their light stops, unit cube."""
+    weight: Float[Tensor, "rays places"]
+    """Render weights; 0 for places that there are not, and for all of a ray that met nothing or that a mask hides."""
+    span: Float[Tensor, "rays places"]
+    """Field units that the photo's whole height spans at the place: what makes a crop's share of it a size."""
+    clip: Float[Tensor, "rays scales kept"]
+    """Coefficients, unit length, at each scale of a pyramid (else at one)."""
+    dino: Float[Tensor, "rays dino"] | None
+    """Reduced."""
+    seen: Float[Tensor, "rays full"] | None
+    """DINO's own vectors up to a rotation, unit length: what correlations are taken of."""
+    trust: Float[Tensor, " rays"]
+    """How much the photo is to be believed here, 0 to 1."""
+    patches: Int[Tensor, "patches pixels"]
+    """Indices of the rays of each patch."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def met(self) -> Bool[Tensor, " rays"]:
+        """Whether the ray met anything that its photo shows."""
+        return self.weight[:, 0] > 0
+
+
+def gather_rays(
+    renderer: Renderer,
+    frames: Sequence[Frame],
+    photos: Sequence[PhotoFeatures],
+    basis: Basis,
+    config: GatherConfig,
+    consensus: Consensus | None = None,
+    projection: Projection | None = None,
+    seed: int = 0,
+    report: Report = ignore,
+    stop: threading.Event | None = None,
+) -> Rays:
+    """Rays of training photos, the same for the same seed.
+
+    Args:
+        renderer: the radiance field.
+        frames, photos: of the training views, in one order; each photo's mask and features are read once.
+        basis: of the CLIP coefficients.
+        consensus: from lifting; None: every ray counts alike.
+        projection: what reduced DINO's vectors. With it correlations are those of the vectors as they were: centred
+            ones have other cosines, for which the paper's threshold means nothing.
+        stop: ends early, with the rays of the views so far.
+
+    Raises:
+        ValueError: there is no view, or photos and frames differ in number.
+        SceneError: a mask cannot be read.
+    """
+    if not frames or len(frames) != len(photos):
+        raise ValueError("rays are gathered from at least one photo, each with its camera")
+    cameras = [frame.camera for frame in frames]
+    device = renderer.field.table.device
+    placed = Cameras.from_cameras(cameras, renderer.box.field_from_input, device)
+    pixels = config.side**2
+    rays = min(config.rays, sum(camera.width * camera.height for camera in cameras))
+    patches = _counts(rays, len(cameras), pixels) if config.side > 1 else np.zeros(len(cameras), int)
+    single = max(1, (rays - int(patches.sum()) * pixels) // len(cameras))
+    index: list[Tensor] = []
+    gathered = 0
+    parts: dict[str, list[Tensor]] = {}
+    for view in range(len(cameras)):
+        if stop is not None and stop.is_set() and parts:
+            break
+        random = np.random.default_rng((seed, view))
+        xy = np.concatenate([random.random((single, 2)), *_patches(random, cameras[view], int(patches[view]), config)])
+        index.append(torch.arange(gathered + single, gathered + len(xy)).view(-1, pixels))
+        gathered += len(xy)
+        origins, directions, z_per_distance = placed.rays(
+            torch.full((len(xy),), view, dtype=torch.int64, device=device),
+            torch.from_numpy((xy * (cameras[view].width, cameras[view].height)).astype(np.float32)).to(device),
+        )
+        x, weight = _heaviest(renderer.stops(origins, directions, 0.8 / config.places), config.places)
+        weight = weight * torch.from_numpy(usable_at(frames[view], xy)).to(device)[:, None]
+        distance = (renderer.box.away(x.view(-1, 3)).view(x.shape) - origins[:, None]).norm(dim=-1)
+        span = distance * z_per_distance[:, None] * (cameras[view].height / cameras[view].fy)
+        photo = photos[view]
+        one = {"x": x, "weight": weight, "span": span, "clip": _coefficients(photo, xy, basis)}
+        dino = photo.dino
+        if dino is not None:
+            one["dino"] = torch.from_numpy(dino.at(xy).astype(np.float32))
+            one["seen"] = as_seen(one["dino"], projection)
+        one["trust"] = torch.ones(len(xy))
+        if consensus is not None and config.agreement:
+            mean = torch.nn.functional.normalize(one["clip"].mean(1), dim=-1).numpy()
+            agreement = consensus.agreement(x[:, 0].cpu().numpy(), mean, view) ** config.agreement
+            one["trust"] = torch.from_numpy(agreement.astype(np.float32))
+        for name, values in one.items():
+            parts.setdefault(name, []).append(values.to(device))
+        report(Event("progress", STAGE, view + 1, len(cameras), (view + 1) / len(cameras)))
+    views = len(parts["x"])
+    both = len(parts.get("dino", ())) == views
+    columns = {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "seen")}
+    return Rays(**{"dino": None, "seen": None} | columns, patches=torch.cat(index).to(device))
+
+
+def _counts(rays: int, views: int, pixels: int) -> Int[np.ndarray, " views"]:
+    """Patches of each view: about half of the rays, the same number in each view, or one each in some of them."""
+    each = round(rays / views / 2 / pixels)
+    if each:
+        return np.full(views, each)
+    some = max(1, round(rays / 2 / pixels))
+    return np.diff(np.arange(views + 1) * some // views)
+
+
+def _patches(random: np.random.Generator, camera: Camera, count: int, config: GatherConfig) -> list[np.ndarray]:
+    """Places of square patches, (pixels, 2) each, in 0..1 of the photo."""
+    shorter = min(camera.width, camera.height)
+    size = config.reach * shorter / np.array([camera.width, camera.height])
+    steps = (np.stack(np.meshgrid(*[np.arange(config.side)] * 2), -1).reshape(-1, 2) + 0.5) / config.side
+    return [random.random(2) * (1 - size) + steps * size for _ in range(count)]
+
+
+def _heaviest(stops: RayStops, places: int) -> tuple[Tensor, Tensor]:
+    """Each ray's heaviest places, heaviest first, (rays, places, 3) and (rays, places)."""
+    rays = len(stops.offsets) - 1
+    counts = stops.offsets.diff()
+    most = max(int(counts.max()) if rays else 0, places)
+    column = torch.arange(len(stops.x), device=stops.x.device) - stops.offsets[:-1].long().index_select(0, stops.ray)
+    weight, x = stops.weight.new_zeros(rays, most), stops.x.new_full((rays, most, 3), 0.5)
+    weight[stops.ray.long(), column], x[stops.ray.long(), column] = stops.weight, stops.x
+    total = weight.sum(1, keepdim=True)
+    weight, order = weight.topk(places, 1)
+    return x.gather(1, order[..., None].expand(-1, -1, 3)), weight * (total > OPAQUE)
+
+
+def _coefficients(photo: PhotoFeatures, xy: np.ndarray, basis: Basis) -> Tensor:
+    clip = photo.clip.projected(basis.axes)
+    said = [clip.at(xy, scale) for scale in clip.scales] if isinstance(clip, Pyramid) else [clip.at(xy)]
+    return torch.nn.functional.normalize(torch.from_numpy(np.stack(said, 1)), dim=-1)
+
+
+def as_seen(reduced: Tensor, projection: Projection | None) -> Tensor:
+    """DINO's vectors before their mean was taken away, in the axes of the basis and one more for what is outside."""
+    if projection is not None:
+        inside = projection.mean @ projection.basis
+        outside = np.sqrt(max(float(projection.mean @ projection.mean - inside @ inside), 0.0))
+        reduced = torch.cat([reduced + torch.from_numpy(inside), reduced.new_full((len(reduced), 1), outside)], 1)
+    return torch.nn.functional.normalize(reduced, dim=-1)

@@ -1,0 +1,183 @@
+"""LERF on our field (Kerr et al. 2023): a feature that depends on place and size, and the size chosen for each query.
+
+A photo says something else of a crop of 5 % of its height than of one of 50 %. A crop of share s of the photo's height
+around a place at z-depth d spans the size s x d x height / fy, the same for a thing however far the camera stands, so
+photos agree by size, not by share. The field's network is told log(size), brought to 0..1 over the sizes that the rays
+cover. In training every ray takes a share of its own in every step, with the target interpolated between the pyramid's
+two nearest levels.
+
+A query looks for each phrase at `COUNT` sizes and keeps the one where its relevancy, the margin over the nearest
+canonical phrase, has the highest peak over all points: one size for the whole scene, as the paper has one for a whole
+picture. The paper's sizes grow evenly; ours by a factor, because a room holds cups and cupboards. The paper renders the
+field for every question; we ask surface points, which every picture then shows, so that both give one answer.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ovseg3d.features.maps import normalise
+from ovseg3d.points.feature_field import FeatureField
+from ovseg3d.points.gather import Rays
+from ovseg3d.points.losses import feature_loss
+from ovseg3d.points.refine import RefineConfig, RefineStage
+
+COUNT = 10
+"""Sizes that a query tries."""
+_ROWS = 16_384
+"""Points that go through the network at once."""
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Features of surface points at any size."""
+
+    encoded: Float[np.ndarray, "points width"]
+    """What the field's grid says of each point, float16."""
+    layers: tuple[Float[np.ndarray, "_ _"], ...]
+    """The network: grid features, size and 1 - size in, coefficients less `mean` out."""
+    mean: Float[np.ndarray, " kept"]
+    canonical: Float[np.ndarray, "canonical kept"]
+    """Coefficients of the canonical phrases, for questions that name none."""
+    smallest: float
+    """Size that the network knows as 0, input units."""
+    largest: float
+    """Size that it knows as 1."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For a file; `from_arrays` is the way back."""
+        layers = {f"sized.layer.{number}": np.ascontiguousarray(layer) for number, layer in enumerate(self.layers)}
+        range_ = np.array([self.smallest, self.largest])
+        rest = {"encoded": self.encoded, "mean": self.mean, "canonical": self.canonical, "range": range_}
+        return layers | {f"sized.{name}": np.ascontiguousarray(array) for name, array in rest.items()}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, np.ndarray]) -> "Sized":
+        """What `arrays` gave. Raises KeyError, ValueError: it is something else."""
+        layers = tuple(arrays[name] for name in sorted(arrays) if name.startswith("sized.layer."))
+        encoded, mean, canonical, range_ = (
+            arrays[f"sized.{name}"] for name in ("encoded", "mean", "canonical", "range")
+        )
+        widths = [encoded.shape[1] + 2, *(layer.shape[1] for layer in layers)]
+        outs = (mean.shape[0], canonical.shape[1])
+        if [layer.shape[0] for layer in layers] != widths[:-1] or outs != (widths[-1],) * 2:
+            raise ValueError("the layers do not belong together")
+        smallest, largest = range_.tolist()
+        return Sized(encoded, layers, mean, canonical, smallest, largest)
+
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "Sized":
+        """The same of some points, by their numbers."""
+        return replace(self, encoded=self.encoded[rows])
+
+    def at(self, size: float) -> Float[np.ndarray, "points kept"]:
+        """Unit vectors at a size from 0 to 1."""
+        parts = []
+        for first in range(0, len(self.encoded), _ROWS):
+            values = self.encoded[first : first + _ROWS].astype(np.float32)
+            values = np.concatenate([values, np.tile(np.float32([size, 1 - size]), (len(values), 1))], 1)
+            for layer in self.layers[:-1]:
+                values = np.maximum(values @ layer, 0)
+            parts.append(normalise(values @ self.layers[-1] + self.mean))
+        return np.concatenate(parts)
+
+    @cached_property
+    def _swept(self) -> list[np.ndarray]:
+        """The same at all sizes of a query, float16: some 210 MB for 130,000 points of 80 numbers."""
+        return [self.at(size).astype(np.float16) for size in np.linspace(0, 1, COUNT)]
+
+    def margins(
+        self, phrases: Float[np.ndarray, "phrases kept"], others: Float[np.ndarray, "others kept"]
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, " phrases"]]:
+        """How much nearer each point is to each phrase than to the nearest of the others, in cosines.
+
+        Args:
+            phrases: coefficients.
+            others: of what phrases are compared with; where there are none, the canonical ones.
+
+        Returns:
+            The margins, each phrase's at the size where its greatest is greatest, and that size, input units.
+        """
+        rivals = others if len(others) else self.canonical
+        best = np.full((len(self.encoded), len(phrases)), -np.inf, np.float32)
+        chosen = np.zeros(len(phrases))
+        for size, vectors in zip(np.linspace(0, 1, COUNT), self._swept):
+            cosines = vectors.astype(np.float32) @ np.concatenate([phrases, rivals]).T
+            found = cosines[:, : len(phrases)] - cosines[:, len(phrases) :].max(1, keepdims=True)
+            better = found.max(0) > best.max(0)
+            best[:, better], chosen[better] = found[:, better], size
+        return best, self.smallest * (self.largest / self.smallest) ** chosen
+
+
+class LerfStage(RefineStage):
+    """Teaches a sized field what the photos' pyramids say.
+
+    Args:
+        field: with `FieldShape.sized`.
+        rays: of photos with pyramids.
+        scales: their levels, as shares of the photos' height.
+        config: its two alignments are not used.
+        seed: of what is drawn.
+    """
+
+    name = "lerf"
+
+    def __init__(
+        self, field: FeatureField, rays: Rays, scales: Sequence[float], config: RefineConfig, seed: int = 0
+    ) -> None:
+        super().__init__(field, rays, config=config, seed=seed)
+        self._scales = torch.tensor(scales, dtype=torch.float32, device=field.device)
+        spans = rays.span[rays.met][:, 0]
+        least, most = torch.quantile(spans[:: max(1, len(spans) // 100_000)], spans.new_tensor([0.02, 0.98])).tolist()
+        self.smallest = max(least, 1e-6) * scales[0]
+        """Field units."""
+        self.largest = max(most * scales[-1], self.smallest * 1.001)
+
+    def _work(self, generator: torch.Generator) -> list[Callable[[], tuple]]:
+        chosen = self._draw(generator, len(self.rays), self.config.batch)
+        place = torch.rand(self.config.batch, generator=generator, device=self.field.device)
+        places = (place * (len(self._scales) - 1)).split([len(one) for one in chosen])
+        return [partial(self._at_scale, one, place) for one, place in zip(chosen, places)]
+
+    def _at_scale(self, chosen: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Losses of rays, each at its own place between the levels of its pyramid."""
+        config, rays = self.config, self.rays
+        lower = place.long().clamp_max(len(self._scales) - 2)
+        share = place - lower
+        clip = rays.clip.index_select(0, chosen)
+        row = torch.arange(len(chosen), device=place.device)
+        target = torch.lerp(clip[row, lower], clip[row, lower + 1], share[:, None])
+        scale = torch.lerp(self._scales[lower], self._scales[lower + 1], share)
+        size = (rays.span.index_select(0, chosen) * scale[:, None]).clamp_min(1e-9).log() - np.log(self.smallest)
+        size = (size / np.log(self.largest / self.smallest)).clamp(0, 1)
+        x, encoded, network, said = self._rendered(chosen, size=size.view(-1))
+        losses = {"feature": (config.feature, feature_loss(said["clip"], target, config.feature_kind))}
+        losses |= self._dino(chosen, said)
+        return x, *self._taught(chosen, losses, encoded, network)
+
+    def facts(self) -> dict:
+        return {**super().facts(), "scales": self._scales.tolist()}
+
+    def sized(
+        self, x: Float[Tensor, "points 3"], canonical: Float[np.ndarray, "canonical kept"], radius: float
+    ) -> Sized:
+        """What was learnt, at surface points.
+
+        Args:
+            x: the points, in the unit cube.
+            canonical: coefficients of the canonical phrases.
+            radius: input units in a field unit.
+        """
+        layers = self.field.layers(self.field.network)["clip"]
+        return Sized(
+            self.field.encode(x).cpu().numpy().astype(np.float16),
+            tuple(layer.cpu().numpy() for layer in layers),
+            self.field.mean.cpu().numpy(),
+            canonical,
+            self.smallest * radius,
+            self.largest * radius,
+        )

@@ -1,0 +1,227 @@
+"""Carry the photos' features to the surface points: one pass, no training.
+
+A point's vector is the mean of what the photos that see it say at its place, each weighted by the share of that ray's
+light that stops there (its render weight; see `field.surface`). Photos contradict each other: an encoder errs in some
+of them. So the mean is taken again with each photo's word weighted by how well it agrees with the others' mean so
+far, and by how well that photo agrees with the others at all its points. Agreement is the cosine after the scene's
+mean vector is taken away: what all vectors have in common says nothing (cosines of CLIP's picture vectors lie close
+together). Where all say the same, agreement is 1. Words that are not finite or have no direction are not heard.
+
+Maps are reduced to a `Basis` before they are lifted, and asked photo by photo in every round, so that memory is
+points x kept, whatever their dim and number.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree
+
+from ovseg3d.errors import RunError
+from ovseg3d.features.maps import Dense, Pyramid, Regions
+from ovseg3d.field.surface import Sight
+from ovseg3d.points.basis import Basis, fit_basis
+
+Speaker = Callable[[Float[np.ndarray, "samples 2"]], Float[np.ndarray, "samples dim"]]
+"""A photo's features at places in 0..1 of it; unit length."""
+ODD = 0.25
+"""A photo is not trusted that agrees with the others less than so many times as well as the middle one."""
+ALIKE = 1e-6
+"""Square of a difference between unit vectors that says nothing."""
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """Features of surface points."""
+
+    vectors: Float[np.ndarray, "points dim"]
+    """Weighted means; their length falls where photos disagree."""
+    agreement: Float[np.ndarray, " points"]
+    """How well the `trusted` photos that see a point agree about it, 0 to 1; 1 where there is one, 0 where none."""
+    support: Float[np.ndarray, " points"]
+    """Sum of the render weights of the photos that see a point; 0 where its neighbours spoke for it."""
+    trust: Float[np.ndarray, " views"]
+    """How well each photo agrees with the others, 0 to 1; 1 where no other sees what it sees."""
+    compared: Bool[np.ndarray, " views"]
+    """Photos of which another sees something, too; the others say nothing about what is usual."""
+
+    @property
+    def trusted(self) -> Bool[np.ndarray, " views"]:
+        """Photos that do not contradict the others far more than is usual."""
+        return _trusted(self.trust, self.compared)
+
+    @property
+    def relative(self) -> Float[np.ndarray, " views"]:
+        """How well each photo agrees with the others, for how well the middle one does."""
+        return _relative(self.trust, self.compared)
+
+
+@dataclass(frozen=True)
+class LiftConfig:
+    """How features are lifted."""
+
+    rounds: int = 2
+    """How often the mean is taken again with weights by agreement; 0 takes the plain mean."""
+    power: float = 2.0
+    """How sharply disagreement counts."""
+    samples: int = 8192
+    """Points whose full vectors the basis is fitted to."""
+    kept: int = 80
+    """Numbers kept of a vector."""
+    seed: int = 0
+
+
+def lift(sights: Sequence[Sight], photos: Sequence[Speaker], points: int, config: LiftConfig | None = None) -> Lifted:
+    """Features of surface points from those of photos.
+
+    Args:
+        sights: which points each photo sees.
+        photos: what each says, in the same order; asked several times.
+        points: how many points there are.
+        config: see there.
+    """
+    config = config or LiftConfig()
+    sights = [_heard(sight, photo) for sight, photo in zip(sights, photos, strict=True)]
+    words = _Words(sights, photos, points)
+    words.average([sight.weight for sight in sights])
+    for _ in range(config.rounds):
+        agreement, *known = words.agreement()
+        relative = _relative(*known).clip(0.05, 1.0)
+        factors = ((a.clip(0.02, 1) * t) ** config.power for a, t in zip(agreement, relative))
+        words.average([sight.weight * factor for sight, factor in zip(sights, factors)])
+    agreement, trust, compared = words.agreement()
+    support, heard, total = np.zeros((3, points), np.float32)
+    for own, sight, good in zip(agreement, sights, _trusted(trust, compared)):
+        support[sight.point] += sight.weight
+        heard[sight.point] += sight.weight * good
+        total[sight.point] += sight.weight * good * own
+    return Lifted(words.mean, (total / np.maximum(heard, 1e-9)).clip(0, 1), support, trust, compared)
+
+
+def _usual(trust: np.ndarray, compared: np.ndarray) -> float:
+    return float(np.median(trust[compared])) if compared.any() else 1.0
+
+
+def _trusted(trust: np.ndarray, compared: np.ndarray) -> np.ndarray:
+    return trust >= ODD * _usual(trust, compared)
+
+
+def _relative(trust: np.ndarray, compared: np.ndarray) -> np.ndarray:
+    return trust / max(_usual(trust, compared), 1e-6)
+
+
+def lift_reduced(
+    sights: Sequence[Sight],
+    photos: Sequence[Dense | Regions | Pyramid | Speaker],
+    xyz: Float[np.ndarray, "points 3"],
+    config: LiftConfig | None = None,
+) -> tuple[Basis, Lifted]:
+    """Fit a basis to the lifted vectors of some points, and lift the coefficients of all.
+
+    Points that no photo sees take the vector of the nearest that one does; their support and agreement stay 0.
+
+    Args:
+        sights: which points each photo sees.
+        photos: each one's features, in the same order. Maps, or their `at`, are reduced once; others are slower.
+        xyz: the points.
+        config: see there.
+
+    Raises:
+        RunError: no photo sees a point, or none has features that say something.
+    """
+    config = config or LiftConfig()
+    speakers = [getattr(photo, "at", photo) for photo in photos]
+    seen = np.zeros(len(xyz), bool)
+    for sight in sights:
+        seen[sight.point] = True
+    chosen = np.random.default_rng(config.seed).permutation(np.flatnonzero(seen))[: config.samples]
+    chosen.sort()
+    some = lift([_only(sight, chosen, len(xyz)) for sight in sights], speakers, len(chosen), config)
+    if not some.vectors.any():
+        raise RunError(
+            "No photo says anything about the field's surface",
+            fix="check the poses, and remove cached features (doctor --clear-cache)",
+        )
+    basis = fit_basis(some.vectors, config.kept)
+    lifted = lift(sights, [_reduced(photo, basis) for photo in photos], len(xyz), config)
+    unseen = lifted.support == 0
+    if unseen.any() and not unseen.all():
+        _, nearest = cKDTree(xyz[~unseen]).query(xyz[unseen])
+        lifted.vectors[unseen] = lifted.vectors[~unseen][nearest]
+    return basis, lifted
+
+
+def _reduced(photo: Dense | Regions | Pyramid | Speaker, basis: Basis) -> Speaker:
+    """The same photo, saying coefficients."""
+    # A map's own `at` stands for the map: a function can only be asked for full vectors, again and again.
+    whole = getattr(photo, "__self__", photo)
+    if isinstance(whole, Dense | Regions | Pyramid):
+        return whole.projected(basis.axes).at
+    return lambda xy: basis.reduce(photo(xy))
+
+
+def _only(sight: Sight, chosen: Int[np.ndarray, " some"], points: int) -> Sight:
+    """What a view sees of some of the points, which are then numbered anew."""
+    number = np.full(points, -1)
+    number[chosen] = np.arange(len(chosen))
+    kept = number[sight.point] >= 0
+    through = number[sight.through]
+    return Sight(number[sight.point[kept]], sight.xy[kept], sight.weight[kept], through[through >= 0])
+
+
+def _heard(sight: Sight, photo: Speaker) -> Sight:
+    """Less the places of which the photo says nothing: not finite, or without direction."""
+    own = photo(sight.xy)
+    square = np.einsum("pd,pd->p", own, own)
+    good = np.isfinite(square) & (square > 0) & (sight.weight > 0)
+    return sight if good.all() else sight.where(good)
+
+
+class _Words:
+    """What photos say about points, and its mean so far."""
+
+    def __init__(self, sights: Sequence[Sight], photos: Sequence[Speaker], points: int) -> None:
+        self.sights, self.photos, self.points = sights, photos, points
+
+    def average(self, weights: Sequence[np.ndarray]) -> None:
+        """Take the mean, with these weights (one for each point that a photo sees)."""
+        self.weights = weights
+        self.total, self.mean = np.zeros(self.points, np.float32), np.zeros((self.points, 0), np.float32)
+        for photo, sight, weight in zip(self.photos, self.sights, weights):
+            own = photo(sight.xy)
+            if not self.mean.shape[1]:
+                self.mean = np.zeros((self.points, own.shape[1]), np.float32)
+            # A view names each point once, so a plain addition by index is right.
+            self.mean[sight.point] += weight[:, None] * own
+            self.total[sight.point] += weight
+        np.divide(self.mean, self.total[:, None], out=self.mean, where=self.total[:, None] > 0)
+
+    def agreement(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """How well each photo agrees with the mean of the others, at each of its points; over all of them; and whether
+        there are others to compare it with.
+
+        With m a point's mean of total weight W, in which the photo has weight w and says v, the others' mean is
+        (W m - w v) / (W - w).
+        """
+        known = self.total > 0
+        common = self.mean[known].mean(0) if known.any() else np.float32(0)
+        apart = self.mean - common
+        lengths = np.einsum("pd,pd->p", apart, apart)
+        found, trust = [], np.ones(len(self.sights), np.float32)
+        compared = np.zeros(len(self.sights), bool)
+        for view, (photo, sight, w) in enumerate(zip(self.photos, self.sights, self.weights)):
+            own = photo(sight.xy) - common
+            whole = self.total[sight.point].astype(np.float64)
+            rest = whole - w
+            alone = rest < 1e-4 * whole
+            share, rest = whole / np.where(alone, 1, rest), w / np.where(alone, 1, rest)
+            both, square = np.einsum("pd,pd->p", own, apart[sight.point]), np.einsum("pd,pd->p", own, own)
+            product = share * both - rest * square
+            others = share**2 * lengths[sight.point] - 2 * share * rest * both + rest**2 * square
+            cosine = (product + ALIKE) / np.sqrt((square + ALIKE) * (np.maximum(others, 0) + ALIKE))
+            found.append(np.where(alone, 1, cosine).astype(np.float32))
+            told = np.where(alone, 0, sight.weight)
+            if told.any():
+                trust[view], compared[view] = np.clip((cosine * told).sum() / told.sum(), 0, 1), True
+        return found, trust, compared

@@ -1,0 +1,208 @@
+"""Refine a feature field along gathered rays (`gather`), with the geometry frozen.
+
+The losses are those of `losses`: the feature itself, reduced DINO, and with phrases the two alignments of 3D-OVS.
+Nothing here has a weight that a scene would need for itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ovseg3d.points.feature_field import FeatureField, Learner
+from ovseg3d.points.gather import Rays
+from ovseg3d.points.losses import (
+    PULL,
+    PUSH,
+    THRESHOLD,
+    correlation_alignment,
+    feature_loss,
+    log_distribution,
+    phrase_cosines,
+    relevancy_alignment,
+)
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How a feature field is refined. Losses whose weight is 0 are not computed."""
+
+    batch: int = 4096
+    """Rays."""
+    patches: int = 2
+    """Patches for the pairwise loss, which is most of the time of a step with phrases."""
+    learning_rate: float = 1e-3
+    """Rate of the grid at the start: low, for a field that was fitted before."""
+    network_learning_rate: float = 2e-4
+    """Rate of the networks at the start."""
+    decay: float = 0.1
+    """Rates end at this share of their start."""
+
+    feature: float = 1.0
+    """Weight of the feature loss."""
+    feature_kind: str = "cosine"
+    """cosine or huber, see `losses.feature_loss`."""
+    dino: float = 0.5
+    """Weight of the same loss for reduced DINO."""
+    relevancy: float = 1.0
+    """Weight of relevancy-distribution alignment; needs phrases."""
+    pull: float = PULL
+    push: float = PUSH
+    """Weights of feature-distribution alignment; needs phrases and DINO."""
+    balanced: bool = True
+    """Whether pulled and pushed pairs are counted each for themselves."""
+    threshold: float = THRESHOLD
+    """Cosine of DINO vectors above which pixels should mean the same."""
+
+
+class RefineStage:
+    """Refines a feature field on gathered rays.
+
+    Args:
+        field: fitted to lifted features, or new.
+        rays: from `gather_rays`.
+        phrases: coefficients of the phrases and the canonical phrases; None leaves the two alignments out.
+        sharpness: the encoder's logit scale.
+        config: see there.
+        seed: of what is drawn.
+    """
+
+    name = "refine"
+
+    def __init__(
+        self,
+        field: FeatureField,
+        rays: Rays,
+        phrases: Float[Tensor, "phrases kept"] | None = None,
+        sharpness: float = 100.0,
+        config: RefineConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.field, self.rays, self.seed, self.workers = field, rays, seed, field.workers
+        self.config = config = config or RefineConfig()
+        self.sharpness = sharpness
+        self.phrases = None if phrases is None or not len(phrases) else phrases.to(field.device)
+        self._pairs = bool(self.phrases is not None and len(rays.patches) and rays.seen is not None
+                           and (config.pull or config.push))  # fmt: skip
+        if not field.mean.any():
+            met = rays.met[:, None] / rays.met.sum().clamp_min(1)
+            field.mean.copy_((rays.clip.mean(1) * met).sum(0))
+        self._learner = Learner(field, config.learning_rate, config.network_learning_rate, config.decay)
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def step(self, step: int, progress: float) -> None:
+        generator = torch.Generator(self.field.device).manual_seed(self.seed * 1_000_003 + step)
+        results = self.workers.map(lambda one: one(), self._work(generator))
+        self._learner.update(step, progress, [result[:3] for result in results])
+        for *_, figures in results:
+            for name, value in figures.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
+
+    def _work(self, generator: torch.Generator) -> list[Callable[[], tuple]]:
+        """The pieces of a step, each with what it draws."""
+        work = [partial(self._single, chosen) for chosen in self._draw(generator, len(self.rays), self.config.batch)]
+        if self._pairs:
+            drawn = self._draw(generator, len(self.rays.patches), self.config.patches)
+            work += [partial(self._paired, chosen) for chosen in drawn]
+        return work
+
+    def _draw(self, generator: torch.Generator, most: int, count: int) -> list[Tensor]:
+        chosen = torch.randint(most, (count,), generator=generator, device=self.field.device)
+        return list(chosen.chunk(self.workers.pieces))
+
+    def _rendered(
+        self, chosen: Tensor, *heads: str, size: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Places, the leaves that gradients are taken of, and what the heads say along the rays."""
+        own, rays = self.field, self.rays
+        x = rays.x.index_select(0, chosen).view(-1, 3)
+        weight = rays.weight.index_select(0, chosen)[..., None]
+        with torch.no_grad():
+            encoded = own.backend.encode(x, own.table)
+        encoded, network = encoded.requires_grad_(), own.network.detach().requires_grad_()
+        said = own.heads(encoded, network, *heads, size=size)
+        places = weight.shape[1]
+        return x, encoded, network, {k: (v.view(-1, places, v.shape[1]) * weight).sum(1) for k, v in said.items()}
+
+    def _single(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Losses of rays, each for itself."""
+        config, rays = self.config, self.rays
+        x, encoded, network, said = self._rendered(chosen)
+        clip = rays.clip.index_select(0, chosen)
+        choice = self._choice(said, clip)
+        target = torch.nn.functional.normalize((choice[..., None] * clip).sum(1), dim=-1)
+        losses = {"feature": (config.feature, feature_loss(said["clip"], target, config.feature_kind))}
+        losses |= self._dino(chosen, said)
+        if config.relevancy and self.phrases is not None:
+            ours, theirs = phrase_cosines(said["clip"], self.phrases), phrase_cosines(clip, self.phrases)
+            losses["relevancy"] = (config.relevancy, relevancy_alignment(ours, theirs, choice, self.sharpness))
+        return x, *self._taught(chosen, losses, encoded, network)
+
+    def _dino(self, chosen: Tensor, said: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
+        """The loss of reduced DINO, where there is one."""
+        if not self.config.dino or "dino" not in said or self.rays.dino is None:
+            return {}
+        return {"dino": (self.config.dino, feature_loss(said["dino"], self.rays.dino.index_select(0, chosen)))}
+
+    def _taught(self, chosen: Tensor, losses: dict[str, tuple[float, Tensor]], *leaves: Tensor) -> tuple:
+        """Gradients of the rays' weighted losses, and each loss's mean."""
+        rays = self.rays
+        counts = rays.trust.index_select(0, chosen) * (rays.weight.index_select(0, chosen)[:, 0] > 0)
+        means = {name: (weight, (each * counts).sum() / self.config.batch) for name, (weight, each) in losses.items()}
+        return *self._gradients(means, *leaves), {name: mean.detach() for name, (_, mean) in means.items()}
+
+    def _paired(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Losses of pairs of pixels within patches."""
+        config, rays = self.config, self.rays
+        index = rays.patches.index_select(0, chosen)
+        x, encoded, network, said = self._rendered(index.view(-1), "clip")
+        log_p = log_distribution(phrase_cosines(said["clip"], self.phrases), self.sharpness)
+        halves = [
+            correlation_alignment(
+                p,
+                rays.seen.index_select(0, one),
+                config.threshold,
+                rays.met.index_select(0, one),
+                balanced=config.balanced,
+            )  # fmt: skip
+            for p, one in zip(log_p.view(*index.shape, -1), index)
+        ]
+        pull, push = (sum(half) / config.patches for half in zip(*halves))
+        means = {"pull": (config.pull, pull), "push": (config.push, push)}
+        return x, *self._gradients(means, encoded, network), {"pull": pull.detach(), "push": push.detach()}
+
+    @staticmethod
+    def _gradients(means: dict[str, tuple[float, Tensor]], *leaves: Tensor) -> list[Tensor]:
+        total = sum(weight * mean for weight, mean in means.values())
+        # What was joined to a size has a gradient that is a part of a wider one.
+        return [grad.contiguous() for grad in torch.autograd.grad(total, leaves)]
+
+    def _choice(self, said: dict[str, Tensor], clip: Tensor) -> Tensor:
+        """Weights of the scales (rays, scales): the selection volume, 0 to 1 at each place, rendered, then softmax.
+
+        As in the paper's code, so the choice stays soft: of three scales each has from 0.16 to 0.58. A free choice
+        would end with the coarsest crops, which are the easiest to agree with.
+        """
+        if "scales" in said:
+            return torch.softmax(said["scales"], -1)
+        return torch.full_like(clip[..., 0], 1.0 / clip.shape[1])
+
+    def measure(self) -> dict[str, float]:
+        """Each loss, mean over the steps since the last look; not multiplied by its weight."""
+        figures = {name: float(value) / max(self._steps, 1) for name, value in self._sums.items()}
+        self._sums, self._steps = {}, 0
+        return figures
+
+    def state(self) -> dict[str, Tensor]:
+        return self._learner.state()
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self._learner.load_state(state)
+
+    def facts(self) -> dict:
+        return {**self.field.facts(), "refine": asdict(self.config), "sharpness": self.sharpness, "seed": self.seed}

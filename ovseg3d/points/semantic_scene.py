@@ -1,0 +1,275 @@
+"""What a run knows about meaning: surface points with features, in one file, and their place in any picture.
+
+    semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
+                             plane, where the room's planes are known; pieces, portraits, where there are some
+                             and in its header: the encoder's id, weight hash and logit scale; up, metric
+
+Vectors are stored float16. After LERF's method what a point means depends on a size: `sized.*` stand for the vectors
+then, which are made of them again. Nothing in the file can run code; what is read is checked.
+"""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy.spatial import cKDTree
+
+from ovseg3d.errors import RunError
+from ovseg3d.features.maps import cosines
+from ovseg3d.field.surface import Surface
+from ovseg3d.files import write_atomic
+from ovseg3d.limits import check_memory, tensor_headers
+from ovseg3d.points.basis import Basis
+from ovseg3d.points.lerf import Sized
+from ovseg3d.scene import Camera
+
+FILE = "semantics.safetensors"
+FORMAT_VERSION = 1
+_MAX_BYTES = 32 * 2**30
+_STORED = {
+    "xyz": np.float32, "normal": np.float16, "rgb": np.uint8, "confidence": np.float16, "cell": np.float32,
+    "vectors": np.float16, "agreement": np.float16, "instance": np.int32, "axes": np.float32,
+}  # fmt: skip
+_MAYBE = {"plane": np.int8, "pieces": np.int32, "portraits": np.float16}
+NEAREST = 4
+"""Surface points that a pixel takes its features from."""
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """Which text-image encoder the features are from."""
+
+    name: str
+    """What `load_clip` is asked for."""
+    id: str
+    weight_hash: str
+    logit_scale: float
+
+
+@dataclass(frozen=True)
+class SemanticScene:
+    """Surface points, and what they mean."""
+
+    surface: Surface
+    basis: Basis
+    vectors: Float[np.ndarray, "points kept"]
+    """Coefficients in `basis`, unit length (zero where nothing is known)."""
+    agreement: Float[np.ndarray, " points"]
+    """How well the photos agreed about a point, 0 to 1."""
+    instance: Int[np.ndarray, " points"]
+    """Number of the thing that a point belongs to, from 1; 0: none."""
+    encoder: EncoderFacts
+    sized: Sized | None = None
+    """Where meaning depends on a size; `vectors` are those of the middle size then."""
+    plane: Int[np.ndarray, " points"] | None = None
+    """Plane of the room that a point lies on (see `structure`); None: nobody looked."""
+    pieces: Int[np.ndarray, " points"] | None = None
+    """`instance`, and after these numbers those of scraps (see `wholes`), which are no things; None: nobody looked."""
+    portraits: Float[np.ndarray, "pieces kept"] | None = None
+    """Coefficients of what things and scraps look like as wholes (see `portraits`), unit length or zero, in the order
+    of their numbers; None: nobody looked, or did not keep them."""
+
+    @property
+    def piece(self) -> Int[np.ndarray, " points"]:
+        """Number of the thing, or else the scrap, that a point belongs to; 0: none."""
+        return self.instance if self.pieces is None else self.pieces
+
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "SemanticScene":
+        """The same of some points, by their numbers."""
+        return replace(
+            self, surface=self.surface.take(rows), vectors=self.vectors[rows], agreement=self.agreement[rows],
+            instance=self.instance[rows], sized=None if self.sized is None else self.sized.take(rows),
+            plane=None if self.plane is None else self.plane[rows],
+            pieces=None if self.pieces is None else self.pieces[rows],
+        )  # fmt: skip
+
+    def scores(self, phrases: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, "points phrases"]:
+        """Cosines of all points with phrases (unit vectors of the encoder's joint space)."""
+        return cosines(self.vectors, self.basis.reduce(phrases), self._lengths)
+
+    @cached_property
+    def _lengths(self) -> Float[np.ndarray, "points 1"]:
+        """Kept, since to measure them takes longer than to compare with a phrase."""
+        return np.linalg.norm(self.vectors, axis=1, keepdims=True)
+
+    def compare(
+        self, phrases: Float[np.ndarray, "phrases dim"], others: Float[np.ndarray, "others dim"]
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
+        """How near points are to phrases, and to what these are compared with: what `relevancy` and `label` take.
+
+        Only differences within a point mean something. They are of cosines; where meaning depends on a size, each
+        phrase is looked for at a size of its own, and has its rivals' cosine taken away already.
+
+        Args:
+            phrases, others: unit vectors of the encoder's joint space; there may be no others.
+        """
+        if self.sized is None:
+            return self.scores(phrases), self.scores(others)
+        found, _ = self.sized.margins(self.basis.reduce(phrases), self.basis.reduce(others))
+        return found, np.zeros((len(found), min(len(others), 1)), np.float32)
+
+    def places(self, camera: Camera, depth_z: Float[np.ndarray, "h w"]) -> "Places":
+        """Which surface points the pixels of a picture show.
+
+        Args:
+            camera: in the input frame, of the picture's size.
+            depth_z: what the field renders there, 0 where nothing is.
+        """
+        h, w = depth_z.shape
+        met = depth_z.ravel() > 0
+        origins, directions = camera.rays(camera.pixel_centres()[met])
+        hits = origins + directions * (depth_z.ravel()[met] / (directions @ camera.forward))[:, None]
+        count = min(NEAREST, len(self.surface))
+        distance, near = self.tree.query(hits, k=count, workers=-1)
+        distance, near = distance.reshape(-1, count), near.reshape(-1, count)
+        softness = np.maximum(self.surface.cell[near[:, :1]], 1e-9) * 0.5
+        weight = 1 / (distance**2 + softness**2)
+        weight = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+        return Places((h, w), np.flatnonzero(met).astype(np.int32), near.astype(np.int32), weight)
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Of the surface points."""
+        return cKDTree(self.surface.xyz)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The surface points behind a picture's pixels: some 36 bytes a pixel."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    pixel: Int[np.ndarray, " met"]
+    """Pixels that show a surface, counted row by row."""
+    near: Int[np.ndarray, "met nearest"]
+    weight: Float[np.ndarray, "met nearest"]
+
+    def picture(self, values: Float[np.ndarray, "points dim"], nothing: float = 0.0) -> Float[np.ndarray, "h w dim"]:
+        """Values of points as a picture; `nothing` where no surface is."""
+        made = np.full((self.size[0] * self.size[1], values.shape[1]), nothing, np.float32)
+        # One neighbour after the other: all at once would take `NEAREST` times the memory.
+        made[self.pixel] = 0.0
+        for column in range(self.near.shape[1]):
+            made[self.pixel] += self.weight[:, column : column + 1].astype(np.float32) * values[self.near[:, column]]
+        return made.reshape(*self.size, -1)
+
+    def nearest(self, values: Int[np.ndarray, " points"], nothing: int = 0) -> Int[np.ndarray, "h w"]:
+        """Whole numbers of points as a picture: each pixel takes its nearest point's."""
+        made = np.full(self.size[0] * self.size[1], nothing, values.dtype)
+        made[self.pixel] = values[self.near[:, 0]]
+        return made.reshape(self.size)
+
+
+def save_semantics(folder: Path, scene: SemanticScene) -> Path:
+    """Write `FILE` into a run's folder; returns its path. Raises OutputError."""
+    surface = scene.surface
+    arrays: dict[str, Any] = {name: getattr(surface, name) for name in ("xyz", "normal", "rgb", "confidence", "cell")}
+    arrays |= {name: getattr(scene, name) for name in ("vectors", "agreement", "instance")} | {"axes": scene.basis.axes}
+    arrays = {name: np.ascontiguousarray(array, dtype=_STORED[name]) for name, array in arrays.items()}
+    if scene.plane is not None:
+        arrays["plane"] = scene.plane.astype(np.int8)
+    if scene.pieces is not None:
+        arrays["pieces"] = scene.pieces.astype(np.int32)
+    if scene.portraits is not None:
+        arrays["portraits"] = np.ascontiguousarray(scene.portraits, dtype=np.float16)
+    if scene.sized is not None:
+        del arrays["vectors"]
+        arrays |= scene.sized.arrays()
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "encoder": vars(scene.encoder),
+        "left_out": scene.basis.left_out,
+        "up": surface.up.tolist(),
+        "metric": surface.metric,
+    }
+    path = folder / FILE
+
+    def write(temporary: Path) -> None:
+        save_file(arrays, temporary, metadata={"ovseg3d": json.dumps(facts)})
+        temporary.chmod(0o644)  # the library lets only its owner read
+
+    write_atomic(path, write)
+    return path
+
+
+def load_semantics(folder: Path) -> SemanticScene:
+    """What `save_semantics` wrote. Raises RunError: it is missing, cut, of another version, or something else."""
+    path = folder / FILE
+    again = f"ovseg3d train {folder} --resume --only semantics"
+    if not os.path.lexists(path):
+        raise RunError("The run knows nothing about meaning yet", where=folder, fix=again)
+    stored, _ = tensor_headers(path, RunError, "file of the run's semantics", _MAX_BYTES, fix=again)
+    check_memory(3 * sum(tensor.bytes for tensor in stored.values()), "What the run knows", path, RunError)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = json.loads((file.metadata() or {}).get("ovseg3d", "null"))
+            found = {name: file.get_tensor(name) for name in file.keys()}
+        if facts["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {facts['format_version']}")
+        sized = None
+        if "vectors" not in found:
+            sized = Sized.from_arrays(found)
+            found["vectors"] = sized.at(0.5).astype(np.float16)
+        _check(found)
+        plane, up = found.get("plane"), np.array(facts["up"], dtype=np.float64)
+        if up.shape != (3,) or not 1e-6 < np.linalg.norm(up) < 1e6:  # nor is NaN
+            raise ValueError("'up' is no direction")
+        surface = Surface(
+            found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),
+            found["cell"], up, bool(facts["metric"]),
+        )  # fmt: skip
+        vectors, pieces, portraits = found["vectors"].astype(np.float32), found.get("pieces"), found.get("portraits")
+        return SemanticScene(
+            surface, Basis(found["axes"], float(facts["left_out"])), vectors,
+            found["agreement"].astype(np.float32), found["instance"], _facts(**facts["encoder"]), sized, plane,
+            pieces, None if portraits is None else portraits.astype(np.float32),
+        )  # fmt: skip
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise RunError(f"The run's semantics cannot be read ({error})", where=path, fix=again) from error
+
+
+def _facts(name: Any, id: Any, weight_hash: Any, logit_scale: Any) -> EncoderFacts:
+    if not all(isinstance(text, str) and len(text) < 4096 for text in (name, id, weight_hash)):
+        raise ValueError("the encoder has no name")
+    scale = float(logit_scale)
+    if not 0 < scale < 1e6:
+        raise ValueError(f"a logit scale of {scale:g}")
+    return EncoderFacts(name, id, weight_hash, scale)
+
+
+def _check(found: dict[str, np.ndarray]) -> None:
+    """Raises ValueError, KeyError: arrays of a file that do not belong together, or hold what means nothing."""
+    points, kept = len(found["xyz"]), found["axes"].shape[-1]
+    shapes: dict[str, tuple[int, ...]] = {name: (points,) for name in (*_STORED, "plane", "pieces")}
+    shapes |= {name: (points, 3) for name in ("xyz", "normal", "rgb")}
+    shapes |= {"vectors": (points, kept), "axes": (len(found["axes"]), kept)}
+    if not points:
+        raise ValueError("there are no points")
+    if "portraits" in found:
+        shapes["portraits"] = (len(found["portraits"]), kept)
+    maybe = {name: dtype for name, dtype in _MAYBE.items() if name in found}
+    for name, dtype in {**_STORED, **maybe}.items():
+        array = found[name]
+        if array.dtype != dtype:
+            raise ValueError(f"{name!r} is {array.dtype}")
+        if array.shape != shapes[name]:
+            raise ValueError(f"{name!r} is of shape {array.shape}, not {shapes[name]}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name!r} has a number that is not finite")
+        if array.dtype.kind == "i" and array.min() < 0:
+            raise ValueError(f"{name!r} has a negative number")
+    instance = found["instance"]
+    piece = found.get("pieces", instance)
+    if (np.where(piece <= instance.max(), piece, 0) != instance).any():
+        raise ValueError("'pieces' are not those of 'instance'")
+    if piece.max() > points:  # lists are made as long as their numbers
+        raise ValueError(f"{points} points cannot be of {piece.max()} things")
+    if "portraits" in found and len(found["portraits"]) != piece.max():
+        raise ValueError(f"{len(found['portraits'])} 'portraits' are not those of {piece.max()} things and scraps")

@@ -1,0 +1,57 @@
+"""What a phrase is about, as far as its words tell: "a picture on the wall" is about a picture, two pairs of shoes are
+shoes. Capitals and punctuation say nothing.
+"""
+
+PLACES = {
+    "above", "across", "against", "along", "at", "behind", "below", "beneath", "beside", "between", "by", "from", "in",
+    "into", "near", "of", "off", "on", "onto", "over", "to", "touching", "towards", "under", "with",
+}  # fmt: skip
+"""Words after which a phrase tells a place, and no longer what it is about."""
+BEFORE = PLACES | {"next", "that", "which"}
+"""The same, and others before which it has said that..."""
+JOINED = {"built", "clip", "plug", "roll", "walk"}
+"""...unless they belong to one of these: a walk in closet is no walk."""
+AMOUNT = {"pair", "set", "stack", "pile", "row", "roll", "bunch", "piece", "sheet"}
+"""Words that tell how many, or how much."""
+LITTLE = frozenset("a an the of on in at with and or to by from".split())
+"""Words that name nothing."""
+
+
+STRUCTURAL = ("wall", "floor", "ceiling")
+"""Classes that are the room itself; figures are given with and without them."""
+
+
+def words_of(phrase: str) -> list[str]:
+    """Its words, in small letters, without what stands around them."""
+    words = (word.strip(".,:;!?\"'()") for word in phrase.casefold().split())
+    return [word for word in words if word]
+
+
+def about(phrase: str) -> list[str]:
+    """The words of a phrase that tell what it is about, in their order: none that say where that is."""
+    words = words_of(phrase)
+    pairs = zip(words, words[1:])
+    amount = next((k for k, (word, of) in enumerate(pairs) if word.removesuffix("s") in AMOUNT and of == "of"), None)
+    words = words if amount is None else words[amount + 2 :]
+    ends = (k for k, word in enumerate(words) if k and word in BEFORE and words[k - 1] not in JOINED)
+    return " ".join(words[: next(ends, len(words))]).replace("-", " ").split()
+
+
+def tells_a_place(phrase: str) -> bool:
+    """Whether it says where something is, beside what it is about: "a bottle of water" does not."""
+    words = words_of(phrase)
+    return any(word in PLACES - {"of"} and before not in JOINED for before, word in zip(words, words[1:]))
+
+
+def share_a_word(first: str, second: str) -> bool:
+    """Whether two phrases may be about one thing: "a red mug" and "mugs", not "a mug" and "a cup"."""
+    return bool(_named(first) & _named(second))
+
+
+def _named(phrase: str) -> frozenset[str]:
+    return frozenset(word.removesuffix("s") for word in about(phrase)) - LITTLE - {""}
+
+
+def is_structural(name: str, structural: tuple[str, ...] = STRUCTURAL) -> bool:
+    """Whether a class is one of `structural`; case does not matter, "wood wall" is not "wall"."""
+    return name.strip().casefold() in {known.casefold() for known in structural}

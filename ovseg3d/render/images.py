@@ -1,0 +1,132 @@
+"""Pictures of what was rendered: depth, normals and opacity as colours, and the previews of a run.
+
+Everything returned is uint8 (h, w, 3), rows from the top. A preview shows a held-out photo beside the field's
+render and depth, and beside the error of that depth where the true one is known.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from ovseg3d.files import write_atomic
+from ovseg3d.scene import Frame, load_photo
+
+GAP, LABEL = 4, 18
+LARGEST_ERROR = 0.1
+"""Relative depth error that the error picture shows in its last colour."""
+
+
+def to_bytes(rgb: Float[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """0..1 to 0..255; what is outside is clipped."""
+    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _palette(name: str) -> np.ndarray:
+    import matplotlib
+
+    return (matplotlib.colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
+
+
+def depth_range(depth_z: Float[np.ndarray, "h w"]) -> tuple[float, float]:
+    """The depths that a picture should span: from the 2nd to the 98th percentile of what is known."""
+    known = depth_z[np.isfinite(depth_z) & (depth_z > 0)]
+    if not len(known):
+        return 1.0, 2.0
+    low, high = np.percentile(known, [2, 98])
+    return float(low), float(max(high, low * 1.001))
+
+
+def depth_picture(
+    depth_z: Float[np.ndarray, "h w"], span: tuple[float, float] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Near is bright, far is dark, even in 1/depth; unknown depth is black."""
+    low, high = span or depth_range(depth_z)
+    known = np.isfinite(depth_z) & (depth_z > 0)
+    inverse = 1 / np.where(known, depth_z, high)
+    share = (inverse - 1 / high) / (1 / low - 1 / high)
+    colours = _palette("inferno")[np.clip(np.rint(share * 255), 0, 255).astype(np.int64)]
+    return np.where(known[..., None], colours, np.uint8(0))
+
+
+def error_picture(pred_z: Float[np.ndarray, "h w"], true_z: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Relative depth error from 0 (dark) to LARGEST_ERROR (bright); grey where the truth is unknown."""
+    known = np.isfinite(true_z) & (true_z > 0)
+    error = np.abs(np.nan_to_num(pred_z) - true_z) / np.where(known, true_z, 1)
+    index = np.clip(np.rint(error / LARGEST_ERROR * 255), 0, 255).astype(np.int64)
+    return np.where(known[..., None], _palette("viridis")[index], np.uint8(128))
+
+
+def normal_picture(normal: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Unit normals with x, y, z as red, green, blue."""
+    return to_bytes(normal * 0.5 + 0.5)
+
+
+def opacity_picture(opacity: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """White is opaque."""
+    return to_bytes(np.repeat(opacity[..., None], 3, axis=-1))
+
+
+def preview(
+    name: str, photo: np.ndarray, rendered: dict[str, np.ndarray], true_z: np.ndarray | None, psnr: float
+) -> Image.Image:
+    """Photo | render | depth, and | error of depth where `true_z` (h, w) is given; labelled."""
+    depth_z = rendered["depth_z"]
+    panels = [
+        (f"photo {Path(name).name}", to_bytes(photo)),
+        ("render" if math.isnan(psnr) else f"render, {psnr:.1f} dB", to_bytes(rendered["rgb"])),
+        ("depth", depth_picture(depth_z)),
+    ]
+    if true_z is not None and (true_z > 0).any():
+        panels.append((f"depth error, 0 to {LARGEST_ERROR:.0%}", error_picture(depth_z, true_z)))
+    return side_by_side(panels)
+
+
+def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    """Pictures of one size in a row, each under its label."""
+    h, w = panels[0][1].shape[:2]
+    zoom = max(1, round(200 / w))  # tiny pictures are enlarged, so that one can see them and read the label
+    h, w = h * zoom, w * zoom
+    sheet = Image.new("RGB", (len(panels) * (w + GAP) + GAP, h + LABEL + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for column, (label, pixels) in enumerate(panels):
+        left = GAP + column * (w + GAP)
+        draw.text((left, 2), label, fill="black", font=font)
+        sheet.paste(Image.fromarray(pixels).resize((w, h), Image.Resampling.NEAREST), (left, LABEL))
+    return sheet
+
+
+def contact_sheet(previews: Sequence[Image.Image]) -> Image.Image:
+    """Previews one below the other, narrowed to at most 1280 pixels."""
+    width = max(picture.width for picture in previews)
+    sheet = Image.new("RGB", (width, sum(picture.height for picture in previews)), "white")
+    top = 0
+    for picture in previews:
+        sheet.paste(picture, (0, top))
+        top += picture.height
+    if width > 1280:
+        sheet = sheet.resize((1280, round(sheet.height * 1280 / width)), Image.Resampling.LANCZOS)
+    return sheet
+
+
+def save_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
+    """Write an image by its suffix, atomically. Raises OutputError."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    buffer = BytesIO()
+    image.save(buffer, format="JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
+    write_atomic(path, buffer.getvalue())
+
+
+def photo_on_white(frame: Frame) -> Float[np.ndarray, "h w 3"]:
+    """A frame's photo, 0 to 1, with what is transparent replaced by white. Raises SceneError."""
+    photo = load_photo(frame).astype(np.float32) / 255
+    if photo.shape[-1] == 3:
+        return photo
+    alpha = photo[..., 3:]
+    return photo[..., :3] * alpha + (1 - alpha)

@@ -1,0 +1,202 @@
+"""Build the field of a run: new, to be trained; or from its newest checkpoint, to be rendered."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ovseg3d.engine import Checkpoint, Workers, latest_checkpoint, load_checkpoint
+from ovseg3d.errors import ConfigError, Ovseg3dError, RunError, SceneError
+from ovseg3d.field.backends import make_backend
+from ovseg3d.field.box import FieldBox
+from ovseg3d.field.config import FieldConfig
+from ovseg3d.field.corrections import corrected
+from ovseg3d.field.occupancy import OccupancyGrid
+from ovseg3d.field.radiance import RadianceField, grid_levels
+from ovseg3d.field.renderer import Renderer
+from ovseg3d.field.stage import FieldStage
+from ovseg3d.limits import check_memory
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.devices import BackendName, DeviceName, resolve_backend, resolve_device
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.scene import Scene
+
+
+def make_stage(scene: Scene, config: Config) -> FieldStage:
+    """A field for `scene` that has learnt nothing yet, on the device and backend that `config` asks for.
+
+    Raises:
+        DeviceError: they are not there.
+        SceneError: measured depth was asked for, and the scene has none.
+    """
+    check_size(config.field, 4, scene.path, ConfigError)
+    device = resolve_device(config.train.device)
+    backend = resolve_backend(config.train.backend, device)
+    measured = any(scene.frames[view].depth_path for view in scene.train)
+    if config.scene.depth == "on" and not measured:
+        raise SceneError(
+            "Supervision with depth was asked for, but the training views have none",
+            where=scene.path,
+            fix="--depth auto, or --depth off",
+        )
+    return FieldStage(
+        scene,
+        config.field,
+        _torch_device(device),
+        backend,
+        seed=config.train.seed,
+        use_depth=measured and config.scene.depth != "off",
+        refine_poses=config.scene.refine_poses,
+    )
+
+
+def check_size(config: FieldConfig, copies: int, where: Path, error: type[Ovseg3dError]) -> None:
+    """Refuse a field that does not fit the memory, before anything is built.
+
+    Args:
+        config: its sizes, each in its range: but their product may be anything.
+        copies: how many of its table are needed: 1 to render, 4 to train (gradients, two moments).
+        where: what asks for it.
+        error: which error to raise.
+
+    Raises:
+        error: it does not fit.
+    """
+    levels = grid_levels(config)
+    table = 4 * levels.entries * levels.features * copies
+    cells = 8 * max(config.cascades, 6) * config.occupancy_resolution**3
+    fix = "lower --field.log2-table, --field.features or --field.occupancy-resolution"
+    check_memory(table + cells, "The field", where, error, fix)
+
+
+def _torch_device(name: str) -> torch.device:
+    """The device with its index, which Warp wants to know: a bare "cuda" has none."""
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device("cpu")
+
+
+def newest_checkpoint(run: RunFolder) -> Checkpoint:
+    """The newest checkpoint of a run. Raises RunError when there is none or it cannot be used.
+
+    What the run's settings ask for is compared with what the file says that it holds before anything is read or built.
+    """
+    path = latest_checkpoint(run.checkpoints)
+    if path is None:
+        status = run.status()["status"]
+        raise RunError(
+            f"The run has no checkpoint (it is marked {status})", where=run.folder, fix="train the scene again"
+        )
+    levels = grid_levels(run.config.field)
+    check_size(run.config.field, 1, run.folder / "config.json", RunError)
+    return load_checkpoint(path, FieldStage.name, {"table": torch.Size((levels.entries, levels.features))})
+
+
+def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: BackendName = "auto") -> Renderer:
+    """The trained field of a run, ready to render; nothing of what training needs is set up.
+
+    Args:
+        scene: the run's capture, from `Run.load_scene`.
+        device, backend: what to render on, not necessarily what the run was trained on.
+
+    Raises:
+        RunError: there is no checkpoint, or it is cut, of another version, or does not fit its settings.
+        DeviceError: the device or backend is not there.
+    """
+    name = resolve_device(device)
+    target = _torch_device(name)
+    operators = resolve_backend(backend, name)
+    checkpoint = newest_checkpoint(run)
+    config, box = run.config.field, _read_box(checkpoint, run)
+    cells = (box.cascades, *(config.occupancy_resolution,) * 3)
+    stored = checkpoint.state.get("occupancy.occupied")
+    if stored is None or stored.shape != cells:  # before room is made for them
+        raise RunError("The checkpoint does not fit the run's settings", where=run.checkpoints, fix="train again")
+    made = make_backend(operators, grid_levels(config), target)
+    field = RadianceField(config, target, seed=0, run=made.perceptron)
+    occupancy = OccupancyGrid(torch.zeros(cells, dtype=torch.bool, device=target), config.occupancy_threshold)
+    own = {"table": field.table, "network": field.network}
+    own |= {f"occupancy.{name}": tensor for name, tensor in occupancy.state().items()}
+    _check_fits(own, checkpoint, run)
+    with torch.no_grad():
+        for name in ("table", "network"):
+            own[name].copy_(checkpoint.state[name])
+    prefix = "occupancy."
+    occupancy.load_state(
+        {k.removeprefix(prefix): v.to(target) for k, v in checkpoint.state.items() if k.startswith(prefix)}
+    )
+    return Renderer(field, made, box, occupancy, config, Workers.for_device(target), scene.has_alpha)
+
+
+def refined(run: RunFolder, scene: Scene) -> Scene:
+    """The capture with its training cameras where --refine-poses moved them to: those that the field agrees with.
+
+    Whoever compares the field with training photos looks from there. Held-out cameras stay; without that flag all do.
+
+    Args:
+        scene: the run's capture as it was read; what this function gave would be corrected twice.
+
+    Raises:
+        RunError: there is no checkpoint, or it does not fit its settings.
+    """
+    if not run.config.scene.refine_poses:
+        return scene
+    checkpoint = newest_checkpoint(run)
+    _check_fits({"photos": torch.zeros(len(scene.train), 12)}, checkpoint, run)
+    frames = list(scene.frames)
+    cameras = [frames[view].camera for view in scene.train]
+    for view, camera in zip(scene.train, corrected(cameras, checkpoint.state["photos"], _read_box(checkpoint, run))):
+        frames[view] = replace(frames[view], camera=camera)
+    return replace(scene, frames=tuple(frames))
+
+
+def _read_box(checkpoint: Checkpoint, run: RunFolder) -> FieldBox:
+    """The field's place, as the checkpoint states it; RunError when that is not a box."""
+    try:
+        stated = dict(checkpoint.facts["box"])
+        for name in ("center", "rotation"):
+            stated[name] = np.asarray(stated[name], dtype=np.float64)
+        if stated["center"].shape != (3,) or stated["rotation"].shape != (3, 3):
+            raise ValueError("center or rotation has another shape")
+        stated["center"] = tuple(stated["center"].tolist())
+        stated["rotation"] = tuple(map(tuple, stated["rotation"].tolist()))
+        box = FieldBox(**stated)
+        if type(box.cascades) is not int or not np.isfinite([*box.center, *np.ravel(box.rotation)]).all():
+            raise ValueError("a number is none")
+        if not (1 <= box.cascades <= 16 and 0 < box.radius < float("inf") and box.near >= 0):
+            raise ValueError("a number is out of range")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"The checkpoint does not say where its field lies ({error})", where=run.checkpoints, fix="train again"
+        ) from error
+    return box
+
+
+def load_into(stage: FieldStage, checkpoint: Checkpoint, run: RunFolder) -> None:
+    """Give `stage` the state of `checkpoint`; RunError where the two do not fit."""
+    _check_fits(stage.state(), checkpoint, run)
+    stage.load_state(checkpoint.state)
+
+
+def _check_fits(own: dict[str, torch.Tensor], checkpoint: Checkpoint, run: RunFolder) -> None:
+    for name, tensor in own.items():
+        found = checkpoint.state.get(name)
+        if found is None or found.shape != tensor.shape or found.dtype != tensor.dtype:
+            raise RunError(
+                f"The checkpoint does not fit the run's settings: {name!r} is missing or has another shape",
+                where=run.checkpoints,
+                fix="train again",
+            )
+
+
+def check_same(run: RunFolder, config: Config) -> None:
+    """A resumed run keeps its scene and field settings and its seed: ConfigError for any that `config` changes."""
+    for section in ("scene", "field", "train"):
+        old, new = getattr(run.config, section), getattr(config, section)
+        for name in ("seed",) if section == "train" else old.__dataclass_fields__:
+            if getattr(old, name) != getattr(new, name):
+                raise ConfigError(
+                    f"{section}.{name} cannot change when a run is resumed"
+                    f" (it was {getattr(old, name)!r}, now {getattr(new, name)!r})",
+                    where=run.folder,
+                    fix="leave that flag away, or begin a new run",
+                )

@@ -1,0 +1,17 @@
+from .cameras import Camera as Camera
+from .capture import FORMATS as FORMATS
+from .capture import Finding as Finding
+from .capture import Frame as Frame
+from .capture import Scene as Scene
+from .check import check_scene as check_scene
+from .images import load_depth as load_depth
+from .images import load_labels as load_labels
+from .images import load_mask as load_mask
+from .images import load_photo as load_photo
+from .images import usable_at as usable_at
+from .load import inspect_scene as inspect_scene
+from .load import load_scene as load_scene
+from .photos import PhotoPool as PhotoPool
+from .photos import PixelBatch as PixelBatch
+from .plot import plot_scene as plot_scene
+from .rays import Cameras as Cameras

@@ -1,0 +1,269 @@
+"""What a whole scene says to cosines: names that are evened out, and planes, at points and at pixels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovseg3d.errors import ConfigError, RunError
+from ovseg3d.field.surface import Surface
+from ovseg3d.files import write_json
+from ovseg3d.instances.layout import FLOOR, NONE, WALL
+from ovseg3d.points.basis import Basis
+from ovseg3d.points.lerf import Sized
+from ovseg3d.points.semantic_scene import EncoderFacts, Places, SemanticScene, save_semantics
+from ovseg3d.query.engine import Asker
+from ovseg3d.query.household import HOUSEHOLD
+from ovseg3d.query.relevancy import CANONICAL
+from ovseg3d.query.sizes import SIZES
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.phrases import keep_phrases
+
+NAMES = ("floor", "wall", "sofa", "mug", "hub")
+FLOOR_POINT, WALL_POINT, SOFA, MUG, BARE = range(5)
+
+
+def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]]) -> Asker:
+    """Of five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, thing 1, thing 2, and none. Nobody
+    knows how large anything is."""
+    vectors = np.zeros((5, 8), np.float32)
+    for point, cosines in rows.items():
+        vectors[point, : len(cosines)] = cosines
+        vectors[point, 5] = (1 - np.square(cosines).sum()) ** 0.5
+    folder.mkdir(exist_ok=True)
+    surface = Surface(
+        np.arange(15, dtype=np.float32).reshape(5, 3), np.tile(np.float32([0, 0, 1]), (5, 1)),
+        np.zeros((5, 3), np.uint8), np.ones(5, np.float32), np.ones(5, np.float32), np.array([0.0, 0.0, 1.0]), False,
+    )  # fmt: skip
+    learnt = SemanticScene(
+        surface, Basis(np.eye(8, dtype=np.float32), 0.0), vectors, np.ones(5, np.float32),
+        np.array([0, 0, 1, 2, 0], np.int32), EncoderFacts("none", "none", "", 50.0),
+        plane=np.array([FLOOR, WALL, NONE, NONE, NONE]),
+    )  # fmt: skip
+    save_semantics(folder, learnt)
+    keep_phrases(folder, phrases)
+    made = Asker(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
+    made.clip = None
+    made._texts = dict(zip((*NAMES, "", "stuff"), np.eye(8, dtype=np.float32)))
+    made._texts = dict.fromkeys((*HOUSEHOLD, *CANONICAL), made._texts["stuff"]) | made._texts
+    return made
+
+
+ROWS = {
+    FLOOR_POINT: [0.5, 0.1, 0.3], WALL_POINT: [0.1, 0.5, 0.3], SOFA: [0.2, 0.1, 0.6, 0.1], MUG: [0.2, 0.1, 0.3, 0.2],
+    BARE: [0.0, 0.0, 0.3, 0.2],
+}  # fmt: skip
+
+
+def test_a_weak_name_is_found_where_the_run_knows_that_it_is_there(tmp_path: Path) -> None:
+    plain = comparer(tmp_path / "plain", (), ROWS)
+    known = comparer(tmp_path, NAMES[:4], ROWS)
+    sofa, mug = (NAMES.index(name) + 1 for name in ("sofa", "mug"))
+    assert plain.labels(NAMES[:4], none=False)[[SOFA, MUG, BARE]].tolist() == [sofa, sofa, sofa]
+    assert known.labels(NAMES[:4], none=False)[[SOFA, MUG, BARE]].tolist() == [sofa, mug, sofa]
+    own, _ = known.compare(("mug", "sofa"), (), known=NAMES[:4])
+    raw, _ = known.compare(("mug", "sofa"), ())
+    assert (own[[SOFA, MUG]] - raw[[SOFA, MUG]]).std(0).max() < 1e-6 and own[MUG, 0] > raw[MUG, 0]
+    np.testing.assert_array_equal(own[[FLOOR_POINT, WALL_POINT, BARE]], raw[[FLOOR_POINT, WALL_POINT, BARE]])
+
+
+def test_a_name_that_is_not_known_is_not_raised_and_no_hub(tmp_path: Path) -> None:
+    rows = ROWS | {SOFA: [0.2, 0.1, 0.6, 0.1, 0.7], MUG: [0.2, 0.1, 0.3, 0.2, 0.5]}
+    known = comparer(tmp_path, NAMES[:4], rows)
+    own, _ = known.compare(NAMES, (), known=NAMES[:4])
+    raw, _ = known.compare(NAMES, ())
+    assert (own[[SOFA, MUG], 4] < raw[[SOFA, MUG], 4]).all(), "it is nearer to everything than what is there"
+    rows = ROWS | {SOFA: [0.2, 0.1, 0.6, 0.1, 0.1]}
+    known = comparer(tmp_path, NAMES[:4], rows)
+    own, _ = known.compare(NAMES, (), known=NAMES[:4])
+    np.testing.assert_array_equal(own[:, 4], known.compare(NAMES, ())[0][:, 4])
+
+
+def test_a_plane_without_a_name_is_what_a_list_says(tmp_path: Path) -> None:
+    rows = ROWS | {FLOOR_POINT: [0.5, 0.1, 0.3, 0.45]}
+    known = comparer(tmp_path, ("sofa", "mug"), rows)
+    own, raw = (known.compare(("sofa", "mug"), (), known=names)[0] for names in (("sofa", "mug"), ()))
+    assert own[MUG, 1] - raw[MUG, 1] < 0.5 * (0.6 - 0.2), "the mug's name is at its best on the floor"
+
+
+def test_pixels_between_two_planes_are_one_of_them(tmp_path: Path) -> None:
+    known = comparer(tmp_path, (), ROWS)
+    near = np.array([[FLOOR_POINT, WALL_POINT], [WALL_POINT, FLOOR_POINT], [FLOOR_POINT, SOFA], [SOFA, FLOOR_POINT]])
+    places = Places((2, 3), np.array([0, 1, 3, 4]), near, np.tile([0.8, 0.2], (4, 1)))
+    found = known.labels_at(places, NAMES[:4], none=False)
+    assert found.tolist() == [[1, 2, 0], [1, 3, 0]]
+
+
+FLOORLIKE = ROWS | {WALL_POINT: [0.5, 0.1, 0.3, 0.2, 0.45]}
+"""The wall looks like floor, and next like a hub."""
+
+
+def test_a_question_finds_what_labels_find_where_planes_decide(tmp_path: Path) -> None:
+    asker = comparer(tmp_path, NAMES[:4], FLOORLIKE)
+    labels = asker.labels(NAMES[:4], none=False)
+    assert labels[WALL_POINT] == NAMES.index("wall") + 1
+    for number, answer in enumerate(asker.ask(NAMES[:2], canonical=("stuff",), threshold=0.1), start=1):
+        assert ((answer.relevancy > 0.5) == (labels == number)).all(), answer.phrase
+
+
+def test_the_order_of_rivals_does_not_matter(tmp_path: Path) -> None:
+    asker = comparer(tmp_path, (), FLOORLIKE)
+    things = tuple(f"thing {number}" for number in range(40))
+    asker._texts |= dict.fromkeys(things, asker._texts["stuff"])
+    found = [
+        asker.ask(["hub"], canonical=("stuff",), rivals=rivals)[0].relevancy
+        for rivals in (("floor", "wall", *things), ("floor", *things, "wall"))
+    ]
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+
+def test_the_rival_is_named_that_was_lost_against(tmp_path: Path) -> None:
+    asker = comparer(tmp_path, NAMES[:4], FLOORLIKE | {WALL_POINT: [0.5, 0.1, 0.3, 0.2, 0.35]})
+    (answer,) = asker.ask(["hub"], canonical=("stuff",), rivals=("floor", "wall"))
+    assert not answer.present and answer.rival == "wall", "and not the floor, which it looks like"
+
+
+def test_capitals_do_not_make_another_phrase(tmp_path: Path) -> None:
+    asker = comparer(tmp_path, NAMES[:4], ROWS)
+    asker._texts["Mug"] = asker._texts["mug"]
+    own, _ = asker.compare(("mug", "Mug"), (), known=NAMES[:4])
+    np.testing.assert_array_equal(own[:, 0], own[:, 1])
+    small, large = asker.ask(["mug", "Mug"], canonical=("stuff",))
+    np.testing.assert_array_equal(small.relevancy, large.relevancy)
+
+
+def test_no_phrases_at_all(tmp_path: Path) -> None:
+    known = comparer(tmp_path, (), ROWS)
+    assert known.encode([]).shape == (0, 8)
+    with pytest.raises(ConfigError, match="no phrases"):
+        known.labels(())
+
+
+def test_a_list_of_all_that_is_there_leaves_little_for_none(tmp_path: Path) -> None:
+    known = comparer(tmp_path, NAMES[:4], ROWS | {MUG: [0.2, 0.1, 0.3, 0.2, 0.38], SOFA: [0.2, 0.1, 0.6, 0.1, 0.5]})
+    mug = NAMES.index("mug") + 1
+    assert known.labels(NAMES[:4], canonical=("hub",))[MUG] == mug, "a hub is evened out, too"
+    assert known.labels(("mug", "wall"), canonical=("hub",))[MUG] == 0, "a list may lack what it is"
+    plain = comparer(tmp_path / "plain", (), ROWS | {MUG: [0.2, 0.1, 0.3, 0.2, 0.38]})
+    assert plain.labels(NAMES[:4], canonical=("hub",))[MUG] == 0
+    # A point of no thing and no plane is compared as it is.
+    _, beside = known.compare(NAMES[:4], ("hub",), known=NAMES[:4])
+    _, raw = known.compare(NAMES[:4], ("hub",))
+    assert (beside[[SOFA, MUG]] < raw[[SOFA, MUG]]).all() and (beside[BARE] == raw[BARE]).all()
+
+
+def furniture(
+    folder: Path,
+    metres: float | None,
+    things: dict[str, tuple[float, float, float]] | None = None,
+    unit: float | None = None,
+) -> Asker:
+    """Boxes in a frame with `metres` to its unit, or nobody knows. Each looks like its name; by default a sofa and a
+    mug that look alike."""
+    alike, things = things is None, things or {"sofa": (2.0, 0.8, 0.8), "mug": (0.1, 0.1, 0.1)}
+    random, unit = np.random.default_rng(0), metres or unit or 0.5
+    sizes = np.array(list(things.values()))
+    xyz = random.uniform(-0.5, 0.5, (len(things), 200, 3)) * sizes[:, None] + 5 * np.arange(len(things))[:, None, None]
+    count, up, dim = 200 * len(things), np.array([0.0, 0.0, 1.0]), len(things) + 2
+    surface = Surface(
+        np.float32(xyz.reshape(-1, 3) / unit), np.tile(np.float32(up), (count, 1)), np.zeros((count, 3), np.uint8),
+        np.ones(count, np.float32), np.full(count, 0.02 / unit, np.float32), up, metres is not None,
+    )  # fmt: skip
+    vectors = np.full((count, dim), dim**-0.5) if alike else np.eye(dim)[np.repeat(np.arange(len(things)), 200)]
+    learnt = SemanticScene(
+        surface, Basis(np.eye(dim, dtype=np.float32), 0.0), vectors.astype(np.float32), np.ones(count, np.float32),
+        np.repeat(np.arange(len(things)) + 1, 200).astype(np.int32), EncoderFacts("none", "none", "", 50.0),
+    )  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    save_semantics(folder, learnt)
+    frames = {"world_from_input": np.eye(4).tolist(), "metric": metres is not None, "metres_per_unit": metres}
+    write_json(folder / "scene_transform.json", frames)
+    made = Asker(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
+    made.clip = None
+    texts = np.eye(dim, dtype=np.float32)
+    made._texts = dict.fromkeys(HOUSEHOLD, texts[-1]) | dict(zip(things, texts)) | dict.fromkeys(CANONICAL, texts[-1])
+    return made
+
+
+@pytest.mark.parametrize("metres", [1.0, 0.01, 40.0])
+def test_things_that_look_alike_are_told_by_their_size(tmp_path: Path, metres: float) -> None:
+    asker = furniture(tmp_path, metres)
+    assert asker.metres == metres
+    assert asker.labels(("mug", "sofa"), none=False)[[0, 200]].tolist() == [2, 1]
+    assert asker.labels(("sofa", "mug"), none=False)[[0, 200]].tolist() == [1, 2]
+    own, beside = asker.compare(("sofa", "mug"), ("stuff",))
+    np.testing.assert_allclose(beside, 0.5, atol=1e-3)  # canonical phrases have no size
+    assert own[0, 0] > 0.5 > own[0, 1] and own[200, 1] > 0.5 > own[200, 0]
+    # Pixels are told as points are.
+    places = Places((1, 2), np.array([0, 1]), np.array([[0], [200]]), np.ones((2, 1)))
+    assert asker.labels_at(places, ("mug", "sofa"), none=False).tolist() == [[2, 1]]
+    # So are answers to a question.
+    for thing, phrase in enumerate(("sofa", "mug"), start=1):
+        seen = asker.decide(phrase, ("sofa", "mug"), ("stuff",))
+        assert asker._witnesses.scene.instance[seen.witness] == thing
+
+
+def test_a_word_of_unknown_size_has_that_of_its_nearest_everyday_word(tmp_path: Path) -> None:
+    asker = furniture(tmp_path, 1.0)
+    words = np.random.default_rng(0).normal(size=(len(HOUSEHOLD), 4)).astype(np.float32)
+    words[:, 0] = 0
+    couch = np.float32([0, 5, 5, 5])
+    asker._texts |= dict(zip(HOUSEHOLD, words)) | {"couch": couch, "sofa": couch}
+    asker._texts["gadget"] = asker._usual[0] + np.float32([1, 0, 0, 0])
+    assert asker._size("couch") == asker._size("sofa") == SIZES["sofa"] and asker._size("gadget") is None
+    told = asker._by_size(("couch", "sofa", "mug", "gadget", "floor", *asker.canonical), free=asker.canonical)
+    assert (told[:, 0] == told[:, 1]).all() and told[1, 0] > 0 > told[1, 3] > told[1, 2] and not told[:, 4:].any()
+    asker._texts |= {"sofa handle": couch}
+    assert asker._size("sofa handle") is None or asker._size("sofa handle") != SIZES["sofa"]
+    # What everything is compared with may be of any size, and loses nothing by it.
+    assert not asker._by_size(("gadget",), free=("gadget",)).any() and asker._by_size(("mug",), free=("mug",)).any()
+
+
+ROOM = {
+    "sofa": (2.0, 0.9, 0.85), "desk": (1.4, 0.7, 0.75), "bin": (0.3, 0.3, 0.4), "door": (0.9, 0.05, 2.0),
+    "mug": (0.1, 0.1, 0.1), "television": (1.1, 0.1, 0.65), "bookshelf": (0.9, 0.3, 1.8), "ball": (0.22, 0.22, 0.22),
+    "chair": (0.5, 0.5, 0.9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", [0.05, 3.0])
+def test_without_a_scale_things_tell_it_or_sizes_say_nothing(tmp_path: Path, unit: float) -> None:
+    lone = furniture(tmp_path / "lone", None)
+    assert lone.metres is None and not lone.measured, "two things that look alike"
+    own, _ = lone.compare(("sofa", "mug"), ("stuff",))
+    np.testing.assert_allclose(own, 0.5, atol=1e-3)
+    assert furniture(tmp_path, None, ROOM, unit).metres == pytest.approx(unit, rel=0.15), "by everyday words"
+    asker = furniture(tmp_path, None, ROOM, unit)
+    assert asker.guess_metres(tuple(ROOM)) == pytest.approx(unit, rel=0.15)
+    assert asker.guess_metres(("sofa",)) is None, "most things look like none"
+    keep_phrases(tmp_path, ("sofa", "floor"))
+    assert asker.metres == pytest.approx(unit, rel=0.15), "where these do not tell, everyday words do"
+    assert asker.labels(("mug", "sofa"), none=False)[[0, 4 * 200]].tolist() == [2, 1]
+
+
+def test_a_frame_that_is_not_stated_is_no_reason_not_to_answer(tmp_path: Path) -> None:
+    asker = furniture(tmp_path, 1.0)
+    for text in ("{}", "nonsense", None):
+        (tmp_path / "scene_transform.json").unlink(missing_ok=True)
+        if text is not None:
+            (tmp_path / "scene_transform.json").write_text(text)
+        with pytest.raises(RunError):
+            asker.run.transform()
+        damaged = Asker(asker.run, None, "cpu")
+        damaged.clip, damaged._texts = None, asker._texts
+        assert damaged.metres is None and len(damaged.labels(("mug", "sofa"))) == 400
+    write_json(
+        tmp_path / "scene_transform.json",
+        {"world_from_input": np.eye(4).tolist(), "metric": True, "metres_per_unit": None},
+    )
+    assert asker.run.transform()[1] is None
+
+
+def test_lerfs_method_knows_no_sizes_of_things(tmp_path: Path) -> None:
+    asker = furniture(tmp_path, 1.0)
+    assert asker.measured and asker._by_size(("sofa",)).any()
+    asker = furniture(tmp_path, 1.0)
+    asker.semantics = replace(asker.semantics, sized=object.__new__(Sized))  # never looked at
+    assert not asker.measured and not asker._by_size(("sofa",)).any()

@@ -1,0 +1,450 @@
+"""Whether something is there: witnesses, their chances, rivals against look-alikes, cards, and which are absent."""
+
+import json
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from colours import CLASSES, with_label_images
+from fake_encoders import WORDS, MeanColour
+from PIL import Image
+
+from ovseg3d.encoders import register_clip
+from ovseg3d.errors import ConfigError
+from ovseg3d.evaluate.absence import ALL, CONFUSABLE, FOREIGN, OUTSIDE, TRAPS, absent_phrases
+from ovseg3d.features.maps import normalise
+from ovseg3d.field.surface import Surface
+from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
+from ovseg3d.points.basis import Basis
+from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.query.engine import Asker
+from ovseg3d.query.household import HOUSEHOLD, means_the_same
+from ovseg3d.query.hubs import groups_of
+from ovseg3d.query.presence import (
+    CHANCE,
+    EVERY,
+    KNOWN,
+    PATCH,
+    PORTRAIT,
+    PURE,
+    SCORES,
+    STEADY,
+    Witnesses,
+    calibration_of,
+    canonical_of,
+    chances,
+    log_sum,
+)
+from ovseg3d.query.relevancy import CANONICAL
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.phrases import keep_phrases
+from ovseg3d.synth import KINDS
+
+GRID = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0), [0.0]), -1).reshape(-1, 3)
+
+
+def seen(vectors: np.ndarray, instance: np.ndarray, plane: np.ndarray | None = None) -> SemanticScene:
+    """A sheet of points that mean something, all photos of one mind."""
+    count, up = len(GRID), np.array([0.0, 0.0, 1.0])
+    surface = Surface(
+        GRID.astype(np.float32), np.tile(np.float32(up), (count, 1)), np.zeros((count, 3), np.uint8),
+        np.ones(count, np.float32), np.ones(count, np.float32), up, False,
+    )  # fmt: skip
+    basis = Basis(np.eye(vectors.shape[1], dtype=np.float32), 0.0)
+    facts = EncoderFacts("none", "none", "", 50.0)
+    return SemanticScene(
+        surface, basis, vectors.astype(np.float32), np.ones(count, np.float32), instance, facts, plane=plane
+    )
+
+
+def test_witnesses_are_things_planes_and_patches_of_one_thing() -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(len(GRID), 3))
+    instance = np.where(GRID[:, 0] < 10, 3, np.where(GRID[:, 0] < 20, 1, 0)).astype(np.int32)
+    plane = np.where(GRID[:, 1] < 20, FLOOR, NONE)
+    scene = seen(vectors, instance, plane)
+    found = Witnesses.of(scene)
+    dense = found.members.toarray()
+    np.testing.assert_allclose(dense.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(found.scene.vectors, dense @ vectors, atol=1e-5)
+    floor = (instance == 0) & (plane == FLOOR)
+    for row, (own, number, kind) in enumerate([(instance == 1, 1, NONE), (instance == 3, 3, NONE), (floor, 0, FLOOR)]):
+        assert ((dense[row] > 0) == own).all() and np.ptp(dense[row, own]) == 0
+        assert found.scene.instance[row] == number and (number or found.scene.plane[row] == kind)
+    assert found.wholes == 3
+    alike = groups_of(instance, plane, frozenset())
+    members = [np.flatnonzero(row) for row in dense[3:]]
+    assert all(len(set(alike[own])) == 1 and PURE * PATCH <= len(own) <= PATCH for own in members)
+    assert 0.5 < len(members) / (len(GRID) / EVERY) < 1, "patches across an edge have no say"
+    np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + STEADY))
+
+
+def test_a_thing_that_was_seen_as_a_whole_speaks_by_its_portrait_more_than_by_its_points() -> None:
+    random = np.random.default_rng(0)
+    vectors, faces = random.normal(size=(len(GRID), 3)), random.normal(size=(3, 3)).astype(np.float32)
+    faces[:] = normalise(faces)
+    instance = np.where(GRID[:, 0] < 10, 3, np.where(GRID[:, 0] < 20, 1, 0)).astype(np.int32)
+    scene = seen(vectors, instance, np.full(len(GRID), FLOOR))
+    before, after = Witnesses.of(scene).scene.vectors, Witnesses.of(replace(scene, portraits=faces)).scene.vectors
+    mixed = normalise(normalise(before[:2]) + PORTRAIT * faces[[0, 2]])
+    np.testing.assert_allclose(after[:2], mixed, atol=1e-6)
+    assert ((after[:2] * faces[[0, 2]]).sum(1) > 0.8).all()
+    np.testing.assert_array_equal(after[2:], before[2:])
+    # A scrap is no thing, and speaks nevertheless.
+    pieces, things = np.where(instance == 3, 2, instance), np.where(instance == 3, 0, instance)
+    scrap = Witnesses.of(replace(scene, instance=things, pieces=pieces, portraits=faces[[0, 2]]))
+    np.testing.assert_allclose(scrap.scene.vectors[:2], mixed, atol=1e-6)
+    assert scrap.scene.piece[:2].tolist() == [1, 2] and scrap.scene.instance[:2].tolist() == [1, 0]
+    assert not scrap.on_plane(FLOOR)[:2].any()
+    faces[2] = 0
+    unseen = Witnesses.of(replace(scene, portraits=faces)).scene.vectors
+    np.testing.assert_allclose(unseen[1], normalise(before[1]), atol=1e-6)
+    np.testing.assert_allclose(unseen[0], mixed[0], atol=1e-6)
+
+
+def test_few_points_nothing_told_and_photos_that_disagree() -> None:
+    nothing = np.zeros(len(GRID), np.int32)
+    scene = seen(np.ones((len(GRID), 1)), nothing)
+    assert Witnesses.of(scene).wholes == 0
+    for count in (1, 5):
+        few = Witnesses.of(scene.take(np.arange(count)))
+        assert few.members.shape == (1, count) and few.wholes == 0
+    agreement = np.ones(len(GRID), np.float32)
+    agreement[GRID[:, 0] < 10] = 0.0
+    trusted = Witnesses.of(replace(scene, agreement=agreement))
+    assert len(trusted.scene.vectors) < len(Witnesses.of(scene).scene.vectors)
+    assert not trusted.members.toarray()[:, GRID[:, 0] < 6].any(), "in full from half of the usual agreement"
+
+
+def test_chances_are_what_bayes_says() -> None:
+    random = np.random.default_rng(0)
+    own, others, no = random.normal(0, 3, 6), random.normal(0, 3, (6, 7)), np.zeros((6, 0))
+    prior = np.r_[CHANCE, np.full(7, (1 - CHANCE) / 7)]
+    joint = np.exp(np.concatenate([own[:, None], others], 1)) * prior
+    every = log_sum(others)
+    np.testing.assert_allclose(chances(own, every, 7, no), joint[:, 0] / joint.sum(1))
+    np.testing.assert_allclose(chances(np.zeros(1), log_sum(np.zeros((1, 9))), 9, no[:1]), CHANCE)
+    # What is not meant has to be beaten by itself, however many others there are.
+    excluded = random.normal(0, 3, (6, 2))
+    both = chances(own, every, 7, excluded)
+    assert ((both > 0.5) <= (own > excluded.max(1))).all() and (both <= chances(own, every, 7, no)).all()
+    np.testing.assert_allclose(chances(own, log_sum(no), 0, excluded[:, :1]), 1 / (1 + np.exp(excluded[:, 0] - own)))
+
+
+def asker_of(folder: Path, scene: SemanticScene, texts: dict[str, np.ndarray]) -> Asker:
+    """Of a scene whose encoder knows some texts; everyday words that are not among them mean nothing here."""
+    folder.mkdir(exist_ok=True)
+    save_semantics(folder, scene)
+    asker = Asker(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
+    nothing = np.eye(scene.vectors.shape[1], dtype=np.float32)[-1]
+    asker.clip, asker._texts = None, {**dict.fromkeys((*HOUSEHOLD, *CANONICAL), nothing), **texts}
+    return asker
+
+
+def test_what_is_near_to_everything_is_nowhere_and_what_stands_out_is_there(tmp_path: Path) -> None:
+    """Thirty things of ten kinds. A tram is nearer to each of them than its own name is, and no more to one."""
+    kinds, dim = 10, 16
+    instance = (np.arange(len(GRID)) * 30 // len(GRID) + 1).astype(np.int32)
+    vectors = 0.3 * np.eye(dim)[instance % kinds]
+    vectors[:, kinds] = 0.5
+    vectors[:, -2] = np.sqrt(1 - 0.09 - 0.25)
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate((*HOUSEHOLD[40:50], "tram"))}
+    asker = asker_of(tmp_path, seen(vectors, instance), texts)
+    sofa, tram = asker.ask([HOUSEHOLD[42], "tram"])
+    assert (asker.compare([HOUSEHOLD[42]], ())[0] < asker.compare(["tram"], ())[0]).all()
+    assert sofa.present and sofa.score > 0.9 and {thing.id for thing in sofa.instances} == {2, 12, 22}
+    assert not tram.present and tram.score < 0.2 and not len(tram.points)
+    # The tram is nearer than any canonical phrase everywhere; what shows agrees with the decision.
+    assert (tram.relevancy <= tram.score).all()
+
+
+def test_what_is_not_meant_is_not_there(tmp_path: Path) -> None:
+    """Ten things are something between a chair and an office chair, nearer to the latter; ten are a bit of a chair."""
+    dim = 8
+    instance = (np.arange(len(GRID)) * 40 // len(GRID) + 1).astype(np.int32)
+    vectors = np.zeros((len(GRID), dim))
+    vectors[:, 5], vectors[:, -1] = 0.95, 0.3
+    office, plain = instance <= 10, (instance > 10) & (instance <= 20)
+    vectors[office] = [0.45, 0.55, 0, 0, 0, 0.70, 0, 0]
+    vectors[plain] = [0.35, 0.0, 0, 0, 0, 0.93, 0, 0]
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("chair", "office chair"))}
+    asker = asker_of(tmp_path, seen(vectors, instance), texts)
+    (both,), (only,) = asker.ask(["chair"]), asker.ask(["chair"], negatives=["office chair"])
+    assert both.present and set(both.point_index) == set(np.flatnonzero(office | plain))
+    assert only.present and set(only.point_index) == set(np.flatnonzero(plain))
+    assert not asker.ask(["chair"], negatives=["chair"])[0].present, "it is not likelier than itself"
+    vectors[plain] = vectors[-1]
+    none = asker_of(tmp_path / "none", seen(vectors, instance), texts)
+    assert none.ask(["chair"])[0].present and not none.ask(["chair"], negatives=["office chair"])[0].present
+
+
+def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
+    """A mug that is one's word against a bowl's: most of it is nearer to the bowl, but a mug is asked for."""
+    dim = 8
+    instance = np.where(GRID[:, 0] < 4, 1, np.where(GRID[:, 0] < 20, 2, 0)).astype(np.int32)
+    vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[5], (len(GRID), 1))
+    vectors[instance == 1] = 0.50 * np.eye(dim)[0] + 0.53 * np.eye(dim)[1] + 0.68 * np.eye(dim)[5]
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("mug", "bowl"))}
+    asker = asker_of(tmp_path, seen(vectors, instance), texts)
+    mug, bowl = asker.ask(["mug", "bowl"])
+    assert mug.present and bowl.present and bowl.score > mug.score
+    assert set(mug.point_index) == set(bowl.point_index) == set(np.flatnonzero(instance == 1))
+    strict = asker.ask(["mug"], threshold=0.999)[0]
+    assert not strict.present and not len(strict.points) and mug.rival is None and strict.rival == "bowl"
+    np.testing.assert_array_equal(strict.relevancy, mug.relevancy, "the threshold decides and changes nothing else")
+    lax = asker.ask(["mug"], threshold=0.2)[0]
+    assert set(lax.point_index) >= set(mug.point_index)
+
+
+def test_a_plane_as_one_more_rival_makes_nothing_likelier(tmp_path: Path) -> None:
+    dim = 8
+    instance = np.where(GRID[:, 0] < 4, 1, 2).astype(np.int32)
+    vectors = np.where(instance[:, None] == 1, 0.5 * np.eye(dim)[0] + 0.53 * np.eye(dim)[1], np.eye(dim)[5])
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("mug", "bowl", "wall"))}
+    texts["a wall"] = texts["wall"]
+    asker = asker_of(tmp_path, seen(vectors, instance, np.zeros(len(GRID), np.int64)), texts)
+    few = asker.decide("mug", ("bowl",)).score
+    assert asker.decide("mug", ("bowl", "wall", "a wall")).score == pytest.approx(few, abs=1e-6) and 0.1 < few < 0.9
+    assert 0 < asker.decide("mug", ("wall",), canonical=("floor",), negatives=("bowl",)).score < 1
+
+
+def test_where_a_thing_hangs_is_not_what_was_asked_for(tmp_path: Path) -> None:
+    """The words of a place are most of a sentence; what it is about hangs there."""
+    dim = 8
+    instance = np.where(GRID[:, 0] >= 30, 1, 0).astype(np.int32)
+    vectors = np.where(instance[:, None] > 0, np.eye(dim)[1], np.eye(dim)[0])
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("wall", "picture"))}
+    both = np.float32([0.8, 0.6, 0, 0, 0, 0, 0, 0])
+    texts |= dict.fromkeys(("a picture on the wall", "wall picture"), both) | {"a picture": texts["picture"]}
+    asker = asker_of(tmp_path, seen(vectors, instance, np.where(instance > 0, NONE, WALL)), texts)
+    for answer in asker.ask(["picture", "a picture on the wall", "wall picture"]):
+        assert answer.present and set(answer.point_index) == set(np.flatnonzero(instance)), answer.phrase
+
+
+@pytest.mark.parametrize("floorlike, score", [(0.48, 0.67), (0.505, 0.51), (0.509, 0.49)])
+def test_a_floor_does_not_speak_for_a_patch_of_it(tmp_path: Path, floorlike: float, score: float) -> None:
+    """A patch is a bit more like a box than its floor is: both are one, the patch alone, or neither."""
+    dim, patch = 8, (np.hypot(GRID[:, 0] - 20, GRID[:, 1] - 20) < 6)
+    vectors = np.tile(0.4 * np.eye(dim)[0] + floorlike * np.eye(dim)[1] + 0.77 * np.eye(dim)[5], (len(GRID), 1))
+    vectors[patch] += 0.004 * np.eye(dim)[0]
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("box", "floor"))}
+    asker = asker_of(tmp_path, seen(vectors, np.zeros(len(GRID), np.int32), np.full(len(GRID), FLOOR)), texts)
+    answer = asker.ask(["box"])[0]
+    assert answer.score == pytest.approx(score, abs=0.01)
+    found = asker.ask(["box"], threshold=score - 0.015)[0]
+    assert (asker.decide("box").witness == 0) == (score != 0.51)
+    share = len(found.points) / len(GRID)
+    assert found.present and (0 < share < 0.1 if score == 0.51 else share == 1)
+    np.testing.assert_array_equal(found.relevancy, answer.relevancy, "the threshold decides, and changes nothing else")
+
+
+def test_a_scrap_says_what_it_would_say_as_a_thing(tmp_path: Path) -> None:
+    """That it is too large for a mug, and no wall; only that it is no thing."""
+    dim, scores = 8, []
+    vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[0], (len(GRID), 1))
+    texts = {name: np.eye(dim, dtype=np.float32)[k] for k, name in enumerate(("mug", "wall", "bed"))}
+    pieces = np.where(GRID[:, 0] < 10, 1, np.where(GRID[:, 0] < 30, 2, 0)).astype(np.int32)
+    things = np.where(pieces == 2, 0, pieces)
+    for scene in (seen(vectors, pieces, 0 * pieces), replace(seen(vectors, things, 0 * pieces), pieces=pieces)):
+        asker = asker_of(tmp_path / str(len(scores)), scene, texts)
+        asker.__dict__["_stated"] = 0.1
+        scores.append(asker._logits(tuple(texts))[0])
+    np.testing.assert_array_equal(*scores)
+    mug, wall, bed = scores[1][1]
+    assert wall < min(mug, bed) and np.ptp(scores[1], axis=0).max() > 0.1
+
+
+def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
+    """Its place says so, to its bare name; what else is said of it, features have to see."""
+    dim = 8
+    across = GRID[:, 0]
+    plane = np.where(across < 10, CEILING, np.where(across < 20, FLOOR, np.where(across < 30, WALL, NONE)))
+    vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[5], (len(GRID), 1))
+    names = ("ceiling", "wall", "a white ceiling", "lamp")
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(names)}
+    alone = np.zeros(len(GRID), np.int32)
+    scene = replace(seen(vectors, alone, plane), portraits=np.zeros((0, dim), np.float32))
+    asker = asker_of(tmp_path, scene, texts)
+    asker.clip = SimpleNamespace(calibration=CARD)
+    bare, white = asker.ask(["ceiling", "a white ceiling"])
+    assert bare.present and bare.score == KNOWN and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
+    assert bare.probability is None and white.probability is not None and not white.present
+    assert asker.decide("ceiling").known and not asker.decide("lamp").known
+    apart = asker.decide("ceiling", negatives=["a white ceiling"])
+    assert apart.score < KNOWN and asker.decide("ceiling", negatives=["lamp"]).score == KNOWN
+    without = asker_of(tmp_path / "table", seen(vectors, alone, np.where(plane == WALL, NONE, plane)), texts)
+    assert not without.ask(["ceiling"])[0].present, "without walls there is no room"
+
+
+def test_a_look_alike_is_absent_where_the_run_names_what_is_there(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WORDS, "orange", (0.8, 0.4, 0.1))
+    asker, others = Asker(run), ("sand", "blue", "red")
+    lax, strict = (asker.ask(["orange thing"], rivals=rivals)[0] for rivals in ((), others))
+    assert lax.present and not strict.present and strict.score < strict.threshold <= lax.score
+    assert lax.rival is None and strict.rival == "red"
+    assert len(lax.points) and strict.points.shape == (0, 3) and strict.instances == ()
+    # What shares a word with the question says the same thing more or less exactly, and does not compete.
+    assert asker.ask(["orange thing"], rivals=("a red thing",))[0].score == lax.score
+    assert asker.ask(["red"], rivals=("sand", "blue", "orange"))[0].present
+    (run.folder / "phrases.txt").write_text("sand\nblue\nred\norange thing\n")
+    try:
+        known = Asker(run)
+        assert known.phrases == (*others, "orange thing")
+        assert not known.ask(["orange"], rivals=others)[0].present
+        assert known.ask(["orange thing"], rivals=())[0].score == lax.score
+    finally:
+        (run.folder / "phrases.txt").unlink()
+
+
+def test_a_question_competes_with_what_rooms_hold(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WORDS, "plant", WORDS["blue"])
+    monkeypatch.setitem(WORDS, "bluish", (0.5, 0.8, 0.6))
+    asker = Asker(run)
+    assert not asker.phrases
+    assert "plant" in asker.household("bluish") and "floor" in asker.household("bluish")
+    assert not asker.ask(["bluish"])[0].present, "what is grey or blue is likelier to be called so"
+    # A point counts where no everyday word is clearly ahead of the question; what somebody lists needs no lead.
+    beside = asker.ask(["red"], canonical=["blue"])[0]
+    listed = asker.ask(["red"], canonical=["blue"], rivals=asker.household("red"))[0]
+    assert listed.score == pytest.approx(beside.score, rel=1e-4)
+    assert (listed.relevancy <= beside.relevancy + 1e-6).all() and (listed.relevancy < beside.relevancy).any()
+    with monkeypatch.context() as patch:
+        patch.setattr("ovseg3d.query.engine.AHEAD", 0.0)
+        level = Asker(run).ask(["red"], canonical=["blue"])[0]
+    np.testing.assert_allclose(listed.relevancy, level.relevancy, atol=1e-5)
+    # What means the same, or says the same word, is no rival.
+    assert "plant" not in asker.household("blue") and asker.ask(["blue"])[0].present
+    assert not {"book", "bookshelf"} - {*HOUSEHOLD} and "book" not in asker.household("a book shelf")
+    assert asker.rivals_of("green", ("red", "a green box")) == ("red",)
+
+
+def test_a_phrase_has_no_rival_in_the_runs_own_word_for_it(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WORDS, "azure", WORDS["blue"])
+    try:
+        keep_phrases(run.folder, ("red", "blue", "sand"))
+        asker = Asker(run)
+        assert asker.rivals_of("azure") == ("red", "sand") == asker.rivals_of("blue")
+        assert asker.rivals_of("azure", asker.phrases) == ("red", "blue", "sand"), "what somebody lists competes"
+        assert asker.ask(["azure"])[0].score == pytest.approx(asker.ask(["blue"])[0].score, rel=1e-4)
+        keep_phrases(run.folder, ("red", "blue", "azure"))
+        for phrase in ("blue", "Blues", "a blue"):  # the run has a name for it, and tells it from azure
+            assert Asker(run).rivals_of(phrase) == ("red", "azure")
+    finally:
+        (run.folder / "phrases.txt").unlink()
+
+
+def test_words_that_mean_the_same_are_told_beyond_what_all_texts_share() -> None:
+    shared, own = np.array([5.0, 0, 0, 0]), np.eye(4)[1:]
+    words = np.stack([shared + a for a in (own[0], own[1], own[2], -own.sum(0))])
+    words /= np.linalg.norm(words, axis=1, keepdims=True)
+    phrase = shared + 0.9 * own[1] + 0.2 * own[0]
+    assert means_the_same(phrase / np.linalg.norm(phrase), words, words.mean(0)).tolist() == [False, True, False, False]
+
+
+def test_points_compete_too(run: RunFolder) -> None:
+    asker = Asker(run)
+    alone, beside = (asker.ask(["red"], canonical=["blue"], rivals=rivals)[0] for rivals in ((), ("sand", "blue")))
+    assert alone.present and beside.present and set(beside.point_index) < set(alone.point_index)
+    nearest = asker.labels(["red", "sand", "blue"], none=False)
+    assert (nearest[beside.point_index] == 1).all() and not (nearest[alone.point_index] == 1).all()
+
+
+CARD = {"slope": 2.0, "offset": -1.0, "canonical": ["object", "stuff"], "of": SCORES}
+
+
+def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
+    plain = Asker(run).ask(["red"])[0]
+    assert plain.probability is None and not plain.calibrated
+
+    def calibrated(device: object) -> MeanColour:
+        clip = MeanColour(logit_scale=50.0)
+        clip.calibration = CARD
+        return clip
+
+    register_clip("colours", calibrated)
+    asker = Asker(run)
+    plain = asker.ask(["red"])[0]
+    assert plain.present and plain.probability is None, "the card is of scores of portraits"
+    asker = Asker(run)
+    faces = np.zeros((asker.semantics.piece.max(), asker.semantics.vectors.shape[1]), np.float32)
+    asker.semantics = replace(asker.semantics, portraits=faces)
+    red, green = asker.ask(["red", "a green box"])
+    assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
+    odds = np.log(green.score / (1 - green.score))
+    assert green.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * odds - 1.0))))
+    unknown = Asker(run)
+    unknown.semantics, unknown.__dict__["_stated"] = asker.semantics, None
+    assert unknown.ask(["red"])[0].probability is None, "the card is of scores that know how large things are"
+    # What it is compared with by default is what the card names; a closed list leaves the same unlabelled.
+    named = asker.ask(["red"], canonical=CARD["canonical"], rivals=())[0]
+    np.testing.assert_array_equal(asker.ask(["red"], rivals=())[0].relevancy, named.relevancy)
+    assert asker.canonical == ("object", "stuff") and Asker(run).canonical == ("object", "stuff")
+    lists = [asker.labels(["red", "blue"], given) for given in (None, CARD["canonical"], ["red"])]
+    np.testing.assert_array_equal(lists[0], lists[1])
+    assert (lists[0] != lists[2]).any()
+    for damaged in (None, {}, "sure", {**CARD, "slope": "steep"}, {**CARD, "offset": float("nan")}):
+        clip = MeanColour()
+        clip.calibration = damaged
+        assert calibration_of(clip) is None
+    clip.calibration = {**CARD, "of": "picture", "canonical": []}
+    assert calibration_of(clip) is None, "of single pictures, not of scenes"
+    clip.calibration = {**CARD, "of": "scene", "canonical": []}
+    assert calibration_of(clip) is None, "of scores as they once were"
+    assert canonical_of(clip) == CANONICAL
+
+
+def test_ten_absent_kinds_of_three_sorts() -> None:
+    present = ("floor", "wall", "mug", "television", "chair", "sofa", "table")
+    absent = absent_phrases(present)
+    assert len(absent) == len(set(absent)) == ALL and not set(absent) & set(present)
+    traps, foreign, rest = absent[:TRAPS], absent[TRAPS : TRAPS + FOREIGN], absent[TRAPS + FOREIGN :]
+    pairs = {frozenset(pair) for pair in CONFUSABLE}
+    assert all(any(frozenset((trap, known)) in pairs for known in present) for trap in traps)
+    assert set(foreign) < set(OUTSIDE) and set(rest) < set(KINDS)
+    assert absent == absent_phrases(present[::-1]), "the list decides, not its order"
+    assert absent != absent_phrases(present[:4])
+    assert {kind for pair in CONFUSABLE for kind in pair} <= set(KINDS) and not set(OUTSIDE) & set(KINDS)
+
+
+def test_the_script_writes_a_curve(
+    run: RunFolder,
+    tiny_scene: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import shutil
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+    import absence
+
+    folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")))
+    monkeypatch.setattr(RunFolder, "load_scene", lambda self: __import__("ovseg3d.scene").scene.load_scene(folder))
+    absence.Absence((run.folder,), output=tmp_path / "absence.json").main()
+    told = json.loads((tmp_path / "absence.json").read_text())
+    assert set(told) == {"rivals", "household", "alone"} and told["rivals"]["protocol"] == "absence"
+    assert set(told["rivals"]["scores"]["present"]["tiny"]) == set(CLASSES)
+    assert told["rivals"]["absent"] == ALL and told["rivals"]["recall"] >= 0.8
+    with Image.open(tmp_path / "absence.png") as picture:
+        assert picture.width > 300
+    assert capsys.readouterr().out.count("absent phrases answered") == 3
+    for recall in (80, 0, -0.1, float("nan")):
+        with pytest.raises(ConfigError, match="--recall is a share"):
+            absence.Absence((run.folder,), recall=recall).main()
+
+
+def test_the_benchmark_of_queries_never_runs_out_of_phrases() -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+    import benchmark_query
+
+    phrases = list(islice(benchmark_query.new_phrases(), 500))
+    assert len(set(phrases)) == 500 and phrases[0] == "a red chair"
+    with pytest.raises(ConfigError, match="--questions"):
+        benchmark_query.BenchmarkQuery(Path(), questions=0).main()

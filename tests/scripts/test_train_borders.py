@@ -1,0 +1,161 @@
+"""Teaching the network of `borders`: lessons from a room made by hand, and what is learnt from lessons."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+import train_borders  # noqa: E402
+from test_instances import floor  # noqa: E402
+from train_borders import (  # noqa: E402
+    ROOM,
+    Found,
+    Lessons,
+    Material,
+    Points,
+    Teach,
+    by_hand,
+    lessons,
+    look_for,
+    material,
+    overlaps,
+    teach,
+    teach_wholes,
+)  # fmt: skip
+
+from ovseg3d.errors import ConfigError  # noqa: E402
+from ovseg3d.instances import borders, wholes  # noqa: E402
+from ovseg3d.instances.borders import GROWING, MEASURES, BorderConfig  # noqa: E402
+
+
+def room_of_two() -> Points:
+    made = floor(2.0).box((-0.25, 0, 0), (0.5, 0.5, 0.5), 1, 1).box((0.25, 0, 0), (0.5, 0.5, 0.3), 2, 2)
+    true = np.where(made.things > 0, made.things, ROOM + 1)
+    return Points("two", made.surface(0.003), [made.features(), made.features()], [], [], true)
+
+
+def test_lessons_are_pairs_of_one_thing_and_of_two() -> None:
+    points = room_of_two()
+    full = material(points)
+    assert len(full.ways) == 7 and {share for _, share in full.ways} == {1.0, 0.3, 0.2, 0.1, 0.05}
+    own = Material(full.scene, full.true, full.ways[:1])
+    dear = lambda told: by_hand(told) + 5  # noqa: E731  so that parts of one thing stay apart for a while
+    found = lessons(own, dear)
+    assert found.told.shape == (len(found.two), len(MEASURES)) and np.isfinite(found.told).all()
+    assert found.two.any() and not found.two.all()
+    # These features tell things apart nearly always.
+    look = found.told[:, MEASURES.index("look")]
+    assert np.median(look[found.two]) > 2 * np.median(look[~found.two])
+    unknown = Material(full.scene, np.zeros_like(full.true), full.ways[:1])
+    assert len(lessons(unknown, dear).two) == 0
+
+
+def test_what_is_taught_is_learnt() -> None:
+    """Two things where it bends or leaves a plane, but not both: no sum of measures says that."""
+    random, (bend, leaves) = np.random.default_rng(0), (MEASURES.index(name) for name in ("bend", "leaves"))
+
+    def scene() -> Lessons:
+        told = random.normal(size=(4000, len(MEASURES)))
+        return Lessons(told, (told[:, bend] > 0) != (told[:, leaves] > 0), random.uniform(0.5, 1.5, 4000))
+
+    judge, unseen = teach([[scene()], [scene(), scene()]]), scene()
+    right = (judge(unseen.told) > 0) == unseen.two
+    assert right.mean() > 0.9
+
+
+def test_what_grows_is_not_unlearnt() -> None:
+    """Lessons that say that things of unlike colours are one are not believed."""
+    told = np.random.default_rng(0).normal(size=(4000, len(MEASURES)))
+    grows = [MEASURES.index(name) for name in GROWING]
+    judge = teach([[Lessons(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
+    assert (judge(told + np.isin(np.arange(len(MEASURES)), grows)) >= judge(told) - 1e-9).all()
+
+
+def test_a_room_is_judged_by_what_the_others_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trainings of one scene are left out together."""
+    taught: list[list[int]] = []
+    monkeypatch.setattr(train_borders, "lessons", lambda room, judge: room)
+    monkeypatch.setattr(train_borders, "teach", lambda rooms: taught.append([len(parts) for parts in rooms]) or taught)
+    rooms = [Material(scene, np.zeros(1), []) for scene in ("a", "a", "b", "c")]
+    judge = train_borders.learn(rooms)
+    assert taught == [[1, 1], [2, 1], [2, 1]], "the first round, without a, b and c"
+    judge(None)
+    judge("a")
+    assert taught[3:] == [[4, 2, 2], [2, 2]], "both rounds"
+
+
+def test_the_formula_made_by_hand_is_what_merging_costs() -> None:
+    told = np.abs(np.random.default_rng(0).normal(size=(20, len(MEASURES))))
+    known = dict(zip(MEASURES, told.T))
+    against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
+    cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
+    price = np.logaddexp(0, by_hand(told)) / np.log(1 / (1 - BorderConfig.limit))
+    assert price == pytest.approx(cost)
+
+
+def test_what_is_written_is_what_the_package_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = room_of_two()
+    monkeypatch.setattr(train_borders, "STEPS", 20)
+    judge = train_borders.learn([material(points), replace(material(points), scene="same")])
+    rooms = [points, replace(points, scene="same")]
+    found = [look_for(room, judge(room.scene)) for room in rooms]
+    text = train_borders.table(rooms, found, [replace(points, scene="other")], found[:1])
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
+        "| two", "| same", "| mean", "| other, never taught", "| mean, never taught"
+    ]  # fmt: skip
+    known = train_borders.kept(judge(None), ["two", "same"])
+    (tmp_path / "borders.json").write_text(json.dumps(known))
+    monkeypatch.setattr(borders, "WEIGHTS", tmp_path / "borders.json")
+    borders.shipped.cache_clear()
+    try:
+        assert borders.shipped().hidden == pytest.approx(judge(None).hidden, rel=1e-4)
+    finally:
+        borders.shipped.cache_clear()
+    learnt = teach_wholes(found)
+    (tmp_path / "wholes.json").write_text(json.dumps(train_borders.kept(learnt, ["two", "same"])))
+    monkeypatch.setattr(wholes, "WEIGHTS", tmp_path / "wholes.json")
+    wholes.shipped.cache_clear()
+    try:
+        assert wholes.shipped()(found[0].told) == pytest.approx(learnt(found[0].told), rel=1e-3, abs=1e-3)
+    finally:
+        wholes.shipped.cache_clear()
+
+
+def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
+    for few in (Teach(seeds=(1,), scenes=()), Teach(seeds=(1, 1), scenes=()), Teach((7,), (tmp_path / "7",))):
+        with pytest.raises(ConfigError, match="left out"):
+            replace(few, output=tmp_path).main()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_found_is_held_against_each_true_thing() -> None:
+    ids = np.array([1] * 20 + [2] * 10 + [0] * 10)
+    true = np.array([1] * 16 + [2] * 14 + [ROOM + 3] * 10)
+    np.testing.assert_allclose(overlaps(ids, true), [[16 / 20], [0]])  # the other has too few points
+    np.testing.assert_allclose(overlaps(ids, true, least=1), [[16 / 20, 4 / 30], [0, 10 / 14]])
+
+
+def test_scraps_are_told_by_what_was_found_in_rooms() -> None:
+    """A thing is what is large and far from the planes: of a hundred regions each of two rooms has forty."""
+    random = np.random.default_rng(0)
+
+    def room() -> Found:
+        told = random.normal(5, 2, (100, 11))
+        good = told[:, 0] - told[:, 6] > np.sort(told[:, 0] - told[:, 6])[60]
+        return Found(told, np.where(good, 0.9, 0.1)[:, None])
+
+    whole, unseen = teach_wholes([room(), room()]), room()
+    assert ((whole(unseen.told) > 0) == unseen.good_at(0.4)).mean() > 0.9
+    assert whole.linear[0] > 0 > whole.linear[6]
+    # Weights are where the likelihood, less what holds them back, is level.
+    rooms = [room(), room()]
+    told, good = np.concatenate([one.told for one in rooms]), np.concatenate([one.good_at(0.4) for one in rooms])
+    whole = teach_wholes(rooms)
+    left = good - 1 / (1 + np.exp(-whole(told)))
+    np.testing.assert_allclose(whole.scaled(told).T @ left, whole.linear, atol=0.05)
+    np.testing.assert_allclose(left.sum(), 0, atol=0.05)
