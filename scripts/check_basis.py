@@ -34,7 +34,8 @@ from ovseg3d.limits import Trust  # noqa: E402
 from ovseg3d.points.basis import Basis  # noqa: E402
 from ovseg3d.points.lift import LiftConfig, lift, lift_reduced  # noqa: E402
 from ovseg3d.query.engine import Asker  # noqa: E402
-from ovseg3d.query.relevancy import CANONICAL, cosines, relevancy  # noqa: E402
+from ovseg3d.features.maps import cosines  # noqa: E402
+from ovseg3d.query.relevancy import CANONICAL, relevancy  # noqa: E402
 from ovseg3d.session import load  # noqa: E402
 from ovseg3d.synth import KINDS  # noqa: E402
 from ovseg3d.synth.captions import SYNONYMS, Said, article  # noqa: E402

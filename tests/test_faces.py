@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,12 @@ def test_every_public_name_is_there(name: str) -> None:
         assert hasattr(part, public), f"{name}.{public}"
 
 
-@pytest.mark.parametrize("name", ["ovseg3d", *PARTS])
+LAZY = [
+    name for name in ["ovseg3d", *PARTS] if Path(importlib.import_module(name).__file__).with_suffix(".pyi").exists()
+]
+
+
+@pytest.mark.parametrize("name", LAZY)
 def test_no_public_name_is_a_submodule(name: str) -> None:
     """Importing the submodule would replace what the name meant."""
     part = importlib.import_module(name)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_instances import floor
+from test_grouping import floor
 
 from ovseg3d.field.surface import Sight
 from ovseg3d.instances.borders import (

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_instances import GAP, Room
+from test_grouping import GAP, Room
 
 from ovseg3d.instances.grouping import NONE, WALL, Things
 from ovseg3d.instances.layout import CEILING, FLOOR

@@ -5,8 +5,9 @@ import pytest
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.evaluate.metrics.relevancy import compare_relevancy
+from ovseg3d.features.maps import cosines
 from ovseg3d.points.basis import fit_basis
-from ovseg3d.query.relevancy import CANONICAL, NONE, cosines, ensemble, label, relevancy
+from ovseg3d.query.relevancy import CANONICAL, NONE, ensemble, label, relevancy
 
 
 def unit(vectors):

@@ -21,7 +21,6 @@ from tiny import BOXES, write_tiny_scene
 
 from ovseg3d.engine import Event, save_checkpoint
 from ovseg3d.errors import ConfigError, EncoderError
-from ovseg3d.evaluate.protocols import KEPT
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.grouping import FLOOR, Things
 from ovseg3d.instances.panels import Panels
@@ -32,6 +31,7 @@ from ovseg3d.points.semantic_scene import FILE, load_semantics
 from ovseg3d.query.engine import Asker
 from ovseg3d.query.relevancy import CANONICAL, relevancy
 from ovseg3d.runs.fields import newest_checkpoint
+from ovseg3d.runs.figures import EVALUATED
 from ovseg3d.runs.folder import RunFolder, hash_scene
 from ovseg3d.runs.settings import make_config
 from ovseg3d.scene import load_scene
@@ -458,7 +458,7 @@ def test_a_method_as_a_command(field: Path, tmp_path: Path, cli: Cli, monkeypatc
     metrics = json.loads(done.stdout)["metrics"]
     assert metrics["method"] == "3d-ovs" and metrics["refine_steps"] == 4 and "refine_pull" not in metrics
     assert load(folder).config.meaning.fda is False
-    load(folder).write_metrics(dict.fromkeys(KEPT, 0.5))
+    load(folder).write_metrics(dict.fromkeys(EVALUATED, 0.5))
     done = cli("segment", folder, "--views", "held-out", "--output", tmp_path / "labels", "--json")
     assert done.returncode == 0 and len(json.loads(done.stdout)["views"]) == 2
     done = cli(*learn, "--method", "lerf", "--refine-steps", 4)
@@ -467,7 +467,9 @@ def test_a_method_as_a_command(field: Path, tmp_path: Path, cli: Cli, monkeypatc
     assert done.returncode == 0, done.stderr
     metrics = load(folder).metrics()
     assert metrics["lerf_steps"] == 4 and metrics["refine_steps"] is None, "figures are of one method"
-    assert all(metrics[name] is None for name in KEPT) and "miou" in KEPT, "what was measured was of the other"
+    assert all(metrics[name] is None for name in EVALUATED) and "miou" in EVALUATED, (
+        "what was measured was of the other"
+    )
     done = cli("query", folder, "red", "--output", tmp_path / "red", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["answers"][0]["phrase"] == "red"
     done = cli("render", folder, "--what", "labels,relevancy,features", "--phrase", "red", "--views", "held-out",

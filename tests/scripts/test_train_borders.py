@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import train_borders  # noqa: E402
-from test_instances import floor  # noqa: E402
+from test_grouping import floor  # noqa: E402
 from train_borders import (  # noqa: E402
     ROOM,
     Found,

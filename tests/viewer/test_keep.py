@@ -12,7 +12,7 @@ from bare import wait_until
 from ovseg3d.errors import ConfigError, OutputError
 from ovseg3d.render.frames import picture_of, render_film
 from ovseg3d.render.paths import read_nerfstudio_path
-from ovseg3d.runs.folder import RunFolder
+from ovseg3d.session import Run
 from ovseg3d.viewer import keep, layers
 from ovseg3d.viewer.ask import Question
 from ovseg3d.viewer.lens import Viewpoint
@@ -120,7 +120,7 @@ def test_the_command_line_is_told_as_the_viewer_was(visit, monkeypatch: pytest.M
     keeper, panel, exhibit = visitor.keeper, visitor.panel, visitor.exhibit
     exhibit.device, exhibit.backend = "cpu", "torch"
     given, kinds = {}, []
-    monkeypatch.setattr(RunFolder, "export", lambda run, what, folder, **options: given.update(options) or [])
+    monkeypatch.setattr(Run, "export", lambda run, what, folder, **options: given.update(options) or [])
 
     def film(renderer, cameras, paths, fps, **_) -> list[Path]:
         kinds.extend(paths)
@@ -154,7 +154,7 @@ def test_the_command_line_is_told_as_the_viewer_was(visit, monkeypatch: pytest.M
 
 
 def test_a_film_that_is_stopped_leaves_nothing_and_one_of_depth_has_one_scale(
-    visit, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    visit, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, visitor = visit()
     keeper, spans = visitor.keeper, []
