@@ -29,12 +29,12 @@ from start import start  # noqa: E402
 from ovseg3d.errors import ConfigError  # noqa: E402
 from ovseg3d.evaluate.metrics.relevancy import RelevancyScores, compare_relevancy  # noqa: E402
 from ovseg3d.features.encode import load_features  # noqa: E402
+from ovseg3d.features.maps import cosines  # noqa: E402
 from ovseg3d.field.surface import Sight, SurfaceConfig, look  # noqa: E402
 from ovseg3d.limits import Trust  # noqa: E402
 from ovseg3d.points.basis import Basis  # noqa: E402
 from ovseg3d.points.lift import LiftConfig, lift, lift_reduced  # noqa: E402
 from ovseg3d.query.engine import Asker  # noqa: E402
-from ovseg3d.features.maps import cosines  # noqa: E402
 from ovseg3d.query.relevancy import CANONICAL, relevancy  # noqa: E402
 from ovseg3d.session import load  # noqa: E402
 from ovseg3d.synth import KINDS  # noqa: E402
