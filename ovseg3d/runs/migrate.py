@@ -1,0 +1,44 @@
+"""Run folders of format 1, read as if they were of format 2.
+
+Format 2 has the names that the field uses: settings `semantics` (were `meaning`), `instance_crops` (`portraits`), and in
+semantics.safetensors `layout` (`plane`), `fragments` (`pieces`) and `instance_crops` (`portraits`). Values and meanings
+are the same. Nothing is written until the run is trained further.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, FORMAT_VERSION)
+
+_SECTIONS = {"meaning": "semantics"}
+_SETTINGS = {"portraits": "instance_crops"}
+_TENSORS = {"plane": "layout", "pieces": "fragments", "portraits": "instance_crops"}
+_FIGURES = {
+    "things_seconds": "instances_seconds",
+    "portraits_seconds": "instance_crops_seconds",
+    "scraps": "rejected_fragments",
+}
+
+T = TypeVar("T")
+
+
+def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of config.json under the names of today."""
+    renamed = _renamed(settings, _SECTIONS)
+    section = renamed.get("semantics")
+    return renamed | ({"semantics": _renamed(section, _SETTINGS)} if isinstance(section, dict) else {})
+
+
+def migrate_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors of semantics.safetensors under the names of today."""
+    return _renamed(tensors, _TENSORS)
+
+
+def migrate_figures(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of metrics.json under the names of today; those that have both keep the new one."""
+    return _renamed({key: value for key, value in figures.items() if _FIGURES.get(key) not in figures}, _FIGURES)
+
+
+def _renamed(old: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
+    return {names.get(key, key): value for key, value in old.items()}

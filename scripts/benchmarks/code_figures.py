@@ -1,0 +1,92 @@
+"""Figures of the code itself: files, lines, long functions, words of the old dialect left, cold start of `--help`.
+
+    python -m scripts.benchmarks.code_figures            of this tree
+    python -m scripts.benchmarks.code_figures --tree DIR --no-start   of another checkout, without running it
+
+Words count where a reader meets them as names: identifiers, and strings that are a single word (JSON keys, flags,
+kinds). Modules that decide answers are exempt until they are rebuilt; the synthetic rooms have pictures and panels.
+"""
+
+import ast
+import io
+import re
+import statistics
+import subprocess
+import sys
+import time
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+OLD_WORDS = frozenset(
+    "meaning thing things scrap scraps wholes portrait portraits witness witnesses voice voices sight sights evened "
+    "rival rivals household asker comparer judge learner exhibit visitor visitors bell errand errands begun film films "
+    "strongest told_by".split()
+)
+"""Left column of the design's table of words, without those that are ordinary English ("place", "unit", "patch")."""
+EXEMPT = frozenset(
+    "presence compare similarity household vocabulary hubs bulges cuts panels wholes borders room sizes".split()
+)
+"""Modules that a later issue rebuilds."""
+LONG_FUNCTION = 60
+"""Lines from which a function counts as long."""
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+
+
+@dataclass(frozen=True)
+class CodeFigures:
+    """What is counted in one tree."""
+
+    tree: Path = Path(".")
+    """The checkout."""
+    start: bool = True
+    """Also time `ovseg3d --help`, best of five."""
+
+    def main(self) -> None:
+        """Print the figures, one a line."""
+        package = self.tree / "ovseg3d"
+        sources = {path: path.read_text(encoding="utf-8") for path in sorted(package.rglob("*.py"))}
+        lines = {path: len(text.splitlines()) for path, text in sources.items()}
+        largest = max(lines, key=lines.__getitem__)
+        functions = [length for text in sources.values() for length in _function_lengths(text)]
+        print(f"files                     {len(sources)}")
+        print(f"lines                     {sum(lines.values()):,}")
+        print(f"median file               {statistics.median(lines.values()):.0f} lines")
+        print(f"largest file              {lines[largest]} lines ({largest.relative_to(self.tree)})")
+        print(f"functions                 {len(functions):,}")
+        print(f"functions over {LONG_FUNCTION} lines   {sum(length > LONG_FUNCTION for length in functions)}")
+        counted = Counter(word for path, text in sources.items() if _counts(path) for word in _old_words(text))
+        print(f"old words as names        {counted.total()} {dict(counted.most_common(6)) if counted else ''}")
+        if self.start:
+            print(f"cold start of --help      {min(_help_seconds() for _ in range(5)):.2f} s")
+
+
+def _counts(path: Path) -> bool:
+    return path.stem not in EXEMPT and "synth" not in path.parts
+
+
+def _function_lengths(source: str) -> Iterator[int]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def _old_words(source: str) -> Iterator[str]:
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        name = token.string.strip("\"'")
+        if token.type == tokenize.NAME or (token.type == tokenize.STRING and re.fullmatch(r"[\w-]+", name)):
+            yield from OLD_WORDS & {word.lower() for word in _WORD.findall(name)}
+
+
+def _help_seconds() -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "ovseg3d", "--help"], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    tyro.cli(CodeFigures).main()
