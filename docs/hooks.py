@@ -1,6 +1,7 @@
-"""A hook of MkDocs: `<!-- face PART -->` in a page becomes the names in the stub of that part's lazy face.
+"""A hook of MkDocs.
 
-So a page of the API lists what the part exports today, without a second list to keep.
+`<!-- face PART -->` in a page becomes the names in the stub of that part's lazy face. So a page of the API lists what the
+part exports today, without a second list to keep. And numbers stay in one line with their percent signs.
 """
 
 import re
@@ -22,4 +23,5 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         part = found[1]
         return f"::: {part}\n    options: {{members: [{', '.join(exported(part))}]}}"
 
+    markdown = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", markdown)
     return re.sub(r"<!-- face (\S+) -->", listing, markdown)
