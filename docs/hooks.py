@@ -1,7 +1,7 @@
 """A hook of MkDocs.
 
-`<!-- face PART -->` in a page becomes the names in the stub of that part's lazy face. So a page of the API lists what the
-part exports today, without a second list to keep. And numbers stay in one line with their percent signs.
+`<!-- face PART -->` in a page becomes the names in the stub of that part's lazy face. So a page of the API lists what
+the part exports today, without a second list to keep. And numbers stay in one line with their percent signs.
 """
 
 import re
