@@ -363,10 +363,10 @@ def test_the_page_about_files_names_what_is_written_and_its_snippets_read_it(
     exec("\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)), read)
     assert read["features"].shape == (len(read["xyz"]), 4) and read["like"][0] == pytest.approx(1, abs=1e-3)
     assert read["labels"].shape == (32, 32) and read["corners"].shape == (8, 3)
-    thing, turn, corners = (read[name] for name in ("thing", "turn", "corners"))
-    np.testing.assert_allclose(corners.mean(0), thing["center"], atol=1e-9)
-    np.testing.assert_allclose(turn.as_rotvec(), [0, 0, thing["yaw_rad"]], atol=1e-9)
-    np.testing.assert_allclose(np.ptp(turn.inv().apply(corners), axis=0), thing["size"], atol=1e-9)
+    instance, turn, corners = (read[name] for name in ("instance", "turn", "corners"))
+    np.testing.assert_allclose(corners.mean(0), instance["center"], atol=1e-9)
+    np.testing.assert_allclose(turn.as_rotvec(), [0, 0, instance["yaw_rad"]], atol=1e-9)
+    np.testing.assert_allclose(np.ptp(turn.inv().apply(corners), axis=0), instance["size"], atol=1e-9)
 
     def keys(value: object) -> set[str]:
         """Of an object, and of those in its lists: what is named by views or phrases is not looked into."""
