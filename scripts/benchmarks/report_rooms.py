@@ -1,13 +1,15 @@
-"""Rooms that nothing was tuned on: made, trained and measured, one run each.
+"""Rooms for reports: made, trained and measured, one run each.
 
-    python -m scripts.benchmarks.report_rooms                        # rooms 1001-1005, into outputs/rooms
-    python -m scripts.benchmarks.report_rooms --seeds 1001 1002 --output outputs/two
+    python -m scripts.benchmarks.report_rooms --release 0.2.0 --why "release 0.2.0"
 
 Each is a room of `ovseg3d synth --seed N`, of playroom's size and number of views, trained with all defaults as
-`ovseg3d train` does. A room is kept in OUTPUT/rooms.json as soon as it is measured, so that the same command goes on;
-one of other weights or settings is measured again. A run that is there is never trained again, whatever has changed
-since: remove OUTPUT then. The table is also in OUTPUT/table.md, and the absence curve of all rooms comes from `python
-scripts/absence.py OUTPUT/*/run`.
+`ovseg3d train` does. Each release has a list of seeds of its own, which is opened once (see report_seeds.py): every run
+of this script is written down as a look at its rooms. Never choose a setting by these rooms.
+
+A room is kept in OUTPUT/rooms.json as soon as it is measured, so that the same command goes on; one of other weights or
+settings is measured again. A run that is there is never trained again, whatever has changed since: remove OUTPUT then.
+The table is also in OUTPUT/table.md, and the absence curve of all rooms comes from
+`python -m scripts.benchmarks.absence OUTPUT/*/run`.
 """
 
 import json
@@ -32,6 +34,7 @@ from ovseg3d.runs.settings import (
 )
 from ovseg3d.session import load
 from ovseg3d.synth import synthesise
+from scripts.benchmarks.report_seeds import open_seeds
 from scripts.start import start
 
 PROTOCOLS = ("index", "points", "consistency", "instances", "absence")
@@ -51,29 +54,32 @@ SHARES = {
 
 @dataclass(frozen=True)
 class Report:
-    """Measure rooms of the report, and print a markdown table."""
+    """Measure the rooms for reports of a release, and print a markdown table."""
 
-    seeds: tuple[int, ...] = (1001, 1002, 1003, 1004, 1005)
-    """Seeds of the rooms."""
+    release: str
+    """The release whose list of seeds is opened, such as 0.2.0."""
+    why: str
+    """What the look is for; it is written down beside the seeds."""
     output: Path = Path("outputs/rooms")
     """Where rooms, runs, figures and the table are kept."""
 
     def main(self) -> None:
-        """Make what is missing."""
+        """Note the look, and make what is missing."""
+        seeds = open_seeds(self.release, self.why)
         kept = self.output / "rooms.json"
         found: dict[str, Any] = read_json(kept, RunError) if kept.exists() else {}
-        for seed in self.seeds:
+        for seed in seeds:
             run = self._run(seed)
             facts = json.loads(json.dumps({"config": to_plain(run.config), "encoder": _encoder(run)}))
             if found.get(str(seed), {}).get("of") != facts:
                 found[str(seed)] = {"of": facts, **_figures(run)}
                 write_json(kept, found)
             print(_line(f"room {seed}", found[str(seed)]), flush=True)
-        rows = [found[str(seed)] for seed in self.seeds]
+        rows = [found[str(seed)] for seed in seeds]
         mean = {name: _mean([row[name] for row in rows]) for name in (*SHARES, "seconds", "MiB")}
         head = ["room", *SHARES, "train, s", "MiB"]
         lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-        lines += [_line(f"room {seed}", row) for seed, row in zip(self.seeds, rows)] + [_line("mean", mean)]
+        lines += [_line(f"room {seed}", row) for seed, row in zip(seeds, rows)] + [_line("mean", mean)]
         write_atomic(self.output / "table.md", "\n".join([*lines, ""]).encode())
         print("\n".join(["", *lines]))
 
