@@ -67,7 +67,8 @@ def test_links_and_scripts_lead_somewhere(page: str) -> None:
     folder = (ROOT / page).parent
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
     assert [link for link in links if not (folder / link).exists()] == []
-    targets = re.findall(r"python (scripts/\S+\.py)", text) + re.findall(r"`(configs/\w+\.yaml)`", text)
+    scripts = [f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m (scripts(?:\.\w+)+)", text)]
+    targets = scripts + re.findall(r"`(configs/\w+\.yaml)`", text)
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
