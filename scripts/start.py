@@ -10,9 +10,13 @@ from ovseg3d.errors import Ovseg3dError
 
 
 def start(script: type[Any]) -> None:
-    """Read the command line into a `script` and call its `main()`; exit code 2 and no traceback for mistakes."""
+    """Read the command line into a `script` and call its `main()`, whose whole number, if any, is the exit code.
+
+    Mistakes of the user end with exit code 2 and no traceback.
+    """
     try:
-        tyro.cli(script, description=sys.modules[script.__module__].__doc__).main()
+        code = tyro.cli(script, description=sys.modules[script.__module__].__doc__).main()
     except Ovseg3dError as error:
         show_error(error)
         sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)

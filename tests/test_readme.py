@@ -16,7 +16,6 @@ PAGES += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rg
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 SHELL = [line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines() if line.strip()]
 DEVELOPING = (ROOT / "docs" / "developing.md").read_text(encoding="utf-8")
-AFTER_THE_MOVE = pytest.mark.skipif(not (ROOT / "scripts/benchmarks").is_dir(), reason="scripts and stages still move")
 INSTALLS = "python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt"
 
 
@@ -34,13 +33,13 @@ def typed() -> list[tuple[str, str]]:
 def test_the_two_commands_come_first() -> None:
     main, tests = [line for line in SHELL if "pip install" in line]
     assert main == f"{INSTALLS} . && ovseg3d train scenes/playroom"
-    assert tests == f'{INSTALLS} ".[test]" && pytest'
+    assert tests == f'{INSTALLS} ".[test]" && pytest -n auto'
 
 
 def test_ci_ends_with_the_readmes_test_command() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     lines = [line for line in script.splitlines() if line.strip() and not line.startswith("#")]
-    assert lines[-1] == next(line for line in SHELL if line.endswith("pytest"))
+    assert lines[-1] == next(line for line in SHELL if line.endswith("pytest -n auto"))
     assert "set -euo pipefail" in lines
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
@@ -79,7 +78,6 @@ def test_links_lead_somewhere(page: str) -> None:
     assert [preset for preset in presets if not (ROOT / preset).exists()] == []
 
 
-@AFTER_THE_MOVE
 @pytest.mark.parametrize("page", PAGES)
 def test_scripts_in_the_text_exist(page: str) -> None:
     """Scripts that left the tree are named by their path and commit, and are not checked."""
@@ -88,7 +86,6 @@ def test_scripts_in_the_text_exist(page: str) -> None:
     assert [name for name in modules if not (ROOT / (name.replace(".", "/") + ".py")).exists()] == []
 
 
-@AFTER_THE_MOVE
 def test_modules_of_the_walks_exist_and_are_visited_once_or_twice() -> None:
     for walk in DEVELOPING.split("\n### ")[1:3]:
         modules = re.findall(r"^\| \d+ \| `([^`]+)`", walk, flags=re.MULTILINE)

@@ -130,7 +130,7 @@ def builtin_folder(kind: str, needed: str = "") -> Path:
         raise EncoderError(
             f"The built-in {kind.upper()} is not in this installation",
             where=folder,
-            fix=f"install a release of ovseg3d, or train it as scripts/ say, or name another one with --{kind}",
+            fix=f"install a release of ovseg3d, or train it with scripts/training, or name another one with --{kind}",
         )
     return folder
 

@@ -15,10 +15,10 @@ together would be (how wide, deep and high, how far above the floor, how much la
 above or beside the other. A seat is within its chair, and a mug is on top of its table.
 
 What all of that is worth together was learnt, by a network of six thousand weights, from rooms whose things are known
-(`scripts/train_borders.py`, which also tells how well it does in rooms that it was not taught with). It says how likely
-two regions are two things. Real rooms it never saw. Measures do not depend on units (sizes are counted in points, and
-lengths in gaps between them), the more that two regions differ the more likely they are two (see `GROWING`), and what
-is far beyond what was seen counts as if it were less.
+(`scripts/training/train_borders.py`, which also tells how well it does in rooms that it was not taught with). It says
+how likely two regions are two things. Real rooms it never saw. Measures do not depend on units (sizes are counted in
+points, and lengths in gaps between them), the more that two regions differ the more likely they are two (see
+`GROWING`), and what is far beyond what was seen counts as if it were less.
 
 Colours are CIELAB / 100. Bends are those of `bends`.
 """

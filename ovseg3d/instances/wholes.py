@@ -2,7 +2,7 @@
 
 Every region that stands apart may be a thing, and most small ones are none: a drawer's front, what a lamp's light left
 on a wall, a ragged edge. How likely a region is a thing, found more or less whole, was learnt from rooms whose things
-are known (`scripts/train_borders.py`) as a logistic function of its traits and their squares,
+are known (`scripts/training/train_borders.py`) as a logistic function of its traits and their squares,
 
     log odds = offset + linear . x + square . x^2,    x: traits by their mean and deviation, within `REACH`
 

@@ -1,7 +1,6 @@
 """Whether something is there: witnesses, their chances, rivals against look-alikes, cards, and which are absent."""
 
 import json
-import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -422,8 +421,7 @@ def test_the_script_writes_a_curve(
 ) -> None:
     import shutil
 
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-    import absence
+    from scripts.benchmarks import absence
 
     folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")))
     monkeypatch.setattr(RunFolder, "load_scene", lambda self: __import__("ovseg3d.scene").scene.load_scene(folder))
@@ -441,8 +439,7 @@ def test_the_script_writes_a_curve(
 
 
 def test_the_benchmark_of_queries_never_runs_out_of_phrases() -> None:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-    import benchmark_query
+    from scripts.benchmarks import benchmark_query
 
     phrases = list(islice(benchmark_query.new_phrases(), 500))
     assert len(set(phrases)) == 500 and phrases[0] == "a red chair"

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,7 @@ from PIL import Image
 from tiny import BOXES, VIEWS, camera_to_world, draw, write_tiny_scene
 
 from ovseg3d.errors import ConfigError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import ablate as script  # noqa: E402
+from scripts.benchmarks import ablate as script
 
 ROWS = "2d,lift,refine,3d-ovs,lerf,no-fda"
 

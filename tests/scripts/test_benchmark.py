@@ -1,14 +1,11 @@
 """The script that times encoders, on the pipeline's own stage, with tiny random models."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from tiny_models import add_architecture, clip_config, random_clip, save_clip_folder, save_dino
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import benchmark_encoders as script  # noqa: E402
+from scripts.benchmarks import benchmark_encoders as script
 
 
 @pytest.fixture

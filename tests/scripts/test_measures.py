@@ -1,21 +1,17 @@
 """The measures of the built-in encoders, on answers that are known."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-from encoder_training import measures as m  # noqa: E402
-from encoder_training.calibration import calibrate, fit  # noqa: E402
-from encoder_training.cards import write_cards  # noqa: E402
-from encoder_training.judges import Colour, to_patches, windows  # noqa: E402
-
-from ovseg3d.query.presence import SCORES  # noqa: E402
+from ovseg3d.query.presence import SCORES
+from scripts.training import measures as m
+from scripts.training.calibration import calibrate, fit
+from scripts.training.cards import write_cards
+from scripts.training.judges import Colour, to_patches, windows
 
 
 class Knows:

@@ -1,7 +1,6 @@
 """The script whose encoders err as it says: their margins, and what they take for what."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,7 @@ from exact import Exact
 
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import load_scene
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import oracle as script  # noqa: E402
+from scripts.benchmarks import oracle as script
 
 
 @pytest.mark.parametrize(("name", "margin"), [("A", 0.5**0.5), ("B", 0.05)])

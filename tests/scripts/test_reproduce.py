@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +13,8 @@ from tiny import FOCAL, SIZE, VIEWS, camera_to_world, draw
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.runs.folder import RunFolder
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-from reproduce_3dovs import Reproduce3dOvs
-from reproduce_lerf import ReproduceLerf
+from scripts.benchmarks.reproduce_3dovs import Reproduce3dOvs
+from scripts.benchmarks.reproduce_lerf import ReproduceLerf
 
 
 def llff_scene(folder: Path) -> Path:
@@ -61,7 +58,7 @@ def test_3d_ovs_trains_measures_and_averages(
     assert written["clip"] == "colours" and set(written["runs"]) == {"bed", "sofa"}
     assert made["clip"]["id"] == "mean-colour" and made["dino"]["weight_hash"] and made["config"]["train"]["steps"] == 5
     # A second call trains nothing.
-    monkeypatch.setattr("paper_runs.train_scene", None)
+    monkeypatch.setattr("scripts.benchmarks.paper_runs.train_scene", None)
     assert script.main()["train"]["mean"] == told["train"]["mean"]
     # What is there is not passed off as what was made otherwise, or of other photos.
     for change, words in (

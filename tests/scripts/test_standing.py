@@ -2,7 +2,6 @@
 trainings that begin with another's weights."""
 
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +9,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_training import HashTeacher, clip_training, here  # noqa: F401 - `here`: every test
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-from encoder_training import augment, text  # noqa: E402
-from encoder_training.captions import subject  # noqa: E402
-from encoder_training.clip import ClipShape, cells_of  # noqa: E402
-from encoder_training.losses import presence_loss, standing_loss  # noqa: E402
-from encoder_training.placing import Placing  # noqa: E402
-from test_training import HashTeacher, clip_training, here  # noqa: E402, F401 - `here`: every test
-
-from ovseg3d.evaluate.absence import OUTSIDE  # noqa: E402
-from ovseg3d.synth.examples import KINDS, SURFACES, SYNONYMS  # noqa: E402
+from ovseg3d.evaluate.absence import OUTSIDE
+from ovseg3d.synth.examples import KINDS, SURFACES, SYNONYMS
+from scripts.training import augment, text
+from scripts.training.captions import subject
+from scripts.training.clip import ClipShape, cells_of
+from scripts.training.losses import presence_loss, standing_loss
+from scripts.training.placing import Placing
 
 
 def test_a_picture_is_of_what_its_first_caption_names_alone() -> None:

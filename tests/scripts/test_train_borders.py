@@ -1,18 +1,18 @@
 """Teaching the network of `borders`: lessons from a room made by hand, and what is learnt from lessons."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from instances.test_grouping import floor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import train_borders  # noqa: E402
-from test_grouping import floor  # noqa: E402
-from train_borders import (  # noqa: E402
+from ovseg3d.errors import ConfigError
+from ovseg3d.instances import borders, wholes
+from ovseg3d.instances.borders import GROWING, MEASURES, BorderConfig
+from scripts.training import train_borders
+from scripts.training.train_borders import (
     ROOM,
     Found,
     Lessons,
@@ -27,10 +27,6 @@ from train_borders import (  # noqa: E402
     teach,
     teach_wholes,
 )  # fmt: skip
-
-from ovseg3d.errors import ConfigError  # noqa: E402
-from ovseg3d.instances import borders, wholes  # noqa: E402
-from ovseg3d.instances.borders import GROWING, MEASURES, BorderConfig  # noqa: E402
 
 
 def room_of_two() -> Points:

@@ -13,24 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-from encoder_training import augment, text, words  # noqa: E402
-from encoder_training.captions import named, pair_up, things_of  # noqa: E402
-from encoder_training.clip import ClipRecipe, ClipShape, cells_of, finer  # noqa: E402
-from encoder_training.dino import (  # noqa: E402
+from scripts.training import augment, text, words
+from scripts.training.captions import named, pair_up, things_of
+from scripts.training.clip import ClipRecipe, ClipShape, cells_of, finer
+from scripts.training.dino import (
     DinoRecipe,
     DinoShape,
-    Network,  # noqa: E402
+    Network,
     same_place,
     sinkhorn,
 )
-from encoder_training.local_start import places, turn  # noqa: E402
-from encoder_training.losses import caption_loss, naming_loss, sharing_loss  # noqa: E402
-from encoder_training.pool import Draw, Pool, Source  # noqa: E402
-from train_clip import TrainClip  # noqa: E402
-from train_dino import TrainDino  # noqa: E402
+from scripts.training.local_start import places, turn
+from scripts.training.losses import caption_loss, naming_loss, sharing_loss
+from scripts.training.pool import Draw, Pool, Source
+from scripts.training.train_clip import TrainClip
+from scripts.training.train_dino import TrainDino
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 50, 220)}
 SHAPES = ("box", "ball", "rug")
@@ -123,7 +120,7 @@ def test_a_clip_goes_on_to_the_same_bits_and_open_clip_loads_it_alone(tmp_path: 
     # What was rendered may be gone when a training goes on.
     for path in tmp_path.glob("parts/pool*/*"):
         path.unlink()
-    from encoder_training import pool
+    from scripts.training import pool
 
     pool._RINGS.clear()
     assert clip_training(tmp_path / "parts", 20).main() == 0
@@ -136,7 +133,7 @@ def test_a_clip_goes_on_to_the_same_bits_and_open_clip_loads_it_alone(tmp_path: 
         "from PIL import Image; picture = prepare(Image.new('RGB', (30, 20)))\n"
         "with torch.no_grad(): seen = model.eval().encode_image(picture[None])\n"
         "assert found.shape == (3, 16) and seen.shape == (1, 16) and torch.isfinite(found).all()\n"
-        "assert 'ovseg3d' not in sys.modules and 'encoder_training' not in sys.modules"
+        "assert 'ovseg3d' not in sys.modules and 'scripts' not in sys.modules"
     )
     quiet = {**os.environ, "HF_HUB_OFFLINE": "1"}
     subprocess.run([sys.executable, "-c", check, tmp_path / "whole/out"], check=True, cwd=tmp_path, env=quiet)

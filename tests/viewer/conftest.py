@@ -1,22 +1,18 @@
 """A playroom that needs no training, served to tests: see playroom.py."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import playroom
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "scripts")]
-
-import playroom  # noqa: E402
-from bare import Bare, wait_until  # noqa: E402
-
-from ovseg3d.encoders import registry  # noqa: E402
-from ovseg3d.runs.folder import RunFolder  # noqa: E402
-from ovseg3d.session import load  # noqa: E402
-from ovseg3d.viewer.app import Viewer  # noqa: E402
-from ovseg3d.viewer.exhibit import Exhibit  # noqa: E402
-from ovseg3d.viewer.visitor import Visitor  # noqa: E402
+from ovseg3d.encoders import registry
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.session import load
+from ovseg3d.viewer.app import Viewer
+from ovseg3d.viewer.exhibit import Exhibit
+from ovseg3d.viewer.visitor import Visitor
+from scripts.benchmarks.viewer_client import Bare, wait_until
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bare import PATIENCE, Bare, wait_until
 from playroom import EYE, THINGS, inside, is_taken
 
 from ovseg3d.encoders import TextImageEncoder, load_clip
@@ -17,6 +16,7 @@ from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.fly import fly, stand_to_see
 from ovseg3d.viewer.panel import SHOW
 from ovseg3d.viewer.pick import describe, find_spot, members_of
+from scripts.benchmarks.viewer_client import PATIENCE, Bare, wait_until
 
 # -- asking ----------------------------------------------------------------------------------------------------------
 

@@ -1,17 +1,11 @@
 """The script that times the viewer, on the playroom that needs no training."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.stream import COARSE
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import benchmark_viewer as script  # noqa: E402
+from scripts.benchmarks import benchmark_viewer as script
 
 
 def test_a_row_holds_what_was_measured(exhibit: Exhibit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bare import wait_until
 
 from ovseg3d.errors import ConfigError, OutputError
 from ovseg3d.render.frames import picture_of, render_film
@@ -17,6 +16,7 @@ from ovseg3d.viewer import keep, layers
 from ovseg3d.viewer.ask import Question
 from ovseg3d.viewer.lens import Viewpoint
 from ovseg3d.viewer.record import as_nerfstudio, flight
+from scripts.benchmarks.viewer_client import wait_until
 
 
 def test_a_recorded_path_is_read_back_as_it_was(tmp_path: Path) -> None:

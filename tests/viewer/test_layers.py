@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bare import wait_until
 from PIL import Image
 from playroom import THINGS, inside, is_taken
 
@@ -14,6 +13,7 @@ from ovseg3d.render.palette import colours
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.ask import Question, ask
 from ovseg3d.viewer.exhibit import Exhibit
+from scripts.benchmarks.viewer_client import wait_until
 
 MEETING = ("sofa", "thing 29")
 """Two phrases that would have one colour."""

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from bare import PATIENCE, Bare, wait_until
 from tiny import small_settings
 
 from ovseg3d.pipeline.train import train_scene
@@ -19,6 +18,7 @@ from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.settings import make_config
 from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.exhibit import Exhibit
+from scripts.benchmarks.viewer_client import PATIENCE, Bare, wait_until
 
 
 def test_training_is_shown_live_and_a_browser_does_not_disturb_it(tiny_scene: Path, tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from bare import PATIENCE, wait_until
 
 from ovseg3d.errors import RunError
 from ovseg3d.viewer.lens import Viewpoint, beside, quaternion, ray_camera
 from ovseg3d.viewer.stream import COARSE, Pace, Stream, Turns
+from scripts.benchmarks.viewer_client import PATIENCE, wait_until
 
 
 class Easel:

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import numpy as np
 import playroom
 import pytest
-from bare import PATIENCE, Bare, wait_until
 from playroom import EYE, PLAYROOM, TARGET, THINGS
 
 from ovseg3d.errors import OutputError, RunError
@@ -28,6 +27,7 @@ from ovseg3d.viewer.follow import Follower
 from ovseg3d.viewer.lens import Viewpoint
 from ovseg3d.viewer.pick import describe
 from ovseg3d.viewer.visitor import Visitor
+from scripts.benchmarks.viewer_client import PATIENCE, Bare, wait_until
 
 # -- through the server ----------------------------------------------------------------------------------------------
 

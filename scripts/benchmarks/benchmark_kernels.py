@@ -1,0 +1,117 @@
+"""The kernel rows of the benchmark: Warp, as training uses it (two threads on a CPU), against plain torch.
+
+Both work on the same numbers in one process, plain torch with one thread or all, whichever is faster; figures are
+medians, after one run to warm up. Measure on an idle machine: torch's threads wait for one another. Used by
+benchmark.py.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ovseg3d.engine import Workers
+from ovseg3d.field.kernels import WarpBackend
+from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.reference import TorchBackend
+
+
+def measure_kernels() -> list[list[str]]:
+    """Rows of the table: name, milliseconds of each, their ratio, the command."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    levels = GridLevels.build(8, 4, 17, 16, 1024)
+    warp, reference, workers = WarpBackend(levels, device), TorchBackend(levels, device), Workers.for_device(device)
+    rows = []
+    for name, ours, theirs in _kernel_work(warp, reference, workers, device):
+        with workers.open():
+            fast = _median_ms(ours, 15, device)
+        slow = min(_with_threads(threads, theirs, device) for threads in {1, torch.get_num_threads()})
+        command = "`python -m scripts.benchmarks.benchmark --rows kernels`"
+        rows.append([name, f"{fast:.1f}", f"{slow:.1f}", f"{slow / fast:.1f}x", command])
+    return rows
+
+
+def _kernel_work(
+    warp: WarpBackend, reference: TorchBackend, workers: Workers, device: torch.device
+) -> Iterator[tuple[str, Callable, Callable]]:
+    """What is measured: a name, the work on Warp and the same work on torch."""
+    random = torch.Generator(device).manual_seed(0)
+
+    def rand(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=random, device=device)
+
+    levels, n = warp.levels, 65_536
+    x, table, grad = rand(n, 3), rand(levels.entries, levels.features) - 0.5, rand(n, levels.width) - 0.5
+    grad_table = torch.zeros_like(table)
+    pieces = list(zip(x.chunk(workers.pieces), grad.chunk(workers.pieces)))
+
+    def encode_warp() -> None:
+        workers.map(lambda piece: warp.encode(piece[0], table), pieces)
+        warp.add_table_gradient(pieces, grad_table.zero_(), workers)
+
+    def encode_torch() -> None:
+        leaf = table.detach().requires_grad_()
+        torch.autograd.grad(reference.encode(x, leaf), leaf, grad)
+
+    size = f"{len(levels.levels)} levels x {levels.features} features, 2^17 entries"
+    yield f"encode, forward and backward: {n:,} samples, {size}", encode_warp, encode_torch
+
+    # Rays from outside through a shell, which is what occupancy looks like around surfaces.
+    rays, cells = 4096, 128
+    axis = (torch.arange(cells, device=device) + 0.5) / cells * 2 - 1
+    distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).square().sum(0).sqrt()
+    occupied = ((distance - 0.6).abs() < 0.06).to(torch.uint8)[None]
+    origins = torch.nn.functional.normalize(rand(rays, 3) - 0.5, dim=-1) * 2.0
+    directions = torch.nn.functional.normalize((rand(rays, 3) - 0.5) * 0.8 - origins, dim=-1)
+    spans = torch.tensor([[0.5, 3.5]], device=device).repeat(rays, 1)
+    jitter, capacity = rand(rays), 2**20
+    inputs = [tensor.chunk(workers.pieces) for tensor in (origins, directions, spans, jitter)]
+    options = {"smallest_step": 1 / cells, "cone": 0.0, "capacity": capacity}
+    samples = warp.march(origins, directions, spans, jitter, occupied, **options)
+
+    def march_warp() -> None:
+        workers.map(lambda piece: warp.march(*piece, occupied, **options), zip(*inputs))
+
+    def march_torch() -> None:
+        reference.march(origins, directions, spans, jitter, occupied, **options)
+
+    total = int(samples.offsets[-1])
+    yield f"march: {rays:,} rays to {total:,} samples in 128^3 cells", march_warp, march_torch
+
+    density, values = rand(len(samples.t)) * 20, rand(len(samples.t), 3)
+    halves = [warp.march(*piece, occupied, **options) for piece in zip(*inputs)]
+    sizes = [len(half.t) for half in halves]
+    parts = list(zip(halves, density.split(sizes), values.split(sizes)))
+
+    def composite(backend: Any, samples: Any, density: Any, values: Any) -> None:
+        leaves = [density.detach().requires_grad_(), values.detach().requires_grad_()]
+        _, rgb, opacity, t = backend.composite(*leaves, samples.t, samples.step, samples.offsets)
+        torch.autograd.grad(rgb.sum() + opacity.sum() + t.sum(), leaves)
+
+    yield (
+        f"composite, forward and backward: {total:,} samples, 3 channels",
+        lambda: workers.map(lambda part: composite(warp, *part), parts),
+        lambda: composite(reference, samples, density, values),
+    )
+
+
+def _with_threads(threads: int, work: Callable[[], Any], device: torch.device) -> float:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _median_ms(work, 5, device)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _median_ms(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[1:])  # the first warms up

@@ -1,0 +1,95 @@
+"""Seconds, memory and bytes of asking a run, as a markdown table.
+
+python -m scripts.benchmarks.benchmark_query outputs/playroom/latest
+
+Every time is the median over phrases that the run has not heard before, asked one after another in a process that has
+loaded the run; the first question, which also loads the encoder, has a row of its own. A new view is a held-out camera
+at --size whose depth is rendered for each phrase anew.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, product
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+import ovseg3d
+from ovseg3d.engine.memory import PeakMemory
+from ovseg3d.errors import ConfigError
+from ovseg3d.export.overlays import Painter
+from ovseg3d.points.semantic_scene import FILE
+from ovseg3d.query.engine import Asker
+from scripts.start import start
+
+COLOURS = ("red", "blue", "green", "yellow", "black", "white", "wooden", "small", "large", "old")
+THINGS = ("chair", "table", "lamp", "book", "box", "window", "plant", "sofa")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class BenchmarkQuery:
+    """Measure, and print a markdown table."""
+
+    run: tyro.conf.Positional[Path]
+    """A run that knows about meaning."""
+    questions: int = 20
+    """Phrases of each row."""
+    size: tuple[int, int] = (480, 360)
+    """Pixels of the new view."""
+
+    def main(self) -> None:
+        """Ask and time."""
+        if self.questions < 1:
+            raise ConfigError(f"--questions is at least 1, not {self.questions}", fix="--questions 20")
+        with PeakMemory() as memory:
+            rows, asker = self._ask()
+        print(f"{len(asker.semantics.surface.xyz):,} surface points, {len(asker.phrases)} phrases in the run\n")
+        print("| what | figure |\n| --- | --- |")
+        for name, seconds in rows:
+            print(f"| {name} | {1000 * seconds:.0f} ms |" if seconds < 1 else f"| {name} | {seconds:.1f} s |")
+        print(f"| memory | {memory.peak / MIB:.0f} MiB |")
+        print(f"| what the run keeps of meaning | {(asker.run.folder / FILE).stat().st_size / MIB:.1f} MiB |")
+
+    def _ask(self) -> tuple[list[tuple[str, float]], Asker]:
+        run = ovseg3d.load(self.run)
+        phrases = new_phrases()
+        began = time.perf_counter()
+        asker = Asker(run)
+        asker.ask([next(phrases)])
+        first = time.perf_counter() - began
+        view = asker.scene.frames[(asker.scene.test or asker.scene.train)[0]].name
+        asker.places(view)
+        camera = asker.camera(view).scaled(*self.size)
+
+        def many(ask: Callable[[str], object]) -> float:
+            return float(np.median([_seconds(ask, next(phrases)) for _ in range(self.questions)]))
+
+        return [
+            ("the first question, everything loaded for it", first),
+            ("a new phrase on the points", many(lambda phrase: asker.ask([phrase]))),
+            ("a new phrase on a view already rendered", many(lambda phrase: asker.ask([phrase], views=[view]))),
+            (
+                f"a new phrase on a new view, {self.size[0]}x{self.size[1]}",
+                many(lambda phrase: Painter(asker, ["relevancy"], phrase=phrase).render(camera)),
+            ),
+        ], asker
+
+
+def new_phrases() -> Iterator[str]:
+    """Phrases, none twice, without end."""
+    for number in count(1):
+        for thing, colour in product(THINGS, COLOURS):
+            yield f"a {colour} {thing}" if number == 1 else f"a {colour} {thing}, number {number}"
+
+
+def _seconds(ask: Callable[[str], object], phrase: str) -> float:
+    began = time.perf_counter()
+    ask(phrase)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    start(BenchmarkQuery)

@@ -1,0 +1,299 @@
+"""How fast the viewer shows and answers, as a markdown table.
+
+    python -m scripts.benchmarks.benchmark_viewer outputs/playroom/latest
+    python -m scripts.benchmarks.benchmark_viewer outputs/playroom/latest --points 1000000 --output viewer.md
+
+A row is one server in a process of its own, with a client in another that speaks viser's protocol, receives, and draws
+nothing: a browser in software would take the very cores that are measured. Its window has 1000x750 pixels and begins
+where a visitor begins. Opening counts from before torch is imported until the server listens, and on until the encoder
+is there and all that a first question needs; the first picture from the client's coming until it has it. Then the
+camera sways about what it looks at, told 30 times a second: pictures are counted at the server, sizes at the client,
+and the smallest is told. A sharp picture counts from the camera's last word until the client has it; a query until it
+has the highlighted points; a click (on a grid over the picture) until there is a name. Where there are several, the
+median is told and, in brackets, the worst.
+
+--points measures the same run with so many points besides its own: copies of them, each moved within its cell.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.managers import BaseManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from scripts.benchmarks.benchmark import apart, describe_machine, table
+
+if TYPE_CHECKING:
+    from ovseg3d.points.semantic_scene import SemanticScene
+    from ovseg3d.viewer.exhibit import Exhibit
+    from ovseg3d.viewer.visitor import Visitor
+
+WINDOW = (1000, 750)
+TOLD_A_SECOND = 30
+"""How often a browser says where it looks from."""
+SWAY = 0.4
+"""Radians to either side, and about as many in a second."""
+TIMES = 3
+"""Sharp pictures that are waited for."""
+ASKED = 8
+"""Phrases, at most."""
+CLICKS = 3
+"""In each row and column of the grid."""
+PATIENCE = 120.0
+"""Seconds after which something is taken to be broken."""
+COLUMNS = (
+    "points", "server open, s", "ready to be asked, s", "first picture, s", "pictures/s, moving", "their size",
+    "CPU s each", "sharp, s", "its size", "query to points, s", "click to name, s", "points sent, s", "resident, MiB",
+    "anonymous peak, MiB",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BenchmarkViewer:
+    """Measure the viewer on a run, and print a markdown table."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A trained run."""
+    points: tuple[int, ...] = ()
+    """Numbers of points to try besides the run's own."""
+    seconds: float = 8.0
+    """How long the camera moves."""
+    scene: Path | None = None
+    """The scene's folder, if it has moved since training."""
+    device: str = "auto"
+    """Where to render and encode: auto, cpu or cuda."""
+    output: Path | None = None
+    """Also write the table to this file."""
+
+    def main(self) -> None:
+        """Print the machine, and a table row for each number of points."""
+        rows = []
+        for points in (None, *self.points):
+            print(f"{points or 'own'} points ...", file=sys.stderr, flush=True)
+            rows.append(apart(measure, True, self, points))
+        text = f"{apart(describe_machine, True)}\n\n{table(COLUMNS, rows)}"
+        print(text)
+        if self.output is not None:
+            self.output.write_text(text)
+
+
+def measure(options: BenchmarkViewer, points: int | None) -> list[str]:
+    """One server's row of the table."""
+    began = time.perf_counter()
+    from ovseg3d.engine.memory import PeakMemory
+    from ovseg3d.viewer import Viewer, open_exhibit
+    from ovseg3d.viewer.fly import first_view
+
+    with PeakMemory() as memory:
+        exhibit = open_exhibit(options.run, options.scene, options.device)  # type: ignore[arg-type]
+        if points is not None:
+            multiply(exhibit, points)
+        with Viewer(exhibit, notice=complain) as viewer, ThreadPoolExecutor(1) as aside:
+            opened = time.perf_counter() - began
+            preparing = aside.submit(until, lambda: viewer.wait_ready(PATIENCE), began)
+            position, target, _ = first_view(exhibit)
+            place = [tuple(map(float, vector)) for vector in (position, target)]
+            with client(viewer.url, *place, WINDOW, tuple(map(float, exhibit.up))) as (bare, came):
+                first = until(lambda: bare.pictures() > 0, came)
+                ready = preparing.result()
+                visitor = next(iter(viewer.visitors.values()))
+                settle(visitor)
+                pictures, sizes, cpu = sway(visitor, bare, *place, options.seconds)
+                sharp = [sharpen(visitor, bare, place[0], beside) for beside in targets(*place)]
+                size = sharp_size(visitor)
+                queries = [seconds for phrase in phrases_of(exhibit) for seconds in ask(visitor, bare, phrase)]
+                clicks = [seconds for ray in grid(visitor) for seconds in click(visitor, bare, ray)]
+                shown = show_points(visitor, bare)
+                settle(visitor)
+                resident_now = resident()
+    coarse = min(sizes, key=lambda size: size[0] * size[1])
+    return [
+        f"{len(exhibit.cloud[0]):,}", f"{opened:.1f}", f"{ready:.1f}", f"{first:.2f}",
+        f"{pictures / options.seconds:.1f}", by(coarse), f"{cpu / max(pictures, 1):.2f}", spread(sharp), by(size),
+        spread(queries), spread(clicks), spread(shown), f"{resident_now / 2**20:.0f}", f"{memory.peak / 2**20:.0f}",
+    ]  # fmt: skip
+
+
+def complain(text: str) -> None:
+    """A server that fails measures nothing."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def multiply(exhibit: "Exhibit", points: int) -> None:
+    """Give a run more points: copies, each moved within its cell; meaning is copied with them."""
+    import numpy as np
+
+    known: SemanticScene = exhibit.need_asker().semantics
+    if known.sized is not None:
+        raise SystemExit("Points cannot be multiplied where meaning depends on a size (--method lerf).")
+    random = np.random.default_rng(0)
+    chosen = random.permutation(np.arange(points) % len(known.surface))
+    moved = known.surface.cell[chosen, None] * random.uniform(-0.5, 0.5, (points, 3))
+    surface = replace(known.surface, **{name: getattr(known.surface, name)[chosen] for name in
+                                        ("xyz", "normal", "rgb", "confidence", "cell")})  # fmt: skip
+    surface = replace(surface, xyz=(surface.xyz + moved).astype(np.float32))
+    names = ("vectors", "agreement", "instance") + (("plane",) if known.plane is not None else ())
+    copied = {name: getattr(known, name)[chosen] for name in names}
+    exhibit.need_asker().semantics = replace(known, surface=surface, **copied)
+
+
+# -- the client ----------------------------------------------------------------------------------------------------
+
+
+class Clients(BaseManager):
+    """The other process."""
+
+
+@contextmanager
+def client(*arguments: Any) -> Any:
+    """A `Bare` in a process of its own, and when it came."""
+    from scripts.benchmarks.viewer_client import Bare
+
+    Clients.register("Bare", Bare)
+    with Clients(ctx=get_context("spawn")) as others:
+        came = time.perf_counter()
+        bare = others.Bare(*arguments)
+        yield bare, came
+        bare.close()
+
+
+def until(true: Callable[[], Any], began: float) -> float:
+    """Seconds from `began` until `true()` is."""
+    while not true():
+        if time.perf_counter() - began > PATIENCE:
+            raise TimeoutError(f"Nothing came in {PATIENCE:g} s.")
+        time.sleep(0.004)
+    return time.perf_counter() - began
+
+
+# -- what a visitor does -------------------------------------------------------------------------------------------
+
+
+def settle(visitor: "Visitor") -> None:
+    """Wait until the picture is sharp."""
+    if not visitor.pictures.stream.wait_idle(PATIENCE):
+        raise TimeoutError(f"No sharp picture in {PATIENCE:g} s.")
+
+
+def sway(
+    visitor: "Visitor", bare: Any, position: tuple, target: tuple, seconds: float
+) -> tuple[int, list[tuple[int, int]], float]:
+    """Move about; pictures at the server, their sizes at the client, and CPU seconds of the server."""
+    import numpy as np
+    from scipy.spatial.transform import Rotation
+
+    up, arm, stream = visitor.exhibit.up, np.subtract(position, target), visitor.pictures.stream
+    before, seen, cpu, began = stream.drawn, len(bare.sizes()), time.process_time(), time.perf_counter()
+    while (passed := time.perf_counter() - began) < seconds:
+        turned = Rotation.from_rotvec(up * SWAY * np.sin(passed)).apply(arm)
+        bare.look(tuple((target + turned).tolist()), target)
+        time.sleep(1 / TOLD_A_SECOND)
+    return stream.drawn - before, bare.sizes()[seen:], time.process_time() - cpu
+
+
+def targets(position: tuple, target: tuple) -> list[tuple]:
+    """What to look at, a little aside each time: a picture that was made already would take no time."""
+    away = sum((p - t) ** 2 for p, t in zip(position, target)) ** 0.5
+    return [(target[0] + 0.05 * away * number, *target[1:]) for number in range(1, TIMES + 1)]
+
+
+def sharpen(visitor: "Visitor", bare: Any, position: tuple, target: tuple) -> float:
+    """Look away and back again; seconds until the client has the sharp picture."""
+    before = bare.pictures()
+    bare.look(position, tuple(2 * p - t for p, t in zip(position, target)))
+    until(lambda: bare.pictures() > before, time.perf_counter())
+    away, began = visitor.pictures.viewpoint, time.perf_counter()
+    bare.look(position, target)
+    until(lambda: visitor.pictures.viewpoint != away, began)
+    settle(visitor)
+    return until(lambda: bare.sizes()[-1] == sharp_size(visitor), began)
+
+
+def sharp_size(visitor: "Visitor") -> tuple[int, int]:
+    camera = visitor.pictures.viewpoint.camera(visitor.pictures.stream.sharp)
+    return camera.width, camera.height
+
+
+def phrases_of(exhibit: "Exhibit") -> Sequence[str]:
+    """What to ask: the scene's own phrases, else some common words."""
+    from ovseg3d.viewer.pick import WORDS
+
+    return (exhibit.scene.phrases or WORDS)[:ASKED]
+
+
+def ask(visitor: "Visitor", bare: Any, phrase: str) -> list[float]:
+    """Seconds until the client has the points; none where the phrase is not there."""
+    settle(visitor)
+    before = bare.received("/highlight")
+    visitor.panel.phrases.value = phrase
+    began = time.perf_counter()
+    visitor.asking.ask_typed()
+    if not visitor.nodes.highlighted:
+        return []
+    return [until(lambda: bare.received("/highlight") > before, began)]
+
+
+def grid(visitor: "Visitor") -> Sequence[Any]:
+    """Directions over the picture."""
+    import numpy as np
+
+    camera = visitor.pictures.viewpoint.camera(1e9)
+    shares = (np.arange(CLICKS) + 0.5) / CLICKS
+    xy = np.stack(np.meshgrid(shares * camera.width, shares * camera.height), -1).reshape(-1, 2)
+    return camera.rays(xy)[1]
+
+
+def click(visitor: "Visitor", bare: Any, ray: Any) -> list[float]:
+    """Seconds until what lies along a ray is named; none where nothing is."""
+    from ovseg3d.viewer.pick import find_spot
+
+    settle(visitor)
+    if find_spot(visitor.exhibit, visitor.pictures.eye, ray) is None:
+        return []
+    before = visitor.pointing.pointed
+    began = time.perf_counter()
+    bare.click(tuple((visitor.pictures.eye + ray).tolist()))
+    return [until(lambda: visitor.pointing.pointed is not before, began)]
+
+
+def show_points(visitor: "Visitor", bare: Any) -> list[float]:
+    """Seconds until the client has the whole cloud."""
+    began = time.perf_counter()
+    visitor.panel.points_on.value = True
+    return [until(lambda: bare.received("/points"), began)]
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory now, files included; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+    except (OSError, StopIteration):
+        return 0
+
+
+def spread(seconds: Sequence[float]) -> str:
+    """Median, and the worst where there are several."""
+    if not seconds:
+        return "-"
+    worst = f" ({max(seconds):.2f})" if len(seconds) > 1 else ""
+    return f"{statistics.median(seconds):.2f}{worst}"
+
+
+def by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+if __name__ == "__main__":
+    tyro.cli(BenchmarkViewer).main()

@@ -1,0 +1,130 @@
+"""Rooms for reports: made, trained and measured, one run each.
+
+    python -m scripts.benchmarks.report_rooms --release 0.2.0 --why "release 0.2.0"
+
+Each is a room of `ovseg3d synth --seed N`, of playroom's size and number of views, trained with all defaults as
+`ovseg3d train` does. Each release has a list of seeds of its own, which is opened once (see report_seeds.py): every run
+of this script is written down as a look at its rooms. Never choose a setting by these rooms.
+
+A room is kept in OUTPUT/rooms.json as soon as it is measured, so that the same command goes on; one of other weights or
+settings is measured again. A run that is there is never trained again, whatever has changed since: remove OUTPUT then.
+The table is also in OUTPUT/table.md, and the absence curve of all rooms comes from
+`python -m scripts.benchmarks.absence OUTPUT/*/run`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovseg3d.cli.console import get_console
+from ovseg3d.cli.progress import Progress
+from ovseg3d.errors import RunError
+from ovseg3d.evaluate.protocols import Judge
+from ovseg3d.files import read_json, write_atomic, write_json
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.query.engine import Asker
+from ovseg3d.runs.devices import resolve_device
+from ovseg3d.runs.folder import RunFolder, open_scene
+from ovseg3d.runs.settings import (
+    make_config,
+    to_plain,
+)
+from ovseg3d.session import load
+from ovseg3d.synth import synthesise
+from scripts.benchmarks.report_seeds import open_seeds
+from scripts.start import start
+
+PROTOCOLS = ("index", "points", "consistency", "instances", "absence")
+SHARES = {
+    "mIoU": ("index", "held-out", "miou"),
+    "seen styles": ("index", "held-out, seen styles", "miou"),
+    "unseen styles": ("index", "held-out, unseen styles", "miou"),
+    "accuracy": ("index", "held-out", "accuracy"),
+    "points": ("points", "scene", "point_miou"),
+    "agree": ("consistency", "held-out", "all_agree"),
+    "things 0.25": ("instances", "scene", "recall_25"),
+    "things 0.5": ("instances", "scene", "recall_50"),
+    "false alarms": ("absence", "scene", "false_alarm_rate"),
+}
+"""Columns of the table: protocol, group, and name of the figure."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Measure the rooms for reports of a release, and print a markdown table."""
+
+    release: str
+    """The release whose list of seeds is opened, such as 0.2.0."""
+    why: str
+    """What the look is for; it is written down beside the seeds."""
+    output: Path = Path("outputs/rooms")
+    """Where rooms, runs, figures and the table are kept."""
+
+    def main(self) -> None:
+        """Note the look, and make what is missing."""
+        seeds = open_seeds(self.release, self.why)
+        kept = self.output / "rooms.json"
+        found: dict[str, Any] = read_json(kept, RunError) if kept.exists() else {}
+        for seed in seeds:
+            run = self._run(seed)
+            facts = json.loads(json.dumps({"config": to_plain(run.config), "encoder": _encoder(run)}))
+            if found.get(str(seed), {}).get("of") != facts:
+                found[str(seed)] = {"of": facts, **_figures(run)}
+                write_json(kept, found)
+            print(_line(f"room {seed}", found[str(seed)]), flush=True)
+        rows = [found[str(seed)] for seed in seeds]
+        mean = {name: _mean([row[name] for row in rows]) for name in (*SHARES, "seconds", "MiB")}
+        head = ["room", *SHARES, "train, s", "MiB"]
+        lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+        lines += [_line(f"room {seed}", row) for seed, row in zip(seeds, rows)] + [_line("mean", mean)]
+        write_atomic(self.output / "table.md", "\n".join([*lines, ""]).encode())
+        print("\n".join(["", *lines]))
+
+    def _run(self, seed: int) -> RunFolder:
+        """The room's run: found, gone on with, or trained."""
+        place = self.output / str(seed)
+        scene, folder = place / "room", place / "run"
+        if not (scene / "transforms.json").exists():
+            synthesise(scene, seed=seed)
+        config = make_config(resolve_device("auto"))
+        run = load(folder) if (folder / "config.json").exists() else None
+        if run is not None and run.status()["status"] == "done":
+            return run
+        with Progress(get_console(True)) as progress:
+            return train_scene(open_scene(scene, config), config, output_dir=folder, report=progress, resume=run)
+
+
+def _encoder(run: RunFolder) -> str:
+    return Asker(run).semantics.encoder.weight_hash
+
+
+def _figures(run: RunFolder) -> dict[str, Any]:
+    scores = Judge(Asker(run, run.load_scene())).scores(PROTOCOLS)
+    metrics = run.metrics()
+    figures = {
+        name: float(getattr(scores[protocol][group], figure)) if group in scores[protocol] else None
+        for name, (protocol, group, figure) in SHARES.items()
+    }
+    stages = ("train", "eval", "features", "surface", "lift", "refine", "things", "portraits")
+    seconds = sum(metrics[f"{stage}_seconds"] or 0.0 for stage in stages)
+    return figures | {"seconds": seconds, "MiB": metrics["peak_anonymous_bytes"] / 2**20}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    def cell(value: float | None, form: str) -> str:
+        return "-" if value is None or value != value else format(value, form)
+
+    shares = [cell(row[column], ".1%") for column in SHARES]
+    return f"| {' | '.join([name, *shares, cell(row['seconds'], '.0f'), cell(row['MiB'], ',.0f')])} |"
+
+
+if __name__ == "__main__":
+    start(Report)

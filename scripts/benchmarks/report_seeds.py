@@ -1,0 +1,55 @@
+"""The seeds of the rooms for reports, and how often each list was looked at: report_seeds.json.
+
+A release has a list of its own, which is opened once: for the figures that the release states. What is changed between
+two looks may have been chosen by these rooms, so every look is written down.
+"""
+
+import subprocess
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ovseg3d.errors import ConfigError
+from ovseg3d.files import read_json, write_json
+from scripts import ROOT
+
+LISTS = Path(__file__).with_suffix(".json")
+
+
+def open_seeds(release: str, why: str, lists: Path = LISTS) -> tuple[int, ...]:
+    """The seeds of a release's rooms; the look is added to the file, unless the last one was the same.
+
+    Args:
+        release: a version of the package, such as "0.2.0".
+        why: what the look is for.
+        lists: the file with the lists.
+
+    Raises:
+        ConfigError: there is no list for this release, or no reason.
+    """
+    known = read_json(lists, ConfigError)
+    if release not in known:
+        fix = f"one of {', '.join(known)}, or add a list of fresh seeds to {lists.name}"
+        raise ConfigError(f"There are no rooms for reports of release {release}", where="--release", fix=fix)
+    if not why.strip():
+        raise ConfigError("A look at rooms for reports needs a reason", where="--why", fix='--why "release 0.2.0"')
+    look = {"date": date.today().isoformat(), "commit": _commit(), "why": why.strip()}
+    looks: list[dict[str, Any]] = known[release]["looks"]
+    if not looks or looks[-1] != look:
+        looks.append(look)
+        write_json(lists, known)
+    return tuple(known[release]["seeds"])
+
+
+def _commit() -> str:
+    """Short hash of the checkout's commit, "-dirty" where other files than the lists differ; "unknown" without git."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    try:
+        differs = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{LISTS.relative_to(ROOT)}")
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if differs else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

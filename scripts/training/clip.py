@@ -1,0 +1,436 @@
+"""The tiny CLIP: its shape, how its two towers learn, and the folder that open_clip loads.
+
+Text first: the tower learns the teacher's sentence space from sentences alone. Then it stands still but for its last
+projection, and the image tower learns from captions to meet it: the picture's vector against all captions of the batch,
+and the best-matching patches against each thing in them, so that patches come to mean what they show. Both are also
+asked for the names of the things among all names, since a batch holds only some of them. The image tower is a small
+ResNet whose last map is averaged before the head, so a cell's place in the joint space is what the head makes of it as
+if it were a whole picture: dense features need no detour. A caption is negative for a picture only if it
+says something that no caption of the picture says.
+
+Each batch has two parts: small pictures, most of single things, and larger views of rooms, which the same weights see
+with the last strides taken out, as they are used later (`finer`). There every cell has to settle for one of the names
+of what is shown (`losses.sharing_loss`); no pixel is ever told what it is.
+
+What makes two hours on two cores enough: a convolutional tower (at equal time and pictures a transformer of half its
+size names four times fewer of them), small pictures first, small batches, and texts that are encoded once.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ovseg3d.synth.captions import article
+from scripts.training import augment
+from scripts.training.captions import named, pair_up, some, things_of
+from scripts.training.losses import best_patches, caption_loss, naming_loss, sharing_loss
+from scripts.training.optim import Optimiser, rate_at
+from scripts.training.placing import Placing
+from scripts.training.pool import Draw, Pool
+from scripts.training.text import CONTEXT, Related, Words, distillation_loss, encode_ids, hidden_of
+
+MEAN, STD = (0.45, 0.43, 0.42), (0.24, 0.23, 0.24)
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """Sizes of both towers."""
+
+    image_size: int = 96
+    tower: str = "resnet10t"
+    """A convolutional network of timm's."""
+    head: str = "mlp"
+    """What follows its average: "mlp" (two layers) or "linear"."""
+    dim: int = 192
+    vocabulary: int = 6000
+    text_width: int = 192
+    text_layers: int = 3
+    text_heads: int = 3
+
+    def config(self) -> dict:
+        """open_clip's `model_cfg`."""
+        return {
+            "embed_dim": self.dim,
+            "vision_cfg": {
+                "image_size": self.image_size, "timm_model_name": self.tower, "timm_pool": "avg",
+                "timm_proj": self.head,
+            },
+            "text_cfg": {
+                "context_length": CONTEXT, "vocab_size": self.vocabulary, "width": self.text_width,
+                "heads": self.text_heads, "layers": self.text_layers,
+            },
+        }  # fmt: skip
+
+    def build(self) -> nn.Module:
+        """open_clip's model with random weights."""
+        import open_clip
+
+        model = open_clip.model.CLIP(**self.config())
+        model.visual.to(memory_format=torch.channels_last)
+        return model
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """How it learns."""
+
+    shape: ClipShape = field(default_factory=ClipShape)
+    seed: int = 0
+    batch: int = 48
+    """Small pictures of a step."""
+    fresh: float = 10.0
+    """New ones of these; the others were seen before, in other crops."""
+    sizes: tuple[tuple[float, int], ...] = ((0.0, 64), (0.4, 80), (0.75, 96))
+    """From which progress on they have how many pixels."""
+    views: int = 12
+    """Larger views of rooms of a step; 0 does without."""
+    fresh_views: float = 4.0
+    view_sizes: tuple[tuple[float, int], ...] = ((0.0, 128), (0.3, 160))
+    """From which progress on these have how many pixels."""
+    start: int = 1024
+    """Pictures of each sort rendered before the first step."""
+    rate: float = 3e-3
+    decay: float = 0.05
+    warm_steps: int = 200
+    caption_weight: float = 0.5
+    """Of the losses between pictures, their patches and the batch's captions."""
+    token_weight: float = 0.5
+    """Of patches, beside whole pictures, in the losses of captions and names."""
+    token_sharpness: float = 10.0
+    """How much the best patch of a caption outweighs the others (by cosine)."""
+    sharing_weight: float = 0.5
+    """Of the names that the cells of views settle for."""
+    pull_weight: float = 1.0
+    """How firmly a picture of one thing is pulled to its phrase (this and what follows: placing.py)."""
+    pair_weight: float = 1.0
+    """Of a thing's phrase against other colours of it and other things of its colour."""
+    word_weight: float = 3.0
+    """Of everyday words that lie nearest to the name of what a picture is of."""
+    presence_weight: float = 1.0
+    """Of the question whether something is there at all, for pictures that are of one thing."""
+    even: float = 0.5
+    """How far the names of a view get equal shares of its cells at first; in the end they get what they have."""
+    prior: float = 0.5
+    """How far common names are expected while learning, and so not learned."""
+    text_rate: float = 0.1
+    """Rate of the text projection, beside the image tower's; 0 leaves it alone."""
+    keep_weight: float = 1.0
+    """How firmly the text projection keeps the sentence space that was distilled."""
+    captions: int = 3
+    """Captions of each picture in a step: the first two and others at random."""
+    things: int = 5
+    """Things of each picture's captions that patches are compared with."""
+    crop: tuple[float, float] = (0.6, 1.0)
+    coarse: float = 0.3
+    """Share of small pictures that are blurred as if enlarged from a half to a quarter of their size."""
+    bf16: bool = True
+
+    @staticmethod
+    def at(sizes: tuple[tuple[float, int], ...], progress: float) -> int:
+        """Pixels of a picture's side."""
+        return [size for since, size in sizes if progress >= since][-1]
+
+
+class TextStage:
+    """Distil the teacher into the text tower."""
+
+    name = "text"
+
+    def __init__(self, model: nn.Module, words: Words, sentences: Sequence[str], targets: Tensor, recipe: ClipRecipe,
+                 device: str = "cpu", batch: int = 384, rate: float = 2e-3) -> None:  # fmt: skip
+        self.model, self.targets, self.recipe, self.device = model, targets, recipe, device
+        self.ids = [words([sentence])[0] for sentence in sentences]
+        self.batch = min(batch, len(sentences))
+        named = [(n, p) for n, p in model.named_parameters() if not n.startswith("visual.") and "logit" not in n]
+        self.optimiser = Optimiser(named, rate, 0.01, muon=0.0)
+        self.agreement = torch.zeros(())
+
+    def step(self, step: int, progress: float) -> None:
+        random = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+        rows = torch.randperm(len(self.ids), generator=random)[: self.batch]
+        ids = nn.utils.rnn.pad_sequence([self.ids[row] for row in rows], batch_first=True).to(self.device)
+        with computing(self.device), torch.autocast(kind_of(self.device), torch.bfloat16, enabled=self.recipe.bf16):
+            found = encode_ids(self.model, ids)
+        target = self.targets[rows].to(self.device)
+        loss = distillation_loss(found.float(), target)
+        loss.backward()
+        self.agreement = F.cosine_similarity(found.detach().float(), target).mean()
+        self.optimiser.step(rate_at(step, progress, 20))
+
+    def measure(self) -> dict[str, float]:
+        return {"cosine to teacher": float(self.agreement)}
+
+    def state(self) -> dict[str, Tensor]:
+        return {**{f"model|{k}": v for k, v in self.model.state_dict().items()}, **self.optimiser.state()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        load_model(self.model, state)
+        self.optimiser.load_state(state)
+
+    def facts(self) -> dict:
+        return {"shape": asdict(self.recipe.shape)}
+
+
+class ImageStage:
+    """Let the image tower meet the text tower over captions.
+
+    Args:
+        model: whose text tower has learned already.
+        words: its tokenizer.
+        pools: small pictures with captions, and larger views of rooms.
+        recipe: how to learn.
+        names: of all things that captions may name, without articles.
+        pairs: (colour, name) that training may show.
+        related: everyday words, which of `names` they mean, and which surely not.
+        device: where to compute.
+    """
+
+    name = "image"
+
+    def __init__(self, model: nn.Module, words: Words, pools: tuple[Pool, Pool], recipe: ClipRecipe,
+                 names: Sequence[str], pairs: Sequence[tuple[str, str]], related: Related,
+                 device: str = "cpu") -> None:  # fmt: skip
+        self.model, self.words, self.pools, self.recipe, self.device = model.to(device), words, pools, recipe, device
+        self.names, self.finer = tuple(names), finer(model.visual.trunk, recipe.shape.tower)
+        self.placing = Placing(names, pairs, related, device)
+        self.kept = model.text_projection.detach().clone()
+        for name, parameter in model.named_parameters():
+            trained = name.startswith("visual.") or name in ("text_projection", "logit_scale")
+            parameter.requires_grad_(trained and not (name == "text_projection" and recipe.text_rate == 0))
+        # Each loss has a temperature of its own: patches and captions, pictures and names, patches and names.
+        self.scales = nn.Parameter(torch.tensor([15.0, 20.0, 15.0], device=device).log())
+        with torch.no_grad():  # a single number moves slowly: begin where short trainings end
+            model.logit_scale.fill_(math.log(20.0))
+        fast = [(n, p) for n, p in model.named_parameters() if n != "text_projection"] + [("scales", self.scales)]
+        self.optimiser = Optimiser(fast, recipe.rate, recipe.decay, muon=0.0)
+        slow = [("text_projection", model.text_projection)] if recipe.text_rate else []
+        self.slow = Optimiser(slow, recipe.rate * recipe.text_rate, 0.0, 0.0) if slow else None
+        self.draws = (
+            Draw(recipe.batch, recipe.fresh, recipe.start, recipe.seed),
+            Draw(recipe.views, recipe.fresh_views, recipe.start, recipe.seed + 1),
+        )
+        self.common: Tensor | None = None
+        """Logarithms of how common names are; their mean is 0."""
+        self.figures: dict[str, Tensor] = {}
+        self._hidden: dict[str, Tensor] = {}
+
+    def step(self, step: int, progress: float) -> None:
+        recipe, model = self.recipe, self.model
+        random = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        if self.common is None:
+            self.common = self.commonness()
+        images, captions = self.batch(0, step, recipe.at(recipe.sizes, progress), random)
+        with self.half():
+            parts = [cells_of(model.visual, model.visual.trunk, images)]
+        if recipe.views:
+            images, more = self.batch(1, step, recipe.at(recipe.view_sizes, progress), random)
+            captions = captions + more
+            with self.half():
+                parts.append(cells_of(model.visual, self.finer, images))
+        vectors = F.normalize(torch.cat([whole.float() for whole, _ in parts]), dim=-1)
+        parts = [F.normalize(cells.float(), dim=-1) for _, cells in parts]
+        loss = self.name_loss(vectors, parts, captions, recipe.even * (1 - progress))
+        if recipe.caption_weight:
+            loss = loss + recipe.caption_weight * self.caption_loss(vectors, parts, captions, random)
+        texts, scale = F.normalize(self.encode(self.placing.texts), dim=-1), self.scales[1].exp().clamp(max=100.0)
+        placed, figures = self.placing(
+            vectors, texts, captions, scale, pull=recipe.pull_weight, pair=recipe.pair_weight,
+            word=recipe.word_weight, presence=recipe.presence_weight,
+        )  # fmt: skip
+        self.figures |= figures
+        loss = loss + placed
+        if self.slow is not None:
+            drift = (model.text_projection - self.kept).square().sum() / self.kept.square().sum()
+            loss = loss + recipe.keep_weight * drift
+            self.figures["drift"] = drift
+        loss.backward()
+        rate = rate_at(step, progress, recipe.warm_steps)
+        nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 5.0)
+        self.optimiser.step(rate)
+        if self.slow is not None:
+            self.slow.step(rate)
+        self.figures = {name: value.detach() for name, value in self.figures.items()}
+
+    def name_loss(
+        self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], even: float
+    ) -> Tensor:
+        """Pictures (pictures, dim) and their patches (pictures, patches, dim), unit length, against all names."""
+        recipe = self.recipe
+        shown, undecided = (mask.to(self.device) for mask in named(captions, self.names))
+        names = F.normalize(self.encode([article(name) for name in self.names]), dim=-1)
+        _, whole, fine = self.scales.exp().clamp(max=100.0)
+        expected = recipe.prior * self.common
+        scores = vectors @ names.T
+        loss = naming_loss(whole * scores + expected, shown, undecided)
+        hit = shown.gather(1, scores.masked_fill(undecided, -2.0).argmax(1, keepdim=True))[:, 0] | ~shown.any(1)
+        self.figures |= {"naming loss": loss, "named": hit.float().mean()}
+        best = torch.cat([best_patches(cells, names, recipe.token_sharpness) for cells in parts])
+        loss = loss + recipe.token_weight * naming_loss(fine * best + expected, shown, undecided)
+        if len(parts) > 1 and recipe.sharing_weight:
+            cells = fine * torch.einsum("nkd,td->nkt", parts[1], names) + expected
+            self.figures["sharing loss"] = sharing = sharing_loss(cells, shown[recipe.batch :], even)
+            loss = loss + recipe.sharing_weight * sharing
+        return loss
+
+    def caption_loss(
+        self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], random: torch.Generator
+    ) -> Tensor:
+        """Pictures against the batch's captions, patches against the things in them."""
+        recipe = self.recipe
+        chosen = [own[:2] + some(own[2:], max(0, recipe.captions - 2), random) for own in captions]
+        told = [some(things_of(own), recipe.things, random) for own in captions]
+        texts, *masks = pair_up(chosen, captions)
+        things, *shown = pair_up(told, captions)
+        positive, ignored, own, unsure = (mask.to(self.device) for mask in (*masks, *shown))
+        phrases, names = F.normalize(self.encode([*texts, *things]), dim=-1).split([len(texts), len(things)])
+        scale, fine = self.model.logit_scale.exp().clamp(max=100.0), self.scales[0].exp().clamp(max=100.0)
+        scores = vectors @ phrases.T
+        whole = caption_loss(scale * scores, positive, ignored)
+        best = torch.cat([best_patches(cells, names, recipe.token_sharpness) for cells in parts])
+        patches = caption_loss(fine * best, own, unsure)
+        hit = positive.gather(1, scores.masked_fill(ignored, -2.0).argmax(1, keepdim=True)).float().mean()
+        self.figures |= {"caption loss": whole, "patch loss": patches, "hit": hit}
+        return whole + recipe.token_weight * patches
+
+    def commonness(self) -> Tensor:
+        """How common names are in the first pictures of both sorts, weighted as a batch has them."""
+        recipe, shares = self.recipe, torch.zeros(len(self.names))
+        for pool, count in zip(self.pools, (recipe.batch, recipe.views)):
+            if count:
+                _, captions = pool.get(range(recipe.start), recipe.start)
+                shares += count * named(captions, self.names)[0].float().mean(0)
+        logs = (shares / (recipe.batch + recipe.views)).clamp(min=1e-3).log()
+        return (logs - logs.mean()).to(self.device)
+
+    def batch(self, sort: int, step: int, size: int, random: torch.Generator) -> tuple[Tensor, list[list[str]]]:
+        """Pictures of one sort, (count, 3, size, size), normalised, and all captions of each."""
+        pool, draw = self.pools[sort], self.draws[sort]
+        indices = draw(step, pool.window)
+        pictures, captions = pool.get(indices, draw.newest(step))
+        count = len(indices)
+        flip = torch.rand(count, generator=random) < 0.5
+        boxes = augment.random_boxes(count, self.recipe.crop, 1.2, random)
+        images = augment.to_float(torch.from_numpy(pictures).to(self.device))
+        images = augment.crop(images, boxes.to(self.device), flip.to(self.device), size)
+        if sort == 0:
+            images = augment.coarse(images, self.recipe.coarse, random)
+        images = normalise(augment.light(images, 0.2, random))
+        flipped = flip.tolist()
+        return images, [augment.mirror_words(own) if turn else own for own, turn in zip(captions, flipped)]
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """(texts, dim) of the tower that stands still, through the projection that does not."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._hidden))
+        if len(self._hidden) + len(new) > _TEXTS_KEPT:
+            self._hidden.clear()
+            new = list(dict.fromkeys(texts))
+        if new:
+            ids = self.words(new)
+            lengths = (ids != 0).sum(1)
+            # Always the same shapes, so that a text has the same bits in whatever company it is encoded.
+            for shortest, longest in zip((0, *_LENGTHS), _LENGTHS):
+                rows = ((lengths > shortest) & (lengths <= longest)).nonzero()[:, 0]
+                for part in rows.split(_TEXTS_AT_ONCE):
+                    own = ids[part, :longest]
+                    padded = F.pad(own, (0, longest - own.shape[1], 0, _TEXTS_AT_ONCE - len(part)))
+                    with torch.no_grad(), computing(self.device), self.half():
+                        hidden = hidden_of(self.model, padded.to(self.device)).float()
+                    self._hidden |= {new[row]: vector for row, vector in zip(part.tolist(), hidden)}
+        return torch.stack([self._hidden[text] for text in texts]) @ self.model.text_projection
+
+    def half(self) -> AbstractContextManager:
+        """Products in bfloat16, where the recipe wants it."""
+        return torch.autocast(kind_of(self.device), torch.bfloat16, enabled=self.recipe.bf16)
+
+    def measure(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self.figures.items()} | {
+            "waited s": sum(pool.waited for pool in self.pools)
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        held = {f"model|{k}": v for k, v in self.model.state_dict().items()}
+        held |= {"kept": self.kept, "scales": self.scales.data}
+        held |= {} if self.common is None else {"common": self.common}
+        slow = {f"slow|{k}": v for k, v in self.slow.state().items()} if self.slow else {}
+        return {**held, **self.optimiser.state(), **slow}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        load_model(self.model, state)
+        self.kept = state["kept"].to(self.device)
+        self.scales.data.copy_(state["scales"])
+        self._hidden.clear()
+        self.common = state["common"].to(self.device) if "common" in state else None
+        self.optimiser.load_state(state)
+        if self.slow is not None:
+            self.slow.load_state({k.removeprefix("slow|"): v for k, v in state.items() if k.startswith("slow|")})
+
+    def facts(self) -> dict:
+        return {"recipe": asdict(self.recipe)}
+
+
+def load_model(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """The model's part of a checkpoint."""
+    model.load_state_dict({k.removeprefix("model|"): v for k, v in state.items() if k.startswith("model|")})
+
+
+def normalise(images: Tensor) -> Tensor:
+    """rgb in 0..1 to what the tower sees."""
+    return (images - images.new_tensor(MEAN).view(3, 1, 1)) / images.new_tensor(STD).view(3, 1, 1)
+
+
+def cells_of(visual: nn.Module, trunk: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures in the joint space, (pictures, dim), and the cells of their last maps, (pictures, cells, dim), each as
+    if it were a whole picture; not normalised."""
+    maps = trunk.forward_features(images.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
+    return visual.head(maps.mean(1)), visual.head(maps)
+
+
+def finer(trunk: nn.Module, tower: str) -> nn.Module:
+    """The same network, not a copy of its weights, with a cell for every 16 pixels."""
+    import timm
+
+    twin = timm.create_model(tower, num_classes=0, output_stride=16)
+    for name, module in twin.named_modules():
+        if module._parameters or module._buffers:
+            own = trunk.get_submodule(name)
+            module._parameters, module._buffers = own._parameters, own._buffers
+    return twin
+
+
+def computing(device: str) -> AbstractContextManager:
+    """On a CPU the plain form of attention is several times as fast as the fused one for so few tokens."""
+    return sdpa_kernel(SDPBackend.MATH) if kind_of(device) == "cpu" else nullcontext()
+
+
+def kind_of(device: str) -> str:
+    """ "cpu" or "cuda"."""
+    return device.split(":", maxsplit=1)[0]
+
+
+_TEXTS_KEPT = 150_000
+_TEXTS_AT_ONCE = 16
+_LENGTHS = (8, 12, CONTEXT)
+
+
+def save_clip(folder: Path, model: nn.Module, shape: ClipShape) -> None:
+    """The folder for `open_clip.create_model_and_transforms("local-dir:FOLDER")`: configuration and fp16 weights."""
+    from safetensors.torch import save_file
+
+    from ovseg3d.files import write_atomic, write_json
+
+    config = shape.config()
+    config["text_cfg"]["hf_tokenizer_name"] = "tokenizer"  # any name: with local-dir, open_clip takes the folder's own
+    preprocess = {"size": shape.image_size, "mode": "RGB", "mean": MEAN, "std": STD, "interpolation": "bicubic"}
+    preprocess |= {"resize_mode": "shortest", "fill_color": 0}
+    state = {k: v.detach().cpu() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = {k: v.half().contiguous() for k, v in state.items()}
+    write_atomic(folder / "open_clip_model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
+    (folder / "open_clip_model.safetensors").chmod(0o644)  # the library lets only its owner read
+    write_json(folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess})

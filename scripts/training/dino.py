@@ -1,0 +1,300 @@
+"""The tiny DINOv2: how it teaches itself, and the folder that transformers loads.
+
+A student sees large and small crops of a picture in other colours and light; a teacher, the slow mean of the
+students so far, sees the large ones. The student shall say of each crop what the teacher says of the other large one
+(its [CLS] token); of patches that are hidden from it, what the teacher says who sees them; and of patches that both
+large crops hold, what the teacher says of the same place in the other. "Says" is a distribution over prototypes;
+the teacher's is spread evenly over them by Sinkhorn's iterations, so that it cannot say the same of everything.
+No captions and no labels take part.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scripts.training import augment
+from scripts.training.clip import MEAN, STD, computing, kind_of, normalise
+from scripts.training.local_start import start_local
+from scripts.training.optim import Optimiser, rate_at
+from scripts.training.pool import Draw, Pool
+
+
+@dataclass(frozen=True)
+class DinoShape:
+    """Sizes of the network."""
+
+    image_size: int = 64
+    """Pixels of a large crop's side; positions are interpolated for other sizes."""
+    patch: int = 8
+    width: int = 144
+    layers: int = 4
+    heads: int = 6
+
+    def build(self) -> nn.Module:
+        """The network with random weights: transformers' own, and heads that begin with looking at neighbours."""
+        from transformers import Dinov2Config, Dinov2Model
+
+        config = Dinov2Config(
+            hidden_size=self.width, num_hidden_layers=self.layers, num_attention_heads=self.heads, mlp_ratio=4,
+            image_size=self.image_size, patch_size=self.patch, layerscale_value=0.1, drop_path_rate=0.0,
+        )  # fmt: skip
+        model = Dinov2Model(config)
+        embed = model.embeddings
+        layers = [layer.attention for layer in model.encoder.layer]
+        heads = [list(zip(*(p.weight.data.chunk(self.heads) for p in (a.q_proj, a.k_proj)))) for a in layers]
+        patches = embed.patch_embeddings.projection
+        start_local(embed.position_embeddings.data[0], patches, heads, torch.Generator().manual_seed(0))
+        return model
+
+
+@dataclass(frozen=True)
+class DinoRecipe:
+    """How it learns."""
+
+    shape: DinoShape = field(default_factory=DinoShape)
+    seed: int = 0
+    batch: int = 32
+    fresh: float = 8.0
+    """New pictures of a batch; the others were seen before, in other crops."""
+    start: int = 1024
+    rate: float = 3e-3
+    decay: float = 0.05
+    muon: float = 1.0
+    warm_steps: int = 150
+    small_size: int = 32
+    """Pixels of a small crop's side."""
+    small_crops: int = 4
+    prototypes: int = 1024
+    bottleneck: int = 96
+    hidden: int = 384
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.015
+    """Cosines with random prototypes spread by a tenth: much warmer, and the teacher says next to nothing at first."""
+    momentum: float = 0.99
+    """Of the teacher at first; it rises to 1."""
+    mask_share: float = 0.5
+    """Share of large crops with hidden patches."""
+    whole_weight: float = 1.0
+    masked_weight: float = 1.0
+    place_weight: float = 1.0
+    """Of patches at the same place of the other crop."""
+    bf16: bool = True
+
+
+class Head(nn.Module):
+    """Tokens to cosines with prototypes."""
+
+    def __init__(self, width: int, recipe: DinoRecipe) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, recipe.hidden), nn.GELU(), nn.Linear(recipe.hidden, recipe.bottleneck)
+        )
+        self.prototypes = nn.Parameter(torch.randn(recipe.prototypes, recipe.bottleneck))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.normalize(self.mlp(tokens).float(), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+
+
+class Network(nn.Module):
+    """Backbone with its two heads."""
+
+    def __init__(self, recipe: DinoRecipe) -> None:
+        super().__init__()
+        self.backbone = recipe.shape.build()
+        self.whole, self.patches = (Head(recipe.shape.width, recipe) for _ in range(2))
+
+    def forward(
+        self, images: Tensor, hidden: Tensor | None = None, corner: tuple[int, int] = (0, 0)
+    ) -> tuple[Tensor, Tensor]:
+        """[CLS] tokens (views, width) and patch tokens (views, patches, width).
+
+        Small pictures take the part of the table of positions that begins at `corner` (row, column): transformers would
+        squeeze the table instead, and neighbours would no longer look like neighbours.
+        """
+        embed = self.backbone.embeddings
+        patches = embed.patch_embeddings(images)
+        if hidden is not None:
+            patches = torch.where(hidden[..., None], embed.mask_token.to(patches.dtype)[None], patches)
+        side, table = math.isqrt(patches.shape[1]), embed.position_embeddings[0]
+        grid, (top, left) = math.isqrt(len(table) - 1), corner
+        part = table[1:].unflatten(0, (grid, grid))[top : top + side, left : left + side].flatten(0, 1)
+        first = (embed.cls_token[0] + table[:1]).expand(len(images), 1, -1)
+        tokens = torch.cat([first.to(patches.dtype), patches + part.to(patches.dtype)], 1)
+        for layer in self.backbone.encoder.layer:
+            tokens = layer(tokens)
+        tokens = self.backbone.layernorm(tokens)
+        return tokens[:, 0], tokens[:, 1:]
+
+
+class DinoStage:
+    """Self-distillation, step by step."""
+
+    name = "dino"
+
+    def __init__(self, pool: Pool, recipe: DinoRecipe, device: str = "cpu") -> None:
+        torch.manual_seed(recipe.seed)
+        self.student, self.teacher = Network(recipe).to(device), Network(recipe).to(device)
+        self.teacher.load_state_dict(self.student.state_dict())
+        self.teacher.requires_grad_(False)
+        self.pool, self.recipe, self.device = pool, recipe, device
+        self.optimiser = Optimiser(self.student.named_parameters(), recipe.rate, recipe.decay, recipe.muon)
+        self.draw = Draw(recipe.batch, recipe.fresh, recipe.start, recipe.seed + 1)
+        self.figures: dict[str, Tensor] = {}
+
+    def step(self, step: int, progress: float) -> None:
+        recipe = self.recipe
+        random = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        large, small, boxes, flip = self.crops(step, random)
+        grid, count = recipe.shape.image_size // recipe.shape.patch, len(large) // 2
+        hidden = hide(len(large), grid, recipe.mask_share, random).to(self.device)
+        spare = grid - recipe.small_size // recipe.shape.patch + 1
+        corner = tuple(torch.randint(spare, (2,), generator=random).tolist())
+        with computing(self.device), torch.autocast(kind_of(self.device), torch.bfloat16, enabled=recipe.bf16):
+            with torch.no_grad():
+                whole, patches = self.teacher(large)
+                whole_says, patches_say = self.teacher.whole(whole), self.teacher.patches(patches)
+            student_whole, student_patches = self.student(large, hidden)
+            small_whole, _ = self.student(small, corner=corner)
+            from_large, from_small = self.student.whole(student_whole), self.student.whole(small_whole)
+            shown = self.student.patches(student_patches)
+        target = sinkhorn(whole_says, recipe.teacher_temperature)
+        target_patches = sinkhorn(patches_say.flatten(0, 1), recipe.teacher_temperature).view_as(patches_say)
+        temperature = recipe.student_temperature
+        crossed = torch.cat([target[count:], target[:count]])
+        loss_whole = entropy(crossed, from_large, temperature).mean()
+        every = from_small.view(recipe.small_crops, 1, count, -1)
+        loss_whole = loss_whole + entropy(target.view(1, 2, count, -1), every, temperature).mean()
+        each = entropy(target_patches, shown, temperature)
+        loss_masked = (each * hidden).sum() / hidden.sum().clamp(min=1)
+        place, valid = same_place(boxes, flip, grid)
+        other = torch.cat([target_patches[count:], target_patches[:count]])
+        other = other.gather(1, place[..., None].expand(-1, -1, other.shape[-1]))
+        loss_place = (entropy(other, shown, temperature) * valid).sum() / valid.sum().clamp(min=1)
+        loss = recipe.whole_weight * loss_whole + recipe.masked_weight * loss_masked
+        (loss + recipe.place_weight * loss_place).backward()
+        nn.utils.clip_grad_norm_(self.student.parameters(), 3.0)
+        self.optimiser.step(rate_at(step, progress, recipe.warm_steps))
+        momentum = 1 - (1 - recipe.momentum) * 0.5 * (1 + math.cos(math.pi * progress)) - 1e-4
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
+        usage = target_patches.flatten(0, 1).mean(0)
+        self.figures = {
+            "whole": loss_whole.detach(), "masked": loss_masked.detach(), "place": loss_place.detach(),
+            "prototypes in use": (usage * -usage.clamp(min=1e-9).log()).sum().exp(),
+            "sureness": target_patches.amax(-1).mean(),
+        }  # fmt: skip
+
+    def crops(self, step: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Two large crops of each picture (one after the other), small ones, and the large ones' boxes and flips."""
+        recipe = self.recipe
+        indices = self.draw(step, self.pool.window)
+        pictures, _ = self.pool.get(indices, self.draw.newest(step))
+        images, count = augment.to_float(torch.from_numpy(pictures).to(self.device)), len(indices)
+
+        def cut(times: int, scale: tuple[float, float], size: int) -> tuple[Tensor, Tensor, Tensor]:
+            boxes = augment.random_boxes(times * count, scale, 1.3, random).to(self.device)
+            flip = (torch.rand(times * count, generator=random) < 0.5).to(self.device)
+            found = augment.crop(images.repeat(times, 1, 1, 1), boxes, flip, size)
+            found = augment.hue(augment.light(found, 0.35, random), random)
+            return normalise(found), boxes, flip
+
+        large, boxes, flip = cut(2, (0.3, 1.0), recipe.shape.image_size)
+        small, _, _ = cut(recipe.small_crops, (0.06, 0.3), recipe.small_size)
+        return large, small, boxes, flip
+
+    def measure(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self.figures.items()} | {"waited s": self.pool.waited}
+
+    def state(self) -> dict[str, Tensor]:
+        held = {f"student|{k}": v for k, v in self.student.state_dict().items()}
+        held |= {f"teacher|{k}": v for k, v in self.teacher.state_dict().items()}
+        return {**held, **{f"optimiser|{k}": v for k, v in self.optimiser.state().items()}}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(f"{name}|"): v for k, v in state.items() if k.startswith(f"{name}|")}
+
+        self.student.load_state_dict(part("student"))
+        self.teacher.load_state_dict(part("teacher"))
+        self.optimiser.load_state(part("optimiser"))
+
+    def facts(self) -> dict:
+        return {"recipe": asdict(self.recipe)}
+
+
+def entropy(target: Tensor, cosines: Tensor, temperature: float) -> Tensor:
+    """Cross entropy of what the student says against what it should, over the last axis."""
+    return -(target * (cosines / temperature).log_softmax(-1)).sum(-1)
+
+
+@torch.no_grad()
+def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3) -> Tensor:
+    """Distributions (tokens, prototypes) that use every prototype equally often over the batch."""
+    shares = ((cosines.float() - cosines.float().max()) / temperature).exp()
+    for _ in range(rounds):
+        shares = shares / shares.sum(0, keepdim=True).clamp(min=1e-12) / shares.shape[1]
+        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-12) / shares.shape[0]
+    return shares * shares.shape[0]
+
+
+def hide(count: int, grid: int, share: float, random: torch.Generator) -> Tensor:
+    """Which patches to hide, (count, grid * grid): of some pictures, a block and a few patches at random."""
+    hidden = torch.zeros(count, grid, grid, dtype=torch.bool)
+    chosen = torch.rand(count, generator=random) < share
+    for view in chosen.nonzero()[:, 0].tolist():
+        height, width = torch.randint(max(1, grid // 4), max(2, grid * 3 // 4), (2,), generator=random).tolist()
+        top = int(torch.randint(0, grid - height + 1, (1,), generator=random))
+        left = int(torch.randint(0, grid - width + 1, (1,), generator=random))
+        hidden[view, top : top + height, left : left + width] = True
+        hidden[view] |= torch.rand(grid, grid, generator=random) < 0.1
+    return hidden.flatten(1)
+
+
+def same_place(boxes: Tensor, flip: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+    """For each patch of a large crop, the patch of the picture's other large crop that shows the same place.
+
+    Args:
+        boxes: (2 * views, 4), centre and half size; the first halves of the views come first.
+        flip: (2 * views,).
+        grid: patches of a side.
+
+    Returns:
+        indices (2 * views, patches), and whether the place lies within the other crop.
+    """
+    half = len(boxes) // 2
+    line = (torch.arange(grid, device=boxes.device) + 0.5) / grid * 2 - 1
+    y, x = (part.flatten() for part in torch.meshgrid(line, line, indexing="ij"))
+    sign = torch.where(flip, -1.0, 1.0).to(boxes)[:, None]
+    at_x, at_y = boxes[:, :1] + boxes[:, 2:3] * x * sign, boxes[:, 1:2] + boxes[:, 3:4] * y
+    other, other_sign = torch.cat([boxes[half:], boxes[:half]]), torch.cat([sign[half:], sign[:half]])
+    column = ((at_x - other[:, :1]) / other[:, 2:3] * other_sign + 1) / 2 * grid
+    row = ((at_y - other[:, 1:2]) / other[:, 3:4] + 1) / 2 * grid
+    valid = (column >= 0) & (column < grid) & (row >= 0) & (row < grid)
+    place = row.floor().clamp(0, grid - 1) * grid + column.floor().clamp(0, grid - 1)
+    return place.long(), valid
+
+
+def save_dino(folder: Path, backbone: nn.Module, shape: DinoShape) -> None:
+    """The folder for `transformers.AutoModel.from_pretrained`: fp16 weights that are loaded as fp32."""
+    from safetensors.torch import save_file
+
+    from ovseg3d.files import write_atomic, write_json
+
+    state = {k: v.detach().cpu().half().contiguous() for k, v in backbone.state_dict().items()}
+    write_atomic(folder / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
+    (folder / "model.safetensors").chmod(0o644)  # the library lets only its owner read
+    config = backbone.config.to_dict() | {"architectures": ["Dinov2Model"], "dtype": "float32"}
+    write_json(folder / "config.json", config)
+    side = {"height": shape.image_size, "width": shape.image_size}
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": shape.image_size},
+            "do_center_crop": True, "crop_size": side, "resample": 3, "do_rescale": True, "rescale_factor": 1 / 255,
+            "do_normalize": True, "image_mean": MEAN, "image_std": STD, "do_convert_rgb": True,
+        },
+    )  # fmt: skip
