@@ -154,7 +154,9 @@ def _text_files(architecture: str, example: str, beside: Path | None = None) -> 
     """The folder of the tokenizer's files, for architectures that take a tokenizer from the hub."""
     import open_clip
 
-    text = open_clip.get_model_config(architecture)["text_cfg"]
+    config = open_clip.get_model_config(architecture)
+    assert config is not None, "the architecture was looked up before"
+    text = config["text_cfg"]
     if text.get("hf_model_name"):
         hub.fetch(text["hf_model_name"], ("config.json",), flag="--clip", example=example)
     repo = text.get("hf_tokenizer_name")
