@@ -97,7 +97,7 @@ def _from_weights(architecture: str, pretrained: str) -> Source:
                 fix=f"write {architecture}:TAG with one of {some}" if tags else f"write {architecture}:FILE",
             )
         pretrained = tags[0]
-    published = get_pretrained_cfg(architecture, pretrained)
+    published: dict[str, Any] = get_pretrained_cfg(architecture, pretrained)
     if not published:
         return _from_file(architecture, pretrained, tags)
     repo, _, file = published["hf_hub"].rpartition("/")
@@ -187,7 +187,8 @@ def _from_hub(name: str) -> Source:
 
 
 def _from_folder(folder: Path, name: str) -> Source:
-    from open_clip.factory import _find_checkpoint_in_dir
+    # What open_clip itself would load; it has no public name.
+    from open_clip.factory import _find_checkpoint_in_dir  # pyright: ignore[reportPrivateUsage]
 
     config = folder / "open_clip_config.json"
     if not os.path.isfile(config):
