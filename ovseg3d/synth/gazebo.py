@@ -164,7 +164,8 @@ def free_loop(shell: list[Part], objects: list[Placed], cell: Real = 0.1) -> tup
     free[at[:, 0], at[:, 1]] = False
     # Outside the outermost walls is no room: the border counts as taken.
     free[[0, -1]] = free[:, [0, -1]] = False
-    clearance: Any = ndimage.distance_transform_edt(free) * cell
+    cells_away: Any = ndimage.distance_transform_edt(free)
+    clearance = cells_away * cell
     middle = np.array(np.unravel_index(clearance.argmax(), clearance.shape))
     reach = max(float(clearance.max()) - 0.35, 0.3)
     radii = np.array([reach, reach])
