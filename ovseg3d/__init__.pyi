@@ -3,3 +3,5 @@ from .runs.config import Config as Config
 from .scene.load import load_scene as load_scene
 from .session import Run as Run
 from .session import load as load
+
+__version__: str

@@ -16,7 +16,7 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def expand(path: str | Path, error: type[Ovseg3dError] = OutputError) -> Path:
 
 
 @contextmanager
-def looking(error: type[Ovseg3dError]) -> Iterator[None]:
+def looking(error: type[Ovseg3dError]) -> Generator[None, None, None]:
     """Whatever the system has against a look at a file, as an `error` that names the file; also a decorator.
 
     Whether a file is there, `Path` tells only where that can be known: not in a folder that is closed to us, and not of
@@ -182,7 +182,7 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = ()) -> Iterator[Path]:
+def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = ()) -> Generator[Path, None, None]:
     """Write files that belong together, all or none.
 
         with write_together(folder, "list.json", earlier=["old.png"]) as place:
@@ -231,7 +231,7 @@ def _check_places(folder: Path, names: Iterable[str]) -> None:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _uninterrupted() -> Generator[None, None, None]:
     """Ctrl-C, and a request to end, do what they do when the block is done."""
     if threading.current_thread() is not threading.main_thread():  # it is the main thread that they interrupt
         yield

@@ -20,8 +20,9 @@ import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ovseg3d.errors import Ovseg3dError, SceneError, harmless
 
@@ -89,7 +90,7 @@ NO_TRUST = Trust()
 # Files
 
 
-def open_regular(path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file") -> BinaryIO:
+def open_regular(path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file") -> BufferedReader:
     """Open a regular file to read it. A named pipe or a device, which may block for ever or never end, is refused.
 
     Args:
@@ -244,7 +245,19 @@ def check_number(
     error: type[Ovseg3dError] = SceneError,
     fix: str = "correct the file",
 ) -> float:
-    """A number of JSON as a float, if it is finite and from `low` to `high`. Raises `error`: it is not."""
+    """A number of JSON as a float.
+
+    Args:
+        value: what the file says.
+        name: its key, for messages.
+        where: the file, or the frame in it, for messages.
+        low, high: the range that is allowed, ends included.
+        error: which error to raise.
+        fix: what the user can do.
+
+    Raises:
+        error: no number, not finite, or out of range.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise error(f"'{name}' is {type(value).__name__}, expected a number", where=where, fix=fix)
     try:

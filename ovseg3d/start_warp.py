@@ -7,7 +7,7 @@ kernels has adjoint code (`enable_backward`) is an option of that module.
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -28,7 +28,7 @@ def start_warp() -> None:
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def _silent_stderr() -> Generator[None, None, None]:
     """Warp's native code writes to stderr that there is no CUDA driver; `ovseg3d doctor` says so in its place."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

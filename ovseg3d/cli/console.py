@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,7 @@ def shell_path(path: str | Path) -> str:
 
 
 @contextmanager
-def interruptible(stop: threading.Event) -> Iterator[None]:
+def interruptible(stop: threading.Event) -> Generator[None, None, None]:
     """The first Ctrl-C (or SIGTERM) sets `stop`, so that a checkpoint is written; the second ends at once.
 
     A download has nothing to keep: the first one ends it.

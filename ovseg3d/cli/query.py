@@ -49,7 +49,7 @@ class Query:
     json: Json = False
 
     def main(self) -> None:
-        """Answer, and say where the files are."""
+        """Answer, and say where the files are. Raises ConfigError: flags that do not go together."""
         from ovseg3d.cli.console import get_console, print_json, shell_path
         from ovseg3d.export.answers import save_answers
         from ovseg3d.render.views import choose_views

@@ -39,7 +39,7 @@ class Segment:
     json: Json = False
 
     def main(self) -> None:
-        """Label, and say where the files are."""
+        """Label, and say where the files are. Raises ConfigError: flags that do not go together."""
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
         from ovseg3d.export.labels import instance_views, label_views

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -83,7 +83,7 @@ class Synth:
 def _show(console: "Console", made: "Written", seconds: float) -> None:
     from ovseg3d.cli.console import format_bytes, format_seconds, shell_path
 
-    line = {"markup": False, "soft_wrap": True}
+    line: dict[str, Any] = {"markup": False, "soft_wrap": True}
     for name in made.skipped:
         console.print(f"skipped    {name}", **line)
     console.print(

@@ -6,9 +6,9 @@ come out on the encoder's device, float32 and of unit length; grids row by row f
 per patch. Nothing here switches gradients off: the weights are frozen, but a block that was put in may be trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -108,19 +108,28 @@ class TextImageEncoder(Protocol):
 
     id: str
     """Which model and weights, e.g. "open_clip:ViT-B-16:laion2b_s34b_b88k", "builtin"."""
-    weight_hash: str
-    """16 hexadecimal digits over the weights' content."""
     dim: int
     """Length of a vector in the joint space."""
-    patch: int
-    """Pixels that a patch token covers at model resolution."""
-    dense: bool
-    """Whether `encode_dense` works. Where not, features of parts of a picture come from crops and `encode_image`."""
     preprocess: Preprocess
     logit_scale: float
     """What the model multiplies a cosine by (exp of the stored parameter)."""
     logit_bias: float | None
     """What it adds then (SigLIP), or None."""
+
+    @property
+    def weight_hash(self) -> str:
+        """16 hexadecimal digits over the weights' content."""
+        ...
+
+    @property
+    def patch(self) -> int:
+        """Pixels that a patch token covers at model resolution."""
+        ...
+
+    @property
+    def dense(self) -> bool:
+        """Whether `encode_dense` works. Where not, features of parts come from crops and `encode_image`."""
+        ...
 
     def encode_text(self, phrases: Sequence[str]) -> Float[Tensor, "phrases dim"]:
         """Unit vectors of phrases, used as they are (no template). Raises EncoderError: an empty or too long one."""
@@ -161,14 +170,32 @@ class DenseEncoder(Protocol):
     """A self-supervised model of pictures: DINO and its kin."""
 
     id: str
-    weight_hash: str
     dim: int
     patch: int
     preprocess: Preprocess
 
+    @property
+    def weight_hash(self) -> str:
+        """16 hexadecimal digits over the weights' content."""
+        ...
+
     def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
         """Unit vectors of patches. Raises EncoderError: sides are no multiples of `patch`."""
         ...
+
+
+def facts(interface: type) -> tuple[str, ...]:
+    """The names of what an interface states as values, not as methods."""
+    stated = [name for base in interface.__mro__ for name, value in vars(base).items() if isinstance(value, property)]
+    return (*interface.__annotations__, *stated)
+
+
+def triple(values: Iterable[Any]) -> tuple[float, float, float]:
+    """Three numbers of a configuration. Raises ValueError, TypeError: not three, or no numbers."""
+    numbers = [float(value) for value in values]
+    if len(numbers) != 3:
+        raise ValueError("pictures need two sides and three channels")
+    return numbers[0], numbers[1], numbers[2]
 
 
 def unit(vectors: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
@@ -177,7 +204,7 @@ def unit(vectors: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
 
 
 def check_sides(images: Tensor, patch: int) -> None:
-    """Raise EncoderError unless both sides are positive multiples of `patch`."""
+    """Raises EncoderError: not both sides are positive multiples of `patch`."""
     height, width = images.shape[-2:]
     if min(height, width) < patch or height % patch or width % patch:
         raise EncoderError(
@@ -194,5 +221,7 @@ __all__ = [
     "TextImageEncoder",
     "TokenEncoder",
     "check_sides",
+    "facts",
+    "triple",
     "unit",
 ]

@@ -10,6 +10,8 @@ Strides and paddings move things: a cell of a ResNet's map looks some pixels awa
 by the gradient, once, and the picture is moved by that before it is seen.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -28,11 +30,11 @@ class ConvolutionalTower:
     """
 
     def __init__(self, visual: nn.Module) -> None:
-        self.visual = visual
+        self.visual: Any = visual  # what open_clip and timm build has no declared face
         self.patch, self.shift = STRIDE, (0, 0)
         self._fine = _dilated(visual)
         self.dense = self._fine is not None and self._works()
-        self.shift = gaze(self._fine) if self.dense else (0, 0)
+        self.shift = gaze(self._fine) if self._fine is not None and self.dense else (0, 0)
 
     def tokens(self, pixels: Float[Tensor, "views 3 h w"], path: str) -> Float[Tensor, "views gh gw width"]:
         """Cells of the last map.
@@ -40,9 +42,13 @@ class ConvolutionalTower:
         Args:
             pixels: normalised, sides multiples of `patch`.
             path: "auto" or "plain"; the others are paths through attention.
+
+        Raises:
+            EncoderError: another path.
         """
         if path not in ("auto", "plain"):
             raise EncoderError(f"The dense path {path!r} is one through attention", fix='use dense_path="plain"')
+        assert self._fine is not None, "asked for tokens without `dense`"
         return self._fine.forward_features(moved(pixels, *self.shift)).permute(0, 2, 3, 1)
 
     def project(self, tokens: Float[Tensor, "views gh gw width"]) -> Float[Tensor, "views gh gw dim"]:
@@ -68,7 +74,7 @@ class ConvolutionalTower:
             return False
 
 
-def gaze(trunk: nn.Module, side: int = 9) -> tuple[int, int]:
+def gaze(trunk: Any, side: int = 9) -> tuple[int, int]:
     """How many pixels below and right of its middle a cell of a map looks, by the centre of its squared gradient.
 
     Args:
@@ -95,7 +101,7 @@ def moved(pixels: Float[Tensor, "views 3 h w"], down: int, right: int) -> Float[
     return drawn[..., max(-down, 0) : max(-down, 0) + h, max(-right, 0) : max(-right, 0) + w]
 
 
-def _dilated(visual: nn.Module) -> nn.Module | None:
+def _dilated(visual: Any) -> Any:
     """timm's network with the same weights and finer strides; None where timm cannot build it, or it pools cleverly."""
     import timm
 
@@ -112,5 +118,5 @@ def _dilated(visual: nn.Module) -> nn.Module | None:
     return fine.eval()
 
 
-def _head_pool(trunk: nn.Module) -> str | None:
+def _head_pool(trunk: Any) -> str | None:
     return getattr(getattr(getattr(trunk, "head", None), "global_pool", None), "pool_type", None)

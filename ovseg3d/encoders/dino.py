@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ovseg3d.encoders import hub, weights
-from ovseg3d.encoders.base import Preprocess, check_sides, unit
+from ovseg3d.encoders.base import Interpolation, Preprocess, check_sides, triple, unit
 from ovseg3d.encoders.folders import check_model_folder, check_weights
 from ovseg3d.errors import EncoderError, nearest
 from ovseg3d.files import expand, read_json
@@ -39,7 +39,7 @@ KNOWN = (
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _PREPROCESSOR = "preprocessor_config.json"
 _IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
-_RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+_RESAMPLE: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 _KEY_MODULES = ("k_proj", "key")
 
 
@@ -107,7 +107,11 @@ class TransformersEncoder:
         if self._keys is None:
             return self.model(pixel_values=pixels, **self._options).last_hidden_state
         caught: list[Tensor] = []
-        handle = self._keys.register_forward_hook(lambda module, args, output: caught.append(output))
+
+        def catch(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            caught.append(output)
+
+        handle = self._keys.register_forward_hook(catch)
         try:
             self.model(pixel_values=pixels, **self._options)
         finally:
@@ -230,8 +234,8 @@ def _preprocess(settings: dict[str, Any], config: Any) -> Preprocess:
     mean, std = (settings.get(key) or _IMAGENET[key] for key in ("image_mean", "image_std"))
     return Preprocess(
         size=(int(height), int(width)),
-        mean=(0.0, 0.0, 0.0) if identity else tuple(float(value) for value in mean),
-        std=(1.0, 1.0, 1.0) if identity else tuple(float(value) for value in std),
+        mean=(0.0, 0.0, 0.0) if identity else triple(mean),
+        std=(1.0, 1.0, 1.0) if identity else triple(std),
         interpolation=_RESAMPLE.get(settings.get("resample", 3), "bicubic"),
         resize_mode="shortest" if settings.get("do_center_crop") else "squash",
     )

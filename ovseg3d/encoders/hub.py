@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -36,7 +36,7 @@ _local: ContextVar[bool] = ContextVar("local", default=False)
 
 
 @contextmanager
-def stoppable(stop: threading.Event) -> Iterator[None]:
+def stoppable(stop: threading.Event) -> Generator[None, None, None]:
     """Whatever this thread fetches inside the block ends with KeyboardInterrupt once `stop` is set."""
     token = _stop.set(stop)
     try:
@@ -46,7 +46,7 @@ def stoppable(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def only_local(forbidden: bool = True) -> Iterator[None]:
+def only_local(forbidden: bool = True) -> Generator[None, None, None]:
     """Nothing is fetched inside the block: a file named the model, and the user did not ask for a download."""
     token = _local.set(forbidden or _local.get())
     try:
@@ -219,7 +219,7 @@ def reference(path: Path) -> Path:
 
 
 @contextmanager
-def offline() -> Iterator[None]:
+def offline() -> Generator[None, None, None]:
     """Keep the libraries from asking the hub inside this block."""
     from huggingface_hub import constants
 

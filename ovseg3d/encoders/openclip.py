@@ -7,7 +7,7 @@ A phrase longer than the model reads is an error, never a cut phrase.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ovseg3d.encoders import hub, sources, weights
-from ovseg3d.encoders.base import Preprocess, check_sides, unit
+from ovseg3d.encoders.base import Preprocess, check_sides, triple, unit
 from ovseg3d.encoders.sources import Source
 from ovseg3d.encoders.towers import DENSE_PATHS, tower_of
 from ovseg3d.errors import EncoderError
@@ -35,11 +35,12 @@ class OpenClipEncoder:
         name: the encoder's id.
         dim: length of a vector in the joint space.
         device: where to compute.
-        dense_path: how the last block is walked for dense features, see `towers`; None: as `usual_path` says.
-        usual_path: the path that belongs to the model; its hash tells models of different ones apart.
-        files: what the weights were read from, for the hash; without it the state dict is hashed.
-        places: what to look at to see whether the encoder would be the same again, see `sources` and `lazy`.
-        calibration: what the model's card says about probabilities.
+        dense_path: how the last block is walked for dense features, see `towers`; None: as `source` says.
+        source: where the model comes from. Its files are what the hash is over, without them the state dict; its
+            dense path belongs to the model, and the hash tells models of different ones apart.
+
+    Raises:
+        EncoderError: no such dense path, or preprocessing that cannot be done.
     """
 
     def __init__(
@@ -51,29 +52,31 @@ class OpenClipEncoder:
         dim: int,
         device: torch.device,
         dense_path: str | None = None,
-        usual_path: str = "auto",
-        files: Sequence[Path] = (),
-        places: Sequence[Path] = (),
-        calibration: dict[str, Any] | None = None,
+        source: Source | None = None,
     ) -> None:
+        files = source.files if source is not None else ()
+        usual_path = source.dense_path if source is not None else "auto"
         dense_path = dense_path or usual_path
         for path in (dense_path, usual_path):
             if path not in DENSE_PATHS:
                 raise EncoderError(f"There is no dense path {path!r}", fix=f"use one of {', '.join(DENSE_PATHS)}")
-        self.model = model.eval().requires_grad_(False).to(device)
+        self.model: Any = model.eval().requires_grad_(False).to(device)
         self.id = name if dense_path == usual_path else f"{name}+{dense_path}"
         self.dim = dim
         self.device = device
         self.preprocess = _preprocess(model, files)
-        self.logit_scale = float(model.logit_scale.exp())
+        parts: Any = model  # what open_clip builds has no declared face
+        self.logit_scale = float(parts.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
         self._tokenizer = tokenizer
-        self._tower = tower_of(model.visual)
+        self._tower = tower_of(parts.visual)
         self._dense_path = dense_path
         self._files = tuple(files)
-        self.places = tuple(places)
-        self.calibration = calibration
+        self.places: tuple[Path, ...] = source.places if source is not None else ()
+        """What to look at to see whether the encoder would be the same again, see `features.lazy`."""
+        self.calibration = source.calibration if source is not None else None
+        """What the model's card says about probabilities."""
         self._note = "" if usual_path == "auto" else usual_path
         self._hash: str | None = None
         self._changed = False
@@ -117,7 +120,11 @@ class OpenClipEncoder:
         return unit(self._tower.project(self.tokens(images))).permute(0, 3, 1, 2)
 
     def tokens(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views gh gw width"]:
-        """What `encode_dense` projects: patch tokens behind the last block, on the encoder's dense path."""
+        """What `encode_dense` projects: patch tokens behind the last block, on the encoder's dense path.
+
+        Raises:
+            EncoderError: sides are no multiples of `patch`, or the model has no dense features.
+        """
         if not self.dense:
             raise EncoderError(
                 f"{self.id} has no dense features: its picture tower does not keep one token per patch",
@@ -155,7 +162,7 @@ class OpenClipEncoder:
         return rows
 
 
-def _preprocess(model: nn.Module, files: Sequence[Path]) -> Preprocess:
+def _preprocess(model: Any, files: Sequence[Path]) -> Preprocess:
     try:
         return preprocess_of(model.visual.preprocess_cfg)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -173,8 +180,8 @@ def preprocess_of(settings: dict[str, Any]) -> Preprocess:
     interpolation = settings.get("interpolation", "bicubic")
     return Preprocess(
         size=(int(height), int(width)),
-        mean=tuple(float(value) for value in settings["mean"]),
-        std=tuple(float(value) for value in settings["std"]),
+        mean=triple(settings["mean"]),
+        std=triple(settings["std"]),
         interpolation=interpolation if interpolation in ("bilinear", "nearest") else "bicubic",
         resize_mode=settings.get("resize_mode") or "shortest",
         fill=float(settings.get("fill_color") or 0) / 255,
@@ -216,6 +223,7 @@ def load(
     with hub.offline(), _blamed_on_tokenizer(source.tokenizer or source.files[0].parent):
         tokenizer = _tokenizer(source)
     config = open_clip.get_model_config(source.model)
+    assert config is not None, "a model that was made has a configuration"
     return OpenClipEncoder(
         model,
         tokenizer,
@@ -223,15 +231,12 @@ def load(
         dim=int(config["embed_dim"]),
         device=device,
         dense_path=dense_path,
-        usual_path=source.dense_path,
-        files=source.files,
-        places=source.places,
-        calibration=source.calibration,
+        source=source,
     )
 
 
 @contextmanager
-def _blamed_on_tokenizer(where: Path | None) -> Iterator[None]:
+def _blamed_on_tokenizer(where: Path | None) -> Generator[None, None, None]:
     """Tokenizers raise all kinds, too, and the fast ones what is not even an Exception (a panic of Rust's)."""
     try:
         yield
@@ -265,7 +270,9 @@ def _tokenizer(source: Source) -> Any:
 
     if source.tokenizer is None:
         return open_clip.get_tokenizer(source.model)
-    text = open_clip.get_model_config(source.model)["text_cfg"]
+    config = open_clip.get_model_config(source.model)
+    assert config is not None, "a model that was made has a configuration"
+    text = config["text_cfg"]
     options = {"context_length": text["context_length"]} if "context_length" in text else {}
     return open_clip.tokenizer.HFTokenizer(
         str(source.tokenizer),

@@ -18,7 +18,7 @@ A registered name wins over an entry point, and both over open_clip's and transf
 
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -216,7 +216,7 @@ def _made(factory: Any, device: torch.device, name: str) -> Any:
 
 
 @contextmanager
-def _blamed(name: str, where: str) -> Iterator[None]:
+def _blamed(name: str, where: str) -> Generator[None, None, None]:
     """Another's code may raise anything while it is imported and called: say whose it is."""
     try:
         yield

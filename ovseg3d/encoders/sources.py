@@ -97,7 +97,7 @@ def _from_weights(architecture: str, pretrained: str) -> Source:
                 fix=f"write {architecture}:TAG with one of {some}" if tags else f"write {architecture}:FILE",
             )
         pretrained = tags[0]
-    published = get_pretrained_cfg(architecture, pretrained)
+    published: dict[str, Any] = get_pretrained_cfg(architecture, pretrained)
     if not published:
         return _from_file(architecture, pretrained, tags)
     repo, _, file = published["hf_hub"].rpartition("/")
@@ -154,7 +154,9 @@ def _text_files(architecture: str, example: str, beside: Path | None = None) -> 
     """The folder of the tokenizer's files, for architectures that take a tokenizer from the hub."""
     import open_clip
 
-    text = open_clip.get_model_config(architecture)["text_cfg"]
+    config = open_clip.get_model_config(architecture)
+    assert config is not None, "the architecture was looked up before"
+    text = config["text_cfg"]
     if text.get("hf_model_name"):
         hub.fetch(text["hf_model_name"], ("config.json",), flag="--clip", example=example)
     repo = text.get("hf_tokenizer_name")
@@ -185,7 +187,8 @@ def _from_hub(name: str) -> Source:
 
 
 def _from_folder(folder: Path, name: str) -> Source:
-    from open_clip.factory import _find_checkpoint_in_dir
+    # What open_clip itself would load; it has no public name.
+    from open_clip.factory import _find_checkpoint_in_dir  # pyright: ignore[reportPrivateUsage]
 
     config = folder / "open_clip_config.json"
     if not os.path.isfile(config):

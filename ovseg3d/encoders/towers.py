@@ -17,11 +17,11 @@ attention pool), projection. Position embeddings are interpolated (bicubic, anti
 Convolutional towers are the matter of `convolutions`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -52,9 +52,9 @@ class Tower:
     """
 
     def __init__(self, visual: nn.Module) -> None:
-        self.visual = visual
+        self.visual: Any = visual  # what open_clip and timm build has no declared face
         self._timm = hasattr(visual, "trunk")
-        root = visual.trunk if self._timm else getattr(visual, "transformer", None)
+        root = self.visual.trunk if self._timm else getattr(visual, "transformer", None)
         blocks = getattr(root, "blocks" if self._timm else "resblocks", None)
         self.blocks: nn.ModuleList | nn.Sequential | None = (
             blocks if isinstance(blocks, nn.ModuleList | nn.Sequential) else None
@@ -73,13 +73,14 @@ class Tower:
 
     def replace(self, index: int, module: nn.Module) -> None:
         """Put `module` in place of a block."""
-        self.blocks[self._index(index)] = module
+        blocks, index = self._block(index)
+        blocks[index] = module
 
     def double(self, index: int) -> nn.Module:
         """Set a copy of a block beside it, whose outputs are averaged; returns the copy."""
-        index = self._index(index)
-        doubled = Doubled(self.blocks[index])
-        self.blocks[index] = doubled
+        blocks, index = self._block(index)
+        doubled = Doubled(blocks[index])
+        blocks[index] = doubled
         return doubled.copy
 
     def tokens(self, pixels: Float[Tensor, "views 3 h w"], path: str) -> Float[Tensor, "views gh gw width"]:
@@ -88,9 +89,13 @@ class Tower:
         Args:
             pixels: normalised, sides multiples of `patch`.
             path: one of DENSE_PATHS.
+
+        Raises:
+            EncoderError: no grid of tokens comes out, or the last block has no attention for `path`.
         """
         if path == "auto":
             path = "clearclip" if self.pooled_from_class_token else "plain"
+        assert self.blocks is not None, "asked for tokens without `dense`"
         with _last_block(self.blocks[-1], path) as seen:
             self._run(pixels)
         rows, columns = (side // self.patch for side in pixels.shape[-2:])
@@ -140,7 +145,8 @@ class Tower:
     def _patch(self) -> int:
         if self._timm:
             embed = getattr(self.visual.trunk, "patch_embed", None)
-            ratio = embed.feat_ratio() if hasattr(embed, "feat_ratio") else getattr(embed, "patch_size", 0)
+            known = getattr(embed, "feat_ratio", None)
+            ratio = known() if known is not None else getattr(embed, "patch_size", 0)
         else:
             ratio = getattr(self.visual, "patch_size", 0)
         sides = (ratio, ratio) if isinstance(ratio, int) else tuple(ratio)
@@ -154,7 +160,7 @@ class Tower:
         trunk = self.visual.trunk
         if not hasattr(trunk, "dynamic_img_size") or not hasattr(trunk.patch_embed, "strict_img_size"):
             return False
-        from timm.layers import Format
+        from timm.layers.format import Format
 
         trunk.dynamic_img_size = True
         trunk.patch_embed.strict_img_size = False
@@ -176,12 +182,13 @@ class Tower:
         except (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, EncoderError):
             return False
 
-    def _index(self, index: int) -> int:
+    def _block(self, index: int) -> tuple[nn.ModuleList | nn.Sequential, int]:
+        """All blocks, and the number of one of them, counted from the first."""
         if self.blocks is None:
             raise EncoderError("This model is not made of transformer blocks", fix="use a ViT")
         if not -len(self.blocks) <= index < len(self.blocks):
             raise EncoderError(f"There is no block {index}: the model has {len(self.blocks)}")
-        return index % len(self.blocks)
+        return self.blocks, index % len(self.blocks)
 
 
 class Doubled(nn.Module):
@@ -195,7 +202,7 @@ class Doubled(nn.Module):
         self.block = block
         self.copy = deepcopy(block)
 
-    def forward(self, *args, **kwargs) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         return 0.5 * (self.block(*args, **kwargs) + self.copy(*args, **kwargs))
 
 
@@ -221,6 +228,8 @@ class _Seen:
     """Whether some attention took the other path."""
 
     def result(self, path: str) -> Tensor:
+        """Tokens behind the block. Raises EncoderError: it has no attention that could take `path`."""
+        assert self.output is not None, "the block has not run"
         if path == "plain":
             return self.output
         # Attention that is written out (timm without fused attention) passes by unseen, and would stay as it is.
@@ -230,7 +239,7 @@ class _Seen:
 
 
 @contextmanager
-def _last_block(block: nn.Module, path: str) -> Iterator[_Seen]:
+def _last_block(block: nn.Module, path: str) -> Generator[_Seen, None, None]:
     """Watch a block, and let its attention take `path`, until the end of the with."""
     seen = _Seen()
     mode = _Attention(path, seen)
@@ -260,6 +269,7 @@ def _last_block(block: nn.Module, path: str) -> Iterator[_Seen]:
 
 def _branches(block: nn.Module) -> Iterator[tuple[nn.Module, Tensor | None]]:
     """The modules whose output a block adds to its residual after its attention, with a factor if there is one."""
+    module: Any
     for module in block.modules():
         if not hasattr(module, "attn"):
             continue
@@ -272,15 +282,21 @@ def _branches(block: nn.Module) -> Iterator[tuple[nn.Module, Tensor | None]]:
 
 
 def _catch(seen: _Seen, scale: Tensor | None) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple, output: object) -> None:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         tokens = output[0] if isinstance(output, tuple) else output
         seen.branches.append(tokens if scale is None else scale * tokens)
 
     return hook
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, path: str, **options) -> Tensor:
-    """Attention on another path; shapes [..., tokens, channels], as `scaled_dot_product_attention` takes them."""
+def attend(query: Tensor, key: Tensor, value: Tensor, path: str, **options: Any) -> Tensor:
+    """Attention on another path.
+
+    Args:
+        query, key, value: [..., tokens, channels], as `scaled_dot_product_attention` takes them.
+        path: one of DENSE_PATHS, other than "auto" and "plain".
+        options: of that function.
+    """
     if path == "maskclip":
         return value
     # Asked for inside the mode's own handler, this is torch's function.
@@ -318,7 +334,8 @@ def _multihead(path: str, seen: _Seen) -> Callable[..., tuple[Tensor, None]]:
         x = x if module.batch_first else x.transpose(0, 1)
         joined = F.linear(x, module.in_proj_weight, module.in_proj_bias)
         heads = (part.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for part in joined.chunk(3, dim=-1))
-        mixed = attend(*heads, path).transpose(1, 2).flatten(2)
+        query, key, value = heads
+        mixed = attend(query, key, value, path).transpose(1, 2).flatten(2)
         mixed = module.out_proj(mixed)
         return (mixed if module.batch_first else mixed.transpose(0, 1)), None
 

@@ -117,7 +117,7 @@ def _names(text: str, title: str) -> list[str]:
 
 
 def check_positions(model: nn.Module, path: Path, name: str) -> None:
-    """Raise EncoderError when position embeddings were stretched to make a checkpoint fit.
+    """Raises EncoderError: position embeddings were stretched to make a checkpoint fit.
 
     open_clip does so in silence; the model would run, at a resolution that it was not trained for.
     """

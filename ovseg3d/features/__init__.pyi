@@ -4,5 +4,6 @@ from .encode import load_features as load_features
 from .extract import FeatureSettings as FeatureSettings
 from .extract import extract_features as extract_features
 from .maps import PhotoFeatures as PhotoFeatures
+from .scenes import Encoders as Encoders
 from .scenes import SceneFeatures as SceneFeatures
 from .scenes import encode_photos as encode_photos

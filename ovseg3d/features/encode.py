@@ -9,20 +9,18 @@ knows them (see `features.lazy`). `load_features` opens a run's features again w
 
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ovseg3d.encoders import DEFAULT_CLIP, DEFAULT_DINO
-from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 from ovseg3d.encoders.registry import admitted, fetched_for_files, whole_name
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import EncoderError, RunError
 from ovseg3d.features.cache import FORMAT_VERSION, FeatureCache
 from ovseg3d.features.extract import FeatureSettings
 from ovseg3d.features.lazy import lazy_clip, lazy_dino, lazy_sam
-from ovseg3d.features.scenes import SceneFeatures, encode_photos
-from ovseg3d.features.segments import Segmenter
+from ovseg3d.features.scenes import Encoders, SceneFeatures, encode_photos
 from ovseg3d.files import read_json, write_json
 from ovseg3d.limits import NO_TRUST, Trust, shorten
 from ovseg3d.runs.config import Config, EncodeConfig
@@ -32,19 +30,6 @@ from ovseg3d.scene import Scene
 
 NAME = "features"
 """The stage in events, and the file in the run."""
-
-
-@dataclass(frozen=True)
-class Encoders:
-    """What looks at the photos, loaded by now or when it is needed, and where the answers are kept."""
-
-    clip: TextImageEncoder
-    dino: DenseEncoder | None
-    segmenter: Segmenter | None
-    settings: FeatureSettings
-    """Resolved."""
-    cache: FeatureCache
-    device: str
 
 
 def choose(asked: str, kind: Literal["clip", "dino"], scene: Scene) -> str:
@@ -163,14 +148,9 @@ def encode_scene(
 
     features = encode_photos(
         scene,
-        encoders.clip,
-        encoders.dino,
-        encoders.settings,
-        encoders.cache,
+        encoders,
         tell,
         stop=stop,
-        segmenter=encoders.segmenter,
-        device=encoders.device,
     )
     kind, count = ("interrupted", 0) if features is None else ("done", len(features))
     report(Event(kind, NAME, count, len(scene.frames), count / len(scene.frames), time.monotonic() - began))

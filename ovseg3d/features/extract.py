@@ -134,16 +134,25 @@ class FeatureSettings:
         return {name: value for name, value in values.items() if name not in needless}
 
 
+@dataclass(frozen=True)
+class DinoKnown:
+    """What is known of DINO before a photo is encoded."""
+
+    projection: Projection | None = None
+    """Reduces DINO's vectors; None keeps them whole."""
+    grid: Float[np.ndarray, "gh gw dim"] | None = None
+    """What `dino_features` said about this photo."""
+
+
 def extract_features(
     photo: UInt8[np.ndarray, "h w 3"],
     clip: TextImageEncoder,
     dino: DenseEncoder | None,
     settings: FeatureSettings,
     *,
-    projection: Projection | None = None,
     segmenter: Segmenter | None = None,
     device: torch.device | str = "cpu",
-    dino_grid: Float[np.ndarray, "gh gw dim"] | None = None,
+    known: DinoKnown | None = None,
     tick: Tick | None = None,
 ) -> PhotoFeatures:
     """All features of one photo, float16.
@@ -152,15 +161,16 @@ def extract_features(
         photo: at any size; crops are cut from it as it is.
         clip, dino: on `device`. Without a DINO regions are made by colour, and there are no DINO features.
         settings: `auto` and None are resolved here.
-        projection: reduces DINO's vectors; None keeps them whole.
         segmenter: finds masks, for `segments="sam:..."`.
-        dino_grid: what `dino_features` said about this photo, when that is known already.
+        device: where the encoders are.
+        known: of DINO, from before.
         tick: is told about each batch of crops.
 
     Raises:
         ConfigError: dense features were asked for and `clip` has none.
     """
-    settings = settings.resolved(clip, device)
+    settings, known = settings.resolved(clip, device), known or DinoKnown()
+    dino_grid, projection = known.grid, known.projection
     with torch.inference_mode():
         if dino_grid is None and dino is not None:
             dino_grid = dino_features(photo, dino, settings, device)

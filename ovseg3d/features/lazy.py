@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ovseg3d.encoders import hub, registry
 from ovseg3d.encoders.base import DenseEncoder, Preprocess, TextImageEncoder
+from ovseg3d.encoders.base import facts as stated
 from ovseg3d.encoders.folders import WEIGHT_SUFFIXES
 from ovseg3d.encoders.weights import file_state
 from ovseg3d.errors import EncoderError
@@ -46,6 +47,13 @@ def lazy_clip(
 ) -> TextImageEncoder:
     """As `load_clip`, not loaded yet where the cache knows what it is; without `fetch` only from this disk.
 
+    Args:
+        name: of the model, as in `load_clip`.
+        cache: knows the facts of models that were loaded before.
+        device: where the model will be.
+        dense_path: of the model, as in `load_clip`.
+        fetch: whether weights may be downloaded.
+
     Raises:
         EncoderError: as `load_clip`.
     """
@@ -66,6 +74,13 @@ def lazy_dino(
     fetch: bool = True,
 ) -> DenseEncoder:
     """As `load_dino`, not loaded yet where the cache knows what it is; without `fetch` only from this disk.
+
+    Args:
+        name: of the model, as in `load_dino`.
+        cache: knows the facts of models that were loaded before.
+        device: where the model will be.
+        facet: of the model, as in `load_dino`.
+        fetch: whether weights may be downloaded.
 
     Raises:
         EncoderError: as `load_dino`.
@@ -166,7 +181,7 @@ def _lazy(
 
 
 def _facts(kind: Kind, encoder: Any) -> dict[str, Any]:
-    return {fact: getattr(encoder, fact) for fact in _INTERFACES[kind].__annotations__}
+    return {fact: getattr(encoder, fact) for fact in stated(_INTERFACES[kind])}
 
 
 def _note(kind: Kind, name: str, encoder: Any, began: int) -> dict[str, Any] | None:
@@ -199,10 +214,10 @@ def _known(kind: Kind, note: Mapping[str, Any] | None) -> dict[str, Any] | None:
         # Where some weights are gone and others are left, the same name may mean the others.
         if len(now) < len(before) and any(Path(path).suffix in WEIGHT_SUFFIXES for path in now):
             return None
-        facts = {fact: note["facts"][fact] for fact in _INTERFACES[kind].__annotations__}
+        facts = {fact: note["facts"][fact] for fact in stated(_INTERFACES[kind])}
         if "preprocess" in facts:
             values = facts["preprocess"]
-            tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+            tuples: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
             facts["preprocess"] = Preprocess(**{**values, **tuples})
         return facts
     except (OSError, KeyError, TypeError, ValueError, AttributeError):

@@ -8,7 +8,6 @@ scale is the crop's height as a share of the photo's. CLIP answers have unit len
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from jaxtyping import Float, Integer
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-T = TypeVar("T", np.ndarray, Tensor)
 Places = Float[np.ndarray, "samples 2"] | Float[Tensor, "samples 2"]
 Vectors = Float[np.ndarray, "samples dim"] | Float[Tensor, "samples dim"]
 
@@ -212,7 +210,7 @@ def _plain(xy: np.ndarray | Tensor) -> np.ndarray:
     return xy.detach().cpu().numpy() if isinstance(xy, Tensor) else np.asarray(xy)
 
 
-def _like(xy: T, values: np.ndarray) -> T:
+def _like(xy: Places, values: np.ndarray) -> Vectors:
     return torch.from_numpy(values).to(xy.device) if isinstance(xy, Tensor) else values
 
 
@@ -228,5 +226,5 @@ def cosines(
         phrases: of unit length; or both reduced by the same `Basis`, which leaves the length of phrases as it makes it.
         lengths: of the vectors, where they are known.
     """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True) if lengths is None else lengths
-    return (vectors @ phrases.T) / np.maximum(lengths, 1e-9)
+    known = np.linalg.norm(vectors, axis=1, keepdims=True) if lengths is None else lengths
+    return (vectors @ phrases.T) / np.maximum(known, 1e-9)

@@ -74,7 +74,15 @@ def ovs_pyramid(
     seed: int = 0,
     tick: Tick | None = None,
 ) -> Pyramid:
-    """3D-OVS's schedule. `photo` is rgb in 0..1 on the encoder's device; `seed` is the jitter's."""
+    """3D-OVS's schedule.
+
+    Args:
+        photo: rgb in 0..1, on the encoder's device.
+        clip: the encoder.
+        batch: crops that are encoded at once.
+        seed: of the crops' jitter.
+        tick: is told about each batch of crops.
+    """
     height, width = photo.shape[-2:]
     shorter = min(height, width)
     random = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 from ovseg3d.errors import CacheError, SceneError
 from ovseg3d.features.cache import FeatureCache, content_key
-from ovseg3d.features.extract import FeatureSettings, dino_features, extract_features
+from ovseg3d.features.extract import DinoKnown, FeatureSettings, dino_features, extract_features
 from ovseg3d.features.maps import PhotoFeatures, from_arrays, to_arrays
 from ovseg3d.features.projection import Projection, fit_projection
 from ovseg3d.features.pyramid import Tick
@@ -34,6 +34,19 @@ PHOTOS, PROJECTIONS = "photos", "projections"
 Told = Callable[[int | float, int, str], None]
 """Called with photos done, photos in all, and the name of the last one; after a batch of crops with a photo's share."""
 _WAIT = 0.1
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What looks at the photos, loaded by now or when it is needed, and where the answers are kept."""
+
+    clip: TextImageEncoder
+    dino: DenseEncoder | None
+    segmenter: Segmenter | None
+    settings: FeatureSettings
+    """`auto` and None are resolved when a photo is encoded."""
+    cache: FeatureCache
+    device: str
 
 
 @dataclass(frozen=True)
@@ -100,25 +113,19 @@ class SceneFeatures(Sequence[PhotoFeatures]):
 
 def encode_photos(
     scene: Scene,
-    clip: TextImageEncoder,
-    dino: DenseEncoder | None,
-    settings: FeatureSettings,
-    cache: FeatureCache,
+    encoders: Encoders,
     report: Told | None = None,
     *,
     stop: threading.Event | None = None,
-    segmenter: Segmenter | None = None,
-    device: torch.device | str = "cpu",
 ) -> SceneFeatures | None:
     """Encode all photos of a scene that the cache does not hold yet.
 
     Two processes may encode one scene at once: they share the work, and neither encodes what the other has.
 
     Args:
+        encoders: what looks at the photos, and the cache.
         report: is told about each photo as it is there, and about each batch of crops.
         stop: set it to end after the current photo, or batch of its crops.
-        segmenter: finds masks, for `segments="sam:..."`.
-        device: where the encoders are.
 
     Returns:
         The features, or None after `stop`; what was encoded by then is in the cache.
@@ -126,7 +133,9 @@ def encode_photos(
     Raises:
         SceneError: a photo cannot be read. CacheError: the cache cannot be written to.
     """
-    settings = settings.resolved(clip, device)
+    clip, dino, segmenter = encoders.clip, encoders.dino, encoders.segmenter
+    cache, device = encoders.cache, encoders.device
+    settings = encoders.settings.resolved(clip, device)
     stop = stop or threading.Event()
     digests = [photo_digest(frame) for frame in scene.frames]
     speaking = {digests[view]: scene.frames[view] for view in scene.train}
@@ -168,10 +177,9 @@ def encode_photos(
                     clip,
                     dino,
                     settings,
-                    projection=basis,
                     segmenter=segmenter,
                     device=device,
-                    dino_grid=seen.pop(digest, None),
+                    known=DinoKnown(basis, seen.pop(digest, None)),
                     tick=tick,
                 )
             )

@@ -51,7 +51,7 @@ def superpixels(photo: UInt8[np.ndarray, "h w 3"], scale: float = 20.0) -> Integ
     large = np.bincount(found.ravel())[found] > cell * cell
     cut = found * (lattice.max() + 2) + np.where(large, lattice + 1, 0)
     # A superpixel may meet a cell of the lattice in two places. `label` wants positive numbers.
-    return label(_dense_numbers(cut) + 1, connectivity=1).astype(np.int64) - 1
+    return np.asarray(label(_dense_numbers(cut) + 1, connectivity=1), dtype=np.int64) - 1
 
 
 def pooling(index: Integer[np.ndarray, "h w"], gh: int, gw: int) -> csr_matrix:

@@ -37,6 +37,7 @@ class Renders(Protocol):
 
     def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
         """rgb (h, w, 3) from 0 to 1, depth_z (h, w) in input units, opacity, and if wanted normal."""
+        ...
 
 
 def picture_of(what: What, rendered: dict[str, np.ndarray], span: tuple[float, float] | None = None) -> np.ndarray:
@@ -63,6 +64,15 @@ def render_images(
     stop: threading.Event | None = None,
 ) -> list[Path]:
     """Write folder/<name>_<what>.png for each camera (plain <name>.png for colour); returns the files.
+
+    Args:
+        renderer: draws the views.
+        cameras: of the views, input frame.
+        names: of the views, for their files.
+        folder: where the files go.
+        what: kinds of images.
+        report: gets a progress event for each view.
+        stop: set it to end after the current view.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -97,6 +107,14 @@ def render_film(
     stop: threading.Event | None = None,
 ) -> list[Path]:
     """Write one MP4 (H.264) for each kind of picture in `paths`; returns the files. Stopping early leaves none.
+
+    Args:
+        renderer: draws the views.
+        cameras: of the views in their order, input frame, all of one size.
+        paths: the file for each kind of image.
+        fps: views per second.
+        report: gets a progress event for each view.
+        stop: set it to end after the current view.
 
     Raises:
         OutputError: a file cannot be written to its end, or ffmpeg is missing. KeyboardInterrupt: after `stop`.

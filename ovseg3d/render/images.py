@@ -76,7 +76,15 @@ def opacity_picture(opacity: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w
 def preview(
     name: str, photo: np.ndarray, rendered: dict[str, np.ndarray], true_z: np.ndarray | None, psnr: float
 ) -> Image.Image:
-    """Photo | render | depth, and | error of depth where `true_z` (h, w) is given; labelled."""
+    """Photo | render | depth, and | error of depth where it is known; labelled.
+
+    Args:
+        name: of the photo.
+        photo: (h, w, 3), 0 to 1.
+        rendered: what `Renders.render` gives for the photo's camera.
+        true_z: measured z-depth (h, w) in input units, 0 where unknown.
+        psnr: of the render in dB, or NaN.
+    """
     depth_z = rendered["depth_z"]
     panels = [
         (f"photo {Path(name).name}", to_bytes(photo)),

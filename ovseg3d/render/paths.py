@@ -197,7 +197,7 @@ def _at(camera: Camera, pose: np.ndarray) -> Camera:
 
 
 def check_film(seconds: float, fps: float, width: int | None) -> None:
-    """Raise ConfigError for what no film can be."""
+    """Raises ConfigError: no video can be so long, so fast or so wide."""
     for name, value, most in (("seconds", seconds, LONGEST), ("fps", fps, FASTEST), ("width", width, LARGEST_SIDE)):
         if value is not None and not 0 < value <= most:
             raise ConfigError(f"--{name} must be above 0 and at most {most:g}, not {value:g}")

@@ -31,7 +31,7 @@ class Film:
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path.absolute(), fps
-        self._ffmpeg: subprocess.Popen | None = None
+        self._ffmpeg: subprocess.Popen[bytes] | None = None
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill, and stop ffmpeg
 
     def add(self, picture: UInt8[np.ndarray, "h w 3"]) -> None:
@@ -41,11 +41,12 @@ class Film:
             self._ffmpeg = self._start(width, height)
         try:
             # H.264 wants even sides; the last row or column is left out where there is an odd one.
+            assert self._ffmpeg.stdin is not None  # a pipe, as started below
             self._ffmpeg.stdin.write(np.ascontiguousarray(picture[:height, :width]))
         except OSError as error:
-            raise self._ended() from error
+            raise self._ended(self._ffmpeg) from error
 
-    def _start(self, width: int, height: int) -> subprocess.Popen:
+    def _start(self, width: int, height: int) -> subprocess.Popen[bytes]:
         try:
             import imageio_ffmpeg
 
@@ -60,12 +61,12 @@ class Film:
             fix = "pip install imageio-ffmpeg, or write images"
             raise OutputError(f"No film can be written: {error}", fix=fix) from error
 
-    def _ended(self) -> OSError:
+    def _ended(self, ffmpeg: subprocess.Popen[bytes]) -> OSError:
         """What ffmpeg said last, once it has ended."""
-        self._ffmpeg.communicate()
+        ffmpeg.communicate()
         self._said.seek(0)
         said = self._said.read().decode(errors="replace").strip().splitlines()
-        return OSError(f"ffmpeg: {said[-1] if said else f'ended with code {self._ffmpeg.returncode}'}")
+        return OSError(f"ffmpeg: {said[-1] if said else f'ended with code {ffmpeg.returncode}'}")
 
     def __enter__(self) -> "Film":
         return self
@@ -81,4 +82,4 @@ class Film:
                 self._ffmpeg.kill()  # nothing happens to one that has ended
                 self._ffmpeg.communicate()
             if kind is None and self._ffmpeg.returncode:
-                raise self._ended()
+                raise self._ended(self._ffmpeg)

@@ -201,7 +201,8 @@ class Config:
         asked = set(DEFAULT_STAGES if self.only is None else self.only.split(","))
         if "semantics" in asked:
             asked.add("features")
-        return tuple(stage for stage in get_args(Stage) if stage in asked)
+        order: tuple[Stage, ...] = get_args(Stage)
+        return tuple(stage for stage in order if stage in asked)
 
     @property
     def views_as(self) -> EncodeConfig:

@@ -189,7 +189,7 @@ def _check_fits(own: dict[str, torch.Tensor], checkpoint: Checkpoint, run: RunFo
 
 
 def check_same(run: RunFolder, config: Config) -> None:
-    """A resumed run keeps its scene and field settings and its seed: ConfigError for any that `config` changes."""
+    """A resumed run keeps its scene and field settings and its seed. Raises ConfigError: `config` changes one."""
     for section in ("scene", "field", "train"):
         old, new = getattr(run.config, section), getattr(config, section)
         for name in ("seed",) if section == "train" else old.__dataclass_fields__:

@@ -82,7 +82,7 @@ class RunFolder:
         return self.folder / "metrics.jsonl"
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; a run whose process was killed counts as interrupted."""
+        """What status.json says; a run whose process was killed counts as interrupted. Raises RunError."""
         status = read_json(self.folder / "status.json", RunError)
         if status.get("status") not in STATES:
             raise RunError(f"Unknown status {status.get('status')!r}", where=self.folder / "status.json")
@@ -388,8 +388,8 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
     scene, settings = described.get("scene"), described.get("config")
     if not isinstance(scene, dict) or not isinstance(settings, dict):
         raise RunError("This file does not describe a run", where=where, fix="train again")
-    texts = [scene.get(key) for key in ("path", "name", "content_hash")]
-    if not all(isinstance(text, str) and text and "\0" not in text for text in texts):
+    texts = [text for key in ("path", "name", "content_hash") if isinstance(text := scene.get(key), str)]
+    if len(texts) != 3 or not all(text and "\0" not in text for text in texts):
         raise RunError("The scene of this run is not stated", where=where, fix="train again")
     try:
         config = from_plain(Config, settings, str(where))

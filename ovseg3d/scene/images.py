@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -95,7 +96,7 @@ def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
     with open_picture(frame.image_path, "photo", frame.max_pixels) as picture:
         orientation = orientation_of(picture) if frame.upright else 1
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is an area average of its own.
-        picture.draft("RGB", size[::-1] if orientation >= 5 else size)
+        picture.draft("RGB", (size[1], size[0]) if orientation >= 5 else size)
         upright = _to_rgb(picture)
         if orientation > 1:
             upright = upright.transpose(_UPRIGHT[orientation])
@@ -255,8 +256,8 @@ def area_resize(
     return small
 
 
-def _rows_averaged(weights, picture: np.ndarray) -> np.ndarray:  # noqa: ANN001 - a scipy sparse matrix, imported late
-    """`weights` @ the rows of a picture, as float32; colours are weighted by alpha."""
+def _rows_averaged(weights: Any, picture: np.ndarray) -> np.ndarray:
+    """`weights` (of `_area_weights`) @ the rows of a picture, as float32; colours are weighted by alpha."""
     averaged = np.empty((weights.shape[0], *picture.shape[1:]), dtype=np.float32)
     step = max(1, _AT_ONCE // (picture.shape[0] * picture.shape[-1]))
     for left in range(0, picture.shape[1], step):
@@ -269,7 +270,7 @@ def _rows_averaged(weights, picture: np.ndarray) -> np.ndarray:  # noqa: ANN001 
 
 
 @lru_cache(maxsize=32)
-def _area_weights(before: int, after: int):  # noqa: ANN202 - a scipy sparse matrix, imported late
+def _area_weights(before: int, after: int) -> Any:  # csr_matrix, imported late
     """Row i holds how much each of `before` cells overlaps cell i of `after`, summing to 1."""
     from scipy.sparse import csr_matrix
 

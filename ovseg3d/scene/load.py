@@ -83,6 +83,15 @@ def inspect_scene(
 ) -> tuple[Scene | None, list[SceneError]]:
     """As `load_scene`, but gathers what is wrong with single frames instead of stopping at the first.
 
+    Args:
+        path: the capture's folder or file.
+        format: one of `FORMATS`; None finds out.
+        downscale: by how much photos are reduced.
+        max_side: longest side of photos in pixels, where `downscale` is None.
+        scale: metres per input unit, for a capture that does not know.
+        train_on_all: train on the held-out photos, too.
+        trust: files outside of the capture that may be read.
+
     Returns:
         The scene without the frames that cannot be used (None when too few are left), and the problems.
 
@@ -249,7 +258,7 @@ def _build_frames(
             size, upright = oriented_size(header, entry.lens.size)
             full = entry.lens.camera(poses[entry.name], stated)
             check_size(size, full, entry.name, path)
-            target = tuple(max(1, round(side / factor)) for side in stated)
+            target = (max(1, round(stated[0] / factor)), max(1, round(stated[1] / factor)))
             if target[0] > size[0] or target[1] > size[1]:
                 capped += 1
                 target = size

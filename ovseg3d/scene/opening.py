@@ -7,7 +7,7 @@ when the header states a size that can be decoded in a bounded time and memory.
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -41,7 +41,7 @@ def open_picture(
     max_pixels: int = MAX_PIXELS,
     error: type[Ovseg3dError] = SceneError,
     fix: str = "copy the file again, or remove its frame",
-) -> Iterator[Image.Image]:
+) -> Generator[Image.Image, None, None]:
     """Open a picture, of which only the header has been read; decode it inside the `with` block.
 
     Args:

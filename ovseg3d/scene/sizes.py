@@ -50,10 +50,11 @@ def _mismatch(size: tuple[int, int], stated: tuple[int, int]) -> float:
 
 
 def check_size(size: tuple[int, int], camera: Camera, name: str, path: Path) -> None:
+    """Raises SceneError: a photo of `size` (width, height) has another shape than its camera."""
     stated = (camera.width, camera.height)
     if _mismatch(size, stated) <= 0:
         return
-    turned = _mismatch(size[::-1], stated) <= 0
+    turned = _mismatch((size[1], size[0]), stated) <= 0
     advice = "the photo seems to be turned by 90 degrees: save it upright, without an EXIF orientation"
     raise SceneError(
         f"The photo of {name} is {size[0]}x{size[1]}, but its intrinsics are for {stated[0]}x{stated[1]}",
@@ -65,7 +66,18 @@ def check_size(size: tuple[int, int], camera: Camera, name: str, path: Path) -> 
 def companion(
     path: Path | None, kind: str, name: str, sizes: set[tuple[int, int]], absent: dict[str, int]
 ) -> Path | None:
-    """A frame's mask, depth or label file, when it is there and of a size that fits its photo, depth of one channel."""
+    """A frame's mask, depth or label file, when it is there and of a size that fits its photo, depth of one channel.
+
+    Args:
+        path: the file, or a folder of masks for labels; None where the frame names none.
+        kind: "mask", "depth" or "label".
+        name: the frame's, for messages.
+        sizes: (width, height) that fit.
+        absent: files that are named but missing, by kind; counted up here.
+
+    Raises:
+        SceneError: no picture or array, of another size, or a depth with several channels.
+    """
     if path is None:
         return None
     if not path.exists():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ovseg3d.synth.geometry import rotation
-from ovseg3d.synth.materials import Real, Triple
+from ovseg3d.synth.materials import Real, Triple, triple
 from ovseg3d.synth.rooms import Placed
 
 WALLS = {"north": 0.0, "west": np.pi / 2, "south": np.pi, "east": -np.pi / 2}
@@ -71,7 +71,7 @@ class Arrangement:
             self.tops.append((np.array([*at[:2], at[2] + h * item.surface]), np.abs(shrink), float(yaw)))
         if item.category in TABLES:
             self.tables.append((item, np.asarray(at, float), float(yaw)))
-        self.placed.append(item.place(tuple(float(v) for v in at), float(yaw)))
+        self.placed.append(item.place(triple(at), float(yaw)))
         return True
 
     def at_table(self, item: Item, tries: int = 12) -> bool:

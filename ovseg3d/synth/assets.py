@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
 from PIL import Image
+from trimesh.resolvers import Resolver
 
 from ovseg3d.errors import ConfigError, OutputError
 from ovseg3d.files import read_json, write_json
@@ -22,7 +24,7 @@ from ovseg3d.synth.arrange import Item
 from ovseg3d.synth.furnish import kind_item, random_room
 from ovseg3d.synth.geometry import Part, Soup, soup_of
 from ovseg3d.synth.kinds import KINDS
-from ovseg3d.synth.materials import Material, picture
+from ovseg3d.synth.materials import Material, Real, picture, to_linear, triple
 from ovseg3d.synth.rooms import Placed, Room
 
 SUFFIXES = (".obj", ".glb", ".dae")
@@ -139,7 +141,7 @@ class Catalogue:
                 continue
             parts = resting(parts)
             corners = np.concatenate([p.soup.points.reshape(-1, 3) for p in parts])
-            size = tuple(float(v) for v in corners.max(0) - corners.min(0))
+            size = triple(corners.max(0) - corners.min(0))
             if max(size) > 3.2:
                 self.skipped.append(f"{name}: {max(size):.1f} m is too large for a room; set its scale in assets.json")
                 continue
@@ -177,10 +179,12 @@ class Catalogue:
 
 
 def read_entries(path: Path) -> dict[str, Entry]:
-    """assets.json; ConfigError says which entry is wrong."""
+    """assets.json; ConfigError says which entry is wrong.
+
+    Raises:
+        ConfigError: an entry that cannot be used, by name.
+    """
     values = read_json(path, ConfigError)
-    if not isinstance(values, dict):
-        raise ConfigError("assets.json must be one object, {file: {category, ...}}", where=path)
     entries = {}
     for name, value in values.items():
         where = f"{path}: {name}"
@@ -191,10 +195,11 @@ def read_entries(path: Path) -> dict[str, Entry]:
             raise ConfigError(
                 f"unknown key {sorted(unknown)[0]!r}", where=where, fix="category, phrase, up, front, scale"
             )
-        entry = Entry(**{"phrase": value["category"], **value})
+        stated: dict[str, Any] = {"phrase": value["category"], **value}
+        entry = Entry(**stated)
         if entry.up not in AXES or entry.front not in AXES or entry.up[-1] == entry.front[-1]:
             raise ConfigError("up and front must be two different axes", where=where, fix='"up": "z", "front": "-y"')
-        if not isinstance(entry.scale, (int, float)) or not 0 < entry.scale < 1e6:
+        if not isinstance(stated.get("scale", 1.0), int | float) or not 0 < entry.scale < 1e6:
             raise ConfigError("scale must be a positive number: metres per mesh unit", where=where)
         entries[name] = entry
     return entries
@@ -209,7 +214,7 @@ def words_of(name: str) -> list[str]:
 def guess(names: Iterable[str], root: Path) -> dict[str, Entry]:
     """Entries from file names; where many names begin alike, the common words are left out."""
     names = list(names)
-    words = {}
+    words: dict[str, list[str]] = {}
     for name in names:
         path = Path(name)
         own = words_of(path.stem)
@@ -242,14 +247,14 @@ def unit_scale(path: Path) -> float:
     return scale if scale > 0 else 1.0
 
 
-class Nearby(trimesh.resolvers.Resolver):
+class Nearby(Resolver):
     """Finds a model's textures: by the path it states, else by file name in its own and neighbouring folders."""
 
     def __init__(self, path: Path, root: Path) -> None:
         self.path, self.root = path, root.resolve()
 
-    def get(self, name: str) -> bytes:
-        name = str(name).replace("\\", "/").removeprefix("file://")
+    def get(self, key: str) -> bytes:
+        name = str(key).replace("\\", "/").removeprefix("file://")
         stated = (self.path.parent / name).resolve()
         if stated.is_relative_to(self.root) and stated.is_file():
             return stated.read_bytes()
@@ -273,7 +278,7 @@ class Nearby(trimesh.resolvers.Resolver):
 
 def load_parts(path: Path, root: Path, entry: Entry) -> list[Part]:
     """A model file as parts in metres, z up, front -y. Raises whatever a broken file makes trimesh raise."""
-    scene = trimesh.load(path, force="scene", resolver=Nearby(path, root))
+    scene: Any = trimesh.load(path, force="scene", resolver=Nearby(path, root))
     up, back = np.array(AXES[entry.up], float), -np.array(AXES[entry.front], float)
     linear = np.stack([np.cross(back, up), back, up]) * entry.scale
     parts = []
@@ -311,9 +316,7 @@ def material_of(mesh: trimesh.Trimesh) -> tuple[Material, np.ndarray | None]:
     if colour is None:
         colour = getattr(visual, "main_color", (170, 165, 160, 255))
     srgb = np.asarray(colour, float)[:3] / 255
-    from ovseg3d.synth.materials import to_linear
-
-    return Material(tuple(float(v) for v in to_linear(srgb).clip(0.02, 0.9))), None
+    return Material(triple(to_linear(srgb).clip(0.02, 0.9))), None
 
 
 def resting(parts: list[Part]) -> list[Part]:

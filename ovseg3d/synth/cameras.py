@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ovseg3d.synth.materials import Real
 from ovseg3d.synth.rooms import CameraPlan
 
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -74,6 +75,13 @@ def plan_views(plan: CameraPlan, train: int, test: int, seed: int, usable=lambda
     """Training cameras, test cameras on the path (between training ones) and off it, as lists of c2w.
 
     `usable` says whether a view is worth taking (not inside a cupboard, say).
+
+    Args:
+        plan: the walk.
+        train: how many training cameras.
+        test: how many test cameras; half of them off the path.
+        seed: of the cameras off the path.
+        usable: whether a view is worth taking (not inside a cupboard, say); gets a c2w.
     """
     training = [on_path(plan, k / train) for k in range(train)]
     near = [on_path(plan, (np.floor(k * train / (test - test // 2)) + 0.5) / train) for k in range(test - test // 2)]

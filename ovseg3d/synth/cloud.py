@@ -30,10 +30,10 @@ class SurfaceCloud:
     xyz: Float[np.ndarray, "points 3"]
     normal: Float[np.ndarray, "points 3"]
     rgb: UInt8[np.ndarray, "points 3"]
-    label: Int[np.ndarray, points]
-    instance: Int[np.ndarray, points]
+    label: Int[np.ndarray, "points"]
+    instance: Int[np.ndarray, "points"]
     classes: tuple[str, ...]
-    seen: Int[np.ndarray, points] | None = None
+    seen: Int[np.ndarray, "points"] | None = None
 
 
 def surface_cloud(source: Path | str, *, points: int = 200_000, seed: int = 0, seen: bool = False) -> SurfaceCloud:
@@ -97,7 +97,7 @@ def _room(source: Path) -> tuple[Flat, Room]:
             "this is not a synthetic scene: it has no synth.json", where=source, fix="ovseg3d synth OUT makes one"
         )
     origin = read_json(path)
-    if not isinstance(origin, dict) or origin.get("version") != 1:
+    if origin.get("version") != 1:
         raise SceneError("synth.json is of another version", where=path, fix="make the scene again with ovseg3d synth")
     room = make_room(origin, folder=path.parent)
     return flatten(room), room

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from ovseg3d.synth.kinds import Look
-from ovseg3d.synth.materials import mix, paint, wood
+from ovseg3d.synth.materials import Real, mix, paint, wood
 from ovseg3d.synth.render import Lighting
 from ovseg3d.synth.rooms import CameraPlan, Placed, Room, lamp_light, shell, window_light
 

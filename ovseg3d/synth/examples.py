@@ -50,7 +50,8 @@ class Example:
 def object_example(seed: int, index: int, size: int = 112, *, split: Split = "seen") -> Example:
     """An object-centred picture. See the module's docstring for splits and what is returned."""
     pool = SEEN if split != "unseen" else ALL
-    for attempt in range(8):
+    attempt = 0
+    while True:
         rng = np.random.default_rng([seed, index, SPLITS.index(split), 17, attempt])
         kind, style, colour = pick(rng, KINDS), None, None
         if split == "unseen":
@@ -62,7 +63,8 @@ def object_example(seed: int, index: int, size: int = 112, *, split: Split = "se
         scene = Scene(rng, thing, pool, split == "unseen", size)
         image, said, shown = scene.picture()
         # A pair is one of colour and kind, so its colour must be seen.
-        if split != "pairs" or shown is not None:
+        attempt += 1
+        if split != "pairs" or shown is not None or attempt == 8:
             break
     seen = split == "seen" and thing.choice.seen and not scene.held
     return Example(image, said, kind, shown, thing.choice.style, seen)

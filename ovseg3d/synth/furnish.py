@@ -17,7 +17,7 @@ from ovseg3d.synth.holdout import ALL, Choice, Pool, choose, pick
 from ovseg3d.synth.kinds import KINDS, Kind, Look
 from ovseg3d.synth.looks import COLOURS, FLOORS, TEXTURES, painted
 from ovseg3d.synth.looks import WALLS as WALL_TEXTURES
-from ovseg3d.synth.materials import Material, linear, paint
+from ovseg3d.synth.materials import Material, linear, paint, triple
 from ovseg3d.synth.render import Lighting
 from ovseg3d.synth.rooms import CameraPlan, Placed, Room, lamp_light, shell, window_light
 
@@ -168,7 +168,7 @@ def item_of(kind: Kind, choice: Choice, size, look: Look) -> Item:
     phrase = f"{choice.colour} {kind.name}" if choice.shows else kind.name
     parts = kind.make(size, choice.style, look)
     corners = np.concatenate([p.soup.points.reshape(-1, 3) for p in parts])
-    actual = tuple(float(v) for v in np.maximum(corners.max(0), -corners.min(0)) * [2, 2, 1])
+    actual = triple(np.maximum(corners.max(0), -corners.min(0)) * [2, 2, 1])
 
     def place(at, yaw):
         return Placed(kind.name, phrase, at, yaw, size, choice.style, look, choice=choice)
@@ -230,9 +230,10 @@ def random_room(
         front = np.array([[-wide / 2, -0.9 if name == "door" else -0.1, 0], [wide / 2, deep / 2, high]]) + local
         corners = front @ rotation(yaw).T
         taken.block(corners.min(0), corners.max(0))
-        placed = item.place(tuple(float(v) for v in rotation(yaw) @ local), yaw)
+        placed = item.place(triple(rotation(yaw) @ local), yaw)
         placed = replace(placed, size=(placed.size[0], placed.size[1], min(placed.size[2], high)))
         if name == "window" and rng.random() < 0.5:
+            assert placed.look is not None, "a kind's item has a look"
             placed = replace(placed, look=replace(placed.look, main=white))
         at_walls[name] = (side, local[0], placed)
     window_side, window_along, window = at_walls["window"]
@@ -241,7 +242,11 @@ def random_room(
     light = _ceiling_light(rng, pool, size)
     low = size[2] - light.size[2]
     taken.block([-0.35, -0.35, low - 0.03], [0.35, 0.35, size[2]])
-    chosen = items(rng) if items is not None else typed_items(rng, kind_of_room, pool)
+    if items is not None:
+        chosen = items(rng)
+    else:
+        assert kind_of_room is not None, "a room without given items is of some type"
+        chosen = typed_items(rng, kind_of_room, pool)
     settle(taken, chosen)
     door_side, door_along, door = at_walls["door"]
     half = door.size[0] / 2
@@ -263,7 +268,8 @@ def settle(taken: Arrangement, chosen: list[Item]) -> None:
         if item.stands in ("wall", "hung"):
             taken.against_wall(item, item.hang if item.stands == "hung" else 0.0, 0.03)
         elif item.stands == "top":
-            taken.on_top(item) or (item.category not in TOPS_ONLY and max(item.size) > 0.3 and taken.on_floor(item))
+            if not taken.on_top(item) and item.category not in TOPS_ONLY and max(item.size) > 0.3:
+                taken.on_floor(item)
         elif item.category in ("chair", "stool") and taken.at_table(item):
             continue
         else:
@@ -291,7 +297,7 @@ def _ceiling_light(rng, pool: Pool, size) -> Placed:
     """The lamp in the middle of the ceiling."""
     kind = KINDS["ceiling light"]
     choice = choose(rng, kind.name, pool)
-    dims = tuple(float(rng.uniform(*span)) for span in kind.sizes_of(choice.style))
+    dims = triple(rng.uniform(*span) for span in kind.sizes_of(choice.style))
     look = Look(paint("#ebe7de"), paint("#8f9397"), int(rng.integers(1 << 30)))
     choice = replace(choice, colour="white", texture="plain")
     return Placed(kind.name, kind.name, (0.0, 0.0, size[2] - dims[2]), 0.0, dims, choice.style, look, choice=choice)
@@ -309,7 +315,7 @@ def _lighting(rng, side: str, window: Placed, lamp_at) -> Lighting:
             window_light(window.at, window.size, window.yaw, (day, day * 1.09, day * 1.25)),
             lamp_light(lamp_at, 0.245, (12.0, 12.0 * (0.5 + 0.5 * warmth), 12.0 * warmth * 0.8)),
         ),
-        sun=tuple(float(v) for v in sun),
+        sun=triple(sun),
         sun_light=(sun_light, 0.9 * sun_light, 0.72 * sun_light),
     )
 
@@ -324,8 +330,8 @@ def surfaces(rng: np.random.Generator, pool: Pool) -> tuple[Material, Material, 
     texture = pick(rng, tuple(t for t in WALL_TEXTURES if t in pool.textures))
     # Walls are a little paler than things, so that rooms don't get dark, and still of their colour.
     tint = 0.8 * np.array(linear(COLOURS[colour])) + 0.2 * np.array(linear("#e9e5dc"))
-    base = tuple(float(v) for v in tint)
+    base = triple(tint)
     dark = float(rng.uniform(0.75, 0.9))
     how = TEXTURES[texture]
-    walls = Material(base, tuple(dark * v for v in base), how.pattern, how.scale * 2.0)
+    walls = Material(base, triple(dark * v for v in base), how.pattern, how.scale * 2.0)
     return floor, walls, {"floor": (floor_colour, floor_texture), "wall": (colour, texture)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -17,6 +18,7 @@ from scipy import ndimage
 from ovseg3d.errors import ConfigError
 from ovseg3d.synth.assets import SHELL, Catalogue
 from ovseg3d.synth.geometry import Part, rotation
+from ovseg3d.synth.materials import Real, triple
 from ovseg3d.synth.render import Lighting
 from ovseg3d.synth.rooms import CameraPlan, Placed, Room
 
@@ -83,7 +85,15 @@ def model_meshes(folder: Path) -> list[tuple[str, np.ndarray]]:
 
 
 def world_room(path: Path, catalogue: Catalogue) -> Room:
-    """The world as a room: structure (floors, walls, ceilings) as shell, all else as objects, open sky above."""
+    """The world as a room: structure (floors, walls, ceilings) as shell, all else as objects, open sky above.
+
+    Args:
+        path: the world file.
+        catalogue: of the models that it names.
+
+    Raises:
+        ConfigError: the world cannot be read, or none of its models.
+    """
     shell: list[tuple[str, Part]] = []
     objects: list[Placed] = []
     told: set[str] = set()
@@ -116,13 +126,13 @@ def world_room(path: Path, catalogue: Catalogue) -> Room:
                 continue
             entry = entry or catalogue.entries[key]
             parts += [p.transformed(inner[:3, :3], inner[:3, 3]) for p in own]
-        if not parts:
+        if entry is None or not parts:
             continue
         if entry.category in SHELL or entry.category.split()[-1] in ("floor", "wall", "ceiling"):
             category = entry.category.split()[-1]
             shell += [(category, p.transformed(pose[:3, :3], pose[:3, 3])) for p in parts]
         else:
-            at = tuple(float(v) for v in pose[:3, 3])
+            at = triple(pose[:3, 3])
             objects.append(Placed(entry.category, entry.phrase, at, parts=tuple(parts), linear=pose[:3, :3]))
     if not objects and not shell:
         raise ConfigError("none of this world's models could be used", where=path, fix="check --assets")
@@ -135,7 +145,7 @@ def free_loop(shell: list[Part], objects: list[Placed], cell: Real = 0.1) -> tup
     """A walk through the largest free space at eye height: the widest ellipse on a map of what is in the way."""
     rng = np.random.default_rng(0)
     clouds, everything = [], []
-    for turn, at, parts in [(np.eye(3), np.zeros(3), shell)] + [(o.rotation, o.at, o.parts) for o in objects]:
+    for turn, at, parts in [(np.eye(3), np.zeros(3), shell)] + [(o.rotation, o.at, o.parts or ()) for o in objects]:
         for part in parts:
             corners = part.soup.points @ np.asarray(turn).T + np.asarray(at)
             everything.append(corners.reshape(-1, 3))
@@ -154,7 +164,8 @@ def free_loop(shell: list[Part], objects: list[Placed], cell: Real = 0.1) -> tup
     free[at[:, 0], at[:, 1]] = False
     # Outside the outermost walls is no room: the border counts as taken.
     free[[0, -1]] = free[:, [0, -1]] = False
-    clearance = ndimage.distance_transform_edt(free) * cell
+    cells_away: Any = ndimage.distance_transform_edt(free)
+    clearance = cells_away * cell
     middle = np.array(np.unravel_index(clearance.argmax(), clearance.shape))
     reach = max(float(clearance.max()) - 0.35, 0.3)
     radii = np.array([reach, reach])

@@ -8,6 +8,7 @@ textures such as wood; `uv` are metres along the surface for flat ones (0..1 whe
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -55,7 +56,15 @@ def rotation(yaw: Real, pitch: Real = 0.0, roll: Real = 0.0) -> np.ndarray:
 
 
 def soup_of(points: np.ndarray, *, smooth_degrees=40.0, uv=None, normals=None, two_sided=False) -> Soup:
-    """A Soup from corners (faces, 3, 3): drops slivers, smooths normals between faces that nearly agree."""
+    """A Soup from corners (faces, 3, 3): drops slivers, smooths normals between faces that nearly agree.
+
+    Args:
+        points: corners (faces, 3, 3) in metres.
+        smooth_degrees: faces that turn by less than this share a normal.
+        uv: (faces, 3, 2); None projects along the axis that a face looks along.
+        normals: (faces, 3, 3) at the corners, instead of smoothed ones.
+        two_sided: whether both sides are seen.
+    """
     points = np.asarray(points, dtype=float)
     cross = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
     area2 = np.linalg.norm(cross, axis=1)
@@ -92,7 +101,7 @@ def _smooth(points, face_normals, area2, cos_limit):
     _, vertex = np.unique(keys, axis=0, return_inverse=True)
     vertex = vertex.ravel()
     corners = np.arange(3 * faces)
-    touches = sparse.csr_matrix((np.ones(3 * faces), (corners, vertex)))
+    touches: Any = sparse.csr_matrix((np.ones(3 * faces), (corners, vertex)))
     owns = sparse.csr_matrix((np.ones(3 * faces), (vertex, corners // 3)), shape=(touches.shape[1], faces))
     pairs = (touches @ owns).tocoo()
     corner, other = pairs.row, pairs.col
@@ -122,7 +131,15 @@ def box(size, at, material: Material) -> Part:
 
 
 def rounded_box(size, at, material: Material, radius: Real, steps: int = 4) -> Part:
-    """A box with rounded edges (radius in metres); bottom centre at `at`."""
+    """A box with rounded edges (radius in metres); bottom centre at `at`.
+
+    Args:
+        size: width, depth and height in metres.
+        at: of the middle of the bottom.
+        material: of all faces.
+        radius: of the edges in metres.
+        steps: faces around a quarter turn of an edge.
+    """
     half = np.asarray(size, dtype=float) / 2
     radius = float(min(radius, *(0.98 * half)))
     core = half - radius
@@ -151,7 +168,15 @@ def rounded_box(size, at, material: Material, radius: Real, steps: int = 4) -> P
 
 
 def lathe(profile, at, material: Material, *, segments: int = 28, smooth_degrees: Real = 40.0) -> Part:
-    """A profile of (radius, height) pairs, bottom to top along the outside, turned about z through `at`."""
+    """A profile of (radius, height) pairs, bottom to top along the outside, turned about z through `at`.
+
+    Args:
+        profile: (radius, height) pairs in metres, bottom to top along the outside.
+        at: where the axis stands.
+        material: of all faces.
+        segments: faces around.
+        smooth_degrees: as for `soup_of`.
+    """
     profile = np.asarray(profile, dtype=float)
     angle = np.linspace(0, 2 * np.pi, segments + 1)
     radius, height = profile[:, 0], profile[:, 1]
@@ -170,13 +195,29 @@ def lathe(profile, at, material: Material, *, segments: int = 28, smooth_degrees
 
 
 def cylinder(radius: Real, height: Real, at, material: Material, *, top: Real | None = None, **kw) -> Part:
-    """A closed cylinder (or cone frustum, with radius `top` above) standing on `at`."""
+    """A closed cylinder (or cone frustum, with radius `top` above) standing on `at`.
+
+    Args:
+        radius, height: in metres.
+        at: of the middle of the bottom.
+        material: of all faces.
+        top: radius above; None is `radius`.
+        kw: as for `lathe`.
+    """
     top = radius if top is None else top
     return lathe([(0, 0), (radius, 0), (top, height), (0, height)], at, material, **kw)
 
 
 def ball(radius: Real, at, material: Material, *, squash: Real = 1.0, segments: int = 28) -> Part:
-    """A sphere (flattened by `squash` in z) resting on `at`."""
+    """A sphere (flattened by `squash` in z) resting on `at`.
+
+    Args:
+        radius: in metres.
+        at: of the lowest point.
+        material: of all faces.
+        squash: height over width.
+        segments: faces around.
+    """
     t = np.linspace(-np.pi / 2, np.pi / 2, segments // 2 + 1)
     profile = np.stack([np.abs(np.cos(t)) * radius, (np.sin(t) + 1) * radius * squash], -1)
     profile[[0, -1], 0] = 0
@@ -215,7 +256,15 @@ def prism(outline, depth: Real, at, material: Material) -> Part:
 
 
 def pillow(size, at, material: Material, *, power: Real = 0.55, steps: int = 16) -> Part:
-    """A stuffed cushion lying flat: thick in the middle, thin at the seams; bottom centre at `at`."""
+    """A stuffed cushion lying flat: thick in the middle, thin at the seams; bottom centre at `at`.
+
+    Args:
+        size: width, depth and height in metres.
+        at: of the middle of the bottom.
+        material: of all faces.
+        power: small is stuffed to the seams, 1 a thin one.
+        steps: faces along a side.
+    """
     w, d, h = size
     s = np.linspace(-1, 1, steps + 1)
     x, y = np.meshgrid(s, s, indexing="ij")

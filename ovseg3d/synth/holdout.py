@@ -104,7 +104,15 @@ def pick(rng: np.random.Generator, values):
 
 
 def choose(rng: np.random.Generator, kind: str, pool: Pool, style: str | None = None, colour: str | None = None):
-    """A random look for an individual of a kind, from a pool; a style or a colour may be given."""
+    """A random look for an individual of a kind, from a pool; a style or a colour may be given.
+
+    Args:
+        rng: the source of chance.
+        kind: the name of a kind.
+        pool: colours, textures and styles to draw from.
+        style: a given one; None draws.
+        colour: a given one; None draws.
+    """
     known = KINDS[kind]
     style = style or pick(rng, pool.styles[kind])
     texture = "plain" if rng.random() < 0.4 else pick(rng, pool.textures)

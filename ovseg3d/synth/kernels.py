@@ -7,7 +7,9 @@ numbers depend only on its place, never on threads.
 
 # Warp needs float(0.0) for a variable that a loop changes, and its loops have unused counters.
 # ruff: noqa: UP018, B007
-# No `from __future__ import annotations` here: Warp reads the annotations themselves.
+# No `from __future__ import annotations` here: Warp reads the annotations themselves, where an
+# array type is a call.
+# pyright: reportInvalidTypeForm=false
 from typing import no_type_check
 
 import warp as wp

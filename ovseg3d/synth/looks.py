@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovseg3d.synth.materials import Material, Pair, Real, Triple, linear
+from ovseg3d.synth.materials import Material, Pair, Real, Triple, linear, triple
 
 COLOURS = {
     "red": "#b03a2e", "orange": "#d2772f", "yellow": "#dbb13b", "green": "#4f8a53", "teal": "#3f8583",
@@ -56,13 +56,13 @@ WALLS = ("plain", "plain", "plaster", "stripes", "fine stripes", "tiles", "damas
 def tinted(rng: np.random.Generator, colour: str) -> Triple:
     """Linear rgb of a colour name, a little lighter or darker than its hex value."""
     base = np.array(linear(COLOURS[colour])) * rng.uniform(0.8, 1.15)
-    return tuple(float(v) for v in base.clip(0.01, 0.9))
+    return triple(base.clip(0.01, 0.9))
 
 
 def painted(rng: np.random.Generator, colour: str, texture: str, size: Real = 1.0) -> Material:
     """A material of a colour and a texture, its pattern scaled for a thing of `size` metres."""
     base, how = tinted(rng, colour), TEXTURES[texture]
-    second = tuple(float(v) for v in np.array(base) * rng.uniform(*how.shade))
+    second = triple(np.array(base) * rng.uniform(*how.shade))
     if how.with_white and colour not in ("white", "beige") and rng.random() < 0.4:
         second = (0.75, 0.73, 0.68)
     scale = how.scale * float(np.clip(size, 0.05, 2.0)) ** 0.75 * float(rng.uniform(0.8, 1.25))

@@ -22,6 +22,9 @@ def make_room(origin: dict, *, folder: Path | None = None) -> Room:
     Args:
         origin: {"room": a name, or null for one furnished from "seed", "assets": folder, "world": file}.
         folder: the scene's own folder, whose assets.json comes before that of the assets.
+
+    Raises:
+        ConfigError: no such room, world or assets, or files of theirs that make no sense.
     """
     name, assets, world = origin.get("room"), origin.get("assets"), origin.get("world")
     if assets or world:
@@ -64,6 +67,16 @@ def synthesise(
     Without `room`, a `seed` furnishes a room at random; without both it is the playroom. With `assets` the
     furniture are meshes, with `world` they stand where a Gazebo world puts them.
     Raises ConfigError for what does not exist or makes no sense, OutputError where `out` cannot be written.
+
+    Args:
+        out: the folder; new or empty.
+        room: a name of ROOMS.
+        seed: of a random room, and of cameras and light.
+        views: how many, and how large.
+        assets: a folder of models.
+        world: a Gazebo world file.
+        detail: how carefully they are drawn.
+        report: gets a sentence and the share done, 0 to 1.
     """
     out, views = Path(out), views or Views()
     check_free(out)

@@ -6,7 +6,9 @@ in the part's grain coordinates, flat ones along the surface; `image` looks up p
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +40,16 @@ class Material:
         return replace(self, **changes)
 
 
+def triple(values: Iterable[Any]) -> Triple:
+    """Three numbers of an array."""
+    first, second, third = (float(value) for value in values)
+    return first, second, third
+
+
 def linear(hex_colour: str) -> Triple:
     """`#rrggbb` (sRGB) to linear light (IEC 61966-2-1)."""
     value = np.array([int(hex_colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255.0
-    return tuple(float(v) for v in to_linear(value))
+    return triple(to_linear(value))
 
 
 def to_linear(srgb: np.ndarray) -> np.ndarray:
@@ -61,7 +69,14 @@ def paint(hex_colour: str, *, gloss: Real = 0.0) -> Material:
 
 
 def mix(first: str, second: str, pattern: str, scale: Real, *, gloss: Real = 0.0) -> Material:
-    """Two colours in a pattern of `scale` metres."""
+    """Two colours in a pattern of `scale` metres.
+
+    Args:
+        first, second: sRGB `#rrggbb`.
+        pattern: one of PATTERNS.
+        scale: size of the pattern in metres.
+        gloss: share of light that is mirrored, 0 to 1.
+    """
     return Material(linear(first), linear(second), pattern, scale, gloss)
 
 

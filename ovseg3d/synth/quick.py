@@ -77,11 +77,11 @@ def pack(parts: Sequence[Part]) -> Model:
     texels = tuple(
         None if m.image is None else to_linear(m.image.reshape(-1, 3) / 255.0).astype(np.float32) for m in materials
     )
-    arrays = (
+    points, normals, grain, uv = (
         np.concatenate([getattr(s, name) for s in soups]).astype(np.float32)
         for name in ("points", "normals", "grain", "uv")
     )
-    return Model(*arrays, index.astype(np.int32), tuple(materials), texels)
+    return Model(points, normals, grain, uv, index.astype(np.int32), tuple(materials), texels)
 
 
 @dataclass(frozen=True)
@@ -141,25 +141,53 @@ class Shot:
     main: Bool[np.ndarray, "rows columns"]  # whether it is of that thing's main material
 
 
+@dataclass(frozen=True)
+class Surround:
+    """What is around the things, as linear colours."""
+
+    sky: Triple
+    """Lights everything from above."""
+    ground: Triple
+    """Lights everything from below."""
+    backdrop: tuple[Triple, Triple]
+    """At the lower and the upper edge, where nothing is."""
+
+
+@dataclass(frozen=True)
+class Pinhole:
+    """The camera of a square picture, its principal point in the middle."""
+
+    c2w: np.ndarray
+    """4x4, OpenCV."""
+    size: int
+    """Pixels along a side."""
+    focal: Real
+    """In pixels."""
+
+
 def render(
     things: Sequence[Put],
     planes: Sequence[Plane],
     suns: Sequence[Sun],
-    sky: Triple,
-    ground: Triple,
-    backdrop: tuple[Triple, Triple],
-    c2w: np.ndarray,
-    size: int,
-    focal: Real,
+    surround: Surround,
+    camera: Pinhole,
     *,
     side: int = 2,
     map_side: int = 112,
 ) -> Shot:
-    """One square picture of `size` pixels with a principal point in the middle.
+    """One picture of a few things.
 
-    `sky` and `ground` light everything from above and below, `backdrop` is the linear colour at the lower and
-    the upper edge where nothing is.
+    Args:
+        things: models in the world.
+        planes: floor and walls behind them.
+        suns: lights that throw shadows.
+        surround: light from around, and what is seen where nothing is.
+        camera: of the picture.
+        side: samples along a pixel's side.
+        map_side: samples along a shadow map.
     """
+    c2w, size, focal = camera.c2w, camera.size, camera.focal
+    sky, ground, backdrop = surround.sky, surround.ground, surround.backdrop
     start_warp()
     keep: list[object] = []
 
@@ -281,7 +309,15 @@ class View:
 
 
 def look_at_room(tracer: Tracer, c2w: np.ndarray, size: int, focal: Real, *, side: int = 2) -> View:
-    """Draws the triangles of a room on the tracer into a square view, `side` x `side` samples to a pixel."""
+    """Draws the triangles of a room on the tracer into a square view, `side` x `side` samples to a pixel.
+
+    Args:
+        tracer: of the room.
+        c2w: 4x4, OpenCV, in the room's frame.
+        size: of the square picture in pixels.
+        focal: in pixels.
+        side: samples along a pixel's side.
+    """
     wide = size * side
     depth, face = np.full(wide * wide, 1.0e6, np.float32), np.full(wide * wide, -1, np.int32)
     bary = np.zeros((wide * wide, 2), np.float32)

@@ -7,7 +7,9 @@ Samples lie on a regular grid, `side` x `side` to a pixel; the buffer is `side` 
 
 # Warp needs float(0.0) for a variable that a loop changes.
 # ruff: noqa: UP018
-# No `from __future__ import annotations` here: Warp reads the annotations themselves.
+# No `from __future__ import annotations` here: Warp reads the annotations themselves, where an
+# array type is a call.
+# pyright: reportInvalidTypeForm=false
 from typing import no_type_check
 
 import warp as wp

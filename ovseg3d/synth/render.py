@@ -222,7 +222,14 @@ class Tracer:
         self.light = total
 
     def photo(self, c2w: np.ndarray, width: int, height: int, focal: Real, *, side: int | None = None) -> Picture:
-        """One picture; principal point in the middle. `side` 0 gives depth and faces only."""
+        """One picture; principal point in the middle. `side` 0 gives depth and faces only.
+
+        Args:
+            c2w: 4x4, OpenCV, in the room's frame.
+            width, height: in pixels.
+            focal: in pixels.
+            side: samples along a pixel's side; None takes `detail`'s.
+        """
         side = self.detail.pixel_side if side is None else side
         radiance, depth, face = self._radiance(c2w, width, height, focal, side)
         return Picture(develop(radiance, self.exposure), depth, face)
@@ -283,7 +290,14 @@ class Tracer:
     def seen_by(
         self, points: np.ndarray, c2ws: Sequence[np.ndarray], width: int, height: int, focal: Real
     ) -> np.ndarray:
-        """By how many of the cameras each point (n, 3) is seen."""
+        """By how many of the cameras each point (n, 3) is seen.
+
+        Args:
+            points: (n, 3) in the room's frame.
+            c2ws: 4x4, OpenCV, in the room's frame.
+            width, height: of the pictures in pixels.
+            focal: in pixels.
+        """
         out = wp.zeros(len(points), dtype=wp.int32, device="cpu")
         places = wp.array(points.astype(np.float32), dtype=wp.vec3, device="cpu")
         eyes = np.linalg.inv(np.asarray(c2ws, float)).astype(np.float32)

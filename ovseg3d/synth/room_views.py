@@ -70,10 +70,12 @@ def room_picture(
     """A picture (size, size, 3), its captions, and the thing that it is of, if there is one."""
     # Crops of small photos are coarse, so some pictures are drawn small and enlarged.
     drawn = size if rng.random() < 0.55 else max(16, int(size * rng.uniform(0.3, 0.8)))
-    for _ in range(8):
+    tries = 0
+    while True:
         c2w, focal, target, wide = _camera(made, rng)
         view = look_at_room(made.tracer, c2w, drawn, focal * drawn)
-        if _usable(made, view, target):
+        tries += 1
+        if _usable(made, view, target) or tries == 8:
             break
     radiance = shade_room(made.tracer, view)
     image = develop(radiance, made.tracer.exposure * float(rng.uniform(0.8, 1.25)))
@@ -130,6 +132,7 @@ def _captions(made: Furnished, rng, view: View, wide: bool, target: int | None) 
     shown = []
     for k in order:
         placed = made.room.objects[k]
+        assert placed.choice is not None, "things of a random room are drawn from a pool"
         said = saying(placed.choice, placed.size)
         if main[k + 1] < MAIN_SHARE * share[k + 1]:
             said = replace(said, colour=None, texture=None)

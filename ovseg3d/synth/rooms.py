@@ -42,6 +42,7 @@ class Placed:
         """Parts in the canonical frame."""
         if self.parts is not None:
             return list(self.parts)
+        assert self.look is not None, "what has no parts of its own is built from its look"
         return find_kind(self.category).make(self.size, self.style, self.look)
 
 
@@ -84,7 +85,13 @@ class Room:
 
 
 def shell(size, floor: Material, walls: Material, ceiling: Material, trim: Material, gaps=()) -> tuple:
-    """Floor, four walls with skirting (left out where a door stands: `gaps` of (side, from, to)), ceiling."""
+    """Floor, four walls with skirting (left out where a door stands: `gaps` of (side, from, to)), ceiling.
+
+    Args:
+        size: width, depth and height in metres; the room's middle is the origin.
+        floor, walls, ceiling, trim: materials; trim is the skirting's.
+        gaps: (side, from, to) along a wall, where there is no skirting.
+    """
     w, d, h = size
     x, y = w / 2, d / 2
     quads = {

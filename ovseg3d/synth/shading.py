@@ -7,7 +7,9 @@ with i + j <= n, where barycentric u = i / n, v = j / n.
 
 # Warp needs float(0.0) for a variable that a branch changes.
 # ruff: noqa: UP018
-# No `from __future__ import annotations` here: Warp reads the annotations themselves.
+# No `from __future__ import annotations` here: Warp reads the annotations themselves, where an
+# array type is a call.
+# pyright: reportInvalidTypeForm=false
 from typing import no_type_check
 
 import warp as wp

@@ -16,8 +16,8 @@ from ovseg3d.synth.captions import Said, saying
 from ovseg3d.synth.holdout import HELD_COLOURS, HELD_LIGHTS, HELD_TEXTURES, Choice, Pool, choose, pick
 from ovseg3d.synth.kinds import KINDS, Look
 from ovseg3d.synth.looks import COLOURS, FLOORS, LIGHTS, WALLS, painted
-from ovseg3d.synth.materials import Material, Real, linear
-from ovseg3d.synth.quick import MAIN, SECOND, Model, Plane, Put, Sun, pack, render
+from ovseg3d.synth.materials import Material, Real, linear, triple
+from ovseg3d.synth.quick import MAIN, SECOND, Model, Pinhole, Plane, Put, Sun, Surround, pack, render
 from ovseg3d.synth.render import develop
 
 VARIANTS = 8  # individuals of each style whose triangles are kept; sizes and looks still differ every time
@@ -57,12 +57,19 @@ class Thing:
 def model_of(kind: str, style: str, variant: int) -> Model:
     """The triangles of one individual of a style, with its materials left open."""
     rng = np.random.default_rng([len(kind), *kind.encode(), *style.encode(), variant])
-    size = tuple(float(rng.uniform(*span)) for span in KINDS[kind].sizes_of(style))
+    size = triple(rng.uniform(*span) for span in KINDS[kind].sizes_of(style))
     return pack(KINDS[kind].make(size, style, Look(MAIN, SECOND, int(rng.integers(1 << 30)))))
 
 
 def some_thing(rng: np.random.Generator, kind: str, pool: Pool, style: str | None = None, colour: str | None = None):
-    """A random individual of a kind from a pool; a colour or style may be given."""
+    """A random individual of a kind from a pool; a colour or style may be given.
+
+    Args:
+        rng: the source of chance.
+        kind: the name of a kind.
+        pool: colours, textures and styles to draw from.
+        style, colour: given ones; None draws.
+    """
     choice = choose(rng, kind, pool, style, colour)
     model = model_of(kind, choice.style, int(rng.integers(VARIANTS)))
     whole, tall = rng.uniform(0.88, 1.14), rng.uniform(0.84, 1.2)
@@ -112,9 +119,9 @@ class Scene:
         corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
         fill = rng.uniform(0.55, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 1.4)
         middle, distance = (low + high) / 2, self.long / angle
+        c2w = look(np.zeros(3), np.arctan2(-self.towards[1], -self.towards[0]), -pitch)
         for _ in range(4):
             eye = middle + self.towards * distance
-            c2w = look(eye, np.arctan2(-self.towards[1], -self.towards[0]), -pitch)
             seen = (corners - eye) @ c2w[:3, :3]
             ahead = np.maximum(seen[:, 2], 0.02 * distance)
             xy = seen[:, :2] / ahead[:, None] * self.focal
@@ -233,9 +240,8 @@ class Scene:
     def picture(self) -> tuple[np.ndarray, tuple[str, ...], str | None]:
         """The picture, its captions, and the thing's colour where enough of it shows."""
         rng = self.rng
-        shot = render(
-            self.puts, self.planes, self.suns, self.sky, self.ground, self.backdrop, self.c2w, self.size, self.focal
-        )
+        surround = Surround(self.sky, self.ground, self.backdrop)
+        shot = render(self.puts, self.planes, self.suns, surround, Pinhole(self.c2w, self.size, self.focal))
         share = np.bincount(shot.owner.ravel() + 1, minlength=len(self.puts) + 1) / shot.owner.size
         if len(self.puts) > 1 and share[1] < max(0.06, share[2:].max()):
             self.puts, self.beside = self.puts[:1], []

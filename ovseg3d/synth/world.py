@@ -57,6 +57,13 @@ def describe(number: int, placed, centre: np.ndarray, size: np.ndarray, turn: np
     """One entry of objects.json (frame: the scene's own, which is z up and metric).
 
     Things whose look was drawn at random also tell style, color, texture, and whether training may have seen it.
+
+    Args:
+        number: the object's id, from 1.
+        placed: the object.
+        centre: of its box, in the scene's frame, metres.
+        size: of its box along its own axes, metres.
+        turn: scene-from-object rotation (3, 3).
     """
     from scipy.spatial.transform import Rotation
 
@@ -85,5 +92,13 @@ def describe(number: int, placed, centre: np.ndarray, size: np.ndarray, turn: np
 
 
 def trace(flat: Flat, room: Room, *, detail: Detail | None = None, seed: int = 0, report=lambda what, done: None):
-    """The tracer of a flattened room."""
+    """The tracer of a flattened room.
+
+    Args:
+        flat: the room's parts.
+        room: for its light.
+        detail: how carefully it is drawn.
+        seed: of the light's samples.
+        report: gets a sentence and the share done, 0 to 1.
+    """
     return Tracer(flat.parts, room.lighting, detail or Detail(), seed, report)

@@ -20,8 +20,13 @@ from PIL import Image
 
 from ovseg3d.errors import OutputError
 from ovseg3d.synth.cameras import OPENGL_FROM_OPENCV, fitted, plan_views
+from ovseg3d.synth.materials import Real
+from ovseg3d.synth.render import Picture
 from ovseg3d.synth.rooms import Room
 from ovseg3d.synth.world import Flat, flatten, trace
+
+Shot = tuple[Picture, np.ndarray, str]
+"""A photo, its c2w, and its split."""
 
 VERSION = 1
 
@@ -63,6 +68,15 @@ def write_room(
     """Renders `room` into the new folder `out`; `origin` goes into synth.json.
 
     Raises OutputError when `out` is not empty or cannot be written; nothing is left behind then.
+
+    Args:
+        room: what is rendered.
+        out: the new folder.
+        origin: what synth.json says of where the room comes from.
+        views: how many, and how large.
+        detail: how carefully they are drawn.
+        seed: of cameras and light.
+        report: gets a sentence and the share done, 0 to 1.
     """
     views = views or Views()
     out = Path(out)
@@ -90,7 +104,8 @@ def write_room(
             f"cannot make a folder here ({error.strerror})", where=out.parent, fix="choose another OUT"
         ) from error
     try:
-        _write(folder, out.name, flat, pictures, [*train, *on, *off], splits, views, focal, origin)
+        shots = list(zip(pictures, [*train, *on, *off], splits))
+        _write(folder, out.name, flat, shots, views, focal, origin)
         for name, value in room.notes.items():
             (folder / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
         os.chmod(folder, 0o755)
@@ -126,12 +141,12 @@ def palette() -> list[int]:
     return colours.ravel().tolist()
 
 
-def _write(folder, name, flat: Flat, pictures, c2ws, splits, views: Views, focal: Real, origin: dict) -> None:
-    many = max(2, len(str(len(pictures) - 1)))
+def _write(folder: Path, name: str, flat: Flat, shots: list[Shot], views: Views, focal: Real, origin: dict) -> None:
+    many = max(2, len(str(len(shots) - 1)))
     for sub in ("images", "labels", "segmentations"):
         (folder / sub).mkdir()
     frames = []
-    for number, (shot, c2w, split) in enumerate(zip(pictures, c2ws, splits)):
+    for number, (shot, c2w, split) in enumerate(shots):
         stem = f"{number:0{many}d}"
         frame = {"file_path": f"images/{stem}.jpg", "label_file_path": f"labels/{stem}.png"}
         Image.fromarray(shot.rgb).save(folder / frame["file_path"], quality=views.quality, subsampling=0, optimize=True)

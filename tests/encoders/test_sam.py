@@ -16,7 +16,7 @@ from ovseg3d.errors import EncoderError
 from ovseg3d.features.cache import FeatureCache
 from ovseg3d.features.extract import FeatureSettings, extract_features
 from ovseg3d.features.lazy import lazy_sam
-from ovseg3d.features.scenes import encode_photos
+from ovseg3d.features.scenes import Encoders, encode_photos
 from ovseg3d.features.segments import Segmenter
 from ovseg3d.scene import load_scene
 
@@ -135,9 +135,8 @@ def test_a_sam_that_was_moved_is_the_same(folder: Path, tmp_path: Path, tiny_sce
     keys = []
     for place in (folder, moved):
         settings = FeatureSettings(clip_side=32, segments=f"sam:{place}")
-        found = encode_photos(
-            scene, MeanColour(), None, settings, FeatureCache.at(tmp_path), segmenter=load_sam(str(place))
-        )
+        encoders = Encoders(MeanColour(), None, load_sam(str(place)), settings, FeatureCache.at(tmp_path), "cpu")
+        found = encode_photos(scene, encoders)
         keys += found.keys
     assert keys[0] == keys[1]
 

@@ -17,6 +17,7 @@ from tiny_models import add_architecture, clip_config, random_clip, save_clip_fo
 
 import ovseg3d
 from ovseg3d.encoders import DenseEncoder, TextImageEncoder, TokenEncoder, dino, openclip, register_clip, registry, sam
+from ovseg3d.encoders.base import facts
 from ovseg3d.errors import EncoderError
 from ovseg3d.features.cache import FeatureCache
 from ovseg3d.features.encode import encode_scene
@@ -79,7 +80,7 @@ def test_what_is_known_is_what_would_be_loaded(models: Path, cache: FeatureCache
     for lazy, name, interface in ((lazy_clip, "clip", TextImageEncoder), (lazy_dino, "dino", DenseEncoder)):
         loaded, known = (lazy(str(models / name), cache) for _ in range(2))
         assert type(loaded) is not type(known) and isinstance(known, interface)
-        for fact in interface.__annotations__:
+        for fact in facts(interface):
             assert getattr(known, fact) == getattr(loaded, fact), fact
         images = torch.rand(1, 3, 32, 64)
         torch.testing.assert_close(known.encode_dense(images), loaded.encode_dense(images))

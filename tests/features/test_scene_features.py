@@ -16,14 +16,16 @@ from ovseg3d.features.cache import FeatureCache
 from ovseg3d.features.extract import FeatureSettings
 from ovseg3d.features.maps import Regions
 from ovseg3d.features.projection import fit_projection
-from ovseg3d.features.scenes import SceneFeatures, encode_photos, read_photo
+from ovseg3d.features.scenes import Encoders, SceneFeatures, encode_photos, read_photo
 from ovseg3d.scene import Camera, Frame, Scene, load_scene
 
 SMALL = FeatureSettings(clip_side=32, dino_side=32, window=4.0)
 
 
 def encode(scene: Scene, cache: FeatureCache, settings: FeatureSettings = SMALL, **rest: object) -> SceneFeatures:
-    found = encode_photos(scene, rest.pop("clip", MeanColour()), rest.pop("dino", MeanPatch()), settings, cache, **rest)  # type: ignore[arg-type]
+    clip, dino = rest.pop("clip", MeanColour()), rest.pop("dino", MeanPatch())
+    encoders = Encoders(clip, dino, rest.pop("segmenter", None), settings, cache, "cpu")  # type: ignore[arg-type]
+    found = encode_photos(scene, encoders, **rest)  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -170,7 +172,9 @@ def test_stopping_keeps_what_was_done(tiny_scene: Path, tmp_path: Path) -> None:
         if done == 3:
             stop.set()
 
-    assert encode_photos(scene, MeanColour(), MeanPatch(), SMALL, cache, report, stop=stop) is None
+    assert (
+        encode_photos(scene, Encoders(MeanColour(), MeanPatch(), None, SMALL, cache, "cpu"), report, stop=stop) is None
+    )
     assert encode(scene, cache).made == 5
 
 
@@ -193,13 +197,19 @@ def test_waiting_for_another_process_holds_no_lock_of_stop(
 
     monkeypatch.setattr(FeatureCache, "try_make", busy)
     scene = few(load_scene(tiny_scene))
-    assert encode_photos(scene, MeanColour(), None, SMALL, FeatureCache.at(tmp_path), stop=stop) is None
+    assert (
+        encode_photos(scene, Encoders(MeanColour(), None, None, SMALL, FeatureCache.at(tmp_path), "cpu"), stop=stop)
+        is None
+    )
 
 
 def test_stopping_does_not_wait_for_the_projection(tiny_scene: Path, tmp_path: Path) -> None:
     scene, stop, dino = load_scene(tiny_scene), threading.Event(), MeanPatch()
     stop.set()
-    assert encode_photos(scene, MeanColour(), dino, SMALL, FeatureCache.at(tmp_path), stop=stop) is None
+    assert (
+        encode_photos(scene, Encoders(MeanColour(), dino, None, SMALL, FeatureCache.at(tmp_path), "cpu"), stop=stop)
+        is None
+    )
     assert not dino.shapes and encode(scene, FeatureCache.at(tmp_path)).made == 8
 
 
@@ -219,7 +229,7 @@ def test_a_pyramid_tells_and_stops_between_batches(tiny_scene: Path, tmp_path: P
             stop.set()
 
     clip = MeanColour()
-    assert encode_photos(scene, clip, None, settings, cache, report, stop=stop) is None
+    assert encode_photos(scene, Encoders(clip, None, None, settings, cache, "cpu"), report, stop=stop) is None
     assert len(clip.crops) == batches // 2 + 1, "one batch of the second photo"
     assert encode(scene, cache, settings, dino=None).made == 1, "the first photo is kept, the second one is not"
 

@@ -81,7 +81,7 @@ def prepare_scene(
         OutputError: `out` is not empty or cannot be written.
     """
     source, out = expand(source, SceneError), expand(out)
-    say = report or (lambda sentence, fraction: None)
+    say = report or _silent
     if max_frames < _FEWEST_PHOTOS:
         raise SceneError(f"Three frames are the least that can be placed, not {max_frames}", where="--max-frames")
     if max_side is not None and max_side < 64:
@@ -297,6 +297,10 @@ def _dropped(blurred: list[str], doubled: int) -> list[Advice]:
         what = f"{doubled} pictures were left out because they show what the one before shows"
         advice.append(Advice("note", what, (), "nothing to do"))
     return advice
+
+
+def _silent(sentence: str, fraction: float) -> None:
+    """The report of a caller who wants none."""
 
 
 def _cores() -> int:

@@ -6,7 +6,7 @@ read through pillow-heif. A photo that is already upright, JPEG or PNG, and smal
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
+def _open(path: Path) -> Generator[Image.Image, None, None]:
     """Raises ValueError: it cannot be opened or decoded."""
     try:
         with open_picture(path) as picture:

@@ -81,7 +81,15 @@ def review_model(
     place: Callable[[str], str],
     up_certain: bool,
 ) -> list[Advice]:
-    """Advice that follows from matching and the model. `place` says how the user knows a photo (file or time)."""
+    """Advice that follows from matching and the model.
+
+    Args:
+        model: the placed photos and points.
+        matching: pairs of photos, by index into `order`.
+        order: the photos' names, as they were taken.
+        place: how the user knows a photo of that name (its file, or a time of the video).
+        up_certain: whether the photos agree on where up is.
+    """
     advice = []
     registered = set(model.names)
     missing = [i for i, name in enumerate(order) if name not in registered]

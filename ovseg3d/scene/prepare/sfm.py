@@ -7,7 +7,7 @@ many digits, and bit for bit with `threads=1`.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -365,7 +365,7 @@ def _chunks(items: list[Any], size: int) -> Iterator[tuple[list[Any], int]]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Generator[Any, None, None]:
     import pycolmap
 
     database = pycolmap.Database.open(path)
@@ -376,7 +376,7 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None, None, None]:
     """Only fatal messages of COLMAP's logger reach stderr; it would print hundreds of lines."""
     import pycolmap
 

@@ -58,7 +58,18 @@ def write_frames(
     max_side: int | None,
     report: Callable[[float], None],
 ) -> None:
-    """Write frame `frames[i]` (ascending) to `names[i]`, no longer than `max_side` pixels."""
+    """Write some frames of a video as files.
+
+    Args:
+        path: the video.
+        frames: numbers of the frames, ascending.
+        names: the file of each.
+        max_side: longest side of what is written, in pixels; None keeps the video's.
+        report: gets the fraction done, 0 to 1.
+
+    Raises:
+        SceneError: fewer frames can be read than were counted before.
+    """
     chosen = "+".join(f"eq(n,{i})" for i in frames)
     filters = [f"select='{chosen}'"]
     if max_side is not None:

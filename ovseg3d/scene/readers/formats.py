@@ -4,6 +4,7 @@ The order is transforms.json, transforms_train.json, COLMAP, LLFF; a reader whos
 next one with a note. `--format` picks one reader.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ovseg3d.errors import SceneError, nearest
@@ -19,7 +20,11 @@ _VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".m4v", ".webm")
 
 
 def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST) -> RawCapture:
-    """Let the reader for `format`, or the first one that finds its files complete, read `path`."""
+    """Let the reader for `format`, or the first one that finds its files complete, read `path`.
+
+    Raises:
+        SceneError: nothing there, no known format, or a file that its reader refuses.
+    """
     if format is not None and format not in FORMATS:
         close = nearest(format, FORMATS)
         hint = f"did you mean {close}? " if close else ""
@@ -36,7 +41,7 @@ def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST)
         else:
             return _named(read_transforms(path, trust), format)
     single = path / "transforms.json"
-    readers = {
+    readers: dict[str, Callable[[], RawCapture]] = {
         "nerfstudio": lambda: read_transforms(inside(path, single.name, trust=trust), trust),
         "instant-ngp": lambda: readers["nerfstudio"]() if _there(single) else read_blender(path, trust),
         "blender": lambda: (

@@ -73,13 +73,15 @@ def check_lens(lens: Lens, size: tuple[int, int], where: str) -> None:
             check_number(focal, f"fl_{axis}", where, low, high, fix=fix)
         if angle is not None:
             # An angle beside a focal length is not used.
-            angles = (0.0, math.pi) if focal is not None else [2 * math.atan(0.5 * side / f) for f in (high, low)]
-            check_number(angle, f"camera_angle_{axis}", where, *angles, fix=f"{fix}; the angle is in radians")
+            least, most = (0.0, math.pi)
+            if focal is None:
+                least, most = (2 * math.atan(0.5 * side / f) for f in (high, low))
+            check_number(angle, f"camera_angle_{axis}", where, least, most, fix=f"{fix}; the angle is in radians")
         focals.append(focal if focal is not None else _focal(angle, side))
     reach = 0.0
     for axis, side, centre, focal in zip("xy", size, (lens.cx, lens.cy), focals):
         if centre is not None:
-            check_number(centre, f"c{axis}", where, *(share * side for share in CENTRES), fix=fix)
+            check_number(centre, f"c{axis}", where, CENTRES[0] * side, CENTRES[1] * side, fix=fix)
         middle = side / 2 if centre is None else centre
         reach = math.hypot(reach, max(abs(middle), abs(side - middle)) / (focal or max(filter(None, focals))))
     fisheye = lens.model == "OPENCV_FISHEYE"
@@ -139,11 +141,14 @@ class Incomplete(Exception):
 def check_pose(matrix: np.ndarray, where: str) -> np.ndarray:
     """A pose as an exact rigid transform.
 
-    Rounding in a file is mended (the nearest rotation is taken); anything worse is a SceneError.
+    Rounding in a file is mended: the nearest rotation is taken.
 
     Args:
         matrix: 4x4 camera to input.
         where: the frame, for the message.
+
+    Raises:
+        SceneError: not finite, or further from a rotation than rounding explains.
     """
     if not np.isfinite(matrix).all():
         raise SceneError(

@@ -233,7 +233,7 @@ def _distortion(data: dict[str, Any], entry: dict[str, Any], where: str) -> tupl
     if listed is not None:  # nerfstudio's order: k1 k2 k3 k4 p1 p2
         if not isinstance(listed, list) or len(listed) > 6 or not all(_is_number(v) for v in listed):
             raise SceneError("'distortion_params' is not a list of up to six numbers", where=where)
-        stated = dict(zip(("k1", "k2", "k3", "k4", "p1", "p2"), listed))
+        stated: dict[str, Any] = dict(zip(("k1", "k2", "k3", "k4", "p1", "p2"), listed))
         values.update({key: _number(stated, key, where) or 0.0 for key in stated})
     order = ("k1", "k2", "k3", "k4") if model == "OPENCV_FISHEYE" else _COEFFICIENTS
     distortion = tuple(values[key] for key in order)

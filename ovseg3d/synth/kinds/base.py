@@ -112,6 +112,14 @@ def style(
 
     Styles are only ever added at the end, so that scenes that name theirs stay what they are. `word` is the
     noun of captions for it ("round table"), where the style has one.
+
+    Args:
+        of: name of the kind.
+        name: of the style.
+        sizes: ranges of width, depth and height in metres; None: the kind's.
+        stands: where it stands; None: as the kind does.
+        word: noun for captions.
+        surface: height of its top as a share of the object's; None: the kind's.
     """
 
     def register(build: Callable[[Triple, Look], list[Part]]) -> Callable[[Triple, Look], list[Part]]:
@@ -143,7 +151,11 @@ def kind(name: str) -> Callable[[type[Kind]], type[Kind]]:
 
 
 def find_kind(name: str) -> Kind:
-    """The kind called `name`; ConfigError names the nearest otherwise."""
+    """The kind called `name`; ConfigError names the nearest otherwise.
+
+    Raises:
+        ConfigError: there is none; names the nearest.
+    """
     if name not in KINDS:
         close = nearest(name, KINDS)
         raise ConfigError(f"no kind of object is called {name!r}", fix=f"did you mean {close!r}?" if close else None)

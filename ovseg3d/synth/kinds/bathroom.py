@@ -8,7 +8,15 @@ from ovseg3d.synth.kinds.shapes import CHROME, DARK, STEEL, bar_handle, basin, l
 
 
 def pan(w, d, h, main, seat, *, power=2.3, foot=0.55, lid=True):
-    """A toilet's pan with a seat; its back touches y = d / 2, its rim is at h."""
+    """A toilet's pan with a seat; its back touches y = d / 2, its rim is at h.
+
+    Args:
+        w, d, h: width, depth and height in metres.
+        main, seat: materials.
+        power: how square the rim is; 2 is an ellipse.
+        foot: width below as a share of `w`.
+        lid: whether it has one.
+    """
     middle = (0.0, 0.0)
     outside = [
         ring(w * foot, d * 0.62, 0, at=(0, d * 0.12), power=3),
@@ -217,7 +225,15 @@ def bathtub_panelled(size, look):
 
 
 def bowl_of(w, d, h, material, *, power=2.4, thick=0.12, at=(0.0, 0.0)):
-    """A washing basin: its rim at z = 0, its bowl `h` deep below."""
+    """A washing basin: its rim at z = 0, its bowl `h` deep below.
+
+    Args:
+        w, d, h: width, depth, and height of the bowl, in metres.
+        material: of all of it.
+        power: how square the rim is; 2 is an ellipse.
+        thick: of the rim, as a share.
+        at: the bowl's middle in x and y.
+    """
     outside = [
         ring(w * 0.3, d * 0.3, -h, at=at),
         ring(w * 0.75, d * 0.75, -h * 0.6, at=at),
@@ -301,7 +317,16 @@ def sink_hung(size, look):
 
 
 def hanging(w, h, folds, deep, material, *, waist=0.0, top=1.0):
-    """A sheet of w x h with upright folds of depth `deep`."""
+    """A sheet of w x h with upright folds of depth `deep`.
+
+    Args:
+        w, h: width and height in metres.
+        folds: how many.
+        deep: from fold to fold in metres.
+        material: of all of it.
+        waist: how far it is drawn in, as a share.
+        top: factor on heights.
+    """
     x, z = np.linspace(-w / 2, w / 2, 12 * folds + 1), np.linspace(0, h, 9)
     fold = np.cos(np.linspace(0, 2 * np.pi * folds, len(x))) * deep / 2
     pinch = 1 - waist * np.exp(-(((z / h - 0.42) / 0.16) ** 2))
@@ -311,7 +336,15 @@ def hanging(w, h, folds, deep, material, *, waist=0.0, top=1.0):
 
 
 def rail(w, y, z, count, material, below):
-    """A rod along x with rings that hang `below`."""
+    """A rod along x with rings that hang `below`.
+
+    Args:
+        w: length in metres.
+        y, z: where the rod is.
+        count: of rings.
+        material: of all of it.
+        below: how far rings hang, in metres.
+    """
     parts = [tube([(-w / 2, y, z), (w / 2, y, z)], 0.013, material)]
     for k in range(count):
         x = ((k + 0.5) / count - 0.5) * w * 0.96

@@ -60,7 +60,7 @@ def plate_square(size, look):
 
 @style("plate", "with food", sizes=((0.23, 0.28), (0.23, 0.28), (0.05, 0.06)))
 def plate_food(size, look):
-    w, d, h = size
+    w, d, _ = size
     r, low = min(w, d) / 2, 0.024
     profile = [(0, 0), (r * 0.55, 0), (r, low - 0.004), (r, low), (r * 0.66, 0.011), (0, 0.007)]
     parts = [lathe(profile, (0, 0, 0), look.main, segments=36)]

@@ -8,7 +8,14 @@ from ovseg3d.synth.materials import glow, paint, picture
 
 
 def frame(w, h, t, d, y, z, material):
-    """Four bars around a w x h opening: thickness t, depth d, middle at y, bottom at z."""
+    """Four bars around a w x h opening: thickness t, depth d, middle at y, bottom at z.
+
+    Args:
+        w, h: of the opening with its bars, in metres.
+        t, d: thickness and depth of the bars.
+        y, z: middle and lower edge.
+        material: of all of it.
+    """
     return [
         box((w, d, t), (0, y, z), material),
         box((w, d, t), (0, y, z + h - t), material),

@@ -8,7 +8,16 @@ from ovseg3d.synth.materials import glow, paint, wood
 
 
 def legs(w, d, h, thick, material, *, inset=0.0, round_leg=False):
-    """Four legs under a w x d top."""
+    """Four legs under a w x d top.
+
+    Args:
+        w, d: of the top in metres.
+        h: of the legs in metres.
+        thick: of a leg in metres.
+        material: of all of it.
+        inset: from the edge of the top, in metres.
+        round_leg: turned legs, thinner below.
+    """
     x, y = w / 2 - thick / 2 - inset, d / 2 - thick / 2 - inset
     make = (
         (lambda at: cylinder(thick * 0.35, h, at, material, top=thick / 2, segments=14))

@@ -172,7 +172,14 @@ def rings(w, d, z):
 
 
 def oven_front(w, y, z, tall, look, *, dials=5):
-    """A glazed oven door with a handle, and a row of dials above it."""
+    """A glazed oven door with a handle, and a row of dials above it.
+
+    Args:
+        w, tall: width and height in metres.
+        y, z: the face's depth and lower edge.
+        look: materials.
+        dials: how many.
+    """
     parts = [
         box((w - 0.04, 0.025, tall - 0.14), (0, y, z), look.main),
         box((w * 0.7, 0.006, (tall - 0.14) * 0.5), (0, y - 0.014, z + (tall - 0.14) * 0.2), GLASS),

@@ -214,7 +214,14 @@ def vase_square(size, look):
 
 
 def face_of(parts, y, z, s, look):
-    """A bear's head: ears, eyes, snout, before y, its middle at z, its radius s."""
+    """A bear's head: ears, eyes, snout, before y, its middle at z, its radius s.
+
+    Args:
+        parts: gets the new parts.
+        y, z: where the head's middle is.
+        s: radius of the head in metres.
+        look: materials.
+    """
     pale, dark = look.second, paint("#1c1614")
     parts += [
         ball(s, (0, y, z - s), look.main, segments=20),

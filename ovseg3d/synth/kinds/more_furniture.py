@@ -19,7 +19,14 @@ add_style("cabinet", "doors", Style(sizes=((0.8, 1.5), (0.38, 0.48), (0.6, 1.0))
 
 
 def mattress(w, d, base, look, *, shift=0.0):
-    """A mattress with a cover and pillows, from y = -d / 2 to d / 2, on a base of that height."""
+    """A mattress with a cover and pillows, from y = -d / 2 to d / 2, on a base of that height.
+
+    Args:
+        w, d: width and depth in metres.
+        base: height of the base in metres.
+        look: materials.
+        shift: of everything along y.
+    """
     parts = [rounded_box((w - 0.04, d - 0.06, 0.2), (0, shift, base), SHEET, 0.06)]
     parts.append(rounded_box((w + 0.02, d * 0.66, 0.225), (0, -d * 0.165 + shift, base - 0.005), look.main, 0.05))
     for x in (-w * 0.24, w * 0.24) if w > 1.2 else (0,):

@@ -9,12 +9,20 @@ from ovseg3d.synth.kinds.shapes import CHROME, DARK, bar_handle, knob, lying, ri
 from ovseg3d.synth.materials import glow, paint
 
 
-def spines(rng, x0, x1, y, z, deep, tall, parts, colours):
-    """Books side by side from x0 to x1, standing on z."""
-    x = x0
-    while x < x1 - 0.05:
+def spines(rng, span, y, z, deep, tall, parts):
+    """Books side by side, standing on z.
+
+    Args:
+        rng: the source of chance.
+        span: where they begin and end in x.
+        y, z: their depth and lower edge.
+        deep, tall: of the tallest, in metres.
+        parts: gets the new parts.
+    """
+    x, end = span
+    while x < end - 0.05:
         thick, high = rng.uniform(0.022, 0.05), tall * rng.uniform(0.6, 0.88)
-        parts.append(box((thick - 0.002, deep, high), (x + thick / 2, y, z), paint(str(rng.choice(colours)))))
+        parts.append(box((thick - 0.002, deep, high), (x + thick / 2, y, z), paint(str(rng.choice(SPINES)))))
         x += thick
 
 
@@ -39,14 +47,12 @@ def shelf_ladder(size, look):
         if deep > 0.1:
             spines(
                 rng,
-                -w / 2 + 0.05,
-                w / 2 - rng.uniform(0.06, 0.5) * w,
+                (-w / 2 + 0.05, w / 2 - rng.uniform(0.06, 0.5) * w),
                 d / 2 - deep * 0.4,
                 z + 0.022,
                 deep * 0.7,
                 0.28,
                 parts,
-                SPINES,
             )
     return parts
 
@@ -66,14 +72,12 @@ def shelf_cubes(size, look):
             if rng.random() < 0.75:
                 spines(
                     rng,
-                    x + 0.005,
-                    x + cell_w - t - rng.uniform(0, 0.5) * cell_w,
+                    (x + 0.005, x + cell_w - t - rng.uniform(0, 0.5) * cell_w),
                     -0.01,
                     z,
                     d * 0.75,
                     cell_h - t,
                     parts,
-                    SPINES,
                 )
     return parts
 
@@ -135,6 +139,14 @@ def cabinet_tall(size, look):
 
 
 def shade_of(r, low, high, material, *, top=0.65):
+    """A lamp shade, open above and below.
+
+    Args:
+        r: radius below in metres.
+        low, high: its edges in z.
+        material: of all of it.
+        top: radius above as a share of `r`.
+    """
     return lathe(
         [(r * 0.97, low), (r, low), (r * top, high), (r * top - 0.008, high), (r * 0.97, low)],
         (0, 0, 0),

@@ -12,7 +12,7 @@ from ovseg3d.synth.materials import paint, picture
 
 @style("apple", "with a leaf")
 def apple_leaf(size, look):
-    w, d, h = size
+    w, _, h = size
     parts = Apple().build(size, "round", look)
     t = np.linspace(0, 1, 7)[:, None]
     mid = np.array([0.004, 0, h * 0.93]) + t * [w * 0.42, -w * 0.1, 0] + [0, 0, 1] * np.sin(t * np.pi) * h * 0.05
@@ -41,7 +41,7 @@ def apple_long(size, look):
 
 @style("banana", "bunch", sizes=((0.17, 0.21), (0.13, 0.16), (0.05, 0.065)))
 def banana_bunch(size, look):
-    w, d, h = size
+    w, d, _ = size
     parts = []
     for k in range(3):
         one = Banana().build((w * 0.96, d * 0.5, 0.036), "curved", look)
@@ -54,7 +54,7 @@ def banana_bunch(size, look):
 
 @style("banana", "peeled", sizes=((0.1, 0.13), (0.1, 0.13), (0.17, 0.2)))
 def banana_peeled(size, look):
-    w, d, h = size
+    w, _, h = size
     r = 0.019
     t = np.linspace(0, 1, 12)
     curve = np.stack([0.016 * (t - 0.5) ** 2 * 4, 0 * t, t * h], -1)
@@ -339,7 +339,7 @@ def monitor_chin(size, look):
 
 @style("monitor", "upright", sizes=((0.32, 0.38), (0.18, 0.22), (0.58, 0.68)))
 def monitor_upright(size, look):
-    w, d, h = size
+    w, _, h = size
     tall = h - 0.1
     image = np.ascontiguousarray(np.swapaxes(screen_image(look.rng, "text"), 0, 1)[::-1])
     return [

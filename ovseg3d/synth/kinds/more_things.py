@@ -89,8 +89,18 @@ def laptop_thick(size, look):
     return parts + [p.moved((0, -d / 2 + base - 0.01, 0.028), roll=-lean) for p in lid]
 
 
-def keys(x0, x1, y0, y1, columns, rows, z, material, *, gap=0.003, round_keys=False):
-    """A field of keys."""
+def keys(across, along, columns, rows, z, material, *, gap=0.003, round_keys=False):
+    """A field of keys.
+
+    Args:
+        across, along: where the field begins and ends in x and y, in metres.
+        columns, rows: of keys.
+        z: their lower face.
+        material: of all of them.
+        gap: between them in metres.
+        round_keys: caps of a typewriter.
+    """
+    (x0, x1), (y0, y1) = across, along
     step_x, step_y = (x1 - x0) / columns, (y1 - y0) / rows
     parts = []
     for i in range(columns):
@@ -108,7 +118,15 @@ def keyboard_compact(size, look):
     w, d, h = size
     return [
         rounded_box((w, d, h - 0.006), (0, 0, 0), look.main, 0.01, steps=3),
-        *keys(-w / 2 + 0.01, w / 2 - 0.01, -d / 2 + 0.01, d / 2 - 0.01, 10, 4, h - 0.008, look.second, round_keys=True),
+        *keys(
+            (-w / 2 + 0.01, w / 2 - 0.01),
+            (-d / 2 + 0.01, d / 2 - 0.01),
+            10,
+            4,
+            h - 0.008,
+            look.second,
+            round_keys=True,
+        ),
     ]
 
 
@@ -118,7 +136,7 @@ def keyboard_split(size, look):
     parts = []
     for s in (-1, 1):
         half = [rounded_box((w * 0.44, d * 0.66, h - 0.006), (0, 0, 0), look.main, 0.008, steps=2)]
-        half += keys(-w * 0.21, w * 0.21, -d * 0.31, d * 0.31, 6, 4, h - 0.007, look.second)
+        half += keys((-w * 0.21, w * 0.21), (-d * 0.31, d * 0.31), 6, 4, h - 0.007, look.second)
         parts += [p.moved((s * w * 0.25, 0, 0), yaw=-s * 0.22) for p in half]
     return parts
 
@@ -128,10 +146,10 @@ def keyboard_block(size, look):
     w, d, h = size
     parts = [box((w, d, h - 0.008), (0, 0, 0), look.main)]
     z = h - 0.009
-    parts += keys(-w / 2 + 0.01, w * 0.14, -d / 2 + 0.01, d * 0.24, 11, 4, z, look.second)
-    parts += keys(-w / 2 + 0.01, w * 0.14, d * 0.3, d / 2 - 0.008, 12, 1, z, IVORY)
-    parts += keys(w * 0.17, w * 0.27, -d / 2 + 0.01, d * 0.24, 3, 4, z, look.second)
-    return [*parts, *keys(w * 0.31, w / 2 - 0.01, -d / 2 + 0.01, d * 0.24, 4, 4, z, look.second)]
+    parts += keys((-w / 2 + 0.01, w * 0.14), (-d / 2 + 0.01, d * 0.24), 11, 4, z, look.second)
+    parts += keys((-w / 2 + 0.01, w * 0.14), (d * 0.3, d / 2 - 0.008), 12, 1, z, IVORY)
+    parts += keys((w * 0.17, w * 0.27), (-d / 2 + 0.01, d * 0.24), 3, 4, z, look.second)
+    return [*parts, *keys((w * 0.31, w / 2 - 0.01), (-d / 2 + 0.01, d * 0.24), 4, 4, z, look.second)]
 
 
 @style("mouse", "corded", sizes=((0.06, 0.068), (0.2, 0.24), (0.034, 0.04)))
@@ -168,7 +186,16 @@ def mouse_two(size, look):
 
 
 def handle(r, w, h, material, *, thick=0.006, low=0.2, high=0.8):
-    """A mug's ear on its +x side, from a wall at radius r to x = r + w."""
+    """A mug's ear on its +x side, from a wall at radius r to x = r + w.
+
+    Args:
+        r: radius of the mug in metres.
+        w: how far the ear stands out, in metres.
+        h: height of the mug in metres.
+        material: of all of it.
+        thick: of the ear in metres.
+        low, high: where it begins and ends, as shares of `h`.
+    """
     t = np.linspace(-0.5, 0.5, 9) * np.pi
     path = np.stack([r * 0.95 + np.cos(t) * w, 0 * t, h * (low + high) / 2 + np.sin(t) * h * (high - low) / 2], -1)
     return tube(path, thick, material)
@@ -305,7 +332,7 @@ def bottle_milk(size, look):
 
 @style("bottle", "jug", sizes=((0.13, 0.16), (0.1, 0.12), (0.24, 0.3)))
 def bottle_jug(size, look):
-    w, d, h = size
+    _, d, h = size
     r = d / 2
     body = [
         (0, 0),

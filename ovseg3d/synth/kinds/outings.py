@@ -123,7 +123,17 @@ def curve_outline(points, n=48):
 
 
 def neck(w, low, h, y, look, *, wide=0.05, strings=6):
-    """A neck with frets, a head with pegs, and strings down to `low`."""
+    """A neck with frets, a head with pegs, and strings down to `low`.
+
+    Args:
+        w: width of the body in metres.
+        low: where the neck begins in z.
+        h: height of the instrument in metres.
+        y: depth at which the neck is.
+        look: materials.
+        wide: of the neck in metres.
+        strings: how many.
+    """
     start, nut = low, h - 0.15
     parts = [
         box((wide, 0.025, nut - start), (0, y, start), look.second),
@@ -157,7 +167,14 @@ def neck(w, low, h, y, look, *, wide=0.05, strings=6):
 
 
 def strings(x, low, high, y, count):
-    """Thin upright strings."""
+    """Thin upright strings.
+
+    Args:
+        x: half of the strings' spread in metres.
+        low, high: their ends in z.
+        y: their depth.
+        count: how many.
+    """
     at = np.linspace(-x, x, count)
     return [box((0.0016, 0.0016, high - low), (a, y, low), IVORY) for a in at]
 
@@ -251,7 +268,16 @@ def frame_of(look, joints, tubes, thick):
 
 
 def ride(size, look, *, top: bool, basket: bool = False, straight: bool = True, small: bool = False):
-    """A bicycle along x (it rides towards -x, so its side is seen from the front)."""
+    """A bicycle along x (it rides towards -x, so its side is seen from the front).
+
+    Args:
+        size: width, depth and height in metres.
+        look: materials.
+        top: whether it has a top tube.
+        basket: whether it has one.
+        straight: a straight bar instead of a bent one.
+        small: a child's, with thicker tyres.
+    """
     w, d, h = size
     r = min(w * 0.19, h * 0.36)
     rear, front = (w / 2 - r, 0, r), (-w / 2 + r, 0, r)

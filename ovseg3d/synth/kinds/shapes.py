@@ -19,7 +19,15 @@ IVORY = paint("#ece6d6")
 
 
 def ring(w: Real, d: Real, z: Real, *, at=(0.0, 0.0), power: Real = 2.0, n: int = 28) -> np.ndarray:
-    """A closed superellipse (n + 1, 3) of full size w x d at height z; power 2 is an ellipse, more is squarer."""
+    """A closed superellipse (n + 1, 3) of full size w x d at height z; power 2 is an ellipse, more is squarer.
+
+    Args:
+        w, d: full size in metres.
+        z: height in metres.
+        at: the middle in x and y.
+        power: 2 is an ellipse, more is squarer.
+        n: points around.
+    """
     t = np.linspace(0, 2 * np.pi, n + 1)
     c, s = np.cos(t), np.sin(t)
     x = np.sign(c) * np.abs(c) ** (2 / power) * w / 2 + at[0]
@@ -41,7 +49,15 @@ def skin(rings: Sequence[np.ndarray], material: Material, *, smooth: Real = 40.0
 
 
 def slab(outline, depth: Real, at, material: Material, *, smooth: Real = 35.0) -> Part:
-    """An outline in (x, z), seen whole from its own middle, extruded along y; centred on `at` in y."""
+    """An outline in (x, z), seen whole from its own middle, extruded along y; centred on `at` in y.
+
+    Args:
+        outline: (n, 2) points in x and z, metres.
+        depth: along y in metres.
+        at: where the outline's origin is.
+        material: of all of it.
+        smooth: degrees, as for `soup_of`.
+    """
     outline = np.asarray(outline, dtype=float)
     outline = np.concatenate([outline, outline[:1]])
     rings = [np.stack([outline[:, 0], np.full(len(outline), y), outline[:, 1]], -1) for y in (-depth / 2, depth / 2)]
@@ -54,12 +70,27 @@ def basin(rings_out, rings_in, material: Material, *, smooth: Real = 45.0) -> Pa
 
 
 def lying(radius: Real, length: Real, at, material: Material, *, segments: int = 20) -> Part:
-    """A cylinder whose axis runs along y (towards the front), its middle at `at`."""
+    """A cylinder whose axis runs along y (towards the front), its middle at `at`.
+
+    Args:
+        radius, length: in metres.
+        at: of the middle.
+        material: of all of it.
+        segments: faces around.
+    """
     return cylinder(radius, length, (0, 0, -length / 2), material, segments=segments).moved(at, roll=np.pi / 2)
 
 
 def wheel(radius: Real, thick: Real, at, rim: Material, hub: Material, *, spokes: int = 10) -> list[Part]:
-    """A spoked wheel in the x-z plane, its middle at `at`."""
+    """A spoked wheel in the x-z plane, its middle at `at`.
+
+    Args:
+        radius: in metres.
+        thick: of the tyre in metres.
+        at: of the middle.
+        rim, hub: materials.
+        spokes: how many.
+    """
     tyre = [
         (radius - thick, -thick / 2),
         (radius, -thick / 2),
@@ -88,7 +119,15 @@ def bar_handle(length: Real, at, material: Material = STEEL, *, upright: bool = 
 
 
 def drawers(w, h, columns: int, rows: int, y: Real, z: Real, front: Material, *, pulls: str = "knob") -> list[Part]:
-    """A grid of drawer fronts over w x h, the lower edge at z, on a face at y."""
+    """A grid of drawer fronts over w x h, the lower edge at z, on a face at y.
+
+    Args:
+        w, h: of the face in metres.
+        columns, rows: of drawers.
+        y, z: the face's depth and lower edge.
+        front: material of the fronts.
+        pulls: "knob", "bar" or "two" knobs.
+    """
     parts = []
     cell_w, cell_h = w / columns, h / rows
     for i in range(columns):

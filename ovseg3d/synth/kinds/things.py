@@ -86,7 +86,7 @@ class Keyboard(Kind):
         for j in range(rows):
             i = 0
             while i < columns:
-                wide = 5 if (j == 0 and i == 4) else 1
+                wide = 5 if (i, j) == (4, 0) else 1
                 x = -w / 2 + 0.01 + step_x * (i + wide / 2)
                 y = -d / 2 + 0.01 + step_y * (j + 0.5)
                 parts.append(box((step_x * wide - 0.003, step_y - 0.003, 0.007), (x, y, h - 0.007), look.second))
@@ -292,7 +292,7 @@ class Bear(Kind):
     stands = "top"
 
     def build(self, size, style, look):
-        w, d, h = size
+        _, _, h = size
         fur, pale, dark = look.main, look.second, paint("#1c1614")
         s = h
         parts = [
