@@ -14,7 +14,7 @@ SHOWN_HITS = 12
 def sentence(answer: PhraseAnswer) -> str:
     """What the answer to one phrase says, plainly."""
     if not answer.present:
-        better = f' What looks like it looks more like "{answer.rival}".' if answer.rival else ""
+        better = f' The nearest match looks more like "{answer.rival}".' if answer.rival else ""
         return f'"{answer.phrase}" is not in this scene.{better}'
     count = len(answer.instances)
     instances = f"{count} instance{'s' if count != 1 else ''}, " if count else ""
@@ -42,12 +42,16 @@ def reply_html(reply: Reply) -> str:
 
 
 def hit_text(hit: Hit, phrases: Sequence[str], unit: str) -> str:
-    """A hit on one line: what, how sure, how large, how far."""
+    """A hit on a button: what, how sure, how far."""
     phrase = phrases[hit.phrase]
     short = phrase if len(phrase) <= 18 else f"{phrase[:17]}…"
-    size = "×".join(f"{length:.2f}" for length in hit.instance.size)
     away = "" if hit.instance.distance is None else f" · {hit.instance.distance:.1f} {unit} away"
-    return f"{short} {hit.instance.score:.2f} · {size} {unit}{away}"
+    return f"{short} {hit.instance.score:.2f}{away}"
+
+
+def hit_size(hit: Hit, unit: str) -> str:
+    """The size of a hit's box."""
+    return f"{' × '.join(f'{length:.2f}' for length in hit.instance.size)} {unit}"
 
 
 def relevancy_html(reply: Reply, number: int, threshold: float) -> str:

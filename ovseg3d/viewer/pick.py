@@ -50,7 +50,7 @@ class Selection:
     instance: Instance | None
     """The instance that the spot belongs to; None: a wall, say."""
     words: tuple[tuple[str, float], ...]
-    """Best-matching phrases and how near they are (see `SemanticScene.compare`), best first."""
+    """Best-matching phrases and their similarity (see `SemanticScene.compare`), best first."""
     fits: bool
     """Whether the best is nearer than every canonical phrase ("object", "stuff")."""
     unit: str
@@ -152,5 +152,5 @@ def selection_html(selection: Selection) -> str:
                 f'<div style="display:flex;justify-content:space-between"><span>{html.escape(phrase)}</span>'
                 f'<span style="opacity:0.7">{cosine:.3f}</span></div><div style="{bar}"></div>'
             )
-        lines.append('<div style="opacity:0.65">best-matching words, and how near they are</div>')
+        lines.append('<div style="opacity:0.65">best-matching phrases, and their similarity</div>')
     return card("".join(lines))

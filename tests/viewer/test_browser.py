@@ -136,7 +136,7 @@ def test_a_click_names_the_clicked_instance(page: Page, viewer: Viewer, errors: 
     assert session.view.selection.name == instance["category"]
     np.testing.assert_allclose(session.view.selection.instance.center, instance["center"], atol=0.1)
     page.wait_text(f"instance {session.view.selection.instance.id}:")
-    assert "best-matching words" in page.text() and errors == []
+    assert "best-matching phrases" in page.text() and errors == []
 
 
 def seen_instance(page: Page, session) -> tuple[dict, tuple[float, float]]:

@@ -5,14 +5,14 @@ threshold that the slider has now.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import viser
 
 from ovseg3d.errors import Ovseg3dError
-from ovseg3d.viewer.answer_html import SHOWN_HITS, hit_text, reply_html
-from ovseg3d.viewer.answers import Question, Reply, ask, read_phrases, with_threshold
+from ovseg3d.viewer.answer_html import SHOWN_HITS, hit_size, hit_text, reply_html
+from ovseg3d.viewer.answers import Hit, Question, Reply, ask, read_phrases, with_threshold
 from ovseg3d.viewer.cards import hint_html, message_html
 from ovseg3d.viewer.context import Context
 from ovseg3d.viewer.navigation import Navigator
@@ -49,7 +49,7 @@ class AskTab:
         with self.form:
             self.phrases = gui.add_text("Find", "", hint="One phrase, or several with semicolons. Enter asks.")
             with gui.add_folder("Compared with", expand_by_default=False):
-                self.negatives = gui.add_text("Not meant", "", hint="What is not meant, with semicolons.")
+                self.negatives = gui.add_text("Negatives", "", hint="What is not meant, with semicolons.")
                 self.canonical = gui.add_text(
                     "Canonical",
                     "",
@@ -62,7 +62,7 @@ class AskTab:
         # Above the list of hits: below a long one it would be out of sight.
         self.selection = SelectionFolder(self._context, self._navigator, self.ask_similar)
         self.found = gui.add_folder("Found: click to fly there", visible=False)
-        with gui.add_folder("Asked before", expand_by_default=False):
+        with gui.add_folder("History", expand_by_default=False):
             self.earlier = gui.add_dropdown("Question", (NOTHING,))
         self.clear_button = gui.add_button("Clear", icon=viser.Icon.ERASER)
 
@@ -135,20 +135,20 @@ class AskTab:
         with self._context.lock:
             self._view.reply = reply
             self.answer.content = reply_html(reply)
-            texts = [hit_text(hit, reply.question.phrases, self._shared.unit) for hit in reply.hits[:SHOWN_HITS]]
-            self._show_hits(texts, self._context.guarded(self.fly_to_hit))
+            self._show_hits(reply.hits[:SHOWN_HITS], reply.question.phrases)
             self._view.answer_changed.emit()
 
-    def _show_hits(self, texts: Sequence[str], chosen: Callable[[int], None]) -> None:
-        """A button for each hit; `chosen` is called with the number of the one that was pressed."""
+    def _show_hits(self, hits: Sequence[Hit], phrases: Sequence[str]) -> None:
+        """A button for each hit, which flies there."""
         for button in self._hits:
             button.remove()
         self._hits = []
-        self.found.visible = bool(texts)
+        self.found.visible = bool(hits)
         with self.found:
-            for number, text in enumerate(texts):
-                button = self._context.client.gui.add_button(text, color="gray")
-                button.on_click(lambda _, number=number: chosen(number))
+            for number, hit in enumerate(hits):
+                text, size = hit_text(hit, phrases, self._shared.unit), hit_size(hit, self._shared.unit)
+                button = self._context.client.gui.add_button(text, color="gray", hint=size)
+                button.on_click(self._context.guarded(lambda _, number=number: self.fly_to_hit(number)))
                 self._hits.append(button)
 
     def fly_to_hit(self, number: int) -> None:
@@ -196,6 +196,6 @@ class AskTab:
     def _forget(self) -> None:
         self._view.reply = self._newest = None
         self.answer.content = ""
-        self._show_hits((), lambda _: None)
+        self._show_hits((), ())
         self.selection.forget()
         self._view.answer_changed.emit()

@@ -55,9 +55,9 @@ class ExportTab:
                     button = gui.add_button(f"{what}: {meaning}", color="gray")
                     button.on_click(on(lambda _, what=what: self.save(what)))
                 self.points = gui.add_number(
-                    "Points", 0, min=0, step=10_000, hint="At most so many; 0: as the run has them."
+                    "Max. points", 0, min=0, step=10_000, hint="Of cloud and html; 0: as many as the run has."
                 )
-                self.las = gui.add_checkbox("Cloud as LAS too", False)
+                self.las = gui.add_checkbox("Also as LAS", False, hint="Write the cloud as LAS, too.")
             self.video = VideoFolder(context, navigator, display, lambda *job: self.jobs.run(*job))  # noqa: PLW0108 - it comes later
         self.jobs = ExportJobs(context)
 

@@ -91,6 +91,6 @@ class LayersTab:
             return note_html("Nothing is labelled yet.") if labelling is None else layers.label_html(labelling)
         if name in (layers.ANSWER, layers.RELEVANCY):
             if reply is None:
-                return message_html("Ask something first: the tab Ask.")
+                return message_html("Ask something first, in the Ask tab.")
             return self._display.legend() if name == layers.RELEVANCY else reply_html(reply)
         return ""
