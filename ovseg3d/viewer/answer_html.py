@@ -42,7 +42,7 @@ def reply_html(reply: Reply) -> str:
 
 
 def hit_text(hit: Hit, phrases: Sequence[str], unit: str) -> str:
-    """A hit on a button: what, how sure, how far."""
+    """A hit on a button: phrase, score and distance."""
     phrase = phrases[hit.phrase]
     short = phrase if len(phrase) <= 18 else f"{phrase[:17]}…"
     away = "" if hit.instance.distance is None else f" · {hit.instance.distance:.1f} {unit} away"

@@ -166,7 +166,7 @@ def _plain(answer: Answer) -> PhraseAnswer:
 
 
 def _similar(semantics: SemanticScene, question: Question, found: np.ndarray) -> PhraseAnswer:
-    """What is like an example; the example itself is there, so something always is."""
+    """Instances similar to an example; the example itself is always among them."""
     threshold, phrase = question.threshold, question.phrases[0]
     chosen = np.flatnonzero(found >= threshold)
     instances = instances_meant(semantics.surface, semantics.instance, phrase, found, threshold)

@@ -44,7 +44,7 @@ class Viewer:
         shared: the scene.
         host: 127.0.0.1 is this machine alone; 0.0.0.0 every machine that can reach it.
         port: the first one to try.
-        notice: called with a text when something of ours went wrong.
+        notice: called with a text when ovseg3d made a mistake.
 
     Raises:
         OutputError: no port is free, or the host is none of this machine's.
@@ -62,10 +62,8 @@ class Viewer:
         address, port = find_free_port(host, port)
         use_thread_safe_events()
         self._access = AccessControl(host)
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            guard_server(self._access),
-        ):  # it prints a panel, and only cli prints
+        # viser prints a panel, and only cli prints.
+        with contextlib.redirect_stdout(io.StringIO()), guard_server(self._access):
             self.server = viser.ViserServer(host=address, port=port, label="ovseg3d", verbose=False)
         self._host = host
         self.server.request_share_url = _refuse_to_share  # type: ignore[method-assign]
@@ -80,7 +78,7 @@ class Viewer:
 
     @property
     def port(self) -> int:
-        """The one that it got."""
+        """The port that was free."""
         return self.server.get_port()
 
     @property

@@ -25,7 +25,7 @@ COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH = LAYERS = (
 )  # fmt: skip
 EXPLANATIONS = {
     DEPTH: "Near is bright, far is dark; points show their height.",
-    FEATURES: "What the features' three largest principal components say, as red, green and blue: alike is alike.",
+    FEATURES: "The three largest principal components as red, green and blue: similar features have similar colours.",
 }
 """Layers without a scale of colours."""
 _DIM = 0.38
@@ -37,7 +37,7 @@ Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Layer:
-    """One way to see the scene."""
+    """One way to show the scene."""
 
     name: str
     values: Float[np.ndarray, "points dim"] | None = None
