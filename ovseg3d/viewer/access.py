@@ -102,7 +102,7 @@ class AccessControl:
 class Connection(websockets.asyncio.server.ServerConnection):
     """A browser's websocket, of which viser hears only what is valid, and no faster than it can take it."""
 
-    async def recv(self, decode: bool | None = None) -> bytes:
+    async def recv(self, decode: bool | None = None) -> bytes:  # type: ignore[override]
         """The next message. Raises ConnectionClosed."""
         while True:
             message = validate(await super().recv(decode))

@@ -137,8 +137,10 @@ def ask(shared: SharedScene, question: Question, eye: Float[np.ndarray, "3"] | N
     if not 0 < question.threshold < 1:
         raise ConfigError(f"The threshold must lie between 0 and 1, not at {question.threshold}")
     if question.example is not None:
-        semantics = question.example.semantics
-        relevancies = similarity(semantics, question.example.point)[:, None]
+        semantics, point = question.example.semantics, question.example.point
+        if semantics is None or point is None:
+            raise ConfigError("There is no surface at the example", fix="click on something else")
+        relevancies = similarity(semantics, point)[:, None]
         found = [_similar(semantics, question, relevancies[:, 0])]
     else:
         with shared.query_lock:

@@ -148,11 +148,11 @@ class Viewer:
             control_width="large", dark_mode=True, show_logo=False, show_share_button=False, brand_color=(28, 126, 214)
         )
         gui.main_panel.dock_right()
-        scene.set_up_direction(tuple(map(float, self.shared.up)))
+        scene.set_up_direction(self.shared.up)
         position, target, fov = first_view(self.shared)
         first = self.server.initial_camera
         first.position, first.look_at, first.fov = position, target, fov
-        first.up = tuple(map(float, self.shared.up))
+        first.up = self.shared.up
         first.near = 0.01 * self.shared.extent
         first.far = 1000.0 * self.shared.extent
 

@@ -120,6 +120,7 @@ def read_viewpoint(camera: viser.CameraHandle) -> Viewpoint | None:
     while True:
         said = camera.update_timestamp
         width, height = int(camera.image_width), int(camera.image_height)
-        pose = tuple(map(float, camera.wxyz)), tuple(map(float, camera.position)), float(camera.fov)
+        (w, x, y, z), (left, front, up) = map(float, camera.wxyz), map(float, camera.position)
+        pose = (w, x, y, z), (left, front, up), float(camera.fov)
         if camera.update_timestamp == said:  # else it moved while it was read
             return Viewpoint(*pose, width, height) if min(width, height) > 1 else None

@@ -52,7 +52,7 @@ class Follower:
         said, wrong = "", ""
         while True:
             try:
-                running = self._shared.run.status()["status"] == "running"
+                running = self._shared.need_run().status()["status"] == "running"
                 self._shared.training = running
                 state, words = _state(self._shared), progress(self._shared) if running else ""
                 shown = shown or state  # the shared scene has read the run already
@@ -74,14 +74,14 @@ class Follower:
 
 def _state(shared: SharedScene) -> tuple[object, ...]:
     """What changes when there is something new to be shown."""
-    newest = latest_checkpoint(shared.run.checkpoints)
-    return newest.name if newest else "", file_state(shared.run.folder / FILE)
+    newest = latest_checkpoint(shared.need_run().checkpoints)
+    return newest.name if newest else "", file_state(shared.need_run().folder / FILE)
 
 
 def progress(shared: SharedScene) -> str:
     """How far training is: step, quality and time, as metrics.jsonl says last."""
     try:
-        with open_regular(shared.run.metrics_log, RunError) as log:
+        with open_regular(shared.need_run().metrics_log, RunError) as log:
             log.seek(0, 2)
             log.seek(max(0, log.tell() - 4096))
             lines = log.read().splitlines()

@@ -20,9 +20,9 @@ from ovseg3d.viewer.cards import card, legend_row
 from ovseg3d.viewer.render_job import RenderJob
 from ovseg3d.viewer.shared_scene import SharedScene
 
-COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH = LAYERS = (
-    "Colour", "Answer", "Relevancy", "Labels", "Features", "Depth",
-)  # fmt: skip
+COLOUR, ANSWER, RELEVANCY = "Colour", "Answer", "Relevancy"
+LABELS, FEATURES, DEPTH = "Labels", "Features", "Depth"
+LAYERS: tuple[str, ...] = (COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH)
 EXPLANATIONS = {
     DEPTH: "Near is bright, far is dark; points show their height.",
     FEATURES: "The three largest principal components as red, green and blue: similar features have similar colours.",
@@ -48,12 +48,12 @@ class Layer:
 
     def image(self, shared: SharedScene, job: RenderJob) -> UInt8[np.ndarray, "h w 3"]:
         """A complete image of the field, seen this way."""
-        rendered, semantics = job.rendered, shared.semantics
+        rendered, semantics = job.complete(), shared.semantics
         if self.name == DEPTH:
             return depth_picture(rendered["depth_z"])
         rgb = np.clip(rendered["rgb"], 0, 1)
         # A layer of an earlier surface says nothing about this one.
-        if self.values is None or semantics is None or len(self.values) != len(semantics.surface):
+        if self.values is None or self.paint is None or semantics is None or len(self.values) != len(semantics.surface):
             return to_bytes(rgb)
         places = job.places(semantics)
         numbers = self.pixel_values(places) if self.pixel_values else places.picture(self.values, nothing=float("nan"))
@@ -66,7 +66,7 @@ class Layer:
             height = xyz @ shared.up
             low, high = np.percentile(height, [2, 98])
             return to_bytes(heat((height - low) / max(high - low, 1e-9)))
-        if self.values is None or shared.semantics is None or len(self.values) != len(xyz):
+        if self.values is None or self.paint is None or shared.semantics is None or len(self.values) != len(xyz):
             return rgb
         return to_bytes(self.paint(self.values, rgb / np.float32(255)))
 

@@ -78,8 +78,8 @@ class Overlays:
         reply = self._view.reply
         with self._context.lock:
             self._nodes.highlight(*(_NOTHING if reply is None else self._highlight(reply)))
-            found = [] if reply is None else [hit for hit in reply.hits if hit.instance.id > 0]
-            tints = reply.tints[[hit.phrase for hit in found]] if found else np.empty((0, 3), np.uint8)
+            found = [hit for hit in reply.hits if hit.instance.id > 0] if reply is not None else []
+            tints = reply.tints[[hit.phrase for hit in found]] if reply is not None and found else _NOTHING[1]
             self._nodes.boxes("answer", [hit.instance for hit in found], tints)
             self._show_names()
 
@@ -113,7 +113,8 @@ class Overlays:
         up, named = self._shared.up, set()
         with self._context.lock:
             hits = reply.hits[:SHOWN_HITS] if reply is not None else ()
-            texts = [f"{reply.question.phrases[hit.phrase]} {hit.instance.score:.2f}" for hit in hits]
+            phrases = reply.question.phrases if reply is not None else ()
+            texts = [f"{phrases[hit.phrase]} {hit.instance.score:.2f}" for hit in hits]
             self._nodes.names("answer", [top_of(hit.instance, up) for hit in hits], texts)
             named |= {hit.instance.id for hit in hits}
             if selection is None:

@@ -95,7 +95,7 @@ def describe(shared: SharedScene, spot: Spot, phrases: Sequence[str] = ()) -> Se
     Raises:
         RunError, EncoderError: the run cannot be asked, or has another surface by now.
     """
-    if spot.point is None:
+    if spot.point is None or spot.semantics is None:
         return Selection(spot, None, (), False, shared.unit)
     semantics = spot.semantics
     names = tuple(dict.fromkeys(phrases)) or DEFAULT_NAMES

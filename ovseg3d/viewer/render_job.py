@@ -24,13 +24,20 @@ class RenderJob:
     def places(self, semantics: SemanticScene) -> Places:
         """The surface points behind the whole image's pixels; looked up once."""
         if self._places is None or self._of is not semantics:
-            self._places, self._of = semantics.places(self.camera, self.rendered["depth_z"]), semantics
+            self._places, self._of = semantics.places(self.camera, self.complete()["depth_z"]), semantics
         return self._places
 
     @property
     def rows(self) -> int:
         """How many are there."""
         return sum(len(part["rgb"]) for part in self.parts)
+
+    def complete(self) -> Rendered:
+        """The whole image. Raises RuntimeError: some of it is missing."""
+        rendered = self.rendered
+        if rendered is None:
+            raise RuntimeError(f"{self.rows} of {self.camera.height} rows are rendered")
+        return rendered
 
     @property
     def rendered(self) -> Rendered | None:

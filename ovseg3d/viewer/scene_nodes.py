@@ -36,7 +36,7 @@ class SceneNodes:
         """Those that the points have."""
         self._point_size: tuple[object, float] | None = None
         self._cameras: list[viser.CameraFrustumHandle] = []
-        self._groups: dict[str, list[viser.SceneNodeHandle]] = {}
+        self._groups: dict[str, Sequence[viser.SceneNodeHandle]] = {}
         self.highlighted = 0
         """Points that are highlighted now."""
 
@@ -118,7 +118,8 @@ class SceneNodes:
     def tint_highlight(self, tints: UInt8[np.ndarray, "found 3"]) -> None:
         """Other colours for the points that are highlighted now."""
         for handle in self._groups.get("highlight", ()):
-            handle.colors = tints
+            if isinstance(handle, viser.PointCloudHandle):
+                handle.colors = tints
 
     def boxes(self, group: str, instances: Sequence[Instance], tints: UInt8[np.ndarray, "instances 3"]) -> None:
         """A wire box around each instance, replacing the group's."""
@@ -139,7 +140,7 @@ class SceneNodes:
         self.clear(f"{group}-names")
         self._groups[f"{group}-names"] = [
             self._client.scene.add_label(
-                f"/{group}-names/{i}", text, position=tuple(map(float, place)), anchor="bottom-center"
+                f"/{group}-names/{i}", text, position=np.asarray(place, np.float64), anchor="bottom-center"
             )
             for i, (place, text) in enumerate(zip(places, texts))
         ]

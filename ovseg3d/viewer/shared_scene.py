@@ -56,7 +56,9 @@ class SharedScene:
     def __init__(
         self, scene: Scene, run: RunFolder | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
     ) -> None:
-        self.scene, self.run, self.device, self.backend = scene, run, device, backend
+        self.scene, self.run = scene, run
+        self.device: DeviceName = device
+        self.backend: BackendName = backend
         self.renderer: Any = None
         self._draft: Any = None
         self.asker: Asker | None = None
@@ -215,6 +217,12 @@ class SharedScene:
         return asker
 
     # -- how the run is used -----------------------------------------------------------------------------------
+
+    def need_run(self) -> RunFolder:
+        """The run. Raises RunError: there is none."""
+        if self.run is None:
+            raise RunError("Nothing is trained yet", fix=f"ovseg3d train {self.scene.path}")
+        return self.run
 
     def run_options(self) -> dict[str, Any]:
         """Device, backend, and where the capture is if it has moved: keywords for methods of the run."""

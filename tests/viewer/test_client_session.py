@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
-from types import SimpleNamespace
 
 import numpy as np
 import playroom
@@ -430,9 +429,7 @@ def test_a_follower_goes_on_after_a_mistake_and_says_so(shared: SharedScene, mon
             raise now
         return {"status": now}
 
-    shared.run = SimpleNamespace(
-        status=status, folder=shared.run.folder, checkpoints=shared.run.checkpoints, metrics_log=Path("none")
-    )
+    monkeypatch.setattr(type(shared.run), "status", lambda _: status())
     follower = Follower(shared, told.append, failed.append)
     follower.join(PATIENCE)
     assert [str(error) for error in failed] == ["odd", "odd"], "once for each time that it began"

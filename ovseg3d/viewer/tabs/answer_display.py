@@ -10,6 +10,7 @@ from ovseg3d.viewer.layers import RELEVANCY
 SHOW_POINTS, SHOW_MASK, SHOW_RELEVANCY = SHOW = ("Points", "Mask", "Relevancy")
 NOTHING = "-"
 """The entry of a list where there is nothing to choose."""
+NO_OPTIONS: tuple[str, ...] = (NOTHING,)
 
 
 class AnswerDisplay:
@@ -18,7 +19,7 @@ class AnswerDisplay:
     def __init__(self, context: Context) -> None:
         self._view, gui = context.view, context.client.gui
         self.show_as = gui.add_button_group("Show as", SHOW)
-        self.phrase = gui.add_dropdown("Relevancy of", (NOTHING,), visible=False)
+        self.phrase = gui.add_dropdown("Relevancy of", NO_OPTIONS, visible=False)
         self.scale = gui.add_html("")
         self.threshold = gui.add_slider("Threshold", 0.05, 0.95, 0.01, THRESHOLD)
         self.opacity = gui.add_slider("Opacity", 0.0, 1.0, 0.05, 0.8)

@@ -17,7 +17,7 @@ from ovseg3d.viewer.cards import hint_html, message_html
 from ovseg3d.viewer.context import Context
 from ovseg3d.viewer.navigation import Navigator
 from ovseg3d.viewer.pick import Selection
-from ovseg3d.viewer.tabs.answer_display import NOTHING, AnswerDisplay
+from ovseg3d.viewer.tabs.answer_display import NO_OPTIONS, NOTHING, AnswerDisplay
 from ovseg3d.viewer.tabs.selection import SelectionFolder
 
 MAX_HISTORY = 30
@@ -63,7 +63,7 @@ class AskTab:
         self.selection = SelectionFolder(self._context, self._navigator, self.ask_similar)
         self.found = gui.add_folder("Found: click to fly there", visible=False)
         with gui.add_folder("History", expand_by_default=False):
-            self.earlier = gui.add_dropdown("Question", (NOTHING,))
+            self.earlier = gui.add_dropdown("Question", NO_OPTIONS)
         self.clear_button = gui.add_button("Clear", icon=viser.Icon.ERASER)
 
     def _listen(self) -> None:

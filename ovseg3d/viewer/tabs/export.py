@@ -84,7 +84,7 @@ class ExportTab:
         if what not in WHAT:
             raise ConfigError(f"There is no export {what!r}", fix=", ".join(WHAT))
         options, flags = self._options(what)
-        command = shlex.join(["ovseg3d", "export", str(self._shared.run.folder), "--what", what, *flags])
+        command = shlex.join(["ovseg3d", "export", str(self._shared.need_run().folder), "--what", what, *flags])
 
         def make(run: RunFolder, report: Report, stop: Event) -> Sequence[Path]:
             return export_run(run, what, run.exports, report=report, stop=stop, **options)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ovseg3d.engine import Event, Report
-from ovseg3d.errors import OutputError, RunError
+from ovseg3d.errors import OutputError
 from ovseg3d.files import make_folder
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.viewer import downloads
@@ -50,9 +50,7 @@ class ExportJobs:
         Raises:
             RunError: there is no run. OutputError: another export is being written.
         """
-        run = self._shared.run
-        if run is None:
-            raise RunError("There is nothing to export before a run is trained", fix="ovseg3d train SCENE")
+        run = self._shared.need_run()
         if not self._shared.export_lock.acquire(blocking=False):
             raise OutputError("Something else is being written just now", fix="try again when it is done")
         self._stop.clear()

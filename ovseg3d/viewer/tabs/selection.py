@@ -75,7 +75,9 @@ class SelectionFolder:
             return
         instance = selection.instance
         if instance is None:
-            place = tuple(selection.spot.xyz.tolist())
-            size = (0.2 * selection.spot.distance,) * 3
-            instance = Instance(0, None, 1.0, place, size, (1.0, 0.0, 0.0, 0.0), None, "input", 1, None)
+            x, y, z = selection.spot.xyz.tolist()
+            side = 0.2 * selection.spot.distance
+            instance = Instance(
+                0, None, 1.0, (x, y, z), (side, side, side), (1.0, 0.0, 0.0, 0.0), None, "input", 1, None
+            )
         self._navigator.fly_to_instance(instance)

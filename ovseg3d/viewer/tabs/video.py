@@ -102,7 +102,7 @@ class VideoFolder:
             return [*made, saved]
 
         def command(files: Sequence[Path]) -> str:
-            words = ["ovseg3d", "render", str(self._shared.run.folder), "--path", str(files[-1])]
+            words = ["ovseg3d", "render", str(self._shared.need_run().folder), "--path", str(files[-1])]
             return shlex.join([*words, *(flags or ()), *self._shared.run_flags()])
 
         self._run_job(make, None if flags is None else command)
@@ -132,6 +132,7 @@ class _LayerRenderer:
         job = self._shared.render(camera)
         if job is None:
             raise RunError("There is no field to render", fix="train the scene")
+        rendered = job.complete()
         if self._layer.name in (COLOUR, DEPTH):  # a video's depth has one scale, so its writer draws it
-            return job.rendered
-        return {**job.rendered, "rgb": self._layer.image(self._shared, job).astype(np.float32) / 255}
+            return rendered
+        return {**rendered, "rgb": self._layer.image(self._shared, job).astype(np.float32) / 255}
