@@ -1,4 +1,4 @@
-"""`ovseg3d view`: look at a run or a scene in the browser, ask it, take things away."""
+"""`ovseg3d view`: look at a run or a scene in the browser, ask it, export from it."""
 
 import threading
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """Open a run in the browser: walk through it, ask it, click on things, take exports away.
+    """Open a run in the browser: walk through it, ask it, click on objects, export from it.
 
     Listens on this machine only, unless --host says otherwise. A scene without a run shows its cameras and sparse
     points. Ctrl-C ends it.
@@ -33,24 +33,24 @@ class View:
     where: WhereFlags = Where()
 
     def main(self) -> None:
-        """Serve until Ctrl-C. Raises ConfigError: no such port."""
-        from ovseg3d.viewer import open_exhibit
+        """Serve until Ctrl-C."""
+        from ovseg3d.viewer import open_shared_scene
 
         if not 0 < self.port < 65536:
             raise ConfigError(f"--port must lie between 1 and 65535, not at {self.port}", fix="--port 7007")
         console = get_console()
-        exhibit = open_exhibit(
+        shared = open_shared_scene(
             self.run, self.where.scene, self.where.device, self.where.backend, self.where.trust(clip=self.where.clip)
         )
         stop = threading.Event()
-        with _serve(console, exhibit, self.host, self.port) as viewer, interruptible(stop):
+        with _serve(console, shared, self.host, self.port) as viewer, interruptible(stop):
             console.print(f"Open {_bold(viewer.url)} in a browser. Ctrl-C ends.", soft_wrap=True)
             if self.host not in ("127.0.0.1", "localhost", "::1"):
                 console.print(
                     "Who has this address, token and all, can look, ask and write exports. The connection is"
                     " not encrypted: over a network that you do not trust, use ssh -L instead."
                 )
-            for note in exhibit.notes:
+            for note in shared.notes:
                 console.print(note, markup=False, soft_wrap=True)
             wait_for(stop)
         console.print("Closed.")
@@ -63,11 +63,11 @@ def _bold(url: str) -> str:
     return f"[bold]{escape(url)}[/bold]"
 
 
-def _serve(console: "Console", exhibit: Any, host: str = "127.0.0.1", port: int = 7007) -> Any:
+def _serve(console: "Console", shared: Any, host: str = "127.0.0.1", port: int = 7007) -> Any:
     """A viewer that complains on the console."""
     from ovseg3d.viewer import Viewer
 
-    return Viewer(exhibit, host, port, lambda text: console.print(text, markup=False, soft_wrap=True))
+    return Viewer(shared, host, port, lambda text: console.print(text, markup=False, soft_wrap=True))
 
 
 class Live:
@@ -85,11 +85,11 @@ class Live:
         """Show this run from now on."""
         if not self._wanted:
             return
-        from ovseg3d.viewer import Exhibit
+        from ovseg3d.viewer import SharedScene
 
         if self._viewer is not None:
             self._viewer.stop()
-        self._viewer = _serve(self._console, Exhibit(run.load_scene(), run, run.config.train.device))
+        self._viewer = _serve(self._console, SharedScene(run.load_scene(), run, run.config.train.device))
         self._console.print(f"Watch it at {_bold(self._viewer.url)}", soft_wrap=True)
 
     def __enter__(self) -> "Live":

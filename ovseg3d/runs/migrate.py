@@ -1,8 +1,8 @@
 """Run folders of format 1, read as if they were of format 2.
 
-Format 2 has the names that the field uses: settings `semantics` (were `meaning`) and `instance_crops` (`portraits`), and
-in semantics.safetensors `layout` (`plane`), `fragments` (`pieces`) and `instance_crops` (`portraits`). Values and what
-they mean are the same. Nothing is written until the run is trained further.
+Format 2 has the names that the field uses: settings `semantics` (were `meaning`) and `instance_crops` (`portraits`),
+and in semantics.safetensors `layout` (`plane`), `fragments` (`pieces`) and `instance_crops` (`portraits`). Values and
+what they mean are the same. Nothing is written until the run is trained further.
 """
 
 from collections.abc import Mapping

@@ -1,3 +1,3 @@
 from .app import Viewer as Viewer
-from .exhibit import Exhibit as Exhibit
-from .exhibit import open_exhibit as open_exhibit
+from .shared_scene import SharedScene as SharedScene
+from .shared_scene import open_shared_scene as open_shared_scene

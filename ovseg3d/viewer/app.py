@@ -1,6 +1,6 @@
-"""The server: it greets browsers, follows a run that is being trained, and ends when it is told to.
+"""The server: it makes a session for each browser, follows a run that is being trained, and ends with `stop`.
 
-    with Viewer(open_exhibit(path), port=7007) as viewer:
+    with Viewer(open_shared_scene(path), port=7007) as viewer:
         viewer.url
         viewer.wait()
 
@@ -21,81 +21,82 @@ import viser
 
 from ovseg3d.errors import OutputError, Ovseg3dError
 from ovseg3d.runs.folder import RunFolder
-from ovseg3d.viewer.bell import hang_bells
-from ovseg3d.viewer.door import Door, keep
-from ovseg3d.viewer.exhibit import Exhibit
-from ovseg3d.viewer.fly import first_view
+from ovseg3d.viewer.access import AccessControl, guard_server
+from ovseg3d.viewer.client_session import ClientSession
 from ovseg3d.viewer.follow import Follower
-from ovseg3d.viewer.visitor import Visitor
+from ovseg3d.viewer.navigation import first_view
+from ovseg3d.viewer.shared_scene import SharedScene
+from ovseg3d.viewer.thread_safe_events import use_thread_safe_events
 
 HOST, PORT = "127.0.0.1", 7007
-LAST_SECONDS = 20.0
-"""How long the end waits for a strip that is being rendered."""
+CLOSING_SECONDS = 20.0
+"""How long `stop` waits for a strip that is being rendered."""
 
 
-def _say_nothing(text: str) -> None:
-    """For callers who do not want to be told."""
+def _ignore(text: str) -> None:
+    """For callers who do not want notices."""
 
 
 class Viewer:
-    """Shows an exhibit to browsers, from when it is made until `stop`.
+    """Shows a scene to browsers, from when it is made until `stop`.
 
     Args:
-        exhibit: what to show.
+        shared: the scene.
         host: 127.0.0.1 is this machine alone; 0.0.0.0 every machine that can reach it.
         port: the first one to try.
-        notice: told, as text, when something of ours went wrong.
+        notice: called with a text when ovseg3d made a mistake.
 
     Raises:
         OutputError: no port is free, or the host is none of this machine's.
     """
 
     def __init__(
-        self, exhibit: Exhibit, host: str = HOST, port: int = PORT, notice: Callable[[str], None] = _say_nothing
+        self, shared: SharedScene, host: str = HOST, port: int = PORT, notice: Callable[[str], None] = _ignore
     ) -> None:
-        self.exhibit, self._notice = exhibit, notice
-        self.visitors: dict[int, Visitor] = {}
+        self.shared, self._notice = shared, notice
+        self.sessions: dict[int, ClientSession] = {}
         self._training = ""
-        self._lock, self._greeting, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
-        # A browser may leave while a picture for it is being sent.
+        self._lock, self._connecting, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
+        # A browser may leave while an image for it is being sent.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
-        address, port = free_place(host, port)
-        hang_bells()
-        self._door = Door(host)
-        with contextlib.redirect_stdout(io.StringIO()), keep(self._door):  # it prints a panel, and only cli prints
+        address, port = find_free_port(host, port)
+        use_thread_safe_events()
+        self._access = AccessControl(host)
+        # viser prints a panel, and only cli prints.
+        with contextlib.redirect_stdout(io.StringIO()), guard_server(self._access):
             self.server = viser.ViserServer(host=address, port=port, label="ovseg3d", verbose=False)
         self._host = host
         self.server.request_share_url = _refuse_to_share  # type: ignore[method-assign]
-        self._dress()
+        self._configure()
         self._follower: Follower | None = None
-        if exhibit.run is not None and exhibit.run.status()["status"] == "running":
-            self.follow(exhibit.run)
+        if shared.run is not None and shared.run.status()["status"] == "running":
+            self.follow(shared.run)
         self._preparing = threading.Thread(target=self._prepare, name="ovseg3d-prepare", daemon=True)
         self._preparing.start()
-        self.server.on_client_connect(self._come)
-        self.server.on_client_disconnect(self._leave)
+        self.server.on_client_connect(self._connect)
+        self.server.on_client_disconnect(self._disconnect)
 
     @property
     def port(self) -> int:
-        """The one that it got."""
+        """The port that was free."""
         return self.server.get_port()
 
     @property
     def url(self) -> str:
         """What to open in a browser on this machine."""
         address = url_of(self._host, self.port)
-        return address if self._door.token is None else f"{address}/?token={self._door.token}"
+        return address if self._access.token is None else f"{address}/?token={self._access.token}"
 
     def follow(self, run: RunFolder) -> None:
         """Show a run of the same scene from now on, and each of its checkpoints as it comes."""
         if self._follower is not None:
             self._follower.stop()
-        self.exhibit.run = run
-        self._follower = Follower(self.exhibit, self._changed, self._report_mistake)
+        self.shared.run = run
+        self._follower = Follower(self.shared, self._changed, self._report_unexpected)
 
     def _prepare(self) -> None:
         try:
-            self.exhibit.prepare()
+            self.shared.prepare()
         except Exception as error:
             self._report(error)
 
@@ -106,8 +107,8 @@ class Viewer:
 
     def _changed(self, words: str) -> None:
         self._training = words
-        for visitor in list(self.visitors.values()):
-            visitor.guarded(visitor.field_changed)(words)
+        for session in list(self.sessions.values()):
+            session.field_changed(words)
 
     def wait(self) -> None:
         """Return after `stop`. A signal gets through."""
@@ -115,23 +116,23 @@ class Viewer:
             pass
 
     def stop(self) -> None:
-        """End the server and everything for its visitors."""
+        """End the server and all sessions."""
         self._stopped.set()
         # First, since viser's threads outlive the server, and Python waits for them: none may wait to ask.
-        self.exhibit.close()
-        with self._greeting:
-            visitors = list(self.visitors.values())
+        self.shared.close()
+        with self._connecting:
+            sessions = list(self.sessions.values())
         if self._follower is not None:
             self._follower.stop()
-        for visitor in visitors:
-            visitor.close()
+        for session in sessions:
+            session.close()
         with contextlib.redirect_stdout(io.StringIO()):
             self.server.stop()
-        for visitor in visitors:
-            visitor.join(LAST_SECONDS)
-        self.wait_ready(LAST_SECONDS)
+        for session in sessions:
+            session.join(CLOSING_SECONDS)
+        self.wait_ready(CLOSING_SECONDS)
         if self._follower is not None:
-            self._follower.join(LAST_SECONDS)
+            self._follower.join(CLOSING_SECONDS)
 
     def __enter__(self) -> "Viewer":
         return self
@@ -141,58 +142,58 @@ class Viewer:
     ) -> None:
         self.stop()
 
-    def _dress(self) -> None:
+    def _configure(self) -> None:
         gui, scene = self.server.gui, self.server.scene
         gui.configure_theme(
             control_width="large", dark_mode=True, show_logo=False, show_share_button=False, brand_color=(28, 126, 214)
         )
         gui.main_panel.dock_right()
-        scene.set_up_direction(tuple(map(float, self.exhibit.up)))
-        position, target, fov = first_view(self.exhibit)
+        scene.set_up_direction(self.shared.up)
+        position, target, fov = first_view(self.shared)
         first = self.server.initial_camera
         first.position, first.look_at, first.fov = position, target, fov
-        first.up = tuple(map(float, self.exhibit.up))
-        first.near = 0.01 * self.exhibit.reach
-        first.far = 1000.0 * self.exhibit.reach
+        first.up = self.shared.up
+        first.near = 0.01 * self.shared.extent
+        first.far = 1000.0 * self.shared.extent
 
-    def _come(self, client: viser.ClientHandle) -> None:
-        with self._greeting:
+    def _connect(self, client: viser.ClientHandle) -> None:
+        with self._connecting:
             if self._stopped.is_set():
                 return
             try:
-                visitor = Visitor(client, self.exhibit, self._report)
+                session = ClientSession(client, self.shared, self._report)
             except Exception as error:
                 self._report(error)
                 return
             with self._lock:
-                self.visitors[client.client_id] = visitor
-        if client.client_id not in self.server.get_clients():  # it left while it was greeted
-            self._go(client)
+                self.sessions[client.client_id] = session
+        if client.client_id not in self.server.get_clients():  # it left while its session was made
+            self._remove(client)
             return
-        # The run may have gone on, or come to its end, while this one was greeted.
-        visitor.guarded(visitor.field_changed)(self._training)
+        # The run may have gone on, or come to its end, while its session was made.
+        session.field_changed(self._training)
 
-    async def _leave(self, client: viser.ClientHandle) -> None:
+    async def _disconnect(self, client: viser.ClientHandle) -> None:
         """In viser's own thread, at once: threads for callbacks may be busy, and nothing should be drawn meanwhile."""
-        self._go(client)
+        self._remove(client)
 
-    def _go(self, client: viser.ClientHandle) -> None:
+    def _remove(self, client: viser.ClientHandle) -> None:
         with self._lock:
-            visitor = self.visitors.pop(client.client_id, None)
-        if visitor is not None:
-            visitor.close()
+            session = self.sessions.pop(client.client_id, None)
+        if session is not None:
+            session.close()
 
     def _report(self, error: BaseException) -> None:
         if not self._stopped.is_set():
             self._notice("".join(traceback.format_exception(error)))
 
-    def _report_mistake(self, error: Exception) -> None:
-        """Of a run that is being written, a file may be missing for a moment; all else is worth a word."""
+    def _report_unexpected(self, error: Exception) -> None:
+        """Of a run that is being written, a file may be missing for a moment; all else is reported."""
         if not isinstance(error, Ovseg3dError | OSError):
             self._report(error)
 
 
-def free_place(host: str, first: int) -> tuple[str, int]:
+def find_free_port(host: str, first: int) -> tuple[str, int]:
     """The address that `host` means, and the first port from `first` on that is free there.
 
     viser tries for ever where it cannot listen, so that this is found out before.

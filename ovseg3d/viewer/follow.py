@@ -11,22 +11,24 @@ from ovseg3d.engine import latest_checkpoint
 from ovseg3d.errors import RunError
 from ovseg3d.limits import open_regular
 from ovseg3d.points.semantic_scene import FILE
-from ovseg3d.viewer.exhibit import Exhibit, file_state
+from ovseg3d.viewer.shared_scene import SharedScene, file_state
 
-SECONDS = 1.0
+POLL_SECONDS = 1.0
 """Between two looks."""
 
 
 class Follower:
-    """Watches the run of an exhibit in a thread of its own, until it is trained or `stop` is called.
+    """Watches the run of a shared scene in a thread of its own, until it is trained or `stop` is called.
 
     Args:
-        changed: told how far training is, in words, when something new is there; empty when it has ended.
-        failed: told what went wrong, once for as long as it is the same; following goes on.
+        changed: called with how far training is, in words, when something new is there; empty when it has ended.
+        failed: called with what went wrong, once for as long as it is the same; following goes on.
     """
 
-    def __init__(self, exhibit: Exhibit, changed: Callable[[str], None], failed: Callable[[Exception], None]) -> None:
-        self._exhibit, self._changed, self._failed = exhibit, changed, failed
+    def __init__(
+        self, shared: SharedScene, changed: Callable[[str], None], failed: Callable[[Exception], None]
+    ) -> None:
+        self._shared, self._changed, self._failed = shared, changed, failed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ovseg3d-follower", daemon=True)
         self._thread.start()
@@ -43,19 +45,19 @@ class Follower:
         try:
             self._follow()
         finally:
-            self._exhibit.training = False
+            self._shared.training = False
 
     def _follow(self) -> None:
         shown: tuple[object, ...] | None = None
         said, wrong = "", ""
         while True:
             try:
-                running = self._exhibit.run.status()["status"] == "running"
-                self._exhibit.training = running
-                state, words = _state(self._exhibit), progress(self._exhibit) if running else ""
-                shown = shown or state  # the exhibit has read the run already
+                running = self._shared.need_run().status()["status"] == "running"
+                self._shared.training = running
+                state, words = _state(self._shared), progress(self._shared) if running else ""
+                shown = shown or state  # the shared scene has read the run already
                 if state != shown:
-                    self._exhibit.refresh()
+                    self._shared.refresh()
                 if state != shown or words != said or not running:
                     shown, said = state, words
                     self._changed(words)
@@ -66,20 +68,20 @@ class Follower:
                 if repr(error) != wrong:
                     self._failed(error)
                 wrong = repr(error)
-            if self._stop.wait(SECONDS):
+            if self._stop.wait(POLL_SECONDS):
                 return
 
 
-def _state(exhibit: Exhibit) -> tuple[object, ...]:
+def _state(shared: SharedScene) -> tuple[object, ...]:
     """What changes when there is something new to be shown."""
-    newest = latest_checkpoint(exhibit.run.checkpoints)
-    return newest.name if newest else "", file_state(exhibit.run.folder / FILE)
+    newest = latest_checkpoint(shared.need_run().checkpoints)
+    return newest.name if newest else "", file_state(shared.need_run().folder / FILE)
 
 
-def progress(exhibit: Exhibit) -> str:
+def progress(shared: SharedScene) -> str:
     """How far training is: step, quality and time, as metrics.jsonl says last."""
     try:
-        with open_regular(exhibit.run.metrics_log, RunError) as log:
+        with open_regular(shared.need_run().metrics_log, RunError) as log:
             log.seek(0, 2)
             log.seek(max(0, log.tell() - 4096))
             lines = log.read().splitlines()

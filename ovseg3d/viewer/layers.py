@@ -1,7 +1,7 @@
-"""What the picture and the points show: colours, an answer, labels, features, depth.
+"""What the image and the points show: colours, an answer, labels, features, depth.
 
 A layer has numbers for each surface point and a way to colour them; pixels take theirs from the surface points behind
-them (`points.semantic_scene.Places`), so that the picture and the point cloud always agree. Where no surface is, a
+them (`points.semantic_scene.Places`), so that the image and the point cloud always agree. Where no surface is, a
 pixel's numbers are NaN. Colours are floats from 0 to 1 here.
 """
 
@@ -16,18 +16,20 @@ from ovseg3d.features.images import vector_colours
 from ovseg3d.points.semantic_scene import Places, SemanticScene
 from ovseg3d.render.images import depth_picture, to_bytes
 from ovseg3d.render.palette import colours
-from ovseg3d.viewer.exhibit import Exhibit, Sheet
+from ovseg3d.viewer.cards import card, legend_row
+from ovseg3d.viewer.render_job import RenderJob
+from ovseg3d.viewer.shared_scene import SharedScene
 
-COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH = LAYERS = (
-    "Colour", "Answer", "Relevancy", "Labels", "Features", "Depth",
-)  # fmt: skip
-EXPLAINED = {
+COLOUR, ANSWER, RELEVANCY = "Colour", "Answer", "Relevancy"
+LABELS, FEATURES, DEPTH = "Labels", "Features", "Depth"
+LAYERS: tuple[str, ...] = (COLOUR, ANSWER, RELEVANCY, LABELS, FEATURES, DEPTH)
+EXPLANATIONS = {
     DEPTH: "Near is bright, far is dark; points show their height.",
-    FEATURES: "What the features' three largest principal components say, as red, green and blue: alike is alike.",
+    FEATURES: "The three largest principal components as red, green and blue: similar features have similar colours.",
 }
 """Layers without a scale of colours."""
 _DIM = 0.38
-"""How bright the rest of the picture is beside an answer."""
+"""How bright the rest of the image is beside an answer."""
 
 Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(numbers (..., k), colours (..., 3)) -> colours (..., 3)."""
@@ -35,36 +37,36 @@ Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Layer:
-    """One way to see the scene."""
+    """One way to show the scene."""
 
     name: str
     values: Float[np.ndarray, "points dim"] | None = None
     """Numbers of the surface points; None where colour or depth say all."""
     paint: Paint | None = None
-    look: Callable[[Places], np.ndarray] | None = None
-    """Numbers of a picture's pixels, (h, w, k); by default those of the points behind them, blended."""
+    pixel_values: Callable[[Places], np.ndarray] | None = None
+    """Numbers of an image's pixels, (h, w, k); by default those of the points behind them, blended."""
 
-    def picture(self, exhibit: Exhibit, sheet: Sheet) -> UInt8[np.ndarray, "h w 3"]:
-        """A complete picture of the field, seen this way."""
-        rendered, semantics = sheet.rendered, exhibit.semantics
+    def image(self, shared: SharedScene, job: RenderJob) -> UInt8[np.ndarray, "h w 3"]:
+        """A complete image of the field, seen this way."""
+        rendered, semantics = job.complete(), shared.semantics
         if self.name == DEPTH:
             return depth_picture(rendered["depth_z"])
         rgb = np.clip(rendered["rgb"], 0, 1)
         # A layer of an earlier surface says nothing about this one.
-        if self.values is None or semantics is None or len(self.values) != len(semantics.surface):
+        if self.values is None or self.paint is None or semantics is None or len(self.values) != len(semantics.surface):
             return to_bytes(rgb)
-        places = sheet.places(semantics)
-        numbers = self.look(places) if self.look else places.picture(self.values, nothing=float("nan"))
+        places = job.places(semantics)
+        numbers = self.pixel_values(places) if self.pixel_values else places.picture(self.values, nothing=float("nan"))
         return to_bytes(self.paint(numbers, rgb))
 
-    def point_colours(self, exhibit: Exhibit) -> UInt8[np.ndarray, "points 3"]:
-        """Colours of `Exhibit.cloud`, seen this way; depth has none and shows height instead."""
-        xyz, rgb = exhibit.cloud
+    def point_colours(self, shared: SharedScene) -> UInt8[np.ndarray, "points 3"]:
+        """Colours of `SharedScene.cloud`, seen this way; depth has none and shows height instead."""
+        xyz, rgb = shared.cloud
         if self.name == DEPTH and len(xyz):
-            height = xyz @ exhibit.up
+            height = xyz @ shared.up
             low, high = np.percentile(height, [2, 98])
             return to_bytes(heat((height - low) / max(high - low, 1e-9)))
-        if self.values is None or exhibit.semantics is None or len(self.values) != len(xyz):
+        if self.values is None or self.paint is None or shared.semantics is None or len(self.values) != len(xyz):
             return rgb
         return to_bytes(self.paint(self.values, rgb / np.float32(255)))
 
@@ -88,7 +90,7 @@ def answer_layer(
         best = known.argmax(-1)
         there = known.max(-1, keepdims=True) >= threshold
         grey = rgb.mean(-1, keepdims=True) * _DIM
-        # The light and shade of the picture stay to be seen under the colour.
+        # The light and shade of the image stay to be seen under the colour.
         lit = tint[best] * (0.6 + 0.4 * rgb.mean(-1, keepdims=True))
         return np.where(there, (1 - opacity) * rgb + opacity * lit, opacity * grey + (1 - opacity) * rgb)
 
@@ -113,8 +115,8 @@ class Labelling:
     phrases: tuple[str, ...]
     labels: Int[np.ndarray, " points"]
     """0: none of these."""
-    look: Callable[[Places], Int[np.ndarray, "h w"]]
-    """The same for a picture's pixels."""
+    labels_at: Callable[[Places], Int[np.ndarray, "h w"]]
+    """The same for an image's pixels."""
     semantics: SemanticScene
     """Whose surface points these are."""
     own: tuple[str, ...] = ()
@@ -131,17 +133,21 @@ class Labelling:
         return np.bincount(self.labels, minlength=len(self.phrases) + 1)
 
 
-def make_labelling(exhibit: Exhibit, phrases: Sequence[str], canonical: Sequence[str] | None = None) -> Labelling:
-    """Label the surface. Raises RunError, EncoderError, ConfigError."""
+def make_labelling(shared: SharedScene, phrases: Sequence[str], canonical: Sequence[str] | None = None) -> Labelling:
+    """Label the surface.
 
-    def look(places: Places) -> np.ndarray:
-        with exhibit.asking:
+    Raises:
+        RunError, EncoderError: the run cannot be asked. ConfigError: phrases that cannot be meant.
+    """
+
+    def labels_at(places: Places) -> np.ndarray:
+        with shared.query_lock:
             return asker.labels_at(places, phrases, canonical)
 
-    with exhibit.asking:
-        asker = exhibit.need_asker()
+    with shared.query_lock:
+        asker = shared.need_asker()
         labels = asker.labels(phrases, canonical)
-    return Labelling(tuple(phrases), labels, look, asker.semantics, exhibit.scene.phrases)
+    return Labelling(tuple(phrases), labels, labels_at, asker.semantics, shared.scene.phrases)
 
 
 def label_layer(labelling: Labelling, opacity: float) -> Layer:
@@ -153,17 +159,17 @@ def label_layer(labelling: Labelling, opacity: float) -> Layer:
         lit = tint[np.nan_to_num(values[..., 0]).astype(np.int64)] * (0.35 + 0.65 * rgb.mean(-1, keepdims=True))
         return np.where(unknown, rgb, (1 - opacity) * rgb + opacity * lit)
 
-    def look(places: Places) -> np.ndarray:
+    def pixel_values(places: Places) -> np.ndarray:
         numbers = np.full(places.size, np.nan, np.float32)
-        numbers.ravel()[places.pixel] = labelling.look(places).ravel()[places.pixel]
+        numbers.ravel()[places.pixel] = labelling.labels_at(places).ravel()[places.pixel]
         return numbers[..., None]
 
-    return Layer(LABELS, labelling.labels[:, None].astype(np.float32), paint, look)
+    return Layer(LABELS, labelling.labels[:, None].astype(np.float32), paint, pixel_values)
 
 
-def feature_layer(exhibit: Exhibit, opacity: float) -> Layer:
+def feature_layer(shared: SharedScene, opacity: float) -> Layer:
     """Features by their three largest principal components over the surface."""
-    made = vector_colours(exhibit.need_asker().semantics.vectors)
+    made = vector_colours(shared.need_asker().semantics.vectors)
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
         return np.where(np.isnan(values), rgb, (1 - opacity) * rgb + opacity * values)
@@ -204,21 +210,5 @@ def label_html(labelling: Labelling) -> str:
     return _small("".join(rows) + '<div style="opacity:0.6">surface points, and their share</div>')
 
 
-def note_html(text: str) -> str:
-    """A sentence in place of a legend."""
-    return _small(html.escape(text))
-
-
-def legend_row(tint: Sequence[int], name: str, figure: str = "", faint: bool = False) -> str:
-    """A colour, what it stands for, and a figure at the right."""
-    shade = f"border:1px solid #888;background:rgb({', '.join(map(str, tint))})"
-    box = f"flex:none;width:12px;height:12px;border-radius:3px;{shade}"
-    row = f"display:flex;gap:8px;align-items:center;opacity:{0.45 if faint else 1}"
-    return (
-        f'<div style="{row}"><span style="{box}"></span><span style="flex:1">{html.escape(name)}</span>'
-        f"<span style='opacity:0.7'>{figure}</span></div>"
-    )
-
-
 def _small(content: str) -> str:
-    return f'<div style="font-size:12.5px;line-height:1.5;padding:2px 12px">{content}</div>'
+    return card(content, 12.5, 1.5)

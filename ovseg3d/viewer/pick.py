@@ -1,6 +1,6 @@
-"""What a click means: a ray into the scene, the place where it ends, and the thing that is there.
+"""What a click means: a ray into the scene, the place where it ends, and the instance that is there.
 
-Where there is a field, a ray ends where the field stops its light, which is what the visitor sees; else at the first
+Where there is a field, a ray ends where the field stops its light, which is what the user sees; else at the first
 point near the ray.
 """
 
@@ -14,9 +14,10 @@ from jaxtyping import Float, Int
 from ovseg3d.errors import RunError
 from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.points.semantic_scene import SemanticScene
-from ovseg3d.viewer.exhibit import Exhibit
+from ovseg3d.viewer.cards import card
+from ovseg3d.viewer.shared_scene import SharedScene
 
-WORDS = (
+DEFAULT_NAMES = (
     "wall", "floor", "ceiling", "window", "door", "curtain", "rug", "stairs", "lamp", "picture on a wall", "mirror",
     "table", "desk", "chair", "armchair", "sofa", "stool", "bench", "bed", "pillow", "blanket", "shelf", "bookcase",
     "cabinet", "drawer", "wardrobe", "box", "basket", "bag", "backpack", "bottle", "cup", "bowl", "plate", "vase",
@@ -26,7 +27,7 @@ WORDS = (
     "road", "building", "person", "cat", "dog",
 )  # fmt: skip
 """Names to try where nobody has given any."""
-BEST = 5
+MAX_CANDIDATES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +37,20 @@ class Spot:
     xyz: Float[np.ndarray, "3"]
     distance: float
     point: int | None
-    """The surface point there, where the run knows meaning."""
+    """The surface point there, where the run has semantics."""
     semantics: SemanticScene | None = None
     """Whose surface point that is."""
 
 
 @dataclass(frozen=True)
-class Pointed:
-    """What is there."""
+class Selection:
+    """What was clicked."""
 
     spot: Spot
-    thing: Instance | None
-    """The thing that the spot belongs to; None: a wall, say."""
+    instance: Instance | None
+    """The instance that the spot belongs to; None: a wall, say."""
     words: tuple[tuple[str, float], ...]
-    """Best-matching phrases and how near they are (see `SemanticScene.compare`), best first."""
+    """Best-matching phrases and their similarity (see `SemanticScene.compare`), best first."""
     fits: bool
     """Whether the best is nearer than every canonical phrase ("object", "stuff")."""
     unit: str
@@ -59,16 +60,14 @@ class Pointed:
         return self.words[0][0] if self.words else "something"
 
 
-def find_spot(exhibit: Exhibit, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> Spot | None:
+def find_spot(shared: SharedScene, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> Spot | None:
     """Where a ray ends; None: nowhere."""
     direction = direction / np.linalg.norm(direction)
-    along = (
-        exhibit.cast(origin, direction) if exhibit.renderer is not None else _first_point(exhibit, origin, direction)
-    )
+    along = shared.cast(origin, direction) if shared.renderer is not None else _first_point(shared, origin, direction)
     if along is None:
         return None
     xyz = origin + along * direction
-    semantics = exhibit.semantics
+    semantics = shared.semantics
     if semantics is None:
         return Spot(xyz, along, None)
     surface = semantics.surface
@@ -78,50 +77,50 @@ def find_spot(exhibit: Exhibit, origin: Float[np.ndarray, "3"], direction: Float
     return Spot(xyz, along, nearest if near else None, semantics)
 
 
-def _first_point(exhibit: Exhibit, origin: np.ndarray, direction: np.ndarray) -> float | None:
+def _first_point(shared: SharedScene, origin: np.ndarray, direction: np.ndarray) -> float | None:
     """Distance to the first point that lies within a hundredth of its distance from the ray."""
-    xyz, _ = exhibit.cloud
+    xyz, _ = shared.cloud
     along = (xyz - origin) @ direction
     aside = np.linalg.norm(xyz - origin - along[:, None] * direction, axis=1)
     hit = (along > 0) & (aside < 0.01 * np.maximum(along, 0.0))
     return float(along[hit].min()) if hit.any() else None
 
 
-def describe(exhibit: Exhibit, spot: Spot, phrases: Sequence[str] = ()) -> Pointed:
+def describe(shared: SharedScene, spot: Spot, phrases: Sequence[str] = ()) -> Selection:
     """Name what is at a spot.
 
     Args:
-        phrases: names to choose among; none: `WORDS`.
+        phrases: names to choose among; none: `DEFAULT_NAMES`.
 
     Raises:
         RunError, EncoderError: the run cannot be asked, or has another surface by now.
     """
-    if spot.point is None:
-        return Pointed(spot, None, (), False, exhibit.unit)
+    if spot.point is None or spot.semantics is None:
+        return Selection(spot, None, (), False, shared.unit)
     semantics = spot.semantics
-    names = tuple(dict.fromkeys(phrases)) or WORDS
+    names = tuple(dict.fromkeys(phrases)) or DEFAULT_NAMES
     members = members_of(semantics, spot.point)
-    with exhibit.asking:
-        asker = exhibit.need_asker()
+    with shared.query_lock:
+        asker = shared.need_asker()
         if asker.semantics is not semantics:
-            raise RunError("What was clicked has been learnt anew meanwhile", fix="click again")
+            raise RunError("What was clicked has been learned anew meanwhile", fix="click again")
         near, beside = asker.closed(names, asker.canonical)
     own, others = near[members].mean(0), beside[members].mean(0)
-    best = np.argsort(-own, kind="stable")[:BEST]
+    best = np.argsort(-own, kind="stable")[:MAX_CANDIDATES]
     words = tuple((names[i], float(own[i])) for i in best)
-    thing = None
+    instance = None
     number = int(semantics.instance[spot.point])
     if number > 0:
         ids = np.where(semantics.instance == number, number, 0)
-        thing = instances_of(
+        instance = instances_of(
             semantics.surface, ids, labels=np.ones(len(ids), np.int64), phrases=[words[0][0]],
             scores=semantics.agreement.astype(np.float64),
         )[0]  # fmt: skip
-    return Pointed(spot, thing, words, bool(own[best[0]] >= others.max()), exhibit.unit)
+    return Selection(spot, instance, words, bool(own[best[0]] >= others.max()), shared.unit)
 
 
 def members_of(semantics: SemanticScene, point: int) -> Int[np.ndarray, " members"]:
-    """The surface points of the thing, or scrap, that a point belongs to; of none: those within some cells of it."""
+    """The surface points of the instance or fragment that a point belongs to; of none: those within some cells."""
     number = semantics.piece[point]
     if number > 0:
         return np.flatnonzero(semantics.piece == number)
@@ -130,27 +129,28 @@ def members_of(semantics: SemanticScene, point: int) -> Int[np.ndarray, " member
     return np.flatnonzero(near & (semantics.piece == 0))
 
 
-def pointed_html(pointed: Pointed) -> str:
-    """The panel's card."""
-    place = ", ".join(f"{value:.2f}" for value in pointed.spot.xyz)
+def selection_html(selection: Selection) -> str:
+    """What the panel says about a selection."""
+    place = ", ".join(f"{value:.2f}" for value in selection.spot.xyz)
     lines = []
-    if pointed.words:
-        lines.append(f'<div style="font-size:15px;font-weight:600">{html.escape(pointed.name)}</div>')
-        if not pointed.fits:
+    if selection.words:
+        lines.append(f'<div style="font-size:15px;font-weight:600">{html.escape(selection.name)}</div>')
+        if not selection.fits:
             lines.append('<div style="opacity:0.7">No word fits better than "object" would: a guess.</div>')
-    if pointed.thing is not None:
-        size = " × ".join(f"{length:.2f}" for length in pointed.thing.size)
-        lines.append(f"<div>thing {pointed.thing.id}: {size} {pointed.unit}, {pointed.thing.n_points:,} points</div>")
-    elif pointed.words:
-        lines.append("<div>no single thing: part of something, or of a large surface</div>")
-    lines.append(f"<div>at ({place}), {pointed.spot.distance:.2f} {pointed.unit} from you</div>")
-    if pointed.words:
-        top = max(pointed.words[0][1], 1e-6)
-        for phrase, cosine in pointed.words:
+    if selection.instance is not None:
+        size = " × ".join(f"{length:.2f}" for length in selection.instance.size)
+        points = f"{selection.instance.n_points:,} points"
+        lines.append(f"<div>instance {selection.instance.id}: {size} {selection.unit}, {points}</div>")
+    elif selection.words:
+        lines.append("<div>no single instance: part of something, or of a large surface</div>")
+    lines.append(f"<div>at ({place}), {selection.spot.distance:.2f} {selection.unit} from you</div>")
+    if selection.words:
+        top = max(selection.words[0][1], 1e-6)
+        for phrase, cosine in selection.words:
             bar = f"width:{max(cosine, 0) / top:.0%};background:#1c7ed6;height:5px;border-radius:2px"
             lines.append(
                 f'<div style="display:flex;justify-content:space-between"><span>{html.escape(phrase)}</span>'
                 f'<span style="opacity:0.7">{cosine:.3f}</span></div><div style="{bar}"></div>'
             )
-        lines.append('<div style="opacity:0.65">best-matching words, and how near they are</div>')
-    return f'<div style="font-size:13px;line-height:1.45;padding:2px 12px">{"".join(lines)}</div>'
+        lines.append('<div style="opacity:0.65">best-matching phrases, and their similarity</div>')
+    return card("".join(lines))

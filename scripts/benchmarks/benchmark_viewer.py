@@ -5,7 +5,7 @@
 
 A row is one server in a process of its own, with a client in another that speaks viser's protocol, receives, and draws
 nothing: a browser in software would take the very cores that are measured. Its window has 1000x750 pixels and begins
-where a visitor begins. Opening counts from before torch is imported until the server listens, and on until the encoder
+where a user begins. Opening counts from before torch is imported until the server listens, and on until the encoder
 is there and all that a first question needs; the first picture from the client's coming until it has it. Then the
 camera sways about what it looks at, told 30 times a second: pictures are counted at the server, sizes at the client,
 and the smallest is told. A sharp picture counts from the camera's last word until the client has it; a query until it
@@ -33,8 +33,8 @@ from scripts.benchmarks.benchmark import apart, describe_machine, table
 
 if TYPE_CHECKING:
     from ovseg3d.points.semantic_scene import SemanticScene
-    from ovseg3d.viewer.exhibit import Exhibit
-    from ovseg3d.viewer.visitor import Visitor
+    from ovseg3d.viewer.client_session import ClientSession
+    from ovseg3d.viewer.shared_scene import SharedScene
 
 WINDOW = (1000, 750)
 TOLD_A_SECOND = 30
@@ -89,34 +89,34 @@ def measure(options: BenchmarkViewer, points: int | None) -> list[str]:
     """One server's row of the table."""
     began = time.perf_counter()
     from ovseg3d.engine.memory import PeakMemory
-    from ovseg3d.viewer import Viewer, open_exhibit
-    from ovseg3d.viewer.fly import first_view
+    from ovseg3d.viewer import Viewer, open_shared_scene
+    from ovseg3d.viewer.navigation import first_view
 
     with PeakMemory() as memory:
-        exhibit = open_exhibit(options.run, options.scene, options.device)  # type: ignore[arg-type]
+        shared = open_shared_scene(options.run, options.scene, options.device)  # type: ignore[arg-type]
         if points is not None:
-            multiply(exhibit, points)
-        with Viewer(exhibit, notice=complain) as viewer, ThreadPoolExecutor(1) as aside:
+            multiply(shared, points)
+        with Viewer(shared, notice=complain) as viewer, ThreadPoolExecutor(1) as aside:
             opened = time.perf_counter() - began
             preparing = aside.submit(until, lambda: viewer.wait_ready(PATIENCE), began)
-            position, target, _ = first_view(exhibit)
+            position, target, _ = first_view(shared)
             place = [tuple(map(float, vector)) for vector in (position, target)]
-            with client(viewer.url, *place, WINDOW, tuple(map(float, exhibit.up))) as (bare, came):
+            with client(viewer.url, *place, WINDOW, tuple(map(float, shared.up))) as (bare, came):
                 first = until(lambda: bare.pictures() > 0, came)
                 ready = preparing.result()
-                visitor = next(iter(viewer.visitors.values()))
-                settle(visitor)
-                pictures, sizes, cpu = sway(visitor, bare, *place, options.seconds)
-                sharp = [sharpen(visitor, bare, place[0], beside) for beside in targets(*place)]
-                size = sharp_size(visitor)
-                queries = [seconds for phrase in phrases_of(exhibit) for seconds in ask(visitor, bare, phrase)]
-                clicks = [seconds for ray in grid(visitor) for seconds in click(visitor, bare, ray)]
-                shown = show_points(visitor, bare)
-                settle(visitor)
+                session = next(iter(viewer.sessions.values()))
+                settle(session)
+                pictures, sizes, cpu = sway(session, bare, *place, options.seconds)
+                sharp = [sharpen(session, bare, place[0], beside) for beside in targets(*place)]
+                size = sharp_size(session)
+                queries = [seconds for phrase in phrases_of(shared) for seconds in ask(session, bare, phrase)]
+                clicks = [seconds for ray in grid(session) for seconds in click(session, bare, ray)]
+                shown = show_points(session, bare)
+                settle(session)
                 resident_now = resident()
     coarse = min(sizes, key=lambda size: size[0] * size[1])
     return [
-        f"{len(exhibit.cloud[0]):,}", f"{opened:.1f}", f"{ready:.1f}", f"{first:.2f}",
+        f"{len(shared.cloud[0]):,}", f"{opened:.1f}", f"{ready:.1f}", f"{first:.2f}",
         f"{pictures / options.seconds:.1f}", by(coarse), f"{cpu / max(pictures, 1):.2f}", spread(sharp), by(size),
         spread(queries), spread(clicks), spread(shown), f"{resident_now / 2**20:.0f}", f"{memory.peak / 2**20:.0f}",
     ]  # fmt: skip
@@ -127,11 +127,11 @@ def complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def multiply(exhibit: "Exhibit", points: int) -> None:
+def multiply(shared: "SharedScene", points: int) -> None:
     """Give a run more points: copies, each moved within its cell; meaning is copied with them."""
     import numpy as np
 
-    known: SemanticScene = exhibit.need_asker().semantics
+    known: SemanticScene = shared.need_asker().semantics
     if known.sized is not None:
         raise SystemExit("Points cannot be multiplied where meaning depends on a size (--method lerf).")
     random = np.random.default_rng(0)
@@ -142,7 +142,7 @@ def multiply(exhibit: "Exhibit", points: int) -> None:
     surface = replace(surface, xyz=(surface.xyz + moved).astype(np.float32))
     names = ("vectors", "agreement", "instance") + (("plane",) if known.plane is not None else ())
     copied = {name: getattr(known, name)[chosen] for name in names}
-    exhibit.need_asker().semantics = replace(known, surface=surface, **copied)
+    shared.need_asker().semantics = replace(known, surface=surface, **copied)
 
 
 # -- the client ----------------------------------------------------------------------------------------------------
@@ -174,23 +174,23 @@ def until(true: Callable[[], Any], began: float) -> float:
     return time.perf_counter() - began
 
 
-# -- what a visitor does -------------------------------------------------------------------------------------------
+# -- what a browser does -------------------------------------------------------------------------------------------
 
 
-def settle(visitor: "Visitor") -> None:
+def settle(session: "ClientSession") -> None:
     """Wait until the picture is sharp."""
-    if not visitor.pictures.stream.wait_idle(PATIENCE):
+    if not session.image.stream.wait_idle(PATIENCE):
         raise TimeoutError(f"No sharp picture in {PATIENCE:g} s.")
 
 
 def sway(
-    visitor: "Visitor", bare: Any, position: tuple, target: tuple, seconds: float
+    session: "ClientSession", bare: Any, position: tuple, target: tuple, seconds: float
 ) -> tuple[int, list[tuple[int, int]], float]:
     """Move about; pictures at the server, their sizes at the client, and CPU seconds of the server."""
     import numpy as np
     from scipy.spatial.transform import Rotation
 
-    up, arm, stream = visitor.exhibit.up, np.subtract(position, target), visitor.pictures.stream
+    up, arm, stream = session.context.shared.up, np.subtract(position, target), session.image.stream
     before, seen, cpu, began = stream.drawn, len(bare.sizes()), time.process_time(), time.perf_counter()
     while (passed := time.perf_counter() - began) < seconds:
         turned = Rotation.from_rotvec(up * SWAY * np.sin(passed)).apply(arm)
@@ -205,69 +205,69 @@ def targets(position: tuple, target: tuple) -> list[tuple]:
     return [(target[0] + 0.05 * away * number, *target[1:]) for number in range(1, TIMES + 1)]
 
 
-def sharpen(visitor: "Visitor", bare: Any, position: tuple, target: tuple) -> float:
+def sharpen(session: "ClientSession", bare: Any, position: tuple, target: tuple) -> float:
     """Look away and back again; seconds until the client has the sharp picture."""
     before = bare.pictures()
     bare.look(position, tuple(2 * p - t for p, t in zip(position, target)))
     until(lambda: bare.pictures() > before, time.perf_counter())
-    away, began = visitor.pictures.viewpoint, time.perf_counter()
+    away, began = session.view.viewpoint, time.perf_counter()
     bare.look(position, target)
-    until(lambda: visitor.pictures.viewpoint != away, began)
-    settle(visitor)
-    return until(lambda: bare.sizes()[-1] == sharp_size(visitor), began)
+    until(lambda: session.view.viewpoint != away, began)
+    settle(session)
+    return until(lambda: bare.sizes()[-1] == sharp_size(session), began)
 
 
-def sharp_size(visitor: "Visitor") -> tuple[int, int]:
-    camera = visitor.pictures.viewpoint.camera(visitor.pictures.stream.sharp)
+def sharp_size(session: "ClientSession") -> tuple[int, int]:
+    camera = session.view.viewpoint.camera(session.image.stream.sharp)
     return camera.width, camera.height
 
 
-def phrases_of(exhibit: "Exhibit") -> Sequence[str]:
+def phrases_of(shared: "SharedScene") -> Sequence[str]:
     """What to ask: the scene's own phrases, else some common words."""
-    from ovseg3d.viewer.pick import WORDS
+    from ovseg3d.viewer.pick import DEFAULT_NAMES
 
-    return (exhibit.scene.phrases or WORDS)[:ASKED]
+    return (shared.scene.phrases or DEFAULT_NAMES)[:ASKED]
 
 
-def ask(visitor: "Visitor", bare: Any, phrase: str) -> list[float]:
+def ask(session: "ClientSession", bare: Any, phrase: str) -> list[float]:
     """Seconds until the client has the points; none where the phrase is not there."""
-    settle(visitor)
+    settle(session)
     before = bare.received("/highlight")
-    visitor.panel.phrases.value = phrase
+    session.ask.phrases.value = phrase
     began = time.perf_counter()
-    visitor.asking.ask_typed()
-    if not visitor.nodes.highlighted:
+    session.ask.ask_typed()
+    if not session.context.nodes.highlighted:
         return []
     return [until(lambda: bare.received("/highlight") > before, began)]
 
 
-def grid(visitor: "Visitor") -> Sequence[Any]:
+def grid(session: "ClientSession") -> Sequence[Any]:
     """Directions over the picture."""
     import numpy as np
 
-    camera = visitor.pictures.viewpoint.camera(1e9)
+    camera = session.view.viewpoint.camera(1e9)
     shares = (np.arange(CLICKS) + 0.5) / CLICKS
     xy = np.stack(np.meshgrid(shares * camera.width, shares * camera.height), -1).reshape(-1, 2)
     return camera.rays(xy)[1]
 
 
-def click(visitor: "Visitor", bare: Any, ray: Any) -> list[float]:
+def click(session: "ClientSession", bare: Any, ray: Any) -> list[float]:
     """Seconds until what lies along a ray is named; none where nothing is."""
     from ovseg3d.viewer.pick import find_spot
 
-    settle(visitor)
-    if find_spot(visitor.exhibit, visitor.pictures.eye, ray) is None:
+    settle(session)
+    if find_spot(session.context.shared, session.view.eye, ray) is None:
         return []
-    before = visitor.pointing.pointed
+    before = session.view.selection
     began = time.perf_counter()
-    bare.click(tuple((visitor.pictures.eye + ray).tolist()))
-    return [until(lambda: visitor.pointing.pointed is not before, began)]
+    bare.click(tuple((session.view.eye + ray).tolist()))
+    return [until(lambda: session.view.selection is not before, began)]
 
 
-def show_points(visitor: "Visitor", bare: Any) -> list[float]:
+def show_points(session: "ClientSession", bare: Any) -> list[float]:
     """Seconds until the client has the whole cloud."""
     began = time.perf_counter()
-    visitor.panel.points_on.value = True
+    session.layers.switches.points.value = True
     return [until(lambda: bare.received("/points"), began)]
 
 

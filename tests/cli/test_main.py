@@ -56,8 +56,8 @@ def test_ctrl_c_is_heard_by_who_waits_for_it(
 ) -> None:
     viewer = nullcontext(SimpleNamespace(url="http://here", stop=lambda: None))
     monkeypatch.setattr(view, "_serve", lambda *_: viewer.enter_result if live else viewer)
-    monkeypatch.setattr("ovseg3d.viewer.open_exhibit", lambda *_: SimpleNamespace(notes=()))
-    monkeypatch.setattr("ovseg3d.viewer.Exhibit", lambda *_: None)
+    monkeypatch.setattr("ovseg3d.viewer.open_shared_scene", lambda *_: SimpleNamespace(notes=()))
+    monkeypatch.setattr("ovseg3d.viewer.SharedScene", lambda *_: None)
     monkeypatch.setattr(view, "threading", SimpleNamespace(Event=Unwaited))
     if live:
         stop = Unwaited()

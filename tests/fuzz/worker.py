@@ -80,11 +80,11 @@ def viewer(base: Path, seed: int, numbers: list[int]) -> None:
     """Cases of hostile browsers against one viewer, which must still greet an honest one."""
     from hostile import attack, greeted, messages
 
-    from ovseg3d.viewer import Viewer, open_exhibit
+    from ovseg3d.viewer import Viewer, open_shared_scene
 
     said: list[str] = []
     # The run's encoder is none that a stranger may name, so that the viewer shows the scene.
-    with Viewer(open_exhibit(base / "nerfstudio"), port=7100, notice=said.append) as server:
+    with Viewer(open_shared_scene(base / "nerfstudio"), port=7100, notice=said.append) as server:
         for number in numbers:
             say(case=number, target="viewer", done=[f"{MESSAGES} messages"])
             forget_peak()

@@ -27,7 +27,7 @@ FLAGS = (
 PATIENCE = 150.0
 """Seconds after which something is taken to be broken."""
 THROTTLE = 0.15
-"""Seconds, of the page's own clock, after which viser's page has sent what was typed: of several things within 0.05 s
+"""Seconds, of the page's own clock, after which viser's page has sent what was typed: of several inputs within 0.05 s
 it sends the first and the last."""
 
 
@@ -200,7 +200,7 @@ class Page:
                 )
 
     def dismiss_notices(self) -> None:
-        """Close what lies over the picture, such as the remark that WebGL is drawn in software."""
+        """Close what lies over the image, such as the remark that WebGL is drawn in software."""
 
         def none_left() -> bool:
             notices = "document.querySelectorAll('[role=alert]')"

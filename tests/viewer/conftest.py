@@ -10,13 +10,13 @@ from ovseg3d.encoders import registry
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.session import load
 from ovseg3d.viewer.app import Viewer
-from ovseg3d.viewer.exhibit import Exhibit
-from ovseg3d.viewer.visitor import Visitor
+from ovseg3d.viewer.client_session import ClientSession
+from ovseg3d.viewer.shared_scene import SharedScene
 from scripts.benchmarks.viewer_client import Bare, wait_until
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """As the viewer does for itself: a browser may leave in the very moment in which a picture is sent to it."""
+    """As the viewer does for itself: a browser may leave in the very moment in which an image is sent to it."""
     config.addinivalue_line("filterwarnings", "ignore:Queued a .* on a closed connection")
 
 
@@ -34,10 +34,10 @@ def run(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 
 @pytest.fixture
-def exhibit(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Exhibit:
+def shared(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> SharedScene:
     """Playroom with its exact surface for a field."""
-    monkeypatch.setattr("ovseg3d.viewer.exhibit.restore", lambda run, *_: playroom.Splats(load_semantics_of(run)))
-    return Exhibit(run.load_scene(), run)
+    monkeypatch.setattr("ovseg3d.viewer.shared_scene.restore", lambda run, *_: playroom.Splats(load_semantics_of(run)))
+    return SharedScene(run.load_scene(), run)
 
 
 def load_semantics_of(run: RunFolder):
@@ -55,24 +55,24 @@ def errors() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def viewer(exhibit: Exhibit, errors: list[str]) -> Iterator[Viewer]:
+def viewer(shared: SharedScene, errors: list[str]) -> Iterator[Viewer]:
     """A server on a port that is free."""
-    with Viewer(exhibit, port=7300, notice=errors.append) as made:
+    with Viewer(shared, port=7300, notice=errors.append) as made:
         yield made
 
 
 @pytest.fixture
-def visit(viewer: Viewer) -> Iterator:
-    """visit() brings a browser without a picture: (the browser, the server's visitor)."""
+def connect(viewer: Viewer) -> Iterator:
+    """connect() brings a browser without an image: (the browser, the server's session)."""
     came: list[Bare] = []
 
-    def one(position: tuple = tuple(playroom.EYE), target: tuple = playroom.TARGET) -> tuple[Bare, Visitor]:
-        before = set(viewer.visitors)
+    def one(position: tuple = tuple(playroom.EYE), target: tuple = playroom.TARGET) -> tuple[Bare, ClientSession]:
+        before = set(viewer.sessions)
         bare = Bare(viewer.url, position, target, (320, 240))
         came.append(bare)
-        wait_until(lambda: set(viewer.visitors) - before, "the visitor")
-        (number,) = set(viewer.visitors) - before
-        return bare, viewer.visitors[number]
+        wait_until(lambda: set(viewer.sessions) - before, "the session")
+        (number,) = set(viewer.sessions) - before
+        return bare, viewer.sessions[number]
 
     yield one
     for bare in came:

@@ -22,10 +22,10 @@ from ovseg3d.runs.folder import RunFolder, create_run, open_scene
 from ovseg3d.runs.settings import make_config
 from ovseg3d.scene import Camera
 from ovseg3d.synth import surface_cloud
-from ovseg3d.viewer.stream import Turns
+from ovseg3d.viewer.fair_lock import FairLock
 
 PLAYROOM = Path(__file__).resolve().parents[2] / "scenes" / "playroom"
-THINGS = {thing["phrase"]: thing for thing in json.loads((PLAYROOM / "objects.json").read_text())}
+INSTANCES = {instance["phrase"]: instance for instance in json.loads((PLAYROOM / "objects.json").read_text())}
 EYE = np.array([1.5, -1.2, 1.5])
 """A place from which most of playroom is seen."""
 TARGET = (-1.0, 0.5, 0.5)
@@ -37,7 +37,7 @@ TEXT = 0.35
 
 
 def _vocabulary() -> list[str]:
-    names = [f"{thing['phrase']} {thing['category']}" for thing in THINGS.values()]
+    names = [f"{instance['phrase']} {instance['category']}" for instance in INSTANCES.values()]
     names += (PLAYROOM / "segmentations" / "classes.txt").read_text().split("\n")
     return [*sorted({word for name in names for word in name.lower().split()}), *CANONICAL]
 
@@ -46,13 +46,13 @@ WORDS = _vocabulary()
 DIM = len(WORDS) + SPARE + NOISE
 
 
-def inside(points: np.ndarray, thing: dict, margin: float = 0.1) -> float:
-    """Share of points within a thing's box, upright boxes turned back by their yaw."""
-    yaw = thing["yaw_rad"]
-    away = points - np.array(thing["center"])
+def inside(points: np.ndarray, instance: dict, margin: float = 0.1) -> float:
+    """Share of points within an instance's box, upright boxes turned back by their yaw."""
+    yaw = instance["yaw_rad"]
+    away = points - np.array(instance["center"])
     x, y, z = away.T
     turned = np.stack([np.cos(yaw) * x + np.sin(yaw) * y, np.cos(yaw) * y - np.sin(yaw) * x, z], 1)
-    return float((np.abs(turned) < np.array(thing["size"]) / 2 + margin).all(1).mean())
+    return float((np.abs(turned) < np.array(instance["size"]) / 2 + margin).all(1).mean())
 
 
 def text_vector(phrase: str) -> np.ndarray:
@@ -95,7 +95,7 @@ def register() -> None:
 
 
 def exact_surface(scene: Path, points: int) -> tuple[Surface, np.ndarray, list[str]]:
-    """Surface points that the photos see, the number of each one's thing, and what each is called."""
+    """Surface points that the photos see, the number of each one's instance, and what each is called."""
     cloud = surface_cloud(scene, points=points, seen=True)
     kept = cloud.seen >= 2
     xyz = cloud.xyz[kept].astype(np.float32)
@@ -105,9 +105,9 @@ def exact_surface(scene: Path, points: int) -> tuple[Surface, np.ndarray, list[s
     normal = cloud.normal[kept].astype(np.float32)
     surface = Surface(xyz, normal, cloud.rgb[kept], ones, cell, np.array([0.0, 0.0, 1.0]), True)
     listed = json.loads((scene / "objects.json").read_text())
-    things = {thing["id"]: f"{thing['phrase']} {thing['category']}" for thing in listed}
+    instances = {instance["id"]: f"{instance['phrase']} {instance['category']}" for instance in listed}
     instance = cloud.instance[kept].astype(np.int32)
-    called = [things.get(i) or cloud.classes[c - 1] for i, c in zip(instance.tolist(), cloud.label[kept].tolist())]
+    called = [instances.get(i) or cloud.classes[c - 1] for i, c in zip(instance.tolist(), cloud.label[kept].tolist())]
     return surface, instance, called
 
 
@@ -152,7 +152,7 @@ class Splats:
         if h * w == 1:
             return self._ray(camera, xyz)
         # On a grid so coarse that neighbours touch, then enlarged. It is laid from the axis of the camera, so that a
-        # picture is the same in however many strips it is drawn: how many depends on how busy the machine is.
+        # image is the same in however many strips it is drawn: how many depends on how busy the machine is.
         zoom = max(1.0, 0.5 * camera.fx * float(self.surface.cell[0]))
         axis = np.array([camera.cx, camera.cy])
         first, last = np.floor([-axis / zoom, (np.array([w, h]) - axis) / zoom]).astype(np.int64)
@@ -187,13 +187,13 @@ class Splats:
         }
 
 
-def is_taken(turns: Turns) -> bool:
+def is_taken(turns: FairLock) -> bool:
     """Whether somebody has a lock."""
     return turns._serving < turns._next
 
 
 def with_oracle(run_folder: Path) -> None:
-    """Give a trained run of playroom the bag of words' meaning, on its own surface (for looking at things)."""
+    """Give a trained run of playroom the bag of words' meaning, on its own surface (for looking at instances)."""
     from scipy.spatial import cKDTree
 
     from ovseg3d.points.semantic_scene import load_semantics

@@ -1,7 +1,7 @@
 """The viewer in a real browser: headless Chromium with WebGL in software, on playroom.
 
 One browser serves all tests. It takes most of a small machine, so waits are long; what is checked is the scene's state
-on the server and what the page says, and that the picture arrived on pixels.
+on the server and what the page says, and that the image arrived on pixels.
 """
 
 import io
@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from browser import Browser, Page, wait_for
 from PIL import Image
-from playroom import THINGS
+from playroom import INSTANCES
 from plyfile import PlyData
 
-from ovseg3d.viewer import keep, layers
+from ovseg3d.viewer import downloads, layers
 from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.pick import describe, find_spot
 
@@ -43,13 +43,13 @@ def page(browser: Browser, viewer: Viewer) -> Iterator[Page]:
 def settle(page: Page, viewer: Viewer) -> None:
     """Wait until the page is as it will stay: the panel makes the view narrower some time after it has come, and the
     remark that WebGL is drawn in software lies over it."""
-    page.wait_text("Take away")
-    wait_for(lambda: len(viewer.visitors) == 1, "the server to greet the browser", lambda: str(viewer.visitors))
-    visitor, seen = visitor_of(viewer), [None]
+    page.wait_text("Export")
+    wait_for(lambda: len(viewer.sessions) == 1, "the server to greet the browser", lambda: str(viewer.sessions))
+    session, seen = session_of(viewer), [None]
     page.dismiss_notices()
 
     def settled() -> bool:
-        view, (width, height) = visitor.pictures.viewpoint, window(page)
+        view, (width, height) = session.view.viewpoint, window(page)
         seen.append(view and (view, width, height))
         still = len(seen) > 5 and seen[-5:] == seen[-1:] * 5 and view is not None
         return still and width < SIZE[0] and abs(view.width / view.height - width / height) < 0.01
@@ -64,14 +64,14 @@ def window(page: Page) -> tuple[int, int]:
     return width, height
 
 
-def visitor_of(viewer: Viewer):
-    (only,) = viewer.visitors.values()
+def session_of(viewer: Viewer):
+    (only,) = viewer.sessions.values()
     return only
 
 
-def on_screen(page: Page, visitor, xyz: list[float]) -> tuple[float, float]:
+def on_screen(page: Page, session, xyz: list[float]) -> tuple[float, float]:
     """Where a place of the scene is on the screen."""
-    view = visitor.pictures.viewpoint
+    view = session.view.viewpoint
     xy, z = view.camera(1e9).project(np.array([xyz], dtype=np.float64))
     assert z[0] > 0
     x, y = xy[0] / (view.width, view.height) * window(page)
@@ -82,42 +82,44 @@ def pixels(page: Page) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
 
 
-def wait_for_picture(page: Page, visitor, layer: str) -> None:
+def wait_for_image(page: Page, session, layer: str) -> None:
     """Wait until the window shows the field, in colour or as depth: what is compared is the mean colour."""
 
     def means() -> tuple[np.ndarray, np.ndarray]:
         """Expected and shown, from where the browser looks by now."""
-        view = visitor.pictures.viewpoint
-        sheet = visitor.exhibit.render(view.camera(1e4))
-        expected = layers.plain_layer(layer).picture(visitor.exhibit, sheet).mean((0, 1))
+        view = session.view.viewpoint
+        job = session.context.shared.render(view.camera(1e4))
+        expected = layers.plain_layer(layer).image(session.context.shared, job).mean((0, 1))
         return expected, pixels(page)[50:, 20 : window(page)[0] - 20].mean((0, 1))
 
-    wait_for(lambda: np.abs(np.subtract(*means())).max() < 12, f"a picture of {layer}", lambda: str(means()))
+    wait_for(lambda: np.abs(np.subtract(*means())).max() < 12, f"an image of {layer}", lambda: str(means()))
 
 
 def test_the_page_loads_and_shows_the_field(page: Page, viewer: Viewer, errors: list[str]) -> None:
     assert "playroom" in page.text() and "80 photos" in page.text()
-    visitor = visitor_of(viewer)
-    wait_for_picture(page, visitor, layers.COLOUR)
+    session = session_of(viewer)
+    wait_for_image(page, session, layers.COLOUR)
     assert page.console == [] and errors == []
 
 
-def test_a_phrase_typed_into_the_form_highlights_the_right_thing(page: Page, viewer: Viewer, errors: list[str]) -> None:
-    visitor = visitor_of(viewer)
-    visitor.panel.opacity.value = 1.0
+def test_a_phrase_typed_into_the_form_highlights_the_right_instance(
+    page: Page, viewer: Viewer, errors: list[str]
+) -> None:
+    session = session_of(viewer)
+    session.ask.display.opacity.value = 1.0
     page.type_into("Find", "teddy bear; an elephant")
     page.wait_text('"an elephant" is not in this scene.')
-    page.wait_text('"teddy bear": 1 thing')
-    points, _ = visitor.asking.reply.found()
-    wait_for(lambda: visitor.nodes.highlighted, "the points after the words")
-    middle = np.median(visitor.exhibit.semantics.surface.xyz[points], axis=0)
-    np.testing.assert_allclose(middle, THINGS["brown teddy bear"]["center"], atol=0.12)
-    assert visitor.nodes.highlighted == len(points) > 0
+    page.wait_text('"teddy bear": 1 instance')
+    points, _ = session.view.reply.found()
+    wait_for(lambda: session.context.nodes.highlighted, "the points after the words")
+    middle = np.median(session.context.shared.semantics.surface.xyz[points], axis=0)
+    np.testing.assert_allclose(middle, INSTANCES["brown teddy bear"]["center"], atol=0.12)
+    assert session.context.nodes.highlighted == len(points) > 0
     # On pixels: where the bear is, the browser now shows the phrase's colour.
-    tint = visitor.asking.reply.tints[0].astype(float)
+    tint = session.view.reply.tints[0].astype(float)
 
     def tinted() -> bool:
-        x, y = on_screen(page, visitor, THINGS["brown teddy bear"]["center"])
+        x, y = on_screen(page, session, INSTANCES["brown teddy bear"]["center"])
         patch = pixels(page)[int(y) - 6 : int(y) + 7, int(x) - 6 : int(x) + 7].reshape(-1, 3)
         alike = patch @ tint / np.maximum(np.linalg.norm(patch, axis=1) * np.linalg.norm(tint), 1)
         return bool((alike > 0.98).mean() > 0.3)
@@ -126,68 +128,74 @@ def test_a_phrase_typed_into_the_form_highlights_the_right_thing(page: Page, vie
     assert errors == []
 
 
-def test_a_click_names_the_clicked_thing(page: Page, viewer: Viewer, errors: list[str]) -> None:
-    visitor = visitor_of(viewer)
-    thing, place = seen_thing(page, visitor)
+def test_a_click_names_the_clicked_instance(page: Page, viewer: Viewer, errors: list[str]) -> None:
+    session = session_of(viewer)
+    instance, place = seen_instance(page, session)
     page.mouse(*place)
-    wait_for(lambda: visitor.pointing.pointed is not None, f"the click at {place} to be answered", page.text)
-    assert visitor.pointing.pointed.name == thing["category"]
-    np.testing.assert_allclose(visitor.pointing.pointed.thing.center, thing["center"], atol=0.1)
-    page.wait_text(f"thing {visitor.pointing.pointed.thing.id}:")
-    assert "best-matching words" in page.text() and errors == []
+    wait_for(lambda: session.view.selection is not None, f"the click at {place} to be answered", page.text)
+    assert session.view.selection.name == instance["category"]
+    np.testing.assert_allclose(session.view.selection.instance.center, instance["center"], atol=0.1)
+    page.wait_text(f"instance {session.view.selection.instance.id}:")
+    assert "best-matching phrases" in page.text() and errors == []
 
 
-def seen_thing(page: Page, visitor) -> tuple[dict, tuple[float, float]]:
-    """A thing whose middle is seen, and where on the screen that is."""
-    eye, (width, height) = np.array(visitor.pictures.viewpoint.position), window(page)
-    for thing in THINGS.values():
-        x, y = on_screen(page, visitor, thing["center"]) if ahead(visitor, thing) else (0.0, 0.0)
-        spot = find_spot(visitor.exhibit, eye, np.array(thing["center"]) - eye)
-        near = spot is not None and np.linalg.norm(spot.xyz - thing["center"]) < 0.6 * np.linalg.norm(thing["size"])
-        alone = near and describe(visitor.exhibit, spot, visitor.exhibit.scene.phrases).name == thing["category"]
+def seen_instance(page: Page, session) -> tuple[dict, tuple[float, float]]:
+    """An instance whose middle is seen, and where on the screen that is."""
+    eye, (width, height) = np.array(session.view.viewpoint.position), window(page)
+    for instance in INSTANCES.values():
+        x, y = on_screen(page, session, instance["center"]) if ahead(session, instance) else (0.0, 0.0)
+        spot = find_spot(session.context.shared, eye, np.array(instance["center"]) - eye)
+        near = spot is not None and np.linalg.norm(spot.xyz - instance["center"]) < 0.6 * np.linalg.norm(
+            instance["size"]
+        )
+        alone = (
+            near
+            and describe(session.context.shared, spot, session.context.shared.scene.phrases).name
+            == instance["category"]
+        )
         if alone and 40 < x < width - 40 and 40 < y < height - 40:
-            return thing, (x, y)
+            return instance, (x, y)
     raise AssertionError("nothing is in view")
 
 
-def ahead(visitor, thing: dict) -> bool:
-    camera = visitor.pictures.viewpoint.camera(1e9)
-    return float((np.array(thing["center"]) - camera.position) @ camera.forward) > 0.3
+def ahead(session, instance: dict) -> bool:
+    camera = session.view.viewpoint.camera(1e9)
+    return float((np.array(instance["center"]) - camera.position) @ camera.forward) > 0.3
 
 
 def test_layers_switch(page: Page, viewer: Viewer, errors: list[str]) -> None:
-    visitor = visitor_of(viewer)
+    session = session_of(viewer)
     page.press("Layers")
-    wait_for_picture(page, visitor, layers.COLOUR)
+    wait_for_image(page, session, layers.COLOUR)
     page.mouse(*page.middle("[...document.querySelectorAll('input')].find(e => e.value === 'Colour')"))
     page.press("Depth")
-    wait_for(lambda: visitor.pictures.layer.name == layers.DEPTH, "the layer")
-    wait_for_picture(page, visitor, layers.DEPTH)
+    wait_for(lambda: session.view.layer.name == layers.DEPTH, "the layer")
+    wait_for_image(page, session, layers.DEPTH)
     page.mouse(*page.middle("[...document.querySelectorAll('input')].find(e => e.value === 'Depth')"))
     page.press("Labels")
     page.wait_text("surface points, and their share")
     page.press("Points")
-    wait_for(lambda: visitor.panel.points_on.value, "the switch")
-    assert errors == [] and visitor.messages == []
+    wait_for(lambda: session.layers.switches.points.value, "the switch")
+    assert errors == [] and session.context.messages == []
 
 
 def test_an_export_downloads_and_reads_back(page: Page, viewer: Viewer, tmp_path: Path, errors: list[str]) -> None:
-    visitor = visitor_of(viewer)
+    session = session_of(viewer)
     page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path), eventsEnabled=False)
-    page.press("Take away")
+    page.press("Export")
     page.press("cloud:")
-    wait_for(lambda: visitor.keeper.saved, "the export", page.text)
+    wait_for(lambda: session.export.jobs.saved, "the export", page.text)
     page.wait_text("--what cloud")
     link = "[...document.querySelectorAll('a')].find(e => e.href.startsWith('blob:') || e.download)"
     wait_for(lambda: page.js(f"!!{link}"), "the link", page.text)
     page.js(f"{link}.click()")
     wait_for((tmp_path / "cloud.zip").exists, "the file", lambda: str(list(tmp_path.iterdir())))
-    _, whole = keep.packed(viewer.exhibit.run.exports, visitor.keeper.saved)
+    _, whole = downloads.pack_files(viewer.shared.run.exports, session.export.jobs.saved)
     wait_for(lambda: (tmp_path / "cloud.zip").stat().st_size == len(whole), "the whole file")
     with zipfile.ZipFile(tmp_path / "cloud.zip") as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("cloud.ply"))
         read = PlyData.read(io.BytesIO(archive.read(name)))["vertex"]
-    surface = visitor.exhibit.semantics.surface
+    surface = session.context.shared.semantics.surface
     assert len(read) == len(surface)
     got = np.stack([read["x"], read["y"], read["z"]], 1)
     np.testing.assert_allclose(np.sort(got, axis=0), np.sort(surface.xyz, axis=0), atol=1e-5)
@@ -195,20 +203,20 @@ def test_an_export_downloads_and_reads_back(page: Page, viewer: Viewer, tmp_path
 
 
 def test_a_second_browser_is_independent(page: Page, viewer: Viewer, browser: Browser, errors: list[str]) -> None:
-    first = visitor_of(viewer)
+    first = session_of(viewer)
     other = browser.open(viewer.url)
     try:
-        other.wait_text("Take away")
-        wait_for(lambda: len(viewer.visitors) == 2, "the second browser")
-        (second,) = (visitor for visitor in viewer.visitors.values() if visitor is not first)
+        other.wait_text("Export")
+        wait_for(lambda: len(viewer.sessions) == 2, "the second browser")
+        (second,) = (session for session in viewer.sessions.values() if session is not first)
         other.type_into("Find", "sofa")
-        other.wait_text('"sofa": 1 thing')
-        wait_for(lambda: second.nodes.highlighted, "the points after the words")
-        assert second.asking.reply is not None and first.asking.reply is None and first.nodes.highlighted == 0
-        assert "1 thing" not in page.text()
+        other.wait_text('"sofa": 1 instance')
+        wait_for(lambda: second.context.nodes.highlighted, "the points after the words")
+        assert second.view.reply is not None and first.view.reply is None and first.context.nodes.highlighted == 0
+        assert "1 instance" not in page.text()
     finally:
         other.leave()
-    wait_for(lambda: len(viewer.visitors) == 1, "the second browser to be gone")
+    wait_for(lambda: len(viewer.sessions) == 1, "the second browser to be gone")
     assert errors == []
 
 

@@ -17,7 +17,7 @@ from ovseg3d.pipeline.train import train_scene
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.settings import make_config
 from ovseg3d.viewer.app import Viewer
-from ovseg3d.viewer.exhibit import Exhibit
+from ovseg3d.viewer.shared_scene import SharedScene
 from scripts.benchmarks.viewer_client import PATIENCE, Bare, wait_until
 
 
@@ -29,9 +29,9 @@ def test_training_is_shown_live_and_a_browser_does_not_disturb_it(tiny_scene: Pa
     errors: list[str] = []
 
     def begun(run: RunFolder) -> None:
-        exhibit = Exhibit(run.load_scene(), run, "cpu")
-        learnt.append(exhibit.renderer is not None)
-        served.append(Viewer(exhibit, port=7340, notice=errors.append))
+        shared = SharedScene(run.load_scene(), run, "cpu")
+        learnt.append(shared.renderer is not None)
+        served.append(Viewer(shared, port=7340, notice=errors.append))
 
     worker = threading.Thread(
         target=lambda: train_scene(tiny_scene, config, output_dir=tmp_path / "run", begun=begun, stop=stop), daemon=True
@@ -41,18 +41,18 @@ def test_training_is_shown_live_and_a_browser_does_not_disturb_it(tiny_scene: Pa
     (viewer,) = served
     assert learnt == [False]
     bare = Bare(viewer.url, (2.0, 2.0, 1.2), (0, 0, 0), (160, 120))
-    wait_until(lambda: viewer.visitors, "the visitor")
-    (visitor,) = viewer.visitors.values()
-    wait_until(lambda: "Training" in visitor.panel.status.content, "training to be told of")
-    wait_until(lambda: bare.pictures() > 0, "a picture of the young field")
-    first = viewer.exhibit.version
-    wait_until(lambda: viewer.exhibit.version > first, "the next checkpoint")
+    wait_until(lambda: viewer.sessions, "the session")
+    (session,) = viewer.sessions.values()
+    wait_until(lambda: "Training" in session.status.content, "training to be told of")
+    wait_until(lambda: bare.pictures() > 0, "an image of the young field")
+    first = viewer.shared.version
+    wait_until(lambda: viewer.shared.version > first, "the next checkpoint")
     stop.set()
     worker.join(2 * PATIENCE)
-    wait_until(lambda: not viewer.exhibit.training and "Training" not in visitor.panel.status.content, "the end")
+    wait_until(lambda: not viewer.shared.training and "Training" not in session.status.content, "the end")
     before = bare.pictures()
     bare.look((2.0, -2.0, 1.2), (0, 0, 0))
-    wait_until(lambda: bare.pictures() > before, "a picture of the trained field")
+    wait_until(lambda: bare.pictures() > before, "an image of the trained field")
     viewer.stop()
     assert errors == []
 

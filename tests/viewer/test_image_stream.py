@@ -1,4 +1,4 @@
-"""The newest wish wins, and nothing that goes wrong ends a stream. Times are short; what is counted is order."""
+"""The newest request wins, and nothing that goes wrong ends a stream. Times are short; what is counted is order."""
 
 import threading
 import time
@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from ovseg3d.errors import RunError
-from ovseg3d.viewer.lens import Viewpoint, beside, quaternion, ray_camera
-from ovseg3d.viewer.stream import COARSE, Pace, Stream, Turns
+from ovseg3d.viewer.fair_lock import FairLock
+from ovseg3d.viewer.image_stream import COARSE_PIXELS, ImageStream, RenderRate
+from ovseg3d.viewer.viewpoint import Viewpoint, quaternion, ray_camera, strip_camera
 from scripts.benchmarks.viewer_client import PATIENCE, wait_until
 
 
 class Easel:
-    """Records what is drawn; sharp pictures take some strips."""
+    """Records what is drawn; sharp images take some strips."""
 
     def __init__(self) -> None:
         self.drawn: list[tuple[object, float]] = []
@@ -24,59 +25,59 @@ class Easel:
         self.pause_after = 0
         """Hold once so many are drawn; 0: never."""
 
-    def draw(self, wish: object, pixels: float, unwanted) -> float | None:
-        self.begun.append(wish)
-        if wish == "bad":
+    def draw(self, request: object, pixels: float, unwanted) -> float | None:
+        self.begun.append(request)
+        if request == "bad":
             raise RuntimeError("cannot draw this")
         for _ in range(3):
             self.hold.wait(PATIENCE)
             if unwanted():
                 return None
-        self.drawn.append((wish, pixels))
+        self.drawn.append((request, pixels))
         if len(self.drawn) == self.pause_after:
             self.hold.clear()
         return 0.01
 
 
-def stream(easel: Easel, sharp: float = 200_000.0) -> Stream:
-    return Stream(easel.draw, easel.errors.append, Pace(), sharp)
+def stream(easel: Easel, sharp: float = 200_000.0) -> ImageStream:
+    return ImageStream(easel.draw, easel.errors.append, RenderRate(), sharp)
 
 
 def test_a_still_camera_gets_coarse_then_sharper_then_sharp() -> None:
     easel = Easel()
     made = stream(easel)
-    made.want("here")
+    made.request("here")
     assert made.wait_idle(PATIENCE)
     pixels = [pixels for _, pixels in easel.drawn]
-    assert pixels[0] >= COARSE and pixels == sorted(pixels) and pixels[-1] == 200_000 and len(pixels) >= 2
+    assert pixels[0] >= COARSE_PIXELS and pixels == sorted(pixels) and pixels[-1] == 200_000 and len(pixels) >= 2
     made.close()
 
 
-def test_the_newest_wish_wins_and_old_ones_are_never_drawn() -> None:
+def test_the_newest_request_wins_and_old_ones_are_never_drawn() -> None:
     easel = Easel()
     easel.hold.clear()
     made = stream(easel)
-    made.want(0)
+    made.request(0)
     wait_until(lambda: easel.begun == [0])
-    for wish in range(1, 50):
-        made.want(wish)
+    for request in range(1, 50):
+        made.request(request)
     easel.hold.set()
     assert made.wait_idle(PATIENCE)
-    assert [wish for wish, _ in easel.drawn][:2] == [0, 49], "a coarse picture is finished, then the newest comes"
+    assert [request for request, _ in easel.drawn][:2] == [0, 49], "a coarse image is finished, then the newest comes"
     assert easel.drawn[-1] == (49, 200_000.0)
     made.close()
 
 
-def test_a_sharp_picture_is_given_up_for_a_newer_wish() -> None:
+def test_a_sharp_image_is_given_up_for_a_newer_request() -> None:
     easel = Easel()
     easel.pause_after = 1
     made = stream(easel)
-    made.want("first")
+    made.request("first")
     wait_until(lambda: len(easel.begun) == 2)
-    made.want("second")
+    made.request("second")
     easel.hold.set()
     assert made.wait_idle(PATIENCE)
-    assert [wish for wish, _ in easel.drawn].count("first") == 1, "what was begun is not finished"
+    assert [request for request, _ in easel.drawn].count("first") == 1, "what was begun is not finished"
     assert easel.drawn[-1] == ("second", 200_000.0)
     assert made.drawn == len(easel.drawn) == len(easel.begun) - 1, "what was given up does not count"
     assert easel.errors == []
@@ -86,28 +87,28 @@ def test_a_sharp_picture_is_given_up_for_a_newer_wish() -> None:
 def test_an_error_is_told_and_the_next_wish_is_drawn() -> None:
     easel = Easel()
     made = stream(easel)
-    made.want("bad")
+    made.request("bad")
     wait_until(lambda: easel.errors)
-    made.want("good")
+    made.request("good")
     assert made.wait_idle(PATIENCE)
     assert easel.drawn[-1][0] == "good" and len(easel.errors) == 1
     made.close()
-    made.want("after the end")
+    made.request("after the end")
     time.sleep(0.05)
     assert easel.drawn[-1][0] == "good"
 
 
 def test_slow_machines_get_few_pixels_first_and_fast_ones_many() -> None:
-    slow, fast = Pace(20_000.0), Pace(5e6)
-    assert slow.ladder(200_000.0)[0] == COARSE and slow.ladder(200_000.0)[-1] == 200_000
-    assert fast.ladder(200_000.0) == [200_000], "no coarse picture where the sharp one takes no time"
+    slow, fast = RenderRate(20_000.0), RenderRate(5e6)
+    assert slow.resolutions(200_000.0)[0] == COARSE_PIXELS and slow.resolutions(200_000.0)[-1] == 200_000
+    assert fast.resolutions(200_000.0) == [200_000], "no coarse image where the sharp one takes no time"
     slow.learn(50_000.0, 0.5)
     assert 20_000 < slow.pixels_per_second < 100_000
 
 
 def test_turns_go_round() -> None:
     """A plain lock lets one thread take it again and again; two who share get it in turn."""
-    turns, order, inside, alone = Turns(), [], [], []
+    turns, order, inside, alone = FairLock(), [], [], []
     asking, done = {name: threading.Event() for name in "ab"}, []
 
     def work(name: str, other: str) -> None:
@@ -151,10 +152,10 @@ def test_a_quaternion_comes_back() -> None:
     np.testing.assert_allclose(quaternion(seen.c2w[:3, :3]), seen.wxyz, atol=1e-12)
 
 
-def test_strips_are_parts_of_the_picture() -> None:
+def test_strips_are_parts_of_the_image() -> None:
     camera = Viewpoint((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0, 40, 30).camera(1e9)
     whole = camera.rays(camera.pixel_centres())[1].reshape(30, 40, 3)
-    strip = beside(camera, 20, 10)
+    strip = strip_camera(camera, 20, 10)
     np.testing.assert_allclose(strip.rays(strip.pixel_centres())[1].reshape(10, 40, 3), whole[20:])
 
 
@@ -168,7 +169,7 @@ def test_a_ray_is_a_camera_of_one_pixel() -> None:
 
 
 def test_nobody_gets_a_turn_that_was_closed() -> None:
-    turns, told = Turns(), []
+    turns, told = FairLock(), []
 
     def work() -> None:
         with pytest.raises(RunError, match="closed"), turns:

@@ -1,11 +1,11 @@
-"""Who may come in, and what they may say: checks of what browsers send, before viser looks at it.
+"""Who may connect, and what they may say: checks of what browsers send, before viser looks at it.
 
 On this machine's own address only pages of the viewer itself are served and listened to: a foreign page, or a foreign
 name that means this machine (DNS rebinding), is refused with 403. Where other machines can come, a token in the URL is
 needed, which the page then keeps as a cookie. Any port is right, since `ssh -L` gives the viewer another one.
 
 A message is one of a few kinds, with its own fields, of sizes and in ranges that a browser sends; others are dropped.
-What a visitor sends faster than `MESSAGES_PER_SECOND` waits, and at most `VISITORS` come at a time.
+What a browser sends faster than `MESSAGES_PER_SECOND` waits, and at most `MAX_CLIENTS` come at a time.
 """
 
 import asyncio
@@ -27,23 +27,23 @@ from websockets.http11 import Request, Response
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Names of this machine that no other machine can have."""
-VISITORS = 256
-MESSAGE_BYTES = 2**16
+MAX_CLIENTS = 256
+MAX_MESSAGE_BYTES = 2**16
 """The largest message that a browser sends."""
-TEXT_LENGTH = 2000
+MAX_TEXT_LENGTH = 2000
 """Most characters in a field of the panel."""
 MESSAGES_PER_SECOND = 200
-"""Of one visitor; a camera that is moved sends some 30."""
-WINDOW = 16_384
-"""Longest side of a visitor's window, in pixels."""
+"""Of one browser; a camera that is moved sends some 30."""
+MAX_WINDOW = 16_384
+"""Longest side of a browser's window, in pixels."""
 ASPECT = 50.0
 """Of a window, or its inverse."""
 _FARTHEST = 1e9
 _COOKIE = "ovseg3d"
-_making = threading.Lock()
+_patching = threading.Lock()
 
 
-class Door:
+class AccessControl:
     """Decides about each request of HTTP, and about each message.
 
     Args:
@@ -53,7 +53,7 @@ class Door:
     def __init__(self, host: str) -> None:
         self.token = None if host in LOCAL else secrets.token_urlsafe(16)
 
-    def refusal(self, request: Request, visitors: int = 0) -> str | None:
+    def refusal(self, request: Request, clients: int = 0) -> str | None:
         """Why a request is refused, or None."""
         hosts, origins = request.headers.get_all("Host"), request.headers.get_all("Origin")
         if len(hosts) != 1 or len(origins) > 1:
@@ -65,17 +65,17 @@ class Door:
             return "Another page may not use this viewer"
         if self.token is not None and not self._knows_token(request):
             return "The address lacks the token that the viewer printed when it started"
-        if visitors > VISITORS:
-            return "Too many visitors"
+        if clients > MAX_CLIENTS:
+            return "Too many browsers"
         return None
 
     def _knows_token(self, request: Request) -> bool:
         query = urllib.parse.urlsplit(request.path).query
-        told = urllib.parse.parse_qs(query, max_num_fields=20).get("token", []) if len(query) < 2000 else []
+        given = urllib.parse.parse_qs(query, max_num_fields=20).get("token", []) if len(query) < 2000 else []
         with contextlib.suppress(http.cookies.CookieError):
             for line in request.headers.get_all("Cookie"):
-                told += [morsel.value for name, morsel in http.cookies.SimpleCookie(line).items() if name == _COOKIE]
-        return any(hmac.compare_digest(word.encode(), str(self.token).encode()) for word in told)
+                given += [morsel.value for name, morsel in http.cookies.SimpleCookie(line).items() if name == _COOKIE]
+        return any(hmac.compare_digest(word.encode(), str(self.token).encode()) for word in given)
 
     def answer(self, inner: Callable[..., Any], connection: Any, request: Request) -> Response | None:
         """In place of viser's own answer `inner` to a request: None for a websocket that is welcome."""
@@ -100,12 +100,12 @@ class Door:
 
 
 class Connection(websockets.asyncio.server.ServerConnection):
-    """A visitor's websocket, of which viser hears only what is admitted, and no faster than it can take it."""
+    """A browser's websocket, of which viser hears only what is valid, and no faster than it can take it."""
 
-    async def recv(self, decode: bool | None = None) -> bytes:
+    async def recv(self, decode: bool | None = None) -> bytes:  # type: ignore[override]
         """The next message. Raises ConnectionClosed."""
         while True:
-            message = admit(await super().recv(decode))
+            message = validate(await super().recv(decode))
             await asyncio.sleep(1 / MESSAGES_PER_SECOND)
             if message is not None:
                 return message
@@ -116,8 +116,8 @@ def _name(address: str) -> str | None:
 
 
 @contextlib.contextmanager
-def keep(door: Door) -> Iterator[None]:
-    """A server of viser's that is made inside the block has this door.
+def guard_server(access: AccessControl) -> Iterator[None]:
+    """A server of viser's that is made inside the block checks requests and messages with it.
 
     Raises:
         RuntimeError: viser is another than the one that this was written for.
@@ -126,11 +126,11 @@ def keep(door: Door) -> Iterator[None]:
 
     def guarded(handler: Any, *args: Any, process_request: Any = None, **options: Any) -> Any:
         served.append(handler)
-        answer = lambda connection, request: door.answer(process_request, connection, request)  # noqa: E731
-        options |= {"max_size": MESSAGE_BYTES, "create_connection": Connection}
+        answer = lambda connection, request: access.answer(process_request, connection, request)  # noqa: E731
+        options |= {"max_size": MAX_MESSAGE_BYTES, "create_connection": Connection}
         return serve(handler, *args, process_request=answer, **options)
 
-    with _making:
+    with _patching:
         _guard_controls()
         websockets.asyncio.server.serve = guarded  # type: ignore[assignment,misc]
         try:
@@ -138,15 +138,15 @@ def keep(door: Door) -> Iterator[None]:
         finally:
             websockets.asyncio.server.serve = serve  # type: ignore[misc]
     if not served:
-        raise RuntimeError("The viewer cannot guard its door with this version of viser")
+        raise RuntimeError("The viewer cannot control access with this version of viser")
 
 
 # Messages
 
 
-def admit(raw: Any) -> bytes | None:
+def validate(raw: Any) -> bytes | None:
     """The message as it may be handed on, or None for one that a browser of ours does not send."""
-    if not isinstance(raw, bytes) or len(raw) > MESSAGE_BYTES:
+    if not isinstance(raw, bytes) or len(raw) > MAX_MESSAGE_BYTES:
         return None
     try:
         message = msgspec.msgpack.decode(raw)
@@ -176,7 +176,7 @@ def _direction(length: int) -> Callable[[Any], bool]:
 
 
 def _side(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= WINDOW
+    return type(value) is int and 1 <= value <= MAX_WINDOW
 
 
 def _is_window(message: dict[str, Any]) -> bool:
@@ -194,7 +194,7 @@ def _updates(value: Any) -> bool:
 
 def _is_value(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value) <= TEXT_LENGTH
+        return len(value) <= MAX_TEXT_LENGTH
     if isinstance(value, list):
         return len(value) <= 16 and all(_is_value(item) and not isinstance(item, list) for item in value)
     return isinstance(value, bool) or _number(value)

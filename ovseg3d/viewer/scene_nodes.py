@@ -1,6 +1,6 @@
-"""The things in a visitor's 3D view: points, cameras, highlights, boxes, names.
+"""The nodes of one browser's 3D view: points, cameras, highlights, boxes, names.
 
-Every visitor has nodes of their own (`client.scene`), so that nothing that one of them does shows in another's
+Every browser has nodes of its own (`client.scene`), so that nothing that one of them does shows in another's
 browser. Nodes are replaced whole; a name that is there already is removed first.
 """
 
@@ -12,31 +12,31 @@ from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.instances.records import Instance
-from ovseg3d.viewer.exhibit import Exhibit
-from ovseg3d.viewer.lens import quaternion, vertical_fov
+from ovseg3d.viewer.shared_scene import SharedScene
+from ovseg3d.viewer.viewpoint import quaternion, vertical_fov
 
-MOST_POINTS = 1_000_000
+MAX_POINTS = 1_000_000
 """More make a browser slow; every second, third, ... is shown then."""
-MOST_CAMERAS = 300
+MAX_CAMERAS = 300
 CAMERA_SIZE = 0.035
-"""Of a camera in the scene, as a share of `Exhibit.reach`."""
+"""Of a camera in the scene, as a share of `SharedScene.extent`."""
 _EDGES = np.array([(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit])
 
 
-class Nodes:
-    """One visitor's nodes."""
+class SceneNodes:
+    """One browser's nodes."""
 
-    def __init__(self, client: viser.ClientHandle, exhibit: Exhibit) -> None:
-        self._client, self._exhibit = client, exhibit
+    def __init__(self, client: viser.ClientHandle, shared: SharedScene) -> None:
+        self._client, self._shared = client, shared
         self._points: viser.PointCloudHandle | None = None
         self._points_of: object = None
-        """What is known about meaning, where the points are its surface's."""
+        """The semantics, where the points are its surface's."""
         self._stride = 1
         self._colours: np.ndarray | None = None
         """Those that the points have."""
         self._point_size: tuple[object, float] | None = None
         self._cameras: list[viser.CameraFrustumHandle] = []
-        self._groups: dict[str, list[viser.SceneNodeHandle]] = {}
+        self._groups: dict[str, Sequence[viser.SceneNodeHandle]] = {}
         self.highlighted = 0
         """Points that are highlighted now."""
 
@@ -46,13 +46,13 @@ class Nodes:
         """The point cloud in these colours; sent to the browser the first time that it is to be seen."""
         if self._points is None and not visible:
             return
-        semantics, (xyz, _) = self._exhibit.semantics, self._exhibit.cloud
-        # Colours of another surface are of one that has just gone: the visitor is about to be told.
+        semantics, (xyz, _) = self._shared.semantics, self._shared.cloud
+        # Colours of another surface are of one that has just gone: the browser is about to get the new one.
         if not len(xyz) or len(colours) != len(xyz):
             return
         if self._points is None or self._points_of is not semantics:
             self._points_of = semantics
-            self._stride = -(-len(xyz) // MOST_POINTS)
+            self._stride = -(-len(xyz) // MAX_POINTS)
             self._points = self._client.scene.add_point_cloud(
                 "/points", xyz[:: self._stride].astype(np.float32), colours[:: self._stride],
                 point_size=self.point_size(), precision="float32", point_shape="circle", point_shading="flat",
@@ -65,9 +65,9 @@ class Nodes:
 
     def point_size(self) -> float:
         """So large that a surface closes, input units."""
-        semantics = self._exhibit.semantics
+        semantics = self._shared.semantics
         if semantics is None:
-            return self._exhibit.reach * 0.004
+            return self._shared.extent * 0.004
         if self._point_size is None or self._point_size[0] is not semantics:
             self._point_size = semantics, float(np.median(semantics.surface.cell)) * 0.5
         return self._point_size[1]
@@ -75,27 +75,27 @@ class Nodes:
     # -- cameras -------------------------------------------------------------------------------------------------
 
     def show_cameras(self, visible: bool, eye: Float[np.ndarray, "3"] | None, clicked: Callable[[int], None]) -> None:
-        """The photos where they were taken; `clicked` is told the number of the frame. Sent when first seen.
+        """The photos where they were taken; `clicked` is called with the number of the frame. Sent when first seen.
 
         Those close to the `eye` are hidden: they would fill its view.
         """
         if not self._cameras and visible:
-            frames = self._exhibit.scene.frames
-            step = -(-len(frames) // MOST_CAMERAS)
+            frames = self._shared.scene.frames
+            step = -(-len(frames) // MAX_CAMERAS)
             for number in range(0, len(frames), step):
                 self._cameras.append(self._frustum(number, clicked))
         for camera in self._cameras:
-            far = eye is None or float(np.linalg.norm(camera.position - eye)) > 6 * CAMERA_SIZE * self._exhibit.reach
+            far = eye is None or float(np.linalg.norm(camera.position - eye)) > 6 * CAMERA_SIZE * self._shared.extent
             if camera.visible != (visible and far):
                 camera.visible = visible and far
 
     def _frustum(self, number: int, clicked: Callable[[int], None]) -> viser.CameraFrustumHandle:
-        frame = self._exhibit.scene.frames[number]
-        held_out = number in self._exhibit.scene.test
+        frame = self._shared.scene.frames[number]
+        held_out = number in self._shared.scene.test
         frustum = self._client.scene.add_camera_frustum(
             f"/cameras/{number}", vertical_fov(frame.camera), frame.camera.width / frame.camera.height,
-            scale=self._exhibit.reach * CAMERA_SIZE, thickness=1.5, thickness_units="screen",
-            color=(232, 89, 12) if held_out else (28, 126, 214), image=self._exhibit.thumbnail(number), jpeg_quality=75,
+            scale=self._shared.extent * CAMERA_SIZE, thickness=1.5, thickness_units="screen",
+            color=(232, 89, 12) if held_out else (28, 126, 214), image=self._shared.thumbnail(number), jpeg_quality=75,
             wxyz=quaternion(frame.camera.c2w[:3, :3]), position=frame.camera.position,
             cast_shadow=False, receive_shadow=False,
         )  # fmt: skip
@@ -118,14 +118,15 @@ class Nodes:
     def tint_highlight(self, tints: UInt8[np.ndarray, "found 3"]) -> None:
         """Other colours for the points that are highlighted now."""
         for handle in self._groups.get("highlight", ()):
-            handle.colors = tints
+            if isinstance(handle, viser.PointCloudHandle):
+                handle.colors = tints
 
-    def boxes(self, group: str, things: Sequence[Instance], tints: UInt8[np.ndarray, "things 3"]) -> None:
-        """A wire box around each thing, replacing the group's."""
+    def boxes(self, group: str, instances: Sequence[Instance], tints: UInt8[np.ndarray, "instances 3"]) -> None:
+        """A wire box around each instance, replacing the group's."""
         self.clear(f"{group}-boxes")
         lines, shades = [], []
-        for thing, tint in zip(things, tints):
-            lines.append(box_corners(thing)[_EDGES])
+        for instance, tint in zip(instances, tints):
+            lines.append(box_corners(instance)[_EDGES])
             shades.append(np.broadcast_to(tint, (len(_EDGES), 2, 3)))
         if lines:
             handle = self._client.scene.add_line_segments(
@@ -139,7 +140,7 @@ class Nodes:
         self.clear(f"{group}-names")
         self._groups[f"{group}-names"] = [
             self._client.scene.add_label(
-                f"/{group}-names/{i}", text, position=tuple(map(float, place)), anchor="bottom-center"
+                f"/{group}-names/{i}", text, position=np.asarray(place, np.float64), anchor="bottom-center"
             )
             for i, (place, text) in enumerate(zip(places, texts))
         ]
@@ -155,14 +156,14 @@ class Nodes:
             handle.remove()
 
 
-def box_corners(thing: Instance) -> Float[np.ndarray, "8 3"]:
-    """The corners of a thing's box; corner i has + along axis k where bit k of i is set."""
-    w, x, y, z = thing.rotation_wxyz
+def box_corners(instance: Instance) -> Float[np.ndarray, "8 3"]:
+    """The corners of an instance's box; corner i has + along axis k where bit k of i is set."""
+    w, x, y, z = instance.rotation_wxyz
     signs = np.array([[1 if i >> axis & 1 else -1 for axis in range(3)] for i in range(8)])
-    return Rotation.from_quat([x, y, z, w]).apply(signs * np.array(thing.size) / 2) + np.array(thing.center)
+    return Rotation.from_quat([x, y, z, w]).apply(signs * np.array(instance.size) / 2) + np.array(instance.center)
 
 
-def top_of(thing: Instance, up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
-    """A place a little above a thing's box."""
-    heights = (box_corners(thing) - np.array(thing.center)) @ up
-    return np.array(thing.center) + up * float(heights.max()) * 1.05
+def top_of(instance: Instance, up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+    """A place a little above an instance's box."""
+    heights = (box_corners(instance) - np.array(instance.center)) @ up
+    return np.array(instance.center) + up * float(heights.max()) * 1.05

@@ -5,7 +5,7 @@ import asyncio
 from viser._messages import ResetGuiMessage
 from viser.infra._async_message_buffer import AsyncMessageBuffer
 
-from ovseg3d.viewer.bell import Bell, Buffer
+from ovseg3d.viewer.thread_safe_events import ThreadSafeBuffer, ThreadSafeEvent
 
 
 def messages_from_a_thread(kind: type[AsyncMessageBuffer], number: int) -> list:
@@ -31,18 +31,21 @@ def messages_from_a_thread(kind: type[AsyncMessageBuffer], number: int) -> list:
 
 
 def test_a_message_from_another_thread_wakes_the_sender() -> None:
-    assert len(messages_from_a_thread(Buffer, 5)) == 5
+    assert len(messages_from_a_thread(ThreadSafeBuffer, 5)) == 5
 
 
-def test_the_viewer_gives_its_browsers_such_buffers(visit) -> None:
-    bare, visitor = visit()
-    buffers = [visitor.client._websock_connection.get_message_buffer(), visitor.client._viser_server._websock_server]
-    assert isinstance(buffers[0], Buffer) and isinstance(buffers[1].get_message_buffer(), Buffer)
+def test_the_viewer_gives_its_browsers_such_buffers(connect) -> None:
+    bare, session = connect()
+    buffers = [
+        session.context.client._websock_connection.get_message_buffer(),
+        session.context.client._viser_server._websock_server,
+    ]
+    assert isinstance(buffers[0], ThreadSafeBuffer) and isinstance(buffers[1].get_message_buffer(), ThreadSafeBuffer)
 
 
 def test_nobody_waits_in_a_loop_that_ended() -> None:
     loop = asyncio.new_event_loop()
-    bell = Bell(loop)
+    bell = ThreadSafeEvent(loop)
     loop.close()
     bell.set()
     assert not bell.is_set()

@@ -1,4 +1,4 @@
-"""The viewer's door: who may come in, and what of a hostile browser reaches the viewer."""
+"""The viewer's access: who may come in, and what of a hostile browser reaches the viewer."""
 
 import http.server
 import resource
@@ -15,9 +15,9 @@ from browser import Browser
 from hostile import CAMERA, attack, come, greeted, messages
 from websockets.exceptions import InvalidStatus
 
+from ovseg3d.viewer.access import MAX_MESSAGE_BYTES, MAX_TEXT_LENGTH, validate
 from ovseg3d.viewer.app import Viewer
-from ovseg3d.viewer.door import MESSAGE_BYTES, TEXT_LENGTH, admit
-from ovseg3d.viewer.exhibit import Exhibit
+from ovseg3d.viewer.shared_scene import SharedScene
 
 
 def status(url: str, **headers: str) -> int:
@@ -45,12 +45,12 @@ def test_this_machine_is_served_by_all_its_names_and_through_tunnels(viewer: Vie
 def test_a_foreign_origin_gets_no_websocket(viewer: Viewer, origin: str) -> None:
     with pytest.raises(InvalidStatus, match="403"):
         come(viewer.url, origin=origin)
-    assert not viewer.visitors
+    assert not viewer.sessions
     come(viewer.url, origin=viewer.url).close()
 
 
-def test_other_machines_need_the_token(exhibit: Exhibit, errors: list[str]) -> None:
-    with Viewer(exhibit, "0.0.0.0", 7400, errors.append) as viewer:
+def test_other_machines_need_the_token(shared: SharedScene, errors: list[str]) -> None:
+    with Viewer(shared, "0.0.0.0", 7400, errors.append) as viewer:
         page, _, token = viewer.url.partition("/?token=")
         assert len(token) > 20
         assert status(page) == status(f"{page}/?token=x") == status(f"{page}/?token=") == 403
@@ -88,42 +88,42 @@ def test_a_page_is_not_shown_inside_another(viewer: Viewer) -> None:
     ],
 )
 def test_what_no_camera_says_is_dropped(changes: dict) -> None:
-    assert admit(msgspec.msgpack.encode(CAMERA)) is not None
-    assert admit(msgspec.msgpack.encode({**CAMERA, **changes})) is None
+    assert validate(msgspec.msgpack.encode(CAMERA)) is not None
+    assert validate(msgspec.msgpack.encode({**CAMERA, **changes})) is None
 
 
 @pytest.mark.parametrize(
-    "updates", [{"update_cb": "x"}, {"value": "x" * (TEXT_LENGTH + 1)}, {"value": 1e300}, {"value": {}}, {}, [], None]
+    "updates",
+    [{"update_cb": "x"}, {"value": "x" * (MAX_TEXT_LENGTH + 1)}, {"value": 1e300}, {"value": {}}, {}, [], None],
 )
 def test_what_no_control_says_is_dropped(updates: object) -> None:
     message = {"type": "GuiUpdateMessage", "uuid": "a"}
-    assert admit(msgspec.msgpack.encode({**message, "updates": {"value": "mug"}})) is not None
-    assert admit(msgspec.msgpack.encode({**message, "updates": updates})) is None
+    assert validate(msgspec.msgpack.encode({**message, "updates": {"value": "mug"}})) is not None
+    assert validate(msgspec.msgpack.encode({**message, "updates": updates})) is None
 
 
-def test_a_control_takes_only_what_it_offers(visit, viewer: Viewer) -> None:
-    bare, visitor = visit()
-    panel = visitor.panel
-    before = panel.threshold.value, panel.layer.value
-    for control in (panel.threshold, panel.layer):
+def test_a_control_takes_only_what_it_offers(connect, viewer: Viewer) -> None:
+    bare, session = connect()
+    before = session.ask.display.threshold.value, session.layers.layer.value
+    for control in (session.ask.display.threshold, session.layers.layer):
         for value in ("other", -5.0, 1e6, True, ["x"]):
             message = {"type": "GuiUpdateMessage", "uuid": control._impl.uuid, "updates": {"value": value}}
             bare._socket.send(msgspec.msgpack.encode(message))
-    message = {"type": "GuiUpdateMessage", "uuid": panel.threshold._impl.uuid, "updates": {"value": 0.7}}
+    message = {"type": "GuiUpdateMessage", "uuid": session.ask.display.threshold._impl.uuid, "updates": {"value": 0.7}}
     bare._socket.send(msgspec.msgpack.encode(message))
     end = time.monotonic() + 20
-    while panel.threshold.value == before[0] and time.monotonic() < end:
+    while session.ask.display.threshold.value == before[0] and time.monotonic() < end:
         time.sleep(0.05)
-    assert (panel.threshold.value, panel.layer.value) == (0.7, before[1])
+    assert (session.ask.display.threshold.value, session.layers.layer.value) == (0.7, before[1])
 
 
-def test_a_hostile_visitor_does_not_disturb_the_others(visit, viewer: Viewer) -> None:
+def test_a_hostile_browser_does_not_disturb_the_others(connect, viewer: Viewer) -> None:
     """Neither its messages, nor a megabyte at once, nor uploads that nobody asked for."""
-    visit()
+    connect()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    attack(viewer.url, [b"x" * (MESSAGE_BYTES + 1), *messages(0, 300)])
+    attack(viewer.url, [b"x" * (MAX_MESSAGE_BYTES + 1), *messages(0, 300)])
     assert greeted(viewer.url)
-    assert len(viewer.visitors) >= 1
+    assert len(viewer.sessions) >= 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
 
 
@@ -159,8 +159,8 @@ def test_a_foreign_page_is_refused_in_a_real_browser(viewer: Viewer, foreign_pag
         page.wait_text("socket-refused")
         page.wait_text("fetch-refused")
         assert "socket-open" not in page.js("document.body.innerText")
-        assert not viewer.visitors
+        assert not viewer.sessions
         # Its own page is served, in the same browser.
-        browser.open(viewer.url).wait_text("Take away")
+        browser.open(viewer.url).wait_text("Export")
     finally:
         browser.close()

@@ -1,8 +1,9 @@
-"""What all visitors look at: a scene, and where there is a run its field and its meaning.
+"""What all browsers look at: a scene, and where there is a run its field and its semantics.
 
-An `Exhibit` may be used from many threads. The field is rendered by one of them at a time, in strips, in the order of
-asking; so is the encoder. While a run is being trained, `version` grows with each checkpoint, and `asker` may become
-another one at any moment, or none: whoever uses it reads it once, and keeps its `semantics` beside numbers of points.
+A `SharedScene` may be used from many threads. The field is rendered by one of them at a time, in strips, in the order
+of asking; the encoder is used likewise. While a run is being trained, `version` grows with each checkpoint, and `asker`
+may become another one at any moment, or none: whoever uses it reads it once, and keeps its `semantics` beside numbers
+of points.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from jaxtyping import Float, UInt8
 from ovseg3d.errors import Ovseg3dError, RunError, SceneError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.limits import NO_TRUST, Trust
-from ovseg3d.points.semantic_scene import FILE, Places, SemanticScene
+from ovseg3d.points.semantic_scene import FILE, SemanticScene
 from ovseg3d.query.engine import Asker
 from ovseg3d.runs.devices import BackendName, DeviceName
 from ovseg3d.runs.fields import restore
@@ -29,49 +30,18 @@ from ovseg3d.runs.folder import RunFolder, find_run
 from ovseg3d.scene import Camera, Scene, load_scene
 from ovseg3d.scene.images import load_photo
 from ovseg3d.session import load
-from ovseg3d.viewer.lens import beside, ray_camera
-from ovseg3d.viewer.stream import STRIP_SECONDS, Pace, Turns
+from ovseg3d.viewer.fair_lock import FairLock
+from ovseg3d.viewer.image_stream import STRIP_SECONDS, RenderRate
+from ovseg3d.viewer.render_job import RenderJob
+from ovseg3d.viewer.viewpoint import ray_camera, strip_camera
 
-Rendered = dict[str, np.ndarray]
-THUMBNAIL = 160
+THUMBNAIL_SIDE = 160
 """Longest side of a photo in its camera, pixels."""
-LEAST_STRIP = 12_288
-"""Pixels; fewer at once make rendering slower."""
+MIN_STRIP_PIXELS = 12_288
+"""Fewer at once make rendering slower."""
 
 
-@dataclass
-class Sheet:
-    """A picture of the field that is being made, strip by strip from the top."""
-
-    camera: Camera
-    hasty: bool = False
-    """With larger steps along the rays, in two thirds of the time."""
-    parts: list[Rendered] = field(default_factory=list)
-    _places: Places | None = None
-    _of: SemanticScene | None = None
-
-    def places(self, semantics: SemanticScene) -> Places:
-        """The surface points behind the whole picture's pixels; looked up once."""
-        if self._places is None or self._of is not semantics:
-            self._places, self._of = semantics.places(self.camera, self.rendered["depth_z"]), semantics
-        return self._places
-
-    @property
-    def rows(self) -> int:
-        """How many are there."""
-        return sum(len(part["rgb"]) for part in self.parts)
-
-    @property
-    def rendered(self) -> Rendered | None:
-        """The whole picture; None while some of it is missing."""
-        if self.rows < self.camera.height:
-            return None
-        if len(self.parts) > 1:
-            self.parts = [{name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}]
-        return self.parts[0]
-
-
-class Exhibit:
+class SharedScene:
     """A scene, and its run if it has one.
 
     Args:
@@ -86,54 +56,56 @@ class Exhibit:
     def __init__(
         self, scene: Scene, run: RunFolder | None = None, device: DeviceName = "auto", backend: BackendName = "auto"
     ) -> None:
-        self.scene, self.run, self.device, self.backend = scene, run, device, backend
+        self.scene, self.run = scene, run
+        self.device: DeviceName = device
+        self.backend: BackendName = backend
         self.renderer: Any = None
-        self._hasty: Any = None
+        self._draft: Any = None
         self.asker: Asker | None = None
         self._known: tuple[object, ...] | None = None
         """The state of the file that the asker has read."""
         self.version = 0
         self.notes: list[str] = []
         """Why something is not to be seen."""
-        self.pace = Pace()
+        self.rate = RenderRate()
         self.training = False
-        """Whether the run is being trained: then a picture leaves as much time to that as it took."""
+        """Whether the run is being trained: then an image leaves as much time to that as it took."""
         self._thumbnails: dict[int, np.ndarray | None] = {}
-        self.exporting = threading.Lock()
+        self.export_lock = threading.Lock()
         """Held by whoever writes into the run's exports."""
-        self.asking = Turns()
+        self.query_lock = FairLock()
         """Held while an asker is used: it keeps what it has encoded."""
-        self._turns = Turns()
+        self._render_lock = FairLock()
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the run again: its newest checkpoint, and what it knows about meaning."""
+        """Read the run again: its newest checkpoint, and its semantics."""
         if self.run is None:
             self.notes = ["Nothing is trained yet: cameras and sparse points only."]
             return
         notes = []
         try:
             renderer = restore(self.run, self.scene, self.device, self.backend)
-            with self._turns:
-                self.renderer, self._hasty = renderer, hasty(renderer)
+            with self._render_lock:
+                self.renderer, self._draft = renderer, draft_renderer(renderer)
         except RunError as error:
             notes.append(f"No field to be seen: {error.what}.")
-        meaning = file_state(self.run.folder / FILE)
-        if self.renderer is not None and meaning is not None:
+        semantics = file_state(self.run.folder / FILE)
+        if self.renderer is not None and semantics is not None:
             try:
                 # A checkpoint of the field alone leaves what is known, what was asked, and the encoder as they are.
-                if self.asker is None or meaning != self._known:
-                    self.asker, self._known = Asker(self.run, self.scene, self.device, self.backend), meaning
+                if self.asker is None or semantics != self._known:
+                    self.asker, self._known = Asker(self.run, self.scene, self.device, self.backend), semantics
             except RunError as error:
                 notes.append(f"Nothing can be asked: {error.what}.")
         elif self.renderer is not None:
             self.asker = self._known = None  # what was learnt of a former field
-            notes.append("Nothing can be asked: this run has learnt no meaning (train with --only field,semantics).")
+            notes.append("Nothing can be asked: this run has no semantics (train with --only field,semantics).")
         self.notes, self.version = notes, self.version + 1
 
     def close(self) -> None:
-        """Nothing is answered any more: whoever waits to ask, or comes to, is told so."""
-        self.asking.close()
+        """Nothing is answered any more: whoever waits to ask, or asks later, gets a RunError."""
+        self.query_lock.close()
 
     # -- geometry ----------------------------------------------------------------------------------------------
 
@@ -164,7 +136,7 @@ class Exhibit:
         return self.scene.unit
 
     @cached_property
-    def reach(self) -> float:
+    def extent(self) -> float:
         """About the size of what was walked through: the spread of the cameras, input units."""
         places = np.stack([frame.camera.position for frame in self.scene.frames])
         return float(max(np.linalg.norm(places - np.median(places, axis=0), axis=1).max(), 1e-3))
@@ -175,7 +147,7 @@ class Exhibit:
             try:
                 frame = self.scene.frames[number]
                 width, height = frame.camera.width, frame.camera.height
-                share = min(1.0, THUMBNAIL / max(width, height))
+                share = min(1.0, THUMBNAIL_SIDE / max(width, height))
                 # Asked for small, a JPEG is decoded small.
                 small = frame.camera.scaled(max(1, round(width * share)), max(1, round(height * share)))
                 self._thumbnails[number] = load_photo(replace(frame, camera=small))[..., :3]
@@ -183,38 +155,38 @@ class Exhibit:
                 self._thumbnails[number] = None
         return self._thumbnails[number]
 
-    # -- pictures ----------------------------------------------------------------------------------------------
+    # -- images ------------------------------------------------------------------------------------------------
 
-    def draw(self, sheet: "Sheet", unwanted: Callable[[], bool] = lambda: False) -> float:
-        """Go on with a picture until it is complete; returns the seconds that it took.
+    def draw(self, job: RenderJob, unwanted: Callable[[], bool] = lambda: False) -> float:
+        """Go on with an image until it is complete; returns the seconds that it took.
 
         Ends early once `unwanted()`, which is asked between strips, or where there is no field.
         """
-        camera, seconds = sheet.camera, 0.0
-        rows = max(1, round(max(LEAST_STRIP, STRIP_SECONDS * self.pace.pixels_per_second) / camera.width))
-        while sheet.rows < camera.height:
-            with self._turns:
+        camera, seconds = job.camera, 0.0
+        rows = max(1, round(max(MIN_STRIP_PIXELS, STRIP_SECONDS * self.rate.pixels_per_second) / camera.width))
+        while job.rows < camera.height:
+            with self._render_lock:
                 if self.renderer is None or unwanted():
                     break
                 began = time.monotonic()
-                strip = beside(camera, sheet.rows, min(rows, camera.height - sheet.rows))
-                sheet.parts.append((self._hasty if sheet.hasty else self.renderer).render(strip))
+                strip = strip_camera(camera, job.rows, min(rows, camera.height - job.rows))
+                job.parts.append((self._draft if job.draft else self.renderer).render(strip))
                 took = time.monotonic() - began
             seconds += took
             if self.training:
                 time.sleep(took)
         return seconds
 
-    def render(self, camera: Camera) -> Sheet | None:
+    def render(self, camera: Camera) -> RenderJob | None:
         """The field from a camera, complete; None where there is no field."""
-        sheet = Sheet(camera)
-        self.draw(sheet)
-        return sheet if sheet.rendered is not None else None
+        job = RenderJob(camera)
+        self.draw(job)
+        return job if job.rendered is not None else None
 
     def cast(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> float | None:
         """Distance along a ray to where the field stops its light; None where nothing is, or no field."""
-        sheet = self.render(ray_camera(origin, direction))
-        rendered = None if sheet is None else sheet.rendered
+        job = self.render(ray_camera(origin, direction))
+        rendered = None if job is None else job.rendered
         if rendered is None or rendered["opacity"][0, 0] < 0.5 or not rendered["depth_z"][0, 0] > 0:
             return None
         return float(rendered["depth_z"][0, 0])
@@ -227,22 +199,42 @@ class Exhibit:
         with contextlib.suppress(Ovseg3dError):
             # One by one, since the encoder may take minutes to come: after `close` nothing more is done.
             for step in (asker.encode, asker.ask):
-                with self.asking:
+                with self.query_lock:
                     step(phrase)
         first = self.scene.frames[0].camera.scaled(8, 8)
         asker.semantics.places(first, np.ones((8, 8)))
 
-    # -- words -------------------------------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------------------------
 
     def need_asker(self) -> Asker:
         """The asker. Raises RunError: there is none."""
         asker = self.asker
         if asker is None:
             raise RunError(
-                "This run cannot be asked: it has learnt no meaning",
+                "This run cannot be asked: it has no semantics",
                 fix=f"ovseg3d train {self.scene.path} --only field,semantics",
             )
         return asker
+
+    # -- how the run is used -----------------------------------------------------------------------------------
+
+    def need_run(self) -> RunFolder:
+        """The run. Raises RunError: there is none."""
+        if self.run is None:
+            raise RunError("Nothing is trained yet", fix=f"ovseg3d train {self.scene.path}")
+        return self.run
+
+    def run_options(self) -> dict[str, Any]:
+        """Device, backend, and where the capture is if it has moved: keywords for methods of the run."""
+        options: dict[str, Any] = {"device": self.device, "backend": self.backend}
+        if self.run is not None and self.scene.path != self.run.scene_path:
+            options["scene"] = self.scene.path
+        return options
+
+    def run_flags(self) -> list[str]:
+        """The same for the command line."""
+        said = {name: str(value) for name, value in self.run_options().items() if value != "auto"}
+        return [word for name, value in said.items() for word in (f"--{name}", value)]
 
 
 def file_state(path: Path) -> tuple[object, ...] | None:
@@ -254,8 +246,8 @@ def file_state(path: Path) -> tuple[object, ...] | None:
     return path, found.st_mtime_ns, found.st_size
 
 
-def hasty(renderer: Any) -> Any:
-    """The same field rendered with steps twice as long: 32 dB from the fine picture, in two thirds of its time."""
+def draft_renderer(renderer: Any) -> Any:
+    """The same field rendered with steps twice as long: 32 dB from the fine image, in two thirds of its time."""
     if not isinstance(renderer, Renderer):
         return renderer
     config = replace(renderer.config, step_size=2 * renderer.config.step_size, cone=2 * renderer.config.cone)
@@ -264,22 +256,22 @@ def hasty(renderer: Any) -> Any:
     )
 
 
-def open_exhibit(
+def open_shared_scene(
     path: Path,
     scene_path: Path | None = None,
     device: DeviceName = "auto",
     backend: BackendName = "auto",
     trust: Trust = NO_TRUST,
-) -> Exhibit:
+) -> SharedScene:
     """What `path` means: a run, a scene's newest run, or a scene without one.
 
     Args:
-        path: as for `pipeline.load`, or a capture.
+        path: as for `ovseg3d.load`, or a capture.
         scene_path: where the run's capture is now, if it has moved.
         trust: what the user allows the run and its capture to ask for.
 
     Raises:
-        RunError, SceneError: it is neither, or cannot be read. DeviceError: see `Exhibit`.
+        RunError, SceneError: it is neither, or cannot be read. DeviceError: see `SharedScene`.
     """
     try:
         find_run(path)
@@ -287,8 +279,8 @@ def open_exhibit(
         if not os.path.exists(path):  # `Path` asks in vain where a folder is closed
             raise
         try:
-            return Exhibit(load_scene(path, trust=trust), None, device, backend)
+            return SharedScene(load_scene(path, trust=trust), None, device, backend)
         except SceneError as no_scene:
             raise no_scene from no_run
     run = load(path, trust)
-    return Exhibit(run.load_scene(scene_path), run, device, backend)
+    return SharedScene(run.load_scene(scene_path), run, device, backend)

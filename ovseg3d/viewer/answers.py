@@ -1,10 +1,8 @@
-"""A question as a visitor types it, and its answer as the panel shows it.
+"""Questions to a scene, and their answers.
 
 Phrases stand on lines of their own or between semicolons. A question may also be asked by example: "more like this".
 """
 
-import html
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +13,12 @@ from ovseg3d.instances.records import Instance, instances_meant
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.engine import THRESHOLD, Answer
 from ovseg3d.render.palette import colours
-from ovseg3d.viewer.exhibit import Exhibit
 from ovseg3d.viewer.pick import Spot, members_of
+from ovseg3d.viewer.shared_scene import SharedScene
 
-MOST_PHRASES = 32
+MAX_PHRASES = 32
 """In one question."""
-LONGEST_PHRASE = 300
-SHOWN_HITS = 12
+MAX_PHRASE_LENGTH = 300
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is known about one phrase."""
+class PhraseAnswer:
+    """The answer to one phrase."""
 
     phrase: str
     present: bool
@@ -72,8 +69,8 @@ class Hit:
 
     phrase: int
     """Its number in the question."""
-    thing: Instance
-    """Where; `distance` is from the visitor."""
+    instance: Instance
+    """Where; `distance` is from the user."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class Reply:
     question: Question
     semantics: SemanticScene
     """Whose surface points were found."""
-    answers: tuple[Found, ...]
+    answers: tuple[PhraseAnswer, ...]
     relevancies: Float[np.ndarray, "points phrases"]
     hits: tuple[Hit, ...]
     """Best first."""
@@ -100,14 +97,19 @@ class Reply:
         """Numbers of the phrases that are in the scene."""
         return tuple(i for i, answer in enumerate(self.answers) if answer.present)
 
+    @property
+    def present_relevancies(self) -> Float[np.ndarray, "points phrases"]:
+        """Relevancies, 0 for the phrases that are not in the scene."""
+        return np.where([answer.present for answer in self.answers], self.relevancies, 0.0)
+
     def found(self) -> tuple[Int[np.ndarray, " found"], Int[np.ndarray, " found"]]:
         """Surface points of all answers, and the phrase of each: the most relevant where several meet."""
-        there = np.where([answer.present for answer in self.answers], self.relevancies, 0.0)
+        there = self.present_relevancies
         points = np.flatnonzero(there.max(1, initial=0.0) >= self.question.threshold)
         return points, there[points].argmax(1)
 
 
-def read_phrases(text: str, most: int = MOST_PHRASES) -> tuple[str, ...]:
+def read_phrases(text: str, most: int = MAX_PHRASES) -> tuple[str, ...]:
     """The phrases of a text field, each once.
 
     Raises ConfigError: more than `most`, one that is too long, or a character that is none.
@@ -117,26 +119,32 @@ def read_phrases(text: str, most: int = MOST_PHRASES) -> tuple[str, ...]:
     if len(phrases) > most:
         raise ConfigError(f"{len(phrases)} phrases are too many here", fix=f"at most {most}")
     for phrase in phrases:
-        if len(phrase) > LONGEST_PHRASE:
+        if len(phrase) > MAX_PHRASE_LENGTH:
             raise ConfigError(f'A phrase has {len(phrase)} characters: "{phrase[:40]}..."', fix="say it in fewer words")
         if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in phrase):
             raise ConfigError("A phrase holds a character that cannot be read", fix="type it anew")
     return phrases
 
 
-def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None = None) -> Reply:
-    """Answer a question; `eye` is where the visitor stands. Raises ConfigError, EncoderError, RunError."""
+def ask(shared: SharedScene, question: Question, eye: Float[np.ndarray, "3"] | None = None) -> Reply:
+    """Answer a question; `eye` is where the user stands.
+
+    Raises:
+        ConfigError: no phrase, or a threshold that cannot be meant. RunError, EncoderError: the run cannot be asked.
+    """
     if not question.phrases:
         raise ConfigError("There is nothing to look for", fix="type a phrase, such as: a red chair")
     if not 0 < question.threshold < 1:
         raise ConfigError(f"The threshold must lie between 0 and 1, not at {question.threshold}")
     if question.example is not None:
-        semantics = question.example.semantics
-        relevancies = likeness(semantics, question.example.point)[:, None]
-        found = [_alike(semantics, question, relevancies[:, 0])]
+        semantics, point = question.example.semantics, question.example.point
+        if semantics is None or point is None:
+            raise ConfigError("There is no surface at the example", fix="click on something else")
+        relevancies = similarity(semantics, point)[:, None]
+        found = [_similar(semantics, question, relevancies[:, 0])]
     else:
-        with exhibit.asking:
-            asker = exhibit.need_asker()
+        with shared.query_lock:
+            asker = shared.need_asker()
             answers = asker.ask(
                 question.phrases, negatives=question.negatives, canonical=question.canonical or None,
                 threshold=question.threshold,
@@ -144,37 +152,37 @@ def ask(exhibit: Exhibit, question: Question, eye: Float[np.ndarray, "3"] | None
         semantics = asker.semantics
         relevancies = np.stack([answer.relevancy for answer in answers], 1)
         found = [_plain(answer) for answer in answers]
-    hits = [Hit(i, _seen_from(thing, eye)) for i, one in enumerate(found) for thing in one.instances]
+    hits = [Hit(i, _seen_from(instance, eye)) for i, one in enumerate(found) for instance in one.instances]
     for i, one in enumerate(found):
         if one.present and not one.instances:
-            hits.append(Hit(i, _seen_from(_whereabouts(semantics, one), eye)))
-    hits.sort(key=lambda hit: -hit.thing.score)
-    return Reply(question, semantics, tuple(found), relevancies, tuple(hits), exhibit.scene.phrases)
+            hits.append(Hit(i, _seen_from(_as_hit(semantics, one), eye)))
+    hits.sort(key=lambda hit: -hit.instance.score)
+    return Reply(question, semantics, tuple(found), relevancies, tuple(hits), shared.scene.phrases)
 
 
-def _plain(answer: Answer) -> Found:
-    return Found(
+def _plain(answer: Answer) -> PhraseAnswer:
+    return PhraseAnswer(
         answer.phrase, answer.present, answer.score, answer.threshold, answer.probability, answer.rival,
         answer.point_index, answer.point_scores, answer.instances,
     )  # fmt: skip
 
 
-def _alike(semantics: SemanticScene, question: Question, found: np.ndarray) -> Found:
-    """What is like an example; the example itself is there, so something always is."""
+def _similar(semantics: SemanticScene, question: Question, found: np.ndarray) -> PhraseAnswer:
+    """Instances similar to an example; the example itself is always among them."""
     threshold, phrase = question.threshold, question.phrases[0]
     chosen = np.flatnonzero(found >= threshold)
-    things = instances_meant(semantics.surface, semantics.instance, phrase, found, threshold)
+    instances = instances_meant(semantics.surface, semantics.instance, phrase, found, threshold)
     score = float(found.max(initial=0.0))
-    return Found(phrase, len(chosen) > 0, score, threshold, None, None, chosen, found[chosen], things)
+    return PhraseAnswer(phrase, len(chosen) > 0, score, threshold, None, None, chosen, found[chosen], instances)
 
 
-def _seen_from(thing: Instance, eye: np.ndarray | None) -> Instance:
-    away = None if eye is None else float(np.linalg.norm(np.array(thing.center) - eye))
-    return replace(thing, distance=away)
+def _seen_from(instance: Instance, eye: np.ndarray | None) -> Instance:
+    away = None if eye is None else float(np.linalg.norm(np.array(instance.center) - eye))
+    return replace(instance, distance=away)
 
 
-def likeness(semantics: SemanticScene, point: int) -> Float[np.ndarray, " points"]:
-    """How like the thing around a surface point every other is, 0 to 1: 0.5 is half way from the scene's mean to it.
+def similarity(semantics: SemanticScene, point: int) -> Float[np.ndarray, " points"]:
+    """Similarity of every surface point to the instance around one of them, 0 to 1; 0.5 is half way from the mean.
 
     Vectors of one encoder all lie near each other, so what they share is taken off first.
     """
@@ -187,8 +195,8 @@ def likeness(semantics: SemanticScene, point: int) -> Float[np.ndarray, " points
     return np.clip(cosine / own, 0.0, 1.0).astype(np.float64)
 
 
-def _whereabouts(semantics: SemanticScene, found: Found) -> Instance:
-    """Points that are no thing (a wall, a floor) as one hit: their middle and extent."""
+def _as_hit(semantics: SemanticScene, found: PhraseAnswer) -> Instance:
+    """Points of no instance (a wall, a floor) as one hit: their middle and extent."""
     points = semantics.surface.xyz[found.points].astype(np.float64)
     low, high = np.percentile(points, [2, 98], axis=0)
     # A place on it, not in the middle of nothing.
@@ -202,55 +210,3 @@ def _whereabouts(semantics: SemanticScene, found: Found) -> Instance:
 def with_threshold(question: Question, threshold: float) -> Question:
     """The same question, more or less strict."""
     return replace(question, threshold=threshold)
-
-
-# -- words ---------------------------------------------------------------------------------------------------------
-
-
-def sentence(answer: Found) -> str:
-    """What the answer to one phrase says, plainly."""
-    if not answer.present:
-        better = f' What looks like it looks more like "{answer.rival}".' if answer.rival else ""
-        return f'"{answer.phrase}" is not in this scene.{better}'
-    count = len(answer.instances)
-    things = f"{count} thing{'s' if count != 1 else ''}, " if count else ""
-    return f'"{answer.phrase}": {things}{len(answer.points):,} points.'
-
-
-def reply_html(reply: Reply) -> str:
-    """Every phrase with its colour, and whether it is there."""
-    rows = []
-    for answer, tint in zip(reply.answers, reply.tints.tolist()):
-        mark = f"rgb({', '.join(map(str, tint))})" if answer.present else "transparent"
-        box = (
-            f"flex:none;margin-top:3px;width:12px;height:12px;border-radius:3px;border:1px solid #888;background:{mark}"
-        )
-        figures = f"score {answer.score:.2f}, threshold {answer.threshold:.2f}"
-        if answer.probability is not None:
-            figures = f"probability {answer.probability:.0%}, {figures}"
-        rows.append(
-            f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}'
-            f'<br><span style="opacity:0.65">{figures}</span></span></div>'
-        )
-    note = '<div style="opacity:0.65">Scores are no probabilities: the encoder is not calibrated.</div>'
-    calibrated = any(answer.probability is not None for answer in reply.answers)
-    return _card("".join(rows) + ("" if calibrated else note))
-
-
-def hit_text(hit: Hit, phrases: Sequence[str], unit: str) -> str:
-    """A hit on one line: what, how sure, how large, how far."""
-    phrase = phrases[hit.phrase]
-    short = phrase if len(phrase) <= 18 else f"{phrase[:17]}…"
-    size = "×".join(f"{length:.2f}" for length in hit.thing.size)
-    away = "" if hit.thing.distance is None else f" · {hit.thing.distance:.1f} {unit} away"
-    return f"{short} {hit.thing.score:.2f} · {size} {unit}{away}"
-
-
-def message_html(what: str, fix: str | None = None) -> str:
-    """Something that went wrong, and what to do about it."""
-    more = f'<br><span style="opacity:0.8">Try: {html.escape(str(fix))}</span>' if fix else ""
-    return _card(f'<div style="border-left:3px solid #e03131;padding-left:8px">{html.escape(what)}{more}</div>')
-
-
-def _card(content: str) -> str:
-    return f'<div style="font-size:13px;line-height:1.45;padding:2px 12px">{content}</div>'

@@ -39,7 +39,7 @@ class Viewpoint:
         shrink = min(1.0, (pixels / (self.width * self.height)) ** 0.5)
         width, height = max(2, round(self.width * shrink)), max(2, round(self.height * shrink))
         focal = height / 2 / np.tan(self.fov / 2)
-        # A rounded side must not shift the picture against what the browser draws.
+        # A rounded side must not shift the image against what the browser draws.
         across = focal * (width / height) / (self.width / self.height)
         return Camera(width, height, float(across), float(focal), width / 2, height / 2, self.c2w)
 
@@ -55,8 +55,8 @@ def vertical_fov(camera: Camera) -> float:
     return float(2 * np.arctan(camera.height / 2 / camera.fy))
 
 
-def beside(camera: Camera, top: int, rows: int) -> Camera:
-    """Some rows of a camera's picture, as a camera of their own."""
+def strip_camera(camera: Camera, top: int, rows: int) -> Camera:
+    """Some rows of a camera's image, as a camera of their own."""
     return Camera(camera.width, rows, camera.fx, camera.fy, camera.cx, camera.cy - top, camera.c2w)
 
 

@@ -1,7 +1,7 @@
-"""A camera path that a visitor records: places one after the other, a smooth flight through them, a film of it.
+"""A camera path that a user records: views one after the other, and a smooth path through them.
 
 Saved as nerfstudio's viewer saves paths (OpenGL axes, row by row, input frame), which `ovseg3d render RUN --path FILE`
-reads back: what is filmed here can be filmed again there, larger.
+reads back: a video that is made here can be made again there, larger.
 """
 
 import math
@@ -15,33 +15,36 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.render.paths import CameraPath, interpolate_poses
 from ovseg3d.scene import Camera
 from ovseg3d.scene.cameras import OPENGL_AXES
-from ovseg3d.viewer.lens import Viewpoint
+from ovseg3d.viewer.viewpoint import Viewpoint
 
 FPS = 24.0
-MOST_KEYS = 100
-LONGEST = 120.0
-"""Seconds."""
+MAX_VIEWS = 100
+MAX_SECONDS = 120.0
+"""Of a path."""
 
 
-def flight(keys: Sequence[Viewpoint], seconds: float, width: int, fps: float = FPS) -> CameraPath:
-    """A smooth flight through viewpoints, of the first one's field of view and shape.
+def smooth_path(views: Sequence[Viewpoint], seconds: float, width: int, fps: float = FPS) -> CameraPath:
+    """A smooth path through viewpoints, of the first one's field of view and shape.
 
     Args:
-        width: of the pictures; width and height become even, as films want them.
+        views: the viewpoints.
+        seconds: how long the path takes.
+        width: of the images, pixels; width and height become even, as videos need them.
+        fps: cameras a second.
 
     Raises:
         ConfigError: fewer than two viewpoints, or a length that cannot be meant.
     """
-    if len(keys) < 2:
+    if len(views) < 2:
         raise ConfigError("A path needs at least two views", fix="go somewhere else and add that view too")
-    if not 0 < seconds <= LONGEST:
-        raise ConfigError(f"A film may last up to {LONGEST:g} s, not {seconds:g} s")
-    first = keys[0]
+    if not 0 < seconds <= MAX_SECONDS:
+        raise ConfigError(f"A video may last up to {MAX_SECONDS:g} s, not {seconds:g} s")
+    first = views[0]
     width = max(2, width // 2 * 2)
     height = max(2, round(width * first.height / first.width) // 2 * 2)
     focal = height / 2 / math.tan(first.fov / 2)
     lens = Camera(width, height, focal, focal, width / 2, height / 2, np.eye(4))
-    poses = interpolate_poses(np.stack([key.c2w for key in keys]), max(2, round(seconds * fps)))
+    poses = interpolate_poses(np.stack([view.c2w for view in views]), max(2, round(seconds * fps)))
     return CameraPath(tuple(replace(lens, c2w=pose) for pose in poses), fps)
 
 

@@ -1,0 +1,48 @@
+"""Every instance of the scene with its box, while the switch "All instances" is on."""
+
+import numpy as np
+import viser
+
+from ovseg3d.instances.records import instances_of
+from ovseg3d.viewer.context import Context
+from ovseg3d.viewer.tabs.labels import LabelsFolder
+
+_UNNAMED = np.array([200, 200, 200], np.uint8)
+
+
+class AllInstances:
+    """Finds the instances and draws their boxes.
+
+    Args:
+        context: of the session.
+        switch: whether they are wanted.
+        labels: names them; asked to label where nothing is labelled yet.
+    """
+
+    def __init__(self, context: Context, switch: viser.GuiCheckboxHandle, labels: LabelsFolder) -> None:
+        self._context, self._switch, self._labels = context, switch, labels
+        switch.on_update(context.guarded(lambda _: self.show()))
+
+    def show(self) -> None:
+        """Show what there is now, or nothing."""
+        context, view = self._context, self._context.view
+        semantics = context.shared.semantics
+        with context.lock:
+            context.nodes.clear("all-boxes")
+            view.instances = ()
+            view.instances_changed.emit()
+        if semantics is None or not self._switch.value:
+            return
+        if view.labelling is None and self._labels.phrases():
+            self._labels.make()
+        known, labels, phrases, palette = view.labelling, None, (), ()
+        if known is not None and known.semantics is semantics:
+            labels, phrases, palette = known.labels, known.phrases, known.tints
+        instances = instances_of(semantics.surface, semantics.instance, labels=labels, phrases=phrases)
+        tints = [palette[phrases.index(one.label) + 1] if one.label else _UNNAMED for one in instances]
+        with context.lock:
+            if semantics is not context.shared.semantics:
+                return  # the browser is about to get another surface
+            context.nodes.boxes("all", instances, np.array(tints, np.uint8).reshape(-1, 3))
+            view.instances = instances
+            view.instances_changed.emit()

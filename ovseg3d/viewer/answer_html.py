@@ -1,0 +1,59 @@
+"""Answers in words and HTML, for the panel. Phrases are escaped."""
+
+import html
+from collections.abc import Sequence
+
+from ovseg3d.viewer.answers import Hit, PhraseAnswer, Reply
+from ovseg3d.viewer.cards import card
+from ovseg3d.viewer.layers import scale_html
+
+SHOWN_HITS = 12
+"""In the list, and with names in the scene."""
+
+
+def sentence(answer: PhraseAnswer) -> str:
+    """What the answer to one phrase says, plainly."""
+    if not answer.present:
+        better = f' The nearest match looks more like "{answer.rival}".' if answer.rival else ""
+        return f'"{answer.phrase}" is not in this scene.{better}'
+    count = len(answer.instances)
+    instances = f"{count} instance{'s' if count != 1 else ''}, " if count else ""
+    return f'"{answer.phrase}": {instances}{len(answer.points):,} points.'
+
+
+def reply_html(reply: Reply) -> str:
+    """Every phrase with its colour, and whether it is there."""
+    rows = []
+    for answer, tint in zip(reply.answers, reply.tints.tolist()):
+        mark = f"rgb({', '.join(map(str, tint))})" if answer.present else "transparent"
+        box = (
+            f"flex:none;margin-top:3px;width:12px;height:12px;border-radius:3px;border:1px solid #888;background:{mark}"
+        )
+        figures = f"score {answer.score:.2f}, threshold {answer.threshold:.2f}"
+        if answer.probability is not None:
+            figures = f"probability {answer.probability:.0%}, {figures}"
+        rows.append(
+            f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}'
+            f'<br><span style="opacity:0.65">{figures}</span></span></div>'
+        )
+    note = '<div style="opacity:0.65">Scores are no probabilities: the encoder is not calibrated.</div>'
+    calibrated = any(answer.probability is not None for answer in reply.answers)
+    return card("".join(rows) + ("" if calibrated else note))
+
+
+def hit_text(hit: Hit, phrases: Sequence[str], unit: str) -> str:
+    """A hit on a button: phrase, score and distance."""
+    phrase = phrases[hit.phrase]
+    short = phrase if len(phrase) <= 18 else f"{phrase[:17]}…"
+    away = "" if hit.instance.distance is None else f" · {hit.instance.distance:.1f} {unit} away"
+    return f"{short} {hit.instance.score:.2f}{away}"
+
+
+def hit_size(hit: Hit, unit: str) -> str:
+    """The size of a hit's box."""
+    return f"{' × '.join(f'{length:.2f}' for length in hit.instance.size)} {unit}"
+
+
+def relevancy_html(reply: Reply, number: int, threshold: float) -> str:
+    """The scale of one phrase's relevancy, by its number in the question, with a mark at the threshold."""
+    return scale_html(f'relevancy of "{reply.question.phrases[number]}"', "0", "1", threshold)

@@ -1,0 +1,201 @@
+"""The Ask tab: the form, the answer, its hits, what was clicked, and what was asked before.
+
+Answers may be ready in another order than they were asked for: only that to the newest question is shown, with the
+threshold that the slider has now.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import viser
+
+from ovseg3d.errors import Ovseg3dError
+from ovseg3d.viewer.answer_html import SHOWN_HITS, hit_size, hit_text, reply_html
+from ovseg3d.viewer.answers import Hit, Question, Reply, ask, read_phrases, with_threshold
+from ovseg3d.viewer.cards import hint_html, message_html
+from ovseg3d.viewer.context import Context
+from ovseg3d.viewer.navigation import Navigator
+from ovseg3d.viewer.pick import Selection
+from ovseg3d.viewer.tabs.answer_display import NO_OPTIONS, NOTHING, AnswerDisplay
+from ovseg3d.viewer.tabs.selection import SelectionFolder
+
+MAX_HISTORY = 30
+_POOR_EXAMPLES = ("floor", "ceiling", "wall", "background", "other")
+"""Phrases that the hint does not name."""
+
+
+class AskTab:
+    """A user's questions, and the answer that is shown."""
+
+    def __init__(self, context: Context, navigator: Navigator) -> None:
+        self._context, self._view, self._shared = context, context.view, context.shared
+        self._navigator = navigator
+        self.history: list[Question] = []
+        """Newest first."""
+        self._newest: object = None
+        """Stands for the question whose answer may be shown."""
+        self._adjusting = threading.Lock()
+        self._hits: list[viser.GuiButtonHandle] = []
+        self._build()
+        self._listen()
+
+    def _build(self) -> None:
+        gui = self._context.client.gui
+        words = [phrase for phrase in self._shared.scene.phrases if phrase not in _POOR_EXAMPLES][:2]
+        example = "; ".join(words) if words else "a chair; a red ball"
+        gui.add_html(hint_html(f"Type what you look for, such as: {example}. Or click on anything."))
+        self.form = gui.add_form(None)
+        with self.form:
+            self.phrases = gui.add_text("Find", "", hint="One phrase, or several with semicolons. Enter asks.")
+            with gui.add_folder("Compared with", expand_by_default=False):
+                self.negatives = gui.add_text("Negatives", "", hint="What is not meant, with semicolons.")
+                self.canonical = gui.add_text(
+                    "Canonical",
+                    "",
+                    hint="What places are compared with, with semicolons: object; surface. "
+                    "Empty: what suits the encoder.",
+                )
+            self.submit = gui.add_button("Ask", icon=viser.Icon.SEARCH)
+        self.answer = gui.add_html("")
+        self.display = AnswerDisplay(self._context)
+        # Above the list of hits: below a long one it would be out of sight.
+        self.selection = SelectionFolder(self._context, self._navigator, self.ask_similar)
+        self.found = gui.add_folder("Found: click to fly there", visible=False)
+        with gui.add_folder("History", expand_by_default=False):
+            self.earlier = gui.add_dropdown("Question", NO_OPTIONS)
+        self.clear_button = gui.add_button("Clear", icon=viser.Icon.ERASER)
+
+    def _listen(self) -> None:
+        on = self._context.guarded
+        self.submit.on_click(lambda _: self.form.submit())
+        self.form.on_submit(on(lambda _: self.ask_typed()))
+        self.display.threshold.on_update(on(lambda _: self._ask_again()))
+        self.earlier.on_update(on(lambda _: self._ask_earlier(self.earlier.value)))
+        self.clear_button.on_click(on(lambda _: self.clear()))
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def ask_typed(self) -> None:
+        """Ask what stands in the form."""
+        try:
+            question = Question(
+                read_phrases(self.phrases.value), read_phrases(self.negatives.value),
+                read_phrases(self.canonical.value), self.display.threshold.value,
+            )  # fmt: skip
+            self.ask(question)
+        except Ovseg3dError as error:
+            self._context.messages.append(error.what)
+            self.answer.content = message_html(error.what, error.fix)
+
+    def ask_similar(self, selection: Selection) -> None:
+        """Ask for what is like the place that was clicked."""
+        name = f"like this {selection.name} at {', '.join(f'{v:.1f}' for v in selection.spot.xyz)}"
+        self.ask(Question((name,), threshold=self.display.threshold.value, example=selection.spot))
+
+    def ask(self, question: Question) -> None:
+        """Answer a question and show it, unless by then a newer one has been asked or there is another surface."""
+        mine = self._newest = object()
+        reply = ask(self._shared, question, self._view.eye)
+        with self._context.lock:
+            if mine is not self._newest or reply.semantics is not self._shared.semantics:
+                return
+            # Before any control, since those that change show what is known.
+            self._view.reply = reply
+            known = [earlier for earlier in self.history if earlier.title != question.title]
+            self.history = [question, *known][:MAX_HISTORY]
+            self._show_history()
+            self.display.offer(question.phrases, reply.present)
+            self._show(reply)
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        """The same question with the slider's threshold; whoever is at it already looks at the slider again."""
+        while self._is_behind() and self._adjusting.acquire(blocking=False):
+            try:
+                reply, threshold = self._view.reply, self.display.threshold.value
+                if reply is None:
+                    continue
+                question = with_threshold(reply.question, threshold)
+                adjusted = ask(self._shared, question, self._view.eye)
+                with self._context.lock:
+                    if self._view.reply is reply:
+                        self._show(adjusted)
+            finally:
+                self._adjusting.release()
+
+    def _is_behind(self) -> bool:
+        """Whether the answer that is shown has another threshold than the slider."""
+        reply = self._view.reply
+        return reply is not None and reply.question.threshold != self.display.threshold.value
+
+    # -- showing -------------------------------------------------------------------------------------------------
+
+    def _show(self, reply: Reply) -> None:
+        with self._context.lock:
+            self._view.reply = reply
+            self.answer.content = reply_html(reply)
+            self._show_hits(reply.hits[:SHOWN_HITS], reply.question.phrases)
+            self._view.answer_changed.emit()
+
+    def _show_hits(self, hits: Sequence[Hit], phrases: Sequence[str]) -> None:
+        """A button for each hit, which flies there."""
+        for button in self._hits:
+            button.remove()
+        self._hits = []
+        self.found.visible = bool(hits)
+        with self.found:
+            for number, hit in enumerate(hits):
+                text, size = hit_text(hit, phrases, self._shared.unit), hit_size(hit, self._shared.unit)
+                button = self._context.client.gui.add_button(text, color="gray", hint=size)
+                button.on_click(self._context.guarded(lambda _, number=number: self.fly_to_hit(number)))
+                self._hits.append(button)
+
+    def fly_to_hit(self, number: int) -> None:
+        """Take the user to a hit, by its place in the list."""
+        reply = self._view.reply
+        if reply is not None and number < len(reply.hits):
+            self._navigator.fly_to_instance(reply.hits[number].instance)
+
+    # -- history -------------------------------------------------------------------------------------------------
+
+    def _show_history(self) -> None:
+        titles = (NOTHING, *(question.title for question in self.history))
+        self.earlier.options = tuple(dict.fromkeys(titles))
+
+    def _ask_earlier(self, title: str) -> None:
+        if title == NOTHING:
+            return
+        for question in self.history:
+            if question.title == title:
+                if question.example is None:
+                    # All of it, so that asking again from the form asks the same.
+                    self.phrases.value = "; ".join(question.phrases)
+                    self.negatives.value = "; ".join(question.negatives)
+                    self.canonical.value = "; ".join(question.canonical)
+                try:
+                    self.ask(replace(question, threshold=self.display.threshold.value))
+                finally:
+                    # What is chosen already cannot be chosen again.
+                    self.earlier.value = NOTHING
+                return
+
+    def clear(self) -> None:
+        """Forget the question, the answer and what was clicked."""
+        with self._context.lock:
+            self.phrases.value = ""
+            self._forget()
+
+    def forget_points(self) -> None:
+        """There is another surface: the numbers of points that answers, clicks and examples hold mean nothing now."""
+        with self._context.lock:
+            self._forget()
+            self.history = [question for question in self.history if question.example is None]
+            self._show_history()
+
+    def _forget(self) -> None:
+        self._view.reply = self._newest = None
+        self.answer.content = ""
+        self._show_hits((), ())
+        self.selection.forget()
+        self._view.answer_changed.emit()

@@ -1,0 +1,58 @@
+"""The closed list of phrases that the layer Labels shows, in a folder of the Layers tab."""
+
+from collections.abc import Callable
+
+import viser
+
+from ovseg3d.export.labels import MOST
+from ovseg3d.viewer.answers import read_phrases
+from ovseg3d.viewer.cards import hint_html
+from ovseg3d.viewer.context import Context
+from ovseg3d.viewer.layers import make_labelling
+
+
+class LabelsFolder:
+    """The list as the user edits it, and the labels that were made of it.
+
+    Args:
+        context: of the session.
+        on_labelled: called when the user has had the surface labelled.
+    """
+
+    def __init__(self, context: Context, on_labelled: Callable[[], None]) -> None:
+        self._context, self._on_labelled = context, on_labelled
+        gui = context.client.gui
+        with gui.add_folder("Labels", expand_by_default=False):
+            gui.add_html(hint_html("The closed list of the layer Labels: one phrase a line."))
+            self.text = gui.add_text("Phrases", "\n".join(context.shared.scene.phrases), multiline=True)
+            self.button = gui.add_button("Label", icon=viser.Icon.TAGS)
+        self.button.on_click(context.guarded(lambda _: self.make_typed()))
+
+    def phrases(self) -> tuple[str, ...]:
+        """The list as it stands here: a scene may name many more phrases than a question.
+
+        Raises:
+            ConfigError: see `read_phrases`.
+        """
+        return read_phrases(self.text.value, MOST)
+
+    def make(self) -> None:
+        """Label the surface with the list.
+
+        Raises:
+            RunError, EncoderError, ConfigError: see `make_labelling`.
+        """
+        made = make_labelling(self._context.shared, self.phrases())
+        with self._context.lock:
+            if made.semantics is self._context.shared.semantics:
+                self._context.view.labelling = made
+
+    def make_typed(self) -> None:
+        """Label anew, and show it."""
+        self.make()
+        self._on_labelled()
+
+    def forget(self) -> None:
+        """The labels were of an earlier surface."""
+        with self._context.lock:
+            self._context.view.labelling = None
