@@ -133,6 +133,8 @@ def multiply(exhibit: "Exhibit", points: int) -> None:
     """Give a run more points: copies, each moved within its cell; meaning is copied with them."""
     import numpy as np
 
+    from ovseg3d.query.engine import Asker
+
     known: SemanticScene = exhibit.need_asker().semantics
     if known.sized is not None:
         raise SystemExit("Points cannot be multiplied where meaning depends on a size (--method lerf).")
@@ -144,7 +146,8 @@ def multiply(exhibit: "Exhibit", points: int) -> None:
     surface = replace(surface, xyz=(surface.xyz + moved).astype(np.float32))
     names = ("vectors", "agreement", "instance") + (("plane",) if known.plane is not None else ())
     copied = {name: getattr(known, name)[chosen] for name in names}
-    exhibit.need_asker().semantics = replace(known, surface=surface, **copied)
+    semantics = replace(known, surface=surface, **copied)
+    exhibit.asker = Asker(exhibit.run, exhibit.scene, exhibit.device, exhibit.backend, semantics=semantics)
 
 
 # -- the client ----------------------------------------------------------------------------------------------------

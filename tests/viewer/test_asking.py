@@ -277,7 +277,7 @@ def test_a_click_loads_the_encoder_in_its_turn(exhibit: Exhibit, monkeypatch: py
         held.append(is_taken(exhibit.asking))
         return load_clip(*arguments)
 
-    monkeypatch.setattr("ovseg3d.query.compare.load_clip", load)
+    monkeypatch.setattr("ovseg3d.query.phrase_encoder.load_clip", load)
     describe(exhibit, find_spot(exhibit, EYE, np.array(THINGS["wooden chair"]["center"]) - EYE))
     assert held == [True]
 
