@@ -23,7 +23,7 @@ import tyro  # noqa: E402
 from plyfile import PlyData  # noqa: E402
 
 from ovseg3d.evaluate.measure import LIMIT, classes_of  # noqa: E402
-from ovseg3d.evaluate.metrics.points import PointScores, measure_points  # noqa: E402
+from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points  # noqa: E402
 from ovseg3d.points.semantic_scene import FILE  # noqa: E402
 from ovseg3d.runs.folder import RunFolder  # noqa: E402
 from ovseg3d.session import load  # noqa: E402
@@ -96,9 +96,8 @@ def _measured(
     classes: tuple[str, ...],
     limit: float,
 ) -> PointScores:
-    return measure_points(
-        xyz, label, truth.xyz.astype(np.float64), true_label, classes, limit=limit, keep=truth.seen >= 2
-    )
+    exact = TrueCloud(truth.xyz.astype(np.float64), true_label, truth.seen >= 2)
+    return measure_points(xyz, label, exact, classes, limit=limit)
 
 
 def _row(what: str, scores: PointScores, known: bool) -> None:

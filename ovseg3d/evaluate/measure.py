@@ -18,7 +18,7 @@ from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.evaluate.metrics.consistency import ConsistencyScores, measure_consistency
 from ovseg3d.evaluate.metrics.instances import FoundInstance, InstanceScores, measure_instances, true_instances
 from ovseg3d.evaluate.metrics.labels import Confusion, LabelScores
-from ovseg3d.evaluate.metrics.points import PointScores, measure_points
+from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points
 from ovseg3d.field.surface import DepthView, SurfaceConfig
 from ovseg3d.geometry.boxes import box_from_record
 from ovseg3d.instances.records import instances_of
@@ -142,10 +142,9 @@ def measure_cloud(
     keep = truth.seen >= 2
     if things is not None:
         keep &= np.isin(truth.instance, list(things))
-    return measure_points(
-        learnt.surface.xyz.astype(np.float64), labels, truth.xyz.astype(np.float64), renumbered, classes_of(scene),
-        limit=limit_of(truth), keep=keep,
-    )  # fmt: skip
+    exact = TrueCloud(truth.xyz.astype(np.float64), renumbered, keep)
+    xyz = learnt.surface.xyz.astype(np.float64)
+    return measure_points(xyz, labels, exact, classes_of(scene), limit=limit_of(truth))
 
 
 def limit_of(truth: SurfaceCloud) -> float:
