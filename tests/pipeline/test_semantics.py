@@ -27,6 +27,7 @@ from tiny import camera_to_world
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError, EncoderError, RunError
 from ovseg3d.export import answers as answers_module
+from ovseg3d.export import drawing
 from ovseg3d.export import overlays as painter
 from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.pipeline.train import train_scene
@@ -100,7 +101,7 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
     views = [frame.name for frame in asker.scene.frames]
     answers = asker.ask(["red", "blue"], negatives=["sand"], views=views)
     monkeypatch.setattr(answers_module, "SHOWN", 2)
-    draw, show = asker.picture, answers_module.side_by_side
+    draw, show = asker.picture, drawing.side_by_side
 
     def watched(*asked: object) -> np.ndarray:
         made = draw(*asked)
@@ -109,7 +110,7 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
         return made
 
     monkeypatch.setattr(asker, "picture", watched)
-    monkeypatch.setattr(answers_module, "side_by_side", lambda panels: rows.append(panels) or show(panels))
+    monkeypatch.setattr(drawing, "side_by_side", lambda panels: rows.append(panels) or show(panels))
     told = answers_module.save_answers(tmp_path, asker, answers, views)
     assert len(held) == 2 * len(views)
     for answer, one, shown in zip(answers, told, (rows[:2], rows[2:])):
@@ -118,7 +119,7 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
         most = sorted(views, key=lambda view: -answer.masks[view].sum())[:2]
         assert [title for (title, _), _ in shown] == [f"photo {asker.view_file(view)}" for view in most]
         photo = shown[0][0][1]
-        np.testing.assert_array_equal(shown[0][1][1], answers_module.over(photo, answer.relevancies[most[0]], 0.5))
+        np.testing.assert_array_equal(shown[0][1][1], drawing.over(photo, answer.relevancies[most[0]], 0.5))
 
 
 def test_places_take_few_bytes_a_pixel(run: RunFolder) -> None:
