@@ -153,16 +153,10 @@ def measure_instances(
     pairs = {t: assign(iou, t) for t in (0.25, 0.5)}
     labelled = {t: assign(np.where(same, iou, 0.0), t) for t in (0.25, 0.5)}
     matches = tuple(
-        Match(
-            predicted=found[row],
-            true_id=seen[column].id,
-            kind=seen[column].kind,
-            point_iou=float(iou[row, column]),
-            box_iou=_boxes(predicted[found[row]].box, seen[column].box),
-            same_label=bool(same[row, column]),
-        )
+        Match(found[row], seen[column].id, seen[column].kind, float(iou[row, column]),
+              _boxes(predicted[found[row]].box, seen[column].box), bool(same[row, column]))
         for row, column in pairs[0.25]
-    )
+    )  # fmt: skip
     overlaps = np.array([match.box_iou for match in matches])
     overlaps = overlaps[np.isfinite(overlaps)]
     counts, error = _counts([predicted[i].label for i in found], [thing.kind for thing in seen])
