@@ -45,7 +45,7 @@ def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
     """Bring in the encoders, and the exact renderer in place of what was trained."""
     register_encoders(patch, cache)
     patch.setattr("ovseg3d.runs.fields.restore", Exact)
-    patch.setattr("ovseg3d.query.engine.restore", Exact)
+    patch.setattr("ovseg3d.query.view_cache.restore", Exact)
 
 
 def register_encoders(patch: pytest.MonkeyPatch, cache: Path) -> None:

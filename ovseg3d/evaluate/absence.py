@@ -63,8 +63,12 @@ def absence_scores(
     """The run's score of each phrase, first of those that are there.
 
     Args:
+        asker: of the run.
+        present: phrases that are there.
+        absent: phrases that are not.
         rivals: what competes: what rooms hold and what is present, what rooms hold alone (as in a run without phrases),
             or nothing.
+        stop: set it to end after the current phrase.
 
     Raises:
         KeyboardInterrupt: after `stop`.

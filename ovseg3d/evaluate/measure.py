@@ -18,7 +18,7 @@ from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.evaluate.metrics.consistency import ConsistencyScores, measure_consistency
 from ovseg3d.evaluate.metrics.instances import FoundInstance, InstanceScores, measure_instances, true_instances
 from ovseg3d.evaluate.metrics.labels import Confusion, LabelScores
-from ovseg3d.evaluate.metrics.points import PointScores, measure_points
+from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points
 from ovseg3d.field.surface import DepthView, SurfaceConfig
 from ovseg3d.geometry.boxes import box_from_record
 from ovseg3d.instances.records import instances_of
@@ -85,11 +85,16 @@ def measure_index(
     """Protocol `index` over views that have label images.
 
     Args:
+        scene: the capture.
         labeller: gives each view's labels, at the size of the scene's.
+        views: indices into `scene.frames`.
         keep: which pixels of a view count; by default all.
+        report: receives events of the stage "measure".
+        stop: set it to end after the current view.
 
     Raises:
-        ConfigError: no view has label images. SceneError: a label is none of the scene's classes.
+        ConfigError: no view has label images.
+        SceneError: a label is none of the scene's classes.
         KeyboardInterrupt: after `stop`.
     """
     confusion = Confusion(classes_of(scene), ignore=IGNORED)
@@ -129,7 +134,9 @@ def measure_cloud(
     """Protocol `points`, against the exact surface of a synthetic room, as far as two photos see it.
 
     Args:
-        labels: of the run's surface points, in the order of `classes_of`.
+        scene: a synthetic room.
+        learnt: the run's surface points, input frame.
+        labels: of these, in the order of `classes_of`.
         truth: what `exact_cloud` gives, when it is at hand.
         things: ids of the things that count; by default everything.
 
@@ -142,10 +149,9 @@ def measure_cloud(
     keep = truth.seen >= 2
     if things is not None:
         keep &= np.isin(truth.instance, list(things))
-    return measure_points(
-        learnt.surface.xyz.astype(np.float64), labels, truth.xyz.astype(np.float64), renumbered, classes_of(scene),
-        limit=limit_of(truth), keep=keep,
-    )  # fmt: skip
+    exact = TrueCloud(truth.xyz.astype(np.float64), renumbered, keep)
+    xyz = learnt.surface.xyz.astype(np.float64)
+    return measure_points(xyz, labels, exact, classes_of(scene), limit=limit_of(truth))
 
 
 def limit_of(truth: SurfaceCloud) -> float:
@@ -167,7 +173,10 @@ def measure_things(
     piece of the room is then decided by where it lies.
 
     Args:
-        labels: of the run's surface points, in the order of `classes_of`.
+        scene: a synthetic room.
+        learnt: the run's surface points with their things, input frame.
+        labels: of these, in the order of `classes_of`.
+        truth: what `exact_cloud` gives.
         things: ids of the true things that count; by default all. Recall means something then. Precision and counts
             would hold what was found of the other things against the run, and are left out.
 
@@ -240,7 +249,12 @@ def measure_agreement(
     """Protocol `consistency`: does a surface point get one label in all views that see it?
 
     Args:
-        depth: z-depth of the field in a view, at the size of its labels.
+        scene: the capture.
+        learnt: the run's surface points.
+        labeller: gives the labels of a view, by its name.
+        depth: gives the z-depth of the field in a view, input units, at the size of its labels.
+        views: indices into `scene.frames`.
+        stop: set it to end after the current view.
 
     Raises:
         KeyboardInterrupt: after `stop`.

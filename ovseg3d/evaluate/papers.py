@@ -31,15 +31,18 @@ def measure_ovs3d(
     """Protocol `3d-ovs`: argmax over classes.txt, at the size that the run was trained at.
 
     Args:
+        asker: of the run.
         groups: views (indices into the scene's frames) that are to be told apart, by name.
         labels: the folder with classes.txt and <NN>/<phrase>.png; by default segmentations/ of the scene.
+        stop: set it to end after the current view.
 
     Returns:
         Scores of each group with an annotated view.
 
     Raises:
         SceneError: the folder is not of this layout, or of more photos than there are.
-        ConfigError: no view of any group is annotated. KeyboardInterrupt: after `stop`.
+        ConfigError: no view of any group is annotated.
+        KeyboardInterrupt: after `stop`.
     """
     folder = labels or asker.scene.path / "segmentations"
     if not (folder / "classes.txt").is_file() and (folder / "segmentations" / "classes.txt").is_file():
@@ -74,16 +77,19 @@ def measure_lerf(
     """Protocol `lerf`: each phrase of a frame by itself, its relevancy against the canonical phrases (one level).
 
     Args:
+        asker: of the run.
         groups: views that are to be told apart, by name.
         labels: the folder with one JSON for each labelled frame; by default ../label/<scene>, as LangSplat has it.
         parameters: windows and threshold, in pixels of the run's pictures; by default those of the published code.
+        stop: set it to end after the current view.
 
     Returns:
         Scores of each group with a labelled frame.
 
     Raises:
         SceneError: the folder is not of this layout, or names a frame that the scene has not.
-        ConfigError: no view of any group is labelled. KeyboardInterrupt: after `stop`.
+        ConfigError: no view of any group is labelled.
+        KeyboardInterrupt: after `stop`.
     """
     folder = labels or asker.scene.path.parent / "label" / asker.scene.name
     if not folder.is_dir():

@@ -87,6 +87,8 @@ def evaluate(
     """Render views and compare them with their photos.
 
     Args:
+        renderer: of the field.
+        scene: the capture, with the cameras to render.
         views: indices into `scene.frames`; the held-out views by default.
         stop: set it to end early, with the views done so far.
         on_view: called after each view with its score, the photo and what was rendered.
@@ -119,6 +121,10 @@ def score_view(
     """Compare one rendered view with its photo and, where there is one, its depth.
 
     Args:
+        view: index into `scene.frames`.
+        scene: the capture, for the mask and the depth of the view.
+        photo: (h, w, 3), 0 to 1, on white.
+        rendered: "rgb" (h, w, 3), 0 to 1, and "depth_z" (h, w) in input units, 0 where nothing is.
         on_fault: called with what is wrong with its mask or depth; figures that need the file are NaN then.
 
     Raises:

@@ -17,11 +17,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from ovseg3d.export.drawing import beside_photo, over, photo_of
 from ovseg3d.files import write_atomic, write_together
 from ovseg3d.query.engine import Answer, Asker
-from ovseg3d.render.images import contact_sheet, save_picture, side_by_side, to_bytes
+from ovseg3d.render.images import contact_sheet, save_picture
 from ovseg3d.render.views import free_name
-from ovseg3d.scene.images import load_photo
 
 POINTS, MASKS, OVERVIEW = "points.ply", "masks", "overview.png"
 SHOWN = 6
@@ -88,23 +88,8 @@ def _earlier(folder: Path) -> list[str]:
 
 
 def _row(asker: Asker, view: str, answer: Answer, picture: Float[np.ndarray, "h w"]) -> Image.Image:
-    photo = np.asarray(load_photo(asker.frame(view)))[..., :3]
-    return side_by_side(
-        [(f"photo {asker.view_file(view)}", photo), (f'"{answer.phrase}"', over(photo, picture, answer.threshold))]
-    )
-
-
-def over(
-    photo: UInt8[np.ndarray, "h w 3"], relevancy: Float[np.ndarray, "h w"], threshold: float
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Relevancy laid over a photo: what is below the threshold in grey, what is above glows, with a fixed scale."""
-    from matplotlib import colormaps
-
-    strength = ((relevancy - threshold) / (1 - threshold)).clip(0, 1)[..., None]
-    grey = photo.mean(-1, keepdims=True) / 255 * 0.6
-    glow = colormaps["inferno"](0.35 + 0.6 * strength[..., 0])[..., :3]
-    lit = 0.35 * photo / 255 + 0.65 * glow
-    return to_bytes(np.where(relevancy[..., None] >= threshold, lit, grey))
+    photo = photo_of(asker, view)
+    return beside_photo(asker, view, photo, f'"{answer.phrase}"', over(photo, picture, answer.threshold))
 
 
 def write_points(

@@ -11,35 +11,30 @@ the same folder is replaced whole, or stays whole.
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
-from PIL import Image
 
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError, OutputError
 from ovseg3d.export.coco import annotations_of, coco
+from ovseg3d.export.drawing import beside_photo, photo_of
 from ovseg3d.files import plain, read_json, write_atomic, write_json, write_together
 from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.points.semantic_scene import Places
 from ovseg3d.query.engine import Asker
-from ovseg3d.render.images import contact_sheet, save_picture, side_by_side
+from ovseg3d.render.images import contact_sheet, save_picture
 from ovseg3d.render.palette import colours, index_image, legend, thing_names
 from ovseg3d.render.views import spread
-from ovseg3d.scene.images import load_photo
 
 LISTING, ANNOTATIONS, OVERVIEW = "labels.json", "annotations.json", "overview.png"
 SHOWN = 6
 """Views in the overview."""
 MOST = 254
 """Phrases that fit into a label image with a palette."""
-
-
-Each = Callable[[str, Int[np.ndarray, "h w"], Places], None]
-"""Is told each view's name, labels, and the surface points behind its pixels."""
 
 
 def label_views(
@@ -64,7 +59,9 @@ def label_views(
         stop: set it to end after the current view: KeyboardInterrupt then, and nothing has changed.
 
     Raises:
-        ConfigError: too many phrases. OutputError: the folder cannot be written to.
+        ConfigError: too many phrases.
+        OutputError: the folder cannot be written to.
+        KeyboardInterrupt: after `stop`.
     """
     if len(phrases) > MOST:
         raise ConfigError(f"A list may have {MOST} phrases, this one has {len(phrases)}", fix="ask in several calls")
@@ -72,26 +69,23 @@ def label_views(
     categories = {thing.id: numbers.get(thing.label, 0) for thing in _things(asker, phrases, none)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-
-    def annotate(view: str, found: np.ndarray, places: Places) -> None:
-        h, w = found.shape
-        file = f"{asker.view_file(view)}.png"
-        images.append({"id": len(images) + 1, "file_name": view, "width": w, "height": h, "label_file": file})
-        instance = places.nearest(asker.semantics.instance)
-        annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
-
-    def labelled(places: Places) -> np.ndarray:
-        return asker.labels_at(places, phrases, none=none)
-
     with write_together(folder, LISTING, _earlier(folder)) as place:
-        told = _write(place, asker, labelled, phrases, asker.phrases, views, annotate, report, stop)
+        written = _LabelImages(place, asker, phrases, asker.phrases, views)
+        for view, places in _rendered(asker, views, report, stop):
+            found = asker.labels_at(places, phrases, none=none)
+            h, w = found.shape
+            file = written.add(view, found)
+            images.append({"id": len(images) + 1, "file_name": view, "width": w, "height": h, "label_file": file})
+            instance = places.nearest(asker.semantics.instance)
+            annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
+        written.finish()
         everything = coco(images, annotations, phrases, asker.run.scene_name)
         # Not indented: run lengths would take a line each.
         text = json.dumps(plain(everything), ensure_ascii=False, allow_nan=False)
         write_atomic(place / ANNOTATIONS, (text + "\n").encode())
         names = ["none", *phrases]
-        labels = [{"label": k, "phrase": name, **rest} for k, (name, rest) in enumerate(zip(names, told["each"]))]
-        listing = {"labels": labels, "views": told["views"]}
+        labels = [{"label": k, "phrase": name, **rest} for k, (name, rest) in enumerate(zip(names, written.facts()))]
+        listing = {"labels": labels, "views": written.files}
         write_json(place / LISTING, listing)
     return {"folder": folder, "picture": folder / OVERVIEW, "annotations": folder / ANNOTATIONS, **listing}
 
@@ -113,20 +107,22 @@ def instance_views(
 
     Raises:
         OutputError: the folder cannot be written to.
+        KeyboardInterrupt: after `stop`.
     """
     ids = asker.semantics.instance
     things = _things(asker, phrases)
     names = thing_names(int(ids.max(initial=0)))
 
-    def shown(places: Places) -> np.ndarray:
-        return places.nearest(ids.astype(np.int64))
-
     with write_together(folder, LISTING, _earlier(folder)) as place:
-        told = _write(place, asker, shown, names, (), views, None, report, stop)
-        found = [{**thing.record(), **told["each"][thing.id]} for thing in things]
+        written = _LabelImages(place, asker, names, (), views)
+        for view, places in _rendered(asker, views, report, stop):
+            written.add(view, places.nearest(ids.astype(np.int64)))
+        written.finish()
+        facts = written.facts()
+        found = [{**thing.record(), **facts[thing.id]} for thing in things]
         scene = asker.scene
         scale = {"metric": scene.metric, "unit": scene.unit, "metres_per_unit": scene.metres_per_unit}
-        listing = {"frame": "input", **scale, "instances": found, "views": told["views"]}
+        listing = {"frame": "input", **scale, "instances": found, "views": written.files}
         write_json(place / LISTING, listing)
     return {"folder": folder, "picture": folder / OVERVIEW, **listing}
 
@@ -148,44 +144,59 @@ def _earlier(folder: Path) -> list[str]:
     return [file.name for file in folder.iterdir() if file.is_file() and file.name in {*named, ANNOTATIONS, OVERVIEW}]
 
 
-def _write(
-    folder: Path,
-    asker: Asker,
-    labelled: Callable[[Places], Int[np.ndarray, "h w"]],
-    names: Sequence[str],
-    own: Sequence[str],
-    views: Sequence[str],
-    each: Each | None,
-    report: Report,
-    stop: threading.Event | None,
-) -> dict[str, Any]:
-    """Images and overview; colour and number of pixels of each label, and the files' names.
+def _rendered(
+    asker: Asker, views: Sequence[str], report: Report, stop: threading.Event | None
+) -> Iterator[tuple[str, Places]]:
+    """Each view with the surface points behind its pixels.
 
-    Names and `own` as for `palette.colours`.
+    Raises:
+        KeyboardInterrupt: after `stop`.
     """
-    tints = colours(names, own)
-    counts, files, rows = np.zeros(len(names) + 1, np.int64), {}, []
-    shown = set(spread(views, SHOWN))
     for number, view in enumerate(views):
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt
         # Each view is looked at once, so the asker need not keep it: memory must not grow with the number of photos.
         camera = asker.camera(view)
-        places = asker.semantics.places(camera, asker.renderer.render(camera)["depth_z"])
-        found = labelled(places)
-        if each is not None:
-            each(view, found, places)
-        counts += np.bincount(found.ravel(), minlength=len(counts))
-        files[view] = f"{asker.view_file(view)}.png"
-        save_picture(folder / files[view], index_image(found, names, own))
-        if view in shown:
-            rows.append(_row(asker, view, tints[found]))
+        yield view, asker.semantics.places(camera, asker.renderer.render(camera)["depth_z"])
         report(Event("progress", "segment", number + 1, len(views), (number + 1) / len(views)))
-    save_picture(folder / OVERVIEW, contact_sheet([*rows, legend(names, own=own)]))
-    told = [{"colour": colour.tolist(), "pixels": int(count)} for colour, count in zip(tints, counts)]
-    return {"each": told, "views": files}
 
 
-def _row(asker: Asker, view: str, painted: np.ndarray) -> Image.Image:
-    photo = np.asarray(load_photo(asker.frame(view)))[..., :3]
-    return side_by_side([(f"photo {asker.view_file(view)}", photo), ("labels", painted)])
+class _LabelImages:
+    """Writes the index images of a set and their overview, and counts pixels.
+
+    Args:
+        folder: where to.
+        asker: of the run.
+        names, own: as for `palette.colours`.
+        views: names of all views to come.
+    """
+
+    def __init__(
+        self, folder: Path, asker: Asker, names: Sequence[str], own: Sequence[str], views: Sequence[str]
+    ) -> None:
+        self._folder, self._asker, self._names, self._own = folder, asker, names, own
+        self._tints = colours(names, own)
+        self._counts, self._rows = np.zeros(len(names) + 1, np.int64), []
+        self._shown = set(spread(views, SHOWN))
+        self.files: dict[str, str] = {}
+        """By the name of the view."""
+
+    def add(self, view: str, labels: Int[np.ndarray, "h w"]) -> str:
+        """Write the image of a view; returns the name of its file. Raises OutputError."""
+        self._counts += np.bincount(labels.ravel(), minlength=len(self._counts))
+        self.files[view] = file = f"{self._asker.view_file(view)}.png"
+        save_picture(self._folder / file, index_image(labels, self._names, self._own))
+        if view in self._shown:
+            photo = photo_of(self._asker, view)
+            self._rows.append(beside_photo(self._asker, view, photo, "labels", self._tints[labels]))
+        return file
+
+    def finish(self) -> None:
+        """Write the overview. Raises OutputError."""
+        sheets = [*self._rows, legend(self._names, own=self._own)]
+        save_picture(self._folder / OVERVIEW, contact_sheet(sheets))
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Colour and number of pixels of each label, none first."""
+        pairs = zip(self._tints, self._counts)
+        return [{"colour": colour.tolist(), "pixels": int(count)} for colour, count in pairs]

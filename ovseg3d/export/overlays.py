@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from PIL import Image
 
-from ovseg3d.export.answers import over
+from ovseg3d.export.drawing import over, shaded
 from ovseg3d.features.images import vector_colours
 from ovseg3d.query.engine import THRESHOLD, Asker
 from ovseg3d.query.words import is_structural
@@ -55,23 +55,15 @@ class Painter:
             shown["features"] = to_bytes(places.picture(self._colours))
         if "labels" in self.what:
             found = self.asker.labels_at(places, self.phrases, none=self.none)
-            shown["labels"] = self._over(shown["rgb"], found, colours(self.phrases, self.asker.phrases))
+            shown["labels"] = shaded(shown["rgb"], found, colours(self.phrases, self.asker.phrases))
         if "things" in self.what:
             ids = self.asker.semantics.instance.astype(np.int64)
             tints = colours(thing_names(int(ids.max(initial=0))))
-            shown["things"] = self._over(shown["rgb"], places.nearest(ids), tints)
+            shown["things"] = shaded(shown["rgb"], places.nearest(ids), tints)
         if "relevancy" in self.what:
             found = places.picture(self._relevancy)[..., 0]
             shown["relevancy"] = over(to_bytes(shown["rgb"]), found, THRESHOLD)
         return shown
-
-    @staticmethod
-    def _over(
-        rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], tints: UInt8[np.ndarray, "labels 3"]
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """Labels with the light and shade of the picture."""
-        shade = (0.35 + 0.65 * rgb.mean(-1, keepdims=True)).clip(0, 1)
-        return to_bytes(tints[labels] / 255 * shade)
 
     @cached_property
     def _relevancy(self) -> Float[np.ndarray, "points 1"]:

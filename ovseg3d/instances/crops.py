@@ -147,6 +147,7 @@ def portray(
         sights: what each photo sees.
         photo: gives the photo of a view, at any size.
         clip: the encoder.
+        config: which crops.
         tick: called after each batch with crops done and in all.
     """
     config = config or PortraitConfig()
@@ -179,6 +180,7 @@ def add_portraits(
         ids: thing of each point, from 1; 0 for none.
         portraits: from `portray`; a row of zeros is none.
         room: number of the plane that a point lies on, from 1; 0 for none.
+        config: how much portraits count.
         samples: points that the new basis is fitted to, besides portraits.
         seed: which ones.
     """

@@ -46,7 +46,15 @@ def add_up(
 def majority(
     group: Int[np.ndarray, " rows"], value: Int[np.ndarray, " rows"], count: int, share: float, missing: int = 0
 ) -> Int[np.ndarray, " groups"]:
-    """The commonest value (0 or more) of each group, the least of equals; `missing` for one below `share` or none."""
+    """The commonest value of each group, the least of equals.
+
+    Args:
+        group: of each row, from 0.
+        value: of each row, 0 or more.
+        count: how many groups there are.
+        share: of a group's rows that its commonest value must exceed.
+        missing: the value of a group without rows, or with none so common.
+    """
     base = int(value.max(initial=0)) + 1
     key, number = np.unique(group.astype(np.int64) * base + value, return_counts=True)
     order = np.lexsort((-key, number))

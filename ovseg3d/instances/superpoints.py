@@ -88,7 +88,14 @@ def find_patches(
     config: PatchConfig | None = None,
     structure: StructureConfig | None = None,
 ) -> Patches:
-    """Group surface points (at least two) into patches; arguments as in `instances.find_instances`."""
+    """Group surface points into patches.
+
+    Args:
+        surface: at least two points.
+        features, sights, regions: as for `instances.find_instances`.
+        config: how points are grouped.
+        structure: how planes of the room are found.
+    """
     config, up = config or PatchConfig(), surface.up.astype(np.float64)
     xyz = surface.xyz.astype(np.float64)
     # Stray points are further from each other than the cells of the surface are large.

@@ -110,14 +110,43 @@ class Rays:
         return self.weight[:, 0] > 0
 
 
+@dataclass(frozen=True)
+class TrainingPhotos:
+    """The training views, and what the photos' encoders say.
+
+    Raises:
+        ValueError: there is no view, or photos and frames differ in number.
+    """
+
+    frames: Sequence[Frame]
+    photos: Sequence[PhotoFeatures]
+    """Of the frames, in their order; each is read once."""
+    basis: Basis
+    """Of the CLIP coefficients."""
+    projection: Projection | None = None
+    """What reduced DINO's vectors. With it correlations are those of the vectors as they were: centred ones have other
+    cosines, for which the paper's threshold means nothing."""
+
+    def __post_init__(self) -> None:
+        if not self.frames or len(self.frames) != len(self.photos):
+            raise ValueError("rays are gathered from at least one photo, each with its camera")
+
+    def said(self, view: int, xy: Float[np.ndarray, "rays 2"]) -> dict[str, Tensor]:
+        """What a photo says at places in 0..1 of it: columns of `Rays`."""
+        photo = self.photos[view]
+        columns = {"clip": _coefficients(photo, xy, self.basis)}
+        if photo.dino is not None:
+            columns["dino"] = torch.from_numpy(photo.dino.at(xy).astype(np.float32))
+            columns["seen"] = as_seen(columns["dino"], self.projection)
+        return columns
+
+
 def gather_rays(
     renderer: Renderer,
-    frames: Sequence[Frame],
-    photos: Sequence[PhotoFeatures],
-    basis: Basis,
+    training: TrainingPhotos,
     config: GatherConfig,
     consensus: Consensus | None = None,
-    projection: Projection | None = None,
+    *,
     seed: int = 0,
     report: Report = ignore,
     stop: threading.Event | None = None,
@@ -126,20 +155,17 @@ def gather_rays(
 
     Args:
         renderer: the radiance field.
-        frames, photos: of the training views, in one order; each photo's mask and features are read once.
-        basis: of the CLIP coefficients.
+        training: the views; each photo's mask and features are read once.
+        config: which rays.
         consensus: from lifting; None: every ray counts alike.
-        projection: what reduced DINO's vectors. With it correlations are those of the vectors as they were: centred
-            ones have other cosines, for which the paper's threshold means nothing.
+        seed: of the places in the photos.
+        report: receives events of the stage "rays".
         stop: ends early, with the rays of the views so far.
 
     Raises:
-        ValueError: there is no view, or photos and frames differ in number.
         SceneError: a mask cannot be read.
     """
-    if not frames or len(frames) != len(photos):
-        raise ValueError("rays are gathered from at least one photo, each with its camera")
-    cameras = [frame.camera for frame in frames]
+    cameras = [frame.camera for frame in training.frames]
     device = renderer.field.table.device
     placed = Cameras.from_cameras(cameras, renderer.box.field_from_input, device)
     pixels = config.side**2
@@ -156,24 +182,11 @@ def gather_rays(
         xy = np.concatenate([random.random((single, 2)), *_patches(random, cameras[view], int(patches[view]), config)])
         index.append(torch.arange(gathered + single, gathered + len(xy)).view(-1, pixels))
         gathered += len(xy)
-        origins, directions, z_per_distance = placed.rays(
-            torch.full((len(xy),), view, dtype=torch.int64, device=device),
-            torch.from_numpy((xy * (cameras[view].width, cameras[view].height)).astype(np.float32)).to(device),
-        )
-        x, weight = _heaviest(renderer.stops(origins, directions, 0.8 / config.places), config.places)
-        weight = weight * torch.from_numpy(usable_at(frames[view], xy)).to(device)[:, None]
-        distance = (renderer.box.away(x.view(-1, 3)).view(x.shape) - origins[:, None]).norm(dim=-1)
-        span = distance * z_per_distance[:, None] * (cameras[view].height / cameras[view].fy)
-        photo = photos[view]
-        one = {"x": x, "weight": weight, "span": span, "clip": _coefficients(photo, xy, basis)}
-        dino = photo.dino
-        if dino is not None:
-            one["dino"] = torch.from_numpy(dino.at(xy).astype(np.float32))
-            one["seen"] = as_seen(one["dino"], projection)
+        one = _met(renderer, placed, training.frames[view], view, xy, config.places) | training.said(view, xy)
         one["trust"] = torch.ones(len(xy))
         if consensus is not None and config.agreement:
             mean = torch.nn.functional.normalize(one["clip"].mean(1), dim=-1).numpy()
-            agreement = consensus.agreement(x[:, 0].cpu().numpy(), mean, view) ** config.agreement
+            agreement = consensus.agreement(one["x"][:, 0].cpu().numpy(), mean, view) ** config.agreement
             one["trust"] = torch.from_numpy(agreement.astype(np.float32))
         for name, values in one.items():
             parts.setdefault(name, []).append(values.to(device))
@@ -182,6 +195,21 @@ def gather_rays(
     both = len(parts.get("dino", ())) == views
     columns = {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "seen")}
     return Rays(**{"dino": None, "seen": None} | columns, patches=torch.cat(index).to(device))
+
+
+def _met(
+    renderer: Renderer, placed: Cameras, frame: Frame, view: int, xy: Float[np.ndarray, "rays 2"], places: int
+) -> dict[str, Tensor]:
+    """Where the light of a view's rays stops: columns of `Rays`; `xy` in 0..1 of the photo."""
+    camera, device = frame.camera, renderer.field.table.device
+    origins, directions, z_per_distance = placed.rays(
+        torch.full((len(xy),), view, dtype=torch.int64, device=device),
+        torch.from_numpy((xy * (camera.width, camera.height)).astype(np.float32)).to(device),
+    )
+    x, weight = _heaviest(renderer.stops(origins, directions, 0.8 / places), places)
+    weight = weight * torch.from_numpy(usable_at(frame, xy)).to(device)[:, None]
+    distance = (renderer.box.away(x.view(-1, 3)).view(x.shape) - origins[:, None]).norm(dim=-1)
+    return {"x": x, "weight": weight, "span": distance * z_per_distance[:, None] * (camera.height / camera.fy)}
 
 
 def _counts(rays: int, views: int, pixels: int) -> Int[np.ndarray, " views"]:

@@ -38,7 +38,7 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.files import make_folder
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.feature_field import FeatureField, FeatureFieldConfig, FieldShape, FitStage
-from ovseg3d.points.gather import Consensus, GatherConfig, Rays, gather_rays
+from ovseg3d.points.gather import Consensus, GatherConfig, Rays, TrainingPhotos, gather_rays
 from ovseg3d.points.lerf import LerfStage, Sized
 from ovseg3d.points.lift import Lifted
 from ovseg3d.points.refine import RefineConfig, RefineStage
@@ -170,10 +170,10 @@ class Learner:
     def _rays(self, config: GatherConfig, consensus: Consensus | None = None) -> Rays | None:
         frames = [self.scene.frames[view] for view in self.scene.train]
         photos = [self.features[view] for view in self.scene.train]
+        training = TrainingPhotos(frames, photos, self.basis, self.features.projection)
         rays = gather_rays(
-            self.renderer, frames, photos, self.basis, config, consensus, self.features.projection, self.seed,
-            self.report, self.stop,
-        )  # fmt: skip
+            self.renderer, training, config, consensus, seed=self.seed, report=self.report, stop=self.stop
+        )
         return None if self.stop.is_set() else rays
 
     def _train(self, stage: Stage, times: int = 1, share: float = 1.0) -> dict[str, float | int] | None:

@@ -126,13 +126,20 @@ class SemanticScene:
         met = depth_z.ravel() > 0
         origins, directions = camera.rays(camera.pixel_centres()[met])
         hits = origins + directions * (depth_z.ravel()[met] / (directions @ camera.forward))[:, None]
-        count = min(NEAREST, len(self.surface))
-        distance, near = self.tree.query(hits, k=count, workers=-1)
-        distance, near = distance.reshape(-1, count), near.reshape(-1, count)
-        softness = np.maximum(self.surface.cell[near[:, :1]], 1e-9) * 0.5
-        weight = 1 / (distance**2 + softness**2)
+        near, weight = self.neighbours(hits)
         weight = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
         return Places((h, w), np.flatnonzero(met).astype(np.int32), near.astype(np.int32), weight)
+
+    def neighbours(
+        self, xyz: Float[np.ndarray, "places 3"]
+    ) -> tuple[Int[np.ndarray, "places nearest"], Float[np.ndarray, "places nearest"]]:
+        """The `NEAREST` surface points around places of the input frame, the nearest first, and what each weighs:
+        the inverse of its squared distance, softened by half a cell."""
+        count = min(NEAREST, len(self.surface))
+        distance, near = self.tree.query(xyz, k=count, workers=-1)
+        distance, near = distance.reshape(-1, count), near.reshape(-1, count)
+        softness = np.maximum(self.surface.cell[near[:, :1]], 1e-9) * 0.5
+        return near, 1 / (distance**2 + softness**2)
 
     @cached_property
     def tree(self) -> cKDTree:

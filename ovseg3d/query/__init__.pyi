@@ -1,4 +1,4 @@
-from .engine import Answer as Answer
+from .answer import Answer as Answer
 from .engine import Asker as Asker
 from .relevancy import CANONICAL as CANONICAL
 from .relevancy import label as label

@@ -4,113 +4,34 @@
     answer = asker.ask(["a red chair"])[0]     # relevancy of points; what is above the threshold
     labels = asker.labels(["chair", "table"])  # a closed list: each point's nearest phrase, 0 = none of these
 
-Whether something is there is decided for the whole scene, with a score (see `presence`); a probability is given only
-where the encoder's card holds a calibration. Which points are meant is told by relevancy (see `query.relevancy`): a
-point speaks for a phrase if it is nearer to it than to the canonical phrases, to what the user excludes, and to the
-run's other phrases. Both have one threshold, and agree: no point is more relevant than the scene is likely to hold the
-phrase, and where that is likeliest, points are as relevant. Positions are in the input frame.
+The engine puts together what each does one thing: `PhraseEncoder` (phrases as vectors), `SimilarityModel` (phrases with
+points), `Decision` (is it there, and which points are meant), `LabelModel` (closed lists) and `ViewCache` (what was
+rendered). Positions are in the input frame.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import chain
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.special import expit, logit
+from jaxtyping import Float, Int
 
-from ovseg3d.errors import ConfigError
+from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.field.renderer import Renderer
-from ovseg3d.instances.records import Instance, instances_meant
-from ovseg3d.points.semantic_scene import Places
-from ovseg3d.query.compare import Comparer
-from ovseg3d.query.household import AHEAD, HOUSEHOLD, Nearest, means_the_same
-from ovseg3d.query.presence import BOUND, SHARE, SIZED, TYPICAL, Witnesses, calibration_of, chances, log_sum
-from ovseg3d.query.relevancy import SHARPNESS
-from ovseg3d.query.room import bare_plane_of, may_oppose, plane_of, told_by_planes
-from ovseg3d.query.words import about, share_a_word
-from ovseg3d.render.views import view_files
+from ovseg3d.points.semantic_scene import Places, SemanticScene, load_semantics
+from ovseg3d.query.answer import THRESHOLD, Answer, Criteria, Verdict
+from ovseg3d.query.context import RunContext
+from ovseg3d.query.decision import Decision
+from ovseg3d.query.labels import LabelModel
+from ovseg3d.query.phrase_encoder import PhraseEncoder
+from ovseg3d.query.similarity import SimilarityModel
+from ovseg3d.query.view_cache import ViewCache
+from ovseg3d.query.vocabulary import Vocabulary
 from ovseg3d.runs.devices import BackendName, DeviceName
-from ovseg3d.runs.fields import refined, restore
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.phrases import in_list
 from ovseg3d.scene import Camera, Frame, Scene
 
-THRESHOLD = 0.5
-"""For points: as near as the nearest canonical phrase; for the scene: as likely as not."""
-WHOLE = 0.9
-"""Share of the best chance from which a thing speaks rather than a patch."""
-MOST = 0.75
-"""Share of the best witness's points that are as relevant as it is likely."""
-KEPT = 16
-"""Lists of phrases whose best cosines are kept."""
-KEPT_VIEWS = 64
-"""Views whose depth is kept, some 5 MB each."""
-KEPT_PLACES = 8
-"""Views whose surface points are kept, some 40 MB each."""
 
-
-def _parts(phrases: Sequence[str]) -> list[list[str]]:
-    """Phrases to compare at once: those that name planes, since these settle what a plane is among themselves; the
-    others by few, since a million points with two hundred of them are a gigabyte."""
-    planes = [phrase for phrase in phrases if plane_of(phrase)]
-    things = [phrase for phrase in phrases if not plane_of(phrase)]
-    return [part for part in (planes, *(things[first : first + 32] for first in range(0, len(things), 32))) if part]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a run says to one phrase."""
-
-    phrase: str
-    present: bool
-    """Whether the score reaches the threshold."""
-    score: float
-    """How much speaks for it, 0 to 1 (see `presence`)."""
-    probability: float | None
-    """None: the encoder has no calibration, or not for what this was compared with, nobody knows how large things are,
-    they were not seen as wholes, or a plane's place told it."""
-    calibrated: bool
-    threshold: float
-    rival: str | None
-    """Of what is not there for its sake alone: the run's phrase, or the everyday word, that what comes nearest to it is
-    likelier to be."""
-    points: Float[np.ndarray, "found 3"]
-    """Surface points above the threshold, input frame; none when it is not present."""
-    point_scores: Float[np.ndarray, " found"]
-    """Their relevancy."""
-    point_index: Int[np.ndarray, " found"]
-    """Their numbers among the run's surface points."""
-    relevancy: Float[np.ndarray, " surface"]
-    """Of all surface points, whether it is present or not; at most `score`."""
-    instances: tuple[Instance, ...] = ()
-    """Things of which most points are above the threshold, best first."""
-    masks: dict[str, Bool[np.ndarray, "h w"]] = field(default_factory=dict)
-    """Masks by the name of the view, of the views that were asked for."""
-    relevancies: dict[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)
-    """Relevancy by the name of the view, 0 to 1."""
-
-    def mask(self, picture: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-        """Where a picture of the relevancy shows it."""
-        return (picture >= self.threshold) & self.present
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the scene's witnesses say to one phrase."""
-
-    witness: int
-    """Which shows where it is: the best one, or a whole that is nearly as good, unless that is likelier not it."""
-    score: float
-    """The best chance."""
-    rival: str | None
-    """What the witness with the best chance is likelier to be, if only that keeps the phrase from being there."""
-    known: bool
-    """Whether the place of a plane says so, and not features: no card tells how likely that is right."""
-
-
-class Asker(Comparer):
+class Asker:
     """Answers questions about one run; what it has loaded and rendered it keeps.
 
     Args:
@@ -118,6 +39,7 @@ class Asker(Comparer):
         scene: its capture, for the names of views; read again when it is not given.
         device, backend: what to render and encode on.
         templates: sentences with {} for a phrase, whose mean is its vector; by default the phrase as it is.
+        semantics: surface points and what they mean; by default those that the run keeps.
 
     Raises:
         RunError: the run knows nothing about meaning.
@@ -131,14 +53,17 @@ class Asker(Comparer):
         backend: BackendName = "auto",
         *,
         templates: Sequence[str] = ("{}",),
+        semantics: SemanticScene | None = None,
     ) -> None:
-        super().__init__(run, scene, device, templates)
-        self._backend = backend
-        self._best: dict[tuple[tuple[str, ...], ...], np.ndarray] = {}
-        self._places: dict[str, Places] = {}
-        self._depths: dict[str, np.ndarray] = {}
+        self.context = RunContext(run, scene, load_semantics(run.folder) if semantics is None else semantics)
+        self.texts = PhraseEncoder(self.context, device, templates)
+        self.vocabulary = Vocabulary(self.context, self.texts)
+        self.similarity = SimilarityModel(self.context, self.texts)
+        self.decision = Decision(self.similarity, self.vocabulary)
+        self.label_model = LabelModel(self.similarity)
+        self.views = ViewCache(self.context, device, backend)
 
-    # -- phrases -----------------------------------------------------------------------------------------------
+    # -- questions ---------------------------------------------------------------------------------------------
 
     def ask(
         self,
@@ -165,47 +90,19 @@ class Asker(Comparer):
             camera: the frame from which distances are measured.
 
         Raises:
-            ConfigError: an empty phrase, no canonical phrase, or an unknown view.
+            ConfigError: an empty phrase, no canonical phrase, a threshold that is none, or an unknown view.
             EncoderError: a phrase is too long for the encoder, or the encoder is not to be had.
+            RunError: the encoder has other weights than when the run was trained.
         """
-        if not 0 < threshold < 1:
-            raise ConfigError(f"The threshold must lie between 0 and 1, not at {threshold}", fix="0.5 is the usual one")
         phrases, negatives = in_list(phrases), in_list(negatives)
         canonical, rivals = (None if said is None else in_list(said) for said in (canonical, rivals))
-        others = self._others(canonical, negatives)
-        # A card is of scores that portraits had a part in.
-        card = None if self.semantics.portraits is None else calibration_of(self.clip)
+        criteria = Criteria(negatives, canonical, rivals, threshold)
+        self.similarity.others(canonical, negatives)
         eye = None if camera is None else self.camera(camera).position
         for view in views:
             self.frame(view)  # an unknown one is told before the work
-        answers, surface, ids = [], self.semantics.surface, self.semantics.instance
         self.encode(phrases)
-        usual = rivals is None and canonical is None and not negatives and self.templates == ("{}",)
-        for phrase in phrases:
-            seen = self.decide(phrase, rivals, canonical, negatives, threshold)
-            present = seen.score >= threshold
-            margin = self._agreeing(self._margin(phrase, rivals, others), seen)
-            found = np.minimum(expit(SHARPNESS * margin), seen.score)
-            chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
-            chosen = chosen[np.argsort(-margin[chosen], kind="stable")]
-            calibrated = usual and not seen.known and self.measured
-            chance = card.probability(seen.score) if card is not None and calibrated else None
-            answers.append(
-                Answer(
-                    phrase=phrase,
-                    present=present,
-                    score=seen.score,
-                    probability=chance,
-                    calibrated=chance is not None,
-                    threshold=threshold,
-                    rival=None if present else seen.rival,
-                    points=surface.xyz[chosen],
-                    point_scores=found[chosen],
-                    point_index=chosen,
-                    relevancy=found,
-                    instances=instances_meant(surface, ids, phrase, found, threshold, eye) if present else (),
-                )
-            )
+        answers = [self.decision.answer(phrase, criteria, eye) for phrase in phrases]
         for view in views:  # one after the other: more of them than are kept must not be rendered for each phrase
             for answer in answers:
                 picture = self.picture(answer, view)
@@ -220,135 +117,164 @@ class Asker(Comparer):
         negatives: Sequence[str] = (),
         threshold: float = THRESHOLD,
     ) -> Verdict:
-        """Whether a phrase is there, see `presence`. Arguments are those of `ask`."""
-        everyday = self.household(phrase) if rivals is None else ()
-        named = self.rivals_of(phrase, rivals)
-        named = tuple(name for name in dict.fromkeys(named) if name not in everyday)
-        plain = self.canonical if canonical is None else tuple(canonical)
-        # What a plane is, is settled among all that name planes.
-        planes = tuple(filter(plane_of, everyday))
-        asked = ((phrase,), planes, named, plain, tuple(negatives))
-        own, _, beside, canonical_logits, excluded = self._logits(*asked, free=(*plain, *negatives))
-        own, rivals_sum, alone = own[:, 0], log_sum(beside), log_sum(canonical_logits)
-        if everyday:
-            allowed, (most, shares) = np.isin(HOUSEHOLD, everyday), self._everyday_shares
-            rivals_sum = np.logaddexp(rivals_sum, most + np.log(shares @ allowed.astype(np.float32)))
-        known, names = self._witnesses.on_plane(bare_plane_of(phrase)), (*everyday, *named, *plain)
-        # A thing is no plane: as one more that shares what is left, a plane would make the phrase likelier.
-        count = max(sum(not plane_of(name) for name in names), min(len(names), 1))
-        found = chances(own, np.logaddexp(rivals_sum, alone), count, excluded, known)
-        whole, best = self._witnesses.best_whole(found), int(found.argmax())
-        score, rival, free = float(found[best]), None, (*everyday, *named)
-        # A floor that is not what was asked for does not speak for a patch of it that is.
-        enough = max(WHOLE * score, THRESHOLD if score >= THRESHOLD else 0.0)
-        witness = whole if whole is not None and found[whole] >= enough else best
-        if free and score < threshold <= chances(own, alone, len(plain), excluded).max():
-            likely = beside[best]
-            if everyday:
-                likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
-            rival = free[int(likely.argmax())]
-        return Verdict(witness, score, rival, bool(known[best]))
+        """Whether a phrase is there, see `presence`.
 
-    def _logits(
-        self, *groups: tuple[str, ...], free: tuple[str, ...] = ()
-    ) -> list[Float[np.ndarray, "witnesses phrases"]]:
-        """What witnesses say to each group of phrases, up to a number of each witness (see `presence`); `free` as in
-        `_by_size`."""
-        phrases = tuple(chain.from_iterable(groups))
-        semantics, texts = self._witnesses.scene, self.encode(phrases)
-        cosines, _ = semantics.compare(texts, texts[:0])
-        nearer = cosines - self._witnesses.levels(cosines)
-        if semantics.plane is not None:
-            nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.piece)
-        logits = SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
-        logits = logits + SIZED * self._by_size(phrases, free)[semantics.piece]
-        return np.split(logits, np.cumsum([len(group) for group in groups])[:-1], axis=1)
+        Args:
+            phrase: free text.
+            rivals, canonical, negatives, threshold: as for `ask`, in lists.
 
-    def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
-        """How near texts are to everyday words, by these words' own mean and deviation."""
-        middle, mean, deviation = self._usual
-        return ((texts @ middle - mean) / max(deviation, 1e-6)).clip(-BOUND, BOUND)
+        Raises:
+            ConfigError, EncoderError, RunError: as `ask`.
+        """
+        return self.decision.scene.decide(phrase, Criteria(negatives, canonical, rivals, threshold))
 
-    @cached_property
-    def _everyday_shares(self) -> tuple[Float[np.ndarray, " witnesses"], Float[np.ndarray, "witnesses words"]]:
-        """What witnesses say to everyday words: the most to any, and exp of how much less it is to each."""
-        (logits,) = self._logits(HOUSEHOLD)
-        most = logits.max(1)
-        return most.astype(np.float64), np.exp((logits - most[:, None]).clip(-60)).astype(np.float32)
+    # -- phrases -----------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _witnesses(self) -> Witnesses:
-        return Witnesses.of(self.semantics)
+    @property
+    def run(self) -> RunFolder:
+        """The run that is asked."""
+        return self.context.run
 
-    def _agreeing(self, margin: Float[np.ndarray, " points"], seen: Verdict) -> Float[np.ndarray, " points"]:
-        """Margins of points that say what the best witness does: most of its points are as relevant as it is likely."""
-        points, margin = self._witnesses.points(seen.witness), margin.astype(np.float64)
-        target = logit(np.clip(seen.score, 1e-9, 1 - 1e-9)) / SHARPNESS + 1e-6
-        margin[points] += max(0.0, target - np.quantile(margin[points], 1 - MOST, method="lower"))
-        return margin
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """What the run, or else its capture as far as it is at hand, says is in the scene."""
+        return self.context.phrases
+
+    @property
+    def clip(self) -> TextImageEncoder:
+        """The encoder that the run's features are from. Raises EncoderError, RunError: it is another one now."""
+        return self.texts.clip
+
+    @property
+    def canonical(self) -> tuple[str, ...]:
+        """What phrases are compared with unless the user says otherwise. Raises EncoderError, RunError."""
+        return self.texts.canonical
+
+    def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
+        """Unit vectors of phrases in the run's encoder; see `PhraseEncoder.encode`."""
+        return self.texts.encode(phrases)
 
     def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
         """Which of some phrases there are for a phrase to lose against: those that `may_oppose` it. None: the run's
         phrases, see `names_beside`."""
-        if rivals is None:
-            return self.names_beside(phrase, self.phrases)
-        return tuple(rival for rival in rivals if may_oppose(rival, phrase))
+        return self.vocabulary.rivals_of(phrase, rivals)
 
     def names_beside(self, phrase: str, names: Sequence[str]) -> tuple[str, ...]:
         """Which names of things in the scene are of other things than a phrase is about: those that `may_oppose` it,
         and if all do, none that means nearly the same ("sofa" beside "couch")."""
-        free = self.rivals_of(phrase, names)
-        return free if len(free) < len(names) else self._unlike(phrase, free)
+        return self.vocabulary.names_beside(phrase, names)
 
     def household(self, phrase: str) -> tuple[str, ...]:
         """What rooms hold, but for what a phrase may mean itself (see `household`)."""
-        return self._unlike(phrase, tuple(word for word in HOUSEHOLD if may_oppose(word, phrase)))
+        return self.vocabulary.household(phrase)
 
-    def _unlike(self, phrase: str, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Which names mean another thing than a phrase is about, where words do not tell them apart."""
-        if not names:
-            return names
-        meant = " ".join(about(phrase)) or phrase
-        same = means_the_same(self.encode([meant])[0], self.encode(names), self._usual[0])
-        return tuple(name for name, like in zip(names, same) if not like or share_a_word(name, phrase))
+    # -- points ------------------------------------------------------------------------------------------------
 
-    def _margin(
-        self, phrase: str, rivals: Sequence[str] | None, others: tuple[str, ...]
-    ) -> Float[np.ndarray, " points"]:
-        """How much nearer each point is to a phrase than to the nearest of others, and of rivals."""
-        known = self.phrases if rivals is None and self._among([phrase], self.phrases).all() else ()
-        free = self.rivals_of(phrase, rivals)
-        everyday = self.household(phrase) if rivals is None and not self.phrases else ()
-        if self.semantics.sized is None:
-            # What a plane is, is settled among all that name planes.
-            own = self.compare([phrase, *filter(plane_of, (*free, *everyday))], (), known=known)[0][:, 0]
-            best = self._nearest(others, free, known)
-            return own - (
-                np.maximum(best, self._everyday.best(np.isin(HOUSEHOLD, everyday)) - AHEAD) if everyday else best
-            )
-        own, beside = self.compare([phrase], (*others, *free, *everyday))
-        return own[:, 0] - beside.max(1)
+    @property
+    def semantics(self) -> SemanticScene:
+        """Surface points and what they mean."""
+        return self.context.semantics
 
-    def _nearest(self, *asked: tuple[str, ...]) -> Float[np.ndarray, " points"]:
-        """Each point's cosine with the nearest of others and rivals; kept, since most questions compare with the same.
+    def relevancy(
+        self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] | None = None
+    ) -> Float[np.ndarray, "points phrases"]:
+        """LERF's relevancy of each surface point, 0 to 1, whatever else is in the scene. Raises as `ask`."""
+        return self.similarity.relevancy(phrases, negatives=negatives, canonical=canonical)
+
+    def compare(
+        self, phrases: Sequence[str], others: Sequence[str], *, known: Sequence[str] = ()
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
+        """How near surface points are to phrases, and to others; see `SimilarityModel.compare`."""
+        return self.similarity.compare(phrases, others, known=known)
+
+    def closed(
+        self, phrases: Sequence[str], canonical: Sequence[str] = (), of: SemanticScene | None = None
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
+        """What `labels` compares: how near points are to each phrase of a list, and to canonical ones.
 
         Args:
-            asked: others, rivals, and what is known.
+            phrases: the list.
+            canonical: what fits anything.
+            of: other points of the same scene than the run's own.
         """
-        if asked not in self._best:
-            if len(self._best) >= KEPT:
-                self._best.clear()
-            others, rivals, known = asked
-            best = self.compare((), others, known=known)[1].max(1)
-            for part in _parts(rivals):
-                best = np.maximum(best, self.compare(part, (), known=known)[0].max(1))
-            self._best[asked] = best
-        return self._best[asked]
+        return self.label_model.closed(phrases, canonical, of)
 
-    @cached_property
-    def _everyday(self) -> Nearest:
-        """Which of what rooms hold each point is nearest to; the list begins with planes, and so keeps its order."""
-        return Nearest.of(self.compare(part, ())[0] for part in _parts(HOUSEHOLD))
+    def labels(
+        self, phrases: Sequence[str], canonical: Sequence[str] | None = None, none: bool = True
+    ) -> Int[np.ndarray, " points"]:
+        """Each surface point's phrase, counted from 1; 0: none of these.
+
+        Only the run's own phrases are known to be in the scene, and evened out; a list may name what is not there. One
+        that has all of them leaves little for none of these.
+
+        Args:
+            phrases: the list.
+            canonical: what takes a point from the list if it is nearer; None: what suits the encoder.
+            none: whether a point may belong to none of the list.
+
+        Raises:
+            ConfigError: an empty list or phrase.
+            EncoderError: a phrase is too long for the encoder, or the encoder is not to be had.
+            RunError: the encoder has other weights than when the run was trained.
+        """
+        return self.label_model.labels(phrases, canonical, none)
+
+    # -- sizes -------------------------------------------------------------------------------------------------
+
+    @property
+    def metres(self) -> float | None:
+        """Metres of an input unit, stated or guessed; see `SizePrior.metres`."""
+        return self.similarity.sizes.metres
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is known how large things are, if there are any."""
+        return self.similarity.sizes.measured
+
+    def guess_metres(self, phrases: Sequence[str] = ()) -> float | None:
+        """Metres of an input unit, by what things look like; see `SizePrior.guess_metres`."""
+        return self.similarity.sizes.guess_metres(phrases)
+
+    # -- views -------------------------------------------------------------------------------------------------
+
+    @property
+    def scene(self) -> Scene:
+        """The capture, with its training cameras where the field agrees with them (see `refined`)."""
+        return self.views.scene
+
+    @property
+    def capture(self) -> Scene:
+        """The same as it was read."""
+        return self.views.capture
+
+    @property
+    def renderer(self) -> Renderer:
+        """The field."""
+        return self.views.renderer
+
+    def frame(self, view: str) -> Frame:
+        """The frame called `view`, or so but for its folder. Raises ConfigError: there is none, or several are."""
+        return self.views.frame(view)
+
+    def camera(self, view: str) -> Camera:
+        """Its camera. Raises ConfigError."""
+        return self.views.camera(view)
+
+    def view_file(self, view: str) -> str:
+        """What its files are called, without suffix (see `view_files`). Raises ConfigError."""
+        return self.views.view_file(view)
+
+    def depth(self, view: str) -> Float[np.ndarray, "h w"]:
+        """What z-depth the field has in a view, input units, 0 where nothing is; rendered once."""
+        return self.views.depth(view)
+
+    def places(self, view: str) -> Places:
+        """The surface points behind a view's pixels; rendered once."""
+        return self.views.places(view)
+
+    def picture(self, answer: Answer, view: str) -> Float[np.ndarray, "h w"]:
+        """An answer's relevancy in a view, 0 to 1; of many views one after the other, each for all answers."""
+        return self.places(view).picture(answer.relevancy[:, None])[..., 0]
 
     def label_picture(
         self, phrases: Sequence[str], view: str, canonical: Sequence[str] | None = None, none: bool = True
@@ -356,62 +282,8 @@ class Asker(Comparer):
         """`labels` of the pixels of a view; 0 also where no surface is."""
         return self.labels_at(self.places(view), phrases, canonical, none)
 
-    # -- pictures ----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def scene(self) -> Scene:
-        """The capture, with its training cameras where the field agrees with them (see `refined`)."""
-        return refined(self.run, self.capture)
-
-    @cached_property
-    def capture(self) -> Scene:
-        """The same as it was read."""
-        return self._scene or self.run.load_scene()
-
-    @cached_property
-    def renderer(self) -> Renderer:
-        """The field."""
-        return restore(self.run, self.scene, self._device, self._backend)
-
-    def frame(self, view: str) -> Frame:
-        """The frame called `view`, or so but for its folder. Raises ConfigError: there is none, or several are."""
-        frames = self.scene.frames
-        found = [frame for frame in frames if frame.name == view]
-        found = found or [frame for frame in frames if frame.name.rpartition("/")[2] == view]
-        if not found:
-            raise ConfigError(f"There is no view {view!r}", fix=f"such as {frames[0].name}")
-        if len(found) > 1:
-            raise ConfigError(f"{len(found)} views are called {view!r}", fix=f"such as {found[0].name}")
-        return found[0]
-
-    def camera(self, view: str) -> Camera:
-        """Its camera. Raises ConfigError."""
-        return self.frame(view).camera
-
-    def view_file(self, view: str) -> str:
-        """What its files are called, without suffix (see `view_files`). Raises ConfigError."""
-        return self._view_files[self.frame(view).name]
-
-    @cached_property
-    def _view_files(self) -> dict[str, str]:
-        return view_files(self.scene)
-
-    def picture(self, answer: Answer, view: str) -> Float[np.ndarray, "h w"]:
-        """An answer's relevancy in a view, 0 to 1; of many views one after the other, each for all answers."""
-        return self.places(view).picture(answer.relevancy[:, None])[..., 0]
-
-    def places(self, view: str) -> Places:
-        """The surface points behind a view's pixels; rendered once."""
-        if view not in self._places:
-            if len(self._places) >= KEPT_PLACES:
-                del self._places[next(iter(self._places))]
-            self._places[view] = self.semantics.places(self.camera(view), self.depth(view))
-        return self._places[view]
-
-    def depth(self, view: str) -> Float[np.ndarray, "h w"]:
-        """What z-depth the field has in a view, 0 where nothing is; rendered once."""
-        if view not in self._depths:
-            if len(self._depths) >= KEPT_VIEWS:
-                del self._depths[next(iter(self._depths))]
-            self._depths[view] = self.renderer.render(self.camera(view))["depth_z"]
-        return self._depths[view]
+    def labels_at(
+        self, places: Places, phrases: Sequence[str], canonical: Sequence[str] | None = None, none: bool = True
+    ) -> Int[np.ndarray, "h w"]:
+        """The same of any picture, by the surface points behind its pixels."""
+        return self.label_model.labels_at(places, phrases, canonical, none)

@@ -5,8 +5,8 @@ was not told from what it stands on has a voice as well. A patch lies on one thi
 do points that photos contradict each other about, or that only an odd photo speaks for; in a whole these count less. A
 whole thing that has a portrait speaks by that more than by its points (see `instances.crops`), in which there is
 also what was lifted from photos' cells, which know less, and their neighbours'. Each witness is asked what it is: the
-phrase, or one of everything else that has a name (see `Asker.decide`)? With the encoder's logit scale s, it says to a
-text
+phrase, or one of everything else that has a name (see `SceneDecision.decide`)? With the encoder's logit scale s, it
+says to a text
 
     logit = SHARE s (cosine - level) + TYPICAL z + SIZED l
 
@@ -59,7 +59,7 @@ SHARE = 0.7
 TYPICAL, BOUND = 0.5, 2.0
 """What closeness to everyday words weighs, in logits for each of their deviations, and how many count at most."""
 SIZED = 0.5
-"""What sizes weigh here; names of a list are told apart with less (`compare`), where all of them are there."""
+"""What sizes weigh here; names of a list are told apart with less (`similarity`), where all of them are there."""
 CHANCE = 0.1
 """Before anything is seen."""
 KNOWN = 0.95

@@ -131,6 +131,8 @@ def multiply(shared: "SharedScene", points: int) -> None:
     """Give a run more points: copies, each moved within its cell; meaning is copied with them."""
     import numpy as np
 
+    from ovseg3d.query.engine import Asker
+
     known: SemanticScene = shared.need_asker().semantics
     if known.sized is not None:
         raise SystemExit("Points cannot be multiplied where meaning depends on a size (--method lerf).")
@@ -142,7 +144,8 @@ def multiply(shared: "SharedScene", points: int) -> None:
     surface = replace(surface, xyz=(surface.xyz + moved).astype(np.float32))
     names = ("vectors", "agreement", "instance") + (("plane",) if known.plane is not None else ())
     copied = {name: getattr(known, name)[chosen] for name in names}
-    shared.need_asker().semantics = replace(known, surface=surface, **copied)
+    semantics = replace(known, surface=surface, **copied)
+    shared.asker = Asker(shared.run, shared.scene, shared.device, shared.backend, semantics=semantics)
 
 
 # -- the client ----------------------------------------------------------------------------------------------------

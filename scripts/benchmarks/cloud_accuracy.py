@@ -19,7 +19,7 @@ import tyro
 from plyfile import PlyData
 
 from ovseg3d.evaluate.measure import LIMIT, classes_of
-from ovseg3d.evaluate.metrics.points import PointScores, measure_points
+from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points
 from ovseg3d.points.semantic_scene import FILE
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.session import load
@@ -92,9 +92,8 @@ def _measured(
     classes: tuple[str, ...],
     limit: float,
 ) -> PointScores:
-    return measure_points(
-        xyz, label, truth.xyz.astype(np.float64), true_label, classes, limit=limit, keep=truth.seen >= 2
-    )
+    exact = TrueCloud(truth.xyz.astype(np.float64), true_label, truth.seen >= 2)
+    return measure_points(xyz, label, exact, classes, limit=limit)
 
 
 def _row(what: str, scores: PointScores, known: bool) -> None:

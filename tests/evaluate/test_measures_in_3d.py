@@ -7,7 +7,7 @@ import pytest
 
 from ovseg3d.errors import MeasureError, SceneError
 from ovseg3d.evaluate.metrics.instances import FoundInstance, TrueInstance, assign, measure_instances, true_instances
-from ovseg3d.evaluate.metrics.points import measure_points
+from ovseg3d.evaluate.metrics.points import TrueCloud, measure_points
 from ovseg3d.geometry.boxes import Box, box_from_record, box_iou
 
 
@@ -26,7 +26,7 @@ def ints(*values: int) -> np.ndarray:
 def test_points_by_hand() -> None:
     """True points at 0, 1, 2, 10; predicted at 0.1 (right), 1.2 (wrong), 50 (floater): 2 and 10 are holes."""
     scores = measure_points(
-        line(0.1, 1.2, 50.0), ints(1, 1, 2), line(0, 1, 2, 10), ints(1, 2, 2, 2), ("wall", "mug"), limit=0.5
+        line(0.1, 1.2, 50.0), ints(1, 1, 2), TrueCloud(line(0, 1, 2, 10), ints(1, 2, 2, 2)), ("wall", "mug"), limit=0.5
     )
     assert scores.iou == pytest.approx({"wall": 1 / 2, "mug": 0.0})
     assert (scores.point_miou, scores.point_miou_things) == pytest.approx((1 / 4, 0))
@@ -40,12 +40,10 @@ def test_points_by_hand() -> None:
 
 
 def test_points_do_not_depend_on_the_sampling_of_the_prediction() -> None:
-    true_xyz, true_label = line(0, 1, 2, 3), ints(1, 1, 2, 2)
+    true = TrueCloud(line(0, 1, 2, 3), ints(1, 1, 2, 2))
     xyz, label = line(0, 1, 2, 3), ints(1, 1, 2, 1)
-    many = measure_points(
-        np.repeat(xyz, [9, 1, 1, 1], 0), np.repeat(label, [9, 1, 1, 1]), true_xyz, true_label, ("a", "b"), limit=0.1
-    )
-    once = measure_points(xyz, label, true_xyz, true_label, ("a", "b"), limit=0.1)
+    many = measure_points(np.repeat(xyz, [9, 1, 1, 1], 0), np.repeat(label, [9, 1, 1, 1]), true, ("a", "b"), limit=0.1)
+    once = measure_points(xyz, label, true, ("a", "b"), limit=0.1)
     assert many.point_miou == once.point_miou == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert many.predicted_accuracy == pytest.approx(11 / 12)
 
@@ -53,14 +51,14 @@ def test_points_do_not_depend_on_the_sampling_of_the_prediction() -> None:
 def test_points_that_nobody_saw_count_neither_way() -> None:
     seen = np.array([True, True, False])
     scores = measure_points(
-        line(0, 1, 2), ints(1, 2, 1), line(0, 1, 2), ints(1, 2, 2), ("a", "b"), limit=0.1, keep=seen
+        line(0, 1, 2), ints(1, 2, 1), TrueCloud(line(0, 1, 2), ints(1, 2, 2), seen), ("a", "b"), limit=0.1
     )
     assert (scores.point_miou, scores.predicted_miou, scores.precision) == (1.0, 1.0, 1.0)
     assert (scores.true_points, scores.predicted_points) == (2, 2)
 
 
 def test_points_of_an_empty_cloud() -> None:
-    scores = measure_points(line(), ints(), line(0, 1), ints(1, 1), ("a",), limit=0.1)
+    scores = measure_points(line(), ints(), TrueCloud(line(0, 1), ints(1, 1)), ("a",), limit=0.1)
     assert (scores.point_miou, scores.completeness) == (0.0, 0.0)
     assert math.isnan(scores.precision) and scores.as_dict()["gap_median"] is None
 
@@ -70,7 +68,7 @@ def test_points_against_brute_force(seed: int) -> None:
     rng = np.random.default_rng(seed)
     xyz, true_xyz = rng.random((60, 3)), rng.random((80, 3))
     label, truth = rng.integers(0, 4, 60), rng.integers(1, 4, 80)
-    scores = measure_points(xyz, label, true_xyz, truth, ("a", "b", "c"), limit=0.15)
+    scores = measure_points(xyz, label, TrueCloud(true_xyz, truth), ("a", "b", "c"), limit=0.15)
     distance = np.linalg.norm(true_xyz[:, None] - xyz[None], axis=2)
     moved = np.where(distance.min(1) <= 0.15, label[distance.argmin(1)], 0)
     ious = [((moved == k) & (truth == k)).sum() / ((moved == k) | (truth == k)).sum() for k in (1, 2, 3)]
@@ -83,11 +81,11 @@ def test_points_against_brute_force(seed: int) -> None:
 
 def test_points_bad_input() -> None:
     with pytest.raises(MeasureError, match="not finite"):
-        measure_points(line(math.nan), ints(1), line(0), ints(1), ("a",), limit=0.1)
+        measure_points(line(math.nan), ints(1), TrueCloud(line(0), ints(1)), ("a",), limit=0.1)
     with pytest.raises(MeasureError, match="no true point"):
-        measure_points(line(0), ints(1), line(), ints(), ("a",), limit=0.1)
+        TrueCloud(line(), ints())
     with pytest.raises(MeasureError, match="but there are 1 classes"):
-        measure_points(line(0), ints(2), line(0), ints(1), ("a",), limit=0.1)
+        measure_points(line(0), ints(2), TrueCloud(line(0), ints(1)), ("a",), limit=0.1)
 
 
 # Boxes

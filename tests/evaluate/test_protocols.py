@@ -212,9 +212,9 @@ class Knows(Asker):
         basis = Basis(np.eye(4, dtype=np.float32), 0.0)
         facts = EncoderFacts("colours", "colours", "0" * 16, 10.0)
         zeros = np.zeros((count, 4), np.float32)
-        self.semantics = SemanticScene(surface, basis, zeros, np.ones(count, np.float32), instance, facts)
-        self._scene, self._label, self._truth = scene, label, true_pictures(scene)
-        self.run = RunFolder(scene.path, Config(), scene.path, "playroom", "")
+        semantics = SemanticScene(surface, basis, zeros, np.ones(count, np.float32), instance, facts)
+        super().__init__(RunFolder(scene.path, Config(), scene.path, "playroom", ""), scene, semantics=semantics)
+        self._label, self._truth = label, true_pictures(scene)
 
     def labels(self, phrases, canonical=(), none=True):  # noqa: ANN001, ANN202
         return self._label
@@ -252,7 +252,7 @@ def test_styles_are_seen_from_where_photos_are_said_to_be(room: Path) -> None:
     frames = list(scene.frames)
     for view in scene.train:
         frames[view] = replace(frames[view], camera=frames[scene.train[0]].camera)
-    knows.__dict__["scene"] = replace(scene, frames=tuple(frames))
+    knows.views.__dict__["scene"] = replace(scene, frames=tuple(frames))
     moved = Judge(knows, "train").scores(["index"])["index"]
     assert len(moved) == 3 and {name: one.pixels for name, one in moved.items()} == {
         name: one.pixels for name, one in plain.items()

@@ -22,7 +22,7 @@ from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.export import WHAT
 from ovseg3d.export.answers import save_answers
 from ovseg3d.export.mesh import LabelledMesh, mesh_of
-from ovseg3d.export.run import ExportOptions, parse_what
+from ovseg3d.export.options import ExportOptions, parse_what
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.query.engine import Answer, Asker
 from ovseg3d.query.relevancy import label
@@ -40,7 +40,7 @@ def folder(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A run of the tiny scene that knows colours. Do not write to it."""
     with pytest.MonkeyPatch.context() as patch:
         register(patch, tmp_path_factory.mktemp("cache"))
-        patch.setattr("ovseg3d.export.run.restore", Exact)
+        patch.setattr("ovseg3d.export.source.restore", Exact)
         made = tmp_path_factory.mktemp("runs") / "tiny"
         train_scene(tiny_scene, make_config("cpu", flags=flags_of(steps=5)), output_dir=made)
         yield made
@@ -230,7 +230,7 @@ def test_a_selection_and_an_empty_one(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_run_without_meaning_gives_its_surface(bare: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ovseg3d.export.run.restore", Exact)
+    monkeypatch.setattr("ovseg3d.export.source.restore", Exact)
     files = bare.export("cloud,mesh,html", tmp_path)
     rows = vertices(files[0])
     assert len(rows) > 500 and not rows["label"].any() and not rows["instance"].any()

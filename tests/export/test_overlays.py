@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from ovseg3d.export.overlays import TRIED, _surest
-from ovseg3d.query.engine import KEPT_PLACES, Asker
+from ovseg3d.query.engine import Asker
+from ovseg3d.query.view_cache import MAX_PLACES
 
 
 class Told(Asker):
@@ -37,4 +38,4 @@ def test_walls_are_asked_for_only_where_there_is_nothing_else() -> None:
 
 
 def test_views_of_the_summary_are_rendered_once() -> None:
-    assert TRIED <= KEPT_PLACES
+    assert TRIED <= MAX_PLACES

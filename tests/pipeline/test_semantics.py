@@ -27,11 +27,11 @@ from tiny import camera_to_world
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError, EncoderError, RunError
 from ovseg3d.export import answers as answers_module
+from ovseg3d.export import drawing
 from ovseg3d.export import overlays as painter
 from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import FILE, load_semantics, save_semantics
-from ovseg3d.query.compare import Comparer
 from ovseg3d.query.engine import Asker
 from ovseg3d.render.palette import colours
 from ovseg3d.runs.folder import RunFolder
@@ -75,14 +75,18 @@ def test_a_mask_covers_what_the_photo_shows(run: RunFolder) -> None:
 def test_many_views_are_rendered_once_for_all_phrases_and_few_are_kept(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for limit in ("KEPT_VIEWS", "KEPT_PLACES"):
-        monkeypatch.setattr(f"ovseg3d.query.engine.{limit}", 2)
+    for limit in ("MAX_DEPTH_IMAGES", "MAX_PLACES"):
+        monkeypatch.setattr(f"ovseg3d.query.view_cache.{limit}", 2)
     asker, rendered = Asker(run), []
     views = [frame.name for frame in asker.scene.frames[:4]]
     render = asker.renderer.render
     monkeypatch.setattr(asker.renderer, "render", lambda camera: rendered.append(camera) or render(camera))
     red, blue = asker.ask(["red", "blue"], negatives=["sand"], views=views)
-    assert len(rendered) == len(views) and len(asker._places) == len(asker._depths) == 2
+    assert len(rendered) == len(views)
+    asker.depth(views[-1])
+    assert len(rendered) == len(views), "the newest is kept"
+    asker.places(views[0])
+    assert len(rendered) == len(views) + 1, "the oldest is not"
     assert list(red.masks) == list(red.relevancies) == list(blue.masks) == views
     for answer in (red, blue):
         np.testing.assert_array_equal(answer.masks[views[0]], Asker(run).ask(
@@ -97,7 +101,7 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
     views = [frame.name for frame in asker.scene.frames]
     answers = asker.ask(["red", "blue"], negatives=["sand"], views=views)
     monkeypatch.setattr(answers_module, "SHOWN", 2)
-    draw, show = asker.picture, answers_module.side_by_side
+    draw, show = asker.picture, drawing.side_by_side
 
     def watched(*asked: object) -> np.ndarray:
         made = draw(*asked)
@@ -106,7 +110,7 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
         return made
 
     monkeypatch.setattr(asker, "picture", watched)
-    monkeypatch.setattr(answers_module, "side_by_side", lambda panels: rows.append(panels) or show(panels))
+    monkeypatch.setattr(drawing, "side_by_side", lambda panels: rows.append(panels) or show(panels))
     told = answers_module.save_answers(tmp_path, asker, answers, views)
     assert len(held) == 2 * len(views)
     for answer, one, shown in zip(answers, told, (rows[:2], rows[2:])):
@@ -115,7 +119,7 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
         most = sorted(views, key=lambda view: -answer.masks[view].sum())[:2]
         assert [title for (title, _), _ in shown] == [f"photo {asker.view_file(view)}" for view in most]
         photo = shown[0][0][1]
-        np.testing.assert_array_equal(shown[0][1][1], answers_module.over(photo, answer.relevancies[most[0]], 0.5))
+        np.testing.assert_array_equal(shown[0][1][1], drawing.over(photo, answer.relevancies[most[0]], 0.5))
 
 
 def test_places_take_few_bytes_a_pixel(run: RunFolder) -> None:
@@ -151,11 +155,11 @@ def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
     )  # fmt: skip
     save_semantics(tmp_path, known)
     for plane, wanted in ((FLOOR, "floor"), (WALL, "red wall")):
-        asker = Asker(run)
-        asker.semantics = replace(load_semantics(tmp_path), plane=np.where(red, plane, NONE).astype(np.int8))
+        learnt = replace(load_semantics(tmp_path), plane=np.where(red, plane, NONE).astype(np.int8))
+        asker = Asker(run, semantics=learnt)
         assert {names[i - 1] for i in set(asker.labels(names, none=False)[red])} == {wanted}
         assert asker.ask([wanted], canonical=["sand"], rivals=names)[0].present
-    asker.semantics = replace(load_semantics(tmp_path), instance=red.astype(np.int32))
+    asker = Asker(run, semantics=replace(load_semantics(tmp_path), instance=red.astype(np.int32)))
     assert set(asker.labels(names, none=False)[red]) == {3}, "what is left when a thing is neither"
 
 
@@ -380,7 +384,7 @@ def test_query_tells_a_scale_that_no_capture_states(
     monkeypatch.setattr(RunFolder, "load_scene", lambda *_: scene)
     asked = ("query", run.folder, "red", "--negative", "sand", "--views", "none", "--output", tmp_path / "out")
     for metres in (0.3, None):
-        monkeypatch.setattr(Comparer, "metres", metres)
+        monkeypatch.setattr(Asker, "metres", metres)
         told = json.loads(cli(*asked, "--json").stdout)
         assert told["metres_per_unit_guess"] == metres and told["metres_per_unit"] is None
         assert ("a unit is about 0.3 m" in cli(*asked).stdout) == (metres is not None)

@@ -15,7 +15,7 @@ from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.feature_field import FeatureField, FeatureFieldConfig, FieldShape
-from ovseg3d.points.gather import Consensus, GatherConfig, as_seen, gather_rays
+from ovseg3d.points.gather import Consensus, GatherConfig, TrainingPhotos, as_seen, gather_rays
 from ovseg3d.points.refine import RefineConfig, RefineStage
 from ovseg3d.scene import Cameras, load_depth, load_photo, load_scene
 
@@ -67,7 +67,7 @@ def said(scene, noise: float = 0.0, seed: int = 0) -> list[PhotoFeatures]:
 
 def gathered(scene, renderer, photos=None, config=GATHER, **keywords):
     frames = [scene.frames[view] for view in scene.train]
-    return gather_rays(renderer, frames, photos or said(scene), BASIS, config, **keywords)
+    return gather_rays(renderer, TrainingPhotos(frames, photos or said(scene), BASIS), config, **keywords)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_patches_are_squares_of_one_photo(scene, renderer):
 
 def test_of_many_photos_some_have_a_patch_and_rays_stay_as_many(scene, renderer):
     few, photos = [scene.frames[view] for view in scene.train], said(scene)
-    many = gather_rays(renderer, few * 10, photos * 10, BASIS, replace(GATHER, rays=700))
+    many = gather_rays(renderer, TrainingPhotos(few * 10, photos * 10, BASIS), replace(GATHER, rays=700))
     assert 600 <= len(many) <= 700 and many.patches.shape == (10, 36), "half of the rays"
     single = (len(many) - many.patches.numel()) // 60
     starts = many.patches[:, 0].tolist()
@@ -234,7 +234,7 @@ def test_correlations_are_those_of_dinos_own_vectors():
 
 def test_views_and_cameras_must_match(scene, renderer):
     with pytest.raises(ValueError, match="each with its camera"):
-        gather_rays(renderer, [], [], BASIS, GATHER)
+        TrainingPhotos([], [], BASIS)
     with pytest.raises(ValueError, match="each with its camera"):
         gathered(scene, renderer, said(scene)[:2])
 

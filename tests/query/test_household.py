@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ovseg3d.query.engine import _parts
 from ovseg3d.query.household import FEW, HOUSEHOLD, Nearest
+from ovseg3d.query.point_margins import batches
 
 
 def test_few_words_of_each_point_say_what_all_do() -> None:
@@ -27,4 +27,4 @@ def test_fewer_words_than_are_kept_are_all_kept() -> None:
 
 def test_the_list_is_words_each_once() -> None:
     assert len(HOUSEHOLD) == len({*HOUSEHOLD}) > 120 and all(word == word.strip() != "" for word in HOUSEHOLD)
-    assert [word for part in _parts(HOUSEHOLD) for word in part] == [*HOUSEHOLD], "planes come first"
+    assert [word for part in batches(HOUSEHOLD) for word in part] == [*HOUSEHOLD], "planes come first"

@@ -141,7 +141,7 @@ def asker_of(folder: Path, scene: SemanticScene, texts: dict[str, np.ndarray]) -
     save_semantics(folder, scene)
     asker = Asker(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
     nothing = np.eye(scene.vectors.shape[1], dtype=np.float32)[-1]
-    asker.clip, asker._texts = None, {**dict.fromkeys((*HOUSEHOLD, *CANONICAL), nothing), **texts}
+    asker.texts.clip, asker.texts._vectors = None, {**dict.fromkeys((*HOUSEHOLD, *CANONICAL), nothing), **texts}
     return asker
 
 
@@ -251,8 +251,8 @@ def test_a_scrap_says_what_it_would_say_as_a_thing(tmp_path: Path) -> None:
     things = np.where(pieces == 2, 0, pieces)
     for scene in (seen(vectors, pieces, 0 * pieces), replace(seen(vectors, things, 0 * pieces), pieces=pieces)):
         asker = asker_of(tmp_path / str(len(scores)), scene, texts)
-        asker.__dict__["_stated"] = 0.1
-        scores.append(asker._logits(tuple(texts))[0])
+        asker.context.__dict__["stated_metres"] = 0.1
+        scores.append(asker.decision.scene.logits(tuple(texts))[0])
     np.testing.assert_array_equal(*scores)
     mug, wall, bed = scores[1][1]
     assert wall < min(mug, bed) and np.ptp(scores[1], axis=0).max() > 0.1
@@ -269,7 +269,7 @@ def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
     alone = np.zeros(len(GRID), np.int32)
     scene = replace(seen(vectors, alone, plane), portraits=np.zeros((0, dim), np.float32))
     asker = asker_of(tmp_path, scene, texts)
-    asker.clip = SimpleNamespace(calibration=CARD)
+    asker.texts.clip = SimpleNamespace(calibration=CARD)
     bare, white = asker.ask(["ceiling", "a white ceiling"])
     assert bare.present and bare.score == KNOWN and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
     assert bare.probability is None and white.probability is not None and not white.present
@@ -315,7 +315,7 @@ def test_a_question_competes_with_what_rooms_hold(run: RunFolder, monkeypatch: p
     assert listed.score == pytest.approx(beside.score, rel=1e-4)
     assert (listed.relevancy <= beside.relevancy + 1e-6).all() and (listed.relevancy < beside.relevancy).any()
     with monkeypatch.context() as patch:
-        patch.setattr("ovseg3d.query.engine.AHEAD", 0.0)
+        patch.setattr("ovseg3d.query.point_margins.AHEAD", 0.0)
         level = Asker(run).ask(["red"], canonical=["blue"])[0]
     np.testing.assert_allclose(listed.relevancy, level.relevancy, atol=1e-5)
     # What means the same, or says the same word, is no rival.
@@ -371,15 +371,14 @@ def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
     asker = Asker(run)
     plain = asker.ask(["red"])[0]
     assert plain.present and plain.probability is None, "the card is of scores of portraits"
-    asker = Asker(run)
     faces = np.zeros((asker.semantics.piece.max(), asker.semantics.vectors.shape[1]), np.float32)
-    asker.semantics = replace(asker.semantics, portraits=faces)
+    asker = Asker(run, semantics=replace(asker.semantics, portraits=faces))
     red, green = asker.ask(["red", "a green box"])
     assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
     odds = np.log(green.score / (1 - green.score))
     assert green.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * odds - 1.0))))
-    unknown = Asker(run)
-    unknown.semantics, unknown.__dict__["_stated"] = asker.semantics, None
+    nowhere = replace(asker.semantics, surface=replace(asker.semantics.surface, metric=False))
+    unknown = Asker(run, semantics=nowhere)
     assert unknown.ask(["red"])[0].probability is None, "the card is of scores that know how large things are"
     # What it is compared with by default is what the card names; a closed list leaves the same unlabelled.
     named = asker.ask(["red"], canonical=CARD["canonical"], rivals=())[0]

@@ -278,7 +278,7 @@ def test_a_click_loads_the_encoder_in_its_turn(shared: SharedScene, monkeypatch:
         held.append(is_taken(shared.query_lock))
         return load_clip(*arguments)
 
-    monkeypatch.setattr("ovseg3d.query.compare.load_clip", load)
+    monkeypatch.setattr("ovseg3d.query.phrase_encoder.load_clip", load)
     describe(shared, find_spot(shared, EYE, np.array(INSTANCES["wooden chair"]["center"]) - EYE))
     assert held == [True]
 

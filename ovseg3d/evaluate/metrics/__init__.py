@@ -26,7 +26,7 @@ from ovseg3d.evaluate.metrics.lerf import (
     read_lerf_labels,
 )
 from ovseg3d.evaluate.metrics.ovs3d import Ovs3dScores, Ovs3dViews, read_phrase_masks
-from ovseg3d.evaluate.metrics.points import PointScores, measure_points
+from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points
 from ovseg3d.evaluate.metrics.relevancy import RelevancyScores, compare_relevancy
 from ovseg3d.evaluate.metrics.report import Scores, mean_over_scenes
 from ovseg3d.geometry.boxes import Box, box_from_record, box_iou
@@ -52,6 +52,7 @@ __all__ = [
     "RelevancyScores",
     "Scores",
     "TrueInstance",
+    "TrueCloud",
     "absence_curve",
     "box_from_record",
     "box_iou",

@@ -145,33 +145,18 @@ def measure_instances(
     if len({thing.id for thing in true}) < len(true) or any(thing.id <= 0 for thing in true):
         raise MeasureError("True instances need different ids above 0", where="objects.json", fix="number them 1, 2..")
     shares = _shares(predicted, len(xyz), nearest(xyz, true_xyz[keep]), limit)  # (exact points, predictions), sparse
-    on_room = np.asarray(shares[ids == 0].sum(axis=0)).ravel()
-    size = np.asarray(shares.sum(axis=0)).ravel()
-    room = [
-        is_structural(one.label, tuple(structural)) if one.label is not None else bool(2 * on_room[i] > size[i])
-        for i, one in enumerate(predicted)
-    ]
+    room = _is_room(predicted, shares, ids, tuple(structural))
     found = [i for i in range(len(predicted)) if not room[i]]
-    iou = np.zeros((len(found), len(seen)))
-    for column, thing in enumerate(seen):
-        inside = ids == thing.id
-        both = np.asarray(shares[inside].sum(axis=0)).ravel()[found]
-        iou[:, column] = both / np.maximum(size[found] + inside.sum() - both, 1)
+    iou = _point_iou(shares, ids, found, [thing.id for thing in seen])
     same = np.array([[_same(predicted[i].label, thing.kind) for thing in seen] for i in found], dtype=bool)
     same = same.reshape(iou.shape)
     pairs = {t: assign(iou, t) for t in (0.25, 0.5)}
     labelled = {t: assign(np.where(same, iou, 0.0), t) for t in (0.25, 0.5)}
     matches = tuple(
-        Match(
-            predicted=found[row],
-            true_id=seen[column].id,
-            kind=seen[column].kind,
-            point_iou=float(iou[row, column]),
-            box_iou=_boxes(predicted[found[row]].box, seen[column].box),
-            same_label=bool(same[row, column]),
-        )
+        Match(found[row], seen[column].id, seen[column].kind, float(iou[row, column]),
+              _boxes(predicted[found[row]].box, seen[column].box), bool(same[row, column]))
         for row, column in pairs[0.25]
-    )
+    )  # fmt: skip
     overlaps = np.array([match.box_iou for match in matches])
     overlaps = overlaps[np.isfinite(overlaps)]
     counts, error = _counts([predicted[i].label for i in found], [thing.kind for thing in seen])
@@ -223,6 +208,27 @@ def _shares(predicted: Sequence[FoundInstance], points: int, neighbour: tuple[np
     member = csr_array((np.ones(len(rows), dtype=np.int64), (rows, columns)), shape=(points + 1, len(members)))
     index, distance = neighbour
     return member[np.where(distance <= limit, index, points)]  # row `points` belongs to nobody
+
+
+def _is_room(
+    predicted: Sequence[FoundInstance], shares: Any, ids: np.ndarray, structural: tuple[str, ...]
+) -> list[bool]:
+    """Which predictions are pieces of the room: by their label, else if most of their exact points are."""
+    on_room, size = (np.asarray(part.sum(axis=0)).ravel() for part in (shares[ids == 0], shares))
+    return [
+        is_structural(one.label, structural) if one.label is not None else bool(2 * on_room[i] > size[i])
+        for i, one in enumerate(predicted)
+    ]
+
+
+def _point_iou(shares: Any, ids: np.ndarray, found: list[int], seen: list[int]) -> Float[np.ndarray, "found things"]:
+    """Of the predictions `found` with the true instances `seen`, by their ids."""
+    size, iou = np.asarray(shares.sum(axis=0)).ravel(), np.zeros((len(found), len(seen)))
+    for column, number in enumerate(seen):
+        inside = ids == number
+        both = np.asarray(shares[inside].sum(axis=0)).ravel()[found]
+        iou[:, column] = both / np.maximum(size[found] + inside.sum() - both, 1)
+    return iou
 
 
 def _counts(labels: list[str | None], kinds: list[str]) -> tuple[dict[str, dict[str, int]], float]:

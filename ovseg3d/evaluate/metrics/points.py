@@ -64,15 +64,39 @@ class PointScores(Scores):
     """How many counted."""
 
 
+@dataclass(frozen=True)
+class TrueCloud:
+    """The exact cloud that a labelled one is compared with.
+
+    Raises:
+        MeasureError: no point counts.
+    """
+
+    xyz: Float[np.ndarray, "points 3"]
+    """In the frame and unit of the labelled cloud."""
+    label: Integer[np.ndarray, " points"]
+    """k is `classes[k - 1]`, 0 is none."""
+    keep: Bool[np.ndarray, " points"] | None = None
+    """The points that count, such as those that a photo sees; None: all. The others are still surface: a predicted
+    point whose nearest true point does not count is left out."""
+
+    def __post_init__(self) -> None:
+        if not self.counted.any():
+            raise MeasureError("There is no true point to compare with", fix="make a larger exact cloud")
+
+    @property
+    def counted(self) -> Bool[np.ndarray, " points"]:
+        """Whether each point counts."""
+        return np.ones(len(self.xyz), dtype=bool) if self.keep is None else self.keep
+
+
 def measure_points(
     xyz: Float[np.ndarray, "points 3"],
     label: Integer[np.ndarray, " points"],
-    true_xyz: Float[np.ndarray, "points2 3"],
-    true_label: Integer[np.ndarray, " points2"],
+    true: TrueCloud,
     classes: Sequence[str],
     *,
     limit: float,
-    keep: Bool[np.ndarray, " points2"] | None = None,
     structural: Sequence[str] = STRUCTURAL,
     ignore: int | None = None,
 ) -> PointScores:
@@ -81,32 +105,26 @@ def measure_points(
     Args:
         xyz: predicted points.
         label: their labels; k is `classes[k - 1]`.
-        true_xyz: the exact cloud in the same frame.
-        true_label: its labels.
+        true: the exact cloud.
         classes: names of the labels.
-        limit: how far a point may be from its neighbour in the other cloud.
-        keep: the true points that count, such as those that a photo sees. The others are still surface: a predicted
-            point whose nearest true point does not count is left out.
+        limit: how far a point may be from its neighbour in the other cloud, in the clouds' unit.
         structural: classes that are no things.
         ignore: true label to leave out; None as for `Confusion`.
 
     Raises:
-        MeasureError: no true points, coordinates that are not finite, or a label outside the list.
+        MeasureError: coordinates that are not finite, or a label outside the list.
     """
-    if keep is None:
-        keep = np.ones(len(true_xyz), dtype=bool)
-    if not keep.any():
-        raise MeasureError("There is no true point to compare with", fix="make a larger exact cloud")
-    back, gap = nearest(xyz, true_xyz[keep])
-    forth, distance = nearest(true_xyz, xyz)
+    keep = true.counted
+    back, gap = nearest(xyz, true.xyz[keep])
+    forth, distance = nearest(true.xyz, xyz)
     counts = keep[forth]
     near = gap <= limit
     at_true = Confusion(classes, structural=structural, ignore=ignore, small_below=0)
     found = np.zeros(len(gap), dtype=label.dtype)
     found[near] = label[back[near]]
-    at_true.update(found, true_label[keep])
+    at_true.update(found, true.label[keep])
     at_predicted = Confusion(classes, structural=structural, ignore=ignore, small_below=0)
-    truth = np.where(distance <= limit, true_label[forth], np.zeros((), dtype=true_label.dtype))
+    truth = np.where(distance <= limit, true.label[forth], np.zeros((), dtype=true.label.dtype))
     at_predicted.update(label, truth, keep=counts)
     scores, reverse = at_true.result(), at_predicted.result()
     return PointScores(

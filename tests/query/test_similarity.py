@@ -45,9 +45,9 @@ def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]
     save_semantics(folder, learnt)
     keep_phrases(folder, phrases)
     made = Asker(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
-    made.clip = None
-    made._texts = dict(zip((*NAMES, "", "stuff"), np.eye(8, dtype=np.float32)))
-    made._texts = dict.fromkeys((*HOUSEHOLD, *CANONICAL), made._texts["stuff"]) | made._texts
+    made.texts.clip = None
+    made.texts._vectors = dict(zip((*NAMES, "", "stuff"), np.eye(8, dtype=np.float32)))
+    made.texts._vectors = dict.fromkeys((*HOUSEHOLD, *CANONICAL), made.texts._vectors["stuff"]) | made.texts._vectors
     return made
 
 
@@ -111,7 +111,7 @@ def test_a_question_finds_what_labels_find_where_planes_decide(tmp_path: Path) -
 def test_the_order_of_rivals_does_not_matter(tmp_path: Path) -> None:
     asker = comparer(tmp_path, (), FLOORLIKE)
     things = tuple(f"thing {number}" for number in range(40))
-    asker._texts |= dict.fromkeys(things, asker._texts["stuff"])
+    asker.texts._vectors |= dict.fromkeys(things, asker.texts._vectors["stuff"])
     found = [
         asker.ask(["hub"], canonical=("stuff",), rivals=rivals)[0].relevancy
         for rivals in (("floor", "wall", *things), ("floor", *things, "wall"))
@@ -127,7 +127,7 @@ def test_the_rival_is_named_that_was_lost_against(tmp_path: Path) -> None:
 
 def test_capitals_do_not_make_another_phrase(tmp_path: Path) -> None:
     asker = comparer(tmp_path, NAMES[:4], ROWS)
-    asker._texts["Mug"] = asker._texts["mug"]
+    asker.texts._vectors["Mug"] = asker.texts._vectors["mug"]
     own, _ = asker.compare(("mug", "Mug"), (), known=NAMES[:4])
     np.testing.assert_array_equal(own[:, 0], own[:, 1])
     small, large = asker.ask(["mug", "Mug"], canonical=("stuff",))
@@ -181,9 +181,11 @@ def furniture(
     frames = {"world_from_input": np.eye(4).tolist(), "metric": metres is not None, "metres_per_unit": metres}
     write_json(folder / "scene_transform.json", frames)
     made = Asker(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
-    made.clip = None
+    made.texts.clip = None
     texts = np.eye(dim, dtype=np.float32)
-    made._texts = dict.fromkeys(HOUSEHOLD, texts[-1]) | dict(zip(things, texts)) | dict.fromkeys(CANONICAL, texts[-1])
+    made.texts._vectors = (
+        dict.fromkeys(HOUSEHOLD, texts[-1]) | dict(zip(things, texts)) | dict.fromkeys(CANONICAL, texts[-1])
+    )
     return made
 
 
@@ -202,7 +204,7 @@ def test_things_that_look_alike_are_told_by_their_size(tmp_path: Path, metres: f
     # So are answers to a question.
     for thing, phrase in enumerate(("sofa", "mug"), start=1):
         seen = asker.decide(phrase, ("sofa", "mug"), ("stuff",))
-        assert asker._witnesses.scene.instance[seen.witness] == thing
+        assert asker.decision.scene.witnesses.scene.instance[seen.witness] == thing
 
 
 def test_a_word_of_unknown_size_has_that_of_its_nearest_everyday_word(tmp_path: Path) -> None:
@@ -210,15 +212,26 @@ def test_a_word_of_unknown_size_has_that_of_its_nearest_everyday_word(tmp_path: 
     words = np.random.default_rng(0).normal(size=(len(HOUSEHOLD), 4)).astype(np.float32)
     words[:, 0] = 0
     couch = np.float32([0, 5, 5, 5])
-    asker._texts |= dict(zip(HOUSEHOLD, words)) | {"couch": couch, "sofa": couch}
-    asker._texts["gadget"] = asker._usual[0] + np.float32([1, 0, 0, 0])
-    assert asker._size("couch") == asker._size("sofa") == SIZES["sofa"] and asker._size("gadget") is None
-    told = asker._by_size(("couch", "sofa", "mug", "gadget", "floor", *asker.canonical), free=asker.canonical)
+    asker.texts._vectors |= dict(zip(HOUSEHOLD, words)) | {"couch": couch, "sofa": couch}
+    asker.texts._vectors["gadget"] = asker.texts.usual[0] + np.float32([1, 0, 0, 0])
+    assert (
+        asker.similarity.sizes.size("couch") == asker.similarity.sizes.size("sofa") == SIZES["sofa"]
+        and asker.similarity.sizes.size("gadget") is None
+    )
+    told = asker.similarity.sizes.log_odds(
+        ("couch", "sofa", "mug", "gadget", "floor", *asker.canonical), free=asker.canonical
+    )
     assert (told[:, 0] == told[:, 1]).all() and told[1, 0] > 0 > told[1, 3] > told[1, 2] and not told[:, 4:].any()
-    asker._texts |= {"sofa handle": couch}
-    assert asker._size("sofa handle") is None or asker._size("sofa handle") != SIZES["sofa"]
+    asker.texts._vectors |= {"sofa handle": couch}
+    assert (
+        asker.similarity.sizes.size("sofa handle") is None
+        or asker.similarity.sizes.size("sofa handle") != SIZES["sofa"]
+    )
     # What everything is compared with may be of any size, and loses nothing by it.
-    assert not asker._by_size(("gadget",), free=("gadget",)).any() and asker._by_size(("mug",), free=("mug",)).any()
+    assert (
+        not asker.similarity.sizes.log_odds(("gadget",), free=("gadget",)).any()
+        and asker.similarity.sizes.log_odds(("mug",), free=("mug",)).any()
+    )
 
 
 ROOM = {
@@ -252,7 +265,7 @@ def test_a_frame_that_is_not_stated_is_no_reason_not_to_answer(tmp_path: Path) -
         with pytest.raises(RunError):
             asker.run.transform()
         damaged = Asker(asker.run, None, "cpu")
-        damaged.clip, damaged._texts = None, asker._texts
+        damaged.texts.clip, damaged.texts._vectors = None, asker.texts._vectors
         assert damaged.metres is None and len(damaged.labels(("mug", "sofa"))) == 400
     write_json(
         tmp_path / "scene_transform.json",
@@ -263,7 +276,7 @@ def test_a_frame_that_is_not_stated_is_no_reason_not_to_answer(tmp_path: Path) -
 
 def test_lerfs_method_knows_no_sizes_of_things(tmp_path: Path) -> None:
     asker = furniture(tmp_path, 1.0)
-    assert asker.measured and asker._by_size(("sofa",)).any()
-    asker = furniture(tmp_path, 1.0)
-    asker.semantics = replace(asker.semantics, sized=object.__new__(Sized))  # never looked at
-    assert not asker.measured and not asker._by_size(("sofa",)).any()
+    assert asker.measured and asker.similarity.sizes.log_odds(("sofa",)).any()
+    # Its sizes are never looked at.
+    asker = Asker(asker.run, None, "cpu", semantics=replace(asker.semantics, sized=object.__new__(Sized)))
+    assert not asker.measured and not asker.similarity.sizes.log_odds(("sofa",)).any()

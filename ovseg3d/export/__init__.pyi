@@ -1,0 +1,13 @@
+from .labelled import LabelledCloud as LabelledCloud
+from .labelled import moved as moved
+from .mesh import LabelledMesh as LabelledMesh
+from .mesh import mesh_of as mesh_of
+from .mesh import save_mesh as save_mesh
+from .options import WHAT as WHAT
+from .options import ExportOptions as ExportOptions
+from .options import parse_what as parse_what
+from .page import save_page as save_page
+from .points import save_cloud as save_cloud
+from .records import describe as describe
+from .records import instance_records as instance_records
+from .run import export_run as export_run

@@ -1,0 +1,90 @@
+"""What can be exported, and what can be chosen about it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ovseg3d.errors import ConfigError, nearest
+from ovseg3d.export.labelled import FrameName
+from ovseg3d.render.views import ViewChoice
+from ovseg3d.runs.devices import BackendName, DeviceName
+from ovseg3d.runs.phrases import in_list
+
+WHAT = {
+    "cloud": "labelled points: PLY and NPZ",
+    "mesh": "triangles with labels: PLY and GLB",
+    "labels": "a label image for every view, COCO",
+    "instances": "boxes, sizes and names: JSON",
+    "video": "a flight through the photos: MP4",
+    "html": "one page that opens anywhere",
+}
+"""The kinds of export, and what each is."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What can be chosen."""
+
+    phrases: Sequence[str] | None = None
+    """The list of labels; None: the scene's own; empty: no labels, and then no encoder is needed."""
+    none: bool = True
+    """Whether what is nearer to a canonical phrase than to all of the list stays unlabelled."""
+    select: Sequence[str] = ()
+    """Only points with these labels; none chosen: all points."""
+    frame: FrameName = "input"
+    points: int | None = None
+    """At most so many; None: those of the run."""
+    spacing: float | None = None
+    """At most one point in a cell of this size, in the frame's units; also the step of the mesh."""
+    las: bool = False
+    """Also write LAS."""
+    embedding: bool = False
+    """Give each instance its mean vector in the encoder's space."""
+    views: ViewChoice = "all"
+    """For `labels`."""
+    seconds: float = 8.0
+    """Of the video."""
+    fps: float = 24.0
+    width: int | None = None
+    """Of the video, pixels; None: as trained."""
+    scene: Path | None = None
+    """Where the capture is now, if it has moved."""
+    device: DeviceName = "auto"
+    backend: BackendName = "auto"
+
+
+def parse_what(text: str) -> tuple[str, ...]:
+    """The kinds of export that a list with commas names.
+
+    Raises:
+        ConfigError: one that there is not, or none.
+    """
+    kinds = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    for kind in kinds:
+        if kind not in WHAT:
+            close = nearest(kind, WHAT)
+            fix = f"--what {close}" if close else f"--what {','.join(WHAT)}"
+            raise ConfigError(f"There is no export {kind!r}", fix=fix)
+    if not kinds:
+        raise ConfigError("Nothing to export was named", fix=f"--what {','.join(WHAT)}")
+    return kinds
+
+
+def make_options(options: Mapping[str, Any]) -> ExportOptions:
+    """Options by the names of `ExportOptions`; lists may be texts with semicolons.
+
+    Raises:
+        ConfigError: an option that there is not.
+    """
+    known = [field.name for field in dataclasses.fields(ExportOptions)]
+    for name in options:
+        if name not in known:
+            close = nearest(name, known)
+            raise ConfigError(f"An export has no option {name!r}", fix=close or ", ".join(known))
+    lists = {}
+    for name in ("phrases", "select"):
+        if options.get(name) is not None:
+            lists[name] = in_list(options[name])
+    return ExportOptions(**{**options, **lists})

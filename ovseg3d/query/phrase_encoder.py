@@ -1,0 +1,99 @@
+"""Phrases as vectors of the encoder that a run's features are from; each is encoded once."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from ovseg3d.encoders import load_clip
+from ovseg3d.encoders.base import TextImageEncoder
+from ovseg3d.encoders.hub import only_local
+from ovseg3d.encoders.registry import admitted, fetched_for_files
+from ovseg3d.errors import ConfigError, RunError
+from ovseg3d.points.semantic_scene import FILE
+from ovseg3d.query.context import RunContext
+from ovseg3d.query.household import HOUSEHOLD
+from ovseg3d.query.presence import canonical_of
+from ovseg3d.query.relevancy import ensemble
+from ovseg3d.query.words import about, tells_a_place
+from ovseg3d.runs.devices import DeviceName, resolve_device
+from ovseg3d.runs.phrases import check_text
+
+
+class PhraseEncoder:
+    """Encodes phrases for one run; the encoder is loaded for the first of them.
+
+    Args:
+        context: of the run.
+        device: what to encode on.
+        templates: sentences with {} for a phrase, whose mean is its vector.
+    """
+
+    def __init__(self, context: RunContext, device: DeviceName, templates: Sequence[str]) -> None:
+        self._context, self._device, self.templates = context, device, tuple(templates)
+        self._vectors: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def clip(self) -> TextImageEncoder:
+        """The encoder that the run's features are from.
+
+        Raises:
+            EncoderError: it is not to be had.
+            RunError: it has other weights now.
+        """
+        run, known = self._context.run, self._context.semantics.encoder
+        asked = run.trust.clip
+        name = asked or admitted(known.name, "clip", run.folder / FILE)
+        with only_local(asked is None and not fetched_for_files(name, "clip")):
+            clip = load_clip(name, resolve_device(self._device))
+        if clip.weight_hash != known.weight_hash:
+            raise RunError(
+                f"The encoder {known.id} has other weights than when this run was trained",
+                where=run.folder,
+                fix="name the one that it was trained with (--clip), or train again with --only field,semantics",
+            )
+        return clip
+
+    @cached_property
+    def canonical(self) -> tuple[str, ...]:
+        """What phrases are compared with unless the user says otherwise: what the encoder's card names, since encoders
+        differ in what would do for anything; else LERF's phrases. Raises EncoderError, RunError."""
+        return canonical_of(self.clip)
+
+    @cached_property
+    def usual(self) -> tuple[Float[np.ndarray, " dim"], float, float]:
+        """The mean everyday word, and the mean and deviation of these words' cosines with it."""
+        words = self.encode(HOUSEHOLD)
+        near = words @ words.mean(0)
+        return words.mean(0), float(near.mean()), float(near.std())
+
+    def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
+        """Unit vectors of phrases. What a phrase is about counts as much as the sentence that tells its place, which
+        looks as much like the place.
+
+        Raises:
+            ConfigError: a phrase is empty, or holds what no encoder takes.
+            EncoderError: a phrase is too long for the encoder, or the encoder is not to be had.
+            RunError: the encoder has other weights now.
+        """
+        if not phrases:
+            return np.zeros((0, self._context.semantics.basis.axes.shape[0]), np.float32)
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._vectors]
+        if new:
+            for phrase in new:
+                if not phrase.strip():
+                    raise ConfigError("A phrase is empty", fix='such as: ovseg3d query RUN "a red chair"')
+                check_text(phrase)
+            placed = [k for k, phrase in enumerate(new) if tells_a_place(phrase)]
+            vectors = self._said([*new, *(" ".join(about(new[k])) for k in placed)])
+            whole, heads = vectors[: len(new)].copy(), vectors[len(new) :]
+            whole[placed] = ensemble([whole[placed], heads])
+            self._vectors |= dict(zip(new, whole))
+        return np.stack([self._vectors[phrase] for phrase in phrases])
+
+    def _said(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
+        """Unit vectors of phrases as the templates say them."""
+        said = [[template.replace("{}", phrase) for phrase in phrases] for template in self.templates]
+        vectors = [self.clip.encode_text(texts).detach().float().cpu().numpy() for texts in said]
+        return vectors[0] if len(vectors) == 1 else ensemble(vectors)

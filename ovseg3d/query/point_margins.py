@@ -1,0 +1,80 @@
+"""Which points are meant: how much nearer each is to a phrase than to whatever else it may be."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from ovseg3d.query.household import AHEAD, HOUSEHOLD, Nearest
+from ovseg3d.query.room import plane_of
+from ovseg3d.query.similarity import SimilarityModel, is_among
+from ovseg3d.query.vocabulary import Vocabulary
+
+MAX_LISTS = 16
+"""Lists of phrases whose best cosines are kept."""
+BATCH_SIZE = 32
+"""Phrases to compare at once: a million points with two hundred of them are a gigabyte."""
+
+
+def batches(phrases: Sequence[str]) -> list[list[str]]:
+    """Phrases to compare at once: those that name planes, since these settle what a plane is among themselves; the
+    others `BATCH_SIZE` at a time."""
+    planes = [phrase for phrase in phrases if plane_of(phrase)]
+    things = [phrase for phrase in phrases if not plane_of(phrase)]
+    parts = (things[first : first + BATCH_SIZE] for first in range(0, len(things), BATCH_SIZE))
+    return [part for part in (planes, *parts) if part]
+
+
+class PointMargins:
+    """Compares points with a phrase and its rivals; what points are nearest to besides is kept."""
+
+    def __init__(self, similarity: SimilarityModel, vocabulary: Vocabulary) -> None:
+        self._similarity, self._vocabulary = similarity, vocabulary
+        self._best: dict[tuple[tuple[str, ...], ...], np.ndarray] = {}
+
+    def margin(
+        self, phrase: str, rivals: Sequence[str] | None, others: tuple[str, ...]
+    ) -> Float[np.ndarray, " points"]:
+        """How much nearer each point is to a phrase than to the nearest of others, and of rivals.
+
+        Args:
+            phrase: what to look for.
+            rivals: see `QueryEngine.ask`.
+            others: canonical phrases, and what is not meant; at least one.
+        """
+        names = self._similarity.context.phrases
+        known = names if rivals is None and is_among([phrase], names).all() else ()
+        free = self._vocabulary.rivals_of(phrase, rivals)
+        everyday = self._vocabulary.household(phrase) if rivals is None and not names else ()
+        compare = self._similarity.compare
+        if self._similarity.semantics.sized is None:
+            # What a plane is, is settled among all that name planes.
+            own = compare([phrase, *filter(plane_of, (*free, *everyday))], (), known=known)[0][:, 0]
+            best = self._nearest(others, free, known)
+            return own - (
+                np.maximum(best, self._everyday.best(np.isin(HOUSEHOLD, everyday)) - AHEAD) if everyday else best
+            )
+        own, beside = compare([phrase], (*others, *free, *everyday))
+        return own[:, 0] - beside.max(1)
+
+    def _nearest(self, *asked: tuple[str, ...]) -> Float[np.ndarray, " points"]:
+        """Each point's cosine with the nearest of others and rivals; kept, since most questions compare with the same.
+
+        Args:
+            asked: others, rivals, and what is known.
+        """
+        if asked not in self._best:
+            if len(self._best) >= MAX_LISTS:
+                self._best.clear()
+            others, rivals, known = asked
+            best = self._similarity.compare((), others, known=known)[1].max(1)
+            for part in batches(rivals):
+                best = np.maximum(best, self._similarity.compare(part, (), known=known)[0].max(1))
+            self._best[asked] = best
+        return self._best[asked]
+
+    @cached_property
+    def _everyday(self) -> Nearest:
+        """Which of what rooms hold each point is nearest to; the list begins with planes, and so keeps its order."""
+        return Nearest.of(self._similarity.compare(part, ())[0] for part in batches(HOUSEHOLD))

@@ -1,0 +1,42 @@
+"""What else a point or the scene may show instead of a phrase: names of the run, and everyday words.
+
+Names of what a phrase is about are left out: those that share a word with it, and those that mean nearly the same.
+"""
+
+from collections.abc import Sequence
+
+from ovseg3d.query.context import RunContext
+from ovseg3d.query.household import HOUSEHOLD, means_the_same
+from ovseg3d.query.phrase_encoder import PhraseEncoder
+from ovseg3d.query.room import may_oppose
+from ovseg3d.query.words import about, share_a_word
+
+
+class Vocabulary:
+    """Chooses what a phrase competes with."""
+
+    def __init__(self, context: RunContext, texts: PhraseEncoder) -> None:
+        self._context, self._texts = context, texts
+
+    def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
+        """See `QueryEngine.rivals_of`."""
+        if rivals is None:
+            return self.names_beside(phrase, self._context.phrases)
+        return tuple(rival for rival in rivals if may_oppose(rival, phrase))
+
+    def names_beside(self, phrase: str, names: Sequence[str]) -> tuple[str, ...]:
+        """See `QueryEngine.names_beside`."""
+        free = self.rivals_of(phrase, names)
+        return free if len(free) < len(names) else self._unlike(phrase, free)
+
+    def household(self, phrase: str) -> tuple[str, ...]:
+        """See `QueryEngine.household`."""
+        return self._unlike(phrase, tuple(word for word in HOUSEHOLD if may_oppose(word, phrase)))
+
+    def _unlike(self, phrase: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Which names mean another thing than a phrase is about, where words do not tell them apart."""
+        if not names:
+            return names
+        meant = " ".join(about(phrase)) or phrase
+        same = means_the_same(self._texts.encode([meant])[0], self._texts.encode(names), self._texts.usual[0])
+        return tuple(name for name, like in zip(names, same) if not like or share_a_word(name, phrase))
