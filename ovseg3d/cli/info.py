@@ -8,6 +8,7 @@ import tyro
 
 from ovseg3d.cli.flags import Allow, AllowFlags, Json
 from ovseg3d.errors import printable
+from ovseg3d.runs.stages import STAGE_NAMES, describe_plan, plan
 
 if TYPE_CHECKING:
     from ovseg3d.scene.capture import Finding, Scene
@@ -101,6 +102,7 @@ def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
         "classes": {str(key): value for key, value in scene.classes.items()},
         "phrases": scene.phrases,
         "recommended_encoder": scene.recommended_encoder,
+        "plan": STAGE_NAMES,
     }
 
 
@@ -178,4 +180,5 @@ def _rows(scene: "Scene", extent: "Extent | None") -> list[tuple[str, str]]:
     rows.append(("besides", ", ".join(present) if present else "photos and poses only"))
     if scene.phrases:
         rows.append(("phrases", "; ".join(scene.phrases)))
+    rows.append(("train runs", describe_plan(plan())))
     return rows

@@ -15,7 +15,7 @@ import tyro
 from ovseg3d.cli.flags import Allow, AllowFlags, Json
 from ovseg3d.errors import ConfigError, Ovseg3dError
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.runs.config import Config, EncodeConfig, MeaningConfig, Only, SceneConfig, TrainConfig
+from ovseg3d.runs.config import Config, EncodeConfig, MeaningConfig, SceneConfig, TrainConfig
 from ovseg3d.runs.settings import make_config
 
 LIVE_SECONDS = 10.0
@@ -48,10 +48,11 @@ class Train:
     view: bool = False
     """Show it in the browser while it trains, as ovseg3d view does, and afterwards until Ctrl-C."""
     json: Json = False
-    only: Annotated[Only | None, tyro.conf.arg(metavar="STAGE[,STAGE]")] = None
-    """Only these stages: field, features, semantics, or field with one of the others; by default all. field: no
-    meaning, and no encoder; features: encode the photos with CLIP and DINO; semantics: lift their features to the
-    field's surface, so that it can be asked."""
+    only: Annotated[str | None, tyro.conf.arg(metavar="STAGE[,STAGE]")] = None
+    """Only these stages, with commas; by default all. features: encode the photos with CLIP and DINO; field: fit the
+    field and evaluate it, with no encoder; evaluate: measure the held-out views; semantics: lift features to the
+    field's surface, so that it can be asked. What a stage works on must be selected too, or be in the run that
+    --resume goes on with."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()
     encode: Annotated[EncodeConfig, tyro.conf.arg(name="")] = EncodeConfig()

@@ -19,7 +19,7 @@ class Event:
     steps: int | None = None
     """Steps to do, or None when only time limits the run."""
     progress: float = 0.0
-    """0 to 1: the larger of the share of steps and the share of time."""
+    """0 to 1: the share of the steps, or of the time where there is no number of steps."""
     seconds: float = 0.0
     """Time spent on the stage, earlier sessions of a resumed run counted in."""
     seconds_left: float | None = None

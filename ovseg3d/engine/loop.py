@@ -1,9 +1,14 @@
 """Run a stage: so many steps, or so many seconds, whichever ends first.
 
-progress = max(step / steps, seconds / max_seconds) sets the rates, so that a run limited by time decays its
-rates too. With steps alone nothing depends on time, and equal seeds give equal bits. With both, time counts from
-`SET_UP` of it on, or a second more of set-up would change the first steps, and so all bits, of a run that its steps
-end.
+Learning rates follow `progress`. With `steps` it is step / steps, whether time is limited too or not: time may then
+end the run, but it schedules nothing, and the steps that were taken have the bits of those of any run with that number
+of steps. With `max_seconds` alone it is the share of the time, so that rates have decayed when the time is over, and
+the bits depend on the machine's speed.
+
+A stage that has both and is ended by its time stops before its rates have decayed. That is a loss of quality which the
+loop cannot mend: it does not know in advance that the time will be too short. Who starts the stage says so, and
+advises `max_seconds` alone, or more time. The default on a CPU has both: a number of steps, so that its bits can be
+promised, and a time that only far slower machines reach.
 """
 
 import threading
@@ -20,8 +25,6 @@ from ovseg3d.engine.events import Event, Report, ignore
 
 PROGRESS_EVERY = 0.5
 """Seconds between two progress events."""
-SET_UP = 0.1
-"""Share of the time that does not count beside steps."""
 
 
 @runtime_checkable
@@ -74,8 +77,8 @@ def run_stage(
     """Train `stage` until its steps or its time are used up, or until `stop` is set.
 
     Args:
-        steps: how many steps in all, those before `first_step` counted in.
-        max_seconds: how long in all, by `clock`.
+        steps: how many steps in all, those before `first_step` counted in; sets the rates where it is given.
+        max_seconds: how long in all, by `clock`; sets the rates where it is given alone.
         first_step: steps done before, for a stage that was resumed.
         clock: the stopwatch to go by; bring one that started earlier to count set-up time in.
         checkpoints: a folder for checkpoints: one every `checkpoint_seconds`, and one at the end.
@@ -94,15 +97,19 @@ def run_stage(
     step = first_step
 
     def progress() -> float:
-        time = clock.seconds / max_seconds if max_seconds else 0.0
-        if steps and max_seconds:
-            time = (time - SET_UP) / (1 - SET_UP)
-        return min(max(step / steps if steps else 0.0, time), 1.0)
+        if steps is not None:
+            return min(step / steps, 1.0) if steps else 1.0
+        return min(clock.seconds / max_seconds, 1.0) if max_seconds else 1.0
+
+    def out_of_time() -> bool:
+        return max_seconds is not None and clock.seconds >= max_seconds
 
     def event(kind: str, metrics: dict[str, float] | None = None) -> None:
         done, seconds = progress(), clock.seconds
         gained = done - began_progress
         left = (seconds - began) * (1.0 - done) / gained if gained > 0.0 and step > first_step else None
+        if left is not None and max_seconds is not None:
+            left = min(left, max(max_seconds - seconds, 0.0))
         report(Event(kind, stage.name, step, steps, done, seconds, left, metrics or {}))  # type: ignore[arg-type]
 
     def checkpoint() -> None:
@@ -114,7 +121,7 @@ def run_stage(
     event("start")
     reported = saved = clock.seconds
     stopped = False
-    while progress() < 1.0 and (steps is None or step < steps):
+    while progress() < 1.0 and not out_of_time():
         if stop is not None and stop.is_set():
             stopped = True
             break

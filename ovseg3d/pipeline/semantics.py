@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,17 @@ from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extrac
 from ovseg3d.instances.crops import PortraitConfig, add_portraits, choose_poses, portray
 from ovseg3d.instances.grouping import Things, find_instances
 from ovseg3d.instances.panels import KNOWN, UNKNOWN, PanelConfig, Panels, find_panels
+from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.lift import LiftConfig, Lifted, lift, lift_reduced
-from ovseg3d.points.methods import FOLDER, Learner, Words
-from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.points.methods import FOLDER, Learner
+from ovseg3d.points.semantic_scene import SemanticScene, save_semantics
 from ovseg3d.points.smooth import smooth
 from ovseg3d.query.household import HOUSEHOLD
 from ovseg3d.query.room import plane_of
-from ovseg3d.runs.config import Config
 from ovseg3d.runs.devices import resolve_backend
 from ovseg3d.runs.fields import refined
 from ovseg3d.runs.figures import EVALUATED
-from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene, usable_at
 
 NAME, PORTRAITS = "semantics", "portraits"
@@ -46,28 +46,37 @@ CPU_PIXELS = 30e6
 more than the built-in one needs for a hundred things."""
 
 
-def learn_meaning(
-    run: RunFolder,
-    scene: Scene,
-    renderer: Renderer,
-    features: SceneFeatures,
-    encoder: EncoderFacts,
-    words: Words | None = None,
-    clip: TextImageEncoder | None = None,
-    report: Report | None = None,
-    stop: threading.Event | None = None,
-) -> SemanticScene | None:
+@dataclass(frozen=True)
+class _Seen:
+    """The field's surface, and what the training photos show of it."""
+
+    scene: Scene
+    """Its training photos are where --refine-poses moved them to."""
+    surface: Surface
+    sights: Sequence[Sight]
+    """Of each training photo."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What has been learnt of the surface so far."""
+
+    things: Things
+    basis: Basis
+    vectors: Float[np.ndarray, "points kept"]
+    """Of each surface point, in the basis."""
+    portraits: np.ndarray | None = None
+    """Of each instance and rejected proposal, in the basis; None where none was seen as a whole."""
+
+
+def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | None:
     """Learn what the field's surface means, and keep it in the run.
 
     Args:
-        scene: the run's capture; its training photos are taken to be where --refine-poses moved them.
-        features: of all frames of the scene.
-        encoder: the text-image encoder that they are from.
-        words: what the methods 3d-ovs and lerf have to know.
-        clip: that encoder, for the portraits of the default method; without it there are none.
-        report: receives events of the stages "surface", "semantics", "portraits", "rays" and those of learning:
-            "fit", "refine", "lerf".
-        stop: set it to end after the current view, step, or batch of portraits, or after lifting or finding things.
+        context: with `encoded`. Receives events of the stages "surface", "semantics", "portraits", "rays" and those of
+            learning: "fit", "refine", "lerf". Its `stop` ends after the current view, step, or batch of crops, or
+            after lifting or finding instances.
+        renderer: of the run's field.
 
     Returns:
         What was learnt, or None after `stop`.
@@ -75,22 +84,25 @@ def learn_meaning(
     Raises:
         RunError: the field shows no surface. CacheError: features are gone. OutputError: the run cannot be written to.
     """
-    report, stop, scene = report or ignore, stop or threading.Event(), refined(run, scene)
+    run, config, report, stop, encoded = context.run, context.config, context.report, context.stop, context.encoded
+    if encoded is None:
+        raise RuntimeError("the stage features comes before semantics")
+    features, encoder, scene = encoded.features, encoded.encoder, refined(run, context.scene)
     began = time.monotonic()
-    seen = survey(scene, renderer, report, stop)
-    if seen is None:
+    surveyed = survey(scene, renderer, report, stop)
+    if surveyed is None:
         return None
-    surface, sights = seen
+    surface, sights = surveyed
+    seen = _Seen(scene, surface, sights)
     seconds = {"surface_seconds": time.monotonic() - began}
     began = time.monotonic()
     report(Event("start", NAME, 0, 1, message="lifting the photos' features to the surface"))
-    basis, lifted, unit = lift_photos(scene, surface, sights, features, run.config.train.seed)
+    basis, lifted, unit = lift_photos(scene, surface, sights, features, config.train.seed)
     seconds["lift_seconds"] = time.monotonic() - began
     began = time.monotonic()
-    config, device = run.config, renderer.field.table.device.type
     learner = Learner(
-        run.folder, config.meaning, scene, renderer, resolve_backend(config.train.backend, device), features, surface,
-        basis, lifted, unit, words, encoder.logit_scale, config.train.seed, report, stop,
+        run.folder, config.meaning, scene, renderer, resolve_backend(config.train.backend, context.device), features,
+        surface, basis, lifted, unit, encoded.words, encoder.logit_scale, config.train.seed, report, stop,
     )  # fmt: skip
     found = None if stop.is_set() else learner.learn()
     if found is None or stop.is_set():
@@ -100,22 +112,21 @@ def learn_meaning(
     began = time.monotonic()
     report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
     looks, regions = clues(scene, surface, found.vectors, features, sights)
-    things = find_instances(surface, looks, sights=sights, regions=regions)
+    known = _Known(find_instances(surface, looks, sights=sights, regions=regions), basis, found.vectors)
     seconds["things_seconds"] = time.monotonic() - began
-    vectors, portraits = found.vectors, None
-    if config.meaning.method == "default" and config.meaning.portraits != 0 and clip is not None and not stop.is_set():
+    settings, clip = config.meaning, encoded.clip
+    if settings.method == "default" and settings.portraits != 0 and clip is not None and not stop.is_set():
         began = time.monotonic()
-        things, basis, vectors, portraits = _as_wholes(
-            scene, features, sights, surface, things, basis, vectors, clip, run.phrases, config, device, report, stop
-        )
+        known = _as_wholes(context, features, clip, seen, known)
         seconds["portraits_seconds"] = time.monotonic() - began
     if stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
         return None
+    things, basis = known.things, known.basis
     pieces, planes = things.ids.astype(np.int32), things.room.astype(np.int8)
     learnt = SemanticScene(
-        surface, basis, vectors, lifted.agreement, things.instance.astype(np.int32), encoder, found.sized, planes,
-        pieces, portraits,
+        surface, basis, known.vectors, lifted.agreement, things.instance.astype(np.int32), encoder, found.sized,
+        planes, pieces, known.portraits,
     )  # fmt: skip
     path = save_semantics(run.folder, learnt)
     shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # not before: who is stopped here goes on from there
@@ -199,24 +210,11 @@ class _Stopped(Exception):
     """Leaves the portraits."""
 
 
-def _as_wholes(
-    scene: Scene,
-    features: SceneFeatures,
-    sights: Sequence[Sight],
-    surface: Surface,
-    things: Things,
-    basis: Basis,
-    vectors: np.ndarray,
-    clip: TextImageEncoder,
-    phrases: Sequence[str],
-    config: Config,
-    device: str,
-    report: Report,
-    stop: threading.Event,
-) -> tuple[Things, Basis, np.ndarray, np.ndarray | None]:
-    """Things, basis and vectors once things, and what may be some, were seen as wholes, and their portraits; the same
-    as before, and none, where the encoder's weights are gone, or stopped."""
-    asked = config.meaning.portraits
+def _as_wholes(context: Context, features: SceneFeatures, clip: TextImageEncoder, seen: _Seen, known: _Known) -> _Known:
+    """What is known once instances, and what may be some, were seen as wholes; the same as before where the encoder's
+    weights are gone, or stopped."""
+    config, report, stop = context.config, context.report, context.stop
+    things, asked = known.things, config.meaning.portraits
     settings = PortraitConfig() if asked is None else PortraitConfig(views=asked)
     report(Event("start", PORTRAITS, 0, 1, message="seeing things as wholes"))
 
@@ -226,45 +224,39 @@ def _as_wholes(
             raise _Stopped
 
     try:
-        panels, words = _panels(surface, things, basis, vectors, clip, phrases, report)
+        panels, words = _panels(context, clip, seen.surface, known)
         ids = panels.join(things).ids
-        if asked is None and device == "cpu":
+        if asked is None and context.device == "cpu":
             settings = settings.affordable(int(ids.max(initial=0)), clip.preprocess.size, CPU_PIXELS)
             if settings.views < PortraitConfig.views:
                 few = f"Each thing is seen in {settings.views} of its photos, {PortraitConfig.views} would take long"
-                report(Event("log", PORTRAITS, message=f"{few} on a CPU (--portraits {PortraitConfig.views})"))
-        poses = choose_poses(ids, sights, settings)
-        photo = lambda view: read_photo(scene.frames[scene.train[view]], features.settings)  # noqa: E731
-        found = portray(poses, ids, sights, photo, clip, settings, tick)
+                context.log(PORTRAITS, f"{few} on a CPU (--portraits {PortraitConfig.views})")
+        poses = choose_poses(ids, seen.sights, settings)
+        frames = [seen.scene.frames[view] for view in seen.scene.train]
+        photo = lambda view: read_photo(frames[view], features.settings)  # noqa: E731
+        found = portray(poses, ids, seen.sights, photo, clip, settings, tick)
     except EncoderError as error:  # the photos' features were in the cache
-        report(Event("log", PORTRAITS, message=f"No thing is seen as a whole: {error.what}"))
-        return things, basis, vectors, None
+        context.log(PORTRAITS, f"No thing is seen as a whole: {error.what}")
+        return known
     except _Stopped:
         report(Event("interrupted", PORTRAITS, 0, 1))
-        return things, basis, vectors, None
+        return known
     crops = len(poses) * (len(settings.alone) + len(settings.within))
     report(Event("done", PORTRAITS, crops, crops, 1.0))
-    known, maybe, scraps = np.split(found, np.cumsum([things.count, len(panels.points)]))
+    sure, maybe, rejected = np.split(found, np.cumsum([things.count, len(panels.points)]))
     good = panels.confirmed(maybe, words)
     things = panels.only(good).join(things)
-    faces = np.concatenate([known, maybe[good], scraps])
+    faces = np.concatenate([sure, maybe[good], rejected])
     basis, vectors = add_portraits(
-        basis, vectors, things.ids, faces, things.room, settings, seed=config.train.seed
-    )  # fmt: skip
-    return things, basis, vectors, normalise(basis.reduce(faces))
+        known.basis, known.vectors, things.ids, faces, things.room, settings, seed=config.train.seed
+    )
+    return _Known(things, basis, vectors, normalise(basis.reduce(faces)))
 
 
-def _panels(
-    surface: Surface,
-    things: Things,
-    basis: Basis,
-    vectors: np.ndarray,
-    clip: TextImageEncoder,
-    phrases: Sequence[str],
-    report: Report,
-) -> tuple[Panels, np.ndarray]:
+def _panels(context: Context, clip: TextImageEncoder, surface: Surface, known: _Known) -> tuple[Panels, np.ndarray]:
     """What may be things in the room's planes, and vectors of the words for them: the run's phrases, or else what rooms
     hold. Nothing where the encoder knows no words."""
+    things, phrases = known.things, context.run.phrases
     nothing = Panels(), np.zeros((0, clip.dim), np.float32)
     if not things.room.any():
         return nothing
@@ -275,10 +267,11 @@ def _panels(
     try:
         words = clip.encode_text(names).detach().float().cpu().numpy()
     except EncoderError as error:
-        report(Event("log", PORTRAITS, message=f"Nothing is looked for in walls: {error.what}"))
+        context.log(PORTRAITS, f"Nothing is looked for in walls: {error.what}")
         return nothing
     settings = PanelConfig(sure=KNOWN if phrases else UNKNOWN)
-    return find_panels(surface, things, vectors, basis.reduce(words), kinds, clip.logit_scale, settings), words
+    reduced = known.basis.reduce(words)
+    return find_panels(surface, things, known.vectors, reduced, kinds, clip.logit_scale, settings), words
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:

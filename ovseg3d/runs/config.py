@@ -7,19 +7,12 @@ and the machine suggest. How settings from several places combine is in `setting
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.runs.devices import BackendName, DeviceName
-
-Stage = Literal["features", "field", "semantics"]
-"""The stages that a run can have, in their order."""
-Only = Literal["field", "features", "semantics", "field,features", "field,semantics"]
-"""What `--only` takes: stages with commas."""
-DEFAULT_STAGES: tuple[Stage, ...] = ("features", "field", "semantics")
-"""The stages of a run without `--only`."""
-
+from ovseg3d.runs.stages import plan
 
 # Every number of the field has its range (a test holds this). Beyond these nothing useful happens: training hangs
 # or crashes, and a run folder made by somebody else could ask for all the memory.
@@ -91,7 +84,8 @@ class TrainConfig:
     steps: int | None = None
     """Train for so many steps; same seed and machine, same bits."""
     max_seconds: float | None = None
-    """Train for at most so long; learning rates decay to fit. With --steps too: whichever ends first."""
+    """Train for at most so long. Alone, learning rates decay to fit the time; with --steps they follow the steps, and
+    time may only end the run."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints: the most that an interruption costs."""
     device: DeviceName = "auto"
@@ -166,7 +160,7 @@ class MeaningConfig:
     refine_steps: int | None = None
     """Steps of learning on rays, for all methods but lift; by default the method's own number."""
     refine_seconds: float | None = None
-    """Learn on rays for at most so long, steps or not."""
+    """End learning on rays after so long; its rates follow the steps."""
     selection: bool = True
     """3d-ovs: let the field choose among the sizes of crops at each place; without it their mean counts."""
     rda: bool = True
@@ -192,17 +186,13 @@ class Config:
     field: FieldConfig = FieldConfig()
     encode: EncodeConfig = EncodeConfig()
     meaning: MeaningConfig = MeaningConfig()
-    only: Only | None = None
-    """Only these stages; by default all. field needs no encoder."""
+    only: str | None = None
+    """Only these stages, with commas; by default all. field needs no encoder."""
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages to run; meaning comes from features."""
-        asked = set(DEFAULT_STAGES if self.only is None else self.only.split(","))
-        if "semantics" in asked:
-            asked.add("features")
-        order: tuple[Stage, ...] = get_args(Stage)
-        return tuple(stage for stage in order if stage in asked)
+    def stages(self) -> tuple[str, ...]:
+        """The names of the stages to run, in their order; see `runs.stages`."""
+        return tuple(stage.name for stage in plan(self.only))
 
     @property
     def views_as(self) -> EncodeConfig:
@@ -214,7 +204,7 @@ class Config:
         return replace(self.encode, features=features, pyramid=self.encode.pyramid or method)
 
     def __post_init__(self) -> None:
-        if "semantics" in self.stages:
+        if "semantics" in self.stages:  # raises where --only names no stage
             self._check_method()
         for name, (low, high) in FIELD_LIMITS.items():
             value = getattr(self.field, name, low)

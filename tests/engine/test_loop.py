@@ -21,28 +21,40 @@ def test_steps_alone_set_progress():
     assert outcome.steps == 4 and not outcome.interrupted
 
 
-@pytest.mark.parametrize(
-    ("seconds_a_step", "expected"), [(1.0, [0.0, 0.1, 0.2, 0.3]), (4.0, [0.0, 0.1 / 0.9, 0.3 / 0.9, 0.5 / 0.9])]
-)
-def test_progress_is_the_larger_share(seconds_a_step, expected):
-    """Ten steps or twenty seconds: at one second a step the steps lead, at four the time does, after a tenth of it."""
-    clock = Clock()
-    stage = ToyStage(lambda step: None)
-    run_stage(stage, steps=10, max_seconds=20.0, clock=clock, after_step=lambda step: clock.add(seconds_a_step))
-    assert [progress for _, progress in stage.seen[:4]] == pytest.approx(expected, abs=0.02)
-    assert len(stage.seen) == (10 if seconds_a_step == 1.0 else 5)
+@pytest.mark.parametrize(("seconds_a_step", "taken"), [(1.0, 10), (4.0, 5)])
+def test_time_ends_a_run_of_steps_and_schedules_nothing(seconds_a_step, taken):
+    """Ten steps or twenty seconds: a slow stage is ended by its time, and its steps have the bits of a quick one's."""
+    quick, slow, clock = ToyStage(lambda step: stop.set() if step == taken - 1 else None), ToyStage(), Clock()
+    stop = threading.Event()
+    run_stage(quick, steps=10, stop=stop)
+    outcome = run_stage(
+        slow, steps=10, max_seconds=20.0, clock=clock, after_step=lambda step: clock.add(seconds_a_step)
+    )
+    assert outcome.steps == taken and not outcome.interrupted
+    assert slow.seen == quick.seen == [(step, step / 10) for step in range(taken)]
+    assert torch.equal(slow.value, quick.value)
 
 
-def test_slow_set_up_changes_no_step_of_a_run_that_its_steps_end():
+def test_set_up_changes_no_step():
     def after(set_up):
         clock, stage = Clock(spent=set_up), ToyStage()
         run_stage(stage, steps=10, max_seconds=20.0, clock=clock, after_step=lambda step: clock.add(0.5))
         return stage.seen
 
-    assert after(0.0) == after(1.9) and len(after(0.0)) == 10
+    assert after(0.0) == after(13.0) and len(after(0.0)) == 10
 
 
-def test_time_ends_a_run_with_decayed_rates():
+def test_time_left_is_what_ends_first():
+    events, clock = [], Clock()
+    run_stage(
+        ToyStage(), steps=100, max_seconds=30.0, clock=clock, report=events.append,
+        after_step=lambda step: clock.add(1.0),
+    )  # fmt: skip
+    tenth = next(event for event in events if event.kind == "progress" and event.step == 10)
+    assert tenth.seconds_left == pytest.approx(20.0, abs=0.5) and tenth.progress == pytest.approx(0.1)
+
+
+def test_time_alone_ends_a_run_with_decayed_rates():
     clock = Clock()
     stage = ToyStage()
     outcome = run_stage(stage, max_seconds=20.5, clock=clock, after_step=lambda step: clock.add(1.0))

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import draw, write_tiny_scene
 
 from ovseg3d.evaluate.views import Evaluation, ViewScore, evaluate, photo_on_white
-from ovseg3d.pipeline.train import summarise
+from ovseg3d.pipeline.stages.evaluate import summarise
 from ovseg3d.scene import Camera, load_scene
 
 

@@ -108,7 +108,8 @@ def test_events_tell_the_story(tiny_scene: Path, tmp_path: Path) -> None:
     events: list[Event] = []
     train_scene(tiny_scene, settings(steps=5), output_dir=tmp_path / "run", report=events.append)
     kinds = [(event.stage, event.kind) for event in events]
-    assert kinds[:3] == [("set-up", "start"), ("set-up", "done"), ("field", "start")]
+    assert kinds[:4] == [("plan", "log"), ("set-up", "start"), ("set-up", "done"), ("field", "start")]
+    assert events[0].message == "Plan: field -> evaluate"
     assert ("field", "done") in kinds and ("field", "checkpoint") in kinds
     assert kinds[-2:] == [("evaluate", "progress")] * 2
     assert events[-1].progress == 1

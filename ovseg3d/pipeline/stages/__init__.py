@@ -1,0 +1,1 @@
+"""How each stage of `runs.stages` works: a module for each."""

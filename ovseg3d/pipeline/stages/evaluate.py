@@ -1,0 +1,98 @@
+"""The stage `evaluate`: measure the held-out views, and draw them beside their photos."""
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ovseg3d.engine import Event
+from ovseg3d.errors import SceneError
+from ovseg3d.evaluate.views import Evaluation, ViewScore, evaluate
+from ovseg3d.field.renderer import Renderer
+from ovseg3d.files import write_json
+from ovseg3d.pipeline.context import Context, Stage
+from ovseg3d.render.images import contact_sheet, preview, save_picture
+from ovseg3d.render.views import spread
+from ovseg3d.runs.fields import refined, restore
+from ovseg3d.runs.stages import EVALUATE
+from ovseg3d.scene import load_depth
+
+SHEET_VIEWS = 4
+"""The contact sheet shows at most so many views."""
+
+
+class EvaluateStage(Stage):
+    """A resumed run is not measured again while its field is the one that was measured."""
+
+    spec = EVALUATE
+
+    def may_skip(self, context: Context) -> bool:
+        measured = EVALUATE.is_in(context.run.folder) and "eval_seconds" in context.run.metrics()
+        return measured and context.new_steps == 0
+
+    def run(self, context: Context) -> bool:
+        train, began = context.config.train, time.monotonic()
+        renderer, context.renderer = context.renderer, None  # later stages need the memory
+        if renderer is None:
+            renderer = restore(context.run, context.scene, train.device, train.backend)
+        evaluation = _evaluate(context, renderer)
+        if evaluation is None:
+            return False
+        context.run.write_metrics(
+            {
+                **summarise(evaluation),
+                "eval_seconds": time.monotonic() - began,
+                "peak_anonymous_bytes": context.memory.peak,
+            }
+        )
+        return True
+
+
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """Flat figures for metrics.json: the means, and those of each other group of views as `psnr_off_path`."""
+    figures: dict[str, Any] = {"views": len(evaluation.views)}
+    for group, means in {"": evaluation.mean(), **evaluation.groups()}.items():
+        if group != "on_path":  # those are the means already
+            suffix = f"_{group}" if group else ""
+            figures.update({f"{name}{suffix}": value for name, value in means.items() if not math.isnan(value)})
+    return figures
+
+
+def _evaluate(context: Context, renderer: Renderer) -> Evaluation | None:
+    """Measure the held-out views (all, when none is held out: a few training views) and draw their previews.
+
+    Returns:
+        The held-out views' figures; None after `stop`.
+    """
+    run, scene = context.run, refined(context.run, context.scene)
+    views = scene.test or tuple(spread(scene.train, SHEET_VIEWS))
+    shown = set(spread(views, SHEET_VIEWS))
+    images, began = [], time.monotonic()
+
+    def on_view(score: ViewScore, photo: Any, rendered: Mapping[str, Any]) -> None:
+        if score.view in shown:
+            frame = scene.frames[score.view]
+            true_z = None
+            with suppress(SceneError):  # `on_fault` has told it
+                true_z = load_depth(frame, scene)
+            image = preview(score.name, photo, dict(rendered), true_z, score.psnr)
+            save_picture(run.previews / f"{len(images):03d}_{Path(score.name).stem}.png", image)
+            images.append(image)
+        done, seconds = views.index(score.view) + 1, time.monotonic() - began
+        metrics = {"psnr": score.psnr}
+        context.report(Event("progress", "evaluate", done, len(views), done / len(views), seconds, metrics=metrics))
+
+    def on_fault(error: SceneError) -> None:
+        # The field is trained by now: a figure may be missing, the rest of the run need not.
+        context.log("evaluate", f"Not all of a view is measured: {error.what} ({error.where})")
+
+    evaluation = evaluate(renderer, scene, views, stop=context.stop, on_view=on_view, on_fault=on_fault)
+    if images:
+        save_picture(run.previews / "heldout.png", contact_sheet(images))
+    if context.stop.is_set():  # some views are missing
+        return None
+    write_json(run.folder / "views.json", {"views": [asdict(score) for score in evaluation.views]})
+    return evaluation if scene.test else Evaluation(())

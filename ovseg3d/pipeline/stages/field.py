@@ -1,0 +1,128 @@
+"""The stage `field`: fit the radiance field to the photos, with checkpoints to go on from."""
+
+import importlib.util
+from dataclasses import replace
+
+from ovseg3d.engine import Event, Outcome, run_stage
+from ovseg3d.errors import ConfigError
+from ovseg3d.field.stage import FieldStage
+from ovseg3d.files import write_json
+from ovseg3d.pipeline.context import Context, Stage
+from ovseg3d.pipeline.metrics_log import MetricsLog
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.devices import resolve_backend
+from ovseg3d.runs.fields import load_into, make_stage, newest_checkpoint
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.stages import FIELD, STAGES, depends_on_field
+
+
+class TrainFieldStage(Stage):
+    """A resumed run goes on from its newest checkpoint; one that is trained to the end takes no further step."""
+
+    spec = FIELD
+
+    def check(self, config: Config, device: str) -> None:
+        resolve_backend(config.train.backend, device)
+        if config.train.steps is None and config.train.max_seconds is None:
+            raise ConfigError("Nothing says how long to train", fix="--steps 2000 or --max-seconds 120")
+        if config.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise ConfigError("--tensorboard needs a package", fix="pip install tensorboard")
+
+    def run(self, context: Context) -> bool:
+        run, scene, clock = context.run, context.scene, context.clock
+        for note in scene.notes:
+            context.log("set-up", note)
+        context.report(Event("start", "set-up", message="placing the field, compiling kernels"))
+        stage = make_stage(scene, run.config)
+        context.report(Event("done", "set-up", progress=1.0, seconds=clock.seconds))
+        first_step = 0
+        try:
+            if context.resumed and FIELD.is_in(run.folder):
+                checkpoint = newest_checkpoint(run)
+                load_into(stage, checkpoint, run)
+                first_step = checkpoint.step
+                clock.add(checkpoint.seconds)
+            outcome = _fit(context, stage, first_step)
+        finally:
+            stage.close()
+        context.trained = {"step": outcome.steps, "seconds": outcome.seconds}
+        context.new_steps = outcome.steps - first_step
+        if outcome.interrupted:
+            return False
+        _tell_short_time(context, outcome)
+        context.renderer = stage.renderer
+        run.write_metrics(
+            {
+                "train_seconds": outcome.seconds,
+                "steps": outcome.steps,
+                "peak_anonymous_bytes": context.memory.peak,
+                "device": context.device,
+                "backend": resolve_backend(run.config.train.backend, context.device),
+                "metric": scene.metric,
+                "metres_per_unit": scene.metres_per_unit if scene.metric else None,
+            }
+        )
+        return True
+
+
+def _fit(context: Context, stage: FieldStage, first_step: int) -> Outcome:
+    """Train, with the log, the status and the checkpoints kept."""
+    run, train = context.run, context.run.config.train
+    with MetricsLog(run, first_step, train.tensorboard) as log:
+
+        def tell(event: Event) -> None:
+            if event.metrics.get("rays_per_second") == 0:
+                event = replace(event, metrics={})  # measured over no step: nothing to say
+            if event.kind == "progress" and event.metrics:
+                log.write(event)
+            if context.resumed and event.kind == "checkpoint" and event.step > first_step:
+                _forget_former_field(run)
+            if event.kind in ("checkpoint", "interrupted"):
+                status = "running" if event.kind == "checkpoint" else "interrupted"
+                run.write_status(status, step=event.step, seconds=event.seconds)
+            context.report(event)
+
+        with stage.workers.open():
+            return run_stage(
+                stage,
+                steps=train.steps,
+                max_seconds=train.max_seconds,
+                first_step=first_step,
+                clock=context.clock,
+                checkpoints=run.checkpoints,
+                checkpoint_seconds=train.checkpoint_seconds,
+                report=tell,
+                stop=context.stop,
+            )
+
+
+def _tell_short_time(context: Context, outcome: Outcome) -> None:
+    """Say where time ended the training too early to be what was meant."""
+    train = context.config.train
+    if outcome.steps == 0:
+        context.log("field", "Set-up took all of the time, nothing was learnt: give more with --max-seconds.")
+    elif train.steps is not None and outcome.steps < train.steps:
+        context.log(
+            "field",
+            f"Time ended training after {outcome.steps:,} of {train.steps:,} steps, before the learning rates had "
+            f"decayed. --max-seconds {train.max_seconds:g} alone fits them to the time; "
+            f"--resume --steps {train.steps} takes the other steps.",
+        )
+
+
+def _forget_former_field(run: RunFolder) -> None:
+    """Remove what was learnt and measured on the field that a resumed run had: it would be read as the new one's.
+
+    Called when the new field's first checkpoint is there, so that whoever is stopped before loses nothing. Figures of
+    no stage, which `eval` added, go too.
+    """
+    for stage in STAGES:
+        if depends_on_field(stage) and stage is not FIELD:
+            for pattern in (*stage.files, *stage.previews):
+                for path in run.folder.glob(pattern):
+                    path.unlink(missing_ok=True)
+    figures = run.metrics()
+    lasting = {name for stage in STAGES if not depends_on_field(stage) for name in stage.figures}
+    kept = {name: value for name, value in figures.items() if name in lasting}
+    if kept != figures:
+        write_json(run.folder / "metrics.json", kept)
