@@ -12,8 +12,9 @@ from ovseg3d.field.backends import make_backend
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import corrected
+from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
-from ovseg3d.field.radiance import RadianceField, grid_levels
+from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.limits import check_memory
