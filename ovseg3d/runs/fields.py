@@ -19,7 +19,7 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.limits import check_memory
 from ovseg3d.runs.config import Config
-from ovseg3d.runs.devices import BackendName, DeviceName, resolve_backend, resolve_device
+from ovseg3d.runs.devices import AnyBackend, DeviceName, resolve_backend, resolve_device
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene
 
@@ -92,7 +92,7 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint:
     return load_checkpoint(path, FieldStage.name, {"table": torch.Size((levels.entries, levels.features))})
 
 
-def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: BackendName = "auto") -> Renderer:
+def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: AnyBackend = "auto") -> Renderer:
     """The trained field of a run, ready to render; nothing of what training needs is set up.
 
     Args:

@@ -118,7 +118,7 @@ KEYS = [Viewpoint((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.5 + 0.5 * i), 0.9, 320, 240
 def test_the_command_line_is_told_as_the_viewer_was(visit, monkeypatch: pytest.MonkeyPatch) -> None:
     _, visitor = visit()
     keeper, panel, exhibit = visitor.keeper, visitor.panel, visitor.exhibit
-    exhibit.device, exhibit.backend = "cpu", "torch"
+    exhibit.device, exhibit.backend = "cpu", "warp"
     given, kinds = {}, []
     monkeypatch.setattr(Run, "export", lambda run, what, folder, **options: given.update(options) or [])
 
@@ -135,12 +135,12 @@ def test_the_command_line_is_told_as_the_viewer_was(visit, monkeypatch: pytest.M
         return html.unescape(keeper.told.content)
 
     keeper.export("cloud")
-    assert (given["device"], given["backend"]) == ("cpu", "torch") and "phrases" not in given
-    assert "--what cloud --device cpu --backend torch<" in keeper.told.content
+    assert (given["device"], given["backend"]) == ("cpu", "warp") and "phrases" not in given
+    assert "--what cloud --device cpu --backend warp<" in keeper.told.content
     monkeypatch.setattr(keep, "render_film", film)
     keeper.keys, keeper.seconds.value = KEYS, 1.0
     for layer in (layers.COLOUR, layers.DEPTH, layers.FEATURES):
-        assert f".json --what {layer.lower()} --device cpu --backend torch<" in shown(layer)
+        assert f".json --what {layer.lower()} --device cpu --backend warp<" in shown(layer)
     assert kinds == ["colour", "depth", "colour"]
     panel.labels.value = "sofa\nrug"
     visitor.pictures.label()
