@@ -4,6 +4,11 @@ defaults < preset (cpu or gpu, follows the device) < quality (fast, default, hig
 later wins, key by key. The files are YAML (or a run's config.json) with the sections `scene`, `train`, `field`,
 `encode`, `meaning`; a quality file may have sections `cpu` and `gpu` besides, for that preset alone. `train.steps` and
 `train.max_seconds` are one choice: a layer that gives only one of them takes the other back.
+
+tyro makes the flags from the same dataclasses, but does not parse these files: it reads command-line words (a file's
+lists and numbers would have to become text first), prints and exits by itself, and has no bounds on size, nesting and
+aliases, which the run folders of strangers need. So `from_plain` checks values; it knows the few types that settings
+have, and says which layer holds a mistake.
 """
 
 import dataclasses
