@@ -4,11 +4,12 @@ import torch
 
 from ovseg3d.errors import DeviceError, nearest
 from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.operators import FieldBackend
 
 BACKENDS = ("warp", "torch", "tcnn")
 
 
-def make_backend(name: str, levels: GridLevels, device: torch.device):
+def make_backend(name: str, levels: GridLevels, device: torch.device) -> FieldBackend:
     """The operators called `name` for a grid on a device.
 
     Raises:

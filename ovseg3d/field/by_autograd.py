@@ -1,16 +1,22 @@
 """Gradients of a grid whose `encode` autograd can follow, in the form that the trainer asks a backend for."""
 
+from collections.abc import Sequence
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.engine import Workers
 
 
 class EncodeByAutograd:
-    """Adds the two gradients of `encode` to a backend; see `WarpBackend` for what each does."""
+    """Adds the two gradients of `encode` to a backend; see `FieldBackend`."""
 
     def add_table_gradient(
-        self, pieces: list[tuple[Tensor, Tensor]], grad_table: Tensor, workers: Workers | None = None
+        self,
+        pieces: Sequence[tuple[Tensor, Tensor]],
+        grad_table: Float[Tensor, "entries features"],
+        workers: Workers | None = None,
     ) -> None:
         # The encoding is linear in the table, so its gradient does not depend on the table's values.
         table = torch.zeros_like(grad_table, requires_grad=True)
@@ -18,7 +24,12 @@ class EncodeByAutograd:
             for x, grad in pieces:
                 grad_table += torch.autograd.grad(self.encode(x, table), table, grad)[0]
 
-    def position_gradient(self, x: Tensor, table: Tensor, grad: Tensor) -> Tensor:
+    def position_gradient(
+        self,
+        x: Float[Tensor, "samples 3"],
+        table: Float[Tensor, "entries features"],
+        grad: Float[Tensor, "samples dim"],
+    ) -> Float[Tensor, "samples 3"]:
         leaf = x.detach().requires_grad_()
         with torch.enable_grad():
             return torch.autograd.grad(self.encode(leaf, table), leaf, grad)[0]

@@ -10,6 +10,7 @@ Source: Mueller et al. 2022, "Instant Neural Graphics Primitives", section 3; ti
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 PRIMES = (1, 2_654_435_761, 805_459_861)
 
@@ -61,3 +62,26 @@ class GridLevels:
     def width(self) -> int:
         """Numbers in an encoded position: levels x features, level-major."""
         return len(self.levels) * self.features
+
+
+@runtime_checkable
+class GridSettings(Protocol):
+    """What a configuration says of its grid."""
+
+    @property
+    def levels(self) -> int: ...
+    @property
+    def features(self) -> int: ...
+    @property
+    def log2_table(self) -> int: ...
+    @property
+    def base_resolution(self) -> int: ...
+    @property
+    def max_resolution(self) -> int: ...
+
+
+def grid_levels(config: GridSettings) -> GridLevels:
+    """The grid that a configuration asks for."""
+    return GridLevels.build(
+        config.levels, config.features, config.log2_table, config.base_resolution, config.max_resolution
+    )

@@ -1,19 +1,102 @@
-"""What the update of a step needs besides the kernels: Adam for small tensors, and gradients scaled on their way."""
+"""What trains a hash grid: Adam for its table and the small tensors beside it, and gradients scaled on their way."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-BETAS = (0.9, 0.99)
-EPSILON = 1e-15
+from ovseg3d.engine import Workers
+from ovseg3d.field.operators import AdamStep, FieldBackend
 
 
 @torch.no_grad()
-def adam(parameter: Tensor, grad: Tensor, mean: Tensor, square: Tensor, rate: float, step: int) -> None:
-    """Adam (Kingma and Ba 2015, algorithm 1) in place. `step` counts from 1."""
-    mean.lerp_(grad, 1 - BETAS[0])
-    square.mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
-    denominator = (square / (1 - BETAS[1] ** step)).sqrt_().add_(EPSILON)
-    parameter.addcdiv_(mean, denominator, value=-rate / (1 - BETAS[0] ** step))
+def adam(parameter: Tensor, grad: Tensor, mean: Tensor, square: Tensor, by: AdamStep) -> None:
+    """Adam (Kingma and Ba 2015, algorithm 1) in place, for tensors whose every element has a gradient."""
+    mean.lerp_(grad, 1 - by.beta1)
+    square.mul_(by.beta2).addcmul_(grad, grad, value=1 - by.beta2)
+    denominator = (square / (1 - by.beta2**by.step)).sqrt_().add_(by.epsilon)
+    parameter.addcdiv_(mean, denominator, value=-by.rate / (1 - by.beta1**by.step))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rates over a training: a linear start, then exponential decay."""
+
+    rates: Mapping[str, float]
+    """Of each tensor at the start."""
+    decay: float
+    """Rates end at this share of their start."""
+    warmup: int
+    """Steps until they are whole."""
+
+    def at(self, name: str, step: int, progress: float) -> AdamStep:
+        """For a tensor in a step, `progress` from 0 to 1."""
+        return AdamStep(self.rates[name] * (min(1.0, (step + 1) / self.warmup) * self.decay**progress), step + 1)
+
+
+class GridOptimizer:
+    """Trains a grid's table, as its backend does it, and small tensors.
+
+    Args:
+        backend: of the grid.
+        workers: what a step's pieces are shared among.
+        table: the grid's.
+        small: other tensors, by name.
+        schedule: with a rate for `table` and each of `small`.
+    """
+
+    def __init__(
+        self,
+        backend: FieldBackend,
+        workers: Workers,
+        table: Float[Tensor, "entries features"],
+        small: Mapping[str, Tensor],
+        schedule: Schedule,
+    ) -> None:
+        self._backend, self._workers, self._schedule = backend, workers, schedule
+        self._trained = {"table": table, **small}
+        self._moments = {
+            f"{name}.{moment}": torch.zeros_like(tensor)
+            for name, tensor in self._trained.items()
+            for moment in ("mean", "square")
+        }
+        self._grad_table = torch.zeros_like(table)
+
+    def update(
+        self,
+        step: int,
+        progress: float,
+        encoded: Sequence[tuple[Float[Tensor, "_ 3"], Float[Tensor, "_ dim"]]],
+        small: Mapping[str, Sequence[Tensor]],
+    ) -> None:
+        """One step of Adam; the pieces' gradients are added in their order.
+
+        Args:
+            step: from 0.
+            progress: share of the training that is over.
+            encoded: positions and the gradient of their encoding, of each piece of the step.
+            small: gradients of the small tensors, of each piece; those left out stay as they are.
+        """
+        self._backend.add_table_gradient(encoded, self._grad_table, self._workers)
+        table, by = self._trained["table"], self._schedule.at("table", step, progress)
+        self._backend.adam(table, self._grad_table, *self._moments_of("table"), by, self._workers)
+        for name, pieces in small.items():
+            grad = torch.stack(list(pieces)).sum(0)
+            adam(self._trained[name], grad, *self._moments_of(name), self._schedule.at(name, step, progress))
+
+    def _moments_of(self, name: str) -> tuple[Tensor, Tensor]:
+        return self._moments[f"{name}.mean"], self._moments[f"{name}.square"]
+
+    def state(self) -> dict[str, Tensor]:
+        """What is trained, and its moments, as they are."""
+        return {**self._trained, **self._moments}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the values of `state`, which may hold more."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -15,8 +15,8 @@ from torch import Tensor
 from ovseg3d.errors import SceneError
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.limits import MAX_LENGTH
-from ovseg3d.scene import Camera, Scene, load_depth, load_photo
+from ovseg3d.scene import Camera, Scene, load_photo
+from ovseg3d.scene.extent import content_points
 
 MOST_VIEWS = 100
 """Cameras from which the box is found; more add little but time."""
@@ -47,10 +47,11 @@ def find_box(scene: Scene, config: FieldConfig, use_depth: bool = False) -> Fiel
     if scene.has_alpha and not open_scene:
         center, radius = _hull_box(views, center, radius, rotation)
         return _box(center, radius * 1.05, False, 1, config.near, rotation)
-    content = _content(scene, views, use_depth)
-    if content is None:
+    evidence = content_points(scene, views, use_depth)
+    if evidence is None:
         # Cameras sit on the border of the inner box or inside; what they look at from further off is contracted.
         return _box(center, radius, open_scene, config.cascades if open_scene else 1, config.near, rotation)
+    content = evidence.points
     local = np.concatenate([content, eyes]) @ rotation.T
     low, high = np.percentile(content @ rotation.T, [3, 97], axis=0)
     low, high = np.minimum(low, (eyes @ rotation.T).min(0)), np.maximum(high, (eyes @ rotation.T).max(0))
@@ -94,42 +95,6 @@ def _from_cameras(cameras: list[Camera]) -> tuple[Float[np.ndarray, "3"], float]
     if (ahead > 0).mean() > 0.8:
         return focus, max(float(np.median(np.linalg.norm(focus - eyes, axis=-1))), 0.5 * spread)
     return (eyes.min(0) + eyes.max(0)) / 2, 1.5 * spread
-
-
-def _content(scene: Scene, views: list, use_depth: bool) -> Float[np.ndarray, "points 3"] | None:
-    if use_depth and any(frame.depth_path for frame in views):
-        measured = np.concatenate([_depth_points(scene, frame) for frame in views[:: max(1, len(views) // 32)]])
-        if len(measured):  # depth files may know nothing
-            return measured
-    if scene.points is not None and len(scene.points) >= 50:
-        return scene.points
-    if all(frame.near_far for frame in views):
-        # Halfway in disparity: what is further off is small in the photos.
-        return np.concatenate(
-            [
-                _frustum_points(frame.camera, (near, 2 * near * far / (near + far)))
-                for frame in views
-                for near, far in [frame.near_far]
-            ]
-        )
-    return None
-
-
-def _depth_points(scene: Scene, frame) -> Float[np.ndarray, "points 3"]:
-    depth = load_depth(frame, scene).ravel()
-    chosen = np.flatnonzero((depth > 0) & (depth <= MAX_LENGTH))
-    chosen = chosen[:: max(1, len(chosen) // 2000)]
-    origins, directions = frame.camera.rays(frame.camera.pixel_centres()[chosen])
-    cosine = directions @ frame.camera.forward
-    return origins + directions * (depth[chosen] / cosine)[:, None]
-
-
-def _frustum_points(camera: Camera, depths: tuple[float, ...]) -> Float[np.ndarray, "points 3"]:
-    w, h = camera.width, camera.height
-    corners = np.array([[0, 0], [w, 0], [0, h], [w, h], [w / 2, h / 2]], dtype=float)
-    origins, directions = camera.rays(corners)
-    cosine = directions @ camera.forward
-    return np.concatenate([origins + directions * (depth / cosine)[:, None] for depth in depths])
 
 
 # -- visual hull --------------------------------------------------------------------------------------------------

@@ -15,17 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.levels import grid_levels
+from ovseg3d.field.networks import as_layers, first_parameters, perceptron
 
 HARMONICS = 16
 """Spherical harmonics up to degree 3."""
-
-
-def grid_levels(config: FieldConfig) -> GridLevels:
-    """The grid that a configuration asks for."""
-    return GridLevels.build(
-        config.levels, config.features, config.log2_table, config.base_resolution, config.max_resolution
-    )
 
 
 class RadianceField:
@@ -45,14 +39,8 @@ class RadianceField:
         geometry = config.geometry_features
         self._density = [self.levels.width, config.hidden, 1 + geometry]
         self._color = [geometry + HARMONICS, config.hidden, config.hidden, 3]
-        generator = torch.Generator().manual_seed(seed)
-        table = torch.rand(self.levels.entries, self.levels.features, generator=generator) * 2e-4 - 1e-4
-        layers = []
-        for inputs, outputs in self._shapes():
-            bound = (6.0 / (inputs + outputs)) ** 0.5
-            layers.append(torch.rand(inputs * outputs, generator=generator) * 2 * bound - bound)
-        self.table = table.to(device)
-        self.network = torch.cat(layers).to(device)
+        table, network = first_parameters(self.levels, self._shapes(), seed)
+        self.table, self.network = table.to(device), network.to(device)
         self._run = run or perceptron
         # Sizes that cannot be run are found out now, not in the first step.
         nothing = [torch.empty(0, width, device=device) for width in (geometry, HARMONICS)]
@@ -63,9 +51,7 @@ class RadianceField:
 
     def layers(self, network: Float[Tensor, " weights"]) -> list[Tensor]:
         """The flat weights as matrices, in the order of `_shapes`."""
-        shapes = self._shapes()
-        flat = network.split([inputs * outputs for inputs, outputs in shapes])
-        return [piece.view(shape) for piece, shape in zip(flat, shapes)]
+        return as_layers(network, self._shapes())
 
     def density(self, features: Float[Tensor, "samples dim"], layers: list[Tensor]) -> Float[Tensor, " samples"]:
         """Density alone, without gradients in mind."""
@@ -104,37 +90,6 @@ class _TruncExp(torch.autograd.Function):
 def trunc_exp(x: Tensor) -> Tensor:
     """exp(x - 1) whose gradient cannot overflow; a fresh field starts thin, so that light reaches all of it."""
     return _TruncExp.apply(x)
-
-
-class _Perceptron(torch.autograd.Function):
-    """Linear layers with ReLU between; in place where autograd would allocate."""
-
-    @staticmethod
-    def forward(ctx, x, *layers):
-        inputs = [x]
-        for layer in layers[:-1]:
-            inputs.append(torch.mm(inputs[-1], layer).relu_())
-        ctx.save_for_backward(*inputs, *layers)
-        if layers[-1].shape[1] == 1:  # A vector is quicker than a narrow matrix.
-            return torch.mv(inputs[-1], layers[-1][:, 0])[:, None]
-        return torch.mm(inputs[-1], layers[-1])
-
-    @staticmethod
-    def backward(ctx, grad):
-        count = len(ctx.saved_tensors) // 2
-        inputs, layers = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        grads = [None] * count
-        for i in reversed(range(count)):
-            grads[i] = torch.mm(inputs[i].t(), grad)
-            grad = torch.mm(grad, layers[i].t())
-            if i > 0:
-                grad = torch.ops.aten.threshold_backward(grad, inputs[i], 0)
-        return (grad, *grads)
-
-
-def perceptron(x: Float[Tensor, "samples dim"], *layers: Tensor) -> Float[Tensor, "samples out"]:
-    """Linear layers without bias, ReLU between them."""
-    return _Perceptron.apply(x, *layers)
 
 
 def harmonics(d: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays harmonics"]:

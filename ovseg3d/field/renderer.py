@@ -15,15 +15,15 @@ from ovseg3d.engine import Workers
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.occupancy import OccupancyGrid
+from ovseg3d.field.operators import FieldBackend
 from ovseg3d.field.radiance import RadianceField, harmonics
-from ovseg3d.field.samples import RaySamples
+from ovseg3d.field.sampling import MergedRays, RaySampler
 from ovseg3d.scene import Camera, Cameras
 
 RAYS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
 """Few enough that a field without empty cells, as in the first steps, fits the memory."""
 SAMPLES_AT_MOST = 512
 """A ray's samples on average over those rendered at once; rays seldom have a tenth of it."""
-LEAST_TRANSMITTANCE = 1e-3
 NEAR = 0.02
 """What counts as one place along a ray: this share of the distance, and at least so many field units."""
 MERGE = 1e-3
@@ -61,13 +61,19 @@ class Renderer:
     """Renders one field.
 
     Args:
+        field: parameters and networks.
+        backend: operators of its grid.
+        box: where it lies.
+        occupancy: which of its cells are sampled.
+        config: how far apart samples are.
+        workers: what rays are shared among.
         white: composite on white (captures with transparency), else on grey.
     """
 
     def __init__(
         self,
         field: RadianceField,
-        backend: object,
+        backend: FieldBackend,
         box: FieldBox,
         occupancy: OccupancyGrid,
         config: FieldConfig,
@@ -76,11 +82,7 @@ class Renderer:
     ) -> None:
         self.field, self.backend, self.box, self.occupancy = field, backend, box, occupancy
         self.config, self.workers, self.white = config, workers, white
-
-    @property
-    def smallest_step(self) -> float:
-        """Distance between samples near the camera, field units."""
-        return self.config.step_size * 2.0 / self.config.occupancy_resolution
+        self.sampler = RaySampler(field, backend, box, occupancy, config)
 
     @torch.no_grad()
     def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
@@ -164,45 +166,29 @@ class Renderer:
 
     @torch.no_grad()
     def _stops(self, origins: Tensor, directions: Tensor, quota: float) -> RayStops:
-        samples, x, _, density = self._march(origins, directions)
-        _, index, step, offsets = self.backend.merge(
-            density, samples, torch.full_like(density, 0.5), LEAST_TRANSMITTANCE, quota, len(density)
-        )
+        met = self._sample(origins, directions, quota)
+        x, ray, t, density = met.kept(met.x, met.samples.ray, met.samples.t, met.density)
+        weight, *_ = self.backend.composite(density, density[:, None], t, met.step, met.offsets)
         # Rows past the last ray's are spare on a GPU.
-        index, step = index[: int(offsets[-1])], step[: int(offsets[-1])]
-        x, ray, t, density = (v.index_select(0, index) for v in (x, samples.ray, samples.t, density))
-        weight, *_ = self.backend.composite(density, density[:, None], t, step, offsets)
-        return RayStops(x, weight, ray, offsets)
+        end = int(met.offsets[-1])
+        return RayStops(x[:end], weight[:end], ray[:end], met.offsets)
 
-    def _march(self, origins: Tensor, directions: Tensor) -> tuple[RaySamples, Tensor, Tensor, Tensor]:
-        """Samples in occupied cells, where they are in the unit cube, their encoding and density."""
-        field, backend, box = self.field, self.backend, self.box
-        origins, directions = origins.contiguous(), directions.contiguous()
-        samples = backend.march(
-            origins, directions, box.spans(origins, directions), torch.full_like(origins[:, 0], 0.5),
-            self.occupancy.occupied, smallest_step=self.smallest_step, cone=self.config.cone,
-            capacity=len(origins) * SAMPLES_AT_MOST,
-        )  # fmt: skip
-        x = box.along(origins, directions, samples.ray, samples.t)
-        features = backend.encode(x, field.table)
-        return samples, x, features, field.density(features, field.layers(field.network))
+    def _sample(self, origins: Tensor, directions: Tensor, quota: float) -> MergedRays:
+        return self.sampler.sample(origins, directions, quota, capacity=len(origins) * SAMPLES_AT_MOST)
 
     @torch.no_grad()
     def _rays(self, origins: Tensor, directions: Tensor, normals: bool, focus: bool) -> RayColors:
         field, backend = self.field, self.backend
         layers = field.layers(field.network)
-        samples, x, features, density = self._march(origins, directions)
-        _, index, step, offsets = backend.merge(
-            density, samples, torch.full_like(density, 0.5), LEAST_TRANSMITTANCE, MERGE, len(density)
-        )
-        features, ray, t = (v.index_select(0, index) for v in (features, samples.ray, samples.t))
+        met = self._sample(origins, directions, MERGE)
+        features, ray, t = met.kept(met.features, met.samples.ray, met.samples.t)
         density, geometry = field.geometry(features, layers)
         values = field.color(geometry, harmonics(directions).index_select(0, ray), layers)
         if normals:
-            values = torch.cat([values, self._normals(x.index_select(0, index), layers)], -1)
-        weight, values, opacity, _ = backend.composite(density, values, t, step, offsets)
+            values = torch.cat([values, self._normals(*met.kept(met.x), layers)], -1)
+        weight, values, opacity, _ = backend.composite(density, values, t, met.step, met.offsets)
         rgb = values[:, :3] + (1 - opacity)[:, None] * (1.0 if self.white else 0.5)
-        distance = backend.median(weight, t, step, offsets)
+        distance = backend.median(weight, t, met.step, met.offsets)
         normal = torch.nn.functional.normalize(values[:, 3:], dim=-1) if normals else None
         near = None
         if focus:

@@ -18,11 +18,12 @@ from ovseg3d.engine import Workers
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections
+from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
-from ovseg3d.field.optimizer import BETAS, EPSILON, adam, scale_gradient
+from ovseg3d.field.optimizer import GridOptimizer, Schedule, scale_gradient
 from ovseg3d.field.place import find_box, seen_cells
-from ovseg3d.field.radiance import RadianceField, grid_levels, harmonics
-from ovseg3d.field.renderer import LEAST_TRANSMITTANCE, Renderer
+from ovseg3d.field.radiance import RadianceField, harmonics
+from ovseg3d.field.renderer import Renderer
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 
 FEWEST_RAYS = 512
@@ -87,12 +88,14 @@ class FieldStage:
         )
         self.photos = PhotoCorrections(len(scene.frames), config.exposure, refine_poses, device)
         self._pool = PhotoPool(scene, scene.train, seed=seed, with_depth=use_depth)
-        self._moments = {
-            f"{name}.{moment}": torch.zeros_like(tensor)
-            for name, tensor in self._trained().items()
-            for moment in ("mean", "square")
+        rates = {
+            "table": config.learning_rate,
+            "network": config.network_learning_rate,
+            "photos": config.photo_learning_rate,
         }
-        self._grad_table = torch.zeros_like(self.field.table)
+        small = {"network": self.field.network, "photos": self.photos.values}
+        schedule = Schedule(rates, config.decay, warmup=20)
+        self._optimizer = GridOptimizer(self.backend, self.workers, self.field.table, small, schedule)
         self._ray_count = 1024
         self._used: list[Tensor] = []
         self._load = [0, 0]
@@ -145,32 +148,16 @@ class FieldStage:
         photos = self.photos.leaf()
         c2w = self.photos.poses(self._cameras.c2w, photos)
         ray_origins, ray_directions, z_per_distance = self._cameras.rays(batch.view, batch.xy, c2w)
-        with torch.no_grad():
-            origins, directions = ray_origins.detach().contiguous(), ray_directions.detach().contiguous()
-            samples = backend.march(
-                origins,
-                directions,
-                self.box.spans(origins, directions),
-                torch.rand(count, generator=generator, device=self.device),
-                self.occupancy.occupied,
-                smallest_step=self.renderer.smallest_step * stretch,
-                cone=config.cone * stretch,
-                capacity=self._capacity,
-            )
-            x = self.box.along(origins, directions, samples.ray, samples.t)
-            features = backend.encode(x, field.table)
-            density = field.density(features, field.layers(field.network))
-            draws = torch.rand(len(density), generator=generator, device=self.device)
-            weight, index, length, offsets = backend.merge(
-                density, samples, draws, LEAST_TRANSMITTANCE, config.merge, self._capacity
-            )
-            t, ray = samples.t.index_select(0, index), samples.ray.index_select(0, index)
-            features, x = features.index_select(0, index), x.index_select(0, index)
+        met = self.renderer.sampler.sample(
+            ray_origins, ray_directions, config.merge, self._capacity, stretch, generator
+        )
+        samples, offsets, length = met.samples, met.offsets, met.step
+        t, ray, features, x = met.kept(samples.t, samples.ray, met.features, met.x)
         network = field.network.detach().requires_grad_()
         layers = field.layers(network)
         features.requires_grad_()
         density, geometry = field.geometry(features, layers)
-        color = field.color(geometry, harmonics(directions).index_select(0, ray), layers)
+        color = field.color(geometry, harmonics(ray_directions.detach()).index_select(0, ray), layers)
         if config.near_gradient > 0 and self.box.open:
             scale = (t / config.near_gradient).square_().clamp_(max=1.0)
             density, color = scale_gradient(density, scale), scale_gradient(color, scale[:, None])
@@ -198,26 +185,15 @@ class FieldStage:
             grad_photos = grad_photos + moved
         squared = error.detach().square().sum()
         used = torch.stack([samples.offsets[-1], offsets[-1]])
-        return _Result(x, grad_features, grad_network, grad_photos, samples.cell, weight, squared, used)
+        return _Result(x, grad_features, grad_network, grad_photos, samples.cell, met.weight, squared, used)
 
     def _update(self, step: int, progress: float, results: list[_Result]) -> None:
-        config, field, moments = self.config, self.field, self._moments
         for result in results:
             self.backend.strongest(result.cell, result.weight, self.occupancy.value)
-        decay = min(1.0, (step + 1) / 20) * config.decay**progress
-        self.backend.add_table_gradient([(r.x, r.grad_features) for r in results], self._grad_table, self.workers)
-        self.backend.adam(
-            field.table, self._grad_table, moments["table.mean"], moments["table.square"],
-            rate=config.learning_rate * decay, beta1=BETAS[0], beta2=BETAS[1], step=step + 1, epsilon=EPSILON,
-            workers=self.workers,
-        )  # fmt: skip
-        for name, tensor, rate, grads in (
-            ("network", field.network, config.network_learning_rate, [r.grad_network for r in results]),
-            ("photos", self.photos.values, config.photo_learning_rate, [r.grad_photos for r in results]),
-        ):
-            if grads[0] is not None:
-                grad = torch.stack(grads).sum(0)
-                adam(tensor, grad, moments[f"{name}.mean"], moments[f"{name}.square"], rate * decay, step + 1)
+        small = {"network": [result.grad_network for result in results]}
+        if results[0].grad_photos is not None:
+            small["photos"] = [result.grad_photos for result in results]
+        self._optimizer.update(step, progress, [(r.x, r.grad_features) for r in results], small)
 
     def _steady(self, most: float) -> None:
         """Choose the next step's number of rays, so that the work of a step stays about the same.
@@ -247,16 +223,12 @@ class FieldStage:
             "occupied": self.occupancy.share,
         }
 
-    def _trained(self) -> dict[str, Tensor]:
-        return {"table": self.field.table, "network": self.field.network, "photos": self.photos.values}
-
     def state(self) -> dict[str, Tensor]:
         occupancy = {f"occupancy.{name}": tensor for name, tensor in self.occupancy.state().items()}
-        return {**self._trained(), **self._moments, **occupancy, "rays": torch.tensor(self._ray_count)}
+        return {**self._optimizer.state(), **occupancy, "rays": torch.tensor(self._ray_count)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in {**self._trained(), **self._moments}.items():
-            tensor.copy_(state[name])
+        self._optimizer.load_state(state)
         prefix = "occupancy."
         self.occupancy.load_state(
             {k.removeprefix(prefix): v.to(self.device) for k, v in state.items() if k.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Geometry that several parts share: oriented boxes and their overlap."""
+"""Geometry that several parts share: oriented boxes and their overlap, lens distortion, quaternions."""
 
 import lazy_loader as _lazy
 

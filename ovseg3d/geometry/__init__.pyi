@@ -1,3 +1,9 @@
 from .boxes import Box as Box
 from .boxes import box_from_record as box_from_record
 from .boxes import box_iou as box_iou
+from .lens import distort_theta as distort_theta
+from .lens import distort_xy as distort_xy
+from .lens import undistort_theta as undistort_theta
+from .lens import undistort_xy as undistort_xy
+from .rotations import from_wxyz as from_wxyz
+from .rotations import to_wxyz as to_wxyz

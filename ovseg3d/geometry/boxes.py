@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.errors import SceneError
+from ovseg3d.geometry.rotations import from_wxyz
 
 Triple = tuple[float, float, float]
 
@@ -48,8 +49,8 @@ def box_from_record(record: Mapping[str, Any]) -> Box:
         center, size = (tuple(float(v) for v in record[key]) for key in ("center", "size"))
         yaw = record.get("yaw_rad")
         if yaw is None:
-            w, x, y, z = (float(v) for v in record.get("rotation_wxyz") or (1, 0, 0, 0))
-            yaw = math.atan2(2 * (w * z + x * y), w * w + x * x - y * y - z * z)
+            turn = from_wxyz([float(v) for v in record.get("rotation_wxyz") or (1, 0, 0, 0)]).as_matrix()
+            yaw = math.atan2(turn[1, 0], turn[0, 0])
         yaw = float(yaw)
         if len(center) != 3 or len(size) != 3 or not np.isfinite([*center, *size, yaw]).all() or min(size) < 0:
             raise ValueError("center and size need three finite numbers")

@@ -16,6 +16,7 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.field.surface import Surface
+from ovseg3d.geometry.rotations import to_wxyz
 
 TRIM = 0.01
 """Share of the points that is left out at each end of each direction."""
@@ -141,11 +142,10 @@ def fit_box(xyz: Float[np.ndarray, "points 3"], up: Float[np.ndarray, "3"], trim
     least, most = along.min(0), along.max(0)
     middle = np.append(np.array([[cos, -sin], [sin, cos]]) @ ((least + most) / 2), (low + high) / 2)
     rotation = Rotation.from_matrix(turn) * Rotation.from_euler("z", yaw)
-    x, y, z, w = rotation.as_quat(canonical=True).tolist()
     return OrientedBox(
         center=tuple((turn @ middle).tolist()),
         size=(*(most - least).tolist(), float(high - low)),
-        rotation_wxyz=(w, x, y, z),
+        rotation_wxyz=to_wxyz(rotation),
         yaw_rad=float(yaw) if up[2] > _UPRIGHT else None,
     )
 

@@ -11,8 +11,9 @@ the rays of photos. Both are stages of the engine. A run keeps what a field says
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from dataclasses import asdict, dataclass
+from itertools import islice, pairwise
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,9 +21,9 @@ from torch import Tensor
 
 from ovseg3d.engine import Workers
 from ovseg3d.field.backends import make_backend
-from ovseg3d.field.levels import GridLevels
-from ovseg3d.field.optimizer import BETAS, EPSILON, adam
-from ovseg3d.field.radiance import perceptron
+from ovseg3d.field.levels import grid_levels
+from ovseg3d.field.networks import as_layers, first_parameters, perceptron
+from ovseg3d.field.optimizer import GridOptimizer, Schedule
 
 HEADS = ("clip", "dino", "scales")
 AT_ONCE = 65_536
@@ -86,18 +87,11 @@ class FeatureField:
         seed: int = 0,
     ) -> None:
         self.config, self.shape, self.device = config, shape, device
-        self.levels = GridLevels.build(
-            config.levels, config.features, config.log2_table, config.base_resolution, config.max_resolution
-        )
+        self.levels = grid_levels(config)
         self.backend = make_backend(backend, self.levels, device)
         self.workers = Workers.for_device(device)
-        generator = torch.Generator().manual_seed(seed)
-        table = torch.rand(self.levels.entries, config.features, generator=generator) * 2e-4 - 1e-4
-        layers = []
-        for inputs, outputs in self._shapes():
-            bound = (6.0 / (inputs + outputs)) ** 0.5
-            layers.append(torch.rand(inputs * outputs, generator=generator) * 2 * bound - bound)
-        self.table, self.network = table.to(device), torch.cat(layers).to(device)
+        table, network = first_parameters(self.levels, self._shapes(), seed)
+        self.table, self.network = table.to(device), network.to(device)
         self.mean = torch.zeros(shape.clip, device=device)
         """What all of the scene has in common: added to every coefficient, not trained."""
 
@@ -142,8 +136,8 @@ class FeatureField:
 
     def layers(self, network: Float[Tensor, " weights"]) -> dict[str, list[Float[Tensor, "_ _"]]]:
         """The flat weights as matrices, those of each head."""
-        flat = iter(network.split([inputs * outputs for inputs, outputs in self._shapes()]))
-        return {name: [next(flat).view(shape) for shape in pairwise(widths)] for name, widths in self._heads}
+        layers = iter(as_layers(network, self._shapes()))
+        return {name: list(islice(layers, len(widths) - 1)) for name, widths in self._heads}
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "samples 3"]) -> Float[Tensor, "samples width"]:
@@ -174,51 +168,52 @@ def with_size(encoded: Float[Tensor, "samples width"], size: Float[Tensor, " sam
     return torch.cat([encoded, size[:, None], 1 - size[:, None]], 1)
 
 
-@dataclass
-class Learner:
-    """Adam for a feature field: one set of moments, and the update that both stages share."""
+@runtime_checkable
+class TrainingRates(Protocol):
+    """What a configuration says of learning rates."""
 
-    field: FeatureField
-    learning_rate: float
-    network_learning_rate: float
-    decay: float
-    moments: dict[str, Tensor] = field(init=False)
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def network_learning_rate(self) -> float: ...
+    @property
+    def decay(self) -> float: ...
 
-    def __post_init__(self) -> None:
-        own = {"table": self.field.table, "network": self.field.network}
-        self.moments = {
-            f"{name}.{moment}": torch.zeros_like(tensor)
-            for name, tensor in own.items()
-            for moment in ("mean", "square")
-        }
-        self._grad_table = torch.zeros_like(self.field.table)
+
+class FieldTrainer:
+    """The update that the stages of a feature field share, and their state: the field's tensors and the moments.
+
+    Args:
+        field: to be trained.
+        config: how fast.
+    """
+
+    def __init__(self, field: FeatureField, config: TrainingRates) -> None:
+        rates = {"table": config.learning_rate, "network": config.network_learning_rate}
+        schedule = Schedule(rates, config.decay, warmup=10)
+        self._mean = field.mean
+        self._optimizer = GridOptimizer(field.backend, field.workers, field.table, {"network": field.network}, schedule)
 
     def update(self, step: int, progress: float, pieces: list[tuple[Tensor, Tensor, Tensor]]) -> None:
         """One step of Adam.
 
         Args:
+            step: from 0.
+            progress: share of the training that is over.
             pieces: positions, gradient of their encoding, and gradient of the network, of each piece of the step.
         """
-        own, moments = self.field, self.moments
-        rate = min(1.0, (step + 1) / 10) * self.decay**progress
-        own.backend.add_table_gradient([(x, grad) for x, grad, _ in pieces], self._grad_table, own.workers)
-        own.backend.adam(
-            own.table, self._grad_table, moments["table.mean"], moments["table.square"],
-            rate=self.learning_rate * rate, beta1=BETAS[0], beta2=BETAS[1], step=step + 1, epsilon=EPSILON,
-            workers=own.workers,
-        )  # fmt: skip
-        grad = torch.stack([grad for *_, grad in pieces]).sum(0)
-        adam(
-            own.network, grad, moments["network.mean"], moments["network.square"],
-            self.network_learning_rate * rate, step + 1,
-        )  # fmt: skip
+        self._optimizer.update(
+            step, progress, [(x, grad) for x, grad, _ in pieces], {"network": [grad for *_, grad in pieces]}
+        )
 
     def state(self) -> dict[str, Tensor]:
-        return {**self.field.tensors(), **self.moments}
+        """All tensors, as they are."""
+        return {**self._optimizer.state(), "mean": self._mean}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
+        """Take over the values of `state`."""
+        self._optimizer.load_state(state)
+        self._mean.copy_(state["mean"])
 
 
 class FitStage:
@@ -248,7 +243,7 @@ class FitStage:
         self._x, self._vectors = x.float().to(device).contiguous(), vectors.float().to(device)
         field.mean.copy_(self._vectors.mean(0))
         self._variance = (self._vectors - field.mean).square().sum(-1).mean().clamp_min(1e-12)
-        self._learner = Learner(field, config.learning_rate, config.network_learning_rate, config.decay)
+        self._trainer = FieldTrainer(field, config)
         self._error = torch.ones((), device=device)
 
     def step(self, step: int, progress: float) -> None:
@@ -256,7 +251,7 @@ class FitStage:
         count = min(self.field.config.fit_points, len(self._x))
         chosen = torch.randint(len(self._x), (count,), generator=generator, device=self.field.device)
         results = self.workers.map(lambda part: self._piece(part, count), list(chosen.chunk(self.workers.pieces)))
-        self._learner.update(step, progress, [result[:3] for result in results])
+        self._trainer.update(step, progress, [result[:3] for result in results])
         self._error = sum(result[3] for result in results)
 
     def _piece(self, chosen: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -273,10 +268,10 @@ class FitStage:
         return {"unexplained": float(self._error)}
 
     def state(self) -> dict[str, Tensor]:
-        return self._learner.state()
+        return self._trainer.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self._learner.load_state(state)
+        self._trainer.load_state(state)
 
     def facts(self) -> dict:
         return {**self.field.facts(), "seed": self.seed}

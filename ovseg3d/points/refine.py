@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg3d.points.feature_field import FeatureField, Learner
+from ovseg3d.points.feature_field import FeatureField, FieldTrainer
 from ovseg3d.points.gather import Rays
 from ovseg3d.points.losses import (
     PULL,
@@ -90,14 +90,14 @@ class RefineStage:
         if not field.mean.any():
             met = rays.met[:, None] / rays.met.sum().clamp_min(1)
             field.mean.copy_((rays.clip.mean(1) * met).sum(0))
-        self._learner = Learner(field, config.learning_rate, config.network_learning_rate, config.decay)
+        self._trainer = FieldTrainer(field, config)
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
 
     def step(self, step: int, progress: float) -> None:
         generator = torch.Generator(self.field.device).manual_seed(self.seed * 1_000_003 + step)
         results = self.workers.map(lambda one: one(), self._work(generator))
-        self._learner.update(step, progress, [result[:3] for result in results])
+        self._trainer.update(step, progress, [result[:3] for result in results])
         for *_, figures in results:
             for name, value in figures.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
@@ -199,10 +199,10 @@ class RefineStage:
         return figures
 
     def state(self) -> dict[str, Tensor]:
-        return self._learner.state()
+        return self._trainer.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self._learner.load_state(state)
+        self._trainer.load_state(state)
 
     def facts(self) -> dict:
         return {**self.field.facts(), "refine": asdict(self.config), "sharpness": self.sharpness, "seed": self.seed}

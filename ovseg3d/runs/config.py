@@ -91,7 +91,7 @@ class TrainConfig:
     device: DeviceName = "auto"
     """Where to train. auto: the GPU if there is one."""
     backend: BackendName = "auto"
-    """What computes the field. auto: warp; torch is the slow reference; tcnn needs CUDA, tinycudann and nerfacc."""
+    """What computes the field. auto: warp; tcnn needs CUDA, tinycudann and nerfacc."""
     tensorboard: bool = False
     """Also write figures for tensorboard (needs the package tensorboard)."""
 

@@ -1,9 +1,9 @@
 """Which device and which backend a run uses, and why the others are not on offer.
 
-A backend does the field's heavy work: `warp` (kernels in NVIDIA Warp, compiled at run time, CPU and CUDA),
-`torch` (plain torch, slow and readable, the reference), `tcnn` (tinycudann's grid and networks, nerfacc's
-marching, all else as warp; CUDA only). `auto` is warp. Asking for what is absent is a DeviceError; nothing is replaced
-silently.
+A backend does the field's heavy work: `warp` (kernels in NVIDIA Warp, compiled at run time, CPU and CUDA) or `tcnn`
+(tinycudann's grid and networks, nerfacc's marching, all else as warp; CUDA only). `auto` is warp. Asking for what is
+absent is a DeviceError; nothing is replaced silently. `torch`, the reference that tests hold the kernels to, is taken
+from Python alone: neither flags nor settings name it.
 """
 
 import importlib.util
@@ -13,7 +13,10 @@ from typing import Literal
 from ovseg3d.errors import DeviceError
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-BackendName = Literal["auto", "warp", "torch", "tcnn"]
+BackendName = Literal["auto", "warp", "tcnn"]
+"""What a user may ask for."""
+AnyBackend = Literal[BackendName, "torch"]
+"""What Python may ask for."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,8 @@ def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
 
 
 def backend_status(device: Literal["cpu", "cuda"]) -> tuple[Availability, ...]:
-    """Every backend with whether it can be used on `device` and why."""
-    return (
-        _warp_status(),
-        Availability("torch", True, "plain torch: slow, the reference"),
-        _tcnn_status(device),
-    )
+    """Every backend that a user may ask for, with whether it can be used on `device` and why."""
+    return _warp_status(), _tcnn_status(device)
 
 
 def _warp_status() -> Availability:
@@ -77,7 +76,7 @@ def _tcnn_status(device: str) -> Availability:
     return Availability("tcnn", all(there.values()), why)
 
 
-def resolve_backend(backend: BackendName, device: Literal["cpu", "cuda"]) -> Literal["warp", "torch", "tcnn"]:
+def resolve_backend(backend: AnyBackend, device: Literal["cpu", "cuda"]) -> Literal["warp", "torch", "tcnn"]:
     """The backend meant by `backend` on `device`; auto is warp.
 
     Raises:
@@ -86,6 +85,6 @@ def resolve_backend(backend: BackendName, device: Literal["cpu", "cuda"]) -> Lit
     name = "warp" if backend == "auto" else backend
     for status in backend_status(device):
         if status.name == name and not status.on:
-            fix = "--backend torch (slow)" if name == "warp" else "--backend warp"
+            fix = "pip install warp-lang" if name == "warp" else "--backend warp"
             raise DeviceError(f"The backend {name} is off: {status.why}", fix=f"{fix}, or see `ovseg3d doctor`")
     return name

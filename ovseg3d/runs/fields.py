@@ -12,13 +12,14 @@ from ovseg3d.field.backends import make_backend
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import corrected
+from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
-from ovseg3d.field.radiance import RadianceField, grid_levels
+from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.limits import check_memory
 from ovseg3d.runs.config import Config
-from ovseg3d.runs.devices import BackendName, DeviceName, resolve_backend, resolve_device
+from ovseg3d.runs.devices import AnyBackend, DeviceName, resolve_backend, resolve_device
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene
 
@@ -91,7 +92,7 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint:
     return load_checkpoint(path, FieldStage.name, {"table": torch.Size((levels.entries, levels.features))})
 
 
-def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: BackendName = "auto") -> Renderer:
+def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: AnyBackend = "auto") -> Renderer:
     """The trained field of a run, ready to render; nothing of what training needs is set up.
 
     Args:

@@ -33,7 +33,7 @@ from ovseg3d.files import looking, make_folder, output_error, read_json, sweep, 
 from ovseg3d.limits import NO_TRUST, Trust, open_regular, read_bytes, read_text
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.phrases import kept_phrases
-from ovseg3d.runs.settings import from_plain, to_plain
+from ovseg3d.runs.settings import from_plain, of_old_run, to_plain
 from ovseg3d.scene.capture import Scene
 
 FORMAT_VERSION = 1
@@ -392,7 +392,7 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
     if len(texts) != 3 or not all(text and "\0" not in text for text in texts):
         raise RunError("The scene of this run is not stated", where=where, fix="train again")
     try:
-        config = from_plain(Config, settings, str(where))
+        config = from_plain(Config, of_old_run(settings), str(where))
     except ConfigError as error:
         raise RunError(error.what, where=error.where, fix=error.fix) from error
     return RunFolder(folder, config, Path(texts[0]), texts[1], texts[2], trust)

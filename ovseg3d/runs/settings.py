@@ -4,6 +4,11 @@ defaults < preset (cpu or gpu, follows the device) < quality (fast, default, hig
 later wins, key by key. The files are YAML (or a run's config.json) with the sections `scene`, `train`, `field`,
 `encode`, `meaning`; a quality file may have sections `cpu` and `gpu` besides, for that preset alone. `train.steps` and
 `train.max_seconds` are one choice: a layer that gives only one of them takes the other back.
+
+tyro makes the flags from the same dataclasses, but does not parse these files: it reads command-line words (a file's
+lists and numbers would have to become text first), prints and exits by itself, and has no bounds on size, nesting and
+aliases, which the run folders of strangers need. So `from_plain` checks values; it knows the few types that settings
+have, and says which layer holds a mistake.
 """
 
 import dataclasses
@@ -107,6 +112,7 @@ def _of_run(settings: dict[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it names an encoder, or a list of phrases, that only the user may name.
     """
+    settings = of_old_run(settings)
     encode = settings.get("encode")
     if not isinstance(encode, dict):
         return settings
@@ -124,6 +130,14 @@ def _of_run(settings: dict[str, Any], path: Path) -> dict[str, Any]:
     if isinstance(phrases, str) and ("/" in phrases or os.path.isfile(phrases)):
         raise ConfigError("A run may not name a file of phrases", where=path, fix=f"{fix}: --phrases")
     return {**settings, "encode": {key: value for key, value in encode.items() if key != "cache_dir"}}
+
+
+def of_old_run(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run, which may be older than the rule that only tests choose the backend torch."""
+    train = settings.get("train")
+    if isinstance(train, dict) and train.get("backend") == "torch":
+        return {**settings, "train": {**train, "backend": "auto"}}
+    return settings
 
 
 def merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:

@@ -6,17 +6,20 @@ OPENCV_FISHEYE (equidistant). Everything here is float64 numpy; `rays.Cameras` i
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+from ovseg3d.geometry.lens import distort_theta, distort_xy, undistort_theta, undistort_xy
 
 LensModel = Literal["OPENCV", "OPENCV_FISHEYE"]
 
 # Right-multiplied onto a c2w, it turns OpenGL camera axes (x right, y up, z backward) into OpenCV's, and back.
 OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 
-_NEWTON_STEPS = 30
+# Until float64 is exhausted; rays in the picture of a sound lens take five or six.
+_NEWTON = {"steps": 30, "tolerance": 1e-14}
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,12 @@ class Camera:
         y = (xy[:, 1] - self.cy) / self.fy
         if self.model == "OPENCV_FISHEYE":
             radius = np.hypot(x, y)
-            theta = _undistort_theta(radius, self.coefficients)
+            theta = undistort_theta(radius, self.coefficients, **_NEWTON)
             ratio = np.where(radius > 1e-12, np.sin(theta) / np.maximum(radius, 1e-12), 1.0)
             local = np.stack([x * ratio, y * ratio, np.cos(theta)], axis=-1)
         else:
             if not self.is_pinhole:
-                x, y = _undistort_xy(x, y, self.coefficients)
+                x, y = undistort_xy(x, y, self.coefficients, **_NEWTON)
             local = np.stack([x, y, np.ones_like(x)], axis=-1)
         directions = local @ self.c2w[:3, :3].T
         directions = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
@@ -161,58 +164,3 @@ class Camera:
             if not self.is_pinhole:
                 x, y, *_ = distort_xy(x, y, *self.coefficients)
         return np.stack([x * self.fx + self.cx, y * self.fy + self.cy], axis=-1), z
-
-
-def distort_xy(x: Any, y: Any, k1: Any, k2: Any, p1: Any, p2: Any, k3: Any, k4: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """OpenCV's radial and tangential distortion of image-plane positions (focal length 1).
-
-    Only arithmetic, so that numpy arrays and torch tensors both go through it.
-
-    Returns:
-        Distorted x and y, and the Jacobian's entries dx/dx, dx/dy (equal to dy/dx), dy/dy.
-    """
-    r2 = x * x + y * y
-    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
-    slope = k1 + r2 * (2 * k2 + r2 * (3 * k3 + r2 * 4 * k4))  # d radial / d r2
-    xy = x * y
-    return (
-        x * radial + 2 * p1 * xy + p2 * (r2 + 2 * x * x),
-        y * radial + 2 * p2 * xy + p1 * (r2 + 2 * y * y),
-        radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x,
-        2 * xy * slope + 2 * p1 * x + 2 * p2 * y,
-        radial + 2 * y * y * slope + 2 * p2 * x + 6 * p1 * y,
-    )
-
-
-def distort_theta(theta: Any, k1: Any, k2: Any, k3: Any, k4: Any) -> tuple[Any, Any]:
-    """OpenCV's fisheye: distorted angle from the axis (radians) and its derivative; numpy or torch."""
-    t2 = theta * theta
-    distorted = theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
-    derivative = 1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4)))
-    return distorted, derivative
-
-
-def _undistort_xy(
-    x_distorted: np.ndarray, y_distorted: np.ndarray, coefficients: tuple[float, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    x, y = x_distorted.copy(), y_distorted.copy()
-    for _ in range(_NEWTON_STEPS):
-        xd, yd, a, b, c = distort_xy(x, y, *coefficients)
-        ex, ey = xd - x_distorted, yd - y_distorted
-        determinant = a * c - b * b
-        determinant = np.where(np.abs(determinant) < 1e-9, 1e-9, determinant)
-        x, y = x - (c * ex - b * ey) / determinant, y - (a * ey - b * ex) / determinant
-        if max(np.abs(ex).max(initial=0), np.abs(ey).max(initial=0)) < 1e-14:
-            break
-    return x, y
-
-
-def _undistort_theta(radius: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
-    theta = np.minimum(radius, np.pi)
-    for _ in range(_NEWTON_STEPS):
-        distorted, derivative = distort_theta(theta, *coefficients)
-        error = distorted - radius
-        theta = np.clip(theta - error / np.maximum(derivative, 1e-9), 0.0, np.pi)
-        if np.abs(error).max(initial=0) < 1e-14:
-            break
-    return theta

@@ -1,9 +1,10 @@
-"""Roughly where a capture's content is, for `info` and its picture; the field finds its own box.
+"""Where a capture's content is: points that tell, which the field's box and the picture of `info` both come from.
 
-An axis-aligned box of the input frame, from the best evidence at hand: sparse points, measured depth, the near and
-far that an LLFF capture states, else the point that the cameras look at.
+The evidence, the best first: measured depth, sparse points, the near and far that an LLFF capture states. Without any
+the cameras alone tell, by the point that they look at. Points are in the input frame and its units.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +12,22 @@ from jaxtyping import Float
 
 from ovseg3d.limits import MAX_LENGTH
 from ovseg3d.scene.cameras import Camera
-from ovseg3d.scene.capture import Scene
+from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.check import common_focus
 from ovseg3d.scene.images import load_depth
 
-_DEPTH_VIEWS = 8
+_DEPTH_VIEWS = 32
 _DEPTH_SAMPLES = 2000
+_FEWEST_POINTS = 50
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Points of the content and where they come from."""
+
+    points: Float[np.ndarray, "points 3"]
+    source: str
+    """"depth", "sparse points" or "near and far"."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,33 @@ class Extent:
     bounds: Float[np.ndarray, "2 3"]
     """Lower and upper corner, input frame and units."""
     source: str
-    """"sparse points", "depth", "near and far" or "cameras"."""
+    """"depth", "sparse points", "near and far" or "cameras"."""
+
+
+def content_points(scene: Scene, views: Sequence[Frame], use_depth: bool) -> Evidence | None:
+    """Points where the content is, by the best evidence there is; None where only the cameras tell.
+
+    Args:
+        scene: for its sparse points.
+        views: whose depth, and near and far, are looked at.
+        use_depth: whether measured depth counts.
+
+    Raises:
+        SceneError: a depth file is broken.
+    """
+    if use_depth and any(frame.depth_path for frame in views):
+        chosen = views[:: max(1, len(views) // _DEPTH_VIEWS)]
+        measured = np.concatenate([_depth_points(scene, frame) for frame in chosen])
+        if len(measured):  # depth files may know nothing
+            return Evidence(measured, "depth")
+    if scene.points is not None and len(scene.points) >= _FEWEST_POINTS:
+        return Evidence(scene.points, "sparse points")
+    if all(frame.near_far for frame in views):
+        # Halfway in disparity: what is further off is small in the photos.
+        ends = [(frame, frame.near_far) for frame in views if frame.near_far]
+        parts = [_frustum_points(frame.camera, (near, 2 * near * far / (near + far))) for frame, (near, far) in ends]
+        return Evidence(np.concatenate(parts), "near and far")
+    return None
 
 
 def scene_extent(scene: Scene) -> Extent | None:
@@ -35,19 +72,10 @@ def scene_extent(scene: Scene) -> Extent | None:
     Raises:
         SceneError: a depth file is broken.
     """
-    if scene.points is not None and len(scene.points) >= 20:
-        return Extent(np.percentile(scene.points, [2, 98], axis=0), "sparse points")
-    measured = [frame for frame in scene.frames if frame.depth_path is not None]
-    if measured:
-        views = measured[:: max(1, len(measured) // _DEPTH_VIEWS)][:_DEPTH_VIEWS]
-        points = np.concatenate([_lift(frame.camera, load_depth(frame, scene)) for frame in views])
-        if len(points) >= 20:
-            return Extent(np.percentile(points, [2, 98], axis=0), "depth")
-    corners = [
-        _corners(frame.camera, z) for frame in scene.frames if frame.near_far is not None for z in frame.near_far
-    ]
-    if corners:
-        return Extent(np.percentile(np.concatenate(corners), [2, 98], axis=0), "near and far")
+    views = [frame for frame in scene.frames if frame.depth_path is not None] or scene.frames
+    evidence = content_points(scene, views, use_depth=True)
+    if evidence is not None:
+        return Extent(np.percentile(evidence.points, [2, 98], axis=0), evidence.source)
     focus = common_focus(scene)
     if focus is None:
         return None
@@ -55,17 +83,20 @@ def scene_extent(scene: Scene) -> Extent | None:
     return Extent(np.stack([focus - nearest / 2, focus + nearest / 2]), "cameras")
 
 
-def _lift(camera: Camera, depth_z: np.ndarray) -> np.ndarray:
-    """Points of the input frame that a depth image shows, evenly thinned."""
-    z = depth_z.reshape(-1)
-    chosen = np.flatnonzero((z > 0) & (z <= MAX_LENGTH))
+def _depth_points(scene: Scene, frame: Frame) -> Float[np.ndarray, "points 3"]:
+    """What a depth image shows, evenly thinned."""
+    depth = load_depth(frame, scene).ravel()
+    chosen = np.flatnonzero((depth > 0) & (depth <= MAX_LENGTH))
     chosen = chosen[:: max(1, len(chosen) // _DEPTH_SAMPLES)]
-    xy = np.stack([chosen % camera.width, chosen // camera.width], axis=-1) + 0.5
-    origins, directions = camera.rays(xy)
-    return origins + directions * (z[chosen] / (directions @ camera.forward))[:, None]
+    origins, directions = frame.camera.rays(frame.camera.pixel_centres()[chosen])
+    cosine = directions @ frame.camera.forward
+    return origins + directions * (depth[chosen] / cosine)[:, None]
 
 
-def _corners(camera: Camera, z: float) -> np.ndarray:
-    w, h = float(camera.width), float(camera.height)
-    origins, directions = camera.rays(np.array([[0.0, 0.0], [w, 0.0], [0.0, h], [w, h]]))
-    return origins + directions * (z / np.maximum(directions @ camera.forward, 0.1))[:, None]
+def _frustum_points(camera: Camera, depths: tuple[float, ...]) -> Float[np.ndarray, "points 3"]:
+    """Where a picture's corners and middle are at these z-depths."""
+    w, h = camera.width, camera.height
+    corners = np.array([[0, 0], [w, 0], [0, h], [w, h], [w / 2, h / 2]], dtype=float)
+    origins, directions = camera.rays(corners)
+    cosine = directions @ camera.forward
+    return np.concatenate([origins + directions * (depth / cosine)[:, None] for depth in depths])

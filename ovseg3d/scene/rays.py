@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ovseg3d.scene.cameras import Camera, distort_theta, distort_xy
+from ovseg3d.geometry.lens import undistort_theta, undistort_xy
+from ovseg3d.scene.cameras import Camera
 
 # Newton's method doubles the digits with each step: phone lenses need three steps to exhaust float32.
 _NEWTON_STEPS = 5
@@ -133,14 +134,14 @@ class Cameras:
         if self._shared is not None:
             if self._any_fisheye:
                 return _fisheye(x, y, self._shared[:4])
-            return _normalised(*_undistort_xy(x, y, self._shared))
+            return _normalised(*undistort_xy(x, y, self._shared, _NEWTON_STEPS))
         coefficients = self._distortion.index_select(0, view)
         fisheye = self._fisheye.index_select(0, view)
         local = None
         if self._any_distorted:
             # Fisheye views have other coefficients in the same columns; their result is replaced below.
             k = (coefficients * (~fisheye)[:, None]).unbind(-1)
-            local = _normalised(*_undistort_xy(x, y, k))
+            local = _normalised(*undistort_xy(x, y, k, _NEWTON_STEPS))
         if self._any_fisheye:
             round_lens = _fisheye(x, y, (coefficients * fisheye[:, None]).unbind(-1)[:4])
             flat = _normalised(x, y) if local is None else local
@@ -156,26 +157,6 @@ def _normalised(x: Tensor, y: Tensor) -> Tensor:
 
 def _fisheye(x: Tensor, y: Tensor, k: Sequence[Tensor | float]) -> Tensor:
     radius = torch.hypot(x, y)
-    theta = _undistort_theta(radius, k)
+    theta = undistort_theta(radius, k, _NEWTON_STEPS)
     ratio = torch.where(radius > 1e-8, torch.sin(theta) / radius.clamp_min(1e-8), torch.ones_like(x))
     return torch.stack([x * ratio, y * ratio, torch.cos(theta)], dim=-1)
-
-
-def _undistort_xy(x_distorted: Tensor, y_distorted: Tensor, k: Sequence[Tensor | float]) -> tuple[Tensor, Tensor]:
-    x, y = x_distorted, y_distorted
-    for _ in range(_NEWTON_STEPS):
-        xd, yd, a, b, c = distort_xy(x, y, *k)
-        ex, ey = xd - x_distorted, yd - y_distorted
-        determinant = a * c - b * b
-        # Past the turning point of a strong lens there is no inverse; the clamp keeps such rays finite.
-        inverse = determinant.clamp_min(1e-3).reciprocal()
-        x, y = x - (c * ex - b * ey) * inverse, y - (a * ey - b * ex) * inverse
-    return x, y
-
-
-def _undistort_theta(radius: Tensor, k: Sequence[Tensor | float]) -> Tensor:
-    theta = radius.clamp_max(torch.pi)
-    for _ in range(_NEWTON_STEPS):
-        distorted, derivative = distort_theta(theta, *k)
-        theta = (theta - (distorted - radius) / derivative.clamp_min(1e-6)).clamp(0.0, torch.pi)
-    return theta

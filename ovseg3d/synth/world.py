@@ -67,6 +67,8 @@ def describe(number: int, placed, centre: np.ndarray, size: np.ndarray, turn: np
     """
     from scipy.spatial.transform import Rotation
 
+    from ovseg3d.geometry.rotations import to_wxyz
+
     own = (
         {}
         if placed.choice is None
@@ -77,14 +79,13 @@ def describe(number: int, placed, centre: np.ndarray, size: np.ndarray, turn: np
             "seen": placed.choice.seen,
         }
     )
-    x, y, z, w = Rotation.from_matrix(turn).as_quat(canonical=True)
     return {
         "id": number,
         "category": placed.category,
         "phrase": placed.phrase,
         "center": [round(float(v), 5) for v in centre],
         "size": [round(float(v), 5) for v in size],
-        "rotation_wxyz": [round(float(v), 7) for v in (w, x, y, z)],
+        "rotation_wxyz": [round(float(v), 7) for v in to_wxyz(Rotation.from_matrix(turn))],
         "yaw_rad": round(float(np.arctan2(turn[1, 0], turn[0, 0])), 7),
         "frame": "input",
         **own,

@@ -1,7 +1,8 @@
 """The kernel rows of the benchmark: Warp, as training uses it (two threads on a CPU), against plain torch.
 
-Both work on the same numbers in one process, plain torch with one thread or all, whichever is faster; figures are
-medians, after one run to warm up. Measure on an idle machine: torch's threads wait for one another. Used by
+Both work on the same numbers in one process, on the grid that ships, and give the gradients that training takes: of
+the table, and of densities and colours. Plain torch has one thread or all, whichever is faster; figures are medians,
+after one run to warm up. Measure on an idle machine: torch's threads wait for one another. Used by
 benchmark.py.
 """
 
@@ -13,15 +14,16 @@ from typing import Any
 import torch
 
 from ovseg3d.engine import Workers
+from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.kernels import WarpBackend
-from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.reference import TorchBackend
 
 
 def measure_kernels() -> list[list[str]]:
     """Rows of the table: name, milliseconds of each, their ratio, the command."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    levels = GridLevels.build(8, 4, 17, 16, 1024)
+    levels = grid_levels(FieldConfig())
     warp, reference, workers = WarpBackend(levels, device), TorchBackend(levels, device), Workers.for_device(device)
     rows = []
     for name, ours, theirs in _kernel_work(warp, reference, workers, device):
@@ -55,7 +57,7 @@ def _kernel_work(
         leaf = table.detach().requires_grad_()
         torch.autograd.grad(reference.encode(x, leaf), leaf, grad)
 
-    size = f"{len(levels.levels)} levels x {levels.features} features, 2^17 entries"
+    size = f"{len(levels.levels)} levels x {levels.features} features, 2^{levels.log2_table} entries"
     yield f"encode, forward and backward: {n:,} samples, {size}", encode_warp, encode_torch
 
     # Rays from outside through a shell, which is what occupancy looks like around surfaces.

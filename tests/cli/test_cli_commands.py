@@ -420,12 +420,12 @@ def test_one_limit_on_the_command_line_takes_the_other_back(tmp_path: Path) -> N
 def test_doctor(cli: Cli) -> None:
     done = cli("doctor")
     assert done.returncode == 0 and done.stderr.count("Traceback") == 0
-    for words in ("device", "backend warp", "backend torch", "backend tcnn", "torch", "kernel cache", "memory free"):
+    for words in ("device", "backend warp", "backend tcnn", "torch", "kernel cache", "memory free"):
         assert words in done.stdout
     found = json.loads(cli("doctor", "--json").stdout)
     assert found["device"] in ("cpu", "cuda") and found["memory_free_bytes"] > 0
     assert all(backend["why"] for backend in found["backends"])
-    assert {backend["name"] for backend in found["backends"]} == {"warp", "torch", "tcnn"}
+    assert {backend["name"] for backend in found["backends"]} == {"warp", "tcnn"}
     (tcnn,) = (backend["why"] for backend in found["backends"] if backend["name"] == "tcnn")
     assert all(word in tcnn for word in ("tinycudann", "nerfacc", "untested"))
 

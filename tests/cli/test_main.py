@@ -103,10 +103,10 @@ def test_help_of_each_command_is_light_and_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["view", "query", "segment", "render", "export", "eval"])
 def test_commands_about_a_run_share_their_flags(name: str) -> None:
-    shared = ["--scene", "moved", "--device", "cpu", "--backend", "torch"]
+    shared = ["--scene", "moved", "--device", "cpu", "--backend", "warp"]
     command = cli.parse_arguments(name, cli.load_command(name), ["a/run", *shared])
     assert command.run == Path("a/run")
-    assert command.where == Where(scene=Path("moved"), device="cpu", backend="torch")
+    assert command.where == Where(scene=Path("moved"), device="cpu", backend="warp")
     assert cli.parse_arguments(name, cli.load_command(name), ["a/run"]).where == Where()
 
 

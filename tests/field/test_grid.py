@@ -6,6 +6,7 @@ import torch
 from ovseg3d.engine import Workers
 from ovseg3d.field.kernels import WarpBackend
 from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.operators import AdamStep
 from ovseg3d.field.reference import TorchBackend
 
 CPU = torch.device("cpu")
@@ -105,7 +106,7 @@ def test_adam_matches_torch_and_leaves_untouched_entries_alone():
         optimiser.step()
         for backend, table, (grad, mean, square) in tables.values():
             grad.copy_(gradient)
-            backend.adam(table, grad, mean, square, rate=0.01, beta1=0.9, beta2=0.99, step=step, epsilon=1e-15)
+            backend.adam(table, grad, mean, square, AdamStep(0.01, step))
             assert not grad.any()
     for _, table, _ in tables.values():
         torch.testing.assert_close(table[touched], expected.detach(), atol=1e-5, rtol=1e-4)
@@ -119,7 +120,7 @@ def test_adam_takes_in_the_smallest_gradients():
         table = torch.zeros(levels.entries, levels.features)
         grad, mean, square = (torch.zeros_like(table) for _ in range(3))
         grad[3, 1] = 1e-30
-        backend.adam(table, grad, mean, square, rate=0.1, beta1=0.9, beta2=0.99, step=1, epsilon=1e-15)
+        backend.adam(table, grad, mean, square, AdamStep(0.1, 1))
         assert not grad.any() and mean[3, 1] > 0
 
 

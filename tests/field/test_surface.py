@@ -12,8 +12,9 @@ from ovseg3d.errors import RunError
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.kernels import WarpBackend
+from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
-from ovseg3d.field.radiance import RadianceField, grid_levels
+from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.reference import TorchBackend
 from ovseg3d.field.renderer import NEAR, Renderer
 from ovseg3d.field.surface import DepthView, SurfaceConfig, between, extract_surface, look, normals
@@ -431,7 +432,11 @@ def test_focus_is_the_light_that_stops_near_the_median(backend):
     shown = renderer.render(camera, focus=True)
     assert "focus" not in renderer.render(camera)
     origins, directions, _ = Cameras.from_cameras([camera], box.field_from_input).grid(0)
-    spans, layers, step = box.spans(origins, directions), field.layers(field.network), renderer.smallest_step
+    spans, layers, step = (
+        box.spans(origins, directions),
+        field.layers(field.network),
+        config.step_size * 2.0 / config.occupancy_resolution,
+    )
     expected, median_z = [], []
     for ray in range(len(origins)):
         t = spans[ray, 0] + step + torch.arange(0, float(spans[ray, 1] - spans[ray, 0]) - 0.5 * step, step)

@@ -13,7 +13,8 @@ from ovseg3d.errors import DeviceError
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.levels import GridLevels
-from ovseg3d.field.radiance import RadianceField, perceptron
+from ovseg3d.field.networks import perceptron
+from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.reference import TorchBackend
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.field.tcnn.networks import from_tinycudann, to_tinycudann

@@ -214,3 +214,9 @@ def test_a_checkpoint_of_the_run_still_opens(mine: Path) -> None:
     run = load(mine)
     picture = restore(run, run.load_scene(), "cpu", "torch").render(run.load_scene().frames[0].camera.scaled(4, 4))
     assert np.isfinite(picture["rgb"]).all()
+
+
+def test_a_run_made_with_the_torch_backend_still_opens(mine: Path) -> None:
+    set_in(mine / "config.json", "config", "train", "backend", value="torch")
+    assert load(mine).config.train.backend == "auto"
+    assert make_config("cpu", config_file=mine).train.backend == "auto"

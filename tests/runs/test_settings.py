@@ -88,6 +88,7 @@ def test_yaml_surprises(presets: Path, tmp_path: Path) -> None:
         ("train: {stpes: 3}", "did you mean train.steps?"),
         ("scene: {format: nerfstudo}", "did you mean nerfstudio?"),
         ("scene: {format: qqqq}", "one of:"),
+        ("train: {backend: torch}", "train.backend cannot be 'torch'"),
         ("train: {steps: many}", "train.steps must be a whole number"),
         ("train: {steps: true}", "train.steps must be a whole number"),
         ("train: {steps: -3}", "--steps must be above 0"),

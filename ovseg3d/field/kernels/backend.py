@@ -1,5 +1,6 @@
-"""The field's operators on Warp kernels. The same methods, in plain torch, are in `field/reference/backend.py`."""
+"""The field's operators on Warp kernels. What each does is written at `FieldBackend`."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from ovseg3d.engine import Workers
 from ovseg3d.field.kernels.runtime import array, launch, vectors
 from ovseg3d.field.levels import GridLevels
-from ovseg3d.field.radiance import perceptron
+from ovseg3d.field.networks import perceptron
+from ovseg3d.field.operators import AdamStep
 from ovseg3d.field.samples import RaySamples, offsets_of, used
 from ovseg3d.start_warp import start_warp
 
@@ -62,7 +64,6 @@ class WarpBackend:
     def encode(
         self, x: Float[Tensor, "samples 3"], table: Float[Tensor, "entries features"]
     ) -> Float[Tensor, "samples dim"]:
-        """Trilinear interpolation of every level's table at x (unit cube), level-major. Differentiable."""
         return _Encode.apply(x, table, self)
 
     def encode_into(self, x: Tensor, table: Tensor, out: Tensor) -> None:
@@ -76,13 +77,12 @@ class WarpBackend:
         )
 
     def add_table_gradient(
-        self, pieces: list[tuple[Tensor, Tensor]], grad_table: Tensor, workers: Workers | None = None
+        self,
+        pieces: Sequence[tuple[Tensor, Tensor]],
+        grad_table: Float[Tensor, "entries features"],
+        workers: Workers | None = None,
     ) -> None:
-        """Add to `grad_table` the gradient of each (positions, gradient of their encoding).
-
-        Threads take whole levels, whose tables are disjoint, and pieces are added in order: any number of threads
-        gives the same bits.
-        """
+        # Threads take whole levels, whose tables are disjoint: Warp's atomic_add is a plain one on a CPU.
         features = self.levels.features
         total = vectors(grad_table, features)
         rows = [
@@ -100,7 +100,12 @@ class WarpBackend:
         else:
             workers.map(lambda level: add(level, 1), reversed(range(count)))
 
-    def position_gradient(self, x: Tensor, table: Tensor, grad: Tensor) -> Tensor:
+    def position_gradient(
+        self,
+        x: Float[Tensor, "samples 3"],
+        table: Float[Tensor, "entries features"],
+        grad: Float[Tensor, "samples dim"],
+    ) -> Float[Tensor, "samples 3"]:
         features, out = self.levels.features, torch.empty_like(x)
         rows = vectors(grad.view(len(x), len(self.levels.levels), features), features)
         count = len(self.levels.levels)
@@ -114,22 +119,17 @@ class WarpBackend:
 
     def adam(
         self,
-        table: Tensor,
-        grad: Tensor,
-        mean: Tensor,
-        square: Tensor,
-        *,
-        rate: float,
-        beta1: float,
-        beta2: float,
-        step: int,
-        epsilon: float,
+        table: Float[Tensor, "entries features"],
+        grad: Float[Tensor, "entries features"],
+        mean: Float[Tensor, "entries features"],
+        square: Float[Tensor, "entries features"],
+        by: AdamStep,
         workers: Workers | None = None,
     ) -> None:
-        """One step of Adam on the entries that have a gradient; leaves `grad` zero. `step` counts from 1."""
         features = self.levels.features
         arrays = [vectors(tensor, features) for tensor in (table, grad, mean, square)]
-        scalars = [rate / (1 - beta1**step), beta1, beta2, (1 - beta2**step) ** -0.5, epsilon]
+        rate, root = by.rate / (1 - by.beta1**by.step), (1 - by.beta2**by.step) ** -0.5
+        scalars = [rate, by.beta1, by.beta2, root, by.epsilon]
 
         def update(level) -> None:
             launch(self._grid.adam, level.size, [*arrays, level.offset, *scalars], self.device)
@@ -146,19 +146,15 @@ class WarpBackend:
 
     def march(
         self,
-        # rays, in field units
         origins: Float[Tensor, "rays 3"],
         directions: Float[Tensor, "rays 3"],
         spans: Float[Tensor, "rays 2"],
         jitter: Float[Tensor, " rays"],
-        # grid
         occupied: UInt8[Tensor, "cascades cells cells cells"],
-        # options
         smallest_step: float,
         cone: float,
         capacity: int,
     ) -> RaySamples:
-        """Samples in occupied cells between spans[:, 0] and spans[:, 1], starting `jitter` steps in."""
         rays = [vectors(origins, 3), vectors(directions, 3), vectors(spans, 2), array(jitter)]
         grid = [array(occupied.view(-1)), occupied.shape[1], occupied.shape[0], smallest_step, cone]
         counts = torch.empty(len(origins), dtype=torch.int32, device=self.device)
@@ -179,27 +175,11 @@ class WarpBackend:
         self,
         density: Float[Tensor, " samples"],
         samples: RaySamples,
-        # options
         draws: Float[Tensor, " samples"],
         least_transmittance: float,
         quota: float,
         capacity: int,
     ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
-        """Fewer samples that let the same light through: neighbours are merged until they weigh `quota` together.
-
-        Each group is represented by one member, drawn in proportion to optical thickness x_i = density_i step_i, with
-        the step sum_j x_j / density_i. Transmittance stays exactly what it was, and so does every density's expected
-        gradient of it: (x_i / sum_j x_j) (sum_j x_j / density_i) = step_i. Colour is right on average to first order
-        in the group's opacity, which the quota keeps small. Where less than `least_transmittance` of the light is
-        left, samples are dropped.
-
-        Args:
-            draws: a number from 0 to 1 for each sample.
-
-        Returns:
-            Render weights of all samples; for each group, the sample that stands for it and its step; and where each
-            ray's groups begin.
-        """
         rays = len(samples.offsets) - 1
         weight = torch.zeros_like(density)
         counts = torch.empty(rays, dtype=torch.int32, device=self.device)
@@ -215,8 +195,12 @@ class WarpBackend:
         launch(self._rays.merge, rays, [*inputs, array(weight), array(counts), *outputs], self.device)
         return weight, index, step, offsets
 
-    def strongest(self, cell: Int[Tensor, " samples"], weight: Float[Tensor, " samples"], value: Tensor) -> None:
-        """value[cell] = max(value[cell], weight), in place."""
+    def strongest(
+        self,
+        cell: Int[Tensor, " samples"],
+        weight: Float[Tensor, " samples"],
+        value: Float[Tensor, "cascades cells cells cells"],
+    ) -> None:
         launch(self._rays.strongest, len(cell), [array(cell), array(weight), array(value.view(-1))], self.device)
 
     def composite(
@@ -227,7 +211,6 @@ class WarpBackend:
         step: Float[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
     ) -> tuple[Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]]:
-        """Volume rendering (Max 1995): weights; sums of weight x value, weight, and weight x t. Differentiable."""
         return _Composite.apply(density, values, t, step, offsets, self)
 
     def median(
@@ -237,7 +220,6 @@ class WarpBackend:
         step: Float[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
     ) -> Float[Tensor, " rays"]:
-        """The t before which half of a ray's weight lies, interpolated within a step; 0 for rays without weight."""
         out = torch.empty(len(offsets) - 1, device=self.device)
         arrays = [array(tensor) for tensor in (weight, t, step, offsets, out)]
         launch(self._rays.median, len(out), arrays, self.device)
@@ -251,7 +233,6 @@ class WarpBackend:
         ray: Int[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
     ) -> Float[Tensor, " rays"]:
-        """Distortion loss (Barron et al. 2022, equation 15), for each ray. Differentiable in the weights."""
         return _Distortion.apply(weight, t, step, ray, offsets, self)
 
 

@@ -1,4 +1,4 @@
-"""`--backend torch`: the operators of `field/kernels/backend.py` in plain torch, gradients by autograd."""
+"""The operators in plain torch, gradients by autograd: what tests and benchmarks hold the other backends to."""
 
 import torch
 from jaxtyping import Float, Int
@@ -7,13 +7,14 @@ from torch import Tensor
 from ovseg3d.engine import Workers
 from ovseg3d.field.by_autograd import EncodeByAutograd
 from ovseg3d.field.levels import GridLevels
-from ovseg3d.field.radiance import perceptron
+from ovseg3d.field.networks import perceptron
+from ovseg3d.field.operators import AdamStep
 from ovseg3d.field.reference import rays
 from ovseg3d.field.reference.encode import encode
 
 
 class TorchBackend(EncodeByAutograd):
-    """Operators of one grid on one device; see `WarpBackend` for what each does."""
+    """Operators of one grid on one device; see `FieldBackend`."""
 
     name = "torch"
     perceptron = staticmethod(perceptron)
@@ -33,24 +34,24 @@ class TorchBackend(EncodeByAutograd):
 
     def adam(
         self,
-        table: Tensor,
-        grad: Tensor,
-        mean: Tensor,
-        square: Tensor,
-        *,
-        rate: float,
-        beta1: float,
-        beta2: float,
-        step: int,
-        epsilon: float,
+        table: Float[Tensor, "entries features"],
+        grad: Float[Tensor, "entries features"],
+        mean: Float[Tensor, "entries features"],
+        square: Float[Tensor, "entries features"],
+        by: AdamStep,
         workers: Workers | None = None,
     ) -> None:
         touched = (grad != 0).any(-1, keepdim=True)
-        mean.copy_(torch.where(touched, beta1 * mean + (1 - beta1) * grad, mean))
-        square.copy_(torch.where(touched, beta2 * square + (1 - beta2) * grad**2, square))
-        denominator = (square / (1 - beta2**step)).sqrt() + epsilon
-        table -= touched * (rate / (1 - beta1**step)) * mean / denominator
+        mean.copy_(torch.where(touched, by.beta1 * mean + (1 - by.beta1) * grad, mean))
+        square.copy_(torch.where(touched, by.beta2 * square + (1 - by.beta2) * grad**2, square))
+        denominator = (square / (1 - by.beta2**by.step)).sqrt() + by.epsilon
+        table -= touched * (by.rate / (1 - by.beta1**by.step)) * mean / denominator
         grad.zero_()
 
-    def strongest(self, cell: Int[Tensor, " samples"], weight: Float[Tensor, " samples"], value: Tensor) -> None:
+    def strongest(
+        self,
+        cell: Int[Tensor, " samples"],
+        weight: Float[Tensor, " samples"],
+        value: Float[Tensor, "cascades cells cells cells"],
+    ) -> None:
         value.view(-1).scatter_reduce_(0, cell.long(), weight, "amax")

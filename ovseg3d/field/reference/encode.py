@@ -1,6 +1,4 @@
-"""Hash-grid encoding in plain torch. Conventions: `field/levels.py`."""
-
-import itertools
+"""Hash-grid encoding in plain torch, with one gather and, by autograd, one scatter. Conventions: `field/levels.py`."""
 
 import torch
 from jaxtyping import Float, Int
@@ -13,26 +11,27 @@ def encode(
     x: Float[Tensor, "samples 3"], table: Float[Tensor, "entries features"], levels: GridLevels
 ) -> Float[Tensor, "samples dim"]:
     """Trilinear interpolation of every level's table at x in the unit cube, level-major; autograd does the rest."""
-    return torch.cat([_interpolate(x.clamp(0.0, 1.0), table, level) for level in levels.levels], dim=-1)
-
-
-def _interpolate(x: Tensor, table: Tensor, level: Level) -> Tensor:
-    at = x * level.scale + 0.5
+    scale = x.new_tensor([level.scale for level in levels.levels])
+    at = x.clamp(0.0, 1.0).t()[:, None] * scale[:, None] + 0.5
     low = at.detach().floor()
     fraction = at - low
-    total = torch.zeros(len(x), table.shape[1], dtype=table.dtype, device=table.device)
-    for corner in itertools.product((0, 1), repeat=3):
-        offset = torch.tensor(corner, device=x.device)
-        share = torch.where(offset == 1, fraction, 1.0 - fraction).prod(-1, keepdim=True)
-        total = total + share * table.index_select(0, _entry(low.long() + offset, level))
-    return total
+    # Of each axis the lower and the upper neighbour, [levels, 2, samples]: shares first, then coordinates.
+    across, up, along = torch.stack([1.0 - fraction, fraction], 2).unbind(0)
+    share = across[:, :, None, None] * up[:, None, :, None] * along[:, None, None]
+    near = torch.stack([low, low + 1.0], 2).long()
+    entry = torch.stack([_entries(near[:, i], level) for i, level in enumerate(levels.levels)])
+    corners = table.index_select(0, entry.view(-1)).view(len(levels.levels), 8, len(x), levels.features)
+    total = (corners * share.view(*corners.shape[:3], 1)).sum(1)
+    return total.transpose(0, 1).flatten(1)
 
 
-def _entry(corner: Int[Tensor, "samples 3"], level: Level) -> Int[Tensor, " samples"]:
-    x, y, z = corner.unbind(-1)
+def _entries(near: Int[Tensor, "3 2 samples"], level: Level) -> Int[Tensor, "2 2 2 samples"]:
+    """Rows of the table that hold the corners of a level's cells."""
+    x, y, z = near.unbind(0)
     if level.dense:
-        index = x + level.resolution * (y + level.resolution * z)
-    else:
-        index = (x * PRIMES[0]) ^ (y * PRIMES[1]) ^ (z * PRIMES[2])
-        index = index & 0xFFFF_FFFF
-    return level.offset + index % level.size
+        y, z = y * level.resolution, z * level.resolution**2
+        index = x[:, None, None] + y[:, None] + z
+        return level.offset + index % level.size
+    x, y, z = (axis * prime for axis, prime in zip((x, y, z), PRIMES))
+    # A hashed table's size is a power of two, so that unsigned 32-bit arithmetic and the modulus are one mask.
+    return level.offset + ((x[:, None, None] ^ y[:, None] ^ z) & (level.size - 1))

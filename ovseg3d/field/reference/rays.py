@@ -77,7 +77,7 @@ def merge(
     quota: float,
     capacity: int,
 ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
-    """Ray by ray: neighbours are merged until they weigh `quota` together; see `WarpBackend.merge`."""
+    """Ray by ray: neighbours are merged until they weigh `quota` together; see `FieldBackend.merge`."""
     before = transmittance(density, samples.step, samples.offsets)
     weight = before * -torch.expm1(-density * samples.step)
     # Plain lists: a sample at a time is what this is about, and tensors are slow at that.

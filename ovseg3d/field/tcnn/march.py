@@ -27,7 +27,7 @@ from ovseg3d.field.samples import RaySamples, offsets_of, used
 
 
 class NerfaccMarch:
-    """What `WarpBackend.march` does, by `nerfacc.traverse_grids`.
+    """`FieldBackend.march` by `nerfacc.traverse_grids`.
 
     Making one compiles nerfacc's kernels, which takes minutes at its first use on a machine.
 

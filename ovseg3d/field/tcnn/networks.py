@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.errors import DeviceError
-from ovseg3d.field.radiance import perceptron
+from ovseg3d.field.networks import perceptron
 
 WIDTHS = (16, 32, 64, 128)
 """Hidden layers that tinycudann fuses on every GPU."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg3d.errors import SceneError, printable
+from ovseg3d.geometry.rotations import from_wxyz
 from ovseg3d.limits import (
     MAX_FRAMES,
     MAX_PATH_BYTES,
@@ -122,14 +123,7 @@ def _pose(quaternion: tuple[float, ...], translation: tuple[float, ...]) -> np.n
     """Camera-to-world 4x4 of a world-to-camera quaternion (w, x, y, z) and translation; NaN where there is none."""
     with np.errstate(all="ignore"):
         scaled = np.array(quaternion) / np.abs(quaternion).max()  # its square may overflow
-        w, x, y, z = scaled / np.linalg.norm(scaled)
-    rotation = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    rotation = from_wxyz(scaled).as_matrix() if np.isfinite(scaled).all() else np.full((3, 3), np.nan)
     c2w = np.eye(4)
     with np.errstate(all="ignore"):
         c2w[:3, :3], c2w[:3, 3] = rotation.T, -rotation.T @ np.array(translation)

@@ -85,20 +85,6 @@ def test_the_scaled_camera_sees_the_same_directions():
     assert np.allclose(full, scaled, atol=1e-12)
 
 
-def test_newton_has_the_true_derivatives():
-    from ovseg3d.scene.cameras import distort_theta, distort_xy
-
-    k, step = (0.3, -0.2, 0.05, -0.04, 0.1, 0.07), 1e-6
-    x, y = np.random.default_rng(0).uniform(-0.7, 0.7, (2, 50))
-    _, _, a, b, c = distort_xy(x, y, *k)
-    along_x = np.subtract(distort_xy(x + step, y, *k)[:2], distort_xy(x - step, y, *k)[:2]) / (2 * step)
-    along_y = np.subtract(distort_xy(x, y + step, *k)[:2], distort_xy(x, y - step, *k)[:2]) / (2 * step)
-    assert np.allclose([a, b, b, c], [*along_x, *along_y], atol=1e-8)
-    _, slope = distort_theta(x, *k[:4])
-    numeric = (distort_theta(x + step, *k[:4])[0] - distort_theta(x - step, *k[:4])[0]) / (2 * step)
-    assert np.allclose(slope, numeric, atol=1e-8)
-
-
 def test_torch_rays_agree_with_numpy_for_mixed_lenses():
     cameras = [_camera(lens, pose) for pose, lens in enumerate(LENSES)]
     for chosen in (cameras, cameras[1:2] * 3, cameras[4:], cameras[:1], [cameras[0], cameras[3]]):
