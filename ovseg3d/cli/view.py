@@ -33,7 +33,7 @@ class View:
     where: WhereFlags = Where()
 
     def main(self) -> None:
-        """Serve until Ctrl-C."""
+        """Serve until Ctrl-C. Raises ConfigError: a wrong port."""
         from ovseg3d.viewer import open_shared_scene
 
         if not 0 < self.port < 65536:
