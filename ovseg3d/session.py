@@ -11,7 +11,7 @@ from typing import Any
 
 from ovseg3d.export.run import export_run
 from ovseg3d.limits import NO_TRUST, Trust
-from ovseg3d.query.engine import Answer, Asker
+from ovseg3d.query.engine import Answer, QueryEngine
 from ovseg3d.runs.folder import RunFolder, open_run
 
 
@@ -26,13 +26,13 @@ class Run(RunFolder):
 
         Args:
             phrase: free text, such as "a red chair".
-            options: those of `query.engine.Asker.ask`: `views`, `negatives`, `threshold`, `camera`...
+            options: those of `query.engine.QueryEngine.ask`: `views`, `negatives`, `threshold`, `camera`...
 
         Raises:
             RunError: the run has no semantics.
             ConfigError: an unknown view, or a phrase without words.
         """
-        return self._asker.ask([phrase], **options)[0]
+        return self._engine.ask([phrase], **options)[0]
 
     def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
         """Write the surface, labels or images for other programs.
@@ -53,8 +53,8 @@ class Run(RunFolder):
         return export_run(self, what, folder, **options)
 
     @cached_property
-    def _asker(self) -> Asker:
-        return Asker(self)
+    def _engine(self) -> QueryEngine:
+        return QueryEngine(self)
 
 
 def load(path: Path | str, trust: Trust = NO_TRUST) -> Run:

@@ -1,4 +1,4 @@
-"""The tiny scene as a renderer that has learnt it perfectly, and encoders that know colours, for tests of meaning."""
+"""The tiny scene as a renderer that has learnt it perfectly, and encoders that know colours, for tests of semantics."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +35,7 @@ class Exact(Renderer):
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), met.cumsum(0)])
         return RayStops(x, torch.ones(len(ray)), ray, offsets)
 
-    def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
+    def render(self, camera: Camera, normals: bool = False, termination: bool = False) -> dict[str, np.ndarray]:
         rgb, depth_z = draw(camera.c2w, camera.width, camera.fx)
         opacity = (depth_z > 0).astype(np.float64)
         return {"rgb": rgb, "depth_z": depth_z, "opacity": opacity, "focus": opacity}
@@ -62,7 +62,7 @@ def register_encoders(patch: pytest.MonkeyPatch, cache: Path) -> None:
 def flags_of(method: str = "lift", **train: object) -> dict:
     """Settings of a run that learns meaning; keywords go to the section `train`."""
     encode = {"clip": "colours", "dino": "patches", "features": "dense", "clip_side": 64}
-    return small_settings(**train) | {"encode": encode, "only": "field,semantics", "meaning": {"method": method}}
+    return small_settings(**train) | {"encode": encode, "only": "field,semantics", "semantics": {"method": method}}
 
 
 def named_colours(colours: Tensor) -> Tensor:

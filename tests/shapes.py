@@ -34,9 +34,9 @@ def sphere_cloud(count: int = 4000, radius: float = 0.5, phrases: tuple[str, ...
     )  # fmt: skip
     label = np.where(z > 0, 1, 3) if phrases else np.zeros(count, np.int64)
     instance = np.where(z > 0, 4, 0).astype(np.int32)
-    things = instances_of(surface, instance, labels=label if phrases else None, phrases=phrases)
+    instances = instances_of(surface, instance, labels=label if phrases else None, phrases=phrases)
     return LabelledCloud(
-        surface, label, instance, phrases, COLOURS[: len(phrases) + 1], things, "kugel-ü", metres_per_unit=1.0,
+        surface, label, instance, phrases, COLOURS[: len(phrases) + 1], instances, "kugel-ü", metres_per_unit=1.0,
         columns={"vectors": np.stack([z, -z], 1).astype(np.float16)}, facts={"encoder": "none"},
     )  # fmt: skip
 
@@ -46,5 +46,5 @@ def in_world(cloud: LabelledCloud) -> LabelledCloud:
     from dataclasses import replace
 
     surface = moved(cloud.surface, similarity())
-    things = instances_of(surface, cloud.instance, labels=cloud.label, phrases=cloud.phrases, frame="world")
-    return replace(cloud, surface=surface, things=things, frame="world", frame_from_input=similarity())
+    instances = instances_of(surface, cloud.instance, labels=cloud.label, phrases=cloud.phrases, frame="world")
+    return replace(cloud, surface=surface, instances=instances, frame="world", frame_from_input=similarity())

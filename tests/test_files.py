@@ -294,23 +294,23 @@ def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("link", ["exports", "exports/query", "exports/query/chair", "exports/query/chair/masks"])
 def test_no_link_in_a_run_is_followed(tmp_path: Path, link: str) -> None:
-    run, pictures = tmp_path / "run", tmp_path / "pictures"
-    pictures.mkdir()
-    for place in (pictures, pictures / "chair", pictures / "query" / "chair" / "masks", pictures / "chair" / "masks"):
+    run, images = tmp_path / "run", tmp_path / "pictures"
+    images.mkdir()
+    for place in (images, images / "chair", images / "query" / "chair" / "masks", images / "chair" / "masks"):
         place.mkdir(parents=True, exist_ok=True)
         (place / "mine.png").write_bytes(b"mine")
     (run / link).parent.mkdir(parents=True)
-    (run / link).symlink_to(pictures)
+    (run / link).symlink_to(images)
     for name in ("config.json", "status.json"):
         (run / name).write_text("{}")
-    before = sorted(path for path in pictures.rglob("*"))
+    before = sorted(path for path in images.rglob("*"))
     folder = run / "exports" / "query" / "chair"
     with pytest.raises(OutputError, match="link"):
         with write_together(folder, None, ["masks/mine.png"]) as place:
             write_atomic(place / "masks" / "new.png", b"new")
     with pytest.raises(OutputError, match="link"):
         write_atomic(folder / "masks" / "new.png", b"new")
-    assert sorted(path for path in pictures.rglob("*")) == before
+    assert sorted(path for path in images.rglob("*")) == before
 
 
 def test_a_link_is_replaced_and_never_written_through(tmp_path: Path) -> None:

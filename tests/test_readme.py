@@ -105,8 +105,8 @@ def test_every_page_is_in_the_site() -> None:
 
 
 def test_pictures_are_small() -> None:
-    for picture in [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".jpg")]:
-        assert picture.stat().st_size < 500_000, picture
+    for image in [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".jpg")]:
+        assert image.stat().st_size < 500_000, image
 
 
 def test_the_python_example_uses_what_there_is() -> None:

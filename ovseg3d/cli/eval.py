@@ -90,28 +90,28 @@ class Eval:
     def _measure(self, run: Any, names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
         result = self._field(run, stop) if "field" in names else {}
         meaning = [name for name in names if name != "field"]
-        return result | (self._meaning(run, meaning, stop) if meaning else {})
+        return result | (self._semantics(run, meaning, stop) if meaning else {})
 
-    def _meaning(self, run: Any, names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
+    def _semantics(self, run: Any, names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
         """The protocols about meaning, each as its scores say them, by group."""
         from contextlib import suppress
 
         from ovseg3d.cli.console import get_console
         from ovseg3d.cli.progress import Progress
         from ovseg3d.errors import OutputError
-        from ovseg3d.evaluate.protocols import Judge, keep_figures
+        from ovseg3d.evaluate.protocols import Evaluator, keep_figures
 
         console = get_console(self.json)
-        asker = self.where.asker(run, run.load_scene(self.where.scene))
+        engine = self.where.engine(run, run.load_scene(self.where.scene))
         with Progress(console) as progress:
-            found = Judge(asker, self.views, self.labels, report=progress, stop=stop).scores(names)
+            found = Evaluator(engine, self.views, self.labels, report=progress, stop=stop).scores(names)
         with suppress(OutputError):  # somebody else's run, say: the figures are told all the same
             keep_figures(run, found)
         if not self.json and self.seeds is None:
             for groups in found.values():
                 _draw_scores(console, groups)
         told = {name: {group: one.as_dict() for group, one in groups.items()} for name, groups in found.items()}
-        scale = {"metric": asker.scene.metric, "metres_per_unit": asker.scene.metres_per_unit}
+        scale = {"metric": engine.scene.metric, "metres_per_unit": engine.scene.metres_per_unit}
         return {"run": run.folder, **scale, "views_measured": self.views, **told}
 
     def _field(self, run: Any, stop: threading.Event) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Export:
         from ovseg3d.runs.phrases import read_list
 
         kinds = parse_what(self.what)
-        points, film = bool({"cloud", "mesh", "html"} & set(kinds)), "video" in kinds
+        points, video = bool({"cloud", "mesh", "html"} & set(kinds)), "video" in kinds
         refuse_idle(
             self,
             ("select", points, "with --what cloud, mesh or html"),
@@ -71,7 +71,7 @@ class Export:
             ("las", "cloud" in kinds, "with --what cloud"),
             ("embedding", "instances" in kinds, "with --what instances"),
             ("views", "labels" in kinds, "with --what labels"),
-            *((name, film, "with --what video") for name in ("seconds", "fps", "width")),
+            *((name, video, "with --what video") for name in ("seconds", "fps", "width")),
         )
         console = get_console(self.json)
         run = self.where.load(self.run)
@@ -89,11 +89,11 @@ class Export:
             print_json({"run": run.folder, "frame": self.frame, "what": kinds, "files": files})
             return
         console.print(f"{len(files)} files:", markup=False)
-        pictures = [file for file in files if file.parent.name == "labels" and file.suffix == ".png"]
+        images = [file for file in files if file.parent.name == "labels" and file.suffix == ".png"]
         for file in files:
-            if file not in pictures:
+            if file not in images:
                 size = format_bytes(file.stat().st_size)
                 console.print(f"  {shell_path(file)}  {size}", markup=False, soft_wrap=True)
-        if pictures:
-            count = len(pictures)
-            console.print(f"  {shell_path(pictures[0].parent)}  {count} pictures", markup=False, soft_wrap=True)
+        if images:
+            count = len(images)
+            console.print(f"  {shell_path(images[0].parent)}  {count} pictures", markup=False, soft_wrap=True)

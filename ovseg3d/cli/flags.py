@@ -14,7 +14,7 @@ from ovseg3d.limits import MAX_PIXELS, Trust
 from ovseg3d.runs.devices import BackendName, DeviceName
 
 if TYPE_CHECKING:
-    from ovseg3d.query.engine import Asker
+    from ovseg3d.query.engine import QueryEngine
     from ovseg3d.runs.folder import RunFolder
     from ovseg3d.scene import Scene
     from ovseg3d.session import Run
@@ -76,13 +76,13 @@ class Where(Allow):
 
         return load(path, self.trust(clip=self.clip))
 
-    def asker(self, run: "RunFolder", scene: "Scene", templates: str | None = None) -> "Asker":
+    def engine(self, run: "RunFolder", scene: "Scene", templates: str | None = None) -> "QueryEngine":
         """What answers questions about a run; `templates` as the flag says them. Raises RunError, ConfigError."""
-        from ovseg3d.query.engine import Asker
+        from ovseg3d.query.engine import QueryEngine
         from ovseg3d.runs.phrases import read_templates
 
         said = {} if templates is None else {"templates": read_templates(templates)}
-        return Asker(run, scene, self.device, self.backend, **said)
+        return QueryEngine(run, scene, self.device, self.backend, **said)
 
     def renderer(self, run: "RunFolder", scene: "Scene") -> Any:
         """The field of a run. Raises RunError."""

@@ -29,16 +29,16 @@ _NAMES = {
     "features": "photos' features",
     "field": "field",
     "surface": "surface",
-    "semantics": "meaning",
-    "portraits": "things as wholes",
+    "semantics": "semantics",
+    "instance_crops": "instance crops",
     "rays": "gathering rays",
     "fit": "feature field",
-    "refine": "refining meaning",
-    "lerf": "learning meaning",
+    "refine": "refining features",
+    "lerf": "learning features",
     "evaluate": "measuring views",
     "render": "rendering views",
 }
-_COUNTED = ("features", "portraits")
+_COUNTED = ("features", "instance_crops")
 """Stages without figures, whose steps are counted."""
 
 
@@ -105,7 +105,7 @@ def figures(event: "Event") -> str:
     """Step, PSNR, rays/s and time left, as far as the event knows them."""
     if event.kind == "start":
         return event.message or "starting"
-    if event.stage in ("evaluate", "render", "portraits"):
+    if event.stage in ("evaluate", "render", "instance_crops"):
         return f"{event.step} of {event.steps}"
     if event.stage == "features":
         left = f"  {format_seconds(event.seconds_left)} left" if event.seconds_left and event.progress < 1 else ""
@@ -193,7 +193,7 @@ def print_summary(console: Console, run: "RunFolder") -> None:
     name = shell_path(run.folder)
     print_line = {"markup": False, "soft_wrap": True}
     console.print(f"run        {name}", **print_line)
-    for file in ("heldout.png", "features.png", "meaning.png"):
+    for file in ("heldout.png", "features.png", "semantics.png"):
         if (run.previews / file).exists():
             console.print(f"previews   {shell_path(run.previews / file)}", **print_line)
     if "steps" not in metrics:
@@ -224,10 +224,10 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "steps" in metrics:
         rows += _field_rows(metrics)
     if "surface_points" in metrics:
-        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "things_seconds", "portraits_seconds")
+        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "instances_seconds", "instance_crops_seconds")
         seconds = format_seconds(sum(metrics.get(name) or 0.0 for name in parts))
         size = format_bytes(metrics["semantics_bytes"])
-        rows.append(("meaning", f"{metrics['surface_points']:,} surface points in {seconds}, {size}"))
+        rows.append(("semantics", f"{metrics['surface_points']:,} surface points in {seconds}, {size}"))
         if "method" in metrics:
             rows.append(("", f"method {metrics['method']}"))
         if odd := metrics["photos_not_trusted"]:

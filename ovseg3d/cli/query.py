@@ -60,24 +60,24 @@ class Query:
         console = get_console(self.json)
         run = self.where.load(self.run)
         scene = run.load_scene(self.where.scene)
-        asker = self.where.asker(run, scene, self.templates)
-        rivals = None if self.phrases is None else () if self.phrases == "none" else read_list(self.phrases)
+        engine = self.where.engine(run, scene, self.templates)
+        alternatives = None if self.phrases is None else () if self.phrases == "none" else read_list(self.phrases)
         negatives = () if self.negative is None else read_list(self.negative, "--negative")
         canonical = None if self.canonical is None else read_list(self.canonical, "--canonical")
         chosen = () if self.views == "none" else choose_views(scene, self.views)
         names = [scene.frames[view].name for view in chosen]
         began = time.monotonic()
-        answers = asker.ask(
+        answers = engine.ask(
             tuple(dict.fromkeys(phrase.strip() for phrase in self.asked)),
-            rivals=rivals,
+            alternatives=alternatives,
             negatives=negatives,
             canonical=canonical,
             threshold=self.threshold,
             camera=self.camera,
         )
         seconds = time.monotonic() - began
-        told = save_answers(self.output or run.exports / "query", asker, answers, names)
-        guess = asker.metres if not scene.metric and asker.measured else None
+        told = save_answers(self.output or run.exports / "query", engine, answers, names)
+        guess = engine.metres if not scene.metric and engine.measured else None
         if self.json:
             print_json({"run": run.folder, "metric": scene.metric, "unit": scene.unit,
                         "metres_per_unit": scene.metres_per_unit, "metres_per_unit_guess": guess, "frame": "input",
@@ -85,9 +85,9 @@ class Query:
             return
         for answer, files in zip(answers, told):
             console.print(_sentence(answer), markup=False, soft_wrap=True)
-            for thing in answer.instances[:8]:
-                console.print(_thing(thing, scene.unit), markup=False, soft_wrap=True)
-            for kind in ("picture", "points"):
+            for instance in answer.instances[:8]:
+                console.print(_instance(instance, scene.unit), markup=False, soft_wrap=True)
+            for kind in ("image", "points"):
                 if files[kind]:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
         if guess is not None and any(answer.instances for answer in answers):
@@ -100,15 +100,15 @@ def _sentence(answer: Any) -> str:
     if answer.probability is not None:
         found += f", probability {answer.probability:.0%}"
     if not answer.present:
-        better = f'; what looks like it looks more like "{answer.rival}"' if answer.rival else ""
+        better = f'; what looks like it looks more like "{answer.alternative}"' if answer.alternative else ""
         return f'"{answer.phrase}" is not in this scene ({found}){better}.'
     count = len(answer.instances)
-    things = f"{count} thing{'s' if count != 1 else ''}, " if count else ""
-    return f'"{answer.phrase}": {things}{len(answer.points):,} points ({found}).'
+    instances = f"{count} thing{'s' if count != 1 else ''}, " if count else ""
+    return f'"{answer.phrase}": {instances}{len(answer.points):,} points ({found}).'
 
 
-def _thing(thing: Any, unit: str) -> str:
-    size = " x ".join(f"{length:.2f}" for length in thing.size)
-    place = ", ".join(f"{value:.2f}" for value in thing.center)
-    away = "" if thing.distance is None else f", {thing.distance:.2f} {unit} away"
-    return f"  {thing.id}: {size} {unit} at ({place}){away}, relevancy {thing.score:.2f}"
+def _instance(instance: Any, unit: str) -> str:
+    size = " x ".join(f"{length:.2f}" for length in instance.size)
+    place = ", ".join(f"{value:.2f}" for value in instance.center)
+    away = "" if instance.distance is None else f", {instance.distance:.2f} {unit} away"
+    return f"  {instance.id}: {size} {unit} at ({place}){away}, relevancy {instance.score:.2f}"

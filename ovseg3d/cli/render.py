@@ -9,7 +9,7 @@ from typing import Any
 from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags, refuse_idle
 from ovseg3d.errors import ConfigError, nearest
 
-_KINDS = ("colour", "depth", "normals", "opacity", "features", "labels", "things", "relevancy")
+_KINDS = ("colour", "depth", "normals", "opacity", "features", "labels", "instances", "relevancy")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Render:
             console.print(f"  {shown}", markup=False, soft_wrap=True)
 
     def _check(self, kinds: tuple[str, ...]) -> None:
-        from ovseg3d.render.paths import check_film
+        from ovseg3d.render.paths import check_video
 
         timed = self.path is not None and not self.path.endswith(".json")
         refuse_idle(
@@ -95,7 +95,7 @@ class Render:
             ("none", "labels" in kinds, "with --what labels"),
             ("phrase", "relevancy" in kinds, "with --what relevancy"),
         )
-        check_film(self.seconds, self.fps, self.width)
+        check_video(self.seconds, self.fps, self.width)
 
     def _painter(self, run: Any, scene: Any, what: list[str]) -> Any:
         """A renderer that also draws meaning. Raises ConfigError, RunError."""
@@ -107,7 +107,7 @@ class Render:
             raise ConfigError("This scene names no phrases", where=scene.path, fix='--phrases "chair;table;floor"')
         if "relevancy" in what and not (self.phrase or "").strip():
             raise ConfigError("Nothing says whose relevancy to draw", fix='--phrase "a red chair"')
-        return Painter(self.where.asker(run, scene), what, phrases, self.phrase or "", self.none)
+        return Painter(self.where.engine(run, scene), what, phrases, self.phrase or "", self.none)
 
     def _cameras(self, scene: Any) -> tuple[list[Any], list[str], float | None]:
         """Cameras, file names, and the frame rate of a path (None for views)."""
@@ -143,13 +143,13 @@ class Render:
         report: Any,
         stop: Any,
     ) -> list[Path]:
-        from ovseg3d.render.frames import render_film, render_images
+        from ovseg3d.render.frames import render_images, render_video
 
         if fps is None or self.images:
             return render_images(renderer, cameras, names, place, what=kinds, report=report, stop=stop)
-        film = {kind: place.name if kind == "colour" else f"{place.name}_{kind}" for kind in kinds}
-        paths = {kind: place.parent / f"{name}.mp4" for kind, name in film.items()}
-        return render_film(renderer, cameras, paths, fps, report=report, stop=stop)
+        video = {kind: place.name if kind == "colour" else f"{place.name}_{kind}" for kind in kinds}
+        paths = {kind: place.parent / f"{name}.mp4" for kind, name in video.items()}
+        return render_video(renderer, cameras, paths, fps, report=report, stop=stop)
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:

@@ -52,27 +52,27 @@ class Segment:
         phrases = read_list(self.phrases) if self.phrases is not None else scene.phrases
         if self.keep and self.phrases is None:
             raise ConfigError("--keep needs phrases to keep", fix='--phrases "chair;table;floor" --keep')
-        things = self.instances or not phrases
+        instances = self.instances or not phrases
         refuse_idle(
             self,
-            ("none", not things, "with phrases and without --instances"),
+            ("none", not instances, "with phrases and without --instances"),
             ("templates", bool(phrases), "with phrases"),
         )
         names = [scene.frames[view].name for view in choose_views(scene, self.views)]
-        asker = self.where.asker(run, scene, self.templates)
-        folder = self.output or run.exports / ("instances" if things else "labels")
+        engine = self.where.engine(run, scene, self.templates)
+        folder = self.output or run.exports / ("instances" if instances else "labels")
         stop = threading.Event()
         with interruptible(stop), Progress(console) as progress:
-            if things:
-                told = instance_views(folder, asker, names, phrases=phrases, report=progress, stop=stop)
+            if instances:
+                told = instance_views(folder, engine, names, phrases=phrases, report=progress, stop=stop)
             else:
-                told = label_views(folder, asker, phrases, names, none=self.none, report=progress, stop=stop)
+                told = label_views(folder, engine, phrases, names, none=self.none, report=progress, stop=stop)
         if self.keep:
             keep_phrases(run.folder, phrases)
         if self.json:
             print_json({"run": run.folder, **told})
             return
-        what = f"{len(told['instances'])} things" if things else f"{len(phrases)} phrases"
+        what = f"{len(told['instances'])} things" if instances else f"{len(phrases)} phrases"
         console.print(f"{len(names)} label images, {what}:", markup=False)
-        for path in (told["folder"], told["picture"]):
+        for path in (told["folder"], told["image"]):
             console.print(f"  {shell_path(path)}", markup=False, soft_wrap=True)

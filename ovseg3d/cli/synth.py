@@ -51,7 +51,7 @@ class Synth:
         from ovseg3d.synth import Views, synthesise
 
         console = get_console(self.json)
-        begun = time.perf_counter()
+        on_start = time.perf_counter()
         views = Views(self.views, self.test_views, self.width, self.height, self.depth)
         with stage_bars(console) as report:
             made = synthesise(
@@ -63,7 +63,7 @@ class Synth:
                 world=self.world,
                 report=report,
             )
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - on_start
         if self.json:
             print_json(
                 {

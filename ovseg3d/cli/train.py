@@ -15,7 +15,7 @@ import tyro
 from ovseg3d.cli.flags import Allow, AllowFlags, Json
 from ovseg3d.errors import ConfigError, Ovseg3dError
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.runs.config import Config, EncodeConfig, MeaningConfig, SceneConfig, TrainConfig
+from ovseg3d.runs.config import Config, EncodeConfig, SceneConfig, SemanticsConfig, TrainConfig
 from ovseg3d.runs.settings import make_config
 
 LIVE_SECONDS = 10.0
@@ -56,7 +56,7 @@ class Train:
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()
     encode: Annotated[EncodeConfig, tyro.conf.arg(name="")] = EncodeConfig()
-    meaning: Annotated[MeaningConfig, tyro.conf.arg(name="")] = MeaningConfig()
+    semantics: Annotated[SemanticsConfig, tyro.conf.arg(name="")] = SemanticsConfig()
     field: FieldConfig = FieldConfig()
     allow: AllowFlags = Allow()
     base: Annotated[Config | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
@@ -77,7 +77,7 @@ class Train:
             train=base.train,
             scene=base.scene,
             encode=base.encode,
-            meaning=base.meaning,
+            semantics=base.semantics,
             field=base.field,
             base=base,
             typed=typed,
@@ -110,7 +110,7 @@ class Train:
 
     def settings(self) -> Config:
         """All layers combined."""
-        sections = {name: getattr(self, name) for name in ("scene", "train", "field", "encode", "meaning")}
+        sections = {name: getattr(self, name) for name in ("scene", "train", "field", "encode", "semantics")}
         sections["train"] = self._watched(self.train)
         return Config(**sections, only=self.only)
 
@@ -181,7 +181,7 @@ class Train:
             self._refuse_idle(config)
             trust = self.allow.trust()
             return train_scene(
-                path, config, output_dir=target, report=progress, stop=stop, begun=live.begun, trust=trust
+                path, config, output_dir=target, report=progress, stop=stop, on_start=live.on_start, trust=trust
             )
         without_effect = sorted(self.typed & {"--config", "--preset", "--quality"})
         if without_effect:
@@ -199,21 +199,21 @@ class Train:
         scene = run.load_scene()
         if config.encode.phrases is not None and self._was_typed("phrases"):  # a file may say more than it did
             scene = replace(scene, phrases=read_list(config.encode.phrases))
-        return train_scene(scene, config, report=progress, stop=stop, resume=run, begun=live.begun, trust=trust)
+        return train_scene(scene, config, report=progress, stop=stop, resume=run, on_start=live.on_start, trust=trust)
 
     def _refuse_idle(self, config: Config) -> None:
         """Flags that this run has no use for would be passed over in silence."""
-        method, features = config.meaning.method, config.views_as.features
+        method, features = config.semantics.method, config.views_as.features
         fits = "field" in config.stages or not self.resume  # a new run keeps them until its field is fitted
         of_field = ("steps", "max_seconds", "checkpoint_seconds", "tensorboard", "depth", "refine_poses")
         for names, used, why in (
             (_flags(EncodeConfig), "features" in config.stages, "this run does not encode the photos"),
-            (_flags(MeaningConfig), "semantics" in config.stages, "this run does not learn meaning"),
+            (_flags(SemanticsConfig), "semantics" in config.stages, "this run does not learn meaning"),
             (_flags(FieldConfig, "field."), fits, "this run does not fit the field"),
             (of_field, fits, "this run does not fit the field"),
             (("segments", "crops"), features in ("auto", "regions"), f"--features {features} makes no regions"),
             (("pyramid",), features == "pyramid", "it is of --features pyramid"),
-            (("portraits",), method == "default", "it is of --method default"),
+            (("instance_crops",), method == "default", "it is of --method default"),
             (("refine_steps", "refine_seconds"), method != "lift", "--method lift learns nothing on rays"),
             (("selection", "rda", "fda", "rebalance"), method == "3d-ovs", "that is of --method 3d-ovs"),
         ):
@@ -233,7 +233,7 @@ class Train:
     def _resumed(self, earlier: Config) -> Config:
         """The run's own settings, with the flags that were typed on top; a limit given alone removes the other."""
         sections = {}
-        for name in ("scene", "train", "encode", "meaning", "field"):
+        for name in ("scene", "train", "encode", "semantics", "field"):
             mine, prefix = getattr(self, name), "field." if name == "field" else ""
             given = {key: getattr(mine, key) for key in mine.__dataclass_fields__ if self._was_typed(prefix + key)}
             if "steps" in given and "max_seconds" not in given:

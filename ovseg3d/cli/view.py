@@ -81,7 +81,7 @@ class Live:
         self._console, self._stop, self._wanted = console, stop, wanted
         self._viewer: Any = None
 
-    def begun(self, run: Any) -> None:
+    def on_start(self, run: Any) -> None:
         """Show this run from now on."""
         if not self._wanted:
             return

@@ -69,12 +69,12 @@ class Sam:
 
     def masks(self, photo: UInt8[np.ndarray, "h w 3"]) -> Iterator[Bool[np.ndarray, "rows columns"]]:
         """Masks, which may overlap and leave pixels out, of the photo's size or smaller (`SIDE`)."""
-        picture = Image.fromarray(photo)
-        if max(picture.size) > SIDE:
-            size = [max(1, round(side * SIDE / max(picture.size))) for side in picture.size]
-            picture = picture.resize(size, Image.Resampling.BOX)
+        image = Image.fromarray(photo)
+        if max(image.size) > SIDE:
+            size = [max(1, round(side * SIDE / max(image.size))) for side in image.size]
+            image = image.resize(size, Image.Resampling.BOX)
         try:
-            found = self._pipeline(picture, points_per_batch=_AT_ONCE, points_per_crop=self._points)["masks"]
+            found = self._pipeline(image, points_per_batch=_AT_ONCE, points_per_crop=self._points)["masks"]
         except (IndexError, RuntimeError) as error:
             # transformers stumbles where no mask is good enough; anything else is a bug to be seen.
             if "empty" not in str(error) and not isinstance(error, IndexError):

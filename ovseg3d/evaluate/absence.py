@@ -16,7 +16,7 @@ import numpy as np
 
 from ovseg3d.engine import until_stopped
 from ovseg3d.evaluate.metrics.absence import AbsenceScores, measure_absence
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.synth import KINDS
 
 CONFUSABLE = (
@@ -33,7 +33,7 @@ OUTSIDE = (
 )  # fmt: skip
 """What no room holds."""
 TRAPS, FOREIGN, ALL = 3, 5, 10
-Rivals = Literal["present", "household", "none"]
+Alternatives = Literal["present", "default", "none"]
 
 
 def absent_phrases(present: Sequence[str]) -> tuple[str, ...]:
@@ -53,11 +53,11 @@ def absent_phrases(present: Sequence[str]) -> tuple[str, ...]:
 
 
 def absence_scores(
-    asker: Asker,
+    engine: QueryEngine,
     present: Sequence[str],
     absent: Sequence[str],
     *,
-    rivals: Rivals = "present",
+    alternatives: Alternatives = "present",
     stop: threading.Event | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The run's score of each phrase, first of those that are there.
@@ -75,14 +75,16 @@ def absence_scores(
     """
     scores = {}
     for phrase in until_stopped((*present, *absent), stop):
-        everyday = () if rivals == "none" else asker.household(phrase)
-        named = asker.names_beside(phrase, present) if rivals == "present" else ()
-        scores[phrase] = asker.decide(phrase, (*everyday, *named)).score
+        everyday = () if alternatives == "none" else engine.default_vocabulary(phrase)
+        named = engine.names_beside(phrase, present) if alternatives == "present" else ()
+        scores[phrase] = engine.decide(phrase, (*everyday, *named)).score
     return {phrase: scores[phrase] for phrase in present}, {phrase: scores[phrase] for phrase in absent}
 
 
-def measure_run_absence(asker: Asker, present: Sequence[str], *, stop: threading.Event | None = None) -> AbsenceScores:
+def measure_run_absence(
+    engine: QueryEngine, present: Sequence[str], *, stop: threading.Event | None = None
+) -> AbsenceScores:
     """Protocol `absence` for one scene. Raises KeyboardInterrupt: after `stop`."""
-    there, missing = absence_scores(asker, present, absent_phrases(present), stop=stop)
-    name = asker.run.scene_name
+    there, missing = absence_scores(engine, present, absent_phrases(present), stop=stop)
+    name = engine.run.scene_name
     return measure_absence({name: there}, {name: missing})

@@ -24,7 +24,7 @@ from ovseg3d.geometry.boxes import box_from_record
 from ovseg3d.instances.records import instances_of
 from ovseg3d.limits import read_bytes
 from ovseg3d.points.semantic_scene import SemanticScene
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.words import is_structural
 from ovseg3d.scene import Scene
 from ovseg3d.scene.images import IGNORED, load_labels
@@ -108,9 +108,9 @@ def measure_index(
     return confusion.result()
 
 
-def labeller_of(asker: Asker, classes: Sequence[str]) -> Labeller:
+def labeller_of(engine: QueryEngine, classes: Sequence[str]) -> Labeller:
     """What a run says of each view."""
-    return lambda view: asker.label_picture(classes, view, none=False)
+    return lambda view: engine.label_image(classes, view, none=False)
 
 
 def exact_cloud(scene: Scene) -> SurfaceCloud:
@@ -129,7 +129,7 @@ def measure_cloud(
     labels: Int[np.ndarray, " points"],
     *,
     truth: SurfaceCloud | None = None,
-    things: Collection[int] | None = None,
+    instances: Collection[int] | None = None,
 ) -> PointScores:
     """Protocol `points`, against the exact surface of a synthetic room, as far as two photos see it.
 
@@ -147,8 +147,8 @@ def measure_cloud(
     place = {name: number for number, name in enumerate(classes_of(scene), start=1)}
     renumbered = np.array([0, *(place.get(name, 0) for name in truth.classes)])[truth.label]
     keep = truth.seen >= 2
-    if things is not None:
-        keep &= np.isin(truth.instance, list(things))
+    if instances is not None:
+        keep &= np.isin(truth.instance, list(instances))
     exact = TrueCloud(truth.xyz.astype(np.float64), renumbered, keep)
     xyz = learnt.surface.xyz.astype(np.float64)
     return measure_points(xyz, labels, exact, classes_of(scene), limit=limit_of(truth))
@@ -165,7 +165,7 @@ def measure_things(
     labels: Int[np.ndarray, " points"],
     truth: SurfaceCloud,
     *,
-    things: Collection[int] | None = None,
+    instances: Collection[int] | None = None,
 ) -> InstanceScores:
     """Protocol `instances`: the run's things against objects.json, on the exact surface as far as two photos see it.
 
@@ -196,14 +196,14 @@ def measure_things(
     known = true_instances(read_objects(scene))
     scores = measure_instances(
         predicted,
-        [thing for thing in known if things is None or thing.id in things],
+        [instance for instance in known if instances is None or instance.id in instances],
         xyz=learnt.surface.xyz.astype(np.float64),
         true_xyz=truth.xyz.astype(np.float64),
         true_id=truth.instance,
         limit=limit_of(truth),
         keep=truth.seen >= 2,
     )
-    if things is None:
+    if instances is None:
         return scores
     unknown = dict.fromkeys(
         ("precision_25", "precision_50", "labelled_precision_25", "labelled_precision_50", "count_error"), float("nan")
@@ -267,8 +267,8 @@ def measure_agreement(
         depth_z, found = depth(frame.name), labeller(frame.name)
         h, w = depth_z.shape
         shown = DepthView(frame.camera.scaled(w, h), depth_z, np.ones((h, w)), np.zeros((h, w, 3)))
-        sight = shown.see(xyz, cell, SurfaceConfig())
+        visibility = shown.see(xyz, cell, SurfaceConfig())
         h, w = found.shape
-        column, line = (sight.xy * (w, h)).astype(np.int64).clip(0, (w - 1, h - 1)).T
-        labels[row, sight.point], visible[row, sight.point] = found[line, column], True
+        column, line = (visibility.xy * (w, h)).astype(np.int64).clip(0, (w - 1, h - 1)).T
+        labels[row, visibility.point], visible[row, visibility.point] = found[line, column], True
     return measure_consistency(labels, visible)

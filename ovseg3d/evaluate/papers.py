@@ -15,14 +15,14 @@ from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.evaluate.metrics.lerf import LerfFrame, LerfParameters, LerfScene, read_lerf_folder
 from ovseg3d.evaluate.metrics.ovs3d import Ovs3dViews, read_phrase_masks
 from ovseg3d.evaluate.metrics.report import Scores
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.scene import Scene
 from ovseg3d.scene.images import read_phrases
 from ovseg3d.scene.readers.segmentations import annotated_photos
 
 
 def measure_ovs3d(
-    asker: Asker,
+    engine: QueryEngine,
     groups: Mapping[str, Sequence[int]],
     labels: Path | None = None,
     *,
@@ -44,7 +44,7 @@ def measure_ovs3d(
         ConfigError: no view of any group is annotated.
         KeyboardInterrupt: after `stop`.
     """
-    folder = labels or asker.scene.path / "segmentations"
+    folder = labels or engine.scene.path / "segmentations"
     if not (folder / "classes.txt").is_file() and (folder / "segmentations" / "classes.txt").is_file():
         folder = folder / "segmentations"
     if not (folder / "classes.txt").is_file():
@@ -53,12 +53,12 @@ def measure_ovs3d(
             fix="--labels FOLDER with classes.txt and <NN>/<phrase>.png for the annotated views",
         )  # fmt: skip
     phrases = read_phrases(folder / "classes.txt")
-    annotated, scores = annotated_photos(folder, asker.scene.photos), {}
+    annotated, scores = annotated_photos(folder, engine.scene.photos), {}
     for name, views in groups.items():
-        known = [asker.scene.frames[view] for view in views if asker.scene.frames[view].name in annotated]
+        known = [engine.scene.frames[view] for view in views if engine.scene.frames[view].name in annotated]
         adding = Ovs3dViews(phrases)
         for frame in until_stopped(known, stop):
-            found = asker.label_picture(phrases, frame.name, none=False)
+            found = engine.label_image(phrases, frame.name, none=False)
             masks = read_phrase_masks(annotated[frame.name], phrases, frame.camera.width, frame.camera.height)
             adding.update(frame.name, found, masks)
         if known:
@@ -67,7 +67,7 @@ def measure_ovs3d(
 
 
 def measure_lerf(
-    asker: Asker,
+    engine: QueryEngine,
     groups: Mapping[str, Sequence[int]],
     labels: Path | None = None,
     parameters: LerfParameters | None = None,
@@ -91,20 +91,20 @@ def measure_lerf(
         ConfigError: no view of any group is labelled.
         KeyboardInterrupt: after `stop`.
     """
-    folder = labels or asker.scene.path.parent / "label" / asker.scene.name
+    folder = labels or engine.scene.path.parent / "label" / engine.scene.name
     if not folder.is_dir():
         raise SceneError(
             "There are no labels in LERF's layout", where=folder, fix="--labels FOLDER with its JSON files"
         )
-    frames = {_view_of(asker.scene, frame, folder): frame for frame in read_lerf_folder(folder)}
+    frames = {_view_of(engine.scene, frame, folder): frame for frame in read_lerf_folder(folder)}
     scores = {}
     for name, views in groups.items():
         known, adding = [view for view in views if view in frames], LerfScene(parameters or LerfParameters())
         for view in until_stopped(known, stop):
             phrases = [unit.category for unit in frames[view].units]
             if phrases:
-                points, places = asker.relevancy(phrases), asker.places(asker.scene.frames[view].name)
-                maps = places.picture(points).astype(np.float64)
+                points, places = engine.relevancy(phrases), engine.places(engine.scene.frames[view].name)
+                maps = places.image(points).astype(np.float64)
                 adding.update(frames[view], {phrase: maps[None, ..., i] for i, phrase in enumerate(phrases)})
         if any(frames[view].units for view in known):
             scores[name] = adding.result()

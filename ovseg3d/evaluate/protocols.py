@@ -18,7 +18,7 @@ from ovseg3d.evaluate import measure
 from ovseg3d.evaluate.absence import measure_run_absence
 from ovseg3d.evaluate.metrics.report import Scores
 from ovseg3d.evaluate.papers import measure_lerf, measure_ovs3d
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.views import ViewChoice, choose_views
 from ovseg3d.runs.figures import EVALUATED
 from ovseg3d.runs.folder import RunFolder
@@ -28,7 +28,7 @@ Found = dict[str, Scores]
 """Scores by group."""
 
 
-class Judge:
+class Evaluator:
     """Measures one run; what several protocols need is made once.
 
     Args:
@@ -41,14 +41,14 @@ class Judge:
 
     def __init__(
         self,
-        asker: Asker,
+        engine: QueryEngine,
         views: ViewChoice = "held-out",
         labels: Path | None = None,
         *,
         report: Report = ignore,
         stop: threading.Event | None = None,
     ) -> None:
-        self.asker, self.scene, self._labels, self._report, self._stop = asker, asker.scene, labels, report, stop
+        self.engine, self.scene, self._labels, self._report, self._stop = engine, engine.scene, labels, report, stop
         chosen = set(choose_views(self.scene, views))
         groups = {"held-out": self.scene.test, "train": self.scene.train}
         self.groups = {name: own for name, own in groups.items() if own and chosen.issuperset(own)}
@@ -79,10 +79,10 @@ class Judge:
                 continue
             found[group] = self._index(views)
             # Labels were drawn from where photos are said to be.
-            cameras = [self.asker.capture.frames[view].camera for view in views]
-            for style, things in self._styles.items():
+            cameras = [self.engine.capture.frames[view].camera for view in views]
+            for style, instances in self._styles.items():
                 images = instance_images(self.scene.path, cameras)
-                shown = {view: np.isin(image, list(things)) for view, image in zip(views, images)}
+                shown = {view: np.isin(image, list(instances)) for view, image in zip(views, images)}
                 found[f"{group}, {style}"] = self._index(views, shown.__getitem__)
         return found
 
@@ -99,15 +99,15 @@ class Judge:
 
     def _of_styles(self, measured: Callable[..., Scores]) -> Found:
         groups = {"scene": None, **self._styles}
-        semantics, labels = self.asker.semantics, self.asker.labels(self._classes, none=False)
+        semantics, labels = self.engine.semantics, self.engine.labels(self._classes, none=False)
         return {
-            name: measured(self.scene, semantics, labels, truth=self._truth, things=things)
-            for name, things in until_stopped(groups.items(), self._stop)
+            name: measured(self.scene, semantics, labels, truth=self._truth, instances=instances)
+            for name, instances in until_stopped(groups.items(), self._stop)
         }
 
     def consistency(self) -> Found:
         """Whether a place has one label in all views of a group; see `measure.measure_agreement`."""
-        semantics, depth = self.asker.semantics, self.asker.depth
+        semantics, depth = self.engine.semantics, self.engine.depth
         return {
             name: measure.measure_agreement(self.scene, semantics, self._labeller, depth, views, stop=self._stop)
             for name, views in self.groups.items()
@@ -115,15 +115,15 @@ class Judge:
 
     def absence(self) -> Found:
         """Whether what is not in the scene is said not to be; see `measure_run_absence`."""
-        return {"scene": measure_run_absence(self.asker, measure.shown_classes(self.scene), stop=self._stop)}
+        return {"scene": measure_run_absence(self.engine, measure.shown_classes(self.scene), stop=self._stop)}
 
     def ovs3d(self) -> Found:
         """3D-OVS's masks by view and phrase; see `papers.measure_ovs3d`."""
-        return measure_ovs3d(self.asker, self.groups, self._labels, stop=self._stop)
+        return measure_ovs3d(self.engine, self.groups, self._labels, stop=self._stop)
 
     def lerf(self) -> Found:
         """LERF's boxes and polygons; see `papers.measure_lerf`."""
-        return measure_lerf(self.asker, self.groups, self._labels, stop=self._stop)
+        return measure_lerf(self.engine, self.groups, self._labels, stop=self._stop)
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class Judge:
 
     @cached_property
     def _labeller(self) -> measure.Labeller:
-        found = measure.labeller_of(self.asker, self._classes)
+        found = measure.labeller_of(self.engine, self._classes)
         return cache(lambda view: found(view).astype(np.int16))  # of every view, so in few bytes
 
     @cached_property
@@ -143,14 +143,14 @@ class Judge:
         return measure.exact_cloud(self.scene)
 
 
-PROTOCOLS: dict[str, Callable[[Judge], Found]] = {
-    "index": Judge.index,
-    "points": Judge.points,
-    "consistency": Judge.consistency,
-    "instances": Judge.instances,
-    "absence": Judge.absence,
-    "3d-ovs": Judge.ovs3d,
-    "lerf": Judge.lerf,
+PROTOCOLS: dict[str, Callable[[Evaluator], Found]] = {
+    "index": Evaluator.index,
+    "points": Evaluator.points,
+    "consistency": Evaluator.consistency,
+    "instances": Evaluator.instances,
+    "absence": Evaluator.absence,
+    "3d-ovs": Evaluator.ovs3d,
+    "lerf": Evaluator.lerf,
 }
 
 

@@ -19,8 +19,8 @@ from PIL import Image
 
 from ovseg3d.export.drawing import beside_photo, over, photo_of
 from ovseg3d.files import write_atomic, write_together
-from ovseg3d.query.engine import Answer, Asker
-from ovseg3d.render.images import contact_sheet, save_picture
+from ovseg3d.query.engine import Answer, QueryEngine
+from ovseg3d.render.images import contact_sheet, save_image
 from ovseg3d.render.views import free_name
 
 POINTS, MASKS, OVERVIEW = "points.ply", "masks", "overview.png"
@@ -29,7 +29,7 @@ SHOWN = 6
 
 
 def save_answers(
-    folder: Path, asker: Asker, answers: Sequence[Answer], views: Sequence[str] = ()
+    folder: Path, engine: QueryEngine, answers: Sequence[Answer], views: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Write the files of each answer; returns what JSON says of it.
 
@@ -40,26 +40,26 @@ def save_answers(
     Raises:
         ConfigError: an unknown view. OutputError: the folder cannot be written to.
     """
-    masks, taken = {view: f"{MASKS}/{asker.view_file(view)}.png" for view in views}, set()
+    masks, taken = {view: f"{MASKS}/{engine.view_file(view)}.png" for view in views}, set()
     folders = [folder / unique_name(answer.phrase, taken) for answer in answers]
     with ExitStack() as stack:
         places = [stack.enter_context(write_together(own, None, _earlier(own))) for own in folders]
         for answer, place in zip(answers, places):
             if len(answer.points):
-                rgb = asker.semantics.surface.rgb[answer.point_index]
+                rgb = engine.semantics.surface.rgb[answer.point_index]
                 write_points(place / POINTS, answer.points, rgb, answer.point_scores)
         best: list[list[tuple[int, str, np.ndarray]]] = [[] for _ in answers]
         for view, file in masks.items():
             for answer, place, shown in zip(answers, places, best):
-                picture = asker.picture(answer, view)
-                save_picture(place / file, Image.fromarray(answer.mask(picture).astype(np.uint8) * 255))
-                shown.append((int((picture >= answer.threshold).sum()), view, picture))
+                image = engine.image(answer, view)
+                save_image(place / file, Image.fromarray(answer.mask(image).astype(np.uint8) * 255))
+                shown.append((int((image >= answer.threshold).sum()), view, image))
                 shown.sort(key=lambda one: -one[0])
                 del shown[SHOWN:]
         for answer, place, shown in zip(answers, places, best):
             if shown:
-                rows = [_row(asker, view, answer, picture) for _, view, picture in shown]
-                save_picture(place / OVERVIEW, contact_sheet(rows))
+                rows = [_row(engine, view, answer, image) for _, view, image in shown]
+                save_image(place / OVERVIEW, contact_sheet(rows))
     return [_told(own, answer, masks) for own, answer in zip(folders, answers)]
 
 
@@ -72,12 +72,12 @@ def _told(folder: Path, answer: Answer, masks: Mapping[str, str]) -> dict[str, A
         "probability": answer.probability,
         "calibrated": answer.calibrated,
         "threshold": answer.threshold,
-        "rival": answer.rival,
+        "alternative": answer.alternative,
         "n_points": len(answer.points),
-        "instances": [thing.record() for thing in answer.instances],
+        "instances": [instance.record() for instance in answer.instances],
         "points": folder / POINTS if len(answer.points) else None,
         "masks": {view: folder / name for view, name in masks.items()},
-        "picture": folder / OVERVIEW if masks else None,
+        "image": folder / OVERVIEW if masks else None,
     }
 
 
@@ -87,9 +87,9 @@ def _earlier(folder: Path) -> list[str]:
     return [POINTS, OVERVIEW, *(f"{MASKS}/{mask.name}" for mask in masks)]
 
 
-def _row(asker: Asker, view: str, answer: Answer, picture: Float[np.ndarray, "h w"]) -> Image.Image:
-    photo = photo_of(asker, view)
-    return beside_photo(asker, view, photo, f'"{answer.phrase}"', over(photo, picture, answer.threshold))
+def _row(engine: QueryEngine, view: str, answer: Answer, image: Float[np.ndarray, "h w"]) -> Image.Image:
+    photo = photo_of(engine, view)
+    return beside_photo(engine, view, photo, f'"{answer.phrase}"', over(photo, image, answer.threshold))
 
 
 def write_points(

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.images import side_by_side, to_bytes
 from ovseg3d.scene.images import load_photo
 
@@ -30,13 +30,13 @@ def shaded(
     return to_bytes(tints[labels] / 255 * shade)
 
 
-def photo_of(asker: Asker, view: str) -> UInt8[np.ndarray, "h w 3"]:
+def photo_of(engine: QueryEngine, view: str) -> UInt8[np.ndarray, "h w 3"]:
     """The photo of a view. Raises ConfigError, SceneError."""
-    return np.asarray(load_photo(asker.frame(view)))[..., :3]
+    return np.asarray(load_photo(engine.frame(view)))[..., :3]
 
 
 def beside_photo(
-    asker: Asker, view: str, photo: UInt8[np.ndarray, "h w 3"], title: str, drawn: UInt8[np.ndarray, "h2 w2 3"]
+    engine: QueryEngine, view: str, photo: UInt8[np.ndarray, "h w 3"], title: str, drawn: UInt8[np.ndarray, "h2 w2 3"]
 ) -> Image.Image:
     """A row of an overview: the photo, and what was drawn of it.
 
@@ -47,4 +47,4 @@ def beside_photo(
         title: of what was drawn.
         drawn: at any size.
     """
-    return side_by_side([(f"photo {asker.view_file(view)}", photo), (title, drawn)])
+    return side_by_side([(f"photo {engine.view_file(view)}", photo), (title, drawn)])

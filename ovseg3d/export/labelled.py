@@ -30,7 +30,7 @@ class LabelledCloud:
     """As the user wrote them; none where there are no labels."""
     colours: UInt8[np.ndarray, "labels 3"]
     """Of none (row 0) and of each phrase."""
-    things: tuple[Instance, ...]
+    instances: tuple[Instance, ...]
     """In this frame, of all the run's points, however many are in this cloud."""
     name: str
     """The scene's."""

@@ -25,9 +25,9 @@ from ovseg3d.export.drawing import beside_photo, photo_of
 from ovseg3d.files import plain, read_json, write_atomic, write_json, write_together
 from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.points.semantic_scene import Places
-from ovseg3d.query.engine import Asker
-from ovseg3d.render.images import contact_sheet, save_picture
-from ovseg3d.render.palette import colours, index_image, legend, thing_names
+from ovseg3d.query.engine import QueryEngine
+from ovseg3d.render.images import contact_sheet, save_image
+from ovseg3d.render.palette import colours, index_image, instance_names, legend
 from ovseg3d.render.views import spread
 
 LISTING, ANNOTATIONS, OVERVIEW = "labels.json", "annotations.json", "overview.png"
@@ -39,7 +39,7 @@ MOST = 254
 
 def label_views(
     folder: Path,
-    asker: Asker,
+    engine: QueryEngine,
     phrases: Sequence[str],
     views: Sequence[str],
     *,
@@ -66,20 +66,20 @@ def label_views(
     if len(phrases) > MOST:
         raise ConfigError(f"A list may have {MOST} phrases, this one has {len(phrases)}", fix="ask in several calls")
     numbers = {phrase: k for k, phrase in enumerate(phrases, start=1)}
-    categories = {thing.id: numbers.get(thing.label, 0) for thing in _things(asker, phrases, none)}
+    categories = {instance.id: numbers.get(instance.label, 0) for instance in _instances(engine, phrases, none)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     with write_together(folder, LISTING, _earlier(folder)) as place:
-        written = _LabelImages(place, asker, phrases, asker.phrases, views)
-        for view, places in _rendered(asker, views, report, stop):
-            found = asker.labels_at(places, phrases, none=none)
+        written = _LabelImages(place, engine, phrases, engine.phrases, views)
+        for view, places in _rendered(engine, views, report, stop):
+            found = engine.labels_at(places, phrases, none=none)
             h, w = found.shape
             file = written.add(view, found)
             images.append({"id": len(images) + 1, "file_name": view, "width": w, "height": h, "label_file": file})
-            instance = places.nearest(asker.semantics.instance)
+            instance = places.nearest(engine.semantics.instance)
             annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
         written.finish()
-        everything = coco(images, annotations, phrases, asker.run.scene_name)
+        everything = coco(images, annotations, phrases, engine.run.scene_name)
         # Not indented: run lengths would take a line each.
         text = json.dumps(plain(everything), ensure_ascii=False, allow_nan=False)
         write_atomic(place / ANNOTATIONS, (text + "\n").encode())
@@ -87,12 +87,12 @@ def label_views(
         labels = [{"label": k, "phrase": name, **rest} for k, (name, rest) in enumerate(zip(names, written.facts()))]
         listing = {"labels": labels, "views": written.files}
         write_json(place / LISTING, listing)
-    return {"folder": folder, "picture": folder / OVERVIEW, "annotations": folder / ANNOTATIONS, **listing}
+    return {"folder": folder, "image": folder / OVERVIEW, "annotations": folder / ANNOTATIONS, **listing}
 
 
 def instance_views(
     folder: Path,
-    asker: Asker,
+    engine: QueryEngine,
     views: Sequence[str],
     *,
     phrases: Sequence[str] = (),
@@ -109,28 +109,28 @@ def instance_views(
         OutputError: the folder cannot be written to.
         KeyboardInterrupt: after `stop`.
     """
-    ids = asker.semantics.instance
-    things = _things(asker, phrases)
-    names = thing_names(int(ids.max(initial=0)))
+    ids = engine.semantics.instance
+    instances = _instances(engine, phrases)
+    names = instance_names(int(ids.max(initial=0)))
 
     with write_together(folder, LISTING, _earlier(folder)) as place:
-        written = _LabelImages(place, asker, names, (), views)
-        for view, places in _rendered(asker, views, report, stop):
+        written = _LabelImages(place, engine, names, (), views)
+        for view, places in _rendered(engine, views, report, stop):
             written.add(view, places.nearest(ids.astype(np.int64)))
         written.finish()
         facts = written.facts()
-        found = [{**thing.record(), **facts[thing.id]} for thing in things]
-        scene = asker.scene
+        found = [{**instance.record(), **facts[instance.id]} for instance in instances]
+        scene = engine.scene
         scale = {"metric": scene.metric, "unit": scene.unit, "metres_per_unit": scene.metres_per_unit}
         listing = {"frame": "input", **scale, "instances": found, "views": written.files}
         write_json(place / LISTING, listing)
-    return {"folder": folder, "picture": folder / OVERVIEW, **listing}
+    return {"folder": folder, "image": folder / OVERVIEW, **listing}
 
 
-def _things(asker: Asker, phrases: Sequence[str], none: bool = True) -> tuple[Instance, ...]:
+def _instances(engine: QueryEngine, phrases: Sequence[str], none: bool = True) -> tuple[Instance, ...]:
     """The run's things, named where there are phrases."""
-    labels = asker.labels(phrases, none=none) if phrases else None
-    return instances_of(asker.semantics.surface, asker.semantics.instance, labels=labels, phrases=phrases)
+    labels = engine.labels(phrases, none=none) if phrases else None
+    return instances_of(engine.semantics.surface, engine.semantics.instance, labels=labels, phrases=phrases)
 
 
 def _earlier(folder: Path) -> list[str]:
@@ -145,7 +145,7 @@ def _earlier(folder: Path) -> list[str]:
 
 
 def _rendered(
-    asker: Asker, views: Sequence[str], report: Report, stop: threading.Event | None
+    engine: QueryEngine, views: Sequence[str], report: Report, stop: threading.Event | None
 ) -> Iterator[tuple[str, Places]]:
     """Each view with the surface points behind its pixels.
 
@@ -156,8 +156,8 @@ def _rendered(
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt
         # Each view is looked at once, so the asker need not keep it: memory must not grow with the number of photos.
-        camera = asker.camera(view)
-        yield view, asker.semantics.places(camera, asker.renderer.render(camera)["depth_z"])
+        camera = engine.camera(view)
+        yield view, engine.semantics.places(camera, engine.renderer.render(camera)["depth_z"])
         report(Event("progress", "segment", number + 1, len(views), (number + 1) / len(views)))
 
 
@@ -172,9 +172,9 @@ class _LabelImages:
     """
 
     def __init__(
-        self, folder: Path, asker: Asker, names: Sequence[str], own: Sequence[str], views: Sequence[str]
+        self, folder: Path, engine: QueryEngine, names: Sequence[str], own: Sequence[str], views: Sequence[str]
     ) -> None:
-        self._folder, self._asker, self._names, self._own = folder, asker, names, own
+        self._folder, self._engine, self._names, self._own = folder, engine, names, own
         self._tints = colours(names, own)
         self._counts, self._rows = np.zeros(len(names) + 1, np.int64), []
         self._shown = set(spread(views, SHOWN))
@@ -184,17 +184,17 @@ class _LabelImages:
     def add(self, view: str, labels: Int[np.ndarray, "h w"]) -> str:
         """Write the image of a view; returns the name of its file. Raises OutputError."""
         self._counts += np.bincount(labels.ravel(), minlength=len(self._counts))
-        self.files[view] = file = f"{self._asker.view_file(view)}.png"
-        save_picture(self._folder / file, index_image(labels, self._names, self._own))
+        self.files[view] = file = f"{self._engine.view_file(view)}.png"
+        save_image(self._folder / file, index_image(labels, self._names, self._own))
         if view in self._shown:
-            photo = photo_of(self._asker, view)
-            self._rows.append(beside_photo(self._asker, view, photo, "labels", self._tints[labels]))
+            photo = photo_of(self._engine, view)
+            self._rows.append(beside_photo(self._engine, view, photo, "labels", self._tints[labels]))
         return file
 
     def finish(self) -> None:
         """Write the overview. Raises OutputError."""
         sheets = [*self._rows, legend(self._names, own=self._own)]
-        save_picture(self._folder / OVERVIEW, contact_sheet(sheets))
+        save_image(self._folder / OVERVIEW, contact_sheet(sheets))
 
     def facts(self) -> list[dict[str, Any]]:
         """Colour and number of pixels of each label, none first."""

@@ -55,12 +55,13 @@ def save_page(path: Path, cloud: LabelledCloud) -> None:
     ]
     number = {phrase: k for k, phrase in enumerate(cloud.phrases, start=1)}
     shown = set(np.unique(cloud.instance).tolist())
-    things = [
-        box_of(thing) | {"id": thing.id, "label": number.get(thing.label or "", 0), "points": thing.n_points}
-        for thing in cloud.things
-        if thing.id in shown
+    instances = [
+        box_of(instance)
+        | {"id": instance.id, "label": number.get(instance.label or "", 0), "points": instance.n_points}
+        for instance in cloud.instances
+        if instance.id in shown
     ]
-    meta = place(cloud) | scale | {"count": len(cloud), "labels": labels, "things": things}
+    meta = place(cloud) | scale | {"count": len(cloud), "labels": labels, "instances": instances}
     parts = {
         "TITLE": html.escape(f"{cloud.name}, by ovseg3d"),
         "META": _script(meta),

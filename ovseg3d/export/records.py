@@ -36,27 +36,27 @@ def describe(cloud: LabelledCloud) -> dict[str, Any]:
     points = np.bincount(cloud.label, minlength=len(cloud.phrases) + 1)
     labels = []
     for number, phrase in enumerate([None, *cloud.phrases]):
-        things = [thing for thing in cloud.things if thing.label == phrase]
+        instances = [instance for instance in cloud.instances if instance.label == phrase]
         labels.append(
             {
                 "id": number,
                 "phrase": phrase,
                 "colour": cloud.colours[number],
                 "points": int(points[number]),
-                "instances": [thing.id for thing in things],
-                "boxes": [box_of(thing) for thing in things],
+                "instances": [instance.id for instance in instances],
+                "boxes": [box_of(instance) for instance in instances],
             }
         )
     return {**place(cloud), "points": len(cloud), "labels": labels}
 
 
-def box_of(thing: Instance) -> dict[str, Any]:
+def box_of(instance: Instance) -> dict[str, Any]:
     """A thing's box alone."""
     return {
-        "center": list(thing.center),
-        "size": list(thing.size),
-        "rotation_wxyz": list(thing.rotation_wxyz),
-        "yaw_rad": thing.yaw_rad,
+        "center": list(instance.center),
+        "size": list(instance.size),
+        "rotation_wxyz": list(instance.rotation_wxyz),
+        "yaw_rad": instance.yaw_rad,
     }
 
 
@@ -74,9 +74,9 @@ def instance_records(
     """
     number = {phrase: k for k, phrase in enumerate(cloud.phrases, start=1)}
     records = []
-    for thing in cloud.things:
-        members = np.flatnonzero(cloud.instance == thing.id)
-        record = thing.record() | {"label_id": number.get(thing.label, 0) if thing.label is not None else 0}
+    for instance in cloud.instances:
+        members = np.flatnonzero(cloud.instance == instance.id)
+        record = instance.record() | {"label_id": number.get(instance.label, 0) if instance.label is not None else 0}
         if scores is not None:
             means = scores[members].mean(0)
             order = np.argsort(-means, kind="stable")

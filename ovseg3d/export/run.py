@@ -32,8 +32,8 @@ from ovseg3d.export.points import import_laspy, save_cloud
 from ovseg3d.export.records import instance_records, place
 from ovseg3d.export.source import ExportSource
 from ovseg3d.files import write_json
-from ovseg3d.render.frames import render_film
-from ovseg3d.render.paths import check_film, interpolation, resized
+from ovseg3d.render.frames import render_video
+from ovseg3d.render.paths import check_video, interpolation, resized
 from ovseg3d.render.views import choose_views
 from ovseg3d.runs.folder import RunFolder
 
@@ -99,9 +99,9 @@ class _Export:
             value = getattr(options, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be above 0 and a number, not {value}", fix=f"--{name}")
-        check_film(options.seconds, options.fps, options.width)
+        check_video(options.seconds, options.fps, options.width)
         if options.phrases or options.select or {"labels", "instances"} & set(kinds):
-            self.source.need_asker()
+            self.source.need_engine()
         if options.las and "cloud" in kinds:
             import_laspy()
         if "labels" in kinds and not self.source.phrases:
@@ -138,20 +138,20 @@ class _Export:
 
     def labels(self, folder: Path) -> list[Path]:
         source, target, none = self.source, folder / "labels", self.options.none
-        asker, scene = source.need_asker(), source.scene
+        engine, scene = source.need_engine(), source.scene
         names = [scene.frames[view].name for view in choose_views(scene, self.options.views)]
-        told = label_views(target, asker, source.phrases, names, none=none, report=source.report, stop=source.stop)
+        told = label_views(target, engine, source.phrases, names, none=none, report=source.report, stop=source.stop)
         images = [target / name for name in told["views"].values()]
-        return [*images, told["picture"], target / "labels.json", told["annotations"]]
+        return [*images, told["image"], target / "labels.json", told["annotations"]]
 
     def instances(self, folder: Path) -> list[Path]:
-        cloud, asker = self.source.whole, self.source.need_asker()
-        embedding = asker.semantics.basis.expand(cloud.columns["vectors"]) if self.options.embedding else None
+        cloud, engine = self.source.whole, self.source.need_engine()
+        embedding = engine.semantics.basis.expand(cloud.columns["vectors"]) if self.options.embedding else None
         records = instance_records(cloud, cloud.columns.get("relevancy"), embedding)
         file = folder / "instances.json"
         write_json(
             file,
-            {**place(cloud), "encoder": asker.semantics.encoder.id, "calibrated": False,
+            {**place(cloud), "encoder": engine.semantics.encoder.id, "calibrated": False,
              "phrases": list(self.source.phrases), "instances": records},
         )  # fmt: skip
         return [file]
@@ -163,9 +163,9 @@ class _Export:
         files, of_labels = {"colour": folder / "video.mp4"}, folder / "video_labels.mp4"
         renderer = source.renderer
         if source.phrases:
-            renderer = Painter(source.need_asker(), ("labels",), source.phrases, none=options.none)
+            renderer = Painter(source.need_engine(), ("labels",), source.phrases, none=options.none)
             files["labels"] = of_labels
-        made = render_film(renderer, cameras, files, path.fps, report=source.report, stop=source.stop)
+        made = render_video(renderer, cameras, files, path.fps, report=source.report, stop=source.stop)
         if not source.phrases:
             of_labels.unlink(missing_ok=True)  # of an earlier film
         return made

@@ -1,6 +1,6 @@
 """What exports are made of: a run's surface with labels and instances, in the frame that was asked for.
 
-A run without meaning gives its surface (taken from the field), unlabelled. Asked for more points than the run keeps,
+A run without semantics gives its surface (taken from the field), unlabelled. Asked for more points than the run keeps,
 the field is looked at again, and meaning is carried over from the nearest.
 """
 
@@ -19,7 +19,7 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
 from ovseg3d.instances.records import instances_of
 from ovseg3d.points.semantic_scene import FILE, SemanticScene
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relevancy import label, relevancy
 from ovseg3d.render.palette import colours
 from ovseg3d.runs.fields import refined, restore
@@ -53,42 +53,42 @@ class ExportSource:
             raise KeyboardInterrupt
 
     @cached_property
-    def asker(self) -> Asker | None:
-        """None: the run knows nothing about meaning."""
+    def engine(self) -> QueryEngine | None:
+        """None: the run has no semantics."""
         if not (self.run.folder / FILE).exists():
             return None
         options = self.options
         scene = None if options.scene is None else self.run.load_scene(options.scene)
-        return Asker(self.run, scene, options.device, options.backend)
+        return QueryEngine(self.run, scene, options.device, options.backend)
 
-    def need_asker(self) -> Asker:
+    def need_engine(self) -> QueryEngine:
         """The same. Raises RunError: there is none."""
-        if self.asker is None:
+        if self.engine is None:
             raise RunError(
-                "The run knows nothing about meaning, so it has no labels and no instances",
+                "The run has no semantics, so it has no labels and no instances",
                 where=self.run.folder,
                 fix=f"ovseg3d train {self.run.folder} --resume --only semantics; or --what cloud,mesh,video,html",
             )
-        return self.asker
+        return self.engine
 
     @cached_property
     def scene(self) -> Scene:
         """The capture, with refined cameras."""
-        if self.asker is not None:
-            return self.asker.scene
+        if self.engine is not None:
+            return self.engine.scene
         return refined(self.run, self.run.load_scene(self.options.scene))
 
     @cached_property
     def renderer(self) -> Renderer:
         """The field."""
-        if self.asker is not None:
-            return self.asker.renderer
+        if self.engine is not None:
+            return self.engine.renderer
         return restore(self.run, self.scene, self.options.device, self.options.backend)
 
     @cached_property
     def phrases(self) -> tuple[str, ...]:
         """The list of labels."""
-        if self.asker is None:
+        if self.engine is None:
             return ()
         chosen = self.options.phrases
         return tuple(dict.fromkeys(self.scene.phrases if chosen is None else chosen))
@@ -96,7 +96,7 @@ class ExportSource:
     @cached_property
     def whole(self) -> LabelledCloud:
         """All of the run's surface points, in the frame that was asked for."""
-        surface = self._look(SurfaceConfig()) if self.asker is None else self.asker.semantics.surface
+        surface = self._look(SurfaceConfig()) if self.engine is None else self.engine.semantics.surface
         return self._labelled(surface)
 
     @cached_property
@@ -114,7 +114,7 @@ class ExportSource:
             if len(denser) < 0.8 * wanted:
                 told = f"{wanted:,} points were asked for; all pixels of the photos' size give {len(denser):,}"
                 self.report(Event("log", "surface", message=told))
-            made = replace(denser, things=made.things)
+            made = replace(denser, instances=made.instances)
         if options.select:
             numbers = [made.phrases.index(phrase) + 1 for phrase in options.select]
             made = made.take(np.isin(made.label, numbers))
@@ -146,34 +146,34 @@ class ExportSource:
             metres = 1.0 if frame == "world" else metres
         instance, columns, facts = np.zeros(len(surface), np.int32), {}, {}
         labels, own = np.zeros(len(surface), np.int64), None
-        if self.asker is not None:
+        if self.engine is not None:
             known = self._known(surface)
             instance, encoder = known.instance, known.encoder
             columns = {"vectors": known.vectors, "agreement": known.agreement}
             facts = {"axes": known.basis.axes, "encoder": encoder.id, "encoder_weight_hash": encoder.weight_hash,
                      "logit_scale": encoder.logit_scale}  # fmt: skip
             if self.phrases:
-                phrase, other = self.asker.closed(self.phrases, self.asker.canonical, of=known)
+                phrase, other = self.engine.closed(self.phrases, self.engine.canonical, of=known)
                 labels = label(phrase, other if self.options.none else None)
                 columns |= {
-                    "scores": known.scores(self.asker.encode(self.phrases)),
+                    "scores": known.scores(self.engine.encode(self.phrases)),
                     "relevancy": relevancy(phrase, other),
                 }
                 best = columns["relevancy"][np.arange(len(labels)), labels - 1]
                 own = np.where(labels > 0, best, 0.0).astype(np.float64)
         here = surface if frame == "input" else moved(surface, similarity)
-        things = instances_of(
+        instances = instances_of(
             here, instance, labels=labels if self.phrases else None, phrases=self.phrases, scores=own, frame=frame
         )
-        tints = colours(self.phrases, () if self.asker is None else self.asker.phrases)
+        tints = colours(self.phrases, () if self.engine is None else self.engine.phrases)
         return LabelledCloud(
-            here, labels, instance, self.phrases, tints, things, self.run.scene_name, frame,
+            here, labels, instance, self.phrases, tints, instances, self.run.scene_name, frame,
             similarity, metres, columns, facts,
         )  # fmt: skip
 
     def _known(self, surface: Surface) -> SemanticScene:
         """What the run knows of a surface; points that are not its own take it from the nearest that are."""
-        learnt = self.need_asker().semantics
+        learnt = self.need_engine().semantics
         if surface is learnt.surface:
             return learnt
         near, weight = learnt.neighbours(surface.xyz)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ovseg3d.features.maps import Dense, PhotoFeatures, Pyramid, Regions
 from ovseg3d.features.scenes import SceneFeatures, read_photo
-from ovseg3d.render.images import contact_sheet, save_picture, side_by_side
+from ovseg3d.render.images import contact_sheet, save_image, side_by_side
 from ovseg3d.scene import Scene
 
 SIDE = 240
@@ -41,7 +41,7 @@ def vector_colours(vectors: Float[np.ndarray, "points dim"]) -> Float[np.ndarray
     return made
 
 
-def vector_pictures(
+def vector_images(
     maps: Sequence[Dense | Regions | Pyramid], sizes: Sequence[tuple[int, int]]
 ) -> list[UInt8[np.ndarray, "h w 3"]]:
     """Features as colours.
@@ -58,7 +58,7 @@ def vector_pictures(
     axes = axes[:, ::-1][:, :3]
     shown = (some - mean) @ axes
     low, high = np.percentile(shown, [2, 98], axis=0)
-    pictures = []
+    images = []
     for features, (h, w) in zip(maps, sizes):
         # Bit by bit: all vectors of a picture would take a thousand times its memory.
         xy = places(h, w)
@@ -66,11 +66,11 @@ def vector_pictures(
         share = (np.concatenate(parts) - low) / np.maximum(high - low, 1e-6)
         colours = np.full((h * w, 3), 128, dtype=np.uint8)
         colours[:, : share.shape[1]] = np.rint(np.clip(share, 0, 1) * 255)
-        pictures.append(colours.reshape(h, w, 3))
-    return pictures
+        images.append(colours.reshape(h, w, 3))
+    return images
 
 
-def region_picture(photo: UInt8[np.ndarray, "h w 3"], index: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+def region_image(photo: UInt8[np.ndarray, "h w 3"], index: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """The photo with a line between regions: white where it is dark, black where it is bright."""
     line = np.zeros(index.shape, dtype=bool)
     line[:, 1:] |= index[:, 1:] != index[:, :-1]
@@ -85,25 +85,25 @@ def feature_preview(scene: Scene, features: SceneFeatures) -> Image.Image:
     found: list[PhotoFeatures] = [features[i] for i in chosen]
     photos = [_small(read_photo(scene.frames[i], features.settings)) for i in chosen]
     sizes = [photo.shape[:2] for photo in photos]
-    clips = vector_pictures([one.clip for one in found], sizes)
+    clips = vector_images([one.clip for one in found], sizes)
     dinos = [one.dino for one in found if one.dino is not None]
-    dino_pictures = vector_pictures(dinos, sizes) if dinos else []
+    dino_images = vector_images(dinos, sizes) if dinos else []
     rows = []
     for row, (number, one, photo) in enumerate(zip(chosen, found, photos)):
         panels = [(f"photo {Path(features.names[number]).name}", photo)]
         if isinstance(one.clip, Regions):
             index = one.clip.region_at(places(*sizes[row])).reshape(sizes[row])
-            panels.append((f"{len(one.clip.vectors)} regions", region_picture(photo, index)))
+            panels.append((f"{len(one.clip.vectors)} regions", region_image(photo, index)))
         panels.append(("CLIP, three components", clips[row]))
-        if dino_pictures:
-            panels.append(("DINO, three components", dino_pictures[row]))
+        if dino_images:
+            panels.append(("DINO, three components", dino_images[row]))
         rows.append(side_by_side(panels))
     return contact_sheet(rows)
 
 
 def save_feature_preview(path: Path, scene: Scene, features: SceneFeatures) -> None:
     """Write `feature_preview` to `path`. Raises OutputError."""
-    save_picture(path, feature_preview(scene, features))
+    save_image(path, feature_preview(scene, features))
 
 
 def _small(photo: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ from ovseg3d.scene.images import load_photo, read_header
 
 PHOTOS, PROJECTIONS = "photos", "projections"
 """Kinds of entries in the cache."""
-Told = Callable[[int | float, int, str], None]
+OnProgress = Callable[[int | float, int, str], None]
 """Called with photos done, photos in all, and the name of the last one; after a batch of crops with a photo's share."""
 _WAIT = 0.1
 
@@ -114,7 +114,7 @@ class SceneFeatures(Sequence[PhotoFeatures]):
 def encode_photos(
     scene: Scene,
     encoders: Encoders,
-    report: Told | None = None,
+    report: OnProgress | None = None,
     *,
     stop: threading.Event | None = None,
 ) -> SceneFeatures | None:

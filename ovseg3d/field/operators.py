@@ -173,7 +173,7 @@ class FieldBackend(Protocol):
         """Distortion loss (Barron et al. 2022, equation 15) of each ray; differentiable in the weights."""
         ...
 
-    def strongest(
+    def scatter_max(
         self,
         cell: Int[Tensor, " samples"],
         weight: Float[Tensor, " samples"],

@@ -40,7 +40,7 @@ class RayColors:
     opacity: Float[Tensor, " rays"]
     normal: Float[Tensor, "rays 3"] | None = None
     """Unit vectors against the gradient of density, or zero where nothing is."""
-    focus: Float[Tensor, " rays"] | None = None
+    termination: Float[Tensor, " rays"] | None = None
     """Share of the light that stops within `NEAR` of `distance`, from 0 to 1."""
 
 
@@ -85,7 +85,7 @@ class Renderer:
         self.sampler = RaySampler(field, backend, box, occupancy, config)
 
     @torch.no_grad()
-    def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
+    def render(self, camera: Camera, normals: bool = False, termination: bool = False) -> dict[str, np.ndarray]:
         """A picture.
 
         Args:
@@ -95,17 +95,17 @@ class Renderer:
 
         Returns:
             rgb [h, w, 3] from 0 to 1; depth_z [h, w], input units, 0 where nothing is; opacity [h, w] from 0 to 1;
-            with `normals` normal [h, w, 3], unit vectors of the input frame; with `focus` focus [h, w] from 0 to 1.
+            with `normals` normal [h, w, 3], unit vectors of the input frame; with `termination` focus [h, w] from 0 to 1.
         """
         # All of it with torch's threads at rest: those of an operation before `rays` would spin beside the workers.
         with self.workers.open():
-            return self._picture(camera, normals, focus)
+            return self._render_image(camera, normals, termination)
 
-    def _picture(self, camera: Camera, normals: bool, focus: bool) -> dict[str, np.ndarray]:
+    def _render_image(self, camera: Camera, normals: bool, termination: bool) -> dict[str, np.ndarray]:
         device = self.field.table.device
         cameras = Cameras.from_cameras([camera], self.box.field_from_input, device)
         origins, directions, z_per_distance = cameras.grid(0)
-        met = self.rays(origins, directions, normals, focus)
+        met = self.rays(origins, directions, normals, termination)
         shown = {
             "rgb": met.rgb.clamp(0, 1),
             "depth_z": met.distance * z_per_distance * self.box.radius,
@@ -113,8 +113,8 @@ class Renderer:
         }
         if normals:
             shown["normal"] = met.normal @ torch.tensor(self.box.rotation, dtype=torch.float32, device=device)
-        if focus:
-            shown["focus"] = met.focus
+        if termination:
+            shown["focus"] = met.termination
         h, w = camera.height, camera.width
         return {name: values.view(h, w, *values.shape[1:]).cpu().numpy() for name, values in shown.items()}
 
@@ -124,13 +124,13 @@ class Renderer:
         origins: Float[Tensor, "rays 3"],
         directions: Float[Tensor, "rays 3"],
         normals: bool = False,
-        focus: bool = False,
+        termination: bool = False,
     ) -> RayColors:
         """What rays meet. Origins and unit directions in field units and axes."""
         at_once = RAYS_AT_ONCE[origins.device.type]
         chunks = list(zip(origins.split(at_once), directions.split(at_once)))
         with self.workers.open():
-            pieces = self.workers.map(lambda chunk: self._rays(*chunk, normals, focus), chunks)
+            pieces = self.workers.map(lambda chunk: self._rays(*chunk, normals, termination), chunks)
         columns = ([getattr(piece, name) for piece in pieces] for name in RayColors.__dataclass_fields__)
         return RayColors(*(None if column[0] is None else torch.cat(column) for column in columns))
 
@@ -177,7 +177,7 @@ class Renderer:
         return self.sampler.sample(origins, directions, quota, capacity=len(origins) * SAMPLES_AT_MOST)
 
     @torch.no_grad()
-    def _rays(self, origins: Tensor, directions: Tensor, normals: bool, focus: bool) -> RayColors:
+    def _rays(self, origins: Tensor, directions: Tensor, normals: bool, termination: bool) -> RayColors:
         field, backend = self.field, self.backend
         layers = field.layers(field.network)
         met = self._sample(origins, directions, MERGE)
@@ -191,7 +191,7 @@ class Renderer:
         distance = backend.median(weight, t, met.step, met.offsets)
         normal = torch.nn.functional.normalize(values[:, 3:], dim=-1) if normals else None
         near = None
-        if focus:
+        if termination:
             place = distance.index_select(0, ray)
             inside = (t - place).abs() <= NEAR * place.clamp_min(1.0)
             near = torch.zeros_like(opacity).index_add_(0, ray, weight * inside)

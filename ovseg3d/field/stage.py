@@ -21,9 +21,9 @@ from ovseg3d.field.corrections import PhotoCorrections
 from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.optimizer import GridOptimizer, Schedule, scale_gradient
-from ovseg3d.field.place import find_box, seen_cells
 from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.field.renderer import Renderer
+from ovseg3d.field.scene_bounds import find_box, seen_cells
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 
 FEWEST_RAYS = 512
@@ -121,7 +121,7 @@ class FieldStage:
         self._measured.add(sum(result.squared_error for result in results) / (3 * count), count)
         self._used = [result.used for result in results]
         if self.device.type == "cpu":
-            self._steady(most=1.25)
+            self._adapt_ray_count(most=1.25)
 
     def _cut(self, batch: PixelBatch) -> list[PixelBatch]:
         pieces = self.workers.pieces
@@ -131,7 +131,7 @@ class FieldStage:
     def _generator(self, step: int, piece: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + step) * 128 + piece)
 
-    def _stretch(self, step: int) -> float:
+    def _step_scale(self, step: int) -> float:
         """How much further apart samples are in the first steps, while the field is smooth and cells are full."""
         warmups = step / max(self.config.occupancy_warmup, 1)
         return 4.0 if warmups < 2 else 2.0 if warmups < 3 else 1.0
@@ -144,12 +144,12 @@ class FieldStage:
     def _piece(self, step: int, piece: int, batch: PixelBatch, total: int) -> _Result:
         config, field, backend = self.config, self.field, self.backend
         generator, count = self._generator(step, piece), len(batch.view)
-        stretch = self._stretch(step)
+        step_scale = self._step_scale(step)
         photos = self.photos.leaf()
         c2w = self.photos.poses(self._cameras.c2w, photos)
         ray_origins, ray_directions, z_per_distance = self._cameras.rays(batch.view, batch.xy, c2w)
         met = self.renderer.sampler.sample(
-            ray_origins, ray_directions, config.merge, self._capacity, stretch, generator
+            ray_origins, ray_directions, config.merge, self._capacity, step_scale, generator
         )
         samples, offsets, length = met.samples, met.offsets, met.step
         t, ray, features, x = met.kept(samples.t, samples.ray, met.features, met.x)
@@ -168,7 +168,7 @@ class FieldStage:
         target = batch.rgb * batch.alpha[:, None] + (1.0 - batch.alpha)[:, None] * background
         error = (rgb - target) * batch.valid[:, None]
         loss = 5.0 / 3.0 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="sum", delta=0.1)
-        if config.distortion and stretch == 1.0:
+        if config.distortion and step_scale == 1.0:
             loss = loss + config.distortion * backend.distortion(weights, t, length, ray, offsets).sum()
         if self.use_depth:
             measured = batch.depth_z / (z_per_distance.detach() * self.box.radius)
@@ -178,7 +178,7 @@ class FieldStage:
         leaves = [features, network, *([photos] if photos.requires_grad else [])]
         grad_features, grad_network, *grads = torch.autograd.grad(loss, leaves)
         grad_photos = grads[0] if grads else None
-        if self.photos.refine and stretch == 1.0:
+        if self.photos.refine and step_scale == 1.0:
             grad_x = backend.position_gradient(x, field.table, grad_features)
             there = self.box.along(ray_origins, ray_directions, ray, t)
             (moved,) = torch.autograd.grad(there, photos, grad_x)
@@ -189,13 +189,13 @@ class FieldStage:
 
     def _update(self, step: int, progress: float, results: list[_Result]) -> None:
         for result in results:
-            self.backend.strongest(result.cell, result.weight, self.occupancy.value)
+            self.backend.scatter_max(result.cell, result.weight, self.occupancy.value)
         small = {"network": [result.grad_network for result in results]}
         if results[0].grad_photos is not None:
             small["photos"] = [result.grad_photos for result in results]
         self._optimizer.update(step, progress, [(r.x, r.grad_features) for r in results], small)
 
-    def _steady(self, most: float) -> None:
+    def _adapt_ray_count(self, most: float) -> None:
         """Choose the next step's number of rays, so that the work of a step stays about the same.
 
         It asks the device how many samples there were. On a GPU that would mean to wait in every step, so that only
@@ -214,7 +214,7 @@ class FieldStage:
 
     def measure(self) -> dict[str, float]:
         if self.device.type != "cpu" and self._used:
-            self._steady(most=2.0)
+            self._adapt_ray_count(most=2.0)
         looked, kept = self._load
         return {
             **self._measured.take(),

@@ -42,7 +42,7 @@ class SurfaceConfig:
     """Also look from places between neighbouring training views."""
     opacity: float = 0.5
     """A ray that lets more light through than this has met nothing."""
-    focus: float = 0.5
+    termination: float = 0.5
     """Share of a ray's light that must stop near one place for a hit."""
     tolerance: float = 1.5
     """What "near" and "the same depth" mean: so many cells, or `relative` of the depth if that is more."""
@@ -63,13 +63,13 @@ class DepthView:
     """Of this size."""
     depth_z: Float[np.ndarray, "h w"]
     """0 where nothing is."""
-    focus: Float[np.ndarray, "h w"]
+    termination: Float[np.ndarray, "h w"]
     """Share of the light that stops near `depth_z`, 0 to 1: render weights, summed over a surface's thickness."""
     rgb: Float[np.ndarray, "h w 3"]
 
     def see(
         self, xyz: Float[np.ndarray, "points 3"], cell: Float[np.ndarray, " points"], config: SurfaceConfig
-    ) -> "Sight":
+    ) -> "Visibility":
         """Which points this view sees; `cell` is the size of their cells."""
         xy, z, inside = self._in_picture(xyz)
         h, w = self.depth_z.shape
@@ -82,8 +82,8 @@ class DepthView:
         seen = gap < tolerance
         # The background beside a thin thing does not speak against it, so all around must lie behind the point.
         through = np.minimum(low, nearest) > z + 2 * tolerance
-        weight = self.focus[row, column][seen] * (1 - gap[seen] / tolerance[seen])
-        return Sight(
+        weight = self.termination[row, column][seen] * (1 - gap[seen] / tolerance[seen])
+        return Visibility(
             chosen[seen].astype(np.int32),
             (xy[seen] / (w, h)).astype(np.float32),
             weight.astype(np.float32),
@@ -130,7 +130,7 @@ class DepthView:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Visibility:
     """What one view says about points."""
 
     point: Int[np.ndarray, " seen"]
@@ -142,7 +142,7 @@ class Sight:
     through: Int[np.ndarray, " through"]
     """Points that it sees through."""
 
-    def where(self, good: Bool[np.ndarray, " seen"]) -> "Sight":
+    def where(self, good: Bool[np.ndarray, " seen"]) -> "Visibility":
         """The same, as if it saw some of its points only."""
         return replace(self, point=self.point[good], xy=self.xy[good], weight=self.weight[good])
 
@@ -186,7 +186,7 @@ def look(
         shrink = min(1.0, (config.pixels / (camera.width * camera.height)) ** 0.5)
         size = (max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink)))
         small = camera.scaled(*size)
-        shown = renderer.render(small, focus=True)
+        shown = renderer.render(small, termination=True)
         met = shown["opacity"] > config.opacity
         yield DepthView(small, np.where(met, shown["depth_z"], 0.0), np.where(met, shown["focus"], 0.0), shown["rgb"])
         report(Event("progress", STAGE, number + 1, len(cameras), (number + 1) / len(cameras)))
@@ -243,9 +243,9 @@ def extract_surface(
     cell = size * place.stretch(xyz)
     seen, through = np.zeros(count), np.zeros(count)
     for view in views:
-        sight = view.see(xyz, cell, config)
-        seen[sight.point] += 1
-        through[sight.through] += 1
+        visibility = view.see(xyz, cell, config)
+        seen[visibility.point] += 1
+        through[visibility.through] += 1
     share = seen / np.maximum(seen + through, 1)
     kept = (seen >= min(config.support, len(views))) & (share >= 1 - config.against)
     if not kept.any():
@@ -300,7 +300,7 @@ def _hits(views: Sequence[DepthView], config: SurfaceConfig) -> tuple[np.ndarray
     """Where rays of all views end: places, colours, and where they came from."""
     parts = [(np.empty((0, 3)),) * 3]
     for view in views:
-        clear = (view.depth_z > 0) & (view.focus > config.focus)
+        clear = (view.depth_z > 0) & (view.termination > config.termination)
         origins, directions = view.camera.rays(view.camera.pixel_centres()[clear.ravel()])
         along = view.depth_z[clear] / (directions @ view.camera.forward)
         parts.append((origins + directions * along[:, None], view.rgb[clear], origins))

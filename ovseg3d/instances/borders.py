@@ -33,7 +33,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 from scipy.special import logit
 
-from ovseg3d.field.surface import Sight
+from ovseg3d.field.surface import Visibility
 from ovseg3d.instances.graph import Contacts, majority
 
 MEASURES = (
@@ -92,7 +92,7 @@ def votes(
     pair: Int[np.ndarray, "contacts 2"],
     patch: Int[np.ndarray, " points"],
     count: int,
-    sights: Sequence[Sight],
+    visibilities: Sequence[Visibility],
     regions: Sequence[Integer[np.ndarray, "_ _"]],
 ) -> Float[np.ndarray, " contacts"]:
     """How much less often than usual the photos that see both patches of a pair put them on one region, -1 to 1.
@@ -102,13 +102,13 @@ def votes(
         patch: of each point.
         count: how many patches there are.
         sights: what each photo sees.
-        regions: a map for each of `sights`, or none at all.
+        regions: a map for each of `visibilities`, or none at all.
     """
     same, both = np.zeros(len(pair)), np.zeros(len(pair))
-    for sight, region in zip(sights, regions, strict=True) if regions else ():
+    for visibility, region in zip(visibilities, regions, strict=True) if regions else ():
         h, w = region.shape
-        column, row = np.clip((sight.xy * (w, h)).astype(np.int64), 0, (w - 1, h - 1)).T
-        most = majority(patch[sight.point], region[row, column].astype(np.int64), count, 0.0, missing=-1)
+        column, row = np.clip((visibility.xy * (w, h)).astype(np.int64), 0, (w - 1, h - 1)).T
+        most = majority(patch[visibility.point], region[row, column].astype(np.int64), count, 0.0, missing=-1)
         first, second = most[pair].T
         seen = (first >= 0) & (second >= 0)
         both += seen
@@ -258,7 +258,7 @@ class BorderConfig:
 
     limit: float = 0.2
     """How likely they are two things, at least, where they stay two."""
-    judge: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
+    evaluator: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
     """From what `measures` tells of pairs to the log-odds of two things."""
 
 
@@ -277,6 +277,6 @@ class Price:
     def __call__(
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
     ) -> Float[np.ndarray, " contacts"]:
-        two = self.config.judge(measures(contacts, weight, means, self.first))
+        two = self.config.evaluator(measures(contacts, weight, means, self.first))
         # Rounded, so that what is alike costs the same, wherever it stands in a product of matrices.
         return np.round(np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit)), 9)

@@ -25,14 +25,14 @@ from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.features.extract import square_around
 from ovseg3d.features.maps import normalise
 from ovseg3d.features.pyramid import encode_crops
-from ovseg3d.field.surface import Sight
+from ovseg3d.field.surface import Visibility
 from ovseg3d.points.basis import Basis, fit_basis
 
 _ROWS = 16_384
 
 
 @dataclass(frozen=True)
-class PortraitConfig:
+class CropConfig:
     """How things are portrayed."""
 
     views: int = 6
@@ -54,7 +54,7 @@ class PortraitConfig:
     batch: int = 32
     """Crops that are encoded at once."""
 
-    def affordable(self, things: int, size: tuple[int, int], budget: float) -> "PortraitConfig":
+    def affordable(self, instances: int, size: tuple[int, int], budget: float) -> "CropConfig":
         """The same with fewer views, if so many things would cost more than a budget; at least with one.
 
         Args:
@@ -62,7 +62,7 @@ class PortraitConfig:
             size: height and width at which the encoder sees a crop.
             budget: pixels that it sees of all crops together.
         """
-        each = max(things, 1) * (len(self.alone) + len(self.within)) * size[0] * size[1]
+        each = max(instances, 1) * (len(self.alone) + len(self.within)) * size[0] * size[1]
         return replace(self, views=int(min(self.views, max(1, budget // max(each, 1)))))
 
 
@@ -70,14 +70,14 @@ class PortraitConfig:
 class Pose:
     """A thing in a photo."""
 
-    thing: int
+    instance: int
     """Number of the thing, from 1."""
     view: int
     box: tuple[float, float, float, float]
 
 
 def choose_poses(
-    ids: Int[np.ndarray, " points"], sights: Sequence[Sight], config: PortraitConfig | None = None
+    ids: Int[np.ndarray, " points"], visibilities: Sequence[Visibility], config: CropConfig | None = None
 ) -> list[Pose]:
     """The photos that show each thing best: much of it, and large.
 
@@ -89,29 +89,29 @@ def choose_poses(
     Returns:
         Poses, in the order of their photos. A thing that no photo sees has none.
     """
-    config = config or PortraitConfig()
+    config = config or CropConfig()
     candidates: dict[int, list[tuple[float, Pose]]] = {}
-    for view, sight in enumerate(sights):
-        thing = ids[sight.point]
-        order = np.argsort(thing, kind="stable")
-        numbers, first = np.unique(thing[order], return_index=True)
+    for view, visibility in enumerate(visibilities):
+        instance = ids[visibility.point]
+        order = np.argsort(instance, kind="stable")
+        numbers, first = np.unique(instance[order], return_index=True)
         for number, rows in zip(numbers.tolist(), np.split(order, first[1:])):
             if number == 0:
                 continue
-            low, high = np.quantile(sight.xy[rows], [config.stray, 1 - config.stray], axis=0)
+            low, high = np.quantile(visibility.xy[rows], [config.stray, 1 - config.stray], axis=0)
             # Seen area counts in full, size by its root: half of a thing nearby says less than all of it from afar.
-            score = float(sight.weight[rows].sum() * max(*(high - low), 1e-6) ** 0.5)
+            score = float(visibility.weight[rows].sum() * max(*(high - low), 1e-6) ** 0.5)
             candidates.setdefault(number, []).append((score, Pose(number, view, (*low.tolist(), *high.tolist()))))
     best = [
         pose
         for poses in candidates.values()
         for _, pose in sorted(poses, key=lambda one: (-one[0], one[1].view))[: config.views]
     ]
-    return sorted(best, key=lambda pose: (pose.view, pose.thing))
+    return sorted(best, key=lambda pose: (pose.view, pose.instance))
 
 
 def outlines(
-    ids: Int[np.ndarray, " points"], sight: Sight, height: int, width: int
+    ids: Int[np.ndarray, " points"], visibility: Visibility, height: int, width: int
 ) -> Int[np.ndarray, "{height} {width}"]:
     """The thing that each cell of a photo shows: that of the point seen there, or nearest to it.
 
@@ -121,22 +121,22 @@ def outlines(
         height, width: cells of the photo.
     """
     made = np.full((height, width), -1)
-    order = np.argsort(sight.weight, kind="stable")  # whose light stops there most is told last, and stays
-    column, row = (sight.xy[order] * (width, height)).astype(int).T.clip(0)
-    made[row.clip(max=height - 1), column.clip(max=width - 1)] = ids[sight.point[order]]
+    order = np.argsort(visibility.weight, kind="stable")  # whose light stops there most is told last, and stays
+    column, row = (visibility.xy[order] * (width, height)).astype(int).T.clip(0)
+    made[row.clip(max=height - 1), column.clip(max=width - 1)] = ids[visibility.point[order]]
     if (made < 0).all():
         return np.zeros_like(made)
     nearest = distance_transform_edt(made < 0, return_distances=False, return_indices=True)
     return made[tuple(nearest)]
 
 
-def portray(
+def encode_instance_crops(
     poses: Sequence[Pose],
     ids: Int[np.ndarray, " points"],
-    sights: Sequence[Sight],
+    visibilities: Sequence[Visibility],
     photo: Callable[[int], UInt8[np.ndarray, "h w 3"]],
     clip: TextImageEncoder,
-    config: PortraitConfig | None = None,
+    config: CropConfig | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "things dim"]:
     """Portraits of all things, unit vectors; zero for a thing without a pose.
@@ -150,25 +150,25 @@ def portray(
         config: which crops.
         tick: called after each batch with crops done and in all.
     """
-    config = config or PortraitConfig()
+    config = config or CropConfig()
     total = np.zeros((int(ids.max(initial=0)), clip.dim), np.float32)
     if not poses:
         return total
     with torch.inference_mode():
-        crops = _crops(poses, ids, sights, photo, config)
+        crops = _crops(poses, ids, visibilities, photo, config)
         count = len(config.alone) + len(config.within)
         vectors = encode_crops(crops, clip, config.batch, tick, 0, len(poses) * count)
-    np.add.at(total, np.repeat([pose.thing - 1 for pose in poses], count), vectors)
+    np.add.at(total, np.repeat([pose.instance - 1 for pose in poses], count), vectors)
     return normalise(total)
 
 
-def add_portraits(
+def add_instance_crops(
     basis: Basis,
     vectors: Float[np.ndarray, "points kept"],
     ids: Int[np.ndarray, " points"],
-    portraits: Float[np.ndarray, "things dim"],
+    instance_crops: Float[np.ndarray, "things dim"],
     room: Int[np.ndarray, " points"] | None = None,
-    config: PortraitConfig | None = None,
+    config: CropConfig | None = None,
     samples: int = 8192,
     seed: int = 0,
 ) -> tuple[Basis, Float[np.ndarray, "points kept"]]:
@@ -178,19 +178,19 @@ def add_portraits(
         basis: of `vectors`.
         vectors: coefficients of points, unit length or zero.
         ids: thing of each point, from 1; 0 for none.
-        portraits: from `portray`; a row of zeros is none.
+        portraits: from `encode_instance_crops`; a row of zeros is none.
         room: number of the plane that a point lies on, from 1; 0 for none.
         config: how much portraits count.
         samples: points that the new basis is fitted to, besides portraits.
         seed: which ones.
     """
-    config, count = config or PortraitConfig(), len(portraits)
+    config, count = config or CropConfig(), len(instance_crops)
     group = np.where((ids == 0) & (room > 0), count + room, ids) if room is not None else ids
     means = np.zeros((int(group.max(initial=0)) + 1, vectors.shape[1]), np.float32)
     np.add.at(means, group, vectors)
     means[0] = 0
     pooled = normalise(vectors + config.pooled * (normalise(means)[group] - vectors) * (group > 0)[:, None])
-    faces = np.concatenate([np.zeros((1, portraits.shape[1]), np.float32), portraits])
+    faces = np.concatenate([np.zeros((1, instance_crops.shape[1]), np.float32), instance_crops])
     share = config.share * (np.linalg.norm(faces, axis=1) > 0).astype(np.float32)
 
     def mixed(rows: np.ndarray) -> np.ndarray:
@@ -199,7 +199,7 @@ def add_portraits(
 
     some = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:samples])
     # Portraits as well: a small thing may have no point among the samples, and speaks by its portrait.
-    fitted = fit_basis(np.concatenate([mixed(some), portraits]), vectors.shape[1])
+    fitted = fit_basis(np.concatenate([mixed(some), instance_crops]), vectors.shape[1])
     parts = [fitted.reduce(mixed(rows)) for rows in np.array_split(np.arange(len(vectors)), len(vectors) // _ROWS + 1)]
     return fitted, normalise(np.concatenate(parts))
 
@@ -207,9 +207,9 @@ def add_portraits(
 def _crops(
     poses: Sequence[Pose],
     ids: np.ndarray,
-    sights: Sequence[Sight],
+    visibilities: Sequence[Visibility],
     photo: Callable[[int], np.ndarray],
-    config: PortraitConfig,
+    config: CropConfig,
 ) -> Iterator[Tensor]:
     """Squares around each pose, rgb in 0..1, (3, h, w); as far as the photo reaches."""
     view = -1
@@ -220,8 +220,8 @@ def _crops(
             radius = config.blur * min(height, width)
             blurred = np.asarray(Image.fromarray(whole).filter(ImageFilter.GaussianBlur(radius)))
             size = [max(1, round(side * config.cells / max(height, width))) for side in (height, width)]
-            shown = outlines(ids, sights[view], *size)
-        mask = Image.fromarray((shown == pose.thing).astype(np.float32)).resize((width, height), Image.BILINEAR)
+            shown = outlines(ids, visibilities[view], *size)
+        mask = Image.fromarray((shown == pose.instance).astype(np.float32)).resize((width, height), Image.BILINEAR)
         mask = np.asarray(mask)[..., None]
         alone, within = (_planar(image) for image in (mask * whole + (1 - mask) * blurred, whole))
         left, low, right, high = pose.box

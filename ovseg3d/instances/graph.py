@@ -110,7 +110,7 @@ def agglomerate(
     contacts: Contacts,
     weight: Float[np.ndarray, " regions"],
     means: Float[np.ndarray, "regions dim"],
-    price: Callable[[Contacts, np.ndarray, np.ndarray], np.ndarray],
+    merge_cost: Callable[[Contacts, np.ndarray, np.ndarray], np.ndarray],
     most: float = 1.0,
     rounds: int = 200,
 ) -> Int[np.ndarray, " regions"]:
@@ -132,7 +132,7 @@ def agglomerate(
     for _ in range(rounds):
         if not len(contacts.pair):
             break
-        cost = price(contacts, weight, sums / weight[:, None])
+        cost = merge_cost(contacts, weight, sums / weight[:, None])
         chosen = _mutual(contacts.pair, cost, len(weight), most)
         if not len(chosen):
             break

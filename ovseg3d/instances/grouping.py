@@ -2,7 +2,7 @@
 
 Shape and colour come first: they are known to the point, while features are blurred over cells of the photos.
 
-1. Points become small patches that are alike (see `patches`).
+1. Points become small patches that are alike (see `superpoints`).
 2. The planes of the room (floor, walls, ceiling; see `structure`) are found, and which of them a patch lies on.
 3. Patches merge into regions, those first that are most surely one thing, as far as their border and what they look
    like can tell (see `borders`).
@@ -13,7 +13,7 @@ Shape and colour come first: they are known to the point, while features are blu
    colour (see `bulges`). What is left and large enough is an instance, or a scrap of one or of the room (see `wholes`).
 
 Ids are 0 for none or the room, else from 1, the largest area first; those of scraps come after all others. Input frame.
-What things are called is not asked here: `things.instances_of` names them.
+What things are called is not asked here: `instances.instances_of` names them.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from jaxtyping import Bool, Float, Int, Integer
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from ovseg3d.field.surface import Sight, Surface
+from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.borders import BorderConfig, Price, bends, measures, tint
 from ovseg3d.instances.bulges import BulgeConfig, bulges
 from ovseg3d.instances.cuts import CutConfig, cut_apart
 from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig, upper_edge
-from ovseg3d.instances.superpoints import PatchConfig, Patches, find_patches
+from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
 from ovseg3d.instances.wholes import WholeConfig, traits
 
 WHOLE = 0.9
@@ -57,7 +57,7 @@ class InstanceConfig:
     """...and share of the shorter outline of two that is common to both, from which they are one."""
     least: int = 15
     """Points that an instance has at least."""
-    patch: PatchConfig = field(default_factory=PatchConfig)
+    superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
     border: BorderConfig = field(default_factory=BorderConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)
     bulge: BulgeConfig = field(default_factory=BulgeConfig)
@@ -71,17 +71,17 @@ class Things:
 
     ids: Int[np.ndarray, " points"]
     """Instance of each point, 0 for none; scraps have the highest numbers."""
-    patch: Int[np.ndarray, " points"]
+    superpoint: Int[np.ndarray, " points"]
     """The small patch that a point belongs to, from 0."""
     room: Int[np.ndarray, " points"]
     """FLOOR, CEILING or WALL for points of the room, else NONE."""
-    scraps: int = 0
+    rejected_fragments: int = 0
     """How many numbers are of scraps."""
 
     @property
     def count(self) -> int:
         """How many instances there are that are no scraps."""
-        return int(self.ids.max(initial=0)) - self.scraps
+        return int(self.ids.max(initial=0)) - self.rejected_fragments
 
     @property
     def instance(self) -> Int[np.ndarray, " points"]:
@@ -93,7 +93,7 @@ def find_instances(
     surface: Surface,
     features: Sequence[Float[np.ndarray, "points _"]],
     *,
-    sights: Sequence[Sight] = (),
+    visibilities: Sequence[Visibility] = (),
     regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
     config: InstanceConfig | None = None,
 ) -> Things:
@@ -104,14 +104,14 @@ def find_instances(
         features: one or more sets of vectors, such as lifted CLIP and DINO ones; each counts the same. None at all:
             colour and shape alone.
         sights: which points each photo sees and where.
-        regions: region maps of the same photos, of any size and numbering, one for each of `sights`; or none at all.
+        regions: region maps of the same photos, of any size and numbering, one for each of `visibilities`; or none at all.
         config: see there.
     """
     config = config or InstanceConfig()
     if len(surface) < 2:
         ids = np.full(len(surface), int(config.least <= 1))
         return Things(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
-    made = find_patches(surface, features, sights, regions, config.patch, config.structure)
+    made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
     plane, kind, contacts = made.plane, made.kind, made.contacts
     region = agglomerate(contacts, made.weight, made.told, Price(config.border, made.first))
     room = _room(region, made.seen, made.area, kind, config)
@@ -124,11 +124,11 @@ def find_instances(
     room = bulges(made.border, region, room, made.seen, made.area, config.bulge)
     region = np.where(room == NONE, region, -1)
     number = _numbered(region, made.weight, made.area, config.least)
-    whole = config.whole.things(_traits(number, room, made, contacts, config.border))
+    whole = config.whole.instances(_traits(number, room, made, contacts, config.border))
     order = np.argsort(~whole, kind="stable")
     after = np.zeros(len(whole) + 1, np.int64)
     after[order + 1] = np.arange(1, len(whole) + 1)
-    return Things(after[number][made.patch], made.patch, room[made.patch], int((~whole).sum()))
+    return Things(after[number][made.superpoint], made.superpoint, room[made.superpoint], int((~whole).sum()))
 
 
 def _room(
@@ -161,7 +161,7 @@ def _ceiling(
     room: np.ndarray,
     plane: np.ndarray,
     kind: np.ndarray,
-    made: Patches,
+    made: Superpoints,
     up: np.ndarray,
     config: StructureConfig,
 ) -> Bool[np.ndarray, " patches"]:
@@ -170,7 +170,7 @@ def _ceiling(
     wall = (room == WALL) & (kind == WALL)
     if len(np.unique(plane[wall])) < config.around:
         return np.zeros(len(room), bool)
-    edge = upper_edge(made.xyz @ up, made.point_area, wall[made.patch], made.gap, config)
+    edge = upper_edge(made.xyz @ up, made.point_area, wall[made.superpoint], made.gap, config)
     height, size = made.middle @ up, np.bincount(region, made.area)
     fog = np.bincount(region, made.area * height) > edge * size
     fog &= np.bincount(region, made.area * (height > edge - FRAYED * made.gap)) >= WHOLE * size
@@ -181,7 +181,7 @@ def _ceiling(
 
 
 def _hung(
-    region: np.ndarray, room: np.ndarray, plane: np.ndarray, kind: np.ndarray, made: Patches, config: InstanceConfig
+    region: np.ndarray, room: np.ndarray, plane: np.ndarray, kind: np.ndarray, made: Superpoints, config: InstanceConfig
 ) -> Int[np.ndarray, " patches"]:
     """Regions, of which those are one that hang side by side on a wall."""
     count = int(region.max()) + 1
@@ -202,7 +202,7 @@ def _hung(
 
 
 def _traits(
-    number: np.ndarray, room: np.ndarray, made: Patches, contacts: Contacts, config: BorderConfig
+    number: np.ndarray, room: np.ndarray, made: Superpoints, contacts: Contacts, config: BorderConfig
 ) -> Float[np.ndarray, "numbers traits"]:
     """What `wholes` tells scraps by, beside the room's planes and what is left between."""
     count = int(number.max())
@@ -214,7 +214,7 @@ def _traits(
     contacts = contacts.merged(group, total)
     on_planes = np.bincount(group, made.weight * (made.kind != NONE)) / weight
     inside = np.bincount(group, room != NONE) > 0
-    two = config.judge(measures(contacts, weight, means, made.first))
+    two = config.evaluator(measures(contacts, weight, means, made.first))
     return traits(contacts, two, weight, means, on_planes, inside)[:count]
 
 

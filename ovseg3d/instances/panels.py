@@ -6,7 +6,7 @@ of its own. The words are the run's phrases; without any, what rooms hold.
 
 Features are blurred over the cells of the photos, though, and a wall beside a bookshelf looks like a bookshelf. So a
 stretch does not count if it touches a thing that is nearer to its word than the stretch is itself: the features are
-that thing's. And once it was seen as a whole, as things are (`portraits`), it has to be nearest to the same word again.
+that thing's. And once it was seen as a whole, as things are (`instance_crops`), it has to be nearest to the same word again.
 After that the word is forgotten: what a thing is called is not asked here.
 """
 
@@ -55,21 +55,23 @@ class Panels:
     word: tuple[int, ...] = ()
     """The word that each is nearest to."""
 
-    def join(self, things: Things) -> Things:
+    def join(self, instances: Things) -> Things:
         """The things with these after them, as many as there are."""
-        behind = things.ids > things.count  # scraps
-        ids, room = things.ids + len(self.points) * behind, things.room.copy()
-        for number, own in enumerate(self.points, start=things.count + 1):
+        behind = instances.ids > instances.count  # scraps
+        ids, room = instances.ids + len(self.points) * behind, instances.room.copy()
+        for number, own in enumerate(self.points, start=instances.count + 1):
             ids[own], room[own] = number, NONE
-        return replace(things, ids=ids, room=room)
+        return replace(instances, ids=ids, room=room)
 
-    def confirmed(self, portraits: Float[np.ndarray, "panels dim"], words: Float[np.ndarray, "words dim"]) -> list[int]:
-        """Which of them are nearest to their word as wholes, too (see `portraits.portray`); unit vectors, or zero where
+    def confirmed(
+        self, instance_crops: Float[np.ndarray, "panels dim"], words: Float[np.ndarray, "words dim"]
+    ) -> list[int]:
+        """Which of them are nearest to their word as wholes, too (see `instance_crops.encode_instance_crops`); unit vectors, or zero where
         none was seen."""
-        if not len(portraits):
+        if not len(instance_crops):
             return []
-        best = (portraits @ words.T).argmax(1)
-        return [row for row, face in enumerate(portraits) if best[row] == self.word[row] and face.any()]
+        best = (instance_crops @ words.T).argmax(1)
+        return [row for row, face in enumerate(instance_crops) if best[row] == self.word[row] and face.any()]
 
     def only(self, rows: list[int]) -> "Panels":
         """Some of them."""
@@ -78,7 +80,7 @@ class Panels:
 
 def find_panels(
     surface: Surface,
-    things: Things,
+    instances: Things,
     vectors: Float[np.ndarray, "points kept"],
     words: Float[np.ndarray, "words kept"],
     kinds: Int[np.ndarray, " words"],
@@ -96,10 +98,10 @@ def find_panels(
         logit_scale: factor from the encoder's cosines to logits.
         config: see there.
     """
-    config, rows = config or PanelConfig(), np.flatnonzero((things.ids == 0) & (things.room != NONE))
+    config, rows = config or PanelConfig(), np.flatnonzero((instances.ids == 0) & (instances.room != NONE))
     if len(rows) < 2:
         return Panels()
-    xyz, normal, room = surface.xyz[rows].astype(np.float64), surface.normal[rows], things.room[rows]
+    xyz, normal, room = surface.xyz[rows].astype(np.float64), surface.normal[rows], instances.room[rows]
     gap = np.minimum(spacing(xyz), 2 * surface.cell[rows].astype(np.float64))
     pair = touching(xyz, gap, normal.astype(np.float64)).pair
     first, second = pair.T
@@ -116,8 +118,8 @@ def find_panels(
         core[own] = ahead[own] >= 0.5 * np.quantile(ahead[own], 0.9)
     core &= ahead > 0
     stretch = _stretches((likely[pair[:, 0]] == likely[pair[:, 1]]) & core[pair].all(1), pair, len(rows))
-    told, size = _means(vectors, things.ids), np.bincount(things.ids)
-    there = np.flatnonzero(things.ids > 0)
+    told, size = _means(vectors, instances.ids), np.bincount(instances.ids)
+    there = np.flatnonzero(instances.ids > 0)
     tree, points, names = cKDTree(surface.xyz[there]), [], []
     for own in _large(np.where(core, stretch, -1), area, max(config.share * whole, 1e-12)):
         name, plane = word[own[0]], room == room[own[0]]
@@ -127,7 +129,7 @@ def find_panels(
             continue
         if area[own].sum() > config.most * area[plane].sum():
             continue
-        beside = _beside(tree, things.ids[there], xyz[own], config.beside * float(np.median(gap[own])))
+        beside = _beside(tree, instances.ids[there], xyz[own], config.beside * float(np.median(gap[own])))
         beside = beside[size[beside] >= config.maker * len(own)]
         if not (told[beside] @ words[name] > near[own].mean()).any():
             points.append(rows[own])

@@ -78,8 +78,10 @@ def instances_meant(
     """
     share = np.bincount(ids, found >= threshold) / np.maximum(np.bincount(ids), 1)
     meant, scores = np.where(share[ids] >= 0.5, ids, 0), found.astype(np.float64)
-    things = instances_of(surface, meant, labels=np.ones(len(ids), np.int64), phrases=[phrase], scores=scores, eye=eye)
-    return tuple(sorted(things, key=lambda thing: -thing.score))
+    instances = instances_of(
+        surface, meant, labels=np.ones(len(ids), np.int64), phrases=[phrase], scores=scores, eye=eye
+    )
+    return tuple(sorted(instances, key=lambda instance: -instance.score))
 
 
 def instances_of(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from ovseg3d.field.surface import Sight, Surface
+from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.borders import bends, cues, moments, votes
 from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority, spacing, touching
 from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, lies_on, room_planes
@@ -21,7 +21,7 @@ LOW = 0.02
 
 
 @dataclass(frozen=True)
-class PatchConfig:
+class SuperpointConfig:
     """How points become patches."""
 
     steady: SmoothConfig = field(default_factory=lambda: SmoothConfig(steps=5, turn=0.6))
@@ -39,14 +39,14 @@ class PatchConfig:
 
 
 @dataclass(frozen=True)
-class Patches:
-    """What `find_patches` made of the points."""
+class Superpoints:
+    """What `find_superpoints` made of the points."""
 
     xyz: Float[np.ndarray, "points 3"]
     gap: float
     """Typical distance between points."""
     point_area: Float[np.ndarray, " points"]
-    patch: Int[np.ndarray, " points"]
+    superpoint: Int[np.ndarray, " points"]
     """Of each point, from 0."""
     weight: Float[np.ndarray, " patches"]
     """Points of each."""
@@ -80,14 +80,14 @@ class Patches:
         return cues(self.border, self.plane, self.vote)
 
 
-def find_patches(
+def find_superpoints(
     surface: Surface,
     features: Sequence[Float[np.ndarray, "points _"]],
-    sights: Sequence[Sight] = (),
+    visibilities: Sequence[Visibility] = (),
     regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
-    config: PatchConfig | None = None,
+    config: SuperpointConfig | None = None,
     structure: StructureConfig | None = None,
-) -> Patches:
+) -> Superpoints:
     """Group surface points into patches.
 
     Args:
@@ -96,7 +96,7 @@ def find_patches(
         config: how points are grouped.
         structure: how planes of the room are found.
     """
-    config, up = config or PatchConfig(), surface.up.astype(np.float64)
+    config, up = config or SuperpointConfig(), surface.up.astype(np.float64)
     xyz = surface.xyz.astype(np.float64)
     # Stray points are further from each other than the cells of the surface are large.
     gap = np.minimum(spacing(xyz), 2 * surface.cell.astype(np.float64))
@@ -108,34 +108,34 @@ def find_patches(
     look = np.concatenate([np.zeros((len(xyz), 0)), *looks], 1)
     edges = touching(xyz, gap, surface.normal.astype(np.float64))
     kin = np.concatenate([config.look * look, normal, config.colour * colour, config.near * xyz / typical], 1)
-    patch = agglomerate(edges, np.ones(len(xyz)), kin, _ward, config.most)
-    weight = np.bincount(patch).astype(np.float64)
-    means = add_up(np.concatenate([look, colour, surface.normal, xyz], 1), patch, len(weight)) / weight[:, None]
+    superpoint = agglomerate(edges, np.ones(len(xyz)), kin, _ward, config.most)
+    weight = np.bincount(superpoint).astype(np.float64)
+    means = add_up(np.concatenate([look, colour, surface.normal, xyz], 1), superpoint, len(weight)) / weight[:, None]
     step = np.linalg.norm(colour[edges.pair[:, 0]] - colour[edges.pair[:, 1]], axis=1)
     across = np.stack([np.ones(len(step)), step, bends(edges.pair, xyz, normal)], 1)
-    border = Contacts(edges.pair, across).merged(patch, len(weight))
+    border = Contacts(edges.pair, across).merged(superpoint, len(weight))
     planes = room_planes(xyz, normal, area, up, typical, structure)
     own = lies_on(planes, xyz, normal, surface.cell.astype(np.float64))
-    plane = majority(patch, own, len(weight), 0.5)
+    plane = majority(superpoint, own, len(weight), 0.5)
     kind, height = np.array([NONE, *(one.kind(up) for one in planes)]), xyz @ up
     below = height[kind[own] == FLOOR]
     floor = float(np.median(below)) if len(below) else float(np.quantile(height, LOW))
-    return Patches(
+    return Superpoints(
         xyz=xyz,
         gap=typical,
         point_area=area,
-        patch=patch,
+        superpoint=superpoint,
         weight=weight,
-        area=np.bincount(patch, area),
+        area=np.bincount(superpoint, area),
         seen=means[:, :-6],
-        form=add_up(moments(xyz, up, floor, typical), patch, len(weight)) / weight[:, None],
+        form=add_up(moments(xyz, up, floor, typical), superpoint, len(weight)) / weight[:, None],
         first=looks[0].shape[1] if len(looks) > 1 else None,
         facing=_unit(means[:, -6:-3]),
         middle=means[:, -3:],
         plane=plane,
         kind=kind[plane],
         border=border,
-        vote=votes(border.pair, patch, len(weight), sights, regions),
+        vote=votes(border.pair, superpoint, len(weight), visibilities, regions),
     )
 
 

@@ -109,9 +109,9 @@ class WholeConfig:
 
     least: float = 0.03
     """How likely it is one, at least."""
-    judge: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
+    evaluator: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
     """From `traits` of regions to the log-odds that each is a thing."""
 
-    def things(self, told: Float[np.ndarray, "regions traits"]) -> Bool[np.ndarray, " regions"]:
+    def instances(self, told: Float[np.ndarray, "regions traits"]) -> Bool[np.ndarray, " regions"]:
         """Which regions are things."""
-        return expit(self.judge(told)) >= self.least
+        return expit(self.evaluator(told)) >= self.least

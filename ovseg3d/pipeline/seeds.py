@@ -77,9 +77,9 @@ def _found(scene: Scene, wanted: Config) -> RunFolder | None:
         try:
             run = open_run(file)
             if is_scene(scene, run.scene_hash) and not differences(run.config, wanted):
-                begun = latest_checkpoint(run.checkpoints) is not None
+                on_start = latest_checkpoint(run.checkpoints) is not None
                 knows = "semantics" not in wanted.stages or (run.folder / FILE).exists()
-                alike.append(((_has_field(run), begun, knows, run.folder.name), run))
+                alike.append(((_has_field(run), on_start, knows, run.folder.name), run))
         except RunError:
             continue  # of another version, or half written: not ours to mend
     return max(alike, key=lambda one: one[0])[1] if alike else None

@@ -22,24 +22,24 @@ from ovseg3d.features.maps import Regions, normalise
 from ovseg3d.features.scenes import SceneFeatures, read_photo
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
-from ovseg3d.field.surface import Sight, Surface, SurfaceConfig, between, extract_surface, look
-from ovseg3d.instances.crops import PortraitConfig, add_portraits, choose_poses, portray
+from ovseg3d.field.surface import Surface, SurfaceConfig, Visibility, between, extract_surface, look
+from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
 from ovseg3d.instances.grouping import Things, find_instances
 from ovseg3d.instances.panels import KNOWN, UNKNOWN, PanelConfig, Panels, find_panels
 from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.lift import LiftConfig, Lifted, lift, lift_reduced
-from ovseg3d.points.methods import FOLDER, Learner
+from ovseg3d.points.methods import FOLDER, FeatureTrainer
 from ovseg3d.points.semantic_scene import SemanticScene, save_semantics
 from ovseg3d.points.smooth import smooth
-from ovseg3d.query.household import HOUSEHOLD
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
 from ovseg3d.query.room import plane_of
 from ovseg3d.runs.devices import resolve_backend
 from ovseg3d.runs.fields import refined
 from ovseg3d.runs.figures import EVALUATED
 from ovseg3d.scene import Scene, usable_at
 
-NAME, PORTRAITS = "semantics", "portraits"
+NAME, INSTANCE_CROPS = "semantics", "instance_crops"
 PLANES = ("floor", "wall", "ceiling")
 CPU_PIXELS = 30e6
 """What an encoder may see of all portraits together on a CPU: 600 crops of 224 x 224, some three minutes of a ViT-B/16;
@@ -53,7 +53,7 @@ class _Seen:
     scene: Scene
     """Its training photos are where --refine-poses moved them to."""
     surface: Surface
-    sights: Sequence[Sight]
+    visibilities: Sequence[Visibility]
     """Of each training photo."""
 
 
@@ -61,11 +61,11 @@ class _Seen:
 class _Known:
     """What has been learnt of the surface so far."""
 
-    things: Things
+    instances: Things
     basis: Basis
     vectors: Float[np.ndarray, "points kept"]
     """Of each surface point, in the basis."""
-    portraits: np.ndarray | None = None
+    instance_crops: np.ndarray | None = None
     """Of each instance and rejected proposal, in the basis; None where none was seen as a whole."""
 
 
@@ -73,7 +73,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     """Learn what the field's surface means, and keep it in the run.
 
     Args:
-        context: with `encoded`. Receives events of the stages "surface", "semantics", "portraits", "rays" and those of
+        context: with `encoded`. Receives events of the stages "surface", "semantics", "instance_crops", "rays" and those of
             learning: "fit", "refine", "lerf". Its `stop` ends after the current view, step, or batch of crops, or
             after lifting or finding instances.
         renderer: of the run's field.
@@ -92,56 +92,56 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     surveyed = survey(scene, renderer, report, stop)
     if surveyed is None:
         return None
-    surface, sights = surveyed
-    seen = _Seen(scene, surface, sights)
+    surface, visibilities = surveyed
+    seen = _Seen(scene, surface, visibilities)
     seconds = {"surface_seconds": time.monotonic() - began}
     began = time.monotonic()
     report(Event("start", NAME, 0, 1, message="lifting the photos' features to the surface"))
-    basis, lifted, unit = lift_photos(scene, surface, sights, features, config.train.seed)
+    basis, lifted, unit = lift_photos(scene, surface, visibilities, features, config.train.seed)
     seconds["lift_seconds"] = time.monotonic() - began
     began = time.monotonic()
-    learner = Learner(
-        run.folder, config.meaning, scene, renderer, resolve_backend(config.train.backend, context.device), features,
+    trainer = FeatureTrainer(
+        run.folder, config.semantics, scene, renderer, resolve_backend(config.train.backend, context.device), features,
         surface, basis, lifted, unit, encoded.words, encoder.logit_scale, config.train.seed, report, stop,
     )  # fmt: skip
-    found = None if stop.is_set() else learner.learn()
+    found = None if stop.is_set() else trainer.learn()
     if found is None or stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
         return None
     seconds["refine_seconds"] = time.monotonic() - began
     began = time.monotonic()
     report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
-    looks, regions = clues(scene, surface, found.vectors, features, sights)
-    known = _Known(find_instances(surface, looks, sights=sights, regions=regions), basis, found.vectors)
-    seconds["things_seconds"] = time.monotonic() - began
-    settings, clip = config.meaning, encoded.clip
-    if settings.method == "default" and settings.portraits != 0 and clip is not None and not stop.is_set():
+    looks, regions = clues(scene, surface, found.vectors, features, visibilities)
+    known = _Known(find_instances(surface, looks, visibilities=visibilities, regions=regions), basis, found.vectors)
+    seconds["instances_seconds"] = time.monotonic() - began
+    settings, clip = config.semantics, encoded.clip
+    if settings.method == "default" and settings.instance_crops != 0 and clip is not None and not stop.is_set():
         began = time.monotonic()
-        known = _as_wholes(context, features, clip, seen, known)
-        seconds["portraits_seconds"] = time.monotonic() - began
+        known = _embed_instances(context, features, clip, seen, known)
+        seconds["instance_crops_seconds"] = time.monotonic() - began
     if stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
         return None
-    things, basis = known.things, known.basis
-    pieces, planes = things.ids.astype(np.int32), things.room.astype(np.int8)
+    instances, basis = known.instances, known.basis
+    pieces, planes = instances.ids.astype(np.int32), instances.room.astype(np.int8)
     learnt = SemanticScene(
-        surface, basis, known.vectors, lifted.agreement, things.instance.astype(np.int32), encoder, found.sized,
-        planes, pieces, known.portraits,
+        surface, basis, known.vectors, lifted.agreement, instances.instance.astype(np.int32), encoder, found.sized,
+        planes, pieces, known.instance_crops,
     )  # fmt: skip
     path = save_semantics(run.folder, learnt)
     shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # not before: who is stopped here goes on from there
     # What another method left behind, or was measured of it, would be read as this one's.
-    parts = ("fit_", "refine_", "lerf_", "portraits_")
+    parts = ("fit_", "refine_", "lerf_", "instance_crops_")
     stale = {name: None for name in run.metrics() if name.startswith(parts) or name in EVALUATED}
     run.write_metrics(
         {
             **stale,
             **seconds,
             **found.figures,
-            "method": config.meaning.method,
+            "method": config.semantics.method,
             "surface_points": len(surface),
-            "instances": things.count,
-            "scraps": things.scraps,
+            "instances": instances.count,
+            "rejected_fragments": instances.rejected_fragments,
             "semantics_bytes": path.stat().st_size,
             "basis_left_out": basis.left_out,
             **_odd_photos(scene, lifted.trusted),
@@ -153,7 +153,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
 
 def survey(
     scene: Scene, renderer: Renderer, report: Report = ignore, stop: threading.Event | None = None
-) -> tuple[Surface, list[Sight]] | None:
+) -> tuple[Surface, list[Visibility]] | None:
     """A field's surface, and what each training photo shows of it; None after `stop`.
 
     What a photo's mask hides, such as somebody who walked by, it does not show: the field was not taught by it either.
@@ -173,18 +173,20 @@ def survey(
     up = np.linalg.inv(scene.world_from_input[:3, :3])[:, 2]
     surface = extract_surface(renderer, views, up / np.linalg.norm(up), scene.metric, settings)
     xyz, cell = surface.xyz.astype(np.float64), surface.cell.astype(np.float64)
-    sights = [view.see(xyz, cell, settings) for view in views[: len(cameras)]]
-    sights = [sight.where(usable_at(frame, sight.xy)) for frame, sight in zip(frames, sights)]
+    visibilities = [view.see(xyz, cell, settings) for view in views[: len(cameras)]]
+    visibilities = [
+        visibility.where(usable_at(frame, visibility.xy)) for frame, visibility in zip(frames, visibilities)
+    ]
     report(Event("done", SURFACE, len(views), len(views), 1.0, time.monotonic() - began))
-    return surface, sights
+    return surface, visibilities
 
 
 def lift_photos(
-    scene: Scene, surface: Surface, sights: Sequence[Sight], features: SceneFeatures, seed: int
+    scene: Scene, surface: Surface, visibilities: Sequence[Visibility], features: SceneFeatures, seed: int
 ) -> tuple[Basis, Lifted, Float[np.ndarray, "points kept"]]:
     """The basis of the photos' features, what was lifted to the points, and that smoothed, of unit length or zero."""
     photos = [features[view].clip.at for view in scene.train]
-    basis, lifted = lift_reduced(sights, photos, surface.xyz.astype(np.float64), LiftConfig(seed=seed))
+    basis, lifted = lift_reduced(visibilities, photos, surface.xyz.astype(np.float64), LiftConfig(seed=seed))
     vectors = smooth(lifted.vectors, surface, lifted.support)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return basis, lifted, (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
@@ -195,83 +197,85 @@ def clues(
     surface: Surface,
     vectors: Float[np.ndarray, "points kept"],
     features: SceneFeatures,
-    sights: Sequence[Sight],
+    visibilities: Sequence[Visibility],
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """What things are found by, besides their shape: what CLIP and DINO see in the points, and the photos' regions."""
     looks, maps = [vectors], [features[view] for view in scene.train]
     dinos = [one.dino.at for one in maps if one.dino is not None]
-    if len(dinos) == len(sights):
-        looks.append(lift(sights, dinos, len(surface)).vectors)
+    if len(dinos) == len(visibilities):
+        looks.append(lift(visibilities, dinos, len(surface)).vectors)
     regions = [one.clip.index for one in maps if isinstance(one.clip, Regions)]
-    return looks, regions if len(regions) == len(sights) else []
+    return looks, regions if len(regions) == len(visibilities) else []
 
 
 class _Stopped(Exception):
     """Leaves the portraits."""
 
 
-def _as_wholes(context: Context, features: SceneFeatures, clip: TextImageEncoder, seen: _Seen, known: _Known) -> _Known:
+def _embed_instances(
+    context: Context, features: SceneFeatures, clip: TextImageEncoder, seen: _Seen, known: _Known
+) -> _Known:
     """What is known once instances, and what may be some, were seen as wholes; the same as before where the encoder's
     weights are gone, or stopped."""
     config, report, stop = context.config, context.report, context.stop
-    things, asked = known.things, config.meaning.portraits
-    settings = PortraitConfig() if asked is None else PortraitConfig(views=asked)
-    report(Event("start", PORTRAITS, 0, 1, message="seeing things as wholes"))
+    instances, asked = known.instances, config.semantics.instance_crops
+    settings = CropConfig() if asked is None else CropConfig(views=asked)
+    report(Event("start", INSTANCE_CROPS, 0, 1, message="seeing things as wholes"))
 
     def tick(done: int, total: int) -> None:
-        report(Event("progress", PORTRAITS, done, total, done / total))
+        report(Event("progress", INSTANCE_CROPS, done, total, done / total))
         if stop.is_set():
             raise _Stopped
 
     try:
         panels, words = _panels(context, clip, seen.surface, known)
-        ids = panels.join(things).ids
+        ids = panels.join(instances).ids
         if asked is None and context.device == "cpu":
             settings = settings.affordable(int(ids.max(initial=0)), clip.preprocess.size, CPU_PIXELS)
-            if settings.views < PortraitConfig.views:
-                few = f"Each thing is seen in {settings.views} of its photos, {PortraitConfig.views} would take long"
-                context.log(PORTRAITS, f"{few} on a CPU (--portraits {PortraitConfig.views})")
-        poses = choose_poses(ids, seen.sights, settings)
+            if settings.views < CropConfig.views:
+                few = f"Each thing is seen in {settings.views} of its photos, {CropConfig.views} would take long"
+                context.log(INSTANCE_CROPS, f"{few} on a CPU (--instance-crops {CropConfig.views})")
+        poses = choose_poses(ids, seen.visibilities, settings)
         frames = [seen.scene.frames[view] for view in seen.scene.train]
         photo = lambda view: read_photo(frames[view], features.settings)  # noqa: E731
-        found = portray(poses, ids, seen.sights, photo, clip, settings, tick)
+        found = encode_instance_crops(poses, ids, seen.visibilities, photo, clip, settings, tick)
     except EncoderError as error:  # the photos' features were in the cache
-        context.log(PORTRAITS, f"No thing is seen as a whole: {error.what}")
+        context.log(INSTANCE_CROPS, f"No thing is seen as a whole: {error.what}")
         return known
     except _Stopped:
-        report(Event("interrupted", PORTRAITS, 0, 1))
+        report(Event("interrupted", INSTANCE_CROPS, 0, 1))
         return known
     crops = len(poses) * (len(settings.alone) + len(settings.within))
-    report(Event("done", PORTRAITS, crops, crops, 1.0))
-    sure, maybe, rejected = np.split(found, np.cumsum([things.count, len(panels.points)]))
+    report(Event("done", INSTANCE_CROPS, crops, crops, 1.0))
+    sure, maybe, rejected = np.split(found, np.cumsum([instances.count, len(panels.points)]))
     good = panels.confirmed(maybe, words)
-    things = panels.only(good).join(things)
+    instances = panels.only(good).join(instances)
     faces = np.concatenate([sure, maybe[good], rejected])
-    basis, vectors = add_portraits(
-        known.basis, known.vectors, things.ids, faces, things.room, settings, seed=config.train.seed
+    basis, vectors = add_instance_crops(
+        known.basis, known.vectors, instances.ids, faces, instances.room, settings, seed=config.train.seed
     )
-    return _Known(things, basis, vectors, normalise(basis.reduce(faces)))
+    return _Known(instances, basis, vectors, normalise(basis.reduce(faces)))
 
 
 def _panels(context: Context, clip: TextImageEncoder, surface: Surface, known: _Known) -> tuple[Panels, np.ndarray]:
     """What may be things in the room's planes, and vectors of the words for them: the run's phrases, or else what rooms
     hold. Nothing where the encoder knows no words."""
-    things, phrases = known.things, context.run.phrases
+    instances, phrases = known.instances, context.run.phrases
     nothing = Panels(), np.zeros((0, clip.dim), np.float32)
-    if not things.room.any():
+    if not instances.room.any():
         return nothing
-    names = list(dict.fromkeys([*(phrases or HOUSEHOLD), *PLANES]))
+    names = list(dict.fromkeys([*(phrases or DEFAULT_VOCABULARY), *PLANES]))
     kinds = np.array([plane_of(name) for name in names])
     if kinds.all():
         return nothing
     try:
         words = clip.encode_text(names).detach().float().cpu().numpy()
     except EncoderError as error:
-        context.log(PORTRAITS, f"Nothing is looked for in walls: {error.what}")
+        context.log(INSTANCE_CROPS, f"Nothing is looked for in walls: {error.what}")
         return nothing
     settings = PanelConfig(sure=KNOWN if phrases else UNKNOWN)
     reduced = known.basis.reduce(words)
-    return find_panels(surface, things, known.vectors, reduced, kinds, clip.logit_scale, settings), words
+    return find_panels(surface, instances, known.vectors, reduced, kinds, clip.logit_scale, settings), words
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:

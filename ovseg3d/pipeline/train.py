@@ -42,7 +42,7 @@ def train_scene(
     report: Report | None = None,
     stop: threading.Event | None = None,
     resume: RunFolder | Path | str | None = None,
-    begun: Callable[[RunFolder], None] | None = None,
+    on_start: Callable[[RunFolder], None] | None = None,
     trust: Trust = NO_TRUST,
 ) -> RunFolder:
     """Run the stages that the settings ask for (see `runs.stages`), and keep what they make in a run folder.
@@ -100,8 +100,8 @@ def train_scene(
         if scene.phrases:
             keep_phrases(context.run.folder, scene.phrases)
         context.run.write_status("running")
-        if begun is not None:
-            begun(context.run)
+        if on_start is not None:
+            on_start(context.run)
         _run_stages(stages, context)
     return context.run
 

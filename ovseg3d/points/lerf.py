@@ -102,11 +102,11 @@ class Sized:
         Returns:
             The margins, each phrase's at the size where its greatest is greatest, and that size, input units.
         """
-        rivals = others if len(others) else self.canonical
+        alternatives = others if len(others) else self.canonical
         best = np.full((len(self.encoded), len(phrases)), -np.inf, np.float32)
         chosen = np.zeros(len(phrases))
         for size, vectors in zip(np.linspace(0, 1, COUNT), self._swept):
-            cosines = vectors.astype(np.float32) @ np.concatenate([phrases, rivals]).T
+            cosines = vectors.astype(np.float32) @ np.concatenate([phrases, alternatives]).T
             found = cosines[:, : len(phrases)] - cosines[:, len(phrases) :].max(1, keepdims=True)
             better = found.max(0) > best.max(0)
             best[:, better], chosen[better] = found[:, better], size

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from ovseg3d.errors import RunError
 from ovseg3d.features.maps import Dense, Pyramid, Regions
-from ovseg3d.field.surface import Sight
+from ovseg3d.field.surface import Visibility
 from ovseg3d.points.basis import Basis, fit_basis
 
 Speaker = Callable[[Float[np.ndarray, "samples 2"]], Float[np.ndarray, "samples dim"]]
@@ -72,7 +72,9 @@ class LiftConfig:
     seed: int = 0
 
 
-def lift(sights: Sequence[Sight], photos: Sequence[Speaker], points: int, config: LiftConfig | None = None) -> Lifted:
+def lift(
+    visibilities: Sequence[Visibility], photos: Sequence[Speaker], points: int, config: LiftConfig | None = None
+) -> Lifted:
     """Features of surface points from those of photos.
 
     Args:
@@ -82,20 +84,20 @@ def lift(sights: Sequence[Sight], photos: Sequence[Speaker], points: int, config
         config: see there.
     """
     config = config or LiftConfig()
-    sights = [_heard(sight, photo) for sight, photo in zip(sights, photos, strict=True)]
-    words = _Words(sights, photos, points)
-    words.average([sight.weight for sight in sights])
+    visibilities = [_heard(visibility, photo) for visibility, photo in zip(visibilities, photos, strict=True)]
+    words = _Words(visibilities, photos, points)
+    words.average([visibility.weight for visibility in visibilities])
     for _ in range(config.rounds):
         agreement, *known = words.agreement()
         relative = _relative(*known).clip(0.05, 1.0)
         factors = ((a.clip(0.02, 1) * t) ** config.power for a, t in zip(agreement, relative))
-        words.average([sight.weight * factor for sight, factor in zip(sights, factors)])
+        words.average([visibility.weight * factor for visibility, factor in zip(visibilities, factors)])
     agreement, trust, compared = words.agreement()
     support, heard, total = np.zeros((3, points), np.float32)
-    for own, sight, good in zip(agreement, sights, _trusted(trust, compared)):
-        support[sight.point] += sight.weight
-        heard[sight.point] += sight.weight * good
-        total[sight.point] += sight.weight * good * own
+    for own, visibility, good in zip(agreement, visibilities, _trusted(trust, compared)):
+        support[visibility.point] += visibility.weight
+        heard[visibility.point] += visibility.weight * good
+        total[visibility.point] += visibility.weight * good * own
     return Lifted(words.mean, (total / np.maximum(heard, 1e-9)).clip(0, 1), support, trust, compared)
 
 
@@ -112,7 +114,7 @@ def _relative(trust: np.ndarray, compared: np.ndarray) -> np.ndarray:
 
 
 def lift_reduced(
-    sights: Sequence[Sight],
+    visibilities: Sequence[Visibility],
     photos: Sequence[Dense | Regions | Pyramid | Speaker],
     xyz: Float[np.ndarray, "points 3"],
     config: LiftConfig | None = None,
@@ -133,18 +135,18 @@ def lift_reduced(
     config = config or LiftConfig()
     speakers = [getattr(photo, "at", photo) for photo in photos]
     seen = np.zeros(len(xyz), bool)
-    for sight in sights:
-        seen[sight.point] = True
+    for visibility in visibilities:
+        seen[visibility.point] = True
     chosen = np.random.default_rng(config.seed).permutation(np.flatnonzero(seen))[: config.samples]
     chosen.sort()
-    some = lift([_only(sight, chosen, len(xyz)) for sight in sights], speakers, len(chosen), config)
+    some = lift([_only(visibility, chosen, len(xyz)) for visibility in visibilities], speakers, len(chosen), config)
     if not some.vectors.any():
         raise RunError(
             "No photo says anything about the field's surface",
             fix="check the poses, and remove cached features (doctor --clear-cache)",
         )
     basis = fit_basis(some.vectors, config.kept)
-    lifted = lift(sights, [_reduced(photo, basis) for photo in photos], len(xyz), config)
+    lifted = lift(visibilities, [_reduced(photo, basis) for photo in photos], len(xyz), config)
     unseen = lifted.support == 0
     if unseen.any() and not unseen.all():
         _, nearest = cKDTree(xyz[~unseen]).query(xyz[unseen])
@@ -161,40 +163,42 @@ def _reduced(photo: Dense | Regions | Pyramid | Speaker, basis: Basis) -> Speake
     return lambda xy: basis.reduce(photo(xy))
 
 
-def _only(sight: Sight, chosen: Int[np.ndarray, " some"], points: int) -> Sight:
+def _only(visibility: Visibility, chosen: Int[np.ndarray, " some"], points: int) -> Visibility:
     """What a view sees of some of the points, which are then numbered anew."""
     number = np.full(points, -1)
     number[chosen] = np.arange(len(chosen))
-    kept = number[sight.point] >= 0
-    through = number[sight.through]
-    return Sight(number[sight.point[kept]], sight.xy[kept], sight.weight[kept], through[through >= 0])
+    kept = number[visibility.point] >= 0
+    through = number[visibility.through]
+    return Visibility(
+        number[visibility.point[kept]], visibility.xy[kept], visibility.weight[kept], through[through >= 0]
+    )
 
 
-def _heard(sight: Sight, photo: Speaker) -> Sight:
+def _heard(visibility: Visibility, photo: Speaker) -> Visibility:
     """Less the places of which the photo says nothing: not finite, or without direction."""
-    own = photo(sight.xy)
+    own = photo(visibility.xy)
     square = np.einsum("pd,pd->p", own, own)
-    good = np.isfinite(square) & (square > 0) & (sight.weight > 0)
-    return sight if good.all() else sight.where(good)
+    good = np.isfinite(square) & (square > 0) & (visibility.weight > 0)
+    return visibility if good.all() else visibility.where(good)
 
 
 class _Words:
     """What photos say about points, and its mean so far."""
 
-    def __init__(self, sights: Sequence[Sight], photos: Sequence[Speaker], points: int) -> None:
-        self.sights, self.photos, self.points = sights, photos, points
+    def __init__(self, visibilities: Sequence[Visibility], photos: Sequence[Speaker], points: int) -> None:
+        self.visibilities, self.photos, self.points = visibilities, photos, points
 
     def average(self, weights: Sequence[np.ndarray]) -> None:
         """Take the mean, with these weights (one for each point that a photo sees)."""
         self.weights = weights
         self.total, self.mean = np.zeros(self.points, np.float32), np.zeros((self.points, 0), np.float32)
-        for photo, sight, weight in zip(self.photos, self.sights, weights):
-            own = photo(sight.xy)
+        for photo, visibility, weight in zip(self.photos, self.visibilities, weights):
+            own = photo(visibility.xy)
             if not self.mean.shape[1]:
                 self.mean = np.zeros((self.points, own.shape[1]), np.float32)
             # A view names each point once, so a plain addition by index is right.
-            self.mean[sight.point] += weight[:, None] * own
-            self.total[sight.point] += weight
+            self.mean[visibility.point] += weight[:, None] * own
+            self.total[visibility.point] += weight
         np.divide(self.mean, self.total[:, None], out=self.mean, where=self.total[:, None] > 0)
 
     def agreement(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
@@ -208,20 +212,20 @@ class _Words:
         common = self.mean[known].mean(0) if known.any() else np.float32(0)
         apart = self.mean - common
         lengths = np.einsum("pd,pd->p", apart, apart)
-        found, trust = [], np.ones(len(self.sights), np.float32)
-        compared = np.zeros(len(self.sights), bool)
-        for view, (photo, sight, w) in enumerate(zip(self.photos, self.sights, self.weights)):
-            own = photo(sight.xy) - common
-            whole = self.total[sight.point].astype(np.float64)
+        found, trust = [], np.ones(len(self.visibilities), np.float32)
+        compared = np.zeros(len(self.visibilities), bool)
+        for view, (photo, visibility, w) in enumerate(zip(self.photos, self.visibilities, self.weights)):
+            own = photo(visibility.xy) - common
+            whole = self.total[visibility.point].astype(np.float64)
             rest = whole - w
             alone = rest < 1e-4 * whole
             share, rest = whole / np.where(alone, 1, rest), w / np.where(alone, 1, rest)
-            both, square = np.einsum("pd,pd->p", own, apart[sight.point]), np.einsum("pd,pd->p", own, own)
+            both, square = np.einsum("pd,pd->p", own, apart[visibility.point]), np.einsum("pd,pd->p", own, own)
             product = share * both - rest * square
-            others = share**2 * lengths[sight.point] - 2 * share * rest * both + rest**2 * square
+            others = share**2 * lengths[visibility.point] - 2 * share * rest * both + rest**2 * square
             cosine = (product + ALIKE) / np.sqrt((square + ALIKE) * (np.maximum(others, 0) + ALIKE))
             found.append(np.where(alone, 1, cosine).astype(np.float32))
-            told = np.where(alone, 0, sight.weight)
+            told = np.where(alone, 0, visibility.weight)
             if told.any():
                 trust[view], compared[view] = np.clip((cosine * told).sum() / told.sum(), 0, 1), True
         return found, trust, compared

@@ -42,7 +42,7 @@ from ovseg3d.points.gather import Consensus, GatherConfig, Rays, TrainingPhotos,
 from ovseg3d.points.lerf import LerfStage, Sized
 from ovseg3d.points.lift import Lifted
 from ovseg3d.points.refine import RefineConfig, RefineStage
-from ovseg3d.runs.config import MeaningConfig
+from ovseg3d.runs.config import SemanticsConfig
 from ovseg3d.scene import Scene
 
 FOLDER = "semantics"
@@ -74,12 +74,12 @@ class Learnt:
 
 
 @dataclass(frozen=True)
-class Learner:
+class FeatureTrainer:
     """What a method learns from, and its learning."""
 
     folder: Path
     """The run's."""
-    config: MeaningConfig
+    config: SemanticsConfig
     scene: Scene
     renderer: Renderer
     backend: str

@@ -28,16 +28,16 @@ from ovseg3d.files import write_atomic
 from ovseg3d.limits import check_memory, tensor_headers
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.lerf import Sized
+from ovseg3d.runs.migrate import FORMAT_VERSION, READABLE_VERSIONS, migrate_tensors
 from ovseg3d.scene import Camera
 
 FILE = "semantics.safetensors"
-FORMAT_VERSION = 1
 _MAX_BYTES = 32 * 2**30
 _STORED = {
     "xyz": np.float32, "normal": np.float16, "rgb": np.uint8, "confidence": np.float16, "cell": np.float32,
     "vectors": np.float16, "agreement": np.float16, "instance": np.int32, "axes": np.float32,
 }  # fmt: skip
-_MAYBE = {"plane": np.int8, "pieces": np.int32, "portraits": np.float16}
+_MAYBE = {"plane": np.int8, "pieces": np.int32, "instance_crops": np.float16}
 NEAREST = 4
 """Surface points that a pixel takes its features from."""
 
@@ -72,8 +72,8 @@ class SemanticScene:
     """Plane of the room that a point lies on (see `structure`); None: nobody looked."""
     pieces: Int[np.ndarray, " points"] | None = None
     """`instance`, and after these numbers those of scraps (see `wholes`), which are no things; None: nobody looked."""
-    portraits: Float[np.ndarray, "pieces kept"] | None = None
-    """Coefficients of what things and scraps look like as wholes (see `portraits`), unit length or zero, in the order
+    instance_crops: Float[np.ndarray, "pieces kept"] | None = None
+    """Coefficients of what things and scraps look like as wholes (see `instance_crops`), unit length or zero, in the order
     of their numbers; None: nobody looked, or did not keep them."""
 
     @property
@@ -158,7 +158,7 @@ class Places:
     near: Int[np.ndarray, "met nearest"]
     weight: Float[np.ndarray, "met nearest"]
 
-    def picture(self, values: Float[np.ndarray, "points dim"], nothing: float = 0.0) -> Float[np.ndarray, "h w dim"]:
+    def image(self, values: Float[np.ndarray, "points dim"], nothing: float = 0.0) -> Float[np.ndarray, "h w dim"]:
         """Values of points as a picture; `nothing` where no surface is."""
         made = np.full((self.size[0] * self.size[1], values.shape[1]), nothing, np.float32)
         # One neighbour after the other: all at once would take `NEAREST` times the memory.
@@ -184,8 +184,8 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
         arrays["plane"] = scene.plane.astype(np.int8)
     if scene.pieces is not None:
         arrays["pieces"] = scene.pieces.astype(np.int32)
-    if scene.portraits is not None:
-        arrays["portraits"] = np.ascontiguousarray(scene.portraits, dtype=np.float16)
+    if scene.instance_crops is not None:
+        arrays["instance_crops"] = np.ascontiguousarray(scene.instance_crops, dtype=np.float16)
     if scene.sized is not None:
         del arrays["vectors"]
         arrays |= scene.sized.arrays()
@@ -211,14 +211,14 @@ def load_semantics(folder: Path) -> SemanticScene:
     path = folder / FILE
     again = f"ovseg3d train {folder} --resume --only semantics"
     if not os.path.lexists(path):
-        raise RunError("The run knows nothing about meaning yet", where=folder, fix=again)
+        raise RunError("The run has no semantics yet", where=folder, fix=again)
     stored, _ = tensor_headers(path, RunError, "file of the run's semantics", _MAX_BYTES, fix=again)
     check_memory(3 * sum(tensor.bytes for tensor in stored.values()), "What the run knows", path, RunError)
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {}).get("ovseg3d", "null"))
-            found = {name: file.get_tensor(name) for name in file.keys()}
-        if facts["format_version"] != FORMAT_VERSION:
+            found = migrate_tensors({name: file.get_tensor(name) for name in file.keys()})
+        if facts["format_version"] not in READABLE_VERSIONS:
             raise ValueError(f"format version {facts['format_version']}")
         sized = None
         if "vectors" not in found:
@@ -232,11 +232,15 @@ def load_semantics(folder: Path) -> SemanticScene:
             found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),
             found["cell"], up, bool(facts["metric"]),
         )  # fmt: skip
-        vectors, pieces, portraits = found["vectors"].astype(np.float32), found.get("pieces"), found.get("portraits")
+        vectors, pieces, instance_crops = (
+            found["vectors"].astype(np.float32),
+            found.get("pieces"),
+            found.get("instance_crops"),
+        )
         return SemanticScene(
             surface, Basis(found["axes"], float(facts["left_out"])), vectors,
             found["agreement"].astype(np.float32), found["instance"], _facts(**facts["encoder"]), sized, plane,
-            pieces, None if portraits is None else portraits.astype(np.float32),
+            pieces, None if instance_crops is None else instance_crops.astype(np.float32),
         )  # fmt: skip
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise RunError(f"The run's semantics cannot be read ({error})", where=path, fix=again) from error
@@ -259,8 +263,8 @@ def _check(found: dict[str, np.ndarray]) -> None:
     shapes |= {"vectors": (points, kept), "axes": (len(found["axes"]), kept)}
     if not points:
         raise ValueError("there are no points")
-    if "portraits" in found:
-        shapes["portraits"] = (len(found["portraits"]), kept)
+    if "instance_crops" in found:
+        shapes["instance_crops"] = (len(found["instance_crops"]), kept)
     maybe = {name: dtype for name, dtype in _MAYBE.items() if name in found}
     for name, dtype in {**_STORED, **maybe}.items():
         array = found[name]
@@ -278,5 +282,7 @@ def _check(found: dict[str, np.ndarray]) -> None:
         raise ValueError("'pieces' are not those of 'instance'")
     if piece.max() > points:  # lists are made as long as their numbers
         raise ValueError(f"{points} points cannot be of {piece.max()} things")
-    if "portraits" in found and len(found["portraits"]) != piece.max():
-        raise ValueError(f"{len(found['portraits'])} 'portraits' are not those of {piece.max()} things and scraps")
+    if "instance_crops" in found and len(found["instance_crops"]) != piece.max():
+        raise ValueError(
+            f"{len(found['instance_crops'])} 'instance_crops' are not those of {piece.max()} things and scraps"
+        )

@@ -23,7 +23,7 @@ class Criteria:
 
     negatives: Sequence[str] = ()
     canonical: Sequence[str] | None = None
-    rivals: Sequence[str] | None = None
+    alternatives: Sequence[str] | None = None
     threshold: float = THRESHOLD
 
     def __post_init__(self) -> None:
@@ -35,18 +35,18 @@ class Criteria:
     @property
     def usual(self) -> bool:
         """Whether phrases are compared with the usual ones: calibrations are of scores made so."""
-        return self.rivals is None and self.canonical is None and not self.negatives
+        return self.alternatives is None and self.canonical is None and not self.negatives
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What the scene's witnesses say to one phrase."""
 
-    witness: int
+    candidate: int
     """Which shows where it is: the best one, or a whole that is nearly as good, unless that is likelier not it."""
     score: float
     """The best chance."""
-    rival: str | None
+    alternative: str | None
     """What the witness with the best chance is likelier to be, if only that keeps the phrase from being there."""
     known: bool
     """Whether the place of a plane says so, and not features: no card tells how likely that is right."""
@@ -66,7 +66,7 @@ class Answer:
     they were not seen as wholes, or a plane's place told it."""
     calibrated: bool
     threshold: float
-    rival: str | None
+    alternative: str | None
     """Of what is not there for its sake alone: the run's phrase, or the everyday word, that what comes nearest to it is
     likelier to be."""
     points: Float[np.ndarray, "found 3"]
@@ -84,6 +84,6 @@ class Answer:
     relevancies: dict[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)
     """Relevancy by the name of the view, 0 to 1."""
 
-    def mask(self, picture: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    def mask(self, image: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
         """Where a picture of the relevancy shows it."""
-        return (picture >= self.threshold) & self.present
+        return (image >= self.threshold) & self.present

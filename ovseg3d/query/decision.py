@@ -48,7 +48,7 @@ class Decision:
         others = self._similarity.others(criteria.canonical, criteria.negatives)
         seen = self.scene.decide(phrase, criteria)
         present = seen.score >= threshold
-        margin = self._agreeing(self.points.margin(phrase, criteria.rivals, others), seen)
+        margin = self._agreeing(self.points.margin(phrase, criteria.alternatives, others), seen)
         found = np.minimum(expit(SHARPNESS * margin), seen.score)
         chosen = np.flatnonzero(found >= threshold) if present else np.empty(0, np.int64)
         chosen = chosen[np.argsort(-margin[chosen], kind="stable")]
@@ -61,7 +61,7 @@ class Decision:
             probability=chance,
             calibrated=chance is not None,
             threshold=threshold,
-            rival=None if present else seen.rival,
+            alternative=None if present else seen.alternative,
             points=surface.xyz[chosen],
             point_scores=found[chosen],
             point_index=chosen,
@@ -78,11 +78,13 @@ class Decision:
     @cached_property
     def _card(self) -> Calibration | None:
         """A card is of scores that portraits had a part in."""
-        return None if self._similarity.semantics.portraits is None else calibration_of(self._similarity.texts.clip)
+        return (
+            None if self._similarity.semantics.instance_crops is None else calibration_of(self._similarity.texts.clip)
+        )
 
     def _agreeing(self, margin: Float[np.ndarray, " points"], seen: Verdict) -> Float[np.ndarray, " points"]:
         """Margins of points that say what the best witness does: most of its points are as relevant as it is likely."""
-        points, margin = self.scene.witnesses.points(seen.witness), margin.astype(np.float64)
+        points, margin = self.scene.candidates.points(seen.candidate), margin.astype(np.float64)
         target = logit(np.clip(seen.score, 1e-9, 1 - 1e-9)) / SHARPNESS + 1e-6
         margin[points] += max(0.0, target - np.quantile(margin[points], 1 - RELEVANT_SHARE, method="lower"))
         return margin

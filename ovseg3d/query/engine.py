@@ -31,7 +31,7 @@ from ovseg3d.runs.phrases import in_list
 from ovseg3d.scene import Camera, Frame, Scene
 
 
-class Asker:
+class QueryEngine:
     """Answers questions about one run; what it has loaded and rendered it keeps.
 
     Args:
@@ -42,7 +42,7 @@ class Asker:
         semantics: surface points and what they mean; by default those that the run keeps.
 
     Raises:
-        RunError: the run knows nothing about meaning.
+        RunError: the run has no semantics.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Asker:
         *,
         negatives: Sequence[str] = (),
         canonical: Sequence[str] | None = None,
-        rivals: Sequence[str] | None = None,
+        alternatives: Sequence[str] | None = None,
         threshold: float = THRESHOLD,
         views: Sequence[str] = (),
         camera: str | None = None,
@@ -82,8 +82,8 @@ class Asker:
             phrases: what to look for, each for itself.
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: what everything is compared with; None: what suits the encoder (see `canonical`).
-            rivals: what else a point or the scene may show instead. By default everyday words (`household`) and the
-                run's phrases; if there are any, points are compared with these alone. `rivals_of` and `names_beside`
+            rivals: what else a point or the scene may show instead. By default everyday words (`default_vocabulary`) and the
+                run's phrases; if there are any, points are compared with these alone. `alternatives_of` and `names_beside`
                 tell what is left out.
             threshold: relevancy from which a point counts, and score from which the scene does.
             views: names of frames to draw masks for; all are held at once (`answers.save_answers` holds few).
@@ -95,8 +95,8 @@ class Asker:
             RunError: the encoder has other weights than when the run was trained.
         """
         phrases, negatives = in_list(phrases), in_list(negatives)
-        canonical, rivals = (None if said is None else in_list(said) for said in (canonical, rivals))
-        criteria = Criteria(negatives, canonical, rivals, threshold)
+        canonical, alternatives = (None if said is None else in_list(said) for said in (canonical, alternatives))
+        criteria = Criteria(negatives, canonical, alternatives, threshold)
         self.similarity.others(canonical, negatives)
         eye = None if camera is None else self.camera(camera).position
         for view in views:
@@ -105,14 +105,14 @@ class Asker:
         answers = [self.decision.answer(phrase, criteria, eye) for phrase in phrases]
         for view in views:  # one after the other: more of them than are kept must not be rendered for each phrase
             for answer in answers:
-                picture = self.picture(answer, view)
-                answer.relevancies[view], answer.masks[view] = picture, answer.mask(picture)
+                image = self.image(answer, view)
+                answer.relevancies[view], answer.masks[view] = image, answer.mask(image)
         return answers
 
     def decide(
         self,
         phrase: str,
-        rivals: Sequence[str] | None = None,
+        alternatives: Sequence[str] | None = None,
         canonical: Sequence[str] | None = None,
         negatives: Sequence[str] = (),
         threshold: float = THRESHOLD,
@@ -126,7 +126,7 @@ class Asker:
         Raises:
             ConfigError, EncoderError, RunError: as `ask`.
         """
-        return self.decision.scene.decide(phrase, Criteria(negatives, canonical, rivals, threshold))
+        return self.decision.scene.decide(phrase, Criteria(negatives, canonical, alternatives, threshold))
 
     # -- phrases -----------------------------------------------------------------------------------------------
 
@@ -154,19 +154,19 @@ class Asker:
         """Unit vectors of phrases in the run's encoder; see `PhraseEncoder.encode`."""
         return self.texts.encode(phrases)
 
-    def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
+    def alternatives_of(self, phrase: str, alternatives: Sequence[str] | None = None) -> tuple[str, ...]:
         """Which of some phrases there are for a phrase to lose against: those that `may_oppose` it. None: the run's
         phrases, see `names_beside`."""
-        return self.vocabulary.rivals_of(phrase, rivals)
+        return self.vocabulary.alternatives_of(phrase, alternatives)
 
     def names_beside(self, phrase: str, names: Sequence[str]) -> tuple[str, ...]:
         """Which names of things in the scene are of other things than a phrase is about: those that `may_oppose` it,
         and if all do, none that means nearly the same ("sofa" beside "couch")."""
         return self.vocabulary.names_beside(phrase, names)
 
-    def household(self, phrase: str) -> tuple[str, ...]:
-        """What rooms hold, but for what a phrase may mean itself (see `household`)."""
-        return self.vocabulary.household(phrase)
+    def default_vocabulary(self, phrase: str) -> tuple[str, ...]:
+        """What rooms hold, but for what a phrase may mean itself (see `default_vocabulary`)."""
+        return self.vocabulary.default_vocabulary(phrase)
 
     # -- points ------------------------------------------------------------------------------------------------
 
@@ -272,11 +272,11 @@ class Asker:
         """The surface points behind a view's pixels; rendered once."""
         return self.views.places(view)
 
-    def picture(self, answer: Answer, view: str) -> Float[np.ndarray, "h w"]:
+    def image(self, answer: Answer, view: str) -> Float[np.ndarray, "h w"]:
         """An answer's relevancy in a view, 0 to 1; of many views one after the other, each for all answers."""
-        return self.places(view).picture(answer.relevancy[:, None])[..., 0]
+        return self.places(view).image(answer.relevancy[:, None])[..., 0]
 
-    def label_picture(
+    def label_image(
         self, phrases: Sequence[str], view: str, canonical: Sequence[str] | None = None, none: bool = True
     ) -> Int[np.ndarray, "h w"]:
         """`labels` of the pixels of a view; 0 also where no surface is."""

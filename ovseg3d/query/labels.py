@@ -40,7 +40,7 @@ class LabelModel:
         others, count, learnt = self._beside(canonical, none), len(_listed(phrases)), self._context.semantics
         vectors = self._similarity.texts.encode([*phrases, *others])
         # Cosines are blended first: what cannot be (a thing that is a floor) must not weigh on its neighbours' pixels.
-        blended = places.picture(np.concatenate(learnt.compare(vectors[:count], vectors[count:]), 1), nothing=-2.0)
+        blended = places.image(np.concatenate(learnt.compare(vectors[:count], vectors[count:]), 1), nothing=-2.0)
         flat, there = blended.reshape(-1, blended.shape[-1]), (blended > -2).all(-1)
         plane = None if learnt.plane is None else places.nearest(learnt.plane).ravel()
         instance = places.nearest(learnt.instance).ravel()

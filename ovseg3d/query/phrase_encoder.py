@@ -13,7 +13,7 @@ from ovseg3d.encoders.registry import admitted, fetched_for_files
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.points.semantic_scene import FILE
 from ovseg3d.query.context import RunContext
-from ovseg3d.query.household import HOUSEHOLD
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
 from ovseg3d.query.presence import canonical_of
 from ovseg3d.query.relevancy import ensemble
 from ovseg3d.query.words import about, tells_a_place
@@ -64,7 +64,7 @@ class PhraseEncoder:
     @cached_property
     def usual(self) -> tuple[Float[np.ndarray, " dim"], float, float]:
         """The mean everyday word, and the mean and deviation of these words' cosines with it."""
-        words = self.encode(HOUSEHOLD)
+        words = self.encode(DEFAULT_VOCABULARY)
         near = words @ words.mean(0)
         return words.mean(0), float(near.mean()), float(near.std())
 

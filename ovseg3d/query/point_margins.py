@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.query.household import AHEAD, HOUSEHOLD, Nearest
+from ovseg3d.query.default_vocabulary import AHEAD, DEFAULT_VOCABULARY, Nearest
 from ovseg3d.query.room import plane_of
 from ovseg3d.query.similarity import SimilarityModel, is_among
 from ovseg3d.query.vocabulary import Vocabulary
@@ -21,8 +21,8 @@ def batches(phrases: Sequence[str]) -> list[list[str]]:
     """Phrases to compare at once: those that name planes, since these settle what a plane is among themselves; the
     others `BATCH_SIZE` at a time."""
     planes = [phrase for phrase in phrases if plane_of(phrase)]
-    things = [phrase for phrase in phrases if not plane_of(phrase)]
-    parts = (things[first : first + BATCH_SIZE] for first in range(0, len(things), BATCH_SIZE))
+    instances = [phrase for phrase in phrases if not plane_of(phrase)]
+    parts = (instances[first : first + BATCH_SIZE] for first in range(0, len(instances), BATCH_SIZE))
     return [part for part in (planes, *parts) if part]
 
 
@@ -34,7 +34,7 @@ class PointMargins:
         self._best: dict[tuple[tuple[str, ...], ...], np.ndarray] = {}
 
     def margin(
-        self, phrase: str, rivals: Sequence[str] | None, others: tuple[str, ...]
+        self, phrase: str, alternatives: Sequence[str] | None, others: tuple[str, ...]
     ) -> Float[np.ndarray, " points"]:
         """How much nearer each point is to a phrase than to the nearest of others, and of rivals.
 
@@ -44,16 +44,18 @@ class PointMargins:
             others: canonical phrases, and what is not meant; at least one.
         """
         names = self._similarity.context.phrases
-        known = names if rivals is None and is_among([phrase], names).all() else ()
-        free = self._vocabulary.rivals_of(phrase, rivals)
-        everyday = self._vocabulary.household(phrase) if rivals is None and not names else ()
+        known = names if alternatives is None and is_among([phrase], names).all() else ()
+        free = self._vocabulary.alternatives_of(phrase, alternatives)
+        everyday = self._vocabulary.default_vocabulary(phrase) if alternatives is None and not names else ()
         compare = self._similarity.compare
         if self._similarity.semantics.sized is None:
             # What a plane is, is settled among all that name planes.
             own = compare([phrase, *filter(plane_of, (*free, *everyday))], (), known=known)[0][:, 0]
             best = self._nearest(others, free, known)
             return own - (
-                np.maximum(best, self._everyday.best(np.isin(HOUSEHOLD, everyday)) - AHEAD) if everyday else best
+                np.maximum(best, self._everyday.best(np.isin(DEFAULT_VOCABULARY, everyday)) - AHEAD)
+                if everyday
+                else best
             )
         own, beside = compare([phrase], (*others, *free, *everyday))
         return own[:, 0] - beside.max(1)
@@ -67,9 +69,9 @@ class PointMargins:
         if asked not in self._best:
             if len(self._best) >= MAX_LISTS:
                 self._best.clear()
-            others, rivals, known = asked
+            others, alternatives, known = asked
             best = self._similarity.compare((), others, known=known)[1].max(1)
-            for part in batches(rivals):
+            for part in batches(alternatives):
                 best = np.maximum(best, self._similarity.compare(part, (), known=known)[0].max(1))
             self._best[asked] = best
         return self._best[asked]
@@ -77,4 +79,4 @@ class PointMargins:
     @cached_property
     def _everyday(self) -> Nearest:
         """Which of what rooms hold each point is nearest to; the list begins with planes, and so keeps its order."""
-        return Nearest.of(self._similarity.compare(part, ())[0] for part in batches(HOUSEHOLD))
+        return Nearest.of(self._similarity.compare(part, ())[0] for part in batches(DEFAULT_VOCABULARY))

@@ -111,7 +111,7 @@ def voices(agreement: Float[np.ndarray, " points"]) -> Float[np.ndarray, " point
 
 
 @dataclass(frozen=True)
-class Witnesses:
+class Candidates:
     """Who speaks about a scene."""
 
     scene: SemanticScene
@@ -123,7 +123,7 @@ class Witnesses:
     """How many are things, scraps and planes."""
 
     @classmethod
-    def of(cls, semantics: SemanticScene) -> "Witnesses":
+    def of(cls, semantics: SemanticScene) -> "Candidates":
         """Of a scene with at least one point."""
         groups = groups_of(semantics.piece, semantics.plane, frozenset())
         grouped = np.flatnonzero(groups)
@@ -143,10 +143,10 @@ class Witnesses:
         members, sized = csr_array((entries, (rows, points)), shape=shape), semantics.sized
         scene = semantics.take(np.concatenate([grouped[first], middle]))
         vectors = members @ semantics.vectors.astype(np.float32)
-        if semantics.portraits is not None:
-            things = np.flatnonzero(scene.piece[: len(first)])
-            faces = semantics.portraits[scene.piece[things] - 1]
-            vectors[things] = normalise(normalise(vectors[things]) + PORTRAIT * faces)
+        if semantics.instance_crops is not None:
+            instances = np.flatnonzero(scene.piece[: len(first)])
+            faces = semantics.instance_crops[scene.piece[instances] - 1]
+            vectors[instances] = normalise(normalise(vectors[instances]) + PORTRAIT * faces)
         scene = replace(
             scene,
             vectors=vectors,
@@ -172,9 +172,9 @@ class Witnesses:
         """The thing or plane with the best chance."""
         return int(chance[: self.wholes].argmax()) if self.wholes else None
 
-    def points(self, witness: int) -> Int[np.ndarray, " members"]:
+    def points(self, candidate: int) -> Int[np.ndarray, " members"]:
         """Who they are."""
-        return self.members.indices[self.members.indptr[witness] : self.members.indptr[witness + 1]]
+        return self.members.indices[self.members.indptr[candidate] : self.members.indptr[candidate + 1]]
 
 
 def patches(

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.query.answer import THRESHOLD, Criteria, Verdict
-from ovseg3d.query.household import HOUSEHOLD
-from ovseg3d.query.presence import BOUND, SHARE, SIZED, TYPICAL, Witnesses, chances, log_sum
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
+from ovseg3d.query.presence import BOUND, SHARE, SIZED, TYPICAL, Candidates, chances, log_sum
 from ovseg3d.query.room import bare_plane_of, plane_of, told_by_planes
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.vocabulary import Vocabulary
@@ -24,14 +24,14 @@ class SceneDecision:
         self._similarity, self._texts, self._vocabulary = similarity, similarity.texts, vocabulary
 
     @cached_property
-    def witnesses(self) -> Witnesses:
+    def candidates(self) -> Candidates:
         """Who speaks about the scene."""
-        return Witnesses.of(self._similarity.semantics)
+        return Candidates.of(self._similarity.semantics)
 
     def decide(self, phrase: str, criteria: Criteria) -> Verdict:
         """Whether a phrase is there. Raises as `SimilarityModel.compare`."""
-        everyday = self._vocabulary.household(phrase) if criteria.rivals is None else ()
-        named = self._vocabulary.rivals_of(phrase, criteria.rivals)
+        everyday = self._vocabulary.default_vocabulary(phrase) if criteria.alternatives is None else ()
+        named = self._vocabulary.alternatives_of(phrase, criteria.alternatives)
         named = tuple(name for name in dict.fromkeys(named) if name not in everyday)
         plain = self._texts.canonical if criteria.canonical is None else tuple(criteria.canonical)
         negatives = tuple(criteria.negatives)
@@ -39,25 +39,25 @@ class SceneDecision:
         planes = tuple(filter(plane_of, everyday))
         asked = ((phrase,), planes, named, plain, negatives)
         own, _, beside, canonical_logits, excluded = self.logits(*asked, free=(*plain, *negatives))
-        own, rivals_sum, alone = own[:, 0], log_sum(beside), log_sum(canonical_logits)
+        own, alternatives_sum, alone = own[:, 0], log_sum(beside), log_sum(canonical_logits)
         if everyday:
-            allowed, (most, shares) = np.isin(HOUSEHOLD, everyday), self._everyday_shares
-            rivals_sum = np.logaddexp(rivals_sum, most + np.log(shares @ allowed.astype(np.float32)))
-        known, names = self.witnesses.on_plane(bare_plane_of(phrase)), (*everyday, *named, *plain)
+            allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
+            alternatives_sum = np.logaddexp(alternatives_sum, most + np.log(shares @ allowed.astype(np.float32)))
+        known, names = self.candidates.on_plane(bare_plane_of(phrase)), (*everyday, *named, *plain)
         # A thing is no plane: as one more that shares what is left, a plane would make the phrase likelier.
         count = max(sum(not plane_of(name) for name in names), min(len(names), 1))
-        found = chances(own, np.logaddexp(rivals_sum, alone), count, excluded, known)
-        whole, best = self.witnesses.best_whole(found), int(found.argmax())
-        score, rival, free = float(found[best]), None, (*everyday, *named)
+        found = chances(own, np.logaddexp(alternatives_sum, alone), count, excluded, known)
+        whole, best = self.candidates.best_whole(found), int(found.argmax())
+        score, alternative, free = float(found[best]), None, (*everyday, *named)
         # A floor that is not what was asked for does not speak for a patch of it that is.
         enough = max(WHOLE * score, THRESHOLD if score >= THRESHOLD else 0.0)
-        witness = whole if whole is not None and found[whole] >= enough else best
+        candidate = whole if whole is not None and found[whole] >= enough else best
         if free and score < criteria.threshold <= chances(own, alone, len(plain), excluded).max():
             likely = beside[best]
             if everyday:
                 likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
-            rival = free[int(likely.argmax())]
-        return Verdict(witness, score, rival, bool(known[best]))
+            alternative = free[int(likely.argmax())]
+        return Verdict(candidate, score, alternative, bool(known[best]))
 
     def logits(
         self, *groups: tuple[str, ...], free: tuple[str, ...] = ()
@@ -69,9 +69,9 @@ class SceneDecision:
             free: as for `SizePrior.log_odds`.
         """
         phrases = tuple(chain.from_iterable(groups))
-        semantics, texts = self.witnesses.scene, self._texts.encode(phrases)
+        semantics, texts = self.candidates.scene, self._texts.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
-        nearer = cosines - self.witnesses.levels(cosines)
+        nearer = cosines - self.candidates.levels(cosines)
         if semantics.plane is not None:
             nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.piece)
         logits = SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
@@ -86,6 +86,6 @@ class SceneDecision:
     @cached_property
     def _everyday_shares(self) -> tuple[Float[np.ndarray, " witnesses"], Float[np.ndarray, "witnesses words"]]:
         """What witnesses say to everyday words: the most to any, and exp of how much less it is to each."""
-        (logits,) = self.logits(HOUSEHOLD)
+        (logits,) = self.logits(DEFAULT_VOCABULARY)
         most = logits.max(1)
         return most.astype(np.float64), np.exp((logits - most[:, None]).clip(-60)).astype(np.float32)

@@ -125,16 +125,16 @@ class SimilarityModel:
 
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
         """See `hubs.shifts`."""
-        things = [phrase for phrase in known if not plane_of(phrase)]
+        instances = [phrase for phrase in known if not plane_of(phrase)]
         means, weight = self._means(_planes_of(known))
-        if not things or not len(means) or not phrases:
+        if not instances or not len(means) or not phrases:
             return np.zeros(len(phrases))
 
         def height(names: Sequence[str]) -> np.ndarray:
             texts = self.semantics.basis.reduce(self.texts.encode(names))
             return peaks(means @ texts.T, weight, self.semantics.encoder.logit_scale)
 
-        return shifts(height(phrases), is_among(phrases, things), float(height(things).mean()))
+        return shifts(height(phrases), is_among(phrases, instances), float(height(instances).mean()))
 
     def _means(self, named: frozenset[int]) -> tuple[Float[np.ndarray, "groups kept"], Float[np.ndarray, " groups"]]:
         if named not in self._grouped:

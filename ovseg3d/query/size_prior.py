@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.query.context import RunContext
-from ovseg3d.query.household import HOUSEHOLD, same_word
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, same_word
 from ovseg3d.query.hubs import group_means
 from ovseg3d.query.phrase_encoder import PhraseEncoder
 from ovseg3d.query.room import plane_of
@@ -57,7 +57,7 @@ class SizePrior:
             found = size_of(phrase)
             if found is None and phrase not in self._texts.canonical:
                 described = " ".join(phrase.split()[:-1])  # a door handle may be near to "door", and is none
-                words = [word for word in HOUSEHOLD if not share_a_word(word, described)]
+                words = [word for word in DEFAULT_VOCABULARY if not share_a_word(word, described)]
                 word = same_word(self._texts.encode([phrase])[0], self._texts.encode(words), self._texts.usual[0])
                 found = None if word is None else size_of(words[word])
             self._sizes[phrase] = found
@@ -84,7 +84,7 @@ class SizePrior:
             phrases: what they may be; by default everyday words.
         """
         # What is none of the names, and near to what everything is compared with, may be of any size.
-        names = [*(name for name in phrases or HOUSEHOLD if not plane_of(name)), *self._texts.canonical]
+        names = [*(name for name in phrases or DEFAULT_VOCABULARY if not plane_of(name)), *self._texts.canonical]
         ids = self._semantics.instance
         there, (means, _) = np.unique(ids[ids > 0]), group_means(self._semantics.vectors, ids)
         texts = self._semantics.basis.reduce(self._texts.encode(names))

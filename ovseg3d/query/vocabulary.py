@@ -6,7 +6,7 @@ Names of what a phrase is about are left out: those that share a word with it, a
 from collections.abc import Sequence
 
 from ovseg3d.query.context import RunContext
-from ovseg3d.query.household import HOUSEHOLD, means_the_same
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
 from ovseg3d.query.phrase_encoder import PhraseEncoder
 from ovseg3d.query.room import may_oppose
 from ovseg3d.query.words import about, share_a_word
@@ -18,20 +18,20 @@ class Vocabulary:
     def __init__(self, context: RunContext, texts: PhraseEncoder) -> None:
         self._context, self._texts = context, texts
 
-    def rivals_of(self, phrase: str, rivals: Sequence[str] | None = None) -> tuple[str, ...]:
-        """See `QueryEngine.rivals_of`."""
-        if rivals is None:
+    def alternatives_of(self, phrase: str, alternatives: Sequence[str] | None = None) -> tuple[str, ...]:
+        """See `QueryEngine.alternatives_of`."""
+        if alternatives is None:
             return self.names_beside(phrase, self._context.phrases)
-        return tuple(rival for rival in rivals if may_oppose(rival, phrase))
+        return tuple(alternative for alternative in alternatives if may_oppose(alternative, phrase))
 
     def names_beside(self, phrase: str, names: Sequence[str]) -> tuple[str, ...]:
         """See `QueryEngine.names_beside`."""
-        free = self.rivals_of(phrase, names)
+        free = self.alternatives_of(phrase, names)
         return free if len(free) < len(names) else self._unlike(phrase, free)
 
-    def household(self, phrase: str) -> tuple[str, ...]:
-        """See `QueryEngine.household`."""
-        return self._unlike(phrase, tuple(word for word in HOUSEHOLD if may_oppose(word, phrase)))
+    def default_vocabulary(self, phrase: str) -> tuple[str, ...]:
+        """See `QueryEngine.default_vocabulary`."""
+        return self._unlike(phrase, tuple(word for word in DEFAULT_VOCABULARY if may_oppose(word, phrase)))
 
     def _unlike(self, phrase: str, names: tuple[str, ...]) -> tuple[str, ...]:
         """Which names mean another thing than a phrase is about, where words do not tell them apart."""

@@ -1,2 +1,2 @@
-from .frames import render_film as render_film
 from .frames import render_images as render_images
+from .frames import render_video as render_video

@@ -16,17 +16,17 @@ from PIL import Image
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.files import write_atomic
 from ovseg3d.render.images import (  # fmt: skip
-    depth_picture,
+    depth_image,
     depth_range,
-    normal_picture,
-    opacity_picture,
-    save_picture,
+    normal_image,
+    opacity_image,
+    save_image,
     to_bytes,
 )
-from ovseg3d.render.video import Film
+from ovseg3d.render.video import Video
 from ovseg3d.scene import Camera
 
-What = Literal["colour", "depth", "normals", "opacity", "features", "labels", "things", "relevancy"]
+What = Literal["colour", "depth", "normals", "opacity", "features", "labels", "instances", "relevancy"]
 """The last four need a `painter.Painter` for a renderer."""
 DEPTH_UNIT = 0.001
 
@@ -40,16 +40,16 @@ class Renders(Protocol):
         ...
 
 
-def picture_of(what: What, rendered: dict[str, np.ndarray], span: tuple[float, float] | None = None) -> np.ndarray:
+def image_of(what: What, rendered: dict[str, np.ndarray], span: tuple[float, float] | None = None) -> np.ndarray:
     """One kind of picture, uint8 (h, w, 3); `span` is the range of depth to show."""
     if what == "colour":
         return to_bytes(rendered["rgb"])
     if what == "depth":
-        return depth_picture(rendered["depth_z"], span)
+        return depth_image(rendered["depth_z"], span)
     if what == "normals":
-        return normal_picture(rendered["normal"])
+        return normal_image(rendered["normal"])
     if what == "opacity":
-        return opacity_picture(rendered["opacity"])
+        return opacity_image(rendered["opacity"])
     return rendered[what]
 
 
@@ -82,11 +82,11 @@ def render_images(
         rendered = renderer.render(camera, normals="normals" in what)
         for kind in what:
             path = folder / f"{name}.png" if kind == "colour" else folder / f"{name}_{kind}.png"
-            save_picture(path, picture_of(kind, rendered))
+            save_image(path, image_of(kind, rendered))
             written.append(path)
             if kind == "depth":
                 path = folder / f"{name}_depth_mm.png"
-                save_picture(path, Image.fromarray(depth_numbers(rendered["depth_z"])))
+                save_image(path, Image.fromarray(depth_numbers(rendered["depth_z"])))
                 written.append(path)
     return written
 
@@ -97,7 +97,7 @@ def depth_numbers(depth_z: np.ndarray) -> np.ndarray:
     return np.where((numbers > 0) & (numbers <= 65535), numbers, 0).astype(np.uint16)
 
 
-def render_film(
+def render_video(
     renderer: Renders,
     cameras: Sequence[Camera],
     paths: Mapping[What, Path],
@@ -121,17 +121,17 @@ def render_film(
     """
     written = list(paths.values())
 
-    def write(remaining: list[tuple[What, Path]], films: dict[What, Film]) -> None:
+    def write(remaining: list[tuple[What, Path]], videos: dict[What, Video]) -> None:
         # Films are opened one inside the other, so that each is renamed only when all pictures are in.
         if not remaining:
-            _film(renderer, cameras, films, report, stop)
+            _video(renderer, cameras, videos, report, stop)
             return
         (kind, path), *rest = remaining
 
         def one(temporary: Path) -> None:
             try:
-                with Film(temporary, fps) as film:
-                    write(rest, {**films, kind: film})
+                with Video(temporary, fps) as video:
+                    write(rest, {**videos, kind: video})
             except OSError:
                 if stop is not None and stop.is_set():  # Ctrl-C ends ffmpeg, too
                     raise KeyboardInterrupt from None
@@ -143,20 +143,20 @@ def render_film(
     return written
 
 
-def _film(
+def _video(
     renderer: Renders,
     cameras: Sequence[Camera],
-    films: Mapping[What, Film],
+    videos: Mapping[What, Video],
     report: Report,
     stop: threading.Event | None,
 ) -> None:
     span = None
     for camera, _ in _watched(cameras, [""] * len(cameras), report, stop):
-        rendered = renderer.render(camera, normals="normals" in films)
+        rendered = renderer.render(camera, normals="normals" in videos)
         if span is None:
             span = depth_range(rendered["depth_z"])  # one range for the whole film, or it would flicker
-        for kind, film in films.items():
-            film.add(picture_of(kind, rendered, span))
+        for kind, video in videos.items():
+            video.add(image_of(kind, rendered, span))
 
 
 def _watched(

@@ -43,7 +43,7 @@ def depth_range(depth_z: Float[np.ndarray, "h w"]) -> tuple[float, float]:
     return float(low), float(max(high, low * 1.001))
 
 
-def depth_picture(
+def depth_image(
     depth_z: Float[np.ndarray, "h w"], span: tuple[float, float] | None = None
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Near is bright, far is dark, even in 1/depth; unknown depth is black."""
@@ -63,12 +63,12 @@ def error_picture(pred_z: Float[np.ndarray, "h w"], true_z: Float[np.ndarray, "h
     return np.where(known[..., None], _palette("viridis")[index], np.uint8(128))
 
 
-def normal_picture(normal: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+def normal_image(normal: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """Unit normals with x, y, z as red, green, blue."""
     return to_bytes(normal * 0.5 + 0.5)
 
 
-def opacity_picture(opacity: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+def opacity_image(opacity: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """White is opaque."""
     return to_bytes(np.repeat(opacity[..., None], 3, axis=-1))
 
@@ -89,7 +89,7 @@ def preview(
     panels = [
         (f"photo {Path(name).name}", to_bytes(photo)),
         ("render" if math.isnan(psnr) else f"render, {psnr:.1f} dB", to_bytes(rendered["rgb"])),
-        ("depth", depth_picture(depth_z)),
+        ("depth", depth_image(depth_z)),
     ]
     if true_z is not None and (true_z > 0).any():
         panels.append((f"depth error, 0 to {LARGEST_ERROR:.0%}", error_picture(depth_z, true_z)))
@@ -112,20 +112,20 @@ def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
 
 def contact_sheet(previews: Sequence[Image.Image]) -> Image.Image:
     """Previews one below the other, narrowed to at most 1280 pixels."""
-    width = max(picture.width for picture in previews)
-    sheet = Image.new("RGB", (width, sum(picture.height for picture in previews)), "white")
+    width = max(image.width for image in previews)
+    sheet = Image.new("RGB", (width, sum(image.height for image in previews)), "white")
     top = 0
-    for picture in previews:
-        sheet.paste(picture, (0, top))
-        top += picture.height
+    for image in previews:
+        sheet.paste(image, (0, top))
+        top += image.height
     if width > 1280:
         sheet = sheet.resize((1280, round(sheet.height * 1280 / width)), Image.Resampling.LANCZOS)
     return sheet
 
 
-def save_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
+def save_image(path: Path, image: Image.Image | np.ndarray) -> None:
     """Write an image by its suffix, atomically. Raises OutputError."""
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     buffer = BytesIO()
     image.save(buffer, format="JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
     write_atomic(path, buffer.getvalue())

@@ -58,7 +58,7 @@ def _plain(phrase: str) -> str:
     return phrase.strip().lower()
 
 
-def thing_names(count: int) -> tuple[str, ...]:
+def instance_names(count: int) -> tuple[str, ...]:
     """What things without a name are called, by id from 1: this decides their colours."""
     return tuple(str(number) for number in range(1, count + 1))
 

@@ -196,7 +196,7 @@ def _at(camera: Camera, pose: np.ndarray) -> Camera:
     return Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, pose)
 
 
-def check_film(seconds: float, fps: float, width: int | None) -> None:
+def check_video(seconds: float, fps: float, width: int | None) -> None:
     """Raises ConfigError: no video can be so long, so fast or so wide."""
     for name, value, most in (("seconds", seconds, LONGEST), ("fps", fps, FASTEST), ("width", width, LARGEST_SIDE)):
         if value is not None and not 0 < value <= most:

@@ -21,7 +21,7 @@ _QUALITY = 10
 """H.264's constant rate factor: 0 loses nothing, 51 is the worst."""
 
 
-class Film:
+class Video:
     """Writes the file `path`; a `with` statement, which ends ffmpeg whatever happens.
 
     Raises:
@@ -34,15 +34,15 @@ class Film:
         self._ffmpeg: subprocess.Popen[bytes] | None = None
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill, and stop ffmpeg
 
-    def add(self, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+    def add(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
         """One more picture, as large as the first."""
-        height, width = (side // 2 * 2 for side in picture.shape[:2])
+        height, width = (side // 2 * 2 for side in image.shape[:2])
         if self._ffmpeg is None:
             self._ffmpeg = self._start(width, height)
         try:
             # H.264 wants even sides; the last row or column is left out where there is an odd one.
             assert self._ffmpeg.stdin is not None  # a pipe, as started below
-            self._ffmpeg.stdin.write(np.ascontiguousarray(picture[:height, :width]))
+            self._ffmpeg.stdin.write(np.ascontiguousarray(image[:height, :width]))
         except OSError as error:
             raise self._ended(self._ffmpeg) from error
 
@@ -68,7 +68,7 @@ class Film:
         said = self._said.read().decode(errors="replace").strip().splitlines()
         return OSError(f"ffmpeg: {said[-1] if said else f'ended with code {ffmpeg.returncode}'}")
 
-    def __enter__(self) -> "Film":
+    def __enter__(self) -> "Video":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:

@@ -148,13 +148,13 @@ class EncodeConfig:
 
 
 @dataclass(frozen=True)
-class MeaningConfig:
+class SemanticsConfig:
     """How meaning is learnt from features."""
 
     method: Literal["default", "lift", "3d-ovs", "lerf"] = "default"
     """lift: the photos' features carried to the surface, no training. default: refined on rays besides, and things also
     seen as wholes. 3d-ovs: learnt with the scene's phrases. lerf: features by size, the size chosen for each query."""
-    portraits: int | None = None
+    instance_crops: int | None = None
     """default: each thing is cut out of so many photos that show it best, and seen as a whole, and so is what may be a
     door in its wall; 0: of none. By default of six, on a CPU of fewer if the encoder is large and things are many."""
     refine_steps: int | None = None
@@ -173,8 +173,10 @@ class MeaningConfig:
     def __post_init__(self) -> None:
         _positive("refine-steps", self.refine_steps)
         _positive("refine-seconds", self.refine_seconds)
-        if self.portraits is not None and not 0 <= self.portraits <= 100:
-            raise ConfigError(f"--portraits must be from 0 to 100, not {self.portraits}", fix="--portraits 6")
+        if self.instance_crops is not None and not 0 <= self.instance_crops <= 100:
+            raise ConfigError(
+                f"--instance-crops must be from 0 to 100, not {self.instance_crops}", fix="--instance-crops 6"
+            )
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class Config:
     train: TrainConfig = TrainConfig()
     field: FieldConfig = FieldConfig()
     encode: EncodeConfig = EncodeConfig()
-    meaning: MeaningConfig = MeaningConfig()
+    semantics: SemanticsConfig = SemanticsConfig()
     only: str | None = None
     """Only these stages, with commas; by default all. field needs no encoder."""
 
@@ -197,7 +199,7 @@ class Config:
     @property
     def views_as(self) -> EncodeConfig:
         """`encode` for this run's method: what it leaves open, the method says."""
-        method = self.meaning.method
+        method = self.semantics.method
         if "semantics" not in self.stages or method not in ("3d-ovs", "lerf"):
             return self.encode
         features = "pyramid" if self.encode.features == "auto" else self.encode.features
@@ -213,11 +215,11 @@ class Config:
                 raise ConfigError(f"{flag} must be from {low:g} to {high:g}, not {value}")
 
     def _check_method(self) -> None:
-        if self.meaning.method == "lerf" and self.views_as.features != "pyramid":
+        if self.semantics.method == "lerf" and self.views_as.features != "pyramid":
             raise ConfigError(
                 "lerf learns from crops of many sizes", fix="leave --features away, or --features pyramid"
             )
-        if self.meaning.method == "3d-ovs" and self.meaning.fda and self.encode.dino == "none":
+        if self.semantics.method == "3d-ovs" and self.semantics.fda and self.encode.dino == "none":
             raise ConfigError("Feature-distribution alignment needs a DINO", fix="leave --dino none away, or --no-fda")
 
 

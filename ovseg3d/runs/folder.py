@@ -32,11 +32,11 @@ from ovseg3d.errors import ConfigError, OutputError, RunError, SceneError
 from ovseg3d.files import looking, make_folder, output_error, read_json, sweep, write_atomic, write_json
 from ovseg3d.limits import NO_TRUST, Trust, open_regular, read_bytes, read_text
 from ovseg3d.runs.config import Config
+from ovseg3d.runs.migrate import FORMAT_VERSION, READABLE_VERSIONS, migrate_figures, migrate_settings
 from ovseg3d.runs.phrases import kept_phrases
-from ovseg3d.runs.settings import from_plain, of_old_run, to_plain
+from ovseg3d.runs.settings import from_plain, to_plain
 from ovseg3d.scene.capture import Scene
 
-FORMAT_VERSION = 1
 LOCK_SECONDS = 1.0
 """How long a trainer tries for the lock: whoever looks at the run holds it for a moment."""
 _WITH_LENS = "2:"
@@ -98,12 +98,13 @@ class RunFolder:
     def write_config(self) -> None:
         """Replace the settings in config.json by this run's."""
         path = self.folder / "config.json"
-        write_json(path, {**read_json(path, RunError), "config": to_plain(self.config)})
+        described = read_json(path, RunError)
+        write_json(path, {**described, "format_version": FORMAT_VERSION, "config": to_plain(self.config)})
 
     def metrics(self) -> dict[str, Any]:
         """The figures of metrics.json; empty before training has ended."""
         path = self.folder / "metrics.json"
-        return read_json(path, RunError) if path.exists() else {}
+        return migrate_figures(read_json(path, RunError)) if path.exists() else {}
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Lay `metrics` over those in metrics.json."""
@@ -379,9 +380,9 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
     where = folder / "config.json"
     described = read_json(where, RunError)
     version = described.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise RunError(
-            f"The run has format version {version!r}, this ovseg3d reads {FORMAT_VERSION}",
+            f"The run has format version {version!r}, this ovseg3d reads {READABLE_VERSIONS[0]} to {FORMAT_VERSION}",
             where=where,
             fix="use the version of ovseg3d that wrote it, or train again",
         )
@@ -392,7 +393,7 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
     if len(texts) != 3 or not all(text and "\0" not in text for text in texts):
         raise RunError("The scene of this run is not stated", where=where, fix="train again")
     try:
-        config = from_plain(Config, of_old_run(settings), str(where))
+        config = from_plain(Config, migrate_settings(settings), str(where))
     except ConfigError as error:
         raise RunError(error.what, where=error.where, fix=error.fix) from error
     return RunFolder(folder, config, Path(texts[0]), texts[1], texts[2], trust)

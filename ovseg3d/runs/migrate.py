@@ -1,8 +1,8 @@
 """Run folders of format 1, read as if they were of format 2.
 
 Format 2 has the names that the field uses: settings `semantics` (were `meaning`) and `instance_crops` (`portraits`),
-and in semantics.safetensors `layout` (`plane`), `fragments` (`pieces`) and `instance_crops` (`portraits`). Values and
-what they mean are the same. Nothing is written until the run is trained further.
+and the tensor `instance_crops` (`portraits`) in semantics.safetensors. Values and what they mean are the same. Nothing
+is written until the run is trained further.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ READABLE_VERSIONS = (1, FORMAT_VERSION)
 
 _SECTIONS = {"meaning": "semantics"}
 _SETTINGS = {"portraits": "instance_crops"}
-_TENSORS = {"plane": "layout", "pieces": "fragments", "portraits": "instance_crops"}
+_TENSORS = {"portraits": "instance_crops"}
 _FIGURES = {
     "things_seconds": "instances_seconds",
     "portraits_seconds": "instance_crops_seconds",
@@ -24,10 +24,14 @@ T = TypeVar("T")
 
 
 def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of config.json under the names of today."""
+    """The settings of config.json under the names of today; only tests choose the backend torch now."""
     renamed = _renamed(settings, _SECTIONS)
-    section = renamed.get("semantics")
-    return renamed | ({"semantics": _renamed(section, _SETTINGS)} if isinstance(section, dict) else {})
+    semantics, train = renamed.get("semantics"), renamed.get("train")
+    if isinstance(semantics, dict):
+        renamed["semantics"] = _renamed(semantics, _SETTINGS)
+    if isinstance(train, dict) and train.get("backend") == "torch":
+        renamed["train"] = train | {"backend": "auto"}
+    return renamed
 
 
 def migrate_tensors(tensors: Mapping[str, T]) -> dict[str, T]:

@@ -24,6 +24,7 @@ import yaml
 from ovseg3d.errors import ConfigError, nearest
 from ovseg3d.limits import read_text, shorten
 from ovseg3d.runs.config import Config, presets_folder
+from ovseg3d.runs.migrate import migrate_settings
 
 T = TypeVar("T")
 _MAX_BYTES = 2**16
@@ -112,7 +113,7 @@ def _of_run(settings: dict[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it names an encoder, or a list of phrases, that only the user may name.
     """
-    settings = of_old_run(settings)
+    settings = migrate_settings(settings)
     encode = settings.get("encode")
     if not isinstance(encode, dict):
         return settings
@@ -130,14 +131,6 @@ def _of_run(settings: dict[str, Any], path: Path) -> dict[str, Any]:
     if isinstance(phrases, str) and ("/" in phrases or os.path.isfile(phrases)):
         raise ConfigError("A run may not name a file of phrases", where=path, fix=f"{fix}: --phrases")
     return {**settings, "encode": {key: value for key, value in encode.items() if key != "cache_dir"}}
-
-
-def of_old_run(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run, which may be older than the rule that only tests choose the backend torch."""
-    train = settings.get("train")
-    if isinstance(train, dict) and train.get("backend") == "torch":
-        return {**settings, "train": {**train, "backend": "auto"}}
-    return settings
 
 
 def merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:

@@ -66,10 +66,10 @@ SEMANTICS = StageSpec(
     "semantics",
     product="semantics",
     files=("semantics.safetensors",),
-    previews=("previews/meaning.png",),
+    previews=("previews/semantics.png",),
     figures=(
-        "surface_seconds", "lift_seconds", "refine_seconds", "things_seconds", "portraits_seconds", "fit_*", "refine_*",
-        "lerf_*", "method", "surface_points", "instances", "scraps", "semantics_bytes", "basis_left_out",
+        "surface_seconds", "lift_seconds", "refine_seconds", "instances_seconds", "instance_crops_seconds", "fit_*", "refine_*",
+        "lerf_*", "method", "surface_points", "instances", "rejected_fragments", "semantics_bytes", "basis_left_out",
         "photos_not_trusted", "peak_anonymous_bytes",
     ),
     needs=("features", "field"),

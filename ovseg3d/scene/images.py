@@ -19,7 +19,7 @@ from PIL import Image
 from ovseg3d.errors import SceneError
 from ovseg3d.limits import MAX_PIXELS, check_array, check_name, first_line, open_regular, read_text, shorten
 from ovseg3d.scene.capture import Frame, Scene
-from ovseg3d.scene.opening import open_picture, orientation_of
+from ovseg3d.scene.opening import open_image, orientation_of
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
 IGNORED = -1
@@ -62,9 +62,9 @@ class Header:
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS, what: str = "photo") -> Header:
     """Size, orientation and channels of a picture. Raises SceneError when it is no picture, or larger than allowed."""
-    with open_picture(path, what, max_pixels) as picture:
-        has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
-        return Header(*picture.size, orientation_of(picture), has_alpha, len(picture.getbands()))
+    with open_image(path, what, max_pixels) as image:
+        has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+        return Header(*image.size, orientation_of(image), has_alpha, len(image.getbands()))
 
 
 def ends_well(path: Path) -> bool:
@@ -93,11 +93,11 @@ def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
         SceneError: the file is missing, no picture, or cut short.
     """
     size = (frame.camera.width, frame.camera.height)
-    with open_picture(frame.image_path, "photo", frame.max_pixels) as picture:
-        orientation = orientation_of(picture) if frame.upright else 1
+    with open_image(frame.image_path, "photo", frame.max_pixels) as image:
+        orientation = orientation_of(image) if frame.upright else 1
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is an area average of its own.
-        picture.draft("RGB", (size[1], size[0]) if orientation >= 5 else size)
-        upright = _to_rgb(picture)
+        image.draft("RGB", (size[1], size[0]) if orientation >= 5 else size)
+        upright = _to_rgb(image)
         if orientation > 1:
             upright = upright.transpose(_UPRIGHT[orientation])
         if upright.mode == "RGB" and upright.width % size[0] == 0 and upright.height % size[1] == 0:
@@ -236,19 +236,19 @@ def read_phrases(path: Path) -> tuple[str, ...]:
 
 
 def area_resize(
-    picture: UInt8[np.ndarray, "h w channels"], width: int, height: int
+    image: UInt8[np.ndarray, "h w channels"], width: int, height: int
 ) -> UInt8[np.ndarray, "h2 w2 channels"]:
     """Average a picture down by area; colours of RGBA are weighted by alpha, so that hidden ones don't bleed."""
-    rows, columns = _area_weights(picture.shape[0], height), _area_weights(picture.shape[1], width)
-    channels = picture.shape[-1]
+    rows, columns = _area_weights(image.shape[0], height), _area_weights(image.shape[1], width)
+    channels = image.shape[-1]
     small = np.empty((height, width, channels), dtype=np.uint8)
-    step = max(1, _AT_ONCE // (picture.shape[1] * channels))
+    step = max(1, _AT_ONCE // (image.shape[1] * channels))
     for top in range(0, height, step):
         some = rows[top : top + step]
         first, last = int(some.indices[0]), int(some.indices[-1]) + 1
         # Rows first: (rows of the result, of the picture) @ (rows of the picture, w * c), then the same for columns.
-        values = _rows_averaged(some[:, first:last], picture[first:last])
-        values = (columns @ values.transpose(1, 0, 2).reshape(picture.shape[1], -1)).reshape(width, -1, channels)
+        values = _rows_averaged(some[:, first:last], image[first:last])
+        values = (columns @ values.transpose(1, 0, 2).reshape(image.shape[1], -1)).reshape(width, -1, channels)
         values = values.transpose(1, 0, 2)
         if channels == 4:
             values[..., :3] *= 255 / np.maximum(values[..., 3:], 1e-3)
@@ -256,15 +256,15 @@ def area_resize(
     return small
 
 
-def _rows_averaged(weights: Any, picture: np.ndarray) -> np.ndarray:
+def _rows_averaged(weights: Any, image: np.ndarray) -> np.ndarray:
     """`weights` (of `_area_weights`) @ the rows of a picture, as float32; colours are weighted by alpha."""
-    averaged = np.empty((weights.shape[0], *picture.shape[1:]), dtype=np.float32)
-    step = max(1, _AT_ONCE // (picture.shape[0] * picture.shape[-1]))
-    for left in range(0, picture.shape[1], step):
-        values = picture[:, left : left + step].astype(np.float32)
-        if picture.shape[-1] == 4:
+    averaged = np.empty((weights.shape[0], *image.shape[1:]), dtype=np.float32)
+    step = max(1, _AT_ONCE // (image.shape[0] * image.shape[-1]))
+    for left in range(0, image.shape[1], step):
+        values = image[:, left : left + step].astype(np.float32)
+        if image.shape[-1] == 4:
             values[..., :3] *= values[..., 3:] / 255
-        some = (weights @ values.reshape(len(values), -1)).reshape(len(averaged), -1, picture.shape[-1])
+        some = (weights @ values.reshape(len(values), -1)).reshape(len(averaged), -1, image.shape[-1])
         averaged[:, left : left + step] = some
     return averaged
 
@@ -310,38 +310,36 @@ def _decode(path: Path, what: str, max_pixels: int, *, kinds: str = "buif", keep
                 what = f"The {what} cannot be read: {first_line(error)}"
                 raise SceneError(what, where=path, fix="write the file again") from error
         return values[..., 0] if channels == [1] else values
-    with open_picture(path, what, max_pixels, fix="write the file again") as picture:
-        if picture.mode in ("1", "P") and not keep_palette:
-            return _pixels(picture.convert("L"))
-        return _pixels(picture)
+    with open_image(path, what, max_pixels, fix="write the file again") as image:
+        if image.mode in ("1", "P") and not keep_palette:
+            return _pixels(image.convert("L"))
+        return _pixels(image)
 
 
-def _pixels(picture: Image.Image, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
+def _pixels(image: Image.Image, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
     """A picture as an array that is ours, each strip `convert`ed; Pillow's own way takes three times as much memory."""
-    step = max(1, _AT_ONCE // picture.width)
-    strips = (
-        picture.crop((0, y, picture.width, min(y + step, picture.height))) for y in range(0, picture.height, step)
-    )
-    if picture.height <= step:
-        return np.array(convert(np.asarray(picture)))
+    step = max(1, _AT_ONCE // image.width)
+    strips = (image.crop((0, y, image.width, min(y + step, image.height))) for y in range(0, image.height, step))
+    if image.height <= step:
+        return np.array(convert(np.asarray(image)))
     first = convert(np.asarray(next(strips)))
-    pixels = np.empty((picture.height, *first.shape[1:]), dtype=first.dtype)
+    pixels = np.empty((image.height, *first.shape[1:]), dtype=first.dtype)
     pixels[:step] = first
     for number, strip in enumerate(strips, start=1):
         pixels[number * step : (number + 1) * step] = convert(np.asarray(strip))
     return pixels
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     """RGB, or RGBA where there is an alpha channel; 16-bit grey keeps its upper byte."""
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        picture.load()  # for `convert` would copy it
-        return picture
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        return picture.convert("RGBA")
-    if picture.mode.startswith("I"):
-        return Image.fromarray(_pixels(picture, _upper_byte)).convert("RGB")
-    return picture.convert("RGB")
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()  # for `convert` would copy it
+        return image
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        return image.convert("RGBA")
+    if image.mode.startswith("I"):
+        return Image.fromarray(_pixels(image, _upper_byte)).convert("RGB")
+    return image.convert("RGB")
 
 
 def _upper_byte(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Opening pictures that somebody else hands over: `open_picture`, which every reader of pictures here uses.
+"""Opening pictures that somebody else hands over: `open_image`, which every reader of pictures here uses.
 
 Only regular files of a few formats are opened (others start programs, such as Ghostscript for PostScript), and only
 when the header states a size that can be decoded in a bounded time and memory.
@@ -35,7 +35,7 @@ _opening = threading.Lock()
 
 
 @contextmanager
-def open_picture(
+def open_image(
     path: Path,
     what: str = "photo",
     max_pixels: int = MAX_PIXELS,
@@ -59,8 +59,8 @@ def open_picture(
     with open_regular(path, error, what) as file:
         try:
             _check_file(file, max_pixels)
-            picture = _open(file, path.suffix.lower() in _HEIF)
-            _check_picture(picture, file, max_pixels)
+            image = _open(file, path.suffix.lower() in _HEIF)
+            _check_picture(image, file, max_pixels)
         except UnidentifiedImageError:
             raise error(f"The {what} is not a readable image", where=path, fix=fix) from None
         except _TooLarge as cause:
@@ -68,20 +68,20 @@ def open_picture(
         except Exception as cause:  # Pillow reports broken files with a dozen kinds
             raise error(f"The {what} cannot be read: {first_line(cause)}", where=path, fix=fix) from cause
         try:
-            yield picture
+            yield image
         except Ovseg3dError:
             raise
         except Exception as cause:
             raise error(f"The {what} cannot be decoded: {first_line(cause)}", where=path, fix=fix) from cause
 
 
-def orientation_of(picture: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """EXIF's 1 to 8; 1 where it says nothing that can be read."""
     # Pillow decodes a whole PNG to look for EXIF data that may follow the pixels; we don't.
-    if picture.format == "PNG" and "exif" not in picture.info:
+    if image.format == "PNG" and "exif" not in image.info:
         return 1
     try:
-        orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001 - damaged EXIF data raise all kinds, and the picture may be whole
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
@@ -149,14 +149,14 @@ def _check_tiff(file: BinaryIO, order: str, start: bytes, max_pixels: int) -> No
         raise _TooLarge(f"has tiles of {tile[322]} x {tile[323]} pixels")
 
 
-def _check_picture(picture: Image.Image, file: BinaryIO, max_pixels: int) -> None:
+def _check_picture(image: Image.Image, file: BinaryIO, max_pixels: int) -> None:
     """Raises _TooLarge for what would be decoded."""
-    width, height = picture.size
+    width, height = image.size
     _check_size(width, height, max_pixels)
-    tiles = getattr(picture, "tile", ())
+    tiles = getattr(image, "tile", ())
     if sum((x2 - x1) * (y2 - y1) for _, (x1, y1, x2, y2), *_ in tiles) > 8 * width * height:
         raise _TooLarge("has parts that cover it many times")
-    if picture.format in ("JPEG", "MPO") and "progression" in picture.info:
+    if image.format in ("JPEG", "MPO") and "progression" in image.info:
         place = file.tell()
         file.seek(0)
         scans = file.read().count(b"\xff\xda")

@@ -14,7 +14,7 @@ SHOWN_HITS = 12
 def sentence(answer: PhraseAnswer) -> str:
     """What the answer to one phrase says, plainly."""
     if not answer.present:
-        better = f' The nearest match looks more like "{answer.rival}".' if answer.rival else ""
+        better = f' The nearest match looks more like "{answer.alternative}".' if answer.alternative else ""
         return f'"{answer.phrase}" is not in this scene.{better}'
     count = len(answer.instances)
     instances = f"{count} instance{'s' if count != 1 else ''}, " if count else ""

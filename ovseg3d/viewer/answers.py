@@ -55,7 +55,7 @@ class PhraseAnswer:
     threshold: float
     probability: float | None
     """None: the encoder is not calibrated."""
-    rival: str | None
+    alternative: str | None
     """What comes nearest to it is more likely that; see `query.engine.Answer`."""
     points: Int[np.ndarray, " found"]
     """Surface points above the threshold."""
@@ -144,12 +144,12 @@ def ask(shared: SharedScene, question: Question, eye: Float[np.ndarray, "3"] | N
         found = [_similar(semantics, question, relevancies[:, 0])]
     else:
         with shared.query_lock:
-            asker = shared.need_asker()
-            answers = asker.ask(
+            engine = shared.need_engine()
+            answers = engine.ask(
                 question.phrases, negatives=question.negatives, canonical=question.canonical or None,
                 threshold=question.threshold,
             )  # fmt: skip
-        semantics = asker.semantics
+        semantics = engine.semantics
         relevancies = np.stack([answer.relevancy for answer in answers], 1)
         found = [_plain(answer) for answer in answers]
     hits = [Hit(i, _seen_from(instance, eye)) for i, one in enumerate(found) for instance in one.instances]
@@ -162,7 +162,7 @@ def ask(shared: SharedScene, question: Question, eye: Float[np.ndarray, "3"] | N
 
 def _plain(answer: Answer) -> PhraseAnswer:
     return PhraseAnswer(
-        answer.phrase, answer.present, answer.score, answer.threshold, answer.probability, answer.rival,
+        answer.phrase, answer.present, answer.score, answer.threshold, answer.probability, answer.alternative,
         answer.point_index, answer.point_scores, answer.instances,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.features.images import vector_colours
 from ovseg3d.points.semantic_scene import Places, SemanticScene
-from ovseg3d.render.images import depth_picture, to_bytes
+from ovseg3d.render.images import depth_image, to_bytes
 from ovseg3d.render.palette import colours
 from ovseg3d.viewer.cards import card, legend_row
 from ovseg3d.viewer.render_job import RenderJob
@@ -50,13 +50,13 @@ class Layer:
         """A complete image of the field, seen this way."""
         rendered, semantics = job.complete(), shared.semantics
         if self.name == DEPTH:
-            return depth_picture(rendered["depth_z"])
+            return depth_image(rendered["depth_z"])
         rgb = np.clip(rendered["rgb"], 0, 1)
         # A layer of an earlier surface says nothing about this one.
         if self.values is None or self.paint is None or semantics is None or len(self.values) != len(semantics.surface):
             return to_bytes(rgb)
         places = job.places(semantics)
-        numbers = self.pixel_values(places) if self.pixel_values else places.picture(self.values, nothing=float("nan"))
+        numbers = self.pixel_values(places) if self.pixel_values else places.image(self.values, nothing=float("nan"))
         return to_bytes(self.paint(numbers, rgb))
 
     def point_colours(self, shared: SharedScene) -> UInt8[np.ndarray, "points 3"]:
@@ -142,12 +142,12 @@ def make_labelling(shared: SharedScene, phrases: Sequence[str], canonical: Seque
 
     def labels_at(places: Places) -> np.ndarray:
         with shared.query_lock:
-            return asker.labels_at(places, phrases, canonical)
+            return engine.labels_at(places, phrases, canonical)
 
     with shared.query_lock:
-        asker = shared.need_asker()
-        labels = asker.labels(phrases, canonical)
-    return Labelling(tuple(phrases), labels, labels_at, asker.semantics, shared.scene.phrases)
+        engine = shared.need_engine()
+        labels = engine.labels(phrases, canonical)
+    return Labelling(tuple(phrases), labels, labels_at, engine.semantics, shared.scene.phrases)
 
 
 def label_layer(labelling: Labelling, opacity: float) -> Layer:
@@ -169,7 +169,7 @@ def label_layer(labelling: Labelling, opacity: float) -> Layer:
 
 def feature_layer(shared: SharedScene, opacity: float) -> Layer:
     """Features by their three largest principal components over the surface."""
-    made = vector_colours(shared.need_asker().semantics.vectors)
+    made = vector_colours(shared.need_engine().semantics.vectors)
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
         return np.where(np.isnan(values), rgb, (1 - opacity) * rgb + opacity * values)

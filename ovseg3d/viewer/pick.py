@@ -101,10 +101,10 @@ def describe(shared: SharedScene, spot: Spot, phrases: Sequence[str] = ()) -> Se
     names = tuple(dict.fromkeys(phrases)) or DEFAULT_NAMES
     members = members_of(semantics, spot.point)
     with shared.query_lock:
-        asker = shared.need_asker()
-        if asker.semantics is not semantics:
+        engine = shared.need_engine()
+        if engine.semantics is not semantics:
             raise RunError("What was clicked has been learned anew meanwhile", fix="click again")
-        near, beside = asker.closed(names, asker.canonical)
+        near, beside = engine.closed(names, engine.canonical)
     own, others = near[members].mean(0), beside[members].mean(0)
     best = np.argsort(-own, kind="stable")[:MAX_CANDIDATES]
     words = tuple((names[i], float(own[i])) for i in best)

@@ -1,7 +1,7 @@
 """What all browsers look at: a scene, and where there is a run its field and its semantics.
 
 A `SharedScene` may be used from many threads. The field is rendered by one of them at a time, in strips, in the order
-of asking; the encoder is used likewise. While a run is being trained, `version` grows with each checkpoint, and `asker`
+of asking; the encoder is used likewise. While a run is being trained, `version` grows with each checkpoint, and `engine`
 may become another one at any moment, or none: whoever uses it reads it once, and keeps its `semantics` beside numbers
 of points.
 """
@@ -23,7 +23,7 @@ from ovseg3d.errors import Ovseg3dError, RunError, SceneError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.limits import NO_TRUST, Trust
 from ovseg3d.points.semantic_scene import FILE, SemanticScene
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.runs.devices import BackendName, DeviceName
 from ovseg3d.runs.fields import restore
 from ovseg3d.runs.folder import RunFolder, find_run
@@ -61,7 +61,7 @@ class SharedScene:
         self.backend: BackendName = backend
         self.renderer: Any = None
         self._draft: Any = None
-        self.asker: Asker | None = None
+        self.engine: QueryEngine | None = None
         self._known: tuple[object, ...] | None = None
         """The state of the file that the asker has read."""
         self.version = 0
@@ -94,12 +94,12 @@ class SharedScene:
         if self.renderer is not None and semantics is not None:
             try:
                 # A checkpoint of the field alone leaves what is known, what was asked, and the encoder as they are.
-                if self.asker is None or semantics != self._known:
-                    self.asker, self._known = Asker(self.run, self.scene, self.device, self.backend), semantics
+                if self.engine is None or semantics != self._known:
+                    self.engine, self._known = QueryEngine(self.run, self.scene, self.device, self.backend), semantics
             except RunError as error:
                 notes.append(f"Nothing can be asked: {error.what}.")
         elif self.renderer is not None:
-            self.asker = self._known = None  # what was learnt of a former field
+            self.engine = self._known = None  # what was learnt of a former field
             notes.append("Nothing can be asked: this run has no semantics (train with --only field,semantics).")
         self.notes, self.version = notes, self.version + 1
 
@@ -112,8 +112,8 @@ class SharedScene:
     @property
     def semantics(self) -> SemanticScene | None:
         """Surface points and what they mean."""
-        asker = self.asker
-        return None if asker is None else asker.semantics
+        engine = self.engine
+        return None if engine is None else engine.semantics
 
     @property
     def cloud(self) -> tuple[Float[np.ndarray, "points 3"], UInt8[np.ndarray, "points 3"]]:
@@ -193,28 +193,28 @@ class SharedScene:
 
     def prepare(self) -> None:
         """Load the encoder, and what a first question and a first layer would wait for; errors are left for them."""
-        asker, phrase = self.asker, ("something",)
-        if asker is None:
+        engine, phrase = self.engine, ("something",)
+        if engine is None:
             return
         with contextlib.suppress(Ovseg3dError):
             # One by one, since the encoder may take minutes to come: after `close` nothing more is done.
-            for step in (asker.encode, asker.ask):
+            for step in (engine.encode, engine.ask):
                 with self.query_lock:
                     step(phrase)
         first = self.scene.frames[0].camera.scaled(8, 8)
-        asker.semantics.places(first, np.ones((8, 8)))
+        engine.semantics.places(first, np.ones((8, 8)))
 
     # -- queries -----------------------------------------------------------------------------------------------
 
-    def need_asker(self) -> Asker:
+    def need_engine(self) -> QueryEngine:
         """The asker. Raises RunError: there is none."""
-        asker = self.asker
-        if asker is None:
+        engine = self.engine
+        if engine is None:
             raise RunError(
                 "This run cannot be asked: it has no semantics",
                 fix=f"ovseg3d train {self.scene.path} --only field,semantics",
             )
-        return asker
+        return engine
 
     # -- how the run is used -----------------------------------------------------------------------------------
 

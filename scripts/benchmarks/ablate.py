@@ -43,9 +43,9 @@ from ovseg3d.files import read_json, write_atomic, write_json
 from ovseg3d.pipeline.seeds import check_alike
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import FILE
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relevancy import label
-from ovseg3d.runs.config import Config, MeaningConfig
+from ovseg3d.runs.config import Config, SemanticsConfig
 from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.folder import RunFolder, open_scene
 from ovseg3d.runs.settings import make_config
@@ -53,17 +53,17 @@ from ovseg3d.scene import Scene
 from ovseg3d.session import load
 from scripts.start import start
 
-ROWS: dict[str, tuple[str, MeaningConfig]] = {
-    "2d": ("2D", MeaningConfig(method="lift")),
-    "lift": ("lift", MeaningConfig(method="lift")),
-    "refine": ("lift + refine", MeaningConfig(method="default", portraits=0)),
-    "default": ("default: lift + refine + portraits", MeaningConfig(method="default")),
-    "3d-ovs": ("3d-ovs", MeaningConfig(method="3d-ovs")),
-    "lerf": ("lerf", MeaningConfig(method="lerf")),
-    "no-selection": ("3d-ovs without selection", MeaningConfig(method="3d-ovs", selection=False)),
-    "no-rda": ("3d-ovs without relevancy alignment", MeaningConfig(method="3d-ovs", rda=False)),
-    "no-fda": ("3d-ovs without feature alignment", MeaningConfig(method="3d-ovs", fda=False)),
-    "no-rebalance": ("3d-ovs without re-balancing", MeaningConfig(method="3d-ovs", rebalance=False)),
+ROWS: dict[str, tuple[str, SemanticsConfig]] = {
+    "2d": ("2D", SemanticsConfig(method="lift")),
+    "lift": ("lift", SemanticsConfig(method="lift")),
+    "refine": ("lift + refine", SemanticsConfig(method="default", instance_crops=0)),
+    "default": ("default: lift + refine + portraits", SemanticsConfig(method="default")),
+    "3d-ovs": ("3d-ovs", SemanticsConfig(method="3d-ovs")),
+    "lerf": ("lerf", SemanticsConfig(method="lerf")),
+    "no-selection": ("3d-ovs without selection", SemanticsConfig(method="3d-ovs", selection=False)),
+    "no-rda": ("3d-ovs without relevancy alignment", SemanticsConfig(method="3d-ovs", rda=False)),
+    "no-fda": ("3d-ovs without feature alignment", SemanticsConfig(method="3d-ovs", fda=False)),
+    "no-rebalance": ("3d-ovs without re-balancing", SemanticsConfig(method="3d-ovs", rebalance=False)),
 }
 """What each row is called, and how it learns; 2D borrows the surface of `lift`."""
 WIDTHS = (0.0, 0.01, 0.02, 0.04)
@@ -122,7 +122,7 @@ class Ablate:
             "scene": base.scene_hash,
             "field": _digest(base),
             "encode": asdict(config.views_as),
-            "meaning": asdict(config.meaning),
+            "semantics": asdict(config.semantics),
             "seed": config.train.seed,
             "forms": self.forms if name == "2d" else None,
         }
@@ -155,7 +155,7 @@ class Ablate:
             only="semantics",
             train=replace(base.config.train, device=self.device),
             encode=replace(encode, **given),
-            meaning=replace(ROWS[name][1], refine_steps=self.refine_steps),
+            semantics=replace(ROWS[name][1], refine_steps=self.refine_steps),
         )
 
     def _run(self, base: RunFolder, scene: Scene, name: str) -> RunFolder:
@@ -177,13 +177,13 @@ class Ablate:
 
     def _figures(self, base: RunFolder, scene: Scene, name: str) -> dict[str, Any]:
         run = self._run(base, scene, name)
-        asker, metrics = Asker(run, scene, self.device), run.metrics()
-        labels = asker.labels(classes_of(scene), none=False)
-        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "things_seconds", "portraits_seconds")
+        engine, metrics = QueryEngine(run, scene, self.device), run.metrics()
+        labels = engine.labels(classes_of(scene), none=False)
+        parts = ("surface_seconds", "lift_seconds", "refine_seconds", "instances_seconds", "instance_crops_seconds")
         return {
             "features": metrics["features_mode"],
-            **_measure(asker, scene, labeller_of(asker, classes_of(scene))),
-            "point_miou": measure_cloud(scene, asker.semantics, labels).point_miou if _exact(scene) else None,
+            **_measure(engine, scene, labeller_of(engine, classes_of(scene))),
+            "point_miou": measure_cloud(scene, engine.semantics, labels).point_miou if _exact(scene) else None,
             "features_seconds": metrics["features_seconds"] if metrics["features_encoded"] else None,
             "seconds": sum(metrics.get(part) or 0.0 for part in parts),
             "steps": metrics.get("refine_steps") or metrics.get("lerf_steps"),
@@ -193,16 +193,16 @@ class Ablate:
     def _flat(self, base: RunFolder, scene: Scene) -> dict[str, Any]:
         """Labels of the held-out views from their own photos, without a field."""
         run = self._run(base, scene, "lift")
-        asker, classes = Asker(run, scene, self.device), classes_of(scene)
-        text, best = asker.encode(classes), {"miou": -1.0}
+        engine, classes = QueryEngine(run, scene, self.device), classes_of(scene)
+        text, best = engine.encode(classes), {"miou": -1.0}
         for form in self.forms.split(","):
             encode = replace(run.config.encode, features=form.strip())
             with Progress(get_console(True)) as progress:
                 features = encode_scene(scene, encode, resolve_device(self.device), progress)
             cosines = {scene.frames[view].name: _cosines(features[view].clip, scene, view, text) for view in scene.test}
             for width in WIDTHS:
-                labels = {name: _smoothed(picture, width) for name, picture in cosines.items()}
-                figures = _measure(asker, scene, labels.__getitem__)
+                labels = {name: _smoothed(image, width) for name, image in cosines.items()}
+                figures = _measure(engine, scene, labels.__getitem__)
                 if figures["miou"] > best["miou"]:
                     best = {"features": f"{form}, smoothed by {width:.0%}", **figures}
         return best
@@ -217,7 +217,7 @@ def _digest(base: RunFolder) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _measure(asker: Asker, scene: Scene, labeller: Labeller) -> dict[str, float]:
+def _measure(engine: QueryEngine, scene: Scene, labeller: Labeller) -> dict[str, float]:
     """Figures of the held-out views."""
     known: dict[str, np.ndarray] = {}
 
@@ -227,7 +227,7 @@ def _measure(asker: Asker, scene: Scene, labeller: Labeller) -> dict[str, float]
         return known[view]
 
     index = measure_index(scene, once, scene.test)
-    agree = measure_agreement(scene, asker.semantics, once, asker.depth, scene.test)
+    agree = measure_agreement(scene, engine.semantics, once, engine.depth, scene.test)
     return {"miou": index.miou, "accuracy": index.accuracy, "agree": agree.all_agree}
 
 

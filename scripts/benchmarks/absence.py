@@ -18,21 +18,21 @@ import numpy as np
 import tyro
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.evaluate.absence import Rivals, absence_scores, absent_phrases
+from ovseg3d.evaluate.absence import Alternatives, absence_scores, absent_phrases
 from ovseg3d.evaluate.measure import shown_classes
 from ovseg3d.evaluate.metrics.absence import AbsenceCurve, AbsenceScores, absence_curve, measure_absence
 from ovseg3d.files import read_json, write_atomic, write_json
 from ovseg3d.instances.layout import NONE
-from ovseg3d.query.engine import THRESHOLD, Asker
+from ovseg3d.query.engine import THRESHOLD, QueryEngine
 from ovseg3d.query.room import bare_plane_of
 from ovseg3d.session import load
 from scripts.start import start
 from scripts.training.calibration import calibrate
 
-MODES: dict[str, Rivals] = {"rivals": "present", "household": "household", "alone": "none"}
+MODES: dict[str, Alternatives] = {"present": "present", "default": "default", "alone": "none"}
 SAID = {
-    "rivals": "what rooms hold, and what is present",
-    "household": "what rooms hold",
+    "present": "what rooms hold, and what is present",
+    "default": "what rooms hold",
     "alone": "canonical phrases alone",
 }
 """What competes with a phrase in each decision, for the picture."""
@@ -60,11 +60,11 @@ class Absence:
         for path in self.runs:
             run = load(path)
             scene = run.load_scene()
-            name = run.scene_name if run.scene_name not in scores["rivals"][0] else str(run.folder)
+            name = run.scene_name if run.scene_name not in scores["present"][0] else str(run.folder)
             present = shown_classes(scene)
-            asker = Asker(run, scene)
-            for mode, rivals in MODES.items():
-                there, missing = absence_scores(asker, present, absent_phrases(present), rivals=rivals)
+            engine = QueryEngine(run, scene)
+            for mode, alternatives in MODES.items():
+                there, missing = absence_scores(engine, present, absent_phrases(present), alternatives=alternatives)
                 scores[mode][0][name], scores[mode][1][name] = there, missing
         found = {mode: measure_absence(*sides, recall=self.recall) for mode, sides in scores.items()}
         curves = {mode: absence_curve(*(_pooled(side) for side in sides)) for mode, sides in scores.items()}
@@ -82,8 +82,8 @@ class Absence:
             )
         write_json(self.output, told)
         if card is not None:
-            felt = [{name: _by_looks(side) for name, side in sides.items()} for sides in scores["household"]]
-            fitted = calibrate(*felt, asker.canonical, asker.clip.weight_hash)
+            felt = [{name: _by_looks(side) for name, side in sides.items()} for sides in scores["default"]]
+            fitted = calibrate(*felt, engine.canonical, engine.clip.weight_hash)
             write_json(self.card, {**card, "calibration": fitted})
             print(f"calibration: {fitted}")
         draw(self.output.with_suffix(".png"), curves, found)

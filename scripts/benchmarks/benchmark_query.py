@@ -21,7 +21,7 @@ from ovseg3d.engine.memory import PeakMemory
 from ovseg3d.errors import ConfigError
 from ovseg3d.export.overlays import Painter
 from ovseg3d.points.semantic_scene import FILE
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from scripts.start import start
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "wooden", "small", "large", "old")
@@ -45,44 +45,44 @@ class BenchmarkQuery:
         if self.questions < 1:
             raise ConfigError(f"--questions is at least 1, not {self.questions}", fix="--questions 20")
         with PeakMemory() as memory:
-            rows, asker = self._ask()
-        print(f"{len(asker.semantics.surface.xyz):,} surface points, {len(asker.phrases)} phrases in the run\n")
+            rows, engine = self._ask()
+        print(f"{len(engine.semantics.surface.xyz):,} surface points, {len(engine.phrases)} phrases in the run\n")
         print("| what | figure |\n| --- | --- |")
         for name, seconds in rows:
             print(f"| {name} | {1000 * seconds:.0f} ms |" if seconds < 1 else f"| {name} | {seconds:.1f} s |")
         print(f"| memory | {memory.peak / MIB:.0f} MiB |")
-        print(f"| what the run keeps of meaning | {(asker.run.folder / FILE).stat().st_size / MIB:.1f} MiB |")
+        print(f"| what the run keeps of meaning | {(engine.run.folder / FILE).stat().st_size / MIB:.1f} MiB |")
 
-    def _ask(self) -> tuple[list[tuple[str, float]], Asker]:
+    def _ask(self) -> tuple[list[tuple[str, float]], QueryEngine]:
         run = ovseg3d.load(self.run)
         phrases = new_phrases()
         began = time.perf_counter()
-        asker = Asker(run)
-        asker.ask([next(phrases)])
+        engine = QueryEngine(run)
+        engine.ask([next(phrases)])
         first = time.perf_counter() - began
-        view = asker.scene.frames[(asker.scene.test or asker.scene.train)[0]].name
-        asker.places(view)
-        camera = asker.camera(view).scaled(*self.size)
+        view = engine.scene.frames[(engine.scene.test or engine.scene.train)[0]].name
+        engine.places(view)
+        camera = engine.camera(view).scaled(*self.size)
 
         def many(ask: Callable[[str], object]) -> float:
             return float(np.median([_seconds(ask, next(phrases)) for _ in range(self.questions)]))
 
         return [
             ("the first question, everything loaded for it", first),
-            ("a new phrase on the points", many(lambda phrase: asker.ask([phrase]))),
-            ("a new phrase on a view already rendered", many(lambda phrase: asker.ask([phrase], views=[view]))),
+            ("a new phrase on the points", many(lambda phrase: engine.ask([phrase]))),
+            ("a new phrase on a view already rendered", many(lambda phrase: engine.ask([phrase], views=[view]))),
             (
                 f"a new phrase on a new view, {self.size[0]}x{self.size[1]}",
-                many(lambda phrase: Painter(asker, ["relevancy"], phrase=phrase).render(camera)),
+                many(lambda phrase: Painter(engine, ["relevancy"], phrase=phrase).render(camera)),
             ),
-        ], asker
+        ], engine
 
 
 def new_phrases() -> Iterator[str]:
     """Phrases, none twice, without end."""
     for number in count(1):
-        for thing, colour in product(THINGS, COLOURS):
-            yield f"a {colour} {thing}" if number == 1 else f"a {colour} {thing}, number {number}"
+        for instance, colour in product(THINGS, COLOURS):
+            yield f"a {colour} {instance}" if number == 1 else f"a {colour} {instance}, number {number}"
 
 
 def _seconds(ask: Callable[[str], object], phrase: str) -> float:

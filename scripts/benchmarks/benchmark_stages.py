@@ -27,7 +27,7 @@ import tyro
 from scripts import ROOT
 from scripts.benchmarks.benchmark_encoders import architecture_of
 
-STAGES = {"photos' features": "features", "field": "field", "meaning": "semantics"}
+STAGES = {"photos' features": "features", "field": "field", "semantics": "semantics"}
 COLUMNS = ("capture", "photos", "stage", "seconds", "memory, MiB", "what came of it")
 
 

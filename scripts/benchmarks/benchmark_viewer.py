@@ -102,11 +102,11 @@ def measure(options: BenchmarkViewer, points: int | None) -> list[str]:
             position, target, _ = first_view(shared)
             place = [tuple(map(float, vector)) for vector in (position, target)]
             with client(viewer.url, *place, WINDOW, tuple(map(float, shared.up))) as (bare, came):
-                first = until(lambda: bare.pictures() > 0, came)
+                first = until(lambda: bare.images() > 0, came)
                 ready = preparing.result()
                 session = next(iter(viewer.sessions.values()))
                 settle(session)
-                pictures, sizes, cpu = sway(session, bare, *place, options.seconds)
+                images, sizes, cpu = sway(session, bare, *place, options.seconds)
                 sharp = [sharpen(session, bare, place[0], beside) for beside in targets(*place)]
                 size = sharp_size(session)
                 queries = [seconds for phrase in phrases_of(shared) for seconds in ask(session, bare, phrase)]
@@ -117,7 +117,7 @@ def measure(options: BenchmarkViewer, points: int | None) -> list[str]:
     coarse = min(sizes, key=lambda size: size[0] * size[1])
     return [
         f"{len(shared.cloud[0]):,}", f"{opened:.1f}", f"{ready:.1f}", f"{first:.2f}",
-        f"{pictures / options.seconds:.1f}", by(coarse), f"{cpu / max(pictures, 1):.2f}", spread(sharp), by(size),
+        f"{images / options.seconds:.1f}", by(coarse), f"{cpu / max(images, 1):.2f}", spread(sharp), by(size),
         spread(queries), spread(clicks), spread(shown), f"{resident_now / 2**20:.0f}", f"{memory.peak / 2**20:.0f}",
     ]  # fmt: skip
 
@@ -131,9 +131,9 @@ def multiply(shared: "SharedScene", points: int) -> None:
     """Give a run more points: copies, each moved within its cell; meaning is copied with them."""
     import numpy as np
 
-    from ovseg3d.query.engine import Asker
+    from ovseg3d.query.engine import QueryEngine
 
-    known: SemanticScene = shared.need_asker().semantics
+    known: SemanticScene = shared.need_engine().semantics
     if known.sized is not None:
         raise SystemExit("Points cannot be multiplied where meaning depends on a size (--method lerf).")
     random = np.random.default_rng(0)
@@ -145,7 +145,7 @@ def multiply(shared: "SharedScene", points: int) -> None:
     names = ("vectors", "agreement", "instance") + (("plane",) if known.plane is not None else ())
     copied = {name: getattr(known, name)[chosen] for name in names}
     semantics = replace(known, surface=surface, **copied)
-    shared.asker = Asker(shared.run, shared.scene, shared.device, shared.backend, semantics=semantics)
+    shared.engine = QueryEngine(shared.run, shared.scene, shared.device, shared.backend, semantics=semantics)
 
 
 # -- the client ----------------------------------------------------------------------------------------------------
@@ -210,9 +210,9 @@ def targets(position: tuple, target: tuple) -> list[tuple]:
 
 def sharpen(session: "ClientSession", bare: Any, position: tuple, target: tuple) -> float:
     """Look away and back again; seconds until the client has the sharp picture."""
-    before = bare.pictures()
+    before = bare.images()
     bare.look(position, tuple(2 * p - t for p, t in zip(position, target)))
-    until(lambda: bare.pictures() > before, time.perf_counter())
+    until(lambda: bare.images() > before, time.perf_counter())
     away, began = session.view.viewpoint, time.perf_counter()
     bare.look(position, target)
     until(lambda: session.view.viewpoint != away, began)

@@ -6,7 +6,7 @@
 The cloud is exported and its PLY read back, so that what is measured is what a user gets. Truth is the room's exact
 surface as far as two training photos see it (protocol `points`, see ovseg3d/evaluate/metrics/points.py); the limit is
 2 % of the room's diagonal. Labels are the closed list of the scene's classes, without "none". With --mesh, points
-spread evenly over the mesh are measured in the same way. A run without meaning has no label figures.
+spread evenly over the mesh are measured in the same way. A run without semantics has no label figures.
 """
 
 import tempfile

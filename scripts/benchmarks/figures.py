@@ -104,12 +104,12 @@ def draw(rows: list[tuple[Any, ...]], unit: str) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def compress(picture: Image.Image) -> bytes:
+def compress(image: Image.Image) -> bytes:
     """PNG bytes below LARGEST_FILE: made smaller if need be, never with fewer colours, which would lie."""
     for percent in range(100, 40, -5):
-        size = (picture.width * percent // 100, picture.height * percent // 100)
+        size = (image.width * percent // 100, image.height * percent // 100)
         buffer = io.BytesIO()
-        picture.resize(size, Image.Resampling.LANCZOS).save(buffer, format="PNG", optimize=True)
+        image.resize(size, Image.Resampling.LANCZOS).save(buffer, format="PNG", optimize=True)
         if buffer.tell() < LARGEST_FILE:
             break
     return buffer.getvalue()

@@ -84,7 +84,7 @@ class Oracle:
         views = list(look(renderer, cameras + between(cameras), settings))
         surface = extract_surface(renderer, views, np.array([0.0, 0.0, 1.0]), scene.metric, settings)
         xyz, cell = surface.xyz.astype(float), surface.cell.astype(float)
-        sights = [view.see(xyz, cell, settings) for view in views[: len(cameras)]]
+        visibilities = [view.see(xyz, cell, settings) for view in views[: len(cameras)]]
         depth = {scene.frames[v].name: renderer.render(scene.frames[v].camera)["depth_z"] for v in scene.test}
         print(f"{len(surface):,} points, {len(scene.train)} training views, {len(scene.test)} held out, {vars(self)}")
         print(", ".join(f"{name} {globals()[name]:g}" for name in FIXED + OF_ORACLE[self.oracle]))
@@ -99,7 +99,7 @@ class Oracle:
                     _row(seed, what, scores, None)
                     continue
                 photos = [speaks(view).at for view in scene.train]
-                basis, lifted = lift_reduced(sights, photos, xyz, LiftConfig(rounds=self.rounds))
+                basis, lifted = lift_reduced(visibilities, photos, xyz, LiftConfig(rounds=self.rounds))
                 vectors = lifted.vectors if what == "lift" else smooth(lifted.vectors, surface, lifted.support)
                 lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
                 learnt = SemanticScene(
@@ -110,8 +110,8 @@ class Oracle:
 
                 def labeller(view: str, learnt: SemanticScene = learnt, cosines: np.ndarray = cosines) -> np.ndarray:
                     camera = next(frame.camera for frame in scene.frames if frame.name == view)
-                    picture = learnt.places(camera, depth[view]).picture(cosines, nothing=-2.0)
-                    return label(picture.reshape(-1, picture.shape[-1])).reshape(picture.shape[:2])
+                    image = learnt.places(camera, depth[view]).image(cosines, nothing=-2.0)
+                    return label(image.reshape(-1, image.shape[-1])).reshape(image.shape[:2])
 
                 points = measure_cloud(scene, learnt, label(cosines)) if (scene.path / "synth.json").exists() else None
                 _row(seed, what, measure_index(scene, labeller, scene.test), points)

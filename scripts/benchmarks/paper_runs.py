@@ -16,11 +16,11 @@ import tyro
 
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.evaluate.metrics.report import Scores, mean_over_scenes
-from ovseg3d.evaluate.protocols import Judge
+from ovseg3d.evaluate.protocols import Evaluator
 from ovseg3d.files import read_json, write_json
 from ovseg3d.pipeline.seeds import check_alike
 from ovseg3d.pipeline.train import train_scene
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.folder import RunFolder, open_scene
@@ -92,8 +92,8 @@ class PaperRuns:
         print(f"| scene | views | {' | '.join(self.shown)} |\n|---|---|{'---|' * len(self.shown)}")
         for name in self.names():
             run = self.run(name)
-            runs[name], asker = _provenance(run), Asker(run)
-            found = Judge(asker, "all", self.labels(name)).scores([self.protocol])[self.protocol]
+            runs[name], engine = _provenance(run), QueryEngine(run)
+            found = Evaluator(engine, "all", self.labels(name)).scores([self.protocol])[self.protocol]
             for group, one in found.items():
                 scores.setdefault(group, {})[name] = one
                 self._row(name, group, one.as_dict())

@@ -22,10 +22,10 @@ import numpy as np
 from ovseg3d.cli.console import get_console
 from ovseg3d.cli.progress import Progress
 from ovseg3d.errors import RunError
-from ovseg3d.evaluate.protocols import Judge
+from ovseg3d.evaluate.protocols import Evaluator
 from ovseg3d.files import read_json, write_atomic, write_json
 from ovseg3d.pipeline.train import train_scene
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.folder import RunFolder, open_scene
 from ovseg3d.runs.settings import (
@@ -98,17 +98,17 @@ class Report:
 
 
 def _encoder(run: RunFolder) -> str:
-    return Asker(run).semantics.encoder.weight_hash
+    return QueryEngine(run).semantics.encoder.weight_hash
 
 
 def _figures(run: RunFolder) -> dict[str, Any]:
-    scores = Judge(Asker(run, run.load_scene())).scores(PROTOCOLS)
+    scores = Evaluator(QueryEngine(run, run.load_scene())).scores(PROTOCOLS)
     metrics = run.metrics()
     figures = {
         name: float(getattr(scores[protocol][group], figure)) if group in scores[protocol] else None
         for name, (protocol, group, figure) in SHARES.items()
     }
-    stages = ("train", "eval", "features", "surface", "lift", "refine", "things", "portraits")
+    stages = ("train", "eval", "features", "surface", "lift", "refine", "instances", "instance_crops")
     seconds = sum(metrics[f"{stage}_seconds"] or 0.0 for stage in stages)
     return figures | {"seconds": seconds, "MiB": metrics["peak_anonymous_bytes"] / 2**20}
 

@@ -101,7 +101,7 @@ class Bare:
         wait_until(lambda: label in self._controls, f"the control {label!r}")
         self.send("GuiUpdateMessage", uuid=self._controls[label], updates={"value": value})
 
-    def pictures(self) -> int:
+    def images(self) -> int:
         """Background pictures so far."""
         return self.count["BackgroundImageMessage"]
 

@@ -26,14 +26,14 @@ def parse(caption: str) -> frozenset[frozenset[str]]:
 
 def things_of(captions: Sequence[str]) -> list[str]:
     """The things that captions name, each once, with its words in their order: "a red chair"."""
-    return list(dict.fromkeys(thing for caption in captions for _, thing in _told(caption)))
+    return list(dict.fromkeys(instance for caption in captions for _, instance in _told(caption)))
 
 
 def _told(caption: str) -> list[tuple[str, str]]:
     """Each thing of a caption, after the words that lead to it."""
     parts = ["", *_BETWEEN.split(caption)]
     plain = [" ".join(word for word in part.split() if word not in _EMPTY) for part in parts[1::2]]
-    return [(lead, article(thing)) for lead, thing in zip(parts[::2], plain) if thing]
+    return [(lead, article(instance)) for lead, instance in zip(parts[::2], plain) if instance]
 
 
 def named(captions: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -50,9 +50,9 @@ def named(captions: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tens
 @lru_cache(maxsize=100_000)
 def _named(captions: tuple[str, ...], names: tuple[str, ...]) -> Tensor:
     shown, places = set(), set()
-    for lead, thing in (told for caption in captions for told in _told(caption)):
+    for lead, instance in (told for caption in captions for told in _told(caption)):
         # "curtain" is not said of a "shower curtain", which is a name itself.
-        longest = max((name for name in names if f" {thing}".endswith(f" {name}")), key=len, default="")
+        longest = max((name for name in names if f" {instance}".endswith(f" {name}")), key=len, default="")
         (places if lead in _BEFORE else shown).add(longest)
     return torch.tensor([[name in shown for name in names], [name in places - shown for name in names]])
 
@@ -96,11 +96,11 @@ def pair_up(
     own = torch.zeros(len(captions), len(texts), dtype=torch.bool)
     implied = torch.zeros_like(own)
     said = [parse(text) for text in texts]
-    things = frozenset().union(*said)
+    instances = frozenset().union(*said)
     for row, mine in enumerate(captions):
         own[row, [place[text] for text in mine]] = True
         known = frozenset().union(*(parse(text) for text in (known_of[row] if known_of else mine)))
         words = frozenset().union(*known)
-        true = {thing for thing in things if thing <= words and any(thing <= other for other in known)}
+        true = {instance for instance in instances if instance <= words and any(instance <= other for other in known)}
         implied[row] = torch.tensor([parts <= true for parts in said])
     return texts, own, implied & ~own

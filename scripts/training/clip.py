@@ -125,7 +125,7 @@ class ClipRecipe:
     """How firmly the text projection keeps the sentence space that was distilled."""
     captions: int = 3
     """Captions of each picture in a step: the first two and others at random."""
-    things: int = 5
+    instances: int = 5
     """Things of each picture's captions that patches are compared with."""
     crop: tuple[float, float] = (0.6, 1.0)
     coarse: float = 0.3
@@ -285,11 +285,11 @@ class ImageStage:
         """Pictures against the batch's captions, patches against the things in them."""
         recipe = self.recipe
         chosen = [own[:2] + some(own[2:], max(0, recipe.captions - 2), random) for own in captions]
-        told = [some(things_of(own), recipe.things, random) for own in captions]
+        told = [some(things_of(own), recipe.instances, random) for own in captions]
         texts, *masks = pair_up(chosen, captions)
-        things, *shown = pair_up(told, captions)
+        instances, *shown = pair_up(told, captions)
         positive, ignored, own, unsure = (mask.to(self.device) for mask in (*masks, *shown))
-        phrases, names = F.normalize(self.encode([*texts, *things]), dim=-1).split([len(texts), len(things)])
+        phrases, names = F.normalize(self.encode([*texts, *instances]), dim=-1).split([len(texts), len(instances)])
         scale, fine = self.model.logit_scale.exp().clamp(max=100.0), self.scales[0].exp().clamp(max=100.0)
         scores = vectors @ phrases.T
         whole = caption_loss(scale * scores, positive, ignored)
@@ -313,11 +313,11 @@ class ImageStage:
         """Pictures of one sort, (count, 3, size, size), normalised, and all captions of each."""
         pool, draw = self.pools[sort], self.draws[sort]
         indices = draw(step, pool.window)
-        pictures, captions = pool.get(indices, draw.newest(step))
+        images, captions = pool.get(indices, draw.newest(step))
         count = len(indices)
         flip = torch.rand(count, generator=random) < 0.5
         boxes = augment.random_boxes(count, self.recipe.crop, 1.2, random)
-        images = augment.to_float(torch.from_numpy(pictures).to(self.device))
+        images = augment.to_float(torch.from_numpy(images).to(self.device))
         images = augment.crop(images, boxes.to(self.device), flip.to(self.device), size)
         if sort == 0:
             images = augment.coarse(images, self.recipe.coarse, random)

@@ -192,8 +192,8 @@ class DinoStage:
         """Two large crops of each picture (one after the other), small ones, and the large ones' boxes and flips."""
         recipe = self.recipe
         indices = self.draw(step, self.pool.window)
-        pictures, _ = self.pool.get(indices, self.draw.newest(step))
-        images, count = augment.to_float(torch.from_numpy(pictures).to(self.device)), len(indices)
+        images, _ = self.pool.get(indices, self.draw.newest(step))
+        images, count = augment.to_float(torch.from_numpy(images).to(self.device)), len(indices)
 
         def cut(times: int, scale: tuple[float, float], size: int) -> tuple[Tensor, Tensor, Tensor]:
             boxes = augment.random_boxes(times * count, scale, 1.3, random).to(self.device)

@@ -194,13 +194,13 @@ class Evaluate:
         dino = Dino(self.dino, self.device)
         judges = {"ours": dino, "raw colour": Colour(dino.patch), "untrained": Dino(self.dino, self.device, True)}
         for key, measure in (
-            ("e probe", lambda judge, group: m.probe(judge, known, group, self.scale)),
-            ("e transfer", lambda judge, group: m.transfer(judge, known, group, self.scale)),
-            ("e same room", lambda judge, group: m.transfer(judge, None, group, self.scale)),
+            ("e probe", lambda evaluator, group: m.probe(evaluator, known, group, self.scale)),
+            ("e transfer", lambda evaluator, group: m.transfer(evaluator, known, group, self.scale)),
+            ("e same room", lambda evaluator, group: m.transfer(evaluator, None, group, self.scale)),
         ):
             scores = {
-                name: {column: measure(judge, group) for column, group in rooms.items()}
-                for name, judge in judges.items()
+                name: {column: measure(evaluator, group) for column, group in rooms.items()}
+                for name, evaluator in judges.items()
             }
             table.add(key, scores.pop("ours"), scores)
 

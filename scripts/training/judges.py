@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Judge(Protocol):
+class Evaluator(Protocol):
     """What the measures need of an encoder."""
 
     side: int

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts.training.judges import Clip, Judge, to_patches
+from scripts.training.judges import Clip, Evaluator, to_patches
 
 NEIGHBOURS = 15
 
@@ -74,9 +74,9 @@ def synonyms(clip: Clip, views: Pictures, kinds: Sequence[str], words: Sequence[
     for (word, kind), vector in zip(words, clip.text([phrase(w) for w, _ in words])):
         rows = torch.tensor([i for i, k in enumerate(views.kinds) if k == kind], dtype=torch.long)
         if kind in kinds and len(rows):
-            rivals = others[rows].clone()
-            rivals[:, kinds.index(kind)] = -2.0
-            found[word] = float((images[rows] @ vector > rivals.max(1).values).float().mean())
+            alternatives = others[rows].clone()
+            alternatives[:, kinds.index(kind)] = -2.0
+            found[word] = float((images[rows] @ vector > alternatives.max(1).values).float().mean())
     return {"top-1": float(np.mean(list(found.values()))) if found else math.nan, "words": found}
 
 
@@ -192,9 +192,9 @@ def size_labels(room: RoomViews, known: Sequence[RoomViews]) -> list[np.ndarray]
     """The same from height and size alone, given every thing's true outline: the kind whose boxes are most alike."""
     boxes, names = [], []
     for other in known:
-        for thing in other.objects:
-            boxes.append(_shape(thing))
-            names.append(thing["category"])
+        for instance in other.objects:
+            boxes.append(_shape(instance))
+            names.append(instance["category"])
     own = [_kind(room, i + 1) for i in range(len(room.phrases))]
     keep = [i for i, name in enumerate(names) if name in own]
     # Walls, floor and ceiling have no box: they are taken as known, in this baseline's favour.
@@ -215,10 +215,10 @@ def _kind(room: RoomViews, label: int) -> str:
     return next((t["category"] for t in room.objects if t.get("phrase", t["category"]) == text), text)
 
 
-def _shape(thing: dict) -> np.ndarray:
-    size = np.maximum(np.array(thing["size"], float), 1e-3)
+def _shape(instance: dict) -> np.ndarray:
+    size = np.maximum(np.array(instance["size"], float), 1e-3)
     across = np.sort(size[:2])[::-1]
-    return np.concatenate([[thing["center"][2]], np.log([*across, size[2]])])
+    return np.concatenate([[instance["center"][2]], np.log([*across, size[2]])])
 
 
 def patch_labels(label: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -228,12 +228,12 @@ def patch_labels(label: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return label[np.ix_(y, x)]
 
 
-def gather(judge: Judge, room: RoomViews, train: bool, scale: float) -> tuple[Tensor, list[str]]:
+def gather(evaluator: Evaluator, room: RoomViews, train: bool, scale: float) -> tuple[Tensor, list[str]]:
     """Features (points, dim) and kinds of a room's patches."""
     features, kinds = [], []
     for photo, label in zip(room.train if train else room.photos, room.train_labels if train else room.labels):
-        side = judge.side
-        grid = judge.dense(to_patches(photo, scale, judge.patch, side))[0]
+        side = evaluator.side
+        grid = evaluator.dense(to_patches(photo, scale, evaluator.patch, side))[0]
         there = patch_labels(label, *grid.shape[-2:]).ravel()
         valid = (there > 0) & (there <= len(room.phrases))
         features.append(grid.flatten(1).T[torch.from_numpy(valid)])
@@ -242,7 +242,11 @@ def gather(judge: Judge, room: RoomViews, train: bool, scale: float) -> tuple[Te
 
 
 def transfer(
-    judge: Judge, known: Sequence[RoomViews] | None, rooms: Sequence[RoomViews], scale: float, neighbours: int = 10
+    evaluator: Evaluator,
+    known: Sequence[RoomViews] | None,
+    rooms: Sequence[RoomViews],
+    scale: float,
+    neighbours: int = 10,
 ) -> float:
     """(e) share of held-out views' patches that get the right kind from the nearest patches of training views.
 
@@ -254,12 +258,12 @@ def transfer(
         neighbours: how many patches vote.
     """
     most, scores = 20_000, []
-    shared = [gather(judge, room, True, scale) for room in known] if known is not None else None
+    shared = [gather(evaluator, room, True, scale) for room in known] if known is not None else None
     for room in rooms:
-        parts = shared if shared is not None else [gather(judge, room, True, scale)]
+        parts = shared if shared is not None else [gather(evaluator, room, True, scale)]
         features, names = torch.cat([f for f, _ in parts]), [n for _, ns in parts for n in ns]
         rows = torch.randperm(len(names), generator=torch.Generator().manual_seed(0))[:most]
-        asked, true = gather(judge, room, False, scale)
+        asked, true = gather(evaluator, room, False, scale)
         order = sorted(set(names))
         target = torch.tensor([order.index(n) for n in names])[rows]
         k = min(neighbours, len(rows))
@@ -269,9 +273,9 @@ def transfer(
     return float(np.mean(scores))
 
 
-def probe(judge: Judge, known: Sequence[RoomViews], rooms: Sequence[RoomViews], scale: float) -> float:
+def probe(evaluator: Evaluator, known: Sequence[RoomViews], rooms: Sequence[RoomViews], scale: float) -> float:
     """(e) share of patches that a linear classifier names rightly, trained on other rooms (all kinds count)."""
-    parts = [gather(judge, room, True, scale) for room in known]
+    parts = [gather(evaluator, room, True, scale) for room in known]
     features, names = torch.cat([f for f, _ in parts]), [n for _, ns in parts for n in ns]
     order = sorted(set(names))
     target = torch.tensor([order.index(n) for n in names])
@@ -288,7 +292,7 @@ def probe(judge: Judge, known: Sequence[RoomViews], rooms: Sequence[RoomViews], 
         optimiser.step()
     scores = []
     for room in rooms:
-        asked, true = gather(judge, room, False, scale)
+        asked, true = gather(evaluator, room, False, scale)
         with torch.no_grad():
             said = layer((asked - mean) / spread).argmax(1).tolist()
         scores.append(np.mean([order[i] == t for i, t in zip(said, true)]))

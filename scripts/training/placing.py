@@ -74,8 +74,8 @@ class Placing:
         if known.any():
             beside = (shown | undecided)[known][:, self.kind]  # a white floor under a white mug is no rival
             alike = (self.colour == self.colour[told[known], None]) & ~beside
-            rivals = alike | (self.kind == own[known, None])
-            scores = (2 * scale * (vectors[known] @ pairs.T)).masked_fill(~rivals, -torch.inf)
+            alternatives = alike | (self.kind == own[known, None])
+            scores = (2 * scale * (vectors[known] @ pairs.T)).masked_fill(~alternatives, -torch.inf)
             loss = loss + pair * F.cross_entropy(scores, told[known])
         by_name, by_word = scale * vectors @ names.T, scale * vectors @ words.T
         means, far = (mask.to(self.device) for mask in (self.related.means, self.related.far))

@@ -61,7 +61,7 @@ class Session:
             stage.load_state(held.state)
             first, clock = held.step, Clock(held.seconds)
             print(f"{stage.name}: going on from step {first}, {held.seconds:.0f} s", flush=True)
-        since, begun, newest_figures = time.monotonic(), first, {}
+        since, on_start, newest_figures = time.monotonic(), first, {}
 
         def report(event: Event) -> None:
             newest_figures.update(event.metrics)
@@ -71,7 +71,7 @@ class Session:
             if event.kind not in ("progress", "done", "interrupted") or not (due or event.kind != "progress"):
                 return
             self._printed = time.monotonic()
-            rate = (event.step - begun) / max(time.monotonic() - since, 1e-9)
+            rate = (event.step - on_start) / max(time.monotonic() - since, 1e-9)
             figures = {name: round(value, 4) for name, value in newest_figures.items()}
             line = {"stage": stage.name, "event": event.kind, "step": event.step, "progress": round(event.progress, 4)}
             line |= {"seconds": round(event.seconds, 1), "steps per second": round(rate, 3), **figures}

@@ -42,12 +42,12 @@ from ovseg3d.cli.progress import Progress
 from ovseg3d.errors import ConfigError
 from ovseg3d.evaluate.measure import exact_cloud, limit_of, read_objects
 from ovseg3d.features.encode import encode_scene
-from ovseg3d.field.surface import Sight, Surface
+from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.files import write_atomic
 from ovseg3d.instances.borders import GROWING, MEASURES, REACH, BorderConfig, BorderModel, Price, measures
 from ovseg3d.instances.graph import add_up, agglomerate
 from ovseg3d.instances.grouping import InstanceConfig, find_instances
-from ovseg3d.instances.superpoints import Patches, find_patches
+from ovseg3d.instances.superpoints import Superpoints, find_superpoints
 from ovseg3d.instances.wholes import TRAITS, WholeConfig, WholeModel
 from ovseg3d.pipeline.semantics import clues, lift_photos, survey
 from ovseg3d.pipeline.train import train_scene
@@ -89,7 +89,7 @@ class Points:
     scene: str
     surface: Surface
     looks: list[np.ndarray]
-    sights: list[Sight]
+    visibilities: list[Visibility]
     regions: list[np.ndarray]
     true: np.ndarray
     """The thing that each point is of, from 1; kinds of the room from ROOM on; 0 where nobody knows."""
@@ -120,10 +120,10 @@ class Teach:
         tests = [load(run) for run in self.tests]
         rooms = [self._made(seed) for seed in self.seeds]
         rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
-        judge = learn([material(room) for room in rooms])
-        everyone = judge(None)
+        evaluator = learn([material(room) for room in rooms])
+        everyone = evaluator(None)
         self._write("borders.json", kept(everyone, names))
-        found = [look_for(room, judge(room.scene)) for room in rooms]
+        found = [look_for(room, evaluator(room.scene)) for room in rooms]
         self._write("wholes.json", kept(teach_wholes(found), names))
         rest = [points_of(run, run.load_scene().path.name) for run in tests]
         text = table(rooms, found, rest, [look_for(room, everyone) for room in rest])
@@ -163,15 +163,15 @@ def points_of(run: RunFolder, name: str) -> Points:
     renderer = restore(run, scene)
     found = survey(scene, renderer)
     assert features is not None and found is not None, "nobody stops it"
-    surface, sights = found
-    vectors = lift_photos(scene, surface, sights, features, run.config.train.seed)[2]
-    looks, regions = clues(scene, surface, vectors, features, sights)
+    surface, visibilities = found
+    vectors = lift_photos(scene, surface, visibilities, features, run.config.train.seed)[2]
+    looks, regions = clues(scene, surface, vectors, features, visibilities)
     truth = exact_cloud(scene)
     far, nearest = cKDTree(truth.xyz).query(surface.xyz.astype(np.float64))
     true = np.where(truth.instance[nearest] > 0, truth.instance[nearest], ROOM + truth.label[nearest].astype(np.int64))
-    things = {int(thing["id"]) for thing in read_objects(scene)}
-    true[(far > limit_of(truth)) | ~(np.isin(true, list(things)) | (true > ROOM))] = 0
-    return Points(name, surface, looks, sights, regions, true)
+    instances = {int(instance["id"]) for instance in read_objects(scene)}
+    true[(far > limit_of(truth)) | ~(np.isin(true, list(instances)) | (true > ROOM))] = 0
+    return Points(name, surface, looks, visibilities, regions, true)
 
 
 def by_hand(told: np.ndarray, limit: float = BorderConfig.limit) -> np.ndarray:
@@ -199,7 +199,7 @@ class Material:
 
     scene: str
     true: np.ndarray
-    ways: list[tuple[Patches, float]]
+    ways: list[tuple[Superpoints, float]]
     """And what lessons from them weigh."""
 
 
@@ -217,7 +217,7 @@ def material(points: Points) -> Material:
         ([_blotched(points.surface.xyz, looks) for looks in points.looks], points.regions, BLOTCHED),
     ]
     made = [
-        (find_patches(points.surface, looks, points.sights if regions else [], regions), share)
+        (find_superpoints(points.surface, looks, points.visibilities if regions else [], regions), share)
         for looks, regions, share in ways
     ]
     return Material(points.scene, points.true, made)
@@ -244,13 +244,13 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def lessons(room: Material, judge: Callable[[np.ndarray], np.ndarray]) -> Lessons:
+def lessons(room: Material, evaluator: Callable[[np.ndarray], np.ndarray]) -> Lessons:
     """What comes up while the patches of a room are merged as a judge would have it."""
-    config = BorderConfig(limit=LIMIT, judge=judge)
+    config = BorderConfig(limit=LIMIT, evaluator=evaluator)
     return _together([_steps(room.true, made, Price(config, made.first), share) for made, share in room.ways])
 
 
-def _steps(true: np.ndarray, made: Patches, price: Price, share: float) -> Lessons:
+def _steps(true: np.ndarray, made: Superpoints, price: Price, share: float) -> Lessons:
     names, number = np.unique(true, return_inverse=True)
     known = np.zeros((len(made.weight), len(names)))
     np.add.at(known, (made.patch, number), 1)
@@ -315,15 +315,15 @@ def learn(rooms: Sequence[Material]) -> Callable[[str | None], BorderModel]:
     names = list(dict.fromkeys(room.scene for room in rooms))
     rounds = [[lessons(room, partial(by_hand, limit=LIMIT)) for room in rooms]]
 
-    def judge(left_out: str | None) -> BorderModel:
+    def evaluator(left_out: str | None) -> BorderModel:
         return teach([
             [one[k] for one in rounds for k, room in enumerate(rooms) if room.scene == name]
             for name in names if name != left_out
         ])  # fmt: skip
 
-    first = {name: judge(name) for name in names}
+    first = {name: evaluator(name) for name in names}
     rounds.append([lessons(room, first[room.scene]) for room in rooms])
-    return judge
+    return evaluator
 
 
 @dataclass(frozen=True)
@@ -340,7 +340,7 @@ class Found:
         return self.iou.max(1, initial=0) > least
 
 
-def look_for(room: Points, judge: Callable[[np.ndarray], np.ndarray]) -> Found:
+def look_for(room: Points, evaluator: Callable[[np.ndarray], np.ndarray]) -> Found:
     """What a judge finds in a room."""
     told: list[np.ndarray] = []
 
@@ -348,8 +348,10 @@ def look_for(room: Points, judge: Callable[[np.ndarray], np.ndarray]) -> Found:
         told.append(traits)
         return np.full(len(traits), np.inf)
 
-    config = InstanceConfig(border=BorderConfig(judge=judge), whole=WholeConfig(judge=all_of_them))
-    found = find_instances(room.surface, room.looks, sights=room.sights, regions=room.regions, config=config)
+    config = InstanceConfig(border=BorderConfig(evaluator=evaluator), whole=WholeConfig(evaluator=all_of_them))
+    found = find_instances(
+        room.surface, room.looks, visibilities=room.visibilities, regions=room.regions, config=config
+    )
     return Found(told[0], overlaps(found.ids, room.true))
 
 
@@ -358,8 +360,8 @@ def overlaps(ids: np.ndarray, true: np.ndarray, least: int = 15) -> np.ndarray:
     there, count = np.unique(true[(true > 0) & (true < ROOM)], return_counts=True)
     there, count = there[count >= least], count[count >= least]
     common = np.zeros((int(ids.max(initial=0)) + 1, len(there)))
-    for column, thing in enumerate(there):
-        common[:, column] = np.bincount(ids[true == thing], minlength=len(common))
+    for column, instance in enumerate(there):
+        common[:, column] = np.bincount(ids[true == instance], minlength=len(common))
     size = np.bincount(ids, minlength=len(common))[:, None] + count[None]
     return (common / (size - common))[1:]
 
@@ -403,7 +405,7 @@ def table(rooms: Sequence[Points], found: Sequence[Found], tests: Sequence[Point
         scores = []
         for k, (room, one) in enumerate(zip(group, own, strict=True)):
             whole = teach_wholes([other for j, other in enumerate(found) if kind or j != k])
-            scores.append(_scores(look_for(room, by_hand), one, WholeConfig(judge=whole).things(one.told)))
+            scores.append(_scores(look_for(room, by_hand), one, WholeConfig(evaluator=whole).instances(one.told)))
             lines.append(_line(f"{room.scene}{kind}", scores[-1]))
             print(lines[-1], flush=True)
         if scores:
@@ -411,12 +413,12 @@ def table(rooms: Sequence[Points], found: Sequence[Found], tests: Sequence[Point
     return "\n".join([*lines, ""])
 
 
-def _scores(by_hand: Found, found: Found, thing: np.ndarray) -> list[float]:
-    hand, best, kept_best = (iou.max(0, initial=0) for iou in (by_hand.iou, found.iou, found.iou[thing]))
+def _scores(by_hand: Found, found: Found, instance: np.ndarray) -> list[float]:
+    hand, best, kept_best = (iou.max(0, initial=0) for iou in (by_hand.iou, found.iou, found.iou[instance]))
     precise = found.good_at(0.5)
     return [
         len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean(), len(precise),
-        precise.sum() / max(len(precise), 1), thing.sum(), precise[thing].sum() / max(thing.sum(), 1),
+        precise.sum() / max(len(precise), 1), instance.sum(), precise[instance].sum() / max(instance.sum(), 1),
         (kept_best > 0.5).mean(),
     ]  # fmt: skip
 

@@ -121,8 +121,8 @@ class TrainClip:
     def settings(self) -> dict[str, Any]:
         """All that makes the weights what they are but the time they get."""
         own = {name: getattr(self, name) for name in _TELLING}
-        begun = None if self.begin_with is None else self.begin_with.name
-        return {"recipe": asdict(self.recipe), **own, "begin_with": begun}
+        on_start = None if self.begin_with is None else self.begin_with.name
+        return {"recipe": asdict(self.recipe), **own, "begin_with": on_start}
 
     def keep_settings(self) -> None:
         """Note them in the work folder; a training goes on with the same ones alone."""
@@ -159,7 +159,7 @@ class TrainClip:
         from ovseg3d.synth.examples import KINDS, SURFACES, SYNONYMS
 
         asked = [f" {one.lower()} " for one in (*(synonym for synonym, _ in SYNONYMS), *OUTSIDE)]
-        free = [w for w in words.things() if w not in words.GENERAL and not any(one in f" {w} " for one in asked)]
+        free = [w for w in words.instances() if w not in words.GENERAL and not any(one in f" {w} " for one in asked)]
         return text.relate(teacher, (*KINDS, *SURFACES), free)
 
     def prepare_text(self, model: nn.Module, teacher: text.Teacher | None) -> tuple[list[str], Tensor, text.Related]:
@@ -207,7 +207,7 @@ def wanted(kinds: Sequence[str], colours: Sequence[str]) -> list[str]:
     templates = " ".join([*words.PLAIN, *words.SCENES]).replace("{}", "")
     said = [str(texture.word) for texture in TEXTURES.values() if texture.word]
     lists = words.COLOURS, words.MATERIALS, words.SIZES, words.RELATIONS, said
-    return [*words.things(kinds), *colours, templates, *(word for part in lists for word in part)]
+    return [*words.instances(kinds), *colours, templates, *(word for part in lists for word in part)]
 
 
 if __name__ == "__main__":

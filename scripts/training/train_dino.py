@@ -59,7 +59,7 @@ class TrainDino:
         session = Session(self.work, self.checkpoint_seconds)
         session.catch_signals()
         source = Source(str(self.pool), self.factory, self.recipe.seed, self.render_size, self.rooms, self.capacity)
-        pictures = Pool(source, self.workers)
+        images = Pool(source, self.workers)
         write_recipe(
             self.output,
             recipe=asdict(self.recipe),
@@ -69,11 +69,11 @@ class TrainDino:
             steps=self.steps,
         )
         try:
-            stage = DinoStage(pictures, self.recipe, self.device)
+            stage = DinoStage(images, self.recipe, self.device)
             export = lambda: save_dino(self.output, stage.teacher.backbone, self.recipe.shape)  # noqa: E731
             outcome = session.run(stage, self.steps, self.max_seconds, export)
         finally:
-            pictures.close()
+            images.close()
         return INTERRUPTED if outcome.interrupted else 0
 
 

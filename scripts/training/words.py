@@ -81,10 +81,10 @@ RELATIONS = "next to;beside;on;under;in front of;behind;near;above;and;with;by;l
 SCENES = ("{}", "a room with {}", "there is {}", "a photo of {}", "a view of {}", "{} in a room", "{} on the floor")
 
 
-def things(more: Sequence[str] = ()) -> list[str]:
+def instances(more: Sequence[str] = ()) -> list[str]:
     """Names of everyday things, and `more`, each once and in a fixed order."""
     found = [part.strip() for part in THINGS.split("|")]
-    return list(dict.fromkeys([*more, *(thing for thing in found if thing)]))
+    return list(dict.fromkeys([*more, *(instance for instance in found if instance)]))
 
 
 def sentences(words: Sequence[str], kinds: Sequence[str], colours: Sequence[str], count: int, seed: int) -> list[str]:
@@ -98,14 +98,14 @@ def sentences(words: Sequence[str], kinds: Sequence[str], colours: Sequence[str]
         seed: of the draw.
     """
     draw = random.Random(seed)
-    every = things(kinds)
-    made = [template.format(thing) for thing in every for template in PLAIN]
+    every = instances(kinds)
+    made = [template.format(instance) for instance in every for template in PLAIN]
     made += [*words, *(draw.choice(PLAIN[1:]).format(word) for word in words)]
     palette = [*COLOURS, *colours, *colours]
     made += [f"a {colour} {kind}" for kind in kinds for colour in dict.fromkeys(colours)]
     made += [colour for colour in palette] + [f"{colour} things" for colour in palette]
 
-    def thing() -> str:
+    def instance() -> str:
         name = draw.choice(kinds) if kinds and draw.random() < 0.5 else draw.choice(every)
         attributes = []
         if draw.random() < 0.25:
@@ -117,10 +117,10 @@ def sentences(words: Sequence[str], kinds: Sequence[str], colours: Sequence[str]
         return f"{draw.choice(('a', 'a', 'a', 'the', 'one'))} {' '.join([*attributes, name])}"
 
     for _ in range(count):
-        text = thing()
+        text = instance()
         if draw.random() < 0.35:
-            text = f"{text} {draw.choice(RELATIONS)} {thing()}"
+            text = f"{text} {draw.choice(RELATIONS)} {instance()}"
             if draw.random() < 0.2:
-                text = f"{text}, {thing()}"
+                text = f"{text}, {instance()}"
         made.append(draw.choice(SCENES).format(text) if draw.random() < 0.4 else text)
     return list(dict.fromkeys(made))

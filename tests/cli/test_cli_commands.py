@@ -75,7 +75,7 @@ def test_train_refuses_flags_that_would_do_nothing(cli: Cli, tiny_scene: Path, t
     for given, flags in (
         ("--method lift --refine-steps 9", "--refine-steps"),
         ("--method lift --no-fda", "--fda"),
-        ("--method 3d-ovs --portraits 9", "--portraits"),
+        ("--method 3d-ovs --instance-crops 9", "--instance-crops"),
         ("--features dense --segments superpixels --crops 9", "--segments and --crops"),
         ("--pyramid lerf", "--pyramid"),
     ):
@@ -367,10 +367,10 @@ def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path,
         fails(cli(command, copy), "cut or damaged")
     fails(cli("render", tiny_run, "--path", "spirl"), "--path spiral")
     fails(cli("render", tiny_run, "--what", "depht"), "--what depth")
-    film = ("render", tiny_run, "--path", "spiral")
-    fails(cli(*film, "--fps", 0), "--fps must be above 0")
-    fails(cli(*film, "--seconds", "inf"), "--seconds must be above 0 and at most")
-    fails(cli(*film, "--width", 200_000), "--width must be above 0 and at most")
+    video = ("render", tiny_run, "--path", "spiral")
+    fails(cli(*video, "--fps", 0), "--fps must be above 0")
+    fails(cli(*video, "--seconds", "inf"), "--seconds must be above 0 and at most")
+    fails(cli(*video, "--width", 200_000), "--width must be above 0 and at most")
 
 
 @pytest.mark.parametrize(

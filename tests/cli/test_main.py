@@ -62,7 +62,7 @@ def test_ctrl_c_is_heard_by_who_waits_for_it(
     if live:
         stop = Unwaited()
         with interruptible(stop), view.Live(get_console(), stop, wanted=True) as shown:
-            shown.begun(MagicMock())
+            shown.on_start(MagicMock())
     else:
         view.View(Path("run")).main()
     assert "Ctrl-C ends." in capsys.readouterr().out

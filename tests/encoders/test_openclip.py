@@ -54,7 +54,7 @@ def encoder(model: torch.nn.Module, name: str, dense_path: str = "auto") -> Open
     return OpenClipEncoder(model, tokenizer, name=name, dim=dim, device=CPU, dense_path=dense_path)
 
 
-def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+def draw_image(height: int, width: int, seed: int = 0) -> Image.Image:
     """A smooth picture, so that ways of resizing it agree."""
     noise = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
@@ -78,7 +78,7 @@ def test_phrases_are_open_clips_own(weights: Path, model: torch.nn.Module) -> No
 
 @pytest.mark.parametrize("size", [(64, 64), (90, 200), (211, 77)])
 def test_pictures_are_open_clips_own(weights: Path, model: torch.nn.Module, size: tuple[int, int]) -> None:
-    image = picture(*size)
+    image = draw_image(*size)
     _, _, transform = open_clip.create_model_and_transforms("tiny-vit", str(weights))
     expected = F.normalize(model.encode_image(transform(image)[None]), dim=-1)
     # open_clip resizes in whole numbers from 0 to 255.
@@ -258,8 +258,8 @@ def test_a_convolutional_tower_s_cells_are_its_own_and_those_between(place: Path
     images = torch.rand(1, 3, 160, 128)
     dense = ours.encode_dense(images)
     assert ours.dense and ours.patch == 16 and dense.shape == (1, 24, 10, 8)
-    pictures = moved(ours.preprocess.normalize(images), *tower_of(model.visual).shift)
-    cells = model.visual.trunk.forward_features(pictures)
+    images = moved(ours.preprocess.normalize(images), *tower_of(model.visual).shift)
+    cells = model.visual.trunk.forward_features(images)
     cells = cells.permute(0, 2, 3, 1).flatten(0, 2)[..., None, None]
     expected = F.normalize(model.visual.head(model.visual.trunk.forward_head(cells)), dim=-1)
     torch.testing.assert_close(dense[0, :, ::2, ::2].flatten(1).T, expected.detach(), atol=1e-5, rtol=0)
@@ -280,11 +280,11 @@ class Askew(torch.nn.Module):
 
 def test_where_a_cell_looks_is_measured_and_set_right() -> None:
     assert gaze(Askew(0, 0)) == (0, 0) and gaze(Askew(6, -3)) == (6, -3)
-    pictures = torch.rand(2, 3, 96, 64)
-    straight = F.avg_pool2d(pictures, 16)
-    righted = Askew(6, -3).forward_features(moved(pictures, 6, -3))
+    images = torch.rand(2, 3, 96, 64)
+    straight = F.avg_pool2d(images, 16)
+    righted = Askew(6, -3).forward_features(moved(images, 6, -3))
     torch.testing.assert_close(righted[..., 1:-1, 1:-1], straight[..., 1:-1, 1:-1])
-    assert moved(pictures, 2, -5).shape == pictures.shape
+    assert moved(images, 2, -5).shape == images.shape
 
 
 def test_towers_without_patches_say_so(place: Path) -> None:

@@ -61,7 +61,7 @@ def test_masks_become_regions(monkeypatch: pytest.MonkeyPatch) -> None:
     sam = Sam.__new__(Sam)
     mask = np.zeros((30, 40), dtype=bool)
     mask[5:15, 10:30] = True
-    sam._pipeline = lambda picture, **settings: {"masks": [mask]}
+    sam._pipeline = lambda image, **settings: {"masks": [mask]}
     sam._points, sam.id, sam.weight_hash = 4, "sam:fake", "0" * 16
     photo = np.full((30, 40, 3), 77, dtype=np.uint8)
     found = extract_features(photo, MeanColour(), None, FeatureSettings(segments="sam:fake"), segmenter=sam).clip
@@ -86,10 +86,10 @@ def test_large_photos_cost_no_more_than_sam_sees_of_them() -> None:
     """Masks of all points at once, at the photo's size, were gigabytes."""
     sam, asked = Sam.__new__(Sam), {}
 
-    def masks(picture: Image.Image, **settings: int) -> dict[str, list[np.ndarray]]:
-        asked.update(settings, size=picture.size)
-        mask = np.zeros(picture.size[::-1], dtype=bool)
-        mask[:, : picture.width // 4] = True
+    def masks(image: Image.Image, **settings: int) -> dict[str, list[np.ndarray]]:
+        asked.update(settings, size=image.size)
+        mask = np.zeros(image.size[::-1], dtype=bool)
+        mask[:, : image.width // 4] = True
         return {"masks": [mask]}
 
     sam._pipeline, sam._points, sam.id, sam.weight_hash = masks, 16, "sam:fake", "0" * 16

@@ -10,7 +10,7 @@ from ovseg3d.evaluate.metrics.depth import depth_errors
 from ovseg3d.evaluate.metrics.image import psnr, ssim
 
 
-def picture(seed: int, h: int = 40, w: int = 30) -> np.ndarray:
+def image(seed: int, h: int = 40, w: int = 30) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return gaussian_filter(rng.random((h, w, 3)), (2, 2, 0)).astype(np.float32)
 
@@ -22,11 +22,11 @@ def test_psnr_of_a_constant_offset(offset: float) -> None:
 
 
 def test_psnr_of_equal_images() -> None:
-    assert psnr(picture(0), picture(0)) == math.inf
+    assert psnr(image(0), image(0)) == math.inf
 
 
 def test_ssim_of_equal_images() -> None:
-    assert ssim(picture(0), picture(0)) == pytest.approx(1.0, abs=1e-9)
+    assert ssim(image(0), image(0)) == pytest.approx(1.0, abs=1e-9)
 
 
 def test_ssim_of_two_flat_images_is_the_luminance_term() -> None:
@@ -51,13 +51,13 @@ def reference_ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_ssim_against_the_formula(seed: int) -> None:
-    a = picture(seed)
-    b = np.clip(a + 0.1 * (picture(seed + 10) - 0.5), 0, 1)
+    a = image(seed)
+    b = np.clip(a + 0.1 * (image(seed + 10) - 0.5), 0, 1)
     assert ssim(a, b) == pytest.approx(reference_ssim(a, b), abs=1e-9)
 
 
 def test_ssim_is_undefined_below_the_window() -> None:
-    assert math.isnan(ssim(picture(0, 10, 30), picture(0, 10, 30)))
+    assert math.isnan(ssim(image(0, 10, 30), image(0, 10, 30)))
 
 
 def test_depth_errors_by_hand() -> None:

@@ -19,11 +19,11 @@ from ovseg3d.evaluate import measure
 from ovseg3d.evaluate.metrics.consistency import ConsistencyScores
 from ovseg3d.evaluate.metrics.lerf import LerfParameters
 from ovseg3d.evaluate.papers import measure_lerf, measure_ovs3d
-from ovseg3d.evaluate.protocols import PROTOCOLS, Judge
+from ovseg3d.evaluate.protocols import PROTOCOLS, Evaluator
 from ovseg3d.field.surface import Surface
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import load_scene
@@ -57,10 +57,10 @@ def test_index_tells_held_out_and_training_views_apart(run: RunFolder, labelled:
 
 def test_labels_of_another_size_are_brought_to_the_render(run: RunFolder, tiny_scene: Path, tmp_path: Path) -> None:
     folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")), size=96)
-    judge = Judge(Asker(run, load_scene(folder)))
-    scores = judge.scores(["index"])["index"]["held-out"]
+    evaluator = Evaluator(QueryEngine(run, load_scene(folder)))
+    scores = evaluator.scores(["index"])["index"]["held-out"]
     assert scores.pixels == 2 * 32 * 32 and scores.accuracy > 0.85
-    assert judge._labeller("images/0000.png").dtype == np.int16, "of every view, so they are kept in few bytes"
+    assert evaluator._labeller("images/0000.png").dtype == np.int16, "of every view, so they are kept in few bytes"
 
 
 def test_what_nobody_labelled_counts_neither_way(run: RunFolder, tiny_scene: Path, tmp_path: Path) -> None:
@@ -74,18 +74,18 @@ def test_what_nobody_labelled_counts_neither_way(run: RunFolder, tiny_scene: Pat
         Image.fromarray(labels).save(folder / frame["label_file_path"])
     path = folder / "transforms.json"
     path.write_text(json.dumps(described))
-    judge = Judge(Asker(run, load_scene(folder)))
-    scores = judge.scores(["index"])["index"]["held-out"]
+    evaluator = Evaluator(QueryEngine(run, load_scene(folder)))
+    scores = evaluator.scores(["index"])["index"]["held-out"]
     assert scores.pixels == 2 * 28 * 32 and scores.accuracy > 0.85
-    assert set(measure.shown_classes(judge.scene)) == set(described["classes"].values())
+    assert set(measure.shown_classes(evaluator.scene)) == set(described["classes"].values())
     del described["classes"]["20"]
     path.write_text(json.dumps(described))
     with pytest.raises(SceneError, match="Label 20 is none") as caught:
-        Judge(Asker(run, load_scene(folder))).scores(["index"])
+        Evaluator(QueryEngine(run, load_scene(folder))).scores(["index"])
     assert caught.value.where == folder / "labels" / "0000.png"
     path.write_text(json.dumps(described | {"ignore_label": 20}))
     with pytest.raises(SceneError, match="Label 255 is none"):
-        Judge(Asker(run, load_scene(folder))).scores(["index"])
+        Evaluator(QueryEngine(run, load_scene(folder))).scores(["index"])
 
 
 def test_groups_without_label_images_are_left_out(run: RunFolder, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
@@ -105,20 +105,20 @@ def test_groups_without_label_images_are_left_out(run: RunFolder, tiny_scene: Pa
 
 def test_3d_ovs_reads_its_layout_and_takes_the_argmax(run: RunFolder, tiny_scene: Path, tmp_path: Path) -> None:
     folder = with_masks(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")), (0, 3))
-    asker = Asker(run, load_scene(folder))
-    found = measure_ovs3d(asker, {"held-out": asker.scene.test, "train": asker.scene.train})
+    engine = QueryEngine(run, load_scene(folder))
+    found = measure_ovs3d(engine, {"held-out": engine.scene.test, "train": engine.scene.train})
     assert set(found["held-out"].iou) == {"images/0000.png"} and set(found["train"].iou) == {"images/0003.png"}
     # The truth leaves the sky to nobody, and every pixel of it counts against whatever class it is given.
     sky = float((true_labels(camera_to_world(0)) == 0).mean())
     assert 0.8 * (1 - sky) < found["held-out"].accuracy <= 1 - sky
     elsewhere = with_masks(tmp_path / "elsewhere", (0,))
     for labels in (elsewhere, elsewhere / "segmentations"):
-        again = measure_ovs3d(asker, {"held-out": asker.scene.test}, labels)
+        again = measure_ovs3d(engine, {"held-out": engine.scene.test}, labels)
         assert again["held-out"].miou == found["held-out"].miou
     with pytest.raises(ConfigError, match="No train view has labels"):
-        measure_ovs3d(asker, {"train": asker.scene.train}, elsewhere)
+        measure_ovs3d(engine, {"train": engine.scene.train}, elsewhere)
     with pytest.raises(SceneError, match="layout of 3D-OVS"):
-        measure_ovs3d(asker, {"train": asker.scene.train}, tmp_path)
+        measure_ovs3d(engine, {"train": engine.scene.train}, tmp_path)
 
 
 def test_3d_ovs_compares_each_mask_with_its_own_photo(run: RunFolder, tiny_scene: Path, tmp_path: Path) -> None:
@@ -128,15 +128,15 @@ def test_3d_ovs_compares_each_mask_with_its_own_photo(run: RunFolder, tiny_scene
     described = json.loads((folder / "transforms.json").read_text())
     del described["frames"][2]
     (folder / "transforms.json").write_text(json.dumps(described))
-    asker = Asker(run, load_scene(folder))
-    groups = {"held-out": asker.scene.test, "train": asker.scene.train}
+    engine = QueryEngine(run, load_scene(folder))
+    groups = {"held-out": engine.scene.test, "train": engine.scene.train}
     for labels in (None, with_masks(tmp_path / "elsewhere", (3, 4))):
-        found = measure_ovs3d(asker, groups, labels)
+        found = measure_ovs3d(engine, groups, labels)
         assert set(found["train"].iou) == {"images/0003.png"} and set(found["held-out"].iou) == {"images/0004.png"}
         assert found["train"].iou["images/0003.png"]["red box"] > 0.5
     (folder / "segmentations" / "08").mkdir()
     with pytest.raises(SceneError, match="08 belong to no photo: there are 8") as caught:
-        measure_ovs3d(asker, groups)
+        measure_ovs3d(engine, groups)
     assert caught.value.where == folder / "segmentations" and "back beside" in caught.value.fix
 
 
@@ -150,9 +150,9 @@ def test_lerf_localises_and_segments_by_relevancy(run: RunFolder, tiny_scene: Pa
     for scores in told["lerf"].values():
         assert len(scores["units"]) == 2 and scores["resized_frames"] == 1 and scores["parameters"]["box"] == 30
     # The paper's windows are as large as these pictures; with small ones the boxes are found.
-    asker, small = Asker(run, load_scene(folder)), LerfParameters(box=3, majority=3)
-    for views in (asker.scene.test, asker.scene.train):
-        found = measure_lerf(asker, {"some": views}, labels, small)["some"]
+    engine, small = QueryEngine(run, load_scene(folder)), LerfParameters(box=3, majority=3)
+    for views in (engine.scene.test, engine.scene.train):
+        found = measure_lerf(engine, {"some": views}, labels, small)["some"]
         assert found.localisation == 1 and found.miou > 0.4
     stranger = with_polygons(tmp_path / "stranger", (7,))
     described = json.loads((stranger / "0007.json").read_text())
@@ -165,12 +165,12 @@ def test_lerf_localises_and_segments_by_relevancy(run: RunFolder, tiny_scene: Pa
 
 
 def test_agreement_counts_views_that_see_a_point_and_what_they_call_it(run: RunFolder) -> None:
-    asker = Asker(run)
-    scene, learnt, views = asker.scene, asker.semantics, asker.scene.train
+    engine = QueryEngine(run)
+    scene, learnt, views = engine.scene, engine.semantics, engine.scene.train
     number = {scene.frames[view].name: view for view in views}
 
     def said(labeller: measure.Labeller) -> ConsistencyScores:
-        return measure.measure_agreement(scene, learnt, labeller, asker.depth, views)
+        return measure.measure_agreement(scene, learnt, labeller, engine.depth, views)
 
     one, each = said(lambda view: np.ones((32, 32), int)), said(lambda view: np.full((32, 32), number[view]))
     assert one.all_agree == one.pairs_agree == 1 and each.pairs_agree == 0
@@ -193,14 +193,14 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny synthetic playroom, half of its things in a style of the holdout."""
     folder = tmp_path_factory.mktemp("rooms") / "playroom"
     synthesise(folder, room="playroom", views=Views(train=6, test=2, width=48, height=36), detail=DRAFT)
-    things = json.loads((folder / "objects.json").read_text())
-    for thing in things:
-        thing["seen"] = thing["id"] % 2 == 0
-    (folder / "objects.json").write_text(json.dumps(things))
+    instances = json.loads((folder / "objects.json").read_text())
+    for instance in instances:
+        instance["seen"] = instance["id"] % 2 == 0
+    (folder / "objects.json").write_text(json.dumps(instances))
     return folder
 
 
-class Knows(Asker):
+class Knows(QueryEngine):
     """Whose surface is the exact one, with the labels and things that it is given."""
 
     def __init__(self, scene, cloud, label: np.ndarray, instance: np.ndarray) -> None:  # noqa: ANN001
@@ -219,7 +219,7 @@ class Knows(Asker):
     def labels(self, phrases, canonical=(), none=True):  # noqa: ANN001, ANN202
         return self._label
 
-    def label_picture(self, phrases, view, canonical=(), none=True):  # noqa: ANN001, ANN202
+    def label_image(self, phrases, view, canonical=(), none=True):  # noqa: ANN001, ANN202
         return self._truth[view]
 
 
@@ -231,7 +231,7 @@ def test_the_truth_of_a_room_has_full_marks_and_styles_are_told_apart(room: Path
     scene, cloud = load_scene(room), surface_cloud(room, points=20_000)
     assert cloud.classes == measure.classes_of(scene)
     knows = Knows(scene, cloud, cloud.label.copy(), cloud.instance.astype(np.int32))
-    found = Judge(knows, "all").scores(["index", "points", "instances"])
+    found = Evaluator(knows, "all").scores(["index", "points", "instances"])
     styles = ["seen styles", "unseen styles"]
     assert list(found["points"]) == list(found["instances"]) == ["scene", *styles]
     assert {f"train, {name}" for name in styles} < set(found["index"]) and len(found["index"]) == 6
@@ -248,12 +248,12 @@ def test_styles_are_seen_from_where_photos_are_said_to_be(room: Path) -> None:
     """As their label images are, also where training moved the cameras."""
     scene, cloud = load_scene(room), surface_cloud(room, points=2_000)
     knows = Knows(scene, cloud, cloud.label.copy(), cloud.instance.astype(np.int32))
-    plain = Judge(knows, "train").scores(["index"])["index"]
+    plain = Evaluator(knows, "train").scores(["index"])["index"]
     frames = list(scene.frames)
     for view in scene.train:
         frames[view] = replace(frames[view], camera=frames[scene.train[0]].camera)
     knows.views.__dict__["scene"] = replace(scene, frames=tuple(frames))
-    moved = Judge(knows, "train").scores(["index"])["index"]
+    moved = Evaluator(knows, "train").scores(["index"])["index"]
     assert len(moved) == 3 and {name: one.pixels for name, one in moved.items()} == {
         name: one.pixels for name, one in plain.items()
     }
@@ -263,7 +263,7 @@ def test_a_style_that_is_got_wrong_shows_in_its_own_figures(room: Path) -> None:
     scene, cloud = load_scene(room), surface_cloud(room, points=20_000)
     odd = cloud.instance % 2 == 1
     label, instance = np.where(odd, 1, cloud.label), np.where(odd, 0, cloud.instance).astype(np.int32)
-    found = Judge(Knows(scene, cloud, label, instance)).scores(["points", "instances"])
+    found = Evaluator(Knows(scene, cloud, label, instance)).scores(["points", "instances"])
     assert found["instances"]["seen styles"].recall_50 > 0.9 and found["instances"]["unseen styles"].recall_50 == 0
     for style in ("seen styles", "unseen styles"):
         told = found["instances"][style].as_dict()
@@ -275,7 +275,7 @@ def test_a_style_that_is_got_wrong_shows_in_its_own_figures(room: Path) -> None:
 
 def test_instance_images_agree_with_label_images(room: Path) -> None:
     scene = load_scene(room)
-    kinds = {thing["id"]: thing["category"] for thing in measure.read_objects(scene)}
+    kinds = {instance["id"]: instance["category"] for instance in measure.read_objects(scene)}
     number = {name: i for i, name in enumerate(measure.classes_of(scene), start=1)}
     of = np.array([0, *(number[kinds[i]] for i in sorted(kinds))])
     views = scene.test[:1]
@@ -306,7 +306,7 @@ def test_ctrl_c_ends_a_protocol_after_the_current_view_or_phrase(
     folder = with_label_images(Path(shutil.copytree(tiny_scene, tmp_path / "data" / "tiny")))
     with_masks(folder, (0, 1, 2))
     with_polygons(tmp_path / "data" / "label" / "tiny", (0, 1, 2))
-    before, asked, answer = run.metrics(), [], getattr(Asker, method)
+    before, asked, answer = run.metrics(), [], getattr(QueryEngine, method)
 
     def interrupted(*arguments: object, **options: object) -> object:
         asked.append(protocol)
@@ -314,7 +314,7 @@ def test_ctrl_c_ends_a_protocol_after_the_current_view_or_phrase(
             signal.raise_signal(signal.SIGINT)
         return answer(*arguments, **options)
 
-    monkeypatch.setattr(Asker, method, interrupted)
+    monkeypatch.setattr(QueryEngine, method, interrupted)
     flags = ("--scene", folder, "--protocol", protocol, "--views", "all", "--output", tmp_path / "figures.json")
     done = cli("eval", run.folder, *flags, "--json")
     assert done.returncode == 130 and done.stdout == "" and len(asked) == 1
@@ -328,16 +328,16 @@ def test_nothing_is_begun_after_a_stop(
     scene, cloud, stop, told = load_scene(room), surface_cloud(room, points=2_000), threading.Event(), []
 
     def interrupted(*_: object, **options: object) -> None:
-        told.append(options["things"])
+        told.append(options["instances"])
         stop.set()
 
     monkeypatch.setattr(measure, measured, interrupted)
-    judge = Judge(Knows(scene, cloud, cloud.label.copy(), cloud.instance.astype(np.int32)), stop=stop)
+    evaluator = Evaluator(Knows(scene, cloud, cloud.label.copy(), cloud.instance.astype(np.int32)), stop=stop)
     with pytest.raises(KeyboardInterrupt):
-        judge.scores([protocol])
+        evaluator.scores([protocol])
     assert told == [None], "the whole scene, and no style"
     with pytest.raises(KeyboardInterrupt):
-        judge.scores(["lerf"])  # it would find no labels
+        evaluator.scores(["lerf"])  # it would find no labels
 
 
 def test_flags_that_would_do_nothing_are_refused(run: RunFolder, cli: Cli, tmp_path: Path) -> None:

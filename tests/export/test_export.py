@@ -24,7 +24,7 @@ from ovseg3d.export.answers import save_answers
 from ovseg3d.export.mesh import LabelledMesh, mesh_of
 from ovseg3d.export.options import ExportOptions, parse_what
 from ovseg3d.pipeline.train import train_scene
-from ovseg3d.query.engine import Answer, Asker
+from ovseg3d.query.engine import Answer, QueryEngine
 from ovseg3d.query.relevancy import label
 from ovseg3d.render.palette import colours
 from ovseg3d.runs.phrases import keep_phrases
@@ -53,7 +53,7 @@ def run(folder: Path) -> Run:
 
 @pytest.fixture
 def bare(folder: Path, tmp_path: Path) -> Run:
-    """The same run, without meaning."""
+    """The same run, without semantics."""
     copytree(folder, tmp_path / "bare")
     (tmp_path / "bare" / "semantics.safetensors").unlink()
     return load(tmp_path / "bare")
@@ -76,16 +76,16 @@ def test_a_cloud_has_the_runs_points_and_the_right_labels(run: Run, tmp_path: Pa
     assert [file.relative_to(tmp_path).as_posix() for file in files] == [
         f"cloud/{name}" for name in ("cloud.ply", "cloud_labels.ply", "cloud.npz", "labels.json")
     ]
-    asker = Asker(run)
+    engine = QueryEngine(run)
     rows = vertices(files[0])
-    np.testing.assert_array_equal(places(rows), asker.semantics.surface.xyz)
-    np.testing.assert_array_equal(rows["label"], asker.labels(PHRASES, none=False))
-    np.testing.assert_array_equal(rows["instance"], asker.semantics.instance)
+    np.testing.assert_array_equal(places(rows), engine.semantics.surface.xyz)
+    np.testing.assert_array_equal(rows["label"], engine.labels(PHRASES, none=False))
+    np.testing.assert_array_equal(rows["instance"], engine.semantics.instance)
     assert inside(places(rows)[rows["label"] == 1], RED) > 0.9 and inside(places(rows)[rows["label"] == 2], BLUE) > 0.9
     with np.load(files[2], allow_pickle=False) as read:
-        np.testing.assert_array_equal(read["vectors"], asker.semantics.vectors.astype(np.float16))
+        np.testing.assert_array_equal(read["vectors"], engine.semantics.vectors.astype(np.float16))
         # What a reader needs to ask new phrases without us.
-        text = asker.encode(PHRASES)
+        text = engine.encode(PHRASES)
         again = read["vectors"].astype(np.float32) @ (read["axes"].T @ text.T)
         np.testing.assert_allclose(again, read["scores"], atol=3e-3)
         assert str(read["encoder"]) == "mean-colour"
@@ -122,18 +122,18 @@ def test_the_world_frame_is_entered_once(folder: Path, tmp_path: Path) -> None:
 def test_instances_have_boxes_scores_and_embeddings(run: Run, tmp_path: Path) -> None:
     (file,) = run.export("instances", tmp_path, phrases=PHRASES, embedding=True)
     told = json.loads(file.read_text(encoding="utf-8"))
-    red = [thing for thing in told["instances"] if thing["label"] == "a red box"]
+    red = [instance for instance in told["instances"] if instance["label"] == "a red box"]
     assert red and red[0]["label_id"] == 1
-    best = max(red, key=lambda thing: thing["n_points"])
+    best = max(red, key=lambda instance: instance["n_points"])
     np.testing.assert_allclose(best["center"], RED.mean(0), atol=0.15)
     assert next(iter(best["phrase_scores"])) == "a red box" and set(best["phrase_scores"]) == set(PHRASES)
-    text = Asker(run).encode(["a red box", "a blue box"])
+    text = QueryEngine(run).encode(["a red box", "a blue box"])
     assert len(best["embedding"]) == 4 and np.linalg.norm(best["embedding"]) == pytest.approx(1)
     assert text[0] @ best["embedding"] > text[1] @ best["embedding"]
     (file,) = run.export("instances", tmp_path, phrases="")
     told = json.loads(file.read_text(encoding="utf-8"))
     assert told["instances"] and told["phrases"] == []
-    assert all(thing["label"] is None and "embedding" not in thing for thing in told["instances"])
+    assert all(instance["label"] is None and "embedding" not in instance for instance in told["instances"])
 
 
 def test_labels_of_all_views_and_their_annotations_agree(run: Run, tmp_path: Path) -> None:
@@ -142,13 +142,13 @@ def test_labels_of_all_views_and_their_annotations_agree(run: Run, tmp_path: Pat
     told = json.loads((tmp_path / "labels" / "annotations.json").read_text(encoding="utf-8"))
     assert len(told["images"]) == 8 and all(file.exists() for file in files) and events[-1].step == 8
     assert [category["name"] for category in told["categories"]] == list(PHRASES)
-    asker = Asker(run)
+    engine = QueryEngine(run)
     shown = 0
     for image in told["images"]:
         found = np.asarray(Image.open(tmp_path / "labels" / image["label_file"]))
         assert found.shape == (image["height"], image["width"])
-        np.testing.assert_array_equal(found, asker.label_picture(PHRASES, image["file_name"], none=False))
-        things = asker.places(image["file_name"]).nearest(asker.semantics.instance)
+        np.testing.assert_array_equal(found, engine.label_image(PHRASES, image["file_name"], none=False))
+        instances = engine.places(image["file_name"]).nearest(engine.semantics.instance)
         covered = np.zeros(found.shape, int)
         for one in told["annotations"]:
             if one["image_id"] != image["id"]:
@@ -160,7 +160,9 @@ def test_labels_of_all_views_and_their_annotations_agree(run: Run, tmp_path: Pat
             if one["iscrowd"]:
                 assert (found[mask] == one["category_id"]).all()
             else:
-                assert (things[mask] == one["instance_id"]).all() and mask.sum() == (things == one["instance_id"]).sum()
+                assert (instances[mask] == one["instance_id"]).all() and mask.sum() == (
+                    instances == one["instance_id"]
+                ).sum()
                 shown += 1
         assert covered.max() <= 1 and (covered[found > 0] == 1).all()
     assert shown > 8
@@ -171,12 +173,12 @@ def test_a_page_and_a_film(run: Run, tmp_path: Path) -> None:
 
     files = run.export("html,video", tmp_path, phrases=PHRASES, seconds=0.5, fps=8.0)
     assert [file.name for file in files] == ["tiny.html", "video.mp4", "video_labels.mp4"]
-    for film in files[1:]:
-        assert imageio.imread(film).shape == (4, 32, 32, 3)
+    for video in files[1:]:
+        assert imageio.imread(video).shape == (4, 32, 32, 3)
 
 
 def test_more_points_are_taken_from_the_field(run: Run, tmp_path: Path) -> None:
-    own = len(Asker(run).semantics.surface)
+    own = len(QueryEngine(run).semantics.surface)
     files = run.export("cloud", tmp_path / "many", phrases=PHRASES, none=False, points=2 * own)
     rows = vertices(files[0])
     assert 1.2 * own < len(rows) <= 2 * own
@@ -184,7 +186,7 @@ def test_more_points_are_taken_from_the_field(run: Run, tmp_path: Path) -> None:
     files = run.export("cloud", tmp_path / "few", phrases=PHRASES, points=200)
     assert 180 <= len(vertices(files[0])) <= 200
     files = run.export("cloud", tmp_path / "spaced", phrases=PHRASES, spacing=0.5)
-    rows = np.floor((places(vertices(files[0])) - Asker(run).semantics.surface.xyz.min(0)) / 0.5)
+    rows = np.floor((places(vertices(files[0])) - QueryEngine(run).semantics.surface.xyz.min(0)) / 0.5)
     assert len(np.unique(rows, axis=0)) == len(rows)
 
 
@@ -193,9 +195,9 @@ def test_a_cloud_says_what_the_whole_scene_says(run: Run, tmp_path: Path) -> Non
     phrases = ("a red box", "a blue box", "wall", "red floor")
     keep_phrases(run.folder, phrases)
     try:
-        asker = Asker(run)
-        plain = label(asker.semantics.scores(asker.encode(phrases)))
-        told = asker.labels(phrases, none=False)
+        engine = QueryEngine(run)
+        plain = label(engine.semantics.scores(engine.encode(phrases)))
+        told = engine.labels(phrases, none=False)
         rows = vertices(run.export("cloud", tmp_path, phrases=phrases, none=False)[0])
     finally:
         (run.folder / "phrases.txt").unlink()
@@ -211,7 +213,7 @@ def test_a_mesh_is_of_as_many_points_as_were_asked_for(
     for points in (None, 400):
         run.export("mesh", tmp_path / str(points), phrases=PHRASES, points=points)
     whole, few = map(len, made)
-    assert few <= 400 < whole == len(Asker(run).semantics.surface)
+    assert few <= 400 < whole == len(QueryEngine(run).semantics.surface)
 
 
 def test_a_selection_and_an_empty_one(run: Run, tmp_path: Path) -> None:
@@ -236,10 +238,10 @@ def test_a_run_without_meaning_gives_its_surface(bare: Run, tmp_path: Path, monk
     assert len(rows) > 500 and not rows["label"].any() and not rows["instance"].any()
     assert "vectors" not in np.load(files[2])
     for what in ("labels", "instances"):
-        with pytest.raises(RunError, match="knows nothing about meaning") as caught:
+        with pytest.raises(RunError, match="has no semantics") as caught:
             bare.export(f"cloud,{what}", tmp_path / "none")
         assert "--only semantics" in str(caught.value.fix)
-    with pytest.raises(RunError, match="knows nothing about meaning"):
+    with pytest.raises(RunError, match="has no semantics"):
         bare.export("cloud", tmp_path / "none", phrases=("chair",))
     assert not (tmp_path / "none").exists()
 
@@ -311,31 +313,31 @@ def test_the_runs_own_phrases_have_one_colour_in_all_exports(folder: Path, tmp_p
 
 
 def test_what_an_earlier_export_left_goes(run: Run, tmp_path: Path) -> None:
-    film = {"seconds": 0.25, "fps": 8.0}
-    run.export("cloud,video", tmp_path, phrases=PHRASES, las=importlib.util.find_spec("laspy") is not None, **film)
+    video = {"seconds": 0.25, "fps": 8.0}
+    run.export("cloud,video", tmp_path, phrases=PHRASES, las=importlib.util.find_spec("laspy") is not None, **video)
     (tmp_path / "cloud" / "cloud.las").touch()  # where laspy is not at hand
     (tmp_path / "cloud" / "mine.txt").touch()
     assert (tmp_path / "video_labels.mp4").exists()
-    files = run.export("cloud,video", tmp_path, phrases=(), **film)
+    files = run.export("cloud,video", tmp_path, phrases=(), **video)
     left = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*files, tmp_path / "cloud" / "mine.txt"} and len(files) == 5
 
 
 def test_a_second_answer_takes_the_place_of_the_first(run: Run, tmp_path: Path) -> None:
-    asker = Asker(run)
-    views, folder = [frame.name for frame in asker.scene.frames[:3]], tmp_path / "a_red_box"
+    engine = QueryEngine(run)
+    views, folder = [frame.name for frame in engine.scene.frames[:3]], tmp_path / "a_red_box"
 
     def save(answer: Answer, *views: str) -> set[str]:
-        (told,) = save_answers(tmp_path, asker, [answer], views)
-        assert all(path.exists() for path in (told["points"], told["picture"], *told["masks"].values()) if path)
+        (told,) = save_answers(tmp_path, engine, [answer], views)
+        assert all(path.exists() for path in (told["points"], told["image"], *told["masks"].values()) if path)
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
-    (answer,) = asker.ask(["a red box"])
+    (answer,) = engine.ask(["a red box"])
     assert len([name for name in save(answer, *views) if name.startswith("masks/")]) == 3
     (folder / "notes.txt").touch()
-    mask = f"masks/{asker.view_file(views[0])}.png"
+    mask = f"masks/{engine.view_file(views[0])}.png"
     assert save(answer, views[0]) == {"points.ply", "overview.png", "masks", mask, "notes.txt"}
-    (answer,) = asker.ask(["a red box"], threshold=0.99)
+    (answer,) = engine.ask(["a red box"], threshold=0.99)
     assert not answer.present and save(answer) == {"notes.txt"}
 
 

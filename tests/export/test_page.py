@@ -61,7 +61,7 @@ def test_labels_and_things_come_back_and_text_stays_text(tmp_path: Path) -> None
     assert [label["phrase"] for label in meta["labels"]] == [None, *PHRASES]
     assert [label["points"] for label in meta["labels"]] == [0, 2000, 0, 2000]
     assert [label["colour"] for label in meta["labels"]] == [list(NO_LABEL), *COLOURS[1:].tolist()]
-    assert [(thing["id"], thing["label"]) for thing in meta["things"]] == [(4, 1)]
+    assert [(instance["id"], instance["label"]) for instance in meta["instances"]] == [(4, 1)]
     assert page.count("</script>") == page.count("<script") == 3, "the phrase that closes a script closes none"
     assert "<b>" not in page.replace('.appendChild(document.createElement("b"))', "")
 
@@ -78,7 +78,7 @@ def test_nothing_no_phrases_and_one_point_are_pages_too(tmp_path: Path) -> None:
     cloud = sphere_cloud()
     save_page(tmp_path / "nothing.html", cloud.take(cloud.label == 2))
     _, meta, rows = read(tmp_path / "nothing.html")
-    assert meta["count"] == len(rows) == 0 and not meta["things"]
+    assert meta["count"] == len(rows) == 0 and not meta["instances"]
     save_page(tmp_path / "plain.html", sphere_cloud(phrases=()))
     assert read(tmp_path / "plain.html")[1]["labels"] == [{"phrase": None, "colour": list(NO_LABEL), "points": 4000}]
     save_page(tmp_path / "one.html", cloud.take(np.array([5])))

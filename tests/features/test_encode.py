@@ -18,7 +18,7 @@ from ovseg3d.encoders import DEFAULT_CLIP, DEFAULT_DINO, dino, openclip, registe
 from ovseg3d.encoders.towers import DENSE_PATHS
 from ovseg3d.errors import CacheError, ConfigError, EncoderError, RunError
 from ovseg3d.features.encode import choose, encode_scene, load_features
-from ovseg3d.features.images import region_picture, vector_colours, vector_pictures
+from ovseg3d.features.images import region_image, vector_colours, vector_images
 from ovseg3d.features.maps import Dense, Regions
 from ovseg3d.limits import Trust
 from ovseg3d.pipeline.seeds import differences
@@ -65,8 +65,8 @@ def test_a_run_keeps_what_was_used_and_finds_its_features_again(tiny_scene: Path
     features = load_features(load(run.folder))
     assert features.nbytes == metrics["features_bytes"] and isinstance(features.of(features.names[3]).clip, Dense)
     assert features.projection is None and load_features(run, tmp_path / "cache")[0].dino is None
-    with Image.open(run.previews / "features.png") as picture:
-        assert picture.width > 400
+    with Image.open(run.previews / "features.png") as image:
+        assert image.width > 400
     features.cache.clear()
     with pytest.raises(CacheError, match="no longer"):
         features[0]
@@ -180,15 +180,15 @@ def test_doctor_shows_and_clears_the_cache(cli: Cli, tiny_scene: Path, tmp_path:
 def test_pictures_of_features() -> None:
     grid = np.zeros((4, 6, 8), dtype=np.float16)
     grid[:, :3, 0], grid[:, 3:, 1] = 1, 1
-    left_right = vector_pictures([Dense(grid)], [(40, 60)])[0]
+    left_right = vector_images([Dense(grid)], [(40, 60)])[0]
     assert left_right.shape == (40, 60, 3) and left_right.dtype == np.uint8
     assert np.abs(left_right[:, 0].astype(int) - left_right[:, -1].astype(int)).max() > 200
     assert (left_right[:, :20] == left_right[0, 0]).all()
     index = np.zeros((10, 10), dtype=np.uint16)
     index[:, 5:] = 1
-    outlined = region_picture(np.full((10, 10, 3), 200, dtype=np.uint8), index)
+    outlined = region_image(np.full((10, 10, 3), 200, dtype=np.uint8), index)
     assert (outlined[:, 5] == 0).all() and (outlined[:, :5] == 200).all() and (outlined[:, 6:] == 200).all()
-    assert vector_pictures([Dense(np.ones((1, 1, 2), dtype=np.float16))], [(3, 3)])[0].shape == (3, 3, 3)
+    assert vector_images([Dense(np.ones((1, 1, 2), dtype=np.float16))], [(3, 3)])[0].shape == (3, 3, 3)
 
 
 def test_a_colour_per_vector_is_its_component_between_percentiles() -> None:
@@ -208,8 +208,8 @@ def test_pictures_of_long_vectors_take_little_memory() -> None:
     grid = np.random.default_rng(0).normal(size=(12, 16, 512)).astype(np.float16)
     tracemalloc.start()
     try:
-        pictures = vector_pictures([Dense(grid)], [(240, 320)])
-        assert pictures[0].shape == (240, 320, 3) and tracemalloc.get_traced_memory()[1] < 100e6
+        images = vector_images([Dense(grid)], [(240, 320)])
+        assert images[0].shape == (240, 320, 3) and tracemalloc.get_traced_memory()[1] < 100e6
     finally:
         tracemalloc.stop()
 

@@ -39,8 +39,8 @@ def scene_of(*files: Path) -> Scene:
     """A capture of these photos; cameras are all the same."""
     frames = []
     for path in files:
-        with Image.open(path) as picture:
-            size = picture.size
+        with Image.open(path) as image:
+            size = image.size
         frames.append(Frame(path.name, path, Camera(*size, 10.0, 10.0, size[0] / 2, size[1] / 2, np.eye(4))))
     return Scene(
         files[0].parent, "photos", "nerfstudio", tuple(frames), tuple(range(len(files))), (), False, None, np.eye(4)
@@ -234,7 +234,7 @@ def test_a_pyramid_tells_and_stops_between_batches(tiny_scene: Path, tmp_path: P
     assert encode(scene, cache, settings, dino=None).made == 1, "the first photo is kept, the second one is not"
 
 
-def picture(folder: Path, kind: str) -> Path:
+def image(folder: Path, kind: str) -> Path:
     colour = (200, 40, 90)
     path = folder / f"{kind}.png"
     if kind == "16-bit":
@@ -257,7 +257,7 @@ def picture(folder: Path, kind: str) -> Path:
 def test_any_kind_of_picture(tmp_path: Path, kind: str) -> None:
     import torch
 
-    scene = scene_of(picture(tmp_path, kind))
+    scene = scene_of(image(tmp_path, kind))
     found = encode(scene, FeatureCache.at(tmp_path / "cache"))[0]
     colour = (200, 200, 200) if kind in ("grey", "16-bit") else (200, 40, 90)
     expected = direction(torch.tensor(colour) / 255).numpy()
@@ -267,7 +267,7 @@ def test_any_kind_of_picture(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_photo_that_is_gone_is_the_users_to_mend(tmp_path: Path) -> None:
-    scene = scene_of(picture(tmp_path, "grey"), picture(tmp_path, "1x1"))
+    scene = scene_of(image(tmp_path, "grey"), image(tmp_path, "1x1"))
     scene.frames[1].image_path.unlink()
     with pytest.raises(SceneError, match="photo is missing"):
         encode(scene, FeatureCache.at(tmp_path / "cache"))

@@ -12,8 +12,8 @@ from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections, corrected
 from ovseg3d.field.occupancy import OccupancyGrid
-from ovseg3d.field.place import find_box, seen_cells
 from ovseg3d.field.radiance import harmonics
+from ovseg3d.field.scene_bounds import find_box, seen_cells
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.scene import Cameras, load_scene
 
@@ -255,8 +255,8 @@ def test_photos_without_transparency_carve_nothing(tmp_path):
     for index in range(8):
         alpha = np.zeros((32, 32), np.uint8)
         alpha[10:22, 10:22] = 255
-        picture = np.dstack([np.full((32, 32, 3), 200, np.uint8), alpha])
-        Image.fromarray(picture if index != 3 else picture[..., :3]).save(tmp_path / f"{index}.png")
+        image = np.dstack([np.full((32, 32, 3), 200, np.uint8), alpha])
+        Image.fromarray(image if index != 3 else image[..., :3]).save(tmp_path / f"{index}.png")
         pose = camera_to_world(index) @ np.diag([1.0, -1.0, -1.0, 1.0])
         frames.append({"file_path": f"{index}.png", "transform_matrix": pose.tolist()})
     lens = {"fl_x": FOCAL, "fl_y": FOCAL, "cx": 16, "cy": 16, "w": 32, "h": 32}
@@ -279,12 +279,12 @@ def test_harmonics_are_orthonormal_over_the_sphere():
 
 def test_normals_of_the_floor_point_up(scene, with_depth):
     frame = scene.frames[scene.train[0]]
-    pictures = with_depth.renderer.render(frame.camera, normals=True)
+    images = with_depth.renderer.render(frame.camera, normals=True)
     _, directions = frame.camera.rays(frame.camera.pixel_centres())
     points = (
         frame.camera.position
-        + directions * (pictures["depth_z"].reshape(-1) / (directions @ frame.camera.forward))[:, None]
+        + directions * (images["depth_z"].reshape(-1) / (directions @ frame.camera.forward))[:, None]
     )
     floor = (np.abs(points[:, 2] + 0.5) < 0.05) & (np.abs(points[:, :2]).max(1) > 0.8)
     assert floor.sum() > 50
-    assert np.median(pictures["normal"].reshape(-1, 3)[floor, 2]) > 0.75
+    assert np.median(images["normal"].reshape(-1, 3)[floor, 2]) > 0.75

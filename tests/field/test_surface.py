@@ -55,7 +55,7 @@ class Drawn(Renderer):
     def __init__(self, *shapes, box=BOX, extra=None):
         self.shapes, self.box, self.extra, self.number = shapes, box, extra or {}, 0
 
-    def render(self, camera, normals=False, focus=False):
+    def render(self, camera, normals=False, termination=False):
         origins, directions = camera.rays(camera.pixel_centres())
         shapes = [*self.shapes, *self.extra.get(self.number, [])]
         self.number += 1
@@ -180,8 +180,8 @@ def test_a_floater_before_nothing_goes_too():
     """Rays that meet nothing at all have passed the place of the floater as well."""
     floater = sphere((0.0, 0.0, 1.2), 0.15)
     low = [camera_at((3 * np.cos(a), 3 * np.sin(a), 0.3), (0, 0, 0.6)) for a in np.arange(8) * np.pi / 4]
-    thing = sphere((0, 0, 0), 0.4)
-    surface = surface_of(Drawn(thing, extra={0: [floater], 1: [floater]}), low)
+    instance = sphere((0, 0, 0), 0.4)
+    surface = surface_of(Drawn(instance, extra={0: [floater], 1: [floater]}), low)
     assert surface.xyz[:, 2].max() < 0.5
 
 
@@ -227,7 +227,7 @@ def test_a_field_that_shows_nothing_is_an_error_with_a_fix():
 
 def test_hits_without_focus_are_not_taken():
     renderer = Drawn(sphere((0, 0, 0), 0.8))
-    views = [replace(view, focus=np.full_like(view.focus, 0.4)) for view in look(renderer, ring(), CONFIG)]
+    views = [replace(view, termination=np.full_like(view.termination, 0.4)) for view in look(renderer, ring(), CONFIG)]
     with pytest.raises(RunError, match="no surface"):
         extract_surface(renderer, views, UP, True, CONFIG)
 
@@ -269,11 +269,11 @@ def test_looking_is_small_reports_and_stops():
 
 def test_light_that_hardly_stops_is_no_hit():
     class Fog(Drawn):
-        def render(self, camera, normals=False, focus=False):
+        def render(self, camera, normals=False, termination=False):
             return super().render(camera) | {"opacity": np.full((camera.height, camera.width), 0.4, np.float32)}
 
     view = next(look(Fog(sphere((0, 0, 0), 0.8)), ring(1), CONFIG))
-    assert not view.depth_z.any() and not view.focus.any()
+    assert not view.depth_z.any() and not view.termination.any()
 
 
 def test_between_stands_half_way_and_names_no_pair_twice():
@@ -325,10 +325,10 @@ def test_a_slanted_surface_is_seen_up_to_the_picture_s_border(target):
     xy = np.stack([rng.uniform(0, 30, 4000), rng.uniform(rows[0], rows[-1] + 1, 4000)], -1)
     origins, directions = camera.rays(xy)
     points = origins - directions * (origins[:, 2] / directions[:, 2])[:, None]
-    sight = view.see(points, some_cells(points, 1e-3), replace(CONFIG, relative=1e-3))
-    assert len(sight.point) > 0.99 * len(points) and not len(sight.through)
-    np.testing.assert_allclose(sight.xy * 30, xy[sight.point], atol=1e-4)
-    assert sight.weight.min() > 0 and np.median(sight.weight) > 0.99
+    visibility = view.see(points, some_cells(points, 1e-3), replace(CONFIG, relative=1e-3))
+    assert len(visibility.point) > 0.99 * len(points) and not len(visibility.through)
+    np.testing.assert_allclose(visibility.xy * 30, xy[visibility.point], atol=1e-4)
+    assert visibility.weight.min() > 0 and np.median(visibility.weight) > 0.99
 
 
 def test_what_is_before_behind_and_outside():
@@ -346,20 +346,20 @@ def test_what_is_before_behind_and_outside():
             [0, 0, 0.05],  # within two tolerances: neither
         ]
     )
-    sight = view.see(points, some_cells(points, 0.02), CONFIG)
-    assert sight.point.tolist() == [0, 6] and sight.through.tolist() == [1]
+    visibility = view.see(points, some_cells(points, 0.02), CONFIG)
+    assert visibility.point.tolist() == [0, 6] and visibility.through.tolist() == [1]
     expected = [(0.5, 0.5), ((20 + 0.99 * 20 * camera.c2w[0, 0]) / 40, (20 + 0.99 * 20 * camera.c2w[1, 1]) / 40)]
-    np.testing.assert_allclose(sight.xy, expected, atol=1e-6)
+    np.testing.assert_allclose(visibility.xy, expected, atol=1e-6)
 
 
 def test_weight_falls_with_the_distance_from_the_surface():
     camera = camera_at((0, 0, 2), size=40, focal=40.0)
     view = view_of(camera, slab((-5, -5, -1), (5, 5, 0)))
-    view = replace(view, focus=np.full_like(view.focus, 0.8))
+    view = replace(view, termination=np.full_like(view.termination, 0.8))
     points = np.array([[0, 0, z] for z in (0.0, 0.015, 0.029, -0.015, 0.031)])
-    sight = view.see(points, some_cells(points, 0.02), CONFIG)
-    assert sight.point.tolist() == [0, 1, 2, 3]
-    np.testing.assert_allclose(sight.weight, [0.8, 0.4, 0.8 / 30, 0.4], atol=1e-5)
+    visibility = view.see(points, some_cells(points, 0.02), CONFIG)
+    assert visibility.point.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(visibility.weight, [0.8, 0.4, 0.8 / 30, 0.4], atol=1e-5)
 
 
 def test_far_away_tolerance_is_a_share_of_the_depth():
@@ -387,14 +387,14 @@ def test_other_lenses_see_their_picture_and_nothing_else(lens):
     origins, ahead = camera.rays(camera.pixel_centres())
     depth = (2 * ahead @ camera.forward).reshape(50, 50)
     view = DepthView(camera, np.maximum(depth, 0), np.ones_like(depth), np.zeros((50, 50, 3)))
-    sight = view.see(points, some_cells(points, 0.1), CONFIG)
-    assert not len(sight.through) and len(sight.point) > 50
+    visibility = view.see(points, some_cells(points, 0.1), CONFIG)
+    assert not len(visibility.through) and len(visibility.point) > 50
     # Independently: a seen point lies next to some pixel's ray, 0.71 pixels from it, or more where lenses squeeze.
     cosine = (points / 2) @ ahead.T
     near = np.arccos(cosine.max(1).clip(-1, 1)) < 1.3 / camera.fx
-    assert near[sight.point].all()
+    assert near[visibility.point].all()
     seen = np.zeros(len(points), bool)
-    seen[sight.point] = True
+    seen[visibility.point] = True
     deep = (points @ camera.forward) > 0.7
     pixel = cosine.argmax(1)
     middle = np.abs(camera.pixel_centres()[pixel] - 25).max(1) < 23
@@ -429,7 +429,7 @@ def test_focus_is_the_light_that_stops_near_the_median(backend):
     box = replace(BOX, near=0.05)
     renderer = Renderer(field, operators, box, occupancy, config, Workers(1), white=True)
     camera = camera_at((2.5, 1.0, 2.0), size=9, focal=12.0)
-    shown = renderer.render(camera, focus=True)
+    shown = renderer.render(camera, termination=True)
     assert "focus" not in renderer.render(camera)
     origins, directions, _ = Cameras.from_cameras([camera], box.field_from_input).grid(0)
     spans, layers, step = (
@@ -458,10 +458,10 @@ def test_focus_is_the_light_that_stops_near_the_median(backend):
             median * box.radius * float(directions[ray] @ torch.tensor(camera.forward, dtype=torch.float32))
         )
     low, high = np.array(expected).T
-    focus = shown["focus"].ravel()
-    assert 0.02 < focus.mean() < 0.98 and focus.min() >= 0 and focus.max() <= 1 + 1e-5
+    termination = shown["focus"].ravel()
+    assert 0.02 < termination.mean() < 0.98 and termination.min() >= 0 and termination.max() <= 1 + 1e-5
     # Merged samples stand in one place for a few steps; the sum's borders are known to one step.
-    assert ((focus > low - 0.02) & (focus < high + 0.02)).mean() > 0.95
+    assert ((termination > low - 0.02) & (termination < high + 0.02)).mean() > 0.95
     np.testing.assert_allclose(np.median(np.abs(shown["depth_z"].ravel() - median_z)), 0, atol=2 * step * box.radius)
 
 
@@ -479,7 +479,7 @@ def test_focus_of_walls_and_of_fog():
         )
         occupancy = OccupancyGrid(torch.ones(1, 64, 64, 64, dtype=torch.bool), 0.01)
         renderer = Renderer(field, operators, BOX, occupancy, config, Workers(1), white=True)
-        found[name] = renderer.render(camera_at((3.0, 0, 0), size=5, focal=20.0), focus=True)["focus"]
+        found[name] = renderer.render(camera_at((3.0, 0, 0), size=5, focal=20.0), termination=True)["focus"]
     assert found["wall"].min() > 0.99
     # A window of 2 x 0.02 field units around the median m, where transmittance is (1 + exp(-d L)) / 2.
     length, density = 2.0, 0.5

@@ -96,21 +96,21 @@ def _batch(how: str, base: Path, seed: int, numbers: list[int]) -> Any:
     """The cases of one batch; a child that did not live to its end is followed by another."""
     left = list(numbers)
     while left:
-        begun: dict[str, Any] | None = None
+        on_start: dict[str, Any] | None = None
         since = time.monotonic()
         for line, _ in _talk(how, base, [seed, *left]):
             if "case" not in line:
                 if line.get("end") != "all":
-                    number = begun["case"] if begun else left[0]
-                    target, done = (begun["target"], begun["done"]) if begun else (how, [])
+                    number = on_start["case"] if on_start else left[0]
+                    target, done = (on_start["target"], on_start["done"]) if on_start else (how, [])
                     left.remove(number)
                     yield Case(number, target, line["end"], line["said"], tuple(done), time.monotonic() - since, 0)
                 break
             if "end" not in line:
-                begun, since = line, time.monotonic()
+                on_start, since = line, time.monotonic()
                 continue
             left.remove(line["case"])
-            begun = None
+            on_start = None
             end = "memory" if line["peak"] > BYTES else line["end"]
             seconds = time.monotonic() - since
             yield Case(line["case"], line["target"], end, line["said"], tuple(line["done"]), seconds, line["peak"])

@@ -74,9 +74,9 @@ def _make_nerfstudio(folder: Path) -> None:
     np.save(folder / "depth" / "0002.npy", np.full((32, 32), 2000, np.uint16))
     for index, suffix in ((3, "jpg"), (5, "tif"), (6, "webp")):
         frame = described["frames"][index]
-        with Image.open(folder / frame["file_path"]) as picture:
+        with Image.open(folder / frame["file_path"]) as image:
             frame["file_path"] = f"images/{index:04d}.{suffix}"
-            picture.save(folder / frame["file_path"])
+            image.save(folder / frame["file_path"])
         (folder / "images" / f"{index:04d}.png").unlink()
     for key in ("train_filenames", "val_filenames", "test_filenames"):
         del described[key]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_grouping import floor
 
-from ovseg3d.field.surface import Sight
+from ovseg3d.field.surface import Visibility
 from ovseg3d.instances.borders import (
     GROWING,
     MEASURES,
@@ -24,7 +24,7 @@ from ovseg3d.instances.borders import (
     votes,
 )
 from ovseg3d.instances.graph import Contacts
-from ovseg3d.instances.superpoints import find_patches
+from ovseg3d.instances.superpoints import find_superpoints
 
 ROOT = 2**-0.5
 
@@ -57,12 +57,12 @@ def test_photos_vote_by_how_their_regions_end() -> None:
     """Three patches in a row; both photos see all, and have one region over the first two."""
     patch = np.repeat([0, 1, 2], 4)
     xy = np.stack([(np.arange(12) + 0.5) / 12, np.full(12, 0.5)], -1)
-    sight = Sight(np.arange(12), xy, np.ones(12), np.zeros(0, np.int64))
+    visibility = Visibility(np.arange(12), xy, np.ones(12), np.zeros(0, np.int64))
     region = np.repeat([5, 5, 9], 4)[None]
     pair = np.array([[0, 1], [1, 2]])
     # On one region: 1 and 0; usual is the median, 0.5.
-    assert votes(pair, patch, 3, [sight] * 2, [region] * 2) == pytest.approx([-0.5, 0.5])
-    assert votes(pair, patch, 3, [sight] * 2, []) == pytest.approx([0.0, 0.0])
+    assert votes(pair, patch, 3, [visibility] * 2, [region] * 2) == pytest.approx([-0.5, 0.5])
+    assert votes(pair, patch, 3, [visibility] * 2, []) == pytest.approx([0.0, 0.0])
 
 
 def test_cues_are_means_over_the_border() -> None:
@@ -143,7 +143,7 @@ def test_forms_of_patches_are_in_gaps_above_the_floor(unit: float) -> None:
     made = floor(2.0).box((0, 0, 0), (0.5, 0.5, 0.5), 1, 1)
     surface = made.surface(0.003)
     surface = replace(surface, xyz=(surface.xyz * unit + 7).astype(np.float32), cell=surface.cell * unit)
-    found = find_patches(surface, [])
+    found = find_superpoints(surface, [])
     top = found.middle[:, 2] > 0.49 * unit + 7
     assert top.any() and found.form[top, 2] * found.gap == pytest.approx(0.5 * unit, rel=0.05)
     on_floor = found.middle[:, 2] < 0.01 * unit + 7

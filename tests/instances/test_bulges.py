@@ -12,7 +12,7 @@ GREY = (0.6, 0.0, 0.0)
 
 
 @dataclass
-class Patches:
+class Superpoints:
     """Patch 0 is wall; the others are added one by one, each a region of its own unless told."""
 
     colour: list = field(default_factory=lambda: [GREY])
@@ -38,7 +38,7 @@ class Patches:
 
 
 def test_what_goes_over_into_the_wall_is_wall_and_what_stands_out_is_not() -> None:
-    row = Patches()
+    row = Superpoints()
     same, red = row.add(), row.add((0.6, 0.3, 0.2))
     darker, stepped, standing = row.add((0.4, 0.0, 0.0)), row.add(), row.add()
     for patch in (same, red, darker):
@@ -49,7 +49,7 @@ def test_what_goes_over_into_the_wall_is_wall_and_what_stands_out_is_not() -> No
 
 
 def test_cues_add_up_squared() -> None:
-    row, config = Patches(), BulgeConfig()
+    row, config = Superpoints(), BulgeConfig()
     part, whole = (0.4 * config.most) ** 0.5, (0.98 * config.most) ** 0.5
     two, three, one = row.add(), row.add((0.6 - part * config.shade, 0.0, 0.0)), row.add()
     for patch in (two, three):
@@ -60,7 +60,7 @@ def test_cues_add_up_squared() -> None:
 
 def test_what_photos_see_as_something_else_is_no_wall() -> None:
     """Looks come before the three numbers of a colour."""
-    row = Patches(colour=[(0.0, 0.0, *GREY)])
+    row = Superpoints(colour=[(0.0, 0.0, *GREY)])
     like, other = row.add((0.3, 0.3, *GREY)), row.add((1.0, -1.0, *GREY))
     row.touch(0, like)
     row.touch(0, other)
@@ -68,7 +68,7 @@ def test_what_photos_see_as_something_else_is_no_wall() -> None:
 
 
 def test_a_thing_of_many_colours_is_no_wall_though_their_mean_is() -> None:
-    row = Patches()
+    row = Superpoints()
     light = row.add((0.8, 0.0, 0.0))
     dark = row.add((0.4, 0.0, 0.0), region=row.region[light])
     row.touch(0, light)
@@ -79,7 +79,7 @@ def test_a_thing_of_many_colours_is_no_wall_though_their_mean_is() -> None:
 
 
 def test_most_of_its_border_must_be_with_the_room() -> None:
-    row = Patches()
+    row = Superpoints()
     vase, table = row.add(), row.add((0.3, 0.2, 0.3))
     row.touch(0, vase, edges=10)
     row.touch(vase, table, edges=12)
@@ -89,7 +89,7 @@ def test_most_of_its_border_must_be_with_the_room() -> None:
 
 
 def test_bulges_on_bulges_follow_and_edges_within_a_region_say_nothing() -> None:
-    row = Patches()
+    row = Superpoints()
     first, second = row.add(), row.add()
     third = row.add(region=row.region[second])
     row.touch(0, first, edges=20)
@@ -100,7 +100,7 @@ def test_bulges_on_bulges_follow_and_edges_within_a_region_say_nothing() -> None
 
 
 def test_a_corner_is_what_it_borders_most() -> None:
-    row = Patches()
+    row = Superpoints()
     top = row.add(room=CEILING)
     low, high = row.add(), row.add()
     row.touch(0, low)
@@ -112,6 +112,6 @@ def test_a_corner_is_what_it_borders_most() -> None:
 
 
 def test_nothing_bulges_where_there_is_no_room() -> None:
-    row = Patches(room=[NONE])
+    row = Superpoints(room=[NONE])
     row.touch(0, row.add())
     assert row.found() == [NONE, NONE]

@@ -27,10 +27,10 @@ class Room:
 
     xyz: list[np.ndarray] = field(default_factory=list)
     normal: list[np.ndarray] = field(default_factory=list)
-    thing: list[np.ndarray] = field(default_factory=list)
+    instance: list[np.ndarray] = field(default_factory=list)
     kind: list[np.ndarray] = field(default_factory=list)
 
-    def sheet(self, corner, along, across, normal, thing: int, kind: int) -> "Room":
+    def sheet(self, corner, along, across, normal, instance: int, kind: int) -> "Room":
         """A rectangle from `corner` along two edges, sampled every GAP."""
         corner, along, across = (np.asarray(v, dtype=float) for v in (corner, along, across))
         n, m = (max(1, round(np.linalg.norm(edge) / GAP)) for edge in (along, across))
@@ -38,11 +38,11 @@ class Room:
         points = corner + a.reshape(-1, 1) * along + b.reshape(-1, 1) * across
         self.xyz.append(points)
         self.normal.append(np.tile(np.asarray(normal, dtype=float), (len(points), 1)))
-        self.thing.append(np.full(len(points), thing))
+        self.instance.append(np.full(len(points), instance))
         self.kind.append(np.full(len(points), kind))
         return self
 
-    def box(self, center, size, thing: int, kind: int, yaw: float = 0.0) -> "Room":
+    def box(self, center, size, instance: int, kind: int, yaw: float = 0.0) -> "Room":
         """All faces but the bottom; `center` is on the floor of the box."""
         turn = Rotation.from_euler("z", yaw).as_matrix()
         w, d, h = size
@@ -54,23 +54,23 @@ class Room:
             ((-w / 2, -d / 2, 0), (0, d, 0), (0, 0, h), (-1, 0, 0)),
             ((w / 2, -d / 2, 0), (0, d, 0), (0, 0, h), (1, 0, 0)),
         ):
-            self.sheet(place + turn @ corner, turn @ along, turn @ across, turn @ normal, thing, kind)
+            self.sheet(place + turn @ corner, turn @ along, turn @ across, turn @ normal, instance, kind)
         return self
 
-    def chair(self, x: float, y: float, yaw: float, thing: int) -> "Room":
+    def chair(self, x: float, y: float, yaw: float, instance: int) -> "Room":
         """A seat with a back on four legs, 44 cm wide; all of kind 1."""
         turn = Rotation.from_euler("z", yaw).as_matrix()
         parts = [((0, 0, 0.42), (0.44, 0.44, 0.05)), ((0, 0.2, 0.47), (0.44, 0.05, 0.45))]
         parts += [((a, b, 0), (0.05, 0.05, 0.42)) for a in (-0.19, 0.19) for b in (-0.19, 0.19)]
         for place, size in parts:
-            self.box(np.array([x, y, 0]) + turn @ place, size, thing, 1, yaw)
+            self.box(np.array([x, y, 0]) + turn @ place, size, instance, 1, yaw)
         return self
 
     def without(self, low, high) -> "Room":
         """Leave out what lies inside an axis-parallel box, such as a face that another thing hides."""
         for i, points in enumerate(self.xyz):
             keep = ~((points > low) & (points < high)).all(1)
-            for column in (self.xyz, self.normal, self.thing, self.kind):
+            for column in (self.xyz, self.normal, self.instance, self.kind):
                 column[i] = column[i][keep]
         return self
 
@@ -89,8 +89,8 @@ class Room:
         )
 
     @property
-    def things(self) -> np.ndarray:
-        return np.concatenate(self.thing)
+    def instances(self) -> np.ndarray:
+        return np.concatenate(self.instance)
 
     @property
     def kinds(self) -> np.ndarray:
@@ -109,9 +109,9 @@ def floor(side: float = 4.0) -> Room:
 def ious(found: Things, truth: np.ndarray) -> dict[int, float]:
     """For each true thing the largest IoU of a found one."""
     best = {}
-    for thing in np.unique(truth[truth > 0]).tolist():
-        inside = truth == thing
-        best[thing] = max(
+    for instance in np.unique(truth[truth > 0]).tolist():
+        inside = truth == instance
+        best[instance] = max(
             ((inside & (found.ids == k)).sum() / (inside | (found.ids == k)).sum() for k in range(1, found.count + 1)),
             default=0.0,
         )
@@ -126,16 +126,16 @@ def test_two_boxes_of_one_kind_on_a_floor_are_two_things_and_the_floor_is_none()
     room = two_boxes()
     found = find_instances(room.surface(0.004), [room.features()])
     assert found.count == 2
-    assert min(ious(found, room.things).values()) > 0.95
-    assert ((found.room == FLOOR) == (room.things == 0)).mean() > 0.98
-    assert (found.ids[room.things == 0] == 0).mean() > 0.98
+    assert min(ious(found, room.instances).values()) > 0.95
+    assert ((found.room == FLOOR) == (room.instances == 0)).mean() > 0.98
+    assert (found.ids[room.instances == 0] == 0).mean() > 0.98
 
 
 def test_the_largest_thing_is_the_first() -> None:
     room = two_boxes()
     found = find_instances(room.surface(), [room.features()])
-    assert np.bincount(room.things[found.ids == 1]).argmax() == 1
-    assert np.bincount(room.things[found.ids == 2]).argmax() == 2
+    assert np.bincount(room.instances[found.ids == 1]).argmax() == 1
+    assert np.bincount(room.instances[found.ids == 2]).argmax() == 2
 
 
 def test_touching_things_of_one_kind_come_apart_at_a_crease() -> None:
@@ -144,7 +144,7 @@ def test_touching_things_of_one_kind_come_apart_at_a_crease() -> None:
     room.without((-0.05, -0.08, 0.01), (0.05, 0.13, 0.58))
     found = find_instances(room.surface(0.004), [room.features()])
     assert found.count == 2
-    assert min(ious(found, room.things).values()) > 0.85
+    assert min(ious(found, room.instances).values()) > 0.85
 
 
 def test_a_small_thing_comes_apart_from_a_large_one_too() -> None:
@@ -153,7 +153,7 @@ def test_a_small_thing_comes_apart_from_a_large_one_too() -> None:
     room.without((-0.05, -0.065, 0.01), (0.05, 0.14, 0.43))
     found = find_instances(room.surface(0.004), [room.features()])
     assert found.count == 2
-    assert min(ious(found, room.things).values()) > 0.85
+    assert min(ious(found, room.instances).values()) > 0.85
 
 
 @pytest.mark.parametrize("side", [3.0, 4.0])
@@ -161,8 +161,8 @@ def test_two_chairs_corner_to_corner_are_two_and_one_chair_is_one(side: float) -
     """On a clean surface. With a scatter from about a sixth of the sampling on, patches reach across, and they fuse."""
     for room in (floor(side).chair(-0.31, 0, 0, 1).chair(0.23, 0.05, 0.35, 2), floor(side).chair(0, 0, 0.3, 1)):
         found = find_instances(room.surface(0.004), [room.features()])
-        assert found.count == room.things.max()
-        assert min(ious(found, room.things).values()) > 0.95
+        assert found.count == room.instances.max()
+        assert min(ious(found, room.instances).values()) > 0.95
 
 
 def test_a_thing_shaped_like_an_l_stays_one() -> None:
@@ -170,7 +170,7 @@ def test_a_thing_shaped_like_an_l_stays_one() -> None:
     room.without((-0.79, 0.2, 0.01), (-0.31, 0.3, 0.49))
     found = find_instances(room.surface(0.004), [room.features()])
     assert found.count == 1
-    assert ious(found, room.things)[1] > 0.9
+    assert ious(found, room.instances)[1] > 0.9
 
 
 @pytest.mark.parametrize("second", [1, 2])
@@ -180,7 +180,7 @@ def test_stacked_things_come_apart(second: int) -> None:
     room.box((0, 0, 0.5), (0.6, 0.6, 0.5), 2, second)
     found = find_instances(room.surface(0.004), [room.features()])
     assert found.count == 2
-    assert min(ious(found, room.things).values()) > 0.85
+    assert min(ious(found, room.instances).values()) > 0.85
 
 
 def test_halves_of_a_slab_are_two_things_if_they_look_different() -> None:
@@ -189,10 +189,10 @@ def test_halves_of_a_slab_are_two_things_if_they_look_different() -> None:
     room.without((-0.05, -0.39, 0.01), (0.05, 0.39, 0.29))
     surface, features = room.surface(), room.features(0.0)
     apart = find_instances(surface, [features])
-    assert apart.count == 2 and min(ious(apart, room.things).values()) > 0.9
+    assert apart.count == 2 and min(ious(apart, room.instances).values()) > 0.9
     features[room.kinds == 2] = 0.8 * VECTORS[1] + 0.2 * VECTORS[2]
     together = find_instances(surface, [features])
-    assert together.count == 1 and ious(together, (room.things > 0).astype(int))[1] > 0.9
+    assert together.count == 1 and ious(together, (room.instances > 0).astype(int))[1] > 0.9
 
 
 def test_a_picture_on_a_wall_is_a_thing_and_walls_are_none() -> None:
@@ -202,7 +202,7 @@ def test_a_picture_on_a_wall_is_a_thing_and_walls_are_none() -> None:
     room.sheet((-2, -2, 2.5), (4, 0, 0), (0, 4, 0), (0, 0, -1), 0, 4)
     room.without((-0.5, -2.1, 1.0), (0.5, -1.9, 1.8)).sheet((-0.5, -1.99, 1.0), (1, 0, 0), (0, 0, 0.8), (0, 1, 0), 1, 5)
     found = find_instances(room.surface(0.003), [room.features()])
-    assert found.count == 1 and ious(found, room.things)[1] > 0.9
+    assert found.count == 1 and ious(found, room.instances)[1] > 0.9
     for kind, name in ((0, FLOOR), (3, WALL), (4, CEILING)):
         assert (found.room[room.kinds == kind] == name).mean() > 0.95
 
@@ -215,7 +215,7 @@ def test_a_picture_and_its_mount_are_one_and_two_pictures_that_touch_are_two() -
     colours = [[120] * 3, [0] * 3, [0] * 3, [200] * 3, [30, 60, 160], [40, 140, 60], [170, 60, 40]]
     surface = replace(room.surface(0.003), rgb=np.array(colours, np.uint8)[room.kinds])
     found = find_instances(surface, [room.features()])
-    assert found.count == 2 and min(ious(found, room.things).values()) > 0.85
+    assert found.count == 2 and min(ious(found, room.instances).values()) > 0.85
 
 
 def test_a_wall_of_another_colour_does_not_take_what_hangs_on_it() -> None:
@@ -229,7 +229,7 @@ def test_a_wall_of_another_colour_does_not_take_what_hangs_on_it() -> None:
     colours = [[120] * 3, [0] * 3, [0] * 3, [200] * 3, [220, 200, 60], [120, 70, 40], [50, 70, 140]]
     surface = replace(room.surface(0.003), rgb=np.array(colours, np.uint8)[room.kinds])
     found = find_instances(surface, [room.features()])
-    assert min(ious(found, room.things).values()) > 0.85
+    assert min(ious(found, room.instances).values()) > 0.85
 
 
 def test_a_table_top_is_no_floor() -> None:
@@ -279,23 +279,23 @@ def test_noise_far_out_becomes_no_large_thing() -> None:
     vectors = np.concatenate([room.features(0.3), random.normal(size=(60, 16)).astype(np.float32)])
     found = find_instances(more, [vectors])
     assert found.count == 2
-    assert min(ious(found, np.concatenate([room.things, np.zeros(60, int)])).values()) > 0.9
+    assert min(ious(found, np.concatenate([room.instances, np.zeros(60, int)])).values()) > 0.9
 
 
 @pytest.mark.parametrize("points", [0, 1, 2, 3, 30])
 def test_hardly_any_points(points: int) -> None:
     surface = two_boxes().surface().take(np.arange(points))
     found = find_instances(surface, [np.ones((points, 16), np.float32)])
-    assert found.ids.shape == found.patch.shape == found.room.shape == (points,)
+    assert found.ids.shape == found.superpoint.shape == found.room.shape == (points,)
     assert found.count <= 1
     assert instances_of(surface, np.zeros(points, np.int64)) == ()
 
 
 def test_without_features_colour_and_shape_decide() -> None:
     room = two_boxes()
-    rgb = np.where(room.things[:, None] == 0, 230, [[200, 30, 30]]).astype(np.uint8)
+    rgb = np.where(room.instances[:, None] == 0, 230, [[200, 30, 30]]).astype(np.uint8)
     found = find_instances(replace(room.surface(), rgb=rgb), [])
-    assert found.count == 2 and min(ious(found, room.things).values()) > 0.9
+    assert found.count == 2 and min(ious(found, room.instances).values()) > 0.9
 
 
 def test_records_say_what_the_contract_asks() -> None:
@@ -307,7 +307,7 @@ def test_records_say_what_the_contract_asks() -> None:
         found.ids,
         labels=room.kinds.astype(np.int64),
         phrases=("red box",),
-        scores=np.where(room.things == 1, 0.9, 0.3),
+        scores=np.where(room.instances == 1, 0.9, 0.3),
         eye=np.array([-1.0, 0.0, 10.3]),
     )
     record = first.record()
@@ -374,7 +374,7 @@ def test_air_parts_and_a_thin_board_does_not(sign: float, neighbours: bool) -> N
     room.sheet((0, 0, 0.03), (1, 0, 0), (0, 1, 0), (0, 0, -sign), 2, 1)
     xyz = np.concatenate(room.xyz)
     pair = touching(xyz, spacing(xyz), np.concatenate(room.normal)).pair
-    across = room.things[pair[:, 0]] != room.things[pair[:, 1]]
+    across = room.instances[pair[:, 0]] != room.instances[pair[:, 1]]
     assert across.any() == neighbours and (~across).any()
 
 
@@ -423,8 +423,8 @@ def test_blotches_of_weak_features_part_no_wall_and_hide_no_rug() -> None:
     blotch = random.normal(size=(len(np.unique(cell)), 16))[np.unique(cell, return_inverse=True)[1]]
     features = (0.6 * room.features(0.1) + 0.5 * blotch).astype(np.float32)
     found = find_instances(surface, [features])
-    assert found.count == 2 and min(ious(found, room.things).values()) > 0.9
-    assert (found.room[room.things == 0] != NONE).mean() > 0.98
+    assert found.count == 2 and min(ious(found, room.instances).values()) > 0.9
+    assert (found.room[room.instances == 0] != NONE).mean() > 0.98
 
 
 def test_a_region_around_a_corner_is_floor_here_and_wall_there() -> None:
@@ -455,15 +455,15 @@ def test_a_roof_is_ceiling(slope: float) -> None:
         face = (-side * np.sin(slope), 0, -np.cos(slope))
         room.sheet((2 * side, -2, 1), (0, 4, 0), (-2 * side, 0, rise), face, 2, 0)
     found = find_instances(room.surface(0.003), [room.features()])
-    assert (found.room[room.things == 2] == CEILING).mean() > 0.97 and found.count == 1
-    assert ious(found, np.where(room.things == 1, 1, 0))[1] > 0.9
+    assert (found.room[room.instances == 2] == CEILING).mean() > 0.97 and found.count == 1
+    assert ious(found, np.where(room.instances == 1, 1, 0))[1] > 0.9
 
 
 def test_a_board_that_leans_is_no_roof() -> None:
     """There is a wall behind it."""
     room = walls().sheet((1.5, -1, 0.2), (0, 2.2, 0), (-1, 0, 3**0.5), (-(0.75**0.5), 0, -0.5), 1, 1)
     found = find_instances(room.surface(0.003), [room.features()])
-    assert (found.room != CEILING).all() and ious(found, room.things)[1] > 0.9
+    assert (found.room != CEILING).all() and ious(found, room.instances)[1] > 0.9
 
 
 FOG = 100
@@ -488,12 +488,12 @@ def test_fog_above_walls_is_ceiling_and_what_stands_below_or_is_wall_is_none() -
     surface, features = with_fog(room)
     found = find_instances(surface, [features])
     assert (found.room[-FOG:] == CEILING).mean() > 0.9 and found.count == 1
-    assert ious(found, np.append(room.things, np.zeros(FOG, int)))[1] > 0.9, "a thing that begins below stays whole"
+    assert ious(found, np.append(room.instances, np.zeros(FOG, int)))[1] > 0.9, "a thing that begins below stays whole"
     assert (found.room[:-FOG][room.kinds == 3] == WALL).mean() > 0.98, "so does a wall that is higher than others"
     lamp = walls().box((1, 1, 2.8), (0.3, 0.3, 0.3), 1, 1)
     surface, features = with_fog(lamp)
     found = find_instances(surface, [features])
-    hangs = np.append(lamp.things, np.zeros(FOG, int)) == 1
+    hangs = np.append(lamp.instances, np.zeros(FOG, int)) == 1
     assert (found.room[-FOG:] == CEILING).mean() > 0.9 and (found.room[hangs] == NONE).all(), (
         "a lamp hangs in the middle"
     )

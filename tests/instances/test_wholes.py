@@ -17,7 +17,7 @@ def told_of(room, units: float = 1.0) -> np.ndarray:
     """Traits of what is found in a room."""
     kept, surface = [], room.surface(0.003)
     surface = replace(surface, xyz=(surface.xyz * units).astype(np.float32), cell=surface.cell * np.float32(units))
-    config = WholeConfig(judge=lambda told: kept.append(told) or np.ones(len(told)))
+    config = WholeConfig(evaluator=lambda told: kept.append(told) or np.ones(len(told)))
     find_instances(surface, [room.features()], config=InstanceConfig(whole=config))
     return kept[0]
 
@@ -69,11 +69,11 @@ def test_scraps_are_numbered_after_things_and_are_none_of_them() -> None:
     room = floor(2.0).box((-0.4, 0, 0), (0.5, 0.5, 0.5), 1, 1).box((0.5, 0.3, 0), (0.2, 0.3, 0.3), 2, 2)
     surface, features = room.surface(0.003), [room.features()]
     usual = find_instances(surface, features)
-    assert (usual.count, usual.scraps) == (2, 0) and (usual.instance == usual.ids).all()
+    assert (usual.count, usual.rejected_fragments) == (2, 0) and (usual.instance == usual.ids).all()
     # The large box is said to be none.
-    largest = WholeConfig(judge=lambda told: np.where(told[:, 0] == told[:, 0].max(), -9.0, 9.0))
+    largest = WholeConfig(evaluator=lambda told: np.where(told[:, 0] == told[:, 0].max(), -9.0, 9.0))
     found = find_instances(surface, features, config=InstanceConfig(whole=largest))
-    assert (found.count, found.scraps) == (1, 1)
+    assert (found.count, found.rejected_fragments) == (1, 1)
     np.testing.assert_array_equal(found.ids, np.choose(usual.ids, [0, 2, 1]))
     np.testing.assert_array_equal(found.instance, np.choose(usual.ids, [0, 0, 1]))
     np.testing.assert_array_equal(found.room, usual.room)
@@ -89,5 +89,5 @@ def test_what_comes_with_the_package_knows_a_box_from_a_patch_of_floor() -> None
         "height": np.log(0.5), "bottom": 0.0,
     }  # fmt: skip
     config = WholeConfig()
-    assert config.things(np.stack([box, list(patch.values())])).tolist() == [True, False]
-    assert shipped() is config.judge
+    assert config.instances(np.stack([box, list(patch.values())])).tolist() == [True, False]
+    assert shipped() is config.evaluator

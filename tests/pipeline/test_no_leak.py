@@ -18,7 +18,7 @@ from tiny import camera_to_world, small_settings
 from ovseg3d.export.labels import label_views
 from ovseg3d.field.surface import SurfaceConfig
 from ovseg3d.pipeline.train import train_scene
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.settings import make_config
 
@@ -93,9 +93,9 @@ def learn(scene: Path, folder: Path, everything: bool) -> RunFolder:
     settings = small_settings(steps=60) | {"encode": encode, "only": "field,semantics"}
     config = make_config("cpu", flags=settings | {"scene": {"train_on_all": everything}})
     run = train_scene(scene, config, output_dir=folder / f"run-{scene.name}")
-    asker = Asker(run)
-    names = [asker.scene.frames[view].name for view in asker.scene.train]
-    label_views(run.folder / "labels", asker, run.phrases, names, none=False)
+    engine = QueryEngine(run)
+    names = [engine.scene.frames[view].name for view in engine.scene.train]
+    label_views(run.folder / "labels", engine, run.phrases, names, none=False)
     return run
 
 

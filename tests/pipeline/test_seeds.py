@@ -55,7 +55,7 @@ def test_a_run_for_each_seed_and_none_twice(run: RunFolder, tmp_path: Path, cli:
         assert done.returncode == 2 and "whole numbers" in done.stderr
 
 
-def test_a_run_is_finished_and_given_meaning(
+def test_a_run_is_finished_and_given_semantics(
     run: RunFolder, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

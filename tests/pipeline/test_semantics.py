@@ -32,7 +32,7 @@ from ovseg3d.export import overlays as painter
 from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import FILE, load_semantics, save_semantics
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.palette import colours
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.settings import make_config
@@ -52,7 +52,7 @@ def test_the_stage_leaves_points_features_and_figures(run: RunFolder) -> None:
 
 
 def test_a_phrase_finds_its_box_and_not_the_other(run: RunFolder) -> None:
-    red, blue, green = Asker(run).ask(["a red box", "a blue box", "a green box"], negatives=["sand"])
+    red, blue, green = QueryEngine(run).ask(["a red box", "a blue box", "a green box"], negatives=["sand"])
     assert red.present and blue.present and not green.present
     assert share_inside(red.points, RED) > 0.9 and share_inside(blue.points, BLUE) > 0.9
     assert (np.diff(red.point_scores) <= 0).all() and red.point_scores[0] > 0.5, "best first"
@@ -62,10 +62,10 @@ def test_a_phrase_finds_its_box_and_not_the_other(run: RunFolder) -> None:
 
 
 def test_a_mask_covers_what_the_photo_shows(run: RunFolder) -> None:
-    asker = Asker(run)
-    view = asker.scene.frames[asker.scene.test[0]].name
-    answer = asker.ask(["red"], negatives=["sand"], views=[view])[0]
-    photo = np.asarray(Image.open(asker.scene.frames[asker.scene.test[0]].image_path).convert("RGB")).astype(int)
+    engine = QueryEngine(run)
+    view = engine.scene.frames[engine.scene.test[0]].name
+    answer = engine.ask(["red"], negatives=["sand"], views=[view])[0]
+    photo = np.asarray(Image.open(engine.scene.frames[engine.scene.test[0]].image_path).convert("RGB")).astype(int)
     true = (photo[..., 0] > 100) & (photo[..., 1] < 90)
     mask = answer.masks[view]
     assert (mask & true).sum() / (mask | true).sum() > 0.6
@@ -77,19 +77,19 @@ def test_many_views_are_rendered_once_for_all_phrases_and_few_are_kept(
 ) -> None:
     for limit in ("MAX_DEPTH_IMAGES", "MAX_PLACES"):
         monkeypatch.setattr(f"ovseg3d.query.view_cache.{limit}", 2)
-    asker, rendered = Asker(run), []
-    views = [frame.name for frame in asker.scene.frames[:4]]
-    render = asker.renderer.render
-    monkeypatch.setattr(asker.renderer, "render", lambda camera: rendered.append(camera) or render(camera))
-    red, blue = asker.ask(["red", "blue"], negatives=["sand"], views=views)
+    engine, rendered = QueryEngine(run), []
+    views = [frame.name for frame in engine.scene.frames[:4]]
+    render = engine.renderer.render
+    monkeypatch.setattr(engine.renderer, "render", lambda camera: rendered.append(camera) or render(camera))
+    red, blue = engine.ask(["red", "blue"], negatives=["sand"], views=views)
     assert len(rendered) == len(views)
-    asker.depth(views[-1])
+    engine.depth(views[-1])
     assert len(rendered) == len(views), "the newest is kept"
-    asker.places(views[0])
+    engine.places(views[0])
     assert len(rendered) == len(views) + 1, "the oldest is not"
     assert list(red.masks) == list(red.relevancies) == list(blue.masks) == views
     for answer in (red, blue):
-        np.testing.assert_array_equal(answer.masks[views[0]], Asker(run).ask(
+        np.testing.assert_array_equal(answer.masks[views[0]], QueryEngine(run).ask(
             [answer.phrase], negatives=["sand"], views=views[:1])[0].masks[views[0]])  # fmt: skip
 
 
@@ -97,11 +97,11 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The files show what the answers' own pictures do; the overview, the views with the most of it."""
-    asker, held, rows = Asker(run), [], []
-    views = [frame.name for frame in asker.scene.frames]
-    answers = asker.ask(["red", "blue"], negatives=["sand"], views=views)
+    engine, held, rows = QueryEngine(run), [], []
+    views = [frame.name for frame in engine.scene.frames]
+    answers = engine.ask(["red", "blue"], negatives=["sand"], views=views)
     monkeypatch.setattr(answers_module, "SHOWN", 2)
-    draw, show = asker.picture, drawing.side_by_side
+    draw, show = engine.image, drawing.side_by_side
 
     def watched(*asked: object) -> np.ndarray:
         made = draw(*asked)
@@ -109,35 +109,35 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
         assert sum(one() is not None for one in held) <= 2 * 2 + 2, "and this one, and the one before"
         return made
 
-    monkeypatch.setattr(asker, "picture", watched)
+    monkeypatch.setattr(engine, "picture", watched)
     monkeypatch.setattr(drawing, "side_by_side", lambda panels: rows.append(panels) or show(panels))
-    told = answers_module.save_answers(tmp_path, asker, answers, views)
+    told = answers_module.save_answers(tmp_path, engine, answers, views)
     assert len(held) == 2 * len(views)
     for answer, one, shown in zip(answers, told, (rows[:2], rows[2:])):
         for view in views:
             np.testing.assert_array_equal(np.asarray(Image.open(one["masks"][view])) > 0, answer.masks[view])
         most = sorted(views, key=lambda view: -answer.masks[view].sum())[:2]
-        assert [title for (title, _), _ in shown] == [f"photo {asker.view_file(view)}" for view in most]
+        assert [title for (title, _), _ in shown] == [f"photo {engine.view_file(view)}" for view in most]
         photo = shown[0][0][1]
         np.testing.assert_array_equal(shown[0][1][1], drawing.over(photo, answer.relevancies[most[0]], 0.5))
 
 
 def test_places_take_few_bytes_a_pixel(run: RunFolder) -> None:
-    asker = Asker(run)
-    places = asker.places(asker.scene.frames[0].name)
+    engine = QueryEngine(run)
+    places = engine.places(engine.scene.frames[0].name)
     assert sum(part.nbytes for part in (places.pixel, places.near, places.weight)) == 36 * len(places.pixel)
     np.testing.assert_allclose(places.weight.sum(1), 1, atol=1e-6)
 
 
 def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(run: RunFolder) -> None:
-    asker = Asker(run)
-    xyz = asker.semantics.surface.xyz
-    labels = asker.labels(["blue", "red", "sand"], none=False)
+    engine = QueryEngine(run)
+    xyz = engine.semantics.surface.xyz
+    labels = engine.labels(["blue", "red", "sand"], none=False)
     assert set(labels) == {1, 2, 3}
     assert share_inside(xyz[labels == 2], RED) > 0.8 and share_inside(xyz[labels == 1], BLUE) > 0.8
     # Of a list without sand, the ground belongs to none: grey is nearer.
-    assert (asker.labels(["blue", "red"])[labels == 3] == 0).mean() > 0.9
-    doubled = asker.labels(["blue", "red", "red", "sand"], none=False)
+    assert (engine.labels(["blue", "red"])[labels == 3] == 0).mean() > 0.9
+    doubled = engine.labels(["blue", "red", "red", "sand"], none=False)
     assert ((doubled == 2) == (labels == 2)).all() and not (doubled == 3).any(), "the first of equals"
 
 
@@ -146,25 +146,25 @@ def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
 ) -> None:
     """Red things that look like "a red floor" are none once the planes of the room are known."""
     monkeypatch.setitem(WORDS, "floor", WORDS["red"])
-    asker = Asker(run)
-    assert asker.semantics.plane is not None
-    names, red = ["red wall", "floor", "blue"], asker.labels(["red", "sand", "blue"], none=False) == 1
+    engine = QueryEngine(run)
+    assert engine.semantics.plane is not None
+    names, red = ["red wall", "floor", "blue"], engine.labels(["red", "sand", "blue"], none=False) == 1
     known = replace(
-        asker.semantics, plane=np.where(red, FLOOR, NONE).astype(np.int8), instance=0 * red.astype(np.int32),
-        pieces=None, portraits=None,
+        engine.semantics, plane=np.where(red, FLOOR, NONE).astype(np.int8), instance=0 * red.astype(np.int32),
+        pieces=None, instance_crops=None,
     )  # fmt: skip
     save_semantics(tmp_path, known)
     for plane, wanted in ((FLOOR, "floor"), (WALL, "red wall")):
         learnt = replace(load_semantics(tmp_path), plane=np.where(red, plane, NONE).astype(np.int8))
-        asker = Asker(run, semantics=learnt)
-        assert {names[i - 1] for i in set(asker.labels(names, none=False)[red])} == {wanted}
-        assert asker.ask([wanted], canonical=["sand"], rivals=names)[0].present
-    asker = Asker(run, semantics=replace(load_semantics(tmp_path), instance=red.astype(np.int32)))
-    assert set(asker.labels(names, none=False)[red]) == {3}, "what is left when a thing is neither"
+        engine = QueryEngine(run, semantics=learnt)
+        assert {names[i - 1] for i in set(engine.labels(names, none=False)[red])} == {wanted}
+        assert engine.ask([wanted], canonical=["sand"], alternatives=names)[0].present
+    engine = QueryEngine(run, semantics=replace(load_semantics(tmp_path), instance=red.astype(np.int32)))
+    assert set(engine.labels(names, none=False)[red]) == {3}, "what is left when a thing is neither"
 
 
 def test_wrong_questions_are_explained(run: RunFolder) -> None:
-    asker = Asker(run)
+    engine = QueryEngine(run)
     for phrases, options, words in (
         ([" "], {}, "empty"),
         (["red"], {"canonical": ()}, "compare"),
@@ -172,20 +172,20 @@ def test_wrong_questions_are_explained(run: RunFolder) -> None:
         (["red"], {"views": ["nowhere.png"]}, "no view"),
     ):
         with pytest.raises(ConfigError, match=words):
-            asker.ask(phrases, **options)
+            engine.ask(phrases, **options)
     with pytest.raises(ConfigError, match="no phrases"):
-        asker.labels([])
+        engine.labels([])
 
 
 def test_another_encoder_is_refused(run: RunFolder) -> None:
     register_clip("colours", lambda device: MeanColour(weight_hash="1" * 16))
     with pytest.raises(RunError, match="other weights"):
-        Asker(run).ask(["red"])
+        QueryEngine(run).ask(["red"])
 
 
 def test_what_is_missing_or_damaged_is_told(run: RunFolder, tiny_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="knows nothing about meaning"):
-        Asker(load(tiny_run))
+    with pytest.raises(RunError, match="has no semantics"):
+        QueryEngine(load(tiny_run))
     whole = (run.folder / FILE).read_bytes()
     for damaged in (whole[:1000], b"", whole[:-5]):
         (tmp_path / FILE).write_bytes(damaged)
@@ -221,21 +221,21 @@ def test_scraps_and_portraits_are_kept_and_checked(run: RunFolder, tmp_path: Pat
     count = int(known.instance.max())
     pieces = np.where((known.instance == 0) & (np.arange(len(known.instance)) % 5 == 0), count + 1, known.instance)
     faces = np.eye(count + 1, known.vectors.shape[1], dtype=np.float32)
-    save_semantics(tmp_path, replace(known, pieces=pieces, portraits=faces))
+    save_semantics(tmp_path, replace(known, pieces=pieces, instance_crops=faces))
     again = load_semantics(tmp_path)
-    np.testing.assert_array_equal(again.portraits, faces)
+    np.testing.assert_array_equal(again.instance_crops, faces)
     np.testing.assert_array_equal(again.piece, pieces)
     np.testing.assert_array_equal(again.instance, known.instance)
     np.testing.assert_array_equal(again.take(np.arange(0, 50, 5)).piece, pieces[:50:5])
-    save_semantics(tmp_path, replace(known, pieces=None, portraits=None))
+    save_semantics(tmp_path, replace(known, pieces=None, instance_crops=None))
     again = load_semantics(tmp_path)
-    assert again.portraits is None and again.pieces is None, "as in a file of before"
+    assert again.instance_crops is None and again.pieces is None, "as in a file of before"
     np.testing.assert_array_equal(again.piece, known.instance)
     for name, wrong, words in (
-        ("portraits", faces[:-1], "are not those of"), ("portraits", faces * np.nan, "not finite"),
+        ("instance_crops", faces[:-1], "are not those of"), ("instance_crops", faces * np.nan, "not finite"),
         ("pieces", np.roll(pieces, 1), "are not those of"), ("pieces", pieces - 1, "negative"),
     ):  # fmt: skip
-        save_semantics(tmp_path, replace(known, **{"pieces": pieces, "portraits": faces} | {name: wrong}))
+        save_semantics(tmp_path, replace(known, **{"pieces": pieces, "instance_crops": faces} | {name: wrong}))
         with pytest.raises(RunError, match=f"'{name}' .*{words}"):
             load_semantics(tmp_path)
 
@@ -291,9 +291,9 @@ def test_meaning_does_not_outlive_its_field(run: RunFolder, tiny_scene: Path, tm
     after = made.metrics()
     assert after["steps"] == longer.train.steps and {"psnr", "features_photos", "clip"} <= after.keys()
     assert not {"miou", "surface_points", "lift_seconds", "method"} & after.keys()
-    with pytest.raises(RunError, match="knows nothing about meaning"):
+    with pytest.raises(RunError, match="has no semantics"):
         made.query("red")
-    assert not (made.previews / "meaning.png").exists()
+    assert not (made.previews / "semantics.png").exists()
     assert cli("train", made.folder, "--resume", "--only", "semantics").returncode == 0
     assert made.query("red", negatives=["sand"]).present and made.metrics()["psnr"] == after["psnr"]
 
@@ -304,7 +304,7 @@ def test_a_preview_that_cannot_be_drawn_costs_no_run(
     def fail(*_: object) -> None:
         raise EncoderError("The weights are gone", fix="bring them back")
 
-    monkeypatch.setattr("ovseg3d.export.overlays.save_meaning_preview", fail)
+    monkeypatch.setattr("ovseg3d.export.overlays.save_semantics_preview", fail)
     events = []
     config = make_config("cpu", flags=flags(steps=5))
     made = train_scene(tiny_scene, config, output_dir=tmp_path / "run", report=events.append)
@@ -327,12 +327,12 @@ def test_query_as_a_command(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
         assert mask.size == (32, 32) and set(np.unique(np.asarray(mask))) == {0, 255}
     assert Path(red["picture"]).exists()
     assert not green["present"] and green["points"] is None and green["n_points"] == 0 and green["instances"] == []
-    thing = red["instances"][0]
-    assert thing["label"] == "red" and thing["frame"] == "input" and thing["distance"] is None
-    np.testing.assert_allclose(thing["center"], RED.mean(0), atol=0.15)
+    instance = red["instances"][0]
+    assert instance["label"] == "red" and instance["frame"] == "input" and instance["distance"] is None
+    np.testing.assert_allclose(instance["center"], RED.mean(0), atol=0.15)
     done = cli("query", run.folder, "red", "--negative", "sand", "--camera", "0002.png", "--views", "none", "--json")
-    (thing,) = json.loads(done.stdout)["answers"][0]["instances"][:1]
-    assert abs(thing["distance"] - np.linalg.norm(camera_to_world(2)[:3, 3] - RED.mean(0))) < 0.2
+    (instance,) = json.loads(done.stdout)["answers"][0]["instances"][:1]
+    assert abs(instance["distance"] - np.linalg.norm(camera_to_world(2)[:3, 3] - RED.mean(0))) < 0.2
     done = cli("query", run.folder, "a green thing", "--negative", "sand", "--views", "none", "--output", out)
     assert done.returncode == 0 and "is not in this scene" in done.stdout, "not here is an answer, no error"
     assert cli("query", run.folder).returncode == 2
@@ -370,9 +370,9 @@ def test_a_length_is_called_m_only_where_a_unit_is_one(run: RunFolder, cli: Cli,
     (scaled / "config.json").write_text(json.dumps(described))
     for folder, scale, unit in ((run.folder, 1, "m"), (scaled, 0.5, "units")):
         asked = ("query", folder, "red", "--negative", "sand", "--views", "none", "--output", out)
-        things = ("segment", folder, "--instances", "--views", "held-out", "--output", out, "--json")
+        instances = ("segment", folder, "--instances", "--views", "held-out", "--output", out, "--json")
         assert f" {unit} at (" in cli(*asked).stdout
-        told = [json.loads(done.stdout) for done in (cli(*asked, "--json"), cli(*things))]
+        told = [json.loads(done.stdout) for done in (cli(*asked, "--json"), cli(*instances))]
         for one in (*told, json.loads((out / "labels.json").read_text())):
             assert (one["frame"], one["metric"], one["metres_per_unit"], one["unit"]) == ("input", True, scale, unit)
 
@@ -384,22 +384,22 @@ def test_query_tells_a_scale_that_no_capture_states(
     monkeypatch.setattr(RunFolder, "load_scene", lambda *_: scene)
     asked = ("query", run.folder, "red", "--negative", "sand", "--views", "none", "--output", tmp_path / "out")
     for metres in (0.3, None):
-        monkeypatch.setattr(Asker, "metres", metres)
+        monkeypatch.setattr(QueryEngine, "metres", metres)
         told = json.loads(cli(*asked, "--json").stdout)
         assert told["metres_per_unit_guess"] == metres and told["metres_per_unit"] is None
         assert ("a unit is about 0.3 m" in cli(*asked).stdout) == (metres is not None)
 
 
-def test_render_draws_meaning(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
+def test_render_draws_semantics(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     what = ("--what", "features,labels,relevancy,things", "--phrases", "red;blue;sand", "--phrase", "red")
     done = cli("render", run.folder, *what, "--output", out, "--json")
     assert done.returncode == 0, done.stderr
     files = [Path(file) for file in json.loads(done.stdout)["files"]]
-    kinds = ("features", "labels", "relevancy", "things")
+    kinds = ("features", "labels", "relevancy", "instances")
     assert [file.name for file in files[:4]] == [f"images_0000_{kind}.png" for kind in kinds]
-    pictures = [np.asarray(Image.open(file)).astype(int) for file in files[:4]]
-    assert all(picture.shape == (32, 32, 3) and picture.std() > 5 for picture in pictures)
+    images = [np.asarray(Image.open(file)).astype(int) for file in files[:4]]
+    assert all(image.shape == (32, 32, 3) and image.std() > 5 for image in images)
     for options, words in (
         (("--what", "labels"), "names no phrases"),
         (("--what", "relevancy"), "whose relevancy"),
@@ -411,15 +411,15 @@ def test_render_draws_meaning(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
 
 def test_render_leaves_unlabelled_what_segment_leaves_unlabelled(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     """Of a list without sand the ground is none of these, and black, unless that is ruled out."""
-    names, asker, blacks = ("red", "blue"), Asker(run), []
+    names, engine, blacks = ("red", "blue"), QueryEngine(run), []
     for flag, none in (((), True), (("--no-none",), False)):
         out = tmp_path / str(none)
         what = ("--what", "labels", "--phrases", ";".join(names), "--output", out, "--json")
         done = cli("render", run.folder, *what, *flag)
         assert done.returncode == 0, done.stderr
-        with Image.open(json.loads(done.stdout)["files"][0]) as picture:
-            black = (np.asarray(picture) == 0).all(-1)
-        assert (black == (asker.label_picture(names, "images/0000.png", none=none) == 0)).all()
+        with Image.open(json.loads(done.stdout)["files"][0]) as image:
+            black = (np.asarray(image) == 0).all(-1)
+        assert (black == (engine.label_image(names, "images/0000.png", none=none) == 0)).all()
         done = cli("segment", run.folder, *what[2:], *flag, "--views", "held-out")
         with Image.open(out / json.loads(done.stdout)["views"]["images/0000.png"]) as labels:
             assert (black == (np.asarray(labels) == 0)).all()
@@ -436,25 +436,25 @@ def test_a_run_ends_with_a_picture_of_what_it_knows(
     monkeypatch.setattr(
         painter, "side_by_side", lambda panels: titles.append([title for title, _ in panels]) or kept(panels)
     )
-    asker = Asker(run, run.load_scene())
-    painter.save_meaning_preview(tmp_path / "plain.png", asker)
-    assert titles == [["photo", "render", "features", "things"]] * 2
+    engine = QueryEngine(run, run.load_scene())
+    painter.save_semantics_preview(tmp_path / "plain.png", engine)
+    assert titles == [["photo", "render", "features", "instances"]] * 2
     titles.clear()
     (run.folder / "phrases.txt").write_text("wall\nblue\nsand\nred\ngreen\n")
     try:
-        painter.save_meaning_preview(tmp_path / "named.png", Asker(run, run.load_scene()))
+        painter.save_semantics_preview(tmp_path / "named.png", QueryEngine(run, run.load_scene()))
     finally:
         (run.folder / "phrases.txt").unlink()
     assert titles[0][:4] == ["photo", "render", "features", "labels"]
     assert titles[0][4] in ('"red"', '"blue"'), "a thing that is there, and not the wall"
     with Image.open(tmp_path / "plain.png") as plain, Image.open(tmp_path / "named.png") as named:
-        assert named.width > plain.width > 700 and (run.previews / "meaning.png").exists()
+        assert named.width > plain.width > 700 and (run.previews / "semantics.png").exists()
     settings = flags(steps=5)
     arguments = ["--clip", "colours", "--dino", "none", "--steps", "5", "--only", "field,semantics"]
     (tmp_path / "small.json").write_text(json.dumps(settings))
     done = cli("train", tiny_scene, "--config", tmp_path / "small.json", *arguments)
     words = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
-    assert "meaning.png" in done.stdout and words == ["view", "query", "segment", "export", "render", "eval"]
+    assert "semantics.png" in done.stdout and words == ["view", "query", "segment", "export", "render", "eval"]
 
 
 def test_the_scenes_own_phrases_keep_their_colours_where_others_meet_them() -> None:

@@ -59,7 +59,7 @@ def test_a_run_holds_what_its_stages_promise(run: RunFolder) -> None:
         assert stage.is_in(run.folder)
         assert all(any(run.folder.glob(pattern)) for pattern in stage.previews), stage.name
         for key in stage.figures:
-            assert "*" in key or key == "portraits_seconds" or key in run.metrics(), key
+            assert "*" in key or key == "instance_crops_seconds" or key in run.metrics(), key
 
 
 def test_features_and_semantics_go_on_from_a_field(run: RunFolder, tiny_scene: Path, tmp_path: Path) -> None:

@@ -88,9 +88,9 @@ def test_training_views_are_looked_at_from_where_the_run_moved_them(tiny_scene: 
         wanted = [there[score["name"]] for score in scores]
         assert [score["psnr"] for score in scores] == pytest.approx(wanted, abs=1e-4)
     done = cli("render", run.folder, "--views", "train", "--json")
-    with Image.open(json.loads(done.stdout)["files"][0]) as picture:
+    with Image.open(json.loads(done.stdout)["files"][0]) as image:
         wanted = renderer.render(moved.frames[0].camera)["rgb"]
-        np.testing.assert_allclose(np.asarray(picture) / 255, wanted, atol=0.01)
+        np.testing.assert_allclose(np.asarray(image) / 255, wanted, atol=0.01)
 
 
 def test_cameras_stay_without_refinement_and_need_their_corrections_with_it(tiny_run: Path) -> None:

@@ -28,8 +28,10 @@ def clip_like(seed: int, points: int, phrases: int, dim: int = 512):
     meanings = unit(rng.normal(size=(phrases, inner)) / np.arange(1, inner + 1) ** 0.5) @ turned
     shared_text, shared_picture = unit(rng.normal(size=(2, dim)))
     texts = unit(0.8 * shared_text + 0.6 * meanings)
-    things = meanings[rng.choice(phrases, 30, replace=False)]
-    clusters = unit(0.75 * shared_picture + 0.3 * things + 0.25 * shared_text + 0.4 * unit(rng.normal(size=(30, dim))))
+    instances = meanings[rng.choice(phrases, 30, replace=False)]
+    clusters = unit(
+        0.75 * shared_picture + 0.3 * instances + 0.25 * shared_text + 0.4 * unit(rng.normal(size=(30, dim)))
+    )
     noise = unit(rng.normal(size=(points, dim)))
     return unit(clusters[rng.integers(0, 30, points)] + 0.1 * noise), texts
 

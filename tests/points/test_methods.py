@@ -28,7 +28,7 @@ from ovseg3d.instances.wholes import WholeConfig
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.lerf import COUNT
 from ovseg3d.points.semantic_scene import FILE, load_semantics
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relevancy import CANONICAL, relevancy
 from ovseg3d.runs.fields import newest_checkpoint
 from ovseg3d.runs.figures import EVALUATED
@@ -67,10 +67,10 @@ def field(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 @pytest.fixture
 def learn(field: Path, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Learn:
     """Teach a copy of the run by a method; keywords are those of the section `meaning`, and `stop` and `report`."""
-    return _learner(field, scene, tmp_path, monkeypatch)
+    return _trainer(field, scene, tmp_path, monkeypatch)
 
 
-def _learner(field: Path, scene: Path, folder: Path, patch: pytest.MonkeyPatch) -> Learn:
+def _trainer(field: Path, scene: Path, folder: Path, patch: pytest.MonkeyPatch) -> Learn:
     register(patch, folder / "cache")
 
     def learn(method: str, name: str = "run", encode: dict | None = None, **meaning: object) -> RunFolder:
@@ -85,7 +85,7 @@ def _learner(field: Path, scene: Path, folder: Path, patch: pytest.MonkeyPatch) 
         config = replace(
             run.config,
             only="semantics",
-            meaning=replace(run.config.meaning, **wanted),
+            semantics=replace(run.config.semantics, **wanted),
             encode=replace(run.config.encode, **looks),
         )
         return train_scene(scene, config, resume=run, **outside)
@@ -97,7 +97,7 @@ def _learner(field: Path, scene: Path, folder: Path, patch: pytest.MonkeyPatch) 
 def learnt(field: Path, scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunFolder]]:
     """A run for each method. Do not write to them."""
     with pytest.MonkeyPatch.context() as patch:
-        learn = _learner(field, scene, tmp_path_factory.mktemp("learnt"), patch)
+        learn = _trainer(field, scene, tmp_path_factory.mktemp("learnt"), patch)
         yield {method: learn(method, method) for method in STEPS}
 
 
@@ -111,17 +111,17 @@ def test_every_method_ends_in_answers(learnt: dict[str, RunFolder], method: str)
     metrics = run.metrics()
     assert metrics["method"] == method and run.status()["status"] == "done" and metrics["refine_seconds"] >= 0
     assert not (run.folder / "semantics").exists(), "checkpoints are gone when the stage is done"
-    asker = Asker(run)
-    xyz, labels = asker.semantics.surface.xyz, asker.labels(PHRASES, none=False)
+    engine = QueryEngine(run)
+    xyz, labels = engine.semantics.surface.xyz, engine.labels(PHRASES, none=False)
     for number in (1, 2):
         low, high = (np.array(corner) for corner in BOXES[number][:2])
         inside = ((xyz > low - 0.02) & (xyz < high + 0.02) & (xyz[:, 2:] > -0.4)).all(1)
         assert (labels[inside] == number).mean() > 0.8, PHRASES[number - 1]
-    red, green = asker.ask(["a red box", "a green box"])
+    red, green = engine.ask(["a red box", "a green box"])
     assert red.present and share_inside(red.points, np.array(BOXES[1][:2])) > 0.6
     assert red.score > green.score and not green.present
-    picture = asker.label_picture(PHRASES, asker.scene.frames[0].name, none=False)
-    assert picture.shape == (32, 32) and set(np.unique(picture)) == {0, 1, 2, 3}
+    image = engine.label_image(PHRASES, engine.scene.frames[0].name, none=False)
+    assert image.shape == (32, 32) and set(np.unique(image)) == {0, 1, 2, 3}
 
 
 def test_what_masks_hide_means_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,14 +140,14 @@ def test_what_masks_hide_means_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     (folder / "transforms.json").write_text(json.dumps(told))
     flags = flags_of("default", steps=5)
     flags |= {"encode": flags["encode"] | {"clip": "sharp", "dino": "sharp"}}
-    asker = Asker(train_scene(folder, make_config("cpu", flags=flags), output_dir=tmp_path / "run"))
+    engine = QueryEngine(train_scene(folder, make_config("cpu", flags=flags), output_dir=tmp_path / "run"))
     low, high = (np.array(corner) for corner in BOXES[1][:2])
-    xyz, labels = asker.semantics.surface.xyz, asker.labels(("red", "green", "blue", "sand"), none=False)
+    xyz, labels = engine.semantics.surface.xyz, engine.labels(("red", "green", "blue", "sand"), none=False)
     inside = ((xyz > low - 0.02) & (xyz < high + 0.02) & (xyz[:, 2:] > -0.4)).all(1)
-    assert (labels[inside] == 1).mean() > 0.9 and not asker.ask(["green"])[0].present
+    assert (labels[inside] == 1).mean() > 0.9 and not engine.ask(["green"])[0].present
 
 
-def test_refined_poses_reach_meaning(
+def test_refined_poses_reach_semantics(
     field: Path, scene: Path, learnt: dict[str, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run on wrong poses that learnt to correct them ends where one on the true poses does."""
@@ -172,14 +172,14 @@ def test_refined_poses_reach_meaning(
     box = checkpoint.facts["box"]  # which has the axes of the capture
     checkpoint.state["photos"][:, 6:] = torch.from_numpy(np.concatenate([turns, steps / box["radius"]], 1))
     save_checkpoint(tmp_path / "run" / "checkpoints", checkpoint)
-    asker = Asker(_learner(tmp_path / "run", given.path, tmp_path, monkeypatch)("default"))
+    engine = QueryEngine(_trainer(tmp_path / "run", given.path, tmp_path, monkeypatch)("default"))
     for frame in true.frames:
-        np.testing.assert_allclose(asker.camera(frame.name).c2w, frame.camera.c2w, atol=1e-6)
-    found, wanted = asker.semantics, load_semantics(learnt["default"].folder)
+        np.testing.assert_allclose(engine.camera(frame.name).c2w, frame.camera.c2w, atol=1e-6)
+    found, wanted = engine.semantics, load_semantics(learnt["default"].folder)
     apart, near = cKDTree(wanted.surface.xyz).query(found.surface.xyz)
     assert len(found.surface) == pytest.approx(len(wanted.surface), rel=0.01) and np.quantile(apart, 0.99) < 1e-3
     np.testing.assert_array_equal(
-        asker.labels(PHRASES, none=False), Asker(learnt["default"]).labels(PHRASES, none=False)[near]
+        engine.labels(PHRASES, none=False), QueryEngine(learnt["default"]).labels(PHRASES, none=False)[near]
     )
 
 
@@ -188,18 +188,18 @@ def test_refined_poses_reach_meaning(
 
 def test_lerf_looks_for_each_phrase_at_the_size_where_it_peaks(learnt: dict[str, RunFolder]) -> None:
     """Against LERF's formula at every size, written out for one phrase at a time."""
-    asker = Asker(learnt["lerf"])
-    known = asker.semantics
+    engine = QueryEngine(learnt["lerf"])
+    known = engine.semantics
     assert known.sized is not None and 0 < known.sized.smallest < known.sized.largest
     phrases, others = ["red", "blue sand", "sand"], ["object", "texture", "green"]
-    coefficients, rivals = (known.basis.reduce(asker.encode(texts)) for texts in (phrases, others))
-    _, sizes = known.sized.margins(coefficients, rivals)
-    found = relevancy(*known.compare(asker.encode(phrases), asker.encode(others)))
+    coefficients, alternatives = (known.basis.reduce(engine.encode(texts)) for texts in (phrases, others))
+    _, sizes = known.sized.margins(coefficients, alternatives)
+    found = relevancy(*known.compare(engine.encode(phrases), engine.encode(others)))
     for number, text in enumerate(coefficients):
         every = []
         for place in np.linspace(0, 1, COUNT):
             vectors = known.sized.at(place).astype(np.float64)
-            own, other = np.exp(10 * vectors @ text), np.exp(10 * vectors @ rivals.T)
+            own, other = np.exp(10 * vectors @ text), np.exp(10 * vectors @ alternatives.T)
             every.append((own[:, None] / (own[:, None] + other)).min(1))
         best = int(np.argmax([one.max() for one in every]))
         np.testing.assert_allclose(found[:, number], every[best], atol=2e-3)
@@ -214,11 +214,11 @@ def test_lerf_fits_in_the_file_and_comes_back(learnt: dict[str, RunFolder]) -> N
         assert "vectors" not in file.keys() and file.get_tensor("sized.encoded").dtype == np.float16
     np.testing.assert_allclose(np.linalg.norm(known.vectors, axis=1), 1, atol=2e-3)
     # Without anything to compare with, the canonical phrases choose the size.
-    words = Asker(run).encode([*PHRASES, *CANONICAL])
+    words = QueryEngine(run).encode([*PHRASES, *CANONICAL])
     phrases, canonical = words[: len(PHRASES)], words[len(PHRASES) :]
-    found, rivals = known.compare(phrases, canonical[:0])
+    found, alternatives = known.compare(phrases, canonical[:0])
     np.testing.assert_allclose(found, known.compare(phrases, canonical)[0], atol=1e-5)
-    assert rivals.shape == (len(found), 0)
+    assert alternatives.shape == (len(found), 0)
 
 
 # -- 3d-ovs
@@ -254,7 +254,7 @@ def test_3d_ovs_needs_phrases_and_dino(
     flags["encode"] |= {"dino": "none"}
     with pytest.raises(ConfigError, match="needs a DINO"):
         make_config("cpu", flags=flags)
-    make_config("cpu", flags=flags | {"meaning": {"method": "3d-ovs", "fda": False}})
+    make_config("cpu", flags=flags | {"semantics": {"method": "3d-ovs", "fda": False}})
     with pytest.raises(ConfigError, match="crops of many sizes"):
         make_config("cpu", flags=flags_of("lerf", steps=5))
 
@@ -324,12 +324,14 @@ def test_who_stops_at_the_portraits_goes_on_from_there(learn: Learn) -> None:
 
     def report(event: Event) -> None:
         seen.append((event.stage, event.kind))
-        if event.stage == "portraits" and event.kind == "start":
+        if event.stage == "instance_crops" and event.kind == "start":
             stop.set()
 
     half = learn("default", "half", stop=stop, report=report)
     assert half.status()["status"] == "interrupted" and not (half.folder / FILE).exists()
-    assert ("portraits", "interrupted") in seen and seen.count(("portraits", "progress")) == 1, "after one batch"
+    assert ("instance_crops", "interrupted") in seen and seen.count(("instance_crops", "progress")) == 1, (
+        "after one batch"
+    )
     steps = []
     done = learn("default", "half", report=lambda e: steps.append((e.stage, e.kind, e.step)))
     assert (done.folder / FILE).read_bytes() == (straight.folder / FILE).read_bytes()
@@ -344,57 +346,57 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
 
     found = []
 
-    def three(surface: Surface, things: Things, *_: object) -> Panels:
-        floor = np.flatnonzero(things.room == FLOOR)
+    def three(surface: Surface, instances: Things, *_: object) -> Panels:
+        floor = np.flatnonzero(instances.room == FLOOR)
         along = surface.xyz[floor, 0]
         thirds = [floor[(along > low) & (along < low + 0.3)] for low in (-0.5, -0.15, 0.2)]
-        found.extend([things, *thirds])
+        found.extend([instances, *thirds])
         return Panels(tuple(thirds), tuple(map(PHRASES.index, ("sand", "blue", "sand"))))
 
     monkeypatch.setattr(semantics, "find_panels", three)
     run = learn("default")
     learnt = load_semantics(run.folder)
-    things, first, second, third = found
+    instances, first, second, third = found
     assert min(map(len, found[1:])) > 10
-    last = things.count
+    last = instances.count
     assert {*learnt.instance[first]} == {last + 1} and {*learnt.instance[third]} == {last + 2}
     assert {*learnt.instance[second]} == {0} and {*learnt.plane[second]} == {FLOOR}
-    rest = np.setdiff1d(np.arange(len(things.ids)), np.concatenate([first, third]))
-    np.testing.assert_array_equal(learnt.instance[rest], things.ids[rest])
+    rest = np.setdiff1d(np.arange(len(instances.ids)), np.concatenate([first, third]))
+    np.testing.assert_array_equal(learnt.instance[rest], instances.ids[rest])
     # Each thing's portrait shows what its points do, and those that were found in the floor come last.
     means = np.stack([learnt.vectors[learnt.instance == k + 1].mean(0) for k in range(last + 2)])
-    colours = learnt.basis.reduce(Asker(run).encode(PHRASES))
-    said = (learnt.portraits @ colours.T).argmax(1)
+    colours = learnt.basis.reduce(QueryEngine(run).encode(PHRASES))
+    said = (learnt.instance_crops @ colours.T).argmax(1)
     assert len({*said[:last]}) > 1 and {*said[last:]} == {PHRASES.index("sand")}
     np.testing.assert_array_equal(said, (means @ colours.T).argmax(1))
-    np.testing.assert_allclose(np.linalg.norm(learnt.portraits, axis=1), 1, atol=1e-2)
+    np.testing.assert_allclose(np.linalg.norm(learnt.instance_crops, axis=1), 1, atol=1e-2)
 
 
 def test_a_scrap_is_seen_as_a_whole_and_asked_but_is_no_thing(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest of what is found; beside it a stretch of the floor, which is a thing."""
 
-    def stretch(surface: Surface, things: Things, *_: object) -> Panels:
-        floor = np.flatnonzero(things.room == FLOOR)
+    def stretch(surface: Surface, instances: Things, *_: object) -> Panels:
+        floor = np.flatnonzero(instances.room == FLOOR)
         along = surface.xyz[floor, 0]
         return Panels((floor[(along > -0.5) & (along < -0.2)],), (PHRASES.index("sand"),))
 
     monkeypatch.setattr("ovseg3d.pipeline.semantics.find_panels", stretch)
-    monkeypatch.setattr(WholeConfig, "things", lambda self, told: np.arange(len(told)) > 0)
+    monkeypatch.setattr(WholeConfig, "instances", lambda self, told: np.arange(len(told)) > 0)
     run = learn("default")
     learnt, figures = load_semantics(run.folder), run.metrics()
     count, pieces = int(learnt.instance.max()), int(learnt.piece.max())
-    assert (figures["scraps"], pieces) == (1, count + 1) and count > 1
+    assert (figures["rejected_fragments"], pieces) == (1, count + 1) and count > 1
     assert (learnt.instance[learnt.piece == pieces] == 0).all() and (learnt.piece == pieces).sum() > 10
-    asker = Asker(run)
+    engine = QueryEngine(run)
     means = np.stack([learnt.vectors[learnt.piece == k + 1].mean(0) for k in range(pieces)])
-    colours = learnt.basis.reduce(asker.encode(PHRASES))
-    said = (learnt.portraits @ colours.T).argmax(1)
+    colours = learnt.basis.reduce(engine.encode(PHRASES))
+    said = (learnt.instance_crops @ colours.T).argmax(1)
     np.testing.assert_array_equal(said, (means @ colours.T).argmax(1))
     assert said[count - 1] == PHRASES.index("sand"), "what was found in the floor, before the scrap"
     name = PHRASES[said[-1]]
-    answer = asker.ask([name])[0]
+    answer = engine.ask([name])[0]
     assert answer.present and {*learnt.piece[answer.point_index]} & {pieces}
-    assert all(thing.id <= count for thing in answer.instances)
+    assert all(instance.id <= count for instance in answer.instances)
 
 
 def test_what_no_encoder_sees_has_no_portraits(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,11 +404,11 @@ def test_what_no_encoder_sees_has_no_portraits(learn: Learn, monkeypatch: pytest
         raise EncoderError("Its weights are gone", where="there")
 
     said = []
-    monkeypatch.setattr("ovseg3d.pipeline.semantics.portray", gone)
+    monkeypatch.setattr("ovseg3d.pipeline.semantics.encode_instance_crops", gone)
     run = learn("default", report=lambda event: said.append((event.stage, event.message or "")))
     learnt = load_semantics(run.folder)
-    assert learnt.portraits is None and learnt.instance.max() > 0
-    assert ("portraits", "No thing is seen as a whole: Its weights are gone") in said
+    assert learnt.instance_crops is None and learnt.instance.max() > 0
+    assert ("instance_crops", "No thing is seen as a whole: Its weights are gone") in said
 
 
 def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(
@@ -418,8 +420,8 @@ def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(
     said = []
     monkeypatch.setattr(SharpColour, "encode_text", lambda self, phrases: mute(phrases))
     run = learn("default", report=lambda event: said.append((event.stage, event.kind, event.message or "")))
-    assert ("portraits", "log", "Nothing is looked for in walls: It speaks no English") in said
-    assert ("portraits", "done", "") in said and run.metrics()["portraits_seconds"] > 0
+    assert ("instance_crops", "log", "Nothing is looked for in walls: It speaks no English") in said
+    assert ("instance_crops", "done", "") in said and run.metrics()["instance_crops_seconds"] > 0
 
 
 def test_a_cpu_sees_things_in_as_many_photos_as_it_can_afford(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,15 +430,15 @@ def test_a_cpu_sees_things_in_as_many_photos_as_it_can_afford(learn: Learn, monk
     def told(name: str, **settings: int) -> list[str]:
         said = []
         learn("default", name, report=said.append, **settings)
-        mine = [event for event in said if event.stage == "portraits"]
+        mine = [event for event in said if event.stage == "instance_crops"]
         crops[name] = next(event.steps for event in mine if event.kind == "done")
         return [event.message for event in mine if event.kind == "log" and "photos" in event.message]
 
     assert told("usual") == []
     monkeypatch.setattr("ovseg3d.pipeline.semantics.CPU_PIXELS", 1.0)
     (few,) = told("few")
-    assert few == "Each thing is seen in 1 of its photos, 6 would take long on a CPU (--portraits 6)"
-    assert told("asked", portraits=6) == [] and crops["asked"] == crops["usual"] > crops["few"]
+    assert few == "Each thing is seen in 1 of its photos, 6 would take long on a CPU (--instance-crops 6)"
+    assert told("asked", instance_crops=6) == [] and crops["asked"] == crops["usual"] > crops["few"]
 
 
 def test_default_without_learning_is_lift(learn: Learn, learnt: dict[str, RunFolder]) -> None:
@@ -444,7 +446,7 @@ def test_default_without_learning_is_lift(learn: Learn, learnt: dict[str, RunFol
     lifted = load_semantics(learnt["lift"].folder).vectors
     apart = []
     for steps in (1, 20):
-        run = learn("default", f"{steps} steps", refine_steps=steps, portraits=0)
+        run = learn("default", f"{steps} steps", refine_steps=steps, instance_crops=0)
         apart.append(1 - (load_semantics(run.folder).vectors * lifted).sum(1).mean())
     assert apart[0] < 1e-4 and apart[0] < apart[1] < 0.05
 
@@ -457,7 +459,7 @@ def test_a_method_as_a_command(field: Path, tmp_path: Path, cli: Cli, monkeypatc
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)["metrics"]
     assert metrics["method"] == "3d-ovs" and metrics["refine_steps"] == 4 and "refine_pull" not in metrics
-    assert load(folder).config.meaning.fda is False
+    assert load(folder).config.semantics.fda is False
     load(folder).write_metrics(dict.fromkeys(EVALUATED, 0.5))
     done = cli("segment", folder, "--views", "held-out", "--output", tmp_path / "labels", "--json")
     assert done.returncode == 0 and len(json.loads(done.stdout)["views"]) == 2

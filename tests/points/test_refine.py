@@ -46,7 +46,7 @@ def renderer(scene):
     return stage.renderer
 
 
-def things(frame) -> np.ndarray:
+def instances(frame) -> np.ndarray:
     """0 red, 1 blue, 2 ground, -1 sky, for each pixel."""
     rgb = np.asarray(load_photo(frame)).astype(float)[..., :3]
     found = np.full(rgb.shape[:2], 2)
@@ -59,7 +59,7 @@ def said(scene, noise: float = 0.0, seed: int = 0) -> list[PhotoFeatures]:
     """What the training photos say; DINO says the same as CLIP."""
     photos = []
     for view in scene.train:
-        labels = things(scene.frames[view])
+        labels = instances(scene.frames[view])
         grid = WORDS[labels] + noise * np.random.default_rng((seed, view)).normal(size=(*labels.shape, 16)) / 4
         photos.append(PhotoFeatures(Dense(grid.astype(np.float16)), Dense(WORDS[labels][..., :8], unit=False)))
     return photos
@@ -106,7 +106,7 @@ def accuracy(scene, renderer, field) -> float:
         )
         found = (rendered @ PHRASES.T).argmax(1).numpy()
         there = load_depth(frame, scene).ravel() > 0
-        right += (found == things(frame).ravel())[there].sum()
+        right += (found == instances(frame).ravel())[there].sum()
         count += there.sum()
     return right / count
 

@@ -11,7 +11,7 @@ from ovseg3d.query import view_cache
 from ovseg3d.query.answer import Criteria
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.decision import Decision
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.phrase_encoder import PhraseEncoder
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.view_cache import ViewCache
@@ -29,7 +29,7 @@ def test_a_decision_needs_no_views(context: RunContext, run: RunFolder) -> None:
     decision = Decision(SimilarityModel(context, texts), Vocabulary(context, texts))
     answer, (asked,) = (
         decision.answer("red", Criteria(negatives=("sand",))),
-        Asker(run).ask(["red"], negatives=["sand"]),
+        QueryEngine(run).ask(["red"], negatives=["sand"]),
     )
     assert answer.present and answer.score == asked.score
     np.testing.assert_array_equal(answer.point_index, asked.point_index)
@@ -37,8 +37,8 @@ def test_a_decision_needs_no_views(context: RunContext, run: RunFolder) -> None:
 
 def test_an_engine_answers_from_the_semantics_that_it_is_given(context: RunContext, run: RunFolder) -> None:
     few = context.semantics.take(np.arange(0, len(context.semantics.surface), 2))
-    few = replace(few, pieces=None, portraits=None)
-    (answer,) = Asker(run, semantics=few).ask(["red"], negatives=["sand"])
+    few = replace(few, pieces=None, instance_crops=None)
+    (answer,) = QueryEngine(run, semantics=few).ask(["red"], negatives=["sand"])
     assert len(answer.relevancy) == len(few.surface) < len(context.semantics.surface)
 
 

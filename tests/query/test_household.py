@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ovseg3d.query.household import FEW, HOUSEHOLD, Nearest
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, FEW, Nearest
 from ovseg3d.query.point_margins import batches
 
 
@@ -26,5 +26,7 @@ def test_fewer_words_than_are_kept_are_all_kept() -> None:
 
 
 def test_the_list_is_words_each_once() -> None:
-    assert len(HOUSEHOLD) == len({*HOUSEHOLD}) > 120 and all(word == word.strip() != "" for word in HOUSEHOLD)
-    assert [word for part in batches(HOUSEHOLD) for word in part] == [*HOUSEHOLD], "planes come first"
+    assert len(DEFAULT_VOCABULARY) == len({*DEFAULT_VOCABULARY}) > 120 and all(
+        word == word.strip() != "" for word in DEFAULT_VOCABULARY
+    )
+    assert [word for part in batches(DEFAULT_VOCABULARY) for word in part] == [*DEFAULT_VOCABULARY], "planes come first"

@@ -18,9 +18,9 @@ def test_groups_are_things_and_planes_that_nobody_names() -> None:
 def test_planes_are_numbered_after_any_number_of_things() -> None:
     instance = np.array([125, 0, 0], np.int32)
     plane = np.array([NONE, FLOOR, WALL], np.int8)
-    for things in (125, 200, 40_000):
-        instance[0] = things
-        assert groups_of(instance, plane, frozenset()).tolist() == [things, things + FLOOR, things + WALL]
+    for instances in (125, 200, 40_000):
+        instance[0] = instances
+        assert groups_of(instance, plane, frozenset()).tolist() == [instances, instances + FLOOR, instances + WALL]
 
 
 def test_means_of_groups_by_hand() -> None:
@@ -38,8 +38,8 @@ def test_a_peak_lies_between_the_greatest_and_that_and_the_logarithm_of_their_nu
     assert (found >= cosines.max(0)).all() and (found <= cosines.max(0) + np.log(7) / 50).all()
     np.testing.assert_allclose(peaks(cosines, np.ones(7), 1e4), cosines.max(0), atol=1e-3)
     # A scrap that is nearest says less than what is large: log w / s less.
-    scrap = np.array([[0.5], [0.1]])
-    np.testing.assert_allclose(peaks(scrap, np.array([0.1, 1.0]), 50.0), 0.5 + np.log(0.1) / 50, atol=1e-3)
+    rejected_fragment = np.array([[0.5], [0.1]])
+    np.testing.assert_allclose(peaks(rejected_fragment, np.array([0.1, 1.0]), 50.0), 0.5 + np.log(0.1) / 50, atol=1e-3)
 
 
 def test_what_is_not_known_is_never_raised() -> None:
@@ -52,8 +52,8 @@ def test_it_finds_what_a_hub_hides() -> None:
     random = np.random.default_rng(1)
     texts = normalise(random.normal(size=(12, 64)))
     bias = random.normal(size=12) * 0.4
-    things = normalise(texts + 0.8 * random.normal(size=(12, 64)) / 8)
-    cosines = things @ texts.T + bias  # what a common direction of all pictures does to cosines
+    instances = normalise(texts + 0.8 * random.normal(size=(12, 64)) / 8)
+    cosines = instances @ texts.T + bias  # what a common direction of all pictures does to cosines
     own = peaks(cosines, np.ones(12), 40.0)
     moved = cosines + shifts(own, np.full(12, True), float(own.mean()))
     right = [(found.argmax(1) == np.arange(12)).mean() for found in (cosines, moved)]

@@ -10,7 +10,7 @@ from commands import Cli
 from PIL import Image
 
 from ovseg3d.export.labels import instance_views, label_views
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.runs.folder import RunFolder
 
 PHRASES = ("red", "blue", "sand")
@@ -57,7 +57,7 @@ def test_an_earlier_set_goes_whole_and_other_files_stay(run: RunFolder, cli: Cli
     assert done.returncode == 0, done.stderr
     agree(folder, ("red",), held_out)
     (folder / "mine.txt").write_text("mine")
-    instance_views(folder, Asker(run), held_out)
+    instance_views(folder, QueryEngine(run), held_out)
     images = {f"images_{Path(name).stem}.png" for name in held_out}
     assert {path.name for path in folder.iterdir()} == {*images, "labels.json", "overview.png", "mine.txt"}
     run.export("labels", tmp_path, phrases=PHRASES)
@@ -66,13 +66,13 @@ def test_an_earlier_set_goes_whole_and_other_files_stay(run: RunFolder, cli: Cli
 
 
 def test_an_interrupted_call_leaves_the_earlier_set(run: RunFolder, tmp_path: Path) -> None:
-    asker, names, stop = Asker(run), names_of(run), threading.Event()
-    label_views(tmp_path, asker, PHRASES, names)
+    engine, names, stop = QueryEngine(run), names_of(run), threading.Event()
+    label_views(tmp_path, engine, PHRASES, names)
     before = content(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        label_views(tmp_path, asker, ("blue", "red"), names, report=lambda _: stop.set(), stop=stop)
+        label_views(tmp_path, engine, ("blue", "red"), names, report=lambda _: stop.set(), stop=stop)
     with pytest.raises(KeyboardInterrupt):
-        instance_views(tmp_path, asker, names, stop=stop)
+        instance_views(tmp_path, engine, names, stop=stop)
     assert content(tmp_path) == before
 
 
@@ -83,10 +83,10 @@ def test_a_listing_cannot_have_files_elsewhere_deleted(run: RunFolder, tmp_path:
     folder.mkdir()
     for views in ({"a": "../precious.png", "b": str(precious), "c": 3, "d": "..", "e": [1]}, ["../precious.png"], None):
         (folder / "labels.json").write_text(json.dumps({"views": views}))
-        label_views(folder, Asker(run), ("red",), names_of(run)[:1])
+        label_views(folder, QueryEngine(run), ("red",), names_of(run)[:1])
         agree(folder, ("red",), names_of(run)[:1])
     # Somebody else's files that have the same names as some of ours.
     (folder / "labels.json").write_text("{}")
     (folder / "annotations.json").write_text("theirs")
-    instance_views(folder, Asker(run), names_of(run)[:1])
+    instance_views(folder, QueryEngine(run), names_of(run)[:1])
     assert precious.read_text() == "precious" and (folder / "annotations.json").read_text() == "theirs"

@@ -20,8 +20,8 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
-from ovseg3d.query.engine import Asker
-from ovseg3d.query.household import HOUSEHOLD, means_the_same
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.hubs import groups_of
 from ovseg3d.query.presence import (
     CHANCE,
@@ -32,7 +32,7 @@ from ovseg3d.query.presence import (
     PURE,
     SCORES,
     STEADY,
-    Witnesses,
+    Candidates,
     calibration_of,
     canonical_of,
     chances,
@@ -67,7 +67,7 @@ def test_witnesses_are_things_planes_and_patches_of_one_thing() -> None:
     instance = np.where(GRID[:, 0] < 10, 3, np.where(GRID[:, 0] < 20, 1, 0)).astype(np.int32)
     plane = np.where(GRID[:, 1] < 20, FLOOR, NONE)
     scene = seen(vectors, instance, plane)
-    found = Witnesses.of(scene)
+    found = Candidates.of(scene)
     dense = found.members.toarray()
     np.testing.assert_allclose(dense.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(found.scene.vectors, dense @ vectors, atol=1e-5)
@@ -89,19 +89,25 @@ def test_a_thing_that_was_seen_as_a_whole_speaks_by_its_portrait_more_than_by_it
     faces[:] = normalise(faces)
     instance = np.where(GRID[:, 0] < 10, 3, np.where(GRID[:, 0] < 20, 1, 0)).astype(np.int32)
     scene = seen(vectors, instance, np.full(len(GRID), FLOOR))
-    before, after = Witnesses.of(scene).scene.vectors, Witnesses.of(replace(scene, portraits=faces)).scene.vectors
+    before, after = (
+        Candidates.of(scene).scene.vectors,
+        Candidates.of(replace(scene, instance_crops=faces)).scene.vectors,
+    )
     mixed = normalise(normalise(before[:2]) + PORTRAIT * faces[[0, 2]])
     np.testing.assert_allclose(after[:2], mixed, atol=1e-6)
     assert ((after[:2] * faces[[0, 2]]).sum(1) > 0.8).all()
     np.testing.assert_array_equal(after[2:], before[2:])
     # A scrap is no thing, and speaks nevertheless.
-    pieces, things = np.where(instance == 3, 2, instance), np.where(instance == 3, 0, instance)
-    scrap = Witnesses.of(replace(scene, instance=things, pieces=pieces, portraits=faces[[0, 2]]))
-    np.testing.assert_allclose(scrap.scene.vectors[:2], mixed, atol=1e-6)
-    assert scrap.scene.piece[:2].tolist() == [1, 2] and scrap.scene.instance[:2].tolist() == [1, 0]
-    assert not scrap.on_plane(FLOOR)[:2].any()
+    pieces, instances = np.where(instance == 3, 2, instance), np.where(instance == 3, 0, instance)
+    rejected_fragment = Candidates.of(replace(scene, instance=instances, pieces=pieces, instance_crops=faces[[0, 2]]))
+    np.testing.assert_allclose(rejected_fragment.scene.vectors[:2], mixed, atol=1e-6)
+    assert rejected_fragment.scene.piece[:2].tolist() == [1, 2] and rejected_fragment.scene.instance[:2].tolist() == [
+        1,
+        0,
+    ]
+    assert not rejected_fragment.on_plane(FLOOR)[:2].any()
     faces[2] = 0
-    unseen = Witnesses.of(replace(scene, portraits=faces)).scene.vectors
+    unseen = Candidates.of(replace(scene, instance_crops=faces)).scene.vectors
     np.testing.assert_allclose(unseen[1], normalise(before[1]), atol=1e-6)
     np.testing.assert_allclose(unseen[0], mixed[0], atol=1e-6)
 
@@ -109,14 +115,14 @@ def test_a_thing_that_was_seen_as_a_whole_speaks_by_its_portrait_more_than_by_it
 def test_few_points_nothing_told_and_photos_that_disagree() -> None:
     nothing = np.zeros(len(GRID), np.int32)
     scene = seen(np.ones((len(GRID), 1)), nothing)
-    assert Witnesses.of(scene).wholes == 0
+    assert Candidates.of(scene).wholes == 0
     for count in (1, 5):
-        few = Witnesses.of(scene.take(np.arange(count)))
+        few = Candidates.of(scene.take(np.arange(count)))
         assert few.members.shape == (1, count) and few.wholes == 0
     agreement = np.ones(len(GRID), np.float32)
     agreement[GRID[:, 0] < 10] = 0.0
-    trusted = Witnesses.of(replace(scene, agreement=agreement))
-    assert len(trusted.scene.vectors) < len(Witnesses.of(scene).scene.vectors)
+    trusted = Candidates.of(replace(scene, agreement=agreement))
+    assert len(trusted.scene.vectors) < len(Candidates.of(scene).scene.vectors)
     assert not trusted.members.toarray()[:, GRID[:, 0] < 6].any(), "in full from half of the usual agreement"
 
 
@@ -135,14 +141,17 @@ def test_chances_are_what_bayes_says() -> None:
     np.testing.assert_allclose(chances(own, log_sum(no), 0, excluded[:, :1]), 1 / (1 + np.exp(excluded[:, 0] - own)))
 
 
-def asker_of(folder: Path, scene: SemanticScene, texts: dict[str, np.ndarray]) -> Asker:
+def asker_of(folder: Path, scene: SemanticScene, texts: dict[str, np.ndarray]) -> QueryEngine:
     """Of a scene whose encoder knows some texts; everyday words that are not among them mean nothing here."""
     folder.mkdir(exist_ok=True)
     save_semantics(folder, scene)
-    asker = Asker(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
+    engine = QueryEngine(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
     nothing = np.eye(scene.vectors.shape[1], dtype=np.float32)[-1]
-    asker.texts.clip, asker.texts._vectors = None, {**dict.fromkeys((*HOUSEHOLD, *CANONICAL), nothing), **texts}
-    return asker
+    engine.texts.clip, engine.texts._vectors = (
+        None,
+        {**dict.fromkeys((*DEFAULT_VOCABULARY, *CANONICAL), nothing), **texts},
+    )
+    return engine
 
 
 def test_what_is_near_to_everything_is_nowhere_and_what_stands_out_is_there(tmp_path: Path) -> None:
@@ -152,11 +161,13 @@ def test_what_is_near_to_everything_is_nowhere_and_what_stands_out_is_there(tmp_
     vectors = 0.3 * np.eye(dim)[instance % kinds]
     vectors[:, kinds] = 0.5
     vectors[:, -2] = np.sqrt(1 - 0.09 - 0.25)
-    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate((*HOUSEHOLD[40:50], "tram"))}
-    asker = asker_of(tmp_path, seen(vectors, instance), texts)
-    sofa, tram = asker.ask([HOUSEHOLD[42], "tram"])
-    assert (asker.compare([HOUSEHOLD[42]], ())[0] < asker.compare(["tram"], ())[0]).all()
-    assert sofa.present and sofa.score > 0.9 and {thing.id for thing in sofa.instances} == {2, 12, 22}
+    texts = {
+        name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate((*DEFAULT_VOCABULARY[40:50], "tram"))
+    }
+    engine = asker_of(tmp_path, seen(vectors, instance), texts)
+    sofa, tram = engine.ask([DEFAULT_VOCABULARY[42], "tram"])
+    assert (engine.compare([DEFAULT_VOCABULARY[42]], ())[0] < engine.compare(["tram"], ())[0]).all()
+    assert sofa.present and sofa.score > 0.9 and {instance.id for instance in sofa.instances} == {2, 12, 22}
     assert not tram.present and tram.score < 0.2 and not len(tram.points)
     # The tram is nearer than any canonical phrase everywhere; what shows agrees with the decision.
     assert (tram.relevancy <= tram.score).all()
@@ -172,11 +183,11 @@ def test_what_is_not_meant_is_not_there(tmp_path: Path) -> None:
     vectors[office] = [0.45, 0.55, 0, 0, 0, 0.70, 0, 0]
     vectors[plain] = [0.35, 0.0, 0, 0, 0, 0.93, 0, 0]
     texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("chair", "office chair"))}
-    asker = asker_of(tmp_path, seen(vectors, instance), texts)
-    (both,), (only,) = asker.ask(["chair"]), asker.ask(["chair"], negatives=["office chair"])
+    engine = asker_of(tmp_path, seen(vectors, instance), texts)
+    (both,), (only,) = engine.ask(["chair"]), engine.ask(["chair"], negatives=["office chair"])
     assert both.present and set(both.point_index) == set(np.flatnonzero(office | plain))
     assert only.present and set(only.point_index) == set(np.flatnonzero(plain))
-    assert not asker.ask(["chair"], negatives=["chair"])[0].present, "it is not likelier than itself"
+    assert not engine.ask(["chair"], negatives=["chair"])[0].present, "it is not likelier than itself"
     vectors[plain] = vectors[-1]
     none = asker_of(tmp_path / "none", seen(vectors, instance), texts)
     assert none.ask(["chair"])[0].present and not none.ask(["chair"], negatives=["office chair"])[0].present
@@ -189,14 +200,14 @@ def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
     vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[5], (len(GRID), 1))
     vectors[instance == 1] = 0.50 * np.eye(dim)[0] + 0.53 * np.eye(dim)[1] + 0.68 * np.eye(dim)[5]
     texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("mug", "bowl"))}
-    asker = asker_of(tmp_path, seen(vectors, instance), texts)
-    mug, bowl = asker.ask(["mug", "bowl"])
+    engine = asker_of(tmp_path, seen(vectors, instance), texts)
+    mug, bowl = engine.ask(["mug", "bowl"])
     assert mug.present and bowl.present and bowl.score > mug.score
     assert set(mug.point_index) == set(bowl.point_index) == set(np.flatnonzero(instance == 1))
-    strict = asker.ask(["mug"], threshold=0.999)[0]
-    assert not strict.present and not len(strict.points) and mug.rival is None and strict.rival == "bowl"
+    strict = engine.ask(["mug"], threshold=0.999)[0]
+    assert not strict.present and not len(strict.points) and mug.alternative is None and strict.alternative == "bowl"
     np.testing.assert_array_equal(strict.relevancy, mug.relevancy, "the threshold decides and changes nothing else")
-    lax = asker.ask(["mug"], threshold=0.2)[0]
+    lax = engine.ask(["mug"], threshold=0.2)[0]
     assert set(lax.point_index) >= set(mug.point_index)
 
 
@@ -206,10 +217,10 @@ def test_a_plane_as_one_more_rival_makes_nothing_likelier(tmp_path: Path) -> Non
     vectors = np.where(instance[:, None] == 1, 0.5 * np.eye(dim)[0] + 0.53 * np.eye(dim)[1], np.eye(dim)[5])
     texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("mug", "bowl", "wall"))}
     texts["a wall"] = texts["wall"]
-    asker = asker_of(tmp_path, seen(vectors, instance, np.zeros(len(GRID), np.int64)), texts)
-    few = asker.decide("mug", ("bowl",)).score
-    assert asker.decide("mug", ("bowl", "wall", "a wall")).score == pytest.approx(few, abs=1e-6) and 0.1 < few < 0.9
-    assert 0 < asker.decide("mug", ("wall",), canonical=("floor",), negatives=("bowl",)).score < 1
+    engine = asker_of(tmp_path, seen(vectors, instance, np.zeros(len(GRID), np.int64)), texts)
+    few = engine.decide("mug", ("bowl",)).score
+    assert engine.decide("mug", ("bowl", "wall", "a wall")).score == pytest.approx(few, abs=1e-6) and 0.1 < few < 0.9
+    assert 0 < engine.decide("mug", ("wall",), canonical=("floor",), negatives=("bowl",)).score < 1
 
 
 def test_where_a_thing_hangs_is_not_what_was_asked_for(tmp_path: Path) -> None:
@@ -220,8 +231,8 @@ def test_where_a_thing_hangs_is_not_what_was_asked_for(tmp_path: Path) -> None:
     texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("wall", "picture"))}
     both = np.float32([0.8, 0.6, 0, 0, 0, 0, 0, 0])
     texts |= dict.fromkeys(("a picture on the wall", "wall picture"), both) | {"a picture": texts["picture"]}
-    asker = asker_of(tmp_path, seen(vectors, instance, np.where(instance > 0, NONE, WALL)), texts)
-    for answer in asker.ask(["picture", "a picture on the wall", "wall picture"]):
+    engine = asker_of(tmp_path, seen(vectors, instance, np.where(instance > 0, NONE, WALL)), texts)
+    for answer in engine.ask(["picture", "a picture on the wall", "wall picture"]):
         assert answer.present and set(answer.point_index) == set(np.flatnonzero(instance)), answer.phrase
 
 
@@ -232,11 +243,11 @@ def test_a_floor_does_not_speak_for_a_patch_of_it(tmp_path: Path, floorlike: flo
     vectors = np.tile(0.4 * np.eye(dim)[0] + floorlike * np.eye(dim)[1] + 0.77 * np.eye(dim)[5], (len(GRID), 1))
     vectors[patch] += 0.004 * np.eye(dim)[0]
     texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("box", "floor"))}
-    asker = asker_of(tmp_path, seen(vectors, np.zeros(len(GRID), np.int32), np.full(len(GRID), FLOOR)), texts)
-    answer = asker.ask(["box"])[0]
+    engine = asker_of(tmp_path, seen(vectors, np.zeros(len(GRID), np.int32), np.full(len(GRID), FLOOR)), texts)
+    answer = engine.ask(["box"])[0]
     assert answer.score == pytest.approx(score, abs=0.01)
-    found = asker.ask(["box"], threshold=score - 0.015)[0]
-    assert (asker.decide("box").witness == 0) == (score != 0.51)
+    found = engine.ask(["box"], threshold=score - 0.015)[0]
+    assert (engine.decide("box").candidate == 0) == (score != 0.51)
     share = len(found.points) / len(GRID)
     assert found.present and (0 < share < 0.1 if score == 0.51 else share == 1)
     np.testing.assert_array_equal(found.relevancy, answer.relevancy, "the threshold decides, and changes nothing else")
@@ -248,11 +259,11 @@ def test_a_scrap_says_what_it_would_say_as_a_thing(tmp_path: Path) -> None:
     vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[0], (len(GRID), 1))
     texts = {name: np.eye(dim, dtype=np.float32)[k] for k, name in enumerate(("mug", "wall", "bed"))}
     pieces = np.where(GRID[:, 0] < 10, 1, np.where(GRID[:, 0] < 30, 2, 0)).astype(np.int32)
-    things = np.where(pieces == 2, 0, pieces)
-    for scene in (seen(vectors, pieces, 0 * pieces), replace(seen(vectors, things, 0 * pieces), pieces=pieces)):
-        asker = asker_of(tmp_path / str(len(scores)), scene, texts)
-        asker.context.__dict__["stated_metres"] = 0.1
-        scores.append(asker.decision.scene.logits(tuple(texts))[0])
+    instances = np.where(pieces == 2, 0, pieces)
+    for scene in (seen(vectors, pieces, 0 * pieces), replace(seen(vectors, instances, 0 * pieces), pieces=pieces)):
+        engine = asker_of(tmp_path / str(len(scores)), scene, texts)
+        engine.context.__dict__["stated_metres"] = 0.1
+        scores.append(engine.decision.scene.logits(tuple(texts))[0])
     np.testing.assert_array_equal(*scores)
     mug, wall, bed = scores[1][1]
     assert wall < min(mug, bed) and np.ptp(scores[1], axis=0).max() > 0.1
@@ -267,15 +278,15 @@ def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
     names = ("ceiling", "wall", "a white ceiling", "lamp")
     texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(names)}
     alone = np.zeros(len(GRID), np.int32)
-    scene = replace(seen(vectors, alone, plane), portraits=np.zeros((0, dim), np.float32))
-    asker = asker_of(tmp_path, scene, texts)
-    asker.texts.clip = SimpleNamespace(calibration=CARD)
-    bare, white = asker.ask(["ceiling", "a white ceiling"])
+    scene = replace(seen(vectors, alone, plane), instance_crops=np.zeros((0, dim), np.float32))
+    engine = asker_of(tmp_path, scene, texts)
+    engine.texts.clip = SimpleNamespace(calibration=CARD)
+    bare, white = engine.ask(["ceiling", "a white ceiling"])
     assert bare.present and bare.score == KNOWN and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
     assert bare.probability is None and white.probability is not None and not white.present
-    assert asker.decide("ceiling").known and not asker.decide("lamp").known
-    apart = asker.decide("ceiling", negatives=["a white ceiling"])
-    assert apart.score < KNOWN and asker.decide("ceiling", negatives=["lamp"]).score == KNOWN
+    assert engine.decide("ceiling").known and not engine.decide("lamp").known
+    apart = engine.decide("ceiling", negatives=["a white ceiling"])
+    assert apart.score < KNOWN and engine.decide("ceiling", negatives=["lamp"]).score == KNOWN
     without = asker_of(tmp_path / "table", seen(vectors, alone, np.where(plane == WALL, NONE, plane)), texts)
     assert not without.ask(["ceiling"])[0].present, "without walls there is no room"
 
@@ -284,20 +295,20 @@ def test_a_look_alike_is_absent_where_the_run_names_what_is_there(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(WORDS, "orange", (0.8, 0.4, 0.1))
-    asker, others = Asker(run), ("sand", "blue", "red")
-    lax, strict = (asker.ask(["orange thing"], rivals=rivals)[0] for rivals in ((), others))
+    engine, others = QueryEngine(run), ("sand", "blue", "red")
+    lax, strict = (engine.ask(["orange thing"], alternatives=alternatives)[0] for alternatives in ((), others))
     assert lax.present and not strict.present and strict.score < strict.threshold <= lax.score
-    assert lax.rival is None and strict.rival == "red"
+    assert lax.alternative is None and strict.alternative == "red"
     assert len(lax.points) and strict.points.shape == (0, 3) and strict.instances == ()
     # What shares a word with the question says the same thing more or less exactly, and does not compete.
-    assert asker.ask(["orange thing"], rivals=("a red thing",))[0].score == lax.score
-    assert asker.ask(["red"], rivals=("sand", "blue", "orange"))[0].present
+    assert engine.ask(["orange thing"], alternatives=("a red thing",))[0].score == lax.score
+    assert engine.ask(["red"], alternatives=("sand", "blue", "orange"))[0].present
     (run.folder / "phrases.txt").write_text("sand\nblue\nred\norange thing\n")
     try:
-        known = Asker(run)
+        known = QueryEngine(run)
         assert known.phrases == (*others, "orange thing")
-        assert not known.ask(["orange"], rivals=others)[0].present
-        assert known.ask(["orange thing"], rivals=())[0].score == lax.score
+        assert not known.ask(["orange"], alternatives=others)[0].present
+        assert known.ask(["orange thing"], alternatives=())[0].score == lax.score
     finally:
         (run.folder / "phrases.txt").unlink()
 
@@ -305,36 +316,38 @@ def test_a_look_alike_is_absent_where_the_run_names_what_is_there(
 def test_a_question_competes_with_what_rooms_hold(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORDS, "plant", WORDS["blue"])
     monkeypatch.setitem(WORDS, "bluish", (0.5, 0.8, 0.6))
-    asker = Asker(run)
-    assert not asker.phrases
-    assert "plant" in asker.household("bluish") and "floor" in asker.household("bluish")
-    assert not asker.ask(["bluish"])[0].present, "what is grey or blue is likelier to be called so"
+    engine = QueryEngine(run)
+    assert not engine.phrases
+    assert "plant" in engine.default_vocabulary("bluish") and "floor" in engine.default_vocabulary("bluish")
+    assert not engine.ask(["bluish"])[0].present, "what is grey or blue is likelier to be called so"
     # A point counts where no everyday word is clearly ahead of the question; what somebody lists needs no lead.
-    beside = asker.ask(["red"], canonical=["blue"])[0]
-    listed = asker.ask(["red"], canonical=["blue"], rivals=asker.household("red"))[0]
+    beside = engine.ask(["red"], canonical=["blue"])[0]
+    listed = engine.ask(["red"], canonical=["blue"], alternatives=engine.default_vocabulary("red"))[0]
     assert listed.score == pytest.approx(beside.score, rel=1e-4)
     assert (listed.relevancy <= beside.relevancy + 1e-6).all() and (listed.relevancy < beside.relevancy).any()
     with monkeypatch.context() as patch:
         patch.setattr("ovseg3d.query.point_margins.AHEAD", 0.0)
-        level = Asker(run).ask(["red"], canonical=["blue"])[0]
+        level = QueryEngine(run).ask(["red"], canonical=["blue"])[0]
     np.testing.assert_allclose(listed.relevancy, level.relevancy, atol=1e-5)
     # What means the same, or says the same word, is no rival.
-    assert "plant" not in asker.household("blue") and asker.ask(["blue"])[0].present
-    assert not {"book", "bookshelf"} - {*HOUSEHOLD} and "book" not in asker.household("a book shelf")
-    assert asker.rivals_of("green", ("red", "a green box")) == ("red",)
+    assert "plant" not in engine.default_vocabulary("blue") and engine.ask(["blue"])[0].present
+    assert not {"book", "bookshelf"} - {*DEFAULT_VOCABULARY} and "book" not in engine.default_vocabulary("a book shelf")
+    assert engine.alternatives_of("green", ("red", "a green box")) == ("red",)
 
 
 def test_a_phrase_has_no_rival_in_the_runs_own_word_for_it(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORDS, "azure", WORDS["blue"])
     try:
         keep_phrases(run.folder, ("red", "blue", "sand"))
-        asker = Asker(run)
-        assert asker.rivals_of("azure") == ("red", "sand") == asker.rivals_of("blue")
-        assert asker.rivals_of("azure", asker.phrases) == ("red", "blue", "sand"), "what somebody lists competes"
-        assert asker.ask(["azure"])[0].score == pytest.approx(asker.ask(["blue"])[0].score, rel=1e-4)
+        engine = QueryEngine(run)
+        assert engine.alternatives_of("azure") == ("red", "sand") == engine.alternatives_of("blue")
+        assert engine.alternatives_of("azure", engine.phrases) == ("red", "blue", "sand"), (
+            "what somebody lists competes"
+        )
+        assert engine.ask(["azure"])[0].score == pytest.approx(engine.ask(["blue"])[0].score, rel=1e-4)
         keep_phrases(run.folder, ("red", "blue", "azure"))
         for phrase in ("blue", "Blues", "a blue"):  # the run has a name for it, and tells it from azure
-            assert Asker(run).rivals_of(phrase) == ("red", "azure")
+            assert QueryEngine(run).alternatives_of(phrase) == ("red", "azure")
     finally:
         (run.folder / "phrases.txt").unlink()
 
@@ -348,10 +361,12 @@ def test_words_that_mean_the_same_are_told_beyond_what_all_texts_share() -> None
 
 
 def test_points_compete_too(run: RunFolder) -> None:
-    asker = Asker(run)
-    alone, beside = (asker.ask(["red"], canonical=["blue"], rivals=rivals)[0] for rivals in ((), ("sand", "blue")))
+    engine = QueryEngine(run)
+    alone, beside = (
+        engine.ask(["red"], canonical=["blue"], alternatives=alternatives)[0] for alternatives in ((), ("sand", "blue"))
+    )
     assert alone.present and beside.present and set(beside.point_index) < set(alone.point_index)
-    nearest = asker.labels(["red", "sand", "blue"], none=False)
+    nearest = engine.labels(["red", "sand", "blue"], none=False)
     assert (nearest[beside.point_index] == 1).all() and not (nearest[alone.point_index] == 1).all()
 
 
@@ -359,7 +374,7 @@ CARD = {"slope": 2.0, "offset": -1.0, "canonical": ["object", "stuff"], "of": SC
 
 
 def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
-    plain = Asker(run).ask(["red"])[0]
+    plain = QueryEngine(run).ask(["red"])[0]
     assert plain.probability is None and not plain.calibrated
 
     def calibrated(device: object) -> MeanColour:
@@ -368,23 +383,23 @@ def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
         return clip
 
     register_clip("colours", calibrated)
-    asker = Asker(run)
-    plain = asker.ask(["red"])[0]
+    engine = QueryEngine(run)
+    plain = engine.ask(["red"])[0]
     assert plain.present and plain.probability is None, "the card is of scores of portraits"
-    faces = np.zeros((asker.semantics.piece.max(), asker.semantics.vectors.shape[1]), np.float32)
-    asker = Asker(run, semantics=replace(asker.semantics, portraits=faces))
-    red, green = asker.ask(["red", "a green box"])
+    faces = np.zeros((engine.semantics.piece.max(), engine.semantics.vectors.shape[1]), np.float32)
+    engine = QueryEngine(run, semantics=replace(engine.semantics, instance_crops=faces))
+    red, green = engine.ask(["red", "a green box"])
     assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
     odds = np.log(green.score / (1 - green.score))
     assert green.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * odds - 1.0))))
-    nowhere = replace(asker.semantics, surface=replace(asker.semantics.surface, metric=False))
-    unknown = Asker(run, semantics=nowhere)
+    nowhere = replace(engine.semantics, surface=replace(engine.semantics.surface, metric=False))
+    unknown = QueryEngine(run, semantics=nowhere)
     assert unknown.ask(["red"])[0].probability is None, "the card is of scores that know how large things are"
     # What it is compared with by default is what the card names; a closed list leaves the same unlabelled.
-    named = asker.ask(["red"], canonical=CARD["canonical"], rivals=())[0]
-    np.testing.assert_array_equal(asker.ask(["red"], rivals=())[0].relevancy, named.relevancy)
-    assert asker.canonical == ("object", "stuff") and Asker(run).canonical == ("object", "stuff")
-    lists = [asker.labels(["red", "blue"], given) for given in (None, CARD["canonical"], ["red"])]
+    named = engine.ask(["red"], canonical=CARD["canonical"], alternatives=())[0]
+    np.testing.assert_array_equal(engine.ask(["red"], alternatives=())[0].relevancy, named.relevancy)
+    assert engine.canonical == ("object", "stuff") and QueryEngine(run).canonical == ("object", "stuff")
+    lists = [engine.labels(["red", "blue"], given) for given in (None, CARD["canonical"], ["red"])]
     np.testing.assert_array_equal(lists[0], lists[1])
     assert (lists[0] != lists[2]).any()
     for damaged in (None, {}, "sure", {**CARD, "slope": "steep"}, {**CARD, "offset": float("nan")}):
@@ -426,11 +441,11 @@ def test_the_script_writes_a_curve(
     monkeypatch.setattr(RunFolder, "load_scene", lambda self: __import__("ovseg3d.scene").scene.load_scene(folder))
     absence.Absence((run.folder,), output=tmp_path / "absence.json").main()
     told = json.loads((tmp_path / "absence.json").read_text())
-    assert set(told) == {"rivals", "household", "alone"} and told["rivals"]["protocol"] == "absence"
+    assert set(told) == {"rivals", "default", "alone"} and told["rivals"]["protocol"] == "absence"
     assert set(told["rivals"]["scores"]["present"]["tiny"]) == set(CLASSES)
     assert told["rivals"]["absent"] == ALL and told["rivals"]["recall"] >= 0.8
-    with Image.open(tmp_path / "absence.png") as picture:
-        assert picture.width > 300
+    with Image.open(tmp_path / "absence.png") as image:
+        assert image.width > 300
     assert capsys.readouterr().out.count("absent phrases answered") == 3
     for recall in (80, 0, -0.1, float("nan")):
         with pytest.raises(ConfigError, match="--recall is a share"):

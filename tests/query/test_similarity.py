@@ -13,8 +13,8 @@ from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.lerf import Sized
 from ovseg3d.points.semantic_scene import EncoderFacts, Places, SemanticScene, save_semantics
-from ovseg3d.query.engine import Asker
-from ovseg3d.query.household import HOUSEHOLD
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relevancy import CANONICAL
 from ovseg3d.query.sizes import SIZES
 from ovseg3d.runs.config import Config
@@ -25,7 +25,7 @@ NAMES = ("floor", "wall", "sofa", "mug", "hub")
 FLOOR_POINT, WALL_POINT, SOFA, MUG, BARE = range(5)
 
 
-def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]]) -> Asker:
+def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]]) -> QueryEngine:
     """Of five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, thing 1, thing 2, and none. Nobody
     knows how large anything is."""
     vectors = np.zeros((5, 8), np.float32)
@@ -44,10 +44,12 @@ def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]
     )  # fmt: skip
     save_semantics(folder, learnt)
     keep_phrases(folder, phrases)
-    made = Asker(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
+    made = QueryEngine(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
     made.texts.clip = None
     made.texts._vectors = dict(zip((*NAMES, "", "stuff"), np.eye(8, dtype=np.float32)))
-    made.texts._vectors = dict.fromkeys((*HOUSEHOLD, *CANONICAL), made.texts._vectors["stuff"]) | made.texts._vectors
+    made.texts._vectors = (
+        dict.fromkeys((*DEFAULT_VOCABULARY, *CANONICAL), made.texts._vectors["stuff"]) | made.texts._vectors
+    )
     return made
 
 
@@ -101,36 +103,36 @@ FLOORLIKE = ROWS | {WALL_POINT: [0.5, 0.1, 0.3, 0.2, 0.45]}
 
 
 def test_a_question_finds_what_labels_find_where_planes_decide(tmp_path: Path) -> None:
-    asker = comparer(tmp_path, NAMES[:4], FLOORLIKE)
-    labels = asker.labels(NAMES[:4], none=False)
+    engine = comparer(tmp_path, NAMES[:4], FLOORLIKE)
+    labels = engine.labels(NAMES[:4], none=False)
     assert labels[WALL_POINT] == NAMES.index("wall") + 1
-    for number, answer in enumerate(asker.ask(NAMES[:2], canonical=("stuff",), threshold=0.1), start=1):
+    for number, answer in enumerate(engine.ask(NAMES[:2], canonical=("stuff",), threshold=0.1), start=1):
         assert ((answer.relevancy > 0.5) == (labels == number)).all(), answer.phrase
 
 
 def test_the_order_of_rivals_does_not_matter(tmp_path: Path) -> None:
-    asker = comparer(tmp_path, (), FLOORLIKE)
-    things = tuple(f"thing {number}" for number in range(40))
-    asker.texts._vectors |= dict.fromkeys(things, asker.texts._vectors["stuff"])
+    engine = comparer(tmp_path, (), FLOORLIKE)
+    instances = tuple(f"thing {number}" for number in range(40))
+    engine.texts._vectors |= dict.fromkeys(instances, engine.texts._vectors["stuff"])
     found = [
-        asker.ask(["hub"], canonical=("stuff",), rivals=rivals)[0].relevancy
-        for rivals in (("floor", "wall", *things), ("floor", *things, "wall"))
+        engine.ask(["hub"], canonical=("stuff",), alternatives=alternatives)[0].relevancy
+        for alternatives in (("floor", "wall", *instances), ("floor", *instances, "wall"))
     ]
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
 def test_the_rival_is_named_that_was_lost_against(tmp_path: Path) -> None:
-    asker = comparer(tmp_path, NAMES[:4], FLOORLIKE | {WALL_POINT: [0.5, 0.1, 0.3, 0.2, 0.35]})
-    (answer,) = asker.ask(["hub"], canonical=("stuff",), rivals=("floor", "wall"))
-    assert not answer.present and answer.rival == "wall", "and not the floor, which it looks like"
+    engine = comparer(tmp_path, NAMES[:4], FLOORLIKE | {WALL_POINT: [0.5, 0.1, 0.3, 0.2, 0.35]})
+    (answer,) = engine.ask(["hub"], canonical=("stuff",), alternatives=("floor", "wall"))
+    assert not answer.present and answer.alternative == "wall", "and not the floor, which it looks like"
 
 
 def test_capitals_do_not_make_another_phrase(tmp_path: Path) -> None:
-    asker = comparer(tmp_path, NAMES[:4], ROWS)
-    asker.texts._vectors["Mug"] = asker.texts._vectors["mug"]
-    own, _ = asker.compare(("mug", "Mug"), (), known=NAMES[:4])
+    engine = comparer(tmp_path, NAMES[:4], ROWS)
+    engine.texts._vectors["Mug"] = engine.texts._vectors["mug"]
+    own, _ = engine.compare(("mug", "Mug"), (), known=NAMES[:4])
     np.testing.assert_array_equal(own[:, 0], own[:, 1])
-    small, large = asker.ask(["mug", "Mug"], canonical=("stuff",))
+    small, large = engine.ask(["mug", "Mug"], canonical=("stuff",))
     np.testing.assert_array_equal(small.relevancy, large.relevancy)
 
 
@@ -157,80 +159,83 @@ def test_a_list_of_all_that_is_there_leaves_little_for_none(tmp_path: Path) -> N
 def furniture(
     folder: Path,
     metres: float | None,
-    things: dict[str, tuple[float, float, float]] | None = None,
+    instances: dict[str, tuple[float, float, float]] | None = None,
     unit: float | None = None,
-) -> Asker:
+) -> QueryEngine:
     """Boxes in a frame with `metres` to its unit, or nobody knows. Each looks like its name; by default a sofa and a
     mug that look alike."""
-    alike, things = things is None, things or {"sofa": (2.0, 0.8, 0.8), "mug": (0.1, 0.1, 0.1)}
+    alike, instances = instances is None, instances or {"sofa": (2.0, 0.8, 0.8), "mug": (0.1, 0.1, 0.1)}
     random, unit = np.random.default_rng(0), metres or unit or 0.5
-    sizes = np.array(list(things.values()))
-    xyz = random.uniform(-0.5, 0.5, (len(things), 200, 3)) * sizes[:, None] + 5 * np.arange(len(things))[:, None, None]
-    count, up, dim = 200 * len(things), np.array([0.0, 0.0, 1.0]), len(things) + 2
+    sizes = np.array(list(instances.values()))
+    xyz = (
+        random.uniform(-0.5, 0.5, (len(instances), 200, 3)) * sizes[:, None]
+        + 5 * np.arange(len(instances))[:, None, None]
+    )
+    count, up, dim = 200 * len(instances), np.array([0.0, 0.0, 1.0]), len(instances) + 2
     surface = Surface(
         np.float32(xyz.reshape(-1, 3) / unit), np.tile(np.float32(up), (count, 1)), np.zeros((count, 3), np.uint8),
         np.ones(count, np.float32), np.full(count, 0.02 / unit, np.float32), up, metres is not None,
     )  # fmt: skip
-    vectors = np.full((count, dim), dim**-0.5) if alike else np.eye(dim)[np.repeat(np.arange(len(things)), 200)]
+    vectors = np.full((count, dim), dim**-0.5) if alike else np.eye(dim)[np.repeat(np.arange(len(instances)), 200)]
     learnt = SemanticScene(
         surface, Basis(np.eye(dim, dtype=np.float32), 0.0), vectors.astype(np.float32), np.ones(count, np.float32),
-        np.repeat(np.arange(len(things)) + 1, 200).astype(np.int32), EncoderFacts("none", "none", "", 50.0),
+        np.repeat(np.arange(len(instances)) + 1, 200).astype(np.int32), EncoderFacts("none", "none", "", 50.0),
     )  # fmt: skip
     folder.mkdir(exist_ok=True)
     save_semantics(folder, learnt)
     frames = {"world_from_input": np.eye(4).tolist(), "metric": metres is not None, "metres_per_unit": metres}
     write_json(folder / "scene_transform.json", frames)
-    made = Asker(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
+    made = QueryEngine(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
     made.texts.clip = None
     texts = np.eye(dim, dtype=np.float32)
     made.texts._vectors = (
-        dict.fromkeys(HOUSEHOLD, texts[-1]) | dict(zip(things, texts)) | dict.fromkeys(CANONICAL, texts[-1])
+        dict.fromkeys(DEFAULT_VOCABULARY, texts[-1]) | dict(zip(instances, texts)) | dict.fromkeys(CANONICAL, texts[-1])
     )
     return made
 
 
 @pytest.mark.parametrize("metres", [1.0, 0.01, 40.0])
 def test_things_that_look_alike_are_told_by_their_size(tmp_path: Path, metres: float) -> None:
-    asker = furniture(tmp_path, metres)
-    assert asker.metres == metres
-    assert asker.labels(("mug", "sofa"), none=False)[[0, 200]].tolist() == [2, 1]
-    assert asker.labels(("sofa", "mug"), none=False)[[0, 200]].tolist() == [1, 2]
-    own, beside = asker.compare(("sofa", "mug"), ("stuff",))
+    engine = furniture(tmp_path, metres)
+    assert engine.metres == metres
+    assert engine.labels(("mug", "sofa"), none=False)[[0, 200]].tolist() == [2, 1]
+    assert engine.labels(("sofa", "mug"), none=False)[[0, 200]].tolist() == [1, 2]
+    own, beside = engine.compare(("sofa", "mug"), ("stuff",))
     np.testing.assert_allclose(beside, 0.5, atol=1e-3)  # canonical phrases have no size
     assert own[0, 0] > 0.5 > own[0, 1] and own[200, 1] > 0.5 > own[200, 0]
     # Pixels are told as points are.
     places = Places((1, 2), np.array([0, 1]), np.array([[0], [200]]), np.ones((2, 1)))
-    assert asker.labels_at(places, ("mug", "sofa"), none=False).tolist() == [[2, 1]]
+    assert engine.labels_at(places, ("mug", "sofa"), none=False).tolist() == [[2, 1]]
     # So are answers to a question.
-    for thing, phrase in enumerate(("sofa", "mug"), start=1):
-        seen = asker.decide(phrase, ("sofa", "mug"), ("stuff",))
-        assert asker.decision.scene.witnesses.scene.instance[seen.witness] == thing
+    for instance, phrase in enumerate(("sofa", "mug"), start=1):
+        seen = engine.decide(phrase, ("sofa", "mug"), ("stuff",))
+        assert engine.decision.scene.candidates.scene.instance[seen.candidate] == instance
 
 
 def test_a_word_of_unknown_size_has_that_of_its_nearest_everyday_word(tmp_path: Path) -> None:
-    asker = furniture(tmp_path, 1.0)
-    words = np.random.default_rng(0).normal(size=(len(HOUSEHOLD), 4)).astype(np.float32)
+    engine = furniture(tmp_path, 1.0)
+    words = np.random.default_rng(0).normal(size=(len(DEFAULT_VOCABULARY), 4)).astype(np.float32)
     words[:, 0] = 0
     couch = np.float32([0, 5, 5, 5])
-    asker.texts._vectors |= dict(zip(HOUSEHOLD, words)) | {"couch": couch, "sofa": couch}
-    asker.texts._vectors["gadget"] = asker.texts.usual[0] + np.float32([1, 0, 0, 0])
+    engine.texts._vectors |= dict(zip(DEFAULT_VOCABULARY, words)) | {"couch": couch, "sofa": couch}
+    engine.texts._vectors["gadget"] = engine.texts.usual[0] + np.float32([1, 0, 0, 0])
     assert (
-        asker.similarity.sizes.size("couch") == asker.similarity.sizes.size("sofa") == SIZES["sofa"]
-        and asker.similarity.sizes.size("gadget") is None
+        engine.similarity.sizes.size("couch") == engine.similarity.sizes.size("sofa") == SIZES["sofa"]
+        and engine.similarity.sizes.size("gadget") is None
     )
-    told = asker.similarity.sizes.log_odds(
-        ("couch", "sofa", "mug", "gadget", "floor", *asker.canonical), free=asker.canonical
+    told = engine.similarity.sizes.log_odds(
+        ("couch", "sofa", "mug", "gadget", "floor", *engine.canonical), free=engine.canonical
     )
     assert (told[:, 0] == told[:, 1]).all() and told[1, 0] > 0 > told[1, 3] > told[1, 2] and not told[:, 4:].any()
-    asker.texts._vectors |= {"sofa handle": couch}
+    engine.texts._vectors |= {"sofa handle": couch}
     assert (
-        asker.similarity.sizes.size("sofa handle") is None
-        or asker.similarity.sizes.size("sofa handle") != SIZES["sofa"]
+        engine.similarity.sizes.size("sofa handle") is None
+        or engine.similarity.sizes.size("sofa handle") != SIZES["sofa"]
     )
     # What everything is compared with may be of any size, and loses nothing by it.
     assert (
-        not asker.similarity.sizes.log_odds(("gadget",), free=("gadget",)).any()
-        and asker.similarity.sizes.log_odds(("mug",), free=("mug",)).any()
+        not engine.similarity.sizes.log_odds(("gadget",), free=("gadget",)).any()
+        and engine.similarity.sizes.log_odds(("mug",), free=("mug",)).any()
     )
 
 
@@ -248,35 +253,35 @@ def test_without_a_scale_things_tell_it_or_sizes_say_nothing(tmp_path: Path, uni
     own, _ = lone.compare(("sofa", "mug"), ("stuff",))
     np.testing.assert_allclose(own, 0.5, atol=1e-3)
     assert furniture(tmp_path, None, ROOM, unit).metres == pytest.approx(unit, rel=0.15), "by everyday words"
-    asker = furniture(tmp_path, None, ROOM, unit)
-    assert asker.guess_metres(tuple(ROOM)) == pytest.approx(unit, rel=0.15)
-    assert asker.guess_metres(("sofa",)) is None, "most things look like none"
+    engine = furniture(tmp_path, None, ROOM, unit)
+    assert engine.guess_metres(tuple(ROOM)) == pytest.approx(unit, rel=0.15)
+    assert engine.guess_metres(("sofa",)) is None, "most things look like none"
     keep_phrases(tmp_path, ("sofa", "floor"))
-    assert asker.metres == pytest.approx(unit, rel=0.15), "where these do not tell, everyday words do"
-    assert asker.labels(("mug", "sofa"), none=False)[[0, 4 * 200]].tolist() == [2, 1]
+    assert engine.metres == pytest.approx(unit, rel=0.15), "where these do not tell, everyday words do"
+    assert engine.labels(("mug", "sofa"), none=False)[[0, 4 * 200]].tolist() == [2, 1]
 
 
 def test_a_frame_that_is_not_stated_is_no_reason_not_to_answer(tmp_path: Path) -> None:
-    asker = furniture(tmp_path, 1.0)
+    engine = furniture(tmp_path, 1.0)
     for text in ("{}", "nonsense", None):
         (tmp_path / "scene_transform.json").unlink(missing_ok=True)
         if text is not None:
             (tmp_path / "scene_transform.json").write_text(text)
         with pytest.raises(RunError):
-            asker.run.transform()
-        damaged = Asker(asker.run, None, "cpu")
-        damaged.texts.clip, damaged.texts._vectors = None, asker.texts._vectors
+            engine.run.transform()
+        damaged = QueryEngine(engine.run, None, "cpu")
+        damaged.texts.clip, damaged.texts._vectors = None, engine.texts._vectors
         assert damaged.metres is None and len(damaged.labels(("mug", "sofa"))) == 400
     write_json(
         tmp_path / "scene_transform.json",
         {"world_from_input": np.eye(4).tolist(), "metric": True, "metres_per_unit": None},
     )
-    assert asker.run.transform()[1] is None
+    assert engine.run.transform()[1] is None
 
 
 def test_lerfs_method_knows_no_sizes_of_things(tmp_path: Path) -> None:
-    asker = furniture(tmp_path, 1.0)
-    assert asker.measured and asker.similarity.sizes.log_odds(("sofa",)).any()
+    engine = furniture(tmp_path, 1.0)
+    assert engine.measured and engine.similarity.sizes.log_odds(("sofa",)).any()
     # Its sizes are never looked at.
-    asker = Asker(asker.run, None, "cpu", semantics=replace(asker.semantics, sized=object.__new__(Sized)))
-    assert not asker.measured and not asker.similarity.sizes.log_odds(("sofa",)).any()
+    engine = QueryEngine(engine.run, None, "cpu", semantics=replace(engine.semantics, sized=object.__new__(Sized)))
+    assert not engine.measured and not engine.similarity.sizes.log_odds(("sofa",)).any()

@@ -86,10 +86,10 @@ def test_a_flat_thing_is_as_thin_as_a_cell() -> None:
 def test_likelihoods_against_scipy() -> None:
     extent = np.array([[0, 0, 0], [0.5, 0.8, 0.08], [1.9, 0.8, 0.02], [9.0, 9.0, 0.02]])
 
-    def density(thing: np.ndarray, word: str) -> float:
+    def density(instance: np.ndarray, word: str) -> float:
         size = SIZES[word]
-        spread = [np.hypot(size[2 + side], max(thing[2], FINEST) / thing[side]) for side in (0, 1)]
-        return float(np.prod([norm.pdf(np.log(thing[side]), size[side], spread[side]) for side in (0, 1)]))
+        spread = [np.hypot(size[2 + side], max(instance[2], FINEST) / instance[side]) for side in (0, 1)]
+        return float(np.prod([norm.pdf(np.log(instance[side]), size[side], spread[side]) for side in (0, 1)]))
 
     found = told_by_sizes(extent, [SIZES["chair"], None, SIZES["sofa"]])
     assert found.shape == (4, 3) and not found[0].any(), "nothing says nothing"

@@ -11,16 +11,16 @@ from PIL import Image
 from tiny import draw
 
 from ovseg3d.errors import OutputError
-from ovseg3d.render.frames import depth_numbers, render_film, render_images
-from ovseg3d.render.images import depth_picture, error_picture, normal_picture, preview, to_bytes
+from ovseg3d.render.frames import depth_numbers, render_images, render_video
+from ovseg3d.render.images import depth_image, error_picture, normal_image, preview, to_bytes
 from ovseg3d.scene import Camera, load_scene
 
 
 class Painter:
     def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
         rgb, depth = draw(camera.c2w)
-        pictures = {"rgb": rgb, "depth_z": depth, "opacity": np.ones_like(depth)}
-        return pictures | ({"normal": np.zeros_like(rgb) + [0, 0, 1]} if normals else {})
+        images = {"rgb": rgb, "depth_z": depth, "opacity": np.ones_like(depth)}
+        return images | ({"normal": np.zeros_like(rgb) + [0, 0, 1]} if normals else {})
 
 
 @pytest.fixture
@@ -44,22 +44,22 @@ def test_images_of_every_kind(tmp_path: Path, cameras: list[Camera]) -> None:
 def test_a_film_has_its_pictures_and_rate(tmp_path: Path, cameras: list[Camera]) -> None:
     odd = [camera.scaled(32, 32) for camera in cameras] * 4
     events = []
-    files = render_film(
+    files = render_video(
         Painter(), odd, {"colour": tmp_path / "f.mp4", "depth": tmp_path / "d.mp4"}, 12.0, report=events.append
     )
     assert [path.name for path in files] == ["f.mp4", "d.mp4"] and len(events) == 12
     for path in files:
-        with imageio.get_reader(path) as film:
-            assert film.get_meta_data()["fps"] == 12 and film.count_frames() == 12
-    with imageio.get_reader(files[0]) as film:
-        difference = np.abs(film.get_data(0).astype(float) - draw(cameras[0].c2w)[0] * 255)
+        with imageio.get_reader(path) as video:
+            assert video.get_meta_data()["fps"] == 12 and video.count_frames() == 12
+    with imageio.get_reader(files[0]) as video:
+        difference = np.abs(video.get_data(0).astype(float) - draw(cameras[0].c2w)[0] * 255)
     assert difference.mean() < 12  # H.264 with halved colour resolution, at 32 x 32
 
 
 def test_a_film_that_is_stopped_leaves_nothing(tmp_path: Path, cameras: list[Camera]) -> None:
     stop = threading.Event()
     with pytest.raises(KeyboardInterrupt):
-        render_film(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0, report=lambda _: stop.set(), stop=stop)
+        render_video(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0, report=lambda _: stop.set(), stop=stop)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,7 +79,7 @@ def ffmpegs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen, dic
 
 def test_a_film_is_begun_without_a_fork(tmp_path: Path, cameras: list[Camera], ffmpegs: list) -> None:
     """With `preexec_fn` Python forks, and a fork leaves numpy's products in other threads waiting for ever."""
-    render_film(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0)
+    render_video(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0)
     assert ffmpegs and all(how.get("preexec_fn") is None for _, how in ffmpegs)
 
 
@@ -98,7 +98,7 @@ def test_ffmpeg_may_end_first(tmp_path: Path, cameras: list[Camera], ffmpegs: li
             return super().render(camera, normals)
 
     with pytest.raises(KeyboardInterrupt if stopped else OutputError):
-        render_film(Interrupted(), cameras * 3, {"colour": tmp_path / "f.mp4"}, 12.0, stop=stop)
+        render_video(Interrupted(), cameras * 3, {"colour": tmp_path / "f.mp4"}, 12.0, stop=stop)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -123,7 +123,7 @@ def test_a_film_that_is_cut_at_its_end_replaces_none(
         (out / name).write_bytes(b"old")
     report = lambda event: stop.set() if stopped and event.step == len(cameras) else None  # noqa: E731
     with pytest.raises(KeyboardInterrupt if stopped else OutputError):
-        render_film(
+        render_video(
             Painter(), cameras, {"colour": out / "f.mp4", "depth": out / "d.mp4"}, 12.0, report=report, stop=stop
         )
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {"f.mp4": b"old", "d.mp4": b"old"}
@@ -138,11 +138,11 @@ def test_what_ffmpeg_says_is_told(
 ) -> None:
     program, out = fake_ffmpeg(tmp_path, monkeypatch, first, said), tmp_path / "out"
     with pytest.raises(OutputError, match=words):
-        render_film(Painter(), cameras * 9, {"colour": out / "f.mp4"}, 12.0)
+        render_video(Painter(), cameras * 9, {"colour": out / "f.mp4"}, 12.0)
     assert list(out.iterdir()) == []
     program.unlink()
     with pytest.raises(OutputError, match="No film can be written"):
-        render_film(Painter(), cameras, {"colour": out / "f.mp4"}, 12.0)
+        render_video(Painter(), cameras, {"colour": out / "f.mp4"}, 12.0)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, cameras: list[Camera]) -> None:
@@ -150,7 +150,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, cameras: list[Camera]) -
     with pytest.raises(OutputError):
         render_images(Painter(), cameras, ["a", "b", "c"], tmp_path / "file")
     with pytest.raises(OutputError):
-        render_film(Painter(), cameras, {"colour": tmp_path / "file" / "f.mp4"}, 12.0)
+        render_video(Painter(), cameras, {"colour": tmp_path / "file" / "f.mp4"}, 12.0)
 
 
 def test_depth_numbers_hold_what_fits() -> None:
@@ -166,20 +166,20 @@ def test_colours_outside_their_range_are_clipped() -> None:
 
 
 def test_near_is_brighter_than_far_and_unknown_is_black() -> None:
-    picture = depth_picture(np.array([[1.0, 2.0, 4.0, 0.0, np.nan]]), (1.0, 4.0)).astype(int).sum(axis=-1)[0]
-    assert picture[0] > picture[1] > picture[2] and picture[3] == picture[4] == 0
-    assert depth_picture(np.zeros((2, 2))).max() == 0
+    image = depth_image(np.array([[1.0, 2.0, 4.0, 0.0, np.nan]]), (1.0, 4.0)).astype(int).sum(axis=-1)[0]
+    assert image[0] > image[1] > image[2] and image[3] == image[4] == 0
+    assert depth_image(np.zeros((2, 2))).max() == 0
 
 
 def test_the_error_picture_grows_with_the_error() -> None:
     pred, true = np.array([[1.0, 1.05, 1.1, 5.0, 1.0]]), np.array([[1.0, 1.0, 1.0, 1.0, 0.0]])
-    picture = error_picture(pred, true).astype(int).sum(axis=-1)[0]
-    assert picture[0] < picture[1] < picture[2] == picture[3] and picture[4] == 3 * 128
+    image = error_picture(pred, true).astype(int).sum(axis=-1)[0]
+    assert image[0] < image[1] < image[2] == image[3] and image[4] == 3 * 128
 
 
 def test_normals_point_where_their_colour_says() -> None:
-    picture = normal_picture(np.array([[[1.0, 0, 0], [0, -1.0, 0]]]))
-    np.testing.assert_array_equal(picture[0], [[255, 128, 128], [128, 0, 128]])
+    image = normal_image(np.array([[[1.0, 0, 0], [0, -1.0, 0]]]))
+    np.testing.assert_array_equal(image[0], [[255, 128, 128], [128, 0, 128]])
 
 
 def test_a_preview_has_a_panel_for_each_thing(cameras: list[Camera]) -> None:

@@ -10,7 +10,7 @@ from commands import Cli
 from ovseg3d.errors import ConfigError
 from ovseg3d.export.answers import save_answers
 from ovseg3d.export.labels import label_views
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.views import spread, view_files
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene
@@ -33,33 +33,33 @@ def test_each_view_has_files_of_its_own(named: Scene) -> None:
 
 
 def test_a_whole_name_comes_before_the_last_part_of_another(run: RunFolder, named: Scene) -> None:
-    asker = Asker(run, named)
-    assert asker.frame("1.png").name == "1.png" and asker.frame("cam/1.png").name == "cam/1.png"
-    assert asker.camera("cam_1.png") is named.frames[1].camera
+    engine = QueryEngine(run, named)
+    assert engine.frame("1.png").name == "1.png" and engine.frame("cam/1.png").name == "cam/1.png"
+    assert engine.camera("cam_1.png") is named.frames[1].camera
     with pytest.raises(ConfigError, match="2 views are called '2.png'") as caught:
-        asker.camera("2.png")
+        engine.camera("2.png")
     assert "left/2.png" in str(caught.value.fix)
     with pytest.raises(ConfigError, match="no view"):
-        asker.ask(["red"], views=["3.png"])
+        engine.ask(["red"], views=["3.png"])
 
 
 def test_answers_and_labels_of_all_views_are_written(run: RunFolder, named: Scene, tmp_path: Path) -> None:
-    asker = Asker(run, named)
-    told = save_answers(tmp_path / "query", asker, asker.ask(["red"]), NAMES)
+    engine = QueryEngine(run, named)
+    told = save_answers(tmp_path / "query", engine, engine.ask(["red"]), NAMES)
     assert len({*told[0]["masks"].values()}) == len(NAMES) == len([*(tmp_path / "query").rglob("masks/*.png")])
-    views = label_views(tmp_path / "labels", asker, ["red", "sand"], NAMES)["views"]
+    views = label_views(tmp_path / "labels", engine, ["red", "sand"], NAMES)["views"]
     assert len({*views.values()}) == len(NAMES)
     assert all((tmp_path / "labels" / file).exists() for file in views.values())
 
 
 def test_a_short_name_is_enough(run: RunFolder, tmp_path: Path) -> None:
-    asker = Asker(run)
-    (told,) = save_answers(tmp_path, asker, asker.ask(["red"]), ["0002.png"])
-    assert told["masks"]["0002.png"].name == "images_0002.png" and told["picture"].exists()
-    told = label_views(tmp_path / "labels", asker, ["red", "sand"], ["0002.png"])
-    assert told["views"] == {"0002.png": "images_0002.png"} and told["picture"].exists()
+    engine = QueryEngine(run)
+    (told,) = save_answers(tmp_path, engine, engine.ask(["red"]), ["0002.png"])
+    assert told["masks"]["0002.png"].name == "images_0002.png" and told["image"].exists()
+    told = label_views(tmp_path / "labels", engine, ["red", "sand"], ["0002.png"])
+    assert told["views"] == {"0002.png": "images_0002.png"} and told["image"].exists()
     with pytest.raises(ConfigError, match="no view"):
-        save_answers(tmp_path / "none", asker, asker.ask(["red"]), ["3.png"])
+        save_answers(tmp_path / "none", engine, engine.ask(["red"]), ["3.png"])
     assert not (tmp_path / "none").exists()
 
 

@@ -212,8 +212,8 @@ def test_names_of_others_do_not_reach_the_terminal_as_they_are(mine: Path, cli: 
 
 def test_a_checkpoint_of_the_run_still_opens(mine: Path) -> None:
     run = load(mine)
-    picture = restore(run, run.load_scene(), "cpu", "torch").render(run.load_scene().frames[0].camera.scaled(4, 4))
-    assert np.isfinite(picture["rgb"]).all()
+    image = restore(run, run.load_scene(), "cpu", "torch").render(run.load_scene().frames[0].camera.scaled(4, 4))
+    assert np.isfinite(image["rgb"]).all()
 
 
 def test_a_run_made_with_the_torch_backend_still_opens(mine: Path) -> None:

@@ -17,7 +17,7 @@ from ovseg3d.features.encode import load_features
 from ovseg3d.features.maps import normalise
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import FILE
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.palette import index_image
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.phrases import kept_phrases, read_list, read_templates
@@ -84,18 +84,18 @@ def test_train_takes_phrases_as_a_flag(run: RunFolder, tiny_scene: Path, tmp_pat
 def test_without_phrases_things_are_coloured(run: RunFolder, own: RunFolder, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "things"
     told = json.loads(cli("segment", own.folder, "--output", out, "--views", "held-out", "--json").stdout)
-    ids = Asker(run).semantics.instance
+    ids = QueryEngine(run).semantics.instance
     assert len(told["instances"]) == ids.max() > 0 and set(told["views"]) == {"images/0000.png", "images/0004.png"}
     with Image.open(out / told["views"]["images/0000.png"]) as image:
         pixels, painted = np.asarray(image), np.asarray(image.convert("RGB"))
-    assert set(np.unique(pixels)) <= {0, *(thing["id"] for thing in told["instances"])}
-    for thing in told["instances"]:
-        assert thing["label"] is None and len(thing["center"]) == 3
-        assert (painted[pixels == thing["id"]] == thing["colour"]).all()
-    assert sum(thing["pixels"] for thing in told["instances"]) > 0 and (out / "overview.png").exists()
+    assert set(np.unique(pixels)) <= {0, *(instance["id"] for instance in told["instances"])}
+    for instance in told["instances"]:
+        assert instance["label"] is None and len(instance["center"]) == 3
+        assert (painted[pixels == instance["id"]] == instance["colour"]).all()
+    assert sum(instance["pixels"] for instance in told["instances"]) > 0 and (out / "overview.png").exists()
     assert json.loads((out / "labels.json").read_text())["instances"] == told["instances"]
     named = cli("segment", own.folder, "--instances", "--phrases", "red;blue;sand", "--json", "--output", out)
-    labels = {thing["label"] for thing in json.loads(named.stdout)["instances"]}
+    labels = {instance["label"] for instance in json.loads(named.stdout)["instances"]}
     assert "red" in labels and labels <= {"red", "blue", "sand", None}
 
 
@@ -106,7 +106,7 @@ def test_more_things_than_a_palette_has_go_into_16_bits() -> None:
 
 
 def test_templates_are_averaged(run: RunFolder, cli: Cli) -> None:
-    plain, mixed = Asker(run), Asker(run, templates=("{}", "blue {}"))
+    plain, mixed = QueryEngine(run), QueryEngine(run, templates=("{}", "blue {}"))
     red, blue = plain.encode(["red", "blue"])
     np.testing.assert_allclose(mixed.encode(["red"])[0], normalise(red + blue), atol=1e-6)
     np.testing.assert_allclose(mixed.encode(["blue"])[0], blue, atol=1e-6)
@@ -134,19 +134,19 @@ def test_doubles_and_empty_phrases(run: RunFolder, cli: Cli) -> None:
     assert read_templates(";".join(f"the {word} {{}}" for word in long)) == tuple(f"the {word} {{}}" for word in long)
     with pytest.raises(ConfigError, match="There is no file with phrases"):
         read_list(f"{'thing ' * 60}.txt")
-    asker = Asker(run)
-    twice = asker.ask(["red", "red"], negatives=["sand"])
+    engine = QueryEngine(run)
+    twice = engine.ask(["red", "red"], negatives=["sand"])
     assert len(twice) == 2 and twice[0].score == twice[1].score, "from Python, an answer for each"
 
 
 def test_what_is_not_meant_may_stand_before_what_is(run: RunFolder, cli: Cli) -> None:
     asked = ("query", "--negative", "sand;blue", run.folder, "red", "--views", "none", "--json")
     (answer,) = json.loads(cli(*asked).stdout)["answers"]
-    (expected,) = Asker(run).ask(["red"], negatives=["sand", "blue"])
+    (expected,) = QueryEngine(run).ask(["red"], negatives=["sand", "blue"])
     assert answer["phrase"] == "red" and answer["score"] == pytest.approx(expected.score, abs=1e-6)
     asked = ("query", "--canonical", "sand", run.folder, "red", "--views", "none", "--json")
     (answer,) = json.loads(cli(*asked).stdout)["answers"]
-    (expected,) = Asker(run).ask(["red"], canonical=["sand"])
+    (expected,) = QueryEngine(run).ask(["red"], canonical=["sand"])
     assert answer["phrase"] == "red" and answer["score"] == pytest.approx(expected.score, abs=1e-6)
     for flag in ("--negative", "--canonical"):
         done = cli("query", run.folder, "red", flag, " ; ")
@@ -159,7 +159,7 @@ def test_bytes_that_are_no_text_are_told(run: RunFolder, cli: Cli) -> None:
             read_list(text)
     for asked in ({"phrases": ["\udcff"]}, {"phrases": ["red"], "negatives": ["\udcff"]}):
         with pytest.raises(ConfigError, match="is no text"):
-            Asker(run).ask(**asked)
+            QueryEngine(run).ask(**asked)
     for command in (("query", run.folder, "\udcff"), ("segment", run.folder, "--phrases", "\udcff")):
         done = cli(*command)
         assert done.returncode == 2 and "is no text" in done.stderr
@@ -172,7 +172,7 @@ def test_two_hundred_phrases(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
         cli("segment", run.folder, "--phrases", listed, "--views", "held-out", "--no-none", "--json").stdout
     )
     assert len(told["labels"]) == 201 and told["labels"][1]["pixels"] > 0 and told["labels"][200]["pixels"] > 0
-    answers = Asker(run).ask(["red", *MANY, "sand"], rivals=())
+    answers = QueryEngine(run).ask(["red", *MANY, "sand"], alternatives=())
     assert len(answers) == 200 and answers[0].present
 
 
@@ -194,18 +194,18 @@ def test_a_list_of_notepads_has_no_mark_before_its_first_phrase(tmp_path: Path) 
 def test_what_a_phrase_is_about_counts_as_much_as_where_it_says_that_is(run: RunFolder) -> None:
     asked = "red on sand"
     for templates in (("{}",), ("{}", "blue beside a {}")):
-        asker = Asker(run, templates=templates)
-        both, head = asker.encode([asked])[0], asker.encode(["red"])[0]
-        said = asker.clip.encode_text([template.format(asked) for template in templates]).numpy()
+        engine = QueryEngine(run, templates=templates)
+        both, head = engine.encode([asked])[0], engine.encode(["red"])[0]
+        said = engine.clip.encode_text([template.format(asked) for template in templates]).numpy()
         np.testing.assert_allclose(both, normalise(normalise(said.sum(0)) + head), atol=1e-6)
-    many, few = Asker(run).encode(["blue", asked, "sand"]), Asker(run).encode(["blue", "sand"])
+    many, few = QueryEngine(run).encode(["blue", asked, "sand"]), QueryEngine(run).encode(["blue", "sand"])
     np.testing.assert_array_equal(many[[0, 2]], few)
 
 
 def test_a_list_may_be_one_text_but_not_its_letters(run: RunFolder) -> None:
-    asker = Asker(run)
+    engine = QueryEngine(run)
     for asked in ({"negatives": "sand; blue"}, {"rivals": "sand; blue"}, {"canonical": "sand; blue"}):
-        (text,), (listed,) = asker.ask("red", **asked), asker.ask(["red"], **dict.fromkeys(asked, ["sand", "blue"]))
+        (text,), (listed,) = engine.ask("red", **asked), engine.ask(["red"], **dict.fromkeys(asked, ["sand", "blue"]))
         assert text.score == listed.score and (text.point_index == listed.point_index).all()
 
 

@@ -112,10 +112,10 @@ def test_masks_and_labels(tmp_path):
 def test_the_picture(tmp_path):
     scene = load_scene(w.write_colmap(tmp_path / "scene"))
     plot_scene(scene, tmp_path / "plot.png", np.array([[-1.0, -1, -1], [1, 1, 1]]))
-    picture = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB")).reshape(-1, 3)
-    assert len(picture) > 500_000
+    image = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB")).reshape(-1, 3)
+    assert len(image) > 500_000
     for colour in ([0x1F, 0x6F, 0xB4], [0xE8, 0x73, 0x0C]):  # training and held-out views
-        assert (np.abs(picture.astype(int) - colour).max(axis=1) < 8).sum() > 50
+        assert (np.abs(image.astype(int) - colour).max(axis=1) < 8).sum() > 50
 
 
 def test_the_extent_comes_from_the_best_evidence(tmp_path):

@@ -18,13 +18,13 @@ def _scene(folder: Path, **options):
 
 
 def test_area_downscale_of_rgba_weighs_colours_by_alpha():
-    picture = np.zeros((2, 4, 4), dtype=np.uint8)
-    picture[0, 0] = [200, 0, 0, 255]
-    picture[0, 1] = [0, 100, 0, 255]
-    picture[1, 0] = [255, 255, 255, 0]  # transparent: its colour must not count
-    picture[1, 1] = [255, 255, 255, 0]
-    picture[:, 2:] = [10, 20, 30, 51]
-    small = area_resize(picture, 2, 1)
+    image = np.zeros((2, 4, 4), dtype=np.uint8)
+    image[0, 0] = [200, 0, 0, 255]
+    image[0, 1] = [0, 100, 0, 255]
+    image[1, 0] = [255, 255, 255, 0]  # transparent: its colour must not count
+    image[1, 1] = [255, 255, 255, 0]
+    image[:, 2:] = [10, 20, 30, 51]
+    small = area_resize(image, 2, 1)
     assert small.tolist() == [[[100, 50, 0, 128], [10, 20, 30, 51]]]
 
 
@@ -47,9 +47,9 @@ def test_blender_photos_keep_their_alpha(tmp_path):
     w.write_blender(tmp_path)
     assert not load_scene(tmp_path).has_alpha
     for path in tmp_path.glob("*/*.png"):
-        picture = Image.open(path).convert("RGBA")
-        picture.putalpha(Image.new("L", picture.size, 128))
-        picture.save(path)
+        image = Image.open(path).convert("RGBA")
+        image.putalpha(Image.new("L", image.size, 128))
+        image.save(path)
     scene = load_scene(tmp_path)
     assert scene.has_alpha
     assert (load_photo(scene.frames[0])[..., 3] == 128).all()
@@ -91,11 +91,11 @@ def test_exif_orientation_is_applied(orientation, suffix, tmp_path):
     (tmp_path / "transforms.json").write_text(json.dumps(data))
     for downscale in (1, 2, 4):
         frame = load_scene(tmp_path, downscale=downscale).frames[0]
-        picture = load_photo(frame).astype(int)
-        assert picture.shape == (w.HEIGHT // downscale, w.WIDTH // downscale, 3)
-        assert picture[0, 0, 0] > 200 and picture[0, 0, 2] < 50
-        assert picture[-1, -1, 2] > 200 and picture[-1, -1, 0] < 50
-        assert picture[0, -1].max() < 50
+        image = load_photo(frame).astype(int)
+        assert image.shape == (w.HEIGHT // downscale, w.WIDTH // downscale, 3)
+        assert image[0, 0, 0] > 200 and image[0, 0, 2] < 50
+        assert image[-1, -1, 2] > 200 and image[-1, -1, 0] < 50
+        assert image[0, -1].max() < 50
 
 
 def test_exif_is_ignored_where_the_poses_are_for_the_raw_pixels(tmp_path):
@@ -119,9 +119,9 @@ def test_a_jpeg_decoded_small_is_close_to_the_average(tmp_path):
         Image.fromarray(smooth).save(tmp_path / frame["file_path"], quality=95)
     (tmp_path / "transforms.json").write_text(json.dumps(data))
     for downscale, size in ((8, (30, 40)), (5, (48, 64)), (3, (80, 107))):
-        picture = load_photo(load_scene(tmp_path, downscale=downscale).frames[0])
-        assert picture.shape[:2] == size
-        assert np.abs(picture.astype(int) - area_resize(smooth, size[1], size[0])).max() <= 4
+        image = load_photo(load_scene(tmp_path, downscale=downscale).frames[0])
+        assert image.shape[:2] == size
+        assert np.abs(image.astype(int) - area_resize(smooth, size[1], size[0])).max() <= 4
 
 
 def test_masks_are_black_where_hidden(tmp_path):
@@ -273,8 +273,8 @@ def test_heic_photos_are_read(tmp_path):
         frame["file_path"] = frame["file_path"].replace("png", "heic")
         Image.new("RGB", (64, 48), (200, index, 10)).save(tmp_path / frame["file_path"])
     (tmp_path / "transforms.json").write_text(json.dumps(data))
-    picture = load_photo(load_scene(tmp_path).frames[0])
-    assert picture.shape == (48, 64, 3) and abs(int(picture[20, 20, 0]) - 200) < 8
+    image = load_photo(load_scene(tmp_path).frames[0])
+    assert image.shape == (48, 64, 3) and abs(int(image[20, 20, 0]) - 200) < 8
 
 
 def test_sixteen_bit_grey_keeps_its_brightness(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ovseg3d.errors import SceneError
-from ovseg3d.scene.opening import FORMATS, open_picture
+from ovseg3d.scene.opening import FORMATS, open_image
 from ovseg3d.scene.prepare.photos import read_photo
 
 pytestmark = pytest.mark.timeout(60, method="signal")
@@ -40,8 +40,8 @@ def test_a_program_in_a_photos_place_is_not_started(tmp_path: Path, monkeypatch:
     path.write_bytes(POSTSCRIPT)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
     monkeypatch.setattr(os, "system", lambda *_: pytest.fail("a program was started"))
-    with pytest.raises(SceneError, match="not a readable image"), open_picture(path) as picture:
-        picture.load()
+    with pytest.raises(SceneError, match="not a readable image"), open_image(path) as image:
+        image.load()
     with pytest.raises(ValueError, match="not a readable image"):
         read_photo(path)
     assert "EPS" not in FORMATS
@@ -51,12 +51,12 @@ def test_a_small_file_of_a_huge_picture_is_refused_before_it_is_decoded(tmp_path
     path = png(tmp_path / "huge.png", 17_000, 10_000)
     assert path.stat().st_size < 600_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(SceneError, match="more than 100 megapixels") as caught, open_picture(path) as picture:
-        picture.load()
+    with pytest.raises(SceneError, match="more than 100 megapixels") as caught, open_image(path) as image:
+        image.load()
     assert "--max-megapixels" in caught.value.fix
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
-    with open_picture(path, max_pixels=200_000_000) as picture:  # as the flag says
-        assert picture.size == (17_000, 10_000)
+    with open_image(path, max_pixels=200_000_000) as image:  # as the flag says
+        assert image.size == (17_000, 10_000)
 
 
 def test_a_photo_at_the_limit_takes_less_than_two_gib(tmp_path: Path) -> None:
@@ -83,13 +83,13 @@ def test_what_is_no_picture_is_told(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     elif kind == "text":
         path.write_text("no picture")
-    with pytest.raises(SceneError), open_picture(path):
+    with pytest.raises(SceneError), open_image(path):
         pass
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
 def test_the_usual_formats_open(tmp_path: Path, suffix: str) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(tmp_path / f"a.{suffix}")
-    with open_picture(tmp_path / f"a.{suffix}") as opened:
+    image = np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / f"a.{suffix}")
+    with open_image(tmp_path / f"a.{suffix}") as opened:
         assert opened.size == (12, 8) and np.asarray(opened.convert("RGB")).shape == (8, 12, 3)

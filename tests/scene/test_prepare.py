@@ -44,7 +44,7 @@ PLANES = [
 ]
 
 
-def picture(c2w: np.ndarray) -> np.ndarray:
+def draw_image(c2w: np.ndarray) -> np.ndarray:
     """Ray-cast the textured corner; 2 x 2 samples a pixel."""
     x, y = np.meshgrid((np.arange(2 * WIDTH) + 0.5) / 2, (np.arange(2 * HEIGHT) + 0.5) / 2)
     rays = np.stack([(x - WIDTH / 2) / FOCAL, (y - HEIGHT / 2) / FOCAL, np.ones_like(x)], -1) @ c2w[:3, :3].T
@@ -77,7 +77,7 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np
     folder = tmp_path_factory.mktemp("corner")
     poses = {f"IMG_{i}": pose for i, pose in enumerate(corner_poses(8), start=5)}
     for name, pose in poses.items():
-        Image.fromarray(picture(pose)).save(folder / f"{name}.jpg", quality=95)
+        Image.fromarray(draw_image(pose)).save(folder / f"{name}.jpg", quality=95)
     return folder, poses
 
 
@@ -228,7 +228,7 @@ def test_a_video_becomes_a_scene_without_its_blurred_frames(tmp_path):
     poses = corner_poses(24)
     frames = []
     for i, pose in enumerate(poses):
-        frame = Image.fromarray(picture(pose))
+        frame = Image.fromarray(draw_image(pose))
         frames.append(np.asarray(frame.filter(ImageFilter.GaussianBlur(4)) if i % 2 else frame))
     video = make_video(tmp_path / "walk.mp4", frames, fps=10)
     report = prepare_scene(video, tmp_path / "scene", max_frames=8)
@@ -262,7 +262,7 @@ def test_choice_spreads_over_the_video_and_drops_doubles_and_blur():
 
 
 def test_sharpness_falls_with_blur():
-    image = Image.fromarray(picture(corner_poses(1)[0])).convert("L")
+    image = Image.fromarray(draw_image(corner_poses(1)[0])).convert("L")
     values = [selection.measure(np.asarray(image.filter(ImageFilter.GaussianBlur(r)))).sharpness for r in (0, 1, 2, 4)]
     assert values == sorted(values, reverse=True)
     assert values[-1] < 0.2 * values[0]
@@ -274,7 +274,7 @@ def grey_difference(a: Image.Image, b: Image.Image) -> float:
 
 
 def test_exif_orientation_focal_length_and_size_are_applied(tmp_path):
-    upright_picture = Image.fromarray(picture(corner_poses(1)[0]))
+    upright_picture = Image.fromarray(draw_image(corner_poses(1)[0]))
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn by 90 degrees clockwise to see it upright"
     exif.get_ifd(0x8769)[0xA405] = 26
@@ -292,7 +292,7 @@ def test_exif_orientation_focal_length_and_size_are_applied(tmp_path):
 
 def test_heic_is_read(tmp_path):
     heif = pytest.importorskip("pillow_heif")
-    original = Image.fromarray(picture(corner_poses(1)[0]))
+    original = Image.fromarray(draw_image(corner_poses(1)[0]))
     heif.from_pillow(original).save(tmp_path / "b.HEIC", quality=95)
     (tmp_path / "out").mkdir()
     photo = photos.read_photo(tmp_path / "b.HEIC")

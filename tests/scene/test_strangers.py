@@ -17,7 +17,7 @@ from PIL import Image
 
 from ovseg3d.errors import SceneError
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.field.place import find_box
+from ovseg3d.field.scene_bounds import find_box
 from ovseg3d.limits import MAX_FRAMES, Trust
 from ovseg3d.scene import check_scene, inspect_scene, load_scene, plot_scene
 

@@ -74,8 +74,8 @@ def room(name: str, flip: bool) -> m.RoomViews:
     photo[:16, :, 0], photo[16:, :, 2] = 250, 250
     label = np.repeat(np.repeat([[1], [2]], 16, 0), 32, 1)
     both = (photo[::-1].copy(), label[::-1].copy()) if flip else (photo, label)
-    things = ({"category": "bed", "phrase": "red bed", "center": [0, 0, 0.3], "size": [2, 1, 0.6]},)
-    return m.RoomViews(name, (both[0],), (both[1],), (photo,), (label,), ("red bed", "floor"), things)
+    instances = ({"category": "bed", "phrase": "red bed", "center": [0, 0, 0.3], "size": [2, 1, 0.6]},)
+    return m.RoomViews(name, (both[0],), (both[1],), (photo,), (label,), ("red bed", "floor"), instances)
 
 
 def test_labels_go_from_view_to_view_by_the_nearest_patches() -> None:

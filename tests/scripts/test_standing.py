@@ -142,8 +142,8 @@ def test_pictures_in_training_are_the_library_s() -> None:
 def test_a_training_goes_on_from_another_s_weights(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert clip_training(tmp_path / "first", 2).main(HashTeacher()) == 0
     first = load_file(tmp_path / "first/out/open_clip_model.safetensors")
-    begun = clip_training(tmp_path / "second", 1, begin_with=tmp_path / "first/out")
-    assert begun.main(HashTeacher()) == 0 and "begin anew: nothing" in capsys.readouterr().out
+    on_start = clip_training(tmp_path / "second", 1, begin_with=tmp_path / "first/out")
+    assert on_start.main(HashTeacher()) == 0 and "begin anew: nothing" in capsys.readouterr().out
     second = load_file(tmp_path / "second/out/open_clip_model.safetensors")
     table = "token_embedding.weight"
     assert torch.equal(first[table], second[table]), "the text tower stands still"

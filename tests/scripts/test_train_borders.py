@@ -31,7 +31,7 @@ from scripts.training.train_borders import (
 
 def room_of_two() -> Points:
     made = floor(2.0).box((-0.25, 0, 0), (0.5, 0.5, 0.5), 1, 1).box((0.25, 0, 0), (0.5, 0.5, 0.3), 2, 2)
-    true = np.where(made.things > 0, made.things, ROOM + 1)
+    true = np.where(made.instances > 0, made.instances, ROOM + 1)
     return Points("two", made.surface(0.003), [made.features(), made.features()], [], [], true)
 
 
@@ -59,8 +59,8 @@ def test_what_is_taught_is_learnt() -> None:
         told = random.normal(size=(4000, len(MEASURES)))
         return Lessons(told, (told[:, bend] > 0) != (told[:, leaves] > 0), random.uniform(0.5, 1.5, 4000))
 
-    judge, unseen = teach([[scene()], [scene(), scene()]]), scene()
-    right = (judge(unseen.told) > 0) == unseen.two
+    evaluator, unseen = teach([[scene()], [scene(), scene()]]), scene()
+    right = (evaluator(unseen.told) > 0) == unseen.two
     assert right.mean() > 0.9
 
 
@@ -68,20 +68,20 @@ def test_what_grows_is_not_unlearnt() -> None:
     """Lessons that say that things of unlike colours are one are not believed."""
     told = np.random.default_rng(0).normal(size=(4000, len(MEASURES)))
     grows = [MEASURES.index(name) for name in GROWING]
-    judge = teach([[Lessons(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
-    assert (judge(told + np.isin(np.arange(len(MEASURES)), grows)) >= judge(told) - 1e-9).all()
+    evaluator = teach([[Lessons(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
+    assert (evaluator(told + np.isin(np.arange(len(MEASURES)), grows)) >= evaluator(told) - 1e-9).all()
 
 
 def test_a_room_is_judged_by_what_the_others_taught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trainings of one scene are left out together."""
     taught: list[list[int]] = []
-    monkeypatch.setattr(train_borders, "lessons", lambda room, judge: room)
+    monkeypatch.setattr(train_borders, "lessons", lambda room, evaluator: room)
     monkeypatch.setattr(train_borders, "teach", lambda rooms: taught.append([len(parts) for parts in rooms]) or taught)
     rooms = [Material(scene, np.zeros(1), []) for scene in ("a", "a", "b", "c")]
-    judge = train_borders.learn(rooms)
+    evaluator = train_borders.learn(rooms)
     assert taught == [[1, 1], [2, 1], [2, 1]], "the first round, without a, b and c"
-    judge(None)
-    judge("a")
+    evaluator(None)
+    evaluator("a")
     assert taught[3:] == [[4, 2, 2], [2, 2]], "both rounds"
 
 
@@ -97,19 +97,19 @@ def test_the_formula_made_by_hand_is_what_merging_costs() -> None:
 def test_what_is_written_is_what_the_package_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = room_of_two()
     monkeypatch.setattr(train_borders, "STEPS", 20)
-    judge = train_borders.learn([material(points), replace(material(points), scene="same")])
+    evaluator = train_borders.learn([material(points), replace(material(points), scene="same")])
     rooms = [points, replace(points, scene="same")]
-    found = [look_for(room, judge(room.scene)) for room in rooms]
+    found = [look_for(room, evaluator(room.scene)) for room in rooms]
     text = train_borders.table(rooms, found, [replace(points, scene="other")], found[:1])
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
         "| two", "| same", "| mean", "| other, never taught", "| mean, never taught"
     ]  # fmt: skip
-    known = train_borders.kept(judge(None), ["two", "same"])
+    known = train_borders.kept(evaluator(None), ["two", "same"])
     (tmp_path / "borders.json").write_text(json.dumps(known))
     monkeypatch.setattr(borders, "WEIGHTS", tmp_path / "borders.json")
     borders.shipped.cache_clear()
     try:
-        assert borders.shipped().hidden == pytest.approx(judge(None).hidden, rel=1e-4)
+        assert borders.shipped().hidden == pytest.approx(evaluator(None).hidden, rel=1e-4)
     finally:
         borders.shipped.cache_clear()
     learnt = teach_wholes(found)

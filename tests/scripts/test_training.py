@@ -54,8 +54,8 @@ class HashTeacher:
 
     def vocabulary(self) -> list[str]:
         letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-        things = " ".join([*words.things(), *words.COLOURS, *words.MATERIALS, *words.SIZES])
-        pieces = [*letters, *(f"##{letter}" for letter in letters), *sorted(set(things.split()))]
+        instances = " ".join([*words.instances(), *words.COLOURS, *words.MATERIALS, *words.SIZES])
+        pieces = [*letters, *(f"##{letter}" for letter in letters), *sorted(set(instances.split()))]
         return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(pieces)]
 
     def word_vectors(self) -> torch.Tensor:
@@ -259,10 +259,10 @@ def test_sinkhorn_uses_every_prototype_equally() -> None:
 def test_the_same_place_is_found_in_the_other_crop() -> None:
     """Two crops of a picture whose pixels hold their own positions."""
     line = (torch.arange(64) + 0.5) / 32 - 1
-    picture = torch.stack([line.expand(64, 64), line[:, None].expand(64, 64), torch.zeros(64, 64)])[None]
+    image = torch.stack([line.expand(64, 64), line[:, None].expand(64, 64), torch.zeros(64, 64)])[None]
     boxes = torch.tensor([[0.0, 0.0, 0.9, 0.9], [0.2, -0.1, 0.5, 0.6]])
     flip = torch.tensor([False, True])
-    crops = augment.crop(picture.repeat(2, 1, 1, 1), boxes, flip, 32)
+    crops = augment.crop(image.repeat(2, 1, 1, 1), boxes, flip, 32)
     cells = torch.nn.functional.avg_pool2d(crops, 8)[:, :2].flatten(2).transpose(1, 2)
     place, valid = same_place(boxes, flip, 4)
     assert valid.any() and not valid.all() and valid[1].all(), "the smaller crop lies within the larger one"
@@ -277,9 +277,9 @@ def test_flipped_captions_change_sides() -> None:
 
 def test_the_vocabulary_holds_all_things_whole_and_can_spell_the_rest() -> None:
     pieces = HashTeacher().vocabulary()
-    kept = text.prune(pieces, words.things(), 900)
+    kept = text.prune(pieces, words.instances(), 900)
     assert kept[0] == "[PAD]" and kept[-1] == "[SEP]" and len(set(kept)) == len(kept)
-    assert {word for thing in words.things() for word in thing.split()} <= set(kept)
+    assert {word for instance in words.instances() for word in instance.split()} <= set(kept)
     assert {"a", "##a", "9", "##9"} <= set(kept)
 
 

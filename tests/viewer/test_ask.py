@@ -85,11 +85,11 @@ def test_a_click_on_a_scrap_means_the_scrap(shared: SharedScene) -> None:
     assert known.instance[spot.point] > 0 and 0 < cushion.sum() < len(cushion)
     # What it lies on is no instance here, either.
     room = np.where(cushion, 0, np.where(known.instance == 1, 1, 0)).astype(np.int32)
-    scrap = replace(known, instance=room, pieces=np.where(cushion, 2, room).astype(np.int32))
-    np.testing.assert_array_equal(members_of(scrap, spot.point), np.flatnonzero(cushion))
+    rejected_fragment = replace(known, instance=room, pieces=np.where(cushion, 2, room).astype(np.int32))
+    np.testing.assert_array_equal(members_of(rejected_fragment, spot.point), np.flatnonzero(cushion))
     apart = np.linalg.norm(known.surface.xyz - known.surface.xyz[cushion].mean(0), axis=1)
-    beside = int(np.where(scrap.piece == 0, apart, np.inf).argmin())
-    assert not cushion[members_of(scrap, beside)].any()
+    beside = int(np.where(rejected_fragment.piece == 0, apart, np.inf).argmin())
+    assert not cushion[members_of(rejected_fragment, beside)].any()
 
 
 class Slow:

@@ -33,7 +33,7 @@ from scripts.benchmarks.viewer_client import PATIENCE, Bare, wait_until
 
 def test_a_browser_gets_the_field_and_its_question_answered(connect, errors: list[str]) -> None:
     bare, session = connect()
-    wait_until(lambda: bare.pictures() > 0, "an image")
+    wait_until(lambda: bare.images() > 0, "an image")
     assert session.image.stream.wait_idle(PATIENCE)
     session.ask.phrases.value = "teddy bear"
     session.ask.ask_typed()
@@ -89,9 +89,9 @@ def test_a_busy_session_keeps_nobody_waiting(connect) -> None:
             bare.set("Opacity", 0.05 * (number % 20))
         bare.look(tuple(stands), TARGET)
         wait_until(lambda: np.allclose(busy.view.eye, stands), "the last of the messages")
-        before = other.pictures()
+        before = other.images()
         other.look((0.3, -1.0, 1.2), TARGET)
-        wait_until(lambda: other.pictures() > before, "an image for the other")
+        wait_until(lambda: other.images() > before, "an image for the other")
     wait_until(lambda: not frustum.visible, "the camera that the session stands in to be hidden")
     assert second.context.messages == busy.context.messages == []
 
@@ -108,9 +108,9 @@ def test_a_slider_keeps_nobody_waiting_for_the_encoder(connect) -> None:
         for name, told in ((layers.LABELS, "Nothing is labelled yet"), (layers.DEPTH, "Near is bright")) * 33:
             bare.set("Layer", name)
             wait_until(lambda told=told: told in busy.layers.legend.content, "the legend")
-        before = other.pictures()
+        before = other.images()
         other.look((0.3, -1.0, 1.2), TARGET)
-        wait_until(lambda: other.pictures() > before, "an image for the other")
+        wait_until(lambda: other.images() > before, "an image for the other")
         bare.set("Layer", layers.LABELS)
         wait_until(lambda: busy.layers.layer.value == layers.LABELS, "the last of the messages")
     wait_until(lambda: busy.view.layer.name == layers.LABELS and "floor" in busy.layers.legend.content, "the labels")
@@ -195,9 +195,9 @@ def test_an_error_in_a_render_ends_nothing(connect, errors: list[str], shared: S
     assert "broken on purpose" in errors[0] and session.context.messages == ["A mistake in ovseg3d"]
     wait_until(lambda: "A mistake in ovseg3d" in bare.notices, "the notice")
     shared.renderer.broken = False
-    before = bare.pictures()
+    before = bare.images()
     bare.look((0.6, -1.0, 1.0), (0, 0, 0.5))
-    wait_until(lambda: bare.pictures() > before, "the next image")
+    wait_until(lambda: bare.images() > before, "the next image")
     errors.clear()  # that one was expected
 
 
@@ -206,7 +206,7 @@ def test_what_is_too_far_for_viser_stands_behind_everything(
 ) -> None:
     bare, session = connect()
     assert session.image.stream.wait_idle(PATIENCE)
-    wait_until(lambda: bare.pictures() > 0)
+    wait_until(lambda: bare.images() > 0)
     assert bare.latest["BackgroundImageMessage"]["depth_data"]
     render = shared.renderer.render
 
@@ -226,9 +226,9 @@ def test_a_browser_that_leaves_takes_only_itself_away(viewer: Viewer, connect) -
     other, second = connect()
     bare.close()
     wait_until(lambda: len(viewer.sessions) == 1, "the first to be gone")
-    before = other.pictures()
+    before = other.images()
     other.look((0.5, -1.0, 1.0), (0, 0, 0.5))
-    wait_until(lambda: other.pictures() > before, "an image")
+    wait_until(lambda: other.images() > before, "an image")
     assert second.image.stream.wait_idle(PATIENCE)
 
 
@@ -299,16 +299,16 @@ def test_a_new_surface_takes_the_numbers_of_the_old_one_away(connect, run, share
     session.ask.selection.more_like_this()
     tab.ask(Question(("sofa",)))
     session.layers.layer.value = layers.ANSWER
-    asker, reply = shared.asker, view.reply
+    engine, reply = shared.engine, view.reply
     wait_until(lambda: bare.received("/points") == 1, "the points")
     shared.refresh()  # a checkpoint of the field alone
     session.field_changed()
-    assert shared.asker is asker and view.reply is reply
+    assert shared.engine is engine and view.reply is reply
 
     save_semantics(shared.run.folder, playroom.meaning(*playroom.exact_surface(PLAYROOM, 10_000)))
     shared.refresh()
     count = len(shared.semantics.surface)
-    assert count < len(asker.semantics.surface) / 2
+    assert count < len(engine.semantics.surface) / 2
     session.field_changed()
     assert view.reply is None and session.view.selection is None and session.context.nodes.highlighted == 0
     assert [question.title for question in tab.history] == ["sofa"] and tab.earlier.options == ("-", "sofa")
@@ -335,19 +335,19 @@ def test_what_was_found_on_a_surface_that_has_gone_meanwhile_is_not_shown(
     tab.selection.select(EYE, where)
     labels.make()
     tab.ask(Question(("wall",)))
-    former, asker, clicked, reply = shared.semantics, shared.asker, view.selection, view.reply
+    former, engine, clicked, reply = shared.semantics, shared.engine, view.selection, view.reply
 
     def then_replace(work: Callable) -> Callable:
         def call(*arguments, **options):
             done = work(*arguments, **options)
-            shared.asker = anew
+            shared.engine = anew
             return done
 
         return call
 
     save_semantics(shared.run.folder, playroom.meaning(*playroom.exact_surface(PLAYROOM, 10_000)))
     shared.refresh()
-    anew = shared.asker
+    anew = shared.engine
     assert len(anew.semantics.surface) < len(former.surface) / 2
     # What is shown is of the former surface.
     switches.points.value = switches.instances.value = True
@@ -359,7 +359,7 @@ def test_what_was_found_on_a_surface_that_has_gone_meanwhile_is_not_shown(
     assert view.reply.question.phrases == ("wall",) and session.context.messages == []
     switches.instances.value = False
     labels.forget()
-    shared.asker = asker
+    shared.engine = engine
     for name, use in (
         ("ask", lambda: tab.ask(Question(("an elephant", "wall")))),
         ("closed", lambda: tab.selection.select(EYE, where)),
@@ -368,12 +368,12 @@ def test_what_was_found_on_a_surface_that_has_gone_meanwhile_is_not_shown(
     ):
         view.reply, view.selection = reply, clicked
         with monkeypatch.context() as patch:
-            patch.setattr(asker, name, then_replace(getattr(asker, name)))
+            patch.setattr(engine, name, then_replace(getattr(engine, name)))
             use()
-        assert shared.asker is anew and view.reply is reply and view.selection is clicked, name
+        assert shared.engine is anew and view.reply is reply and view.selection is clicked, name
         assert view.labelling is None and session.view.instances == () and session.context.messages == [], name
-        shared.asker = asker
-    shared.asker = anew
+        shared.engine = engine
+    shared.engine = anew
     tab.selection.more_like_this()
     assert view.reply is reply
     with pytest.raises(RunError, match="learned anew meanwhile"):
@@ -386,9 +386,9 @@ def test_what_was_found_on_a_surface_that_has_gone_meanwhile_is_not_shown(
 
 
 def test_an_asker_may_be_taken_away_at_any_moment(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    asker = shared.asker
-    for use in (lambda: shared.semantics, lambda: shared.cloud, shared.need_asker, shared.prepare):
-        seen = iter([asker])
+    engine = shared.engine
+    for use in (lambda: shared.semantics, lambda: shared.cloud, shared.need_engine, shared.prepare):
+        seen = iter([engine])
         monkeypatch.setattr(SharedScene, "asker", property(lambda _, seen=seen: next(seen, None)), raising=False)
         use()
         assert next(seen, None) is None, "it was there once"
@@ -463,8 +463,8 @@ def test_nothing_is_asked_of_an_encoder_that_comes_after_the_end(
     shared: SharedScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(shared.asker, "encode", lambda _: shared.close())
-    monkeypatch.setattr(shared.asker, "ask", asked.append)
+    monkeypatch.setattr(shared.engine, "encode", lambda _: shared.close())
+    monkeypatch.setattr(shared.engine, "ask", asked.append)
     shared.prepare()
     assert asked == []
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ovseg3d.errors import ConfigError, OutputError
-from ovseg3d.render.frames import picture_of, render_film
+from ovseg3d.render.frames import image_of, render_video
 from ovseg3d.render.paths import read_nerfstudio_path
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.viewer import downloads, layers
@@ -166,9 +166,9 @@ def test_a_video_that_is_stopped_leaves_nothing_and_one_of_depth_has_one_scale(
 
     def drawn(kind: str, rendered: dict, span: tuple | None = None) -> np.ndarray:
         spans.append((kind, span))
-        return picture_of(kind, rendered, span)
+        return image_of(kind, rendered, span)
 
-    monkeypatch.setattr("ovseg3d.render.frames.picture_of", drawn)
+    monkeypatch.setattr("ovseg3d.render.frames.image_of", drawn)
     before = set((run.exports / "paths").glob("*"))
     tab.video.save_video()
     assert len(spans) == 24 and len(set(spans)) == 1 and spans[0][0] == "depth"
@@ -177,7 +177,7 @@ def test_a_video_that_is_stopped_leaves_nothing_and_one_of_depth_has_one_scale(
 
     def stopped(*arguments, stop: threading.Event, **options) -> list[Path]:
         stop.set()
-        return render_film(*arguments, stop=stop, **options)
+        return render_video(*arguments, stop=stop, **options)
 
     monkeypatch.setattr(video, "render_film", stopped)
     tab.video.save_video()

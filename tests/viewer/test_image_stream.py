@@ -18,7 +18,7 @@ class Easel:
 
     def __init__(self) -> None:
         self.drawn: list[tuple[object, float]] = []
-        self.begun: list[object] = []
+        self.on_start: list[object] = []
         self.hold = threading.Event()
         self.hold.set()
         self.errors: list[Exception] = []
@@ -26,7 +26,7 @@ class Easel:
         """Hold once so many are drawn; 0: never."""
 
     def draw(self, request: object, pixels: float, unwanted) -> float | None:
-        self.begun.append(request)
+        self.on_start.append(request)
         if request == "bad":
             raise RuntimeError("cannot draw this")
         for _ in range(3):
@@ -58,7 +58,7 @@ def test_the_newest_request_wins_and_old_ones_are_never_drawn() -> None:
     easel.hold.clear()
     made = stream(easel)
     made.request(0)
-    wait_until(lambda: easel.begun == [0])
+    wait_until(lambda: easel.on_start == [0])
     for request in range(1, 50):
         made.request(request)
     easel.hold.set()
@@ -73,13 +73,13 @@ def test_a_sharp_image_is_given_up_for_a_newer_request() -> None:
     easel.pause_after = 1
     made = stream(easel)
     made.request("first")
-    wait_until(lambda: len(easel.begun) == 2)
+    wait_until(lambda: len(easel.on_start) == 2)
     made.request("second")
     easel.hold.set()
     assert made.wait_idle(PATIENCE)
     assert [request for request, _ in easel.drawn].count("first") == 1, "what was begun is not finished"
     assert easel.drawn[-1] == ("second", 200_000.0)
-    assert made.drawn == len(easel.drawn) == len(easel.begun) - 1, "what was given up does not count"
+    assert made.drawn == len(easel.drawn) == len(easel.on_start) - 1, "what was given up does not count"
     assert easel.errors == []
     made.close()
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playroom import INSTANCES, inside, is_taken
 
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.palette import colours
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.answers import Question, ask
@@ -37,13 +37,13 @@ def test_labels_have_lasting_colours_and_counts(shared: SharedScene) -> None:
 
 def test_labels_are_of_the_asker_of_the_moment(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """One taken before the lock could be that of an earlier surface."""
-    need, held = shared.need_asker, []
+    need, held = shared.need_engine, []
 
-    def asker() -> Asker:
+    def engine() -> QueryEngine:
         held.append(is_taken(shared.query_lock))
         return need()
 
-    monkeypatch.setattr(shared, "need_asker", asker)
+    monkeypatch.setattr(shared, "need_asker", engine)
     layers.make_labelling(shared, shared.scene.phrases)
     assert held == [True]
 
@@ -117,7 +117,7 @@ def test_the_opacity_slider_reaches_the_browsers_image(connect) -> None:
         return float(np.abs(np.asarray(image.resize(expected.shape[1::-1])) - expected).mean())
 
     assert np.abs(labels - field).mean() > 20
-    wait_until(lambda: bare.pictures() > 0, "an image")
+    wait_until(lambda: bare.images() > 0, "an image")
     for opacity, expected in ((0.0, field), (1.0, labels), (0.5, (field + labels) / 2)):
         session.ask.display.opacity.value = opacity
         wait_until(lambda expected=expected: off(expected) < 5, f"an image with opacity {opacity}")

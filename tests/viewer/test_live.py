@@ -28,13 +28,14 @@ def test_training_is_shown_live_and_a_browser_does_not_disturb_it(tiny_scene: Pa
     stop = threading.Event()
     errors: list[str] = []
 
-    def begun(run: RunFolder) -> None:
+    def on_start(run: RunFolder) -> None:
         shared = SharedScene(run.load_scene(), run, "cpu")
         learnt.append(shared.renderer is not None)
         served.append(Viewer(shared, port=7340, notice=errors.append))
 
     worker = threading.Thread(
-        target=lambda: train_scene(tiny_scene, config, output_dir=tmp_path / "run", begun=begun, stop=stop), daemon=True
+        target=lambda: train_scene(tiny_scene, config, output_dir=tmp_path / "run", on_start=on_start, stop=stop),
+        daemon=True,
     )
     worker.start()
     wait_until(lambda: served, "the run to begin")
@@ -44,15 +45,15 @@ def test_training_is_shown_live_and_a_browser_does_not_disturb_it(tiny_scene: Pa
     wait_until(lambda: viewer.sessions, "the session")
     (session,) = viewer.sessions.values()
     wait_until(lambda: "Training" in session.status.content, "training to be told of")
-    wait_until(lambda: bare.pictures() > 0, "an image of the young field")
+    wait_until(lambda: bare.images() > 0, "an image of the young field")
     first = viewer.shared.version
     wait_until(lambda: viewer.shared.version > first, "the next checkpoint")
     stop.set()
     worker.join(2 * PATIENCE)
     wait_until(lambda: not viewer.shared.training and "Training" not in session.status.content, "the end")
-    before = bare.pictures()
+    before = bare.images()
     bare.look((2.0, -2.0, 1.2), (0, 0, 0))
-    wait_until(lambda: bare.pictures() > before, "an image of the trained field")
+    wait_until(lambda: bare.images() > before, "an image of the trained field")
     viewer.stop()
     assert errors == []
 

@@ -141,14 +141,14 @@ def measure_instances(
     """
     keep = np.ones(len(true_xyz), dtype=bool) if keep is None else keep
     ids = true_id[keep].astype(np.int64)
-    seen = [thing for thing in true if (ids == thing.id).any()]
-    if len({thing.id for thing in true}) < len(true) or any(thing.id <= 0 for thing in true):
+    seen = [instance for instance in true if (ids == instance.id).any()]
+    if len({instance.id for instance in true}) < len(true) or any(instance.id <= 0 for instance in true):
         raise MeasureError("True instances need different ids above 0", where="objects.json", fix="number them 1, 2..")
     shares = _shares(predicted, len(xyz), nearest(xyz, true_xyz[keep]), limit)  # (exact points, predictions), sparse
     room = _is_room(predicted, shares, ids, tuple(structural))
     found = [i for i in range(len(predicted)) if not room[i]]
-    iou = _point_iou(shares, ids, found, [thing.id for thing in seen])
-    same = np.array([[_same(predicted[i].label, thing.kind) for thing in seen] for i in found], dtype=bool)
+    iou = _point_iou(shares, ids, found, [instance.id for instance in seen])
+    same = np.array([[_same(predicted[i].label, instance.kind) for instance in seen] for i in found], dtype=bool)
     same = same.reshape(iou.shape)
     pairs = {t: assign(iou, t) for t in (0.25, 0.5)}
     labelled = {t: assign(np.where(same, iou, 0.0), t) for t in (0.25, 0.5)}
@@ -159,7 +159,7 @@ def measure_instances(
     )  # fmt: skip
     overlaps = np.array([match.box_iou for match in matches])
     overlaps = overlaps[np.isfinite(overlaps)]
-    counts, error = _counts([predicted[i].label for i in found], [thing.kind for thing in seen])
+    counts, error = _counts([predicted[i].label for i in found], [instance.kind for instance in seen])
     return InstanceScores(
         recall_25=_share(len(pairs[0.25]), len(seen)),
         precision_25=_share(len(pairs[0.25]), len(found)),
@@ -174,7 +174,7 @@ def measure_instances(
         box_iou_mean=float(overlaps.mean()) if overlaps.size else float("nan"),
         box_iou_median=float(np.median(overlaps)) if overlaps.size else float("nan"),
         matches=matches,
-        best_iou={thing.id: float(iou[:, k].max(initial=0.0)) for k, thing in enumerate(seen)},
+        best_iou={instance.id: float(iou[:, k].max(initial=0.0)) for k, instance in enumerate(seen)},
         true_instances=len(seen),
         found_instances=len(found),
         unseen_instances=len(true) - len(seen),

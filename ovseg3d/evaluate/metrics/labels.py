@@ -92,7 +92,7 @@ class Confusion:
         self.count_true_none, self.small_below = count_true_none and ignore != 0, small_below
         if self.ignore is not None:
             self._check_ignore(self.ignore)
-        self._things = np.array([not is_structural(name, tuple(structural)) for name in self.classes])
+        self._instances = np.array([not is_structural(name, tuple(structural)) for name in self.classes])
         size = len(self.classes) + 1
         self._matrix = np.zeros((size, size), dtype=np.int64)
         self._small = np.zeros((size, size), dtype=np.int64)
@@ -150,10 +150,10 @@ class Confusion:
         """The scores over everything added so far; NaN where nothing was."""
         matrix, large = self._matrix, self._matrix - self._small
         iou = _iou(matrix)
-        rows = np.r_[False, self._things]
+        rows = np.r_[False, self._instances]
         return LabelScores(
             miou=_mean(iou),
-            miou_things=_mean(iou[self._things]),
+            miou_things=_mean(iou[self._instances]),
             accuracy=_accuracy(matrix, np.ones(len(matrix), dtype=bool)),
             accuracy_things=_accuracy(matrix, rows),
             iou=dict(zip(self.classes, iou.tolist())),
@@ -173,7 +173,7 @@ class Confusion:
         instances: np.ndarray | None,
     ) -> None:
         """Find the segments of this view that are small, and count their pixels apart."""
-        segment = np.where(np.r_[False, self._things][np.where(known, truth, 0)], truth, 0)
+        segment = np.where(np.r_[False, self._instances][np.where(known, truth, 0)], truth, 0)
         if instances is not None:
             segment = np.where(known & (truth != 0), instances.astype(np.int64), 0)
         ids, place, pixels = np.unique(segment, return_inverse=True, return_counts=True)

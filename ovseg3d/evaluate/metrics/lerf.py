@@ -184,12 +184,12 @@ def polygon_mask(
     polygons: Sequence[Sequence[Pair]], width: int, height: int, scale: Pair = (1.0, 1.0)
 ) -> Bool[np.ndarray, "h w"]:
     """Union of polygons times `scale`; corners are cut to whole pixels, and the outline belongs to the inside."""
-    picture = Image.new("L", (width, height))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(image)
     for polygon in polygons:
         corners = [(int(x * scale[0]), int(y * scale[1])) for x, y in polygon]
         draw.polygon(corners if len(corners) > 2 else corners * 3, fill=1, outline=1)
-    return np.asarray(picture) > 0
+    return np.asarray(image) > 0
 
 
 def read_lerf_labels(path: Path) -> LerfFrame:
@@ -203,12 +203,12 @@ def read_lerf_labels(path: Path) -> LerfFrame:
         info = value["info"]
         width, height = (int(check_number(info[side], side, path, 1, MAX_SIDE)) for side in ("width", "height"))
         merged: dict[str, tuple[list, list]] = {}
-        for thing in value["objects"]:
-            category = check_name(str(thing["category"]), path, what="category")
+        for instance in value["objects"]:
+            category = check_name(str(instance["category"]), path, what="category")
             boxes, polygons = merged.setdefault(category, ([], []))
-            corners = np.array(thing["bbox"], dtype=np.float64).reshape(-1, 2, 2)
+            corners = np.array(instance["bbox"], dtype=np.float64).reshape(-1, 2, 2)
             boxes += [tuple(np.r_[box.min(axis=0), box.max(axis=0)].tolist()) for box in corners]
-            polygon = np.array(thing["segmentation"], dtype=np.float64)
+            polygon = np.array(instance["segmentation"], dtype=np.float64)
             if polygon.ndim != 2 or polygon.shape[1] != 2 or not len(polygon):
                 raise ValueError(f"the polygon of {category!r} is no list of [x, y]")
             if not np.abs(np.r_[polygon.ravel(), corners.ravel()]).max() <= MAX_LENGTH:  # nor is NaN

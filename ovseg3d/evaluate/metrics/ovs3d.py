@@ -24,7 +24,7 @@ from PIL import Image
 
 from ovseg3d.errors import MeasureError, SceneError
 from ovseg3d.evaluate.metrics.report import Scores
-from ovseg3d.scene.opening import open_picture
+from ovseg3d.scene.opening import open_image
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,6 @@ def read_phrase_masks(folder: Path, phrases: Sequence[str], width: int, height: 
                 where=path,
                 fix="every phrase of classes.txt needs a mask in every annotated view; an empty one says absent",
             )
-        with open_picture(path, "mask", fix="write the file again") as picture:
-            mask[:] = np.asarray(picture.convert("L").resize((width, height), Image.Resampling.NEAREST)) == 255
+        with open_image(path, "mask", fix="write the file again") as image:
+            mask[:] = np.asarray(image.convert("L").resize((width, height), Image.Resampling.NEAREST)) == 255
     return masks

@@ -195,13 +195,13 @@ class WarpBackend:
         launch(self._rays.merge, rays, [*inputs, array(weight), array(counts), *outputs], self.device)
         return weight, index, step, offsets
 
-    def strongest(
+    def scatter_max(
         self,
         cell: Int[Tensor, " samples"],
         weight: Float[Tensor, " samples"],
         value: Float[Tensor, "cascades cells cells cells"],
     ) -> None:
-        launch(self._rays.strongest, len(cell), [array(cell), array(weight), array(value.view(-1))], self.device)
+        launch(self._rays.scatter_max, len(cell), [array(cell), array(weight), array(value.view(-1))], self.device)
 
     def composite(
         self,

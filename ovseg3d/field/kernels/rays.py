@@ -170,7 +170,7 @@ def merge(
 
 @no_type_check
 @wp.kernel(module=MODULE)
-def strongest(cell: wp.array(dtype=wp.int32), weight: wp.array(dtype=wp.float32), value: wp.array(dtype=wp.float32)):
+def scatter_max(cell: wp.array(dtype=wp.int32), weight: wp.array(dtype=wp.float32), value: wp.array(dtype=wp.float32)):
     """Raise each cell's value to the largest weight of its samples."""
     s = wp.tid()
     wp.atomic_max(value, cell[s], weight[s])

@@ -48,7 +48,7 @@ class TorchBackend(EncodeByAutograd):
         table -= touched * (by.rate / (1 - by.beta1**by.step)) * mean / denominator
         grad.zero_()
 
-    def strongest(
+    def scatter_max(
         self,
         cell: Int[Tensor, " samples"],
         weight: Float[Tensor, " samples"],

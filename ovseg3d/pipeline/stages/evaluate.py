@@ -14,7 +14,7 @@ from ovseg3d.evaluate.views import Evaluation, ViewScore, evaluate
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.files import write_json
 from ovseg3d.pipeline.context import Context, Stage
-from ovseg3d.render.images import contact_sheet, preview, save_picture
+from ovseg3d.render.images import contact_sheet, preview, save_image
 from ovseg3d.render.views import spread
 from ovseg3d.runs.fields import refined, restore
 from ovseg3d.runs.stages import EVALUATE
@@ -79,7 +79,7 @@ def _evaluate(context: Context, renderer: Renderer) -> Evaluation | None:
             with suppress(SceneError):  # `on_fault` has told it
                 true_z = load_depth(frame, scene)
             image = preview(score.name, photo, dict(rendered), true_z, score.psnr)
-            save_picture(run.previews / f"{len(images):03d}_{Path(score.name).stem}.png", image)
+            save_image(run.previews / f"{len(images):03d}_{Path(score.name).stem}.png", image)
             images.append(image)
         done, seconds = views.index(score.view) + 1, time.monotonic() - began
         metrics = {"psnr": score.psnr}
@@ -91,7 +91,7 @@ def _evaluate(context: Context, renderer: Renderer) -> Evaluation | None:
 
     evaluation = evaluate(renderer, scene, views, stop=context.stop, on_view=on_view, on_fault=on_fault)
     if images:
-        save_picture(run.previews / "heldout.png", contact_sheet(images))
+        save_image(run.previews / "heldout.png", contact_sheet(images))
     if context.stop.is_set():  # some views are missing
         return None
     write_json(run.folder / "views.json", {"views": [asdict(score) for score in evaluation.views]})

@@ -66,7 +66,7 @@ class FeaturesStage(Stage):
 
 def _words(context: Context, encoders: Encoders) -> Words | None:
     """Vectors of the phrases that the method learns from or asks with; None for methods without."""
-    method = context.config.meaning.method
+    method = context.config.semantics.method
     if "semantics" not in context.config.stages or method not in ("3d-ovs", "lerf"):
         return None
     phrases = without_doubles(context.scene.phrases) if method == "3d-ovs" else ()

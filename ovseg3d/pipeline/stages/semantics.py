@@ -4,7 +4,7 @@ from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.export import overlays
 from ovseg3d.pipeline.context import Context, Stage
 from ovseg3d.pipeline.semantics import learn_semantics
-from ovseg3d.query.engine import Asker
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.runs import fields
 from ovseg3d.runs.phrases import without_doubles
 from ovseg3d.runs.stages import SEMANTICS
@@ -17,7 +17,7 @@ class SemanticsStage(Stage):
 
     def prepare(self, context: Context) -> None:
         """Raises ConfigError: the method learns from phrases, and there are none."""
-        if context.config.meaning.method == "3d-ovs" and not without_doubles(context.scene.phrases):
+        if context.config.semantics.method == "3d-ovs" and not without_doubles(context.scene.phrases):
             raise ConfigError(
                 "3d-ovs learns from phrases, and this scene names none",
                 where=context.scene.path,
@@ -30,8 +30,8 @@ class SemanticsStage(Stage):
         if learn_semantics(context, renderer) is None:
             return False
         try:
-            asker = Asker(run, context.scene, context.device, train.backend)
-            overlays.save_meaning_preview(run.previews / "meaning.png", asker)
+            engine = QueryEngine(run, context.scene, context.device, train.backend)
+            overlays.save_semantics_preview(run.previews / "semantics.png", engine)
         except EncoderError as error:  # the photos' features were in the cache, the weights are gone
             context.log("semantics", f"No preview of labels: {error.what}")
         run.write_metrics({"peak_anonymous_bytes": context.memory.peak})

@@ -17,7 +17,7 @@ import numpy as np
 
 from ovseg3d.errors import OutputError, SceneError
 from ovseg3d.files import expand, make_folder, output_error, write_json
-from ovseg3d.scene.opening import open_picture
+from ovseg3d.scene.opening import open_image
 from ovseg3d.scene.prepare import photos as _photos
 from ovseg3d.scene.prepare import video as _video
 from ovseg3d.scene.prepare.review import (
@@ -272,7 +272,7 @@ def _take_video(source: Path, images: Path, max_frames: int, max_side: int | Non
         lambda part: say("writing the chosen frames", 0.15 + 0.1 * part),
     )
     places = {name: f"{name} ({measured.seconds(number):.1f} s)" for name, number in zip(names, choice.kept)}
-    with open_picture(images / names[0]) as first:
+    with open_image(images / names[0]) as first:
         width, height = first.size
     step = max(1, found // max(1, windows))
     blurred = _blurred_stretches(measured, step)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ovseg3d.errors import SceneError
-from ovseg3d.scene.opening import open_picture
+from ovseg3d.scene.opening import open_image
 from ovseg3d.scene.prepare.selection import GREY_SIDE, Measure, measure
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".heic", ".heif", ".webp", ".tif", ".tiff", ".bmp"}
@@ -66,25 +66,25 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 def _open(path: Path) -> Generator[Image.Image, None, None]:
     """Raises ValueError: it cannot be opened or decoded."""
     try:
-        with open_picture(path) as picture:
-            yield picture
+        with open_image(path) as image:
+            yield image
     except SceneError as error:
         raise ValueError(error.what) from error
 
 
 def read_photo(path: Path) -> Photo:
     """Read and measure one photo. Raises OSError (PIL's UnidentifiedImageError is one) or ValueError."""
-    with _open(path) as picture:
-        exif = picture.getexif()
-        width, height = picture.size
+    with _open(path) as image:
+        exif = image.getexif()
+        width, height = image.size
         if exif.get(_ORIENTATION, 1) >= 5:  # 5 to 8 turn by 90 degrees
             width, height = height, width
         if min(width, height) < 24:
             raise ValueError(f"only {width}x{height} pixels")
         focal = exif.get_ifd(_EXIF_IFD).get(_FOCAL_35MM)
         # A JPEG can be decoded at an eighth of its size for an eighth of the time.
-        picture.draft("L", (GREY_SIDE, GREY_SIDE))
-        small = ImageOps.exif_transpose(picture).convert("L")
+        image.draft("L", (GREY_SIDE, GREY_SIDE))
+        small = ImageOps.exif_transpose(image).convert("L")
     small.thumbnail((GREY_SIDE, GREY_SIDE), Image.Resampling.BOX)
     focal_35mm = float(focal) if focal is not None and 5 < float(focal) < 1000 else None
     return Photo(path, width, height, focal_35mm, measure(np.asarray(small)))
@@ -92,29 +92,29 @@ def read_photo(path: Path) -> Photo:
 
 def write_photo(photo: Photo, folder: Path, stem: str, max_side: int | None) -> tuple[str, int, int]:
     """Write the photo into `folder` as stem + suffix; returns its name, width and height there."""
-    with _open(photo.path) as picture:
-        upright = picture.getexif().get(_ORIENTATION, 1) == 1
-        fits = max_side is None or max(picture.size) <= max_side
-        as_is = picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "RGBA")
+    with _open(photo.path) as image:
+        upright = image.getexif().get(_ORIENTATION, 1) == 1
+        fits = max_side is None or max(image.size) <= max_side
+        as_is = image.format in ("JPEG", "PNG") and image.mode in ("RGB", "RGBA")
         if upright and fits and as_is:
-            name = stem + (".jpg" if picture.format == "JPEG" else ".png")
+            name = stem + (".jpg" if image.format == "JPEG" else ".png")
             shutil.copyfile(photo.path, folder / name)
-            return name, *picture.size
+            return name, *image.size
         # The profile stays: a phone's colours are often Display P3, and the numbers mean nothing without it.
-        profile = picture.info.get("icc_profile")
-        alpha = picture.mode in ("RGBA", "LA") or "transparency" in picture.info
-        picture = ImageOps.exif_transpose(picture).convert("RGBA" if alpha else "RGB")
-    if max_side is not None and max(picture.size) > max_side:
-        factor = max_side / max(picture.size)
-        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-        picture = picture.resize(size, Image.Resampling.BOX if factor < 0.5 else Image.Resampling.LANCZOS)
-    picture.info.clear()
+        profile = image.info.get("icc_profile")
+        alpha = image.mode in ("RGBA", "LA") or "transparency" in image.info
+        image = ImageOps.exif_transpose(image).convert("RGBA" if alpha else "RGB")
+    if max_side is not None and max(image.size) > max_side:
+        factor = max_side / max(image.size)
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        image = image.resize(size, Image.Resampling.BOX if factor < 0.5 else Image.Resampling.LANCZOS)
+    image.info.clear()
     name = stem + (".png" if alpha else ".jpg")
     if alpha:
-        picture.save(folder / name, icc_profile=profile)
+        image.save(folder / name, icc_profile=profile)
     else:
-        picture.save(folder / name, quality=95, subsampling=0, icc_profile=profile)
-    return name, *picture.size
+        image.save(folder / name, quality=95, subsampling=0, icc_profile=profile)
+    return name, *image.size
 
 
 def unique_stems(paths: list[Path], root: Path) -> list[str]:

@@ -78,8 +78,8 @@ def write_frames(
     width, height = next(stream)["size"]
     count = 0
     for name, data in zip(names, stream):
-        picture = Image.fromarray(np.frombuffer(data, np.uint8).reshape(height, width, 3))
-        picture.save(name, quality=95, subsampling=0)
+        image = Image.fromarray(np.frombuffer(data, np.uint8).reshape(height, width, 3))
+        image.save(name, quality=95, subsampling=0)
         count += 1
         report(count / len(names))
     if count != len(names):

@@ -16,7 +16,7 @@ from ovseg3d.engine import Report
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.export import WHAT
 from ovseg3d.export.run import export_run
-from ovseg3d.render.images import save_picture
+from ovseg3d.render.images import save_image
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.viewer.cards import card
 from ovseg3d.viewer.context import Context
@@ -74,7 +74,7 @@ class ExportTab:
             if job is None:
                 raise RunError("There is no field to render", fix="train the scene")
             path = next_free_path(run.exports / "images", "image", ".png")
-            save_picture(path, layer.image(self._shared, job))
+            save_image(path, layer.image(self._shared, job))
             return [path]
 
         self.jobs.run(make, None)

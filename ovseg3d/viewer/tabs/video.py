@@ -11,7 +11,7 @@ import viser
 from ovseg3d.engine import Report
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.files import write_json
-from ovseg3d.render.frames import What, render_film
+from ovseg3d.render.frames import What, render_video
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Camera
 from ovseg3d.viewer.camera_path import MAX_SECONDS, MAX_VIEWS, as_nerfstudio, smooth_path
@@ -96,7 +96,7 @@ class VideoFolder:
         def make(run: RunFolder, report: Report, stop: Event) -> list[Path]:
             video = next_free_path(run.exports / "paths", "path", ".mp4")
             renderer = _LayerRenderer(self._shared, layer)
-            made = render_film(renderer, path.cameras, {kind: video}, path.fps, report=report, stop=stop)
+            made = render_video(renderer, path.cameras, {kind: video}, path.fps, report=report, stop=stop)
             saved = video.with_suffix(".json")
             write_json(saved, as_nerfstudio(path))  # last, so that a video that is stopped leaves nothing
             return [*made, saved]

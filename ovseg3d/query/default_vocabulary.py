@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int16
 from ovseg3d.features.maps import normalise
 from ovseg3d.query.sizes import SIZES
 
-HOUSEHOLD = ("floor", "wall", "ceiling", *SIZES)
+DEFAULT_VOCABULARY = ("floor", "wall", "ceiling", *SIZES)
 LIKE = 0.5
 """Cosine from which a word means nearly the same."""
 AHEAD = 0.1
