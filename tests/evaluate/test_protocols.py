@@ -287,10 +287,10 @@ def test_instance_images_agree_with_label_images(room: Path) -> None:
 @pytest.mark.parametrize(
     ("protocol", "method"),
     [
-        ("index", "label_picture"),
-        ("consistency", "label_picture"),
+        ("index", "label_image"),
+        ("consistency", "label_image"),
         ("absence", "decide"),
-        ("3d-ovs", "label_picture"),
+        ("3d-ovs", "label_image"),
         ("lerf", "relevancy"),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_copy_without_anything_to_leak_gives_the_same_bits(
 ) -> None:
     register_encoders(monkeypatch, tmp_path / "cache")
     # In a moment of training no surface gets sharp: this one may be a haze.
-    haze = SurfaceConfig(support=1, against=1.0, focus=0.0, opacity=0.1)
+    haze = SurfaceConfig(support=1, against=1.0, termination=0.0, opacity=0.1)
     monkeypatch.setattr("ovseg3d.pipeline.semantics.SurfaceConfig", lambda: haze)
     full = full_scene(tiny_scene, tmp_path / "full")
     bare = bare_scene(full, tmp_path / "bare")

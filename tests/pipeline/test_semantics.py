@@ -109,7 +109,7 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
         assert sum(one() is not None for one in held) <= 2 * 2 + 2, "and this one, and the one before"
         return made
 
-    monkeypatch.setattr(engine, "picture", watched)
+    monkeypatch.setattr(engine, "image", watched)
     monkeypatch.setattr(drawing, "side_by_side", lambda panels: rows.append(panels) or show(panels))
     told = answers_module.save_answers(tmp_path, engine, answers, views)
     assert len(held) == 2 * len(views)
@@ -325,7 +325,7 @@ def test_query_as_a_command(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     assert share_inside(np.stack([vertices[axis] for axis in "xyz"], -1), RED) > 0.9
     with Image.open(red["masks"]["images/0000.png"]) as mask:
         assert mask.size == (32, 32) and set(np.unique(np.asarray(mask))) == {0, 255}
-    assert Path(red["picture"]).exists()
+    assert Path(red["image"]).exists()
     assert not green["present"] and green["points"] is None and green["n_points"] == 0 and green["instances"] == []
     instance = red["instances"][0]
     assert instance["label"] == "red" and instance["frame"] == "input" and instance["distance"] is None
@@ -392,7 +392,7 @@ def test_query_tells_a_scale_that_no_capture_states(
 
 def test_render_draws_semantics(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
-    what = ("--what", "features,labels,relevancy,things", "--phrases", "red;blue;sand", "--phrase", "red")
+    what = ("--what", "features,labels,relevancy,instances", "--phrases", "red;blue;sand", "--phrase", "red")
     done = cli("render", run.folder, *what, "--output", out, "--json")
     assert done.returncode == 0, done.stderr
     files = [Path(file) for file in json.loads(done.stdout)["files"]]

@@ -144,7 +144,7 @@ class Splats:
         self.broken = False
         """Set it, and rendering fails."""
 
-    def render(self, camera: Camera, normals: bool = False, focus: bool = False) -> dict[str, np.ndarray]:
+    def render(self, camera: Camera, normals: bool = False, termination: bool = False) -> dict[str, np.ndarray]:
         if self.broken:
             raise RuntimeError("the renderer was broken on purpose")
         h, w = camera.height, camera.width
