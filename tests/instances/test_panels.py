@@ -68,7 +68,7 @@ def test_a_door_in_its_wall_is_found_and_what_is_blurred_over_the_wall_is_not() 
     assert (among.count, among.rejected_fragments) == (2, 1) and {*among.ids[panels.points[0]]} == {2}
     np.testing.assert_array_equal(among.ids[rest], np.choose(ids[rest], [0, 1, 3]))
     # Without the shelf it would be one.
-    alone = Things(np.zeros_like(instances.ids), instances.patch, np.full_like(instances.room, WALL))
+    alone = Things(np.zeros_like(instances.ids), instances.superpoint, np.full_like(instances.room, WALL))
     assert {*find(room, alone, vectors).word} == {DOOR, SHELF}
 
 
@@ -117,8 +117,8 @@ def test_a_handle_does_not_make_its_door_a_blur() -> None:
     handle = np.flatnonzero(door)[:20]
     ids, planes = instances.ids.copy(), instances.room.copy()
     ids[handle], planes[handle] = 2, NONE
-    assert find(room, Things(ids, instances.patch, planes), vectors).word == (DOOR,)
-    assert find(room, Things(ids, instances.patch, planes), vectors, maker=0.0).word == ()
+    assert find(room, Things(ids, instances.superpoint, planes), vectors).word == (DOOR,)
+    assert find(room, Things(ids, instances.superpoint, planes), vectors, maker=0.0).word == ()
 
 
 def test_a_panel_ends_at_a_corner_and_doors_with_blur_between_them_are_two() -> None:
@@ -149,7 +149,7 @@ def test_hardly_any_points() -> None:
 
 def test_where_there_is_no_plane_there_is_no_panel() -> None:
     room, instances, vectors, _ = scene(0.8)
-    nothing = Things(instances.ids, instances.patch, np.zeros_like(instances.room))
+    nothing = Things(instances.ids, instances.superpoint, np.zeros_like(instances.room))
     assert find(room, nothing, vectors) == Panels()
     joined = Panels().join(instances)
     np.testing.assert_array_equal(joined.ids, instances.ids)
