@@ -389,7 +389,7 @@ def test_an_asker_may_be_taken_away_at_any_moment(shared: SharedScene, monkeypat
     engine = shared.engine
     for use in (lambda: shared.semantics, lambda: shared.cloud, shared.need_engine, shared.prepare):
         seen = iter([engine])
-        monkeypatch.setattr(SharedScene, "asker", property(lambda _, seen=seen: next(seen, None)), raising=False)
+        monkeypatch.setattr(SharedScene, "engine", property(lambda _, seen=seen: next(seen, None)), raising=False)
         use()
         assert next(seen, None) is None, "it was there once"
 

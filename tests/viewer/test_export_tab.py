@@ -138,7 +138,7 @@ def test_the_command_line_is_told_as_the_viewer_was(connect, monkeypatch: pytest
     tab.save("cloud")
     assert (given["device"], given["backend"]) == ("cpu", "torch") and "phrases" not in given
     assert "--what cloud --device cpu --backend torch<" in tab.jobs.result.content
-    monkeypatch.setattr(video, "render_film", render)
+    monkeypatch.setattr(video, "render_video", render)
     tab.video.views, tab.video.seconds.value = KEYS, 1.0
     for layer in (layers.COLOUR, layers.DEPTH, layers.FEATURES):
         assert f".json --what {layer.lower()} --device cpu --backend torch<" in shown(layer)
@@ -179,6 +179,6 @@ def test_a_video_that_is_stopped_leaves_nothing_and_one_of_depth_has_one_scale(
         stop.set()
         return render_video(*arguments, stop=stop, **options)
 
-    monkeypatch.setattr(video, "render_film", stopped)
+    monkeypatch.setattr(video, "render_video", stopped)
     tab.video.save_video()
     assert "Stopped" in tab.jobs.result.content and set((run.exports / "paths").glob("*")) == before | made

@@ -43,7 +43,7 @@ def test_labels_are_of_the_asker_of_the_moment(shared: SharedScene, monkeypatch:
         held.append(is_taken(shared.query_lock))
         return need()
 
-    monkeypatch.setattr(shared, "need_asker", engine)
+    monkeypatch.setattr(shared, "need_engine", engine)
     layers.make_labelling(shared, shared.scene.phrases)
     assert held == [True]
 
