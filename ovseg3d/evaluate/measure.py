@@ -146,12 +146,18 @@ def measure_cloud(
     truth = truth or exact_cloud(scene)
     place = {name: number for number, name in enumerate(classes_of(scene), start=1)}
     renumbered = np.array([0, *(place.get(name, 0) for name in truth.classes)])[truth.label]
-    keep = truth.seen >= 2
+    keep = _seen_twice(truth)
     if instances is not None:
         keep &= np.isin(truth.instance, list(instances))
     exact = TrueCloud(truth.xyz.astype(np.float64), renumbered, keep)
     xyz = learnt.surface.xyz.astype(np.float64)
     return measure_points(xyz, labels, exact, classes_of(scene), limit=limit_of(truth))
+
+
+def _seen_twice(truth: SurfaceCloud) -> Bool[np.ndarray, " points"]:
+    """The points that at least two training photos see."""
+    assert truth.seen is not None
+    return truth.seen >= 2
 
 
 def limit_of(truth: SurfaceCloud) -> float:
@@ -201,7 +207,7 @@ def measure_things(
         true_xyz=truth.xyz.astype(np.float64),
         true_id=truth.instance,
         limit=limit_of(truth),
-        keep=truth.seen >= 2,
+        keep=_seen_twice(truth),
     )
     if instances is None:
         return scores

@@ -148,4 +148,4 @@ def score_view(
         if on_fault is None:
             raise
         on_fault(error)
-    return ViewScore(view, frame.name, *figures, *depth)
+    return ViewScore(view, frame.name, figures[0], figures[1], *depth)

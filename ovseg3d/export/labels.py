@@ -66,7 +66,7 @@ def label_views(
     if len(phrases) > MOST:
         raise ConfigError(f"A list may have {MOST} phrases, this one has {len(phrases)}", fix="ask in several calls")
     numbers = {phrase: k for k, phrase in enumerate(phrases, start=1)}
-    categories = {instance.id: numbers.get(instance.label, 0) for instance in _instances(engine, phrases, none)}
+    categories = {instance.id: numbers.get(instance.label or "", 0) for instance in _instances(engine, phrases, none)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     with write_together(folder, LISTING, _earlier(folder)) as place:

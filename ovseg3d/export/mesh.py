@@ -23,7 +23,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.export.labelled import LabelledCloud
@@ -208,7 +208,7 @@ def _write_ply(path: Path, cloud: LabelledCloud, mesh: LabelledMesh) -> None:
 
     rows = np.empty(len(mesh.xyz), dtype=[kind for kind in COLUMNS if kind[0] != "confidence"])
     columns = [*mesh.xyz.T, *mesh.normal.T, *mesh.rgb.T, mesh.label, mesh.instance]
-    for name, column in zip(rows.dtype.names, columns):
+    for name, column in zip(rows.dtype.names or (), columns):
         rows[name] = column
     faces = np.empty(len(mesh.faces), dtype=[("vertex_indices", "<i4", (3,))])
     faces["vertex_indices"] = mesh.faces
@@ -235,7 +235,7 @@ def _write_glb(path: Path, cloud: LabelledCloud, mesh: LabelledMesh, rgb: np.nda
 
     share = rgb / 255.0
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)  # COLOR_0 is linear light
-    attributes = {
+    attributes: dict[str, Any] = {
         "_COLOR": linear.astype(np.float32),
         "_LABEL": mesh.label.astype(np.float32),  # whole numbers up to 2^24; glTF allows no 32-bit integers here
         "_INSTANCE": mesh.instance.astype(np.float32),

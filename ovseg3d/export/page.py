@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.export.labelled import LabelledCloud
 from ovseg3d.export.mesh import upright

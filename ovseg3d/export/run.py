@@ -32,7 +32,7 @@ from ovseg3d.export.points import import_laspy, save_cloud
 from ovseg3d.export.records import instance_records, place
 from ovseg3d.export.source import ExportSource
 from ovseg3d.files import write_json
-from ovseg3d.render.frames import render_video
+from ovseg3d.render.frames import What, render_video
 from ovseg3d.render.paths import check_video, interpolation, resized
 from ovseg3d.render.views import choose_views
 from ovseg3d.runs.folder import RunFolder
@@ -160,7 +160,8 @@ class _Export:
         options, source = self.options, self.source
         path = interpolation(source.scene, options.seconds, options.fps)
         cameras = resized(path.cameras, options.width)
-        files, of_labels = {"colour": folder / "video.mp4"}, folder / "video_labels.mp4"
+        files: dict[What, Path] = {"colour": folder / "video.mp4"}
+        of_labels = folder / "video_labels.mp4"
         renderer = source.renderer
         if source.phrases:
             renderer = Painter(source.need_engine(), ("labels",), source.phrases, none=options.none)

@@ -28,5 +28,7 @@ def ssim(pred: Float[np.ndarray, "h w 3"], target: Float[np.ndarray, "h w 3"]) -
 
     # In single precision flat areas lose digits: equal images would not give 1.
     first, second = (image.astype(np.float64) for image in (pred, target))
-    usual = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(structural_similarity(first, second, data_range=1.0, channel_axis=-1, **usual))
+    similarity = structural_similarity(
+        first, second, data_range=1.0, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    return float(similarity)  # pyright: ignore[reportArgumentType]

@@ -237,7 +237,7 @@ def read_lerf_folder(folder: Path) -> tuple[LerfFrame, ...]:
 def _box_mean(maps: np.ndarray, side: int) -> np.ndarray:
     from scipy.ndimage import uniform_filter
 
-    return uniform_filter(maps, size=(1, side, side), mode="mirror")
+    return uniform_filter(maps, size=(1, side, side), mode="mirror")  # pyright: ignore[reportArgumentType]
 
 
 def _scaled_box(box: tuple[float, float, float, float], scale: Pair) -> tuple[float, float, float, float]:

@@ -152,7 +152,7 @@ def nearest(
 
     Raises MeasureError when a coordinate is not finite.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
     if not (np.isfinite(xyz).all() and np.isfinite(queries).all()):
         raise MeasureError("A point has a coordinate that is not finite", fix="remove such points from the cloud")
