@@ -63,7 +63,7 @@ class SimilarityModel:
         known: Sequence[str] = (),
         of: SemanticScene | None = None,
     ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points alternatives"]]:
-        """Cosines of surface points with phrases and with others, including the priors of the scene (see `with_priors`).
+        """Cosines of surface points with phrases and with others, with the scene's priors (see `with_priors`).
 
         Args:
             phrases: what to look for.
