@@ -1,6 +1,6 @@
 """A labelled surface as a triangle mesh, reconstructed from its oriented points.
 
-Near each point the surface is approximated by its tangent plane. The signed distance to the weighted mean of the nearest
+Near each point its tangent plane approximates the surface. The signed distance to the weighted mean of the nearest
 planes (Hoppe et al. 1992, with the smooth weights of Kolluri 2005) is evaluated on a lattice near the points, and its
 zero set is extracted by marching cubes (scikit-image). Neighbours whose normals oppose the nearest point's have no
 weight, so the two sides of a thin object stay separate. Regions without points stay holes.

@@ -97,7 +97,7 @@ def _measured(
 
 
 def _row(what: str, scores: PointScores, known: bool) -> None:
-    figures = (scores.point_accuracy, scores.point_accuracy_things, scores.point_miou)
+    figures = (scores.point_accuracy, scores.point_accuracy_objects, scores.point_miou)
     labels = " | ".join(f"{figure:.1%}" for figure in figures) if known else "- | - | -"
     print(
         f"| {what} | {scores.predicted_points:,} | {scores.distance_median:.4f} | {scores.precision:.1%} |"
