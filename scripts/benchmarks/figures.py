@@ -39,8 +39,9 @@ class Figures:
 
     def main(self) -> None:
         """Render, draw, write, and say what was written."""
+        from ovseg3d.evaluate.views import score_view
         from ovseg3d.files import write_atomic
-        from ovseg3d.render.images import photo_on_white, score_view
+        from ovseg3d.render.images import photo_on_white
         from ovseg3d.render.views import choose_views, view_groups
         from ovseg3d.runs.fields import restore
         from ovseg3d.scene import load_depth

@@ -253,7 +253,7 @@ def lessons(room: Material, evaluator: Callable[[np.ndarray], np.ndarray]) -> Le
 def _steps(true: np.ndarray, made: Superpoints, price: Price, share: float) -> Lessons:
     names, number = np.unique(true, return_inverse=True)
     known = np.zeros((len(made.weight), len(names)))
-    np.add.at(known, (made.patch, number), 1)
+    np.add.at(known, (made.superpoint, number), 1)
     contacts, weight, means, found = made.contacts, made.weight, made.told, []
     for stage in STAGES:
         group = agglomerate(contacts, weight, means, price, stage)

@@ -441,9 +441,9 @@ def test_the_script_writes_a_curve(
     monkeypatch.setattr(RunFolder, "load_scene", lambda self: __import__("ovseg3d.scene").scene.load_scene(folder))
     absence.Absence((run.folder,), output=tmp_path / "absence.json").main()
     told = json.loads((tmp_path / "absence.json").read_text())
-    assert set(told) == {"rivals", "default", "alone"} and told["rivals"]["protocol"] == "absence"
-    assert set(told["rivals"]["scores"]["present"]["tiny"]) == set(CLASSES)
-    assert told["rivals"]["absent"] == ALL and told["rivals"]["recall"] >= 0.8
+    assert set(told) == {"present", "default", "alone"} and told["present"]["protocol"] == "absence"
+    assert set(told["present"]["scores"]["present"]["tiny"]) == set(CLASSES)
+    assert told["present"]["absent"] == ALL and told["present"]["recall"] >= 0.8
     with Image.open(tmp_path / "absence.png") as image:
         assert image.width > 300
     assert capsys.readouterr().out.count("absent phrases answered") == 3
