@@ -1,4 +1,4 @@
-"""The README's pictures, from a run on scenes/playroom: photo | render | depth | depth error of held-out views.
+"""The README's images, from a run on scenes/playroom: photo | render | depth | depth error of held-out views.
 
 python -m scripts.benchmarks.figures                                # the newest run on scenes/playroom
 python -m scripts.benchmarks.figures outputs/desk/latest --output docs/images/desk.png
@@ -70,7 +70,7 @@ class Figures:
 
 
 def draw(rows: list[tuple[Any, ...]], unit: str) -> Image.Image:
-    """One row for each (photo, render, depth, true depth, score), one colour bar for each kind of picture."""
+    """One row for each (photo, render, depth, true depth, score), one colour bar for each kind of image."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -321,7 +321,9 @@ def test_ctrl_c_ends_a_protocol_after_the_current_view_or_phrase(
     assert not (tmp_path / "figures.json").exists() and run.metrics() == before
 
 
-@pytest.mark.parametrize(("protocol", "measured"), [("points", "measure_cloud"), ("instances", "measure_run_instances")])
+@pytest.mark.parametrize(
+    ("protocol", "measured"), [("points", "measure_cloud"), ("instances", "measure_run_instances")]
+)
 def test_nothing_is_begun_after_a_stop(
     protocol: str, measured: str, room: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,8 @@ def test_a_hand_on_the_page(browser: str, tmp_path: Path) -> None:
     document.querySelector(".row:nth-child(2) .only").click(); await rest();
     seen.only = [like([200, 10, 20]), like([50, 60, 220])];
     document.querySelector(".head button").click(); await rest();
-    const [x, y] = on(meta.instances[0].center.map((c, i) => c + (i === UP ? meta.instances[0].size[2] / 2 * SIGN : 0)));
+    const { center, size } = meta.instances[0];
+    const [x, y] = on(center.map((c, i) => c + (i === UP ? size[2] / 2 * SIGN : 0)));
     hand("pointermove", x, y + 10); seen.over = document.getElementById("info").textContent;
     hand("pointerdown", x, y + 10); hand("pointerup", x, y + 10); await rest();
     seen.chosen = state.chosen; seen.lines = boxCount;
