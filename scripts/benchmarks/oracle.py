@@ -13,7 +13,7 @@ B  realistic margins: 0.27 x text + a vector that all images share + noise, of t
    of the regions are wrong, half of them in the same way in four neighbouring views.
 
 A region is the part of a square of 40 pixels that one class covers. The seed determines everything, and is printed.
-"2D" is the oracle's prediction for the held-out views (never used for lifting); "lift" and "lift, smoothed" are the method
+"2D" is the oracle's prediction for held-out views (never used for lifting); "lift" and "lift, smoothed" are the method
 `lift` without and with its smoothing; "ceiling" is smoothed, too, without noise and errors. The further steps of the
 method `default` (refinement, instance crops, layout) are not measured here.
 """

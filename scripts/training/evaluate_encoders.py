@@ -7,7 +7,7 @@ python -m scripts.training.evaluate_encoders --rows d,e --rooms dev  # playroom 
 
 "seen" rooms are furnished from what training drew from, with seeds of their own; "unseen" rooms are 1001-1005, which
 hold held-out styles, textures, lights and colours too. Settings are chosen on `dev`, never on these. Figures go to
---output as JSON, the rows as a markdown table beside it, the confusion of (a) as a picture; --card writes card.json
+--output as JSON, the rows as a markdown table beside it, the confusion of (a) as an image; --card writes card.json
 into the measured encoders' folders.
 """
 
@@ -75,7 +75,7 @@ class Evaluate:
     dino: Path = ROOT / "ovseg3d/encoders/builtin/dino"
     """Folder of the self-supervised one."""
     output: Path = ROOT / "outputs/encoders/figures.json"
-    """JSON; the table and the picture go beside it."""
+    """JSON; the table and the image go beside it."""
     work: Path = ROOT / "outputs/encoders/rooms"
     """Where rooms are rendered to; those that are there are used again."""
     count: int = 1500
@@ -265,7 +265,7 @@ def worst(confusion: np.ndarray, kinds: tuple[str, ...], count: int = 12) -> lis
 
 
 def draw_confusion(path: Path, confusion: dict[str, np.ndarray], kinds: tuple[str, ...]) -> None:
-    """The confusion of (a) as a picture: how often each kind gets its name, seen and unseen, and what it is taken for.
+    """The confusion of (a) as an image: how often each kind gets its name, seen and unseen, and what it is taken for.
 
     A matrix of so many kinds cannot be read at the size of a page; its largest entry of each row can.
     """

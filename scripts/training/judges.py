@@ -40,7 +40,7 @@ class Clip:
 
     @torch.no_grad()
     def image(self, images: Tensor) -> Tensor:
-        """Unit vectors of pictures of any size."""
+        """Unit vectors of images of any size."""
         return torch.cat([self.encoder.encode_image(part.to(self.device)) for part in images.split(128)]).cpu()
 
     @torch.no_grad()
