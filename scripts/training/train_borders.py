@@ -16,9 +16,9 @@ was left out of, are the examples of the objectness model. The results, OUTPUT/b
 replace the package's files.
 
 The table is of rooms that were not trained on: each is left out once (in the second round, pairs in the other rooms
-were chosen by networks that had seen it), and tests are never trained on. IoU: of each true instance with its best proposal,
-mean; recall: share with 0.5; by hand: with the formula. Then the share of proposals that have 0.5 with a true instance,
-and recall, before and after rejected fragments are left out. Proposals have no names here.
+were chosen by networks that had seen it), and tests are never trained on. IoU: mean over true instances of that with
+the best proposal; recall: share with 0.5; by hand: with the formula. Then the share of proposals that have 0.5 with a
+true instance, and recall, before and after rejected fragments are left out. Proposals have no names here.
 """
 
 import json

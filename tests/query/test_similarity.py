@@ -26,7 +26,7 @@ FLOOR_POINT, WALL_POINT, SOFA, MUG, BARE = range(5)
 
 
 def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]]) -> QueryEngine:
-    """Of five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, instance 1, instance 2, none. Nobody
+    """Five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, instance 1, instance 2, none. Nobody
     knows how large anything is."""
     vectors = np.zeros((5, 8), np.float32)
     for point, cosines in rows.items():
