@@ -35,13 +35,13 @@ def naming_loss(logits: Tensor, shown: Tensor, undecided: Tensor) -> Tensor:
 
 
 def standing_loss(names: Tensor, words: Tensor, told: Tensor, means: Tensor) -> Tensor:
-    """Words that mean what an image is of, against the names of everything else; its words count alike.
+    """Synonyms of an image's subject against the names of everything else; all synonyms have the same weight.
 
     Args:
         names: logits of all names, (images, names).
         words: logits of the words, (images, words).
-        told: names of what is in each image, (images, names): the others are everything else.
-        means: which words mean what it is of, (images, words); an image without any does not count.
+        told: names of the objects in each image, (images, names); all others are negatives.
+        means: synonyms of each image's subject, (images, words); an image without any does not count.
     """
     others = names.masked_fill(told, -torch.inf).logsumexp(1, keepdim=True)
     losses = (F.softplus(others - words) * means).sum(1) / means.sum(1).clamp(min=1)
@@ -49,15 +49,15 @@ def standing_loss(names: Tensor, words: Tensor, told: Tensor, means: Tensor) -> 
 
 
 def presence_loss(logits: Tensor, there: Tensor, absent: Tensor, hardest: int = 32) -> Tensor:
-    """What is there above zero, what is not below (Zhai et al. 2023, "Sigmoid loss for language image pre-training").
+    """Present texts above zero, absent ones below (Zhai et al. 2023, "Sigmoid loss for language image pre-training").
 
-    Both sides count alike in each image; of what is absent, the texts that come nearest.
+    Both sides have the same weight in each image; of the absent texts, the hardest count.
 
     Args:
-        logits: (images, texts), how far each text is above what would do for anything.
-        there: (images, texts); images without any do not count.
-        absent: (images, texts); what is in neither is left open.
-        hardest: how many of what is absent count.
+        logits: (images, texts), relative to the canonical phrases.
+        there: present texts, (images, texts); images without any do not count.
+        absent: absent texts, (images, texts); texts in neither are ignored.
+        hardest: number of absent texts that count.
     """
     hits = (F.softplus(-logits) * there).sum(1) / there.sum(1).clamp(min=1)
     alarms = F.softplus(logits).masked_fill(~absent, 0.0).topk(min(hardest, logits.shape[1]), dim=1).values.sum(1)

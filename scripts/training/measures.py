@@ -27,7 +27,7 @@ NEIGHBOURS = 15
 
 @dataclass(frozen=True)
 class ObjectViews:
-    """Object-centred views: (views, 3, side, side), and what they show."""
+    """Object-centred views, (views, 3, side, side), with kinds and colours."""
 
     images: Tensor
     kinds: tuple[str, ...]
@@ -81,7 +81,7 @@ def synonyms(clip: Clip, views: ObjectViews, kinds: Sequence[str], words: Sequen
 
 
 def by_colour(known: ObjectViews, views: ObjectViews, kinds: Sequence[str]) -> tuple[float, float]:
-    """Kind, and pair of kind and colour, as the most similar mean colours of other images have them."""
+    """Accuracy of kinds, and of pairs of kind and colour, by nearest neighbours in mean colour."""
 
     def colours(images: Tensor) -> Tensor:
         side = images.shape[-1] // 4
@@ -254,8 +254,8 @@ def transfer(
         evaluator: the encoder.
         known: rooms whose training views lend their labels; None: each room's own.
         rooms: whose held-out views are labelled.
-        scale: how much photos are enlarged.
-        neighbours: how many patches vote.
+        scale: enlargement of photos.
+        neighbours: number of patches that vote.
     """
     most, scores = 20_000, []
     shared = [gather(evaluator, room, True, scale) for room in known] if known is not None else None

@@ -53,7 +53,7 @@ class Placing:
             captions: of each image, the plainest first.
             scale: factor from cosines to logits.
             pull: how firmly an image is pulled to its object's phrase.
-            pair: weight of the object's phrase against other colours of it and objects of its colour that are not told.
+            pair: weight of the object's phrase against other colours of it and unmentioned objects of its colour.
             word: weight of words that mean it, against the names of everything else.
             presence: weight of the question whether something is there at all.
         """
@@ -72,7 +72,7 @@ class Placing:
         near = (vectors * phrase).sum(-1).mean()
         loss, figures = pull * (1 - near), {"pulled": near}
         if known.any():
-            beside = (shown | undecided)[known][:, self.kind]  # a white floor under a white mug is no alternative
+            beside = (shown | undecided)[known][:, self.kind]  # a white floor under a white mug is no negative
             alike = (self.colour == self.colour[told[known], None]) & ~beside
             alternatives = alike | (self.kind == own[known, None])
             scores = (2 * scale * (vectors[known] @ pairs.T)).masked_fill(~alternatives, -torch.inf)
