@@ -1,6 +1,6 @@
-"""What the project is made with. Not in the wheel: run from the repository's root with `python -m scripts.PART.NAME`.
+"""Scripts outside the wheel. Run them from the repository's root with `python -m scripts.PART.NAME`.
 
-`training` makes every weight that ships, `benchmarks` every table and figure; `examples` shows the Python API.
+`training` makes all shipped weights, `benchmarks` all tables and figures; `examples` shows the Python API.
 """
 
 from pathlib import Path

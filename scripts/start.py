@@ -1,4 +1,4 @@
-"""How a script starts: flags are the fields of a dataclass, and mistakes are told as `ovseg3d` tells them."""
+"""Entry point of scripts: flags are the fields of a dataclass, and errors are shown as by `ovseg3d`."""
 
 import sys
 from typing import Any
@@ -10,9 +10,9 @@ from ovseg3d.errors import Ovseg3dError
 
 
 def start(script: type[Any]) -> None:
-    """Read the command line into a `script` and call its `main()`, whose whole number, if any, is the exit code.
+    """Parse the command line into a `script` and call its `main()`; an integer that it returns is the exit code.
 
-    Mistakes of the user end with exit code 2 and no traceback.
+    Errors of the user end with exit code 2 and no traceback.
     """
     try:
         code = tyro.cli(script, description=sys.modules[script.__module__].__doc__).main()

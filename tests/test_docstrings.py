@@ -12,7 +12,7 @@ import ovseg3d
 PACKAGE = Path(ovseg3d.__file__).parent
 PARTS = sorted(path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
 PENDING = (
-    "engine", "evaluate", "export", "field", "geometry", "instances", "pipeline", "points", "query", "runs", "session",
+    "engine", "field", "geometry", "instances", "pipeline", "points", "runs", "session",
     "viewer",
 )  # fmt: skip
 """Parts that are being rewritten."""

@@ -1,4 +1,4 @@
-"""What a run got right: named protocols on photos, labels, points, instances and absence. `metrics` works on arrays."""
+"""Evaluation by named protocols: photos, labels, points, instances and absence. `metrics` works on arrays."""
 
 import lazy_loader as _lazy
 

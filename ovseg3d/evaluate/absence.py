@@ -1,10 +1,10 @@
-"""Protocol `absence` on a run: does it know what is not there?
+"""Protocol `absence` on a run: are absent phrases reported as absent?
 
-Present is what the scene's label images name. Absent are ten kinds: three that are easily taken for something that is
-there (mug and cup; a fixed table), five from outside the world of rooms, the rest other kinds of things of rooms. The
-choice is fixed by the list of what is present. Each phrase is asked for itself, as if the run did not name it; its
-score is that of the decision for the whole scene (see `presence`), in which what is present competes, and what rooms
-hold.
+Present phrases are the classes of the scene's label images. Ten absent phrases are chosen: three that are easily
+confused with a present one (mug and cup; a fixed table), five that occur in no room, and other kinds of objects. The
+list of present phrases determines the choice. Each phrase is queried on its own, as if the run did not name it. Its
+score is that of the decision for the whole scene (see `presence`), with the present phrases and the default vocabulary
+as alternatives.
 """
 
 import threading
@@ -26,18 +26,18 @@ CONFUSABLE = (
     ("oven", "microwave"), ("toilet", "bathtub"), ("backpack", "cushion"), ("ball", "apple"), ("rug", "curtain"),
     ("lamp", "ceiling light"), ("book", "tissue box"), ("teapot", "vase"), ("door", "window"),
 )  # fmt: skip
-"""Pairs that look or are used alike; one that is absent is a trap where the other is present."""
+"""Pairs of similar appearance or use; one that is absent is a trap if the other is present."""
 OUTSIDE = (
     "elephant", "airplane", "traffic light", "sailing boat", "giraffe", "fire truck", "palm tree", "rocket", "tractor",
     "camel", "lighthouse", "roller coaster", "penguin", "tram", "waterfall",
 )  # fmt: skip
-"""What no room holds."""
+"""Objects that occur in no room."""
 TRAPS, FOREIGN, ALL = 3, 5, 10
 Alternatives = Literal["present", "default", "none"]
 
 
 def absent_phrases(present: Sequence[str]) -> tuple[str, ...]:
-    """Ten phrases for what is not in a scene with `present`; fewer where the world has too few kinds left."""
+    """Ten phrases that are absent from a scene with `present`; fewer if too few kinds are left."""
     there = {phrase.strip().casefold() for phrase in present}
     random = np.random.default_rng(zlib.crc32("\n".join(sorted(there)).encode()))
 
@@ -60,14 +60,14 @@ def absence_scores(
     alternatives: Alternatives = "present",
     stop: threading.Event | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The run's score of each phrase, first of those that are there.
+    """The run's scores of present and of absent phrases.
 
     Args:
-        asker: of the run.
-        present: phrases that are there.
+        engine: of the run.
+        present: phrases that are in the scene.
         absent: phrases that are not.
-        rivals: what competes: what rooms hold and what is present, what rooms hold alone (as in a run without phrases),
-            or nothing.
+        alternatives: what competes: "present": the default vocabulary and the present phrases; "default": the default
+            vocabulary alone (as in a run without phrases); "none": nothing.
         stop: set it to end after the current phrase.
 
     Raises:
@@ -84,7 +84,7 @@ def absence_scores(
 def measure_run_absence(
     engine: QueryEngine, present: Sequence[str], *, stop: threading.Event | None = None
 ) -> AbsenceScores:
-    """Protocol `absence` for one scene. Raises KeyboardInterrupt: after `stop`."""
+    """Protocol `absence` for one scene. Raises KeyboardInterrupt after `stop`."""
     there, missing = absence_scores(engine, present, absent_phrases(present), stop=stop)
     name = engine.run.scene_name
     return measure_absence({name: there}, {name: missing})

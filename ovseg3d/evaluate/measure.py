@@ -1,7 +1,7 @@
-"""Measure what a run says against the truth, by protocols that are named in the output.
+"""Compare a run with ground truth, by protocols that are named in the output.
 
-Truth is read here and nowhere in training: label images of the scene, objects.json, the exact cloud of a synthetic
-room. A list is closed here: every pixel takes the nearest of the scene's own classes.
+Ground truth is read only here, never in training: label images of the scene, objects.json, the exact cloud of a
+synthetic room. The list of classes is closed: every pixel takes the nearest of the scene's own classes.
 """
 
 import json
@@ -31,9 +31,9 @@ from ovseg3d.scene.images import IGNORED, load_labels
 from ovseg3d.synth.cloud import SurfaceCloud, surface_cloud
 
 STYLES = {"seen styles": True, "unseen styles": False}
-"""Whether the training of the built-in encoders showed such things (see synth/holdout.py)."""
+"""Whether the built-in encoders were trained on objects of the style (see synth/holdout.py)."""
 LIMIT = 0.02
-"""Protocol `points`: how far a point may be from its neighbour, as a share of the cloud's extent."""
+"""Protocol `points`: largest distance of matched points, as a share of the cloud's extent."""
 
 Labeller = Callable[[str], Int[np.ndarray, "h w"]]
 """From a view's name to its label image: 0 none, i the i-th class of `classes_of`."""
@@ -59,13 +59,13 @@ def true_labels(scene: Scene, view: int) -> Int[np.ndarray, "h w"]:
     if strange:
         raise SceneError(
             f"Label {strange[0]} is none of the scene's classes", where=frame.label_path,
-            fix='name it in "classes", or say "ignore_label" if it means that nobody knows',
+            fix='name it in "classes", or set "ignore_label" if it means unknown',
         )  # fmt: skip
     return np.array([known[number] for number in numbers.tolist()], np.int64)[place].reshape(found.shape)
 
 
 def shown_classes(scene: Scene) -> tuple[str, ...]:
-    """Those of `classes_of` that a training photo shows: what a run can know to be there."""
+    """The classes that occur in the labels of training photos; only these can be known to a run."""
     classes, views = classes_of(scene), [view for view in scene.train if scene.frames[view].label_path]
     if not views:
         return classes
@@ -86,9 +86,9 @@ def measure_index(
 
     Args:
         scene: the capture.
-        labeller: gives each view's labels, at the size of the scene's.
+        labeller: returns each view's labels, at the size of the scene's.
         views: indices into `scene.frames`.
-        keep: which pixels of a view count; by default all.
+        keep: returns the pixels of a view that count; by default all.
         report: receives events of the stage "measure".
         stop: set it to end after the current view.
 
@@ -109,12 +109,12 @@ def measure_index(
 
 
 def labeller_of(engine: QueryEngine, classes: Sequence[str]) -> Labeller:
-    """What a run says of each view."""
+    """Predicts the labels of each view."""
     return lambda view: engine.label_image(classes, view, none=False)
 
 
 def exact_cloud(scene: Scene) -> SurfaceCloud:
-    """The exact surface of a synthetic room. Raises ConfigError: the scene is none."""
+    """The exact surface of a synthetic room. Raises ConfigError: the scene is no synthetic room."""
     try:
         return surface_cloud(scene.path, seen=True)
     except SceneError as error:
@@ -131,14 +131,14 @@ def measure_cloud(
     truth: SurfaceCloud | None = None,
     instances: Collection[int] | None = None,
 ) -> PointScores:
-    """Protocol `points`, against the exact surface of a synthetic room, as far as two photos see it.
+    """Protocol `points`, against the exact surface of a synthetic room where at least two photos see it.
 
     Args:
         scene: a synthetic room.
         learnt: the run's surface points, input frame.
-        labels: of these, in the order of `classes_of`.
-        truth: what `exact_cloud` gives, when it is at hand.
-        things: ids of the things that count; by default everything.
+        labels: labels of these, in the order of `classes_of`.
+        truth: the result of `exact_cloud`, if it exists already.
+        instances: ids of the true instances that count; by default everything.
 
     Raises:
         ConfigError: the scene is no synthetic room.
@@ -146,7 +146,7 @@ def measure_cloud(
     truth = truth or exact_cloud(scene)
     place = {name: number for number, name in enumerate(classes_of(scene), start=1)}
     renumbered = np.array([0, *(place.get(name, 0) for name in truth.classes)])[truth.label]
-    keep = truth.seen >= 2
+    keep = _seen_twice(truth)
     if instances is not None:
         keep &= np.isin(truth.instance, list(instances))
     exact = TrueCloud(truth.xyz.astype(np.float64), renumbered, keep)
@@ -154,12 +154,18 @@ def measure_cloud(
     return measure_points(xyz, labels, exact, classes_of(scene), limit=limit_of(truth))
 
 
+def _seen_twice(truth: SurfaceCloud) -> Bool[np.ndarray, " points"]:
+    """The points that at least two training photos see."""
+    assert truth.seen is not None
+    return truth.seen >= 2
+
+
 def limit_of(truth: SurfaceCloud) -> float:
-    """How far a point may be from its neighbour in the exact cloud."""
+    """Largest distance of a point from its match in the exact cloud."""
     return LIMIT * float(np.linalg.norm(np.ptp(truth.xyz, axis=0)))
 
 
-def measure_things(
+def measure_run_instances(
     scene: Scene,
     learnt: SemanticScene,
     labels: Int[np.ndarray, " points"],
@@ -167,18 +173,18 @@ def measure_things(
     *,
     instances: Collection[int] | None = None,
 ) -> InstanceScores:
-    """Protocol `instances`: the run's things against objects.json, on the exact surface as far as two photos see it.
+    """Protocol `instances`: the run's instances against objects.json, on the exact surface that two photos see.
 
-    A thing has the label of most of its points. One that is called wall, floor or ceiling has none: whether it is a
-    piece of the room is then decided by where it lies.
+    An instance has the label of most of its points. The labels wall, floor and ceiling are dropped: such an instance
+    belongs to the room if most of its exact points do.
 
     Args:
         scene: a synthetic room.
-        learnt: the run's surface points with their things, input frame.
-        labels: of these, in the order of `classes_of`.
-        truth: what `exact_cloud` gives.
-        things: ids of the true things that count; by default all. Recall means something then. Precision and counts
-            would hold what was found of the other things against the run, and are left out.
+        learnt: the run's surface points with their instances, input frame.
+        labels: labels of these, in the order of `classes_of`.
+        truth: the result of `exact_cloud`.
+        instances: ids of the true instances that count; by default all. With a subset only recall is meaningful:
+            precision and counts would penalise the other instances, and are left out.
 
     Raises:
         SceneError: objects.json is missing or damaged.
@@ -201,7 +207,7 @@ def measure_things(
         true_xyz=truth.xyz.astype(np.float64),
         true_id=truth.instance,
         limit=limit_of(truth),
-        keep=truth.seen >= 2,
+        keep=_seen_twice(truth),
     )
     if instances is None:
         return scores
@@ -215,25 +221,25 @@ def read_objects(scene: Scene) -> list[dict[str, Any]]:
     """The entries of objects.json. Raises SceneError."""
     path = scene.path / "objects.json"
     try:
-        found = json.loads(read_bytes(path, what="list of true things"))
+        found = json.loads(read_bytes(path, what="list of true objects"))
     except (ValueError, RecursionError) as error:
         raise SceneError(
-            f"The true things cannot be read: {error}", where=path, fix="ovseg3d synth writes it"
+            f"The true objects cannot be read: {error}", where=path, fix="ovseg3d synth writes it"
         ) from error
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise SceneError("Expected a list of things", where=path, fix="ovseg3d synth writes it")
+        raise SceneError("Expected a list of objects", where=path, fix="ovseg3d synth writes it")
     return found
 
 
 def styles_of(scene: Scene) -> dict[str, frozenset[int]]:
-    """Ids of things in styles that the built-in encoders have seen in training, and of the others.
+    """Ids of instances in styles that the built-in encoders were trained on, and of the others.
 
-    Empty where objects.json does not say, or the scene is no synthetic room.
+    Empty if objects.json does not state styles, or the scene is no synthetic room.
     """
     if not (scene.path / "objects.json").is_file() or not (scene.path / "synth.json").is_file():
         return {}
-    told = {entry["id"]: entry["seen"] for entry in read_objects(scene) if isinstance(entry.get("seen"), bool)}
-    groups = {name: frozenset(i for i, seen in told.items() if seen == which) for name, which in STYLES.items()}
+    known = {entry["id"]: entry["seen"] for entry in read_objects(scene) if isinstance(entry.get("seen"), bool)}
+    groups = {name: frozenset(i for i, seen in known.items() if seen == which) for name, which in STYLES.items()}
     return {name: ids for name, ids in groups.items() if ids}
 
 
@@ -251,8 +257,8 @@ def measure_agreement(
     Args:
         scene: the capture.
         learnt: the run's surface points.
-        labeller: gives the labels of a view, by its name.
-        depth: gives the z-depth of the field in a view, input units, at the size of its labels.
+        labeller: returns the labels of a view, by its name.
+        depth: returns the z-depth of the field in a view, input units, at the size of its labels.
         views: indices into `scene.frames`.
         stop: set it to end after the current view.
 

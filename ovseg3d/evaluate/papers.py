@@ -1,7 +1,7 @@
 """The papers' own protocols on a run: 3D-OVS's masks by view and phrase, LERF's boxes and polygons.
 
-What each counts is in `evaluate.metrics.ovs3d` and `evaluate.metrics.lerf`. Both papers evaluate views that they also
-trained on; here held-out and training views are told apart, and `--train-on-all` does as they did.
+`evaluate.metrics.ovs3d` and `evaluate.metrics.lerf` define the metrics. Both papers evaluate views that they also
+trained on; here held-out and training views are reported separately, and `--train-on-all` follows the papers.
 """
 
 import threading
@@ -31,8 +31,8 @@ def measure_ovs3d(
     """Protocol `3d-ovs`: argmax over classes.txt, at the size that the run was trained at.
 
     Args:
-        asker: of the run.
-        groups: views (indices into the scene's frames) that are to be told apart, by name.
+        engine: of the run.
+        groups: views (indices into the scene's frames) to report separately, by name.
         labels: the folder with classes.txt and <NN>/<phrase>.png; by default segmentations/ of the scene.
         stop: set it to end after the current view.
 
@@ -40,7 +40,7 @@ def measure_ovs3d(
         Scores of each group with an annotated view.
 
     Raises:
-        SceneError: the folder is not of this layout, or of more photos than there are.
+        SceneError: the folder has another layout, or belongs to more photos than there are.
         ConfigError: no view of any group is annotated.
         KeyboardInterrupt: after `stop`.
     """
@@ -74,20 +74,20 @@ def measure_lerf(
     *,
     stop: threading.Event | None = None,
 ) -> dict[str, Scores]:
-    """Protocol `lerf`: each phrase of a frame by itself, its relevancy against the canonical phrases (one level).
+    """Protocol `lerf`: each phrase of a frame on its own, by its relevancy against the canonical phrases (one level).
 
     Args:
-        asker: of the run.
-        groups: views that are to be told apart, by name.
-        labels: the folder with one JSON for each labelled frame; by default ../label/<scene>, as LangSplat has it.
-        parameters: windows and threshold, in pixels of the run's pictures; by default those of the published code.
+        engine: of the run.
+        groups: views to report separately, by name.
+        labels: the folder with one JSON for each labelled frame; by default ../label/<scene>, as in LangSplat.
+        parameters: windows and threshold, in pixels of the run's images; by default those of the published code.
         stop: set it to end after the current view.
 
     Returns:
         Scores of each group with a labelled frame.
 
     Raises:
-        SceneError: the folder is not of this layout, or names a frame that the scene has not.
+        SceneError: the folder has another layout, or names a frame that the scene does not have.
         ConfigError: no view of any group is labelled.
         KeyboardInterrupt: after `stop`.
     """
@@ -112,7 +112,7 @@ def measure_lerf(
 
 
 def _view_of(scene: Scene, frame: LerfFrame, folder: Path) -> int:
-    """Labels say "frame_00041.jpg"; the photo may have another suffix."""
+    """The view of a frame, by stem: labels name "frame_00041.jpg", and the photo may have another suffix."""
     stem = Path(frame.name).stem
     for view, known in enumerate(scene.frames):
         if Path(known.name).stem == stem:

@@ -1,8 +1,8 @@
-"""All protocols about meaning by name, on one run: what `ovseg3d eval --protocol` measures.
+"""The semantic protocols of one run by name, for `ovseg3d eval --protocol`.
 
-Every figure belongs to a group, and groups are never pooled: "held-out" and "train" views; "scene" where the protocol
-looks at the scene as a whole; and, in rooms whose objects.json says which styles the built-in encoders were trained
-on, "seen styles" and "unseen styles" of each of these.
+Every figure belongs to a group, and groups are never pooled: "held-out" and "train" views; "scene" for protocols of the
+whole scene; and, in rooms whose objects.json states which styles the built-in encoders were trained on, "seen styles"
+and "unseen styles" of each of these.
 """
 
 import threading
@@ -29,12 +29,12 @@ Found = dict[str, Scores]
 
 
 class Evaluator:
-    """Measures one run; what several protocols need is made once.
+    """Measures one run; data that several protocols need is computed once.
 
     Args:
-        asker: of the run.
-        views: which views to measure; "all" tells held-out and training views apart.
-        labels: where the labels of a paper's layout are, if not where it has them.
+        engine: of the run.
+        views: which views to measure; with "all", held-out and training views are separate groups.
+        labels: the folder of a paper's labels; by default the paper's own location.
         report: receives events of the stage "measure".
         stop: set it to end after the current view or phrase: KeyboardInterrupt then.
     """
@@ -57,7 +57,8 @@ class Evaluator:
         """Scores by protocol and group.
 
         Raises:
-            ConfigError: the scene has not what a protocol compares with. SceneError: a label file is damaged.
+            ConfigError: the scene lacks the ground truth of a protocol.
+            SceneError: a label file is damaged.
             KeyboardInterrupt: after `stop`.
         """
         return {name: PROTOCOLS[name](self) for name in until_stopped(names, self._stop)}
@@ -65,9 +66,9 @@ class Evaluator:
     def index(self) -> Found:
         """Each pixel's class against the label images; see `measure.measure_index`.
 
-        Groups of which no view has a label image are left out. Raises ConfigError when that is all of them.
+        Groups without label images are left out. Raises ConfigError if no group has any.
         """
-        measure.classes_of(self.scene)  # a scene without any labels is told so
+        measure.classes_of(self.scene)  # report a scene without any labels first
         frames, found = self.scene.frames, {}
         labelled = {name: [v for v in views if frames[v].label_path] for name, views in self.groups.items()}
         if not any(labelled.values()):
@@ -78,7 +79,7 @@ class Evaluator:
             if not views:
                 continue
             found[group] = self._index(views)
-            # Labels were drawn from where photos are said to be.
+            # True labels were rendered from the capture's own cameras, not from refined ones.
             cameras = [self.engine.capture.frames[view].camera for view in views]
             for style, instances in self._styles.items():
                 images = instance_images(self.scene.path, cameras)
@@ -94,8 +95,8 @@ class Evaluator:
         return self._of_styles(measure.measure_cloud)
 
     def instances(self) -> Found:
-        """The things that were found against a synthetic room's; see `measure.measure_things`."""
-        return self._of_styles(measure.measure_things)
+        """The run's instances against a synthetic room's; see `measure.measure_run_instances`."""
+        return self._of_styles(measure.measure_run_instances)
 
     def _of_styles(self, measured: Callable[..., Scores]) -> Found:
         groups = {"scene": None, **self._styles}
@@ -106,7 +107,7 @@ class Evaluator:
         }
 
     def consistency(self) -> Found:
-        """Whether a place has one label in all views of a group; see `measure.measure_agreement`."""
+        """Agreement of a point's labels over all views of a group; see `measure.measure_agreement`."""
         semantics, depth = self.engine.semantics, self.engine.depth
         return {
             name: measure.measure_agreement(self.scene, semantics, self._labeller, depth, views, stop=self._stop)
@@ -114,7 +115,7 @@ class Evaluator:
         }
 
     def absence(self) -> Found:
-        """Whether what is not in the scene is said not to be; see `measure_run_absence`."""
+        """Whether absent phrases are reported as absent; see `measure_run_absence`."""
         return {"scene": measure_run_absence(self.engine, measure.shown_classes(self.scene), stop=self._stop)}
 
     def ovs3d(self) -> Found:
@@ -132,7 +133,7 @@ class Evaluator:
     @cached_property
     def _labeller(self) -> measure.Labeller:
         found = measure.labeller_of(self.engine, self._classes)
-        return cache(lambda view: found(view).astype(np.int16))  # of every view, so in few bytes
+        return cache(lambda view: found(view).astype(np.int16))  # all views are cached, so in two bytes a pixel
 
     @cached_property
     def _styles(self) -> dict[str, frozenset[int]]:
@@ -155,7 +156,7 @@ PROTOCOLS: dict[str, Callable[[Evaluator], Found]] = {
 
 
 def keep_figures(run: RunFolder, found: Mapping[str, Found]) -> None:
-    """Put the main figures among the run's others in metrics.json. Raises OutputError."""
+    """Add the main figures to the run's metrics.json. Raises OutputError."""
     figures = {}
     for key, (protocol, group, name) in EVALUATED.items():
         if group in found.get(protocol, {}):

@@ -1,7 +1,7 @@
 """Measure a field on views: PSNR, SSIM, and depth error where the true depth is known.
 
-RGBA photos are put on white, as the renderer does. A frame's mask leaves pixels out of PSNR and depth; SSIM,
-which needs whole windows, sees the photo's own pixels there. A mean is over views, of those that have a figure.
+RGBA photos are composited on white, as in the renderer. A frame's mask excludes pixels from PSNR and depth; SSIM needs
+whole windows, so masked pixels are replaced by the photo's. Means are over the views that have a figure.
 """
 
 import math
@@ -25,7 +25,7 @@ FIGURES = ("psnr", "ssim", "depth_rel_median", "depth_within_5_percent", "depth_
 
 @dataclass(frozen=True)
 class ViewScore:
-    """Figures of one view; NaN where there is nothing to compare with."""
+    """Figures of one view; NaN without ground truth."""
 
     view: int
     """Index into `Scene.frames`."""
@@ -49,17 +49,17 @@ class Evaluation:
     views: tuple[ViewScore, ...]
 
     def mean(self) -> dict[str, float]:
-        """Mean over views of each figure, NaN where no view has it.
+        """Mean over views of each figure; NaN where no view has it.
 
-        Over held-out views where there are any; where the capture tells those on the camera's path from others, over
-        those on it. `groups` has the rest.
+        Over held-out views if there are any; if the capture marks held-out views on the camera's path, over these.
+        `groups` has the others.
         """
         on_path = tuple(score for score in self.views if score.group == "on_path")
         held_out = tuple(score for score in self.views if score.group not in ("", "train"))
         return _means(on_path or held_out or self.views)
 
     def groups(self) -> dict[str, dict[str, float]]:
-        """Means of each group ("train", "held-out", "on_path"), where the views are in several."""
+        """Means of each group ("train", "held-out", "on_path"); empty if there is only one."""
         names = sorted({score.group for score in self.views}, reverse=True)
         if len(names) < 2:
             return {}
@@ -87,12 +87,12 @@ def evaluate(
     """Render views and compare them with their photos.
 
     Args:
-        renderer: of the field.
+        renderer: renders the field.
         scene: the capture, with the cameras to render.
-        views: indices into `scene.frames`; the held-out views by default.
+        views: indices into `scene.frames`; by default the held-out views.
         stop: set it to end early, with the views done so far.
-        on_view: called after each view with its score, the photo and what was rendered.
-        on_fault: called with what is wrong with a view's mask or depth, instead of raising it; see `score_view`.
+        on_view: called after each view with its score, the photo and the rendered images.
+        on_fault: receives the error of an unreadable mask or depth file instead of its being raised; see `score_view`.
 
     Raises:
         SceneError: a photo, mask or depth file cannot be read.
@@ -124,14 +124,14 @@ def score_view(
         view: index into `scene.frames`.
         scene: the capture, for the mask and the depth of the view.
         photo: (h, w, 3), 0 to 1, on white.
-        rendered: "rgb" (h, w, 3), 0 to 1, and "depth_z" (h, w) in input units, 0 where nothing is.
-        on_fault: called with what is wrong with its mask or depth; figures that need the file are NaN then.
+        rendered: "rgb" (h, w, 3), 0 to 1, and "depth_z" (h, w) in input units, 0 where there is none.
+        on_fault: receives the error of an unreadable mask or depth file; figures that need the file are NaN then.
 
     Raises:
-        SceneError: without `on_fault`, its mask or depth cannot be read.
+        SceneError: the mask or depth cannot be read, and there is no `on_fault`.
     """
     frame, rgb = scene.frames[view], rendered["rgb"]
-    figures, depth = (math.nan,) * 2, (math.nan,) * 3
+    figures, depth = (math.nan, math.nan), (math.nan, math.nan, math.nan)
     try:
         usable = load_mask(frame)
         if usable.all():

@@ -1,7 +1,7 @@
 """Exports: a run's labelled surface as files that other programs open.
 
-A `LabelledCloud` is what all exporters write; it knows its frame, and is brought to another one exactly once, by
-`moved`. Exporters neither read runs nor render: what they need is handed to them (`export.source` gathers it).
+All exporters write a `LabelledCloud`. It states its frame, and `moved` transforms it to another frame exactly once.
+Exporters do not read runs or render; `export.source` collects their input.
 """
 
 import lazy_loader as _lazy

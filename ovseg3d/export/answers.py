@@ -1,10 +1,10 @@
-"""Answers and label images as files: points, masks and pictures.
+"""Answers as files: points, masks and an overview.
 
 <folder>/<phrase>/points.ply       surface points above the threshold: xyz, colour, relevancy
-<folder>/<phrase>/masks/<view>.png     255 where it is
-<folder>/<phrase>/overview.png     views with relevancy laid over, for looking
+<folder>/<phrase>/masks/<view>.png     255 inside the mask
+<folder>/<phrase>/overview.png     views with a relevancy overlay
 
-What a phrase's folder holds of an earlier answer goes when the new one is there.
+Files of an earlier answer are replaced once the new ones are complete.
 """
 
 import re
@@ -25,20 +25,27 @@ from ovseg3d.render.views import free_name
 
 POINTS, MASKS, OVERVIEW = "points.ply", "masks", "overview.png"
 SHOWN = 6
-"""Views in an overview, those with the most of it."""
+"""Views in an overview: those with the largest masks."""
 
 
 def save_answers(
     folder: Path, engine: QueryEngine, answers: Sequence[Answer], views: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Write the files of each answer; returns what JSON says of it.
+    """Write the files of each answer.
 
     Args:
-        views: names of frames to draw masks of. They are drawn one after the other, each for all answers, and of an
-            answer's pictures only those of its overview are held: all of many photos would be gigabytes.
+        folder: receives one folder for each phrase.
+        engine: of the run.
+        answers: from `engine.ask`.
+        views: names of frames to make masks of. Views are rendered one by one for all answers, and only the images of
+            the overviews are held in memory.
+
+    Returns:
+        The JSON record of each answer.
 
     Raises:
-        ConfigError: an unknown view. OutputError: the folder cannot be written to.
+        ConfigError: an unknown view.
+        OutputError: the folder cannot be written to.
     """
     masks, taken = {view: f"{MASKS}/{engine.view_file(view)}.png" for view in views}, set()
     folders = [folder / unique_name(answer.phrase, taken) for answer in answers]
@@ -60,11 +67,11 @@ def save_answers(
             if shown:
                 rows = [_row(engine, view, answer, image) for _, view, image in shown]
                 save_image(place / OVERVIEW, contact_sheet(rows))
-    return [_told(own, answer, masks) for own, answer in zip(folders, answers)]
+    return [_record(own, answer, masks) for own, answer in zip(folders, answers)]
 
 
-def _told(folder: Path, answer: Answer, masks: Mapping[str, str]) -> dict[str, Any]:
-    """What JSON says of an answer whose files are in `folder`."""
+def _record(folder: Path, answer: Answer, masks: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON record of an answer whose files are in `folder`."""
     return {
         "phrase": answer.phrase,
         "present": answer.present,
@@ -82,7 +89,7 @@ def _told(folder: Path, answer: Answer, masks: Mapping[str, str]) -> dict[str, A
 
 
 def _earlier(folder: Path) -> list[str]:
-    """What an earlier answer left; masks are its own only beside its overview."""
+    """Files of an earlier answer; masks belong to it only if there is an overview."""
     masks = (folder / MASKS).glob("*.png") if (folder / OVERVIEW).exists() else ()
     return [POINTS, OVERVIEW, *(f"{MASKS}/{mask.name}" for mask in masks)]
 
@@ -110,6 +117,6 @@ def write_points(
 
 
 def unique_name(phrase: str, taken: set[str]) -> str:
-    """A phrase as the name of a folder, different from those in `taken`, which it joins."""
+    """A phrase as the name of a folder that is not in `taken`; it is added to `taken`."""
     plain = re.sub(r"[^\w]+", "_", phrase.strip().lower()).strip("_")[:60] or "phrase"
     return free_name(plain, taken)

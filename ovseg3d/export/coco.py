@@ -1,7 +1,7 @@
-"""Label images of views as COCO-style JSON: what is where, as run-length masks.
+"""Label images of views as COCO annotations with run-length masks.
 
-A thing is one annotation in each view that shows it: `iscrowd` 0, its phrase as category, and `instance_id`, which is
-the same in all views. What belongs to no thing (floor, wall) is one annotation for each label and view, `iscrowd` 1.
+An instance is one annotation in each view that shows it: `iscrowd` 0, its phrase as category, and `instance_id`, which
+is the same in all views. Pixels of no instance (floor, wall) are one annotation for each label and view, `iscrowd` 1.
 Masks are COCO's uncompressed run lengths (counts of 0s and 1s in turn, column by column), which pycocotools reads.
 Boxes are x, y, width, height in pixels. Category ids are the labels of the index images.
 """
@@ -26,11 +26,12 @@ def run_lengths(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
 def annotations_of(
     image_id: int, label: Int[np.ndarray, "h w"], instance: Int[np.ndarray, "h w"], categories: Mapping[int, int]
 ) -> list[dict[str, Any]]:
-    """What one view shows, without ids.
+    """The annotations of one view, without ids.
 
     Args:
+        image_id: of the view.
         label, instance: of each pixel, 0 for none.
-        categories: label of each thing; things without one are left to their pixels' labels.
+        categories: label of each instance; pixels of instances without one keep their own labels.
     """
     named = np.isin(instance, [number for number, category in categories.items() if category])
     found = []
@@ -55,7 +56,7 @@ def _annotation(image_id: int, mask: np.ndarray, category: int, crowd: int) -> d
 def coco(
     images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], phrases: Sequence[str], name: str
 ) -> dict[str, Any]:
-    """The whole file: images as {id, file_name, width, height, ...}, annotations in their order."""
+    """The COCO file: images as {id, file_name, width, height, ...}, annotations numbered in their order."""
     return {
         "info": {"description": f"{name}, labelled by ovseg3d {__version__}", "version": __version__},
         "images": list(images),

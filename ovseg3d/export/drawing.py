@@ -1,4 +1,4 @@
-"""What exports draw over a photo or a render: relevancy, and labels."""
+"""Overlays on photos and renders: relevancy and labels."""
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -12,7 +12,7 @@ from ovseg3d.scene.images import load_photo
 def over(
     photo: UInt8[np.ndarray, "h w 3"], relevancy: Float[np.ndarray, "h w"], threshold: float
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Relevancy laid over a photo: what is below the threshold in grey, what is above glows, with a fixed scale."""
+    """Relevancy over a photo: grey below the threshold, a colour map with a fixed scale above."""
     from matplotlib import colormaps
 
     strength = ((relevancy - threshold) / (1 - threshold)).clip(0, 1)[..., None]
@@ -25,7 +25,7 @@ def over(
 def shaded(
     rgb: Float[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], tints: UInt8[np.ndarray, "labels 3"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Labels in their colours, with the light and shade of a render, 0 to 1."""
+    """Labels in their colours, shaded by the brightness of a render, 0 to 1."""
     shade = (0.35 + 0.65 * rgb.mean(-1, keepdims=True)).clip(0, 1)
     return to_bytes(tints[labels] / 255 * shade)
 
@@ -38,13 +38,13 @@ def photo_of(engine: QueryEngine, view: str) -> UInt8[np.ndarray, "h w 3"]:
 def beside_photo(
     engine: QueryEngine, view: str, photo: UInt8[np.ndarray, "h w 3"], title: str, drawn: UInt8[np.ndarray, "h2 w2 3"]
 ) -> Image.Image:
-    """A row of an overview: the photo, and what was drawn of it.
+    """A row of an overview: the photo and an image of the same view.
 
     Args:
-        asker: of the run.
+        engine: of the run.
         view: the name of the frame.
         photo: of the view.
-        title: of what was drawn.
-        drawn: at any size.
+        title: of the image.
+        drawn: the image, at any size.
     """
     return side_by_side([(f"photo {engine.view_file(view)}", photo), (title, drawn)])

@@ -1,8 +1,8 @@
-"""Labelled surface points: what every exporter writes, and the two frames that they can be in.
+"""Labelled surface points, the input of every exporter, in the input or the world frame.
 
 Label k is `phrases[k - 1]`, 0 is none; instances count from 1, 0 is none. All arrays have one row for each point.
-A similarity x -> s R x + t takes positions as they are, turns normals and `up` by R, and scales cells by s; boxes are
-fitted anew in the frame that they are given in.
+A similarity x -> s R x + t is applied to positions, its rotation R to normals and `up`, and its scale s to cells; boxes
+are refitted in the target frame.
 """
 
 from collections.abc import Mapping
@@ -27,43 +27,43 @@ class LabelledCloud:
     label: Int[np.ndarray, " points"]
     instance: Int[np.ndarray, " points"]
     phrases: tuple[str, ...]
-    """As the user wrote them; none where there are no labels."""
+    """As the user wrote them; empty without labels."""
     colours: UInt8[np.ndarray, "labels 3"]
     """Of none (row 0) and of each phrase."""
     instances: tuple[Instance, ...]
-    """In this frame, of all the run's points, however many are in this cloud."""
+    """In this frame; computed from all of the run's points, even if this cloud has fewer."""
     name: str
-    """The scene's."""
+    """The scene's name."""
     frame: FrameName = "input"
     frame_from_input: Float[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
-    """A similarity; what has been applied to the points already."""
+    """The similarity that has been applied to the points."""
     metres_per_unit: float | None = None
-    """Metres in one unit of this frame; None: not known."""
+    """Metres per unit of this frame; None: unknown."""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """More about each point, for the NPZ: features, scores."""
+    """More values of each point, for the NPZ: features, scores."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What belongs to the columns as a whole: the basis, the encoder."""
+    """Metadata of the columns: basis, encoder."""
 
     def __len__(self) -> int:
         return len(self.surface)
 
     @property
     def unit(self) -> Literal["m", "units"]:
-        """The name of this frame's unit: lengths are metres only where that is known."""
+        """The name of this frame's unit: "m" only if the scale is known to be metres."""
         return "m" if self.metres_per_unit is not None and abs(self.metres_per_unit - 1) < 1e-9 else "units"
 
     def take(self, which: Bool[np.ndarray, " points"] | Int[np.ndarray, " some"]) -> "LabelledCloud":
-        """Some of the points; things stay as they are."""
+        """A subset of the points; instances are unchanged."""
         return replace(
             self, surface=self.surface.take(which), label=self.label[which], instance=self.instance[which],
             columns={name: values[which] for name, values in self.columns.items()},
         )  # fmt: skip
 
     def thinned(self, points: int | None = None, spacing: float | None = None) -> "LabelledCloud":
-        """Fewer points, evenly: one in each cell of a lattice, the one nearest to its middle; their `cell` grows.
+        """Subsample evenly: keep the point nearest to the centre of each cell of a lattice; their `cell` grows.
 
         Args:
-            points: at most so many; the most that a lattice gives (within about 1 %).
+            points: upper limit, which is reached within about 1 %.
             spacing: side of the cells, in units of this frame.
 
         Raises:
@@ -85,7 +85,7 @@ class LabelledCloud:
 
 
 def moved(surface: Surface, similarity: Float[np.ndarray, "4 4"]) -> Surface:
-    """A surface in another frame; see the top of the file."""
+    """Transform a surface to another frame; see the top of the file."""
     scale = float(np.cbrt(np.linalg.det(similarity[:3, :3])))
     turn = similarity[:3, :3] / scale
     xyz = surface.xyz.astype(np.float64) @ similarity[:3, :3].T + similarity[:3, 3]
@@ -99,7 +99,7 @@ def moved(surface: Surface, similarity: Float[np.ndarray, "4 4"]) -> Surface:
 
 
 def _one_in_each_cell(xyz: np.ndarray, size: float) -> np.ndarray:
-    """Rows, in their order, of the point nearest to the middle of each cell that has any."""
+    """Sorted indices of the points nearest to the centres of the occupied cells."""
     place = (xyz.astype(np.float64) - xyz.min(0)) / size
     cell = np.floor(place).astype(np.int64)
     _, group = np.unique(_key(cell), return_inverse=True)
@@ -111,7 +111,7 @@ def _one_in_each_cell(xyz: np.ndarray, size: float) -> np.ndarray:
 
 
 def _size_for(xyz: np.ndarray, points: int) -> float:
-    """The least side of cells, within reason, that leaves at most so many points."""
+    """The smallest side of cells, by bisection, that leaves at most `points` points."""
     low = xyz.min(0)
     extent = max(float(np.ptp(xyz, axis=0).max()), 1e-9)
 

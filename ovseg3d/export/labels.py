@@ -1,12 +1,12 @@
-"""Label images of a run's views: from a closed list of phrases, or of the things that were found without any.
+"""Label images of a run's views: from a closed list of phrases, or of class-agnostic instances.
 
-<folder>/<view>.png         index image: 0 none, i the i-th phrase or the thing with id i; with a palette
-<folder>/labels.json        phrases with label, colour and counts, or things with their boxes; which file is which view
+<folder>/<view>.png         index image: 0 none, i the i-th phrase or the instance with id i; with a palette
+<folder>/labels.json        phrases with label, colour and counts, or instances with their boxes; the file of each view
 <folder>/annotations.json   of phrases: the same as COCO annotations, see `export.coco`
 <folder>/overview.png       photo | labels of some views, and the legend
 
-`ovseg3d segment` and `ovseg3d export --what labels` both write this set, and it is written together: an earlier set in
-the same folder is replaced whole, or stays whole.
+`ovseg3d segment` and `ovseg3d export --what labels` both write this set. It is replaced as a whole: an interrupted
+write leaves the earlier set unchanged.
 """
 
 import json
@@ -33,7 +33,7 @@ from ovseg3d.render.views import spread
 LISTING, ANNOTATIONS, OVERVIEW = "labels.json", "annotations.json", "overview.png"
 SHOWN = 6
 """Views in the overview."""
-MOST = 254
+MAX_PHRASES = 254
 """Phrases that fit into a label image with a palette."""
 
 
@@ -47,26 +47,31 @@ def label_views(
     report: Report = ignore,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Write label images; returns what JSON says of them.
+    """Write label images.
 
     Args:
-        folder: where to.
-        asker: of the run.
+        folder: receives the files.
+        engine: of the run.
         phrases: the list.
         views: names of frames.
         none: whether a pixel may belong to none of the list.
         report: receives events of the stage "segment".
         stop: set it to end after the current view: KeyboardInterrupt then, and nothing has changed.
 
+    Returns:
+        The JSON record of the set.
+
     Raises:
         ConfigError: too many phrases.
         OutputError: the folder cannot be written to.
         KeyboardInterrupt: after `stop`.
     """
-    if len(phrases) > MOST:
-        raise ConfigError(f"A list may have {MOST} phrases, this one has {len(phrases)}", fix="ask in several calls")
+    if len(phrases) > MAX_PHRASES:
+        raise ConfigError(
+            f"A list may have {MAX_PHRASES} phrases, this one has {len(phrases)}", fix="ask in several calls"
+        )
     numbers = {phrase: k for k, phrase in enumerate(phrases, start=1)}
-    categories = {instance.id: numbers.get(instance.label, 0) for instance in _instances(engine, phrases, none)}
+    categories = {instance.id: numbers.get(instance.label or "", 0) for instance in _instances(engine, phrases, none)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     with write_together(folder, LISTING, _earlier(folder)) as place:
@@ -80,7 +85,7 @@ def label_views(
             annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
         written.finish()
         everything = coco(images, annotations, phrases, engine.run.scene_name)
-        # Not indented: run lengths would take a line each.
+        # No indent: it would put each run length on a line.
         text = json.dumps(plain(everything), ensure_ascii=False, allow_nan=False)
         write_atomic(place / ANNOTATIONS, (text + "\n").encode())
         names = ["none", *phrases]
@@ -99,11 +104,14 @@ def instance_views(
     report: Report = ignore,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Write images of the run's things, each in a colour of its own; returns what JSON says of them.
+    """Write images of the run's instances, each in a colour of its own.
 
     Args:
-        phrases: names for the things, each the nearest to most of its points; without, no encoder is needed.
-        folder, asker, views, report, stop: as for `label_views`.
+        phrases: candidate names; an instance takes the label of most of its points. Without, no encoder is needed.
+        folder, engine, views, report, stop: as for `label_views`.
+
+    Returns:
+        The JSON record of the set.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -128,19 +136,19 @@ def instance_views(
 
 
 def _instances(engine: QueryEngine, phrases: Sequence[str], none: bool = True) -> tuple[Instance, ...]:
-    """The run's things, named where there are phrases."""
+    """The run's instances, with labels if there are phrases."""
     labels = engine.labels(phrases, none=none) if phrases else None
     return instances_of(engine.semantics.surface, engine.semantics.instance, labels=labels, phrases=phrases)
 
 
 def _earlier(folder: Path) -> list[str]:
-    """The files of the set that is in a folder now: those that its listing names, if it is one of ours."""
+    """The files of an earlier set in a folder: those that its listing names."""
     try:
         views = read_json(folder / LISTING, OutputError)["views"]
     except (OutputError, KeyError):
         return []
     named = {name for name in views.values() if isinstance(name, str)} if isinstance(views, dict) else set()
-    # Whoever wrote the listing, nothing outside the folder is deleted for it.
+    # The listing is not trusted: only files directly in the folder are deleted.
     return [file.name for file in folder.iterdir() if file.is_file() and file.name in {*named, ANNOTATIONS, OVERVIEW}]
 
 
@@ -155,7 +163,7 @@ def _rendered(
     for number, view in enumerate(views):
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt
-        # Each view is looked at once, so the asker need not keep it: memory must not grow with the number of photos.
+        # Each view is used once, so the engine's cache is bypassed: memory must not grow with the number of photos.
         camera = engine.camera(view)
         yield view, engine.semantics.places(camera, engine.renderer.render(camera)["depth_z"])
         report(Event("progress", "segment", number + 1, len(views), (number + 1) / len(views)))
@@ -165,10 +173,10 @@ class _LabelImages:
     """Writes the index images of a set and their overview, and counts pixels.
 
     Args:
-        folder: where to.
-        asker: of the run.
+        folder: receives the files.
+        engine: of the run.
         names, own: as for `palette.colours`.
-        views: names of all views to come.
+        views: names of all views that will be added.
     """
 
     def __init__(
@@ -182,7 +190,7 @@ class _LabelImages:
         """By the name of the view."""
 
     def add(self, view: str, labels: Int[np.ndarray, "h w"]) -> str:
-        """Write the image of a view; returns the name of its file. Raises OutputError."""
+        """Write the image of a view, and return its file name. Raises OutputError."""
         self._counts += np.bincount(labels.ravel(), minlength=len(self._counts))
         self.files[view] = file = f"{self._engine.view_file(view)}.png"
         save_image(self._folder / file, index_image(labels, self._names, self._own))

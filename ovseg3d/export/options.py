@@ -1,4 +1,4 @@
-"""What can be exported, and what can be chosen about it."""
+"""Kinds of export, and their options."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,25 +17,25 @@ WHAT = {
     "mesh": "triangles with labels: PLY and GLB",
     "labels": "a label image for every view, COCO",
     "instances": "boxes, sizes and names: JSON",
-    "video": "a flight through the photos: MP4",
-    "html": "one page that opens anywhere",
+    "video": "a camera path through the photos: MP4",
+    "html": "one page for any browser",
 }
-"""The kinds of export, and what each is."""
+"""The kinds of export, with their descriptions."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What can be chosen."""
+    """Options of `export_run`."""
 
     phrases: Sequence[str] | None = None
-    """The list of labels; None: the scene's own; empty: no labels, and then no encoder is needed."""
+    """The list of labels; None: the scene's own; empty: no labels, and no encoder is needed."""
     none: bool = True
-    """Whether what is nearer to a canonical phrase than to all of the list stays unlabelled."""
+    """Whether points that are nearer to a canonical phrase than to all of the list stay unlabelled."""
     select: Sequence[str] = ()
-    """Only points with these labels; none chosen: all points."""
+    """Only points with these labels; empty: all points."""
     frame: FrameName = "input"
     points: int | None = None
-    """At most so many; None: those of the run."""
+    """Largest number of points; None: those of the run."""
     spacing: float | None = None
     """At most one point in a cell of this size, in the frame's units; also the step of the mesh."""
     las: bool = False
@@ -56,10 +56,10 @@ class ExportOptions:
 
 
 def parse_what(text: str) -> tuple[str, ...]:
-    """The kinds of export that a list with commas names.
+    """The kinds of export in a list with commas.
 
     Raises:
-        ConfigError: one that there is not, or none.
+        ConfigError: an unknown kind, or none.
     """
     kinds = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     for kind in kinds:
@@ -73,10 +73,10 @@ def parse_what(text: str) -> tuple[str, ...]:
 
 
 def make_options(options: Mapping[str, Any]) -> ExportOptions:
-    """Options by the names of `ExportOptions`; lists may be texts with semicolons.
+    """Options by the names of the fields of `ExportOptions`; lists may be texts with semicolons.
 
     Raises:
-        ConfigError: an option that there is not.
+        ConfigError: an unknown option.
     """
     known = [field.name for field in dataclasses.fields(ExportOptions)]
     for name in options:

@@ -1,8 +1,8 @@
-"""Meaning as pictures: a renderer that also draws labels, things, relevancy and features, for views and paths.
+"""Semantic overlays: a renderer that also draws labels, instances, relevancy and features, for views and paths.
 
-Features become colours by their three largest principal components over the whole surface, so that one colour means
-one thing in all views. Labels and things have lasting colours (`palette`); relevancy glows above its threshold, on a
-fixed scale. `save_semantics_preview` is the picture that a run ends with.
+Features are coloured by their three largest principal components over the whole surface, so colours agree between
+views. Labels and instances have fixed colours (`palette`); relevancy has a fixed scale above its threshold.
+`save_semantics_preview` writes the last preview of a run.
 """
 
 from collections.abc import Sequence
@@ -26,19 +26,19 @@ KINDS = ("features", "labels", "instances", "relevancy")
 SHOWN = 3
 """Views in a run's preview."""
 TRIED = 5
-"""Views that these are chosen among; an asker keeps what it needs of so many."""
+"""Views that these are chosen among; an engine caches this many."""
 SEEN = 0.005
-"""Share of a view that a query has to cover to be seen there."""
+"""Least share of a view that counts as visible."""
 
 
 class Painter:
-    """Renders a run with its meaning: a `evaluate.views.Renders`.
+    """Renders a run with its semantics; implements `render.frames.Renders`.
 
     Args:
-        asker: of the run.
-        what: which of `KINDS` to draw besides what the field draws.
+        engine: of the run.
+        what: which of `KINDS` to draw beside the field's own images.
         phrases: the closed list of the labels.
-        phrase: whose relevancy to draw.
+        phrase: the phrase whose relevancy is drawn.
         none: whether a pixel may belong to none of the list.
     """
 
@@ -48,7 +48,7 @@ class Painter:
         self.engine, self.what, self.phrases, self.phrase, self.none = engine, tuple(what), tuple(phrases), phrase, none
 
     def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
-        """What the field renders, and a picture (h, w, 3) uint8 for each kind that was asked for."""
+        """The field's images, and an image (h, w, 3) uint8 for each of `what`."""
         shown = self.engine.renderer.render(camera, normals=normals)
         places = self.engine.semantics.places(camera, shown["depth_z"])
         if "features" in self.what:
@@ -76,10 +76,10 @@ class Painter:
 
 
 def save_semantics_preview(path: Path, engine: QueryEngine) -> None:
-    """Write what a run ends with: photo, render, features, and labels and one query, or things without phrases.
+    """Write the preview of a run: photo, render, features, and labels and one query, or instances without phrases.
 
-    The views are some held-out ones; the query is the phrase that the run is surest of among those that some of these
-    views show, wall and floor aside, and the views that show it come first.
+    The views are held-out ones. The query is the phrase, other than wall, floor or ceiling, that most of the views
+    show, and among these the one with the highest score; the views that show it most are used.
 
     Raises OutputError.
     """
@@ -90,7 +90,7 @@ def save_semantics_preview(path: Path, engine: QueryEngine) -> None:
     views = sorted(sorted(views, key=lambda view: -seen.get(scene.frames[view].name, 0.0))[:SHOWN])
     titles = {"features": "features", "labels": "labels", "relevancy": f'"{phrase}"', "instances": "instances"}
     what = ("features", "labels", "relevancy") if phrases else ("features", "instances")
-    painter, rows, told = Painter(engine, what, phrases, phrase, none=False), [], set()
+    painter, rows, found = Painter(engine, what, phrases, phrase, none=False), [], set()
     for view in views:
         frame = scene.frames[view]
         shown = painter.render(frame.camera)
@@ -98,18 +98,18 @@ def save_semantics_preview(path: Path, engine: QueryEngine) -> None:
         rows.append(side_by_side([*images, *((titles[kind], shown[kind]) for kind in what)]))
         if phrases:
             counts = np.bincount(engine.label_image(phrases, frame.name, none=False).ravel())
-            told |= set(np.flatnonzero(counts > SEEN / 2 * counts.sum()).tolist()) - {0}
-    names = [phrases[number - 1] for number in sorted(told)]
+            found |= set(np.flatnonzero(counts > SEEN / 2 * counts.sum()).tolist()) - {0}
+    names = [phrases[number - 1] for number in sorted(found)]
     sheets: list[Image.Image] = [*rows, legend(names, own=phrases)] if names else rows
     save_image(path, contact_sheet(sheets))
 
 
 def _surest(engine: QueryEngine, phrases: Sequence[str], views: Sequence[str]) -> tuple[str, dict[str, float]]:
-    """The phrase that most of the views to be shown can show, and of those the best; its share of each view."""
+    """The phrase that is visible in most views (up to `SHOWN`), by score among equals; its share of each view."""
     instances = [phrase for phrase in phrases if not is_structural(phrase)] or list(phrases)
     score: dict[str, float] = {}
     seen: dict[str, dict[str, float]] = {}
-    for phrase in instances:  # one by one: pictures of two hundred phrases are gigabytes
+    for phrase in instances:  # one by one: images of two hundred phrases take gigabytes
         (answer,) = engine.ask([phrase], views=views)
         score[phrase] = answer.score
         seen[phrase] = {view: float(mask.mean()) for view, mask in answer.masks.items()}

@@ -1,8 +1,8 @@
-"""A labelled cloud as one HTML file, for anybody with a browser: no Python, no network, nothing to install.
+"""A labelled cloud as one HTML file for any browser: no Python, no network, nothing to install.
 
-`page.html` beside this file is the page: plain WebGL 2, written for this. Points go in as base64 of 16-byte rows, which
-are what the GPU reads: x, y, z in 65535ths of the cloud's box, label, colour, size in powers of `RATIO`, normal
-(octahedral), instance. Everything else is one JSON object. Text is escaped, and never becomes markup.
+The template is `page.html` beside this file, in plain WebGL 2. Points are embedded as base64 of 16-byte rows, the GPU's
+vertex format: x, y, z in 65535ths of the cloud's box, label, colour, size in powers of `RATIO`, normal (octahedral),
+instance. Everything else is one JSON object. Text is escaped, and never becomes markup.
 """
 
 import base64
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.export.labelled import LabelledCloud
 from ovseg3d.export.mesh import upright
@@ -30,17 +30,17 @@ STEPS = 65535
 RATIO = 1.04
 """Between neighbouring sizes: 256 of them span a factor of 20,000."""
 LONELY = 1.5
-"""How much farther than usual a point's neighbours may be for it to be drawn larger."""
+"""Upper limit of a point's drawn size, relative to the usual distance of its neighbours."""
 STRAY = 2.4
-"""How much farther for it to be a stray: most of such points are far from any surface (measured on playroom)."""
+"""Relative distance of neighbours from which a point is a stray: most are far from any surface (playroom)."""
 TOUCH = 1.8
-"""How far, likewise, two points may be from each other to belong together."""
+"""Relative distance up to which two points are connected."""
 CLUMP, FEWEST = 5e-4, 20
-"""What belongs together and is a smaller share of all points than this, or a smaller number, is strays too."""
+"""Connected components with a smaller share of the points, or fewer points, are strays, too."""
 TILTS, SIDES, DISTANCE = (0.2, 0.62), 16, 2.15
-"""How steeply the first view may look down, from how many sides, and from how many radii away."""
+"""Of the candidate first views: elevations in radians, number of azimuths, and distance in radii."""
 NO_LABEL = (122, 128, 138)
-"""Shown for none, whose black would not be seen on the page."""
+"""Colour of unlabelled points on the page; the palette's black would be invisible there."""
 
 
 def save_page(path: Path, cloud: LabelledCloud) -> None:
@@ -68,21 +68,21 @@ def save_page(path: Path, cloud: LabelledCloud) -> None:
         "DATA": base64.b64encode(rows.tobytes()).decode(),
     }
     page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-    # In one pass: what is put in is not searched again.
+    # In one pass, so that inserted text is not searched again.
     made = re.sub(r"__(TITLE|META|DATA)__", lambda found: parts[found[1]], page)
     write_atomic(path, made.encode())
 
 
 def _script(value: dict[str, Any]) -> str:
-    """JSON that cannot end the script element that it stands in."""
+    """JSON that cannot end its script element."""
     text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def rows_of(cloud: LabelledCloud, seed: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
-    """Points as `ROW`s, and their scale.
+    """Points as `ROW`s, and the page's metadata of scale and first view.
 
-    Their order has no meaning, so that the first of them are an even sample; but strays come last.
+    The order is random, so that the first rows are an even sample; strays come last.
     """
     surface = cloud.surface
     apart, stray = _spacing(surface.xyz.astype(np.float64), surface.cell.astype(np.float64))
@@ -109,9 +109,9 @@ def rows_of(cloud: LabelledCloud, seed: int = 0) -> tuple[np.ndarray, dict[str, 
 
 
 def _spacing(xyz: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """About how far each point's neighbours are (the mean of its four nearest), and which points are strays.
+    """The drawn size of each point (mean distance of its four nearest neighbours), and which points are strays.
 
-    A lonely point is no larger than others with such cells, or strays would be the largest of all.
+    Sizes are limited by the usual distance for the point's cell, so that strays are not drawn largest.
     """
     count = len(xyz)
     if count < 2:
@@ -123,12 +123,12 @@ def _spacing(xyz: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     edges = (np.repeat(np.arange(count), joined.sum(1)), other[joined])
     _, clump = connected_components(coo_array((np.ones(len(edges[0]), bool), edges), (count, count)), directed=False)
     sizes = np.bincount(clump)
-    small = sizes[clump] < min(max(FEWEST, CLUMP * count), sizes.max())  # the largest is what there is to see
+    small = sizes[clump] < min(max(FEWEST, CLUMP * count), sizes.max())  # the largest component is never a stray
     return np.minimum(near, LONELY * usual), small | (near > STRAY * usual)
 
 
 def _content(cloud: LabelledCloud) -> tuple[np.ndarray, float]:
-    """Where to look, and how much of it: without the far surroundings of an open scene, and without strays."""
+    """Centre and radius of the content, without the surroundings of an open scene and without outliers."""
     if not len(cloud):
         return np.zeros(3), 1.0
     cell = cloud.surface.cell
@@ -138,9 +138,9 @@ def _content(cloud: LabelledCloud) -> tuple[np.ndarray, float]:
 
 
 def _clearest(surface: Surface, middle: np.ndarray, radius: float, turn: np.ndarray) -> tuple[float, float]:
-    """From where most is seen, and least stands in the way: angles about up, and above the horizon.
+    """Azimuth and elevation of the first view: most surface faces the camera, and least of it is near.
 
-    A room is seen over its nearest walls, which face away; a thing that was photographed from one side, from there.
+    Rooms are seen over their nearest walls, which face away; an object photographed from one side, from that side.
     """
     xyz, normal = (surface.xyz - middle) @ turn.T / radius, surface.normal @ turn.T
     best = (-np.inf, 0.0, TILTS[-1])
@@ -154,7 +154,7 @@ def _clearest(surface: Surface, middle: np.ndarray, radius: float, turn: np.ndar
 
 
 def octahedral(normal: Float[np.ndarray, "points 3"]) -> np.ndarray:
-    """Unit vectors folded onto a square, as two bytes each (Meyer et al. 2010)."""
+    """Octahedral encoding of unit vectors, two bytes each (Meyer et al. 2010)."""
     flat = normal / np.maximum(np.abs(normal).sum(1, keepdims=True), 1e-12)
     sign = np.where(flat[:, :2] >= 0, 1.0, -1.0)
     folded = np.where(flat[:, 2:] < 0, (1 - np.abs(flat[:, 1::-1])) * sign, flat[:, :2])

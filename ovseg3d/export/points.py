@@ -1,12 +1,12 @@
-"""A labelled cloud as files: PLY, the same coloured by label, NPZ, LAS; and labels.json, which says what labels mean.
+"""A labelled cloud as files: PLY, PLY coloured by label, NPZ, LAS, and labels.json with the phrases of the labels.
 
     cloud.ply            x y z nx ny nz red green blue label instance confidence; binary, little endian
-    cloud_labels.ply     the same rows; red green blue are the label's colour, for programs that show nothing else
-    cloud.npz            the same rows with everything that the run knows of them; opens without pickle
-    cloud.las            on request (needs laspy): colours, and the rest as extra dimensions
+    cloud_labels.ply     the same rows; red green blue are the label's colour, for programs that show only colours
+    cloud.npz            the same rows with features and scores; needs no pickle
+    cloud.las            optional (needs laspy): colours, and the other columns as extra dimensions
     labels.json          see `records.describe`
 
-PLY headers are ASCII, so phrases are in labels.json alone.
+PLY headers are ASCII, so phrases are only in labels.json.
 """
 
 from pathlib import Path
@@ -24,17 +24,17 @@ COLUMNS = [
     ("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("nx", "<f4"), ("ny", "<f4"), ("nz", "<f4"),
     ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("label", "<i4"), ("instance", "<i4"), ("confidence", "<f4"),
 ]  # fmt: skip
-"""Of a PLY vertex. Whole numbers are `int`: Open3D drops a column of `ushort`."""
+"""Columns of a PLY vertex. Integers are `int`: Open3D drops columns of `ushort`."""
 
 
 FILES, LISTING = ("cloud.ply", "cloud_labels.ply", "cloud.npz", "cloud.las"), "labels.json"
 
 
 def save_cloud(folder: Path, cloud: LabelledCloud, las: bool = False) -> list[Path]:
-    """Write all files of a cloud into `folder`, in place of those of an earlier one.
+    """Write all files of a cloud into `folder`, replacing an earlier cloud.
 
     Raises:
-        ConfigError: LAS was asked for and laspy is not installed; nothing is written then.
+        ConfigError: `las` without laspy; nothing is written then.
         OutputError: the folder cannot be written to.
     """
     if las:
@@ -77,7 +77,7 @@ def write_points(path: Path, cloud: LabelledCloud, by_label: bool = False) -> No
 
 
 def write_arrays(path: Path, cloud: LabelledCloud) -> None:
-    """The whole `Surface` and what is known of its points, as an NPZ. Raises OutputError."""
+    """The `Surface`, labels and further columns, as an NPZ. Raises OutputError."""
     surface = cloud.surface
     arrays: dict[str, Any] = {
         "xyz": surface.xyz,
@@ -113,8 +113,11 @@ def import_laspy() -> Any:
 def write_las(path: Path, cloud: LabelledCloud) -> None:
     """LAS 1.4, point format 7: 16-bit colours; label, instance, confidence and normals as extra dimensions.
 
-    Classification stays 0: its codes have a meaning of their own. Coordinates are stored to about 2^-30 of the cloud's
-    extent. Raises ConfigError: no laspy. OutputError.
+    Classification stays 0, since LAS defines its codes. Coordinates are stored to about 2^-30 of the cloud's extent.
+
+    Raises:
+        ConfigError: laspy is not installed.
+        OutputError: the file cannot be written.
     """
     laspy = import_laspy()
     surface = cloud.surface
@@ -122,7 +125,7 @@ def write_las(path: Path, cloud: LabelledCloud) -> None:
     header.generating_software = f"ovseg3d {__version__}"[:32]
     low = surface.xyz.min(0) if len(cloud) else np.zeros(3)
     extent = float(np.ptp(surface.xyz, axis=0).max()) if len(cloud) else 1.0
-    header.global_encoding.wkt = True  # what point formats from 6 on must say, even of coordinates without a system
+    header.global_encoding.wkt = True  # required from point format 6 on, even without a coordinate system
     header.offsets = low.astype(np.float64)
     header.scales = np.full(3, 10.0 ** np.ceil(np.log10(max(extent, 1e-6) / 2**30)))
     kinds = {"label": np.uint16, "instance": np.int32, "confidence": np.float32}

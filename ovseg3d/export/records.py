@@ -1,7 +1,7 @@
-"""What JSON says about a labelled cloud: its frame, its labels and its things.
+"""JSON records of a labelled cloud: frame, labels and instances.
 
-Every record names its frame and unit; boxes are `center`, full `size`, `rotation_wxyz`, and `yaw_rad` where the frame
-is z-up. Label 0 is none: its phrase is null.
+Every record states its frame and unit; boxes are `center`, full `size`, `rotation_wxyz`, and `yaw_rad` if the frame is
+z-up. Label 0 is none; its phrase is null.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 
 
 def place(cloud: LabelledCloud) -> dict[str, Any]:
-    """Where the cloud's numbers are counted from."""
+    """Frame, unit and origin of a cloud."""
     return {
         "format_version": FORMAT_VERSION,
         "generator": f"ovseg3d {__version__}",
@@ -32,7 +32,7 @@ def place(cloud: LabelledCloud) -> dict[str, Any]:
 
 
 def describe(cloud: LabelledCloud) -> dict[str, Any]:
-    """What labels.json says: id, phrase, colour, counts and boxes of each label, and its things."""
+    """The content of labels.json: id, phrase, colour, counts, instances and boxes of each label."""
     points = np.bincount(cloud.label, minlength=len(cloud.phrases) + 1)
     labels = []
     for number, phrase in enumerate([None, *cloud.phrases]):
@@ -51,7 +51,7 @@ def describe(cloud: LabelledCloud) -> dict[str, Any]:
 
 
 def box_of(instance: Instance) -> dict[str, Any]:
-    """A thing's box alone."""
+    """The box of an instance."""
     return {
         "center": list(instance.center),
         "size": list(instance.size),
@@ -65,12 +65,12 @@ def instance_records(
     scores: Float[np.ndarray, "points phrases"] | None = None,
     embedding: Float[np.ndarray, "points dim"] | None = None,
 ) -> list[dict[str, Any]]:
-    """A record of each thing, with what its points score and mean.
+    """A record of each instance, with mean scores and embedding of its points.
 
     Args:
         cloud: with all of the run's points.
-        scores: relevancy of its points with its phrases; a thing has the mean over its points.
-        embedding: vectors of its points; a thing has the mean direction, in the same space.
+        scores: relevancy of the points; an instance gets the mean over its points.
+        embedding: vectors of the points; an instance gets their normalised mean, in the same space.
     """
     number = {phrase: k for k, phrase in enumerate(cloud.phrases, start=1)}
     records = []

@@ -1,13 +1,13 @@
-"""Exports of a run: its surface, labels and pictures as files for other programs.
+"""Exports of a run: surface, labels, instances and video as files for other programs.
 
-    <folder>/cloud/        cloud.ply, cloud_labels.ply, cloud.npz, labels.json, on request cloud.las
+    <folder>/cloud/        cloud.ply, cloud_labels.ply, cloud.npz, labels.json, optionally cloud.las
     <folder>/mesh/         mesh.ply, mesh.glb, mesh_labels.glb, labels.json
     <folder>/labels/       an index image for each view, labels.json, annotations.json (COCO), overview.png
     <folder>/instances.json
-    <folder>/video.mp4     a flight through the training views, and with phrases video_labels.mp4
-    <folder>/<scene>.html  one page with the points, for anyone
+    <folder>/video.mp4     a camera path through the training views; with phrases also video_labels.mp4
+    <folder>/<scene>.html  one page with the points, for any browser
 
-A run without semantics gives its surface, unlabelled; labels and instances it cannot give (see `export.source`).
+A run without semantics exports its surface without labels; it has no labels or instances (see `export.source`).
 """
 
 import math
@@ -32,7 +32,7 @@ from ovseg3d.export.points import import_laspy, save_cloud
 from ovseg3d.export.records import instance_records, place
 from ovseg3d.export.source import ExportSource
 from ovseg3d.files import write_json
-from ovseg3d.render.frames import render_video
+from ovseg3d.render.frames import What, render_video
 from ovseg3d.render.paths import check_video, interpolation, resized
 from ovseg3d.render.views import choose_views
 from ovseg3d.runs.folder import RunFolder
@@ -47,20 +47,23 @@ def export_run(
     stop: threading.Event | None = None,
     **options: Any,
 ) -> list[Path]:
-    """Write exports; returns the files in the order of `what`.
+    """Write exports.
 
     Args:
         run: any run; labels and instances need its semantics.
-        what: some of `WHAT`, with commas.
-        folder: where to; by default the run's exports/.
+        what: kinds of `WHAT`, separated by commas.
+        folder: receives the files; by default the run's exports/.
         report: receives events of the stages "surface", "segment" and "render".
         stop: set it to end early, without a half-written file.
         options: fields of `ExportOptions`.
 
+    Returns:
+        The files, in the order of `what`.
+
     Raises:
         ConfigError: an unknown kind or option, or one that does not fit this run.
         RunError: labels or instances of a run without semantics.
-        OutputError: the folder cannot be written to; a file is whole or not there.
+        OutputError: the folder cannot be written to; no file is half-written.
         KeyboardInterrupt: after `stop`.
     """
     kinds = parse_what(what)
@@ -70,7 +73,7 @@ def export_run(
     folder = run.exports if folder is None else Path(folder)
     files: list[Path] = []
     if "mesh" in kinds:
-        _ = export.shape  # points that cannot be a mesh are told before anything is written
+        _ = export.shape  # report points that give no mesh before anything is written
     for kind in kinds:
         source.end_if_stopped()
         files += getattr(export, kind)(folder)
@@ -88,10 +91,10 @@ class _Export:
         return self.source.options
 
     def check(self, kinds: Sequence[str]) -> None:
-        """Raise what can be known before any work.
+        """Check the options before any work.
 
         Raises:
-            ConfigError: an option that does not fit, or names what is not there.
+            ConfigError: an option that does not fit, or an unknown phrase.
             RunError: labels or instances of a run without semantics.
         """
         options = self.options
@@ -121,12 +124,12 @@ class _Export:
 
     @staticmethod
     def _slim(cloud: LabelledCloud) -> LabelledCloud:
-        """With features as halves, as the run stores them."""
+        """With features in half precision, as the run stores them."""
         return replace(cloud, columns={name: values.astype(np.float16) for name, values in cloud.columns.items()})
 
     @cached_property
     def shape(self) -> tuple[LabelledCloud, LabelledMesh]:
-        """What the mesh is made of, and the mesh."""
+        """The source cloud of the mesh, and the mesh."""
         options, cloud = self.options, self.source.whole
         if options.select or options.spacing is not None or options.points is not None:
             cloud = self.source.chosen
@@ -140,9 +143,9 @@ class _Export:
         source, target, none = self.source, folder / "labels", self.options.none
         engine, scene = source.need_engine(), source.scene
         names = [scene.frames[view].name for view in choose_views(scene, self.options.views)]
-        told = label_views(target, engine, source.phrases, names, none=none, report=source.report, stop=source.stop)
-        images = [target / name for name in told["views"].values()]
-        return [*images, told["image"], target / "labels.json", told["annotations"]]
+        made = label_views(target, engine, source.phrases, names, none=none, report=source.report, stop=source.stop)
+        images = [target / name for name in made["views"].values()]
+        return [*images, made["image"], target / "labels.json", made["annotations"]]
 
     def instances(self, folder: Path) -> list[Path]:
         cloud, engine = self.source.whole, self.source.need_engine()
@@ -160,14 +163,15 @@ class _Export:
         options, source = self.options, self.source
         path = interpolation(source.scene, options.seconds, options.fps)
         cameras = resized(path.cameras, options.width)
-        files, of_labels = {"colour": folder / "video.mp4"}, folder / "video_labels.mp4"
+        files: dict[What, Path] = {"colour": folder / "video.mp4"}
+        of_labels = folder / "video_labels.mp4"
         renderer = source.renderer
         if source.phrases:
             renderer = Painter(source.need_engine(), ("labels",), source.phrases, none=options.none)
             files["labels"] = of_labels
         made = render_video(renderer, cameras, files, path.fps, report=source.report, stop=source.stop)
         if not source.phrases:
-            of_labels.unlink(missing_ok=True)  # of an earlier film
+            of_labels.unlink(missing_ok=True)  # from an earlier export
         return made
 
     def html(self, folder: Path) -> list[Path]:

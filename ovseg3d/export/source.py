@@ -1,7 +1,7 @@
-"""What exports are made of: a run's surface with labels and instances, in the frame that was asked for.
+"""Input of exports: a run's surface with labels and instances, in the requested frame.
 
-A run without semantics gives its surface (taken from the field), unlabelled. Asked for more points than the run keeps,
-the field is looked at again, and meaning is carried over from the nearest.
+A run without semantics has its surface extracted from the field, without labels. For more points than the run keeps,
+the surface is extracted again, and semantics are interpolated from the nearest points of the run.
 """
 
 import threading
@@ -26,20 +26,20 @@ from ovseg3d.runs.fields import refined, restore
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene
 
-MOST_POINTS = 3_000_000
-"""That a spacing may ask the field for."""
+MAX_POINTS = 3_000_000
+"""Largest number of points that a spacing can request."""
 SPARE = 1.5
-"""Pixels to look at for each hit that a new surface needs: some rays meet nothing."""
-FEWEST_HITS = 2
-"""Of a point, where many points are asked for."""
+"""Pixels rendered for each hit that a new surface needs; some rays miss."""
+MIN_HITS = 2
+"""Least hits of a point, if many points are requested."""
 
 
 class ExportSource:
-    """What a run gives to exports; what several of them need is made once.
+    """The input of exports; shared data is computed once.
 
     Args:
         run: any run.
-        options: what was chosen.
+        options: see `ExportOptions`.
         report: receives events of the stage "surface".
         stop: set it to end early.
     """
@@ -48,13 +48,13 @@ class ExportSource:
         self.run, self.options, self.report, self.stop = run, options, report, stop
 
     def end_if_stopped(self) -> None:
-        """Raises KeyboardInterrupt: `stop` is set."""
+        """Raises KeyboardInterrupt if `stop` is set."""
         if self.stop.is_set():
             raise KeyboardInterrupt
 
     @cached_property
     def engine(self) -> QueryEngine | None:
-        """None: the run has no semantics."""
+        """Queries the run; None: the run has no semantics."""
         if not (self.run.folder / FILE).exists():
             return None
         options = self.options
@@ -62,7 +62,7 @@ class ExportSource:
         return QueryEngine(self.run, scene, options.device, options.backend)
 
     def need_engine(self) -> QueryEngine:
-        """The same. Raises RunError: there is none."""
+        """`engine`. Raises RunError: the run has no semantics."""
         if self.engine is None:
             raise RunError(
                 "The run has no semantics, so it has no labels and no instances",
@@ -80,7 +80,7 @@ class ExportSource:
 
     @cached_property
     def renderer(self) -> Renderer:
-        """The field."""
+        """Renders the field."""
         if self.engine is not None:
             return self.engine.renderer
         return restore(self.run, self.scene, self.options.device, self.options.backend)
@@ -95,25 +95,25 @@ class ExportSource:
 
     @cached_property
     def whole(self) -> LabelledCloud:
-        """All of the run's surface points, in the frame that was asked for."""
+        """All of the run's surface points, in the requested frame."""
         surface = self._look(SurfaceConfig()) if self.engine is None else self.engine.semantics.surface
         return self._labelled(surface)
 
     @cached_property
     def chosen(self) -> LabelledCloud:
-        """As many points, with as many labels, as were asked for."""
+        """The points that `points`, `spacing` and `select` request."""
         options, made = self.options, self.whole
         wanted = options.points or 0
         if options.spacing is not None and len(made):
             typical = float(np.median(made.surface.cell))
             if options.spacing < 0.9 * typical:
-                wanted = max(wanted, min(int(len(made) * (typical / options.spacing) ** 2), MOST_POINTS))
+                wanted = max(wanted, min(int(len(made) * (typical / options.spacing) ** 2), MAX_POINTS))
         if wanted > len(made):
-            # Some more than wanted: points that too few views see go, and thinning comes close to any number.
+            # A margin: points with too few hits are dropped, and thinning reaches any number closely.
             denser = self._labelled(self._look(self._denser(int(1.25 * wanted))))
             if len(denser) < 0.8 * wanted:
-                told = f"{wanted:,} points were asked for; all pixels of the photos' size give {len(denser):,}"
-                self.report(Event("log", "surface", message=told))
+                message = f"{wanted:,} points were requested; the photos' resolution gives {len(denser):,}"
+                self.report(Event("log", "surface", message=message))
             made = replace(denser, instances=made.instances)
         if options.select:
             numbers = [made.phrases.index(phrase) + 1 for phrase in options.select]
@@ -121,11 +121,11 @@ class ExportSource:
         return made.thinned(options.points, options.spacing)
 
     def _denser(self, points: int) -> SurfaceConfig:
-        """How to look at the field for so many points: at more pixels, and where those run out, with fewer hits."""
+        """Settings for more points: more pixels, and fewer hits where the photos' resolution does not suffice."""
         cameras = [self.scene.frames[view].camera for view in self.scene.train]
         views = len(cameras) + len(between(cameras))
         most = views * max(camera.width * camera.height for camera in cameras)
-        hits = min(SurfaceConfig().hits, max(FEWEST_HITS, int(most / (SPARE * points))))
+        hits = min(SurfaceConfig().hits, max(MIN_HITS, int(most / (SPARE * points))))
         return SurfaceConfig(points=points, hits=hits, pixels=int(SPARE * hits * points / views) + 1)
 
     def _look(self, settings: SurfaceConfig) -> Surface:
@@ -138,7 +138,7 @@ class ExportSource:
         return extract_surface(self.renderer, views, up / np.linalg.norm(up), scene.metric, settings)
 
     def _labelled(self, surface: Surface) -> LabelledCloud:
-        """Points of the input frame with what the run knows of them, in the frame that was asked for."""
+        """Points of the input frame with labels, instances and features, in the requested frame."""
         frame = self.options.frame
         world, metres = self.run.transform()
         similarity = world if frame == "world" else np.eye(4)
@@ -172,7 +172,7 @@ class ExportSource:
         )  # fmt: skip
 
     def _known(self, surface: Surface) -> SemanticScene:
-        """What the run knows of a surface; points that are not its own take it from the nearest that are."""
+        """The semantics of a surface; those of new points are interpolated from the nearest points of the run."""
         learnt = self.need_engine().semantics
         if surface is learnt.surface:
             return learnt

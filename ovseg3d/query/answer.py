@@ -1,4 +1,4 @@
-"""Records of a question: by what it is decided, what the scene says to it, and the answer."""
+"""Records of a query: criteria, the scene's verdict, and the answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.instances.records import Instance
 
 THRESHOLD = 0.5
-"""For points: as near as the nearest canonical phrase; for the scene: as likely as not."""
+"""For points: as near as the nearest canonical phrase; for the scene: odds of 1."""
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """By what a phrase is decided, see `QueryEngine.ask`; None: the usual.
+    """Criteria of a decision, see `QueryEngine.ask`; None: the defaults.
 
     Raises:
         ConfigError: the threshold is not between 0 and 1.
@@ -29,61 +29,62 @@ class Criteria:
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ConfigError(
-                f"The threshold must lie between 0 and 1, not at {self.threshold}", fix="0.5 is the usual one"
+                f"The threshold must lie between 0 and 1, not at {self.threshold}", fix="the default is 0.5"
             )
 
     @property
     def usual(self) -> bool:
-        """Whether phrases are compared with the usual ones: calibrations are of scores made so."""
+        """Whether the phrase is compared with the defaults; calibrations hold only for such scores."""
         return self.alternatives is None and self.canonical is None and not self.negatives
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the scene's witnesses say to one phrase."""
+    """The decision about one phrase for the whole scene."""
 
     candidate: int
-    """Which shows where it is: the best one, or a whole that is nearly as good, unless that is likelier not it."""
+    """Index of the candidate that locates the phrase: the best one, or a whole instance or plane that is nearly as
+    good and not below the threshold."""
     score: float
-    """The best chance."""
+    """Probability of the best candidate."""
     alternative: str | None
-    """What the witness with the best chance is likelier to be, if only that keeps the phrase from being there."""
+    """The likelier name of the best candidate, if the phrase is absent only because of alternatives."""
     known: bool
-    """Whether the place of a plane says so, and not features: no card tells how likely that is right."""
+    """Whether the layout decided, not features; calibrations do not cover that."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run says to one phrase."""
+    """A run's answer to one phrase."""
 
     phrase: str
     present: bool
     """Whether the score reaches the threshold."""
     score: float
-    """How much speaks for it, 0 to 1 (see `presence`)."""
+    """Score of presence, 0 to 1 (see `presence`)."""
     probability: float | None
-    """None: the encoder has no calibration, or not for what this was compared with, nobody knows how large things are,
-    they were not seen as wholes, or a plane's place told it."""
+    """Calibrated probability of presence. None: the encoder has no calibration for these criteria, sizes are unknown,
+    instances have no crops, or the layout decided."""
     calibrated: bool
     threshold: float
     alternative: str | None
-    """Of what is not there for its sake alone: the run's phrase, or the everyday word, that what comes nearest to it is
-    likelier to be."""
+    """For a phrase that is absent only because of alternatives: the likelier name of its best candidate, from the run's
+    phrases or the default vocabulary."""
     points: Float[np.ndarray, "found 3"]
     """Surface points above the threshold, input frame; none when it is not present."""
     point_scores: Float[np.ndarray, " found"]
     """Their relevancy."""
     point_index: Int[np.ndarray, " found"]
-    """Their numbers among the run's surface points."""
+    """Their indices among the run's surface points."""
     relevancy: Float[np.ndarray, " surface"]
-    """Of all surface points, whether it is present or not; at most `score`."""
+    """Of all surface points, also of an absent phrase; at most `score`."""
     instances: tuple[Instance, ...] = ()
-    """Things of which most points are above the threshold, best first."""
+    """Instances of which most points are above the threshold, best first."""
     masks: dict[str, Bool[np.ndarray, "h w"]] = field(default_factory=dict)
-    """Masks by the name of the view, of the views that were asked for."""
+    """Masks of the requested views, by the name of the view."""
     relevancies: dict[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)
     """Relevancy by the name of the view, 0 to 1."""
 
     def mask(self, image: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-        """Where a picture of the relevancy shows it."""
+        """The mask of a relevancy image; empty when the phrase is absent."""
         return (image >= self.threshold) & self.present

@@ -1,4 +1,4 @@
-"""What questions are asked of: a run, its capture as far as that is at hand, and its surface points."""
+"""What a query engine works on: a run, its capture if it is loaded, and its surface points."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,24 +11,24 @@ from ovseg3d.scene import Scene
 
 @dataclass(frozen=True)
 class RunContext:
-    """Shared by the parts of a `QueryEngine`; nothing in it changes."""
+    """Shared by the parts of a `QueryEngine`; immutable."""
 
     run: RunFolder
     scene: Scene | None
-    """The capture as it was read; None: nobody has read it yet."""
+    """The capture as it was read; None: not loaded."""
     semantics: SemanticScene
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """What the run, or else its capture as far as it is at hand, says is in the scene. Raises RunError."""
+        """The run's phrases, else those of its capture if it is loaded. Raises RunError."""
         return self.run.phrases or (() if self.scene is None else self.scene.phrases)
 
     @cached_property
     def stated_metres(self) -> float | None:
-        """Metres of an input unit as the capture states them; None where it does not."""
+        """Metres per input unit as the capture states it; None: not stated."""
         if not self.semantics.surface.metric:
             return None
         try:
             return self.run.transform()[1]
-        except RunError:  # sizes help, and are not needed
+        except RunError:  # sizes are optional
             return None

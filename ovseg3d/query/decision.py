@@ -1,8 +1,8 @@
-"""The decision: whether a phrase is there, how likely, and which points and instances are meant.
+"""Decides whether a phrase is present, with which probability, and which points and instances it means.
 
-Whether it is there is decided for the whole scene, with a score (`scene_decision`); which points are meant is told by
-relevancy (`point_margins`). Both have one threshold, and agree: no point is more relevant than the scene is likely to
-hold the phrase, and where that is likeliest, points are as relevant.
+Presence is decided for the whole scene, with a score (`scene_decision`); points are selected by relevancy
+(`point_margins`). Both share one threshold and are made consistent: no point's relevancy exceeds the scene's score, and
+most points of the best candidate reach it.
 """
 
 from functools import cached_property
@@ -21,28 +21,28 @@ from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.vocabulary import Vocabulary
 
 RELEVANT_SHARE = 0.75
-"""Share of the best witness's points that are as relevant as it is likely."""
+"""Share of the best candidate's points whose relevancy is raised to its score."""
 
 
 class Decision:
-    """Decides about phrases, by what a similarity says."""
+    """Decides about phrases from the similarities of points and candidates."""
 
     def __init__(self, similarity: SimilarityModel, vocabulary: Vocabulary) -> None:
         self._similarity = similarity
         self.scene, self.points = SceneDecision(similarity, vocabulary), PointMargins(similarity, vocabulary)
 
     def answer(self, phrase: str, criteria: Criteria, eye: Float[np.ndarray, "3"] | None = None) -> Answer:
-        """What the run says to a phrase, without masks.
+        """The answer to a phrase, without masks.
 
         Args:
             phrase: free text.
-            criteria: by what to decide.
+            criteria: negatives, alternatives and threshold.
             eye: position in the input frame, from which distances of instances are measured.
 
         Raises:
             ConfigError: an empty phrase, or nothing to compare with.
-            EncoderError: a phrase is too long for the encoder, or the encoder is not to be had.
-            RunError: the encoder has other weights than when the run was trained.
+            EncoderError: a phrase is too long for the encoder, or the encoder is not available.
+            RunError: the encoder's weights differ from those that the run was trained with.
         """
         surface, threshold = self._similarity.semantics.surface, criteria.threshold
         others = self._similarity.others(criteria.canonical, criteria.negatives)
@@ -70,20 +70,20 @@ class Decision:
         )
 
     def _probability(self, seen: Verdict, criteria: Criteria) -> float | None:
-        """None: the card is not of scores that were made so."""
+        """None: the calibration does not cover scores with these criteria."""
         usual = criteria.usual and self._similarity.texts.templates == ("{}",)
         calibrated = usual and not seen.known and self._similarity.sizes.measured
-        return self._card.probability(seen.score) if self._card is not None and calibrated else None
+        return self._calibration.probability(seen.score) if self._calibration is not None and calibrated else None
 
     @cached_property
-    def _card(self) -> Calibration | None:
-        """A card is of scores that portraits had a part in."""
+    def _calibration(self) -> Calibration | None:
+        """Calibrations are fitted to scores that include instance crops."""
         return (
             None if self._similarity.semantics.instance_crops is None else calibration_of(self._similarity.texts.clip)
         )
 
     def _agreeing(self, margin: Float[np.ndarray, " points"], seen: Verdict) -> Float[np.ndarray, " points"]:
-        """Margins of points that say what the best witness does: most of its points are as relevant as it is likely."""
+        """Margins, raised so that `RELEVANT_SHARE` of the best candidate's points reach its score."""
         points, margin = self.scene.candidates.points(seen.candidate), margin.astype(np.float64)
         target = logit(np.clip(seen.score, 1e-9, 1 - 1e-9)) / SHARPNESS + 1e-6
         margin[points] += max(0.0, target - np.quantile(margin[points], 1 - RELEVANT_SHARE, method="lower"))

@@ -63,6 +63,7 @@ class Nearest:
             names = numbers if word is None else np.concatenate([word, numbers], 1)
             best = np.argsort(-both, axis=1, kind="stable")[:, :FEW]
             word, cosine = np.take_along_axis(names, best, 1), np.take_along_axis(both, best, 1)
+        assert word is not None and cosine is not None
         return cls(word, cosine)
 
     def best(self, allowed: Bool[np.ndarray, " words"]) -> Float[np.ndarray, " points"]:

@@ -1,7 +1,7 @@
-"""A closed list: each point or pixel takes the nearest phrase, or none where what fits anything is nearer still.
+"""A closed list: each point or pixel takes the nearest phrase, or none where a canonical phrase is nearer.
 
-Only the run's own phrases are known to be in the scene, and evened out; a list may name what is not there. One that has
-all of them leaves little for none of these.
+Hubness is corrected only for the run's own phrases, which are known to be in the scene; a list may name absent objects.
+A list that contains all of the run's phrases leaves few points unlabelled.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class LabelModel:
 
     def closed(
         self, phrases: Sequence[str], canonical: Sequence[str] = (), of: SemanticScene | None = None
-    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points alternatives"]]:
         """See `QueryEngine.closed`."""
         return self._similarity.compare(_listed(phrases), canonical, known=self._context.phrases, of=of)
 
@@ -39,7 +39,8 @@ class LabelModel:
         """See `QueryEngine.labels_at`."""
         others, count, learnt = self._beside(canonical, none), len(_listed(phrases)), self._context.semantics
         vectors = self._similarity.texts.encode([*phrases, *others])
-        # Cosines are blended first: what cannot be (a thing that is a floor) must not weigh on its neighbours' pixels.
+        # Cosines are blended before priors are added: an excluded name (an object cannot be a floor) would otherwise
+        # spread to neighbouring pixels.
         blended = places.image(np.concatenate(learnt.compare(vectors[:count], vectors[count:]), 1), nothing=-2.0)
         flat, there = blended.reshape(-1, blended.shape[-1]), (blended > -2).all(-1)
         plane = None if learnt.plane is None else places.nearest(learnt.plane).ravel()

@@ -1,4 +1,4 @@
-"""Phrases as vectors of the encoder that a run's features are from; each is encoded once."""
+"""Text vectors of phrases, by the encoder of a run's features; each phrase is encoded once."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -22,25 +22,26 @@ from ovseg3d.runs.phrases import check_text
 
 
 class PhraseEncoder:
-    """Encodes phrases for one run; the encoder is loaded for the first of them.
+    """Encodes phrases for one run; the encoder is loaded on first use.
 
     Args:
         context: of the run.
-        device: what to encode on.
-        templates: sentences with {} for a phrase, whose mean is its vector.
+        device: used to encode.
+        templates: prompts with {} in place of the phrase; a phrase's vector is their mean.
     """
 
     def __init__(self, context: RunContext, device: DeviceName, templates: Sequence[str]) -> None:
-        self._context, self._device, self.templates = context, device, tuple(templates)
+        self._context, self.templates = context, tuple(templates)
+        self._device: DeviceName = device
         self._vectors: dict[str, np.ndarray] = {}
 
     @cached_property
     def clip(self) -> TextImageEncoder:
-        """The encoder that the run's features are from.
+        """The encoder of the run's features.
 
         Raises:
-            EncoderError: it is not to be had.
-            RunError: it has other weights now.
+            EncoderError: it is not available.
+            RunError: its weights differ from those that the run was trained with.
         """
         run, known = self._context.run, self._context.semantics.encoder
         asked = run.trust.clip
@@ -57,25 +58,25 @@ class PhraseEncoder:
 
     @cached_property
     def canonical(self) -> tuple[str, ...]:
-        """What phrases are compared with unless the user says otherwise: what the encoder's card names, since encoders
-        differ in what would do for anything; else LERF's phrases. Raises EncoderError, RunError."""
+        """The default canonical phrases: those of the encoder's calibration, since encoders differ in which phrases fit
+        anything; else LERF's. Raises EncoderError, RunError."""
         return canonical_of(self.clip)
 
     @cached_property
     def usual(self) -> tuple[Float[np.ndarray, " dim"], float, float]:
-        """The mean everyday word, and the mean and deviation of these words' cosines with it."""
+        """Mean vector of the default vocabulary, and the mean and deviation of the words' cosines with it."""
         words = self.encode(DEFAULT_VOCABULARY)
         near = words @ words.mean(0)
         return words.mean(0), float(near.mean()), float(near.std())
 
     def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
-        """Unit vectors of phrases. What a phrase is about counts as much as the sentence that tells its place, which
-        looks as much like the place.
+        """Unit vectors of phrases. A phrase that states a location ("a mug on the table") is averaged with its head
+        ("a mug"), since the whole sentence is as near to the location.
 
         Raises:
-            ConfigError: a phrase is empty, or holds what no encoder takes.
-            EncoderError: a phrase is too long for the encoder, or the encoder is not to be had.
-            RunError: the encoder has other weights now.
+            ConfigError: a phrase is empty, or has characters that no encoder takes.
+            EncoderError: a phrase is too long for the encoder, or the encoder is not available.
+            RunError: the encoder's weights differ from those that the run was trained with.
         """
         if not phrases:
             return np.zeros((0, self._context.semantics.basis.axes.shape[0]), np.float32)
@@ -93,7 +94,7 @@ class PhraseEncoder:
         return np.stack([self._vectors[phrase] for phrase in phrases])
 
     def _said(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
-        """Unit vectors of phrases as the templates say them."""
+        """Unit vectors of phrases, averaged over the templates."""
         said = [[template.replace("{}", phrase) for phrase in phrases] for template in self.templates]
         vectors = [self.clip.encode_text(texts).detach().float().cpu().numpy() for texts in said]
         return vectors[0] if len(vectors) == 1 else ensemble(vectors)

@@ -1,4 +1,4 @@
-"""Which points are meant: how much nearer each is to a phrase than to whatever else it may be."""
+"""Margins of points: how much nearer each point is to a phrase than to its alternatives."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,14 +12,14 @@ from ovseg3d.query.similarity import SimilarityModel, is_among
 from ovseg3d.query.vocabulary import Vocabulary
 
 MAX_LISTS = 16
-"""Lists of phrases whose best cosines are kept."""
+"""Lists of phrases whose best cosines are cached."""
 BATCH_SIZE = 32
-"""Phrases to compare at once: a million points with two hundred of them are a gigabyte."""
+"""Phrases to compare at once: a million points with two hundred phrases take a gigabyte."""
 
 
 def batches(phrases: Sequence[str]) -> list[list[str]]:
-    """Phrases to compare at once: those that name planes, since these settle what a plane is among themselves; the
-    others `BATCH_SIZE` at a time."""
+    """Batches of phrases: all phrases that name planes, since these compete among themselves; then the others,
+    `BATCH_SIZE` at a time."""
     planes = [phrase for phrase in phrases if plane_of(phrase)]
     instances = [phrase for phrase in phrases if not plane_of(phrase)]
     parts = (instances[first : first + BATCH_SIZE] for first in range(0, len(instances), BATCH_SIZE))
@@ -27,7 +27,7 @@ def batches(phrases: Sequence[str]) -> list[list[str]]:
 
 
 class PointMargins:
-    """Compares points with a phrase and its rivals; what points are nearest to besides is kept."""
+    """Compares points with a phrase and its alternatives; best cosines with lists of alternatives are cached."""
 
     def __init__(self, similarity: SimilarityModel, vocabulary: Vocabulary) -> None:
         self._similarity, self._vocabulary = similarity, vocabulary
@@ -36,12 +36,12 @@ class PointMargins:
     def margin(
         self, phrase: str, alternatives: Sequence[str] | None, others: tuple[str, ...]
     ) -> Float[np.ndarray, " points"]:
-        """How much nearer each point is to a phrase than to the nearest of others, and of rivals.
+        """Each point's cosine with a phrase, less that with the nearest of others and alternatives.
 
         Args:
             phrase: what to look for.
-            rivals: see `QueryEngine.ask`.
-            others: canonical phrases, and what is not meant; at least one.
+            alternatives: see `QueryEngine.ask`.
+            others: canonical phrases and negatives; at least one.
         """
         names = self._similarity.context.phrases
         known = names if alternatives is None and is_among([phrase], names).all() else ()
@@ -49,7 +49,7 @@ class PointMargins:
         everyday = self._vocabulary.default_vocabulary(phrase) if alternatives is None and not names else ()
         compare = self._similarity.compare
         if self._similarity.semantics.sized is None:
-            # What a plane is, is settled among all that name planes.
+            # Phrases that name planes compete among themselves.
             own = compare([phrase, *filter(plane_of, (*free, *everyday))], (), known=known)[0][:, 0]
             best = self._nearest(others, free, known)
             return own - (
@@ -61,10 +61,10 @@ class PointMargins:
         return own[:, 0] - beside.max(1)
 
     def _nearest(self, *asked: tuple[str, ...]) -> Float[np.ndarray, " points"]:
-        """Each point's cosine with the nearest of others and rivals; kept, since most questions compare with the same.
+        """Each point's cosine with the nearest of others and alternatives; cached, since most queries share them.
 
         Args:
-            asked: others, rivals, and what is known.
+            asked: others, alternatives, and phrases that are known to be in the scene.
         """
         if asked not in self._best:
             if len(self._best) >= MAX_LISTS:
@@ -78,5 +78,6 @@ class PointMargins:
 
     @cached_property
     def _everyday(self) -> Nearest:
-        """Which of what rooms hold each point is nearest to; the list begins with planes, and so keeps its order."""
+        """The words of the default vocabulary nearest to each point; the list begins with planes, so batches keep its
+        order."""
         return Nearest.of(self._similarity.compare(part, ())[0] for part in batches(DEFAULT_VOCABULARY))

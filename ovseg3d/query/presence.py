@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from scipy.special import expit, logit, logsumexp
 
 from ovseg3d.features.maps import normalise
@@ -163,7 +163,7 @@ class Candidates:
         wall are (a table top is no floor), or for a plane of a few stray points."""
         plane, piece = self.scene.plane, self.scene.piece
         if kind == NONE or plane is None:
-            return np.zeros(self.members.shape[0], bool)
+            return np.zeros(self.members.shape[0], bool)  # pyright: ignore[reportOptionalSubscript]
         whole = (piece == 0) & (np.arange(len(plane)) < self.wholes) & (np.diff(self.members.indptr) >= PATCH)
         room = all((whole & (plane == part)).any() for part in (FLOOR, WALL))
         return whole & (plane == kind) & room
@@ -178,7 +178,8 @@ class Candidates:
 
 
 def patches(
-    xyz: Float[np.ndarray, "points 3"], tree: cKDTree
+    xyz: Float[np.ndarray, "points 3"],
+    tree: cKDTree,  # pyright: ignore[reportUnknownParameterType]
 ) -> tuple[Int[np.ndarray, " patches"], Int[np.ndarray, "patches patch"]]:
     """Points all over a surface, and the points around each; all points if they are few."""
     middle, count = np.arange(0, len(xyz), EVERY), min(PATCH, len(xyz))
@@ -190,7 +191,7 @@ def log_sum(logits: Float[np.ndarray, "witnesses others"]) -> Float[np.ndarray, 
     """Log of the sum of exp; minus infinity for none."""
     if not logits.shape[1]:
         return np.full(len(logits), -np.inf)
-    return logsumexp(logits, axis=1)
+    return np.asarray(logsumexp(logits, axis=1))
 
 
 def chances(

@@ -1,10 +1,10 @@
-"""From cosines with phrases to answers: which of a list, or how much of one phrase.
+"""Labels of a closed list, and relevancy of a single phrase, from cosines.
 
-Cosines of a CLIP lie close together and mean little by themselves; only comparisons count. Of a closed list a point
-takes the phrase that it is nearest to, or none where a canonical phrase ("object", "stuff") is nearer still. A single
-phrase is compared with the canonical ones alone, as LERF does (Kerr et al. 2023, section 3.3). With cosines s to the
-phrase and n_i to canonical ones, relevancy is min_i exp(k s) / (exp(k s) + exp(k n_i)) = sigmoid(k (s - max_i n_i)).
-0.5 is as near as the nearest canonical phrase. k = 10 is what LERF's code uses; its paper prints none.
+CLIP cosines lie close together; only differences are informative. With a closed list, a point takes its nearest phrase,
+or none where a canonical phrase ("object", "stuff") is nearer. A single phrase is compared with the canonical phrases,
+as in LERF (Kerr et al. 2023, section 3.3). With cosines s to the phrase and n_i to the canonical phrases, relevancy is
+min_i exp(k s) / (exp(k s) + exp(k n_i)) = sigmoid(k (s - max_i n_i)). 0.5 means as near as the nearest canonical
+phrase. k = 10 is the value in LERF's code; the paper states none.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ CANONICAL = ("object", "things", "stuff", "texture")
 """LERF's canonical phrases."""
 SHARPNESS = 10.0
 NONE = 0
-"""The label of what belongs to no phrase."""
+"""The label for no phrase."""
 
 
 def relevancy(
@@ -30,13 +30,13 @@ def relevancy(
     """Relevancy of each phrase, 0 to 1; arguments are cosines.
 
     Raises:
-        ConfigError: there is no canonical phrase to compare with.
+        ConfigError: there is no canonical phrase.
     """
     if not canonical.shape[1]:
         raise ConfigError(
-            "A single phrase has nothing to be compared with",
+            "A single phrase needs canonical phrases to be compared with",
             where="canonical phrases",
-            fix=f"name at least one, or leave the usual ones: {', '.join(CANONICAL)}",
+            fix=f"name at least one, or keep the defaults: {', '.join(CANONICAL)}",
         )
     best = canonical.max(1, keepdims=True)
     return 1 / (1 + np.exp(-sharpness * (phrase - best)))
@@ -61,5 +61,5 @@ def label(
 
 
 def ensemble(vectors: Sequence[Float[np.ndarray, "phrases dim"]]) -> Float[np.ndarray, "phrases dim"]:
-    """One unit vector for each phrase from those of several templates (at least one); zero stays zero."""
+    """One unit vector for each phrase, averaged over templates (at least one); zero stays zero."""
     return normalise(np.sum([normalise(v) for v in vectors], axis=0))

@@ -1,4 +1,4 @@
-"""Whether something is there at all: a phrase against everything else, for the whole scene (see `presence`)."""
+"""Presence of a phrase in the whole scene: the phrase against all alternatives (see `presence`)."""
 
 from functools import cached_property
 from itertools import chain
@@ -14,28 +14,28 @@ from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.vocabulary import Vocabulary
 
 WHOLE = 0.9
-"""Share of the best chance from which a thing speaks rather than a patch."""
+"""Share of the best probability from which an instance is preferred to a neighbourhood of points."""
 
 
 class SceneDecision:
-    """Decides from the witnesses of a scene; what these say to everyday words is kept."""
+    """Decides from the candidates of a scene; their logits of the default vocabulary are cached."""
 
     def __init__(self, similarity: SimilarityModel, vocabulary: Vocabulary) -> None:
         self._similarity, self._texts, self._vocabulary = similarity, similarity.texts, vocabulary
 
     @cached_property
     def candidates(self) -> Candidates:
-        """Who speaks about the scene."""
+        """The scene's instances, planes and neighbourhoods of points."""
         return Candidates.of(self._similarity.semantics)
 
     def decide(self, phrase: str, criteria: Criteria) -> Verdict:
-        """Whether a phrase is there. Raises as `SimilarityModel.compare`."""
+        """Decide whether a phrase is present. Raises as `SimilarityModel.compare`."""
         everyday = self._vocabulary.default_vocabulary(phrase) if criteria.alternatives is None else ()
         named = self._vocabulary.alternatives_of(phrase, criteria.alternatives)
         named = tuple(name for name in dict.fromkeys(named) if name not in everyday)
         plain = self._texts.canonical if criteria.canonical is None else tuple(criteria.canonical)
         negatives = tuple(criteria.negatives)
-        # What a plane is, is settled among all that name planes.
+        # Phrases that name planes compete among themselves.
         planes = tuple(filter(plane_of, everyday))
         asked = ((phrase,), planes, named, plain, negatives)
         own, _, beside, canonical_logits, excluded = self.logits(*asked, free=(*plain, *negatives))
@@ -44,25 +44,26 @@ class SceneDecision:
             allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
             alternatives_sum = np.logaddexp(alternatives_sum, most + np.log(shares @ allowed.astype(np.float32)))
         known, names = self.candidates.on_plane(bare_plane_of(phrase)), (*everyday, *named, *plain)
-        # A thing is no plane: as one more that shares what is left, a plane would make the phrase likelier.
+        # Names of planes are not counted: an object is no plane, and a larger count raises the phrase's odds.
         count = max(sum(not plane_of(name) for name in names), min(len(names), 1))
         found = chances(own, np.logaddexp(alternatives_sum, alone), count, excluded, known)
         whole, best = self.candidates.best_whole(found), int(found.argmax())
         score, alternative, free = float(found[best]), None, (*everyday, *named)
-        # A floor that is not what was asked for does not speak for a patch of it that is.
+        # An instance or plane below the threshold must not replace a neighbourhood that reaches it.
         enough = max(WHOLE * score, THRESHOLD if score >= THRESHOLD else 0.0)
         candidate = whole if whole is not None and found[whole] >= enough else best
         if free and score < criteria.threshold <= chances(own, alone, len(plain), excluded).max():
             likely = beside[best]
             if everyday:
+                allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
                 likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
             alternative = free[int(likely.argmax())]
         return Verdict(candidate, score, alternative, bool(known[best]))
 
     def logits(
         self, *groups: tuple[str, ...], free: tuple[str, ...] = ()
-    ) -> list[Float[np.ndarray, "witnesses phrases"]]:
-        """What witnesses say to each group of phrases, up to a number of each witness (see `presence`).
+    ) -> list[Float[np.ndarray, "candidates phrases"]]:
+        """Logits of candidates for each group of phrases, up to a constant of each candidate (see `presence`).
 
         Args:
             groups: phrases.
@@ -79,13 +80,13 @@ class SceneDecision:
         return np.split(logits, np.cumsum([len(group) for group in groups])[:-1], axis=1)
 
     def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
-        """How near texts are to everyday words, by these words' own mean and deviation."""
+        """z-scores of the texts' cosines with the mean of the default vocabulary."""
         middle, mean, deviation = self._texts.usual
         return ((texts @ middle - mean) / max(deviation, 1e-6)).clip(-BOUND, BOUND)
 
     @cached_property
-    def _everyday_shares(self) -> tuple[Float[np.ndarray, " witnesses"], Float[np.ndarray, "witnesses words"]]:
-        """What witnesses say to everyday words: the most to any, and exp of how much less it is to each."""
+    def _everyday_shares(self) -> tuple[Float[np.ndarray, " candidates"], Float[np.ndarray, "candidates words"]]:
+        """Of each candidate, the largest logit over the default vocabulary, and exp of each word's logit less that."""
         (logits,) = self.logits(DEFAULT_VOCABULARY)
         most = logits.max(1)
         return most.astype(np.float64), np.exp((logits - most[:, None]).clip(-60)).astype(np.float32)

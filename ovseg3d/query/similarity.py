@@ -1,9 +1,8 @@
-"""How near a run's surface is to phrases: what every question, label and legend is made of.
+"""Similarity of a run's surface points and phrases: cosines, with priors of the whole scene.
 
-Cosines of lifted features come from `SemanticScene.compare`; what is known of the whole scene is added to them. Names
-that are known to be there are evened out over its things (`query.hubs`), floor, walls and ceiling are told by its
-planes (`query.room`), and things are as large as their names say (`query.sizes`). Only differences within a
-point mean something.
+Cosines of lifted features come from `SemanticScene.compare`. Three terms are added: a hubness correction for names that
+are known to be in the scene (`query.hubs`), the layout for floor, walls and ceiling (`query.room`), and a size prior of
+instances (`query.sizes`). Only differences between phrases at one point are meaningful.
 """
 
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from ovseg3d.query.room import plane_of, told_by_planes
 from ovseg3d.query.size_prior import SizePrior
 
 SIZED_NAMES = 0.3
-"""What sizes weigh beside looks, whose logits have the encoder's scale; chosen on development rooms. In whether
-something is there at all they weigh more, see `presence`."""
+"""Weight of the size prior beside the encoder's logits; chosen on development rooms. Presence uses a larger one, see
+`presence`."""
 
 
 class SimilarityModel:
@@ -41,15 +40,15 @@ class SimilarityModel:
     def relevancy(
         self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] | None = None
     ) -> Float[np.ndarray, "points phrases"]:
-        """How much each surface point is what each phrase says, 0 to 1, whatever else is in the scene: LERF's
-        relevancy, of cosines as `compare` has them. Raises as `compare`."""
+        """LERF's relevancy of each surface point and phrase, 0 to 1, of the cosines of `compare`. Raises as
+        `compare`."""
         return relevancy(*self.compare(phrases, self.others(canonical, negatives)), SHARPNESS)
 
     def others(self, canonical: Sequence[str] | None, negatives: Sequence[str]) -> tuple[str, ...]:
-        """What phrases are compared with: canonical ones, by default the encoder's, and what is not meant.
+        """Canonical phrases, by default the encoder's, and negatives.
 
         Raises:
-            ConfigError: nothing is left.
+            ConfigError: there are neither.
         """
         canonical = self.texts.canonical if canonical is None else canonical
         if not canonical and not negatives:
@@ -63,22 +62,20 @@ class SimilarityModel:
         *,
         known: Sequence[str] = (),
         of: SemanticScene | None = None,
-    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
-        """How near surface points are to phrases, and to what these are compared with: `SemanticScene.compare`, and
-        what is known of the whole scene, its things (see `hubs` and `sizes`) and its planes (see `room`).
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points alternatives"]]:
+        """Cosines of surface points with phrases and with others, with the scene's priors (see `with_priors`).
 
         Args:
             phrases: what to look for.
             others: what else a point may be.
-            known: phrases of which it is known that they are in the scene; none of `phrases` is favoured then. If
-                `phrases` has them all, there is a name for whatever is said to be there, and `others` are evened out
-                with them.
-            of: other points of the same scene than the run's own.
+            known: phrases that are known to be in the scene; the hubness of `phrases` is then corrected. If `phrases`
+                contains all of them, that of `others` is corrected, too.
+            of: other points of the same scene; by default the run's own.
 
         Raises:
             ConfigError: an empty phrase.
-            EncoderError: a phrase is too long for the encoder, or the encoder is not to be had.
-            RunError: the encoder has other weights than when the run was trained.
+            EncoderError: a phrase is too long for the encoder, or the encoder is not available.
+            RunError: the encoder's weights differ from those that the run was trained with.
         """
         of = of or self.semantics
         vectors = self.texts.encode([*phrases, *others])
@@ -89,37 +86,37 @@ class SimilarityModel:
         self,
         own: Float[np.ndarray, "points phrases"],
         phrases: Sequence[str],
-        beside: Float[np.ndarray, "points rivals"],
+        beside: Float[np.ndarray, "points alternatives"],
         others: Sequence[str],
         known: Sequence[str],
         plane: Int[np.ndarray, " points"] | None,
         instance: Int[np.ndarray, " points"],
-    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
-        """Cosines of points, or of pixels, with what things, their sizes, and planes say to them.
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points alternatives"]]:
+        """Add the hubness correction, the size prior and the layout prior to cosines of points or of pixels.
 
         Args:
             own: cosines with phrases.
             phrases: one for each column of `own`.
-            beside: cosines with what phrases are compared with.
-            others: one for each column of `beside`, unless meaning depends on a size.
+            beside: cosines with others.
+            others: one for each column of `beside`, unless features depend on a size (LERF).
             known: as for `compare`.
-            plane: FLOOR, CEILING, WALL or NONE; None: nobody looked.
-            instance: number of the thing that a point belongs to, from 1; 0 for none.
+            plane: FLOOR, CEILING, WALL or NONE of each point; None: no layout was estimated.
+            instance: instance of each point, from 1; 0 for none.
         """
         sized = self.semantics.sized is not None
         if known and not sized:
             grouped = groups_of(instance, plane, _planes_of(known))[:, None] > 0
             own = own + grouped * self._shifts(phrases, known).astype(own.dtype)
-            if is_among(known, phrases).all():  # whatever is said to be there has a name in the list
+            if is_among(known, phrases).all():  # the list names everything that is known to be in the scene
                 beside = beside + grouped * self._shifts(others, known).astype(beside.dtype)
         weight = SIZED_NAMES / self.semantics.encoder.logit_scale
-        if (told := self.sizes.log_odds(phrases)).any():
-            own = own + (weight * told).astype(own.dtype)[instance]
-        if (told := self.sizes.log_odds(others, free=others)).any():
-            beside = beside + (weight * told).astype(beside.dtype)[instance]
+        if (prior := self.sizes.log_odds(phrases)).any():
+            own = own + (weight * prior).astype(own.dtype)[instance]
+        if (prior := self.sizes.log_odds(others, free=others)).any():
+            beside = beside + (weight * prior).astype(beside.dtype)[instance]
         if plane is None:
             return own, beside
-        # LERF's margins have had what phrases are compared with taken away already.
+        # With LERF's features, `own` are margins from which others are subtracted already.
         beside = beside if sized else told_by_planes(beside, others, plane, instance)
         return told_by_planes(own, phrases, plane, instance), beside
 
@@ -144,7 +141,7 @@ class SimilarityModel:
 
 
 def is_among(phrases: Sequence[str], known: Sequence[str]) -> Bool[np.ndarray, " phrases"]:
-    """Which phrases a list has, with capitals or without."""
+    """Whether each phrase is in a list; case does not matter."""
     there = {phrase.strip().casefold() for phrase in known}
     return np.array([phrase.strip().casefold() in there for phrase in phrases], bool)
 

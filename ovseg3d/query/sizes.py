@@ -211,12 +211,13 @@ def likeliest_scale(
     if not told.any() or not known.any():
         return None
     chance = looks[told].astype(np.float64)
-    chance -= logsumexp(chance, axis=1, keepdims=True)
+    chance -= np.asarray(logsumexp(chance, axis=1, keepdims=True))
     named, other = [size for size in sizes if size is not None], np.log(ODD) + ANY
     if not known.all():
         other = np.logaddexp(other, np.log(1 - ODD) + ANY + logsumexp(chance[:, ~known], axis=1))
     weight = np.sqrt(count[told] / count[told].mean())
-    fits = np.stack([logsumexp(chance[:, known] + _density(extent[told] * scale, named), axis=1) for scale in SCALES])
+    likely = (chance[:, known] + _density(extent[told] * scale, named) for scale in SCALES)
+    fits = np.stack([np.asarray(logsumexp(one, axis=1)) for one in likely])
     found = np.logaddexp(np.log(1 - ODD) + fits, other) @ weight
     best = int(found.argmax())
     far = np.abs(np.log(SCALES / SCALES[best])) > np.log(FAR)

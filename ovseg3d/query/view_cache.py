@@ -1,4 +1,4 @@
-"""Views of a run: their frames and cameras, and what was rendered of them, each once."""
+"""Views of a run: frames, cameras, and cached renders."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -17,46 +17,48 @@ from ovseg3d.runs.fields import refined, restore
 from ovseg3d.scene import Camera, Frame, Scene
 
 MAX_DEPTH_IMAGES = 64
-"""Views whose depth is kept, some 5 MB each."""
+"""Views whose depth is cached, about 5 MB each."""
 MAX_PLACES = 8
-"""Views whose surface points are kept, some 40 MB each."""
+"""Views whose surface points are cached, about 40 MB each."""
 
 _Made = TypeVar("_Made")
 
 
 class ViewCache:
-    """Renders the views of a run when they are asked for, and keeps the newest of them.
+    """Renders the views of a run on demand, and keeps the newest.
 
     Args:
-        context: of the run; its capture is read when it is not at hand.
-        device, backend: what to render on.
+        context: of the run; its capture is read if it is not loaded.
+        device, backend: used to render.
     """
 
     def __init__(self, context: RunContext, device: DeviceName, backend: BackendName) -> None:
-        self._context, self._device, self._backend = context, device, backend
+        self._context = context
+        self._device: DeviceName = device
+        self._backend: BackendName = backend
         self._places: dict[str, Places] = {}
         self._depths: dict[str, np.ndarray] = {}
 
     @cached_property
     def scene(self) -> Scene:
-        """The capture, with its training cameras where the field agrees with them (see `refined`)."""
+        """The capture with refined training cameras (see `refined`)."""
         return refined(self._context.run, self.capture)
 
     @cached_property
     def capture(self) -> Scene:
-        """The same as it was read."""
+        """The capture as it was read."""
         return self._context.scene or self._context.run.load_scene()
 
     @cached_property
     def renderer(self) -> Renderer:
-        """The field."""
+        """Renders the field."""
         return restore(self._context.run, self.scene, self._device, self._backend)
 
     def frame(self, view: str) -> Frame:
-        """The frame called `view`, or so but for its folder.
+        """The frame named `view`, with or without its folder.
 
         Raises:
-            ConfigError: there is none, or several are.
+            ConfigError: there is none, or several.
         """
         frames = self.scene.frames
         found = [frame for frame in frames if frame.name == view]
@@ -68,11 +70,11 @@ class ViewCache:
         return found[0]
 
     def camera(self, view: str) -> Camera:
-        """Its camera. Raises ConfigError."""
+        """The view's camera. Raises ConfigError."""
         return self.frame(view).camera
 
     def view_file(self, view: str) -> str:
-        """What its files are called, without suffix (see `view_files`). Raises ConfigError."""
+        """The name of the view's files, without suffix (see `view_files`). Raises ConfigError."""
         return self._view_files[self.frame(view).name]
 
     @cached_property
@@ -85,12 +87,12 @@ class ViewCache:
         return _kept(self._places, MAX_PLACES, view, lambda: semantics.places(self.camera(view), self.depth(view)))
 
     def depth(self, view: str) -> Float[np.ndarray, "h w"]:
-        """What z-depth the field has in a view, input units, 0 where nothing is. Raises ConfigError."""
+        """The field's z-depth in a view, input units, 0 where there is none. Raises ConfigError."""
         return _kept(self._depths, MAX_DEPTH_IMAGES, view, lambda: self.renderer.render(self.camera(view))["depth_z"])
 
 
 def _kept(cache: dict[str, _Made], most: int, view: str, make: Callable[[], _Made]) -> _Made:
-    """What a cache has of a view, or what is made now; the oldest entry gives way."""
+    """The cached entry of a view, made if it is missing; the oldest entry is dropped."""
     if view not in cache:
         if len(cache) >= most:
             del cache[next(iter(cache))]

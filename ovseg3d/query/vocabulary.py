@@ -1,6 +1,6 @@
-"""What else a point or the scene may show instead of a phrase: names of the run, and everyday words.
+"""Alternatives of a phrase: the run's phrases, and the default vocabulary.
 
-Names of what a phrase is about are left out: those that share a word with it, and those that mean nearly the same.
+Names of what the phrase itself means are left out: those that share a word with it, and near synonyms.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ovseg3d.query.words import about, share_a_word
 
 
 class Vocabulary:
-    """Chooses what a phrase competes with."""
+    """Chooses the alternatives of a phrase."""
 
     def __init__(self, context: RunContext, texts: PhraseEncoder) -> None:
         self._context, self._texts = context, texts
@@ -34,7 +34,7 @@ class Vocabulary:
         return self._unlike(phrase, tuple(word for word in DEFAULT_VOCABULARY if may_oppose(word, phrase)))
 
     def _unlike(self, phrase: str, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Which names mean another thing than a phrase is about, where words do not tell them apart."""
+        """The names that are no near synonyms of what a phrase is about, or that share a word with it."""
         if not names:
             return names
         meant = " ".join(about(phrase)) or phrase

@@ -1,18 +1,18 @@
-"""The methods side by side: same photos, encoders and field, each method with its own form of features.
+"""Compare the methods on the same photos, encoders and field, each with its own form of features.
 
     python -m scripts.benchmarks.ablate outputs/playroom/latest --output outputs/ablation
     python -m scripts.benchmarks.ablate scenes/playroom --output outputs/ablation --rows 2d,lift,refine
 
-Given a scene, its field is trained first, into OUTPUT/field; one that is there already has to be of this scene and of
-these settings. Each row is a run of its own, OUTPUT/<row>, that takes the field over and learns meaning by its method.
-A row is kept in OUTPUT/rows.json as soon as it is done, so that whatever interrupts it, the same command goes on; a row
-of another field or other settings is made again. The table is also in OUTPUT/table.md.
+Given a scene, its field is trained first, into OUTPUT/field; an existing one must be of this scene and settings. Each
+row is its own run, OUTPUT/<row>, which copies the field and learns semantics by its method. Results are kept in
+OUTPUT/rows.json, so that an interrupted command can be continued; a row of another field or other settings is computed
+again. The table is also in OUTPUT/table.md.
 
 All figures are of the held-out views, with a closed list (the scene's classes). mIoU and accuracy: protocol `index`.
-Points: mIoU of the labelled cloud, synthetic rooms only. Agree: surface points whose label is the same in all views
-that see them. 2D is what the photos of the held-out views themselves say, which no other row has seen: the best of its
-forms of features and of some widths of smoothing, chosen by its mIoU on these very views, so it is given more than it
-is due. Features take no seconds where they were in the cache.
+Points: mIoU of the labelled cloud, synthetic rooms only. Agree: share of surface points with the same label in all
+views that see them. 2D uses the photos of the held-out views, which no other row has: the best of its forms of features
+and widths of smoothing, chosen by its mIoU on these views, so it is an optimistic baseline. Cached features take no
+seconds.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ ROWS: dict[str, tuple[str, SemanticsConfig]] = {
     "2d": ("2D", SemanticsConfig(method="lift")),
     "lift": ("lift", SemanticsConfig(method="lift")),
     "refine": ("lift + refine", SemanticsConfig(method="default", instance_crops=0)),
-    "default": ("default: lift + refine + portraits", SemanticsConfig(method="default")),
+    "default": ("default: lift + refine + instance crops", SemanticsConfig(method="default")),
     "3d-ovs": ("3d-ovs", SemanticsConfig(method="3d-ovs")),
     "lerf": ("lerf", SemanticsConfig(method="lerf")),
     "no-selection": ("3d-ovs without selection", SemanticsConfig(method="3d-ovs", selection=False)),
@@ -65,9 +65,9 @@ ROWS: dict[str, tuple[str, SemanticsConfig]] = {
     "no-fda": ("3d-ovs without feature alignment", SemanticsConfig(method="3d-ovs", fda=False)),
     "no-rebalance": ("3d-ovs without re-balancing", SemanticsConfig(method="3d-ovs", rebalance=False)),
 }
-"""What each row is called, and how it learns; 2D borrows the surface of `lift`."""
+"""Title and settings of each row; 2D uses the surface of `lift`."""
 WIDTHS = (0.0, 0.01, 0.02, 0.04)
-"""Standard deviations that 2D is smoothed with, as shares of the picture's height."""
+"""Standard deviations of the smoothing of 2D, as shares of the image's height."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Ablate:
     rows: str = ",".join(ROWS)
     """Which rows, with commas."""
     forms: str = "regions,dense,pyramid"
-    """Forms of features that 2D may choose from, with commas."""
+    """Forms of features that 2D chooses from, with commas."""
     clip: str | None = None
     """Text-image encoder; by default the run's or the scene's."""
     dino: str | None = None
@@ -94,7 +94,7 @@ class Ablate:
     """Where to train."""
 
     def main(self) -> None:
-        """Make the rows that are missing."""
+        """Compute the missing rows."""
         names = [name.strip() for name in self.rows.split(",") if name.strip()]
         for name in names:
             if name not in ROWS:
@@ -116,7 +116,7 @@ class Ablate:
         print("\n".join(["", *HEAD, *done]))
 
     def _settings(self, base: RunFolder, name: str) -> dict[str, Any]:
-        """What makes a row what it is, as JSON gives it back."""
+        """All settings of a row, as they are after a round trip through JSON."""
         config = self._config(base, name)
         settings = {
             "scene": base.scene_hash,
@@ -129,7 +129,7 @@ class Ablate:
         return json.loads(json.dumps(settings))
 
     def _base(self) -> RunFolder:
-        """The run whose field all rows take over."""
+        """The run whose field all rows use."""
         if (self.where / "config.json").exists() or self.where.name in ("latest", "latest.txt"):
             return load(self.where)
         folder = self.output / "field"
@@ -138,7 +138,7 @@ class Ablate:
             flags["train"] |= {"steps": self.steps}
         config = make_config(resolve_device(self.device), flags=flags)
         scene = open_scene(self.where, config)
-        classes_of(scene)  # a scene without labels is told before anything is trained
+        classes_of(scene)  # report a scene without labels before training
         resume = load(folder) if (folder / "config.json").exists() else None
         if resume is not None:
             check_alike(resume, scene, config)
@@ -159,7 +159,7 @@ class Ablate:
         )
 
     def _run(self, base: RunFolder, scene: Scene, name: str) -> RunFolder:
-        """The row's own run: the field of `base`, with meaning learnt by the row's method."""
+        """The row's own run: the field of `base`, with semantics learnt by the row's method."""
         folder, config, settings = self.output / name, self._config(base, name), self._settings(base, name)
         stated = folder / "ablation.json"
         if not stated.exists() or read_json(stated, RunError) != settings:
@@ -209,7 +209,7 @@ class Ablate:
 
 
 def _digest(base: RunFolder) -> str:
-    """Of the field itself: another one may be trained into the same folder."""
+    """Hash of the field: another one may be trained into the same folder."""
     path = latest_checkpoint(base.checkpoints)
     if path is None:
         raise RunError("The run has no trained field", where=base.folder, fix="train it: ovseg3d train SCENE")
@@ -235,7 +235,7 @@ def _cosines(clip: Any, scene: Scene, view: int, text: np.ndarray) -> np.ndarray
     """Of a view's pixels with the classes, (h, w, classes)."""
     camera = scene.frames[view].camera
     xy = camera.pixel_centres() / (camera.width, camera.height)
-    # By column of pixels' vectors at once, a picture of 512 numbers a pixel would be large.
+    # In parts: an image with 512 numbers a pixel would be large.
     rows = [clip.at(part) @ text.T for part in np.array_split(xy, max(1, len(xy) // 16_384))]
     return np.concatenate(rows).reshape(camera.height, camera.width, len(text))
 
@@ -252,7 +252,7 @@ def _exact(scene: Scene) -> bool:
 
 
 HEAD = (
-    "| method | features | mIoU | accuracy | points mIoU | views agree | features, s | meaning, s |",
+    "| method | features | mIoU | accuracy | points mIoU | views agree | features, s | semantics, s |",
     "| --- | --- | --- | --- | --- | --- | --- | --- |",
 )
 

@@ -1,13 +1,13 @@
-"""Does a run know what is not there? False alarms on absent phrases against recall of present ones.
+"""Absence: false alarms on absent phrases against recall of present ones.
 
     python -m scripts.benchmarks.absence outputs/playroom/latest
     python -m scripts.benchmarks.absence outputs/room_*/latest --output absence.json --card CARD.json
 
-Present phrases are those that the scene's labels name, absent ones ten others for each run (see
-ovseg3d/evaluate/absence.py). One threshold serves all runs. Three decisions are told: with what rooms hold and what is
-present as rivals, as in a run with phrases; with what rooms hold, as in one without; and with canonical phrases alone.
-Beside the JSON file lies the curve as a picture. With --card the second decision's scores also become the calibration
-of the encoder that the runs were made with.
+Present phrases are the classes of the scene's labels, absent ones ten others for each run (see
+ovseg3d/evaluate/absence.py). All runs share one threshold. Three decisions are reported, by their alternatives: the
+default vocabulary and the present phrases, as in a run with phrases; the default vocabulary, as in a run without; and
+canonical phrases alone. The curves are plotted beside the JSON file. With --card, the encoder's calibration is fitted
+to the scores of the second decision and written to its model card.
 """
 
 from dataclasses import dataclass
@@ -31,25 +31,25 @@ from scripts.training.calibration import calibrate
 
 MODES: dict[str, Alternatives] = {"present": "present", "default": "default", "alone": "none"}
 SAID = {
-    "present": "what rooms hold, and what is present",
-    "default": "what rooms hold",
+    "present": "default vocabulary and present phrases",
+    "default": "default vocabulary",
     "alone": "canonical phrases alone",
 }
-"""What competes with a phrase in each decision, for the picture."""
+"""The alternatives of each decision, for the plot's legend."""
 
 
 @dataclass(frozen=True)
 class Absence:
-    """Ask runs for what is there and for what is not."""
+    """Query runs for present and for absent phrases."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Runs of scenes with labels."""
     output: Path = Path("absence.json")
-    """Where scores go; the picture has the same name with .png."""
+    """The scores as JSON; the plot has the same name with .png."""
     card: Path | None = None
-    """An encoder's card.json, whose "calibration" is fitted to these runs."""
+    """An encoder's model card, card.json, whose "calibration" is fitted to these runs."""
     recall: float = 0.8
-    """At which false alarms are counted, above 0 and up to 1."""
+    """Least recall at which false alarms are counted, above 0 and up to 1."""
 
     def main(self) -> None:
         """Write both files, and print a line for each decision."""
@@ -68,10 +68,10 @@ class Absence:
                 scores[mode][0][name], scores[mode][1][name] = there, missing
         found = {mode: measure_absence(*sides, recall=self.recall) for mode, sides in scores.items()}
         curves = {mode: absence_curve(*(_pooled(side) for side in sides)) for mode, sides in scores.items()}
-        told = {}
+        results = {}
         for mode, one in found.items():
             recall, alarms = curves[mode].at_threshold(THRESHOLD)
-            told[mode] = {
+            results[mode] = {
                 **one.as_dict(), "at_usual_threshold": {"threshold": THRESHOLD, "recall": recall, "false": alarms},
                 "scores": {"present": scores[mode][0], "absent": scores[mode][1]},
             }  # fmt: skip
@@ -80,17 +80,17 @@ class Absence:
                 f" at {one.recall:.0%} recall of {one.present};"
                 f" area {one.area:.3f}; at {THRESHOLD:g}: {alarms:.0%} at {recall:.0%}"
             )
-        write_json(self.output, told)
+        write_json(self.output, results)
         if card is not None:
-            felt = [{name: _by_looks(side) for name, side in sides.items()} for sides in scores["default"]]
-            fitted = calibrate(*felt, engine.canonical, engine.clip.weight_hash)
+            by_features = [{name: _by_features(side) for name, side in sides.items()} for sides in scores["default"]]
+            fitted = calibrate(*by_features, engine.canonical, engine.clip.weight_hash)
             write_json(self.card, {**card, "calibration": fitted})
             print(f"calibration: {fitted}")
         draw(self.output.with_suffix(".png"), curves, found)
 
 
-def _by_looks(scores: dict[str, float]) -> dict[str, float]:
-    """Without what the place of a plane may say: no probability is told of that."""
+def _by_features(scores: dict[str, float]) -> dict[str, float]:
+    """Without phrases that the layout may decide; those have no calibrated probability."""
     return {phrase: score for phrase, score in scores.items() if bare_plane_of(phrase) == NONE}
 
 
@@ -99,14 +99,14 @@ def _pooled(side: dict[str, dict[str, float]]) -> np.ndarray:
 
 
 def draw(path: Path, curves: dict[str, AbsenceCurve], found: dict[str, AbsenceScores]) -> None:
-    """Recall over false alarms of each decision, with the points that were measured."""
+    """Plot recall over false alarms of each decision, and mark the measured points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 4.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for (mode, curve), style in zip(curves.items(), ("-", "--", "-")):  # the first two often lie on each other
+    for (mode, curve), style in zip(curves.items(), ("-", "--", "-")):  # the first two often coincide
         name = f"{SAID[mode]}: {curve.area:.2f}"
         (line,) = axes.step(curve.false_alarm_rate, curve.recall, style, where="post", label=name)
         one = found[mode]
@@ -117,7 +117,7 @@ def draw(path: Path, curves: dict[str, AbsenceCurve], found: dict[str, AbsenceSc
         xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="absent phrases answered", ylabel="present phrases answered",
         title=f"{next(iter(found.values())).present} present, {next(iter(found.values())).absent} absent phrases",
     )  # fmt: skip
-    axes.legend(loc="lower right", title="area, with these rivals")
+    axes.legend(loc="lower right", title="area, by alternatives")
     write_atomic(path, figure.savefig)
 
 

@@ -1,10 +1,10 @@
-"""Seconds, memory and bytes of asking a run, as a markdown table.
+"""Seconds, memory and bytes of queries, as a markdown table.
 
 python -m scripts.benchmarks.benchmark_query outputs/playroom/latest
 
-Every time is the median over phrases that the run has not heard before, asked one after another in a process that has
-loaded the run; the first question, which also loads the encoder, has a row of its own. A new view is a held-out camera
-at --size whose depth is rendered for each phrase anew.
+Every time is the median over new phrases, queried one after another in a process that has loaded the run; the first
+query, which also loads the encoder, has its own row. A new view is a held-out camera at --size whose depth is rendered
+for each phrase.
 """
 
 import time
@@ -25,7 +25,7 @@ from ovseg3d.query.engine import QueryEngine
 from scripts.start import start
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "wooden", "small", "large", "old")
-THINGS = ("chair", "table", "lamp", "book", "box", "window", "plant", "sofa")
+OBJECTS = ("chair", "table", "lamp", "book", "box", "window", "plant", "sofa")
 MIB = 2**20
 
 
@@ -34,14 +34,14 @@ class BenchmarkQuery:
     """Measure, and print a markdown table."""
 
     run: tyro.conf.Positional[Path]
-    """A run that knows about meaning."""
+    """A run with semantics."""
     questions: int = 20
     """Phrases of each row."""
     size: tuple[int, int] = (480, 360)
     """Pixels of the new view."""
 
     def main(self) -> None:
-        """Ask and time."""
+        """Query and measure."""
         if self.questions < 1:
             raise ConfigError(f"--questions is at least 1, not {self.questions}", fix="--questions 20")
         with PeakMemory() as memory:
@@ -51,7 +51,7 @@ class BenchmarkQuery:
         for name, seconds in rows:
             print(f"| {name} | {1000 * seconds:.0f} ms |" if seconds < 1 else f"| {name} | {seconds:.1f} s |")
         print(f"| memory | {memory.peak / MIB:.0f} MiB |")
-        print(f"| what the run keeps of meaning | {(engine.run.folder / FILE).stat().st_size / MIB:.1f} MiB |")
+        print(f"| semantics on disk | {(engine.run.folder / FILE).stat().st_size / MIB:.1f} MiB |")
 
     def _ask(self) -> tuple[list[tuple[str, float]], QueryEngine]:
         run = ovseg3d.load(self.run)
@@ -68,7 +68,7 @@ class BenchmarkQuery:
             return float(np.median([_seconds(ask, next(phrases)) for _ in range(self.questions)]))
 
         return [
-            ("the first question, everything loaded for it", first),
+            ("the first query, with loading", first),
             ("a new phrase on the points", many(lambda phrase: engine.ask([phrase]))),
             ("a new phrase on a view already rendered", many(lambda phrase: engine.ask([phrase], views=[view]))),
             (
@@ -79,9 +79,9 @@ class BenchmarkQuery:
 
 
 def new_phrases() -> Iterator[str]:
-    """Phrases, none twice, without end."""
+    """An endless sequence of different phrases."""
     for number in count(1):
-        for instance, colour in product(THINGS, COLOURS):
+        for instance, colour in product(OBJECTS, COLOURS):
             yield f"a {colour} {instance}" if number == 1 else f"a {colour} {instance}, number {number}"
 
 

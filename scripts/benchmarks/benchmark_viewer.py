@@ -1,18 +1,18 @@
-"""How fast the viewer shows and answers, as a markdown table.
+"""Latency and memory of the viewer, as a markdown table.
 
     python -m scripts.benchmarks.benchmark_viewer outputs/playroom/latest
     python -m scripts.benchmarks.benchmark_viewer outputs/playroom/latest --points 1000000 --output viewer.md
 
-A row is one server in a process of its own, with a client in another that speaks viser's protocol, receives, and draws
-nothing: a browser in software would take the very cores that are measured. Its window has 1000x750 pixels and begins
-where a user begins. Opening counts from before torch is imported until the server listens, and on until the encoder
-is there and all that a first question needs; the first picture from the client's coming until it has it. Then the
-camera sways about what it looks at, told 30 times a second: pictures are counted at the server, sizes at the client,
-and the smallest is told. A sharp picture counts from the camera's last word until the client has it; a query until it
-has the highlighted points; a click (on a grid over the picture) until there is a name. Where there are several, the
-median is told and, in brackets, the worst.
+A row is one server in its own process, with a client in another process that speaks viser's protocol and draws nothing:
+a software browser would use the cores that are measured. Its window has 1000x750 pixels and starts at the first view.
+"Open" is the time from before torch is imported until the server listens, "ready" until the encoder and all data of a
+first query are loaded, "first image" from the client's connection until it has the image. Then the camera sways about
+its target, with 30 updates a second: images are counted at the server, sizes at the client, and the smallest size is
+reported. "Sharp" is the time from the last camera update until the client has the sharp image; a query lasts until it
+has the highlighted points; a click (on a grid over the image) until there is a name. Of several times, the median is
+reported and, in brackets, the worst.
 
---points measures the same run with so many points besides its own: copies of them, each moved within its cell.
+--points measures the same run with other numbers of points: copies of its own, each moved within its cell.
 """
 
 import statistics
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from ovseg3d.viewer.shared_scene import SharedScene
 
 WINDOW = (1000, 750)
-TOLD_A_SECOND = 30
-"""How often a browser says where it looks from."""
+UPDATES_PER_SECOND = 30
+"""Camera updates of the client."""
 SWAY = 0.4
-"""Radians to either side, and about as many in a second."""
+"""Amplitude in radians, and about as many radians a second."""
 TIMES = 3
-"""Sharp pictures that are waited for."""
+"""Number of measurements of sharp images."""
 ASKED = 8
-"""Phrases, at most."""
+"""Largest number of phrases."""
 CLICKS = 3
-"""In each row and column of the grid."""
+"""Clicks in each row and column of the grid."""
 PATIENCE = 120.0
-"""Seconds after which something is taken to be broken."""
+"""Seconds until a step counts as failed."""
 COLUMNS = (
-    "points", "server open, s", "ready to be asked, s", "first picture, s", "pictures/s, moving", "their size",
+    "points", "server open, s", "ready to query, s", "first image, s", "images/s, moving", "their size",
     "CPU s each", "sharp, s", "its size", "query to points, s", "click to name, s", "points sent, s", "resident, MiB",
     "anonymous peak, MiB",
 )  # fmt: skip
@@ -123,19 +123,19 @@ def measure(options: BenchmarkViewer, points: int | None) -> list[str]:
 
 
 def complain(text: str) -> None:
-    """A server that fails measures nothing."""
+    """Print an error of the server."""
     print(text, file=sys.stderr, flush=True)
 
 
 def multiply(shared: "SharedScene", points: int) -> None:
-    """Give a run more points: copies, each moved within its cell; meaning is copied with them."""
+    """Give a run more points: copies with their semantics, each moved within its cell."""
     import numpy as np
 
     from ovseg3d.query.engine import QueryEngine
 
     known: SemanticScene = shared.need_engine().semantics
     if known.sized is not None:
-        raise SystemExit("Points cannot be multiplied where meaning depends on a size (--method lerf).")
+        raise SystemExit("Points cannot be multiplied where features depend on a size (--method lerf).")
     random = np.random.default_rng(0)
     chosen = random.permutation(np.arange(points) % len(known.surface))
     moved = known.surface.cell[chosen, None] * random.uniform(-0.5, 0.5, (points, 3))
@@ -181,15 +181,15 @@ def until(true: Callable[[], Any], began: float) -> float:
 
 
 def settle(session: "ClientSession") -> None:
-    """Wait until the picture is sharp."""
+    """Wait until the image is sharp."""
     if not session.image.stream.wait_idle(PATIENCE):
-        raise TimeoutError(f"No sharp picture in {PATIENCE:g} s.")
+        raise TimeoutError(f"No sharp image in {PATIENCE:g} s.")
 
 
 def sway(
     session: "ClientSession", bare: Any, position: tuple, target: tuple, seconds: float
 ) -> tuple[int, list[tuple[int, int]], float]:
-    """Move about; pictures at the server, their sizes at the client, and CPU seconds of the server."""
+    """Move the camera; images drawn by the server, their sizes at the client, and the server's CPU seconds."""
     import numpy as np
     from scipy.spatial.transform import Rotation
 
@@ -198,18 +198,18 @@ def sway(
     while (passed := time.perf_counter() - began) < seconds:
         turned = Rotation.from_rotvec(up * SWAY * np.sin(passed)).apply(arm)
         bare.look(tuple((target + turned).tolist()), target)
-        time.sleep(1 / TOLD_A_SECOND)
+        time.sleep(1 / UPDATES_PER_SECOND)
     return stream.drawn - before, bare.sizes()[seen:], time.process_time() - cpu
 
 
 def targets(position: tuple, target: tuple) -> list[tuple]:
-    """What to look at, a little aside each time: a picture that was made already would take no time."""
+    """Targets, each a little aside, since an image that is cached would take no time."""
     away = sum((p - t) ** 2 for p, t in zip(position, target)) ** 0.5
     return [(target[0] + 0.05 * away * number, *target[1:]) for number in range(1, TIMES + 1)]
 
 
 def sharpen(session: "ClientSession", bare: Any, position: tuple, target: tuple) -> float:
-    """Look away and back again; seconds until the client has the sharp picture."""
+    """Look away and back again; seconds until the client has the sharp image."""
     before = bare.images()
     bare.look(position, tuple(2 * p - t for p, t in zip(position, target)))
     until(lambda: bare.images() > before, time.perf_counter())
@@ -226,14 +226,14 @@ def sharp_size(session: "ClientSession") -> tuple[int, int]:
 
 
 def phrases_of(shared: "SharedScene") -> Sequence[str]:
-    """What to ask: the scene's own phrases, else some common words."""
+    """The phrases to query: the scene's own, else some common words."""
     from ovseg3d.viewer.pick import DEFAULT_NAMES
 
     return (shared.scene.phrases or DEFAULT_NAMES)[:ASKED]
 
 
 def ask(session: "ClientSession", bare: Any, phrase: str) -> list[float]:
-    """Seconds until the client has the points; none where the phrase is not there."""
+    """Seconds until the client has the points; empty if the phrase is absent."""
     settle(session)
     before = bare.received("/highlight")
     session.ask.phrases.value = phrase
@@ -245,7 +245,7 @@ def ask(session: "ClientSession", bare: Any, phrase: str) -> list[float]:
 
 
 def grid(session: "ClientSession") -> Sequence[Any]:
-    """Directions over the picture."""
+    """Directions of a grid over the image."""
     import numpy as np
 
     camera = session.view.viewpoint.camera(1e9)
@@ -255,7 +255,7 @@ def grid(session: "ClientSession") -> Sequence[Any]:
 
 
 def click(session: "ClientSession", bare: Any, ray: Any) -> list[float]:
-    """Seconds until what lies along a ray is named; none where nothing is."""
+    """Seconds until the surface along a ray is named; empty if there is none."""
     from ovseg3d.viewer.pick import find_spot
 
     settle(session)
@@ -278,7 +278,7 @@ def show_points(session: "ClientSession", bare: Any) -> list[float]:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory now, files included; 0 where the system does not say."""
+    """Resident bytes of this process, files included; 0 if unknown."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))

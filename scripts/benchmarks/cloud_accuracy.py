@@ -1,12 +1,12 @@
-"""How true an exported cloud is, against the exact surface of a synthetic room.
+"""Accuracy of an exported cloud against the exact surface of a synthetic room.
 
     python -m scripts.benchmarks.cloud_accuracy outputs/playroom/latest
     python -m scripts.benchmarks.cloud_accuracy outputs/playroom/latest --points 50000 300000 --mesh
 
-The cloud is exported and its PLY read back, so that what is measured is what a user gets. Truth is the room's exact
-surface as far as two training photos see it (protocol `points`, see ovseg3d/evaluate/metrics/points.py); the limit is
-2 % of the room's diagonal. Labels are the closed list of the scene's classes, without "none". With --mesh, points
-spread evenly over the mesh are measured in the same way. A run without semantics has no label figures.
+The cloud is exported and its PLY file measured. Ground truth is the room's exact surface where two training photos see
+it (protocol `points`, see ovseg3d/evaluate/metrics/points.py); the limit is 2 % of the room's diagonal. Labels are the
+closed list of the scene's classes, without "none". With --mesh, points sampled evenly on the mesh are measured in the
+same way. A run without semantics has no label figures.
 """
 
 import tempfile
@@ -21,8 +21,7 @@ from plyfile import PlyData
 from ovseg3d.evaluate.measure import LIMIT, classes_of
 from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points
 from ovseg3d.points.semantic_scene import FILE
-from ovseg3d.runs.folder import RunFolder
-from ovseg3d.session import load
+from ovseg3d.session import Run, load
 from ovseg3d.synth.cloud import SurfaceCloud, surface_cloud
 
 
@@ -55,7 +54,7 @@ class CloudAccuracy:
         print(
             f"| what | points | median distance, {unit} | within the limit | completeness | median gap, {unit}", end=""
         )
-        print(" | label accuracy | of things | mIoU |\n|" + 9 * "---|")
+        print(" | label accuracy | of objects | mIoU |\n|" + 9 * "---|")
         options = {"scene": self.scene, **({"phrases": classes, "none": False} if known else {})}
         for count in (None, *self.points):
             xyz, label = exported(run, "cloud", options | {"points": count})
@@ -65,8 +64,8 @@ class CloudAccuracy:
             _row("mesh", _measured(xyz, label, truth, true_label, classes, limit), known)
 
 
-def exported(run: RunFolder, what: str, options: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Places and labels of an exported cloud; of a mesh, of points spread over it by area."""
+def exported(run: Run, what: str, options: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and labels of an exported cloud, or of points sampled evenly on an exported mesh."""
     with tempfile.TemporaryDirectory() as folder:
         files = run.export(what, Path(folder), **options)
         ply = PlyData.read(str(files[0]), mmap=False)
@@ -97,7 +96,7 @@ def _measured(
 
 
 def _row(what: str, scores: PointScores, known: bool) -> None:
-    figures = (scores.point_accuracy, scores.point_accuracy_things, scores.point_miou)
+    figures = (scores.point_accuracy, scores.point_accuracy_objects, scores.point_miou)
     labels = " | ".join(f"{figure:.1%}" for figure in figures) if known else "- | - | -"
     print(
         f"| {what} | {scores.predicted_points:,} | {scores.distance_median:.4f} | {scores.precision:.1%} |"

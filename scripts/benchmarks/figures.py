@@ -1,4 +1,4 @@
-"""The README's pictures, from a run on scenes/playroom: photo | render | depth | depth error of held-out views.
+"""The README's images, from a run on scenes/playroom: photo | render | depth | depth error of held-out views.
 
 python -m scripts.benchmarks.figures                                # the newest run on scenes/playroom
 python -m scripts.benchmarks.figures outputs/desk/latest --output docs/images/desk.png
@@ -39,8 +39,9 @@ class Figures:
 
     def main(self) -> None:
         """Render, draw, write, and say what was written."""
+        from ovseg3d.evaluate.views import score_view
         from ovseg3d.files import write_atomic
-        from ovseg3d.render.images import photo_on_white, score_view
+        from ovseg3d.render.images import photo_on_white
         from ovseg3d.render.views import choose_views, view_groups
         from ovseg3d.runs.fields import restore
         from ovseg3d.scene import load_depth
@@ -69,7 +70,7 @@ class Figures:
 
 
 def draw(rows: list[tuple[Any, ...]], unit: str) -> Image.Image:
-    """One row for each (photo, render, depth, true depth, score), one colour bar for each kind of picture."""
+    """One row for each (photo, render, depth, true depth, score), one colour bar for each kind of image."""
     import matplotlib
 
     matplotlib.use("Agg")

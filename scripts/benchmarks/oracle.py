@@ -1,21 +1,21 @@
-"""The machinery alone: lift, basis and labels, fed by encoders whose mistakes are known.
+"""Lift, basis and labels, measured with simulated encoders of known errors.
 
     python -m scripts.benchmarks.oracle outputs/playroom/latest
     python -m scripts.benchmarks.oracle outputs/playroom/latest --oracle B --seeds 0 1 2
 
-Instead of an encoder, the true label images of the training views speak, after what real encoders do to them:
+The simulated encoder derives features from the true label images of the training views, with the errors of real ones:
 
 A  a region's vector is its class's text vector (random unit vectors), averaged over patches of 8 pixels and blurred by
    one patch, with noise as long as the vector itself; 20 % of the regions of each view have another class's vector,
    and in two views all regions have.
-B  realistic margins: 0.27 x text + a vector that all pictures share + noise, of texts that are much alike, so that the
+B  realistic margins: 0.27 x text + a vector that all images share + noise, of texts that are much alike, so that the
    right class beats the average wrong one by 0.05 in cosine; the noise is the same over a view's regions by half; 20 %
    of the regions are wrong, half of them in the same way in four neighbouring views.
 
-A region is what one class covers of a square of 40 pixels. Everything is fixed by the seed, and printed with it. "2D"
-is the oracle's own word on the held-out views (never used for lifting); "lift" and "lift, smoothed" are the method
-`lift` without and with its smoothing; "ceiling" is smoothed too, without noise and errors. What the method `default`
-does besides (it refines, makes portraits of things and knows the planes of the room) is not measured here.
+A region is the part of a square of 40 pixels that one class covers. The seed determines everything, and is printed.
+"2D" is the oracle's prediction for held-out views (never used for lifting); "lift" and "lift, smoothed" are the method
+`lift` without and with its smoothing; "ceiling" is smoothed, too, without noise and errors. The further steps of the
+method `default` (refinement, instance crops, layout) are not measured here.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ NOISE_A = 1.0
 TEXT_B = 0.27
 MARGIN_B = 0.05
 ALIKE_B = 1 - MARGIN_B / TEXT_B
-"""Cosine between two texts: a picture's vector is of about unit length, and differs in its text's share alone."""
+"""Cosine between two texts: an image's vector has about unit length, and differs only in its text's share."""
 COMMON_B = 0.8
 NOISE_B = 0.5
 SHARED_B = 0.5
@@ -120,7 +120,7 @@ class Oracle:
         return _texts(count, seed, alike=ALIKE_B if self.oracle == "B" else 0.0)
 
     def _speaker(self, scene: Scene, seed: int, clean: bool) -> Callable[[int], Dense]:
-        """What the oracle says of each view."""
+        """Simulates the features of each view."""
         classes = len(classes_of(scene))
         text = self._texts(classes, seed)
         random = np.random.default_rng([seed, 1])
@@ -130,14 +130,14 @@ class Oracle:
         def speak(view: int) -> Dense:
             own = np.random.default_rng([seed, 2, view])
             labels = true_labels(scene, view)
-            labels = np.maximum(labels, 0)  # what is to be ignored is spoken of as none
+            labels = np.maximum(labels, 0)  # ignored pixels become none
             regions, region_class = _regions(labels)
             if not clean:
                 wrong = own.random(len(region_class)) < (1.0 if self.oracle == "A" and view in all_wrong else WRONG)
                 wrong &= region_class > 0
                 other = _another(own, region_class, classes)
                 if self.oracle == "B":
-                    # Half of the mistakes are the same in a run of neighbouring views: a class is taken for another.
+                    # Half of the errors are shared by neighbouring views: one class is confused with another.
                     shared = np.random.default_rng([seed, 3, view // RUN_B])
                     swap = _another(shared, np.arange(classes + 1), classes)
                     fooled = shared.random(classes + 1) < WRONG / 2
@@ -193,7 +193,7 @@ def _blurred(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _flat(scene: Scene, speaks: Callable[[int], Dense], text: np.ndarray) -> Callable[[str], np.ndarray]:
-    """Labels of a view from the oracle's word on that view alone."""
+    """Labels of a view from the oracle's features of that view alone."""
 
     def labeller(view: str) -> np.ndarray:
         number = next(i for i, frame in enumerate(scene.frames) if frame.name == view)

@@ -1,11 +1,11 @@
-"""What reproduce_3dovs.py and reproduce_lerf.py share: train the scenes of a data set, measure them, average.
+"""Base of reproduce_3dovs.py and reproduce_lerf.py: train the scenes of a data set, measure them, average.
 
-Runs are kept, one folder a scene and seed, and used again: an interrupted reproduction goes on where it was. A run of
-another capture or of other settings than those asked for is an error, and figures are written with the settings and
-the encoders (id, hash of the weights) of the runs that they are of.
+Runs are kept, one folder for each scene and seed, so an interrupted reproduction can be continued. An existing run of
+another capture or with other settings is an error. Figures are written with the settings and the encoders (id, hash of
+the weights) of their runs.
 
-The papers train on the views that they evaluate, and so does this by default (`--train-on-all`); with
-`--no-train-on-all` every eighth photo is held out, and both kinds of view are told apart.
+The papers train on the views that they evaluate, which is the default (`--train-on-all`); with `--no-train-on-all`
+every eighth photo is held out, and both groups of views are reported separately.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class PaperRuns:
     train_on_all: bool = True
     """Train on the evaluated views too, as the papers do."""
     max_side: int = 504
-    """Longer side of the pictures that are trained on and measured, in pixels."""
+    """Longer side of the training and test images, in pixels."""
     seed: int = 0
     """Seed of everything random."""
 
@@ -97,17 +97,17 @@ class PaperRuns:
             for group, one in found.items():
                 scores.setdefault(group, {})[name] = one
                 self._row(name, group, one.as_dict())
-        told: dict[str, Any] = {"clip": self.clip, "dino": self.dino, "train_on_all": self.train_on_all, "runs": runs}
+        result: dict[str, Any] = {"clip": self.clip, "dino": self.dino, "train_on_all": self.train_on_all, "runs": runs}
         for group, ones in scores.items():
             mean = mean_over_scenes(ones)
-            told[group] = {"mean": mean, "scenes": {name: one.as_dict() for name, one in ones.items()}}
+            result[group] = {"mean": mean, "scenes": {name: one.as_dict() for name, one in ones.items()}}
             self._row(f"mean of {len(ones)}", group, mean)
             print(f"\n{mean['aggregation']}")
-        write_json(self.output / f"{self.protocol}.json", told)
-        return told
+        write_json(self.output / f"{self.protocol}.json", result)
+        return result
 
     def run(self, name: str) -> RunFolder:
-        """The scene's finished run. Raises ConfigError: what is there is of another capture or other settings."""
+        """The scene's finished run. Raises ConfigError: an existing run has another capture or other settings."""
         kind = "all" if self.train_on_all else "held-out"
         folder, settings = self.output / name / f"{kind}-seed-{self.seed}", self.settings()
         if not (folder / "config.json").exists():
@@ -123,7 +123,7 @@ class PaperRuns:
 
 
 def _provenance(run: RunFolder) -> dict[str, Any]:
-    """What a run's figures are of, from the run itself."""
+    """Capture, encoders and settings of a run."""
     used = read_json(run.folder / "features.json", RunError)
     return {
         "run": run.folder, "scene_hash": run.scene_hash, "clip": used.get("clip"), "dino": used.get("dino"),

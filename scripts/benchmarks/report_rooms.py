@@ -1,15 +1,15 @@
-"""Rooms for reports: made, trained and measured, one run each.
+"""Train and measure the rooms for reports, one run each.
 
     python -m scripts.benchmarks.report_rooms --release 0.2.0 --why "release 0.2.0"
 
-Each is a room of `ovseg3d synth --seed N`, of playroom's size and number of views, trained with all defaults as
-`ovseg3d train` does. Each release has a list of seeds of its own, which is opened once (see report_seeds.py): every run
-of this script is written down as a look at its rooms. Never choose a setting by these rooms.
+Each is a room of `ovseg3d synth --seed N`, of playroom's size and number of views, trained with all defaults of
+`ovseg3d train`. Each release has its own list of seeds, which is opened once (see report_seeds.py): every call of this
+script is recorded as a look at its rooms. Never choose a setting by these rooms.
 
-A room is kept in OUTPUT/rooms.json as soon as it is measured, so that the same command goes on; one of other weights or
-settings is measured again. A run that is there is never trained again, whatever has changed since: remove OUTPUT then.
-The table is also in OUTPUT/table.md, and the absence curve of all rooms comes from
-`python -m scripts.benchmarks.absence OUTPUT/*/run`.
+Results are kept in OUTPUT/rooms.json, so that an interrupted command can be continued; a room with other weights or
+settings is measured again. An existing run is never trained again, even after changes of the code: remove OUTPUT then.
+The table is also in OUTPUT/table.md. `python -m scripts.benchmarks.absence OUTPUT/*/run` plots the absence curve of all
+rooms.
 """
 
 import json
@@ -45,8 +45,8 @@ SHARES = {
     "accuracy": ("index", "held-out", "accuracy"),
     "points": ("points", "scene", "point_miou"),
     "agree": ("consistency", "held-out", "all_agree"),
-    "things 0.25": ("instances", "scene", "recall_25"),
-    "things 0.5": ("instances", "scene", "recall_50"),
+    "instances 0.25": ("instances", "scene", "recall_25"),
+    "instances 0.5": ("instances", "scene", "recall_50"),
     "false alarms": ("absence", "scene", "false_alarm_rate"),
 }
 """Columns of the table: protocol, group, and name of the figure."""
@@ -59,12 +59,12 @@ class Report:
     release: str
     """The release whose list of seeds is opened, such as 0.2.0."""
     why: str
-    """What the look is for; it is written down beside the seeds."""
+    """The reason for the look; it is recorded beside the seeds."""
     output: Path = Path("outputs/rooms")
     """Where rooms, runs, figures and the table are kept."""
 
     def main(self) -> None:
-        """Note the look, and make what is missing."""
+        """Record the look, and measure what is missing."""
         seeds = open_seeds(self.release, self.why)
         kept = self.output / "rooms.json"
         found: dict[str, Any] = read_json(kept, RunError) if kept.exists() else {}
@@ -84,7 +84,7 @@ class Report:
         print("\n".join(["", *lines]))
 
     def _run(self, seed: int) -> RunFolder:
-        """The room's run: found, gone on with, or trained."""
+        """The room's run: existing, resumed, or trained."""
         place = self.output / str(seed)
         scene, folder = place / "room", place / "run"
         if not (scene / "transforms.json").exists():

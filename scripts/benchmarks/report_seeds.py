@@ -1,7 +1,7 @@
-"""The seeds of the rooms for reports, and how often each list was looked at: report_seeds.json.
+"""The seeds of the rooms for reports, and the looks at each list: report_seeds.json.
 
-A release has a list of its own, which is opened once: for the figures that the release states. What is changed between
-two looks may have been chosen by these rooms, so every look is written down.
+Each release has its own list, which is opened once, for the figures that the release states. A change between two looks
+may have been chosen by these rooms, so every look is recorded.
 """
 
 import subprocess
@@ -17,11 +17,11 @@ LISTS = Path(__file__).with_suffix(".json")
 
 
 def open_seeds(release: str, why: str, lists: Path = LISTS) -> tuple[int, ...]:
-    """The seeds of a release's rooms; the look is added to the file, unless the last one was the same.
+    """The seeds of a release's rooms; the look is recorded, unless it equals the last one.
 
     Args:
         release: a version of the package, such as "0.2.0".
-        why: what the look is for.
+        why: the reason for the look.
         lists: the file with the lists.
 
     Raises:

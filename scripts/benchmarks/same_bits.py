@@ -1,4 +1,4 @@
-"""Whether two runs hold the same bits and give the same answers: for changes of the code that should change neither.
+"""Check that two runs have the same bits and answers, for changes of the code that should change neither.
 
     python -m scripts.benchmarks.same_bits RUN_A RUN_B
     python -m scripts.benchmarks.same_bits RUN_A RUN_B --phrases "a red chair" "the floor" --views held-out
@@ -90,9 +90,9 @@ def answers_of(run: Path, phrases: tuple[str, ...], views: str) -> dict[str, dic
             code = main(["query", str(run), *phrases, "--views", views, "--output", folder, "--json"])
         if code:
             raise ConfigError("This run cannot be asked", where=run, fix="see the message above")
-        told = json.loads(said.getvalue())
-        answers = {answer["phrase"]: answer for answer in _by_content(told.pop("answers"), Path(folder))}
-    scene = {key: told[key] for key in told.keys() - {"run", "query_seconds"}}
+        result = json.loads(said.getvalue())
+        answers = {answer["phrase"]: answer for answer in _by_content(result.pop("answers"), Path(folder))}
+    scene = {key: result[key] for key in result.keys() - {"run", "query_seconds"}}
     return {phrase: answer | scene for phrase, answer in answers.items()}
 
 

@@ -1,4 +1,4 @@
-"""A browser without a picture: it speaks viser's protocol, receives, and says where it looks from and clicks.
+"""A viewer client that draws nothing: it speaks viser's protocol, sends its camera and clicks, and keeps messages.
 
 It costs next to nothing, so that what a server sends can be counted on a small machine. For benchmark_viewer.py, and
 for the tests of the viewer.
@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from websockets.sync.client import connect
 
 PATIENCE = 120.0
-"""Seconds after which something is taken to be broken: a machine may be slow and busy."""
+"""Seconds until a step counts as failed; the machine may be slow and busy."""
 
 
 class Bare:
@@ -70,7 +70,7 @@ class Bare:
         self._socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
 
     def look(self, position: tuple, look_at: tuple) -> None:
-        """Say where it looks from."""
+        """Send the camera."""
         forward = np.subtract(look_at, position) / np.linalg.norm(np.subtract(look_at, position))
         right = np.cross(forward, self._up)
         right /= np.linalg.norm(right)
@@ -102,7 +102,7 @@ class Bare:
         self.send("GuiUpdateMessage", uuid=self._controls[label], updates={"value": value})
 
     def images(self) -> int:
-        """Background pictures so far."""
+        """Number of background images so far."""
         return self.count["BackgroundImageMessage"]
 
     def sizes(self) -> list[tuple[int, int]]:

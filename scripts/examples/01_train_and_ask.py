@@ -3,8 +3,8 @@
     python -m scripts.examples.01_train_and_ask                    # makes a room first; minutes on a laptop
     python -m scripts.examples.01_train_and_ask --scene my_capture --asked "a red chair" "a lamp"
 
-The room is synthetic and its encoders are built in, so that nothing is downloaded. A run is kept in `output` and used
-again: the second call only asks.
+The room is synthetic and uses the built-in encoders, so nothing is downloaded. The run is kept in `output`: a second
+call only queries it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ovseg3d.synth import synthesise
 
 @dataclass(frozen=True)
 class TrainAndAsk:
-    """Train a scene, and say where something is."""
+    """Train a scene, and locate objects in it."""
 
     scene: Path | None = None
     """A capture: transforms.json, a COLMAP model, LLFF...; by default a room is made."""
@@ -31,7 +31,7 @@ class TrainAndAsk:
     """Settings that differ from the defaults, a YAML file."""
 
     def main(self) -> None:
-        """Train, if need be, and ask."""
+        """Train if necessary, and query."""
         if not (self.output / "config.json").exists():
             scene = self.scene or self._make_room()
             ovseg3d.train_scene(scene, make_config("cpu", config_file=self.config), output_dir=self.output)

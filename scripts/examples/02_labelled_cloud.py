@@ -2,8 +2,8 @@
 
     python -m scripts.examples.02_labelled_cloud outputs/playroom/latest chair table "the floor" --output chairs.ply
 
-A point has the label of the phrase that it is likeliest to be, 0 where it is none of them. cloud.ply holds for each
-point x y z, a normal, its colour, label, instance and confidence; labels.json says which phrase a label is.
+A point has the label of its most likely phrase, or 0 for none. cloud.ply holds position, normal, colour, label,
+instance and confidence of each point; labels.json holds the phrases of the labels.
 """
 
 import json
@@ -18,7 +18,7 @@ from plyfile import PlyData
 import ovseg3d
 
 GREY = (128, 128, 128)
-"""Of points without a label."""
+"""Colour of points without a label."""
 
 
 @dataclass(frozen=True)

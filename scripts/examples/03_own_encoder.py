@@ -1,8 +1,8 @@
-"""An encoder of one's own: anything that puts pictures and phrases into one space.
+"""A custom encoder: any model that maps images and phrases to one space.
 
     python -m scripts.examples.03_own_encoder scenes/desk --asked red green
 
-This one knows only colours; a real one calls a model. A run names its encoder: register it before `load`.
+This one knows only colours; a real one calls a model. A run stores its encoder's name: register it before `load`.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ COLOURS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.9, 0.1), "blue": (0.1, 0.1, 
 
 
 class Colours:
-    """What `ovseg3d.encoders.TextImageEncoder` lists: here a picture is its mean colour. All vectors have length 1."""
+    """Implements `ovseg3d.encoders.TextImageEncoder`; an image's vector is its mean colour, unit length."""
 
-    id, weight_hash = "colours-example", "0" * 16  # another hash for other weights: what is cached is made anew then
+    id, weight_hash = "colours-example", "0" * 16  # cached features are used only with the same hash
     dim, patch, dense, logit_scale, logit_bias = 3, 4, True, 50.0, None
     preprocess = Preprocess((64, 64), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), resize_mode="squash")
 
@@ -38,7 +38,7 @@ class Colours:
 
 @dataclass(frozen=True)
 class OwnEncoder:
-    """Train a scene with the encoder above, and ask it for colours."""
+    """Train a scene with the encoder above, and query colours."""
 
     scene: tyro.conf.Positional[Path]
     """A capture."""

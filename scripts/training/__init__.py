@@ -1,1 +1,1 @@
-"""Makes and measures the weights that ship: the built-in CLIP and DINO, and the networks of borders and objectness."""
+"""Trains and measures the shipped weights: the built-in CLIP and DINO, and the merge and objectness models."""

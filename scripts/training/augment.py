@@ -1,6 +1,6 @@
 """Random crops, flips and light on whole batches; all from one generator, so that a step can be repeated.
 
-Colours keep their hue, since captions name them; a flipped picture's captions change left and right.
+Colours keep their hue, since captions name them; a flipped image's captions change left and right.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def random_boxes(count: int, scale: tuple[float, float], stretch: float, random:
 
 
 def crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Cut boxes out of pictures and bring them to `size`; `flip` (views,) is true where left and right change."""
+    """Cut boxes out of images and bring them to `size`; `flip` (views,) is true where left and right change."""
     line = (torch.arange(size, device=images.device) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     sign = torch.where(flip, -1.0, 1.0).to(images)[:, None, None]
@@ -44,7 +44,7 @@ def light(images: Tensor, strength: float, random: torch.Generator) -> Tensor:
 
 
 def coarse(images: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Some pictures as if enlarged from a half to a quarter of their size: far things in a photo have few pixels."""
+    """Some images as if enlarged from a half to a quarter of their size: far objects in a photo have few pixels."""
     size, rows = images.shape[-2:], (torch.rand(len(images), generator=random) < share).nonzero()[:, 0].tolist()
     images = images.clone()
     for row in rows:
@@ -66,6 +66,6 @@ def hue(images: Tensor, random: torch.Generator, keep: float = 0.2) -> Tensor:
 
 
 def mirror_words(captions: Sequence[str]) -> list[str]:
-    """Captions of the flipped picture."""
+    """Captions of the flipped image."""
     swap = {"left": "right", "right": "left"}
     return [" ".join(swap.get(word, word) for word in caption.split(" ")) for caption in captions]

@@ -1,7 +1,7 @@
-"""From scores of what is in scenes and what is not to a chance that something is: the card's two numbers.
+"""Calibration of presence scores: slope and offset, fitted to scores of present and of absent phrases.
 
-Platt's slope and offset turn the log odds of a score (see ovseg3d/query/presence.py) into those of a probability.
-What is there weighs as much as what is not, whatever the numbers of questions: a user's odds are not known.
+Platt scaling maps the log odds of a score (see ovseg3d/query/presence.py) to those of a probability. Present and absent
+phrases have the same total weight, whatever their numbers: a user's prior is unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ Scores = Mapping[str, Mapping[str, float]]
 
 
 def fit(odds: Float[np.ndarray, " n"], there: Bool[np.ndarray, " n"]) -> tuple[float, float]:
-    """Slope and offset, by the likelihood; the slope is held back a little, so that a perfect order has one."""
+    """Slope and offset by maximum likelihood; a small penalty keeps the slope finite for separable scores."""
     weight, sign = _weight(there), np.where(there, 1.0, -1.0)
 
     def loss(numbers: np.ndarray) -> float:
@@ -30,10 +30,11 @@ def fit(odds: Float[np.ndarray, " n"], there: Bool[np.ndarray, " n"]) -> tuple[f
 
 
 def calibrate(present: Scores, absent: Scores, canonical: Sequence[str], weight_hash: str) -> dict[str, Any]:
-    """What a card says, with errors on scenes that the numbers were not fitted to: each scene's from all others'.
+    """The calibration of a model card, with errors by leave-one-scene-out cross-validation.
 
     Args:
-        canonical: phrases that were compared with.
+        present, absent: scores by scene and phrase.
+        canonical: the canonical phrases of the scores.
         weight_hash: of the encoder that the scores are from.
     """
     rows = [

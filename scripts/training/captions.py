@@ -1,4 +1,4 @@
-"""What captions say: their things, the names of these, and which captions say nothing that is untrue of a picture."""
+"""Parse captions: their objects, the names of these, and which captions are consistent with an image."""
 
 import re
 from collections.abc import Sequence
@@ -19,29 +19,29 @@ _EMPTY = {"a", "an", "the", "this", "is", "here", "some", "there", "photo", "vie
 
 @lru_cache(maxsize=200_000)
 def parse(caption: str) -> frozenset[frozenset[str]]:
-    """What a caption says: its things, each as the set of its words."""
+    """The objects of a caption, each as the set of its words."""
     parts = [frozenset(part.split()) - _EMPTY for part in _BETWEEN.split(caption)[::2]]
     return frozenset(part for part in parts if part)
 
 
-def things_of(captions: Sequence[str]) -> list[str]:
-    """The things that captions name, each once, with its words in their order: "a red chair"."""
+def objects_of(captions: Sequence[str]) -> list[str]:
+    """The objects that captions name, each once, with its words in their order: "a red chair"."""
     return list(dict.fromkeys(instance for caption in captions for _, instance in _told(caption)))
 
 
 def _told(caption: str) -> list[tuple[str, str]]:
-    """Each thing of a caption, after the words that lead to it."""
+    """Each object of a caption, after the words that lead to it."""
     parts = ["", *_BETWEEN.split(caption)]
     plain = [" ".join(word for word in part.split() if word not in _EMPTY) for part in parts[1::2]]
     return [(lead, article(instance)) for lead, instance in zip(parts[::2], plain) if instance]
 
 
 def named(captions: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Which names (views, names) the captions of each picture call things by: "a red office chair" is a chair.
+    """Which names (views, names) the captions of each image call objects by: "a red office chair" is a chair.
 
     Returns:
-        shown, and undecided: what is told only as the place of something else. "A mug on a floor" is a picture of a
-        mug; it shows a floor, and yet a floor is not what it is of.
+        shown, and undecided: objects that only state the location of another. "A mug on a floor" is an image of a mug;
+        it shows a floor, but is not an image of a floor.
     """
     both = torch.stack([_named(tuple(own), tuple(names)) for own in captions])
     return both[:, 0], both[:, 1]
@@ -61,10 +61,10 @@ def _named(captions: tuple[str, ...], names: tuple[str, ...]) -> Tensor:
 def subject(
     captions: tuple[str, ...], names: tuple[str, ...], pairs: tuple[tuple[str, str], ...]
 ) -> tuple[int, int] | None:
-    """What a picture is of, as its first caption says: the number of its name, and of its pair with the colour that the
-    second caption tells (-1: none).
+    """The subject of an image, by its first caption: the index of its name, and of its pair with the colour that the
+    second caption states (-1: none).
 
-    None where the first caption is not one name alone.
+    None if the first caption is not a single name.
     """
     called = captions[0].split(maxsplit=1)[-1] if captions else ""
     if called not in names:
@@ -81,15 +81,15 @@ def some(items: Sequence[str], count: int, random: torch.Generator) -> list[str]
 def pair_up(
     captions: Sequence[Sequence[str]], known_of: Sequence[Sequence[str]] | None = None
 ) -> tuple[list[str], Tensor, Tensor]:
-    """The batch's different captions, which are whose own, and which say nothing that may be untrue of a picture.
+    """The batch's different captions, the images that each belongs to, and those that each is consistent with.
 
     Args:
-        captions: of each picture.
-        known_of: all that is known of each picture, where that is more than `captions`.
+        captions: of each image.
+        known_of: all captions of each image, if these are more than `captions`.
 
     Returns:
-        texts, own (views, texts), and undecided (views, texts): true where every thing of the caption, with all its
-        words, is in a caption of the picture, though it is not one of these.
+        texts, own (views, texts), and undecided (views, texts): true where every object of the caption, with all its
+        words, is in a caption of the image, though it is not one of these.
     """
     texts = list(dict.fromkeys(caption for own in captions for caption in own))
     place = {text: column for column, text in enumerate(texts)}

@@ -1,7 +1,7 @@
 """The model cards, card.json beside the weights: data, recipe, figures, limits.
 
-What a card has beside these is kept: how the weights came about, and the calibration, which `scripts.benchmarks.absence
---card` fits to runs of scenes (see `calibration`).
+Other entries of an existing card are kept: the history of the weights, and the calibration, which
+`scripts.benchmarks.absence --card` fits to runs of scenes (see `calibration`).
 """
 
 import json
@@ -16,7 +16,7 @@ OF_TEXT = ("English phrases of up to about twenty words; other alphabets are unk
 
 
 def write_cards(clip: Path, dino: Path, found: dict[str, Any]) -> None:
-    """card.json of each encoder that rows were measured of; recipes as trainings left them."""
+    """Write card.json of each measured encoder, with the recipe that its training left."""
     from ovseg3d.files import write_json
 
     rows = {row["key"]: {"figures": row["figures"], "baselines": row["baselines"]} for row in found["rows"]}
@@ -48,6 +48,6 @@ def write_cards(clip: Path, dino: Path, found: dict[str, Any]) -> None:
 
 
 def _recipe(folder: Path, name: str = "recipe.json") -> Any:
-    """What the training, or an earlier card, says beside the weights."""
+    """The recipe or an earlier card beside the weights; None: there is none."""
     path = folder / name
     return json.loads(path.read_text()) if path.is_file() else None

@@ -1,19 +1,19 @@
 """The tiny CLIP: its shape, how its two towers learn, and the folder that open_clip loads.
 
 Text first: the tower learns the teacher's sentence space from sentences alone. Then it stands still but for its last
-projection, and the image tower learns from captions to meet it: the picture's vector against all captions of the batch,
-and the best-matching patches against each thing in them, so that patches come to mean what they show. Both are also
-asked for the names of the things among all names, since a batch holds only some of them. The image tower is a small
+projection, and the image tower learns from captions to meet it: the image's vector against all captions of the batch,
+and the best-matching patches against each object in them, so that patches come to mean what they show. Both are also
+asked for the names of the objects among all names, since a batch holds only some of them. The image tower is a small
 ResNet whose last map is averaged before the head, so a cell's place in the joint space is what the head makes of it as
-if it were a whole picture: dense features need no detour. A caption is negative for a picture only if it
-says something that no caption of the picture says.
+if it were a whole image: dense features need no detour. A caption is negative for an image only if it
+says something that no caption of the image says.
 
-Each batch has two parts: small pictures, most of single things, and larger views of rooms, which the same weights see
+Each batch has two parts: small images, most of single objects, and larger views of rooms, which the same weights see
 with the last strides taken out, as they are used later (`finer`). There every cell has to settle for one of the names
 of what is shown (`losses.sharing_loss`); no pixel is ever told what it is.
 
-What makes two hours on two cores enough: a convolutional tower (at equal time and pictures a transformer of half its
-size names four times fewer of them), small pictures first, small batches, and texts that are encoded once.
+What makes two hours on two cores enough: a convolutional tower (at equal time and images a transformer of half its
+size names four times fewer of them), small images first, small batches, and texts that are encoded once.
 """
 
 import math
@@ -29,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ovseg3d.synth.captions import article
 from scripts.training import augment
-from scripts.training.captions import named, pair_up, some, things_of
+from scripts.training.captions import named, objects_of, pair_up, some
 from scripts.training.losses import best_patches, caption_loss, naming_loss, sharing_loss
 from scripts.training.optim import Optimiser, rate_at
 from scripts.training.placing import Placing
@@ -84,7 +84,7 @@ class ClipRecipe:
     shape: ClipShape = field(default_factory=ClipShape)
     seed: int = 0
     batch: int = 48
-    """Small pictures of a step."""
+    """Small images of a step."""
     fresh: float = 10.0
     """New ones of these; the others were seen before, in other crops."""
     sizes: tuple[tuple[float, int], ...] = ((0.0, 64), (0.4, 80), (0.75, 96))
@@ -95,26 +95,26 @@ class ClipRecipe:
     view_sizes: tuple[tuple[float, int], ...] = ((0.0, 128), (0.3, 160))
     """From which progress on these have how many pixels."""
     start: int = 1024
-    """Pictures of each sort rendered before the first step."""
+    """Images of each sort rendered before the first step."""
     rate: float = 3e-3
     decay: float = 0.05
     warm_steps: int = 200
     caption_weight: float = 0.5
-    """Of the losses between pictures, their patches and the batch's captions."""
+    """Of the losses between images, their patches and the batch's captions."""
     token_weight: float = 0.5
-    """Of patches, beside whole pictures, in the losses of captions and names."""
+    """Of patches, beside whole images, in the losses of captions and names."""
     token_sharpness: float = 10.0
     """How much the best patch of a caption outweighs the others (by cosine)."""
     sharing_weight: float = 0.5
     """Of the names that the cells of views settle for."""
     pull_weight: float = 1.0
-    """How firmly a picture of one thing is pulled to its phrase (this and what follows: placing.py)."""
+    """How firmly an image of one object is pulled to its phrase (this and what follows: placing.py)."""
     pair_weight: float = 1.0
-    """Of a thing's phrase against other colours of it and other things of its colour."""
+    """Of an object's phrase against other colours of it and other objects of its colour."""
     word_weight: float = 3.0
-    """Of everyday words that lie nearest to the name of what a picture is of."""
+    """Of everyday words that lie nearest to the name of what an image is of."""
     presence_weight: float = 1.0
-    """Of the question whether something is there at all, for pictures that are of one thing."""
+    """Of the question whether something is there at all, for images that are of one object."""
     even: float = 0.5
     """How far the names of a view get equal shares of its cells at first; in the end they get what they have."""
     prior: float = 0.5
@@ -124,17 +124,17 @@ class ClipRecipe:
     keep_weight: float = 1.0
     """How firmly the text projection keeps the sentence space that was distilled."""
     captions: int = 3
-    """Captions of each picture in a step: the first two and others at random."""
+    """Captions of each image in a step: the first two and others at random."""
     instances: int = 5
-    """Things of each picture's captions that patches are compared with."""
+    """Objects of each image's captions that patches are compared with."""
     crop: tuple[float, float] = (0.6, 1.0)
     coarse: float = 0.3
-    """Share of small pictures that are blurred as if enlarged from a half to a quarter of their size."""
+    """Share of small images that are blurred as if enlarged from a half to a quarter of their size."""
     bf16: bool = True
 
     @staticmethod
     def at(sizes: tuple[tuple[float, int], ...], progress: float) -> int:
-        """Pixels of a picture's side."""
+        """Pixels of an image's side."""
         return [size for since, size in sizes if progress >= since][-1]
 
 
@@ -184,9 +184,9 @@ class ImageStage:
     Args:
         model: whose text tower has learned already.
         words: its tokenizer.
-        pools: small pictures with captions, and larger views of rooms.
+        pools: small images with captions, and larger views of rooms.
         recipe: how to learn.
-        names: of all things that captions may name, without articles.
+        names: of all objects that captions may name, without articles.
         pairs: (colour, name) that training may show.
         related: everyday words, which of `names` they mean, and which surely not.
         device: where to compute.
@@ -204,7 +204,7 @@ class ImageStage:
         for name, parameter in model.named_parameters():
             trained = name.startswith("visual.") or name in ("text_projection", "logit_scale")
             parameter.requires_grad_(trained and not (name == "text_projection" and recipe.text_rate == 0))
-        # Each loss has a temperature of its own: patches and captions, pictures and names, patches and names.
+        # Each loss has a temperature of its own: patches and captions, images and names, patches and names.
         self.scales = nn.Parameter(torch.tensor([15.0, 20.0, 15.0], device=device).log())
         with torch.no_grad():  # a single number moves slowly: begin where short trainings end
             model.logit_scale.fill_(math.log(20.0))
@@ -261,7 +261,7 @@ class ImageStage:
     def name_loss(
         self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], even: float
     ) -> Tensor:
-        """Pictures (pictures, dim) and their patches (pictures, patches, dim), unit length, against all names."""
+        """Images (images, dim) and their patches (images, patches, dim), unit length, against all names."""
         recipe = self.recipe
         shown, undecided = (mask.to(self.device) for mask in named(captions, self.names))
         names = F.normalize(self.encode([article(name) for name in self.names]), dim=-1)
@@ -282,10 +282,10 @@ class ImageStage:
     def caption_loss(
         self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], random: torch.Generator
     ) -> Tensor:
-        """Pictures against the batch's captions, patches against the things in them."""
+        """Images against the batch's captions, patches against the objects in them."""
         recipe = self.recipe
         chosen = [own[:2] + some(own[2:], max(0, recipe.captions - 2), random) for own in captions]
-        told = [some(things_of(own), recipe.instances, random) for own in captions]
+        told = [some(objects_of(own), recipe.instances, random) for own in captions]
         texts, *masks = pair_up(chosen, captions)
         instances, *shown = pair_up(told, captions)
         positive, ignored, own, unsure = (mask.to(self.device) for mask in (*masks, *shown))
@@ -300,7 +300,7 @@ class ImageStage:
         return whole + recipe.token_weight * patches
 
     def commonness(self) -> Tensor:
-        """How common names are in the first pictures of both sorts, weighted as a batch has them."""
+        """How common names are in the first images of both sorts, weighted as a batch has them."""
         recipe, shares = self.recipe, torch.zeros(len(self.names))
         for pool, count in zip(self.pools, (recipe.batch, recipe.views)):
             if count:
@@ -310,7 +310,7 @@ class ImageStage:
         return (logs - logs.mean()).to(self.device)
 
     def batch(self, sort: int, step: int, size: int, random: torch.Generator) -> tuple[Tensor, list[list[str]]]:
-        """Pictures of one sort, (count, 3, size, size), normalised, and all captions of each."""
+        """Images of one sort, (count, 3, size, size), normalised, and all captions of each."""
         pool, draw = self.pools[sort], self.draws[sort]
         indices = draw(step, pool.window)
         images, captions = pool.get(indices, draw.newest(step))
@@ -386,8 +386,8 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def cells_of(visual: nn.Module, trunk: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Pictures in the joint space, (pictures, dim), and the cells of their last maps, (pictures, cells, dim), each as
-    if it were a whole picture; not normalised."""
+    """Images in the joint space, (images, dim), and the cells of their last maps, (images, cells, dim), each as
+    if it were a whole image; not normalised."""
     maps = trunk.forward_features(images.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
     return visual.head(maps.mean(1)), visual.head(maps)
 

@@ -1,6 +1,6 @@
 """The tiny DINOv2: how it teaches itself, and the folder that transformers loads.
 
-A student sees large and small crops of a picture in other colours and light; a teacher, the slow mean of the
+A student sees large and small crops of an image in other colours and light; a teacher, the slow mean of the
 students so far, sees the large ones. The student shall say of each crop what the teacher says of the other large one
 (its [CLS] token); of patches that are hidden from it, what the teacher says who sees them; and of patches that both
 large crops hold, what the teacher says of the same place in the other. "Says" is a distribution over prototypes;
@@ -59,7 +59,7 @@ class DinoRecipe:
     seed: int = 0
     batch: int = 32
     fresh: float = 8.0
-    """New pictures of a batch; the others were seen before, in other crops."""
+    """New images of a batch; the others were seen before, in other crops."""
     start: int = 1024
     rate: float = 3e-3
     decay: float = 0.05
@@ -112,7 +112,7 @@ class Network(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """[CLS] tokens (views, width) and patch tokens (views, patches, width).
 
-        Small pictures take the part of the table of positions that begins at `corner` (row, column): transformers would
+        Small images take the part of the table of positions that begins at `corner` (row, column): transformers would
         squeeze the table instead, and neighbours would no longer look like neighbours.
         """
         embed = self.backbone.embeddings
@@ -189,7 +189,7 @@ class DinoStage:
         }  # fmt: skip
 
     def crops(self, step: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Two large crops of each picture (one after the other), small ones, and the large ones' boxes and flips."""
+        """Two large crops of each image (one after the other), small ones, and the large ones' boxes and flips."""
         recipe = self.recipe
         indices = self.draw(step, self.pool.window)
         images, _ = self.pool.get(indices, self.draw.newest(step))
@@ -242,7 +242,7 @@ def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3) -> Tensor:
 
 
 def hide(count: int, grid: int, share: float, random: torch.Generator) -> Tensor:
-    """Which patches to hide, (count, grid * grid): of some pictures, a block and a few patches at random."""
+    """Which patches to hide, (count, grid * grid): of some images, a block and a few patches at random."""
     hidden = torch.zeros(count, grid, grid, dtype=torch.bool)
     chosen = torch.rand(count, generator=random) < share
     for view in chosen.nonzero()[:, 0].tolist():
@@ -255,7 +255,7 @@ def hide(count: int, grid: int, share: float, random: torch.Generator) -> Tensor
 
 
 def same_place(boxes: Tensor, flip: Tensor, grid: int) -> tuple[Tensor, Tensor]:
-    """For each patch of a large crop, the patch of the picture's other large crop that shows the same place.
+    """For each patch of a large crop, the patch of the image's other large crop that shows the same place.
 
     Args:
         boxes: (2 * views, 4), centre and half size; the first halves of the views come first.

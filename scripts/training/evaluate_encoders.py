@@ -7,8 +7,8 @@ python -m scripts.training.evaluate_encoders --rows d,e --rooms dev  # playroom 
 
 "seen" rooms are furnished from what training drew from, with seeds of their own; "unseen" rooms are 1001-1005, which
 hold held-out styles, textures, lights and colours too. Settings are chosen on `dev`, never on these. Figures go to
---output as JSON, the rows as a markdown table beside it, the confusion of (a) as a picture; --card writes card.json
-into the measured encoders' folders.
+--output as JSON, with the rows as a markdown table and the confusion of (a) as an image beside it; --card writes the
+model card, card.json, into the measured encoders' folders.
 """
 
 import json
@@ -29,7 +29,7 @@ from scripts.training.cards import write_cards
 from scripts.training.judges import Clip, Colour, Dino
 
 NAMES = {
-    "a": "(a) naming a thing, top-1", "b": "(b) colour + kind, top-1", "c": "(c) synonyms, top-1",
+    "a": "(a) naming an object, top-1", "b": "(b) colour + kind, top-1", "c": "(c) synonyms, top-1",
     "d": "(d) dense labels of rooms, mIoU", "e probe": "(e) linear probe, other rooms",
     "e transfer": "(e) k-NN label transfer, other rooms", "e same room": "(e) k-NN label transfer, same room",
     "f": "(f) rooms of other people's models, mIoU",
@@ -69,13 +69,13 @@ class Evaluate:
     """Measure the built-in encoders."""
 
     rows: str = "a,b,c,d,e,f"
-    """Which, with commas."""
+    """Rows to measure, with commas."""
     clip: Path = ROOT / "ovseg3d/encoders/builtin/clip"
     """Folder of the text-image encoder."""
     dino: Path = ROOT / "ovseg3d/encoders/builtin/dino"
     """Folder of the self-supervised one."""
     output: Path = ROOT / "outputs/encoders/figures.json"
-    """JSON; the table and the picture go beside it."""
+    """JSON; the table and the image go beside it."""
     work: Path = ROOT / "outputs/encoders/rooms"
     """Where rooms are rendered to; those that are there are used again."""
     count: int = 1500
@@ -87,7 +87,7 @@ class Evaluate:
     rooms: str = "report"
     """"report" (seen and unseen rooms) or "dev" (playroom and desk, in the column seen)."""
     scale: float = 1.0
-    """How much photos of rooms (240 x 180) are enlarged before windows are cut from them."""
+    """Enlargement of photos of rooms (240 x 180) before windows are cut from them."""
     assets: Path | None = None
     """A capture of other people's models for (f); default: aws_small_house and household in $OVSEG3D_DATA."""
     card: bool = False
@@ -265,7 +265,7 @@ def worst(confusion: np.ndarray, kinds: tuple[str, ...], count: int = 12) -> lis
 
 
 def draw_confusion(path: Path, confusion: dict[str, np.ndarray], kinds: tuple[str, ...]) -> None:
-    """The confusion of (a) as a picture: how often each kind gets its name, seen and unseen, and what it is taken for.
+    """The confusion of (a) as an image: how often each kind gets its name, seen and unseen, and what it is taken for.
 
     A matrix of so many kinds cannot be read at the size of a page; its largest entry of each row can.
     """

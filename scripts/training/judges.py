@@ -1,4 +1,4 @@
-"""The two encoders as the evaluation uses them, and the colours that they have to beat.
+"""The two encoders as the evaluation uses them, and the colour baseline.
 
 DINO's patches of photos larger than the model come from overlapping windows of its own size, whose vectors are
 averaged; CLIP's tower is a convolution, which takes a photo as it is.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Evaluator(Protocol):
-    """What the measures need of an encoder."""
+    """Interface of an encoder for the measures."""
 
     side: int
     patch: int
@@ -40,7 +40,7 @@ class Clip:
 
     @torch.no_grad()
     def image(self, images: Tensor) -> Tensor:
-        """Unit vectors of pictures of any size."""
+        """Unit vectors of images of any size."""
         return torch.cat([self.encoder.encode_image(part.to(self.device)) for part in images.split(128)]).cpu()
 
     @torch.no_grad()
@@ -75,7 +75,7 @@ class Dino:
 
 
 class Colour:
-    """The mean and the spread of a patch's colours: what a feature has to beat."""
+    """Baseline: mean and standard deviation of a patch's colours."""
 
     def __init__(self, patch: int) -> None:
         self.side, self.patch = patch, patch

@@ -2,7 +2,7 @@
 
 With little data a transformer spends most of its training finding out that near patches belong together. Here the
 first channels of the stream carry each patch's place as sines and cosines of several frequencies (and nothing of the
-picture), and every head's queries and keys see only these, one turned against the other by an offset of its own out of
+image), and every head's queries and keys see only these, one turned against the other by an offset of its own out of
 3 x 3. Its attention is then a soft impulse at that offset, which training may change. After Zheng, Li and Lucey,
 "Convolutional Initialization for Data-Efficient Vision Transformers" (2024), who solve for such weights numerically.
 """

@@ -1,8 +1,8 @@
-"""The losses of the tiny CLIP's image tower: pictures and the cells of their maps against captions and names.
+"""The losses of the tiny CLIP's image tower: images and the cells of their maps against captions and names.
 
-Masks are (views, texts). What is `undecided` of a picture is neither right nor wrong. Where names are not equally
+Masks are (views, texts). What is `undecided` of an image is neither right nor wrong. Where names are not equally
 common, their logits are raised by a share of the logarithm of how common they are while learning, and only then (Menon
-et al. 2021, "Long-tail learning via logit adjustment"): else "a floor", which most pictures show, wins everywhere.
+et al. 2021, "Long-tail learning via logit adjustment"): else "a floor", which most images show, wins everywhere.
 """
 
 import torch
@@ -17,7 +17,7 @@ def best_patches(tokens: Tensor, phrases: Tensor, sharpness: float) -> Tensor:
 
 
 def caption_loss(logits: Tensor, own: Tensor, undecided: Tensor) -> Tensor:
-    """CLIP's loss where a picture has several captions and a caption several pictures: each against all negatives."""
+    """CLIP's loss where an image has several captions and a caption several images: each against all negatives."""
     return 0.5 * (_one_way(logits, own, undecided) + _one_way(logits.T, own.T, undecided.T))
 
 
@@ -28,20 +28,20 @@ def _one_way(logits: Tensor, own: Tensor, undecided: Tensor) -> Tensor:
 
 
 def naming_loss(logits: Tensor, shown: Tensor, undecided: Tensor) -> Tensor:
-    """Each name that is shown against all that are not; a mean over pictures with names."""
+    """Each name that is shown against all that are not; a mean over images with names."""
     others = logits.masked_fill(shown | undecided, -torch.inf).logsumexp(1, keepdim=True)
     losses = (F.softplus(others - logits) * shown).sum(1) / shown.sum(1).clamp(min=1)
     return losses.sum() / shown.any(1).sum().clamp(min=1)
 
 
 def standing_loss(names: Tensor, words: Tensor, told: Tensor, means: Tensor) -> Tensor:
-    """Words that mean what a picture is of, against the names of everything else; its words count alike.
+    """Synonyms of an image's subject against the names of everything else; all synonyms have the same weight.
 
     Args:
-        names: logits of all names, (pictures, names).
-        words: logits of the words, (pictures, words).
-        told: names of what is in each picture, (pictures, names): the others are everything else.
-        means: which words mean what it is of, (pictures, words); a picture without any does not count.
+        names: logits of all names, (images, names).
+        words: logits of the words, (images, words).
+        told: names of the objects in each image, (images, names); all others are negatives.
+        means: synonyms of each image's subject, (images, words); an image without any does not count.
     """
     others = names.masked_fill(told, -torch.inf).logsumexp(1, keepdim=True)
     losses = (F.softplus(others - words) * means).sum(1) / means.sum(1).clamp(min=1)
@@ -49,15 +49,15 @@ def standing_loss(names: Tensor, words: Tensor, told: Tensor, means: Tensor) -> 
 
 
 def presence_loss(logits: Tensor, there: Tensor, absent: Tensor, hardest: int = 32) -> Tensor:
-    """What is there above zero, what is not below (Zhai et al. 2023, "Sigmoid loss for language image pre-training").
+    """Present texts above zero, absent ones below (Zhai et al. 2023, "Sigmoid loss for language image pre-training").
 
-    Both sides count alike in each picture; of what is absent, the texts that come nearest.
+    Both sides have the same weight in each image; of the absent texts, the hardest count.
 
     Args:
-        logits: (pictures, texts), how far each text is above what would do for anything.
-        there: (pictures, texts); pictures without any do not count.
-        absent: (pictures, texts); what is in neither is left open.
-        hardest: how many of what is absent count.
+        logits: (images, texts), relative to the canonical phrases.
+        there: present texts, (images, texts); images without any do not count.
+        absent: absent texts, (images, texts); texts in neither are ignored.
+        hardest: number of absent texts that count.
     """
     hits = (F.softplus(-logits) * there).sum(1) / there.sum(1).clamp(min=1)
     alarms = F.softplus(logits).masked_fill(~absent, 0.0).topk(min(hardest, logits.shape[1]), dim=1).values.sum(1)
@@ -66,10 +66,10 @@ def presence_loss(logits: Tensor, there: Tensor, absent: Tensor, hardest: int = 
 
 
 def sharing_loss(logits: Tensor, shown: Tensor, even: float) -> Tensor:
-    """Each cell says one of the names that its picture shows, and each of these is said by some cells.
+    """Each cell says one of the names that its image shows, and each of these is said by some cells.
 
     What a cell should say is what it says among the shown names, squared so that it becomes sure of it (Xie et al.
-    2016, "Unsupervised deep embedding for clustering analysis"), after the names have got their shares of the picture:
+    2016, "Unsupervised deep embedding for clustering analysis"), after the names have got their shares of the image:
     a mean of what they have by themselves and of equal ones (Sinkhorn's iterations, as in Asano et al. 2020,
     "Self-labelling via simultaneous clustering and representation learning").
 

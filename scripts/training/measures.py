@@ -1,11 +1,11 @@
 """The measures of the built-in encoders, (a) to (f), each beside its baselines.
 
-(a) naming: the picture of one thing against "a KIND" for every kind.
+(a) naming: the image of one object against "a KIND" for every kind.
 (b) pairs: the same against "a COLOUR KIND" for every colour and kind together.
 (c) synonyms: naming with the right kind's phrase replaced by its synonym; one question for each.
 (d) dense: every pixel of room views gets the nearest of the room's phrases; mIoU over the phrases that are there.
 (e) patches: kinds of patches from those of other rooms, by a linear probe and by nearest neighbours; and by nearest
-    neighbours from other views of the same room, where colour alone is a strong rival.
+    neighbours from other views of the same room, where colour alone is a strong baseline.
 (f) as (d), on rooms furnished with other people's models.
 """
 
@@ -26,24 +26,24 @@ NEIGHBOURS = 15
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Object-centred views: (views, 3, side, side), and what they show."""
+class ObjectViews:
+    """Object-centred views, (views, 3, side, side), with kinds and colours."""
 
     images: Tensor
     kinds: tuple[str, ...]
     colours: tuple[str | None, ...]
 
 
-def object_views(seed: int, count: int, split: str, size: int) -> Pictures:
-    """Pictures of one thing each."""
+def object_views(seed: int, count: int, split: str, size: int) -> ObjectViews:
+    """Images of one object each."""
     from ovseg3d.synth.examples import object_example
 
     made = [object_example(seed, index, size, split=split) for index in range(count)]
     images = torch.from_numpy(np.stack([e.image for e in made])).permute(0, 3, 1, 2).float() / 255
-    return Pictures(images, tuple(str(e.kind) for e in made), tuple(e.color for e in made))
+    return ObjectViews(images, tuple(str(e.kind) for e in made), tuple(e.color for e in made))
 
 
-def naming(clip: Clip, views: Pictures, kinds: Sequence[str]) -> tuple[float, np.ndarray]:
+def naming(clip: Clip, views: ObjectViews, kinds: Sequence[str]) -> tuple[float, np.ndarray]:
     """(a) top-1, and the confusion matrix (kinds, kinds): rows are true."""
     said = (clip.image(views.images) @ clip.text([phrase(k) for k in kinds]).T).argmax(1).tolist()
     confusion = np.zeros((len(kinds), len(kinds)), int)
@@ -52,7 +52,7 @@ def naming(clip: Clip, views: Pictures, kinds: Sequence[str]) -> tuple[float, np
     return float(np.trace(confusion) / max(1, confusion.sum())), confusion
 
 
-def pairs(clip: Clip, views: Pictures, kinds: Sequence[str], colours: Sequence[str]) -> dict[str, float]:
+def pairs(clip: Clip, views: ObjectViews, kinds: Sequence[str], colours: Sequence[str]) -> dict[str, float]:
     """(b) top-1 among all pairs; and of the colour alone when the kind is given."""
     every = [(colour, kind) for kind in kinds for colour in colours]
     scores = clip.image(views.images) @ clip.text([phrase(f"{colour} {kind}") for colour, kind in every]).T
@@ -66,7 +66,7 @@ def pairs(clip: Clip, views: Pictures, kinds: Sequence[str], colours: Sequence[s
     return {"pairs": right / max(1, count), "colour given kind": given / max(1, count)}
 
 
-def synonyms(clip: Clip, views: Pictures, kinds: Sequence[str], words: Sequence[tuple[str, str]]) -> dict:
+def synonyms(clip: Clip, views: ObjectViews, kinds: Sequence[str], words: Sequence[tuple[str, str]]) -> dict:
     """(c) top-1 over synonyms (each counts the same), and of each word."""
     images, named = clip.image(views.images), clip.text([phrase(k) for k in kinds])
     others = images @ named.T
@@ -80,8 +80,8 @@ def synonyms(clip: Clip, views: Pictures, kinds: Sequence[str], words: Sequence[
     return {"top-1": float(np.mean(list(found.values()))) if found else math.nan, "words": found}
 
 
-def by_colour(known: Pictures, views: Pictures, kinds: Sequence[str]) -> tuple[float, float]:
-    """Kind, and pair of kind and colour, as the most similar mean colours of other pictures have them."""
+def by_colour(known: ObjectViews, views: ObjectViews, kinds: Sequence[str]) -> tuple[float, float]:
+    """Accuracy of kinds, and of pairs of kind and colour, by nearest neighbours in mean colour."""
 
     def colours(images: Tensor) -> Tensor:
         side = images.shape[-1] // 4
@@ -162,7 +162,7 @@ def dense_labels(clip: Clip, room: RoomViews, scale: float) -> list[np.ndarray]:
 
 
 def colour_labels(room: RoomViews, known: Sequence[RoomViews], seed: int = 0) -> list[np.ndarray]:
-    """The same from the mean colours that things of these phrases have in other rooms, by nearest neighbours."""
+    """The same from the mean colours that objects of these phrases have in other rooms, by nearest neighbours."""
     random = np.random.default_rng(seed)
     colours, names = [], []
     for other in known:
@@ -189,7 +189,7 @@ def colour_labels(room: RoomViews, known: Sequence[RoomViews], seed: int = 0) ->
 
 
 def size_labels(room: RoomViews, known: Sequence[RoomViews]) -> list[np.ndarray]:
-    """The same from height and size alone, given every thing's true outline: the kind whose boxes are most alike."""
+    """The same from height and size alone, given every object's true outline: the kind whose boxes are most alike."""
     boxes, names = [], []
     for other in known:
         for instance in other.objects:
@@ -251,11 +251,11 @@ def transfer(
     """(e) share of held-out views' patches that get the right kind from the nearest patches of training views.
 
     Args:
-        judge: the encoder.
+        evaluator: the encoder.
         known: rooms whose training views lend their labels; None: each room's own.
         rooms: whose held-out views are labelled.
-        scale: how much photos are enlarged.
-        neighbours: how many patches vote.
+        scale: enlargement of photos.
+        neighbours: number of patches that vote.
     """
     most, scores = 20_000, []
     shared = [gather(evaluator, room, True, scale) for room in known] if known is not None else None

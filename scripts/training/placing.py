@@ -1,8 +1,8 @@
-"""Where a picture of one thing belongs among texts: at that thing's phrase, with every word that means it, above what
+"""Where an image of one object belongs among texts: at that object's phrase, with every word that means it, above what
 would do for anything, and that above whatever is not there.
 
-What a picture is of stands in its first caption (`captions.subject`). Pictures whose captions name other things too are
-left out: placing these as well cost whole things their names.
+What an image is of stands in its first caption (`captions.subject`). Images whose captions name other objects too are
+left out: placing these as well cost whole objects their names.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from scripts.training.text import Related
 
 
 class Placing:
-    """The loss of whole pictures.
+    """The loss of whole images.
 
     Args:
-        names: of all things that captions may name, without articles.
+        names: of all objects that captions may name, without articles.
         pairs: (colour, name) that training may show.
         related: everyday words, which of `names` they mean, and which surely not.
         device: where to compute.
@@ -45,15 +45,15 @@ class Placing:
         self, vectors: Tensor, texts: Tensor, captions: Sequence[Sequence[str]], scale: Tensor, *,
         pull: float, pair: float, word: float, presence: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-        """The loss, and its parts by name; zero where no picture is of one thing.
+        """The loss, and its parts by name; zero where no image is of one object.
 
         Args:
-            vectors: of pictures, (pictures, dim), unit length.
+            vectors: of images, (images, dim), unit length.
             texts: vectors of `self.texts`, (texts, dim), unit length.
-            captions: of each picture, the plainest first.
+            captions: of each image, the plainest first.
             scale: factor from cosines to logits.
-            pull: how firmly a picture is pulled to its thing's phrase.
-            pair: weight of the thing's phrase against other colours of it and things of its colour that are not told.
+            pull: how firmly an image is pulled to its object's phrase.
+            pair: weight of the object's phrase against other colours of it and unmentioned objects of its colour.
             word: weight of words that mean it, against the names of everything else.
             presence: weight of the question whether something is there at all.
         """
@@ -72,7 +72,7 @@ class Placing:
         near = (vectors * phrase).sum(-1).mean()
         loss, figures = pull * (1 - near), {"pulled": near}
         if known.any():
-            beside = (shown | undecided)[known][:, self.kind]  # a white floor under a white mug is no rival
+            beside = (shown | undecided)[known][:, self.kind]  # a white floor under a white mug is no negative
             alike = (self.colour == self.colour[told[known], None]) & ~beside
             alternatives = alike | (self.kind == own[known, None])
             scores = (2 * scale * (vectors[known] @ pairs.T)).masked_fill(~alternatives, -torch.inf)

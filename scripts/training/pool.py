@@ -1,8 +1,8 @@
-"""Pictures for training: rendered by worker processes into a ring of files that several trainings may share.
+"""Images for training: rendered by worker processes into a ring of files that several trainings may share.
 
 Example `index` is a pure function of (factory, seed, index, size) and lies in slot index % capacity, so that a
-training that goes on finds the same pictures, or renders again what is missing. A slot's index is written after its
-picture and captions; whoever finds another index there renders it. Two trainings may therefore render into one folder
+training that goes on finds the same images, or renders again what is missing. A slot's index is written after its
+image and captions; whoever finds another index there renders it. Two trainings may therefore render into one folder
 at once: the second finds what the first has made.
 """
 
@@ -22,12 +22,12 @@ from ovseg3d.files import write_atomic
 CAPTION_BYTES = 1200
 CHUNK = 32
 WORLD = 2
-"""Raised when `ovseg3d.synth.examples` makes other pictures or captions: older ones are not mixed with them."""
+"""Raised when `ovseg3d.synth.examples` makes other images or captions: older ones are not mixed with them."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where pictures come from, and how large the ring is."""
+    """Where images come from, and how large the ring is."""
 
     folder: str
     factory: str = "scripts.training.pool:world_example"
@@ -36,13 +36,13 @@ class Source:
     size: int = 96
     """Pixels of a side."""
     rooms: float = 0.4
-    """Share of views of rooms; the others show one thing."""
+    """Share of views of rooms; the others show one object."""
     capacity: int = 32768
     """Slots of the ring."""
 
 
 def world_example(seed: int, index: int, size: int, rooms: float):
-    """A picture of one thing, or of a part of a room, of the seen split."""
+    """An image of one object, or of a part of a room, of the seen split."""
     from ovseg3d.synth.examples import object_example, room_example
 
     # The golden ratio spreads room views evenly over the indices.
@@ -52,7 +52,7 @@ def world_example(seed: int, index: int, size: int, rooms: float):
 
 @dataclass
 class Ring:
-    """The files: pictures, captions as JSON, indices."""
+    """The files: images, captions as JSON, indices."""
 
     source: Source
 
@@ -143,10 +143,10 @@ class Pool:
         self.workers = ProcessPoolExecutor(workers, context, _quiet_worker) if workers else None
         self.pending: dict[int, Future] = {}
         self.waited = 0.0
-        """Seconds spent waiting for pictures, so far."""
+        """Seconds spent waiting for images, so far."""
 
     def get(self, indices: Sequence[int], newest: int) -> tuple[np.ndarray, list[list[str]]]:
-        """Pictures (len, size, size, 3) uint8 and their captions; rendering goes on ahead of `newest`."""
+        """Images (len, size, size, 3) uint8 and their captions; rendering goes on ahead of `newest`."""
         import time
 
         self._start(range(newest // CHUNK, newest // CHUNK + self.ahead))

@@ -1,25 +1,24 @@
-"""Teach what tells whether two regions of surface are one thing (`ovseg3d/instances/borders.py`), and whether what was
-found is a thing or a scrap of one (`wholes.py`).
+"""Train the merge model (`ovseg3d/instances/borders.py`): do two surface regions belong to one instance? And the
+objectness model (`wholes.py`): is a proposal an instance or a rejected fragment?
 
     python -m scripts.training.train_borders                                 # rooms of 21 seeds, and desk
     python -m scripts.training.train_borders --tests outputs/playroom/latest # measured as well, on runs of other rooms
 
-Rooms are furnished at random, and the field of each is trained once, with all defaults, into OUTPUT/<seed>; what is
-known of their surface points, with the photos' features lifted to them, is kept in OUTPUT/<seed>/points.pkl, so that
-whatever interrupts it, the same command goes on. It asks nothing of what is kept: remove OUTPUT after a change of the
-encoders.
+Rooms are furnished at random. The field of each is trained once, with all defaults, into OUTPUT/<seed>. Surface points
+with lifted features are kept in OUTPUT/<seed>/points.pkl, so that an interrupted command can be continued. They are not
+checked: remove OUTPUT after a change of the encoders.
 
-Patches of these points are merged step by step, first by a formula made by hand and then by a network that these steps
-have taught; each pair of regions that comes up on the way is a lesson, if both are mostly of one true thing each. Some
-lessons lack features, or regions of photos, as runs may; in some things look more different than they do to the
-built-in encoders, as they do to better ones; in some looks are mostly wrong. What is then found in each room, by the
-network that it was left out of, are the lessons for telling scraps. What was learnt is written to OUTPUT/borders.json
-and OUTPUT/wholes.json, which are to take the place of the package's.
+Superpoints are merged step by step, first by a hand-made formula, then by a network trained on these steps. Each pair
+of regions on the way is a training example, if both are mostly of one true instance each. To cover other runs and
+encoders, some examples lack features or photo regions, some have features that separate instances more clearly than
+the built-in encoders', and some have mostly wrong features. The proposals in each room, by the network that the room
+was left out of, are the examples of the objectness model. The results, OUTPUT/borders.json and OUTPUT/wholes.json,
+replace the package's files.
 
-The table is of rooms that nothing was taught with: each is left out once (what comes up in the others was, in the
-second round, chosen by networks that knew it), and tests are never taught. IoU: of each true thing with the best that
-was found, mean; recall: how many have 0.5; by hand: with the formula. Then how much of what was found has 0.5 with a
-true thing, and recall, before and after scraps are left out. Nothing is named here.
+The table is of rooms that were not trained on: each is left out once (in the second round, pairs in the other rooms
+were chosen by networks that had seen it), and tests are never trained on. IoU: mean over true instances of that with
+the best proposal; recall: share with 0.5; by hand: with the formula. Then the share of proposals that have 0.5 with a
+true instance, and recall, before and after rejected fragments are left out. Proposals have no names here.
 """
 
 import json
@@ -61,38 +60,37 @@ from scripts import ROOT
 from scripts.start import start
 
 STAGES = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
-"""Prices up to which patches are merged before what is left is a lesson."""
+"""Merge costs up to which superpoints are merged before the remaining pairs are examples."""
 LIMIT = 0.15
-"""See `BorderConfig`, while lessons are gathered."""
+"""See `BorderConfig`, while examples are gathered."""
 PURE = 0.7
-"""Share of a region's points that are of one thing, from which it can teach."""
+"""Least share of a region's points of one instance for it to be an example."""
 SIZE = 0.9
-"""Lessons weigh by this power of the points of the smaller region."""
+"""Examples are weighted by this power of the points of the smaller region."""
 LACKING, CLEARER, ALONE, BLOTCHED = 0.3, 0.2, 0.05, 0.1
-"""What lessons weigh in which something is lacking, or looks tell things better than they do, or do so alone, or are
-mostly wrong: how far to trust these is all that such lessons tell."""
+"""Weights of examples with missing features, with clearer ones, with nothing but these, and with mostly wrong ones."""
 CLEAN = 16
-"""Numbers of a vector that tells things."""
+"""Dimension of the simulated clear features."""
 BLOTCH, WRONG = 0.15, 1.5
-"""How large blotches are, in parts of the room's diagonal, and how much stronger than what is right."""
+"""Size of wrong regions, as a share of the room's diagonal, and strength relative to the right features."""
 GOOD = 0.4
-"""IoU with a true thing from which what was found is one."""
+"""IoU with a true instance from which a proposal counts as an instance."""
 HELD = 1.0
-"""How much weights are held back that tell scraps."""
+"""Weight decay of the objectness model."""
 HIDDEN, NETWORKS, STEPS, BATCH, RATE, DECAY = 32, 6, 600, 2048, 1e-2, 1e-2
 
 
 @dataclass(frozen=True)
 class Points:
-    """What is known of a room's surface, and what is true of it."""
+    """A room's surface points with features and ground truth."""
 
     scene: str
     surface: Surface
-    looks: list[np.ndarray]
+    appearance: list[np.ndarray]
     visibilities: list[Visibility]
     regions: list[np.ndarray]
     true: np.ndarray
-    """The thing that each point is of, from 1; kinds of the room from ROOM on; 0 where nobody knows."""
+    """The instance of each point, from 1; kinds of the room from ROOM on; 0: unknown."""
 
 
 ROOM = 1_000_000
@@ -100,18 +98,18 @@ ROOM = 1_000_000
 
 @dataclass(frozen=True)
 class Teach:
-    """Teach with rooms, and write borders.json and a table."""
+    """Train on rooms, and write borders.json, wholes.json and a table."""
 
     seeds: tuple[int, ...] = (3002, 3003, *range(3010, 3020), *range(3022, 3031))
     """Rooms furnished at random."""
     scenes: tuple[Path, ...] = (ROOT / "scenes/desk",)
-    """Rooms that are there. Playroom is not one of them: it is what results are told of."""
+    """Existing rooms. Playroom is excluded, since results are reported on it."""
     tests: tuple[Path, ...] = ()
-    """Runs on synthetic rooms to measure with what was learnt; of scenes that are none of the above."""
+    """Runs on other synthetic rooms to measure the trained models on."""
     output: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("outputs/borders")
 
     def main(self) -> None:
-        """Make what is missing, teach, and measure."""
+        """Prepare missing rooms, train, and measure."""
         names = [*(str(seed) for seed in self.seeds), *(scene.resolve().name for scene in self.scenes)]
         if len(set(names)) < max(2, len(names)):
             raise ConfigError(
@@ -157,7 +155,7 @@ class Teach:
 
 
 def points_of(run: RunFolder, name: str) -> Points:
-    """What the stage `semantics` knows of a run's surface before it refines meaning and looks for things."""
+    """A run's surface as the stage `semantics` has it before refinement and grouping."""
     scene = run.load_scene()
     features = encode_scene(scene, run.config.encode)
     renderer = restore(run, scene)
@@ -165,17 +163,17 @@ def points_of(run: RunFolder, name: str) -> Points:
     assert features is not None and found is not None, "nobody stops it"
     surface, visibilities = found
     vectors = lift_photos(scene, surface, visibilities, features, run.config.train.seed)[2]
-    looks, regions = clues(scene, surface, vectors, features, visibilities)
+    appearance, regions = clues(scene, surface, vectors, features, visibilities)
     truth = exact_cloud(scene)
     far, nearest = cKDTree(truth.xyz).query(surface.xyz.astype(np.float64))
     true = np.where(truth.instance[nearest] > 0, truth.instance[nearest], ROOM + truth.label[nearest].astype(np.int64))
     instances = {int(instance["id"]) for instance in read_objects(scene)}
     true[(far > limit_of(truth)) | ~(np.isin(true, list(instances)) | (true > ROOM))] = 0
-    return Points(name, surface, looks, visibilities, regions, true)
+    return Points(name, surface, appearance, visibilities, regions, true)
 
 
 def by_hand(told: np.ndarray, limit: float = BorderConfig.limit) -> np.ndarray:
-    """Log-odds of two things, as long as nothing was taught: such that merging costs as much as a formula says."""
+    """Log odds of two instances before any training, such that merge costs follow a hand-made formula."""
     known = dict(zip(MEASURES, told.T))
     against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
     cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
@@ -185,59 +183,60 @@ def by_hand(told: np.ndarray, limit: float = BorderConfig.limit) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Lessons:
-    """Pairs of regions."""
+    """Training examples: pairs of regions."""
 
     told: np.ndarray
+    """Edge features, see `measures`."""
     two: np.ndarray
-    """Whether they are two things."""
+    """Whether they are two instances."""
     weight: np.ndarray
 
 
 @dataclass(frozen=True)
 class Material:
-    """A room's patches, with all that is known of it and with less."""
+    """A room's superpoints, with all features and with fewer or simulated ones."""
 
     scene: str
     true: np.ndarray
     ways: list[tuple[Superpoints, float]]
-    """And what lessons from them weigh."""
+    """With the weight of their examples."""
 
 
 def material(points: Points) -> Material:
-    """Patches of a room."""
+    """Superpoints of a room."""
     clean = _clean(points.true)
-    clearer = [np.concatenate([_unit(looks), clean], 1) for looks in points.looks]
+    clearer = [np.concatenate([_unit(features), clean], 1) for features in points.appearance]
     ways = [
-        (points.looks, points.regions, 1.0),
-        (points.looks[:1], points.regions, LACKING),
-        (points.looks, [], LACKING),
+        (points.appearance, points.regions, 1.0),
+        (points.appearance[:1], points.regions, LACKING),
+        (points.appearance, [], LACKING),
         ([], [], LACKING),
         (clearer, points.regions, CLEARER),
         ([clean], [], ALONE),
-        ([_blotched(points.surface.xyz, looks) for looks in points.looks], points.regions, BLOTCHED),
+        ([_blotched(points.surface.xyz, features) for features in points.appearance], points.regions, BLOTCHED),
     ]
     made = [
-        (find_superpoints(points.surface, looks, points.visibilities if regions else [], regions), share)
-        for looks, regions, share in ways
+        (find_superpoints(points.surface, features, points.visibilities if regions else [], regions), share)
+        for features, regions, share in ways
     ]
     return Material(points.scene, points.true, made)
 
 
 def _clean(true: np.ndarray) -> np.ndarray:
-    """What an encoder would say that knows each thing by sight: a vector for each, and noise."""
+    """Features of a simulated encoder that separates all instances: a vector for each, and noise."""
     random = np.random.default_rng(0)
     names, number = np.unique(true, return_inverse=True)
     said = random.normal(size=(len(names), CLEAN)).astype(np.float32)[number]
     return _unit(said + 0.3 * random.normal(size=said.shape))
 
 
-def _blotched(xyz: np.ndarray, looks: np.ndarray) -> np.ndarray:
-    """What an encoder would say whose cells are as large as furniture, and mostly wrong."""
+def _blotched(xyz: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Features of a simulated encoder that is mostly wrong, in cells as large as furniture."""
     low, high = np.percentile(xyz, (5, 95), axis=0)
     cell = np.floor((xyz - low) / (BLOTCH * np.linalg.norm(high - low))).astype(np.int64)
     _, number = np.unique(cell, axis=0, return_inverse=True)
-    said = np.random.default_rng(0).normal(size=(number.max() + 1, looks.shape[1]))
-    return _unit(_unit(looks) + WRONG * _unit(said)[number.ravel()]).astype(np.float32)
+    said = np.random.default_rng(0).normal(size=(number.max() + 1, features.shape[1]))
+    return _unit(_unit(features) + WRONG * _unit(said)[number.ravel()]).astype(np.float32)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -245,7 +244,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def lessons(room: Material, evaluator: Callable[[np.ndarray], np.ndarray]) -> Lessons:
-    """What comes up while the patches of a room are merged as a judge would have it."""
+    """The pairs of regions that occur while a room's superpoints are merged by a model."""
     config = BorderConfig(limit=LIMIT, evaluator=evaluator)
     return _together([_steps(room.true, made, Price(config, made.first), share) for made, share in room.ways])
 
@@ -274,7 +273,7 @@ def _together(parts: Sequence[Lessons]) -> Lessons:
 
 
 def teach(rooms: Sequence[Sequence[Lessons]]) -> BorderModel:
-    """A judge from lessons; each scene, with however many trainings, counts the same."""
+    """Train a merge model; each scene has the same weight."""
     scenes = [_together(parts) for parts in rooms]
     every = _together([replace(one, weight=one.weight / one.weight.sum()) for one in scenes])
     mean, deviation = every.told.mean(0), every.told.std(0) + 1e-6
@@ -298,7 +297,7 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> BorderModel:
             loss.backward()
             optimiser.step()
             schedule.step()
-            with torch.no_grad():  # sums of what grows, of what grows, grow
+            with torch.no_grad():  # weights above 0 keep the output monotonic in the growing features
                 output_layer.weight.clamp_(min=0)
                 for layer in (hidden_layer, direct_way):
                     layer.weight[:, grows] = layer.weight[:, grows].clamp(min=0)
@@ -311,7 +310,7 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> BorderModel:
 
 
 def learn(rooms: Sequence[Material]) -> Callable[[str | None], BorderModel]:
-    """Teach in two rounds; what is returned gives the judge that one scene was left out of, or none."""
+    """Train in two rounds; returns a function from a left-out scene (or None) to its merge model."""
     names = list(dict.fromkeys(room.scene for room in rooms))
     rounds = [[lessons(room, partial(by_hand, limit=LIMIT)) for room in rooms]]
 
@@ -328,20 +327,20 @@ def learn(rooms: Sequence[Material]) -> Callable[[str | None], BorderModel]:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in a room by a judge that it was left out of."""
+    """The proposals in a room by a model that it was left out of."""
 
     told: np.ndarray
-    """Traits of each."""
+    """Region features of each."""
     iou: np.ndarray
-    """Of each with each true thing."""
+    """Of each with each true instance."""
 
     def good_at(self, least: float) -> np.ndarray:
-        """Which have more than such an IoU with a true thing."""
+        """Which have more than this IoU with a true instance."""
         return self.iou.max(1, initial=0) > least
 
 
 def look_for(room: Points, evaluator: Callable[[np.ndarray], np.ndarray]) -> Found:
-    """What a judge finds in a room."""
+    """The proposals of a merge model in a room."""
     told: list[np.ndarray] = []
 
     def all_of_them(traits: np.ndarray) -> np.ndarray:
@@ -350,13 +349,13 @@ def look_for(room: Points, evaluator: Callable[[np.ndarray], np.ndarray]) -> Fou
 
     config = InstanceConfig(border=BorderConfig(evaluator=evaluator), whole=WholeConfig(evaluator=all_of_them))
     found = find_instances(
-        room.surface, room.looks, visibilities=room.visibilities, regions=room.regions, config=config
+        room.surface, room.appearance, visibilities=room.visibilities, regions=room.regions, config=config
     )
     return Found(told[0], overlaps(found.ids, room.true))
 
 
 def overlaps(ids: np.ndarray, true: np.ndarray, least: int = 15) -> np.ndarray:
-    """IoU of what was found, numbered from 1, with each true thing of enough points."""
+    """IoU of proposals, numbered from 1, with each true instance of at least `least` points."""
     there, count = np.unique(true[(true > 0) & (true < ROOM)], return_counts=True)
     there, count = there[count >= least], count[count >= least]
     common = np.zeros((int(ids.max(initial=0)) + 1, len(there)))
@@ -367,7 +366,7 @@ def overlaps(ids: np.ndarray, true: np.ndarray, least: int = 15) -> np.ndarray:
 
 
 def teach_wholes(rooms: Sequence[Found]) -> WholeModel:
-    """What tells scraps, from what was found in rooms: logistic regression, with weights held back a little."""
+    """Train the objectness model on proposals: logistic regression with weight decay."""
     told, good = np.concatenate([one.told for one in rooms]), np.concatenate([one.good_at(GOOD) for one in rooms])
     empty = np.zeros(told.shape[1])
     whole = WholeModel(told.mean(0), told.std(0) + 1e-6, empty, empty, 0.0)
@@ -384,22 +383,22 @@ def teach_wholes(rooms: Sequence[Found]) -> WholeModel:
 
 
 def _numbers(learnt: BorderModel | WholeModel) -> dict[str, Any]:
-    """As they are kept."""
+    """Weights as JSON, rounded."""
     return {
         name: np.vectorize(lambda value: float(f"{value:.5g}"))(value).tolist() for name, value in vars(learnt).items()
     }
 
 
 def kept(learnt: BorderModel | WholeModel, rooms: Sequence[str]) -> dict[str, Any]:
-    """What the package keeps."""
+    """The content of the package's file."""
     told = {"measures": list(MEASURES)} if isinstance(learnt, BorderModel) else {"traits": list(TRAITS)}
     return {**told, "rooms": list(rooms), **_numbers(learnt)}
 
 
 def table(rooms: Sequence[Points], found: Sequence[Found], tests: Sequence[Points], tested: Sequence[Found]) -> str:
-    """How well things are found in rooms that were left out, and in others, and scraps are told."""
-    head = ["room", "things", "IoU by hand", "learnt", "recall by hand", "learnt", "found", "precision"]
-    head += ["without scraps", "precision", "recall"]
+    """Quality of proposals and of objectness in left-out rooms and in test rooms, as a markdown table."""
+    head = ["room", "instances", "IoU by hand", "learnt", "recall by hand", "learnt", "found", "precision"]
+    head += ["without rejected", "precision", "recall"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for kind, group, own in (("", rooms, found), (", never taught", tests, tested)):
         scores = []

@@ -39,7 +39,7 @@ class TrainClip:
     work: Path = ROOT / "outputs/encoders/clip"
     """Checkpoints and the text side; remove it to begin again."""
     pool: Path = ROOT / "outputs/encoders/pictures"
-    """Rendered pictures; train_dino.py may use the same folder at the same time."""
+    """Rendered images; train_dino.py may use the same folder at the same time."""
     max_seconds: float | None = 7000.0
     """Time for everything, earlier sessions counted in."""
     steps: int | None = None
@@ -51,7 +51,7 @@ class TrainClip:
     text_steps: int = 1500
     """Most steps of the text tower."""
     sentences: int = 14000
-    """Sentences made at random, besides single words and things."""
+    """Sentences made at random, besides single words and objects."""
     whitening: float = 0.5
     """How much the joint space evens out the axes of the sentence space."""
     without_synonyms: bool = False
@@ -65,17 +65,17 @@ class TrainClip:
     threads: int = 1
     """Threads of the training process on the CPU."""
     capacity: int = 98304
-    """Small pictures that are kept. Trainings that share a pool must not be further apart than this."""
+    """Small images that are kept. Trainings that share a pool must not be further apart than this."""
     render_size: int = 96
-    """Pixels of a small picture's side; crops of it are brought to the model's size."""
+    """Pixels of a small image's side; crops of it are brought to the model's size."""
     rooms: float = 0.4
-    """Share of views of rooms among the small pictures."""
+    """Share of views of rooms among the small images."""
     view_size: int = 160
     """Pixels of the side of a larger view of a room."""
     view_capacity: int = 49152
     """Larger views that are kept."""
     factory: str = "scripts.training.pool:world_example"
-    """Where pictures come from: module:function of (seed, index, size, rooms)."""
+    """Where images come from: module:function of (seed, index, size, rooms)."""
     recipe: tyro.conf.OmitArgPrefixes[ClipRecipe] = field(default_factory=ClipRecipe)
 
     def main(self, teacher: text.Teacher | None = None) -> int:

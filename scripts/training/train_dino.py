@@ -30,7 +30,7 @@ class TrainDino:
     work: Path = ROOT / "outputs/encoders/dino"
     """Checkpoints; remove it to begin again."""
     pool: Path = ROOT / "outputs/encoders/pictures"
-    """Rendered pictures; train_clip.py may use the same folder at the same time."""
+    """Rendered images; train_clip.py may use the same folder at the same time."""
     max_seconds: float | None = 7000.0
     """Time for everything, earlier sessions counted in."""
     steps: int | None = None
@@ -44,13 +44,13 @@ class TrainDino:
     threads: int = 1
     """Threads of the training process on the CPU."""
     capacity: int = 98304
-    """Pictures that are kept. Trainings that share a pool must not be further apart than this."""
+    """Images that are kept. Trainings that share a pool must not be further apart than this."""
     render_size: int = 96
-    """Pixels of a rendered picture's side."""
+    """Pixels of a rendered image's side."""
     rooms: float = 0.4
     """Share of views of rooms."""
     factory: str = "scripts.training.pool:world_example"
-    """Where pictures come from: module:function of (seed, index, size, rooms)."""
+    """Where images come from: module:function of (seed, index, size, rooms)."""
     recipe: tyro.conf.OmitArgPrefixes[DinoRecipe] = field(default_factory=DinoRecipe)
 
     def main(self) -> int:

@@ -23,9 +23,9 @@ def test_scores_by_hand() -> None:
     # wall: 2 of 4, none elsewhere; chair: 1 hit, union 2 true + 2 predicted - 1; mug: 1 of 1, the ignored one is out.
     assert scores.iou == pytest.approx({"wall": 1 / 2, "chair": 1 / 3, "mug": 1.0})
     assert scores.miou == pytest.approx((1 / 2 + 1 / 3 + 1) / 3)
-    assert scores.miou_things == pytest.approx((1 / 3 + 1) / 2)
+    assert scores.miou_objects == pytest.approx((1 / 3 + 1) / 2)
     assert scores.accuracy == pytest.approx(4 / 7)
-    assert scores.accuracy_things == pytest.approx(2 / 3)
+    assert scores.accuracy_objects == pytest.approx(2 / 3)
     assert scores.pixels == 7
     assert confusion.matrix[1].tolist() == [1, 2, 1, 0]
 
@@ -142,7 +142,7 @@ def test_only_kept_pixels_count() -> None:
 def test_structural_names() -> None:
     confusion = Confusion(("Wall", "wood wall", "ceiling light"))
     confusion.update(np.array([2, 2, 3], U8), np.array([1, 2, 3], U8))
-    assert confusion.result().accuracy_things == 1.0
+    assert confusion.result().accuracy_objects == 1.0
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def test_points_by_hand() -> None:
         line(0.1, 1.2, 50.0), ints(1, 1, 2), TrueCloud(line(0, 1, 2, 10), ints(1, 2, 2, 2)), ("wall", "mug"), limit=0.5
     )
     assert scores.iou == pytest.approx({"wall": 1 / 2, "mug": 0.0})
-    assert (scores.point_miou, scores.point_miou_things) == pytest.approx((1 / 4, 0))
-    assert (scores.point_accuracy, scores.point_accuracy_things) == pytest.approx((1 / 4, 0))
+    assert (scores.point_miou, scores.point_miou_objects) == pytest.approx((1 / 4, 0))
+    assert (scores.point_accuracy, scores.point_accuracy_objects) == pytest.approx((1 / 4, 0))
     assert scores.completeness == 2 / 4 and scores.precision == pytest.approx(2 / 3)
     assert scores.distance_median == pytest.approx(0.2)  # 0.1, 0.2, 40
     assert scores.gap_median == pytest.approx((0.2 + 0.8) / 2)  # 0.1, 0.2, 0.8, 8.8

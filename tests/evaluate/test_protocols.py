@@ -178,7 +178,7 @@ def test_agreement_counts_views_that_see_a_point_and_what_they_call_it(run: RunF
     # What each view really shows: labels of another size than the depth are looked up at the same place.
     true = said(lambda view: true_labels(camera_to_world(number[view]), 64).astype(int))
     assert true.pairs_agree > 0.9
-    # A point behind a thing is not seen, whatever is called what there.
+    # A point behind an instance is not seen, whatever is called what there.
     hidden = measure.measure_agreement(scene, learnt, lambda view: np.ones((32, 32), int), near_wall, views)
     assert hidden.points == 0
 
@@ -190,7 +190,7 @@ def near_wall(view: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny synthetic playroom, half of its things in a style of the holdout."""
+    """A tiny synthetic playroom, half of its instances in a style of the holdout."""
     folder = tmp_path_factory.mktemp("rooms") / "playroom"
     synthesise(folder, room="playroom", views=Views(train=6, test=2, width=48, height=36), detail=DRAFT)
     instances = json.loads((folder / "objects.json").read_text())
@@ -201,7 +201,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Knows(QueryEngine):
-    """Whose surface is the exact one, with the labels and things that it is given."""
+    """Whose surface is the exact one, with the labels and instances that it is given."""
 
     def __init__(self, scene, cloud, label: np.ndarray, instance: np.ndarray) -> None:  # noqa: ANN001
         count = len(cloud.xyz)
@@ -321,7 +321,9 @@ def test_ctrl_c_ends_a_protocol_after_the_current_view_or_phrase(
     assert not (tmp_path / "figures.json").exists() and run.metrics() == before
 
 
-@pytest.mark.parametrize(("protocol", "measured"), [("points", "measure_cloud"), ("instances", "measure_things")])
+@pytest.mark.parametrize(
+    ("protocol", "measured"), [("points", "measure_cloud"), ("instances", "measure_run_instances")]
+)
 def test_nothing_is_begun_after_a_stop(
     protocol: str, measured: str, room: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ def visit(browser: str, folder: Path, cloud: LabelledCloud, do: str, words: str 
 
 
 def test_a_hand_on_the_page(browser: str, tmp_path: Path) -> None:
-    """A sphere, red above (thing 4) and blue below: seen, hidden, named, turned."""
+    """A sphere, red above (instance 4) and blue below: seen, hidden, named, turned."""
     do = """
     seen.legend = [...document.querySelectorAll(".row b")].map(b => b.textContent);
     seen.red = like([200, 10, 20]); seen.blue = like([50, 60, 220]);
@@ -92,7 +92,8 @@ def test_a_hand_on_the_page(browser: str, tmp_path: Path) -> None:
     document.querySelector(".row:nth-child(2) .only").click(); await rest();
     seen.only = [like([200, 10, 20]), like([50, 60, 220])];
     document.querySelector(".head button").click(); await rest();
-    const [x, y] = on(meta.instances[0].center.map((c, i) => c + (i === UP ? meta.instances[0].size[2] / 2 * SIGN : 0)));
+    const { center, size } = meta.instances[0];
+    const [x, y] = on(center.map((c, i) => c + (i === UP ? size[2] / 2 * SIGN : 0)));
     hand("pointermove", x, y + 10); seen.over = document.getElementById("info").textContent;
     hand("pointerdown", x, y + 10); hand("pointerup", x, y + 10); await rest();
     seen.chosen = state.chosen; seen.lines = boxCount;
@@ -112,7 +113,7 @@ def test_a_hand_on_the_page(browser: str, tmp_path: Path) -> None:
         assert sorted(seen["legend"]) == sorted(PHRASES), "text is text, and what has no points is listed too"
         assert seen["red"] > 5000 and seen["blue"] > 1000
         assert min(seen["hidden"]) < 50 < max(seen["hidden"]) and min(seen["only"]) < 50 < max(seen["only"])
-        assert seen["over"].startswith("a red ball") and "thing 4" in seen["over"]
+        assert seen["over"].startswith("a red ball") and "instance 4" in seen["over"]
         assert seen["chosen"] == 4 and seen["lines"] == 24 and seen["freed"] == [0, 0]
         assert seen["turned"] == pytest.approx(0.6) and seen["photo"] < 0.2 * seen["red"] and seen["boxes"] == 24
         assert seen["names"] == ["a red ball"]

@@ -1,4 +1,4 @@
-"""Names that are near to everything, evened out over a scene's things."""
+"""Hubness correction of names over a scene's instances."""
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def test_a_peak_lies_between_the_greatest_and_that_and_the_logarithm_of_their_nu
     found = peaks(cosines, np.ones(7), 50.0)
     assert (found >= cosines.max(0)).all() and (found <= cosines.max(0) + np.log(7) / 50).all()
     np.testing.assert_allclose(peaks(cosines, np.ones(7), 1e4), cosines.max(0), atol=1e-3)
-    # A scrap that is nearest says less than what is large: log w / s less.
+    # A rejected fragment that is nearest says less than what is large: log w / s less.
     rejected_fragment = np.array([[0.5], [0.1]])
     np.testing.assert_allclose(peaks(rejected_fragment, np.array([0.1, 1.0]), 50.0), 0.5 + np.log(0.1) / 50, atol=1e-3)
 
@@ -48,7 +48,7 @@ def test_what_is_not_known_is_never_raised() -> None:
 
 
 def test_it_finds_what_a_hub_hides() -> None:
-    """An encoder whose pictures all lie nearer to some texts: plain cosines name most things by those."""
+    """An encoder whose pictures all lie nearer to some texts: plain cosines name most instances by those."""
     random = np.random.default_rng(1)
     texts = normalise(random.normal(size=(12, 64)))
     bias = random.normal(size=12) * 0.4

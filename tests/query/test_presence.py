@@ -1,4 +1,4 @@
-"""Whether something is there: witnesses, their chances, rivals against look-alikes, cards, and which are absent."""
+"""Presence: candidates, their probabilities, alternatives, calibrations, and absent phrases."""
 
 import json
 from dataclasses import replace
@@ -97,7 +97,7 @@ def test_a_thing_that_was_seen_as_a_whole_speaks_by_its_portrait_more_than_by_it
     np.testing.assert_allclose(after[:2], mixed, atol=1e-6)
     assert ((after[:2] * faces[[0, 2]]).sum(1) > 0.8).all()
     np.testing.assert_array_equal(after[2:], before[2:])
-    # A scrap is no thing, and speaks nevertheless.
+    # A rejected fragment is no instance, but a candidate.
     pieces, instances = np.where(instance == 3, 2, instance), np.where(instance == 3, 0, instance)
     rejected_fragment = Candidates.of(replace(scene, instance=instances, pieces=pieces, instance_crops=faces[[0, 2]]))
     np.testing.assert_allclose(rejected_fragment.scene.vectors[:2], mixed, atol=1e-6)
@@ -155,7 +155,7 @@ def asker_of(folder: Path, scene: SemanticScene, texts: dict[str, np.ndarray]) -
 
 
 def test_what_is_near_to_everything_is_nowhere_and_what_stands_out_is_there(tmp_path: Path) -> None:
-    """Thirty things of ten kinds. A tram is nearer to each of them than its own name is, and no more to one."""
+    """Thirty instances of ten kinds. "tram" is nearer to each than its own name, and equally near to all."""
     kinds, dim = 10, 16
     instance = (np.arange(len(GRID)) * 30 // len(GRID) + 1).astype(np.int32)
     vectors = 0.3 * np.eye(dim)[instance % kinds]
@@ -174,7 +174,7 @@ def test_what_is_near_to_everything_is_nowhere_and_what_stands_out_is_there(tmp_
 
 
 def test_what_is_not_meant_is_not_there(tmp_path: Path) -> None:
-    """Ten things are something between a chair and an office chair, nearer to the latter; ten are a bit of a chair."""
+    """Ten instances lie between chair and office chair, nearer to the latter; ten are a little like a chair."""
     dim = 8
     instance = (np.arange(len(GRID)) * 40 // len(GRID) + 1).astype(np.int32)
     vectors = np.zeros((len(GRID), dim))
@@ -254,7 +254,7 @@ def test_a_floor_does_not_speak_for_a_patch_of_it(tmp_path: Path, floorlike: flo
 
 
 def test_a_scrap_says_what_it_would_say_as_a_thing(tmp_path: Path) -> None:
-    """That it is too large for a mug, and no wall; only that it is no thing."""
+    """That it is too large for a mug, and no wall; only that it is no instance."""
     dim, scores = 8, []
     vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[0], (len(GRID), 1))
     texts = {name: np.eye(dim, dtype=np.float32)[k] for k, name in enumerate(("mug", "wall", "bed"))}
@@ -300,7 +300,7 @@ def test_a_look_alike_is_absent_where_the_run_names_what_is_there(
     assert lax.present and not strict.present and strict.score < strict.threshold <= lax.score
     assert lax.alternative is None and strict.alternative == "red"
     assert len(lax.points) and strict.points.shape == (0, 3) and strict.instances == ()
-    # What shares a word with the question says the same thing more or less exactly, and does not compete.
+    # A phrase that shares a word with the query means the same object, and does not compete.
     assert engine.ask(["orange thing"], alternatives=("a red thing",))[0].score == lax.score
     assert engine.ask(["red"], alternatives=("sand", "blue", "orange"))[0].present
     (run.folder / "phrases.txt").write_text("sand\nblue\nred\norange thing\n")
@@ -329,7 +329,7 @@ def test_a_question_competes_with_what_rooms_hold(run: RunFolder, monkeypatch: p
         patch.setattr("ovseg3d.query.point_margins.AHEAD", 0.0)
         level = QueryEngine(run).ask(["red"], canonical=["blue"])[0]
     np.testing.assert_allclose(listed.relevancy, level.relevancy, atol=1e-5)
-    # What means the same, or says the same word, is no rival.
+    # Synonyms, and phrases that share a word, are no alternatives.
     assert "plant" not in engine.default_vocabulary("blue") and engine.ask(["blue"])[0].present
     assert not {"book", "bookshelf"} - {*DEFAULT_VOCABULARY} and "book" not in engine.default_vocabulary("a book shelf")
     assert engine.alternatives_of("green", ("red", "a green box")) == ("red",)
@@ -385,7 +385,7 @@ def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
     register_clip("colours", calibrated)
     engine = QueryEngine(run)
     plain = engine.ask(["red"])[0]
-    assert plain.present and plain.probability is None, "the card is of scores of portraits"
+    assert plain.present and plain.probability is None, "calibrations are of scores with instance crops"
     faces = np.zeros((engine.semantics.piece.max(), engine.semantics.vectors.shape[1]), np.float32)
     engine = QueryEngine(run, semantics=replace(engine.semantics, instance_crops=faces))
     red, green = engine.ask(["red", "a green box"])
@@ -394,8 +394,8 @@ def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
     assert green.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * odds - 1.0))))
     nowhere = replace(engine.semantics, surface=replace(engine.semantics.surface, metric=False))
     unknown = QueryEngine(run, semantics=nowhere)
-    assert unknown.ask(["red"])[0].probability is None, "the card is of scores that know how large things are"
-    # What it is compared with by default is what the card names; a closed list leaves the same unlabelled.
+    assert unknown.ask(["red"])[0].probability is None, "calibrations are of scores with known sizes"
+    # The calibration names the default canonical phrases; a closed list uses the same.
     named = engine.ask(["red"], canonical=CARD["canonical"], alternatives=())[0]
     np.testing.assert_array_equal(engine.ask(["red"], alternatives=())[0].relevancy, named.relevancy)
     assert engine.canonical == ("object", "stuff") and QueryEngine(run).canonical == ("object", "stuff")

@@ -1,4 +1,4 @@
-"""What the room's planes say about phrases: things are no walls, and a floor is a floor."""
+"""What the room's planes say about phrases: instances are no walls, and a floor is a floor."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ COSINES = np.array(
         [0.1, 0.3, 0.2, 0.2, 0.0],  # on the floor, and looks like a white wall
         [0.5, 0.2, 0.1, 0.3, 0.0],  # on a wall, and looks like floor
         [0.1, 0.1, 0.1, 0.4, 0.2],  # on the floor, and looks like a rug
-        [0.5, 0.1, 0.1, 0.3, 0.0],  # a thing that looks like floor
-        [0.1, 0.6, 0.1, 0.2, 0.0],  # a thing on a wall that looks like it
+        [0.5, 0.1, 0.1, 0.3, 0.0],  # an instance that looks like floor
+        [0.1, 0.6, 0.1, 0.2, 0.0],  # an instance on a wall that looks like it
     ],
     np.float32,
 )

@@ -26,7 +26,7 @@ FLOOR_POINT, WALL_POINT, SOFA, MUG, BARE = range(5)
 
 
 def comparer(folder: Path, phrases: tuple[str, ...], rows: dict[int, list[float]]) -> QueryEngine:
-    """Of five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, thing 1, thing 2, and none. Nobody
+    """Five points whose cosines with `NAMES` are `rows`: on the floor, on a wall, instance 1, instance 2, none. Nobody
     knows how large anything is."""
     vectors = np.zeros((5, 8), np.float32)
     for point, cosines in rows.items():
@@ -150,7 +150,7 @@ def test_a_list_of_all_that_is_there_leaves_little_for_none(tmp_path: Path) -> N
     assert known.labels(("mug", "wall"), canonical=("hub",))[MUG] == 0, "a list may lack what it is"
     plain = comparer(tmp_path / "plain", (), ROWS | {MUG: [0.2, 0.1, 0.3, 0.2, 0.38]})
     assert plain.labels(NAMES[:4], canonical=("hub",))[MUG] == 0
-    # A point of no thing and no plane is compared as it is.
+    # A point of no instance and no plane is compared as it is.
     _, beside = known.compare(NAMES[:4], ("hub",), known=NAMES[:4])
     _, raw = known.compare(NAMES[:4], ("hub",))
     assert (beside[[SOFA, MUG]] < raw[[SOFA, MUG]]).all() and (beside[BARE] == raw[BARE]).all()

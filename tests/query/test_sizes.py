@@ -1,4 +1,4 @@
-"""How large things are, in words: the table, extents by hand, densities against scipy, and a scale that is found."""
+"""How large instances are, in words: the table, extents by hand, densities against scipy, and a scale that is found."""
 
 import numpy as np
 import pytest

@@ -30,10 +30,10 @@ class Knows:
         return torch.eye(len(self.phrases) + 1)[(images[:, 0].mean((1, 2)) * 100).round().long()]
 
 
-def views(kinds: list[str], colours: list[str | None], says: list[int]) -> m.Pictures:
+def views(kinds: list[str], colours: list[str | None], says: list[int]) -> m.ObjectViews:
     images = torch.zeros(len(kinds), 3, 8, 8)
     images[:, 0] = torch.tensor(says)[:, None, None] / 100
-    return m.Pictures(images, tuple(kinds), tuple(colours))
+    return m.ObjectViews(images, tuple(kinds), tuple(colours))
 
 
 def test_naming_counts_what_was_said_of_what_it_is() -> None:

@@ -57,9 +57,9 @@ def test_pictures_of_one_thing_are_placed_and_others_are_not() -> None:
     vectors[1, 1] = 1.0  # a view of both
     captions = [["a mug", "a blue mug", "a mug on a box"], ["a red box and a mug"]]
     assert placed(captions, vectors, pull=1.0)[0] == pytest.approx(0.2), "its phrase is told with its colour"
-    # Against red mugs; blue boxes are rivals only where no box is told.
+    # Against red mugs; blue boxes are alternatives only where no box is told.
     assert placed(captions, vectors, pair=1.0)[0] == pytest.approx(np.log1p(np.exp(-4 * 0.8)), abs=1e-6)
-    # Both names are told of it, so "cup" has no rival; "crate" is nobody's word here.
+    # Both names are told of it, so "cup" has no alternative; "crate" is nobody's word here.
     assert placed(captions, vectors, word=1.0)[0] == 0
     alone = [["a mug", "a blue mug"], captions[1]]
     assert placed(alone, vectors, pair=1.0)[0] == pytest.approx(np.log1p(2 * np.exp(-4 * 0.8)), abs=1e-6)

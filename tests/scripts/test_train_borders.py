@@ -40,11 +40,11 @@ def test_lessons_are_pairs_of_one_thing_and_of_two() -> None:
     full = material(points)
     assert len(full.ways) == 7 and {share for _, share in full.ways} == {1.0, 0.3, 0.2, 0.1, 0.05}
     own = Material(full.scene, full.true, full.ways[:1])
-    dear = lambda told: by_hand(told) + 5  # noqa: E731  so that parts of one thing stay apart for a while
+    dear = lambda told: by_hand(told) + 5  # noqa: E731  so that parts of one instance stay apart for a while
     found = lessons(own, dear)
     assert found.told.shape == (len(found.two), len(MEASURES)) and np.isfinite(found.told).all()
     assert found.two.any() and not found.two.all()
-    # These features tell things apart nearly always.
+    # These features tell instances apart nearly always.
     look = found.told[:, MEASURES.index("look")]
     assert np.median(look[found.two]) > 2 * np.median(look[~found.two])
     unknown = Material(full.scene, np.zeros_like(full.true), full.ways[:1])
@@ -52,7 +52,7 @@ def test_lessons_are_pairs_of_one_thing_and_of_two() -> None:
 
 
 def test_what_is_taught_is_learnt() -> None:
-    """Two things where it bends or leaves a plane, but not both: no sum of measures says that."""
+    """Two instances where it bends or leaves a plane, but not both: no sum of measures says that."""
     random, (bend, leaves) = np.random.default_rng(0), (MEASURES.index(name) for name in ("bend", "leaves"))
 
     def scene() -> Lessons:
@@ -65,7 +65,7 @@ def test_what_is_taught_is_learnt() -> None:
 
 
 def test_what_grows_is_not_unlearnt() -> None:
-    """Lessons that say that things of unlike colours are one are not believed."""
+    """Lessons that say that instances of unlike colours are one are not believed."""
     told = np.random.default_rng(0).normal(size=(4000, len(MEASURES)))
     grows = [MEASURES.index(name) for name in GROWING]
     evaluator = teach([[Lessons(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
@@ -137,7 +137,7 @@ def test_what_was_found_is_held_against_each_true_thing() -> None:
 
 
 def test_scraps_are_told_by_what_was_found_in_rooms() -> None:
-    """A thing is what is large and far from the planes: of a hundred regions each of two rooms has forty."""
+    """An instance is what is large and far from the planes: of a hundred regions each of two rooms has forty."""
     random = np.random.default_rng(0)
 
     def room() -> Found:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from scripts.training import augment, text, words
-from scripts.training.captions import named, pair_up, things_of
+from scripts.training.captions import named, objects_of, pair_up
 from scripts.training.clip import ClipRecipe, ClipShape, cells_of, finer
 from scripts.training.dino import (
     DinoRecipe,
@@ -202,7 +202,7 @@ def test_a_caption_is_negative_only_where_it_says_something_new() -> None:
 
 def test_captions_name_their_things() -> None:
     captions = ["a photo of a tall red chair", "a chair in front of an orange wall", "a chair, a bed and a rug"]
-    assert things_of(captions) == ["a tall red chair", "a chair", "an orange wall", "a bed", "a rug"]
+    assert objects_of(captions) == ["a tall red chair", "a chair", "an orange wall", "a bed", "a rug"]
 
 
 def test_the_loss_counts_own_captions_against_others_only() -> None:

@@ -18,7 +18,7 @@ def test_a_row_holds_what_was_measured(shared: SharedScene, monkeypatch: pytest.
     assert cells["points"] == "50,000" and cells["its size"] == "400x300"
     width, height = map(int, cells["their size"].split("x"))
     assert COARSE_PIXELS <= width * height <= 400 * 300
-    assert 0 < float(cells["pictures/s, moving"]) < 1.2 * script.TOLD_A_SECOND
+    assert 0 < float(cells["images/s, moving"]) < 1.2 * script.UPDATES_PER_SECOND
     times = [float(cells[name].split()[0]) for name in script.COLUMNS if name.endswith(", s")]
     assert len(times) == 7 and all(0 <= seconds < script.PATIENCE for seconds in times)
     assert float(cells["resident, MiB"]) > 100

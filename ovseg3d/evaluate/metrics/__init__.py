@@ -1,7 +1,6 @@
-"""Measures of what a run got right: pictures, depth, labels, points, instances, absence, agreement.
+"""Metrics of images, depth, labels, points, instances, absence and consistency.
 
-Everything works on arrays; what it makes of them is a `Scores`, whose `as_dict` names the protocol and how it was
-averaged.
+All functions work on arrays. Results are `Scores`, whose `as_dict` names the protocol and the aggregation.
 """
 
 from ovseg3d.evaluate.metrics.absence import AbsenceCurve, AbsenceScores, absence_curve, measure_absence

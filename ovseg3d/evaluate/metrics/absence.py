@@ -1,8 +1,8 @@
-"""Does it know what is not there? False alarms on absent phrases, at a given recall of present ones.
+"""Protocol `absence`: false alarms on absent phrases, at a given recall of present ones.
 
-One score for each phrase and scene says how much the phrase is there, decided for the whole scene; it is answered
-"present" when the score is at least the threshold. Recall is the share of present phrases that are answered so, the
-false-alarm rate that of absent ones. One threshold serves all scenes: a user has no other one per room.
+Each phrase has one score for the whole scene, and is answered as "present" if the score reaches the threshold. Recall
+is the share of present phrases with this answer, the false-alarm rate the share of absent ones. All scenes share one
+threshold, since a user has no threshold per room.
 """
 
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from ovseg3d.evaluate.metrics.report import Scores
 
 @dataclass(frozen=True)
 class AbsenceCurve:
-    """Every decision that a threshold can make, from strict to lax. The first point answers nothing."""
+    """Recall and false alarms of all thresholds, from strict to lax. At the first, nothing is answered as present."""
 
     threshold: Float[np.ndarray, " steps"]
-    """Falling; the first is infinite, the others are the scores that occur."""
+    """Descending; the first is infinite, the others are the scores that occur."""
     recall: Float[np.ndarray, " steps"]
-    """Rising from 0 to 1."""
+    """Ascending from 0 to 1."""
     false_alarm_rate: Float[np.ndarray, " steps"]
-    """Rising from 0 to 1."""
+    """Ascending from 0 to 1."""
 
     @property
     def area(self) -> float:
-        """Under recall against false alarms (ROC): the chance that a present phrase scores above an absent one."""
+        """Area under the ROC curve: the probability that a present phrase scores above an absent one."""
         heights = (self.recall[1:] + self.recall[:-1]) / 2
         return float(heights @ np.diff(self.false_alarm_rate))
 
@@ -55,28 +55,28 @@ class AbsenceScores(Scores):
     threshold: float
     """The highest one that reaches the target."""
     recall: float
-    """What it reaches; above the target where scores do not allow less."""
+    """Its recall; above the target if no threshold matches it exactly."""
     false_alarm_rate: float
     """Share of the absent phrases that are answered as present."""
     area: float
-    """Under the curve of recall against false alarms; 0.5 is chance."""
+    """Area under the ROC curve; 0.5 is chance."""
     by_scene: dict[str, dict[str, float]]
-    """Recall and false-alarm rate of that threshold in each scene; NaN where a scene has no such phrase."""
+    """Recall and false-alarm rate of that threshold in each scene; NaN if a scene has no such phrase."""
     false_alarms: tuple[str, ...]
-    """The absent phrases that were answered, as "scene: phrase"."""
+    """The absent phrases that were answered as present, as "scene: phrase"."""
     present: int
     absent: int
 
 
 def absence_curve(present: Float[np.ndarray, " phrases"], absent: Float[np.ndarray, " phrases2"]) -> AbsenceCurve:
-    """The curve over all thresholds, from scores of phrases that are there and of phrases that are not.
+    """The curve over all thresholds, from scores of present and of absent phrases.
 
-    Raises MeasureError when one of them is empty or a score is no number.
+    Raises MeasureError: one of them is empty, or a score is not a number.
     """
     if not (present.size and absent.size) or np.isnan(present).any() or np.isnan(absent).any():
         raise MeasureError(
             f"Absence needs scores of present and absent phrases, found {present.size} and {absent.size}, all numbers",
-            fix="ask for some things that are there and some that are not",
+            fix="query some objects that are present and some that are absent",
         )
     levels = np.unique(np.r_[present, absent])[::-1]
     reached = [(len(scores) - np.searchsorted(np.sort(scores), levels)) / len(scores) for scores in (present, absent)]
@@ -89,12 +89,12 @@ def measure_absence(
     """False alarms at a given recall.
 
     Args:
-        present: by scene, the score of each phrase that is there.
-        absent: by scene, the score of each phrase that is not.
-        recall: the share of present phrases to be answered.
+        present: the score of each present phrase, by scene.
+        absent: the score of each absent phrase, by scene.
+        recall: the least recall.
 
     Raises:
-        MeasureError: no present or no absent phrase in any scene, or a score that is no number.
+        MeasureError: no present or no absent phrase in any scene, or a score that is not a number.
     """
     pools = [np.array([s for scene in side.values() for s in scene.values()], float) for side in (present, absent)]
     curve = absence_curve(*pools)

@@ -1,7 +1,6 @@
-"""Do views agree? The label rendered at the pixel of a surface point, compared over all views that see the point.
+"""Protocol `consistency`: the rendered labels of a surface point, compared over all views that see it.
 
-Only whether a point is seen is asked, not whether its label is right. None (0) is a label like another: a view that
-says nothing where another says chair disagrees with it.
+Labels need not be right, only equal. None (0) counts as a label: "none" in one view and "chair" in another disagree.
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ _CHUNK = 50_000
 
 @dataclass(frozen=True)
 class ConsistencyScores(Scores):
-    """What `measure_consistency` found; NaN when no point is seen by two views."""
+    """Results of `measure_consistency`; NaN if no point is seen by two views."""
 
     protocol: ClassVar[str] = "consistency"
     aggregation: ClassVar[str] = "Over all surface points that at least two views see."
@@ -30,7 +29,7 @@ class ConsistencyScores(Scores):
     pairs_agree_by_point: float
     """The same share at each point, then the mean over points."""
     points: int
-    """How many points were compared."""
+    """Number of points that were compared."""
 
 
 def measure_consistency(
@@ -39,11 +38,11 @@ def measure_consistency(
     """Compare labels over views.
 
     Args:
-        labels: the rendered label at the pixel that each point falls on, 0 or more; any where it is not visible.
+        labels: the rendered label at each point's pixel, 0 or more; arbitrary where it is not visible.
         visible: whether the view sees the point.
 
     Raises:
-        MeasureError: the shapes differ, or a label that counts is negative.
+        MeasureError: the shapes differ, or the label of a visible point is negative.
     """
     if labels.shape != visible.shape:
         raise MeasureError(f"Labels are {labels.shape}, visibility is {visible.shape}", fix="give both by view, point")

@@ -1,4 +1,4 @@
-"""How far a depth map is from a known one. Both are z-depth in the same unit; 0 or less means unknown."""
+"""Errors of a depth map. Both maps are z-depth in the same unit; 0 or less means unknown."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class DepthErrors:
-    """Errors over the pixels whose true depth is known; NaN where there is none."""
+    """Errors over the pixels whose true depth is known; NaN if there are none."""
 
     rel_median: float
     """Median of |pred - true| / true."""
@@ -21,7 +21,7 @@ class DepthErrors:
 def depth_errors(pred_z: Float[np.ndarray, "h w"], true_z: Float[np.ndarray, "h w"]) -> DepthErrors:
     """Compare two z-depth maps where `true_z` is known (finite and above 0).
 
-    A prediction that is missing there (not finite) counts as depth 0, that is, as wrong by all of the depth.
+    A missing prediction (not finite) counts as depth 0, so its error is the whole depth.
     """
     known = np.isfinite(true_z) & (true_z > 0)
     if not known.any():

@@ -1,6 +1,6 @@
-"""How like two photos are: PSNR and SSIM.
+"""Image similarity: PSNR and SSIM.
 
-Images are (h, w, 3), float, 0 to 1, straight (not premultiplied) on the background that the caller chose.
+Images are (h, w, 3), float, 0 to 1, composited on the caller's background (not premultiplied).
 """
 
 import math
@@ -19,14 +19,15 @@ def ssim(pred: Float[np.ndarray, "h w 3"], target: Float[np.ndarray, "h w 3"]) -
     """Structural similarity, 1 for equal images.
 
     Gaussian window of 11 x 11 and sigma 1.5, constants 0.01 and 0.03, mean over channels and over pixels whose window
-    lies within the picture (Wang et al., 2004), by scikit-image. An image narrower than the window gives NaN: the
-    measure is not defined there.
+    lies within the image (Wang et al., 2004), by scikit-image. NaN for an image narrower than the window.
     """
     if min(pred.shape[:2]) < 11:
         return math.nan
     from skimage.metrics import structural_similarity
 
-    # In single precision flat areas lose digits: equal images would not give 1.
+    # Double precision: in single precision, flat areas lose digits and equal images do not give 1.
     first, second = (image.astype(np.float64) for image in (pred, target))
-    usual = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(structural_similarity(first, second, data_range=1.0, channel_axis=-1, **usual))
+    similarity = structural_similarity(
+        first, second, data_range=1.0, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    return float(similarity)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Protocol `instances`: things found in 3D against the true ones of objects.json.
+"""Protocol `instances`: predicted 3D instances against the true ones of objects.json.
 
 Predicted instances are sets of surface points; true ones are ids on the exact cloud (0 is the room itself). Sets over
 two clouds are compared on one: each exact point belongs to the instances of the surface point nearest to it, within
@@ -8,9 +8,9 @@ may overlap.
 Pairs are one to one, by the Hungarian method among pairs whose IoU is at least the threshold: as many pairs as
 possible, and of those choices the one with the largest sum of IoU. Recall is pairs / true instances, precision
 pairs / predicted ones. "Labelled" figures allow only pairs whose label is the true kind (case does not matter).
-- A true instance without an exact point that counts (nothing of it was seen) is left out.
+- A true instance without an exact point that counts (none of it was seen) is left out.
 - A prediction of the room itself is left out: its label is structural, or, without a label, more than half of its
-  exact points have id 0. A chair made of wall is an error; "wall" is not.
+  exact points have id 0. A "chair" on wall points is an error; a "wall" is not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,38 +34,38 @@ class FoundInstance:
     points: Int[np.ndarray, " members"]
     """Indices of surface points, each once."""
     label: str | None = None
-    """None when it was found without phrases."""
+    """None: class-agnostic."""
     box: Box | None = None
 
 
 @dataclass(frozen=True)
 class TrueInstance:
-    """One thing that is there."""
+    """One true instance."""
 
     id: int
     """As on the exact cloud; above 0."""
     kind: str
-    """What a label has to say."""
+    """The right label."""
     box: Box | None = None
 
 
 @dataclass(frozen=True)
 class Match:
-    """A pair at point IoU 0.25, labels not asked for."""
+    """A pair at point IoU 0.25, regardless of labels."""
 
     predicted: int
-    """Index into the predictions that were given."""
+    """Index into the predictions."""
     true_id: int
     kind: str
     point_iou: float
     box_iou: float
-    """NaN when one of them has no box."""
+    """NaN if one of them has no box."""
     same_label: bool
 
 
 @dataclass(frozen=True)
 class InstanceScores(Scores):
-    """What `measure_instances` found; recall or precision of nothing is NaN."""
+    """Results of `measure_instances`; recall or precision of an empty set is NaN."""
 
     protocol: ClassVar[str] = "instances"
     aggregation: ClassVar[str] = (
@@ -81,9 +81,9 @@ class InstanceScores(Scores):
     labelled_recall_50: float
     labelled_precision_50: float
     count_error: float
-    """Mean over the true kinds of |found - true|, by label; NaN when no prediction has a label."""
+    """Mean over the true kinds of |found - true|, by label; NaN if no prediction has a label."""
     counts: dict[str, dict[str, int]]
-    """By kind, true or predicted: how many are there ("true") and were found ("found")."""
+    """By true or predicted kind: the number of true ("true") and of predicted ("found") instances."""
     box_iou_mean: float
     """Over the matches with two boxes."""
     box_iou_median: float
@@ -99,9 +99,9 @@ class InstanceScores(Scores):
 
 
 def true_instances(objects: Sequence[Mapping[str, Any]], *, name: str = "category") -> tuple[TrueInstance, ...]:
-    """The entries of objects.json; `name` is the key that says what a label has to say ("category" or "phrase").
+    """The entries of objects.json; `name` is the key of the right label ("category" or "phrase").
 
-    Raises SceneError when an entry has no id or name, or an unusable box.
+    Raises SceneError: an entry has no id or name, or an unusable box.
     """
     found = []
     for record in objects:
@@ -124,17 +124,17 @@ def measure_instances(
     keep: Bool[np.ndarray, " points2"] | None = None,
     structural: Sequence[str] = STRUCTURAL,
 ) -> InstanceScores:
-    """Compare what was found with what is there.
+    """Compare predicted with true instances.
 
     Args:
         predicted: sets of points of `xyz`.
-        true: what is there; ids on the cloud that are not listed count as something else.
+        true: the true instances; other ids on the cloud belong to none of them.
         xyz: the surface points.
         true_xyz: the exact cloud, in the same frame.
         true_id: instance of each of its points, 0 for the room.
-        limit: how far an exact point may be from its surface point.
+        limit: largest distance of an exact point from its surface point.
         keep: the exact points that count, such as those that a photo sees.
-        structural: labels that are no things.
+        structural: labels that belong to the room.
 
     Raises:
         MeasureError: a prediction names a point that does not exist, or two true instances have one id.
@@ -182,18 +182,18 @@ def measure_instances(
     )
 
 
-def assign(iou: Float[np.ndarray, "found things"], threshold: float) -> list[tuple[int, int]]:
+def assign(iou: Float[np.ndarray, "found true"], threshold: float) -> list[tuple[int, int]]:
     """One-to-one pairs (row, column) with IoU at least `threshold`: most pairs first, then the largest sum of IoU."""
     from scipy.optimize import linear_sum_assignment
 
-    # A pair weighs more than all IoU that an assignment can gain, so that the number of pairs decides first.
+    # A pair's constant exceeds the largest sum of IoU, so that the number of pairs decides first.
     value = (iou >= threshold) * (1.0 + min(iou.shape) + iou)
     rows, columns = linear_sum_assignment(value, maximize=True)
     return [(int(r), int(c)) for r, c in zip(rows, columns) if iou[r, c] >= threshold]
 
 
 def _shares(predicted: Sequence[FoundInstance], points: int, neighbour: tuple[np.ndarray, np.ndarray], limit: float):  # noqa: ANN202 - a scipy sparse matrix, imported late
-    """Which exact points (rows) belong to which predictions (columns), as 0 and 1."""
+    """Membership of exact points (rows) in predictions (columns), 0 or 1."""
     from scipy.sparse import csr_array
 
     for number, one in enumerate(predicted):
@@ -207,13 +207,13 @@ def _shares(predicted: Sequence[FoundInstance], points: int, neighbour: tuple[np
     columns = np.repeat(np.arange(len(members)), [len(m) for m in members])
     member = csr_array((np.ones(len(rows), dtype=np.int64), (rows, columns)), shape=(points + 1, len(members)))
     index, distance = neighbour
-    return member[np.where(distance <= limit, index, points)]  # row `points` belongs to nobody
+    return member[np.where(distance <= limit, index, points)]  # row `points` is empty
 
 
 def _is_room(
     predicted: Sequence[FoundInstance], shares: Any, ids: np.ndarray, structural: tuple[str, ...]
 ) -> list[bool]:
-    """Which predictions are pieces of the room: by their label, else if most of their exact points are."""
+    """Whether each prediction belongs to the room: by its label, else by most of its exact points."""
     on_room, size = (np.asarray(part.sum(axis=0)).ravel() for part in (shares[ids == 0], shares))
     return [
         is_structural(one.label, structural) if one.label is not None else bool(2 * on_room[i] > size[i])
@@ -221,8 +221,8 @@ def _is_room(
     ]
 
 
-def _point_iou(shares: Any, ids: np.ndarray, found: list[int], seen: list[int]) -> Float[np.ndarray, "found things"]:
-    """Of the predictions `found` with the true instances `seen`, by their ids."""
+def _point_iou(shares: Any, ids: np.ndarray, found: list[int], seen: list[int]) -> Float[np.ndarray, "found true"]:
+    """IoU of the predictions `found` with the true instances of the ids `seen`."""
     size, iou = np.asarray(shares.sum(axis=0)).ravel(), np.zeros((len(found), len(seen)))
     for column, number in enumerate(seen):
         inside = ids == number

@@ -1,15 +1,14 @@
-"""Protocol `index`: label images against true ones through one confusion matrix over all views.
+"""Protocol `index`: label images against true ones, by one confusion matrix over all views.
 
 Label images hold 0 for none, 1, 2, ... for the classes in their order, and an ignore value (255 in uint8, 65535 in
-uint16, else what the caller says). What counts:
-- A true pixel of a class that is predicted as none, or as ignore, is an error of its class. Saying nothing is no way
-  out.
+uint16, else the caller's). Rules:
+- A true pixel of a class that is predicted as none, or as ignore, is an error of its class.
 - A true ignore pixel is left out.
-- A true none pixel is a claim ("nothing of the list is here"): a class predicted there loses IoU and accuracy, none is
-  right. In data where 0 means "nobody labelled this", `count_true_none=False` leaves those pixels out.
-- IoU is pooled over views (sums of pixels, not a mean of views), then averaged over the classes that the truth has. A
-  class that is predicted but not in the truth lowers the IoU of the classes whose pixels it takes.
-The same accumulator serves labelled points (`points.py`): an array of any shape is a set of labelled samples.
+- A true none pixel states that no class of the list is there: a class predicted there loses IoU and accuracy, none is
+  right. If 0 means "unlabelled" in the data, `count_true_none=False` leaves those pixels out.
+- IoU is pooled over views (sums of pixels, not a mean of views), then averaged over the classes in the ground truth. A
+  class that is predicted but not in the ground truth lowers the IoU of the classes whose pixels it takes.
+The same accumulator is used for labelled points (`points.py`): an array of any shape is a set of labelled samples.
 """
 
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ IGNORE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 @dataclass(frozen=True)
 class LabelScores(Scores):
-    """What `Confusion` found. "Things" are all classes but the structural ones (wall, floor, ceiling)."""
+    """Results of `Confusion`. Object classes are all classes but the structural ones (wall, floor, ceiling)."""
 
     protocol: ClassVar[str] = "index"
     aggregation: ClassVar[str] = (
@@ -38,36 +37,36 @@ class LabelScores(Scores):
 
     miou: float
     """Mean IoU over the classes in the truth."""
-    miou_things: float
-    """Mean over the things among them; pixels of walls that are called a thing still count against it."""
+    miou_objects: float
+    """Mean over the object classes among them; wall pixels that are predicted as an object still lower its IoU."""
     accuracy: float
     """Share of the counted pixels that are right."""
-    accuracy_things: float
-    """The same over the pixels whose true class is a thing."""
+    accuracy_objects: float
+    """The same over the pixels whose true class is an object class."""
     iou: dict[str, float]
-    """By class; NaN where the truth lacks the class."""
+    """By class; NaN if the ground truth lacks the class."""
     pixels: int
-    """How many were counted."""
+    """Number of counted pixels."""
     miou_large: float
-    """`miou` with the pixels of small segments left out."""
+    """`miou` without the pixels of small segments."""
     accuracy_small: float
     """Share of the pixels of small segments that are right."""
     found_small: float
-    """Share of the small segments of which at least half of the pixels are right."""
+    """Share of the small segments with at least half of their pixels right."""
     small_segments: int
-    """How many there are, each view counted by itself."""
+    """Number of small segments, counted in each view."""
 
 
 class Confusion:
-    """Adds up label images; `result` gives the scores.
+    """Accumulates label images; `result` returns the scores.
 
     Args:
         classes: the phrases; label k is `classes[k - 1]`.
-        structural: names of the classes that are no things.
-        ignore: the true value to leave out; None takes it from the type of the image (none for other types than
-            uint8 and uint16). 0 means what `count_true_none=False` means.
+        structural: names of the classes that are no objects.
+        ignore: the true value to leave out; None: by the type of the image (none for types other than uint8 and
+            uint16). 0 is the same as `count_true_none=False`.
         count_true_none: whether true 0 counts (see above).
-        small_below: a segment with fewer pixels in a view than this is small; 0 makes none small.
+        small_below: segments with fewer pixels in a view are small; 0: none are.
 
     Raises:
         MeasureError: no classes, a class given twice, or an `ignore` that is also a class.
@@ -86,7 +85,7 @@ class Confusion:
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise MeasureError(
                 f"The classes to measure must be given, and each only once: {', '.join(self.classes) or 'none'}",
-                fix="remove the doubles",
+                fix="remove the duplicates",
             )
         self.ignore = None if ignore == 0 else ignore
         self.count_true_none, self.small_below = count_true_none and ignore != 0, small_below
@@ -116,10 +115,9 @@ class Confusion:
         Args:
             predicted: label image, (h, w).
             true: label image of the same size.
-            instances: instance id of each pixel, 0 for the room itself: a segment is then one instance in this
-                view, else all pixels of one class (a thing) in this view.
-            keep: only these pixels are counted, for figures over a part of the things. Sizes of segments are
-                taken before.
+            instances: instance id of each pixel, 0 for the room itself. A segment is then one instance in this view,
+                else all pixels of one object class in this view.
+            keep: only these pixels count, for figures over a subset of objects. Segment sizes include all pixels.
 
         Raises:
             MeasureError: the sizes differ, or a label is not in the list of classes.
@@ -147,15 +145,15 @@ class Confusion:
             self._add_small(truth, guess, counted, known, None if instances is None else instances.ravel())
 
     def result(self) -> LabelScores:
-        """The scores over everything added so far; NaN where nothing was."""
+        """The scores over everything added so far; NaN for empty sets."""
         matrix, large = self._matrix, self._matrix - self._small
         iou = _iou(matrix)
         rows = np.r_[False, self._instances]
         return LabelScores(
             miou=_mean(iou),
-            miou_things=_mean(iou[self._instances]),
+            miou_objects=_mean(iou[self._instances]),
             accuracy=_accuracy(matrix, np.ones(len(matrix), dtype=bool)),
-            accuracy_things=_accuracy(matrix, rows),
+            accuracy_objects=_accuracy(matrix, rows),
             iou=dict(zip(self.classes, iou.tolist())),
             pixels=int(matrix.sum()),
             miou_large=_mean(_iou(large)),
@@ -172,13 +170,13 @@ class Confusion:
         known: np.ndarray,
         instances: np.ndarray | None,
     ) -> None:
-        """Find the segments of this view that are small, and count their pixels apart."""
+        """Find the small segments of this view, and count their pixels separately."""
         segment = np.where(np.r_[False, self._instances][np.where(known, truth, 0)], truth, 0)
         if instances is not None:
             segment = np.where(known & (truth != 0), instances.astype(np.int64), 0)
         ids, place, pixels = np.unique(segment, return_inverse=True, return_counts=True)
         place = place.reshape(-1)
-        share = np.bincount(place, counted, len(ids))  # a segment of which nothing is kept is not counted
+        share = np.bincount(place, counted, len(ids))  # segments without a counted pixel are left out
         right = np.bincount(place, counted & (guess == truth), len(ids))
         small = (ids != 0) & (pixels < self.small_below) & (share > 0)
         self._small += self._count(truth, guess, counted & small[place])
@@ -206,7 +204,7 @@ class Confusion:
 
 
 def _iou(matrix: np.ndarray) -> np.ndarray:
-    """IoU of each class but none; NaN where the truth lacks it."""
+    """IoU of each class but none; NaN if the ground truth lacks it."""
     hit = np.diag(matrix)[1:].astype(np.float64)
     truth, guess = matrix.sum(axis=1)[1:], matrix.sum(axis=0)[1:]
     return np.where(truth > 0, hit / np.maximum(truth + guess - hit, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Protocol `lerf`: localisation and mIoU of single phrases on LERF's scenes, as LangSplat's labels and evaluator do.
+"""Protocol `lerf`: localisation and mIoU of single phrases on LERF's scenes, with LangSplat's labels and evaluator.
 
 Labels: one JSON for each frame, {"info": {name, width, height}, "objects": [{category, bbox, segmentation}]}; bbox is
 x1, y1, x2, y2 and segmentation a polygon of x, y, in pixels of the frame. Objects of one category in a frame are one
@@ -6,11 +6,11 @@ unit (all their boxes, the union of their polygons).
 
 Relevancy maps have one or more levels (LangSplat's three sizes of regions; a method with one map gives one level).
 - Localisation: each level is averaged over a box; the level with the highest peak is taken; a hit is any pixel with
-  that peak in any of the boxes, edges included. (A map that is flat has its peak everywhere, and hits.)
-- Segmentation: r' = (r + its box average) / 2; the level with the highest r' is taken; r' is stretched to 0..1, what
-  2 r' - 1 leaves above `threshold` is inside (0.4: above 0.7 of the range), and a 7 x 7 majority smooths it.
+  that peak in any of the boxes, edges included. (A flat map has its peak everywhere, and hits.)
+- Segmentation: r' = (r + its box average) / 2; the level with the highest r' is taken; r' is stretched to 0..1; pixels
+  with 2 r' - 1 above `threshold` are inside (0.4: above 0.7 of the range); a 7 x 7 majority filter smooths the mask.
 Both are averaged over the units of a scene, then over scenes (`mean_over_scenes`), never over units of all scenes.
-Differences to the published evaluator: at the last row and column its majority leaves out one pixel; ours does not.
+Difference from the published evaluator: its majority filter leaves out one pixel at the last row and column.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,15 +32,15 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class LerfParameters:
-    """What the protocol leaves to choose; the defaults are those of LangSplat's code."""
+    """Free parameters of the protocol; the defaults are those of LangSplat's code."""
 
     box: int = 30
-    """Side of the averaging box in pixels: 20 in the paper, 30 in its code, 29 in LangSplatV2. The box of an even
-    side reaches one pixel further to the left and up; borders are mirrored."""
+    """Side of the averaging box in pixels: 20 in the paper, 30 in its code, 29 in LangSplatV2. A box with an even side
+    extends one pixel further to the left and up; edges of the image are mirrored."""
     threshold: float = 0.4
     """On 2 r' - 1."""
     majority: int = 7
-    """Side of the majority window in pixels, odd, cut at the border; a tie is outside."""
+    """Side of the majority window in pixels, odd, cropped at the edge of the image; a tie is outside."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class LerfFrame:
 
 @dataclass(frozen=True)
 class LerfResult:
-    """How one unit did."""
+    """The result of one unit."""
 
     frame: str
     category: str
@@ -78,7 +78,7 @@ class LerfResult:
 
 @dataclass(frozen=True)
 class LerfScores(Scores):
-    """What `LerfScene` found."""
+    """Results of `LerfScene`."""
 
     protocol: ClassVar[str] = "lerf"
     aggregation: ClassVar[str] = "Mean over the units (a phrase in a frame) of the scene."
@@ -90,12 +90,12 @@ class LerfScores(Scores):
     units: tuple[LerfResult, ...]
     parameters: LerfParameters
     resized_frames: int
-    """Frames whose relevancy had another size than the labels: filters then cover another part of the picture."""
+    """Frames whose relevancy had another size than the labels; filters then cover another share of the image."""
 
 
 @dataclass
 class LerfScene:
-    """Adds up the frames of one scene; `result` gives the scores."""
+    """Accumulates the frames of one scene; `result` returns the scores."""
 
     parameters: LerfParameters = field(default_factory=LerfParameters)
     _units: list[LerfResult] = field(default_factory=list)
@@ -106,11 +106,11 @@ class LerfScene:
 
         Args:
             frame: its labels.
-            relevancy: for each category of the frame a map for each level, higher is more relevant. At another size
-                than the labels, boxes and polygons are scaled to it.
+            relevancy: maps by category, one for each level; higher is more relevant. Boxes and polygons are scaled to
+                the size of the maps.
 
         Raises:
-            MeasureError: a category has no map, or a map holds something that is no number.
+            MeasureError: a category has no map, or a value is not finite.
         """
         missing = [unit.category for unit in frame.units if unit.category not in relevancy]
         if missing:
@@ -136,7 +136,7 @@ class LerfScene:
         self._resized += resized
 
     def result(self) -> LerfScores:
-        """The scores over all frames added. Raises MeasureError when there are no units."""
+        """The scores over all frames. Raises MeasureError: there are no units."""
         if not self._units:
             raise MeasureError("No phrase was measured", fix="the label files need objects")
         return LerfScores(
@@ -153,24 +153,24 @@ def localise(
     boxes: Sequence[tuple[float, float, float, float]],
     parameters: LerfParameters,
 ) -> tuple[bool, int]:
-    """Whether the peak of the averaged relevancy is in one of the boxes, and the level that was taken."""
+    """Whether the peak of the averaged relevancy is in one of the boxes, and the chosen level."""
     averaged = _box_mean(maps, parameters.box)
     level = int(averaged.max(axis=(1, 2)).argmax())
-    # Running sums leave noise in the last digits, which must not decide between equal peaks.
+    # The tolerance covers rounding of the running sums, which must not decide between equal peaks.
     rows, columns = np.nonzero(averaged[level] >= averaged[level].max() - 1e-9)
     hit = any(((columns >= x1) & (columns <= x2) & (rows >= y1) & (rows <= y2)).any() for x1, y1, x2, y2 in boxes)
     return bool(hit), level
 
 
 def segment(maps: Float[np.ndarray, "levels h w"], parameters: LerfParameters) -> tuple[Bool[np.ndarray, "h w"], int]:
-    """The mask that the relevancy stands for, and the level that was taken."""
+    """The mask of a relevancy map, and the chosen level."""
     from scipy.ndimage import convolve1d
 
     smooth = (maps + _box_mean(maps, parameters.box)) / 2
     level = int(smooth.max(axis=(1, 2)).argmax())
     chosen = smooth[level]
     spread = chosen.max() - chosen.min()
-    if spread < 1e-9:  # nothing stands out
+    if spread < 1e-9:  # flat
         return np.zeros(chosen.shape, dtype=bool), level
     inside = 2 * (chosen - chosen.min()) / spread - 1 > parameters.threshold
     window = np.ones(parameters.majority, dtype=np.int64)
@@ -183,7 +183,7 @@ def segment(maps: Float[np.ndarray, "levels h w"], parameters: LerfParameters) -
 def polygon_mask(
     polygons: Sequence[Sequence[Pair]], width: int, height: int, scale: Pair = (1.0, 1.0)
 ) -> Bool[np.ndarray, "h w"]:
-    """Union of polygons times `scale`; corners are cut to whole pixels, and the outline belongs to the inside."""
+    """Union of polygons times `scale`; corners are truncated to whole pixels, and the outline is inside."""
     image = Image.new("L", (width, height))
     draw = ImageDraw.Draw(image)
     for polygon in polygons:
@@ -212,7 +212,7 @@ def read_lerf_labels(path: Path) -> LerfFrame:
             if polygon.ndim != 2 or polygon.shape[1] != 2 or not len(polygon):
                 raise ValueError(f"the polygon of {category!r} is no list of [x, y]")
             if not np.abs(np.r_[polygon.ravel(), corners.ravel()]).max() <= MAX_LENGTH:  # nor is NaN
-                raise ValueError(f"{category!r} lies outside of every picture")
+                raise ValueError(f"{category!r} lies outside of every image")
             polygons.append(tuple(map(tuple, polygon.tolist())))
         units = tuple(LerfUnit(name, tuple(boxes), tuple(polygons)) for name, (boxes, polygons) in merged.items())
         name = check_name(str(info.get("name", path.stem)), path)
@@ -227,7 +227,7 @@ def read_lerf_labels(path: Path) -> LerfFrame:
 
 
 def read_lerf_folder(folder: Path) -> tuple[LerfFrame, ...]:
-    """All label files of a scene, `*.json`, by name. Raises SceneError when there is none."""
+    """All label files of a scene, `*.json`, by name. Raises SceneError: there are none."""
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise SceneError("There are no label files", where=folder, fix="expected one .json for each labelled frame")
@@ -237,7 +237,7 @@ def read_lerf_folder(folder: Path) -> tuple[LerfFrame, ...]:
 def _box_mean(maps: np.ndarray, side: int) -> np.ndarray:
     from scipy.ndimage import uniform_filter
 
-    return uniform_filter(maps, size=(1, side, side), mode="mirror")
+    return uniform_filter(maps, size=(1, side, side), mode="mirror")  # pyright: ignore[reportArgumentType]
 
 
 def _scaled_box(box: tuple[float, float, float, float], scale: Pair) -> tuple[float, float, float, float]:

@@ -1,15 +1,15 @@
-"""Protocol `3d-ovs`: argmax over the phrases of classes.txt, IoU by view and class, as the 3D-OVS paper's code does.
+"""Protocol `3d-ovs`: argmax over the phrases of classes.txt, IoU by view and class, as in the 3D-OVS paper's code.
 
 Its rules, which differ from protocol `index`:
-- The truth is one binary mask for each phrase and view: `segmentations/<NN>/<phrase>.png`; which photo NN is says
-  `scene.segmentations`. A mask is read as grey, resized by nearest neighbour, and only the value 255 is inside.
-- IoU is taken in each view for each class; a class that neither the truth nor the prediction of the view has counts
+- Ground truth is one binary mask for each phrase and view: `segmentations/<NN>/<phrase>.png`; `scene.segmentations`
+  maps NN to photos. A mask is read as grey, resized by nearest neighbour, and only the value 255 is inside.
+- IoU is computed for each view and class; a class absent from both the ground truth and the prediction of a view counts
   as 0 (not as 1, and it is not left out). mIoU is the plain mean over views x classes, then over scenes.
 - A pixel that no mask covers, or that several cover, is wrong whatever is predicted: accuracy is the exact match of
   the row of masks. Accuracy is the mean over views (the paper's table calls it "mAP").
-- There is no "none": where a prediction says 0, it is wrong.
-`miou_present` leaves out the classes absent from both, since the rule above punishes a method for the data.
-The papers evaluate views that were also trained on; whether these were is for the caller to say.
+- There is no "none": a predicted 0 is wrong.
+`miou_present` leaves out the classes absent from both, since the rule above penalises a method for the data.
+The papers evaluate views that were also trained on; here the caller chooses the views.
 """
 
 import os
@@ -29,7 +29,7 @@ from ovseg3d.scene.opening import open_image
 
 @dataclass(frozen=True)
 class Ovs3dScores(Scores):
-    """What `Ovs3dViews` found."""
+    """Results of `Ovs3dViews`."""
 
     protocol: ClassVar[str] = "3d-ovs"
     aggregation: ClassVar[str] = (
@@ -42,7 +42,7 @@ class Ovs3dScores(Scores):
     accuracy: float
     """Mean over views of the share of right pixels."""
     miou_present: float
-    """Mean over the pairs of view and class that the truth or the prediction has; not the paper's figure."""
+    """Mean over the pairs of view and class in the ground truth or the prediction; not the paper's figure."""
     iou: dict[str, dict[str, float]]
     """By view and phrase, by the paper's rule."""
     accuracy_by_view: dict[str, float]
@@ -50,7 +50,7 @@ class Ovs3dScores(Scores):
 
 
 class Ovs3dViews:
-    """Adds up views; `result` gives the scores. Label k is `phrases[k - 1]`."""
+    """Accumulates views; `result` returns the scores. Label k is `phrases[k - 1]`."""
 
     def __init__(self, phrases: Sequence[str]) -> None:
         if not phrases:
@@ -94,7 +94,7 @@ class Ovs3dViews:
         self._accuracy[view] = float(right.mean())
 
     def result(self) -> Ovs3dScores:
-        """The scores over all views added. Raises MeasureError when there are none."""
+        """The scores over all views. Raises MeasureError: there are none."""
         if not self._iou:
             raise MeasureError("No view was measured", fix="annotated views are folders in segmentations/")
         iou, present = np.stack(list(self._iou.values())), np.stack(list(self._present.values()))
@@ -117,7 +117,7 @@ def read_phrase_masks(folder: Path, phrases: Sequence[str], width: int, height: 
         height: of the result, in pixels.
 
     Raises:
-        SceneError: a phrase has no mask, or a file is no picture.
+        SceneError: a phrase has no mask, or a file is not an image.
     """
     masks = np.zeros((len(phrases), height, width), dtype=bool)
     for mask, phrase in zip(masks, phrases):

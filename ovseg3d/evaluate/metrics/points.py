@@ -1,15 +1,14 @@
 """Protocol `points`: a labelled cloud against the exact cloud of the same surface, in one frame and unit.
 
-The exact cloud is spread evenly over the surface (synth's `surface_cloud`), so a share of its points is a share of
-area. It leads: each true point takes the label of the nearest predicted point within `limit`, or none (an error) when
-there is none so near, and the labels are compared as in protocol `index`. That is independent of how densely the
-predicted cloud is sampled, and holes in it cost. What the cloud has too much is measured in the other direction: each
-predicted point asks the nearest true point within `limit`; further out it is a floater, whose true label is none.
-Label 0 is none in both clouds.
+The exact cloud samples the surface evenly (synth's `surface_cloud`), so a share of its points is a share of area. Each
+true point takes the label of the nearest predicted point within `limit`, or none (an error) if there is none, and the
+labels are compared as in protocol `index`. This is independent of the density of the predicted cloud, and penalises
+holes. Surplus points are measured in the other direction: each predicted point is compared with the nearest true point
+within `limit`; without one it is a floater, whose true label is none. Label 0 is none in both clouds.
 
-Say with `keep` which true points a photo sees. Hidden faces that touch others (the back of a picture and the wall
-behind it) lie in one place with two labels, and no cloud can be right there. Sampling limits the rest: a limit of
-three times the spacing of the predicted points or more keeps small gaps between them from counting as holes.
+Restrict the true points with `keep` to those that a photo sees. Hidden faces in contact (the back of a picture and the
+wall behind it) have two labels at one position, and no cloud can be right there. With a limit of at least three times
+the spacing of the predicted points, small gaps between them do not count as holes.
 """
 
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from ovseg3d.query.words import STRUCTURAL
 
 @dataclass(frozen=True)
 class PointScores(Scores):
-    """What `measure_points` found. Lengths are in the unit of the clouds."""
+    """Results of `measure_points`. Lengths are in the unit of the clouds."""
 
     protocol: ClassVar[str] = "points"
     aggregation: ClassVar[str] = (
@@ -37,14 +36,14 @@ class PointScores(Scores):
 
     point_miou: float
     """Mean IoU at the true points, over the classes that they have."""
-    point_miou_things: float
+    point_miou_objects: float
     """The same over the classes that are not structural."""
     point_accuracy: float
     """Share of the true points with the right label."""
-    point_accuracy_things: float
-    """The same over the true points of things."""
+    point_accuracy_objects: float
+    """The same over the true points of object classes."""
     iou: dict[str, float]
-    """By class at the true points; NaN where the truth lacks the class."""
+    """By class at the true points; NaN if the ground truth lacks the class."""
     completeness: float
     """Share of the true points with a predicted point within the limit."""
     precision: float
@@ -59,14 +58,14 @@ class PointScores(Scores):
     """Share of the predicted points with the right label; a floater is right only without a label."""
     limit: float
     true_points: int
-    """How many counted."""
+    """Number of points that count."""
     predicted_points: int
-    """How many counted."""
+    """Number of points that count."""
 
 
 @dataclass(frozen=True)
 class TrueCloud:
-    """The exact cloud that a labelled one is compared with.
+    """The exact cloud, as ground truth of a labelled one.
 
     Raises:
         MeasureError: no point counts.
@@ -77,8 +76,8 @@ class TrueCloud:
     label: Integer[np.ndarray, " points"]
     """k is `classes[k - 1]`, 0 is none."""
     keep: Bool[np.ndarray, " points"] | None = None
-    """The points that count, such as those that a photo sees; None: all. The others are still surface: a predicted
-    point whose nearest true point does not count is left out."""
+    """The points that count, such as those that a photo sees; None: all. A predicted point whose nearest true point
+    does not count is left out."""
 
     def __post_init__(self) -> None:
         if not self.counted.any():
@@ -107,8 +106,8 @@ def measure_points(
         label: their labels; k is `classes[k - 1]`.
         true: the exact cloud.
         classes: names of the labels.
-        limit: how far a point may be from its neighbour in the other cloud, in the clouds' unit.
-        structural: classes that are no things.
+        limit: largest distance of a point from its match in the other cloud, in the clouds' unit.
+        structural: classes that are no objects.
         ignore: true label to leave out; None as for `Confusion`.
 
     Raises:
@@ -129,9 +128,9 @@ def measure_points(
     scores, reverse = at_true.result(), at_predicted.result()
     return PointScores(
         point_miou=scores.miou,
-        point_miou_things=scores.miou_things,
+        point_miou_objects=scores.miou_objects,
         point_accuracy=scores.accuracy,
-        point_accuracy_things=scores.accuracy_things,
+        point_accuracy_objects=scores.accuracy_objects,
         iou=scores.iou,
         completeness=float(near.mean()),
         precision=float((distance[counts] <= limit).mean()) if counts.any() else float("nan"),
@@ -148,11 +147,11 @@ def measure_points(
 def nearest(
     xyz: Float[np.ndarray, "points 3"], queries: Float[np.ndarray, "points2 3"]
 ) -> tuple[Int[np.ndarray, " points2"], Float[np.ndarray, " points2"]]:
-    """Index of the point nearest to each query, and its distance: index 0 and infinity when there are no points.
+    """Index and distance of the point nearest to each query: 0 and infinity if there are no points.
 
-    Raises MeasureError when a coordinate is not finite.
+    Raises MeasureError: a coordinate is not finite.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
     if not (np.isfinite(xyz).all() and np.isfinite(queries).all()):
         raise MeasureError("A point has a coordinate that is not finite", fix="remove such points from the cloud")

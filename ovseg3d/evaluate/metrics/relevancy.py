@@ -1,7 +1,7 @@
-"""Does a compressed basis answer as the full features do? Scores of many phrases at many points, compared.
+"""Compare relevancy scores of a compressed basis with those of the full features.
 
-Energy kept says little about that: what a query needs is the order of the points for a phrase (rank correlation) and
-the best phrase of a point (top-1). Neither depends on the scale of the scores.
+Queries need the order of the points for a phrase (rank correlation) and the best phrase of a point (top-1), which the
+retained energy does not measure. Neither depends on the scale of the scores.
 """
 
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from ovseg3d.evaluate.metrics.report import Scores
 
 @dataclass(frozen=True)
 class RelevancyScores(Scores):
-    """What `compare_relevancy` found."""
+    """Results of `compare_relevancy`."""
 
     protocol: ClassVar[str] = "relevancy"
     aggregation: ClassVar[str] = "Spearman's rank correlation over the points of each phrase, then the mean of phrases."
 
     spearman: tuple[float, ...]
-    """By phrase; NaN where the full scores are all equal, 0 where only the others are."""
+    """By phrase; NaN if the full scores are all equal, 0 if only the others are."""
     spearman_mean: float
-    """Over the phrases that have one."""
+    """Over the phrases with a finite value."""
     spearman_min: float
     top1: float
-    """Share of the points whose best phrase is the same; of equal scores the first phrase is the best."""
+    """Share of the points with the same best phrase; the first of equal ones."""
 
 
 def compare_relevancy(

@@ -1,8 +1,8 @@
-"""What every set of scores has in common: the name of its protocol and how it was averaged.
+"""Base of all scores: the protocol's name and the aggregation.
 
-A figure without its aggregation cannot be compared (the same hits of LangSplatV2 were read as a mean over scenes by
-one paper and over queries by another), so both travel in the dictionary that is printed and written. Scores are
-fractions, 0 to 1; NaN means "not defined here" and becomes null in JSON.
+A figure cannot be compared without its aggregation (LangSplatV2's hits were read as a mean over scenes by one paper and
+over queries by another), so both are part of the output. Scores are fractions, 0 to 1; NaN means undefined and becomes
+null in JSON.
 """
 
 import math
@@ -21,7 +21,7 @@ class Scores:
     protocol: ClassVar[str]
     """Its name in the output."""
     aggregation: ClassVar[str]
-    """How the figures were averaged, as a sentence for the reader of the output."""
+    """How the figures were averaged, as a sentence."""
 
     def as_dict(self) -> dict[str, Any]:
         """Protocol, aggregation and every field, in JSON's types."""
@@ -29,14 +29,14 @@ class Scores:
 
 
 def mean_over_scenes(results: Mapping[str, Scores]) -> dict[str, Any]:
-    """The plain mean over scenes of every fraction or length, whatever the size of a scene.
+    """The unweighted mean over scenes of every fraction or length.
 
     Args:
         results: scores of one protocol by the scene's name.
 
     Returns:
-        Protocol, aggregation (with this step named), `scenes`, and the means. A figure that a scene lacks (NaN) is
-        averaged over the others, and is None when all lack it.
+        Protocol, aggregation (including this step), `scenes`, and the means. NaN is left out of a mean; a mean without
+        any value is None.
 
     Raises:
         MeasureError: no results, or results of several protocols.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import viser
 
-from ovseg3d.export.labels import MOST
+from ovseg3d.export.labels import MAX_PHRASES
 from ovseg3d.viewer.answers import read_phrases
 from ovseg3d.viewer.cards import hint_html
 from ovseg3d.viewer.context import Context
@@ -34,7 +34,7 @@ class LabelsFolder:
         Raises:
             ConfigError: see `read_phrases`.
         """
-        return read_phrases(self.text.value, MOST)
+        return read_phrases(self.text.value, MAX_PHRASES)
 
     def make(self) -> None:
         """Label the surface with the list.
