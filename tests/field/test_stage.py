@@ -169,7 +169,7 @@ def test_box_from_depth_is_tighter_about_the_content(scene):
 def test_contraction_is_continuous_and_stays_in_the_unit_cube():
     box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 4, 0.05)
     u = torch.tensor([[0.5, -0.25, 1.0], [1.0 + 1e-4, 0.3, 0.0], [1e6, -2e6, 3.0], [0.0, 0.0, 0.0]])
-    x = box.unit(u)
+    x = box.contract(u)
     torch.testing.assert_close(x[0], (u[0] + 2) / 4)
     torch.testing.assert_close(x[1], torch.tensor([0.75, 0.575, 0.5]), atol=1e-4, rtol=0)
     assert (x >= 0).all() and (x <= 1).all()
@@ -180,8 +180,8 @@ def test_contraction_is_continuous_and_stays_in_the_unit_cube():
 def test_places_come_back_from_the_unit_cube(open_):
     box = FieldBox((0.0, 0.0, 0.0), 1.0, open_, 4, 0.05)
     u = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * (4 if open_ else 0.3)
-    torch.testing.assert_close(box.away(box.unit(u)), u, atol=1e-4, rtol=1e-3)
-    far = box.away(torch.tensor([[1.0, 0.5, 0.5]]))
+    torch.testing.assert_close(box.uncontract(box.contract(u)), u, atol=1e-4, rtol=1e-3)
+    far = box.uncontract(torch.tensor([[1.0, 0.5, 0.5]]))
     assert far.isfinite().all(), "the end of the world is far, and not nowhere"
 
 

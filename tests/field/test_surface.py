@@ -66,7 +66,7 @@ class Drawn(Renderer):
         rgb = np.where(met[:, None], [0.2, 0.4, 0.6], 1.0).reshape(*size, 3)
         return {
             "rgb": rgb, "depth_z": depth.reshape(size), "opacity": met.astype(np.float32).reshape(size),
-            "focus": met.astype(np.float32).reshape(size),
+            "termination": met.astype(np.float32).reshape(size),
         }  # fmt: skip
 
 
@@ -430,7 +430,7 @@ def test_focus_is_the_light_that_stops_near_the_median(backend):
     renderer = Renderer(field, operators, box, occupancy, config, Workers(1), white=True)
     camera = camera_at((2.5, 1.0, 2.0), size=9, focal=12.0)
     shown = renderer.render(camera, termination=True)
-    assert "focus" not in renderer.render(camera)
+    assert "termination" not in renderer.render(camera)
     origins, directions, _ = Cameras.from_cameras([camera], box.field_from_input).grid(0)
     spans, layers, step = (
         box.spans(origins, directions),
@@ -440,7 +440,7 @@ def test_focus_is_the_light_that_stops_near_the_median(backend):
     expected, median_z = [], []
     for ray in range(len(origins)):
         t = spans[ray, 0] + step + torch.arange(0, float(spans[ray, 1] - spans[ray, 0]) - 0.5 * step, step)
-        x = box.unit(origins[ray] + t[:, None] * directions[ray])
+        x = box.contract(origins[ray] + t[:, None] * directions[ray])
         density = field.density(TorchBackend(grid_levels(config), cpu).encode(x, field.table), layers)
         weights, left = [], 1.0
         for value in density.tolist():
@@ -458,7 +458,7 @@ def test_focus_is_the_light_that_stops_near_the_median(backend):
             median * box.radius * float(directions[ray] @ torch.tensor(camera.forward, dtype=torch.float32))
         )
     low, high = np.array(expected).T
-    termination = shown["focus"].ravel()
+    termination = shown["termination"].ravel()
     assert 0.02 < termination.mean() < 0.98 and termination.min() >= 0 and termination.max() <= 1 + 1e-5
     # Merged samples stand in one place for a few steps; the sum's borders are known to one step.
     assert ((termination > low - 0.02) & (termination < high + 0.02)).mean() > 0.95
@@ -479,7 +479,7 @@ def test_focus_of_walls_and_of_fog():
         )
         occupancy = OccupancyGrid(torch.ones(1, 64, 64, 64, dtype=torch.bool), 0.01)
         renderer = Renderer(field, operators, BOX, occupancy, config, Workers(1), white=True)
-        found[name] = renderer.render(camera_at((3.0, 0, 0), size=5, focal=20.0), termination=True)["focus"]
+        found[name] = renderer.render(camera_at((3.0, 0, 0), size=5, focal=20.0), termination=True)["termination"]
     assert found["wall"].min() > 0.99
     # A window of 2 x 0.02 field units around the median m, where transmittance is (1 + exp(-d L)) / 2.
     length, density = 2.0, 0.5
