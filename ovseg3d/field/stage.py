@@ -213,7 +213,7 @@ class FieldStage:
         wanted = min(max(wanted, self._ray_count / most), self._ray_count * most)
         self._ray_count = int(min(max(wanted, FEWEST_RAYS), self.config.max_rays)) // 64 * 64
 
-    # -- interface of a stage -------------------------------------------------------------------------------------------
+    # -- interface of a stage ---------------------------------------------------------------------------------
 
     def measure(self) -> dict[str, float]:
         if self.device.type != "cpu" and self._used:

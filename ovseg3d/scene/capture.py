@@ -38,7 +38,7 @@ class Frame:
     upright: bool = True
     """Whether the photo's EXIF orientation is to be applied."""
     max_pixels: int = MAX_PIXELS
-    """Largest picture of this frame that is decoded, see `Trust`."""
+    """Largest image of this frame that is decoded, see `Trust`."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _DOUBTFUL = (
 # A photo larger than this is compared by its start.
 _HASHED_BYTES = 64 * 2**20
 _USUAL_FOCAL_LENGTHS = (0.2, 10.0)
-"""Of the picture's width."""
+"""Of the image's width."""
 _USUAL_DEPTH_UNITS = (1e-5, 10.0)
 
 
@@ -142,19 +142,19 @@ def _movement(positions: np.ndarray, forwards: np.ndarray) -> list[Finding]:
 
 
 def _lenses(scene: Scene) -> list[Finding]:
-    """Lenses unlike any usual one; distortion that folds back within the picture, at its border or sooner."""
+    """Lenses unlike any usual one; distortion that folds back within the image, at its border or sooner."""
     findings = []
     low, high = _USUAL_FOCAL_LENGTHS
     odd = [f for f in scene.frames if not low <= f.camera.fx / f.camera.width <= high]
     if odd:
-        what = f"The focal length of {len(odd)} frames is odd: {odd[0].camera.fx:g} pixels where the picture is "
+        what = f"The focal length of {len(odd)} frames is odd: {odd[0].camera.fx:g} pixels where the image is "
         what += f"{odd[0].camera.width} wide."
         fix = f"usual are {low:g} to {high:g} times the width: correct fl_x, or w and h"
         findings.append(Finding("warning", what, shorten([frame.name for frame in odd]), fix))
     odd = [f for f in scene.frames if max(map(abs, _off_centre(f.camera))) > 0.25]
     if odd:
         across, down = (f"{share:.0%}" for share in _off_centre(odd[0].camera))
-        what = f"The optical axis of {len(odd)} frames is far from the picture's middle, by {across} of its width "
+        what = f"The optical axis of {len(odd)} frames is far from the image's middle, by {across} of its width "
         what += f"and {down} of its height."
         fix = "correct cx and cy, unless the photos were cropped"
         findings.append(Finding("warning", what, shorten([frame.name for frame in odd]), fix))
@@ -168,7 +168,7 @@ def _lenses(scene: Scene) -> list[Finding]:
     with np.errstate(all="ignore"):
         folded = [frame.name for frame in scene.frames if not frame.camera.reaches(_border(frame.camera)).all()]
     if folded:
-        what = f"The lens distortion of {len(folded)} frames folds back before the picture's edge, "
+        what = f"The lens distortion of {len(folded)} frames folds back before the image's edge, "
         what += "where rays mean nothing."
         fix = "calibrate again, or crop or undistort the photos"
         findings.append(Finding("warning", what, shorten(folded), fix))
@@ -176,12 +176,12 @@ def _lenses(scene: Scene) -> list[Finding]:
 
 
 def _off_centre(camera: Camera) -> tuple[float, float]:
-    """How far the optical axis is from the picture's middle, as shares of its width and height."""
+    """How far the optical axis is from the image's middle, as shares of its width and height."""
     return camera.cx / camera.width - 0.5, camera.cy / camera.height - 0.5
 
 
 def _border(camera: Camera) -> Float[np.ndarray, "points 2"]:
-    """Positions along the picture's edge."""
+    """Positions along the image's edge."""
     along = np.linspace(0.0, 1.0, 9)
     sides = [np.stack([along, np.full(9, end)], axis=-1) for end in (0.0, 1.0)]
     return np.concatenate([*sides, *(side[:, ::-1] for side in sides)]) * [camera.width, camera.height]

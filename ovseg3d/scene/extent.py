@@ -1,4 +1,4 @@
-"""Where a capture's content is: points that tell, which the field's box and the picture of `info` both come from.
+"""Where a capture's content is: points that tell, which the field's box and the image of `info` both come from.
 
 The evidence, the best first: measured depth, sparse points, the near and far that an LLFF capture states. Without any
 the cameras alone tell, by the point that they look at. Points are in the input frame and its units.
@@ -94,7 +94,7 @@ def _depth_points(scene: Scene, frame: Frame) -> Float[np.ndarray, "points 3"]:
 
 
 def _frustum_points(camera: Camera, depths: tuple[float, ...]) -> Float[np.ndarray, "points 3"]:
-    """Where a picture's corners and middle are at these z-depths."""
+    """Where an image's corners and middle are at these z-depths."""
     w, h = camera.width, camera.height
     corners = np.array([[0, 0], [w, 0], [0, h], [w, h], [w / 2, h / 2]], dtype=float)
     origins, directions = camera.rays(corners)

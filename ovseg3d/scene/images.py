@@ -2,7 +2,7 @@
 
 Photos are averaged down by area, with premultiplied alpha; masks, depth and labels are sampled at pixel centres
 (nearest). EXIF orientation is applied when `Frame.upright`. Arrays are (h, w, ...) with row 0 at the top. Every
-failure is a SceneError that names the file. How a picture is opened, and which are not, is in `opening.py`.
+failure is a SceneError that names the file. How an image is opened, and which are not, is in `opening.py`.
 """
 
 import os
@@ -24,13 +24,13 @@ from ovseg3d.scene.opening import open_image, orientation_of
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
 IGNORED = -1
 """What `load_labels` gives for pixels that count neither way."""
-# Some releases of Pillow give a 16-bit picture as int32.
+# Some releases of Pillow give a 16-bit image as int32.
 _LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.int32): 65535}
 _MOST_PHRASES = 10_000
 _LABELS = (-(2**31), 2**31 - 1)
 # Values that are worked on at once, where a photo of many megapixels would take gigabytes.
 _AT_ONCE = 2**22
-# EXIF orientation to the flip or turn that makes the picture upright.
+# EXIF orientation to the flip or turn that makes the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,12 +44,12 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file says about itself, read without decoding it."""
+    """What an image file says about itself, read without decoding it."""
 
     width: int
     height: int
     orientation: int
-    """EXIF's 1..8; from 5 on, the upright picture has width and height exchanged."""
+    """EXIF's 1..8; from 5 on, the upright image has width and height exchanged."""
     has_alpha: bool
     """Whether it has an alpha channel (not: whether anything is transparent)."""
     channels: int
@@ -61,7 +61,7 @@ class Header:
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS, what: str = "photo") -> Header:
-    """Size, orientation and channels of a picture. Raises SceneError when it is no picture, or larger than allowed."""
+    """Size, orientation and channels of an image. Raises SceneError when it is no image, or larger than allowed."""
     with open_image(path, what, max_pixels) as image:
         has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
         return Header(*image.size, orientation_of(image), has_alpha, len(image.getbands()))
@@ -90,7 +90,7 @@ def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
     """The photo at its camera's size: (h, w, 3), or (h, w, 4) with straight alpha when the file has alpha.
 
     Raises:
-        SceneError: the file is missing, no picture, or cut short.
+        SceneError: the file is missing, no image, or cut short.
     """
     size = (frame.camera.width, frame.camera.height)
     with open_image(frame.image_path, "photo", frame.max_pixels) as image:
@@ -157,7 +157,7 @@ def load_depth(frame: Frame, scene: Scene) -> Float[np.ndarray, "h w"]:
 
 
 def too_many_channels(path: Path, channels: int) -> SceneError:
-    """What a depth file is told that is a picture in colours."""
+    """What a depth file is told that is an image in colours."""
     return SceneError(
         f"The depth image has {channels} channels, expected one",
         where=path,
@@ -173,10 +173,10 @@ def load_labels(frame: Frame, scene: Scene | None = None) -> Int[np.ndarray, "h 
     Args:
         frame: whose labels.
         scene: says by `ignore_label` what counts neither way, and becomes `IGNORED`. Where it says nothing that is the
-            largest value of an 8-bit or 16-bit picture, unless the scene has a class of that number.
+            largest value of an 8-bit or 16-bit image, unless the scene has a class of that number.
 
     Raises:
-        SceneError: a file is missing or broken, is a picture in colours, or holds what is no whole number.
+        SceneError: a file is missing or broken, is an image in colours, or holds what is no whole number.
     """
     width, height = frame.camera.width, frame.camera.height
     if frame.label_path is None:
@@ -206,7 +206,7 @@ def mask_path(folder: Path, phrase: str) -> Path:
 
 
 def _whole(values: np.ndarray, path: Path) -> Int[np.ndarray, "h w"]:
-    """Labels as int64, of an array or picture that may have more than one channel, or be of another type."""
+    """Labels as int64, of an array or image that may have more than one channel, or be of another type."""
     if values.ndim == 3:
         colours = values[..., :3] if values.shape[-1] in (3, 4) else values[..., :1]  # of RGB and RGBA; of grey
         if values.shape[-1] > 4 or (colours != colours[..., :1]).any():
@@ -238,7 +238,7 @@ def read_phrases(path: Path) -> tuple[str, ...]:
 def area_resize(
     image: UInt8[np.ndarray, "h w channels"], width: int, height: int
 ) -> UInt8[np.ndarray, "h2 w2 channels"]:
-    """Average a picture down by area; colours of RGBA are weighted by alpha, so that hidden ones don't bleed."""
+    """Average an image down by area; colours of RGBA are weighted by alpha, so that hidden ones don't bleed."""
     rows, columns = _area_weights(image.shape[0], height), _area_weights(image.shape[1], width)
     channels = image.shape[-1]
     small = np.empty((height, width, channels), dtype=np.uint8)
@@ -246,7 +246,7 @@ def area_resize(
     for top in range(0, height, step):
         some = rows[top : top + step]
         first, last = int(some.indices[0]), int(some.indices[-1]) + 1
-        # Rows first: (rows of the result, of the picture) @ (rows of the picture, w * c), then the same for columns.
+        # Rows first: (rows of the result, of the image) @ (rows of the image, w * c), then the same for columns.
         values = _rows_averaged(some[:, first:last], image[first:last])
         values = (columns @ values.transpose(1, 0, 2).reshape(image.shape[1], -1)).reshape(width, -1, channels)
         values = values.transpose(1, 0, 2)
@@ -257,7 +257,7 @@ def area_resize(
 
 
 def _rows_averaged(weights: Any, image: np.ndarray) -> np.ndarray:
-    """`weights` (of `_area_weights`) @ the rows of a picture, as float32; colours are weighted by alpha."""
+    """`weights` (of `_area_weights`) @ the rows of an image, as float32; colours are weighted by alpha."""
     averaged = np.empty((weights.shape[0], *image.shape[1:]), dtype=np.float32)
     step = max(1, _AT_ONCE // (image.shape[0] * image.shape[-1]))
     for left in range(0, image.shape[1], step):
@@ -317,7 +317,7 @@ def _decode(path: Path, what: str, max_pixels: int, *, kinds: str = "buif", keep
 
 
 def _pixels(image: Image.Image, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
-    """A picture as an array that is ours, each strip `convert`ed; Pillow's own way takes three times as much memory."""
+    """An image as an array that is ours, each strip `convert`ed; Pillow's own way takes three times as much memory."""
     step = max(1, _AT_ONCE // image.width)
     strips = (image.crop((0, y, image.width, min(y + step, image.height))) for y in range(0, image.height, step))
     if image.height <= step:

@@ -2,7 +2,7 @@
 
 A reader translates the files (`transforms.py`, `colmap.py`, `llff.py`); this module does what all formats share: one
 frame per name, which copy of a photo and at which size, held-out views, masks, labels, up, scale, and the
-checks that need no decoding (pictures' headers only). Nothing is ever written.
+checks that need no decoding (images' headers only). Nothing is ever written.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Opening pictures that somebody else hands over: `open_image`, which every reader of pictures here uses.
+"""Opening images that somebody else hands over: `open_image`, which every reader of images here uses.
 
 Only regular files of a few formats are opened (others start programs, such as Ghostscript for PostScript), and only
 when the header states a size that can be decoded in a bounded time and memory.
@@ -21,14 +21,14 @@ from ovseg3d.limits import MAX_PIXELS, first_line, open_regular
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """Pillow's names of the formats that are read (JPEG includes the MPO of phones); besides them HEIF, see `_HEIF`."""
 LONGEST_SIDE = 65_536
-"""Of a picture, in pixels."""
+"""Of an image, in pixels."""
 _HEIF = (".heic", ".heif")
 _BYTES_PER_PIXEL = 5
 """Of the largest file: RGBA as it is takes 4."""
 _MOST_SCANS = 500
 """Of a progressive JPEG; each goes over all pixels, and usual are ten."""
 _MOST_VALUES = 2**20
-"""Of one TIFF tag: the places of a picture's strips, for instance."""
+"""Of one TIFF tag: the places of an image's strips, for instance."""
 _ORIENTATION_TAG = 0x0112
 # `Image.open` has a limit on pixels of its own, for the whole process; it is off while we hold this.
 _opening = threading.Lock()
@@ -42,25 +42,25 @@ def open_image(
     error: type[Ovseg3dError] = SceneError,
     fix: str = "copy the file again, or remove its frame",
 ) -> Generator[Image.Image, None, None]:
-    """Open a picture, of which only the header has been read; decode it inside the `with` block.
+    """Open an image, of which only the header has been read; decode it inside the `with` block.
 
     Args:
         path: the file.
         what: what it is, for the message: "mask".
         max_pixels: larger ones are refused.
         error: which error to raise.
-        fix: what to do about a file that is no picture, or cut.
+        fix: what to do about a file that is no image, or cut.
 
     Raises:
-        error: missing, no regular file, no picture of one of `FORMATS`, or larger than allowed; and, from the block,
-            for whatever Pillow raises when it decodes the picture.
+        error: missing, no regular file, no image of one of `FORMATS`, or larger than allowed; and, from the block,
+            for whatever Pillow raises when it decodes the image.
     """
     path = Path(path)
     with open_regular(path, error, what) as file:
         try:
             _check_file(file, max_pixels)
             image = _open(file, path.suffix.lower() in _HEIF)
-            _check_picture(image, file, max_pixels)
+            _check_image(image, file, max_pixels)
         except UnidentifiedImageError:
             raise error(f"The {what} is not a readable image", where=path, fix=fix) from None
         except _TooLarge as cause:
@@ -82,13 +82,13 @@ def orientation_of(image: Image.Image) -> int:
         return 1
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - damaged EXIF data raise all kinds, and the picture may be whole
+    except Exception:  # noqa: BLE001 - damaged EXIF data raise all kinds, and the image may be whole
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 class _TooLarge(Exception):
-    """A picture that would take too long, or too much memory."""
+    """An image that would take too long, or too much memory."""
 
     def __init__(self, what: str, fix: str = "write the file again") -> None:
         self.fix = fix
@@ -119,18 +119,18 @@ def _check_file(file: BinaryIO, max_pixels: int) -> None:
     """Raises _TooLarge for what Pillow would read or allocate while it opens a file."""
     size = os.fstat(file.fileno()).st_size
     if size > _BYTES_PER_PIXEL * max_pixels:
-        raise _TooLarge(f"takes {size / 2**20:.0f} MiB, more than a picture of {max_pixels / 1e6:g} megapixels")
+        raise _TooLarge(f"takes {size / 2**20:.0f} MiB, more than an image of {max_pixels / 1e6:g} megapixels")
     start = file.read(64)
     if start[:2] in (b"II", b"MM"):
         _check_tiff(file, "<" if start[:2] == b"II" else ">", start, max_pixels)
-    elif start[8:16] == b"WEBPVP8X":  # room for the whole picture is made at once
+    elif start[8:16] == b"WEBPVP8X":  # room for the whole image is made at once
         width, height = (int.from_bytes(start[i : i + 3], "little") + 1 for i in (24, 27))
         _check_size(width, height, max_pixels)
     file.seek(0)
 
 
 def _check_tiff(file: BinaryIO, order: str, start: bytes, max_pixels: int) -> None:
-    """Raises _TooLarge: the first directory lists more places than can be, or tiles larger than a picture."""
+    """Raises _TooLarge: the first directory lists more places than can be, or tiles larger than an image."""
     big = start[2:4] in (b"+\0", b"\0+")
     (place,) = struct.unpack_from(f"{order}{'Q' if big else 'L'}", start, 8 if big else 4)
     file.seek(place)
@@ -149,7 +149,7 @@ def _check_tiff(file: BinaryIO, order: str, start: bytes, max_pixels: int) -> No
         raise _TooLarge(f"has tiles of {tile[322]} x {tile[323]} pixels")
 
 
-def _check_picture(image: Image.Image, file: BinaryIO, max_pixels: int) -> None:
+def _check_image(image: Image.Image, file: BinaryIO, max_pixels: int) -> None:
     """Raises _TooLarge for what would be decoded."""
     width, height = image.size
     _check_size(width, height, max_pixels)

@@ -1,4 +1,4 @@
-"""A picture of a capture: cameras and view directions from above and from the side.
+"""An image of a capture: cameras and view directions from above and from the side.
 
 Drawn in the world frame (z up; metres when the scene is metric) with matplotlib's Agg backend, without pyplot and
 its global state. Training views are blue, held-out ones orange, sparse points grey, the bounds dashed.
@@ -31,7 +31,7 @@ def plot_scene(
         scene: the capture.
         path: the file to write.
         bounds: lower and upper corner of the part that matters, input frame.
-        title: a line above the picture; None: the scene's name and counts.
+        title: a line above the image; None: the scene's name and counts.
 
     Raises:
         OutputError: the file cannot be written.
@@ -123,7 +123,7 @@ def _draw(
 
 
 def _frustum(scene: Scene, index: int, size: float) -> np.ndarray:
-    """Optical centre and the picture's four corners at z-depth `size` (input units)."""
+    """Optical centre and the image's four corners at z-depth `size` (input units)."""
     camera = scene.frames[index].camera
     w, h = float(camera.width), float(camera.height)
     origins, directions = camera.rays(np.array([[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]]))
@@ -133,7 +133,7 @@ def _frustum(scene: Scene, index: int, size: float) -> np.ndarray:
 
 
 def _extent(scene: Scene, corners: np.ndarray | None) -> float:
-    """Length of the drawn frustums in input units: a small part of the picture, less with many cameras."""
+    """Length of the drawn frustums in input units: a small part of the image, less with many cameras."""
     positions = np.stack([frame.camera.position for frame in scene.frames])
     reach = float(np.ptp(positions, axis=0).max())
     if scene.points is not None and len(scene.points):

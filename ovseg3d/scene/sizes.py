@@ -35,7 +35,7 @@ def reduction_for(raw: RawCapture, copies: Copies, max_side: int | None) -> floa
 def oriented_size(header: Header, stated: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:
     """The photo's size, and whether EXIF orientation is applied.
 
-    Some tools solve for the raw pixels and ignore EXIF; where only the raw picture has the stated shape, so do we.
+    Some tools solve for the raw pixels and ignore EXIF; where only the raw image has the stated shape, so do we.
     """
     raw, upright = (header.width, header.height), header.upright_size
     if stated is not None and _mismatch(upright, stated) > 0 and _mismatch(raw, stated) <= 0:
@@ -76,7 +76,7 @@ def companion(
         absent: files that are named but missing, by kind; counted up here.
 
     Raises:
-        SceneError: no picture or array, of another size, or a depth with several channels.
+        SceneError: no image or array, of another size, or a depth with several channels.
     """
     if path is None:
         return None

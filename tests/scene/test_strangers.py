@@ -135,7 +135,7 @@ def test_the_largest_scale_has_a_box_and_a_picture(scale: float, tmp_path: Path)
 def test_odd_lenses_are_warned_of(tmp_path: Path) -> None:
     assert _warnings(_write(tmp_path / "sound")) == "There are only 7 photos to train on."
     assert "focal length of 9 frames is odd" in _warnings(_write(tmp_path / "focal", {"fl_x": 2000}))
-    assert "far from the picture's middle" in _warnings(_write(tmp_path / "centre", {"cx": 40}))
+    assert "far from the image's middle" in _warnings(_write(tmp_path / "centre", {"cx": 40}))
     Image.fromarray(np.full((w.HEIGHT, w.WIDTH), 3, dtype=np.uint16)).save(tmp_path / "depth.png")
     unit = _write(tmp_path / "unit", {"depth_unit_scale_factor": 100}, {"depth_file_path": "depth.png"})
     shutil.move(tmp_path / "depth.png", unit / "depth.png")

@@ -45,7 +45,7 @@ _FEWEST_PHOTOS = 3
 
 @dataclass(frozen=True)
 class _Capture:
-    """The pictures that were chosen and written to images/, in the order of the capture."""
+    """The images that were chosen and written to images/, in the order of the capture."""
 
     kind: str
     found: int
@@ -70,8 +70,8 @@ def prepare_scene(
     Args:
         source: a video, or a folder that holds photos (HEIC too).
         out: the scene folder to make; must not exist, or be empty.
-        max_frames: use no more pictures than these.
-        max_side: longest side of the written pictures, pixels; None keeps their size. Never enlarges.
+        max_frames: use no more images than these.
+        max_side: longest side of the written images, pixels; None keeps their size. Never enlarges.
         seed: of every random choice; the result repeats to many digits, with `threads=1` bit for bit.
         threads: for structure from motion; None takes what the machine has.
         report: gets a sentence and the fraction done, 0 to 1.
@@ -145,7 +145,7 @@ def _fill(
         capture = _take_photos(source, images, out, max_frames, max_side, say)
     else:
         capture = _take_video(source, images, max_frames, max_side, say)
-    lap("pictures")
+    lap("images")
 
     solver = Solver(images, capture.groups, capture.order, work, seed=seed, threads=threads or _cores())
     matching = solver.match(capture.kind == "video", lambda what, part: say(what, 0.25 + 0.5 * part))
@@ -294,7 +294,7 @@ def _dropped(blurred: list[str], doubled: int) -> list[Advice]:
         fix = "shoot these again: hold still or move slowly, with more light"
         advice.append(Advice("warning", "blurred", tuple(blurred), fix))
     if doubled:
-        what = f"{doubled} pictures were left out because they show what the one before shows"
+        what = f"{doubled} images were left out because they show what the one before shows"
         advice.append(Advice("note", what, (), "nothing to do"))
     return advice
 

@@ -1,4 +1,4 @@
-"""Structure from motion with pycolmap: from upright pictures to cameras and sparse points.
+"""Structure from motion with pycolmap: from upright images to cameras and sparse points.
 
 Cameras come out as OpenCV c2w in the reconstruction's own arbitrary frame; pixel centres at +0.5 (COLMAP's too).
 pycolmap is kept silent, seeded, and interruptible: its calls run in a thread, in small portions, so that Ctrl-C works.
@@ -20,15 +20,15 @@ from ovseg3d.scene.prepare.pairs import choose_pairs
 
 # Focal length / longest side when EXIF says nothing: phones film at 0.7 to 0.9. The others are second tries.
 _FOCAL_GUESSES = (0.85, 1.2, 0.6)
-# Four distortion numbers need a few pictures; below, one number.
+# Four distortion numbers need a few images; below, one number.
 _MANY_FOR_OPENCV = 8
-# The principal point can be told from the distortion and the poses only with many pictures.
+# The principal point can be told from the distortion and the poses only with many images.
 _MANY_FOR_PRINCIPAL_POINT = 20
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that share one lens: same size, same EXIF focal length (pixels, None when unknown)."""
+    """Images that share one lens: same size, same EXIF focal length (pixels, None when unknown)."""
 
     names: tuple[str, ...]
     width: int
@@ -57,7 +57,7 @@ class Reconstruction:
         lens_of: index into `lenses` for each name.
         observations_of: for each name the pixels (k, 2) and the point index (k,) of what it sees.
         errors_px: mean reprojection error of each point.
-        other_models: names of the pictures of smaller, separate models.
+        other_models: names of the images of smaller, separate models.
     """
 
     names: tuple[str, ...]
@@ -82,7 +82,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Matching:
-    """What matching found: features per picture, and for each verified pair (i < j) the number of inliers."""
+    """What matching found: features per image, and for each verified pair (i < j) the number of inliers."""
 
     features: Int[np.ndarray, "views"]
     inliers: dict[tuple[int, int], int]
@@ -92,8 +92,8 @@ class Solver:
     """One structure-from-motion job in a scratch folder.
 
     Args:
-        images: folder of the pictures.
-        groups: pictures by lens; together all pictures.
+        images: folder of the images.
+        groups: images by lens; together all images.
         order: all names in the order of the capture.
         work: an empty scratch folder.
         threads: how many threads pycolmap may use.
@@ -151,10 +151,10 @@ class Solver:
         return Matching(np.asarray(features), inliers)
 
     def solve(self, report: Callable[[str, float], None]) -> Reconstruction | None:
-        """Place the cameras; None when not even two pictures could be placed together.
+        """Place the cameras; None when not even two images could be placed together.
 
-        When fewer than 60 % of the pictures are placed, it tries again with other first guesses of the focal
-        length and with less strict demands on the first pair, and keeps the model with the most pictures.
+        When fewer than 60 % of the images are placed, it tries again with other first guesses of the focal
+        length and with less strict demands on the first pair, and keeps the model with the most images.
         """
         known = all(group.focal_px is not None for group in self.groups)
         attempts = [(_FOCAL_GUESSES[0], False)]
@@ -191,7 +191,7 @@ class Solver:
         options.max_image_size = self.max_feature_side
         options.sift.max_num_features = self.max_features
         for part, done in _chunks(self.order, max(4, 2 * self.threads)):
-            report(f"finding features: {done} of {len(self.order)} pictures", 0.3 * done / len(self.order))
+            report(f"finding features: {done} of {len(self.order)} images", 0.3 * done / len(self.order))
             _interruptible(
                 pycolmap.extract_features,
                 self.database,
@@ -264,7 +264,7 @@ class Solver:
         return _collect(self._refined(ranked[0], out / "refined"), others)
 
     def _refined(self, model: Any, folder: Path) -> Any:
-        """One more bundle adjustment that also frees the principal points, where there are pictures enough.
+        """One more bundle adjustment that also frees the principal points, where there are images enough.
 
         Incremental mapping keeps them in the middle; a phone's stabiliser shifts them by a per cent, which would
         turn all cameras by half a degree. The new model is taken when the points stay plausible.

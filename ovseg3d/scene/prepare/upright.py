@@ -1,6 +1,6 @@
 """Which way is up, from the cameras alone, and the similarity that makes it +z.
 
-People hold a phone level far more often than they hold it straight ahead: the picture's x axis is horizontal in
+People hold a phone level far more often than they hold it straight ahead: the image's x axis is horizontal in
 almost every photo, whatever the pitch. So up is the direction most nearly perpendicular to all x axes, on the
 side of the mean of the cameras' own up vectors. Where all x axes are nearly parallel (a capture from one side)
 they leave a free angle, and the mean up vector settles it.
@@ -46,7 +46,7 @@ def world_from_sfm(
     """
     up, certain = estimate_up(c2w)
     heading = c2w[0, :3, 2] - (c2w[0, :3, 2] @ up) * up
-    if np.linalg.norm(heading) < 1e-3:  # it looks straight down or up: its picture's up will do
+    if np.linalg.norm(heading) < 1e-3:  # it looks straight down or up: its image's up will do
         heading = -c2w[0, :3, 1] - (-c2w[0, :3, 1] @ up) * up
     heading = heading / np.linalg.norm(heading)
     rotation = np.stack([np.cross(heading, up), heading, up])

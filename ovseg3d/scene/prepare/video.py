@@ -98,7 +98,7 @@ def _frames(path: Path, pix_fmt: str, filters: list[str]) -> Iterator[Any]:
     """The stream of imageio-ffmpeg (first its dict of facts, then bytes), with its failures made SceneErrors."""
     import imageio_ffmpeg
 
-    # It logs a warning whenever a picture is scaled on the way, which is what is asked for here.
+    # It logs a warning whenever an image is scaled on the way, which is what is asked for here.
     logger = logging.getLogger("imageio_ffmpeg")
     level = logger.level
     logger.setLevel(logging.ERROR)

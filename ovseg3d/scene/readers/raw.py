@@ -65,7 +65,7 @@ def check_lens(lens: Lens, size: tuple[int, int], where: str) -> None:
     """
     for key, side in zip("wh", size):
         check_number(side, key, where, 1, MAX_SIDE)
-    fix = f"correct it: the picture is {size[0]}x{size[1]} pixels"
+    fix = f"correct it: the image is {size[0]}x{size[1]} pixels"
     low, high = (share * max(size) for share in FOCAL_LENGTHS)
     focals = []
     for axis, side, focal, angle in (("x", size[0], lens.fx, lens.angle_x), ("y", size[1], lens.fy, lens.angle_y)):
@@ -177,7 +177,7 @@ def check_pose(matrix: np.ndarray, where: str) -> np.ndarray:
     u, _, vt = np.linalg.svd(rotation)
     if np.linalg.det(rotation) < 0:
         raise SceneError(
-            "The pose mirrors the picture (its rotation has determinant -1)",
+            "The pose mirrors the image (its rotation has determinant -1)",
             where=where,
             fix="one axis was flipped on the way: flip two, as between OpenGL and OpenCV cameras",
         )
