@@ -395,7 +395,7 @@ def test_photos_without_detail_are_said_to_show_too_little(tmp_path):
     for i in range(4):
         Image.new("RGB", (320, 240), (90 + i, 120, 130)).save(tmp_path / f"in/{i}.png")
     error = fails(tmp_path / "in", tmp_path)
-    assert "too little to hold on to" in error.what
+    assert "too few features" in error.what
     assert "light" in error.fix
 
 

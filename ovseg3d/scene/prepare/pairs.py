@@ -1,9 +1,9 @@
-"""Which pairs of images to match.
+"""Choose pairs of images to match.
 
-All pairs while there are few. Beyond that: neighbours in the order of the capture (near ones all, farther ones at
-doubling distances), and for every image those that look most alike, which closes loops. Likeness compares one
+For few images all pairs. Otherwise neighbours in the order of the capture (all close ones, further ones at doubling
+distances), and the most similar images of each image, which closes loops. Similarity compares one
 VLAD vector per image (Jegou et al. 2010: sums of residuals of local descriptors to a small codebook), made
-from the SIFT descriptors that are there anyway, so that no vocabulary has to be downloaded.
+from the SIFT descriptors of the matching itself, so that no vocabulary has to be downloaded.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def choose_pairs(descriptors: list[np.ndarray], *, is_sequence: bool, seed: int)
 
     Args:
         descriptors: for each image its SIFT descriptors, (n, 128) uint8, n may be 0.
-        is_sequence: the order is that of a video; then fewer look-alikes are needed.
+        is_sequence: the order is that of a video; then fewer similar images are needed.
         seed: of the codebook.
     """
     n = len(descriptors)
