@@ -267,7 +267,7 @@ class Solver:
         """One more bundle adjustment that also optimises the principal points, if there are enough images.
 
         Incremental mapping keeps them in the middle. The stabiliser of a phone shifts them by about 1 %, which would
-        rotate all cameras by half a degree. The new model is used if its principal points are plausible.
+        rotate all cameras by half a degree. The new model is used if its intrinsics are plausible.
         """
         import pycolmap
 
