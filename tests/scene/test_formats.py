@@ -268,7 +268,7 @@ def test_labels_count_photos_that_have_no_pose_or_no_file(copy, tmp_path):
     assert [frame.name for frame in scene.frames if frame.label_path] == ["images/05.png"]
     assert scene.photos == tuple(f"images/{name}" for name in w.NAMES) and len(scene.frames) == 7
     assert any("1 photos that have no pose: images/01.png" in note for note in scene.notes)
-    # More labels than photos: photos have been taken away, and nobody knows which.
+    # More labels than photos: photos were removed, and it is unknown which.
     (tmp_path / "segmentations/09").mkdir()
     scene = load_scene(tmp_path, downscale=2 if copy else 1)
     assert not any(frame.label_path for frame in scene.frames) and scene.phrases == ("wall",)

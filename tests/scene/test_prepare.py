@@ -89,7 +89,7 @@ def read_poses(scene: Path) -> dict[str, np.ndarray]:
 
 
 def compare(found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> tuple[float, float, np.ndarray]:
-    """Median place error (of the cameras' spread), median angle in degrees, rotation true <- found (Umeyama)."""
+    """Median position error (of the cameras' spread), median angle in degrees, rotation true <- found (Umeyama)."""
     names = sorted(set(found) & set(true))
     a, b = np.stack([found[n] for n in names]), np.stack([true[n] for n in names])
     x, y = a[:, :3, 3] - a[:, :3, 3].mean(0), b[:, :3, 3] - b[:, :3, 3].mean(0)
@@ -167,7 +167,7 @@ def test_sparse_points_lie_on_the_walls_they_came_from(corner, prepared):
 
 
 def test_written_points_and_cameras_keep_their_geometry(tmp_path):
-    """Under any similarity a point has the same place in each camera's axes, but for the scale."""
+    """Under any similarity a point has the same position in each camera's axes, up to scale."""
     from plyfile import PlyData
 
     rng = np.random.default_rng(4)
@@ -337,7 +337,7 @@ def test_up_is_found_though_the_phone_looks_down_and_some_shots_are_tilted():
 
 
 def test_pairs_hold_neighbours_and_close_loops():
-    """Ninety pictures around a loop: the last sees what the first sees, and is matched with it."""
+    """Ninety images around a loop: the last sees what the first sees, and is matched with it."""
     rng = np.random.default_rng(0)
     seen = rng.integers(0, 80, (90, 40, 128)).astype(np.uint8)
     descriptors = [np.concatenate([seen[i], seen[(i + 1) % 90], seen[(i + 2) % 90]]) for i in range(90)]
@@ -349,7 +349,7 @@ def test_pairs_hold_neighbours_and_close_loops():
 
 
 def fails(source: Path, tmp_path: Path, **options: object) -> SceneError:
-    """The error of preparing `source`; nothing may be left beside the place of the scene."""
+    """The error of preparing `source`; no files may be left beside the scene's folder."""
     place = tmp_path / "place"
     place.mkdir()
     with pytest.raises(SceneError) as caught:

@@ -51,7 +51,7 @@ def test_llff_fern(data_dir):
     error = np.abs(photo[row, column] - scene.points_rgb[inside]).mean(axis=1)
     shuffled = np.abs(photo[row, column] - scene.points_rgb[inside][::-1]).mean(axis=1)
     assert inside.mean() > 0.5 and np.median(error) < 0.5 * np.median(shuffled)
-    # Fern was photographed upright: world up is the pictures' up.
+    # Fern was photographed upright: world up is up in the images.
     up = scene.world_from_input[:3, :3] @ frame.camera.up
     assert up[2] > 0.95
 
@@ -64,7 +64,7 @@ def test_tum_cabinet(data_dir):
     frame = scene.frames[10]
     depth, labels = load_depth(frame, scene), load_labels(frame)
     assert depth.shape == labels.shape == load_photo(frame).shape[:2] == (120, 160)
-    # Depth, poses and labels agree: what is labelled floor lies at z = 0.
+    # Depth, poses and labels agree: pixels labelled floor lie at z = 0.
     origins, directions = frame.camera.rays(frame.camera.pixel_centres())
     distance = depth.reshape(-1) / (directions @ frame.camera.forward)
     heights = (origins + directions * distance[:, None])[:, 2]

@@ -378,7 +378,7 @@ def test_a_folder_is_no_depth(key: str, tmp_path: Path) -> None:
 
 
 def _peak(folder: Path) -> int:
-    """Most memory that reading took, in bytes. Whatever is wrong is said."""
+    """Peak memory of reading, in bytes. Problems are ignored."""
     tracemalloc.start()
     try:
         scene, problems = inspect_scene(folder)
