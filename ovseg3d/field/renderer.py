@@ -22,7 +22,7 @@ from ovseg3d.scene import Camera, Cameras
 
 RAYS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
 """Rays of a chunk, by device: a field without empty cells, as in the first steps, must fit the memory."""
-SAMPLES_AT_MOST = 512
+MAX_MEAN_SAMPLES = 512
 """Largest mean number of samples per ray of a chunk; rays rarely have a tenth of it."""
 NEAR = 0.02
 """Light stops near a distance if within this share of it, or within this many field units if that is more."""
@@ -183,7 +183,7 @@ class Renderer:
         return RayStops(x[:end], weight[:end], ray[:end], met.offsets)
 
     def _sample(self, origins: Tensor, directions: Tensor, quota: float) -> MergedRays:
-        return self.sampler.sample(origins, directions, quota, capacity=len(origins) * SAMPLES_AT_MOST)
+        return self.sampler.sample(origins, directions, quota, capacity=len(origins) * MAX_MEAN_SAMPLES)
 
     @torch.no_grad()
     def _rays(self, origins: Tensor, directions: Tensor, normals: bool, termination: bool) -> RayColors:

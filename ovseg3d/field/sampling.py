@@ -17,7 +17,7 @@ from ovseg3d.field.operators import FieldBackend
 from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.samples import RaySamples
 
-LEAST_TRANSMITTANCE = 1e-3
+MIN_TRANSMITTANCE = 1e-3
 """Samples are dropped where the transmittance of a ray is below this."""
 
 
@@ -100,5 +100,5 @@ class RaySampler:
         x = self._box.along(origins, directions, samples.ray, samples.t)
         features = self._backend.encode(x, field.table)
         density = field.density(features, field.layers(field.network))
-        merged = self._backend.merge(density, samples, draw(density), LEAST_TRANSMITTANCE, quota, capacity)
+        merged = self._backend.merge(density, samples, draw(density), MIN_TRANSMITTANCE, quota, capacity)
         return MergedRays(samples, x, features, density, *merged)

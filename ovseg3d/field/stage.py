@@ -27,7 +27,7 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.scene_bounds import find_box, seen_cells
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 
-FEWEST_RAYS = 512
+MIN_RAYS = 512
 """Smallest number of rays in a step; the gradient is too noisy with fewer."""
 MARCHED_COST = 0.25
 """Cost of a sample of which only the density is evaluated, as a share of one that is differentiated."""
@@ -211,7 +211,7 @@ class FieldStage:
         marched, kept = self._load
         wanted = self._ray_count * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
         wanted = min(max(wanted, self._ray_count / most), self._ray_count * most)
-        self._ray_count = int(min(max(wanted, FEWEST_RAYS), self.config.max_rays)) // 64 * 64
+        self._ray_count = int(min(max(wanted, MIN_RAYS), self.config.max_rays)) // 64 * 64
 
     # -- interface of a stage ---------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from ovseg3d.scene.images import load_depth
 
 _DEPTH_VIEWS = 32
 _DEPTH_SAMPLES = 2000
-_FEWEST_POINTS = 50
+_MIN_POINTS = 50
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def content_points(scene: Scene, views: Sequence[Frame], use_depth: bool) -> Evi
         measured = np.concatenate([_depth_points(scene, frame) for frame in chosen])
         if len(measured):  # depth files may hold no known depth
             return Evidence(measured, "depth")
-    if scene.points is not None and len(scene.points) >= _FEWEST_POINTS:
+    if scene.points is not None and len(scene.points) >= _MIN_POINTS:
         return Evidence(scene.points, "sparse points")
     if all(frame.near_far for frame in views):
         # Half way in disparity: more distant content is small in the photos.

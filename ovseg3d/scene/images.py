@@ -26,7 +26,7 @@ IGNORED = -1
 """Label of pixels that evaluation ignores, see `load_labels`."""
 # Some releases of Pillow return a 16-bit image as int32.
 _LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.int32): 65535}
-_MOST_PHRASES = 10_000
+_MAX_PHRASES = 10_000
 _LABELS = (-(2**31), 2**31 - 1)
 # Values per block, so that large photos do not take gigabytes.
 _AT_ONCE = 2**22
@@ -227,8 +227,8 @@ def read_phrases(path: Path) -> tuple[str, ...]:
     """The phrases of a text file, one a line, in order, without duplicates. Raises SceneError."""
     lines = read_text(path, what="list of phrases").splitlines()
     phrases = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if len(phrases) > _MOST_PHRASES:
-        what = f"The list holds {len(phrases)} phrases, and {_MOST_PHRASES} are the most"
+    if len(phrases) > _MAX_PHRASES:
+        what = f"The list holds {len(phrases)} phrases, and {_MAX_PHRASES} are the most"
         raise SceneError(what, where=path, fix="shorten the list")
     for phrase in phrases:
         check_name(phrase, path, what="phrase")

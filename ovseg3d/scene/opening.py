@@ -25,9 +25,9 @@ LONGEST_SIDE = 65_536
 _HEIF = (".heic", ".heif")
 _BYTES_PER_PIXEL = 5
 """Of the largest accepted file: uncompressed RGBA takes 4."""
-_MOST_SCANS = 500
+_MAX_SCANS = 500
 """Of a progressive JPEG. Each decodes all pixels; ten are usual."""
-_MOST_VALUES = 2**20
+_MAX_VALUES = 2**20
 """Of one TIFF tag, such as the offsets of an image's strips."""
 _ORIENTATION_TAG = 0x0112
 # Held while the process-wide pixel limit of `Image.open` is disabled.
@@ -141,7 +141,7 @@ def _check_tiff(file: BinaryIO, order: str, start: bytes, max_pixels: int) -> No
     data = file.read(count * entry.size)
     tile = {322: 1, 323: 1}  # width and length
     for tag, kind, number, value in entry.iter_unpack(data[: len(data) // entry.size * entry.size]):
-        if number > _MOST_VALUES and kind not in (1, 2, 6, 7):  # text and bytes take no more memory than file
+        if number > _MAX_VALUES and kind not in (1, 2, 6, 7):  # text and bytes take no more memory than file
             raise _TooLarge(f"has a tag of {number} values")
         if tag in tile:
             tile[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'L'}", value)[0]
@@ -161,7 +161,7 @@ def _check_image(image: Image.Image, file: BinaryIO, max_pixels: int) -> None:
         file.seek(0)
         scans = file.read().count(b"\xff\xda")
         file.seek(place)
-        if scans > _MOST_SCANS:
+        if scans > _MAX_SCANS:
             raise _TooLarge(f"is sent in {scans} passes, which would take very long")
 
 

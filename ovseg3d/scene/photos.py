@@ -21,7 +21,7 @@ from ovseg3d.scene.images import load_depth, load_mask, load_photo
 
 DEFAULT_BUDGET = 96 * 2**20
 # More photos in memory don't make batches more varied, but delay the first one by seconds.
-_MOST_RESIDENT = 256
+_MAX_RESIDENT = 256
 # Masked pixels are drawn again this many times; those left are marked invalid.
 _REDRAWS = 3
 
@@ -127,7 +127,7 @@ class PhotoPool:
         self._masked = any(frame.mask_path is not None for frame in frames)
         self._stride = max(frame.camera.width * frame.camera.height for frame in frames)
         each = self._stride * (3 + scene.has_alpha + self._masked + 4 * self._with_depth)
-        self._count = min(max(1, budget_bytes // each), _MOST_RESIDENT, len(self._order))
+        self._count = min(max(1, budget_bytes // each), _MAX_RESIDENT, len(self._order))
         self._slots: _Slots | None = None
         self._position = -1  # of the order's window [position, position + count), -1 before the first draw
         self._ends = np.zeros(0, dtype=np.int64)

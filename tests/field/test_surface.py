@@ -389,7 +389,7 @@ def test_other_lenses_see_their_picture_and_nothing_else(lens):
     view = DepthView(camera, np.maximum(depth, 0), np.ones_like(depth), np.zeros((50, 50, 3)))
     visibility = view.see(points, some_cells(points, 0.1), CONFIG)
     assert not len(visibility.through) and len(visibility.point) > 50
-    # An independent check: a visible point lies next to some pixel's ray, 0.71 pixels from it, or more where lenses squeeze.
+    # Independent check: a visible point lies next to a pixel's ray, 0.71 pixels from it, or more where lenses squeeze.
     cosine = (points / 2) @ ahead.T
     near = np.arccos(cosine.max(1).clip(-1, 1)) < 1.3 / camera.fx
     assert near[visibility.point].all()

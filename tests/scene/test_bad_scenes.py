@@ -21,7 +21,7 @@ def _refused(folder: Path, **options) -> SceneError:
 
 
 def _changed(folder: Path, change) -> SceneError:
-    """The error of a transforms.json that `change` has worked on."""
+    """The error of a transforms.json after `change`."""
     data = w.transforms()
     changed = change(data)
     w.write_nerfstudio(folder, data if changed is None else changed)

@@ -1,4 +1,4 @@
-"""Every format gives the same cameras; what only some can express is tested for each of them."""
+"""Every format gives the same cameras; features of single formats are tested for each."""
 
 import json
 
@@ -252,7 +252,7 @@ def test_the_3d_ovs_layout(tmp_path):
 
 @pytest.mark.parametrize("copy", [False, True])
 def test_labels_count_photos_that_have_no_pose_or_no_file(copy, tmp_path):
-    """COLMAP leaves 01.png out, and the photo 03.png is gone: 05 is 05.png all the same."""
+    """COLMAP leaves 01.png out, and the photo 03.png is missing: 05 is still 05.png."""
     w.write_colmap(tmp_path, text=True)
     model = tmp_path / "sparse/0/images.txt"
     lines = model.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""From a capture to a scene: known cameras come back, what cannot be used is said, nothing is left half-written."""
+"""From a capture to a scene: known cameras are recovered, problems are reported, no partial files are left."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def look_at(place: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def texture(seed: int, side: int = 700) -> np.ndarray:
-    """Blobs of many sizes: something for SIFT to hold on to."""
+    """Blobs of many sizes, which give SIFT features."""
     rng = np.random.default_rng(seed)
     total = np.zeros((side, side, 3))
     for cells in (14, 35, 90, 230):
@@ -224,7 +224,7 @@ def make_video(path: Path, frames: list[np.ndarray], fps: int) -> Path:
 
 
 def test_a_video_becomes_a_scene_without_its_blurred_frames(tmp_path):
-    """Of each pair of frames one is blurred: the sharp ones are chosen, and their cameras come back."""
+    """Of each pair of frames one is blurred: the sharp ones are chosen, and their cameras are recovered."""
     poses = corner_poses(24)
     frames = []
     for i, pose in enumerate(poses):

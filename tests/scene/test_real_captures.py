@@ -1,4 +1,4 @@
-"""The development captures, as they are: formats, sizes, splits, and geometry that agrees with the photos."""
+"""The development captures: formats, sizes, splits, and geometry that agrees with the photos."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_lego(data_dir):
     photo = load_photo(frame)
     assert photo.shape == (100, 100, 4) and photo[0, 0, 3] == 0
     assert frame.camera.fx == pytest.approx(0.5 * 100 / np.tan(0.5 * 0.6911112070083618))
-    # The model stands at the origin: every view has something there.
+    # The model stands at the origin: every view shows it.
     for frame in scene.frames[::10]:
         (xy,), z = frame.camera.project(np.zeros((1, 3)))
         assert 30 < xy[0] < 70 and 30 < xy[1] < 70 and z[0] > 3

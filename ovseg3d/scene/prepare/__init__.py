@@ -39,8 +39,8 @@ Progress = Callable[[str, float], None]
 
 # A video is divided into windows of at least a fifth of a second; a short one into this many windows.
 _FRAMES_PER_SECOND = 5.0
-_FEWEST_WINDOWS = 40
-_FEWEST_PHOTOS = 3
+_MIN_WINDOWS = 40
+_MIN_PHOTOS = 3
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def prepare_scene(
     """
     source, out = expand(source, SceneError), expand(out)
     say = report or _silent
-    if max_frames < _FEWEST_PHOTOS:
+    if max_frames < _MIN_PHOTOS:
         raise SceneError(f"Three frames are the least that can be placed, not {max_frames}", where="--max-frames")
     if max_side is not None and max_side < 64:
         raise SceneError(f"Photos of {max_side} pixels are too small to be placed", where="--max-side")
@@ -152,7 +152,7 @@ def _fill(
     lap("matching")
     model = solver.solve(lambda what, part: say(what, 0.75 + 0.22 * part))
     lap("cameras")
-    if model is None or len(model.names) < _FEWEST_PHOTOS:
+    if model is None or len(model.names) < _MIN_PHOTOS:
         what, fix = why_it_failed(matching, len(capture.order))
         raise SceneError(what, where=source, fix=fix)
 
@@ -215,7 +215,7 @@ def _take_photos(
     if unreadable:
         what = f"{len(unreadable)} photos cannot be read and were left out"
         advice.append(Advice("warning", what, tuple(unreadable), "copy them from the phone again"))
-    if len(readable) < _FEWEST_PHOTOS:
+    if len(readable) < _MIN_PHOTOS:
         raise SceneError(
             f"Three photos are the least that can be placed; {len(readable)} of {len(paths)} here can be read",
             where=source,
@@ -255,9 +255,9 @@ def _take_video(source: Path, images: Path, max_frames: int, max_side: int | Non
     measured = _video.measure_video(source, lambda part: say("reading the video for sharp frames", 0.15 * part))
     found = len(measured.measures)
     duration = measured.seconds(found) if measured.fps > 0 else found / 30.0
-    windows = max(_FEWEST_WINDOWS, round(duration * _FRAMES_PER_SECOND))
+    windows = max(_MIN_WINDOWS, round(duration * _FRAMES_PER_SECOND))
     choice = choose(measured.measures, max_frames, windows=windows)
-    if len(choice.kept) < _FEWEST_PHOTOS:
+    if len(choice.kept) < _MIN_PHOTOS:
         raise SceneError(
             f"The video has only {found} frames; three are the least that can be placed",
             where=source,
