@@ -38,7 +38,7 @@ class Exact(Renderer):
     def render(self, camera: Camera, normals: bool = False, termination: bool = False) -> dict[str, np.ndarray]:
         rgb, depth_z = draw(camera.c2w, camera.width, camera.fx)
         opacity = (depth_z > 0).astype(np.float64)
-        return {"rgb": rgb, "depth_z": depth_z, "opacity": opacity, "focus": opacity}
+        return {"rgb": rgb, "depth_z": depth_z, "opacity": opacity, "termination": opacity}
 
 
 def register(patch: pytest.MonkeyPatch, cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""Choose the operators that a field runs on."""
+"""Create the backend that a field runs on, by its name."""
 
 import torch
 
@@ -10,10 +10,10 @@ BACKENDS = ("warp", "torch", "tcnn")
 
 
 def make_backend(name: str, levels: GridLevels, device: torch.device) -> FieldBackend:
-    """The operators called `name` for a grid on a device.
+    """The backend called `name` for a grid on a device.
 
     Raises:
-        DeviceError: there is no such backend, or it cannot work here.
+        DeviceError: the backend is unknown, or does not work on this machine.
     """
     if name == "warp":
         from ovseg3d.field.kernels import WarpBackend

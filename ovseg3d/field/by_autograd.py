@@ -1,4 +1,4 @@
-"""Gradients of a grid whose `encode` autograd can follow, in the form that the trainer asks a backend for."""
+"""Gradients of a grid whose `encode` autograd can differentiate, as `FieldBackend` declares them."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,12 @@ from ovseg3d.engine import Workers
 
 class EncodeByAutograd:
     """Adds the two gradients of `encode` to a backend; see `FieldBackend`."""
+
+    def encode(
+        self, x: Float[Tensor, "samples 3"], table: Float[Tensor, "entries features"]
+    ) -> Float[Tensor, "samples dim"]:
+        """Defined by the backend."""
+        raise NotImplementedError
 
     def add_table_gradient(
         self,

@@ -1,6 +1,6 @@
 """Settings of the radiance field. The text under each setting is its help on the command line.
 
-Lengths are in field units: the inner box, where the photos' content is, reaches from -1 to 1.
+Lengths are in field units: the inner box, which holds the content of the photos, is [-1, 1]^3.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class FieldConfig:
     features: int = 4
     """Features in each entry of a level's table."""
     log2_table: int = 17
-    """log2 of the most entries that a level's table holds."""
+    """log2 of the largest number of entries in a level's table."""
     base_resolution: int = 16
     """Resolution of the coarsest level over the whole grid."""
     max_resolution: int = 384
@@ -27,50 +27,50 @@ class FieldConfig:
     hidden: int = 64
     """Width of the hidden layers."""
     geometry_features: int = 15
-    """Numbers that the density network hands to the colour network."""
+    """Features that the density network passes to the colour network."""
 
-    # Where there is something: the box, and occupancy in cascades around it.
+    # The box, and the occupancy grid in cascades around it.
     bounds: Literal["auto", "bounded", "open"] = "auto"
     """Whether all content lies within a box. auto: bounded when photos have transparency, else open."""
     occupancy_resolution: int = 128
-    """Cells along each axis of each cascade of the occupancy grid."""
+    """Cells along each axis of a cascade of the occupancy grid."""
     cascades: int = 4
     """Cascades of an open scene; each reaches twice as far as the one before. A bounded scene has one."""
     occupancy_every: int = 16
     """Steps between updates of the occupancy grid."""
     occupancy_warmup: int = 96
-    """Steps before cells are first emptied."""
+    """Steps before any cell is emptied."""
     occupancy_threshold: float = 0.02
-    """A cell stays while some recent training ray found at least this render weight in it."""
+    """A cell stays occupied while a recent training ray had at least this render weight in it."""
 
     # Samples along rays.
     step_size: float = 0.5
-    """Distance between samples, as a share of the cell of the innermost cascade."""
+    """Distance between samples, as a share of a cell of the innermost cascade."""
     cone: float = 0.01
-    """Far away the distance between samples grows to this share of the distance from the camera."""
+    """Distance between samples far from the camera, as a share of the distance from the camera."""
     merge: float = 0.06
-    """Neighbouring samples are merged until they have this render weight together."""
+    """Neighbouring samples are merged until their render weights add up to this."""
     near: float = 0.05
-    """Where rays begin (field units), unless the capture says otherwise."""
+    """Distance at which rays begin (field units), unless the capture states its own."""
     samples: int = 32_768
-    """Samples a step, about; the number of rays follows."""
+    """Approximate number of samples in a step; the number of rays is adapted to it."""
     max_rays: int = 4_096
-    """The most rays a step."""
+    """Largest number of rays in a step."""
 
     # Training.
     learning_rate: float = 8e-2
-    """Rate of the grid at the start."""
+    """Learning rate of the grid at the start."""
     network_learning_rate: float = 2e-2
-    """Rate of the networks at the start."""
+    """Learning rate of the networks at the start."""
     decay: float = 0.03
-    """Rates end at this share of their start."""
+    """Learning rates at the end, as a share of those at the start."""
     distortion: float = 0.002
-    """Weight of the distortion loss (Barron et al. 2022, equation 15), which gathers a ray's weight at one depth."""
+    """Weight of the distortion loss (Barron et al. 2022, equation 15), which concentrates a ray's weight."""
     depth_weight: float = 0.1
-    """Weight of the depth loss where measured depth is used."""
+    """Weight of the depth loss, if measured depth is used."""
     near_gradient: float = 0.5
-    """Gradients of samples nearer to the camera than this are scaled down, by the square of their distance."""
+    """Gradients of samples closer to the camera than this (field units) are scaled by (distance / this)^2."""
     exposure: bool = False
-    """Learn a gain and offset in each colour channel for each training photo."""
+    """Learn a gain and an offset of each colour channel for each training photo."""
     photo_learning_rate: float = 1e-3
-    """Rate of what is learned about each photo: exposure, and camera corrections with --refine-poses."""
+    """Learning rate of the exposure of photos, and of their pose corrections with --refine-poses."""

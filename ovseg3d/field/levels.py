@@ -1,7 +1,7 @@
 """Geometry of a multiresolution hash grid, laid out as tinycudann lays it out.
 
 Positions x lie in the unit cube. Level l has scale_l = base * growth^l - 1 and resolution ceil(scale_l) + 1;
-a position meets its cells at x * scale_l + 0.5. A level whose resolution^3 fits its table is stored densely
+a position x is at x * scale_l + 0.5 in cells. A level whose resolution^3 fits its table is stored densely
 (x fastest); a larger one is hashed: (x * 1) xor (y * 2654435761) xor (z * 805459861), modulo the table's size,
 in unsigned 32-bit arithmetic. Tables follow one another in one array [entries, features].
 
@@ -22,9 +22,9 @@ class Level:
     scale: float
     resolution: int
     offset: int
-    """Where its table begins, in entries."""
+    """First entry of its table in the array of all tables."""
     size: int
-    """How many entries its table has."""
+    """Entries of its table."""
     dense: bool
 
 
@@ -40,14 +40,23 @@ class GridLevels:
     def build(
         cls, levels: int, features: int, log2_table: int, base_resolution: int, max_resolution: int
     ) -> "GridLevels":
-        """Levels whose resolutions grow geometrically from `base_resolution` to `max_resolution`."""
+        """Levels whose resolutions grow geometrically.
+
+        Args:
+            levels: how many.
+            features: of each entry.
+            log2_table: log2 of the largest number of entries in a level's table.
+            base_resolution: of the coarsest level.
+            max_resolution: of the finest level.
+        """
         growth = (max_resolution / base_resolution) ** (1.0 / max(levels - 1, 1))
         built, offset = [], 0
         for index in range(levels):
             scale = base_resolution * growth**index - 1.0
-            # The last level's scale is max_resolution - 1 but for rounding, which must not add a cell.
+            # The last level's scale is max_resolution - 1 up to rounding, which must not add a cell.
             resolution = math.ceil(round(scale, 6)) + 1
             cells = resolution**3
+            # Tables are padded to a multiple of 8 entries, as in tinycudann.
             size = min(-(-cells // 8) * 8, 1 << log2_table)
             built.append(Level(scale, resolution, offset, size, dense=cells <= size))
             offset += size
@@ -60,13 +69,13 @@ class GridLevels:
 
     @property
     def width(self) -> int:
-        """Numbers in an encoded position: levels x features, level-major."""
+        """Length of an encoded position: levels x features, level-major."""
         return len(self.levels) * self.features
 
 
 @runtime_checkable
 class GridSettings(Protocol):
-    """What a configuration says of its grid."""
+    """The settings of a configuration that describe its grid."""
 
     @property
     def levels(self) -> int: ...
@@ -81,7 +90,7 @@ class GridSettings(Protocol):
 
 
 def grid_levels(config: GridSettings) -> GridLevels:
-    """The grid that a configuration asks for."""
+    """The grid of a configuration."""
     return GridLevels.build(
         config.levels, config.features, config.log2_table, config.base_resolution, config.max_resolution
     )

@@ -1,9 +1,10 @@
-"""Small networks without biases beside a hash grid, as tinycudann's fully fused ones, and the first values of both.
+"""Small networks without biases, as tinycudann's fully fused ones, and the initial values of grid and networks.
 
-A network's weights are one flat tensor, each layer [inputs, outputs].
+The weights of a network are one flat tensor; each layer is [inputs, outputs].
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,12 +16,12 @@ from ovseg3d.field.levels import GridLevels
 def first_parameters(
     levels: GridLevels, shapes: Sequence[tuple[int, int]], seed: int
 ) -> tuple[Float[Tensor, "entries features"], Float[Tensor, " weights"]]:
-    """A new table, uniform in +-1e-4, and flat weights after Glorot and Bengio (2010, equation 16).
+    """Initial table, uniform in +-1e-4, and initial flat weights (Glorot and Bengio 2010, equation 16).
 
     Args:
         levels: the grid.
-        shapes: of the layers, in their order.
-        seed: the same one gives the same values.
+        shapes: (inputs, outputs) of the layers, in order.
+        seed: of the random values.
     """
     generator = torch.Generator().manual_seed(seed)
     table = torch.rand(levels.entries, levels.features, generator=generator) * 2e-4 - 1e-4
@@ -38,23 +39,23 @@ def as_layers(network: Float[Tensor, " weights"], shapes: Sequence[tuple[int, in
 
 
 class _Perceptron(torch.autograd.Function):
-    """Linear layers with ReLU between; in place where autograd would allocate."""
+    """Linear layers with ReLU between them. It works in place where autograd would allocate."""
 
     @staticmethod
-    def forward(ctx, x, *layers):
+    def forward(ctx: Any, x: Tensor, *layers: Tensor) -> Tensor:
         inputs = [x]
         for layer in layers[:-1]:
             inputs.append(torch.mm(inputs[-1], layer).relu_())
         ctx.save_for_backward(*inputs, *layers)
-        if layers[-1].shape[1] == 1:  # A vector is quicker than a narrow matrix.
+        if layers[-1].shape[1] == 1:  # a product with a vector is faster than one with a matrix of one column
             return torch.mv(inputs[-1], layers[-1][:, 0])[:, None]
         return torch.mm(inputs[-1], layers[-1])
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         count = len(ctx.saved_tensors) // 2
         inputs, layers = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        grads = [None] * count
+        grads: list[Tensor | None] = [None] * count
         for i in reversed(range(count)):
             grads[i] = torch.mm(inputs[i].t(), grad)
             grad = torch.mm(grad, layers[i].t())

@@ -1,9 +1,9 @@
-"""Occupancy: which cells of the box and its cascades are worth sampling.
+"""Occupancy: which cells of the box and its cascades are sampled.
 
-A cell earns its place by the render weight that training rays find in it, not by density: what is hidden inside a
-thing or behind a wall is as empty, for a ray, as air. Values decay, so that a cell that no ray has found useful for
-a while is emptied; a few emptied cells come back on trial at every update, so that no mistake is for ever. Cells
-that no camera sees start empty and stay so.
+A cell is occupied by the render weight of training rays in it, not by its density: the inside of an object, or what
+is behind a wall, contributes nothing to a ray. Values decay, so that a cell without render weight is emptied after
+a while. Every update reactivates a few emptied cells on trial, so that a wrong decision is not final. Cells that no
+camera sees start empty and stay empty.
 """
 
 import torch
@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 DECAY = 0.95
-"""Of a cell's value at each update."""
+"""Factor on each cell's value at each update."""
 TRIAL = 1.3
-"""A cell on trial starts with this many thresholds, enough for five updates."""
+"""Value of a cell on trial, in thresholds; it lasts for five updates."""
 TRIAL_SHARE = 1 / 64
-"""Share of cells that are looked at for a trial at each update: those next to an occupied one come back."""
+"""Share of cells drawn for a trial at each update; those next to an occupied cell are reactivated."""
 ANYWHERE = 1 / 32
-"""Of the others looked at, this share comes back too."""
+"""Share of the drawn cells that are reactivated wherever they are."""
 
 
 def cell_at(
@@ -26,7 +26,7 @@ def cell_at(
     """The cell around each point, in the finest cascade that holds it, and half the side of that cascade.
 
     Args:
-        points: field units; for those outside all cascades the answer means nothing.
+        points: field units; results for points outside all cascades are meaningless.
 
     Returns:
         Indices into the flat grid, and lengths in field units.
@@ -40,11 +40,11 @@ def cell_at(
 
 
 class OccupancyGrid:
-    """Values and bytes of [cascades, resolution^3] cells, indexed [cascade, z, y, x].
+    """Values and occupancy of cells, indexed [cascade, z, y, x].
 
     Args:
-        seen: which cells a camera sees.
-        threshold: the render weight that keeps a cell.
+        seen: whether any camera sees a cell.
+        threshold: render weight that keeps a cell occupied.
     """
 
     def __init__(self, seen: Bool[Tensor, "cascades cells cells cells"], threshold: float) -> None:
@@ -54,10 +54,11 @@ class OccupancyGrid:
         self.occupied = seen.to(torch.uint8)
 
     def update(self, generator: torch.Generator, keep_all: bool) -> None:
-        """Decay, empty what fell below the threshold, and put a few emptied cells on trial.
+        """Decay the values, put a few emptied cells on trial, and empty the cells below the threshold.
 
         Args:
-            keep_all: in the first steps weights mean little: note them, empty nothing.
+            generator: draws the cells on trial.
+            keep_all: only decay; in the first steps weights are not meaningful yet.
         """
         self.value *= DECAY
         if keep_all:
@@ -67,7 +68,7 @@ class OccupancyGrid:
         worthy = self._near_occupied().view(-1)[draws]
         worthy[: int(count * ANYWHERE)] = True
         on_trial = torch.where(worthy & self.seen.view(-1)[draws], self.threshold * TRIAL, 0.0)
-        # A cell may be drawn twice; the larger value counts, whatever the order.
+        # A cell may be drawn twice; the maximum does not depend on the order.
         cells.scatter_reduce_(0, draws, on_trial, "amax")
         torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
 
@@ -82,7 +83,7 @@ class OccupancyGrid:
         return near
 
     def forget(self) -> None:
-        """Start the values anew, after a warm-up whose weights mean little."""
+        """Reset the values after the warm-up, whose weights are not meaningful."""
         self.value = torch.where(self.seen, self.threshold * TRIAL, 0.0)
 
     @property

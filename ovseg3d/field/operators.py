@@ -1,7 +1,7 @@
-"""What a field asks of its backend, declared: `kernels` (Warp), `tcnn` and `reference` (plain torch) provide it.
+"""The interface of a backend, implemented by `kernels` (Warp), `tcnn` and `reference` (plain torch).
 
-Samples are packed, see `samples.py`; positions `x` lie in the unit cube of `box.FieldBox`, rays in field units and
-axes. Nothing outside of a backend knows more of it than this.
+Samples are packed, see `samples.py`. Positions `x` are in the unit cube of `box.FieldBox`, rays in field units and
+axes. Code outside of a backend uses nothing else of it.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from ovseg3d.field.samples import RaySamples
 
 @dataclass(frozen=True)
 class AdamStep:
-    """Numbers of one step of Adam (Kingma and Ba 2015)."""
+    """Parameters of one step of Adam (Kingma and Ba 2015)."""
 
     rate: float
     step: int
@@ -31,7 +31,7 @@ class AdamStep:
 
 @runtime_checkable
 class FieldBackend(Protocol):
-    """The operators of one hash grid on one device. Those said to be differentiable are so for autograd."""
+    """The operators of one hash grid on one device. Operators marked differentiable are so for autograd."""
 
     name: str
     levels: GridLevels
@@ -51,9 +51,9 @@ class FieldBackend(Protocol):
         grad_table: Float[Tensor, "entries features"],
         workers: Workers | None = None,
     ) -> None:
-        """Add to `grad_table` the gradient of each (positions, gradient of their encoding), in their order.
+        """Add to `grad_table` the gradient of each (positions, gradient of their encoding), in order.
 
-        Any number of threads gives the same bits.
+        The result does not depend on the number of threads.
         """
         ...
 
@@ -63,7 +63,7 @@ class FieldBackend(Protocol):
         table: Float[Tensor, "entries features"],
         grad: Float[Tensor, "samples dim"],
     ) -> Float[Tensor, "samples 3"]:
-        """The gradient of positions, from that of their encoding."""
+        """Gradient of positions, from that of their encoding."""
         ...
 
     def adam(
@@ -75,7 +75,16 @@ class FieldBackend(Protocol):
         by: AdamStep,
         workers: Workers | None = None,
     ) -> None:
-        """A step of Adam, in place, on the entries that have a gradient; leaves `grad` zero."""
+        """A step of Adam in place, on entries with a gradient only; `grad` is zero afterwards.
+
+        Args:
+            table: parameters.
+            grad: their gradient.
+            mean: first moment.
+            square: second moment.
+            by: learning rate and decay.
+            workers: threads; None uses the calling one.
+        """
         ...
 
     def perceptron(self, x: Float[Tensor, "samples dim"], *layers: Tensor) -> Float[Tensor, "samples out"]:
@@ -98,13 +107,14 @@ class FieldBackend(Protocol):
         """Samples in occupied cells.
 
         Args:
-            origins, directions: field units, unit length.
-            spans: where rays begin and end.
-            jitter: how many steps after its beginning a ray's first sample is, 0 to 1.
-            occupied: 1 where samples are wanted, indexed [cascade, z, y, x].
-            smallest_step: between samples near the camera.
-            cone: further away, the step as a share of the distance.
-            capacity: samples at most; the last rays lose theirs.
+            origins: field units.
+            directions: unit length, field axes.
+            spans: distances at which rays begin and end.
+            jitter: offset of a ray's first sample from its beginning, in steps, 0 to 1.
+            occupied: 1 in cells to sample, indexed [cascade, z, y, x].
+            smallest_step: least distance between samples, field units.
+            cone: distance between samples further away, as a share of the distance from the origin.
+            capacity: largest number of samples; those of the last rays are dropped.
         """
         ...
 
@@ -117,24 +127,24 @@ class FieldBackend(Protocol):
         quota: float,
         capacity: int,
     ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
-        """Fewer samples that let the same light through: neighbours are merged until they weigh `quota` together.
+        """Merge neighbouring samples until their render weights add up to `quota`.
 
-        Each group is represented by one member, drawn in proportion to optical thickness x_i = density_i step_i, with
-        the step sum_j x_j / density_i. Transmittance stays exactly what it was, and so does every density's expected
-        gradient of it: (x_i / sum_j x_j) (sum_j x_j / density_i) = step_i. Colour is right on average to first order
-        in the group's opacity, which the quota keeps small.
+        Each group is represented by one member i, drawn in proportion to optical thickness x_i = density_i step_i,
+        with the step sum_j x_j / density_i. Transmittance is preserved exactly, and the expected gradient of optical
+        thickness with respect to each density: (x_i / sum_j x_j) (sum_j x_j / density_i) = step_i. Colour is unbiased
+        to first order in the group's opacity, which the quota keeps small.
 
         Args:
             density: of the samples.
             samples: from `march`.
-            draws: a number from 0 to 1 for each sample.
-            least_transmittance: where less of the light is left, samples are dropped.
+            draws: a uniform random number from 0 to 1 for each sample.
+            least_transmittance: samples with less transmittance are dropped.
             quota: render weight, 0 to 1; 0 merges nothing.
-            capacity: groups at most; the last rays lose theirs.
+            capacity: largest number of groups; those of the last rays are dropped.
 
         Returns:
-            Render weights of all samples; for each group, the sample that stands for it and its step; and where each
-            ray's groups begin.
+            Render weights of all samples; the sample that represents each group; its step; the first group of each
+            ray.
         """
         ...
 
@@ -146,9 +156,18 @@ class FieldBackend(Protocol):
         step: Float[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
     ) -> tuple[Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]]:
-        """Volume rendering (Max 1995), differentiable.
+        """Volume rendering (Max 1995). Differentiable.
 
-        The weights w_i = T_i (1 - exp(-density_i step_i)), and each ray's sums of w x value, w, and w x t.
+        Args:
+            density: of the samples, per field unit.
+            values: to composite, such as colours.
+            t: distances along the rays, field units.
+            step: lengths of the samples' intervals, field units.
+            offsets: first sample of each ray, and the end of the last.
+
+        Returns:
+            The weights w_i = T_i (1 - exp(-density_i step_i)), with T_i = exp(-sum_{j<i} density_j step_j), and for
+            each ray the sums of w x value, of w (the opacity), and of w x t.
         """
         ...
 
@@ -159,7 +178,7 @@ class FieldBackend(Protocol):
         step: Float[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
     ) -> Float[Tensor, " rays"]:
-        """The t before which half of a ray's weight lies, interpolated within a step; 0 for rays without weight."""
+        """The t at which half of a ray's weight is reached, interpolated within a step; 0 for rays without weight."""
         ...
 
     def distortion(
@@ -170,7 +189,15 @@ class FieldBackend(Protocol):
         ray: Int[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
     ) -> Float[Tensor, " rays"]:
-        """Distortion loss (Barron et al. 2022, equation 15) of each ray; differentiable in the weights."""
+        """Distortion loss (Barron et al. 2022, equation 15) of each ray. Differentiable in the weights.
+
+        Args:
+            weight: render weights of the samples.
+            t: distances along the rays, field units.
+            step: lengths of the samples' intervals, field units.
+            ray: index of each sample's ray.
+            offsets: first sample of each ray, and the end of the last.
+        """
         ...
 
     def scatter_max(
@@ -179,5 +206,5 @@ class FieldBackend(Protocol):
         weight: Float[Tensor, " samples"],
         value: Float[Tensor, "cascades cells cells cells"],
     ) -> None:
-        """value[cell] = max(value[cell], weight), in place; `cell` counts as `RaySamples.cell` does."""
+        """value[cell] = max(value[cell], weight), in place; `cell` is an index as in `RaySamples.cell`."""
         ...

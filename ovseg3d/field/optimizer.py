@@ -1,7 +1,8 @@
-"""What trains a hash grid: Adam for its table and the small tensors beside it, and gradients scaled on their way."""
+"""Training of a hash grid: Adam for its table and for small tensors, and scaling of gradients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,15 @@ from ovseg3d.field.operators import AdamStep, FieldBackend
 
 @torch.no_grad()
 def adam(parameter: Tensor, grad: Tensor, mean: Tensor, square: Tensor, by: AdamStep) -> None:
-    """Adam (Kingma and Ba 2015, algorithm 1) in place, for tensors whose every element has a gradient."""
+    """Adam (Kingma and Ba 2015, algorithm 1) in place, for dense gradients.
+
+    Args:
+        parameter: any shape, and so the next three.
+        grad: its gradient.
+        mean: first moment.
+        square: second moment.
+        by: learning rate and decay.
+    """
     mean.lerp_(grad, 1 - by.beta1)
     square.mul_(by.beta2).addcmul_(grad, grad, value=1 - by.beta2)
     denominator = (square / (1 - by.beta2**by.step)).sqrt_().add_(by.epsilon)
@@ -22,27 +31,27 @@ def adam(parameter: Tensor, grad: Tensor, mean: Tensor, square: Tensor, by: Adam
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rates over a training: a linear start, then exponential decay."""
+    """Learning rates of a training: linear warm-up, and exponential decay."""
 
     rates: Mapping[str, float]
-    """Of each tensor at the start."""
+    """Rate of each tensor at the start."""
     decay: float
-    """Rates end at this share of their start."""
+    """Rates at the end, as a share of those at the start."""
     warmup: int
-    """Steps until they are whole."""
+    """Steps of the linear warm-up."""
 
     def at(self, name: str, step: int, progress: float) -> AdamStep:
-        """For a tensor in a step, `progress` from 0 to 1."""
+        """Parameters of a step of the tensor `name`; `progress` from 0 to 1."""
         return AdamStep(self.rates[name] * (min(1.0, (step + 1) / self.warmup) * self.decay**progress), step + 1)
 
 
 class GridOptimizer:
-    """Trains a grid's table, as its backend does it, and small tensors.
+    """Trains a grid's table with its backend, and small tensors with torch.
 
     Args:
         backend: of the grid.
-        workers: what a step's pieces are shared among.
-        table: the grid's.
+        workers: threads.
+        table: of the grid.
         small: other tensors, by name.
         schedule: with a rate for `table` and each of `small`.
     """
@@ -71,13 +80,13 @@ class GridOptimizer:
         encoded: Sequence[tuple[Float[Tensor, "_ 3"], Float[Tensor, "_ dim"]]],
         small: Mapping[str, Sequence[Tensor]],
     ) -> None:
-        """One step of Adam; the pieces' gradients are added in their order.
+        """One step of Adam; the gradients of the pieces of a step are added in order.
 
         Args:
             step: from 0.
-            progress: share of the training that is over.
-            encoded: positions and the gradient of their encoding, of each piece of the step.
-            small: gradients of the small tensors, of each piece; those left out stay as they are.
+            progress: completed share of the training.
+            encoded: positions and the gradient of their encoding, for each piece.
+            small: gradients of the small tensors, by name, for each piece. Tensors without an entry are not changed.
         """
         self._backend.add_table_gradient(encoded, self._grad_table, self._workers)
         table, by = self._trained["table"], self._schedule.at("table", step, progress)
@@ -90,30 +99,30 @@ class GridOptimizer:
         return self._moments[f"{name}.mean"], self._moments[f"{name}.square"]
 
     def state(self) -> dict[str, Tensor]:
-        """What is trained, and its moments, as they are."""
+        """The trained tensors and their moments, not copied."""
         return {**self._trained, **self._moments}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the values of `state`, which may hold more."""
+        """Copy the values of `state`, which may hold more."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
 
 
 class _ScaleGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, scale):
+    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(scale)
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return grad * ctx.saved_tensors[0], None
 
 
 def scale_gradient(x: Tensor, scale: Tensor) -> Tensor:
-    """x, with its gradient scaled.
+    """x, with its gradient multiplied by `scale`.
 
-    Near a camera samples are dense in space and in few views, and without this fog gathers there (Philip and
+    Space near a camera is sampled densely, by few views. Without scaled gradients floaters form there (Philip and
     Deschaintre 2023, "Floaters No More").
     """
     return _ScaleGradient.apply(x, scale)

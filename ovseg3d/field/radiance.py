@@ -1,14 +1,15 @@
-"""The radiance field: a hash grid and two small networks without biases, as tinycudann's fully fused ones.
+"""The radiance field: a hash grid and two small networks without biases.
 
 grid features -> density network -> (log density, geometry features); geometry features and the view direction in
-spherical harmonics -> colour network -> rgb. Density is per field unit. All parameters are two tensors: `table`
-and `network`, the flat weights of both networks, each layer [inputs, outputs].
+spherical harmonics -> colour network -> rgb. Density is per field unit. The parameters are two tensors: `table`, and
+`network`, the flat weights of both networks, each layer [inputs, outputs].
 
 Source: Mueller et al. 2022, section 5.4.
 """
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,13 +24,13 @@ HARMONICS = 16
 
 
 class RadianceField:
-    """Parameters and networks; the grid's lookups belong to a backend.
+    """Parameters and networks. The lookup of the grid is the backend's.
 
     Args:
         config: sizes.
         device: where the parameters live.
-        seed: of the first values.
-        run: what runs a network's layers, see `perceptron`; a backend may bring its own.
+        seed: of the initial values.
+        run: runs the layers of a network, see `perceptron`; a backend may have its own.
     """
 
     def __init__(
@@ -42,9 +43,9 @@ class RadianceField:
         table, network = first_parameters(self.levels, self._shapes(), seed)
         self.table, self.network = table.to(device), network.to(device)
         self._run = run or perceptron
-        # Sizes that cannot be run are found out now, not in the first step.
-        nothing = [torch.empty(0, width, device=device) for width in (geometry, HARMONICS)]
-        self.color(*nothing, self.layers(self.network))
+        # Sizes that the backend cannot run raise an error here, not in the first step.
+        empty = torch.empty(0, geometry, device=device), torch.empty(0, HARMONICS, device=device)
+        self.color(*empty, self.layers(self.network))
 
     def _shapes(self) -> list[tuple[int, int]]:
         return [*pairwise(self._density), *pairwise(self._color)]
@@ -54,13 +55,13 @@ class RadianceField:
         return as_layers(network, self._shapes())
 
     def density(self, features: Float[Tensor, "samples dim"], layers: list[Tensor]) -> Float[Tensor, " samples"]:
-        """Density alone, without gradients in mind."""
+        """Density only: of the last layer, just the first output is computed."""
         return trunc_exp(self._run(features, layers[0], layers[1][:, :1])[:, 0])
 
     def geometry(
         self, features: Float[Tensor, "samples dim"], layers: list[Tensor]
     ) -> tuple[Float[Tensor, " samples"], Float[Tensor, "samples geometry"]]:
-        """Density, and what the colour network needs to know of a place."""
+        """Density, and the geometry features for the colour network."""
         out = self._run(features, *layers[:2])
         return trunc_exp(out[:, 0]), out[:, 1:]
 
@@ -76,19 +77,19 @@ class RadianceField:
 
 class _TruncExp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         y = torch.exp(x - 1.0)
         ctx.save_for_backward(x)
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x,) = ctx.saved_tensors
         return grad * torch.exp((x - 1.0).clamp(-15.0, 15.0))
 
 
 def trunc_exp(x: Tensor) -> Tensor:
-    """exp(x - 1) whose gradient cannot overflow; a fresh field starts thin, so that light reaches all of it."""
+    """exp(x - 1) with a gradient that cannot overflow. The -1 starts fields thin, so that rays reach all of them."""
     return _TruncExp.apply(x)
 
 

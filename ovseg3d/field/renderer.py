@@ -1,7 +1,7 @@
 """Render a field: colour, depth, opacity and normals for any camera.
 
-Lengths that leave this file are in input units, directions in the input frame; depth is z-depth, where half of a
-ray's light is stopped. Distance along a ray stays inside.
+`render` returns lengths in input units and directions in the input frame. Depth is z-depth at the median of a ray's
+render weights. `rays` and `stops` use field units and field axes.
 """
 
 from dataclasses import dataclass
@@ -21,37 +21,37 @@ from ovseg3d.field.sampling import MergedRays, RaySampler
 from ovseg3d.scene import Camera, Cameras
 
 RAYS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
-"""Few enough that a field without empty cells, as in the first steps, fits the memory."""
-SAMPLES_AT_MOST = 512
-"""A ray's samples on average over those rendered at once; rays seldom have a tenth of it."""
+"""Rays of a chunk, by device: a field without empty cells, as in the first steps, must fit the memory."""
+MAX_MEAN_SAMPLES = 512
+"""Largest mean number of samples per ray of a chunk; rays rarely have a tenth of it."""
 NEAR = 0.02
-"""What counts as one place along a ray: this share of the distance, and at least so many field units."""
+"""Light stops near a distance if within this share of it, or within this many field units if that is more."""
 MERGE = 1e-3
-"""Samples are merged up to this render weight: far less than a picture shows."""
+"""Samples are merged up to this render weight, which is invisible in an image."""
 
 
 @dataclass(frozen=True)
 class RayColors:
-    """What rays meet, in field units and field axes."""
+    """Rendered rays, in field units and field axes."""
 
     rgb: Float[Tensor, "rays 3"]
     distance: Float[Tensor, " rays"]
-    """Along the ray; 0 where nothing is."""
+    """Median distance along the ray; 0 for rays without weight."""
     opacity: Float[Tensor, " rays"]
     normal: Float[Tensor, "rays 3"] | None = None
-    """Unit vectors against the gradient of density, or zero where nothing is."""
+    """Unit vectors against the gradient of density; zero for rays without weight."""
     termination: Float[Tensor, " rays"] | None = None
-    """Share of the light that stops within `NEAR` of `distance`, from 0 to 1."""
+    """Sum of the render weights within `NEAR` of `distance`, from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class RayStops:
-    """Where the light of rays stops: a few places on each, one ray's after another's."""
+    """Where the light of rays stops: a few samples on each, packed ray after ray."""
 
     x: Float[Tensor, "samples 3"]
-    """In the unit cube of the field's box, see `FieldBox.unit`."""
+    """In the unit cube of the field's box, see `FieldBox.contract`."""
     weight: Float[Tensor, " samples"]
-    """Share of the ray's light, its render weight; a ray's sum is its opacity."""
+    """Render weight; the sum over a ray is its opacity."""
     ray: Int[Tensor, " samples"]
     offsets: Int[Tensor, " offsets"]
     """First sample of each ray, and the end of the last."""
@@ -63,10 +63,10 @@ class Renderer:
     Args:
         field: parameters and networks.
         backend: operators of its grid.
-        box: where it lies.
-        occupancy: which of its cells are sampled.
-        config: how far apart samples are.
-        workers: what rays are shared among.
+        box: field coordinates.
+        occupancy: cells to sample.
+        config: distances between samples.
+        workers: threads, which chunks of rays are shared among.
         white: composite on white (captures with transparency), else on grey.
     """
 
@@ -86,18 +86,19 @@ class Renderer:
 
     @torch.no_grad()
     def render(self, camera: Camera, normals: bool = False, termination: bool = False) -> dict[str, np.ndarray]:
-        """A picture.
+        """Render an image.
 
         Args:
             camera: in the input frame; any size.
-            normals: also render normals, at about twice the time.
-            focus: also say how much of the light stops near one place.
+            normals: also render normals; takes about twice the time.
+            termination: also return the share of the light that stops near the depth.
 
         Returns:
-            rgb [h, w, 3] from 0 to 1; depth_z [h, w], input units, 0 where nothing is; opacity [h, w] from 0 to 1;
-            with `normals` normal [h, w, 3], unit vectors of the input frame; with `termination` focus [h, w] from 0 to 1.
+            rgb [h, w, 3] from 0 to 1; depth_z [h, w], input units, 0 for rays without weight; opacity [h, w] from 0 to
+            1; with `normals`, normal [h, w, 3], unit vectors of the input frame; with `termination`, termination
+            [h, w] from 0 to 1.
         """
-        # All of it with torch's threads at rest: those of an operation before `rays` would spin beside the workers.
+        # The workers are open for all of it: torch's own threads would spin beside them after an operation.
         with self.workers.open():
             return self._render_image(camera, normals, termination)
 
@@ -111,10 +112,10 @@ class Renderer:
             "depth_z": met.distance * z_per_distance * self.box.radius,
             "opacity": met.opacity,
         }
-        if normals:
+        if met.normal is not None:
             shown["normal"] = met.normal @ torch.tensor(self.box.rotation, dtype=torch.float32, device=device)
-        if termination:
-            shown["focus"] = met.termination
+        if met.termination is not None:
+            shown["termination"] = met.termination
         h, w = camera.height, camera.width
         return {name: values.view(h, w, *values.shape[1:]).cpu().numpy() for name, values in shown.items()}
 
@@ -126,27 +127,35 @@ class Renderer:
         normals: bool = False,
         termination: bool = False,
     ) -> RayColors:
-        """What rays meet. Origins and unit directions in field units and axes."""
+        """Render rays.
+
+        Args:
+            origins: field units and axes.
+            directions: unit length, field axes.
+            normals: also render normals.
+            termination: also return the share of the light that stops near the distance.
+        """
         at_once = RAYS_AT_ONCE[origins.device.type]
         chunks = list(zip(origins.split(at_once), directions.split(at_once)))
         with self.workers.open():
             pieces = self.workers.map(lambda chunk: self._rays(*chunk, normals, termination), chunks)
-        columns = ([getattr(piece, name) for piece in pieces] for name in RayColors.__dataclass_fields__)
-        return RayColors(*(None if column[0] is None else torch.cat(column) for column in columns))
+        names = [name for name in RayColors.__dataclass_fields__ if getattr(pieces[0], name) is not None]
+        return RayColors(**{name: torch.cat([getattr(piece, name) for piece in pieces]) for name in names})
 
     @torch.no_grad()
     def stops(
         self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], quota: float = 0.2
     ) -> RayStops:
-        """Where rays' light stops, for rendering anything else than colour; without gradients.
+        """Samples where the light of rays stops, to render other quantities than colour; without gradients.
 
-        Neighbouring samples are merged until they weigh `quota` together, so that a ray has about 1 / quota places at
-        most; one member of each group stands for it, and a ray's opacity stays what it was. The number of places is
-        asked of the device: not for use inside a training step on a GPU.
+        Neighbouring samples are merged until their weights add up to `quota`, so that a ray has at most about
+        1 / quota of them. One member represents each group; the opacity of a ray is preserved. The number of samples
+        is read from the device: do not use this inside a training step on a GPU.
 
         Args:
-            origins, directions: in field units and axes, directions of unit length.
-            quota: 0 keeps every sample.
+            origins: field units and axes.
+            directions: unit length, field axes.
+            quota: render weight of a group; 0 keeps every sample.
         """
         at_once = RAYS_AT_ONCE[origins.device.type]
         chunks = list(zip(origins.split(at_once), directions.split(at_once)))
@@ -169,12 +178,12 @@ class Renderer:
         met = self._sample(origins, directions, quota)
         x, ray, t, density = met.kept(met.x, met.samples.ray, met.samples.t, met.density)
         weight, *_ = self.backend.composite(density, density[:, None], t, met.step, met.offsets)
-        # Rows past the last ray's are spare on a GPU.
+        # On a GPU rows after the last ray's are unused.
         end = int(met.offsets[-1])
         return RayStops(x[:end], weight[:end], ray[:end], met.offsets)
 
     def _sample(self, origins: Tensor, directions: Tensor, quota: float) -> MergedRays:
-        return self.sampler.sample(origins, directions, quota, capacity=len(origins) * SAMPLES_AT_MOST)
+        return self.sampler.sample(origins, directions, quota, capacity=len(origins) * MAX_MEAN_SAMPLES)
 
     @torch.no_grad()
     def _rays(self, origins: Tensor, directions: Tensor, normals: bool, termination: bool) -> RayColors:
@@ -185,15 +194,15 @@ class Renderer:
         density, geometry = field.geometry(features, layers)
         values = field.color(geometry, harmonics(directions).index_select(0, ray), layers)
         if normals:
-            values = torch.cat([values, self._normals(*met.kept(met.x), layers)], -1)
+            values = torch.cat([values, self._normals(met.kept(met.x)[0], layers)], -1)
         weight, values, opacity, _ = backend.composite(density, values, t, met.step, met.offsets)
         rgb = values[:, :3] + (1 - opacity)[:, None] * (1.0 if self.white else 0.5)
         distance = backend.median(weight, t, met.step, met.offsets)
         normal = torch.nn.functional.normalize(values[:, 3:], dim=-1) if normals else None
         near = None
         if termination:
-            place = distance.index_select(0, ray)
-            inside = (t - place).abs() <= NEAR * place.clamp_min(1.0)
+            surface = distance.index_select(0, ray)
+            inside = (t - surface).abs() <= NEAR * surface.clamp_min(1.0)
             near = torch.zeros_like(opacity).index_add_(0, ray, weight * inside)
         return RayColors(rgb, distance, opacity, normal, near)
 
@@ -202,5 +211,5 @@ class Renderer:
             x = x.detach().requires_grad_()
             density, _ = self.field.geometry(self.backend.encode(x, self.field.table), layers)
             (slope,) = torch.autograd.grad(density.sum(), x)
-        # Contraction changes lengths, and directions little where normals are asked for.
+        # The gradient in the unit cube is not transformed back: contraction hardly changes directions near the box.
         return -torch.nn.functional.normalize(slope, dim=-1)

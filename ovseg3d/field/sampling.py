@@ -1,7 +1,7 @@
-"""From rays to the few samples that a pixel is made of: march, encode, look at density, merge.
+"""From rays to the few samples that are composited: march, encode, evaluate density, merge.
 
-All of it is without gradients: what is differentiated is differentiated through the merged samples alone, whose
-encoded features are reused, so that nothing is looked up twice.
+Everything here is without gradients. Only merged samples are differentiated; their encoded features are reused, so
+that nothing is looked up twice in the grid.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from ovseg3d.field.operators import FieldBackend
 from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.samples import RaySamples
 
-LEAST_TRANSMITTANCE = 1e-3
-"""Behind the place where less of a ray's light is left there are no samples."""
+MIN_TRANSMITTANCE = 1e-3
+"""Samples are dropped where the transmittance of a ray is below this."""
 
 
 @dataclass(frozen=True)
 class MergedRays:
-    """What was found along rays, and which of it stands for the rest.
+    """Samples along rays, and those that represent them after merging.
 
-    The first five have a row for each sample that was marched; the others one for each that was kept.
+    The first five fields have a row for each marched sample, the others one for each kept sample.
     """
 
     samples: RaySamples
@@ -37,19 +37,27 @@ class MergedRays:
     weight: Float[Tensor, " samples"]
     """Render weight."""
     index: Int[Tensor, " merged"]
-    """The samples kept."""
+    """Rows of the kept samples."""
     step: Float[Tensor, " merged"]
-    """Their steps, which stand for their neighbours' too."""
+    """Step of each kept sample, which includes the samples merged into it."""
     offsets: Int[Tensor, " offsets"]
     """First kept sample of each ray, and the end of the last."""
 
     def kept(self, *columns: Tensor) -> list[Tensor]:
-        """Rows of the samples kept."""
+        """The columns' rows of the kept samples."""
         return [column.index_select(0, self.index) for column in columns]
 
 
 class RaySampler:
-    """Samples the rays of one field."""
+    """Samples the rays of one field.
+
+    Args:
+        field: parameters and networks.
+        backend: operators of its grid.
+        box: field coordinates.
+        occupancy: cells to sample.
+        config: distances between samples.
+    """
 
     def __init__(
         self, field: RadianceField, backend: FieldBackend, box: FieldBox, occupancy: OccupancyGrid, config: FieldConfig
@@ -71,10 +79,10 @@ class RaySampler:
 
         Args:
             origins, directions: field units and axes, directions of unit length.
-            quota: render weight up to which neighbours are merged.
-            capacity: samples at most, before and after merging.
-            spread: how much further apart samples are than the configuration says.
-            generator: of the jitter and the draws; without one all are 0.5.
+            quota: neighbours are merged up to this render weight.
+            capacity: largest number of samples, before and after merging.
+            spread: factor on the distance between samples.
+            generator: of the jitter and of the choice of kept samples; None uses 0.5 throughout.
         """
         field, config = self._field, self._config
 
@@ -92,5 +100,5 @@ class RaySampler:
         x = self._box.along(origins, directions, samples.ray, samples.t)
         features = self._backend.encode(x, field.table)
         density = field.density(features, field.layers(field.network))
-        merged = self._backend.merge(density, samples, draw(density), LEAST_TRANSMITTANCE, quota, capacity)
+        merged = self._backend.merge(density, samples, draw(density), MIN_TRANSMITTANCE, quota, capacity)
         return MergedRays(samples, x, features, density, *merged)

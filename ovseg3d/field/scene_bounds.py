@@ -1,8 +1,8 @@
-"""Where the content of a capture is, found from cameras, sparse points, measured depth or transparency.
+"""Scene bounds, from cameras, sparse points, measured depth or transparency.
 
-Two questions: which box to put the field in (`find_box`), and which cells of its occupancy grid any camera sees at
-all (`seen_cells`). Held-out photos and their poses are never looked at; sparse points, where a capture has them, and
-the direction of up are those of the whole capture. Points are in the input frame unless said otherwise.
+`find_box` places the field's box; `seen_cells` finds the cells of its occupancy grid that any camera sees. Held-out
+photos and their poses are not used; sparse points and the up direction are those of the whole capture. Points are in
+the input frame unless said otherwise.
 """
 
 import math
@@ -15,28 +15,28 @@ from torch import Tensor
 from ovseg3d.errors import SceneError
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.scene import Camera, Scene, load_photo
+from ovseg3d.scene import Camera, Frame, Scene, load_photo
 from ovseg3d.scene.extent import content_points
 
-MOST_VIEWS = 100
-"""Cameras from which the box is found; more add little but time."""
-MOST_LOOKING = 300
-"""Cameras that are asked what they see; on a longer walk neighbours see the same."""
-MOST_POINTS = 500_000
-"""Points whose depth in all those cameras is looked at, evenly thinned: more would take gigabytes."""
-MOST_SILHOUETTES = 32
-"""Photos whose transparency carves the visual hull."""
+MAX_BOX_VIEWS = 100
+"""Cameras that the box is found from; more only take time."""
+MAX_CELL_VIEWS = 300
+"""Cameras that cells are tested against; in longer sequences neighbours see the same."""
+MAX_POINTS = 500_000
+"""Content points whose depth is computed in all cameras, evenly thinned; more would take gigabytes."""
+MAX_SILHOUETTES = 32
+"""Photos that carve the visual hull."""
 
 
 def find_box(scene: Scene, config: FieldConfig, use_depth: bool = False) -> FieldBox:
-    """The box of a capture's content.
+    """The field's box, around the content of a capture. Sources, the best available first:
 
     - Transparent photos: the bounding box of their visual hull (bounded).
-    - Else sparse points, depth files if `use_depth`, or the near and far bounds of an LLFF capture.
-    - Else cameras alone: around the point that they look at, if they look at one, else around themselves.
+    - Depth files if `use_depth`, sparse points, or the near and far bounds of an LLFF capture.
+    - Cameras: around the point that they look at, if there is one, else around the cameras.
 
     Raises:
-        SceneError: the photos' opaque parts have nothing in common.
+        SceneError: the opaque parts of the photos have no point in common.
     """
     views = _spread([scene.frames[i] for i in scene.train])
     cameras = [frame.camera for frame in views]
@@ -49,35 +49,44 @@ def find_box(scene: Scene, config: FieldConfig, use_depth: bool = False) -> Fiel
         return _box(center, radius * 1.05, False, 1, config.near, rotation)
     evidence = content_points(scene, views, use_depth)
     if evidence is None:
-        # Cameras sit on the border of the inner box or inside; what they look at from further off is contracted.
+        # Cameras lie in the inner box or on its border. Content further away is contracted.
         return _box(center, radius, open_scene, config.cascades if open_scene else 1, config.near, rotation)
     content = evidence.points
     local = np.concatenate([content, eyes]) @ rotation.T
     low, high = np.percentile(content @ rotation.T, [3, 97], axis=0)
     low, high = np.minimum(low, (eyes @ rotation.T).min(0)), np.maximum(high, (eyes @ rotation.T).max(0))
     center = rotation.T @ ((low + high) / 2)
-    radius = float((high - low).max() / 2) * 1.05 or 1.0  # all in one point
+    radius = float((high - low).max() / 2) * 1.05 or 1.0  # if all points coincide
     farthest = float(np.percentile(np.abs(local - rotation @ center).max(-1), 99.5)) / radius
     cascades = int(np.clip(math.ceil(math.log2(max(farthest, 1.0))) + 1, 1, 6)) if open_scene else 1
-    some = content[:: -(-len(content) // MOST_POINTS)]
+    some = content[:: -(-len(content) // MAX_POINTS)]
     depths = np.concatenate([camera.project(some)[1] for camera in cameras])
     nearest = float(np.percentile(depths[depths > 0], 1)) if (depths > 0).any() else 0.0
     near = max(config.near, 0.5 * nearest / radius)
     return _box(center, radius, open_scene, max(cascades, 2) if open_scene else 1, near, rotation)
 
 
-def _box(center, radius: float, open_scene: bool, cascades: int, near: float, rotation: np.ndarray) -> FieldBox:
-    axes = tuple(tuple(float(x) for x in row) for row in rotation)
-    return FieldBox(tuple(float(x) for x in center), float(radius), open_scene, cascades, float(near), axes)
+def _box(
+    center: Float[np.ndarray, "3"],
+    radius: float,
+    open_scene: bool,
+    cascades: int,
+    near: float,
+    rotation: Float[np.ndarray, "3 3"],
+) -> FieldBox:
+    x, y, z = (float(value) for value in center)
+    axes = tuple(tuple(float(value) for value in row) for row in rotation)
+    return FieldBox((x, y, z), float(radius), open_scene, cascades, float(near), axes)
 
 
 def _rotation(scene: Scene) -> Float[np.ndarray, "3 3"]:
+    """Rotation from the input frame to the world frame, without the scale."""
     matrix = scene.world_from_input[:3, :3]
     return matrix / np.cbrt(np.linalg.det(matrix))
 
 
-def _spread(items: list, most: int = MOST_VIEWS) -> list:
-    """At most so many of them, evenly spread."""
+def _spread(items: list[Frame], most: int = MAX_BOX_VIEWS) -> list[Frame]:
+    """At most `most` of the frames, evenly spread."""
     if len(items) <= most:
         return items
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
@@ -88,20 +97,22 @@ def _from_cameras(cameras: list[Camera]) -> tuple[Float[np.ndarray, "3"], float]
     eyes = np.array([camera.position for camera in cameras])
     forward = np.array([camera.forward for camera in cameras])
     spread = float(np.ptp(eyes, axis=0).max()) / 2 or 1.0
-    # The point nearest to all optical axes in the least-squares sense.
+    # The point closest to all optical axes, by least squares: sum of (I - f f^T)(p - eye) = 0.
     across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
-    focus, *_ = np.linalg.lstsq(across.sum(0), (across @ eyes[:, :, None]).sum(0)[:, 0], rcond=1e-3)
-    ahead = ((focus - eyes) * forward).sum(-1)
+    target, *_ = np.linalg.lstsq(across.sum(0), (across @ eyes[:, :, None]).sum(0)[:, 0], rcond=1e-3)
+    ahead = ((target - eyes) * forward).sum(-1)
     if (ahead > 0).mean() > 0.8:
-        return focus, max(float(np.median(np.linalg.norm(focus - eyes, axis=-1))), 0.5 * spread)
+        return target, max(float(np.median(np.linalg.norm(target - eyes, axis=-1))), 0.5 * spread)
     return (eyes.min(0) + eyes.max(0)) / 2, 1.5 * spread
 
 
 # -- visual hull --------------------------------------------------------------------------------------------------
 
 
-def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.ndarray, "3"], float]:
-    """Bounding cube of what every photo shows as opaque."""
+def _hull_box(
+    views: list[Frame], center: Float[np.ndarray, "3"], radius: float, rotation: Float[np.ndarray, "3 3"]
+) -> tuple[Float[np.ndarray, "3"], float]:
+    """Centre and half side of the bounding cube of what every photo shows as opaque."""
     half = (
         max(
             radius * math.tan(math.atan(max(f.camera.width / f.camera.fx, f.camera.height / f.camera.fy) / 2))
@@ -114,7 +125,7 @@ def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.nd
     lattice = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) * half
     points = lattice @ rotation + center
     size = half / cells * math.sqrt(3)
-    # What few photos show, behind the object or at the pictures' edges, is seldom part of it.
+    # Cells that few photos show, behind the object or at the edges of images, are rarely part of it.
     inside = _carve(views, points, size, share=0.5)
     if not inside.any():
         inside = _carve(views, points, size)
@@ -128,18 +139,18 @@ def _hull_box(views: list, center, radius: float, rotation) -> tuple[Float[np.nd
 
 
 def _carve(
-    views: list, points: Float[np.ndarray, "points 3"], size: float, share: float = 0.0
+    views: list[Frame], points: Float[np.ndarray, "points 3"], size: float, share: float = 0.0
 ) -> Bool[np.ndarray, " points"]:
-    """Which balls of that radius more than `share` of the photos show, and none as wholly transparent."""
+    """Whether balls of radius `size` are in the image of more than `share` of the photos, and transparent in none."""
     alive, shown = np.arange(len(points)), np.zeros(len(points), dtype=int)
-    views = _spread(views, MOST_SILHOUETTES)
+    views = _spread(views, MAX_SILHOUETTES)
     for frame in views:
         photo = load_photo(frame)
         if photo.shape[-1] == 3:
             photo = np.pad(photo, ((0, 0), (0, 0), (0, 1)), constant_values=255)
         camera = frame.camera
         h, w = camera.height, camera.width
-        # Opaque pixels above and left of each corner, so that any window is counted by four look-ups.
+        # A summed-area table: the opaque pixels of any window are counted with four look-ups.
         counts = np.pad((photo[..., 3] > 0).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         xy, z = camera.project(points[alive])
         within = (z > size) & (xy >= 0).all(-1) & (xy < [w, h]).all(-1)
@@ -157,14 +168,14 @@ def _carve(
     return inside & (shown > share * len(views))
 
 
-# -- what cameras see ---------------------------------------------------------------------------------------------
+# -- visible cells ------------------------------------------------------------------------------------------------
 
 
 def seen_cells(scene: Scene, box: FieldBox, config: FieldConfig) -> Bool[Tensor, "cascades cells cells cells"]:
-    """Cells of the occupancy grid, [cascade, z, y, x], that some training camera has in its picture.
+    """Cells of the occupancy grid, [cascade, z, y, x], that are in the image of some training camera.
 
-    Tested on blocks of 4 cells, generously. In a bounded scene with transparency, cells outside the visual hull of
-    the photos do not count as seen.
+    The test is conservative, on blocks of 4^3 cells. In a bounded scene with transparency, cells outside the visual
+    hull of the photos do not count as seen.
     """
     cells = config.occupancy_resolution
     coarse = max(cells // 4, 1)
@@ -194,10 +205,10 @@ def seen_cells(scene: Scene, box: FieldBox, config: FieldConfig) -> Bool[Tensor,
     return grid
 
 
-def _in_view(views: list, points: Float[np.ndarray, "points 3"], size: float) -> Bool[np.ndarray, " points"]:
-    """Which balls of that radius touch the view of some camera (lenses taken as free of distortion, with a margin)."""
+def _in_view(views: list[Frame], points: Float[np.ndarray, "points 3"], size: float) -> Bool[np.ndarray, " points"]:
+    """Whether balls of radius `size` touch the image of some camera (with a margin, as distortion is ignored)."""
     seen = np.zeros(len(points), dtype=bool)
-    for frame in _spread(views, MOST_LOOKING):
+    for frame in _spread(views, MAX_CELL_VIEWS):
         camera, rest = frame.camera, np.flatnonzero(~seen)
         if not len(rest):
             break

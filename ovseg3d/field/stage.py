@@ -1,15 +1,16 @@
 """Train a radiance field: the stage `field`.
 
-A step draws rays, cuts them into the workers' pieces, and for each piece: marches through occupied cells, encodes
-the samples and looks at their density without gradients, merges neighbours that weigh little, and differentiates
-through the rest alone. The encoded features are reused, so that nothing is looked up twice. Afterwards the pieces'
-gradients are added in order, level by level for the grid. Everything random comes from (seed, step, piece): a step
-can be repeated to the bit, and a resumed run goes on as if it had never stopped.
+A step draws rays and splits them into one piece for each worker. Each piece marches through occupied cells, encodes
+the samples, evaluates their density without gradients, merges neighbours of little weight, and differentiates the
+merged samples only. Their encoded features are reused. Then the gradients of the pieces are added in order, level by
+level for the grid. All random numbers come from (seed, step, piece): a step can be repeated bit by bit, and a resumed
+run continues exactly.
 """
 
 import math
 import time
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,15 +27,15 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.scene_bounds import find_box, seen_cells
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 
-FEWEST_RAYS = 512
-"""A step's gradient is too noisy with fewer."""
-LOOKING_COST = 0.25
-"""What a sample costs that is only looked at, as a share of one that is differentiated."""
+MIN_RAYS = 512
+"""Smallest number of rays in a step; the gradient is too noisy with fewer."""
+MARCHED_COST = 0.25
+"""Cost of a sample of which only the density is evaluated, as a share of one that is differentiated."""
 
 
 @dataclass(frozen=True)
 class _Result:
-    """What a piece of a step hands back."""
+    """Result of a piece of a step."""
 
     x: Tensor
     grad_features: Tensor
@@ -44,7 +45,7 @@ class _Result:
     weight: Tensor
     squared_error: Tensor
     used: Tensor
-    """How many samples were looked at, and how many differentiated (on the device)."""
+    """Numbers of marched and of differentiated samples (on the device)."""
 
 
 class FieldStage:
@@ -53,11 +54,11 @@ class FieldStage:
     Args:
         scene: the capture.
         config: settings of the field.
-        device: where to train.
+        device: to train on.
         backend: `warp`, `torch` or `tcnn`.
-        seed: of everything random.
-        use_depth: supervise with the scene's depth files.
-        refine_poses: correct the cameras while training.
+        seed: of all random numbers.
+        use_depth: add a loss on the scene's depth files.
+        refine_poses: optimise the camera poses.
     """
 
     name = "field"
@@ -73,7 +74,7 @@ class FieldStage:
         refine_poses: bool = False,
     ) -> None:
         self.config, self.device, self.seed, self.use_depth = config, device, seed, use_depth
-        # Held-out views are not there at all, so that nothing of theirs can reach what is learnt or kept.
+        # Held-out views are removed, so that nothing of them can reach the field or its checkpoints.
         frames = tuple(scene.frames[view] for view in scene.train)
         scene = replace(scene, frames=frames, train=tuple(range(len(frames))), test=())
         self.box = find_box(scene, config, use_depth)
@@ -132,13 +133,13 @@ class FieldStage:
         return torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + step) * 128 + piece)
 
     def _step_scale(self, step: int) -> float:
-        """How much further apart samples are in the first steps, while the field is smooth and cells are full."""
+        """Factor on the distance between samples: larger in the first steps, when the field is smooth."""
         warmups = step / max(self.config.occupancy_warmup, 1)
         return 4.0 if warmups < 2 else 2.0 if warmups < 3 else 1.0
 
     @property
     def _capacity(self) -> int:
-        """Most samples of a piece; reached in the first steps at most."""
+        """Largest number of samples of a piece; only reached in the first steps."""
         return 4 * self.config.samples // self.workers.pieces
 
     def _piece(self, step: int, piece: int, batch: PixelBatch, total: int) -> _Result:
@@ -163,6 +164,7 @@ class FieldStage:
             density, color = scale_gradient(density, scale), scale_gradient(color, scale[:, None])
         weights, rgb, opacity, distance = backend.composite(density, color, t, length, offsets)
         rgb = self.photos.expose(rgb, batch.view, photos)
+        # A random background: opacity cannot imitate the background's colour.
         background = torch.rand(count, 3, generator=generator, device=self.device)
         rgb = rgb + (1.0 - opacity)[:, None] * background
         target = batch.rgb * batch.alpha[:, None] + (1.0 - batch.alpha)[:, None] * background
@@ -178,11 +180,12 @@ class FieldStage:
         leaves = [features, network, *([photos] if photos.requires_grad else [])]
         grad_features, grad_network, *grads = torch.autograd.grad(loss, leaves)
         grad_photos = grads[0] if grads else None
+        # Poses also act through the positions of the samples; encoding has its own gradient for that.
         if self.photos.refine and step_scale == 1.0:
             grad_x = backend.position_gradient(x, field.table, grad_features)
             there = self.box.along(ray_origins, ray_directions, ray, t)
             (moved,) = torch.autograd.grad(there, photos, grad_x)
-            grad_photos = grad_photos + moved
+            grad_photos = grads[0] + moved
         squared = error.detach().square().sum()
         used = torch.stack([samples.offsets[-1], offsets[-1]])
         return _Result(x, grad_features, grad_network, grad_photos, samples.cell, met.weight, squared, used)
@@ -191,34 +194,34 @@ class FieldStage:
         for result in results:
             self.backend.scatter_max(result.cell, result.weight, self.occupancy.value)
         small = {"network": [result.grad_network for result in results]}
-        if results[0].grad_photos is not None:
-            small["photos"] = [result.grad_photos for result in results]
+        photos = [result.grad_photos for result in results if result.grad_photos is not None]
+        if photos:
+            small["photos"] = photos
         self._optimizer.update(step, progress, [(r.x, r.grad_features) for r in results], small)
 
     def _adapt_ray_count(self, most: float) -> None:
-        """Choose the next step's number of rays, so that the work of a step stays about the same.
+        """Choose the number of rays of the next step, to keep the work of a step about constant.
 
-        It asks the device how many samples there were. On a GPU that would mean to wait in every step, so that only
-        `measure` does it there.
+        It reads the number of samples from the device. On a GPU only `measure` calls it, so that steps do not wait.
 
         Args:
-            most: the number grows or shrinks at most this much; one odd step must not upset the next.
+            most: largest factor by which the number grows or shrinks, so that an outlier has little effect.
         """
         self._load = torch.stack(self._used).sum(0).tolist()
-        looked, kept = self._load
-        wanted = self._ray_count * self.config.samples / max(LOOKING_COST * looked + kept, 1.0)
+        marched, kept = self._load
+        wanted = self._ray_count * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
         wanted = min(max(wanted, self._ray_count / most), self._ray_count * most)
-        self._ray_count = int(min(max(wanted, FEWEST_RAYS), self.config.max_rays)) // 64 * 64
+        self._ray_count = int(min(max(wanted, MIN_RAYS), self.config.max_rays)) // 64 * 64
 
-    # -- the outside -------------------------------------------------------------------------------------------
+    # -- interface of a stage ---------------------------------------------------------------------------------
 
     def measure(self) -> dict[str, float]:
         if self.device.type != "cpu" and self._used:
             self._adapt_ray_count(most=2.0)
-        looked, kept = self._load
+        marched, kept = self._load
         return {
             **self._measured.take(),
-            "samples_marched": float(looked),
+            "samples_marched": float(marched),
             "samples_kept": float(kept),
             "occupied": self.occupancy.share,
         }
@@ -235,16 +238,16 @@ class FieldStage:
         )
         self._ray_count = int(state["rays"])
 
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         return {"config": asdict(self.config), "box": asdict(self.box), "white": self.white}
 
     def close(self) -> None:
-        """End the photos' background thread."""
+        """Stop the background thread that reads photos."""
         self._pool.close()
 
 
 class _Measured:
-    """Training error and speed since the last look, kept on the device until somebody asks."""
+    """Training error and speed since the last `take`; the error stays on the device until then."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -254,7 +257,7 @@ class _Measured:
         self._error, self._steps, self._rays = torch.zeros((), device=self._device), 0, 0
         self._since = time.monotonic()
 
-    def add(self, error: Tensor, rays: int) -> None:
+    def add(self, error: Tensor | float, rays: int) -> None:
         self._error += error
         self._steps += 1
         self._rays += rays

@@ -1,9 +1,9 @@
-"""The surface of a trained field as points, each once, and what every view sees of it.
+"""Surface points of a trained field, and the visibility of each point in each view.
 
-A field is rendered small from all training views and from places between them. Where a ray's light stops in one
-place there is a surface: such hits are gathered in cells of one size (in the contracted space of an open scene, so
-that far things take few points), and a cell's mean is a point. Then every point is looked for in every view: a view
-that sees through it speaks against it, and what is spoken against more than for is a floater and goes.
+The field is rendered at low resolution from all training views and from views between them. A ray hits a surface
+where most of its light stops near one depth. Hits are gathered in cells of one size (in contracted space in an open
+scene, so that distant objects take few points); the mean of a cell is a point. Then every point is projected into
+every view. Points that more views see through than see are floaters and are removed.
 
 Positions, normals and lengths are in the input frame.
 """
@@ -12,11 +12,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue] - not in SciPy's list of names
 from scipy.spatial.transform import Rotation, Slerp
 
 from ovseg3d.engine import Event, Report, ignore
@@ -30,48 +31,49 @@ STAGE = "surface"
 
 @dataclass(frozen=True)
 class SurfaceConfig:
-    """How a surface is taken from a field."""
+    """How a surface is extracted from a field."""
 
     points: int = 150_000
-    """At most so many."""
+    """Largest number of points."""
     hits: int = 4
-    """Hits that a point is the mean of, at least, on average: few and small views make few points."""
+    """Smallest mean number of hits per point: few or small views give few points."""
     pixels: int = 8_000
-    """Of each small view."""
+    """Pixels of each rendered view."""
     between: bool = True
-    """Also look from places between neighbouring training views."""
+    """Also render views between neighbouring training views."""
     opacity: float = 0.5
-    """A ray that lets more light through than this has met nothing."""
+    """Rays of less opacity hit nothing."""
     termination: float = 0.5
-    """Share of a ray's light that must stop near one place for a hit."""
+    """Share of a ray's light that must stop near one depth for a hit."""
     tolerance: float = 1.5
-    """What "near" and "the same depth" mean: so many cells, or `relative` of the depth if that is more."""
+    """Depths are equal within this many cells, or within `relative` of the depth if that is more."""
     relative: float = 0.02
+    """See `tolerance`."""
     support: int = 2
-    """Views that must see a point."""
+    """Smallest number of views that see a point."""
     against: float = 0.5
-    """Most views that may see through a point, as a share of those that see it or through it."""
+    """Largest share of views that see through a point, among those that see it or through it."""
     neighbours: int = 32
-    """Points that a normal is fitted to."""
+    """Number of points that a normal is fitted to."""
 
 
 @dataclass(frozen=True)
 class DepthView:
-    """A view of the field, small."""
+    """A rendered view of the field, at low resolution."""
 
     camera: Camera
-    """Of this size."""
+    """Camera of this size."""
     depth_z: Float[np.ndarray, "h w"]
-    """0 where nothing is."""
+    """z-depth, input units; 0 without a surface."""
     termination: Float[np.ndarray, "h w"]
-    """Share of the light that stops near `depth_z`, 0 to 1: render weights, summed over a surface's thickness."""
+    """Share of the light that stops near `depth_z`, 0 to 1: the sum of the render weights there."""
     rgb: Float[np.ndarray, "h w 3"]
 
     def see(
         self, xyz: Float[np.ndarray, "points 3"], cell: Float[np.ndarray, " points"], config: SurfaceConfig
     ) -> "Visibility":
-        """Which points this view sees; `cell` is the size of their cells."""
-        xy, z, inside = self._in_picture(xyz)
+        """Which points this view sees, and which it sees through; `cell` is the size of their cells."""
+        xy, z, inside = self._in_image(xyz)
         h, w = self.depth_z.shape
         chosen = np.flatnonzero(inside)
         xy, z = xy[chosen], z[chosen]
@@ -80,7 +82,7 @@ class DepthView:
         tolerance = np.maximum(config.tolerance * cell[chosen], config.relative * z)
         gap = np.maximum(np.maximum(low - z, z - high), 0.0)
         seen = gap < tolerance
-        # The background beside a thin thing does not speak against it, so all around must lie behind the point.
+        # Beside a thin object a pixel may show the background only, so all neighbours must be behind the point, too.
         through = np.minimum(low, nearest) > z + 2 * tolerance
         weight = self.termination[row, column][seen] * (1 - gap[seen] / tolerance[seen])
         return Visibility(
@@ -90,34 +92,34 @@ class DepthView:
             chosen[through].astype(np.int32),
         )
 
-    def _in_picture(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where points appear, their z-depth, and whether they are in the picture."""
+    def _in_image(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pixel positions of points, their z-depth, and whether they are in the image."""
         camera = self.camera
         xy, z = camera.project(xyz)
         h, w = self.depth_z.shape
         with np.errstate(invalid="ignore"):
             inside = (z > 0) & (xy >= 0).all(-1) & (xy[:, 0] < w) & (xy[:, 1] < h)
         if not camera.is_pinhole:
-            # A lens polynomial may fold back: what lies far beyond the picture's corners lands in the picture again.
+            # A distortion polynomial may fold back and project points far outside the field of view into the image.
             lattice = np.stack(np.meshgrid(np.linspace(0, w, 9), np.linspace(0, h, 9)), -1).reshape(-1, 2)
             _, directions = camera.rays(lattice[camera.reaches(lattice)])
-            # At right angles to the view, which a fisheye reaches, z-depth says nothing.
+            # A fisheye reaches 90 degrees, where z-depth is 0.
             widest = max((directions @ camera.forward).min(initial=1.0) - 1e-6, 0.1)
             inside &= z >= widest * np.linalg.norm(xyz - camera.position, axis=-1)
         return xy, z, inside
 
     @cached_property
     def _ranges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each pixel the least and greatest depth within it, and the least around it; infinite where nothing is.
+        """For each pixel the least and greatest depth within it, and the least around it; infinite without a surface.
 
-        A pixel shows a patch of a slanted surface, which reaches half way to its neighbours' depths if they belong to
-        it: they are near, or lie on one plane with the pixel, so that 1/depth goes on straight. Beyond the picture's
-        border it is taken to.
+        Depth varies within the pixel of a slanted surface, half way to the depths of those neighbours that are on the
+        same surface: their depth is similar, or they are coplanar with the pixel, so that 1/depth is linear. Beyond
+        the border of the image it is continued linearly.
         """
         h, w = self.depth_z.shape
         inverse = np.divide(1.0, self.depth_z, out=np.zeros((h, w)), where=self.depth_z > 0)
 
-        def around(**mode: str) -> np.ndarray:
+        def around(**mode: Any) -> np.ndarray:
             padded = np.pad(inverse, 1, **mode)
             return np.stack([padded[y : y + h, x : x + w] for y in range(3) for x in range(3)])
 
@@ -131,19 +133,19 @@ class DepthView:
 
 @dataclass(frozen=True)
 class Visibility:
-    """What one view says about points."""
+    """Visibility of points in one view."""
 
     point: Int[np.ndarray, " seen"]
-    """Those it sees."""
+    """Indices of visible points."""
     xy: Float[np.ndarray, "seen 2"]
-    """Where, in 0..1 of the picture."""
+    """Their positions in the image, 0 to 1 of its width and height."""
     weight: Float[np.ndarray, " seen"]
-    """Share of the ray's light that stops there."""
+    """Confidence of each: share of the ray's light that stops there, less with a difference in depth."""
     through: Int[np.ndarray, " through"]
-    """Points that it sees through."""
+    """Indices of points that the view sees through."""
 
     def where(self, good: Bool[np.ndarray, " seen"]) -> "Visibility":
-        """The same, as if it saw some of its points only."""
+        """The same view, restricted to some of its visible points."""
         return replace(self, point=self.point[good], xy=self.xy[good], weight=self.weight[good])
 
 
@@ -153,13 +155,13 @@ class Surface:
 
     xyz: Float[np.ndarray, "points 3"]
     normal: Float[np.ndarray, "points 3"]
-    """Unit length, towards the cameras."""
+    """Unit normals, on the side of the cameras."""
     rgb: UInt8[np.ndarray, "points 3"]
     confidence: Float[np.ndarray, " points"]
-    """How sure a point is, 0 to 1: s / (s + t + `support`) of s views that see it and t that see through it. Two views
-    that agree by chance say little, many say nearly 1."""
+    """Confidence, 0 to 1: s / (s + t + `support`) for s views that see a point and t that see through it. It is low for
+    few views, and close to 1 for many that agree."""
     cell: Float[np.ndarray, " points"]
-    """About the distance to the next point, input units."""
+    """Size of each point's cell, about the distance to the next point, input units."""
     up: Float[np.ndarray, "3"]
     metric: bool
 
@@ -167,7 +169,7 @@ class Surface:
         return len(self.xyz)
 
     def take(self, which: Bool[np.ndarray, " points"] | Int[np.ndarray, " some"]) -> "Surface":
-        """Some of the points."""
+        """The surface with some of its points."""
         rows = ("xyz", "normal", "rgb", "confidence", "cell")
         return replace(self, **{name: getattr(self, name)[which] for name in rows})
 
@@ -179,7 +181,15 @@ def look(
     report: Report = ignore,
     stop: threading.Event | None = None,
 ) -> Iterator[DepthView]:
-    """Small pictures of the field from `cameras`, in their order; ends early after `stop`."""
+    """Render the field at low resolution from each camera, in order.
+
+    Args:
+        renderer: of the field.
+        cameras: input frame, any size.
+        config: how many pixels, and what counts as a hit.
+        report: receives progress.
+        stop: ends the iteration early when set.
+    """
     for number, camera in enumerate(cameras):
         if stop is not None and stop.is_set():
             return
@@ -188,17 +198,18 @@ def look(
         small = camera.scaled(*size)
         shown = renderer.render(small, termination=True)
         met = shown["opacity"] > config.opacity
-        yield DepthView(small, np.where(met, shown["depth_z"], 0.0), np.where(met, shown["focus"], 0.0), shown["rgb"])
+        depth_z, termination = (np.where(met, shown[name], 0.0) for name in ("depth_z", "termination"))
+        yield DepthView(small, depth_z, termination, shown["rgb"])
         report(Event("progress", STAGE, number + 1, len(cameras), (number + 1) / len(cameras)))
 
 
 def between(cameras: Sequence[Camera]) -> list[Camera]:
-    """A camera half way between each one and the neighbour that looks most alike from nearby, without doubles."""
+    """A camera half way between each camera and its neighbour in position and direction, each pair once."""
     if len(cameras) < 2:
         return []
-    places = np.stack([camera.position for camera in cameras])
+    positions = np.stack([camera.position for camera in cameras])
     ahead = np.stack([camera.forward for camera in cameras])
-    distance = np.linalg.norm(places[:, None] - places, axis=-1)
+    distance = np.linalg.norm(positions[:, None] - positions, axis=-1)
     apart = distance / max(np.median(distance), 1e-9) + 2 * (1 - ahead @ ahead.T)
     np.fill_diagonal(apart, np.inf)
     pairs = sorted({tuple(sorted((first, int(apart[first].argmin())))) for first in range(len(cameras))})
@@ -207,7 +218,7 @@ def between(cameras: Sequence[Camera]) -> list[Camera]:
         turns = Rotation.from_matrix(np.stack([cameras[i].c2w[:3, :3] for i in (first, second)]))
         c2w = np.eye(4)
         c2w[:3, :3] = Slerp([0, 1], turns)(0.5).as_matrix()
-        c2w[:3, 3] = (places[first] + places[second]) / 2
+        c2w[:3, 3] = (positions[first] + positions[second]) / 2
         made.append(replace(cameras[first], c2w=c2w))
     return made
 
@@ -223,24 +234,24 @@ def extract_surface(
 
     Args:
         renderer: the field, for its box.
-        views: from `look`; their order does not matter.
-        up: unit vector of the input frame.
-        metric: whether input units are known in metres.
-        config: see there.
+        views: from `look`; the result does not depend on their order.
+        up: up direction, unit length, input frame.
+        metric: whether the scale of the input frame is known in metres.
+        config: thresholds; None uses the defaults.
 
     Raises:
-        RunError: nothing is there to be seen, or no two views see the same.
+        RunError: no ray hits a surface, or no point is seen by enough views.
     """
     config = config or SurfaceConfig()
-    # Sums depend on their order in the last bits, so views are put in one that is their own.
+    # Sums depend on their order in the last bits, so views are sorted by their content.
     views = sorted(views, key=lambda view: (view.camera.c2w.tobytes(), view.depth_z.tobytes()))
     hits, colours, origins = _hits(views, config)
     if not len(hits):
-        raise RunError("The field shows no surface: its rays stop nowhere", fix="train longer, or check the poses")
-    place = _Place(renderer.box)
-    size, group, count = _cells(place.unit(hits), min(config.points, len(hits) // config.hits + 1))
+        raise RunError("The field has no surface: no ray stops at one depth", fix="train longer, or check the poses")
+    space = _CellSpace(renderer.box)
+    size, group, count = _cells(space.contract(hits), min(config.points, len(hits) // config.hits + 1))
     xyz, rgb, towards = (_means(values, group, count) for values in (hits, colours, origins - hits))
-    cell = size * place.stretch(xyz)
+    cell = size * space.units(xyz)
     seen, through = np.zeros(count), np.zeros(count)
     for view in views:
         visibility = view.see(xyz, cell, config)
@@ -249,7 +260,7 @@ def extract_surface(
     share = seen / np.maximum(seen + through, 1)
     kept = (seen >= min(config.support, len(views))) & (share >= 1 - config.against)
     if not kept.any():
-        raise RunError("The field shows no surface that two views agree on", fix="train longer, or check the poses")
+        raise RunError("The field has no surface that two views agree on", fix="train longer, or check the poses")
     xyz = xyz[kept]
     normal = normals(xyz, towards[kept], config.neighbours)
     confidence = seen / (seen + through + config.support)
@@ -267,7 +278,7 @@ def extract_surface(
 def normals(
     xyz: Float[np.ndarray, "points 3"], towards: Float[np.ndarray, "points 3"], neighbours: int
 ) -> Float[np.ndarray, "points 3"]:
-    """Unit normals: the least principal axis of each point's neighbours, on the side of `towards`."""
+    """Unit normals: the axis of least variance of each point's neighbours, on the side of `towards`."""
     tree, count, made = cKDTree(xyz), min(neighbours, len(xyz)), np.empty_like(xyz)
     for rows in np.array_split(np.arange(len(xyz)), max(1, len(xyz) // 20_000)):
         near = xyz[tree.query(xyz[rows], k=count, workers=-1)[1].reshape(len(rows), count)]
@@ -278,41 +289,42 @@ def normals(
 
 
 @dataclass(frozen=True)
-class _Place:
-    """From input units to the unit cube in which cells are counted."""
+class _CellSpace:
+    """The map from the input frame to the unit cube that is divided into cells."""
 
     box: FieldBox
 
-    def unit(self, xyz: np.ndarray) -> np.ndarray:
-        return self.box.unit(torch.from_numpy(self._turned(xyz))).numpy()
+    def contract(self, xyz: np.ndarray) -> np.ndarray:
+        return self.box.contract(torch.from_numpy(self._field_units(xyz))).numpy()
 
-    def stretch(self, xyz: np.ndarray) -> np.ndarray:
-        """Input units that the unit cube's side spans, at each place: contraction makes it longer far away."""
+    def units(self, xyz: np.ndarray) -> np.ndarray:
+        """Length of the unit cube's side in input units at each point; contraction makes it longer far away."""
         if not self.box.open:
             return np.full(len(xyz), 2 * self.box.radius)
-        return 4 * self.box.radius * np.maximum(np.abs(self._turned(xyz)).max(-1), 1.0) ** 2
+        return 4 * self.box.radius * np.maximum(np.abs(self._field_units(xyz)).max(-1), 1.0) ** 2
 
-    def _turned(self, xyz: np.ndarray) -> np.ndarray:
+    def _field_units(self, xyz: np.ndarray) -> np.ndarray:
         return (xyz - np.asarray(self.box.center)) @ np.asarray(self.box.rotation).T / self.box.radius
 
 
 def _hits(views: Sequence[DepthView], config: SurfaceConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where rays of all views end: places, colours, and where they came from."""
+    """Hits of the rays of all views: positions, colours, and origins of the rays."""
     parts = [(np.empty((0, 3)),) * 3]
     for view in views:
         clear = (view.depth_z > 0) & (view.termination > config.termination)
         origins, directions = view.camera.rays(view.camera.pixel_centres()[clear.ravel()])
         along = view.depth_z[clear] / (directions @ view.camera.forward)
         parts.append((origins + directions * along[:, None], view.rgb[clear], origins))
-    return tuple(np.concatenate(column) for column in zip(*parts))
+    positions, colours, sources = (np.concatenate(column) for column in zip(*parts))
+    return positions, colours, sources
 
 
 def _cells(unit: Float[np.ndarray, "hits 3"], most: int) -> tuple[float, Int[np.ndarray, " hits"], int]:
-    """The least cell size (share of the unit cube) that gives at most so many cells; each hit's cell; their number."""
+    """The smallest cell size (share of the unit cube) with at most `most` cells; the cell of each hit; their number."""
 
     def gather(size: float) -> tuple[np.ndarray, int]:
-        places = np.floor(unit / size).astype(np.int64)
-        key = (places[:, 0] << 42) + (places[:, 1] << 21) + places[:, 2]
+        cells = np.floor(unit / size).astype(np.int64)
+        key = (cells[:, 0] << 42) + (cells[:, 1] << 21) + cells[:, 2]
         _, group = np.unique(key, return_inverse=True)
         return group, int(group.max()) + 1
 

@@ -1,7 +1,7 @@
-"""Boxes that stand upright: centre, full size, and a turn about +z; and how much two of them overlap.
+"""Upright boxes: centre, full size, and a rotation about +z; and their intersection over union.
 
-Size is measured along the box's own axes; `yaw_rad` turns them counter-clockwise about +z. Boxes that are tilted are
-not compared here: of a record with a full rotation only the turn about z is used.
+Size is measured along the box's own axes; `yaw_rad` rotates them counter-clockwise about +z. Tilted boxes are not
+supported: of a record with a full rotation only the rotation about z is used.
 """
 
 import math
@@ -23,24 +23,26 @@ class Box:
     """One box, in the frame and unit of its points."""
 
     center: Triple
+    """Centre."""
     size: Triple
     """Full lengths, not halves."""
     yaw_rad: float = 0.0
+    """Rotation about +z, radians, counter-clockwise."""
 
     @property
     def volume(self) -> float:
-        """Of the box."""
+        """Volume, in cubic units."""
         return self.size[0] * self.size[1] * self.size[2]
 
     def footprint(self) -> Float[np.ndarray, "4 2"]:
-        """The corners seen from above, counter-clockwise."""
+        """The corners in the xy plane, counter-clockwise."""
         half = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * np.array(self.size[:2]) / 2
         cos, sin = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
         return half @ np.array([[cos, sin], [-sin, cos]]) + self.center[:2]
 
 
 def box_from_record(record: Mapping[str, Any]) -> Box:
-    """The box of one entry of objects.json: `center`, `size`, and `yaw_rad` or else `rotation_wxyz` (no turn without).
+    """The box of one entry of objects.json: `center`, `size`, and `yaw_rad` or else `rotation_wxyz`.
 
     Raises:
         SceneError: center or size is missing, or is not three finite numbers, or a size is negative.
@@ -63,13 +65,12 @@ def box_from_record(record: Mapping[str, Any]) -> Box:
 
 
 def box_iou(first: Box, second: Box) -> float:
-    """Volume of the overlap over that of the union, exact; 0 if one of the boxes has no volume.
+    """Volume of the overlap over that of the union, exact; 0 if a box has no volume.
 
-    The footprints are clipped against each other (Sutherland and Hodgman, 1974: each edge of one convex polygon cuts
-    the other), the heights as intervals.
+    The footprints are intersected as convex polygons (Sutherland and Hodgman 1974), the heights as intervals.
     """
     if min(first.volume, second.volume) <= 0:
-        return 0.0  # what has no width cuts nothing away: the other's footprint would be left
+        return 0.0  # clipping by a footprint without area would keep the whole other one
     low = max(b.center[2] - b.size[2] / 2 for b in (first, second))
     high = min(b.center[2] + b.size[2] / 2 for b in (first, second))
     shared = max(0.0, high - low) * _area(_clip(first.footprint(), second.footprint()))
@@ -77,12 +78,12 @@ def box_iou(first: Box, second: Box) -> float:
 
 
 def _clip(polygon: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """The part of a convex polygon inside another one, both counter-clockwise."""
+    """The intersection of two convex polygons, both counter-clockwise."""
     for start, end in zip(window, np.roll(window, -1, axis=0)):
         if not len(polygon):
             break
         edge = end - start
-        # How far each corner is to the left of the edge, that is, inside.
+        # Signed distance (times the edge's length) of each corner to the left of the edge; the left is inside.
         inside = edge[0] * (polygon[:, 1] - start[1]) - edge[1] * (polygon[:, 0] - start[0])
         kept = []
         for i in range(len(polygon)):

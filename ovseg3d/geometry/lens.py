@@ -1,7 +1,7 @@
 """OpenCV's two lens models on the image plane (focal length 1), and their inverses by Newton's method.
 
-Only arithmetic and `clip`, so that numpy arrays and torch tensors of any precision go through the same lines. Nothing
-asks a device for a value unless `tolerance` is given.
+Only arithmetic and `clip` are used, so that the same code serves numpy arrays and torch tensors of any precision.
+Without `tolerance`, no value is read back from a device.
 """
 
 import math
@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 Array = TypeVar("Array")
 """A numpy array or a torch tensor."""
 
+# Beyond the turning point of a strong distortion there is no inverse; these keep Newton's steps finite there.
 _LEAST_DETERMINANT = 1e-3
 _LEAST_SLOPE = 1e-6
-# Past the turning point of a strong lens there is no inverse; these keep Newton's steps finite there.
 
 
 def distort_xy(x: Any, y: Any, k1: Any, k2: Any, p1: Any, p2: Any, k3: Any, k4: Any) -> tuple[Any, Any, Any, Any, Any]:
@@ -22,8 +22,14 @@ def distort_xy(x: Any, y: Any, k1: Any, k2: Any, p1: Any, p2: Any, k3: Any, k4: 
     The radial factor is 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8.
 
     Args:
-        x, y: where an ideal pinhole shows a point.
-        k1, k2, p1, p2, k3, k4: coefficients in OpenCV's order; numbers, or arrays like x.
+        x: undistorted position on the image plane.
+        y: the same.
+        k1: coefficients in OpenCV's order, from here to k4; numbers, or arrays like x.
+        k2: radial.
+        p1: tangential.
+        p2: tangential.
+        k3: radial.
+        k4: radial.
 
     Returns:
         Distorted x and y, and the Jacobian's entries dx/dx, dx/dy (equal to dy/dx), dy/dy.
@@ -46,7 +52,10 @@ def distort_theta(theta: Any, k1: Any, k2: Any, k3: Any, k4: Any) -> tuple[Any, 
 
     Args:
         theta: angle between the ray and the optical axis, radians.
-        k1, k2, k3, k4: coefficients of theta^3, theta^5, theta^7, theta^9.
+        k1: coefficient of theta^3.
+        k2: of theta^5.
+        k3: of theta^7.
+        k4: of theta^9.
     """
     t2 = theta * theta
     distorted = theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
@@ -60,10 +69,11 @@ def undistort_xy(
     """The inverse of `distort_xy`.
 
     Args:
-        x_distorted, y_distorted: where the lens shows a point.
+        x_distorted: distorted position on the image plane.
+        y_distorted: the same.
         k: the six coefficients.
-        steps: of Newton's method, each of which doubles the digits.
-        tolerance: stop early once all errors are below it.
+        steps: of Newton's method; each doubles the number of correct digits.
+        tolerance: stop when all errors are below it.
     """
     x, y = x_distorted, y_distorted
     for _ in range(steps):
@@ -80,11 +90,13 @@ def undistort_theta(radius: Array, k: Sequence[Any], steps: int, tolerance: floa
     """The inverse of `distort_theta`, from 0 to pi.
 
     Args:
-        radius: distorted angle: the distance from the principal point on the image plane.
+        radius: distorted angle, radians: the distance from the principal point on the image plane.
         k: the four coefficients.
-        steps, tolerance: as for `undistort_xy`.
+        steps: as for `undistort_xy`.
+        tolerance: as for `undistort_xy`.
     """
-    theta = radius.clip(0.0, math.pi)
+    theta: Any = radius
+    theta = theta.clip(0.0, math.pi)
     for _ in range(steps):
         distorted, derivative = distort_theta(theta, *k)
         error = distorted - radius

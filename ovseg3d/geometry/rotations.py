@@ -1,4 +1,4 @@
-"""Quaternions, as records and files write them (w, x, y, z), to and from scipy's `Rotation`, which does the maths."""
+"""Conversion of quaternions (w, x, y, z), as in records and files, to and from scipy's `Rotation`."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ Quaternion = tuple[float, float, float, float]
 
 
 def from_wxyz(wxyz: Sequence[int | float] | Float[np.ndarray, "4"]) -> Rotation:
-    """The rotation of a quaternion (w, x, y, z) of any length but zero.
+    """The rotation of a quaternion (w, x, y, z), which need not have unit length.
 
     Raises:
-        ValueError: it has no length, or is not four numbers.
+        ValueError: the length is zero, or there are not four numbers.
     """
     w, x, y, z = wxyz
     return Rotation.from_quat([x, y, z, w])
 
 
 def to_wxyz(rotation: Rotation) -> Quaternion:
-    """The unit quaternion of a rotation, the one of the two with w >= 0."""
+    """The unit quaternion of a rotation with w >= 0."""
     x, y, z, w = rotation.as_quat(canonical=True).tolist()
     return w, x, y, z

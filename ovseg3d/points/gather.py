@@ -208,7 +208,7 @@ def _met(
     )
     x, weight = _heaviest(renderer.stops(origins, directions, 0.8 / places), places)
     weight = weight * torch.from_numpy(usable_at(frame, xy)).to(device)[:, None]
-    distance = (renderer.box.away(x.view(-1, 3)).view(x.shape) - origins[:, None]).norm(dim=-1)
+    distance = (renderer.box.uncontract(x.view(-1, 3)).view(x.shape) - origins[:, None]).norm(dim=-1)
     return {"x": x, "weight": weight, "span": distance * z_per_distance[:, None] * (camera.height / camera.fy)}
 
 

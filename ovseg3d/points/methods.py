@@ -162,7 +162,7 @@ class FeatureTrainer:
         box = self.renderer.box
         turn, shift = box.field_from_input[:3, :3], box.field_from_input[:3, 3]
         placed = torch.from_numpy((self.surface.xyz @ turn.T + shift).astype(np.float32))
-        return box.unit(placed).to(self.renderer.field.table.device)
+        return box.contract(placed).to(self.renderer.field.table.device)
 
     def _field(self, shape: FieldShape) -> FeatureField:
         return FeatureField(FeatureFieldConfig(), shape, self._x.device, self.backend, self.seed)

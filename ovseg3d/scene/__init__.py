@@ -1,7 +1,6 @@
-"""Captures: cameras, images, readers for every format, checks; and batches of pixels to train on.
+"""Captures: cameras, images, readers of all formats, checks, and batches of pixels for training.
 
-`load_scene(path)` gives a `Scene`. Only `Cameras`, `PhotoPool` and `PixelBatch` need torch; names load on use, so
-that reading a capture stays light.
+`load_scene(path)` returns a `Scene`. Only `Cameras`, `PhotoPool` and `PixelBatch` need torch, which loads on first use.
 """
 
 import lazy_loader as _lazy

@@ -1,6 +1,6 @@
-"""What a capture has to show before it is let in: options and names that can be, files and masks in its own folder.
+"""Checks of a capture before it is read: options, names, and that files and masks lie in its own folder.
 
-The numbers of its cameras are judged in `raw.py`, the sizes of its tables by their readers.
+`raw.py` checks the numbers of cameras; the readers check the sizes of their tables.
 """
 
 import math
@@ -16,10 +16,10 @@ from ovseg3d.scene.readers.raw import RawCapture, RawFrame
 
 
 def check_option(name: str, value: float | int) -> None:
-    """Raises SceneError: nobody means this."""
+    """Raises SceneError: the value is not a positive number in the allowed range."""
     try:
         number = float(value)
-    except OverflowError:  # a whole number of some hundred digits
+    except OverflowError:  # an integer with hundreds of digits
         number = math.inf
     if not (math.isfinite(number) and number > 0):
         raise SceneError(f"{name} is {number:g}, expected a positive number")
@@ -31,7 +31,7 @@ def check_option(name: str, value: float | int) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises SceneError: a name holds bytes that are no UTF-8. Python passes them on, but JSON cannot hold them."""
+    """Raises SceneError: a name is not valid UTF-8, so that JSON cannot hold it."""
     for path in (folder.absolute(), folder.resolve()):
         try:
             str(path).encode()
@@ -41,7 +41,7 @@ def check_folder(folder: Path) -> None:
 
 
 def files_inside(raw: RawCapture, trust: Trust, problems: list[SceneError]) -> list[RawFrame]:
-    """The frames that have a name and whose files lie in the capture's folder."""
+    """The frames with a valid name whose files lie in the capture's folder; `problems` receives the others."""
     kept = []
     for frame in raw.frames:
         try:
@@ -56,7 +56,7 @@ def files_inside(raw: RawCapture, trust: Trust, problems: list[SceneError]) -> l
 
 
 def drop_far_points(raw: RawCapture, notes: list[str]) -> None:
-    """Leave out sparse points so far away that they are a mistake of structure from motion."""
+    """Remove sparse points further away than `MAX_LENGTH`: errors of structure from motion."""
     if raw.points is None:
         return
     near = (np.abs(raw.points) <= MAX_LENGTH).all(axis=1)
@@ -66,7 +66,7 @@ def drop_far_points(raw: RawCapture, notes: list[str]) -> None:
 
 
 def phrases_inside(raw: RawCapture, listing: Path, trust: Trust) -> tuple[str, ...]:
-    """The phrases of a list in the capture's folder. Raises SceneError: it is no such list."""
+    """The phrases of a list in the capture's folder. Raises SceneError: it is not valid."""
     check_regular(inside(raw.path, listing.absolute(), trust=trust), what="list of phrases")
     phrases = read_phrases(listing)
     for phrase in phrases:
@@ -75,16 +75,16 @@ def phrases_inside(raw: RawCapture, listing: Path, trust: Trust) -> tuple[str, .
 
 
 def check_masks(raw: RawCapture, folder: Path, known: dict[Path, SceneError | None], trust: Trust) -> None:
-    """Refuse masks, one for each phrase as in 3D-OVS's folders, that lie outside the capture's folder.
+    """Reject 3D-OVS masks (one for each phrase) outside the capture's folder.
 
     Args:
         raw: the capture.
-        folder: of masks; the list of the phrases is beside it.
-        known: what came of this before, by folder and by list.
+        folder: of masks; the list of phrases is beside it.
+        known: cache of results, by folder and by list.
         trust: what the user allows.
 
     Raises:
-        SceneError: such a mask is a link that leads out, or a phrase is a path.
+        SceneError: a mask is a link to outside, or a phrase is a path.
     """
     for path, check in ((folder.parent / "classes.txt", _check_mask_names), (folder, _check_links)):
         if path not in known:

@@ -1,7 +1,7 @@
-"""Cameras: where each photo was taken from, and through which lens.
+"""Cameras: pose and lens of each photo.
 
-Axes are OpenCV's (x right, y down, z forward); `c2w` takes camera to input frame. A pixel's centre is at +0.5, so
-that the picture spans [0, width] x [0, height]. Two lens models: OPENCV (a pinhole when it has no distortion) and
+Axes are OpenCV's (x right, y down, z forward); `c2w` maps camera to input frame. A pixel's centre is at +0.5, so
+that the image spans [0, width] x [0, height]. Two lens models: OPENCV (a pinhole when it has no distortion) and
 OPENCV_FISHEYE (equidistant). Everything here is float64 numpy; `rays.Cameras` is the batched torch counterpart.
 """
 
@@ -18,13 +18,13 @@ LensModel = Literal["OPENCV", "OPENCV_FISHEYE"]
 # Right-multiplied onto a c2w, it turns OpenGL camera axes (x right, y up, z backward) into OpenCV's, and back.
 OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 
-# Until float64 is exhausted; rays in the picture of a sound lens take five or six.
-_NEWTON = {"steps": 30, "tolerance": 1e-14}
+# To the precision of float64; rays in the image of a usual lens take five or six steps.
+_NEWTON_STEPS, _NEWTON_TOLERANCE = 30, 1e-14
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One view: lens, picture size and pose.
+    """One view: lens, image size and pose.
 
     `distortion` is (k1, k2, p1, p2, k3, k4) for OPENCV, where the radial factor is the polynomial
     1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8, and (k1, k2, k3, k4) for OPENCV_FISHEYE; missing ones are 0.
@@ -57,7 +57,7 @@ class Camera:
 
     @property
     def is_pinhole(self) -> bool:
-        """Whether rays leave on straight lines: no distortion and no fisheye."""
+        """Whether there is no distortion and no fisheye."""
         return self.model == "OPENCV" and not any(self.distortion)
 
     @property
@@ -72,11 +72,11 @@ class Camera:
 
     @property
     def up(self) -> Float[np.ndarray, "3"]:
-        """Unit direction of the picture's upper edge in the input frame."""
+        """Unit direction towards the upper edge of the image, input frame."""
         return -self.c2w[:3, 1]
 
     def scaled(self, width: int, height: int) -> "Camera":
-        """The same view for a picture of another size; each axis is scaled by its own ratio."""
+        """The same view at another image size; each axis is scaled by its own ratio."""
         x, y = width / self.width, height / self.height
         return replace(
             self,
@@ -96,10 +96,10 @@ class Camera:
     def rays(
         self, xy: Float[np.ndarray, "points 2"]
     ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
-        """Rays through picture positions.
+        """Rays through image positions.
 
         Args:
-            xy: pixels, (0, 0) is the upper left corner of the picture.
+            xy: pixels; (0, 0) is the upper left corner of the image.
 
         Returns:
             Origins and unit directions in the input frame, distortion undone by Newton's method (to 1e-10).
@@ -108,28 +108,28 @@ class Camera:
         y = (xy[:, 1] - self.cy) / self.fy
         if self.model == "OPENCV_FISHEYE":
             radius = np.hypot(x, y)
-            theta = undistort_theta(radius, self.coefficients, **_NEWTON)
+            theta = undistort_theta(radius, self.coefficients, _NEWTON_STEPS, _NEWTON_TOLERANCE)
             ratio = np.where(radius > 1e-12, np.sin(theta) / np.maximum(radius, 1e-12), 1.0)
             local = np.stack([x * ratio, y * ratio, np.cos(theta)], axis=-1)
         else:
             if not self.is_pinhole:
-                x, y = undistort_xy(x, y, self.coefficients, **_NEWTON)
+                x, y = undistort_xy(x, y, self.coefficients, _NEWTON_STEPS, _NEWTON_TOLERANCE)
             local = np.stack([x, y, np.ones_like(x)], axis=-1)
         directions = local @ self.c2w[:3, :3].T
         directions = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
         return np.broadcast_to(self.position, directions.shape).copy(), directions
 
     def reaches(self, xy: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, "points"]:
-        """Whether the lens model has a ray for picture positions.
+        """Whether the lens model has a valid ray for image positions.
 
-        A distortion polynomial that was fitted to the middle of the picture may fold back further out. There it has
-        no ray for a pixel, or a second one, and `rays` returns something that means nothing.
+        A distortion polynomial that was fitted to the middle of the image may fold back further out. There a pixel has
+        no ray, or two, and the result of `rays` is meaningless.
         """
         if self.is_pinhole:
             return np.ones(len(xy), dtype=bool)
         origins, directions = self.rays(xy)
         local = directions @ self.c2w[:3, :3]
-        # The picture must grow all the way from the optical axis to the ray, and the ray lead back to the pixel.
+        # Distortion must be monotonic from the optical axis to the ray, and the ray must project back to the pixel.
         shares = np.linspace(0.0, 1.0, 33)[1:, None]
         if self.model == "OPENCV_FISHEYE":
             theta = np.arctan2(np.hypot(local[:, 0], local[:, 1]), local[:, 2])
@@ -144,7 +144,7 @@ class Camera:
     def project(
         self, points: Float[np.ndarray, "points 3"]
     ) -> tuple[Float[np.ndarray, "points 2"], Float[np.ndarray, "points"]]:
-        """Where points of the input frame appear in the picture.
+        """Project points of the input frame into the image.
 
         Returns:
             Pixel positions with distortion, and z-depth in input units. Behind a camera that is no fisheye

@@ -1,7 +1,7 @@
-"""What a capture is once it has been read: `Scene`, its `Frame`s, and a `Finding` about it.
+"""A capture that has been read: `Scene`, its `Frame`s, and a `Finding` about it.
 
-Plain frozen data, independent of the format on disk. Frames are sorted by name, one name occurs once, poses are
-OpenCV camera-to-input. Photos stay on disk; `images.py` reads them.
+Frozen data, independent of the format on disk. Frames are sorted by name, names are unique, poses are OpenCV
+camera-to-input. Photos stay on disk; `images.py` reads them.
 """
 
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ class Frame:
     name: str
     """As the capture names it, with forward slashes: "images/0001.jpg"."""
     image_path: Path
-    """The file that is read; may be a smaller copy in an `images_N` folder."""
+    """The file to read; may be a smaller copy in an `images_N` folder."""
     camera: Camera
     """At the size used for training."""
     mask_path: Path | None = None
-    """Black hides a pixel."""
+    """Black pixels are not used."""
     depth_path: Path | None = None
     """z-depth, times `Scene.depth_unit` in input units; 0 is unknown."""
     label_path: Path | None = None
@@ -36,9 +36,9 @@ class Frame:
     near_far: tuple[float, float] | None = None
     """z-depth bounds in input units, where the capture states them (LLFF)."""
     upright: bool = True
-    """Whether the photo's EXIF orientation is to be applied."""
+    """Whether to apply the photo's EXIF orientation."""
     max_pixels: int = MAX_PIXELS
-    """Largest picture of this frame that is decoded, see `Trust`."""
+    """Largest image of this frame that is decoded, see `Trust`."""
 
 
 @dataclass(frozen=True)
@@ -70,37 +70,37 @@ class Scene:
     depth_unit: float = 0.001
     """Value in a depth file x depth_unit = input units."""
     has_alpha: bool = False
-    """Whether photos are RGBA and really transparent somewhere."""
+    """Whether photos are RGBA and have transparent pixels."""
     classes: dict[int, str] = field(default_factory=dict)
     """Label index to phrase."""
     ignore_label: int | None = None
-    """Index of pixels that count neither way."""
+    """Label index of pixels that evaluation ignores."""
     phrases: tuple[str, ...] = ()
-    """What the capture says is in it, in its own order and spelling."""
+    """Phrases that the capture lists, in its order and spelling."""
     photos: tuple[str, ...] = ()
-    """Names of all photos in their order: those of `frames`, and those without a pose or a file, which labels count."""
+    """Names of all photos in order: those of `frames`, and those without a pose or a file, which labels count too."""
     recommended_encoder: dict[str, str] = field(default_factory=dict)
     """Such as {"clip": "builtin", "dino": "builtin"}."""
     aabb_scale: float | None = None
-    """instant-ngp's hint at the size of the surroundings."""
+    """instant-ngp's hint of the size of the surroundings."""
     notes: tuple[str, ...] = ()
-    """What the reader noticed, as sentences for the user."""
+    """Notes of the reader, as sentences for the user."""
 
     @property
     def unit(self) -> Literal["m", "units"]:
-        """What lengths of the input frame are called: "m" only where one unit is one metre."""
+        """Unit of lengths in the input frame: "m" only if one unit is one metre."""
         return "m" if self.metres_per_unit == 1 else "units"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that `check_scene` noticed."""
+    """A result of `check_scene`."""
 
     level: Literal["error", "warning", "note"]
-    """An error stops training, a warning spoils it, a note is for information."""
+    """An error prevents training, a warning may spoil it, a note is information."""
     what: str
     """A sentence."""
     where: str | None = None
-    """The frames or files concerned."""
+    """The frames or files in question."""
     fix: str | None = None
     """What to do about it."""

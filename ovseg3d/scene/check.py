@@ -1,8 +1,8 @@
-"""What looks wrong with a capture that can be read: `check_scene`.
+"""Plausibility checks of a capture that can be read: `check_scene`.
 
-Most mistakes with poses leave the numbers plausible and the training hopeless: the wrong camera axes, world-to-camera
-for camera-to-world, a frame listed under two names. What gives them away is geometry: where the cameras look, which
-way is up, on which side the sparse points lie. Each suspicion is a `Finding` with what to try.
+Most errors in poses leave plausible numbers but prevent training: wrong camera axes, world-to-camera for
+camera-to-world, a frame listed under two names. Geometry reveals them: where the cameras look, which way is up, on
+which side the sparse points lie. Each result is a `Finding` with a proposed fix.
 """
 
 import hashlib
@@ -21,21 +21,21 @@ from ovseg3d.scene.readers.raw import shorten
 from ovseg3d.scene.sizes import stated_size
 
 _FLIP = "multiply the 2nd and 3rd column of each rotation by -1: the file wants OpenGL cameras (y up, z backward)"
-# Words of the readers' notes that mean something was lost or doubtful.
+# Words in the readers' notes that make a note a warning.
 _DOUBTFUL = (
     "more than once", "have no photo", "times as large", "are missing", "match no frame", "no readable", "cannot be",
 )  # fmt: skip
-# A photo larger than this is compared by its start.
+# Of larger photos only this many bytes are compared.
 _HASHED_BYTES = 64 * 2**20
 _USUAL_FOCAL_LENGTHS = (0.2, 10.0)
-"""Of the picture's width."""
+"""As shares of the image's width."""
 _USUAL_DEPTH_UNITS = (1e-5, 10.0)
 
 
 def check_scene(scene: Scene) -> list[Finding]:
-    """What the user should know about a capture before training on it, the worst first.
+    """Findings about a capture before training, the worst first.
 
-    Reads the headers of label images and at most 100 masks; photos are compared by size and hash only.
+    Reads the headers of label images and at most 100 masks; compares photos by size and hash.
     """
     findings = [
         Finding("warning" if any(words in note for words in _DOUBTFUL) else "note", note + ".") for note in scene.notes
@@ -52,12 +52,12 @@ def check_scene(scene: Scene) -> list[Finding]:
 
 
 def as_finding(error: SceneError) -> Finding:
-    """A problem that stops training, as a finding."""
+    """An error that prevents training, as a finding."""
     return Finding("error", error.what + ".", None if error.where is None else str(error.where), error.fix)
 
 
 def common_focus(scene: Scene) -> Float[np.ndarray, "3"] | None:
-    """The point of the input frame that is nearest to all optical axes; None when these are almost parallel."""
+    """The point of the input frame closest to all optical axes; None if they are almost parallel."""
     positions, forwards = _axes(scene.frames)
     across = np.eye(3) - forwards[:, :, None] * forwards[:, None, :]
     total = across.mean(axis=0)
@@ -72,11 +72,11 @@ def _axes(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _directions(scene: Scene) -> list[Finding]:
-    """Axes and conventions, judged by focus, up and sparse points."""
+    """Axes and conventions, checked by the common focus, up and the sparse points."""
     positions, forwards = _axes(scene.frames)
     findings = []
     z_up = scene.format in ("nerfstudio", "instant-ngp", "blender")
-    # Half of the cameras upside down is no convention; nearly all is.
+    # Only if nearly all cameras are upside down is it a convention.
     ups = np.array([frame.camera.up[2] for frame in scene.frames])
     inverted = z_up and (ups < -0.2).mean() > 0.8
     focus = common_focus(scene)
@@ -126,7 +126,7 @@ def _directions(scene: Scene) -> list[Finding]:
 
 
 def _movement(positions: np.ndarray, forwards: np.ndarray) -> list[Finding]:
-    """Cameras that turn but stay in one place show no depth; world-to-camera poses of an orbit look like that."""
+    """Cameras that rotate but do not move show no depth; world-to-camera poses of an orbit look like that."""
     spread = np.linalg.norm(positions - positions.mean(axis=0), axis=1).max()
     size = max(np.linalg.norm(positions, axis=1).max(), 1e-9)
     turned = np.degrees(np.arccos(np.clip((forwards @ forwards[0]).min(), -1, 1)))
@@ -142,19 +142,19 @@ def _movement(positions: np.ndarray, forwards: np.ndarray) -> list[Finding]:
 
 
 def _lenses(scene: Scene) -> list[Finding]:
-    """Lenses unlike any usual one; distortion that folds back within the picture, at its border or sooner."""
+    """Unusual lenses, and distortion that folds back within the image."""
     findings = []
     low, high = _USUAL_FOCAL_LENGTHS
     odd = [f for f in scene.frames if not low <= f.camera.fx / f.camera.width <= high]
     if odd:
-        what = f"The focal length of {len(odd)} frames is odd: {odd[0].camera.fx:g} pixels where the picture is "
+        what = f"The focal length of {len(odd)} frames is odd: {odd[0].camera.fx:g} pixels where the image is "
         what += f"{odd[0].camera.width} wide."
         fix = f"usual are {low:g} to {high:g} times the width: correct fl_x, or w and h"
         findings.append(Finding("warning", what, shorten([frame.name for frame in odd]), fix))
     odd = [f for f in scene.frames if max(map(abs, _off_centre(f.camera))) > 0.25]
     if odd:
         across, down = (f"{share:.0%}" for share in _off_centre(odd[0].camera))
-        what = f"The optical axis of {len(odd)} frames is far from the picture's middle, by {across} of its width "
+        what = f"The optical axis of {len(odd)} frames is far from the image's middle, by {across} of its width "
         what += f"and {down} of its height."
         fix = "correct cx and cy, unless the photos were cropped"
         findings.append(Finding("warning", what, shorten([frame.name for frame in odd]), fix))
@@ -168,20 +168,20 @@ def _lenses(scene: Scene) -> list[Finding]:
     with np.errstate(all="ignore"):
         folded = [frame.name for frame in scene.frames if not frame.camera.reaches(_border(frame.camera)).all()]
     if folded:
-        what = f"The lens distortion of {len(folded)} frames folds back before the picture's edge, "
-        what += "where rays mean nothing."
+        what = f"The lens distortion of {len(folded)} frames folds back before the image's edge, "
+        what += "where rays are meaningless."
         fix = "calibrate again, or crop or undistort the photos"
         findings.append(Finding("warning", what, shorten(folded), fix))
     return findings
 
 
 def _off_centre(camera: Camera) -> tuple[float, float]:
-    """How far the optical axis is from the picture's middle, as shares of its width and height."""
+    """Offset of the optical axis from the image's middle, as shares of its width and height."""
     return camera.cx / camera.width - 0.5, camera.cy / camera.height - 0.5
 
 
 def _border(camera: Camera) -> Float[np.ndarray, "points 2"]:
-    """Positions along the picture's edge."""
+    """Positions along the image's edge."""
     along = np.linspace(0.0, 1.0, 9)
     sides = [np.stack([along, np.full(9, end)], axis=-1) for end in (0.0, 1.0)]
     return np.concatenate([*sides, *(side[:, ::-1] for side in sides)]) * [camera.width, camera.height]
@@ -198,7 +198,7 @@ def _points_ahead(scene: Scene) -> float | None:
 
 
 def _doubles(scene: Scene) -> list[Finding]:
-    """Frames that share a pose, and photos that are the same file or bytes."""
+    """Frames with the same pose, and photos with the same content."""
     findings = []
     scale = max(1e-9, float(np.ptp(_axes(scene.frames)[0], axis=0).max()))
     by_pose: dict[bytes, list[str]] = defaultdict(list)
@@ -229,7 +229,7 @@ def _doubles(scene: Scene) -> list[Finding]:
 
 
 def _companions(scene: Scene) -> list[Finding]:
-    """Masks that hide everything, label images of another shape, depth or masks for some photos only."""
+    """Masks that hide every pixel, and label images of another shape."""
     findings = []
     masked = [frame for frame in scene.frames if frame.mask_path is not None]
     for frame in masked[:: max(1, len(masked) // 100)]:

@@ -1,8 +1,8 @@
-"""Finding a photo's file: the full-size one, or a smaller copy in an `images_N` folder beside it.
+"""Find a photo's file: the full-size one, or a smaller copy in an `images_N` folder beside it.
 
-`images/a/0001.jpg` has its half-size copy in `images_2/a/0001.jpg`, perhaps with another suffix. LLFF's copies have
-other names altogether; then the sorted names correspond, provided that there are equally many. A folder that the
-capture names itself is no copy (`cam` and `cam_2` may be two cameras), and outside the capture none is looked for.
+The half-size copy of `images/a/0001.jpg` is `images_2/a/0001.jpg`, perhaps with another suffix. LLFF's copies have
+different names; then sorted names correspond, if there are equally many. A folder that the capture itself names is
+not a copy (`cam` and `cam_2` may be two cameras). Copies outside the capture are not used.
 """
 
 import os
@@ -15,35 +15,35 @@ from ovseg3d.scene.images import PHOTO_SUFFIXES
 
 
 class Copies:
-    """Which files hold the photos of one capture, at which sizes.
+    """The files of a capture's photos, at all sizes.
 
     Args:
         root: the capture's folder.
-        photos: where the full-size photo of each frame is expected.
+        photos: expected path of the full-size photo of each frame.
         trust: what the user allows.
 
     Raises:
-        SceneError: a folder of photos or of copies is a link that leads out of the capture.
+        SceneError: a folder of photos or of copies is a link to outside the capture.
     """
 
     def __init__(self, root: Path, photos: Sequence[Path], trust: Trust = NO_TRUST) -> None:
         self._root = root
-        self._places = {photo: place for photo in photos if (place := self._place(photo)) is not None}
+        self._locations = {photo: found for photo in photos if (found := self._locate(photo)) is not None}
         self._names: dict[Path, list[str]] = {}
-        for base, rest in self._places.values():
+        for base, rest in self._locations.values():
             self._names.setdefault(base, []).append(rest)
         self._versions = _versions(root, set(self._names), trust)
         self._maps: dict[tuple[Path, int], dict[str, Path]] = {}
 
     def find(self, photo: Path, factor: float) -> tuple[Path, int] | None:
-        """The smallest copy that is still large enough for `factor`, else the nearest larger reduction.
+        """The smallest copy that is large enough for the reduction `factor`, else the largest smaller one.
 
         Returns:
             The file and its N (1 for the full-size folder), or None when there is no file at all.
         """
-        if photo not in self._places:
+        if photo not in self._locations:
             return (photo, 1) if photo.is_file() else None
-        base, rest = self._places[photo]
+        base, rest = self._locations[photo]
         versions = self._versions[base]
         enough = sorted((n for n in versions if n <= factor + 1e-6), reverse=True)
         for n in enough + sorted(set(versions) - set(enough)):
@@ -53,15 +53,15 @@ class Copies:
         return (photo, 1) if photo.is_file() else None
 
     def listing(self, folder: Path) -> list[str]:
-        """Names of all photos in the `folder` of one, or in its largest copy where it has none."""
-        place = self._place(folder / "_")
+        """Names of all photos in `folder`, or in its largest copy if it has none."""
+        found = self._locate(folder / "_")
         folders = [folder]
-        if place is not None:
-            base, rest = place
+        if found is not None:
+            base, rest = found
             folders = [version / Path(rest).parent for _, version in sorted(self._versions[base].items())]
         return next(filter(None, map(_photos_in, folders)), [])
 
-    def _place(self, photo: Path) -> tuple[Path, str] | None:
+    def _locate(self, photo: Path) -> tuple[Path, str] | None:
         """The folder in the capture that may have `_N` siblings, and the rest of the path; None outside."""
         try:
             parts = photo.relative_to(self._root).parts
@@ -93,7 +93,7 @@ class Copies:
 
 
 def _versions(root: Path, named: set[Path], trust: Trust) -> dict[Path, dict[int, Path]]:
-    """For each folder in `named`: N to folder, for itself (1) and its siblings `_N` that the capture does not name."""
+    """For each folder in `named`: itself (N = 1) and its siblings `_N` that the capture does not name, by N."""
     versions = {base: {1: base} if base.is_dir() else {} for base in named}
     for sibling in root.iterdir() if root.is_dir() else ():
         match = re.fullmatch(r"(.+)_(\d{1,9})", sibling.name, re.DOTALL)
@@ -107,7 +107,7 @@ def _versions(root: Path, named: set[Path], trust: Trust) -> dict[Path, dict[int
 
 
 def _photos_in(folder: Path) -> list[str]:
-    """Names of a folder's own photos; a hidden file is none (macOS leaves "._0001.jpg" beside "0001.jpg")."""
+    """Names of a folder's own photos; hidden files are left out (macOS writes "._0001.jpg" beside "0001.jpg")."""
     _, _, files = next(os.walk(folder), ("", [], []))
     return [file for file in files if file[0] != "." and os.path.splitext(file)[1].lower() in PHOTO_SUFFIXES]
 

@@ -1,7 +1,7 @@
-"""Where a capture's content is: points that tell, which the field's box and the picture of `info` both come from.
+"""Extent of a capture's content, for the field's box and the plot of `info`.
 
-The evidence, the best first: measured depth, sparse points, the near and far that an LLFF capture states. Without any
-the cameras alone tell, by the point that they look at. Points are in the input frame and its units.
+Sources, the best first: measured depth, sparse points, near and far bounds of an LLFF capture. Without them the extent
+comes from the point that the cameras look at. Points are in the input frame and its units.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from ovseg3d.scene.images import load_depth
 
 _DEPTH_VIEWS = 32
 _DEPTH_SAMPLES = 2000
-_FEWEST_POINTS = 50
+_MIN_POINTS = 50
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Points of the content and where they come from."""
+    """Points of the content and their source."""
 
     points: Float[np.ndarray, "points 3"]
     source: str
@@ -32,7 +32,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Extent:
-    """A box and where it comes from."""
+    """A box and its source."""
 
     bounds: Float[np.ndarray, "2 3"]
     """Lower and upper corner, input frame and units."""
@@ -41,12 +41,12 @@ class Extent:
 
 
 def content_points(scene: Scene, views: Sequence[Frame], use_depth: bool) -> Evidence | None:
-    """Points where the content is, by the best evidence there is; None where only the cameras tell.
+    """Points of the content from the best source; None if there are only cameras.
 
     Args:
-        scene: for its sparse points.
-        views: whose depth, and near and far, are looked at.
-        use_depth: whether measured depth counts.
+        scene: its sparse points are used.
+        views: their depth, and near and far bounds, are used.
+        use_depth: whether to use measured depth.
 
     Raises:
         SceneError: a depth file is broken.
@@ -54,12 +54,12 @@ def content_points(scene: Scene, views: Sequence[Frame], use_depth: bool) -> Evi
     if use_depth and any(frame.depth_path for frame in views):
         chosen = views[:: max(1, len(views) // _DEPTH_VIEWS)]
         measured = np.concatenate([_depth_points(scene, frame) for frame in chosen])
-        if len(measured):  # depth files may know nothing
+        if len(measured):  # depth files may hold no known depth
             return Evidence(measured, "depth")
-    if scene.points is not None and len(scene.points) >= _FEWEST_POINTS:
+    if scene.points is not None and len(scene.points) >= _MIN_POINTS:
         return Evidence(scene.points, "sparse points")
     if all(frame.near_far for frame in views):
-        # Halfway in disparity: what is further off is small in the photos.
+        # Half way in disparity: more distant content is small in the photos.
         ends = [(frame, frame.near_far) for frame in views if frame.near_far]
         parts = [_frustum_points(frame.camera, (near, 2 * near * far / (near + far))) for frame, (near, far) in ends]
         return Evidence(np.concatenate(parts), "near and far")
@@ -67,7 +67,7 @@ def content_points(scene: Scene, views: Sequence[Frame], use_depth: bool) -> Evi
 
 
 def scene_extent(scene: Scene) -> Extent | None:
-    """The box of the content, without the farthest 2 % on each side; None when nothing tells.
+    """The box of the content, without the outer 2 % on each side; None without any source.
 
     Raises:
         SceneError: a depth file is broken.
@@ -84,7 +84,7 @@ def scene_extent(scene: Scene) -> Extent | None:
 
 
 def _depth_points(scene: Scene, frame: Frame) -> Float[np.ndarray, "points 3"]:
-    """What a depth image shows, evenly thinned."""
+    """Points of a depth image, evenly thinned."""
     depth = load_depth(frame, scene).ravel()
     chosen = np.flatnonzero((depth > 0) & (depth <= MAX_LENGTH))
     chosen = chosen[:: max(1, len(chosen) // _DEPTH_SAMPLES)]
@@ -94,7 +94,7 @@ def _depth_points(scene: Scene, frame: Frame) -> Float[np.ndarray, "points 3"]:
 
 
 def _frustum_points(camera: Camera, depths: tuple[float, ...]) -> Float[np.ndarray, "points 3"]:
-    """Where a picture's corners and middle are at these z-depths."""
+    """Points at an image's corners and middle, at these z-depths."""
     w, h = camera.width, camera.height
     corners = np.array([[0, 0], [w, 0], [0, h], [w, h], [w / 2, h / 2]], dtype=float)
     origins, directions = camera.rays(corners)

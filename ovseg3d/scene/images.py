@@ -1,8 +1,8 @@
 """Reading photos, masks, depth and labels at the size that a frame's camera states.
 
 Photos are averaged down by area, with premultiplied alpha; masks, depth and labels are sampled at pixel centres
-(nearest). EXIF orientation is applied when `Frame.upright`. Arrays are (h, w, ...) with row 0 at the top. Every
-failure is a SceneError that names the file. How a picture is opened, and which are not, is in `opening.py`.
+(nearest). EXIF orientation is applied if `Frame.upright`. Arrays are (h, w, ...) with row 0 at the top. Every failure
+is a SceneError that names the file. `opening.py` opens images and rejects unsafe ones.
 """
 
 import os
@@ -23,14 +23,14 @@ from ovseg3d.scene.opening import open_image, orientation_of
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
 IGNORED = -1
-"""What `load_labels` gives for pixels that count neither way."""
-# Some releases of Pillow give a 16-bit picture as int32.
+"""Label of pixels that evaluation ignores, see `load_labels`."""
+# Some releases of Pillow return a 16-bit image as int32.
 _LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.int32): 65535}
-_MOST_PHRASES = 10_000
+_MAX_PHRASES = 10_000
 _LABELS = (-(2**31), 2**31 - 1)
-# Values that are worked on at once, where a photo of many megapixels would take gigabytes.
+# Values per block, so that large photos do not take gigabytes.
 _AT_ONCE = 2**22
-# EXIF orientation to the flip or turn that makes the picture upright.
+# The transposition that makes an image upright, by EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,14 +44,14 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file says about itself, read without decoding it."""
+    """The header of an image file, read without decoding."""
 
     width: int
     height: int
     orientation: int
-    """EXIF's 1..8; from 5 on, the upright picture has width and height exchanged."""
+    """EXIF's 1..8; from 5 on, the upright image has width and height exchanged."""
     has_alpha: bool
-    """Whether it has an alpha channel (not: whether anything is transparent)."""
+    """Whether there is an alpha channel; pixels need not be transparent."""
     channels: int
 
     @property
@@ -61,16 +61,16 @@ class Header:
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS, what: str = "photo") -> Header:
-    """Size, orientation and channels of a picture. Raises SceneError when it is no picture, or larger than allowed."""
+    """Size, orientation and channels of an image. Raises SceneError: not an image, or too large."""
     with open_image(path, what, max_pixels) as image:
         has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
         return Header(*image.size, orientation_of(image), has_alpha, len(image.getbands()))
 
 
 def ends_well(path: Path) -> bool:
-    """Whether a JPEG or PNG has its end mark, a cheap sign that it was not cut short; True for other kinds.
+    """Whether a JPEG or PNG has its end mark, a cheap check for truncation; True for other formats.
 
-    False is a suspicion only: some phones append data of their own. Decoding tells.
+    False is only a suspicion, as some phones append data. Decoding gives certainty.
     """
     try:
         with open_regular(path, what="photo") as file:
@@ -87,15 +87,15 @@ def ends_well(path: Path) -> bool:
 
 
 def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
-    """The photo at its camera's size: (h, w, 3), or (h, w, 4) with straight alpha when the file has alpha.
+    """The photo at its camera's size: (h, w, 3), or (h, w, 4) with straight alpha if the file has alpha.
 
     Raises:
-        SceneError: the file is missing, no picture, or cut short.
+        SceneError: the file is missing, not an image, or truncated.
     """
     size = (frame.camera.width, frame.camera.height)
     with open_image(frame.image_path, "photo", frame.max_pixels) as image:
         orientation = orientation_of(image) if frame.upright else 1
-        # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is an area average of its own.
+        # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is also an area average.
         image.draft("RGB", (size[1], size[0]) if orientation >= 5 else size)
         upright = _to_rgb(image)
         if orientation > 1:
@@ -108,7 +108,7 @@ def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
 
 
 def load_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:
-    """True where a pixel may be used, at the camera's size; all True when the frame has no mask.
+    """True for usable pixels, at the camera's size; all True without a mask.
 
     Raises:
         SceneError: the file is broken or of another size, or hides every pixel.
@@ -119,7 +119,7 @@ def load_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:
     values = _decode(frame.mask_path, "mask", frame.max_pixels)
     if values.ndim == 3:
         values = values[..., :3].max(axis=-1) if values.shape[-1] >= 3 else values[..., 0]
-    # Half of the largest value serves 0/255 and 0/1 alike, and noise of JPEG around black.
+    # Half of the largest value works for 0/255 and 0/1, and for JPEG noise around black.
     usable = values > values.max(initial=0) / 2
     mask = _nearest(usable, width, height)
     if not mask.any():
@@ -132,7 +132,7 @@ def load_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:
 
 
 def usable_at(frame: Frame, xy: Float[np.ndarray, "samples 2"]) -> Bool[np.ndarray, "samples"]:
-    """Whether what a photo shows at places (xy in 0..1 of it) may be used, see `load_mask`. Raises SceneError."""
+    """Whether a photo's pixels at `xy` (0 to 1 of its size) are usable, see `load_mask`. Raises SceneError."""
     mask = load_mask(frame)
     h, w = mask.shape
     column, row = (xy * (w, h)).astype(np.int64).clip(0, (w - 1, h - 1)).T
@@ -140,7 +140,7 @@ def usable_at(frame: Frame, xy: Float[np.ndarray, "samples 2"]) -> Bool[np.ndarr
 
 
 def load_depth(frame: Frame, scene: Scene) -> Float[np.ndarray, "h w"]:
-    """z-depth in input units at the camera's size, float32; 0 where unknown, or everywhere without a file.
+    """z-depth in input units at the camera's size, float32; 0 where unknown.
 
     Raises:
         SceneError: the file is broken.
@@ -151,13 +151,13 @@ def load_depth(frame: Frame, scene: Scene) -> Float[np.ndarray, "h w"]:
     values = _decode(frame.depth_path, "depth", frame.max_pixels, kinds="uif")
     if values.ndim != 2:
         raise too_many_channels(frame.depth_path, values.shape[-1])
-    with np.errstate(all="ignore"):  # what becomes infinite is unknown
+    with np.errstate(all="ignore"):  # infinite values become unknown
         depth = _nearest(values, width, height).astype(np.float32) * np.float32(scene.depth_unit)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def too_many_channels(path: Path, channels: int) -> SceneError:
-    """What a depth file is told that is a picture in colours."""
+    """The error for a depth file with several channels."""
     return SceneError(
         f"The depth image has {channels} channels, expected one",
         where=path,
@@ -166,17 +166,17 @@ def too_many_channels(path: Path, channels: int) -> SceneError:
 
 
 def load_labels(frame: Frame, scene: Scene | None = None) -> Int[np.ndarray, "h w"]:
-    """Label index of each pixel at the camera's size, int64; 0 is none. All 0 when the frame has no labels.
+    """Label index of each pixel at the camera's size, int64; 0 is no label. All 0 without a label file.
 
     A 3D-OVS folder of masks becomes indices 1, 2, ... in the order of `segmentations/classes.txt`.
 
     Args:
-        frame: whose labels.
-        scene: says by `ignore_label` what counts neither way, and becomes `IGNORED`. Where it says nothing that is the
-            largest value of an 8-bit or 16-bit picture, unless the scene has a class of that number.
+        frame: its labels are read.
+        scene: its `ignore_label` becomes `IGNORED`. If that is None, the largest value of an 8-bit or 16-bit image is
+            ignored, unless it is the number of a class.
 
     Raises:
-        SceneError: a file is missing or broken, is a picture in colours, or holds what is no whole number.
+        SceneError: a file is missing or broken, is a colour image, or holds a value that is not an integer.
     """
     width, height = frame.camera.width, frame.camera.height
     if frame.label_path is None:
@@ -198,7 +198,7 @@ def load_labels(frame: Frame, scene: Scene | None = None) -> Int[np.ndarray, "h 
 
 
 def mask_path(folder: Path, phrase: str) -> Path:
-    """Where 3D-OVS's folder of masks has that of a phrase. Raises SceneError: the phrase is a path."""
+    """The mask of a phrase in a 3D-OVS folder. Raises SceneError: the phrase is a path."""
     if os.path.basename(phrase) != phrase:
         what = f"The phrase {shorten(ascii(phrase))} is to name a mask, but is a path"
         raise SceneError(what, where=folder.parent / "classes.txt", fix="write it without slashes")
@@ -206,14 +206,14 @@ def mask_path(folder: Path, phrase: str) -> Path:
 
 
 def _whole(values: np.ndarray, path: Path) -> Int[np.ndarray, "h w"]:
-    """Labels as int64, of an array or picture that may have more than one channel, or be of another type."""
+    """Labels as int64, from an array or image of any type, with one channel or equal channels."""
     if values.ndim == 3:
-        colours = values[..., :3] if values.shape[-1] in (3, 4) else values[..., :1]  # of RGB and RGBA; of grey
+        colours = values[..., :3] if values.shape[-1] in (3, 4) else values[..., :1]  # RGB and RGBA; grey
         if values.shape[-1] > 4 or (colours != colours[..., :1]).any():
             what = f"The label image has {values.shape[-1]} channels, which differ"
             raise SceneError(what, where=path, fix="write the index of each pixel's class in one channel")
         values = colours[..., 0]
-    with np.errstate(invalid="ignore"):  # NaN is in no range
+    with np.errstate(invalid="ignore"):  # NaN compares as False
         usable = (values >= _LABELS[0]) & (values <= _LABELS[1])
         if values.dtype.kind == "f":
             usable &= values == np.rint(values)
@@ -224,11 +224,11 @@ def _whole(values: np.ndarray, path: Path) -> Int[np.ndarray, "h w"]:
 
 
 def read_phrases(path: Path) -> tuple[str, ...]:
-    """The phrases of a text file, one a line, in their order and without doubles. Raises SceneError."""
+    """The phrases of a text file, one a line, in order, without duplicates. Raises SceneError."""
     lines = read_text(path, what="list of phrases").splitlines()
     phrases = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if len(phrases) > _MOST_PHRASES:
-        what = f"The list holds {len(phrases)} phrases, and {_MOST_PHRASES} are the most"
+    if len(phrases) > _MAX_PHRASES:
+        what = f"The list holds {len(phrases)} phrases, and {_MAX_PHRASES} are the most"
         raise SceneError(what, where=path, fix="shorten the list")
     for phrase in phrases:
         check_name(phrase, path, what="phrase")
@@ -238,7 +238,7 @@ def read_phrases(path: Path) -> tuple[str, ...]:
 def area_resize(
     image: UInt8[np.ndarray, "h w channels"], width: int, height: int
 ) -> UInt8[np.ndarray, "h2 w2 channels"]:
-    """Average a picture down by area; colours of RGBA are weighted by alpha, so that hidden ones don't bleed."""
+    """Average an image down by area; colours of RGBA are weighted by alpha, so that transparent ones don't bleed."""
     rows, columns = _area_weights(image.shape[0], height), _area_weights(image.shape[1], width)
     channels = image.shape[-1]
     small = np.empty((height, width, channels), dtype=np.uint8)
@@ -246,7 +246,7 @@ def area_resize(
     for top in range(0, height, step):
         some = rows[top : top + step]
         first, last = int(some.indices[0]), int(some.indices[-1]) + 1
-        # Rows first: (rows of the result, of the picture) @ (rows of the picture, w * c), then the same for columns.
+        # Rows first: (rows of the result, of the image) @ (rows of the image, w * c), then the same for columns.
         values = _rows_averaged(some[:, first:last], image[first:last])
         values = (columns @ values.transpose(1, 0, 2).reshape(image.shape[1], -1)).reshape(width, -1, channels)
         values = values.transpose(1, 0, 2)
@@ -257,7 +257,7 @@ def area_resize(
 
 
 def _rows_averaged(weights: Any, image: np.ndarray) -> np.ndarray:
-    """`weights` (of `_area_weights`) @ the rows of a picture, as float32; colours are weighted by alpha."""
+    """`weights` (of `_area_weights`) @ the rows of an image, as float32; colours are weighted by alpha."""
     averaged = np.empty((weights.shape[0], *image.shape[1:]), dtype=np.float32)
     step = max(1, _AT_ONCE // (image.shape[0] * image.shape[-1]))
     for left in range(0, image.shape[1], step):
@@ -271,7 +271,7 @@ def _rows_averaged(weights: Any, image: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _area_weights(before: int, after: int) -> Any:  # csr_matrix, imported late
-    """Row i holds how much each of `before` cells overlaps cell i of `after`, summing to 1."""
+    """Row i holds the overlap of each of `before` cells with cell i of `after`; rows sum to 1."""
     from scipy.sparse import csr_matrix
 
     edges = np.arange(after + 1) * (before / after)
@@ -306,7 +306,7 @@ def _decode(path: Path, what: str, max_pixels: int, *, kinds: str = "buif", keep
         with open_regular(path, what=what) as file:
             try:
                 values = np.load(file, allow_pickle=False)
-            except Exception as error:  # it has changed since
+            except Exception as error:  # the file has changed since the check
                 what = f"The {what} cannot be read: {first_line(error)}"
                 raise SceneError(what, where=path, fix="write the file again") from error
         return values[..., 0] if channels == [1] else values
@@ -317,7 +317,7 @@ def _decode(path: Path, what: str, max_pixels: int, *, kinds: str = "buif", keep
 
 
 def _pixels(image: Image.Image, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
-    """A picture as an array that is ours, each strip `convert`ed; Pillow's own way takes three times as much memory."""
+    """An image as a writable array, `convert`ed by strips; Pillow's conversion takes three times as much memory."""
     step = max(1, _AT_ONCE // image.width)
     strips = (image.crop((0, y, image.width, min(y + step, image.height))) for y in range(0, image.height, step))
     if image.height <= step:
@@ -333,7 +333,7 @@ def _pixels(image: Image.Image, convert: Callable[[np.ndarray], np.ndarray] = np
 def _to_rgb(image: Image.Image) -> Image.Image:
     """RGB, or RGBA where there is an alpha channel; 16-bit grey keeps its upper byte."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()  # for `convert` would copy it
+        image.load()  # `convert` would copy it
         return image
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return image.convert("RGBA")

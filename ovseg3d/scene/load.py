@@ -1,8 +1,8 @@
 """`load_scene`: from a folder to a checked `Scene`, whatever the format.
 
-A reader translates the files (`transforms.py`, `colmap.py`, `llff.py`); this module does what all formats share: one
-frame per name, which copy of a photo and at which size, held-out views, masks, labels, up, scale, and the
-checks that need no decoding (pictures' headers only). Nothing is ever written.
+A reader translates the files (`transforms.py`, `colmap.py`, `llff.py`). This module does what all formats share: one
+frame per name, choice of copy and size of photos, held-out views, masks, labels, up, scale, and checks that need no
+decoding (only headers of images). It never writes files.
 """
 
 import os
@@ -46,16 +46,16 @@ def load_scene(
 
     Args:
         path: its folder, or a transforms.json.
-        format: one of `FORMATS`; None goes by what the folder holds.
-        downscale: train at 1/downscale of the size that the intrinsics state, else of the photos'. Nothing is
-            ever enlarged. None: 1, or what `max_side` asks for.
-        max_side: without `downscale`, the smallest whole factor is taken that brings the longest side to this.
+        format: one of `FORMATS`; None detects it from the files.
+        downscale: use photos at 1/downscale of the size of the intrinsics, else of the photos. Photos are never
+            enlarged. None: 1, or as `max_side` requires.
+        max_side: without `downscale`, the smallest integer factor that brings the longest side to this many pixels.
         scale: metres per input unit; makes the scene metric.
         train_on_all: train on every photo and hold none out.
-        trust: what the user allows the capture beyond the usual.
+        trust: what the user allows beyond the defaults.
 
     Raises:
-        SceneError: the first thing that makes the capture unusable.
+        SceneError: the first problem of the capture.
     """
     scene, problems = inspect_scene(
         path, format=format, downscale=downscale, max_side=max_side, scale=scale, train_on_all=train_on_all, trust=trust
@@ -81,19 +81,19 @@ def inspect_scene(
     train_on_all: bool = False,
     trust: Trust = NO_TRUST,
 ) -> tuple[Scene | None, list[SceneError]]:
-    """As `load_scene`, but gathers what is wrong with single frames instead of stopping at the first.
+    """As `load_scene`, but collects the problems of single frames instead of stopping at the first.
 
     Args:
-        path: the capture's folder or file.
-        format: one of `FORMATS`; None finds out.
-        downscale: by how much photos are reduced.
-        max_side: longest side of photos in pixels, where `downscale` is None.
-        scale: metres per input unit, for a capture that does not know.
-        train_on_all: train on the held-out photos, too.
-        trust: files outside of the capture that may be read.
+        path: the capture's folder, or a transforms.json.
+        format: one of `FORMATS`; None detects it.
+        downscale: reduction of the photos.
+        max_side: longest side of the photos in pixels, if `downscale` is None.
+        scale: metres per input unit; makes the scene metric.
+        train_on_all: hold no photo out.
+        trust: what the user allows beyond the defaults.
 
     Returns:
-        The scene without the frames that cannot be used (None when too few are left), and the problems.
+        The scene without unusable frames (None if too few are left), and the problems.
 
     Raises:
         SceneError: the capture as a whole cannot be read.
@@ -123,7 +123,7 @@ def inspect_scene(
     except SceneError as error:
         train, test = list(range(len(frames))), []
         problems.append(error)
-    # What is stated wins over what the depth files suggest.
+    # A stated unit has priority over the guess from depth files.
     guess = raw.depth_is_metric and any(frame.depth_path for frame in frames)
     metric = scale is not None or (guess if raw.metric is None else raw.metric)
     metres = float(scale or 1.0) if metric else None
@@ -171,7 +171,7 @@ def _without_doubles(frames: list[RawFrame], notes: list[str]) -> list[RawFrame]
 
 
 def _all_photos(raw: RawCapture, copies: Copies) -> tuple[str, ...]:
-    """Names of the frames' photos, there or not, and of the others in the same folders, in their order."""
+    """Sorted names of the frames' photos, present or not, and of the other photos in their folders."""
     files = [path for f in raw.frames for path in (f.photo, f.mask, f.depth, f.label) if path is not None]
     known, names = {os.path.splitext(path)[0] for path in files}, [frame.name for frame in raw.frames]
     for folder, name in {f.photo.parent: PurePosixPath(f.name).parent for f in raw.frames}.items():
@@ -181,7 +181,7 @@ def _all_photos(raw: RawCapture, copies: Copies) -> tuple[str, ...]:
 
 
 def _attach_segmentations(raw: RawCapture, photos: tuple[str, ...], notes: list[str], trust: Trust) -> tuple[str, ...]:
-    """Take 3D-OVS's `segmentations/`, see `annotated_photos`. Returns the phrases."""
+    """Attach the labels of 3D-OVS's `segmentations/` to frames, see `annotated_photos`. Returns the phrases."""
     folder = raw.path / "segmentations"
     listing = folder / "classes.txt"
     if not listing.exists():
@@ -251,7 +251,7 @@ def _build_frames(
             lens = (entry.lens, stated)
             if lens not in lenses:
                 lenses[lens] = False
-                check_lens(*lens, f"{entry.file}, frame {entry.name}")  # said once for all frames with this lens
+                check_lens(*lens, f"{entry.file}, frame {entry.name}")  # reported once for all frames with this lens
                 lenses[lens] = True
             if not lenses[lens]:
                 continue
@@ -279,7 +279,7 @@ def _build_frames(
                 max_pixels=trust.max_pixels,
             )
             if not ends_well(path):
-                load_photo(frame)  # says so now, not hours into the training
+                load_photo(frame)  # fails now, not hours into the training
         except SceneError as error:
             problems.append(error)
             continue
@@ -348,7 +348,7 @@ def _split(splits: list[str | None], train_on_all: bool, where: Path) -> tuple[l
 
 
 def _is_transparent(scene: Scene) -> bool:
-    """Whether some training photo, of a few, really has transparent pixels; only files with alpha are decoded."""
+    """Whether one of three training photos has transparent pixels; only files with alpha are decoded."""
     views = scene.train
     for view in sorted({views[0], views[len(views) // 2], views[-1]}):
         frame = scene.frames[view]
@@ -360,15 +360,15 @@ def _is_transparent(scene: Scene) -> bool:
 
 
 def _world_from_input(cameras: list[Camera], z_up: bool, metres: float | None) -> np.ndarray:
-    """The similarity into a z-up frame: identity but for metres where up is known, else estimated."""
+    """The similarity into a z-up frame, in metres if known; the rotation is estimated if up is unknown."""
     world = np.eye(4)
     if not z_up:
-        # The same estimate as `ovseg3d prepare` makes; its module is not needed for z-up formats.
+        # As `ovseg3d prepare` estimates it. Imported here because z-up formats do not need it.
         from ovseg3d.scene.prepare.upright import estimate_up
 
         up, _ = estimate_up(np.stack([camera.c2w for camera in cameras]))
         right = cameras[0].c2w[:3, 0] - up * (up @ cameras[0].c2w[:3, 0])
-        if np.linalg.norm(right) < 1e-6:  # the first camera lies on its side: any direction will do
+        if np.linalg.norm(right) < 1e-6:  # the first camera's x axis points up: any horizontal direction is fine
             right = np.linalg.svd(up[None])[2][1]
         right = right / np.linalg.norm(right)
         world[:3, :3] = np.stack([right, np.cross(up, right), up])

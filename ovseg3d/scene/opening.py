@@ -1,7 +1,7 @@
-"""Opening pictures that somebody else hands over: `open_image`, which every reader of pictures here uses.
+"""Safe opening of untrusted images: `open_image`, which all readers of images use.
 
 Only regular files of a few formats are opened (others start programs, such as Ghostscript for PostScript), and only
-when the header states a size that can be decoded in a bounded time and memory.
+if the header states a size that can be decoded in bounded time and memory.
 """
 
 import os
@@ -19,18 +19,18 @@ from ovseg3d.errors import Ovseg3dError, SceneError
 from ovseg3d.limits import MAX_PIXELS, first_line, open_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-"""Pillow's names of the formats that are read (JPEG includes the MPO of phones); besides them HEIF, see `_HEIF`."""
+"""Pillow's names of the accepted formats (JPEG includes the MPO of phones); HEIF is accepted by suffix, see `_HEIF`."""
 LONGEST_SIDE = 65_536
-"""Of a picture, in pixels."""
+"""Longest accepted side of an image, pixels."""
 _HEIF = (".heic", ".heif")
 _BYTES_PER_PIXEL = 5
-"""Of the largest file: RGBA as it is takes 4."""
-_MOST_SCANS = 500
-"""Of a progressive JPEG; each goes over all pixels, and usual are ten."""
-_MOST_VALUES = 2**20
-"""Of one TIFF tag: the places of a picture's strips, for instance."""
+"""Of the largest accepted file: uncompressed RGBA takes 4."""
+_MAX_SCANS = 500
+"""Of a progressive JPEG. Each decodes all pixels; ten are usual."""
+_MAX_VALUES = 2**20
+"""Of one TIFF tag, such as the offsets of an image's strips."""
 _ORIENTATION_TAG = 0x0112
-# `Image.open` has a limit on pixels of its own, for the whole process; it is off while we hold this.
+# Held while the process-wide pixel limit of `Image.open` is disabled.
 _opening = threading.Lock()
 
 
@@ -42,25 +42,25 @@ def open_image(
     error: type[Ovseg3dError] = SceneError,
     fix: str = "copy the file again, or remove its frame",
 ) -> Generator[Image.Image, None, None]:
-    """Open a picture, of which only the header has been read; decode it inside the `with` block.
+    """Open an image and read its header; decode it inside the `with` block.
 
     Args:
         path: the file.
-        what: what it is, for the message: "mask".
-        max_pixels: larger ones are refused.
-        error: which error to raise.
-        fix: what to do about a file that is no picture, or cut.
+        what: name of the kind of image for messages, such as "mask".
+        max_pixels: larger images are rejected.
+        error: type of the error to raise.
+        fix: advice for a file that is not an image, or truncated.
 
     Raises:
-        error: missing, no regular file, no picture of one of `FORMATS`, or larger than allowed; and, from the block,
-            for whatever Pillow raises when it decodes the picture.
+        error: the file is missing, not a regular file, not an image of one of `FORMATS`, or too large; from the block,
+            for anything that Pillow raises when it decodes the image.
     """
     path = Path(path)
     with open_regular(path, error, what) as file:
         try:
             _check_file(file, max_pixels)
             image = _open(file, path.suffix.lower() in _HEIF)
-            _check_picture(image, file, max_pixels)
+            _check_image(image, file, max_pixels)
         except UnidentifiedImageError:
             raise error(f"The {what} is not a readable image", where=path, fix=fix) from None
         except _TooLarge as cause:
@@ -76,19 +76,19 @@ def open_image(
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF's 1 to 8; 1 where it says nothing that can be read."""
-    # Pillow decodes a whole PNG to look for EXIF data that may follow the pixels; we don't.
+    """EXIF orientation, 1 to 8; 1 if there is none that can be read."""
+    # Pillow would decode the whole PNG to find EXIF data after the pixels.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - damaged EXIF data raise all kinds, and the picture may be whole
+    except Exception:  # noqa: BLE001 - damaged EXIF data raise any error; the image itself may be fine
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 class _TooLarge(Exception):
-    """A picture that would take too long, or too much memory."""
+    """An image that would take too long, or too much memory."""
 
     def __init__(self, what: str, fix: str = "write the file again") -> None:
         self.fix = fix
@@ -116,21 +116,21 @@ def _register_heif() -> None:
 
 
 def _check_file(file: BinaryIO, max_pixels: int) -> None:
-    """Raises _TooLarge for what Pillow would read or allocate while it opens a file."""
+    """Raises _TooLarge: Pillow would read or allocate too much when it opens the file."""
     size = os.fstat(file.fileno()).st_size
     if size > _BYTES_PER_PIXEL * max_pixels:
-        raise _TooLarge(f"takes {size / 2**20:.0f} MiB, more than a picture of {max_pixels / 1e6:g} megapixels")
+        raise _TooLarge(f"takes {size / 2**20:.0f} MiB, more than an image of {max_pixels / 1e6:g} megapixels")
     start = file.read(64)
     if start[:2] in (b"II", b"MM"):
         _check_tiff(file, "<" if start[:2] == b"II" else ">", start, max_pixels)
-    elif start[8:16] == b"WEBPVP8X":  # room for the whole picture is made at once
+    elif start[8:16] == b"WEBPVP8X":  # Pillow allocates the whole image at once
         width, height = (int.from_bytes(start[i : i + 3], "little") + 1 for i in (24, 27))
         _check_size(width, height, max_pixels)
     file.seek(0)
 
 
 def _check_tiff(file: BinaryIO, order: str, start: bytes, max_pixels: int) -> None:
-    """Raises _TooLarge: the first directory lists more places than can be, or tiles larger than a picture."""
+    """Raises _TooLarge: the first directory has too many values, or tiles larger than an image."""
     big = start[2:4] in (b"+\0", b"\0+")
     (place,) = struct.unpack_from(f"{order}{'Q' if big else 'L'}", start, 8 if big else 4)
     file.seek(place)
@@ -141,7 +141,7 @@ def _check_tiff(file: BinaryIO, order: str, start: bytes, max_pixels: int) -> No
     data = file.read(count * entry.size)
     tile = {322: 1, 323: 1}  # width and length
     for tag, kind, number, value in entry.iter_unpack(data[: len(data) // entry.size * entry.size]):
-        if number > _MOST_VALUES and kind not in (1, 2, 6, 7):  # text and bytes take no more than in the file
+        if number > _MAX_VALUES and kind not in (1, 2, 6, 7):  # text and bytes take no more memory than file
             raise _TooLarge(f"has a tag of {number} values")
         if tag in tile:
             tile[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'L'}", value)[0]
@@ -149,8 +149,8 @@ def _check_tiff(file: BinaryIO, order: str, start: bytes, max_pixels: int) -> No
         raise _TooLarge(f"has tiles of {tile[322]} x {tile[323]} pixels")
 
 
-def _check_picture(image: Image.Image, file: BinaryIO, max_pixels: int) -> None:
-    """Raises _TooLarge for what would be decoded."""
+def _check_image(image: Image.Image, file: BinaryIO, max_pixels: int) -> None:
+    """Raises _TooLarge: decoding would take too much time or memory."""
     width, height = image.size
     _check_size(width, height, max_pixels)
     tiles = getattr(image, "tile", ())
@@ -161,7 +161,7 @@ def _check_picture(image: Image.Image, file: BinaryIO, max_pixels: int) -> None:
         file.seek(0)
         scans = file.read().count(b"\xff\xda")
         file.seek(place)
-        if scans > _MOST_SCANS:
+        if scans > _MAX_SCANS:
             raise _TooLarge(f"is sent in {scans} passes, which would take very long")
 
 

@@ -1,9 +1,9 @@
-"""Pixels to train on, from a rotating resident subset of the photos: memory does not grow with their number.
+"""Pixels for training, from a rotating subset of photos in memory: memory does not grow with their number.
 
-Photos are kept decoded at training size under a byte budget. When they don't all fit, every `rotate_every` steps the
-oldest one gives its place to the next of a seeded cyclic order, decoded ahead of time by one background thread. Which
-photos are resident is bound to the step number alone, never to how fast the thread was: `draw` is a pure
-function of (seed, step, count), so that a resumed run sees the same bits.
+Decoded photos at training size are kept within a byte budget. If they don't all fit, every `rotate_every` steps the
+next photo of a seeded cyclic order replaces the oldest one; a background thread decodes it in advance. The photos in
+memory depend on the step number only, not on the speed of the thread: `draw` is a pure function of (seed, step,
+count), so that a resumed run sees the same bits.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.images import load_depth, load_mask, load_photo
 
 DEFAULT_BUDGET = 96 * 2**20
-# More residents than this add nothing to a batch's variety, but seconds to the first one.
-_MOST_RESIDENT = 256
-# Hidden pixels are drawn again this often; what is left is marked invalid.
+# More photos in memory don't make batches more varied, but delay the first one by seconds.
+_MAX_RESIDENT = 256
+# Masked pixels are drawn again this many times; those left are marked invalid.
 _REDRAWS = 3
 
 
@@ -41,7 +41,7 @@ class PixelBatch:
     depth_z: Float[Tensor, "rays"]
     """z-depth in input units; 0 where unknown."""
     valid: Bool[Tensor, "rays"]
-    """False where a mask hides the pixel."""
+    """False for masked pixels."""
 
     def to(self, device: torch.device | str) -> "PixelBatch":
         """The same batch on another device."""
@@ -50,22 +50,22 @@ class PixelBatch:
 
 @dataclass(frozen=True)
 class _Photo:
-    """One decoded photo, its pixels in rows."""
+    """One decoded photo, a row per pixel."""
 
     view: int
     width: int
     colour: np.ndarray
     """(pixels, 3 or 4) uint8."""
     usable: np.ndarray | None
-    """(pixels,) bool, None when there is no mask."""
+    """(pixels,) bool, None without a mask."""
     depth_z: np.ndarray | None
-    """(pixels,) float32, None when there is no depth."""
+    """(pixels,) float32, None without depth."""
 
 
 class _Slots:
-    """Room for a fixed number of photos, allocated once: exchanging photos must not fragment the heap.
+    """Memory for a fixed number of photos, allocated once, so that exchanging photos does not fragment the heap.
 
-    Slot i owns the rows from i * stride on, of which `counts[i]` are in use.
+    Slot i owns the rows from i * stride on; `counts[i]` of them are in use.
     """
 
     def __init__(self, count: int, stride: int, alpha: bool, masks: bool, depth: bool) -> None:
@@ -97,9 +97,9 @@ class PhotoPool:
         scene: the capture.
         views: indices into `scene.frames` to draw from.
         seed: of the order of photos and of the pixels.
-        budget_bytes: most bytes of decoded pixels held at once (at least one photo, and one more on its way).
-        rotate_every: steps between two exchanges; only matters when the photos don't all fit.
-        with_depth: whether depth files are read; else `depth_z` is 0.
+        budget_bytes: largest size of decoded pixels in memory (at least one photo, and one being decoded).
+        rotate_every: steps between two exchanges, if the photos don't all fit.
+        with_depth: whether to read depth files; else `depth_z` is 0.
 
     Raises:
         SceneError: `views` is empty. `draw` raises it for a photo, mask or depth file that is broken.
@@ -127,7 +127,7 @@ class PhotoPool:
         self._masked = any(frame.mask_path is not None for frame in frames)
         self._stride = max(frame.camera.width * frame.camera.height for frame in frames)
         each = self._stride * (3 + scene.has_alpha + self._masked + 4 * self._with_depth)
-        self._count = min(max(1, budget_bytes // each), _MOST_RESIDENT, len(self._order))
+        self._count = min(max(1, budget_bytes // each), _MAX_RESIDENT, len(self._order))
         self._slots: _Slots | None = None
         self._position = -1  # of the order's window [position, position + count), -1 before the first draw
         self._ends = np.zeros(0, dtype=np.int64)
@@ -136,14 +136,13 @@ class PhotoPool:
 
     @property
     def rotates(self) -> bool:
-        """Whether the photos don't all fit and take turns."""
+        """Whether photos are exchanged because they don't all fit."""
         return self._count < len(self._order)
 
     def draw(self, step: int, count: int) -> PixelBatch:
-        """`count` pixels, uniformly over those of the photos that are resident at `step`.
+        """`count` random pixels, uniform over the photos that are in memory at `step`.
 
-        The same (seed, step, count) gives the same bits, in whatever order steps are asked for; going forward
-        is cheap, jumping reads photos again.
+        The result depends on (seed, step, count) only. Consecutive steps are cheap; jumping reads photos again.
         """
         slots = self._move_to(step // self._rotate_every if self.rotates else 0)
         random = np.random.Generator(np.random.Philox(key=[self._seed, step]))
@@ -171,7 +170,7 @@ class PhotoPool:
         )
 
     def close(self) -> None:
-        """Stop the background thread and let go of the photos."""
+        """Stop the background thread and release the photos."""
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
             self._worker = None
@@ -186,7 +185,7 @@ class PhotoPool:
         self.close()
 
     def _move_to(self, position: int) -> _Slots:
-        """Make the photos of the window that starts at `position` of the endless order resident."""
+        """Load the photos of the window that starts at `position` of the cyclic order."""
         if self._slots is None:
             alpha = self._scene.has_alpha
             self._slots = _Slots(self._count, self._stride, alpha, self._masked, self._with_depth)
@@ -209,7 +208,7 @@ class PhotoPool:
         return self._decode(view)
 
     def _fetch(self, place: int) -> None:
-        """Begin to decode the photo that the next exchange needs."""
+        """Start to decode the photo that the next exchange needs."""
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="photos")
         if self._coming is None or self._coming[0] != place:

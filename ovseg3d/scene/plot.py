@@ -1,7 +1,7 @@
-"""A picture of a capture: cameras and view directions from above and from the side.
+"""Plot of a capture: cameras and view directions from above and from the side.
 
-Drawn in the world frame (z up; metres when the scene is metric) with matplotlib's Agg backend, without pyplot and
-its global state. Training views are blue, held-out ones orange, sparse points grey, the bounds dashed.
+Drawn in the world frame (z up; metres if the scene is metric) with matplotlib's Agg backend, without the global state
+of pyplot. Training views are blue, held-out views orange, sparse points grey, bounds dashed.
 """
 
 from pathlib import Path
@@ -25,13 +25,13 @@ def plot_scene(
     bounds: Float[np.ndarray, "2 3"] | None = None,
     title: str | None = None,
 ) -> None:
-    """Write a PNG of the cameras.
+    """Write a plot of the cameras as PNG.
 
     Args:
         scene: the capture.
         path: the file to write.
-        bounds: lower and upper corner of the part that matters, input frame.
-        title: a line above the picture; None: the scene's name and counts.
+        bounds: lower and upper corner of the content, input frame.
+        title: above the plot; None: the scene's name and counts.
 
     Raises:
         OutputError: the file cannot be written.
@@ -109,7 +109,7 @@ def _draw(
         flat = _transform(scene, focus[None]) @ plane.T
         axes.scatter(*flat.T, marker="x", s=60, color="#c2185b", linewidths=1.6, label="common focus", zorder=4)
         drawn.append(flat)
-    # Stray sparse points don't decide what is shown.
+    # Outliers of the sparse points don't affect the limits of the axes.
     if points is not None and len(points):
         drawn.append(np.percentile(points @ plane.T, [3, 97], axis=0))
     everything = np.concatenate(drawn)
@@ -123,17 +123,17 @@ def _draw(
 
 
 def _frustum(scene: Scene, index: int, size: float) -> np.ndarray:
-    """Optical centre and the picture's four corners at z-depth `size` (input units)."""
+    """Optical centre and the image's four corners at z-depth `size` (input units)."""
     camera = scene.frames[index].camera
     w, h = float(camera.width), float(camera.height)
     origins, directions = camera.rays(np.array([[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]]))
-    # A fisheye's corners may lie beside the camera: length along the ray serves there.
+    # A fisheye's corners may be at 90 degrees and more, so z-depth is bounded below.
     z = np.maximum(directions @ camera.forward, 0.5)
     return np.concatenate([camera.position[None], origins + directions * (size / z)[:, None]])
 
 
 def _extent(scene: Scene, corners: np.ndarray | None) -> float:
-    """Length of the drawn frustums in input units: a small part of the picture, less with many cameras."""
+    """Length of the drawn frustums in input units: a small part of the plot, less with many cameras."""
     positions = np.stack([frame.camera.position for frame in scene.frames])
     reach = float(np.ptp(positions, axis=0).max())
     if scene.points is not None and len(scene.points):
@@ -147,7 +147,7 @@ def _extent(scene: Scene, corners: np.ndarray | None) -> float:
 def _side_axis(scene: Scene) -> np.ndarray:
     """The horizontal world direction that becomes the side view's x axis.
 
-    Where the cameras mostly look one way it is that way, so that directions show; else where they spread most.
+    If the cameras mostly look one way, it is that way, so that directions are visible; else that of largest spread.
     """
     forwards = np.stack([frame.camera.forward for frame in scene.frames]) @ scene.world_from_input[:3, :3].T
     mean = forwards.mean(axis=0)[:2] / np.linalg.norm(forwards[0])

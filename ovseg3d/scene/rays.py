@@ -1,8 +1,8 @@
 """Rays of many views at once, in torch: the counterpart of `Camera.rays` for training and rendering.
 
-Float32 tensors on one device; directions are unit vectors in the frame that `transform` leads to (the input frame
-without it). Distances along a ray belong to that frame; `z_per_distance` turns them into z-depth of the same frame.
-Nothing here waits for the device.
+Float32 tensors on one device. Directions are unit vectors in the frame that `transform` maps to (the input frame
+without it). Distances along a ray are in that frame; times `z_per_distance` they are its z-depth. No function waits
+for the device.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 from ovseg3d.geometry.lens import undistort_theta, undistort_xy
 from ovseg3d.scene.cameras import Camera
 
-# Newton's method doubles the digits with each step: phone lenses need three steps to exhaust float32.
+# Newton's method doubles the correct digits with each step: phone lenses need three steps for float32.
 _NEWTON_STEPS = 5
 
 
@@ -25,7 +25,15 @@ class Cameras:
 
     Attributes:
         c2w: (views, 4, 4) camera to frame, OpenCV axes. May be replaced, e.g. by refined poses.
-        widths, heights: picture sizes, as plain lists.
+        widths: of the images, a list.
+        heights: of the images, a list.
+
+    Args:
+        c2w: see above.
+        intrinsics: fx, fy, cx, cy in pixels.
+        distortion: coefficients, padded with zeros; see `Camera`.
+        fisheye: whether each camera is OPENCV_FISHEYE.
+        sizes: (width, height) of each image.
     """
 
     def __init__(
@@ -42,11 +50,11 @@ class Cameras:
         self._fisheye = torch.tensor(list(fisheye), device=c2w.device)
         self.widths = [width for width, _ in sizes]
         self.heights = [height for _, height in sizes]
-        # Known on the host, so that `rays` need not ask the device which lenses there are.
+        # Kept on the host, so that `rays` need not read them from the device.
         distorted = [bool(row.any()) for row in distortion.cpu()]
         self._any_fisheye = any(fisheye)
         self._any_distorted = any(d and not f for d, f in zip(distorted, fisheye))
-        # One lens for all views, the usual case, needs no coefficients per ray.
+        # If all views share a lens, the usual case, no coefficients per ray are needed.
         first = [float(value) for value in distortion[0].cpu()] if len(distortion) else []
         alike = len(set(fisheye)) == 1 and bool((distortion.cpu() == distortion[:1].cpu()).all())
         self._shared = first if alike else None
@@ -61,9 +69,9 @@ class Cameras:
         """Move cameras to a device.
 
         Args:
-            cameras: one for each view.
+            cameras: one per view.
             transform: 4x4 similarity (array or tensor) applied to the poses; None keeps the input frame.
-            device: where the tensors live.
+            device: of the tensors.
         """
         poses = np.stack([camera.c2w for camera in cameras])
         if transform is not None:
@@ -85,7 +93,7 @@ class Cameras:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors live."""
+        """Device of the tensors."""
         return self.c2w.device
 
     def rays(
@@ -94,10 +102,10 @@ class Cameras:
         xy: Float[Tensor, "rays 2"],
         c2w: Float[Tensor, "views 4 4"] | None = None,
     ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
-        """Rays through picture positions.
+        """Rays through image positions.
 
         Args:
-            view: which camera each ray belongs to, an index into those given to `from_cameras`.
+            view: index of each ray's camera, in the order given to `from_cameras`.
             xy: pixels; a pixel's centre is at +0.5.
             c2w: poses to use instead of `self.c2w`; gradients flow to them.
 
@@ -105,8 +113,8 @@ class Cameras:
             Origins, unit directions, and z-depth per unit of distance along the ray.
         """
         local = self._local_directions(view, xy)
-        # By column, and by `index_select`: indexing with [] wakes torch's thread pool even for a batch of 4,096,
-        # which costs more than the work, and tens of milliseconds where the cores are busy.
+        # `index_select` by column: indexing with [] uses torch's thread pool even for a batch of 4,096, which costs
+        # more than the work itself, and tens of milliseconds when the cores are busy.
         poses = self.c2w if c2w is None else c2w
         right, down, forward, origin = (poses[:, :3, i].index_select(0, view) for i in range(4))
         x, y, z = local.unsqueeze(-1).unbind(1)
@@ -139,7 +147,7 @@ class Cameras:
         fisheye = self._fisheye.index_select(0, view)
         local = None
         if self._any_distorted:
-            # Fisheye views have other coefficients in the same columns; their result is replaced below.
+            # Fisheye views have other coefficients in the same columns; their rows are replaced below.
             k = (coefficients * (~fisheye)[:, None]).unbind(-1)
             local = _normalised(*undistort_xy(x, y, k, _NEWTON_STEPS))
         if self._any_fisheye:

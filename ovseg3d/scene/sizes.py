@@ -1,7 +1,7 @@
-"""At which size photos are used, and whether the sizes of a frame's files agree.
+"""Size of the photos, and whether the sizes of a frame's files agree.
 
-The size that the intrinsics state decides; `--downscale` is relative to it. A photo of the same shape may be smaller
-(the intrinsics are scaled), nothing is enlarged. Only headers are read.
+`--downscale` is relative to the size that the intrinsics state. A photo of the same shape may be smaller (the
+intrinsics are scaled); photos are never enlarged. Only headers are read.
 """
 
 import math
@@ -16,7 +16,7 @@ from ovseg3d.scene.readers.raw import RawCapture, RawFrame
 
 
 def reduction_for(raw: RawCapture, copies: Copies, max_side: int | None) -> float:
-    """The smallest whole reduction that brings the longest side to `max_side`."""
+    """The smallest integer reduction that brings the longest side to `max_side` pixels."""
     if max_side is None:
         return 1.0
     longest = 0
@@ -28,14 +28,14 @@ def reduction_for(raw: RawCapture, copies: Copies, max_side: int | None) -> floa
                 check_regular(found[0], what="photo")
                 longest = max(longest, *(side * found[1] for side in read_header(found[0]).upright_size))
             except SceneError:
-                continue  # reported when its turn comes
+                continue  # reported later, with its frame
     return float(max(1, math.ceil(longest / max_side)))
 
 
 def oriented_size(header: Header, stated: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:
-    """The photo's size, and whether EXIF orientation is applied.
+    """The photo's size, and whether to apply EXIF orientation.
 
-    Some tools solve for the raw pixels and ignore EXIF; where only the raw picture has the stated shape, so do we.
+    Some tools ignore EXIF. If only the raw image has the stated shape, orientation is not applied.
     """
     raw, upright = (header.width, header.height), header.upright_size
     if stated is not None and _mismatch(upright, stated) > 0 and _mismatch(raw, stated) <= 0:
@@ -66,24 +66,24 @@ def check_size(size: tuple[int, int], camera: Camera, name: str, path: Path) -> 
 def companion(
     path: Path | None, kind: str, name: str, sizes: set[tuple[int, int]], absent: dict[str, int]
 ) -> Path | None:
-    """A frame's mask, depth or label file, when it is there and of a size that fits its photo, depth of one channel.
+    """A frame's mask, depth or label file if it exists, checked to fit its photo.
 
     Args:
-        path: the file, or a folder of masks for labels; None where the frame names none.
+        path: the file, or a folder of masks for labels; None if the frame has none.
         kind: "mask", "depth" or "label".
-        name: the frame's, for messages.
-        sizes: (width, height) that fit.
-        absent: files that are named but missing, by kind; counted up here.
+        name: of the frame, for messages.
+        sizes: accepted (width, height).
+        absent: counts of missing files by kind, updated here.
 
     Raises:
-        SceneError: no picture or array, of another size, or a depth with several channels.
+        SceneError: not an image or array, of another size, or depth with several channels.
     """
     if path is None:
         return None
     if not path.exists():
         absent[kind] += 1
         return None
-    if kind == "label":  # never read in training; info and eval check them. May be a folder of masks.
+    if kind == "label":  # not read in training; info and eval check it. May be a folder of masks.
         if not path.is_dir():
             check_regular(path, what=f"label file of {name}")
         return path
@@ -111,7 +111,7 @@ def stated_size(path: Path, what: str) -> tuple[tuple[int, int], int]:
 
 
 def compare_sizes(rescaled: dict[float, list[RawFrame]], notes: list[str], problems: list[SceneError]) -> None:
-    """One reduction for all photos is somebody's choice; a few photos that differ are a mistake."""
+    """Add a note if all photos are rescaled alike, and a problem for each photo that differs from the others."""
     usual = max(rescaled, key=lambda ratio: len(rescaled[ratio]), default=1.0)
     for ratio, entries in rescaled.items():
         if ratio != usual:

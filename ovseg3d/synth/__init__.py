@@ -1,4 +1,4 @@
-"""Procedural labelled rooms, ray-traced: scenes whose every pixel, point and box is known exactly.
+"""Procedural labelled rooms, ray-traced: synthetic scenes with exact labels of every pixel, point and box.
 
 Rooms are metric, z up, with the floor at z = 0. Heavy modules (Warp) load on first use.
 """

@@ -1,7 +1,7 @@
-"""Finds places for things in a room: against walls, on the floor, on tops, at tables.
+"""Placement of objects in a room: against walls, on the floor, on tops, at tables.
 
-Boxes here are axis-aligned, in the room's frame, metres. A thing is tried at random places until its box is
-clear of all others; what finds no place is left out.
+Boxes are axis-aligned, in the room's frame, metres. An object is tried at random positions until its box overlaps no
+other; objects without a free position are left out.
 """
 
 from __future__ import annotations

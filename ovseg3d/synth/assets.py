@@ -1,8 +1,8 @@
-"""Furniture from mesh files: OBJ, GLB and DAE, with an editable list that says what each is.
+"""Furniture from mesh files: OBJ, GLB and DAE, with an editable list of their categories and axes.
 
 `assets.json` is {file (relative, posix): {category, phrase, up, front, scale}}: `up` and `front` are the mesh's
-own axes ("z", "-y"...), `scale` is metres per mesh unit. It is guessed from file names and units once, written
-beside the models (or into the scene, where those are read-only) and then read as it stands.
+own axes ("z", "-y"...), `scale` is metres per mesh unit. It is guessed once from file names and units, written
+beside the models (or into the scene, if those are read-only), and from then on read as it is.
 """
 
 from __future__ import annotations

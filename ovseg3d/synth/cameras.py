@@ -1,4 +1,4 @@
-"""Where the photos are taken from: a smooth closed walk, and test views on it and off it.
+"""Camera poses of the photos: a smooth closed path, and test views on it and off it.
 
 Cameras are OpenCV `c2w` (x right, y down, z forward) in the room's frame, metres, z up, horizon level.
 """

@@ -1,7 +1,7 @@
 """A small grammar of captions, and the words that it never uses.
 
-A caption says only what is true of its picture: kind, colour, texture, shape beside others of its kind, what is
-next to it, what it stands on. SYNONYMS are kept out, so that they can test what an encoder makes of them.
+A caption states only what is true of its image: kind, colour, texture, shape compared with others of its kind, what
+is next to the object, what it stands on. SYNONYMS are held out, to test how an encoder handles them.
 """
 
 from __future__ import annotations

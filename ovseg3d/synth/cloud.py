@@ -1,8 +1,8 @@
-"""The exact surface of a synthetic scene as points, remade from its synth.json.
+"""The exact surface of a synthetic scene as points, rebuilt from its synth.json.
 
-Points are area-weighted samples of the triangles that were photographed, in the scene's own frame (metres, z
-up), each with its class label (as in transforms.json), instance id (as in objects.json, 0 = the room itself),
-normal and plain colour. `seen` tells by how many training photos a point is seen.
+Points are area-weighted samples of the rendered triangles, in the scene's frame (metres, z up), each with its class
+label (as in transforms.json), instance id (as in objects.json, 0 = the room itself), normal and plain colour. `seen`
+is the number of training photos that see a point.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The two demo rooms. Every object, size and look is written out, so that new kinds never change a byte of them.
+"""The two demo rooms. Every object, size and material is written out, so that new kinds never change their bytes.
 
-Frames and units as in rooms.py. Yaw turns an object's front, which is -y, towards where it looks: furniture
-with its back to the north wall has yaw 0.
+Frames and units as in rooms.py. Yaw turns the front of an object, which is -y, to where it faces: furniture with its
+back to the north wall has yaw 0.
 """
 
 from __future__ import annotations

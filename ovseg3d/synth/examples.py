@@ -1,18 +1,18 @@
-"""Pictures with captions for training and testing encoders, made on demand.
+"""Images with captions for training and testing encoders, rendered on demand.
 
-    object_example(seed, index, size=112, split="seen") -> Example    one thing before a backdrop
+    object_example(seed, index, size=112, split="seen") -> Example    one object before a backdrop
     room_example(seed, index, size=112, split="seen") -> Example      a crop of a view of a furnished room
 
-Both are pure functions of their arguments. Splits: "seen" holds nothing of the holdout (holdout.py); "unseen"
-shows a held-out style, and held-out textures, lights and colours besides; "pairs" shows a held-out pair of
-colour and kind in a seen style (rooms: anything at all). Captions come plainest first where the picture is of one
-thing, most told first for other views of a room. `Example.kind` is the thing that the picture is of (None in half of
-a room's views), `color` its colour name, None where it has none of its own (a window, a screen) or too little of it
-shows.
+Both are pure functions of their arguments. Splits: "seen" has nothing of the holdout (holdout.py); "unseen" shows a
+held-out style, and held-out textures, lights and colours; "pairs" shows a held-out pair of colour and kind
+in a seen style (rooms: anything). Captions are sorted from the plainest if the image shows one object, from the most
+detailed in other views of a room. `Example.kind` is the object that the image shows (None in half of the views of
+rooms); `color` is its colour name, None if it has no colour of its own (a window, a screen) or too little of it is
+visible.
 
-A room serves ROOM_EXAMPLES consecutive indices and is kept while they last, so give each process of a pool
-blocks of that many indices; it takes a few seconds to build. Shapes are kept too: the first thousand pictures
-of single things are slower than those after them.
+A room serves ROOM_EXAMPLES consecutive indices and is kept for them, so give each process of a pool blocks of that
+many indices; building a room takes a few seconds. Shapes are cached too: the first thousand images of single objects
+are slower than later ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Rooms furnished at random from a seed: from the procedural kinds, or from a folder of meshes.
+"""Rooms furnished at random from a seed, with procedural kinds or with meshes of a folder.
 
-A room is of some type (bedroom, kitchen, ...), which says what may stand in it. How each thing looks is drawn
-from a pool of names (holdout.py): rooms for reports draw from all, rooms for training only from what is seen.
+A room has a type (bedroom, kitchen, ...), which determines its furniture. The appearance of each object is drawn from
+a pool of names (holdout.py): rooms for reports use all names, rooms for training only those that are not held out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Rooms as a Gazebo `.world` file places them: models by uri, poses as x y z roll pitch yaw (metres, z up).
+"""Rooms from a Gazebo `.world` file: models by uri, poses as x y z roll pitch yaw (metres, z up).
 
-Read are `<include>` in the world and inside `<model>`, and the mesh visuals of a `model.sdf` (with their poses
-and scales). Lights, physics and shapes other than meshes are ignored. A model that is absent or broken is
-left out and listed.
+The reader supports `<include>` in the world and inside `<model>`, and the mesh visuals of a `model.sdf` (with their
+poses and scales). Lights, physics and shapes other than meshes are ignored. Missing or broken models are left out and
+listed.
 """
 
 from __future__ import annotations

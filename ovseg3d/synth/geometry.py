@@ -1,8 +1,8 @@
-"""Shapes that the procedural world is built from, as loose triangles with what shading needs.
+"""Shapes of the procedural world, as separate triangles with attributes for shading.
 
-Units are metres, z is up. A `Soup` holds every triangle's own three corners, so nothing is shared and parts
-simply concatenate. `grain` are coordinates that travel with the part (x along its longest side) for solid
-textures such as wood; `uv` are metres along the surface for flat ones (0..1 where an image is mapped).
+Units are metres, z is up. A `Soup` holds three corners for every triangle; none are shared, so parts can be
+concatenated. `grain` are coordinates of the part (x along its longest side) for solid textures such as wood; `uv` are
+metres along the surface for flat textures (0..1 if an image is mapped).
 """
 
 from __future__ import annotations

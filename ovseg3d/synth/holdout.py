@@ -1,7 +1,7 @@
 """What encoder training never sees: styles, textures, lights, colour names, and pairs of colour and kind.
 
-Frozen by value: figures of different days compare only while these lists stay as they are. A thing is `seen`
-when its style, colour, texture and colour+kind pair are all outside these lists.
+The lists are frozen: figures of different dates are comparable only while they do not change. An object is `seen` if
+its style, colour, texture and colour+kind pair are all outside these lists.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Warp kernels of the ray tracer: they bake light and take the photos.
+"""Warp kernels of the ray tracer: they bake light and render the photos.
 
-One module, so one compilation. Everything is in the world frame, metres, linear light. Diffuse light is baked
-once per scene on the lattice of `shading`, so that photos are free of noise and agree between views. A pixel's random
-numbers depend only on its place, never on threads.
+One module, so one compilation. World frame, metres, linear light. Diffuse light is baked once per scene on the lattice
+of `shading`, so that photos are free of noise and consistent between views. The random numbers of a pixel depend only
+on its position, not on threads.
 """
 
 # Warp needs float(0.0) for a variable that a loop changes, and its loops have unused counters.

@@ -1,7 +1,7 @@
-"""Colours, textures and lights by name: what an individual can look like, whatever its kind is.
+"""Colours, textures and lights by name: the appearance of an object, independent of its kind.
 
-A material is one colour name and one texture name, drawn independently. Names are the words that captions
-use, so each must be true of what is painted: a colour stays within a narrow range around its hex value.
+A material is one colour name and one texture name, drawn independently. Captions use these names, so each must be
+true of what is rendered: a colour stays within a narrow range around its hex value.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what was asked for (a named room, a seed, meshes, a world file) to a written scene."""
+"""From a request (a named room, a seed, meshes, a world file) to a written scene."""
 
 from __future__ import annotations
 

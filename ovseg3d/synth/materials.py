@@ -1,7 +1,7 @@
-"""What surfaces are made of: two colours, a pattern with its scale in metres, a little gloss or light.
+"""Materials of surfaces: two colours, a pattern with its scale in metres, gloss and emission.
 
-Colours are given as sRGB hex and kept linear. Patterns are evaluated where a ray hits (render.py): solid ones
-in the part's grain coordinates, flat ones along the surface; `image` looks up pixels by uv.
+Colours are given as sRGB hex and stored linear. Patterns are evaluated where a ray hits (render.py): solid ones in
+the grain coordinates of the part, flat ones along the surface; `image` looks up pixels by uv.
 """
 
 from __future__ import annotations

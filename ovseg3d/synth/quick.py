@@ -1,8 +1,8 @@
-"""Small pictures by the ten thousand: one thing or a few, before simple backdrops, without baked light.
+"""Fast rendering of many small images: one object or a few, before simple backdrops, without baked light.
 
-The same shapes, materials and patterns as the rooms, drawn into a depth buffer (quick_kernels.py), some ten
-times as fast as by rays. Single things are lit by a key light and three fill lights with shadow maps, and by
-what comes from above and from the ground; rooms by their baked light. World frame and cameras as in render.py:
+The shapes, materials and patterns are those of rooms, rasterised into a depth buffer (quick_kernels.py), about ten
+times as fast as ray tracing. Single objects are lit by a key light and three fill lights with shadow maps, and by
+ambient light from above and from the ground; rooms by their baked light. World frame and cameras as in render.py:
 metres, z up, OpenCV `c2w`.
 """
 

@@ -1,7 +1,7 @@
-"""From labelled triangles to photos: bakes the light once, then takes pictures.
+"""From labelled triangles to photos: bakes the light once, then renders images.
 
-World frame, metres; cameras are OpenCV `c2w`. Runs on the CPU with two Python threads (Warp gives one to a
-launch); every output element is computed from its own index, so threads don't change a bit of the result.
+World frame, metres; cameras are OpenCV `c2w`. Runs on the CPU with two Python threads (Warp uses one for a launch);
+every output element is computed from its own index, so threads do not change the result.
 """
 
 from __future__ import annotations

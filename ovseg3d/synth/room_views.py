@@ -1,7 +1,7 @@
-"""Pictures of parts of furnished rooms with captions that name what is really visible in them.
+"""Images of parts of furnished rooms, with captions that name only what is visible in them.
 
-A room is built and its light baked once, at a coarser grain than in written scenes; then views are cheap. What
-is visible is counted in samples, so a thing is named only when it covers a fair part of the picture.
+A room is built and its light baked once, more coarsely than in written scenes; then views are cheap. Visibility is
+counted in samples: an object is named only if it covers a fair part of the image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rooms: a shell of named surfaces, placed objects, light, and where the cameras walk.
+"""Rooms: a shell of named surfaces, placed objects, light, and the path of the cameras.
 
 The room's floor is z = 0 and its middle is the origin; x runs along `size[0]`, y along `size[1]`. The two
 demo rooms are in demo.py, random ones come from furnish.py, those of meshes from assets.py and gazebo.py.

@@ -1,8 +1,8 @@
-"""The synthetic world as Warp kernels see it: its patterns, its colours, and the light that leaves a place.
+"""Warp functions for the synthetic world: its patterns, its colours, and the light that leaves a surface point.
 
-Functions only, compiled into the modules of the kernels that call them (`kernels`, `quick_kernels`). World frame,
-metres, linear light. Diffuse light is baked on a triangular lattice over every face: level n has lattice points (i, j)
-with i + j <= n, where barycentric u = i / n, v = j / n.
+They are compiled into the modules of the kernels that call them (`kernels`, `quick_kernels`). World frame, metres,
+linear light. Diffuse light is baked on a triangular lattice over every face: level n has lattice points (i, j) with
+i + j <= n, where barycentric u = i / n, v = j / n.
 """
 
 # Warp needs float(0.0) for a variable that a branch changes.

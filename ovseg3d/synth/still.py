@@ -1,6 +1,6 @@
-"""One thing before a backdrop: how it is placed, lit and photographed, and what may be said of the picture.
+"""One object before a backdrop: its pose, light and camera, and the captions that are true of the image.
 
-The thing stands in its canonical frame at the origin; the camera goes around it. Metres, z up.
+The object stands in its canonical frame at the origin; the camera moves around it. Metres, z up.
 """
 
 from __future__ import annotations

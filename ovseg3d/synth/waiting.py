@@ -1,7 +1,6 @@
-"""A waiting room, for counting: chairs of one kind that touch each other, the hardest thing to tell apart.
+"""A waiting room, to test counting: chairs of one kind that touch each other, which are hardest to separate.
 
-Frames, units and yaw as in demo.py. A chair's back is on its +y side, so that with its back to the north wall it has
-yaw 0.
+Frames, units and yaw as in demo.py. A chair's back is on its +y side, so with its back to the north wall it has yaw 0.
 """
 
 from __future__ import annotations

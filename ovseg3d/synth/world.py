@@ -1,4 +1,4 @@
-"""A room flattened for the ray tracer, with what each face is: class, instance, and the objects' boxes."""
+"""A room flattened for the ray tracer, with the class and instance of each face, and the objects' boxes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Writes a room as a scene folder: photos, labels, depth, boxes, lists, all or nothing.
+"""Writes a room as a scene folder: photos, labels, depth, boxes, lists; completely or not at all.
 
-Frames are named by number in the order of `transforms.json`; training views come first, then test views on
-the camera path, then those off it. Poses in transforms.json are OpenGL camera-to-world (x right, y up, z
-backwards), metres, z up: nerfstudio's flavour. Labels are index images (0 none); depth is uint16 millimetres.
+Frames are named by number in the order of `transforms.json`: first training views, then test views on the camera
+path, then test views off it. Poses in transforms.json are OpenGL camera-to-world (x right, y up, z backwards), metres,
+z up, as in nerfstudio. Labels are index images (0 none); depth is uint16 millimetres.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stand-ins for tinycudann and for nerfacc's compiled kernels, which need a GPU even to be imported or built.
 
-They are written from the libraries' own conventions, not from ours: tinycudann's networks take flat parameters, one
+They follow the conventions of the libraries, not ours: tinycudann's networks take flat parameters, one
 layer after another as [outputs, inputs], padded to 16, with ones fed to the padded inputs; nerfacc's grids are bools
 [level, x, y, z] with a box each, of which the first that holds a point counts.
 """
@@ -20,7 +20,7 @@ from ovseg3d.field.reference.encode import encode
 
 
 class Encoding(torch.nn.Module):
-    """A grid that is built from tinycudann's own words for its settings."""
+    """A grid that is built from tinycudann's configuration."""
 
     def __init__(self, n_input_dims: int, encoding_config: dict, seed: int = 1337, dtype=None) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Network(torch.nn.Module):
 
 
 class ExactNetwork(Network):
-    """The same in single precision, to compare to the last digits."""
+    """The same in single precision, to compare exactly."""
 
     dtype = torch.float32
 
@@ -85,7 +85,7 @@ def tinycudann(**replaced) -> types.SimpleNamespace:
 
 
 class Segments:
-    """nerfacc's RaySegmentsSpec: packed values, with what its Python layer reads beside them."""
+    """nerfacc's RaySegmentsSpec: packed values, and what its Python layer reads."""
 
     is_left = is_right = is_valid = None
 
@@ -96,7 +96,7 @@ class Segments:
 
 
 class Kernels:
-    """What `nerfacc.cuda` asks its compiled part for."""
+    """The compiled part of `nerfacc.cuda`."""
 
     @staticmethod
     def ray_aabb_intersect(rays_o, rays_d, aabbs, near_plane, far_plane, miss_value):
@@ -163,7 +163,7 @@ class Kernels:
 
 
 def _traverse_grids(rays_o, rays_d, binaries, aabbs, near_planes, far_planes, step_size, cone_angle):
-    """nerfacc's own Python layer in few words, for where it is not installed."""
+    """A short version of nerfacc's Python layer, used if nerfacc is not installed."""
     enter, leave, hits = Kernels.ray_aabb_intersect(rays_o, rays_d, aabbs, -torch.inf, torch.inf, torch.inf)
     t_sorted, t_indices = torch.sort(torch.cat([enter, leave], -1), -1)
     made = Kernels.traverse_grids(

@@ -87,7 +87,7 @@ def test_table_gradient_is_the_same_to_the_bit_for_one_and_two_threads():
         totals.append(torch.zeros(levels.entries, levels.features))
         backend.add_table_gradient(pieces, totals[-1], workers)
     assert torch.equal(*totals)
-    # Thousands of samples meet in the 512 entries of the coarsest level, so a lost update would show here too.
+    # Thousands of samples share the 512 entries of the coarsest level, so a lost update would show here too.
     reference = torch.zeros_like(totals[0])
     TorchBackend(levels, CPU).add_table_gradient(pieces, reference)
     torch.testing.assert_close(totals[0], reference, atol=2e-3, rtol=1e-4)
@@ -114,7 +114,7 @@ def test_adam_matches_torch_and_leaves_untouched_entries_alone():
 
 
 def test_adam_takes_in_the_smallest_gradients():
-    """1e-30 squared is nothing in single precision; the entry is touched all the same, and its gradient used up."""
+    """1e-30 squared is 0 in single precision; the entry must count as touched, and its gradient be reset."""
     levels = grid()
     for backend in backends(levels):
         table = torch.zeros(levels.entries, levels.features)

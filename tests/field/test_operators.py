@@ -1,4 +1,4 @@
-"""Every backend provides what a field asks of one: the operators of `FieldBackend`, called alike."""
+"""Every backend provides the operators of `FieldBackend`, with the same signatures."""
 
 import inspect
 

@@ -140,7 +140,7 @@ def test_merged_samples_render_the_same_on_average():
     everything = torch.arange(30)
     _, exact_rgb, exact_opacity, _ = render(leaf, everything, samples.step, samples.offsets)
     exact_grad = torch.autograd.grad(exact_opacity.sum(), leaf)[0]
-    # One long packed batch: the same ray again and again, with new draws.
+    # One long packed batch: the same ray many times, with new draws.
     many = RaySamples(
         samples.t.repeat(trials), samples.step.repeat(trials), torch.arange(trials).repeat_interleave(30).int(),
         samples.cell.repeat(trials), torch.arange(0, 30 * trials + 1, 30, dtype=torch.int32),

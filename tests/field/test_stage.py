@@ -1,4 +1,4 @@
-"""The stage `field` on the tiny scene: it learns, repeats itself to the bit, and puts its box in the right place."""
+"""The stage `field` on the tiny scene: it learns, is deterministic, and finds the right box."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def scene(tiny_scene):
 
 @pytest.fixture(scope="module")
 def with_depth(scene):
-    """A stage that has learned the scene, its depth included. Do not train it on."""
+    """A stage trained on the scene with depth. Do not train it further."""
     return trained(scene, STEPS, use_depth=True)
 
 
@@ -86,12 +86,12 @@ def test_depth_supervision_brings_the_surface_nearer(scene, with_depth):
         truth, found = load_depth(frame, scene), stage.renderer.render(frame.camera)["depth_z"]
         return np.median(np.abs(found - truth)[truth > 0] / truth[truth > 0])
 
-    # Six photos of 32 x 32 say little about depth by themselves.
+    # Six photos of 32 x 32 hardly constrain depth.
     assert error(with_depth) < 0.05 < error(trained(scene, STEPS))
 
 
 def test_refinement_recovers_a_shaken_camera(scene):
-    """One camera is moved by 6 cm; its learned correction must point back and take off a good part of that."""
+    """One camera is moved by 6 cm; its learned correction must point back and undo a good part of that."""
     shaken = scene.train[2]
     shift = np.array([0.06, 0.0, 0.0])
     frames = list(scene.frames)
@@ -102,7 +102,7 @@ def test_refinement_recovers_a_shaken_camera(scene):
     config = replace(CONFIG, photo_learning_rate=2e-3, occupancy_warmup=32)
     stage = trained(replace(scene, frames=tuple(frames)), 500, config=config, refine_poses=True, use_depth=True)
     found = stage.photos.values[:, 9:].numpy() * stage.box.radius
-    assert len(found) == len(scene.train), "held-out photos have no place here"
+    assert len(found) == len(scene.train), "held-out photos must not be read"
     assert (found[2] - np.delete(found, 2, 0).mean(0)) @ -shift > 0.25 * shift @ shift
     given = [frames[view].camera for view in scene.train]
     moved = corrected(given, stage.photos.values, stage.box)
@@ -169,7 +169,7 @@ def test_box_from_depth_is_tighter_about_the_content(scene):
 def test_contraction_is_continuous_and_stays_in_the_unit_cube():
     box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 4, 0.05)
     u = torch.tensor([[0.5, -0.25, 1.0], [1.0 + 1e-4, 0.3, 0.0], [1e6, -2e6, 3.0], [0.0, 0.0, 0.0]])
-    x = box.unit(u)
+    x = box.contract(u)
     torch.testing.assert_close(x[0], (u[0] + 2) / 4)
     torch.testing.assert_close(x[1], torch.tensor([0.75, 0.575, 0.5]), atol=1e-4, rtol=0)
     assert (x >= 0).all() and (x <= 1).all()
@@ -180,8 +180,8 @@ def test_contraction_is_continuous_and_stays_in_the_unit_cube():
 def test_places_come_back_from_the_unit_cube(open_):
     box = FieldBox((0.0, 0.0, 0.0), 1.0, open_, 4, 0.05)
     u = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * (4 if open_ else 0.3)
-    torch.testing.assert_close(box.away(box.unit(u)), u, atol=1e-4, rtol=1e-3)
-    far = box.away(torch.tensor([[1.0, 0.5, 0.5]]))
+    torch.testing.assert_close(box.uncontract(box.contract(u)), u, atol=1e-4, rtol=1e-3)
+    far = box.uncontract(torch.tensor([[1.0, 0.5, 0.5]]))
     assert far.isfinite().all(), "the end of the world is far, and not nowhere"
 
 
@@ -217,7 +217,7 @@ def test_occupancy_forgets_what_carries_no_weight_and_keeps_what_does():
         grid.value[0, 4, 4, 4] = 0.5
         grid.update(generator, keep_all=False)
     assert grid.occupied[0, 4, 4, 4] == 1
-    # Only cells on trial remain besides, and never where no camera looks.
+    # Other cells are only on trial, and none where no camera looks.
     assert grid.share < 0.1 and not grid.occupied[0, 0].any()
 
 

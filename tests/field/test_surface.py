@@ -1,4 +1,4 @@
-"""Surface points from a field that is drawn in closed form, so that the true surface is known."""
+"""Surface points of a field in closed form, whose true surface is known."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ CONFIG = SurfaceConfig(points=4000, pixels=2500, relative=0.01)
 BOX = FieldBox(center=(0.0, 0.0, 0.0), radius=2.0, open=False, cascades=1, near=0.01)
 
 
-# -- a drawn field ---------------------------------------------------------------------------------------------
+# -- a field in closed form --------------------------------------------------------------------------------------
 
 
 def sphere(center, radius):
@@ -66,7 +66,7 @@ class Drawn(Renderer):
         rgb = np.where(met[:, None], [0.2, 0.4, 0.6], 1.0).reshape(*size, 3)
         return {
             "rgb": rgb, "depth_z": depth.reshape(size), "opacity": met.astype(np.float32).reshape(size),
-            "focus": met.astype(np.float32).reshape(size),
+            "termination": met.astype(np.float32).reshape(size),
         }  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_the_points_of_a_sphere_lie_on_it(is_open, turned):
     assert (surface.rgb == [51, 102, 153]).all()
     assert 0 < surface.confidence.min() and 0.6 < np.median(surface.confidence) < 1
     assert surface.metric and (surface.up == UP).all()
-    # Every side that a camera sees is there: the poles are the hardest.
+    # Every visible side has points; the poles are the hardest.
     directions = np.random.default_rng(0).normal(size=(200, 3))
     directions[:, 2] *= 0.5
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -150,7 +150,7 @@ def test_far_things_take_larger_cells():
     surface = surface_of(Drawn(near, far, box=box), cameras, replace(CONFIG, points=1500))
     is_far = surface.xyz[:, 1] > 5
     assert is_far.sum() > 20 and (~is_far).sum() > 20
-    # Contraction stretches by the square of the largest coordinate in field units, 12 and more at the wall.
+    # Contraction scales by the square of the largest coordinate in field units, 12 and more at the wall.
     assert surface.cell[is_far].min() > 100 * surface.cell[~is_far].max()
     at = np.abs(surface.xyz[is_far]).max(1) / 0.5
     ratio = surface.cell[is_far] / surface.cell[~is_far].min()
@@ -177,7 +177,7 @@ def test_what_few_views_see_is_less_sure_than_what_many_see():
 
 
 def test_a_floater_before_nothing_goes_too():
-    """Rays that meet nothing at all have passed the place of the floater as well."""
+    """Rays without a hit see through the floater, too."""
     floater = sphere((0.0, 0.0, 1.2), 0.15)
     low = [camera_at((3 * np.cos(a), 3 * np.sin(a), 0.3), (0, 0, 0.6)) for a in np.arange(8) * np.pi / 4]
     instance = sphere((0, 0, 0), 0.4)
@@ -186,7 +186,7 @@ def test_a_floater_before_nothing_goes_too():
 
 
 def test_thin_things_are_not_taken_for_floaters():
-    """A pole is hardly wider than a pixel: the background beside it does not speak against it."""
+    """A pole is hardly wider than a pixel: background beside it must not count as seeing through it."""
     pole, ground = slab((0.21, 0.13, 0), (0.26, 0.18, 1)), slab((-1.5, -1.5, -0.1), (1.5, 1.5, 0))
     surface = surface_of(Drawn(pole, ground), ring(12, height=1.0))
     heights = surface.xyz[surface.xyz[:, 2] > 0.05][:, 2]
@@ -341,7 +341,7 @@ def test_what_is_before_behind_and_outside():
             [0, 0, -0.5],  # hidden
             [0, 0, 3.0],  # behind the camera
             [0, 0, 2.0],  # in it
-            [1.01, 0, 0],  # just outside, the picture spans 2 x 2 at this distance
+            [1.01, 0, 0],  # just outside, the image spans 2 x 2 at this distance
             [0.99, 0.99, 0],
             [0, 0, 0.05],  # within two tolerances: neither
         ]
@@ -379,7 +379,7 @@ def test_far_away_tolerance_is_a_share_of_the_depth():
     ],
 )
 def test_other_lenses_see_their_picture_and_nothing_else(lens):
-    """Points all around: those in the picture are where `project` says, none behind or folded back into it."""
+    """Points all around: those in the image are where `project` puts them; none is behind or folded back into it."""
     camera = camera_at((0, 0, 0), (1, 0, 0), **({"focal": 30.0} | lens))
     directions = np.random.default_rng(1).normal(size=(4000, 3))
     points = 2 * directions / np.linalg.norm(directions, axis=1, keepdims=True)
@@ -389,7 +389,7 @@ def test_other_lenses_see_their_picture_and_nothing_else(lens):
     view = DepthView(camera, np.maximum(depth, 0), np.ones_like(depth), np.zeros((50, 50, 3)))
     visibility = view.see(points, some_cells(points, 0.1), CONFIG)
     assert not len(visibility.through) and len(visibility.point) > 50
-    # Independently: a seen point lies next to some pixel's ray, 0.71 pixels from it, or more where lenses squeeze.
+    # Independent check: a visible point lies next to a pixel's ray, 0.71 pixels from it, or more where lenses squeeze.
     cosine = (points / 2) @ ahead.T
     near = np.arccos(cosine.max(1).clip(-1, 1)) < 1.3 / camera.fx
     assert near[visibility.point].all()
@@ -410,7 +410,7 @@ def test_a_point_without_any_depth_behind_it_is_seen_through_only_where_all_is_e
     assert view.see(points, some_cells(points), CONFIG).through.tolist() == [1]
 
 
-# -- focus -----------------------------------------------------------------------------------------------------
+# -- termination -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", [WarpBackend, TorchBackend])
@@ -430,7 +430,7 @@ def test_focus_is_the_light_that_stops_near_the_median(backend):
     renderer = Renderer(field, operators, box, occupancy, config, Workers(1), white=True)
     camera = camera_at((2.5, 1.0, 2.0), size=9, focal=12.0)
     shown = renderer.render(camera, termination=True)
-    assert "focus" not in renderer.render(camera)
+    assert "termination" not in renderer.render(camera)
     origins, directions, _ = Cameras.from_cameras([camera], box.field_from_input).grid(0)
     spans, layers, step = (
         box.spans(origins, directions),
@@ -440,7 +440,7 @@ def test_focus_is_the_light_that_stops_near_the_median(backend):
     expected, median_z = [], []
     for ray in range(len(origins)):
         t = spans[ray, 0] + step + torch.arange(0, float(spans[ray, 1] - spans[ray, 0]) - 0.5 * step, step)
-        x = box.unit(origins[ray] + t[:, None] * directions[ray])
+        x = box.contract(origins[ray] + t[:, None] * directions[ray])
         density = field.density(TorchBackend(grid_levels(config), cpu).encode(x, field.table), layers)
         weights, left = [], 1.0
         for value in density.tolist():
@@ -458,15 +458,15 @@ def test_focus_is_the_light_that_stops_near_the_median(backend):
             median * box.radius * float(directions[ray] @ torch.tensor(camera.forward, dtype=torch.float32))
         )
     low, high = np.array(expected).T
-    termination = shown["focus"].ravel()
+    termination = shown["termination"].ravel()
     assert 0.02 < termination.mean() < 0.98 and termination.min() >= 0 and termination.max() <= 1 + 1e-5
-    # Merged samples stand in one place for a few steps; the sum's borders are known to one step.
+    # A merged sample represents a few steps, so the limits of the sum are known to one step.
     assert ((termination > low - 0.02) & (termination < high + 0.02)).mean() > 0.95
     np.testing.assert_allclose(np.median(np.abs(shown["depth_z"].ravel() - median_z)), 0, atol=2 * step * box.radius)
 
 
 def test_focus_of_walls_and_of_fog():
-    """A wall stops all light in one place; in thin fog it stops everywhere."""
+    """A wall stops all light at one depth; in thin fog it stops everywhere."""
     config = FieldConfig(levels=1, features=2, log2_table=9, hidden=8, occupancy_resolution=64, cone=0.0, cascades=1)
     cpu = torch.device("cpu")
     found = {}
@@ -479,7 +479,7 @@ def test_focus_of_walls_and_of_fog():
         )
         occupancy = OccupancyGrid(torch.ones(1, 64, 64, 64, dtype=torch.bool), 0.01)
         renderer = Renderer(field, operators, BOX, occupancy, config, Workers(1), white=True)
-        found[name] = renderer.render(camera_at((3.0, 0, 0), size=5, focal=20.0), termination=True)["focus"]
+        found[name] = renderer.render(camera_at((3.0, 0, 0), size=5, focal=20.0), termination=True)["termination"]
     assert found["wall"].min() > 0.99
     # A window of 2 x 0.02 field units around the median m, where transmittance is (1 + exp(-d L)) / 2.
     length, density = 2.0, 0.5

@@ -1,4 +1,4 @@
-"""The plumbing of `--backend tcnn` against the torch reference, with stand-ins: no GPU is needed, and none was."""
+"""`--backend tcnn` against the torch reference, with stand-ins for its libraries, so that no GPU is needed."""
 
 import sys
 import types
@@ -74,7 +74,7 @@ def test_layers_are_laid_out_as_outputs_by_padded_inputs():
     flat = to_tinycudann([first, last])
     assert len(flat) == 16 * 16 + 16 * 16
     assert flat[5 * 16 + 2] == first[2, 5] and flat[256 + 1 * 16 + 9] == last[9, 1]
-    # Three inputs of sixteen, and two outputs of sixteen, are ours.
+    # Three inputs and two outputs of sixteen are used; the others are padding.
     assert not flat[:256].view(16, 16)[:, 3:].any() and not flat[256 + 2 * 16 :].any()
 
 
@@ -165,7 +165,7 @@ def rays(count: int, spread: float = 0.5) -> tuple[torch.Tensor, torch.Tensor]:
 def test_march_agrees_with_the_reference(marcher, cascades, cone):
     origins, directions = rays(200)
     occupied = (torch.rand(cascades, 8, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3).to(torch.uint8)
-    # Far from the camera the first step, and so what jitter is a share of, is longer than the smallest.
+    # Far from the camera the first step, which jitter is a share of, is longer than the smallest.
     spans = torch.stack([torch.linspace(0.05, 3.0, 200), torch.full((200,), 20.0)], -1)
     spans[3] = 0.0
     jitter = torch.rand(200, generator=torch.Generator().manual_seed(6))
@@ -190,7 +190,7 @@ def test_march_agrees_with_the_reference(marcher, cascades, cone):
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_march_finds_the_one_occupied_cell(marcher, axis):
-    """Half of an index along each axis: x 6, y 4, z 1 of 8, where the cell reaches from place to place + 0.25."""
+    """Half of an index along each axis: x 6, y 4, z 1 of 8; the cell is 0.25 wide."""
     occupied = torch.zeros(2, 8, 8, 8, dtype=torch.uint8)
     occupied[0, 1, 4, 6] = 1
     place = torch.tensor([0.5, 0.0, -0.75])

@@ -185,7 +185,7 @@ def test_rays_know_their_photos_word_and_their_place(scene, renderer, rays):
 def test_a_rays_span_is_what_its_photos_height_shows_there(scene, renderer, rays):
     camera, box = scene.frames[scene.train[0]].camera, renderer.box
     first = len(rays) // len(scene.train)
-    places = box.away(rays.x[:first, 0]).numpy() @ np.asarray(box.rotation) * box.radius + np.asarray(box.center)
+    places = box.uncontract(rays.x[:first, 0]).numpy() @ np.asarray(box.rotation) * box.radius + np.asarray(box.center)
     z = (places - camera.position) @ camera.forward
     met = rays.met[:first].numpy()
     np.testing.assert_allclose(rays.span[:first, 0].numpy()[met] * box.radius, (z * 32 / 30)[met], rtol=1e-3)

@@ -1,4 +1,4 @@
-"""Every mistake in a capture has its own message: what is wrong, where, and what to do."""
+"""Every error in a capture has its own message: the problem, the file, and the fix."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def _refused(folder: Path, **options) -> SceneError:
 
 
 def _changed(folder: Path, change) -> SceneError:
-    """The error of a transforms.json that `change` has worked on."""
+    """The error of a transforms.json after `change`."""
     data = w.transforms()
     changed = change(data)
     w.write_nerfstudio(folder, data if changed is None else changed)
@@ -93,7 +93,7 @@ def test_an_incomplete_colmap_model_alone(tmp_path):
 
 def test_a_photo_that_is_no_image(tmp_path):
     w.write_nerfstudio(tmp_path)
-    (tmp_path / "images/03.png").write_text("not a picture")
+    (tmp_path / "images/03.png").write_text("not an image")
     error = _refused(tmp_path)
     assert "not a readable image" in error.what and error.where == tmp_path / "images/03.png"
 

@@ -1,4 +1,4 @@
-"""What `check_scene` and `ovseg3d info` notice, and what they let pass."""
+"""Findings of `check_scene` and `ovseg3d info`, and captures without any."""
 
 import json
 import shutil

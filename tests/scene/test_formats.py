@@ -1,4 +1,4 @@
-"""Every format gives the same cameras; what only some can express is tested for each of them."""
+"""Every format gives the same cameras; features of single formats are tested for each."""
 
 import json
 
@@ -252,7 +252,7 @@ def test_the_3d_ovs_layout(tmp_path):
 
 @pytest.mark.parametrize("copy", [False, True])
 def test_labels_count_photos_that_have_no_pose_or_no_file(copy, tmp_path):
-    """COLMAP leaves 01.png out, and the photo 03.png is gone: 05 is 05.png all the same."""
+    """COLMAP leaves 01.png out, and the photo 03.png is missing: 05 is still 05.png."""
     w.write_colmap(tmp_path, text=True)
     model = tmp_path / "sparse/0/images.txt"
     lines = model.read_text().splitlines()
@@ -268,7 +268,7 @@ def test_labels_count_photos_that_have_no_pose_or_no_file(copy, tmp_path):
     assert [frame.name for frame in scene.frames if frame.label_path] == ["images/05.png"]
     assert scene.photos == tuple(f"images/{name}" for name in w.NAMES) and len(scene.frames) == 7
     assert any("1 photos that have no pose: images/01.png" in note for note in scene.notes)
-    # More labels than photos: photos have been taken away, and nobody knows which.
+    # More labels than photos: photos were removed, and it is unknown which.
     (tmp_path / "segmentations/09").mkdir()
     scene = load_scene(tmp_path, downscale=2 if copy else 1)
     assert not any(frame.label_path for frame in scene.frames) and scene.phrases == ("wall",)

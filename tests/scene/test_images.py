@@ -68,7 +68,7 @@ def test_exif_orientation_is_applied(orientation, suffix, tmp_path):
     upright = np.zeros((w.HEIGHT, w.WIDTH, 3), dtype=np.uint8)
     upright[:8, :12, 0] = 255  # red upper left
     upright[8:, 12:, 2] = 255  # blue lower right
-    # What a viewer shows is `upright`: store what the orientation turns into it.
+    # Viewers show `upright`: store the pixels that the orientation turns into it.
     undo = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -1,4 +1,4 @@
-"""Pictures of strangers: no other program is started, and sizes are looked at before anything is decoded."""
+"""Untrusted images: no other program is started, and sizes are checked before decoding."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\
 
 
 def png(path: Path, width: int, height: int) -> Path:
-    """A grey PNG of one row again and again: a few hundred kB, whatever its size."""
+    """A grey PNG of repeated rows: a few hundred kB at any size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -82,7 +82,7 @@ def test_what_is_no_picture_is_told(tmp_path: Path, kind: str) -> None:
     elif kind == "folder":
         path.mkdir()
     elif kind == "text":
-        path.write_text("no picture")
+        path.write_text("no image")
     with pytest.raises(SceneError), open_image(path):
         pass
 

@@ -1,4 +1,4 @@
-"""The pixel pool: what it draws, that it repeats itself to the bit, and that its memory is bounded."""
+"""The pixel pool: its draws, that they are deterministic, and that its memory is bounded."""
 
 import threading
 from dataclasses import fields
@@ -99,7 +99,7 @@ def test_a_rotating_pool_reads_one_photo_an_exchange(scene, monkeypatch):
     with PhotoPool(scene, scene.train, budget_bytes=2 * ONE_PHOTO, rotate_every=5) as pool:
         for step in range(50):
             pool.draw(step, 8)
-    # To begin with, the exchanges, and one read ahead, which closing may have cancelled.
+    # The first photos, the exchanges, and one read ahead, which `close` may have cancelled.
     assert len(threads) in (2 + 9, 2 + 9 + 1)
     assert sum(name.startswith("photos") for name in threads) == len(threads) - 2
 

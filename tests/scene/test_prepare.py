@@ -1,4 +1,4 @@
-"""From a capture to a scene: known cameras come back, what cannot be used is said, nothing is left half-written."""
+"""From a capture to a scene: known cameras are recovered, problems are reported, no partial files are left."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def look_at(place: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def texture(seed: int, side: int = 700) -> np.ndarray:
-    """Blobs of many sizes: something for SIFT to hold on to."""
+    """Blobs of many sizes, which give SIFT features."""
     rng = np.random.default_rng(seed)
     total = np.zeros((side, side, 3))
     for cells in (14, 35, 90, 230):
@@ -89,7 +89,7 @@ def read_poses(scene: Path) -> dict[str, np.ndarray]:
 
 
 def compare(found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> tuple[float, float, np.ndarray]:
-    """Median place error (of the cameras' spread), median angle in degrees, rotation true <- found (Umeyama)."""
+    """Median position error (of the cameras' spread), median angle in degrees, rotation true <- found (Umeyama)."""
     names = sorted(set(found) & set(true))
     a, b = np.stack([found[n] for n in names]), np.stack([true[n] for n in names])
     x, y = a[:, :3, 3] - a[:, :3, 3].mean(0), b[:, :3, 3] - b[:, :3, 3].mean(0)
@@ -167,7 +167,7 @@ def test_sparse_points_lie_on_the_walls_they_came_from(corner, prepared):
 
 
 def test_written_points_and_cameras_keep_their_geometry(tmp_path):
-    """Under any similarity a point has the same place in each camera's axes, but for the scale."""
+    """Under any similarity a point has the same position in each camera's axes, up to scale."""
     from plyfile import PlyData
 
     rng = np.random.default_rng(4)
@@ -224,7 +224,7 @@ def make_video(path: Path, frames: list[np.ndarray], fps: int) -> Path:
 
 
 def test_a_video_becomes_a_scene_without_its_blurred_frames(tmp_path):
-    """Of each pair of frames one is blurred: the sharp ones are chosen, and their cameras come back."""
+    """Of each pair of frames one is blurred: the sharp ones are chosen, and their cameras are recovered."""
     poses = corner_poses(24)
     frames = []
     for i, pose in enumerate(poses):
@@ -337,7 +337,7 @@ def test_up_is_found_though_the_phone_looks_down_and_some_shots_are_tilted():
 
 
 def test_pairs_hold_neighbours_and_close_loops():
-    """Ninety pictures around a loop: the last sees what the first sees, and is matched with it."""
+    """Ninety images around a loop: the last sees what the first sees, and is matched with it."""
     rng = np.random.default_rng(0)
     seen = rng.integers(0, 80, (90, 40, 128)).astype(np.uint8)
     descriptors = [np.concatenate([seen[i], seen[(i + 1) % 90], seen[(i + 2) % 90]]) for i in range(90)]
@@ -349,7 +349,7 @@ def test_pairs_hold_neighbours_and_close_loops():
 
 
 def fails(source: Path, tmp_path: Path, **options: object) -> SceneError:
-    """The error of preparing `source`; nothing may be left beside the place of the scene."""
+    """The error of preparing `source`; no files may be left beside the scene's folder."""
     place = tmp_path / "place"
     place.mkdir()
     with pytest.raises(SceneError) as caught:
@@ -395,7 +395,7 @@ def test_photos_without_detail_are_said_to_show_too_little(tmp_path):
     for i in range(4):
         Image.new("RGB", (320, 240), (90 + i, 120, 130)).save(tmp_path / f"in/{i}.png")
     error = fails(tmp_path / "in", tmp_path)
-    assert "too little to hold on to" in error.what
+    assert "too few features" in error.what
     assert "light" in error.fix
 
 

@@ -1,4 +1,4 @@
-"""The development captures, as they are: formats, sizes, splits, and geometry that agrees with the photos."""
+"""The development captures: formats, sizes, splits, and geometry that agrees with the photos."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_lego(data_dir):
     photo = load_photo(frame)
     assert photo.shape == (100, 100, 4) and photo[0, 0, 3] == 0
     assert frame.camera.fx == pytest.approx(0.5 * 100 / np.tan(0.5 * 0.6911112070083618))
-    # The model stands at the origin: every view has something there.
+    # The model stands at the origin: every view shows it.
     for frame in scene.frames[::10]:
         (xy,), z = frame.camera.project(np.zeros((1, 3)))
         assert 30 < xy[0] < 70 and 30 < xy[1] < 70 and z[0] > 3
@@ -51,7 +51,7 @@ def test_llff_fern(data_dir):
     error = np.abs(photo[row, column] - scene.points_rgb[inside]).mean(axis=1)
     shuffled = np.abs(photo[row, column] - scene.points_rgb[inside][::-1]).mean(axis=1)
     assert inside.mean() > 0.5 and np.median(error) < 0.5 * np.median(shuffled)
-    # Fern was photographed upright: world up is the pictures' up.
+    # Fern was photographed upright: world up is up in the images.
     up = scene.world_from_input[:3, :3] @ frame.camera.up
     assert up[2] > 0.95
 
@@ -64,7 +64,7 @@ def test_tum_cabinet(data_dir):
     frame = scene.frames[10]
     depth, labels = load_depth(frame, scene), load_labels(frame)
     assert depth.shape == labels.shape == load_photo(frame).shape[:2] == (120, 160)
-    # Depth, poses and labels agree: what is labelled floor lies at z = 0.
+    # Depth, poses and labels agree: pixels labelled floor lie at z = 0.
     origins, directions = frame.camera.rays(frame.camera.pixel_centres())
     distance = depth.reshape(-1) / (directions @ frame.camera.forward)
     heights = (origins + directions * distance[:, None])[:, 2]

@@ -1,4 +1,4 @@
-"""A capture that a stranger made: it names no file outside its folder, never hangs a reader, and states no nonsense."""
+"""Untrusted captures: files outside the folder are not read, no reader hangs, and invalid values are rejected."""
 
 import json
 import math
@@ -27,7 +27,7 @@ FRAME = 4
 
 
 def _write(folder: Path, top: dict[str, Any] | None = None, frame: dict[str, Any] | None = None) -> Path:
-    """A sound nerfstudio scene but for some keys at the top, or of one frame."""
+    """A valid nerfstudio scene, except for some top-level keys, or keys of one frame."""
     data = w.transforms(camera_model="OPENCV", **(top or {}))
     data["frames"][FRAME].update(frame or {})
     return w.write_nerfstudio(folder, data)
@@ -135,7 +135,7 @@ def test_the_largest_scale_has_a_box_and_a_picture(scale: float, tmp_path: Path)
 def test_odd_lenses_are_warned_of(tmp_path: Path) -> None:
     assert _warnings(_write(tmp_path / "sound")) == "There are only 7 photos to train on."
     assert "focal length of 9 frames is odd" in _warnings(_write(tmp_path / "focal", {"fl_x": 2000}))
-    assert "far from the picture's middle" in _warnings(_write(tmp_path / "centre", {"cx": 40}))
+    assert "far from the image's middle" in _warnings(_write(tmp_path / "centre", {"cx": 40}))
     Image.fromarray(np.full((w.HEIGHT, w.WIDTH), 3, dtype=np.uint16)).save(tmp_path / "depth.png")
     unit = _write(tmp_path / "unit", {"depth_unit_scale_factor": 100}, {"depth_file_path": "depth.png"})
     shutil.move(tmp_path / "depth.png", unit / "depth.png")
@@ -233,7 +233,7 @@ def test_depth_that_says_nothing_leaves_the_box_to_the_cameras(depth: float, tmp
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A folder outside of the capture, with something of each kind."""
+    """A folder outside of the capture, with a file of each kind."""
     folder = tmp_path / "secret"
     w.write_photos(folder)
     Image.new("L", (w.WIDTH, w.HEIGHT), 255).save(folder / "mask.png")
@@ -374,11 +374,11 @@ def test_a_folder_is_no_depth(key: str, tmp_path: Path) -> None:
     assert "is a folder" in _refused(_write(tmp_path, frame={key: "images"})).what
 
 
-# Tables that promise more than they hold
+# Tables whose headers state more than the files hold
 
 
 def _peak(folder: Path) -> int:
-    """Most memory that reading took, in bytes. Whatever is wrong is said."""
+    """Peak memory of reading, in bytes. Problems are ignored."""
     tracemalloc.start()
     try:
         scene, problems = inspect_scene(folder)
@@ -469,7 +469,7 @@ def test_an_array_that_promises_too_much(key: str, tmp_path: Path) -> None:
     with open(scene / "a.npy", "wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)}
         np.lib.format.write_array_header_1_0(file, header)
-        file.truncate(2**43)  # sparse: it takes no room on the disk
+        file.truncate(2**43)  # a sparse file, which takes no disk space
     assert "larger than" in _refused(scene).what
     np.save(scene / "a.npy", np.full((w.HEIGHT, w.WIDTH), "a"))
     assert "plain numbers" in _refused(scene).what
@@ -528,7 +528,7 @@ def test_names_of_screenshots_and_of_persian_things(tmp_path: Path) -> None:
 
 
 def test_info_prints_nothing_that_a_terminal_obeys(tmp_path: Path, cli: Any) -> None:
-    """The folder's own name is refused where it could; texts of the capture are printed as they are, not as markup."""
+    """The folder's name is rejected if it could be markup; texts of the capture are printed verbatim, not as markup."""
     (tmp_path / "a\x1b[2J").mkdir()
     done = cli("info", _write(tmp_path / "a\x1b[2J" / "scene", {"classes": {"1": "[red]chair[/red]"}}))
     assert done.returncode == 0 and "\x1b[2J" not in done.stdout and "[red]chair[/red]" in done.stdout

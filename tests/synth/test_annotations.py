@@ -1,4 +1,4 @@
-"""Annotations name what exists; without this nobody notices, because this part's annotations are never evaluated."""
+"""Annotations name what exists. No other test notices, because annotations of this part are never evaluated."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Pictures with captions: pure, of the right split, in words that captions may use."""
+"""Images with captions: pure functions, of the right split, in words that captions may use."""
 
 import re
 

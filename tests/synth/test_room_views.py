@@ -1,4 +1,4 @@
-"""The quick renderer sees what rays see; captions of room views name what is there, and seen rooms hold it all."""
+"""The quick renderer sees what rays see; captions of room views name what is visible, and seen rooms hold all of it."""
 
 import numpy as np
 import pytest
@@ -59,15 +59,17 @@ def test_captions_name_what_is_visible(made):
         assert example.image.shape == (64, 64, 3) and example.captions
         text = " ".join(example.captions)
         said = {k for k in KINDS if f" {k}" in f" {text}"}
-        # "picture" and the like are told only of what the room holds ("box" is in "tissue box").
+        # "picture" and other kinds are named only if the room holds them ("box" is in "tissue box").
         assert {k for k in said if not any(k in n for n in names)} == set()
         told |= said
         if example.kind is not None:
-            assert example.captions[0] == article(example.kind), "what a picture is of is told first"
+            assert example.captions[0] == article(example.kind), "the object that the image shows is named first"
             assert example.color is None or example.captions[1] == article(f"{example.color} {example.kind}")
             aimed += 1
         else:
-            assert example.captions[0].split(maxsplit=1)[-1] not in KINDS, "no picture of a thing that hardly shows"
+            assert example.captions[0].split(maxsplit=1)[-1] not in KINDS, (
+                "no image of an object that is hardly visible"
+            )
     assert len(told) >= 5 and 4 < aimed < 20
     again = room_example(5, 3, 64)
     assert np.array_equal(again.image, third.image) and again.captions == third.captions, "whatever was made in between"

@@ -73,7 +73,7 @@ def test_labels_and_depth_agree_with_an_independent_ray_cast(playroom):
             assert depth[y[k], x[k]] == pytest.approx(z.min(), abs=2e-3)
             agree += label[y[k], x[k]] == flat.face_label[z.argmin()]
             total += 1
-    # A ray that meets two surfaces at one place (a rug's seam) may be told either way.
+    # A ray that hits two surfaces at one point (a rug's seam) may return either.
     assert agree >= total - 1
 
 

@@ -1,7 +1,9 @@
-"""The field's operators on Warp kernels. What each does is written at `FieldBackend`."""
+"""The field's operators on Warp kernels; see `FieldBackend`."""
 
 from collections.abc import Sequence
 from functools import cached_property
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from ovseg3d.engine import Workers
 from ovseg3d.field.kernels.runtime import array, launch, vectors
-from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.levels import GridLevels, Level
 from ovseg3d.field.networks import perceptron
 from ovseg3d.field.operators import AdamStep
 from ovseg3d.field.samples import RaySamples, offsets_of, used
@@ -26,12 +28,12 @@ class WarpBackend:
 
     name = "warp"
     perceptron = staticmethod(perceptron)
-    """The networks: what `RadianceField` runs its layers with. Torch's matrix products are as fast as it gets."""
+    """Runs the layers of `RadianceField`. Torch's matrix products are fast enough."""
 
     def __init__(self, levels: GridLevels, device: torch.device) -> None:
         start_warp()
         self.levels, self.device = levels, device
-        # Compile now, in one thread: the kernels of a module are built together at their first use.
+        # Compile now, in one thread: all kernels of a module are compiled at its first use.
         self.encode(torch.zeros(1, 3, device=device), torch.zeros(levels.entries, levels.features, device=device))
         empty = torch.zeros(1, device=device)
         one = torch.tensor([0, 1], dtype=torch.int32, device=device)
@@ -40,33 +42,35 @@ class WarpBackend:
     # -- the hash grid ---------------------------------------------------------------------------------------
 
     @cached_property
-    def _grid(self):
+    def _grid(self) -> SimpleNamespace:
         from ovseg3d.field.kernels.encode import encode_kernels
 
         return encode_kernels(self.levels.features)
 
     @cached_property
-    def _levels(self):
+    def _levels(self) -> Any:
         import warp as wp
 
         from ovseg3d.field.kernels.encode import LevelData
 
-        def data(level):
+        def data(level: Level) -> Any:
             item = LevelData()
             item.scale, item.resolution, item.size = level.scale, level.resolution, level.size
             item.offset, item.dense = level.offset, int(level.dense)
             return item
 
-        # By name: a torch device "cuda" without an index is fine so.
+        # By name, which also works for a torch device "cuda" without an index.
         device = "cpu" if self.device.type == "cpu" else wp.device_from_torch(str(self.device))
         return wp.array([data(level) for level in self.levels.levels], dtype=LevelData, device=device)
 
     def encode(
         self, x: Float[Tensor, "samples 3"], table: Float[Tensor, "entries features"]
     ) -> Float[Tensor, "samples dim"]:
+        """See `FieldBackend.encode`."""
         return _Encode.apply(x, table, self)
 
     def encode_into(self, x: Tensor, table: Tensor, out: Tensor) -> None:
+        """`encode` without gradients, written to `out` (samples, dim)."""
         features = self.levels.features
         rows = vectors(out.view(len(x), len(self.levels.levels), features), features)
         launch(
@@ -82,7 +86,8 @@ class WarpBackend:
         grad_table: Float[Tensor, "entries features"],
         workers: Workers | None = None,
     ) -> None:
-        # Threads take whole levels, whose tables are disjoint: Warp's atomic_add is a plain one on a CPU.
+        """See `FieldBackend.add_table_gradient`."""
+        # Warp's atomic_add is a plain addition on a CPU, so each thread takes whole levels, whose tables are disjoint.
         features = self.levels.features
         total = vectors(grad_table, features)
         rows = [
@@ -106,6 +111,7 @@ class WarpBackend:
         table: Float[Tensor, "entries features"],
         grad: Float[Tensor, "samples dim"],
     ) -> Float[Tensor, "samples 3"]:
+        """See `FieldBackend.position_gradient`."""
         features, out = self.levels.features, torch.empty_like(x)
         rows = vectors(grad.view(len(x), len(self.levels.levels), features), features)
         count = len(self.levels.levels)
@@ -126,12 +132,13 @@ class WarpBackend:
         by: AdamStep,
         workers: Workers | None = None,
     ) -> None:
+        """See `FieldBackend.adam`."""
         features = self.levels.features
         arrays = [vectors(tensor, features) for tensor in (table, grad, mean, square)]
         rate, root = by.rate / (1 - by.beta1**by.step), (1 - by.beta2**by.step) ** -0.5
         scalars = [rate, by.beta1, by.beta2, root, by.epsilon]
 
-        def update(level) -> None:
+        def update(level: Level) -> None:
             launch(self._grid.adam, level.size, [*arrays, level.offset, *scalars], self.device)
 
         (workers or Workers(1)).map(update, self.levels.levels)
@@ -139,7 +146,8 @@ class WarpBackend:
     # -- along rays ------------------------------------------------------------------------------------------
 
     @cached_property
-    def _rays(self):
+    def ray_kernels(self) -> ModuleType:
+        """The kernels along rays."""
         from ovseg3d.field.kernels import rays
 
         return rays
@@ -155,6 +163,7 @@ class WarpBackend:
         cone: float,
         capacity: int,
     ) -> RaySamples:
+        """See `FieldBackend.march`."""
         rays = [vectors(origins, 3), vectors(directions, 3), vectors(spans, 2), array(jitter)]
         grid = [array(occupied.view(-1)), occupied.shape[1], occupied.shape[0], smallest_step, cone]
         counts = torch.empty(len(origins), dtype=torch.int32, device=self.device)
@@ -162,13 +171,15 @@ class WarpBackend:
         ints = torch.empty(0, dtype=torch.int32, device=self.device)
         floats = torch.empty(0, device=self.device)
         nothing = [array(ints), array(floats), array(floats), array(ints), array(ints)]
-        launch(self._rays.march, len(origins), [*rays, *grid, array(counts), array(starts), *nothing], self.device)
+        launch(
+            self.ray_kernels.march, len(origins), [*rays, *grid, array(counts), array(starts), *nothing], self.device
+        )
         offsets = offsets_of(counts, capacity)
         n = used(offsets, capacity)
         t, step = (torch.zeros(n, device=self.device) for _ in range(2))
         ray, cell = (torch.zeros(n, dtype=torch.int32, device=self.device) for _ in range(2))
         outputs = [array(offsets), array(t), array(step), array(ray), array(cell)]
-        launch(self._rays.march, len(origins), [*rays, *grid, array(ints), array(starts), *outputs], self.device)
+        launch(self.ray_kernels.march, len(origins), [*rays, *grid, array(ints), array(starts), *outputs], self.device)
         return RaySamples(t, step, ray, cell, offsets)
 
     def merge(
@@ -180,19 +191,20 @@ class WarpBackend:
         quota: float,
         capacity: int,
     ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
+        """See `FieldBackend.merge`."""
         rays = len(samples.offsets) - 1
         weight = torch.zeros_like(density)
         counts = torch.empty(rays, dtype=torch.int32, device=self.device)
         inputs = [array(density), array(samples.step), array(samples.offsets), array(draws), least_transmittance, quota]
         ints = torch.empty(0, dtype=torch.int32, device=self.device)
         nothing = [array(ints), array(ints), array(torch.empty(0, device=self.device))]
-        launch(self._rays.merge, rays, [*inputs, array(weight), array(counts), *nothing], self.device)
+        launch(self.ray_kernels.merge, rays, [*inputs, array(weight), array(counts), *nothing], self.device)
         offsets = offsets_of(counts, capacity)
         n = used(offsets, capacity)
         index = torch.zeros(n, dtype=torch.int32, device=self.device)
         step = torch.zeros(n, device=self.device)
         outputs = [array(offsets), array(index), array(step)]
-        launch(self._rays.merge, rays, [*inputs, array(weight), array(counts), *outputs], self.device)
+        launch(self.ray_kernels.merge, rays, [*inputs, array(weight), array(counts), *outputs], self.device)
         return weight, index, step, offsets
 
     def scatter_max(
@@ -201,7 +213,10 @@ class WarpBackend:
         weight: Float[Tensor, " samples"],
         value: Float[Tensor, "cascades cells cells cells"],
     ) -> None:
-        launch(self._rays.scatter_max, len(cell), [array(cell), array(weight), array(value.view(-1))], self.device)
+        """See `FieldBackend.scatter_max`."""
+        launch(
+            self.ray_kernels.scatter_max, len(cell), [array(cell), array(weight), array(value.view(-1))], self.device
+        )
 
     def composite(
         self,
@@ -211,6 +226,7 @@ class WarpBackend:
         step: Float[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
     ) -> tuple[Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]]:
+        """See `FieldBackend.composite`."""
         return _Composite.apply(density, values, t, step, offsets, self)
 
     def median(
@@ -220,9 +236,10 @@ class WarpBackend:
         step: Float[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
     ) -> Float[Tensor, " rays"]:
+        """See `FieldBackend.median`."""
         out = torch.empty(len(offsets) - 1, device=self.device)
         arrays = [array(tensor) for tensor in (weight, t, step, offsets, out)]
-        launch(self._rays.median, len(out), arrays, self.device)
+        launch(self.ray_kernels.median, len(out), arrays, self.device)
         return out
 
     def distortion(
@@ -233,12 +250,13 @@ class WarpBackend:
         ray: Int[Tensor, " samples"],
         offsets: Int[Tensor, " offsets"],
     ) -> Float[Tensor, " rays"]:
+        """See `FieldBackend.distortion`."""
         return _Distortion.apply(weight, t, step, ray, offsets, self)
 
 
 class _Encode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, table, backend):
+    def forward(ctx: Any, x: Tensor, table: Tensor, backend: WarpBackend) -> Tensor:
         ctx.backend = backend
         x, table = x.contiguous(), table.contiguous()
         ctx.save_for_backward(x, table)
@@ -247,7 +265,9 @@ class _Encode(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None]:
         x, table = ctx.saved_tensors
         grad, grad_x, grad_table = grad.contiguous(), None, None
         if ctx.needs_input_grad[0]:
@@ -260,41 +280,47 @@ class _Encode(torch.autograd.Function):
 
 class _Composite(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, density, values, t, step, offsets, backend):
+    def forward(
+        ctx: Any, density: Tensor, values: Tensor, t: Tensor, step: Tensor, offsets: Tensor, backend: WarpBackend
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rays = len(offsets) - 1
         inputs = [tensor.contiguous() for tensor in (density, values, t, step)]
-        # Rows past the last ray's samples are spare; their weight is zero.
+        # Rows after the last ray's are unused; their weight is zero.
         weight = torch.zeros_like(inputs[0])
         out = torch.empty(rays, values.shape[1], device=values.device)
         opacity, distance = torch.empty_like(out[:, 0]), torch.empty_like(out[:, 0])
         arrays = [array(tensor) for tensor in (*inputs, offsets, weight, out, opacity, distance)]
-        launch(backend._rays.composite, rays, arrays, backend.device)
+        launch(backend.ray_kernels.composite, rays, arrays, backend.device)
         ctx.save_for_backward(*inputs, offsets, weight)
         ctx.backend = backend
         return weight, out, opacity, distance
 
     @staticmethod
-    def backward(ctx, grad_weight, grad_out, grad_opacity, grad_distance):
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad_weight: Tensor, grad_out: Tensor, grad_opacity: Tensor, grad_distance: Tensor
+    ) -> tuple[Tensor | None, ...]:
         density, values, t, step, offsets, weight = ctx.saved_tensors
         grads = [torch.zeros_like(tensor) for tensor in (density, values, t, step)]
         given = [tensor.contiguous() for tensor in (grad_weight, grad_out, grad_opacity, grad_distance)]
         arrays = [array(tensor) for tensor in (density, values, t, step, offsets, weight, *given, *grads)]
-        launch(ctx.backend._rays.composite_gradient, len(offsets) - 1, arrays, ctx.backend.device)
+        launch(ctx.backend.ray_kernels.composite_gradient, len(offsets) - 1, arrays, ctx.backend.device)
         return (*grads, None, None)
 
 
 class _Distortion(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight, t, step, ray, offsets, backend):
+    def forward(
+        ctx: Any, weight: Tensor, t: Tensor, step: Tensor, ray: Tensor, offsets: Tensor, backend: WarpBackend
+    ) -> Tensor:
         inputs = [tensor.contiguous() for tensor in (weight, t, step)]
         loss = torch.empty(len(offsets) - 1, device=weight.device)
         slope = torch.zeros_like(inputs[0])
         arrays = [array(tensor) for tensor in (*inputs, offsets, loss, slope)]
-        launch(backend._rays.distortion, len(loss), arrays, backend.device)
+        launch(backend.ray_kernels.distortion, len(loss), arrays, backend.device)
         ctx.save_for_backward(slope, ray)
         return loss
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         slope, ray = ctx.saved_tensors
         return slope * grad[ray], None, None, None, None, None

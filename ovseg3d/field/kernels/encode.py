@@ -1,8 +1,8 @@
 """Warp kernels of the hash grid. Geometry and layout: `field/levels.py`; reference: `field/reference/encode.py`.
 
-One thread does one sample on one level. On the CPU threads run in order, levels outermost, so that one level's
-table stays in the cache; and CPU atomics are plain additions, so the callers never let two threads add into
-the table of one level.
+One thread handles one sample on one level. On the CPU threads run in order, levels outermost, so that the table of
+a level stays in the cache. CPU atomics are plain additions, so callers never let two threads add to the table of
+one level.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ ONE = wp.constant(wp.uint32(1))
 @no_type_check
 @wp.struct
 class LevelData:
-    """`field.levels.Level`, as a kernel sees it."""
+    """`field.levels.Level` for kernels."""
 
     scale: wp.float32
     resolution: wp.uint32
@@ -44,16 +44,16 @@ def entry(level: LevelData, x: wp.uint32, y: wp.uint32, z: wp.uint32):
 @no_type_check
 @wp.func
 def inside(x: wp.vec3):
-    """Positions outside the grid take the value of its border."""
+    """Clamp to the grid: positions outside take the value of its border."""
     return wp.vec3(wp.clamp(x[0], 0.0, 1.0), wp.clamp(x[1], 0.0, 1.0), wp.clamp(x[2], 0.0, 1.0))
 
 
 @cache
 def encode_kernels(features: int) -> SimpleNamespace:
-    """The kernels for tables with so many features an entry, in a module of their own."""
+    """The kernels for tables with `features` features per entry, in their own module."""
     vector = wp.types.vector(features, wp.float32)
     module = wp.get_module(f"ovseg3d_encode_{features}")
-    # Kernel options belong to the module; adjoint code is written by hand below.
+    # Options belong to the module. Gradients are written by hand below.
     module.options["enable_backward"] = False
 
     @no_type_check
@@ -153,7 +153,7 @@ def encode_kernels(features: int) -> SimpleNamespace:
             dz = (1.0 - v) * ((1.0 - u) * (c001 - c000) + u * (c101 - c100))
             dz += v * ((1.0 - u) * (c011 - c010) + u * (c111 - c110))
             total += wp.vec3(dx, dy, dz) * level.scale
-        # From the border on the value is constant along the axis that is clamped.
+        # Beyond the border the value is constant along the clamped axis.
         at = x[s]
         for axis in range(3):
             if at[axis] <= 0.0 or at[axis] >= 1.0:
@@ -176,10 +176,10 @@ def encode_kernels(features: int) -> SimpleNamespace:
     ):
         i = wp.tid() + start
         g = grad[i]
-        # Entries that no sample touched stay as they are, moments too (Mueller et al. 2022, section 4).
+        # Entries without a gradient are not changed, nor are their moments (Mueller et al. 2022, section 4).
         touched = wp.bool(False)
         for k in range(features):
-            # Component by component: the square of a small gradient would vanish.
+            # By component: the squared norm of a small gradient would underflow.
             if g[k] != 0.0:
                 touched = True
         if touched:

@@ -1,8 +1,8 @@
 """Warp kernels along rays: march, merge, composite, distortion. Reference: `field/reference/rays.py`.
 
 Field units: the innermost cascade of the occupancy grid reaches from -1 to 1, cascade c from -2^c to 2^c.
-Samples are packed, one ray's after another's: ray r owns samples offsets[r] to offsets[r + 1]. One thread does
-one ray, front to back, so that every kernel is deterministic.
+Samples are packed ray after ray: ray r owns samples offsets[r] to offsets[r + 1]. One thread handles one ray, front
+to back, so that every kernel is deterministic.
 """
 
 from typing import no_type_check
@@ -16,14 +16,14 @@ MODULE.options["enable_backward"] = False
 @no_type_check
 @wp.func
 def largest(p: wp.vec3):
-    """The largest of the coordinates' absolute values."""
+    """The largest absolute coordinate."""
     return wp.max(wp.max(wp.abs(p[0]), wp.abs(p[1])), wp.abs(p[2]))
 
 
 @no_type_check
 @wp.func
 def exit_distance(p: wp.vec3, direction: wp.vec3, cell: wp.float32):
-    """How far until a ray at p leaves its cell of the lattice with that spacing."""
+    """Distance at which a ray from p leaves its cell, in a lattice with spacing `cell`."""
     t = wp.float32(1.0e10)
     for axis in range(3):
         if wp.abs(direction[axis]) > 1.0e-8:
@@ -49,7 +49,7 @@ def march(
     # options
     smallest_step: wp.float32,
     cone: wp.float32,
-    # samples: counts, and where each ray's first one begins, are written when `offsets` is empty, samples otherwise
+    # outputs: with empty `offsets`, counts and the start of each ray's first sample; otherwise samples
     counts: wp.array(dtype=wp.int32),
     starts: wp.array(dtype=wp.float32),
     offsets: wp.array(dtype=wp.int32),
@@ -58,7 +58,7 @@ def march(
     out_ray: wp.array(dtype=wp.int32),
     out_cell: wp.array(dtype=wp.int32),
 ):
-    """Samples of one ray, counted in a first pass and written in a second; see `WarpBackend.march`."""
+    """Samples of one ray, counted in a first pass and written in a second; see `FieldBackend.march`."""
     r = wp.tid()
     writing = offsets.shape[0] > 0
     o = origins[r]
@@ -68,21 +68,21 @@ def march(
     t = t + jitter[r] * wp.max(smallest_step, cone * t)
     count = wp.int32(0)
     first = wp.int32(0)
-    room = wp.int32(1 << 30)
+    limit = wp.int32(1 << 30)
     if writing:
         first = offsets[r]
-        room = offsets[r + 1] - first
-        # The way through empty cells is gone once only.
+        limit = offsets[r + 1] - first
+        # Start at the first sample: empty cells before it were skipped in the first pass.
         t = starts[r]
     cells = resolution * resolution * resolution
     reach = wp.float32(1 << (cascades - 1))
-    while t < end and count < room:
+    while t < end and count < limit:
         step = wp.max(smallest_step, cone * t)
         middle = t + 0.5 * step
         p = o + d * middle
         m = largest(p)
         if m >= reach:
-            # Spans end where rays leave the grid; only rounding brings a sample here.
+            # Spans end where rays leave the grid, so this happens by rounding only.
             t += step
             continue
         cascade = wp.int32(0)
@@ -129,14 +129,14 @@ def merge(
     index: wp.array(dtype=wp.int32),
     merged_step: wp.array(dtype=wp.float32),
 ):
-    """Neighbouring samples of one ray become one, counted first and then written; see `WarpBackend.merge`."""
+    """Merge neighbouring samples of one ray, counted in a first pass and then written; see `FieldBackend.merge`."""
     r = wp.tid()
     writing = merged_offsets.shape[0] > 0
     at = wp.int32(0)
-    room = wp.int32(1 << 30)
+    limit = wp.int32(1 << 30)
     if writing:
         at = merged_offsets[r]
-        room = merged_offsets[r + 1]
+        limit = merged_offsets[r + 1]
     count = wp.int32(0)
     transmittance = wp.float32(1.0)
     entered = wp.float32(1.0)
@@ -150,13 +150,13 @@ def merge(
             weight[s] = transmittance * (1.0 - passed)
         if transmittance > least_transmittance:
             thickness += x
-            # Keeping one sample of a group with probability x_i / sum x, in one sweep.
+            # Weighted reservoir sampling: one sweep keeps a sample of a group with probability x_i / sum x.
             if draws[s] * thickness < x:
                 chosen = s
         transmittance *= passed
         closing = s == last or transmittance <= least_transmittance or entered - transmittance >= quota
         if closing and chosen >= 0:
-            if writing and at < room:
+            if writing and at < limit:
                 index[at] = chosen
                 merged_step[at] = thickness / density[chosen]
                 at += 1
@@ -190,7 +190,7 @@ def composite(
     opacity: wp.array(dtype=wp.float32),
     distance: wp.array(dtype=wp.float32),
 ):
-    """Volume rendering of one ray, front to back; see `composite` of the reference."""
+    """Volume rendering of one ray, front to back; see `FieldBackend.composite`."""
     r = wp.tid()
     channels = values.shape[1]
     transmittance = wp.float32(1.0)
@@ -232,7 +232,7 @@ def composite_gradient(
     grad_t: wp.array(dtype=wp.float32),
     grad_step: wp.array(dtype=wp.float32),
 ):
-    """Its gradient, in two sweeps from the front."""
+    """Gradient of `composite`, in two sweeps from the front."""
     # With x = density * step: dL/dx_i = T_{i+1} g_i - sum_{j>i} w_j g_j, where g = dL/dw.
     r = wp.tid()
     channels = values.shape[1]
@@ -244,7 +244,7 @@ def composite_gradient(
             g += grad_out[r, c] * values[s, c]
             grad_values[s, c] = grad_out[r, c] * w
         grad_t[s] = grad_distance[r] * w
-        # Keep g for the second sweep, which needs the sum over all samples behind.
+        # Keep g for the second sweep, which needs the sum over the samples behind.
         grad_step[s] = g
         behind += w * g
     transmittance = wp.float32(1.0)
@@ -298,7 +298,7 @@ def median(
     offsets: wp.array(dtype=wp.int32),
     out: wp.array(dtype=wp.float32),
 ):
-    """Where half of the weight of one ray is reached."""
+    """The distance at which half of the weight of one ray is reached."""
     r = wp.tid()
     half = wp.float32(0.0)
     for s in range(offsets[r], offsets[r + 1]):

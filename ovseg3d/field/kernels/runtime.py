@@ -1,9 +1,10 @@
-"""Hand torch tensors to Warp without copies, and launch.
+"""Pass torch tensors to Warp without copies, and launch kernels.
 
-On the CPU a launch runs on the calling thread; `Workers` splits work outside. On CUDA a launch joins torch's
-current stream, so that nothing has to wait.
+On the CPU a launch runs on the calling thread; `Workers` splits the work among threads. On CUDA a launch uses torch's
+current stream, so that nothing has to synchronise.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -11,8 +12,8 @@ import torch
 _TYPES = (torch.float32, torch.int32, torch.uint8)
 
 
-def launch(kernel: object, dim: int | tuple[int, ...], inputs: list, device: torch.device) -> None:
-    """Run `kernel` over `dim` on `device`. Tensors among `inputs` become Warp arrays in place."""
+def launch(kernel: object, dim: int | tuple[int, ...], inputs: Sequence[object], device: torch.device) -> None:
+    """Run `kernel` over `dim` threads on `device`. `inputs` are numbers, and arrays from `array` and `vectors`."""
     import warp as wp
 
     if (dim if isinstance(dim, int) else min(dim)) == 0:
@@ -31,8 +32,8 @@ def vectors(tensor: torch.Tensor, length: int) -> object:
 def array(tensor: torch.Tensor) -> object:
     """A tensor as a Warp array of the same type and shape.
 
-    What comes back is a bare descriptor (a tenth of the time of an array object, which counts at a hundred a step);
-    it does not keep the tensor alive, so the caller must until the launch.
+    The result is a bare descriptor, which takes a tenth of the time of an array object; a step makes about a hundred.
+    It does not keep the tensor alive: the caller must, until the launch.
     """
     return _descriptor(tensor, None)
 
@@ -40,7 +41,7 @@ def array(tensor: torch.Tensor) -> object:
 def _descriptor(tensor: torch.Tensor, dtype: type | None) -> object:
     import warp as wp
 
-    # A bare descriptor is not compared with the kernel's signature, so a wrong type would be read as garbage.
+    # Warp does not compare a bare descriptor with the kernel's signature, so a wrong type would be read as garbage.
     if tensor.dtype not in _TYPES or not tensor.is_contiguous():
         raise ValueError(f"a kernel needs contiguous float32, int32 or uint8, not {tensor.dtype} {tensor.stride()}")
     return wp.from_torch(tensor.detach(), dtype=dtype, requires_grad=False, return_ctype=True)

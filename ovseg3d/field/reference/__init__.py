@@ -1,4 +1,4 @@
-"""The field's operators in plain torch: slow, readable, and what the kernels are held to."""
+"""The field's operators in plain torch: slow and readable; the kernels are tested against them."""
 
 from ovseg3d.field.reference.backend import TorchBackend
 

@@ -1,4 +1,4 @@
-"""The operators in plain torch, gradients by autograd: what tests and benchmarks hold the other backends to."""
+"""The operators in plain torch, with gradients by autograd: the reference of tests and benchmarks."""
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +30,7 @@ class TorchBackend(EncodeByAutograd):
     def encode(
         self, x: Float[Tensor, "samples 3"], table: Float[Tensor, "entries features"]
     ) -> Float[Tensor, "samples dim"]:
+        """See `FieldBackend.encode`."""
         return encode(x, table, self.levels)
 
     def adam(
@@ -41,6 +42,7 @@ class TorchBackend(EncodeByAutograd):
         by: AdamStep,
         workers: Workers | None = None,
     ) -> None:
+        """See `FieldBackend.adam`."""
         touched = (grad != 0).any(-1, keepdim=True)
         mean.copy_(torch.where(touched, by.beta1 * mean + (1 - by.beta1) * grad, mean))
         square.copy_(torch.where(touched, by.beta2 * square + (1 - by.beta2) * grad**2, square))
@@ -54,4 +56,5 @@ class TorchBackend(EncodeByAutograd):
         weight: Float[Tensor, " samples"],
         value: Float[Tensor, "cascades cells cells cells"],
     ) -> None:
+        """See `FieldBackend.scatter_max`."""
         value.view(-1).scatter_reduce_(0, cell.long(), weight, "amax")

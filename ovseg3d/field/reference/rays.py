@@ -18,7 +18,7 @@ def march(
     cone: float,
     capacity: int,
 ) -> RaySamples:
-    """All rays take a step at a time, together; a sample is kept where its cell is occupied."""
+    """Advance all rays together, step by step; a sample is kept if its cell is occupied. See `FieldBackend.march`."""
     cascades, resolution = occupied.shape[:2]
     flat = occupied.reshape(-1).bool()
     rays = torch.arange(len(origins), device=origins.device)
@@ -34,7 +34,7 @@ def march(
         hit = flat[cell] & inside
         here = hit & (t < end)
         found.append((rays[here], middle[here], step[here], cell[here]))
-        # An empty cell is left in whole steps, so that samples stay on the ray's own lattice.
+        # Empty cells are skipped in whole steps, so that samples stay on the lattice of the ray.
         skip = torch.ceil(_exit_distance(p, directions, 2.0 * half / resolution) / step).clamp_min(1.0)
         t = t + step * torch.where(hit | ~inside, torch.ones_like(skip), skip)
     ray, middle, step, cell = (torch.cat(parts) for parts in zip(*found)) if found else (rays[:0],) * 4
@@ -46,7 +46,7 @@ def march(
 
 
 def _exit_distance(p: Tensor, direction: Tensor, cell: Tensor) -> Tensor:
-    """How far until a ray at p leaves its cell of the lattice with that spacing."""
+    """Distance at which a ray from p leaves its cell, in a lattice with spacing `cell`."""
     border = torch.floor(p / cell[:, None]) + (direction > 0)
     t = (border * cell[:, None] - p) / torch.where(direction.abs() > 1e-8, direction, torch.inf)
     return torch.where(direction.abs() > 1e-8, t, torch.inf).amin(-1).clamp(0.0, 1e10)
@@ -55,10 +55,10 @@ def _exit_distance(p: Tensor, direction: Tensor, cell: Tensor) -> Tensor:
 def transmittance(
     density: Float[Tensor, " samples"], step: Float[Tensor, " samples"], offsets: Int[Tensor, " offsets"]
 ) -> Float[Tensor, " samples"]:
-    """Share of the light that reaches each sample: exp(-sum of density x step over the ray's samples before)."""
+    """Transmittance T_i = exp(-sum_{j<i} density_j step_j) at each sample."""
     thickness = density * step
     before = torch.cumsum(thickness.double(), 0) - thickness
-    # What earlier rays added to the running sum is taken off again.
+    # The running sum goes over all rays; the part of earlier rays is subtracted.
     starts = torch.nn.functional.pad(before, (0, 1))[offsets[:-1].long()]
     return torch.exp(-(before - starts[ray_of(offsets, len(density))])).to(density.dtype)
 
@@ -77,10 +77,10 @@ def merge(
     quota: float,
     capacity: int,
 ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
-    """Ray by ray: neighbours are merged until they weigh `quota` together; see `FieldBackend.merge`."""
+    """Merge the samples of each ray. See `FieldBackend.merge`."""
     before = transmittance(density, samples.step, samples.offsets)
     weight = before * -torch.expm1(-density * samples.step)
-    # Plain lists: a sample at a time is what this is about, and tensors are slow at that.
+    # Lists, because tensors are slow sample by sample.
     reached, left = before.tolist(), (before - weight).tolist()
     x, share, starts = (density * samples.step).tolist(), draws.tolist(), samples.offsets.tolist()
     index, totals, counts = [], [], []
@@ -104,7 +104,8 @@ def merge(
 
 
 def _choose(group: list[int], x: list[float], draws: list[float]) -> tuple[int | None, float]:
-    """One of the group, in proportion to x, and the sum of x."""
+    """A member of the group, drawn in proportion to x, and the sum of x."""
+    # Weighted reservoir sampling: a later member replaces the choice with probability x_s / (sum of x so far).
     total, chosen = 0.0, None
     for s in group:
         total += x[s]
@@ -120,7 +121,7 @@ def composite(
     step: Float[Tensor, " samples"],
     offsets: Int[Tensor, " offsets"],
 ) -> tuple[Float[Tensor, " samples"], Float[Tensor, "rays dim"], Float[Tensor, " rays"], Float[Tensor, " rays"]]:
-    """Volume rendering (Max 1995): w_i = T_i (1 - exp(-density_i step_i)), and the sums of w v, w and w t."""
+    """Volume rendering. See `FieldBackend.composite`."""
     weight = transmittance(density, step, offsets) * -torch.expm1(-density * step)
     ray, rays = ray_of(offsets, len(density)), len(offsets) - 1
 
@@ -137,7 +138,7 @@ def distortion(
     ray: Int[Tensor, " samples"],
     offsets: Int[Tensor, " offsets"],
 ) -> Float[Tensor, " rays"]:
-    """sum_ij w_i w_j |t_i - t_j| + sum_i w_i^2 step_i / 3, pair by pair, for each ray."""
+    """sum_ij w_i w_j |t_i - t_j| + sum_i w_i^2 step_i / 3 for each ray, pair by pair. See `FieldBackend.distortion`."""
     losses = []
     for first, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
         w, at = weight[first:end], t[first:end]
@@ -152,7 +153,7 @@ def median(
     step: Float[Tensor, " samples"],
     offsets: Int[Tensor, " offsets"],
 ) -> Float[Tensor, " rays"]:
-    """Ray by ray: where half of the weight is reached."""
+    """The distance at which half of a ray's weight is reached, for each ray."""
     out = weight.new_zeros(len(offsets) - 1)
     for ray, (first, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist())):
         reached = torch.cumsum(weight[first:end], 0)

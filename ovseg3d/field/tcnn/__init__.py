@@ -1,4 +1,4 @@
-"""`--backend tcnn`: tinycudann's grid and networks, nerfacc's marching; compositing and the rest stay in Warp."""
+"""`--backend tcnn`: tinycudann's grid and networks, nerfacc's marching; compositing and the other operators in Warp."""
 
 from ovseg3d.field.tcnn.backend import TcnnBackend
 

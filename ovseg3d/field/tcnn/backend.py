@@ -1,10 +1,12 @@
-"""The field's operators on tinycudann and nerfacc. What they leave to us is inherited from the Warp backend.
+"""The field's operators on tinycudann and nerfacc. The other operators are inherited from the Warp backend.
 
 tinycudann computes the grid (in single precision; the table's layout is its own) and the networks (in half
-precision, see `networks.py`), nerfacc marches (see `march.py`). Checkpoints hold our tensors in any case, so that
-they move freely between backends. Never run on a GPU by its makers, as `ovseg3d doctor` says; the tests hold the
-plumbing to the reference with stand-ins for both libraries.
+precision, see `networks.py`); nerfacc marches (see `march.py`). Checkpoints hold the same tensors as those of other
+backends and can be exchanged. This backend has not been run on a GPU, as `ovseg3d doctor` reports; tests compare it
+to the reference with stand-ins for both libraries.
 """
+
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,8 +24,8 @@ class TcnnBackend(EncodeByAutograd, WarpBackend):
     """Operators of one grid on a CUDA device.
 
     Raises:
-        DeviceError: tinycudann or nerfacc is not installed or does not work here, or tinycudann lays its table out
-            differently.
+        DeviceError: tinycudann or nerfacc is not installed or does not work here, or the layout of tinycudann's table
+            differs.
     """
 
     name = "tcnn"
@@ -48,7 +50,7 @@ class TcnnBackend(EncodeByAutograd, WarpBackend):
         return torch.func.functional_call(self._encoding, {"params": table.reshape(-1)}, (inside,)).float()
 
 
-def _load_tinycudann():
+def _load_tinycudann() -> Any:
     try:
         import tinycudann
     except (ImportError, OSError) as error:
@@ -59,7 +61,7 @@ def _load_tinycudann():
     return tinycudann
 
 
-def _encoding(tinycudann, levels: GridLevels) -> torch.nn.Module:
+def _encoding(tinycudann: Any, levels: GridLevels) -> Any:
     first, count = levels.levels[0], len(levels.levels)
     # scale_l = base * growth^l - 1, see `field/levels.py`.
     growth = ((levels.levels[-1].scale + 1) / (first.scale + 1)) ** (1 / max(count - 1, 1))

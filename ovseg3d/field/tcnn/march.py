@@ -1,17 +1,17 @@
-"""nerfacc's marching through our occupancy grid.
+"""nerfacc's marching through the occupancy grid.
 
-nerfacc (0.5.3) and we agree on what a march is: a ray's samples lie on a lattice that begins at its near plane, each
-step max(smallest, cone x distance of its beginning) long, and one is kept where the cell of its middle is occupied;
-empty cells are left in whole steps. Our cascades lie in field units, before contraction, each twice as large as the
-one before and the finest first: that is nerfacc's list of boxes. So everything is expressed, and nothing falls back.
+nerfacc (0.5.3) marches like the other backends: the samples of a ray lie on a lattice that begins at its near plane,
+with steps of max(smallest, cone x distance of the beginning); a sample is kept if the cell of its middle is occupied;
+empty cells are skipped in whole steps. Our cascades are in field units, before contraction, each twice as large as
+the one before, the finest first: they are nerfacc's list of boxes.
 
-What is converted: our cells are bytes [cascade, z, y, x], nerfacc's are bools [cascade, x, y, z]; jitter, in steps,
-moves the near plane; nerfacc's edges of intervals become lengths, its counts offsets; it has no capacity, so that
-the surplus is cut afterwards, last rays first; it does not name cells, so that they are found from the positions.
+Conversions: our cells are bytes [cascade, z, y, x], nerfacc's are bools [cascade, x, y, z]. Jitter, in steps, moves
+the near plane. Edges of intervals become lengths, counts become offsets. nerfacc has no capacity, so surplus samples
+are cut afterwards, last rays first. It does not return cells, so they are computed from the positions.
 
-What differs: a sample within rounding of a cell's border may be kept here and not there, or be counted for the
-neighbouring cell; a span that ends inside the grid loses a last sample whose middle is beyond its end; and nerfacc
-asks the device for the number of samples, so that every step waits for the GPU once, which the other backends avoid.
+Differences: a sample within rounding of a cell's border may be kept or not, or be counted in the neighbouring cell.
+A span that ends inside the grid loses a last sample whose middle is beyond its end. nerfacc reads the number of
+samples from the device, so every step waits for the GPU once.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from ovseg3d.field.samples import RaySamples, offsets_of, used
 class NerfaccMarch:
     """`FieldBackend.march` by `nerfacc.traverse_grids`.
 
-    Making one compiles nerfacc's kernels, which takes minutes at its first use on a machine.
+    The constructor compiles nerfacc's kernels, which takes minutes at the first use on a machine.
 
     Raises:
         DeviceError: nerfacc is not installed, or its kernels cannot be compiled or run here.
@@ -40,7 +40,7 @@ class NerfaccMarch:
             import nerfacc
 
             ray = torch.tensor([[0.0, 0.0, 1.0]], device=device)
-            # Without a compiler nerfacc says so on stdout, which belongs to --json, and fails with an AttributeError.
+            # Without a compiler nerfacc prints to stdout, which is reserved for --json, and raises an AttributeError.
             with contextlib.redirect_stdout(sys.stderr):
                 nerfacc.ray_aabb_intersect(ray, ray, torch.cat([-ray, ray], -1))
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
@@ -64,7 +64,7 @@ class NerfaccMarch:
         cascades, resolution = occupied.shape[:2]
         begin, end = spans.unbind(-1)
         if not len(origins):
-            # nerfacc cannot launch a kernel for nothing.
+            # nerfacc cannot launch a kernel without rays.
             t = step = begin
             ray = counts = torch.zeros(0, dtype=torch.int64, device=origins.device)
         else:
@@ -79,6 +79,7 @@ class NerfaccMarch:
                 step_size=smallest_step,
                 cone_angle=cone,
             )
+            assert middles.packed_info is not None and middles.ray_indices is not None  # of packed samples
             t, ray, counts = middles.vals, middles.ray_indices, middles.packed_info[:, 1]
             step = edges.vals[edges.is_right] - edges.vals[edges.is_left]
         cell, _ = cell_at(origins[ray] + directions[ray] * t[:, None], cascades, resolution)
@@ -86,7 +87,7 @@ class NerfaccMarch:
         rows = used(offsets, capacity)
 
         def fit(values: Tensor) -> Tensor:
-            """Cut to the capacity, or followed by spare zeros."""
+            """Cut to the capacity, or padded with zeros."""
             return torch.nn.functional.pad(values[:rows], (0, rows - min(len(values), rows)))
 
         return RaySamples(fit(t), fit(step), fit(ray.int()), fit(cell.int()), offsets)

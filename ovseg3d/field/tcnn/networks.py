@@ -1,18 +1,19 @@
 """tinycudann's fully fused networks as the field's `perceptron`, on the field's own weights.
 
-tinycudann keeps a network's layers one after another, each as [outputs, inputs], row-major, with the inputs of the
-first and the outputs of the last padded to a multiple of 16. Ours are [inputs, outputs] without padding. The field's
-weights are the only ones that are kept: each call lays them out anew (a few kilobytes), and its gradient is brought
-back. tinycudann feeds ones to the padded inputs; their weights are zero here and have no gradient, so that networks
-stay without biases, as on every other backend.
+tinycudann stores layers one after another, each as [outputs, inputs], row-major, with the inputs of the first and
+the outputs of the last padded to a multiple of 16. Ours are [inputs, outputs] without padding. Only the field's
+weights are stored: each call converts them (a few kilobytes), and converts the gradient back. tinycudann feeds ones to
+the padded inputs; their weights are zero here and have no gradient, so that networks have no biases, as on every
+other backend.
 
-Differences from our own networks: tinycudann computes in half precision, forward (about 1e-3 of a value) and
-backward; hidden layers have 16, 32, 64 or 128 neurons. Half precision reaches from 6e-8 to 65504, and gradients of
-a field do not: each call scales them so that no sum over its samples can leave that range, and scales back in single
-precision. tinycudann's own constant factor is switched off.
+Differences from our own networks: tinycudann computes in half precision, forward (error about 1e-3 of a value) and
+backward; hidden layers have 16, 32, 64 or 128 neurons. Half precision ranges from 6e-8 to 65504. Gradients of a field
+exceed that range, so each call scales them such that no sum over its samples can leave it, and scales back in single
+precision. tinycudann's own constant factor is disabled.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,21 +23,21 @@ from ovseg3d.errors import DeviceError
 from ovseg3d.field.networks import perceptron
 
 WIDTHS = (16, 32, 64, 128)
-"""Hidden layers that tinycudann fuses on every GPU."""
+"""Widths of hidden layers that tinycudann fuses on every GPU."""
 BLOCK = 16
 """Layers are padded to a multiple of this."""
 LARGEST_SUM = 128.0
-"""What the largest sum of an output's absolute gradients is scaled to: with activations of 500 it still fits."""
+"""The largest sum of an output's absolute gradients is scaled to this: it fits even with activations of 500."""
 
 
 class FusedNetworks:
     """`perceptron(x, *layers)` on tinycudann: linear layers without bias, ReLU between them. Differentiable.
 
     Raises:
-        DeviceError: tinycudann cannot do layers of these sizes, or lays them out differently.
+        DeviceError: tinycudann does not support layers of these sizes, or its layout differs.
     """
 
-    def __init__(self, tinycudann, device: torch.device) -> None:
+    def __init__(self, tinycudann: Any, device: torch.device) -> None:
         self._tinycudann, self._device = tinycudann, device
         self._networks: dict[tuple[int, ...], torch.nn.Module] = {}
 
@@ -45,7 +46,7 @@ class FusedNetworks:
         if widths not in self._networks:
             self._networks[widths] = self._network(widths)
         if not len(x):
-            # tinycudann cannot launch a kernel for nothing.
+            # tinycudann cannot launch a kernel without samples.
             return perceptron(x, *layers)
         return _Fused.apply(x, self._networks[widths], *layers)
 
@@ -82,7 +83,7 @@ def _padded(width: int) -> int:
 
 
 def to_tinycudann(layers: Sequence[Tensor]) -> Float[Tensor, " weights"]:
-    """Our layers, each [inputs, outputs], as tinycudann's flat parameters; what is padded is zero."""
+    """Our layers, each [inputs, outputs], as tinycudann's flat parameters, padded with zeros."""
     pieces = []
     for layer in layers:
         inputs, outputs = layer.shape
@@ -104,7 +105,7 @@ class _Fused(torch.autograd.Function):
     """tinycudann's network, with gradients scaled into half precision and back."""
 
     @staticmethod
-    def forward(ctx, x, network, *layers):
+    def forward(ctx: Any, x: Tensor, network: torch.nn.Module, *layers: Tensor) -> Tensor:
         x = x.detach().requires_grad_(ctx.needs_input_grad[0])
         flat = to_tinycudann(layers).requires_grad_(any(ctx.needs_input_grad[2:]))
         with torch.set_grad_enabled(x.requires_grad or flat.requires_grad):
@@ -114,7 +115,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         out, *leaves = ctx.graph
         scale = LARGEST_SUM / grad.abs().sum(0).amax().clamp_min(1e-30)
         wanted = [leaf for leaf in leaves if leaf.requires_grad]

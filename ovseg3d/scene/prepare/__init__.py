@@ -1,8 +1,8 @@
 """From a phone capture to a scene: `prepare_scene(source, out)`.
 
 A video or a folder of photos becomes a folder with `images/`, `transforms.json` (nerfstudio's flavour, z up),
-`sparse_points.ply` and `report.json`, written whole or not at all. Progress comes as `report(sentence, fraction)`,
-possibly from another thread.
+`sparse_points.ply` and `report.json`, written completely or not at all. Progress is passed to
+`report(sentence, fraction)`, possibly from another thread.
 """
 
 import os
@@ -37,21 +37,21 @@ __all__ = ["Advice", "PrepareReport", "prepare_scene"]
 
 Progress = Callable[[str, float], None]
 
-# A video is cut into windows of at least a fifth of a second; a short clip still gives this many frames.
+# A video is divided into windows of at least a fifth of a second; a short one into this many windows.
 _FRAMES_PER_SECOND = 5.0
-_FEWEST_WINDOWS = 40
-_FEWEST_PHOTOS = 3
+_MIN_WINDOWS = 40
+_MIN_PHOTOS = 3
 
 
 @dataclass(frozen=True)
 class _Capture:
-    """The pictures that were chosen and written to images/, in the order of the capture."""
+    """The images that were chosen and written to images/, in the order of the capture."""
 
     kind: str
     found: int
     order: list[str]
     groups: list[Group]
-    places: dict[str, str]  # how the user knows each: the photo's own name, or a time in the video
+    places: dict[str, str]  # name of each for the user: the photo's own name, or a time in the video
     advice: list[Advice]
 
 
@@ -69,20 +69,20 @@ def prepare_scene(
 
     Args:
         source: a video, or a folder that holds photos (HEIC too).
-        out: the scene folder to make; must not exist, or be empty.
-        max_frames: use no more pictures than these.
-        max_side: longest side of the written pictures, pixels; None keeps their size. Never enlarges.
-        seed: of every random choice; the result repeats to many digits, with `threads=1` bit for bit.
-        threads: for structure from motion; None takes what the machine has.
-        report: gets a sentence and the fraction done, 0 to 1.
+        out: the scene folder to create; must not exist, or be empty.
+        max_frames: largest number of images.
+        max_side: longest side of the written images, pixels; None keeps their size. Images are never enlarged.
+        seed: of all random numbers; the result repeats to many digits, with `threads=1` bit for bit.
+        threads: for structure from motion; None uses all cores.
+        report: receives a sentence and the completed fraction, 0 to 1.
 
     Raises:
-        SceneError: nothing usable in `source`, or the cameras could not be placed (with what to shoot again).
+        SceneError: `source` holds nothing usable, or the cameras could not be placed (with advice what to shoot again).
         OutputError: `out` is not empty or cannot be written.
     """
     source, out = expand(source, SceneError), expand(out)
     say = report or _silent
-    if max_frames < _FEWEST_PHOTOS:
+    if max_frames < _MIN_PHOTOS:
         raise SceneError(f"Three frames are the least that can be placed, not {max_frames}", where="--max-frames")
     if max_side is not None and max_side < 64:
         raise SceneError(f"Photos of {max_side} pixels are too small to be placed", where="--max-side")
@@ -101,7 +101,7 @@ def prepare_scene(
     except OSError as error:
         raise output_error(error, out) from error
     except RuntimeError as error:
-        # pycolmap and ffmpeg know a full disk only as text.
+        # pycolmap and ffmpeg report a full disk only as text.
         if "disk is full" in str(error) or "No space left" in str(error):
             raise OutputError("The disk is full", where=out, fix="free some space") from error
         raise
@@ -145,14 +145,14 @@ def _fill(
         capture = _take_photos(source, images, out, max_frames, max_side, say)
     else:
         capture = _take_video(source, images, max_frames, max_side, say)
-    lap("pictures")
+    lap("images")
 
     solver = Solver(images, capture.groups, capture.order, work, seed=seed, threads=threads or _cores())
     matching = solver.match(capture.kind == "video", lambda what, part: say(what, 0.25 + 0.5 * part))
     lap("matching")
     model = solver.solve(lambda what, part: say(what, 0.75 + 0.22 * part))
     lap("cameras")
-    if model is None or len(model.names) < _FEWEST_PHOTOS:
+    if model is None or len(model.names) < _MIN_PHOTOS:
         what, fix = why_it_failed(matching, len(capture.order))
         raise SceneError(what, where=source, fix=fix)
 
@@ -209,13 +209,13 @@ def _take_photos(
         say(f"reading photos: {number} of {len(paths)}", 0.15 * number / len(paths))
         try:
             readable.append(_photos.read_photo(path))
-        except (OSError, ValueError, SyntaxError):  # PIL reports broken files with all three
+        except (OSError, ValueError, SyntaxError):  # Pillow raises all three for broken files
             unreadable.append(path.relative_to(source).as_posix())
     advice = []
     if unreadable:
         what = f"{len(unreadable)} photos cannot be read and were left out"
         advice.append(Advice("warning", what, tuple(unreadable), "copy them from the phone again"))
-    if len(readable) < _FEWEST_PHOTOS:
+    if len(readable) < _MIN_PHOTOS:
         raise SceneError(
             f"Three photos are the least that can be placed; {len(readable)} of {len(paths)} here can be read",
             where=source,
@@ -255,13 +255,13 @@ def _take_video(source: Path, images: Path, max_frames: int, max_side: int | Non
     measured = _video.measure_video(source, lambda part: say("reading the video for sharp frames", 0.15 * part))
     found = len(measured.measures)
     duration = measured.seconds(found) if measured.fps > 0 else found / 30.0
-    windows = max(_FEWEST_WINDOWS, round(duration * _FRAMES_PER_SECOND))
+    windows = max(_MIN_WINDOWS, round(duration * _FRAMES_PER_SECOND))
     choice = choose(measured.measures, max_frames, windows=windows)
-    if len(choice.kept) < _FEWEST_PHOTOS:
+    if len(choice.kept) < _MIN_PHOTOS:
         raise SceneError(
             f"The video has only {found} frames; three are the least that can be placed",
             where=source,
-            fix="film for 20 to 60 seconds",
+            fix="record 20 to 60 seconds",
         )
     names = [f"frame_{number:06d}.jpg" for number in choice.kept]
     _video.write_frames(
@@ -294,13 +294,13 @@ def _dropped(blurred: list[str], doubled: int) -> list[Advice]:
         fix = "shoot these again: hold still or move slowly, with more light"
         advice.append(Advice("warning", "blurred", tuple(blurred), fix))
     if doubled:
-        what = f"{doubled} pictures were left out because they show what the one before shows"
+        what = f"{doubled} images were left out because they show what the one before shows"
         advice.append(Advice("note", what, (), "nothing to do"))
     return advice
 
 
 def _silent(sentence: str, fraction: float) -> None:
-    """The report of a caller who wants none."""
+    """Ignore progress."""
 
 
 def _cores() -> int:

@@ -1,9 +1,9 @@
-"""Which pairs of pictures to match.
+"""Choose pairs of images to match.
 
-All pairs while there are few. Beyond that: neighbours in the order of the capture (near ones all, farther ones at
-doubling distances), and for every picture those that look most alike, which closes loops. Likeness compares one
-VLAD vector per picture (Jegou et al. 2010: sums of residuals of local descriptors to a small codebook), made
-from the SIFT descriptors that are there anyway, so that no vocabulary has to be downloaded.
+For few images all pairs. Otherwise neighbours in the order of the capture (all close ones, further ones at doubling
+distances), and the most similar images of each image, which closes loops. Similarity compares one
+VLAD vector per image (Jegou et al. 2010: sums of residuals of local descriptors to a small codebook), made
+from the SIFT descriptors of the matching itself, so that no vocabulary has to be downloaded.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ def choose_pairs(descriptors: list[np.ndarray], *, is_sequence: bool, seed: int)
     """Pairs (i, j), i < j, sorted.
 
     Args:
-        descriptors: for each picture its SIFT descriptors, (n, 128) uint8, n may be 0.
-        is_sequence: the order is that of a video; then fewer look-alikes are needed.
+        descriptors: for each image its SIFT descriptors, (n, 128) uint8, n may be 0.
+        is_sequence: the order is that of a video; then fewer similar images are needed.
         seed: of the codebook.
     """
     n = len(descriptors)
@@ -39,7 +39,7 @@ def choose_pairs(descriptors: list[np.ndarray], *, is_sequence: bool, seed: int)
 
 
 def vlad(descriptors: list[np.ndarray], seed: int) -> Float[np.ndarray, "views dim"]:
-    """One unit vector per picture; zeros for a picture without descriptors."""
+    """One unit vector per image; zeros for an image without descriptors."""
     from scipy.cluster.vq import kmeans2
 
     rng = np.random.default_rng(seed)

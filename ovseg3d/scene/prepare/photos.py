@@ -1,6 +1,6 @@
-"""Photos as a phone leaves them: found in a folder, turned upright, measured, and written for the scene.
+"""Photos of a phone: find them in a folder, turn them upright, measure them, and write them for the scene.
 
-EXIF orientation is applied to the pixels and the EXIF block is dropped wherever a photo is written anew. HEIC is
+If a photo is re-encoded, EXIF orientation is applied to the pixels and the EXIF block is dropped. HEIC is
 read through pillow-heif. A photo that is already upright, JPEG or PNG, and small enough is copied byte by byte.
 """
 
@@ -25,7 +25,7 @@ _DIAGONAL_35MM = 43.2666  # millimetres, of a 36 x 24 film frame
 
 @dataclass(frozen=True)
 class Photo:
-    """One readable photo: its file, its size once upright, its measure, and its focal length if EXIF tells it.
+    """One readable photo: its file, its upright size, its measure, and its focal length if EXIF states it.
 
     `focal_35mm` is millimetres on 35 mm film with the same diagonal field of view.
     """
@@ -100,7 +100,7 @@ def write_photo(photo: Photo, folder: Path, stem: str, max_side: int | None) -> 
             name = stem + (".jpg" if image.format == "JPEG" else ".png")
             shutil.copyfile(photo.path, folder / name)
             return name, *image.size
-        # The profile stays: a phone's colours are often Display P3, and the numbers mean nothing without it.
+        # Keep the colour profile: photos of phones are often in Display P3.
         profile = image.info.get("icc_profile")
         alpha = image.mode in ("RGBA", "LA") or "transparency" in image.info
         image = ImageOps.exif_transpose(image).convert("RGBA" if alpha else "RGB")

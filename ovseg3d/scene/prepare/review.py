@@ -1,7 +1,7 @@
-"""The plain report of a preparation: how well it went, and what to shoot again.
+"""Report of a preparation: its quality, and advice what to shoot again.
 
-Angles are in degrees, errors in pixels of the written photos. Each piece of advice says what is wrong, which
-photos are concerned, and what to do.
+Angles are in degrees, errors in pixels of the written photos. Each piece of advice states the problem, the photos
+concerned, and what to do.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _ENOUGH_INLIERS = 30
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing that went wrong or looks wrong."""
+    """A problem, or a possible one."""
 
     level: str  # "warning" or "note"
     what: str
@@ -29,7 +29,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare_scene` did. `registered` of `total` photos have a camera in the scene."""
+    """Result of `prepare_scene`. `registered` of `total` photos have a camera in the scene."""
 
     source: str
     kind: str  # "video" or "photos"
@@ -56,8 +56,8 @@ class PrepareReport:
 def triangulation_angles(model: Reconstruction) -> np.ndarray:
     """For each point an estimate of the largest angle between its rays, degrees.
 
-    Twice the largest deviation from the mean ray direction would overestimate; the largest angle between the
-    first ray and any other is between half of the truth and the truth, and costs one pass.
+    It is the largest angle between the first ray and any other, which is between half of the true value and the true
+    value, and takes one pass. Twice the largest deviation from the mean ray would overestimate.
     """
     rays = [model.points[index] - pose[:3, 3] for pose, (_, index) in zip(model.c2w, model.observations_of)]
     indices = [index for _, index in model.observations_of]
@@ -87,7 +87,7 @@ def review_model(
         model: the placed photos and points.
         matching: pairs of photos, by index into `order`.
         order: the photos' names, as they were taken.
-        place: how the user knows a photo of that name (its file, or a time of the video).
+        place: name of a photo for the user (its file, or a time of the video).
         up_certain: whether the photos agree on where up is.
     """
     advice = []
@@ -111,7 +111,7 @@ def review_model(
         advice.append(
             Advice(
                 "warning",
-                f"{len(lonely)} photos show too little that other photos show, and were left out",
+                f"{len(lonely)} photos have too little in common with other photos, and were left out",
                 lonely,
                 "shoot these places again, sharp and with light, in small steps: two thirds of each view in the next",
             )
@@ -132,7 +132,7 @@ def review_model(
                 "warning",
                 f"only {len(registered)} of {len(order)} photos could be placed: the scene shows a part of the capture",
                 (),
-                "film again more slowly, moving sideways around the place instead of turning on the spot",
+                "record again more slowly, moving sideways around the place instead of turning on the spot",
             )
         )
     angles = triangulation_angles(model)
@@ -142,7 +142,7 @@ def review_model(
                 "warning",
                 f"little parallax: the median point is seen under {np.median(angles):.1f} degrees only",
                 (),
-                "walk while you film; a phone that only turns sees no depth",
+                "walk while you record; a phone that only turns sees no depth",
             )
         )
     seen = {name: len(index) for name, (_, index) in zip(model.names, model.observations_of)}
@@ -169,7 +169,7 @@ def review_model(
         advice.append(
             Advice(
                 "note",
-                "which way is up was guessed from the mean tilt of the cameras, and may be off by some degrees",
+                "the up direction was estimated from the mean tilt of the cameras, and may be off by some degrees",
                 (),
                 "hold the phone level and shoot from more than one side",
             )
@@ -178,7 +178,7 @@ def review_model(
 
 
 def partner_counts(matching: Matching, count: int) -> np.ndarray:
-    """With how many other photos each one is matched well."""
+    """Number of other photos that each photo matches well."""
     partners = np.zeros(count, dtype=np.int64)
     for (i, j), inliers in matching.inliers.items():
         if inliers >= _ENOUGH_INLIERS:
@@ -187,12 +187,12 @@ def partner_counts(matching: Matching, count: int) -> np.ndarray:
 
 
 def why_it_failed(matching: Matching, count: int) -> tuple[str, str]:
-    """What and fix for structure from motion that placed nothing."""
+    """Message and fix if structure from motion placed no camera."""
     features = float(np.median(matching.features)) if len(matching.features) else 0.0
     well = sum(inliers >= _ENOUGH_INLIERS for inliers in matching.inliers.values())
     if features < 200:
         return (
-            f"The photos show too little to hold on to (about {features:.0f} features each; thousands are usual)",
+            f"The photos have too few features (about {features:.0f} each; thousands are usual)",
             "shoot with more light, sharp, and with textured things in view; blank walls and glass cannot be placed",
         )
     if well < max(2, count // 4):

@@ -1,8 +1,8 @@
-"""Which pictures of a capture to keep: sharp ones, spread over the capture, no two alike.
+"""Choose images of a capture: sharp ones, spread over the capture, without duplicates.
 
-Everything is measured on a small grey copy (longest side `GREY_SIDE` pixels), so that a video is read at the
-speed of its decoder. Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000). Its value depends on
-what is seen (a plain wall is never "sharp"), so pictures are compared only with their neighbours in the capture.
+Images are measured on a small grey copy (longest side `GREY_SIDE` pixels), so that a video is read at the speed of
+its decoder. Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000). It depends on the content (a plain
+wall is never "sharp"), so images are compared only with their neighbours in the capture.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 GREY_SIDE = 640
-# Mean absolute difference of two thumbnails, in grey levels, below which two pictures show the same thing from
-# the same place. Thumbnails average sensor noise away; a phone that moves by 1 % of the picture gives about 3.
+# Mean absolute difference of two thumbnails, in grey levels, below which two images show the same thing from
+# the same place. Thumbnails average sensor noise away; a phone that moves by 1 % of the image gives about 3.
 SAME = 1.2
-# A picture this much less sharp than the median of its neighbours is blurred.
+# An image this much less sharp than the median of its neighbours is blurred.
 BLURRED = 0.3
-# Below this number every picture counts, and none is dropped for being blurred or twice there.
+# With fewer images than this, none is dropped for being blurred or a duplicate.
 FEW = 30
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is kept of a picture while choosing: a few hundred bytes.
+    """Measurements of an image, a few hundred bytes.
 
     Attributes:
         sharpness: variance of the Laplacian, grey levels squared.
@@ -34,7 +34,7 @@ class Measure:
 
 
 def measure(grey: UInt8[np.ndarray, "h w"]) -> Measure:
-    """Measure one grey picture (about `GREY_SIDE` pixels on its longest side, at least 24 on the shortest)."""
+    """Measure one grey image (about `GREY_SIDE` pixels on its longest side, at least 24 on the shortest)."""
     g = grey.astype(np.float32)
     laplacian = g[:-2, 1:-1] + g[2:, 1:-1] + g[1:-1, :-2] + g[1:-1, 2:] - 4.0 * g[1:-1, 1:-1]
     rows = np.linspace(0, g.shape[0], 25).astype(int)[:-1]
@@ -52,10 +52,10 @@ def relative_sharpness(sharpness: Float[np.ndarray, "views"], reach: int = 7) ->
 
 
 def sharpest_per_window(sharpness: Float[np.ndarray, "views"], count: int) -> Int[np.ndarray, "chosen"]:
-    """Indices of the sharpest picture in each of `count` equal windows, in order.
+    """Indices of the sharpest image in each of `count` equal windows, in order.
 
-    The middle of a window is preferred (by up to 30 %), so that neighbouring windows do not both choose the
-    pictures at their common edge.
+    The middle of a window is preferred (by up to 30 %), so that neighbouring windows do not both choose
+    images at their common edge.
     """
     n = len(sharpness)
     if n <= count:
@@ -70,7 +70,7 @@ def sharpest_per_window(sharpness: Float[np.ndarray, "views"], count: int) -> In
 
 @dataclass(frozen=True)
 class Choice:
-    """Indices into the measured pictures: the kept ones, and why the others went."""
+    """Indices of the kept images, and of the others by reason."""
 
     kept: tuple[int, ...]
     blurred: tuple[int, ...]
@@ -79,11 +79,11 @@ class Choice:
 
 
 def choose(measures: list[Measure], max_frames: int, *, windows: int | None = None) -> Choice:
-    """Choose pictures of one capture, given in the order of the capture.
+    """Choose images of one capture, given in the order of the capture.
 
     Args:
-        measures: one per picture.
-        max_frames: keep no more than these.
+        measures: one per image.
+        max_frames: largest number of kept images.
         windows: for video: first take the sharpest frame of each of so many windows. Without it (photos)
             windows are used only when more than `max_frames` photos are left after the other two rules.
     """
@@ -98,7 +98,7 @@ def choose(measures: list[Measure], max_frames: int, *, windows: int | None = No
     if len(kept) > FEW:
         unlike: list[int] = []
         for i in kept:
-            # Compared with the last one kept, not with the one before: a slow pan still advances. The sharper
+            # Compared with the last kept image, not with the previous one: a slow pan still advances. The sharper
             # of two alike stays.
             if unlike and _alike(measures[i], measures[unlike[-1]]):
                 if sharpness[i] > sharpness[unlike[-1]]:
@@ -113,7 +113,7 @@ def choose(measures: list[Measure], max_frames: int, *, windows: int | None = No
     blurred: list[int] = []
     if len(kept) > FEW:
         relative = relative_sharpness(sharpness[kept])
-        # Never more than a quarter: where much is blurred, what remains must still hang together.
+        # At most a quarter is dropped: if much is blurred, the rest must still be connected.
         worst = np.argsort(relative)[: len(kept) // 4]
         out = {int(k) for k in worst if relative[k] < BLURRED}
         blurred = [kept[k] for k in sorted(out)]

@@ -1,4 +1,4 @@
-"""Structure from motion with pycolmap: from upright pictures to cameras and sparse points.
+"""Structure from motion with pycolmap: from upright images to cameras and sparse points.
 
 Cameras come out as OpenCV c2w in the reconstruction's own arbitrary frame; pixel centres at +0.5 (COLMAP's too).
 pycolmap is kept silent, seeded, and interruptible: its calls run in a thread, in small portions, so that Ctrl-C works.
@@ -18,17 +18,17 @@ from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.scene.prepare.pairs import choose_pairs
 
-# Focal length / longest side when EXIF says nothing: phones film at 0.7 to 0.9. The others are second tries.
+# Focal length / longest side without EXIF: videos of phones have 0.7 to 0.9. The others are retries.
 _FOCAL_GUESSES = (0.85, 1.2, 0.6)
-# Four distortion numbers need a few pictures; below, one number.
+# Four distortion coefficients need several images; with fewer, one is used.
 _MANY_FOR_OPENCV = 8
-# The principal point can be told from the distortion and the poses only with many pictures.
+# Only many images separate the principal point from distortion and poses.
 _MANY_FOR_PRINCIPAL_POINT = 20
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that share one lens: same size, same EXIF focal length (pixels, None when unknown)."""
+    """Images that share one lens: same size, same EXIF focal length (pixels, None when unknown)."""
 
     names: tuple[str, ...]
     width: int
@@ -57,7 +57,7 @@ class Reconstruction:
         lens_of: index into `lenses` for each name.
         observations_of: for each name the pixels (k, 2) and the point index (k,) of what it sees.
         errors_px: mean reprojection error of each point.
-        other_models: names of the pictures of smaller, separate models.
+        other_models: names of the images of smaller, separate models.
     """
 
     names: tuple[str, ...]
@@ -82,7 +82,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Matching:
-    """What matching found: features per picture, and for each verified pair (i < j) the number of inliers."""
+    """Result of matching: features per image, and the inliers of each verified pair (i < j)."""
 
     features: Int[np.ndarray, "views"]
     inliers: dict[tuple[int, int], int]
@@ -92,11 +92,11 @@ class Solver:
     """One structure-from-motion job in a scratch folder.
 
     Args:
-        images: folder of the pictures.
-        groups: pictures by lens; together all pictures.
+        images: folder of the images.
+        groups: images by lens; together all images.
         order: all names in the order of the capture.
         work: an empty scratch folder.
-        threads: how many threads pycolmap may use.
+        threads: of pycolmap.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Solver:
         self.database = work / "database.db"
 
     def match(self, is_sequence: bool, report: Callable[[str, float], None]) -> Matching:
-        """Find features and match them; `report` gets a sentence and the fraction of this part that is done."""
+        """Find features and match them; `report` receives a sentence and the completed fraction of this part."""
         import pycolmap
 
         with _quiet():
@@ -142,7 +142,7 @@ class Solver:
                 for name in self.order:
                     found = np.asarray(database.read_descriptors(ids[name]).data)
                     features.append(len(found))
-                    # A part is enough to tell which look alike, and keeps memory flat for long captures.
+                    # A subset of the descriptors is enough for similarity, and bounds memory for long captures.
                     some.append(found[:: max(1, len(found) // 600)].copy())
             pairs = choose_pairs(some, is_sequence=is_sequence, seed=self.seed)
             self._match(pairs, report)
@@ -151,10 +151,10 @@ class Solver:
         return Matching(np.asarray(features), inliers)
 
     def solve(self, report: Callable[[str, float], None]) -> Reconstruction | None:
-        """Place the cameras; None when not even two pictures could be placed together.
+        """Place the cameras; None if not even two images could be placed together.
 
-        When fewer than 60 % of the pictures are placed, it tries again with other first guesses of the focal
-        length and with less strict demands on the first pair, and keeps the model with the most pictures.
+        If fewer than 60 % of the images are placed, it retries with other initial focal lengths and with less
+        strict requirements for the first pair, and keeps the model with the most images.
         """
         known = all(group.focal_px is not None for group in self.groups)
         attempts = [(_FOCAL_GUESSES[0], False)]
@@ -191,7 +191,7 @@ class Solver:
         options.max_image_size = self.max_feature_side
         options.sift.max_num_features = self.max_features
         for part, done in _chunks(self.order, max(4, 2 * self.threads)):
-            report(f"finding features: {done} of {len(self.order)} pictures", 0.3 * done / len(self.order))
+            report(f"finding features: {done} of {len(self.order)} images", 0.3 * done / len(self.order))
             _interruptible(
                 pycolmap.extract_features,
                 self.database,
@@ -264,10 +264,10 @@ class Solver:
         return _collect(self._refined(ranked[0], out / "refined"), others)
 
     def _refined(self, model: Any, folder: Path) -> Any:
-        """One more bundle adjustment that also frees the principal points, where there are pictures enough.
+        """One more bundle adjustment that also optimises the principal points, if there are enough images.
 
-        Incremental mapping keeps them in the middle; a phone's stabiliser shifts them by a per cent, which would
-        turn all cameras by half a degree. The new model is taken when the points stay plausible.
+        Incremental mapping keeps them in the middle. The stabiliser of a phone shifts them by about 1 %, which would
+        rotate all cameras by half a degree. The new model is used if its intrinsics are plausible.
         """
         import pycolmap
 
@@ -377,7 +377,7 @@ def _open(path: Path) -> Generator[Any, None, None]:
 
 @contextmanager
 def _quiet() -> Generator[None, None, None]:
-    """Only fatal messages of COLMAP's logger reach stderr; it would print hundreds of lines."""
+    """Let only fatal messages of COLMAP's logger reach stderr, not hundreds of lines."""
     import pycolmap
 
     before = pycolmap.logging.minloglevel
@@ -393,11 +393,11 @@ class _Stopped(Exception):
 
 
 def _interruptible(call: Callable[..., Any], *args: Any, stop: threading.Event | None = None, **options: Any) -> Any:
-    """Run a pycolmap call of seconds in a thread; Ctrl-C in the caller sets `stop`, waits for it, and goes on up.
+    """Run a pycolmap call of seconds in a thread; Ctrl-C in the caller sets `stop`, waits for it, and is re-raised.
 
-    Called directly, the native code would hold the main thread. Calls are kept short by giving them little work
-    each; the long one, mapping, looks at `stop` in its callback. It is waited for in any case: native code that
-    still runs while the interpreter ends crashes the process.
+    A direct call of native code would block the main thread. Calls are kept short by giving each little work; the long
+    one, mapping, checks `stop` in its callback. The call is always waited for: native code that runs while the
+    interpreter ends crashes the process.
     """
     outcome: dict[str, Any] = {}
 
@@ -409,7 +409,7 @@ def _interruptible(call: Callable[..., Any], *args: Any, stop: threading.Event |
         finally:
             done.set()
 
-    # An event, not Thread.join: interrupted in a join, Python 3.11 takes the thread for finished.
+    # An event, not Thread.join: after an interrupted join, Python 3.11 considers the thread finished.
     done = threading.Event()
     threading.Thread(target=work, name="ovseg3d-sfm", daemon=True).start()
     try:

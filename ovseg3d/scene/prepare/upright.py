@@ -1,9 +1,8 @@
-"""Which way is up, from the cameras alone, and the similarity that makes it +z.
+"""Estimate up from the cameras alone, and the similarity that makes it +z.
 
-People hold a phone level far more often than they hold it straight ahead: the picture's x axis is horizontal in
-almost every photo, whatever the pitch. So up is the direction most nearly perpendicular to all x axes, on the
-side of the mean of the cameras' own up vectors. Where all x axes are nearly parallel (a capture from one side)
-they leave a free angle, and the mean up vector settles it.
+The x axis of the image is horizontal in almost every photo, whatever the pitch. So up is the direction most nearly
+perpendicular to all x axes, on the side of the mean of the cameras' up vectors. If all x axes are nearly parallel (a
+capture from one side), an angle remains free, and the mean up vector decides it.
 """
 
 import numpy as np
@@ -14,14 +13,14 @@ def estimate_up(c2w: Float[np.ndarray, "views 4 4"]) -> tuple[Float[np.ndarray, 
     """Unit up vector in the frame of `c2w` (OpenCV cameras), and whether the cameras determine it well.
 
     Minimises sum_i w_i (x_i . u)^2 - prior * (m . u)^2 over unit u, with x_i the cameras' x axes, m their mean up
-    vector; the weights w_i (Cauchy, scale 5 degrees) are renewed a few times, so that tilted shots count little.
+    vector; the weights w_i (Cauchy, scale 5 degrees) are iterated a few times, so that tilted photos count little.
     """
     x, up = c2w[:, :3, 0], -c2w[:, :3, 1]
     mean_up = up.mean(axis=0)
     length = np.linalg.norm(mean_up)
     mean_up = mean_up / length if length > 1e-6 else up[0]
     weights = np.ones(len(x))
-    # The prior is worth x axes that differ by a few degrees only: it decides what they leave open.
+    # The prior is weak, like x axes that differ by a few degrees: it only decides what they leave open.
     prior = 0.003
     direction = mean_up
     for _ in range(10):
@@ -31,7 +30,7 @@ def estimate_up(c2w: Float[np.ndarray, "views 4 4"]) -> tuple[Float[np.ndarray, 
         weights = 1.0 / (1.0 + ((x @ direction) / np.sin(np.radians(5.0))) ** 2)
     if direction @ mean_up < 0:
         direction = -direction
-    # Across the direction the x axes must span a plane: the second eigenvalue tells by how much they do.
+    # The x axes must span the plane perpendicular to up: the second eigenvalue measures it.
     spread = np.linalg.eigvalsh((x * weights[:, None]).T @ x / weights.sum())[1]
     return direction, bool(spread > 0.01 and length > 0.5)
 
@@ -41,12 +40,12 @@ def world_from_sfm(
 ) -> tuple[Float[np.ndarray, "4 4"], bool]:
     """The similarity from the reconstruction's frame to a z-up one, and whether up is well determined.
 
-    Up becomes +z, the heading of the first camera +y. The origin is the mean of the cameras' places; the unit is
-    half of the median distance from a camera to the points, so that numbers look like a room's.
+    Up becomes +z, the heading of the first camera +y. The origin is the mean of the cameras' positions; the unit is
+    half of the median distance from a camera to the points, so that numbers are like those of a room.
     """
     up, certain = estimate_up(c2w)
     heading = c2w[0, :3, 2] - (c2w[0, :3, 2] @ up) * up
-    if np.linalg.norm(heading) < 1e-3:  # it looks straight down or up: its picture's up will do
+    if np.linalg.norm(heading) < 1e-3:  # it looks straight down or up: use the up direction of its image
         heading = -c2w[0, :3, 1] - (-c2w[0, :3, 1] @ up) * up
     heading = heading / np.linalg.norm(heading)
     rotation = np.stack([np.cross(heading, up), heading, up])
@@ -62,7 +61,7 @@ def world_from_sfm(
 def apply_to_poses(
     transform: Float[np.ndarray, "4 4"], c2w: Float[np.ndarray, "views 4 4"]
 ) -> Float[np.ndarray, "views 4 4"]:
-    """Poses in the new frame of a similarity: places are scaled, rotations stay rotations."""
+    """Poses in the new frame of a similarity: positions are scaled, rotations stay rotations."""
     scale = np.cbrt(np.linalg.det(transform[:3, :3]))
     moved = transform @ c2w
     moved[:, :3, :3] /= scale

@@ -2,7 +2,7 @@
 
 The first pass measures small grey copies, the second writes the chosen frames. Both decode every frame of the
 first video track in order without duplicating or dropping any (`-fps_mode passthrough`), so that frame numbers
-agree. ffmpeg applies the rotation that a phone notes in the file.
+agree. ffmpeg applies the rotation that a phone stores in the file.
 """
 
 import logging
@@ -22,18 +22,18 @@ SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".m
 
 @dataclass(frozen=True)
 class VideoMeasures:
-    """What the first pass found: one measure per frame; `fps` is 0 when the file does not say."""
+    """Result of the first pass: one measure per frame; `fps` is 0 if the file does not state it."""
 
     fps: float
     measures: list[Measure]
 
     def seconds(self, frame: int) -> float:
-        """When the frame is shown, taking the frame rate as constant."""
+        """Time of the frame, assuming a constant frame rate."""
         return frame / self.fps if self.fps > 0 else float(frame)
 
 
 def measure_video(path: Path, report: Callable[[float], None]) -> VideoMeasures:
-    """Read the video once; `report` gets the fraction done. Raises SceneError when it cannot be read."""
+    """Read the video once; `report` receives the completed fraction. Raises SceneError: it cannot be read."""
     stream = _frames(path, "gray", [f"scale={_fit(GREY_SIDE)}:flags=area"])
     meta = next(stream)
     width, height = meta["size"]
@@ -63,12 +63,12 @@ def write_frames(
     Args:
         path: the video.
         frames: numbers of the frames, ascending.
-        names: the file of each.
-        max_side: longest side of what is written, in pixels; None keeps the video's.
-        report: gets the fraction done, 0 to 1.
+        names: file of each frame.
+        max_side: longest side of the files, pixels; None keeps the video's.
+        report: receives the completed fraction, 0 to 1.
 
     Raises:
-        SceneError: fewer frames can be read than were counted before.
+        SceneError: fewer frames can be read than in the first pass.
     """
     chosen = "+".join(f"eq(n,{i})" for i in frames)
     filters = [f"select='{chosen}'"]
@@ -95,10 +95,10 @@ def _fit(side: int) -> str:
 
 
 def _frames(path: Path, pix_fmt: str, filters: list[str]) -> Iterator[Any]:
-    """The stream of imageio-ffmpeg (first its dict of facts, then bytes), with its failures made SceneErrors."""
+    """The stream of imageio-ffmpeg (first its dict of facts, then bytes), with failures raised as SceneError."""
     import imageio_ffmpeg
 
-    # It logs a warning whenever a picture is scaled on the way, which is what is asked for here.
+    # It logs a warning whenever images are scaled, which is intended here.
     logger = logging.getLogger("imageio_ffmpeg")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -114,7 +114,7 @@ def _frames(path: Path, pix_fmt: str, filters: list[str]) -> Iterator[Any]:
         yield first
         yield from stream
     except (OSError, RuntimeError, AssertionError, IndexError, ValueError, KeyError) as error:
-        # ffmpeg's own words are many lines about its build; the last one tells.
+        # ffmpeg prints many lines about its build; the last one is the error.
         last = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
         what = f"This is not a video that can be read ({last[0]})" if last else "The video cannot be read"
         raise SceneError(what, where=path, fix=_FIX) from error

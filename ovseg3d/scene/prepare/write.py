@@ -1,6 +1,6 @@
 """transforms.json (nerfstudio's flavour) and the sparse points beside it.
 
-Poses are OpenGL camera-to-world (x right, y up, z backward) in a z-up frame, as readers of this format take it.
+Poses are OpenGL camera-to-world (x right, y up, z backward) in a z-up frame, as readers of this format expect.
 `sparse_points.ply` is in the same frame and units.
 """
 

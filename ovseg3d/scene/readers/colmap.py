@@ -2,7 +2,7 @@
 
 COLMAP states world-to-camera with OpenCV axes and a quaternion (w, x, y, z); pixel centres are at +0.5, as ours. The
 files are parsed here because pycolmap ends the process on some broken ones, and a broken model should only make
-this reader step aside (`Incomplete`). Up is unknown, and so is scale.
+this reader yield to the next (`Incomplete`). Up is unknown, and so is scale.
 """
 
 import os

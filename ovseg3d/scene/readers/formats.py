@@ -1,7 +1,7 @@
-"""Which reader takes a folder, and what to say when none does.
+"""Choose the reader of a folder, or the error if none can read it.
 
-The order is transforms.json, transforms_train.json, COLMAP, LLFF; a reader whose files are incomplete yields to the
-next one with a note. `--format` picks one reader.
+The order is transforms.json, transforms_train.json, COLMAP, LLFF. A reader whose files are incomplete yields to the
+next one, with a note. `--format` selects one reader.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ _VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".m4v", ".webm")
 
 
 def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST) -> RawCapture:
-    """Let the reader for `format`, or the first one that finds its files complete, read `path`.
+    """Read `path` with the reader for `format`, or with the first one whose files are complete.
 
     Raises:
-        SceneError: nothing there, no known format, or a file that its reader refuses.
+        SceneError: there is no folder, no known format, or a file that the reader rejects.
     """
     if format is not None and format not in FORMATS:
         close = nearest(format, FORMATS)
@@ -78,7 +78,7 @@ def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST)
 
 
 def _there(path: Path) -> bool:
-    """Whether there is such a file, of whatever kind: its reader says what is wrong with a pipe."""
+    """Whether the path exists and is not a folder; the reader reports files that are not regular."""
     return path.exists() and not path.is_dir()
 
 
@@ -93,7 +93,7 @@ def _named(capture: RawCapture, format: str | None) -> RawCapture:
 
 
 def _no_format(path: Path, reasons: list[str]) -> SceneError:
-    """The error for a folder that no reader takes, with the next command to type."""
+    """The error for a folder that no reader can read, with the next command to run."""
     if reasons:
         reason = reasons[0][0].upper() + reasons[0][1:]
         return SceneError(

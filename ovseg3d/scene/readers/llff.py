@@ -1,8 +1,8 @@
 """Reader for LLFF captures: `poses_bounds.npy` and photos in `images/` (or only `images_N/`).
 
 A row of 17 numbers for each photo, in the order of the sorted file names: 3x5 [R | t | h, w, f] whose rotation has
-the columns (down, right, backwards), then the nearest and farthest z-depth. The 3D-OVS scenes are of this kind. The
-poses share COLMAP's frame, so that sparse points of a model without photos are still used. Up and scale are unknown.
+the columns (down, right, backwards), then the nearest and farthest z-depth. 3D-OVS scenes have this format. The
+poses are in COLMAP's frame, so the sparse points of a COLMAP model beside it are used. Up and scale are unknown.
 """
 
 import re

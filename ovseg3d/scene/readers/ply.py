@@ -1,7 +1,7 @@
-"""Reading the sparse points of a PLY file, and nothing else that is in it.
+"""Read the sparse points of a PLY file.
 
-Only the element "vertex" is read, and only its position and colour: what the header promises is compared with the
-size of the file before anything is allocated, which no library does for lists and for text.
+Only position and colour of the element "vertex" are read. The counts of the header are compared with the size of the
+file before memory is allocated, which libraries do not do for lists and text.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""What a reader hands to `load.py`: the capture as its files state it, before sizes, splits and checks.
+"""Result of a reader for `load.py`: the capture as its files state it, before sizes, splits and checks.
 
-A reader only translates: poses become OpenCV camera-to-input, lens parameters keep the units of the size that the
-file states. Everything that formats share (which copy of a photo, how large, held-out views) happens once, later.
+A reader only translates: poses become OpenCV camera-to-input; lens parameters keep the units of the size that the file
+states. `load.py` does what formats share (copies and sizes of photos, held-out views).
 """
 
 import math
@@ -27,18 +27,18 @@ class Lens:
     cx: float | None = None
     cy: float | None = None
     angle_x: float | None = None
-    """Horizontal field of view, radians; used when there is no focal length."""
+    """Horizontal field of view, radians; used without a focal length."""
     angle_y: float | None = None
     model: LensModel = "OPENCV"
     distortion: tuple[float, ...] = ()
 
     def camera(self, c2w: np.ndarray, photo_size: tuple[int, int]) -> Camera:
-        """The camera at the stated size, or the photo's where none is stated."""
+        """The camera at the stated size, else at the photo's."""
         width, height = self.size or photo_size
         fx = self.fx if self.fx is not None else _focal(self.angle_x, width)
         fy = self.fy if self.fy is not None else _focal(self.angle_y, height)
         fx, fy = fx if fx is not None else fy, fy if fy is not None else fx
-        assert fx is not None and fy is not None  # the readers demand one of the four
+        assert fx is not None and fy is not None  # readers require one of the four
         cx = self.cx if self.cx is not None else width / 2
         cy = self.cy if self.cy is not None else height / 2
         return Camera(width, height, fx, fy, cx, cy, c2w, self.model, self.distortion)
@@ -65,7 +65,7 @@ def check_lens(lens: Lens, size: tuple[int, int], where: str) -> None:
     """
     for key, side in zip("wh", size):
         check_number(side, key, where, 1, MAX_SIDE)
-    fix = f"correct it: the picture is {size[0]}x{size[1]} pixels"
+    fix = f"correct it: the image is {size[0]}x{size[1]} pixels"
     low, high = (share * max(size) for share in FOCAL_LENGTHS)
     focals = []
     for axis, side, focal, angle in (("x", size[0], lens.fx, lens.angle_x), ("y", size[1], lens.fy, lens.angle_y)):
@@ -97,18 +97,18 @@ class RawFrame:
 
     name: str
     photo: Path
-    """Where the full-size photo is expected."""
+    """Expected path of the full-size photo."""
     c2w: np.ndarray
     """4x4, OpenCV axes; not yet checked."""
     lens: Lens
     file: Path
-    """What states all this, for messages."""
+    """The file that states all this, for messages."""
     mask: Path | None = None
     depth: Path | None = None
     label: Path | None = None
     near_far: tuple[float, float] | None = None
     split: str | None = None
-    """"train", "val" or "test" where the file says so."""
+    """"train", "val" or "test", if stated."""
 
 
 @dataclass
@@ -119,14 +119,14 @@ class RawCapture:
     format: str
     frames: list[RawFrame]
     z_up: bool
-    """Whether the format promises +z up."""
+    """Whether the format defines +z as up."""
     points: np.ndarray | None = None
     points_rgb: np.ndarray | None = None
     depth_unit: float = 0.001
     depth_is_metric: bool = False
-    """Whether depth files, if there are any, tie the input frame to metres."""
+    """Whether depth files imply that the input frame is in metres."""
     metric: bool | None = None
-    """Whether the capture says that its unit is the metre; None where it says nothing."""
+    """Whether the capture states that its unit is the metre; None if it states nothing."""
     classes: dict[int, str] = field(default_factory=dict)
     ignore_label: int | None = None
     recommended_encoder: dict[str, str] = field(default_factory=dict)
@@ -141,14 +141,14 @@ class Incomplete(Exception):
 def check_pose(matrix: np.ndarray, where: str) -> np.ndarray:
     """A pose as an exact rigid transform.
 
-    Rounding in a file is mended: the nearest rotation is taken.
+    The nearest rotation is taken, which corrects rounding.
 
     Args:
         matrix: 4x4 camera to input.
         where: the frame, for the message.
 
     Raises:
-        SceneError: not finite, or further from a rotation than rounding explains.
+        SceneError: the pose is not finite, not rigid beyond rounding, mirrored, or too far away.
     """
     if not np.isfinite(matrix).all():
         raise SceneError(
@@ -177,7 +177,7 @@ def check_pose(matrix: np.ndarray, where: str) -> np.ndarray:
     u, _, vt = np.linalg.svd(rotation)
     if np.linalg.det(rotation) < 0:
         raise SceneError(
-            "The pose mirrors the picture (its rotation has determinant -1)",
+            "The pose mirrors the image (its rotation has determinant -1)",
             where=where,
             fix="one axis was flipped on the way: flip two, as between OpenGL and OpenCV cameras",
         )
@@ -192,6 +192,6 @@ def every_eighth(count: int) -> tuple[list[int], list[int]]:
 
 
 def shorten(names: Sequence[str], most: int = 3) -> str:
-    """A few of `names` and how many more there are."""
+    """The first of `names`, and the number of the others."""
     listed = ", ".join(names[:most])
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

@@ -1,7 +1,7 @@
-"""The labels that 3D-OVS lays beside a capture, `segmentations/<NN>/<phrase>.png`: which photo is <NN>?
+"""Labels of 3D-OVS captures, `segmentations/<NN>/<phrase>.png`: find the photo of each <NN>.
 
-NN counts, from 0, the photos of the capture's folders in the order of their names (`Scene.photos`). Whoever labelled
-them saw no poses: photos that structure from motion left out count too, and so do frames whose photo is gone.
+NN is the index, from 0, of a photo in the capture's folders, sorted by name (`Scene.photos`). Labels were made without
+poses: photos without a pose count too, and frames whose photo is missing.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,14 @@ from ovseg3d.scene.readers.raw import shorten
 
 
 def annotated_photos(folder: Path, photos: Sequence[str]) -> dict[str, Path]:
-    """The folders <NN> of `folder` by the name of the photo that each is of, in their order.
+    """The folders <NN> of `folder`, by the name of their photo, in order.
 
     Args:
-        photos: names of all photos of the capture, in their order.
+        folder: `segmentations`.
+        photos: names of all photos of the capture, in order.
 
     Raises:
-        SceneError: there are fewer photos than were counted, so that nobody knows which is which.
+        SceneError: there are fewer photos than labels, so that they cannot be assigned.
     """
     places = {int(place.name): place for place in folder.iterdir() if place.is_dir() and place.name.isdecimal()}
     beyond = [place.name for number, place in sorted(places.items()) if number >= len(photos)]

@@ -1,8 +1,8 @@
 """Readers for `transforms*.json`: nerfstudio, instant-ngp and Blender (NeRF-synthetic).
 
-All three state camera-to-world with OpenGL camera axes (x right, y up, looking along -z) in a z-up world, as a file
-saves them: nerfstudio's `applied_transform` and instant-ngp's `scale` and `offset` lead away from the input frame and
-are left alone. Blender's has one field of view for all and a file for each split. Keys of our own: per-frame
+All three state camera-to-world with OpenGL camera axes (x right, y up, looking along -z) in a z-up world. Poses are
+used as saved: nerfstudio's `applied_transform` and instant-ngp's `scale` and `offset` lead away from the input frame
+and are ignored. Blender's has one field of view for all frames and a file per split. Keys of our own: per-frame
 `label_file_path`, top-level `metric` (the unit is the metre), `classes`, `ignore_label`, `recommended_encoder`.
 """
 
