@@ -80,13 +80,13 @@ def test_train_refuses_flags_that_would_do_nothing(cli: Cli, tiny_scene: Path, t
         ("--pyramid lerf", "--pyramid"),
     ):
         done = cli("train", tiny_scene, "--output-dir", "out", *given.split())
-        assert done.returncode == 2 and f"{flags} would do nothing" in done.stderr, done.stderr
+        assert done.returncode == 2 and f"{flags} would have no effect" in done.stderr, done.stderr
     for given, flags in (
         ("--steps 9000 --refine-poses", "--steps and --refine-poses"),
         ("--field.near-gradient 1 --field.levels=4", "--field.levels and --field.near-gradient"),
     ):
         done = cli("train", tiny_run, "--resume", "--only", "semantics", *given.split())
-        assert done.returncode == 2 and f"{flags} would do nothing" in done.stderr, done.stderr
+        assert done.returncode == 2 and f"{flags} would have no effect" in done.stderr, done.stderr
     assert not (tmp_path / "out").exists() and "9000" not in (tiny_run / "config.json").read_text()
 
 
@@ -240,7 +240,7 @@ def test_scenes_that_a_stop_leaves_out_are_named(
     assert done.returncode == 130
     assert "Stopped before these scenes:  second" in (done.stderr if flags else done.stdout)
     if flags:
-        assert [run["status"] for run in json.loads(done.stdout)["runs"]] == ["done", "not begun"]
+        assert [run["status"] for run in json.loads(done.stdout)["runs"]] == ["done", "not started"]
     assert not (tmp_path / "out/second").exists()
 
 
@@ -387,7 +387,7 @@ def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path,
 def test_flags_that_would_do_nothing_are_refused(cli: Cli, tiny_run: Path, command: str, flags: list[str]) -> None:
     name, *given = command.split()
     for flag in flags:
-        fails(cli(name, tiny_run, *given, *flag.split()), f"{flag.split()[0]} would do nothing here")
+        fails(cli(name, tiny_run, *given, *flag.split()), f"{flag.split()[0]} would have no effect here")
 
 
 def test_kinds_of_picture() -> None:

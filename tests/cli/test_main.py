@@ -65,7 +65,7 @@ def test_ctrl_c_is_heard_by_who_waits_for_it(
             shown.on_start(MagicMock())
     else:
         view.View(Path("run")).main()
-    assert "Ctrl-C ends." in capsys.readouterr().out
+    assert "Ctrl-C ends the viewer." in capsys.readouterr().out
 
 
 def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -> None:

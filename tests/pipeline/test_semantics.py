@@ -392,7 +392,7 @@ def test_query_tells_a_scale_that_no_capture_states(
 
 def test_render_draws_semantics(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
-    what = ("--what", "features,labels,relevancy,things", "--phrases", "red;blue;sand", "--phrase", "red")
+    what = ("--what", "features,labels,relevancy,instances", "--phrases", "red;blue;sand", "--phrase", "red")
     done = cli("render", run.folder, *what, "--output", out, "--json")
     assert done.returncode == 0, done.stderr
     files = [Path(file) for file in json.loads(done.stdout)["files"]]

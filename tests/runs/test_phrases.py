@@ -76,7 +76,7 @@ def test_a_list_that_is_named_again_is_read_again(run: RunFolder, tiny_scene: Pa
 def test_train_takes_phrases_as_a_flag(run: RunFolder, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
     base = ("train", tiny_scene, "--steps", "5", "--output-dir", tmp_path / "run", "--phrases", "red;blue")
     done = cli(*base, "--only", "field")
-    assert done.returncode == 2 and "--phrases would do nothing" in done.stderr
+    assert done.returncode == 2 and "--phrases would have no effect" in done.stderr
     done = cli(*base[:-1], tmp_path / "lost.txt", "--only", "field,semantics", "--clip", "colours", "--dino", "none")
     assert done.returncode == 2 and "There is no file with phrases" in done.stderr and not (tmp_path / "run").exists()
 
