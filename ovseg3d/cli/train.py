@@ -49,9 +49,9 @@ class Train:
     """Show the run in the browser during training, as ovseg3d view does, and afterwards until Ctrl-C."""
     json: Json = False
     only: Annotated[str | None, tyro.conf.arg(metavar="STAGE[,STAGE]")] = None
-    """Run only these stages, separated by commas; by default all. features: encode the photos with CLIP and DINO; field:
-    fit and evaluate the field, without encoders; evaluate: measure the held-out views; semantics: lift features to
-    the field's surface, for queries. The stages that a stage needs must be selected too, or be done in the run that
+    """Run only these stages, separated by commas; by default all. features: encode the photos with CLIP and DINO.
+    field: fit and evaluate the field, without encoders. evaluate: measure the held-out views. semantics: lift features
+    to the field's surface, for queries. The stages that a stage needs must be selected too, or be done in the run that
     --resume continues."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()

@@ -132,7 +132,9 @@ class RunFolder:
             if metres is not None and not 0 < metres < np.inf:
                 raise ValueError("metres_per_unit is not a length")
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"The run's coordinate frames are missing or invalid ({error})", where=path, fix="train again") from error
+            raise RunError(
+                f"The run's coordinate frames are missing or invalid ({error})", where=path, fix="train again"
+            ) from error
         return matrix, metres
 
     @looking(RunError)
@@ -225,8 +227,8 @@ def create_run(
         scene: the capture.
         config: all settings.
         output_dir: use exactly this folder, instead of outputs/<scene>/<timestamp>.
-        held: receives the lock on the folder, which is taken before anything is written. Without it, the lock is released
-            on return.
+        held: receives the lock on the folder, taken before anything is written; without it, the lock is released on
+            return.
         trust: the user's permissions for the run and its capture.
 
     Raises:
@@ -373,8 +375,8 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
     """Open a run.
 
     Args:
-        path: the run's folder or a file in it, a scene's folder in `outputs` or its `latest`, or a scene itself. A scene
-            means its newest run.
+        path: the run's folder or a file in it, a scene's folder in `outputs` or its `latest`, or a scene. A scene means
+            its newest run.
         trust: the user's permissions for the run and its capture.
 
     Raises:

@@ -353,11 +353,11 @@ def test_brackets_in_names_are_not_markup(cli: Cli, small: Path, tmp_path: Path)
 def test_a_gpu_that_is_absent(cli: Cli, tiny_scene: Path) -> None:
     if examine()["cuda"]["on"]:
         pytest.skip("there is one")
-    fails(cli("train", tiny_scene, "--device", "cuda"), "A GPU was asked for", "--device cpu")
+    fails(cli("train", tiny_scene, "--device", "cuda"), "A GPU was requested", "--device cpu")
 
 
 def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path, tmp_path: Path) -> None:
-    fails(cli("view", "x" * 300), "cannot be looked at")
+    fails(cli("view", "x" * 300), "cannot be accessed")
     for command in ("eval", "render"):
         fails(cli(command, "absent"), "no such run")
         fails(cli(command, tiny_scene), "not a run")

@@ -111,7 +111,7 @@ def test_templates_are_averaged(run: RunFolder, cli: Cli) -> None:
     np.testing.assert_allclose(mixed.encode(["red"])[0], normalise(red + blue), atol=1e-6)
     np.testing.assert_allclose(mixed.encode(["blue"])[0], blue, atol=1e-6)
     for text, words in (("a thing", "a thing"), ("a {} and a {}", "single {}"), (" ; ", "there is none")):
-        with pytest.raises(ConfigError, match="where the phrase goes"):
+        with pytest.raises(ConfigError, match="for the phrase"):
             read_templates(text)
         done = cli("query", run.folder, "red", "--templates", text)
         assert done.returncode == 2 and words in done.stderr

@@ -94,7 +94,7 @@ def test_a_finished_run_is_not_overwritten(here: Path, tiny_scene: Path) -> None
     run = create_run(scene, CONFIG, Path("mine"))
     create_run(scene, CONFIG, Path("mine"))  # nothing was learnt there yet
     (run.checkpoints / "step-000000001.safetensors").write_bytes(b"x")
-    with pytest.raises(OutputError, match="holds a run already"):
+    with pytest.raises(OutputError, match="contains a run already"):
         create_run(scene, CONFIG, Path("mine"))
 
 
@@ -107,7 +107,7 @@ def test_a_run_without_a_field_is_not_overwritten_either(here: Path, tiny_scene:
     before = (run.folder / "config.json").read_bytes()
     other = replace(CONFIG, train=replace(CONFIG.train, seed=7))
     with RunLock(run.folder) if state != "done" else nullcontext():
-        with pytest.raises((OutputError, RunError), match="holds a run already|Another process"):
+        with pytest.raises((OutputError, RunError), match="contains a run already|Another process"):
             create_run(scene, other, Path("mine"))
     assert (run.folder / "config.json").read_bytes() == before
 
@@ -340,7 +340,7 @@ def _race(scene: Path, folder: Path, pairs: int) -> None:
             said = [process.stdout.readline().split(" ", 1) for process in both]
             assert sorted(words[0].strip() for words in said) == ["told", "won"], said
             (told,) = (words[1] for words in said if words[0] == "told")
-            assert "Another process" in told or "holds a run already" in told
+            assert "Another process" in told or "contains a run already" in told
             winner = 1 + [words[0].strip() for words in said].index("won")
             kept = open_run(run)
             assert kept.config.train.seed == winner and kept.status()["status"] == "done"
