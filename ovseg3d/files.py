@@ -84,8 +84,8 @@ def make_folder(path: Path) -> Path:
     """Make the folder `path` and its parents; returns it.
 
     Raises:
-        OutputError: it cannot be made, or it is in a run and reached through a link. A run may come from somebody else, so
-            nothing outside of it is written.
+        OutputError: it cannot be made, or it is in a run and reached through a link. A run may come from somebody else,
+            so nothing outside of it is written.
     """
     try:
         _refuse_links(path)
@@ -188,9 +188,9 @@ def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = (
             ...  # write list.json and the files that it lists into `staging`
 
     When the block ends without an error, the earlier files are removed and the new ones are moved to `folder`; other
-    files stay. After an error or an interruption nothing has changed. An interruption during the move takes effect after
-    it. The listing is removed first and moved last, so that it never lists files of another set, even after a power
-    failure. Names may contain folders.
+    files stay. After an error or an interruption nothing has changed. An interruption during the move takes effect
+    afterwards. The listing is removed first and moved last, so that it never lists files of another set, even after a
+    power failure. Names may contain folders.
 
     Args:
         folder: the output folder; created if missing.

@@ -28,7 +28,7 @@ def test_writes_bytes_and_makes_the_folder(tmp_path: Path) -> None:
 
 def test_a_home_is_written_out_where_somebody_knows_it() -> None:
     assert expand("~/a", RunError) == Path.home() / "a" and expand("a~/b") == Path("a~/b")
-    with pytest.raises(RunError, match="home of this user"):
+    with pytest.raises(RunError, match="home folder of this user"):
         expand("~no-such-user/a", RunError)
 
 

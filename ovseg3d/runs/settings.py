@@ -2,8 +2,8 @@
 
 defaults < preset (cpu or gpu, follows the device) < quality (fast, default, high) < config file < flags. Later ones
 override earlier ones, key by key. The files are YAML (or a run's config.json) with the sections `scene`, `train`,
-`field`, `encode`, `semantics`; a quality file may also have sections `cpu` and `gpu` for one preset only. `train.steps` and
-`train.max_seconds` belong together: a layer that sets only one of them removes the other.
+`field`, `encode`, `semantics`; a quality file may also have sections `cpu` and `gpu` for one preset only. `train.steps`
+and `train.max_seconds` belong together: a layer that sets only one of them removes the other.
 
 tyro makes the flags from the same dataclasses, but does not parse these files: it reads command-line words, prints and
 exits by itself, and does not limit size, nesting and aliases, as untrusted run folders require. So `from_plain` checks
