@@ -148,11 +148,11 @@ def unreadable(path: Path, cause: Exception, error: type[Ovseg3dError], what: st
 def read_bytes(
     path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file", most: int = MAX_TEXT_BYTES
 ) -> bytes:
-    """The content of a regular file of at most `most` bytes. Raises `error` as `open_regular`, or if it is too large."""
+    """Content of a regular file of at most `most` bytes. Raises `error` as `open_regular`, or if it is too large."""
     with open_regular(path, error, what) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            # Read more than the stated size, since files of /proc have the size 0. `read` allocates its argument at once.
+            # Read more than the stated size, since files in /proc have size 0. `read` allocates its argument at once.
             data = b"" if size > most else file.read(min(max(size, 2**20), most) + 1)
         except OSError as cause:
             raise unreadable(path, cause, error, what) from cause

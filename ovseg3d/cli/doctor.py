@@ -115,7 +115,7 @@ def _kernel_cache() -> dict[str, Any]:
 
         warp.config.quiet = True  # pyright: ignore[reportAttributeAccessIssue]
         warp.init()
-    folder = Path(warp.config.kernel_cache_dir)
+    folder = Path(str(warp.config.kernel_cache_dir))
     modules = sum(1 for _ in folder.glob("wp_*")) if folder.is_dir() else 0
     parent = next(part for part in (folder, *folder.parents) if part.exists())
     return {"folder": str(folder), "writable": os.access(parent, os.W_OK), "modules": modules}

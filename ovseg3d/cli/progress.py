@@ -198,7 +198,7 @@ def print_summary(console: Console, run: "RunFolder") -> None:
     def line(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
-    line(f"run        {name}", **print_line)
+    line(f"run        {name}")
     for file in ("heldout.png", "features.png", "semantics.png"):
         if (run.previews / file).exists():
             line(f"previews   {shell_path(run.previews / file)}")

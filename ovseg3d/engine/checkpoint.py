@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -104,7 +105,10 @@ def load_checkpoint(path: Path, stage: str, shapes: Mapping[str, torch.Size] | N
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise RunError(f"The checkpoint's {name!r} holds numbers that are not finite", where=path, fix=fix)
     step, seconds = header.get("step"), header.get("seconds")
-    numbers = type(step) is int and type(seconds) in (int, float)
-    if not (numbers and step >= 0 and 0 <= seconds < math.inf):
+    if type(step) is not int or step < 0 or not _is_duration(seconds):
         raise RunError("The checkpoint's step or time is not a number of at least 0", where=path, fix=fix)
     return Checkpoint(stage, step, float(seconds), state, header["facts"])
+
+
+def _is_duration(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -199,7 +199,9 @@ def lift_photos(
         The basis of the features; the lifted vectors; and the smoothed vectors, of unit length or zero.
     """
     photos = [features[view].clip.at for view in scene.train]
-    basis, lifted = lift_reduced(visibilities, photos, surface.xyz.astype(np.float64), LiftConfig(seed=seed))
+    xyz, config = surface.xyz.astype(np.float64), LiftConfig(seed=seed)
+    # Called with arrays, `at` returns arrays.
+    basis, lifted = lift_reduced(visibilities, photos, xyz, config)  # pyright: ignore[reportArgumentType]
     vectors = smooth(lifted.vectors, surface, lifted.support)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return basis, lifted, (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
@@ -228,7 +230,9 @@ def clues(
     appearance, maps = [vectors], [features[view] for view in scene.train]
     dinos = [one.dino.at for one in maps if one.dino is not None]
     if len(dinos) == len(visibilities):
-        appearance.append(lift(visibilities, dinos, len(surface)).vectors)
+        # Called with arrays, `at` returns arrays.
+        lifted = lift(visibilities, dinos, len(surface))  # pyright: ignore[reportArgumentType]
+        appearance.append(lifted.vectors)
     regions = [one.clip.index for one in maps if isinstance(one.clip, Regions)]
     return appearance, regions if len(regions) == len(visibilities) else []
 

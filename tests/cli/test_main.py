@@ -165,7 +165,10 @@ def test_help_of_a_setting_is_one_paragraph(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    for name, words in (("query", "those of the run, but for"), ("train", "what the scene recommends, else ViT-B-16")):
+    for name, words in (
+        ("query", "by default the run's phrases"),
+        ("train", "the scene's recommendation, else ViT-B-16"),
+    ):
         assert cli.main([name, "--help"]) == 0
         assert words in capsys.readouterr().out
 

@@ -12,7 +12,7 @@ from tiny import draw
 
 from ovseg3d.errors import OutputError
 from ovseg3d.render.frames import depth_numbers, render_images, render_video
-from ovseg3d.render.images import depth_image, error_picture, normal_image, preview, to_bytes
+from ovseg3d.render.images import depth_error_image, depth_image, normal_image, preview, to_bytes
 from ovseg3d.scene import Camera, load_scene
 
 
@@ -141,7 +141,7 @@ def test_what_ffmpeg_says_is_told(
         render_video(Painter(), cameras * 9, {"colour": out / "f.mp4"}, 12.0)
     assert list(out.iterdir()) == []
     program.unlink()
-    with pytest.raises(OutputError, match="No film can be written"):
+    with pytest.raises(OutputError, match="No video can be written"):
         render_video(Painter(), cameras, {"colour": out / "f.mp4"}, 12.0)
 
 
@@ -171,9 +171,9 @@ def test_near_is_brighter_than_far_and_unknown_is_black() -> None:
     assert depth_image(np.zeros((2, 2))).max() == 0
 
 
-def test_the_error_picture_grows_with_the_error() -> None:
+def test_the_depth_error_image_grows_with_the_error() -> None:
     pred, true = np.array([[1.0, 1.05, 1.1, 5.0, 1.0]]), np.array([[1.0, 1.0, 1.0, 1.0, 0.0]])
-    image = error_picture(pred, true).astype(int).sum(axis=-1)[0]
+    image = depth_error_image(pred, true).astype(int).sum(axis=-1)[0]
     assert image[0] < image[1] < image[2] == image[3] and image[4] == 3 * 128
 
 
