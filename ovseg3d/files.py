@@ -41,9 +41,9 @@ _CAUSES = {
     errno.EACCES: ("No permission to write here", _OWN),
     errno.EPERM: ("No permission to write here", _OWN),
     errno.EROFS: ("This file system is read-only", _ELSEWHERE),
-    errno.ENOTDIR: ("A file stands where a folder is needed", "move the file away, or choose another folder"),
-    errno.EEXIST: ("A file stands where a folder is needed", "move the file away, or choose another folder"),
-    errno.EISDIR: ("A folder stands where a file is to be written", "move the folder away"),
+    errno.ENOTDIR: ("A file exists where a folder is needed", "move the file away, or choose another folder"),
+    errno.EEXIST: ("A file exists where a folder is needed", "move the file away, or choose another folder"),
+    errno.EISDIR: ("A folder exists where a file is to be written", "move the folder away"),
 }
 
 
@@ -111,7 +111,7 @@ def _refuse_links(path: Path) -> None:
 
 def _link(path: Path) -> OutputError:
     return OutputError(
-        "A link is in the place of an output folder, and links are not followed here",
+        "A link exists where an output folder is needed, and links are not followed here",
         where=path,
         fix="remove the link; to write elsewhere, use --output",
     )
@@ -298,8 +298,8 @@ def read_json(path: Path, error: type[Ovseg3dError] = SceneError) -> dict[str, A
     try:
         value = json.loads(data)
     except json.JSONDecodeError as cause:
-        place = f"{path}, line {cause.lineno}"
-        raise error(f"The file is not valid JSON: {cause.msg}", where=place, fix="write it again") from cause
+        line = f"{path}, line {cause.lineno}"
+        raise error(f"The file is not valid JSON: {cause.msg}", where=line, fix="write it again") from cause
     except (ValueError, RecursionError) as cause:
         raise error("The file is not valid JSON", where=path, fix="write it again") from cause
     if not isinstance(value, dict):

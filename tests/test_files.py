@@ -86,7 +86,7 @@ def test_a_missing_input_of_the_writer_is_not_called_an_output_problem(tmp_path:
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match="stands where a folder"):
+    with pytest.raises(OutputError, match="exists where a folder"):
         write_atomic(tmp_path / "out" / "deep" / "f", b"x")
 
 

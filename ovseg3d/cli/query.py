@@ -111,5 +111,5 @@ def _sentence(answer: Any) -> str:
 def _instance(instance: Any, unit: str) -> str:
     size = " x ".join(f"{length:.2f}" for length in instance.size)
     center = ", ".join(f"{value:.2f}" for value in instance.center)
-    away = "" if instance.distance is None else f", {instance.distance:.2f} {unit} away"
-    return f"  {instance.id}: {size} {unit} at ({center}){away}, relevancy {instance.score:.2f}"
+    distance = "" if instance.distance is None else f", {instance.distance:.2f} {unit} away"
+    return f"  {instance.id}: {size} {unit} at ({center}){distance}, relevancy {instance.score:.2f}"

@@ -138,7 +138,7 @@ class Render:
         cameras: Any,
         names: Any,
         fps: float | None,
-        place: Path,
+        target: Path,
         kinds: Any,
         report: Any,
         stop: Any,
@@ -146,9 +146,9 @@ class Render:
         from ovseg3d.render.frames import render_images, render_video
 
         if fps is None or self.images:
-            return render_images(renderer, cameras, names, place, what=kinds, report=report, stop=stop)
-        video = {kind: place.name if kind == "colour" else f"{place.name}_{kind}" for kind in kinds}
-        paths = {kind: place.parent / f"{name}.mp4" for kind, name in video.items()}
+            return render_images(renderer, cameras, names, target, what=kinds, report=report, stop=stop)
+        video = {kind: target.name if kind == "colour" else f"{target.name}_{kind}" for kind in kinds}
+        paths = {kind: target.parent / f"{name}.mp4" for kind, name in video.items()}
         return render_video(renderer, cameras, paths, fps, report=report, stop=stop)
 
 

@@ -102,7 +102,7 @@ class Live:
             return
         if kind is None and not self._stop.is_set():
             self._console.print(
-                f"The viewer is still open at {_bold(self._viewer.url)}. Ctrl-C ends it.", soft_wrap=True
+                f"The scene is still open at {_bold(self._viewer.url)}. Ctrl-C ends the viewer.", soft_wrap=True
             )
             wait_for(self._stop)
         self._viewer.stop()

@@ -87,24 +87,24 @@ def preview(
         psnr: PSNR of the render in dB, or NaN.
     """
     depth_z = rendered["depth_z"]
-    panels = [
+    images = [
         (f"photo {Path(name).name}", to_bytes(photo)),
         ("render" if math.isnan(psnr) else f"render, {psnr:.1f} dB", to_bytes(rendered["rgb"])),
         ("depth", depth_image(depth_z)),
     ]
     if true_z is not None and (true_z > 0).any():
-        panels.append((f"depth error, 0 to {LARGEST_ERROR:.0%}", depth_error_image(depth_z, true_z)))
-    return side_by_side(panels)
+        images.append((f"depth error, 0 to {LARGEST_ERROR:.0%}", depth_error_image(depth_z, true_z)))
+    return side_by_side(images)
 
 
-def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+def side_by_side(images: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
     """Images of one size in a row, with a label above each."""
-    h, w = panels[0][1].shape[:2]
+    h, w = images[0][1].shape[:2]
     zoom = max(1, round(200 / w))  # tiny images are enlarged, so that the label is readable
     h, w = h * zoom, w * zoom
-    sheet = Image.new("RGB", (len(panels) * (w + GAP) + GAP, h + LABEL + GAP), "white")
+    sheet = Image.new("RGB", (len(images) * (w + GAP) + GAP, h + LABEL + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for column, (label, pixels) in enumerate(panels):
+    for column, (label, pixels) in enumerate(images):
         left = GAP + column * (w + GAP)
         draw.text((left, 2), label, fill="black", font=font)
         sheet.paste(Image.fromarray(pixels).resize((w, h), Image.Resampling.NEAREST), (left, LABEL))

@@ -169,7 +169,9 @@ def _read_box(checkpoint: Checkpoint, run: RunFolder) -> FieldBox:
             raise ValueError("a number is out of range")
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"The checkpoint does not say where its field lies ({error})", where=run.checkpoints, fix="train again"
+            f"The box of the checkpoint's field is missing or invalid ({error})",
+            where=run.checkpoints,
+            fix="train again",
         ) from error
     return box
 

@@ -23,9 +23,9 @@ def without_doubles(phrases: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
 
 
-def in_list(said: Sequence[str] | str) -> Sequence[str]:
+def in_list(phrases: Sequence[str] | str) -> Sequence[str]:
     """Phrases as a list, from a sequence or from one text separated by semicolons."""
-    return [phrase.strip() for phrase in said.split(";") if phrase.strip()] if isinstance(said, str) else said
+    return [phrase.strip() for phrase in phrases.split(";") if phrase.strip()] if isinstance(phrases, str) else phrases
 
 
 def read_list(text: str, flag: str = "--phrases") -> tuple[str, ...]:

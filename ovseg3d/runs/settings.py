@@ -208,7 +208,7 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             value = float(value)
-        except OverflowError:  # a whole number of some hundred digits
+        except OverflowError:  # an integer with hundreds of digits
             raise ConfigError(f"{name} is too large", where=where) from None
     if hint is int and isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -317,7 +317,7 @@ def test_mistakes_of_train(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
     fails(cli("train", tiny_scene, "--field.log2-table", 60), "--field.log2-table must be")
     (tmp_path / "file").write_text("")
     idle = ("--only", "field", "--steps", 1, "--output-dir", "file/run")
-    fails(cli("train", tiny_scene, *idle), "stands where a folder is needed")
+    fails(cli("train", tiny_scene, *idle), "exists where a folder is needed")
     assert not (tmp_path / "outputs").exists()
 
 

@@ -243,7 +243,7 @@ def _other_place(path: Path) -> None:
 def test_a_checkpoint_without_a_place_is_refused(tiny_scene: Path, tmp_path: Path) -> None:
     run, path = fresh_run(tiny_scene, tmp_path / "run")
     _other_place(path)
-    with pytest.raises(RunError, match="where its field lies"):
+    with pytest.raises(RunError, match="box of the checkpoint"):
         restore(run, run.load_scene())
 
 
@@ -340,7 +340,7 @@ def test_train_on_all_has_no_held_out_figures(tiny_scene: Path, tmp_path: Path) 
 
 
 def test_no_limit_at_all(tiny_scene: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="how long"):
+    with pytest.raises(ConfigError, match="length of training"):
         train_scene(tiny_scene, Config(), output_dir=tmp_path / "run")
 
 

@@ -303,7 +303,7 @@ def test_a_scene_folder_is_not_claimed_by_looking(here: Path, tiny_scene: Path) 
 def test_a_file_in_the_way_of_the_output(here: Path, tiny_scene: Path, blocked: str) -> None:
     (here / blocked).parent.mkdir(parents=True, exist_ok=True)
     (here / blocked).write_text("in the way")
-    with pytest.raises(OutputError, match="stands where a folder"):
+    with pytest.raises(OutputError, match="exists where a folder"):
         create_run(open_scene(tiny_scene, CONFIG), CONFIG)
 
 

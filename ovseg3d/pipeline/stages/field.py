@@ -26,7 +26,7 @@ class TrainFieldStage(Stage):
         """Raises ConfigError: no limit is set, or tensorboard is missing. DeviceError: the backend is unavailable."""
         resolve_backend(config.train.backend, device)
         if config.train.steps is None and config.train.max_seconds is None:
-            raise ConfigError("Nothing says how long to train", fix="--steps 2000 or --max-seconds 120")
+            raise ConfigError("The length of training is not set", fix="--steps 2000 or --max-seconds 120")
         if config.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ConfigError("--tensorboard needs the package tensorboard", fix="pip install tensorboard")
 
