@@ -36,7 +36,7 @@ from ovseg3d.runs.settings import make_config
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A settings file with which training takes a second."""
+    """Settings with which training takes a second."""
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(small_settings(steps=5)))
     return path
@@ -54,7 +54,7 @@ def test_train_as_a_program(tiny_scene: Path, small: Path, tmp_path: Path) -> No
 def test_train_eval_render(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
     done = cli("train", tiny_scene, "--config", small)
     assert done.returncode == 0, done.stderr
-    for words in ("5 steps in", "PSNR", "SSIM", "iB at most", "heldout.png"):  # MiB, or GiB where kernels are compiled
+    for words in ("5 steps in", "PSNR", "SSIM", "iB peak", "heldout.png"):  # MiB, or GiB where kernels are compiled
         assert words in done.stdout
     next_steps = [line.split() for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
     assert [words[1] for words in next_steps] == ["view", "render", "eval"]
@@ -62,7 +62,7 @@ def test_train_eval_render(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Pa
         "plain when not a terminal"
     )
 
-    # These commands do work as they stand; the viewer, which stays open, has tests of its own.
+    # The printed commands work; the viewer, which stays open, has its own tests.
     done = cli(*next_steps[2][1:])
     assert done.returncode == 0 and "images/0004.png" in done.stdout and "mean" in done.stdout
     done = cli(*next_steps[1][1:])

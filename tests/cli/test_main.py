@@ -1,4 +1,4 @@
-"""The frame around all commands: help, version, exit codes, messages, and what stays unimported."""
+"""The frame of all commands: help, version, exit codes, messages, and modules not imported."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def run_fake(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
 
 
 class Unwaited(threading.Event):
-    """A `stop` that Ctrl-C sets when somebody looks at it for the second time."""
+    """A `stop` that Ctrl-C sets on the second check."""
 
     looks = 0
 
@@ -166,7 +166,7 @@ def test_help_of_a_setting_is_one_paragraph(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     for name, words in (
-        ("query", "by default the run's phrases"),
+        ("query", "by default the run's phrases (except"),
         ("train", "the scene's recommendation, else ViT-B-16"),
     ):
         assert cli.main([name, "--help"]) == 0

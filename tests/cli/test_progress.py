@@ -1,4 +1,4 @@
-"""The bars of commands that say what they do and how much of it is done."""
+"""Progress bars of commands that report a sentence and a fraction."""
 
 import io
 

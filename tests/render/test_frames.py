@@ -1,4 +1,4 @@
-"""Pictures and films of what a renderer draws."""
+"""Images and videos of a renderer's views."""
 
 import subprocess
 import threading
@@ -65,7 +65,7 @@ def test_a_film_that_is_stopped_leaves_nothing(tmp_path: Path, cameras: list[Cam
 
 @pytest.fixture
 def ffmpegs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen, dict]]:
-    """Programs that are started for films, and how."""
+    """Processes started for videos, with their arguments."""
     made = []
 
     class Seen(subprocess.Popen):
@@ -78,14 +78,14 @@ def ffmpegs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen, dic
 
 
 def test_a_film_is_begun_without_a_fork(tmp_path: Path, cameras: list[Camera], ffmpegs: list) -> None:
-    """With `preexec_fn` Python forks, and a fork leaves numpy's products in other threads waiting for ever."""
+    """With `preexec_fn` Python forks, and a fork makes numpy products in other threads wait forever."""
     render_video(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0)
     assert ffmpegs and all(how.get("preexec_fn") is None for _, how in ffmpegs)
 
 
 @pytest.mark.parametrize("stopped", [True, False])
 def test_ffmpeg_may_end_first(tmp_path: Path, cameras: list[Camera], ffmpegs: list, stopped: bool) -> None:
-    """As Ctrl-C in a terminal makes it do: it is sent to both."""
+    """As for Ctrl-C in a terminal, which is sent to both processes."""
     stop = threading.Event()
 
     class Interrupted(Painter):
@@ -103,7 +103,7 @@ def test_ffmpeg_may_end_first(tmp_path: Path, cameras: list[Camera], ffmpegs: li
 
 
 def fake_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str, said: str = "") -> Path:
-    """One that writes a cut file and fails."""
+    """An ffmpeg that writes a truncated file and fails."""
     program = folder / "ffmpeg"
     program.write_text(f"#!/bin/sh\n{first}\nfor path; do :; done\necho cut > \"$path\"\necho '{said}' >&2\nexit 228\n")
     program.chmod(0o755)
@@ -115,7 +115,7 @@ def fake_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str, said:
 def test_a_film_that_is_cut_at_its_end_replaces_none(
     tmp_path: Path, cameras: list[Camera], monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
-    """Most of a film is written after its last picture was given."""
+    """Most of a video is written after its last image was passed."""
     fake_ffmpeg(tmp_path, monkeypatch, "cat > /dev/null")
     stop, out = threading.Event(), tmp_path / "out"
     out.mkdir()
@@ -159,7 +159,7 @@ def test_depth_numbers_hold_what_fits() -> None:
 
 
 def test_colours_outside_their_range_are_clipped() -> None:
-    """In pictures and in lists of points alike."""
+    """For images and for lists of points."""
     shades = np.array([[-0.5, 0.0, 0.1], [0.5, 1.0, 1.5]])
     np.testing.assert_array_equal(to_bytes(shades), [[0, 0, 26], [128, 255, 255]])
     np.testing.assert_array_equal(to_bytes(shades[None]), to_bytes(shades)[None])

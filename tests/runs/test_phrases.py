@@ -1,4 +1,4 @@
-"""Phrases of a run, from the flag to the label image; and what may be odd about phrases, views and features."""
+"""Phrases of a run, from the flag to the label image; and odd phrases, views and features."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def test_phrases_stay_with_the_run_and_can_be_replaced(
     assert [entry["phrase"] for entry in once["labels"]] == ["none", "blue"] and made.phrases == ("red", "Sand")
     assert cli("segment", made.folder, "--phrases", "blue;sand", "--keep").returncode == 0
     assert load(made.folder).phrases == ("blue", "sand")
-    # Going on with the run keeps what it has by now.
+    # Resuming the run keeps its current phrases.
     again = train_scene(made.load_scene(), made.config, resume=made)
     assert again.phrases == ("blue", "sand")
     done = cli("segment", made.folder, "--keep")

@@ -1,4 +1,4 @@
-"""The run folder: where it goes, how it is found again, and what is refused."""
+"""The run folder: its location, how it is found, and what is refused."""
 
 import json
 import multiprocessing
@@ -134,7 +134,7 @@ def test_a_folder_that_is_no_run_loses_nothing(here: Path, tiny_scene: Path) -> 
 
 
 def test_a_name_is_claimed_once(here: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process claims the name at the last moment: ours must take the other folder."""
+    """Another process claims the name at the last moment, so this one must take the other folder."""
     real = run_module.write_atomic
 
     def be_late(path: Path, data: bytes) -> None:
@@ -308,7 +308,7 @@ def test_a_file_in_the_way_of_the_output(here: Path, tiny_scene: Path, blocked: 
 
 
 def _race(scene: Path, folder: Path, pairs: int) -> None:
-    """Two trainings at the same instant, so many times: one runs, the other is told, and the run is the winner's."""
+    """Two trainings at the same instant, repeatedly: one runs, the other gets an error, and the run is the winner's."""
     program = (
         "import sys, time; from pathlib import Path\n"
         "from ovseg3d.runs import make_config; from ovseg3d.pipeline import train_scene\n"
