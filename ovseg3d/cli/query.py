@@ -33,7 +33,7 @@ class Query:
     calibration, or else object; things; stuff; texture."""
     phrases: str | None = None
     """Alternatives that may be in the scene: phrases separated by semicolons, a file with one per line, or none; by
-    default the run's phrases, except its own word for the query, and the default vocabulary of rooms. What matches an
+    default the run's phrases (except its own word for the query) and the default vocabulary of rooms. What matches an
     alternative better than the query is not part of the answer."""
     templates: Templates = None
     threshold: float = 0.5

@@ -1,7 +1,7 @@
-"""Nothing but training photos and phrases teaches a run: a copy of the scene without all else gives the same bits.
+"""Runs learn from training photos and phrases only: a copy of the scene without everything else gives the same bits.
 
-The whole train path on a tiny scene with labels, masks, depth, boxes and held-out photos, and on a copy without any of
-them: a real field, surface, features, lift; then label images of views that both have.
+The test runs the full training on a tiny scene with labels, masks, depth, boxes and held-out photos, and on a copy
+without them: field, surface, features, lift; then label images of the views in both.
 """
 
 import json

@@ -63,7 +63,7 @@ def test_a_restored_field_renders_what_was_measured(tiny_run: Path) -> None:
 
 
 def test_training_learns(tiny_scene: Path, tmp_path: Path) -> None:
-    """Better than the best constant image, which has 14.2 dB; on training views, since six are too few to hold any out."""
+    """Better than the best constant image (14.2 dB); on training views, since six are too few to hold any out."""
     flags = small_settings(steps=250)
     flags["field"]["bounds"] = "bounded"
     run = train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
