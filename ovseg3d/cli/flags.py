@@ -40,8 +40,7 @@ class Allow:
     """Permissions for a capture beyond the defaults."""
 
     allow_outside: bool = False
-    """Read files that the capture names outside its own folder (links and absolute paths). Use it only for trusted
-    captures."""
+    """Read files that the capture names outside its folder (links, absolute paths); only for trusted captures."""
     max_megapixels: float = MAX_PIXELS / 1e6
     """Refuse larger images, before they are decoded."""
 

@@ -322,7 +322,7 @@ def test_mistakes_of_train(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
 
 
 def test_homes_of_users_whom_nobody_knows(cli: Cli, tiny_scene: Path) -> None:
-    words, path = "home of this user", "~no-such-user/x"
+    words, path = "home folder of this user", "~no-such-user/x"
     fails(cli("doctor", "--cache-dir", path), words)
     fails(cli("prepare", path, "out"), words)
     for clip in (path, f"ViT-B-32:{path}.pt"):

@@ -204,7 +204,7 @@ def test_what_a_phrase_is_about_counts_as_much_as_where_it_says_that_is(run: Run
 
 def test_a_list_may_be_one_text_but_not_its_letters(run: RunFolder) -> None:
     engine = QueryEngine(run)
-    for asked in ({"negatives": "sand; blue"}, {"rivals": "sand; blue"}, {"canonical": "sand; blue"}):
+    for asked in ({"negatives": "sand; blue"}, {"alternatives": "sand; blue"}, {"canonical": "sand; blue"}):
         (text,), (listed,) = engine.ask("red", **asked), engine.ask(["red"], **dict.fromkeys(asked, ["sand", "blue"]))
         assert text.score == listed.score and (text.point_index == listed.point_index).all()
 

@@ -41,7 +41,7 @@ def test_a_new_run_has_its_parts_and_is_the_newest(here: Path, tiny_scene: Path)
     names = {path.name for path in second.folder.iterdir()}
     assert names >= {"config.json", "status.json", "scene_transform.json", "checkpoints", "exports", "previews"}
     described = json.loads((second.folder / "config.json").read_text())
-    assert described["format_version"] == 1
+    assert described["format_version"] == 2
     assert described["scene"]["path"] == str(tiny_scene) and described["scene"]["format"] == "nerfstudio"
     assert described["scene"]["content_hash"] == hash_scene(scene)
     assert (here / "outputs/tiny/latest.txt").read_text().strip() == second.folder.name
@@ -218,8 +218,8 @@ def change(folder: Path, **entries: object) -> None:
         ({"format_version": 99}, "format version 99"),
         ({"format_version": None}, "format version None"),
         ({"scene": 3}, "does not describe a run"),
-        ({"scene": {"path": 1}}, "not stated"),
-        ({"scene": {"path": "a\0b", "name": "x", "content_hash": "y"}}, "not stated"),
+        ({"scene": {"path": 1}}, "missing in its config"),
+        ({"scene": {"path": "a\0b", "name": "x", "content_hash": "y"}}, "missing in its config"),
         ({"config": []}, "does not describe a run"),
         ({"config": {"field": {"levls": 3}}}, "did you mean field.levels"),
         ({"config": {"field": {"log2_table": 60}}}, "log2-table must be"),
