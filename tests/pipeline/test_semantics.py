@@ -401,8 +401,8 @@ def test_render_draws_semantics(run: RunFolder, cli: Cli, tmp_path: Path) -> Non
     images = [np.asarray(Image.open(file)).astype(int) for file in files[:4]]
     assert all(image.shape == (32, 32, 3) and image.std() > 5 for image in images)
     for options, words in (
-        (("--what", "labels"), "names no phrases"),
-        (("--what", "relevancy"), "whose relevancy"),
+        (("--what", "labels"), "has no phrases"),
+        (("--what", "relevancy"), "Relevancy needs a phrase"),
         (("--what", "lables"), "--what labels"),
     ):
         done = cli("render", run.folder, *options)

@@ -216,6 +216,7 @@ def test_a_checkpoint_of_the_run_still_opens(mine: Path) -> None:
     assert np.isfinite(image["rgb"]).all()
 
 
+@pytest.mark.usefixtures("run")  # registers the encoders that the run names
 def test_a_run_made_with_the_torch_backend_still_opens(mine: Path) -> None:
     set_in(mine / "config.json", "config", "train", "backend", value="torch")
     assert load(mine).config.train.backend == "auto"
