@@ -1,8 +1,7 @@
-"""Errors that a user can cause, and mend.
+"""Errors that a user can cause and fix.
 
-Each says what is wrong, where, and what to do. The command line prints that without a traceback and exits
-with code 2; from Python they are ordinary exceptions with one common base. Anything else that escapes is a
-bug of ours (exit code 1).
+Each states what is wrong, where, and what to do. The command line prints this without a traceback and exits with code
+2. In Python they are exceptions with a common base. Any other exception is a bug (exit code 1).
 """
 
 import difflib
@@ -11,9 +10,9 @@ from pathlib import Path
 
 
 def printable(text: str) -> str:
-    r"""`text` without anything that a terminal obeys: control characters and lone surrogates as escapes (\x1b).
+    r"""`text` with control characters and lone surrogates as escapes (\x1b).
 
-    New lines and tabs stay.
+    Newlines and tabs stay.
     """
     if text.isprintable():
         return text
@@ -21,25 +20,25 @@ def printable(text: str) -> str:
 
 
 def harmless(character: str) -> bool:
-    """Whether a terminal only draws it."""
-    # isprintable is false for controls, surrogates, and marks that turn the direction of text; also for rare spaces
-    # (macOS puts one into the names of screenshots) and the joiners of Persian, Indian scripts and emoji.
+    """Whether a terminal only displays the character."""
+    # isprintable is false for control characters, surrogates and bidirectional marks, but also for rare spaces (in
+    # names of macOS screenshots) and the joiners of Persian, Indic scripts and emoji.
     if character in "\u200c\u200d":
         return True
     return character.isprintable() or character.isspace() and ord(character) >= 0xA0 and character not in "\u2028\u2029"
 
 
 class Ovseg3dError(Exception):
-    """Base of every error that the user can mend.
+    """Base of all errors that the user can fix.
 
     Args:
         what: what is wrong, as a sentence without the final full stop.
-        where: the file, folder, frame or key concerned.
-        fix: what to do about it.
+        where: the file, folder, frame or key.
+        fix: what to do.
     """
 
     def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:
-        # What libraries say of a file may hold anything that is in it.
+        # Messages of libraries may quote arbitrary file content.
         self.what, self.where, self.fix = printable(what), where, None if fix is None else printable(fix)
         parts = [self.what]
         if where is not None:
@@ -54,34 +53,34 @@ class SceneError(Ovseg3dError):
 
 
 class ConfigError(Ovseg3dError):
-    """A setting that does not exist or has an impossible value."""
+    """A setting that does not exist or has an invalid value."""
 
 
 class DeviceError(Ovseg3dError):
-    """A device or backend that was asked for and is not there."""
+    """A device or backend that was requested and is unavailable."""
 
 
 class RunError(Ovseg3dError):
-    """A run folder, or a checkpoint in it, that cannot be used."""
+    """A run folder, or a file in it, that cannot be used."""
 
 
 class EncoderError(Ovseg3dError):
-    """A 2D model that cannot be had, or an input that it cannot take."""
+    """A 2D model that cannot be loaded, or an input that it cannot process."""
 
 
 class MeasureError(Ovseg3dError):
-    """A prediction and a truth that cannot be compared."""
+    """A prediction and a ground truth that cannot be compared."""
 
 
 class CacheError(Ovseg3dError):
-    """A folder for cached features that cannot be used."""
+    """A feature cache that cannot be used."""
 
 
 class OutputError(Ovseg3dError):
-    """A place that cannot be written to."""
+    """A file or folder that cannot be written."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `name`, or None when nothing is close."""
+    """The known name most similar to `name`, or None if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return close[0] if close else None

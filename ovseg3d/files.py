@@ -1,8 +1,8 @@
-"""Files, and sets of files, that are written whole or not at all, and JSON that is read with a clear message.
+"""Atomic writing of files and sets of files, and reading of JSON with clear messages.
 
-A file is made under a hidden name in its own folder (same file system, so that the last step is one rename),
-flushed to the disk, and only then given its name. Whoever reads the folder, or comes after a crash, finds
-either the old file or the new one. Every failure to write is an OutputError that names the path.
+A file is written under a hidden name in its own folder (same file system), flushed to the disk, and then renamed.
+Readers see either the old file or the new one, even after a crash. Every failure to write raises an OutputError that
+names the path.
 """
 
 import errno
@@ -24,13 +24,13 @@ from typing import Any
 from ovseg3d.errors import OutputError, Ovseg3dError, SceneError
 from ovseg3d.limits import read_bytes
 
-_ELSEWHERE = "choose another place with --output (train: --output-dir)"
+_ELSEWHERE = "choose another folder with --output (train: --output-dir)"
 _FREE = f"free some space, or {_ELSEWHERE}"
 _OWN = "choose a folder that you own with --output (train: --output-dir)"
 _TEMPORARY = re.compile(r"\.(.*\.)?[0-9a-f]{8}\.tmp(\.\w{1,15})?", re.DOTALL)
-"""Names of what is being written; what a killed process left is known by them, too."""
+"""Names of temporary files, including those left by killed processes."""
 _STALE_SECONDS = 3600.0
-"""A temporary file that nobody has written to for so long belongs to a process that was killed."""
+"""A temporary file not written to for this long belongs to a killed process."""
 _CAUSES = {
     errno.ENOSPC: ("The disk is full", _FREE),
     errno.EDQUOT: ("The disk quota is used up", _FREE),
@@ -41,14 +41,14 @@ _CAUSES = {
     errno.EACCES: ("No permission to write here", _OWN),
     errno.EPERM: ("No permission to write here", _OWN),
     errno.EROFS: ("This file system is read-only", _ELSEWHERE),
-    errno.ENOTDIR: ("A file stands where a folder is needed", "move the file away, or choose another folder"),
-    errno.EEXIST: ("A file stands where a folder is needed", "move the file away, or choose another folder"),
-    errno.EISDIR: ("A folder stands where a file is to be written", "move the folder away"),
+    errno.ENOTDIR: ("A file exists where a folder is needed", "move the file away, or choose another folder"),
+    errno.EEXIST: ("A file exists where a folder is needed", "move the file away, or choose another folder"),
+    errno.EISDIR: ("A folder exists where a file is to be written", "move the folder away"),
 }
 
 
 def output_error(error: OSError, path: Path) -> OutputError:
-    """The OutputError that tells a user what `error` means for writing `path`."""
+    """The OutputError for a system error while writing `path`."""
     what, fix = _CAUSES.get(
         error.errno or 0,
         (f"Cannot write: {error.strerror or error}", _ELSEWHERE),
@@ -57,27 +57,26 @@ def output_error(error: OSError, path: Path) -> OutputError:
 
 
 def expand(path: str | Path, error: type[Ovseg3dError] = OutputError) -> Path:
-    """`path` with ~ written out. Raises `error`: of a user whom nobody knows."""
+    """`path` with ~ expanded. Raises `error`: the user in it is unknown."""
     try:
         return Path(path).expanduser()
     except RuntimeError as cause:
-        raise error("Nobody knows the home of this user", where=path, fix="write the whole path") from cause
+        raise error("The home folder of this user is unknown", where=path, fix="write the absolute path") from cause
 
 
 @contextmanager
 def looking(error: type[Ovseg3dError]) -> Generator[None, None, None]:
-    """Whatever the system has against a look at a file, as an `error` that names the file; also a decorator.
+    """Turn an OSError into an `error` that names the file; a context manager and a decorator.
 
-    Whether a file is there, `Path` tells only where that can be known: not in a folder that is closed to us, and not of
-    a name that is too long.
+    `Path.exists` and the like raise OSError in unreadable folders and for names that are too long.
     """
     try:
         yield
     except OSError as cause:
-        what = f"This cannot be looked at: {cause.strerror or cause}"
+        what = f"This cannot be accessed: {cause.strerror or cause}"
         fix = "check the spelling"
         if isinstance(cause, PermissionError):
-            what, fix = "No permission to look here", "ask its owner for the right to read it"
+            what, fix = "No permission to look here", "ask its owner for read permission"
         raise error(what, where=cause.filename, fix=fix) from cause
 
 
@@ -85,8 +84,8 @@ def make_folder(path: Path) -> Path:
     """Make the folder `path` and its parents; returns it.
 
     Raises:
-        OutputError: it cannot be made; or it lies in a run, and a link there leads to it: a run may come from somebody
-            else, and nothing outside it is written to.
+        OutputError: it cannot be made, or it is in a run and reached through a link. A run may come from somebody else,
+            so nothing outside of it is written.
     """
     try:
         _refuse_links(path)
@@ -97,7 +96,7 @@ def make_folder(path: Path) -> Path:
 
 
 def _refuse_links(path: Path) -> None:
-    """Raises OutputError: between a run's folder and `path` in it is a link."""
+    """Raises OutputError: `path` is in a run folder and reached through a link."""
     links = []
     for folder in (path, *path.parents):
         if (folder / "config.json").is_file() and (folder / "status.json").is_file():
@@ -112,18 +111,18 @@ def _refuse_links(path: Path) -> None:
 
 def _link(path: Path) -> OutputError:
     return OutputError(
-        "A link stands where files are to be written, and links are not followed here",
+        "A link exists where an output folder is needed, and links are not followed here",
         where=path,
-        fix="remove the link; to write elsewhere, say so with --output",
+        fix="remove the link; to write elsewhere, use --output",
     )
 
 
 def sweep(folder: Path, seconds: float = _STALE_SECONDS) -> None:
-    """Remove what killed processes left in `folder` under temporary names: files, and folders of files.
+    """Remove temporary files and folders that killed processes left in `folder`.
 
     Args:
-        folder: where; not below it.
-        seconds: only what nobody has written to for so long.
+        folder: the folder; subfolders are not searched.
+        seconds: minimum time since the last write.
     """
     with suppress(OSError):
         for path in [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)]:
@@ -138,22 +137,22 @@ def sweep(folder: Path, seconds: float = _STALE_SECONDS) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that nobody has. The stem is cut, since that of `path` may be as long as names can be."""
+    """An unused name beside `path`. The stem is cut, since that of `path` may have the maximum length."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,15}", path.suffix, re.ASCII) else ""
     stem = os.fsencode(path.stem)[:200].decode(errors="ignore")
     return path.with_name(f".{stem}.{secrets.token_hex(4)}.tmp{suffix}")
 
 
 def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
-    """Write `path` whole or not at all; its folder is made when it is not there.
+    """Write `path` atomically; its folder is created if missing.
 
     Args:
-        path: the file to write; an older one is replaced in one step.
-        data: the bytes, or a function that writes the file at the path it is given (which has the same
-            suffix as `path`, for writers that choose a format by name).
+        path: the file to write; an existing one is replaced in one step.
+        data: the bytes, or a function that writes the file at a given path (with the suffix of `path`, for writers that
+            choose a format by it).
 
     Raises:
-        OutputError: the disk is full, the place is not writable, or the like; nothing is left behind.
+        OutputError: the disk is full, the folder is not writable, or the like. No partial file is left.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -167,11 +166,11 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        with suppress(OSError):  # what went wrong first is to be told
+        with suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
         if isinstance(error, Ovseg3dError):
             raise
-        # Writers in other languages (safetensors, ffmpeg) report such things as text of their own kind.
+        # Writers in other languages (safetensors, ffmpeg) report such errors as text.
         if not (isinstance(error, OSError) and error.errno):
             for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS):
                 if os.strerror(code) in str(error):
@@ -183,61 +182,61 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
 
 @contextmanager
 def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = ()) -> Generator[Path, None, None]:
-    """Write files that belong together, all or none.
+    """Write a set of files, all or none.
 
-        with write_together(folder, "list.json", earlier=["old.png"]) as place:
-            ...  # write list.json and the files that it is about into `place`
+        with write_together(folder, "list.json", earlier=["old.png"]) as staging:
+            ...  # write list.json and the files that it lists into `staging`
 
-    They come to `folder` when the block ends well, and then the earlier ones go; whatever else is there stays. After an
-    error, or when the user interrupts, nothing has changed; who interrupts while they come waits until all are there.
-    The listing goes first and comes last, so that it never stands beside files of another set, even if the power fails
-    midway. Names may have folders in them.
+    When the block ends without an error, the earlier files are removed and the new ones are moved to `folder`; other
+    files stay. After an error or an interruption nothing has changed. An interruption during the move takes effect
+    afterwards. The listing is removed first and moved last, so that it never lists files of another set, even after a
+    power failure. Names may contain folders.
 
     Args:
-        folder: where to; made when it is not there.
-        listing: the name of the file that says what the others are; None: there is none.
-        earlier: names of the files that an earlier set left in `folder`.
+        folder: the output folder; created if missing.
+        listing: name of the file that lists the others; None if there is none.
+        earlier: names of the files of an earlier set in `folder`.
 
     Raises:
-        OutputError: the place is not writable, or the like.
+        OutputError: the folder is not writable, or the like.
     """
     folder = make_folder(Path(folder))
     sweep(folder)
-    place = make_folder(_temporary(folder / "set"))
+    staging = make_folder(_temporary(folder / "set"))
     try:
-        yield place
+        yield staging
         last = [] if listing is None else [listing]
-        names = {file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()}
+        names = {file.relative_to(staging).as_posix() for file in staging.rglob("*") if file.is_file()}
         try:
-            _check_places(folder, {*names, *last, *earlier})
+            _check_folders(folder, {*names, *last, *earlier})
             with _uninterrupted():
                 for name in (*last, *earlier):
                     (folder / name).unlink(missing_ok=True)
                     _remove_empty((folder / name).parent, folder)
                 for name in (*sorted(names.difference(last)), *last):
                     make_folder((folder / name).parent)
-                    os.replace(place / name, folder / name)
+                    os.replace(staging / name, folder / name)
         except OSError as error:
             raise output_error(error, folder) from error
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-def _check_places(folder: Path, names: Iterable[str]) -> None:
-    """Raises OutputError: one of the folders below `folder` that `names` lie in is a link."""
-    for place in sorted({parent for name in names for parent in Path(name).parents} - {Path()}):
-        if (folder / place).is_symlink():
-            raise _link(folder / place)
+def _check_folders(folder: Path, names: Iterable[str]) -> None:
+    """Raises OutputError: a folder of `names`, below `folder`, is a link."""
+    for parent in sorted({parent for name in names for parent in Path(name).parents} - {Path()}):
+        if (folder / parent).is_symlink():
+            raise _link(folder / parent)
 
 
 @contextmanager
 def _uninterrupted() -> Generator[None, None, None]:
-    """Ctrl-C, and a request to end, do what they do when the block is done."""
-    if threading.current_thread() is not threading.main_thread():  # it is the main thread that they interrupt
+    """Delay SIGINT and SIGTERM until the end of the block."""
+    if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread only
         yield
         return
     came: list[int] = []
-    # A handler that is not Python's (None) could not be put back.
+    # A handler that is not Python's (None) could not be restored.
     handlers = {name: old for name in (signal.SIGINT, signal.SIGTERM) if (old := signal.getsignal(name)) is not None}
     for name in handlers:
         signal.signal(name, lambda number, _: came.append(number))
@@ -251,26 +250,26 @@ def _uninterrupted() -> Generator[None, None, None]:
 
 
 def _remove_empty(path: Path, top: Path) -> None:
-    """Remove a folder below `top` if nothing is in it."""
+    """Remove a folder below `top` if it is empty."""
     if path != top and path.is_dir() and not any(path.iterdir()):
         path.rmdir()
 
 
 def _is_about(error: OSError, temporary: Path, path: Path) -> bool:
-    """Whether an OSError concerns the file being written, not another one that its writer was reading."""
+    """Whether an OSError concerns the file being written, not one that its writer reads."""
     if error.filename is None or isinstance(error.filename, int):
         return True
     return Path(os.fsdecode(error.filename)) in (temporary, path)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON, atomically. NaN and infinities, which JSON lacks, become null."""
+    """Write `value` as indented UTF-8 JSON, atomically. NaN and infinities become null. Raises OutputError."""
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, (text + "\n").encode())
 
 
 def plain(value: Any) -> Any:
-    """`value` in JSON's own types: numpy scalars and arrays, paths and tuples are turned into plain ones."""
+    """Convert `value` to JSON types: numpy and torch values, paths and tuples become plain ones."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -289,15 +288,18 @@ def read_json(path: Path, error: type[Ovseg3dError] = SceneError) -> dict[str, A
 
     Args:
         path: the file.
-        error: which error to raise when it is missing, no regular file, too large, not JSON, or not an object.
+        error: which error to raise.
+
+    Raises:
+        error: the file is missing, not a regular file, too large, not JSON, or not an object.
     """
     path = Path(path)
     data = read_bytes(path, error)
     try:
         value = json.loads(data)
     except json.JSONDecodeError as cause:
-        place = f"{path}, line {cause.lineno}"
-        raise error(f"The file is not valid JSON: {cause.msg}", where=place, fix="write it again") from cause
+        line = f"{path}, line {cause.lineno}"
+        raise error(f"The file is not valid JSON: {cause.msg}", where=line, fix="write it again") from cause
     except (ValueError, RecursionError) as cause:
         raise error("The file is not valid JSON", where=path, fix="write it again") from cause
     if not isinstance(value, dict):

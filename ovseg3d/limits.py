@@ -1,15 +1,15 @@
-"""Limits on what somebody else hands over: a capture, a run folder, a model folder, a message of a browser.
+"""Limits on untrusted input: a capture, a run folder, a model folder, a message from a browser.
 
-Every reader asks here before it opens, allocates or believes anything:
+Every reader checks its input here before it opens, allocates or uses anything:
 
-    files     `open_regular`, `read_bytes`, `read_text`: regular files only, never larger than stated
-    paths     `inside`: a path that a file names stays in that file's folder, links followed
-    text      `check_name`: names that a terminal and a file system can take; see also `errors.printable`
-    numbers   `check_number`: finite, and in a range that some camera or room has
+    files     `open_regular`, `read_bytes`, `read_text`: regular files only, up to a maximum size
+    paths     `inside`: a path named by a file stays in that file's folder, links followed
+    text      `check_name`: names that terminals and file systems accept; see also `errors.printable`
+    numbers   `check_number`: finite, and in a plausible range
     arrays    `check_array`: type, shape and size of a .npy before it is read; `tensor_headers`: of a safetensors file
-    memory    `check_memory`: what is about to be allocated, against what is free
+    memory    `check_memory`: planned allocations, against the free memory
 
-What the user alone may allow beyond the usual is in a `Trust`, which is never read from a file.
+`Trust` holds permissions beyond the defaults. Only the user grants them; they are never read from a file.
 """
 
 import errno
@@ -27,83 +27,83 @@ from typing import Any
 from ovseg3d.errors import Ovseg3dError, SceneError, harmless
 
 MAX_PIXELS = 100_000_000
-"""Largest picture that is decoded, in pixels; `--max-megapixels` raises it."""
+"""Largest image that is decoded, in pixels; `--max-megapixels` raises it."""
 MAX_TEXT_BYTES = 32 * 2**20
-"""Largest JSON, YAML or list. Parsed, JSON takes up to 25 times as much memory; 40,000 frames take about 25 MB."""
+"""Largest JSON, YAML or list. Parsed JSON takes up to 25 times as much memory. 40,000 frames take about 25 MB."""
 MAX_TABLE_BYTES = 2**30
 """Largest table of numbers: a COLMAP model, a point cloud, an array."""
 MAX_HEADER_BYTES = 2**20
 """Largest header of an array or a safetensors file. (safetensors itself allows 100 MB.)"""
 MAX_NAME_BYTES = 255
-"""Longest name of a file or folder, of a class or of a phrase, in bytes of UTF-8: what file systems take."""
+"""Longest name of a file, folder, class or phrase, in bytes of UTF-8; the limit of file systems."""
 MAX_PATH_BYTES = 4096
 """Longest path, in bytes."""
 MAX_LENGTH = 1e6
-"""Largest coordinate or distance, in input units: a thousand kilometres where a unit is a metre."""
+"""Largest coordinate or distance, in input units; 1000 km if a unit is a metre."""
 
-# Cameras and captures. What lies outside cannot be, or breaks the arithmetic; what is merely odd, `info` warns of.
+# Cameras and captures. Values outside are impossible or break the arithmetic; `info` warns of values that are odd.
 MAX_FRAMES = 50_000
 """Most photos of a capture."""
 MAX_POINTS = 10_000_000
 """Most sparse points of a capture."""
 MAX_SIDE = 65_536
-"""Longest side of a picture, in pixels."""
+"""Longest side of an image, in pixels."""
 FOCAL_LENGTHS = (0.05, 1000.0)
-"""Focal lengths, as shares of the picture's longer side: 0.16 sees all around, 83 is the longest zoom on sale."""
+"""Focal lengths, as fractions of the image's longer side: 0.16 is a full-sphere lens, 83 the longest zoom on sale."""
 CENTRES = (-2.0, 3.0)
-"""Principal points, as shares of the picture's side."""
+"""Principal points, as fractions of the image's side."""
 MAX_DISTORTION = 1000.0
-"""How far one coefficient may move the picture's farthest corner, in its distances from the centre."""
+"""Largest shift of the image's farthest corner by one coefficient, relative to its distance from the centre."""
 DEPTH_UNITS = (1e-9, 1e3)
-"""Input units of the value 1 in a depth file; usual are 0.001 (millimetres) and 1."""
+"""Input units per value 1 in a depth file; typical are 0.001 (millimetres) and 1."""
 SCALES = (1e-6, 1e6)
 """Metres per input unit."""
 MAX_REDUCTION = 1024
-"""Largest reduction of photos."""
+"""Largest reduction factor of photos."""
 LABELS = (-(2**31), 2**31 - 1)
-"""Indices in a label image."""
+"""Range of indices in a label image."""
 
 MEMORY_SHARE = 0.8
-"""How much of the free memory one thing may take."""
+"""Fraction of the free memory that one allocation may take."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What the user allows a capture or a run to ask for. It comes from flags and arguments, never from a file."""
+    """The user's permissions for a capture or a run. They come from flags and arguments, never from a file."""
 
     outside: bool = False
     """Read files that a capture names outside its own folder (`--allow-outside`)."""
     max_pixels: int = MAX_PIXELS
-    """Largest picture that is decoded (`--max-megapixels`)."""
+    """Largest image that is decoded (`--max-megapixels`)."""
     clip: str | None = None
-    """Where a run's CLIP is (`--clip`): without it a run may only name `builtin` or a well-known model."""
+    """Location of a run's CLIP (`--clip`). Without it, a run may only name `builtin` or a well-known model."""
     dino: str | None = None
     """The same for DINO (`--dino`)."""
     segments: str | None = None
-    """The same for what makes regions (`--segments`)."""
+    """The same for the segmenter (`--segments`)."""
 
 
 NO_TRUST = Trust()
-"""Nothing beyond the usual."""
+"""No permissions beyond the defaults."""
 
 
 # Files
 
 
 def open_regular(path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file") -> BufferedReader:
-    """Open a regular file to read it. A named pipe or a device, which may block for ever or never end, is refused.
+    """Open a regular file for reading. Named pipes and devices are refused, since they may block or never end.
 
     Args:
-        path: the file; a link to a regular file is one.
+        path: the file, or a link to it.
         error: which error to raise.
-        what: what the file is, for the message: "photo".
+        what: kind of file for the message, such as "photo".
 
     Raises:
-        error: it is missing, no regular file, or not for us to read.
+        error: it is missing, not a regular file, or not readable.
     """
     path = Path(path)
     try:
-        # O_NONBLOCK: to open a pipe that nobody writes to would block. It changes nothing for a regular file.
+        # O_NONBLOCK: opening a pipe without a writer would block. It has no effect on regular files.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as cause:  # ValueError: a NUL in the name
         raise unreadable(path, cause, error, what) from cause
@@ -116,7 +116,7 @@ def open_regular(path: Path, error: type[Ovseg3dError] = SceneError, what: str =
 
 
 def check_regular(path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file") -> int:
-    """The size in bytes of a regular file that a library is about to open by its name. Raises as `open_regular`."""
+    """Size in bytes of a regular file that a library will open by name. Raises as `open_regular`."""
     try:
         return _check_regular(os.stat(path), path, error, what)
     except (OSError, ValueError) as cause:
@@ -132,15 +132,15 @@ def _check_regular(found: os.stat_result, path: Path, error: type[Ovseg3dError],
 
 
 def unreadable(path: Path, cause: Exception, error: type[Ovseg3dError], what: str) -> Ovseg3dError:
-    """The error for a file that the system does not open."""
+    """The error for a file that cannot be opened."""
     if isinstance(cause, FileNotFoundError):
         return error(f"The {what} is missing", where=path, fix="put the file back")
     if isinstance(cause, PermissionError):
-        return error(f"No permission to read the {what}", where=path, fix="ask its owner for the right to read it")
+        return error(f"No permission to read the {what}", where=path, fix="ask its owner for read permission")
     if isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG:
         return error(f"The name of the {what} is too long", where=shorten(str(path)), fix="rename it")
     if isinstance(cause, ValueError):
-        return error(f"The name of the {what} is no name", where=ascii(str(path)), fix="rename it")
+        return error(f"The name of the {what} is invalid", where=ascii(str(path)), fix="rename it")
     reason = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
     return error(f"The {what} cannot be read: {reason}", where=path)
 
@@ -148,23 +148,23 @@ def unreadable(path: Path, cause: Exception, error: type[Ovseg3dError], what: st
 def read_bytes(
     path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file", most: int = MAX_TEXT_BYTES
 ) -> bytes:
-    """The whole content of a regular file of at most `most` bytes. Raises `error`, as `open_regular`, or too large."""
+    """Content of a regular file of at most `most` bytes. Raises `error` as `open_regular`, or if it is too large."""
     with open_regular(path, error, what) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            # Not only what the size says: files of /proc have the size 0. Memory for all of `read` is taken at once.
+            # Read more than the stated size, since files in /proc have size 0. `read` allocates its argument at once.
             data = b"" if size > most else file.read(min(max(size, 2**20), most) + 1)
         except OSError as cause:
             raise unreadable(path, cause, error, what) from cause
     if max(size, len(data)) > most:
-        raise error(f"The {what} is larger than {most / 2**20:g} MiB, which none needs", where=path)
+        raise error(f"The {what} is larger than {most / 2**20:g} MiB, the maximum", where=path)
     return data
 
 
 def read_text(
     path: Path, error: type[Ovseg3dError] = SceneError, what: str = "file", most: int = MAX_TEXT_BYTES
 ) -> str:
-    """The text of a UTF-8 file, without a byte order mark. Raises as `read_bytes`, and for other encodings."""
+    """The text of a UTF-8 file, without a byte order mark. Raises as `read_bytes`, or if it is not UTF-8."""
     try:
         return read_bytes(path, error, what, most).decode("utf-8-sig")
     except UnicodeDecodeError as cause:
@@ -175,16 +175,16 @@ def read_text(
 
 
 def inside(folder: Path, name: str | Path, error: type[Ovseg3dError] = SceneError, trust: Trust = NO_TRUST) -> Path:
-    """`folder / name`, for a name that a file in `folder` states; it must lie in `folder`, links followed.
+    """`folder / name`, for a name stated by a file in `folder`; it must be inside of `folder`, links followed.
 
     Args:
-        folder: where the file that states the name is.
+        folder: folder of the file that states the name.
         name: a relative path.
         error: which error to raise.
-        trust: what the user allows.
+        trust: the user's permissions.
 
     Raises:
-        error: it leads out of the folder and the user did not allow that, or is no name at all.
+        error: the path leads out of the folder and the user did not permit that, or is not a valid name.
     """
     path = Path(folder) / name
     try:
@@ -193,11 +193,11 @@ def inside(folder: Path, name: str | Path, error: type[Ovseg3dError] = SceneErro
         if trust.outside or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
             return path
     except (OSError, ValueError) as cause:  # a NUL, a lone surrogate, a name that is too long
-        raise error("This is not the name of a file", where=shorten(ascii(str(name))), fix="correct it") from cause
+        raise error("This is not a valid file name", where=shorten(ascii(str(name))), fix="correct it") from cause
     raise error(
-        "This file lies outside the folder of the capture that names it",
+        "This file is outside the folder of the capture that names it",
         where=path,
-        fix="copy it into the folder, or say --allow-outside if you trust who made this",
+        fix="copy it into the folder, or use --allow-outside if you trust the capture",
     )
 
 
@@ -205,21 +205,21 @@ def inside(folder: Path, name: str | Path, error: type[Ovseg3dError] = SceneErro
 
 
 def shorten(text: str, most: int = 80) -> str:
-    """`text`, its middle left out where it is longer than `most` characters."""
+    """`text`, shortened in the middle if it is longer than `most` characters."""
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 3 :]}"
 
 
 def check_name(text: str, where: str | Path | None, error: type[Ovseg3dError] = SceneError, what: str = "name") -> str:
-    """`text`, if it can be a name: of a class, a frame, a phrase, an object.
+    """Check the name of a class, a frame, a phrase or an object, and return it.
 
     Args:
-        text: the name; slashes part it into the names of folders, each with its own limit.
-        where: the file that states it; None: the user typed it.
+        text: the name; parts between slashes each have their own limit.
+        where: the file that states it; None if the user typed it.
         error: which error to raise.
-        what: what is named: "class".
+        what: what is named, such as "class".
 
     Raises:
-        error: it is longer than file systems take, holds control characters, or is no text in UTF-8.
+        error: it is longer than file systems allow, has control characters, or is not UTF-8.
     """
     shown = shorten(ascii(text))
     try:
@@ -245,24 +245,25 @@ def check_number(
     error: type[Ovseg3dError] = SceneError,
     fix: str = "correct the file",
 ) -> float:
-    """A number of JSON as a float.
+    """Check a number from JSON, and return it as a float.
 
     Args:
-        value: what the file says.
+        value: the value in the file.
         name: its key, for messages.
         where: the file, or the frame in it, for messages.
-        low, high: the range that is allowed, ends included.
+        low: smallest allowed value.
+        high: largest allowed value.
         error: which error to raise.
         fix: what the user can do.
 
     Raises:
-        error: no number, not finite, or out of range.
+        error: the value is not a number, not finite, or out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise error(f"'{name}' is {type(value).__name__}, expected a number", where=where, fix=fix)
     try:
         number = float(value)
-    except OverflowError:  # a whole number of some hundred digits
+    except OverflowError:  # an integer with hundreds of digits
         number = math.inf
     if not math.isfinite(number):
         raise error(f"'{name}' is not finite", where=where, fix=fix)
@@ -283,18 +284,18 @@ def check_array(
     dims: Sequence[int] = (2, 3),
     most: int = MAX_TABLE_BYTES,
 ) -> tuple[int, ...]:
-    """The shape of a .npy file, read from its header alone, which states what the file really holds.
+    """The shape of a .npy file from its header, checked against the file's size.
 
     Args:
         path: the file.
         error: which error to raise.
-        what: what it is, for the message.
-        kinds: allowed kinds of numbers, as numpy's `dtype.kind`.
+        what: kind of file, for the message.
+        kinds: allowed values of numpy's `dtype.kind`.
         dims: allowed numbers of axes.
         most: largest array, in bytes.
 
     Raises:
-        error: no .npy file, cut short, of another kind or shape, or larger than `most`.
+        error: not a .npy file, truncated, of another kind or shape, or larger than `most`.
     """
     from numpy.lib import format as npy
 
@@ -307,7 +308,7 @@ def check_array(
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, dtype = read(file, max_header_size=MAX_HEADER_BYTES)
             start = file.tell()
-        except Exception as cause:  # numpy evaluates the header as a literal, and raises what Python's parser does
+        except Exception as cause:  # numpy parses the header as a literal, and raises errors of Python's parser
             reason = f"The {what} is no array that can be read: {first_line(cause)}"
             raise error(reason, where=path, fix="write the file again") from cause
     if dtype.hasobject or dtype.kind not in kinds:
@@ -324,7 +325,7 @@ def check_array(
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind."""
+    """The first line of an error's message, or else its type."""
     return shorten((str(error).strip().splitlines() or [type(error).__name__])[0], 160)
 
 
@@ -336,15 +337,15 @@ _TENSOR_BYTES = {
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """What a safetensors file states about one tensor."""
+    """Header entry of one tensor in a safetensors file."""
 
     dtype: str
-    """safetensors' word: "F32"."""
+    """In the notation of safetensors, such as "F32"."""
     shape: tuple[int, ...]
 
     @property
     def bytes(self) -> int:
-        """How much memory it takes."""
+        """Its size in memory."""
         return math.prod(self.shape) * _TENSOR_BYTES.get(self.dtype, 8)
 
 
@@ -361,13 +362,13 @@ def tensor_headers(
     Args:
         path: the file.
         error: which error to raise.
-        what: what it is, for the message.
-        most: largest sum of the tensors, in bytes.
+        what: kind of file, for the message.
+        most: largest total size of the tensors, in bytes.
         most_header: largest header, in bytes.
-        fix: what to do about it.
+        fix: what the user can do.
 
     Raises:
-        error: missing, no safetensors file, cut short, or larger than `most`.
+        error: the file is missing, not a safetensors file, truncated, or larger than `most`.
     """
     with open_regular(path, error, what) as file:
         size = os.fstat(file.fileno()).st_size
@@ -399,7 +400,7 @@ def tensor_headers(
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that can still be had on this machine, or None where nobody tells."""
+    """Free memory of this machine in bytes, or None if unknown."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -412,14 +413,17 @@ def free_memory() -> int | None:
 def check_memory(
     needed: int | float, what: str, where: str | Path | None, error: type[Ovseg3dError], fix: str | None = None
 ) -> None:
-    """Refuse what would not fit. Raises `error`: `needed` bytes are more than `MEMORY_SHARE` of the free memory.
+    """Refuse an allocation of more than `MEMORY_SHARE` of the free memory.
 
     Args:
-        needed: bytes that are about to be allocated.
-        what: what for, as the sentence's subject: "A field of 2^24 entries".
-        where: the file or flag that asks for it.
+        needed: number of bytes to allocate.
+        what: purpose, as the subject of the message: "A field of 2^24 entries".
+        where: the file or flag that requests it.
         error: which error to raise.
-        fix: what to do about it.
+        fix: what the user can do.
+
+    Raises:
+        error: it does not fit.
     """
     free = free_memory()
     if free is not None and needed > MEMORY_SHARE * free:

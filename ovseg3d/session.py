@@ -1,4 +1,4 @@
-"""What user code calls: `load(path)` gives a `Run` that answers phrases and writes exports.
+"""The Python interface: `load(path)` returns a `Run` that answers queries and writes exports.
 
 run = ovseg3d.load("outputs/playroom/latest")
 run.query("a red chair").instances
@@ -16,39 +16,39 @@ from ovseg3d.runs.folder import RunFolder, open_run
 
 
 class Run(RunFolder):
-    """A trained run that can be asked.
+    """A trained run with queries and exports.
 
-    The encoder and the views that were rendered are kept for the next question.
+    The encoder and the rendered views are kept for the next query.
     """
 
     def query(self, phrase: str, **options: Any) -> Answer:
-        """Where something is.
+        """Find where something is.
 
         Args:
             phrase: free text, such as "a red chair".
-            options: those of `query.engine.QueryEngine.ask`: `views`, `negatives`, `threshold`, `camera`...
+            options: keyword arguments of `query.engine.QueryEngine.ask`: `views`, `negatives`, `threshold`, `camera`...
 
         Raises:
             RunError: the run has no semantics.
-            ConfigError: an unknown view, or a phrase without words.
+            ConfigError: a view is unknown, or the phrase is empty.
         """
         return self._engine.ask([phrase], **options)[0]
 
     def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
-        """Write the surface, labels or images for other programs.
+        """Export the surface, labels, instances, a video or a web page.
 
         Args:
-            what: some of `export.WHAT`, with commas.
-            folder: where to; by default the run's exports/.
-            options: fields of `export.run.ExportOptions`; and `report`, `stop`.
+            what: kinds of `export.WHAT`, separated by commas.
+            folder: output folder; by default the run's exports/.
+            options: fields of `export.run.ExportOptions`, and `report`, `stop`.
 
         Returns:
             The files, in the order of `what`.
 
         Raises:
-            ConfigError: an unknown kind or option, or one that does not fit this run.
-            RunError: labels or instances of a run without semantics.
-            OutputError: the folder cannot be written to; a file is whole or not there.
+            ConfigError: a kind or option is unknown or does not apply to this run.
+            RunError: the run has no semantics, and `what` needs them.
+            OutputError: the folder cannot be written to. No partial files are left.
         """
         return export_run(self, what, folder, **options)
 
@@ -61,11 +61,11 @@ def load(path: Path | str, trust: Trust = NO_TRUST) -> Run:
     """Open a run.
 
     Args:
-        path: the run's folder or a file in it, a scene's folder in `outputs` or its `latest`, or a scene itself; the
-            last two mean the newest run.
-        trust: what the user allows the run and its capture to ask for.
+        path: the run's folder or a file in it, a scene's folder in `outputs` or its `latest`, or a scene. A scene means
+            its newest run.
+        trust: the user's permissions for the run and its capture.
 
     Raises:
-        RunError: there is no run, or what is there is cut, of another version, or not what it should be.
+        RunError: there is no run, or it is truncated, of another version, or invalid.
     """
     return Run(**vars(open_run(path, trust)))

@@ -12,15 +12,6 @@ import ovseg3d
 
 PACKAGE = Path(ovseg3d.__file__).parent
 PARTS = sorted(path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
-PENDING = (
-    "engine", "instances", "pipeline", "points", "runs", "session",
-    "viewer",
-)  # fmt: skip
-"""Parts that are being rewritten."""
-PENDING_FILES = (
-    "cli/doctor.py", "cli/progress.py", "cli/train.py",
-)  # fmt: skip
-"""The same, for single files of other parts."""
 ERRORS = {node.name for node in ast.parse((PACKAGE / "errors.py").read_text()).body if isinstance(node, ast.ClassDef)}
 MANY, MOST = 5, 8
 KERNELS = ("wp.kernel", "wp.func")

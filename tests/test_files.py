@@ -28,7 +28,7 @@ def test_writes_bytes_and_makes_the_folder(tmp_path: Path) -> None:
 
 def test_a_home_is_written_out_where_somebody_knows_it() -> None:
     assert expand("~/a", RunError) == Path.home() / "a" and expand("a~/b") == Path("a~/b")
-    with pytest.raises(RunError, match="home of this user"):
+    with pytest.raises(RunError, match="home folder of this user"):
         expand("~no-such-user/a", RunError)
 
 
@@ -86,7 +86,7 @@ def test_a_missing_input_of_the_writer_is_not_called_an_output_problem(tmp_path:
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match="stands where a folder"):
+    with pytest.raises(OutputError, match="exists where a folder"):
         write_atomic(tmp_path / "out" / "deep" / "f", b"x")
 
 

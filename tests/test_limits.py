@@ -45,7 +45,7 @@ def test_a_folder_or_nothing_is_no_file(tmp_path: Path) -> None:
         read_bytes(tmp_path, RunError)
     with pytest.raises(RunError, match="The photo is missing"):
         read_bytes(tmp_path / "none", RunError, "photo")
-    with pytest.raises(SceneError, match="no name"):
+    with pytest.raises(SceneError, match="is invalid"):
         check_regular(tmp_path / "a\0b")
     with pytest.raises(SceneError, match="too long"):
         check_regular(tmp_path / ("a" * 300))

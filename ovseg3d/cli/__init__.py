@@ -4,7 +4,7 @@ A command is a frozen dataclass in `ovseg3d/cli/<name>.py` with a `main()`; its 
 tyro reads the flags from its fields. A module is imported only when its command is called, and imports the
 heavy parts inside `main()`, so that `ovseg3d --help` is instant. Only this part prints and exits.
 
-Exit codes: 0 done, 1 our fault, 2 the user's (one message, no traceback), 130 interrupted (resumable).
+Exit codes: 0 done, 1 a bug, 2 a mistake of the user (one message, no traceback), 130 interrupted (resumable).
 """
 
 import importlib
@@ -19,7 +19,7 @@ from ovseg3d.cli.commands import COMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code."""
+    """Run one command line and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     from ovseg3d.errors import Ovseg3dError
 
@@ -36,19 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output (`| head`) has gone: nothing is wrong, and nobody is left to tell.
+        # The reader of the output (`| head`) has closed it. This is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as leave:
-        # tyro leaves this way after its help (0) or after explaining a wrong flag (2).
+        # tyro exits after printing help (0) or after reporting a wrong flag (2).
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except Exception:
         traceback.print_exc()
         from ovseg3d import __version__
 
         print(
-            f"\nThis is a bug in ovseg3d {__version__}, not a mistake of yours. Please report it with the"
-            " lines above and the output of `ovseg3d doctor`.",
+            f"\nThis is a bug in ovseg3d {__version__}. Please report it with the lines above and the output of"
+            " `ovseg3d doctor`.",
             file=sys.stderr,
         )
         return 1
@@ -81,13 +81,13 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def load_command(name: str) -> type:
-    """The dataclass behind a command."""
+    """Import the dataclass of a command."""
     entry = COMMANDS[name]
     return getattr(importlib.import_module(f"ovseg3d.cli.{entry.module}"), entry.cls)
 
 
 def parse_arguments(name: str, cls: type, arguments: Sequence[str], default: Any = None) -> Any:
-    """Read `arguments` into an instance of `cls`; prints help or what is wrong, and leaves, as tyro does."""
+    """Parse `arguments` into an instance of `cls`. For help and for wrong flags, tyro prints and exits."""
     import tyro
 
     _join_lines(cls)
@@ -96,14 +96,14 @@ def parse_arguments(name: str, cls: type, arguments: Sequence[str], default: Any
 
 
 def _join_lines(cls: type) -> None:
-    """Make each setting's docstring one paragraph of help: tyro keeps the line breaks of those that go on, indented."""
+    """Join each setting's docstring into one paragraph of help; tyro would keep its line breaks."""
     import docstring_parser
     import tyro
 
-    said = {param.arg_name: param.description or "" for param in docstring_parser.parse_from_object(cls).params}
+    texts = {param.arg_name: param.description or "" for param in docstring_parser.parse_from_object(cls).params}
     for name, hint in cls.__annotations__.items():
-        if "\n" in said.get(name, ""):
-            cls.__annotations__[name] = Annotated[hint, tyro.conf.arg(help=" ".join(said[name].split()))]
+        if "\n" in texts.get(name, ""):
+            cls.__annotations__[name] = Annotated[hint, tyro.conf.arg(help=" ".join(texts[name].split()))]
         for part in (hint, *get_args(hint)):
             if isinstance(part, type) and is_dataclass(part):
                 _join_lines(part)

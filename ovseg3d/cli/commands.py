@@ -1,11 +1,11 @@
-"""The commands: where each lives, and what the overview says about it."""
+"""The table of commands: module, class, and text for the overview."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command lives and what the overview says about it."""
+    """Module and class of a command, and its text in the overview."""
 
     module: str
     cls: str
@@ -14,7 +14,7 @@ class Command:
     group: str
 
 
-# In the order of work: this is the order of the overview.
+# In the order of work, which is the order of the overview.
 COMMANDS: dict[str, Command] = {
     "prepare": Command(
         "prepare",
@@ -24,25 +24,25 @@ COMMANDS: dict[str, Command] = {
         "Capture",
     ),
     "synth": Command("synth", "Synth", "OUT", "Make a labelled synthetic room, offline.", "Capture"),
-    "info": Command("info", "Info", "SCENE", "Say what a scene holds and what looks wrong.", "Capture"),
-    "train": Command("train", "Train", "SCENE...", "Fit a radiance field, and learn what is where.", "Train"),
-    "view": Command("view", "View", "SCENE|RUN", "Look, ask and point in the browser.", "Ask"),
-    "query": Command("query", "Query", "RUN PHRASE...", "Ask where something is.", "Ask"),
-    "segment": Command("segment", "Segment", "RUN", "Label every view with phrases, or with things.", "Ask"),
+    "info": Command("info", "Info", "SCENE", "Describe a scene and check it for problems.", "Capture"),
+    "train": Command("train", "Train", "SCENE...", "Fit a radiance field and learn its semantics.", "Train"),
+    "view": Command("view", "View", "SCENE|RUN", "View, query and select in the browser.", "Query"),
+    "query": Command("query", "Query", "RUN PHRASE...", "Find where something is, by free text.", "Query"),
+    "segment": Command("segment", "Segment", "RUN", "Label every view with phrases or instances.", "Query"),
     "render": Command(
         "render",
         "Render",
         "RUN",
         "Render views or a camera path: images or MP4.",
-        "Look and measure",
+        "Render and measure",
     ),
     "export": Command(
         "export",
         "Export",
         "RUN",
-        "Take away points, meshes, labels, a web page.",
-        "Look and measure",
+        "Export points, meshes, labels, a web page.",
+        "Render and measure",
     ),
-    "eval": Command("eval", "Eval", "RUN", "Measure pictures, depth and meaning.", "Look and measure"),
-    "doctor": Command("doctor", "Doctor", "", "Say what this machine can run, and why.", "This machine"),
+    "eval": Command("eval", "Eval", "RUN", "Measure images, depth and semantics.", "Render and measure"),
+    "doctor": Command("doctor", "Doctor", "", "Report what this machine can run, and why.", "This machine"),
 }

@@ -1,7 +1,7 @@
-"""What the commands share for talking to the user.
+"""Output shared by the commands.
 
-Results go to stdout. With `--json`, everything about how they came to be (progress, notes, errors) goes to
-stderr, so that stdout holds exactly one JSON object.
+Results go to stdout. With `--json`, progress, notes and errors go to stderr, so that stdout holds exactly one JSON
+object.
 """
 
 import json
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 
 def get_console(json_output: bool = False) -> "Console":
-    """The console to print on: stdout, or stderr when stdout is reserved for JSON."""
+    """The console to print on: stdout, or stderr if stdout is reserved for JSON."""
     from rich.console import Console
     from rich.segment import Segment
 
     class Pipe(Console):
-        """One whose reader may go away (`| head`): rich would end the program as if it had failed. Names come from
-        files of others: what a terminal would obey in them is written as escapes."""
+        """A console that raises BrokenPipeError if its reader closes it (`| head`); rich would exit with an error.
+
+        Control characters in text, such as in file names, are written as escapes.
+        """
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
@@ -47,13 +49,13 @@ def print_json(value: Any) -> None:
     from ovseg3d.files import plain
 
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
-    # JSON escapes only some of what a terminal obeys.
+    # JSON escapes only some control characters.
     print("".join(c if c == "\n" or printable(c) == c else json.dumps(c)[1:-1] for c in text))
     sys.stdout.flush()
 
 
 def show_error(error: Ovseg3dError) -> None:
-    """Print what is wrong, where, and what to do, in one box on stderr."""
+    """Print the error, its location and its fix in one box on stderr."""
     from rich.panel import Panel
     from rich.text import Text
 
@@ -67,11 +69,11 @@ def show_error(error: Ovseg3dError) -> None:
         body.append(str(error.fix))
     titles = {
         "SceneError": "the scene",
-        "ConfigError": "what was asked",
+        "ConfigError": "the command or its settings",
         "DeviceError": "the device",
         "RunError": "the run",
         "EncoderError": "the encoder",
-        "CacheError": "the cache of features",
+        "CacheError": "the feature cache",
         "OutputError": "the output",
     }
     title = f"[bold]Problem with {titles.get(type(error).__name__, 'the input')}[/bold]"
@@ -80,7 +82,7 @@ def show_error(error: Ovseg3dError) -> None:
 
 
 def format_seconds(seconds: int | float) -> str:
-    """A duration for people: 8.3 s, 2 min 05 s, 1 h 02 min."""
+    """A readable duration: 8.3 s, 2 min 05 s, 1 h 02 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -90,7 +92,7 @@ def format_seconds(seconds: int | float) -> str:
 
 
 def format_bytes(count: int | float) -> str:
-    """A size for people, in powers of 1024."""
+    """A readable size, in powers of 1024."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"
@@ -99,7 +101,7 @@ def format_bytes(count: int | float) -> str:
 
 
 def shell_path(path: str | Path) -> str:
-    """A path as one would type it: relative where that is shorter, quoted where needed."""
+    """A path for the shell: relative if that is shorter, quoted if needed."""
     text = str(path)
     try:
         relative = os.path.relpath(text)
@@ -110,9 +112,9 @@ def shell_path(path: str | Path) -> str:
 
 @contextmanager
 def interruptible(stop: threading.Event) -> Generator[None, None, None]:
-    """The first Ctrl-C (or SIGTERM) sets `stop`, so that a checkpoint is written; the second ends at once.
+    """Let the first Ctrl-C (or SIGTERM) set `stop`, so that a checkpoint is written; the second one exits at once.
 
-    A download has nothing to keep: the first one ends it.
+    During a download the first one already exits.
     """
     from ovseg3d.encoders.hub import stoppable
 
@@ -132,6 +134,6 @@ def interruptible(stop: threading.Event) -> Generator[None, None, None]:
 
 
 def wait_for(stop: threading.Event) -> None:
-    """Return once `stop` is set. `stop.wait` holds a lock, for which `interruptible` would wait for ever."""
+    """Return once `stop` is set. `stop.wait` would hold a lock that the handler of `interruptible` needs."""
     while not stop.is_set():
         time.sleep(0.1)

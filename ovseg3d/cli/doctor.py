@@ -1,4 +1,4 @@
-"""`ovseg3d doctor`: what this machine can run, and why the rest is off."""
+"""`ovseg3d doctor`: what this machine can run, and why other options are unavailable."""
 
 import importlib.util
 import os
@@ -14,24 +14,24 @@ PACKAGES = (
     "torch", "warp-lang", "numpy", "pillow", "pycolmap", "safetensors", "trimesh", "tyro", "rich",
     "imageio-ffmpeg", "open_clip_torch", "transformers", "scikit-image", "tensorboard", "tinycudann", "nerfacc",
 )  # fmt: skip
-_UNTESTED = "untested: this version of ovseg3d was never run on a GPU by its makers"
+_UNTESTED = "untested: this version of ovseg3d has not been tested on a GPU"
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what this machine can run: device, backends and why each is on or off, versions, free memory, caches.
+    """Report what this machine can run: device, backends and why each is on or off, versions, free memory, caches.
 
     Example: ovseg3d doctor --json
     """
 
     json: Json = False
     clear_cache: bool = False
-    """Delete the cached features of photos, and nothing else; they are made again when they are needed."""
+    """Delete the cached photo features and nothing else. They are recomputed when needed."""
     cache_dir: Path | None = None
-    """The cache of features; by default OVSEG3D_CACHE_DIR, else the system's place for caches."""
+    """The feature cache; by default OVSEG3D_CACHE_DIR, else the system's cache folder."""
 
     def main(self) -> None:
-        """Look, and report."""
+        """Examine the machine and report."""
         from ovseg3d.cli.console import format_bytes, get_console, print_json
         from ovseg3d.features.cache import FeatureCache
 
@@ -52,7 +52,7 @@ class Doctor:
 
 
 def examine(cache_dir: Path | None = None) -> dict[str, Any]:
-    """Everything that doctor reports, as plain values."""
+    """The whole report, as plain values."""
     from ovseg3d import __version__
     from ovseg3d.features.cache import installed_version
     from ovseg3d.runs.devices import backend_status, cuda_status, resolve_device
@@ -61,7 +61,7 @@ def examine(cache_dir: Path | None = None) -> dict[str, Any]:
     device = resolve_device("auto")
     backends = [asdict(status) for status in backend_status(device)]
     for backend in backends:
-        # Of tcnn this is said even where it is off: before somebody installs what it needs.
+        # tcnn is marked as untested even where it is off, before anybody installs its packages.
         if (device == "cuda" and backend["on"]) or backend["name"] == "tcnn":
             backend["why"] += f" ({_UNTESTED})"
     return {
@@ -83,7 +83,7 @@ def examine(cache_dir: Path | None = None) -> dict[str, Any]:
 
 
 def _ffmpeg() -> str | None:
-    """The ffmpeg that writes MP4 files, if there is one."""
+    """Path of the ffmpeg that writes MP4 files, or None."""
     try:
         import imageio_ffmpeg
 
@@ -93,7 +93,7 @@ def _ffmpeg() -> str | None:
 
 
 def free_memory() -> int | None:
-    """Memory that a new program could have, in bytes; None where the system does not say."""
+    """Memory available to a new process, in bytes; None if the system does not report it."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -104,25 +104,25 @@ def free_memory() -> int | None:
 
 
 def _kernel_cache() -> dict[str, Any]:
-    """Where Warp keeps compiled kernels, and whether any are there (a cold cache costs the first run seconds)."""
+    """Folder and size of Warp's kernel cache. An empty one costs the first run some seconds."""
     if importlib.util.find_spec("warp") is None:
         return {"folder": None, "writable": False, "modules": 0}
     import contextlib
     import io
 
-    with contextlib.redirect_stdout(io.StringIO()):  # Warp greets on stdout
+    with contextlib.redirect_stdout(io.StringIO()):  # Warp prints a banner on stdout
         import warp
 
-        warp.config.quiet = True
+        warp.config.quiet = True  # pyright: ignore[reportAttributeAccessIssue]
         warp.init()
-    folder = Path(warp.config.kernel_cache_dir)
+    folder = Path(str(warp.config.kernel_cache_dir))
     modules = sum(1 for _ in folder.glob("wp_*")) if folder.is_dir() else 0
     parent = next(part for part in (folder, *folder.parents) if part.exists())
     return {"folder": str(folder), "writable": os.access(parent, os.W_OK), "modules": modules}
 
 
 def _feature_cache(folder: Path | None) -> dict[str, Any]:
-    """Where features of photos are kept, and how much of them."""
+    """Folder and size of the feature cache."""
     from ovseg3d.features.cache import FeatureCache
 
     cache = FeatureCache.at(folder)
@@ -156,13 +156,13 @@ def _draw(console: Any, found: dict[str, Any]) -> None:
         table.add_row(f"backend {backend['name']}", state_of(backend))
     cache = found["kernel_cache"]
     state = (
-        f"{cache['modules']} compiled modules" if cache["modules"] else "empty: the first run compiles, some seconds"
+        f"{cache['modules']} compiled modules" if cache["modules"] else "empty: the first run compiles for some seconds"
     )
-    writable = "" if cache["writable"] else "; not writable, a temporary one is used"
+    writable = "" if cache["writable"] else "; not writable: a temporary one is used"
     table.add_row("kernel cache", f"{cache['folder']} ({state}{writable})")
     features = found["feature_cache"]
     state = f"{features['files']} files, {size(features['bytes'])}" if features["files"] else "empty"
-    writable = "" if features["writable"] else "; not writable: choose another with --cache-dir"
+    writable = "" if features["writable"] else "; not writable: choose another one with --cache-dir"
     table.add_row("feature cache", f"{features['folder']} ({state}{writable})")
     table.add_row("memory free", size(found["memory_free_bytes"]))
     table.add_row("disk free here", size(found["disk_free_bytes"]))

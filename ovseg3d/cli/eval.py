@@ -1,4 +1,4 @@
-"""`ovseg3d eval`: PSNR, SSIM and depth error of a run, view by view; or its labels, by a named protocol."""
+"""`ovseg3d eval`: PSNR, SSIM and depth error of a run's views, or its semantics by a named protocol."""
 
 import math
 import re
@@ -16,12 +16,12 @@ PROTOCOLS = ("field", "index", "points", "consistency", "instances", "absence", 
 
 @dataclass(frozen=True)
 class Eval:
-    """Measure a run: PSNR, SSIM, and depth error where the true depth is known, for each view and on average.
+    """Measure a run: PSNR, SSIM, and depth error where the true depth is known, per view and on average.
 
-    With --protocol meaning is measured instead, and each protocol says in its output how it averages: index (label
-    images), consistency (whether views agree), absence (whether it knows what is not there), points and instances
-    (against the exact surface of a synthetic room), 3d-ovs and lerf (as those papers do, from their label files).
-    Held-out and training views are told apart, and styles that the built-in encoders were trained on from others.
+    With --protocol, semantics are measured instead. The output of each protocol states how it averages. Protocols:
+    index (label images), consistency (agreement of views), absence (rejection of absent phrases), points and instances
+    (against the exact surface of a synthetic room), 3d-ovs and lerf (as in those papers, from their label files).
+    Held-out and training views are reported separately, and so are styles that the built-in encoders were trained on.
 
     Examples:
       ovseg3d eval outputs/playroom/latest
@@ -32,23 +32,23 @@ class Eval:
 
     run: RunPath
     views: Views = "held-out"
-    """Which views to measure; all: held-out and training views, each by themselves."""
+    """Views to measure; all: held-out and training views, reported separately."""
     protocol: str = "field"
-    """What to measure, with commas: field, index, points, consistency, instances, absence, 3d-ovs, lerf."""
+    """What to measure, separated by commas: field, index, points, consistency, instances, absence, 3d-ovs, lerf."""
     labels: Path | None = None
-    """Where the label files of 3d-ovs (segmentations/) or lerf (a folder of JSON files) are, if not with the scene."""
+    """Folder of the label files of 3d-ovs (segmentations/) or lerf (JSON files), if not in the scene."""
     seeds: str | None = None
-    """Measure a run for each of these seeds, with commas, and tell mean and spread. RUN is a scene or one of its runs;
-    runs that are not there yet are trained, with the settings of its newest one."""
+    """Measure one run per seed (separated by commas) and report mean and standard deviation. RUN is a scene or one of
+    its runs. Missing runs are trained with the settings of the newest one."""
     config: Path | None = None
-    """With --seeds: settings to train with instead, a YAML file or the config.json of a run."""
+    """With --seeds: train with these settings instead; a YAML file or the config.json of a run."""
     output: Path | None = None
-    """Also write the figures to this JSON file."""
+    """Also write the results to this JSON file."""
     where: WhereFlags = Where()
     json: Json = False
 
     def main(self) -> None:
-        """Render, compare, report."""
+        """Measure and report."""
         from ovseg3d.cli.console import get_console, interruptible
 
         names, seeds = parse_protocols(self.protocol), parse_seeds(self.seeds)
@@ -56,7 +56,7 @@ class Eval:
             self,
             ("labels", bool({"3d-ovs", "lerf"} & set(names)), "with --protocol 3d-ovs or lerf"),
             ("config", self.seeds is not None, "with --seeds"),
-            ("scene", self.seeds is None, "without --seeds, which takes the scene for RUN"),
+            ("scene", self.seeds is None, "without --seeds, where RUN names the scene"),
         )
         console, stop = get_console(self.json), threading.Event()
         with interruptible(stop):
@@ -73,27 +73,27 @@ class Eval:
             _draw_seeds(console, result)
 
     def _over(self, seeds: Sequence[int], names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
-        """A run for each seed, and what they have in common."""
+        """Measure one run per seed, and combine the results."""
         from ovseg3d.cli.console import get_console
         from ovseg3d.cli.progress import Progress
         from ovseg3d.pipeline.seeds import over_seeds, run_of_seed, scene_and_settings
 
         scene, config = scene_and_settings(self.run, self.config)
-        told = {}
+        results = {}
         for seed in seeds:
             with Progress(get_console(self.json)) as progress:
                 run = run_of_seed(scene, config, seed, set(names) != {"field"}, progress, stop)
-            told[seed] = self._measure(run, names, stop)
-        figures = {seed: {k: v for k, v in one.items() if k in (*names, "mean")} for seed, one in told.items()}
-        return {**over_seeds(figures), "views_measured": self.views, "runs": told}
+            results[seed] = self._measure(run, names, stop)
+        figures = {seed: {k: v for k, v in one.items() if k in (*names, "mean")} for seed, one in results.items()}
+        return {**over_seeds(figures), "views_measured": self.views, "runs": results}
 
     def _measure(self, run: Any, names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
         result = self._field(run, stop) if "field" in names else {}
-        meaning = [name for name in names if name != "field"]
-        return result | (self._semantics(run, meaning, stop) if meaning else {})
+        semantic = [name for name in names if name != "field"]
+        return result | (self._semantics(run, semantic, stop) if semantic else {})
 
     def _semantics(self, run: Any, names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
-        """The protocols about meaning, each as its scores say them, by group."""
+        """Scores of the protocols for semantics, by group."""
         from contextlib import suppress
 
         from ovseg3d.cli.console import get_console
@@ -105,17 +105,17 @@ class Eval:
         engine = self.where.engine(run, run.load_scene(self.where.scene))
         with Progress(console) as progress:
             found = Evaluator(engine, self.views, self.labels, report=progress, stop=stop).scores(names)
-        with suppress(OutputError):  # somebody else's run, say: the figures are told all the same
+        with suppress(OutputError):  # the run may be read-only; the figures are reported all the same
             keep_figures(run, found)
         if not self.json and self.seeds is None:
             for groups in found.values():
                 _draw_scores(console, groups)
-        told = {name: {group: one.as_dict() for group, one in groups.items()} for name, groups in found.items()}
+        scores = {name: {group: one.as_dict() for group, one in groups.items()} for name, groups in found.items()}
         scale = {"metric": engine.scene.metric, "metres_per_unit": engine.scene.metres_per_unit}
-        return {"run": run.folder, **scale, "views_measured": self.views, **told}
+        return {"run": run.folder, **scale, "views_measured": self.views, **scores}
 
     def _field(self, run: Any, stop: threading.Event) -> dict[str, Any]:
-        """Pictures and depth."""
+        """Image quality and depth error."""
         from ovseg3d.cli.console import get_console
         from ovseg3d.cli.progress import Progress
         from ovseg3d.engine import Event
@@ -130,13 +130,13 @@ class Eval:
         done = 0
         with Progress(console) as progress:
 
-            def tell(score: Any, *_: Any) -> None:
+            def on_view(score: Any, *_: Any) -> None:
                 nonlocal done
                 done += 1
                 share = done / len(views)
                 progress(Event("progress", "evaluate", done, len(views), share, metrics={"psnr": score.psnr}))
 
-            evaluation: Evaluation = evaluate(renderer, refined(run, scene), views, stop=stop, on_view=tell)
+            evaluation: Evaluation = evaluate(renderer, refined(run, scene), views, stop=stop, on_view=on_view)
         if stop.is_set():
             raise KeyboardInterrupt
         if not self.json and self.seeds is None:
@@ -152,15 +152,15 @@ class Eval:
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...]:
-    """The seeds that a list with commas names; none without one. Raises ConfigError."""
+    """Parse a comma-separated list of seeds; empty for None. Raises ConfigError."""
     words = [word for word in re.split(r"[,\s]+", (text or "").strip()) if word]
     if text is not None and (not words or not all(word.isdecimal() for word in words)):
-        raise ConfigError(f"--seeds takes whole numbers with commas, not {text!r}", fix="--seeds 0,1,2")
+        raise ConfigError(f"--seeds takes whole numbers separated by commas, not {text!r}", fix="--seeds 0,1,2")
     return tuple(dict.fromkeys(int(word) for word in words))
 
 
 def parse_protocols(text: str) -> tuple[str, ...]:
-    """The protocols that a list with commas names. Raises ConfigError."""
+    """Parse a comma-separated list of protocols. Raises ConfigError."""
     names = tuple(dict.fromkeys(word for word in re.split(r"[,\s]+", text.strip()) if word))
     for name in names:
         if name not in PROTOCOLS:
@@ -168,31 +168,31 @@ def parse_protocols(text: str) -> tuple[str, ...]:
             fix = f"--protocol {close}" if close else f"--protocol {','.join(PROTOCOLS)}"
             raise ConfigError(f"There is no protocol {name!r}", fix=fix)
     if not names:
-        raise ConfigError("--protocol names nothing", fix="--protocol index")
+        raise ConfigError("--protocol is empty", fix="--protocol index")
     return names
 
 
 def _draw_scores(console: Any, groups: Mapping[str, Any]) -> None:
-    """A protocol's figures by group, and how they were averaged."""
+    """Print a protocol's figures by group, and how they were averaged."""
     from rich.table import Table
 
-    told = {group: scores.as_dict() for group, scores in groups.items()}
-    first = next(iter(told.values()))
+    found = {group: scores.as_dict() for group, scores in groups.items()}
+    first = next(iter(found.values()))
     table = Table(title=f"protocol {first['protocol']}", caption=first["aggregation"])
     table.add_column("figure")
-    for group in told:
+    for group in found:
         table.add_column(group, justify="right")
-    rows = {group: dict(_rows(figures)) for group, figures in told.items()}
+    rows = {group: dict(_rows(figures)) for group, figures in found.items()}
     for name in dict.fromkeys(name for figures in rows.values() for name in figures):
-        table.add_row(name, *(rows[group].get(name, "-") for group in told))
+        table.add_row(name, *(rows[group].get(name, "-") for group in found))
     console.print(table, markup=False)
 
 
 def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and texts of plain figures, and of those in a dictionary of figures."""
+    """Names and texts of plain figures, and of figures in a nested dictionary."""
     for name, value in figures.items():
         if isinstance(value, dict):
-            # What is told of each thing by its number is for --json, like longer records.
+            # Figures of single instances, keyed by number, are printed with --json only, like longer records.
             known = {part: number for part, number in value.items() if _is_plain(number) and not part.isdigit()}
             yield from ((f"{name} of {part}", _text(number)) for part, number in known.items())
         elif name not in ("protocol", "aggregation") and _is_plain(value):
@@ -208,7 +208,7 @@ def _text(value: Any) -> str:
 
 
 def _draw_seeds(console: Any, result: Mapping[str, Any]) -> None:
-    """Mean and spread of each figure over seeds."""
+    """Print mean and standard deviation of each figure over seeds."""
     from rich.table import Table
 
     table = Table(title=f"seeds {', '.join(map(str, result['seeds']))}", caption=result["aggregation"])

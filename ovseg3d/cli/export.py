@@ -1,4 +1,4 @@
-"""`ovseg3d export`: a run's surface, labels and pictures as files for other programs."""
+"""`ovseg3d export`: a run's surface, labels and images as files for other programs."""
 
 import threading
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFla
 
 @dataclass(frozen=True)
 class Export:
-    """Take a run away: points, triangles, label images, things, a film, or one page that anyone can open.
+    """Export a run: points, meshes, label images, instances, a video, or a self-contained web page.
 
     cloud: labelled points as PLY and NPZ (LAS on request). mesh: PLY and GLB with labels on vertices. labels: an index
-    image for each view, and COCO-style JSON. instances: boxes, sizes and scores. video: a flight through the training
-    views. html: one file with points, labels and legend, for a browser without Python or network.
+    image for each view, and COCO-style JSON. instances: boxes, sizes and scores. video: a camera path through the
+    training views. html: one file with points, labels and legend, for a browser without Python or network.
 
     Examples:
       ovseg3d export outputs/playroom/latest
@@ -24,37 +24,37 @@ class Export:
 
     run: RunPath
     what: str = "cloud,html"
-    """Kinds of export, with commas: cloud, mesh, labels, instances, video, html."""
+    """Kinds of export, separated by commas: cloud, mesh, labels, instances, video, html."""
     phrases: str | None = None
-    """Labels: phrases with semicolons, or a file with one a line; by default those of the scene; "" for none."""
+    """Labels: phrases separated by semicolons, or a file with one per line; by default the scene's; "" for none."""
     none: NoneOfThese = True
     select: str | None = None
-    """Only points with these labels (some of the phrases, with semicolons)."""
+    """Export only points with these labels (some of the phrases, separated by semicolons)."""
     frame: Literal["input", "world"] = "input"
-    """The capture's own frame and units, or the upright one (+z up, in metres where they are known)."""
+    """input: the capture's own frame and units; world: upright (+z up), in metres if the scale is known."""
     points: int | None = None
-    """At most so many points; more than the run keeps are taken from the field anew."""
+    """Maximum number of points. If the run keeps fewer, they are sampled from the field again."""
     spacing: float | None = None
-    """At most one point in a cell of this size, in units of the frame; also the step of the mesh."""
+    """At most one point per cell of this size, in units of the frame; also the step size of the mesh."""
     las: bool = False
     """Also write the cloud as LAS (needs laspy)."""
     embedding: bool = False
-    """Give each instance its vector in the encoder's space."""
+    """Include each instance's embedding, in the encoder's space."""
     views: Views = "all"
     """Views for `labels`."""
     seconds: float = 8.0
-    """How long the video is."""
+    """Length of the video in seconds."""
     fps: float = 24.0
-    """Pictures a second of the video."""
+    """Frames per second of the video."""
     width: int | None = None
-    """Width of the video; by default as trained."""
+    """Width of the video in pixels; by default the training width."""
     output: Path | None = None
     """Folder for the files; by default exports/ in the run."""
     where: WhereFlags = Where()
     json: Json = False
 
     def main(self) -> None:
-        """Export, and say where the files are."""
+        """Export and print the paths of the files."""
         from ovseg3d.cli.console import format_bytes, get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
         from ovseg3d.export.run import parse_what
@@ -96,4 +96,4 @@ class Export:
                 console.print(f"  {shell_path(file)}  {size}", markup=False, soft_wrap=True)
         if images:
             count = len(images)
-            console.print(f"  {shell_path(images[0].parent)}  {count} pictures", markup=False, soft_wrap=True)
+            console.print(f"  {shell_path(images[0].parent)}  {count} images", markup=False, soft_wrap=True)

@@ -1,6 +1,6 @@
-"""The flags that several commands have, so that they are called and explained alike everywhere.
+"""Flags that several commands share, with the same names and help everywhere.
 
-A command takes the aliases one by one where they belong in its help, and `WhereFlags` whole, near its end.
+A command uses the single aliases where they belong in its help, and `WhereFlags` as a whole near its end.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ovseg3d.session import Run
 
 _RUN = "A run folder, outputs/SCENE/latest, or a scene (its newest run)."
-_NONE = "Leave unlabelled what is nearer to a canonical phrase than to all of the list."
-_JSON = "Print one JSON object on stdout and nothing else there."
+_NONE = "Leave points unlabelled that are nearer to a canonical phrase than to every phrase of the list."
+_JSON = "Print exactly one JSON object on stdout."
 _TEMPLATES = (
-    "Sentences with {} for the phrase, with semicolons, or a file with one a line; usual: a built-in set. A phrase is"
-    " the mean of its sentences; by default it is taken as it is."
+    "Sentences with {} for the phrase, separated by semicolons, or a file with one per line; usual: a built-in set."
+    " The embedding of a phrase is the mean over its sentences; by default the phrase itself is encoded."
 )
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help=_RUN)]
@@ -37,12 +37,12 @@ Json = Annotated[bool, tyro.conf.arg(help=_JSON)]
 
 @dataclass(frozen=True)
 class Allow:
-    """What a capture may ask for beyond the usual."""
+    """Permissions for a capture beyond the defaults."""
 
     allow_outside: bool = False
-    """Read what the capture names outside its own folder (links and whole paths): only if you trust who made it."""
+    """Read files that the capture names outside its folder (links, absolute paths); only for trusted captures."""
     max_megapixels: float = MAX_PIXELS / 1e6
-    """Refuse larger pictures, before they are decoded."""
+    """Refuse larger images, before they are decoded."""
 
     def __post_init__(self) -> None:
         if not 0 < self.max_megapixels <= 10_000:
@@ -52,61 +52,61 @@ class Allow:
             )
 
     def trust(self, **names: str | None) -> Trust:
-        """As readers take it, with the encoders that the user named."""
+        """The permissions for readers, with the encoders that the user named."""
         return Trust(outside=self.allow_outside, max_pixels=round(self.max_megapixels * 1e6), **names)
 
 
 @dataclass(frozen=True)
 class Where(Allow):
-    """Where a run's capture is now, what may be read, and what computes."""
+    """Location of a run's capture, permissions, device and backend."""
 
     scene: Path | None = None
-    """The scene's folder, if it has moved since training."""
+    """Folder of the scene, if it has moved since training."""
     device: DeviceName = "auto"
-    """Where to render and encode."""
+    """Device that renders and encodes."""
     backend: BackendName = "auto"
-    """What computes the field."""
+    """Backend of the field."""
     clip: str | None = None
-    """Where the run's text-image encoder is, if a file may not name it: as --clip of train. It is checked by its
-    hash."""
+    """The run's text-image encoder, as in --clip of train, if the run itself may not name it. Its hash is checked."""
 
     def load(self, path: Path) -> "Run":
-        """The run that `path` means, with what the user allows. Raises RunError."""
+        """Open the run at `path` with the user's permissions. Raises RunError."""
         from ovseg3d.session import load
 
         return load(path, self.trust(clip=self.clip))
 
     def engine(self, run: "RunFolder", scene: "Scene", templates: str | None = None) -> "QueryEngine":
-        """What answers questions about a run; `templates` as the flag says them. Raises RunError, ConfigError."""
+        """The query engine of a run; `templates` is the text of the flag. Raises RunError, ConfigError."""
         from ovseg3d.query.engine import QueryEngine
         from ovseg3d.runs.phrases import read_templates
 
-        said = {} if templates is None else {"templates": read_templates(templates)}
-        return QueryEngine(run, scene, self.device, self.backend, **said)
+        if templates is None:
+            return QueryEngine(run, scene, self.device, self.backend)
+        return QueryEngine(run, scene, self.device, self.backend, templates=read_templates(templates))
 
     def renderer(self, run: "RunFolder", scene: "Scene") -> Any:
-        """The field of a run. Raises RunError."""
+        """The renderer of a run's field. Raises RunError."""
         from ovseg3d.runs.fields import restore
 
         return restore(run, scene, self.device, self.backend)
 
 
 def refuse_idle(command: Any, *uses: tuple[str, bool, str]) -> None:
-    """Flags that a call has no use for would be passed over in silence.
+    """Refuse flags that have no effect in this call.
 
     Args:
-        command: the call.
-        uses: of each flag its field in `command` (or in `Where`), whether this call uses it, and when one does.
+        command: the parsed command.
+        uses: for each flag, its field in `command` (or in `Where`), whether this call uses it, and when it is used.
 
     Raises:
-        ConfigError: such a flag was given.
+        ConfigError: a flag without effect was given.
     """
     for name, used, when in uses:
         owner = command if hasattr(command, name) else command.where
         default = owner.__dataclass_fields__[name].default
         if getattr(owner, name) != default and not used:
             flag = f"--{'no-' if default is True else ''}{name}"
-            raise ConfigError(f"{flag} would do nothing here", fix=f"give it {when}, or leave it out")
+            raise ConfigError(f"{flag} would have no effect here", fix=f"use it {when}, or leave it out")
 
 
 WhereFlags = Annotated[Where, tyro.conf.arg(name="")]

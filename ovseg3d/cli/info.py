@@ -1,4 +1,4 @@
-"""`ovseg3d info SCENE`: what a capture holds, what looks wrong, and a picture of its cameras."""
+"""`ovseg3d info SCENE`: contents of a capture, problems found in it, and a plot of its cameras."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,26 +19,26 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 @dataclass(frozen=True)
 class Info:
-    """Say what a scene folder holds and what looks wrong, before any time is spent on training.
+    """Show what a scene folder contains and check it for problems before training.
 
-    Writes a picture of the cameras and their view directions. Exit code 2 when the scene cannot be trained on.
+    Writes a plot of the cameras and their view directions. Exit code 2 if the scene cannot be used for training.
     """
 
     scene: tyro.conf.Positional[Path]
     """Scene folder, or a transforms.json."""
     format: str | None = None
-    """nerfstudio, instant-ngp, blender, colmap or llff; default: by what the folder holds."""
+    """nerfstudio, instant-ngp, blender, colmap or llff; by default detected from the folder's content."""
     downscale: float | None = None
-    """Reduction of the photos, relative to the size that the intrinsics state."""
+    """Reduction factor of the photos, relative to the size in the intrinsics."""
     scale: float | None = None
     """Metres per input unit; makes the scene metric."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None
-    """Where to write the picture. Default: ./SCENE-info.png."""
+    """Where to write the plot; by default ./SCENE-info.png."""
     allow: AllowFlags = Allow()
     json: Json = False
 
     def main(self) -> int:
-        """Run the command; returns 0, or 2 when something makes the scene unusable."""
+        """Run the command; returns 0, or 2 if the scene is unusable."""
         from ovseg3d.cli.console import get_console, print_json
         from ovseg3d.scene.check import as_finding, check_scene
         from ovseg3d.scene.extent import scene_extent
@@ -65,7 +65,7 @@ class Info:
 
 
 def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
-    """The facts about a scene, in JSON's types; lengths and positions are in the input frame and its units."""
+    """Facts about a scene as JSON values; lengths and positions are in the input frame and its units."""
     import numpy as np
 
     positions = np.stack([frame.camera.position for frame in scene.frames])
@@ -107,7 +107,7 @@ def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
 
 
 def _field_of_view(camera: Any) -> list[float]:
-    """Horizontal and vertical, degrees, between the rays through the middles of opposite edges."""
+    """Horizontal and vertical angle in degrees between the rays through the centres of opposite edges."""
     import numpy as np
 
     w, h = camera.width, camera.height
@@ -136,7 +136,7 @@ def _print(
         console.print()
     doubts = [finding for finding in findings if finding.level != "note"]
     if not doubts:
-        console.print("[green]Nothing looks wrong.[/green]")
+        console.print("[green]No problems found.[/green]")
     for finding in findings:
         style = _STYLES[finding.level]
         body = Text.assemble((f"{finding.level}: ", style), printable(finding.what))
@@ -146,7 +146,9 @@ def _print(
             body.append(f"\n  try:   {printable(finding.fix)}")
         console.print(Padding(body, (0, 0)))
     if plot is not None:
-        console.print(Text.assemble("\nCameras drawn in ", (str(plot), "cyan"), ", blue to train on, orange held out."))
+        console.print(
+            Text.assemble("\nPlot of the cameras: ", (str(plot), "cyan"), " (blue: training, orange: held out)")
+        )
 
 
 def _rows(scene: "Scene", extent: "Extent | None") -> list[tuple[str, str]]:
@@ -163,7 +165,7 @@ def _rows(scene: "Scene", extent: "Extent | None") -> list[tuple[str, str]]:
     metric = f"yes, 1 input unit = {scene.metres_per_unit:g} m" if scene.metric else "no: lengths are in input units"
     rows = [
         ("format", scene.format),
-        ("photos", f"{count}: {len(scene.train)} to train on, {len(scene.test)} held out"),
+        ("photos", f"{count}: {len(scene.train)} for training, {len(scene.test)} held out"),
         ("size", size + (", with transparency" if scene.has_alpha else "")),
         ("lens", lens),
         ("metric", metric),
@@ -172,13 +174,13 @@ def _rows(scene: "Scene", extent: "Extent | None") -> list[tuple[str, str]]:
     if extent is not None:
         low, high = extent.bounds
         sides = " x ".join(f"{side:.2f}" for side in (high - low) * scale)
-        rows.append(("content spans", f"about {sides} {unit}, judging by {extent.source}"))
+        rows.append(("content spans", f"about {sides} {unit}, estimated from {extent.source}"))
     if facts["near_far"]:
         near, far = (value * scale for value in facts["near_far"])
         rows.append(("depth range", f"{near:.2f} to {far:.2f} {unit}"))
     present = [f"{facts[kind]} {kind}" for kind in ("depth", "masks", "labels", "points") if facts[kind]]
-    rows.append(("besides", ", ".join(present) if present else "photos and poses only"))
+    rows.append(("also has", ", ".join(present) if present else "photos and poses only"))
     if scene.phrases:
         rows.append(("phrases", "; ".join(scene.phrases)))
-    rows.append(("train runs", describe_plan(plan())))
+    rows.append(("stages", describe_plan(plan())))
     return rows

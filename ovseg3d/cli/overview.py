@@ -1,4 +1,4 @@
-"""`ovseg3d --help`: every command on one line, in the order of work. Imports no command."""
+"""`ovseg3d --help`: one line per command, in the order of work. Imports no command."""
 
 from rich.table import Table
 
@@ -6,17 +6,17 @@ from ovseg3d.cli.commands import COMMANDS
 from ovseg3d.cli.console import get_console
 
 _EXAMPLE = """\
-  ovseg3d synth room                     a demo room to try things on
+  ovseg3d synth room                     a synthetic demo room
   ovseg3d train room                     outputs/room/latest
-  ovseg3d view outputs/room/latest       in the browser: ask, click, take away
+  ovseg3d view outputs/room/latest       in the browser: query, select, export
   ovseg3d query outputs/room/latest "a sofa"
 """
 
 
 def print_overview() -> None:
-    """Print what the program is, its commands by group, and an example."""
+    """Print the purpose of the program, its commands by group, and an example."""
     console = get_console()
-    console.print("[bold]ovseg3d[/bold]: point a phone at a room, and ask it questions.\n")
+    console.print("[bold]ovseg3d[/bold]: open-vocabulary 3D segmentation of scenes captured with a phone.\n")
     console.print("usage: ovseg3d COMMAND [flags]        ovseg3d COMMAND --help\n", markup=False)
     width = max(len(f"{name} {entry.usage}") for name, entry in COMMANDS.items()) + 2
     for group in dict.fromkeys(entry.group for entry in COMMANDS.values()):
@@ -30,4 +30,4 @@ def print_overview() -> None:
         console.print(table)
     console.print("\n[bold]Example[/bold]")
     console.print(_EXAMPLE, markup=False)
-    console.print("Exit codes: 0 done, 1 a bug of ours, 2 something to mend, 130 interrupted.")
+    console.print("Exit codes: 0 done, 1 a bug, 2 an error you can fix, 130 interrupted.")

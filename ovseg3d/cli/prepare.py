@@ -1,4 +1,4 @@
-"""`ovseg3d prepare VIDEO|PHOTOS OUT`: draws the progress and prints the report of `scene.prepare`."""
+"""`ovseg3d prepare VIDEO|PHOTOS OUT`: show the progress and print the report of `scene.prepare`."""
 
 import time
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
     from ovseg3d.scene.prepare import PrepareReport
 
-# Of a long list of photos, name so many; report.json has them all.
+# Photos named in a message; report.json lists all.
 _NAMED = 8
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Turn a phone video or a folder of photos into a scene that can be trained on.
+    """Turn a phone video or a folder of photos into a scene folder for training.
 
-    Chooses sharp pictures, works out where the camera was (structure from motion), and writes OUT with the
-    photos, transforms.json, sparse points and a report that says what to shoot again.
+    Chooses sharp images, estimates the camera poses (structure from motion), and writes OUT with the photos,
+    transforms.json, sparse points and a report that says what to capture again.
     """
 
     source: tyro.conf.Positional[Path]
@@ -29,9 +29,9 @@ class Prepare:
     out: tyro.conf.Positional[Path]
     """The scene folder to make; must be new or empty."""
     max_frames: int = 150
-    """Use no more pictures than these; the sharpest are chosen, spread over the capture."""
+    """Maximum number of images; the sharpest are chosen, spread over the capture."""
     max_side: int | None = None
-    """Longest side of the written photos in pixels; by default they keep their size."""
+    """Longest side of the written photos in pixels; by default unchanged."""
     threads: int | None = None
     """Threads to use; by default all cores."""
     seed: int = 0
@@ -72,19 +72,19 @@ def _show(console: "Console", summary: "PrepareReport", out: Path, seconds: floa
     what = "frames of the video" if summary.kind == "video" else "photos"
     table = Table.grid(padding=(0, 2))
     rows = [
-        ("pictures", f"{summary.total} chosen of {summary.found} {what}"),
-        ("placed", f"{summary.registered} of {summary.total}"),
+        ("images", f"{summary.total} chosen of {summary.found} {what}"),
+        ("with pose", f"{summary.registered} of {summary.total}"),
         ("reprojection error", f"{summary.mean_reprojection_error_px:.2f} px (below 1 is good)"),
         (
             "points",
-            f"{summary.points}, each seen in {summary.mean_track_length:.1f} photos,"
-            f" {summary.median_observations_per_photo:.0f} in a photo",
+            f"{summary.points}, each seen in {summary.mean_track_length:.1f} photos on average;"
+            f" {summary.median_observations_per_photo:.0f} in the median photo",
         ),
         (
             "parallax",
             f"{summary.median_triangulation_angle_deg:.1f} degrees for the median point (above 5 is good)",
         ),
-        ("took", format_seconds(seconds)),
+        ("time", format_seconds(seconds)),
     ]
     for name, value in rows:
         table.add_row(f"[bold]{name}[/bold]", value)

@@ -1,12 +1,12 @@
-"""Draws a run's events: a live line on a terminal, plain lines elsewhere; and the summary at the end.
+"""Progress display of a run's events: live bars on a terminal, plain lines elsewhere; and the final summary.
 
-Also the bars of commands that report no events but what they do, and how much of it is done (0 to 1).
+Also progress bars for commands that report a sentence and a fraction (0 to 1) instead of events.
 """
 
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,10 @@ from ovseg3d.cli.console import format_bytes, format_seconds, shell_path
 
 if TYPE_CHECKING:
     from ovseg3d.engine import Event
+    from ovseg3d.runs.folder import RunFolder
 
 PLAIN_EVERY = 5.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 _NAMES = {
     "set-up": "set-up",
     "features": "photos' features",
@@ -39,11 +40,11 @@ _NAMES = {
     "render": "rendering views",
 }
 _COUNTED = ("features", "instance_crops")
-"""Stages without figures, whose steps are counted."""
+"""Stages without metrics; their steps are shown instead."""
 
 
 class Progress:
-    """A report (callable with an event) that draws; use it in a `with` statement."""
+    """A report (callable with an event) that displays progress; use it in a `with` statement."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -70,30 +71,32 @@ class Progress:
 
     def __call__(self, event: "Event") -> None:
         if event.kind == "log":
-            # What set-up has to say is what the reader noticed about the capture.
+            # Messages of set-up are notes of the reader about the capture.
             warning = "warning: " if event.stage == "set-up" else ""
             self._console.print(f"{warning}{event.message}", markup=False, soft_wrap=True)
         elif event.kind in ("start", "progress", "done", "interrupted"):
             if self._live is not None:
-                self._draw(event)
+                self._draw(self._live, event)
             else:
-                self._say(event)
+                self._print(event)
 
-    def _draw(self, event: "Event") -> None:
+    def _draw(self, live: rich_progress.Progress, event: "Event") -> None:
         if event.stage not in self._tasks:
             name = _NAMES.get(event.stage, event.stage)
-            self._tasks[event.stage] = self._live.add_task(name, total=1.0, figures="")
+            self._tasks[event.stage] = live.add_task(name, total=1.0, figures="")
         task = self._tasks[event.stage]
         known = event.metrics or event.kind == "start" or event.stage in _COUNTED and event.step
-        fields = {"figures": figures(event)} if known else {}
-        self._live.update(task, completed=event.progress, **fields)
+        if known:
+            live.update(task, completed=event.progress, figures=figures(event))
+        else:
+            live.update(task, completed=event.progress)
 
-    def _say(self, event: "Event") -> None:
+    def _print(self, event: "Event") -> None:
         now = time.monotonic()
         if event.kind == "progress" and event.progress < 1 and now - self._last_line < PLAIN_EVERY:
             return
-        said = event.metrics or event.stage in _COUNTED
-        if event.kind == "progress" and not said or event.kind == "done":
+        known = event.metrics or event.stage in _COUNTED
+        if event.kind == "progress" and not known or event.kind == "done":
             return
         self._last_line = now
         name = _NAMES.get(event.stage, event.stage)
@@ -102,7 +105,7 @@ class Progress:
 
 
 def figures(event: "Event") -> str:
-    """Step, PSNR, rays/s and time left, as far as the event knows them."""
+    """Step, PSNR, rays/s and time left, as far as the event has them."""
     if event.kind == "start":
         return event.message or "starting"
     if event.stage in ("evaluate", "render", "instance_crops"):
@@ -121,9 +124,9 @@ def figures(event: "Event") -> str:
 
 
 @contextmanager
-def sentence_bar(console: Console) -> Iterator[Callable[[str, float], None]]:
-    """A bar beside what is done at the moment on a terminal; otherwise a plain line every few seconds, and at each
-    change of what is done (of the words before a colon)."""
+def sentence_bar(console: Console) -> Generator[Callable[[str, float], None]]:
+    """On a terminal, a bar with the current sentence. Otherwise a plain line every few seconds, and whenever the part
+    of the sentence before the colon changes."""
     if console.is_terminal:
         with rich_progress.Progress(
             rich_progress.BarColumn(),
@@ -152,8 +155,8 @@ def sentence_bar(console: Console) -> Iterator[Callable[[str, float], None]]:
 
 
 @contextmanager
-def stage_bars(console: Console) -> Iterator[Callable[[str, float], None]]:
-    """A bar per stage on a terminal; otherwise one plain line per stage."""
+def stage_bars(console: Console) -> Generator[Callable[[str, float], None]]:
+    """On a terminal, a bar per stage; otherwise one plain line per stage."""
     if console.is_terminal:
         with rich_progress.Progress(
             rich_progress.TextColumn("{task.description:<10}", markup=False),
@@ -170,18 +173,18 @@ def stage_bars(console: Console) -> Iterator[Callable[[str, float], None]]:
 
             yield draw
         return
-    told: set[str] = set()
+    shown: set[str] = set()
 
-    def say(what: str, done: float) -> None:
-        if what not in told:
-            told.add(what)
+    def show(what: str, done: float) -> None:
+        if what not in shown:
+            shown.add(what)
             console.print(f"{what}...", markup=False)
 
-    yield say
+    yield show
 
 
 def print_summary(console: Console, run: "RunFolder") -> None:
-    """The figures of a finished run and the commands one would type next."""
+    """Print the metrics of a finished run, and commands to continue with."""
     from ovseg3d.query.words import is_structural
 
     metrics = run.metrics()
@@ -191,31 +194,34 @@ def print_summary(console: Console, run: "RunFolder") -> None:
     title = Text(run.scene_name, style="bold")
     console.print(Panel(table, title=title, title_align="left", expand=False), markup=False)
     name = shell_path(run.folder)
-    print_line = {"markup": False, "soft_wrap": True}
-    console.print(f"run        {name}", **print_line)
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    line(f"run        {name}")
     for file in ("heldout.png", "features.png", "semantics.png"):
         if (run.previews / file).exists():
-            console.print(f"previews   {shell_path(run.previews / file)}", **print_line)
+            line(f"previews   {shell_path(run.previews / file)}")
     if "steps" not in metrics:
         return
-    console.print("\nnext:", **print_line)
-    console.print(f"  ovseg3d view {name}", **print_line)
+    line("\nnext:")
+    line(f"  ovseg3d view {name}")
     if "surface_points" in metrics:
-        # Something that is there, where the run knows what is.
+        # A phrase that is in the scene, if the run has any.
         phrase = next((one for one in run.phrases if not is_structural(one)), "a red chair")
-        console.print(f'  ovseg3d query {name} "{phrase}"', **print_line)
-        console.print(f"  ovseg3d segment {name}", **print_line)
-        console.print(f"  ovseg3d export {name}", **print_line)
-    console.print(f"  ovseg3d render {name}", **print_line)
+        line(f'  ovseg3d query {name} "{phrase}"')
+        line(f"  ovseg3d segment {name}")
+        line(f"  ovseg3d export {name}")
+    line(f"  ovseg3d render {name}")
     held_out = "" if metrics.get("psnr") is not None else " --views all"
-    console.print(f"  ovseg3d eval {name}{held_out}", **print_line)
+    line(f"  ovseg3d eval {name}{held_out}")
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if "features_photos" in metrics:
         photos, made = metrics["features_photos"], metrics["features_encoded"]
-        done = f"{made} photos encoded" if made == photos else f"{photos} photos ({photos - made} were in the cache)"
+        done = f"{made} photos encoded" if made == photos else f"{photos} photos ({photos - made} from the cache)"
         rows.append(("features", f"{done} in {format_seconds(metrics['features_seconds'])}"))
         encoders = " and ".join(name for name in (metrics["clip"], metrics["dino"]) if name)
         rows.append(("", f"{metrics['features_mode']}, {encoders}"))
@@ -232,7 +238,7 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             rows.append(("", f"method {metrics['method']}"))
         if odd := metrics["photos_not_trusted"]:
             rows.append(("", f"{len(odd)} photos contradict the others: {', '.join(odd[:3])}"))
-    rows.append(("memory", f"{format_bytes(metrics['peak_anonymous_bytes'])} at most"))
+    rows.append(("memory", f"{format_bytes(metrics['peak_anonymous_bytes'])} peak"))
     return rows
 
 
@@ -251,11 +257,11 @@ def _field_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         views = f"({metrics['views']} views)"
         if "psnr_off_path" in metrics:
             rows.append(("held out", f"PSNR {text} on the camera's path"))
-            rows.append(("", f"PSNR {metrics['psnr_off_path']:.2f} dB off it {views}"))
+            rows.append(("", f"PSNR {metrics['psnr_off_path']:.2f} dB away from it {views}"))
         else:
             rows.append(("held out", f"PSNR {text} {views}"))
     else:
-        rows.append(("held out", "no view was held out: no figures"))
+        rows.append(("held out", "no held-out views, so no figures"))
     if "depth_rel_median" in metrics:
         within = metrics["depth_within_5_percent"]
         rows.append(("depth", f"median error {metrics['depth_rel_median']:.1%}, {within:.0%} of pixels within 5 %"))

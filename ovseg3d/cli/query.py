@@ -1,4 +1,4 @@
-"""`ovseg3d query`: where in a run something is, as points, things and pictures."""
+"""`ovseg3d query`: where in a run something is, as points, instances and images."""
 
 import time
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from ovseg3d.errors import ConfigError
 
 @dataclass(frozen=True)
 class Query:
-    """Ask a run where something is: points, things, and a mask for each view.
+    """Find where something is in a run: points, instances, and a mask for each view.
 
-    The answer to a phrase goes to the run's exports/ folder: the points, and a picture for each view. Several phrases
-    at once go in one call. "Not here" is an answer too, and no error.
+    The answer to a phrase is written to the run's exports/ folder: the points, and an image for each view. A call can
+    have several phrases. Absent phrases are reported as absent; this is no error.
 
     Examples:
       ovseg3d query outputs/playroom/latest "a red chair"
@@ -25,22 +25,22 @@ class Query:
 
     run: RunPath
     asked: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHRASE...")]
-    """What to look for."""
+    """What to look for, as free text."""
     negative: str | None = None
-    """What is not meant: phrases with semicolons, or a file with one a line."""
+    """What is not meant: phrases separated by semicolons, or a file with one per line."""
     canonical: str | None = None
-    """What everything is compared with, in the same form; by default what the encoder's card says, or else object;
-    things; stuff; texture."""
+    """Canonical phrases that every phrase is compared with, in the same form; by default those of the encoder's
+    calibration, or else object; things; stuff; texture."""
     phrases: str | None = None
-    """What else may be in the scene: phrases with semicolons, a file with one a line, or none; by default those of the
-    run, but for its own word for what is asked, and a list of what rooms hold. What is likelier one of these than
-    what is asked for is not that."""
+    """Alternatives that may be in the scene: phrases separated by semicolons, a file with one per line, or none; by
+    default the run's phrases (except its own word for the query) and the default vocabulary of rooms. What matches an
+    alternative better than the query is not part of the answer."""
     templates: Templates = None
     threshold: float = 0.5
-    """Relevancy from which a point counts (0.5 is as near as the nearest canonical phrase), and score from which the
-    scene is said to hold it."""
+    """Minimum relevancy of a point (0.5: as similar as the most similar canonical phrase), and minimum score to report
+    the phrase as present."""
     views: Literal["held-out", "train", "all", "none"] | None = None
-    """For which views to draw masks; by default the held-out ones, or some of all where none is held out."""
+    """Views to draw masks for; by default the held-out ones, or some of all views if none is held out."""
     camera: str | None = None
     """Measure distances from this photo's camera."""
     output: Path | None = None
@@ -49,14 +49,14 @@ class Query:
     json: Json = False
 
     def main(self) -> None:
-        """Answer, and say where the files are. Raises ConfigError: flags that do not go together."""
+        """Answer and print the paths of the files. Raises ConfigError: no phrase was given."""
         from ovseg3d.cli.console import get_console, print_json, shell_path
         from ovseg3d.export.answers import save_answers
         from ovseg3d.render.views import choose_views
         from ovseg3d.runs.phrases import read_list
 
         if not self.asked:
-            raise ConfigError("There is nothing to look for", fix='such as: ovseg3d query RUN "a red chair"')
+            raise ConfigError("No phrase was given", fix='such as: ovseg3d query RUN "a red chair"')
         console = get_console(self.json)
         run = self.where.load(self.run)
         scene = run.load_scene(self.where.scene)
@@ -66,7 +66,7 @@ class Query:
         canonical = None if self.canonical is None else read_list(self.canonical, "--canonical")
         chosen = () if self.views == "none" else choose_views(scene, self.views)
         names = [scene.frames[view].name for view in chosen]
-        began = time.monotonic()
+        start = time.monotonic()
         answers = engine.ask(
             tuple(dict.fromkeys(phrase.strip() for phrase in self.asked)),
             alternatives=alternatives,
@@ -75,15 +75,15 @@ class Query:
             threshold=self.threshold,
             camera=self.camera,
         )
-        seconds = time.monotonic() - began
-        told = save_answers(self.output or run.exports / "query", engine, answers, names)
+        seconds = time.monotonic() - start
+        described = save_answers(self.output or run.exports / "query", engine, answers, names)
         guess = engine.metres if not scene.metric and engine.measured else None
         if self.json:
             print_json({"run": run.folder, "metric": scene.metric, "unit": scene.unit,
                         "metres_per_unit": scene.metres_per_unit, "metres_per_unit_guess": guess, "frame": "input",
-                        "query_seconds": seconds, "answers": told})  # fmt: skip
+                        "query_seconds": seconds, "answers": described})  # fmt: skip
             return
-        for answer, files in zip(answers, told):
+        for answer, files in zip(answers, described):
             console.print(_sentence(answer), markup=False, soft_wrap=True)
             for instance in answer.instances[:8]:
                 console.print(_instance(instance, scene.unit), markup=False, soft_wrap=True)
@@ -91,8 +91,9 @@ class Query:
                 if files[kind]:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
         if guess is not None and any(answer.instances for answer in answers):
-            said = f"The capture states no scale; going by the things in it, a unit is about {guess:.2g} m"
-            console.print(f"{said} (ovseg3d train --scale {guess:.2g} says so).", markup=False, soft_wrap=True)
+            estimate = f"The capture has no scale. Judging by the sizes of its objects, a unit is about {guess:.2g} m"
+            hint = f"{estimate} (set it with ovseg3d train --scale {guess:.2g})."
+            console.print(hint, markup=False, soft_wrap=True)
 
 
 def _sentence(answer: Any) -> str:
@@ -100,15 +101,15 @@ def _sentence(answer: Any) -> str:
     if answer.probability is not None:
         found += f", probability {answer.probability:.0%}"
     if not answer.present:
-        better = f'; what looks like it looks more like "{answer.alternative}"' if answer.alternative else ""
+        better = f'; the best match is more like "{answer.alternative}"' if answer.alternative else ""
         return f'"{answer.phrase}" is not in this scene ({found}){better}.'
     count = len(answer.instances)
-    instances = f"{count} thing{'s' if count != 1 else ''}, " if count else ""
+    instances = f"{count} instance{'s' if count != 1 else ''}, " if count else ""
     return f'"{answer.phrase}": {instances}{len(answer.points):,} points ({found}).'
 
 
 def _instance(instance: Any, unit: str) -> str:
     size = " x ".join(f"{length:.2f}" for length in instance.size)
-    place = ", ".join(f"{value:.2f}" for value in instance.center)
-    away = "" if instance.distance is None else f", {instance.distance:.2f} {unit} away"
-    return f"  {instance.id}: {size} {unit} at ({place}){away}, relevancy {instance.score:.2f}"
+    center = ", ".join(f"{value:.2f}" for value in instance.center)
+    distance = "" if instance.distance is None else f", {instance.distance:.2f} {unit} away"
+    return f"  {instance.id}: {size} {unit} at ({center}){distance}, relevancy {instance.score:.2f}"

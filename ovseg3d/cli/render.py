@@ -1,4 +1,4 @@
-"""`ovseg3d render`: a run's views, or a flight through it, as images or MP4."""
+"""`ovseg3d render`: a run's views, or a camera path through it, as images or MP4."""
 
 import re
 import threading
@@ -16,8 +16,8 @@ _KINDS = ("colour", "depth", "normals", "opacity", "features", "labels", "instan
 class Render:
     """Render a run: held-out views, every view, or a camera path, as images or MP4.
 
-    Files go to the run's exports/ folder. Depth is written as a picture and as numbers (uint16, thousandths of
-    a unit of the capture).
+    Files go to the run's exports/ folder. Depth is written as a colour image and as numbers (uint16, in thousandths of
+    the capture's unit).
 
     Examples:
       ovseg3d render outputs/playroom/latest
@@ -27,33 +27,33 @@ class Render:
 
     run: RunPath
     views: Views | None = None
-    """Which views to render, without --path; by default the held-out ones, or some of all where none is held out."""
+    """Views to render, without --path; by default the held-out ones, or some of all views if none is held out."""
     path: str | None = None
-    """Fly along a path instead: spiral, interpolate (between the photos), or a camera path that nerfstudio saved
+    """Render a camera path instead: spiral, interpolate (between the photos), or a camera path saved by nerfstudio
     (JSON, poses in the capture's own frame)."""
     what: str = "colour,depth"
-    """Kinds of picture, with commas: colour, depth, normals, opacity; and of a run that knows meaning features, labels
-    (of --phrases), things and relevancy (of --phrase)."""
+    """Kinds of image, separated by commas: colour, depth, normals, opacity; for a run with semantics also features,
+    labels (of --phrases), instances and relevancy (of --phrase)."""
     phrases: str | None = None
-    """For labels: phrases with semicolons, or a file with one a line; by default those of the scene."""
+    """For labels: phrases separated by semicolons, or a file with one per line; by default the scene's."""
     none: NoneOfThese = True
     phrase: str | None = None
-    """For relevancy: what to look for."""
+    """For relevancy: the phrase to look for."""
     images: bool = False
     """Write a camera path as images instead of MP4."""
     seconds: float = 8.0
-    """How long a spiral or interpolation takes."""
+    """Length of a spiral or interpolation in seconds."""
     fps: float = 24.0
-    """Pictures a second of a spiral or interpolation."""
+    """Frames per second of a spiral or interpolation."""
     width: int | None = None
-    """Width of the pictures; by default as trained, or as the camera path says."""
+    """Width of the images in pixels; by default the training width, or that of the camera path."""
     output: Path | None = None
     """Folder for the files; by default exports/ in the run."""
     where: WhereFlags = Where()
     json: Json = False
 
     def main(self) -> None:
-        """Render and say where the files are."""
+        """Render and print the paths of the files."""
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
         from ovseg3d.runs.fields import refined
@@ -64,8 +64,8 @@ class Render:
         run = self.where.load(self.run)
         scene = run.load_scene(self.where.scene)
         cameras, names, fps = self._cameras(refined(run, scene))
-        meaning = [kind for kind in kinds if kind in _KINDS[4:]]
-        renderer = self._painter(run, scene, meaning) if meaning else self.where.renderer(run, scene)
+        semantic = [kind for kind in kinds if kind in _KINDS[4:]]
+        renderer = self._painter(run, scene, semantic) if semantic else self.where.renderer(run, scene)
         folder = self.output or run.exports
         stop = threading.Event()
         views = self.views or ("held-out" if scene.test else "some")
@@ -98,15 +98,15 @@ class Render:
         check_video(self.seconds, self.fps, self.width)
 
     def _painter(self, run: Any, scene: Any, what: list[str]) -> Any:
-        """A renderer that also draws meaning. Raises ConfigError, RunError."""
+        """A renderer that also draws semantics. Raises ConfigError, RunError."""
         from ovseg3d.export.overlays import Painter
         from ovseg3d.runs.phrases import read_list
 
         phrases = read_list(self.phrases) if self.phrases is not None else scene.phrases
         if "labels" in what and not phrases:
-            raise ConfigError("This scene names no phrases", where=scene.path, fix='--phrases "chair;table;floor"')
+            raise ConfigError("This scene has no phrases", where=scene.path, fix='--phrases "chair;table;floor"')
         if "relevancy" in what and not (self.phrase or "").strip():
-            raise ConfigError("Nothing says whose relevancy to draw", fix='--phrase "a red chair"')
+            raise ConfigError("Relevancy needs a phrase", fix='--phrase "a red chair"')
         return Painter(self.where.engine(run, scene), what, phrases, self.phrase or "", self.none)
 
     def _cameras(self, scene: Any) -> tuple[list[Any], list[str], float | None]:
@@ -138,7 +138,7 @@ class Render:
         cameras: Any,
         names: Any,
         fps: float | None,
-        place: Path,
+        target: Path,
         kinds: Any,
         report: Any,
         stop: Any,
@@ -146,22 +146,22 @@ class Render:
         from ovseg3d.render.frames import render_images, render_video
 
         if fps is None or self.images:
-            return render_images(renderer, cameras, names, place, what=kinds, report=report, stop=stop)
-        video = {kind: place.name if kind == "colour" else f"{place.name}_{kind}" for kind in kinds}
-        paths = {kind: place.parent / f"{name}.mp4" for kind, name in video.items()}
+            return render_images(renderer, cameras, names, target, what=kinds, report=report, stop=stop)
+        video = {kind: target.name if kind == "colour" else f"{target.name}_{kind}" for kind in kinds}
+        paths = {kind: target.parent / f"{name}.mp4" for kind, name in video.items()}
         return render_video(renderer, cameras, paths, fps, report=report, stop=stop)
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:
-    """The kinds of picture that a list with commas names. Raises ConfigError."""
+    """Parse a comma-separated list of kinds of image. Raises ConfigError."""
     aliases = {"color": "colour", "rgb": "colour", "normal": "normals"}
     kinds = tuple(dict.fromkeys(aliases.get(word, word) for word in re.split(r"[,\s]+", text.strip()) if word))
     for kind in kinds:
         if kind not in _KINDS:
             close = nearest(kind, _KINDS)
             raise ConfigError(
-                f"There is no picture {kind!r}", fix=f"--what {close}" if close else f"--what {','.join(_KINDS)}"
+                f"There is no kind of image {kind!r}", fix=f"--what {close}" if close else f"--what {','.join(_KINDS)}"
             )
     if not kinds:
-        raise ConfigError("--what names nothing", fix=f"--what {','.join(_KINDS)}")
+        raise ConfigError("--what is empty", fix=f"--what {','.join(_KINDS)}")
     return kinds

@@ -1,4 +1,4 @@
-"""`ovseg3d segment`: label images of a run's views, from a list of phrases, or of the things in it."""
+"""`ovseg3d segment`: label images of a run's views, by phrases or by instances."""
 
 import threading
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from ovseg3d.errors import ConfigError
 
 @dataclass(frozen=True)
 class Segment:
-    """Label every pixel of a run's views with one of a list of phrases, or with none of these.
+    """Label every pixel of a run's views with one phrase of a list, or with none of these.
 
     Writes an index image for each view (0 none, 1 the first phrase, ...; PNG with a palette), labels.json with
-    phrases and colours, the same as COCO-style JSON, and a picture for looking, in place of those that an earlier
-    call left there. A run without phrases, or --instances, gives the things that were found, each with a number and a
-    colour of its own.
+    phrases and colours, the same as COCO-style JSON, and an overview image. They replace the files of an earlier call.
+    With --instances, or if the run has no phrases, the labels are the instances found, each with its own number and
+    colour.
 
     Examples:
       ovseg3d segment outputs/playroom/latest --phrases "chair;table;wall;floor"
@@ -24,22 +24,22 @@ class Segment:
 
     run: RunPath
     phrases: str | None = None
-    """Phrases with semicolons, or a file with one a line; by default those of the run."""
+    """Phrases separated by semicolons, or a file with one per line; by default those of the run."""
     keep: bool = False
-    """Keep these phrases with the run, in place of those that it has."""
+    """Store these phrases in the run, in place of its own."""
     templates: Templates = None
     instances: bool = False
-    """Label the things that were found, not phrases."""
+    """Label with the instances found instead of phrases."""
     none: NoneOfThese = True
     views: Views = "all"
-    """For which views."""
+    """Views to label."""
     output: Path | None = None
     """Folder for the files; by default exports/labels (or exports/instances) in the run."""
     where: WhereFlags = Where()
     json: Json = False
 
     def main(self) -> None:
-        """Label, and say where the files are. Raises ConfigError: flags that do not go together."""
+        """Label and print the paths of the files. Raises ConfigError: flags that cannot be combined."""
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
         from ovseg3d.export.labels import instance_views, label_views
@@ -51,7 +51,7 @@ class Segment:
         scene = run.load_scene(self.where.scene)
         phrases = read_list(self.phrases) if self.phrases is not None else scene.phrases
         if self.keep and self.phrases is None:
-            raise ConfigError("--keep needs phrases to keep", fix='--phrases "chair;table;floor" --keep')
+            raise ConfigError("--keep needs --phrases", fix='--phrases "chair;table;floor" --keep')
         instances = self.instances or not phrases
         refuse_idle(
             self,
@@ -64,15 +64,15 @@ class Segment:
         stop = threading.Event()
         with interruptible(stop), Progress(console) as progress:
             if instances:
-                told = instance_views(folder, engine, names, phrases=phrases, report=progress, stop=stop)
+                written = instance_views(folder, engine, names, phrases=phrases, report=progress, stop=stop)
             else:
-                told = label_views(folder, engine, phrases, names, none=self.none, report=progress, stop=stop)
+                written = label_views(folder, engine, phrases, names, none=self.none, report=progress, stop=stop)
         if self.keep:
             keep_phrases(run.folder, phrases)
         if self.json:
-            print_json({"run": run.folder, **told})
+            print_json({"run": run.folder, **written})
             return
-        what = f"{len(told['instances'])} things" if instances else f"{len(phrases)} phrases"
+        what = f"{len(written['instances'])} instances" if instances else f"{len(phrases)} phrases"
         console.print(f"{len(names)} label images, {what}:", markup=False)
-        for path in (told["folder"], told["image"]):
+        for path in (written["folder"], written["image"]):
             console.print(f"  {shell_path(path)}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`ovseg3d synth OUT`: asks `ovseg3d.synth` for a labelled room, draws the progress, says what to type next."""
+"""`ovseg3d synth OUT`: make a labelled room with `ovseg3d.synth`, show the progress, and print the next commands."""
 
 import time
 from dataclasses import dataclass
@@ -15,43 +15,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Synth:
-    """Make a labelled synthetic room, ray-traced, offline: a scene folder that can be trained on at once.
+    """Make a labelled synthetic room, ray-traced offline: a scene folder ready for training.
 
-    Every pixel's class and depth and every object's box are exact. Without --room, --seed N makes a room of
-    its own; without either it is the playroom. The same command gives the same bytes.
+    The class and depth of every pixel and the box of every object are exact. --seed N furnishes a random room; without
+    --room and --seed it is the playroom. The same command gives the same bytes.
     """
 
     out: tyro.conf.Positional[Path]
     """The scene folder to make; must be new or empty."""
     room: str | None = None
-    """A named room: playroom (furniture), desk (small things, close cameras) or waiting-room (chairs that touch)."""
+    """A named room: playroom (furniture), desk (small objects, close cameras) or waiting-room (chairs that touch)."""
     seed: int | None = None
-    """Furnish a room at random from this number."""
+    """Furnish a room at random from this seed."""
     views: int = 64
-    """Photos to train on."""
+    """Number of training photos."""
     test_views: int = 16
-    """Photos held out: half on the camera's path, half off it."""
+    """Number of held-out photos: half on the camera's path, half away from it."""
     width: int = 240
     """Width of the photos in pixels."""
     height: int = 180
     """Height of the photos in pixels."""
     depth: Literal["test", "all", "none"] = "test"
-    """Views that get a depth image."""
+    """Views with a depth image."""
     assets: Path | None = None
-    """A folder of OBJ, GLB or DAE models to furnish with; assets.json in it (or in OUT) says what they are."""
+    """A folder of OBJ, GLB or DAE models to furnish with; assets.json in it (or in OUT) describes them."""
     world: Path | None = None
-    """A Gazebo .world that places the models of --assets (else of the folders around it)."""
+    """A Gazebo .world file that places the models of --assets (by default of the folders around it)."""
     json: bool = False
     """Print one JSON object on stdout; progress goes to stderr."""
 
     def main(self) -> None:
-        """Make the room and say where it is."""
+        """Make the room and print its path."""
         from ovseg3d.cli.console import get_console, print_json
         from ovseg3d.cli.progress import stage_bars
         from ovseg3d.synth import Views, synthesise
 
         console = get_console(self.json)
-        on_start = time.perf_counter()
+        start = time.perf_counter()
         views = Views(self.views, self.test_views, self.width, self.height, self.depth)
         with stage_bars(console) as report:
             made = synthesise(
@@ -63,7 +63,7 @@ class Synth:
                 world=self.world,
                 report=report,
             )
-        seconds = time.perf_counter() - on_start
+        seconds = time.perf_counter() - start
         if self.json:
             print_json(
                 {

@@ -1,7 +1,7 @@
-"""`ovseg3d train`: fit a field to one or several scenes, and say how it went.
+"""`ovseg3d train`: train one or several scenes, show the progress and print a summary.
 
-Flags are the settings of `runs.config`, so that every value of a preset can be overridden; what their defaults
-are depends on the preset, the quality and the config file, which are therefore read before the other flags.
+Flags are the settings of `runs.config`, so every value of a preset can be overridden. Their defaults depend on the
+preset, the quality and the config file, which are therefore read before the other flags.
 """
 
 import threading
@@ -19,16 +19,16 @@ from ovseg3d.runs.config import Config, EncodeConfig, SceneConfig, SemanticsConf
 from ovseg3d.runs.settings import make_config
 
 LIVE_SECONDS = 10.0
-"""Between two checkpoints of a run that is watched: what is seen is the newest one."""
+"""Seconds between checkpoints of a run that is watched; the viewer shows the newest checkpoint."""
 _CHOICES = {"--preset": ("cpu", "gpu"), "--quality": ("fast", "default", "high"), "--device": ("cpu", "cuda")}
 
 
 @dataclass(frozen=True)
 class Train:
-    """Fit a radiance field to posed photos, measure it on the held-out views, and keep it in a run folder.
+    """Fit a radiance field to posed photos, learn semantics on its surface, and evaluate held-out views.
 
-    Scenes are folders: nerfstudio, instant-ngp or Blender transforms.json, COLMAP, LLFF. The run goes to
-    outputs/SCENE/TIME/ and outputs/SCENE/latest names it. Ctrl-C stops with a checkpoint; --resume goes on.
+    Scenes are folders: nerfstudio, instant-ngp or Blender transforms.json, COLMAP, LLFF. The run is written to
+    outputs/SCENE/TIME/, and outputs/SCENE/latest points to it. Ctrl-C stops with a checkpoint; --resume continues.
 
     Example: ovseg3d train scenes/playroom --quality fast
     """
@@ -36,23 +36,23 @@ class Train:
     scenes: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCENE...", help_behavior_hint="")]
     """Scene folders; with --resume also run folders."""
     quality: Literal["fast", "default", "high"] = "default"
-    """How much time to spend."""
+    """Trade-off between training time and quality."""
     preset: Literal["cpu", "gpu"] | None = None
-    """Settings for which machine; by default follows the device."""
+    """Machine that the settings are for; by default that of the device."""
     config: Path | None = None
-    """A YAML file with settings, or the config.json of a run; beats preset and quality, flags beat it."""
+    """A YAML file with settings, or the config.json of a run. It overrides preset and quality; flags override it."""
     output_dir: Path | None = None
-    """The run folder, exactly; with several scenes OUTPUT_DIR/SCENE."""
+    """The run folder itself; for several scenes, the run folders are OUTPUT_DIR/SCENE."""
     resume: bool = False
-    """Go on with the scene's newest run (or the one in --output-dir)."""
+    """Continue the scene's newest run (or the one in --output-dir)."""
     view: bool = False
-    """Show it in the browser while it trains, as ovseg3d view does, and afterwards until Ctrl-C."""
+    """Show the run in the browser during training, as ovseg3d view does, and afterwards until Ctrl-C."""
     json: Json = False
     only: Annotated[str | None, tyro.conf.arg(metavar="STAGE[,STAGE]")] = None
-    """Only these stages, with commas; by default all. features: encode the photos with CLIP and DINO; field: fit the
-    field and evaluate it, with no encoder; evaluate: measure the held-out views; semantics: lift features to the
-    field's surface, so that it can be asked. What a stage works on must be selected too, or be in the run that
-    --resume goes on with."""
+    """Run only these stages, separated by commas; by default all. features: encode the photos with CLIP and DINO.
+    field: fit and evaluate the field, without encoders. evaluate: measure the held-out views. semantics: lift features
+    to the field's surface, for queries. The stages that a stage needs must be selected too, or be done in the run that
+    --resume continues."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     scene: Annotated[SceneConfig, tyro.conf.arg(name="")] = SceneConfig()
     encode: Annotated[EncodeConfig, tyro.conf.arg(name="")] = EncodeConfig()
@@ -60,13 +60,13 @@ class Train:
     field: FieldConfig = FieldConfig()
     allow: AllowFlags = Allow()
     base: Annotated[Config | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
-    """The settings before the flags; no flag."""
+    """The settings below the flags; not a flag."""
     typed: Annotated[frozenset[str], tyro.conf.Fixed, tyro.conf.Suppress] = frozenset()
-    """The flags as they were typed, with hyphens; no flag."""
+    """The flags as typed, with hyphens; not a flag."""
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "Train":
-        """Read the command line: first what chooses the defaults, then everything."""
+        """Parse the command line: first the flags that choose the defaults, then all."""
         from ovseg3d.cli import parse_arguments
 
         base = cls._base(list(arguments))
@@ -88,7 +88,7 @@ class Train:
     def _base(arguments: list[str]) -> Config:
         """The settings before the flags."""
         given = {flag: _value(arguments, flag) for flag in (*_CHOICES, "--config")}
-        # A wrong choice is left for tyro to explain.
+        # tyro reports wrong choices.
         chosen = {flag: given[flag] if given[flag] in names else None for flag, names in _CHOICES.items()}
         device, preset = chosen["--device"], chosen["--preset"]
         asks_for_help = "-h" in arguments or "--help" in arguments
@@ -109,19 +109,19 @@ class Train:
         return config
 
     def settings(self) -> Config:
-        """All layers combined."""
+        """The settings with all layers combined."""
         sections = {name: getattr(self, name) for name in ("scene", "train", "field", "encode", "semantics")}
         sections["train"] = self._watched(self.train)
         return Config(**sections, only=self.only)
 
     def _watched(self, train: TrainConfig) -> TrainConfig:
-        """With checkpoints often enough for --view."""
+        """The settings with checkpoints often enough for --view."""
         if not self.view or self._was_typed("checkpoint_seconds"):
             return train
         return replace(train, checkpoint_seconds=min(train.checkpoint_seconds, LIVE_SECONDS))
 
     def main(self) -> int:
-        """Train every scene; returns the exit code."""
+        """Train every scene; returns the exit code. Raises ConfigError: no scene, or flags without effect."""
         from rich.markup import escape
 
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path, show_error
@@ -129,7 +129,7 @@ class Train:
         from ovseg3d.cli.view import Live
 
         if not self.scenes:
-            raise ConfigError("No scene was named", fix="ovseg3d train SCENE, such as scenes/playroom")
+            raise ConfigError("No scene was given", fix="ovseg3d train SCENE, such as scenes/playroom")
         console = get_console(self.json)
         reports: list[dict[str, Any]] = []
         stop = threading.Event()
@@ -147,19 +147,19 @@ class Train:
                 except Ovseg3dError as error:
                     if len(self.scenes) == 1:
                         raise
-                    show_error(error)  # the other scenes may be fine
+                    show_error(error)  # the other scenes may work
                     reports.append({"scene": str(path), "status": "failed", "error": str(error)})
                     continue
                 reports.append(_report(run))
                 if not self.json and reports[-1]["status"] == "done":
                     print_summary(console, run)
-            reports += [{"scene": str(path), "status": "not begun"} for path in left]
+            reports += [{"scene": str(path), "status": "not started"} for path in left]
             if self.json:
                 print_json(reports[0] if len(self.scenes) == 1 else {"runs": reports})
         stopped = [report for report in reports if report["status"] == "interrupted"]
         for report in stopped:
             again = f"ovseg3d train {shell_path(report['run'])} --resume"
-            console.print(f"Stopped, with a checkpoint. To go on:  {again}", markup=False, soft_wrap=True)
+            console.print(f"Stopped with a checkpoint. To continue:  {again}", markup=False, soft_wrap=True)
         if left:
             names = " ".join(shell_path(path) for path in left)
             console.print(f"Stopped before these scenes:  {names}", markup=False, soft_wrap=True)
@@ -186,44 +186,44 @@ class Train:
         without_effect = sorted(self.typed & {"--config", "--preset", "--quality"})
         if without_effect:
             raise ConfigError(
-                f"--resume goes on with the run's own settings, so {' and '.join(without_effect)} would do nothing",
-                fix="leave it out, and say how long with --steps or --max-seconds",
+                f"{' and '.join(without_effect)} would have no effect: --resume keeps the run's own settings",
+                fix="leave it out, and set the length with --steps or --max-seconds",
             )
         named = {kind: getattr(self.encode, kind) for kind in ("clip", "dino", "segments") if self._was_typed(kind)}
         trust = self.allow.trust(**named)
         run = load(target or path, trust)
-        if target is not None:  # then the scene says where the capture is now; reading it checks that it is the same
+        if target is not None:  # `path` is the capture's folder now; reading it checks that it is the same capture
             run = replace(run, scene_path=path.resolve())
         config = self._resumed(without_cache(run.config, trust))
         self._refuse_idle(config)
         scene = run.load_scene()
-        if config.encode.phrases is not None and self._was_typed("phrases"):  # a file may say more than it did
+        if config.encode.phrases is not None and self._was_typed("phrases"):  # the file may have changed
             scene = replace(scene, phrases=read_list(config.encode.phrases))
         return train_scene(scene, config, report=progress, stop=stop, resume=run, on_start=live.on_start, trust=trust)
 
     def _refuse_idle(self, config: Config) -> None:
-        """Flags that this run has no use for would be passed over in silence."""
+        """Raises ConfigError: a flag has no effect in this run."""
         method, features = config.semantics.method, config.views_as.features
-        fits = "field" in config.stages or not self.resume  # a new run keeps them until its field is fitted
+        fits = "field" in config.stages or not self.resume  # a new run keeps them until its field is trained
         of_field = ("steps", "max_seconds", "checkpoint_seconds", "tensorboard", "depth", "refine_poses")
         for names, used, why in (
             (_flags(EncodeConfig), "features" in config.stages, "this run does not encode the photos"),
-            (_flags(SemanticsConfig), "semantics" in config.stages, "this run does not learn meaning"),
+            (_flags(SemanticsConfig), "semantics" in config.stages, "this run does not learn semantics"),
             (_flags(FieldConfig, "field."), fits, "this run does not fit the field"),
             (of_field, fits, "this run does not fit the field"),
             (("segments", "crops"), features in ("auto", "regions"), f"--features {features} makes no regions"),
-            (("pyramid",), features == "pyramid", "it is of --features pyramid"),
-            (("instance_crops",), method == "default", "it is of --method default"),
-            (("refine_steps", "refine_seconds"), method != "lift", "--method lift learns nothing on rays"),
-            (("selection", "rda", "fda", "rebalance"), method == "3d-ovs", "that is of --method 3d-ovs"),
+            (("pyramid",), features == "pyramid", "it applies to --features pyramid only"),
+            (("instance_crops",), method == "default", "it applies to --method default only"),
+            (("refine_steps", "refine_seconds"), method != "lift", "--method lift has no refinement"),
+            (("selection", "rda", "fda", "rebalance"), method == "3d-ovs", "it applies to --method 3d-ovs only"),
         ):
             typed = [f"--{name.replace('_', '-')}" for name in names if self._was_typed(name)]
             if typed and not used:
-                fix = "leave --only away, or take --only field,semantics" if "this run" in why else "leave it out"
-                raise ConfigError(f"{' and '.join(typed)} would do nothing: {why}", fix=fix)
+                fix = "leave out --only, or use --only field,semantics" if "this run" in why else "leave it out"
+                raise ConfigError(f"{' and '.join(typed)} would have no effect: {why}", fix=fix)
 
     def _name(self, path: Path) -> str:
-        """The folder of a scene among several: its name, with 4 hex of its path when an earlier scene has the name."""
+        """The folder name of one of several scenes: its name, or `hashed_name` if an earlier scene has that name."""
         from ovseg3d.runs.folder import hashed_name
 
         name = path.resolve().name
@@ -231,7 +231,7 @@ class Train:
         return name if path.resolve() == first else hashed_name(path, name)
 
     def _resumed(self, earlier: Config) -> Config:
-        """The run's own settings, with the flags that were typed on top; a limit given alone removes the other."""
+        """The run's own settings, overridden by the flags typed; one limit given alone removes the other."""
         sections = {}
         for name in ("scene", "train", "encode", "semantics", "field"):
             mine, prefix = getattr(self, name), "field." if name == "field" else ""
@@ -247,7 +247,7 @@ class Train:
         return replace(earlier, **sections)
 
     def _was_typed(self, name: str) -> bool:
-        """Whether the command line had a setting, such as `steps` or `field.levels`, or the opposite of it."""
+        """Whether the command line has a setting, such as `steps` or `field.levels`, or its `no-` form."""
         flag = name.replace("_", "-")
         prefix, dot, key = flag.rpartition(".")
         return not self.typed.isdisjoint({f"--{flag}", f"--{prefix}{dot}no-{key}", f"--no-{flag}"})
@@ -258,7 +258,7 @@ def _flags(section: type, prefix: str = "") -> list[str]:
 
 
 def _value(arguments: list[str], flag: str) -> str | None:
-    """What follows `flag` on the command line, or None; tyro takes underscores for hyphens, so do we."""
+    """The value of `flag` on the command line, or None. As in tyro, underscores count as hyphens."""
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name.replace("_", "-") == flag:

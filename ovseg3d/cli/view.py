@@ -1,4 +1,4 @@
-"""`ovseg3d view`: look at a run or a scene in the browser, ask it, export from it."""
+"""`ovseg3d view`: show a run or a scene in the browser, with queries and exports."""
 
 import threading
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """Open a run in the browser: walk through it, ask it, click on objects, export from it.
+    """Open a run in the browser: move through it, query it, click on objects, export from it.
 
-    Listens on this machine only, unless --host says otherwise. A scene without a run shows its cameras and sparse
-    points. Ctrl-C ends it.
+    The viewer is reachable from this machine only, unless --host is given. A scene without a run is shown as cameras
+    and sparse points. Ctrl-C ends it.
 
     Examples:
       ovseg3d view outputs/playroom/latest
@@ -26,29 +26,29 @@ class View:
 
     run: SceneOrRunPath
     port: int = 7007
-    """Where to listen; the next free one is taken when another program has it."""
+    """Port to listen on; if it is in use, the next free one is taken."""
     host: str = "127.0.0.1"
-    """Who can come: 127.0.0.1 is this machine, 0.0.0.0 everybody who can reach it and has the
-    address with its token, which is printed."""
+    """Address to listen on. 127.0.0.1: this machine only; 0.0.0.0: everybody who can reach this machine and has the
+    printed address with its token."""
     where: WhereFlags = Where()
 
     def main(self) -> None:
-        """Serve until Ctrl-C. Raises ConfigError: a wrong port."""
+        """Serve until Ctrl-C. Raises ConfigError: the port is out of range."""
         from ovseg3d.viewer import open_shared_scene
 
         if not 0 < self.port < 65536:
-            raise ConfigError(f"--port must lie between 1 and 65535, not at {self.port}", fix="--port 7007")
+            raise ConfigError(f"--port must be from 1 to 65535, not {self.port}", fix="--port 7007")
         console = get_console()
         shared = open_shared_scene(
             self.run, self.where.scene, self.where.device, self.where.backend, self.where.trust(clip=self.where.clip)
         )
         stop = threading.Event()
         with _serve(console, shared, self.host, self.port) as viewer, interruptible(stop):
-            console.print(f"Open {_bold(viewer.url)} in a browser. Ctrl-C ends.", soft_wrap=True)
+            console.print(f"Open {_bold(viewer.url)} in a browser. Ctrl-C ends the viewer.", soft_wrap=True)
             if self.host not in ("127.0.0.1", "localhost", "::1"):
                 console.print(
-                    "Who has this address, token and all, can look, ask and write exports. The connection is"
-                    " not encrypted: over a network that you do not trust, use ssh -L instead."
+                    "Everybody who has this address with its token can view, query and write exports. The connection"
+                    " is not encrypted. On an untrusted network, use ssh -L instead."
                 )
             for note in shared.notes:
                 console.print(note, markup=False, soft_wrap=True)
@@ -57,24 +57,26 @@ class View:
 
 
 def _bold(url: str) -> str:
-    """An address as markup: one in brackets (IPv6) is none itself."""
+    """An address as bold markup; the brackets of an IPv6 address are escaped."""
     from rich.markup import escape
 
     return f"[bold]{escape(url)}[/bold]"
 
 
 def _serve(console: "Console", shared: Any, host: str = "127.0.0.1", port: int = 7007) -> Any:
-    """A viewer that complains on the console."""
+    """A viewer that prints its messages on the console."""
     from ovseg3d.viewer import Viewer
 
     return Viewer(shared, host, port, lambda text: console.print(text, markup=False, soft_wrap=True))
 
 
 class Live:
-    """What `train --view` shows: the run that is being trained, and at the end the last one until `stop`.
+    """The viewer of `train --view`: shows the run in training, and after training the last run until `stop`.
 
     Args:
-        wanted: without it nothing is shown.
+        console: where to print the address.
+        stop: set by Ctrl-C.
+        wanted: False disables the viewer.
     """
 
     def __init__(self, console: "Console", stop: threading.Event, wanted: bool) -> None:
@@ -82,7 +84,7 @@ class Live:
         self._viewer: Any = None
 
     def on_start(self, run: Any) -> None:
-        """Show this run from now on."""
+        """Show this run from now on, in place of the previous one."""
         if not self._wanted:
             return
         from ovseg3d.viewer import SharedScene
@@ -99,6 +101,8 @@ class Live:
         if self._viewer is None:
             return
         if kind is None and not self._stop.is_set():
-            self._console.print(f"Still to be seen at {_bold(self._viewer.url)}. Ctrl-C ends.", soft_wrap=True)
+            self._console.print(
+                f"The scene is still open at {_bold(self._viewer.url)}. Ctrl-C ends the viewer.", soft_wrap=True
+            )
             wait_for(self._stop)
         self._viewer.stop()

@@ -1,4 +1,4 @@
-"""The generic loop: steps, time, rates, checkpoints and events. It knows no stage."""
+"""The generic loop: steps, time, rates, checkpoints and events. It is independent of the stages."""
 
 from ovseg3d.engine.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from ovseg3d.engine.clock import Clock

@@ -1,8 +1,7 @@
-"""Checkpoints: one safetensors file of plain tensors, with its facts as JSON in the same file's header.
+"""Checkpoints: one safetensors file of plain tensors, with facts as JSON in its header.
 
-Nothing in them can run code. A file is written whole under another name and then renamed, so that an
-interruption at any moment leaves the previous checkpoint usable. `step-000001000.json` beside each repeats
-the facts for people; only the safetensors file is ever read.
+Checkpoints cannot contain code. A file is written under another name and then renamed, so that an interruption leaves
+the previous checkpoint usable. `step-000001000.json` beside each repeats the facts for people; it is never read.
 """
 
 import json
@@ -10,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,7 +25,7 @@ _MAX_BYTES = 64 * 2**30
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A stage at one moment: everything that it needs to go on to the same bits."""
+    """The state of a stage: everything needed to continue with the same bits."""
 
     stage: str
     step: int
@@ -33,14 +33,14 @@ class Checkpoint:
     """Training time spent so far."""
     state: dict[str, torch.Tensor]
     facts: dict = field(default_factory=dict)
-    """What a loader must know before it can build the stage (JSON values)."""
+    """What a loader needs to build the stage (JSON values)."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 1) -> Path:
     """Write `folder/step-<step>.safetensors` and remove all but the newest `keep`.
 
     Raises:
-        OutputError: the folder cannot be written to; what was there before is untouched.
+        OutputError: the folder cannot be written to; earlier checkpoints are untouched.
     """
     facts = {
         "format_version": FORMAT_VERSION,
@@ -65,11 +65,16 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path, stage: str, shapes: Mapping[str, torch.Size] | None = None) -> Checkpoint:
-    """Read a checkpoint and check that it is what it should be.
+    """Read and check a checkpoint.
+
+    Args:
+        path: the safetensors file.
+        stage: the expected stage.
+        shapes: expected shapes of some tensors, checked before any tensor is read.
 
     Raises:
-        RunError: it is missing, cut, not a checkpoint, of another version, of another stage, or holds
-            tensors of other shapes than `shapes`, or numbers that are not finite; or it does not fit the memory.
+        RunError: the file is missing, truncated, not a checkpoint, of another version or stage, has other shapes than
+            `shapes` or numbers that are not finite, or does not fit into memory.
     """
     fix = "train again, or resume from an older copy of the run"
     stored, _ = tensor_headers(path, RunError, "checkpoint", _MAX_BYTES, fix=fix)
@@ -100,6 +105,10 @@ def load_checkpoint(path: Path, stage: str, shapes: Mapping[str, torch.Size] | N
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise RunError(f"The checkpoint's {name!r} holds numbers that are not finite", where=path, fix=fix)
     step, seconds = header.get("step"), header.get("seconds")
-    if type(step) is not int or step < 0 or type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
-        raise RunError("The checkpoint's step or time is not a number from 0 up", where=path, fix=fix)
+    if type(step) is not int or step < 0 or not _is_duration(seconds):
+        raise RunError("The checkpoint's step or time is not a number of at least 0", where=path, fix=fix)
     return Checkpoint(stage, step, float(seconds), state, header["facts"])
+
+
+def _is_duration(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

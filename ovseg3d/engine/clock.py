@@ -1,12 +1,12 @@
-"""A stopwatch that can be stopped, so that measuring never counts as training."""
+"""A stopwatch that can be paused, so that measuring does not count as training."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
 class Clock:
-    """Seconds since it was made, plus `spent`, less the time spent in `paused()`."""
+    """Seconds since construction, plus `spent`, minus the time in `paused()`."""
 
     def __init__(self, spent: float = 0.0) -> None:
         self._origin = time.monotonic() - spent
@@ -16,11 +16,11 @@ class Clock:
         return time.monotonic() - self._origin
 
     def add(self, seconds: float) -> None:
-        """Count time spent elsewhere, such as before a run was resumed."""
+        """Add time spent elsewhere, such as before a run was resumed."""
         self._origin -= seconds
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None, None, None]:
         start = time.monotonic()
         try:
             yield

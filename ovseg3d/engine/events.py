@@ -1,4 +1,4 @@
-"""What a stage tells the outside while it works. Nothing below `cli` prints; it reports events instead."""
+"""Events: messages of a running stage. Parts below `cli` do not print; they report events."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,19 +13,19 @@ class Event:
 
     kind: Kind
     stage: str
-    """Which stage speaks, e.g. `field`."""
+    """Name of the stage, such as `field`."""
     step: int = 0
     """Optimisation steps done."""
     steps: int | None = None
     """Steps to do, or None when only time limits the run."""
     progress: float = 0.0
-    """0 to 1: the share of the steps, or of the time where there is no number of steps."""
+    """0 to 1: fraction of the steps, or of the time if there is no number of steps."""
     seconds: float = 0.0
-    """Time spent on the stage, earlier sessions of a resumed run counted in."""
+    """Time spent on the stage, including earlier sessions of a resumed run."""
     seconds_left: float | None = None
-    """An estimate, or None while there is nothing to estimate from."""
+    """An estimate, or None if there is none yet."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Figures of the moment, e.g. `psnr` in dB and `rays_per_second`."""
+    """Current figures, such as `psnr` in dB and `rays_per_second`."""
     message: str = ""
 
 
@@ -33,4 +33,4 @@ Report = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """A report for callers who do not want one."""
+    """A report that ignores all events."""

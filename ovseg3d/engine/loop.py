@@ -1,14 +1,14 @@
-"""Run a stage: so many steps, or so many seconds, whichever ends first.
+"""Run a stage for a number of steps or of seconds, whichever ends first.
 
-Learning rates follow `progress`. With `steps` it is step / steps, whether time is limited too or not: time may then
-end the run, but it schedules nothing, and the steps that were taken have the bits of those of any run with that number
-of steps. With `max_seconds` alone it is the share of the time, so that rates have decayed when the time is over, and
-the bits depend on the machine's speed.
+Learning rates follow `progress`. With `steps` it is step / steps, even if time is limited too: the time may end the run
+but does not change the schedule, so the steps taken have the same bits as in any run with that number of steps. With
+`max_seconds` alone it is the fraction of the time, so that the rates have decayed when the time is over; the bits then
+depend on the speed of the machine.
 
-A stage that has both and is ended by its time stops before its rates have decayed. That is a loss of quality which the
-loop cannot mend: it does not know in advance that the time will be too short. Who starts the stage says so, and
-advises `max_seconds` alone, or more time. The default on a CPU has both: a number of steps, so that its bits can be
-promised, and a time that only far slower machines reach.
+A stage with both limits that is ended by its time stops before its rates have decayed. The loop cannot avoid this loss
+of quality, since it does not know in advance that the time is too short. The caller reports it and recommends
+`max_seconds` alone, or more time. The default on a CPU has both: a number of steps, so that the bits are reproducible,
+and a time that only far slower machines reach.
 """
 
 import threading
@@ -29,24 +29,27 @@ PROGRESS_EVERY = 0.5
 
 @runtime_checkable
 class Stage(Protocol):
-    """Something that learns step by step."""
+    """Something that is trained step by step."""
 
     name: str
 
     def step(self, step: int, progress: float) -> None:
-        """One optimisation step; `progress` in [0, 1) sets the rates. Must depend on nothing else but its state."""
+        """One optimisation step; `progress` in [0, 1) sets the rates. It must depend on its state only."""
 
     def measure(self) -> dict[str, float]:
-        """Figures for the progress display. Called now and then, so it may wait for the device."""
+        """Figures for the progress display. It is called rarely and may synchronise with the device."""
+        ...
 
     def state(self) -> dict[str, torch.Tensor]:
-        """All that is needed to go on to the same bits."""
+        """Everything needed to continue with the same bits."""
+        ...
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """The inverse of `state`."""
 
     def facts(self) -> dict:
-        """What a loader must know to build this stage before `load_state` (JSON values)."""
+        """What a loader needs to build this stage before `load_state` (JSON values)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,15 @@ def run_stage(
     """Train `stage` until its steps or its time are used up, or until `stop` is set.
 
     Args:
-        steps: how many steps in all, those before `first_step` counted in; sets the rates where it is given.
-        max_seconds: how long in all, by `clock`; sets the rates where it is given alone.
-        first_step: steps done before, for a stage that was resumed.
-        clock: the stopwatch to go by; bring one that started earlier to count set-up time in.
-        checkpoints: a folder for checkpoints: one every `checkpoint_seconds`, and one at the end.
+        stage: what to train.
+        steps: number of all steps, including those before `first_step`; determines the rates if given.
+        max_seconds: maximum time by `clock`; determines the rates if given alone.
+        first_step: steps done before, for a resumed stage.
+        clock: the stopwatch; pass one that started earlier to include set-up time.
+        checkpoints: a folder for checkpoints, or None.
+        checkpoint_seconds: seconds between checkpoints; there is one more at the end.
         report: receives events: `start`, `progress`, `checkpoint`, and `done` or `interrupted`.
-        after_step: called with the number of steps done after each.
+        after_step: called after each step with the number of steps done.
         stop: set it from another thread or a signal handler to end after the current step.
 
     Raises:
@@ -93,7 +98,7 @@ def run_stage(
     if steps is None and max_seconds is None:
         raise ValueError("give steps, max_seconds or both")
     clock = clock or Clock()
-    began, began_progress = clock.seconds, 0.0
+    start, start_progress = clock.seconds, 0.0
     step = first_step
 
     def progress() -> float:
@@ -106,8 +111,8 @@ def run_stage(
 
     def event(kind: str, metrics: dict[str, float] | None = None) -> None:
         done, seconds = progress(), clock.seconds
-        gained = done - began_progress
-        left = (seconds - began) * (1.0 - done) / gained if gained > 0.0 and step > first_step else None
+        gained = done - start_progress
+        left = (seconds - start) * (1.0 - done) / gained if gained > 0.0 and step > first_step else None
         if left is not None and max_seconds is not None:
             left = min(left, max(max_seconds - seconds, 0.0))
         report(Event(kind, stage.name, step, steps, done, seconds, left, metrics or {}))  # type: ignore[arg-type]
@@ -117,7 +122,7 @@ def run_stage(
             save_checkpoint(checkpoints, Checkpoint(stage.name, step, clock.seconds, stage.state(), stage.facts()))
             event("checkpoint")
 
-    began_progress = progress()
+    start_progress = progress()
     event("start")
     reported = saved = clock.seconds
     stopped = False

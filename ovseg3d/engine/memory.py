@@ -1,7 +1,7 @@
-"""How much memory this process needed at its worst, in bytes that no file backs (anonymous memory).
+"""Peak memory of this process, in bytes of anonymous memory (not backed by a file).
 
-Memory that maps a file (photos, libraries) can be dropped by the system at any time and is not counted where
-the system tells the difference (Linux); elsewhere it is the whole resident memory.
+Memory that maps a file (photos, libraries) can be reclaimed by the system at any time, and is not counted on Linux.
+Other systems do not report it separately; there it is the whole resident memory.
 """
 
 import threading
@@ -12,7 +12,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def anonymous_bytes() -> int:
-    """Anonymous resident memory now."""
+    """Current anonymous resident memory in bytes."""
     try:
         for line in _STATUS.read_text().splitlines():
             if line.startswith("RssAnon:"):
@@ -33,7 +33,7 @@ def _peak_resident() -> int:
 
 
 class PeakMemory:
-    """Watches `anonymous_bytes` from a thread, ten times a second, while the `with` block runs."""
+    """Samples `anonymous_bytes` from a thread, ten times per second, while the `with` block runs."""
 
     def __init__(self, interval: float = 0.1) -> None:
         self.peak = anonymous_bytes()

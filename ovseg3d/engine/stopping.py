@@ -1,4 +1,4 @@
-"""Ending early between two pieces of work, as Ctrl-C asks for, with nothing half done."""
+"""Early end between two pieces of work, as for Ctrl-C."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def until_stopped(pieces: Iterable[T], stop: threading.Event | None) -> Iterator[T]:
-    """The pieces of work one by one; KeyboardInterrupt before the next, or after the last, once `stop` is set."""
+    """Yield the pieces. Once `stop` is set, KeyboardInterrupt is raised before the next piece or after the last."""
     for piece in pieces:
         _check(stop)
         yield piece

@@ -1,4 +1,4 @@
-"""Training: the stages of a run and their order."""
+"""Training: implementation and order of the stages of a run."""
 
 import lazy_loader as _lazy
 

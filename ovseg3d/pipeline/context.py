@@ -1,8 +1,8 @@
-"""What the stages of one training share."""
+"""The shared context of the stages of one training, and their base class."""
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.engine import Clock, Event, Report
@@ -19,62 +19,62 @@ from ovseg3d.scene import Scene
 
 @dataclass(frozen=True)
 class Encoded:
-    """The photos' features, and the encoder that they are from."""
+    """Features of the photos, and the encoder that they are from."""
 
     features: SceneFeatures
     """Of all frames of the scene."""
     encoder: EncoderFacts
     words: Words | None = None
-    """Vectors of the phrases that the methods 3d-ovs and lerf learn from or ask with; None for the others."""
+    """Embeddings of the phrases that the methods 3d-ovs and lerf use; None for other methods."""
     clip: TextImageEncoder | None = None
-    """The encoder itself, to see instances as wholes; without it none are."""
+    """The encoder itself, for instance crops; without it there are none."""
 
 
 @dataclass
 class Context:
-    """One training: what was asked for, where it goes, and what earlier stages hand on to later ones."""
+    """One training: its settings, its run, and results that stages pass on to later ones."""
 
     scene: Scene
     config: Config
-    device: str
+    device: Literal["cpu", "cuda"]
     report: Report
     stop: threading.Event
-    """Set by others, to end after the current piece of work."""
+    """Set from outside to end after the current piece of work."""
     clock: Clock = field(default_factory=Clock)
-    """Of the time that counts against `max_seconds`."""
+    """Time that counts towards `max_seconds`."""
     memory: PeakMemory = field(default_factory=PeakMemory)
     run: RunFolder = field(init=False)
-    """Set once the folder is there, before the first stage runs."""
+    """Set once the folder exists, before the first stage runs."""
     resumed: bool = False
-    # What stages hand on.
+    # Results for later stages.
     encoded: Encoded | None = None
     renderer: Renderer | None = None
-    """Of the field that was trained a moment ago."""
+    """Renderer of the field trained in this session."""
     trained: dict[str, Any] = field(default_factory=dict)
-    """Step and seconds of the field, for the status."""
+    """Step and seconds of the field, for status.json."""
     new_steps: int = 0
-    """Steps that the field took in this session."""
+    """Steps of the field in this session."""
 
     def log(self, stage: str, message: str) -> None:
-        """Tell the reader something."""
+        """Report a message to the user."""
         self.report(Event("log", stage, message=message))
 
 
 class Stage:
-    """One stage of a training; `runs.stages` says what it needs and makes."""
+    """One stage of a training; `runs.stages` describes its needs and product."""
 
     spec: StageSpec
 
-    def check(self, config: Config, device: str) -> None:
-        """Refuse settings that cannot work, before anything is read. Raises ConfigError, DeviceError."""
+    def check(self, config: Config, device: Literal["cpu", "cuda"]) -> None:
+        """Refuse invalid settings, before anything is read. Raises ConfigError, DeviceError."""
 
     def prepare(self, context: Context) -> None:
-        """Check the scene and fetch what may be missing, before anything is written; there is no run yet."""
+        """Check the scene and fetch what is missing, before anything is written. There is no run yet."""
 
     def may_skip(self, context: Context) -> bool:
-        """Whether a resumed run has all of this already, and nothing of it is stale."""
+        """Whether a resumed run has this stage's product and it is not stale."""
         return False
 
     def run(self, context: Context) -> bool:
-        """Do it; False after `stop`."""
+        """Run the stage; False after `stop`."""
         raise NotImplementedError

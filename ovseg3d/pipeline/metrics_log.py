@@ -1,4 +1,4 @@
-"""The log of a training: metrics.jsonl, and tensorboard's files where they are asked for."""
+"""The log of a training: metrics.jsonl, and tensorboard files if requested."""
 
 import json
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from ovseg3d.runs.folder import RunFolder
 
 
 class MetricsLog:
-    """Writes metrics.jsonl as training goes, and tensorboard's files when asked.
+    """Writes metrics.jsonl during training, and tensorboard files if requested.
 
-    A resumed run first drops what was logged after the checkpoint that it goes on from.
+    A resumed run first drops entries after its checkpoint.
     """
 
     def __init__(self, run: RunFolder, first_step: int, tensorboard: bool) -> None:
@@ -33,7 +33,7 @@ class MetricsLog:
             self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=first_step)
 
     def _lines(self) -> list[dict[str, Any]]:
-        """Entries of an earlier log; a last line that was cut is left out."""
+        """Entries of an earlier log; a truncated last line is dropped."""
         entries = []
         try:
             for line in read_bytes(self._path, RunError, most=MAX_TABLE_BYTES).splitlines():

@@ -1,8 +1,7 @@
-"""One scene, several seeds: a run for each, and what their figures have in common.
+"""Runs of one scene with several seeds, and statistics of their figures.
 
-A run that is there already is used again: one of the same capture and settings with that seed, whatever it was trained
-for. One that was interrupted is gone on with, and what it lacks, a field or meaning, it is given, so that nothing is
-trained twice and the whole can be interrupted at any time.
+An existing run of the same capture, settings and seed is used again. An interrupted run is continued, and a missing
+field or missing semantics are trained. So nothing is trained twice, and the evaluation can be interrupted at any time.
 """
 
 import threading
@@ -28,42 +27,47 @@ AGGREGATION = "One run for each seed, measured by itself; then the mean and the 
 
 
 def scene_and_settings(path: Path, config_file: Path | None = None) -> tuple[Scene, Config]:
-    """The capture that `path` means, and the settings to train it with.
+    """The capture of `path`, and settings to train it with.
 
     Args:
-        path: a scene, or a run.
-        config_file: settings; by default those of the run, or of the scene's newest run, or else the usual ones.
+        path: a scene or a run.
+        config_file: settings; by default those of the run or of the scene's newest run, else the defaults.
 
     Raises:
-        SceneError, ConfigError: it cannot be read.
+        SceneError, ConfigError: the capture or the settings cannot be read.
     """
-    usual = make_config(resolve_device("auto"), config_file=config_file)
+    default = make_config(resolve_device("auto"), config_file=config_file)
     try:
         run = open_run(path)
     except RunError:
-        return open_scene(path, usual), usual
-    return run.load_scene(), run.config if config_file is None else usual
+        return open_scene(path, default), default
+    return run.load_scene(), run.config if config_file is None else default
 
 
 def run_of_seed(
-    scene: Scene, config: Config, seed: int, meaning: bool, report: Report, stop: threading.Event
+    scene: Scene, config: Config, seed: int, semantics: bool, report: Report, stop: threading.Event
 ) -> RunFolder:
-    """A finished run with `seed`: found, finished, or trained.
+    """A finished run with `seed`: an existing one, continued if needed, or a new one.
 
     Args:
-        meaning: whether it has to know meaning.
+        scene: the capture.
+        config: settings; the seed and the stages are replaced.
+        seed: seed of the run.
+        semantics: whether the run needs semantics.
+        report: receives the events of training.
+        stop: set it to end after the current step.
 
     Raises:
-        KeyboardInterrupt: after `stop`. And what `train_scene` raises.
+        KeyboardInterrupt: after `stop`. Also the errors of `train_scene`.
     """
-    only = "field,semantics" if meaning else "field"
+    only = "field,semantics" if semantics else "field"
     wanted = replace(config, train=replace(config.train, seed=seed), only=only)
     run = _found(scene, wanted)
     if run is None:
         run = train_scene(scene, wanted, report=report, stop=stop)
     elif not _has_field(run):
         run = train_scene(scene, wanted, report=report, stop=stop, resume=run)
-    if meaning and not stop.is_set() and not (run.folder / FILE).exists():
+    if semantics and not stop.is_set() and not (run.folder / FILE).exists():
         run = train_scene(scene, replace(wanted, only="semantics"), report=report, stop=stop, resume=run)
     if stop.is_set():
         raise KeyboardInterrupt
@@ -71,39 +75,39 @@ def run_of_seed(
 
 
 def _found(scene: Scene, wanted: Config) -> RunFolder | None:
-    """The run of the capture with these settings that has most of what is wanted, of several the newest."""
+    """The run with this capture and these settings that is most complete; of several, the newest."""
     alike = []
     for file in sorted(scene_folder(scene.path, scene.name).glob("*/config.json")):
         try:
             run = open_run(file)
             if is_scene(scene, run.scene_hash) and not differences(run.config, wanted):
-                on_start = latest_checkpoint(run.checkpoints) is not None
-                knows = "semantics" not in wanted.stages or (run.folder / FILE).exists()
-                alike.append(((_has_field(run), on_start, knows, run.folder.name), run))
+                started = latest_checkpoint(run.checkpoints) is not None
+                has_semantics = "semantics" not in wanted.stages or (run.folder / FILE).exists()
+                alike.append(((_has_field(run), started, has_semantics, run.folder.name), run))
         except RunError:
-            continue  # of another version, or half written: not ours to mend
+            continue  # of another version or incomplete
     return max(alike, key=lambda one: one[0])[1] if alike else None
 
 
 def _has_field(run: RunFolder) -> bool:
-    """Whether the run has a field that was trained to the end: one of features alone is done without any."""
+    """Whether the run has a fully trained field; a run of features alone can be done without one."""
     trained = "steps" in run.metrics() and latest_checkpoint(run.checkpoints) is not None
     return trained and run.status()["status"] == "done"
 
 
 def check_alike(run: RunFolder, scene: Scene, wanted: Config) -> None:
-    """Raises ConfigError: a run that is to be used again is of another capture, or was made otherwise than `wanted`."""
-    fix = "another --output, or remove that folder"
+    """Raises ConfigError: an existing run is of another capture or has other settings than `wanted`."""
+    fix = "use another --output, or remove that folder"
     if not is_scene(scene, run.scene_hash):
-        raise ConfigError(f"The run that is there is of another scene than {scene.path}", where=run.folder, fix=fix)
+        raise ConfigError(f"The existing run is of another scene than {scene.path}", where=run.folder, fix=fix)
     if found := differences(run.config, wanted):
-        raise ConfigError(f"The run that is there has other settings: {', '.join(found)}", where=run.folder, fix=fix)
+        raise ConfigError(f"The existing run has other settings: {', '.join(found)}", where=run.folder, fix=fix)
 
 
 def differences(first: Config, second: Config) -> tuple[str, ...]:
-    """The settings in which two runs learn otherwise, such as "train.steps", in their order.
+    """The settings that differ between two runs, such as "train.steps", in order.
 
-    What leaves the outcome alone does not count: how long a stage may wait with its checkpoint, say.
+    Settings without effect on the result, such as the checkpoint interval, are ignored.
     """
     one, other = (to_plain(_essence(config)) for config in (first, second))
     found = []
@@ -120,16 +124,16 @@ def _essence(config: Config) -> Config:
     return replace(config, train=train, encode=replace(from_anywhere(config.encode), cache_dir=None), only=None)
 
 
-def over_seeds(told: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and spread of every figure over seeds.
+def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation of every figure over seeds.
 
     Args:
-        told: figures by seed, in dictionaries within dictionaries; what is no fraction or length is left out.
+        results: figures by seed, in nested dictionaries; values other than floats are ignored.
 
     Returns:
         `aggregation`, `seeds`, and by figure ("index.held-out.miou") `mean`, `std` (None of one seed) and `values`.
     """
-    flat = {seed: dict(_flat(figures)) for seed, figures in told.items()}
+    flat = {seed: dict(_flat(figures)) for seed, figures in results.items()}
     figures = {}
     for name in dict.fromkeys(name for one in flat.values() for name in one):
         values = [one.get(name) for one in flat.values()]
@@ -137,7 +141,7 @@ def over_seeds(told: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         if len(known):
             spread = float(known.std(ddof=1)) if len(known) > 1 else None
             figures[name] = {"mean": float(known.mean()), "std": spread, "values": values}
-    return {"aggregation": AGGREGATION, "seeds": list(told), "figures": figures}
+    return {"aggregation": AGGREGATION, "seeds": list(results), "figures": figures}
 
 
 def _flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float | None]]:

@@ -1,8 +1,8 @@
-"""The stage `semantics`: from a trained field and the photos' features to points that can be asked.
+"""The stage `semantics`: from a trained field and the photos' features to surface points for queries.
 
-It looks at the field from everywhere, takes its surface, lifts the photos' features to it, carries them along it, and
-lets the method (`methods`) make of them what it will. Only training photos speak, where no mask hides what they show;
-labels are never read.
+It renders the field from all cameras, extracts its surface, lifts the photos' features to it, smooths them along it,
+and runs the method (`points.methods`) on them. Then it finds instances and encodes their crops. Only the unmasked
+pixels of training photos are used; labels are never read.
 """
 
 import shutil
@@ -42,64 +42,64 @@ from ovseg3d.scene import Scene, usable_at
 NAME, INSTANCE_CROPS = "semantics", "instance_crops"
 PLANES = ("floor", "wall", "ceiling")
 CPU_PIXELS = 30e6
-"""What an encoder may see of all portraits together on a CPU: 600 crops of 224 x 224, some three minutes of a ViT-B/16;
-more than the built-in one needs for a hundred things."""
+"""Maximum number of pixels of all instance crops on a CPU: 600 crops of 224 x 224, about three minutes with a ViT-B/16.
+The built-in encoder needs fewer for a hundred instances."""
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """The field's surface, and what the training photos show of it."""
+    """The field's surface, and its visibility in the training photos."""
 
     scene: Scene
-    """Its training photos are where --refine-poses moved them to."""
+    """With the training poses refined by --refine-poses."""
     surface: Surface
     visibilities: Sequence[Visibility]
-    """Of each training photo."""
+    """One per training photo."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What has been learnt of the surface so far."""
+    """Instances and vectors of the surface so far."""
 
     instances: Things
     basis: Basis
     vectors: Float[np.ndarray, "points kept"]
-    """Of each surface point, in the basis."""
+    """Vectors of the surface points, in the basis."""
     instance_crops: np.ndarray | None = None
-    """Of each instance and rejected proposal, in the basis; None where none was seen as a whole."""
+    """Embeddings of instances and rejected fragments, in the basis; None without crops."""
 
 
 def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | None:
-    """Learn what the field's surface means, and keep it in the run.
+    """Learn the semantics of the field's surface, and write them to the run.
 
     Args:
-        context: with `encoded`. Receives events of the stages "surface", "semantics", "instance_crops", "rays" and those of
-            learning: "fit", "refine", "lerf". Its `stop` ends after the current view, step, or batch of crops, or
-            after lifting or finding instances.
-        renderer: of the run's field.
+        context: with `encoded`. It receives events of the stages "surface", "semantics", "instance_crops", "rays" and
+            those of refinement: "fit", "refine", "lerf". Its `stop` ends after the current view, step, or batch of
+            crops, or after lifting or finding instances.
+        renderer: renderer of the run's field.
 
     Returns:
-        What was learnt, or None after `stop`.
+        The semantics, or None after `stop`.
 
     Raises:
-        RunError: the field shows no surface. CacheError: features are gone. OutputError: the run cannot be written to.
+        RunError: the field has no surface. CacheError: features are missing. OutputError: the run cannot be written to.
     """
     run, config, report, stop, encoded = context.run, context.config, context.report, context.stop, context.encoded
     if encoded is None:
         raise RuntimeError("the stage features comes before semantics")
     features, encoder, scene = encoded.features, encoded.encoder, refined(run, context.scene)
-    began = time.monotonic()
+    start = time.monotonic()
     surveyed = survey(scene, renderer, report, stop)
     if surveyed is None:
         return None
     surface, visibilities = surveyed
     seen = _Seen(scene, surface, visibilities)
-    seconds = {"surface_seconds": time.monotonic() - began}
-    began = time.monotonic()
+    seconds = {"surface_seconds": time.monotonic() - start}
+    start = time.monotonic()
     report(Event("start", NAME, 0, 1, message="lifting the photos' features to the surface"))
     basis, lifted, unit = lift_photos(scene, surface, visibilities, features, config.train.seed)
-    seconds["lift_seconds"] = time.monotonic() - began
-    began = time.monotonic()
+    seconds["lift_seconds"] = time.monotonic() - start
+    start = time.monotonic()
     trainer = FeatureTrainer(
         run.folder, config.semantics, scene, renderer, resolve_backend(config.train.backend, context.device), features,
         surface, basis, lifted, unit, encoded.words, encoder.logit_scale, config.train.seed, report, stop,
@@ -108,17 +108,19 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     if found is None or stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
         return None
-    seconds["refine_seconds"] = time.monotonic() - began
-    began = time.monotonic()
-    report(Event("progress", NAME, 0, 1, 0.5, message="finding things"))
-    looks, regions = clues(scene, surface, found.vectors, features, visibilities)
-    known = _Known(find_instances(surface, looks, visibilities=visibilities, regions=regions), basis, found.vectors)
-    seconds["instances_seconds"] = time.monotonic() - began
+    seconds["refine_seconds"] = time.monotonic() - start
+    start = time.monotonic()
+    report(Event("progress", NAME, 0, 1, 0.5, message="finding instances"))
+    appearance, regions = clues(scene, surface, found.vectors, features, visibilities)
+    known = _Known(
+        find_instances(surface, appearance, visibilities=visibilities, regions=regions), basis, found.vectors
+    )
+    seconds["instances_seconds"] = time.monotonic() - start
     settings, clip = config.semantics, encoded.clip
     if settings.method == "default" and settings.instance_crops != 0 and clip is not None and not stop.is_set():
-        began = time.monotonic()
+        start = time.monotonic()
         known = _embed_instances(context, features, clip, seen, known)
-        seconds["instance_crops_seconds"] = time.monotonic() - began
+        seconds["instance_crops_seconds"] = time.monotonic() - start
     if stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
         return None
@@ -129,8 +131,8 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
         planes, pieces, known.instance_crops,
     )  # fmt: skip
     path = save_semantics(run.folder, learnt)
-    shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # not before: who is stopped here goes on from there
-    # What another method left behind, or was measured of it, would be read as this one's.
+    shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # only now, since a run stopped before continues from it
+    # Figures of an earlier method, and evaluations of it, are stale.
     parts = ("fit_", "refine_", "lerf_", "instance_crops_")
     stale = {name: None for name in run.metrics() if name.startswith(parts) or name in EVALUATED}
     run.write_metrics(
@@ -154,18 +156,18 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
 def survey(
     scene: Scene, renderer: Renderer, report: Report = ignore, stop: threading.Event | None = None
 ) -> tuple[Surface, list[Visibility]] | None:
-    """A field's surface, and what each training photo shows of it; None after `stop`.
+    """A field's surface, and its visibility in each training photo; None after `stop`.
 
-    What a photo's mask hides, such as somebody who walked by, it does not show: the field was not taught by it either.
+    Masked pixels of a photo, such as a passer-by, do not count as visible; the field was not trained on them either.
 
     Raises:
-        RunError: the field shows no surface. SceneError: a mask cannot be read.
+        RunError: the field has no surface. SceneError: a mask cannot be read.
     """
-    began, settings = time.monotonic(), SurfaceConfig()
+    start, settings = time.monotonic(), SurfaceConfig()
     frames = [scene.frames[view] for view in scene.train]
     cameras = [frame.camera for frame in frames]
     everywhere = cameras + (between(cameras) if settings.between else [])
-    report(Event("start", SURFACE, 0, len(everywhere), message="looking at the field from everywhere"))
+    report(Event("start", SURFACE, 0, len(everywhere), message="rendering the field from all cameras"))
     views = list(look(renderer, everywhere, settings, report, stop))
     if stop is not None and stop.is_set():
         report(Event("interrupted", SURFACE, len(views), len(everywhere)))
@@ -177,16 +179,29 @@ def survey(
     visibilities = [
         visibility.where(usable_at(frame, visibility.xy)) for frame, visibility in zip(frames, visibilities)
     ]
-    report(Event("done", SURFACE, len(views), len(views), 1.0, time.monotonic() - began))
+    report(Event("done", SURFACE, len(views), len(views), 1.0, time.monotonic() - start))
     return surface, visibilities
 
 
 def lift_photos(
     scene: Scene, surface: Surface, visibilities: Sequence[Visibility], features: SceneFeatures, seed: int
 ) -> tuple[Basis, Lifted, Float[np.ndarray, "points kept"]]:
-    """The basis of the photos' features, what was lifted to the points, and that smoothed, of unit length or zero."""
+    """Lift the photos' features to the surface points and smooth them.
+
+    Args:
+        scene: the capture.
+        surface: surface points of the field.
+        visibilities: one per training photo.
+        features: of all frames.
+        seed: seed of the basis.
+
+    Returns:
+        The basis of the features; the lifted vectors; and the smoothed vectors, of unit length or zero.
+    """
     photos = [features[view].clip.at for view in scene.train]
-    basis, lifted = lift_reduced(visibilities, photos, surface.xyz.astype(np.float64), LiftConfig(seed=seed))
+    xyz, config = surface.xyz.astype(np.float64), LiftConfig(seed=seed)
+    # Called with arrays, `at` returns arrays.
+    basis, lifted = lift_reduced(visibilities, photos, xyz, config)  # pyright: ignore[reportArgumentType]
     vectors = smooth(lifted.vectors, surface, lifted.support)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return basis, lifted, (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
@@ -199,28 +214,42 @@ def clues(
     features: SceneFeatures,
     visibilities: Sequence[Visibility],
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """What things are found by, besides their shape: what CLIP and DINO see in the points, and the photos' regions."""
-    looks, maps = [vectors], [features[view] for view in scene.train]
+    """Evidence for instances besides shape: appearance features of the points, and the photos' regions.
+
+    Args:
+        scene: the capture.
+        surface: surface points of the field.
+        vectors: CLIP vectors of the points, in the basis.
+        features: of all frames.
+        visibilities: one per training photo.
+
+    Returns:
+        Appearance features, each (points, dim): CLIP, and DINO if all photos have it. Regions of each training photo,
+        or none if some photo lacks them.
+    """
+    appearance, maps = [vectors], [features[view] for view in scene.train]
     dinos = [one.dino.at for one in maps if one.dino is not None]
     if len(dinos) == len(visibilities):
-        looks.append(lift(visibilities, dinos, len(surface)).vectors)
+        # Called with arrays, `at` returns arrays.
+        lifted = lift(visibilities, dinos, len(surface))  # pyright: ignore[reportArgumentType]
+        appearance.append(lifted.vectors)
     regions = [one.clip.index for one in maps if isinstance(one.clip, Regions)]
-    return looks, regions if len(regions) == len(visibilities) else []
+    return appearance, regions if len(regions) == len(visibilities) else []
 
 
 class _Stopped(Exception):
-    """Leaves the portraits."""
+    """Ends the instance crops after `stop`."""
 
 
 def _embed_instances(
     context: Context, features: SceneFeatures, clip: TextImageEncoder, seen: _Seen, known: _Known
 ) -> _Known:
-    """What is known once instances, and what may be some, were seen as wholes; the same as before where the encoder's
-    weights are gone, or stopped."""
+    """Add embeddings of instances, rejected fragments and confirmed planar instances, from their crops. Returns `known`
+    unchanged if the encoder's weights are missing, or after `stop`."""
     config, report, stop = context.config, context.report, context.stop
     instances, asked = known.instances, config.semantics.instance_crops
     settings = CropConfig() if asked is None else CropConfig(views=asked)
-    report(Event("start", INSTANCE_CROPS, 0, 1, message="seeing things as wholes"))
+    report(Event("start", INSTANCE_CROPS, 0, 1, message="encoding instance crops"))
 
     def tick(done: int, total: int) -> None:
         report(Event("progress", INSTANCE_CROPS, done, total, done / total))
@@ -233,14 +262,14 @@ def _embed_instances(
         if asked is None and context.device == "cpu":
             settings = settings.affordable(int(ids.max(initial=0)), clip.preprocess.size, CPU_PIXELS)
             if settings.views < CropConfig.views:
-                few = f"Each thing is seen in {settings.views} of its photos, {CropConfig.views} would take long"
+                few = f"Each instance is cropped from {settings.views} photos; {CropConfig.views} would take long"
                 context.log(INSTANCE_CROPS, f"{few} on a CPU (--instance-crops {CropConfig.views})")
         poses = choose_poses(ids, seen.visibilities, settings)
         frames = [seen.scene.frames[view] for view in seen.scene.train]
         photo = lambda view: read_photo(frames[view], features.settings)  # noqa: E731
         found = encode_instance_crops(poses, ids, seen.visibilities, photo, clip, settings, tick)
-    except EncoderError as error:  # the photos' features were in the cache
-        context.log(INSTANCE_CROPS, f"No thing is seen as a whole: {error.what}")
+    except EncoderError as error:  # the photos' features came from the cache
+        context.log(INSTANCE_CROPS, f"Instance crops are skipped: {error.what}")
         return known
     except _Stopped:
         report(Event("interrupted", INSTANCE_CROPS, 0, 1))
@@ -258,8 +287,8 @@ def _embed_instances(
 
 
 def _panels(context: Context, clip: TextImageEncoder, surface: Surface, known: _Known) -> tuple[Panels, np.ndarray]:
-    """What may be things in the room's planes, and vectors of the words for them: the run's phrases, or else what rooms
-    hold. Nothing where the encoder knows no words."""
+    """Candidates for planar instances, and embeddings of their names: the run's phrases, else the default vocabulary.
+    Empty if the encoder has no text encoder."""
     instances, phrases = known.instances, context.run.phrases
     nothing = Panels(), np.zeros((0, clip.dim), np.float32)
     if not instances.room.any():
@@ -271,7 +300,7 @@ def _panels(context: Context, clip: TextImageEncoder, surface: Surface, known: _
     try:
         words = clip.encode_text(names).detach().float().cpu().numpy()
     except EncoderError as error:
-        context.log(INSTANCE_CROPS, f"Nothing is looked for in walls: {error.what}")
+        context.log(INSTANCE_CROPS, f"Planar instances are skipped: {error.what}")
         return nothing
     settings = PanelConfig(sure=KNOWN if phrases else UNKNOWN)
     reduced = known.basis.reduce(words)
@@ -279,5 +308,5 @@ def _panels(context: Context, clip: TextImageEncoder, surface: Surface, known: _
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:
-    """Photos whose features contradict those of the others, by name: blurred ones, or an encoder's mistakes."""
+    """Names of photos whose features contradict the others, such as blurred ones."""
     return {"photos_not_trusted": [scene.frames[view].name for view, good in zip(scene.train, trusted) if not good]}

@@ -1,6 +1,6 @@
-"""Train a scene: run the stages of `runs.stages` in their order, in a run folder.
+"""Train a scene: run the stages of `runs.stages` in order, in a run folder.
 
-`train_scene` prints nothing and keeps nothing between calls. Progress comes as events; `stop` ends the run after
+`train_scene` prints nothing and has no state between calls. It reports progress as events. `stop` ends the run after
 the current step, with a checkpoint, as Ctrl-C does on the command line.
 """
 
@@ -31,7 +31,7 @@ from ovseg3d.scene import Scene
 STAGES: dict[str, Callable[[], Stage]] = {
     kind.spec.name: kind for kind in (FeaturesStage, TrainFieldStage, EvaluateStage, SemanticsStage)
 }
-"""How the stages of `runs.stages`, which has their order, are made."""
+"""Implementations of the stages; `runs.stages` has their order."""
 
 
 def train_scene(
@@ -45,30 +45,30 @@ def train_scene(
     on_start: Callable[[RunFolder], None] | None = None,
     trust: Trust = NO_TRUST,
 ) -> RunFolder:
-    """Run the stages that the settings ask for (see `runs.stages`), and keep what they make in a run folder.
+    """Run the stages of the settings (see `runs.stages`), and write their products to a run folder.
 
-    The time for encoding photos does not count against `max_seconds`.
+    The time for encoding photos does not count towards `max_seconds`.
 
     Args:
         scene: the capture, or its folder.
-        config: settings; by default those of the run to resume, or of the preset for this machine.
+        config: settings; by default those of the run to resume, or the preset of this machine.
         output_dir: the run folder; by default outputs/<scene>/<timestamp>.
-        report: receives events (see `engine.Event`): the plan, then those of the stages "features", "set-up", "field"
-            and "evaluate", and of those that `learn_semantics` names.
+        report: receives events (see `engine.Event`): the plan, then those of "features", "set-up", "field" and
+            "evaluate", and those of `learn_semantics`.
         stop: set it, from another thread or a signal handler, to end after the current step.
-        resume: a run to go on with, in its own folder. Its scene and field settings and its seed must be the same.
-            When its field goes on learning, what was learnt and measured on it goes; `semantics` learns it anew. What
-            is done and not stale may be skipped, unless `config.only` asks for it.
-        begun: called with the run once its folder is there and it is marked as running.
-        trust: what the user allows the capture, and the run to resume, to ask for.
+        resume: a run to continue in its own folder. Its scene and field settings and its seed must be unchanged. If its
+            field is trained further, its semantics and figures are removed. Stages that are done and not stale are
+            skipped, unless `config.only` names them.
+        on_start: called with the run once its folder exists and it is marked as running.
+        trust: the user's permissions for the capture and the run to resume.
 
     Returns:
         The run; `run.status()["status"]` is "done", or "interrupted" after `stop`.
 
     Raises:
-        SceneError, ConfigError, DeviceError, EncoderError, CacheError, RunError, OutputError: see their texts. A run
-        that fails is marked "failed" in its status.json; a run that is killed can be resumed.
-        KeyboardInterrupt: after `stop`, where encoders were being fetched; nothing has changed then.
+        SceneError, ConfigError, DeviceError, EncoderError, CacheError, RunError, OutputError: see `errors`. A run that
+            fails is marked "failed" in its status.json; a run that is killed can be resumed.
+        KeyboardInterrupt: after `stop` during the download of encoders; nothing has changed then.
     """
     earlier = open_run(resume, trust) if isinstance(resume, Path | str) else resume
     if config is None:
@@ -77,7 +77,7 @@ def train_scene(
         check_names(earlier, config.encode, trust)
     config = replace(config, encode=from_anywhere(config.encode))
     stages = [STAGES[name]() for name in config.stages]
-    # What is asked for is checked before anything is read or written.
+    # Settings are checked before anything is read or written.
     device = resolve_device(config.train.device)
     for stage in stages:
         stage.check(config, device)
@@ -93,10 +93,10 @@ def train_scene(
         stage.prepare(context)
     with ExitStack() as held, context.memory:
         if earlier is None:
-            place = Path(output_dir) if output_dir is not None else None
-            context.run = create_run(scene, config, place, held=held, trust=trust)
+            folder = Path(output_dir) if output_dir is not None else None
+            context.run = create_run(scene, config, folder, held=held, trust=trust)
         else:
-            context.run = _go_on(earlier, scene, config, held)
+            context.run = _continue_run(earlier, scene, config, held)
         if scene.phrases:
             keep_phrases(context.run.folder, scene.phrases)
         context.run.write_status("running")
@@ -107,26 +107,26 @@ def train_scene(
 
 
 def _with_phrases(scene: Scene, config: Config, earlier: RunFolder | None) -> Scene:
-    """The capture with the phrases that the settings name, unless the run has had them from the same place before."""
+    """The capture with the phrases of the settings, unless the earlier run read them from the same source."""
     asked, had = config.encode.phrases, None if earlier is None else from_anywhere(earlier.config.encode).phrases
     return replace(scene, phrases=read_list(asked)) if asked is not None and asked != had else scene
 
 
-def _go_on(earlier: RunFolder, scene: Scene, config: Config, held: ExitStack) -> RunFolder:
-    """The earlier run with new settings, and its lock in `held`. Raises ConfigError where they do not fit it."""
+def _continue_run(earlier: RunFolder, scene: Scene, config: Config, held: ExitStack) -> RunFolder:
+    """The earlier run with new settings, and its lock in `held`. Raises ConfigError: they do not fit the run."""
     check_same(earlier, config)
     if not is_scene(scene, earlier.scene_hash):
         raise ConfigError(
-            "This is not the capture that the run was trained on", where=scene.path, fix="begin a new run"
+            "This is not the capture that the run was trained on", where=scene.path, fix="start a new run"
         )
     run = replace(earlier, config=config)
     held.enter_context(RunLock(run.folder))
-    run.write_config()  # its limits may be new
+    run.write_config()  # its limits may have changed
     return run
 
 
 def _run_stages(stages: list[Stage], context: Context) -> None:
-    """Run them one after another; the run's status says how it went, whatever happens."""
+    """Run the stages in order, and write the outcome to the run's status."""
     run, asked = context.run, named(context.config.only)
     try:
         context.log("plan", f"Plan: {describe_plan(plan(context.config.only))}")
@@ -137,7 +137,7 @@ def _run_stages(stages: list[Stage], context: Context) -> None:
                 run.write_status("interrupted", **context.trained)
                 return
         run.write_status("done", **context.trained)
-    except (KeyboardInterrupt, BrokenPipeError):  # the latter: whoever read the report has gone
+    except (KeyboardInterrupt, BrokenPipeError):  # BrokenPipeError: the reader of the output has closed it
         run.write_status("interrupted")
         raise
     except BaseException as error:
@@ -149,4 +149,4 @@ def _mark_failed(run: RunFolder, error: BaseException) -> None:
     try:
         run.write_status("failed", message=error.what if isinstance(error, Ovseg3dError) else repr(error))
     except Ovseg3dError:
-        pass  # the disk is full, say: the first error is the one to tell
+        pass  # such as a full disk; the first error is the one to report

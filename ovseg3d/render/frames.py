@@ -1,8 +1,7 @@
-"""Render a trained field to files: one image for each view, or a film.
+"""Render a trained field to files: one image per view, or a video.
 
-`what` chooses among colour, depth, normals, opacity, and features, labels, relevancy; several give several files for
-each view. Depth is also written as numbers (uint16, thousandths of an input unit) beside its picture when views are
-rendered as images.
+`what` selects kinds of image: colour, depth, normals, opacity, features, labels, instances, relevancy; each gives one
+file per view. For images, depth is also written as numbers (uint16, thousandths of an input unit).
 """
 
 import threading
@@ -27,21 +26,22 @@ from ovseg3d.render.video import Video
 from ovseg3d.scene import Camera
 
 What = Literal["colour", "depth", "normals", "opacity", "features", "labels", "instances", "relevancy"]
-"""The last four need a `painter.Painter` for a renderer."""
+"""The last four need a `Painter` (`export.overlays`) as renderer."""
 DEPTH_UNIT = 0.001
+"""Input units per value 1 of a depth file."""
 
 
 @runtime_checkable
 class Renders(Protocol):
-    """What can draw a view: `field.Renderer`, or anything that does the same."""
+    """A renderer of views, such as `field.Renderer`."""
 
     def render(self, camera: Camera, normals: bool = False) -> dict[str, np.ndarray]:
-        """rgb (h, w, 3) from 0 to 1, depth_z (h, w) in input units, opacity, and if wanted normal."""
+        """rgb (h, w, 3) from 0 to 1, depth_z (h, w) in input units, opacity (h, w), and normal (h, w, 3) on request."""
         ...
 
 
 def image_of(what: What, rendered: dict[str, np.ndarray], span: tuple[float, float] | None = None) -> np.ndarray:
-    """One kind of picture, uint8 (h, w, 3); `span` is the range of depth to show."""
+    """One kind of image, uint8 (h, w, 3); `span` is the range of depth, in input units."""
     if what == "colour":
         return to_bytes(rendered["rgb"])
     if what == "depth":
@@ -63,19 +63,19 @@ def render_images(
     report: Report = ignore,
     stop: threading.Event | None = None,
 ) -> list[Path]:
-    """Write folder/<name>_<what>.png for each camera (plain <name>.png for colour); returns the files.
+    """Write folder/<name>_<what>.png for each camera (<name>.png for colour); returns the files.
 
     Args:
-        renderer: draws the views.
-        cameras: of the views, input frame.
-        names: of the views, for their files.
-        folder: where the files go.
-        what: kinds of images.
-        report: gets a progress event for each view.
+        renderer: renders the views.
+        cameras: cameras of the views, in the input frame.
+        names: file names of the views, without suffix.
+        folder: output folder.
+        what: kinds of image.
+        report: receives a progress event per view.
         stop: set it to end after the current view.
 
     Raises:
-        OutputError: the folder cannot be written to.
+        OutputError: the folder cannot be written to. KeyboardInterrupt: after `stop`.
     """
     written = []
     for camera, name in _watched(cameras, names, report, stop):
@@ -92,7 +92,7 @@ def render_images(
 
 
 def depth_numbers(depth_z: np.ndarray) -> np.ndarray:
-    """z-depth as uint16 in thousandths of an input unit; 0 where unknown or beyond 65.535."""
+    """z-depth in input units as uint16 in thousandths of a unit; 0 where unknown or above 65.535."""
     numbers = np.rint(np.nan_to_num(depth_z, nan=0.0, posinf=0.0) / DEPTH_UNIT)
     return np.where((numbers > 0) & (numbers <= 65535), numbers, 0).astype(np.uint16)
 
@@ -106,23 +106,23 @@ def render_video(
     report: Report = ignore,
     stop: threading.Event | None = None,
 ) -> list[Path]:
-    """Write one MP4 (H.264) for each kind of picture in `paths`; returns the files. Stopping early leaves none.
+    """Write one MP4 (H.264) per kind of image in `paths`; returns the files. Stopping early leaves no files.
 
     Args:
-        renderer: draws the views.
-        cameras: of the views in their order, input frame, all of one size.
+        renderer: renders the views.
+        cameras: cameras of the views in order, in the input frame, all of one size.
         paths: the file for each kind of image.
         fps: views per second.
-        report: gets a progress event for each view.
+        report: receives a progress event per view.
         stop: set it to end after the current view.
 
     Raises:
-        OutputError: a file cannot be written to its end, or ffmpeg is missing. KeyboardInterrupt: after `stop`.
+        OutputError: a file cannot be written completely, or ffmpeg is missing. KeyboardInterrupt: after `stop`.
     """
     written = list(paths.values())
 
     def write(remaining: list[tuple[What, Path]], videos: dict[What, Video]) -> None:
-        # Films are opened one inside the other, so that each is renamed only when all pictures are in.
+        # Videos are opened nested, so that each is renamed only when all images are written.
         if not remaining:
             _video(renderer, cameras, videos, report, stop)
             return
@@ -133,7 +133,7 @@ def render_video(
                 with Video(temporary, fps) as video:
                     write(rest, {**videos, kind: video})
             except OSError:
-                if stop is not None and stop.is_set():  # Ctrl-C ends ffmpeg, too
+                if stop is not None and stop.is_set():  # Ctrl-C also ends ffmpeg
                     raise KeyboardInterrupt from None
                 raise
 
@@ -154,7 +154,7 @@ def _video(
     for camera, _ in _watched(cameras, [""] * len(cameras), report, stop):
         rendered = renderer.render(camera, normals="normals" in videos)
         if span is None:
-            span = depth_range(rendered["depth_z"])  # one range for the whole film, or it would flicker
+            span = depth_range(rendered["depth_z"])  # one range for the whole video, to avoid flicker
         for kind, video in videos.items():
             video.add(image_of(kind, rendered, span))
 
@@ -162,7 +162,7 @@ def _video(
 def _watched(
     cameras: Sequence[Camera], names: Sequence[str], report: Report, stop: threading.Event | None
 ) -> Iterator[tuple[Camera, str]]:
-    """The cameras and names, with an event after each; KeyboardInterrupt once `stop` is set."""
+    """Yield cameras and names, and report an event after each. Raises KeyboardInterrupt once `stop` is set."""
     for done, (camera, name) in enumerate(zip(cameras, names), start=1):
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt

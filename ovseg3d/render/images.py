@@ -1,7 +1,7 @@
-"""Pictures of what was rendered: depth, normals and opacity as colours, and the previews of a run.
+"""Images of depth, normals and opacity, and previews of a run.
 
-Everything returned is uint8 (h, w, 3), rows from the top. A preview shows a held-out photo beside the field's
-render and depth, and beside the error of that depth where the true one is known.
+Images are uint8 (h, w, 3), rows from the top. A preview shows a held-out photo, its render and depth, and the depth
+error if the true depth is known.
 """
 
 import math
@@ -18,12 +18,13 @@ from ovseg3d.files import write_atomic
 from ovseg3d.scene import Frame, load_photo
 
 GAP, LABEL = 4, 18
+"""Space between images, and height of a label, in pixels."""
 LARGEST_ERROR = 0.1
-"""Relative depth error that the error picture shows in its last colour."""
+"""Relative depth error of the last colour in an error image."""
 
 
 def to_bytes(rgb: Float[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 3"]:
-    """0..1 to 0..255; what is outside is clipped."""
+    """Convert 0..1 to 0..255, with clipping."""
     return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
 
 
@@ -35,7 +36,7 @@ def _palette(name: str) -> np.ndarray:
 
 
 def depth_range(depth_z: Float[np.ndarray, "h w"]) -> tuple[float, float]:
-    """The depths that a picture should span: from the 2nd to the 98th percentile of what is known."""
+    """Range of depth for an image: 2nd to 98th percentile of the known values."""
     known = depth_z[np.isfinite(depth_z) & (depth_z > 0)]
     if not len(known):
         return 1.0, 2.0
@@ -46,7 +47,7 @@ def depth_range(depth_z: Float[np.ndarray, "h w"]) -> tuple[float, float]:
 def depth_image(
     depth_z: Float[np.ndarray, "h w"], span: tuple[float, float] | None = None
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Near is bright, far is dark, even in 1/depth; unknown depth is black."""
+    """Depth as colours, linear in 1/depth: near is bright, far is dark, unknown is black."""
     low, high = span or depth_range(depth_z)
     known = np.isfinite(depth_z) & (depth_z > 0)
     inverse = 1 / np.where(known, depth_z, high)
@@ -55,8 +56,8 @@ def depth_image(
     return np.where(known[..., None], colours, np.uint8(0))
 
 
-def error_picture(pred_z: Float[np.ndarray, "h w"], true_z: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Relative depth error from 0 (dark) to LARGEST_ERROR (bright); grey where the truth is unknown."""
+def depth_error_image(pred_z: Float[np.ndarray, "h w"], true_z: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Relative depth error from 0 (dark) to LARGEST_ERROR (bright); grey where the true depth is unknown."""
     known = np.isfinite(true_z) & (true_z > 0)
     error = np.abs(np.nan_to_num(pred_z) - true_z) / np.where(known, true_z, 1)
     index = np.clip(np.rint(error / LARGEST_ERROR * 255), 0, 255).astype(np.int64)
@@ -64,46 +65,46 @@ def error_picture(pred_z: Float[np.ndarray, "h w"], true_z: Float[np.ndarray, "h
 
 
 def normal_image(normal: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Unit normals with x, y, z as red, green, blue."""
+    """Unit normals as colours: x, y, z as red, green, blue."""
     return to_bytes(normal * 0.5 + 0.5)
 
 
 def opacity_image(opacity: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """White is opaque."""
+    """Opacity as grey: white is opaque."""
     return to_bytes(np.repeat(opacity[..., None], 3, axis=-1))
 
 
 def preview(
     name: str, photo: np.ndarray, rendered: dict[str, np.ndarray], true_z: np.ndarray | None, psnr: float
 ) -> Image.Image:
-    """Photo | render | depth, and | error of depth where it is known; labelled.
+    """Photo, render, depth and, if known, depth error side by side, with labels.
 
     Args:
-        name: of the photo.
+        name: name of the photo.
         photo: (h, w, 3), 0 to 1.
-        rendered: what `Renders.render` gives for the photo's camera.
-        true_z: measured z-depth (h, w) in input units, 0 where unknown.
-        psnr: of the render in dB, or NaN.
+        rendered: result of `Renders.render` for the photo's camera.
+        true_z: measured z-depth (h, w) in input units, 0 where unknown; None without.
+        psnr: PSNR of the render in dB, or NaN.
     """
     depth_z = rendered["depth_z"]
-    panels = [
+    images = [
         (f"photo {Path(name).name}", to_bytes(photo)),
         ("render" if math.isnan(psnr) else f"render, {psnr:.1f} dB", to_bytes(rendered["rgb"])),
         ("depth", depth_image(depth_z)),
     ]
     if true_z is not None and (true_z > 0).any():
-        panels.append((f"depth error, 0 to {LARGEST_ERROR:.0%}", error_picture(depth_z, true_z)))
-    return side_by_side(panels)
+        images.append((f"depth error, 0 to {LARGEST_ERROR:.0%}", depth_error_image(depth_z, true_z)))
+    return side_by_side(images)
 
 
-def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
-    """Pictures of one size in a row, each under its label."""
-    h, w = panels[0][1].shape[:2]
-    zoom = max(1, round(200 / w))  # tiny pictures are enlarged, so that one can see them and read the label
+def side_by_side(images: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    """Images of one size in a row, with a label above each."""
+    h, w = images[0][1].shape[:2]
+    zoom = max(1, round(200 / w))  # tiny images are enlarged, so that the label is readable
     h, w = h * zoom, w * zoom
-    sheet = Image.new("RGB", (len(panels) * (w + GAP) + GAP, h + LABEL + GAP), "white")
+    sheet = Image.new("RGB", (len(images) * (w + GAP) + GAP, h + LABEL + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for column, (label, pixels) in enumerate(panels):
+    for column, (label, pixels) in enumerate(images):
         left = GAP + column * (w + GAP)
         draw.text((left, 2), label, fill="black", font=font)
         sheet.paste(Image.fromarray(pixels).resize((w, h), Image.Resampling.NEAREST), (left, LABEL))
@@ -111,7 +112,7 @@ def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
 
 
 def contact_sheet(previews: Sequence[Image.Image]) -> Image.Image:
-    """Previews one below the other, narrowed to at most 1280 pixels."""
+    """Stack previews vertically; the result is at most 1280 pixels wide."""
     width = max(image.width for image in previews)
     sheet = Image.new("RGB", (width, sum(image.height for image in previews)), "white")
     top = 0
@@ -124,7 +125,7 @@ def contact_sheet(previews: Sequence[Image.Image]) -> Image.Image:
 
 
 def save_image(path: Path, image: Image.Image | np.ndarray) -> None:
-    """Write an image by its suffix, atomically. Raises OutputError."""
+    """Write a JPEG or PNG, by the suffix of `path`, atomically. Raises OutputError."""
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     buffer = BytesIO()
     image.save(buffer, format="JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
@@ -132,7 +133,7 @@ def save_image(path: Path, image: Image.Image | np.ndarray) -> None:
 
 
 def photo_on_white(frame: Frame) -> Float[np.ndarray, "h w 3"]:
-    """A frame's photo, 0 to 1, with what is transparent replaced by white. Raises SceneError."""
+    """A frame's photo, 0 to 1, on a white background. Raises SceneError."""
     photo = load_photo(frame).astype(np.float32) / 255
     if photo.shape[-1] == 3:
         return photo

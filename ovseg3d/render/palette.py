@@ -1,8 +1,8 @@
-"""Colours of labels: a scene's own phrases each have one colour in all of the scene's lists.
+"""Colours of labels. Each phrase of a scene has the same colour in all lists of that scene.
 
-A phrase's hash chooses among 64 colours that are far apart in CIE Lab and also differ in lightness, so that they can be
-told apart without seeing all hues. Where two phrases meet in one colour, the later takes the next free one; the scene's
-own choose first. So a phrase that is not the scene's has the same colour in two lists unless it meets another there.
+A phrase's hash selects one of 64 colours, which are far apart in CIE Lab and differ in lightness, so that they are
+distinguishable without all hues. If two phrases collide, the later one takes the next free colour; the scene's own
+phrases come first. So another phrase has the same colour in two lists unless it collides in one.
 """
 
 import zlib
@@ -19,7 +19,7 @@ _TRIED = 4096
 
 @lru_cache(maxsize=1)
 def _colours() -> np.ndarray:
-    """(64, 3) uint8: each the farthest in Lab from those before it, of many candidates; not near black or white."""
+    """(64, 3) uint8, by farthest-point selection in Lab from random candidates; without near-black and near-white."""
     from skimage.color import rgb2lab
 
     candidates = np.random.default_rng(7).random((_TRIED, 3))
@@ -35,23 +35,23 @@ def _colours() -> np.ndarray:
 
 
 def colours(phrases: Sequence[str], own: Sequence[str] = ()) -> UInt8[np.ndarray, "labels 3"]:
-    """A colour for none (black, row 0), and one for each phrase, upper and lower case alike.
+    """A colour for none (black, row 0), and one per phrase, ignoring case.
 
     Args:
         phrases: the list.
-        own: the scene's phrases, which choose first whether they are in the list or not.
+        own: the scene's phrases, which take their colours first, in the list or not.
     """
     taken: set[int] = set()
-    places: dict[str, int] = {}
+    rows: dict[str, int] = {}
     for phrase in map(_plain, (*own, *phrases)):
-        if phrase not in places:
-            place = zlib.crc32(phrase.encode()) % _COUNT
-            while place in taken and len(taken) < _COUNT:
-                place = (place + 1) % _COUNT
-            taken.add(place)
-            places[phrase] = place
-    rows = [places[_plain(phrase)] for phrase in phrases]
-    return np.concatenate([np.zeros((1, 3), np.uint8), _colours()[rows].reshape(-1, 3)])
+        if phrase not in rows:
+            row = zlib.crc32(phrase.encode()) % _COUNT
+            while row in taken and len(taken) < _COUNT:
+                row = (row + 1) % _COUNT
+            taken.add(row)
+            rows[phrase] = row
+    chosen = [rows[_plain(phrase)] for phrase in phrases]
+    return np.concatenate([np.zeros((1, 3), np.uint8), _colours()[chosen].reshape(-1, 3)])
 
 
 def _plain(phrase: str) -> str:
@@ -59,14 +59,14 @@ def _plain(phrase: str) -> str:
 
 
 def instance_names(count: int) -> tuple[str, ...]:
-    """What things without a name are called, by id from 1: this decides their colours."""
+    """Names of unnamed instances by id from 1, which determine their colours."""
     return tuple(str(number) for number in range(1, count + 1))
 
 
 def index_image(labels: Int[np.ndarray, "h w"], names: Sequence[str], own: Sequence[str] = ()) -> Image.Image:
-    """A label image whose pixel values are labels: with a palette, or, for more than 254 names, of 16 bits without.
+    """A label image whose pixel values are label indices: 8 bits with a palette, or 16 bits for more than 254 names.
 
-    Names and `own` as for `colours`.
+    `names` and `own` are the arguments of `colours`.
     """
     if len(names) > 254:
         return Image.fromarray(labels.astype(np.uint16))
@@ -76,7 +76,7 @@ def index_image(labels: Int[np.ndarray, "h w"], names: Sequence[str], own: Seque
 
 
 def legend(phrases: Sequence[str], columns: int = 4, own: Sequence[str] = ()) -> Image.Image:
-    """Colour and phrase of each label; `own` as for `colours`."""
+    """Legend image with colour and phrase of each label; `own` as for `colours`."""
     font, cell, row = ImageFont.load_default(13), 200, 20
     names = ["none of these", *phrases]
     rows = -(-len(names) // columns)

@@ -1,7 +1,7 @@
-"""Camera paths: what a film flies along.
+"""Camera paths for videos.
 
-Every path is a list of `Camera`s in the input frame (OpenCV axes), without lens distortion. Positions follow a
-Catmull-Rom spline and rotations a spline of rotations (scipy's RotationSpline), both through their key poses.
+A path is a list of `Camera`s in the input frame (OpenCV axes), without lens distortion. Positions follow a Catmull-Rom
+spline and rotations a rotation spline (SciPy's RotationSpline), both through the key poses.
 """
 
 import math
@@ -21,25 +21,26 @@ from ovseg3d.limits import MAX_LENGTH, shorten
 from ovseg3d.scene import Camera, Scene
 
 LARGEST_SIDE = 8192
+"""Pixels."""
 LONGEST, FASTEST = 3600.0, 240.0
-"""Seconds, and pictures a second."""
+"""Seconds, and frames per second."""
 
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Cameras in the order of time."""
+    """Cameras in order of time."""
 
     cameras: tuple[Camera, ...]
     fps: float
-    """Pictures a second."""
+    """Frames per second."""
 
 
 def interpolate_poses(
     keys: Float[np.ndarray, "views 4 4"], count: int, closed: bool = False
 ) -> Float[np.ndarray, "poses 4 4"]:
-    """`count` poses, evenly spaced in key number, on a smooth curve through `keys` (camera to input, rigid).
+    """`count` poses, evenly spaced in key index, on a smooth curve through `keys` (camera to input, rigid).
 
-    Pose 0 is the first key; the last is the last key, or, when `closed`, leads back to the first.
+    The first pose is the first key. The last pose is the last key; if `closed`, the curve returns to the first key.
     """
     if closed:
         keys = np.concatenate([keys, keys[:1]])
@@ -60,7 +61,7 @@ def interpolate_poses(
 
 
 def interpolation(scene: Scene, seconds: float = 8.0, fps: float = 24.0, keys: int = 8) -> CameraPath:
-    """A flight through at most `keys` of the training cameras, each next one the nearest not yet visited."""
+    """A path through at most `keys` training cameras; each next one is the nearest not yet visited."""
     views = list(scene.train or range(len(scene.frames)))
     chosen = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, min(keys, len(views))).astype(int))]
     poses = np.stack([scene.frames[view].camera.c2w for view in chosen])
@@ -75,21 +76,25 @@ def interpolation(scene: Scene, seconds: float = 8.0, fps: float = 24.0, keys: i
 
 
 def _pose_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Distance of positions, stretched for cameras that look elsewhere."""
+    """Distance of positions, increased by the angle between view directions."""
     return float(np.linalg.norm(a[:3, 3] - b[:3, 3]) * (2 - a[:3, 2] @ b[:3, 2]) + 1e-9 * (1 - a[:3, 2] @ b[:3, 2]))
 
 
 def spiral(scene: Scene, seconds: float = 8.0, fps: float = 24.0, turns: int = 2, radius: float = 0.3) -> CameraPath:
-    """Two turns around the training camera nearest to the middle of all, looking where it looks; closed.
+    """A closed spiral around the central training camera, looking at its focus point.
 
     Args:
-        radius: of the spiral, as a share of the spread of the cameras' positions.
+        scene: the capture.
+        seconds: length of the path.
+        fps: frames per second.
+        turns: number of turns.
+        radius: radius of the spiral, relative to the spread of the camera positions.
     """
     cameras = [scene.frames[view].camera for view in (scene.train or range(len(scene.frames)))]
     positions = np.stack([camera.c2w[:3, 3] for camera in cameras])
     spread = np.std(positions, axis=0).max()
     forward = np.stack([camera.c2w[:3, 2] for camera in cameras])
-    # A camera in the middle that also looks where most look.
+    # A central camera that also looks in the mean direction.
     distance = np.linalg.norm(positions - np.median(positions, axis=0), axis=1) / max(spread, 1e-9)
     middle = cameras[int(np.argmin(distance - forward @ forward.mean(axis=0)))]
     focus = middle.c2w[:3, 3] + middle.c2w[:3, 2] * _focus_distance(positions, forward, middle)
@@ -109,7 +114,7 @@ def spiral(scene: Scene, seconds: float = 8.0, fps: float = 24.0, turns: int = 2
 
 
 def _focus_distance(positions: np.ndarray, forward: np.ndarray, middle: Camera) -> float:
-    """How far in front of `middle` the cameras' lines of sight meet, in the least-squares sense."""
+    """Distance in front of `middle` where the cameras' optical axes meet, by least squares."""
     across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
     meeting, *_ = np.linalg.lstsq(across.sum(axis=0), np.einsum("nij,nj->i", across, positions), rcond=None)
     distance = float((meeting - middle.c2w[:3, 3]) @ middle.c2w[:3, 2])
@@ -120,7 +125,7 @@ def _focus_distance(positions: np.ndarray, forward: np.ndarray, middle: Camera) 
 def look_at(
     eye: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"], down: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "4 4"]:
-    """Pose of an OpenCV camera at `eye` that looks at `target`, its y axis as near `down` as can be."""
+    """Pose of an OpenCV camera at `eye` that looks at `target`, with its y axis as close to `down` as possible."""
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(down, forward)
     right = right / np.linalg.norm(right)
@@ -130,13 +135,13 @@ def look_at(
 
 
 def read_nerfstudio_path(path: Path) -> CameraPath:
-    """A camera path as nerfstudio's viewer saves it.
+    """Read a camera path saved by nerfstudio's viewer.
 
     `camera_path` is a list of {camera_to_world: 16 numbers, row by row, OpenGL axes; fov: vertical, degrees};
-    besides `render_width`, `render_height`, and `fps` or `seconds`. Poses are taken to be in the input frame.
+    also `render_width`, `render_height`, and `fps` or `seconds`. Poses are in the input frame.
 
     Raises:
-        SceneError: the file is missing, broken, or states what cannot be drawn.
+        SceneError: the file is missing or invalid, or the path cannot be rendered.
     """
     description = read_json(path)
     entries = description.get("camera_path")
@@ -168,7 +173,7 @@ def _nerfstudio_camera(entry: Any, width: int, height: int, where: str) -> Camer
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         raise SceneError("camera_to_world must be 16 numbers and fov one", where=where) from None
     rotation = matrix[:3, :3]
-    size = np.cbrt(np.linalg.det(rotation)) if np.abs(matrix).max() <= MAX_LENGTH else 0.0  # nor is NaN
+    size = np.cbrt(np.linalg.det(rotation)) if np.abs(matrix).max() <= MAX_LENGTH else 0.0  # also for NaN
     if size <= 0 or not np.allclose(rotation @ rotation.T, np.eye(3) * size**2, atol=1e-3 * size**2):
         raise SceneError("camera_to_world is not a rotation with a position", where=where)
     if not 1 <= fov <= 179:
@@ -197,14 +202,14 @@ def _at(camera: Camera, pose: np.ndarray) -> Camera:
 
 
 def check_video(seconds: float, fps: float, width: int | None) -> None:
-    """Raises ConfigError: no video can be so long, so fast or so wide."""
+    """Raises ConfigError: length, frame rate or width of a video is out of range."""
     for name, value, most in (("seconds", seconds, LONGEST), ("fps", fps, FASTEST), ("width", width, LARGEST_SIDE)):
         if value is not None and not 0 < value <= most:
             raise ConfigError(f"--{name} must be above 0 and at most {most:g}, not {value:g}")
 
 
 def resized(cameras: Sequence[Camera], width: int | None) -> list[Camera]:
-    """The cameras at another width, of the same shape."""
+    """The cameras at another image width, with the same aspect ratio."""
     if width is None:
         return list(cameras)
     return [camera.scaled(width, max(1, round(camera.height * width / camera.width))) for camera in cameras]

@@ -1,4 +1,4 @@
-"""Which of a scene's views a command is about, what their files are called, and the groups of views."""
+"""Selection of a scene's views, their file names, and their groups."""
 
 import re
 from collections.abc import Sequence
@@ -13,12 +13,15 @@ from ovseg3d.scene import Scene
 ViewChoice = Literal["held-out", "train", "all"]
 T = TypeVar("T")
 SHOWN = 8
-"""Training views to show where none is held out."""
+"""Number of training views to show if none is held out."""
 
 
 def choose_views(scene: Scene, choice: ViewChoice | None) -> tuple[int, ...]:
-    """Indices into `scene.frames`; None: the held-out views, or where a run was trained on all, some of these. Raises
-    ConfigError when there is none of the kind that was chosen."""
+    """Indices into `scene.frames`. None: the held-out views, or some training views if none is held out.
+
+    Raises:
+        ConfigError: there are no views of that kind.
+    """
     if choice is None:
         return scene.test or tuple(spread(scene.train, SHOWN))
     views = {"held-out": scene.test, "train": scene.train, "all": tuple(range(len(scene.frames)))}[choice]
@@ -30,18 +33,18 @@ def choose_views(scene: Scene, choice: ViewChoice | None) -> tuple[int, ...]:
 
 
 def spread(views: Sequence[T], most: int) -> list[T]:
-    """So many of them at most, evenly from the first to the last."""
+    """At most `most` of the views, evenly spaced from first to last."""
     return [views[i] for i in np.linspace(0, len(views) - 1, min(len(views), most)).round().astype(int)]
 
 
 VIEW_BYTES = 160
-"""Longest name of a view's files, before what is added."""
+"""Longest name of a view's files in bytes, without suffixes."""
 
 
 def view_files(scene: Scene) -> dict[str, str]:
-    """Frame name to the name of the files of that view, without suffix: each is another, "a.jpg" and "a.png" too.
+    """Frame name to a unique file name without suffix; "a.jpg" and "a.png" get different names.
 
-    A long name is cut, since the files have words added to it, and systems take no more than 255 bytes.
+    Long names are cut, since files add suffixes and file systems allow 255 bytes.
     """
     taken: set[str] = set()
     names = [frame.name for frame in scene.frames]
@@ -52,7 +55,7 @@ def view_files(scene: Scene) -> dict[str, str]:
 
 
 def free_name(plain: str, taken: set[str]) -> str:
-    """A name, with a number where it is in `taken` (in whatever capitals), which it joins."""
+    """A name that is not in `taken` (ignoring case), with a number if needed; it is added to `taken`."""
     name, number = plain, 2
     while name.casefold() in taken:
         name, number = f"{plain}_{number}", number + 1
@@ -61,17 +64,17 @@ def free_name(plain: str, taken: set[str]) -> str:
 
 
 def view_groups(scene: Scene) -> dict[str, str]:
-    """Frame name to the group that a view is measured in: "train", "held-out", or what the capture calls it.
+    """Frame name to its group for evaluation: "train", "held-out", or the capture's own name.
 
-    Synthetic rooms say `on_path` for held-out views along the camera's path and `off_path` for those away from it,
-    which are harder. What is trained on, the run decides, not the capture.
+    Synthetic rooms use `on_path` for held-out views along the camera's path and `off_path` for those away from it,
+    which are harder. The run, not the capture, determines the training views.
     """
     held_out, trained = ({scene.frames[view].name for view in views} for views in (scene.test, scene.train))
     return dict.fromkeys(held_out, "held-out") | _stated_groups(scene) | dict.fromkeys(trained, "train")
 
 
 def _stated_groups(scene: Scene) -> dict[str, str]:
-    """Frame name to the `split` that transforms.json gives it, where it does."""
+    """Frame name to its `split` in transforms.json, if present."""
     try:
         entries = read_json(scene.path / "transforms.json").get("frames")
     except SceneError:

@@ -1,7 +1,7 @@
-"""Everything that can be set for a run: one frozen dataclass of plain values, which pickles and is JSON.
+"""All settings of a run: one frozen dataclass of plain values, which can be pickled and written as JSON.
 
-The text under each setting is its help on the command line. A setting that is None is left to what the scene
-and the machine suggest. How settings from several places combine is in `settings.py`.
+The text under each setting is its help on the command line. None means that the scene and the machine determine the
+setting. `settings.py` combines settings from several sources.
 """
 
 import math
@@ -14,8 +14,8 @@ from ovseg3d.field.config import FieldConfig
 from ovseg3d.runs.devices import BackendName, DeviceName
 from ovseg3d.runs.stages import plan
 
-# Every number of the field has its range (a test holds this). Beyond these nothing useful happens: training hangs
-# or crashes, and a run folder made by somebody else could ask for all the memory.
+# Every number of the field has a range (tested). Outside it training hangs or crashes, and a run folder from somebody
+# else could request all memory.
 FIELD_LIMITS: dict[str, tuple[float, float]] = {
     "levels": (1, 32),
     "features": (1, 8),
@@ -47,27 +47,28 @@ FIELD_LIMITS: dict[str, tuple[float, float]] = {
 
 def _positive(name: str, value: int | float | None) -> None:
     if value is not None and not 0 < value < math.inf:
-        raise ConfigError(f"--{name} must be above 0, not {value}", fix=f"leave --{name} away for the default")
+        raise ConfigError(f"--{name} must be above 0, not {value}", fix=f"leave out --{name} for the default")
 
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """How the capture is read."""
+    """How to read the capture."""
 
     format: Literal["nerfstudio", "instant-ngp", "blender", "colmap", "llff"] | None = None
-    """Format of the scene folder; by default found out from what it holds."""
+    """Format of the scene folder; by default detected from its content."""
     downscale: float | None = None
-    """Train on photos so many times smaller than their intrinsics state; by default see --max-side."""
+    """Reduction factor of the photos, relative to the size in the intrinsics; by default see --max-side."""
     max_side: int | None = None
-    """Without --downscale: shrink photos by the least whole factor that brings the longest side to this."""
+    """Without --downscale: reduce photos by the smallest whole factor that brings the longest side to at most this many
+    pixels."""
     depth: Literal["off", "on", "auto"] = "off"
-    """Supervise with measured depth. on: the scene must have it; auto: where it has it."""
+    """Supervise with measured depth. on: the scene must have depth; auto: if it has depth."""
     refine_poses: bool = False
-    """Correct the training cameras' poses while training."""
+    """Refine the poses of the training cameras during training."""
     scale: float | None = None
-    """Metres per unit of the capture, when you know it; makes all lengths metric."""
+    """Metres per unit of the capture, if known; makes all lengths metric."""
     train_on_all: bool = False
-    """Train on the held-out views too; no figures for held-out views then."""
+    """Train on the held-out views too; there are no held-out metrics then."""
 
     def __post_init__(self) -> None:
         _positive("downscale", self.downscale)
@@ -77,23 +78,23 @@ class SceneConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long, on what, and how it is kept."""
+    """Length, device and checkpoints of training."""
 
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     steps: int | None = None
-    """Train for so many steps; same seed and machine, same bits."""
+    """Number of training steps. The same seed and machine give the same bits."""
     max_seconds: float | None = None
-    """Train for at most so long. Alone, learning rates decay to fit the time; with --steps they follow the steps, and
-    time may only end the run."""
+    """Maximum training time in seconds. Without --steps, the learning rates decay over this time; with --steps they
+    follow the steps, and the time only ends the run."""
     checkpoint_seconds: float = 30.0
-    """Seconds between checkpoints: the most that an interruption costs."""
+    """Seconds between checkpoints; an interruption loses at most this much."""
     device: DeviceName = "auto"
-    """Where to train. auto: the GPU if there is one."""
+    """Device for training. auto: the GPU if there is one."""
     backend: BackendName = "auto"
-    """What computes the field. auto: warp; tcnn needs CUDA, tinycudann and nerfacc."""
+    """Backend of the field. auto: warp. tcnn needs CUDA, tinycudann and nerfacc."""
     tensorboard: bool = False
-    """Also write figures for tensorboard (needs the package tensorboard)."""
+    """Also write tensorboard logs (needs the package tensorboard)."""
 
     def __post_init__(self) -> None:
         _positive("steps", self.steps)
@@ -105,37 +106,37 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """Which encoders look at the photos, and how."""
+    """Encoders of the photos, and how they are applied."""
 
     clip: str = "auto"
-    """Text-image encoder: MODEL:PRETRAINED of open_clip, MODEL:FILE, a folder, or builtin. auto: what the scene
-    recommends, else ViT-B-16:laion2b_s34b_b88k."""
+    """Text-image encoder: MODEL:PRETRAINED of open_clip, MODEL:FILE, a folder, or builtin. auto: the scene's
+    recommendation, else ViT-B-16:laion2b_s34b_b88k."""
     dino: str = "auto"
-    """Self-supervised encoder: an id of the hub, a folder, builtin, or none. auto: what the scene recommends, else
-    facebook/dino-vits8."""
+    """Self-supervised encoder: an id on the Hugging Face hub, a folder, builtin, or none. auto: the scene's
+    recommendation, else facebook/dino-vits8."""
     dense_path: Literal["auto", "plain", "maskclip", "sclip", "clearclip"] | None = None
-    """How the last block of an open_clip ViT brings patches into the joint space; by default what the model's card.json
-    says, else auto: clearclip, or plain where patches are what the model pools."""
+    """How the last block of an open_clip ViT projects patches into the joint space; by default as stated in the model's
+    card.json, else auto: clearclip, or plain if the model pools its patches."""
     facet: Literal["tokens", "keys"] = "tokens"
-    """What DINO says about a patch: its token, or the key of its last block, which LERF takes."""
+    """DINO feature of a patch: its token, or the key of the last block, as in LERF."""
     features: Literal["auto", "dense", "pyramid", "regions"] = "auto"
-    """From photos to features: a vector per patch, per crop of many sizes (slow), or per region. auto: per region, and
-    per crop for the methods 3d-ovs and lerf."""
+    """Features of a photo: dense (per patch), pyramid (per crop of several sizes; slow) or regions (per region). auto:
+    regions; pyramid for the methods 3d-ovs and lerf."""
     segments: str = "dino"
-    """What regions are made from: dino, superpixels, or sam:ID (SAM through transformers; an id or a folder)."""
+    """Source of the regions: dino, superpixels, or sam:ID (SAM through transformers; an id or a folder)."""
     crops: int | None = None
-    """So many of the largest regions also get a crop with context; by default none on a CPU, 64 on a GPU."""
+    """Number of largest regions that are also encoded as a crop with context; by default 0 on a CPU, 64 on a GPU."""
     clip_side: int | None = None
-    """Shorter side of the photo that CLIP sees, in pixels; by default 1.5 times what it was trained on."""
+    """Shorter side of the photo for CLIP, in pixels; by default 1.5 times its training size."""
     dino_side: int = 256
-    """Shorter side of the photo that DINO sees, in pixels; 500 is finer and some four times slower."""
+    """Shorter side of the photo for DINO, in pixels; 500 is finer and about four times slower."""
     pyramid: Literal["lerf", "3d-ovs"] | None = None
-    """Whose schedule of crops --features pyramid follows; by default that of --method, else lerf."""
+    """Crop schedule of --features pyramid; by default that of --method, else lerf."""
     phrases: str | None = None
-    """What is in the scene: phrases with semicolons, or a file with one a line; by default what the capture says. They
-    stay with the run; segment and query take others later. Name what is there: a list with all of them labels more."""
+    """What is in the scene: phrases separated by semicolons, or a file with one per line; by default those of the
+    capture. They are stored in the run; segment and query can use others later. A complete list labels more."""
     cache_dir: str | None = None
-    """Where features are kept, for all runs; by default OVSEG3D_CACHE_DIR, else the system's place for caches."""
+    """Folder of the feature cache, for all runs; by default OVSEG3D_CACHE_DIR, else the system's cache folder."""
 
     def __post_init__(self) -> None:
         _positive("clip-side", self.clip_side)
@@ -144,31 +145,33 @@ class EncodeConfig:
             raise ConfigError(f"--crops must be 0 or more, not {self.crops}", fix="--crops 0")
         for name in ("clip", "dino", "segments"):
             if not getattr(self, name).strip():
-                raise ConfigError(f"--{name} names nothing", fix=f"leave --{name} away for the default")
+                raise ConfigError(f"--{name} is empty", fix=f"leave out --{name} for the default")
 
 
 @dataclass(frozen=True)
 class SemanticsConfig:
-    """How meaning is learnt from features."""
+    """How semantics are learned from features."""
 
     method: Literal["default", "lift", "3d-ovs", "lerf"] = "default"
-    """lift: the photos' features carried to the surface, no training. default: refined on rays besides, and things also
-    seen as wholes. 3d-ovs: learnt with the scene's phrases. lerf: features by size, the size chosen for each query."""
+    """lift: features of the photos lifted to the surface, without training. default: lifted, refined on rays, and
+    instances also encoded from crops. 3d-ovs: learned with the scene's phrases. lerf: features at several scales, with
+    the scale chosen for each query."""
     instance_crops: int | None = None
-    """default: each thing is cut out of so many photos that show it best, and seen as a whole, and so is what may be a
-    door in its wall; 0: of none. By default of six, on a CPU of fewer if the encoder is large and things are many."""
+    """For --method default: number of photos from which each instance is cropped and encoded, those that show it best;
+    candidates for planar instances, such as doors, too. 0: no crops. By default six; on a CPU fewer if the encoder is
+    large and there are many instances."""
     refine_steps: int | None = None
-    """Steps of learning on rays, for all methods but lift; by default the method's own number."""
+    """Steps of refinement on rays, for all methods but lift; by default the method's own number."""
     refine_seconds: float | None = None
-    """End learning on rays after so long; its rates follow the steps."""
+    """Maximum time of refinement in seconds; the learning rates follow the steps."""
     selection: bool = True
-    """3d-ovs: let the field choose among the sizes of crops at each place; without it their mean counts."""
+    """3d-ovs: the field selects the crop size at each position; without it, the mean over sizes is used."""
     rda: bool = True
     """3d-ovs: relevancy-distribution alignment."""
     fda: bool = True
-    """3d-ovs: feature-distribution alignment, which needs DINO."""
+    """3d-ovs: feature-distribution alignment; needs DINO."""
     rebalance: bool = True
-    """3d-ovs: in it, count alike and unlike pairs each for themselves."""
+    """3d-ovs: in feature-distribution alignment, average similar and dissimilar pairs separately."""
 
     def __post_init__(self) -> None:
         _positive("refine-steps", self.refine_steps)
@@ -189,16 +192,16 @@ class Config:
     encode: EncodeConfig = EncodeConfig()
     semantics: SemanticsConfig = SemanticsConfig()
     only: str | None = None
-    """Only these stages, with commas; by default all. field needs no encoder."""
+    """Run only these stages, separated by commas; by default all. field needs no encoder."""
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The names of the stages to run, in their order; see `runs.stages`."""
+        """Names of the stages to run, in order; see `runs.stages`."""
         return tuple(stage.name for stage in plan(self.only))
 
     @property
     def views_as(self) -> EncodeConfig:
-        """`encode` for this run's method: what it leaves open, the method says."""
+        """`encode` with the settings that it leaves open determined by the method."""
         method = self.semantics.method
         if "semantics" not in self.stages or method not in ("3d-ovs", "lerf"):
             return self.encode
@@ -206,25 +209,25 @@ class Config:
         return replace(self.encode, features=features, pyramid=self.encode.pyramid or method)
 
     def __post_init__(self) -> None:
-        if "semantics" in self.stages:  # raises where --only names no stage
+        if "semantics" in self.stages:  # raises if --only names an unknown stage
             self._check_method()
         for name, (low, high) in FIELD_LIMITS.items():
             value = getattr(self.field, name, low)
-            if not low <= value <= high:  # nor is NaN
+            if not low <= value <= high:  # also false for NaN
                 flag = f"--field.{name.replace('_', '-')}"
                 raise ConfigError(f"{flag} must be from {low:g} to {high:g}, not {value}")
 
     def _check_method(self) -> None:
         if self.semantics.method == "lerf" and self.views_as.features != "pyramid":
             raise ConfigError(
-                "lerf learns from crops of many sizes", fix="leave --features away, or --features pyramid"
+                "--method lerf needs crops of several sizes", fix="leave out --features, or use --features pyramid"
             )
         if self.semantics.method == "3d-ovs" and self.semantics.fda and self.encode.dino == "none":
-            raise ConfigError("Feature-distribution alignment needs a DINO", fix="leave --dino none away, or --no-fda")
+            raise ConfigError("Feature-distribution alignment needs DINO", fix="leave out --dino none, or use --no-fda")
 
 
 def presets_folder() -> Path:
-    """The folder of the YAML presets: inside the installed package, or beside it in a checkout."""
+    """Folder of the YAML presets: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"

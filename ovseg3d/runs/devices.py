@@ -1,9 +1,9 @@
-"""Which device and which backend a run uses, and why the others are not on offer.
+"""Choice of device and backend of a run, and why others are unavailable.
 
-A backend does the field's heavy work: `warp` (kernels in NVIDIA Warp, compiled at run time, CPU and CUDA) or `tcnn`
-(tinycudann's grid and networks, nerfacc's marching, all else as warp; CUDA only). `auto` is warp. Asking for what is
-absent is a DeviceError; nothing is replaced silently. `torch`, the reference that tests hold the kernels to, is taken
-from Python alone: neither flags nor settings name it.
+A backend computes the field: `warp` (kernels in NVIDIA Warp, compiled at run time, CPU and CUDA) or `tcnn`
+(tinycudann's grid and networks, nerfacc's marching, all else as warp; CUDA only). `auto` is warp. A request
+for an unavailable one raises DeviceError; nothing is replaced silently. `torch`, the reference that the kernels are
+tested against, is available from Python only, not from flags or settings.
 """
 
 import importlib.util
@@ -14,14 +14,14 @@ from ovseg3d.errors import DeviceError
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 BackendName = Literal["auto", "warp", "tcnn"]
-"""What a user may ask for."""
+"""Backends for flags and settings."""
 AnyBackend = Literal[BackendName, "torch"]
-"""What Python may ask for."""
+"""Backends for calls from Python."""
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether something can be used here, and why or why not, as a sentence."""
+    """Whether a device or backend is available, and the reason as a sentence."""
 
     name: str
     on: bool
@@ -35,30 +35,30 @@ def cuda_status() -> Availability:
     if torch.version.cuda is None:
         return Availability("cuda", False, "this torch is built for the CPU only")
     if not torch.cuda.is_available():
-        return Availability("cuda", False, "torch is built for CUDA, but finds no device or driver")
+        return Availability("cuda", False, "torch is built for CUDA but finds no device or driver")
     name = torch.cuda.get_device_name(0)
     return Availability("cuda", True, f"{name}, CUDA {torch.version.cuda}")
 
 
 def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
-    """The device meant by `device`; auto is cuda where there is one.
+    """Resolve auto to cuda if available, else cpu.
 
     Raises:
-        DeviceError: cuda was asked for and there is none.
+        DeviceError: cuda was requested and is unavailable.
     """
     if device == "cpu":
         return "cpu"
     status = cuda_status()
     if device == "cuda" and not status.on:
         raise DeviceError(
-            f"A GPU was asked for (--device cuda), but {status.why}",
+            f"A GPU was requested (--device cuda), but {status.why}",
             fix="--device cpu, or see `ovseg3d doctor`",
         )
     return "cuda" if status.on else "cpu"
 
 
 def backend_status(device: Literal["cpu", "cuda"]) -> tuple[Availability, ...]:
-    """Every backend that a user may ask for, with whether it can be used on `device` and why."""
+    """Availability on `device` of every backend of `BackendName` except auto."""
     return _warp_status(), _tcnn_status(device)
 
 
@@ -77,10 +77,10 @@ def _tcnn_status(device: str) -> Availability:
 
 
 def resolve_backend(backend: AnyBackend, device: Literal["cpu", "cuda"]) -> Literal["warp", "torch", "tcnn"]:
-    """The backend meant by `backend` on `device`; auto is warp.
+    """Resolve auto to warp, and check that the backend is available on `device`.
 
     Raises:
-        DeviceError: the backend cannot be used here.
+        DeviceError: the backend is unavailable.
     """
     name = "warp" if backend == "auto" else backend
     for status in backend_status(device):

@@ -1,4 +1,4 @@
-"""Build the field of a run: new, to be trained; or from its newest checkpoint, to be rendered."""
+"""Build the field of a run: new for training, or from its newest checkpoint for rendering."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,12 @@ from ovseg3d.scene import Scene
 
 
 def make_stage(scene: Scene, config: Config) -> FieldStage:
-    """A field for `scene` that has learnt nothing yet, on the device and backend that `config` asks for.
+    """An untrained field for `scene`, on the device and backend of `config`.
 
     Raises:
-        DeviceError: they are not there.
-        SceneError: measured depth was asked for, and the scene has none.
+        ConfigError: the field does not fit into memory.
+        DeviceError: the device or backend is unavailable.
+        SceneError: measured depth was requested, and the scene has none.
     """
     check_size(config.field, 4, scene.path, ConfigError)
     device = resolve_device(config.train.device)
@@ -37,7 +38,7 @@ def make_stage(scene: Scene, config: Config) -> FieldStage:
     measured = any(scene.frames[view].depth_path for view in scene.train)
     if config.scene.depth == "on" and not measured:
         raise SceneError(
-            "Supervision with depth was asked for, but the training views have none",
+            "Supervision with depth was requested, but the training views have none",
             where=scene.path,
             fix="--depth auto, or --depth off",
         )
@@ -53,16 +54,16 @@ def make_stage(scene: Scene, config: Config) -> FieldStage:
 
 
 def check_size(config: FieldConfig, copies: int, where: Path, error: type[Ovseg3dError]) -> None:
-    """Refuse a field that does not fit the memory, before anything is built.
+    """Refuse a field that does not fit into memory, before anything is built.
 
     Args:
-        config: its sizes, each in its range: but their product may be anything.
-        copies: how many of its table are needed: 1 to render, 4 to train (gradients, two moments).
-        where: what asks for it.
+        config: its sizes. Each is in its range, but their product is unlimited.
+        copies: copies of its table: 1 to render, 4 to train (gradients, two moments).
+        where: the file that requests it, for the message.
         error: which error to raise.
 
     Raises:
-        error: it does not fit.
+        error: the field does not fit.
     """
     levels = grid_levels(config)
     table = 4 * levels.entries * levels.features * copies
@@ -72,14 +73,14 @@ def check_size(config: FieldConfig, copies: int, where: Path, error: type[Ovseg3
 
 
 def _torch_device(name: str) -> torch.device:
-    """The device with its index, which Warp wants to know: a bare "cuda" has none."""
+    """The torch device; for cuda with its index, which Warp needs."""
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device("cpu")
 
 
 def newest_checkpoint(run: RunFolder) -> Checkpoint:
-    """The newest checkpoint of a run. Raises RunError when there is none or it cannot be used.
+    """The newest checkpoint of a run. Raises RunError: there is none, or it is unusable.
 
-    What the run's settings ask for is compared with what the file says that it holds before anything is read or built.
+    The run's settings are compared with the shapes in the file before tensors are read.
     """
     path = latest_checkpoint(run.checkpoints)
     if path is None:
@@ -93,15 +94,16 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint:
 
 
 def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: AnyBackend = "auto") -> Renderer:
-    """The trained field of a run, ready to render; nothing of what training needs is set up.
+    """The trained field of a run, ready to render; nothing for training is allocated.
 
     Args:
         scene: the run's capture, from `Run.load_scene`.
-        device, backend: what to render on, not necessarily what the run was trained on.
+        device: device to render on; may differ from that of training.
+        backend: backend to render with; may differ from that of training.
 
     Raises:
-        RunError: there is no checkpoint, or it is cut, of another version, or does not fit its settings.
-        DeviceError: the device or backend is not there.
+        RunError: there is no checkpoint, or it is truncated, of another version, or does not fit the settings.
+        DeviceError: the device or backend is unavailable.
     """
     name = resolve_device(device)
     target = _torch_device(name)
@@ -110,7 +112,7 @@ def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: 
     config, box = run.config.field, _read_box(checkpoint, run)
     cells = (box.cascades, *(config.occupancy_resolution,) * 3)
     stored = checkpoint.state.get("occupancy.occupied")
-    if stored is None or stored.shape != cells:  # before room is made for them
+    if stored is None or stored.shape != cells:  # before memory is allocated for them
         raise RunError("The checkpoint does not fit the run's settings", where=run.checkpoints, fix="train again")
     made = make_backend(operators, grid_levels(config), target)
     field = RadianceField(config, target, seed=0, run=made.perceptron)
@@ -129,12 +131,12 @@ def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: 
 
 
 def refined(run: RunFolder, scene: Scene) -> Scene:
-    """The capture with its training cameras where --refine-poses moved them to: those that the field agrees with.
+    """The capture with the training poses refined by --refine-poses, if the run used it.
 
-    Whoever compares the field with training photos looks from there. Held-out cameras stay; without that flag all do.
+    Comparisons of the field with training photos use these poses. Held-out cameras stay unchanged.
 
     Args:
-        scene: the run's capture as it was read; what this function gave would be corrected twice.
+        scene: the run's capture as it was read. An already refined scene would be corrected twice.
 
     Raises:
         RunError: there is no checkpoint, or it does not fit its settings.
@@ -151,7 +153,7 @@ def refined(run: RunFolder, scene: Scene) -> Scene:
 
 
 def _read_box(checkpoint: Checkpoint, run: RunFolder) -> FieldBox:
-    """The field's place, as the checkpoint states it; RunError when that is not a box."""
+    """The field's box from the checkpoint. Raises RunError: it is invalid."""
     try:
         stated = dict(checkpoint.facts["box"])
         for name in ("center", "rotation"):
@@ -162,18 +164,20 @@ def _read_box(checkpoint: Checkpoint, run: RunFolder) -> FieldBox:
         stated["rotation"] = tuple(map(tuple, stated["rotation"].tolist()))
         box = FieldBox(**stated)
         if type(box.cascades) is not int or not np.isfinite([*box.center, *np.ravel(box.rotation)]).all():
-            raise ValueError("a number is none")
+            raise ValueError("a number is not finite")
         if not (1 <= box.cascades <= 16 and 0 < box.radius < float("inf") and box.near >= 0):
             raise ValueError("a number is out of range")
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"The checkpoint does not say where its field lies ({error})", where=run.checkpoints, fix="train again"
+            f"The box of the checkpoint's field is missing or invalid ({error})",
+            where=run.checkpoints,
+            fix="train again",
         ) from error
     return box
 
 
 def load_into(stage: FieldStage, checkpoint: Checkpoint, run: RunFolder) -> None:
-    """Give `stage` the state of `checkpoint`; RunError where the two do not fit."""
+    """Load the state of `checkpoint` into `stage`. Raises RunError: they do not fit."""
     _check_fits(stage.state(), checkpoint, run)
     stage.load_state(checkpoint.state)
 
@@ -190,7 +194,7 @@ def _check_fits(own: dict[str, torch.Tensor], checkpoint: Checkpoint, run: RunFo
 
 
 def check_same(run: RunFolder, config: Config) -> None:
-    """A resumed run keeps its scene and field settings and its seed. Raises ConfigError: `config` changes one."""
+    """Check that a resumed run keeps its scene and field settings and its seed. Raises ConfigError: one differs."""
     for section in ("scene", "field", "train"):
         old, new = getattr(run.config, section), getattr(config, section)
         for name in ("seed",) if section == "train" else old.__dataclass_fields__:
@@ -199,5 +203,5 @@ def check_same(run: RunFolder, config: Config) -> None:
                     f"{section}.{name} cannot change when a run is resumed"
                     f" (it was {getattr(old, name)!r}, now {getattr(new, name)!r})",
                     where=run.folder,
-                    fix="leave that flag away, or begin a new run",
+                    fix="leave out that flag, or start a new run",
                 )

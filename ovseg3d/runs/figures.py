@@ -1,4 +1,4 @@
-"""Names of the figures in metrics.json that evaluation writes: stale once the semantics they are of are replaced."""
+"""Figures in metrics.json written by evaluation. They become stale when the run's semantics are replaced."""
 
 EVALUATED = {
     "miou": ("index", "held-out", "miou"),
@@ -9,4 +9,4 @@ EVALUATED = {
     "views_agree": ("consistency", "held-out", "all_agree"),
     "absence_false_alarm_rate": ("absence", "scene", "false_alarm_rate"),
 }
-"""Key in metrics.json: its protocol, group, and name in that group."""
+"""Key in metrics.json to its protocol, group, and name in that group."""

@@ -1,17 +1,17 @@
-"""A run: the folder that training leaves behind, and how it is found again.
+"""A run folder: its layout, how training creates it, and how it is found.
 
     outputs/<scene>/<timestamp>/       or exactly the folder given as --output-dir
         config.json                    format_version, the scene (absolute path, hash of its content), settings
         status.json                    running, interrupted, done or failed; step; seconds
         scene_transform.json           input frame -> world frame, metric or not
         checkpoints/ metrics.jsonl metrics.json views.json exports/ previews/
-        semantics.safetensors          surface points and what they mean
-        features.json              encoders, and where in the cache the photos' features are
-        phrases.txt                what the scene is said to hold, one phrase a line (see `phrases`)
+        semantics.safetensors          surface points with their semantics
+        features.json              encoders, and keys of the photos' features in the cache
+        phrases.txt                phrases of the scene, one per line (see `phrases`)
     outputs/<scene>/latest             a link to the newest run, and latest.txt with its name
 
-Everything read back from a run is checked: it may be cut, older, or made by somebody else. A process that trains
-holds a lock on the folder, so that two never train one run, and a killed one can be told from a running one.
+Everything read from a run is checked: it may be truncated, older, or made by somebody else. A training process holds
+a lock on the folder, so that no two processes train one run, and a killed process is distinguished from a running one.
 """
 
 import hashlib
@@ -38,12 +38,12 @@ from ovseg3d.runs.settings import from_plain, to_plain
 from ovseg3d.scene.capture import Scene
 
 LOCK_SECONDS = 1.0
-"""How long a trainer tries for the lock: whoever looks at the run holds it for a moment."""
+"""How long training waits for the lock; readers of the status hold it for a moment."""
 _WITH_LENS = "2:"
-"""What the hash of a capture begins with since lenses count."""
+"""Prefix of capture hashes that include lenses."""
 STATES = ("running", "interrupted", "done", "failed")
 _KEPT = ("metrics.json", "phrases.txt", "features.json")
-"""What an earlier run may have left in a folder, and a new one would take for its own."""
+"""Files of an earlier run in the same folder that a new run would take for its own."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +59,30 @@ class RunFolder:
     scene_hash: str
     """`hash_scene` of the capture when the run was made."""
     trust: Trust = NO_TRUST
-    """What the user who opened it allows."""
+    """Permissions of the user who opened it."""
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the field as it was last kept: what training goes on from, and what it leaves."""
+        """Folder of the field's checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def previews(self) -> Path:
-        """The folder of the pictures that training leaves to be looked at."""
+        """Folder of the preview images that training writes."""
         return self.folder / "previews"
 
     @property
     def exports(self) -> Path:
-        """The folder that files made of the run go to, where no other is said."""
+        """Default folder of exported files."""
         return self.folder / "exports"
 
     @property
     def metrics_log(self) -> Path:
-        """One JSON object a line, for each progress event."""
+        """Path of the log: one JSON object per line and progress event."""
         return self.folder / "metrics.jsonl"
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; a run whose process was killed counts as interrupted. Raises RunError."""
+        """Content of status.json; a run whose process was killed counts as interrupted. Raises RunError."""
         status = read_json(self.folder / "status.json", RunError)
         if status.get("status") not in STATES:
             raise RunError(f"Unknown status {status.get('status')!r}", where=self.folder / "status.json")
@@ -96,30 +96,30 @@ class RunFolder:
         write_json(self.folder / "status.json", {"status": status, "updated": now, **facts})
 
     def write_config(self) -> None:
-        """Replace the settings in config.json by this run's."""
+        """Write this run's settings to config.json."""
         path = self.folder / "config.json"
         described = read_json(path, RunError)
         write_json(path, {**described, "format_version": FORMAT_VERSION, "config": to_plain(self.config)})
 
     def metrics(self) -> dict[str, Any]:
-        """The figures of metrics.json; empty before training has ended."""
+        """Content of metrics.json; empty before training has ended. Raises RunError."""
         path = self.folder / "metrics.json"
         return migrate_figures(read_json(path, RunError)) if path.exists() else {}
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Lay `metrics` over those in metrics.json."""
+        """Merge `metrics` into metrics.json."""
         write_json(self.folder / "metrics.json", {**self.metrics(), **metrics})
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """What the scene is said to hold; see `runs.phrases`. Raises RunError."""
+        """Phrases of the scene; see `runs.phrases`. Raises RunError."""
         return kept_phrases(self.folder)
 
     def transform(self) -> tuple[Float[np.ndarray, "4 4"], float | None]:
-        """The similarity from the input frame to the world's, and metres per input unit: None where nobody knows.
+        """The similarity from input to world frame (4, 4), and metres per input unit, or None if unknown.
 
         Raises:
-            RunError: scene_transform.json is missing, or says something else.
+            RunError: scene_transform.json is missing or invalid.
         """
         path = self.folder / "scene_transform.json"
         stated = read_json(path, RunError)
@@ -128,22 +128,24 @@ class RunFolder:
             metres = stated["metres_per_unit"]
             metres = None if metres is None or not stated["metric"] else float(metres)
             if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
-                raise ValueError("world_from_input is no similarity")
+                raise ValueError("world_from_input is not a similarity")
             if metres is not None and not 0 < metres < np.inf:
-                raise ValueError("metres_per_unit is no length")
+                raise ValueError("metres_per_unit is not a length")
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"The run's frames are not stated ({error})", where=path, fix="train again") from error
+            raise RunError(
+                f"The run's coordinate frames are missing or invalid ({error})", where=path, fix="train again"
+            ) from error
         return matrix, metres
 
     @looking(RunError)
     def load_scene(self, path: Path | None = None) -> Scene:
-        """The capture that this run was trained on, read the same way; its phrases are those that the run keeps.
+        """The capture that this run was trained on, read the same way, with the phrases of the run.
 
         Args:
-            path: where it is now, if it has moved.
+            path: the capture's folder, if it has moved.
 
         Raises:
-            RunError: there is no such folder any more, or it holds other photos or poses than it did.
+            RunError: the folder is gone, or its photos, poses or lenses have changed.
             SceneError: it cannot be read.
         """
         path = path or self.scene_path
@@ -151,20 +153,20 @@ class RunFolder:
             raise RunError(
                 "The photos of this run are no longer where they were",
                 where=path,
-                fix="name their new place with --scene PATH (to train: PATH --resume --output-dir RUN)",
+                fix="give their new folder with --scene PATH (to train: PATH --resume --output-dir RUN)",
             )
         scene = open_scene(path, self.config, self.trust)
         if not is_scene(scene, self.scene_hash):
             raise RunError(
                 "The capture has changed since this run was trained (other photos, poses or lenses)",
                 where=path,
-                fix="train again, or name the original with --scene PATH (to train: PATH --resume --output-dir RUN)",
+                fix="train again, or give the original with --scene PATH (to train: PATH --resume --output-dir RUN)",
             )
         return replace(scene, phrases=self.phrases or scene.phrases)
 
 
 def open_scene(path: Path | str, config: Config, trust: Trust = NO_TRUST) -> Scene:
-    """Read a capture the way `config` says, and as far as the user allows. Raises SceneError."""
+    """Read a capture with the settings of `config` and the user's permissions. Raises SceneError."""
     from ovseg3d.scene import load_scene
 
     settings = config.scene
@@ -180,12 +182,13 @@ def open_scene(path: Path | str, config: Config, trust: Trust = NO_TRUST) -> Sce
 
 
 def hash_scene(scene: Scene, lens: bool = True) -> str:
-    """A hash of names, poses, lenses and photos (their size and first bytes, so that 2,000 photos take no time).
+    """Hash of names, poses, lenses and photos (size and first bytes only, for speed).
 
-    A lens counts in shares of the picture's sides, whatever size the photos are read at.
+    Intrinsics are relative to the image size, so that the hash does not depend on the size that photos are read at.
 
     Args:
-        lens: False leaves them out, as runs that were made before they counted.
+        scene: the capture.
+        lens: whether to include lenses; False gives the hash of older runs.
     """
     digest = hashlib.sha256()
     for frame in scene.frames:
@@ -206,7 +209,7 @@ def hash_scene(scene: Scene, lens: bool = True) -> str:
 
 
 def is_scene(scene: Scene, stated: str) -> bool:
-    """Whether a run that states this hash is of the capture."""
+    """Whether `stated`, the hash in a run, is that of the capture."""
     return hash_scene(scene, stated.startswith(_WITH_LENS)) == stated
 
 
@@ -218,16 +221,19 @@ def create_run(
     held: ExitStack | None = None,
     trust: Trust = NO_TRUST,
 ) -> RunFolder:
-    """Make the folder of a new run, and name it the newest of its scene.
+    """Create the folder of a new run, and make it the scene's newest.
 
     Args:
+        scene: the capture.
+        config: all settings.
         output_dir: use exactly this folder, instead of outputs/<scene>/<timestamp>.
-        held: takes the lock on the folder, which is there before anything is written; without it the lock goes again.
-        trust: what the user allows the run and its capture to ask for.
+        held: receives the lock on the folder, taken before anything is written; without it, the lock is released on
+            return.
+        trust: the user's permissions for the run and its capture.
 
     Raises:
-        OutputError: the place cannot be written to, or holds a run already.
-        RunError: another process is at work on it.
+        OutputError: the folder cannot be written to, or contains a run.
+        RunError: another process is training it.
     """
     if held is None:
         with ExitStack() as held:
@@ -239,7 +245,7 @@ def create_run(
         _refuse_a_run(folder)
     held.enter_context(RunLock(folder))
     if output_dir is not None:
-        _refuse_a_run(folder)  # it may have been made while we came for the lock
+        _refuse_a_run(folder)  # it may have been created before we got the lock
         try:
             for name in _KEPT if (folder / "config.json").is_file() else ():
                 (folder / name).unlink(missing_ok=True)
@@ -268,14 +274,14 @@ def create_run(
 def _refuse_a_run(folder: Path) -> None:
     if _holds_a_run(folder):
         raise OutputError(
-            "This folder holds a run already",
+            "This folder contains a run already",
             where=folder,
-            fix="--resume to go on with it, or another --output-dir",
+            fix="--resume to continue it, or another --output-dir",
         )
 
 
 def _holds_a_run(folder: Path) -> bool:
-    """Whether a run in `folder` learnt something, or is done; one that failed or was stopped before may be replaced."""
+    """Whether `folder` has a run that is done or has a checkpoint; other runs may be replaced."""
     if not os.path.isfile(folder / "config.json"):
         return False
     try:
@@ -301,14 +307,14 @@ def _describe(run: RunFolder, scene_format: str) -> dict[str, Any]:
 
 
 def hashed_name(scene_path: Path, name: str) -> str:
-    """<name>-<4 hex of the path>: what a scene is called when <name> belongs to another."""
+    """<name>-<4 hex of the path>: the name of a scene if <name> belongs to another scene."""
     return f"{name}-{hashlib.sha256(os.fsencode(scene_path.resolve())).hexdigest()[:4]}"
 
 
 def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
-    """outputs/<name>, or outputs/<name>-<4 hex of the path> when <name> belongs to another scene.
+    """outputs/<name>, or outputs/<name>-<4 hex of the path> if <name> belongs to another scene.
 
-    A file `.scene` in the folder says whose it is; with `claim` it is made, by one process only.
+    A file `.scene` in the folder contains the path of its scene; `claim` creates it, in one process only.
     """
     path = os.fsencode(scene_path.resolve())
     plain = Path("outputs").absolute() / name
@@ -320,7 +326,7 @@ def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
             offer = folder / f".scene.{os.getpid()}.tmp"
             write_atomic(offer, path)
             try:
-                os.link(offer, owner)  # fails when another process was first
+                os.link(offer, owner)  # fails if another process was first
             except FileExistsError:
                 pass
             except OSError:
@@ -332,12 +338,12 @@ def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
             if read_bytes(owner, RunError, most=2**16) == path:
                 return folder
         except RunError:
-            continue  # nobody's, or closed to us
+            continue  # unclaimed or unreadable
     return hashed
 
 
 def _timestamped(parent: Path) -> Path:
-    """A new folder in `parent`, named by the time; two processes never get the same."""
+    """Create a folder in `parent`, named by the time; two processes never get the same."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
         folder = parent / f"{stamp}{suffix}"
@@ -348,11 +354,11 @@ def _timestamped(parent: Path) -> Path:
             continue
         except OSError as error:
             raise output_error(error, folder) from error
-    raise OutputError("Too many runs were begun in this second", where=parent)
+    raise OutputError("Too many runs were started in this second", where=parent)
 
 
 def _point_latest(folder: Path) -> None:
-    """Make `latest` (a link, where the system has links) and latest.txt name `folder`, each in one step."""
+    """Point `latest` (a link, if the system has links) and latest.txt to `folder`, each atomically."""
     parent = folder.parent
     write_atomic(parent / "latest.txt", f"{folder.name}\n".encode())
     link = parent / f".latest.{os.getpid()}.tmp"
@@ -369,12 +375,12 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
     """Open a run.
 
     Args:
-        path: the run's folder or a file in it, a scene's folder in `outputs` or its `latest`, or a scene
-            itself; the last two mean the newest run.
-        trust: what the user allows the run and its capture to ask for.
+        path: the run's folder or a file in it, a scene's folder in `outputs` or its `latest`, or a scene. A scene means
+            its newest run.
+        trust: the user's permissions for the run and its capture.
 
     Raises:
-        RunError: there is no run, or what is there is cut, of another version, or not what it should be.
+        RunError: there is no run, or it is truncated, of another version, or invalid.
     """
     folder = find_run(Path(path))
     where = folder / "config.json"
@@ -391,7 +397,7 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
         raise RunError("This file does not describe a run", where=where, fix="train again")
     texts = [text for key in ("path", "name", "content_hash") if isinstance(text := scene.get(key), str)]
     if len(texts) != 3 or not all(text and "\0" not in text for text in texts):
-        raise RunError("The scene of this run is not stated", where=where, fix="train again")
+        raise RunError("The scene of this run is missing in its config.json", where=where, fix="train again")
     try:
         config = from_plain(Config, migrate_settings(settings), str(where))
     except ConfigError as error:
@@ -401,7 +407,7 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
 
 @looking(RunError)
 def find_run(path: Path) -> Path:
-    """The folder of the run that `path` means; see `load`. Raises RunError."""
+    """Find the run folder for `path`; see `open_run`. Raises RunError."""
     if path.is_file() and path.parent.name == "checkpoints":
         path = path.parent.parent
     if path.is_file() and path.name != "latest.txt":
@@ -416,7 +422,7 @@ def find_run(path: Path) -> Path:
         if newest is not None:
             return newest
     if not path.exists():
-        raise RunError("There is no such run", where=path, fix="ovseg3d train SCENE makes one under outputs/")
+        raise RunError("There is no such run", where=path, fix="ovseg3d train SCENE creates one under outputs/")
     raise RunError(
         "This folder is not a run, and no run of it is known here",
         where=path,
@@ -425,13 +431,13 @@ def find_run(path: Path) -> Path:
 
 
 def _newest_in(parent: Path) -> Path | None:
-    """The run that latest.txt names, or else the newest folder with a config.json."""
+    """The run named in latest.txt, or else the newest folder with a config.json."""
     try:
         name = read_text(parent / "latest.txt", RunError, most=4096).strip()
     except RunError:
         name = ""
-    # Only a plain name counts: the file must not lead out of its folder.
-    with suppress(OSError, ValueError):  # of what is no name
+    # Only a plain name is valid: it must not lead out of the folder.
+    with suppress(OSError, ValueError):  # of an invalid name
         if name and Path(name).name == name and (parent / name / "config.json").is_file():
             return (parent / name).resolve()
     runs = [file.parent for file in parent.glob("[0-9]*/config.json")]
@@ -439,7 +445,7 @@ def _newest_in(parent: Path) -> Path | None:
 
 
 class RunLock:
-    """Held while a process trains a run; the system lets go of it when the process ends, however it ends."""
+    """Lock held while a process trains a run. The system releases it when the process ends, in whatever way."""
 
     def __init__(self, folder: Path) -> None:
         self._path, self._file = folder / ".lock", None
@@ -447,10 +453,10 @@ class RunLock:
     def __enter__(self) -> "RunLock":
         try:
             import fcntl
-        except ImportError:  # Windows: no lock, and two processes on one run are the user's to avoid
+        except ImportError:  # Windows has no lock; users must avoid two processes on one run
             return self
         try:
-            # Not through a link, nor a pipe that nobody reads; nothing is written.
+            # Links and pipes are refused; nothing is written.
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             self._file = os.fdopen(os.open(self._path, flags, 0o666), "rb", buffering=0)
         except OSError as error:
@@ -472,7 +478,7 @@ class RunLock:
             except OSError:
                 return self  # a file system without locks
             for part in ("", "checkpoints", "previews"):
-                sweep(self._path.parent / part, 0.0)  # nobody else writes there
+                sweep(self._path.parent / part, 0.0)  # no other process writes there
             return self
 
     def __exit__(self, *_: object) -> None:
@@ -481,9 +487,9 @@ class RunLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether some process is training the run in `folder`.
+    """Whether a process is training the run in `folder`.
 
-    Looking takes a shared lock, so that lookers do not see each other, and needs no right to write.
+    The check takes a shared lock, so that concurrent checks do not see each other, and needs no write permission.
     """
     try:
         import fcntl
@@ -492,6 +498,6 @@ def is_locked(folder: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except (ImportError, OSError, RunError):  # no locks here, or no lock file: nobody trains
+    except (ImportError, OSError, RunError):  # no lock support or no lock file: nobody trains
         return False
     return False

@@ -1,8 +1,8 @@
-"""Run folders of format 1, read as if they were of format 2.
+"""Read run folders of format 1 as format 2.
 
-Format 2 has the names that the field uses: settings `semantics` (were `meaning`) and `instance_crops` (`portraits`),
-and the tensor `instance_crops` (`portraits`) in semantics.safetensors. Values and what they mean are the same. Nothing
-is written until the run is trained further.
+Format 2 uses the terms of the field: settings `semantics` (were `meaning`) and `instance_crops` (`portraits`),
+and the tensor `instance_crops` (`portraits`) in semantics.safetensors. Values and their semantics are unchanged.
+Nothing is written until the run is trained further.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of config.json under the names of today; only tests choose the backend torch now."""
+    """The settings of config.json under current names. The backend torch, now for tests only, becomes auto."""
     renamed = _renamed(settings, _SECTIONS)
     semantics, train = renamed.get("semantics"), renamed.get("train")
     if isinstance(semantics, dict):
@@ -35,12 +35,12 @@ def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def migrate_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
-    """The tensors of semantics.safetensors under the names of today."""
+    """The tensors of semantics.safetensors under current names."""
     return _renamed(tensors, _TENSORS)
 
 
 def migrate_figures(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of metrics.json under the names of today; those that have both keep the new one."""
+    """The figures of metrics.json under current names. If both names are present, the new one is kept."""
     return _renamed({key: value for key, value in figures.items() if _FIGURES.get(key) not in figures}, _FIGURES)
 
 

@@ -1,14 +1,13 @@
-"""How settings from several places become one Config.
+"""Combine settings from several sources into one Config.
 
-defaults < preset (cpu or gpu, follows the device) < quality (fast, default, high) < config file < flags; the
-later wins, key by key. The files are YAML (or a run's config.json) with the sections `scene`, `train`, `field`,
-`encode`, `meaning`; a quality file may have sections `cpu` and `gpu` besides, for that preset alone. `train.steps` and
-`train.max_seconds` are one choice: a layer that gives only one of them takes the other back.
+defaults < preset (cpu or gpu, follows the device) < quality (fast, default, high) < config file < flags. Later ones
+override earlier ones, key by key. The files are YAML (or a run's config.json) with the sections `scene`, `train`,
+`field`, `encode`, `semantics`; a quality file may also have sections `cpu` and `gpu` for one preset only. `train.steps`
+and `train.max_seconds` belong together: a layer that sets only one of them removes the other.
 
-tyro makes the flags from the same dataclasses, but does not parse these files: it reads command-line words (a file's
-lists and numbers would have to become text first), prints and exits by itself, and has no bounds on size, nesting and
-aliases, which the run folders of strangers need. So `from_plain` checks values; it knows the few types that settings
-have, and says which layer holds a mistake.
+tyro makes the flags from the same dataclasses, but does not parse these files: it reads command-line words, prints and
+exits by itself, and does not limit size, nesting and aliases, as untrusted run folders require. So `from_plain` checks
+values. It supports the few types that settings have, and reports which layer is wrong.
 """
 
 import dataclasses
@@ -43,13 +42,15 @@ def make_config(
     """Combine all layers.
 
     Args:
-        device: the device that the run will use; chooses the preset when `preset` is None.
+        device: the device of the run; determines the preset if `preset` is None.
+        preset: cpu or gpu.
+        quality: which quality file.
         config_file: a YAML file, or the config.json of a run.
         flags: the last layer, nested like a file: {"train": {"steps": 100}}.
 
     Raises:
-        ConfigError: a file is missing or broken, or has a key that does not exist (names the nearest) or a
-            value of a wrong type or out of range.
+        ConfigError: a file is missing or invalid, has an unknown key (the message names the nearest), or a value of a
+            wrong type or out of range.
     """
     chosen = preset or ("gpu" if device == "cuda" else "cpu")
     preset_path = presets_folder() / f"{chosen}.yaml"
@@ -67,13 +68,13 @@ def make_config(
         layers.append((flags, "the flags"))
     merged: dict[str, Any] = {}
     for layer, where in layers:
-        from_plain(Config, layer, where)  # so that a mistake is blamed on the layer that holds it
+        from_plain(Config, layer, where)  # so that the message names the layer with the mistake
         merge(merged, layer)
     return from_plain(Config, merged, "the settings")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a settings file. Raises ConfigError when it is missing, not YAML, or not a mapping."""
+    """Read a settings file. Raises ConfigError: it is missing, not YAML, or not a mapping."""
     path = Path(path)
     if path.is_dir() and (path / "config.json").is_file():
         path = path / "config.json"
@@ -97,21 +98,21 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _check_events(text: str, path: Path) -> None:
-    """Raises ConfigError: aliases, which make little text stand for much, or nesting that takes the parser minutes."""
+    """Raises ConfigError: the text has aliases, which can expand without limit, or is nested too deeply."""
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError("The settings file uses aliases", where=path, fix="write the values out")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
-            raise ConfigError("The settings file is nested too deep", where=path, fix="train: {steps: 100}")
+            raise ConfigError("The settings file is nested too deeply", where=path, fix="train: {steps: 100}")
 
 
 def _of_run(settings: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The settings of a run as another's: where its features were kept does not count, and it may not name any encoder.
+    """The settings of a run for use in another: without its feature cache, and with built-in encoders only.
 
     Raises:
-        ConfigError: it names an encoder, or a list of phrases, that only the user may name.
+        ConfigError: it names an encoder or a file of phrases that only the user may name.
     """
     settings = migrate_settings(settings)
     encode = settings.get("encode")
@@ -134,7 +135,7 @@ def _of_run(settings: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Lay `layer` over `base`, in place; mappings are merged key by key."""
+    """Merge `layer` into `base` in place, key by key."""
     for key, value in layer.items():
         if isinstance(value, Mapping):
             inner = base.setdefault(key, {})
@@ -157,10 +158,10 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def from_plain(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
-    """Build the dataclass `cls` from nested mappings; what they leave out keeps its default.
+    """Build the dataclass `cls` from nested mappings; missing keys keep their defaults.
 
     Raises:
-        ConfigError: a key does not exist (names the nearest), or a value has the wrong type or range.
+        ConfigError: a key is unknown (the message names the nearest), or a value has the wrong type or range.
     """
     hints = typing.get_type_hints(cls)
     known = [item.name for item in dataclasses.fields(cls)]  # type: ignore[arg-type]
@@ -178,7 +179,7 @@ def from_plain(cls: type[T], values: Mapping[str, Any], where: str, prefix: str 
 
 
 def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
-    """`value` as the type `hint`, or a ConfigError."""
+    """Convert `value` to the type `hint`. Raises ConfigError."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in options:
@@ -207,7 +208,7 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             value = float(value)
-        except OverflowError:  # a whole number of some hundred digits
+        except OverflowError:  # an integer with hundreds of digits
             raise ConfigError(f"{name} is too large", where=where) from None
     if hint is int and isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -1,7 +1,7 @@
-"""The stages of a run, in their order: what each needs, makes and measures.
+"""The stages of a run in order: what each needs, produces and measures.
 
-This list is the only one. `--only`, what a new or resumed run needs and may skip, what becomes stale when the field
-changes, and the plan that is shown all follow from it. How a stage works is in `pipeline.stages`.
+This list is the single source for `--only`, the needs and skips of new and resumed runs, what becomes stale when the
+field changes, and the plan that is printed. `pipeline.stages` implements the stages.
 """
 
 from dataclasses import dataclass
@@ -12,22 +12,21 @@ from ovseg3d.errors import ConfigError, nearest
 
 @dataclass(frozen=True)
 class StageSpec:
-    """What is known of a stage without running it."""
+    """Description of a stage."""
 
     name: str
     product: str
-    """What it makes, in words."""
+    """Its product, for messages."""
     files: tuple[str, ...]
-    """Patterns in the run folder: what it leaves for later stages and commands. The run has its product when each
-    pattern has a file."""
+    """Patterns in the run folder: files for later stages and commands. The product exists if each has a match."""
     previews: tuple[str, ...] = ()
-    """Patterns in the run folder: images for people."""
+    """Patterns in the run folder: preview images."""
     figures: tuple[str, ...] = ()
-    """Keys that it writes to metrics.json; those that depend on a method's choice end with `*`."""
+    """Keys that it writes to metrics.json; `*` stands for any ending."""
     needs: tuple[str, ...] = ()
-    """Stages whose product it works on: selected too, or done before in the run that is resumed."""
+    """Stages whose products it uses: selected too, or done in the run that is resumed."""
     includes: tuple[str, ...] = ()
-    """Stages that run whenever it runs."""
+    """Stages that run whenever this one runs."""
 
     def is_in(self, folder: Path) -> bool:
         """Whether the run in `folder` has this stage's product."""
@@ -68,27 +67,27 @@ SEMANTICS = StageSpec(
     files=("semantics.safetensors",),
     previews=("previews/semantics.png",),
     figures=(
-        "surface_seconds", "lift_seconds", "refine_seconds", "instances_seconds", "instance_crops_seconds", "fit_*", "refine_*",
-        "lerf_*", "method", "surface_points", "instances", "rejected_fragments", "semantics_bytes", "basis_left_out",
-        "photos_not_trusted", "peak_anonymous_bytes",
+        "surface_seconds", "lift_seconds", "refine_seconds", "instances_seconds", "instance_crops_seconds", "fit_*",
+        "refine_*", "lerf_*", "method", "surface_points", "instances", "rejected_fragments", "semantics_bytes",
+        "basis_left_out", "photos_not_trusted", "peak_anonymous_bytes",
     ),
     needs=("features", "field"),
-    includes=("features",),  # they come from the cache: encoding again costs nothing
+    includes=("features",),  # from the cache, at no cost
 )  # fmt: skip
 STAGES = (FEATURES, FIELD, EVALUATE, SEMANTICS)
-"""Every stage, in the order in which they run. The field is measured before semantics are learnt on it, so that who
-stops there has the figures."""
+"""All stages in order. The field is evaluated before semantics are learned, so that figures exist if the run is stopped
+there."""
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
 def plan(only: str | None = None) -> tuple[StageSpec, ...]:
-    """The stages to run, in their order.
+    """The stages to run, in order.
 
     Args:
-        only: names with commas, as `--only` takes them; None for all.
+        only: names separated by commas, as in `--only`; None for all.
 
     Raises:
-        ConfigError: a name is no stage's.
+        ConfigError: a stage is unknown.
     """
     if only is None:
         return STAGES
@@ -96,7 +95,7 @@ def plan(only: str | None = None) -> tuple[StageSpec, ...]:
     for name in asked:
         if name not in STAGE_NAMES:
             close = nearest(name, STAGE_NAMES)
-            known = f"the stages are {', '.join(STAGE_NAMES)}; several with commas"
+            known = f"the stages are {', '.join(STAGE_NAMES)}; separate several by commas"
             raise ConfigError(
                 f"There is no stage {name!r} for --only", fix=f"did you mean {close}? {known}" if close else known
             )
@@ -105,7 +104,7 @@ def plan(only: str | None = None) -> tuple[StageSpec, ...]:
 
 
 def named(only: str | None) -> tuple[str, ...]:
-    """The stages that `only` names itself, without those that they include."""
+    """The stages that `only` names, without those that they include."""
     return () if only is None else tuple(name.strip() for name in only.split(","))
 
 
@@ -115,15 +114,15 @@ def describe_plan(stages: tuple[StageSpec, ...]) -> str:
 
 
 def check_needs(stages: tuple[StageSpec, ...], folder: Path | None, where: Path | str) -> None:
-    """Refuse a plan that lacks what one of its stages works on.
+    """Refuse a plan in which a stage lacks a product that it needs.
 
     Args:
         stages: the plan.
         folder: the run that is resumed; None for a new one.
-        where: what to blame.
+        where: the scene or run, for the message.
 
     Raises:
-        ConfigError: neither the plan nor the run has it.
+        ConfigError: neither the plan nor the run has the product.
     """
     selected = {stage.name for stage in stages}
     for stage in stages:
@@ -132,12 +131,12 @@ def check_needs(stages: tuple[StageSpec, ...], folder: Path | None, where: Path 
                 both = ",".join(one.name for one in STAGES if one.name in (need.name, stage.name))
                 resume = f"--only {stage.name} --resume with a run that has one"
                 raise ConfigError(
-                    f"The stage {stage.name} needs {need.product}, and this run would have none",
+                    f"The stage {stage.name} needs {need.product}, which this run would not have",
                     where=where,
                     fix=f"--only {both}, or {resume}",
                 )
 
 
 def depends_on_field(stage: StageSpec) -> bool:
-    """Whether the stage is the field's, or works on it: what it made is stale once the field has changed."""
+    """Whether the stage trains or uses the field; its product is stale once the field has changed."""
     return stage.name == "field" or "field" in stage.needs

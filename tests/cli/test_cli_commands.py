@@ -36,7 +36,7 @@ from ovseg3d.runs.settings import make_config
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A settings file with which training takes a second."""
+    """Settings with which training takes a second."""
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(small_settings(steps=5)))
     return path
@@ -54,7 +54,7 @@ def test_train_as_a_program(tiny_scene: Path, small: Path, tmp_path: Path) -> No
 def test_train_eval_render(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
     done = cli("train", tiny_scene, "--config", small)
     assert done.returncode == 0, done.stderr
-    for words in ("5 steps in", "PSNR", "SSIM", "iB at most", "heldout.png"):  # MiB, or GiB where kernels are compiled
+    for words in ("5 steps in", "PSNR", "SSIM", "iB peak", "heldout.png"):  # MiB, or GiB where kernels are compiled
         assert words in done.stdout
     next_steps = [line.split() for line in done.stdout.splitlines() if line.startswith("  ovseg3d ")]
     assert [words[1] for words in next_steps] == ["view", "render", "eval"]
@@ -62,7 +62,7 @@ def test_train_eval_render(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Pa
         "plain when not a terminal"
     )
 
-    # These commands do work as they stand; the viewer, which stays open, has tests of its own.
+    # The printed commands work; the viewer, which stays open, has its own tests.
     done = cli(*next_steps[2][1:])
     assert done.returncode == 0 and "images/0004.png" in done.stdout and "mean" in done.stdout
     done = cli(*next_steps[1][1:])
@@ -80,13 +80,13 @@ def test_train_refuses_flags_that_would_do_nothing(cli: Cli, tiny_scene: Path, t
         ("--pyramid lerf", "--pyramid"),
     ):
         done = cli("train", tiny_scene, "--output-dir", "out", *given.split())
-        assert done.returncode == 2 and f"{flags} would do nothing" in done.stderr, done.stderr
+        assert done.returncode == 2 and f"{flags} would have no effect" in done.stderr, done.stderr
     for given, flags in (
         ("--steps 9000 --refine-poses", "--steps and --refine-poses"),
         ("--field.near-gradient 1 --field.levels=4", "--field.levels and --field.near-gradient"),
     ):
         done = cli("train", tiny_run, "--resume", "--only", "semantics", *given.split())
-        assert done.returncode == 2 and f"{flags} would do nothing" in done.stderr, done.stderr
+        assert done.returncode == 2 and f"{flags} would have no effect" in done.stderr, done.stderr
     assert not (tmp_path / "out").exists() and "9000" not in (tiny_run / "config.json").read_text()
 
 
@@ -240,7 +240,7 @@ def test_scenes_that_a_stop_leaves_out_are_named(
     assert done.returncode == 130
     assert "Stopped before these scenes:  second" in (done.stderr if flags else done.stdout)
     if flags:
-        assert [run["status"] for run in json.loads(done.stdout)["runs"]] == ["done", "not begun"]
+        assert [run["status"] for run in json.loads(done.stdout)["runs"]] == ["done", "not started"]
     assert not (tmp_path / "out/second").exists()
 
 
@@ -317,12 +317,12 @@ def test_mistakes_of_train(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
     fails(cli("train", tiny_scene, "--field.log2-table", 60), "--field.log2-table must be")
     (tmp_path / "file").write_text("")
     idle = ("--only", "field", "--steps", 1, "--output-dir", "file/run")
-    fails(cli("train", tiny_scene, *idle), "stands where a folder is needed")
+    fails(cli("train", tiny_scene, *idle), "exists where a folder is needed")
     assert not (tmp_path / "outputs").exists()
 
 
 def test_homes_of_users_whom_nobody_knows(cli: Cli, tiny_scene: Path) -> None:
-    words, path = "home of this user", "~no-such-user/x"
+    words, path = "home folder of this user", "~no-such-user/x"
     fails(cli("doctor", "--cache-dir", path), words)
     fails(cli("prepare", path, "out"), words)
     for clip in (path, f"ViT-B-32:{path}.pt"):
@@ -353,11 +353,11 @@ def test_brackets_in_names_are_not_markup(cli: Cli, small: Path, tmp_path: Path)
 def test_a_gpu_that_is_absent(cli: Cli, tiny_scene: Path) -> None:
     if examine()["cuda"]["on"]:
         pytest.skip("there is one")
-    fails(cli("train", tiny_scene, "--device", "cuda"), "A GPU was asked for", "--device cpu")
+    fails(cli("train", tiny_scene, "--device", "cuda"), "A GPU was requested", "--device cpu")
 
 
 def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path, tmp_path: Path) -> None:
-    fails(cli("view", "x" * 300), "cannot be looked at")
+    fails(cli("view", "x" * 300), "cannot be accessed")
     for command in ("eval", "render"):
         fails(cli(command, "absent"), "no such run")
         fails(cli(command, tiny_scene), "not a run")
@@ -387,7 +387,7 @@ def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path,
 def test_flags_that_would_do_nothing_are_refused(cli: Cli, tiny_run: Path, command: str, flags: list[str]) -> None:
     name, *given = command.split()
     for flag in flags:
-        fails(cli(name, tiny_run, *given, *flag.split()), f"{flag.split()[0]} would do nothing here")
+        fails(cli(name, tiny_run, *given, *flag.split()), f"{flag.split()[0]} would have no effect here")
 
 
 def test_kinds_of_picture() -> None:

@@ -1,4 +1,4 @@
-"""The frame around all commands: help, version, exit codes, messages, and what stays unimported."""
+"""The frame of all commands: help, version, exit codes, messages, and modules not imported."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def run_fake(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
 
 
 class Unwaited(threading.Event):
-    """A `stop` that Ctrl-C sets when somebody looks at it for the second time."""
+    """A `stop` that Ctrl-C sets on the second check."""
 
     looks = 0
 
@@ -65,7 +65,7 @@ def test_ctrl_c_is_heard_by_who_waits_for_it(
             shown.on_start(MagicMock())
     else:
         view.View(Path("run")).main()
-    assert "Ctrl-C ends." in capsys.readouterr().out
+    assert "Ctrl-C ends the viewer." in capsys.readouterr().out
 
 
 def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +165,10 @@ def test_help_of_a_setting_is_one_paragraph(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    for name, words in (("query", "those of the run, but for"), ("train", "what the scene recommends, else ViT-B-16")):
+    for name, words in (
+        ("query", "by default the run's phrases (except"),
+        ("train", "the scene's recommendation, else ViT-B-16"),
+    ):
         assert cli.main([name, "--help"]) == 0
         assert words in capsys.readouterr().out
 

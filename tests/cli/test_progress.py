@@ -1,4 +1,4 @@
-"""The bars of commands that say what they do and how much of it is done."""
+"""Progress bars of commands that report a sentence and a fraction."""
 
 import io
 
@@ -38,7 +38,7 @@ def test_what_is_counted_is_told_without_a_terminal(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
     out = io.StringIO()
     with Progress(Console(file=out, width=80)) as report:
-        report(Event("start", "instance_crops", 0, 1, message="seeing things as wholes"))
+        report(Event("start", "instance_crops", 0, 1, message="encoding instance crops"))
         report(Event("progress", "instance_crops", 32, 64, 0.5))
         report(Event("progress", "surface", 1, 2, 0.5))  # has no figures, and is short
-    assert out.getvalue() == "instance crops:   0%  seeing things as wholes\ninstance crops:  50%  32 of 64\n"
+    assert out.getvalue() == "instance crops:   0%  encoding instance crops\ninstance crops:  50%  32 of 64\n"

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, what an interruption leaves, and that a bad file is told, not run or believed."""
+"""Checkpoints: round trip, interruptions, and bad files, which are reported and never executed."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_kill_9_while_writing_leaves_the_previous_one(saved, moment):
     _killed(write)
     assert latest_checkpoint(saved.parent) == saved
     assert load_checkpoint(saved, "field").step == 1000
-    # And the next one is written as if nothing had happened.
+    # The next one is written normally.
     save_checkpoint(saved.parent, checkpoint(3000))
     assert load_checkpoint(latest_checkpoint(saved.parent), "field").step == 3000
 

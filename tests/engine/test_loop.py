@@ -1,4 +1,4 @@
-"""The loop: how far a stage is, when it ends, what it says, and that a resumed one goes on to the same bits."""
+"""The loop: progress, limits, events, and resuming to the same bits."""
 
 import threading
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def test_steps_alone_set_progress():
 
 @pytest.mark.parametrize(("seconds_a_step", "taken"), [(1.0, 10), (4.0, 5)])
 def test_time_ends_a_run_of_steps_and_schedules_nothing(seconds_a_step, taken):
-    """Ten steps or twenty seconds: a slow stage is ended by its time, and its steps have the bits of a quick one's."""
+    """Ten steps or twenty seconds: a slow stage is ended by its time, and its steps have the bits of a quick one."""
     quick, slow, clock = ToyStage(lambda step: stop.set() if step == taken - 1 else None), ToyStage(), Clock()
     stop = threading.Event()
     run_stage(quick, steps=10, stop=stop)
@@ -58,7 +58,7 @@ def test_time_alone_ends_a_run_with_decayed_rates():
     clock = Clock()
     stage = ToyStage()
     outcome = run_stage(stage, max_seconds=20.5, clock=clock, after_step=lambda step: clock.add(1.0))
-    # The 21st step began in time; none begins afterwards.
+    # The 21st step started in time; none starts afterwards.
     assert outcome.steps <= 21 and 20.5 <= outcome.seconds < 22.0
     assert 0.9 < stage.seen[-1][1] < 1.0
 
@@ -144,7 +144,7 @@ def test_an_error_of_the_stage_comes_out_and_keeps_the_last_checkpoint(tmp_path)
 
 @pytest.fixture
 def now(monkeypatch):
-    """The time that the clock sees; set `now.time`."""
+    """Fake time for the clock; set `now.time`."""
     fake = SimpleNamespace(time=100.0)
     monkeypatch.setattr("ovseg3d.engine.clock.time", SimpleNamespace(monotonic=lambda: fake.time))
     return fake

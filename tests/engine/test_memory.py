@@ -1,4 +1,4 @@
-"""Peak memory: what was allocated and freed again still counts."""
+"""Peak memory: allocations that were freed again count."""
 
 import mmap
 import sys
@@ -18,7 +18,7 @@ def test_memory_is_some() -> None:
 def test_a_peak_is_seen() -> None:
     before = anonymous_bytes()
     with PeakMemory(interval=0.01) as memory:
-        # Asked of the system itself: the heap may hold enough that earlier tests have freed.
+        # Allocated by the system: the heap may have enough memory freed by earlier tests.
         block = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         np.frombuffer(block, dtype=np.uint8)[:] = 1
         end = time.monotonic() + 20

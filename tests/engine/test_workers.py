@@ -1,4 +1,4 @@
-"""Workers: results in order, torch on one thread each, errors that come out, and no half-done work left running."""
+"""Workers: results in order, one torch thread each, errors, and no work left running."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""A stage that learns in microseconds: it pulls a vector towards random targets, with momentum."""
+"""A stage with steps of microseconds: it pulls a vector towards random targets, with momentum."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import torch
 
 
 class ToyStage:
-    """Everything random comes from the step, so that equal steps give equal bits.
+    """All random numbers come from the step, so that equal steps give equal bits.
 
     Args:
         on_step: called with the step's number before it is done.

@@ -1,7 +1,7 @@
-"""Nothing but training photos and phrases teaches a run: a copy of the scene without all else gives the same bits.
+"""Runs learn from training photos and phrases only: a copy of the scene without everything else gives the same bits.
 
-The whole train path on a tiny scene with labels, masks, depth, boxes and held-out photos, and on a copy without any of
-them: a real field, surface, features, lift; then label images of views that both have.
+The test runs the full training on a tiny scene with labels, masks, depth, boxes and held-out photos, and on a copy
+without them: field, surface, features, lift; then label images of the views in both.
 """
 
 import json
@@ -45,7 +45,7 @@ def full_scene(source: Path, folder: Path) -> Path:
 
 
 def bare_scene(full: Path, folder: Path) -> Path:
-    """The copy: training photos and their poses."""
+    """The copy, with training photos and poses only."""
     described = json.loads((full / "transforms.json").read_text())
     kept = set(described.pop("train_filenames"))
     for key in ("val_filenames", "test_filenames", "classes", "depth_unit_scale_factor"):
@@ -64,7 +64,7 @@ def test_a_copy_without_anything_to_leak_gives_the_same_bits(
     tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register_encoders(monkeypatch, tmp_path / "cache")
-    # In a moment of training no surface gets sharp: this one may be a haze.
+    # Short training gives no sharp surface, so a hazy one is accepted.
     haze = SurfaceConfig(support=1, against=1.0, termination=0.0, opacity=0.1)
     monkeypatch.setattr("ovseg3d.pipeline.semantics.SurfaceConfig", lambda: haze)
     full = full_scene(tiny_scene, tmp_path / "full")
@@ -100,7 +100,7 @@ def learn(scene: Path, folder: Path, everything: bool) -> RunFolder:
 
 
 def kept(folder: Path) -> dict[str, bytes]:
-    """What a run learnt, and what it says: by name, the files' bytes; of checkpoints all but the seconds they took."""
+    """Files of a run and its answers by name, as bytes; of checkpoints all but their seconds."""
     files = [*folder.glob("*.safetensors"), *folder.glob("labels/*.png"), folder / "phrases.txt"]
     found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
     for path in folder.glob("checkpoints/*.safetensors"):

@@ -1,4 +1,4 @@
-"""Runs by seed: trained once, found again, finished where they were interrupted; mean and spread by hand."""
+"""Runs by seed: trained once, found again, continued after an interruption; mean and deviation by hand."""
 
 import json
 import threading
@@ -46,7 +46,7 @@ def test_a_run_for_each_seed_and_none_twice(run: RunFolder, tmp_path: Path, cli:
     miou = told["figures"]["index.held-out.miou"]
     assert miou["values"] == [told["runs"][seed]["index"]["held-out"]["miou"] for seed in ("0", "2")]
     assert miou["mean"] == pytest.approx(sum(miou["values"]) / 2) and "mean.psnr" in told["figures"]
-    # Without settings, those of the newest run; one more seed is one more run.
+    # By default with the settings of the newest run; each further seed is one more run.
     again = cli("eval", scene, "--seeds", "0,1,2", "--protocol", "index")
     assert again.returncode == 0 and "index.held-out.miou" in again.stdout and "sample standard" in again.stdout
     assert len(list((tmp_path / "outputs" / "tiny").glob("*-*/config.json"))) == 3
@@ -69,7 +69,7 @@ def test_a_run_is_finished_and_given_semantics(
     assert done.folder == half.folder and done.status()["status"] == "done" and not (done.folder / FILE).exists()
     meant = run_of_seed(scene, config, 0, True, ignore, threading.Event())
     assert meant.folder == half.folder and (meant.folder / FILE).exists() and meant.metrics()["steps"] == 20
-    # A newer run of the field alone is not given meaning when one has it already.
+    # A newer run of the field alone gets no semantics if another run has them.
     train_scene(tiny_scene, config)
     assert run_of_seed(scene, config, 0, True, ignore, threading.Event()).folder == half.folder
     other = replace(config, field=replace(config.field, levels=3))
@@ -88,7 +88,7 @@ def test_a_run_of_features_alone_is_given_a_field(
     done = cli("eval", tiny_scene, "--seeds", "0", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["runs"]["0"]["run"] == str(alone.folder) and any(alone.checkpoints.iterdir())
-    # Half a field, too, is gone on with, whatever else was done in its run since; and before features alone.
+    # A partly trained field is continued too, whatever else was done in its run; it precedes runs of features alone.
     config, stop = replace(features, train=replace(features.train, seed=1)), threading.Event()
     field = replace(config, only="field")
     half = train_scene(tiny_scene, field, report=lambda event: stop.set() if event.step > 5 else None, stop=stop)

@@ -96,7 +96,7 @@ def test_many_views_are_rendered_once_for_all_phrases_and_few_are_kept(
 def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files show what the answers' own pictures do; the overview, the views with the most of it."""
+    """The files equal the answers' own images; the overview has the views with the most of the answer."""
     engine, held, rows = QueryEngine(run), [], []
     views = [frame.name for frame in engine.scene.frames]
     answers = engine.ask(["red", "blue"], negatives=["sand"], views=views)
@@ -135,7 +135,7 @@ def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(
     labels = engine.labels(["blue", "red", "sand"], none=False)
     assert set(labels) == {1, 2, 3}
     assert share_inside(xyz[labels == 2], RED) > 0.8 and share_inside(xyz[labels == 1], BLUE) > 0.8
-    # Of a list without sand, the ground belongs to none: grey is nearer.
+    # With a list without sand, the ground has no label: grey is nearer.
     assert (engine.labels(["blue", "red"])[labels == 3] == 0).mean() > 0.9
     doubled = engine.labels(["blue", "red", "red", "sand"], none=False)
     assert ((doubled == 2) == (labels == 2)).all() and not (doubled == 3).any(), "the first of equals"
@@ -144,7 +144,7 @@ def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(
 def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Red things that look like "a red floor" are none once the planes of the room are known."""
+    """Red objects similar to "a red floor" are excluded once the layout planes are known."""
     monkeypatch.setitem(WORDS, "floor", WORDS["red"])
     engine = QueryEngine(run)
     assert engine.semantics.plane is not None
@@ -391,7 +391,7 @@ def test_query_tells_a_scale_that_no_capture_states(
 
 
 def test_render_draws_semantics(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
-    out = tmp_path / "pictures"
+    out = tmp_path / "images"
     what = ("--what", "features,labels,relevancy,instances", "--phrases", "red;blue;sand", "--phrase", "red")
     done = cli("render", run.folder, *what, "--output", out, "--json")
     assert done.returncode == 0, done.stderr
@@ -401,8 +401,8 @@ def test_render_draws_semantics(run: RunFolder, cli: Cli, tmp_path: Path) -> Non
     images = [np.asarray(Image.open(file)).astype(int) for file in files[:4]]
     assert all(image.shape == (32, 32, 3) and image.std() > 5 for image in images)
     for options, words in (
-        (("--what", "labels"), "names no phrases"),
-        (("--what", "relevancy"), "whose relevancy"),
+        (("--what", "labels"), "has no phrases"),
+        (("--what", "relevancy"), "Relevancy needs a phrase"),
         (("--what", "lables"), "--what labels"),
     ):
         done = cli("render", run.folder, *options)
@@ -410,7 +410,7 @@ def test_render_draws_semantics(run: RunFolder, cli: Cli, tmp_path: Path) -> Non
 
 
 def test_render_leaves_unlabelled_what_segment_leaves_unlabelled(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
-    """Of a list without sand the ground is none of these, and black, unless that is ruled out."""
+    """With a list without sand, the ground is none of these (black), unless that is disabled."""
     names, engine, blacks = ("red", "blue"), QueryEngine(run), []
     for flag, none in (((), True), (("--no-none",), False)):
         out = tmp_path / str(none)
@@ -430,7 +430,7 @@ def test_render_leaves_unlabelled_what_segment_leaves_unlabelled(run: RunFolder,
 def test_a_run_ends_with_a_picture_of_what_it_knows(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny_scene: Path
 ) -> None:
-    """Photo, render, features; and labels and a query of a thing where there are phrases, else things."""
+    """Photo, render, features; labels and a query of an object if there are phrases, else instances."""
     titles: list[list[str]] = []
     kept = painter.side_by_side
     monkeypatch.setattr(

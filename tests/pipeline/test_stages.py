@@ -1,4 +1,4 @@
-"""Training as a list of stages: what runs, what is skipped, what each leaves, and what time may do."""
+"""Training as a list of stages: what runs, what is skipped, products, and time limits."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ from ovseg3d.session import load
 
 @pytest.fixture
 def copied(tiny_run: Path, tmp_path: Path) -> RunFolder:
-    """A trained field, free to be changed."""
+    """A copy of a trained field, to be changed."""
     return load(shutil.copytree(tiny_run, tmp_path / "run"))
 
 
@@ -51,7 +51,7 @@ def test_training_does_not_read_evaluation() -> None:
 
 
 def test_a_run_holds_what_its_stages_promise(run: RunFolder) -> None:
-    """`run` has all four."""
+    """A run with all four stages."""
     promised = [pattern for stage in STAGES for pattern in stage.figures]
     for key in run.metrics():
         assert any(fnmatch(key, pattern) for pattern in promised), key
@@ -63,7 +63,7 @@ def test_a_run_holds_what_its_stages_promise(run: RunFolder) -> None:
 
 
 def test_features_and_semantics_go_on_from_a_field(run: RunFolder, tiny_scene: Path, tmp_path: Path) -> None:
-    """Refused where there is none, before anything is written."""
+    """Refused without a field, before anything is written."""
     config = make_config("cpu", flags=flags(steps=5) | {"only": "features,semantics"})
     with pytest.raises(ConfigError, match="semantics needs a trained field"):
         train_scene(tiny_scene, config, output_dir=tmp_path / "none")

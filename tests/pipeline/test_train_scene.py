@@ -1,4 +1,4 @@
-"""Training from Python: what a run holds, going on to the same bits, stopping, and failures."""
+"""Training from Python: content of a run, resuming to the same bits, stopping, and failures."""
 
 import errno
 import json
@@ -63,7 +63,7 @@ def test_a_restored_field_renders_what_was_measured(tiny_run: Path) -> None:
 
 
 def test_training_learns(tiny_scene: Path, tmp_path: Path) -> None:
-    """Better than the best flat picture, which has 14.2 dB: on the training views, for six are few to hold out."""
+    """Better than the best constant image (14.2 dB); on training views, since six are too few to hold any out."""
     flags = small_settings(steps=250)
     flags["field"]["bounds"] = "bounded"
     run = train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
@@ -116,7 +116,7 @@ def test_events_tell_the_story(tiny_scene: Path, tmp_path: Path) -> None:
 
 
 def test_same_seed_same_bits(tiny_scene: Path, tmp_path: Path) -> None:
-    """Past the first emptying of cells and the trials after it."""
+    """Past the first clearing of cells and the trials after it."""
     config = make_config("cpu", flags=with_emptying(small_settings(steps=18)))
     runs = [train_scene(tiny_scene, config, output_dir=tmp_path / name) for name in "ab"]
     first, second = map(tensors, runs)
@@ -243,7 +243,7 @@ def _other_place(path: Path) -> None:
 def test_a_checkpoint_without_a_place_is_refused(tiny_scene: Path, tmp_path: Path) -> None:
     run, path = fresh_run(tiny_scene, tmp_path / "run")
     _other_place(path)
-    with pytest.raises(RunError, match="where its field lies"):
+    with pytest.raises(RunError, match="box of the checkpoint"):
         restore(run, run.load_scene())
 
 
@@ -340,7 +340,7 @@ def test_train_on_all_has_no_held_out_figures(tiny_scene: Path, tmp_path: Path) 
 
 
 def test_no_limit_at_all(tiny_scene: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="how long"):
+    with pytest.raises(ConfigError, match="length of training"):
         train_scene(tiny_scene, Config(), output_dir=tmp_path / "run")
 
 

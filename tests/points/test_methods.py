@@ -408,7 +408,7 @@ def test_what_no_encoder_sees_has_no_portraits(learn: Learn, monkeypatch: pytest
     run = learn("default", report=lambda event: said.append((event.stage, event.message or "")))
     learnt = load_semantics(run.folder)
     assert learnt.instance_crops is None and learnt.instance.max() > 0
-    assert ("instance_crops", "No thing is seen as a whole: Its weights are gone") in said
+    assert ("instance_crops", "Instance crops are skipped: Its weights are gone") in said
 
 
 def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(
@@ -420,7 +420,7 @@ def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(
     said = []
     monkeypatch.setattr(SharpColour, "encode_text", lambda self, phrases: mute(phrases))
     run = learn("default", report=lambda event: said.append((event.stage, event.kind, event.message or "")))
-    assert ("instance_crops", "log", "Nothing is looked for in walls: It speaks no English") in said
+    assert ("instance_crops", "log", "Planar instances are skipped: It speaks no English") in said
     assert ("instance_crops", "done", "") in said and run.metrics()["instance_crops_seconds"] > 0
 
 
@@ -437,7 +437,7 @@ def test_a_cpu_sees_things_in_as_many_photos_as_it_can_afford(learn: Learn, monk
     assert told("usual") == []
     monkeypatch.setattr("ovseg3d.pipeline.semantics.CPU_PIXELS", 1.0)
     (few,) = told("few")
-    assert few == "Each thing is seen in 1 of its photos, 6 would take long on a CPU (--instance-crops 6)"
+    assert few == "Each instance is cropped from 1 photos; 6 would take long on a CPU (--instance-crops 6)"
     assert told("asked", instance_crops=6) == [] and crops["asked"] == crops["usual"] > crops["few"]
 
 

@@ -1,4 +1,4 @@
-"""Pictures and films of what a renderer draws."""
+"""Images and videos of a renderer's views."""
 
 import subprocess
 import threading
@@ -12,7 +12,7 @@ from tiny import draw
 
 from ovseg3d.errors import OutputError
 from ovseg3d.render.frames import depth_numbers, render_images, render_video
-from ovseg3d.render.images import depth_image, error_picture, normal_image, preview, to_bytes
+from ovseg3d.render.images import depth_error_image, depth_image, normal_image, preview, to_bytes
 from ovseg3d.scene import Camera, load_scene
 
 
@@ -65,7 +65,7 @@ def test_a_film_that_is_stopped_leaves_nothing(tmp_path: Path, cameras: list[Cam
 
 @pytest.fixture
 def ffmpegs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen, dict]]:
-    """Programs that are started for films, and how."""
+    """Processes started for videos, with their arguments."""
     made = []
 
     class Seen(subprocess.Popen):
@@ -78,14 +78,14 @@ def ffmpegs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen, dic
 
 
 def test_a_film_is_begun_without_a_fork(tmp_path: Path, cameras: list[Camera], ffmpegs: list) -> None:
-    """With `preexec_fn` Python forks, and a fork leaves numpy's products in other threads waiting for ever."""
+    """With `preexec_fn` Python forks, and a fork makes numpy products in other threads wait forever."""
     render_video(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0)
     assert ffmpegs and all(how.get("preexec_fn") is None for _, how in ffmpegs)
 
 
 @pytest.mark.parametrize("stopped", [True, False])
 def test_ffmpeg_may_end_first(tmp_path: Path, cameras: list[Camera], ffmpegs: list, stopped: bool) -> None:
-    """As Ctrl-C in a terminal makes it do: it is sent to both."""
+    """As for Ctrl-C in a terminal, which is sent to both processes."""
     stop = threading.Event()
 
     class Interrupted(Painter):
@@ -103,7 +103,7 @@ def test_ffmpeg_may_end_first(tmp_path: Path, cameras: list[Camera], ffmpegs: li
 
 
 def fake_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str, said: str = "") -> Path:
-    """One that writes a cut file and fails."""
+    """An ffmpeg that writes a truncated file and fails."""
     program = folder / "ffmpeg"
     program.write_text(f"#!/bin/sh\n{first}\nfor path; do :; done\necho cut > \"$path\"\necho '{said}' >&2\nexit 228\n")
     program.chmod(0o755)
@@ -115,7 +115,7 @@ def fake_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str, said:
 def test_a_film_that_is_cut_at_its_end_replaces_none(
     tmp_path: Path, cameras: list[Camera], monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
-    """Most of a film is written after its last picture was given."""
+    """Most of a video is written after its last image was passed."""
     fake_ffmpeg(tmp_path, monkeypatch, "cat > /dev/null")
     stop, out = threading.Event(), tmp_path / "out"
     out.mkdir()
@@ -141,7 +141,7 @@ def test_what_ffmpeg_says_is_told(
         render_video(Painter(), cameras * 9, {"colour": out / "f.mp4"}, 12.0)
     assert list(out.iterdir()) == []
     program.unlink()
-    with pytest.raises(OutputError, match="No film can be written"):
+    with pytest.raises(OutputError, match="No video can be written"):
         render_video(Painter(), cameras, {"colour": out / "f.mp4"}, 12.0)
 
 
@@ -159,7 +159,7 @@ def test_depth_numbers_hold_what_fits() -> None:
 
 
 def test_colours_outside_their_range_are_clipped() -> None:
-    """In pictures and in lists of points alike."""
+    """For images and for lists of points."""
     shades = np.array([[-0.5, 0.0, 0.1], [0.5, 1.0, 1.5]])
     np.testing.assert_array_equal(to_bytes(shades), [[0, 0, 26], [128, 255, 255]])
     np.testing.assert_array_equal(to_bytes(shades[None]), to_bytes(shades)[None])
@@ -171,9 +171,9 @@ def test_near_is_brighter_than_far_and_unknown_is_black() -> None:
     assert depth_image(np.zeros((2, 2))).max() == 0
 
 
-def test_the_error_picture_grows_with_the_error() -> None:
+def test_the_depth_error_image_grows_with_the_error() -> None:
     pred, true = np.array([[1.0, 1.05, 1.1, 5.0, 1.0]]), np.array([[1.0, 1.0, 1.0, 1.0, 0.0]])
-    image = error_picture(pred, true).astype(int).sum(axis=-1)[0]
+    image = depth_error_image(pred, true).astype(int).sum(axis=-1)[0]
     assert image[0] < image[1] < image[2] == image[3] and image[4] == 3 * 128
 
 

@@ -1,4 +1,4 @@
-"""Camera paths: through their key poses, always rotations, and as nerfstudio states them."""
+"""Camera paths: through their key poses, with valid rotations, and from nerfstudio files."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def test_interpolation_is_smooth() -> None:
     path = interpolate_poses(random_poses(5), 401)
     steps = np.linalg.norm(np.diff(path[:, :3, 3], axis=0), axis=1)
     turns = Rotation.from_matrix(path[:-1, :3, :3]).inv() * Rotation.from_matrix(path[1:, :3, :3])
-    # Velocity and turning rate change little between neighbours, at the keys too.
+    # Velocity and angular rate change little between neighbours, including at the keys.
     for speed in (steps, turns.magnitude()):
         assert np.abs(np.diff(speed)).max() < 0.1 * speed.max()
 
@@ -69,7 +69,7 @@ def test_look_at_sees_its_target_in_the_middle() -> None:
     assert_rigid(pose[None])
     local = pose[:3, :3].T @ (target - eye)
     np.testing.assert_allclose(local, [0, 0, np.linalg.norm(target - eye)], atol=1e-12)
-    assert pose[2, 1] < 0, "the picture's y axis must point down"
+    assert pose[2, 1] < 0, "the image's y axis must point down"
 
 
 def test_flights_through_a_scene(tiny_scene: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_nerfstudio_path_is_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(camera.c2w, camera_to_world(3), atol=1e-12)
     assert (camera.width, camera.height) == (200, 100)
     assert camera.fx == camera.fy == pytest.approx(50 / math.tan(math.radians(30)))
-    # The vertical field of view is between the upper and the lower edge of the picture.
+    # The vertical field of view is between the upper and the lower edge of the image.
     _, rays = camera.rays(np.array([[100.0, 0.0], [100.0, 100.0]]))
     assert math.degrees(math.acos(rays[0] @ rays[1])) == pytest.approx(60)
 

@@ -1,4 +1,4 @@
-"""Names of views: what a short one means, and files of views whose names differ little."""
+"""Names of views: resolution of short names, and files of views with similar names."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Run folders that somebody else hands over: one thing is wrong at a time, and is told before it costs anything."""
+"""Untrusted run folders: one defect at a time, reported before anything is allocated."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def set_in(path: Path, *keys: str, value: Any) -> None:
 
 
 def change(path: Path, edit: Callable[[dict[str, np.ndarray]], None]) -> None:
-    """Write a safetensors file again with other tensors, its facts as they are."""
+    """Rewrite a safetensors file with other tensors and the same facts."""
     with safe_open(path, framework="numpy") as file:
         facts, arrays = file.metadata(), {name: file.get_tensor(name).copy() for name in file.keys()}
     edit(arrays)
@@ -69,7 +69,7 @@ def checkpoint(run: Path) -> Path:
 def test_a_field_that_is_not_the_checkpoints_is_never_built(
     mine: Path, keys: tuple[str, ...], value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """17 GB within the limits of each setting were made before they were compared."""
+    """Each setting is in its range, but together they need 17 GB."""
     set_in(mine / "config.json", "config", "field", *keys, value=value)
     monkeypatch.setattr("ovseg3d.runs.fields.RadianceField", lambda *_, **__: pytest.fail("was built"))
     with pytest.raises(RunError):
@@ -119,7 +119,7 @@ def test_another_lens_is_another_capture(mine: Path, scene: Scene) -> None:
         frames = (replace(scene.frames[0], camera=other), *scene.frames[1:])
         assert not is_scene(replace(scene, frames=frames), hash_scene(scene))
         assert is_scene(replace(scene, frames=frames), hash_scene(scene, lens=False))
-    # A run from before lenses counted opens still.
+    # A run whose hash does not include lenses still opens.
     set_in(mine / "config.json", "scene", "content_hash", value=hash_scene(scene, lens=False))
     load(mine).load_scene()
     set_in(mine / "config.json", "scene", "content_hash", value="2:" + "0" * 16)
@@ -216,6 +216,7 @@ def test_a_checkpoint_of_the_run_still_opens(mine: Path) -> None:
     assert np.isfinite(image["rgb"]).all()
 
 
+@pytest.mark.usefixtures("run")  # registers the encoders that the run names
 def test_a_run_made_with_the_torch_backend_still_opens(mine: Path) -> None:
     set_in(mine / "config.json", "config", "train", "backend", value="torch")
     for encoder in ("clip", "dino"):  # another run may not name the tests' own

@@ -1,4 +1,4 @@
-"""Runs that an earlier version wrote open under the names of today."""
+"""Runs of an earlier version open under current names."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from ovseg3d.session import Run, load
 
 
 def as_format_1(folder: Path) -> Path:
-    """Rewrite a run of today as the version before wrote it."""
+    """Rewrite a current run in the format of the earlier version."""
     config, metrics = folder / "config.json", folder / "metrics.json"
     described = json.loads(config.read_text())
     described["format_version"] = 1

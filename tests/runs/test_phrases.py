@@ -1,4 +1,4 @@
-"""Phrases of a run, from the flag to the label image; and what may be odd about phrases, views and features."""
+"""Phrases of a run, from the flag to the label image; and odd phrases, views and features."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def test_phrases_stay_with_the_run_and_can_be_replaced(
     assert [entry["phrase"] for entry in once["labels"]] == ["none", "blue"] and made.phrases == ("red", "Sand")
     assert cli("segment", made.folder, "--phrases", "blue;sand", "--keep").returncode == 0
     assert load(made.folder).phrases == ("blue", "sand")
-    # Going on with the run keeps what it has by now.
+    # Resuming the run keeps its current phrases.
     again = train_scene(made.load_scene(), made.config, resume=made)
     assert again.phrases == ("blue", "sand")
     done = cli("segment", made.folder, "--keep")
@@ -76,7 +76,7 @@ def test_a_list_that_is_named_again_is_read_again(run: RunFolder, tiny_scene: Pa
 def test_train_takes_phrases_as_a_flag(run: RunFolder, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
     base = ("train", tiny_scene, "--steps", "5", "--output-dir", tmp_path / "run", "--phrases", "red;blue")
     done = cli(*base, "--only", "field")
-    assert done.returncode == 2 and "--phrases would do nothing" in done.stderr
+    assert done.returncode == 2 and "--phrases would have no effect" in done.stderr
     done = cli(*base[:-1], tmp_path / "lost.txt", "--only", "field,semantics", "--clip", "colours", "--dino", "none")
     assert done.returncode == 2 and "There is no file with phrases" in done.stderr and not (tmp_path / "run").exists()
 
@@ -111,7 +111,7 @@ def test_templates_are_averaged(run: RunFolder, cli: Cli) -> None:
     np.testing.assert_allclose(mixed.encode(["red"])[0], normalise(red + blue), atol=1e-6)
     np.testing.assert_allclose(mixed.encode(["blue"])[0], blue, atol=1e-6)
     for text, words in (("a thing", "a thing"), ("a {} and a {}", "single {}"), (" ; ", "there is none")):
-        with pytest.raises(ConfigError, match="where the phrase goes"):
+        with pytest.raises(ConfigError, match="for the phrase"):
             read_templates(text)
         done = cli("query", run.folder, "red", "--templates", text)
         assert done.returncode == 2 and words in done.stderr

@@ -1,4 +1,4 @@
-"""The run folder: where it goes, how it is found again, and what is refused."""
+"""The run folder: its location, how it is found, and what is refused."""
 
 import json
 import multiprocessing
@@ -94,7 +94,7 @@ def test_a_finished_run_is_not_overwritten(here: Path, tiny_scene: Path) -> None
     run = create_run(scene, CONFIG, Path("mine"))
     create_run(scene, CONFIG, Path("mine"))  # nothing was learnt there yet
     (run.checkpoints / "step-000000001.safetensors").write_bytes(b"x")
-    with pytest.raises(OutputError, match="holds a run already"):
+    with pytest.raises(OutputError, match="contains a run already"):
         create_run(scene, CONFIG, Path("mine"))
 
 
@@ -107,7 +107,7 @@ def test_a_run_without_a_field_is_not_overwritten_either(here: Path, tiny_scene:
     before = (run.folder / "config.json").read_bytes()
     other = replace(CONFIG, train=replace(CONFIG.train, seed=7))
     with RunLock(run.folder) if state != "done" else nullcontext():
-        with pytest.raises((OutputError, RunError), match="holds a run already|Another process"):
+        with pytest.raises((OutputError, RunError), match="contains a run already|Another process"):
             create_run(scene, other, Path("mine"))
     assert (run.folder / "config.json").read_bytes() == before
 
@@ -134,7 +134,7 @@ def test_a_folder_that_is_no_run_loses_nothing(here: Path, tiny_scene: Path) -> 
 
 
 def test_a_name_is_claimed_once(here: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process claims the name at the last moment: ours must take the other folder."""
+    """Another process claims the name at the last moment, so this one must take the other folder."""
     real = run_module.write_atomic
 
     def be_late(path: Path, data: bytes) -> None:
@@ -218,8 +218,8 @@ def change(folder: Path, **entries: object) -> None:
         ({"format_version": 99}, "format version 99"),
         ({"format_version": None}, "format version None"),
         ({"scene": 3}, "does not describe a run"),
-        ({"scene": {"path": 1}}, "not stated"),
-        ({"scene": {"path": "a\0b", "name": "x", "content_hash": "y"}}, "not stated"),
+        ({"scene": {"path": 1}}, "missing in its config"),
+        ({"scene": {"path": "a\0b", "name": "x", "content_hash": "y"}}, "missing in its config"),
         ({"config": []}, "does not describe a run"),
         ({"config": {"field": {"levls": 3}}}, "did you mean field.levels"),
         ({"config": {"field": {"log2_table": 60}}}, "log2-table must be"),
@@ -303,12 +303,12 @@ def test_a_scene_folder_is_not_claimed_by_looking(here: Path, tiny_scene: Path) 
 def test_a_file_in_the_way_of_the_output(here: Path, tiny_scene: Path, blocked: str) -> None:
     (here / blocked).parent.mkdir(parents=True, exist_ok=True)
     (here / blocked).write_text("in the way")
-    with pytest.raises(OutputError, match="stands where a folder"):
+    with pytest.raises(OutputError, match="exists where a folder"):
         create_run(open_scene(tiny_scene, CONFIG), CONFIG)
 
 
 def _race(scene: Path, folder: Path, pairs: int) -> None:
-    """Two trainings at the same instant, so many times: one runs, the other is told, and the run is the winner's."""
+    """Two trainings at the same instant, repeatedly: one runs, the other gets an error, and the run is the winner's."""
     program = (
         "import sys, time; from pathlib import Path\n"
         "from ovseg3d.runs import make_config; from ovseg3d.pipeline import train_scene\n"
@@ -340,7 +340,7 @@ def _race(scene: Path, folder: Path, pairs: int) -> None:
             said = [process.stdout.readline().split(" ", 1) for process in both]
             assert sorted(words[0].strip() for words in said) == ["told", "won"], said
             (told,) = (words[1] for words in said if words[0] == "told")
-            assert "Another process" in told or "holds a run already" in told
+            assert "Another process" in told or "contains a run already" in told
             winner = 1 + [words[0].strip() for words in said].index("won")
             kept = open_run(run)
             assert kept.config.train.seed == winner and kept.status()["status"] == "done"

@@ -1,4 +1,4 @@
-"""Settings: precedence, files, and what is said about mistakes."""
+"""Settings: precedence, files, and error messages."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from ovseg3d.runs.settings import from_plain, make_config, to_plain
 
 @pytest.fixture
 def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Presets of the test's own, so that tuning the real ones breaks nothing here."""
+    """Presets for the tests, independent of the real ones."""
     contents = {
         "cpu": {"scene": {"max_side": 100}, "field": {"levels": 3, "features": 2}, "train": {"seed": 1}},
         "gpu": {"scene": {"max_side": 999}, "field": {"levels": 16}},
@@ -151,7 +151,7 @@ def test_the_presets_that_ship_are_valid_and_end() -> None:
 
 
 def test_every_setting_has_a_help_line() -> None:
-    """tyro shows the text under a field; a field without it would be bare in --help."""
+    """tyro shows the text under a field in --help, so each field needs one."""
     from ovseg3d.runs import config as module
 
     source = Path(module.__file__).read_text()

@@ -1,4 +1,4 @@
-"""The list of stages: plans, what they need, and what a run has."""
+"""The list of stages: plans, needs, and products of a run."""
 
 from itertools import chain, combinations
 from pathlib import Path

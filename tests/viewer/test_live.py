@@ -116,6 +116,6 @@ def test_train_view_goes_on_serving_what_was_trained(tiny_scene: Path, tmp_path:
     flags = [text for name, value in field.items() for text in (f"--field.{name.replace('_', '-')}", value)]
     server = Server("train", tiny_scene, "--only", "field", "--steps", 20, "--view", *flags, folder=tmp_path)
     server.wait_for(r"Watch it at")
-    found = server.wait_for(r"Still to be seen at http://([\d.]+):(\d+)")
+    found = server.wait_for(r"The scene is still open at http://([\d.]+):(\d+)")
     assert get(found[1], int(found[2]), "/")[0] == 200
     assert server.interrupt() == 0

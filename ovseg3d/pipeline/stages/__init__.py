@@ -1,1 +1,1 @@
-"""How each stage of `runs.stages` works: a module for each."""
+"""Implementation of the stages of `runs.stages`, one module each."""

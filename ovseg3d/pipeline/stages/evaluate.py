@@ -1,4 +1,4 @@
-"""The stage `evaluate`: measure the held-out views, and draw them beside their photos."""
+"""The stage `evaluate`: measure the held-out views, and write previews of them beside their photos."""
 
 import math
 import time
@@ -21,11 +21,11 @@ from ovseg3d.runs.stages import EVALUATE
 from ovseg3d.scene import load_depth
 
 SHEET_VIEWS = 4
-"""The contact sheet shows at most so many views."""
+"""Maximum number of views in the contact sheet."""
 
 
 class EvaluateStage(Stage):
-    """A resumed run is not measured again while its field is the one that was measured."""
+    """Measures the held-out views. A resumed run is measured again only if its field has changed."""
 
     spec = EVALUATE
 
@@ -34,7 +34,7 @@ class EvaluateStage(Stage):
         return measured and context.new_steps == 0
 
     def run(self, context: Context) -> bool:
-        train, began = context.config.train, time.monotonic()
+        train, start = context.config.train, time.monotonic()
         renderer, context.renderer = context.renderer, None  # later stages need the memory
         if renderer is None:
             renderer = restore(context.run, context.scene, train.device, train.backend)
@@ -44,7 +44,7 @@ class EvaluateStage(Stage):
         context.run.write_metrics(
             {
                 **summarise(evaluation),
-                "eval_seconds": time.monotonic() - began,
+                "eval_seconds": time.monotonic() - start,
                 "peak_anonymous_bytes": context.memory.peak,
             }
         )
@@ -52,42 +52,42 @@ class EvaluateStage(Stage):
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
-    """Flat figures for metrics.json: the means, and those of each other group of views as `psnr_off_path`."""
+    """Flat figures for metrics.json: the means, and the means of other groups of views, such as `psnr_off_path`."""
     figures: dict[str, Any] = {"views": len(evaluation.views)}
     for group, means in {"": evaluation.mean(), **evaluation.groups()}.items():
-        if group != "on_path":  # those are the means already
+        if group != "on_path":  # equal to the means
             suffix = f"_{group}" if group else ""
             figures.update({f"{name}{suffix}": value for name, value in means.items() if not math.isnan(value)})
     return figures
 
 
 def _evaluate(context: Context, renderer: Renderer) -> Evaluation | None:
-    """Measure the held-out views (all, when none is held out: a few training views) and draw their previews.
+    """Measure the held-out views, or a few training views if none is held out, and write their previews.
 
     Returns:
-        The held-out views' figures; None after `stop`.
+        Figures of the held-out views; None after `stop`.
     """
     run, scene = context.run, refined(context.run, context.scene)
     views = scene.test or tuple(spread(scene.train, SHEET_VIEWS))
     shown = set(spread(views, SHEET_VIEWS))
-    images, began = [], time.monotonic()
+    images, start = [], time.monotonic()
 
     def on_view(score: ViewScore, photo: Any, rendered: Mapping[str, Any]) -> None:
         if score.view in shown:
             frame = scene.frames[score.view]
             true_z = None
-            with suppress(SceneError):  # `on_fault` has told it
+            with suppress(SceneError):  # reported by `on_fault`
                 true_z = load_depth(frame, scene)
             image = preview(score.name, photo, dict(rendered), true_z, score.psnr)
             save_image(run.previews / f"{len(images):03d}_{Path(score.name).stem}.png", image)
             images.append(image)
-        done, seconds = views.index(score.view) + 1, time.monotonic() - began
+        done, seconds = views.index(score.view) + 1, time.monotonic() - start
         metrics = {"psnr": score.psnr}
         context.report(Event("progress", "evaluate", done, len(views), done / len(views), seconds, metrics=metrics))
 
     def on_fault(error: SceneError) -> None:
-        # The field is trained by now: a figure may be missing, the rest of the run need not.
-        context.log("evaluate", f"Not all of a view is measured: {error.what} ({error.where})")
+        # One missing figure must not fail a run whose field is trained.
+        context.log("evaluate", f"A view is measured only in part: {error.what} ({error.where})")
 
     evaluation = evaluate(renderer, scene, views, stop=context.stop, on_view=on_view, on_fault=on_fault)
     if images:

@@ -1,4 +1,4 @@
-"""The stage `features`: encode the photos, into a cache that all runs share."""
+"""The stage `features`: encode the photos into a cache that all runs share."""
 
 import time
 
@@ -14,7 +14,7 @@ from ovseg3d.runs.stages import FEATURES
 
 
 class FeaturesStage(Stage):
-    """Its time does not count against `max_seconds`. Photos that the cache has are not encoded again."""
+    """Encodes the photos that are not in the cache. Its time does not count towards `max_seconds`."""
 
     spec = FEATURES
 
@@ -22,7 +22,7 @@ class FeaturesStage(Stage):
         self._encoders: Encoders | None = None
 
     def prepare(self, context: Context) -> None:
-        """Load the encoders. Raises EncoderError; KeyboardInterrupt after `stop`."""
+        """Load the encoders. Raises EncoderError, and KeyboardInterrupt after `stop`."""
         with context.clock.paused(), stoppable(context.stop):
             self._encoders = load_encoders(context.scene, context.config.views_as, context.device)
 
@@ -36,11 +36,11 @@ class FeaturesStage(Stage):
         return True
 
     def _encode(self, context: Context, encoders: Encoders) -> bool:
-        run, scene, began = context.run, context.scene, time.monotonic()
+        run, scene, start = context.run, context.scene, time.monotonic()
         features = encode_scene(scene, encoders=encoders, report=context.report, stop=context.stop)
         if features is None:
             return False
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - start
         keep_features(run, encoders, features)
         save_feature_preview(run.previews / "features.png", scene, features)
         run.write_metrics(
@@ -65,7 +65,7 @@ class FeaturesStage(Stage):
 
 
 def _words(context: Context, encoders: Encoders) -> Words | None:
-    """Vectors of the phrases that the method learns from or asks with; None for methods without."""
+    """Embeddings of the phrases that the method uses; None for methods without phrases."""
     method = context.config.semantics.method
     if "semantics" not in context.config.stages or method not in ("3d-ovs", "lerf"):
         return None

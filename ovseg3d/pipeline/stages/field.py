@@ -1,7 +1,8 @@
-"""The stage `field`: fit the radiance field to the photos, with checkpoints to go on from."""
+"""The stage `field`: fit the radiance field to the photos, with checkpoints."""
 
 import importlib.util
 from dataclasses import replace
+from typing import Literal
 
 from ovseg3d.engine import Event, Outcome, run_stage
 from ovseg3d.errors import ConfigError
@@ -17,16 +18,17 @@ from ovseg3d.runs.stages import FIELD, STAGES, depends_on_field
 
 
 class TrainFieldStage(Stage):
-    """A resumed run goes on from its newest checkpoint; one that is trained to the end takes no further step."""
+    """Trains the field. A resumed run continues from its newest checkpoint; a fully trained one takes no more steps."""
 
     spec = FIELD
 
-    def check(self, config: Config, device: str) -> None:
+    def check(self, config: Config, device: Literal["cpu", "cuda"]) -> None:
+        """Raises ConfigError: no limit is set, or tensorboard is missing. DeviceError: the backend is unavailable."""
         resolve_backend(config.train.backend, device)
         if config.train.steps is None and config.train.max_seconds is None:
-            raise ConfigError("Nothing says how long to train", fix="--steps 2000 or --max-seconds 120")
+            raise ConfigError("The length of training is not set", fix="--steps 2000 or --max-seconds 120")
         if config.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
-            raise ConfigError("--tensorboard needs a package", fix="pip install tensorboard")
+            raise ConfigError("--tensorboard needs the package tensorboard", fix="pip install tensorboard")
 
     def run(self, context: Context) -> bool:
         run, scene, clock = context.run, context.scene, context.clock
@@ -49,7 +51,7 @@ class TrainFieldStage(Stage):
         context.new_steps = outcome.steps - first_step
         if outcome.interrupted:
             return False
-        _tell_short_time(context, outcome)
+        _report_short_time(context, outcome)
         context.renderer = stage.renderer
         run.write_metrics(
             {
@@ -66,17 +68,17 @@ class TrainFieldStage(Stage):
 
 
 def _fit(context: Context, stage: FieldStage, first_step: int) -> Outcome:
-    """Train, with the log, the status and the checkpoints kept."""
+    """Train, and write the log, the status and the checkpoints."""
     run, train = context.run, context.run.config.train
     with MetricsLog(run, first_step, train.tensorboard) as log:
 
-        def tell(event: Event) -> None:
+        def on_event(event: Event) -> None:
             if event.metrics.get("rays_per_second") == 0:
-                event = replace(event, metrics={})  # measured over no step: nothing to say
+                event = replace(event, metrics={})  # measured over no steps
             if event.kind == "progress" and event.metrics:
                 log.write(event)
             if context.resumed and event.kind == "checkpoint" and event.step > first_step:
-                _forget_former_field(run)
+                _remove_stale(run)
             if event.kind in ("checkpoint", "interrupted"):
                 status = "running" if event.kind == "checkpoint" else "interrupted"
                 run.write_status(status, step=event.step, seconds=event.seconds)
@@ -91,30 +93,30 @@ def _fit(context: Context, stage: FieldStage, first_step: int) -> Outcome:
                 clock=context.clock,
                 checkpoints=run.checkpoints,
                 checkpoint_seconds=train.checkpoint_seconds,
-                report=tell,
+                report=on_event,
                 stop=context.stop,
             )
 
 
-def _tell_short_time(context: Context, outcome: Outcome) -> None:
-    """Say where time ended the training too early to be what was meant."""
+def _report_short_time(context: Context, outcome: Outcome) -> None:
+    """Report that time ended the training early."""
     train = context.config.train
     if outcome.steps == 0:
-        context.log("field", "Set-up took all of the time, nothing was learnt: give more with --max-seconds.")
+        context.log("field", "Set-up used all of the time, so nothing was trained. Increase --max-seconds.")
     elif train.steps is not None and outcome.steps < train.steps:
         context.log(
             "field",
             f"Time ended training after {outcome.steps:,} of {train.steps:,} steps, before the learning rates had "
-            f"decayed. --max-seconds {train.max_seconds:g} alone fits them to the time; "
-            f"--resume --steps {train.steps} takes the other steps.",
+            f"decayed. --max-seconds {train.max_seconds:g} alone fits the rates to the time; "
+            f"--resume --steps {train.steps} runs the remaining steps.",
         )
 
 
-def _forget_former_field(run: RunFolder) -> None:
-    """Remove what was learnt and measured on the field that a resumed run had: it would be read as the new one's.
+def _remove_stale(run: RunFolder) -> None:
+    """Remove semantics and figures of the former field of a resumed run.
 
-    Called when the new field's first checkpoint is there, so that whoever is stopped before loses nothing. Figures of
-    no stage, which `eval` added, go too.
+    This is called after the first checkpoint of the new field, so that a run stopped before loses nothing. Figures
+    added by `eval` are removed too.
     """
     for stage in STAGES:
         if depends_on_field(stage) and stage is not FIELD:

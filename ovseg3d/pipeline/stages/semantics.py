@@ -1,4 +1,4 @@
-"""The stage `semantics`: what the field's surface means, and a preview of it."""
+"""The stage `semantics`: semantics of the field's surface, and a preview of them."""
 
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.export import overlays
@@ -11,15 +11,16 @@ from ovseg3d.runs.stages import SEMANTICS
 
 
 class SemanticsStage(Stage):
-    """A resumed run learns anew: its method or phrases may be others. What was stopped goes on from its checkpoint."""
+    """Learns semantics. A resumed run learns them again, since its method or phrases may differ. An interrupted
+    refinement continues from its checkpoint."""
 
     spec = SEMANTICS
 
     def prepare(self, context: Context) -> None:
-        """Raises ConfigError: the method learns from phrases, and there are none."""
+        """Raises ConfigError: the method needs phrases, and there are none."""
         if context.config.semantics.method == "3d-ovs" and not without_doubles(context.scene.phrases):
             raise ConfigError(
-                "3d-ovs learns from phrases, and this scene names none",
+                "3d-ovs learns from phrases, and this scene has no phrases",
                 where=context.scene.path,
                 fix='--phrases "chair;table", or --method default',
             )
@@ -32,7 +33,7 @@ class SemanticsStage(Stage):
         try:
             engine = QueryEngine(run, context.scene, context.device, train.backend)
             overlays.save_semantics_preview(run.previews / "semantics.png", engine)
-        except EncoderError as error:  # the photos' features were in the cache, the weights are gone
+        except EncoderError as error:  # the features came from the cache, but the weights are missing
             context.log("semantics", f"No preview of labels: {error.what}")
         run.write_metrics({"peak_anonymous_bytes": context.memory.peak})
         return True
