@@ -42,12 +42,12 @@ class BulgeConfig:
 
 def bulges(
     border: Contacts,
-    region: Int[np.ndarray, " patches"],
-    room: Int[np.ndarray, " patches"],
-    seen: Float[np.ndarray, "patches seen"],
-    area: Float[np.ndarray, " patches"],
+    region: Int[np.ndarray, " superpoints"],
+    room: Int[np.ndarray, " superpoints"],
+    seen: Float[np.ndarray, "superpoints seen"],
+    area: Float[np.ndarray, " superpoints"],
     config: BulgeConfig | None = None,
-) -> Int[np.ndarray, " patches"]:
+) -> Int[np.ndarray, " superpoints"]:
     """`room` with the regions that bulge off it: each of the kind that it borders most.
 
     Args:

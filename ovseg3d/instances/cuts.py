@@ -41,12 +41,12 @@ def cut_apart(
     pair: Int[np.ndarray, "contacts 2"],
     border: Float[np.ndarray, " contacts"],
     crease: Float[np.ndarray, " contacts"],
-    weight: Float[np.ndarray, " patches"],
-    middle: Float[np.ndarray, "patches 3"],
+    weight: Float[np.ndarray, " superpoints"],
+    middle: Float[np.ndarray, "superpoints 3"],
     up: Float[np.ndarray, "3"],
-    region: Int[np.ndarray, " patches"],
+    region: Int[np.ndarray, " superpoints"],
     config: CutConfig | None = None,
-) -> Int[np.ndarray, " patches"]:
+) -> Int[np.ndarray, " superpoints"]:
     """Cut regions of patches in two where they hang together by a narrow or concave border, as often as that holds.
 
     Args:
@@ -111,7 +111,7 @@ def _best_cut(
     return side, float(bent), float(length / np.sqrt(smaller))
 
 
-def _sweep(hold: np.ndarray, weight: np.ndarray, config: CutConfig) -> Bool[np.ndarray, " patches"] | None:
+def _sweep(hold: np.ndarray, weight: np.ndarray, config: CutConfig) -> Bool[np.ndarray, " superpoints"] | None:
     """Of all cuts along the second eigenvector with two large sides, the one that costs least."""
     hold = hold + hold.T
     degree = hold.sum(1)

@@ -6,13 +6,13 @@ Shape and colour come first: they are known to the point, while features are blu
 2. The planes of the room (floor, walls, ceiling; see `structure`) are found, and which of them a patch lies on.
 3. Patches merge into regions, those first that are most surely one thing, as far as their border and what they look
    like can tell (see `borders`).
-4. What lies on the planes of the room is told by colour and look: most of it is the room, the rest hangs or lies there.
+4. What lies on the planes of the room is told by colour and look: most of it is the layout, the rest hangs or lies there.
    Pieces that hang side by side, with much of their outline in common, are one: a picture is of many colours. Fog above
    the walls is ceiling.
 5. What touches and looks alike is cut apart by shape (see `cuts`). Where the room bulges off its planes it is told by
    colour (see `bulges`). What is left and large enough is an instance, or a scrap of one or of the room (see `wholes`).
 
-Ids are 0 for none or the room, else from 1, the largest area first; those of scraps come after all others. Input frame.
+Ids are 0 for none or the layout, else from 1, the largest area first; those of scraps come after all others. Input frame.
 What things are called is not asked here: `instances.instances_of` names them.
 """
 
@@ -58,7 +58,7 @@ class InstanceConfig:
     least: int = 15
     """Points that an instance has at least."""
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
-    border: BorderConfig = field(default_factory=BorderConfig)
+    merge: BorderConfig = field(default_factory=BorderConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)
     bulge: BulgeConfig = field(default_factory=BulgeConfig)
     cut: CutConfig = field(default_factory=CutConfig)
@@ -66,15 +66,15 @@ class InstanceConfig:
 
 
 @dataclass(frozen=True)
-class Things:
+class Instances:
     """What `find_instances` made of the points."""
 
     ids: Int[np.ndarray, " points"]
     """Instance of each point, 0 for none; scraps have the highest numbers."""
     superpoint: Int[np.ndarray, " points"]
     """The small patch that a point belongs to, from 0."""
-    room: Int[np.ndarray, " points"]
-    """FLOOR, CEILING or WALL for points of the room, else NONE."""
+    layout: Int[np.ndarray, " points"]
+    """FLOOR, CEILING or WALL for points of the layout, else NONE."""
     rejected_fragments: int = 0
     """How many numbers are of scraps."""
 
@@ -96,7 +96,7 @@ def find_instances(
     visibilities: Sequence[Visibility] = (),
     regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
     config: InstanceConfig | None = None,
-) -> Things:
+) -> Instances:
     """Group surface points into things.
 
     Args:
@@ -110,30 +110,30 @@ def find_instances(
     config = config or InstanceConfig()
     if len(surface) < 2:
         ids = np.full(len(surface), int(config.least <= 1))
-        return Things(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
+        return Instances(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
     made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
     plane, kind, contacts = made.plane, made.kind, made.contacts
-    region = agglomerate(contacts, made.weight, made.told, Price(config.border, made.first))
-    room = _room(region, made.seen, made.area, kind, config)
-    room[_ceiling(region, room, plane, kind, made, surface.up.astype(np.float64), config.structure)] = CEILING
-    region = np.where(room == NONE, _hung(region, room, plane, kind, made, config), -1)
+    region = agglomerate(contacts, made.weight, made.region_features, Price(config.merge, made.first))
+    layout = _layout(region, made.seen, made.area, kind, config)
+    layout[_ceiling(region, layout, plane, kind, made, surface.up.astype(np.float64), config.structure)] = CEILING
+    region = np.where(layout == NONE, _hung(region, layout, plane, kind, made, config), -1)
     # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(made.vote, 0)
     up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
     region = cut_apart(contacts.pair, edges, crease, made.weight, made.middle, up, region, config.cut)
-    room = bulges(made.border, region, room, made.seen, made.area, config.bulge)
-    region = np.where(room == NONE, region, -1)
+    layout = bulges(made.adjacency, region, layout, made.seen, made.area, config.bulge)
+    region = np.where(layout == NONE, region, -1)
     number = _numbered(region, made.weight, made.area, config.least)
-    whole = config.whole.instances(_traits(number, room, made, contacts, config.border))
+    whole = config.whole.instances(_traits(number, layout, made, contacts, config.merge))
     order = np.argsort(~whole, kind="stable")
     after = np.zeros(len(whole) + 1, np.int64)
     after[order + 1] = np.arange(1, len(whole) + 1)
-    return Things(after[number][made.superpoint], made.superpoint, room[made.superpoint], int((~whole).sum()))
+    return Instances(after[number][made.superpoint], made.superpoint, layout[made.superpoint], int((~whole).sum()))
 
 
-def _room(
+def _layout(
     region: np.ndarray, seen: np.ndarray, area: np.ndarray, kind: np.ndarray, config: InstanceConfig
-) -> Int[np.ndarray, " patches"]:
+) -> Int[np.ndarray, " superpoints"]:
     """What each patch is of the room: regions on its planes that look as most of them do.
 
     Walls are judged together: one may be hidden by a bookshelf, all are not. A region may go around a corner: what of
@@ -158,16 +158,16 @@ def _room(
 
 def _ceiling(
     region: np.ndarray,
-    room: np.ndarray,
+    layout: np.ndarray,
     plane: np.ndarray,
     kind: np.ndarray,
     made: Superpoints,
     up: np.ndarray,
     config: StructureConfig,
-) -> Bool[np.ndarray, " patches"]:
+) -> Bool[np.ndarray, " superpoints"]:
     """Patches above a room's walls that lie on none of its planes, but for those of things: these begin below, or touch
     no wall, as a lamp that hangs and the crown of a tree."""
-    wall = (room == WALL) & (kind == WALL)
+    wall = (layout == WALL) & (kind == WALL)
     if len(np.unique(plane[wall])) < config.around:
         return np.zeros(len(room), bool)
     edge = upper_edge(made.xyz @ up, made.point_area, wall[made.superpoint], made.gap, config)
@@ -175,14 +175,14 @@ def _ceiling(
     fog = np.bincount(region, made.area * height) > edge * size
     fog &= np.bincount(region, made.area * (height > edge - FRAYED * made.gap)) >= WHOLE * size
     fog &= size < config.little * size.sum()  # more of it is a wall
-    pair = made.border.pair
+    pair = made.adjacency.pair
     fog &= np.isin(np.arange(len(size)), region[pair[wall[pair[:, ::-1]]]])
-    return (kind == NONE) & np.where(room == NONE, fog[region], height > edge)
+    return (kind == NONE) & np.where(layout == NONE, fog[region], height > edge)
 
 
 def _hung(
-    region: np.ndarray, room: np.ndarray, plane: np.ndarray, kind: np.ndarray, made: Superpoints, config: InstanceConfig
-) -> Int[np.ndarray, " patches"]:
+    region: np.ndarray, layout: np.ndarray, plane: np.ndarray, kind: np.ndarray, made: Superpoints, config: InstanceConfig
+) -> Int[np.ndarray, " superpoints"]:
     """Regions, of which those are one that hang side by side on a wall."""
     count = int(region.max()) + 1
     usual = majority(region, plane, count, 0.0)
@@ -191,8 +191,8 @@ def _hung(
     walls = np.zeros(len(there), bool)
     walls[plane[kind == WALL]] = True
     hangs = walls[usual] & (on >= config.flat * size) & (on <= config.hung * there[usual])
-    hangs &= np.bincount(region, room != NONE, count) == 0
-    border = made.border.merged(region, count)
+    hangs &= np.bincount(region, layout != NONE, count) == 0
+    border = made.adjacency.merged(region, count)
     pair, edges = border.pair, border.sums[:, 0]
     outline = np.bincount(pair.ravel(), np.repeat(edges, 2), count)
     one = hangs[pair].all(1) & (usual[pair[:, 0]] == usual[pair[:, 1]])
@@ -202,18 +202,18 @@ def _hung(
 
 
 def _traits(
-    number: np.ndarray, room: np.ndarray, made: Superpoints, contacts: Contacts, config: BorderConfig
+    number: np.ndarray, layout: np.ndarray, made: Superpoints, contacts: Contacts, config: BorderConfig
 ) -> Float[np.ndarray, "numbers traits"]:
     """What `wholes` tells scraps by, beside the room's planes and what is left between."""
     count = int(number.max())
-    alone = np.where(room != NONE, count + room, count + WALL + 1 + np.arange(len(number)))
+    alone = np.where(layout != NONE, count + layout, count + WALL + 1 + np.arange(len(number)))
     group = np.unique(np.where(number > 0, number, alone), return_inverse=True)[1]
     total = int(group.max()) + 1
     weight = np.bincount(group, made.weight)
-    means = add_up(made.told * made.weight[:, None], group, total) / weight[:, None]
+    means = add_up(made.region_features * made.weight[:, None], group, total) / weight[:, None]
     contacts = contacts.merged(group, total)
     on_planes = np.bincount(group, made.weight * (made.kind != NONE)) / weight
-    inside = np.bincount(group, room != NONE) > 0
+    inside = np.bincount(group, layout != NONE) > 0
     two = config.evaluator(measures(contacts, weight, means, made.first))
     return traits(contacts, two, weight, means, on_planes, inside)[:count]
 

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.graph import add_up, spacing, touching
-from ovseg3d.instances.grouping import Things
+from ovseg3d.instances.grouping import Instances
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
 
 KNOWN, UNKNOWN = 2.0, 4.5
@@ -55,13 +55,13 @@ class Panels:
     word: tuple[int, ...] = ()
     """The word that each is nearest to."""
 
-    def join(self, instances: Things) -> Things:
+    def join(self, instances: Instances) -> Instances:
         """The things with these after them, as many as there are."""
         behind = instances.ids > instances.count  # scraps
-        ids, room = instances.ids + len(self.points) * behind, instances.room.copy()
+        ids, room = instances.ids + len(self.points) * behind, instances.layout.copy()
         for number, own in enumerate(self.points, start=instances.count + 1):
             ids[own], room[own] = number, NONE
-        return replace(instances, ids=ids, room=room)
+        return replace(instances, ids=ids, layout=room)
 
     def confirmed(
         self, instance_crops: Float[np.ndarray, "panels dim"], words: Float[np.ndarray, "words dim"]
@@ -80,7 +80,7 @@ class Panels:
 
 def find_panels(
     surface: Surface,
-    instances: Things,
+    instances: Instances,
     vectors: Float[np.ndarray, "points kept"],
     words: Float[np.ndarray, "words kept"],
     kinds: Int[np.ndarray, " words"],
@@ -98,10 +98,10 @@ def find_panels(
         logit_scale: factor from the encoder's cosines to logits.
         config: see there.
     """
-    config, rows = config or PanelConfig(), np.flatnonzero((instances.ids == 0) & (instances.room != NONE))
+    config, rows = config or PanelConfig(), np.flatnonzero((instances.ids == 0) & (instances.layout != NONE))
     if len(rows) < 2:
         return Panels()
-    xyz, normal, room = surface.xyz[rows].astype(np.float64), surface.normal[rows], instances.room[rows]
+    xyz, normal, room = surface.xyz[rows].astype(np.float64), surface.normal[rows], instances.layout[rows]
     gap = np.minimum(spacing(xyz), 2 * surface.cell[rows].astype(np.float64))
     pair = touching(xyz, gap, normal.astype(np.float64)).pair
     first, second = pair.T

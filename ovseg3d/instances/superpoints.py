@@ -24,7 +24,7 @@ LOW = 0.02
 class SuperpointConfig:
     """How points become patches."""
 
-    steady: SmoothConfig = field(default_factory=lambda: SmoothConfig(steps=5, turn=0.6))
+    smoothing: SmoothConfig = field(default_factory=lambda: SmoothConfig(steps=5, turn=0.6))
     """How normals and colours are steadied."""
     kept: int = 24
     """Principal axes of each set of features that make a look."""
@@ -32,7 +32,7 @@ class SuperpointConfig:
     """How much variance (times points) a merger may add; the weight of normals is 1."""
     colour: float = 6.0
     """Weight of colour, in units of CIELAB / 100."""
-    look: float = 0.3
+    appearance: float = 0.3
     """Weight of looks."""
     near: float = 0.03
     """Weight of distance, in gaps between points."""
@@ -48,36 +48,36 @@ class Superpoints:
     point_area: Float[np.ndarray, " points"]
     superpoint: Int[np.ndarray, " points"]
     """Of each point, from 0."""
-    weight: Float[np.ndarray, " patches"]
+    weight: Float[np.ndarray, " superpoints"]
     """Points of each."""
-    area: Float[np.ndarray, " patches"]
-    seen: Float[np.ndarray, "patches seen"]
+    area: Float[np.ndarray, " superpoints"]
+    seen: Float[np.ndarray, "superpoints seen"]
     """Mean looks, which have a variance of 1 over the scene, then the three numbers of a mean colour, CIELAB / 100."""
-    form: Float[np.ndarray, "patches moments"]
+    form: Float[np.ndarray, "superpoints moments"]
     """Mean moments of their points, see `borders.moments`."""
     first: int | None
     """How many of the looks are of the first set of features; None: there are not several."""
-    facing: Float[np.ndarray, "patches 3"]
+    facing: Float[np.ndarray, "superpoints 3"]
     """Mean normals, unit length."""
-    middle: Float[np.ndarray, "patches 3"]
-    plane: Int[np.ndarray, " patches"]
+    middle: Float[np.ndarray, "superpoints 3"]
+    plane: Int[np.ndarray, " superpoints"]
     """The plane of the room that it lies on, from 1; 0 for none..."""
-    kind: Int[np.ndarray, " patches"]
+    kind: Int[np.ndarray, " superpoints"]
     """...and FLOOR, CEILING or WALL, or NONE."""
-    border: Contacts
+    adjacency: Contacts
     """Its sums are edges between points, their steps in colour and their bends."""
     vote: Float[np.ndarray, " contacts"]
     """What photos say of each contact, see `borders.votes`."""
 
     @property
-    def told(self) -> Float[np.ndarray, "patches told"]:
+    def region_features(self) -> Float[np.ndarray, "superpoints told"]:
         """What borders are judged by, see `borders.measures`: `form`, then `seen`."""
         return np.concatenate([self.form, self.seen], 1)
 
     @property
     def contacts(self) -> Contacts:
         """What is known of borders, see `borders.cues`."""
-        return cues(self.border, self.plane, self.vote)
+        return cues(self.adjacency, self.plane, self.vote)
 
 
 def find_superpoints(
@@ -103,17 +103,17 @@ def find_superpoints(
     typical = max(float(np.median(gap)), 1e-12)
     # A lone point far out must not count as a large area.
     area = np.clip(gap, 0.25 * typical, 4 * typical) ** 2
-    normal, colour = _steadied(surface, config.steady)
-    looks = [_looks(vectors, area, config.kept) / len(features) ** 0.5 for vectors in features]
-    look = np.concatenate([np.zeros((len(xyz), 0)), *looks], 1)
+    normal, colour = _smoothed(surface, config.smoothing)
+    appearances = [_appearance(vectors, area, config.kept) / len(features) ** 0.5 for vectors in features]
+    appearance = np.concatenate([np.zeros((len(xyz), 0)), *appearances], 1)
     edges = touching(xyz, gap, surface.normal.astype(np.float64))
-    kin = np.concatenate([config.look * look, normal, config.colour * colour, config.near * xyz / typical], 1)
+    kin = np.concatenate([config.appearance * appearance, normal, config.colour * colour, config.near * xyz / typical], 1)
     superpoint = agglomerate(edges, np.ones(len(xyz)), kin, _ward, config.most)
     weight = np.bincount(superpoint).astype(np.float64)
-    means = add_up(np.concatenate([look, colour, surface.normal, xyz], 1), superpoint, len(weight)) / weight[:, None]
+    means = add_up(np.concatenate([appearance, colour, surface.normal, xyz], 1), superpoint, len(weight)) / weight[:, None]
     step = np.linalg.norm(colour[edges.pair[:, 0]] - colour[edges.pair[:, 1]], axis=1)
     across = np.stack([np.ones(len(step)), step, bends(edges.pair, xyz, normal)], 1)
-    border = Contacts(edges.pair, across).merged(superpoint, len(weight))
+    adjacency = Contacts(edges.pair, across).merged(superpoint, len(weight))
     planes = room_planes(xyz, normal, area, up, typical, structure)
     own = lies_on(planes, xyz, normal, surface.cell.astype(np.float64))
     plane = majority(superpoint, own, len(weight), 0.5)
@@ -129,13 +129,13 @@ def find_superpoints(
         area=np.bincount(superpoint, area),
         seen=means[:, :-6],
         form=add_up(moments(xyz, up, floor, typical), superpoint, len(weight)) / weight[:, None],
-        first=looks[0].shape[1] if len(looks) > 1 else None,
+        first=appearances[0].shape[1] if len(appearances) > 1 else None,
         facing=_unit(means[:, -6:-3]),
         middle=means[:, -3:],
         plane=plane,
         kind=kind[plane],
-        border=border,
-        vote=votes(border.pair, superpoint, len(weight), visibilities, regions),
+        adjacency=adjacency,
+        vote=votes(adjacency.pair, superpoint, len(weight), visibilities, regions),
     )
 
 
@@ -143,7 +143,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def _steadied(
+def _smoothed(
     surface: Surface, config: SmoothConfig
 ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
     """Unit normals, and colours in CIELAB / 100, carried along the surface."""
@@ -152,7 +152,7 @@ def _steadied(
     return _unit(known[:, :3]), known[:, 3:]
 
 
-def _looks(
+def _appearance(
     vectors: Float[np.ndarray, "points _"], area: Float[np.ndarray, " points"], kept: int
 ) -> Float[np.ndarray, "points axes"]:
     """Directions without their mean, on their main axes, with a variance of 1 in all."""

@@ -76,8 +76,8 @@ def test_scraps_are_numbered_after_things_and_are_none_of_them() -> None:
     assert (found.count, found.rejected_fragments) == (1, 1)
     np.testing.assert_array_equal(found.ids, np.choose(usual.ids, [0, 2, 1]))
     np.testing.assert_array_equal(found.instance, np.choose(usual.ids, [0, 0, 1]))
-    np.testing.assert_array_equal(found.room, usual.room)
-    assert (found.room[found.ids > 0] != FLOOR).all()
+    np.testing.assert_array_equal(found.layout, usual.layout)
+    assert (found.layout[found.ids > 0] != FLOOR).all()
 
 
 def test_what_comes_with_the_package_knows_a_box_from_a_patch_of_floor() -> None:

@@ -22,7 +22,7 @@ from tiny import BOXES, write_tiny_scene
 from ovseg3d.engine import Event, save_checkpoint
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.field.surface import Surface
-from ovseg3d.instances.grouping import FLOOR, Things
+from ovseg3d.instances.grouping import FLOOR, Instances
 from ovseg3d.instances.panels import Panels
 from ovseg3d.instances.wholes import WholeConfig
 from ovseg3d.pipeline.train import train_scene
@@ -346,8 +346,8 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
 
     found = []
 
-    def three(surface: Surface, instances: Things, *_: object) -> Panels:
-        floor = np.flatnonzero(instances.room == FLOOR)
+    def three(surface: Surface, instances: Instances, *_: object) -> Panels:
+        floor = np.flatnonzero(instances.layout == FLOOR)
         along = surface.xyz[floor, 0]
         thirds = [floor[(along > low) & (along < low + 0.3)] for low in (-0.5, -0.15, 0.2)]
         found.extend([instances, *thirds])
@@ -375,8 +375,8 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
 def test_a_scrap_is_seen_as_a_whole_and_asked_but_is_no_thing(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest of what is found; beside it a stretch of the floor, which is a thing."""
 
-    def stretch(surface: Surface, instances: Things, *_: object) -> Panels:
-        floor = np.flatnonzero(instances.room == FLOOR)
+    def stretch(surface: Surface, instances: Instances, *_: object) -> Panels:
+        floor = np.flatnonzero(instances.layout == FLOOR)
         along = surface.xyz[floor, 0]
         return Panels((floor[(along > -0.5) & (along < -0.2)],), (PHRASES.index("sand"),))
 
