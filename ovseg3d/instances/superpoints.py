@@ -1,7 +1,7 @@
 """Group surface points into superpoints, and describe each superpoint and each contact between two.
 
-Grouping uses shape and colour, which are known per point, and to a lesser degree appearance: features, which are blurred
-over cells of the photos. Normals and colours are first smoothed along the surface (see `points.smooth`).
+Grouping uses shape and colour, which are known per point, and to a lesser degree appearance: features, which are
+blurred over cells of the photos. Normals and colours are first smoothed along the surface (see `points.smooth`).
 """
 
 from collections.abc import Sequence
