@@ -37,7 +37,7 @@ class BulgeConfig:
     spread: float = 0.08
     """Deviation of the region's own colour."""
     rounds: int = 4
-    """Passes: residuals may touch other residuals only."""
+    """Passes; in each, residuals may adjoin those found before."""
 
 
 def bulges(

@@ -99,7 +99,7 @@ def choose_poses(
             if number == 0:
                 continue
             low, high = np.quantile(visibility.xy[rows], [config.stray, 1 - config.stray], axis=0)
-            # Visible area counts linearly, size by its root: half of a near instance is worth less than a whole far one.
+            # Visible area counts fully, size by its root: half of a near instance counts less than a whole far one.
             score = float(visibility.weight[rows].sum() * max(*(high - low), 1e-6) ** 0.5)
             candidates.setdefault(number, []).append((score, Pose(number, view, (*low.tolist(), *high.tolist()))))
     best = [
