@@ -12,8 +12,7 @@ import ovseg3d
 PACKAGE = Path(ovseg3d.__file__).parent
 PARTS = sorted(path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
 PENDING = (
-    "engine", "evaluate", "export", "field", "geometry", "instances", "pipeline", "points", "query", "runs", "session",
-    "viewer",
+    "engine", "evaluate", "export", "field", "geometry", "pipeline", "query", "runs", "session",
 )  # fmt: skip
 """Parts that are being rewritten."""
 PENDING_FILES = (

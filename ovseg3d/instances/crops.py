@@ -13,6 +13,7 @@ Boxes are (left, top, right, bottom) in 0..1 of a photo.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ def choose_poses(
             if number == 0:
                 continue
             low, high = np.quantile(visibility.xy[rows], [config.stray, 1 - config.stray], axis=0)
-            # Visible area counts fully, size by its root: half of a near instance counts less than a whole far one.
+            # Visible area counts in full, size by its root: half of a near instance is worth less than a far one.
             score = float(visibility.weight[rows].sum() * max(*(high - low), 1e-6) ** 0.5)
             candidates.setdefault(number, []).append((score, Pose(number, view, (*low.tolist(), *high.tolist()))))
     best = [
@@ -127,7 +128,7 @@ def outlines(
     if (made < 0).all():
         return np.zeros_like(made)
     nearest = distance_transform_edt(made < 0, return_distances=False, return_indices=True)
-    return made[tuple(nearest)]
+    return made[tuple(np.asarray(nearest))]
 
 
 def encode_instance_crops(
@@ -215,24 +216,23 @@ def _crops(
     config: CropConfig,
 ) -> Iterator[Tensor]:
     """Squares around each pose, clipped to the photo; rgb in 0..1, (3, h, w)."""
-    view = -1
-    for pose in poses:
-        if pose.view != view:
-            view, whole = pose.view, photo(pose.view)
-            height, width = whole.shape[:2]
-            radius = config.blur * min(height, width)
-            blurred = np.asarray(Image.fromarray(whole).filter(ImageFilter.GaussianBlur(radius)))
-            size = [max(1, round(side * config.cells / max(height, width))) for side in (height, width)]
-            shown = outlines(ids, visibilities[view], *size)
-        mask = Image.fromarray((shown == pose.instance).astype(np.float32)).resize((width, height), Image.BILINEAR)
-        mask = np.asarray(mask)[..., None]
-        alone, within = (_planar(image) for image in (mask * whole + (1 - mask) * blurred, whole))
-        left, low, right, high = pose.box
-        spans = [(low * height, high * height), (left * width, right * width)]
-        for pixels, contexts in ((alone, config.alone), (within, config.within)):
-            for context in contexts:
-                top, left, bottom, right = square_around(spans, (height, width), context)
-                yield pixels[:, top:bottom, left:right]
+    for view, own in groupby(poses, key=lambda pose: pose.view):
+        whole = photo(view)
+        height, width = whole.shape[:2]
+        radius = config.blur * min(height, width)
+        blurred = np.asarray(Image.fromarray(whole).filter(ImageFilter.GaussianBlur(radius)))
+        rows, columns = (max(1, round(side * config.cells / max(height, width))) for side in (height, width))
+        shown = outlines(ids, visibilities[view], rows, columns)
+        for pose in own:
+            covered = Image.fromarray(np.equal(shown, pose.instance).astype(np.float32))
+            mask = np.asarray(covered.resize((width, height), Image.Resampling.BILINEAR))[..., None]
+            alone, within = (_planar(image) for image in (mask * whole + (1 - mask) * blurred, whole))
+            left, low, right, high = pose.box
+            spans = [(low * height, high * height), (left * width, right * width)]
+            for pixels, contexts in ((alone, config.alone), (within, config.within)):
+                for context in contexts:
+                    top, start, bottom, end = square_around(spans, (height, width), context)
+                    yield pixels[:, top:bottom, start:end]
 
 
 def _planar(image: Float[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:

@@ -136,9 +136,12 @@ def room_planes(
                 if share < least:
                     break
                 plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
-                fits = plane is not None and (plane.tolerance < SCATTER[1] * gap or share >= fog)
-                fits = fits and _behind(plane, xyz, normal, gap) <= config.may_hide(share) * leeway
-                if fits:
+                fits = (
+                    plane is not None
+                    and (plane.tolerance < SCATTER[1] * gap or share >= fog)
+                    and _behind(plane, xyz, normal, gap) <= config.may_hide(share) * leeway
+                )
+                if plane is not None and fits:
                     least = config.share
                     if not any(plane.same(known) for known in found):
                         found.append(plane)
@@ -280,7 +283,7 @@ def _slopes(normal: np.ndarray, area: np.ndarray, up: np.ndarray, config: Struct
 
 def _peak(filled: Float[np.ndarray, " bins"]) -> tuple[float, float]:
     """The position on a circle where three bins hold the most, in bins from the start of the first, and how much."""
-    smooth = sum(np.roll(filled, k) for k in (-1, 0, 1))
+    smooth = np.roll(filled, -1) + filled + np.roll(filled, 1)
     peak = int(smooth.argmax())
     around = np.arange(peak - 1, peak + 2)
     weight = filled[around % len(filled)]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array, eye_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.graph import add_up, spacing, touching
@@ -146,7 +146,7 @@ def _steadied(
     """Means over neighbours, unit length or zero."""
     count = len(vectors)
     near = csr_array((np.ones(len(pair), np.float32), pair.T), shape=(count, count))
-    near = near + near.T + eye_array(count, dtype=np.float32)
+    near = near + near.T + eye_array(count, dtype=np.float32)  # pyright: ignore[reportArgumentType]
     for _ in range(rounds):
         vectors = _unit(near @ vectors)
     return vectors

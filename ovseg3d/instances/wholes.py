@@ -99,9 +99,10 @@ def shipped() -> WholeModel:
     """The model of the package."""
     kept = json.loads(WEIGHTS.read_text())
     assert kept["traits"] == list(TRAITS), "train_borders.py was not run since traits changed"
-    return WholeModel(
-        *(np.array(kept[name], float) for name in ("mean", "deviation", "linear", "square")), kept["offset"]
+    mean, deviation, linear, square = (
+        np.array(kept[name], float) for name in ("mean", "deviation", "linear", "square")
     )
+    return WholeModel(mean, deviation, linear, square, kept["offset"])
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,11 @@ class FeatureField:
         said = {}
         for name, layers in self.layers(network).items():
             if not only or name in only:
-                sized = self.shape.sized and name == "clip"
-                said[name] = perceptron(with_size(encoded, size) if sized else encoded, *layers)
+                if self.shape.sized and name == "clip":
+                    assert size is not None, "a sized field needs sizes"
+                    said[name] = perceptron(with_size(encoded, size), *layers)
+                else:
+                    said[name] = perceptron(encoded, *layers)
         if "clip" in said:
             said["clip"] = said["clip"] + self.mean
         if "scales" in said:
@@ -262,7 +265,8 @@ class FitStage:
         encoded, network = encoded.requires_grad_(), own.network.detach().requires_grad_()
         error = own.heads(encoded, network, "clip")["clip"] - self._vectors.index_select(0, chosen)
         loss = error.square().sum() / (count * self._variance)
-        return x, *torch.autograd.grad(loss, [encoded, network]), loss.detach()
+        grad_encoded, grad_network = torch.autograd.grad(loss, [encoded, network])
+        return x, grad_encoded, grad_network, loss.detach()
 
     def measure(self) -> dict[str, float]:
         return {"unexplained": float(self._error)}

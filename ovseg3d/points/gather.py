@@ -14,11 +14,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 from ovseg3d.engine import Event, Report, ignore
@@ -135,7 +136,7 @@ class TrainingPhotos:
         photo = self.photos[view]
         columns = {"clip": _coefficients(photo, xy, self.basis)}
         if photo.dino is not None:
-            columns["dino"] = torch.from_numpy(photo.dino.at(xy).astype(np.float32))
+            columns["dino"] = torch.from_numpy(np.array(photo.dino.at(xy), np.float32))
             columns["seen"] = as_seen(columns["dino"], self.projection)
         return columns
 
@@ -192,8 +193,9 @@ def gather_rays(
         report(Event("progress", STAGE, view + 1, len(cameras), (view + 1) / len(cameras)))
     views = len(parts["x"])
     both = len(parts.get("dino", ())) == views
-    columns = {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "seen")}
-    return Rays(**{"dino": None, "seen": None} | columns, patches=torch.cat(index).to(device))
+    columns: dict[str, Any] = {"dino": None, "seen": None}
+    columns |= {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "seen")}
+    return Rays(**columns, patches=torch.cat(index).to(device))
 
 
 def _met(

@@ -78,7 +78,7 @@ class Sized:
         parts = []
         for first in range(0, len(self.encoded), _ROWS):
             values = self.encoded[first : first + _ROWS].astype(np.float32)
-            values = np.concatenate([values, np.tile(np.float32([size, 1 - size]), (len(values), 1))], 1)
+            values = np.concatenate([values, np.tile(np.array([size, 1 - size], np.float32), (len(values), 1))], 1)
             for layer in self.layers[:-1]:
                 values = np.maximum(values @ layer, 0)
             parts.append(normalise(values @ self.layers[-1] + self.mean))

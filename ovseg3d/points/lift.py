@@ -13,10 +13,11 @@ points x kept, whatever their dim and number.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.errors import RunError
 from ovseg3d.features.maps import Dense, Pyramid, Regions
@@ -136,7 +137,7 @@ def lift_reduced(
         RunError: no photo sees a point, or no photo has usable features.
     """
     config = config or LiftConfig()
-    samplers = [getattr(photo, "at", photo) for photo in photos]
+    samplers = [cast(FeatureSampler, getattr(photo, "at", photo)) for photo in photos]
     seen = np.zeros(len(xyz), bool)
     for visibility in visibilities:
         seen[visibility.point] = True
@@ -162,8 +163,9 @@ def _reduced(photo: Dense | Regions | Pyramid | FeatureSampler, basis: Basis) ->
     # A map's own `at` is replaced by the map, which is reduced once. Another function gives full vectors every time.
     whole = getattr(photo, "__self__", photo)
     if isinstance(whole, Dense | Regions | Pyramid):
-        return whole.projected(basis.axes).at
-    return lambda xy: basis.reduce(photo(xy))
+        return cast(FeatureSampler, whole.projected(basis.axes).at)
+    sampler = cast(FeatureSampler, photo)
+    return lambda xy: basis.reduce(sampler(xy))
 
 
 def _only(visibility: Visibility, chosen: Int[np.ndarray, " some"], points: int) -> Visibility:

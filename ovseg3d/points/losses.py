@@ -9,8 +9,8 @@ for the third loss its code computes a one-sided KL, bounded only by its tempera
 softmax(sharpness x cosines) over the phrases *and* the canonical phrases; sharpness is the encoder's own logit scale.
 This compares phrases at one pixel only. The paper's code instead rescales each phrase's cosines to 0..1 over each view,
 so that some pixel becomes a perfect example of an object that the view does not show. Here, pixels that resemble no
-phrase leave their mass with the canonical ones. The logit scale was trained for the same softmax over captions, so it is
-a property of the encoder, and no temperature has to be tuned per scene.
+phrase leave their mass with the canonical ones. The logit scale was trained for the same softmax over captions, so it
+is a property of the encoder, and no temperature has to be tuned per scene.
 """
 
 import math
@@ -166,7 +166,14 @@ class _Pairs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, log_p, dino, known, threshold, numbers, balanced):
-        """Args: see `correlation_alignment`; `dino` at unit length, `known` given."""
+        """The forward pass.
+
+        Args:
+            ctx: of the function.
+            log_p, threshold, numbers, balanced: as for `correlation_alignment`.
+            dino: unit vectors of the pixels.
+            known: pixels that count.
+        """
         count, phrases = log_p.shape
         p = log_p.exp()
         entropy = -(p * log_p).sum(-1)
@@ -190,7 +197,7 @@ class _Pairs(torch.autograd.Function):
             divergence = divergence.clamp(0.0, LN2)
             sums += torch.stack([(pull * divergence).sum(), (push * (LN2 - divergence)).sum()])
             pairs += torch.stack([(pull > 0).sum(), (push > 0).sum()])
-            if wanted:
+            if grads is not None:
                 for grad, weight in zip(grads, (pull, -push)):
                     grad[first:last] += weight.sum(1)[:, None] * log_p[first:last]
                     grad[first:last] -= torch.einsum("ij,ijc->ic", weight, log_m)
@@ -198,13 +205,13 @@ class _Pairs(torch.autograd.Function):
                     grad[first:] -= torch.einsum("ij,ijc->jc", weight, log_m)
             first = last
         pairs = (pairs if balanced else pairs.sum().expand(2)).clamp_min(1)
-        if wanted:
+        if grads is not None:
             ctx.save_for_backward(grads * (0.5 * p) / pairs[:, None, None])
         pull, push = sums / pairs
         return pull, push
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_pull, grad_push):
+    def backward(ctx, grad_pull, grad_push):  # pyright: ignore[reportIncompatibleMethodOverride]
         (grads,) = ctx.saved_tensors
         return grad_pull * grads[0] + grad_push * grads[1], None, None, None, None, None

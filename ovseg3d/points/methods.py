@@ -13,8 +13,8 @@ default   A feature field is fitted to the lifted features, then refined briefly
 lerf      Kerr et al. 2023 on our field, from scratch: see `points.lerf`.
 
 The last two use only the basis of the lifted features. All fields are evaluated at the surface points. The number of
-steps is bounded, and equal seeds give equal bits. An interrupted run resumes from a checkpoint in `semantics/`, a folder
-that is removed when the stage is done.
+steps is bounded, and equal seeds give equal bits. An interrupted run resumes from a checkpoint in `semantics/`, which
+is removed when the stage is done.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ FOLDER = "semantics"
 STEPS = {"default": 24, "3d-ovs": 600, "lerf": 1000}
 FIT = 2
 """Steps of the fit, for each step of the refinement."""
-FROM_NOTHING = {"learning_rate": 2e-2, "network_learning_rate": 5e-3, "decay": 0.05}
+FROM_NOTHING: dict[str, Any] = {"learning_rate": 2e-2, "network_learning_rate": 5e-3, "decay": 0.05}
 """Rates for a field that was not fitted before."""
 
 
@@ -128,7 +129,7 @@ class FeatureTrainer:
         scales = rays.clip.shape[1]
         own = self._field(FieldShape(self._kept, 0, scales if chosen.selection and scales > 1 else 0))
         phrases = np.concatenate([self.words.phrases, self.words.canonical])
-        off = {} if chosen.rda else {"relevancy": 0.0}
+        off: dict[str, Any] = {} if chosen.rda else {"relevancy": 0.0}
         off |= {} if chosen.fda else {"pull": 0.0, "push": 0.0}
         config = RefineConfig(**FROM_NOTHING, **off, balanced=chosen.rebalance)
         stage = RefineStage(own, rays, torch.from_numpy(self.basis.reduce(phrases)), self.sharpness, config, self.seed)
@@ -176,7 +177,9 @@ class FeatureTrainer:
         )
         return None if self.stop.is_set() else rays
 
-    def _train(self, stage: Stage, times: int = 1, share: float = 1.0) -> dict[str, float | int] | None:
+    def _train(
+        self, stage: FitStage | RefineStage, times: int = 1, share: float = 1.0
+    ) -> dict[str, float | int] | None:
         """Train a stage, from a checkpoint if there is one; returns its figures, or None after `stop`.
 
         Args:

@@ -7,6 +7,7 @@ No weight needs tuning per scene.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -158,27 +159,29 @@ class RefineStage:
 
     def _paired(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Losses of pairs of pixels within image patches."""
-        config, rays = self.config, self.rays
+        config, rays, phrases, seen = self.config, self.rays, self.phrases, self.rays.seen
+        assert phrases is not None and seen is not None, "see `_pairs`"
         index = rays.patches.index_select(0, chosen)
         x, encoded, network, said = self._rendered(index.view(-1), "clip")
-        log_p = log_distribution(phrase_cosines(said["clip"], self.phrases), self.sharpness)
+        log_p = log_distribution(phrase_cosines(said["clip"], phrases), self.sharpness)
         halves = [
             correlation_alignment(
                 p,
-                rays.seen.index_select(0, one),
+                seen.index_select(0, one),
                 config.threshold,
                 rays.met.index_select(0, one),
                 balanced=config.balanced,
             )  # fmt: skip
             for p, one in zip(log_p.view(*index.shape, -1), index)
         ]
-        pull, push = (sum(half) / config.patches for half in zip(*halves))
+        pull, push = (cast(Tensor, sum(half)) / config.patches for half in zip(*halves))
         means = {"pull": (config.pull, pull), "push": (config.push, push)}
-        return x, *self._gradients(means, encoded, network), {"pull": pull.detach(), "push": push.detach()}
+        grad_encoded, grad_network = self._gradients(means, encoded, network)
+        return x, grad_encoded, grad_network, {"pull": pull.detach(), "push": push.detach()}
 
     @staticmethod
     def _gradients(means: dict[str, tuple[float, Tensor]], *leaves: Tensor) -> list[Tensor]:
-        total = sum(weight * mean for weight, mean in means.values())
+        total = cast(Tensor, sum(weight * mean for weight, mean in means.values()))
         # With a size appended, the encoding's gradient is a view of a wider tensor.
         return [grad.contiguous() for grad in torch.autograd.grad(total, leaves)]
 

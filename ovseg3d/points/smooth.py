@@ -1,8 +1,8 @@
 """Smooth features along the surface, across points of similar colour and normal.
 
-Feature maps are coarse: at an object's edge a cell blends both sides, while the surface shows where the edge is. So each
-point repeatedly takes the weighted mean of its neighbours' vectors; neighbours of similar colour (in CIE Lab) and normal
-weigh most. This is a bilateral filter on a graph (Tomasi and Manduchi 1998).
+Feature maps are coarse: at an object's edge a cell blends both sides, while the surface shows where the edge is. So
+each point repeatedly takes the weighted mean of its neighbours' vectors; neighbours of similar colour (in CIE Lab) and
+normal weigh most. This is a bilateral filter on a graph (Tomasi and Manduchi 1998).
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.sparse import csr_matrix
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.field.surface import Surface
 

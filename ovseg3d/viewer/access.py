@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec.msgpack
 import websockets.asyncio.server
-from viser import _gui_api
+from viser import _gui_api  # pyright: ignore[reportPrivateUsage]
 from websockets.http11 import Request, Response
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -249,7 +249,7 @@ def fits(control: Any, value: Any) -> bool:
 
 def _guard_controls() -> None:
     """Make all viser servers that start from now on check the values of controls."""
-    usual = _gui_api.GuiApi._handle_gui_updates
+    usual = _gui_api.GuiApi._handle_gui_updates  # pyright: ignore[reportPrivateUsage]
     if getattr(usual, "guarded", False):
         return
 

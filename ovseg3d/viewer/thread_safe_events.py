@@ -1,7 +1,7 @@
 """Events that wake viser's senders from any thread.
 
-The senders wait for an `asyncio.Event`, which viser 1.1 sets from the thread of a callback. asyncio does not allow that:
-occasionally it raises "deque mutated during iteration" while a browser connects, whose panel then stays incomplete.
+The senders wait for an `asyncio.Event`, which viser 1.1 sets from the thread of a callback. asyncio does not allow
+that: sometimes it raises "deque mutated during iteration" while a browser connects, whose panel stays incomplete.
 Here the loop's own thread sets the event.
 """
 

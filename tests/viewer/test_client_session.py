@@ -376,7 +376,7 @@ def test_what_was_found_on_a_surface_that_has_gone_meanwhile_is_not_shown(
     shared.engine = anew
     tab.selection.more_like_this()
     assert view.reply is reply
-    with pytest.raises(RunError, match="learned anew meanwhile"):
+    with pytest.raises(RunError, match="replaced since the click"):
         describe(shared, clicked.spot)
     session._version = -1
     session.field_changed()
