@@ -34,7 +34,7 @@ from ovseg3d.files import expand, plain, read_json, sweep, write_atomic, write_j
 from ovseg3d.limits import check_regular
 
 FORMAT_VERSION = 2
-"""Part of every key: raise it when the same inputs would give other features."""
+"""Part of every key: raise it when the same inputs give other features."""
 Arrays = Mapping[str, np.ndarray]
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of ovseg3d; it can be deleted.\n"
 _ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.[0-9a-f]{8}\.tmp\.safetensors")
@@ -42,7 +42,7 @@ _NOTE = re.compile(r"[0-9a-f]{64}\.json|\.[0-9a-f]{64}\.[0-9a-f]{8}\.tmp\.json")
 _LOCK = re.compile(r"[0-9a-f]{64}\.lock")
 _TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U16": np.uint16, "U8": np.uint8, "I64": np.int64}
 _POLL = 0.1
-"""Seconds between two looks at a lock that somebody else holds."""
+"""Seconds between two attempts to take a lock."""
 
 
 def default_folder() -> Path:
@@ -243,12 +243,12 @@ class FeatureCache:
         return CacheSize(files, count)
 
     def _delete(self, path: Path) -> bool:
-        """Delete a file of the cache's own unless somebody is at work on it; False in that case. Raises OSError."""
+        """Delete a file of the cache unless it is in use; False in that case. Raises OSError."""
         from filelock import FileLock, Timeout
 
         key = path.name.lstrip(".").partition(".")[0]
         lock = self.folder / "locks" / f"{key}.lock"
-        # Only a file under a temporary name, and the lock itself, may be in use; no writer is without a lock.
+        # Only temporary files and locks may be in use; every writer holds a lock.
         if not (path == lock or path.name.startswith(".")) or not lock.exists():
             path.unlink(missing_ok=True)
             return True

@@ -119,7 +119,7 @@ class FeatureSettings:
         )
 
     def key(self) -> Mapping[str, Any]:
-        """What of resolved settings makes a difference to a photo's features, as plain values."""
+        """The resolved settings that affect a photo's features, as plain values."""
         values = asdict(self)
         needless = {"batch", "sample"}
         if self.mode != "regions":
@@ -128,7 +128,7 @@ class FeatureSettings:
             needless |= {"pyramid", "seed"}
         if self.mode == "pyramid":
             needless |= {"clip_side"}
-        # Which segmenter that is, its hash says, wherever it lies.
+        # The segmenter is identified by its hash, not by its path.
         values["segments"] = self.segments.partition(":")[0]
         return {name: value for name, value in values.items() if name not in needless}
 

@@ -123,7 +123,8 @@ def test_what_is_around_a_thing_is_blurred_and_the_thing_is_not() -> None:
             crops.extend(images)
             return super().encode_image(images)
 
-    encode_instance_crops([Pose(2, 0, (0.0, 0.0, 1.0, 1.0))], ids, [visibility], lambda view: photo, Watching(native=60),
+    pose = Pose(2, 0, (0.0, 0.0, 1.0, 1.0))
+    encode_instance_crops([pose], ids, [visibility], lambda view: photo, Watching(native=60),
             CropConfig(alone=(0.0,), within=(), blur=0.1))  # fmt: skip
     (crop,) = crops
     inner, border = crop[:, 20:40, 20:40], crop[:, :, :10]

@@ -432,7 +432,8 @@ def test_a_region_around_a_corner_is_floor_here_and_wall_there() -> None:
     kind = np.array([FLOOR, FLOOR, FLOOR, FLOOR, WALL, WALL, NONE])
     room = _layout(np.zeros(7, np.int64), np.zeros((7, 5)), np.ones(7), kind, InstanceConfig())
     assert room.tolist() == [FLOOR, FLOOR, FLOOR, FLOOR, WALL, WALL, FLOOR]
-    other = _layout(np.zeros(6, np.int64), np.zeros((6, 5)), np.ones(6), np.array([FLOOR] + 5 * [NONE]), InstanceConfig())
+    kind = np.array([FLOOR] + 5 * [NONE])
+    other = _layout(np.zeros(6, np.int64), np.zeros((6, 5)), np.ones(6), kind, InstanceConfig())
     assert other.tolist() == 6 * [NONE], "little of a thing touches the floor"
 
 

@@ -38,7 +38,8 @@ def scene(door: float = 0.35) -> tuple[Room, Instances, np.ndarray, np.ndarray]:
     beside = np.exp(-np.maximum(xyz[:, 0] + 1.2, 0) / 0.4) * (room.instances == 0)
     vectors += (0.5 * beside + 0.6 * (room.instances == 1))[:, None] * WORDS[SHELF]
     vectors = unit(vectors + 0.05 * random.normal(size=vectors.shape)).astype(np.float32)
-    instances = Instances(room.instances.astype(np.int64), np.arange(len(xyz)), np.where(room.instances == 0, WALL, NONE))
+    layout = np.where(room.instances == 0, WALL, NONE)
+    instances = Instances(room.instances.astype(np.int64), np.arange(len(xyz)), layout)
     return room, instances, vectors, is_door
 
 
