@@ -184,10 +184,10 @@ def _facts(kind: Kind, encoder: Any) -> dict[str, Any]:
 
 
 def _note(kind: Kind, name: str, encoder: Any, began: int) -> dict[str, Any] | None:
-    """What to keep, or None when a file changed since `began`, in ns: it may not be what was loaded and hashed."""
+    """The note, or None if a file changed since `began`, in ns: it may not be the one that was loaded and hashed."""
     places = [str(place.absolute()) for place in encoder.places]
     facts, files = _facts(kind, encoder), _files(places)
-    # What the hub's cache has got since then is new, but such files are never written to again.
+    # Files in the hub's cache may be newer, since they were just downloaded, but they never change afterwards.
     fetched = any(hub.in_cache(place) for place in encoder.places)
     if not fetched and any(max(times) >= began for _, *times in files.values()):
         return None
