@@ -59,7 +59,7 @@ def check_model_folder(folder: Path, weights: Path) -> None:
 
 
 def check_settings(path: Path) -> None:
-    """Raises EncoderError: a JSON file of a model names code or a place, or a size that no model has."""
+    """Check a JSON file of a model. Raises EncoderError: it names code or a path, or has an implausible size."""
     for key, value, parents in _entries(_read(path)):
         # A vocabulary may hold any word, and gives it a number.
         if key in _CODE and not _is_number(value):
