@@ -35,7 +35,7 @@ def test_labels_have_lasting_colours_and_counts(shared: SharedScene) -> None:
     )
 
 
-def test_labels_are_of_the_asker_of_the_moment(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_of_the_current_engine(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """One taken before the lock could be that of an earlier surface."""
     need, held = shared.need_engine, []
 
@@ -43,7 +43,7 @@ def test_labels_are_of_the_asker_of_the_moment(shared: SharedScene, monkeypatch:
         held.append(is_taken(shared.query_lock))
         return need()
 
-    monkeypatch.setattr(shared, "need_asker", engine)
+    monkeypatch.setattr(shared, "need_engine", engine)
     layers.make_labelling(shared, shared.scene.phrases)
     assert held == [True]
 
