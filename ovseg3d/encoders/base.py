@@ -44,7 +44,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         """Check the settings. Raises ValueError: they are invalid."""
         if any(not 1 <= side <= 8192 for side in self.size) or len(self.mean) != 3 or len(self.std) != 3:
-            raise ValueError("pictures need two sides and three channels")
+            raise ValueError("images need two sides and three channels")
         if any(not abs(value) <= 1e6 for value in (*self.mean, *self.std, self.fill)) or not min(self.std) > 0:
             raise ValueError("mean and deviation are no colours")
         if self.resize_mode not in get_args(ResizeMode):
@@ -194,7 +194,7 @@ def triple(values: Iterable[Any]) -> tuple[float, float, float]:
     """Three numbers of a configuration. Raises ValueError, TypeError: they are not three numbers."""
     numbers = [float(value) for value in values]
     if len(numbers) != 3:
-        raise ValueError("pictures need two sides and three channels")
+        raise ValueError("images need two sides and three channels")
     return numbers[0], numbers[1], numbers[2]
 
 
@@ -208,7 +208,7 @@ def check_sides(images: Tensor, patch: int) -> None:
     height, width = images.shape[-2:]
     if min(height, width) < patch or height % patch or width % patch:
         raise EncoderError(
-            f"Dense features need sides that are multiples of {patch} pixels; this picture has {width} x {height}",
+            f"Dense features need sides that are multiples of {patch} pixels; this image has {width} x {height}",
             fix=f"resize it to {max(1, round(width / patch)) * patch} x {max(1, round(height / patch)) * patch}",
         )
 

@@ -220,7 +220,7 @@ def preprocess_of(folder: Path, config: Any) -> Preprocess:
     try:
         return _preprocess(settings, config)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        what = f"The file says nothing that can be done with pictures ({first_line(error)})"
+        what = f"The preprocessing is invalid ({first_line(error)})"
         raise EncoderError(what, where=path, fix="use the file that belongs to the weights") from error
 
 

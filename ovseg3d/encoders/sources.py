@@ -53,7 +53,7 @@ def models() -> list[str]:
 
 
 def resolve(name: str) -> Source:
-    """The files of a model by name, fetched where need be. Raises EncoderError: unknown, or not to be had."""
+    """The files of a model by name, downloaded if needed. Raises EncoderError: unknown, or not available."""
     if name.startswith("hf-hub:"):
         return _from_hub(name)
     folder = expand(name.removeprefix("local-dir:"), EncoderError)

@@ -79,7 +79,7 @@ class Reply:
 
     question: Question
     semantics: SemanticScene
-    """Whose surface points were found."""
+    """The semantics that the points are indices of."""
     answers: tuple[PhraseAnswer, ...]
     relevancies: Float[np.ndarray, "points phrases"]
     hits: tuple[Hit, ...]

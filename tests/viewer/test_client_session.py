@@ -385,11 +385,11 @@ def test_what_was_found_on_a_surface_that_has_gone_meanwhile_is_not_shown(
     assert view.reply.semantics is shared.semantics and len(session.view.instances) > 0
 
 
-def test_an_asker_may_be_taken_away_at_any_moment(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_may_be_removed_at_any_moment(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = shared.engine
     for use in (lambda: shared.semantics, lambda: shared.cloud, shared.need_engine, shared.prepare):
         seen = iter([engine])
-        monkeypatch.setattr(SharedScene, "asker", property(lambda _, seen=seen: next(seen, None)), raising=False)
+        monkeypatch.setattr(SharedScene, "engine", property(lambda _, seen=seen: next(seen, None)), raising=False)
         use()
         assert next(seen, None) is None, "it was there once"
 
