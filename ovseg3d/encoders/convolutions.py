@@ -102,7 +102,7 @@ def moved(pixels: Float[Tensor, "views 3 h w"], down: int, right: int) -> Float[
 
 
 def _dilated(visual: Any) -> Any:
-    """timm's network with the same weights and finer strides; None if timm cannot build it, or it pools by attention."""
+    """timm's network with the same weights and finer strides; None if unsupported, or if it pools by attention."""
     import timm
 
     trunk = visual.trunk

@@ -1,4 +1,4 @@
-"""Things from surface points: rooms made by hand, whose things, shapes and boxes are known."""
+"""Instances from surface points: synthetic rooms whose instances, shapes and boxes are known."""
 
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -18,7 +18,7 @@ from ovseg3d.instances.records import fit_box, instances_of
 GAP = 0.04
 Z = np.array([0.0, 0.0, 1.0])
 VECTORS = np.random.default_rng(5).normal(size=(8, 16)).astype(np.float32)
-"""What each kind of thing is like; 0 is the room."""
+"""Features of each kind of instance; 0 is the layout."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Room:
         return self
 
     def without(self, low, high) -> "Room":
-        """Leave out what lies inside an axis-parallel box, such as a face that another thing hides."""
+        """Leave out what lies inside an axis-parallel box, such as a face that another instance hides."""
         for i, points in enumerate(self.xyz):
             keep = ~((points > low) & (points < high)).all(1)
             for column in (self.xyz, self.normal, self.instance, self.kind):
@@ -107,7 +107,7 @@ def floor(side: float = 4.0) -> Room:
 
 
 def ious(found: Instances, truth: np.ndarray) -> dict[int, float]:
-    """For each true thing the largest IoU of a found one."""
+    """For each true instance the largest IoU of a found one."""
     best = {}
     for instance in np.unique(truth[truth > 0]).tolist():
         inside = truth == instance
@@ -184,7 +184,7 @@ def test_stacked_things_come_apart(second: int) -> None:
 
 
 def test_halves_of_a_slab_are_two_things_if_they_look_different() -> None:
-    """Shape and colour say nothing: two halves are one thing if their looks are nearly the same."""
+    """Shape and colour say nothing: two halves are one instance if their appearance is nearly the same."""
     room = floor().box((-0.4, 0, 0), (0.8, 0.8, 0.3), 1, 1).box((0.4, 0, 0), (0.8, 0.8, 0.3), 2, 2)
     room.without((-0.05, -0.39, 0.01), (0.05, 0.39, 0.29))
     surface, features = room.surface(), room.features(0.0)
@@ -255,7 +255,7 @@ def test_order_of_points_and_scale_of_the_scene_do_not_matter() -> None:
 
 
 def test_what_has_the_colour_of_the_floor_is_floor_unless_it_looks_like_something_else() -> None:
-    """Two grey chairs on a grey floor: only their looks tell them from places where the floor bulges."""
+    """Two grey chairs on a grey floor: only appearance separates them from off-plane residuals of the floor."""
     room = floor().chair(-0.22, -0.22, 0.0, 1).chair(0.22, 0.22, 0.0, 2)
     surface, features = room.surface(0.004), [room.features()]
     assert find_instances(surface, features).count == 2
@@ -434,7 +434,7 @@ def test_a_region_around_a_corner_is_floor_here_and_wall_there() -> None:
     assert room.tolist() == [FLOOR, FLOOR, FLOOR, FLOOR, WALL, WALL, FLOOR]
     kind = np.array([FLOOR] + 5 * [NONE])
     other = _layout(np.zeros(6, np.int64), np.zeros((6, 5)), np.ones(6), kind, InstanceConfig())
-    assert other.tolist() == 6 * [NONE], "little of a thing touches the floor"
+    assert other.tolist() == 6 * [NONE], "little of an instance touches the floor"
 
 
 def walls(high: float = 2.5) -> Room:
@@ -489,7 +489,7 @@ def test_fog_above_walls_is_ceiling_and_what_stands_below_or_is_wall_is_none() -
     surface, features = with_fog(room)
     found = find_instances(surface, [features])
     assert (found.layout[-FOG:] == CEILING).mean() > 0.9 and found.count == 1
-    assert ious(found, np.append(room.instances, np.zeros(FOG, int)))[1] > 0.9, "a thing that begins below stays whole"
+    assert ious(found, np.append(room.instances, np.zeros(FOG, int)))[1] > 0.9, "instances that begin below stay whole"
     assert (found.layout[:-FOG][room.kinds == 3] == WALL).mean() > 0.98, "so does a wall that is higher than others"
     lamp = walls().box((1, 1, 2.8), (0.3, 0.3, 0.3), 1, 1)
     surface, features = with_fog(lamp)

@@ -1,4 +1,4 @@
-"""What lies flush in a wall: a door of the wall's own colour, told by features; and what is none."""
+"""Planar instances: a door of the wall's own colour, recognised by features; and what is none."""
 
 from dataclasses import replace
 
@@ -22,13 +22,13 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def wall() -> Room:
-    """4 x 2.4 m, with a shelf (thing 1) before it on the left."""
+    """4 x 2.4 m, with a shelf (instance 1) before it on the left."""
     room = Room().sheet((-2, 0, 0), (4, 0, 0), (0, 0, 2.4), (0, -1, 0), 0, 0)
     return room.sheet((-2, -GAP, 0), (0.8, 0, 0), (0, 0, 2), (0, -1, 0), 1, 1)
 
 
 def scene(door: float = 0.35) -> tuple[Room, Instances, np.ndarray, np.ndarray]:
-    """Room, things, features and which points are the door: it is `door` nearer to its word than a wall to its own."""
+    """Room, instances, features, which points are the door, which is `door` nearer to its word than a wall to its own."""
     room, random = wall(), np.random.default_rng(0)
     xyz = np.concatenate(room.xyz)
     vectors = np.tile(0.3 * WORDS[1] + 0.8 * WORDS[7], (len(xyz), 1))
