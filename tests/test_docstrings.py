@@ -98,15 +98,12 @@ def problems_of(function: Function) -> list[str]:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_docstrings_say_what_signatures_cannot(part: str) -> None:
-    if part in PENDING:
-        pytest.skip("this part is being rewritten")
     folder = PACKAGE / part
     paths = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
     functions = [
         function
         for path in paths
-        if (name := path.relative_to(PACKAGE).as_posix()) not in PENDING_FILES
-        for function in functions_of(path.read_text(), name)
+        for function in functions_of(path.read_text(), path.relative_to(PACKAGE).as_posix())
     ]
     found = [problem for function in functions for problem in problems_of(function)]
     assert not found, "\n".join(found)

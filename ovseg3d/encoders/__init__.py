@@ -1,7 +1,7 @@
 """Frozen 2D models behind two small interfaces: text-image encoders (CLIP) and self-supervised ones (DINO).
 
-`load_clip(name, device)` and `load_dino(name, device)` give them; `registry` says how to add one. What they see in
-photos is made and kept by `ovseg3d.features`.
+`load_clip(name, device)` and `load_dino(name, device)` return them; see `registry` for adding one. Features of photos
+are computed and cached by `ovseg3d.features`.
 """
 
 import lazy_loader as _lazy

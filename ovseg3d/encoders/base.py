@@ -1,9 +1,9 @@
-"""The two interfaces of a frozen 2D encoder, what one may offer besides, and the preprocessing that it asks for.
+"""The two interfaces of frozen 2D encoders, an optional extension, and preprocessing.
 
-Pictures go in as rgb from 0 to 1, float32, channels first, on any device; `encode_image` takes any size (1 x 1 too)
-and prepares it by itself, `encode_dense` takes sides that are multiples of `patch` and only normalises them. Vectors
-come out on the encoder's device, float32 and of unit length; grids row by row from the upper left corner, one vector
-per patch. Nothing here switches gradients off: the weights are frozen, but a block that was put in may be trained.
+Inputs are rgb images from 0 to 1, float32, channels first, on any device. `encode_image` takes any size (even 1 x 1)
+and preprocesses it; `encode_dense` takes sides that are multiples of `patch` and only normalises values. Outputs are on
+the encoder's device, float32 and of unit length; grids are row by row from the upper left corner, one vector per patch.
+Gradients stay enabled: the weights are frozen, but an inserted block may be trained.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,31 +20,31 @@ Interpolation = Literal["bicubic", "bilinear", "nearest"]
 ResizeMode = Literal["shortest", "longest", "squash"]
 
 _LONG = 4.0
-"""A longer picture is cropped before it is enlarged, or a strip of 1 x 10000 pixels would fill the memory."""
+"""Longer images are cropped before they are enlarged, or a strip of 1 x 10000 pixels would exhaust the memory."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a model wants done to a picture before it sees it: read from its configuration."""
+    """A model's preprocessing of images, read from its configuration."""
 
     size: tuple[int, int]
     """Height and width at model resolution, pixels."""
     mean: tuple[float, float, float]
-    """Subtracted from rgb in 0..1."""
+    """Mean that is subtracted from rgb in 0..1."""
     std: tuple[float, float, float]
-    """Then divided by."""
+    """Standard deviation by which the result is divided."""
     interpolation: Interpolation = "bicubic"
-    """How pixels are made when the size changes; always with antialiasing, except for "nearest"."""
+    """Interpolation for resizing; always with antialiasing, except for "nearest"."""
     resize_mode: ResizeMode = "shortest"
-    """"shortest": the shorter side fits and the middle is cut out. "longest": all fits, the rest is `fill`. "squash":
-    both sides fit, each by its own ratio."""
+    """"shortest": fit the shorter side and crop the centre. "longest": fit the longer side and pad with `fill`.
+    "squash": fit both sides, without keeping the aspect ratio."""
     fill: float = 0.0
-    """Colour of the border that "longest" adds, rgb in 0..1."""
+    """Colour of the padding of "longest", rgb in 0..1."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError: nothing could be done with pictures."""
+        """Check the settings. Raises ValueError: they are invalid."""
         if any(not 1 <= side <= 8192 for side in self.size) or len(self.mean) != 3 or len(self.std) != 3:
-            raise ValueError("pictures need two sides and three channels")
+            raise ValueError("images need two sides and three channels")
         if any(not abs(value) <= 1e6 for value in (*self.mean, *self.std, self.fill)) or not min(self.std) > 0:
             raise ValueError("mean and deviation are no colours")
         if self.resize_mode not in get_args(ResizeMode):
@@ -57,14 +57,14 @@ class Preprocess:
         return (images - mean) / std
 
     def resize(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views 3 height width"]:
-        """Bring pictures to `size`, without normalising; values stay within 0 and 1."""
+        """Resize images to `size`, without normalising; values stay within 0 and 1."""
         height, width = self.size
         if self.resize_mode == "squash":
             return self._to(images, height, width)
         images = _without_excess(images, height / width) if self.resize_mode == "shortest" else images
         ratios = height / images.shape[-2], width / images.shape[-1]
         scale = max(ratios) if self.resize_mode == "shortest" else min(ratios)
-        # "shortest" cuts fractions off, as torchvision does; the small term is for the side that has to fit exactly.
+        # "shortest" truncates fractions, as torchvision does; the small term is for the side that has to fit exactly.
         whole = (lambda side: int(side + 1e-6)) if self.resize_mode == "shortest" else round
         inner = [max(1, whole(side * scale)) for side in images.shape[-2:]]
         resized = self._to(images, *inner)
@@ -89,7 +89,7 @@ class Preprocess:
 
 
 def _without_excess(images: Tensor, target: float) -> Tensor:
-    """Cut the middle out of a very long picture; what goes would have been cut off after resizing anyway."""
+    """Crop the centre of a very long image; the rest would be cropped after resizing anyway."""
     height, width = images.shape[-2:]
     if width * target > _LONG * height:
         keep = max(1, round(_LONG * height / target))
@@ -104,17 +104,17 @@ def _without_excess(images: Tensor, target: float) -> Tensor:
 
 @runtime_checkable
 class TextImageEncoder(Protocol):
-    """A model that puts pictures and phrases into one space: CLIP, SigLIP and their kin."""
+    """A model that embeds images and phrases in one space, such as CLIP and SigLIP."""
 
     id: str
-    """Which model and weights, e.g. "open_clip:ViT-B-16:laion2b_s34b_b88k", "builtin"."""
+    """Model and weights, e.g. "open_clip:ViT-B-16:laion2b_s34b_b88k", "builtin"."""
     dim: int
     """Length of a vector in the joint space."""
     preprocess: Preprocess
     logit_scale: float
-    """What the model multiplies a cosine by (exp of the stored parameter)."""
+    """Factor of cosines (exp of the stored parameter)."""
     logit_bias: float | None
-    """What it adds then (SigLIP), or None."""
+    """Offset that is then added (SigLIP), or None."""
 
     @property
     def weight_hash(self) -> str:
@@ -128,7 +128,7 @@ class TextImageEncoder(Protocol):
 
     @property
     def dense(self) -> bool:
-        """Whether `encode_dense` works. Where not, features of parts come from crops and `encode_image`."""
+        """Whether `encode_dense` is supported. If not, local features are computed from crops with `encode_image`."""
         ...
 
     def encode_text(self, phrases: Sequence[str]) -> Float[Tensor, "phrases dim"]:
@@ -136,20 +136,20 @@ class TextImageEncoder(Protocol):
         ...
 
     def encode_image(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim"]:
-        """Unit vectors of whole pictures of any size, rgb 0..1; resized and normalised inside."""
+        """Unit vectors of whole images of any size, rgb 0..1; they are resized and normalised inside."""
         ...
 
     def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
-        """Unit vectors of patches in the joint space. Raises EncoderError: sides are no multiples of `patch`, or the
-        model has no dense features."""
+        """Unit vectors of patches in the joint space. Raises EncoderError: sides are not multiples of `patch`, or
+        the model has no dense features."""
         ...
 
 
 @runtime_checkable
 class TokenEncoder(TextImageEncoder, Protocol):
-    """A text-image encoder that also shows what is inside its picture tower, for those who tune a block of it.
+    """A text-image encoder that exposes its image tower, for tuning a block of it.
 
-    Features and queries never need this; OpenDlign's depth views do. open_clip's ViTs are such encoders.
+    Features and queries do not need this; OpenDlign's depth views do. open_clip's ViTs are such encoders.
     """
 
     def tokens(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views gh gw width"]:
@@ -157,17 +157,17 @@ class TokenEncoder(TextImageEncoder, Protocol):
         ...
 
     def replace_block(self, index: int, module: nn.Module) -> None:
-        """Put `module` in place of a block of the picture's tower; negative indices count from the end."""
+        """Replace a block of the image tower by `module`; negative indices count from the end."""
         ...
 
     def double_block(self, index: int) -> nn.Module:
-        """Set a copy of a block beside it, their outputs averaged; returns the copy, ready to be trained."""
+        """Add a copy in parallel to a block, with averaged outputs; returns the copy, which can be trained."""
         ...
 
 
 @runtime_checkable
 class DenseEncoder(Protocol):
-    """A self-supervised model of pictures: DINO and its kin."""
+    """A self-supervised image model, such as DINO."""
 
     id: str
     dim: int
@@ -180,21 +180,21 @@ class DenseEncoder(Protocol):
         ...
 
     def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
-        """Unit vectors of patches. Raises EncoderError: sides are no multiples of `patch`."""
+        """Unit vectors of patches. Raises EncoderError: sides are not multiples of `patch`."""
         ...
 
 
 def facts(interface: type) -> tuple[str, ...]:
-    """The names of what an interface states as values, not as methods."""
+    """The names of an interface's attributes, without methods."""
     stated = [name for base in interface.__mro__ for name, value in vars(base).items() if isinstance(value, property)]
     return (*interface.__annotations__, *stated)
 
 
 def triple(values: Iterable[Any]) -> tuple[float, float, float]:
-    """Three numbers of a configuration. Raises ValueError, TypeError: not three, or no numbers."""
+    """Three numbers of a configuration. Raises ValueError, TypeError: they are not three numbers."""
     numbers = [float(value) for value in values]
     if len(numbers) != 3:
-        raise ValueError("pictures need two sides and three channels")
+        raise ValueError("images need two sides and three channels")
     return numbers[0], numbers[1], numbers[2]
 
 
@@ -204,11 +204,11 @@ def unit(vectors: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
 
 
 def check_sides(images: Tensor, patch: int) -> None:
-    """Raises EncoderError: not both sides are positive multiples of `patch`."""
+    """Check the sides of images. Raises EncoderError: they are not positive multiples of `patch`."""
     height, width = images.shape[-2:]
     if min(height, width) < patch or height % patch or width % patch:
         raise EncoderError(
-            f"Dense features need sides that are multiples of {patch} pixels; this picture has {width} x {height}",
+            f"Dense features need sides that are multiples of {patch} pixels; this image has {width} x {height}",
             fix=f"resize it to {max(1, round(width / patch)) * patch} x {max(1, round(height / patch)) * patch}",
         )
 

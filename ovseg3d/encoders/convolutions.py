@@ -1,13 +1,13 @@
-"""Dense features of a CLIP whose picture tower is a convolutional network: its last map, finer than it was trained.
+"""Dense features of CLIP models with a convolutional image tower: its last map, at a finer stride than in training.
 
-Such a tower ends in the average of a coarse map (a cell for 32 pixels) and a head. Each cell goes through that head as
-if it were the whole picture. With the last strides taken out and the convolutions behind them dilated instead (Yu,
-Koltun and Funkhouser 2017, "Dilated Residual Networks"), the same weights give a cell for every 16 pixels. timm builds
-so whatever knows `output_stride`: ResNets, RegNets, EfficientNets, ConvNeXts. Frozen convolutional CLIPs keep meaning
-in its place at sizes they were not trained for (Yu et al. 2023, FC-CLIP).
+Such a tower ends in the average of a coarse map (a cell for 32 pixels) and a head. Each cell passes through that head
+as if it were the whole image. With the last strides removed and the following convolutions dilated instead (Yu, Koltun
+and Funkhouser 2017, "Dilated Residual Networks"), the same weights give a cell for every 16 pixels. timm supports this
+for networks with `output_stride`: ResNets, RegNets, EfficientNets, ConvNeXts. Features of frozen convolutional CLIP
+models stay local at sizes they were not trained for (Yu et al. 2023, FC-CLIP).
 
-Strides and paddings move things: a cell of a ResNet's map looks some pixels away from its middle. How far is measured
-by the gradient, once, and the picture is moved by that before it is seen.
+Strides and paddings shift features: the receptive field of a ResNet's cell is some pixels off its centre. The offset is
+measured once by the gradient, and the image is shifted by it before it is encoded.
 """
 
 from typing import Any
@@ -23,14 +23,14 @@ STRIDE = 16
 
 
 class ConvolutionalTower:
-    """The map of an open_clip model's timm tower, in the joint space; the face of `towers.Tower`.
+    """The map of an open_clip model's timm tower, in the joint space; the interface of `towers.Tower`.
 
     Args:
-        visual: `model.visual` of open_clip, on its device; its weights are shared, nothing of it is changed.
+        visual: `model.visual` of open_clip, on its device; its weights are shared and not changed.
     """
 
     def __init__(self, visual: nn.Module) -> None:
-        self.visual: Any = visual  # what open_clip and timm build has no declared face
+        self.visual: Any = visual  # towers of open_clip and timm have no declared interface
         self.patch, self.shift = STRIDE, (0, 0)
         self._fine = _dilated(visual)
         self.dense = self._fine is not None and self._works()
@@ -41,7 +41,7 @@ class ConvolutionalTower:
 
         Args:
             pixels: normalised, sides multiples of `patch`.
-            path: "auto" or "plain"; the others are paths through attention.
+            path: "auto" or "plain"; the others need attention.
 
         Raises:
             EncoderError: another path.
@@ -52,16 +52,16 @@ class ConvolutionalTower:
         return self._fine.forward_features(moved(pixels, *self.shift)).permute(0, 2, 3, 1)
 
     def project(self, tokens: Float[Tensor, "views gh gw width"]) -> Float[Tensor, "views gh gw dim"]:
-        """Each cell through the model's head, as if it were the whole picture; not normalised."""
+        """Each cell through the model's head, as if it were the whole image; not normalised."""
         flat = tokens.flatten(0, 2)
         return self.visual.head(self.visual.trunk.forward_head(flat[..., None, None])).unflatten(0, tokens.shape[:3])
 
     def replace(self, index: int, module: nn.Module) -> None:
-        """Refused: there are no blocks of tokens. Raises EncoderError."""
+        """Not supported, since there are no blocks of tokens. Raises EncoderError."""
         raise EncoderError("This model is not made of transformer blocks", fix="use a ViT")
 
     def double(self, index: int) -> nn.Module:
-        """Refused: there are no blocks of tokens. Raises EncoderError."""
+        """Not supported, since there are no blocks of tokens. Raises EncoderError."""
         raise EncoderError("This model is not made of transformer blocks", fix="use a ViT")
 
     def _works(self) -> bool:
@@ -75,11 +75,11 @@ class ConvolutionalTower:
 
 
 def gaze(trunk: Any, side: int = 9) -> tuple[int, int]:
-    """How many pixels below and right of its middle a cell of a map looks, by the centre of its squared gradient.
+    """Offset (down, right) of a cell's receptive field from its centre in pixels: the mean of its squared gradient.
 
     Args:
         trunk: timm's network with a cell for every `STRIDE` pixels.
-        side: cells of the pictures that are tried: coarse noise, the same every time.
+        side: cells of the test images, which are coarse noise with a fixed seed.
     """
     parameter, middle = next(trunk.parameters()), side // 2
     random = torch.randn(4, 3, 2 * side, 2 * side, generator=torch.Generator().manual_seed(0))
@@ -94,7 +94,7 @@ def gaze(trunk: Any, side: int = 9) -> tuple[int, int]:
 
 
 def moved(pixels: Float[Tensor, "views 3 h w"], down: int, right: int) -> Float[Tensor, "views 3 h w"]:
-    """Pictures moved by so many pixels (up and left where negative), their edges drawn out; the same size."""
+    """Images shifted by so many pixels (up and left if negative), with replicated edges; the size does not change."""
     h, w = pixels.shape[-2:]
     frame = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
     drawn = F.pad(pixels, frame, mode="replicate")
@@ -102,13 +102,13 @@ def moved(pixels: Float[Tensor, "views 3 h w"], down: int, right: int) -> Float[
 
 
 def _dilated(visual: Any) -> Any:
-    """timm's network with the same weights and finer strides; None where timm cannot build it, or it pools cleverly."""
+    """timm's network with the same weights and finer strides; None if unsupported, or if it pools by attention."""
     import timm
 
     trunk = visual.trunk
     pool = getattr(getattr(trunk, "global_pool", None), "pool_type", None) or _head_pool(trunk)
     if pool not in ("avg", "fast", "fastavg"):
-        return None  # an attention over cells cannot be asked for one cell
+        return None  # attention pooling over cells does not apply to one cell
     try:
         name = trunk.default_cfg["architecture"]
         fine = timm.create_model(name, num_classes=0, output_stride=STRIDE).requires_grad_(False).eval()

@@ -2,9 +2,9 @@
 
 Names: an id of the hub, or a folder as `save_pretrained` writes it (config.json, weights, preprocessor_config.json;
 `local-dir:` may stand in front), or a weight file in such a folder. Features are the patch tokens of the last hidden
-state, class and register tokens dropped, or the keys of the last block, which LERF takes of dino-vits8; at any size,
-positions interpolated by the model itself. A checkpoint that leaves a tensor of the model without a value is refused;
-only the pooling layer, which is not used, may be missing.
+state without class and register tokens, or the keys of the last block, which LERF uses of dino-vits8. Images may have
+any size; the model interpolates positions. A checkpoint that lacks a tensor of the model is refused; only the pooling
+layer, which is not used, may be missing.
 """
 
 import inspect
@@ -34,7 +34,7 @@ KNOWN = (
     "facebook/dinov3-vits16-pretrain-lvd1689m", "facebook/dinov3-vits16plus-pretrain-lvd1689m",
     "facebook/dinov3-vitb16-pretrain-lvd1689m", "facebook/dinov3-vitl16-pretrain-lvd1689m",
 )  # fmt: skip
-"""Names to suggest from; others of the hub work as well."""
+"""Names for suggestions; other models of the hub work as well."""
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _PREPROCESSOR = "preprocessor_config.json"
@@ -49,11 +49,11 @@ class TransformersEncoder:
     Args:
         model: a model whose `last_hidden_state` starts with class and register tokens, then one token per patch.
         name: the encoder's id.
-        preprocess: how pictures are prepared.
-        device: where to compute.
-        facet: "tokens": the last hidden state; "keys": the keys of the last block, all heads side by side.
-        files: what the weights were read from, for the hash.
-        places: what to look at to see whether the encoder would be the same again, see `lazy`.
+        preprocess: of images.
+        device: for computing.
+        facet: "tokens": the last hidden state; "keys": the keys of the last block, heads concatenated.
+        files: files of the weights, for the hash.
+        places: files and folders that identify the encoder while they do not change, see `features.lazy`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TransformersEncoder:
         self._hash: str | None = None
         self._keys = _last_keys(model, name) if facet == "keys" else None
         self._prefix = 1 + int(getattr(model.config, "num_register_tokens", 0) or 0)
-        # Of the models that take any size, some do so only when told.
+        # Some models accept any size only with an option.
         asked = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
         self._options = {"interpolate_pos_encoding": True} if asked else {}
 
@@ -129,7 +129,7 @@ def load(name: str, device: torch.device, *, facet: str = "tokens", label: str |
         label: an id to use instead of the usual one.
 
     Raises:
-        EncoderError: unknown, not to be had, not a vision transformer, or weights that do not fit.
+        EncoderError: unknown, not available, not a vision transformer, or weights that do not fit.
     """
     folder, called = _resolve(name)
     config = read_json(folder / "config.json", EncoderError)
@@ -161,12 +161,12 @@ def _load_model(folder: Path, file: Path, name: str) -> nn.Module:
 
     verbosity = logging.get_verbosity()
     progress = logging.is_progress_bar_enabled()
-    # Its report of tensors that do not fit is a table on the terminal; we say it in one line.
+    # Its report of mismatched tensors is a table on the terminal; our error is one line.
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         with hub.offline():
-            # Tensors of another shape are to be left out here only to be named, and refused, below.
+            # Tensors of another shape are skipped here, and named and refused below.
             model, report = AutoModel.from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -198,7 +198,7 @@ def _load_model(folder: Path, file: Path, name: str) -> nn.Module:
 
 
 def _refused(error: Exception, folder: Path, file: Path, name: str) -> EncoderError:
-    """What to tell when transformers could not load a folder at all."""
+    """The error for a folder that transformers could not load at all."""
     text = str(error)
     if "model type" in text or "Unrecognized model" in text or "Unrecognized configuration" in text:
         return EncoderError(
@@ -210,17 +210,17 @@ def _refused(error: Exception, folder: Path, file: Path, name: str) -> EncoderEr
 
 
 def preprocess_of(folder: Path, config: Any) -> Preprocess:
-    """Preprocessing as preprocessor_config.json says; ImageNet's, as all DINOs have it, without that file.
+    """Preprocessing from preprocessor_config.json; without that file ImageNet's, which all DINO models use.
 
     Raises:
-        EncoderError: the file says nothing that can be done with pictures.
+        EncoderError: the file is invalid.
     """
     path = folder / _PREPROCESSOR
     settings = read_json(path, EncoderError) if path.is_file() else {}
     try:
         return _preprocess(settings, config)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        what = f"The file says nothing that can be done with pictures ({first_line(error)})"
+        what = f"The preprocessing is invalid ({first_line(error)})"
         raise EncoderError(what, where=path, fix="use the file that belongs to the weights") from error
 
 
@@ -242,7 +242,7 @@ def _preprocess(settings: dict[str, Any], config: Any) -> Preprocess:
 
 
 def _resolve(name: str) -> tuple[Path, str]:
-    """The folder of a model, everything in it on this disk already, and the encoder's id."""
+    """The folder of a model, with all files on this disk, and the encoder's id."""
     path = expand(name.removeprefix("local-dir:"), EncoderError)
     if os.path.isfile(path) and not name.startswith("local-dir:"):
         if not (path.parent / "config.json").is_file():
@@ -253,7 +253,7 @@ def _resolve(name: str) -> tuple[Path, str]:
             )
         loaded = _weight_files(path.parent)
         if path not in loaded:
-            # transformers chooses by name; another file than the named one must not be taken in silence.
+            # transformers chooses by name; it must not silently load another file than the named one.
             raise EncoderError(
                 f"Not this file but {loaded[0].name} beside it would be loaded",
                 where=path,
@@ -290,7 +290,7 @@ def _from_hub(name: str) -> Path:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """What transformers loads of a folder: one safetensors file, else its parts, else the old format."""
+    """The files that transformers loads: one safetensors file, else its parts, else the old format."""
     parts = sorted(folder.glob("model-*-of-*.safetensors"))
     for found in ([folder / _WEIGHTS[0]], parts, [folder / _WEIGHTS[2]]):
         if found and found[0].is_file():

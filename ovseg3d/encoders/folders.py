@@ -1,8 +1,7 @@
-"""Model folders, which people get from others: what is checked before a library opens one.
+"""Checks of model folders, which may come from untrusted sources, before a library opens them.
 
-No setting may name code (`auto_map`, `trust_remote_code`), another place or another model; sizes are those of some
-model, and what they amount to fits the file of weights and the memory. Weights are safetensors, or torch files that
-are read as plain tensors.
+No setting may name code (`auto_map`, `trust_remote_code`), a path or another model. Sizes must be plausible, and match
+the size of the weights and the memory. Weights are safetensors, or torch files that are read as plain tensors.
 """
 
 import json
@@ -23,7 +22,7 @@ _MAX_WEIGHTS_BYTES = 64 * 2**30
 _CODE = ("auto_map", "trust_remote_code", "custom_pipelines", "quantization_config")
 _SETTINGS = ("open_clip_config.json", "config.json")
 _REFUSED_FILES = ("adapter_config.json",)
-"""It makes transformers load a second model, from wherever it says."""
+"""It makes transformers load a second model from any path."""
 _SIZES = {
     "embed_dim": 16_384, "width": 16_384, "hidden_size": 16_384, "intermediate_size": 131_072, "layers": 512,
     "num_hidden_layers": 512, "heads": 512, "num_attention_heads": 512, "head_width": 4096, "image_size": 8192,
@@ -31,9 +30,9 @@ _SIZES = {
     "max_position_embeddings": 1_000_000, "num_register_tokens": 1024, "mlp_ratio": 64, "size": 8192,
     "shortest_edge": 8192, "longest_edge": 8192, "height": 8192, "crop_size": 8192,
 }  # fmt: skip
-"""The largest value of each size that models have."""
+"""The largest plausible value of each size."""
 _NAMES = ("hf_model_name", "hf_tokenizer_name", "timm_model_name")
-"""Models that open_clip looks up by name: never a place."""
+"""Models that open_clip looks up by name; paths are refused."""
 
 
 def check_model_folder(folder: Path, weights: Path) -> None:
@@ -60,7 +59,7 @@ def check_model_folder(folder: Path, weights: Path) -> None:
 
 
 def check_settings(path: Path) -> None:
-    """Raises EncoderError: a JSON file of a model names code or a place, or a size that no model has."""
+    """Check a JSON file of a model. Raises EncoderError: it names code or a path, or has an implausible size."""
     for key, value, parents in _entries(_read(path)):
         # A vocabulary may hold any word, and gives it a number.
         if key in _CODE and not _is_number(value):
@@ -80,7 +79,7 @@ def check_settings(path: Path) -> None:
 
 
 def check_weights(path: Path) -> int:
-    """The size in bytes of a file of weights. Raises EncoderError: it is none, or of a kind that can hold code."""
+    """The size in bytes of a weight file. Raises EncoderError: it is not one, or its format can hold code."""
     if path.suffix not in WEIGHT_SUFFIXES:
         known = ", ".join(WEIGHT_SUFFIXES)
         raise EncoderError("This is no file of weights", where=path, fix=f"use one of {known}")
@@ -95,7 +94,7 @@ def check_weights(path: Path) -> int:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Whether torch would take a file for a program: it has constants, as plain tensors have not."""
+    """Whether torch would load a file as a program: it has constants, which plain tensors do not have."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist())
@@ -111,7 +110,7 @@ def _read(path: Path) -> Any:
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-    """All keys in nested JSON, with their values and the keys above."""
+    """All keys in nested JSON, with their values and parent keys."""
     left: list[tuple[Any, tuple[str, ...]]] = [(value, ())]
     while left:
         item, parents = left.pop()
@@ -135,7 +134,7 @@ def _check_amount(settings: Any, path: Path, stored: int) -> None:
     inner = settings.get("model_cfg", settings)
     towers = [inner, *(inner.get(key) for key in ("vision_cfg", "text_cfg"))] if isinstance(inner, dict) else []
     values = sum(_values(tower) for tower in towers if isinstance(tower, dict))
-    if values > max(stored, 2**20):  # two bytes each, and what we count roughly
+    if values > max(stored, 2**20):  # two bytes each; the count is approximate
         raise EncoderError(
             f"The settings describe a model of about {values / 1e6:.0f} million values, the weights hold at most "
             f"{stored / 2e6:.0f} million",
@@ -146,7 +145,7 @@ def _check_amount(settings: Any, path: Path, stored: int) -> None:
 
 
 def _values(tower: dict[str, Any]) -> float:
-    """About how many values a transformer has, at least."""
+    """Approximate lower bound of a transformer's number of values."""
 
     def number(*names: str) -> float:
         found = next((tower[name] for name in names if _is_number(tower.get(name))), 0)

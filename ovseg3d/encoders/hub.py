@@ -1,10 +1,9 @@
 """Files of public models: from the disk, else from the hub, else a clear error within seconds.
 
-What is in the Hugging Face cache is used without asking anybody. What is not is fetched only when the hub answers
-within `HUB_SECONDS`, and only as long as something arrives (`STALLED_SECONDS`) and nobody stops it (`stoppable`);
-HF_HUB_OFFLINE=1 forbids asking at all.
-While a library loads what is already here it is kept offline, because it would otherwise ask the hub for news first,
-and again and again when nobody answers.
+Files in the Hugging Face cache are used without network access. Others are downloaded only if the hub answers within
+`HUB_SECONDS`, while data arrives (`STALLED_SECONDS`) and until stopped (`stoppable`). HF_HUB_OFFLINE=1 forbids network
+access. Libraries are kept offline while they load local files, because they would otherwise query the hub first, and
+retry if it does not answer.
 """
 
 import http.client
@@ -22,13 +21,13 @@ from pathlib import Path
 from ovseg3d.errors import EncoderError
 
 HUB_SECONDS = 5.0
-"""How long the hub may take to answer before it counts as out of reach."""
+"""Timeout for the hub's answer."""
 STALLED_SECONDS = 30.0
-"""How long a download may bring nothing before it is given up."""
+"""Downloads without progress for this time are cancelled."""
 _CHUNK = 2**16
 """Bytes of a download that count as progress."""
 _REMEMBERED_SECONDS = 30.0
-"""How long its answer, or its silence, is taken as still true: a model is several files."""
+"""How long the hub's availability is cached, since a model has several files."""
 
 _answers: dict[str, tuple[float, bool]] = {}
 _stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
@@ -37,7 +36,7 @@ _local: ContextVar[bool] = ContextVar("local", default=False)
 
 @contextmanager
 def stoppable(stop: threading.Event) -> Generator[None, None, None]:
-    """Whatever this thread fetches inside the block ends with KeyboardInterrupt once `stop` is set."""
+    """Downloads of this thread inside the block raise KeyboardInterrupt once `stop` is set."""
     token = _stop.set(stop)
     try:
         yield
@@ -47,7 +46,7 @@ def stoppable(stop: threading.Event) -> Generator[None, None, None]:
 
 @contextmanager
 def only_local(forbidden: bool = True) -> Generator[None, None, None]:
-    """Nothing is fetched inside the block: a file named the model, and the user did not ask for a download."""
+    """Forbid downloads inside the block, for models that a file names and not the user."""
     token = _local.set(forbidden or _local.get())
     try:
         yield
@@ -56,7 +55,7 @@ def only_local(forbidden: bool = True) -> Generator[None, None, None]:
 
 
 def cached(repo: str, name: str) -> Path | None:
-    """Where the hub's cache on this disk has a file of a repository, or None."""
+    """The path of a repository's file in the hub's cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(repo, name)
@@ -67,10 +66,10 @@ def fetch(repo: str, names: Sequence[str], *, flag: str, example: str) -> Path:
     """One file of a repository: the first of `names` that is on this disk, else the first that the hub has.
 
     Args:
-        repo: as the hub writes it, "owner/name".
+        repo: "owner/name".
         names: equivalent files, the preferred one first.
-        flag: the option that chose the model, "--clip" or "--dino", for the message.
-        example: what to write behind the flag for a local copy, for the message.
+        flag: the option that names the model, "--clip" or "--dino", for the message.
+        example: value of the option for a local copy, for the message.
 
     Raises:
         EncoderError: no model can have that name, or it is not on this disk, and the hub does not answer within
@@ -117,11 +116,11 @@ def fetch(repo: str, names: Sequence[str], *, flag: str, example: str) -> Path:
                 fix=f"check the spelling, or give a local folder ({flag} {example})",
             ) from None
         except EntryNotFoundError as error:
-            # The same error, in a class of its own, also stands for a connection that broke.
+            # A subclass of this error is raised for broken connections.
             if not isinstance(error, LocalEntryNotFoundError):
                 continue
             raise _failed(repo, name, error, flag, example) from error
-        except Exception as error:  # Whatever the network did: the user can only try again or go another way.
+        except Exception as error:  # Any network error.
             raise _failed(repo, name, error, flag, example) from error
     raise EncoderError(f"{repo} has none of the files {', '.join(names)}", fix=f"choose another model for {flag}")
 
@@ -135,7 +134,7 @@ def _failed(repo: str, name: str, error: Exception, flag: str, example: str) -> 
 
 
 def fetch_optional(repo: str, name: str) -> Path | None:
-    """A file that may not exist: from the disk, or from the hub where that answers; otherwise None."""
+    """A file that may not exist: from the disk, or from the hub if it answers; otherwise None."""
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
     found = try_to_load_from_cache(repo, name)
@@ -145,20 +144,20 @@ def fetch_optional(repo: str, name: str) -> Path | None:
         return None
     try:
         return _download(repo, name)
-    except Exception:  # It is optional: the caller has values to go on with.
+    except Exception:  # The file is optional; callers have defaults.
         return None
 
 
 class Stalled(Exception):
-    """A download that brings nothing more."""
+    """A download without progress."""
 
 
 def _download(repo: str, name: str) -> Path:
     """Fetch a file into the hub's cache. Raises what the hub's library raises, Stalled, and KeyboardInterrupt.
 
-    The library waits for every packet, and tries again: a line that gives a byte now and then would keep it for hours.
-    So it works in a thread of its own, and its progress bar tells whether it gets on; or the cache does, when another
-    process fetches the same file. A thread cannot be ended: one that is given up waits on until the process ends.
+    The library waits for every packet, and retries: a very slow connection would block it for hours. So it runs in a
+    thread, and progress is read from its progress bar, or from the cache if another process downloads the same file.
+    Threads cannot be cancelled: an abandoned one waits until the process ends.
     """
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.utils import tqdm
@@ -181,7 +180,7 @@ def _download(repo: str, name: str) -> Path:
         finally:
             done.set()
 
-    # It counts whole chunks of 10 MB, which a slow line does not bring in time.
+    # The library counts whole chunks of 10 MB, which take too long on a slow connection.
     constants.DOWNLOAD_CHUNK_SIZE = min(getattr(constants, "DOWNLOAD_CHUNK_SIZE", _CHUNK), _CHUNK)
     threading.Thread(target=work, daemon=True).start()
     seen, since, stop = received + _arrived(repo), time.monotonic(), _stop.get()
@@ -199,7 +198,7 @@ def _download(repo: str, name: str) -> Path:
 
 
 def _arrived(repo: str) -> int:
-    """Bytes that the cache holds of a repository, in whole files and in begun ones."""
+    """Bytes of a repository in the cache, in complete and partial files."""
     total = 0
     for path in (Path(cache_folder()) / f"models--{repo.replace('/', '--')}" / "blobs").glob("*"):
         with suppress(OSError):
@@ -214,13 +213,13 @@ def in_cache(path: Path) -> bool:
 
 
 def reference(path: Path) -> Path:
-    """The file that says which snapshot a repository's name means, for a file or folder of a snapshot."""
+    """The file that names a repository's current snapshot, for a file or folder of a snapshot."""
     return next(parent for parent in path.parents if parent.name == "snapshots").parent / "refs" / "main"
 
 
 @contextmanager
 def offline() -> Generator[None, None, None]:
-    """Keep the libraries from asking the hub inside this block."""
+    """Keep libraries offline inside this block."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -232,9 +231,9 @@ def offline() -> Generator[None, None, None]:
 
 
 def hub_answers(seconds: float | None = None) -> bool:
-    """Whether the hub answers at all, whatever it says, within `seconds` (HUB_SECONDS).
+    """Whether the hub gives any answer within `seconds` (HUB_SECONDS).
 
-    The question runs in a thread of its own: looking up a name may block for longer than any timeout of a socket.
+    The request runs in a thread, since resolving a name may block for longer than any socket timeout.
     """
     from huggingface_hub import constants
 
@@ -260,7 +259,7 @@ def hub_answers(seconds: float | None = None) -> bool:
 
 
 def _out_of_reach() -> str | None:
-    """Why the hub cannot be asked, or None."""
+    """Why the hub is not available, or None."""
     if _local.get():
         return "a file that names a model may not have it fetched: only a flag may"
     from huggingface_hub import constants
@@ -275,7 +274,7 @@ def _out_of_reach() -> str | None:
 
 
 def cache_folder() -> str:
-    """Where the hub's cache is on this disk."""
+    """The folder of the hub's cache."""
     from huggingface_hub import constants
 
     return str(constants.HF_HUB_CACHE)

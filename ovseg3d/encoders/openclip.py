@@ -1,9 +1,9 @@
 """Text-image encoders through open_clip: CLIP, SigLIP, MobileCLIP, EVA, CoCa and what else it knows.
 
-Names and files are the matter of `sources`. Weights have to fit the architecture tensor by tensor. Preprocessing, logit
-scale and bias come from the model's configuration. Patches go the ways that `towers` describes.
+See `sources` for names and files, and `towers` for dense features. Weights have to fit the architecture tensor by
+tensor. Preprocessing, logit scale and bias come from the model's configuration.
 
-A phrase longer than the model reads is an error, never a cut phrase.
+A phrase beyond the model's context length is an error; phrases are never truncated.
 """
 
 import logging
@@ -31,16 +31,15 @@ class OpenClipEncoder:
 
     Args:
         model: as `open_clip.create_model` makes it.
-        tokenizer: the one that belongs to it.
+        tokenizer: of the model.
         name: the encoder's id.
         dim: length of a vector in the joint space.
-        device: where to compute.
-        dense_path: how the last block is walked for dense features, see `towers`; None: as `source` says.
-        source: where the model comes from. Its files are what the hash is over, without them the state dict; its
-            dense path belongs to the model, and the hash tells models of different ones apart.
+        device: for computing.
+        dense_path: path through the last block for dense features, see `towers`; None: that of `source`.
+        source: origin of the model. The hash is over its files and its dense path; without it over the state dict.
 
     Raises:
-        EncoderError: no such dense path, or preprocessing that cannot be done.
+        EncoderError: unknown dense path, or invalid preprocessing.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class OpenClipEncoder:
         self.dim = dim
         self.device = device
         self.preprocess = _preprocess(model, files)
-        parts: Any = model  # what open_clip builds has no declared face
+        parts: Any = model  # open_clip's models have no declared interface
         self.logit_scale = float(parts.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
@@ -74,26 +73,26 @@ class OpenClipEncoder:
         self._dense_path = dense_path
         self._files = tuple(files)
         self.places: tuple[Path, ...] = source.places if source is not None else ()
-        """What to look at to see whether the encoder would be the same again, see `features.lazy`."""
+        """Files and folders that identify the encoder while they do not change, see `features.lazy`."""
         self.calibration = source.calibration if source is not None else None
-        """What the model's card says about probabilities."""
+        """The calibration of probabilities in the model's card."""
         self._note = "" if usual_path == "auto" else usual_path
         self._hash: str | None = None
         self._changed = False
 
     @property
     def dense(self) -> bool:
-        """Whether patches can be brought into the joint space: by ViTs, and by most convolutional towers."""
+        """Whether patches can be projected to the joint space: for ViTs, and for most convolutional towers."""
         return self._tower.dense
 
     @property
     def patch(self) -> int:
-        """Pixels of a patch; the whole picture's where there are no patches."""
+        """Pixels of a patch; the image's size if there are no patches."""
         return self._tower.patch if self.dense else self.preprocess.size[0]
 
     @property
     def weight_hash(self) -> str:
-        """Over the files that were loaded; over the state dict as it is now once a block was replaced or doubled."""
+        """Hash of the loaded files; of the current state dict once a block was replaced or doubled."""
         if self._changed:
             return weights.hash_state(self.model.state_dict())
         if self._hash is None:
@@ -112,7 +111,7 @@ class OpenClipEncoder:
         return unit(torch.cat(parts))
 
     def encode_image(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim"]:
-        """Unit vectors of whole pictures of any size, rgb in 0..1."""
+        """Unit vectors of whole images of any size, rgb in 0..1."""
         return unit(self.model.encode_image(self.preprocess(images.to(self.device)), normalize=True))
 
     def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
@@ -120,26 +119,26 @@ class OpenClipEncoder:
         return unit(self._tower.project(self.tokens(images))).permute(0, 3, 1, 2)
 
     def tokens(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views gh gw width"]:
-        """What `encode_dense` projects: patch tokens behind the last block, on the encoder's dense path.
+        """The input of `encode_dense`'s projection: patch tokens after the last block, on the encoder's dense path.
 
         Raises:
-            EncoderError: sides are no multiples of `patch`, or the model has no dense features.
+            EncoderError: sides are not multiples of `patch`, or the model has no dense features.
         """
         if not self.dense:
             raise EncoderError(
-                f"{self.id} has no dense features: its picture tower does not keep one token per patch",
+                f"{self.id} has no dense features: its image tower does not keep one token per patch",
                 fix="use --features regions or pyramid, which encode crops, or a ViT",
             )
         check_sides(images, self.patch)
         return self._tower.tokens(self.preprocess.normalize(images.to(self.device)), self._dense_path)
 
     def replace_block(self, index: int, module: nn.Module) -> None:
-        """Put `module` in place of a block of the picture's tower; it takes and gives tokens as the block did."""
+        """Replace a block of the image tower by `module`, which takes and returns tokens like the block."""
         self._tower.replace(index, module.to(self.device))
         self._changed = True
 
     def double_block(self, index: int) -> nn.Module:
-        """Set a copy of a block beside it, their outputs averaged; returns the copy, ready to be trained."""
+        """Add a copy in parallel to a block, with averaged outputs; returns the copy, which can be trained."""
         copy = self._tower.double(index)
         self._changed = True
         return copy.requires_grad_(True)
@@ -148,7 +147,7 @@ class OpenClipEncoder:
         with _blamed_on_tokenizer(self._files[0].parent if self._files else None):
             nothing, rows = self._tokenizer([""]), self._tokenizer(list(phrases))
             length = rows.shape[1]
-            # Read on beyond the end: where that differs from what an empty phrase leaves there, something is cut off.
+            # Tokenize beyond the context length: where the result differs from an empty phrase's, it is too long.
             beyond = self._tokenizer(["", *phrases], context_length=4 * length)[:, length:]
         for phrase, row, rest in zip(phrases, rows, beyond[1:]):
             shown = phrase if len(phrase) <= 60 else phrase[:57] + "..."
@@ -167,14 +166,14 @@ def _preprocess(model: Any, files: Sequence[Path]) -> Preprocess:
         return preprocess_of(model.visual.preprocess_cfg)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise EncoderError(
-            f"'preprocess_cfg' says nothing that can be done with pictures ({first_line(error)})",
+            f"'preprocess_cfg' is invalid ({first_line(error)})",
             where=files[-1] if files else None,
             fix="use the file that belongs to the weights",
         ) from error
 
 
 def preprocess_of(settings: dict[str, Any]) -> Preprocess:
-    """Preprocessing as open_clip writes it down."""
+    """Preprocessing from open_clip's configuration."""
     size = settings.get("size", 224)
     height, width = (size, size) if isinstance(size, int) else size
     interpolation = settings.get("interpolation", "bicubic")
@@ -195,13 +194,13 @@ def load(
 
     Args:
         name: as `sources` lists.
-        device: where to compute.
-        dense_path: how dense features are made, see `towers`; None: what "dense_path" in a folder's card.json says,
-            else "auto".
+        device: for computing.
+        dense_path: how dense features are computed, see `towers`; None: "dense_path" of a folder's card.json, else
+            "auto".
         label: an id to use instead of the usual one.
 
     Raises:
-        EncoderError: unknown, not to be had, or weights that do not fit.
+        EncoderError: unknown, not available, or weights that do not fit.
     """
     import open_clip
 
@@ -237,7 +236,7 @@ def load(
 
 @contextmanager
 def _blamed_on_tokenizer(where: Path | None) -> Generator[None, None, None]:
-    """Tokenizers raise all kinds, too, and the fast ones what is not even an Exception (a panic of Rust's)."""
+    """Convert errors of tokenizers, which may raise anything; the fast ones raise Rust panics, a BaseException."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, MemoryError):
@@ -251,15 +250,15 @@ def _blamed_on_tokenizer(where: Path | None) -> Generator[None, None, None]:
 
 
 def _without_weights(source: Source) -> nn.Module | None:
-    """The model as its architecture makes it, or None where not even that works."""
+    """The model of the architecture without weights, or None if it cannot be created."""
     import open_clip
 
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # That the model is a random one: it is only compared with.
+    logging.disable(logging.WARNING)  # The warning of random weights does not matter here.
     try:
         with hub.offline():
             return open_clip.create_model(source.model, load_weights=False)
-    except Exception:  # What is wrong is told already.
+    except Exception:  # The original error is reported.
         return None
     finally:
         logging.disable(before)

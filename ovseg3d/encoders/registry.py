@@ -1,19 +1,20 @@
 """Encoders by name: built-in ones, registered ones, and whatever open_clip and transformers know.
 
-Anybody can add one. A factory takes a torch.device and returns an object with the attributes and methods of
-`TextImageEncoder` (`DenseEncoder` for --dino); nothing has to be inherited. `TokenEncoder` lists what one may have
-besides. Either register it from Python:
+To add an encoder, write a factory that takes a torch.device and returns an object with the attributes and methods of
+`TextImageEncoder` (`DenseEncoder` for --dino); inheritance is not needed. `TokenEncoder` lists optional methods. Either
+register it from Python:
 
     from ovseg3d.encoders import register_clip
     register_clip("my-clip", lambda device: MyClip(device))
 
-or, in a package of your own, so that `ovseg3d train scene --clip my-clip` finds it without any import of yours:
+or in your own package, so that `ovseg3d train scene --clip my-clip` finds it without an import:
 
     # pyproject.toml
     [project.entry-points."ovseg3d.clip"]        # "ovseg3d.dino" for self-supervised ones
     my-clip = "my_package.encoders:make"         # def make(device): ...
 
-A registered name wins over an entry point, and both over open_clip's and transformers' names, `builtin` excepted.
+A registered name takes precedence over an entry point, and both over open_clip's and transformers' names, except
+`builtin`.
 """
 
 import importlib.metadata
@@ -31,9 +32,9 @@ from ovseg3d.limits import shorten
 
 BUILTIN = "builtin"
 DEFAULT_CLIP = "ViT-B-16:laion2b_s34b_b88k"
-"""What `--clip auto` means for a scene that recommends nothing."""
+"""`--clip auto` for a scene without a recommendation."""
 DEFAULT_DINO = "facebook/dino-vits8"
-"""What `--dino auto` means for a scene that recommends nothing."""
+"""`--dino auto` for a scene without a recommendation."""
 
 ADMITTED = {
     "clip": (
@@ -47,7 +48,7 @@ ADMITTED = {
         "facebook/dinov2-with-registers-base",
     ),
 }  # fmt: skip
-"""What a capture or a run may name, besides what is registered here; of these only the defaults are fetched for it."""
+"""Encoders that captures and runs may name, besides registered ones; only the defaults are downloaded for them."""
 
 CLIP_GROUP, DINO_GROUP = (f"ovseg3d.{kind}" for kind in ("clip", "dino"))
 
@@ -59,12 +60,12 @@ _dinos: dict[str, Any] = {}
 
 
 def register_clip(name: str, factory: ClipFactory) -> None:
-    """Make `--clip NAME` mean what `factory(device)` returns; an earlier one of the same name is replaced."""
+    """Register `factory(device)` as `--clip NAME`; replaces an earlier one of the same name."""
     _register(_clips, name, factory)
 
 
 def register_dino(name: str, factory: DinoFactory) -> None:
-    """Make `--dino NAME` mean what `factory(device)` returns; an earlier one of the same name is replaced."""
+    """Register `factory(device)` as `--dino NAME`; replaces an earlier one of the same name."""
     _register(_dinos, name, factory)
 
 
@@ -74,13 +75,13 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
     Args:
         name: "builtin", a registered name, "ViT-B-16:laion2b_s34b_b88k", "ViT-B-16:FILE", "local-dir:FOLDER", a folder,
             "hf-hub:OWNER/NAME".
-        device: where to compute.
-        dense_path: how open_clip's towers make dense features, one of "auto", "plain", "maskclip", "sclip",
-            "clearclip" (see `towers`); None: what `dense_path` in the folder's card.json says, else "auto".
+        device: for computing.
+        dense_path: how open_clip's towers compute dense features, one of "auto", "plain", "maskclip", "sclip",
+            "clearclip" (see `towers`); None: `dense_path` of the folder's card.json, else "auto".
 
     Raises:
-        EncoderError: no such model, weights not to be had, or of another architecture; or an option that a registered
-            one does not have.
+        EncoderError: unknown model, weights not available, or of another architecture; or an option that a registered
+            encoder does not have.
     """
     from ovseg3d.encoders import openclip
 
@@ -102,12 +103,12 @@ def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "to
 
     Args:
         name: "builtin", a registered name, an id of the hub ("facebook/dino-vits8"), a folder.
-        device: where to compute.
-        facet: "tokens" (last hidden state) or "keys" (of the last block; LERF takes them of dino-vits8).
+        device: for computing.
+        facet: "tokens" (last hidden state) or "keys" (of the last block; LERF uses those of dino-vits8).
 
     Raises:
-        EncoderError: no such model, weights not to be had, or of another architecture; or an option that a registered
-            one does not have.
+        EncoderError: unknown model, weights not available, or of another architecture; or an option that a registered
+            encoder does not have.
     """
     from ovseg3d.encoders import dino
 
@@ -124,7 +125,7 @@ def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "to
 
 
 def builtin_folder(kind: str, needed: str = "") -> Path:
-    """Where the built-in "clip" or "dino" lies. Raises EncoderError where the file `needed` is not in it."""
+    """The folder of the built-in "clip" or "dino". Raises EncoderError: the file `needed` is not in it."""
     folder = Path(__file__).parent / "builtin" / kind
     if needed and not (folder / needed).is_file():
         raise EncoderError(
@@ -136,13 +137,13 @@ def builtin_folder(kind: str, needed: str = "") -> Path:
 
 
 def names(kind: str) -> list[str]:
-    """The names that registration and entry points give to `kind`, "clip" or "dino"."""
+    """Registered names and entry points of `kind`, "clip" or "dino"."""
     table, group = (_clips, CLIP_GROUP) if kind == "clip" else (_dinos, DINO_GROUP)
     return sorted({*table, *(entry.name for entry in importlib.metadata.entry_points(group=group))})
 
 
 def admitted(name: str, kind: Literal["clip", "dino"], where: Path | None = None) -> str:
-    """`name`, if a capture or a run may name it: both are made by others, and an encoder decides what is loaded.
+    """`name`, if a capture or a run may name it: they may be untrusted, and encoders determine what is loaded.
 
     Args:
         name: what the file names.
@@ -150,7 +151,7 @@ def admitted(name: str, kind: Literal["clip", "dino"], where: Path | None = None
         where: the file, for the message.
 
     Raises:
-        EncoderError: it is none of `ADMITTED`, nor registered here.
+        EncoderError: it is neither in `ADMITTED` nor registered.
     """
     if name in ADMITTED[kind] or name in names(kind):
         return name
@@ -162,12 +163,12 @@ def admitted(name: str, kind: Literal["clip", "dino"], where: Path | None = None
 
 
 def fetched_for_files(name: str, kind: Literal["clip", "dino"]) -> bool:
-    """Whether a file that names this encoder may have it fetched: the announced defaults only."""
+    """Whether an encoder may be downloaded if only a file names it: only the defaults."""
     return name in (BUILTIN, {"clip": DEFAULT_CLIP, "dino": DEFAULT_DINO}[kind]) or name in names(kind)
 
 
 def whole_name(name: str, kind: str) -> str:
-    """What to call the same encoder from any folder: names of folders and files on this disk become whole paths.
+    """The name of an encoder with absolute paths, so that it is valid from any folder.
 
     Args:
         name: as `load_clip`, `load_dino` or `--segments` takes it.
@@ -187,7 +188,7 @@ def whole_name(name: str, kind: str) -> str:
 
 
 def _published(architecture: str, tag: str) -> bool:
-    """Whether open_clip knows weights of that name, which win over a file."""
+    """Whether open_clip knows weights of that name, which take precedence over a file."""
     from open_clip.pretrained import get_pretrained_cfg
 
     return bool(get_pretrained_cfg(architecture.replace("/", "-"), tag))
@@ -200,7 +201,7 @@ def _register(table: dict[str, Any], name: str, factory: Any) -> None:
 
 
 def _factory(table: dict[str, Any], group: str, name: str) -> Any | None:
-    """What makes the encoder `name`, or None. Raises EncoderError for an entry point that cannot be imported."""
+    """The factory of the encoder `name`, or None. Raises EncoderError: an entry point cannot be imported."""
     if name in table:
         return table[name]
     for entry in importlib.metadata.entry_points(group=group, name=name):
@@ -217,7 +218,7 @@ def _made(factory: Any, device: torch.device, name: str) -> Any:
 
 @contextmanager
 def _blamed(name: str, where: str) -> Generator[None, None, None]:
-    """Another's code may raise anything while it is imported and called: say whose it is."""
+    """Attribute errors of foreign code, which may raise anything, to its package."""
     try:
         yield
     except (Ovseg3dError, MemoryError):
@@ -226,18 +227,18 @@ def _blamed(name: str, where: str) -> Generator[None, None, None]:
         raise EncoderError(
             f"The encoder {name!r} cannot be loaded: {type(error).__name__}: {error}",
             where=where,
-            fix="mend or remove that package",
+            fix="fix or remove that package",
         ) from error
 
 
 def _no_choice(name: str, flag: str, asked: str | None, usual: str | None) -> None:
-    """Raise EncoderError for a setting that would be ignored: what a registered encoder does is its own matter."""
+    """Check options. Raises EncoderError: registered encoders would ignore the option."""
     if asked != usual:
-        raise EncoderError(f"The encoder {name!r} is a registered one, and has no {flag}", fix=f"leave {flag} away")
+        raise EncoderError(f"The encoder {name!r} is a registered one, and has no {flag}", fix=f"omit {flag}")
 
 
 def _complete(encoder: Any, wanted: type, name: str) -> Any:
-    """The encoder; raises EncoderError when it lacks something of the interface, before anybody trips over it."""
+    """The encoder. Raises EncoderError: it lacks a part of the interface."""
     members = {*wanted.__annotations__, *(key for key in vars(wanted) if not key.startswith("_"))}
     if missing := sorted(member for member in members if not hasattr(encoder, member)):
         raise EncoderError(
@@ -249,7 +250,7 @@ def _complete(encoder: Any, wanted: type, name: str) -> Any:
 
 
 def _suggest(error: EncoderError, name: str, table: dict[str, Any], group: str) -> EncoderError:
-    """The same error, naming a registered encoder when one is close to what was written."""
+    """The same error, with a suggestion if a registered name is similar."""
     ours = {*table, *(entry.name for entry in importlib.metadata.entry_points(group=group))}
     close = nearest(name, ours)
     if close is None:

@@ -1,10 +1,10 @@
 """Masks of SAM through transformers' mask generation, for regions (`--segments sam:ID` or `sam:FOLDER`).
 
 Weights are optional and come from a folder that `save_pretrained` wrote (model and image processor) or from the hub,
-under the same rules as other encoders: what is on this disk is used, the hub is asked for at most seconds.
+under the same rules as other encoders: local files are used, and the hub's answer is awaited for seconds only.
 
-SAM looks at a photo with its longer side at `SIDE` whatever it is given, so it is given that and masks are no larger;
-and it is asked about few points at once, because each of them costs three pictures of logits.
+SAM always resizes a photo's longer side to `SIDE`, so photos are resized before and masks are no larger. Few points are
+processed at once, because each needs three images of logits.
 """
 
 import os
@@ -23,9 +23,9 @@ from ovseg3d.errors import EncoderError
 from ovseg3d.files import expand
 
 POINTS = 16
-"""Points along a photo's side at which SAM is asked what is there."""
+"""Prompt points along a photo's side."""
 SIDE = 1024
-"""Longer side of what SAM is given at most, pixels."""
+"""Longest side of SAM's input, pixels."""
 _AT_ONCE = 16
 """Points per batch."""
 _FILES = ("config.json", "preprocessor_config.json")
@@ -61,14 +61,14 @@ class Sam:
         finally:
             if bars:
                 logging.enable_progress_bar()
-        # Nothing of a name: weights that were moved or renamed are the same weights.
+        # The hash does not depend on names: moved or renamed weights are the same weights.
         self.id = f"sam:{points}"
         self.weight_hash = hash_files([weights, *(folder / file for file in _FILES)])
         self.places = (folder, hub.reference(folder)) if hub.in_cache(folder) else (folder,)
         self._points = points
 
     def masks(self, photo: UInt8[np.ndarray, "h w 3"]) -> Iterator[Bool[np.ndarray, "rows columns"]]:
-        """Masks, which may overlap and leave pixels out, of the photo's size or smaller (`SIDE`)."""
+        """Masks, which may overlap and leave pixels uncovered, of the photo's size or smaller (`SIDE`)."""
         image = Image.fromarray(photo)
         if max(image.size) > SIDE:
             size = [max(1, round(side * SIDE / max(image.size))) for side in image.size]
@@ -76,7 +76,7 @@ class Sam:
         try:
             found = self._pipeline(image, points_per_batch=_AT_ONCE, points_per_crop=self._points)["masks"]
         except (IndexError, RuntimeError) as error:
-            # transformers stumbles where no mask is good enough; anything else is a bug to be seen.
+            # transformers fails if no mask is good enough; other errors are bugs.
             if "empty" not in str(error) and not isinstance(error, IndexError):
                 raise
             found = []
@@ -88,7 +88,7 @@ def load_sam(name: str, device: torch.device | str = "cpu") -> Sam:
     """SAM by hub id or folder.
 
     Raises:
-        EncoderError: it is not to be had, or is no SAM.
+        EncoderError: it is not available, or not a SAM.
     """
     folder = expand(name, EncoderError)
     if os.path.isdir(folder):

@@ -1,10 +1,10 @@
-"""Where open_clip's models come from: a name, and the files that it stands for, all of them on this disk.
+"""Sources of open_clip's models: names, and the files on this disk that they resolve to.
 
 Names: `ARCHITECTURE:TAG` ("ViT-B-16:laion2b_s34b_b88k"), `ARCHITECTURE:FILE` (weights as open_clip saves them),
-a folder or `local-dir:FOLDER` (open_clip_config.json, weights, tokenizer files), `hf-hub:OWNER/NAME`. A tag's weights
-bring their preprocessing and activation. For `ARCHITECTURE:FILE` preprocessing is what that architecture's published
-weights agree on; which activation a file was trained with is not in it: OpenAI's own weights and some others need the
-architecture's "-quickgelu" name.
+a folder or `local-dir:FOLDER` (open_clip_config.json, weights, tokenizer files), `hf-hub:OWNER/NAME`. A tag defines
+preprocessing and activation. For `ARCHITECTURE:FILE`, preprocessing is what all published weights of the architecture
+share. A file does not state its activation: OpenAI's own weights and some others need the architecture's "-quickgelu"
+name.
 """
 
 import os
@@ -24,36 +24,36 @@ _TOKENIZER_EXTRAS = ("tokenizer_config.json", "special_tokens_map.json")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from, everything on this disk already."""
+    """The source of a model, with all files on this disk."""
 
     name: str
     """The encoder's id."""
     model: str
-    """What open_clip calls it."""
+    """Its name in open_clip."""
     files: tuple[Path, ...]
-    """What its hash is over: weights first."""
+    """The hashed files, weights first."""
     places: tuple[Path, ...]
-    """Files and folders that say, as long as they stay the same, that the name still means these files."""
+    """Files and folders: while they do not change, the name resolves to the same files."""
     pretrained: str | None = None
     quick_gelu: bool = False
     preprocess: dict[str, Any] = field(default_factory=dict)
     tokenizer: Path | None = None
     """A folder with the tokenizer's files, for a tokenizer of transformers."""
     dense_path: str = "auto"
-    """What the model's card says about dense features."""
+    """The dense path in the model's card."""
     calibration: dict[str, Any] | None = None
-    """And about probabilities."""
+    """The calibration of probabilities in the model's card."""
 
 
 def models() -> list[str]:
-    """The architectures that open_clip knows."""
+    """The architectures of open_clip."""
     import open_clip
 
     return open_clip.list_models()
 
 
 def resolve(name: str) -> Source:
-    """The files of a model by name, fetched where need be. Raises EncoderError: unknown, or not to be had."""
+    """The files of a model by name, downloaded if needed. Raises EncoderError: unknown, or not available."""
     if name.startswith("hf-hub:"):
         return _from_hub(name)
     folder = expand(name.removeprefix("local-dir:"), EncoderError)
@@ -141,7 +141,7 @@ def _from_file(architecture: str, pretrained: str, tags: Sequence[str]) -> Sourc
 
 
 def _agreed(architecture: str, tags: Sequence[str]) -> dict[str, Any]:
-    """The preprocessing that all published weights of an architecture share; nothing where they differ."""
+    """The preprocessing that all published weights of an architecture share; empty if they differ."""
     from open_clip.pretrained import get_pretrained_cfg
 
     keys = ("mean", "std", "interpolation", "resize_mode")
@@ -151,7 +151,7 @@ def _agreed(architecture: str, tags: Sequence[str]) -> dict[str, Any]:
 
 
 def _text_files(architecture: str, example: str, beside: Path | None = None) -> Path | None:
-    """The folder of the tokenizer's files, for architectures that take a tokenizer from the hub."""
+    """The folder of the tokenizer's files, for architectures whose tokenizer is on the hub."""
     import open_clip
 
     config = open_clip.get_model_config(architecture)
@@ -187,7 +187,7 @@ def _from_hub(name: str) -> Source:
 
 
 def _from_folder(folder: Path, name: str) -> Source:
-    # What open_clip itself would load; it has no public name.
+    # The file that open_clip itself would load; the function is private.
     from open_clip.factory import _find_checkpoint_in_dir  # pyright: ignore[reportPrivateUsage]
 
     config = folder / "open_clip_config.json"

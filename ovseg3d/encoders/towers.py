@@ -1,20 +1,20 @@
-"""Patch tokens of a CLIP's picture tower, for pictures of any size, and their way into the joint space.
+"""Patch tokens of CLIP image towers, for images of any size, and their projection to the joint space.
 
-A CLIP is trained on one vector per picture. What its last block does to patches was never asked for when a class
-token is pooled: there patches mix with everything, and neighbours in the picture say nothing about each other. So
-that block is walked on another path (`DensePath`), all others unchanged:
+CLIP is trained on one vector per image. If a class token is pooled, the last block's output at patches is untrained:
+each patch attends to the whole image, and local information is lost. So the last block is evaluated on another path
+(`DensePath`); all other blocks are unchanged:
 
-- "plain": as it is. Right where patches themselves are pooled (SigLIP's attention head, averages): they are trained.
+- "plain": unchanged. Suits models that pool the patches (SigLIP's attention head, averages), whose patches are trained.
 - "maskclip": its attention passes every token's own value (Zhou et al. 2022, MaskCLIP); residual and MLP stay.
 - "sclip": attention from queries to queries plus keys to keys, each softmaxed (Wang et al. 2024, SCLIP).
-- "clearclip": attention from queries to queries, and nothing but its output: neither residual nor MLP (Lan et al.
-  2024, ClearCLIP). The residual holds what the tower drags along for the whole picture; without it borders are sharper
-  and fewer patches answer to everything. In its authors' tables it is the best of the four on plain ViTs.
+- "clearclip": attention from queries to queries, without residual and MLP (Lan et al. 2024, ClearCLIP). The residual
+  holds global information; without it boundaries are sharper and fewer patches match every phrase. In its authors'
+  tables it is the best of the four on plain ViTs.
 
-"auto" is "clearclip" where a class token is pooled and "plain" elsewhere. Then each token goes through the model's
-own head as if it were the whole picture: last norm, pooling (over nothing but this token: the value path of an
-attention pool), projection. Position embeddings are interpolated (bicubic, antialiased), rotary ones are remade.
-Convolutional towers are the matter of `convolutions`.
+"auto" is "clearclip" if a class token is pooled, else "plain". Then each token passes through the model's head as if it
+were the whole image: last norm, pooling (over this token only: the value path of an attention pool), projection.
+Position embeddings are interpolated (bicubic, antialiased), rotary ones are recomputed. See `convolutions` for
+convolutional towers.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -37,14 +37,14 @@ DENSE_PATHS: tuple[str, ...] = get_args(DensePath)
 
 
 def tower_of(visual: nn.Module) -> "Tower | ConvolutionalTower":
-    """What belongs to `model.visual` of open_clip."""
+    """The tower of open_clip's `model.visual`."""
     tower = Tower(visual)
     convolutional = tower.blocks is None and hasattr(visual, "trunk")
     return ConvolutionalTower(visual) if convolutional else tower
 
 
 class Tower:
-    """The picture tower of an open_clip model: its blocks, and its patches in the joint space.
+    """The image tower of an open_clip model: its blocks, and its patches in the joint space.
 
     Args:
         visual: `model.visual` of open_clip. Timm's towers are switched to inputs of any size in place, which changes
@@ -52,7 +52,7 @@ class Tower:
     """
 
     def __init__(self, visual: nn.Module) -> None:
-        self.visual: Any = visual  # what open_clip and timm build has no declared face
+        self.visual: Any = visual  # towers of open_clip and timm have no declared interface
         self._timm = hasattr(visual, "trunk")
         root = self.visual.trunk if self._timm else getattr(visual, "transformer", None)
         blocks = getattr(root, "blocks" if self._timm else "resblocks", None)
@@ -60,38 +60,38 @@ class Tower:
             blocks if isinstance(blocks, nn.ModuleList | nn.Sequential) else None
         )
         self.patch = self._patch() if self.blocks is not None else 0
-        # A try with two patches by three says more than a list of architectures that somebody has to keep up.
+        # A test with 2 x 3 patches needs no list of supported architectures.
         self.dense = bool(self.patch) and self._any_size() and self._works()
 
     @property
     def pooled_from_class_token(self) -> bool:
-        """Whether a whole picture's vector comes from a class token, not from the patches."""
+        """Whether an image's vector is pooled from a class token, not from the patches."""
         if self._timm:
             trunk = self.visual.trunk
             return getattr(trunk, "attn_pool", None) is None and getattr(trunk, "global_pool", "") == "token"
         return self.visual.attn_pool is None and self.visual.pool_type == "tok"
 
     def replace(self, index: int, module: nn.Module) -> None:
-        """Put `module` in place of a block."""
+        """Replace a block by `module`."""
         blocks, index = self._block(index)
         blocks[index] = module
 
     def double(self, index: int) -> nn.Module:
-        """Set a copy of a block beside it, whose outputs are averaged; returns the copy."""
+        """Add a copy in parallel to a block, with averaged outputs; returns the copy."""
         blocks, index = self._block(index)
         doubled = Doubled(blocks[index])
         blocks[index] = doubled
         return doubled.copy
 
     def tokens(self, pixels: Float[Tensor, "views 3 h w"], path: str) -> Float[Tensor, "views gh gw width"]:
-        """Patch tokens behind the last block.
+        """Patch tokens after the last block.
 
         Args:
             pixels: normalised, sides multiples of `patch`.
             path: one of DENSE_PATHS.
 
         Raises:
-            EncoderError: no grid of tokens comes out, or the last block has no attention for `path`.
+            EncoderError: the output is not a grid of tokens, or the last block has no attention for `path`.
         """
         if path == "auto":
             path = "clearclip" if self.pooled_from_class_token else "plain"
@@ -106,11 +106,11 @@ class Tower:
         return tokens[:, prefix:].unflatten(1, (rows, columns))
 
     def project(self, tokens: Float[Tensor, "views gh gw width"]) -> Float[Tensor, "views gh gw dim"]:
-        """Each token through the model's head, as if it were the whole picture; not normalised."""
+        """Each token through the model's head, as if it were the whole image; not normalised."""
         flat = tokens.flatten(0, 2)
         if self._timm:
             trunk = self.visual.trunk
-            # A class or register token may be skipped by the pooling: the token stands in for those too.
+            # Pooling may skip a class or register token, so the token is repeated for those.
             copies = 1 + getattr(trunk, "num_prefix_tokens", 0)
             joint = self.visual.head(trunk.forward_head(trunk.norm(flat[:, None].expand(-1, copies, -1))))
         else:
@@ -129,7 +129,7 @@ class Tower:
         return flat if visual.proj is None else flat @ visual.proj
 
     def _run(self, pixels: Tensor) -> None:
-        """Embedding and blocks; what comes out is caught at the last block."""
+        """Run embedding and blocks; the output is captured at the last block."""
         visual = self.visual
         if self._timm:
             visual.trunk.forward_features(pixels)
@@ -153,7 +153,7 @@ class Tower:
         return int(sides[0]) if sides[0] == sides[1] else 0
 
     def _any_size(self) -> bool:
-        """Make timm's tower take any size; False where it cannot."""
+        """Make timm's tower accept any size; False if it cannot."""
         if not self._timm:
             # CoCa's two-headed poolings are unfinished in open_clip itself.
             return getattr(self.visual, "attn_pool_contrastive", None) is None
@@ -183,7 +183,7 @@ class Tower:
             return False
 
     def _block(self, index: int) -> tuple[nn.ModuleList | nn.Sequential, int]:
-        """All blocks, and the number of one of them, counted from the first."""
+        """All blocks, and the index of one of them, from the first."""
         if self.blocks is None:
             raise EncoderError("This model is not made of transformer blocks", fix="use a ViT")
         if not -len(self.blocks) <= index < len(self.blocks):
@@ -192,9 +192,9 @@ class Tower:
 
 
 class Doubled(nn.Module):
-    """A block and a copy of it side by side, their outputs averaged (OpenDlign; Mao et al. 2024).
+    """A block and a copy of it in parallel, with averaged outputs (OpenDlign; Mao et al. 2024).
 
-    In the beginning it computes what the block alone does. The copy may be trained, the block stays.
+    Initially it computes the same as the block. The copy may be trained; the block is frozen.
     """
 
     def __init__(self, block: nn.Module) -> None:
@@ -209,7 +209,7 @@ class Doubled(nn.Module):
 def resample(
     positions: Float[Tensor, "places width"], old: tuple[int, int], new: tuple[int, int]
 ) -> Float[Tensor, "others width"]:
-    """Position embeddings of a grid for another grid; what stands before the grid (a class token) is kept."""
+    """Position embeddings of a grid, resized to another grid; embeddings before the grid (a class token) are kept."""
     if old == new:
         return positions
     prefix = positions.shape[0] - old[0] * old[1]
@@ -220,27 +220,27 @@ def resample(
 
 @dataclass
 class _Seen:
-    """What passed by while the last block was at work."""
+    """Observations of the last block's execution."""
 
     output: Tensor | None = None
     branches: list[Tensor] = field(default_factory=list)
     attended: bool = False
-    """Whether some attention took the other path."""
+    """Whether an attention took the other path."""
 
     def result(self, path: str) -> Tensor:
-        """Tokens behind the block. Raises EncoderError: it has no attention that could take `path`."""
+        """Tokens after the block. Raises EncoderError: it has no attention that could take `path`."""
         assert self.output is not None, "the block has not run"
         if path == "plain":
             return self.output
-        # Attention that is written out (timm without fused attention) passes by unseen, and would stay as it is.
+        # Attention without the fused function (some of timm's) is not observed, and would be unchanged.
         if not self.attended or (path == "clearclip" and not self.branches):
-            raise EncoderError("The last block has no attention to look at", fix='use dense_path="plain"')
+            raise EncoderError("The last block has no fused attention", fix='use dense_path="plain"')
         return torch.stack(self.branches).mean(0) if path == "clearclip" else self.output
 
 
 @contextmanager
 def _last_block(block: nn.Module, path: str) -> Generator[_Seen, None, None]:
-    """Watch a block, and let its attention take `path`, until the end of the with."""
+    """Observe a block, and let its attention take `path`, inside the block of `with`."""
     seen = _Seen()
     mode = _Attention(path, seen)
 
@@ -299,7 +299,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, path: str, **options: Any)
     """
     if path == "maskclip":
         return value
-    # Asked for inside the mode's own handler, this is torch's function.
+    # Inside the mode's own handler, this is torch's function.
     attention = F.scaled_dot_product_attention
     if path == "clearclip":
         return attention(query, query, value, **options)
@@ -326,7 +326,7 @@ class _Attention(TorchFunctionMode):
 
 
 def _multihead(path: str, seen: _Seen) -> Callable[..., tuple[Tensor, None]]:
-    """A hook that gives torch's MultiheadAttention another path; that module cannot be reached by a function mode."""
+    """A hook for another path through torch's MultiheadAttention, which function modes do not reach."""
 
     def hook(module: nn.MultiheadAttention, args: tuple, kwargs: dict, output: object) -> tuple[Tensor, None]:
         seen.attended = True

@@ -1,8 +1,8 @@
-"""Weights: what they are called by their content, and what a checkpoint of another model differs in.
+"""Weights: hashes of their content, and differences of checkpoints of other models.
 
-A hash is 16 hexadecimal digits of a SHA-256: over the bytes of the weight file and of the settings beside it, else
-over a state dict. Reading a file of 600 MB takes about a second, so it is done once per process and file. No name is
-believed: the hub's cache calls a file by its SHA-256, but a cut or replaced one keeps that name.
+A hash is 16 hexadecimal digits of a SHA-256: over the bytes of the weight file and of its settings, else over a state
+dict. Reading a file of 600 MB takes about a second, so it is done once per process and file. File names are not
+trusted: the hub's cache names files by their SHA-256, but a truncated or replaced file keeps its name.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _POSITIONS = ("positional_embedding", "pos_embed")
 
 
 def hash_files(paths: Sequence[Path], note: str = "") -> str:
-    """The hash of several files together, and a note; the files' names and places do not count, their order does."""
+    """The hash of several files in order, and of a note; independent of the files' names and folders."""
     digest = hashlib.sha256(note.encode())
     for path in paths:
         digest.update(bytes.fromhex(_digest(path)))
@@ -57,13 +57,13 @@ def _digest_of(path: Path, *state: int) -> str:
 
 
 def wrong_checkpoint(error: BaseException, name: str, path: Path, model: nn.Module | None = None) -> EncoderError:
-    """What to tell a user whose weights `path` did not load into the model `name`.
+    """The error for weights `path` that cannot be loaded into the model `name`.
 
     Args:
-        error: what torch, safetensors or pickle raised. A list of tensors that differ is cut to the first few.
+        error: of torch, safetensors or pickle. A list of mismatched tensors is cut to the first few.
         name: the model's name.
         path: the weights.
-        model: the model without them, to compare with where `error` names no tensor.
+        model: the model without weights, to compare with if `error` names no tensor.
     """
     text = str(error)
     shapes = re.findall(
@@ -97,11 +97,11 @@ def wrong_checkpoint(error: BaseException, name: str, path: Path, model: nn.Modu
 
 
 def _differences(model: nn.Module, path: Path) -> list[tuple[str, str, str]]:
-    """Tensors whose shapes differ: name, shape in the file, shape in the model; nothing for an unreadable file."""
+    """Tensors whose shapes differ: name, shape in the file, shape in the model; empty for an unreadable file."""
     own = {key: list(value.shape) for key, value in model.state_dict().items()}
     try:
         theirs = _stored_shapes(path, own)
-    except Exception:  # The file is no weight file at all: that was the error, and is told as it is.
+    except Exception:  # Not a weight file: the original error says so.
         return []
     return [
         (key, ", ".join(map(str, shape)), ", ".join(map(str, own[key])))
@@ -117,9 +117,9 @@ def _names(text: str, title: str) -> list[str]:
 
 
 def check_positions(model: nn.Module, path: Path, name: str) -> None:
-    """Raises EncoderError: position embeddings were stretched to make a checkpoint fit.
+    """Check position embeddings. Raises EncoderError: they were resized to make a checkpoint fit.
 
-    open_clip does so in silence; the model would run, at a resolution that it was not trained for.
+    open_clip does so silently; the model would run at a resolution that it was not trained for.
     """
     own = {key: list(value.shape) for key, value in model.state_dict().items() if key.endswith(_POSITIONS)}
     theirs = _stored_shapes(path, own)
@@ -129,12 +129,12 @@ def check_positions(model: nn.Module, path: Path, name: str) -> None:
             f"The weights belong to another architecture than {name}: {key} is {theirs[key]} there and {own[key]} in "
             "the model",
             where=path,
-            fix="name the architecture, with the picture size, that the weights were trained with",
+            fix="name the architecture, with the image size, that the weights were trained with",
         )
 
 
 def _stored_shapes(path: Path, wanted: Iterable[str]) -> dict[str, list[int]]:
-    """Shapes of some tensors of a weight file, as far as they can be read without loading it."""
+    """Shapes of some tensors of a weight file, if they can be read without loading it."""
     if path.suffix == ".safetensors":
         from safetensors import safe_open
 

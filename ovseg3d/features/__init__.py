@@ -1,6 +1,6 @@
-"""From photos to feature maps and masks, and the cache that keeps them for all runs.
+"""From photos to feature maps and masks, and the cache that stores them for all runs.
 
-`extract_features` does one photo, `encode_photos` a whole scene through the cache, `encode_scene` the stage of a run.
+`extract_features` encodes one photo, `encode_photos` a scene through the cache, `encode_scene` is the stage of a run.
 """
 
 import lazy_loader as _lazy

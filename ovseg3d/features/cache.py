@@ -1,14 +1,14 @@
 """Features on disk, shared by all runs and processes: computed once, read through memory maps.
 
-    <folder>/CACHEDIR.TAG                               tells backup programs that this can be remade
+    <folder>/CACHEDIR.TAG                               marks the folder as a cache for backup programs
     <folder>/features/<kind>/<2 hex>/<64 hex>.safetensors
-    <folder>/encoders/<64 hex>.json                     what is known about encoders without loading them, see `lazy`
+    <folder>/encoders/<64 hex>.json                     facts about encoders that are not loaded, see `lazy`
     <folder>/locks/<64 hex>.lock                        held while an entry is being made
 
-An entry's name is a SHA-256 over everything that makes a difference to it (`content_key`), so that nothing is ever
-out of date: what changes gets another name. A file is a plain safetensors file; its metadata repeats the name and holds
-a CRC-32, so that a cut, overwritten or misplaced file is seen and made again. Files appear whole or not at all.
-The folder is --cache-dir, else $OVSEG3D_CACHE_DIR, else the system's place for caches.
+An entry's name is a SHA-256 over everything that affects its content (`content_key`), so entries are never out of date.
+A file is a plain safetensors file; its metadata repeats the name and holds a CRC-32, so that a truncated, overwritten
+or misplaced file is detected and made again. Files are written atomically. The folder is --cache-dir, else
+$OVSEG3D_CACHE_DIR, else the system's folder for caches.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from ovseg3d.files import expand, plain, read_json, sweep, write_atomic, write_j
 from ovseg3d.limits import check_regular
 
 FORMAT_VERSION = 2
-"""Part of every key: raise it when the same inputs would give other features."""
+"""Part of every key: raise it when the same inputs give other features."""
 Arrays = Mapping[str, np.ndarray]
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of ovseg3d; it can be deleted.\n"
 _ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.[0-9a-f]{8}\.tmp\.safetensors")
@@ -42,11 +42,11 @@ _NOTE = re.compile(r"[0-9a-f]{64}\.json|\.[0-9a-f]{64}\.[0-9a-f]{8}\.tmp\.json")
 _LOCK = re.compile(r"[0-9a-f]{64}\.lock")
 _TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U16": np.uint16, "U8": np.uint8, "I64": np.int64}
 _POLL = 0.1
-"""Seconds between two looks at a lock that somebody else holds."""
+"""Seconds between two attempts to take a lock."""
 
 
 def default_folder() -> Path:
-    """Where features are kept unless --cache-dir says otherwise."""
+    """The folder of the cache without --cache-dir."""
     if place := os.environ.get("OVSEG3D_CACHE_DIR"):
         return expand(place, CacheError)
     if sys.platform == "win32":
@@ -57,13 +57,13 @@ def default_folder() -> Path:
 
 
 def content_key(parts: Mapping[str, Any]) -> str:
-    """The name of an entry: 64 hexadecimal digits over plain values, the order of keys aside."""
+    """The name of an entry: 64 hexadecimal digits over plain values, independent of the order of keys."""
     text = json.dumps(plain({"format": FORMAT_VERSION, **parts}), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def installed_version(package: str) -> str | None:
-    """The version of a package as pip calls it, or None where it is not installed."""
+    """The installed version of a package by its pip name, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -72,16 +72,16 @@ def installed_version(package: str) -> str | None:
 
 @dataclass(frozen=True)
 class CacheSize:
-    """How much a cache holds."""
+    """The size of a cache."""
 
     files: int
-    """Entries; notes on encoders, locks and the tag are not counted."""
+    """Number of entries, without notes on encoders, locks and the tag."""
     bytes: int
 
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """A folder of entries. Making one of these touches nothing."""
+    """A folder of entries. The constructor does not access it."""
 
     folder: Path
 
@@ -95,9 +95,10 @@ class FeatureCache:
         return self.folder / "features" / kind / key[:2] / f"{key}.safetensors"
 
     def read(self, kind: str, key: str, checked: bool = True) -> dict[str, np.ndarray] | None:
-        """An entry's arrays, memory-mapped; None when it is missing, cut, or not what its name says.
+        """An entry's arrays, memory-mapped; None if it is missing, truncated, or not the entry of its name.
 
         Args:
+            kind, key: of the entry.
             checked: also compare the checksum, which reads the file once (about 1 GB/s).
         """
         path = self.path(kind, key)
@@ -122,7 +123,7 @@ class FeatureCache:
             return None
 
     def write(self, kind: str, key: str, arrays: Arrays) -> None:
-        """Write an entry, whole or not at all.
+        """Write an entry atomically.
 
         Raises:
             CacheError: the folder cannot be written to, or the disk is full.
@@ -141,10 +142,10 @@ class FeatureCache:
     def get_or_make(
         self, kind: str, key: str, make: Callable[[], Arrays], stop: threading.Event | None = None
     ) -> dict[str, np.ndarray] | None:
-        """An entry; made by `make` when it is not there, by one process only, while others wait.
+        """Read an entry; if it is missing, one process makes it with `make` while others wait.
 
         Returns:
-            Its arrays, memory-mapped, or None when `stop` was set while another process was making it.
+            Its arrays, memory-mapped, or None if `stop` was set while another process was making it.
 
         Raises:
             CacheError: see `write`.
@@ -161,7 +162,7 @@ class FeatureCache:
             time.sleep(_POLL)
 
     def try_make(self, kind: str, key: str, make: Callable[[], Arrays]) -> bool:
-        """Make an entry unless it is there or some other process is making it; False in that last case.
+        """Make an entry unless it exists; False if another process is making it.
 
         Raises:
             CacheError: see `write`.
@@ -178,10 +179,10 @@ class FeatureCache:
         except (OSError, NotImplementedError) as error:
             raise _cache_error(_why(error), self.folder) from error
         try:
-            if self.read(kind, key) is None:  # it may have been made while we came for the lock
+            if self.read(kind, key) is None:  # it may have been made meanwhile
                 self.write(kind, key, make())
-            # Whoever waits for this very file finds the entry when he gets it, whoever comes later makes a new one.
-            # Some systems do not delete an open file: then it stays, which costs nothing.
+            # Processes that wait for this file then find the entry, later ones make a new file. Some systems do not
+            # delete an open file; then it stays, which does no harm.
             with suppress(OSError):
                 path.unlink()
         finally:
@@ -189,14 +190,14 @@ class FeatureCache:
         return True
 
     def size(self) -> CacheSize:
-        """What the cache holds now; nothing where it cannot be looked into."""
+        """The current size; zero if the folder cannot be read."""
         sizes = []
         with suppress(OSError):
             sizes += [_size(path) for path in self._files() if path.suffix == ".safetensors"]
         return CacheSize(len(sizes), sum(sizes))
 
     def read_note(self, key: str) -> dict[str, Any] | None:
-        """A note; None when it is missing or cut."""
+        """A note; None if it is missing or truncated."""
         try:
             note = read_json(self.folder / "encoders" / f"{key}.json", CacheError)
         except CacheError:
@@ -204,8 +205,7 @@ class FeatureCache:
         return note
 
     def write_note(self, key: str, note: Mapping[str, Any] | None) -> None:
-        """Keep a few plain values under a key, or forget them (None). Where that cannot be, they are not kept: they
-        save time, and nothing else."""
+        """Store plain values under a key, or delete them (None). Failures are ignored, since notes only save time."""
         path = self.folder / "encoders" / f"{key}.json"
         with suppress(OutputError, OSError):
             if note is None:
@@ -215,12 +215,12 @@ class FeatureCache:
                 write_json(path, dict(note))
 
     def clear(self) -> CacheSize:
-        """Delete all entries; returns what was freed. Files that are not the cache's own stay, and their folders.
+        """Delete all entries; returns the freed size. Files of others, and their folders, stay.
 
-        What another process is making at the moment is left to it: the file that it writes to, and its lock.
+        Files and locks in use by other processes stay, too.
 
         Raises:
-            CacheError: the folder cannot be looked into, or a file not be deleted.
+            CacheError: the folder cannot be read, or a file cannot be deleted.
         """
         files = count = 0
         try:
@@ -243,12 +243,12 @@ class FeatureCache:
         return CacheSize(files, count)
 
     def _delete(self, path: Path) -> bool:
-        """Delete a file of the cache's own unless somebody is at work on it; False in that case. Raises OSError."""
+        """Delete a file of the cache unless it is in use; False in that case. Raises OSError."""
         from filelock import FileLock, Timeout
 
         key = path.name.lstrip(".").partition(".")[0]
         lock = self.folder / "locks" / f"{key}.lock"
-        # Only a file under a temporary name, and the lock itself, may be in use; no writer is without a lock.
+        # Only temporary files and locks may be in use; every writer holds a lock.
         if not (path == lock or path.name.startswith(".")) or not lock.exists():
             path.unlink(missing_ok=True)
             return True
@@ -260,13 +260,13 @@ class FeatureCache:
         return True
 
     def writable(self) -> bool:
-        """Whether entries could be added, as far as rights tell."""
-        # Of a folder that must not be looked into, Path.exists would raise.
+        """Whether permissions allow adding entries."""
+        # Path.exists would raise for a folder that may not be read.
         there = next(place for place in (self.folder, *self.folder.parents) if os.path.exists(place))
         return os.path.isdir(there) and os.access(there, os.W_OK)
 
     def _files(self) -> Iterator[Path]:
-        """Entries, what a killed process left of entries, notes, and locks: by place and name."""
+        """Entries, leftovers of killed processes, notes, and locks, recognised by folder and name."""
         for pattern, names in (("features/*/*/*", _ENTRY), ("encoders/*", _NOTE), ("locks/*", _LOCK)):
             for path in self.folder.glob(pattern):
                 if names.fullmatch(path.name) and path.is_file() and not path.is_symlink():
@@ -296,7 +296,7 @@ def _size(path: Path) -> int:
 
 
 def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):  # something else lies there, or it never was
+    with suppress(OSError):  # it is missing, or something else
         folder.rmdir()
 
 

@@ -1,10 +1,10 @@
-"""Dense features of a photo: one pass where it is small, windows that overlap where it is large.
+"""Dense features of a photo: one pass if it is small, overlapping windows if it is large.
 
-The photo is resized so that its shorter side has the wished length and both sides are multiples of the patch; a place
-in 0..1 stays where it is. A window is as large as the encoder's native picture times a small factor, because
-positions far beyond those of the training say little and attention costs the square; the encoder interpolates its
-positions. A photo is small when it has no more patches than a square window. Where windows overlap, their vectors
-fade into each other along straight ramps.
+The photo is resized so that its shorter side has the requested length and both sides are multiples of the patch;
+positions in 0..1 do not change. A window is the encoder's native image size times a small factor, since position
+embeddings, which the encoder interpolates, are unreliable far beyond the trained ones, and the cost of attention is
+quadratic. A photo is small if it has at most as many patches as a square window. Overlapping windows are blended
+linearly.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
 
 LONGEST = 4
-"""A photo longer than so many times its shorter side is squeezed to this, so that a strip does not fill the memory."""
+"""Greatest aspect ratio; longer photos are squeezed to it, so that a strip does not exhaust the memory."""
 
 
 def resize_photo(photo: Float[Tensor, "3 h w"], side: int, patch: int) -> Float[Tensor, "3 height width"]:
@@ -38,10 +38,10 @@ def window_cells(encoder: DenseEncoder | TextImageEncoder, factor: float) -> int
 
 
 def window_places(length: int, longest: int, overlap: float) -> tuple[int, list[int]]:
-    """Length of windows, and their first cells, that cover `length` cells.
+    """Length and first cells of windows that cover `length` cells.
 
-    As few as windows of `longest` cells allow, and then no longer than they need to be: neighbours share at least
-    `overlap` of a window, and hardly more.
+    Their number is the least that windows of `longest` cells allow, then their length is the least possible: neighbours
+    share at least `overlap` of a window.
     """
     if length <= longest:
         return length, [0]
@@ -62,10 +62,10 @@ def dense_grid(
 
     Args:
         photo: rgb in 0..1, on the encoder's device.
-        side: length of the shorter side that the encoder is given, pixels.
-        window: side of the largest square window, relative to the encoder's native picture.
-        overlap: share of a window that its neighbour sees too, at least.
-        batch: windows that are encoded at once; one keeps a CPU as busy as many, in less memory.
+        side: shorter side of the encoder's input, pixels.
+        window: side of the largest square window, relative to the encoder's native image.
+        overlap: least share of a window that its neighbour also covers.
+        batch: windows that are encoded at once; one uses a CPU fully, in less memory.
     """
     patch, cells = encoder.patch, window_cells(encoder, window)
     photo = resize_photo(photo, side, patch)
@@ -86,7 +86,7 @@ def dense_grid(
         for (top, left), grid in zip(some, encoder.encode_dense(torch.stack(windows)).float()):
             if total is None:
                 total = grid.new_zeros(rows, columns, grid.shape[0])
-            # Weights need not sum to 1: the vectors are brought to unit length in the end.
+            # Weights need not sum to 1, since the vectors are normalised at the end.
             total[top : top + high, left : left + wide] += weight * grid.permute(1, 2, 0)
     assert total is not None
     return F.normalize(total, dim=-1)

@@ -1,10 +1,10 @@
-"""The stage `features`: choose encoders, encode a scene through the cache, and keep in the run what was used.
+"""The stage `features`: choose encoders, encode a scene through the cache, and record both in the run.
 
     features.json       encoders (id, weight hash, ...), settings, cache, and the entry of each photo
     previews/features.png
 
-Encoders are chosen before a run is made, so that a wrong name costs nothing; they are loaded then too, unless the cache
-knows them (see `features.lazy`). `load_features` opens a run's features again without them.
+Encoders are chosen before a run is created, so that a wrong name fails early. They are loaded then, too, unless the
+cache knows them (see `features.lazy`). `load_features` opens a run's features without encoders.
 """
 
 import threading
@@ -33,7 +33,7 @@ NAME = "features"
 
 
 def choose(asked: str, kind: Literal["clip", "dino"], scene: Scene) -> str:
-    """The encoder that `--clip` or `--dino` means for a scene. Raises EncoderError: the scene may not name it."""
+    """Resolve `--clip` or `--dino` for a scene. Raises EncoderError: the scene may not name this encoder."""
     if asked != "auto":
         return asked
     name = scene.recommended_encoder.get(kind)
@@ -42,15 +42,15 @@ def choose(asked: str, kind: Literal["clip", "dino"], scene: Scene) -> str:
 
 
 def without_cache(config: Config, trust: Trust = NO_TRUST) -> Config:
-    """The settings of a run without its place for features: a run may not name one outside, unless the user says so."""
+    """The settings of a run without its cache folder, which a run may only name if the user trusts it."""
     return config if trust.outside else replace(config, encode=replace(config.encode, cache_dir=None))
 
 
 def check_names(run: RunFolder, settings: EncodeConfig, trust: Trust = NO_TRUST) -> None:
-    """Refuse encoders that only a run's file names, and not the user.
+    """Refuse encoders that a run's file names, but not the user.
 
     Args:
-        run: whose settings these go on with.
+        run: the run that is resumed.
         settings: of the stage.
         trust: what the user named.
 
@@ -71,7 +71,7 @@ def check_names(run: RunFolder, settings: EncodeConfig, trust: Trust = NO_TRUST)
 
 
 def from_anywhere(settings: EncodeConfig) -> EncodeConfig:
-    """The same settings with whole paths in them, as a run keeps them: it may be asked from another folder."""
+    """The settings with absolute paths, since the run may be opened from another folder."""
     names = {kind: whole_name(getattr(settings, kind), kind) for kind in ("clip", "dino", "segments")}
     phrases = None if settings.phrases is None else whole_list(settings.phrases)
     cache = None if settings.cache_dir is None else str(FeatureCache.at(settings.cache_dir).folder)
@@ -79,11 +79,11 @@ def from_anywhere(settings: EncodeConfig) -> EncodeConfig:
 
 
 def load_encoders(scene: Scene, settings: EncodeConfig, device: str = "cpu") -> Encoders:
-    """What `settings` ask for; loaded unless the cache knows it.
+    """The encoders of `settings`; loaded unless the cache knows them.
 
     Raises:
-        EncoderError: a model is unknown, not to be had, or of another architecture.
-        ConfigError: a setting is impossible, alone or for this encoder.
+        EncoderError: a model is unknown, not available, or of another architecture.
+        ConfigError: a setting is invalid, or does not suit the encoder.
     """
     wanted = FeatureSettings(
         mode=settings.features,
@@ -122,8 +122,8 @@ def encode_scene(
         settings: which encoders, and how.
         device: "cpu" or "cuda".
         report: receives events of the stage "features".
-        stop: set it to end after the current photo, or batch of its crops; what is done is kept.
-        encoders: loaded already, instead of what `settings` name.
+        stop: set it to end after the current photo, or batch of its crops; finished photos are kept.
+        encoders: used instead of those that `settings` name.
 
     Returns:
         The features, one entry for each frame; None after `stop`.
@@ -139,7 +139,7 @@ def encode_scene(
     first: list[float] = []
 
     def tell(done: int | float, total: int, name: str) -> None:
-        # Time left is judged by the photos after the first: before it the projection was fitted.
+        # The remaining time is estimated without the first photo, before which the projection is fitted.
         seconds = time.monotonic() - began
         if not first and done >= 1:
             first.append(seconds)
@@ -158,7 +158,7 @@ def encode_scene(
 
 
 def keep_features(run: RunFolder, encoders: Encoders, features: SceneFeatures) -> None:
-    """Write features.json: what later stages and queries have to match. Raises OutputError."""
+    """Write features.json, which later stages and queries have to match. Raises OutputError."""
     clip, dino = encoders.clip, encoders.dino
     write_json(
         run.folder / f"{NAME}.json",
@@ -181,13 +181,14 @@ def keep_features(run: RunFolder, encoders: Encoders, features: SceneFeatures) -
 
 
 def load_features(run: RunFolder, cache_dir: Path | str | None = None) -> SceneFeatures:
-    """The features that a run was made with, from the cache; no encoder is needed.
+    """The features of a run, from the cache; no encoder is needed.
 
     Args:
-        cache_dir: where the cache is; by default the user's own, whatever the run names.
+        run: the run.
+        cache_dir: folder of the cache; by default the user's, whatever the run names.
 
     Raises:
-        RunError: the run has none, or its features.json is damaged. (CacheError comes when a photo is asked for.)
+        RunError: the run has none, or its features.json is damaged. (CacheError is raised when a photo is read.)
     """
     path = run.folder / f"{NAME}.json"
     if not path.exists():

@@ -1,9 +1,8 @@
-"""From a photo to features: `dense`, `pyramid` or `regions`, and DINO's dense ones beside them.
+"""From a photo to features: `dense`, `pyramid` or `regions` of CLIP, and dense features of DINO.
 
-A photo is uint8 (h, w, 3). Both encoders get it resized to their own side; see `dense`, `pyramid` and `segments` for
-how. `auto` is regions: one dense pass pooled per region, for encoders without dense features crops of all regions.
-`FeatureSettings.resolved` says what `auto` and None mean for given encoders; only resolved settings go into a cache's
-key.
+A photo is uint8 (h, w, 3). Each encoder gets it resized to its own side; see `dense`, `pyramid` and `segments`. `auto`
+is `regions`: one dense pass pooled per region, or crops of all regions for encoders without dense features.
+`FeatureSettings.resolved` replaces `auto` and None for given encoders; only resolved settings enter a cache key.
 """
 
 import math
@@ -27,9 +26,9 @@ from ovseg3d.features.segments import Segmenter, pooling, segment
 
 Mode = Literal["auto", "dense", "pyramid", "regions"]
 CLIP_SIDE = 1.5
-"""By default CLIP sees the photo's shorter side at so many times its native size."""
+"""Default shorter side of CLIP's input, relative to its native size."""
 CUDA_CROPS = 64
-"""Regions that get a crop of their own by default where there is a GPU."""
+"""Default number of regions with a crop, on a GPU."""
 _RANGES: dict[str, tuple[float, float]] = {
     "clip_side": (16, 4096),
     "dino_side": (16, 4096),
@@ -51,43 +50,43 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """How features are made of a photo."""
+    """How features of a photo are computed."""
 
     mode: Mode = "auto"
     clip_side: int | None = None
-    """Shorter side of the photo that CLIP is given, pixels; None: 1.5 times its native size."""
+    """Shorter side of CLIP's input, pixels; None: 1.5 times its native size."""
     dino_side: int = 256
-    """Shorter side of the photo that DINO is given, pixels. LERF's full size is 500."""
+    """Shorter side of DINO's input, pixels. LERF's full size is 500."""
     photo_side: int = 2048
-    """Longer side at which photos are read at most, pixels; crops are cut from this."""
+    """Longest side at which photos are read, pixels; crops are cut from this."""
     window: float = 2.0
     """Side of the largest square window, relative to an encoder's native size; larger photos take several."""
     overlap: float = 0.25
-    """Share of a window that its neighbour sees too."""
+    """Share of a window that its neighbour also covers."""
     segments: str = "dino"
-    """What regions are made from: dino, superpixels (colour alone), or sam:ID or sam:FOLDER."""
+    """Source of regions: dino, superpixels (colour alone), or sam:ID or sam:FOLDER."""
     regions: int = 256
-    """Regions of a photo at most (masks of SAM come on top)."""
+    """Most regions of a photo (without masks of SAM)."""
     map_side: int = 384
-    """Shorter side of a map of regions, pixels; never larger than the photo."""
+    """Shorter side of a region map, pixels; never larger than the photo."""
     colour: float = 0.5
-    """Weight of colour beside DINO when regions are made."""
+    """Weight of colour relative to DINO when regions are made."""
     crops: int | None = None
-    """The largest regions of a photo get a crop with context besides; None: none on a CPU."""
+    """Number of the largest regions that also get a crop with context; None: 0 on a CPU."""
     crop_weight: float = 0.5
     """Weight of a region's crop against its pooled dense features."""
     context: float = 0.2
-    """Border around a region's box in its crop, relative to the box."""
+    """Margin around a region's box in its crop, relative to the box."""
     pyramid: Literal["lerf", "3d-ovs"] = "lerf"
-    """Whose schedule of crops."""
+    """Schedule of crops."""
     dino_dims: int = 64
-    """Numbers that are kept of DINO's vectors at most."""
+    """Most dimensions of reduced DINO vectors."""
     sample: int = 6
     """Photos that the projection of DINO's vectors is fitted to."""
     seed: int = 0
     """Seed of 3D-OVS's jitter."""
     batch: int = 16
-    """Crops that are encoded at once; makes no difference to the features."""
+    """Crops that are encoded at once; does not affect the features."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -104,7 +103,7 @@ class FeatureSettings:
         """The same settings without `auto` and None.
 
         Raises:
-            ConfigError: dense features were asked for and the encoder has none.
+            ConfigError: dense features are requested and the encoder has none.
         """
         if self.mode == "dense" and not clip.dense:
             raise ConfigError(
@@ -120,7 +119,7 @@ class FeatureSettings:
         )
 
     def key(self) -> Mapping[str, Any]:
-        """What of resolved settings makes a difference to a photo's features, as plain values."""
+        """The resolved settings that affect a photo's features, as plain values."""
         values = asdict(self)
         needless = {"batch", "sample"}
         if self.mode != "regions":
@@ -129,19 +128,19 @@ class FeatureSettings:
             needless |= {"pyramid", "seed"}
         if self.mode == "pyramid":
             needless |= {"clip_side"}
-        # Which segmenter that is, its hash says, wherever it lies.
+        # The segmenter is identified by its hash, not by its path.
         values["segments"] = self.segments.partition(":")[0]
         return {name: value for name, value in values.items() if name not in needless}
 
 
 @dataclass(frozen=True)
 class DinoKnown:
-    """What is known of DINO before a photo is encoded."""
+    """Results of DINO from before a photo is encoded."""
 
     projection: Projection | None = None
-    """Reduces DINO's vectors; None keeps them whole."""
+    """Reduces DINO's vectors; None: they are not reduced."""
     grid: Float[np.ndarray, "gh gw dim"] | None = None
-    """What `dino_features` said about this photo."""
+    """The result of `dino_features` for this photo."""
 
 
 def extract_features(
@@ -158,16 +157,16 @@ def extract_features(
     """All features of one photo, float16.
 
     Args:
-        photo: at any size; crops are cut from it as it is.
-        clip, dino: on `device`. Without a DINO regions are made by colour, and there are no DINO features.
+        photo: at any size; crops are cut from it without resizing.
+        clip, dino: on `device`. Without DINO, regions are made by colour, and there are no DINO features.
         settings: `auto` and None are resolved here.
         segmenter: finds masks, for `segments="sam:..."`.
-        device: where the encoders are.
-        known: of DINO, from before.
-        tick: is told about each batch of crops.
+        device: of the encoders.
+        known: earlier results of DINO.
+        tick: called after each batch of crops.
 
     Raises:
-        ConfigError: dense features were asked for and `clip` has none.
+        ConfigError: dense features are requested and `clip` has none.
     """
     settings, known = settings.resolved(clip, device), known or DinoKnown()
     dino_grid, projection = known.grid, known.projection
@@ -197,7 +196,7 @@ def dino_features(
     settings: FeatureSettings,
     device: torch.device | str = "cpu",
 ) -> Float[np.ndarray, "gh gw dim"]:
-    """DINO's unit vectors of a photo's patches, whole, float32."""
+    """DINO's unit vectors of a photo's patches, not reduced, float32."""
     with torch.inference_mode():
         grid = dense_grid(to_tensor(photo, device), dino, settings.dino_side, settings.window, settings.overlap)
     return grid.cpu().numpy()
@@ -248,7 +247,7 @@ def region_box(
 ) -> tuple[int, int, int, int]:
     """The crop of a region: top, left, bottom, right in pixels of a photo of `size` (height, width).
 
-    It holds the region's box and `context` times its longer side around it, and is square where the photo allows.
+    It is the region's box with a margin of `context` times its longer side, and square where the photo allows.
     """
     spans = []
     for axis, length in enumerate(size):
@@ -261,11 +260,12 @@ def region_box(
 def square_around(
     spans: Sequence[tuple[float, float]], size: tuple[int, int], context: float
 ) -> tuple[int, int, int, int]:
-    """The square around a box, with `context` times its longer side on each side: top, left, bottom, right.
+    """The square around a box, with a margin of `context` times its longer side: top, left, bottom, right.
 
     Args:
-        spans: of the box, down and across, in pixels.
-        size: height and width of the photo; the square is moved inside, and cut where it is longer.
+        spans: of the box, vertical and horizontal, in pixels.
+        size: height and width of the photo; the square is moved inside, and cropped if it is larger.
+        context: margin on each side, relative to the longer side.
     """
     side = max(high - low for low, high in spans) * (1 + 2 * context)
     edges = []

@@ -1,7 +1,7 @@
-"""Pictures of features, for looking: vectors as colours, regions as outlines, and the preview of a run.
+"""Visualisations of features: vectors as colours, regions as outlines, and the preview of a run.
 
-Vectors become colours by their three largest principal components, fitted over all photos that are shown together, or
-over a whole surface, so that one colour means one thing in all rows. Pictures are uint8 (h, w, 3), rows from the top.
+Vectors are coloured by their three largest principal components, fitted over all photos that are shown together, or
+over a whole surface, so that colours are comparable. Images are uint8 (h, w, 3), rows from the top.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ SIDE = 240
 ROWS = 4
 """Photos in a preview."""
 _AT_ONCE = 4096
-"""Places that are looked up at once."""
+"""Positions that are sampled at once."""
 
 
 def places(h: int, w: int) -> Float[np.ndarray, "samples 2"]:
-    """The middles of a picture's pixels as xy in 0..1, row by row."""
+    """The centres of an image's pixels as xy in 0..1, row by row."""
     v, u = np.mgrid[0:h, 0:w] + 0.5
     return np.stack([u / w, v / h], axis=-1).reshape(-1, 2)
 
@@ -48,7 +48,7 @@ def vector_images(
 
     Args:
         maps: features of one kind and one encoder, of several photos.
-        sizes: height and width of each picture.
+        sizes: height and width of each image.
     """
     some = np.concatenate(
         [features.at(places(h, w)[:: max(1, h * w // _AT_ONCE)]) for features, (h, w) in zip(maps, sizes)]
@@ -60,7 +60,7 @@ def vector_images(
     low, high = np.percentile(shown, [2, 98], axis=0)
     images = []
     for features, (h, w) in zip(maps, sizes):
-        # Bit by bit: all vectors of a picture would take a thousand times its memory.
+        # In chunks: all vectors of an image would take a thousand times its memory.
         xy = places(h, w)
         parts = [(features.at(xy[i : i + _AT_ONCE]) - mean) @ axes for i in range(0, len(xy), _AT_ONCE)]
         share = (np.concatenate(parts) - low) / np.maximum(high - low, 1e-6)
@@ -80,7 +80,7 @@ def region_image(photo: UInt8[np.ndarray, "h w 3"], index: Integer[np.ndarray, "
 
 
 def feature_preview(scene: Scene, features: SceneFeatures) -> Image.Image:
-    """A few photos, one a row: photo | regions | CLIP | DINO, as far as they are there."""
+    """Some photos, one per row: photo | regions | CLIP | DINO, as far as available."""
     chosen = sorted({round(i * (len(features) - 1) / max(1, ROWS - 1)) for i in range(ROWS)})
     found: list[PhotoFeatures] = [features[i] for i in chosen]
     photos = [_small(read_photo(scene.frames[i], features.settings)) for i in chosen]

@@ -1,13 +1,12 @@
-"""Encoders that are loaded when a picture first has to be encoded: a second start takes no weights, and no seconds.
+"""Encoders that are loaded when the first image has to be encoded: a second start loads no weights.
 
-The keys of a cache need to know what an encoder is (id, weight hash, size of its pictures...), and that is known as
-long as its files stay what they were. So it is kept in the cache as a note, beside size and times of each file that it
-came from, and of its neighbours where a folder was given. When a file changed or came in addition, or the encoder's
-library has another version, the encoder is loaded and hashed at once. Weights that are gone do no harm: the features
-that they made are still there, and a photo that needs them says what is missing. Whatever is loaded later is hashed
-again, and refused where the note was wrong: content decides, never a date.
+Cache keys depend on facts about an encoder (id, weight hash, image size...), which do not change while its files do
+not. So they are stored in the cache as a note, with size and times of each file of the encoder, and of all files of a
+given folder. If a file changed or was added, or the encoder's library has another version, the encoder is loaded and
+hashed at once. Missing weights do no harm: their features are still cached, and a photo that needs them raises an
+error. Encoders that are loaded later are hashed again, and refused if the note was wrong: content decides, not dates.
 
-Registered encoders and those of entry points do not say which files they are made of, and are loaded at once.
+Registered encoders and those of entry points do not state their files, and are loaded at once.
 """
 
 import os
@@ -45,14 +44,14 @@ def lazy_clip(
     dense_path: str | None = None,
     fetch: bool = True,
 ) -> TextImageEncoder:
-    """As `load_clip`, not loaded yet where the cache knows what it is; without `fetch` only from this disk.
+    """Like `load_clip`, but not loaded yet if the cache knows its facts.
 
     Args:
         name: of the model, as in `load_clip`.
-        cache: knows the facts of models that were loaded before.
-        device: where the model will be.
+        cache: stores the facts of models that were loaded before.
+        device: of the model.
         dense_path: of the model, as in `load_clip`.
-        fetch: whether weights may be downloaded.
+        fetch: whether weights may be downloaded; else they must be on this disk.
 
     Raises:
         EncoderError: as `load_clip`.
@@ -73,14 +72,14 @@ def lazy_dino(
     facet: str = "tokens",
     fetch: bool = True,
 ) -> DenseEncoder:
-    """As `load_dino`, not loaded yet where the cache knows what it is; without `fetch` only from this disk.
+    """Like `load_dino`, but not loaded yet if the cache knows its facts.
 
     Args:
         name: of the model, as in `load_dino`.
-        cache: knows the facts of models that were loaded before.
-        device: where the model will be.
+        cache: stores the facts of models that were loaded before.
+        device: of the model.
         facet: of the model, as in `load_dino`.
-        fetch: whether weights may be downloaded.
+        fetch: whether weights may be downloaded; else they must be on this disk.
 
     Raises:
         EncoderError: as `load_dino`.
@@ -94,7 +93,7 @@ def lazy_dino(
 
 
 def lazy_sam(name: str, cache: FeatureCache, device: torch.device | str = "cpu") -> Segmenter:
-    """As `load_sam`, not loaded yet where the cache knows what it is. Raises EncoderError."""
+    """Like `load_sam`, but not loaded yet if the cache knows its facts. Raises EncoderError."""
 
     def load() -> Segmenter:
         from ovseg3d.encoders.sam import load_sam
@@ -105,7 +104,7 @@ def lazy_sam(name: str, cache: FeatureCache, device: torch.device | str = "cpu")
 
 
 class _Lazy:
-    """What is known of an encoder, as attributes, and how to get it."""
+    """The facts of an encoder as attributes, and a function that loads it."""
 
     id: str
     weight_hash: str
@@ -117,8 +116,8 @@ class _Lazy:
 
     def _encoder(self) -> Any:
         if self._loaded is None:
-            # The first call is often made where nothing is learnt; a model that is made there can never be
-            # differentiated, and some measure themselves by that.
+            # The first call is often in inference mode. A model that is created there can never be differentiated,
+            # which some models check.
             with torch.inference_mode(False):
                 self._loaded = self._load()
         return self._loaded
@@ -156,14 +155,14 @@ def _lazy(
     if kind != "segments" and name != registry.BUILTIN and name in registry.names(kind):
         return load()
     versions = [installed_version(library) for library in _LIBRARIES]
-    # A name is looked up in one of these two; another installation may have another of that name.
+    # A name is looked up in one of these two; it may differ between installations.
     roots = [registry.builtin_folder(kind), hub.cache_folder()]
     key = content_key({"kind": kind, "name": name, "options": options, "versions": versions, "roots": roots})
     known = _known(kind, cache.read_note(key))
     if known is None:
         began = time.time_ns()
         encoder = load()
-        with suppress(OSError):  # a file went while we looked: then nothing is known
+        with suppress(OSError):  # a file disappeared meanwhile: then nothing is known
             cache.write_note(key, _note(kind, name, encoder, began))
         return encoder
 
@@ -172,8 +171,8 @@ def _lazy(
         if _facts(kind, encoder) != known:
             cache.write_note(key, None)
             raise EncoderError(
-                f"The weights of {name} are not the ones that they were when they were last looked at",
-                fix="start again: then they are taken for what they are",
+                f"The weights of {name} have changed since they were last read",
+                fix="start again, to use the new weights",
             )
         return encoder
 
@@ -185,10 +184,10 @@ def _facts(kind: Kind, encoder: Any) -> dict[str, Any]:
 
 
 def _note(kind: Kind, name: str, encoder: Any, began: int) -> dict[str, Any] | None:
-    """What to keep, or None when a file changed since `began`, in ns: it may not be what was loaded and hashed."""
+    """The note, or None if a file changed since `began`, in ns: it may not be the one that was loaded and hashed."""
     places = [str(place.absolute()) for place in encoder.places]
     facts, files = _facts(kind, encoder), _files(places)
-    # What the hub's cache has got since then is new, but such files are never written to again.
+    # Files in the hub's cache may be newer, since they were just downloaded, but they never change afterwards.
     fetched = any(hub.in_cache(place) for place in encoder.places)
     if not fetched and any(max(times) >= began for _, *times in files.values()):
         return None
@@ -204,14 +203,14 @@ def _note(kind: Kind, name: str, encoder: Any, began: int) -> dict[str, Any] | N
 
 
 def _known(kind: Kind, note: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What a note says of an encoder, or None when it is no longer to be believed, or damaged."""
+    """The facts of a note, or None if it is outdated or damaged."""
     try:
         if note is None or note["folder"] not in (None, os.getcwd()):
             return None
         before, now = note["files"], _files(note["places"])
         if any(before.get(path) != state for path, state in now.items()):
             return None
-        # Where some weights are gone and others are left, the same name may mean the others.
+        # If some weights are missing and others are not, the same name may resolve to the others.
         if len(now) < len(before) and any(Path(path).suffix in WEIGHT_SUFFIXES for path in now):
             return None
         facts = {fact: note["facts"][fact] for fact in stated(_INTERFACES[kind])}
@@ -225,7 +224,7 @@ def _known(kind: Kind, note: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _files(places: Sequence[str]) -> dict[str, list[int]]:
-    """Size and times of files, and of those that lie directly in folders; what is not there is left out."""
+    """Size and times of files, and of files directly in folders; missing ones are omitted."""
     found = {}
     for place in map(Path, places):
         for path in sorted(place.iterdir()) if os.path.isdir(place) else [place]:
@@ -235,7 +234,7 @@ def _files(places: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _relative(name: str, places: Iterable[Path]) -> bool:
-    """Whether a name means something else where another folder is the current one."""
+    """Whether a name depends on the current folder."""
     if name == registry.BUILTIN or any(hub.in_cache(place) for place in places):
         return False
     parts = name.removeprefix("local-dir:"), name.partition(":")[2]

@@ -1,9 +1,9 @@
-"""Features of one photo, and what they are at any place of it.
+"""Feature maps of one photo, and sampling at any position of it.
 
-Places are xy in 0..1 of the photo (x right, y down), so that the size at which an encoder saw the photo does not
-matter. Everything is stored float16 and answered float32. A `Dense` grid has a vector in the middle of each of
-its cells; `Regions` has one vector for each part of an index map; a `Pyramid` has a grid for each size of crop, whose
-scale is the crop's height as a share of the photo's. CLIP answers have unit length; DINO's reduced ones have not.
+Positions are xy in 0..1 of the photo (x right, y down), independent of the size of the encoder's input. Maps are stored
+as float16 and sampled as float32. A `Dense` grid has a vector at the centre of each cell; `Regions` has one vector for
+each region of an index map; a `Pyramid` has a grid for each crop size, whose scale is the crop's height as a share of
+the photo's. CLIP vectors have unit length; reduced DINO vectors do not.
 """
 
 from collections.abc import Mapping
@@ -24,22 +24,22 @@ class Dense:
     """One vector per patch."""
 
     grid: Float[np.ndarray, "gh gw dim"]
-    """Cell (row, column) has its middle at xy = ((column + 0.5) / gw, (row + 0.5) / gh)."""
+    """Cell (row, column) has its centre at xy = ((column + 0.5) / gw, (row + 0.5) / gh)."""
     unit: bool = True
-    """Whether answers have unit length."""
+    """Whether sampled vectors have unit length."""
 
     @property
     def dim(self) -> int:
         return self.grid.shape[-1]
 
     def at(self, xy: Places) -> Vectors:
-        """Vectors at places of the photo, bilinear between cells, float32; a Tensor in gives a Tensor out."""
+        """Vectors at positions of the photo, bilinear between cells, float32; a Tensor in gives a Tensor out."""
         gh, gw = self.grid.shape[:2]
         values = bilinear(self.grid, _plain(xy), (0.5 / gw, 0.5 / gh), (1 / gw, 1 / gh))
         return _like(xy, normalise(values) if self.unit else values)
 
     def projected(self, axes: Float[np.ndarray, "dim kept"]) -> "Dense":
-        """The same map of v @ axes instead of v, float32; answers have unit length where these had."""
+        """The map of v @ axes instead of v, float32; vectors are normalised if these are."""
         return replace(self, grid=self.grid.astype(np.float32) @ axes)
 
 
@@ -50,14 +50,14 @@ class Regions:
     vectors: Float[np.ndarray, "regions dim"]
     """Unit length."""
     index: Integer[np.ndarray, "h w"]
-    """Region of each pixel of the photo (at some size of its own), uint16."""
+    """Region of each pixel of the photo (at any size), uint16."""
 
     @property
     def dim(self) -> int:
         return self.vectors.shape[-1]
 
     def region_at(self, xy: Places) -> Integer[np.ndarray, "samples"]:
-        """Region of each place, int64."""
+        """Region of each position, int64."""
         h, w = self.index.shape
         places = _plain(xy)
         columns = np.clip((places[:, 0] * w).astype(np.int64), 0, w - 1)
@@ -65,11 +65,11 @@ class Regions:
         return self.index[rows, columns].astype(np.int64)
 
     def at(self, xy: Places) -> Vectors:
-        """Vectors at places of the photo, float32; a Tensor in gives a Tensor out."""
+        """Vectors at positions of the photo, float32; a Tensor in gives a Tensor out."""
         return _like(xy, self.vectors[self.region_at(xy)].astype(np.float32, copy=False))
 
     def projected(self, axes: Float[np.ndarray, "dim kept"]) -> "Regions":
-        """The same map of v @ axes instead of v, float32, at unit length."""
+        """The map of v @ axes instead of v, float32, at unit length."""
         return replace(self, vectors=normalise(self.vectors.astype(np.float32) @ axes))
 
 
@@ -102,12 +102,12 @@ class Pyramid:
         return tuple(level.scale for level in self.levels)
 
     def at(self, xy: Places, scale: float | Float[np.ndarray, "samples"] | None = None) -> Vectors:
-        """Vectors at places of the photo, float32; bilinear in each level, linear between levels.
+        """Vectors at positions of the photo, float32; bilinear in each level, linear between levels.
 
         Args:
-            xy: places; a Tensor in gives a Tensor out.
-            scale: height of the wanted crop as a share of the photo's, one for all or one each; outside of the
-                levels' scales the nearest level answers. None: the mean over all levels.
+            xy: positions; a Tensor in gives a Tensor out.
+            scale: height of the crop as a share of the photo's, one for all or one each; outside the levels' scales
+                the nearest level is used. None: the mean over all levels.
         """
         places = _plain(xy)
         total = np.zeros((len(places), self.dim), dtype=np.float32)
@@ -119,11 +119,11 @@ class Pyramid:
         return _like(xy, normalise(total))
 
     def projected(self, axes: Float[np.ndarray, "dim kept"]) -> "Pyramid":
-        """The same map of v @ axes instead of v, float32; answers have unit length."""
+        """The map of v @ axes instead of v, float32; vectors have unit length."""
         return Pyramid(tuple(replace(level, grid=level.grid.astype(np.float32) @ axes) for level in self.levels))
 
     def _weights(self, scale: float | np.ndarray | None, count: int) -> np.ndarray:
-        """(levels, samples): how much each level counts for each sample, summing to 1."""
+        """Weight of each level for each sample (levels, samples), summing to 1 over levels."""
         number = len(self.levels)
         if scale is None:
             return np.full((number, count), 1 / number)
@@ -133,11 +133,11 @@ class Pyramid:
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """What the encoders say about one photo."""
+    """The encoders' features of one photo."""
 
     clip: Dense | Regions | Pyramid
     dino: Dense | None
-    """Reduced by the scene's projection; None without a DINO."""
+    """Reduced by the scene's projection; None without DINO."""
 
     @property
     def nbytes(self) -> int:
@@ -145,7 +145,7 @@ class PhotoFeatures:
 
 
 def to_arrays(features: PhotoFeatures) -> dict[str, np.ndarray]:
-    """The features as named arrays, float16 and uint16, for a file; `from_arrays` is the way back."""
+    """The features as named arrays, float16 and uint16, for a file; the inverse is `from_arrays`."""
     clip = features.clip
     arrays: dict[str, np.ndarray] = {}
     if isinstance(clip, Dense):
@@ -162,7 +162,7 @@ def to_arrays(features: PhotoFeatures) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> PhotoFeatures:
-    """The features that `to_arrays` took apart. Raises KeyError, ValueError: these are not features."""
+    """The inverse of `to_arrays`. Raises KeyError, ValueError: the arrays are not features."""
     clip: Dense | Regions | Pyramid
     if "clip.dense" in arrays:
         clip = Dense(arrays["clip.dense"])
@@ -185,7 +185,7 @@ def bilinear(
     origin: tuple[float, float],
     step: tuple[float, float],
 ) -> Float[np.ndarray, "samples dim"]:
-    """Sample a grid whose cell (0, 0) lies at `origin` and whose neighbours lie `step` apart; flat beyond its edges."""
+    """Sample a grid with cell (0, 0) at `origin` and spacing `step`; constant beyond its edges."""
     gh, gw = grid.shape[:2]
     column = np.clip((xy[:, 0] - origin[0]) / step[0], 0, gw - 1)
     row = np.clip((xy[:, 1] - origin[1]) / step[1], 0, gh - 1)
@@ -201,7 +201,7 @@ def bilinear(
 
 
 def normalise(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
-    """Vectors at unit length; zero stays zero."""
+    """Vectors at unit length; zero vectors stay zero."""
     lengths = np.sqrt(np.einsum("...d,...d->...", vectors, vectors))[..., None]
     return vectors / np.maximum(lengths, 1e-12)
 
@@ -223,8 +223,8 @@ def cosines(
 
     Args:
         vectors: of any length.
-        phrases: of unit length; or both reduced by the same `Basis`, which leaves the length of phrases as it makes it.
-        lengths: of the vectors, where they are known.
+        phrases: of unit length; or both reduced by the same `Basis`, with phrases not normalised afterwards.
+        lengths: of the vectors, if known.
     """
     known = np.linalg.norm(vectors, axis=1, keepdims=True) if lengths is None else lengths
     return (vectors @ phrases.T) / np.maximum(known, 1e-9)

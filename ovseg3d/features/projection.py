@@ -1,8 +1,8 @@
-"""Reduce DINO's vectors to at most 64 numbers by a projection that is fitted on a few photos and stored.
+"""Reduce DINO's vectors to at most 64 dimensions by a stored projection that is fitted to a few photos.
 
-Principal components: `reduced = (vector - mean) @ basis` with orthonormal columns, ordered by variance, signs fixed
-(the entry of a column with the largest size is positive), so that the same photos give the same bits on one machine.
-A model with no more numbers than asked for is left as it is (mean 0, identity).
+Principal components: `reduced = (vector - mean) @ basis` with orthonormal columns, ordered by variance, with fixed
+signs (a column's largest entry is positive), so that the same photos give the same bits on one machine. Vectors of at
+most the requested dimension are not changed (mean 0, identity).
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,16 +24,16 @@ class Projection:
     """Share of the fitted photos' variance that is kept."""
 
     def reduce(self, grid: Float[np.ndarray, "gh gw dim"]) -> Float[np.ndarray, "gh gw kept"]:
-        """Vectors of fewer numbers, float32."""
+        """Reduced vectors, float32."""
         return (grid.astype(np.float32) - self.mean) @ self.basis
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """For a file; `from_arrays` is the way back."""
+        """Arrays for a file; the inverse is `from_arrays`."""
         return {"mean": self.mean, "basis": self.basis, "explained": np.array([self.explained], dtype=np.float64)}
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, np.ndarray]) -> "Projection":
-        """The projection that `arrays` took apart. Raises KeyError, ValueError: it is none."""
+        """The inverse of `arrays`. Raises KeyError, ValueError: the arrays are not a projection."""
         mean, basis = np.array(arrays["mean"]), np.array(arrays["basis"])
         if basis.ndim != 2 or mean.shape != basis.shape[:1]:
             raise ValueError("mean and basis do not belong together")
@@ -44,8 +44,8 @@ def fit_projection(grids: Iterable[Float[np.ndarray, "gh gw dim"]], dims: int) -
     """Fit to the vectors of some photos.
 
     Args:
-        grids: their dense features; only one is held at a time.
-        dims: how many numbers to keep at most.
+        grids: their dense features; only one is in memory at a time.
+        dims: most dimensions.
     """
     count, total, squares = 0, None, None
     for grid in grids:

@@ -4,8 +4,8 @@ LERF (Kerr et al. 2023, its published code): 7 tile sides from 0.05 to 0.5 of th
 the whole side at 0.05 to half of it at 0.15 and above; half a side of black around the photo, so that tile
 (row, column) has its middle at pixel (column, row) x stride. 3D-OVS (Liu et al. 2023): sides of 1/5, 1/7 and
 1/10 of the photo's shorter side, strides of a quarter, each border moved outward by up to a quarter at random; a
-pixel's vector is the mean over the crops that hold it. Here that mean is kept on a grid of one cell per stride,
-of unit vectors, and the jitter is seeded. Crops are cut from the photo as it is given, at its own resolution.
+pixel's vector is the mean over the crops that contain it. Here that mean is stored on a grid of one cell per stride,
+of unit vectors, and the jitter is seeded. Crops are cut from the photo at its own resolution.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,11 +21,11 @@ from ovseg3d.features.maps import Level, Pyramid, normalise
 
 LERF_SCALES = (0.05, 0.125, 0.2, 0.275, 0.35, 0.425, 0.5)
 OVS_PARTS = (10, 7, 5)
-"""From small to large, as levels go."""
+"""From small to large, in the order of levels."""
 _FINE, _COARSE = 0.05, 0.15
 Tick = Callable[[int, int], None]
-"""Called after each batch with the crops of a photo that are encoded, and how many it has; what it raises goes through
-to the caller, and ends the photo."""
+"""Called after each batch with the numbers of a photo's crops that are encoded, and in total; its errors are raised,
+and end the photo."""
 
 
 def lerf_tiles(height: int, width: int, scale: float) -> tuple[int, int, int, int]:
@@ -60,7 +60,7 @@ def lerf_pyramid(
         )
         vectors = encode_crops(crops, clip, batch, tick, done, total).reshape(rows, columns, -1)
         done += rows * columns
-        # An odd side has its middle half a pixel after the padding's end.
+        # An odd side has its centre half a pixel after the padding's end.
         middle = side / 2 - side // 2
         origin, step = (middle / width, middle / height), (stride / width, stride / height)
         levels.append(Level(vectors.astype(np.float16), scale, origin, step))
@@ -81,7 +81,7 @@ def ovs_pyramid(
         clip: the encoder.
         batch: crops that are encoded at once.
         seed: of the crops' jitter.
-        tick: is told about each batch of crops.
+        tick: called after each batch of crops.
     """
     height, width = photo.shape[-2:]
     shorter = min(height, width)
@@ -102,7 +102,7 @@ def ovs_pyramid(
         done += len(boxes)
         rows, columns = -(-height // stride), -(-width // stride)
         total = np.zeros((rows, columns, vectors.shape[-1]), dtype=np.float32)
-        # A cell takes the crops that hold its middle; one at least does, for they cover the photo.
+        # A cell takes the crops that contain its centre; there is at least one, since they cover the photo.
         for vector, low, high in zip(vectors, lower, upper):
             first = np.ceil(low / [height, width] * [rows, columns] - 0.5).astype(int).clip(0)
             last = np.ceil(high / [height, width] * [rows, columns] - 0.5).astype(int)
@@ -120,11 +120,15 @@ def encode_crops(
     done: int = 0,
     total: int = 0,
 ) -> Float[np.ndarray, "crops dim"]:
-    """Unit vectors of crops (3, h, w) of any sizes, float32; each is squeezed to the encoder's size, so that no part
-    of it is cut off.
+    """Unit vectors of crops (3, h, w) of any sizes, float32; each is squeezed to the encoder's size, so that no part is
+    cut off.
 
     Args:
-        tick: is told about each batch: `done` crops came before these, of `total` in all.
+        crops: rgb in 0..1, on the encoder's device.
+        clip: the encoder.
+        batch: crops that are encoded at once.
+        tick: called after each batch.
+        done, total: number of crops before these, and in total, for `tick`.
     """
     found: list[np.ndarray] = []
     waiting: list[Tensor] = []

@@ -1,8 +1,8 @@
-"""Features of a whole scene, through the cache: every photo is encoded once, by whichever process comes first.
+"""Features of a scene, through the cache: every photo is encoded once, by the process that comes first.
 
-Photos are read at their file's size (at most `photo_side`), not at the size that a field trains on; transparent ones
-are laid on white. DINO's projection is fitted to the few training photos whose SHA-256 is smallest, a choice that
-hardly changes when photos are added, and is an entry of the cache of its own. Nothing of a photo stays in memory.
+Photos are read at their file's size (at most `photo_side`), not at the size for training a field; transparent ones are
+composited on white. DINO's projection is fitted to the training photos of smallest SHA-256, a choice that hardly
+changes when photos are added, and is a separate cache entry. No photo stays in memory.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.images import load_photo, read_header
 
 PHOTOS, PROJECTIONS = "photos", "projections"
-"""Kinds of entries in the cache."""
+"""Kinds of cache entries."""
 OnProgress = Callable[[int | float, int, str], None]
-"""Called with photos done, photos in all, and the name of the last one; after a batch of crops with a photo's share."""
+"""Called with photos done, photos in total, and the last one's name; after a batch of crops with a fraction."""
 _WAIT = 0.1
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """What looks at the photos, loaded by now or when it is needed, and where the answers are kept."""
+    """The encoders, loaded now or when needed, and the cache of their features."""
 
     clip: TextImageEncoder
     dino: DenseEncoder | None
@@ -51,19 +51,19 @@ class Encoders:
 
 @dataclass(frozen=True)
 class SceneFeatures(Sequence[PhotoFeatures]):
-    """Features of a scene's photos, in the order of its frames; each is mapped from the cache when it is asked for."""
+    """Features of a scene's photos, in the order of its frames; each is mapped from the cache on access."""
 
     cache: FeatureCache
     names: tuple[str, ...]
     """The frames' names."""
     keys: tuple[str, ...]
-    """The photos' entries in the cache."""
+    """Cache keys of the photos."""
     projection_key: str | None
-    """The projection's entry; None without a DINO."""
+    """Cache key of the projection; None without DINO."""
     settings: FeatureSettings
     """Resolved."""
     made: int = 0
-    """Photos that were encoded by this call; the others were in the cache."""
+    """Number of photos that were encoded by this call, not cached."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -73,7 +73,7 @@ class SceneFeatures(Sequence[PhotoFeatures]):
     @overload
     def __getitem__(self, index: slice) -> tuple[PhotoFeatures, ...]: ...
     def __getitem__(self, index: int | slice) -> PhotoFeatures | tuple[PhotoFeatures, ...]:
-        """Features of a photo. Raises CacheError: the entry is gone or damaged."""
+        """Features of a photo. Raises CacheError: the entry is missing or damaged."""
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
         arrays = self.cache.read(PHOTOS, self.keys[index], checked=False)
@@ -82,14 +82,14 @@ class SceneFeatures(Sequence[PhotoFeatures]):
         return from_arrays(arrays)
 
     def of(self, name: str) -> PhotoFeatures:
-        """Features of the frame called `name`. Raises KeyError, CacheError."""
+        """Features of the frame `name`. Raises KeyError, CacheError."""
         if name not in self.names:
             raise KeyError(name)
         return self[self.names.index(name)]
 
     @property
     def projection(self) -> Projection | None:
-        """What reduced DINO's vectors. Raises CacheError: the entry is gone or damaged."""
+        """The reduction of DINO's vectors. Raises CacheError: the entry is missing or damaged."""
         if self.projection_key is None:
             return None
         arrays = self.cache.read(PROJECTIONS, self.projection_key)
@@ -120,11 +120,12 @@ def encode_photos(
 ) -> SceneFeatures | None:
     """Encode all photos of a scene that the cache does not hold yet.
 
-    Two processes may encode one scene at once: they share the work, and neither encodes what the other has.
+    Several processes may encode one scene at once: they share the work, and no photo is encoded twice.
 
     Args:
-        encoders: what looks at the photos, and the cache.
-        report: is told about each photo as it is there, and about each batch of crops.
+        scene: the scene.
+        encoders: the encoders, and the cache.
+        report: called after each photo and each batch of crops.
         stop: set it to end after the current photo, or batch of its crops.
 
     Returns:
@@ -163,7 +164,7 @@ def encode_photos(
 
         def tick(crops: int, total: int, before: int = done, name: str = frame.name) -> None:
             if crops == total:
-                return  # the photo is done, and told about below
+                return  # the photo is done, and reported below
             if report is not None:
                 report(before + crops / total, len(keys), name)
             if stop.is_set():
@@ -191,11 +192,11 @@ def encode_photos(
         except _Stopped:
             return None
         if not there:
-            # Another process is at it: the rest first, and then look again.
+            # Another process is encoding it: continue with the rest, then check again.
             waiting.append(number)
             waited += 1
             if waited >= len(waiting):
-                time.sleep(_WAIT)  # stop.wait holds a lock, for which a signal handler that sets it would wait for ever
+                time.sleep(_WAIT)  # stop.wait holds a lock, which would block a signal handler that sets `stop`
             continue
         done, waited = done + 1, 0
         if report is not None:
@@ -207,7 +208,7 @@ def encode_photos(
 
 
 def photo_key(frame: Frame, digest: str, settings: FeatureSettings, common: Mapping[str, Any]) -> str:
-    """The name of a photo's entry."""
+    """The cache key of a photo."""
     return content_key({"photo": digest, "size": read_size(frame, settings), "upright": frame.upright, **common})
 
 
@@ -221,7 +222,7 @@ def photo_digest(frame: Frame) -> str:
 
 
 def read_size(frame: Frame, settings: FeatureSettings) -> tuple[int, int]:
-    """Width and height at which a photo is read: the file's, divided by a whole number if that is too large."""
+    """Width and height at which a photo is read: the file's, divided by an integer if too large."""
     header = read_header(frame.image_path)
     width, height = header.upright_size if frame.upright else (header.width, header.height)
     factor = -(-max(width, height) // settings.photo_side)
@@ -229,7 +230,7 @@ def read_size(frame: Frame, settings: FeatureSettings) -> tuple[int, int]:
 
 
 def read_photo(frame: Frame, settings: FeatureSettings) -> UInt8[np.ndarray, "h w 3"]:
-    """The photo as encoders see it; transparent pixels are white. Raises SceneError."""
+    """The photo as input of encoders, on white. Raises SceneError."""
     photo = load_photo(replace(frame, camera=frame.camera.scaled(*read_size(frame, settings))))
     if photo.shape[-1] == 3:
         return photo
@@ -238,7 +239,7 @@ def read_photo(frame: Frame, settings: FeatureSettings) -> UInt8[np.ndarray, "h 
 
 
 class _Stopped(Exception):
-    """Leaves the fitting of a projection, or a photo."""
+    """Ends the fitting of a projection, or a photo."""
 
 
 def _fit(
@@ -252,7 +253,7 @@ def _fit(
 ) -> tuple[str, dict[str, np.ndarray] | None]:
     """The projection's key, and its arrays or None after `stop`.
 
-    `photos` are frames by their digest. DINO's vectors of the sample are left in `seen`, so that they serve twice.
+    `photos` are frames by their digest. DINO's vectors of the sample are stored in `seen`, for reuse.
     """
     sample = sorted(photos)[: settings.sample]
     key = content_key(

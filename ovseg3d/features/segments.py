@@ -1,13 +1,13 @@
-"""Cut a photo into regions: many small superpixels along its edges, merged where DINO sees the same thing.
+"""Segment a photo into regions: small superpixels along its edges, merged where DINO's features agree.
 
 1. Superpixels: Felzenszwalb & Huttenlocher's graph cut (2004), from scikit-image; larger ones are cut along a coarse
-   lattice, because an object as bright as the wall behind it would otherwise leak into it.
-2. Each superpixel's vector is the mean of the bilinearly enlarged DINO grid over its pixels (plus its mean colour).
-3. Neighbours are merged, always the pair whose union costs least in Ward's sense, n m / (n + m) |a - b|^2 with the
-   areas n and m. (Milder powers of the areas were tried on the synthetic rooms and kept fewer objects apart.)
+   lattice, because an object as bright as the wall behind it would otherwise merge with it.
+2. Each superpixel's vector is the mean of the bilinearly enlarged DINO grid over its pixels, with its mean colour.
+3. Neighbours are merged, always the pair of least Ward cost n m / (n + m) |a - b|^2 with the areas n and m. (Smaller
+   powers of the areas separated fewer objects on the synthetic rooms.)
 
-Region maps are (h, w), uint16, 0 .. regions - 1 without gaps, each region's pixels connected unless masks of a
-segmenter (SAM) were laid over them.
+Region maps are (h, w), uint16, 0 .. regions - 1 without gaps. Regions are connected, unless masks of a segmenter (SAM)
+were overlaid.
 """
 
 import heapq
@@ -21,18 +21,18 @@ from scipy.sparse import csr_matrix
 LATTICE = 12
 """Cells of the lattice along the shorter side."""
 _SAME = 1e-7
-"""A merger that costs less than this is made even when there are few regions: the two do not differ."""
+"""Pairs of lower cost do not differ, and are merged even if there are few regions."""
 
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """Something that finds masks in a photo, such as SAM."""
+    """A model that finds masks in a photo, such as SAM."""
 
     id: str
     weight_hash: str
 
     def masks(self, photo: UInt8[np.ndarray, "h w 3"]) -> Iterable[Bool[np.ndarray, "rows columns"]]:
-        """Masks, which may overlap and leave pixels out; of the photo's size, or all of it at a smaller one."""
+        """Masks, which may overlap and leave pixels uncovered; of the photo's size or smaller."""
         ...
 
 
@@ -50,15 +50,15 @@ def superpixels(photo: UInt8[np.ndarray, "h w 3"], scale: float = 20.0) -> Integ
     lattice = rows[:, None] * (columns[-1] + 1) + columns[None, :]
     large = np.bincount(found.ravel())[found] > cell * cell
     cut = found * (lattice.max() + 2) + np.where(large, lattice + 1, 0)
-    # A superpixel may meet a cell of the lattice in two places. `label` wants positive numbers.
+    # A superpixel may intersect a cell of the lattice in two components. `label` needs positive numbers.
     return np.asarray(label(_dense_numbers(cut) + 1, connectivity=1), dtype=np.int64) - 1
 
 
 def pooling(index: Integer[np.ndarray, "h w"], gh: int, gw: int) -> csr_matrix:
     """Weights (regions, gh * gw) that turn a grid of features into means over regions.
 
-    The mean over a region's pixels of the bilinearly enlarged grid is linear in the grid's cells; row i holds how
-    much each cell counts for region i, summing to 1. Nothing is enlarged in memory.
+    The mean over a region's pixels of the bilinearly enlarged grid is linear in the grid's cells; row i holds the
+    weight of each cell for region i, summing to 1. Nothing is enlarged in memory.
     """
     h, w = index.shape
     sides = []
@@ -84,11 +84,11 @@ def merge(
     vectors: Float[np.ndarray, "parts dim"],
     regions: int,
 ) -> Integer[np.ndarray, "h w"]:
-    """Merge neighbouring parts until at most `regions` are left, and further while they do not differ at all.
+    """Merge neighbouring parts until at most `regions` are left, and further while parts do not differ.
 
     Args:
         labels: part of each pixel, 0 .. parts - 1.
-        vectors: what a part looks like; distances between them are squared.
+        vectors: features of each part, compared by squared distance.
     """
     size = np.bincount(labels.ravel(), minlength=len(vectors)) / labels.size
     mean = vectors.astype(np.float64)
@@ -133,12 +133,11 @@ def segment(
     """The region of each pixel, uint16.
 
     Args:
-        photo: at the size that the map shall have.
+        photo: at the size of the map.
         grid: DINO's vectors of the photo; None: by colour alone.
-        regions: how many there may be.
-        colour: weight of colour beside DINO, each scaled to a variance of 1 over the photo.
-        masks: of a segmenter, at any size, taken one at a time; they are laid over the regions, small ones above large
-            ones.
+        regions: most regions.
+        colour: weight of colour relative to DINO, each scaled to a variance of 1 over the photo.
+        masks: of a segmenter, at any size, read one at a time; they are overlaid, small ones above large ones.
     """
     labels = superpixels(photo)
     if labels.max() > 0:
@@ -152,9 +151,9 @@ def segment(
 
 
 def _overlay(labels: np.ndarray, masks: Iterable[np.ndarray], least: int) -> np.ndarray:
-    """Lay masks over a map, large ones first; those of at most `least` of its pixels are left out.
+    """Overlay masks on a map, large ones first; masks of at most `least` pixels are ignored.
 
-    Masks come in any order, and only their outcome is kept: a mask is drawn where nothing smaller lies yet.
+    Masks come in any order and are not stored: a mask is drawn where there is no smaller one yet.
     """
     covered, smallest = labels.copy(), np.full(labels.shape, labels.size + 1, dtype=np.int64)
     number = int(labels.max()) + 1
@@ -166,7 +165,7 @@ def _overlay(labels: np.ndarray, masks: Iterable[np.ndarray], least: int) -> np.
         taken = mask[rows[:, None], columns[None, :]]
         area = int(taken.sum())
         if area > least:
-            # Of two that are as large, the later one lies above.
+            # Of two equally large masks, the later one is on top.
             shown = taken & (area <= smallest)
             covered[shown], smallest[shown] = number, area
             number += 1
@@ -185,7 +184,7 @@ def _neighbours(labels: np.ndarray, parts: int) -> list[set[int]]:
 
 
 def _mean_colours(photo: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean colour of each part in CIELAB, whose distances are close to what one sees."""
+    """Mean colour of each part in CIELAB, which is perceptually uniform."""
     from skimage.color import rgb2lab
 
     lab = rgb2lab(photo).reshape(-1, 3)
@@ -195,7 +194,7 @@ def _mean_colours(photo: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _unit_variance(vectors: np.ndarray) -> np.ndarray:
-    """Centred, and scaled together to a mean squared length of 1; what hardly varies stays as small as it is."""
+    """Centred, and scaled to a mean squared length of 1; vectors that hardly vary are not enlarged."""
     centred = vectors - vectors.mean(axis=0)
     return centred / max(float(np.sqrt((centred**2).sum(axis=-1).mean())), 1e-3)
 

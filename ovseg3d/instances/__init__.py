@@ -1,4 +1,4 @@
-"""From surface points to instances: superpoints, merging, boxes, crops; and priors about the layout of rooms."""
+"""From surface points to instances: superpoints, merging, layout, boxes, instance crops."""
 
 import lazy_loader as _lazy
 

@@ -1,5 +1,5 @@
 from .grouping import InstanceConfig as InstanceConfig
-from .grouping import Things as Things
+from .grouping import Instances as Instances
 from .grouping import find_instances as find_instances
 from .records import Instance as Instance
 from .records import OrientedBox as OrientedBox

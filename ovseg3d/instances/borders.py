@@ -1,24 +1,22 @@
-"""Whether two regions of surface that touch are one thing: what speaks against it along their common border.
+"""The merge cost of adjacent regions, learnt from edge features and region features.
 
-Cues of a border are means over its edges, so that what is known of it stays known when regions merge:
+Edge features are means over the common edges, so they can be added up when regions merge:
 
-- the step in colour from one side to the other. Within a plane of the room this and the tint are all there is, since
-  pictures and rugs have no shape.
-- bends. Concave ones are where things stand on or lean against each other (Stein et al. 2014); convex ones are of one
-  thing.
-- photos one of whose regions ends there.
-- how much of it leads from a plane of the room to none or another one, between two planes, or lies within one.
+- the step in colour. Within a plane of the layout only this and the tint count, since pictures and rugs have no shape.
+- bends. Concave ones lie where objects stand on or lean against each other (Stein et al. 2014); convex ones lie within
+  one object.
+- photos in which a region ends there.
+- shares of edges that leave a plane of the layout, join two planes, or lie within one.
 
-Regions as wholes are compared in looks (features are blurred over their cells in the photos, so that at the border
-itself they say little), tint and lightness, and sizes count: scraps belong to something. So do shapes: what both
-together would be (how wide, deep and high, how far above the floor, how much larger than either), and which of them is
-above or beside the other. A seat is within its chair, and a mug is on top of its table.
+Region features compare whole regions: appearance (features are blurred over cells of the photos, so edges alone say
+little), tint and lightness, size (fragments belong to something), and shape. Shape means width, depth, height and
+height above the floor of the union, its growth over either, and which region is above or beside the other: a seat is
+within its chair, a mug is on top of its table.
 
-What all of that is worth together was learnt, by a network of six thousand weights, from rooms whose things are known
-(`scripts/training/train_borders.py`, which also tells how well it does in rooms that it was not taught with). It says
-how likely two regions are two things. Real rooms it never saw. Measures do not depend on units (sizes are counted in
-points, and lengths in gaps between them), the more that two regions differ the more likely they are two (see
-`GROWING`), and what is far beyond what was seen counts as if it were less.
+A network of six thousand weights maps these to the probability of two instances. It was trained on rooms with known
+instances (`scripts/training/train_borders.py`, which also measures it in held-out rooms), never on real ones. Inputs do
+not depend on units: sizes are in points, lengths in gaps between points. A greater difference never makes one instance
+more likely (see `GROWING`), and inputs far outside the training range are clipped.
 
 Colours are CIELAB / 100. Bends are those of `bends`.
 """
@@ -42,24 +40,24 @@ MEASURES = (
     "length", "width", "depth", "height", "bottom", "above", "aside", "growth", "width of the larger",
     "height of the larger", "width of the smaller", "height of the smaller",
 )  # fmt: skip
-"""What the network is told of two regions, in this order; the first eight are cues of their border."""
+"""Inputs of the network, in this order; the first eight are edge features."""
 GROWING = ("step", "photos", "look", "look of the first features", "look of the others", "tint", "lightness")
-"""More of these never makes one thing more likely: the network's weights are such that it cannot."""
+"""Increasing these never makes one instance more likely: the network's weights are constrained."""
 WEIGHTS = Path(__file__).with_name("borders.json")
 DEEP, ROUND = 0.5, 0.2
-"""Bends, concave and convex, beyond which "bend" does not tell more: normals that were fitted to points turn little
-from a point to the next, and a ball on a ball is convex all around."""
+"""Limits of "bend", concave and convex: fitted normals turn little between neighbours, and a ball on a ball is convex
+all around."""
 RIGHT = 1.5
-"""The same for "concave". A right angle is 1 from a face to its edge, and more across a corner."""
+"""Limit of "concave". A right angle is 1 from a face to its edge, and more across a corner."""
 SEAM, EDGES = 2.0, 6.0
-"""A region counts as small where it consists of border: of about six edges that a point has, how many lead out of it,
-and how much of its size each share of these takes."""
+"""The core size of a region is smaller the more of its edges (about `EDGES` a point) lead out of it, `SEAM` times their
+share."""
 MOMENTS = 7
-"""Numbers of a form, see `moments`."""
+"""Number of moments of a form, see `moments`."""
 THIN = 0.5
-"""Deviation of a point's own place, in gaps: nothing is thinner."""
+"""Deviation of a single point, in gaps: the least extent."""
 REACH = 8.0
-"""Standard deviations from the mean of what was seen in training that a measure can be."""
+"""Inputs are clipped at so many standard deviations from the training mean."""
 
 
 def tint(lab: Float[np.ndarray, "places 3"]) -> Float[np.ndarray, "places 2"]:
@@ -77,7 +75,7 @@ def tint(lab: Float[np.ndarray, "places 3"]) -> Float[np.ndarray, "places 2"]:
 def bends(
     pair: Int[np.ndarray, "edges 2"], xyz: Float[np.ndarray, "points 3"], normal: Float[np.ndarray, "points 3"]
 ) -> Float[np.ndarray, " edges"]:
-    """How the surface bends from one point to the next: 0 flat, above 0 concave, below 0 convex.
+    """Bend of the surface between neighbouring points: 0 flat, above 0 concave, below 0 convex.
 
     The difference of the normals along the line between them: (n_i - n_j) . (x_j - x_i) / |x_j - x_i|, after the
     criterion for convex connections of Stein et al. (2014), Object Partitioning using Local Convexity.
@@ -95,14 +93,14 @@ def votes(
     visibilities: Sequence[Visibility],
     regions: Sequence[Integer[np.ndarray, "_ _"]],
 ) -> Float[np.ndarray, " contacts"]:
-    """How much less often than usual the photos that see both patches of a pair put them on one region, -1 to 1.
+    """How much less often than usual photos that see both superpoints of a pair put them in one region, -1 to 1.
 
     Args:
-        pair: patches that touch.
-        patch: of each point.
-        count: how many patches there are.
-        sights: what each photo sees.
-        regions: a map for each of `visibilities`, or none at all.
+        pair: superpoints that touch.
+        patch: superpoint of each point.
+        count: number of superpoints.
+        visibilities: the points that each photo sees.
+        regions: a region map for each of `visibilities`, or empty.
     """
     same, both = np.zeros(len(pair)), np.zeros(len(pair))
     for visibility, region in zip(visibilities, regions, strict=True) if regions else ():
@@ -115,23 +113,23 @@ def votes(
         same += seen & (first == second)
     asked = both > 0
     share = same / np.maximum(both, 1)
-    # Photos may be cut finely or coarsely: only the difference to the other borders says anything.
+    # Photos may be segmented finely or coarsely: only the difference from other pairs is informative.
     usual = float(np.median(share[asked])) if asked.any() else 0.0
     return np.where(asked, usual - share, 0.0)
 
 
-def cues(border: Contacts, plane: Int[np.ndarray, " patches"], vote: Float[np.ndarray, " contacts"]) -> Contacts:
-    """What is known of each contact of patches: `sums` are its edges, and these times the border's cues.
+def cues(border: Contacts, plane: Int[np.ndarray, " superpoints"], vote: Float[np.ndarray, " contacts"]) -> Contacts:
+    """Edge features of each contact: `sums` are its number of edges, and that times each edge feature.
 
     Args:
-        border: its sums are edges, their steps in colour and their bends, each added up.
-        plane: of the room that a patch lies on, from 1; 0 for none.
+        border: sums are the number of edges, their steps in colour and their bends.
+        plane: layout plane of each superpoint, from 1; 0 for none.
         vote: from `votes`.
     """
     edges, step, bend = border.sums.T
     first, second = plane[border.pair].T
     flat = (first == second) & (first > 0)
-    bend = np.where(flat, 0.0, bend / edges)  # noise makes dents in walls; what is flat on one differs in colour alone
+    bend = np.where(flat, 0.0, bend / edges)  # bends within a plane are noise
     corner = (first > 0) & (second > 0) & (first != second)
     found = [
         np.ones(len(edges)), step / edges, bend.clip(-ROUND, DEEP), vote, first != second, bend.clip(-1, 0),
@@ -143,9 +141,9 @@ def cues(border: Contacts, plane: Int[np.ndarray, " patches"], vote: Float[np.nd
 def moments(
     xyz: Float[np.ndarray, "points 3"], up: Float[np.ndarray, "3"], floor: float, gap: float
 ) -> Float[np.ndarray, "points moments"]:
-    """What a form is the mean of: x, y and z of points, x^2, xy, y^2 and z^2.
+    """Moments of points, whose means describe a form: x, y, z, x^2, xy, y^2, z^2.
 
-    In gaps; z is the height above the floor, x and y count from the middle of all points.
+    In gaps; z is the height above the floor, x and y are relative to the mean of all points.
 
     Args:
         up: unit vector.
@@ -162,8 +160,8 @@ def moments(
 def spread(
     form: Float[np.ndarray, "regions moments"],
 ) -> tuple[Float[np.ndarray, " regions"], Float[np.ndarray, " regions"], Float[np.ndarray, " regions"]]:
-    """Deviations of regions' points in gaps, from their mean `moments`: the largest and the least seen from above, and
-    that of their heights."""
+    """Standard deviations of regions' points in gaps, from their mean `moments`: the largest and the least horizontal
+    one, and that of their heights."""
     x, y, z, xx, xy, yy, zz = form.T
     xx, xy, yy, zz = xx - x * x, xy - x * y, yy - y * y, zz - z * z
     middle, off = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
@@ -172,8 +170,8 @@ def spread(
 
 
 def _shapes(form: np.ndarray, weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-    """The measures of pairs that their regions' forms tell."""
-    # Of two that are equally large the lower one is the larger, whatever their numbers.
+    """The measures of pairs that follow from their regions' forms."""
+    # Of two equally large regions the lower one counts as the larger, whatever their numbers.
     less = np.where(weight[a] == weight[b], form[a, 2] > form[b, 2], weight[a] < weight[b])
     small, large = np.where(less, a, b), np.where(less, b, a)
     share = (weight[small] / (weight[small] + weight[large]))[:, None]
@@ -193,14 +191,14 @@ def measures(
     means: Float[np.ndarray, "regions dim"],
     first: int | None,
 ) -> Float[np.ndarray, "contacts measures"]:
-    """What the network is told of each pair of regions, see `MEASURES`.
+    """Inputs of the network for each pair of regions, see `MEASURES`.
 
     Args:
         contacts: from `cues`, merged or not.
-        weight: points of each region.
-        means: its form (see `moments`), its looks, then the three numbers of its colour.
-        first: how many of the looks are of the first features; None where all are of the same, and each half is told
-            half of it.
+        weight: number of points of each region.
+        means: form of each region (see `moments`), its appearance, then its colour (3).
+        first: columns of appearance that are of the first set of features; None: there is one set, and its distance is
+            split equally.
     """
     a, b = contacts.pair.T
     edges = contacts.sums[:, 0]
@@ -225,20 +223,20 @@ def measures(
 
 @dataclass(frozen=True)
 class BorderModel:
-    """How likely two regions are two things: networks with one hidden layer and a direct way, whose mean logit counts.
+    """Log-odds of two instances: the mean logit of networks with one hidden layer and a linear skip connection.
 
-    The direct way still says more where the hidden layer has said all it can.
+    The skip connection still grows where the hidden layer saturates.
     """
 
     mean: Float[np.ndarray, " measures"]
     deviation: Float[np.ndarray, " measures"]
     hidden: Float[np.ndarray, "measures+1 hidden"]
-    """Weights, and offsets in the last row; of all networks side by side."""
+    """Weights, and offsets in the last row; all networks side by side."""
     output: Float[np.ndarray, " hidden+1"]
     direct: Float[np.ndarray, " measures"]
 
     def __call__(self, told: Float[np.ndarray, "contacts measures"]) -> Float[np.ndarray, " contacts"]:
-        """Log-odds of two things against one, from `measures`."""
+        """Log-odds of two instances against one, from `measures`."""
         scaled = ((told - self.mean) / self.deviation).clip(-REACH, REACH)
         hidden = np.tanh(scaled @ self.hidden[:-1] + self.hidden[-1])
         return hidden @ self.output[:-1] + self.output[-1] + scaled @ self.direct
@@ -246,7 +244,7 @@ class BorderModel:
 
 @cache
 def shipped() -> BorderModel:
-    """The one that comes with the package."""
+    """The model of the package."""
     kept = json.loads(WEIGHTS.read_text())
     assert kept["measures"] == list(MEASURES), "train_borders.py was not run since measures changed"
     return BorderModel(*(np.array(kept[name]) for name in ("mean", "deviation", "hidden", "output", "direct")))
@@ -254,20 +252,20 @@ def shipped() -> BorderModel:
 
 @dataclass(frozen=True)
 class BorderConfig:
-    """When two regions are one."""
+    """When two regions merge."""
 
     limit: float = 0.2
-    """How likely they are two things, at least, where they stay two."""
+    """Probability of two instances from which they do not merge."""
     evaluator: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
-    """From what `measures` tells of pairs to the log-odds of two things."""
+    """`measures` of pairs -> log-odds of two instances."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """What merging two regions costs, for `agglomerate`: below 1 they are one.
+    """The merge cost of two regions, for `agglomerate`: below 1 they merge.
 
-    It is minus the logarithm of how likely they are one thing, in units of what it is at the limit. Means are those
-    of `measures`.
+    It is the negative logarithm of the probability of one instance, relative to that at the limit. Means are those of
+    `measures`.
     """
 
     config: BorderConfig
@@ -278,5 +276,5 @@ class Price:
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
     ) -> Float[np.ndarray, " contacts"]:
         two = self.config.evaluator(measures(contacts, weight, means, self.first))
-        # Rounded, so that what is alike costs the same, wherever it stands in a product of matrices.
+        # Rounded, so that equal pairs cost the same wherever they stand in a matrix product.
         return np.round(np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit)), 9)

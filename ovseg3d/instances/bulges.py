@@ -1,9 +1,9 @@
-"""Where the room bulges: pieces of wall, floor or ceiling whose depth is poor, and which lie on none of its planes.
+"""Off-plane residuals: parts of wall, floor or ceiling whose depth is poor, so that they lie on no layout plane.
 
-Corners that few photos see, and bare stretches, come off their planes by tens of centimetres. They are told from things
-by what a thing hardly ever is: of one colour, and of the room's own colour, with no step where it meets the room, all
-around. No cue is enough by itself: a stool of the floor's colour has no step either, but more shades. So the cues are
-added up, squared, each in units of what is much of it. These and the limit were chosen on development rooms.
+Corners that few photos see, and bare surfaces, may be off their planes by tens of centimetres. Unlike objects they have
+one colour, that of the adjacent layout, with no step in colour along their outline. No criterion suffices by itself: a
+stool of the floor's colour has no step either, but more shades. So the squared criteria are added up, each relative to
+a large value of it. These values and the limit were chosen on development rooms.
 """
 
 from dataclasses import dataclass
@@ -18,45 +18,45 @@ from ovseg3d.instances.layout import NONE
 
 @dataclass(frozen=True)
 class BulgeConfig:
-    """What still is the room. Colours are CIELAB / 100."""
+    """Which regions are off-plane residuals. Colours are CIELAB / 100."""
 
     share: float = 0.5
-    """Of a region's border, how much must be with the room."""
+    """Least share of a region's outline that touches layout."""
     most: float = 2.5
-    """Sum of squares of the following, each divided by what is much of it."""
+    """Greatest sum of squares of the following criteria, each divided by its value here."""
     step: float = 0.035
-    """Mean step in colour along that border..."""
+    """Mean step in colour along the common outline..."""
     bend: float = 0.25
-    """...and mean bend: things stand on the room at an angle."""
+    """...and mean bend: objects meet the layout at an angle."""
     tint: float = 0.02
-    """Difference from what it borders in tint..."""
+    """Difference from the adjacent layout in tint..."""
     shade: float = 0.08
     """...in lightness..."""
     look: float = 0.8
-    """...and in looks, which have a variance of 1 over the scene."""
+    """...and in appearance, which has a variance of 1 over the scene."""
     spread: float = 0.08
-    """How much the region's own colour varies."""
+    """Deviation of the region's own colour."""
     rounds: int = 4
-    """Bulges on bulges."""
+    """Passes; in each, residuals may adjoin those found before."""
 
 
 def bulges(
     border: Contacts,
-    region: Int[np.ndarray, " patches"],
-    room: Int[np.ndarray, " patches"],
-    seen: Float[np.ndarray, "patches seen"],
-    area: Float[np.ndarray, " patches"],
+    region: Int[np.ndarray, " superpoints"],
+    room: Int[np.ndarray, " superpoints"],
+    seen: Float[np.ndarray, "superpoints seen"],
+    area: Float[np.ndarray, " superpoints"],
     config: BulgeConfig | None = None,
-) -> Int[np.ndarray, " patches"]:
-    """`room` with the regions that bulge off it: each of the kind that it borders most.
+) -> Int[np.ndarray, " superpoints"]:
+    """`room` with the off-plane residuals, each of the class that it touches most.
 
     Args:
-        border: of patches; its sums are edges, their steps in colour and their bends, each added up.
-        region: of each patch, from 0; of no account where `room` is known.
-        room: FLOOR, CEILING or WALL of patches that are known to be the room, NONE elsewhere.
-        seen: looks, with a variance of 1 over the scene, then the three numbers of a colour.
-        area: of each patch.
-        config: see there.
+        border: contacts of superpoints; sums are the number of edges, their steps in colour and their bends.
+        region: of each superpoint, from 0; ignored where `room` is known.
+        room: FLOOR, CEILING or WALL for superpoints of the layout, else NONE.
+        seen: appearance, with a variance of 1 over the scene, then the colour (3).
+        area: of each superpoint.
+        config: the criteria.
     """
     config, room, count = config or BulgeConfig(), room.copy(), int(region.max(initial=-1)) + 2
     region = np.where(room == NONE, region, count - 1)

@@ -1,18 +1,19 @@
-"""What things look like as wholes: each is cut out of the photos that show it best, and seen as a picture of its own.
+"""Instance embeddings: each instance is cropped from the photos that show it best, and the crops are encoded.
 
-A text-image encoder was taught with whole pictures; of a patch in the midst of one it knows less. Once the surface's
-points are grouped into things, it is known which photos show most of a thing and how large, and a crop around it is
-what the encoder knows best (Takmaz et al. 2023, OpenMask3D, who cut at several sizes too). In some what is around the
-thing is blurred (Yang et al. 2023, Fine-Grained Visual Prompting): a picture of a ball on a floor is also one of a
-floor. In others it stays: what was found may be a part, and is known by the rest. The mean of a thing's crops is its
-portrait. Its points take a share of that, and of the mean of what was lifted to them; the room's planes (floor,
-ceiling, walls) have no portrait, and take a share of their mean alone.
+Text-image encoders are trained on whole images and know less about a small region of one. Once points are grouped into
+instances, the photos that show most of an instance are known, and crops around it suit the encoder best (Takmaz et al.
+2023, OpenMask3D, who also crop at several sizes). In some crops the surroundings are blurred (Yang et al. 2023,
+Fine-Grained Visual Prompting): an image of a ball on a floor is also an image of a floor. In others they are kept,
+since an instance may be a part that is recognised by its context. The mean over an instance's crops is its embedding.
+Its points take a share of that, and a share of the mean of their lifted features. Planes of the layout (floor, ceiling,
+walls) have no crops and take a share of their mean only.
 
 Boxes are (left, top, right, bottom) in 0..1 of a photo.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -33,34 +34,34 @@ _ROWS = 16_384
 
 @dataclass(frozen=True)
 class CropConfig:
-    """How things are portrayed."""
+    """How instances are cropped, and how their embeddings are used."""
 
     views: int = 6
-    """Photos of each thing at most."""
+    """Most photos of each instance."""
     alone: tuple[float, ...] = (0.1, 0.4)
-    """Borders around a thing's box, relative to its longer side; a crop for each, with what is around it blurred..."""
+    """Margins around an instance's box, relative to its longer side: one crop each with blurred surroundings..."""
     within: tuple[float, ...] = (0.1, 0.4)
-    """...and a crop for each of these as the photo is."""
+    """...and one crop each of the unchanged photo."""
     blur: float = 0.06
-    """How far what is around a thing is blurred, as a share of the photo's shorter side."""
+    """Radius of the blur, as a share of the photo's shorter side."""
     cells: int = 112
-    """Cells along the photo's longer side in which points tell whose pixels are whose."""
+    """Cells along the photo's longer side in which points assign pixels to instances."""
     share: float = 0.65
-    """Of the portrait in the vectors of a thing's points; 0 takes none."""
+    """Share of the embedding in the vectors of an instance's points."""
     pooled: float = 0.9
-    """Of the mean over the thing, or the plane of the room, in what is left; 0 takes none."""
+    """Share of the mean over the instance, or the plane of the layout, in the rest."""
     stray: float = 0.02
-    """Share of a thing's points that may lie outside its box, on each side: silhouettes are ragged."""
+    """Share of an instance's points that may lie outside its box, on each side, since silhouettes are ragged."""
     batch: int = 32
     """Crops that are encoded at once."""
 
     def affordable(self, instances: int, size: tuple[int, int], budget: float) -> "CropConfig":
-        """The same with fewer views, if so many things would cost more than a budget; at least with one.
+        """The same with as many views as a budget allows; at least one.
 
         Args:
-            things: how many.
-            size: height and width at which the encoder sees a crop.
-            budget: pixels that it sees of all crops together.
+            instances: number of instances.
+            size: height and width of the encoder's input.
+            budget: most pixels of all crops together, at the encoder's input.
         """
         each = max(instances, 1) * (len(self.alone) + len(self.within)) * size[0] * size[1]
         return replace(self, views=int(min(self.views, max(1, budget // max(each, 1)))))
@@ -68,10 +69,10 @@ class CropConfig:
 
 @dataclass(frozen=True)
 class Pose:
-    """A thing in a photo."""
+    """An instance in a photo."""
 
     instance: int
-    """Number of the thing, from 1."""
+    """From 1."""
     view: int
     box: tuple[float, float, float, float]
 
@@ -79,15 +80,15 @@ class Pose:
 def choose_poses(
     ids: Int[np.ndarray, " points"], visibilities: Sequence[Visibility], config: CropConfig | None = None
 ) -> list[Pose]:
-    """The photos that show each thing best: much of it, and large.
+    """The photos that show each instance best: much of it, and large.
 
     Args:
-        ids: thing of each point, from 1; 0 for none.
-        sights: what each photo sees.
-        config: see there.
+        ids: instance of each point, from 1; 0 for none.
+        visibilities: the points that each photo sees.
+        config: number of views, and how boxes are trimmed.
 
     Returns:
-        Poses, in the order of their photos. A thing that no photo sees has none.
+        Poses, in the order of their photos. An instance that no photo sees has none.
     """
     config = config or CropConfig()
     candidates: dict[int, list[tuple[float, Pose]]] = {}
@@ -99,7 +100,7 @@ def choose_poses(
             if number == 0:
                 continue
             low, high = np.quantile(visibility.xy[rows], [config.stray, 1 - config.stray], axis=0)
-            # Seen area counts in full, size by its root: half of a thing nearby says less than all of it from afar.
+            # Visible area counts in full, size by its root: half of a near instance is worth less than a far one.
             score = float(visibility.weight[rows].sum() * max(*(high - low), 1e-6) ** 0.5)
             candidates.setdefault(number, []).append((score, Pose(number, view, (*low.tolist(), *high.tolist()))))
     best = [
@@ -113,21 +114,21 @@ def choose_poses(
 def outlines(
     ids: Int[np.ndarray, " points"], visibility: Visibility, height: int, width: int
 ) -> Int[np.ndarray, "{height} {width}"]:
-    """The thing that each cell of a photo shows: that of the point seen there, or nearest to it.
+    """The instance in each cell of a photo: that of the point seen there, else of the nearest seen point.
 
     Args:
-        ids: thing of each point, from 1; 0 for none.
-        sight: what the photo sees.
+        ids: instance of each point, from 1; 0 for none.
+        visibility: the points that the photo sees.
         height, width: cells of the photo.
     """
     made = np.full((height, width), -1)
-    order = np.argsort(visibility.weight, kind="stable")  # whose light stops there most is told last, and stays
+    order = np.argsort(visibility.weight, kind="stable")  # the heaviest is written last, and stays
     column, row = (visibility.xy[order] * (width, height)).astype(int).T.clip(0)
     made[row.clip(max=height - 1), column.clip(max=width - 1)] = ids[visibility.point[order]]
     if (made < 0).all():
         return np.zeros_like(made)
     nearest = distance_transform_edt(made < 0, return_distances=False, return_indices=True)
-    return made[tuple(nearest)]
+    return made[tuple(np.asarray(nearest))]
 
 
 def encode_instance_crops(
@@ -138,17 +139,17 @@ def encode_instance_crops(
     clip: TextImageEncoder,
     config: CropConfig | None = None,
     tick: Callable[[int, int], None] | None = None,
-) -> Float[np.ndarray, "things dim"]:
-    """Portraits of all things, unit vectors; zero for a thing without a pose.
+) -> Float[np.ndarray, "instances dim"]:
+    """Embeddings of all instances, unit vectors; zero for an instance without a pose.
 
     Args:
         poses: from `choose_poses`, in the order of their photos: each photo is read once.
-        ids: thing of each point, from 1; 0 for none.
-        sights: what each photo sees.
-        photo: gives the photo of a view, at any size.
+        ids: instance of each point, from 1; 0 for none.
+        visibilities: the points that each photo sees.
+        photo: returns the photo of a view, at any size.
         clip: the encoder.
         config: which crops.
-        tick: called after each batch with crops done and in all.
+        tick: called after each batch with the numbers of crops done and in total.
     """
     config = config or CropConfig()
     total = np.zeros((int(ids.max(initial=0)), clip.dim), np.float32)
@@ -166,23 +167,26 @@ def add_instance_crops(
     basis: Basis,
     vectors: Float[np.ndarray, "points kept"],
     ids: Int[np.ndarray, " points"],
-    instance_crops: Float[np.ndarray, "things dim"],
+    instance_crops: Float[np.ndarray, "instances dim"],
     room: Int[np.ndarray, " points"] | None = None,
     config: CropConfig | None = None,
     samples: int = 8192,
     seed: int = 0,
 ) -> tuple[Basis, Float[np.ndarray, "points kept"]]:
-    """Let the points of a thing, and of a plane of the room, speak together; unit vectors, in a basis that holds them.
+    """Blend embeddings and means of instances, and means of layout planes, into the vectors of their points.
 
     Args:
         basis: of `vectors`.
         vectors: coefficients of points, unit length or zero.
-        ids: thing of each point, from 1; 0 for none.
-        portraits: from `encode_instance_crops`; a row of zeros is none.
-        room: number of the plane that a point lies on, from 1; 0 for none.
-        config: how much portraits count.
-        samples: points that the new basis is fitted to, besides portraits.
-        seed: which ones.
+        ids: instance of each point, from 1; 0 for none.
+        instance_crops: from `encode_instance_crops`; a row of zeros is none.
+        room: layout plane of each point, from 1; 0 for none.
+        config: the shares of embeddings and means.
+        samples: points that the new basis is fitted to, besides the embeddings.
+        seed: of the choice of samples.
+
+    Returns:
+        A basis that holds the embeddings, and unit vectors in it.
     """
     config, count = config or CropConfig(), len(instance_crops)
     group = np.where((ids == 0) & (room > 0), count + room, ids) if room is not None else ids
@@ -198,7 +202,7 @@ def add_instance_crops(
         return normalise((1 - own) * basis.expand(pooled[rows]) + own * faces[ids[rows]])
 
     some = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:samples])
-    # Portraits as well: a small thing may have no point among the samples, and speaks by its portrait.
+    # Embeddings as well: a small instance may have no point among the samples.
     fitted = fit_basis(np.concatenate([mixed(some), instance_crops]), vectors.shape[1])
     parts = [fitted.reduce(mixed(rows)) for rows in np.array_split(np.arange(len(vectors)), len(vectors) // _ROWS + 1)]
     return fitted, normalise(np.concatenate(parts))
@@ -211,25 +215,24 @@ def _crops(
     photo: Callable[[int], np.ndarray],
     config: CropConfig,
 ) -> Iterator[Tensor]:
-    """Squares around each pose, rgb in 0..1, (3, h, w); as far as the photo reaches."""
-    view = -1
-    for pose in poses:
-        if pose.view != view:
-            view, whole = pose.view, photo(pose.view)
-            height, width = whole.shape[:2]
-            radius = config.blur * min(height, width)
-            blurred = np.asarray(Image.fromarray(whole).filter(ImageFilter.GaussianBlur(radius)))
-            size = [max(1, round(side * config.cells / max(height, width))) for side in (height, width)]
-            shown = outlines(ids, visibilities[view], *size)
-        mask = Image.fromarray((shown == pose.instance).astype(np.float32)).resize((width, height), Image.BILINEAR)
-        mask = np.asarray(mask)[..., None]
-        alone, within = (_planar(image) for image in (mask * whole + (1 - mask) * blurred, whole))
-        left, low, right, high = pose.box
-        spans = [(low * height, high * height), (left * width, right * width)]
-        for pixels, contexts in ((alone, config.alone), (within, config.within)):
-            for context in contexts:
-                top, left, bottom, right = square_around(spans, (height, width), context)
-                yield pixels[:, top:bottom, left:right]
+    """Squares around each pose, clipped to the photo; rgb in 0..1, (3, h, w)."""
+    for view, own in groupby(poses, key=lambda pose: pose.view):
+        whole = photo(view)
+        height, width = whole.shape[:2]
+        radius = config.blur * min(height, width)
+        blurred = np.asarray(Image.fromarray(whole).filter(ImageFilter.GaussianBlur(radius)))
+        rows, columns = (max(1, round(side * config.cells / max(height, width))) for side in (height, width))
+        shown = outlines(ids, visibilities[view], rows, columns)
+        for pose in own:
+            covered = Image.fromarray(np.equal(shown, pose.instance).astype(np.float32))
+            mask = np.asarray(covered.resize((width, height), Image.Resampling.BILINEAR))[..., None]
+            alone, within = (_planar(image) for image in (mask * whole + (1 - mask) * blurred, whole))
+            left, low, right, high = pose.box
+            spans = [(low * height, high * height), (left * width, right * width)]
+            for pixels, contexts in ((alone, config.alone), (within, config.within)):
+                for context in contexts:
+                    top, start, bottom, end = square_around(spans, (height, width), context)
+                    yield pixels[:, top:bottom, start:end]
 
 
 def _planar(image: Float[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:

@@ -1,9 +1,9 @@
-"""Take apart things that touch: normalised cuts (Shi & Malik 2000) of a graph of patches.
+"""Separate instances that touch: normalised cuts (Shi & Malik 2000) of the superpoint graph.
 
-Two chairs pushed together have one look and are in contact, so only shape tells them apart: where they meet the
-surface is creased inwards, and the contact is narrow. The cut is the best one along the second eigenvector of the
-normalised Laplacian of the patches' contacts, in which concave borders hold little. It is made when both sides are
-large and the border is concave enough for its length; then each side is looked at again.
+Two chairs pushed together look alike and touch, so only shape separates them: where they meet, the surface is concave
+and the contact is narrow. The cut is the best one along the second eigenvector of the normalised Laplacian of the
+superpoint graph, in which concave contacts have low weight. It is made if both sides are large and the contact is
+concave enough for its length. Then each side is tried again.
 """
 
 from dataclasses import dataclass
@@ -16,50 +16,51 @@ from scipy.sparse.csgraph import connected_components
 EDGES_PER_GAP = 10.0
 """Edges of a point graph with 10 neighbours that cross a crease, for each distance between points of its length."""
 TOO_MANY = 1500
-"""Patches of one thing from which it is not looked at: a thing has tens, and the eigenvectors take cubic time."""
+"""Regions with more superpoints are not cut: an instance has tens, and the eigenvectors take cubic time."""
 
 
 @dataclass(frozen=True)
 class CutConfig:
-    """When a thing is cut in two."""
+    """When an instance is cut in two."""
 
     share: float = 0.2
-    """Least area of a side, as a share of the thing."""
+    """Least size of a side, as a share of the instance."""
     least: float = 60.0
     """Least weight (points) of a side."""
     touch: float = -0.1
-    """How concave (1: as a right angle) a border must be that is hardly more than a point."""
+    """Concavity (1: a right angle) that a contact of hardly any length needs..."""
     neck: float = 1.7
-    """How much more concave for each length of it that is the root of the smaller side's area..."""
+    """...plus this for each length that is the root of the smaller side's size..."""
     crease: float = 0.55
     """...up to this, which is enough for any length."""
     stacked: float = 0.05
-    """How much more concave one must be between two sides above each other: a table top on its leg is one thing."""
+    """Additional concavity where one side is above the other: a table top on its leg is one instance."""
 
 
 def cut_apart(
     pair: Int[np.ndarray, "contacts 2"],
     border: Float[np.ndarray, " contacts"],
     crease: Float[np.ndarray, " contacts"],
-    weight: Float[np.ndarray, " patches"],
-    middle: Float[np.ndarray, "patches 3"],
+    weight: Float[np.ndarray, " superpoints"],
+    middle: Float[np.ndarray, "superpoints 3"],
     up: Float[np.ndarray, "3"],
-    region: Int[np.ndarray, " patches"],
+    region: Int[np.ndarray, " superpoints"],
     config: CutConfig | None = None,
-) -> Int[np.ndarray, " patches"]:
-    """Cut regions of patches in two where they hang together by a narrow or concave border, as often as that holds.
+) -> Int[np.ndarray, " superpoints"]:
+    """Repeatedly cut regions in two at narrow or concave contacts.
 
     Args:
-        pair: patches that touch.
+        pair: superpoints that touch.
         border: point edges across each contact.
-        crease: how concave each contact is, 1 for a right angle, negative for convex ones.
-        weight: points of each patch.
-        middle: of each patch.
+        crease: concavity of each contact, 1 for a right angle, negative for convex ones.
+        weight: number of points of each superpoint.
+        middle: centre of each superpoint.
         up: unit vector.
-        region: of each patch; patches of a region below 0 are left alone.
-        config: see there.
+        region: of each superpoint; regions below 0 are ignored.
+        config: when a region is cut.
 
-    Returns the new region of each patch: parts of old regions keep the number or get new ones above the largest.
+    Returns:
+        The new region of each superpoint: one part of a region keeps its number, others get numbers above the largest.
     """
     config = config or CutConfig()
     region = region.copy()
@@ -89,7 +90,7 @@ def cut_apart(
 def _best_cut(
     members: np.ndarray, pair: np.ndarray, border: np.ndarray, crease: np.ndarray, weight: np.ndarray, config: CutConfig
 ) -> tuple[np.ndarray, float, float] | None:
-    """Which members are on one side of the best cut, how concave it is, and its length by the smaller side's root."""
+    """The members on one side of the best cut, its concavity, and its length over the root of the smaller side."""
     if not 2 <= len(members) <= TOO_MANY or weight[members].sum() < 2 * config.least:
         return None
     place = np.full(len(weight), -1)
@@ -111,15 +112,15 @@ def _best_cut(
     return side, float(bent), float(length / np.sqrt(smaller))
 
 
-def _sweep(hold: np.ndarray, weight: np.ndarray, config: CutConfig) -> Bool[np.ndarray, " patches"] | None:
-    """Of all cuts along the second eigenvector with two large sides, the one that costs least."""
+def _sweep(hold: np.ndarray, weight: np.ndarray, config: CutConfig) -> Bool[np.ndarray, " superpoints"] | None:
+    """The cut of least cost along the second eigenvector whose sides are both large."""
     hold = hold + hold.T
     degree = hold.sum(1)
     scale = 1 / np.sqrt(degree)
     _, vectors = np.linalg.eigh(np.eye(len(hold)) - scale[:, None] * hold * scale)
     order = np.argsort(vectors[:, 1] * scale, kind="stable")
     sorted_hold = hold[order][:, order]
-    # What is cut between the first k and the rest grows by a patch's degree and falls by what it holds of the first.
+    # The cut of the first k grows by each superpoint's degree and falls by twice its weight to earlier ones.
     cut = np.cumsum(degree[order] - 2 * np.tril(sorted_hold, -1).sum(1))[:-1]
     inside = np.cumsum(degree[order])[:-1]
     low = np.cumsum(weight[order])[:-1]

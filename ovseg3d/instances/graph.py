@@ -1,11 +1,10 @@
-"""Surface points as a graph, and its agglomeration into regions: what `instances` is built on.
+"""The graph of surface points, and its agglomeration into regions.
 
-Points are joined to their nearest neighbours as far as the surface is closed. Regions grow as in Ward's clustering
-(1963): of all pairs in contact, those merge that are each other's cheapest. Merging such mutual pairs many at a time
-gives the same tree as always taking the cheapest one of all, as long as merging makes no pair cheaper, and is a few
-array operations a round.
+Points are joined to their nearest neighbours where the surface is closed. Regions grow as in Ward's clustering (1963):
+pairs in contact merge that are each other's cheapest. Merging many such pairs at once gives the same tree as always
+merging the cheapest pair, as long as merging makes no pair cheaper. A round is a few array operations.
 
-Contacts are pairs (first < second) of regions, each once. Ties are broken by number, so that results do not vary.
+Contacts are pairs (first < second) of regions, each once. Ties are broken by number, so results are deterministic.
 """
 
 from collections.abc import Callable
@@ -15,17 +14,17 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(frozen=True)
 class Contacts:
-    """Pairs of things that touch, and sums over their common border."""
+    """Pairs of regions that touch, and sums over their common edges."""
 
     pair: Int[np.ndarray, "contacts 2"]
     """First below second."""
-    sums: Float[np.ndarray, "contacts border"]
-    """Whatever is counted along a border; added up when regions merge."""
+    sums: Float[np.ndarray, "contacts sums"]
+    """Edge features summed over the common edges; added up when regions merge."""
 
     def merged(self, group: Int[np.ndarray, " old"], count: int) -> "Contacts":
         """The contacts between groups."""
@@ -46,14 +45,14 @@ def add_up(
 def majority(
     group: Int[np.ndarray, " rows"], value: Int[np.ndarray, " rows"], count: int, share: float, missing: int = 0
 ) -> Int[np.ndarray, " groups"]:
-    """The commonest value of each group, the least of equals.
+    """The most frequent value of each group; of equals the smallest.
 
     Args:
         group: of each row, from 0.
         value: of each row, 0 or more.
         count: how many groups there are.
-        share: of a group's rows that its commonest value must exceed.
-        missing: the value of a group without rows, or with none so common.
+        share: of a group's rows, which the most frequent value must exceed.
+        missing: the value of a group without rows, or without a value that frequent.
     """
     base = int(value.max(initial=0)) + 1
     key, number = np.unique(group.astype(np.int64) * base + value, return_counts=True)
@@ -65,7 +64,7 @@ def majority(
 
 
 def spacing(xyz: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
-    """About the distance of each point to the next ones: to its fourth neighbour; 0 for a point alone."""
+    """Typical distance of each point to its neighbours: to the fourth one; 0 for a single point."""
     count = min(5, len(xyz))
     if count < 2:
         return np.zeros(len(xyz))
@@ -79,21 +78,21 @@ def touching(
     neighbours: int = 10,
     reach: float = 2.5,
 ) -> Contacts:
-    """Which points are neighbours on the surface: `sums` is one column, the number of edges (1).
+    """Points that are neighbours on the surface; `sums` has one column, the number of edges (1).
 
     Args:
-        xyz: places.
+        xyz: positions.
         gap: from `spacing`.
-        normal: unit length; if given, points that face each other are no neighbours: between them is air.
-        neighbours: of a point that are asked.
-        reach: how many gaps an edge may be long: the larger of the two points', at most twice the smaller.
+        normal: unit length; if given, points that face each other across air are not joined.
+        neighbours: candidates per point.
+        reach: longest edge, in gaps: the larger gap of the two points, at most twice the smaller.
     """
     count = min(neighbours + 1, len(xyz))
     if count < 2:
         return Contacts(np.zeros((0, 2), np.int64), np.zeros((0, 1)))
     distance, index = cKDTree(xyz).query(xyz, k=count)
     first, second = np.repeat(np.arange(len(xyz)), count - 1), index[:, 1:].ravel().astype(np.int64)
-    # A stray point is far from everything: it must not bridge what lies on both sides of it.
+    # A stray point must not bridge the surfaces on both sides of it.
     small, large = np.minimum(gap[first], gap[second]), np.maximum(gap[first], gap[second])
     near = distance[:, 1:].ravel() <= reach * np.minimum(large, 2 * small)
     pair = np.unique(np.sort(np.stack([first[near], second[near]], -1), axis=1), axis=0)
@@ -114,17 +113,18 @@ def agglomerate(
     most: float = 1.0,
     rounds: int = 200,
 ) -> Int[np.ndarray, " regions"]:
-    """Merge regions in contact, mutually cheapest pairs first, while the price is below `most`.
+    """Merge regions in contact, mutually cheapest pairs first, while the cost is below `most`.
 
     Args:
-        contacts: between the regions that there are at first.
-        weight: of each, such as its area; above 0.
-        means: what a region is like; a merged region has the weighted mean.
-        price: of (contacts, weight, means), one for each contact.
-        most: price from which nothing is merged.
-        rounds: more than ever needed; a guard.
+        contacts: between the initial regions.
+        weight: of each region, such as its area; above 0.
+        means: features of each region; a merged region has the weighted mean.
+        merge_cost: (contacts, weight, means) -> cost of each contact.
+        most: pairs of this cost or more are not merged.
+        rounds: bound on the rounds, more than ever needed.
 
-    Returns the group of each region, 0 .. groups - 1 without gaps.
+    Returns:
+        The group of each region, 0 .. groups - 1 without gaps.
     """
     group = np.arange(len(weight))
     sums = means.astype(np.float64) * weight[:, None]
@@ -145,12 +145,12 @@ def agglomerate(
 
 
 def _mutual(pair: np.ndarray, cost: np.ndarray, count: int, most: float) -> np.ndarray:
-    """Rows of the pairs in which each region is the other's cheapest."""
+    """Rows of the pairs in which each region is the other's cheapest partner."""
     order = np.lexsort((np.arange(len(cost)), cost))
     order = order[cost[order] < most]
     ends = pair[order].ravel()
     best = np.full(count, -1)
-    # Written from the dearest to the cheapest, so that the cheapest stays.
+    # Written from the most to the least costly, so that the least costly stays.
     best[ends[::-1]] = np.repeat(order, 2)[::-1]
     first, second = pair[order].T
     return order[(best[first] == order) & (best[second] == order)]

@@ -1,19 +1,19 @@
-"""From surface points to things: "chair" is one label, five chairs are five instances.
+"""Group surface points into instances: "chair" is one label, five chairs are five instances.
 
-Shape and colour come first: they are known to the point, while features are blurred over cells of the photos.
+Shape and colour are used first: they are known per point, while features are blurred over cells of the photos.
 
-1. Points become small patches that are alike (see `superpoints`).
-2. The planes of the room (floor, walls, ceiling; see `structure`) are found, and which of them a patch lies on.
-3. Patches merge into regions, those first that are most surely one thing, as far as their border and what they look
-   like can tell (see `borders`).
-4. What lies on the planes of the room is told by colour and look: most of it is the room, the rest hangs or lies there.
-   Pieces that hang side by side, with much of their outline in common, are one: a picture is of many colours. Fog above
-   the walls is ceiling.
-5. What touches and looks alike is cut apart by shape (see `cuts`). Where the room bulges off its planes it is told by
-   colour (see `bulges`). What is left and large enough is an instance, or a scrap of one or of the room (see `wholes`).
+1. Points are grouped into superpoints (see `superpoints`).
+2. The planes of the layout (floor, walls, ceiling; see `layout`) are found, and each superpoint's plane.
+3. Superpoints merge into regions. Pairs that are most likely one instance, by their adjacency and appearance, merge
+   first (see `borders`).
+4. Colour and appearance decide which regions on a plane are layout; the others hang or lie on it. Regions on one wall
+   that share much of their outline are joined, since a picture has many colours. Fog above the walls is ceiling.
+5. Instances that touch and look alike are separated by shape (see `cuts`). Poorly reconstructed layout off its planes
+   is recognised by colour (see `bulges`). What remains and is large enough is an instance or a rejected fragment (see
+   `wholes`).
 
-Ids are 0 for none or the room, else from 1, the largest area first; those of scraps come after all others. Input frame.
-What things are called is not asked here: `instances.instances_of` names them.
+Ids are 0 for none or layout, else from 1 by falling area; rejected fragments are numbered after all instances. Input
+frame. Instances are named by `records.instances_of`, not here.
 """
 
 from collections.abc import Sequence
@@ -34,31 +34,31 @@ from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_su
 from ovseg3d.instances.wholes import WholeConfig, traits
 
 WHOLE = 0.9
-"""Share of a region above a room's walls from which it is the ceiling, and nothing that is high..."""
+"""Least share of a region above the walls of a ceiling; less is a high object..."""
 FRAYED = 6.0
-"""...and how far below their edge that is still above them, in gaps between points."""
+"""...and how far below the walls' edge still counts as above, in gaps between points."""
 
 
 @dataclass(frozen=True)
 class InstanceConfig:
-    """How points become things."""
+    """How points are grouped into instances."""
 
     tint: float = 0.2
-    """Difference in tint (see `borders.tint`) up to which a region on a plane of the room is the room..."""
+    """Greatest difference in tint (see `borders.tint`) at which a region on a plane is layout..."""
     shade: float = 0.6
     """...and in lightness..."""
     alike: float = 1.1
-    """...and distance of looks; together they are an ellipsoid."""
+    """...and in appearance; the three are the axes of an ellipsoid."""
     flat: float = 0.9
-    """Share of a piece on a wall that lies on its plane..."""
+    """Regions on one wall are joined when at least this share of each lies on the wall's plane..."""
     hung: float = 0.3
-    """...most of the plane that it may be, a wall of another colour being none..."""
+    """...each covers at most this share of the plane, since more is a wall of another colour..."""
     common: float = 0.4
-    """...and share of the shorter outline of two that is common to both, from which they are one."""
+    """...and at least this share of the shorter outline is common to both."""
     least: int = 15
-    """Points that an instance has at least."""
+    """Fewest points of an instance."""
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
-    border: BorderConfig = field(default_factory=BorderConfig)
+    merge: BorderConfig = field(default_factory=BorderConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)
     bulge: BulgeConfig = field(default_factory=BulgeConfig)
     cut: CutConfig = field(default_factory=CutConfig)
@@ -66,26 +66,26 @@ class InstanceConfig:
 
 
 @dataclass(frozen=True)
-class Things:
+class Instances:
     """What `find_instances` made of the points."""
 
     ids: Int[np.ndarray, " points"]
-    """Instance of each point, 0 for none; scraps have the highest numbers."""
+    """Instance of each point, 0 for none; rejected fragments have the highest numbers."""
     superpoint: Int[np.ndarray, " points"]
-    """The small patch that a point belongs to, from 0."""
-    room: Int[np.ndarray, " points"]
-    """FLOOR, CEILING or WALL for points of the room, else NONE."""
+    """Superpoint of each point, from 0."""
+    layout: Int[np.ndarray, " points"]
+    """FLOOR, CEILING or WALL for points of the layout, else NONE."""
     rejected_fragments: int = 0
-    """How many numbers are of scraps."""
+    """Number of rejected fragments."""
 
     @property
     def count(self) -> int:
-        """How many instances there are that are no scraps."""
+        """Number of instances, without rejected fragments."""
         return int(self.ids.max(initial=0)) - self.rejected_fragments
 
     @property
     def instance(self) -> Int[np.ndarray, " points"]:
-        """Instance of each point that is of no scrap, else 0."""
+        """Instance of each point, 0 for none and for rejected fragments."""
         return np.where(self.ids <= self.count, self.ids, 0)
 
 
@@ -96,48 +96,48 @@ def find_instances(
     visibilities: Sequence[Visibility] = (),
     regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
     config: InstanceConfig | None = None,
-) -> Things:
-    """Group surface points into things.
+) -> Instances:
+    """Group surface points into instances.
 
     Args:
         surface: the points.
-        features: one or more sets of vectors, such as lifted CLIP and DINO ones; each counts the same. None at all:
-            colour and shape alone.
-        sights: which points each photo sees and where.
-        regions: region maps of the same photos, of any size and numbering, one for each of `visibilities`; or none at all.
-        config: see there.
+        features: sets of vectors, such as lifted CLIP and DINO features, weighted equally. Empty: only colour and shape
+            are used.
+        visibilities: which points each photo sees, and where.
+        regions: region maps of the same photos, of any size and numbering, one for each of `visibilities`; or empty.
+        config: thresholds and settings of the steps.
     """
     config = config or InstanceConfig()
     if len(surface) < 2:
         ids = np.full(len(surface), int(config.least <= 1))
-        return Things(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
+        return Instances(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
     made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
     plane, kind, contacts = made.plane, made.kind, made.contacts
-    region = agglomerate(contacts, made.weight, made.told, Price(config.border, made.first))
-    room = _room(region, made.seen, made.area, kind, config)
-    room[_ceiling(region, room, plane, kind, made, surface.up.astype(np.float64), config.structure)] = CEILING
-    region = np.where(room == NONE, _hung(region, room, plane, kind, made, config), -1)
-    # Photos may hold together what shape would part, not the other way: their regions end inside of things too.
+    region = agglomerate(contacts, made.weight, made.region_features, Price(config.merge, made.first))
+    layout = _layout(region, made.seen, made.area, kind, config)
+    layout[_ceiling(region, layout, plane, kind, made, surface.up.astype(np.float64), config.structure)] = CEILING
+    region = np.where(layout == NONE, _hung(region, layout, plane, kind, made, config), -1)
+    # Votes of photos may only prevent a cut: photo regions also end inside instances.
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(made.vote, 0)
     up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
     region = cut_apart(contacts.pair, edges, crease, made.weight, made.middle, up, region, config.cut)
-    room = bulges(made.border, region, room, made.seen, made.area, config.bulge)
-    region = np.where(room == NONE, region, -1)
+    layout = bulges(made.adjacency, region, layout, made.seen, made.area, config.bulge)
+    region = np.where(layout == NONE, region, -1)
     number = _numbered(region, made.weight, made.area, config.least)
-    whole = config.whole.instances(_traits(number, room, made, contacts, config.border))
+    whole = config.whole.instances(_traits(number, layout, made, contacts, config.merge))
     order = np.argsort(~whole, kind="stable")
     after = np.zeros(len(whole) + 1, np.int64)
     after[order + 1] = np.arange(1, len(whole) + 1)
-    return Things(after[number][made.superpoint], made.superpoint, room[made.superpoint], int((~whole).sum()))
+    return Instances(after[number][made.superpoint], made.superpoint, layout[made.superpoint], int((~whole).sum()))
 
 
-def _room(
+def _layout(
     region: np.ndarray, seen: np.ndarray, area: np.ndarray, kind: np.ndarray, config: InstanceConfig
-) -> Int[np.ndarray, " patches"]:
-    """What each patch is of the room: regions on its planes that look as most of them do.
+) -> Int[np.ndarray, " superpoints"]:
+    """The layout class of each superpoint: regions on planes whose appearance is that of most regions there.
 
-    Walls are judged together: one may be hidden by a bookshelf, all are not. A region may go around a corner: what of
-    it lies on a plane is what that plane is.
+    All walls are compared together, since a bookshelf may hide one but not all. A region may extend around a corner;
+    each superpoint on a plane takes the class of that plane.
     """
     count = int(region.max()) + 1
     size = np.bincount(region, area, count)
@@ -158,32 +158,39 @@ def _room(
 
 def _ceiling(
     region: np.ndarray,
-    room: np.ndarray,
+    layout: np.ndarray,
     plane: np.ndarray,
     kind: np.ndarray,
     made: Superpoints,
     up: np.ndarray,
     config: StructureConfig,
-) -> Bool[np.ndarray, " patches"]:
-    """Patches above a room's walls that lie on none of its planes, but for those of things: these begin below, or touch
-    no wall, as a lamp that hangs and the crown of a tree."""
-    wall = (room == WALL) & (kind == WALL)
+) -> Bool[np.ndarray, " superpoints"]:
+    """Superpoints above the walls that lie on no plane and belong to no object.
+
+    Objects begin below the walls' edge or touch no wall, such as a hanging lamp or the crown of a tree.
+    """
+    wall = (layout == WALL) & (kind == WALL)
     if len(np.unique(plane[wall])) < config.around:
-        return np.zeros(len(room), bool)
+        return np.zeros(len(layout), bool)
     edge = upper_edge(made.xyz @ up, made.point_area, wall[made.superpoint], made.gap, config)
     height, size = made.middle @ up, np.bincount(region, made.area)
     fog = np.bincount(region, made.area * height) > edge * size
     fog &= np.bincount(region, made.area * (height > edge - FRAYED * made.gap)) >= WHOLE * size
     fog &= size < config.little * size.sum()  # more of it is a wall
-    pair = made.border.pair
+    pair = made.adjacency.pair
     fog &= np.isin(np.arange(len(size)), region[pair[wall[pair[:, ::-1]]]])
-    return (kind == NONE) & np.where(room == NONE, fog[region], height > edge)
+    return (kind == NONE) & np.where(layout == NONE, fog[region], height > edge)
 
 
 def _hung(
-    region: np.ndarray, room: np.ndarray, plane: np.ndarray, kind: np.ndarray, made: Superpoints, config: InstanceConfig
-) -> Int[np.ndarray, " patches"]:
-    """Regions, of which those are one that hang side by side on a wall."""
+    region: np.ndarray,
+    layout: np.ndarray,
+    plane: np.ndarray,
+    kind: np.ndarray,
+    made: Superpoints,
+    config: InstanceConfig,
+) -> Int[np.ndarray, " superpoints"]:
+    """Join regions that hang side by side on a wall."""
     count = int(region.max()) + 1
     usual = majority(region, plane, count, 0.0)
     size, there = np.bincount(region, made.area, count), np.bincount(plane, made.area)
@@ -191,9 +198,9 @@ def _hung(
     walls = np.zeros(len(there), bool)
     walls[plane[kind == WALL]] = True
     hangs = walls[usual] & (on >= config.flat * size) & (on <= config.hung * there[usual])
-    hangs &= np.bincount(region, room != NONE, count) == 0
-    border = made.border.merged(region, count)
-    pair, edges = border.pair, border.sums[:, 0]
+    hangs &= np.bincount(region, layout != NONE, count) == 0
+    adjacency = made.adjacency.merged(region, count)
+    pair, edges = adjacency.pair, adjacency.sums[:, 0]
     outline = np.bincount(pair.ravel(), np.repeat(edges, 2), count)
     one = hangs[pair].all(1) & (usual[pair[:, 0]] == usual[pair[:, 1]])
     one &= edges >= config.common * outline[pair].min(1)
@@ -202,24 +209,24 @@ def _hung(
 
 
 def _traits(
-    number: np.ndarray, room: np.ndarray, made: Superpoints, contacts: Contacts, config: BorderConfig
-) -> Float[np.ndarray, "numbers traits"]:
-    """What `wholes` tells scraps by, beside the room's planes and what is left between."""
+    number: np.ndarray, layout: np.ndarray, made: Superpoints, contacts: Contacts, config: BorderConfig
+) -> Float[np.ndarray, "numbers features"]:
+    """Features of each region by which `wholes` recognises rejected fragments."""
     count = int(number.max())
-    alone = np.where(room != NONE, count + room, count + WALL + 1 + np.arange(len(number)))
+    alone = np.where(layout != NONE, count + layout, count + WALL + 1 + np.arange(len(number)))
     group = np.unique(np.where(number > 0, number, alone), return_inverse=True)[1]
     total = int(group.max()) + 1
     weight = np.bincount(group, made.weight)
-    means = add_up(made.told * made.weight[:, None], group, total) / weight[:, None]
+    means = add_up(made.region_features * made.weight[:, None], group, total) / weight[:, None]
     contacts = contacts.merged(group, total)
     on_planes = np.bincount(group, made.weight * (made.kind != NONE)) / weight
-    inside = np.bincount(group, room != NONE) > 0
+    inside = np.bincount(group, layout != NONE) > 0
     two = config.evaluator(measures(contacts, weight, means, made.first))
     return traits(contacts, two, weight, means, on_planes, inside)[:count]
 
 
 def _numbered(region: np.ndarray, weight: np.ndarray, area: np.ndarray, least: int) -> np.ndarray:
-    """Instance of each patch: regions (from 0) with enough points, by falling area."""
+    """Instance of each superpoint: regions (from 0) with enough points, by falling area."""
     inside = region >= 0
     if not inside.any():
         return np.zeros(len(region), np.int64)

@@ -1,12 +1,12 @@
-"""The room itself: large planes behind (or under) which nothing is seen, such as floor, walls and ceiling.
+"""The layout of a room: large planes with nothing visible behind (or under) them, such as floor, walls and ceiling.
 
-Found by area, without phrases, in normals that were steadied along the surface (`smooth`): a field makes plain walls
-bumpy. Directions are `up`, against it, and four at right angles, since most rooms are boxes: those in which most
-surface lies in few layers; then others in which much surface faces, for walls that stand askew and ceilings under a
-roof. Along a direction, planes are peaks of area over offset. A peak is structure when it is large and when hardly any
-surface lies behind it where it is: under a table top there is floor, under the floor there is none.
+Planes are found by area, without phrases, in normals that were smoothed along the surface (`points.smooth`), since a
+field makes plain walls bumpy. Directions are up, down, and four horizontal ones at right angles, since most rooms are
+boxes: those in which most surface lies in few layers. Further directions are those that much surface faces, for oblique
+walls and sloped ceilings. Along a direction, planes are peaks of area over offset. A peak is layout if it is large and
+hardly any surface lies behind it: there is floor under a table top, but nothing under the floor.
 
-Photos of a room hardly show its ceiling, and a strip of it is bumps and fog, no plane. But walls end where it begins
+Photos of a room rarely show its ceiling; a strip of it is bumps and fog, not a plane. It begins where walls end
 (`upper_edge`).
 """
 
@@ -17,30 +17,30 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 NONE, FLOOR, CEILING, WALL = range(4)
-"""What a plane is of the room."""
+"""Layout class of a plane."""
 TURNS = (-2.5, 2.5, -5.0, 5.0, -7.5, 7.5, -10.0, 10.0)
 """Degrees by which the direction of a wall may be off, the likeliest first."""
 STEP = 2.5
 """Degrees between the boxes that are tried."""
 ASKEW = 15.0
-"""Degrees from the nearest side of the box from which a direction is another one."""
+"""Degrees between two directions from which they are different."""
 BINS = 72
-"""Of horizontal directions, all around."""
+"""Number of horizontal directions, over the full circle."""
 LEANS = 0.4
-"""How much a ceiling faces down, at least: one under a roof slopes by up to 65 degrees..."""
+"""Least downward component of a ceiling's normal: a sloped ceiling is at up to 65 degrees..."""
 SLOPES = np.radians([30, 40, 50, 60])
-"""...and slopes that are no level ceiling are looked for here."""
+"""...and these slopes are tried."""
 CLEAR = 1.5
-"""So many times the area says that a wall stands askew."""
+"""A wall is oblique if a rotated direction holds so many times the area."""
 SCATTER = (2.0, 5.0)
-"""How far a plane's points scatter at least and at most, in distances of neighbours."""
+"""Least and greatest scatter of a plane's points, in distances of neighbours."""
 STRAY = 0.25
-"""Share of the points that a patch of a plane has, below which others behind it are no surface."""
+"""Points behind a cell of a plane are stray if they are fewer than this share of the cell's usual points."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """x . normal = offset; the normal points to the side that is seen."""
+    """x . normal = offset; the normal points to the visible side."""
 
     normal: Float[np.ndarray, "3"]
     offset: float
@@ -53,47 +53,47 @@ class Plane:
         return FLOOR if tilt > 0.7 else CEILING if tilt < -LEANS else WALL
 
     def same(self, other: "Plane") -> bool:
-        """Whether it is the other one, found from another direction."""
+        """Whether both are one plane, found from two directions."""
         near = abs(self.offset - other.offset) < self.tolerance + other.tolerance
         return bool(near and self.normal @ other.normal > np.cos(np.radians(ASKEW)))
 
     def holds(
         self, xyz: Float[np.ndarray, "points 3"], normal: Float[np.ndarray, "points 3"]
     ) -> Bool[np.ndarray, " points"]:
-        """Which points lie on it and face as it does."""
+        """Points that lie on the plane and face as it does."""
         return (np.abs(xyz @ self.normal - self.offset) < self.tolerance) & (normal @ self.normal > 0.8)
 
 
 @dataclass(frozen=True)
 class StructureConfig:
-    """What counts as the room."""
+    """Which planes are layout."""
 
     share: float = 0.02
     """Least area of a plane, as a share of all surface..."""
     box: float = 0.06
-    """Least area in one layer of each of four sides together that makes a box."""
+    """Least area of a box: one layer on each of its four sides, together."""
     little: float = 0.01
-    """...but for the first wall on each side of a box: of one that hides in fog, little is where it should be."""
+    """Least area of the first wall on each side of a box: much of a wall in fog lies off its plane."""
     fog: float = 0.06
-    """Least area of one that scatters as far as a plane may, on the sides of a box excepted: less is fog itself, which
-    hangs below a ceiling that photos hardly show."""
+    """Least area of a plane with the greatest scatter, except on the sides of a box: smaller ones are fog, which lies
+    below ceilings that photos hardly show."""
     behind: float = 0.1
-    """Most of a plane's patches that may have surface behind them..."""
+    """Most of a plane's cells that may have surface behind them..."""
     wide: float = 2.5
-    """...and that many times more of a large plane's: strays gather behind walls, but no table is as large as one."""
+    """...times this for large planes: stray points gather behind walls, and no table is as large as a wall..."""
     square: float = 1.5
-    """...and that many times more on the sides of a box, where a wall is to be expected."""
+    """...and times this on the sides of a box, where walls are expected."""
     directions: int = 8
-    """Most directions that are looked at for walls askew."""
+    """Most directions that are tried for oblique walls."""
     planes: int = 6
-    """Most planes of one direction that are tried."""
+    """Most planes that are tried in one direction."""
     around: int = 3
-    """Walls that make a room, least; above them is its ceiling..."""
+    """Fewest walls of a room; above them is its ceiling..."""
     over: float = 0.1
-    """...if hardly more surface lies there than a strip."""
+    """...if at most this share of the surface lies there."""
 
     def may_hide(self, share: float) -> float:
-        """Most of the patches of a plane with this share of all surface that may have surface behind them."""
+        """Most of the cells that may have surface behind them, for a plane with this share of all surface."""
         return self.behind * float(np.clip(share / (1.5 * self.share), 1.0, self.wide))
 
 
@@ -105,15 +105,15 @@ def room_planes(
     gap: float,
     config: StructureConfig | None = None,
 ) -> list[Plane]:
-    """The planes of the room, those of each direction together.
+    """The planes of the layout, grouped by direction.
 
     Args:
         xyz: surface points.
         normal: unit length.
         area: of the surface around each point.
         up: unit vector.
-        gap: typical distance of neighbours; offsets are told apart to three times that.
-        config: see there.
+        gap: typical distance of neighbours; offsets are resolved to three times that.
+        config: which planes are layout.
     """
     config = config or StructureConfig()
     found: list[Plane] = []
@@ -136,13 +136,16 @@ def room_planes(
                 if share < least:
                     break
                 plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
-                fits = plane is not None and (plane.tolerance < SCATTER[1] * gap or share >= fog)
-                fits = fits and _behind(plane, xyz, normal, gap) <= config.may_hide(share) * leeway
-                if fits:
+                fits = (
+                    plane is not None
+                    and (plane.tolerance < SCATTER[1] * gap or share >= fog)
+                    and _behind(plane, xyz, normal, gap) <= config.may_hide(share) * leeway
+                )
+                if plane is not None and fits:
                     least = config.share
                     if not any(plane.same(known) for known in found):
                         found.append(plane)
-                # Beside a plane are its own stray points; close behind what is none there may be one.
+                # A plane's own stray points lie beside it; close behind a rejected peak there may be a plane.
                 wide = 4 if fits else 2
                 filled[max(0, peak - wide) : peak + wide + 1] = 0
     return found
@@ -151,7 +154,7 @@ def room_planes(
 def _sharpest(
     direction: np.ndarray, xyz: np.ndarray, normal: np.ndarray, area: np.ndarray, up: np.ndarray, step: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """`_layers` in a direction, or in one close to it where a wall clearly stands askew."""
+    """`_layers` in a direction, or in one close to it where a wall is clearly oblique."""
     plain = _layers(direction, xyz, normal, area, step)
     if abs(direction @ up) > 0.1:
         return plain
@@ -161,14 +164,14 @@ def _sharpest(
 
 
 def _turn(direction: np.ndarray, up: np.ndarray, degrees: float) -> np.ndarray:
-    """A horizontal direction, turned about `up`."""
+    """A horizontal direction, rotated about `up`."""
     return np.cos(np.radians(degrees)) * direction + np.sin(np.radians(degrees)) * np.cross(up, direction)
 
 
 def _layers(
     direction: np.ndarray, xyz: np.ndarray, normal: np.ndarray, area: np.ndarray, step: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What faces in a direction, in layers: the direction, which points do, each one's layer, area of each layer."""
+    """Layers along a direction: the direction, which points face it, each point's layer, the area of each layer."""
     facing, offset = normal @ direction > 0.8, xyz @ direction
     at = ((offset - offset.min()) / step).astype(np.int64)
     filled = np.bincount(at[facing], area[facing], minlength=at.max() + 1)
@@ -182,15 +185,15 @@ def lies_on(
     normal: Float[np.ndarray, "points 3"],
     cell: Float[np.ndarray, " points"],
 ) -> Int[np.ndarray, " points"]:
-    """The plane that each point lies on, from 1; 0 for none.
+    """The plane of each point, from 1; 0 for none.
 
-    Points that scatter are taken too: those within 1.5 of their own cells, and three times as far behind a plane, where
-    nothing else can be. Of several planes the one counts whose scatter explains a point best.
+    Scattered points are included: those within 1.5 of their own cells, and three times as far behind a plane, where
+    nothing else can be. Of several planes, the one is taken whose scatter explains a point best.
 
     Args:
-        planes: of the room.
+        planes: of the layout.
         xyz: surface points.
-        normal: steadied, unit length.
+        normal: smoothed, unit length.
         cell: sizes of their cells.
     """
     best, found = np.ones(len(xyz)), np.zeros(len(xyz), np.int64)
@@ -209,15 +212,17 @@ def upper_edge(
     gap: float,
     config: StructureConfig | None = None,
 ) -> float:
-    """Where a room's walls thin out, and a strip of its ceiling begins: the middle of the highest layer in which walls
-    have half of their usual area. Infinity where there is nothing to say: no wall, or more above than a strip.
+    """Height at which a room's walls end and its ceiling begins.
+
+    It is the middle of the highest layer in which walls have half of their usual area. It is infinite if there is no
+    wall, or if more surface lies above than a strip of ceiling.
 
     Args:
         height: of surface points.
         area: of the surface around each.
-        wall: which lie on walls.
+        wall: whether a point lies on a wall.
         gap: typical distance of neighbours; layers are three times as high.
-        config: see there.
+        config: which share of the surface may lie above.
     """
     config, step = config or StructureConfig(), 3 * gap
     if not wall.any():
@@ -233,13 +238,12 @@ def upper_edge(
 def _walls(
     xyz: np.ndarray, normal: np.ndarray, area: np.ndarray, up: np.ndarray, step: float, config: StructureConfig
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Horizontal directions of walls: the four of a box, none where nothing is like one, and those askew to them in
-    which much surface faces, most first."""
+    """Horizontal directions of walls: the four of a box (none if there is no box), and the oblique ones that much
+    surface faces, by falling area."""
     aside = np.eye(3)[np.abs(up).argmin()]
     x = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
-    # A field that is bumpy makes each wall face anywhere, and crisp furniture may stand askew: the points of four long
-    # walls in few layers still stand out.
-    aslant = np.abs(normal @ up) <= 0.6  # what else faces in none of these directions
+    # Bumpy walls face many directions, and furniture may be oblique. Four long walls still fill few layers.
+    aslant = np.abs(normal @ up) <= 0.6  # other points face none of these directions
     part = xyz[aslant], normal[aslant], area[aslant]
     boxes = [[_turn(x, up, angle + quarter) for quarter in (0, 90, 180, 270)] for angle in np.arange(0, 90, STEP)]
     filled = [sum(_layers(side, *part, step)[-1].max() for side in box) for box in boxes] if aslant.any() else [0.0]
@@ -260,7 +264,7 @@ def _walls(
 
 
 def _slopes(normal: np.ndarray, area: np.ndarray, up: np.ndarray, config: StructureConfig) -> list[np.ndarray]:
-    """Directions between level and upright, downwards, in which much surface faces: of ceilings under a roof."""
+    """Oblique downward directions that much surface faces: sloped ceilings."""
     aside = np.eye(3)[np.abs(up).argmin()]
     x = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
     round_about = [_turn(x, up, angle) for angle in np.arange(0.0, 360.0, 15.0).tolist()]
@@ -278,8 +282,8 @@ def _slopes(normal: np.ndarray, area: np.ndarray, up: np.ndarray, config: Struct
 
 
 def _peak(filled: Float[np.ndarray, " bins"]) -> tuple[float, float]:
-    """Where around a circle three bins hold the most, counted in bins from the start of the first, and how much."""
-    smooth = sum(np.roll(filled, k) for k in (-1, 0, 1))
+    """The position on a circle where three bins hold the most, in bins from the start of the first, and how much."""
+    smooth = np.roll(filled, -1) + filled + np.roll(filled, 1)
     peak = int(smooth.argmax())
     around = np.arange(peak - 1, peak + 2)
     weight = filled[around % len(filled)]
@@ -287,7 +291,7 @@ def _peak(filled: Float[np.ndarray, " bins"]) -> tuple[float, float]:
 
 
 def _fit(xyz: np.ndarray, chosen: np.ndarray, area: np.ndarray, direction: np.ndarray, gap: float) -> Plane | None:
-    """The plane through most of the chosen points: least squares, twice, the second time without the far ones."""
+    """The plane through most of the chosen points: least squares, refitted without outliers."""
     points, weight = xyz[chosen], area[chosen]
     plane, tolerance = None, np.inf
     for _ in range(3):
@@ -309,14 +313,14 @@ def _fit(xyz: np.ndarray, chosen: np.ndarray, area: np.ndarray, direction: np.nd
 
 
 def _behind(plane: Plane, xyz: np.ndarray, normal: np.ndarray, gap: float) -> float:
-    """Share of the plane's patches with surface behind them."""
+    """Share of the plane's cells with surface behind them."""
     aside = np.eye(3)[np.abs(plane.normal).argmin()]
     x = np.cross(plane.normal, aside) / np.linalg.norm(np.cross(plane.normal, aside))
     y = np.cross(plane.normal, x)
-    place = np.floor(np.stack([xyz @ x, xyz @ y], -1) / (4 * gap)).astype(np.int64)
-    key = (place[:, 0] << 24) + place[:, 1]
-    patches, on = np.unique(key[plane.holds(xyz, normal)], return_counts=True)
+    cell = np.floor(np.stack([xyz @ x, xyz @ y], -1) / (4 * gap)).astype(np.int64)
+    key = (cell[:, 0] << 24) + cell[:, 1]
+    cells, on = np.unique(key[plane.holds(xyz, normal)], return_counts=True)
     hidden, behind = np.unique(key[xyz @ plane.normal < plane.offset - 2 * plane.tolerance], return_counts=True)
-    # A few stray points are no surface.
+    # A few stray points are not surface.
     hidden = hidden[behind > STRAY * np.median(on)] if len(on) else hidden
-    return float(np.isin(patches, hidden).mean()) if len(patches) else 1.0
+    return float(np.isin(cells, hidden).mean()) if len(cells) else 1.0

@@ -1,13 +1,12 @@
-"""What lies flush in a plane of the room and has its colour, such as a white door in a white wall.
+"""Planar instances: objects flush with a plane of the layout and of its colour, such as a white door in a white wall.
 
-Shape and colour, which things are found by, do not tell it from its plane; the photos' features do. Where a stretch of
-a plane is nearer to some word than to all others, and much nearer than to the plane's own ("wall"), it may be a thing
-of its own. The words are the run's phrases; without any, what rooms hold.
+Shape and colour do not separate them from their plane; the photos' features do. A connected part of a plane is a
+candidate if it is nearest to one word, and much nearer to it than to the plane's own ("wall"). The words are the run's
+phrases, or the default vocabulary.
 
-Features are blurred over the cells of the photos, though, and a wall beside a bookshelf looks like a bookshelf. So a
-stretch does not count if it touches a thing that is nearer to its word than the stretch is itself: the features are
-that thing's. And once it was seen as a whole, as things are (`instance_crops`), it has to be nearest to the same word again.
-After that the word is forgotten: what a thing is called is not asked here.
+Features are blurred over cells of the photos: a wall beside a bookshelf resembles a bookshelf. So a candidate is
+rejected if it touches an instance that is nearer to the candidate's word than the candidate itself. The embedding of
+its crops (see `crops`) has to be nearest to the same word again. The word is not kept: instances are named elsewhere.
 """
 
 from dataclasses import dataclass, replace
@@ -16,92 +15,96 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array, eye_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.graph import add_up, spacing, touching
-from ovseg3d.instances.grouping import Things
+from ovseg3d.instances.grouping import Instances
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
 
 KNOWN, UNKNOWN = 2.0, 4.5
-"""How sure one has to be of what is known to be in the scene, and of what may be in any room; chosen on playroom."""
+"""Least `PanelConfig.sure` for phrases of the scene, and for the default vocabulary; chosen on playroom."""
 _ROWS = 16_384
 
 
 @dataclass(frozen=True)
 class PanelConfig:
-    """When a stretch of a plane is a thing."""
+    """When a part of a plane is an instance."""
 
     sure: float = UNKNOWN
-    """How much nearer it is to its word than to the plane's, on average, in logits of the encoder."""
+    """Least mean margin of its word over the plane's, in logits of the encoder."""
     share: float = 0.005
     """Least area, as a share of all surface..."""
     most: float = 0.5
-    """...and most, as a share of all planes of its kind: what covers a floor is the floor."""
+    """...and greatest, as a share of all planes of its class: what covers a floor is the floor."""
     rounds: int = 2
     """How often the features of a point are averaged with those of its neighbours."""
     beside: float = 3.0
-    """How far away what touches it may be, in gaps between points..."""
+    """Greatest distance of an instance that touches it, in gaps between points..."""
     maker: float = 0.1
-    """...and how large it must be beside it, in points, for its features to be blurred that far: a handle's are not."""
+    """...and least size of that instance relative to it, in points: the features of a handle do not blur that far."""
 
 
 @dataclass(frozen=True)
 class Panels:
-    """What may be things of their own in planes of the room."""
+    """Candidates for planar instances."""
 
     points: tuple[Int[np.ndarray, " _"], ...] = ()
-    """Numbers of the points of each, the largest first."""
+    """Indices of the points of each, the largest first."""
     word: tuple[int, ...] = ()
-    """The word that each is nearest to."""
+    """The nearest word of each."""
 
-    def join(self, instances: Things) -> Things:
-        """The things with these after them, as many as there are."""
-        behind = instances.ids > instances.count  # scraps
-        ids, room = instances.ids + len(self.points) * behind, instances.room.copy()
+    def join(self, instances: Instances) -> Instances:
+        """The instances, with these numbered after them."""
+        behind = instances.ids > instances.count  # rejected fragments
+        ids, room = instances.ids + len(self.points) * behind, instances.layout.copy()
         for number, own in enumerate(self.points, start=instances.count + 1):
             ids[own], room[own] = number, NONE
-        return replace(instances, ids=ids, room=room)
+        return replace(instances, ids=ids, layout=room)
 
     def confirmed(
         self, instance_crops: Float[np.ndarray, "panels dim"], words: Float[np.ndarray, "words dim"]
     ) -> list[int]:
-        """Which of them are nearest to their word as wholes, too (see `instance_crops.encode_instance_crops`); unit vectors, or zero where
-        none was seen."""
+        """Indices of those whose embedding is nearest to their word, too.
+
+        Args:
+            instance_crops: from `crops.encode_instance_crops`: unit vectors, or zero where there is no crop.
+            words: unit vectors.
+        """
         if not len(instance_crops):
             return []
         best = (instance_crops @ words.T).argmax(1)
         return [row for row, face in enumerate(instance_crops) if best[row] == self.word[row] and face.any()]
 
     def only(self, rows: list[int]) -> "Panels":
-        """Some of them."""
+        """The candidates with these indices."""
         return Panels(tuple(self.points[row] for row in rows), tuple(self.word[row] for row in rows))
 
 
 def find_panels(
     surface: Surface,
-    instances: Things,
+    instances: Instances,
     vectors: Float[np.ndarray, "points kept"],
     words: Float[np.ndarray, "words kept"],
     kinds: Int[np.ndarray, " words"],
     logit_scale: float,
     config: PanelConfig | None = None,
 ) -> Panels:
-    """Look for stretches of the room's planes that are something else.
+    """Find candidates for planar instances.
 
     Args:
         surface: the points.
-        things: what was found in them.
-        vectors: what photos say of each point, unit length or zero.
-        words: what may be there, in the same space.
+        instances: from `grouping.find_instances`.
+        vectors: lifted features of the points, unit length or zero.
+        words: unit vectors in the same space.
         kinds: FLOOR, CEILING or WALL for words that name these, else NONE; each of the four at least once.
         logit_scale: factor from the encoder's cosines to logits.
-        config: see there.
+        config: when a part of a plane is a candidate.
     """
-    config, rows = config or PanelConfig(), np.flatnonzero((instances.ids == 0) & (instances.room != NONE))
+    config, rows = config or PanelConfig(), np.flatnonzero((instances.ids == 0) & (instances.layout != NONE))
     if len(rows) < 2:
         return Panels()
-    xyz, normal, room = surface.xyz[rows].astype(np.float64), surface.normal[rows], instances.room[rows]
+    xyz, normal, room = surface.xyz[rows].astype(np.float64), surface.normal[rows], instances.layout[rows]
     gap = np.minimum(spacing(xyz), 2 * surface.cell[rows].astype(np.float64))
     pair = touching(xyz, gap, normal.astype(np.float64)).pair
     first, second = pair.T
@@ -110,9 +113,9 @@ def find_panels(
     word, near, ahead = _nearest(steady, words, kinds, room)
 
     likely = _stretches((word[pair[:, 0]] == word[pair[:, 1]]) & (ahead[pair] > 0).all(1), pair, len(rows))
-    area = np.clip(gap, 0.25 * np.median(gap), 4 * np.median(gap)) ** 2  # a lone point far out is no large area
+    area = np.clip(gap, 0.25 * np.median(gap), 4 * np.median(gap)) ** 2  # an isolated point is no large area
     whole = len(surface) / len(rows) * area.sum()
-    # What is blurred ends where it has fallen to half.
+    # A blurred candidate ends where its margin has fallen to half.
     core = np.zeros(len(rows), bool)
     for own in _large(likely, area, max(config.share * whole, 1e-12)):
         core[own] = ahead[own] >= 0.5 * np.quantile(ahead[own], 0.9)
@@ -143,7 +146,7 @@ def _steadied(
     """Means over neighbours, unit length or zero."""
     count = len(vectors)
     near = csr_array((np.ones(len(pair), np.float32), pair.T), shape=(count, count))
-    near = near + near.T + eye_array(count, dtype=np.float32)
+    near = near + near.T + eye_array(count, dtype=np.float32)  # pyright: ignore[reportArgumentType]
     for _ in range(rounds):
         vectors = _unit(near @ vectors)
     return vectors
@@ -155,7 +158,7 @@ def _nearest(
     kinds: Int[np.ndarray, " words"],
     room: Int[np.ndarray, " rows"],
 ) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
-    """The word for no plane that each row is nearest to, its cosine, and how much nearer it is than the plane's own."""
+    """The nearest word of each row that names no plane, its cosine, and its margin over the plane's own words."""
     word, near, ahead = np.zeros(len(vectors), np.int64), np.zeros(len(vectors)), np.zeros(len(vectors))
     others = np.flatnonzero(kinds == NONE)
     for first in range(0, len(vectors), _ROWS):
@@ -170,7 +173,7 @@ def _nearest(
 def _stretches(
     joined: Bool[np.ndarray, " edges"], pair: Int[np.ndarray, "edges 2"], count: int
 ) -> Int[np.ndarray, " rows"]:
-    """The connected stretch of each row."""
+    """The connected component of each row."""
     graph = csr_array((np.ones(int(joined.sum())), pair[joined].T), shape=(count, count))
     return connected_components(graph, directed=False)[1]
 
@@ -178,7 +181,7 @@ def _stretches(
 def _large(
     stretch: Int[np.ndarray, " rows"], area: Float[np.ndarray, " rows"], least: float
 ) -> list[Int[np.ndarray, " _"]]:
-    """Rows of the stretches (from 0) that have at least an area, the largest first."""
+    """Rows of the components (from 0) of at least an area, the largest first."""
     inside = stretch >= 0
     size = np.bincount(stretch[inside], area[inside])
     order = np.argsort(-size, kind="stable")
@@ -195,7 +198,7 @@ def _means(vectors: np.ndarray, ids: Int[np.ndarray, " points"]) -> Float[np.nda
 
 
 def _beside(tree: cKDTree, ids: np.ndarray, xyz: np.ndarray, reach: float) -> Int[np.ndarray, " numbers"]:
-    """Numbers of the things that some points touch."""
+    """Ids of the instances that some points touch."""
     if not len(ids):
         return np.zeros(0, np.int64)
     distance, place = tree.query(xyz, distance_upper_bound=reach)

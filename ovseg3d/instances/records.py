@@ -1,9 +1,9 @@
-"""What an instance is to the outside: an id, a name, and a box that stands upright about `up`.
+"""Records of instances: an id, a name, and an upright box about `up`.
 
 The box's footprint is the rectangle of least area around the points seen along `up` (one of its sides lies on a side
-of their convex hull), after the outermost share of the points is trimmed in eight directions: a few floaters must not
-make a chair as large as the room. Frame and units are the surface's. Where that frame is z-up, `yaw_rad` is the turn
-about +z, between -45 and 45 degrees (a rectangle has no front); `size` is along the box's own axes, full lengths.
+of their convex hull). The outermost points are first trimmed in eight directions, so that a few floaters do not enlarge
+the box. Frame and units are the surface's. Where that frame is z-up, `yaw_rad` is the rotation about +z, between -45
+and 45 degrees (a rectangle has no front). `size` holds full lengths along the box's own axes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.geometry.rotations import to_wxyz
 
 TRIM = 0.01
-"""Share of the points that is left out at each end of each direction."""
+"""Share of the points that is trimmed at each end of each direction."""
 _UPRIGHT = 1 - 1e-6
 
 
@@ -38,14 +38,14 @@ class OrientedBox:
 
 @dataclass(frozen=True)
 class Instance:
-    """One thing that was found."""
+    """One instance."""
 
     id: int
     """As in the array of ids; above 0."""
     label: str | None
     """None when no phrases were given."""
     score: float
-    """Mean over its points of the score that was given, else of their confidence; 0 to 1."""
+    """Mean over its points of the given score, else of their confidence; 0 to 1."""
     center: tuple[float, float, float]
     size: tuple[float, float, float]
     rotation_wxyz: tuple[float, float, float, float]
@@ -53,10 +53,10 @@ class Instance:
     frame: str
     n_points: int
     distance: float | None
-    """From the camera that was asked for to `center`."""
+    """From the given camera position to `center`, in units of the frame."""
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """The instance as a JSON object."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
@@ -68,13 +68,13 @@ def instances_meant(
     threshold: float,
     eye: Float[np.ndarray, "3"] | None = None,
 ) -> tuple[Instance, ...]:
-    """The instances of which at least half of the points reach a threshold, the best first.
+    """Instances of which at least half of the points reach a threshold, by falling score.
 
     Args:
         surface, ids, eye: as in `instances_of`.
-        phrase: what they are called.
+        phrase: the label of the instances.
         found: score of each point, 0 to 1.
-        threshold: see above.
+        threshold: least score of a point that counts.
     """
     share = np.bincount(ids, found >= threshold) / np.maximum(np.bincount(ids), 1)
     meant, scores = np.where(share[ids] >= 0.5, ids, 0), found.astype(np.float64)
@@ -99,11 +99,11 @@ def instances_of(
     Args:
         surface: the points.
         ids: instance of each, 0 for none.
-        labels: phrase of each, k for `phrases[k - 1]`, 0 for none; an instance takes the one that most of its points
-            have, or None when most have none.
-        phrases: what the labels mean.
+        labels: label of each point, k for `phrases[k - 1]`, 0 for none; an instance takes the most frequent label of
+            its points, None when that is 0.
+        phrases: the names of the labels.
         scores: of each point, 0 to 1.
-        eye: where a camera is, for `distance`.
+        eye: position of a camera, for `distance`.
         frame: the name of the surface's frame.
     """
     weight = surface.confidence if scores is None else scores
@@ -131,8 +131,8 @@ def fit_box(xyz: Float[np.ndarray, "points 3"], up: Float[np.ndarray, "3"], trim
 
     Args:
         xyz: the points.
-        up: unit vector that the box's third axis follows.
-        trim: share of the points left out at either end of each of eight directions across `up`, and along it.
+        up: unit vector along the box's third axis.
+        trim: share of the points trimmed at both ends of each of eight directions across `up`, and along it.
     """
     turn = _frame(up)
     local = xyz @ turn  # columns of `turn` are the local axes, so this is along them.
@@ -153,7 +153,7 @@ def fit_box(xyz: Float[np.ndarray, "points 3"], up: Float[np.ndarray, "3"], trim
 
 
 def _frame(up: np.ndarray) -> np.ndarray:
-    """A rotation whose third column is `up`: the smallest that takes z there."""
+    """The smallest rotation that takes z to `up`: `up` is its third column."""
     if up[2] > _UPRIGHT:
         return np.eye(3)
     if up[2] < -_UPRIGHT:
@@ -163,7 +163,7 @@ def _frame(up: np.ndarray) -> np.ndarray:
 
 
 def _trimmed(flat: np.ndarray, trim: float) -> np.ndarray:
-    """Points that are extreme in none of eight directions; all when that leaves none."""
+    """Points that are not extreme in any of eight directions; all points if none remain."""
     angle = np.arange(8) * np.pi / 8
     along = flat @ np.stack([np.cos(angle), np.sin(angle)])
     low, high = np.quantile(along, [trim, 1 - trim], axis=0)
@@ -172,7 +172,7 @@ def _trimmed(flat: np.ndarray, trim: float) -> np.ndarray:
 
 
 def _best_turn(flat: np.ndarray) -> float:
-    """The turn, -45 to 45 degrees, of the rectangle of least area: a side of it lies on a side of the hull."""
+    """Rotation of the rectangle of least area, -45 to 45 degrees; one of its sides lies on a side of the hull."""
     try:
         corners = flat[ConvexHull(flat).vertices]
     except (QhullError, ValueError):  # Fewer than three points, or all on one line: along that line.

@@ -1,7 +1,7 @@
-"""Surface points as small patches that are alike, and what is known of each and of where two touch.
+"""Group surface points into superpoints, and describe each superpoint and each contact between two.
 
-Shape and colour make them, which are known to the point, and looks a little: features, which are blurred over cells of
-the photos. Normals and colours are steadied along the surface first (see `smooth`).
+Grouping uses shape and colour, which are known per point, and to a lesser degree appearance: features, which are
+blurred over cells of the photos. Normals and colours are first smoothed along the surface (see `points.smooth`).
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, lies_on, room
 from ovseg3d.points.smooth import SmoothConfig, smooth, to_lab
 
 LOW = 0.02
-"""Share of a scene's points that lie below its floor, where no floor was found."""
+"""Where no floor was found, its height is this quantile of the points' heights."""
 
 
 @dataclass(frozen=True)
 class SuperpointConfig:
-    """How points become patches."""
+    """How points are grouped into superpoints."""
 
-    steady: SmoothConfig = field(default_factory=lambda: SmoothConfig(steps=5, turn=0.6))
-    """How normals and colours are steadied."""
+    smoothing: SmoothConfig = field(default_factory=lambda: SmoothConfig(steps=5, turn=0.6))
+    """How normals and colours are smoothed."""
     kept: int = 24
-    """Principal axes of each set of features that make a look."""
+    """Principal axes kept of each set of features."""
     most: float = 3.0
-    """How much variance (times points) a merger may add; the weight of normals is 1."""
+    """Most variance (times points) that a merge may add; the weight of normals is 1."""
     colour: float = 6.0
     """Weight of colour, in units of CIELAB / 100."""
-    look: float = 0.3
-    """Weight of looks."""
+    appearance: float = 0.3
+    """Weight of appearance."""
     near: float = 0.03
     """Weight of distance, in gaps between points."""
 
@@ -47,37 +47,37 @@ class Superpoints:
     """Typical distance between points."""
     point_area: Float[np.ndarray, " points"]
     superpoint: Int[np.ndarray, " points"]
-    """Of each point, from 0."""
-    weight: Float[np.ndarray, " patches"]
-    """Points of each."""
-    area: Float[np.ndarray, " patches"]
-    seen: Float[np.ndarray, "patches seen"]
-    """Mean looks, which have a variance of 1 over the scene, then the three numbers of a mean colour, CIELAB / 100."""
-    form: Float[np.ndarray, "patches moments"]
+    """Superpoint of each point, from 0."""
+    weight: Float[np.ndarray, " superpoints"]
+    """Number of points of each."""
+    area: Float[np.ndarray, " superpoints"]
+    seen: Float[np.ndarray, "superpoints seen"]
+    """Mean appearance, with a variance of 1 over the scene, then the mean colour (3), CIELAB / 100."""
+    form: Float[np.ndarray, "superpoints moments"]
     """Mean moments of their points, see `borders.moments`."""
     first: int | None
-    """How many of the looks are of the first set of features; None: there are not several."""
-    facing: Float[np.ndarray, "patches 3"]
+    """Columns of appearance that are of the first set of features; None: there are not several sets."""
+    facing: Float[np.ndarray, "superpoints 3"]
     """Mean normals, unit length."""
-    middle: Float[np.ndarray, "patches 3"]
-    plane: Int[np.ndarray, " patches"]
-    """The plane of the room that it lies on, from 1; 0 for none..."""
-    kind: Int[np.ndarray, " patches"]
-    """...and FLOOR, CEILING or WALL, or NONE."""
-    border: Contacts
-    """Its sums are edges between points, their steps in colour and their bends."""
+    middle: Float[np.ndarray, "superpoints 3"]
+    plane: Int[np.ndarray, " superpoints"]
+    """Plane of the layout, from 1; 0 for none..."""
+    kind: Int[np.ndarray, " superpoints"]
+    """...and its class: FLOOR, CEILING, WALL or NONE."""
+    adjacency: Contacts
+    """Sums: edges between points, their steps in colour, their bends."""
     vote: Float[np.ndarray, " contacts"]
-    """What photos say of each contact, see `borders.votes`."""
+    """The photos' vote on each contact, see `borders.votes`."""
 
     @property
-    def told(self) -> Float[np.ndarray, "patches told"]:
-        """What borders are judged by, see `borders.measures`: `form`, then `seen`."""
+    def region_features(self) -> Float[np.ndarray, "superpoints features"]:
+        """Inputs of the merge cost, see `borders.measures`: `form`, then `seen`."""
         return np.concatenate([self.form, self.seen], 1)
 
     @property
     def contacts(self) -> Contacts:
-        """What is known of borders, see `borders.cues`."""
-        return cues(self.border, self.plane, self.vote)
+        """Edge features of the contacts, see `borders.cues`."""
+        return cues(self.adjacency, self.plane, self.vote)
 
 
 def find_superpoints(
@@ -88,32 +88,34 @@ def find_superpoints(
     config: SuperpointConfig | None = None,
     structure: StructureConfig | None = None,
 ) -> Superpoints:
-    """Group surface points into patches.
+    """Group surface points into superpoints.
 
     Args:
         surface: at least two points.
-        features, sights, regions: as for `instances.find_instances`.
+        features, visibilities, regions: as for `grouping.find_instances`.
         config: how points are grouped.
-        structure: how planes of the room are found.
+        structure: how planes of the layout are found.
     """
     config, up = config or SuperpointConfig(), surface.up.astype(np.float64)
     xyz = surface.xyz.astype(np.float64)
-    # Stray points are further from each other than the cells of the surface are large.
+    # Stray points are farther apart than a cell of the surface is large.
     gap = np.minimum(spacing(xyz), 2 * surface.cell.astype(np.float64))
     typical = max(float(np.median(gap)), 1e-12)
-    # A lone point far out must not count as a large area.
+    # An isolated point must not count as a large area.
     area = np.clip(gap, 0.25 * typical, 4 * typical) ** 2
-    normal, colour = _steadied(surface, config.steady)
-    looks = [_looks(vectors, area, config.kept) / len(features) ** 0.5 for vectors in features]
-    look = np.concatenate([np.zeros((len(xyz), 0)), *looks], 1)
+    normal, colour = _smoothed(surface, config.smoothing)
+    appearances = [_appearance(vectors, area, config.kept) / len(features) ** 0.5 for vectors in features]
+    appearance = np.concatenate([np.zeros((len(xyz), 0)), *appearances], 1)
     edges = touching(xyz, gap, surface.normal.astype(np.float64))
-    kin = np.concatenate([config.look * look, normal, config.colour * colour, config.near * xyz / typical], 1)
+    near = config.near * xyz / typical
+    kin = np.concatenate([config.appearance * appearance, normal, config.colour * colour, near], 1)
     superpoint = agglomerate(edges, np.ones(len(xyz)), kin, _ward, config.most)
     weight = np.bincount(superpoint).astype(np.float64)
-    means = add_up(np.concatenate([look, colour, surface.normal, xyz], 1), superpoint, len(weight)) / weight[:, None]
+    values = np.concatenate([appearance, colour, surface.normal, xyz], 1)
+    means = add_up(values, superpoint, len(weight)) / weight[:, None]
     step = np.linalg.norm(colour[edges.pair[:, 0]] - colour[edges.pair[:, 1]], axis=1)
     across = np.stack([np.ones(len(step)), step, bends(edges.pair, xyz, normal)], 1)
-    border = Contacts(edges.pair, across).merged(superpoint, len(weight))
+    adjacency = Contacts(edges.pair, across).merged(superpoint, len(weight))
     planes = room_planes(xyz, normal, area, up, typical, structure)
     own = lies_on(planes, xyz, normal, surface.cell.astype(np.float64))
     plane = majority(superpoint, own, len(weight), 0.5)
@@ -129,13 +131,13 @@ def find_superpoints(
         area=np.bincount(superpoint, area),
         seen=means[:, :-6],
         form=add_up(moments(xyz, up, floor, typical), superpoint, len(weight)) / weight[:, None],
-        first=looks[0].shape[1] if len(looks) > 1 else None,
+        first=appearances[0].shape[1] if len(appearances) > 1 else None,
         facing=_unit(means[:, -6:-3]),
         middle=means[:, -3:],
         plane=plane,
         kind=kind[plane],
-        border=border,
-        vote=votes(border.pair, superpoint, len(weight), visibilities, regions),
+        adjacency=adjacency,
+        vote=votes(adjacency.pair, superpoint, len(weight), visibilities, regions),
     )
 
 
@@ -143,29 +145,29 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def _steadied(
+def _smoothed(
     surface: Surface, config: SmoothConfig
 ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
-    """Unit normals, and colours in CIELAB / 100, carried along the surface."""
+    """Unit normals, and colours in CIELAB / 100, smoothed along the surface."""
     known = np.concatenate([surface.normal, to_lab(surface.rgb) / 100], 1)
     known = smooth(known, surface, np.ones(len(surface)), config).astype(np.float64)
     return _unit(known[:, :3]), known[:, 3:]
 
 
-def _looks(
+def _appearance(
     vectors: Float[np.ndarray, "points _"], area: Float[np.ndarray, " points"], kept: int
 ) -> Float[np.ndarray, "points axes"]:
-    """Directions without their mean, on their main axes, with a variance of 1 in all."""
+    """Centred unit vectors on their principal axes, scaled to a total variance of 1."""
     share = (area / area.sum())[:, None]
     unit = _unit(vectors)
     unit = unit - (share * unit).sum(0)
     spread, axes = np.linalg.eigh((unit * share).T @ unit)
-    # Vectors that are all the same stay together.
+    # Identical vectors stay identical.
     return unit @ axes[:, ::-1][:, :kept] / np.sqrt(max(spread.sum(), 1e-6))
 
 
 def _ward(contacts: Contacts, weight: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """How much variance (times weight) merging two regions adds."""
+    """Ward's cost: the variance (times weight) that merging two regions adds."""
     a, b = contacts.pair.T
     far = np.empty(len(a))
     for start in range(0, len(a), 100_000):

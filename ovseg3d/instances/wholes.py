@@ -1,12 +1,13 @@
-"""Which regions of surface are things, and which are scraps of one, or of the room.
+"""Objectness: which regions are instances, and which are fragments of one or of the layout.
 
-Every region that stands apart may be a thing, and most small ones are none: a drawer's front, what a lamp's light left
-on a wall, a ragged edge. How likely a region is a thing, found more or less whole, was learnt from rooms whose things
-are known (`scripts/training/train_borders.py`) as a logistic function of its traits and their squares,
+Most small regions are not instances: a drawer's front, a lamp's light on a wall, a ragged edge. The probability that a
+region is a complete instance is a logistic function of its region features and their squares, fitted to rooms with
+known instances (`scripts/training/train_borders.py`):
 
-    log odds = offset + linear . x + square . x^2,    x: traits by their mean and deviation, within `REACH`
+    log odds = offset + linear . x + square . x^2,    x: standardised features, within `REACH`
 
-Traits do not depend on units. Real rooms it never saw, so it has to be sure of a scrap (`WholeConfig.least`).
+Features do not depend on units. It was never fitted to real rooms, so only clear fragments are rejected
+(`WholeConfig.least`).
 """
 
 import json
@@ -26,12 +27,12 @@ TRAITS = (
     "points", "apart from the likest", "apart", "outline that may be none", "outline", "outline with the room",
     "on planes", "width", "depth", "height", "bottom",
 )  # fmt: skip
-"""What is told of a region, in this order; sizes and lengths as logarithms."""
+"""Region features, in this order; sizes and lengths as logarithms."""
 WEIGHTS = Path(__file__).with_name("wholes.json")
 SURE = 6.0
-"""Log-odds of a border beyond which it does not matter how sure it is."""
+"""Log-odds of contacts are clipped here."""
 REACH = 3.0
-"""Deviations from the mean that a trait can be."""
+"""Features are clipped at so many deviations from the mean."""
 
 
 def traits(
@@ -45,18 +46,18 @@ def traits(
     """`TRAITS` of regions.
 
     Args:
-        contacts: of regions; their sums begin with edges.
-        two: log-odds that the two regions of a contact are two things, see `borders.BorderModel`.
-        weight: points of each region.
-        means: what a region is like, beginning with its form (see `borders.moments`).
-        on_planes: share of its points that lie on a plane of the room.
-        room: which regions are the room.
+        contacts: of regions; the first sum is the number of edges.
+        two: log-odds that the regions of a contact are two instances, see `borders.BorderModel`.
+        weight: number of points of each region.
+        means: features of each region, beginning with its form (see `borders.moments`).
+        on_planes: share of its points that lie on a plane of the layout.
+        room: whether a region is layout.
     """
     count, edges = len(weight), contacts.sums[:, 0]
     chance, least = expit(two), np.full(count, SURE)
 
     def along(values: np.ndarray) -> np.ndarray:
-        """Sums over each region's outline of what is known of a contact, or of the region on its other side."""
+        """Sums of values of contacts, or of the regions on their other sides, over each region's outline."""
         values = np.broadcast_to(values, (len(edges), 2)) * edges[:, None]
         return np.bincount(contacts.pair.ravel(), values.ravel(), count)
 
@@ -75,7 +76,7 @@ def traits(
 
 @dataclass(frozen=True)
 class WholeModel:
-    """How likely a region is a thing."""
+    """Log-odds that a region is an instance."""
 
     mean: Float[np.ndarray, " traits"]
     deviation: Float[np.ndarray, " traits"]
@@ -89,29 +90,30 @@ class WholeModel:
         return self.offset + x @ self.linear + x**2 @ self.square
 
     def scaled(self, told: Float[np.ndarray, "regions traits"]) -> Float[np.ndarray, "regions traits"]:
-        """By mean and deviation, within `REACH`."""
+        """Standardised, within `REACH`."""
         return ((told - self.mean) / self.deviation).clip(-REACH, REACH)
 
 
 @cache
 def shipped() -> WholeModel:
-    """The one that comes with the package."""
+    """The model of the package."""
     kept = json.loads(WEIGHTS.read_text())
     assert kept["traits"] == list(TRAITS), "train_borders.py was not run since traits changed"
-    return WholeModel(
-        *(np.array(kept[name], float) for name in ("mean", "deviation", "linear", "square")), kept["offset"]
+    mean, deviation, linear, square = (
+        np.array(kept[name], float) for name in ("mean", "deviation", "linear", "square")
     )
+    return WholeModel(mean, deviation, linear, square, kept["offset"])
 
 
 @dataclass(frozen=True)
 class WholeConfig:
-    """When a region is a thing."""
+    """When a region is an instance."""
 
     least: float = 0.03
-    """How likely it is one, at least."""
+    """Least probability of an instance."""
     evaluator: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
-    """From `traits` of regions to the log-odds that each is a thing."""
+    """`traits` of regions -> log-odds of instances."""
 
     def instances(self, told: Float[np.ndarray, "regions traits"]) -> Bool[np.ndarray, " regions"]:
-        """Which regions are things."""
+        """Whether each region is an instance."""
         return expit(self.evaluator(told)) >= self.least

@@ -24,7 +24,7 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Surface, SurfaceConfig, Visibility, between, extract_surface, look
 from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
-from ovseg3d.instances.grouping import Things, find_instances
+from ovseg3d.instances.grouping import Instances, find_instances
 from ovseg3d.instances.panels import KNOWN, UNKNOWN, PanelConfig, Panels, find_panels
 from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
@@ -61,7 +61,7 @@ class _Seen:
 class _Known:
     """Instances and vectors of the surface so far."""
 
-    instances: Things
+    instances: Instances
     basis: Basis
     vectors: Float[np.ndarray, "points kept"]
     """Vectors of the surface points, in the basis."""
@@ -125,7 +125,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
         report(Event("interrupted", NAME, 0, 1))
         return None
     instances, basis = known.instances, known.basis
-    pieces, planes = instances.ids.astype(np.int32), instances.room.astype(np.int8)
+    pieces, planes = instances.ids.astype(np.int32), instances.layout.astype(np.int8)
     learnt = SemanticScene(
         surface, basis, known.vectors, lifted.agreement, instances.instance.astype(np.int32), encoder, found.sized,
         planes, pieces, known.instance_crops,
@@ -281,7 +281,7 @@ def _embed_instances(
     instances = panels.only(good).join(instances)
     faces = np.concatenate([sure, maybe[good], rejected])
     basis, vectors = add_instance_crops(
-        known.basis, known.vectors, instances.ids, faces, instances.room, settings, seed=config.train.seed
+        known.basis, known.vectors, instances.ids, faces, instances.layout, settings, seed=config.train.seed
     )
     return _Known(instances, basis, vectors, normalise(basis.reduce(faces)))
 
@@ -291,7 +291,7 @@ def _panels(context: Context, clip: TextImageEncoder, surface: Surface, known: _
     Empty if the encoder has no text encoder."""
     instances, phrases = known.instances, context.run.phrases
     nothing = Panels(), np.zeros((0, clip.dim), np.float32)
-    if not instances.room.any():
+    if not instances.layout.any():
         return nothing
     names = list(dict.fromkeys([*(phrases or DEFAULT_VOCABULARY), *PLANES]))
     kinds = np.array([plane_of(name) for name in names])

@@ -1,13 +1,13 @@
-"""The feature field: meaning as a function of place, with a hash grid of its own beside the radiance field's.
+"""The feature field: language features as a function of position, with a hash grid separate from the radiance field's.
 
-grid features -> three small networks without biases: coefficients in the scene's `Basis`, reduced DINO, and (where
-photos were encoded at several scales) a weight for each scale. Positions are those of the radiance field's box, in
-the unit cube. Coefficients are the scene's mean plus what the network says, so that a place that nobody taught says
-nothing in particular. Rendered features are sums of render weight x feature and are compared by direction only.
-With `FieldShape.sized` coefficients also depend on a size, as in LERF; see `sizes`.
+grid features -> three small networks without biases: coefficients in the scene's `Basis`, reduced DINO, and (if photos
+were encoded at several scales) a weight for each scale. Positions are in the unit cube of the radiance field's box.
+Coefficients are the scene's mean plus the network's output, so untrained positions have the mean. Rendered features are
+sums of render weight x feature and are compared by direction only. With `FieldShape.sized`, coefficients also depend on
+a size, as in LERF; see `lerf`.
 
-`FitStage` begins with what was lifted to the surface points: a regression, seconds. `refine.RefineStage` goes on along
-the rays of photos. Both are stages of the engine. A run keeps what a field says at its surface points, not the field.
+`FitStage` fits the field to the features lifted to surface points, in seconds. `refine.RefineStage` continues along
+rays of photos. Both are stages of the engine. A run stores the field's features at its surface points, not the field.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from ovseg3d.field.optimizer import GridOptimizer, Schedule
 
 HEADS = ("clip", "dino", "scales")
 AT_ONCE = 65_536
-"""Places that are looked up at once where gradients are not needed."""
+"""Positions evaluated at once where gradients are not needed."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FeatureFieldConfig:
     features: int = 4
     """Features in each entry of a level's table."""
     log2_table: int = 16
-    """log2 of the most entries that a level's table holds."""
+    """log2 of the most entries of a level's table."""
     base_resolution: int = 16
     """Resolution of the coarsest level over the whole grid."""
     max_resolution: int = 512
@@ -58,24 +58,24 @@ class FeatureFieldConfig:
 
 @dataclass(frozen=True)
 class FieldShape:
-    """How many numbers each head gives; 0: there is no such head."""
+    """Number of outputs of each head; 0: the head is absent."""
 
     clip: int
     dino: int = 0
     scales: int = 0
     sized: bool = False
-    """Whether coefficients depend on a size, from 0 to 1; their network then has a layer more."""
+    """Whether coefficients depend on a size, from 0 to 1; their network then has one more layer."""
 
 
 class FeatureField:
-    """Parameters, and what they say about places.
+    """The parameters of a feature field, and its evaluation.
 
     Args:
         config: sizes.
         shape: of the heads.
-        device: where the parameters live.
+        device: device of the parameters.
         backend: `warp`, `torch` or `tcnn`.
-        seed: of the first values.
+        seed: of the initial values.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class FeatureField:
         table, network = first_parameters(self.levels, self._shapes(), seed)
         self.table, self.network = table.to(device), network.to(device)
         self.mean = torch.zeros(shape.clip, device=device)
-        """What all of the scene has in common: added to every coefficient, not trained."""
+        """The scene's mean: added to all coefficients, not trained."""
 
     @property
     def _heads(self) -> list[tuple[str, list[int]]]:
@@ -115,19 +115,22 @@ class FeatureField:
         *only: str,
         size: Float[Tensor, " samples"] | None = None,
     ) -> dict[str, Float[Tensor, "samples out"]]:
-        """What the heads say about encoded places; `scales` from 0 to 1, before any softmax.
+        """Outputs of the heads at encoded positions; `scales` from 0 to 1, before any softmax.
 
         Args:
             encoded: from the backend's `encode`.
-            network: the flat weights, `self.network` or a leaf in its stead.
-            only: which heads; none named: all that there are.
-            size: of each sample, 0 to 1, where the field is sized.
+            network: the flat weights: `self.network`, or a leaf in its place.
+            only: names of heads; empty: all.
+            size: of each sample, 0 to 1; only for a sized field.
         """
         said = {}
         for name, layers in self.layers(network).items():
             if not only or name in only:
-                sized = self.shape.sized and name == "clip"
-                said[name] = perceptron(with_size(encoded, size) if sized else encoded, *layers)
+                if self.shape.sized and name == "clip":
+                    assert size is not None, "a sized field needs sizes"
+                    said[name] = perceptron(with_size(encoded, size), *layers)
+                else:
+                    said[name] = perceptron(encoded, *layers)
         if "clip" in said:
             said["clip"] = said["clip"] + self.mean
         if "scales" in said:
@@ -135,18 +138,18 @@ class FeatureField:
         return said
 
     def layers(self, network: Float[Tensor, " weights"]) -> dict[str, list[Float[Tensor, "_ _"]]]:
-        """The flat weights as matrices, those of each head."""
+        """The flat weights as matrices, for each head."""
         layers = iter(as_layers(network, self._shapes()))
         return {name: list(islice(layers, len(widths) - 1)) for name, widths in self._heads}
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "samples 3"]) -> Float[Tensor, "samples width"]:
-        """Grid features at places of the unit cube: all that heads know of a place."""
+        """Grid features at positions in the unit cube, the input of the heads."""
         return torch.cat([self.backend.encode(part.contiguous(), self.table) for part in x.split(AT_ONCE)])
 
     @torch.no_grad()
     def at(self, x: Float[Tensor, "samples 3"], head: str = "clip") -> Float[Tensor, "samples out"]:
-        """What a head says at places of the unit cube."""
+        """A head's output at positions in the unit cube."""
         chunks = [chunk.contiguous() for chunk in x.split(AT_ONCE)]
         with self.workers.open():
             said = self.workers.map(
@@ -155,22 +158,22 @@ class FeatureField:
         return torch.cat(said)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All parameters, by name, as they are."""
+        """All parameters by name, not copied."""
         return {"table": self.table, "network": self.network, "mean": self.mean}
 
     def facts(self) -> dict:
-        """What a field of the same shape is built from."""
+        """The settings that a field of the same shape is built from."""
         return {"config": asdict(self.config), "shape": asdict(self.shape)}
 
 
 def with_size(encoded: Float[Tensor, "samples width"], size: Float[Tensor, " samples"]) -> Float[Tensor, "samples in"]:
-    """Encoded places with a size and what it lacks to 1: together they stand for the bias that networks do not have."""
+    """Encoded positions with size and 1 - size appended, which replace the bias that the networks lack."""
     return torch.cat([encoded, size[:, None], 1 - size[:, None]], 1)
 
 
 @runtime_checkable
 class TrainingRates(Protocol):
-    """What a configuration says of learning rates."""
+    """Learning rates of a configuration."""
 
     @property
     def learning_rate(self) -> float: ...
@@ -181,11 +184,11 @@ class TrainingRates(Protocol):
 
 
 class FieldTrainer:
-    """The update that the stages of a feature field share, and their state: the field's tensors and the moments.
+    """The update shared by the stages of a feature field, and their state: the field's tensors and the moments.
 
     Args:
         field: to be trained.
-        config: how fast.
+        config: learning rates.
     """
 
     def __init__(self, field: FeatureField, config: TrainingRates) -> None:
@@ -199,19 +202,19 @@ class FieldTrainer:
 
         Args:
             step: from 0.
-            progress: share of the training that is over.
-            pieces: positions, gradient of their encoding, and gradient of the network, of each piece of the step.
+            progress: completed share of the training.
+            pieces: positions, gradient of their encoding, and gradient of the network, for each piece of the step.
         """
         self._optimizer.update(
             step, progress, [(x, grad) for x, grad, _ in pieces], {"network": [grad for *_, grad in pieces]}
         )
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors, as they are."""
+        """All tensors, not copied."""
         return {**self._optimizer.state(), "mean": self._mean}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the values of `state`."""
+        """Copy the values of `state`."""
         self._optimizer.load_state(state)
         self._mean.copy_(state["mean"])
 
@@ -219,11 +222,11 @@ class FieldTrainer:
 class FitStage:
     """Regression to features lifted to surface points.
 
-    The loss is the squared error over the vectors' variance about their mean: 1 for a field that only knows the mean,
-    for any encoder and scene.
+    The loss is the squared error over the vectors' variance about their mean: 1 for a constant field, for any encoder
+    and scene.
 
     Args:
-        field: to be taught; its `mean` becomes that of the vectors.
+        field: to be trained; its `mean` becomes that of the vectors.
         x: the points, in the unit cube.
         vectors: their coefficients.
         seed: of the points' order.
@@ -262,7 +265,8 @@ class FitStage:
         encoded, network = encoded.requires_grad_(), own.network.detach().requires_grad_()
         error = own.heads(encoded, network, "clip")["clip"] - self._vectors.index_select(0, chosen)
         loss = error.square().sum() / (count * self._variance)
-        return x, *torch.autograd.grad(loss, [encoded, network]), loss.detach()
+        grad_encoded, grad_network = torch.autograd.grad(loss, [encoded, network])
+        return x, grad_encoded, grad_network, loss.detach()
 
     def measure(self) -> dict[str, float]:
         return {"unexplained": float(self._error)}

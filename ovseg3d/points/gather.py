@@ -1,25 +1,25 @@
-"""Rays of training photos, gathered once: where their light stops, and what the photos' encoders say there.
+"""Rays of training photos, gathered once: their samples of the field, and the photos' features.
 
-With the geometry frozen a ray's stops do not change, so each ray keeps its few heaviest places with their render
-weights, and the words of its photo, reduced. Half of the rays lie anywhere, half in square patches whose neighbours are
-a fixed step apart, which a loss of pairs needs. A step of learning draws from them and never looks at a photo or at the
-radiance field again. Memory does not grow with the number of photos: of very many only some have a patch.
+With frozen geometry a ray's samples do not change. So each ray stores its few heaviest samples with their render
+weights, and its photo's reduced features. Half of the rays are independent, half lie in square image patches with a
+fixed spacing, which the pairwise loss needs. A training step draws from them and needs neither photos nor the radiance
+field. Memory does not grow with the number of photos: of very many photos only some have a patch.
 
-A ray may count less where its photo contradicts what all photos together say of that place (`Consensus`), as in
-`lift`: an encoder that errs in one photo of ten must not blur the field. That is settled here, against the lifted
-features. To ask the field itself while it learns would be a trap: what it has not learnt yet, such as a small thing,
-would count as an error.
+A ray counts less where its photo contradicts the consensus of all photos (`Consensus`), as in `lift`: an encoder that
+errs in one photo of ten must not blur the field. The consensus is the lifted features, not the field in training, since
+a small object that the field has not learnt yet would count as an error.
 """
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 from ovseg3d.engine import Event, Report, ignore
@@ -31,7 +31,7 @@ from ovseg3d.scene import Camera, Cameras, Frame, usable_at
 
 STAGE = "rays"
 OPAQUE = 0.5
-"""A ray that lets more light through than this has met nothing, and teaches nothing."""
+"""Rays of less total render weight have hit nothing, and are ignored."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,26 @@ class GatherConfig:
     """Which rays are gathered."""
 
     rays: int = 131_072
-    """Of all photos together, about; no more than they have pixels."""
+    """Approximate number over all photos; at most their number of pixels."""
     side: int = 16
     """Rays along each side of a patch."""
     reach: float = 0.4
     """Side of a patch, as a share of the photo's shorter side."""
     places: int = 4
-    """Most places along a ray."""
+    """Most samples of a ray."""
     agreement: float = 2.0
-    """How sharply a ray counts less whose photo contradicts the others: agreement to this power. 0: all count alike."""
+    """A ray's weight is its photo's agreement with the others to this power. 0: all rays count equally."""
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """What all photos together say: features lifted to surface points."""
+    """The consensus of all photos: features lifted to surface points."""
 
     x: Float[np.ndarray, "points 3"]
     """The points, in the unit cube."""
     vectors: Float[np.ndarray, "points kept"]
     trust: Float[np.ndarray, " views"]
-    """In each training view, for that in the middle one: `Lifted.relative`."""
+    """Of each training view: `Lifted.relative`."""
 
     @cached_property
     def _tree(self) -> cKDTree:
@@ -71,9 +71,9 @@ class Consensus:
     def agreement(
         self, x: Float[np.ndarray, "rays 3"], said: Float[np.ndarray, "rays kept"], view: int
     ) -> Float[np.ndarray, " rays"]:
-        """How well a photo's word agrees with that of the nearest point, 0 to 1, times the trust in the photo.
+        """Agreement of a photo's features with those of the nearest point, 0 to 1, times the trust in the photo.
 
-        The cosine after what the scene has in common is taken away, as `lift` has it.
+        It is the cosine after the scene's mean is subtracted, as in `lift`.
         """
         near = self.vectors[self._tree.query(x)[1]]
         one, other = (normalise(normalise(vectors) - self._common) for vectors in (near, said))
@@ -82,22 +82,22 @@ class Consensus:
 
 @dataclass(frozen=True)
 class Rays:
-    """Gathered rays of training photos, and what the photos say there."""
+    """Gathered rays of training photos, with the photos' features."""
 
     x: Float[Tensor, "rays places 3"]
-    """Where their light stops, unit cube."""
+    """Samples, in the unit cube."""
     weight: Float[Tensor, "rays places"]
-    """Render weights; 0 for places that there are not, and for all of a ray that met nothing or that a mask hides."""
+    """Render weights; 0 for missing samples, and for rays that hit nothing or are masked."""
     span: Float[Tensor, "rays places"]
-    """Field units that the photo's whole height spans at the place: what makes a crop's share of it a size."""
+    """Extent of the photo's whole height at the sample, in field units; converts a crop's share of it to a size."""
     clip: Float[Tensor, "rays scales kept"]
     """Coefficients, unit length, at each scale of a pyramid (else at one)."""
     dino: Float[Tensor, "rays dino"] | None
-    """Reduced."""
+    """Reduced DINO vectors."""
     seen: Float[Tensor, "rays full"] | None
-    """DINO's own vectors up to a rotation, unit length: what correlations are taken of."""
+    """Full DINO vectors up to a rotation, unit length, for correlations."""
     trust: Float[Tensor, " rays"]
-    """How much the photo is to be believed here, 0 to 1."""
+    """Confidence weight of the ray, 0 to 1."""
     patches: Int[Tensor, "patches pixels"]
     """Indices of the rays of each patch."""
 
@@ -106,13 +106,13 @@ class Rays:
 
     @property
     def met(self) -> Bool[Tensor, " rays"]:
-        """Whether the ray met anything that its photo shows."""
+        """Whether the ray hit a surface that is not masked."""
         return self.weight[:, 0] > 0
 
 
 @dataclass(frozen=True)
 class TrainingPhotos:
-    """The training views, and what the photos' encoders say.
+    """The training views and their features.
 
     Raises:
         ValueError: there is no view, or photos and frames differ in number.
@@ -120,23 +120,23 @@ class TrainingPhotos:
 
     frames: Sequence[Frame]
     photos: Sequence[PhotoFeatures]
-    """Of the frames, in their order; each is read once."""
+    """In the order of the frames; each is read once."""
     basis: Basis
     """Of the CLIP coefficients."""
     projection: Projection | None = None
-    """What reduced DINO's vectors. With it correlations are those of the vectors as they were: centred ones have other
-    cosines, for which the paper's threshold means nothing."""
+    """The reduction of DINO's vectors. With it, correlations are those of the original vectors: centred ones have other
+    cosines, to which the paper's threshold does not apply."""
 
     def __post_init__(self) -> None:
         if not self.frames or len(self.frames) != len(self.photos):
             raise ValueError("rays are gathered from at least one photo, each with its camera")
 
     def said(self, view: int, xy: Float[np.ndarray, "rays 2"]) -> dict[str, Tensor]:
-        """What a photo says at places in 0..1 of it: columns of `Rays`."""
+        """A photo's features at positions in 0..1 of it: columns of `Rays`."""
         photo = self.photos[view]
         columns = {"clip": _coefficients(photo, xy, self.basis)}
         if photo.dino is not None:
-            columns["dino"] = torch.from_numpy(photo.dino.at(xy).astype(np.float32))
+            columns["dino"] = torch.from_numpy(np.array(photo.dino.at(xy), np.float32))
             columns["seen"] = as_seen(columns["dino"], self.projection)
         return columns
 
@@ -151,14 +151,14 @@ def gather_rays(
     report: Report = ignore,
     stop: threading.Event | None = None,
 ) -> Rays:
-    """Rays of training photos, the same for the same seed.
+    """Gather rays of training photos; the same for the same seed.
 
     Args:
         renderer: the radiance field.
         training: the views; each photo's mask and features are read once.
         config: which rays.
-        consensus: from lifting; None: every ray counts alike.
-        seed: of the places in the photos.
+        consensus: from lifting; None: all rays count equally.
+        seed: of the positions in the photos.
         report: receives events of the stage "rays".
         stop: ends early, with the rays of the views so far.
 
@@ -193,14 +193,15 @@ def gather_rays(
         report(Event("progress", STAGE, view + 1, len(cameras), (view + 1) / len(cameras)))
     views = len(parts["x"])
     both = len(parts.get("dino", ())) == views
-    columns = {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "seen")}
-    return Rays(**{"dino": None, "seen": None} | columns, patches=torch.cat(index).to(device))
+    columns: dict[str, Any] = {"dino": None, "seen": None}
+    columns |= {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "seen")}
+    return Rays(**columns, patches=torch.cat(index).to(device))
 
 
 def _met(
     renderer: Renderer, placed: Cameras, frame: Frame, view: int, xy: Float[np.ndarray, "rays 2"], places: int
 ) -> dict[str, Tensor]:
-    """Where the light of a view's rays stops: columns of `Rays`; `xy` in 0..1 of the photo."""
+    """Samples of a view's rays: columns of `Rays`; `xy` in 0..1 of the photo."""
     camera, device = frame.camera, renderer.field.table.device
     origins, directions, z_per_distance = placed.rays(
         torch.full((len(xy),), view, dtype=torch.int64, device=device),
@@ -213,7 +214,7 @@ def _met(
 
 
 def _counts(rays: int, views: int, pixels: int) -> Int[np.ndarray, " views"]:
-    """Patches of each view: about half of the rays, the same number in each view, or one each in some of them."""
+    """Number of patches of each view: about half of the rays; equal in all views, or one each in some of them."""
     each = round(rays / views / 2 / pixels)
     if each:
         return np.full(views, each)
@@ -222,7 +223,7 @@ def _counts(rays: int, views: int, pixels: int) -> Int[np.ndarray, " views"]:
 
 
 def _patches(random: np.random.Generator, camera: Camera, count: int, config: GatherConfig) -> list[np.ndarray]:
-    """Places of square patches, (pixels, 2) each, in 0..1 of the photo."""
+    """Positions of square patches, (pixels, 2) each, in 0..1 of the photo."""
     shorter = min(camera.width, camera.height)
     size = config.reach * shorter / np.array([camera.width, camera.height])
     steps = (np.stack(np.meshgrid(*[np.arange(config.side)] * 2), -1).reshape(-1, 2) + 0.5) / config.side
@@ -230,7 +231,7 @@ def _patches(random: np.random.Generator, camera: Camera, count: int, config: Ga
 
 
 def _heaviest(stops: RayStops, places: int) -> tuple[Tensor, Tensor]:
-    """Each ray's heaviest places, heaviest first, (rays, places, 3) and (rays, places)."""
+    """Each ray's heaviest samples by falling weight, (rays, places, 3), and their weights, (rays, places)."""
     rays = len(stops.offsets) - 1
     counts = stops.offsets.diff()
     most = max(int(counts.max()) if rays else 0, places)
@@ -249,7 +250,7 @@ def _coefficients(photo: PhotoFeatures, xy: np.ndarray, basis: Basis) -> Tensor:
 
 
 def as_seen(reduced: Tensor, projection: Projection | None) -> Tensor:
-    """DINO's vectors before their mean was taken away, in the axes of the basis and one more for what is outside."""
+    """DINO's vectors before their mean was subtracted, in the axes of the basis and one more for the rest."""
     if projection is not None:
         inside = projection.mean @ projection.basis
         outside = np.sqrt(max(float(projection.mean @ projection.mean - inside @ inside), 0.0))

@@ -1,15 +1,14 @@
-"""LERF on our field (Kerr et al. 2023): a feature that depends on place and size, and the size chosen for each query.
+"""LERF on our field (Kerr et al. 2023): features that depend on position and size, and a size selected per query.
 
-A photo says something else of a crop of 5 % of its height than of one of 50 %. A crop of share s of the photo's height
-around a place at z-depth d spans the size s x d x height / fy, the same for a thing however far the camera stands, so
-photos agree by size, not by share. The field's network is told log(size), brought to 0..1 over the sizes that the rays
-cover. In training every ray takes a share of its own in every step, with the target interpolated between the pyramid's
-two nearest levels.
+A crop of 5 % of a photo's height has other features than one of 50 %. A crop of share s of the photo's height around a
+position at z-depth d has the size s x d x height / fy. For an object this does not depend on the camera's distance, so
+photos agree by size, not by share. The network's input is log(size), scaled to 0..1 over the sizes that the rays cover.
+In training each ray draws a share in every step; its target is interpolated between the two nearest pyramid levels.
 
-A query looks for each phrase at `COUNT` sizes and keeps the one where its relevancy, the margin over the nearest
-canonical phrase, has the highest peak over all points: one size for the whole scene, as the paper has one for a whole
-picture. The paper's sizes grow evenly; ours by a factor, because a room holds cups and cupboards. The paper renders the
-field for every question; we ask surface points, which every picture then shows, so that both give one answer.
+A query evaluates each phrase at `COUNT` sizes and selects the one where its relevancy, the margin over the nearest
+canonical phrase, has the highest maximum over all points: one size per scene, where the paper has one per image. The
+paper's sizes are spaced linearly, ours logarithmically, because a room holds cups and cupboards. The paper renders the
+field for every query; we evaluate surface points, which all images show, so that images and points agree.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +27,9 @@ from ovseg3d.points.losses import feature_loss
 from ovseg3d.points.refine import RefineConfig, RefineStage
 
 COUNT = 10
-"""Sizes that a query tries."""
+"""Number of sizes that a query tries."""
 _ROWS = 16_384
-"""Points that go through the network at once."""
+"""Points evaluated at once."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +37,19 @@ class Sized:
     """Features of surface points at any size."""
 
     encoded: Float[np.ndarray, "points width"]
-    """What the field's grid says of each point, float16."""
+    """Grid features of each point, float16."""
     layers: tuple[Float[np.ndarray, "_ _"], ...]
     """The network: grid features, size and 1 - size in, coefficients less `mean` out."""
     mean: Float[np.ndarray, " kept"]
     canonical: Float[np.ndarray, "canonical kept"]
-    """Coefficients of the canonical phrases, for questions that name none."""
+    """Coefficients of the canonical phrases, for queries without negatives."""
     smallest: float
-    """Size that the network knows as 0, input units."""
+    """Size of the network's input 0, in input units."""
     largest: float
-    """Size that it knows as 1."""
+    """Size of the network's input 1, in input units."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """For a file; `from_arrays` is the way back."""
+        """Arrays for a file; the inverse is `from_arrays`."""
         layers = {f"sized.layer.{number}": np.ascontiguousarray(layer) for number, layer in enumerate(self.layers)}
         range_ = np.array([self.smallest, self.largest])
         rest = {"encoded": self.encoded, "mean": self.mean, "canonical": self.canonical, "range": range_}
@@ -58,7 +57,7 @@ class Sized:
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, np.ndarray]) -> "Sized":
-        """What `arrays` gave. Raises KeyError, ValueError: it is something else."""
+        """The inverse of `arrays`. Raises KeyError, ValueError: the arrays are incomplete or do not fit together."""
         layers = tuple(arrays[name] for name in sorted(arrays) if name.startswith("sized.layer."))
         encoded, mean, canonical, range_ = (
             arrays[f"sized.{name}"] for name in ("encoded", "mean", "canonical", "range")
@@ -71,7 +70,7 @@ class Sized:
         return Sized(encoded, layers, mean, canonical, smallest, largest)
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "Sized":
-        """The same of some points, by their numbers."""
+        """The points with these indices."""
         return replace(self, encoded=self.encoded[rows])
 
     def at(self, size: float) -> Float[np.ndarray, "points kept"]:
@@ -79,7 +78,7 @@ class Sized:
         parts = []
         for first in range(0, len(self.encoded), _ROWS):
             values = self.encoded[first : first + _ROWS].astype(np.float32)
-            values = np.concatenate([values, np.tile(np.float32([size, 1 - size]), (len(values), 1))], 1)
+            values = np.concatenate([values, np.tile(np.array([size, 1 - size], np.float32), (len(values), 1))], 1)
             for layer in self.layers[:-1]:
                 values = np.maximum(values @ layer, 0)
             parts.append(normalise(values @ self.layers[-1] + self.mean))
@@ -87,20 +86,20 @@ class Sized:
 
     @cached_property
     def _swept(self) -> list[np.ndarray]:
-        """The same at all sizes of a query, float16: some 210 MB for 130,000 points of 80 numbers."""
+        """Unit vectors at all sizes of a query, float16: some 210 MB for 130,000 points of 80 numbers."""
         return [self.at(size).astype(np.float16) for size in np.linspace(0, 1, COUNT)]
 
     def margins(
         self, phrases: Float[np.ndarray, "phrases kept"], others: Float[np.ndarray, "others kept"]
     ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, " phrases"]]:
-        """How much nearer each point is to each phrase than to the nearest of the others, in cosines.
+        """The margin of each phrase over the nearest negative at each point, in cosines.
 
         Args:
             phrases: coefficients.
-            others: of what phrases are compared with; where there are none, the canonical ones.
+            others: coefficients of the negatives; empty: the canonical phrases.
 
         Returns:
-            The margins, each phrase's at the size where its greatest is greatest, and that size, input units.
+            The margins of each phrase, at the size where the largest margin is greatest, and that size, input units.
         """
         alternatives = others if len(others) else self.canonical
         best = np.full((len(self.encoded), len(phrases)), -np.inf, np.float32)
@@ -114,14 +113,14 @@ class Sized:
 
 
 class LerfStage(RefineStage):
-    """Teaches a sized field what the photos' pyramids say.
+    """Trains a sized field on the photos' pyramids.
 
     Args:
         field: with `FieldShape.sized`.
         rays: of photos with pyramids.
         scales: their levels, as shares of the photos' height.
         config: its two alignments are not used.
-        seed: of what is drawn.
+        seed: of the random draws.
     """
 
     name = "lerf"
@@ -139,17 +138,17 @@ class LerfStage(RefineStage):
 
     def _work(self, generator: torch.Generator) -> list[Callable[[], tuple]]:
         chosen = self._draw(generator, len(self.rays), self.config.batch)
-        place = torch.rand(self.config.batch, generator=generator, device=self.field.device)
-        places = (place * (len(self._scales) - 1)).split([len(one) for one in chosen])
-        return [partial(self._at_scale, one, place) for one, place in zip(chosen, places)]
+        drawn = torch.rand(self.config.batch, generator=generator, device=self.field.device)
+        levels = (drawn * (len(self._scales) - 1)).split([len(one) for one in chosen])
+        return [partial(self._at_level, one, level) for one, level in zip(chosen, levels)]
 
-    def _at_scale(self, chosen: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Losses of rays, each at its own place between the levels of its pyramid."""
+    def _at_level(self, chosen: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Losses of rays, each at a fractional level of its pyramid."""
         config, rays = self.config, self.rays
-        lower = place.long().clamp_max(len(self._scales) - 2)
-        share = place - lower
+        lower = level.long().clamp_max(len(self._scales) - 2)
+        share = level - lower
         clip = rays.clip.index_select(0, chosen)
-        row = torch.arange(len(chosen), device=place.device)
+        row = torch.arange(len(chosen), device=level.device)
         target = torch.lerp(clip[row, lower], clip[row, lower + 1], share[:, None])
         scale = torch.lerp(self._scales[lower], self._scales[lower + 1], share)
         size = (rays.span.index_select(0, chosen) * scale[:, None]).clamp_min(1e-9).log() - np.log(self.smallest)
@@ -165,7 +164,7 @@ class LerfStage(RefineStage):
     def sized(
         self, x: Float[Tensor, "points 3"], canonical: Float[np.ndarray, "canonical kept"], radius: float
     ) -> Sized:
-        """What was learnt, at surface points.
+        """The trained features at surface points.
 
         Args:
             x: the points, in the unit cube.

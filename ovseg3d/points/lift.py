@@ -1,34 +1,35 @@
-"""Carry the photos' features to the surface points: one pass, no training.
+"""Lift the photos' features to the surface points, without training.
 
-A point's vector is the mean of what the photos that see it say at its place, each weighted by the share of that ray's
-light that stops there (its render weight; see `field.surface`). Photos contradict each other: an encoder errs in some
-of them. So the mean is taken again with each photo's word weighted by how well it agrees with the others' mean so
-far, and by how well that photo agrees with the others at all its points. Agreement is the cosine after the scene's
-mean vector is taken away: what all vectors have in common says nothing (cosines of CLIP's picture vectors lie close
-together). Where all say the same, agreement is 1. Words that are not finite or have no direction are not heard.
+A point's vector is the mean of the features of the photos that see it, weighted by the render weight of the point in
+each (see `field.surface`). Photos may contradict each other, since an encoder errs in some of them. So the mean is
+recomputed with each photo weighted by its agreement with the mean of the others, at the point and over all its points.
+Agreement is the cosine after the scene's mean vector is subtracted, since the common part carries no information
+(cosines of CLIP's image vectors lie close together). It is 1 where all photos agree. Features that are not finite or
+have no direction are ignored.
 
-Maps are reduced to a `Basis` before they are lifted, and asked photo by photo in every round, so that memory is
+Maps are reduced to a `Basis` before they are lifted, and sampled photo by photo in every round, so memory is
 points x kept, whatever their dim and number.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.errors import RunError
 from ovseg3d.features.maps import Dense, Pyramid, Regions
 from ovseg3d.field.surface import Visibility
 from ovseg3d.points.basis import Basis, fit_basis
 
-Speaker = Callable[[Float[np.ndarray, "samples 2"]], Float[np.ndarray, "samples dim"]]
-"""A photo's features at places in 0..1 of it; unit length."""
+FeatureSampler = Callable[[Float[np.ndarray, "samples 2"]], Float[np.ndarray, "samples dim"]]
+"""A photo's features at positions in 0..1 of it; unit length."""
 ODD = 0.25
-"""A photo is not trusted that agrees with the others less than so many times as well as the middle one."""
+"""Photos whose agreement is below this share of the median agreement are not trusted."""
 ALIKE = 1e-6
-"""Square of a difference between unit vectors that says nothing."""
+"""Squared difference of unit vectors below which they count as equal."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +37,24 @@ class Lifted:
     """Features of surface points."""
 
     vectors: Float[np.ndarray, "points dim"]
-    """Weighted means; their length falls where photos disagree."""
+    """Weighted means; shorter where photos disagree."""
     agreement: Float[np.ndarray, " points"]
-    """How well the `trusted` photos that see a point agree about it, 0 to 1; 1 where there is one, 0 where none."""
+    """Agreement of the `trusted` photos that see a point, 0 to 1; 1 where one sees it, 0 where none does."""
     support: Float[np.ndarray, " points"]
-    """Sum of the render weights of the photos that see a point; 0 where its neighbours spoke for it."""
+    """Sum of the render weights of the photos that see a point; 0 where its vector is a neighbour's."""
     trust: Float[np.ndarray, " views"]
-    """How well each photo agrees with the others, 0 to 1; 1 where no other sees what it sees."""
+    """Agreement of each photo with the others, 0 to 1; 1 where no other sees the same points."""
     compared: Bool[np.ndarray, " views"]
-    """Photos of which another sees something, too; the others say nothing about what is usual."""
+    """Photos that share points with another; only these count towards the median agreement."""
 
     @property
     def trusted(self) -> Bool[np.ndarray, " views"]:
-        """Photos that do not contradict the others far more than is usual."""
+        """Photos that do not contradict the others far more than the median photo does, see `ODD`."""
         return _trusted(self.trust, self.compared)
 
     @property
     def relative(self) -> Float[np.ndarray, " views"]:
-        """How well each photo agrees with the others, for how well the middle one does."""
+        """Agreement of each photo with the others, relative to the median."""
         return _relative(self.trust, self.compared)
 
 
@@ -62,30 +63,33 @@ class LiftConfig:
     """How features are lifted."""
 
     rounds: int = 2
-    """How often the mean is taken again with weights by agreement; 0 takes the plain mean."""
+    """How often the mean is recomputed with weights by agreement; 0: the plain mean."""
     power: float = 2.0
-    """How sharply disagreement counts."""
+    """Exponent of the agreement in the weights."""
     samples: int = 8192
     """Points whose full vectors the basis is fitted to."""
     kept: int = 80
-    """Numbers kept of a vector."""
+    """Axes of the basis."""
     seed: int = 0
 
 
 def lift(
-    visibilities: Sequence[Visibility], photos: Sequence[Speaker], points: int, config: LiftConfig | None = None
+    visibilities: Sequence[Visibility], photos: Sequence[FeatureSampler], points: int, config: LiftConfig | None = None
 ) -> Lifted:
     """Features of surface points from those of photos.
 
     Args:
-        sights: which points each photo sees.
-        photos: what each says, in the same order; asked several times.
-        points: how many points there are.
-        config: see there.
+        visibilities: the points that each photo sees.
+        photos: each photo's features, in the same order; sampled several times.
+        points: number of points.
+        config: rounds, and how disagreement counts.
+
+    Raises:
+        ValueError: visibilities and photos differ in number.
     """
     config = config or LiftConfig()
-    visibilities = [_heard(visibility, photo) for visibility, photo in zip(visibilities, photos, strict=True)]
-    words = _Words(visibilities, photos, points)
+    visibilities = [_informative(visibility, photo) for visibility, photo in zip(visibilities, photos, strict=True)]
+    words = _RunningMean(visibilities, photos, points)
     words.average([visibility.weight for visibility in visibilities])
     for _ in range(config.rounds):
         agreement, *known = words.agreement()
@@ -115,31 +119,31 @@ def _relative(trust: np.ndarray, compared: np.ndarray) -> np.ndarray:
 
 def lift_reduced(
     visibilities: Sequence[Visibility],
-    photos: Sequence[Dense | Regions | Pyramid | Speaker],
+    photos: Sequence[Dense | Regions | Pyramid | FeatureSampler],
     xyz: Float[np.ndarray, "points 3"],
     config: LiftConfig | None = None,
 ) -> tuple[Basis, Lifted]:
     """Fit a basis to the lifted vectors of some points, and lift the coefficients of all.
 
-    Points that no photo sees take the vector of the nearest that one does; their support and agreement stay 0.
+    Points that no photo sees take the vector of the nearest visible point; their support and agreement stay 0.
 
     Args:
-        sights: which points each photo sees.
-        photos: each one's features, in the same order. Maps, or their `at`, are reduced once; others are slower.
+        visibilities: the points that each photo sees.
+        photos: each photo's features, in the same order. Maps, or their `at`, are reduced once; others are slower.
         xyz: the points.
-        config: see there.
+        config: how features are lifted, and the size of the basis.
 
     Raises:
-        RunError: no photo sees a point, or none has features that say something.
+        RunError: no photo sees a point, or no photo has usable features.
     """
     config = config or LiftConfig()
-    speakers = [getattr(photo, "at", photo) for photo in photos]
+    samplers = [cast(FeatureSampler, getattr(photo, "at", photo)) for photo in photos]
     seen = np.zeros(len(xyz), bool)
     for visibility in visibilities:
         seen[visibility.point] = True
     chosen = np.random.default_rng(config.seed).permutation(np.flatnonzero(seen))[: config.samples]
     chosen.sort()
-    some = lift([_only(visibility, chosen, len(xyz)) for visibility in visibilities], speakers, len(chosen), config)
+    some = lift([_only(visibility, chosen, len(xyz)) for visibility in visibilities], samplers, len(chosen), config)
     if not some.vectors.any():
         raise RunError(
             "No photo says anything about the field's surface",
@@ -154,17 +158,18 @@ def lift_reduced(
     return basis, lifted
 
 
-def _reduced(photo: Dense | Regions | Pyramid | Speaker, basis: Basis) -> Speaker:
-    """The same photo, saying coefficients."""
-    # A map's own `at` stands for the map: a function can only be asked for full vectors, again and again.
+def _reduced(photo: Dense | Regions | Pyramid | FeatureSampler, basis: Basis) -> FeatureSampler:
+    """The same photo, with coefficients instead of vectors."""
+    # A map's own `at` is replaced by the map, which is reduced once. Another function gives full vectors every time.
     whole = getattr(photo, "__self__", photo)
     if isinstance(whole, Dense | Regions | Pyramid):
-        return whole.projected(basis.axes).at
-    return lambda xy: basis.reduce(photo(xy))
+        return cast(FeatureSampler, whole.projected(basis.axes).at)
+    sampler = cast(FeatureSampler, photo)
+    return lambda xy: basis.reduce(sampler(xy))
 
 
 def _only(visibility: Visibility, chosen: Int[np.ndarray, " some"], points: int) -> Visibility:
-    """What a view sees of some of the points, which are then numbered anew."""
+    """The part of a view's visibility that is of some points, which are renumbered."""
     number = np.full(points, -1)
     number[chosen] = np.arange(len(chosen))
     kept = number[visibility.point] >= 0
@@ -174,38 +179,38 @@ def _only(visibility: Visibility, chosen: Int[np.ndarray, " some"], points: int)
     )
 
 
-def _heard(visibility: Visibility, photo: Speaker) -> Visibility:
-    """Less the places of which the photo says nothing: not finite, or without direction."""
+def _informative(visibility: Visibility, photo: FeatureSampler) -> Visibility:
+    """The part of a view's visibility where the photo's features are finite and have a direction."""
     own = photo(visibility.xy)
     square = np.einsum("pd,pd->p", own, own)
     good = np.isfinite(square) & (square > 0) & (visibility.weight > 0)
     return visibility if good.all() else visibility.where(good)
 
 
-class _Words:
-    """What photos say about points, and its mean so far."""
+class _RunningMean:
+    """The weighted mean of the photos' features at points."""
 
-    def __init__(self, visibilities: Sequence[Visibility], photos: Sequence[Speaker], points: int) -> None:
+    def __init__(self, visibilities: Sequence[Visibility], photos: Sequence[FeatureSampler], points: int) -> None:
         self.visibilities, self.photos, self.points = visibilities, photos, points
 
     def average(self, weights: Sequence[np.ndarray]) -> None:
-        """Take the mean, with these weights (one for each point that a photo sees)."""
+        """Compute the mean with these weights, one for each point that a photo sees."""
         self.weights = weights
         self.total, self.mean = np.zeros(self.points, np.float32), np.zeros((self.points, 0), np.float32)
         for photo, visibility, weight in zip(self.photos, self.visibilities, weights):
             own = photo(visibility.xy)
             if not self.mean.shape[1]:
                 self.mean = np.zeros((self.points, own.shape[1]), np.float32)
-            # A view names each point once, so a plain addition by index is right.
+            # A view has each point once, so addition by index is correct.
             self.mean[visibility.point] += weight[:, None] * own
             self.total[visibility.point] += weight
         np.divide(self.mean, self.total[:, None], out=self.mean, where=self.total[:, None] > 0)
 
     def agreement(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-        """How well each photo agrees with the mean of the others, at each of its points; over all of them; and whether
-        there are others to compare it with.
+        """Agreement of each photo with the mean of the others: at each of its points, over all its points, and whether
+        it shares points with others.
 
-        With m a point's mean of total weight W, in which the photo has weight w and says v, the others' mean is
+        With m a point's mean of total weight W, to which the photo contributes v with weight w, the others' mean is
         (W m - w v) / (W - w).
         """
         known = self.total > 0
@@ -225,7 +230,7 @@ class _Words:
             others = share**2 * lengths[visibility.point] - 2 * share * rest * both + rest**2 * square
             cosine = (product + ALIKE) / np.sqrt((square + ALIKE) * (np.maximum(others, 0) + ALIKE))
             found.append(np.where(alone, 1, cosine).astype(np.float32))
-            told = np.where(alone, 0, visibility.weight)
-            if told.any():
-                trust[view], compared[view] = np.clip((cosine * told).sum() / told.sum(), 0, 1), True
+            counted = np.where(alone, 0, visibility.weight)
+            if counted.any():
+                trust[view], compared[view] = np.clip((cosine * counted).sum() / counted.sum(), 0, 1), True
         return found, trust, compared

@@ -1,20 +1,20 @@
-"""The methods of the stage `semantics`: what becomes of features once they are lifted.
+"""The methods of the stage `semantics`: how lifted features are refined.
 
-lift      Nothing more: they were smoothed along the surface.
-default   A feature field is fitted to them, then refined for a short while along the training photos' rays: the photos'
-          features where others do not contradict them, and DINO's beside, which share the field's grid. What that
-          changed is added to the lifted features, so what the field is too coarse to hold is not lost. No phrases.
-          It is polish, and kept gentle on purpose. At a point the lifted mean is already the best answer to these
-          photos; a field that learns for longer goes from there to what its grid can hold, and loses small things
-          (with oracle features on a room: 40 slow steps leave mIoU where it was, 100 quick ones take 3 points).
-3d-ovs    Liu et al. 2023 on our field, from nothing: features of crops of three sizes, among which the field chooses
-          (selection), and two alignments of distributions over the scene's phrases: with the photos' own (rda), and of
-          pixels that DINO finds alike or unlike (fda, re-balanced). Each part can be switched off.
-lerf      Kerr et al. 2023 on our field, from nothing: see `points.lerf`.
+lift      No refinement: features are only smoothed along the surface.
+default   A feature field is fitted to the lifted features, then refined briefly along rays of the training photos, with
+          the photos' features where others agree, and DINO's, which share the field's grid. The change is added to the
+          lifted features, so detail finer than the field's grid is not lost. No phrases are used.
+          The refinement is short on purpose. The lifted mean is already the best estimate at a point; longer training
+          moves it to what the grid can represent, and loses small objects (with oracle features on a room: 40 slow
+          steps keep mIoU, 100 fast ones lose 3 points).
+3d-ovs    Liu et al. 2023 on our field, from scratch: features of crops of three sizes, among which the field selects
+          (selection), and two alignments of distributions over the scene's phrases: with the photos' (rda), and of
+          pixels that DINO finds similar or dissimilar (fda, re-balanced). Each part can be switched off.
+lerf      Kerr et al. 2023 on our field, from scratch: see `points.lerf`.
 
-The last two do not see what was lifted, but for the scene's basis. All are asked at the surface points in the end.
-Their steps are bounded and equal seeds give equal bits; an interrupted run goes on from a checkpoint in `semantics/`,
-a folder that is gone when the stage is done.
+The last two use only the basis of the lifted features. All fields are evaluated at the surface points. The number of
+steps is bounded, and equal seeds give equal bits. An interrupted run resumes from a checkpoint in `semantics/`, which
+is removed when the stage is done.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +49,9 @@ from ovseg3d.scene import Scene
 FOLDER = "semantics"
 STEPS = {"default": 24, "3d-ovs": 600, "lerf": 1000}
 FIT = 2
-"""Steps of the fit before refinement, for each step of that."""
-FROM_NOTHING = {"learning_rate": 2e-2, "network_learning_rate": 5e-3, "decay": 0.05}
-"""Rates for a field that was not fitted to anything before."""
+"""Steps of the fit, for each step of the refinement."""
+FROM_NOTHING: dict[str, Any] = {"learning_rate": 2e-2, "network_learning_rate": 5e-3, "decay": 0.05}
+"""Rates for a field that was not fitted before."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What points mean."""
+    """Refined features of the surface points."""
 
     vectors: Float[np.ndarray, "points kept"]
     """Coefficients, unit length."""
@@ -75,7 +76,7 @@ class Learnt:
 
 @dataclass(frozen=True)
 class FeatureTrainer:
-    """What a method learns from, and its learning."""
+    """The inputs of a method, and its training."""
 
     folder: Path
     """The run's."""
@@ -97,7 +98,7 @@ class FeatureTrainer:
     stop: threading.Event
 
     def learn(self) -> Learnt | None:
-        """Follow the method; None after `stop`. Its checkpoints stay in `FOLDER` until somebody removes them."""
+        """Run the method; None after `stop`. Its checkpoints stay in `FOLDER` until the caller removes them."""
         ways: dict[str, Callable[[], Learnt | None]] = {
             "default": self._refined, "lift": lambda: Learnt(self.vectors), "3d-ovs": self._ovs, "lerf": self._lerf,
         }  # fmt: skip
@@ -128,7 +129,7 @@ class FeatureTrainer:
         scales = rays.clip.shape[1]
         own = self._field(FieldShape(self._kept, 0, scales if chosen.selection and scales > 1 else 0))
         phrases = np.concatenate([self.words.phrases, self.words.canonical])
-        off = {} if chosen.rda else {"relevancy": 0.0}
+        off: dict[str, Any] = {} if chosen.rda else {"relevancy": 0.0}
         off |= {} if chosen.fda else {"pull": 0.0, "push": 0.0}
         config = RefineConfig(**FROM_NOTHING, **off, balanced=chosen.rebalance)
         stage = RefineStage(own, rays, torch.from_numpy(self.basis.reduce(phrases)), self.sharpness, config, self.seed)
@@ -150,7 +151,7 @@ class FeatureTrainer:
         sized = stage.sized(self._x, self.basis.reduce(self.words.canonical), self.renderer.box.radius)
         return Learnt(sized.at(0.5), sized, figures)
 
-    # -- what they share ---------------------------------------------------------------------------------------
+    # -- shared by the methods ---------------------------------------------------------------------------------
 
     @property
     def _kept(self) -> int:
@@ -176,12 +177,14 @@ class FeatureTrainer:
         )
         return None if self.stop.is_set() else rays
 
-    def _train(self, stage: Stage, times: int = 1, share: float = 1.0) -> dict[str, float | int] | None:
-        """Train a stage to its end, from a checkpoint if there is one; its figures, or None after `stop`.
+    def _train(
+        self, stage: FitStage | RefineStage, times: int = 1, share: float = 1.0
+    ) -> dict[str, float | int] | None:
+        """Train a stage, from a checkpoint if there is one; returns its figures, or None after `stop`.
 
         Args:
-            times: the number of steps, in the method's.
-            share: of the time that may be spent.
+            times: number of steps, in multiples of the method's.
+            share: of the time limit.
         """
         steps = times * (self.config.refine_steps or STEPS[self.config.method])
         seconds = self.config.refine_seconds and self.config.refine_seconds * share
@@ -195,24 +198,24 @@ class FeatureTrainer:
         figures: dict[str, float] = {}
         make_folder(folder)
 
-        def tell(event: Event) -> None:
+        def forward(event: Event) -> None:
             figures.update({f"{stage.name}_{name}": value for name, value in event.metrics.items()})
             self.report(event)
 
         with stage.workers.open():
             outcome = run_stage(
-                stage, steps, seconds, first, clock, checkpoints=folder, report=tell, stop=self.stop,
+                stage, steps, seconds, first, clock, checkpoints=folder, report=forward, stop=self.stop,
             )  # fmt: skip
         return None if outcome.interrupted else {f"{stage.name}_steps": outcome.steps, **figures}
 
     def _fingerprint(self, stage: Stage, steps: int) -> str:
-        """Of all that the stage learns from: a checkpoint of other points, photos or phrases is not gone on with."""
+        """Hash of all inputs of the stage: checkpoints of other points, photos or phrases are not resumed."""
         facts = json.dumps([stage.facts(), asdict(self.config), steps], sort_keys=True, default=str)
         digest = hashlib.sha256(facts.encode())
         words = () if self.words is None else (self.words.phrases, self.words.canonical)
         for array in (self.surface.xyz, self.basis.axes, self.vectors, *words):
             digest.update(np.ascontiguousarray(array).tobytes())
-        # What a photo's entry is called says which encoders it is from, DINO among them.
+        # The key of a photo's cache entry identifies its encoders, including DINO.
         digest.update("".join(self.features.keys[view] for view in self.scene.train).encode())
         return digest.hexdigest()[:12]
 

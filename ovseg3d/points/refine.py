@@ -1,12 +1,13 @@
 """Refine a feature field along gathered rays (`gather`), with the geometry frozen.
 
 The losses are those of `losses`: the feature itself, reduced DINO, and with phrases the two alignments of 3D-OVS.
-Nothing here has a weight that a scene would need for itself.
+No weight needs tuning per scene.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -31,11 +32,11 @@ class RefineConfig:
     """How a feature field is refined. Losses whose weight is 0 are not computed."""
 
     batch: int = 4096
-    """Rays."""
+    """Rays in a step."""
     patches: int = 2
-    """Patches for the pairwise loss, which is most of the time of a step with phrases."""
+    """Image patches in a step for the pairwise loss, which takes most of the time of a step with phrases."""
     learning_rate: float = 1e-3
-    """Rate of the grid at the start: low, for a field that was fitted before."""
+    """Rate of the grid at the start; low, for a fitted field."""
     network_learning_rate: float = 2e-4
     """Rate of the networks at the start."""
     decay: float = 0.1
@@ -53,9 +54,9 @@ class RefineConfig:
     push: float = PUSH
     """Weights of feature-distribution alignment; needs phrases and DINO."""
     balanced: bool = True
-    """Whether pulled and pushed pairs are counted each for themselves."""
+    """Whether pulled and pushed pairs are averaged separately."""
     threshold: float = THRESHOLD
-    """Cosine of DINO vectors above which pixels should mean the same."""
+    """Cosine of DINO vectors above which pixels should have equal semantics."""
 
 
 class RefineStage:
@@ -64,10 +65,10 @@ class RefineStage:
     Args:
         field: fitted to lifted features, or new.
         rays: from `gather_rays`.
-        phrases: coefficients of the phrases and the canonical phrases; None leaves the two alignments out.
+        phrases: coefficients of the phrases and the canonical phrases; None: without the two alignments.
         sharpness: the encoder's logit scale.
-        config: see there.
-        seed: of what is drawn.
+        config: batch, rates and weights of the losses.
+        seed: of the random draws.
     """
 
     name = "refine"
@@ -104,7 +105,7 @@ class RefineStage:
         self._steps += 1
 
     def _work(self, generator: torch.Generator) -> list[Callable[[], tuple]]:
-        """The pieces of a step, each with what it draws."""
+        """The pieces of a step, each with its random draws."""
         work = [partial(self._single, chosen) for chosen in self._draw(generator, len(self.rays), self.config.batch)]
         if self._pairs:
             drawn = self._draw(generator, len(self.rays.patches), self.config.patches)
@@ -118,7 +119,7 @@ class RefineStage:
     def _rendered(
         self, chosen: Tensor, *heads: str, size: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Places, the leaves that gradients are taken of, and what the heads say along the rays."""
+        """Positions, the leaves for gradients (encoding, network), and the rendered outputs of the heads."""
         own, rays = self.field, self.rays
         x = rays.x.index_select(0, chosen).view(-1, 3)
         weight = rays.weight.index_select(0, chosen)[..., None]
@@ -130,7 +131,7 @@ class RefineStage:
         return x, encoded, network, {k: (v.view(-1, places, v.shape[1]) * weight).sum(1) for k, v in said.items()}
 
     def _single(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Losses of rays, each for itself."""
+        """Losses of single rays."""
         config, rays = self.config, self.rays
         x, encoded, network, said = self._rendered(chosen)
         clip = rays.clip.index_select(0, chosen)
@@ -144,56 +145,58 @@ class RefineStage:
         return x, *self._taught(chosen, losses, encoded, network)
 
     def _dino(self, chosen: Tensor, said: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
-        """The loss of reduced DINO, where there is one."""
+        """The loss of reduced DINO, if there is DINO."""
         if not self.config.dino or "dino" not in said or self.rays.dino is None:
             return {}
         return {"dino": (self.config.dino, feature_loss(said["dino"], self.rays.dino.index_select(0, chosen)))}
 
     def _taught(self, chosen: Tensor, losses: dict[str, tuple[float, Tensor]], *leaves: Tensor) -> tuple:
-        """Gradients of the rays' weighted losses, and each loss's mean."""
+        """Gradients of the rays' weighted losses, and the mean of each loss."""
         rays = self.rays
         counts = rays.trust.index_select(0, chosen) * (rays.weight.index_select(0, chosen)[:, 0] > 0)
         means = {name: (weight, (each * counts).sum() / self.config.batch) for name, (weight, each) in losses.items()}
         return *self._gradients(means, *leaves), {name: mean.detach() for name, (_, mean) in means.items()}
 
     def _paired(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Losses of pairs of pixels within patches."""
-        config, rays = self.config, self.rays
+        """Losses of pairs of pixels within image patches."""
+        config, rays, phrases, seen = self.config, self.rays, self.phrases, self.rays.seen
+        assert phrases is not None and seen is not None, "see `_pairs`"
         index = rays.patches.index_select(0, chosen)
         x, encoded, network, said = self._rendered(index.view(-1), "clip")
-        log_p = log_distribution(phrase_cosines(said["clip"], self.phrases), self.sharpness)
+        log_p = log_distribution(phrase_cosines(said["clip"], phrases), self.sharpness)
         halves = [
             correlation_alignment(
                 p,
-                rays.seen.index_select(0, one),
+                seen.index_select(0, one),
                 config.threshold,
                 rays.met.index_select(0, one),
                 balanced=config.balanced,
             )  # fmt: skip
             for p, one in zip(log_p.view(*index.shape, -1), index)
         ]
-        pull, push = (sum(half) / config.patches for half in zip(*halves))
+        pull, push = (cast(Tensor, sum(half)) / config.patches for half in zip(*halves))
         means = {"pull": (config.pull, pull), "push": (config.push, push)}
-        return x, *self._gradients(means, encoded, network), {"pull": pull.detach(), "push": push.detach()}
+        grad_encoded, grad_network = self._gradients(means, encoded, network)
+        return x, grad_encoded, grad_network, {"pull": pull.detach(), "push": push.detach()}
 
     @staticmethod
     def _gradients(means: dict[str, tuple[float, Tensor]], *leaves: Tensor) -> list[Tensor]:
-        total = sum(weight * mean for weight, mean in means.values())
-        # What was joined to a size has a gradient that is a part of a wider one.
+        total = cast(Tensor, sum(weight * mean for weight, mean in means.values()))
+        # With a size appended, the encoding's gradient is a view of a wider tensor.
         return [grad.contiguous() for grad in torch.autograd.grad(total, leaves)]
 
     def _choice(self, said: dict[str, Tensor], clip: Tensor) -> Tensor:
-        """Weights of the scales (rays, scales): the selection volume, 0 to 1 at each place, rendered, then softmax.
+        """Weights of the scales (rays, scales): the selection volume, 0 to 1 at each sample, rendered, then softmax.
 
-        As in the paper's code, so the choice stays soft: of three scales each has from 0.16 to 0.58. A free choice
-        would end with the coarsest crops, which are the easiest to agree with.
+        As in the paper's code the selection stays soft: of three scales, each has a weight from 0.16 to 0.58. A hard
+        selection would end at the coarsest crops, which are the easiest to agree with.
         """
         if "scales" in said:
             return torch.softmax(said["scales"], -1)
         return torch.full_like(clip[..., 0], 1.0 / clip.shape[1])
 
     def measure(self) -> dict[str, float]:
-        """Each loss, mean over the steps since the last look; not multiplied by its weight."""
+        """Mean of each loss over the steps since the last call; not multiplied by its weight."""
         figures = {name: float(value) / max(self._steps, 1) for name, value in self._sums.items()}
         self._sums, self._steps = {}, 0
         return figures

@@ -1,11 +1,11 @@
-"""What a run knows about meaning: surface points with features, in one file, and their place in any picture.
+"""The semantics of a run: surface points with features, in one file, and their projection into images.
 
     semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
-                             plane, where the room's planes are known; pieces, portraits, where there are some
-                             and in its header: the encoder's id, weight hash and logit scale; up, metric
+                             optional: plane (layout), pieces, instance_crops
+                             header: the encoder's id, weight hash and logit scale; up, metric
 
-Vectors are stored float16. After LERF's method what a point means depends on a size: `sized.*` stand for the vectors
-then, which are made of them again. Nothing in the file can run code; what is read is checked.
+Vectors are stored as float16. After the method LERF features depend on a size: the file holds `sized.*` instead of the
+vectors, which are computed from them. Nothing in the file can run code, and all that is read is checked.
 """
 
 import json
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.errors import RunError
 from ovseg3d.features.maps import cosines
@@ -39,15 +39,15 @@ _STORED = {
 }  # fmt: skip
 _MAYBE = {"plane": np.int8, "pieces": np.int32, "instance_crops": np.float16}
 NEAREST = 4
-"""Surface points that a pixel takes its features from."""
+"""Number of surface points whose features a pixel blends."""
 
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """Which text-image encoder the features are from."""
+    """The text-image encoder of the features."""
 
     name: str
-    """What `load_clip` is asked for."""
+    """The argument of `load_clip`."""
     id: str
     weight_hash: str
     logit_scale: float
@@ -55,34 +55,34 @@ class EncoderFacts:
 
 @dataclass(frozen=True)
 class SemanticScene:
-    """Surface points, and what they mean."""
+    """Surface points with their language features and instances."""
 
     surface: Surface
     basis: Basis
     vectors: Float[np.ndarray, "points kept"]
-    """Coefficients in `basis`, unit length (zero where nothing is known)."""
+    """Coefficients in `basis`, unit length (zero where unknown)."""
     agreement: Float[np.ndarray, " points"]
-    """How well the photos agreed about a point, 0 to 1."""
+    """Agreement of the photos about a point, 0 to 1."""
     instance: Int[np.ndarray, " points"]
-    """Number of the thing that a point belongs to, from 1; 0: none."""
+    """Instance of each point, from 1; 0: none."""
     encoder: EncoderFacts
     sized: Sized | None = None
-    """Where meaning depends on a size; `vectors` are those of the middle size then."""
+    """Features that depend on a size; `vectors` are then those of the middle size."""
     plane: Int[np.ndarray, " points"] | None = None
-    """Plane of the room that a point lies on (see `structure`); None: nobody looked."""
+    """Layout class of each point (see `instances.layout`); None: not computed."""
     pieces: Int[np.ndarray, " points"] | None = None
-    """`instance`, and after these numbers those of scraps (see `wholes`), which are no things; None: nobody looked."""
+    """`instance`, with rejected fragments (see `instances.wholes`) numbered after the instances; None: not computed."""
     instance_crops: Float[np.ndarray, "pieces kept"] | None = None
-    """Coefficients of what things and scraps look like as wholes (see `instance_crops`), unit length or zero, in the order
-    of their numbers; None: nobody looked, or did not keep them."""
+    """Coefficients of the embeddings of instances and rejected fragments (see `instances.crops`), unit length or zero,
+    in the order of their numbers; None: not computed, or not kept."""
 
     @property
     def piece(self) -> Int[np.ndarray, " points"]:
-        """Number of the thing, or else the scrap, that a point belongs to; 0: none."""
+        """Instance, or else rejected fragment, of each point; 0: none."""
         return self.instance if self.pieces is None else self.pieces
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "SemanticScene":
-        """The same of some points, by their numbers."""
+        """The points with these indices."""
         return replace(
             self, surface=self.surface.take(rows), vectors=self.vectors[rows], agreement=self.agreement[rows],
             instance=self.instance[rows], sized=None if self.sized is None else self.sized.take(rows),
@@ -91,24 +91,24 @@ class SemanticScene:
         )  # fmt: skip
 
     def scores(self, phrases: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, "points phrases"]:
-        """Cosines of all points with phrases (unit vectors of the encoder's joint space)."""
+        """Cosines of all points with phrases, which are unit vectors of the encoder's joint space."""
         return cosines(self.vectors, self.basis.reduce(phrases), self._lengths)
 
     @cached_property
     def _lengths(self) -> Float[np.ndarray, "points 1"]:
-        """Kept, since to measure them takes longer than to compare with a phrase."""
+        """Cached, since computing them takes longer than comparing with a phrase."""
         return np.linalg.norm(self.vectors, axis=1, keepdims=True)
 
     def compare(
         self, phrases: Float[np.ndarray, "phrases dim"], others: Float[np.ndarray, "others dim"]
-    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points rivals"]]:
-        """How near points are to phrases, and to what these are compared with: what `relevancy` and `label` take.
+    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points negatives"]]:
+        """Similarity of points to phrases, and to the negatives: the input of `relevancy` and `label`.
 
-        Only differences within a point mean something. They are of cosines; where meaning depends on a size, each
-        phrase is looked for at a size of its own, and has its rivals' cosine taken away already.
+        Only differences within a point are meaningful. They are differences of cosines. With `sized`, each phrase is
+        compared at a size of its own, and the cosine of its nearest negative is already subtracted.
 
         Args:
-            phrases, others: unit vectors of the encoder's joint space; there may be no others.
+            phrases, others: unit vectors of the encoder's joint space; `others` are the negatives, and may be empty.
         """
         if self.sized is None:
             return self.scores(phrases), self.scores(others)
@@ -116,11 +116,11 @@ class SemanticScene:
         return found, np.zeros((len(found), min(len(others), 1)), np.float32)
 
     def places(self, camera: Camera, depth_z: Float[np.ndarray, "h w"]) -> "Places":
-        """Which surface points the pixels of a picture show.
+        """The surface points behind the pixels of an image.
 
         Args:
-            camera: in the input frame, of the picture's size.
-            depth_z: what the field renders there, 0 where nothing is.
+            camera: in the input frame, of the image's size.
+            depth_z: the field's rendered z-depth in input units, 0 where nothing was hit.
         """
         h, w = depth_z.shape
         met = depth_z.ravel() > 0
@@ -133,8 +133,8 @@ class SemanticScene:
     def neighbours(
         self, xyz: Float[np.ndarray, "places 3"]
     ) -> tuple[Int[np.ndarray, "places nearest"], Float[np.ndarray, "places nearest"]]:
-        """The `NEAREST` surface points around places of the input frame, the nearest first, and what each weighs:
-        the inverse of its squared distance, softened by half a cell."""
+        """The `NEAREST` surface points around positions of the input frame, by distance, and their weights: the inverse
+        of the squared distance, softened by half a cell."""
         count = min(NEAREST, len(self.surface))
         distance, near = self.tree.query(xyz, k=count, workers=-1)
         distance, near = distance.reshape(-1, count), near.reshape(-1, count)
@@ -143,32 +143,32 @@ class SemanticScene:
 
     @cached_property
     def tree(self) -> cKDTree:
-        """Of the surface points."""
+        """Search tree of the surface points."""
         return cKDTree(self.surface.xyz)
 
 
 @dataclass(frozen=True)
 class Places:
-    """The surface points behind a picture's pixels: some 36 bytes a pixel."""
+    """The surface points behind an image's pixels: some 36 bytes a pixel."""
 
     size: tuple[int, int]
     """Height and width."""
     pixel: Int[np.ndarray, " met"]
-    """Pixels that show a surface, counted row by row."""
+    """Indices of the pixels that show a surface, row by row."""
     near: Int[np.ndarray, "met nearest"]
     weight: Float[np.ndarray, "met nearest"]
 
     def image(self, values: Float[np.ndarray, "points dim"], nothing: float = 0.0) -> Float[np.ndarray, "h w dim"]:
-        """Values of points as a picture; `nothing` where no surface is."""
+        """Values of points as an image; `nothing` where there is no surface."""
         made = np.full((self.size[0] * self.size[1], values.shape[1]), nothing, np.float32)
-        # One neighbour after the other: all at once would take `NEAREST` times the memory.
+        # One neighbour at a time: all at once would take `NEAREST` times the memory.
         made[self.pixel] = 0.0
         for column in range(self.near.shape[1]):
             made[self.pixel] += self.weight[:, column : column + 1].astype(np.float32) * values[self.near[:, column]]
         return made.reshape(*self.size, -1)
 
     def nearest(self, values: Int[np.ndarray, " points"], nothing: int = 0) -> Int[np.ndarray, "h w"]:
-        """Whole numbers of points as a picture: each pixel takes its nearest point's."""
+        """Integers of points as an image: each pixel takes its nearest point's."""
         made = np.full(self.size[0] * self.size[1], nothing, values.dtype)
         made[self.pixel] = values[self.near[:, 0]]
         return made.reshape(self.size)
@@ -200,14 +200,14 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
 
     def write(temporary: Path) -> None:
         save_file(arrays, temporary, metadata={"ovseg3d": json.dumps(facts)})
-        temporary.chmod(0o644)  # the library lets only its owner read
+        temporary.chmod(0o644)  # the library makes it readable by its owner only
 
     write_atomic(path, write)
     return path
 
 
 def load_semantics(folder: Path) -> SemanticScene:
-    """What `save_semantics` wrote. Raises RunError: it is missing, cut, of another version, or something else."""
+    """Read what `save_semantics` wrote. Raises RunError: it is missing, truncated, of another version, or invalid."""
     path = folder / FILE
     again = f"ovseg3d train {folder} --resume --only semantics"
     if not os.path.lexists(path):
@@ -226,7 +226,7 @@ def load_semantics(folder: Path) -> SemanticScene:
             found["vectors"] = sized.at(0.5).astype(np.float16)
         _check(found)
         plane, up = found.get("plane"), np.array(facts["up"], dtype=np.float64)
-        if up.shape != (3,) or not 1e-6 < np.linalg.norm(up) < 1e6:  # nor is NaN
+        if up.shape != (3,) or not 1e-6 < np.linalg.norm(up) < 1e6:  # False for NaN, too
             raise ValueError("'up' is no direction")
         surface = Surface(
             found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),
@@ -256,7 +256,7 @@ def _facts(name: Any, id: Any, weight_hash: Any, logit_scale: Any) -> EncoderFac
 
 
 def _check(found: dict[str, np.ndarray]) -> None:
-    """Raises ValueError, KeyError: arrays of a file that do not belong together, or hold what means nothing."""
+    """Check a file's arrays. Raises ValueError, KeyError: they do not belong together, or hold invalid values."""
     points, kept = len(found["xyz"]), found["axes"].shape[-1]
     shapes: dict[str, tuple[int, ...]] = {name: (points,) for name in (*_STORED, "plane", "pieces")}
     shapes |= {name: (points, 3) for name in ("xyz", "normal", "rgb")}
@@ -280,9 +280,9 @@ def _check(found: dict[str, np.ndarray]) -> None:
     piece = found.get("pieces", instance)
     if (np.where(piece <= instance.max(), piece, 0) != instance).any():
         raise ValueError("'pieces' are not those of 'instance'")
-    if piece.max() > points:  # lists are made as long as their numbers
-        raise ValueError(f"{points} points cannot be of {piece.max()} things")
+    if piece.max() > points:  # arrays are made as long as the largest number
+        raise ValueError(f"{points} points cannot be of {piece.max()} instances")
     if "instance_crops" in found and len(found["instance_crops"]) != piece.max():
         raise ValueError(
-            f"{len(found['instance_crops'])} 'instance_crops' are not those of {piece.max()} things and scraps"
+            f"{len(found['instance_crops'])} 'instance_crops' are not those of {piece.max()} instances and fragments"
         )

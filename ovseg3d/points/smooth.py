@@ -1,8 +1,8 @@
-"""Carry features along the surface, where its colour and direction go on.
+"""Smooth features along the surface, across points of similar colour and normal.
 
-Maps of features are coarse: at the edge of a thing a patch says half of one and half of the other. The surface knows
-better where the edge is. So every point takes the mean of its neighbours' vectors, those of like colour (in CIE Lab)
-and like normal counting most, some times over: a bilateral filter on a graph (Tomasi and Manduchi 1998).
+Feature maps are coarse: at an object's edge a cell blends both sides, while the surface shows where the edge is. So
+each point repeatedly takes the weighted mean of its neighbours' vectors; neighbours of similar colour (in CIE Lab) and
+normal weigh most. This is a bilateral filter on a graph (Tomasi and Manduchi 1998).
 """
 
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.sparse import csr_matrix
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.field.surface import Surface
 
 
 @dataclass(frozen=True)
 class SmoothConfig:
-    """How far features are carried."""
+    """How far features are smoothed."""
 
     steps: int = 10
-    """How often; 0 leaves features as they are."""
+    """Number of steps; 0: no smoothing."""
     neighbours: int = 12
     colour: float = 5.0
-    """Difference in Lab at which a neighbour counts as exp(-1/2); about twice what one just notices."""
+    """Difference in Lab at which a neighbour's weight is exp(-1/2); about twice a just noticeable difference."""
     turn: float = 0.3
-    """1 - cosine of the normals at which it counts as exp(-1)."""
+    """1 - cosine of the normals at which the weight is exp(-1)."""
     keep: float = 0.3
     """Share of its own vector that a point keeps in a step."""
 
@@ -36,13 +36,13 @@ def smooth(
     support: Float[np.ndarray, " points"],
     config: SmoothConfig | None = None,
 ) -> Float[np.ndarray, "points dim"]:
-    """Vectors of surface points, carried along it.
+    """Vectors of surface points, smoothed along the surface.
 
     Args:
         vectors: one for each point.
         surface: the points.
-        support: how much each point's vector rests on; see `lift.Lifted`.
-        config: see there.
+        support: sum of the render weights behind each vector; see `lift.Lifted`.
+        config: how far.
     """
     config = config or SmoothConfig()
     count = min(config.neighbours + 1, len(surface))
@@ -58,7 +58,7 @@ def smooth(
     rows = np.repeat(np.arange(len(near)), near.shape[1])
     graph = csr_matrix((weight.ravel(), (rows, near.ravel())), shape=(len(near),) * 2)
     total = np.asarray(graph.sum(1)).ravel()
-    # A point unlike all of its neighbours keeps what it has.
+    # A point unlike all of its neighbours keeps its vector.
     keep = np.where(total > 1e-6, config.keep, 1.0).astype(np.float32)[:, None]
     graph = csr_matrix(graph.multiply(1 / np.maximum(total, 1e-9)[:, None]), dtype=np.float32)
     carried = vectors.astype(np.float32)

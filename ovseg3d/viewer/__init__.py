@@ -1,4 +1,4 @@
-"""The browser viewer: look at a scene, ask it, export from it. Built on viser."""
+"""The browser viewer: view a scene, query it, export from it. Built on viser."""
 
 import lazy_loader as _lazy
 

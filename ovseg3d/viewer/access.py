@@ -1,11 +1,11 @@
-"""Who may connect, and what they may say: checks of what browsers send, before viser looks at it.
+"""Access control: checks of requests and messages from browsers, before viser handles them.
 
-On this machine's own address only pages of the viewer itself are served and listened to: a foreign page, or a foreign
-name that means this machine (DNS rebinding), is refused with 403. Where other machines can come, a token in the URL is
-needed, which the page then keeps as a cookie. Any port is right, since `ssh -L` gives the viewer another one.
+On a loopback address only pages of the viewer itself are served: requests from a foreign page, or with a foreign host
+name that resolves to this machine (DNS rebinding), are refused with 403. If other machines can connect, a token in the
+URL is required, which the page then keeps as a cookie. Any port is accepted, since `ssh -L` may change it.
 
-A message is one of a few kinds, with its own fields, of sizes and in ranges that a browser sends; others are dropped.
-What a browser sends faster than `MESSAGES_PER_SECOND` waits, and at most `MAX_CLIENTS` come at a time.
+A message has one of a few types, with fixed fields and limited sizes and ranges; others are dropped. Messages beyond
+`MESSAGES_PER_SECOND` are delayed, and at most `MAX_CLIENTS` browsers connect at a time.
 """
 
 import asyncio
@@ -17,37 +17,36 @@ import math
 import secrets
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import msgspec.msgpack
 import websockets.asyncio.server
-from viser import _gui_api
+from viser import _gui_api  # pyright: ignore[reportPrivateUsage]
 from websockets.http11 import Request, Response
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine that no other machine can have."""
+"""Loopback names of this machine."""
 MAX_CLIENTS = 256
 MAX_MESSAGE_BYTES = 2**16
-"""The largest message that a browser sends."""
 MAX_TEXT_LENGTH = 2000
-"""Most characters in a field of the panel."""
+"""Most characters in a text field of the panel."""
 MESSAGES_PER_SECOND = 200
-"""Of one browser; a camera that is moved sends some 30."""
+"""Most messages of one browser; a moving camera sends some 30."""
 MAX_WINDOW = 16_384
 """Longest side of a browser's window, in pixels."""
 ASPECT = 50.0
-"""Of a window, or its inverse."""
+"""Greatest aspect ratio of a window, or its inverse."""
 _FARTHEST = 1e9
 _COOKIE = "ovseg3d"
 _patching = threading.Lock()
 
 
 class AccessControl:
-    """Decides about each request of HTTP, and about each message.
+    """Checks each HTTP request.
 
     Args:
-        host: where the viewer listens.
+        host: the address on which the viewer listens.
     """
 
     def __init__(self, host: str) -> None:
@@ -60,7 +59,7 @@ class AccessControl:
             return "One Host is needed"
         if self.token is None and _name(f"//{hosts[0]}") not in LOCAL:
             return "This viewer is for this machine only: open it as 127.0.0.1 or localhost"
-        # A browser always sends it with a websocket. What sends none is a program, and could write whatever it likes.
+        # Browsers always send Origin with a websocket. A program that sends none could send any value.
         if origins and urllib.parse.urlsplit(origins[0]).netloc.lower() != hosts[0].lower():
             return "Another page may not use this viewer"
         if self.token is not None and not self._knows_token(request):
@@ -78,19 +77,19 @@ class AccessControl:
         return any(hmac.compare_digest(word.encode(), str(self.token).encode()) for word in given)
 
     def answer(self, inner: Callable[..., Any], connection: Any, request: Request) -> Response | None:
-        """In place of viser's own answer `inner` to a request: None for a websocket that is welcome."""
+        """Answer a request, else call viser's own handler `inner`; None accepts a websocket."""
         wants_socket = request.headers.get("Upgrade", "").lower() == "websocket"
         try:
             why = self.refusal(request, len(connection.server.connections))
-        except ValueError:  # of an address that is none
-            why = "This address is none"
+        except ValueError:  # from parsing the address
+            why = "This address is invalid"
         if why is not None:
             return connection.respond(http.HTTPStatus.FORBIDDEN, why + "\n")
         if wants_socket:
             return None
         response = inner(connection, request)
         if response is not None:
-            # Nor may a foreign page show it as a part of itself, where clicks are led astray.
+            # Foreign pages must not embed the viewer (clickjacking).
             response.headers["Content-Security-Policy"] = "frame-ancestors 'self'"
             response.headers["X-Content-Type-Options"] = "nosniff"
             response.headers["Referrer-Policy"] = "no-referrer"  # the token is in the address
@@ -100,10 +99,10 @@ class AccessControl:
 
 
 class Connection(websockets.asyncio.server.ServerConnection):
-    """A browser's websocket, of which viser hears only what is valid, and no faster than it can take it."""
+    """A browser's websocket that passes on only valid messages, at a limited rate."""
 
     async def recv(self, decode: bool | None = None) -> bytes:  # type: ignore[override]
-        """The next message. Raises ConnectionClosed."""
+        """The next valid message. Raises ConnectionClosed."""
         while True:
             message = validate(await super().recv(decode))
             await asyncio.sleep(1 / MESSAGES_PER_SECOND)
@@ -116,11 +115,11 @@ def _name(address: str) -> str | None:
 
 
 @contextlib.contextmanager
-def guard_server(access: AccessControl) -> Iterator[None]:
-    """A server of viser's that is made inside the block checks requests and messages with it.
+def guard_server(access: AccessControl) -> Generator[None]:
+    """Make a viser server that is created inside the block check its requests and messages.
 
     Raises:
-        RuntimeError: viser is another than the one that this was written for.
+        RuntimeError: this version of viser is not supported.
     """
     serve, served = websockets.asyncio.server.serve, []
 
@@ -145,7 +144,7 @@ def guard_server(access: AccessControl) -> Iterator[None]:
 
 
 def validate(raw: Any) -> bytes | None:
-    """The message as it may be handed on, or None for one that a browser of ours does not send."""
+    """The message with known fields only, or None if the viewer's page would not send it."""
     if not isinstance(raw, bytes) or len(raw) > MAX_MESSAGE_BYTES:
         return None
     try:
@@ -231,11 +230,11 @@ _KINDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "modifier": lambda value: value is None or _identifier(value),
     },
 }
-"""What a browser may send, with what each field may be. There is no upload among them."""
+"""Accepted message types, with a check of each field. Uploads are not among them."""
 
 
 def fits(control: Any, value: Any) -> bool:
-    """Whether a control of the panel can be set to `value`: of its kind, and among what it offers."""
+    """Whether a control of the panel can be set to `value`: of its type, and among its options or in its range."""
     now, props = control.value, control.props
     if isinstance(now, bool):
         return isinstance(value, bool)
@@ -249,8 +248,8 @@ def fits(control: Any, value: Any) -> bool:
 
 
 def _guard_controls() -> None:
-    """Every server of viser's that starts from now on sets a control only to what it can be."""
-    usual = _gui_api.GuiApi._handle_gui_updates
+    """Make all viser servers that start from now on check the values of controls."""
+    usual = _gui_api.GuiApi._handle_gui_updates  # pyright: ignore[reportPrivateUsage]
     if getattr(usual, "guarded", False):
         return
 

@@ -1,4 +1,4 @@
-"""Every instance of the scene with its box, while the switch "All instances" is on."""
+"""Boxes of all instances of the scene, while the switch "All instances" is on."""
 
 import numpy as np
 import viser
@@ -15,8 +15,8 @@ class AllInstances:
 
     Args:
         context: of the session.
-        switch: whether they are wanted.
-        labels: names them; asked to label where nothing is labelled yet.
+        switch: whether instances are shown.
+        labels: names them, and labels the surface if there are no labels yet.
     """
 
     def __init__(self, context: Context, switch: viser.GuiCheckboxHandle, labels: LabelsFolder) -> None:
@@ -24,7 +24,7 @@ class AllInstances:
         switch.on_update(context.guarded(lambda _: self.show()))
 
     def show(self) -> None:
-        """Show what there is now, or nothing."""
+        """Show the current instances, or remove them."""
         context, view = self._context, self._context.view
         semantics = context.shared.semantics
         with context.lock:
@@ -42,7 +42,7 @@ class AllInstances:
         tints = [palette[phrases.index(one.label) + 1] if one.label else _UNNAMED for one in instances]
         with context.lock:
             if semantics is not context.shared.semantics:
-                return  # the browser is about to get another surface
+                return  # the surface has been replaced
             context.nodes.boxes("all", instances, np.array(tints, np.uint8).reshape(-1, 3))
             view.instances = instances
             view.instances_changed.emit()

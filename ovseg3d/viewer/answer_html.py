@@ -1,4 +1,4 @@
-"""Answers in words and HTML, for the panel. Phrases are escaped."""
+"""Answers as text and HTML for the panel. Phrases are escaped."""
 
 import html
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from ovseg3d.viewer.cards import card
 from ovseg3d.viewer.layers import scale_html
 
 SHOWN_HITS = 12
-"""In the list, and with names in the scene."""
+"""Most hits in the list, and with names in the scene."""
 
 
 def sentence(answer: PhraseAnswer) -> str:
-    """What the answer to one phrase says, plainly."""
+    """The answer to one phrase, as a sentence."""
     if not answer.present:
         better = f' The nearest match looks more like "{answer.alternative}".' if answer.alternative else ""
         return f'"{answer.phrase}" is not in this scene.{better}'
@@ -22,7 +22,7 @@ def sentence(answer: PhraseAnswer) -> str:
 
 
 def reply_html(reply: Reply) -> str:
-    """Every phrase with its colour, and whether it is there."""
+    """Every phrase with its colour, and whether it is in the scene."""
     rows = []
     for answer, tint in zip(reply.answers, reply.tints.tolist()):
         mark = f"rgb({', '.join(map(str, tint))})" if answer.present else "transparent"
@@ -36,13 +36,13 @@ def reply_html(reply: Reply) -> str:
             f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}'
             f'<br><span style="opacity:0.65">{figures}</span></span></div>'
         )
-    note = '<div style="opacity:0.65">Scores are no probabilities: the encoder is not calibrated.</div>'
+    note = '<div style="opacity:0.65">Scores are not probabilities: the encoder is not calibrated.</div>'
     calibrated = any(answer.probability is not None for answer in reply.answers)
     return card("".join(rows) + ("" if calibrated else note))
 
 
 def hit_text(hit: Hit, phrases: Sequence[str], unit: str) -> str:
-    """A hit on a button: phrase, score and distance."""
+    """The text of a hit's button: phrase, score and distance."""
     phrase = phrases[hit.phrase]
     short = phrase if len(phrase) <= 18 else f"{phrase[:17]}…"
     away = "" if hit.instance.distance is None else f" · {hit.instance.distance:.1f} {unit} away"
@@ -55,5 +55,5 @@ def hit_size(hit: Hit, unit: str) -> str:
 
 
 def relevancy_html(reply: Reply, number: int, threshold: float) -> str:
-    """The scale of one phrase's relevancy, by its number in the question, with a mark at the threshold."""
+    """The legend of a phrase's relevancy, with a mark at the threshold; `number` is its index in the question."""
     return scale_html(f'relevancy of "{reply.question.phrases[number]}"', "0", "1", threshold)

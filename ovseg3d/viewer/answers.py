@@ -1,6 +1,6 @@
 """Questions to a scene, and their answers.
 
-Phrases stand on lines of their own or between semicolons. A question may also be asked by example: "more like this".
+Phrases are separated by line breaks or semicolons. A question may also be an example: "more like this".
 """
 
 from dataclasses import dataclass, replace
@@ -17,25 +17,25 @@ from ovseg3d.viewer.pick import Spot, members_of
 from ovseg3d.viewer.shared_scene import SharedScene
 
 MAX_PHRASES = 32
-"""In one question."""
+"""Most phrases in one question."""
 MAX_PHRASE_LENGTH = 300
 
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked."""
+    """A question."""
 
     phrases: tuple[str, ...]
     negatives: tuple[str, ...] = ()
     canonical: tuple[str, ...] = ()
-    """What phrases are compared with; none: what suits the encoder."""
+    """Canonical phrases; empty: those of the encoder."""
     threshold: float = THRESHOLD
     example: Spot | None = None
-    """A place on the surface: what is like it is looked for, and the phrase is only a name for that."""
+    """A position on the surface: similar instances are searched, and the phrase is only their name."""
 
     @property
     def title(self) -> str:
-        """For the history: whatever is another question has another title, thresholds aside."""
+        """The title in the history; equal only for questions that are equal except for the threshold."""
         parts = ["; ".join(self.phrases)]
         if self.negatives:
             parts.append(f"not {'; '.join(self.negatives)}")
@@ -56,7 +56,7 @@ class PhraseAnswer:
     probability: float | None
     """None: the encoder is not calibrated."""
     alternative: str | None
-    """What comes nearest to it is more likely that; see `query.engine.Answer`."""
+    """The phrase that describes the best candidate better; see `query.engine.Answer`."""
     points: Int[np.ndarray, " found"]
     """Surface points above the threshold."""
     scores: Float[np.ndarray, " found"]
@@ -65,12 +65,12 @@ class PhraseAnswer:
 
 @dataclass(frozen=True)
 class Hit:
-    """One place of an answer."""
+    """One result of an answer."""
 
     phrase: int
-    """Its number in the question."""
+    """Index of the phrase in the question."""
     instance: Instance
-    """Where; `distance` is from the user."""
+    """`distance` is from the user's viewpoint."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +79,22 @@ class Reply:
 
     question: Question
     semantics: SemanticScene
-    """Whose surface points were found."""
+    """The semantics that the points are indices of."""
     answers: tuple[PhraseAnswer, ...]
     relevancies: Float[np.ndarray, "points phrases"]
     hits: tuple[Hit, ...]
-    """Best first."""
+    """By falling score."""
     own: tuple[str, ...] = ()
     """The scene's phrases, see `palette.colours`."""
 
     @property
     def tints(self) -> UInt8[np.ndarray, "phrases 3"]:
-        """A lasting colour for each phrase."""
+        """A constant colour for each phrase."""
         return colours(self.question.phrases, self.own)[1:]
 
     @property
     def present(self) -> tuple[int, ...]:
-        """Numbers of the phrases that are in the scene."""
+        """Indices of the phrases that are in the scene."""
         return tuple(i for i, answer in enumerate(self.answers) if answer.present)
 
     @property
@@ -103,16 +103,17 @@ class Reply:
         return np.where([answer.present for answer in self.answers], self.relevancies, 0.0)
 
     def found(self) -> tuple[Int[np.ndarray, " found"], Int[np.ndarray, " found"]]:
-        """Surface points of all answers, and the phrase of each: the most relevant where several meet."""
+        """Surface points of all answers, and the most relevant phrase of each."""
         there = self.present_relevancies
         points = np.flatnonzero(there.max(1, initial=0.0) >= self.question.threshold)
         return points, there[points].argmax(1)
 
 
 def read_phrases(text: str, most: int = MAX_PHRASES) -> tuple[str, ...]:
-    """The phrases of a text field, each once.
+    """The phrases of a text field, without duplicates.
 
-    Raises ConfigError: more than `most`, one that is too long, or a character that is none.
+    Raises:
+        ConfigError: more than `most` phrases, a phrase that is too long, or an invalid character.
     """
     parts = (part.strip() for line in text.splitlines() for part in line.split(";"))
     phrases = tuple(dict.fromkeys(part for part in parts if part))
@@ -127,10 +128,10 @@ def read_phrases(text: str, most: int = MAX_PHRASES) -> tuple[str, ...]:
 
 
 def ask(shared: SharedScene, question: Question, eye: Float[np.ndarray, "3"] | None = None) -> Reply:
-    """Answer a question; `eye` is where the user stands.
+    """Answer a question; `eye` is the user's position.
 
     Raises:
-        ConfigError: no phrase, or a threshold that cannot be meant. RunError, EncoderError: the run cannot be asked.
+        ConfigError: no phrase, or an invalid threshold. RunError, EncoderError: the run cannot be queried.
     """
     if not question.phrases:
         raise ConfigError("There is nothing to look for", fix="type a phrase, such as: a red chair")
@@ -184,7 +185,7 @@ def _seen_from(instance: Instance, eye: np.ndarray | None) -> Instance:
 def similarity(semantics: SemanticScene, point: int) -> Float[np.ndarray, " points"]:
     """Similarity of every surface point to the instance around one of them, 0 to 1; 0.5 is half way from the mean.
 
-    Vectors of one encoder all lie near each other, so what they share is taken off first.
+    Vectors of one encoder have a large common part, so their mean is subtracted first.
     """
     vectors = semantics.vectors - semantics.vectors.mean(0)
     members = members_of(semantics, point)
@@ -196,10 +197,10 @@ def similarity(semantics: SemanticScene, point: int) -> Float[np.ndarray, " poin
 
 
 def _as_hit(semantics: SemanticScene, found: PhraseAnswer) -> Instance:
-    """Points of no instance (a wall, a floor) as one hit: their middle and extent."""
+    """Points without an instance (a wall, a floor) as one hit: their middle and extent."""
     points = semantics.surface.xyz[found.points].astype(np.float64)
     low, high = np.percentile(points, [2, 98], axis=0)
-    # A place on it, not in the middle of nothing.
+    # A position on the surface, not in empty space.
     middle = points[np.linalg.norm(points - np.median(points, 0), axis=1).argmin()]
     return Instance(
         0, found.phrase, float(found.scores.mean()), tuple(middle.tolist()), tuple((high - low).tolist()),
@@ -208,5 +209,5 @@ def _as_hit(semantics: SemanticScene, found: PhraseAnswer) -> Instance:
 
 
 def with_threshold(question: Question, threshold: float) -> Question:
-    """The same question, more or less strict."""
+    """The same question with another threshold."""
     return replace(question, threshold=threshold)

@@ -1,10 +1,10 @@
-"""The server: it makes a session for each browser, follows a run that is being trained, and ends with `stop`.
+"""The server: creates a session for each browser, follows a run in training, and runs until `stop`.
 
     with Viewer(open_shared_scene(path), port=7007) as viewer:
         viewer.url
         viewer.wait()
 
-Nothing that a browser does ends it. viser's own button that opens the server to the internet is taken away.
+No action of a browser ends it. viser's share button, which opens the server to the internet, is removed.
 """
 
 import contextlib
@@ -30,24 +30,24 @@ from ovseg3d.viewer.thread_safe_events import use_thread_safe_events
 
 HOST, PORT = "127.0.0.1", 7007
 CLOSING_SECONDS = 20.0
-"""How long `stop` waits for a strip that is being rendered."""
+"""How long `stop` waits for rendering to end."""
 
 
 def _ignore(text: str) -> None:
-    """For callers who do not want notices."""
+    """Discard notices."""
 
 
 class Viewer:
-    """Shows a scene to browsers, from when it is made until `stop`.
+    """Serves a scene to browsers, from construction until `stop`.
 
     Args:
         shared: the scene.
-        host: 127.0.0.1 is this machine alone; 0.0.0.0 every machine that can reach it.
-        port: the first one to try.
-        notice: called with a text when ovseg3d made a mistake.
+        host: 127.0.0.1: only this machine; 0.0.0.0: every machine that can reach it.
+        port: the first port to try.
+        notice: called with the text of an internal error.
 
     Raises:
-        OutputError: no port is free, or the host is none of this machine's.
+        OutputError: no port is free, or the host is not an address of this machine.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Viewer:
         self.sessions: dict[int, ClientSession] = {}
         self._training = ""
         self._lock, self._connecting, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
-        # A browser may leave while an image for it is being sent.
+        # A browser may disconnect while an image is being sent to it.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
         address, port = find_free_port(host, port)
         use_thread_safe_events()
         self._access = AccessControl(host)
-        # viser prints a panel, and only cli prints.
+        # viser prints to stdout, but only cli may print.
         with contextlib.redirect_stdout(io.StringIO()), guard_server(self._access):
             self.server = viser.ViserServer(host=address, port=port, label="ovseg3d", verbose=False)
         self._host = host
@@ -78,17 +78,17 @@ class Viewer:
 
     @property
     def port(self) -> int:
-        """The port that was free."""
+        """The port in use."""
         return self.server.get_port()
 
     @property
     def url(self) -> str:
-        """What to open in a browser on this machine."""
+        """The URL for a browser on this machine."""
         address = url_of(self._host, self.port)
         return address if self._access.token is None else f"{address}/?token={self._access.token}"
 
     def follow(self, run: RunFolder) -> None:
-        """Show a run of the same scene from now on, and each of its checkpoints as it comes."""
+        """Show a run of the same scene from now on, and each new checkpoint."""
         if self._follower is not None:
             self._follower.stop()
         self.shared.run = run
@@ -101,7 +101,7 @@ class Viewer:
             self._report(error)
 
     def wait_ready(self, seconds: float) -> bool:
-        """Wait until a first question has nothing to wait for; False when that takes longer than this."""
+        """Wait until the encoder and caches are loaded; False after `seconds`."""
         self._preparing.join(seconds)
         return not self._preparing.is_alive()
 
@@ -111,14 +111,14 @@ class Viewer:
             session.field_changed(words)
 
     def wait(self) -> None:
-        """Return after `stop`. A signal gets through."""
+        """Block until `stop`; signals interrupt it."""
         while not self._stopped.wait(0.5):
             pass
 
     def stop(self) -> None:
-        """End the server and all sessions."""
+        """Stop the server and all sessions."""
         self._stopped.set()
-        # First, since viser's threads outlive the server, and Python waits for them: none may wait to ask.
+        # First, since viser's threads outlive the server and Python joins them: none may wait for the query lock.
         self.shared.close()
         with self._connecting:
             sessions = list(self.sessions.values())
@@ -167,14 +167,14 @@ class Viewer:
                 return
             with self._lock:
                 self.sessions[client.client_id] = session
-        if client.client_id not in self.server.get_clients():  # it left while its session was made
+        if client.client_id not in self.server.get_clients():  # it disconnected meanwhile
             self._remove(client)
             return
-        # The run may have gone on, or come to its end, while its session was made.
+        # The run may have changed while the session was created.
         session.field_changed(self._training)
 
     async def _disconnect(self, client: viser.ClientHandle) -> None:
-        """In viser's own thread, at once: threads for callbacks may be busy, and nothing should be drawn meanwhile."""
+        """Runs in viser's own thread, at once: callback threads may be busy, and drawing should end immediately."""
         self._remove(client)
 
     def _remove(self, client: viser.ClientHandle) -> None:
@@ -188,24 +188,24 @@ class Viewer:
             self._notice("".join(traceback.format_exception(error)))
 
     def _report_unexpected(self, error: Exception) -> None:
-        """Of a run that is being written, a file may be missing for a moment; all else is reported."""
+        """Report an error, except of files that are missing while a run is being written."""
         if not isinstance(error, Ovseg3dError | OSError):
             self._report(error)
 
 
 def find_free_port(host: str, first: int) -> tuple[str, int]:
-    """The address that `host` means, and the first port from `first` on that is free there.
+    """The address of `host`, and its first free port from `first` on.
 
-    viser tries for ever where it cannot listen, so that this is found out before.
+    viser retries forever where it cannot listen, so this is checked before.
 
     Raises:
-        OutputError: there is none.
+        OutputError: the host name is unknown, or no port is free.
     """
     fix, why = "another --port, or --host 127.0.0.1", "no port is free"
     try:
         found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise OutputError(f"The viewer cannot listen at {host}: nobody knows this name", fix=fix) from error
+        raise OutputError(f"The viewer cannot listen at {host}: unknown host name", fix=fix) from error
     for family, kind, protocol, _, (address, *_) in found:
         for port in range(first, 65536):
             try:
@@ -221,10 +221,10 @@ def find_free_port(host: str, first: int) -> tuple[str, int]:
 
 
 def url_of(host: str, port: int) -> str:
-    """What to open in a browser on this machine, where a server listens at `host`."""
+    """The URL for a browser on this machine, for a server that listens at `host`."""
     host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _refuse_to_share(verbose: bool = True) -> None:
-    """In place of viser's tunnel to the internet, which any browser could ask for."""
+    """Replaces viser's tunnel to the internet, which any browser could request."""

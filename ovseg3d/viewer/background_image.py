@@ -1,7 +1,7 @@
-"""The image behind one browser's 3D view: the field from where it looks, through the chosen layer.
+"""The background image of one browser's 3D view: the field from its viewpoint, through the chosen layer.
 
-The browser says where it looks from; `ImageStream` asks for images of that, coarse and sharp, and they go to the
-browser as what lies behind everything else, with a depth, so that points and boxes stand before or behind it.
+The browser sends its viewpoint. `ImageStream` requests coarse and sharp images, which are sent to the browser as its
+background, with a depth, so that points and boxes are occluded correctly.
 """
 
 import threading
@@ -18,11 +18,11 @@ from ovseg3d.viewer.shared_scene import RenderJob
 from ovseg3d.viewer.viewpoint import Viewpoint
 
 SHARP_PIXELS = 512.0 * 384.0
-"""Of a sharp image on a slow machine."""
+"""Pixels of a sharp image on a slow machine."""
 SHARP_SECONDS = 3.0
-"""What a sharp image may take on a fast one."""
+"""Most time of a sharp image on a fast machine."""
 MAX_DEPTH = 167.0
-"""viser's depth ends there, input units."""
+"""Greatest depth that viser supports, input units."""
 MAX_KEPT_JOBS = 3
 
 
@@ -31,31 +31,31 @@ class BackgroundImage:
 
     Args:
         context: of the session.
-        switch: whether the image is wanted.
+        switch: whether the image is shown.
     """
 
     def __init__(self, context: Context, switch: viser.GuiCheckboxHandle) -> None:
         self._context, self._view, self._shared = context, context.view, context.shared
         self._client, self._switch = context.client, switch
         self._requesting = threading.RLock()
-        """Held while a view or a layer that has just been chosen becomes what is requested."""
+        """Held while a new viewpoint or layer is requested."""
         self._jobs: dict[tuple, RenderJob] = {}
-        self.stream = ImageStream(self._draw, context.tell, self._shared.rate, SHARP_PIXELS)
+        self.stream = ImageStream(self._draw, context.show_error, self._shared.rate, SHARP_PIXELS)
         self._client.camera.on_update(context.guarded(self.move))
         switch.on_update(context.guarded(lambda _: self.request()))
         self._view.layer_changed.connect(self.request)
 
     def close(self) -> None:
-        """The browser has gone."""
+        """Stop; the browser has disconnected."""
         self.stream.close()
 
     def join(self, seconds: float) -> None:
-        """Wait for the image that is being rendered to end after `close`."""
+        """After `close`: wait for the current image to end."""
         self.stream.join(seconds)
 
     def move(self, camera: viser.CameraHandle) -> None:
-        """The browser says where it looks from, many times a second: nothing here may wait."""
-        # Two threads may be told of two moves at once: whoever comes last must not bring back what it read first.
+        """Take a new viewpoint from the browser; called many times a second, so it must not block."""
+        # Two threads may handle two moves at once: the last one must not restore an older viewpoint.
         with self._requesting:
             seen = read_viewpoint(camera)
             if seen is None or seen == self._view.viewpoint:
@@ -65,7 +65,7 @@ class BackgroundImage:
         self._context.lock.schedule()
 
     def request(self) -> None:
-        """Request an image of what is to be seen now."""
+        """Request an image of the current viewpoint and layer."""
         with self._requesting:
             viewpoint = self._view.viewpoint
             if viewpoint is None:
@@ -86,7 +86,7 @@ class BackgroundImage:
             return None
         viewpoint, layer = request
         camera = viewpoint.camera(pixels)
-        # Another layer of the same view goes on with what was rendered, be it complete or not.
+        # Another layer of the same viewpoint reuses what was rendered, complete or not.
         key = (viewpoint, camera.width, self._shared.version)
         job = self._jobs.pop(key, None) or RenderJob(camera, draft=pixels < self.stream.sharp)
         self._jobs[key] = job
@@ -99,24 +99,24 @@ class BackgroundImage:
         image = layer.image(self._shared, job)
         quality = 75 if pixels < self.stream.sharp else 90
         depth_z = self._depth(rendered["depth_z"])
-        if self.stream.closed:  # the browser has gone meanwhile
+        if self.stream.closed:  # the browser has disconnected meanwhile
             return None
         self._client.scene.set_background_image(image, "jpeg", jpeg_quality=quality, depth=depth_z)
         self._client.flush()
         return seconds
 
     def _depth(self, depth_z: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"] | None:
-        """How far away the image stands; None, behind everything, where units are too small for viser."""
+        """The depth of the image; None (behind everything) where depths exceed viser's range."""
         known = depth_z[depth_z > 0]
         if len(known) and np.median(known) > MAX_DEPTH:
             return None
-        # What lies on a surface (points, boxes) must not vanish in it, so the image stands a little behind.
+        # The image lies slightly behind the surface, so that points and boxes on it stay visible.
         away = np.where(depth_z > 0, depth_z, MAX_DEPTH) * 1.01 + self._context.nodes.point_size()
         return np.minimum(away, MAX_DEPTH)
 
 
 def read_viewpoint(camera: viser.CameraHandle) -> Viewpoint | None:
-    """Where a browser looks from; None while its window has no size."""
+    """A browser's viewpoint; None while its window has no size."""
     while True:
         said = camera.update_timestamp
         width, height = int(camera.image_width), int(camera.image_height)

@@ -1,7 +1,7 @@
-"""A camera path that a user records: views one after the other, and a smooth path through them.
+"""A recorded camera path: a list of viewpoints, and a smooth path through them.
 
-Saved as nerfstudio's viewer saves paths (OpenGL axes, row by row, input frame), which `ovseg3d render RUN --path FILE`
-reads back: a video that is made here can be made again there, larger.
+Paths are saved in the format of nerfstudio's viewer (OpenGL axes, row-major, input frame). `ovseg3d render RUN --path
+FILE` reads it, to render the same video again, for example larger.
 """
 
 import math
@@ -20,7 +20,7 @@ from ovseg3d.viewer.viewpoint import Viewpoint
 FPS = 24.0
 MAX_VIEWS = 100
 MAX_SECONDS = 120.0
-"""Of a path."""
+"""Longest duration of a path."""
 
 
 def smooth_path(views: Sequence[Viewpoint], seconds: float, width: int, fps: float = FPS) -> CameraPath:
@@ -28,12 +28,12 @@ def smooth_path(views: Sequence[Viewpoint], seconds: float, width: int, fps: flo
 
     Args:
         views: the viewpoints.
-        seconds: how long the path takes.
-        width: of the images, pixels; width and height become even, as videos need them.
-        fps: cameras a second.
+        seconds: duration of the path.
+        width: of the images, pixels; width and height are made even, as videos require.
+        fps: cameras per second.
 
     Raises:
-        ConfigError: fewer than two viewpoints, or a length that cannot be meant.
+        ConfigError: fewer than two viewpoints, or an invalid duration.
     """
     if len(views) < 2:
         raise ConfigError("A path needs at least two views", fix="go somewhere else and add that view too")
@@ -49,7 +49,7 @@ def smooth_path(views: Sequence[Viewpoint], seconds: float, width: int, fps: flo
 
 
 def as_nerfstudio(path: CameraPath) -> dict[str, Any]:
-    """The path as nerfstudio saves it; `render.paths.read_nerfstudio_path` reads it."""
+    """The path in nerfstudio's format; `render.paths.read_nerfstudio_path` reads it."""
     first = path.cameras[0]
     fov = math.degrees(2 * math.atan(first.height / 2 / first.fy))
     return {

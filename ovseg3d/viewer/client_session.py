@@ -1,7 +1,7 @@
-"""One browser, from when it comes until it goes: makes the pieces that serve it and joins them.
+"""The session of one browser, from connection to disconnection: creates and connects its components.
 
-What is shown flows one way: the tabs write `View`, its signals reach `Overlays` and `BackgroundImage`, and those write
-to the browser. The Layers tab reads controls of the Ask tab, the Export tab those of both, never the other way.
+Data flows one way: the tabs write `View`, its signals reach `Overlays` and `BackgroundImage`, and those write to the
+browser. The Layers tab reads controls of the Ask tab, the Export tab those of both, never the other way.
 """
 
 import html
@@ -21,12 +21,12 @@ from ovseg3d.viewer.tabs.layers import LayersTab
 
 
 class ClientSession:
-    """Serves one browser until it goes.
+    """Serves one browser until it disconnects.
 
     Args:
         client: the browser.
-        shared: what it looks at.
-        report: called with errors that are our own mistakes.
+        shared: the scene.
+        report: called with internal errors.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class ClientSession:
         self.overlays.show_all()
 
     def close(self) -> None:
-        """The browser has gone."""
+        """Stop; the browser has disconnected."""
         self.navigator.close()
         self.image.close()
         self.export.close()
 
     def join(self, seconds: float) -> None:
-        """Wait for what is being rendered to end after `close`."""
+        """After `close`: wait for rendering to end."""
         self.image.join(seconds)
 
     def field_changed(self, training: str = "") -> None:
-        """The run was trained further; `training` says how far. An error is shown in this browser."""
+        """Handle a change of the run; `training` is its progress. Errors are shown in this browser."""
         self.context.guarded(self._field_changed)(training)
 
     def _field_changed(self, training: str) -> None:
@@ -81,7 +81,7 @@ class ClientSession:
 
 
 def status_html(shared: SharedScene, training: str = "") -> str:
-    """What is looked at, and why something is missing."""
+    """The scene, and notes about missing parts."""
     scene = shared.scene
     facts, semantics = [f"{len(scene.frames)} photos"], shared.semantics
     if semantics is not None:

@@ -1,6 +1,6 @@
-"""A lock with a callback that is scheduled many times a second and must wait for nobody.
+"""A lock with a callback that can be scheduled many times a second without blocking.
 
-viser has a few threads for the callbacks of all browsers: whoever waits in them makes every browser wait.
+viser has a few threads for the callbacks of all browsers: a callback that blocks delays every browser.
 """
 
 import threading
@@ -11,7 +11,7 @@ class CoalescingLock:
     """A reentrant lock; `with` takes it. One thread at a time runs the callback, under the lock.
 
     Args:
-        callback: runs after `schedule`, in the thread that has the lock or gets it; once for all requests so far.
+        callback: runs after `schedule`, in the thread that holds or takes the lock; once for all requests so far.
     """
 
     def __init__(self, callback: Callable[[], None]) -> None:
@@ -22,11 +22,11 @@ class CoalescingLock:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-        # Whoever scheduled it in the meantime has not waited.
+        # Threads that scheduled it meanwhile have not waited.
         self._run()
 
     def schedule(self) -> None:
-        """Have the callback run: here if the lock is free, else by its holder."""
+        """Run the callback: here if the lock is free, else in its holder's thread."""
         self._due = True
         self._run()
 

@@ -1,7 +1,7 @@
-"""What every piece of a session needs: the browser, the shared scene, what is shown, the lock, and where errors go.
+"""The context of a session's components: the browser, the shared scene, the view, the lock, and error handling.
 
-Pieces (`tabs/`, `BackgroundImage`, `Overlays`, `AllInstances`, `Navigator`) take a `Context` and, as arguments, the few
-others whose controls they read. None knows the `ClientSession` that makes and joins them.
+Components (`tabs/`, `BackgroundImage`, `Overlays`, `AllInstances`, `Navigator`) take a `Context` and, as arguments, the
+few others whose controls they read. None of them knows the `ClientSession`.
 """
 
 import functools
@@ -22,8 +22,8 @@ class Context:
 
     Args:
         client: the browser.
-        shared: the scene that all browsers look at.
-        report: called with errors that are our own mistakes.
+        shared: the scene.
+        report: called with internal errors.
     """
 
     def __init__(
@@ -33,23 +33,23 @@ class Context:
         self.view = View()
         self.nodes = SceneNodes(client, shared)
         self.lock = CoalescingLock(self.guarded(self.view.viewpoint_changed.emit))
-        """Held while what is shown changes: callbacks come from viser's threads, several at once."""
+        """Held while the view changes, since callbacks run in several of viser's threads."""
         self.messages: list[str] = []
-        """Errors that were shown in this browser."""
+        """Errors shown in this browser so far."""
 
     def guarded(self, work: Callable[..., None]) -> Callable[..., None]:
-        """A callback whose errors are shown in this browser, and nowhere else."""
+        """Wrap a callback, so that its errors are shown in this browser."""
 
         @functools.wraps(work)
         def call(*arguments: Any) -> None:
             try:
                 work(*arguments)
             except Exception as error:
-                self.tell(error)
+                self.show_error(error)
 
         return call
 
-    def tell(self, error: Exception) -> None:
+    def show_error(self, error: Exception) -> None:
         """Show an error in this browser."""
         if isinstance(error, Ovseg3dError):
             title, text = error.what, f"Try: {error.fix}" if error.fix else ""

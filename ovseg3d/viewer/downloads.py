@@ -1,4 +1,4 @@
-"""Files of a run's exports/ folder: names for new ones, and what of them a browser gets."""
+"""Files of a run's exports/ folder: names of new files, and downloads."""
 
 import io
 import zipfile
@@ -9,18 +9,18 @@ from ovseg3d.errors import OutputError
 from ovseg3d.files import make_folder
 
 MAX_DOWNLOAD_BYTES = 256 * 2**20
-"""What is larger is left in its folder, which is named."""
+"""Larger downloads are not sent; the user is shown the folder instead."""
 
 
 def next_free_path(folder: Path, stem: str, suffix: str) -> Path:
-    """folder/stem-0001.suffix, or the first number that no file has. Raises OutputError."""
+    """folder/stem-0001.suffix, or with the first unused number. Raises OutputError."""
     make_folder(folder)
     taken = {path.stem for path in folder.glob(f"{stem}-*")}
     return next(folder / f"{name}{suffix}" for i in range(1, 100_000) if (name := f"{stem}-{i:04d}") not in taken)
 
 
 def pack_files(exports: Path, files: Sequence[Path]) -> tuple[str, bytes | None]:
-    """Files of a run's exports/ as one download: its name and bytes; None where there is too much of it.
+    """Files of a run's exports/ as one download: its name and bytes, or None if it is too large.
 
     Raises:
         OutputError: a file lies outside `exports`, links followed.

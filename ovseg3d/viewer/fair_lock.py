@@ -1,4 +1,4 @@
-"""A lock that nobody waits for without end, and that can be closed."""
+"""A first-in, first-out lock that can be closed."""
 
 import threading
 
@@ -6,16 +6,16 @@ from ovseg3d.errors import RunError
 
 
 class FairLock:
-    """A lock that is handed on in the order in which it was asked for, so that nobody waits for ever.
+    """A lock that is granted in the order of requests, so that no thread starves.
 
-    Its holder must not take it again. `with` raises RunError once it is closed.
+    It is not reentrant. `with` raises RunError once it is closed.
     """
 
     def __init__(self) -> None:
         self._next, self._serving, self._closed, self._changed = 0, 0, False, threading.Condition()
 
     def close(self) -> None:
-        """Nobody gets it any more: not who waits for it now, nor who comes later."""
+        """Refuse the lock from now on, also to waiting threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

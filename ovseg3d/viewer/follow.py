@@ -1,6 +1,6 @@
-"""Following a run that is being trained: each new checkpoint is shown, and how far it is.
+"""Follow a run in training: show each new checkpoint, and the progress.
 
-What is followed is the run's folder, so that it does not matter who trains: this process (`train --view`) or another.
+The run's folder is polled, so training may happen in this process (`train --view`) or in another.
 """
 
 import json
@@ -14,15 +14,16 @@ from ovseg3d.points.semantic_scene import FILE
 from ovseg3d.viewer.shared_scene import SharedScene, file_state
 
 POLL_SECONDS = 1.0
-"""Between two looks."""
+"""Time between two polls."""
 
 
 class Follower:
-    """Watches the run of a shared scene in a thread of its own, until it is trained or `stop` is called.
+    """Watches the run of a shared scene in its own thread, until training ends or `stop` is called.
 
     Args:
-        changed: called with how far training is, in words, when something new is there; empty when it has ended.
-        failed: called with what went wrong, once for as long as it is the same; following goes on.
+        shared: the scene.
+        changed: called with the progress as text at each change; empty when training has ended.
+        failed: called with an error, once for repeated equal ones; following continues.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; does not wait."""
+        """Stop the thread; does not wait for it."""
         self._stop.set()
 
     def join(self, seconds: float) -> None:
@@ -55,7 +56,7 @@ class Follower:
                 running = self._shared.need_run().status()["status"] == "running"
                 self._shared.training = running
                 state, words = _state(self._shared), progress(self._shared) if running else ""
-                shown = shown or state  # the shared scene has read the run already
+                shown = shown or state  # the shared scene has already read the run
                 if state != shown:
                     self._shared.refresh()
                 if state != shown or words != said or not running:
@@ -64,7 +65,7 @@ class Follower:
                 if not running:
                     return
                 wrong = ""
-            except Exception as error:  # a file that is just being replaced, say, or a mistake of ours
+            except Exception as error:  # such as a file that is being replaced, or an internal error
                 if repr(error) != wrong:
                     self._failed(error)
                 wrong = repr(error)
@@ -73,13 +74,13 @@ class Follower:
 
 
 def _state(shared: SharedScene) -> tuple[object, ...]:
-    """What changes when there is something new to be shown."""
+    """A value that changes when the run has something new to show."""
     newest = latest_checkpoint(shared.need_run().checkpoints)
     return newest.name if newest else "", file_state(shared.need_run().folder / FILE)
 
 
 def progress(shared: SharedScene) -> str:
-    """How far training is: step, quality and time, as metrics.jsonl says last."""
+    """Progress of training: step, quality and time, from the last line of metrics.jsonl."""
     try:
         with open_regular(shared.need_run().metrics_log, RunError) as log:
             log.seek(0, 2)

@@ -1,8 +1,8 @@
 """Images for one browser: the newest request wins, coarse while the camera moves, sharper while it stands still.
 
-An `ImageStream` has one thread. A request is drawn at once with few pixels; when no newer one has come for a moment,
-again with more, and at last sharp. A newer request ends a sharper image between two strips, never a coarse one, so that
-something new is always shown. How many pixels are few follows from how fast the last images were made.
+An `ImageStream` has one thread. A request is drawn at once with few pixels; if no newer one follows, again with more,
+and finally sharp. A newer request ends a sharper image between two strips, but never a coarse one, so that every image
+shown is recent. The coarse resolution follows from the speed of the last images.
 """
 
 import threading
@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from typing import Any
 
 COARSE_PIXELS = 128.0 * 96.0
-"""Pixels of an image while the camera moves, at least."""
+"""Fewest pixels of an image while the camera moves."""
 MOVING_SECONDS = 0.12
-"""What such an image may take."""
+"""Time of such an image."""
 MIDDLE_SECONDS = 0.6
-"""What an image on the way to the sharp one may take."""
+"""Time of an intermediate image."""
 QUIET_SECONDS = 0.2
-"""A camera that has not moved for so long stands still."""
+"""A camera that has not moved for this time stands still."""
 STRIP_SECONDS = 0.1
-"""About what is drawn between two looks at whether it is still wanted."""
+"""Approximate time of a strip; cancellation is checked between strips."""
 
 Draw = Callable[[Any, float, Callable[[], bool]], float | None]
-"""draw(request, pixels, unwanted) draws and shows an image of about so many pixels, unless `unwanted()`; it returns the
-seconds that rendering took, 0 if nothing had to be rendered, None if no image was shown."""
+"""draw(request, pixels, unwanted) draws and shows an image of about so many pixels, unless `unwanted()`. It returns the
+seconds of rendering, 0 if nothing had to be rendered, None if no image was shown."""
 
 
 @dataclass
 class RenderRate:
-    """How fast images are made, pixels a second, of the last few."""
+    """Rendering speed in pixels per second, averaged over the last images."""
 
     pixels_per_second: float = 50_000.0
 
@@ -52,7 +52,7 @@ class ImageStream:
     """Draws for one browser until it is closed.
 
     Args:
-        draw: see `Draw`. What it raises goes to `failed`, and the stream goes on with the next request.
+        draw: see `Draw`. Its errors are passed to `failed`, and the stream continues with the next request.
         failed: called with an error.
         rate: shared by all streams of one field.
         sharp: pixels of a sharp image; may be changed.
@@ -76,24 +76,24 @@ class ImageStream:
         return self._closed
 
     def request(self, request: Any) -> None:
-        """Draw this instead of whatever was wanted before."""
+        """Draw this request instead of any earlier one."""
         with self._changed:
             self._request, self._number, self._requested = request, self._number + 1, time.monotonic()
             self._idle = False
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End; does not wait for an image that is being drawn."""
+        """Stop; does not wait for the current image."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def join(self, seconds: float) -> None:
-        """Wait for the thread to end after `close`: a program must not end while something is being rendered."""
+        """After `close`: wait for the thread, since the program must not exit during rendering."""
         self._thread.join(seconds)
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until the last request is drawn sharp; False when it takes longer than this."""
+        """Wait until the last request is drawn sharp; False after `seconds`."""
         with self._changed:
             return self._changed.wait_for(lambda: self._idle or self._closed, seconds)
 
@@ -123,7 +123,7 @@ class ImageStream:
                 if seconds is not None:
                     self._rate.learn(pixels, seconds)
                     self.drawn += 1
-            except Exception as error:  # whatever it was, the next request may go well
+            except Exception as error:  # the next request may succeed
                 left = []
                 if not self._closed:
                     self._failed(error)

@@ -1,8 +1,8 @@
-"""What the image and the points show: colours, an answer, labels, features, depth.
+"""Layers of the image and the points: colours, an answer, labels, features, depth.
 
-A layer has numbers for each surface point and a way to colour them; pixels take theirs from the surface points behind
-them (`points.semantic_scene.Places`), so that the image and the point cloud always agree. Where no surface is, a
-pixel's numbers are NaN. Colours are floats from 0 to 1 here.
+A layer has values for each surface point and a colour map. Pixels take the values of the surface points behind them
+(`points.semantic_scene.Places`), so the image and the point cloud agree. Pixels without surface are NaN. Colours are
+floats from 0 to 1.
 """
 
 import html
@@ -27,9 +27,9 @@ EXPLANATIONS = {
     DEPTH: "Near is bright, far is dark; points show their height.",
     FEATURES: "The three largest principal components as red, green and blue: similar features have similar colours.",
 }
-"""Layers without a scale of colours."""
+"""Texts of layers without a legend."""
 _DIM = 0.38
-"""How bright the rest of the image is beside an answer."""
+"""Brightness of the rest of the image beside an answer."""
 
 Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(numbers (..., k), colours (..., 3)) -> colours (..., 3)."""
@@ -41,18 +41,18 @@ class Layer:
 
     name: str
     values: Float[np.ndarray, "points dim"] | None = None
-    """Numbers of the surface points; None where colour or depth say all."""
+    """Values of the surface points; None for colour and depth."""
     paint: Paint | None = None
     pixel_values: Callable[[Places], np.ndarray] | None = None
-    """Numbers of an image's pixels, (h, w, k); by default those of the points behind them, blended."""
+    """Values of an image's pixels, (h, w, k); by default blended from the points behind them."""
 
     def image(self, shared: SharedScene, job: RenderJob) -> UInt8[np.ndarray, "h w 3"]:
-        """A complete image of the field, seen this way."""
+        """A complete image of the field through the layer."""
         rendered, semantics = job.complete(), shared.semantics
         if self.name == DEPTH:
             return depth_image(rendered["depth_z"])
         rgb = np.clip(rendered["rgb"], 0, 1)
-        # A layer of an earlier surface says nothing about this one.
+        # A layer of an earlier surface does not apply to this one.
         if self.values is None or self.paint is None or semantics is None or len(self.values) != len(semantics.surface):
             return to_bytes(rgb)
         places = job.places(semantics)
@@ -60,7 +60,7 @@ class Layer:
         return to_bytes(self.paint(numbers, rgb))
 
     def point_colours(self, shared: SharedScene) -> UInt8[np.ndarray, "points 3"]:
-        """Colours of `SharedScene.cloud`, seen this way; depth has none and shows height instead."""
+        """Colours of `SharedScene.cloud` through the layer; the depth layer shows height."""
         xyz, rgb = shared.cloud
         if self.name == DEPTH and len(xyz):
             height = xyz @ shared.up
@@ -82,7 +82,7 @@ def answer_layer(
     threshold: float,
     opacity: float,
 ) -> Layer:
-    """Where each phrase is, in the phrase's colour; the rest is dim and grey. The most relevant phrase wins."""
+    """Answers in the colours of their phrases; the rest is dim and grey. The most relevant phrase wins."""
     tint = tints.astype(np.float32) / 255
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def answer_layer(
         best = known.argmax(-1)
         there = known.max(-1, keepdims=True) >= threshold
         grey = rgb.mean(-1, keepdims=True) * _DIM
-        # The light and shade of the image stay to be seen under the colour.
+        # The shading of the image stays visible.
         lit = tint[best] * (0.6 + 0.4 * rgb.mean(-1, keepdims=True))
         return np.where(there, (1 - opacity) * rgb + opacity * lit, opacity * grey + (1 - opacity) * rgb)
 
@@ -98,7 +98,7 @@ def answer_layer(
 
 
 def relevancy_layer(relevancy: Float[np.ndarray, " points"], opacity: float) -> Layer:
-    """Relevancy from 0 to 1 on a scale that is always the same."""
+    """Relevancy from 0 to 1 on a fixed scale."""
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
         unknown = np.isnan(values)
@@ -124,12 +124,12 @@ class Labelling:
 
     @property
     def tints(self) -> UInt8[np.ndarray, "labels 3"]:
-        """A colour for none, and a lasting one for each phrase."""
+        """A colour for none, and a constant one for each phrase."""
         return colours(self.phrases, self.own)
 
     @property
     def counts(self) -> Int[np.ndarray, " labels"]:
-        """Points of none, and of each phrase."""
+        """Number of points of none, and of each phrase."""
         return np.bincount(self.labels, minlength=len(self.phrases) + 1)
 
 
@@ -137,7 +137,7 @@ def make_labelling(shared: SharedScene, phrases: Sequence[str], canonical: Seque
     """Label the surface.
 
     Raises:
-        RunError, EncoderError: the run cannot be asked. ConfigError: phrases that cannot be meant.
+        RunError, EncoderError: the run cannot be queried. ConfigError: invalid phrases.
     """
 
     def labels_at(places: Places) -> np.ndarray:
@@ -151,7 +151,7 @@ def make_labelling(shared: SharedScene, phrases: Sequence[str], canonical: Seque
 
 
 def label_layer(labelling: Labelling, opacity: float) -> Layer:
-    """The nearest phrase of each place, in the phrase's colour."""
+    """The label of each pixel and point, in the phrase's colour."""
     tint = labelling.tints.astype(np.float32) / 255
 
     def paint(values: np.ndarray, rgb: np.ndarray) -> np.ndarray:
@@ -178,7 +178,7 @@ def feature_layer(shared: SharedScene, opacity: float) -> Layer:
 
 
 def heat(share: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape 3"]:
-    """Colours for 0 to 1 that rise in lightness, so that they read without seeing hues (viridis)."""
+    """Colours for 0 to 1 (viridis); lightness increases, so they are readable without hue."""
     from matplotlib import colormaps
 
     table = colormaps["viridis"](np.linspace(0, 1, 256))[:, :3].astype(np.float32)
@@ -190,15 +190,15 @@ def scale_html(title: str, low: str, high: str, mark: float | None = None) -> st
     stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in to_bytes(heat(np.linspace(0, 1, 9))).tolist())
     line = ""
     if mark is not None:
-        place = f"left:{mark:.0%};top:-3px;width:2px;height:20px"
-        line = f'<div style="position:absolute;{place};background:#e8590c"></div>'
+        position = f"left:{mark:.0%};top:-3px;width:2px;height:20px"
+        line = f'<div style="position:absolute;{position};background:#e8590c"></div>'
     bar = f"position:relative;height:14px;border-radius:3px;background:linear-gradient(to right, {stops})"
     ends = f"<div style='display:flex;justify-content:space-between'><span>{low}</span><span>{high}</span></div>"
     return _small(f'<div>{html.escape(title)}</div><div style="{bar}">{line}</div>{ends}')
 
 
 def label_html(labelling: Labelling) -> str:
-    """The legend of labels: colour, phrase and share of the surface, most first; what is nowhere stands last."""
+    """The legend of labels: colour, phrase and share of the surface, by falling share."""
     tints = labelling.tints.tolist()
     names = ["none of these", *labelling.phrases]
     counts = labelling.counts

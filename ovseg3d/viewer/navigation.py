@@ -1,6 +1,6 @@
-"""Taking a browser's camera somewhere: where to stand, and how to get there.
+"""Moving a browser's camera: viewpoints, and flights to them.
 
-One stands where a photo was taken from, since nothing is in the way there; the view is turned to what is to be seen.
+Viewpoints are camera positions of photos, since they are in free space; the view is turned to the target.
 """
 
 import time
@@ -20,9 +20,9 @@ from ovseg3d.viewer.viewpoint import vertical_fov
 FLIGHT_SECONDS = 0.8
 FLIGHT_STEPS = 16
 MAX_TRIED_PLACES = 12
-"""Places that are tried with a ray."""
+"""Most positions that are tested with a ray."""
 BEST_DISTANCE = 2.2
-"""To an instance, in lengths of its diagonal."""
+"""Preferred distance to an instance, in lengths of its diagonal."""
 
 
 class Navigator:
@@ -31,31 +31,31 @@ class Navigator:
     def __init__(self, context: Context) -> None:
         self._client, self._shared, self._view = context.client, context.shared, context.view
         self._flight: object = None
-        """Stands for the newest flight; None once the browser has gone."""
+        """Identifies the newest flight; None once the browser has disconnected."""
 
     def close(self) -> None:
-        """The browser has gone: a flight ends."""
+        """End the flight; the browser has disconnected."""
         self._flight = None
 
     def begin(self) -> Callable[[], bool]:
-        """What tells a new flight whether it may go on: until a newer one begins, or the browser has gone."""
+        """Start a flight; the returned function is False once a newer one starts, or the browser has disconnected."""
         mine = self._flight = object()
         return lambda: self._flight is mine
 
     def fly_to_instance(self, instance: Instance) -> None:
-        """To a place from which an instance is well seen."""
+        """Fly to a position with a good view of an instance."""
         wanted = self.begin()
         stand = stand_to_see(self._shared, instance, self._view.eye)
         fly(self._client, stand, np.array(instance.center), self._shared.up, wanted)
 
     def fly_to_frame(self, number: int) -> None:
-        """To where a photo was taken."""
+        """Fly to the camera of a photo."""
         wanted = self.begin()
         camera = self._shared.scene.frames[number].camera
         fly(self._client, camera.position, ahead(self._shared, camera), camera.up, wanted)
 
     def follow(self, path: CameraPath) -> None:
-        """Along a camera path."""
+        """Fly along a camera path."""
         wanted = self.begin()
         for camera in path.cameras:
             target = camera.position + camera.forward * 0.5 * self._shared.extent
@@ -65,7 +65,7 @@ class Navigator:
 def stand_to_see(
     shared: SharedScene, instance: Instance, eye: Float[np.ndarray, "3"] | None = None
 ) -> Float[np.ndarray, "3"]:
-    """A place from which an instance is seen whole and nothing stands before it; near `eye` among equals."""
+    """A position from which the whole instance is visible and not occluded; of equal ones the nearest to `eye`."""
     center = np.array(instance.center)
     diagonal = max(float(np.linalg.norm(instance.size)), 0.02 * shared.extent)
     places = np.stack([frame.camera.position for frame in shared.scene.frames])
@@ -93,12 +93,12 @@ def fly(
     seconds: float = FLIGHT_SECONDS,
     steps: int = FLIGHT_STEPS,
 ) -> None:
-    """Move a browser's camera smoothly; returns when it is there, or no longer `wanted()`.
+    """Move a browser's camera smoothly; returns at the end, or once not `wanted()`.
 
     Args:
         client: the browser.
-        position, target, up: where the camera stands at the end, what it looks at, what is up; input frame.
-        wanted: asked before each step.
+        position, target, up: final camera position, look-at point and up direction; input frame.
+        wanted: checked before each step.
         seconds, steps: of the flight.
     """
     camera = client.camera
@@ -121,16 +121,15 @@ def fly(
 
 
 def ahead(shared: SharedScene, camera: Camera) -> Float[np.ndarray, "3"]:
-    """What lies in the middle of a camera's view: the point that the camera then turns about."""
+    """The point in the middle of a camera's view, about which the camera orbits."""
     far = shared.cast(camera.position, camera.forward)
     return camera.position + camera.forward * (0.7 * shared.extent if far is None else far)
 
 
 def first_view(shared: SharedScene) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], float]:
-    """Where a session begins: position, target, and vertical field of view in radians.
+    """The first view of a session: position, target, and vertical field of view in radians.
 
-    The photo that shows most of the points, so that one sees the whole; without points one
-    that looks farther than most.
+    It is the photo that shows most points; without points, one that looks farther than most.
     """
     cameras = [frame.camera for frame in shared.scene.frames]
     xyz, _ = shared.cloud
@@ -149,7 +148,7 @@ def first_view(shared: SharedScene) -> tuple[Float[np.ndarray, "3"], Float[np.nd
 
 
 def _in_view(camera: Camera, xyz: np.ndarray) -> int:
-    """How many points a photo has in its frame."""
+    """Number of points in a photo's frame."""
     xy, z = camera.project(xyz)
     with np.errstate(invalid="ignore"):
         return int(((z > 0) & (xy > 0).all(1) & (xy[:, 0] < camera.width) & (xy[:, 1] < camera.height)).sum())

@@ -1,6 +1,6 @@
-"""What stands in one browser's 3D view before the image, as the switches say: points, cameras, boxes, names.
+"""Overlays of one browser's 3D view, controlled by the switches: points, cameras, boxes, names.
 
-Three groups have boxes and names: what was found ("answer"), what was clicked ("selection"), and all instances ("all").
+Three groups have boxes and names: hits ("answer"), the clicked instance ("selection"), and all instances ("all").
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Overlays:
 
     Args:
         context: of the session.
-        switches: what is to be seen.
+        switches: what is visible.
         opacity: slider for the highlighted points.
         fly_to_frame: called with the number of a photo whose camera was clicked.
     """
@@ -68,11 +68,11 @@ class Overlays:
             self._nodes.show(f"{group}-names", self._switches.names.value)
 
     def _show_cameras(self) -> None:
-        """The training cameras, but for those that the user stands in."""
+        """Show the cameras, except those at the user's position."""
         with self._context.lock:
             self._nodes.show_cameras(self._switches.cameras.value, self._view.eye, self._camera_clicked)
 
-    # -- what was found, what was clicked ------------------------------------------------------------------------
+    # -- answer and selection ------------------------------------------------------------------------------------
 
     def _show_answer(self) -> None:
         reply = self._view.reply
@@ -84,16 +84,16 @@ class Overlays:
             self._show_names()
 
     def _highlight(self, reply: Reply) -> tuple[Float[np.ndarray, "found 3"], UInt8[np.ndarray, "found 3"]]:
-        """The surface points that were found, in the colours of their phrases, as opaque as the slider says."""
+        """The surface points of the answer in the colours of their phrases, with the slider's opacity."""
         (points, phrase), surface = reply.found(), reply.semantics.surface
         own = surface.rgb[points].astype(np.float64)
-        # The light and shade of the image stay to be seen.
+        # The shading of the surface stays visible.
         lit = reply.tints[phrase] * (0.45 + 0.55 * own.mean(1, keepdims=True) / 255)
         opacity = self._opacity.value
         return surface.xyz[points], (opacity * lit + (1 - opacity) * own).astype(np.uint8)
 
     def _shade(self) -> None:
-        """The same points as opaque as the slider says now."""
+        """Colour the same points with the slider's current opacity."""
         with self._context.lock:
             if self._view.reply is not None:
                 self._nodes.tint_highlight(self._highlight(self._view.reply)[1])
@@ -108,7 +108,7 @@ class Overlays:
     # -- names ---------------------------------------------------------------------------------------------------
 
     def _show_names(self) -> None:
-        """Write names at what was found, clicked, or at all instances; each instance is named once."""
+        """Name hits, the selection and all instances; each instance is named once."""
         reply, selection = self._view.reply, self._view.selection
         up, named = self._shared.up, set()
         with self._context.lock:

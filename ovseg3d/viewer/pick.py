@@ -1,7 +1,7 @@
-"""What a click means: a ray into the scene, the place where it ends, and the instance that is there.
+"""Clicks: a ray into the scene, the position where it ends, and the instance there.
 
-Where there is a field, a ray ends where the field stops its light, which is what the user sees; else at the first
-point near the ray.
+With a field, a ray ends where the field becomes opaque, which is what the user sees; else at the first point near the
+ray.
 """
 
 import html
@@ -26,20 +26,20 @@ DEFAULT_NAMES = (
     "bath", "toilet", "oven", "refrigerator", "fruit", "food", "tool", "bicycle", "car", "tree", "grass", "sky",
     "road", "building", "person", "cat", "dog",
 )  # fmt: skip
-"""Names to try where nobody has given any."""
+"""Names to try where none are given."""
 MAX_CANDIDATES = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Spot:
-    """Where a click ends."""
+    """The end of a click's ray."""
 
     xyz: Float[np.ndarray, "3"]
     distance: float
     point: int | None
-    """The surface point there, where the run has semantics."""
+    """Index of the surface point there, if the run has semantics."""
     semantics: SemanticScene | None = None
-    """Whose surface point that is."""
+    """The semantics that `point` is an index of."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Selection:
 
     spot: Spot
     instance: Instance | None
-    """The instance that the spot belongs to; None: a wall, say."""
+    """The instance at the spot; None: for example a wall."""
     words: tuple[tuple[str, float], ...]
-    """Best-matching phrases and their similarity (see `SemanticScene.compare`), best first."""
+    """Best-matching phrases and their similarity (see `SemanticScene.compare`), by falling similarity."""
     fits: bool
-    """Whether the best is nearer than every canonical phrase ("object", "stuff")."""
+    """Whether the best phrase is nearer than every canonical phrase ("object", "stuff")."""
     unit: str
 
     @property
@@ -61,7 +61,7 @@ class Selection:
 
 
 def find_spot(shared: SharedScene, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> Spot | None:
-    """Where a ray ends; None: nowhere."""
+    """The end of a ray; None: it hits nothing."""
     direction = direction / np.linalg.norm(direction)
     along = shared.cast(origin, direction) if shared.renderer is not None else _first_point(shared, origin, direction)
     if along is None:
@@ -87,13 +87,15 @@ def _first_point(shared: SharedScene, origin: np.ndarray, direction: np.ndarray)
 
 
 def describe(shared: SharedScene, spot: Spot, phrases: Sequence[str] = ()) -> Selection:
-    """Name what is at a spot.
+    """Name the instance at a spot.
 
     Args:
-        phrases: names to choose among; none: `DEFAULT_NAMES`.
+        shared: the scene.
+        spot: from `find_spot`.
+        phrases: candidate names; empty: `DEFAULT_NAMES`.
 
     Raises:
-        RunError, EncoderError: the run cannot be asked, or has another surface by now.
+        RunError, EncoderError: the run cannot be queried, or its surface has been replaced.
     """
     if spot.point is None or spot.semantics is None:
         return Selection(spot, None, (), False, shared.unit)
@@ -103,7 +105,7 @@ def describe(shared: SharedScene, spot: Spot, phrases: Sequence[str] = ()) -> Se
     with shared.query_lock:
         engine = shared.need_engine()
         if engine.semantics is not semantics:
-            raise RunError("What was clicked has been learned anew meanwhile", fix="click again")
+            raise RunError("The surface has been replaced since the click", fix="click again")
         near, beside = engine.closed(names, engine.canonical)
     own, others = near[members].mean(0), beside[members].mean(0)
     best = np.argsort(-own, kind="stable")[:MAX_CANDIDATES]
@@ -120,7 +122,7 @@ def describe(shared: SharedScene, spot: Spot, phrases: Sequence[str] = ()) -> Se
 
 
 def members_of(semantics: SemanticScene, point: int) -> Int[np.ndarray, " members"]:
-    """The surface points of the instance or fragment that a point belongs to; of none: those within some cells."""
+    """The surface points of a point's instance or rejected fragment; if it has none, the points within some cells."""
     number = semantics.piece[point]
     if number > 0:
         return np.flatnonzero(semantics.piece == number)
@@ -130,8 +132,8 @@ def members_of(semantics: SemanticScene, point: int) -> Int[np.ndarray, " member
 
 
 def selection_html(selection: Selection) -> str:
-    """What the panel says about a selection."""
-    place = ", ".join(f"{value:.2f}" for value in selection.spot.xyz)
+    """The panel's text about a selection."""
+    position = ", ".join(f"{value:.2f}" for value in selection.spot.xyz)
     lines = []
     if selection.words:
         lines.append(f'<div style="font-size:15px;font-weight:600">{html.escape(selection.name)}</div>')
@@ -143,7 +145,7 @@ def selection_html(selection: Selection) -> str:
         lines.append(f"<div>instance {selection.instance.id}: {size} {selection.unit}, {points}</div>")
     elif selection.words:
         lines.append("<div>no single instance: part of something, or of a large surface</div>")
-    lines.append(f"<div>at ({place}), {selection.spot.distance:.2f} {selection.unit} from you</div>")
+    lines.append(f"<div>at ({position}), {selection.spot.distance:.2f} {selection.unit} from you</div>")
     if selection.words:
         top = max(selection.words[0][1], 1e-6)
         for phrase, cosine in selection.words:

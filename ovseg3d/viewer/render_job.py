@@ -1,4 +1,4 @@
-"""An image that is rendered strip by strip, so that it can be given up in between or gone on with later."""
+"""An image that is rendered strip by strip, so that it can be cancelled or resumed between strips."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ Rendered = dict[str, np.ndarray]
 
 @dataclass
 class RenderJob:
-    """An image of the field that is being rendered, strip by strip from the top."""
+    """An image of the field, rendered strip by strip from the top."""
 
     camera: Camera
     draft: bool = False
@@ -22,18 +22,18 @@ class RenderJob:
     _of: SemanticScene | None = None
 
     def places(self, semantics: SemanticScene) -> Places:
-        """The surface points behind the whole image's pixels; looked up once."""
+        """The surface points behind the image's pixels; computed once."""
         if self._places is None or self._of is not semantics:
             self._places, self._of = semantics.places(self.camera, self.complete()["depth_z"]), semantics
         return self._places
 
     @property
     def rows(self) -> int:
-        """How many are there."""
+        """Number of rendered rows."""
         return sum(len(part["rgb"]) for part in self.parts)
 
     def complete(self) -> Rendered:
-        """The whole image. Raises RuntimeError: some of it is missing."""
+        """The whole image. Raises RuntimeError: rows are missing."""
         rendered = self.rendered
         if rendered is None:
             raise RuntimeError(f"{self.rows} of {self.camera.height} rows are rendered")
@@ -41,7 +41,7 @@ class RenderJob:
 
     @property
     def rendered(self) -> Rendered | None:
-        """The whole image; None while some of it is missing."""
+        """The whole image; None while rows are missing."""
         if self.rows < self.camera.height:
             return None
         if len(self.parts) > 1:

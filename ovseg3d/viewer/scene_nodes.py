@@ -1,7 +1,7 @@
 """The nodes of one browser's 3D view: points, cameras, highlights, boxes, names.
 
-Every browser has nodes of its own (`client.scene`), so that nothing that one of them does shows in another's
-browser. Nodes are replaced whole; a name that is there already is removed first.
+Every browser has its own nodes (`client.scene`), so sessions do not affect each other. Nodes are replaced as a whole;
+an existing node of the same name is removed first.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ from ovseg3d.viewer.shared_scene import SharedScene
 from ovseg3d.viewer.viewpoint import quaternion, vertical_fov
 
 MAX_POINTS = 1_000_000
-"""More make a browser slow; every second, third, ... is shown then."""
+"""More points make a browser slow; then only every second, third, ... is shown."""
 MAX_CAMERAS = 300
 CAMERA_SIZE = 0.035
-"""Of a camera in the scene, as a share of `SharedScene.extent`."""
+"""Size of a camera, as a share of `SharedScene.extent`."""
 _EDGES = np.array([(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit])
 
 
@@ -30,24 +30,24 @@ class SceneNodes:
         self._client, self._shared = client, shared
         self._points: viser.PointCloudHandle | None = None
         self._points_of: object = None
-        """The semantics, where the points are its surface's."""
+        """The semantics whose surface the points are."""
         self._stride = 1
         self._colours: np.ndarray | None = None
-        """Those that the points have."""
+        """Current colours of the points."""
         self._point_size: tuple[object, float] | None = None
         self._cameras: list[viser.CameraFrustumHandle] = []
         self._groups: dict[str, Sequence[viser.SceneNodeHandle]] = {}
         self.highlighted = 0
-        """Points that are highlighted now."""
+        """Number of highlighted points."""
 
     # -- points --------------------------------------------------------------------------------------------------
 
     def show_points(self, colours: UInt8[np.ndarray, "points 3"], visible: bool) -> None:
-        """The point cloud in these colours; sent to the browser the first time that it is to be seen."""
+        """Show or hide the point cloud, in these colours; it is sent to the browser when first visible."""
         if self._points is None and not visible:
             return
         semantics, (xyz, _) = self._shared.semantics, self._shared.cloud
-        # Colours of another surface are of one that has just gone: the browser is about to get the new one.
+        # Colours of another length belong to a surface that has just been replaced.
         if not len(xyz) or len(colours) != len(xyz):
             return
         if self._points is None or self._points_of is not semantics:
@@ -64,7 +64,7 @@ class SceneNodes:
         self._points.visible = visible
 
     def point_size(self) -> float:
-        """So large that a surface closes, input units."""
+        """Size at which points form a closed surface, input units."""
         semantics = self._shared.semantics
         if semantics is None:
             return self._shared.extent * 0.004
@@ -75,9 +75,12 @@ class SceneNodes:
     # -- cameras -------------------------------------------------------------------------------------------------
 
     def show_cameras(self, visible: bool, eye: Float[np.ndarray, "3"] | None, clicked: Callable[[int], None]) -> None:
-        """The photos where they were taken; `clicked` is called with the number of the frame. Sent when first seen.
+        """Show or hide the photos' cameras; they are sent to the browser when first visible.
 
-        Those close to the `eye` are hidden: they would fill its view.
+        Args:
+            visible: whether cameras are shown.
+            eye: the user's position; cameras close to it are hidden, since they would fill the view.
+            clicked: called with the number of the frame.
         """
         if not self._cameras and visible:
             frames = self._shared.scene.frames
@@ -105,7 +108,7 @@ class SceneNodes:
     # -- answers -------------------------------------------------------------------------------------------------
 
     def highlight(self, xyz: Float[np.ndarray, "found 3"], tints: UInt8[np.ndarray, "found 3"]) -> None:
-        """Surface points in bright colours; none removes them."""
+        """Highlight surface points; empty: remove the highlight."""
         self.clear("highlight")
         self.highlighted = len(xyz)
         if len(xyz):
@@ -116,13 +119,13 @@ class SceneNodes:
             self._groups["highlight"] = [handle]
 
     def tint_highlight(self, tints: UInt8[np.ndarray, "found 3"]) -> None:
-        """Other colours for the points that are highlighted now."""
+        """Change the colours of the highlighted points."""
         for handle in self._groups.get("highlight", ()):
             if isinstance(handle, viser.PointCloudHandle):
                 handle.colors = tints
 
     def boxes(self, group: str, instances: Sequence[Instance], tints: UInt8[np.ndarray, "instances 3"]) -> None:
-        """A wire box around each instance, replacing the group's."""
+        """Replace the group's boxes by a wire box around each instance."""
         self.clear(f"{group}-boxes")
         lines, shades = [], []
         for instance, tint in zip(instances, tints):
@@ -135,18 +138,18 @@ class SceneNodes:
             )  # fmt: skip
             self._groups[f"{group}-boxes"] = [handle]
 
-    def names(self, group: str, places: Sequence[Float[np.ndarray, "3"]], texts: Sequence[str]) -> None:
-        """Words in the scene, replacing the group's."""
+    def names(self, group: str, positions: Sequence[Float[np.ndarray, "3"]], texts: Sequence[str]) -> None:
+        """Replace the group's names by texts at positions of the input frame."""
         self.clear(f"{group}-names")
         self._groups[f"{group}-names"] = [
             self._client.scene.add_label(
-                f"/{group}-names/{i}", text, position=np.asarray(place, np.float64), anchor="bottom-center"
+                f"/{group}-names/{i}", text, position=np.asarray(position, np.float64), anchor="bottom-center"
             )
-            for i, (place, text) in enumerate(zip(places, texts))
+            for i, (position, text) in enumerate(zip(positions, texts))
         ]
 
     def show(self, group: str, visible: bool) -> None:
-        """Switch a group on or off."""
+        """Show or hide a group."""
         for handle in self._groups.get(group, ()):
             handle.visible = visible
 
@@ -164,6 +167,6 @@ def box_corners(instance: Instance) -> Float[np.ndarray, "8 3"]:
 
 
 def top_of(instance: Instance, up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
-    """A place a little above an instance's box."""
+    """A position slightly above an instance's box."""
     heights = (box_corners(instance) - np.array(instance.center)) @ up
     return np.array(instance.center) + up * float(heights.max()) * 1.05

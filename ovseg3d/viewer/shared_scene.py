@@ -1,9 +1,8 @@
-"""What all browsers look at: a scene, and where there is a run its field and its semantics.
+"""The scene that all browsers share, with the field and semantics of its run.
 
-A `SharedScene` may be used from many threads. The field is rendered by one of them at a time, in strips, in the order
-of asking; the encoder is used likewise. While a run is being trained, `version` grows with each checkpoint, and `engine`
-may become another one at any moment, or none: whoever uses it reads it once, and keeps its `semantics` beside numbers
-of points.
+A `SharedScene` is thread-safe. One thread at a time renders the field, in strips, in the order of requests; the same
+holds for the encoder. During training, `version` grows with each checkpoint, and `engine` may be replaced or removed at
+any time: read it once, and store its `semantics` together with indices of points.
 """
 
 import contextlib
@@ -36,9 +35,9 @@ from ovseg3d.viewer.render_job import RenderJob
 from ovseg3d.viewer.viewpoint import ray_camera, strip_camera
 
 THUMBNAIL_SIDE = 160
-"""Longest side of a photo in its camera, pixels."""
+"""Longest side of a photo shown in its camera, pixels."""
 MIN_STRIP_PIXELS = 12_288
-"""Fewer at once make rendering slower."""
+"""Fewest pixels of a strip; smaller strips render slower."""
 
 
 class SharedScene:
@@ -47,10 +46,10 @@ class SharedScene:
     Args:
         scene: the capture.
         run: None for a capture without a run.
-        device, backend: what to render and encode on.
+        device, backend: for rendering and encoding.
 
     Raises:
-        DeviceError: they are not there.
+        DeviceError: they are not available.
     """
 
     def __init__(
@@ -63,18 +62,18 @@ class SharedScene:
         self._draft: Any = None
         self.engine: QueryEngine | None = None
         self._known: tuple[object, ...] | None = None
-        """The state of the file that the asker has read."""
+        """The state of the file that the engine has read."""
         self.version = 0
         self.notes: list[str] = []
-        """Why something is not to be seen."""
+        """Notes about missing parts."""
         self.rate = RenderRate()
         self.training = False
-        """Whether the run is being trained: then an image leaves as much time to that as it took."""
+        """Whether the run is in training; then rendering pauses for as long as it took."""
         self._thumbnails: dict[int, np.ndarray | None] = {}
         self.export_lock = threading.Lock()
-        """Held by whoever writes into the run's exports."""
+        """Held while the run's exports are written."""
         self.query_lock = FairLock()
-        """Held while an asker is used: it keeps what it has encoded."""
+        """Held while an engine is used, since it caches encoded phrases."""
         self._render_lock = FairLock()
         self.refresh()
 
@@ -89,35 +88,35 @@ class SharedScene:
             with self._render_lock:
                 self.renderer, self._draft = renderer, draft_renderer(renderer)
         except RunError as error:
-            notes.append(f"No field to be seen: {error.what}.")
+            notes.append(f"No field: {error.what}.")
         semantics = file_state(self.run.folder / FILE)
         if self.renderer is not None and semantics is not None:
             try:
-                # A checkpoint of the field alone leaves what is known, what was asked, and the encoder as they are.
+                # A checkpoint of the field alone keeps the engine, its cache and the encoder.
                 if self.engine is None or semantics != self._known:
                     self.engine, self._known = QueryEngine(self.run, self.scene, self.device, self.backend), semantics
             except RunError as error:
-                notes.append(f"Nothing can be asked: {error.what}.")
+                notes.append(f"Queries are not available: {error.what}.")
         elif self.renderer is not None:
-            self.engine = self._known = None  # what was learnt of a former field
-            notes.append("Nothing can be asked: this run has no semantics (train with --only field,semantics).")
+            self.engine = self._known = None  # they belong to an earlier field
+            notes.append("Queries are not available: this run has no semantics (train with --only field,semantics).")
         self.notes, self.version = notes, self.version + 1
 
     def close(self) -> None:
-        """Nothing is answered any more: whoever waits to ask, or asks later, gets a RunError."""
+        """Refuse queries from now on: waiting and later ones raise RunError."""
         self.query_lock.close()
 
     # -- geometry ----------------------------------------------------------------------------------------------
 
     @property
     def semantics(self) -> SemanticScene | None:
-        """Surface points and what they mean."""
+        """Surface points with their semantics; None where there are none."""
         engine = self.engine
         return None if engine is None else engine.semantics
 
     @property
     def cloud(self) -> tuple[Float[np.ndarray, "points 3"], UInt8[np.ndarray, "points 3"]]:
-        """Points to be shown and their colours: the surface's, else the capture's sparse ones; perhaps none."""
+        """Points and their colours: the surface's, else the capture's sparse points; may be empty."""
         semantics = self.semantics
         if semantics is not None:
             return semantics.surface.xyz, semantics.surface.rgb
@@ -137,18 +136,18 @@ class SharedScene:
 
     @cached_property
     def extent(self) -> float:
-        """About the size of what was walked through: the spread of the cameras, input units."""
+        """Approximate size of the scene: the spread of the cameras, input units."""
         places = np.stack([frame.camera.position for frame in self.scene.frames])
         return float(max(np.linalg.norm(places - np.median(places, axis=0), axis=1).max(), 1e-3))
 
     def thumbnail(self, number: int) -> UInt8[np.ndarray, "h w 3"] | None:
-        """A frame's photo, small; None where it cannot be read."""
+        """A small version of a frame's photo; None if it cannot be read."""
         if number not in self._thumbnails:
             try:
                 frame = self.scene.frames[number]
                 width, height = frame.camera.width, frame.camera.height
                 share = min(1.0, THUMBNAIL_SIDE / max(width, height))
-                # Asked for small, a JPEG is decoded small.
+                # JPEGs are decoded at the reduced size.
                 small = frame.camera.scaled(max(1, round(width * share)), max(1, round(height * share)))
                 self._thumbnails[number] = load_photo(replace(frame, camera=small))[..., :3]
             except SceneError:
@@ -158,9 +157,9 @@ class SharedScene:
     # -- images ------------------------------------------------------------------------------------------------
 
     def draw(self, job: RenderJob, unwanted: Callable[[], bool] = lambda: False) -> float:
-        """Go on with an image until it is complete; returns the seconds that it took.
+        """Render the missing strips of an image; returns the seconds of rendering.
 
-        Ends early once `unwanted()`, which is asked between strips, or where there is no field.
+        Ends early once `unwanted()`, which is checked between strips, or if there is no field.
         """
         camera, seconds = job.camera, 0.0
         rows = max(1, round(max(MIN_STRIP_PIXELS, STRIP_SECONDS * self.rate.pixels_per_second) / camera.width))
@@ -178,13 +177,13 @@ class SharedScene:
         return seconds
 
     def render(self, camera: Camera) -> RenderJob | None:
-        """The field from a camera, complete; None where there is no field."""
+        """A complete image of the field; None if there is no field."""
         job = RenderJob(camera)
         self.draw(job)
         return job if job.rendered is not None else None
 
     def cast(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> float | None:
-        """Distance along a ray to where the field stops its light; None where nothing is, or no field."""
+        """Distance along a ray to the surface of the field; None if there is no surface, or no field."""
         job = self.render(ray_camera(origin, direction))
         rendered = None if job is None else job.rendered
         if rendered is None or rendered["opacity"][0, 0] < 0.5 or not rendered["depth_z"][0, 0] > 0:
@@ -192,12 +191,12 @@ class SharedScene:
         return float(rendered["depth_z"][0, 0])
 
     def prepare(self) -> None:
-        """Load the encoder, and what a first question and a first layer would wait for; errors are left for them."""
+        """Load the encoder and the caches that the first question and layer need; queries report errors later."""
         engine, phrase = self.engine, ("something",)
         if engine is None:
             return
         with contextlib.suppress(Ovseg3dError):
-            # One by one, since the encoder may take minutes to come: after `close` nothing more is done.
+            # Step by step, since the encoder may take minutes to load: nothing starts after `close`.
             for step in (engine.encode, engine.ask):
                 with self.query_lock:
                     step(phrase)
@@ -207,11 +206,11 @@ class SharedScene:
     # -- queries -----------------------------------------------------------------------------------------------
 
     def need_engine(self) -> QueryEngine:
-        """The asker. Raises RunError: there is none."""
+        """The query engine. Raises RunError: there is none."""
         engine = self.engine
         if engine is None:
             raise RunError(
-                "This run cannot be asked: it has no semantics",
+                "This run cannot be queried: it has no semantics",
                 fix=f"ovseg3d train {self.scene.path} --only field,semantics",
             )
         return engine
@@ -225,20 +224,20 @@ class SharedScene:
         return self.run
 
     def run_options(self) -> dict[str, Any]:
-        """Device, backend, and where the capture is if it has moved: keywords for methods of the run."""
+        """Device, backend, and the capture's path if it has moved: keywords for methods of the run."""
         options: dict[str, Any] = {"device": self.device, "backend": self.backend}
         if self.run is not None and self.scene.path != self.run.scene_path:
             options["scene"] = self.scene.path
         return options
 
     def run_flags(self) -> list[str]:
-        """The same for the command line."""
+        """`run_options` as flags of the command line."""
         said = {name: str(value) for name, value in self.run_options().items() if value != "auto"}
         return [word for name, value in said.items() for word in (f"--{name}", value)]
 
 
 def file_state(path: Path) -> tuple[object, ...] | None:
-    """What is another once a file has been written anew; None where there is none."""
+    """A value that changes when a file is rewritten; None if there is no file."""
     try:
         found = path.stat()
     except OSError:
@@ -263,12 +262,13 @@ def open_shared_scene(
     backend: BackendName = "auto",
     trust: Trust = NO_TRUST,
 ) -> SharedScene:
-    """What `path` means: a run, a scene's newest run, or a scene without one.
+    """Open a run, a scene's newest run, or a scene without a run.
 
     Args:
         path: as for `ovseg3d.load`, or a capture.
-        scene_path: where the run's capture is now, if it has moved.
-        trust: what the user allows the run and its capture to ask for.
+        scene_path: the run's capture, if it has moved.
+        device, backend: for rendering and encoding.
+        trust: what the run and its capture may do.
 
     Raises:
         RunError, SceneError: it is neither, or cannot be read. DeviceError: see `SharedScene`.
@@ -276,7 +276,7 @@ def open_shared_scene(
     try:
         find_run(path)
     except RunError as no_run:
-        if not os.path.exists(path):  # `Path` asks in vain where a folder is closed
+        if not os.path.exists(path):  # `Path.exists` raises where a folder is not readable
             raise
         try:
             return SharedScene(load_scene(path, trust=trust), None, device, backend)

@@ -1,8 +1,8 @@
 """Events that wake viser's senders from any thread.
 
-The senders sleep on an `asyncio.Event`, which viser 1.1 sets from whatever thread a callback runs in. asyncio does not
-allow that: now and then it ends with "deque mutated during iteration", in the middle of greeting a browser, which then
-has half a panel for good. Here the loop's own thread sets the event, whoever asked.
+The senders wait for an `asyncio.Event`, which viser 1.1 sets from the thread of a callback. asyncio does not allow
+that: sometimes it raises "deque mutated during iteration" while a browser connects, whose panel stays incomplete.
+Here the loop's own thread sets the event.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from viser.infra._async_message_buffer import AsyncMessageBuffer
 
 
 class ThreadSafeEvent(asyncio.Event):
-    """An event of `loop` that any thread may set. It is set soon after, in the loop's thread."""
+    """An event of `loop` that any thread may set; it is set asynchronously, in the loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.loop = loop
 
     def set(self) -> None:
-        """Wake who waits; nobody does once the loop is closed."""
+        """Set the event; ignored once the loop is closed."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(super().set)
 
@@ -35,5 +35,5 @@ class ThreadSafeBuffer(AsyncMessageBuffer):
 
 
 def use_thread_safe_events() -> None:
-    """Every server of viser's that starts from now on uses them."""
+    """Make all viser servers that start from now on use thread-safe events."""
     infra.AsyncMessageBuffer = ThreadSafeBuffer  # type: ignore[misc]

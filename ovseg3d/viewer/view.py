@@ -1,7 +1,7 @@
-"""What one browser shows now, and the signals by which the pieces of its session hear of changes.
+"""The state of one browser's view, and signals for its changes.
 
-Each value has one writer, which changes it while it holds the session's lock and then emits the signal. The callbacks
-read the new value here; none of them knows who wrote it.
+Each value has one writer, which changes it while holding the session's lock and then emits the signal. Callbacks read
+the new value here and do not know the writer.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from ovseg3d.viewer.viewpoint import Viewpoint
 
 
 class Signal:
-    """Callbacks that are called one after the other, in the order in which they were connected."""
+    """Callbacks that are called in the order of their connection."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], None]] = []
@@ -28,29 +28,29 @@ class Signal:
         self._callbacks.append(callback)
 
     def emit(self) -> None:
-        """Call all of them, in this thread. What one of them raises goes to the caller."""
+        """Call all callbacks in this thread. Their errors are raised."""
         for callback in tuple(self._callbacks):
             callback()
 
 
 class View:
-    """The values that several pieces of a session read."""
+    """The values that several components of a session read."""
 
     def __init__(self) -> None:
         self.viewpoint: Viewpoint | None = None
-        """Where the browser looks from; None before it has said so. Written by `BackgroundImage`, without the lock."""
+        """The browser's viewpoint; None before it is known. Written by `BackgroundImage`, without the lock."""
         self.layer: Layer = plain_layer(COLOUR)
-        """What the image and the points show. Written by `LayersTab`."""
+        """Layer of the image and the points. Written by `LayersTab`."""
         self.labelling: Labelling | None = None
-        """The closed list, once it was asked for. Written by `LabelsFolder`."""
+        """The labels, once they were requested. Written by `LabelsFolder`."""
         self.reply: Reply | None = None
-        """The answer that is shown. Written by `AskTab`."""
+        """The current answer. Written by `AskTab`."""
         self.selection: Selection | None = None
-        """What was clicked last. Written by `SelectionFolder`."""
+        """The last click. Written by `SelectionFolder`."""
         self.instances: tuple[Instance, ...] = ()
         """All instances, while they are shown. Written by `AllInstances`."""
         self.viewpoint_changed = Signal()
-        """Emitted under the lock, once for all moves while somebody else held it."""
+        """Emitted under the lock, once for all moves while another thread held it."""
         self.layer_changed = Signal()
         self.answer_changed = Signal()
         self.selection_changed = Signal()
@@ -58,11 +58,11 @@ class View:
 
     @property
     def eye(self) -> Float[np.ndarray, "3"] | None:
-        """Where the user stands, input frame."""
+        """The user's position, input frame."""
         return None if self.viewpoint is None else np.array(self.viewpoint.position)
 
     def need_viewpoint(self) -> Viewpoint:
-        """Where the browser looks from. Raises RunError: it has not said so yet."""
+        """The browser's viewpoint. Raises RunError: it is not known yet."""
         if self.viewpoint is None:
-            raise RunError("The browser has not said yet where it looks from", fix="move the view")
+            raise RunError("The browser has not sent its viewpoint yet", fix="move the view")
         return self.viewpoint

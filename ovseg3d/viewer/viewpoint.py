@@ -1,6 +1,6 @@
-"""Between a browser's camera and ours.
+"""Conversion between a browser's camera and ours.
 
-viser's cameras are OpenCV's too (x right, y down, z forward), posed by a quaternion (w first) and a position, with a
+viser's cameras also follow OpenCV (x right, y down, z forward), posed by a quaternion (w first) and a position, with a
 vertical field of view and square pixels. Everything is in the input frame.
 """
 
@@ -15,7 +15,7 @@ from ovseg3d.scene import Camera
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """Where a browser looks from, and the size of its window."""
+    """A browser's camera, and the size of its window."""
 
     wxyz: tuple[float, float, float, float]
     position: tuple[float, float, float]
@@ -35,11 +35,11 @@ class Viewpoint:
         return pose
 
     def camera(self, pixels: float) -> Camera:
-        """A camera of the window's shape with about so many pixels, never more than the window has."""
+        """A camera of the window's aspect ratio with about so many pixels, at most those of the window."""
         shrink = min(1.0, (pixels / (self.width * self.height)) ** 0.5)
         width, height = max(2, round(self.width * shrink)), max(2, round(self.height * shrink))
         focal = height / 2 / np.tan(self.fov / 2)
-        # A rounded side must not shift the image against what the browser draws.
+        # Rounding a side must not shift the image against the browser's nodes.
         across = focal * (width / height) / (self.width / self.height)
         return Camera(width, height, float(across), float(focal), width / 2, height / 2, self.c2w)
 
@@ -51,12 +51,12 @@ def quaternion(rotation: Float[np.ndarray, "3 3"]) -> tuple[float, float, float,
 
 
 def vertical_fov(camera: Camera) -> float:
-    """Of a photo's camera, radians, its distortion left out."""
+    """Vertical field of view of a photo's camera in radians, without distortion."""
     return float(2 * np.arctan(camera.height / 2 / camera.fy))
 
 
 def strip_camera(camera: Camera, top: int, rows: int) -> Camera:
-    """Some rows of a camera's image, as a camera of their own."""
+    """A camera for some rows of another camera's image."""
     return Camera(camera.width, rows, camera.fx, camera.fy, camera.cx, camera.cy - top, camera.c2w)
 
 

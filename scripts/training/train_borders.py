@@ -253,7 +253,7 @@ def _steps(true: np.ndarray, made: Superpoints, price: Price, share: float) -> L
     names, number = np.unique(true, return_inverse=True)
     known = np.zeros((len(made.weight), len(names)))
     np.add.at(known, (made.superpoint, number), 1)
-    contacts, weight, means, found = made.contacts, made.weight, made.told, []
+    contacts, weight, means, found = made.contacts, made.weight, made.region_features, []
     for stage in STAGES:
         group = agglomerate(contacts, weight, means, price, stage)
         count = int(group.max()) + 1
@@ -347,7 +347,7 @@ def look_for(room: Points, evaluator: Callable[[np.ndarray], np.ndarray]) -> Fou
         told.append(traits)
         return np.full(len(traits), np.inf)
 
-    config = InstanceConfig(border=BorderConfig(evaluator=evaluator), whole=WholeConfig(evaluator=all_of_them))
+    config = InstanceConfig(merge=BorderConfig(evaluator=evaluator), whole=WholeConfig(evaluator=all_of_them))
     found = find_instances(
         room.surface, room.appearance, visibilities=room.visibilities, regions=room.regions, config=config
     )

@@ -375,5 +375,5 @@ def test_attention_that_cannot_be_seen_is_not_walked_in_silence(place: Path) -> 
     assert not encoder(model, name).dense
     ours = encoder(random_clip(name), name, "maskclip")
     ours.model.visual.trunk.blocks[-1].attn.fused_attn = False
-    with pytest.raises(EncoderError, match="no attention to look at"):
+    with pytest.raises(EncoderError, match="no fused attention"):
         ours.encode_dense(torch.rand(1, 3, 32, 32))

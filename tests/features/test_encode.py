@@ -162,7 +162,7 @@ def test_mistakes_on_the_command_line(cli: Cli, tiny_scene: Path, tmp_path: Path
     assert idle.returncode == 2 and "--clip and --dino would" in idle.stderr
     assert cli("train", tiny_scene, "--features", "dense", "--only", "features", "--clip-side", "0").returncode == 2
     other = cli("train", tiny_scene, "--only", "features", "--dense-path", "plain", *FLAGS)
-    assert other.returncode == 2 and "leave --dense-path away" in other.stderr
+    assert other.returncode == 2 and "omit --dense-path" in other.stderr
 
 
 def test_doctor_shows_and_clears_the_cache(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:

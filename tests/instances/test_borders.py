@@ -148,7 +148,7 @@ def test_forms_of_patches_are_in_gaps_above_the_floor(unit: float) -> None:
     assert top.any() and found.form[top, 2] * found.gap == pytest.approx(0.5 * unit, rel=0.05)
     on_floor = found.middle[:, 2] < 0.01 * unit + 7
     assert on_floor.any() and np.abs(found.form[on_floor, 2]).max() < 1
-    assert (found.told[:, MOMENTS:] == found.seen).all()
+    assert (found.region_features[:, MOMENTS:] == found.seen).all()
 
 
 def test_the_judge_says_what_its_network_says_in_torch() -> None:

@@ -1,4 +1,4 @@
-"""What bulges off the room and is the room still: patches in a row along a wall, whose answers are known."""
+"""Off-plane residuals: superpoints in a row along a wall, whose answers are known."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Portraits of things: which photos are chosen, what is cut out of them, and what points take of it."""
+"""Instance crops: which photos are chosen, what is cut out of them, and what points take of it."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_photos_that_show_more_of_a_thing_or_show_it_larger_are_chosen() -> None
     views = [small, both(large, square(100, 100, 0.6, 0.3)), faint, both(square(200, 100, 0.0, 0.9))]
     poses = choose_poses(ids, views, CropConfig(views=2, stray=0.0))
     assert [(pose.view, pose.instance) for pose in poses] == [(0, 1), (1, 1), (1, 2)], (
-        "nothing of points without a thing"
+        "nothing of points without an instance"
     )
     assert poses[1].box == pytest.approx((0.1, 0.2, 0.5, 0.6), abs=1e-6)
     assert poses[2].box == pytest.approx((0.6, 0.2, 0.9, 0.5), abs=1e-6)
@@ -47,7 +47,7 @@ def test_ragged_points_do_not_stretch_a_box() -> None:
 
 
 def seeing(red: tuple[float, float, float, float]) -> tuple[np.ndarray, Visibility]:
-    """Points on a fine lattice of a photo, with thing 2 where it lies in the box `red`, and the view that sees them."""
+    """Points on a lattice of a photo, with instance 2 where it lies in the box `red`, and the view that sees them."""
     x, y = (np.stack(np.meshgrid(*[(np.arange(80) + 0.5) / 80] * 2), -1).reshape(-1, 2)).T
     ids = np.where((x > red[0]) & (x < red[2]) & (y > red[1]) & (y < red[3]), 2, 0)
     xy = np.stack([x, y], -1).astype(np.float32)
@@ -85,7 +85,7 @@ def test_a_portrait_is_the_mean_of_what_its_crops_show() -> None:
     red, blue = (torch.tensor(colour) / 255.0 for colour in (RED, BLUE))
     np.testing.assert_allclose(found, np.stack([np.zeros(4), direction(red).numpy()]), atol=1e-3)
     assert read == [0, 1] and done == [(2, 2)]
-    # With half of its side around it on each side, a quarter of the crop is the thing.
+    # With half of its side around it on each side, a quarter of the crop is the instance.
     wide = encode_instance_crops(poses[:1], ids, [visibility], give, clip, CropConfig(alone=(), within=(0.5,)))[1]
     np.testing.assert_allclose(wide, direction((red + 3 * blue) / 4).numpy(), atol=0.02)
 
@@ -123,7 +123,8 @@ def test_what_is_around_a_thing_is_blurred_and_the_thing_is_not() -> None:
             crops.extend(images)
             return super().encode_image(images)
 
-    encode_instance_crops([Pose(2, 0, (0.0, 0.0, 1.0, 1.0))], ids, [visibility], lambda view: photo, Watching(native=60),
+    pose = Pose(2, 0, (0.0, 0.0, 1.0, 1.0))
+    encode_instance_crops([pose], ids, [visibility], lambda view: photo, Watching(native=60),
             CropConfig(alone=(0.0,), within=(), blur=0.1))  # fmt: skip
     (crop,) = crops
     inner, border = crop[:, 20:40, 20:40], crop[:, :, :10]
@@ -133,7 +134,7 @@ def test_what_is_around_a_thing_is_blurred_and_the_thing_is_not() -> None:
 
 
 def test_points_of_a_thing_speak_together_in_a_basis_that_holds_it() -> None:
-    """The portrait points out of the old basis; afterwards cosines are those of the full vectors."""
+    """The embedding points out of the old basis; afterwards cosines are those of the full vectors."""
     rng = np.random.default_rng(0)
     axes = np.linalg.qr(rng.normal(size=(16, 3)))[0].astype(np.float32)
     unit = lambda rows: rows / np.linalg.norm(rows, axis=-1, keepdims=True)  # noqa: E731
@@ -181,6 +182,6 @@ def test_many_things_are_seen_in_fewer_photos_by_a_large_encoder() -> None:
         return config.affordable(instances, (224, 224), budget).views
 
     assert views(10, 60 * crop) == 6 and views(10, 59 * crop) == 5 and views(20, 59 * crop) == 2
-    assert views(1000, 59 * crop) == 1, "each thing is seen at least once"
+    assert views(1000, 59 * crop) == 1, "each instance is seen at least once"
     assert views(10, 1e12) == 6 and views(0, 59 * crop) == 6
     assert config.affordable(20, (112, 112), 59 * crop).views == 6, "four small crops cost what a large one does"

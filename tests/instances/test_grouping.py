@@ -1,4 +1,4 @@
-"""Things from surface points: rooms made by hand, whose things, shapes and boxes are known."""
+"""Instances from surface points: synthetic rooms whose instances, shapes and boxes are known."""
 
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -11,14 +11,14 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.geometry.boxes import Box, box_iou
 from ovseg3d.instances.bulges import BulgeConfig
 from ovseg3d.instances.graph import Contacts, agglomerate, spacing, touching
-from ovseg3d.instances.grouping import CEILING, FLOOR, NONE, WALL, InstanceConfig, Things, _room, find_instances
+from ovseg3d.instances.grouping import CEILING, FLOOR, NONE, WALL, InstanceConfig, Instances, _layout, find_instances
 from ovseg3d.instances.layout import room_planes
 from ovseg3d.instances.records import fit_box, instances_of
 
 GAP = 0.04
 Z = np.array([0.0, 0.0, 1.0])
 VECTORS = np.random.default_rng(5).normal(size=(8, 16)).astype(np.float32)
-"""What each kind of thing is like; 0 is the room."""
+"""Features of each kind of instance; 0 is the layout."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Room:
         return self
 
     def without(self, low, high) -> "Room":
-        """Leave out what lies inside an axis-parallel box, such as a face that another thing hides."""
+        """Leave out what lies inside an axis-parallel box, such as a face that another instance hides."""
         for i, points in enumerate(self.xyz):
             keep = ~((points > low) & (points < high)).all(1)
             for column in (self.xyz, self.normal, self.instance, self.kind):
@@ -106,8 +106,8 @@ def floor(side: float = 4.0) -> Room:
     return Room().sheet((-side / 2, -side / 2, 0), (side, 0, 0), (0, side, 0), (0, 0, 1), 0, 0)
 
 
-def ious(found: Things, truth: np.ndarray) -> dict[int, float]:
-    """For each true thing the largest IoU of a found one."""
+def ious(found: Instances, truth: np.ndarray) -> dict[int, float]:
+    """For each true instance the largest IoU of a found one."""
     best = {}
     for instance in np.unique(truth[truth > 0]).tolist():
         inside = truth == instance
@@ -127,7 +127,7 @@ def test_two_boxes_of_one_kind_on_a_floor_are_two_things_and_the_floor_is_none()
     found = find_instances(room.surface(0.004), [room.features()])
     assert found.count == 2
     assert min(ious(found, room.instances).values()) > 0.95
-    assert ((found.room == FLOOR) == (room.instances == 0)).mean() > 0.98
+    assert ((found.layout == FLOOR) == (room.instances == 0)).mean() > 0.98
     assert (found.ids[room.instances == 0] == 0).mean() > 0.98
 
 
@@ -184,7 +184,7 @@ def test_stacked_things_come_apart(second: int) -> None:
 
 
 def test_halves_of_a_slab_are_two_things_if_they_look_different() -> None:
-    """Shape and colour say nothing: two halves are one thing if their looks are nearly the same."""
+    """Shape and colour say nothing: two halves are one instance if their appearance is nearly the same."""
     room = floor().box((-0.4, 0, 0), (0.8, 0.8, 0.3), 1, 1).box((0.4, 0, 0), (0.8, 0.8, 0.3), 2, 2)
     room.without((-0.05, -0.39, 0.01), (0.05, 0.39, 0.29))
     surface, features = room.surface(), room.features(0.0)
@@ -204,7 +204,7 @@ def test_a_picture_on_a_wall_is_a_thing_and_walls_are_none() -> None:
     found = find_instances(room.surface(0.003), [room.features()])
     assert found.count == 1 and ious(found, room.instances)[1] > 0.9
     for kind, name in ((0, FLOOR), (3, WALL), (4, CEILING)):
-        assert (found.room[room.kinds == kind] == name).mean() > 0.95
+        assert (found.layout[room.kinds == kind] == name).mean() > 0.95
 
 
 def test_a_picture_and_its_mount_are_one_and_two_pictures_that_touch_are_two() -> None:
@@ -255,12 +255,12 @@ def test_order_of_points_and_scale_of_the_scene_do_not_matter() -> None:
 
 
 def test_what_has_the_colour_of_the_floor_is_floor_unless_it_looks_like_something_else() -> None:
-    """Two grey chairs on a grey floor: only their looks tell them from places where the floor bulges."""
+    """Two grey chairs on a grey floor: only appearance separates them from off-plane residuals of the floor."""
     room = floor().chair(-0.22, -0.22, 0.0, 1).chair(0.22, 0.22, 0.0, 2)
     surface, features = room.surface(0.004), [room.features()]
     assert find_instances(surface, features).count == 2
     blind = find_instances(surface, features, config=InstanceConfig(bulge=BulgeConfig(look=np.inf)))
-    assert blind.count == 0 and (blind.room == FLOOR).mean() > 0.95
+    assert blind.count == 0 and (blind.layout == FLOOR).mean() > 0.95
 
 
 def test_noise_far_out_becomes_no_large_thing() -> None:
@@ -286,7 +286,7 @@ def test_noise_far_out_becomes_no_large_thing() -> None:
 def test_hardly_any_points(points: int) -> None:
     surface = two_boxes().surface().take(np.arange(points))
     found = find_instances(surface, [np.ones((points, 16), np.float32)])
-    assert found.ids.shape == found.superpoint.shape == found.room.shape == (points,)
+    assert found.ids.shape == found.superpoint.shape == found.layout.shape == (points,)
     assert found.count <= 1
     assert instances_of(surface, np.zeros(points, np.int64)) == ()
 
@@ -424,16 +424,17 @@ def test_blotches_of_weak_features_part_no_wall_and_hide_no_rug() -> None:
     features = (0.6 * room.features(0.1) + 0.5 * blotch).astype(np.float32)
     found = find_instances(surface, [features])
     assert found.count == 2 and min(ious(found, room.instances).values()) > 0.9
-    assert (found.room[room.instances == 0] != NONE).mean() > 0.98
+    assert (found.layout[room.instances == 0] != NONE).mean() > 0.98
 
 
 def test_a_region_around_a_corner_is_floor_here_and_wall_there() -> None:
     """Floor and wall of one colour may be one region; what lies on no plane goes with most of it."""
     kind = np.array([FLOOR, FLOOR, FLOOR, FLOOR, WALL, WALL, NONE])
-    room = _room(np.zeros(7, np.int64), np.zeros((7, 5)), np.ones(7), kind, InstanceConfig())
+    room = _layout(np.zeros(7, np.int64), np.zeros((7, 5)), np.ones(7), kind, InstanceConfig())
     assert room.tolist() == [FLOOR, FLOOR, FLOOR, FLOOR, WALL, WALL, FLOOR]
-    other = _room(np.zeros(6, np.int64), np.zeros((6, 5)), np.ones(6), np.array([FLOOR] + 5 * [NONE]), InstanceConfig())
-    assert other.tolist() == 6 * [NONE], "little of a thing touches the floor"
+    kind = np.array([FLOOR] + 5 * [NONE])
+    other = _layout(np.zeros(6, np.int64), np.zeros((6, 5)), np.ones(6), kind, InstanceConfig())
+    assert other.tolist() == 6 * [NONE], "little of an instance touches the floor"
 
 
 def walls(high: float = 2.5) -> Room:
@@ -455,7 +456,7 @@ def test_a_roof_is_ceiling(slope: float) -> None:
         face = (-side * np.sin(slope), 0, -np.cos(slope))
         room.sheet((2 * side, -2, 1), (0, 4, 0), (-2 * side, 0, rise), face, 2, 0)
     found = find_instances(room.surface(0.003), [room.features()])
-    assert (found.room[room.instances == 2] == CEILING).mean() > 0.97 and found.count == 1
+    assert (found.layout[room.instances == 2] == CEILING).mean() > 0.97 and found.count == 1
     assert ious(found, np.where(room.instances == 1, 1, 0))[1] > 0.9
 
 
@@ -463,7 +464,7 @@ def test_a_board_that_leans_is_no_roof() -> None:
     """There is a wall behind it."""
     room = walls().sheet((1.5, -1, 0.2), (0, 2.2, 0), (-1, 0, 3**0.5), (-(0.75**0.5), 0, -0.5), 1, 1)
     found = find_instances(room.surface(0.003), [room.features()])
-    assert (found.room != CEILING).all() and ious(found, room.instances)[1] > 0.9
+    assert (found.layout != CEILING).all() and ious(found, room.instances)[1] > 0.9
 
 
 FOG = 100
@@ -487,19 +488,19 @@ def test_fog_above_walls_is_ceiling_and_what_stands_below_or_is_wall_is_none() -
     room = walls().box((1, 1, 0), (0.2, 0.2, 2.8), 1, 1)
     surface, features = with_fog(room)
     found = find_instances(surface, [features])
-    assert (found.room[-FOG:] == CEILING).mean() > 0.9 and found.count == 1
-    assert ious(found, np.append(room.instances, np.zeros(FOG, int)))[1] > 0.9, "a thing that begins below stays whole"
-    assert (found.room[:-FOG][room.kinds == 3] == WALL).mean() > 0.98, "so does a wall that is higher than others"
+    assert (found.layout[-FOG:] == CEILING).mean() > 0.9 and found.count == 1
+    assert ious(found, np.append(room.instances, np.zeros(FOG, int)))[1] > 0.9, "instances that begin below stay whole"
+    assert (found.layout[:-FOG][room.kinds == 3] == WALL).mean() > 0.98, "so does a wall that is higher than others"
     lamp = walls().box((1, 1, 2.8), (0.3, 0.3, 0.3), 1, 1)
     surface, features = with_fog(lamp)
     found = find_instances(surface, [features])
     hangs = np.append(lamp.instances, np.zeros(FOG, int)) == 1
-    assert (found.room[-FOG:] == CEILING).mean() > 0.9 and (found.room[hangs] == NONE).all(), (
+    assert (found.layout[-FOG:] == CEILING).mean() > 0.9 and (found.layout[hangs] == NONE).all(), (
         "a lamp hangs in the middle"
     )
     assert len(np.unique(found.ids[hangs])) == 1 and found.ids[hangs].all()
     surface, features = with_fog(room, 4 * FOG)
-    assert (find_instances(surface, [features]).room != CEILING).all(), "a hundredth of all surface is no strip"
+    assert (find_instances(surface, [features]).layout != CEILING).all(), "a hundredth of all surface is no strip"
     alone = floor().sheet((-2, -2, 0), (4, 0, 0), (0, 0, 2.5), (0, 1, 0), 0, 3)
     surface, features = with_fog(alone)
-    assert (find_instances(surface, [features]).room != CEILING).all(), "one wall makes no room"
+    assert (find_instances(surface, [features]).layout != CEILING).all(), "one wall makes no room"

@@ -1,4 +1,4 @@
-"""What lies flush in a wall: a door of the wall's own colour, told by features; and what is none."""
+"""Planar instances: a door of the wall's own colour, recognised by features; and what is none."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_grouping import GAP, Room
 
-from ovseg3d.instances.grouping import NONE, WALL, Things
+from ovseg3d.instances.grouping import NONE, WALL, Instances
 from ovseg3d.instances.layout import CEILING, FLOOR
 from ovseg3d.instances.panels import PanelConfig, Panels, find_panels
 
@@ -22,13 +22,13 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def wall() -> Room:
-    """4 x 2.4 m, with a shelf (thing 1) before it on the left."""
+    """4 x 2.4 m, with a shelf (instance 1) before it on the left."""
     room = Room().sheet((-2, 0, 0), (4, 0, 0), (0, 0, 2.4), (0, -1, 0), 0, 0)
     return room.sheet((-2, -GAP, 0), (0.8, 0, 0), (0, 0, 2), (0, -1, 0), 1, 1)
 
 
-def scene(door: float = 0.35) -> tuple[Room, Things, np.ndarray, np.ndarray]:
-    """Room, things, features and which points are the door: it is `door` nearer to its word than a wall to its own."""
+def scene(door: float = 0.35) -> tuple[Room, Instances, np.ndarray, np.ndarray]:
+    """Room, instances, features, which points are the door, which is `door` nearer to its word than a wall to its own."""
     room, random = wall(), np.random.default_rng(0)
     xyz = np.concatenate(room.xyz)
     vectors = np.tile(0.3 * WORDS[1] + 0.8 * WORDS[7], (len(xyz), 1))
@@ -38,11 +38,12 @@ def scene(door: float = 0.35) -> tuple[Room, Things, np.ndarray, np.ndarray]:
     beside = np.exp(-np.maximum(xyz[:, 0] + 1.2, 0) / 0.4) * (room.instances == 0)
     vectors += (0.5 * beside + 0.6 * (room.instances == 1))[:, None] * WORDS[SHELF]
     vectors = unit(vectors + 0.05 * random.normal(size=vectors.shape)).astype(np.float32)
-    instances = Things(room.instances.astype(np.int64), np.arange(len(xyz)), np.where(room.instances == 0, WALL, NONE))
+    layout = np.where(room.instances == 0, WALL, NONE)
+    instances = Instances(room.instances.astype(np.int64), np.arange(len(xyz)), layout)
     return room, instances, vectors, is_door
 
 
-def find(room: Room, instances: Things, vectors: np.ndarray, **config: float) -> Panels:
+def find(room: Room, instances: Instances, vectors: np.ndarray, **config: float) -> Panels:
     return find_panels(room.surface(), instances, vectors, WORDS[:7], KINDS, SCALE, PanelConfig(**config))
 
 
@@ -56,10 +57,10 @@ def test_a_door_in_its_wall_is_found_and_what_is_blurred_over_the_wall_is_not() 
     panels = find(room, instances, vectors)
     assert panels.word == (DOOR,) and iou(panels.points[0], door) > 0.85
     found = panels.join(instances)
-    assert found.count == 2 and (found.room[panels.points[0]] == NONE).all()
+    assert found.count == 2 and (found.layout[panels.points[0]] == NONE).all()
     rest = np.setdiff1d(np.arange(len(door)), panels.points[0])
     np.testing.assert_array_equal(found.ids[rest], instances.ids[rest])
-    np.testing.assert_array_equal(found.room[rest], instances.room[rest])
+    np.testing.assert_array_equal(found.layout[rest], instances.layout[rest])
     assert (instances.ids <= 1).all(), "what was found before is as it was"
     # It is numbered before scraps.
     ids, rejected_fragments = np.where(instances.ids == 1, 2, 0), 1
@@ -68,7 +69,7 @@ def test_a_door_in_its_wall_is_found_and_what_is_blurred_over_the_wall_is_not() 
     assert (among.count, among.rejected_fragments) == (2, 1) and {*among.ids[panels.points[0]]} == {2}
     np.testing.assert_array_equal(among.ids[rest], np.choose(ids[rest], [0, 1, 3]))
     # Without the shelf it would be one.
-    alone = Things(np.zeros_like(instances.ids), instances.superpoint, np.full_like(instances.room, WALL))
+    alone = Instances(np.zeros_like(instances.ids), instances.superpoint, np.full_like(instances.layout, WALL))
     assert {*find(room, alone, vectors).word} == {DOOR, SHELF}
 
 
@@ -115,10 +116,10 @@ def test_what_covers_a_plane_is_the_plane() -> None:
 def test_a_handle_does_not_make_its_door_a_blur() -> None:
     room, instances, vectors, door = scene(0.8)
     handle = np.flatnonzero(door)[:20]
-    ids, planes = instances.ids.copy(), instances.room.copy()
+    ids, planes = instances.ids.copy(), instances.layout.copy()
     ids[handle], planes[handle] = 2, NONE
-    assert find(room, Things(ids, instances.superpoint, planes), vectors).word == (DOOR,)
-    assert find(room, Things(ids, instances.superpoint, planes), vectors, maker=0.0).word == ()
+    assert find(room, Instances(ids, instances.superpoint, planes), vectors).word == (DOOR,)
+    assert find(room, Instances(ids, instances.superpoint, planes), vectors, maker=0.0).word == ()
 
 
 def test_a_panel_ends_at_a_corner_and_doors_with_blur_between_them_are_two() -> None:
@@ -129,7 +130,7 @@ def test_a_panel_ends_at_a_corner_and_doors_with_blur_between_them_are_two() -> 
     amount = np.select([np.abs(along - middle) < 0.4 for middle in (-0.6, 0.6, 2.0)], [1.0, 1.0, 1.0])
     amount = np.where(np.abs(along) < 0.25, 0.45, amount)[:, None]
     vectors = unit(0.5 * (1 - amount) * WORDS[1] + amount * WORDS[DOOR] + 0.5 * WORDS[7]).astype(np.float32)
-    instances = Things(np.zeros(len(x), np.int64), np.arange(len(x)), np.full(len(x), WALL))
+    instances = Instances(np.zeros(len(x), np.int64), np.arange(len(x)), np.full(len(x), WALL))
     found = [np.sort([along[own].min(), along[own].max()]) for own in find(room, instances, vectors).points]
     assert len(found) == 4
     ends = sorted(tuple(round(float(end), 1) for end in pair) for pair in found)
@@ -141,7 +142,7 @@ def test_hardly_any_points() -> None:
     room = Room().sheet((0, 0, 0), (8 * GAP, 0, 0), (0, 0, 8 * GAP), (0, -1, 0), 0, 0)
     vectors = np.tile(WORDS[1], (64, 1))
     vectors[::7] = WORDS[DOOR]
-    instances = Things(np.zeros(64, np.int64), np.arange(64), np.full(64, WALL))
+    instances = Instances(np.zeros(64, np.int64), np.arange(64), np.full(64, WALL))
     assert find(room, instances, np.tile(WORDS[1], (64, 1))) == Panels()
     assert all(len(own) < 64 for own in find(room, instances, vectors).points)
     assert find(room, instances, np.zeros((64, 8), np.float32)) == Panels()
@@ -149,7 +150,7 @@ def test_hardly_any_points() -> None:
 
 def test_where_there_is_no_plane_there_is_no_panel() -> None:
     room, instances, vectors, _ = scene(0.8)
-    nothing = Things(instances.ids, instances.superpoint, np.zeros_like(instances.room))
+    nothing = Instances(instances.ids, instances.superpoint, np.zeros_like(instances.layout))
     assert find(room, nothing, vectors) == Panels()
     joined = Panels().join(instances)
     np.testing.assert_array_equal(joined.ids, instances.ids)

@@ -1,4 +1,4 @@
-"""Regions that are things, and scraps."""
+"""Objectness: regions that are instances, and rejected fragments."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def told_of(room, units: float = 1.0) -> np.ndarray:
 
 
 def test_traits_of_three_regions() -> None:
-    """A box (of 1000 points) stands on the floor and touches a scrap of 20 points, half of which lies on the floor."""
+    """A box (of 1000 points) stands on the floor and touches a fragment of 20 points, half of it on the floor."""
     random, up = np.random.default_rng(0), np.array([0.0, 0.0, 1.0])
     box = random.uniform((-4, -2, 0), (4, 2, 10), (1000, 3))
     form = moments(np.concatenate([box, box[:20], box[:5] * 0]), up, 0.0, 1.0)
@@ -65,7 +65,7 @@ def test_odds_are_a_sum_of_traits_and_squares_as_far_as_they_reach() -> None:
     np.testing.assert_allclose(far, -1 + REACH * linear[0] + REACH**2 * square[0])
 
 
-def test_scraps_are_numbered_after_things_and_are_none_of_them() -> None:
+def test_fragments_are_numbered_after_instances_and_are_none_of_them() -> None:
     room = floor(2.0).box((-0.4, 0, 0), (0.5, 0.5, 0.5), 1, 1).box((0.5, 0.3, 0), (0.2, 0.3, 0.3), 2, 2)
     surface, features = room.surface(0.003), [room.features()]
     usual = find_instances(surface, features)
@@ -76,8 +76,8 @@ def test_scraps_are_numbered_after_things_and_are_none_of_them() -> None:
     assert (found.count, found.rejected_fragments) == (1, 1)
     np.testing.assert_array_equal(found.ids, np.choose(usual.ids, [0, 2, 1]))
     np.testing.assert_array_equal(found.instance, np.choose(usual.ids, [0, 0, 1]))
-    np.testing.assert_array_equal(found.room, usual.room)
-    assert (found.room[found.ids > 0] != FLOOR).all()
+    np.testing.assert_array_equal(found.layout, usual.layout)
+    assert (found.layout[found.ids > 0] != FLOOR).all()
 
 
 def test_what_comes_with_the_package_knows_a_box_from_a_patch_of_floor() -> None:

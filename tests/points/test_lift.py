@@ -35,7 +35,7 @@ def unit(vectors):
 
 
 def room(seed=0, points=600, views=24, instances=30, dim=32, see=0.4, margin=0.5):
-    """Points of things of known kinds; photos that see some, and their true words: a large common vector + kind."""
+    """Points of objects of known kinds; photos that see some, and their features: a large common vector + kind."""
     rng = np.random.default_rng(seed)
     common, kinds = unit(rng.normal(size=dim)), unit(rng.normal(size=(8, dim)))
     words = unit(common + margin * kinds)
@@ -97,7 +97,7 @@ def test_photos_that_all_say_the_same_agree_fully():
 
 
 def test_a_scene_of_one_thing_is_agreed_on_too():
-    """All vectors are the same: nothing is left after the common vector is taken away."""
+    """All vectors are the same: nothing is left after the common vector is subtracted."""
     lifted = lift([visibility(range(9), many=9)] * 3, [saying(np.tile(unit([1, 2, 2]), (9, 1)))] * 3, 9)
     np.testing.assert_allclose(lifted.vectors, np.tile(unit([1, 2, 2]), (9, 1)), atol=1e-5)
     assert lifted.agreement.min() > 0.99 and lifted.trust.min() > 0.99
@@ -128,7 +128,7 @@ def test_what_only_an_odd_photo_sees_nobody_agrees_about():
 
 
 def _without(view, points):
-    """A sight's fields less some points."""
+    """A visibility's fields less some points."""
     kept = ~np.isin(view.point, points)
     return {"point": view.point[kept], "xy": view.xy[kept], "weight": view.weight[kept]}
 
@@ -232,7 +232,7 @@ def test_what_is_no_direction_is_not_heard(bad):
         np.testing.assert_array_equal(getattr(lifted, name), getattr(expected, name))
 
 
-def test_sights_and_photos_belong_together():
+def test_visibilities_and_photos_belong_together():
     with pytest.raises(ValueError):
         lift([visibility([0])] * 2, [saying(np.ones((1, 4)))], 1)
 
@@ -257,7 +257,7 @@ def test_few_seen_points_among_many_are_found_for_the_basis():
 
 
 def maps(words, instance, rng):
-    """One photo as each kind of map: things side by side, from left to right."""
+    """One photo as each kind of map: objects side by side, from left to right."""
     vectors = words.astype(np.float16)
     index = np.arange(len(words))[None].repeat(2, 0).astype(np.uint16)
     grid = vectors[None].repeat(2, 0)

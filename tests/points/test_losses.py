@@ -217,7 +217,7 @@ def test_one_pixel_or_none_known_costs_nothing():
 
 
 def test_following_the_loss_joins_what_is_alike_and_parts_the_rest():
-    """Two things by DINO, pixels with mixed meanings: in the end each thing has one meaning, and not the same."""
+    """Two objects by DINO, pixels with mixed semantics: in the end each object has one, and they differ."""
     dino = torch.zeros(40, 2)
     dino[:20, 0], dino[20:, 1] = 1.0, 1.0
     logits = numbers(40, 3).float()

@@ -22,7 +22,7 @@ from tiny import BOXES, write_tiny_scene
 from ovseg3d.engine import Event, save_checkpoint
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.field.surface import Surface
-from ovseg3d.instances.grouping import FLOOR, Things
+from ovseg3d.instances.grouping import FLOOR, Instances
 from ovseg3d.instances.panels import Panels
 from ovseg3d.instances.wholes import WholeConfig
 from ovseg3d.pipeline.train import train_scene
@@ -55,7 +55,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def field(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run with a field and no meaning yet. Do not write to it."""
+    """A run with a field and no semantics yet. Do not write to it."""
     with pytest.MonkeyPatch.context() as patch:
         register(patch, tmp_path_factory.mktemp("cache"))
         config = make_config("cpu", flags=flags_of(steps=5) | {"only": "field"})
@@ -66,19 +66,19 @@ def field(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 @pytest.fixture
 def learn(field: Path, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Learn:
-    """Teach a copy of the run by a method; keywords are those of the section `meaning`, and `stop` and `report`."""
+    """Teach a copy of the run by a method; keywords are those of the section `semantics`, and `stop` and `report`."""
     return _trainer(field, scene, tmp_path, monkeypatch)
 
 
 def _trainer(field: Path, scene: Path, folder: Path, patch: pytest.MonkeyPatch) -> Learn:
     register(patch, folder / "cache")
 
-    def learn(method: str, name: str = "run", encode: dict | None = None, **meaning: object) -> RunFolder:
-        outside = {key: meaning.pop(key) for key in ("stop", "report") if key in meaning}
+    def learn(method: str, name: str = "run", encode: dict | None = None, **semantics: object) -> RunFolder:
+        outside = {key: semantics.pop(key) for key in ("stop", "report") if key in semantics}
         if not (folder / name).exists():
             shutil.copytree(field, folder / name)
         run = load(folder / name)
-        wanted = {"method": method, "refine_steps": STEPS[method], **meaning}
+        wanted = {"method": method, "refine_steps": STEPS[method], **semantics}
         # Three pixels of a photo this small are no crop for 3D-OVS; what its pyramids bring has a test of its own.
         features = "auto" if method == "lerf" else "dense"
         looks = {"clip": "sharp", "dino": "sharp", "features": features, **(encode or {})}
@@ -128,8 +128,8 @@ def test_what_masks_hide_means_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     """Somebody in green stands before the red box in four photos of six, and masks hide him."""
     register(monkeypatch, tmp_path / "cache")
     folder = write_tiny_scene(tmp_path / "scene")
-    told = json.loads((folder / "transforms.json").read_text())
-    for frame in [frame for frame in told["frames"] if frame["file_path"] in told["train_filenames"]][:4]:
+    stored = json.loads((folder / "transforms.json").read_text())
+    for frame in [frame for frame in stored["frames"] if frame["file_path"] in stored["train_filenames"]][:4]:
         photo = np.asarray(Image.open(folder / frame["file_path"])).copy()
         box = (photo[..., 0] > 100) & (photo[..., 1] < 90)
         photo[box] = (30, 220, 30)
@@ -137,7 +137,7 @@ def test_what_masks_hide_means_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         frame["mask_path"] = frame["file_path"].replace("images/", "mask_")
         # An encoder sees a little of him beside him, too.
         Image.fromarray(~binary_dilation(box, iterations=3)).save(folder / frame["mask_path"])
-    (folder / "transforms.json").write_text(json.dumps(told))
+    (folder / "transforms.json").write_text(json.dumps(stored))
     flags = flags_of("default", steps=5)
     flags |= {"encode": flags["encode"] | {"clip": "sharp", "dino": "sharp"}}
     engine = QueryEngine(train_scene(folder, make_config("cpu", flags=flags), output_dir=tmp_path / "run"))
@@ -154,14 +154,14 @@ def test_refined_poses_reach_semantics(
     true, random = load(field).load_scene(), np.random.default_rng(0)
     turns, steps = 0.1 * random.normal(size=(2, len(true.train), 3))
     shutil.copytree(scene, tmp_path / "scene")
-    told = json.loads((tmp_path / "scene" / "transforms.json").read_text())
-    poses = {frame["file_path"]: frame for frame in told["frames"]}
+    stored = json.loads((tmp_path / "scene" / "transforms.json").read_text())
+    poses = {frame["file_path"]: frame for frame in stored["frames"]}
     for view, turn, step in zip(true.train, turns, steps):
         wrong = true.frames[view].camera.c2w.copy()
         wrong[:3, :3] = Rotation.from_rotvec(-turn).as_matrix() @ wrong[:3, :3]
         wrong[:3, 3] -= step
         poses[true.frames[view].name]["transform_matrix"] = (wrong @ OPENGL_AXES).tolist()
-    (tmp_path / "scene" / "transforms.json").write_text(json.dumps(told))
+    (tmp_path / "scene" / "transforms.json").write_text(json.dumps(stored))
     given = load_scene(tmp_path / "scene")
     shutil.copytree(field, tmp_path / "run")
     described = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -304,7 +304,7 @@ def test_who_stops_while_features_are_lifted_or_learnt_waits_for_nothing_else(
     learn: Learn, monkeypatch: pytest.MonkeyPatch, moment: tuple[str, str]
 ) -> None:
     def found(*_: object, **__: object) -> None:
-        raise AssertionError("things are looked for")
+        raise AssertionError("instances are searched")
 
     monkeypatch.setattr("ovseg3d.pipeline.semantics.find_instances", found)
     stop, seen = threading.Event(), []
@@ -346,8 +346,8 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
 
     found = []
 
-    def three(surface: Surface, instances: Things, *_: object) -> Panels:
-        floor = np.flatnonzero(instances.room == FLOOR)
+    def three(surface: Surface, instances: Instances, *_: object) -> Panels:
+        floor = np.flatnonzero(instances.layout == FLOOR)
         along = surface.xyz[floor, 0]
         thirds = [floor[(along > low) & (along < low + 0.3)] for low in (-0.5, -0.15, 0.2)]
         found.extend([instances, *thirds])
@@ -363,7 +363,7 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
     assert {*learnt.instance[second]} == {0} and {*learnt.plane[second]} == {FLOOR}
     rest = np.setdiff1d(np.arange(len(instances.ids)), np.concatenate([first, third]))
     np.testing.assert_array_equal(learnt.instance[rest], instances.ids[rest])
-    # Each thing's portrait shows what its points do, and those that were found in the floor come last.
+    # Embeddings of instances agree with their points; planar instances of the floor come last.
     means = np.stack([learnt.vectors[learnt.instance == k + 1].mean(0) for k in range(last + 2)])
     colours = learnt.basis.reduce(QueryEngine(run).encode(PHRASES))
     said = (learnt.instance_crops @ colours.T).argmax(1)
@@ -373,15 +373,15 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
 
 
 def test_a_scrap_is_seen_as_a_whole_and_asked_but_is_no_thing(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The largest of what is found; beside it a stretch of the floor, which is a thing."""
+    """The largest of what is found; beside it a stretch of the floor, which is an instance."""
 
-    def stretch(surface: Surface, instances: Things, *_: object) -> Panels:
-        floor = np.flatnonzero(instances.room == FLOOR)
+    def stretch(surface: Surface, instances: Instances, *_: object) -> Panels:
+        floor = np.flatnonzero(instances.layout == FLOOR)
         along = surface.xyz[floor, 0]
         return Panels((floor[(along > -0.5) & (along < -0.2)],), (PHRASES.index("sand"),))
 
     monkeypatch.setattr("ovseg3d.pipeline.semantics.find_panels", stretch)
-    monkeypatch.setattr(WholeConfig, "instances", lambda self, told: np.arange(len(told)) > 0)
+    monkeypatch.setattr(WholeConfig, "instances", lambda self, features: np.arange(len(features)) > 0)
     run = learn("default")
     learnt, figures = load_semantics(run.folder), run.metrics()
     count, pieces = int(learnt.instance.max()), int(learnt.piece.max())
@@ -392,7 +392,7 @@ def test_a_scrap_is_seen_as_a_whole_and_asked_but_is_no_thing(learn: Learn, monk
     colours = learnt.basis.reduce(engine.encode(PHRASES))
     said = (learnt.instance_crops @ colours.T).argmax(1)
     np.testing.assert_array_equal(said, (means @ colours.T).argmax(1))
-    assert said[count - 1] == PHRASES.index("sand"), "what was found in the floor, before the scrap"
+    assert said[count - 1] == PHRASES.index("sand"), "what was found in the floor, before the rejected fragment"
     name = PHRASES[said[-1]]
     answer = engine.ask([name])[0]
     assert answer.present and {*learnt.piece[answer.point_index]} & {pieces}
@@ -427,18 +427,18 @@ def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(
 def test_a_cpu_sees_things_in_as_many_photos_as_it_can_afford(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     crops = {}
 
-    def told(name: str, **settings: int) -> list[str]:
+    def notices(name: str, **settings: int) -> list[str]:
         said = []
         learn("default", name, report=said.append, **settings)
         mine = [event for event in said if event.stage == "instance_crops"]
         crops[name] = next(event.steps for event in mine if event.kind == "done")
         return [event.message for event in mine if event.kind == "log" and "photos" in event.message]
 
-    assert told("usual") == []
+    assert notices("usual") == []
     monkeypatch.setattr("ovseg3d.pipeline.semantics.CPU_PIXELS", 1.0)
-    (few,) = told("few")
+    (few,) = notices("few")
     assert few == "Each instance is cropped from 1 photos; 6 would take long on a CPU (--instance-crops 6)"
-    assert told("asked", instance_crops=6) == [] and crops["asked"] == crops["usual"] > crops["few"]
+    assert notices("asked", instance_crops=6) == [] and crops["asked"] == crops["usual"] > crops["few"]
 
 
 def test_default_without_learning_is_lift(learn: Learn, learnt: dict[str, RunFolder]) -> None:

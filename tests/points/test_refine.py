@@ -1,4 +1,4 @@
-"""Refinement along rays of the tiny scene: three things, told apart by photos whose word is a vector for each."""
+"""Refinement along rays of the tiny scene: three objects, separated by photos whose features are a vector for each."""
 
 from dataclasses import replace
 
@@ -240,7 +240,7 @@ def test_views_and_cameras_must_match(scene, renderer):
 
 
 def test_agreement_is_the_cosine_without_what_all_have_in_common():
-    """Two things that share most of their vectors; by plain cosines they would agree to 0.8."""
+    """Two objects that share most of their vectors; by plain cosines they would agree to 0.8."""
     x = np.array([[0.2, 0.5, 0.5], [0.8, 0.5, 0.5]])
     vectors = np.array([[2.0, 1.0, 0.0], [2.0, -1.0, 0.0]], dtype=np.float32) / 5**0.5
     consensus = Consensus(x, vectors, np.array([1.0, 0.5, 1.0]))
@@ -306,13 +306,13 @@ def test_a_photo_that_contradicts_the_others_is_overruled(scene, renderer, rays)
         field = refined(wary, 60).field
         found[known is None] = torch.softmax(30 * field.at(rays.x[:, 0]) @ PHRASES.T, 1)[:, 3].mean().item()
     assert found[False] < 0.2 * found[True]
-    # The others' small things still count in full.
+    # The others' small objects still count in full.
     red = (wary.clip[:, 0] @ PHRASES[0]) > 0.99
     assert wary.trust[red].median() > 0.9
 
 
 def test_a_pyramids_scales_are_chosen_by_the_field(scene, renderer):
-    """The small crops tell things apart, the large ones say noise that changes from photo to photo."""
+    """The small crops separate objects, the large ones say noise that changes from photo to photo."""
     photos = []
     for number, photo in enumerate(said(scene)):
         noise = np.random.default_rng(number).normal(size=(4, 4, 16)).astype(np.float16)

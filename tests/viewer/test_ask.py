@@ -77,7 +77,7 @@ def test_more_like_this_finds_the_others_of_a_kind(shared: SharedScene) -> None:
     assert reply.hits[0].instance.score > 0.8 and len(centres) < 8
 
 
-def test_a_click_on_a_scrap_means_the_scrap(shared: SharedScene) -> None:
+def test_a_click_on_a_fragment_selects_the_fragment(shared: SharedScene) -> None:
     """And nothing beside it, though it is no instance."""
     spot = find_spot(shared, EYE, np.array(INSTANCES["orange cushion"]["center"]) - EYE)
     known = spot.semantics

@@ -376,7 +376,7 @@ def test_what_was_found_on_a_surface_that_has_gone_meanwhile_is_not_shown(
     shared.engine = anew
     tab.selection.more_like_this()
     assert view.reply is reply
-    with pytest.raises(RunError, match="learned anew meanwhile"):
+    with pytest.raises(RunError, match="replaced since the click"):
         describe(shared, clicked.spot)
     session._version = -1
     session.field_changed()
@@ -385,7 +385,7 @@ def test_what_was_found_on_a_surface_that_has_gone_meanwhile_is_not_shown(
     assert view.reply.semantics is shared.semantics and len(session.view.instances) > 0
 
 
-def test_an_asker_may_be_taken_away_at_any_moment(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_may_be_removed_at_any_moment(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = shared.engine
     for use in (lambda: shared.semantics, lambda: shared.cloud, shared.need_engine, shared.prepare):
         seen = iter([engine])

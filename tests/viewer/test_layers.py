@@ -35,7 +35,7 @@ def test_labels_have_lasting_colours_and_counts(shared: SharedScene) -> None:
     )
 
 
-def test_labels_are_of_the_asker_of_the_moment(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_of_the_current_engine(shared: SharedScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """One taken before the lock could be that of an earlier surface."""
     need, held = shared.need_engine, []
 

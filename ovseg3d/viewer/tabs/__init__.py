@@ -1,1 +1,1 @@
-"""The tabs of the panel. Each builds its own controls and handles them, and writes its part of `View`."""
+"""The tabs of the panel. Each builds and handles its own controls, and writes its part of `View`."""

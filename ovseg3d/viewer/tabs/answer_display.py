@@ -9,12 +9,12 @@ from ovseg3d.viewer.layers import RELEVANCY
 
 SHOW_POINTS, SHOW_MASK, SHOW_RELEVANCY = SHOW = ("Points", "Mask", "Relevancy")
 NOTHING = "-"
-"""The entry of a list where there is nothing to choose."""
+"""The entry of an empty list."""
 NO_OPTIONS: tuple[str, ...] = (NOTHING,)
 
 
 class AnswerDisplay:
-    """As what, how strictly, and how opaquely an answer is shown; and the scale of its relevancy."""
+    """Representation, threshold and opacity of an answer, and the legend of its relevancy."""
 
     def __init__(self, context: Context) -> None:
         self._view, gui = context.view, context.client.gui
@@ -26,19 +26,19 @@ class AnswerDisplay:
         self._view.layer_changed.connect(self._show_scale)
 
     def offer(self, phrases: Sequence[str], present: Sequence[int]) -> None:
-        """Let the user choose among the phrases of a question; the first that is present is chosen."""
+        """Offer the phrases of a question; the first one that is present is selected."""
         self.phrase.options = tuple(phrases)
         if present:
             self.phrase.value = phrases[present[0]]
 
     def phrase_number(self) -> int:
-        """Whose relevancy is shown, by its number in the question."""
+        """Index of the phrase whose relevancy is shown."""
         reply = self._view.reply
         phrases = reply.question.phrases if reply else ()
         return phrases.index(self.phrase.value) if self.phrase.value in phrases else 0
 
     def legend(self) -> str:
-        """The scale of the relevancy that is shown; empty where there is no answer."""
+        """The legend of the relevancy; empty if there is no answer."""
         reply = self._view.reply
         return "" if reply is None else relevancy_html(reply, self.phrase_number(), self.threshold.value)
 

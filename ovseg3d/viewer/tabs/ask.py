@@ -1,7 +1,7 @@
-"""The Ask tab: the form, the answer, its hits, what was clicked, and what was asked before.
+"""The Ask tab: the form, the answer, its hits, the selection, and the history.
 
-Answers may be ready in another order than they were asked for: only that to the newest question is shown, with the
-threshold that the slider has now.
+Answers may arrive in another order than their questions: only the answer to the newest question is shown, with the
+slider's current threshold.
 """
 
 import threading
@@ -22,7 +22,7 @@ from ovseg3d.viewer.tabs.selection import SelectionFolder
 
 MAX_HISTORY = 30
 _POOR_EXAMPLES = ("floor", "ceiling", "wall", "background", "other")
-"""Phrases that the hint does not name."""
+"""Phrases that the hint does not use as examples."""
 
 
 class AskTab:
@@ -34,7 +34,7 @@ class AskTab:
         self.history: list[Question] = []
         """Newest first."""
         self._newest: object = None
-        """Stands for the question whose answer may be shown."""
+        """Identifies the newest question."""
         self._adjusting = threading.Lock()
         self._hits: list[viser.GuiButtonHandle] = []
         self._build()
@@ -53,13 +53,12 @@ class AskTab:
                 self.canonical = gui.add_text(
                     "Canonical",
                     "",
-                    hint="What places are compared with, with semicolons: object; surface. "
-                    "Empty: what suits the encoder.",
+                    hint="Phrases to compare with, with semicolons: object; surface. Empty: those of the encoder.",
                 )
             self.submit = gui.add_button("Ask", icon=viser.Icon.SEARCH)
         self.answer = gui.add_html("")
         self.display = AnswerDisplay(self._context)
-        # Above the list of hits: below a long one it would be out of sight.
+        # Above the list of hits: below a long list it would not be visible.
         self.selection = SelectionFolder(self._context, self._navigator, self.ask_similar)
         self.found = gui.add_folder("Found: click to fly there", visible=False)
         with gui.add_folder("History", expand_by_default=False):
@@ -77,7 +76,7 @@ class AskTab:
     # -- asking --------------------------------------------------------------------------------------------------
 
     def ask_typed(self) -> None:
-        """Ask what stands in the form."""
+        """Ask the question in the form."""
         try:
             question = Question(
                 read_phrases(self.phrases.value), read_phrases(self.negatives.value),
@@ -89,18 +88,18 @@ class AskTab:
             self.answer.content = message_html(error.what, error.fix)
 
     def ask_similar(self, selection: Selection) -> None:
-        """Ask for what is like the place that was clicked."""
+        """Ask for instances that are similar to the selection."""
         name = f"like this {selection.name} at {', '.join(f'{v:.1f}' for v in selection.spot.xyz)}"
         self.ask(Question((name,), threshold=self.display.threshold.value, example=selection.spot))
 
     def ask(self, question: Question) -> None:
-        """Answer a question and show it, unless by then a newer one has been asked or there is another surface."""
+        """Answer a question and show it, unless there is a newer question or another surface by then."""
         mine = self._newest = object()
         reply = ask(self._shared, question, self._view.eye)
         with self._context.lock:
             if mine is not self._newest or reply.semantics is not self._shared.semantics:
                 return
-            # Before any control, since those that change show what is known.
+            # Before any control changes, since their callbacks read it.
             self._view.reply = reply
             known = [earlier for earlier in self.history if earlier.title != question.title]
             self.history = [question, *known][:MAX_HISTORY]
@@ -110,7 +109,7 @@ class AskTab:
         self._ask_again()
 
     def _ask_again(self) -> None:
-        """The same question with the slider's threshold; whoever is at it already looks at the slider again."""
+        """Answer the same question with the slider's threshold; one thread at a time, until they agree."""
         while self._is_behind() and self._adjusting.acquire(blocking=False):
             try:
                 reply, threshold = self._view.reply, self.display.threshold.value
@@ -125,7 +124,7 @@ class AskTab:
                 self._adjusting.release()
 
     def _is_behind(self) -> bool:
-        """Whether the answer that is shown has another threshold than the slider."""
+        """Whether the answer's threshold differs from the slider's."""
         reply = self._view.reply
         return reply is not None and reply.question.threshold != self.display.threshold.value
 
@@ -139,7 +138,7 @@ class AskTab:
             self._view.answer_changed.emit()
 
     def _show_hits(self, hits: Sequence[Hit], phrases: Sequence[str]) -> None:
-        """A button for each hit, which flies there."""
+        """Show a button for each hit, which flies there."""
         for button in self._hits:
             button.remove()
         self._hits = []
@@ -152,7 +151,7 @@ class AskTab:
                 self._hits.append(button)
 
     def fly_to_hit(self, number: int) -> None:
-        """Take the user to a hit, by its place in the list."""
+        """Fly to a hit, by its index in the list."""
         reply = self._view.reply
         if reply is not None and number < len(reply.hits):
             self._navigator.fly_to_instance(reply.hits[number].instance)
@@ -169,25 +168,25 @@ class AskTab:
         for question in self.history:
             if question.title == title:
                 if question.example is None:
-                    # All of it, so that asking again from the form asks the same.
+                    # All fields, so that the form asks the same question.
                     self.phrases.value = "; ".join(question.phrases)
                     self.negatives.value = "; ".join(question.negatives)
                     self.canonical.value = "; ".join(question.canonical)
                 try:
                     self.ask(replace(question, threshold=self.display.threshold.value))
                 finally:
-                    # What is chosen already cannot be chosen again.
+                    # The selected entry cannot be selected again.
                     self.earlier.value = NOTHING
                 return
 
     def clear(self) -> None:
-        """Forget the question, the answer and what was clicked."""
+        """Clear the question, the answer and the selection."""
         with self._context.lock:
             self.phrases.value = ""
             self._forget()
 
     def forget_points(self) -> None:
-        """There is another surface: the numbers of points that answers, clicks and examples hold mean nothing now."""
+        """Clear answers, selection and examples, whose indices of points are invalid for a new surface."""
         with self._context.lock:
             self._forget()
             self.history = [question for question in self.history if question.example is None]

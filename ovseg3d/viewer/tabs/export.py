@@ -1,6 +1,6 @@
-"""The Export tab: images, files and videos of a run. All is written into its exports/ folder and nowhere else.
+"""The Export tab: images, files and videos of a run, written into its exports/ folder only.
 
-No name of a file comes from a browser: folders and files are named here, by number.
+File names never come from a browser: files are numbered here.
 """
 
 import html
@@ -31,13 +31,13 @@ IMAGE_PIXELS = 1920.0 * 1200.0
 
 
 class ExportTab:
-    """What one user may save.
+    """The controls for exports of one browser.
 
     Args:
         context: of the session.
         navigator: flies camera paths.
-        labels: the user's own closed list, which exports use.
-        display: whose relevancy is shown.
+        labels: the user's closed list, which exports use.
+        display: which relevancy is shown.
     """
 
     def __init__(self, context: Context, navigator: Navigator, labels: LabelsFolder, display: AnswerDisplay) -> None:
@@ -51,8 +51,8 @@ class ExportTab:
             self.image = gui.add_button("Save this image", icon=viser.Icon.CAMERA)
             self.image.on_click(on(lambda _: self.save_image()))
             with gui.add_folder("Files"):
-                for what, meaning in WHAT.items():
-                    button = gui.add_button(f"{what}: {meaning}", color="gray")
+                for what, description in WHAT.items():
+                    button = gui.add_button(f"{what}: {description}", color="gray")
                     button.on_click(on(lambda _, what=what: self.save(what)))
                 self.points = gui.add_number(
                     "Max. points", 0, min=0, step=10_000, hint="Of cloud and html; 0: as many as the run has."
@@ -62,11 +62,11 @@ class ExportTab:
         self.jobs = ExportJobs(context)
 
     def close(self) -> None:
-        """The browser has gone: its export ends."""
+        """Stop the export; the browser has disconnected."""
         self.jobs.close()
 
     def save_image(self) -> None:
-        """The image of now, as large as the window, into exports/images/."""
+        """Write the current image, at the window's size, into exports/images/."""
         viewpoint, layer = self._view.need_viewpoint(), self._view.layer
 
         def make(run: RunFolder, report: Report, stop: Event) -> list[Path]:
@@ -80,7 +80,7 @@ class ExportTab:
         self.jobs.run(make, None)
 
     def save(self, what: str) -> None:
-        """One of `WHAT`, into exports/."""
+        """Write one of `WHAT` into exports/. Raises ConfigError: there is no such export."""
         if what not in WHAT:
             raise ConfigError(f"There is no export {what!r}", fix=", ".join(WHAT))
         options, flags = self._options(what)

@@ -1,4 +1,4 @@
-"""Runs one export: the progress bar, the button that stops it, and the files that it made."""
+"""Runs one export: progress bar, stop button, and the written files."""
 
 import html
 import threading
@@ -14,21 +14,21 @@ from ovseg3d.viewer.cards import card
 from ovseg3d.viewer.context import Context
 
 Make = Callable[[RunFolder, Report, threading.Event], Sequence[Path]]
-"""make(run, report, stop) writes into the run's exports and returns the files; it ends with KeyboardInterrupt once
-`stop` is set."""
+"""make(run, report, stop) writes into the run's exports and returns the files; it raises KeyboardInterrupt once `stop`
+is set."""
 Command = Callable[[Sequence[Path]], str]
-"""command(files) says how the command line makes the same files."""
+"""command(files) returns the command line that makes the same files."""
 SHOWN_FILES = 12
 
 
 class ExportJobs:
-    """One export at a time, whoever asked for it; a browser that leaves ends its own."""
+    """One export at a time over all browsers; a browser that disconnects ends its own."""
 
     def __init__(self, context: Context) -> None:
         self._client, self._shared = context.client, context.shared
         self._closed, self._stop = threading.Event(), threading.Event()
         self.saved: list[Path] = []
-        """Files that were written for this browser."""
+        """Files written for this browser."""
         gui = context.client.gui
         self.progress = gui.add_progress_bar(0.0, visible=False)
         self.stop_button = gui.add_button("Stop", visible=False, color="red")
@@ -36,32 +36,32 @@ class ExportJobs:
         self.stop_button.on_click(lambda _: self._stop.set())
 
     def close(self) -> None:
-        """The browser has gone: its export ends."""
+        """Stop the export; the browser has disconnected."""
         self._closed.set()
         self._stop.set()
 
     def run(self, make: Make, command: Command | None) -> None:
-        """Make files, then offer them.
+        """Make files, then send them to the browser.
 
         Args:
             make: see `Make`.
-            command: None where the command line cannot make them.
+            command: None if the command line cannot make them.
 
         Raises:
             RunError: there is no run. OutputError: another export is being written.
         """
         run = self._shared.need_run()
         if not self._shared.export_lock.acquire(blocking=False):
-            raise OutputError("Something else is being written just now", fix="try again when it is done")
+            raise OutputError("Another export is being written", fix="try again when it is done")
         self._stop.clear()
         try:
             self._show_busy(True)
             make_folder(run.exports)
             files = list(make(run, self._report, self._stop))
-            # Before somebody else's export takes the place of these files.
+            # Before another browser's export replaces these files.
             download = downloads.pack_files(run.exports, files) if not self._closed.is_set() else ("", None)
         except KeyboardInterrupt:
-            self.result.content = _card("Stopped; nothing half-written is left.")
+            self.result.content = _card("Stopped; no partial files are left.")
             return
         finally:
             self._show_busy(False)

@@ -1,4 +1,4 @@
-"""The closed list of phrases that the layer Labels shows, in a folder of the Layers tab."""
+"""The closed list of phrases of the layer Labels, in a folder of the Layers tab."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from ovseg3d.viewer.layers import make_labelling
 
 
 class LabelsFolder:
-    """The list as the user edits it, and the labels that were made of it.
+    """The user's list, and the labels made from it.
 
     Args:
         context: of the session.
-        on_labelled: called when the user has had the surface labelled.
+        on_labelled: called after the user has labelled the surface.
     """
 
     def __init__(self, context: Context, on_labelled: Callable[[], None]) -> None:
@@ -29,7 +29,7 @@ class LabelsFolder:
         self.button.on_click(context.guarded(lambda _: self.make_typed()))
 
     def phrases(self) -> tuple[str, ...]:
-        """The list as it stands here: a scene may name many more phrases than a question.
+        """The current list, which may be much longer than a question.
 
         Raises:
             ConfigError: see `read_phrases`.
@@ -48,11 +48,11 @@ class LabelsFolder:
                 self._context.view.labelling = made
 
     def make_typed(self) -> None:
-        """Label anew, and show it."""
+        """Label the surface again, and show it."""
         self.make()
         self._on_labelled()
 
     def forget(self) -> None:
-        """The labels were of an earlier surface."""
+        """Remove the labels, which belong to an earlier surface."""
         with self._context.lock:
             self._context.view.labelling = None

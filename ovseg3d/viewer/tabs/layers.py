@@ -1,4 +1,4 @@
-"""The Layers tab: which layer the image and the points show, its legend, and what else is to be seen."""
+"""The Layers tab: the layer of the image and the points, its legend, and switches for overlays."""
 
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.answer_html import reply_html
@@ -12,11 +12,11 @@ from ovseg3d.viewer.tabs.switches import Switches
 
 
 class LayersTab:
-    """Makes the layer that the user chose, whenever it or what it shows changes.
+    """Makes the selected layer whenever its inputs change.
 
     Args:
         context: of the session.
-        display: how answers are to be shown.
+        display: how answers are shown.
     """
 
     def __init__(self, context: Context, display: AnswerDisplay) -> None:
@@ -35,14 +35,13 @@ class LayersTab:
         self._view.answer_changed.connect(self._answer_changed)
 
     def choose(self) -> None:
-        """Show the chosen layer; where that is labels, have them made if there are none. Waits for the encoder then,
-        as one thread at most."""
+        """Show the selected layer; missing labels are made first. Then at most one thread waits for the encoder."""
         self.repaint()
         self._labelling.schedule()
 
     def repaint(self) -> None:
-        """Show the chosen layer as the controls say. Waits for nobody: whoever is painting looks again, and what is
-        still to be made is shown when it is there."""
+        """Show the selected layer with the current controls. Does not block: if another thread is painting, it repeats,
+        and missing labels are shown once they exist."""
         self._painting.schedule()
 
     def _show_as(self, way: str) -> None:

@@ -1,4 +1,4 @@
-"""What was clicked, in a folder of the Ask tab: its name and size, and buttons to find more like it or fly there."""
+"""The selection, in a folder of the Ask tab: its name and size, and buttons to find similar instances or fly there."""
 
 from collections.abc import Callable
 
@@ -17,8 +17,8 @@ class SelectionFolder:
 
     Args:
         context: of the session.
-        navigator: flies to what was clicked.
-        find_similar: called with the selection to find more like it.
+        navigator: flies to the selection.
+        find_similar: called with the selection, to find similar instances.
     """
 
     def __init__(self, context: Context, navigator: Navigator, find_similar: Callable[[Selection], None]) -> None:
@@ -38,7 +38,7 @@ class SelectionFolder:
         self.select(np.array(event.ray_origin, np.float64), np.array(event.ray_direction, np.float64))
 
     def select(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> None:
-        """Select and name what a ray meets."""
+        """Select and name the instance that a ray hits."""
         spot = find_spot(self._shared, origin, direction)
         if spot is None:
             return
@@ -49,7 +49,7 @@ class SelectionFolder:
         selection = describe(self._shared, spot, phrases)
         with self._context.lock:
             if spot.semantics is not self._shared.semantics:
-                return  # what is known of the place is of a former surface
+                return  # the spot belongs to an earlier surface
             self._view.selection = selection
             self.card.content = selection_html(selection)
             self.folder.visible = True
@@ -57,13 +57,13 @@ class SelectionFolder:
             self._view.selection_changed.emit()
 
     def more_like_this(self) -> None:
-        """Ask for what is like the instance that was clicked."""
+        """Ask for instances similar to the selection."""
         selection = self._view.selection
         if selection is not None and selection.spot.point is not None:
             self._find_similar(selection)
 
     def forget(self) -> None:
-        """Nothing was clicked."""
+        """Clear the selection."""
         with self._context.lock:
             self._view.selection = None
             self.folder.visible = False

@@ -1,4 +1,4 @@
-"""What is shown in the 3D view besides the image: one checkbox for each kind, in the Layers tab."""
+"""Checkboxes of the Layers tab for the contents of the 3D view."""
 
 from ovseg3d.viewer.context import Context
 
@@ -13,7 +13,7 @@ class Switches:
         self.field = gui.add_checkbox("Field", field, disabled=not field, hint="What the field renders.")
         self.points = gui.add_checkbox("Points", not field and cloud, disabled=not cloud)
         self.cameras = gui.add_checkbox("Cameras", not field, hint="Click one to stand there. Orange: held out.")
-        self.boxes = gui.add_checkbox("Boxes", True, hint="Of what was found, or of all instances.")
+        self.boxes = gui.add_checkbox("Boxes", True, hint="Of hits, or of all instances.")
         self.names = gui.add_checkbox("Names", True)
         self.instances = gui.add_checkbox(
             "All instances",
@@ -23,7 +23,7 @@ class Switches:
         )
 
     def refresh(self) -> None:
-        """Offer what there is by now; the first field is shown at once."""
+        """Enable what is available; the first field is shown at once."""
         shared, first = self._shared, self.field.disabled
         self.instances.disabled = shared.semantics is None
         self.points.disabled = not len(shared.cloud[0])

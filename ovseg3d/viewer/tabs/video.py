@@ -35,8 +35,8 @@ class VideoFolder:
     Args:
         context: of the session.
         navigator: flies the path.
-        display: whose relevancy is shown.
-        run_job: as `ExportJobs.run`.
+        display: which relevancy is shown.
+        run_job: `ExportJobs.run`.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class VideoFolder:
         self._show_views()
 
     def add_view(self) -> None:
-        """Add the view of now to the path."""
+        """Add the current view to the path. Raises ConfigError: the path is full."""
         if len(self.views) >= MAX_VIEWS:
-            raise ConfigError(f"A path has at most {MAX_VIEWS} views", fix="render it, then begin a new one")
+            raise ConfigError(f"A path has at most {MAX_VIEWS} views", fix="render it, then start a new one")
         self.views.append(self._view.need_viewpoint())
         self._show_views()
 
@@ -88,7 +88,7 @@ class VideoFolder:
         self._navigator.follow(smooth_path(self.views, self.seconds.value, VIDEO_WIDTH, fps=4.0))
 
     def save_video(self) -> None:
-        """Render the path as it is seen now, into exports/paths/; the path is saved beside it."""
+        """Render the path through the current layer into exports/paths/; the path is saved beside it."""
         path, layer = smooth_path(self.views, self.seconds.value, VIDEO_WIDTH), self._view.layer
         flags = self._layer_flags(layer)
         kind: What = "depth" if layer.name == DEPTH else "colour"
@@ -98,7 +98,7 @@ class VideoFolder:
             renderer = _LayerRenderer(self._shared, layer)
             made = render_video(renderer, path.cameras, {kind: video}, path.fps, report=report, stop=stop)
             saved = video.with_suffix(".json")
-            write_json(saved, as_nerfstudio(path))  # last, so that a video that is stopped leaves nothing
+            write_json(saved, as_nerfstudio(path))  # last, so that a stopped video leaves no file
             return [*made, saved]
 
         def command(files: Sequence[Path]) -> str:
@@ -108,7 +108,7 @@ class VideoFolder:
         self._run_job(make, None if flags is None else command)
 
     def _layer_flags(self, layer: Layer) -> list[str] | None:
-        """Flags of `ovseg3d render` for a layer; None: it draws no such images."""
+        """Flags of `ovseg3d render` for a layer; None: it cannot render it."""
         reply, labelling = self._view.reply, self._view.labelling
         if layer.name in (COLOUR, DEPTH, FEATURES):
             return ["--what", layer.name.lower()]
@@ -128,7 +128,7 @@ class _LayerRenderer:
         self._shared, self._layer = shared, layer
 
     def render(self, camera: Camera, normals: bool = False) -> Rendered:
-        """What the field renders, with the layer in place of its colours."""
+        """The field's images, with the layer instead of its colours. Raises RunError: there is no field."""
         job = self._shared.render(camera)
         if job is None:
             raise RunError("There is no field to render", fix="train the scene")
