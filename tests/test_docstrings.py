@@ -101,9 +101,7 @@ def test_docstrings_say_what_signatures_cannot(part: str) -> None:
     folder = PACKAGE / part
     paths = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
     functions = [
-        function
-        for path in paths
-        for function in functions_of(path.read_text(), path.relative_to(PACKAGE).as_posix())
+        function for path in paths for function in functions_of(path.read_text(), path.relative_to(PACKAGE).as_posix())
     ]
     found = [problem for function in functions for problem in problems_of(function)]
     assert not found, "\n".join(found)

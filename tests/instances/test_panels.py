@@ -28,7 +28,7 @@ def wall() -> Room:
 
 
 def scene(door: float = 0.35) -> tuple[Room, Instances, np.ndarray, np.ndarray]:
-    """Room, instances, features, which points are the door, which is `door` nearer to its word than a wall to its own."""
+    """Room, instances, features, and which points are the door: `door` nearer to its word than a wall to its own."""
     room, random = wall(), np.random.default_rng(0)
     xyz = np.concatenate(room.xyz)
     vectors = np.tile(0.3 * WORDS[1] + 0.8 * WORDS[7], (len(xyz), 1))
