@@ -3,17 +3,19 @@
 from ovseg3d.engine.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from ovseg3d.engine.clock import Clock
 from ovseg3d.engine.events import Event, Report, ignore
-from ovseg3d.engine.loop import Outcome, Stage, run_stage
+from ovseg3d.engine.loop import CheckpointFolder, Outcome, Stage, Start, run_stage
 from ovseg3d.engine.stopping import until_stopped
 from ovseg3d.engine.workers import Workers
 
 __all__ = [
     "Checkpoint",
+    "CheckpointFolder",
     "Clock",
     "Event",
     "Outcome",
     "Report",
     "Stage",
+    "Start",
     "Workers",
     "ignore",
     "latest_checkpoint",

@@ -61,18 +61,31 @@ class Outcome:
     interrupted: bool
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a stage starts: at 0, or where it was interrupted."""
+
+    step: int = 0
+    """Steps done before."""
+    clock: Clock | None = None
+    """The stopwatch; one that started earlier includes set-up time. None: a new one."""
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """Where checkpoints go, and how often."""
+
+    folder: Path
+    every_seconds: float = 30.0
+    """Seconds between checkpoints; there is one more at the end."""
+
+
 def run_stage(
     stage: Stage,
-    # limits
     steps: int | None = None,
     max_seconds: float | None = None,
-    # going on
-    first_step: int = 0,
-    clock: Clock | None = None,
-    # safety
-    checkpoints: Path | None = None,
-    checkpoint_seconds: float = 30.0,
-    # the outside
+    start: Start = Start(),
+    checkpoints: CheckpointFolder | None = None,
     report: Report = ignore,
     after_step: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
@@ -81,12 +94,10 @@ def run_stage(
 
     Args:
         stage: what to train.
-        steps: number of all steps, including those before `first_step`; determines the rates if given.
-        max_seconds: maximum time by `clock`; determines the rates if given alone.
-        first_step: steps done before, for a resumed stage.
-        clock: the stopwatch; pass one that started earlier to include set-up time.
+        steps: number of all steps, including those before `start`; determines the rates if given.
+        max_seconds: maximum time by the clock of `start`; determines the rates if given alone.
+        start: steps done before, and the stopwatch.
         checkpoints: a folder for checkpoints, or None.
-        checkpoint_seconds: seconds between checkpoints; there is one more at the end.
         report: receives events: `start`, `progress`, `checkpoint`, and `done` or `interrupted`.
         after_step: called after each step with the number of steps done.
         stop: set it from another thread or a signal handler to end after the current step.
@@ -97,9 +108,9 @@ def run_stage(
     """
     if steps is None and max_seconds is None:
         raise ValueError("give steps, max_seconds or both")
-    clock = clock or Clock()
-    start, start_progress = clock.seconds, 0.0
-    step = first_step
+    clock = start.clock or Clock()
+    start_seconds, start_progress = clock.seconds, 0.0
+    step = start.step
 
     def progress() -> float:
         if steps is not None:
@@ -112,14 +123,16 @@ def run_stage(
     def event(kind: str, metrics: dict[str, float] | None = None) -> None:
         done, seconds = progress(), clock.seconds
         gained = done - start_progress
-        left = (seconds - start) * (1.0 - done) / gained if gained > 0.0 and step > first_step else None
+        left = (seconds - start_seconds) * (1.0 - done) / gained if gained > 0.0 and step > start.step else None
         if left is not None and max_seconds is not None:
             left = min(left, max(max_seconds - seconds, 0.0))
         report(Event(kind, stage.name, step, steps, done, seconds, left, metrics or {}))  # type: ignore[arg-type]
 
     def checkpoint() -> None:
         if checkpoints is not None:
-            save_checkpoint(checkpoints, Checkpoint(stage.name, step, clock.seconds, stage.state(), stage.facts()))
+            save_checkpoint(
+                checkpoints.folder, Checkpoint(stage.name, step, clock.seconds, stage.state(), stage.facts())
+            )
             event("checkpoint")
 
     start_progress = progress()
@@ -138,10 +151,10 @@ def run_stage(
         if now - reported >= PROGRESS_EVERY:
             event("progress", stage.measure())
             reported = clock.seconds
-        if checkpoints is not None and now - saved >= checkpoint_seconds:
+        if checkpoints is not None and now - saved >= checkpoints.every_seconds:
             checkpoint()
             saved = clock.seconds
-    event("progress", stage.measure() if step > first_step else {})
+    event("progress", stage.measure() if step > start.step else {})
     checkpoint()
     event("interrupted" if stopped else "done")
     return Outcome(step, clock.seconds, stopped)

@@ -31,7 +31,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg3d.engine import Clock, Event, Report, Stage, latest_checkpoint, load_checkpoint, run_stage
+from ovseg3d.engine import (
+    CheckpointFolder,
+    Clock,
+    Event,
+    Report,
+    Stage,
+    Start,
+    latest_checkpoint,
+    load_checkpoint,
+    run_stage,
+)
 from ovseg3d.features.maps import Pyramid, normalise
 from ovseg3d.features.scenes import SceneFeatures
 from ovseg3d.field.renderer import Renderer
@@ -204,7 +214,7 @@ class FeatureTrainer:
 
         with stage.workers.open():
             outcome = run_stage(
-                stage, steps, seconds, first, clock, checkpoints=folder, report=forward, stop=self.stop,
+                stage, steps, seconds, Start(first, clock), CheckpointFolder(folder), report=forward, stop=self.stop,
             )  # fmt: skip
         return None if outcome.interrupted else {f"{stage.name}_steps": outcome.steps, **figures}
 

@@ -160,7 +160,7 @@ def measure_training(name: str, line: str) -> list[str]:
     if "$OVSEG3D_DATA" in line and not os.environ.get("OVSEG3D_DATA"):
         return [name, *["not measured: OVSEG3D_DATA is not set"], *[""] * (len(TRAINING_COLUMNS) - 3), f"`{line}`"]
     from ovseg3d.cli.train import Train
-    from ovseg3d.engine import Clock, run_stage
+    from ovseg3d.engine import CheckpointFolder, Clock, Start, run_stage
     from ovseg3d.engine.memory import PeakMemory
     from ovseg3d.evaluate.views import evaluate
     from ovseg3d.render.views import view_groups
@@ -200,7 +200,9 @@ def measure_training(name: str, line: str) -> list[str]:
 
         limits = {"steps": config.train.steps, "max_seconds": config.train.max_seconds}
         with stage.workers.open():
-            outcome = run_stage(stage, **limits, clock=clock, checkpoints=Path(folder), after_step=look)
+            outcome = run_stage(
+                stage, **limits, start=Start(clock=clock), checkpoints=CheckpointFolder(Path(folder)), after_step=look
+            )
         evaluation = evaluate(stage.renderer, scene)
         stage.close()
     means, off = evaluation.mean(), evaluation.groups().get("off_path", {})

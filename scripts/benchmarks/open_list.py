@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import tyro
 from jaxtyping import Int
 
 from ovseg3d.cli.console import get_console
@@ -37,7 +38,7 @@ from scripts.start import start
 class OpenList:
     """Measure one scene with its classes told, only asked for, and unknown; prints a markdown table."""
 
-    scene: Path
+    scene: tyro.conf.Positional[Path]
     """A capture with label images, read as nerfstudio's transforms.json."""
     seed: int = 0
     """Seed of both trainings."""

@@ -11,7 +11,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ovseg3d.engine import Clock, Event, Outcome, Stage, latest_checkpoint, load_checkpoint, run_stage
+from ovseg3d.engine import (
+    CheckpointFolder,
+    Clock,
+    Event,
+    Outcome,
+    Stage,
+    Start,
+    latest_checkpoint,
+    load_checkpoint,
+    run_stage,
+)
 
 INTERRUPTED = 130
 _PRINT_EVERY = 20.0
@@ -85,5 +95,11 @@ class Session:
             )
 
         return run_stage(
-            stage, steps, max_seconds, first, clock, folder, self.checkpoint_seconds, report, stop=self.stop
+            stage,
+            steps,
+            max_seconds,
+            Start(first, clock),
+            CheckpointFolder(folder, self.checkpoint_seconds),
+            report,
+            stop=self.stop,
         )

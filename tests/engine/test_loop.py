@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy import ToyStage
 
-from ovseg3d.engine import Clock, Event, Stage, latest_checkpoint, load_checkpoint, run_stage
+from ovseg3d.engine import CheckpointFolder, Clock, Event, Stage, Start, latest_checkpoint, load_checkpoint, run_stage
 
 
 def test_the_toy_is_a_stage():
@@ -28,7 +28,7 @@ def test_time_ends_a_run_of_steps_and_schedules_nothing(seconds_a_step, taken):
     stop = threading.Event()
     run_stage(quick, steps=10, stop=stop)
     outcome = run_stage(
-        slow, steps=10, max_seconds=20.0, clock=clock, after_step=lambda step: clock.add(seconds_a_step)
+        slow, steps=10, max_seconds=20.0, start=Start(clock=clock), after_step=lambda step: clock.add(seconds_a_step)
     )
     assert outcome.steps == taken and not outcome.interrupted
     assert slow.seen == quick.seen == [(step, step / 10) for step in range(taken)]
@@ -38,7 +38,7 @@ def test_time_ends_a_run_of_steps_and_schedules_nothing(seconds_a_step, taken):
 def test_set_up_changes_no_step():
     def after(set_up):
         clock, stage = Clock(spent=set_up), ToyStage()
-        run_stage(stage, steps=10, max_seconds=20.0, clock=clock, after_step=lambda step: clock.add(0.5))
+        run_stage(stage, steps=10, max_seconds=20.0, start=Start(clock=clock), after_step=lambda step: clock.add(0.5))
         return stage.seen
 
     assert after(0.0) == after(13.0) and len(after(0.0)) == 10
@@ -47,7 +47,7 @@ def test_set_up_changes_no_step():
 def test_time_left_is_what_ends_first():
     events, clock = [], Clock()
     run_stage(
-        ToyStage(), steps=100, max_seconds=30.0, clock=clock, report=events.append,
+        ToyStage(), steps=100, max_seconds=30.0, start=Start(clock=clock), report=events.append,
         after_step=lambda step: clock.add(1.0),
     )  # fmt: skip
     tenth = next(event for event in events if event.kind == "progress" and event.step == 10)
@@ -57,7 +57,7 @@ def test_time_left_is_what_ends_first():
 def test_time_alone_ends_a_run_with_decayed_rates():
     clock = Clock()
     stage = ToyStage()
-    outcome = run_stage(stage, max_seconds=20.5, clock=clock, after_step=lambda step: clock.add(1.0))
+    outcome = run_stage(stage, max_seconds=20.5, start=Start(clock=clock), after_step=lambda step: clock.add(1.0))
     # The 21st step started in time; none starts afterwards.
     assert outcome.steps <= 21 and 20.5 <= outcome.seconds < 22.0
     assert 0.9 < stage.seen[-1][1] < 1.0
@@ -65,7 +65,7 @@ def test_time_alone_ends_a_run_with_decayed_rates():
 
 def test_set_up_counts_when_the_clock_started_earlier():
     clock = Clock(spent=30.0)
-    outcome = run_stage(ToyStage(), max_seconds=20.0, clock=clock)
+    outcome = run_stage(ToyStage(), max_seconds=20.0, start=Start(clock=clock))
     assert outcome.steps == 0
 
 
@@ -77,7 +77,7 @@ def test_no_limit_is_an_error():
 def test_stop_ends_after_the_current_step_with_a_checkpoint(tmp_path):
     stop, events = threading.Event(), []
     stage = ToyStage(lambda step: stop.set() if step == 4 else None)
-    outcome = run_stage(stage, steps=1000, checkpoints=tmp_path, report=events.append, stop=stop)
+    outcome = run_stage(stage, steps=1000, checkpoints=CheckpointFolder(tmp_path), report=events.append, stop=stop)
     assert outcome.interrupted and outcome.steps == 5
     assert [event.kind for event in events][-2:] == ["checkpoint", "interrupted"]
     kept = load_checkpoint(latest_checkpoint(tmp_path), "toy")
@@ -91,9 +91,8 @@ def test_events_tell_the_whole_story(tmp_path):
     run_stage(
         ToyStage(),
         steps=100,
-        clock=clock,
-        checkpoints=tmp_path,
-        checkpoint_seconds=30.0,
+        start=Start(clock=clock),
+        checkpoints=CheckpointFolder(tmp_path, 30.0),
         report=events.append,
         after_step=lambda step: clock.add(1.0),
     )
@@ -115,11 +114,13 @@ def test_a_resumed_run_goes_on_to_the_same_bits(tmp_path):
 
     stop = threading.Event()
     first = ToyStage(lambda step: stop.set() if step == 11 else None)
-    run_stage(first, steps=30, checkpoints=tmp_path, stop=stop)
+    run_stage(first, steps=30, checkpoints=CheckpointFolder(tmp_path), stop=stop)
     kept = load_checkpoint(latest_checkpoint(tmp_path), "toy")
     second = ToyStage()
     second.load_state(kept.state)
-    outcome = run_stage(second, steps=30, first_step=kept.step, clock=Clock(kept.seconds), checkpoints=tmp_path)
+    outcome = run_stage(
+        second, steps=30, start=Start(kept.step, Clock(kept.seconds)), checkpoints=CheckpointFolder(tmp_path)
+    )
     assert outcome.steps == 30 and second.seen[0] == (12, 0.4)
     assert not torch.equal(first.value, straight.value)
     for name, tensor in straight.state().items():
@@ -135,7 +136,7 @@ def test_an_error_of_the_stage_comes_out_and_keeps_the_last_checkpoint(tmp_path)
             raise ArithmeticError("diverged")
 
     with pytest.raises(ArithmeticError, match="diverged"):
-        run_stage(ToyStage(fail), steps=100, clock=clock, checkpoints=tmp_path, checkpoint_seconds=3.0)
+        run_stage(ToyStage(fail), steps=100, start=Start(clock=clock), checkpoints=CheckpointFolder(tmp_path, 3.0))
     assert load_checkpoint(latest_checkpoint(tmp_path), "toy").step == 6
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ovseg3d.engine import Stage, Workers, run_stage
+from ovseg3d.engine import Stage, Start, Workers, run_stage
 from ovseg3d.points.feature_field import FeatureField, FeatureFieldConfig, FieldShape, FitStage
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def test_the_fit_is_a_stage_whose_error_falls():
     stage.step(0, 0.0)
     # A new field knows the mean alone, which explains nothing.
     assert stage.measure()["unexplained"] == pytest.approx(1.0, abs=0.05)
-    run_stage(stage, steps=120, first_step=1)
+    run_stage(stage, steps=120, start=Start(1))
     assert stage.measure()["unexplained"] < 0.08
 
 

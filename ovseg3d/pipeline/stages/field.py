@@ -4,7 +4,7 @@ import importlib.util
 from dataclasses import replace
 from typing import Literal
 
-from ovseg3d.engine import Event, Outcome, run_stage
+from ovseg3d.engine import CheckpointFolder, Event, Outcome, Start, run_stage
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import write_json
@@ -89,10 +89,8 @@ def _fit(context: Context, stage: FieldStage, first_step: int) -> Outcome:
                 stage,
                 steps=train.steps,
                 max_seconds=train.max_seconds,
-                first_step=first_step,
-                clock=context.clock,
-                checkpoints=run.checkpoints,
-                checkpoint_seconds=train.checkpoint_seconds,
+                start=Start(first_step, context.clock),
+                checkpoints=CheckpointFolder(run.checkpoints, train.checkpoint_seconds),
                 report=on_event,
                 stop=context.stop,
             )
