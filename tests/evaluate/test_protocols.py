@@ -350,7 +350,7 @@ def test_flags_that_would_do_nothing_are_refused(run: RunFolder, cli: Cli, tmp_p
         (("--seeds", "0,1", "--scene", tmp_path), "--scene"),
     ):
         done = cli("eval", run.folder, *flags)
-        assert done.returncode == 2 and words in done.stderr and "do nothing" in done.stderr
+        assert done.returncode == 2 and words in done.stderr and "no effect" in done.stderr
 
 
 def test_every_protocol_is_offered_and_says_what_it_lacks(run: RunFolder, cli: Cli) -> None:
