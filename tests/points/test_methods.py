@@ -252,7 +252,7 @@ def test_3d_ovs_needs_phrases_and_dino(
         train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     flags["encode"] |= {"dino": "none"}
-    with pytest.raises(ConfigError, match="needs a DINO"):
+    with pytest.raises(ConfigError, match="needs DINO"):
         make_config("cpu", flags=flags)
     make_config("cpu", flags=flags | {"semantics": {"method": "3d-ovs", "fda": False}})
     with pytest.raises(ConfigError, match="crops of many sizes"):
