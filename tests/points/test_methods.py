@@ -255,7 +255,7 @@ def test_3d_ovs_needs_phrases_and_dino(
     with pytest.raises(ConfigError, match="needs DINO"):
         make_config("cpu", flags=flags)
     make_config("cpu", flags=flags | {"semantics": {"method": "3d-ovs", "fda": False}})
-    with pytest.raises(ConfigError, match="crops of many sizes"):
+    with pytest.raises(ConfigError, match="crops of several sizes"):
         make_config("cpu", flags=flags_of("lerf", steps=5))
 
 
@@ -478,7 +478,7 @@ def test_a_method_as_a_command(field: Path, tmp_path: Path, cli: Cli, monkeypatc
                "--output", tmp_path / "pictures")  # fmt: skip
     assert done.returncode == 0, done.stderr
     done = cli("train", folder, "--resume", "--only", "field", "--steps", 6, "--no-rda")
-    assert done.returncode == 2 and "does not learn meaning" in done.stderr
+    assert done.returncode == 2 and "does not learn semantics" in done.stderr
     done = cli("train", folder, "--resume", "--only", "semantics", "--method", "lurf")
     assert done.returncode == 2 and "lerf" in done.stderr
 
