@@ -80,7 +80,7 @@ def test_images_videos_and_files_land_in_exports(
     busy = threading.Lock()
     busy.acquire()
     monkeypatch.setattr(session.context.shared, "export_lock", busy)
-    with pytest.raises(OutputError, match="just now"):
+    with pytest.raises(OutputError, match="Another export is being written"):
         tab.save("cloud")
     assert errors == []
 
