@@ -59,6 +59,7 @@ def test_a_run_is_finished_and_given_semantics(
     run: RunFolder, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ovseg3d.engine.loop.PROGRESS_EVERY", 0.0)  # twenty steps may take less than the usual time
     field = make_config("cpu", flags=flags(steps=20) | {"only": "field"})
     stop = threading.Event()
     half = train_scene(tiny_scene, field, report=lambda event: stop.set() if event.step > 5 else None, stop=stop)
@@ -88,6 +89,7 @@ def test_a_run_of_features_alone_is_given_a_field(
     done = cli("eval", tiny_scene, "--seeds", "0", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["runs"]["0"]["run"] == str(alone.folder) and any(alone.checkpoints.iterdir())
+    monkeypatch.setattr("ovseg3d.engine.loop.PROGRESS_EVERY", 0.0)  # twenty steps may take less than the usual time
     # A partly trained field is continued too, whatever else was done in its run; it precedes runs of features alone.
     config, stop = replace(features, train=replace(features.train, seed=1)), threading.Event()
     field = replace(config, only="field")
