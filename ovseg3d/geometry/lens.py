@@ -12,8 +12,8 @@ Array = TypeVar("Array")
 """A numpy array or a torch tensor."""
 
 # Beyond the turning point of a strong distortion there is no inverse; these keep Newton's steps finite there.
-_LEAST_DETERMINANT = 1e-3
-_LEAST_SLOPE = 1e-6
+_MIN_DETERMINANT = 1e-3
+_MIN_DERIVATIVE = 1e-6
 
 
 def distort_xy(x: Any, y: Any, k1: Any, k2: Any, p1: Any, p2: Any, k3: Any, k4: Any) -> tuple[Any, Any, Any, Any, Any]:
@@ -79,7 +79,7 @@ def undistort_xy(
     for _ in range(steps):
         xd, yd, a, b, c = distort_xy(x, y, *k)
         ex, ey = xd - x_distorted, yd - y_distorted
-        inverse = 1 / (a * c - b * b).clip(_LEAST_DETERMINANT)
+        inverse = 1 / (a * c - b * b).clip(_MIN_DETERMINANT)
         x, y = x - (c * ex - b * ey) * inverse, y - (a * ey - b * ex) * inverse
         if tolerance is not None and bool(((abs(ex) < tolerance) & (abs(ey) < tolerance)).all()):
             break
@@ -100,7 +100,7 @@ def undistort_theta(radius: Array, k: Sequence[Any], steps: int, tolerance: floa
     for _ in range(steps):
         distorted, derivative = distort_theta(theta, *k)
         error = distorted - radius
-        theta = (theta - error / derivative.clip(_LEAST_SLOPE)).clip(0.0, math.pi)
+        theta = (theta - error / derivative.clip(_MIN_DERIVATIVE)).clip(0.0, math.pi)
         if tolerance is not None and bool((abs(error) < tolerance).all()):
             break
     return theta

@@ -109,7 +109,7 @@ def _directions(scene: Scene) -> list[Finding]:
             Finding(
                 "warning",
                 "The cameras look away from each other and from their common focus. That is right for somebody "
-                "who turned on the spot; where all should see one thing, the poses are in the wrong convention.",
+                "who turned on the spot; where all should see one object, the poses are in the wrong convention.",
                 fix=_FLIP if z_up else "check that the poses are camera-to-world",
             )
         )

@@ -11,9 +11,10 @@ import viser
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.geometry.rotations import from_wxyz, to_wxyz
 from ovseg3d.instances.records import Instance
 from ovseg3d.viewer.shared_scene import SharedScene
-from ovseg3d.viewer.viewpoint import quaternion, vertical_fov
+from ovseg3d.viewer.viewpoint import vertical_fov
 
 MAX_POINTS = 1_000_000
 """More points make a browser slow; then only every second, third, ... is shown."""
@@ -99,7 +100,7 @@ class SceneNodes:
             f"/cameras/{number}", vertical_fov(frame.camera), frame.camera.width / frame.camera.height,
             scale=self._shared.extent * CAMERA_SIZE, thickness=1.5, thickness_units="screen",
             color=(232, 89, 12) if held_out else (28, 126, 214), image=self._shared.thumbnail(number), jpeg_quality=75,
-            wxyz=quaternion(frame.camera.c2w[:3, :3]), position=frame.camera.position,
+            wxyz=to_wxyz(Rotation.from_matrix(frame.camera.c2w[:3, :3])), position=frame.camera.position,
             cast_shadow=False, receive_shadow=False,
         )  # fmt: skip
         frustum.on_click(lambda _: clicked(number))
@@ -161,9 +162,9 @@ class SceneNodes:
 
 def box_corners(instance: Instance) -> Float[np.ndarray, "8 3"]:
     """The corners of an instance's box; corner i has + along axis k where bit k of i is set."""
-    w, x, y, z = instance.rotation_wxyz
     signs = np.array([[1 if i >> axis & 1 else -1 for axis in range(3)] for i in range(8)])
-    return Rotation.from_quat([x, y, z, w]).apply(signs * np.array(instance.size) / 2) + np.array(instance.center)
+    rotation = from_wxyz(instance.rotation_wxyz)
+    return rotation.apply(signs * np.array(instance.size) / 2) + np.array(instance.center)
 
 
 def top_of(instance: Instance, up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
+from ovseg3d.geometry.rotations import from_wxyz
 from ovseg3d.scene import Camera
 
 
@@ -28,9 +28,8 @@ class Viewpoint:
     @property
     def c2w(self) -> Float[np.ndarray, "4 4"]:
         """Camera to input frame."""
-        w, x, y, z = self.wxyz
         pose = np.eye(4)
-        pose[:3, :3] = Rotation.from_quat([x, y, z, w]).as_matrix()
+        pose[:3, :3] = from_wxyz(self.wxyz).as_matrix()
         pose[:3, 3] = self.position
         return pose
 
@@ -42,12 +41,6 @@ class Viewpoint:
         # Rounding a side must not shift the image against the browser's nodes.
         across = focal * (width / height) / (self.width / self.height)
         return Camera(width, height, float(across), float(focal), width / 2, height / 2, self.c2w)
-
-
-def quaternion(rotation: Float[np.ndarray, "3 3"]) -> tuple[float, float, float, float]:
-    """A rotation matrix as w, x, y, z."""
-    x, y, z, w = Rotation.from_matrix(rotation).as_quat(canonical=True).tolist()
-    return w, x, y, z
 
 
 def vertical_fov(camera: Camera) -> float:

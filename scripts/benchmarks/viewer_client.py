@@ -18,6 +18,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from websockets.sync.client import connect
 
+from ovseg3d.geometry.rotations import to_wxyz
+
 PATIENCE = 120.0
 """Seconds until a step counts as failed; the machine may be slow and busy."""
 
@@ -75,12 +77,11 @@ class Bare:
         right = np.cross(forward, self._up)
         right /= np.linalg.norm(right)
         turn = np.stack([right, np.cross(forward, right), forward], 1)
-        x, y, z, w = Rotation.from_matrix(turn).as_quat().tolist()
         self._position, self._look_at = position, look_at
         self.send(
-            "ViewerCameraMessage", wxyz=(w, x, y, z), position=tuple(map(float, position)), fov=0.9, near=0.01,
-            far=1000.0, image_height=self._size[1], image_width=self._size[0], look_at=tuple(map(float, look_at)),
-            up_direction=tuple(map(float, self._up)),
+            "ViewerCameraMessage", wxyz=to_wxyz(Rotation.from_matrix(turn)), position=tuple(map(float, position)),
+            fov=0.9, near=0.01, far=1000.0, image_height=self._size[1], image_width=self._size[0],
+            look_at=tuple(map(float, look_at)), up_direction=tuple(map(float, self._up)),
         )  # fmt: skip
 
     def click(self, target: tuple) -> None:

@@ -14,6 +14,7 @@ import pytest
 from playroom import EYE, INSTANCES, PLAYROOM, TARGET
 
 from ovseg3d.errors import OutputError, RunError
+from ovseg3d.geometry.rotations import from_wxyz
 from ovseg3d.points.semantic_scene import FILE, save_semantics
 from ovseg3d.scene import Camera, load_scene
 from ovseg3d.scene.images import load_photo
@@ -82,6 +83,8 @@ def test_a_busy_session_keeps_nobody_waiting(connect) -> None:
     stands = busy.context.shared.scene.frames[5].camera.position
     (frustum,) = (camera for camera in busy.context.nodes._cameras if np.allclose(camera.position, stands))
     assert frustum.visible
+    turn = busy.context.shared.scene.frames[5].camera.c2w[:3, :3]
+    assert np.allclose(from_wxyz(frustum.wxyz).as_matrix(), turn, atol=1e-6)
     assert second.image.stream.wait_idle(PATIENCE)
     with busy.context.lock:
         for number in range(80):

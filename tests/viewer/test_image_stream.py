@@ -9,7 +9,7 @@ import pytest
 from ovseg3d.errors import RunError
 from ovseg3d.viewer.fair_lock import FairLock
 from ovseg3d.viewer.image_stream import COARSE_PIXELS, ImageStream, RenderRate
-from ovseg3d.viewer.viewpoint import Viewpoint, quaternion, ray_camera, strip_camera
+from ovseg3d.viewer.viewpoint import Viewpoint, ray_camera, strip_camera
 from scripts.benchmarks.viewer_client import PATIENCE, wait_until
 
 
@@ -147,9 +147,10 @@ def test_a_camera_of_a_window_sees_the_same_at_every_size(pixels: float) -> None
     assert np.arccos(edge[0] @ edge[1]) == pytest.approx(0.9)
 
 
-def test_a_quaternion_comes_back() -> None:
-    seen = Viewpoint((0.5, 0.5, -0.5, 0.5), (0.0, 0.0, 0.0), 1.0, 10, 10)
-    np.testing.assert_allclose(quaternion(seen.c2w[:3, :3]), seen.wxyz, atol=1e-12)
+def test_the_pose_of_a_viewpoint_is_that_of_its_quaternion() -> None:
+    # A quarter turn about y takes the camera's z, its forward axis, to x of the input frame.
+    pose = Viewpoint((2**-0.5, 0.0, 2**-0.5, 0.0), (1.0, 2.0, 3.0), 1.0, 10, 10).c2w
+    np.testing.assert_allclose(pose, [[0, 0, 1, 1], [0, 1, 0, 2], [-1, 0, 0, 3], [0, 0, 0, 1]], atol=1e-12)
 
 
 def test_strips_are_parts_of_the_image() -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 ALL_PAIRS = 50
 _NEIGHBOURS = 8
 _WORDS = 48
-_PER_PICTURE = 600
+_DESCRIPTORS_PER_IMAGE = 600
 
 
 def choose_pairs(descriptors: list[np.ndarray], *, is_sequence: bool, seed: int) -> list[tuple[int, int]]:
@@ -45,7 +45,7 @@ def vlad(descriptors: list[np.ndarray], seed: int) -> Float[np.ndarray, "views d
     rng = np.random.default_rng(seed)
     sampled = []
     for found in descriptors:
-        few = found[rng.permutation(len(found))[:_PER_PICTURE]].astype(np.float32)
+        few = found[rng.permutation(len(found))[:_DESCRIPTORS_PER_IMAGE]].astype(np.float32)
         sampled.append(few / np.maximum(np.linalg.norm(few, axis=1, keepdims=True), 1e-6))
     everything = np.concatenate(sampled)
     if len(everything) < _WORDS:

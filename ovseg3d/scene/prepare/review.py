@@ -162,7 +162,7 @@ def review_model(
                 "warning",
                 f"the mean reprojection error is {model.mean_error_px():.1f} px; below 1 is good",
                 (),
-                "keep things still while you shoot, lock the focus, and turn video stabilisation off",
+                "move no object while you shoot, lock the focus, and turn video stabilisation off",
             )
         )
     if not up_certain:
@@ -193,11 +193,11 @@ def why_it_failed(matching: Matching, count: int) -> tuple[str, str]:
     if features < 200:
         return (
             f"The photos have too few features (about {features:.0f} each; thousands are usual)",
-            "shoot with more light, sharp, and with textured things in view; blank walls and glass cannot be placed",
+            "shoot with more light, sharp, and with textured objects in view; blank walls and glass cannot be placed",
         )
     if well < max(2, count // 4):
         return (
-            f"The photos overlap too little: {well} pairs of {count} photos show the same thing",
+            f"The photos overlap too little: {well} pairs of {count} photos show the same surfaces",
             "shoot again in small steps, two thirds of each view in the next, all of one place",
         )
     return (
