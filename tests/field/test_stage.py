@@ -221,6 +221,18 @@ def test_occupancy_forgets_what_carries_no_weight_and_keeps_what_does():
     assert grid.share < 0.1 and not grid.occupied[0, 0].any()
 
 
+def test_trials_reach_the_neighbours_along_every_axis():
+    """With 8 cells a side no cell is drawn to be tried wherever it is."""
+    generator = torch.Generator().manual_seed(0)
+    grid, tried = OccupancyGrid(torch.ones(1, 8, 8, 8, dtype=torch.bool), threshold=0.01), set()
+    for _ in range(1000):
+        grid.value.zero_()[0, 4, 3, 5] = 0.5
+        grid.occupied.zero_()[0, 4, 3, 5] = 1
+        grid.update(generator, keep_all=False)
+        tried |= {tuple(cell) for cell in grid.occupied[0].nonzero().tolist()}
+    assert tried == {(4, 3, 5), (3, 3, 5), (5, 3, 5), (4, 2, 5), (4, 4, 5), (4, 3, 4), (4, 3, 6)}
+
+
 def test_occupancy_is_left_alone_during_the_warm_up():
     grid = OccupancyGrid(torch.ones(1, 4, 4, 4, dtype=torch.bool), threshold=0.9)
     for _ in range(50):

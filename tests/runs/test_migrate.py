@@ -56,3 +56,4 @@ def test_training_further_writes_the_new_format(run: Run, tmp_path: Path) -> Non
 
 def test_a_new_figure_wins_over_an_old_one() -> None:
     assert migrate_figures({"scraps": 3, "rejected_fragments": 4}) == {"rejected_fragments": 4}
+    assert migrate_figures({"rejected_fragments": 4, "scraps": 3}) == {"rejected_fragments": 4}

@@ -49,6 +49,24 @@ def test_a_new_run_has_its_parts_and_is_the_newest(here: Path, tiny_scene: Path)
     assert not os.path.isabs(os.readlink(here / "outputs/tiny/latest")), "the folder must be free to move"
 
 
+def test_a_run_without_a_field_hides_none_with_a_field(here: Path, tiny_scene: Path) -> None:
+    scene, features = open_scene(tiny_scene, CONFIG), replace(CONFIG, only="features")
+    alone = create_run(scene, features)
+    assert open_run("outputs/tiny/latest") == alone, "without any other, it is the newest"
+    with_field = create_run(scene, CONFIG)
+    create_run(scene, features)
+    assert open_run("outputs/tiny/latest") == with_field
+
+
+def test_a_photo_that_differs_only_after_its_first_bytes_changes_the_hash(tiny_scene: Path, tmp_path: Path) -> None:
+    scene = open_scene(Path(shutil.copytree(tiny_scene, tmp_path / "tiny")), CONFIG)
+    photo = scene.frames[0].image_path
+    photo.write_bytes(photo.read_bytes() + bytes(10_000))
+    before = hash_scene(scene)
+    photo.write_bytes(photo.read_bytes() + b"more")
+    assert hash_scene(scene) != before
+
+
 @pytest.mark.parametrize("name", ["outputs/tiny/latest", "outputs/tiny", "outputs/tiny/latest.txt", "scene"])
 def test_the_newest_run_is_found(here: Path, tiny_scene: Path, name: str) -> None:
     scene = open_scene(tiny_scene, CONFIG)

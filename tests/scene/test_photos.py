@@ -143,6 +143,17 @@ def test_alpha_and_depth(tmp_path):
         assert not pool.draw(0, 1000).depth_z.any()
 
 
+def test_a_photo_without_alpha_is_opaque_among_others_with_alpha(tmp_path):
+    w.write_nerfstudio(tmp_path)
+    for path in sorted((tmp_path / "images").iterdir())[1:]:
+        Image.new("RGBA", (w.WIDTH, w.HEIGHT), (255, 0, 0, 51)).save(path)
+    scene = load_scene(tmp_path)
+    assert scene.has_alpha
+    with PhotoPool(scene, range(len(scene.frames))) as pool:
+        batch = pool.draw(0, 1000)
+    assert torch.allclose(batch.alpha, torch.where(batch.view == 0, 1.0, 0.2))
+
+
 def test_photos_of_several_sizes(tmp_path):
     data = w.transforms()
     data["frames"][3].update(w=10, h=8, cx=5, cy=4)
