@@ -64,7 +64,7 @@ class AccessControl:
             return "Another page may not use this viewer"
         if self.token is not None and not self._knows_token(request):
             return "The address lacks the token that the viewer printed when it started"
-        if clients > MAX_CLIENTS:
+        if clients >= MAX_CLIENTS:
             return "Too many browsers"
         return None
 

@@ -54,6 +54,16 @@ def test_time_left_is_what_ends_first():
     assert tenth.seconds_left == pytest.approx(20.0, abs=0.5) and tenth.progress == pytest.approx(0.1)
 
 
+def test_time_left_of_a_resumed_run_does_not_count_the_time_before():
+    """50 steps took 500 seconds; those after resuming take a second each."""
+    events, clock = [], Clock(spent=500.0)
+    run_stage(
+        ToyStage(), steps=100, start=Start(50, clock), report=events.append, after_step=lambda step: clock.add(1.0)
+    )
+    tenth = next(event for event in events if event.kind == "progress" and event.step == 60)
+    assert tenth.seconds_left == pytest.approx(40.0, abs=0.5) and tenth.seconds == pytest.approx(510.0, abs=0.5)
+
+
 def test_time_alone_ends_a_run_with_decayed_rates():
     clock = Clock()
     stage = ToyStage()

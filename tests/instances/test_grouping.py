@@ -13,7 +13,7 @@ from ovseg3d.instances.bulges import BulgeConfig
 from ovseg3d.instances.graph import Contacts, agglomerate, spacing, touching
 from ovseg3d.instances.grouping import CEILING, FLOOR, NONE, WALL, InstanceConfig, Instances, _layout, find_instances
 from ovseg3d.instances.layout import room_planes
-from ovseg3d.instances.records import fit_box, instances_of
+from ovseg3d.instances.records import fit_box, instances_meant, instances_of
 
 GAP = 0.04
 Z = np.array([0.0, 0.0, 1.0])
@@ -320,6 +320,13 @@ def test_records_say_what_the_contract_asks() -> None:
     assert box_iou(Box(first.center, first.size, first.yaw_rad), Box((-1.0, 0.0, 0.3), (0.6, 0.6, 0.6))) > 0.85
     plain = instances_of(surface, found.ids)[0]
     assert plain.label is None and plain.distance is None and plain.score == pytest.approx(0.75)
+
+
+def test_an_instance_is_meant_by_half_of_its_points() -> None:
+    surface, ids = two_boxes().surface().take(np.arange(16)), np.repeat([1, 2], 8)
+    found = np.where(np.arange(16) % 8 < np.where(ids == 1, 4, 3), 0.5, 0.1)
+    (meant,) = instances_meant(surface, ids, "box", found, 0.5)
+    assert (meant.id, meant.label, meant.n_points) == (1, "box", 8) and meant.score == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("yaw", [-0.7, -0.3, 0.0, 0.2, 0.75])

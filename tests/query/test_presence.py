@@ -211,6 +211,18 @@ def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
     assert set(lax.point_index) >= set(mug.point_index)
 
 
+def test_three_quarters_of_the_best_candidate_reach_its_score(tmp_path: Path) -> None:
+    """Points of one instance, in random order, of which some are nearer to the phrase than others."""
+    dim, instance = 8, (GRID[:, 0] < 4).astype(np.int32)
+    vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[5], (len(GRID), 1))
+    own = np.random.default_rng(0).permutation(np.linspace(0.55, 0.65, instance.sum()))[:, None]
+    vectors[instance == 1] = own * np.eye(dim)[0] + 0.53 * np.eye(dim)[1] + 0.68 * np.eye(dim)[5]
+    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("mug", "bowl"))}
+    mug = asker_of(tmp_path, seen(vectors, instance), texts).ask(["mug"], alternatives=["bowl"])[0]
+    share = (mug.relevancy[instance == 1] >= mug.score).mean()
+    assert mug.present and 0.75 <= share <= 0.76
+
+
 def test_a_plane_as_one_more_rival_makes_nothing_likelier(tmp_path: Path) -> None:
     dim = 8
     instance = np.where(GRID[:, 0] < 4, 1, 2).astype(np.int32)

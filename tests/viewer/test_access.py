@@ -15,9 +15,11 @@ from browser import Browser
 from hostile import CAMERA, attack, come, greeted, messages
 from websockets.exceptions import InvalidStatus
 
+from ovseg3d.viewer import access
 from ovseg3d.viewer.access import MAX_MESSAGE_BYTES, MAX_TEXT_LENGTH, validate
 from ovseg3d.viewer.app import Viewer
 from ovseg3d.viewer.shared_scene import SharedScene
+from scripts.benchmarks.viewer_client import wait_until
 
 
 def status(url: str, **headers: str) -> int:
@@ -47,6 +49,17 @@ def test_a_foreign_origin_gets_no_websocket(viewer: Viewer, origin: str) -> None
         come(viewer.url, origin=origin)
     assert not viewer.sessions
     come(viewer.url, origin=viewer.url).close()
+
+
+def test_one_browser_more_than_allowed_is_refused(viewer: Viewer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MAX_CLIENTS", 2)
+    first, second = (come(viewer.url, origin=viewer.url) for _ in range(2))
+    with pytest.raises(InvalidStatus, match="403"):
+        come(viewer.url, origin=viewer.url)
+    first.close()
+    wait_until(lambda: status(viewer.url) == 200, "the first to be gone")
+    come(viewer.url, origin=viewer.url).close()
+    second.close()
 
 
 def test_other_machines_need_the_token(shared: SharedScene, errors: list[str]) -> None:
