@@ -1,19 +1,20 @@
-"""The tiny CLIP: its shape, how its two towers learn, and the folder that open_clip loads.
+"""The tiny CLIP: its architecture, the training of its two towers, and the folder that open_clip loads.
 
-Text first: the tower learns the teacher's sentence space from sentences alone. Then it stands still but for its last
-projection, and the image tower learns from captions to meet it: the image's vector against all captions of the batch,
-and the best-matching patches against each object in them, so that patches come to mean what they show. Both are also
-asked for the names of the objects among all names, since a batch holds only some of them. The image tower is a small
-ResNet whose last map is averaged before the head, so a cell's place in the joint space is what the head makes of it as
-if it were a whole image: dense features need no detour. A caption is negative for an image only if it
-says something that no caption of the image says.
+The text tower is trained first: it is distilled from a sentence encoder, on sentences without images. Then all of it
+but the last projection is frozen, and the image tower is trained on captions with two contrastive losses: the image's
+vector against all captions of the batch, and the best-matching patches against each object in the captions. Both are
+also classified among the names of all objects, since a batch contains only some of them. A caption is a negative of an
+image only if it says something that no caption of the image says.
 
-Each batch has two parts: small images, most of single objects, and larger views of rooms, which the same weights see
-with the last strides taken out, as they are used later (`finer`). There every cell has to settle for one of the names
-of what is shown (`losses.sharing_loss`); no pixel is ever told what it is.
+The image tower is a small ResNet. Its last feature map is averaged before the head, so the head can be applied to each
+cell as well, which gives dense features in the joint space.
 
-What makes two hours on two cores enough: a convolutional tower (at equal time and images a transformer of half its
-size names four times fewer of them), small images first, small batches, and texts that are encoded once.
+Each batch has two parts: small images, most of single objects, and larger views of rooms. The views are encoded with
+the same weights at a smaller output stride, as in use (`finer`). Each of their cells is assigned to one of the names
+in the captions (`losses.sharing_loss`); there are no labels of pixels.
+
+The training takes two hours on two cores because of a convolutional tower (at equal time and images, a transformer of
+half its size names four times fewer of them), small images first, small batches, and texts that are encoded once.
 """
 
 import math
@@ -47,7 +48,7 @@ class ClipShape:
     tower: str = "resnet10t"
     """A convolutional network of timm's."""
     head: str = "mlp"
-    """What follows its average: "mlp" (two layers) or "linear"."""
+    """The head after the average: "mlp" (two layers) or "linear"."""
     dim: int = 192
     vocabulary: int = 6000
     text_width: int = 192
@@ -79,57 +80,57 @@ class ClipShape:
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """How it learns."""
+    """Settings of the training."""
 
     shape: ClipShape = field(default_factory=ClipShape)
     seed: int = 0
     batch: int = 48
-    """Small images of a step."""
+    """Small images per step."""
     fresh: float = 10.0
-    """New ones of these; the others were seen before, in other crops."""
+    """How many of these are new; the others were used before, in other crops."""
     sizes: tuple[tuple[float, int], ...] = ((0.0, 64), (0.4, 80), (0.75, 96))
-    """From which progress on they have how many pixels."""
+    """(progress, pixels of a side): the size from that progress on."""
     views: int = 12
-    """Larger views of rooms of a step; 0 does without."""
+    """Larger views of rooms per step; 0: none."""
     fresh_views: float = 4.0
     view_sizes: tuple[tuple[float, int], ...] = ((0.0, 128), (0.3, 160))
-    """From which progress on these have how many pixels."""
+    """As `sizes`, for views."""
     start: int = 1024
-    """Images of each sort rendered before the first step."""
+    """Images of each of both parts that are rendered before the first step."""
     rate: float = 3e-3
     decay: float = 0.05
     warm_steps: int = 200
     caption_weight: float = 0.5
-    """Of the losses between images, their patches and the batch's captions."""
+    """Weight of the contrastive losses of images and patches with captions."""
     token_weight: float = 0.5
-    """Of patches, beside whole images, in the losses of captions and names."""
+    """Weight of patches relative to whole images, in the losses of captions and names."""
     token_sharpness: float = 10.0
-    """How much the best patch of a caption outweighs the others (by cosine)."""
+    """Inverse temperature of the softmax over a caption's patches, by cosine."""
     sharing_weight: float = 0.5
-    """Of the names that the cells of views settle for."""
+    """Weight of the assignment of cells to names."""
     pull_weight: float = 1.0
-    """How firmly an image of one object is pulled to its phrase (this and what follows: placing.py)."""
+    """Weight of the cosine of an image of one object with its phrase (this and the next three: placing.py)."""
     pair_weight: float = 1.0
-    """Of an object's phrase against other colours of it and other objects of its colour."""
+    """Weight of an object's phrase against other colours of it and other objects of its colour."""
     word_weight: float = 3.0
-    """Of everyday words that lie nearest to the name of what an image is of."""
+    """Weight of everyday words whose nearest name is that of the image's object."""
     presence_weight: float = 1.0
-    """Of the question whether something is there at all, for images that are of one object."""
+    """Weight of the decision whether an object is present, for images of one object."""
     even: float = 0.5
-    """How far the names of a view get equal shares of its cells at first; in the end they get what they have."""
+    """How equal the shares of a view's cells are among its names, 0 to 1, at the start; it falls to 0."""
     prior: float = 0.5
-    """How far common names are expected while learning, and so not learned."""
+    """Weight of the log frequencies of names that are added to logits in training (logit adjustment)."""
     text_rate: float = 0.1
-    """Rate of the text projection, beside the image tower's; 0 leaves it alone."""
+    """Learning rate of the text projection relative to the image tower's; 0: frozen."""
     keep_weight: float = 1.0
-    """How firmly the text projection keeps the sentence space that was distilled."""
+    """Weight of the penalty on the change of the text projection."""
     captions: int = 3
-    """Captions of each image in a step: the first two and others at random."""
+    """Captions per image and step: the first two, and others at random."""
     instances: int = 5
-    """Objects of each image's captions that patches are compared with."""
+    """Number of objects of each image's captions that patches are compared with."""
     crop: tuple[float, float] = (0.6, 1.0)
     coarse: float = 0.3
-    """Share of small images that are blurred as if enlarged from a half to a quarter of their size."""
+    """Share of small images that are blurred, as if enlarged from between a quarter and half of their size."""
     bf16: bool = True
 
     @staticmethod
@@ -179,16 +180,16 @@ class TextStage:
 
 
 class ImageStage:
-    """Let the image tower meet the text tower over captions.
+    """Train the image tower on captions.
 
     Args:
-        model: whose text tower has learned already.
+        model: its text tower is trained already.
         words: its tokenizer.
         pools: small images with captions, and larger views of rooms.
-        recipe: how to learn.
+        recipe: settings of the training.
         names: of all objects that captions may name, without articles.
-        pairs: (colour, name) that training may show.
-        related: everyday words, which of `names` they mean, and which surely not.
+        pairs: (colour, name) that occur in training.
+        related: everyday words, which of `names` they mean, and which they do not mean.
         device: where to compute.
     """
 
@@ -204,9 +205,9 @@ class ImageStage:
         for name, parameter in model.named_parameters():
             trained = name.startswith("visual.") or name in ("text_projection", "logit_scale")
             parameter.requires_grad_(trained and not (name == "text_projection" and recipe.text_rate == 0))
-        # Each loss has a temperature of its own: patches and captions, images and names, patches and names.
+        # Temperatures of three losses: patches and captions, images and names, patches and names.
         self.scales = nn.Parameter(torch.tensor([15.0, 20.0, 15.0], device=device).log())
-        with torch.no_grad():  # a single number moves slowly: begin where short trainings end
+        with torch.no_grad():  # a scalar changes slowly: start from its value at the end of short trainings
             model.logit_scale.fill_(math.log(20.0))
         fast = [(n, p) for n, p in model.named_parameters() if n != "text_projection"] + [("scales", self.scales)]
         self.optimiser = Optimiser(fast, recipe.rate, recipe.decay, muon=0.0)
@@ -217,7 +218,7 @@ class ImageStage:
             Draw(recipe.views, recipe.fresh_views, recipe.start, recipe.seed + 1),
         )
         self.common: Tensor | None = None
-        """Logarithms of how common names are; their mean is 0."""
+        """Log frequencies of names, with mean 0."""
         self.figures: dict[str, Tensor] = {}
         self._hidden: dict[str, Tensor] = {}
 
@@ -282,7 +283,7 @@ class ImageStage:
     def caption_loss(
         self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], random: torch.Generator
     ) -> Tensor:
-        """Images against the batch's captions, patches against the objects in them."""
+        """Contrastive losses of images with the batch's captions, and of patches with the objects in them."""
         recipe = self.recipe
         chosen = [own[:2] + some(own[2:], max(0, recipe.captions - 2), random) for own in captions]
         told = [some(objects_of(own), recipe.instances, random) for own in captions]
@@ -300,7 +301,7 @@ class ImageStage:
         return whole + recipe.token_weight * patches
 
     def commonness(self) -> Tensor:
-        """How common names are in the first images of both sorts, weighted as a batch has them."""
+        """Log frequencies of names in the first images of both parts, weighted as in a batch."""
         recipe, shares = self.recipe, torch.zeros(len(self.names))
         for pool, count in zip(self.pools, (recipe.batch, recipe.views)):
             if count:
@@ -310,7 +311,7 @@ class ImageStage:
         return (logs - logs.mean()).to(self.device)
 
     def batch(self, sort: int, step: int, size: int, random: torch.Generator) -> tuple[Tensor, list[list[str]]]:
-        """Images of one sort, (count, 3, size, size), normalised, and all captions of each."""
+        """Images of one part of the batch, (count, 3, size, size), normalised, and all captions of each."""
         pool, draw = self.pools[sort], self.draws[sort]
         indices = draw(step, pool.window)
         images, captions = pool.get(indices, draw.newest(step))
@@ -326,7 +327,7 @@ class ImageStage:
         return images, [augment.mirror_words(own) if turn else own for own, turn in zip(captions, flipped)]
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """(texts, dim) of the tower that stands still, through the projection that does not."""
+        """(texts, dim): cached outputs of the frozen text tower, through the projection, which is trained."""
         new = list(dict.fromkeys(text for text in texts if text not in self._hidden))
         if len(self._hidden) + len(new) > _TEXTS_KEPT:
             self._hidden.clear()
@@ -334,7 +335,7 @@ class ImageStage:
         if new:
             ids = self.words(new)
             lengths = (ids != 0).sum(1)
-            # Always the same shapes, so that a text has the same bits in whatever company it is encoded.
+            # Fixed shapes, so that the bits of a text do not depend on the other texts of its batch.
             for shortest, longest in zip((0, *_LENGTHS), _LENGTHS):
                 rows = ((lengths > shortest) & (lengths <= longest)).nonzero()[:, 0]
                 for part in rows.split(_TEXTS_AT_ONCE):
@@ -346,7 +347,7 @@ class ImageStage:
         return torch.stack([self._hidden[text] for text in texts]) @ self.model.text_projection
 
     def half(self) -> AbstractContextManager:
-        """Products in bfloat16, where the recipe wants it."""
+        """Autocast to bfloat16, if the recipe has it."""
         return torch.autocast(kind_of(self.device), torch.bfloat16, enabled=self.recipe.bf16)
 
     def measure(self) -> dict[str, float]:
@@ -376,24 +377,24 @@ class ImageStage:
 
 
 def load_model(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """The model's part of a checkpoint."""
+    """Load the model's part of a checkpoint."""
     model.load_state_dict({k.removeprefix("model|"): v for k, v in state.items() if k.startswith("model|")})
 
 
 def normalise(images: Tensor) -> Tensor:
-    """rgb in 0..1 to what the tower sees."""
+    """Normalise rgb in 0..1 for the image tower."""
     return (images - images.new_tensor(MEAN).view(3, 1, 1)) / images.new_tensor(STD).view(3, 1, 1)
 
 
 def cells_of(visual: nn.Module, trunk: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Images in the joint space, (images, dim), and the cells of their last maps, (images, cells, dim), each as
-    if it were a whole image; not normalised."""
+    """Vectors of images, (images, dim), and of the cells of their last feature maps, (images, cells, dim), in the joint
+    space; not normalised."""
     maps = trunk.forward_features(images.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
     return visual.head(maps.mean(1)), visual.head(maps)
 
 
 def finer(trunk: nn.Module, tower: str) -> nn.Module:
-    """The same network, not a copy of its weights, with a cell for every 16 pixels."""
+    """The same network at output stride 16; it shares the weights of `trunk`."""
     import timm
 
     twin = timm.create_model(tower, num_classes=0, output_stride=16)
@@ -405,7 +406,7 @@ def finer(trunk: nn.Module, tower: str) -> nn.Module:
 
 
 def computing(device: str) -> AbstractContextManager:
-    """On a CPU the plain form of attention is several times as fast as the fused one for so few tokens."""
+    """A context for attention. On a CPU the plain kernel is several times as fast as the fused one for few tokens."""
     return sdpa_kernel(SDPBackend.MATH) if kind_of(device) == "cpu" else nullcontext()
 
 
@@ -426,11 +427,11 @@ def save_clip(folder: Path, model: nn.Module, shape: ClipShape) -> None:
     from ovseg3d.files import write_atomic, write_json
 
     config = shape.config()
-    config["text_cfg"]["hf_tokenizer_name"] = "tokenizer"  # any name: with local-dir, open_clip takes the folder's own
+    config["text_cfg"]["hf_tokenizer_name"] = "tokenizer"  # any name: with local-dir, open_clip reads the folder's own
     preprocess = {"size": shape.image_size, "mode": "RGB", "mean": MEAN, "std": STD, "interpolation": "bicubic"}
     preprocess |= {"resize_mode": "shortest", "fill_color": 0}
     state = {k: v.detach().cpu() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     state = {k: v.half().contiguous() for k, v in state.items()}
     write_atomic(folder / "open_clip_model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
-    (folder / "open_clip_model.safetensors").chmod(0o644)  # the library lets only its owner read
+    (folder / "open_clip_model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only
     write_json(folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess})

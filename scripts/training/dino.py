@@ -1,11 +1,14 @@
-"""The tiny DINOv2: how it teaches itself, and the folder that transformers loads.
+"""The tiny DINOv2: its training by self-distillation, and the folder that transformers loads.
 
-A student sees large and small crops of an image in other colours and light; a teacher, the slow mean of the
-students so far, sees the large ones. The student shall say of each crop what the teacher says of the other large one
-(its [CLS] token); of patches that are hidden from it, what the teacher says who sees them; and of patches that both
-large crops hold, what the teacher says of the same place in the other. "Says" is a distribution over prototypes;
-the teacher's is spread evenly over them by Sinkhorn's iterations, so that it cannot say the same of everything.
-No captions and no labels take part.
+The student gets two large and some small crops of an image with random colours and light. The teacher, an exponential
+moving average of the student, gets the large crops. Outputs are distributions over prototypes; the teacher's are
+balanced over prototypes by Sinkhorn's iterations, which prevents collapse. The student learns to predict
+
+- of each crop, the teacher's [CLS] output for the other large crop;
+- of masked patches, the teacher's output for the same patches, unmasked;
+- of patches in the overlap of the large crops, the teacher's output for the same place in the other crop.
+
+There are no captions and no labels.
 """
 
 import math
@@ -35,7 +38,7 @@ class DinoShape:
     heads: int = 6
 
     def build(self) -> nn.Module:
-        """The network with random weights: transformers' own, and heads that begin with looking at neighbours."""
+        """transformers' network with random weights; its attention is initialised to be local."""
         from transformers import Dinov2Config, Dinov2Model
 
         config = Dinov2Config(
@@ -53,13 +56,13 @@ class DinoShape:
 
 @dataclass(frozen=True)
 class DinoRecipe:
-    """How it learns."""
+    """Settings of the training."""
 
     shape: DinoShape = field(default_factory=DinoShape)
     seed: int = 0
     batch: int = 32
     fresh: float = 8.0
-    """New images of a batch; the others were seen before, in other crops."""
+    """New images per batch; the others were used before, in other crops."""
     start: int = 1024
     rate: float = 3e-3
     decay: float = 0.05
@@ -73,20 +76,21 @@ class DinoRecipe:
     hidden: int = 384
     student_temperature: float = 0.1
     teacher_temperature: float = 0.015
-    """Cosines with random prototypes spread by a tenth: much warmer, and the teacher says next to nothing at first."""
+    """Cosines with random prototypes have a standard deviation of about 0.1: at a much higher temperature the teacher's
+    first outputs are nearly uniform."""
     momentum: float = 0.99
-    """Of the teacher at first; it rises to 1."""
+    """Of the teacher's moving average, at the start; it rises to 1."""
     mask_share: float = 0.5
-    """Share of large crops with hidden patches."""
+    """Share of large crops with masked patches."""
     whole_weight: float = 1.0
     masked_weight: float = 1.0
     place_weight: float = 1.0
-    """Of patches at the same place of the other crop."""
+    """Weight of the loss of patches at the same place in the other crop."""
     bf16: bool = True
 
 
 class Head(nn.Module):
-    """Tokens to cosines with prototypes."""
+    """From tokens to cosines with prototypes."""
 
     def __init__(self, width: int, recipe: DinoRecipe) -> None:
         super().__init__()
@@ -112,8 +116,8 @@ class Network(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """[CLS] tokens (views, width) and patch tokens (views, patches, width).
 
-        Small images take the part of the table of positions that begins at `corner` (row, column): transformers would
-        squeeze the table instead, and neighbours would no longer look like neighbours.
+        Small images use a window of the position table that begins at `corner` (row, column). transformers would
+        resize the table instead, which changes the differences between neighbours.
         """
         embed = self.backbone.embeddings
         patches = embed.patch_embeddings(images)
@@ -131,7 +135,7 @@ class Network(nn.Module):
 
 
 class DinoStage:
-    """Self-distillation, step by step."""
+    """Trains a student and its teacher by self-distillation."""
 
     name = "dino"
 
@@ -189,7 +193,8 @@ class DinoStage:
         }  # fmt: skip
 
     def crops(self, step: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Two large crops of each image (one after the other), small ones, and the large ones' boxes and flips."""
+        """Two large crops of each image (all first ones, then all second ones), small crops, and boxes and flips of the
+        large ones."""
         recipe = self.recipe
         indices = self.draw(step, self.pool.window)
         images, _ = self.pool.get(indices, self.draw.newest(step))
@@ -227,13 +232,13 @@ class DinoStage:
 
 
 def entropy(target: Tensor, cosines: Tensor, temperature: float) -> Tensor:
-    """Cross entropy of what the student says against what it should, over the last axis."""
+    """Cross entropy of the student's distribution with the target, over the last axis."""
     return -(target * (cosines / temperature).log_softmax(-1)).sum(-1)
 
 
 @torch.no_grad()
 def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3) -> Tensor:
-    """Distributions (tokens, prototypes) that use every prototype equally often over the batch."""
+    """Distributions (tokens, prototypes) whose mean over the batch is uniform."""
     shares = ((cosines.float() - cosines.float().max()) / temperature).exp()
     for _ in range(rounds):
         shares = shares / shares.sum(0, keepdim=True).clamp(min=1e-12) / shares.shape[1]
@@ -242,7 +247,7 @@ def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3) -> Tensor:
 
 
 def hide(count: int, grid: int, share: float, random: torch.Generator) -> Tensor:
-    """Which patches to hide, (count, grid * grid): of some images, a block and a few patches at random."""
+    """Mask of the patches to hide, (count, grid * grid): in some images, a block and a few random patches."""
     hidden = torch.zeros(count, grid, grid, dtype=torch.bool)
     chosen = torch.rand(count, generator=random) < share
     for view in chosen.nonzero()[:, 0].tolist():
@@ -286,7 +291,7 @@ def save_dino(folder: Path, backbone: nn.Module, shape: DinoShape) -> None:
 
     state = {k: v.detach().cpu().half().contiguous() for k, v in backbone.state_dict().items()}
     write_atomic(folder / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
-    (folder / "model.safetensors").chmod(0o644)  # the library lets only its owner read
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only
     config = backbone.config.to_dict() | {"architectures": ["Dinov2Model"], "dtype": "float32"}
     write_json(folder / "config.json", config)
     side = {"height": shape.image_size, "width": shape.image_size}

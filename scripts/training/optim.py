@@ -1,8 +1,7 @@
-"""Optimisers of the two trainings: Muon for the matrices of the blocks, AdamW for everything else.
+"""Optimisers of the two trainings: Muon for matrices of transformer blocks, AdamW for all other parameters.
 
-Muon makes every singular direction of an update equally long, which takes a small transformer to the same loss in
-clearly fewer steps; tables, vectors and projections stay with AdamW. Rates rise in the first steps and then fall by
-a half cosine of progress.
+Muon orthogonalises the updates; a small transformer reaches the same loss in clearly fewer steps. Embeddings, vectors
+and projections use AdamW. Learning rates rise linearly in the first steps, then fall by a half cosine of progress.
 """
 
 import math
@@ -13,13 +12,13 @@ from torch import Tensor, nn
 
 
 class Optimiser:
-    """Two optimisers with one face.
+    """Muon and AdamW behind one interface.
 
     Args:
-        named: names and parameters; those that need no gradient are left out.
-        rate: AdamW's learning rate; Muon's is `muon` times that (its updates have the size of AdamW's).
+        named: names and parameters; those without gradients are left out.
+        rate: AdamW's learning rate; Muon's is `muon` times that, since its updates are scaled to AdamW's.
         decay: weight decay of matrices.
-        muon: 0 takes AdamW for all.
+        muon: factor of Muon's rate; 0: AdamW for all.
     """
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]], rate: float, decay: float, muon: float = 1.0) -> None:
@@ -37,7 +36,7 @@ class Optimiser:
         self.parts.append((self.adam, 1.0))
         if blocks:
             matrices = [p for _, p in blocks]
-            # Its weight decay is multiplied by the rate, as AdamW's.
+            # Its weight decay is multiplied by the rate, as in AdamW.
             optimiser = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
             self.parts.append((optimiser, muon))
 
@@ -50,7 +49,7 @@ class Optimiser:
             optimiser.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Moments by the name of their parameter."""
+        """Moments by the names of parameters."""
         return {
             f"{self.names[p]}|{key}": value
             for optimiser, _ in self.parts
@@ -66,7 +65,7 @@ class Optimiser:
                 for p in group["params"]:
                     start = f"{self.names[p]}|"
                     held = {k.removeprefix(start): v.clone() for k, v in state.items() if k.startswith(start)}
-                    # Adam counts its steps in a tensor that stays on the CPU.
+                    # Adam keeps its step count on the CPU.
                     moved = {k: v if k == "step" else v.to(p.device) for k, v in held.items()}
                     if moved:
                         optimiser.state[p] = moved
@@ -77,5 +76,5 @@ def _in_block(name: str) -> bool:
 
 
 def rate_at(step: int, progress: float, warm_steps: int, last: float = 0.02) -> float:
-    """The rate's factor: up over `warm_steps`, then half a cosine down to `last`."""
+    """Factor on the rate: linear warm-up over `warm_steps`, times a half cosine from 1 to `last`."""
     return min(1.0, (step + 1) / warm_steps) * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress)))

@@ -1,9 +1,9 @@
-"""Images for training: rendered by worker processes into a ring of files that several trainings may share.
+"""Images for training, rendered by worker processes into a ring buffer of files that several trainings may share.
 
-Example `index` is a pure function of (factory, seed, index, size) and lies in slot index % capacity, so that a
-training that goes on finds the same images, or renders again what is missing. A slot's index is written after its
-image and captions; whoever finds another index there renders it. Two trainings may therefore render into one folder
-at once: the second finds what the first has made.
+Example `index` is a pure function of (factory, seed, index, size) and is stored in slot index % capacity. A resumed
+training finds the same images, or renders missing ones again. A slot's index is written after its image and captions;
+a reader that finds another index renders the example. Two trainings may therefore use one folder at once: the second
+finds what the first has rendered.
 """
 
 import importlib
@@ -22,12 +22,12 @@ from ovseg3d.files import write_atomic
 CAPTION_BYTES = 1200
 CHUNK = 32
 WORLD = 2
-"""Raised when `ovseg3d.synth.examples` makes other images or captions: older ones are not mixed with them."""
+"""Version of the images and captions of `ovseg3d.synth.examples`; images of other versions are refused."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from, and how large the ring is."""
+    """Source of the images, and size of the ring."""
 
     folder: str
     factory: str = "scripts.training.pool:world_example"
@@ -52,7 +52,7 @@ def world_example(seed: int, index: int, size: int, rooms: float):
 
 @dataclass
 class Ring:
-    """The files: images, captions as JSON, indices."""
+    """The memory-mapped files: images, captions as JSON, indices."""
 
     source: Source
 
@@ -62,7 +62,7 @@ class Ring:
         key = json.dumps(asdict(self.source) | {"folder": "", "chunk": CHUNK, "world": WORLD})
         mark = folder / "source.json"
         if mark.is_file() and mark.read_text() != key:
-            raise ValueError(f"{folder} holds pictures of other settings, or of an older world: remove it")
+            raise ValueError(f"{folder} holds images of other settings, or of an older version: remove it")
         sizes = {"images": n * side * side * 3, "captions": n * CAPTION_BYTES, "index": n * 8}
         for name, size in sizes.items():
             path = folder / f"{name}.bin"
@@ -76,7 +76,7 @@ class Ring:
         self.index = np.memmap(folder / "index.bin", np.int64, "r+", shape=(n,))
 
     def has(self, index: int) -> bool:
-        """Whether the slot holds this example (1 is added, so that a fresh file of zeros holds none)."""
+        """Whether the slot contains this example. Stored indices are one larger: 0, as in a new file, is none."""
         return self.index[index % len(self.index)] == index + 1
 
     def write(self, index: int, image: np.ndarray, captions: Sequence[str]) -> None:
@@ -94,7 +94,7 @@ class Ring:
 
 
 def render_chunk(source: Source, chunk: int) -> None:
-    """Render what is missing of one chunk (in a worker process, or here)."""
+    """Render the missing examples of one chunk, in the calling process."""
     ring = _ring(source)
     module, name = source.factory.split(":")
     make = getattr(importlib.import_module(module), name)
@@ -114,7 +114,7 @@ def _ring(source: Source) -> Ring:
 
 
 def _quiet_worker() -> None:
-    """Ctrl-C is the parent's; rendering leaves a training's own thread the first turn."""
+    """Initialise a worker: Ctrl-C is left to the parent, and training has priority over rendering."""
     import signal
 
     import torch
@@ -125,12 +125,12 @@ def _quiet_worker() -> None:
 
 
 class Pool:
-    """Examples for a training that at step s has seen `seen(s)` of them.
+    """Rendered examples for a training.
 
     Args:
-        source: what to render, and where to.
-        workers: processes that render ahead; 0 renders here, when asked.
-        ahead: chunks that are rendered ahead.
+        source: what to render, and where it is stored.
+        workers: processes that render ahead; 0: render in this process when needed.
+        ahead: number of chunks that are rendered ahead.
     """
 
     def __init__(self, source: Source, workers: int = 1, ahead: int = 16) -> None:
@@ -146,7 +146,7 @@ class Pool:
         """Seconds spent waiting for images, so far."""
 
     def get(self, indices: Sequence[int], newest: int) -> tuple[np.ndarray, list[list[str]]]:
-        """Images (len, size, size, 3) uint8 and their captions; rendering goes on ahead of `newest`."""
+        """Images (len, size, size, 3) uint8 and their captions; also starts to render ahead of `newest`."""
         import time
 
         self._start(range(newest // CHUNK, newest // CHUNK + self.ahead))
@@ -156,7 +156,7 @@ class Pool:
         for chunk in missing:
             if self.workers is None:
                 render_chunk(self.source, chunk)
-            elif chunk in self.pending:  # else another training has made it in between
+            elif chunk in self.pending:  # otherwise another training has rendered it meanwhile
                 self.pending[chunk].result()
         self.waited += time.perf_counter() - began
         return self.ring.read(indices)
@@ -177,17 +177,17 @@ class Pool:
 
 @dataclass(frozen=True)
 class Draw:
-    """Which examples a step takes: some that are new, others again from the ring."""
+    """Choice of the examples of a step: some new ones, the others from the ring."""
 
     batch: int
     fresh: float
-    """New examples of a batch, on average."""
+    """Mean number of new examples per batch."""
     start: int
-    """Examples that there are before the first step."""
+    """Number of examples before the first step."""
     seed: int
 
     def newest(self, step: int) -> int:
-        """How many examples there are at a step."""
+        """Number of examples at a step."""
         return self.start + int((step + 1) * self.fresh)
 
     def __call__(self, step: int, window: int) -> list[int]:

@@ -1,6 +1,6 @@
-"""One training from a script: resume, Ctrl-C, progress on the screen, weights at every checkpoint.
+"""Run a training from a script: resuming, Ctrl-C, printed progress, and weights exported at every checkpoint.
 
-A work folder holds a folder of checkpoints for each stage. Time counts over sessions; rendering and waiting count too.
+A work folder contains a folder of checkpoints for each stage. Time is summed over sessions, with rendering and waiting.
 """
 
 import json
@@ -28,14 +28,14 @@ _PRINT_EVERY = 20.0
 
 
 def write_recipe(folder: Path, **recipe: object) -> None:
-    """recipe.json beside the weights, for the card."""
+    """Write recipe.json beside the weights, for the model card."""
     from ovseg3d.files import write_json
 
     write_json(folder / "recipe.json", recipe)
 
 
 class Session:
-    """Stages of one training, one after the other.
+    """Runs the stages of one training.
 
     Args:
         work: the folder for checkpoints and `log.jsonl`.
@@ -49,7 +49,7 @@ class Session:
         work.mkdir(parents=True, exist_ok=True)
 
     def catch_signals(self) -> None:
-        """End after the current step at the first Ctrl-C or TERM; the second ends at once."""
+        """Stop after the current step at the first SIGINT or SIGTERM, and at once at the second."""
 
         def handle(number: int, frame: object) -> None:
             if self.stop.is_set():
@@ -60,7 +60,7 @@ class Session:
             signal.signal(number, handle)
 
     def run(self, stage: Stage, steps: int | None, max_seconds: float | None, export: Callable[[], None]) -> Outcome:
-        """Train a stage to its end, from its newest checkpoint if there is one; `export` after every checkpoint."""
+        """Train a stage to its end, from its newest checkpoint if any; call `export` after every checkpoint."""
         folder = self.work / stage.name
         first, clock = 0, Clock()
         newest = latest_checkpoint(folder)
@@ -70,7 +70,7 @@ class Session:
                 sys.exit(f"{newest} was made with other settings. Give the same ones, or remove {self.work}")
             stage.load_state(held.state)
             first, clock = held.step, Clock(held.seconds)
-            print(f"{stage.name}: going on from step {first}, {held.seconds:.0f} s", flush=True)
+            print(f"{stage.name}: resuming at step {first}, {held.seconds:.0f} s", flush=True)
         since, on_start, newest_figures = time.monotonic(), first, {}
 
         def report(event: Event) -> None:

