@@ -4,10 +4,10 @@ python -m scripts.benchmarks.benchmark                              # everything
 python -m scripts.benchmarks.benchmark --rows playroom,lego         # some rows
 python -m scripts.benchmarks.benchmark --rows kernels --output kernels.md
 
-A training row parses the very `ovseg3d train ...` line that it shows and trains with the settings that this gives,
-in a process of its own, so that time and memory are its own, and with an empty kernel cache, so that its seconds hold
-the compilation too. While it trains, a few held-out views are rendered now and then with the clock stopped: that gives
-the seconds to 20, 25 and 28 dB. Captures other than scenes/ are looked for in $OVSEG3D_DATA.
+A training row parses the `ovseg3d train ...` command that it shows and trains with the resulting settings, in its own
+process, for its own time and memory, and with an empty kernel cache, so that compilation is included. During training,
+some pixels of held-out views are rendered at intervals with the clock stopped, which gives the seconds to 20, 25 and
+28 dB. Captures outside scenes/ are expected in $OVSEG3D_DATA.
 """
 
 import math
@@ -48,16 +48,16 @@ class Benchmark:
     """Measure, and print markdown tables."""
 
     rows: str = ",".join(ROWS)
-    """Which rows, with commas."""
+    """Names of rows, separated by commas."""
     output: Path | None = None
     """Also write the tables to this file."""
     max_seconds: float | None = None
-    """Train every scene for so long instead: a quick try, not for publication."""
+    """Train every scene for this many seconds instead: for a quick test, not for publication."""
     warm: bool = False
-    """Keep the usual kernel cache, so that seconds do not hold the compilation."""
+    """Keep the usual kernel cache, so that compilation is not included."""
 
     def main(self) -> int:
-        """Run row after row; returns 1 when one of them failed."""
+        """Run the rows one after another; returns 1 if one of them failed."""
         if "OVSEG3D_DATA" in os.environ:
             os.environ["OVSEG3D_DATA"] = os.path.abspath(os.environ["OVSEG3D_DATA"])  # rows work in the repository
         names = [name.strip() for name in self.rows.split(",") if name.strip()]
@@ -74,7 +74,7 @@ class Benchmark:
                     kernel_rows = apart(measure_kernels, self.warm)
                 else:
                     training_rows.append(apart(measure_training, self.warm, name, train_line(name, self.max_seconds)))
-            except Exception as error:  # the other rows may be fine
+            except Exception as error:  # the other rows may succeed
                 failed = True
                 print(f"{name} failed: {error}", file=sys.stderr, flush=True)
         text = f"{apart(describe_machine, True)}\n\n"
@@ -156,7 +156,7 @@ def describe_machine() -> str:
 
 
 def measure_training(name: str, line: str) -> list[str]:
-    """Train as the command `line` does, watching a few held-out pixels; a row of the table."""
+    """Train as the command `line`, and evaluate some held-out pixels at intervals; returns a row of the table."""
     if "$OVSEG3D_DATA" in line and not os.environ.get("OVSEG3D_DATA"):
         return [name, *["not measured: OVSEG3D_DATA is not set"], *[""] * (len(TRAINING_COLUMNS) - 3), f"`{line}`"]
     from ovseg3d.cli.train import Train

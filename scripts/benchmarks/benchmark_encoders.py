@@ -1,19 +1,18 @@
 """Seconds and memory of 2D encoders on a capture's photos, as a markdown table.
 
 python -m scripts.benchmarks.benchmark_encoders FOX --rows stage      # as `ovseg3d train --only features`
-python -m scripts.benchmarks.benchmark_encoders FOX                   # its 50 photos; weights have to be there
+python -m scripts.benchmarks.benchmark_encoders FOX                   # its 50 photos; needs the weights
 python -m scripts.benchmarks.benchmark_encoders FOX --random-weights  # time and memory do not depend on them
 python -m scripts.benchmarks.benchmark_encoders FOX --random-weights --photos 1 --rows dino-full
 
-The row `stage` is the pipeline's own stage with its usual settings, from an empty cache: choosing and loading both
-encoders, fitting DINO's projection, regions, writing the cache; and what a second start takes then. (With
---random-weights, making the models is not counted, and there is no second start.) The other rows are one way of
-encoding each: CLIP's patches in one pass at the photo's own size, CLIP on crops, DINO at half of the photo's size and
-at its own. Each row runs in a process of its own, photos one after another. In these rows, reading the photos and
-resizing them is counted, loading the model is not. CPU seconds are those of all threads: with N cores of one's own, a
-photo takes about an N-th of them, whatever else the machine is doing. Memory is the most anonymous memory of the
-process, which holds the weights. A row stops after --max-seconds and says so; its total is then what it would have
-come to.
+The row `stage` is the pipeline's stage with its usual settings, from an empty cache: choosing and loading the encoders,
+fitting DINO's projection, regions, and writing the cache; and then the time of a second start. With --random-weights,
+making the models is not included, and there is no second start. Each other row is one way of encoding: CLIP's patches
+in one pass at the photo's size, CLIP on crops, and DINO at half of the photo's size and at its full size. Each row runs
+in its own process, one photo after another. These rows include reading and resizing photos, but not loading the model.
+CPU seconds are summed over threads: with N free cores, a photo takes about an N-th of them. Memory is the peak of the
+process's anonymous memory, which includes the weights. A row stops after --max-seconds and says so; its total is then
+extrapolated.
 """
 
 import multiprocessing
@@ -52,17 +51,17 @@ class BenchmarkEncoders:
     dino: str = "facebook/dino-vits8"
     """As --dino of `ovseg3d train`."""
     rows: str = ",".join(ROWS)
-    """Which rows, with commas."""
+    """Names of rows, separated by commas."""
     photos: int | None = None
-    """How many photos; all when left out."""
+    """Number of photos; by default all."""
     random_weights: bool = False
-    """Make the models from their architecture alone, with random weights."""
+    """Make the models with random weights."""
     threads: int | None = None
-    """Threads of torch; one per core when left out."""
+    """Threads of torch; by default one per core."""
     device: str = "cpu"
     """Where to compute."""
     max_seconds: float = 1200.0
-    """Stop a row after so long."""
+    """Stop a row after this many seconds."""
 
     def main(self) -> int:
         print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
@@ -75,7 +74,7 @@ class BenchmarkEncoders:
 
 
 def measure(options: BenchmarkEncoders, row: str) -> list[str]:
-    """Encode the photos one way; the cells of a row."""
+    """Encode the photos in one way; returns the cells of a row."""
     import torch
 
     from ovseg3d.engine.memory import PeakMemory
@@ -86,7 +85,7 @@ def measure(options: BenchmarkEncoders, row: str) -> list[str]:
     scene = load_scene(options.scene)
     frames = scene.frames[: options.photos]
     if row == "stage":
-        # The projection is fitted to training photos: here all are.
+        # The projection is fitted to training photos; here all photos are training photos.
         return measure_stage(options, replace(scene, frames=frames, train=tuple(range(len(frames))), test=()))
     with PeakMemory() as memory, torch.inference_mode():
         encoder = make(options, row)
@@ -114,20 +113,20 @@ def cells(
     cpu_each: float,
     peak: int,
 ) -> list[str]:
-    """A row of the table; a total of photos that were not all timed stands in brackets."""
+    """A row of the table; an extrapolated total is in brackets."""
     total = f"{each * photos:.0f}" if done == photos else f"({each * photos:.0f}, of {done} timed)"
     name = f"{name}, random weights" if options.random_weights else name
     return [row, name, str(photos), seen, f"{each:.2f}", f"{cpu_each:.2f}", total, f"{peak / 2**20:.0f}"]
 
 
 def measure_stage(options: BenchmarkEncoders, scene: Any) -> list[str]:
-    """The pipeline's stage on an empty cache; the cells of its row."""
+    """Run the pipeline's stage on an empty cache; returns the cells of its row."""
     from ovseg3d.engine.memory import PeakMemory
     from ovseg3d.features.encode import encode_scene, load_encoders
     from ovseg3d.runs.config import EncodeConfig
 
     stop, again = threading.Event(), "not measured"
-    # Whole photos only: the share of one that is being encoded is cut off.
+    # Complete photos only.
     done = [0]
     with TemporaryDirectory() as folder, PeakMemory() as memory:
         settings = EncodeConfig(clip=options.clip, dino=options.dino, cache_dir=folder)
@@ -180,7 +179,7 @@ def random_encoders(options: BenchmarkEncoders, folder: str) -> Any:
 
 
 def encode(encoder: Any, photo: Any, row: str) -> str:
-    """Encode one photo; says what the encoder saw."""
+    """Encode one photo; returns a description of the encoder's input."""
     import torch
     import torch.nn.functional as F
 

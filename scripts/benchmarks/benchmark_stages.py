@@ -3,11 +3,10 @@
     python -m scripts.benchmarks.benchmark_stages $OVSEG3D_DATA/fox $OVSEG3D_DATA/tum_cabinet --random-weights
     python -m scripts.benchmarks.benchmark_stages my_room --clip ViT-B-16:weights.safetensors --dino ./my_dino
 
-Each stage is a command of its own on the same run (`--only features`, then `--only field --resume`, then `--only
-semantics --resume`), from an empty cache, so that seconds and memory are its own; both hold what a process costs before
-it begins. Memory is the most anonymous memory of the process. --random-weights writes both architectures to files with
-weights at random, and names these files: costs do not depend on weights, what is learnt does. Photos are taken at their
-own size, which is more than a CPU's preset would (--max-side 320).
+Each stage is a separate command on the same run (`--only features`, then `--only field --resume`, then `--only
+semantics --resume`), from an empty cache, for its own seconds and memory; both include the start of the process. Memory
+is the peak of the process's anonymous memory. --random-weights uses models with random weights: costs do not depend on
+weights. Photos are used at their full size; the CPU preset would resize them (--max-side 320).
 """
 
 import json
@@ -42,7 +41,7 @@ class BenchmarkStages:
     dino: str = "facebook/dino-vits8"
     """As --dino of `ovseg3d train`; likewise."""
     random_weights: bool = False
-    """Make both architectures with weights at random."""
+    """Use models with random weights."""
     max_side: int = 100_000
     """As --max-side of `ovseg3d train`."""
     steps: int | None = None
@@ -51,7 +50,7 @@ class BenchmarkStages:
     """Keep runs here; by default nothing is kept."""
 
     def main(self) -> int:
-        """Print row after row; returns 1 when a stage failed."""
+        """Measure and print the rows; returns 1 if a stage failed."""
         print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
         with tempfile.TemporaryDirectory(prefix="ovseg3d-bench-") as folder:
             clip, dino = self.clip, self.dino
@@ -102,7 +101,7 @@ def _outcome(stage: str, metrics: dict[str, Any]) -> str:
 
 
 def random_files(clip: str, dino: str, folder: Path) -> tuple[str, str]:
-    """Both architectures with weights at random, as files that --clip and --dino take."""
+    """Save models with random weights; returns their values for --clip and --dino."""
     import open_clip
     from safetensors.torch import save_file
 

@@ -3,16 +3,16 @@
     python -m scripts.benchmarks.benchmark_viewer outputs/playroom/latest
     python -m scripts.benchmarks.benchmark_viewer outputs/playroom/latest --points 1000000 --output viewer.md
 
-A row is one server in its own process, with a client in another process that speaks viser's protocol and draws nothing:
-a software browser would use the cores that are measured. Its window has 1000x750 pixels and starts at the first view.
+A row is one server in its own process, with a client in another process that uses viser's protocol but draws nothing: a
+browser would use the cores that are measured. Its window has 1000x750 pixels and starts at the first view.
 "Open" is the time from before torch is imported until the server listens, "ready" until the encoder and all data of a
-first query are loaded, "first image" from the client's connection until it has the image. Then the camera sways about
+first query are loaded, "first image" from the client's connection until it has the image. Then the camera swings about
 its target, with 30 updates a second: images are counted at the server, sizes at the client, and the smallest size is
 reported. "Sharp" is the time from the last camera update until the client has the sharp image; a query lasts until it
 has the highlighted points; a click (on a grid over the image) until there is a name. Of several times, the median is
 reported and, in brackets, the worst.
 
---points measures the same run with other numbers of points: copies of its own, each moved within its cell.
+--points measures the same run with other numbers of points: copies of its points, each moved within its cell.
 """
 
 import statistics
@@ -157,7 +157,7 @@ class Clients(BaseManager):
 
 @contextmanager
 def client(*arguments: Any) -> Any:
-    """A `Bare` in a process of its own, and when it came."""
+    """A `Bare` in its own process, and the time when it was started."""
     from scripts.benchmarks.viewer_client import Bare
 
     Clients.register("Bare", Bare)
@@ -169,7 +169,7 @@ def client(*arguments: Any) -> Any:
 
 
 def until(true: Callable[[], Any], began: float) -> float:
-    """Seconds from `began` until `true()` is."""
+    """Seconds from `began` until `true()` holds."""
     while not true():
         if time.perf_counter() - began > PATIENCE:
             raise TimeoutError(f"Nothing came in {PATIENCE:g} s.")
@@ -203,7 +203,7 @@ def sway(
 
 
 def targets(position: tuple, target: tuple) -> list[tuple]:
-    """Targets, each a little aside, since an image that is cached would take no time."""
+    """Different targets close to each other, since a cached image would take no time."""
     away = sum((p - t) ** 2 for p, t in zip(position, target)) ** 0.5
     return [(target[0] + 0.05 * away * number, *target[1:]) for number in range(1, TIMES + 1)]
 
