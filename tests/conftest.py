@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     pass
 
 
+def pytest_configure() -> None:
+    """One thread of torch for each worker of xdist, which otherwise compete for the cores. Torch reads it when it is
+    imported; processes that tests start inherit it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture
 def data_dir() -> Path:
     """The development captures; a test that needs them skips, with the reason, where they are absent."""

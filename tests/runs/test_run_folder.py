@@ -335,6 +335,7 @@ def _race(scene: Path, folder: Path, pairs: int) -> None:
         "scene, seed = load_scene(Path(sys.argv[1])), int(sys.argv[2])\n"
         "settings = small_settings(steps=1, seed=seed) | {'only': 'field'}\n"
         "config = make_config('cpu', flags=settings)\n"
+        "print('ready', flush=True)\n"
         "for line in sys.stdin:\n"
         "    at, folder = line.split(maxsplit=1)\n"
         "    time.sleep(max(0, float(at) - time.time()))\n"
@@ -350,10 +351,11 @@ def _race(scene: Path, folder: Path, pairs: int) -> None:
         for seed in (1, 2)
     ]
     try:
+        assert [process.stdout.readline() for process in both] == ["ready\n", "ready\n"]
         for number in range(pairs):
             run = folder / str(number)
             for process in both:
-                process.stdin.write(f"{time.time() + (0.2 if number else 20)} {run}\n")
+                process.stdin.write(f"{time.time() + 0.2} {run}\n")
                 process.stdin.flush()
             said = [process.stdout.readline().split(" ", 1) for process in both]
             assert sorted(words[0].strip() for words in said) == ["told", "won"], said
