@@ -90,7 +90,7 @@ def learn(scene: Path, folder: Path, everything: bool) -> RunFolder:
         "phrases": ";".join(CLASSES),
     }
     encode["cache_dir"] = str(folder / f"cache-{scene.name}")
-    settings = small_settings(steps=60) | {"encode": encode, "only": "field,semantics"}
+    settings = small_settings(steps=30) | {"encode": encode, "only": "field,semantics"}
     config = make_config("cpu", flags=settings | {"scene": {"train_on_all": everything}})
     run = train_scene(scene, config, output_dir=folder / f"run-{scene.name}")
     engine = QueryEngine(run)

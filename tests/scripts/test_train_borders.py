@@ -51,7 +51,14 @@ def test_lessons_are_pairs_of_one_thing_and_of_two() -> None:
     assert len(lessons(unknown, dear).two) == 0
 
 
-def test_what_is_taught_is_learnt() -> None:
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train for less time than the shipped model."""
+    monkeypatch.setattr(train_borders, "STEPS", 300)
+    monkeypatch.setattr(train_borders, "NETWORKS", 2)
+
+
+def test_what_is_taught_is_learnt(short: None) -> None:
     """Two instances where it bends or leaves a plane, but not both: no sum of measures says that."""
     random, (bend, leaves) = np.random.default_rng(0), (MEASURES.index(name) for name in ("bend", "leaves"))
 
@@ -64,7 +71,7 @@ def test_what_is_taught_is_learnt() -> None:
     assert right.mean() > 0.9
 
 
-def test_what_grows_is_not_unlearnt() -> None:
+def test_what_grows_is_not_unlearnt(short: None) -> None:
     """Lessons that say that instances of unlike colours are one are not believed."""
     told = np.random.default_rng(0).normal(size=(4000, len(MEASURES)))
     grows = [MEASURES.index(name) for name in GROWING]
