@@ -208,6 +208,13 @@ def test_cells_that_no_camera_sees_start_empty(scene):
     assert middle.all() and 0.05 < seen.float().mean() < 0.95
 
 
+def test_only_training_cameras_see_cells(scene):
+    box, config = find_box(scene, FieldConfig()), FieldConfig(occupancy_resolution=32)
+    seen = seen_cells(replace(scene, train=(2,), test=(0, 4)), box, config)
+    alone = seen_cells(replace(scene, frames=scene.frames[2:3], train=(0,), test=()), box, config)
+    assert torch.equal(seen, alone) and not torch.equal(seen, seen_cells(scene, box, config))
+
+
 def test_occupancy_forgets_what_carries_no_weight_and_keeps_what_does():
     grid = OccupancyGrid(torch.ones(1, 8, 8, 8, dtype=torch.bool), threshold=0.01)
     grid.seen[0, 0] = False
