@@ -1,4 +1,4 @@
-"""Every part's public face: what it says that it has, it has."""
+"""The public face of each part: every declared name exists."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""What a stranger hands over is refused before it is opened or allocated."""
+"""Limits: oversized or malformed input is refused before it is opened or allocated."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What the README tells people to type exists, and the automatic tests run exactly its test command."""
+"""Commands of the README exist, and CI runs its test command."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""How Warp is started, in a process of its own: it starts once."""
+"""Warp is started once, in a process of its own."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The encoders that come with the package: small, read by their libraries alone, and able to do what they are for."""
+"""The built-in encoders: small, readable by their libraries alone, and above baselines."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Model folders and names that somebody else hands over: nothing of theirs runs, and nothing absurd is built."""
+"""Untrusted model folders and names: no code of theirs runs, and no oversized model is built."""
 
 import json
 import shutil

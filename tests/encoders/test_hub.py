@@ -1,4 +1,4 @@
-"""A hub that is or is not there, its cache on this disk, and what is fetched from it."""
+"""The model hub: online and offline, its local cache, and which files are downloaded."""
 
 import hashlib
 import http.server

@@ -1,4 +1,4 @@
-"""Preprocessing against open_clip's own transforms, and pictures of odd shapes."""
+"""Preprocessing against open_clip's own transforms, and images of unusual shapes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Files of weights: what is refused, and what tells one from another."""
+"""Files of weights: which are refused, and how they are identified."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""COCO-style annotations: decoded by hand, they are the label images that they were made of."""
+"""COCO annotations: decoded by hand, they equal the label images."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def test_masks_come_back() -> None:
         np.testing.assert_array_equal(decoded(run_lengths(mask)), mask)
 
 
-def test_things_and_the_rest_of_a_view() -> None:
+def test_instances_and_other_labels_of_a_view() -> None:
     label = np.array([[1, 1, 2, 0], [1, 3, 2, 0], [1, 3, 3, 0]])
     instance = np.array([[0, 0, 7, 7], [0, 9, 7, 7], [5, 9, 9, 0]])
     found = annotations_of(1, label, instance, {7: 2, 9: 3, 5: 0})

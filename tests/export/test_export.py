@@ -231,7 +231,9 @@ def test_a_selection_and_an_empty_one(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_a_run_without_meaning_gives_its_surface(bare: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_semantics_exports_its_surface(
+    bare: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ovseg3d.export.source.restore", Exact)
     files = bare.export("cloud,mesh,html", tmp_path)
     rows = vertices(files[0])

@@ -1,4 +1,4 @@
-"""Triangles from points: of a sphere, whose every answer is known."""
+"""Meshes from points of a sphere, whose surface is known."""
 
 import json
 from pathlib import Path

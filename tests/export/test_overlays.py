@@ -1,4 +1,4 @@
-"""The picture that a run ends with shows an answer that can be seen in it."""
+"""The preview of semantics shows an answer that is visible in its view."""
 
 from types import SimpleNamespace
 

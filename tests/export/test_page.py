@@ -1,4 +1,4 @@
-"""The HTML page: what is in it is the cloud, and nothing in it asks for anything else."""
+"""The HTML page: it contains the cloud, and loads nothing from elsewhere."""
 
 import base64
 import json
@@ -54,7 +54,7 @@ def test_points_come_back(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.array(meta["upright"]) @ cloud.surface.up, [0, 1, 0], atol=1e-9)
 
 
-def test_labels_and_things_come_back_and_text_stays_text(tmp_path: Path) -> None:
+def test_labels_and_instances_are_read_back_and_text_is_escaped(tmp_path: Path) -> None:
     cloud = sphere_cloud()
     save_page(tmp_path / "page.html", cloud)
     page, meta, _ = read(tmp_path / "page.html")

@@ -1,4 +1,4 @@
-"""Clouds as files: what is read back, by programs that know nothing of us, is what was written."""
+"""Files of clouds: independent programs read what was written."""
 
 import errno
 import json

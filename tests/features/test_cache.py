@@ -1,4 +1,4 @@
-"""The cache: whole files only, one maker at a time, nothing trusted that is not what its name says."""
+"""The cache: complete files only, one writer at a time, and files are checked against their names."""
 
 import errno
 import os

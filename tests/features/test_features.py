@@ -1,4 +1,4 @@
-"""Features of a photo: dense, pyramid and regions give the answers that a mean-colour encoder makes computable."""
+"""Features of a photo: dense, pyramid and regions, against values computed for a mean-colour encoder."""
 
 import math
 

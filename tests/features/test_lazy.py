@@ -1,4 +1,4 @@
-"""A second start: what encoders are is known without loading them, and never believed against their content."""
+"""A second start: facts about encoders are cached, so that none is loaded, and checked against their content."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A scene's features: every photo once, the same from one start to the next, small, and from any kind of picture."""
+"""Features of a scene: every photo is encoded once, results are reproducible and small, and all image modes work."""
 
 import shutil
 import threading

@@ -1,4 +1,4 @@
-"""Whether two regions are one thing: measures whose values are known, and the network that weighs them."""
+"""Merge scores of two regions: edge features with known values, and the network that weighs them."""
 
 from dataclasses import replace
 

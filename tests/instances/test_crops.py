@@ -1,4 +1,4 @@
-"""Instance crops: which photos are chosen, what is cut out of them, and what points take of it."""
+"""Instance crops: choice of photos, cropping, and the share in the points' features."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The planes of a room: small shapes whose answers are known."""
+"""Layout: the planes of small shapes, which are known."""
 
 import numpy as np
 import pytest

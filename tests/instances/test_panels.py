@@ -1,4 +1,4 @@
-"""Planar instances: a door of the wall's own colour, recognised by features; and what is none."""
+"""Planar instances: a door of the wall's colour is found by its features; other planes have none."""
 
 from dataclasses import replace
 

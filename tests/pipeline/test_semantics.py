@@ -216,7 +216,7 @@ def test_what_is_read_is_checked(run: RunFolder, tmp_path: Path, name: str, chan
         load_semantics(tmp_path)
 
 
-def test_scraps_and_portraits_are_kept_and_checked(run: RunFolder, tmp_path: Path) -> None:
+def test_rejected_fragments_and_instance_crops_are_saved_and_checked(run: RunFolder, tmp_path: Path) -> None:
     known = load_semantics(run.folder)
     count = int(known.instance.max())
     pieces = np.where((known.instance == 0) & (np.arange(len(known.instance)) % 5 == 0), count + 1, known.instance)
@@ -260,7 +260,7 @@ def test_equal_seeds_give_equal_bits_and_labels_are_never_read(
     assert (again.folder / FILE).read_bytes() == (run.folder / FILE).read_bytes()
 
 
-def test_meaning_needs_a_field_and_can_be_added_to_one(
+def test_semantics_need_a_field_and_can_be_added_to_one(
     run: RunFolder, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = flags(steps=20)
@@ -277,7 +277,7 @@ def test_meaning_needs_a_field_and_can_be_added_to_one(
     assert later.metrics()["steps"] == 20 and later.status()["status"] == "done"
 
 
-def test_meaning_does_not_outlive_its_field(run: RunFolder, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
+def test_semantics_are_removed_with_their_field(run: RunFolder, tiny_scene: Path, tmp_path: Path, cli: Cli) -> None:
     made = load(shutil.copytree(run.folder, tmp_path / "run"))
     made.write_metrics({"miou": 0.9})
     before, points = made.metrics(), (made.folder / FILE).read_bytes()
@@ -427,7 +427,7 @@ def test_render_leaves_unlabelled_what_segment_leaves_unlabelled(run: RunFolder,
     assert blacks[0] > blacks[1] + 0.2, "much of the view is ground"
 
 
-def test_a_run_ends_with_a_picture_of_what_it_knows(
+def test_a_run_has_a_preview_of_its_semantics(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny_scene: Path
 ) -> None:
     """Photo, render, features; labels and a query of an object if there are phrases, else instances."""

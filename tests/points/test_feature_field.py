@@ -1,4 +1,4 @@
-"""The feature field: it learns what it is shown, keeps to few bytes, and its stages repeat themselves to the bit."""
+"""The feature field: it fits its targets, is small, and its stages are reproducible to the bit."""
 
 import pytest
 import torch

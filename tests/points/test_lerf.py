@@ -1,4 +1,4 @@
-"""LERF's sized field on rays made by hand: small crops name what is there, large ones say what it all is together."""
+"""LERF's scale-dependent field on rays by hand: small crops name objects, large ones their surroundings."""
 
 import numpy as np
 import pytest

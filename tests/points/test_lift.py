@@ -1,4 +1,4 @@
-"""Lifting of the photos' features to points, against sums by hand and voters who err."""
+"""Lifting of the photos' features to points, against sums by hand and with wrong photos."""
 
 from dataclasses import replace
 

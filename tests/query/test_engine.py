@@ -1,4 +1,4 @@
-"""The engine's parts work by themselves: views without questions, questions without a field."""
+"""Parts of the query engine work alone: views without queries, and queries without a field."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The nearest words of each point stand for all of them."""
+"""The default vocabulary: the nearest words of each point approximate all words."""
 
 import numpy as np
 

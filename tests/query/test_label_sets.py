@@ -1,4 +1,4 @@
-"""Label images belong to the list beside them, whoever wrote them and whatever was there before."""
+"""Label images match the list of phrases beside them, also after an earlier export."""
 
 import json
 import threading

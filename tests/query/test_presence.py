@@ -61,7 +61,7 @@ def seen(vectors: np.ndarray, instance: np.ndarray, plane: np.ndarray | None = N
     )
 
 
-def test_witnesses_are_things_planes_and_patches_of_one_thing() -> None:
+def test_candidates_are_instances_planes_and_neighbourhoods() -> None:
     random = np.random.default_rng(0)
     vectors = random.normal(size=(len(GRID), 3))
     instance = np.where(GRID[:, 0] < 10, 3, np.where(GRID[:, 0] < 20, 1, 0)).astype(np.int32)
@@ -83,7 +83,7 @@ def test_witnesses_are_things_planes_and_patches_of_one_thing() -> None:
     np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + STEADY))
 
 
-def test_a_thing_that_was_seen_as_a_whole_speaks_by_its_portrait_more_than_by_its_points() -> None:
+def test_an_instance_crop_weighs_more_than_points() -> None:
     random = np.random.default_rng(0)
     vectors, faces = random.normal(size=(len(GRID), 3)), random.normal(size=(3, 3)).astype(np.float32)
     faces[:] = normalise(faces)
@@ -112,7 +112,7 @@ def test_a_thing_that_was_seen_as_a_whole_speaks_by_its_portrait_more_than_by_it
     np.testing.assert_allclose(unseen[0], mixed[0], atol=1e-6)
 
 
-def test_few_points_nothing_told_and_photos_that_disagree() -> None:
+def test_candidates_with_few_points_no_features_or_disagreeing_photos() -> None:
     nothing = np.zeros(len(GRID), np.int32)
     scene = seen(np.ones((len(GRID), 1)), nothing)
     assert Candidates.of(scene).wholes == 0
@@ -126,7 +126,7 @@ def test_few_points_nothing_told_and_photos_that_disagree() -> None:
     assert not trusted.members.toarray()[:, GRID[:, 0] < 6].any(), "in full from half of the usual agreement"
 
 
-def test_chances_are_what_bayes_says() -> None:
+def test_chances_follow_bayes_rule() -> None:
     random = np.random.default_rng(0)
     own, others, no = random.normal(0, 3, 6), random.normal(0, 3, (6, 7)), np.zeros((6, 0))
     prior = np.r_[CHANCE, np.full(7, (1 - CHANCE) / 7)]
@@ -154,7 +154,7 @@ def asker_of(folder: Path, scene: SemanticScene, texts: dict[str, np.ndarray]) -
     return engine
 
 
-def test_what_is_near_to_everything_is_nowhere_and_what_stands_out_is_there(tmp_path: Path) -> None:
+def test_a_phrase_near_to_all_candidates_is_absent(tmp_path: Path) -> None:
     """Thirty instances of ten kinds. "tram" is nearer to each than its own name, and equally near to all."""
     kinds, dim = 10, 16
     instance = (np.arange(len(GRID)) * 30 // len(GRID) + 1).astype(np.int32)
@@ -173,7 +173,7 @@ def test_what_is_near_to_everything_is_nowhere_and_what_stands_out_is_there(tmp_
     assert (tram.relevancy <= tram.score).all()
 
 
-def test_what_is_not_meant_is_not_there(tmp_path: Path) -> None:
+def test_a_negative_excludes_its_instances(tmp_path: Path) -> None:
     """Ten instances lie between chair and office chair, nearer to the latter; ten are a little like a chair."""
     dim = 8
     instance = (np.arange(len(GRID)) * 40 // len(GRID) + 1).astype(np.int32)
@@ -193,7 +193,7 @@ def test_what_is_not_meant_is_not_there(tmp_path: Path) -> None:
     assert none.ask(["chair"])[0].present and not none.ask(["chair"], negatives=["office chair"])[0].present
 
 
-def test_what_is_there_shows_where_it_was_seen(tmp_path: Path) -> None:
+def test_the_points_of_a_present_phrase_are_those_of_its_instance(tmp_path: Path) -> None:
     """A mug that is one's word against a bowl's: most of it is nearer to the bowl, but a mug is asked for."""
     dim = 8
     instance = np.where(GRID[:, 0] < 4, 1, np.where(GRID[:, 0] < 20, 2, 0)).astype(np.int32)
@@ -223,7 +223,7 @@ def test_three_quarters_of_the_best_candidate_reach_its_score(tmp_path: Path) ->
     assert mug.present and 0.75 <= share <= 0.76
 
 
-def test_a_plane_as_one_more_rival_makes_nothing_likelier(tmp_path: Path) -> None:
+def test_a_plane_among_the_alternatives_raises_no_score(tmp_path: Path) -> None:
     dim = 8
     instance = np.where(GRID[:, 0] < 4, 1, 2).astype(np.int32)
     vectors = np.where(instance[:, None] == 1, 0.5 * np.eye(dim)[0] + 0.53 * np.eye(dim)[1], np.eye(dim)[5])
@@ -235,7 +235,7 @@ def test_a_plane_as_one_more_rival_makes_nothing_likelier(tmp_path: Path) -> Non
     assert 0 < engine.decide("mug", ("wall",), canonical=("floor",), negatives=("bowl",)).score < 1
 
 
-def test_where_a_thing_hangs_is_not_what_was_asked_for(tmp_path: Path) -> None:
+def test_a_phrase_with_a_place_means_its_head_noun(tmp_path: Path) -> None:
     """The words of a place are most of a sentence; what it is about hangs there."""
     dim = 8
     instance = np.where(GRID[:, 0] >= 30, 1, 0).astype(np.int32)
@@ -249,7 +249,9 @@ def test_where_a_thing_hangs_is_not_what_was_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("floorlike, score", [(0.48, 0.67), (0.505, 0.51), (0.509, 0.49)])
-def test_a_floor_does_not_speak_for_a_patch_of_it(tmp_path: Path, floorlike: float, score: float) -> None:
+def test_a_plane_does_not_replace_a_neighbourhood_above_the_threshold(
+    tmp_path: Path, floorlike: float, score: float
+) -> None:
     """A patch is a bit more like a box than its floor is: both are one, the patch alone, or neither."""
     dim, patch = 8, (np.hypot(GRID[:, 0] - 20, GRID[:, 1] - 20) < 6)
     vectors = np.tile(0.4 * np.eye(dim)[0] + floorlike * np.eye(dim)[1] + 0.77 * np.eye(dim)[5], (len(GRID), 1))
@@ -265,7 +267,7 @@ def test_a_floor_does_not_speak_for_a_patch_of_it(tmp_path: Path, floorlike: flo
     np.testing.assert_array_equal(found.relevancy, answer.relevancy, "the threshold decides, and changes nothing else")
 
 
-def test_a_scrap_says_what_it_would_say_as_a_thing(tmp_path: Path) -> None:
+def test_a_rejected_fragment_scores_like_an_instance(tmp_path: Path) -> None:
     """That it is too large for a mug, and no wall; only that it is no instance."""
     dim, scores = 8, []
     vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[0], (len(GRID), 1))
@@ -281,7 +283,7 @@ def test_a_scrap_says_what_it_would_say_as_a_thing(tmp_path: Path) -> None:
     assert wall < min(mug, bed) and np.ptp(scores[1], axis=0).max() > 0.1
 
 
-def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
+def test_a_known_plane_is_present_whatever_its_features(tmp_path: Path) -> None:
     """Its place says so, to its bare name; what else is said of it, features have to see."""
     dim = 8
     across = GRID[:, 0]
@@ -303,9 +305,7 @@ def test_a_ceiling_is_there_whatever_it_looks_like(tmp_path: Path) -> None:
     assert not without.ask(["ceiling"])[0].present, "without walls there is no room"
 
 
-def test_a_look_alike_is_absent_where_the_run_names_what_is_there(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_alike_is_absent_if_the_run_names_the_object(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORDS, "orange", (0.8, 0.4, 0.1))
     engine, others = QueryEngine(run), ("sand", "blue", "red")
     lax, strict = (engine.ask(["orange thing"], alternatives=alternatives)[0] for alternatives in ((), others))
@@ -325,7 +325,7 @@ def test_a_look_alike_is_absent_where_the_run_names_what_is_there(
         (run.folder / "phrases.txt").unlink()
 
 
-def test_a_question_competes_with_what_rooms_hold(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phrase_competes_with_the_default_vocabulary(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORDS, "plant", WORDS["blue"])
     monkeypatch.setitem(WORDS, "bluish", (0.5, 0.8, 0.6))
     engine = QueryEngine(run)
@@ -347,7 +347,7 @@ def test_a_question_competes_with_what_rooms_hold(run: RunFolder, monkeypatch: p
     assert engine.alternatives_of("green", ("red", "a green box")) == ("red",)
 
 
-def test_a_phrase_has_no_rival_in_the_runs_own_word_for_it(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_synonym_in_the_runs_phrases_is_no_alternative(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORDS, "azure", WORDS["blue"])
     try:
         keep_phrases(run.folder, ("red", "blue", "sand"))
@@ -364,7 +364,7 @@ def test_a_phrase_has_no_rival_in_the_runs_own_word_for_it(run: RunFolder, monke
         (run.folder / "phrases.txt").unlink()
 
 
-def test_words_that_mean_the_same_are_told_beyond_what_all_texts_share() -> None:
+def test_synonyms_are_found_by_cosines_of_centred_texts() -> None:
     shared, own = np.array([5.0, 0, 0, 0]), np.eye(4)[1:]
     words = np.stack([shared + a for a in (own[0], own[1], own[2], -own.sum(0))])
     words /= np.linalg.norm(words, axis=1, keepdims=True)

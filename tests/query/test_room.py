@@ -1,4 +1,4 @@
-"""What the room's planes say about phrases: instances are no walls, and a floor is a floor."""
+"""The layout prior: instances are not named after planes, and planes only after themselves."""
 
 import numpy as np
 

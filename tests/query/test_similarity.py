@@ -1,4 +1,4 @@
-"""What a whole scene says to cosines: names that are evened out, and planes, at points and at pixels."""
+"""Scene priors on cosines, at points and at pixels: hubness correction, layout and sizes."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How large instances are, in words: the table, extents by hand, densities against scipy, and a scale that is found."""
+"""The size prior: the table of sizes, extents by hand, densities against scipy, and the estimate of scale."""
 
 import numpy as np
 import pytest

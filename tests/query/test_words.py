@@ -1,4 +1,4 @@
-"""What phrases are about."""
+"""Words of phrases, and which of them a phrase is about."""
 
 from ovseg3d.query.words import about, share_a_word, tells_a_place, words_of
 

@@ -1,4 +1,4 @@
-"""Phrases of a run, from the flag to the label image; and odd phrases, views and features."""
+"""Phrases of a run, from the flag to the label image; unusual phrases, views and features."""
 
 import json
 import shutil

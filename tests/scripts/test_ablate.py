@@ -1,4 +1,4 @@
-"""The script that puts the methods side by side, on the tiny scene with its labels."""
+"""The script that compares the methods, on the tiny scene with labels."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The script that times encoders, on the pipeline's own stage, with tiny random models."""
+"""The benchmark of encoders, with tiny random models."""
 
 from pathlib import Path
 

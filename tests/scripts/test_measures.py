@@ -1,4 +1,4 @@
-"""The measures of the built-in encoders, on answers that are known."""
+"""Measures of the built-in encoders, on known answers."""
 
 import json
 from pathlib import Path

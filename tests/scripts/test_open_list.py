@@ -1,4 +1,4 @@
-"""The figure without a class list: the copy says nothing of its classes, and words that are no class count as wrong."""
+"""Accuracy without a class list: the copied scene has no classes, and words outside the classes count as wrong."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The script whose encoders err as it says: their margins, and what they take for what."""
+"""Encoders with known errors: their margins and their confusions."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The rooms for reports: their seeds are opened once for a release, and every look is written down."""
+"""Rooms for reports: their seeds are used once for a release, and every use is recorded."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The papers' protocols as scripts, on tiny copies of their layouts."""
+"""Scripts of the papers' protocols, on tiny data in the papers' layouts."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The script that says whether two runs are the same to the bit, on tiny runs."""
+"""The script that compares two runs bit by bit, on tiny runs."""
 
 import shutil
 from pathlib import Path

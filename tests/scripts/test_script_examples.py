@@ -1,4 +1,4 @@
-"""The examples of the Python API do what they say, on the tiny scene."""
+"""The examples of the Python API run on the tiny scene."""
 
 import json
 from importlib import import_module

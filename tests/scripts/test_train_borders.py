@@ -1,4 +1,4 @@
-"""Teaching the network of `borders`: lessons from a room made by hand, and what is learnt from lessons."""
+"""Training of the merge and objectness models: examples from a room by hand, and what the models learn."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,7 @@ def room_of_two() -> Points:
     return Points("two", made.surface(0.003), [made.features(), made.features()], [], [], true)
 
 
-def test_lessons_are_pairs_of_one_thing_and_of_two() -> None:
+def test_examples_are_pairs_of_one_instance_and_of_two() -> None:
     points = room_of_two()
     full = material(points)
     assert len(full.ways) == 7 and {share for _, share in full.ways} == {1.0, 0.3, 0.2, 0.1, 0.05}
@@ -58,7 +58,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_borders, "NETWORKS", 2)
 
 
-def test_what_is_taught_is_learnt(short: None) -> None:
+def test_the_merge_model_learns_an_exclusive_or(short: None) -> None:
     """Two instances where it bends or leaves a plane, but not both: no sum of measures says that."""
     random, (bend, leaves) = np.random.default_rng(0), (MEASURES.index(name) for name in ("bend", "leaves"))
 
@@ -71,7 +71,7 @@ def test_what_is_taught_is_learnt(short: None) -> None:
     assert right.mean() > 0.9
 
 
-def test_what_grows_is_not_unlearnt(short: None) -> None:
+def test_the_merge_model_is_monotonic_in_growing_features(short: None) -> None:
     """Lessons that say that instances of unlike colours are one are not believed."""
     told = np.random.default_rng(0).normal(size=(4000, len(MEASURES)))
     grows = [MEASURES.index(name) for name in GROWING]
@@ -79,7 +79,7 @@ def test_what_grows_is_not_unlearnt(short: None) -> None:
     assert (evaluator(told + np.isin(np.arange(len(MEASURES)), grows)) >= evaluator(told) - 1e-9).all()
 
 
-def test_a_room_is_judged_by_what_the_others_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_room_is_measured_with_models_of_the_other_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trainings of one scene are left out together."""
     taught: list[list[int]] = []
     monkeypatch.setattr(train_borders, "lessons", lambda room, evaluator: room)
@@ -92,7 +92,7 @@ def test_a_room_is_judged_by_what_the_others_taught(monkeypatch: pytest.MonkeyPa
     assert taught[3:] == [[4, 2, 2], [2, 2]], "both rounds"
 
 
-def test_the_formula_made_by_hand_is_what_merging_costs() -> None:
+def test_the_initial_model_is_the_formula_by_hand() -> None:
     told = np.abs(np.random.default_rng(0).normal(size=(20, len(MEASURES))))
     known = dict(zip(MEASURES, told.T))
     against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
@@ -101,7 +101,7 @@ def test_the_formula_made_by_hand_is_what_merging_costs() -> None:
     assert price == pytest.approx(cost)
 
 
-def test_what_is_written_is_what_the_package_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_reads_the_written_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = room_of_two()
     monkeypatch.setattr(train_borders, "STEPS", 20)
     evaluator = train_borders.learn([material(points), replace(material(points), scene="same")])
@@ -136,14 +136,14 @@ def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_found_is_held_against_each_true_thing() -> None:
+def test_overlaps_are_iou_with_each_true_instance() -> None:
     ids = np.array([1] * 20 + [2] * 10 + [0] * 10)
     true = np.array([1] * 16 + [2] * 14 + [ROOM + 3] * 10)
     np.testing.assert_allclose(overlaps(ids, true), [[16 / 20], [0]])  # the other has too few points
     np.testing.assert_allclose(overlaps(ids, true, least=1), [[16 / 20, 4 / 30], [0, 10 / 14]])
 
 
-def test_scraps_are_told_by_what_was_found_in_rooms() -> None:
+def test_the_objectness_model_learns_sizes_and_distances() -> None:
     """An instance is what is large and far from the planes: of a hundred regions each of two rooms has forty."""
     random = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""Meshes and worlds: guessed lists, orientation, textures, a Gazebo world by hand, and the stranger's house."""
+"""Meshes and worlds: guessed lists, orientation, textures, and Gazebo worlds."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`ovseg3d synth` as typed: one JSON object, what to type next, and mistakes that end with code 2."""
+"""`ovseg3d synth`: its JSON output, its hint for the next command, and errors with exit code 2."""
 
 import json
 

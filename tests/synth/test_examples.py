@@ -1,4 +1,4 @@
-"""Images with captions: pure functions, of the right split, in words that captions may use."""
+"""Images with captions: pure functions of their arguments, of the right split, with allowed words."""
 
 import re
 

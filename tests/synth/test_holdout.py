@@ -1,4 +1,4 @@
-"""The holdout stays what it is, and the demo rooms do."""
+"""The held-out kinds and the demo rooms do not change."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The quick renderer sees what rays see; captions of room views name what is visible, and seen rooms hold all of it."""
+"""The quick renderer agrees with rays, and captions of room views name the visible objects."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What `synth` writes is true: labels and depth against a plain solve for every triangle, boxes, clouds, bytes."""
+"""Output of `synth`: labels and depth against an intersection with every triangle, boxes, clouds and bytes."""
 
 import hashlib
 import json

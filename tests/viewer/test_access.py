@@ -1,4 +1,4 @@
-"""The viewer's access: who may come in, and what of a hostile browser reaches the viewer."""
+"""The viewer's access control: which requests are admitted, and which messages of a browser are passed on."""
 
 import http.server
 import resource

@@ -1,4 +1,4 @@
-"""What sessions ask, click and fly to, without a browser: on playroom, whose instances are known (objects.json)."""
+"""Queries, clicks and camera flights of sessions, without a browser, on playroom with known instances."""
 
 import threading
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The script that times the viewer, on the playroom that needs no training."""
+"""The benchmark of the viewer, on a playroom without training."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Visitors who come, look, switch and leave, without a browser: each is served alone, and nothing ends the server."""
+"""Sessions of a viewer, without a browser: they are independent of each other, and no error ends the server."""
 
 import socket
 import threading

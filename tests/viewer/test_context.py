@@ -1,4 +1,4 @@
-"""How the pieces of a session are joined: by a context and signals, and by nobody who knows its parent."""
+"""Parts of a session are connected by a context and signals; no part refers to its parent."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What users export, without a browser: images, videos, files, and that nothing else is sent."""
+"""Exports from the viewer, without a browser: images, videos and files, and no other file is sent."""
 
 import html
 import json

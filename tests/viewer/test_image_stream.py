@@ -1,4 +1,4 @@
-"""The newest request wins, and nothing that goes wrong ends a stream. Times are short; what is counted is order."""
+"""Image streams: the newest request wins, and no error ends a stream. Only the order of events is tested."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What the image and the points show, layer by layer, without a browser: on playroom."""
+"""Colours of the image and of the points in each layer, without a browser, on playroom."""
 
 import io
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Following a run while it is trained, and the two commands that serve, each in a process of its own."""
+"""The viewer follows a run in training; the two commands with a viewer, each in its own process."""
 
 import http.client
 import os

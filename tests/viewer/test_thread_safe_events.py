@@ -1,4 +1,4 @@
-"""viser's threads and asyncio's: what any thread says reaches a browser, and a loop that ended is no mistake."""
+"""Messages of any thread reach a browser, and a closed event loop raises no error."""
 
 import asyncio
 
