@@ -124,7 +124,7 @@ def test_every_method_ends_in_answers(learnt: dict[str, RunFolder], method: str)
     assert image.shape == (32, 32) and set(np.unique(image)) == {0, 1, 2, 3}
 
 
-def test_what_masks_hide_means_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masked_pixels_give_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody in green stands before the red box in four photos of six, and masks hide him."""
     register(monkeypatch, tmp_path / "cache")
     folder = write_tiny_scene(tmp_path / "scene")
@@ -300,7 +300,7 @@ def test_a_checkpoint_of_other_phrases_or_another_dino_is_not_gone_on_with(
 
 
 @pytest.mark.parametrize("moment", [("semantics", "start"), ("refine", "done")])
-def test_who_stops_while_features_are_lifted_or_learnt_waits_for_nothing_else(
+def test_a_stop_during_lifting_or_refinement_skips_the_rest(
     learn: Learn, monkeypatch: pytest.MonkeyPatch, moment: tuple[str, str]
 ) -> None:
     def found(*_: object, **__: object) -> None:
@@ -319,23 +319,23 @@ def test_who_stops_while_features_are_lifted_or_learnt_waits_for_nothing_else(
     assert seen[seen.index(moment) + 1 :] == [("semantics", "interrupted")]
 
 
-def test_who_stops_at_the_portraits_goes_on_from_there(learn: Learn) -> None:
-    straight, stop, seen = learn("default", "straight"), threading.Event(), []
+def test_a_run_stopped_at_instance_crops_resumes_there(learn: Learn) -> None:
+    straight, stop, seen = learn("default", "straight", refine_steps=2), threading.Event(), []
 
     def report(event: Event) -> None:
         seen.append((event.stage, event.kind))
         if event.stage == "instance_crops" and event.kind == "start":
             stop.set()
 
-    half = learn("default", "half", stop=stop, report=report)
+    half = learn("default", "half", refine_steps=2, stop=stop, report=report)
     assert half.status()["status"] == "interrupted" and not (half.folder / FILE).exists()
     assert ("instance_crops", "interrupted") in seen and seen.count(("instance_crops", "progress")) == 1, (
         "after one batch"
     )
     steps = []
-    done = learn("default", "half", report=lambda e: steps.append((e.stage, e.kind, e.step)))
+    done = learn("default", "half", refine_steps=2, report=lambda e: steps.append((e.stage, e.kind, e.step)))
     assert (done.folder / FILE).read_bytes() == (straight.folder / FILE).read_bytes()
-    assert ("refine", "start", STEPS["default"]) in steps, "what was learnt is not learnt again"
+    assert ("refine", "start", 2) in steps, "what was learnt is not learnt again"
     assert not (done.folder / "semantics").exists()
 
 
@@ -372,7 +372,7 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
     np.testing.assert_allclose(np.linalg.norm(learnt.instance_crops, axis=1), 1, atol=1e-2)
 
 
-def test_a_scrap_is_seen_as_a_whole_and_asked_but_is_no_thing(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rejected_fragment_has_a_crop_and_is_no_instance(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest of what is found; beside it a stretch of the floor, which is an instance."""
 
     def stretch(surface: Surface, instances: Instances, *_: object) -> Panels:
@@ -399,19 +399,19 @@ def test_a_scrap_is_seen_as_a_whole_and_asked_but_is_no_thing(learn: Learn, monk
     assert all(instance.id <= count for instance in answer.instances)
 
 
-def test_what_no_encoder_sees_has_no_portraits(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instances_without_features_have_no_crops(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> None:
         raise EncoderError("Its weights are gone", where="there")
 
     said = []
     monkeypatch.setattr("ovseg3d.pipeline.semantics.encode_instance_crops", gone)
-    run = learn("default", report=lambda event: said.append((event.stage, event.message or "")))
+    run = learn("default", refine_steps=2, report=lambda event: said.append((event.stage, event.message or "")))
     learnt = load_semantics(run.folder)
     assert learnt.instance_crops is None and learnt.instance.max() > 0
     assert ("instance_crops", "Instance crops are skipped: Its weights are gone") in said
 
 
-def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(
+def test_an_encoder_without_the_default_vocabulary_still_encodes_instance_crops(
     learn: Learn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def mute(phrases: list[str]) -> None:
@@ -419,17 +419,18 @@ def test_an_encoder_that_knows_no_everyday_words_still_sees_things_as_wholes(
 
     said = []
     monkeypatch.setattr(SharpColour, "encode_text", lambda self, phrases: mute(phrases))
-    run = learn("default", report=lambda event: said.append((event.stage, event.kind, event.message or "")))
+    report = lambda event: said.append((event.stage, event.kind, event.message or ""))  # noqa: E731
+    run = learn("default", refine_steps=2, report=report)
     assert ("instance_crops", "log", "Planar instances are skipped: It speaks no English") in said
     assert ("instance_crops", "done", "") in said and run.metrics()["instance_crops_seconds"] > 0
 
 
-def test_a_cpu_sees_things_in_as_many_photos_as_it_can_afford(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_crops_instances_from_fewer_photos(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     crops = {}
 
     def notices(name: str, **settings: int) -> list[str]:
         said = []
-        learn("default", name, report=said.append, **settings)
+        learn("default", name, report=said.append, refine_steps=2, **settings)
         mine = [event for event in said if event.stage == "instance_crops"]
         crops[name] = next(event.steps for event in mine if event.kind == "done")
         return [event.message for event in mine if event.kind == "log" and "photos" in event.message]
