@@ -68,6 +68,10 @@ class FieldConfig:
     """Weight of the distortion loss (Barron et al. 2022, equation 15), which concentrates a ray's weight."""
     depth_weight: float = 0.1
     """Weight of the depth loss, if measured depth is used."""
+    sparse_share: float = 0.125
+    """Rays of a step through sparse points, as a share of the others."""
+    planarity: float = 0.02
+    """Weight of the planarity loss on three rays in a line of constant colour."""
     near_gradient: float = 0.5
     """Gradients of samples closer to the camera than this (field units) are scaled by (distance / this)^2."""
     exposure: bool = False

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+import numpy as np
 from torch import Tensor
 
 from ovseg3d.engine import Workers
@@ -25,6 +26,7 @@ from ovseg3d.field.optimizer import GridOptimizer, Schedule, scale_gradient
 from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.scene_bounds import find_box, seen_cells
+from ovseg3d.scene.sparse import SparseDepth
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 
 MIN_RAYS = 512
@@ -72,8 +74,12 @@ class FieldStage:
         seed: int = 0,
         use_depth: bool = False,
         refine_poses: bool = False,
+        sparse: SparseDepth | None = None,
     ) -> None:
         self.config, self.device, self.seed, self.use_depth = config, device, seed, use_depth
+        if sparse is not None:
+            scene = sparse.applied(scene)
+        self._sparse = None if sparse is None else SparseRays(sparse, scene.train, seed)
         # Held-out views are removed, so that nothing of them can reach the field or its checkpoints.
         frames = tuple(scene.frames[view] for view in scene.train)
         scene = replace(scene, frames=frames, train=tuple(range(len(frames))), test=())
@@ -88,7 +94,7 @@ class FieldStage:
             [frame.camera for frame in scene.frames], self.box.field_from_input, device
         )
         self.photos = PhotoCorrections(len(scene.frames), config.exposure, refine_poses, device)
-        self._pool = PhotoPool(scene, scene.train, seed=seed, with_depth=use_depth)
+        self._pool = PhotoPool(scene, scene.train, seed=seed, with_depth=use_depth, lines=config.planarity > 0)
         rates = {
             "table": config.learning_rate,
             "network": config.network_learning_rate,
@@ -97,7 +103,7 @@ class FieldStage:
         small = {"network": self.field.network, "photos": self.photos.values}
         schedule = Schedule(rates, config.decay, warmup=20)
         self._optimizer = GridOptimizer(self.backend, self.workers, self.field.table, small, schedule)
-        self._ray_count = 1024
+        self._ray_count = 1152
         self._used: list[Tensor] = []
         self._load = [0, 0]
         self._measured = _Measured(device)
@@ -113,16 +119,32 @@ class FieldStage:
             if step == config.occupancy_warmup // config.occupancy_every * config.occupancy_every:
                 self.occupancy.forget()
             self.occupancy.update(self._generator(step, 99), keep_all=step <= config.occupancy_warmup)
-        batch = self._pool.draw(step, self._ray_count).to(self.device)
+        batch = self._pool.draw(step, self._ray_count)
+        if getattr(self, "completion", None) is not None:
+            batch = self._completed(batch)
         count = len(batch.view)
+        pieces = self._cut(batch)
+        if self._sparse is not None:
+            extra = self._cut(self._sparse.draw(step, int(count * config.sparse_share)))
+            pieces = [_join(piece, more) for piece, more in zip(pieces, extra)]
         results = self.workers.map(
-            lambda item: self._piece(step, item[0], item[1], count), list(enumerate(self._cut(batch)))
+            lambda item: self._piece(step, item[0], item[1].to(self.device), count), list(enumerate(pieces))
         )
         self._update(step, progress, results)
         self._measured.add(sum(result.squared_error for result in results) / (3 * count), count)
         self._used = [result.used for result in results]
         if self.device.type == "cpu":
             self._adapt_ray_count(most=1.25)
+
+    def _completed(self, batch):
+        d, w = self.completion
+        u = (batch.xy / 4 - 0.5)
+        i = u[:, 0].clamp(0, d.shape[2] - 1.001); j = u[:, 1].clamp(0, d.shape[1] - 1.001)
+        i0, j0 = i.long(), j.long(); fi, fj = i - i0, j - j0
+        v = batch.view
+        disp = (d[v, j0, i0] * (1 - fi) + d[v, j0, i0 + 1] * fi) * (1 - fj) + (d[v, j0 + 1, i0] * (1 - fi) + d[v, j0 + 1, i0 + 1] * fi) * fj
+        weight = w[v, j.round().long(), i.round().long()] * batch.valid
+        return replace(batch, depth_z=torch.where(weight > 0, 1.0 / disp.clamp_min(1e-3), torch.zeros_like(disp)), depth_weight=weight)
 
     def _cut(self, batch: PixelBatch) -> list[PixelBatch]:
         pieces = self.workers.pieces
@@ -162,7 +184,13 @@ class FieldStage:
         if config.near_gradient > 0 and self.box.open:
             scale = (t / config.near_gradient).square_().clamp_(max=1.0)
             density, color = scale_gradient(density, scale), scale_gradient(color, scale[:, None])
-        weights, rgb, opacity, distance = backend.composite(density, color, t, length, offsets)
+        values = color
+        measured = batch.depth_z / (z_per_distance.detach() * self.box.radius)
+        if self.use_depth or self._sparse is not None:
+            there = measured.clamp_min(1e-6).index_select(0, ray)
+            values = torch.cat([color, ((t - there).abs() / there).clamp(max=1.0)[:, None]], -1)
+        weights, rendered, opacity, distance = backend.composite(density, values, t, length, offsets)
+        rgb, off = rendered[:, :3], rendered[:, -1]
         rgb = self.photos.expose(rgb, batch.view, photos)
         # A random background: opacity cannot imitate the background's colour.
         background = torch.rand(count, 3, generator=generator, device=self.device)
@@ -172,10 +200,10 @@ class FieldStage:
         loss = 5.0 / 3.0 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="sum", delta=0.1)
         if config.distortion and step_scale == 1.0:
             loss = loss + config.distortion * backend.distortion(weights, t, length, ray, offsets).sum()
-        if self.use_depth:
-            measured = batch.depth_z / (z_per_distance.detach() * self.box.radius)
-            known = (measured > 0) & batch.valid
-            loss = loss + config.depth_weight * ((distance - measured).abs() * known).sum()
+        if self.use_depth or self._sparse is not None:
+            loss = loss + config.depth_weight * (off / opacity.clamp_min(1e-3) * batch.depth_weight).sum()
+        if config.planarity and step_scale == 1.0:
+            loss = loss + config.planarity * _curvature(distance / opacity.clamp_min(1e-3), z_per_distance, batch.flatness * opacity.detach())
         loss = (loss + self.photos.penalty(photos, batch.view)) / total
         leaves = [features, network, *([photos] if photos.requires_grad else [])]
         grad_features, grad_network, *grads = torch.autograd.grad(loss, leaves)
@@ -211,7 +239,7 @@ class FieldStage:
         marched, kept = self._load
         wanted = self._ray_count * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
         wanted = min(max(wanted, self._ray_count / most), self._ray_count * most)
-        self._ray_count = int(min(max(wanted, MIN_RAYS), self.config.max_rays)) // 64 * 64
+        self._ray_count = int(min(max(wanted, MIN_RAYS), self.config.max_rays)) // 192 * 192
 
     # -- interface of a stage ---------------------------------------------------------------------------------
 
@@ -244,6 +272,38 @@ class FieldStage:
     def close(self) -> None:
         """Stop the background thread that reads photos."""
         self._pool.close()
+
+
+def _join(a: PixelBatch, b: PixelBatch) -> PixelBatch:
+    return PixelBatch(*(torch.cat([getattr(a, name), getattr(b, name)]) for name in PixelBatch.__dataclass_fields__))
+
+
+def _curvature(distance: Tensor, z_per_distance: Tensor, flatness: Tensor) -> Tensor:
+    """Sum over lines of three rays of the relative second difference of disparity, which is zero on a plane."""
+    count = len(distance) // 3 * 3
+    disparity = 1.0 / (distance * z_per_distance.detach())[:count].view(-1, 3).clamp_min(1e-3)
+    first, middle, last = disparity.unbind(1)
+    bend = (first - 2.0 * middle + last) / middle.detach()
+    return (torch.nn.functional.huber_loss(bend, torch.zeros_like(bend), reduction="none", delta=0.02) / 0.02 * flatness[:count].view(-1, 3).amin(1)).sum()
+
+
+class SparseRays:
+    """Rays through sparse points."""
+
+    def __init__(self, sparse: SparseDepth, train: tuple[int, ...], seed: int) -> None:
+        place = {view: number for number, view in enumerate(train)}
+        self._view = torch.tensor([place[int(view)] for view in sparse.view])
+        self._xy = torch.tensor(sparse.xy, dtype=torch.float32)
+        self._depth_z = torch.tensor(sparse.depth_z, dtype=torch.float32)
+        confidence = (0.01 / (0.01 + sparse.sigma)) ** 2 * (sparse.sigma < 0.05)
+        self._ends = np.cumsum(confidence)
+        self._seed = seed
+
+    def draw(self, step: int, count: int) -> PixelBatch:
+        random = np.random.Generator(np.random.Philox(key=[self._seed + 1, step]))
+        pick = torch.from_numpy(np.searchsorted(self._ends, random.random(count) * self._ends[-1], side="right"))
+        zero = torch.zeros(count)
+        return PixelBatch(self._view[pick], self._xy[pick], torch.zeros(count, 3), zero + 1.0, self._depth_z[pick], zero + 1.0, torch.zeros(count, dtype=torch.bool), zero)
 
 
 class _Measured:

@@ -41,6 +41,8 @@ FIELD_LIMITS: dict[str, tuple[float, float]] = {
     "decay": (1e-6, 1),
     "distortion": (0, 1000),
     "depth_weight": (0, 1000),
+    "sparse_share": (0, 1),
+    "planarity": (0, 1000),
     "near_gradient": (0, 100),
 }
 

@@ -24,6 +24,11 @@ DEFAULT_BUDGET = 96 * 2**20
 _MAX_RESIDENT = 256
 # Masked pixels are drawn again this many times; those left are marked invalid.
 _REDRAWS = 3
+_LONGEST_LINE = 0.5
+"""Longest line of three pixels, as a share of the photo's longest side."""
+_LINE_SAMPLES = 17
+_FLAT = 0.04
+"""Change of colour between neighbouring samples of a line that is still flat, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,13 @@ class PixelBatch:
     """0..1; 1 where the photo has no alpha."""
     depth_z: Float[Tensor, "rays"]
     """z-depth in input units; 0 where unknown."""
+    depth_weight: Float[Tensor, "rays"]
+    """Confidence of the depth, 0..1; 0 where unknown."""
     valid: Bool[Tensor, "rays"]
-    """False for masked pixels."""
+    """False for pixels without a colour to learn: masked ones, and those of sparse points."""
+    flatness: Float[Tensor, "rays"]
+    """Pixels come in threes, the ends and the middle of a line in the image: 1 where its colour is constant, towards 0
+    where it changes; the same for all three."""
 
     def to(self, device: torch.device | str) -> "PixelBatch":
         """The same batch on another device."""
@@ -114,7 +124,9 @@ class PhotoPool:
         budget_bytes: int = DEFAULT_BUDGET,
         rotate_every: int = 8,
         with_depth: bool = False,
+        lines: bool = False,
     ) -> None:
+        self._lines = lines
         if not len(views):
             raise SceneError("There are no photos to draw pixels from", where=scene.path)
         self._scene = scene
@@ -154,6 +166,7 @@ class PhotoPool:
             if not len(hidden):
                 break
             pick[hidden] = random.integers(0, int(self._ends[-1]), len(hidden))
+        flatness = self._onto_lines(slots, pick, random) if self._lines else np.zeros(count, np.float32)
         slot, pixel, rows = self._locate(slots, pick)
         row, column = np.divmod(pixel, slots.widths[slot])
         colour = slots.colour[rows].astype(np.float32) * np.float32(1 / 255)
@@ -166,8 +179,37 @@ class PhotoPool:
             rgb=torch.from_numpy(np.ascontiguousarray(colour[:, :3])),
             alpha=torch.from_numpy(alpha),
             depth_z=torch.from_numpy(depth_z),
+            depth_weight=torch.from_numpy(((depth_z > 0) & valid).astype(np.float32)),
             valid=torch.from_numpy(valid),
+            flatness=torch.from_numpy(flatness),
         )
+
+    def _onto_lines(self, slots: _Slots, pick: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Move the last two of every three pixels in line with the first, in place; returns the flatness."""
+        count = len(pick) // 3
+        slot, pixel, _ = self._locate(slots, pick[:3 * count:3])
+        widths = slots.widths[slot]
+        heights = slots.counts[slot] // widths
+        row, column = np.divmod(pixel, widths)
+        longest = np.maximum(widths, heights) * (_LONGEST_LINE / 2)
+        half = np.exp(random.uniform(0.0, np.log(longest)))
+        angle = random.uniform(0.0, 2.0 * np.pi, count)
+        dx, dy = np.round(half * np.cos(angle)).astype(np.int64), np.round(half * np.sin(angle)).astype(np.int64)
+        inside = (column >= np.abs(dx)) & (column + np.abs(dx) < widths)
+        inside &= (row >= np.abs(dy)) & (row + np.abs(dy) < heights)
+        dx, dy = dx * inside, dy * inside
+        middle = pick[: 3 * count : 3].copy()
+        pick[: 3 * count : 3] -= dy * widths + dx
+        pick[1 : 3 * count : 3] = middle
+        pick[2 : 3 * count : 3] = middle + dy * widths + dx
+        shares = np.linspace(-1.0, 1.0, _LINE_SAMPLES)[:, None]
+        on_line = np.round(row + shares * dy).astype(np.int64) * widths + np.round(column + shares * dx).astype(np.int64)
+        colour = slots.colour[on_line + slot * slots.stride][..., :3].astype(np.float32) / 255
+        change = np.abs(np.diff(colour, axis=0)).max(axis=(0, 2))
+        flat = np.exp(-np.square(change / _FLAT)) * inside
+        flatness = np.zeros(len(pick), np.float32)
+        flatness[:3 * count] = np.repeat(flat, 3)
+        return flatness
 
     def close(self) -> None:
         """Stop the background thread and release the photos."""

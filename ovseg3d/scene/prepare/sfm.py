@@ -7,8 +7,7 @@ many digits, and bit for bit with `threads=1`.
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.scene.prepare.pairs import choose_pairs
+from ovseg3d.scene.pycolmap_calls import Stopped, chunks, interruptible, open_database, quiet
 
 # Focal length / longest side without EXIF: videos of phones have 0.7 to 0.9. The others are retries.
 _FOCAL_GUESSES = (0.85, 1.2, 0.6)
@@ -120,9 +120,9 @@ class Solver:
         """Find features and match them; `report` receives a sentence and the completed fraction of this part."""
         import pycolmap
 
-        with _quiet():
+        with quiet():
             pycolmap.set_random_seed(self.seed)
-            with _open(self.database):
+            with open_database(self.database):
                 pass  # Opening makes the empty database, which import_images wants to find.
             for group in self.groups:
                 options = pycolmap.ImageReaderOptions()
@@ -136,7 +136,7 @@ class Solver:
                 )
             self._set_focals(_FOCAL_GUESSES[0])
             self._extract(report)
-            with _open(self.database) as database:
+            with open_database(self.database) as database:
                 ids = {image.name: image.image_id for image in database.read_all_images()}
                 features, some = [], []
                 for name in self.order:
@@ -146,7 +146,7 @@ class Solver:
                     some.append(found[:: max(1, len(found) // 600)].copy())
             pairs = choose_pairs(some, is_sequence=is_sequence, seed=self.seed)
             self._match(pairs, report)
-            with _open(self.database) as database:
+            with open_database(self.database) as database:
                 inliers = _inliers(database, ids, self.order)
         return Matching(np.asarray(features), inliers)
 
@@ -160,7 +160,7 @@ class Solver:
         attempts = [(_FOCAL_GUESSES[0], False)]
         attempts += [(_FOCAL_GUESSES[0], True)] if known else [(f, True) for f in _FOCAL_GUESSES]
         best: Reconstruction | None = None
-        with _quiet():
+        with quiet():
             for number, (focal, relaxed) in enumerate(attempts):
                 self._set_focals(focal)
                 found = self._map(relaxed, number, report)
@@ -171,7 +171,7 @@ class Solver:
         return best
 
     def _set_focals(self, factor: float) -> None:
-        with _open(self.database) as database:
+        with open_database(self.database) as database:
             by_name = {image.name: image.camera_id for image in database.read_all_images()}
             for group in self.groups:
                 camera = database.read_camera(by_name[group.names[0]])
@@ -190,9 +190,9 @@ class Solver:
         options.num_threads = self.threads
         options.max_image_size = self.max_feature_side
         options.sift.max_num_features = self.max_features
-        for part, done in _chunks(self.order, max(4, 2 * self.threads)):
+        for part, done in chunks(self.order, max(4, 2 * self.threads)):
             report(f"finding features: {done} of {len(self.order)} images", 0.3 * done / len(self.order))
-            _interruptible(
+            interruptible(
                 pycolmap.extract_features,
                 self.database,
                 self.images,
@@ -210,11 +210,11 @@ class Solver:
         verification.ransac.random_seed = self.seed
         listing = pycolmap.ImportedPairingOptions()
         listing.match_list_path = self.work / "pairs.txt"
-        for part, done in _chunks(pairs, max(50, len(pairs) // 40)):
+        for part, done in chunks(pairs, max(50, len(pairs) // 40)):
             report(f"matching: {done} of {len(pairs)} pairs", 0.3 + 0.7 * done / len(pairs))
             lines = [f"{self.order[i]} {self.order[j]}" for i, j in part]
             Path(listing.match_list_path).write_text("\n".join(lines) + "\n")
-            _interruptible(
+            interruptible(
                 pycolmap.match_image_pairs,
                 self.database,
                 matching_options=matching,
@@ -244,11 +244,11 @@ class Solver:
         def next_image() -> None:
             nonlocal placed
             if stop.is_set():
-                raise _Stopped
+                raise Stopped
             placed = min(placed + 1, len(self.order))
             report(f"placing cameras: {placed} of {len(self.order)}{again}", placed / len(self.order))
 
-        models = _interruptible(
+        models = interruptible(
             pycolmap.incremental_mapping,
             self.database,
             self.images,
@@ -357,69 +357,3 @@ def _inliers(database: Any, ids: dict[str, int], order: list[str]) -> dict[tuple
         if count:
             found[min(a, b), max(a, b)] = int(count)
     return found
-
-
-def _chunks(items: list[Any], size: int) -> Iterator[tuple[list[Any], int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size], start
-
-
-@contextmanager
-def _open(path: Path) -> Generator[Any, None, None]:
-    import pycolmap
-
-    database = pycolmap.Database.open(path)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-@contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """Let only fatal messages of COLMAP's logger reach stderr, not hundreds of lines."""
-    import pycolmap
-
-    before = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = int(pycolmap.logging.FATAL)
-    try:
-        yield
-    finally:
-        pycolmap.logging.minloglevel = before
-
-
-class _Stopped(Exception):
-    """Raised inside a callback to make pycolmap return early."""
-
-
-def _interruptible(call: Callable[..., Any], *args: Any, stop: threading.Event | None = None, **options: Any) -> Any:
-    """Run a pycolmap call of seconds in a thread; Ctrl-C in the caller sets `stop`, waits for it, and is re-raised.
-
-    A direct call of native code would block the main thread. Calls are kept short by giving each little work; the long
-    one, mapping, checks `stop` in its callback. The call is always waited for: native code that runs while the
-    interpreter ends crashes the process.
-    """
-    outcome: dict[str, Any] = {}
-
-    def work() -> None:
-        try:
-            outcome["value"] = call(*args, **options)
-        except BaseException as error:
-            outcome["error"] = error
-        finally:
-            done.set()
-
-    # An event, not Thread.join: after an interrupted join, Python 3.11 considers the thread finished.
-    done = threading.Event()
-    threading.Thread(target=work, name="ovseg3d-sfm", daemon=True).start()
-    try:
-        while not done.wait(0.2):
-            pass
-    except BaseException:
-        if stop is not None:
-            stop.set()
-        done.wait()
-        raise
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["value"]

@@ -1,0 +1,345 @@
+"""Sparse points of a posed capture: SIFT features, matched, triangulated with the given poses, and bundle adjusted.
+
+The points that a photo observes are depth for the field where the photo has texture. Bundle adjustment moves the
+poses to where the matches agree; a prior on the positions of the cameras keeps the scale and the frame of the capture.
+Only training photos are used. pycolmap does the work; the result is deterministic (one thread in bundle adjustment).
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from ovseg3d.scene.cameras import Camera
+from ovseg3d.scene.capture import Frame, Scene
+from ovseg3d.scene.images import load_mask, load_photo, read_header
+from ovseg3d.scene.pycolmap_calls import chunks, interruptible, open_database, quiet
+
+FEATURE_SIDE = 1024
+"""Longest side of the photos in which features are found, pixels."""
+MAX_VIEWS = 240
+"""Photos that are matched, evenly spread; more take minutes."""
+NEAREST_PAIRS = 15
+"""Photos with the most similar pose that each photo is matched with."""
+WIDE_PAIRS = 8
+"""Further photos, drawn among those that look in a similar direction."""
+MAX_PAIR_ANGLE = 60.0
+"""Largest angle between the viewing directions of a pair, degrees."""
+POSITION_SIGMA = 0.003
+"""Standard deviation of the given positions in bundle adjustment, as a share of the median depth of the points."""
+ROTATION_SIGMA = 0.5
+"""Standard deviation of the given rotations in bundle adjustment, degrees."""
+ROUNDS = 2
+"""Bundle adjustments, each followed by a new triangulation."""
+PK = 0.002
+MIN_TRACK = 3
+"""Photos that must observe a point."""
+MIN_POINTS = 30
+"""With fewer points there is no reconstruction."""
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class SparseDepth:
+    """Depth of the points that each training photo observes, and the poses that agree with them."""
+
+    view: Int[np.ndarray, " observations"]
+    """Index into `Scene.frames`."""
+    xy: Float[np.ndarray, "observations 2"]
+    """Pixels, at the size of the frame's camera."""
+    depth_z: Float[np.ndarray, " observations"]
+    """z-depth, input units."""
+    sigma: Float[np.ndarray, " observations"]
+    """Relative standard deviation of the depth, from reprojection error, angle of the rays and track length."""
+    c2w: Float[np.ndarray, "views 4 4"]
+    """Adjusted poses of `Scene.train`, in its order."""
+    points: Float[np.ndarray, "points 3"]
+    """The points, input frame."""
+    errors_px: tuple[float, float]
+    """Mean reprojection error at the given and at the adjusted poses, in pixels of the matched photos."""
+
+    def applied(self, scene: Scene) -> Scene:
+        """The capture with the adjusted poses of its training photos, and with these points."""
+        frames = list(scene.frames)
+        for view, pose in zip(scene.train, self.c2w):
+            frames[view] = replace(frames[view], camera=replace(frames[view].camera, c2w=pose))
+        return replace(scene, frames=tuple(frames), points=self.points)
+
+
+def reconstruct(scene: Scene, *, adjust: bool, threads: int, seed: int = 0, report: Progress | None = None) -> SparseDepth | None:
+    """Sparse points of the training photos; None if the photos have too few matches.
+
+    Args:
+        scene: the capture.
+        adjust: also adjust the poses; else they are returned unchanged.
+        threads: of feature extraction and matching.
+        seed: of the choice of pairs and of RANSAC.
+        report: receives a sentence and the completed share.
+
+    Raises:
+        SceneError: a photo cannot be read.
+    """
+    views = _spread(scene.train)
+    with tempfile.TemporaryDirectory(prefix="ovseg3d-") as scratch, quiet():
+        job = _Job(scene, views, Path(scratch), threads, seed, report or (lambda _text, _share: None))
+        job.match()
+        return job.solve(adjust)
+
+
+def _spread(views: Sequence[int]) -> list[int]:
+    if len(views) <= MAX_VIEWS:
+        return list(views)
+    return [views[i] for i in np.linspace(0, len(views) - 1, MAX_VIEWS).round().astype(int)]
+
+
+def _at_feature_size(frame: Frame) -> Frame:
+    """The frame at the size in which features are found."""
+    width, height = read_header(frame.image_path, frame.max_pixels).upright_size
+    if not frame.upright:
+        width, height = frame.camera.width, frame.camera.height
+    ratio = min(1.0, FEATURE_SIDE / max(width, height))
+    camera = frame.camera.scaled(max(1, round(width * ratio)), max(1, round(height * ratio)))
+    return replace(frame, camera=camera)
+
+
+class _Job:
+    """One reconstruction in a scratch folder."""
+
+    def __init__(
+        self, scene: Scene, views: list[int], work: Path, threads: int, seed: int, report: Progress
+    ) -> None:
+        self._scene, self._views, self._work = scene, views, work
+        self._threads, self._seed, self._report = threads, seed, report
+        self._frames = [_at_feature_size(scene.frames[view]) for view in views]
+        self._names = [f"{number:05d}.png" for number in range(len(views))]
+        self._database = work / "database.db"
+        self._ids: list[int] = []
+
+    def match(self) -> None:
+        """Find features and match them."""
+        import pycolmap
+
+        pycolmap.set_random_seed(self._seed)
+        folder = self._work / "images"
+        folder.mkdir()
+        with open_database(self._database):
+            pass
+        extraction = pycolmap.FeatureExtractionOptions()
+        extraction.num_threads = self._threads
+        # COLMAP's threshold finds little on plain surfaces.
+        extraction.sift.peak_threshold = PK
+        extraction.sift.max_num_features = 4096
+        for numbers, done in chunks(list(range(len(self._frames))), 8):
+            self._report(f"finding features: {done} of {len(self._frames)} photos", 0.5 * done / len(self._frames))
+            for number in numbers:
+                self._write(folder, number)
+            names = [self._names[number] for number in numbers]
+            interruptible(
+                pycolmap.extract_features,
+                self._database,
+                folder,
+                image_names=names,
+                camera_mode=pycolmap.CameraMode.PER_IMAGE,
+                extraction_options=extraction,
+                device=pycolmap.Device.cpu,
+            )
+        self._set_cameras()
+        pairs = _pairs([frame.camera for frame in self._frames], self._seed)
+        matching = pycolmap.FeatureMatchingOptions()
+        matching.num_threads = self._threads
+        verification = pycolmap.TwoViewGeometryOptions()
+        verification.ransac.random_seed = self._seed
+        listing = pycolmap.ImportedPairingOptions()
+        listing.match_list_path = self._work / "pairs.txt"
+        for part, done in chunks(pairs, 100):
+            self._report(f"matching: {done} of {len(pairs)} pairs", 0.5 + 0.4 * done / len(pairs))
+            lines = [f"{self._names[i]} {self._names[j]}" for i, j in part]
+            Path(listing.match_list_path).write_text("\n".join(lines) + "\n")
+            interruptible(
+                pycolmap.match_image_pairs,
+                self._database,
+                matching_options=matching,
+                pairing_options=listing,
+                verification_options=verification,
+                device=pycolmap.Device.cpu,
+            )
+
+    def _write(self, folder: Path, number: int) -> None:
+        """Write a photo for pycolmap, with masked pixels black."""
+        frame = self._frames[number]
+        photo = load_photo(frame)[..., :3].copy()
+        if frame.mask_path is not None:
+            photo[~load_mask(frame)] = 0
+        Image.fromarray(photo).save(folder / self._names[number], compress_level=1)
+
+    def _set_cameras(self) -> None:
+        """Write the given lenses to the database: one camera for all photos that share a lens."""
+        import pycolmap
+
+        with open_database(self._database) as database:
+            images = {image.name: image for image in database.read_all_images()}
+            self._ids = [images[name].image_id for name in self._names]
+            for name, frame in zip(self._names, self._frames):
+                lens = frame.camera
+                model, params = _colmap_lens(lens)
+                camera = pycolmap.Camera(
+                    camera_id=images[name].camera_id, model=model, width=lens.width, height=lens.height, params=params
+                )
+                camera.has_prior_focal_length = True
+                database.update_camera(camera)
+
+    def solve(self, adjust: bool) -> SparseDepth | None:
+        """Triangulate, and adjust the poses."""
+        poses = np.stack([frame.camera.c2w for frame in self._frames])
+        self._report("triangulating", 0.9)
+        model = self._triangulate(poses, 0)
+        if model.num_points3D() < MIN_POINTS:
+            return None
+        given = model.compute_mean_reprojection_error()
+        for number in range(ROUNDS if adjust else 0):
+            self._report("adjusting the poses", 0.92 + 0.04 * number)
+            self._adjust(model)
+            model = self._triangulate(self._poses(model), number + 1)
+        return self._collect(model, given)
+
+    def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], number: int) -> Any:
+        import pycolmap
+
+        model = pycolmap.Reconstruction()
+        with open_database(self._database) as database:
+            images = [database.read_image(i) for i in self._ids]
+            for image in images:
+                model.add_camera_with_trivial_rig(database.read_camera(image.camera_id))
+        for image, name, pose in zip(images, self._names, poses):
+            placed = pycolmap.Image(name=name, camera_id=image.camera_id, image_id=image.image_id)
+            model.add_image_with_trivial_frame(placed, pycolmap.Rigid3d(_world_to_camera(pose)))
+        options = pycolmap.IncrementalPipelineOptions()
+        options.num_threads = 1
+        options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = self._seed
+        out = self._work / f"model{number}"
+        out.mkdir()
+        return interruptible(
+            pycolmap.triangulate_points, model, self._database, self._work / "images", out, options=options
+        )
+
+    def _poses(self, model: Any) -> Float[np.ndarray, "views 4 4"]:
+        poses = np.tile(np.eye(4), (len(self._ids), 1, 1))
+        for pose, i in zip(poses, self._ids):
+            pose[:3] = model.image(i).cam_from_world().inverse().matrix()
+        return poses
+
+    def _adjust(self, model: Any) -> None:
+        """Bundle adjustment of poses and points, with the given poses as a prior."""
+        import pycolmap
+        from pycolmap.cost_functions import AbsolutePosePriorCost
+
+        depths = np.concatenate([self._depths(model, i) for i in self._ids])
+        sigma = POSITION_SIGMA * float(np.median(depths))
+        options = pycolmap.BundleAdjustmentOptions()
+        options.refine_focal_length = options.refine_principal_point = options.refine_extra_params = False
+        options.print_summary = False
+        options.ceres.solver_options.num_threads = 1
+        options.ceres.solver_options.max_num_iterations = 30
+        options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+        config = pycolmap.BundleAdjustmentConfig()
+        for i in self._ids:
+            config.add_image(i)
+        adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
+        covariance = np.diag([math.radians(ROTATION_SIGMA) ** 2] * 3 + [sigma**2] * 3)
+        # The problem does not own the costs: they must outlive it.
+        costs = [
+            AbsolutePosePriorCost(covariance, pycolmap.Rigid3d(_world_to_camera(frame.camera.c2w)))
+            for frame in self._frames
+        ]
+        for i, cost in zip(self._ids, costs):
+            adjuster.problem.add_residual_block(cost, None, [model.image(i).frame.rig_from_world.params])
+        interruptible(adjuster.solve)
+
+    def _depths(self, model: Any, image_id: int) -> Float[np.ndarray, " points"]:
+        image = model.image(image_id)
+        points = np.array([model.point3D(p.point3D_id).xyz for p in image.get_observation_points2D()]).reshape(-1, 3)
+        pose = image.cam_from_world().matrix()
+        return points @ pose[2, :3] + pose[2, 3]
+
+    def _collect(self, model: Any, given_error: float) -> SparseDepth | None:
+        """Turn pycolmap's model into arrays."""
+        c2w = np.stack([self._scene.frames[view].camera.c2w for view in self._scene.train])
+        place = {view: number for number, view in enumerate(self._scene.train)}
+        poses = self._poses(model)
+        eyes = dict(zip(self._ids, poses[:, :3, 3]))
+        sigmas = {key: _sigma(point, eyes) for key, point in model.points3D.items() if point.track.length() >= MIN_TRACK}
+        rows: list[tuple[float, ...]] = []
+        for view, i, frame, pose in zip(self._views, self._ids, self._frames, poses):
+            c2w[place[view]] = pose
+            size = self._scene.frames[view].camera
+            ratio = size.width / frame.camera.width, size.height / frame.camera.height
+            usable = load_mask(self._scene.frames[view])
+            for seen, z in zip(model.image(i).get_observation_points2D(), self._depths(model, i)):
+                if seen.point3D_id not in sigmas or z <= 0:
+                    continue
+                x, y = seen.xy[0] * ratio[0], seen.xy[1] * ratio[1]
+                inside = 0 <= x < size.width and 0 <= y < size.height
+                if inside and usable[int(y), int(x)]:
+                    focal = frame.camera.fx
+                    rows.append((view, x, y, z, sigmas[seen.point3D_id] / focal))
+        if len(rows) < MIN_POINTS:
+            return None
+        table = np.array(rows)
+        points = np.stack([model.point3D(key).xyz for key in sigmas])
+        errors = float(given_error), float(model.compute_mean_reprojection_error())
+        return SparseDepth(table[:, 0].astype(np.int64), table[:, 1:3], table[:, 3], table[:, 4], c2w, points, errors)
+
+
+def _sigma(point: Any, eyes: dict[int, Float[np.ndarray, "3"]]) -> float:
+    """Relative standard deviation of a point's depth, times the focal length in pixels.
+
+    The error of a ray is error / focal; over the angle between the rays it is that of the depth.
+    """
+    rays = np.stack([point.xyz - eyes[element.image_id] for element in point.track.elements])
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    # The widest angle from the mean ray, doubled.
+    mean = rays.mean(0)
+    angle = 2.0 * float(np.arccos(np.clip(rays @ mean / np.linalg.norm(mean), -1.0, 1.0)).max())
+    return max(point.error, 0.5) / max(angle, 1e-4) / np.sqrt(max(len(rays) - 2, 1))
+
+
+def _pairs(cameras: list[Camera], seed: int) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, of cameras that may see the same: near ones, and some far apart."""
+    eyes = np.stack([camera.position for camera in cameras])
+    forward = np.stack([camera.forward for camera in cameras])
+    angle = np.degrees(np.arccos(np.clip(forward @ forward.T, -1.0, 1.0)))
+    apart = np.linalg.norm(eyes[:, None] - eyes[None], axis=-1)
+    unlikeness = angle / (MAX_PAIR_ANGLE / 2) + apart / max(float(np.median(apart)), 1e-9)
+    unlikeness[angle > MAX_PAIR_ANGLE] = np.inf
+    np.fill_diagonal(unlikeness, np.inf)
+    random = np.random.default_rng(seed)
+    pairs = set()
+    for i, row in enumerate(unlikeness):
+        possible = np.flatnonzero(np.isfinite(row))
+        near = possible[np.argsort(row[possible], kind="stable")][:NEAREST_PAIRS]
+        for j in (*near, *random.permutation(possible)[:WIDE_PAIRS]):
+            pairs.add((min(i, int(j)), max(i, int(j))))
+    return sorted(pairs)
+
+
+def _world_to_camera(c2w: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3 4"]:
+    return np.linalg.inv(c2w)[:3]
+
+
+def _colmap_lens(camera: Camera) -> tuple[str, list[float]]:
+    """COLMAP's name and parameters of a lens."""
+    intrinsics = [camera.fx, camera.fy, camera.cx, camera.cy]
+    k = camera.coefficients
+    if camera.model == "OPENCV_FISHEYE":
+        return "OPENCV_FISHEYE", [*intrinsics, *k]
+    if k[4]:
+        # COLMAP has no r^8; its coefficient is small wherever it is given.
+        return "FULL_OPENCV", [*intrinsics, *k[:5], 0.0, 0.0, 0.0]
+    return "OPENCV", [*intrinsics, *k[:4]]
