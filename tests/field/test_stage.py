@@ -8,11 +8,14 @@ import torch
 from tiny import small_settings
 
 from ovseg3d.engine import Workers
+from ovseg3d.field.backends import make_backend
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections, corrected
+from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
-from ovseg3d.field.radiance import harmonics
+from ovseg3d.field.radiance import RadianceField, harmonics, trunc_exp
+from ovseg3d.field.samples import RaySamples
 from ovseg3d.field.scene_bounds import find_box, seen_cells
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.scene import Cameras, load_scene
@@ -266,6 +269,32 @@ def test_photos_without_transparency_carve_nothing(tmp_path):
     # The opaque squares subtend 12 of 30 pixels at about 2.4 m.
     assert not box.open and 0.3 < box.radius < 1.2
     assert 0 < seen_cells(mixed, box, FieldConfig(occupancy_resolution=32)).float().mean() < 0.9
+
+
+def test_density_and_its_gradient_stay_within_their_limits():
+    x = torch.tensor([-1e9, -20.0, -3.0, 0.0, 5.0, 15.9, 40.0, 1e9], dtype=torch.float64, requires_grad=True)
+    expected = np.exp(np.clip(x.detach().numpy() - 1, -15, 15))
+    density = trunc_exp(x)
+    (grad,) = torch.autograd.grad(density.sum(), x)
+    np.testing.assert_allclose(density.detach(), expected, rtol=1e-12)
+    np.testing.assert_allclose(grad, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["warp", "torch"])
+def test_a_field_that_ran_away_is_opaque_and_has_finite_gradients(backend):
+    made = make_backend(backend, grid_levels(CONFIG), CPU)
+    field = RadianceField(CONFIG, CPU)
+    features = 1e6 * torch.randn(64, field.levels.width, generator=torch.Generator().manual_seed(0))
+    layers = [layer.requires_grad_() for layer in field.layers(field.network)]
+    density = field.density(features, layers)
+    assert density.max() > 1e6
+    t, offsets = torch.arange(64) / 64, torch.tensor([0, 32, 64], dtype=torch.int32)
+    samples = RaySamples(t, t + 0.01, (torch.arange(64) // 32).int(), torch.zeros(64).int(), offsets)
+    _, index, step, offsets = made.merge(density.detach(), samples, torch.full((64,), 0.5), 1e-3, 0.06, 64)
+    _, _, opacity, distance = made.composite(density[index], density[index, None], t[index], step, offsets)
+    torch.testing.assert_close(opacity, torch.ones(2))
+    for grad in torch.autograd.grad((opacity + distance).sum(), layers[:2]):
+        assert grad.isfinite().all()
 
 
 def test_harmonics_are_orthonormal_over_the_sphere():
