@@ -15,6 +15,7 @@ from ovseg3d.field.corrections import PhotoCorrections, corrected
 from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.radiance import RadianceField, harmonics, trunc_exp
+from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.samples import RaySamples
 from ovseg3d.field.scene_bounds import find_box, seen_cells
 from ovseg3d.field.stage import FieldStage
@@ -317,3 +318,31 @@ def test_normals_of_the_floor_point_up(scene, with_depth):
     floor = (np.abs(points[:, 2] + 0.5) < 0.05) & (np.abs(points[:, :2]).max(1) > 0.8)
     assert floor.sum() > 50
     assert np.median(images["normal"].reshape(-1, 3)[floor, 2]) > 0.75
+
+
+def test_normals_are_those_of_the_density_in_field_units():
+    """Far outside the inner box too, where contraction turns gradients; against finite differences."""
+    config = replace(CONFIG, base_resolution=8, max_resolution=16, levels=2)
+    backend = make_backend("torch", grid_levels(config), CPU)
+    field = RadianceField(config, CPU)
+    # In double precision, so that differences are precise within the cells of the grid.
+    generator = torch.Generator().manual_seed(0)
+    field.table = torch.randn(field.table.shape, generator=generator, dtype=torch.float64)
+    field.network = 3.0 * field.network.double()
+    box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 3, 0.05)
+    occupancy = OccupancyGrid(torch.ones(3, 8, 8, 8, dtype=torch.bool), 0.02)
+    renderer = Renderer(field, backend, box, occupancy, config, Workers(1), white=False)
+    directions = torch.nn.functional.normalize(torch.randn(40, 3, generator=generator, dtype=torch.float64), dim=-1)
+    origins = 1.8 * directions
+    found = renderer.rays(origins, directions, normals=True).normal
+    stops = renderer.stops(origins, directions, quota=1e-3)  # the samples that `rays` renders
+    at, small = box.uncontract(stops.x), 1e-6
+
+    def density(u):
+        return field.density(backend.encode(box.contract(u), field.table), field.layers(field.network))
+
+    slope = torch.stack([density(at + small * axis) - density(at - small * axis) for axis in torch.eye(3)], -1)
+    normals = -torch.nn.functional.normalize(slope, dim=-1) * stops.weight[:, None]
+    expected = torch.nn.functional.normalize(torch.zeros_like(found).index_add(0, stops.ray, normals), dim=-1)
+    assert (at.abs().amax(-1) > 1).all()
+    assert ((found * expected).sum(-1) > 0.999).all()
