@@ -171,7 +171,8 @@ class FieldStage:
         error = (rgb - target) * batch.valid[:, None]
         loss = 5.0 / 3.0 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="sum", delta=0.1)
         if config.distortion and step_scale == 1.0:
-            loss = loss + config.distortion * backend.distortion(weights, t, length, ray, offsets).sum()
+            s, extent = self._normalized(t, length)
+            loss = loss + config.distortion * backend.distortion(weights, s, extent, ray, offsets).sum()
         if self.use_depth:
             measured = batch.depth_z / (z_per_distance.detach() * self.box.radius)
             known = (measured > 0) & batch.valid
@@ -189,6 +190,11 @@ class FieldStage:
         squared = error.detach().square().sum()
         used = torch.stack([samples.offsets[-1], offsets[-1]])
         return _Result(x, grad_features, grad_network, grad_photos, samples.cell, met.weight, squared, used)
+
+    def _normalized(self, t: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions and lengths of samples in normalised distance; merged intervals may begin behind the camera."""
+        begin, end = (t - 0.5 * length).clamp_min(0.0), t + 0.5 * length
+        return self.box.normalized(t), self.box.normalized(end) - self.box.normalized(begin)
 
     def _update(self, step: int, progress: float, results: list[_Result]) -> None:
         for result in results:

@@ -189,6 +189,25 @@ def test_places_come_back_from_the_unit_cube(open_):
     assert far.isfinite().all(), "the end of the world is far, and not nowhere"
 
 
+def test_normalized_distance_is_linear_in_the_box_and_in_disparity_beyond():
+    open_, bounded = (FieldBox((0.0, 0.0, 0.0), 1.0, is_open, 4, 0.05) for is_open in (True, False))
+    near, far = torch.tensor([0.0, 0.5, 2.0]), torch.tensor([2.0, 4.0, 8.0, 1e9])
+    torch.testing.assert_close(open_.normalized(near), near / 4)
+    torch.testing.assert_close(open_.normalized(far), 1 - 1 / far)
+    torch.testing.assert_close(bounded.normalized(far), far / 4)
+
+
+def test_distortion_is_measured_in_normalised_distance(scene, monkeypatch):
+    stage = FieldStage(scene, replace(CONFIG, occupancy_warmup=1), CPU)
+    given, distortion = [], stage.backend.distortion
+    monkeypatch.setattr(stage.backend, "distortion", lambda *a: given.append(a[1:3]) or distortion(*a))
+    trained(scene, 5, stage=stage)
+    for s, extent in given:
+        assert 0.6 < s.max() < 1 and (s > 0).all(), "the sky is further than the box is wide"
+        assert (extent > 0).all() and (extent < 1).all()
+    assert given and stage.box.open
+
+
 def test_spans_against_a_brute_force_walk():
     box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 2, 0.1)
     generator = torch.Generator().manual_seed(0)
