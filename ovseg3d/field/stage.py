@@ -59,6 +59,7 @@ class FieldStage:
         seed: of all random numbers.
         use_depth: add a loss on the scene's depth files.
         refine_poses: optimise the camera poses.
+        steps: planned number of steps, None if unknown; captures that don't fit the memory turn over in it.
     """
 
     name = "field"
@@ -72,6 +73,7 @@ class FieldStage:
         seed: int = 0,
         use_depth: bool = False,
         refine_poses: bool = False,
+        steps: int | None = None,
     ) -> None:
         self.config, self.device, self.seed, self.use_depth = config, device, seed, use_depth
         # Held-out views are removed, so that nothing of them can reach the field or its checkpoints.
@@ -88,7 +90,7 @@ class FieldStage:
             [frame.camera for frame in scene.frames], self.box.field_from_input, device
         )
         self.photos = PhotoCorrections(len(scene.frames), config.exposure, refine_poses, device)
-        self._pool = PhotoPool(scene, scene.train, seed=seed, with_depth=use_depth)
+        self._pool = PhotoPool(scene, scene.train, seed=seed, steps=steps, with_depth=use_depth)
         rates = {
             "table": config.learning_rate,
             "network": config.network_learning_rate,
