@@ -145,6 +145,11 @@ class PhotoPool:
         """Whether photos are exchanged because they don't all fit."""
         return self._count < len(self._order)
 
+    @property
+    def share(self) -> float:
+        """Share of the photos that are in memory at a time."""
+        return self._count / len(self._order)
+
     def draw(self, step: int, count: int) -> PixelBatch:
         """`count` random pixels, uniform over the photos that are in memory at `step`.
 

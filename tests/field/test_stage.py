@@ -13,8 +13,9 @@ from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections, corrected
 from ovseg3d.field.levels import grid_levels
-from ovseg3d.field.occupancy import OccupancyGrid
+from ovseg3d.field.occupancy import DECAY, OccupancyGrid
 from ovseg3d.field.radiance import RadianceField, harmonics, trunc_exp
+from ovseg3d.field.reference.rays import transmittance
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.samples import RaySamples
 from ovseg3d.field.scene_bounds import find_box, seen_cells
@@ -242,6 +243,44 @@ def test_occupancy_forgets_what_carries_no_weight_and_keeps_what_does():
     assert grid.occupied[0, 4, 4, 4] == 1
     # Other cells are only on trial, and none where no camera looks.
     assert grid.share < 0.1 and not grid.occupied[0, 0].any()
+
+
+def test_occupancy_keeps_what_the_photos_in_memory_cannot_see():
+    """Values decay by their share, but for cells that rays pass through; trials end as always."""
+    grid = OccupancyGrid(torch.ones(1, 8, 8, 8, dtype=torch.bool), threshold=0.01)
+    grid.forget()
+    grid.value[0, 4, 4, :6] = 0.5
+    cell = ((4 * 8 + 4) * 8 + torch.tensor([0, 1, 2, 2])).int()
+    for _ in range(100):
+        # Light reaches 0 and 2, not 1; two rays pass through 2.
+        grid.passed(cell, torch.tensor([0.9, 0.1, 0.9, 0.3]), share=1.0)
+        grid.update(torch.Generator().manual_seed(0), keep_all=False, share=0.1)
+    assert grid.value[0, 4, 4, 1].item() == pytest.approx(0.5 * DECAY**10, rel=1e-4)
+    assert torch.equal(grid.value[0, 4, 4, 1], grid.value[0, 4, 4, 5])
+    assert grid.occupied[0, 4, 4, [1, 3, 4, 5]].all() and not grid.occupied[0, 0].all()
+    assert (grid.value[0, 4, 4, [0, 2]] < 2 * grid.trial).all()
+
+
+def test_transmittance_of_samples_is_that_of_the_reference(with_depth):
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(64, 3, generator=generator), dim=-1)
+    met = with_depth.renderer.sampler.sample(torch.zeros(64, 3), directions, 0.0, 100_000)
+    expected = transmittance(met.density, met.samples.step, met.samples.offsets)
+    assert len(expected) > 500
+    torch.testing.assert_close(met.transmittance, expected, atol=1e-4, rtol=0)
+
+
+def test_cells_along_a_ray_are_tried_up_to_its_end(scene):
+    stage = FieldStage(scene, CONFIG, CPU)
+    grid = stage.occupancy
+    grid.seen[:] = True
+    grid.seen[0, 16, 16, 20] = False
+    grid.value[:] = 0.0
+    origins, directions = torch.tensor([[0.01, 0.01, 0.01]]).repeat(2, 1), torch.eye(3)[:2]
+    stage.renderer.sampler.try_cells(origins, directions, torch.tensor([0.5, 0.0]), 1000)
+    tried = grid.value.nonzero().tolist()
+    near = round(16 * stage.box.near)
+    assert tried == [[0, 16, 16, x] for x in range(16 + near, 24) if x != 20] and grid.value.max() == grid.trial
 
 
 def test_occupancy_is_left_alone_during_the_warm_up():
