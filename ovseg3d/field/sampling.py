@@ -118,7 +118,7 @@ class RaySampler:
         end: Float[Tensor, " rays"],
         capacity: int,
     ) -> None:
-        """Put the cells along rays on trial, which any camera sees.
+        """Put the cells along rays on trial, where any camera sees them.
 
         Args:
             origins, directions: field units and axes, directions of unit length.
@@ -127,8 +127,7 @@ class RaySampler:
         """
         grid = self._occupancy
         origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
-        spans = self._box.spans(origins, directions)
-        spans = torch.stack([spans[:, 0], torch.minimum(spans[:, 1], end)], -1)
+        spans = torch.minimum(self._box.spans(origins, directions), end[:, None])
         jitter, seen = torch.full_like(end, 0.5), grid.seen.view(torch.uint8)
         samples = self._march(origins, directions, spans, jitter, seen, 1.0, capacity)
         # On a GPU rows after the last ray's are unused.
