@@ -18,9 +18,7 @@ DECAY = 0.95
 TRIAL = 1.3
 """Value of a cell on trial, in thresholds; it lasts for five updates."""
 TRIAL_SHARE = 1 / 64
-"""Share of cells drawn for a trial at each update; those next to an occupied cell are reactivated."""
-ANYWHERE = 1 / 32
-"""Share of the drawn cells that are reactivated wherever they are."""
+"""Share of cells drawn at each update; those next to an occupied cell are put on trial."""
 CLEAR = 0.5
 """A ray that has so much transmittance left in a cell sees what is in it."""
 
@@ -71,7 +69,7 @@ class OccupancyGrid:
         cells.scatter_reduce_(0, cell, cells.index_select(0, cell) * clear, "amin")
 
     def update(self, generator: torch.Generator, keep_all: bool, share: float = 1.0) -> None:
-        """Decay the values, put a few emptied cells on trial, and empty the cells below the threshold.
+        """Decay the values, put a few cells next to occupied ones on trial, and empty the cells below the threshold.
 
         Args:
             generator: draws the cells on trial.
@@ -83,9 +81,8 @@ class OccupancyGrid:
             return
         cells, count = self.value.view(-1), int(self.value.numel() * TRIAL_SHARE)
         draws = torch.randint(cells.numel(), (count,), generator=generator, device=generator.device)
-        worthy = self._near_occupied().view(-1)[draws]
-        worthy[: int(count * ANYWHERE)] = True
-        on_trial = torch.where(worthy & self.seen.view(-1)[draws], self.trial, 0.0)
+        worthy = (self._near_occupied() & self.seen).view(-1)[draws]
+        on_trial = torch.where(worthy, self.trial, 0.0)
         # A cell may be drawn twice; the maximum does not depend on the order.
         cells.scatter_reduce_(0, draws, on_trial, "amax")
         torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
