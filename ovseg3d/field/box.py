@@ -78,6 +78,18 @@ class FieldBox:
         """
         return self.contract(origins.index_select(0, ray) + directions.index_select(0, ray) * t[:, None])
 
+    def normalized(self, t: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
+        """Normalised distances s along rays (Barron et al. 2022, section 4), of distances t in field units.
+
+        In an open scene s is linear up to the side of the inner box, where it is 1/2, and linear in disparity beyond,
+        up to 1 at infinity. In a bounded scene it is linear, of the same slope; a ray's stretch in the box is less
+        than 1.
+        """
+        sides = 0.5 * t
+        if self.open:
+            sides = torch.where(sides > 1.0, 2.0 - 1.0 / sides.clamp_min(1.0), sides)
+        return 0.5 * sides
+
     def spans(self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays 2"]:
         """Distances at which rays enter and leave the outermost cascade; (0, 0) for rays that miss it."""
         safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)

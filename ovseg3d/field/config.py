@@ -64,8 +64,9 @@ class FieldConfig:
     """Learning rate of the networks at the start."""
     decay: float = 0.03
     """Learning rates at the end, as a share of those at the start."""
-    distortion: float = 0.002
-    """Weight of the distortion loss (Barron et al. 2022, equation 15), which concentrates a ray's weight."""
+    distortion: float = 0.008
+    """Weight of the distortion loss in normalised distance (Barron et al. 2022, equation 15), which concentrates a
+    ray's weight."""
     depth_weight: float = 0.1
     """Weight of the depth loss, if measured depth is used."""
     sparse_share: float = 0.125

@@ -2,8 +2,11 @@
 
 A cell is occupied by the render weight of training rays in it, not by its density: the inside of an object, or what
 is behind a wall, contributes nothing to a ray. Values decay, so that a cell without render weight is emptied after
-a while. Every update reactivates a few emptied cells on trial, so that a wrong decision is not final. Cells that no
-camera sees start empty and stay empty.
+a while. Emptied cells come back: those next to an occupied one are tried in turns, and training tries those along rays
+that are rendered badly. Cells that no camera sees start empty and stay empty.
+
+If only a share of the photos is in memory at a time, rays that could see a cell come as much more rarely. Then values
+decay as much more slowly, and else by the rays that pass through their cells.
 """
 
 import torch
@@ -15,9 +18,9 @@ DECAY = 0.95
 TRIAL = 1.3
 """Value of a cell on trial, in thresholds; it lasts for five updates."""
 TRIAL_SHARE = 1 / 64
-"""Share of cells drawn for a trial at each update; those next to an occupied cell are reactivated."""
-ANYWHERE = 1 / 32
-"""Share of the drawn cells that are reactivated wherever they are."""
+"""Share of cells drawn at each update; those next to an occupied cell are put on trial."""
+CLEAR = 0.5
+"""A ray that has so much transmittance left in a cell sees what is in it."""
 
 
 def cell_at(
@@ -53,21 +56,33 @@ class OccupancyGrid:
         self.value = seen.float()
         self.occupied = seen.to(torch.uint8)
 
-    def update(self, generator: torch.Generator, keep_all: bool) -> None:
-        """Decay the values, put a few emptied cells on trial, and empty the cells below the threshold.
+    @property
+    def trial(self) -> float:
+        """Value of a cell on trial."""
+        return self.threshold * TRIAL
+
+    def passed(self, cell: Int[Tensor, " samples"], transmittance: Float[Tensor, " samples"], share: float) -> None:
+        """Decay the values of the cells that rays passed through, by `share` of an update."""
+        clear = torch.where(transmittance > CLEAR, DECAY**share, 1.0)
+        cells, cell = self.value.view(-1), cell.long()
+        # A cell may be passed many times; the minimum does not depend on the order.
+        cells.scatter_reduce_(0, cell, cells.index_select(0, cell) * clear, "amin")
+
+    def update(self, generator: torch.Generator, keep_all: bool, share: float = 1.0) -> None:
+        """Decay the values, put a few cells next to occupied ones on trial, and empty the cells below the threshold.
 
         Args:
             generator: draws the cells on trial.
             keep_all: only decay; in the first steps weights are not meaningful yet.
+            share: of the photos that are in memory at a time. It does not prolong trials.
         """
-        self.value *= DECAY
+        self.value *= torch.where(self.value > self.trial, DECAY**share, DECAY)
         if keep_all:
             return
         cells, count = self.value.view(-1), int(self.value.numel() * TRIAL_SHARE)
         draws = torch.randint(cells.numel(), (count,), generator=generator, device=generator.device)
-        worthy = self._near_occupied().view(-1)[draws]
-        worthy[: int(count * ANYWHERE)] = True
-        on_trial = torch.where(worthy & self.seen.view(-1)[draws], self.threshold * TRIAL, 0.0)
+        worthy = (self._near_occupied() & self.seen).view(-1)[draws]
+        on_trial = torch.where(worthy, self.trial, 0.0)
         # A cell may be drawn twice; the maximum does not depend on the order.
         cells.scatter_reduce_(0, draws, on_trial, "amax")
         torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
@@ -84,7 +99,7 @@ class OccupancyGrid:
 
     def forget(self) -> None:
         """Reset the values after the warm-up, whose weights are not meaningful."""
-        self.value = torch.where(self.seen, self.threshold * TRIAL, 0.0)
+        self.value = torch.where(self.seen, self.trial, 0.0)
 
     @property
     def share(self) -> float:

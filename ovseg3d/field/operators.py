@@ -193,8 +193,8 @@ class FieldBackend(Protocol):
 
         Args:
             weight: render weights of the samples.
-            t: distances along the rays, field units.
-            step: lengths of the samples' intervals, field units.
+            t: distances along the rays, in any units.
+            step: lengths of the samples' intervals, in the same units.
             ray: index of each sample's ray.
             offsets: first sample of each ray, and the end of the last.
         """

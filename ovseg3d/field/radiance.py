@@ -21,6 +21,8 @@ from ovseg3d.field.networks import as_layers, first_parameters, perceptron
 
 HARMONICS = 16
 """Spherical harmonics up to degree 3."""
+LOG_LIMIT = 15.0
+"""Largest absolute log density: density times a length can neither overflow nor be inf * 0."""
 
 
 class RadianceField:
@@ -78,18 +80,21 @@ class RadianceField:
 class _TruncExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.exp(x - 1.0)
-        ctx.save_for_backward(x)
+        y = torch.exp((x - 1.0).clamp(-LOG_LIMIT, LOG_LIMIT))
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (x,) = ctx.saved_tensors
-        return grad * torch.exp((x - 1.0).clamp(-15.0, 15.0))
+        (y,) = ctx.saved_tensors
+        return grad * y
 
 
 def trunc_exp(x: Tensor) -> Tensor:
-    """exp(x - 1) with a gradient that cannot overflow. The -1 starts fields thin, so that rays reach all of them."""
+    """exp(x - 1), with x - 1 limited to +-`LOG_LIMIT`. The -1 starts fields thin, so that rays reach all of them.
+
+    The gradient is `grad` times the result beyond the limits too, so that values find back.
+    """
     return _TruncExp.apply(x)
 
 

@@ -194,7 +194,8 @@ class Renderer:
         density, geometry = field.geometry(features, layers)
         values = field.color(geometry, harmonics(directions).index_select(0, ray), layers)
         if normals:
-            values = torch.cat([values, self._normals(met.kept(met.x)[0], layers)], -1)
+            at = origins.index_select(0, ray) + directions.index_select(0, ray) * t[:, None]
+            values = torch.cat([values, self._normals(at, layers)], -1)
         weight, values, opacity, _ = backend.composite(density, values, t, met.step, met.offsets)
         rgb = values[:, :3] + (1 - opacity)[:, None] * (1.0 if self.white else 0.5)
         distance = backend.median(weight, t, met.step, met.offsets)
@@ -206,10 +207,11 @@ class Renderer:
             near = torch.zeros_like(opacity).index_add_(0, ray, weight * inside)
         return RayColors(rgb, distance, opacity, normal, near)
 
-    def _normals(self, x: Float[Tensor, "samples 3"], layers: list[Tensor]) -> Float[Tensor, "samples 3"]:
+    def _normals(self, at: Float[Tensor, "samples 3"], layers: list[Tensor]) -> Float[Tensor, "samples 3"]:
+        """Unit vectors against the gradient of density at positions in field units."""
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            density, _ = self.field.geometry(self.backend.encode(x, self.field.table), layers)
-            (slope,) = torch.autograd.grad(density.sum(), x)
-        # The gradient in the unit cube is not transformed back: contraction hardly changes directions near the box.
+            # Through the contraction, so that the gradient is that in field units.
+            at = at.detach().requires_grad_()
+            density, _ = self.field.geometry(self.backend.encode(self.box.contract(at), self.field.table), layers)
+            (slope,) = torch.autograd.grad(density.sum(), at)
         return -torch.nn.functional.normalize(slope, dim=-1)

@@ -43,6 +43,15 @@ class MergedRays:
     offsets: Int[Tensor, " offsets"]
     """First kept sample of each ray, and the end of the last."""
 
+    @property
+    def transmittance(self) -> Float[Tensor, " samples"]:
+        """Share of each ray's light that reaches each marched sample; 0 in unused rows."""
+        # The running sum goes over all rays; the part of earlier rays is subtracted.
+        total = torch.nn.functional.pad(self.weight.double().cumsum(0), (1, 0))
+        before = total[:-1] - total.index_select(0, self.samples.offsets.index_select(0, self.samples.ray))
+        in_use = torch.arange(len(before), device=before.device) < self.samples.offsets[-1]
+        return ((1.0 - before) * in_use).to(self.weight.dtype)
+
     def kept(self, *columns: Tensor) -> list[Tensor]:
         """The columns' rows of the kept samples."""
         return [column.index_select(0, self.index) for column in columns]
@@ -84,7 +93,7 @@ class RaySampler:
             spread: factor on the distance between samples.
             generator: of the jitter and of the choice of kept samples; None uses 0.5 throughout.
         """
-        field, config = self._field, self._config
+        field = self._field
 
         def draw(like: Tensor) -> Tensor:
             if generator is None:
@@ -92,13 +101,51 @@ class RaySampler:
             return torch.rand(len(like), generator=generator, device=like.device)
 
         origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
-        smallest = config.step_size * 2.0 / config.occupancy_resolution
-        samples = self._backend.march(
-            origins, directions, self._box.spans(origins, directions), draw(origins[:, 0]), self._occupancy.occupied,
-            smallest_step=smallest * spread, cone=config.cone * spread, capacity=capacity,
-        )  # fmt: skip
+        spans = self._box.spans(origins, directions)
+        occupied, jitter = self._occupancy.occupied, draw(origins[:, 0])
+        samples = self._march(origins, directions, spans, jitter, occupied, spread, capacity)
         x = self._box.along(origins, directions, samples.ray, samples.t)
         features = self._backend.encode(x, field.table)
         density = field.density(features, field.layers(field.network))
         merged = self._backend.merge(density, samples, draw(density), MIN_TRANSMITTANCE, quota, capacity)
         return MergedRays(samples, x, features, density, *merged)
+
+    @torch.no_grad()
+    def try_cells(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        end: Float[Tensor, " rays"],
+        capacity: int,
+    ) -> None:
+        """Put the cells along rays on trial, where any camera sees them.
+
+        Args:
+            origins, directions: field units and axes, directions of unit length.
+            end: distance at which rays end, field units.
+            capacity: largest number of samples.
+        """
+        grid = self._occupancy
+        origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
+        spans = torch.minimum(self._box.spans(origins, directions), end[:, None])
+        jitter, seen = torch.full_like(end, 0.5), grid.seen.view(torch.uint8)
+        samples = self._march(origins, directions, spans, jitter, seen, 1.0, capacity)
+        # On a GPU rows after the last ray's are unused.
+        in_use = torch.arange(len(samples.cell), device=end.device) < samples.offsets[-1]
+        self._backend.scatter_max(samples.cell, grid.trial * in_use, grid.value)
+
+    def _march(
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        spans: Tensor,
+        jitter: Tensor,
+        cells: Tensor,
+        spread: float,
+        capacity: int,
+    ) -> RaySamples:
+        smallest = self._config.step_size * 2.0 / self._config.occupancy_resolution
+        return self._backend.march(
+            origins, directions, spans, jitter, cells,
+            smallest_step=smallest * spread, cone=self._config.cone * spread, capacity=capacity,
+        )  # fmt: skip

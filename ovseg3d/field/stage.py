@@ -31,6 +31,10 @@ from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 
 MIN_RAYS = 512
 """Smallest number of rays in a step; the gradient is too noisy with fewer."""
+TRIAL_RAYS = 64
+"""Largest number of rays along which cells are put on trial before an update of the occupancy grid."""
+MISSING = 0.1
+"""Squared error of a ray's colour from which on content may be missing."""
 MARCHED_COST = 0.25
 """Cost of a sample of which only the density is evaluated, as a share of one that is differentiated."""
 
@@ -45,7 +49,12 @@ class _Result:
     grad_photos: Tensor | None
     cell: Tensor
     weight: Tensor
+    transmittance: Tensor | None
+    """At the marched samples, if only a share of the photos is in memory."""
     squared_error: Tensor
+    """Of each ray."""
+    end: Tensor
+    """Distance at which each ray is opaque, with a margin; infinite if it is not opaque."""
     used: Tensor
     """Numbers of marched and of differentiated samples (on the device)."""
 
@@ -61,6 +70,7 @@ class FieldStage:
         seed: of all random numbers.
         use_depth: add a loss on the scene's depth files.
         refine_poses: optimise the camera poses.
+        steps: planned number of steps, None if unknown; captures that don't fit the memory turn over in it.
     """
 
     name = "field"
@@ -75,6 +85,7 @@ class FieldStage:
         use_depth: bool = False,
         refine_poses: bool = False,
         sparse: SparseDepth | None = None,
+        steps: int | None = None,
     ) -> None:
         self.config, self.device, self.seed, self.use_depth = config, device, seed, use_depth
         if sparse is not None:
@@ -94,7 +105,9 @@ class FieldStage:
             [frame.camera for frame in scene.frames], self.box.field_from_input, device
         )
         self.photos = PhotoCorrections(len(scene.frames), config.exposure, refine_poses, device)
-        self._pool = PhotoPool(scene, scene.train, seed=seed, with_depth=use_depth, lines=config.planarity > 0)
+        self._pool = PhotoPool(
+            scene, scene.train, seed=seed, steps=steps, with_depth=use_depth, lines=config.planarity > 0
+        )
         rates = {
             "table": config.learning_rate,
             "network": config.network_learning_rate,
@@ -118,7 +131,9 @@ class FieldStage:
         if step and step % config.occupancy_every == 0:
             if step == config.occupancy_warmup // config.occupancy_every * config.occupancy_every:
                 self.occupancy.forget()
-            self.occupancy.update(self._generator(step, 99), keep_all=step <= config.occupancy_warmup)
+            self.occupancy.update(
+                self._generator(step, 99), keep_all=step <= config.occupancy_warmup, share=self._pool.share
+            )
         batch = self._pool.draw(step, self._ray_count)
         if getattr(self, "completion", None) is not None:
             batch = self._completed(batch)
@@ -131,7 +146,10 @@ class FieldStage:
             lambda item: self._piece(step, item[0], item[1].to(self.device), count), list(enumerate(pieces))
         )
         self._update(step, progress, results)
-        self._measured.add(sum(result.squared_error for result in results) / (3 * count), count)
+        error = torch.cat([result.squared_error for result in results])
+        if (step + 1) % config.occupancy_every == 0:
+            self._try_cells(batch, error, torch.cat([result.end for result in results]))
+        self._measured.add(error.sum() / (3 * count), count)
         self._used = [result.used for result in results]
         if self.device.type == "cpu":
             self._adapt_ray_count(most=1.25)
@@ -199,7 +217,8 @@ class FieldStage:
         error = (rgb - target) * batch.valid[:, None]
         loss = 5.0 / 3.0 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="sum", delta=0.1)
         if config.distortion and step_scale == 1.0:
-            loss = loss + config.distortion * backend.distortion(weights, t, length, ray, offsets).sum()
+            s, extent = self._normalized(t, length)
+            loss = loss + config.distortion * backend.distortion(weights, s, extent, ray, offsets).sum()
         if self.use_depth or self._sparse is not None:
             loss = loss + config.depth_weight * (off / opacity.clamp_min(1e-3) * batch.depth_weight).sum()
         if config.planarity and step_scale == 1.0:
@@ -214,18 +233,35 @@ class FieldStage:
             there = self.box.along(ray_origins, ray_directions, ray, t)
             (moved,) = torch.autograd.grad(there, photos, grad_x)
             grad_photos = grads[0] + moved
-        squared = error.detach().square().sum()
+        squared = error.detach().square().sum(-1)
+        end = torch.where(opacity > 0.9, 1.1 * distance / opacity, torch.inf).detach()
         used = torch.stack([samples.offsets[-1], offsets[-1]])
-        return _Result(x, grad_features, grad_network, grad_photos, samples.cell, met.weight, squared, used)
+        clear = met.transmittance if self._pool.rotates else None
+        return _Result(x, grad_features, grad_network, grad_photos, samples.cell, met.weight, clear, squared, end, used)
+
+    def _normalized(self, t: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions and lengths of samples in normalised distance; merged intervals may begin behind the camera."""
+        begin, end = (t - 0.5 * length).clamp_min(0.0), t + 0.5 * length
+        return self.box.normalized(t), self.box.normalized(end) - self.box.normalized(begin)
 
     def _update(self, step: int, progress: float, results: list[_Result]) -> None:
         for result in results:
+            if result.transmittance is not None:
+                self.occupancy.passed(result.cell, result.transmittance, 1 / self.config.occupancy_every)
             self.backend.scatter_max(result.cell, result.weight, self.occupancy.value)
         small = {"network": [result.grad_network for result in results]}
         photos = [result.grad_photos for result in results if result.grad_photos is not None]
         if photos:
             small["photos"] = photos
         self._optimizer.update(step, progress, [(r.x, r.grad_features) for r in results], small)
+
+    def _try_cells(self, batch: PixelBatch, error: Tensor, end: Tensor) -> None:
+        """Put the cells along the worst rays on trial, if they are so bad that content may be missing."""
+        error, worst = error.topk(TRIAL_RAYS)
+        c2w = self.photos.poses(self._cameras.c2w, self.photos.leaf())
+        origins, directions, _ = self._cameras.rays(batch.view[worst], batch.xy[worst], c2w)
+        end = torch.where(error > MISSING, end[worst], 0.0)
+        self.renderer.sampler.try_cells(origins, directions, end, self._capacity)
 
     def _adapt_ray_count(self, most: float) -> None:
         """Choose the number of rays of the next step, to keep the work of a step about constant.

@@ -50,6 +50,7 @@ def make_stage(scene: Scene, config: Config) -> FieldStage:
         seed=config.train.seed,
         use_depth=measured and config.scene.depth != "off",
         refine_poses=config.scene.refine_poses,
+        steps=config.train.steps,
     )
 
 

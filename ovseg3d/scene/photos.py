@@ -1,9 +1,9 @@
 """Pixels for training, from a rotating subset of photos in memory: memory does not grow with their number.
 
-Decoded photos at training size are kept within a byte budget. If they don't all fit, every `rotate_every` steps the
-next photo of a seeded cyclic order replaces the oldest one; a background thread decodes it in advance. The photos in
-memory depend on the step number only, not on the speed of the thread: `draw` is a pure function of (seed, step,
-count), so that a resumed run sees the same bits.
+Decoded photos at training size are kept within a byte budget. If they don't all fit, the next photos of a seeded cyclic
+order replace the oldest ones, at such a rate that every photo has its turn in the planned steps; a background thread
+decodes them in advance. The photos in memory depend on the step number only, not on the speed of the thread: `draw` is
+a pure function of (seed, step, count), so that a resumed run sees the same bits.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,10 @@ from ovseg3d.scene.images import load_depth, load_mask, load_photo
 DEFAULT_BUDGET = 96 * 2**20
 # More photos in memory don't make batches more varied, but delay the first one by seconds.
 _MAX_RESIDENT = 256
+# Steps of a turn through all photos if the length of the training is unknown.
+_USUAL_TURN = 1000
+# A photo is exchanged at least every 8 steps, and at most 4 are in a step: decoding one takes about 10 ms, a step 60.
+_SLOWEST, _FASTEST = 8, 4
 # Masked pixels are drawn again this many times; those left are marked invalid.
 _REDRAWS = 3
 _LONGEST_LINE = 0.5
@@ -107,8 +111,9 @@ class PhotoPool:
         scene: the capture.
         views: indices into `scene.frames` to draw from.
         seed: of the order of photos and of the pixels.
-        budget_bytes: largest size of decoded pixels in memory (at least one photo, and one being decoded).
-        rotate_every: steps between two exchanges, if the photos don't all fit.
+        budget_bytes: largest size of decoded pixels in memory (at least one photo, and those being decoded).
+        steps: planned number of steps. If the photos don't all fit, they are exchanged such that all have their turn in
+            these steps, or in 1,000 if it is None; but at most 4 in a step, and at least one in 8 steps.
         with_depth: whether to read depth files; else `depth_z` is 0.
 
     Raises:
@@ -122,7 +127,7 @@ class PhotoPool:
         *,
         seed: int = 0,
         budget_bytes: int = DEFAULT_BUDGET,
-        rotate_every: int = 8,
+        steps: int | None = None,
         with_depth: bool = False,
         lines: bool = False,
     ) -> None:
@@ -131,7 +136,6 @@ class PhotoPool:
             raise SceneError("There are no photos to draw pixels from", where=scene.path)
         self._scene = scene
         self._seed = int(seed)
-        self._rotate_every = max(1, int(rotate_every))
         self._with_depth = with_depth and any(scene.frames[v].depth_path for v in views)
         order = np.random.default_rng(np.random.SeedSequence([self._seed, 0]))
         self._order = [int(v) for v in order.permutation(np.asarray(views, dtype=np.int64))]
@@ -140,23 +144,30 @@ class PhotoPool:
         self._stride = max(frame.camera.width * frame.camera.height for frame in frames)
         each = self._stride * (3 + scene.has_alpha + self._masked + 4 * self._with_depth)
         self._count = min(max(1, budget_bytes // each), _MAX_RESIDENT, len(self._order))
+        photos = len(self._order)
+        self._turn = min(max(steps or _USUAL_TURN, -(-photos // min(_FASTEST, self._count))), photos * _SLOWEST)
         self._slots: _Slots | None = None
         self._position = -1  # of the order's window [position, position + count), -1 before the first draw
         self._ends = np.zeros(0, dtype=np.int64)
         self._worker: ThreadPoolExecutor | None = None
-        self._coming: tuple[int, Future[_Photo]] | None = None
+        self._coming: dict[int, Future[_Photo]] = {}
 
     @property
     def rotates(self) -> bool:
         """Whether photos are exchanged because they don't all fit."""
         return self._count < len(self._order)
 
+    @property
+    def share(self) -> float:
+        """Share of the photos that are in memory at a time."""
+        return self._count / len(self._order)
+
     def draw(self, step: int, count: int) -> PixelBatch:
         """`count` random pixels, uniform over the photos that are in memory at `step`.
 
         The result depends on (seed, step, count) only. Consecutive steps are cheap; jumping reads photos again.
         """
-        slots = self._move_to(step // self._rotate_every if self.rotates else 0)
+        slots = self._move_to(step * len(self._order) // self._turn if self.rotates else 0)
         random = np.random.Generator(np.random.Philox(key=[self._seed, step]))
         pick = random.integers(0, int(self._ends[-1]), count)
         for _ in range(_REDRAWS if self._masked else 0):
@@ -216,7 +227,7 @@ class PhotoPool:
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
             self._worker = None
-        self._coming = None
+        self._coming = {}
         self._slots = None
         self._position = -1
 
@@ -244,18 +255,20 @@ class PhotoPool:
         return self._slots
 
     def _take(self, place: int, view: int) -> _Photo:
-        if self._coming is not None and self._coming[0] == place:
-            future, self._coming = self._coming[1], None
-            return future.result()
-        return self._decode(view)
+        coming = self._coming.pop(place, None)
+        return self._decode(view) if coming is None else coming.result()
 
-    def _fetch(self, place: int) -> None:
-        """Start to decode the photo that the next exchange needs."""
+    def _fetch(self, first: int) -> None:
+        """Start to decode the photos that the next exchange may need, from place `first` of the order on."""
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="photos")
-        if self._coming is None or self._coming[0] != place:
-            view = self._order[place % len(self._order)]
-            self._coming = (place, self._worker.submit(self._decode, view))
+        photos = len(self._order)
+        places = range(first, first + -(-photos // self._turn))
+        for place in self._coming.keys() - places:
+            self._coming.pop(place).cancel()  # the caller jumped
+        for place in places:
+            if place not in self._coming:
+                self._coming[place] = self._worker.submit(self._decode, self._order[place % photos])
 
     def _decode(self, view: int) -> _Photo:
         frame = self._scene.frames[view]

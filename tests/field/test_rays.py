@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -202,6 +203,43 @@ def test_march_takes_exactly_the_occupied_stretch(backend):
     assert 0.5 <= x.min() < 0.511 and 0.739 < x.max() <= 0.75
     assert len(x) == 25 and samples.offsets.tolist() == [0, 25]
     assert set(samples.cell.tolist()) == {(4 * 8 + 4) * 8 + 6}
+
+
+def crossings(origin, direction, occupied, end, fine):
+    """Stretches (t, t) of a ray in one occupied cell each, from the cell of points at distance `fine`; in numpy."""
+    t = np.arange(fine / 2, end, fine)
+    points = origin + direction * t[:, None]
+    cascades, resolution = occupied.shape[:2]
+    largest = np.abs(points).max(-1)
+    cascade = np.searchsorted(2.0 ** np.arange(cascades), largest, side="right")
+    half = 2.0**cascade
+    inside = cascade < cascades
+    x, y, z = np.clip(np.floor((points.T / half + 1) / 2 * resolution).astype(int), 0, resolution - 1)
+    cell = np.stack([np.minimum(cascade, cascades - 1), z, y, x], -1)
+    hit = occupied[tuple(cell.T)].astype(bool) & inside
+    ends = np.flatnonzero((cell[1:] != cell[:-1]).any(-1) | (hit[1:] != hit[:-1]))
+    first, last = np.concatenate([[0], ends + 1]), np.concatenate([ends, [len(t) - 1]])
+    return [(t[a], t[b]) for a, b in zip(first, last) if hit[a]]
+
+
+@pytest.mark.parametrize("cone", [0.0, 0.02])
+@pytest.mark.parametrize("resolution", [8, 9, 10, 11, 31])
+def test_march_samples_every_occupied_cell(backend, resolution, cone):
+    """Also where the borders of cells are not those of the cells of the next cascade."""
+    origins, directions = rays(64, seed=resolution)
+    origins = origins - 2.0 * directions  # they come in, and go out again
+    occupied = (torch.rand(3, *(resolution,) * 3, generator=torch.Generator().manual_seed(5)) < 0.1).to(torch.uint8)
+    spans, jitter = torch.tensor([[0.0, 5.0]]).repeat(64, 1), torch.rand(64, generator=torch.Generator().manual_seed(6))
+    smallest = 0.25 / resolution
+    samples = backend.march(origins, directions, spans, jitter, occupied, smallest, cone, 100_000)
+    crossed = 0
+    for ray, (origin, direction) in enumerate(zip(origins.double().numpy(), directions.double().numpy())):
+        t = samples.t[samples.ray == ray].double().numpy()
+        for first, last in crossings(origin, direction, occupied.numpy(), 4.9, smallest / 50):
+            if first > 2 * smallest and last - first > 1.01 * max(smallest, cone * last):
+                crossed += 1
+                assert ((t > first - 1e-3) & (t < last + 1e-3)).any(), (ray, first, last)
+    assert crossed > 40
 
 
 def test_march_respects_its_capacity(backend):

@@ -8,11 +8,16 @@ import torch
 from tiny import small_settings
 
 from ovseg3d.engine import Workers
+from ovseg3d.field.backends import make_backend
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections, corrected
-from ovseg3d.field.occupancy import OccupancyGrid
-from ovseg3d.field.radiance import harmonics
+from ovseg3d.field.levels import grid_levels
+from ovseg3d.field.occupancy import DECAY, OccupancyGrid
+from ovseg3d.field.radiance import RadianceField, harmonics, trunc_exp
+from ovseg3d.field.reference.rays import transmittance
+from ovseg3d.field.renderer import Renderer
+from ovseg3d.field.samples import RaySamples
 from ovseg3d.field.scene_bounds import find_box, seen_cells
 from ovseg3d.field.stage import FieldStage
 from ovseg3d.scene import Cameras, load_scene
@@ -185,6 +190,25 @@ def test_places_come_back_from_the_unit_cube(open_):
     assert far.isfinite().all(), "the end of the world is far, and not nowhere"
 
 
+def test_normalized_distance_is_linear_in_the_box_and_in_disparity_beyond():
+    open_, bounded = (FieldBox((0.0, 0.0, 0.0), 1.0, is_open, 4, 0.05) for is_open in (True, False))
+    near, far = torch.tensor([0.0, 0.5, 2.0]), torch.tensor([2.0, 4.0, 8.0, 1e9])
+    torch.testing.assert_close(open_.normalized(near), near / 4)
+    torch.testing.assert_close(open_.normalized(far), 1 - 1 / far)
+    torch.testing.assert_close(bounded.normalized(far), far / 4)
+
+
+def test_distortion_is_measured_in_normalised_distance(scene, monkeypatch):
+    stage = FieldStage(scene, replace(CONFIG, occupancy_warmup=1), CPU)
+    given, distortion = [], stage.backend.distortion
+    monkeypatch.setattr(stage.backend, "distortion", lambda *a: given.append(a[1:3]) or distortion(*a))
+    trained(scene, 5, stage=stage)
+    for s, extent in given:
+        assert 0.6 < s.max() < 1 and (s > 0).all(), "the sky is further than the box is wide"
+        assert (extent > 0).all() and (extent < 1).all()
+    assert given and stage.box.open
+
+
 def test_spans_against_a_brute_force_walk():
     box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 2, 0.1)
     generator = torch.Generator().manual_seed(0)
@@ -240,6 +264,44 @@ def test_trials_reach_the_neighbours_along_every_axis():
     assert tried == {(4, 3, 5), (3, 3, 5), (5, 3, 5), (4, 2, 5), (4, 4, 5), (4, 3, 4), (4, 3, 6)}
 
 
+def test_occupancy_keeps_what_the_photos_in_memory_cannot_see():
+    """Values decay by their share, but for cells that rays pass through; trials end as always."""
+    grid = OccupancyGrid(torch.ones(1, 8, 8, 8, dtype=torch.bool), threshold=0.01)
+    grid.forget()
+    grid.value[0, 4, 4, :6] = 0.5
+    cell = ((4 * 8 + 4) * 8 + torch.tensor([0, 1, 2, 2])).int()
+    for _ in range(100):
+        # Light reaches 0 and 2, not 1; two rays pass through 2.
+        grid.passed(cell, torch.tensor([0.9, 0.1, 0.9, 0.3]), share=1.0)
+        grid.update(torch.Generator().manual_seed(0), keep_all=False, share=0.1)
+    assert grid.value[0, 4, 4, 1].item() == pytest.approx(0.5 * DECAY**10, rel=1e-4)
+    assert torch.equal(grid.value[0, 4, 4, 1], grid.value[0, 4, 4, 5])
+    assert grid.occupied[0, 4, 4, [1, 3, 4, 5]].all() and not grid.occupied[0, 0].all()
+    assert (grid.value[0, 4, 4, [0, 2]] < 2 * grid.trial).all()
+
+
+def test_transmittance_of_samples_is_that_of_the_reference(with_depth):
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(64, 3, generator=generator), dim=-1)
+    met = with_depth.renderer.sampler.sample(torch.zeros(64, 3), directions, 0.0, 100_000)
+    expected = transmittance(met.density, met.samples.step, met.samples.offsets)
+    assert len(expected) > 500
+    torch.testing.assert_close(met.transmittance, expected, atol=1e-4, rtol=0)
+
+
+def test_cells_along_a_ray_are_tried_up_to_its_end(scene):
+    stage = FieldStage(scene, CONFIG, CPU)
+    grid = stage.occupancy
+    grid.seen[:] = True
+    grid.seen[0, 16, 16, 20] = False
+    grid.value[:] = 0.0
+    origins, directions = torch.tensor([[0.01, 0.01, 0.01]]).repeat(2, 1), torch.eye(3)[:2]
+    stage.renderer.sampler.try_cells(origins, directions, torch.tensor([0.5, 0.0]), 1000)
+    tried = grid.value.nonzero().tolist()
+    near = round(16 * stage.box.near)
+    assert tried == [[0, 16, 16, x] for x in range(16 + near, 24) if x != 20] and grid.value.max() == grid.trial
+
+
 def test_occupancy_is_left_alone_during_the_warm_up():
     grid = OccupancyGrid(torch.ones(1, 4, 4, 4, dtype=torch.bool), threshold=0.9)
     for _ in range(50):
@@ -287,6 +349,32 @@ def test_photos_without_transparency_carve_nothing(tmp_path):
     assert 0 < seen_cells(mixed, box, FieldConfig(occupancy_resolution=32)).float().mean() < 0.9
 
 
+def test_density_and_its_gradient_stay_within_their_limits():
+    x = torch.tensor([-1e9, -20.0, -3.0, 0.0, 5.0, 15.9, 40.0, 1e9], dtype=torch.float64, requires_grad=True)
+    expected = np.exp(np.clip(x.detach().numpy() - 1, -15, 15))
+    density = trunc_exp(x)
+    (grad,) = torch.autograd.grad(density.sum(), x)
+    np.testing.assert_allclose(density.detach(), expected, rtol=1e-12)
+    np.testing.assert_allclose(grad, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["warp", "torch"])
+def test_a_field_that_ran_away_is_opaque_and_has_finite_gradients(backend):
+    made = make_backend(backend, grid_levels(CONFIG), CPU)
+    field = RadianceField(CONFIG, CPU)
+    features = 1e6 * torch.randn(64, field.levels.width, generator=torch.Generator().manual_seed(0))
+    layers = [layer.requires_grad_() for layer in field.layers(field.network)]
+    density = field.density(features, layers)
+    assert density.max() > 1e6
+    t, offsets = torch.arange(64) / 64, torch.tensor([0, 32, 64], dtype=torch.int32)
+    samples = RaySamples(t, t + 0.01, (torch.arange(64) // 32).int(), torch.zeros(64).int(), offsets)
+    _, index, step, offsets = made.merge(density.detach(), samples, torch.full((64,), 0.5), 1e-3, 0.06, 64)
+    _, _, opacity, distance = made.composite(density[index], density[index, None], t[index], step, offsets)
+    torch.testing.assert_close(opacity, torch.ones(2))
+    for grad in torch.autograd.grad((opacity + distance).sum(), layers[:2]):
+        assert grad.isfinite().all()
+
+
 def test_harmonics_are_orthonormal_over_the_sphere():
     d = torch.nn.functional.normalize(
         torch.randn(200_000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=-1
@@ -307,3 +395,31 @@ def test_normals_of_the_floor_point_up(scene, with_depth):
     floor = (np.abs(points[:, 2] + 0.5) < 0.05) & (np.abs(points[:, :2]).max(1) > 0.8)
     assert floor.sum() > 50
     assert np.median(images["normal"].reshape(-1, 3)[floor, 2]) > 0.75
+
+
+def test_normals_are_those_of_the_density_in_field_units():
+    """Far outside the inner box too, where contraction turns gradients; against finite differences."""
+    config = replace(CONFIG, base_resolution=8, max_resolution=16, levels=2)
+    backend = make_backend("torch", grid_levels(config), CPU)
+    field = RadianceField(config, CPU)
+    # In double precision, so that differences are precise within the cells of the grid.
+    generator = torch.Generator().manual_seed(0)
+    field.table = torch.randn(field.table.shape, generator=generator, dtype=torch.float64)
+    field.network = 3.0 * field.network.double()
+    box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 3, 0.05)
+    occupancy = OccupancyGrid(torch.ones(3, 8, 8, 8, dtype=torch.bool), 0.02)
+    renderer = Renderer(field, backend, box, occupancy, config, Workers(1), white=False)
+    directions = torch.nn.functional.normalize(torch.randn(40, 3, generator=generator, dtype=torch.float64), dim=-1)
+    origins = 1.8 * directions
+    found = renderer.rays(origins, directions, normals=True).normal
+    stops = renderer.stops(origins, directions, quota=1e-3)  # the samples that `rays` renders
+    at, small = box.uncontract(stops.x), 1e-6
+
+    def density(u):
+        return field.density(backend.encode(box.contract(u), field.table), field.layers(field.network))
+
+    slope = torch.stack([density(at + small * axis) - density(at - small * axis) for axis in torch.eye(3)], -1)
+    normals = -torch.nn.functional.normalize(slope, dim=-1) * stops.weight[:, None]
+    expected = torch.nn.functional.normalize(torch.zeros_like(found).index_add(0, stops.ray, normals), dim=-1)
+    assert (at.abs().amax(-1) > 1).all()
+    assert ((found * expected).sum(-1) > 0.999).all()

@@ -48,21 +48,21 @@ def test_pixels_are_uniform_over_photos_and_places(scene):
 @pytest.mark.parametrize("slots", [1, 3, 100])
 def test_a_draw_depends_on_seed_step_and_count_alone(scene, slots):
     budget = slots * ONE_PHOTO
-    with PhotoPool(scene, scene.train, seed=5, budget_bytes=budget, rotate_every=2) as pool:
+    with PhotoPool(scene, scene.train, seed=5, budget_bytes=budget, steps=14) as pool:
         straight = [pool.draw(step, 64) for step in range(40)]
         again = pool.draw(7, 64)  # going back
     assert not _same(straight[0], straight[1])
     assert _same(again, straight[7])
-    with PhotoPool(scene, scene.train, seed=5, budget_bytes=budget, rotate_every=2) as pool:
+    with PhotoPool(scene, scene.train, seed=5, budget_bytes=budget, steps=14) as pool:
         assert _same(pool.draw(23, 64), straight[23])  # resumed in the middle
         assert _same(pool.draw(24, 64), straight[24])
         assert _same(pool.draw(39, 64), straight[39])
-    with PhotoPool(scene, scene.train, seed=6, budget_bytes=budget, rotate_every=2) as pool:
+    with PhotoPool(scene, scene.train, seed=6, budget_bytes=budget, steps=14) as pool:
         assert not _same(pool.draw(7, 64), straight[7])
 
 
 def test_every_photo_has_its_turn_within_the_budget(scene):
-    with PhotoPool(scene, scene.train, budget_bytes=3 * ONE_PHOTO, rotate_every=2) as pool:
+    with PhotoPool(scene, scene.train, budget_bytes=3 * ONE_PHOTO, steps=14) as pool:
         assert pool.rotates
         seen: set[int] = set()
         before: set[int] = set()
@@ -73,6 +73,32 @@ def test_every_photo_has_its_turn_within_the_budget(scene):
             before = views
             seen |= views
         assert seen == set(scene.train)
+
+
+@pytest.mark.parametrize("steps", [4, 5, 14, 200, None])
+def test_every_photo_has_its_turn_in_the_planned_steps(scene, steps, monkeypatch):
+    """Whatever the number of steps is to that of the photos, and for about as long as any other."""
+    import ovseg3d.scene.photos as module
+
+    monkeypatch.setattr(module, "_USUAL_TURN", 20)
+    length = steps or 20
+    with PhotoPool(scene, scene.train, seed=2, budget_bytes=2 * ONE_PHOTO, steps=steps) as pool:
+        views = torch.cat([pool.draw(step, 200).view for step in range(length)])
+    counts = torch.bincount(views, minlength=9)[1:8]
+    assert (counts > 0).all()
+    assert counts.max() < 2.5 * counts.min()
+
+
+def test_many_photos_are_exchanged_in_a_step_but_not_more_than_can_be_read(scene, monkeypatch):
+    import ovseg3d.scene.photos as module
+
+    reads = []
+    monkeypatch.setattr(module, "load_photo", lambda frame: reads.append(frame.name) or load_photo(frame))
+    views = list(scene.train) * 6
+    with PhotoPool(scene, views, budget_bytes=8 * ONE_PHOTO, steps=3) as pool:
+        for step in range(10):
+            pool.draw(step, 8)
+    assert len(reads) <= 8 + 4 * 10
 
 
 def test_photos_that_fit_are_read_once(scene, monkeypatch):
@@ -96,7 +122,7 @@ def test_a_rotating_pool_reads_one_photo_an_exchange(scene, monkeypatch):
         "load_photo",
         lambda frame: threads.append(threading.current_thread().name) or load_photo(frame),
     )
-    with PhotoPool(scene, scene.train, budget_bytes=2 * ONE_PHOTO, rotate_every=5) as pool:
+    with PhotoPool(scene, scene.train, budget_bytes=2 * ONE_PHOTO, steps=35) as pool:
         for step in range(50):
             pool.draw(step, 8)
     # The first photos, the exchanges, and one read ahead, which `close` may have cancelled.
@@ -168,7 +194,7 @@ def test_photos_of_several_sizes(tmp_path):
 
 
 def test_a_photo_that_breaks_later_is_named(scene):
-    with PhotoPool(scene, scene.train, budget_bytes=ONE_PHOTO, rotate_every=1) as pool:
+    with PhotoPool(scene, scene.train, budget_bytes=ONE_PHOTO, steps=7) as pool:
         pool.draw(0, 4)
         for index in scene.train:
             path = scene.frames[index].image_path

@@ -22,15 +22,15 @@ def largest(p: wp.vec3):
 
 @no_type_check
 @wp.func
-def exit_distance(p: wp.vec3, direction: wp.vec3, cell: wp.float32):
-    """Distance at which a ray from p leaves its cell, in a lattice with spacing `cell`."""
+def exit_distance(p: wp.vec3, direction: wp.vec3, scale: wp.float32):
+    """Distance at which a ray from p leaves its cell, in a lattice through the origin with `scale` cells per unit."""
     t = wp.float32(1.0e10)
     for axis in range(3):
         if wp.abs(direction[axis]) > 1.0e-8:
-            border = wp.floor(p[axis] / cell)
+            border = wp.floor(p[axis] * scale)
             if direction[axis] > 0.0:
                 border += 1.0
-            t = wp.min(t, (border * cell - p[axis]) / direction[axis])
+            t = wp.min(t, (border / scale - p[axis]) / direction[axis])
     return wp.max(t, 0.0)
 
 
@@ -106,8 +106,12 @@ def march(
             count += 1
             t += step
         else:
+            # The lattice of cells begins at the cascade's corner. A cell may reach into the next finer cascade, which
+            # ends at +-half / 2: stop there too.
+            leave = exit_distance(p + wp.vec3(half, half, half), d, scale)
+            leave = wp.min(leave, exit_distance(p, d, 2.0 / half))
             # Whole steps, so that samples stay on the ray's own lattice.
-            t += step * wp.max(wp.ceil(exit_distance(p, d, 1.0 / scale) / step), 1.0)
+            t += step * wp.max(wp.ceil(leave / step), 1.0)
     if not writing:
         counts[r] = count
 

@@ -34,8 +34,12 @@ def march(
         hit = flat[cell] & inside
         here = hit & (t < end)
         found.append((rays[here], middle[here], step[here], cell[here]))
+        # The lattice of cells begins at the cascade's corner. A cell may reach into the next finer cascade, which ends
+        # at +-half / 2: stop there too.
+        leave = _exit_distance(p + half[:, None], directions, 0.5 * resolution / half)
+        leave = torch.minimum(leave, _exit_distance(p, directions, 2.0 / half))
         # Empty cells are skipped in whole steps, so that samples stay on the lattice of the ray.
-        skip = torch.ceil(_exit_distance(p, directions, 2.0 * half / resolution) / step).clamp_min(1.0)
+        skip = torch.ceil(leave / step).clamp_min(1.0)
         t = t + step * torch.where(hit | ~inside, torch.ones_like(skip), skip)
     ray, middle, step, cell = (torch.cat(parts) for parts in zip(*found)) if found else (rays[:0],) * 4
     order = torch.argsort(ray, stable=True)[:capacity]
@@ -45,10 +49,10 @@ def march(
     return RaySamples(middle[order].float(), step[order].float(), ray[order].int(), cell[order].int(), offsets)
 
 
-def _exit_distance(p: Tensor, direction: Tensor, cell: Tensor) -> Tensor:
-    """Distance at which a ray from p leaves its cell, in a lattice with spacing `cell`."""
-    border = torch.floor(p / cell[:, None]) + (direction > 0)
-    t = (border * cell[:, None] - p) / torch.where(direction.abs() > 1e-8, direction, torch.inf)
+def _exit_distance(p: Tensor, direction: Tensor, scale: Tensor) -> Tensor:
+    """Distance at which a ray from p leaves its cell, in a lattice through the origin with `scale` cells per unit."""
+    border = torch.floor(p * scale[:, None]) + (direction > 0)
+    t = (border / scale[:, None] - p) / torch.where(direction.abs() > 1e-8, direction, torch.inf)
     return torch.where(direction.abs() > 1e-8, t, torch.inf).amin(-1).clamp(0.0, 1e10)
 
 
