@@ -8,6 +8,8 @@ import tyro
 
 from ovseg3d.cli.flags import Allow, AllowFlags, Json
 from ovseg3d.errors import printable
+from ovseg3d.runs.config import SceneConfig
+from ovseg3d.runs.decisions import decide
 from ovseg3d.runs.stages import STAGE_NAMES, describe_plan, plan
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
         "bounds_source": None if extent is None else extent.source,
         "near_far": [min(n for n, _ in near_far), max(f for _, f in near_far)] if near_far else None,
         "points": 0 if scene.points is None else len(scene.points),
+        "training": decide(scene, SceneConfig()).describe(),
         "has_alpha": scene.has_alpha,
         "masks": sum(frame.mask_path is not None for frame in scene.frames),
         "depth": sum(frame.depth_path is not None for frame in scene.frames),
@@ -182,5 +185,6 @@ def _rows(scene: "Scene", extent: "Extent | None") -> list[tuple[str, str]]:
     rows.append(("also has", ", ".join(present) if present else "photos and poses only"))
     if scene.phrases:
         rows.append(("phrases", "; ".join(scene.phrases)))
+    rows.append(("training", facts["training"]))
     rows.append(("stages", describe_plan(plan())))
     return rows

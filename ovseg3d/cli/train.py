@@ -205,7 +205,16 @@ class Train:
         """Raises ConfigError: a flag has no effect in this run."""
         method, features = config.semantics.method, config.views_as.features
         fits = "field" in config.stages or not self.resume  # a new run keeps them until its field is trained
-        of_field = ("steps", "max_seconds", "checkpoint_seconds", "tensorboard", "depth", "refine_poses")
+        of_field = (
+            "steps",
+            "max_seconds",
+            "checkpoint_seconds",
+            "tensorboard",
+            "depth",
+            "sparse_depth",
+            "refine_poses",
+            "exposure",
+        )
         for names, used, why in (
             (_flags(EncodeConfig), "features" in config.stages, "this run does not encode the photos"),
             (_flags(SemanticsConfig), "semantics" in config.stages, "this run does not learn semantics"),

@@ -67,15 +67,15 @@ class FieldConfig:
     distortion: float = 0.008
     """Weight of the distortion loss in normalised distance (Barron et al. 2022, equation 15), which concentrates a
     ray's weight."""
-    depth_weight: float = 0.1
-    """Weight of the depth loss, if measured depth is used."""
-    sparse_share: float = 0.125
+    depth_weight: float = 1.0
+    """Weight of the depth loss, on measured depth and on sparse points (relative error)."""
+    point_share: float = 0.25
     """Rays of a step through sparse points, as a share of the others."""
-    planarity: float = 0.02
-    """Weight of the planarity loss on three rays in a line of constant colour."""
+    completion_weight: float = 0.3
+    """Weight of the completed depth between sparse points, as a share of that of a point."""
+    planarity: float = 0.5
+    """Weight of the planarity loss, on three rays in a line of constant colour; used with sparse points."""
     near_gradient: float = 0.5
     """Gradients of samples closer to the camera than this (field units) are scaled by (distance / this)^2."""
-    exposure: bool = False
-    """Learn a gain and an offset of each colour channel for each training photo."""
     photo_learning_rate: float = 1e-3
-    """Learning rate of the exposure of photos, and of their pose corrections with --refine-poses."""
+    """Learning rate of the exposure of photos, and of their pose corrections with --refine-poses on."""

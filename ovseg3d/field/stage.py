@@ -7,27 +7,29 @@ level for the grid. All random numbers come from (seed, step, piece): a step can
 run continues exactly.
 """
 
+import functools
 import math
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.engine import Workers
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections
+from ovseg3d.field.depth_rays import DepthRays
 from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.optimizer import GridOptimizer, Schedule, scale_gradient
 from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.scene_bounds import find_box, seen_cells
-from ovseg3d.scene.sparse import SparseDepth
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
+from ovseg3d.scene.sparse import SparseDepth
 
 MIN_RAYS = 512
 """Smallest number of rays in a step; the gradient is too noisy with fewer."""
@@ -35,6 +37,8 @@ TRIAL_RAYS = 64
 """Largest number of rays along which cells are put on trial before an update of the occupancy grid."""
 MISSING = 0.1
 """Squared error of a ray's colour from which on content may be missing."""
+BEND = 0.02
+"""Relative second difference of disparity from which on the planarity loss is linear."""
 MARCHED_COST = 0.25
 """Cost of a sample of which only the density is evaluated, as a share of one that is differentiated."""
 
@@ -59,6 +63,20 @@ class _Result:
     """Numbers of marched and of differentiated samples (on the device)."""
 
 
+@dataclass(frozen=True)
+class CaptureUse:
+    """What training uses of a capture besides its photos and poses."""
+
+    depth: bool = False
+    """A loss on its depth files."""
+    exposure: bool = False
+    """A gain and an offset of each colour channel for each photo."""
+    refine_poses: bool = False
+    """Optimise the camera poses."""
+    sparse: SparseDepth | None = None
+    """Sparse points, depth completed between them, and adjusted poses."""
+
+
 class FieldStage:
     """Fits the field to the training photos of a scene.
 
@@ -68,8 +86,7 @@ class FieldStage:
         device: to train on.
         backend: `warp`, `torch` or `tcnn`.
         seed: of all random numbers.
-        use_depth: add a loss on the scene's depth files.
-        refine_poses: optimise the camera poses.
+        use: what it uses of the capture besides photos.
         steps: planned number of steps, None if unknown; captures that don't fit the memory turn over in it.
     """
 
@@ -82,15 +99,16 @@ class FieldStage:
         device: torch.device,
         backend: str = "warp",
         seed: int = 0,
-        use_depth: bool = False,
-        refine_poses: bool = False,
-        sparse: SparseDepth | None = None,
         steps: int | None = None,
+        use: CaptureUse = CaptureUse(),
     ) -> None:
-        self.config, self.device, self.seed, self.use_depth = config, device, seed, use_depth
+        self.config, self.device, self.seed = config, device, seed
+        sparse, use_depth = use.sparse, use.depth
+        self._depth = None if sparse is None else DepthRays(sparse, config.completion_weight, seed)
+        self._has_depth = use_depth or sparse is not None
+        self._lines = sparse is not None and config.planarity > 0
         if sparse is not None:
             scene = sparse.applied(scene)
-        self._sparse = None if sparse is None else SparseRays(sparse, scene.train, seed)
         # Held-out views are removed, so that nothing of them can reach the field or its checkpoints.
         frames = tuple(scene.frames[view] for view in scene.train)
         scene = replace(scene, frames=frames, train=tuple(range(len(frames))), test=())
@@ -104,10 +122,8 @@ class FieldStage:
         self._cameras = Cameras.from_cameras(
             [frame.camera for frame in scene.frames], self.box.field_from_input, device
         )
-        self.photos = PhotoCorrections(len(scene.frames), config.exposure, refine_poses, device)
-        self._pool = PhotoPool(
-            scene, scene.train, seed=seed, steps=steps, with_depth=use_depth, lines=config.planarity > 0
-        )
+        self.photos = PhotoCorrections(len(scene.frames), use.exposure, use.refine_poses, device)
+        self._pool = PhotoPool(scene, scene.train, seed=seed, steps=steps, with_depth=use_depth, lines=self._lines)
         rates = {
             "table": config.learning_rate,
             "network": config.network_learning_rate,
@@ -116,7 +132,9 @@ class FieldStage:
         small = {"network": self.field.network, "photos": self.photos.values}
         schedule = Schedule(rates, config.decay, warmup=20)
         self._optimizer = GridOptimizer(self.backend, self.workers, self.field.table, small, schedule)
-        self._ray_count = 1152
+        # Every piece has whole lines of three rays.
+        self._ray_unit = 192 if self._lines else 64
+        self._ray_count = 1024 // self._ray_unit * self._ray_unit
         self._used: list[Tensor] = []
         self._load = [0, 0]
         self._measured = _Measured(device)
@@ -134,35 +152,27 @@ class FieldStage:
             self.occupancy.update(
                 self._generator(step, 99), keep_all=step <= config.occupancy_warmup, share=self._pool.share
             )
-        batch = self._pool.draw(step, self._ray_count)
-        if getattr(self, "completion", None) is not None:
-            batch = self._completed(batch)
-        count = len(batch.view)
-        pieces = self._cut(batch)
-        if self._sparse is not None:
-            extra = self._cut(self._sparse.draw(step, int(count * config.sparse_share)))
-            pieces = [_join(piece, more) for piece, more in zip(pieces, extra)]
+        pieces = self._draw(step)
         results = self.workers.map(
-            lambda item: self._piece(step, item[0], item[1].to(self.device), count), list(enumerate(pieces))
+            lambda item: self._piece(step, item[0], item[1].to(self.device), self._ray_count), list(enumerate(pieces))
         )
         self._update(step, progress, results)
         error = torch.cat([result.squared_error for result in results])
         if (step + 1) % config.occupancy_every == 0:
+            batch = functools.reduce(_joined, pieces).to(self.device)
             self._try_cells(batch, error, torch.cat([result.end for result in results]))
-        self._measured.add(error.sum() / (3 * count), count)
+        self._measured.add(error.sum() / (3 * self._ray_count), self._ray_count)
         self._used = [result.used for result in results]
         if self.device.type == "cpu":
             self._adapt_ray_count(most=1.25)
 
-    def _completed(self, batch):
-        d, w = self.completion
-        u = (batch.xy / 4 - 0.5)
-        i = u[:, 0].clamp(0, d.shape[2] - 1.001); j = u[:, 1].clamp(0, d.shape[1] - 1.001)
-        i0, j0 = i.long(), j.long(); fi, fj = i - i0, j - j0
-        v = batch.view
-        disp = (d[v, j0, i0] * (1 - fi) + d[v, j0, i0 + 1] * fi) * (1 - fj) + (d[v, j0 + 1, i0] * (1 - fi) + d[v, j0 + 1, i0 + 1] * fi) * fj
-        weight = w[v, j.round().long(), i.round().long()] * batch.valid
-        return replace(batch, depth_z=torch.where(weight > 0, 1.0 / disp.clamp_min(1e-3), torch.zeros_like(disp)), depth_weight=weight)
+    def _draw(self, step: int) -> list[PixelBatch]:
+        """The rays of a step, on the CPU, for each piece: pixels of photos, then sparse points."""
+        batch = self._pool.draw(step, self._ray_count)
+        if self._depth is None:
+            return self._cut(batch)
+        points = self._depth.draw(step, int(self._ray_count * self.config.point_share))
+        return [_joined(*parts) for parts in zip(self._cut(self._depth.fill(batch)), self._cut(points))]
 
     def _cut(self, batch: PixelBatch) -> list[PixelBatch]:
         pieces = self.workers.pieces
@@ -203,12 +213,11 @@ class FieldStage:
             scale = (t / config.near_gradient).square_().clamp_(max=1.0)
             density, color = scale_gradient(density, scale), scale_gradient(color, scale[:, None])
         values = color
-        measured = batch.depth_z / (z_per_distance.detach() * self.box.radius)
-        if self.use_depth or self._sparse is not None:
-            there = measured.clamp_min(1e-6).index_select(0, ray)
-            values = torch.cat([color, ((t - there).abs() / there).clamp(max=1.0)[:, None]], -1)
+        if self._has_depth:
+            known = (batch.depth_z / (z_per_distance.detach() * self.box.radius)).clamp_min(1e-6).index_select(0, ray)
+            values = torch.cat([color, ((t - known).abs() / known).clamp(max=1.0)[:, None]], -1)
         weights, rendered, opacity, distance = backend.composite(density, values, t, length, offsets)
-        rgb, off = rendered[:, :3], rendered[:, -1]
+        rgb = rendered[:, :3]
         rgb = self.photos.expose(rgb, batch.view, photos)
         # A random background: opacity cannot imitate the background's colour.
         background = torch.rand(count, 3, generator=generator, device=self.device)
@@ -219,10 +228,13 @@ class FieldStage:
         if config.distortion and step_scale == 1.0:
             s, extent = self._normalized(t, length)
             loss = loss + config.distortion * backend.distortion(weights, s, extent, ray, offsets).sum()
-        if self.use_depth or self._sparse is not None:
-            loss = loss + config.depth_weight * (off / opacity.clamp_min(1e-3) * batch.depth_weight).sum()
-        if config.planarity and step_scale == 1.0:
-            loss = loss + config.planarity * _curvature(distance / opacity.clamp_min(1e-3), z_per_distance, batch.flatness * opacity.detach())
+        if self._has_depth:
+            # The mean error of the light that stops, so that opacity cannot lower it.
+            off = rendered[:, 3] / opacity.clamp_min(1e-3)
+            loss = loss + config.depth_weight * (off * batch.depth_weight).sum()
+        if self._lines and step_scale == 1.0:
+            mean = distance / opacity.clamp_min(1e-3)
+            loss = loss + config.planarity * _bend(mean, z_per_distance, batch.flatness * opacity.detach())
         loss = (loss + self.photos.penalty(photos, batch.view)) / total
         leaves = [features, network, *([photos] if photos.requires_grad else [])]
         grad_features, grad_network, *grads = torch.autograd.grad(loss, leaves)
@@ -275,7 +287,11 @@ class FieldStage:
         marched, kept = self._load
         wanted = self._ray_count * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
         wanted = min(max(wanted, self._ray_count / most), self._ray_count * most)
-        self._ray_count = int(min(max(wanted, MIN_RAYS), self.config.max_rays)) // 192 * 192
+        self._ray_count = (
+            int(min(max(wanted, MIN_RAYS), max(self.config.max_rays, self._ray_unit)))
+            // self._ray_unit
+            * self._ray_unit
+        )
 
     # -- interface of a stage ---------------------------------------------------------------------------------
 
@@ -310,36 +326,24 @@ class FieldStage:
         self._pool.close()
 
 
-def _join(a: PixelBatch, b: PixelBatch) -> PixelBatch:
+def _joined(a: PixelBatch, b: PixelBatch) -> PixelBatch:
     return PixelBatch(*(torch.cat([getattr(a, name), getattr(b, name)]) for name in PixelBatch.__dataclass_fields__))
 
 
-def _curvature(distance: Tensor, z_per_distance: Tensor, flatness: Tensor) -> Tensor:
-    """Sum over lines of three rays of the relative second difference of disparity, which is zero on a plane."""
+def _bend(
+    distance: Float[Tensor, " rays"], z_per_distance: Float[Tensor, " rays"], flatness: Float[Tensor, " rays"]
+) -> Tensor:
+    """Planarity loss of rays that come in threes, in line, summed over the lines.
+
+    The disparity 1 / z of a plane is linear along a line of the image, so its second difference is zero. Lines count
+    as far as their colour is constant.
+    """
     count = len(distance) // 3 * 3
     disparity = 1.0 / (distance * z_per_distance.detach())[:count].view(-1, 3).clamp_min(1e-3)
     first, middle, last = disparity.unbind(1)
     bend = (first - 2.0 * middle + last) / middle.detach()
-    return (torch.nn.functional.huber_loss(bend, torch.zeros_like(bend), reduction="none", delta=0.02) / 0.02 * flatness[:count].view(-1, 3).amin(1)).sum()
-
-
-class SparseRays:
-    """Rays through sparse points."""
-
-    def __init__(self, sparse: SparseDepth, train: tuple[int, ...], seed: int) -> None:
-        place = {view: number for number, view in enumerate(train)}
-        self._view = torch.tensor([place[int(view)] for view in sparse.view])
-        self._xy = torch.tensor(sparse.xy, dtype=torch.float32)
-        self._depth_z = torch.tensor(sparse.depth_z, dtype=torch.float32)
-        confidence = (0.01 / (0.01 + sparse.sigma)) ** 2 * (sparse.sigma < 0.05)
-        self._ends = np.cumsum(confidence)
-        self._seed = seed
-
-    def draw(self, step: int, count: int) -> PixelBatch:
-        random = np.random.Generator(np.random.Philox(key=[self._seed + 1, step]))
-        pick = torch.from_numpy(np.searchsorted(self._ends, random.random(count) * self._ends[-1], side="right"))
-        zero = torch.zeros(count)
-        return PixelBatch(self._view[pick], self._xy[pick], torch.zeros(count, 3), zero + 1.0, self._depth_z[pick], zero + 1.0, torch.zeros(count, dtype=torch.bool), zero)
+    loss = torch.nn.functional.huber_loss(bend, torch.zeros_like(bend), reduction="none", delta=BEND)
+    return (loss / BEND * flatness[:count].view(-1, 3).amin(1)).sum()
 
 
 class _Measured:

@@ -41,7 +41,8 @@ FIELD_LIMITS: dict[str, tuple[float, float]] = {
     "decay": (1e-6, 1),
     "distortion": (0, 1000),
     "depth_weight": (0, 1000),
-    "sparse_share": (0, 1),
+    "point_share": (0, 4),
+    "completion_weight": (0, 1000),
     "planarity": (0, 1000),
     "near_gradient": (0, 100),
 }
@@ -63,10 +64,17 @@ class SceneConfig:
     max_side: int | None = None
     """Without --downscale: reduce photos by the smallest whole factor that brings the longest side to at most this many
     pixels."""
-    depth: Literal["off", "on", "auto"] = "off"
-    """Supervise with measured depth. on: the scene must have depth; auto: if it has depth."""
-    refine_poses: bool = False
-    """Refine the poses of the training cameras during training."""
+    depth: Literal["auto", "on", "off"] = "auto"
+    """Supervise with measured depth. auto: if the capture has it; depth files of a synthetic capture are ground truth
+    and only measured against. on: the capture must have depth."""
+    sparse_depth: Literal["auto", "off"] = "auto"
+    """Supervise with sparse points, matched between the photos, and with depth completed between them. auto: for real
+    photos."""
+    refine_poses: Literal["auto", "on", "off"] = "auto"
+    """Correct the poses of the training cameras. auto: by bundle adjustment of the sparse points, for real photos. on:
+    also during training."""
+    exposure: Literal["auto", "on", "off"] = "auto"
+    """Learn a gain and an offset of each colour channel for each training photo. auto: for real photos."""
     scale: float | None = None
     """Metres per unit of the capture, if known; makes all lengths metric."""
     train_on_all: bool = False

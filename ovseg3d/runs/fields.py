@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from ovseg3d.engine import Checkpoint, Workers, latest_checkpoint, load_checkpoint
 from ovseg3d.errors import ConfigError, Ovseg3dError, RunError, SceneError
@@ -16,16 +18,29 @@ from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.renderer import Renderer
-from ovseg3d.field.stage import FieldStage
-from ovseg3d.limits import check_memory
+from ovseg3d.field.stage import CaptureUse, FieldStage
+from ovseg3d.files import write_atomic
+from ovseg3d.limits import check_memory, read_bytes
 from ovseg3d.runs.config import Config
+from ovseg3d.runs.decisions import decide
 from ovseg3d.runs.devices import AnyBackend, DeviceName, resolve_backend, resolve_device
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene
+from ovseg3d.scene.sparse import SparseDepth
+
+MAX_SPARSE_BYTES = 2**30
+"""Largest file of sparse points that is read."""
+SPARSE_FILE = "sparse_depth.safetensors"
+"""Sparse points and adjusted poses of a run, in its folder."""
 
 
-def make_stage(scene: Scene, config: Config) -> FieldStage:
+def make_stage(scene: Scene, config: Config, sparse: SparseDepth | None = None) -> FieldStage:
     """An untrained field for `scene`, on the device and backend of `config`.
+
+    Args:
+        scene: the capture as it was read.
+        config: all settings.
+        sparse: its sparse points and adjusted poses, if they are used.
 
     Raises:
         ConfigError: the field does not fit into memory.
@@ -35,21 +50,14 @@ def make_stage(scene: Scene, config: Config) -> FieldStage:
     check_size(config.field, 4, scene.path, ConfigError)
     device = resolve_device(config.train.device)
     backend = resolve_backend(config.train.backend, device)
-    measured = any(scene.frames[view].depth_path for view in scene.train)
-    if config.scene.depth == "on" and not measured:
-        raise SceneError(
-            "Supervision with depth was requested, but the training views have none",
-            where=scene.path,
-            fix="--depth auto, or --depth off",
-        )
+    decisions = decide(scene, config.scene)
     return FieldStage(
         scene,
         config.field,
         _torch_device(device),
         backend,
         seed=config.train.seed,
-        use_depth=measured and config.scene.depth != "off",
-        refine_poses=config.scene.refine_poses,
+        use=CaptureUse(decisions.depth, decisions.exposure, decisions.refine_poses, sparse),
         steps=config.train.steps,
     )
 
@@ -132,7 +140,7 @@ def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: 
 
 
 def refined(run: RunFolder, scene: Scene) -> Scene:
-    """The capture with the training poses refined by --refine-poses, if the run used it.
+    """The capture with the training poses that the run adjusted by its sparse points, or refined in training.
 
     Comparisons of the field with training photos use these poses. Held-out cameras stay unchanged.
 
@@ -140,9 +148,12 @@ def refined(run: RunFolder, scene: Scene) -> Scene:
         scene: the run's capture as it was read. An already refined scene would be corrected twice.
 
     Raises:
-        RunError: there is no checkpoint, or it does not fit its settings.
+        RunError: there is no checkpoint, or it or the sparse points do not fit the settings or the capture.
     """
-    if not run.config.scene.refine_poses:
+    sparse = load_sparse(run, scene)
+    if sparse is not None:
+        scene = sparse.applied(scene)
+    if run.config.scene.refine_poses != "on":
         return scene
     checkpoint = newest_checkpoint(run)
     _check_fits({"photos": torch.zeros(len(scene.train), 12)}, checkpoint, run)
@@ -151,6 +162,26 @@ def refined(run: RunFolder, scene: Scene) -> Scene:
     for view, camera in zip(scene.train, corrected(cameras, checkpoint.state["photos"], _read_box(checkpoint, run))):
         frames[view] = replace(frames[view], camera=camera)
     return replace(scene, frames=tuple(frames))
+
+
+def save_sparse(run: RunFolder, sparse: SparseDepth) -> None:
+    """Write the sparse points of a run. Raises OutputError."""
+    write_atomic(run.folder / SPARSE_FILE, save(sparse.arrays()))
+
+
+def load_sparse(run: RunFolder, scene: Scene) -> SparseDepth | None:
+    """The sparse points of a run; None if it does not use any.
+
+    Raises:
+        RunError: the file is damaged, or of another capture.
+    """
+    path = run.folder / SPARSE_FILE
+    if not path.exists():
+        return None
+    try:
+        return SparseDepth.from_arrays(load(read_bytes(path, most=MAX_SPARSE_BYTES)), len(scene.train))
+    except (SafetensorError, SceneError, ValueError, OSError) as error:
+        raise RunError(f"The sparse points are unusable ({error})", where=path, fix="train again") from error
 
 
 def _read_box(checkpoint: Checkpoint, run: RunFolder) -> FieldBox:

@@ -42,7 +42,7 @@ LOCK_SECONDS = 1.0
 _WITH_LENS = "2:"
 """Prefix of capture hashes that include lenses."""
 STATES = ("running", "interrupted", "done", "failed")
-_KEPT = ("metrics.json", "phrases.txt", "features.json")
+_KEPT = ("metrics.json", "phrases.txt", "features.json", "sparse_depth.safetensors")
 """Files of an earlier run in the same folder that a new run would take for its own."""
 
 

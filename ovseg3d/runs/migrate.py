@@ -1,15 +1,16 @@
-"""Read run folders of format 1 as format 2.
+"""Read run folders of older formats as format 3.
 
-Format 2 uses the terms of the field: settings `semantics` (were `meaning`) and `instance_crops` (`portraits`),
-and the tensor `instance_crops` (`portraits`) in semantics.safetensors. Values and their semantics are unchanged.
-Nothing is written until the run is trained further.
+Format 3 has the settings scene.refine_poses and scene.exposure as words (were a flag, and field.exposure), and
+scene.sparse_depth, which older runs did not use. Format 2 uses the terms of the field: settings `semantics` (were
+`meaning`) and `instance_crops` (`portraits`), and the tensor `instance_crops` (`portraits`) in semantics.safetensors.
+Values and their semantics are unchanged. Nothing is written until the run is trained further.
 """
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, FORMAT_VERSION)
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, FORMAT_VERSION)
 
 _SECTIONS = {"meaning": "semantics"}
 _SETTINGS = {"portraits": "instance_crops"}
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of config.json under current names. The backend torch, now for tests only, becomes auto."""
+    settings = _with_words(settings)
     renamed = _renamed(settings, _SECTIONS)
     semantics, train = renamed.get("semantics"), renamed.get("train")
     if isinstance(semantics, dict):
@@ -32,6 +34,18 @@ def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(train, dict) and train.get("backend") == "torch":
         renamed["train"] = train | {"backend": "auto"}
     return renamed
+
+
+def _with_words(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of format 2 as format 3; what older runs did not do is off."""
+    scene, field = settings.get("scene"), settings.get("field")
+    if not isinstance(scene, dict) or not isinstance(scene.get("refine_poses"), bool):
+        return settings
+    exposure = isinstance(field, dict) and field.get("exposure") is True
+    words = {True: "on", False: "off"}
+    added = {"refine_poses": words[scene["refine_poses"]], "exposure": words[exposure], "sparse_depth": "off"}
+    kept = {key: value for key, value in field.items() if key != "exposure"} if isinstance(field, dict) else field
+    return {**settings, "scene": scene | added, "field": kept}
 
 
 def migrate_tensors(tensors: Mapping[str, T]) -> dict[str, T]:

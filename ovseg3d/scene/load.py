@@ -142,6 +142,7 @@ def inspect_scene(
         points_rgb=raw.points_rgb,
         depth_unit=raw.depth_unit,
         has_alpha=False,
+        exact=raw.format == "blender" or (raw.path / "synth.json").is_file(),
         classes=raw.classes or dict(enumerate(phrases, start=1)),
         ignore_label=raw.ignore_label,
         phrases=phrases or tuple(dict.fromkeys(raw.classes.values())),

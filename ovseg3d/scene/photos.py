@@ -198,7 +198,7 @@ class PhotoPool:
     def _onto_lines(self, slots: _Slots, pick: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Move the last two of every three pixels in line with the first, in place; returns the flatness."""
         count = len(pick) // 3
-        slot, pixel, _ = self._locate(slots, pick[:3 * count:3])
+        slot, pixel, _ = self._locate(slots, pick[: 3 * count : 3])
         widths = slots.widths[slot]
         heights = slots.counts[slot] // widths
         row, column = np.divmod(pixel, widths)
@@ -214,12 +214,14 @@ class PhotoPool:
         pick[1 : 3 * count : 3] = middle
         pick[2 : 3 * count : 3] = middle + dy * widths + dx
         shares = np.linspace(-1.0, 1.0, _LINE_SAMPLES)[:, None]
-        on_line = np.round(row + shares * dy).astype(np.int64) * widths + np.round(column + shares * dx).astype(np.int64)
-        colour = slots.colour[on_line + slot * slots.stride][..., :3].astype(np.float32) / 255
+        rows = np.round(row + shares * dy).astype(np.int64)
+        columns = np.round(column + shares * dx).astype(np.int64)
+        line = slots.colour[rows * widths + columns + slot * slots.stride]
+        colour = line[..., :3].astype(np.float32) / 255
         change = np.abs(np.diff(colour, axis=0)).max(axis=(0, 2))
         flat = np.exp(-np.square(change / _FLAT)) * inside
         flatness = np.zeros(len(pick), np.float32)
-        flatness[:3 * count] = np.repeat(flat, 3)
+        flatness[: 3 * count] = np.repeat(flat, 3)
         return flatness
 
     def close(self) -> None:

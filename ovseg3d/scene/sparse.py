@@ -7,7 +7,7 @@ Only training photos are used. pycolmap does the work; the result is determinist
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image
 
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
+from ovseg3d.scene.completion import CELL, complete
 from ovseg3d.scene.images import load_mask, load_photo, read_header
 from ovseg3d.scene.pycolmap_calls import chunks, interruptible, open_database, quiet
 
@@ -25,6 +26,8 @@ FEATURE_SIDE = 1024
 """Longest side of the photos in which features are found, pixels."""
 MAX_VIEWS = 240
 """Photos that are matched, evenly spread; more take minutes."""
+PEAK_THRESHOLD = 0.002
+"""Contrast of the faintest features; COLMAP's 0.0067 finds little on plain surfaces."""
 NEAREST_PAIRS = 15
 """Photos with the most similar pose that each photo is matched with."""
 WIDE_PAIRS = 8
@@ -37,44 +40,87 @@ ROTATION_SIGMA = 0.5
 """Standard deviation of the given rotations in bundle adjustment, degrees."""
 ROUNDS = 2
 """Bundle adjustments, each followed by a new triangulation."""
-PK = 0.002
 MIN_TRACK = 3
 """Photos that must observe a point."""
 MIN_POINTS = 30
 """With fewer points there is no reconstruction."""
+MIN_VIEW_POINTS = 4
+"""With fewer points a photo's depth is not completed."""
 
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class SparseDepth:
-    """Depth of the points that each training photo observes, and the poses that agree with them."""
+    """Depth of the points that each training photo observes, completed to dense depth, and the poses that agree.
+
+    Photos without enough points have a completed deviation of infinity.
+    """
 
     view: Int[np.ndarray, " observations"]
-    """Index into `Scene.frames`."""
+    """Position in `Scene.train`."""
     xy: Float[np.ndarray, "observations 2"]
     """Pixels, at the size of the frame's camera."""
     depth_z: Float[np.ndarray, " observations"]
     """z-depth, input units."""
     sigma: Float[np.ndarray, " observations"]
     """Relative standard deviation of the depth, from reprojection error, angle of the rays and track length."""
-    c2w: Float[np.ndarray, "views 4 4"]
-    """Adjusted poses of `Scene.train`, in its order."""
+    disparity: Float[np.ndarray, "views rows columns"]
+    """Completed disparity of `Scene.train`, on cells of `completion.CELL` pixels, 1 / input units."""
+    disparity_sigma: Float[np.ndarray, "views rows columns"]
+    """Its relative standard deviation."""
     points: Float[np.ndarray, "points 3"]
     """The points, input frame."""
-    errors_px: tuple[float, float]
+    c2w: Float[np.ndarray, "views 4 4"]
+    """Adjusted poses of `Scene.train`; the given ones where they were not adjusted."""
+    errors_px: Float[np.ndarray, "2"]
     """Mean reprojection error at the given and at the adjusted poses, in pixels of the matched photos."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All fields by name, for a file."""
+        return {name: np.ascontiguousarray(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], views: int) -> "SparseDepth":
+        """The inverse of `arrays`, for a capture with `views` training photos.
+
+        Raises:
+            ValueError: an array is missing, has another shape or type, or a value is invalid.
+        """
+        missing = set(cls.__dataclass_fields__) - set(arrays)
+        if missing:
+            raise ValueError(f"{min(missing)} is missing")
+        found = cls(**{name: np.array(arrays[name]) for name in cls.__dataclass_fields__})
+        count = len(found.view)
+        shapes = {
+            "view": (count,), "xy": (count, 2), "depth_z": (count,), "sigma": (count,), "c2w": (views, 4, 4),
+            "disparity": (views, *found.disparity.shape[1:]), "disparity_sigma": found.disparity.shape,
+            "points": (len(found.points), 3), "errors_px": (2,),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            array = getattr(found, name)
+            if array.shape != shape or array.dtype.kind != ("i" if name == "view" else "f"):
+                raise ValueError(f"{name} has another shape or type")
+            if np.isnan(array).any():
+                raise ValueError(f"{name} has values that are not numbers")
+        if found.disparity.ndim != 3 or min(found.disparity.shape[1:]) < 2:
+            raise ValueError("disparity has another shape")
+        if count and not (0 <= found.view.min() and found.view.max() < views):
+            raise ValueError("view is out of range")
+        return found
 
     def applied(self, scene: Scene) -> Scene:
         """The capture with the adjusted poses of its training photos, and with these points."""
         frames = list(scene.frames)
         for view, pose in zip(scene.train, self.c2w):
             frames[view] = replace(frames[view], camera=replace(frames[view].camera, c2w=pose))
-        return replace(scene, frames=tuple(frames), points=self.points)
+        return replace(scene, frames=tuple(frames), points=self.points, points_rgb=None)
 
 
-def reconstruct(scene: Scene, *, adjust: bool, threads: int, seed: int = 0, report: Progress | None = None) -> SparseDepth | None:
-    """Sparse points of the training photos; None if the photos have too few matches.
+def reconstruct(
+    scene: Scene, *, adjust: bool, threads: int = 2, seed: int = 0, report: Progress | None = None
+) -> SparseDepth | None:
+    """Sparse points of the training photos, and their completed depth; None if the photos have too few matches.
 
     Args:
         scene: the capture.
@@ -91,6 +137,25 @@ def reconstruct(scene: Scene, *, adjust: bool, threads: int, seed: int = 0, repo
         job = _Job(scene, views, Path(scratch), threads, seed, report or (lambda _text, _share: None))
         job.match()
         return job.solve(adjust)
+
+
+def _complete_all(
+    scene: Scene,
+    view: Int[np.ndarray, " observations"],
+    points: tuple[Float[np.ndarray, "observations 2"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
+) -> tuple[Float[np.ndarray, "views rows columns"], Float[np.ndarray, "views rows columns"]]:
+    """Completed disparity of all training photos and its deviation, padded to the largest photo."""
+    sizes = [(scene.frames[v].camera.height // CELL, scene.frames[v].camera.width // CELL) for v in scene.train]
+    shape = (len(sizes), *np.max(sizes, axis=0))
+    disparity, sigma = np.ones(shape, np.float32), np.full(shape, np.inf, np.float32)
+    for number, (frame, (rows, columns)) in enumerate(zip((scene.frames[v] for v in scene.train), sizes)):
+        seen = view == number
+        if seen.sum() >= MIN_VIEW_POINTS and min(rows, columns) >= 3:
+            found, deviation = complete(load_photo(frame), *(column[seen] for column in points))
+            # Interpolation at the border reads one cell beyond it.
+            disparity[number] = np.pad(found, ((0, shape[1] - rows), (0, shape[2] - columns)), mode="edge")
+            sigma[number, :rows, :columns] = deviation
+    return disparity, sigma
 
 
 def _spread(views: Sequence[int]) -> list[int]:
@@ -112,9 +177,7 @@ def _at_feature_size(frame: Frame) -> Frame:
 class _Job:
     """One reconstruction in a scratch folder."""
 
-    def __init__(
-        self, scene: Scene, views: list[int], work: Path, threads: int, seed: int, report: Progress
-    ) -> None:
+    def __init__(self, scene: Scene, views: list[int], work: Path, threads: int, seed: int, report: Progress) -> None:
         self._scene, self._views, self._work = scene, views, work
         self._threads, self._seed, self._report = threads, seed, report
         self._frames = [_at_feature_size(scene.frames[view]) for view in views]
@@ -133,8 +196,7 @@ class _Job:
             pass
         extraction = pycolmap.FeatureExtractionOptions()
         extraction.num_threads = self._threads
-        # COLMAP's threshold finds little on plain surfaces.
-        extraction.sift.peak_threshold = PK
+        extraction.sift.peak_threshold = PEAK_THRESHOLD
         extraction.sift.max_num_features = 4096
         for numbers, done in chunks(list(range(len(self._frames))), 8):
             self._report(f"finding features: {done} of {len(self._frames)} photos", 0.5 * done / len(self._frames))
@@ -270,31 +332,32 @@ class _Job:
 
     def _collect(self, model: Any, given_error: float) -> SparseDepth | None:
         """Turn pycolmap's model into arrays."""
-        c2w = np.stack([self._scene.frames[view].camera.c2w for view in self._scene.train])
-        place = {view: number for number, view in enumerate(self._scene.train)}
+        scene = self._scene
+        c2w = np.stack([scene.frames[view].camera.c2w for view in scene.train])
+        place = {view: number for number, view in enumerate(scene.train)}
         poses = self._poses(model)
         eyes = dict(zip(self._ids, poses[:, :3, 3]))
-        sigmas = {key: _sigma(point, eyes) for key, point in model.points3D.items() if point.track.length() >= MIN_TRACK}
+        kept = {key: point for key, point in model.points3D.items() if point.track.length() >= MIN_TRACK}
+        sigmas = {key: _sigma(point, eyes) for key, point in kept.items()}
         rows: list[tuple[float, ...]] = []
         for view, i, frame, pose in zip(self._views, self._ids, self._frames, poses):
             c2w[place[view]] = pose
-            size = self._scene.frames[view].camera
-            ratio = size.width / frame.camera.width, size.height / frame.camera.height
-            usable = load_mask(self._scene.frames[view])
+            camera = scene.frames[view].camera
+            usable = load_mask(scene.frames[view])
             for seen, z in zip(model.image(i).get_observation_points2D(), self._depths(model, i)):
-                if seen.point3D_id not in sigmas or z <= 0:
-                    continue
-                x, y = seen.xy[0] * ratio[0], seen.xy[1] * ratio[1]
-                inside = 0 <= x < size.width and 0 <= y < size.height
-                if inside and usable[int(y), int(x)]:
-                    focal = frame.camera.fx
-                    rows.append((view, x, y, z, sigmas[seen.point3D_id] / focal))
+                x = seen.xy[0] * camera.width / frame.camera.width
+                y = seen.xy[1] * camera.height / frame.camera.height
+                inside = 0 <= x < camera.width and 0 <= y < camera.height and z > 0
+                if seen.point3D_id in sigmas and inside and usable[int(y), int(x)]:
+                    rows.append((place[view], x, y, z, sigmas[seen.point3D_id] / frame.camera.fx))
         if len(rows) < MIN_POINTS:
             return None
+        self._report("completing the depth", 0.97)
         table = np.array(rows)
-        points = np.stack([model.point3D(key).xyz for key in sigmas])
-        errors = float(given_error), float(model.compute_mean_reprojection_error())
-        return SparseDepth(table[:, 0].astype(np.int64), table[:, 1:3], table[:, 3], table[:, 4], c2w, points, errors)
+        view, columns = table[:, 0].astype(np.int64), (table[:, 1:3], table[:, 3], table[:, 4])
+        errors = np.array([given_error, model.compute_mean_reprojection_error()])
+        points = np.stack([point.xyz for point in kept.values()])
+        return SparseDepth(view, *columns, *_complete_all(scene, view, columns), points, c2w, errors)
 
 
 def _sigma(point: Any, eyes: dict[int, Float[np.ndarray, "3"]]) -> float:

@@ -10,7 +10,9 @@ from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import write_json
 from ovseg3d.pipeline.context import Context, Stage
 from ovseg3d.pipeline.metrics_log import MetricsLog
+from ovseg3d.pipeline.sparse import Stopped, sparse_depth
 from ovseg3d.runs.config import Config
+from ovseg3d.runs.decisions import decide
 from ovseg3d.runs.devices import resolve_backend
 from ovseg3d.runs.fields import load_into, make_stage, newest_checkpoint
 from ovseg3d.runs.folder import RunFolder
@@ -35,7 +37,14 @@ class TrainFieldStage(Stage):
         for note in scene.notes:
             context.log("set-up", note)
         context.report(Event("start", "set-up", message="placing the field, compiling kernels"))
-        stage = make_stage(scene, run.config)
+        decisions = decide(scene, run.config.scene)
+        context.log("set-up", decisions.describe())
+        try:
+            with clock.paused():
+                sparse = sparse_depth(context, decisions)
+        except Stopped:
+            return False
+        stage = make_stage(scene, run.config, sparse)
         context.report(Event("done", "set-up", progress=1.0, seconds=clock.seconds))
         first_step = 0
         try:

@@ -1,0 +1,76 @@
+"""The sparse points of a run: from its folder, from the cache, or made from the photos."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ovseg3d.engine import Event
+from ovseg3d.engine.workers import available_cores
+from ovseg3d.errors import CacheError
+from ovseg3d.features.cache import FeatureCache, content_key, installed_version
+from ovseg3d.pipeline.context import Context
+from ovseg3d.runs.decisions import Decisions
+from ovseg3d.runs.fields import load_sparse, save_sparse
+from ovseg3d.runs.folder import hash_scene
+from ovseg3d.runs.stages import FIELD
+from ovseg3d.scene.sparse import SparseDepth, reconstruct
+
+KIND = "sparse"
+"""Of the cache's entries."""
+
+
+class Stopped(Exception):
+    """Set-up was stopped from outside."""
+
+
+def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
+    """The sparse points that this run uses; None if it uses none, or if the photos have too few matches.
+
+    A resumed run keeps what it was trained with. The result is written to the run, and to the cache for other runs.
+
+    Raises:
+        Stopped: `context.stop` was set.
+        SceneError: a photo cannot be read.
+        RunError: the run's own points are damaged.
+        OutputError: the run's folder cannot be written to.
+    """
+    run, scene = context.run, context.scene
+    if context.resumed and FIELD.is_in(run.folder):
+        return load_sparse(run, scene)
+    if not decisions.sparse_depth:
+        return None
+
+    def report(text: str, share: float) -> None:
+        if context.stop.is_set():
+            raise Stopped
+        context.report(Event("progress", "set-up", progress=share, message=text))
+
+    def make() -> Mapping[str, np.ndarray]:
+        found = reconstruct(
+            scene, adjust=decisions.adjust_poses, threads=available_cores(), seed=run.config.train.seed, report=report
+        )
+        return {"nothing": np.zeros(1, np.uint8)} if found is None else found.arrays()
+
+    facts = {
+        "scene": hash_scene(scene),
+        "train": [[scene.frames[view].camera.width, scene.frames[view].camera.height, view] for view in scene.train],
+        "adjust": decisions.adjust_poses,
+        "seed": run.config.train.seed,
+        "pycolmap": installed_version("pycolmap"),
+    }
+    try:
+        cache = FeatureCache.at(run.config.encode.cache_dir)
+        arrays = cache.get_or_make(KIND, content_key(facts), make, context.stop)
+    except CacheError:
+        arrays = make()  # slower next time, but the cache is not needed
+    if arrays is None:
+        raise Stopped
+    if "view" not in arrays:
+        context.log("set-up", "The photos have too few matches for sparse points; they are not used.")
+        return None
+    sparse = SparseDepth.from_arrays(arrays, len(scene.train))
+    save_sparse(run, sparse)
+    before, after = sparse.errors_px
+    moved = f", reprojection error {before:.2f} px, {after:.2f} px after adjusting the poses" if before != after else ""
+    context.log("set-up", f"Sparse depth: {len(sparse.points):,} points{moved}.")
+    return sparse
