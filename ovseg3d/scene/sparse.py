@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
@@ -38,8 +39,10 @@ POSITION_SIGMA = 0.003
 """Standard deviation of the given positions in bundle adjustment, as a share of the median depth of the points."""
 ROTATION_SIGMA = 0.5
 """Standard deviation of the given rotations in bundle adjustment, degrees."""
-ROUNDS = 2
-"""Bundle adjustments, each followed by a new triangulation."""
+MAX_ROUNDS = 6
+"""Most bundle adjustments, each followed by a new triangulation, which finds more matches at better poses."""
+SETTLED = 0.05
+"""Median movement of a camera in a round, in degrees, below which the poses have settled."""
 MIN_TRACK = 3
 """Photos that must observe a point."""
 MIN_POINTS = 30
@@ -265,10 +268,13 @@ class _Job:
         if model.num_points3D() < MIN_POINTS:
             return None
         given = model.compute_mean_reprojection_error()
-        for number in range(ROUNDS if adjust else 0):
-            self._report("adjusting the poses", 0.92 + 0.04 * number)
+        for number in range(MAX_ROUNDS if adjust else 0):
+            self._report("adjusting the poses", 0.92 + 0.008 * number)
             self._adjust(model)
-            model = self._triangulate(self._poses(model), number + 1)
+            before, poses = poses, self._poses(model)
+            model = self._triangulate(poses, number + 1)
+            if math.degrees(_movement(before, poses)[0]) < SETTLED:
+                break
         return self._collect(model, given)
 
     def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], number: int) -> Any:
@@ -298,12 +304,18 @@ class _Job:
         return poses
 
     def _adjust(self, model: Any) -> None:
-        """Bundle adjustment of poses and points, with the given poses as a prior."""
+        """Bundle adjustment of poses and points, with the given poses as a prior.
+
+        The prior is as wide as the poses have moved so far, so that it does not hold them at poses that were disturbed.
+        """
         import pycolmap
         from pycolmap.cost_functions import AbsolutePosePriorCost
 
         depths = np.concatenate([self._depths(model, i) for i in self._ids])
-        sigma = POSITION_SIGMA * float(np.median(depths))
+        given = np.stack([frame.camera.c2w for frame in self._frames])
+        turned, moved = _movement(given, self._poses(model))
+        rotation = max(math.radians(ROTATION_SIGMA), turned)
+        position = max(POSITION_SIGMA * float(np.median(depths)), moved)
         options = pycolmap.BundleAdjustmentOptions()
         options.refine_focal_length = options.refine_principal_point = options.refine_extra_params = False
         options.print_summary = False
@@ -314,12 +326,9 @@ class _Job:
         for i in self._ids:
             config.add_image(i)
         adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
-        covariance = np.diag([math.radians(ROTATION_SIGMA) ** 2] * 3 + [sigma**2] * 3)
+        covariance = np.diag([rotation**2] * 3 + [position**2] * 3)
         # The problem does not own the costs: they must outlive it.
-        costs = [
-            AbsolutePosePriorCost(covariance, pycolmap.Rigid3d(_world_to_camera(frame.camera.c2w)))
-            for frame in self._frames
-        ]
+        costs = [AbsolutePosePriorCost(covariance, pycolmap.Rigid3d(_world_to_camera(pose))) for pose in given]
         for i, cost in zip(self._ids, costs):
             adjuster.problem.add_residual_block(cost, None, [model.image(i).frame.rig_from_world.params])
         interruptible(adjuster.solve)
@@ -390,6 +399,12 @@ def _pairs(cameras: list[Camera], seed: int) -> list[tuple[int, int]]:
         for j in (*near, *random.permutation(possible)[:WIDE_PAIRS]):
             pairs.add((min(i, int(j)), max(i, int(j))))
     return sorted(pairs)
+
+
+def _movement(before: Float[np.ndarray, "views 4 4"], after: Float[np.ndarray, "views 4 4"]) -> tuple[float, float]:
+    """Median rotation (radians) and median distance between poses."""
+    turns = Rotation.from_matrix(np.swapaxes(before[:, :3, :3], 1, 2) @ after[:, :3, :3]).magnitude()
+    return float(np.median(turns)), float(np.median(np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=1)))
 
 
 def _world_to_camera(c2w: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3 4"]:
