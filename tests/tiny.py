@@ -57,10 +57,11 @@ def meet(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def small_settings(**train: object) -> dict:
-    """Settings of a field that trains in a second; keywords go to the section `train`."""
+    """Settings of a field that trains in a second, on photos and poses alone; keywords go to the section `train`."""
+    scene = dict.fromkeys(("depth", "sparse_depth", "refine_poses", "exposure"), "off")
     field = {"levels": 4, "features": 2, "log2_table": 11, "max_resolution": 64, "hidden": 16}
     field |= {"samples": 8192, "max_rays": 1024, "occupancy_resolution": 32, "cascades": 2}
-    return {"field": field, "train": {"device": "cpu", **(train or {"steps": 40})}, "only": "field"}
+    return {"scene": scene, "field": field, "train": {"device": "cpu", **(train or {"steps": 40})}, "only": "field"}
 
 
 def with_emptying(settings: dict) -> dict:

@@ -72,5 +72,5 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
     save_sparse(run, sparse)
     before, after = sparse.errors_px
     moved = f", reprojection error {before:.2f} px, {after:.2f} px after adjusting the poses" if before != after else ""
-    context.log("set-up", f"Sparse depth: {len(sparse.points):,} points{moved}.")
+    context.log("field", f"Sparse depth: {len(sparse.points):,} points{moved}.")
     return sparse

@@ -93,24 +93,23 @@ class SparseDepth:
         missing = set(cls.__dataclass_fields__) - set(arrays)
         if missing:
             raise ValueError(f"{min(missing)} is missing")
-        found = cls(**{name: np.array(arrays[name]) for name in cls.__dataclass_fields__})
-        count = len(found.view)
+        own = {name: np.array(arrays[name]) for name in cls.__dataclass_fields__}
+        count, cells = own["view"].size, own["disparity"].shape
         shapes = {
             "view": (count,), "xy": (count, 2), "depth_z": (count,), "sigma": (count,), "c2w": (views, 4, 4),
-            "disparity": (views, *found.disparity.shape[1:]), "disparity_sigma": found.disparity.shape,
-            "points": (len(found.points), 3), "errors_px": (2,),
+            "disparity": (views, *cells[1:]), "disparity_sigma": cells, "points": (len(own["points"]), 3),
+            "errors_px": (2,),
         }  # fmt: skip
-        for name, shape in shapes.items():
-            array = getattr(found, name)
-            if array.shape != shape or array.dtype.kind != ("i" if name == "view" else "f"):
+        for name, array in own.items():
+            if array.shape != shapes[name] or array.dtype.kind != ("i" if name == "view" else "f"):
                 raise ValueError(f"{name} has another shape or type")
             if np.isnan(array).any():
                 raise ValueError(f"{name} has values that are not numbers")
-        if found.disparity.ndim != 3 or min(found.disparity.shape[1:]) < 2:
+        if len(cells) != 3 or min(cells[1:]) < 2:
             raise ValueError("disparity has another shape")
-        if count and not (0 <= found.view.min() and found.view.max() < views):
+        if count and not (0 <= own["view"].min() and own["view"].max() < views):
             raise ValueError("view is out of range")
-        return found
+        return cls(**own)
 
     def applied(self, scene: Scene) -> Scene:
         """The capture with the adjusted poses of its training photos, and with these points."""
@@ -275,7 +274,7 @@ class _Job:
             model = self._triangulate(poses, number + 1)
             if math.degrees(_movement(before, poses)[0]) < SETTLED:
                 break
-        return self._collect(model, given)
+        return self._collect(model, given, adjust)
 
     def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], number: int) -> Any:
         import pycolmap
@@ -339,7 +338,7 @@ class _Job:
         pose = image.cam_from_world().matrix()
         return points @ pose[2, :3] + pose[2, 3]
 
-    def _collect(self, model: Any, given_error: float) -> SparseDepth | None:
+    def _collect(self, model: Any, given_error: float, adjusted: bool) -> SparseDepth | None:
         """Turn pycolmap's model into arrays."""
         scene = self._scene
         c2w = np.stack([scene.frames[view].camera.c2w for view in scene.train])
@@ -350,7 +349,8 @@ class _Job:
         sigmas = {key: _sigma(point, eyes) for key, point in kept.items()}
         rows: list[tuple[float, ...]] = []
         for view, i, frame, pose in zip(self._views, self._ids, self._frames, poses):
-            c2w[place[view]] = pose
+            if adjusted:
+                c2w[place[view]] = pose
             camera = scene.frames[view].camera
             usable = load_mask(scene.frames[view])
             for seen, z in zip(model.image(i).get_observation_points2D(), self._depths(model, i)):

@@ -19,7 +19,7 @@ from ovseg3d.field.reference.rays import transmittance
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.samples import RaySamples
 from ovseg3d.field.scene_bounds import find_box, seen_cells
-from ovseg3d.field.stage import FieldStage
+from ovseg3d.field.stage import CaptureUse, FieldStage
 from ovseg3d.scene import Cameras, load_scene
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def scene(tiny_scene):
 @pytest.fixture(scope="module")
 def with_depth(scene):
     """A stage trained on the scene with depth. Do not train it further."""
-    return trained(scene, STEPS, use_depth=True)
+    return trained(scene, STEPS, use=CaptureUse(depth=True))
 
 
 def trained(scene, steps: int, threads: int = 2, stage: FieldStage | None = None, first: int = 0, **keywords):
@@ -105,7 +105,9 @@ def test_refinement_recovers_a_shaken_camera(scene):
     moved[:3, 3] += shift
     frames[shaken] = replace(frames[shaken], camera=replace(camera, c2w=moved))
     config = replace(CONFIG, photo_learning_rate=2e-3, occupancy_warmup=32)
-    stage = trained(replace(scene, frames=tuple(frames)), 500, config=config, refine_poses=True, use_depth=True)
+    stage = trained(
+        replace(scene, frames=tuple(frames)), 500, config=config, use=CaptureUse(depth=True, refine_poses=True)
+    )
     found = stage.photos.values[:, 9:].numpy() * stage.box.radius
     assert len(found) == len(scene.train), "held-out photos must not be read"
     assert (found[2] - np.delete(found, 2, 0).mean(0)) @ -shift > 0.25 * shift @ shift

@@ -166,7 +166,7 @@ def test_refined_poses_reach_semantics(
     shutil.copytree(field, tmp_path / "run")
     described = json.loads((tmp_path / "run" / "config.json").read_text())
     described["scene"] |= {"path": str(given.path), "content_hash": hash_scene(given)}
-    described["config"]["scene"]["refine_poses"] = True
+    described["config"]["scene"]["refine_poses"] = "on"
     (tmp_path / "run" / "config.json").write_text(json.dumps(described))
     checkpoint = newest_checkpoint(load(field))
     box = checkpoint.facts["box"]  # which has the axes of the capture

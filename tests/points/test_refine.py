@@ -12,7 +12,7 @@ from ovseg3d.engine import Stage, Workers
 from ovseg3d.features.maps import Dense, Level, PhotoFeatures, Pyramid
 from ovseg3d.features.projection import fit_projection
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.field.stage import FieldStage
+from ovseg3d.field.stage import CaptureUse, FieldStage
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.feature_field import FeatureField, FeatureFieldConfig, FieldShape
 from ovseg3d.points.gather import Consensus, GatherConfig, TrainingPhotos, as_seen, gather_rays
@@ -38,7 +38,7 @@ def scene(tiny_scene):
 @pytest.fixture(scope="module")
 def renderer(scene):
     settings = small_settings()["field"] | {"max_resolution": 96}
-    stage = FieldStage(scene, FieldConfig(**settings), CPU, use_depth=True)
+    stage = FieldStage(scene, FieldConfig(**settings), CPU, use=CaptureUse(depth=True))
     with stage.workers.open():
         for step in range(240):
             stage.step(step, step / 240)

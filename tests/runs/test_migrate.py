@@ -22,6 +22,9 @@ def as_format_1(folder: Path) -> Path:
     settings["meaning"] = settings.pop("semantics")
     settings["meaning"]["portraits"] = settings["meaning"].pop("instance_crops")
     settings["train"]["backend"] = "torch"
+    settings["field"]["exposure"] = settings["scene"].pop("exposure") == "on"
+    settings["scene"]["refine_poses"] = settings["scene"]["refine_poses"] == "on"
+    del settings["scene"]["sparse_depth"]
     config.write_text(json.dumps(described))
     figures = json.loads(metrics.read_text())
     figures["scraps"] = figures.pop("rejected_fragments")
@@ -38,6 +41,7 @@ def as_format_1(folder: Path) -> Path:
 def test_a_run_of_format_1_opens_with_the_same_settings_and_answers(run: Run, tmp_path: Path) -> None:
     old = load(as_format_1(Path(copytree(run.folder, tmp_path / "old"))))
     assert old.config.semantics == run.config.semantics and old.config.train.backend == "auto"
+    assert (old.config.scene.refine_poses, old.config.scene.exposure, old.config.scene.sparse_depth) == ("off",) * 3
     assert old.metrics()["rejected_fragments"] == run.metrics()["rejected_fragments"] and "scraps" not in old.metrics()
     ours, theirs = load_semantics(run.folder), load_semantics(old.folder)
     for name in ("vectors", "instance", "pieces", "instance_crops"):

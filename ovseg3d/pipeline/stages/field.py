@@ -36,9 +36,9 @@ class TrainFieldStage(Stage):
         run, scene, clock = context.run, context.scene, context.clock
         for note in scene.notes:
             context.log("set-up", note)
-        context.report(Event("start", "set-up", message="placing the field, compiling kernels"))
         decisions = decide(scene, run.config.scene)
-        context.log("set-up", decisions.describe())
+        context.log("plan", decisions.describe())
+        context.report(Event("start", "set-up", message="placing the field, compiling kernels"))
         try:
             with clock.paused():
                 sparse = sparse_depth(context, decisions)

@@ -1,0 +1,69 @@
+"""Depth completed from sparse points."""
+
+import numpy as np
+import pytest
+
+from ovseg3d.scene import completion
+from ovseg3d.scene.completion import CELL, complete
+
+H, W = 48, 64
+
+
+def cells() -> tuple[np.ndarray, np.ndarray]:
+    """Pixel coordinates of the cells' centres."""
+    x, y = np.meshgrid((np.arange(W // CELL) + 0.5) * CELL, (np.arange(H // CELL) + 0.5) * CELL)
+    return x, y
+
+
+def plane(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Disparity of a slanted plane."""
+    return 0.5 + 0.002 * x - 0.003 * y
+
+
+def test_a_bare_plane_is_completed_from_four_points():
+    xy = np.array([[6.0, 6.0], [58.0, 8.0], [10.0, 40.0], [50.0, 42.0]])
+    photo = np.full((H, W, 3), 120, np.uint8)
+    disparity, sigma = complete(photo, xy, 1.0 / plane(*xy.T), np.full(4, 0.005))
+    np.testing.assert_allclose(disparity, plane(*cells()), rtol=2e-3)
+    assert (sigma > 0).all() and sigma[1:-1, 2:-2].max() < 0.2
+
+
+def test_depth_may_jump_where_the_colour_changes():
+    """Two fronto-parallel planes, one in each half of the photo."""
+    photo = np.full((H, W, 3), 200, np.uint8)
+    photo[:, W // 2 :] = 40
+    random = np.random.default_rng(0)
+    xy = random.uniform([2, 2], [W - 2, H - 2], (40, 2))
+    z = np.where(xy[:, 0] < W / 2, 1.0, 3.0)
+    disparity, _ = complete(photo, xy, z, np.full(40, 0.01))
+    one_colour, _ = complete(np.full_like(photo, 120), xy, z, np.full(40, 0.01))
+    true = np.where(cells()[0] < W / 2, 1.0, 1 / 3.0)
+    off, blurred = np.abs(disparity / true - 1), np.abs(one_colour / true - 1)
+    assert np.median(off) < 0.015 and (off < 0.05).mean() > 0.65
+    assert (off < 0.05).mean() > (blurred < 0.05).mean() + 0.2
+
+
+def test_a_wrong_point_hardly_matters_among_many():
+    random = np.random.default_rng(1)
+    xy = random.uniform([2, 2], [W - 2, H - 2], (60, 2))
+    z = 1.0 / plane(*xy.T)
+    z[7] *= 3.0
+    disparity, _ = complete(np.full((H, W, 3), 90, np.uint8), xy, z, np.full(60, 0.01))
+    np.testing.assert_allclose(disparity, plane(*cells()), rtol=0.03)
+
+
+def test_deviations_are_those_of_the_gaussian_model(monkeypatch: pytest.MonkeyPatch):
+    """Against the inverse of the dense normal matrix, without reweighting."""
+    monkeypatch.setattr(completion, "ROUNDS", 1)
+    monkeypatch.setattr(completion, "SAMPLES", 4000)
+    random = np.random.default_rng(2)
+    photo = random.integers(0, 255, (24, 32, 3)).astype(np.uint8)
+    xy, z = random.uniform([2, 2], [30, 22], (12, 2)), np.full(12, 2.0)
+    sigma = random.uniform(0.01, 0.05, 12)
+    disparity, deviation = complete(photo, xy, z, sigma)
+    lines, tau = completion._lines(completion._flatness(photo))
+    points = completion._interpolation(xy / CELL - 0.5, 6, 8)
+    a, b = lines.toarray() / tau[:, None], points.toarray() / sigma[:, None]
+    inverse = np.linalg.inv(a.T @ a + b.T @ b + completion._ANCHOR * np.eye(48))
+    exact = np.sqrt(np.diag(inverse)).reshape(6, 8) / (disparity * 2.0)
+    np.testing.assert_allclose(deviation, exact, rtol=0.1)

@@ -1,0 +1,105 @@
+"""Sparse points: depth, disturbed poses, and the file."""
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from ovseg3d.scene import Scene, load_depth, load_scene
+from ovseg3d.scene.sparse import SparseDepth, reconstruct
+from ovseg3d.synth import Views, synthesise
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """A synthetic room, seen closely enough for matches."""
+    folder = tmp_path_factory.mktemp("room") / "playroom"
+    synthesise(folder, room="playroom", views=Views(train=24, test=2, width=200, height=150, depth="all"))
+    return load_scene(folder)
+
+
+@pytest.fixture(scope="module")
+def sparse(room: Scene) -> SparseDepth:
+    found = reconstruct(room, adjust=True)
+    assert found is not None
+    return found
+
+
+def poses(scene: Scene) -> np.ndarray:
+    return np.stack([scene.frames[view].camera.c2w for view in scene.train])
+
+
+def test_points_and_completed_depth_are_near_the_truth(room: Scene, sparse: SparseDepth):
+    at_points, completed = [], []
+    for number, view in enumerate(room.train):
+        true = load_depth(room.frames[view], room)
+        seen = sparse.view == number
+        x, y = sparse.xy[seen].astype(int).T
+        at_points.extend(np.abs(sparse.depth_z[seen] / true[y, x] - 1))
+        confident = sparse.disparity_sigma[number] < 0.05
+        rows, columns = confident.shape
+        centres = true[2 : 4 * rows : 4, 2 : 4 * columns : 4]
+        completed.extend(np.abs(1 / (sparse.disparity[number] * centres) - 1)[confident])
+    assert np.median(at_points) < 0.01 and np.mean(np.array(at_points) < 0.05) > 0.9
+    assert len(completed) > 5000 and np.median(completed) < 0.02
+
+
+def test_exact_poses_stay_and_disturbed_ones_return(room: Scene, sparse: SparseDepth):
+    true, random = poses(room), np.random.default_rng(0)
+    np.testing.assert_allclose(sparse.c2w[:, :3, 3], true[:, :3, 3], atol=0.02)
+    frames = list(room.frames)
+    for view, pose in zip(room.train, true):
+        disturbed = pose.copy()
+        disturbed[:3, :3] = Rotation.from_rotvec(np.radians(1.0) * _unit(random)).as_matrix() @ pose[:3, :3]
+        disturbed[:3, 3] += 0.02 * _unit(random)
+        frames[view] = replace(frames[view], camera=replace(frames[view].camera, c2w=disturbed))
+    found = reconstruct(replace(room, frames=tuple(frames)), adjust=True)
+    assert found is not None and found.errors_px[1] < 0.6 * found.errors_px[0]
+    # Up to one rotation and translation of everything, which nothing in the photos can tell.
+    turns = Rotation.from_matrix(found.c2w[:, :3, :3] @ np.swapaxes(true[:, :3, :3], 1, 2))
+    mean = turns.mean()
+    assert np.degrees(np.median((turns * mean.inv()).magnitude())) < 0.3
+    back = mean.inv().apply(found.c2w[:, :3, 3])
+    apart = back - true[:, :3, 3]
+    assert np.median(np.linalg.norm(apart - apart.mean(0), axis=1)) < 0.01
+
+
+def _unit(random: np.random.Generator) -> np.ndarray:
+    vector = random.standard_normal(3)
+    return vector / np.linalg.norm(vector)
+
+
+def test_poses_are_kept_without_adjustment(room: Scene):
+    found = reconstruct(room, adjust=False)
+    assert found is not None
+    np.testing.assert_array_equal(found.c2w, poses(room))
+    assert found.errors_px[0] == found.errors_px[1]
+
+
+def test_photos_without_texture_have_no_points(tiny_scene: Path):
+    assert reconstruct(load_scene(tiny_scene), adjust=True) is None
+
+
+def test_the_arrays_come_back_and_damaged_ones_are_refused(room: Scene, sparse: SparseDepth):
+    arrays, views = sparse.arrays(), len(room.train)
+    again = SparseDepth.from_arrays(arrays, views)
+    for field in dataclasses.fields(SparseDepth):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(sparse, field.name))
+    applied = again.applied(room)
+    np.testing.assert_array_equal(poses(applied), sparse.c2w)
+    assert applied.points is not None and len(applied.points) == len(sparse.points)
+    for damage in (
+        {"xy": arrays["xy"][:-1]},
+        {"c2w": arrays["c2w"][1:]},
+        {"view": arrays["view"].astype(float)},
+        {"view": arrays["view"] + views},
+        {"depth_z": arrays["depth_z"] * np.nan},
+        {"disparity": arrays["disparity"][:, :1, :1]},
+    ):
+        with pytest.raises(ValueError):
+            SparseDepth.from_arrays({**arrays, **damage}, views)
+    with pytest.raises(ValueError, match="sigma is missing"):
+        SparseDepth.from_arrays({name: array for name, array in arrays.items() if name != "sigma"}, views)
