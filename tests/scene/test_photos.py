@@ -1,5 +1,6 @@
 """The pixel pool: its draws, that they are deterministic, and that its memory is bounded."""
 
+import json
 import threading
 from dataclasses import fields
 from pathlib import Path
@@ -209,3 +210,34 @@ def test_a_photo_that_breaks_later_is_named(scene):
 def test_no_photos_is_an_error(scene):
     with pytest.raises(SceneError, match="no photos"):
         PhotoPool(scene, [])
+
+
+def test_lines_of_three_pixels_are_flat_where_the_colour_is_constant(tmp_path):
+    """Left half of the photo grey, right half a chessboard."""
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    photo = np.full((48, 64, 3), 90, np.uint8)
+    photo[:, 32:] = 255 * (np.indices((48, 32)).sum(0) % 2)[..., None]
+    Image.fromarray(photo).save(folder / "photo.png")
+    Image.fromarray(photo).save(folder / "other.png")
+    aside = np.eye(4)
+    aside[0, 3] = 1.0
+    frames = [{"file_path": "photo.png", "transform_matrix": np.eye(4).tolist()}]
+    frames += [{"file_path": "other.png", "transform_matrix": aside.tolist()}]
+    lens = {"fl_x": 60.0, "fl_y": 60.0, "w": 64, "h": 48}
+    (folder / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+    scene = load_scene(folder, train_on_all=True)
+    with PhotoPool(scene, scene.train, lines=True) as pool:
+        batch = pool.draw(0, 3000)
+        again = pool.draw(0, 3000)
+    assert _same(batch, again)
+    first, middle, last = batch.xy.view(-1, 3, 2).unbind(1)
+    assert torch.equal(first + last, 2 * middle)
+    length = (last - first).norm(dim=-1)
+    flat = batch.flatness.view(-1, 3)
+    assert torch.equal(flat[:, 0], flat[:, 1]) and torch.equal(flat[:, 0], flat[:, 2])
+    grey = (first[:, 0] < 31) & (last[:, 0] < 31) & (length > 0)
+    board = (middle[:, 0] > 36) & (length > 1)
+    assert grey.sum() > 100 and (flat[grey, 0] == 1).all()
+    assert board.sum() > 100 and flat[board, 0].mean() < 0.3
+    torch.testing.assert_close(batch.rgb, torch.from_numpy(photo[batch.xy[:, 1].long(), batch.xy[:, 0].long()]) / 255.0)
