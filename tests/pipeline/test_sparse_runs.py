@@ -17,13 +17,16 @@ from ovseg3d.runs.fields import SPARSE_FILE, load_sparse, refined
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.settings import make_config
 from ovseg3d.synth import Views, synthesise
+from ovseg3d.synth.render import DRAFT
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A room without the file that calls it synthetic."""
     folder = tmp_path_factory.mktemp("real") / "room"
-    synthesise(folder, room="playroom", views=Views(train=12, test=2, width=160, height=120, depth="none"))
+    synthesise(
+        folder, room="playroom", views=Views(train=12, test=2, width=160, height=120, depth="none"), detail=DRAFT
+    )
     (folder / "synth.json").unlink()
     return folder
 
