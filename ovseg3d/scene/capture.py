@@ -85,6 +85,8 @@ class Scene:
     """instant-ngp's hint of the size of the surroundings."""
     notes: tuple[str, ...] = ()
     """Notes of the reader, as sentences for the user."""
+    exact: bool = False
+    """Poses and colours are exact: synthetic room or Blender capture."""
 
     @property
     def unit(self) -> Literal["m", "units"]:
