@@ -25,7 +25,7 @@ from ovseg3d.scene import Camera, Cameras
 
 RAYS = 1200
 """Largest number of rays of a render; a step takes about 13 renders."""
-LEVELS = (8, 4, 2, 1)
+LEVELS = (8, 3, 1)
 """Sides of the blocks of pixels that are compared, one after the other."""
 SAMPLES = 2
 """Largest number of rays along a block's side."""
