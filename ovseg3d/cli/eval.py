@@ -136,7 +136,9 @@ class Eval:
                 share = done / len(views)
                 progress(Event("progress", "evaluate", done, len(views), share, metrics={"psnr": score.psnr}))
 
-            evaluation: Evaluation = evaluate(renderer, refined(run, scene), views, stop=stop, on_view=on_view)
+            evaluation: Evaluation = evaluate(
+                renderer, refined(run, scene), views, aligned=not scene.exact, stop=stop, on_view=on_view
+            )
         if stop.is_set():
             raise KeyboardInterrupt
         if not self.json and self.seeds is None:
@@ -224,13 +226,22 @@ def _draw(console: Any, evaluation: Any, metres_per_unit: float | None) -> None:
 
     unit, size = ("units", 1.0) if metres_per_unit is None else ("m", metres_per_unit)
     with_depth = not all(math.isnan(score.depth_rel_median) for score in evaluation.views)
+    with_aligned = not all(math.isnan(score.psnr_aligned) for score in evaluation.views)
     table = Table()
     table.add_column("view")
-    for heading in ("PSNR dB", "SSIM", *((f"depth err. {unit}", "relative", "within 5 %") if with_depth else ())):
+    aligned = ("PSNR aligned", "SSIM aligned") if with_aligned else ()
+    for heading in (
+        "PSNR dB",
+        "SSIM",
+        *aligned,
+        *((f"depth err. {unit}", "relative", "within 5 %") if with_depth else ()),
+    ):
         table.add_column(heading, justify="right")
 
     def row(name: str, figures: dict[str, Any], end_section: bool = False) -> None:
         cells = [_cell(figures["psnr"], ".2f"), _cell(figures["ssim"], ".3f")]
+        if with_aligned:
+            cells += [_cell(figures["psnr_aligned"], ".2f"), _cell(figures["ssim_aligned"], ".3f")]
         if with_depth:
             cells += [_cell(size * figures["depth_abs_median"], ".3f"), _cell(figures["depth_rel_median"], ".1%")]
             cells.append(_cell(figures["depth_within_5_percent"], ".0%"))

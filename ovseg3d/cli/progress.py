@@ -242,6 +242,12 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _quality(metrics: Mapping[str, Any], kind: str = "") -> str:
+    """PSNR and SSIM; `kind` ends the names of the figures."""
+    ssim = metrics.get(f"ssim{kind}")
+    return f"{metrics[f'psnr{kind}']:.2f} dB" + (f", SSIM {ssim:.3f}" if ssim is not None else "")
+
+
 def _field_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (
@@ -251,15 +257,16 @@ def _field_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
     ]
     if "psnr" in metrics:
-        text = f"{metrics['psnr']:.2f} dB"
-        if "ssim" in metrics:
-            text += f", SSIM {metrics['ssim']:.3f}"
+        text = _quality(metrics)
         views = f"({metrics['views']} views)"
         if "psnr_off_path" in metrics:
             rows.append(("held out", f"PSNR {text} on the camera's path"))
             rows.append(("", f"PSNR {metrics['psnr_off_path']:.2f} dB away from it {views}"))
         else:
-            rows.append(("held out", f"PSNR {text} {views}"))
+            where = "at the given poses " if "psnr_aligned" in metrics else ""
+            rows.append(("held out", f"PSNR {text} {where}{views}"))
+        if "psnr_aligned" in metrics:
+            rows.append(("", f"PSNR {_quality(metrics, '_aligned')} with pose and exposure aligned to the photos"))
     else:
         rows.append(("held out", "no held-out views, so no figures"))
     if "depth_rel_median" in metrics:

@@ -1,5 +1,8 @@
 """Measure a field on views: PSNR, SSIM, and depth error where the true depth is known.
 
+Held-out views are measured at their given poses and, on request, once more after `align` has fitted pose and exposure
+to the photo. The two kinds of figures never mix: those of the second kind end in `_aligned`.
+
 RGBA photos are composited on white, as in the renderer. A frame's mask excludes pixels from PSNR and depth; SSIM needs
 whole windows, so masked pixels are replaced by the photo's. Means are over the views that have a figure.
 """
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ovseg3d.errors import SceneError
+from ovseg3d.evaluate.align import RendersRays, align
 from ovseg3d.evaluate.metrics.depth import depth_errors
 from ovseg3d.evaluate.metrics.image import psnr, ssim
 from ovseg3d.render.frames import Renders
@@ -20,7 +24,9 @@ from ovseg3d.render.images import photo_on_white
 from ovseg3d.render.views import view_groups
 from ovseg3d.scene import Scene, load_depth, load_mask
 
-FIGURES = ("psnr", "ssim", "depth_rel_median", "depth_within_5_percent", "depth_abs_median")
+ALIGNED = ("psnr", "ssim", "depth_rel_median", "depth_within_5_percent")
+"""Figures that are also measured after alignment, as `psnr_aligned` and so on."""
+FIGURES = (*ALIGNED, "depth_abs_median", *(f"{name}_aligned" for name in ALIGNED))
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class ViewScore:
     """Input units."""
     group: str = ""
     """"train", "held-out", or what the capture calls a held-out view, such as "on_path"; see `view_groups`."""
+    psnr_aligned: float = math.nan
+    """dB, with pose and exposure aligned to the photo, like those below; NaN if not aligned."""
+    ssim_aligned: float = math.nan
+    depth_rel_median_aligned: float = math.nan
+    depth_within_5_percent_aligned: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ def evaluate(
     scene: Scene,
     views: Sequence[int] | None = None,
     *,
+    aligned: bool = False,
     stop: threading.Event | None = None,
     on_view: Callable[[ViewScore, np.ndarray, dict[str, np.ndarray]], Any] | None = None,
     on_fault: Callable[[SceneError], Any] | None = None,
@@ -90,6 +102,8 @@ def evaluate(
         renderer: renders the field.
         scene: the capture, with the cameras to render.
         views: indices into `scene.frames`; by default the held-out views.
+        aligned: also measure held-out views with pose and exposure aligned to the photo; the renderer must be one of
+            `RendersRays`, too.
         stop: set it to end early, with the views done so far.
         on_view: called after each view with its score, the photo and the rendered images.
         on_fault: receives the error of an unreadable mask or depth file instead of its being raised; see `score_view`.
@@ -105,10 +119,24 @@ def evaluate(
         photo = photo_on_white(frame)
         rendered = renderer.render(frame.camera)
         score = replace(score_view(view, scene, photo, rendered, on_fault), group=groups.get(frame.name, ""))
+        # Without a PSNR there is no mask, and so nothing to align to.
+        if aligned and score.group != "train" and not math.isnan(score.psnr):
+            score = replace(score, **_aligned(view, scene, photo, renderer))
         scores.append(score)
         if on_view is not None:
             on_view(score, photo, rendered)
     return Evaluation(tuple(scores))
+
+
+def _aligned(view: int, scene: Scene, photo: np.ndarray, renderer: Renders) -> dict[str, float]:
+    """The figures of a held-out view after alignment, by name. Faults of its files have been reported before."""
+    assert isinstance(renderer, RendersRays), "only a renderer of rays can be aligned"
+    frame = scene.frames[view]
+    found = align(renderer, frame.camera, photo, load_mask(frame))
+    rendered = renderer.render(found.camera)
+    rendered["rgb"] = found.exposure.apply(rendered["rgb"])
+    score = score_view(view, scene, photo, rendered, on_fault=lambda _: None)
+    return {f"{name}_aligned": getattr(score, name) for name in ALIGNED}
 
 
 def score_view(

@@ -84,6 +84,11 @@ class Renderer:
         self.config, self.workers, self.white = config, workers, white
         self.sampler = RaySampler(field, backend, box, occupancy, config)
 
+    @property
+    def device(self) -> torch.device:
+        """Where rays are rendered."""
+        return self.field.table.device
+
     @torch.no_grad()
     def render(self, camera: Camera, normals: bool = False, termination: bool = False) -> dict[str, np.ndarray]:
         """Render an image.
@@ -103,7 +108,7 @@ class Renderer:
             return self._render_image(camera, normals, termination)
 
     def _render_image(self, camera: Camera, normals: bool, termination: bool) -> dict[str, np.ndarray]:
-        device = self.field.table.device
+        device = self.device
         cameras = Cameras.from_cameras([camera], self.box.field_from_input, device)
         origins, directions, z_per_distance = cameras.grid(0)
         met = self.rays(origins, directions, normals, termination)

@@ -82,7 +82,7 @@ def test_train_refuses_flags_that_would_do_nothing(cli: Cli, tiny_scene: Path, t
         done = cli("train", tiny_scene, "--output-dir", "out", *given.split())
         assert done.returncode == 2 and f"{flags} would have no effect" in done.stderr, done.stderr
     for given, flags in (
-        ("--steps 9000 --refine-poses", "--steps and --refine-poses"),
+        ("--steps 9000 --refine-poses on", "--steps and --refine-poses"),
         ("--field.near-gradient 1 --field.levels=4", "--field.levels and --field.near-gradient"),
     ):
         done = cli("train", tiny_run, "--resume", "--only", "semantics", *given.split())

@@ -1,13 +1,17 @@
 """Progress bars of commands that report a sentence and a fraction."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from ovseg3d.cli import progress
-from ovseg3d.cli.progress import Progress, sentence_bar, stage_bars
+from ovseg3d.cli.progress import Progress, print_summary, sentence_bar, stage_bars
 from ovseg3d.engine import Event
+from ovseg3d.files import write_json
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.folder import RunFolder
 
 
 def test_sentences_become_a_line_at_each_change() -> None:
@@ -42,3 +46,18 @@ def test_what_is_counted_is_told_without_a_terminal(monkeypatch: pytest.MonkeyPa
         report(Event("progress", "instance_crops", 32, 64, 0.5))
         report(Event("progress", "surface", 1, 2, 0.5))  # has no figures, and is short
     assert out.getvalue() == "instance crops:   0%  encoding instance crops\ninstance crops:  50%  32 of 64\n"
+
+
+def test_the_summary_tells_both_kinds_of_figures_apart(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, Config(), tmp_path / "room", "room", "")
+    figures = {
+        "steps": 10, "train_seconds": 1.0, "device": "cpu", "backend": "warp", "views": 3, "peak_anonymous_bytes": 1,
+        "psnr": 21.5, "ssim": 0.71,
+    }  # fmt: skip
+    for aligned in ({}, {"psnr_aligned": 26.25, "ssim_aligned": 0.88}):
+        write_json(tmp_path / "metrics.json", {**figures, **aligned})
+        out = io.StringIO()
+        print_summary(Console(file=out, width=120), run)
+        given = "PSNR 21.50 dB, SSIM 0.710 at the given poses (3 views)"
+        assert (given in out.getvalue()) == bool(aligned)
+        assert ("PSNR 26.25 dB, SSIM 0.880 with pose and exposure aligned" in out.getvalue()) == bool(aligned)

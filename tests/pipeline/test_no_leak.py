@@ -91,7 +91,7 @@ def learn(scene: Path, folder: Path, everything: bool) -> RunFolder:
     }
     encode["cache_dir"] = str(folder / f"cache-{scene.name}")
     settings = small_settings(steps=30) | {"encode": encode, "only": "field,semantics"}
-    config = make_config("cpu", flags=settings | {"scene": {"train_on_all": everything}})
+    config = make_config("cpu", flags=settings | {"scene": settings["scene"] | {"train_on_all": everything}})
     run = train_scene(scene, config, output_dir=folder / f"run-{scene.name}")
     engine = QueryEngine(run)
     names = [engine.scene.frames[view].name for view in engine.scene.train]

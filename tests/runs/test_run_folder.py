@@ -41,7 +41,7 @@ def test_a_new_run_has_its_parts_and_is_the_newest(here: Path, tiny_scene: Path)
     names = {path.name for path in second.folder.iterdir()}
     assert names >= {"config.json", "status.json", "scene_transform.json", "checkpoints", "exports", "previews"}
     described = json.loads((second.folder / "config.json").read_text())
-    assert described["format_version"] == 2
+    assert described["format_version"] == 3
     assert described["scene"]["path"] == str(tiny_scene) and described["scene"]["format"] == "nerfstudio"
     assert described["scene"]["content_hash"] == hash_scene(scene)
     assert (here / "outputs/tiny/latest.txt").read_text().strip() == second.folder.name

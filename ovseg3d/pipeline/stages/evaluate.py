@@ -89,7 +89,9 @@ def _evaluate(context: Context, renderer: Renderer) -> Evaluation | None:
         # One missing figure must not fail a run whose field is trained.
         context.log("evaluate", f"A view is measured only in part: {error.what} ({error.where})")
 
-    evaluation = evaluate(renderer, scene, views, stop=context.stop, on_view=on_view, on_fault=on_fault)
+    evaluation = evaluate(
+        renderer, scene, views, aligned=not scene.exact, stop=context.stop, on_view=on_view, on_fault=on_fault
+    )
     if images:
         save_image(run.previews / "heldout.png", contact_sheet(images))
     if context.stop.is_set():  # some views are missing
