@@ -26,7 +26,8 @@ from ovseg3d.scene.pycolmap_calls import chunks, interruptible, open_database, q
 FEATURE_SIDE = 1024
 """Longest side of the photos in which features are found, pixels."""
 MAX_VIEWS = 240
-"""Photos that are matched, evenly spread; more take minutes."""
+"""Photos that are matched, evenly spread; more take minutes. If there are more, no pose is adjusted: cameras that were
+moved would no longer agree with those that were not."""
 PEAK_THRESHOLD = 0.002
 """Contrast of the faintest features; COLMAP's 0.0067 finds little on plain surfaces."""
 NEAREST_PAIRS = 15
@@ -126,7 +127,7 @@ def reconstruct(
 
     Args:
         scene: the capture.
-        adjust: also adjust the poses; else they are returned unchanged.
+        adjust: also adjust the poses, if there are at most `MAX_VIEWS`; else they are returned unchanged.
         threads: of feature extraction and matching.
         seed: of the choice of pairs and of RANSAC.
         report: receives a sentence and the completed share.
@@ -138,7 +139,7 @@ def reconstruct(
     with tempfile.TemporaryDirectory(prefix="ovseg3d-") as scratch, quiet():
         job = _Job(scene, views, Path(scratch), threads, seed, report or (lambda _text, _share: None))
         job.match()
-        return job.solve(adjust)
+        return job.solve(adjust and len(views) == len(scene.train))
 
 
 def _complete_all(
@@ -168,9 +169,8 @@ def _spread(views: Sequence[int]) -> list[int]:
 
 def _at_feature_size(frame: Frame) -> Frame:
     """The frame at the size in which features are found."""
-    width, height = read_header(frame.image_path, frame.max_pixels).upright_size
-    if not frame.upright:
-        width, height = frame.camera.width, frame.camera.height
+    header = read_header(frame.image_path, frame.max_pixels)
+    width, height = header.upright_size if frame.upright else (header.width, header.height)
     ratio = min(1.0, FEATURE_SIDE / max(width, height))
     camera = frame.camera.scaled(max(1, round(width * ratio)), max(1, round(height * ratio)))
     return replace(frame, camera=camera)

@@ -158,8 +158,8 @@ def test_time_limits_a_run(tiny_scene: Path, tmp_path: Path) -> None:
 
 
 def test_resume_keeps_scene_and_field(tiny_run: Path, tiny_scene: Path, tmp_path: Path) -> None:
-    settings = small_settings(steps=50)
-    config = make_config("cpu", flags=settings | {"field": settings["field"] | {"levels": 5}})
+    changed = small_settings(steps=50)
+    config = make_config("cpu", flags=changed | {"field": changed["field"] | {"levels": 5}})
     with pytest.raises(ConfigError, match="field.levels cannot change"):
         train_scene(tiny_scene, config, resume=tiny_run)
     other = write_tiny_scene(tmp_path / "other")

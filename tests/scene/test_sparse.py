@@ -87,6 +87,14 @@ def test_poses_are_kept_without_adjustment(room: Scene):
     assert found.errors_px[0] == found.errors_px[1]
 
 
+def test_no_pose_moves_where_not_all_photos_are_matched(room: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ovseg3d.scene.sparse.MAX_VIEWS", 12)
+    found = reconstruct(room, adjust=True)
+    assert found is not None and len(np.unique(found.view)) <= 12
+    np.testing.assert_array_equal(found.c2w, poses(room))
+    assert np.isinf(found.disparity_sigma).all((1, 2)).sum() >= len(room.train) - 12
+
+
 def test_photos_without_texture_have_no_points(tiny_scene: Path):
     assert reconstruct(load_scene(tiny_scene), adjust=True) is None
 
