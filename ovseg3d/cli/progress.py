@@ -85,7 +85,8 @@ class Progress:
             name = _NAMES.get(event.stage, event.stage)
             self._tasks[event.stage] = live.add_task(name, total=1.0, figures="")
         task = self._tasks[event.stage]
-        known = event.metrics or event.kind == "start" or event.stage in _COUNTED and event.step
+        counted = event.stage in _COUNTED and event.step
+        known = event.metrics or _sentence(event) or event.kind == "start" or counted
         if known:
             live.update(task, completed=event.progress, figures=figures(event))
         else:
@@ -95,7 +96,7 @@ class Progress:
         now = time.monotonic()
         if event.kind == "progress" and event.progress < 1 and now - self._last_line < PLAIN_EVERY:
             return
-        known = event.metrics or event.stage in _COUNTED
+        known = event.metrics or _sentence(event) or event.stage in _COUNTED
         if event.kind == "progress" and not known or event.kind == "done":
             return
         self._last_line = now
@@ -104,8 +105,15 @@ class Progress:
         self._console.print(f"{name}: {event.progress:4.0%}  {text}", markup=False, soft_wrap=True)
 
 
+def _sentence(event: "Event") -> str:
+    """What the work is at, for stages that count nothing."""
+    return event.message or "" if event.kind == "progress" and event.stage not in _COUNTED else ""
+
+
 def figures(event: "Event") -> str:
     """Step, PSNR, rays/s and time left, as far as the event has them."""
+    if sentence := _sentence(event):
+        return sentence
     if event.kind == "start":
         return event.message or "starting"
     if event.stage in ("evaluate", "render", "instance_crops"):

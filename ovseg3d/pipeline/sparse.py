@@ -13,7 +13,7 @@ from ovseg3d.runs.decisions import Decisions
 from ovseg3d.runs.fields import load_sparse, save_sparse
 from ovseg3d.runs.folder import hash_scene
 from ovseg3d.runs.stages import FIELD
-from ovseg3d.scene.sparse import SparseDepth, reconstruct
+from ovseg3d.scene.sparse import VERSION, SparseDepth, reconstruct
 
 KIND = "sparse"
 """Of the cache's entries."""
@@ -52,6 +52,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         return {"nothing": np.zeros(1, np.uint8)} if found is None else found.arrays()
 
     facts = {
+        "version": VERSION,
         "scene": hash_scene(scene),
         "train": [[scene.frames[view].camera.width, scene.frames[view].camera.height, view] for view in scene.train],
         "adjust": decisions.adjust_poses,

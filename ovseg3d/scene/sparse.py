@@ -23,6 +23,8 @@ from ovseg3d.scene.completion import CELL, complete
 from ovseg3d.scene.images import load_mask, load_photo, read_header
 from ovseg3d.scene.pycolmap_calls import chunks, interruptible, open_database, quiet
 
+VERSION = 1
+"""Part of the key of cached results: raise it when the same photos give other ones."""
 FEATURE_SIDE = 1024
 """Longest side of the photos in which features are found, pixels."""
 MAX_VIEWS = 240

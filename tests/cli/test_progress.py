@@ -48,6 +48,15 @@ def test_what_is_counted_is_told_without_a_terminal(monkeypatch: pytest.MonkeyPa
     assert out.getvalue() == "instance crops:   0%  encoding instance crops\ninstance crops:  50%  32 of 64\n"
 
 
+def test_set_up_tells_what_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
+    out = io.StringIO()
+    with Progress(Console(file=out, width=80)) as report:
+        report(Event("progress", "set-up", progress=0.5, message="matching: 100 of 490 pairs"))
+        report(Event("progress", "set-up", progress=0.5))
+    assert out.getvalue() == "set-up:  50%  matching: 100 of 490 pairs\n"
+
+
 def test_the_summary_tells_both_kinds_of_figures_apart(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, Config(), tmp_path / "room", "room", "")
     figures = {
