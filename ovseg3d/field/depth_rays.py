@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ovseg3d.scene import PixelBatch
-from ovseg3d.scene.completion import CELL
 from ovseg3d.scene.sparse import SparseDepth
 
 POINT_SIGMA = 0.01
@@ -39,13 +38,14 @@ class DepthRays:
         confidence = (POINT_SIGMA / (POINT_SIGMA + sparse.sigma)) ** 2 * (sparse.sigma < MAX_POINT_SIGMA)
         self._ends = np.cumsum(confidence)
         self._seed = seed
+        self._cell = torch.tensor(sparse.cell, dtype=torch.float32)
         self._disparity = torch.tensor(sparse.disparity, dtype=torch.float32)
         sigma = torch.tensor(sparse.disparity_sigma, dtype=torch.float32)
         self._weight = weight / (1.0 + (sigma / COMPLETION_SIGMA).square())
 
     def draw(self, step: int, count: int) -> PixelBatch:
         """Rays through `count` points. They have no colour."""
-        if not len(self._ends) or not self._ends[-1] > 0:
+        if not self._ends[-1] > 0:
             count = 0
         random = np.random.Generator(np.random.Philox(key=[self._seed + 1, step]))
         pick = torch.from_numpy(np.searchsorted(self._ends, random.random(count) * self._ends[-1], side="right"))
@@ -77,8 +77,9 @@ class DepthRays:
     ) -> tuple[Float[Tensor, " rays"], Float[Tensor, " rays"]]:
         """Disparity, interpolated, and weight of the nearest cell."""
         _, rows, columns = self._disparity.shape
-        u = (xy[:, 0] / CELL - 0.5).clamp(0.0, columns - 1.001)
-        v = (xy[:, 1] / CELL - 0.5).clamp(0.0, rows - 1.001)
+        cell = self._cell[view]
+        u = (xy[:, 0] / cell - 0.5).clamp(0.0, columns - 1.001)
+        v = (xy[:, 1] / cell - 0.5).clamp(0.0, rows - 1.001)
         column, row = u.long(), v.long()
         right, below = u - column, v - row
         flat = (view * rows + row) * columns + column

@@ -106,7 +106,8 @@ class FieldStage:
         sparse, use_depth = use.sparse, use.depth
         self._depth = None if sparse is None else DepthRays(sparse, config.completion_weight, seed)
         self._has_depth = use_depth or sparse is not None
-        self._lines = sparse is not None and config.planarity > 0
+        pinholes = all(frame.camera.model != "OPENCV_FISHEYE" for frame in scene.frames)
+        self._lines = sparse is not None and config.planarity > 0 and pinholes
         if sparse is not None:
             scene = sparse.applied(scene)
         # Held-out views are removed, so that nothing of them can reach the field or its checkpoints.
@@ -172,11 +173,11 @@ class FieldStage:
         if self._depth is None:
             return self._cut(batch)
         points = self._depth.draw(step, int(self._ray_count * self.config.point_share))
-        return [_joined(*parts) for parts in zip(self._cut(self._depth.fill(batch)), self._cut(points))]
+        return [_joined(*parts) for parts in zip(self._cut(self._depth.fill(batch)), self._cut(points), strict=True)]
 
     def _cut(self, batch: PixelBatch) -> list[PixelBatch]:
         pieces = self.workers.pieces
-        columns = (getattr(batch, name).chunk(pieces) for name in PixelBatch.__dataclass_fields__)
+        columns = (getattr(batch, name).tensor_split(pieces) for name in PixelBatch.__dataclass_fields__)
         return [PixelBatch(*column) for column in zip(*columns)]
 
     def _generator(self, step: int, piece: int) -> torch.Generator:

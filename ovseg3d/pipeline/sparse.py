@@ -1,6 +1,8 @@
 """The sparse points of a run: from its folder, from the cache, or made from the photos."""
 
+import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -8,19 +10,32 @@ from ovseg3d.engine import Event
 from ovseg3d.engine.workers import available_cores
 from ovseg3d.errors import CacheError
 from ovseg3d.features.cache import FeatureCache, content_key, installed_version
+from ovseg3d.features.scenes import photo_digest
+from ovseg3d.limits import read_bytes
 from ovseg3d.pipeline.context import Context
 from ovseg3d.runs.decisions import Decisions
 from ovseg3d.runs.fields import load_sparse, save_sparse
 from ovseg3d.runs.folder import hash_scene
 from ovseg3d.runs.stages import FIELD
+from ovseg3d.scene import Frame
 from ovseg3d.scene.sparse import VERSION, SparseDepth, reconstruct
 
+MAX_MASK_BYTES = 2**28
+"""Largest mask file that is read."""
 KIND = "sparse"
 """Of the cache's entries."""
 
 
 class Stopped(Exception):
     """Set-up was stopped from outside."""
+
+
+def _photo_key(frame: Frame) -> list[Any]:
+    """What the sparse points take from a photo."""
+    mask = (
+        "" if frame.mask_path is None else hashlib.sha256(read_bytes(frame.mask_path, most=MAX_MASK_BYTES)).hexdigest()
+    )
+    return [photo_digest(frame), mask, frame.upright, frame.camera.width, frame.camera.height]
 
 
 def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
@@ -45,16 +60,19 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
             raise Stopped
         context.report(Event("progress", "set-up", progress=share, message=text))
 
+    made: list[Mapping[str, np.ndarray]] = []
+
     def make() -> Mapping[str, np.ndarray]:
         found = reconstruct(
             scene, adjust=decisions.adjust_poses, threads=available_cores(), seed=run.config.train.seed, report=report
         )
-        return {"nothing": np.zeros(1, np.uint8)} if found is None else found.arrays()
+        made.append({"nothing": np.zeros(1, np.uint8)} if found is None else found.arrays())
+        return made[-1]
 
     facts = {
         "version": VERSION,
         "scene": hash_scene(scene),
-        "train": [[scene.frames[view].camera.width, scene.frames[view].camera.height, view] for view in scene.train],
+        "photos": [_photo_key(scene.frames[view]) for view in scene.train],
         "adjust": decisions.adjust_poses,
         "seed": run.config.train.seed,
         "pycolmap": installed_version("pycolmap"),
@@ -63,7 +81,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         cache = FeatureCache.at(run.config.encode.cache_dir)
         arrays = cache.get_or_make(KIND, content_key(facts), make, context.stop)
     except CacheError:
-        arrays = make()  # slower next time, but the cache is not needed
+        arrays = made[-1] if made else make()  # slower next time, but the cache is not needed
     if arrays is None:
         raise Stopped
     if "view" not in arrays:

@@ -22,7 +22,7 @@ class Decisions:
     exposure: bool
     """Learn the exposure of each photo."""
     exact: bool
-    """The capture is synthetic."""
+    """The capture is synthetic, or its photos are cut out."""
 
     def describe(self) -> str:
         """The decisions in one sentence."""
@@ -34,7 +34,7 @@ class Decisions:
             "exposure of each photo" if self.exposure else "",
         ]
         used = ", ".join(part for part in parts if part) or "photos and poses as given"
-        return f"{'Synthetic capture' if self.exact else 'Real photos'}: {used}."
+        return f"{'Synthetic or cut-out photos' if self.exact else 'Real photos'}: {used}."
 
 
 def decide(scene: Scene, config: SceneConfig) -> Decisions:

@@ -28,7 +28,7 @@ from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene
 from ovseg3d.scene.sparse import SparseDepth
 
-MAX_SPARSE_BYTES = 2**30
+MAX_SPARSE_BYTES = 2**32
 """Largest file of sparse points that is read."""
 SPARSE_FILE = "sparse_depth.safetensors"
 """Sparse points and adjusted poses of a run, in its folder."""
@@ -211,6 +211,12 @@ def _read_box(checkpoint: Checkpoint, run: RunFolder) -> FieldBox:
 def load_into(stage: FieldStage, checkpoint: Checkpoint, run: RunFolder) -> None:
     """Load the state of `checkpoint` into `stage`. Raises RunError: they do not fit."""
     _check_fits(stage.state(), checkpoint, run)
+    if _read_box(checkpoint, run) != stage.box:
+        raise RunError(
+            "This version places the field of this run elsewhere, so that it cannot be trained further",
+            where=run.checkpoints,
+            fix="start a new run",
+        )
     stage.load_state(checkpoint.state)
 
 

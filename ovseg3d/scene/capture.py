@@ -86,7 +86,8 @@ class Scene:
     notes: tuple[str, ...] = ()
     """Notes of the reader, as sentences for the user."""
     exact: bool = False
-    """Poses and colours are exact: a synthetic room or a Blender capture. Its depth files are ground truth."""
+    """Poses and colours are exact: a synthetic room, or a Blender capture with transparency. Its depth files are ground
+    truth."""
 
     @property
     def unit(self) -> Literal["m", "units"]:

@@ -20,7 +20,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse.linalg import splu
 
 CELL = 4
-"""Side of a cell, pixels at training size."""
+"""Smallest side of a cell, pixels at training size."""
+MAX_CELLS = 100
+"""Largest number of cells along a side; the time grows faster than their number."""
 FLAT = 0.05
 """Change of colour between neighbouring pixels that still counts as constant, 0 to 1."""
 PLANE = 0.001
@@ -54,11 +56,12 @@ def complete(
     Returns:
         Disparity at the cells' centres, in 1 / units of depth_z, above 0; and its relative standard deviation.
     """
-    flatness = _flatness(photo)
+    cell = cell_side(photo.shape[1], photo.shape[0])
+    flatness = _flatness(photo, cell)
     h, w = flatness.shape
     scale = float(np.median(1.0 / depth_z))
     lines, tau = _lines(flatness)
-    points = _interpolation(xy / CELL - 0.5, h, w)
+    points = _interpolation(xy / cell - 0.5, h, w)
     target = 1.0 / (depth_z * scale)
     line_weight, point_weight = 1.0 / tau, 1.0 / (np.maximum(sigma, MIN_SIGMA) * target)
     anchor = _ANCHOR * sparse.eye(h * w)
@@ -82,19 +85,24 @@ def complete(
     return (found * scale).reshape(h, w), (spread / found).reshape(h, w)
 
 
+def cell_side(width: int, height: int) -> int:
+    """Side of the cells of a photo of this size, pixels."""
+    return max(CELL, -(-max(width, height) // MAX_CELLS))
+
+
 def _trust(residual: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
     """Square roots of robust weights: residuals far beyond two deviations count linearly or less."""
     return 1.0 / np.sqrt(1.0 + np.square(residual / 2.0))
 
 
-def _flatness(photo: UInt8[np.ndarray, "h w channels"]) -> Float[np.ndarray, "rows columns"]:
+def _flatness(photo: UInt8[np.ndarray, "h w channels"], cell: int) -> Float[np.ndarray, "rows columns"]:
     """For each cell: 1 where its colour is constant, towards 0 where it changes."""
-    h, w = photo.shape[0] // CELL, photo.shape[1] // CELL
-    image = photo[: h * CELL, : w * CELL, :3].astype(np.float32) / 255
+    h, w = photo.shape[0] // cell, photo.shape[1] // cell
+    image = photo[: h * cell, : w * cell, :3].astype(np.float32) / 255
     smooth = gaussian_filter(image, (0.7, 0.7, 0))
     across = np.abs(np.diff(smooth, axis=1, append=smooth[:, -1:])).max(-1)
     down = np.abs(np.diff(smooth, axis=0, append=smooth[-1:])).max(-1)
-    change = np.maximum(across, down).reshape(h, CELL, w, CELL).max((1, 3))
+    change = np.maximum(across, down).reshape(h, cell, w, cell).max((1, 3))
     return np.exp(-np.square(change / FLAT))
 
 

@@ -142,7 +142,7 @@ def inspect_scene(
         points_rgb=raw.points_rgb,
         depth_unit=raw.depth_unit,
         has_alpha=False,
-        exact=raw.format == "blender" or (raw.path / "synth.json").is_file(),
+        exact=(raw.path / "synth.json").is_file(),
         classes=raw.classes or dict(enumerate(phrases, start=1)),
         ignore_label=raw.ignore_label,
         phrases=phrases or tuple(dict.fromkeys(raw.classes.values())),
@@ -151,9 +151,14 @@ def inspect_scene(
         notes=tuple(notes),
     )
     try:
-        return replace(scene, has_alpha=_is_transparent(scene)), problems
+        return _with_alpha(scene, _is_transparent(scene)), problems
     except SceneError as error:
         return scene, [*problems, error]
+
+
+def _with_alpha(scene: Scene, has_alpha: bool) -> Scene:
+    """The capture with its transparency; Blender renders it, cameras do not."""
+    return replace(scene, has_alpha=has_alpha, exact=scene.exact or (has_alpha and scene.format == "blender"))
 
 
 def _without_doubles(frames: list[RawFrame], notes: list[str]) -> list[RawFrame]:

@@ -54,8 +54,8 @@ class PixelBatch:
     valid: Bool[Tensor, "rays"]
     """False for pixels without a colour to learn: masked ones, and those of sparse points."""
     flatness: Float[Tensor, "rays"]
-    """Pixels come in threes, the ends and the middle of a line in the image: 1 where its colour is constant, towards 0
-    where it changes; the same for all three."""
+    """0, or with lines: pixels come in threes, a line's end, middle and other end; 1 where its colour is constant,
+    towards 0 where it changes, the same for all three."""
 
     def to(self, device: torch.device | str) -> "PixelBatch":
         """The same batch on another device."""
@@ -115,6 +115,7 @@ class PhotoPool:
         steps: planned number of steps. If the photos don't all fit, they are exchanged such that all have their turn in
             these steps, or in 1,000 if it is None; but at most 4 in a step, and at least one in 8 steps.
         with_depth: whether to read depth files; else `depth_z` is 0.
+        lines: draw pixels in lines of three, see `PixelBatch.flatness`; their middles are uniform.
 
     Raises:
         SceneError: `views` is empty. `draw` raises it for a photo, mask or depth file that is broken.
@@ -220,6 +221,8 @@ class PhotoPool:
         colour = line[..., :3].astype(np.float32) / 255
         change = np.abs(np.diff(colour, axis=0)).max(axis=(0, 2))
         flat = np.exp(-np.square(change / _FLAT)) * inside
+        if slots.usable is not None:
+            flat *= slots.usable[rows * widths + columns + slot * slots.stride].all(0)
         flatness = np.zeros(len(pick), np.float32)
         flatness[: 3 * count] = np.repeat(flat, 3)
         return flatness

@@ -1,8 +1,8 @@
 """Sparse points of a posed capture: SIFT features, matched, triangulated with the given poses, and bundle adjusted.
 
 The points that a photo observes are depth for the field where the photo has texture. Bundle adjustment moves the
-poses to where the matches agree; a prior on the positions of the cameras keeps the scale and the frame of the capture.
-Only training photos are used. pycolmap does the work; the result is deterministic (one thread in bundle adjustment).
+poses to where the matches agree; a prior on each pose keeps the scale and the frame of the capture. Only training
+photos are used. pycolmap does the work, with one thread where the order of sums matters.
 """
 
 import math
@@ -17,9 +17,10 @@ from jaxtyping import Float, Int
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.files import output_error
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
-from ovseg3d.scene.completion import CELL, complete
+from ovseg3d.scene.completion import cell_side, complete
 from ovseg3d.scene.images import load_mask, load_photo, read_header
 from ovseg3d.scene.pycolmap_calls import chunks, interruptible, open_database, quiet
 
@@ -72,9 +73,11 @@ class SparseDepth:
     sigma: Float[np.ndarray, " observations"]
     """Relative standard deviation of the depth, from reprojection error, angle of the rays and track length."""
     disparity: Float[np.ndarray, "views rows columns"]
-    """Completed disparity of `Scene.train`, on cells of `completion.CELL` pixels, 1 / input units."""
+    """Completed disparity of `Scene.train`, on cells, 1 / input units."""
     disparity_sigma: Float[np.ndarray, "views rows columns"]
     """Its relative standard deviation."""
+    cell: Int[np.ndarray, " views"]
+    """Side of the cells of each photo, pixels."""
     points: Float[np.ndarray, "points 3"]
     """The points, input frame."""
     c2w: Float[np.ndarray, "views 4 4"]
@@ -100,18 +103,23 @@ class SparseDepth:
         count, cells = own["view"].size, own["disparity"].shape
         shapes = {
             "view": (count,), "xy": (count, 2), "depth_z": (count,), "sigma": (count,), "c2w": (views, 4, 4),
+            "cell": (views,),
             "disparity": (views, *cells[1:]), "disparity_sigma": cells, "points": (len(own["points"]), 3),
             "errors_px": (2,),
         }  # fmt: skip
         for name, array in own.items():
-            if array.shape != shapes[name] or array.dtype.kind != ("i" if name == "view" else "f"):
+            if array.shape != shapes[name] or array.dtype.kind != ("i" if name in ("view", "cell") else "f"):
                 raise ValueError(f"{name} has another shape or type")
-            if np.isnan(array).any():
+            if not np.isfinite(array).all() and (name != "disparity_sigma" or np.isnan(array).any()):
                 raise ValueError(f"{name} has values that are not numbers")
+        if (own["cell"] < 1).any():
+            raise ValueError("a cell is smaller than a pixel")
         if len(cells) != 3 or min(cells[1:]) < 2:
             raise ValueError("disparity has another shape")
-        if count and not (0 <= own["view"].min() and own["view"].max() < views):
-            raise ValueError("view is out of range")
+        if not count or own["view"].min() < 0 or own["view"].max() >= views:
+            raise ValueError("view is empty or out of range")
+        if min(own[name].min() for name in ("depth_z", "disparity")) <= 0:
+            raise ValueError("a depth is not above 0")
         return cls(**own)
 
     def applied(self, scene: Scene) -> Scene:
@@ -136,31 +144,43 @@ def reconstruct(
 
     Raises:
         SceneError: a photo cannot be read.
+        OutputError: the system's temporary folder cannot be written to.
     """
     views = _spread(scene.train)
-    with tempfile.TemporaryDirectory(prefix="ovseg3d-") as scratch, quiet():
-        job = _Job(scene, views, Path(scratch), threads, seed, report or (lambda _text, _share: None))
-        job.match()
-        return job.solve(adjust and len(views) == len(scene.train))
+    if len(views) < MIN_TRACK:
+        return None
+    try:
+        with tempfile.TemporaryDirectory(prefix="ovseg3d-") as scratch, quiet():
+            job = _Job(scene, views, Path(scratch), threads, seed, report or (lambda _text, _share: None))
+            job.match()
+            return job.solve(adjust and len(views) == len(scene.train))
+    except OSError as error:  # such as a full disk
+        raise output_error(error, Path(tempfile.gettempdir())) from error
 
 
 def _complete_all(
     scene: Scene,
     view: Int[np.ndarray, " observations"],
     points: tuple[Float[np.ndarray, "observations 2"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
-) -> tuple[Float[np.ndarray, "views rows columns"], Float[np.ndarray, "views rows columns"]]:
-    """Completed disparity of all training photos and its deviation, padded to the largest photo."""
-    sizes = [(scene.frames[v].camera.height // CELL, scene.frames[v].camera.width // CELL) for v in scene.train]
-    shape = (len(sizes), *np.max(sizes, axis=0))
+    report: Progress,
+) -> tuple[Float[np.ndarray, "views rows columns"], Float[np.ndarray, "views rows columns"], Int[np.ndarray, " views"]]:
+    """Completed disparity of all training photos, its deviation, both padded to the largest, and their cells' sides."""
+    cameras = [scene.frames[view].camera for view in scene.train]
+    cell = np.array([cell_side(camera.width, camera.height) for camera in cameras])
+    sizes = [(camera.height // side, camera.width // side) for camera, side in zip(cameras, cell)]
+    shape = (len(sizes), *np.maximum(np.max(sizes, axis=0), 2))
     disparity, sigma = np.ones(shape, np.float32), np.full(shape, np.inf, np.float32)
     for number, (frame, (rows, columns)) in enumerate(zip((scene.frames[v] for v in scene.train), sizes)):
+        report(f"completing the depth: {number} of {len(sizes)} photos", 0.97 + 0.03 * number / len(sizes))
         seen = view == number
-        if seen.sum() >= MIN_VIEW_POINTS and min(rows, columns) >= 3:
+        # Disparity is linear on a plane for a pinhole, and nearly so with a usual lens, but not for a fisheye.
+        flat = frame.camera.model != "OPENCV_FISHEYE" and min(rows, columns) >= 3
+        if flat and seen.sum() >= MIN_VIEW_POINTS:
             found, deviation = complete(load_photo(frame), *(column[seen] for column in points))
             # Interpolation at the border reads one cell beyond it.
             disparity[number] = np.pad(found, ((0, shape[1] - rows), (0, shape[2] - columns)), mode="edge")
             sigma[number, :rows, :columns] = deviation
-    return disparity, sigma
+    return disparity, sigma, cell
 
 
 def _spread(views: Sequence[int]) -> list[int]:
@@ -206,13 +226,19 @@ class _Job:
             self._report(f"finding features: {done} of {len(self._frames)} photos", 0.5 * done / len(self._frames))
             for number in numbers:
                 self._write(folder, number)
+            # In order and by one thread, since numbers of images follow it: extraction writes them as they come.
+            pycolmap.import_images(
+                self._database,
+                folder,
+                camera_mode=pycolmap.CameraMode.PER_IMAGE,
+                image_names=[self._names[number] for number in numbers],
+            )
             names = [self._names[number] for number in numbers]
             interruptible(
                 pycolmap.extract_features,
                 self._database,
                 folder,
                 image_names=names,
-                camera_mode=pycolmap.CameraMode.PER_IMAGE,
                 extraction_options=extraction,
                 device=pycolmap.Device.cpu,
             )
@@ -246,7 +272,7 @@ class _Job:
         Image.fromarray(photo).save(folder / self._names[number], compress_level=1)
 
     def _set_cameras(self) -> None:
-        """Write the given lenses to the database: one camera for all photos that share a lens."""
+        """Write the given lenses to the database, one camera for each photo."""
         import pycolmap
 
         with open_database(self._database) as database:
@@ -363,12 +389,11 @@ class _Job:
                     rows.append((place[view], x, y, z, sigmas[seen.point3D_id] / frame.camera.fx))
         if len(rows) < MIN_POINTS:
             return None
-        self._report("completing the depth", 0.97)
         table = np.array(rows)
         view, columns = table[:, 0].astype(np.int64), (table[:, 1:3], table[:, 3], table[:, 4])
         errors = np.array([given_error, model.compute_mean_reprojection_error()])
         points = np.stack([point.xyz for point in kept.values()])
-        return SparseDepth(view, *columns, *_complete_all(scene, view, columns), points, c2w, errors)
+        return SparseDepth(view, *columns, *_complete_all(scene, view, columns, self._report), points, c2w, errors)
 
 
 def _sigma(point: Any, eyes: dict[int, Float[np.ndarray, "3"]]) -> float:
@@ -420,6 +445,6 @@ def _colmap_lens(camera: Camera) -> tuple[str, list[float]]:
     if camera.model == "OPENCV_FISHEYE":
         return "OPENCV_FISHEYE", [*intrinsics, *k]
     if k[4]:
-        # COLMAP has no r^8; its coefficient is small wherever it is given.
+        # COLMAP has no r^8, which only a lens with k4 has.
         return "FULL_OPENCV", [*intrinsics, *k[:5], 0.0, 0.0, 0.0]
     return "OPENCV", [*intrinsics, *k[:4]]

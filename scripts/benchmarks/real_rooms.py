@@ -4,9 +4,9 @@
     python -m scripts.benchmarks.real_rooms $OVSEG3D_DATA/tum_cabinet --rows photos,none --seeds 0 1 2
 
 Each row is a training of the field with these settings and nothing else changed; its run is
-OUTPUT/<scene>-<row>-<seed>. A finished run of the same settings is not trained again. Figures are of the held-out
-views, at the poses that came with the capture and, where the run measured it, after aligning pose and exposure to the
-photo. Prints a markdown table, mean over seeds.
+OUTPUT/<scene>-<row>-<steps>-<seed>. A finished run of the same settings is not trained again. Figures are of the
+held-out views, at the poses that came with the capture and, where the run measured it, after aligning pose and exposure
+to the photo. Prints a markdown table, mean over seeds.
 """
 
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ class RealRooms:
         """Figures of one row with one seed; trains it unless its run is finished."""
         flags = {**ROWS[name], "train": {"steps": self.steps, "seed": seed}, "only": "field"}
         config = make_config(resolve_device("auto"), flags=flags)
-        folder = self.output / f"{scene.name}-{name.replace(' ', '_')}-{seed}"
+        folder = self.output / f"{scene.name}-{name.replace(' ', '_')}-{self.steps}-{seed}"
         if (folder / "config.json").is_file():
             run = open_run(folder)
             if run.status()["status"] == "done" and run.config == config:

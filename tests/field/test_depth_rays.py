@@ -29,6 +29,7 @@ def made(**changed) -> SparseDepth:
         sigma=np.array([0.0, 0.01, 0.06]),
         disparity=disparity,
         disparity_sigma=np.full_like(disparity, 0.02),
+        cell=np.full(2, CELL),
         points=np.zeros((3, 3)),
         c2w=np.tile(np.eye(4), (2, 1, 1)),
         errors_px=np.zeros(2),
@@ -113,6 +114,7 @@ def test_depth_is_learned_from_points_alone_and_opacity_is_not_lowered_by_it(tin
     near = SparseDepth(
         view=np.zeros(1, np.int64), xy=np.array([[2.0, 2.0]]), depth_z=np.array([1.0]), sigma=np.array([0.01]),
         disparity=np.full(shape, 1.0, np.float32), disparity_sigma=np.zeros(shape, np.float32),
+        cell=np.full(views, CELL),
         points=np.zeros((1, 3)), c2w=np.stack([scene.frames[v].camera.c2w for v in scene.train]),
         errors_px=np.zeros(2),
     )  # fmt: skip

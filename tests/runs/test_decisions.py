@@ -31,7 +31,7 @@ def test_an_exact_capture_is_used_as_it_is(scene: Scene):
     for exact in (replace(scene, exact=True), replace(scene, has_alpha=True, exact=True)):
         found = decide(exact, SceneConfig())
         assert not (found.depth or found.sparse_depth or found.adjust_poses or found.exposure or found.refine_poses)
-        assert found.describe() == "Synthetic capture: photos and poses as given."
+        assert found.describe() == "Synthetic or cut-out photos: photos and poses as given."
         asked = decide(exact, SceneConfig(depth="on", exposure="on", refine_poses="on"))
         assert asked.depth and asked.exposure and asked.refine_poses and not asked.adjust_poses
 

@@ -61,7 +61,7 @@ def test_deviations_are_those_of_the_gaussian_model(monkeypatch: pytest.MonkeyPa
     xy, z = random.uniform([2, 2], [30, 22], (12, 2)), np.full(12, 2.0)
     sigma = random.uniform(0.01, 0.05, 12)
     disparity, deviation = complete(photo, xy, z, sigma)
-    lines, tau = completion._lines(completion._flatness(photo))
+    lines, tau = completion._lines(completion._flatness(photo, CELL))
     points = completion._interpolation(xy / CELL - 0.5, 6, 8)
     a, b = lines.toarray() / tau[:, None], points.toarray() / sigma[:, None]
     inverse = np.linalg.inv(a.T @ a + b.T @ b + completion._ANCHOR * np.eye(48))

@@ -114,6 +114,9 @@ def test_the_arrays_come_back_and_damaged_ones_are_refused(room: Scene, sparse: 
         {"view": arrays["view"] + views},
         {"depth_z": arrays["depth_z"] * np.nan},
         {"disparity": arrays["disparity"][:, :1, :1]},
+        {"cell": arrays["cell"] * 0},
+        {"depth_z": -arrays["depth_z"]},
+        {"c2w": arrays["c2w"] + np.inf},
     ):
         with pytest.raises(ValueError):
             SparseDepth.from_arrays({**arrays, **damage}, views)

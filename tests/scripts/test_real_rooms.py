@@ -14,9 +14,9 @@ def test_rows_are_trained_once_and_printed(tiny_scene: Path, tmp_path: Path, cap
     table = capsys.readouterr().out.splitlines()
     assert len(table) == 4 and table[2].startswith("| tiny | photos |") and table[3].startswith("| tiny | none |")
     assert all(row.count("|") == table[0].count("|") for row in table)
-    made = (tmp_path / "tiny-none-0" / "metrics.json").stat().st_mtime_ns
+    made = (tmp_path / "tiny-none-3-0" / "metrics.json").stat().st_mtime_ns
     assert options.main() == 0 and capsys.readouterr().out.splitlines() == table
-    assert (tmp_path / "tiny-none-0" / "metrics.json").stat().st_mtime_ns == made
+    assert (tmp_path / "tiny-none-3-0" / "metrics.json").stat().st_mtime_ns == made
 
 
 def test_cells_are_means_with_their_spread():
