@@ -12,10 +12,13 @@ from tiny import draw, meet, small_settings
 from torch import Tensor
 
 from ovseg3d.encoders import register_clip, register_dino, registry
+from ovseg3d.evaluate.align import Aligned, Exposure
 from ovseg3d.field.renderer import RayStops, Renderer
 from ovseg3d.runs.fields import _read_box, newest_checkpoint
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Camera, Scene
+
+SAME_EXPOSURE = Exposure(np.ones(3), np.zeros(3))
 
 
 class Exact(Renderer):
@@ -46,6 +49,8 @@ def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
     register_encoders(patch, cache)
     patch.setattr("ovseg3d.runs.fields.restore", Exact)
     patch.setattr("ovseg3d.query.view_cache.restore", Exact)
+    # It renders whole images only; its poses are exact already.
+    patch.setattr("ovseg3d.evaluate.views.align", lambda _renderer, camera, *_: Aligned(camera, SAME_EXPOSURE))
 
 
 def register_encoders(patch: pytest.MonkeyPatch, cache: Path) -> None:
