@@ -1,7 +1,7 @@
 """Calls of pycolmap that are silent and can be interrupted: shared by `prepare.sfm` and `sparse`."""
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,3 +73,31 @@ def interruptible(call: Callable[..., Any], *args: Any, stop: threading.Event | 
     if "error" in outcome:
         raise outcome["error"]
     return outcome["value"]
+
+
+def match_pairs(database: Path, pairs: Sequence[tuple[str, str]], threads: int, seed: int) -> None:
+    """Match the features of pairs of images, and verify the matches.
+
+    Args:
+        database: with the images' features; receives the matches.
+        pairs: names of the images.
+        threads: of the matching.
+        seed: of the verification.
+    """
+    import pycolmap
+
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.num_threads = threads
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = seed
+    listing = pycolmap.ImportedPairingOptions()
+    listing.match_list_path = database.with_name("pairs.txt")
+    Path(listing.match_list_path).write_text("".join(f"{one} {other}\n" for one, other in pairs))
+    interruptible(
+        pycolmap.match_image_pairs,
+        database,
+        matching_options=matching,
+        pairing_options=listing,
+        verification_options=verification,
+        device=pycolmap.Device.cpu,
+    )

@@ -22,7 +22,7 @@ from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.completion import cell_side, complete
 from ovseg3d.scene.images import load_mask, load_photo, read_header
-from ovseg3d.scene.pycolmap_calls import chunks, interruptible, open_database, quiet
+from ovseg3d.scene.pycolmap_calls import chunks, interruptible, match_pairs, open_database, quiet
 
 VERSION = 1
 """Part of the key of cached results: raise it when the same photos give other ones."""
@@ -244,24 +244,10 @@ class _Job:
             )
         self._set_cameras()
         pairs = _pairs([frame.camera for frame in self._frames], self._seed)
-        matching = pycolmap.FeatureMatchingOptions()
-        matching.num_threads = self._threads
-        verification = pycolmap.TwoViewGeometryOptions()
-        verification.ransac.random_seed = self._seed
-        listing = pycolmap.ImportedPairingOptions()
-        listing.match_list_path = self._work / "pairs.txt"
         for part, done in chunks(pairs, 100):
             self._report(f"matching: {done} of {len(pairs)} pairs", 0.5 + 0.4 * done / len(pairs))
-            lines = [f"{self._names[i]} {self._names[j]}" for i, j in part]
-            Path(listing.match_list_path).write_text("\n".join(lines) + "\n")
-            interruptible(
-                pycolmap.match_image_pairs,
-                self._database,
-                matching_options=matching,
-                pairing_options=listing,
-                verification_options=verification,
-                device=pycolmap.Device.cpu,
-            )
+            names = [(self._names[i], self._names[j]) for i, j in part]
+            match_pairs(self._database, names, self._threads, self._seed)
 
     def _write(self, folder: Path, number: int) -> None:
         """Write a photo for pycolmap, with masked pixels black."""

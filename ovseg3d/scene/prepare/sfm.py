@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.scene.prepare.pairs import choose_pairs
-from ovseg3d.scene.pycolmap_calls import Stopped, chunks, interruptible, open_database, quiet
+from ovseg3d.scene.pycolmap_calls import Stopped, chunks, interruptible, match_pairs, open_database, quiet
 
 # Focal length / longest side without EXIF: videos of phones have 0.7 to 0.9. The others are retries.
 _FOCAL_GUESSES = (0.85, 1.2, 0.6)
@@ -202,26 +202,10 @@ class Solver:
             )
 
     def _match(self, pairs: list[tuple[int, int]], report: Callable[[str, float], None]) -> None:
-        import pycolmap
-
-        matching = pycolmap.FeatureMatchingOptions()
-        matching.num_threads = self.threads
-        verification = pycolmap.TwoViewGeometryOptions()
-        verification.ransac.random_seed = self.seed
-        listing = pycolmap.ImportedPairingOptions()
-        listing.match_list_path = self.work / "pairs.txt"
         for part, done in chunks(pairs, max(50, len(pairs) // 40)):
             report(f"matching: {done} of {len(pairs)} pairs", 0.3 + 0.7 * done / len(pairs))
-            lines = [f"{self.order[i]} {self.order[j]}" for i, j in part]
-            Path(listing.match_list_path).write_text("\n".join(lines) + "\n")
-            interruptible(
-                pycolmap.match_image_pairs,
-                self.database,
-                matching_options=matching,
-                pairing_options=listing,
-                verification_options=verification,
-                device=pycolmap.Device.cpu,
-            )
+            names = [(self.order[i], self.order[j]) for i, j in part]
+            match_pairs(self.database, names, self.threads, self.seed)
 
     def _map(self, relaxed: bool, number: int, report: Callable[[str, float], None]) -> Reconstruction | None:
         import pycolmap
