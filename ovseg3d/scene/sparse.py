@@ -24,7 +24,7 @@ from ovseg3d.scene.completion import cell_side, complete
 from ovseg3d.scene.images import load_mask, load_photo, read_header
 from ovseg3d.scene.pycolmap_calls import chunks, interruptible, match_pairs, open_database, quiet
 
-VERSION = 1
+VERSION = 2
 """Part of the key of cached results: raise it when the same photos give other ones."""
 FEATURE_SIDE = 1024
 """Longest side of the photos in which features are found, pixels."""

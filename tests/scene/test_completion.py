@@ -43,6 +43,23 @@ def test_depth_may_jump_where_the_colour_changes():
     assert (off < 0.05).mean() > (blurred < 0.05).mean() + 0.2
 
 
+@pytest.mark.parametrize("level", [0, 255])
+def test_clipped_pixels_are_no_bare_plane(level: int):
+    """A gap between points of a plane is completed surely where it is grey, unsurely where it is clipped."""
+    random = np.random.default_rng(3)
+    xy = random.uniform([2, 2], [W - 2, H - 2], (60, 2))
+    xy = xy[np.abs(xy[:, 0] - W / 2) > 14]
+    z = 1.0 / plane(*xy.T)
+    photo = random.integers(60, 200, (H, W, 3)).astype(np.uint8)
+    gap = np.s_[:, W // 2 - 12 : W // 2 + 12]
+    inside = np.s_[2:-2, W // 2 // CELL - 1 : W // 2 // CELL + 1]
+    photo[gap] = level
+    _, clipped = complete(photo, xy, z, np.full(len(xy), 0.01))
+    photo[gap] = 120
+    _, grey = complete(photo, xy, z, np.full(len(xy), 0.01))
+    assert np.median(clipped[inside]) > 1.5 * np.median(grey[inside])
+
+
 def test_a_wrong_point_hardly_matters_among_many():
     random = np.random.default_rng(1)
     xy = random.uniform([2, 2], [W - 2, H - 2], (60, 2))
