@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from commands import Cli, Done
 from tiny import small_settings, write_tiny_scene
 
 if TYPE_CHECKING:
-    pass
+    from ovseg3d.session import Run
 
 
 def pytest_configure() -> None:
@@ -27,6 +28,17 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs the development captures: set OVSEG3D_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def given_poses() -> Iterator[None]:
+    """Held-out views are measured at the given poses. Alignment takes 20 times as long as training the tiny scene; its
+    own tests (test_align.py) bring it back."""
+    from exact import keep_poses
+
+    with pytest.MonkeyPatch.context() as patch:
+        keep_poses(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
