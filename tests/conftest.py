@@ -41,6 +41,27 @@ def given_poses() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_checked_steps() -> Iterator[None]:
+    """Annotations are checked in every tenth step of a field: the check of a tiny step takes as long as the step."""
+    from jaxtyping import config
+
+    from ovseg3d.field.stage import FieldStage
+
+    whole = FieldStage.step
+
+    def step(stage: FieldStage, step: int, progress: float) -> None:
+        config.update("jaxtyping_disable", step % 10 > 0)
+        try:
+            whole(stage, step, progress)
+        finally:
+            config.update("jaxtyping_disable", False)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FieldStage, "step", step)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the scene of tiny.py: 8 views of 32 x 32. Do not write to it."""
