@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from commands import Cli, Done
 from tiny import small_settings, write_tiny_scene
 
 if TYPE_CHECKING:
-    pass
+    from ovseg3d.session import Run
 
 
 def pytest_configure() -> None:
@@ -27,6 +28,41 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs the development captures: set OVSEG3D_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def given_poses() -> Iterator[None]:
+    """Held-out views are measured at the given poses. Alignment takes 20 times as long as training the tiny scene; its
+    own tests (test_align.py) bring it back."""
+    from exact import keep_poses
+
+    with pytest.MonkeyPatch.context() as patch:
+        keep_poses(patch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_checked_steps() -> Iterator[None]:
+    """Annotations are checked in every fifth step of a field: the check of a tiny step takes as long as the step.
+
+    Five has no factor in common with `occupancy_every`, so what is done in every fourth step is checked, too.
+    """
+    from jaxtyping import config
+
+    from ovseg3d.field.stage import FieldStage
+
+    whole = FieldStage.step
+
+    def step(stage: FieldStage, step: int, progress: float) -> None:
+        config.update("jaxtyping_disable", step % 5 > 0)
+        try:
+            whole(stage, step, progress)
+        finally:
+            config.update("jaxtyping_disable", False)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FieldStage, "step", step)
+        yield
 
 
 @pytest.fixture(scope="session")

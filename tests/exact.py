@@ -49,7 +49,11 @@ def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
     register_encoders(patch, cache)
     patch.setattr("ovseg3d.runs.fields.restore", Exact)
     patch.setattr("ovseg3d.query.view_cache.restore", Exact)
-    # It renders whole images only; its poses are exact already.
+    keep_poses(patch)  # it renders whole images only; its poses are exact already
+
+
+def keep_poses(patch: pytest.MonkeyPatch) -> None:
+    """Held-out views are not aligned: their figures are those of the given poses."""
     patch.setattr("ovseg3d.evaluate.views.align", lambda _renderer, camera, *_: Aligned(camera, SAME_EXPOSURE))
 
 

@@ -18,16 +18,13 @@ from ovseg3d.runs.fields import load_sparse, save_sparse
 from ovseg3d.runs.folder import hash_scene
 from ovseg3d.runs.stages import FIELD
 from ovseg3d.scene import Frame
+from ovseg3d.scene.pycolmap_calls import Stopped
 from ovseg3d.scene.sparse import VERSION, SparseDepth, reconstruct
 
 MAX_MASK_BYTES = 2**28
 """Largest mask file that is read."""
 KIND = "sparse"
 """Of the cache's entries."""
-
-
-class Stopped(Exception):
-    """Set-up was stopped from outside."""
 
 
 def _photo_key(frame: Frame) -> list[Any]:

@@ -6,8 +6,9 @@
         scene_transform.json           input frame -> world frame, metric or not
         checkpoints/ metrics.jsonl metrics.json views.json exports/ previews/
         semantics.safetensors          surface points with their semantics
-        features.json              encoders, and keys of the photos' features in the cache
-        phrases.txt                phrases of the scene, one per line (see `phrases`)
+        features.json                  encoders, and keys of the photos' features in the cache
+        phrases.txt                    phrases of the scene, one per line (see `phrases`)
+        sparse_depth.safetensors       sparse points that the field is trained with, if it uses any
     outputs/<scene>/latest             a link to the newest run, and latest.txt with its name
 
 Everything read from a run is checked: it may be truncated, older, or made by somebody else. A training process holds

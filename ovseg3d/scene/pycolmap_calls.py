@@ -39,7 +39,7 @@ def quiet() -> Generator[None, None, None]:
 
 
 class Stopped(Exception):
-    """Raised inside a callback to make pycolmap return early."""
+    """Raised inside a callback to end a reconstruction early."""
 
 
 def interruptible(call: Callable[..., Any], *args: Any, stop: threading.Event | None = None, **options: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Random crops, flips and light on whole batches; all from one generator, so that a step can be repeated.
+"""Random crops, flips and photometric changes of whole batches, all from one generator, so that steps are repeatable.
 
-Colours keep their hue, since captions name them; a flipped image's captions change left and right.
+Hue is kept where there are captions, because they name colours. Captions of a flipped image swap left and right.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,19 @@ from torch import Tensor
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 (views, h, w, 3) to rgb in 0..1, (views, 3, h, w)."""
+    """Convert uint8 (views, h, w, 3) to rgb in 0..1, (views, 3, h, w)."""
     return images.permute(0, 3, 1, 2).float() / 255.0
 
 
 def random_boxes(count: int, scale: tuple[float, float], stretch: float, random: torch.Generator) -> Tensor:
-    """Boxes (count, 4) of centre and half size in -1..1: share of the area from `scale`, sides within `stretch`."""
+    """Random crop boxes (count, 4): centre x, y and half width, half height, in -1..1 image coordinates.
+
+    Args:
+        count: number of boxes.
+        scale: smallest and largest share of the image's area.
+        stretch: largest aspect ratio; the ratio is log-uniform between 1 / stretch and stretch.
+        random: source of randomness.
+    """
     area = torch.empty(count).uniform_(*scale, generator=random)
     ratio = torch.empty(count).uniform_(-1.0, 1.0, generator=random).mul(torch.tensor(stretch).log()).exp().sqrt()
     half = torch.stack([(area.sqrt() * ratio).clamp(max=1.0), (area.sqrt() / ratio).clamp(max=1.0)], -1)
@@ -25,7 +32,14 @@ def random_boxes(count: int, scale: tuple[float, float], stretch: float, random:
 
 
 def crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Cut boxes out of images and bring them to `size`; `flip` (views,) is true where left and right change."""
+    """Crop one box from each image, (views, 3, size, size), bilinear.
+
+    Args:
+        images: (views, 3, h, w).
+        boxes: centre and half size in -1..1, (views, 4).
+        flip: whether to mirror left and right, (views,).
+        size: side of the result in pixels.
+    """
     line = (torch.arange(size, device=images.device) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     sign = torch.where(flip, -1.0, 1.0).to(images)[:, None, None]
@@ -35,7 +49,7 @@ def crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
 
 
 def light(images: Tensor, strength: float, random: torch.Generator) -> Tensor:
-    """Brightness and contrast at random."""
+    """Change brightness and contrast by random factors, log-uniform between exp(-strength) and exp(strength)."""
     count = len(images)
     gain = torch.empty(count, 1, 1, 1).uniform_(-strength, strength, generator=random).to(images).exp()
     contrast = torch.empty(count, 1, 1, 1).uniform_(-strength, strength, generator=random).to(images).exp()
@@ -44,7 +58,10 @@ def light(images: Tensor, strength: float, random: torch.Generator) -> Tensor:
 
 
 def coarse(images: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Some images as if enlarged from a half to a quarter of their size: far objects in a photo have few pixels."""
+    """Downscale a random `share` of the images to 1/4 to 1/2 of their size and enlarge them again.
+
+    It imitates distant objects, which have few pixels in a photo.
+    """
     size, rows = images.shape[-2:], (torch.rand(len(images), generator=random) < share).nonzero()[:, 0].tolist()
     images = images.clone()
     for row in rows:
@@ -55,7 +72,10 @@ def coarse(images: Tensor, share: float, random: torch.Generator) -> Tensor:
 
 
 def hue(images: Tensor, random: torch.Generator, keep: float = 0.2) -> Tensor:
-    """Other colours: channels mixed at random, grey now and then. Only for training without captions."""
+    """Mix the colour channels at random, sometimes to grey; a share `keep` of the images is not changed.
+
+    Only for training without captions, because captions name colours.
+    """
     count = len(images)
     mix = torch.eye(3) + torch.empty(count, 3, 3).uniform_(-0.35, 0.35, generator=random)
     mix = mix / mix.sum(-1, keepdim=True)
@@ -66,6 +86,6 @@ def hue(images: Tensor, random: torch.Generator, keep: float = 0.2) -> Tensor:
 
 
 def mirror_words(captions: Sequence[str]) -> list[str]:
-    """Captions of the flipped image."""
+    """Captions of a mirrored image: left and right are swapped."""
     swap = {"left": "right", "right": "left"}
     return [" ".join(swap.get(word, word) for word in caption.split(" ")) for caption in captions]

@@ -1,4 +1,4 @@
-"""Parse captions: their objects, the names of these, and which captions are consistent with an image."""
+"""Parse captions: the objects in them, their names, and which captions are consistent with an image."""
 
 import re
 from collections.abc import Sequence
@@ -19,29 +19,30 @@ _EMPTY = {"a", "an", "the", "this", "is", "here", "some", "there", "photo", "vie
 
 @lru_cache(maxsize=200_000)
 def parse(caption: str) -> frozenset[frozenset[str]]:
-    """The objects of a caption, each as the set of its words."""
+    """The objects in a caption, each as the set of its words."""
     parts = [frozenset(part.split()) - _EMPTY for part in _BETWEEN.split(caption)[::2]]
     return frozenset(part for part in parts if part)
 
 
 def objects_of(captions: Sequence[str]) -> list[str]:
-    """The objects that captions name, each once, with its words in their order: "a red chair"."""
+    """The objects in the captions without duplicates, as phrases with an article: "a red chair"."""
     return list(dict.fromkeys(instance for caption in captions for _, instance in _told(caption)))
 
 
 def _told(caption: str) -> list[tuple[str, str]]:
-    """Each object of a caption, after the words that lead to it."""
+    """Each object in a caption as (relation before it, phrase); the first relation is empty."""
     parts = ["", *_BETWEEN.split(caption)]
     plain = [" ".join(word for word in part.split() if word not in _EMPTY) for part in parts[1::2]]
     return [(lead, article(instance)) for lead, instance in zip(parts[::2], plain) if instance]
 
 
 def named(captions: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Which names (views, names) the captions of each image call objects by: "a red office chair" is a chair.
+    """The names that occur in the captions of each image. An object's name is the end of its phrase: "a red office
+    chair" is a chair.
 
     Returns:
-        shown, and undecided: objects that only state the location of another. "A mug on a floor" is an image of a mug;
-        it shows a floor, but is not an image of a floor.
+        shown, and undecided, both (views, names). Undecided are objects that only state the location of another: the
+        image of "a mug on a floor" shows a floor, but its subject is the mug.
     """
     both = torch.stack([_named(tuple(own), tuple(names)) for own in captions])
     return both[:, 0], both[:, 1]
@@ -51,7 +52,7 @@ def named(captions: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tens
 def _named(captions: tuple[str, ...], names: tuple[str, ...]) -> Tensor:
     shown, places = set(), set()
     for lead, instance in (told for caption in captions for told in _told(caption)):
-        # "curtain" is not said of a "shower curtain", which is a name itself.
+        # The longest name counts: a "shower curtain" is a name itself, and no "curtain".
         longest = max((name for name in names if f" {instance}".endswith(f" {name}")), key=len, default="")
         (places if lead in _BEFORE else shown).add(longest)
     return torch.tensor([[name in shown for name in names], [name in places - shown for name in names]])
@@ -61,8 +62,8 @@ def _named(captions: tuple[str, ...], names: tuple[str, ...]) -> Tensor:
 def subject(
     captions: tuple[str, ...], names: tuple[str, ...], pairs: tuple[tuple[str, str], ...]
 ) -> tuple[int, int] | None:
-    """The subject of an image, by its first caption: the index of its name, and of its pair with the colour that the
-    second caption states (-1: none).
+    """The subject of an image: the index of its name, which is the first caption, and of its (colour, name) pair, which
+    is the second caption (-1 if there is none).
 
     None if the first caption is not a single name.
     """
@@ -74,22 +75,22 @@ def subject(
 
 
 def some(items: Sequence[str], count: int, random: torch.Generator) -> list[str]:
-    """At most `count` of them, in a random order."""
+    """At most `count` of the items, in random order."""
     return [items[i] for i in torch.randperm(len(items), generator=random)[:count].tolist()]
 
 
 def pair_up(
     captions: Sequence[Sequence[str]], known_of: Sequence[Sequence[str]] | None = None
 ) -> tuple[list[str], Tensor, Tensor]:
-    """The batch's different captions, the images that each belongs to, and those that each is consistent with.
+    """The distinct captions of a batch, and masks of the images that each belongs to and is consistent with.
 
     Args:
-        captions: of each image.
-        known_of: all captions of each image, if these are more than `captions`.
+        captions: captions of each image.
+        known_of: all known captions of each image, if `captions` is a selection of them.
 
     Returns:
-        texts, own (views, texts), and undecided (views, texts): true where every object of the caption, with all its
-        words, is in a caption of the image, though it is not one of these.
+        texts, own (views, texts), and undecided (views, texts): true where the caption is not the image's own, but
+        every object in it, with all its words, occurs in a known caption of the image.
     """
     texts = list(dict.fromkeys(caption for own in captions for caption in own))
     place = {text: column for column, text in enumerate(texts)}

@@ -1,8 +1,9 @@
-"""The losses of the tiny CLIP's image tower: images and the cells of their maps against captions and names.
+"""Losses of the tiny CLIP's image tower. They compare images, and the cells of their feature maps, with captions and
+names.
 
-Masks are (views, texts). What is `undecided` of an image is neither right nor wrong. Where names are not equally
-common, their logits are raised by a share of the logarithm of how common they are while learning, and only then (Menon
-et al. 2021, "Long-tail learning via logit adjustment"): else "a floor", which most images show, wins everywhere.
+Masks are (views, texts). A text that is `undecided` for an image is neither a positive nor a negative. Names are not
+equally frequent. The trainer therefore adds a share of each name's log frequency to its logits, in training only (Menon
+et al. 2021, "Long-tail learning via logit adjustment"). Without it, "a floor", which most images show, wins everywhere.
 """
 
 import torch
@@ -11,13 +12,27 @@ from torch import Tensor
 
 
 def best_patches(tokens: Tensor, phrases: Tensor, sharpness: float) -> Tensor:
-    """Cosine of each phrase with the patches that match it best, (views, phrases): a mean weighted by the cosine."""
+    """Cosine of each phrase with its best patches, (views, phrases).
+
+    Args:
+        tokens: patch features, (views, patches, dim), unit length.
+        phrases: text features, (phrases, dim), unit length.
+        sharpness: inverse temperature of the softmax over the cosines that weights the patches.
+    """
     cosines = torch.einsum("nkd,td->ntk", tokens, phrases)
     return ((cosines.detach() * sharpness).softmax(-1) * cosines).sum(-1)
 
 
 def caption_loss(logits: Tensor, own: Tensor, undecided: Tensor) -> Tensor:
-    """CLIP's loss where an image has several captions and a caption several images: each against all negatives."""
+    """CLIP's symmetric loss with several captions per image and several images per caption.
+
+    Each positive is compared with all negatives of its row or column, but not with the other positives.
+
+    Args:
+        logits: (views, texts).
+        own: positives, (views, texts).
+        undecided: ignored pairs, (views, texts).
+    """
     return 0.5 * (_one_way(logits, own, undecided) + _one_way(logits.T, own.T, undecided.T))
 
 
@@ -28,20 +43,30 @@ def _one_way(logits: Tensor, own: Tensor, undecided: Tensor) -> Tensor:
 
 
 def naming_loss(logits: Tensor, shown: Tensor, undecided: Tensor) -> Tensor:
-    """Each name that is shown against all that are not; a mean over images with names."""
+    """Cross-entropy of each name that an image shows against all names that it does not show.
+
+    The mean over an image's names, then over the images that show any.
+
+    Args:
+        logits: (views, names).
+        shown: positives, (views, names).
+        undecided: ignored names, (views, names).
+    """
     others = logits.masked_fill(shown | undecided, -torch.inf).logsumexp(1, keepdim=True)
     losses = (F.softplus(others - logits) * shown).sum(1) / shown.sum(1).clamp(min=1)
     return losses.sum() / shown.any(1).sum().clamp(min=1)
 
 
 def standing_loss(names: Tensor, words: Tensor, told: Tensor, means: Tensor) -> Tensor:
-    """Synonyms of an image's subject against the names of everything else; all synonyms have the same weight.
+    """Cross-entropy of each synonym of an image's subject against the names that the captions do not mention.
+
+    All synonyms of an image have the same weight.
 
     Args:
-        names: logits of all names, (images, names).
+        names: logits of the names, (images, names).
         words: logits of the words, (images, words).
-        told: names of the objects in each image, (images, names); all others are negatives.
-        means: synonyms of each image's subject, (images, words); an image without any does not count.
+        told: names that the captions mention, (images, names); all others are negatives.
+        means: synonyms of the subject, (images, words); images without any are ignored.
     """
     others = names.masked_fill(told, -torch.inf).logsumexp(1, keepdim=True)
     losses = (F.softplus(others - words) * means).sum(1) / means.sum(1).clamp(min=1)
@@ -49,15 +74,16 @@ def standing_loss(names: Tensor, words: Tensor, told: Tensor, means: Tensor) -> 
 
 
 def presence_loss(logits: Tensor, there: Tensor, absent: Tensor, hardest: int = 32) -> Tensor:
-    """Present texts above zero, absent ones below (Zhai et al. 2023, "Sigmoid loss for language image pre-training").
+    """Sigmoid loss: logits of present texts above zero, of absent texts below (Zhai et al. 2023, "Sigmoid loss for
+    language image pre-training").
 
-    Both sides have the same weight in each image; of the absent texts, the hardest count.
+    Present and absent texts have the same weight in each image. Only the absent texts with the largest loss are used.
 
     Args:
         logits: (images, texts), relative to the canonical phrases.
-        there: present texts, (images, texts); images without any do not count.
-        absent: absent texts, (images, texts); texts in neither are ignored.
-        hardest: number of absent texts that count.
+        there: present texts, (images, texts); images without any are ignored.
+        absent: absent texts, (images, texts); texts in neither mask are ignored.
+        hardest: maximum number of absent texts used per image.
     """
     hits = (F.softplus(-logits) * there).sum(1) / there.sum(1).clamp(min=1)
     alarms = F.softplus(logits).masked_fill(~absent, 0.0).topk(min(hardest, logits.shape[1]), dim=1).values.sum(1)
@@ -66,17 +92,17 @@ def presence_loss(logits: Tensor, there: Tensor, absent: Tensor, hardest: int = 
 
 
 def sharing_loss(logits: Tensor, shown: Tensor, even: float) -> Tensor:
-    """Each cell says one of the names that its image shows, and each of these is said by some cells.
+    """Self-labelling: each cell is assigned one of its image's names, and each name is assigned to some cells.
 
-    What a cell should say is what it says among the shown names, squared so that it becomes sure of it (Xie et al.
-    2016, "Unsupervised deep embedding for clustering analysis"), after the names have got their shares of the image:
-    a mean of what they have by themselves and of equal ones (Sinkhorn's iterations, as in Asano et al. 2020,
-    "Self-labelling via simultaneous clustering and representation learning").
+    The target of a cell is its own distribution over the shown names, squared to sharpen it (Xie et al. 2016,
+    "Unsupervised deep embedding for clustering analysis"). Sinkhorn iterations (Asano et al. 2020, "Self-labelling via
+    simultaneous clustering and representation learning") then bring each name to its share of the image: a weighted
+    mean of its predicted share and of an equal share.
 
     Args:
         logits: (views, cells, names).
-        shown: (views, names).
-        even: weight of equal shares, 0 to 1.
+        shown: names that the image shows, (views, names).
+        even: weight of the equal shares, 0 to 1.
     """
     said = logits.log_softmax(-1)
     with torch.no_grad():

@@ -1,8 +1,10 @@
-"""Where an image of one object belongs among texts: at that object's phrase, with every word that means it, above what
-would do for anything, and that above whatever is not there.
+"""The loss that aligns the embedding of an image of one object with texts.
 
-What an image is of stands in its first caption (`captions.subject`). Images whose captions name other objects too are
-left out: placing these as well cost whole objects their names.
+The embedding is pulled to the object's phrase and its synonyms. Texts that are present score above the canonical
+phrases, absent texts below.
+
+The first caption states the subject of an image (`captions.subject`). Images whose captions name other objects too are
+left out: with them, recognition of whole objects was worse.
 """
 
 from collections.abc import Sequence
@@ -22,10 +24,10 @@ class Placing:
     """The loss of whole images.
 
     Args:
-        names: of all objects that captions may name, without articles.
-        pairs: (colour, name) that training may show.
-        related: everyday words, which of `names` they mean, and which surely not.
-        device: where to compute.
+        names: all object names that captions may contain, without articles.
+        pairs: all (colour, name) that training may show.
+        related: everyday words, with the `names` that each means and those that it does not mean.
+        device: device of the computation.
     """
 
     def __init__(
@@ -38,24 +40,25 @@ class Placing:
         self.colour, self.kind = told.view(-1, 2).T.to(device)
         phrases = [*self.names, *(f"{colour} {name}" for colour, name in self.pairs), *related.words]
         self.texts = [*map(article, phrases), *CANONICAL]
-        """What `__call__` wants vectors of, in this order."""
+        """Texts whose embeddings `__call__` takes, in this order."""
         self.parts = [len(self.names), len(self.pairs), len(related.words), len(CANONICAL)]
 
     def __call__(
         self, vectors: Tensor, texts: Tensor, captions: Sequence[Sequence[str]], scale: Tensor, *,
         pull: float, pair: float, word: float, presence: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-        """The loss, and its parts by name; zero where no image is of one object.
+        """The loss, and figures of its parts by name. The loss is zero if no image shows a single object.
 
         Args:
-            vectors: of images, (images, dim), unit length.
-            texts: vectors of `self.texts`, (texts, dim), unit length.
-            captions: of each image, the plainest first.
+            vectors: image embeddings, (images, dim), unit length.
+            texts: embeddings of `self.texts`, (texts, dim), unit length.
+            captions: captions of each image, the simplest first.
             scale: factor from cosines to logits.
-            pull: how firmly an image is pulled to its object's phrase.
-            pair: weight of the object's phrase against other colours of it and unmentioned objects of its colour.
-            word: weight of words that mean it, against the names of everything else.
-            presence: weight of the question whether something is there at all.
+            pull: weight of the cosine distance between an image and its object's phrase.
+            pair: weight of the cross-entropy of the object's (colour, name) against other colours of the same name
+                and unmentioned names of the same colour.
+            word: weight of `standing_loss`: synonyms against unmentioned names.
+            presence: weight of `presence_loss`.
         """
         shown, undecided = named(captions, self.names)
         subjects = [subject(tuple(own), self.names, self.pairs) for own in captions]
@@ -72,7 +75,8 @@ class Placing:
         near = (vectors * phrase).sum(-1).mean()
         loss, figures = pull * (1 - near), {"pulled": near}
         if known.any():
-            beside = (shown | undecided)[known][:, self.kind]  # a white floor under a white mug is no negative
+            # For a white mug on a white floor, "white floor" is no negative.
+            beside = (shown | undecided)[known][:, self.kind]
             alike = (self.colour == self.colour[told[known], None]) & ~beside
             alternatives = alike | (self.kind == own[known, None])
             scores = (2 * scale * (vectors[known] @ pairs.T)).masked_fill(~alternatives, -torch.inf)
@@ -80,7 +84,7 @@ class Placing:
         by_name, by_word = scale * vectors @ names.T, scale * vectors @ words.T
         means, far = (mask.to(self.device) for mask in (self.related.means, self.related.far))
         figures["words loss"] = standing_loss(by_name, by_word, shown | undecided, means.T[own])
-        # A word is out of the question if it is far from everything that is named.
+        # A word is absent only if it is unrelated to every name in the captions.
         doubtful = (shown | undecided).float() @ (~far).float().T > 0
         anything = (scale * vectors @ canonical.T).amax(1, keepdim=True)
         figures["presence loss"] = presence_loss(

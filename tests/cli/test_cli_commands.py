@@ -44,7 +44,7 @@ def small(tmp_path: Path) -> Path:
 
 def test_train_as_a_program(tiny_scene: Path, small: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    command = [sys.executable, "-m", "ovseg3d", "train", tiny_scene, "--config", small, "--json"]
+    command = [sys.executable, "-m", "ovseg3d", "train", tiny_scene, "--config", small, "--json", "--train-on-all"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"]["steps"] == 5

@@ -14,7 +14,9 @@ from ovseg3d.evaluate.align import Aligned, align
 from ovseg3d.evaluate.views import evaluate
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.renderer import RayColors
+from ovseg3d.runs.fields import restore
 from ovseg3d.scene import Camera, Cameras, Frame, Scene
+from ovseg3d.session import load
 
 GAIN, OFFSET = 0.8, 0.05
 DISTANCE = 2.0
@@ -43,6 +45,12 @@ class Room:
             "depth_z": (met.distance * z * self.box.radius).view(h, w).numpy(),
             "opacity": met.opacity.view(h, w).numpy(),
         }
+
+
+@pytest.fixture(autouse=True)
+def aligning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests go without, see conftest.py."""
+    monkeypatch.setattr("ovseg3d.evaluate.views.align", align)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +168,13 @@ def test_held_out_views_are_measured_at_both_poses(scene: Scene) -> None:
     assert given["psnr"] < 25 and both["psnr_aligned"] > 45 and both["ssim_aligned"] > 0.99 > given["ssim"]
     assert given["depth_rel_median"] > 5e-3 and both["depth_rel_median_aligned"] < 5e-4
     assert both["depth_within_5_percent_aligned"] == 1
+
+
+def test_a_trained_field_is_aligned(tiny_run: Path) -> None:
+    run = load(tiny_run)
+    scene = run.load_scene()
+    (score,) = evaluate(restore(run, scene), scene, scene.test[:1], aligned=True).views
+    assert score.psnr_aligned > score.psnr + 0.1
 
 
 def test_training_views_are_not_aligned(scene: Scene) -> None:

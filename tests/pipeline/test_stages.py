@@ -129,7 +129,7 @@ def test_info_shows_the_plan(cli: Cli, tiny_scene: Path) -> None:
 
 def test_time_ends_a_run_of_steps_and_changes_none_of_them(tiny_scene: Path, tmp_path: Path) -> None:
     many, events, stop = 100_000, [], threading.Event()
-    short = make_config("cpu", flags=small_settings(steps=many, max_seconds=4.0))
+    short = make_config("cpu", flags=small_settings(steps=many, max_seconds=1.0))
     ended = train_scene(tiny_scene, short, output_dir=tmp_path / "ended", report=events.append)
     taken = ended.metrics()["steps"]
     assert 0 < taken < many and ended.status()["status"] == "done"

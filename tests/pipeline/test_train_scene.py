@@ -41,7 +41,7 @@ def test_a_run_holds_what_design_says(tiny_run: Path) -> None:
     run = load(tiny_run)
     assert run.status()["status"] == "done" and run.status()["step"] == 40
     metrics = run.metrics()
-    for key in ("train_seconds", "steps", "psnr", "ssim", "depth_rel_median", "peak_anonymous_bytes"):
+    for key in ("train_seconds", "steps", "psnr", "psnr_aligned", "ssim", "depth_rel_median", "peak_anonymous_bytes"):
         assert isinstance(metrics[key], int | float) and math.isfinite(metrics[key]), key
     assert metrics["steps"] == 40 and metrics["device"] == "cpu" and metrics["backend"] == "warp"
     assert 50e6 < metrics["peak_anonymous_bytes"] < 4e9
@@ -153,8 +153,8 @@ def test_stop_then_resume_gives_the_same_bits(tiny_scene: Path, tmp_path: Path) 
 
 
 def test_time_limits_a_run(tiny_scene: Path, tmp_path: Path) -> None:
-    run = train_scene(tiny_scene, settings(max_seconds=3.0), output_dir=tmp_path / "run")
-    assert 2.5 < run.metrics()["train_seconds"] < 8 and run.metrics()["steps"] > 3
+    run = train_scene(tiny_scene, settings(max_seconds=1.0), output_dir=tmp_path / "run")
+    assert 0.8 < run.metrics()["train_seconds"] < 6 and run.metrics()["steps"] > 3
 
 
 def test_resume_keeps_scene_and_field(tiny_run: Path, tiny_scene: Path, tmp_path: Path) -> None:

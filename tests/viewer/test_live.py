@@ -114,7 +114,9 @@ def test_view_serves_until_interrupted_and_gives_no_file_away(tiny_run: Path, tm
 def test_train_view_goes_on_serving_what_was_trained(tiny_scene: Path, tmp_path: Path) -> None:
     field = {**small_settings()["field"]}
     flags = [text for name, value in field.items() for text in (f"--field.{name.replace('_', '-')}", value)]
-    server = Server("train", tiny_scene, "--only", "field", "--steps", 20, "--view", *flags, folder=tmp_path)
+    server = Server(
+        "train", tiny_scene, "--only", "field", "--steps", 20, "--train-on-all", "--view", *flags, folder=tmp_path
+    )
     server.wait_for(r"Watch it at")
     found = server.wait_for(r"The scene is still open at http://([\d.]+):(\d+)")
     assert get(found[1], int(found[2]), "/")[0] == 200

@@ -10,13 +10,14 @@ from ovseg3d.field.stage import FieldStage
 from ovseg3d.files import write_json
 from ovseg3d.pipeline.context import Context, Stage
 from ovseg3d.pipeline.metrics_log import MetricsLog
-from ovseg3d.pipeline.sparse import Stopped, sparse_depth
+from ovseg3d.pipeline.sparse import sparse_depth
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.decisions import decide
 from ovseg3d.runs.devices import resolve_backend
 from ovseg3d.runs.fields import load_into, make_stage, newest_checkpoint
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.stages import FIELD, STAGES, depends_on_field
+from ovseg3d.scene.pycolmap_calls import Stopped
 
 
 class TrainFieldStage(Stage):
