@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
+from ovseg3d.encoders.probe import fault_of
 from ovseg3d.errors import EncoderError, Ovseg3dError, nearest
 from ovseg3d.limits import shorten
 
@@ -98,7 +99,7 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
         return imagenet.load(device)
     if (factory := _factory(_clips, CLIP_GROUP, name)) is not None:
         _no_choice(name, "--dense-path", dense_path, None)
-        return _complete(_made(factory, device, name), TextImageEncoder, name)
+        return _checked(_complete(_made(factory, device, name), TextImageEncoder, name), name)
     try:
         return openclip.load(name, device, dense_path=dense_path)
     except EncoderError as error:
@@ -124,7 +125,7 @@ def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "to
         return dino.load(str(builtin_folder("dino", "config.json")), device, facet=facet, label=BUILTIN)
     if (factory := _factory(_dinos, DINO_GROUP, name)) is not None:
         _no_choice(name, "--facet", facet, "tokens")
-        return _complete(_made(factory, device, name), DenseEncoder, name)
+        return _checked(_complete(_made(factory, device, name), DenseEncoder, name), name)
     try:
         return dino.load(name, device, facet=facet)
     except EncoderError as error:
@@ -252,6 +253,20 @@ def _complete(encoder: Any, wanted: type, name: str) -> Any:
             f"The encoder {name!r} lacks {', '.join(missing)}",
             where=f"{type(encoder).__module__}.{type(encoder).__qualname__}",
             fix=f"give it what ovseg3d.encoders.{wanted.__name__} lists",
+        )
+    return encoder
+
+
+def _checked(encoder: Any, name: str) -> Any:
+    """The encoder. Raises EncoderError: it fails on a grey image or a word, or its vectors have another shape."""
+    where = f"{type(encoder).__module__}.{type(encoder).__qualname__}"
+    with _blamed(name, where):
+        fault = fault_of(encoder)
+    if fault:
+        raise EncoderError(
+            f"The encoder {name!r} is not usable: {fault}",
+            where=where,
+            fix="give it the shapes that ovseg3d.encoders.TextImageEncoder states",
         )
     return encoder
 
