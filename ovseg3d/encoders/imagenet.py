@@ -5,6 +5,9 @@ Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic Embed
 sentence vector. The classifier is EfficientNet-Lite2, the sentence encoder all-MiniLM-L6-v2; both come from PyPI
 packages, so that photographs can be queried offline. It is far weaker than a CLIP: a thing that is none of ImageNet's
 1,000 classes is described by those that resemble it.
+
+A class's vector is the mean of its names' and of its dictionary definition's: the definition says what kind of thing it
+is ("studio couch: an upholstered convertible couch that opens into a bed"). docs/encoders.md has what else was tried.
 """
 
 from collections.abc import Sequence
@@ -23,9 +26,12 @@ from ovseg3d.errors import EncoderError
 NAME = "imagenet"
 CLASSES = 10
 """Likeliest classes that an image's vector is made of."""
-LOGIT_SCALE = 20.0
+LOGIT_SCALE = 8.0
+"""Of 5 to 30, where crops of labelled development views are likeliest to have their names."""
 _LONGEST = 256
 """Tokens of a phrase."""
+_AT_ONCE = 64
+"""Phrases."""
 
 
 class ImageNetEncoder:
@@ -34,7 +40,7 @@ class ImageNetEncoder:
     Args:
         classifier: timm's network with a class for each row of `names`.
         sentences: the sentence encoder.
-        names: of each class, all that it is called.
+        names: of each class, all that it is called, and last its definition.
         files: weights and settings that the hash is made of.
     """
 
@@ -103,7 +109,7 @@ class SentenceEncoder:
         self.files = folder / "model.safetensors", folder / "tokenizer.json"
         self._tokenizer = Tokenizer.from_file(str(self.files[1]))
         self._tokenizer.no_truncation()
-        self._tokenizer.enable_padding()
+        self._tokenizer.no_padding()
         self._model: Any = BertModel(BertConfig.from_json_file(folder / "config.json"), add_pooling_layer=False)
         stored = _read(self.files[0])
         # The file also holds a pooling layer that a sentence's mean does without.
@@ -120,13 +126,22 @@ class SentenceEncoder:
             return torch.zeros(0, self.dim, device=self.device)
         if not all(phrase.strip() for phrase in phrases):
             raise EncoderError("There is no word in a phrase", fix="say what to look for")
-        rows = self._tokenizer.encode_batch(list(phrases))
-        ids = torch.tensor([row.ids for row in rows], device=self.device)
-        mask = torch.tensor([row.attention_mask for row in rows], device=self.device)
-        if ids.shape[1] > _LONGEST:
+        ids = [torch.tensor(row.ids, device=self.device) for row in self._tokenizer.encode_batch(list(phrases))]
+        if max(map(len, ids)) > _LONGEST:
             raise EncoderError(f"A phrase is too long: {NAME} reads {_LONGEST} tokens", fix="say it in fewer words")
-        states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return unit((states * mask[..., None]).sum(1))
+        # Phrases of similar length go together, so that little is padded.
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        vectors = torch.zeros(len(ids), self.dim, device=self.device)
+        for first in range(0, len(order), _AT_ONCE):
+            some = order[first : first + _AT_ONCE]
+            vectors[some] = self._mean([ids[row] for row in some])
+        return unit(vectors)
+
+    def _mean(self, ids: Sequence[Tensor]) -> Float[Tensor, "phrases dim"]:
+        rows = nn.utils.rnn.pad_sequence(list(ids), batch_first=True)
+        mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+        states = self._model(input_ids=rows, attention_mask=mask).last_hidden_state
+        return (states * mask[..., None]).sum(1)
 
 
 class _Visual(nn.Module):
@@ -165,14 +180,16 @@ def load(device: torch.device) -> ImageNetEncoder:
     _load(classifier, dict(zip(classifier.state_dict(), _read(path).values())), path)
     sentences = SentenceEncoder(Path(get_model_path()), device)
     info = ImageNetInfo("imagenet-1k")
-    names = [tuple(info.index_to_description(row).split(", ")) for row in range(info.num_classes())]
+    described = [(row, info.index_to_description(row)) for row in range(info.num_classes())]
+    names = [(*said.split(", "), info.index_to_description(row, detailed=True)) for row, said in described]
     return ImageNetEncoder(classifier.to(device), sentences, names, (path, *sentences.files))
 
 
 def _class_vectors(sentences: SentenceEncoder, names: Sequence[Sequence[str]]) -> Float[Tensor, "classes dim"]:
-    with torch.inference_mode():
-        every = sentences([name for own in names for name in own])
-        return torch.stack([unit(part.mean(0)) for part in every.split([len(own) for own in names])]).clone()
+    with torch.no_grad():
+        called = sentences([name for own in names for name in own[:-1]]).split([len(own) - 1 for own in names])
+        defined = sentences([own[-1] for own in names])
+        return unit(unit(torch.stack([part.mean(0) for part in called])) + defined)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
