@@ -76,8 +76,17 @@ def _dispatch(arguments: list[str]) -> int:
     command = load_command(name)
     parse = getattr(command, "parse", None)
     instance = parse(arguments[1:]) if parse else parse_arguments(name, command, arguments[1:])
-    result = instance.main()
+    result = _run(instance)
     return result if isinstance(result, int) else 0
+
+
+def _run(instance: Any) -> Any:
+    if not getattr(instance, "json", False):
+        return instance.main()
+    from ovseg3d.cli.console import json_only
+
+    with json_only():
+        return instance.main()
 
 
 def load_command(name: str) -> type:

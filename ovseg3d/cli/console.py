@@ -4,6 +4,7 @@ Results go to stdout. With `--json`, progress, notes and errors go to stderr, so
 object.
 """
 
+import io
 import json
 import os
 import shlex
@@ -12,9 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ovseg3d.errors import Ovseg3dError, printable
 
@@ -50,8 +51,55 @@ def print_json(value: Any) -> None:
 
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     # JSON escapes only some control characters.
-    print("".join(c if c == "\n" or printable(c) == c else json.dumps(c)[1:-1] for c in text))
-    sys.stdout.flush()
+    text = "".join(c if c == "\n" or printable(c) == c else json.dumps(c)[1:-1] for c in text)
+    print(text, file=getattr(sys.stdout, "results", None), flush=True)
+
+
+_STDOUT, _STDERR = 1, 2
+
+
+class _Diverted(io.TextIOBase):
+    """Writes to stderr; `results` is the true stdout."""
+
+    def __init__(self, results: TextIO) -> None:
+        self.results = results
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextmanager
+def json_only() -> Generator[None, None, None]:
+    """Send what others print meanwhile to stderr, so that stdout holds what `print_json` writes and nothing else.
+
+    Encoders of other packages, and libraries below them, print from Python, from compiled code and from other
+    processes; so the file descriptor is redirected, too.
+    """
+    true = sys.stdout
+    true.flush()
+    try:
+        saved = os.dup(_STDOUT)
+    except OSError:  # closed, as in a service
+        with redirect_stdout(_Diverted(true)):
+            yield
+        return
+    with open(saved, "w", encoding="utf-8") as kept:
+        os.dup2(_STDERR, _STDOUT)
+        try:
+            with redirect_stdout(_Diverted(kept if _descriptor(true) == _STDOUT else true)):
+                yield
+        finally:
+            os.dup2(saved, _STDOUT)
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):  # a stream in memory
+        return None
 
 
 def show_error(error: Ovseg3dError) -> None:

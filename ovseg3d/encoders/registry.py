@@ -14,7 +14,7 @@ or in your own package, so that `ovseg3d train scene --clip my-clip` finds it wi
     my-clip = "my_package.encoders:make"         # def make(device): ...
 
 A registered name takes precedence over an entry point, and both over open_clip's and transformers' names, except
-`builtin`.
+`builtin` and `imagenet`.
 """
 
 import importlib.metadata
@@ -27,10 +27,13 @@ from typing import Any, Literal
 import torch
 
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
+from ovseg3d.encoders.probe import fault_of
 from ovseg3d.errors import EncoderError, Ovseg3dError, nearest
 from ovseg3d.limits import shorten
 
 BUILTIN = "builtin"
+IMAGENET = "imagenet"
+"""The text-image encoder of the optional extra `photos`, see `imagenet`."""
 DEFAULT_CLIP = "ViT-B-16:laion2b_s34b_b88k"
 """`--clip auto` for a scene without a recommendation."""
 DEFAULT_DINO = "facebook/dino-vits8"
@@ -38,7 +41,7 @@ DEFAULT_DINO = "facebook/dino-vits8"
 
 ADMITTED = {
     "clip": (
-        BUILTIN, DEFAULT_CLIP, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "ViT-L-14:openai",
+        BUILTIN, IMAGENET, DEFAULT_CLIP, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "ViT-L-14:openai",
         "ViT-L-14:laion2b_s32b_b82k", "ViT-H-14:laion2b_s32b_b79k", "ViT-B-16-SigLIP:webli",
         "ViT-B-16-SigLIP2:webli",
     ),
@@ -73,8 +76,8 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
     """A text-image encoder by name.
 
     Args:
-        name: "builtin", a registered name, "ViT-B-16:laion2b_s34b_b88k", "ViT-B-16:FILE", "local-dir:FOLDER", a folder,
-            "hf-hub:OWNER/NAME".
+        name: "builtin", "imagenet", a registered name, "ViT-B-16:laion2b_s34b_b88k", "ViT-B-16:FILE",
+            "local-dir:FOLDER", a folder, "hf-hub:OWNER/NAME".
         device: for computing.
         dense_path: how open_clip's towers compute dense features, one of "auto", "plain", "maskclip", "sclip",
             "clearclip" (see `towers`); None: `dense_path` of the folder's card.json, else "auto".
@@ -89,9 +92,14 @@ def load_clip(name: str, device: torch.device | str = "cpu", *, dense_path: str 
     if name == BUILTIN:
         folder = builtin_folder("clip", "open_clip_config.json")
         return openclip.load(f"local-dir:{folder}", device, dense_path=dense_path, label=BUILTIN)
+    if name == IMAGENET:
+        from ovseg3d.encoders import imagenet
+
+        _no_choice(name, "--dense-path", dense_path, None)
+        return imagenet.load(device)
     if (factory := _factory(_clips, CLIP_GROUP, name)) is not None:
         _no_choice(name, "--dense-path", dense_path, None)
-        return _complete(_made(factory, device, name), TextImageEncoder, name)
+        return _checked(_complete(_made(factory, device, name), TextImageEncoder, name), name)
     try:
         return openclip.load(name, device, dense_path=dense_path)
     except EncoderError as error:
@@ -117,7 +125,7 @@ def load_dino(name: str, device: torch.device | str = "cpu", *, facet: str = "to
         return dino.load(str(builtin_folder("dino", "config.json")), device, facet=facet, label=BUILTIN)
     if (factory := _factory(_dinos, DINO_GROUP, name)) is not None:
         _no_choice(name, "--facet", facet, "tokens")
-        return _complete(_made(factory, device, name), DenseEncoder, name)
+        return _checked(_complete(_made(factory, device, name), DenseEncoder, name), name)
     try:
         return dino.load(name, device, facet=facet)
     except EncoderError as error:
@@ -164,7 +172,7 @@ def admitted(name: str, kind: Literal["clip", "dino"], where: Path | None = None
 
 def fetched_for_files(name: str, kind: Literal["clip", "dino"]) -> bool:
     """Whether an encoder may be downloaded if only a file names it: only the defaults."""
-    return name in (BUILTIN, {"clip": DEFAULT_CLIP, "dino": DEFAULT_DINO}[kind]) or name in names(kind)
+    return name in (BUILTIN, IMAGENET, {"clip": DEFAULT_CLIP, "dino": DEFAULT_DINO}[kind]) or name in names(kind)
 
 
 def whole_name(name: str, kind: str) -> str:
@@ -175,7 +183,7 @@ def whole_name(name: str, kind: str) -> str:
         kind: "clip", "dino" or "segments".
     """
     before, colon, path = name.rpartition(":")
-    if name in ("auto", "none", BUILTIN) or (kind == "segments" and before != "sam"):
+    if name in ("auto", "none", BUILTIN, IMAGENET) or (kind == "segments" and before != "sam"):
         return name
     path = os.path.expanduser(path)
     if before in ("", "local-dir", "sam"):
@@ -195,7 +203,7 @@ def _published(architecture: str, tag: str) -> bool:
 
 
 def _register(table: dict[str, Any], name: str, factory: Any) -> None:
-    if not name or name == BUILTIN:
+    if not name or name in (BUILTIN, IMAGENET):
         raise EncoderError(f"An encoder cannot be called {name!r}", fix="give it another name")
     table[name] = factory
 
@@ -232,9 +240,9 @@ def _blamed(name: str, where: str) -> Generator[None, None, None]:
 
 
 def _no_choice(name: str, flag: str, asked: str | None, usual: str | None) -> None:
-    """Check options. Raises EncoderError: registered encoders would ignore the option."""
+    """Check options. Raises EncoderError: the encoder would ignore the option."""
     if asked != usual:
-        raise EncoderError(f"The encoder {name!r} is a registered one, and has no {flag}", fix=f"omit {flag}")
+        raise EncoderError(f"The encoder {name!r} has no {flag}", fix=f"omit {flag}")
 
 
 def _complete(encoder: Any, wanted: type, name: str) -> Any:
@@ -245,6 +253,20 @@ def _complete(encoder: Any, wanted: type, name: str) -> Any:
             f"The encoder {name!r} lacks {', '.join(missing)}",
             where=f"{type(encoder).__module__}.{type(encoder).__qualname__}",
             fix=f"give it what ovseg3d.encoders.{wanted.__name__} lists",
+        )
+    return encoder
+
+
+def _checked(encoder: Any, name: str) -> Any:
+    """The encoder. Raises EncoderError: it fails on a grey image or a word, or its vectors have another shape."""
+    where = f"{type(encoder).__module__}.{type(encoder).__qualname__}"
+    with _blamed(name, where):
+        fault = fault_of(encoder)
+    if fault:
+        raise EncoderError(
+            f"The encoder {name!r} is not usable: {fault}",
+            where=where,
+            fix="give it the shapes that ovseg3d.encoders.TextImageEncoder states",
         )
     return encoder
 

@@ -33,7 +33,7 @@ from ovseg3d.features.segments import Segmenter
 
 Kind = Literal["clip", "dino", "segments"]
 _INTERFACES: dict[str, type] = {"clip": TextImageEncoder, "dino": DenseEncoder, "segments": Segmenter}
-_LIBRARIES = ("open_clip_torch", "transformers")
+_LIBRARIES = ("open_clip_torch", "timm", "transformers")
 
 
 def lazy_clip(
@@ -152,7 +152,7 @@ class _LazySegmenter(_Lazy):
 def _lazy(
     kind: Kind, name: str, cache: FeatureCache, load: Callable[[], Any], standing_in: type[_Lazy], **options: Any
 ) -> Any:
-    if kind != "segments" and name != registry.BUILTIN and name in registry.names(kind):
+    if kind != "segments" and name not in (registry.BUILTIN, registry.IMAGENET) and name in registry.names(kind):
         return load()
     versions = [installed_version(library) for library in _LIBRARIES]
     # A name is looked up in one of these two; it may differ between installations.
@@ -235,7 +235,7 @@ def _files(places: Sequence[str]) -> dict[str, list[int]]:
 
 def _relative(name: str, places: Iterable[Path]) -> bool:
     """Whether a name depends on the current folder."""
-    if name == registry.BUILTIN or any(hub.in_cache(place) for place in places):
+    if name in (registry.BUILTIN, registry.IMAGENET) or any(hub.in_cache(place) for place in places):
         return False
     parts = name.removeprefix("local-dir:"), name.partition(":")[2]
     return not any(os.path.isabs(os.path.expanduser(part)) for part in parts)

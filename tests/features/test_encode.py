@@ -1,20 +1,33 @@
 """The stage `features`: through the pipeline and the command line, with encoders whose answers are known."""
 
 import json
+import os
+import subprocess
 import typing
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import Cli
 from exact import flags_of, register
 from fake_encoders import MeanColour, MeanPatch
 from PIL import Image
 from tiny import small_settings
 
-from ovseg3d.encoders import DEFAULT_CLIP, DEFAULT_DINO, dino, openclip, register_clip, register_dino, registry
+from ovseg3d.encoders import (
+    DEFAULT_CLIP,
+    DEFAULT_DINO,
+    dino,
+    load_clip,
+    load_dino,
+    openclip,
+    register_clip,
+    register_dino,
+    registry,
+)
 from ovseg3d.encoders.towers import DENSE_PATHS
 from ovseg3d.errors import CacheError, ConfigError, EncoderError, RunError
 from ovseg3d.features.encode import choose, encode_scene, load_features
@@ -142,6 +155,65 @@ def test_the_command_line_encodes_and_a_second_start_finds_all(cli: Cli, tiny_sc
     assert found["metrics"]["features_encoded"] == 0 and found["status"] == "done"
     other = cli("train", tiny_scene, "--only", "features", "--cache-dir", tmp_path / "other", "--json", *FLAGS)
     assert json.loads(other.stdout)["metrics"]["features_encoded"] == 8 and (tmp_path / "other").is_dir()
+
+
+def test_what_an_encoder_prints_is_no_result(cli: Cli, tiny_scene: Path) -> None:
+    def talks(device: torch.device) -> MeanColour:
+        print("from Python")
+        os.write(1, b"from compiled code\n")
+        subprocess.run(["echo", "from another process"], check=True)
+        return MeanColour()
+
+    register_clip("talks", talks)
+    flags = ("--only", "features", "--clip", "talks", "--dino", "none", "--device", "cpu")
+    done = cli("train", tiny_scene, *flags, "--json")
+    assert json.loads(done.stdout)["status"] == "done"
+    for words in ("from Python", "from compiled code", "from another process"):
+        assert words in done.stderr
+    assert "from compiled code" in cli("train", tiny_scene, *flags).stdout  # only --json reserves stdout
+
+
+@dataclass
+class OfAnotherShape(MeanColour):
+    """One method's vectors have another shape, or are no numbers."""
+
+    wrong: str = ""
+
+    def encode_dense(self, images: torch.Tensor) -> torch.Tensor:
+        grid = super().encode_dense(images)
+        return grid.transpose(2, 3) if self.wrong == "encode_dense" else grid
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        return super().encode_image(images)[:, : 3 if self.wrong == "encode_image" else None]
+
+    def encode_text(self, phrases: list[str]) -> torch.Tensor:
+        vectors = super().encode_text(phrases)
+        return vectors / 0 * 0 if self.wrong == "encode_text" else vectors
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("encode_dense", r"\(1, 3, 8, 12\) has the shape \(1, 4, 3, 2\), not \(1, 4, 2, 3\)"),
+        ("encode_image", r"\(1, 3, 16, 16\) has the shape \(1, 3\), not \(1, 4\)"),
+        ("encode_text", "no finite numbers"),
+    ],
+)
+def test_an_encoder_of_another_shape_is_refused_before_the_first_step(
+    cli: Cli, tiny_scene: Path, tmp_path: Path, method: str, fault: str
+) -> None:
+    register_clip("other-shape", lambda device: OfAnotherShape(wrong=method))
+    with pytest.raises(EncoderError, match=f"not usable: {method} .*{fault}"):
+        load_clip("other-shape")
+    done = cli("train", tiny_scene, "--clip", "other-shape", "--dino", "none", "--device", "cpu")
+    assert done.returncode == 2 and "not usable" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_dino_of_another_shape_is_refused() -> None:
+    register_dino("other-shape", lambda device: OfAnotherShape(wrong="encode_dense"))
+    with pytest.raises(EncoderError, match="not usable: encode_dense"):
+        load_dino("other-shape")
 
 
 def test_a_run_without_a_field_does_not_hide_one_that_has_it(cli: Cli, tiny_scene: Path, tmp_path: Path) -> None:
