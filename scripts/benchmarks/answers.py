@@ -15,6 +15,7 @@ run, weights and labels. Prints a markdown table:
   their names. The labelled objects are some of the scene's, so that precision is a lower bound.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class Answers:
             "run": str(engine.run.folder),
             "weights": engine.semantics.encoder.weight_hash,
             "trained": (engine.run.folder / "status.json").read_text(),
-            "labels": "".join(path.read_text() for path in files),
+            "labels": hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest(),
         }
         path = self.output / f"{name}.json"
         if path.is_file() and (stated := read_json(path, ConfigError)).get("of") == of:
