@@ -136,10 +136,10 @@ def test_a_detection_goes_to_the_nearest_box_only() -> None:
     assert (scores.recall_25, scores.precision_25) == (0.5, 0.5)
 
 
-def test_the_threshold_itself_is_not_enough() -> None:
-    half = FoundBoxes(boxes((0, 0, 0, 1, 1, 0.5, 0)), np.array([1.0]), ["a"])
-    scores = one(half, true([0]))
-    assert (scores.ap_25, scores.ap_50) == (1, 0)
+def test_the_iou_decides() -> None:
+    for height, expected in ((0.51, 1), (0.49, 0)):
+        scores = one(FoundBoxes(boxes((0, 0, 0, 1, 1, height, 0)), np.array([1.0]), ["a"]), true([0]))
+        assert (scores.ap_25, scores.ap_50) == (1, expected)
 
 
 def test_scenes_and_classes_are_apart() -> None:

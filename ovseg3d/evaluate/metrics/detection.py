@@ -156,9 +156,7 @@ def measure_detection(
         **{key: _mean([figures[key] for figures in by_class.values()]) for key in agnostic},
         **{f"agnostic_{key}": value for key, value in agnostic.items()},
         min_score=min_score,
-        calibration_error=_mean(
-            np.repeat([abs(one.score - one.iou) for one in bins], [one.detections for one in bins])
-        ),
+        calibration_error=_mean(errors),
         calibration=bins,
         by_class={
             name: {**figures, "true": pools[name].true_boxes, "found": len(pools[name].scores)}
