@@ -7,6 +7,7 @@ arrays and numbers, which are put together from their bytes by the code below. A
 import io
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,6 @@ class _Array:
         self.value = _array(data, kind, shape, "F" if fortran else "C").value
 
 
-class _Marker:
-    """Stands for the class ndarray, which is only named."""
-
-    __slots__ = ()
-
-
 def _array(data: Any, kind: Any, shape: tuple[int, ...], order: Any) -> _Array:
     if not isinstance(kind, _Dtype) or not isinstance(data, bytes | bytearray):
         raise SceneError("The pickle holds an array of objects", fix=_FIX)
@@ -87,24 +82,35 @@ def _text_as_bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _nothing() -> bytes:
+    """How pickles of protocol 2 write no bytes."""
+    return b""
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "dtype"): _Dtype,
+    ("numpy", "ndarray"): _Array,  # only named
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.multiarray", "scalar"): _number,
+    ("numpy.core.numeric", "_frombuffer"): _array,
+    ("_codecs", "encode"): _text_as_bytes,
+    ("__builtin__", "bytes"): _nothing,
+    ("collections", "OrderedDict"): dict,
+}
+"""What is called in place of the few names that a pickle may use."""
+
+
 class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """What stands for the few allowed names; a new function each time, since a pickle could alter it."""
-        module = module.replace("numpy._core.", "numpy.core.")
-        allowed = {
-            ("numpy", "dtype"): lambda *arguments: _Dtype(*arguments),
-            ("numpy", "ndarray"): _Marker(),
-            ("numpy.core.multiarray", "_reconstruct"): lambda *arguments: _Array(*arguments),
-            ("numpy.core.numeric", "_frombuffer"): lambda *arguments: _array(*arguments),
-            ("numpy.core.multiarray", "scalar"): lambda *arguments: _number(*arguments),
-            ("__builtin__", "bytes"): lambda: b"",  # how protocol 2 writes no bytes; others have an encoding
-            ("_codecs", "encode"): lambda *arguments: _text_as_bytes(*arguments),
-            ("collections", "OrderedDict"): lambda *items: dict(*items),
-        }
-        if (module, name) not in allowed:
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        key = module.replace("numpy._core.", "numpy.core."), name
+        if key not in _ALLOWED:
             named = shorten(ascii(f"{module}.{name}"))
             raise SceneError(f"The pickle names {named}, which is not plain data", fix=_FIX)
-        return allowed[module, name]
+
+        def stand_in(*arguments: Any) -> Any:  # a new one each time, since a pickle can set attributes of it
+            return _ALLOWED[key](*arguments)
+
+        return stand_in
 
 
 def _plain(value: Any, done: dict[int, Any]) -> Any:
