@@ -32,8 +32,8 @@ from ovseg3d.pipeline import semantics
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.answer import THRESHOLD
+from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.engine import QueryEngine
-from ovseg3d.query.presence import Candidates
 from ovseg3d.session import load
 from scripts.start import start
 
@@ -62,15 +62,15 @@ INSTANCES: dict[str, dict[str, Any]] = {
 """What replaces each stage of the instances."""
 ANSWERS: dict[str, dict[str, Any]] = {
     "hubness correction": {f"{_QUERY}.hubs.EVENED": 0.0},
-    "size prior": {f"{_QUERY}.scene_decision.SIZED": 0.0, f"{_QUERY}.similarity.SIZED_NAMES": 0.0},
+    "size prior": {f"{_QUERY}.scene_decision.SIZE_WEIGHT": 0.0, f"{_QUERY}.similarity.SIZED_NAMES": 0.0},
     "layout prior": {
-        f"{_QUERY}.scene_decision.told_by_planes": lambda cosines, *_: cosines,
-        f"{_QUERY}.similarity.told_by_planes": lambda cosines, *_: cosines,
+        f"{_QUERY}.scene_decision.with_layout": lambda cosines, *_: cosines,
+        f"{_QUERY}.similarity.with_layout": lambda cosines, *_: cosines,
     },
-    "known planes": {f"{_QUERY}.presence.KNOWN": 0.0},
-    "typical words": {f"{_QUERY}.scene_decision.TYPICAL": 0.0},
-    "local centring": {f"{_QUERY}.presence.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
-    "instance crops of candidates": {f"{_QUERY}.presence.PORTRAIT": 0.0},
+    "known planes": {f"{_QUERY}.presence.PLANE_PROBABILITY": 0.0},
+    "typical words": {f"{_QUERY}.scene_decision.TYPICALITY_WEIGHT": 0.0},
+    "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
+    "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},
     "agreement of points": {f"{_QUERY}.decision.Decision._agreeing": lambda _self, margin, _seen: margin},
     "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": wholes_only},
 }
