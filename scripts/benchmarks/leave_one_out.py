@@ -61,7 +61,7 @@ INSTANCES: dict[str, dict[str, Any]] = {
 }
 """What replaces each stage of the instances."""
 ANSWERS: dict[str, dict[str, Any]] = {
-    "hubness correction": {f"{_QUERY}.hubs.EVENED": 0.0},
+    "hubness correction": {f"{_QUERY}.hubness.STRENGTH": 0.0},
     "size prior": {f"{_QUERY}.scene_decision.SIZE_WEIGHT": 0.0, f"{_QUERY}.similarity.SIZED_NAMES": 0.0},
     "layout prior": {
         f"{_QUERY}.scene_decision.with_layout": lambda cosines, *_: cosines,
