@@ -49,8 +49,6 @@ class Verdict:
     """Probability of the best candidate."""
     alternative: str | None
     """The likelier name of the best candidate, if the phrase is absent only because of alternatives."""
-    known: bool
-    """Whether the layout decided, not features; calibrations do not cover that."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ features are blurred over cells of the photos.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ovseg3d.features.maps import normalise
-from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.hubness import groups_of
 
@@ -85,16 +84,6 @@ class Candidates:
     def levels(self, cosines: Float[np.ndarray, "candidates texts"]) -> Float[np.ndarray, " texts"]:
         """The mean cosine of each text over instances and planes."""
         return cosines[: self.group_count].sum(0) / (self.group_count + LEVEL_COUNT)
-
-    def on_plane(self, kind: int) -> Bool[np.ndarray, " candidates"]:
-        """Candidates that are planes of a layout class: FLOOR, CEILING or WALL. None without a floor and a wall (a
-        table top is no floor), and none of fewer points than a neighbourhood."""
-        plane, piece = self.scene.plane, self.scene.piece
-        if kind == NONE or plane is None:
-            return np.zeros(self.members.shape[0], bool)  # pyright: ignore[reportOptionalSubscript]
-        whole = (piece == 0) & (np.arange(len(plane)) < self.group_count) & (np.diff(self.members.indptr) >= POINTS)
-        room = all((whole & (plane == part)).any() for part in (FLOOR, WALL))
-        return whole & (plane == kind) & room
 
     def best_group(self, probability: Float[np.ndarray, " candidates"]) -> int | None:
         """The most probable instance, fragment or plane."""

@@ -72,7 +72,7 @@ class Decision:
     def _probability(self, seen: Verdict, criteria: Criteria) -> float | None:
         """None: the calibration does not cover scores with these criteria."""
         usual = criteria.usual and self._similarity.texts.templates == ("{}",)
-        calibrated = usual and not seen.known and self._similarity.sizes.measured
+        calibrated = usual and self._similarity.sizes.measured
         return self._calibration.probability(seen.score) if self._calibration is not None and calibrated else None
 
     @cached_property

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
-from ovseg3d.query.words import PLACES, about, share_a_word, words_of
+from ovseg3d.query.words import PLACES, about, share_a_word
 
 PLANE_WORDS = {"floor": FLOOR, "floors": FLOOR, "wall": WALL, "walls": WALL, "ceiling": CEILING, "ceilings": CEILING}
 NEVER = -1.0
@@ -23,12 +23,6 @@ def plane_of(phrase: str) -> int:
     """The layout class that a phrase is about: FLOOR, CEILING or WALL ("a white wall"), else NONE."""
     words = about(phrase)
     return PLANE_WORDS.get(words[-1], NONE) if words and not PLACES.intersection(words) else NONE
-
-
-def bare_plane_of(phrase: str) -> int:
-    """The layout class of a phrase that names it without more: "the wall", not "a white wall"; else NONE."""
-    words = words_of(phrase)
-    return PLANE_WORDS.get(words[-1], NONE) if len(words) - (words[:1] in (["a"], ["the"])) == 1 else NONE
 
 
 def may_oppose(name: str, phrase: str) -> bool:

@@ -19,7 +19,7 @@ on development rooms. A score becomes a probability only by a calibration (`cali
 """
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.special import expit, logsumexp
 
 LOGIT_SHARE = 0.7
@@ -30,8 +30,6 @@ SIZE_WEIGHT = 0.5
 """Weight of the size prior; closed lists use a smaller one, see `similarity`."""
 PRIOR = 0.1
 """Prior probability that a candidate is what the phrase names."""
-PLANE_PROBABILITY = 0.95
-"""Least probability that a plane of the layout is what its class is called."""
 
 
 def log_sum(logits: Float[np.ndarray, "candidates alternatives"]) -> Float[np.ndarray, " candidates"]:
@@ -46,7 +44,6 @@ def probabilities(
     alternatives: Float[np.ndarray, " candidates"],
     count: int,
     negatives: Float[np.ndarray, "candidates negatives"],
-    planes: Bool[np.ndarray, " candidates"] | None = None,
 ) -> Float[np.ndarray, " candidates"]:
     """The probability that each candidate is what the phrase names.
 
@@ -55,13 +52,10 @@ def probabilities(
         alternatives: `log_sum` of the logits of its alternatives.
         count: number of alternatives; with 0 there is at least one negative.
         negatives: logits of the negatives.
-        planes: candidates that are planes of the class that the phrase names; at least `PLANE_PROBABILITY`.
     """
     own, found = own.astype(np.float64), np.ones(len(own))
     if count:
         found = expit(own - alternatives + np.log(count * PRIOR / (1 - PRIOR)))
-    if planes is not None:
-        found = np.where(planes, np.maximum(found, PLANE_PROBABILITY), found)
     if negatives.shape[1]:  # a tie with a negative stays below 0.5
         found = np.minimum(found, np.nextafter(expit(own - negatives.max(1)), 0))
     return found

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from ovseg3d.query.answer import THRESHOLD, Criteria, Verdict
 from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
-from ovseg3d.query.layout_prior import bare_plane_of, plane_of, with_layout
+from ovseg3d.query.layout_prior import plane_of, with_layout
 from ovseg3d.query.presence import (
     LOGIT_SHARE,
     MAX_TYPICALITY,
@@ -51,10 +51,10 @@ class SceneDecision:
         if everyday:
             allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
             alternatives_sum = np.logaddexp(alternatives_sum, most + np.log(shares @ allowed.astype(np.float32)))
-        known, names = self.candidates.on_plane(bare_plane_of(phrase)), (*everyday, *named, *plain)
+        names = (*everyday, *named, *plain)
         # Names of planes are not counted: an object is no plane, and a larger count raises the phrase's odds.
         count = max(sum(not plane_of(name) for name in names), min(len(names), 1))
-        found = probabilities(own, np.logaddexp(alternatives_sum, alone), count, excluded, known)
+        found = probabilities(own, np.logaddexp(alternatives_sum, alone), count, excluded)
         whole, best = self.candidates.best_group(found), int(found.argmax())
         score, alternative, free = float(found[best]), None, (*everyday, *named)
         # An instance or plane below the threshold must not replace a neighbourhood that reaches it.
@@ -66,7 +66,7 @@ class SceneDecision:
                 allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
                 likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
             alternative = free[int(likely.argmax())]
-        return Verdict(candidate, score, alternative, bool(known[best]))
+        return Verdict(candidate, score, alternative)
 
     def logits(
         self, *groups: tuple[str, ...], free: tuple[str, ...] = ()

@@ -22,9 +22,7 @@ from ovseg3d.evaluate.absence import Alternatives, absence_scores, absent_phrase
 from ovseg3d.evaluate.measure import shown_classes
 from ovseg3d.evaluate.metrics.absence import AbsenceCurve, AbsenceScores, absence_curve, measure_absence
 from ovseg3d.files import read_json, write_atomic, write_json
-from ovseg3d.instances.layout import NONE
 from ovseg3d.query.engine import THRESHOLD, QueryEngine
-from ovseg3d.query.layout_prior import bare_plane_of
 from ovseg3d.session import load
 from scripts.start import start
 from scripts.training.calibration import calibrate
@@ -82,16 +80,10 @@ class Absence:
             )
         write_json(self.output, results)
         if card is not None:
-            by_features = [{name: _by_features(side) for name, side in sides.items()} for sides in scores["default"]]
-            fitted = calibrate(*by_features, engine.canonical, engine.clip.weight_hash)
+            fitted = calibrate(*scores["default"], engine.canonical, engine.clip.weight_hash)
             write_json(self.card, {**card, "calibration": fitted})
             print(f"calibration: {fitted}")
         draw(self.output.with_suffix(".png"), curves, found)
-
-
-def _by_features(scores: dict[str, float]) -> dict[str, float]:
-    """Without phrases that the layout may decide; those have no calibrated probability."""
-    return {phrase: score for phrase, score in scores.items() if bare_plane_of(phrase) == NONE}
 
 
 def _pooled(side: dict[str, dict[str, float]]) -> np.ndarray:

@@ -67,7 +67,6 @@ ANSWERS: dict[str, dict[str, Any]] = {
         f"{_QUERY}.scene_decision.with_layout": lambda cosines, *_: cosines,
         f"{_QUERY}.similarity.with_layout": lambda cosines, *_: cosines,
     },
-    "known planes": {f"{_QUERY}.presence.PLANE_PROBABILITY": 0.0},
     "typical words": {f"{_QUERY}.scene_decision.TYPICALITY_WEIGHT": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
     "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},

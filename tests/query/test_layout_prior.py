@@ -3,7 +3,7 @@
 import numpy as np
 
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
-from ovseg3d.query.layout_prior import NEVER, bare_plane_of, may_oppose, plane_of, with_layout
+from ovseg3d.query.layout_prior import NEVER, may_oppose, plane_of, with_layout
 
 PHRASES = ("floor", "a white wall", "wall", "rug", "the ceiling")
 PLANE = np.array([FLOOR, WALL, FLOOR, NONE, WALL])
@@ -34,12 +34,6 @@ def test_what_shares_a_word_is_no_rival_but_for_a_plane() -> None:
     for name, phrase in (("floor", "floor lamp"), ("wall", "wall picture"), ("wall", "picture on the wall")):
         assert may_oppose(name, phrase)
     assert not may_oppose("a lamp", "floor lamp") and may_oppose("mug", "a cup")
-
-
-def test_a_bare_name_says_nothing_else_of_its_plane() -> None:
-    assert [bare_plane_of(p) for p in ("Floor", "the walls!", "a  ceiling.")] == [FLOOR, WALL, CEILING]
-    others = ("a white wall", "white walls", "ceiling light", "the", "a", "", "mug", "a picture on the wall", "wall a")
-    assert [bare_plane_of(p) for p in others] == [NONE] * len(others)
 
 
 def test_planes_and_things_decide_among_the_words_that_name_planes() -> None:

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.evaluate.absence import ALL, CONFUSABLE, FOREIGN, OUTSIDE, TRAPS, absent_phrases
 from ovseg3d.features.maps import normalise
 from ovseg3d.field.surface import Surface
-from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
+from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.query.calibration import SCORES, calibration_of, canonical_of
@@ -25,7 +24,7 @@ from ovseg3d.query.candidates import CROP_WEIGHT, LEVEL_COUNT, MIN_PURITY, POINT
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.hubness import groups_of
-from ovseg3d.query.presence import PLANE_PROBABILITY, PRIOR, log_sum, probabilities
+from ovseg3d.query.presence import PRIOR, log_sum, probabilities
 from ovseg3d.query.relevancy import CANONICAL
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.folder import RunFolder
@@ -93,7 +92,6 @@ def test_an_instance_crop_weighs_more_than_points() -> None:
         1,
         0,
     ]
-    assert not rejected_fragment.on_plane(FLOOR)[:2].any()
     faces[2] = 0
     unseen = Candidates.of(replace(scene, instance_crops=faces)).scene.vectors
     np.testing.assert_allclose(unseen[1], normalise(before[1]), atol=1e-6)
@@ -271,32 +269,6 @@ def test_a_rejected_fragment_scores_like_an_instance(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*scores)
     mug, wall, bed = scores[1][1]
     assert wall < min(mug, bed) and np.ptp(scores[1], axis=0).max() > 0.1
-
-
-def test_a_known_plane_is_present_whatever_its_features(tmp_path: Path) -> None:
-    """Its place says so, to its bare name; what else is said of it, features have to see."""
-    dim = 8
-    across = GRID[:, 0]
-    plane = np.where(across < 10, CEILING, np.where(across < 20, FLOOR, np.where(across < 30, WALL, NONE)))
-    vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[5], (len(GRID), 1))
-    names = ("ceiling", "wall", "a white ceiling", "lamp")
-    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(names)}
-    alone = np.zeros(len(GRID), np.int32)
-    scene = replace(seen(vectors, alone, plane), instance_crops=np.zeros((0, dim), np.float32))
-    engine = asker_of(tmp_path, scene, texts)
-    engine.texts.clip = SimpleNamespace(calibration=CARD)
-    bare, white = engine.ask(["ceiling", "a white ceiling"])
-    assert (
-        bare.present
-        and bare.score == PLANE_PROBABILITY
-        and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
-    )
-    assert bare.probability is None and white.probability is not None and not white.present
-    assert engine.decide("ceiling").known and not engine.decide("lamp").known
-    apart = engine.decide("ceiling", negatives=["a white ceiling"])
-    assert apart.score < PLANE_PROBABILITY and engine.decide("ceiling", negatives=["lamp"]).score == PLANE_PROBABILITY
-    without = asker_of(tmp_path / "table", seen(vectors, alone, np.where(plane == WALL, NONE, plane)), texts)
-    assert not without.ask(["ceiling"])[0].present, "without walls there is no room"
 
 
 def test_a_look_alike_is_absent_if_the_run_names_the_object(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
