@@ -72,6 +72,10 @@ class MeasureError(Ovseg3dError):
     """A prediction and a ground truth that cannot be compared."""
 
 
+class ShapeError(Ovseg3dError):
+    """A shape that cannot be read, seen or named."""
+
+
 class CacheError(Ovseg3dError):
     """A feature cache that cannot be used."""
 

@@ -44,5 +44,7 @@ COMMANDS: dict[str, Command] = {
         "Render and measure",
     ),
     "eval": Command("eval", "Eval", "RUN", "Measure images, depth and semantics.", "Render and measure"),
+    "name": Command("name", "Name", "FILE...", "Rank names for shapes without colour.", "Shapes"),
+    "find": Command("find", "Find", "FOLDER PHRASE", "Find shapes in a folder by text, picture or shape.", "Shapes"),
     "doctor": Command("doctor", "Doctor", "", "Report what this machine can run, and why.", "This machine"),
 }

@@ -121,6 +121,7 @@ def show_error(error: Ovseg3dError) -> None:
         "DeviceError": "the device",
         "RunError": "the run",
         "EncoderError": "the encoder",
+        "ShapeError": "the shape",
         "CacheError": "the feature cache",
         "OutputError": "the output",
     }

@@ -27,12 +27,21 @@ _TEMPLATES = (
     " The embedding of a phrase is the mean over its sentences; by default the phrase itself is encoded."
 )
 
+_UP = "The axis of the file that is up; auto estimates it. Write --up=-y for a negative one."
+_SHAPE_CLIP = (
+    "The text-image encoder, as in --clip of train. Others than builtin see shapes with their own, untuned tower, and"
+    " take z as up unless --up is given."
+)
+
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help=_RUN)]
 SceneOrRunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN", help=_RUN)]
 Views = Literal["held-out", "train", "all"]
 Templates = Annotated[str | None, tyro.conf.arg(help=_TEMPLATES)]
 NoneOfThese = Annotated[bool, tyro.conf.arg(help=_NONE)]
 Json = Annotated[bool, tyro.conf.arg(help=_JSON)]
+
+UpAxis = Annotated[Literal["auto", "x", "y", "z", "-x", "-y", "-z"], tyro.conf.arg(help=_UP)]
+ShapeClip = Annotated[str, tyro.conf.arg(help=_SHAPE_CLIP)]
 
 
 @dataclass(frozen=True)

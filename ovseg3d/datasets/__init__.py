@@ -1,4 +1,4 @@
-"""Readers and writers of public data sets."""
+"""Readers of shape files; readers and writers of public data sets."""
 
 import lazy_loader as _lazy
 

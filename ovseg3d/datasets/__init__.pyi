@@ -5,6 +5,10 @@ from .detection_protocols import detection_protocol as detection_protocol
 from .mmdet3d import read_mmdet3d as read_mmdet3d
 from .mmdet3d import write_mmdet3d as write_mmdet3d
 from .plain_pickle import read_plain_pickle as read_plain_pickle
+from .shapes import SHAPE_SUFFIXES as SHAPE_SUFFIXES
+from .shapes import Shape as Shape
+from .shapes import find_shapes as find_shapes
+from .shapes import read_shape as read_shape
 from .sunrgbd import read_sunrgbd as read_sunrgbd
 from .sunrgbd import write_sunrgbd as write_sunrgbd
 from .votenet import read_votenet as read_votenet

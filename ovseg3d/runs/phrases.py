@@ -42,6 +42,16 @@ def read_list(text: str, flag: str = "--phrases") -> tuple[str, ...]:
     return phrases
 
 
+def read_names(text: str, flag: str) -> tuple[str, ...]:
+    """Read names as `read_list` does, but keep duplicates, so that they can be refused. Raises ConfigError."""
+    names = tuple(line.strip() for line in _lines(text, "names") if line.strip())
+    if not names:
+        raise ConfigError(f"The list of {flag} is empty", fix=f'{flag} "chair;lamp"')
+    for name in names:
+        check_text(name, "name")
+    return names
+
+
 def whole_list(text: str) -> str:
     """An argument of `read_list` that works from any folder: a file name becomes an absolute path."""
     return os.path.abspath(text) if os.path.isfile(text) else text

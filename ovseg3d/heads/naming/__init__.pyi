@@ -1,0 +1,13 @@
+from .contour import contour_aware as contour_aware
+from .contour import pointclip_v2 as pointclip_v2
+from .index import Entry as Entry
+from .index import Hit as Hit
+from .index import ShapeIndex as ShapeIndex
+from .index import load_index as load_index
+from .index import mean_query as mean_query
+from .naming import ShapeNamer as ShapeNamer
+from .prompts import depth_templates as depth_templates
+from .records import NameScore as NameScore
+from .records import Naming as Naming
+from .splat import relief as relief
+from .views import orbit as orbit

@@ -1,0 +1,235 @@
+"""Names for point clouds without colour: depth views, an image tower, and sentences about the names.
+
+OpenDlign (Mao et al. 2024) shows half of the views to the frozen tower and half to the tuned one. Here every view is
+seen by each tower that is asked for, and cosines are averaged.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ovseg3d.encoders import TextImageEncoder, load_clip
+from ovseg3d.encoders.base import unit
+from ovseg3d.errors import ConfigError, EncoderError, ShapeError
+from ovseg3d.heads.naming import upright
+from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, check_classes, class_vectors
+from ovseg3d.heads.naming.records import NameScore, Naming
+from ovseg3d.heads.naming.splat import relief
+from ovseg3d.heads.naming.towers import AlignedTower
+from ovseg3d.heads.naming.views import orbit
+
+Towers = Literal["tuned", "frozen", "both"]
+FEWEST_POINTS = 32
+"""Points below which a surface cannot be told."""
+MOST_POINTS = 10_000
+"""Of larger clouds, so many are used, drawn at random with a fixed seed."""
+_FLAT = 1e-4
+"""A cloud whose second spread is smaller, as a share of its first, is a line."""
+BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "builtin.safetensors"
+_UPRIGHT = "upright."
+_SHARES: dict[Towers, tuple[float, ...]] = {"tuned": (0.5,), "frozen": (0.0,), "both": (0.5, 0.0)}
+"""Parts of the tuned copy in the last stage, by tower."""
+
+
+class ShapeNamer:
+    """Names shapes and embeds them in the space of a text-image encoder.
+
+    Args:
+        clip: name of the encoder, as `load_clip` takes it.
+        towers: which image tower sees the views; None: the tuned one where there are weights, else the frozen one.
+        weights: tuned weights; None: those of the package, which belong to "builtin".
+        views: depth views around a shape.
+        templates: sentences with {} for the name; None: "a {}".
+        device: for computing.
+
+    Raises:
+        EncoderError: the encoder or the weights cannot be loaded, or do not belong together.
+    """
+
+    def __init__(
+        self,
+        clip: str = "builtin",
+        *,
+        towers: Towers | None = None,
+        weights: Path | None = None,
+        views: int = 10,
+        templates: Sequence[str] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        weights = BUILTIN_WEIGHTS if weights is None and clip == "builtin" else weights
+        if weights is None and towers in ("tuned", "both"):
+            raise EncoderError(f"There are no tuned weights for {clip!r}", fix="use the frozen tower, or name weights")
+        self.encoder: TextImageEncoder = load_clip(clip, device)
+        self.device = torch.device(device)
+        self.towers: Towers = towers or ("tuned" if weights is not None else "frozen")
+        self.views = views
+        self.templates = PLAIN_TEMPLATES if templates is None else tuple(templates)
+        self.tower: AlignedTower | None = None
+        """The image tower with its tuned copy, where there are tuned weights."""
+        self._upright: upright.UprightModel | None = None
+        self.id = f"{self.encoder.id}+{self.towers}"
+        """Encoder and tower; indices of another one are refused."""
+        if weights is not None:
+            self._load(Path(weights))
+
+    def embed(
+        self, points: Float[np.ndarray, "points 3"], up: str = "z", stated_up: str | None = None
+    ) -> Float[np.ndarray, " dim"]:
+        """The unit vector of a shape: the mean over its views.
+
+        Args:
+            points: in any unit, at least `FEWEST_POINTS` that are finite and not all on one line.
+            up: the axis that is up, or "auto".
+            stated_up: the axis that the file's format defines as up.
+
+        Raises:
+            ShapeError: such points are not there.
+            ConfigError: there is no such axis.
+        """
+        points = check_points(points)
+        direction = self._direction(points, up, stated_up)
+        return self._embeddings(points, orbit(self.views) @ upright.turn_up(direction), 1)[0]
+
+    def embed_names(self, classes: Sequence[str]) -> Float[np.ndarray, "classes dim"]:
+        """Unit vectors of names or phrases. Raises ConfigError: none, an empty one or two equal ones."""
+        with torch.no_grad():
+            return class_vectors(self.encoder, check_classes(classes), self.templates).cpu().numpy()
+
+    def embed_phrase(self, phrase: str) -> Float[np.ndarray, " dim"]:
+        """The unit vector of a phrase as it is. Raises EncoderError: an empty or too long one."""
+        with torch.no_grad():
+            return self.encoder.encode_text([phrase])[0].cpu().numpy()
+
+    def embed_picture(self, picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " dim"]:
+        """The unit vector of a photograph, by the frozen tower."""
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+        with torch.no_grad():
+            found = self.encoder.encode_image(pixels) if self.tower is None else self.tower.encode(pixels, 0.0)
+            return found[0].cpu().numpy()
+
+    def name(
+        self,
+        points: Float[np.ndarray, "points 3"],
+        classes: Sequence[str],
+        *,
+        up: str = "auto",
+        stated_up: str | None = None,
+        top: int | None = None,
+    ) -> Naming:
+        """Rank names for a shape.
+
+        Args:
+            points: as for `embed`.
+            classes: names to choose from; "mouse (a computer part)" explains one in brackets.
+            up: the axis that is up, such as "z" or "-y"; "auto" estimates it.
+            stated_up: the axis that the file's format defines as up.
+            top: names to return; None: all.
+
+        Raises:
+            ShapeError: there are too few points, or they are not finite, or all on one line.
+            ConfigError: no class, an empty one, two equal ones, or no such axis.
+        """
+        names = check_classes(classes)
+        points = check_points(points)
+        direction = self._direction(points, up, stated_up)
+        vector = self._embeddings(points, orbit(self.views) @ upright.turn_up(direction), 1)[0]
+        scores = self.probabilities(vector, self.embed_names(names))
+        order = np.argsort(-scores, kind="stable")[:top]
+        found = tuple(NameScore(names[k], float(scores[k])) for k in order)
+        x, y, z = (float(value) for value in direction)
+        return Naming(found, upright.nearest_axis(direction), (x, y, z))
+
+    def probabilities(
+        self, vector: Float[np.ndarray, " dim"], names: Float[np.ndarray, "classes dim"]
+    ) -> Float[np.ndarray, " classes"]:
+        """Softmax of cosines at the encoder's own temperature."""
+        logits = self.encoder.logit_scale * (names @ vector)
+        odds = np.exp(logits - logits.max())
+        return odds / odds.sum()
+
+    def upright_features(
+        self, points: Float[np.ndarray, "points 3"], directions: Float[np.ndarray, "candidates 3"]
+    ) -> Float[np.ndarray, "candidates features"]:
+        """What `UprightModel` sees of a shape, by what may be up."""
+        turns = np.stack([upright.turn_up(one) for one in directions])
+        seen = np.concatenate([orbit(upright.VIEWS) @ turn for turn in turns])
+        cues = np.stack([upright.cues(points @ turn.T) for turn in turns])
+        return np.concatenate([cues, self._embeddings(points, seen, len(turns))], 1)
+
+    def find_up(self, points: Float[np.ndarray, "points 3"], stated_up: str | None = None) -> Float[np.ndarray, "3"]:
+        """The likeliest up direction, a unit vector; see `upright`. Raises ShapeError as `embed`."""
+        return self._direction(check_points(points), "auto", stated_up)
+
+    def _direction(self, points: np.ndarray, up: str, stated: str | None) -> np.ndarray:
+        if up != "auto":
+            if up not in upright.AXES:
+                raise ConfigError(f"There is no up axis {up!r}", fix=f"use auto, {', '.join(upright.AXES)}")
+            return np.array(upright.AXES[up])
+        if self._upright is None:
+            return np.array(upright.AXES[stated or "z"])
+        directions = upright.candidates(points)
+        scores = self._upright.score(self.upright_features(points, directions)) + upright.prior(directions, stated)
+        return directions[int(scores.argmax())]
+
+    def embed_views(
+        self, pictures: Float[Tensor, "views 3 h w"], share: float | None = None
+    ) -> Float[Tensor, "views dim"]:
+        """Unit vectors of depth views.
+
+        Args:
+            pictures: from 0 to 1.
+            share: part of the tuned copy in the last stage, 0 for the frozen tower; None: as this namer's towers are.
+        """
+        if self.tower is None:
+            return self.encoder.encode_image(pictures)
+        shares = (share,) if share is not None else _SHARES[self.towers]
+        return unit(torch.stack([self.tower.encode(pictures, one) for one in shares]).mean(0))
+
+    def _embeddings(self, points: np.ndarray, turns: np.ndarray, groups: int) -> np.ndarray:
+        """[groups, dim]: unit means over groups of as many views."""
+        pictures = torch.from_numpy(relief(points, turns))[:, None].expand(-1, 3, -1, -1)
+        with torch.no_grad():
+            return unit(self.embed_views(pictures).unflatten(0, (groups, -1)).mean(1)).cpu().numpy()
+
+    def _load(self, path: Path) -> None:
+        try:
+            tensors = load_file(path)
+        except Exception as error:  # safetensors has errors of its own
+            raise EncoderError(
+                "The tuned weights cannot be read", where=path, fix="fetch or make them again"
+            ) from error
+        model = {key.removeprefix(_UPRIGHT): tensors.pop(key) for key in list(tensors) if key.startswith(_UPRIGHT)}
+        self.tower = AlignedTower(self.encoder)
+        self.tower.load(tensors)
+        if model and self.towers == "tuned":
+            self._upright = upright.UprightModel(model["weights"].double().numpy(), float(model["bias"]))
+
+
+def check_points(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "some 3"]:
+    """The finite points of a shape, `MOST_POINTS` at most, in their own frame.
+
+    Raises:
+        ShapeError: there are too few, or all are on one line.
+    """
+    points = np.asarray(points, np.float64)
+    points = points[np.isfinite(points).all(1)]
+    if len(points) < FEWEST_POINTS:
+        raise ShapeError(
+            f"A shape needs at least {FEWEST_POINTS} points with finite coordinates; this one has {len(points)}",
+            fix="give a denser cloud, or a mesh",
+        )
+    if len(points) > MOST_POINTS:
+        points = points[np.random.default_rng(0).choice(len(points), MOST_POINTS, replace=False)]
+    spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
+    if spread[1] <= _FLAT * max(spread[0], 1e-12):
+        raise ShapeError("All points are on one line", fix="give a shape with a surface")
+    return points
+
+
+__all__ = ["BUILTIN_WEIGHTS", "ShapeNamer", "Towers", "check_points"]

@@ -1,0 +1,118 @@
+"""Relief pictures of a point cloud: discs that close its surface, what is behind them removed, shaded by its normals.
+
+Surface splatting in two passes (Zwicker et al. 2001): the first finds the nearest disc at every pixel, the second
+averages all discs that lie on that surface. Radii follow the cloud's density, so that 1,000 points make as closed a
+surface as 50,000. A lone bright light beside the viewer makes a grey relief, which resembles photographs more than a
+map of depths does.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue] - not in SciPy's list of names
+
+from ovseg3d.heads.naming.views import orbit
+
+NEIGHBOURS = 16
+"""Points that a normal is fitted to, and over which it is averaged."""
+RADIUS = 1.0
+"""Radius of a disc, as a multiple of the median distance to the sixth neighbour: holes of random samples close."""
+SPACING_RANK = 6
+LARGEST_RADIUS = 0.056
+"""As a share of the picture's side; less than the margin that `SHARE` leaves, so discs stay inside."""
+SHARE = 0.86
+"""Share of the picture's side that the shape fills."""
+DISTANCE = 4.0
+"""Of the viewer from the middle, in radii of the shape."""
+LIGHT = np.array([-0.35, -0.55, -0.76])
+"""Towards the light, in a view's frame: above the viewer's left shoulder."""
+AMBIENT, DIFFUSE, DEPTH_CUE = 0.25, 0.6, 0.15
+"""Shares of the light from everywhere, of the lamp's, and of nearness."""
+
+
+@dataclass(frozen=True)
+class Surfels:
+    """A shape's points around the origin, inside the unit sphere, with smooth normals of unknown sign."""
+
+    points: Float[np.ndarray, "points 3"]
+    normals: Float[np.ndarray, "points 3"]
+    spacing: float
+    """Typical distance between neighbouring points."""
+
+
+def surfels(points: Float[np.ndarray, "points 3"]) -> Surfels:
+    """Centre and scale a cloud, and fit normals to it (needs at least 4 points that are not all one)."""
+    points = np.asarray(points, float)
+    points = points - (points.max(0) + points.min(0)) / 2
+    points = points / np.linalg.norm(points, axis=1).max()
+    count = min(NEIGHBOURS, len(points))
+    distances, near = cKDTree(points).query(points, count)
+    spacing = float(np.median(distances[:, min(SPACING_RANK, count - 1)]))
+    return Surfels(points, _normals(points, near), max(spacing, 1e-4))
+
+
+def _normals(points: np.ndarray, near: Int[np.ndarray, "points k"]) -> np.ndarray:
+    """The directions of least spread, averaged over neighbours with signs aligned; random samples are noisy."""
+    around = points[near] - points[near].mean(1, keepdims=True)
+    _, vectors = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))
+    normals = vectors[:, :, 0]
+    near = near[:, : NEIGHBOURS // 2]
+    others = normals[near]
+    agreement = np.einsum("nki,ni->nk", others, normals)
+    # Cubing keeps edges: neighbours across one count little.
+    total = np.einsum("nk,nki->ni", agreement**3, others)
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+
+
+def relief(
+    points: Float[np.ndarray, "points 3"],
+    views: Float[np.ndarray, "views 3 3"] | None = None,
+    size: int = 224,
+) -> Float[np.ndarray, "views size size"]:
+    """Grey pictures of a shape, 0 to 1, white where nothing is.
+
+    Args:
+        points: in any frame and unit, at least 4; views that look from above expect z up.
+        views: rotations to the views' frames (x right, y down, z forward); None: ten around the up axis.
+        size: pixels of a side.
+    """
+    shape = surfels(points)
+    return np.stack([_shade(shape, turn, size) for turn in (orbit() if views is None else views)]).astype(np.float32)
+
+
+def _shade(shape: Surfels, turn: np.ndarray, size: int) -> np.ndarray:
+    points, normals = shape.points @ turn.T, shape.normals @ turn.T
+    depth = points[:, 2] + DISTANCE
+    near = DISTANCE / depth
+    xy = points[:, :2] * near[:, None]
+    low, high = xy.min(0), xy.max(0)
+    scale = SHARE * size / max(float((high - low).max()), 1e-9)
+    xy = (xy - (low + high) / 2) * scale + size / 2
+    radius = float(np.clip(RADIUS * shape.spacing * scale, 1.0, LARGEST_RADIUS * size))
+    pixel, point, weight = _discs(xy, radius, size)
+    front = np.full(size * size, np.inf)
+    np.minimum.at(front, pixel, depth[point])
+    # Discs on the nearest surface; a steep one changes by about its radius within a disc.
+    same = depth[point] <= front[pixel] + 2.0 * radius / scale
+    pixel, point, weight = pixel[same], point[same], weight[same]
+    facing = np.where(normals[:, 2:] > 0, -normals, normals)
+    lit = AMBIENT + DIFFUSE * np.clip(facing @ (LIGHT / np.linalg.norm(LIGHT)), 0, 1)
+    lit = lit + DEPTH_CUE * np.clip((DISTANCE + 1 - depth) / 2, 0, 1)
+    total = np.bincount(pixel, weight, size * size)
+    image = np.bincount(pixel, weight * lit[point], size * size)
+    covered = total > 0
+    return np.where(covered, image / np.where(covered, total, 1.0), 1.0).reshape(size, size)
+
+
+def _discs(xy: np.ndarray, radius: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels of round splats, the point of each, and a weight that falls with the distance from its centre."""
+    reach = int(np.ceil(radius))
+    cells = np.floor(xy).astype(np.int32)[:, :, None] + np.arange(-reach, reach + 1, dtype=np.int32)
+    away = ((cells + 0.5 - xy[:, :, None]) ** 2).astype(np.float32)
+    distance = away[:, 1, :, None] + away[:, 0, None, :]
+    widest = max(radius, 0.75) ** 2  # a pixel's middle is up to 0.71 from a point in it
+    inside = distance <= widest
+    point = np.repeat(np.arange(len(xy)), inside.sum((1, 2)))
+    pixel = (cells[:, 1, :, None] * size + cells[:, 0, None, :])[inside]
+    return pixel, point, np.exp(-2 / widest * distance[inside])

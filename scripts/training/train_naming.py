@@ -1,0 +1,164 @@
+"""Align the built-in CLIP to depth views: tune a copy of its last stage (`ovseg3d/heads/naming/towers.py`).
+
+    python -m scripts.training.train_naming --output outputs/naming                 # all kinds
+    python -m scripts.training.train_naming --output outputs/naming --without 14    # and one that never saw 14 kinds
+
+Pairs (`naming_pairs`) are made once and kept in OUTPUT/pairs.npz. The objective is OpenDlign's (Mao et al. 2024,
+equations 4 to 6): the mean embedding of a shape's depth views is pulled to the mean of its pictures by the frozen
+tower, by InfoNCE in both directions at CLIP's own temperature, plus their squared distance. Frozen stages are
+evaluated once. Every batch has one shape of each kind, so that no negative is of the same kind. Pairs whose pictures do
+not retrieve their own kind's name among the first `KEPT_RANK` are left out. The result, OUTPUT/builtin.safetensors, is
+the package's `heads/naming/weights/builtin.safetensors`.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from ovseg3d.encoders import load_clip
+from ovseg3d.files import write_atomic, write_json
+from ovseg3d.heads.naming import relief
+from ovseg3d.heads.naming.towers import AlignedTower
+from ovseg3d.synth.kinds import KINDS
+from scripts.start import start
+from scripts.training.naming_pairs import picture, random_views, seen_shape
+
+RELIEF_SIZE = 160
+KEPT_RANK = 5
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Frozen features of all pairs."""
+
+    stem: torch.Tensor
+    """[shapes, views, channels, h, w], half precision: depth views before the last stage."""
+    target: torch.Tensor
+    """[shapes, dim]: unit means of the pictures' vectors by the frozen tower."""
+    kind: np.ndarray
+    """[shapes]: index into KINDS."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Tune the tower; see the module's docstring."""
+
+    output: Path
+    """Folder for pairs, weights and the log."""
+    shapes: int = 30
+    """Shapes of each kind."""
+    views: int = 4
+    """Views of each shape."""
+    steps: int = 500
+    rate: float = 3e-4
+    """Largest learning rate, of a one-cycle schedule."""
+    seed: int = 0
+    without: int = 0
+    """Leave out so many kinds, drawn by the seed; writes OUTPUT/builtin_without.safetensors."""
+
+    def main(self) -> None:
+        """Make the pairs, tune, and write the weights."""
+        torch.set_num_threads(1)
+        tower = AlignedTower(load_clip("builtin"))
+        started = time.monotonic()
+        pairs = self._pairs(tower)
+        left_out = sorted(np.random.default_rng(self.seed).permutation(len(KINDS))[: self.without].tolist())
+        kept = self._filtered(tower, pairs, left_out)
+        log = self._tune(tower, pairs, kept, left_out)
+        name = "builtin_without" if self.without else "builtin"
+        tensors = {key: value.detach().half().contiguous() for key, value in tower.trained().items()}
+        write_atomic(self.output / f"{name}.safetensors", lambda path: save_file(tensors, path))
+        card = {
+            "name": name,
+            "role": "tuned copy of the last stage of the built-in CLIP's image tower, for depth views",
+            "format_version": 1,
+            "license": "Apache-2.0",
+            "data": "procedural kinds in seen styles (scripts/training/naming_pairs.py); no real shape, no photograph",
+            "left_out": [list(KINDS)[k] for k in left_out],
+            "clip_weight_hash": load_clip("builtin").weight_hash,
+            "recipe": {key: getattr(self, key) for key in ("shapes", "views", "steps", "rate", "seed")},
+            "pairs": {"made": len(pairs.kind), "kept": len(kept)},
+            "seconds": round(time.monotonic() - started),
+            "log": log,
+        }
+        write_json(self.output / f"{name}.json", card)
+
+    def _pairs(self, tower: AlignedTower) -> Pairs:
+        path = self.output / "pairs.npz"
+        if not path.is_file():
+            write_atomic(path, lambda target: self._make(tower, target))
+        found = np.load(path)
+        return Pairs(torch.from_numpy(found["stem"]), torch.from_numpy(found["target"]), found["kind"])
+
+    def _make(self, tower: AlignedTower, path: Path) -> None:
+        stems, targets, kinds = [], [], []
+        for index in range(self.shapes * len(KINDS)):
+            rng = np.random.default_rng([self.seed, index])
+            kind = index % len(KINDS)
+            shape, turns = seen_shape(rng, [list(KINDS)[kind]]), random_views(rng, self.views)
+            grey = torch.from_numpy(relief(shape.points, turns, RELIEF_SIZE))[:, None].expand(-1, 3, -1, -1)
+            seen = np.stack([picture(shape, turn, rng) for turn in turns])
+            coloured = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
+            with torch.no_grad():
+                stems.append(tower.stem(grey).half().numpy())
+                targets.append(F.normalize(tower.encode(coloured, 0.0).mean(0), dim=0).numpy())
+            kinds.append(kind)
+            if index % 100 == 0:
+                print(f"{index} of {self.shapes * len(KINDS)} shapes", flush=True)
+        np.savez(path, stem=np.stack(stems), target=np.stack(targets), kind=np.array(kinds))
+
+    def _filtered(self, tower: AlignedTower, pairs: Pairs, left_out: list[int]) -> np.ndarray:
+        """Indices of the pairs to train on: those of the kept kinds, whose pictures show what they should."""
+        text = tower.encoder.encode_text([f"a {kind}" for kind in KINDS])
+        cosines = pairs.target @ text.T
+        own = cosines[torch.arange(len(pairs.kind)), torch.from_numpy(pairs.kind)]
+        rank = (cosines > own[:, None]).sum(1).numpy()
+        return np.flatnonzero((rank < KEPT_RANK) & ~np.isin(pairs.kind, left_out))
+
+    def _tune(self, tower: AlignedTower, pairs: Pairs, kept: np.ndarray, left_out: list[int]) -> list[dict]:
+        parameters = list(tower.trained().values())
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimizer = torch.optim.AdamW(parameters, lr=self.rate, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=self.steps)
+        rng = np.random.default_rng([self.seed, 1])
+        groups = [group for k in range(len(KINDS)) if len(group := kept[pairs.kind[kept] == k])]
+        scale, log = tower.encoder.logit_scale, []
+        for step in range(self.steps):
+            batch = torch.from_numpy(np.array([rng.choice(group) for group in groups]))
+            stem = pairs.stem[batch].float()
+            depth = tower.finish(stem.flatten(0, 1)).unflatten(0, stem.shape[:2])
+            depth = F.normalize(depth.mean(1), dim=1)
+            loss, contrast = alignment_loss(depth, pairs.target[batch], scale)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if step % 50 == 0 or step == self.steps - 1:
+                log.append(
+                    {
+                        "step": step,
+                        "loss": round(float(loss.detach()), 4),
+                        "contrast": round(float(contrast.detach()), 4),
+                    }
+                )
+                print(json.dumps(log[-1]), flush=True)
+        return log
+
+
+def alignment_loss(depth: torch.Tensor, pictures: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of a batch of unit vectors of shapes, and its InfoNCE part."""
+    logits = scale * depth @ pictures.T
+    own = torch.arange(len(depth))
+    contrast = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return contrast + (depth - pictures).square().sum(1).mean(), contrast
+
+
+if __name__ == "__main__":
+    start(Train)

@@ -1,0 +1,113 @@
+"""`name` and `find`, end to end on small files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from commands import Cli
+from PIL import Image
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    """A folder with a ball, a box below it, and a file that holds no shape."""
+    folder = tmp_path / "shapes"
+    (folder / "more").mkdir(parents=True)
+    trimesh.PointCloud(trimesh.creation.icosphere(3).vertices).export(folder / "ball.ply")
+    box = trimesh.sample.sample_surface(trimesh.creation.box((1, 1, 1)), 500, seed=0)[0]
+    (folder / "more" / "box.obj").write_text("".join("v {} {} {}\n".format(*point) for point in box))
+    np.save(folder / "three.npy", np.eye(3))
+    return folder
+
+
+def test_name_ranks_names(cli: Cli, shapes: Path) -> None:
+    files = [shapes / "ball.ply", shapes / "more" / "box.obj"]
+    done = cli("name", *files, "--classes", "ball;bicycle;box", "--up", "z", "--top", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["shapes"]
+    assert [one["file"] for one in found] == [str(file) for file in files]
+    assert found[0]["candidates"][0]["label"] == "ball"
+    assert all(one["up_axis"] == "z" and len(one["candidates"]) == 2 for one in found)
+    scores = [one["score"] for one in found[0]["candidates"]]
+    assert 1 >= scores[0] >= scores[1] >= 0
+
+
+def test_name_has_a_default_list_and_prints_a_line(cli: Cli, shapes: Path) -> None:
+    done = cli("name", shapes / "ball.ply")
+    assert done.returncode == 0, done.stderr
+    assert "ball.ply: " in done.stdout
+    assert "(up: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "No file"),
+        (("three.npy", "--classes", "a;b"), "at least 32 points"),
+        (("ball.ply", "--classes", ";"), "list of --classes is empty"),
+        (("ball.ply", "--classes", "chair;lamp;Chair"), "given twice"),
+        (("ball.ply", "--top", "0"), "--top"),
+        (("missing.ply",), "missing"),
+        (("notes.doc",), "cannot be read from .doc"),
+        (("ball.ply", "--clip", "buildin"), "buildin"),
+    ],
+)
+def test_wrong_input_is_explained(
+    cli: Cli, shapes: Path, arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shapes)
+    done = cli("name", *arguments)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+
+
+def test_find_by_text_picture_and_shape(cli: Cli, shapes: Path, tmp_path: Path) -> None:
+    done = cli("find", shapes, "a ball", "--up", "z", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["query"] == {"text": "a ball", "picture": None, "shape": None}
+    assert [Path(hit["file"]).name for hit in found["hits"]] == ["ball.ply", "box.obj"]
+    assert "three.npy" in done.stderr
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    ball = shapes / "ball.ply"
+    done = cli("find", shapes, "a ball", "--shape", ball, "--picture", tmp_path / "red.png", "--up", "z", "--json")
+    assert len(json.loads(done.stdout)["hits"]) == 2
+    done = cli("find", shapes, "--shape", ball, "--up", "z", "--top", "1")
+    score, file = done.stdout.split()
+    assert Path(file).name == "ball.ply"
+    assert float(score) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_index_follows_the_folder(cli: Cli, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ovseg3d.heads.naming import ShapeNamer
+
+    def names() -> set[str]:
+        done = cli("find", shapes, "a box", "--up", "z", "--json")
+        return {Path(hit["file"]).name for hit in json.loads(done.stdout)["hits"]}
+
+    assert names() == {"ball.ply", "box.obj"}
+    embedded = []
+    embed = ShapeNamer.embed
+    monkeypatch.setattr(ShapeNamer, "embed", lambda *given: embedded.append(1) or embed(*given))
+    (shapes / "ball.ply").unlink()
+    np.save(shapes / "pole.npy", trimesh.sample.sample_surface(trimesh.creation.cylinder(0.2, 2.0), 500, seed=0)[0])
+    assert names() == {"pole.npy", "box.obj"}
+    assert len(embedded) == 2  # the new one, and the one that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("shapes",), "No query"),
+        (("shapes", "a", "b"), "One phrase"),
+        (("nowhere", "a ball"), "no such folder"),
+        (("shapes", "a ball", "--picture", "shapes/ball.ply"), "picture"),
+    ],
+)
+def test_wrong_searches_are_explained(cli: Cli, shapes: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = cli("find", *arguments)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())

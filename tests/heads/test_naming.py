@@ -1,0 +1,353 @@
+"""Names of shapes: depth views, towers, prompts, the up axis, few shots, and the index."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import add_architecture, clip_config, random_clip, save_clip_folder
+
+from ovseg3d.encoders import load_clip
+from ovseg3d.errors import CacheError, ConfigError, EncoderError, ShapeError
+from ovseg3d.heads.naming import (
+    Entry,
+    ShapeIndex,
+    ShapeNamer,
+    contour_aware,
+    depth_templates,
+    load_index,
+    orbit,
+    pointclip_v2,
+    relief,
+)
+from ovseg3d.heads.naming.contour import SliceProjection, bilateral, gaussian
+from ovseg3d.heads.naming.few_shots import cached, fit_logistic
+from ovseg3d.heads.naming.prompts import check_classes, class_vectors
+from ovseg3d.heads.naming.towers import AlignedTower
+from ovseg3d.heads.naming.upright import AXES, box_axes, candidates, nearest_axis, prior, turn_up
+from ovseg3d.heads.naming.views import Y_UP, contour_views, look_at
+from ovseg3d.synth.kinds import KINDS
+from ovseg3d.synth.kinds.base import Look
+from ovseg3d.synth.materials import paint
+
+
+@pytest.fixture(scope="module")
+def namer() -> ShapeNamer:
+    return ShapeNamer(views=4)
+
+
+def thing(kind: str, count: int = 2048, seed: int = 0) -> np.ndarray:
+    """Points of a procedural object of the first style, z up."""
+    known, rng = KINDS[kind], np.random.default_rng(seed)
+    size = tuple(sum(span) / 2 for span in known.sizes)
+    parts = known.make(size, known.styles[0], Look(paint("#888888")))
+    corners = np.concatenate([part.soup.points for part in parts])
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    root, along = np.sqrt(rng.random(count)), rng.random(count)
+    weights = np.stack([1 - root, root * (1 - along), root * along], 1)
+    return np.einsum("pk,pkj->pj", weights, corners[rng.choice(len(area), count, p=area / area.sum())])
+
+
+def box_points(size: tuple[float, float, float], count: int = 3000) -> np.ndarray:
+    """The surface of a closed box."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (count, 3))
+    points[np.arange(count), rng.integers(3, size=count)] = rng.choice([-0.5, 0.5], count)
+    return points * size
+
+
+def sphere(count: int) -> np.ndarray:
+    points = np.random.default_rng(0).normal(size=(count, 3))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+# Projections
+
+
+def slow_contour(points: np.ndarray, turn: np.ndarray, size: int, ratio: float, border: int) -> np.ndarray:
+    """The projection as the paper's constants say, pixel by pixel."""
+    moved = [turn @ point for point in points]
+    low, high = np.min(moved, axis=0), np.max(moved, axis=0)
+    stack = np.zeros((8, size, size))
+    for point in moved:
+        q = 2 * (point - (low + high) / 2) / max(high - low)
+        u, v = (int(np.ceil((q[k] * ratio + 1) / 2 * size)) for k in (0, 1))
+        u, v = min(max(u, border), size - 1 - border), min(max(v, border), size - 1 - border)
+        zeta = ((q[2] + 1) / 2 + 0.2) / 1.2 * 6
+        place = int(np.ceil(zeta))
+        stack[place, u, v] = max(stack[place, u, v], zeta)
+    front = np.zeros((size, size))
+    for part in stack:
+        pooled = np.zeros((size, size))
+        for i in range(size):
+            for j in range(size):
+                pooled[i, j] = part[max(i - 3, 0) : i + 4, max(j - 3, 0) : j + 4].max()
+        reflected = np.pad(pooled, 2, mode="reflect")
+        for i in range(size):
+            for j in range(size):
+                total = weight = 0.0
+                for a in range(-2, 3):
+                    for b in range(-2, 3):
+                        if a * a + b * b <= 4:
+                            other = reflected[i + 2 + a, j + 2 + b]
+                            near = np.exp(-(a * a + b * b) / (2 * 2.823**2))
+                            alike = np.exp(-((other - pooled[i, j]) ** 2) / (2 * 2.823**2))
+                            total, weight = total + near * alike * other, weight + near * alike
+                front[i, j] = max(front[i, j], total / weight)
+    return 1 - front / front.max()
+
+
+def test_contour_aware_is_as_the_paper_says() -> None:
+    points = np.random.default_rng(1).normal(size=(150, 3)) * (1.0, 2.0, 0.5)
+    small = SliceProjection(40, 0.9, 1, lambda: contour_views()[[0, 9]], bilateral)
+    for made, turn in zip(small(points), contour_views()[[0, 9]]):
+        assert np.allclose(made, slow_contour(points, turn, 40, 0.9, 1), atol=1e-9)
+
+
+def test_contour_aware_has_the_papers_size_and_values() -> None:
+    made = contour_aware(thing("chair") @ Y_UP.T)
+    assert made.shape == (10, 224, 224)
+    assert np.array_equal(made, contour_aware(thing("chair") @ Y_UP.T))
+    assert made.min() == 0.0
+    assert np.allclose(made[:, 0], 1.0)  # background is white
+
+
+@pytest.mark.parametrize("see", [lambda p: contour_aware(p @ Y_UP.T), lambda p: pointclip_v2(p @ Y_UP.T), relief])
+def test_up_is_up_in_all_views_around(see) -> None:
+    """A wide thing at the lower end of a stick."""
+    stick = np.random.default_rng(0).uniform((-0.02, -0.02, 0), (0.02, 0.02, 1), (800, 3))
+    foot = np.random.default_rng(1).uniform((-0.3, -0.3, 0), (0.3, 0.3, 0.05), (800, 3))
+    for view in see(np.concatenate([stick, foot]))[:8]:
+        shown = view < 0.99
+        half = len(view) // 2
+        assert shown[half:].sum() > shown[:half].sum()
+
+
+def test_relief_shows_the_same_at_any_density() -> None:
+    # Larger discs make a larger outline.
+    thin, dense = (relief(sphere(count), orbit(2)) for count in (2000, 20000))
+    assert np.logical_and(thin < 1, dense < 1).sum() / np.logical_or(thin < 1, dense < 1).sum() > 0.85
+    both = (thin < 1) & (dense < 1)
+    assert np.abs(thin - dense)[both].mean() < 0.03
+
+
+def test_relief_hides_what_is_behind() -> None:
+    """A wall with something behind it looks as the wall alone, from the front."""
+    rng = np.random.default_rng(0)
+    wall = np.stack([rng.uniform(-1, 1, 4000), np.full(4000, -0.3), rng.uniform(-1, 1, 4000)], 1)
+    behind = rng.uniform((-0.4, 0.1, -0.4), (0.4, 0.3, 0.4), (1000, 3))
+    turn = look_at(0.0, 0.0)[None]
+    middle = slice(60, 164)
+    with_it, alone = (relief(points, turn)[0, middle, middle] for points in (np.concatenate([wall, behind]), wall))
+    assert (np.abs(with_it - alone) > 0.02).mean() < 0.01
+
+
+def test_views_are_rotations_with_z_upwards() -> None:
+    for turn in orbit(7):
+        assert np.allclose(turn @ turn.T, np.eye(3))
+        assert np.linalg.det(turn) == pytest.approx(1)
+        assert (turn @ [0, 0, 1.0])[1] < 0  # y of a view points down
+    assert np.allclose(look_at(0.0, 0.0) @ [0, -1.0, 0], [0, 0, -1.0])  # the front faces the viewer
+
+
+# Towers
+
+
+def test_the_doubled_tower_starts_as_clips_own() -> None:
+    images = torch.rand(3, 3, 50, 70, generator=torch.Generator().manual_seed(0))
+    before = load_clip("builtin").encode_image(images)
+    tower = AlignedTower(load_clip("builtin"))
+    assert torch.allclose(tower.encode(images), before, atol=1e-5)
+    assert torch.allclose(tower.finish(tower.stem(images)), before, atol=1e-5)
+    with torch.no_grad():
+        for parameter in tower.trained().values():
+            parameter.mul_(1.1)
+    assert torch.allclose(tower.encode(images, 0.0), before, atol=1e-5)
+    assert not torch.allclose(tower.encode(images), before, atol=1e-3)
+
+
+@pytest.mark.parametrize("vision", [{}, {"pool_type": "avg"}])
+def test_of_a_vit_only_attention_is_tuned(tmp_path: Path, vision: dict) -> None:
+    config = clip_config(**vision)
+    add_architecture(tmp_path, "tiny-naming", config)
+    encoder = load_clip(f"local-dir:{save_clip_folder(tmp_path / 'clip', config, random_clip('tiny-naming'))}")
+    images = torch.rand(2, 3, 64, 64)
+    before = encoder.encode_image(images)
+    tower = AlignedTower(encoder)
+    assert tower.trained()
+    assert all("attn" in name for name in tower.trained())
+    assert torch.allclose(tower.encode(images), before, atol=1e-5)
+    if vision:
+        with pytest.raises(EncoderError, match="class token"):
+            tower.finish(tower.stem(images))
+    else:
+        assert torch.allclose(tower.finish(tower.stem(images)), before, atol=1e-5)
+
+
+def test_tuned_weights_are_interpolated() -> None:
+    tower = AlignedTower(load_clip("builtin"))
+    frozen = {name: value.detach().clone() for name, value in tower.trained().items()}
+    other = {name: value + 1 for name, value in frozen.items()}
+    tower.load(other, strength=0.25)
+    assert all(torch.allclose(value, frozen[name] + 0.25, atol=1e-6) for name, value in tower.trained().items())
+    with pytest.raises(EncoderError, match="another tower"):
+        tower.load({"a": torch.zeros(1)})
+
+
+# Prompts
+
+
+def test_templates_differ_and_have_the_right_article() -> None:
+    templates = depth_templates()
+    assert len(set(templates)) == len(templates) > 5
+    assert all(template.count("{}") == 1 for template in templates)
+
+
+def test_names_are_put_into_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    encoder = load_clip("builtin")
+    monkeypatch.setattr(encoder, "encode_text", lambda phrases: said.extend(phrases) or torch.eye(2))
+    class_vectors(encoder, ["oven", "mouse (a computer part)"], ["a {} here"])
+    assert said == ["an oven here", "a mouse, a computer part here"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"), [([], "No class"), (["chair", " "], "no name"), (["mug", "lamp", "Mug"], "twice")]
+)
+def test_wrong_classes_are_refused(classes: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_classes(classes)
+
+
+# Up
+
+
+@pytest.mark.parametrize("axis", list(AXES))
+def test_up_is_turned_to_z(axis: str) -> None:
+    turn = turn_up(np.array(AXES[axis]))
+    assert np.allclose(turn @ AXES[axis], [0, 0, 1])
+    assert np.allclose(turn @ turn.T, np.eye(3))
+    assert np.linalg.det(turn) == pytest.approx(1)
+    assert nearest_axis(np.array(AXES[axis])) == axis
+
+
+def test_a_turned_box_offers_its_own_axes() -> None:
+    points = box_points((1.0, 0.6, 0.3))
+    assert len(candidates(points)) == 6
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    found = box_axes(points @ turn.T)
+    assert np.allclose(np.abs(found @ turn).max(1), 1, atol=0.01)
+    assert len(candidates(points @ turn.T)) == 12
+
+
+def test_files_habits_are_preferred() -> None:
+    odds = dict(zip(AXES, prior(np.array(list(AXES.values())), None)))
+    assert odds["z"] > odds["y"] > odds["x"] == odds["-z"]
+    gltf = dict(zip(AXES, prior(np.array(list(AXES.values())), "y")))
+    assert gltf["y"] > gltf["z"]
+
+
+# Names
+
+
+def test_shapes_are_named(namer: ShapeNamer) -> None:
+    classes = ("mug", "chair", "bicycle", "bottle")
+    for kind in classes:
+        found = namer.name(thing(kind), classes, up="z")
+        assert found.label == kind
+        assert sum(one.score for one in found.candidates) == pytest.approx(1)
+        assert found.up_axis == "z"
+    assert len(namer.name(thing("chair"), classes, up="z", top=2).candidates) == 2
+
+
+def test_the_given_axis_is_used(namer: ShapeNamer) -> None:
+    chair = thing("chair")
+    assert np.allclose(namer.embed(chair @ Y_UP.T, "y"), namer.embed(chair), atol=0.05)
+
+
+def test_up_is_found_where_files_keep_it(namer: ShapeNamer) -> None:
+    for stated, turn in (("z", np.eye(3)), ("y", Y_UP)):
+        kinds = ("chair", "toilet", "table")
+        found = [namer.name(thing(kind) @ turn.T, [kind], stated_up=stated).up_axis for kind in kinds]
+        assert found.count(stated) >= 2
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (np.eye(3), "at least"),
+        (np.full((100, 3), np.nan), "at least"),
+        (np.linspace(0, 1, 100)[:, None] * [1.0, 2.0, 3.0], "one line"),
+        (np.zeros((100, 3)), "one line"),
+    ],
+)
+def test_what_is_no_shape_is_refused(namer: ShapeNamer, points: np.ndarray, words: str) -> None:
+    with pytest.raises(ShapeError, match=words):
+        namer.name(points, ["chair"])
+
+
+def test_odd_shapes_are_named(namer: ShapeNamer) -> None:
+    flat = np.random.default_rng(0).uniform(size=(200, 3)) * (1, 1, 0)
+    broken = np.concatenate([thing("mug", 500), np.full((5, 3), np.nan)])
+    for points in (box_points((1, 1, 1)), flat, broken):
+        assert namer.name(points, ["box", "rug"], up="z").candidates
+
+
+def test_foreign_encoders_have_no_tuned_tower() -> None:
+    with pytest.raises(EncoderError, match="no tuned weights"):
+        ShapeNamer("imagenet", towers="both")
+
+
+# Few shots
+
+
+def test_the_regression_is_scikit_learns() -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 5)), rng.integers(3, size=60)
+    weights, _ = fit_logistic(x, y, 3)
+    theirs = linear.LogisticRegression(C=1.0, tol=1e-8, max_iter=1000).fit(x, y)
+    assert np.allclose(weights, theirs.coef_, atol=1e-3)
+
+
+def test_the_cache_helps_and_ignores_what_misleads() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.eye(4)
+    labels = np.repeat(np.arange(4), 3)
+    near = centres[labels] + rng.normal(0, 0.1, (12, 4))
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    blind = np.zeros((12, 4))
+    assert (cached(blind, near, labels, near, blind).argmax(1) == labels).all()
+    noise = rng.normal(size=(12, 4))
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    sure = 10.0 * np.eye(4)[labels]
+    assert (cached(sure, noise, labels, noise[::-1], sure).argmax(1) == labels).all()
+
+
+# The index
+
+
+def index() -> ShapeIndex:
+    vectors = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
+    return ShapeIndex("some", tuple(Entry(f"{k}.ply", (k, 10**18 + k)) for k in range(3)), vectors)
+
+
+def test_an_index_comes_back_and_is_searched(tmp_path: Path) -> None:
+    index().save(tmp_path / "index.safetensors")
+    found = load_index(tmp_path / "index.safetensors", "some")
+    assert found.entries == index().entries
+    assert [hit.file for hit in found.search(np.array([0.0, 1.0]), 2)] == ["2.ply", "1.ply"]
+
+
+def test_other_indices_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index.safetensors"
+    index().save(path)
+    with pytest.raises(CacheError, match="made by"):
+        load_index(path, "another")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(CacheError):
+        load_index(path, "some")
+
+
+def test_gaussian_keeps_a_constant_inside() -> None:
+    assert np.allclose(gaussian(np.ones((9, 9)))[2:-2, 2:-2], 1)
