@@ -1,0 +1,1 @@
+"""Learned heads: arrays in, records out. They know no run and no encoder."""
