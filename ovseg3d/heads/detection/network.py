@@ -58,14 +58,14 @@ class DetectionNetwork(nn.Module):
         super().__init__()
         self.shape = shape
         stem, widths = shape.stem, shape.widths
-        self.stem = nn.Sequential(nn.Linear(CHANNELS, stem), nn.LayerNorm(stem), nn.GELU(), nn.Linear(stem, stem))
+        self.stem = nn.Sequential(nn.Linear(CHANNELS, stem), nn.LayerNorm(stem), nn.ReLU(), nn.Linear(stem, stem))
         self.down = nn.ModuleList(_Resample(a, b) for a, b in zip((stem, *widths), widths))
         self.encode = nn.ModuleList(_Block(width) for width in widths)
         self.up = nn.ModuleList(_Resample(b, a) for a, b in zip(widths, widths[1:]))
         self.decode = nn.ModuleList(_Block(width) for width in widths[:-1])
         self.out = _Resample(widths[0], shape.head)
         self.join = nn.Linear(stem, shape.head)
-        self.head = nn.Sequential(nn.LayerNorm(shape.head), nn.GELU(), nn.Linear(shape.head, shape.head), nn.GELU())
+        self.head = nn.Sequential(nn.LayerNorm(shape.head), nn.ReLU(), nn.Linear(shape.head, shape.head), nn.ReLU())
         self.predict = nn.Linear(shape.head, 8 + YAW_BINS + len(SYMMETRY_ORDERS))
         self.embedding = nn.Linear(shape.head, shape.embedding)
         with torch.no_grad():
@@ -76,9 +76,9 @@ class DetectionNetwork(nn.Module):
         """Predictions of every finest voxel."""
         levels = voxels.levels
         fine = self.stem(voxels.features)
-        x, kept = F.gelu(fine), []
+        x, kept = F.relu(fine), []
         for level, (down, encode) in enumerate(zip(self.down, self.encode), start=1):
-            x = encode(F.gelu(down(x, levels[level - 1].up, levels[level].size)), levels[level])
+            x = encode(F.relu(down(x, levels[level - 1].up, levels[level].size)), levels[level])
             kept.append(x)
         for level in range(len(self.up), 0, -1):
             x = self.up[level - 1](x, levels[level].down, levels[level].size) + kept[level - 1]
@@ -87,9 +87,7 @@ class DetectionNetwork(nn.Module):
         parts = self.predict(hidden).split([1, 1, 3, 3, YAW_BINS, len(SYMMETRY_ORDERS)], 1)
         foreground, quality, offset, log_size, yaw, symmetry = parts
         log_size = log_size.clamp(-5.0, 2.5)
-        return Predictions(
-            foreground[:, 0], quality[:, 0], voxels.xyz + offset, log_size, yaw, symmetry, hidden
-        )
+        return Predictions(foreground[:, 0], quality[:, 0], voxels.xyz + offset, log_size, yaw, symmetry, hidden)
 
     def embed(self, hidden: Float[Tensor, "n dim"]) -> Float[Tensor, "n text"]:
         """Text-aligned embeddings of unit length."""
@@ -120,5 +118,5 @@ class _Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, x: Tensor, level: Level) -> Tensor:
-        y = F.gelu(self.norm1(self.first(x, level.around, level.size)))
-        return F.gelu(x + self.norm2(self.second(y, level.around, level.size)))
+        y = F.relu(self.norm1(self.first(x, level.around, level.size)))
+        return F.relu(x + self.norm2(self.second(y, level.around, level.size)))

@@ -136,7 +136,9 @@ def _around(cells: Tensor) -> Taps:
     return [*taps, (own, own), *[(i, o) for o, i in reversed(taps)]]
 
 
-def _features(cloud: PointCloud, mean: Callable[[Tensor], Tensor], center: Tensor, offset: Tensor, count: Tensor) -> Tensor:
+def _features(
+    cloud: PointCloud, mean: Callable[[Tensor], Tensor], center: Tensor, offset: Tensor, count: Tensor
+) -> Tensor:
     """Features of the finest voxels: place within the voxel (3), height (1), density (1), normals (6), colour (4).
 
     Normals enter as the mean of n n^T, without their sign, which few scans know. Without colour, its channels are 0
