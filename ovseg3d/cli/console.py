@@ -15,7 +15,7 @@ import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from ovseg3d.errors import Ovseg3dError, printable
 
@@ -59,9 +59,9 @@ _STDOUT, _STDERR = 1, 2
 
 
 class _Diverted(io.TextIOBase):
-    """Writes to stderr; `results` is the true stdout."""
+    """Writes to stderr; `results` is the true stdout, which may be any object that is written to."""
 
-    def __init__(self, results: TextIO) -> None:
+    def __init__(self, results: Any) -> None:
         self.results = results
 
     def write(self, text: str) -> int:
@@ -95,7 +95,7 @@ def json_only() -> Generator[None, None, None]:
             os.dup2(saved, _STDOUT)
 
 
-def _descriptor(stream: TextIO) -> int | None:
+def _descriptor(stream: Any) -> int | None:
     try:
         return stream.fileno()
     except (OSError, ValueError):  # a stream in memory

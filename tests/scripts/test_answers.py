@@ -69,7 +69,10 @@ def test_a_row_is_measured_once_and_chance_is_the_area(
     script.main()
     table = capsys.readouterr().out
     rows = {path.stem.split("-")[-1]: json.loads(path.read_text())["row"] for path in (tmp_path / "rows").iterdir()}
-    assert rows["3D"]["localisation"] == 1 and rows["3D"]["miou"] > 0.4 and rows["2D"]["miou"] > rows["chance"]["miou"]
+    # Localisation is not looked at: the protocol's filter is nearly as wide as these photos.
+    answers_in_3d = rows["3D"]
+    assert answers_in_3d["mask_miou"] > 0.6 and answers_in_3d["present"] == answers_in_3d["refused"] == 1
+    assert min(answers_in_3d["miou"], rows["2D"]["miou"]) > 4 * rows["chance"]["miou"]
     (frame,) = read_lerf_folder(next(labels.iterdir()) / "development")
     x1, y1, x2, y2 = frame.units[0].boxes[0]
     area = (x2 - x1 + 1) * (y2 - y1 + 1) / (frame.width * frame.height)
