@@ -12,7 +12,8 @@ from torch import Tensor
 from ovseg3d.heads.detection.align import rotated
 from ovseg3d.heads.detection.losses import Targets, assign, detection_losses
 from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
-from ovseg3d.heads.detection.voxels import PointCloud, voxelize
+from ovseg3d.heads.detection.voxels import voxelize
+from ovseg3d.scene.clouds import PointCloud
 from scripts.training.detection_rooms import DetectionRoom, load_detection_room
 
 POINTS = (25_000, 150_000)

@@ -1,7 +1,7 @@
 """Detection on point clouds: named, oriented boxes with a front, from geometry (and colour where there is any).
 
-    detector = Detector()
-    for detection in detector.detect(PointCloud(xyz)):
+    cloud, _ = ovseg3d.scene.read_cloud("room.ply")
+    for detection in Detector().detect(cloud):
         print(detection.label, detection.score, detection.center, detection.size, detection.front)
 
 The network is class-agnostic; names come from a text-aligned embedding, which only knows what procedural rooms hold.

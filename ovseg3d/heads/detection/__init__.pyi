@@ -4,7 +4,6 @@ from .network import DetectionNetwork as DetectionNetwork
 from .network import DetectionShape as DetectionShape
 from .records import Candidate as Candidate
 from .records import Detection as Detection
-from .voxels import PointCloud as PointCloud
 from .weights import TrainedNetwork as TrainedNetwork
 from .weights import load_network as load_network
 from .weights import save_network as save_network

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.heads.detection.voxels import PointCloud
+from ovseg3d.scene.clouds import PointCloud
 
 MIN_AGREEMENT = 0.15
 """Resultant length of the wall directions below which a cloud is not rotated: it has no main directions."""

@@ -17,8 +17,9 @@ from ovseg3d.heads.detection.decode import Decoded, decode
 from ovseg3d.heads.detection.losses import TEXT_SCALE
 from ovseg3d.heads.detection.normals import estimate_normals
 from ovseg3d.heads.detection.records import Candidate, Detection
-from ovseg3d.heads.detection.voxels import PointCloud, voxelize
+from ovseg3d.heads.detection.voxels import voxelize
 from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_network
+from ovseg3d.scene.clouds import PointCloud
 
 MIN_POINTS = 50
 """Of a cloud; less has no objects to find."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.heads.detection.sparse import Taps
+from ovseg3d.scene.clouds import PointCloud
 
 VOXEL = 0.05
 """Side of the finest voxels, metres."""
@@ -19,17 +20,6 @@ CHANNELS = 15
 """Of the features of a voxel; see `_features`."""
 MAX_CELLS = 200_000_000
 """Largest grid of the second level: a look-up table of 0.8 GB."""
-
-
-@dataclass(frozen=True)
-class PointCloud:
-    """Points in metres, z up, with what is known of them."""
-
-    xyz: Float[np.ndarray, "points 3"]
-    normal: Float[np.ndarray, "points 3"] | None = None
-    """Unit normals; their sign does not matter."""
-    rgb: Float[np.ndarray, "points 3"] | None = None
-    """Colours, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +53,7 @@ def voxelize(cloud: PointCloud, voxel: float = VOXEL, shift: tuple[float, float,
     """Build the pyramid.
 
     Args:
-        cloud: finite points.
+        cloud: finite points in metres, z up; the sign of normals does not matter.
         voxel: side of the finest voxels, metres.
         shift: moves the grid, as a share of a voxel (for augmentation).
 
