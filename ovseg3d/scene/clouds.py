@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 
 from ovseg3d.errors import SceneError
 from ovseg3d.limits import MAX_LENGTH, MAX_POINTS, check_regular, first_line
@@ -31,7 +31,7 @@ class PointCloud:
     def __len__(self) -> int:
         return len(self.xyz)
 
-    def take(self, rows: Bool[np.ndarray, " points"]) -> "PointCloud":
+    def take(self, rows: Int[np.ndarray, " some"]) -> "PointCloud":
         """Some of the points."""
         normal, rgb = (None if values is None else values[rows] for values in (self.normal, self.rgb))
         return replace(self, xyz=self.xyz[rows], normal=normal, rgb=rgb)
@@ -60,8 +60,8 @@ def read_cloud(path: Path) -> tuple[PointCloud, int]:
     finite = np.isfinite(xyz).all(1) & (np.abs(xyz) < MAX_LENGTH).all(1)
     if not finite.any():
         raise SceneError("The cloud has no finite point", where=path, fix="export it again")
-    cloud = PointCloud(xyz.astype(np.float64), _unit(normal), _colours(rgb)).take(finite)
-    return cloud, int((~finite).sum())
+    cloud = PointCloud(xyz.astype(np.float64), _unit(normal), _colours(rgb)).take(np.flatnonzero(finite))
+    return cloud, len(xyz) - len(cloud)
 
 
 def _unit(normal: np.ndarray | None) -> np.ndarray | None:
@@ -84,17 +84,7 @@ def _colours(rgb: np.ndarray | None) -> np.ndarray | None:
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     try:
-        loaded: Any = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        if isinstance(loaded, np.ndarray):
-            found: dict[str, np.ndarray] = {"xyz": loaded[:, :3]}
-            if loaded.shape[1] == 6:
-                found["rgb"] = loaded[:, 3:]
-        else:
-            found = {}
-            for name, keys in _KEYS.items():
-                key = next((key for key in keys if key in loaded.files), None)
-                if key is not None:
-                    found[name] = loaded[key]
+        found = _named(np.load(path, allow_pickle=False))
         if "xyz" not in found:
             raise ValueError("it has none of the arrays xyz, points, pc")
         for name, values in found.items():
@@ -108,6 +98,16 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
             f"The points cannot be read: {first_line(error)}", where=path, fix="save a float array of shape (points, 3)"
         ) from error
     return arrays["xyz"], arrays.get("rgb"), arrays.get("normal")
+
+
+def _named(loaded: Any) -> dict[str, np.ndarray]:
+    """An array's columns, or the arrays of an .npz file, by our names."""
+    if isinstance(loaded, np.ndarray):
+        table: np.ndarray = loaded
+        return {"xyz": table[:, :3]} | ({"rgb": table[:, 3:]} if table.shape[1] == 6 else {})
+    held: list[str] = loaded.files
+    first = {name: next((key for key in keys if key in held), None) for name, keys in _KEYS.items()}
+    return {name: loaded[key] for name, key in first.items() if key is not None}
 
 
 def _sampled(path: Path) -> tuple[np.ndarray, None, np.ndarray]:

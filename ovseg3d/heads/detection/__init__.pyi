@@ -1,5 +1,8 @@
 from .detector import Detector as Detector
-from .detector import Names as Names
+from .frame import Frame as Frame
+from .frame import guess_frame as guess_frame
+from .names import Names as Names
+from .names import given_names as given_names
 from .network import DetectionNetwork as DetectionNetwork
 from .network import DetectionShape as DetectionShape
 from .records import Candidate as Candidate

@@ -1,39 +1,27 @@
 """Objects in a point cloud: `Detector.detect` takes arrays and returns `Detection` records."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection.align import manhattan_yaw, rotated
 from ovseg3d.heads.detection.decode import Decoded, decode
-from ovseg3d.heads.detection.losses import TEXT_SCALE
+from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.normals import estimate_normals
-from ovseg3d.heads.detection.records import Candidate, Detection
+from ovseg3d.heads.detection.records import Detection
 from ovseg3d.heads.detection.voxels import voxelize
 from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_network
 from ovseg3d.scene.clouds import PointCloud
 
 MIN_POINTS = 50
 """Of a cloud; less has no objects to find."""
-CANDIDATES = 5
-"""Names that are kept of each detection."""
 UPRIGHT = 1 - 1e-6
-
-
-@dataclass(frozen=True)
-class Names:
-    """Names to choose from, and unit vectors of their texts."""
-
-    labels: tuple[str, ...]
-    vectors: Float[np.ndarray, "names text"]
 
 
 @dataclass(frozen=True)
@@ -58,13 +46,14 @@ class Detector:
     @cached_property
     def names(self) -> Names:
         """What the network was trained on. Raises ConfigError."""
-        return Names(self.trained.names, self.trained.vectors.numpy())
+        vectors = self.trained.vectors.numpy()
+        return Names(self.trained.names, vectors, vectors[:0])
 
     def detect(
         self,
         cloud: PointCloud,
         *,
-        up: Float[np.ndarray, "3"] | Sequence[float] = (0.0, 0.0, 1.0),
+        up: tuple[float, float, float] = (0.0, 0.0, 1.0),
         metres_per_unit: float = 1.0,
         names: Names | None = None,
     ) -> tuple[Detection, ...]:
@@ -74,7 +63,8 @@ class Detector:
             cloud: finite points, in any unit; without normals they are estimated.
             up: unit vector against gravity.
             metres_per_unit: length of the cloud's unit.
-            names: to choose from; by default those that the network was trained on.
+            names: to choose from, see `given_names`; what is none of them is left out. By default those that the
+                network was trained on.
 
         Raises:
             ConfigError: the cloud has too few points, is no solid scene, or extends too far.
@@ -117,15 +107,14 @@ def _records(
 ) -> tuple[Detection, ...]:
     back = level.inv()
     upright = bool(level.magnitude() < 1e-6)
-    similarity = TEXT_SCALE * found.embeddings @ names.vectors.T
-    probabilities = np.exp(similarity - similarity.max(1, keepdims=True))
-    probabilities /= probabilities.sum(1, keepdims=True)
     detections = []
     for row in np.argsort(-found.scores, kind="stable"):
+        candidates = names.candidates(found.embeddings[row])
+        if not candidates:
+            continue
         box, order = found.boxes[row], int(found.symmetry[row])
         rotation = back * Rotation.from_euler("z", box[6])
         front = rotation.apply([0.0, -1.0, 0.0])
-        best = np.argsort(-probabilities[row])[:CANDIDATES]
         detections.append(
             Detection(
                 center=_triple(back.apply(box[:3]) / metres),
@@ -138,7 +127,7 @@ def _records(
                 yaw_probabilities=_shifted(found.yaw[row], -turned),
                 points=np.flatnonzero(members == row),
                 embedding=found.embeddings[row],
-                candidates=tuple(Candidate(names.labels[i], float(probabilities[row, i])) for i in best),
+                candidates=candidates,
             )
         )
     return tuple(detections)

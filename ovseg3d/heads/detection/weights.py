@@ -48,7 +48,8 @@ def load_network(path: Path = SHIPPED) -> TrainedNetwork:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}
         shape = json.loads(facts["shape"])
-        network = DetectionNetwork(DetectionShape(**{**shape, "widths": tuple(shape["widths"])}))
+        shape["widths"] = tuple(shape["widths"])
+        network = DetectionNetwork(DetectionShape(**shape))
         vectors, names = tensors.pop(_NAMES), tuple(json.loads(facts[_NAMES]))
         network.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -1,7 +1,7 @@
 """Read the points of a PLY file.
 
-Only position, colour and normal of the element "vertex" are read. The counts of the header are compared with the size of the
-file before memory is allocated, which libraries do not do for lists and text.
+Only position, colour and normal of the element "vertex" are read. The counts of the header are compared with the size
+of the file before memory is allocated, which libraries do not do for lists and text.
 """
 
 import os
