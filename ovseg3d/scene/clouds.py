@@ -103,7 +103,7 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
 def _named(loaded: Any) -> dict[str, np.ndarray]:
     """An array's columns, or the arrays of an .npz file, by our names."""
     if isinstance(loaded, np.ndarray):
-        table: np.ndarray = loaded
+        table: Any = loaded
         return {"xyz": table[:, :3]} | ({"rgb": table[:, 3:]} if table.shape[1] == 6 else {})
     held: list[str] = loaded.files
     first = {name: next((key for key in keys if key in held), None) for name, keys in _KEYS.items()}
@@ -115,8 +115,8 @@ def _sampled(path: Path) -> tuple[np.ndarray, None, np.ndarray]:
 
     try:
         mesh: Any = trimesh.load(path, force="mesh")
-        xyz, face = trimesh.sample.sample_surface(mesh, MESH_SAMPLES, seed=0)
-        return np.asarray(xyz), None, np.asarray(mesh.face_normals)[face]
+        sampled: Any = trimesh.sample.sample_surface(mesh, MESH_SAMPLES, seed=0)
+        return np.asarray(sampled[0]), None, np.asarray(mesh.face_normals)[sampled[1]]
     except Exception as error:  # trimesh raises whatever its many readers raise
         raise SceneError(
             f"The mesh cannot be read: {first_line(error)}", where=path, fix="export it again, or convert it to .ply"

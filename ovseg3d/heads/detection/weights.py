@@ -12,7 +12,7 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_atomic
 from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
 
-SHIPPED = Path(__file__).parent / "weights" / "detection.safetensors"
+SHIPPED = Path(__file__).parent / "shipped" / "detection.safetensors"
 _NAMES = "names"
 
 
