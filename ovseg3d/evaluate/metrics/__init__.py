@@ -1,4 +1,4 @@
-"""Metrics of images, depth, labels, points, instances, absence and consistency.
+"""Metrics of images, depth, labels, points, instances, boxes, absence and consistency.
 
 All functions work on arrays. Results are `Scores`, whose `as_dict` names the protocol and the aggregation.
 """
@@ -6,6 +6,14 @@ All functions work on arrays. Results are `Scores`, whose `as_dict` names the pr
 from ovseg3d.evaluate.metrics.absence import AbsenceCurve, AbsenceScores, absence_curve, measure_absence
 from ovseg3d.evaluate.metrics.consistency import ConsistencyScores, measure_consistency
 from ovseg3d.evaluate.metrics.depth import DepthErrors, depth_errors
+from ovseg3d.evaluate.metrics.detection import (
+    CalibrationBin,
+    DetectionScores,
+    FoundBoxes,
+    TrueBoxes,
+    average_precision,
+    measure_detection,
+)
 from ovseg3d.evaluate.metrics.image import psnr, ssim
 from ovseg3d.evaluate.metrics.instances import (
     FoundInstance,
@@ -34,9 +42,12 @@ __all__ = [
     "AbsenceCurve",
     "AbsenceScores",
     "Box",
+    "CalibrationBin",
     "Confusion",
     "ConsistencyScores",
     "DepthErrors",
+    "DetectionScores",
+    "FoundBoxes",
     "FoundInstance",
     "InstanceScores",
     "LabelScores",
@@ -50,9 +61,11 @@ __all__ = [
     "PointScores",
     "RelevancyScores",
     "Scores",
+    "TrueBoxes",
     "TrueInstance",
     "TrueCloud",
     "absence_curve",
+    "average_precision",
     "box_from_record",
     "box_iou",
     "compare_relevancy",
@@ -60,6 +73,7 @@ __all__ = [
     "mean_over_scenes",
     "measure_absence",
     "measure_consistency",
+    "measure_detection",
     "measure_instances",
     "measure_points",
     "psnr",
