@@ -15,6 +15,7 @@ from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
 from ovseg3d.heads.detection.voxels import voxelize
 from ovseg3d.scene.clouds import PointCloud
 from scripts.training.detection_rooms import DetectionRoom, load_detection_room
+from scripts.training.polar_muon import PolarMuon
 
 POINTS = (25_000, 150_000)
 """Fewest and most points of a training cloud before holes."""
@@ -22,6 +23,8 @@ ANGLE = 0.02
 """Angular resolution of the depth buffer that decides which points a camera sees, radians."""
 DEPTH_MARGIN = (0.04, 0.02)
 """A point is seen if it is behind the nearest one of its direction by at most this: metres, and share of the depth."""
+_LAST = ("predict", "embedding")
+"""Layers that AdamW trains: their rows are quantities of their own."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,10 @@ class DetectionRecipe:
     """Settings of the training."""
 
     seed: int = 0
-    rate: float = 1.5e-3
-    """Highest learning rate."""
+    rate: float = 1e-2
+    """Highest learning rate of matrices, which Muon trains."""
+    adam_rate: float = 4e-3
+    """The same of vectors and of the last layers, which AdamW trains."""
     warmup: float = 0.03
     """Share of the training in which the rate rises."""
     decay: float = 0.01
@@ -65,7 +70,14 @@ class DetectionStage:
         torch.manual_seed(recipe.seed)
         self.rooms, self.seeds, self.kinds, self.vectors, self.recipe = rooms, seeds, kinds, vectors, recipe
         self.network = DetectionNetwork(shape)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+        self.names = {p: name for name, p in self.network.named_parameters()}
+        # Muon reaches a lower loss in the same number of steps than AdamW did at any rate that was tried.
+        matrices = [p for p, name in self.names.items() if p.ndim == 2 and not name.startswith(_LAST)]
+        others = [p for p, name in self.names.items() if p.ndim < 2 or name.startswith(_LAST)]
+        self.optimizers = (
+            PolarMuon(matrices, recipe.rate, recipe.decay),
+            torch.optim.AdamW(others, lr=recipe.adam_rate, betas=(0.9, 0.98), weight_decay=0.0),
+        )
         self.figures: dict[str, float] = {}
 
     def step(self, step: int, progress: float) -> None:
@@ -82,12 +94,13 @@ class DetectionStage:
             torch.tensor([self.kinds.index(kind) for kind in room.kinds]),
         )
         losses = detection_losses(self.network, self.network(voxels), targets, self.vectors)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate * _schedule(progress, self.recipe.warmup)
-        self.optimizer.zero_grad()
+        self.network.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
-        self.optimizer.step()
+        for optimizer, rate in zip(self.optimizers, (self.recipe.rate, self.recipe.adam_rate)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * _schedule(progress, self.recipe.warmup)
+            optimizer.step()
         for name, value in losses.items():
             self.figures[name] = 0.98 * self.figures.get(name, value.item()) + 0.02 * value.item()
 
@@ -96,22 +109,23 @@ class DetectionStage:
         return dict(self.figures)
 
     def state(self) -> dict[str, Tensor]:
-        """Weights and the optimiser's state."""
+        """Weights and the optimisers' moments."""
         state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        for optimizer in self.optimizers:
+            for parameter, moments in optimizer.state.items():
+                state |= {f"moments.{self.names[parameter]}|{key}": value for key, value in moments.items()}
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
         kept = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
         self.network.load_state_dict(kept)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                moments.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        for optimizer in self.optimizers:
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                start = f"moments.{self.names[parameter]}|"
+                optimizer.state[parameter] = {
+                    name.removeprefix(start): value for name, value in state.items() if name.startswith(start)
+                }
 
     def facts(self) -> dict[str, Any]:
         """Settings that a checkpoint depends on."""

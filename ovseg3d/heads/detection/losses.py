@@ -20,7 +20,7 @@ points count half."""
 TEXT_SCALE = 14.0
 """Factor of cosine similarities before the softmax over names (1 / 0.07)."""
 WEIGHTS = {
-    "foreground": 1.0, "quality": 1.0, "iou": 1.0, "center": 1.0, "size": 0.5, "yaw": 0.3, "symmetry": 0.1, "name": 0.2,
+    "foreground": 1.0, "quality": 1.0, "iou": 1.0, "center": 1.0, "size": 0.5, "yaw": 0.5, "symmetry": 0.1, "name": 0.2,
 }  # fmt: skip
 
 

@@ -49,10 +49,13 @@ class SparseConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, taps: int = 27) -> None:
         super().__init__()
-        # Half of the taps or fewer meet an occupied voxel: He's gain for the taps that count.
-        self.weight = nn.Parameter(torch.randn(taps, inputs, outputs) * (2 / (inputs * taps * 0.4)) ** 0.5)
+        self.taps = taps
+        # Half of the taps or fewer meet an occupied voxel: He's gain for the taps that count. A matrix, since Muon
+        # trains matrices.
+        self.weight = nn.Parameter(torch.randn(taps * inputs, outputs) * (2 / (inputs * taps * 0.4)) ** 0.5)
 
     def forward(self, x: Float[Tensor, "n_in c_in"], taps: Taps, n_out: int) -> Float[Tensor, "n_out c_out"]:
         """The output rows; `taps` say which rows are neighbours."""
-        out: Tensor = _SparseProduct.apply(x, self.weight, taps, n_out)  # type: ignore[assignment]
+        weight = self.weight.view(self.taps, -1, self.weight.shape[1])
+        out: Tensor = _SparseProduct.apply(x, weight, taps, n_out)  # type: ignore[assignment]
         return out
