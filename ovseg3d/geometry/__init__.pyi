@@ -6,6 +6,7 @@ from .lens import distort_xy as distort_xy
 from .lens import undistort_theta as undistort_theta
 from .lens import undistort_xy as undistort_xy
 from .overlap import footprint_intersection as footprint_intersection
+from .overlap import inside_boxes as inside_boxes
 from .overlap import rotated_iou as rotated_iou
 from .overlap import rotated_iou_torch as rotated_iou_torch
 from .overlap import rotated_nms as rotated_nms

@@ -61,6 +61,16 @@ def rotated_nms(boxes: Float[np.ndarray, "n 7"], scores: Float[np.ndarray, "n"],
     return np.array(kept, dtype=np.int64)
 
 
+def inside_boxes(xyz: Float[np.ndarray, "points 3"], boxes: Float[np.ndarray, "n 7"]) -> Bool[np.ndarray, "n points"]:
+    """Which points lie in each box; its surface belongs to it."""
+    inside = np.zeros((len(boxes), len(xyz)), dtype=bool)
+    for row, box in zip(inside, boxes):
+        offset = xyz - box[:3]
+        offset[:, :2] = _rotated(offset[:, :2], -box[6], np)
+        row[:] = (np.abs(offset) <= box[3:6] / 2).all(axis=1)
+    return inside
+
+
 def _may_overlap(a: Float[np.ndarray, "n 7"], b: Float[np.ndarray, "m 7"]) -> Bool[np.ndarray, "n m"]:
     """Pairs of boxes whose footprints have an area and whose circumscribed circles meet."""
     radius_a, radius_b = (

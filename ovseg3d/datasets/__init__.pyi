@@ -1,0 +1,11 @@
+from .box_scenes import BoxScene as BoxScene
+from .detection_protocols import DETECTION_PROTOCOLS as DETECTION_PROTOCOLS
+from .detection_protocols import DetectionProtocol as DetectionProtocol
+from .detection_protocols import detection_protocol as detection_protocol
+from .mmdet3d import read_mmdet3d as read_mmdet3d
+from .mmdet3d import write_mmdet3d as write_mmdet3d
+from .plain_pickle import read_plain_pickle as read_plain_pickle
+from .sunrgbd import read_sunrgbd as read_sunrgbd
+from .sunrgbd import write_sunrgbd as write_sunrgbd
+from .votenet import read_votenet as read_votenet
+from .votenet import write_votenet as write_votenet
