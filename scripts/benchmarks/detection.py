@@ -21,7 +21,7 @@ import torch
 
 from ovseg3d.datasets import read_mmdet3d
 from ovseg3d.evaluate.metrics.detection import DetectionScores, FoundBoxes, TrueBoxes, measure_detection
-from ovseg3d.files import write_json
+from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection import Detection, Detector
 from ovseg3d.scene import PointCloud
@@ -85,6 +85,8 @@ class MeasureDetection:
     """The folder of its points; by default beside the pickle."""
     output: Path = Path("outputs/detection/benchmark.json")
     """Where the figures go."""
+    card: bool = False
+    """Also put the figures into the card of the shipped weights."""
 
     def main(self) -> None:
         """Measure."""
@@ -94,6 +96,9 @@ class MeasureDetection:
             figures["scan"] = _scan(detector, self.scan, self.scan_folder)
         figures["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         write_json(self.output, figures)
+        if self.card:
+            path = detector.weights.parent / "card.json"
+            write_json(path, {**read_json(path), "figures": figures})
         for name, value in figures.items():
             print(name, value)
 

@@ -13,18 +13,21 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
 
 from ovseg3d.encoders import load_clip
+from ovseg3d.files import write_json
+from ovseg3d.heads.detection.losses import WEIGHTS
 from ovseg3d.heads.detection.network import DetectionShape
 from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, save_network
 from ovseg3d.synth.kinds import KINDS
 from scripts import ROOT
 from scripts.training.detection_rooms import load_detection_room
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage
-from scripts.training.session import INTERRUPTED, Session, write_recipe
+from scripts.training.session import INTERRUPTED, Session
 
 FIRST_SEED = 500_000
 """Of the training rooms; benchmarks use others, see scripts/benchmarks/detection.py."""
@@ -68,11 +71,40 @@ class TrainDetection:
         kinds = tuple(KINDS)
         vectors = torch.as_tensor(load_clip("builtin").encode_text(list(kinds))).float()
         stage = DetectionStage(self.rooms, seeds, kinds, vectors, self.recipe, self.shape)
-        recipe = {"recipe": asdict(self.recipe), "shape": asdict(self.shape), "rooms": len(seeds)}
-        write_recipe(self.output.parent, **recipe, max_seconds=self.max_seconds, steps=self.steps)
+        write_json(self.output.parent / "card.json", self._card())
         export = lambda: save_network(self.output, TrainedNetwork(stage.network, kinds, vectors))  # noqa: E731
         outcome = session.run(stage, self.steps, self.max_seconds, export)
         return INTERRUPTED if outcome.interrupted else 0
+
+    def _card(self) -> dict[str, Any]:
+        """The data card, without figures: scripts.benchmarks.detection adds these."""
+        return {
+            "name": "detection",
+            "role": "3D boxes, fronts and names of objects in point clouds",
+            "format_version": 1,
+            "license": "Apache-2.0",
+            "data": {
+                "clouds": f"exact surfaces of {self.room_count} procedural rooms (ovseg3d.synth), seeds from {FIRST_SEED}:"
+                " half of them of a type, half with random kinds",
+                "augmentation": "holes by a depth buffer of random cameras, thinning, noise, yaw, mirroring, scale;"
+                " without ceiling, colour or normals at random (scripts/training/detection_stage.py)",
+                "never seen": "styles, textures and colours of ovseg3d/synth/holdout.py; any real scan",
+                "names": "text vectors of the kinds by the built-in CLIP",
+            },
+            "limits": [
+                "Trained on procedural rooms alone: real scans are another domain, see the figures.",
+                "Names are those of the procedural kinds, and everyday words that the built-in CLIP takes for them.",
+                "Boxes are upright.",
+            ],
+            "recipe": {
+                "recipe": asdict(self.recipe),
+                "shape": asdict(self.shape),
+                "loss_weights": WEIGHTS,
+                "max_seconds": self.max_seconds,
+                "steps": self.steps,
+                "threads": self.threads,
+            },
+        }
 
 
 if __name__ == "__main__":

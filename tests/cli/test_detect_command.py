@@ -12,12 +12,9 @@ from PIL import Image
 from plyfile import PlyData, PlyElement
 
 
-def write_ply(path: Path, xyz: np.ndarray, rgb: np.ndarray | None = None) -> Path:
-    names = [("x", "f4"), ("y", "f4"), ("z", "f4")] + (
-        [] if rgb is None else [(n, "u1") for n in ("red", "green", "blue")]
-    )
-    table = np.empty(len(xyz), dtype=names)
-    for (name, _), column in zip(names, [*xyz.T, *([] if rgb is None else rgb.T)]):
+def write_ply(path: Path, xyz: np.ndarray) -> Path:
+    table = np.empty(len(xyz), dtype=[(name, "f4") for name in "xyz"])
+    for name, column in zip("xyz", xyz.T):
         table[name] = column
     PlyData([PlyElement.describe(table, "vertex")]).write(str(path))
     return path
@@ -35,7 +32,8 @@ def test_a_cloud(cli: Cli, room_file: Path, tmp_path: Path) -> None:
     assert said["metric"] is True and said["frame"] == "input" and said["warnings"] == [] and said["detections"]
     first = said["detections"][0]
     assert set(first) >= {
-        "label", "score", "center", "size", "rotation_wxyz", "yaw_rad", "front", "symmetry_order", "candidates", "n_points",
+        "label", "score", "center", "size", "rotation_wxyz", "yaw_rad", "front", "symmetry_order", "candidates",
+        "n_points",
     }  # fmt: skip
     kept = json.loads((tmp_path / "boxes/detections.json").read_text())
     assert kept["detections"] == said["detections"]

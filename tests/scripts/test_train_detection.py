@@ -103,4 +103,5 @@ def test_the_script(rooms: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     trained = load_network(tmp_path / "out/net.safetensors")
     assert trained.names == tuple(KINDS) and trained.network.shape.widths == (8, 8, 8, 8)
-    assert json.loads((tmp_path / "out/recipe.json").read_text())["rooms"] == 1
+    card = json.loads((tmp_path / "out/card.json").read_text())
+    assert card["recipe"]["steps"] == 2 and "1 procedural rooms" in card["data"]["clouds"]
