@@ -84,8 +84,8 @@ class TrainDetection:
             "format_version": 1,
             "license": "Apache-2.0",
             "data": {
-                "clouds": f"exact surfaces of {self.room_count} procedural rooms (ovseg3d.synth), seeds from {FIRST_SEED}:"
-                " half of them of a type, half with random kinds",
+                "clouds": f"exact surfaces of {self.room_count} procedural rooms (ovseg3d.synth), seeds from"
+                f" {FIRST_SEED}: half of them of a type, half with random kinds",
                 "augmentation": "holes by a depth buffer of random cameras, thinning, noise, yaw, mirroring, scale;"
                 " without ceiling, colour or normals at random (scripts/training/detection_stage.py)",
                 "never seen": "styles, textures and colours of ovseg3d/synth/holdout.py; any real scan",

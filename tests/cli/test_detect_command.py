@@ -11,6 +11,9 @@ from heads.test_detection import room_cloud
 from PIL import Image
 from plyfile import PlyData, PlyElement
 
+from ovseg3d.heads.detection import Detector
+from ovseg3d.session import Run
+
 
 def write_ply(path: Path, xyz: np.ndarray) -> Path:
     table = np.empty(len(xyz), dtype=[(name, "f4") for name in "xyz"])
@@ -129,3 +132,10 @@ def test_a_run(cli: Cli, colour_run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["frame"] == "input" and (tmp_path / "boxes/birds_eye.png").exists()
+
+
+def test_a_run_in_python(run: Run) -> None:
+    found = run.detect(detector=Detector(min_score=0.0))
+    assert list(found) == sorted(found, key=lambda d: -d.score)
+    named = run.detect(["red", "blue"], detector=Detector(min_score=0.0))
+    assert [d.center for d in named] == [d.center for d in found]

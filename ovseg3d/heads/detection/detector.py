@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import ConfigError
@@ -67,11 +68,11 @@ class Detector:
                 network was trained on.
 
         Raises:
-            ConfigError: the cloud has too few points, is no solid scene, or extends too far.
+            ConfigError: the cloud has too few points, or extends too far.
         """
         level = _level(np.asarray(up, np.float64))
-        prepared = self._prepared(cloud, level, metres_per_unit)
-        yaw = -manhattan_yaw(prepared.normal) if prepared.normal is not None else 0.0
+        prepared, normal = _prepared(cloud, level, metres_per_unit)
+        yaw = -manhattan_yaw(normal)
         turned, _ = rotated(prepared, np.zeros((0, 7)), yaw)
         voxels = voxelize(turned)
         with torch.inference_mode():
@@ -81,18 +82,18 @@ class Detector:
         members = found.voxel_box[voxels.point_voxel.numpy()]
         return _records(replace(found, boxes=boxes), members, level, metres_per_unit, names or self.names, yaw)
 
-    def _prepared(self, cloud: PointCloud, level: Rotation, metres_per_unit: float) -> PointCloud:
-        """The cloud in metres and z-up, with normals."""
-        if len(cloud.xyz) < MIN_POINTS:
-            raise ConfigError(
-                f"The cloud has {len(cloud.xyz)} points; {MIN_POINTS} are the least that can show an object",
-                fix="use a denser cloud",
-            )
-        turn = level.as_matrix()
-        xyz = (cloud.xyz.astype(np.float64) * metres_per_unit) @ turn.T
-        if cloud.normal is None:
-            return PointCloud(xyz.astype(np.float32), estimate_normals(xyz), cloud.rgb)
-        return PointCloud(xyz.astype(np.float32), (cloud.normal @ turn.T).astype(np.float32), cloud.rgb)
+
+def _prepared(cloud: PointCloud, level: Rotation, metres: float) -> tuple[PointCloud, Float[np.ndarray, "points 3"]]:
+    """The cloud in metres and z-up, with normals; and these normals."""
+    if len(cloud.xyz) < MIN_POINTS:
+        raise ConfigError(
+            f"The cloud has {len(cloud.xyz)} points; {MIN_POINTS} are the least that can show an object",
+            fix="use a denser cloud",
+        )
+    turn = level.as_matrix()
+    xyz = (cloud.xyz.astype(np.float64) * metres) @ turn.T
+    normal = estimate_normals(xyz) if cloud.normal is None else (cloud.normal @ turn.T).astype(np.float32)
+    return PointCloud(xyz.astype(np.float32), normal, cloud.rgb), normal
 
 
 def _level(up: np.ndarray) -> Rotation:

@@ -17,10 +17,14 @@ MIN_VOXELS = 2
 OBJECT_SHARE = 0.5
 """A voxel belongs to an object rather than to the room behind it if at least a third of its points do: the room's
 points count half."""
+CENTER_BETA, SIZE_BETA = 0.01, 0.05
+"""Errors from which the losses of centre (metres) and logarithmic size are linear: pictures are 2 cm thick."""
+SMALL_POWER = 0.75
+"""A voxel's weight is its object's number of voxels to the power of minus this: 1 would make all objects equal."""
 TEXT_SCALE = 14.0
 """Factor of cosine similarities before the softmax over names (1 / 0.07)."""
 WEIGHTS = {
-    "foreground": 1.0, "quality": 1.0, "iou": 1.0, "center": 1.0, "size": 0.5, "yaw": 0.5, "symmetry": 0.1, "name": 0.2,
+    "foreground": 1.0, "quality": 1.0, "iou": 1.0, "center": 2.0, "size": 0.5, "yaw": 0.5, "symmetry": 0.1, "name": 0.2,
 }  # fmt: skip
 
 
@@ -76,8 +80,8 @@ def detection_losses(
     weight = torch.ones_like(quality)
     if len(positive):
         row = targets.voxel_box[positive]
-        # A large object has a thousand times the voxels of a small one; the square root of its size is its weight.
-        share = torch.bincount(row, minlength=len(targets.boxes)).float().clamp(min=1).rsqrt()[row]
+        # A large object has a thousand times the voxels of a small one, but not its importance.
+        share = torch.bincount(row, minlength=len(targets.boxes)).float().clamp(min=1).pow(-SMALL_POWER)[row]
         share = share / share.sum()
         box, order = targets.boxes[row], targets.symmetry[row]
         center, log_size, yaw = found.center[positive], found.log_size[positive], found.yaw[positive]
@@ -92,8 +96,10 @@ def detection_losses(
         embedded = network.embed(found.hidden[positive])
         losses |= {
             "iou": (share * (1 - diou)).sum(),
-            "center": (share * F.smooth_l1_loss(center, box[:, :3], beta=0.1, reduction="none").sum(1)).sum(),
-            "size": (share * F.smooth_l1_loss(log_size, box[:, 3:6].log(), beta=0.2, reduction="none").sum(1)).sum(),
+            "center": (share * F.smooth_l1_loss(center, box[:, :3], beta=CENTER_BETA, reduction="none").sum(1)).sum(),
+            "size": (
+                share * F.smooth_l1_loss(log_size, box[:, 3:6].log(), beta=SIZE_BETA, reduction="none").sum(1)
+            ).sum(),
             "yaw": (share * F.cross_entropy(yaw, labels, reduction="none")).sum(),
             "symmetry": (share * F.cross_entropy(found.symmetry[positive], symmetry, reduction="none")).sum(),
             "name": (
