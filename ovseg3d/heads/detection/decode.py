@@ -1,5 +1,6 @@
 """From dense predictions to few boxes: the best voxel of each object, and all voxels that agree with it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ from ovseg3d.geometry import rotated_nms
 from ovseg3d.heads.detection.network import SYMMETRY_ORDERS, DetectionNetwork, Predictions
 from ovseg3d.heads.detection.yaw import decode_yaw
 
-CENTER_CELL = 0.1
-"""Of the voxels whose centres fall in one cube of this side, metres, only the best is a candidate."""
+CENTER_CELL = 0.5
+"""Of the voxels whose boxes are about equally large and centred in one cube, only the best is a candidate; the cube's
+side is this share of the size."""
 MAX_CANDIDATES = 500
 MAX_SHIFT = 0.5
 """A voxel belongs to a box if its own centre is this near to the box's, in half sizes of the box, on each axis..."""
@@ -46,7 +48,7 @@ def decode(network: DetectionNetwork, found: Predictions, *, min_score: float, n
     """
     score = found.quality.sigmoid()
     voxels = (found.foreground > 0).nonzero()[:, 0]
-    seeds = _seeds(found.center[voxels], score[voxels], min_score)
+    seeds = _seeds(found.center[voxels], found.log_size[voxels], score[voxels], min_score)
     boxes = _boxes(found, voxels[seeds])
     kept = seeds[torch.from_numpy(rotated_nms(boxes, score[voxels[seeds]].numpy(), nms_iou))]
     best = voxels[kept]
@@ -81,11 +83,12 @@ def decode(network: DetectionNetwork, found: Predictions, *, min_score: float, n
     )
 
 
-def _seeds(center: Tensor, score: Tensor, min_score: float) -> Tensor:
-    """The best voxel of each cell of predicted centres, best first."""
+def _seeds(center: Tensor, log_size: Tensor, score: Tensor, min_score: float) -> Tensor:
+    """The best voxel of each cell of predicted sizes and centres, best first."""
     order = score.argsort(descending=True)
     order = order[score[order] >= min_score]
-    cells = torch.floor(center[order] / CENTER_CELL).long()
+    octave = torch.round(log_size[order].mean(1, keepdim=True) / math.log(2))
+    cells = torch.cat([torch.floor(center[order] / (CENTER_CELL * 2**octave)), octave], 1).long()
     _, inverse = torch.unique(cells, dim=0, return_inverse=True)
     first = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), len(order))
     first = first.scatter_reduce(0, inverse, torch.arange(len(order)), "amin")

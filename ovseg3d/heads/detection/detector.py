@@ -37,7 +37,7 @@ class Detector:
 
     weights: Path = SHIPPED
     min_score: float = 0.3
-    nms_iou: float = 0.25
+    nms_iou: float = 0.1
 
     @cached_property
     def trained(self) -> TrainedNetwork:
