@@ -212,6 +212,7 @@ class Train:
             "tensorboard",
             "depth",
             "sparse_depth",
+            "depth_prior",
             "refine_poses",
             "exposure",
         )

@@ -33,7 +33,7 @@ from ovseg3d.points.methods import FOLDER, FeatureTrainer
 from ovseg3d.points.semantic_scene import SemanticScene, save_semantics
 from ovseg3d.points.smooth import smooth
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
-from ovseg3d.query.room import plane_of
+from ovseg3d.query.layout_prior import plane_of
 from ovseg3d.runs.devices import resolve_backend
 from ovseg3d.runs.fields import refined
 from ovseg3d.runs.figures import EVALUATED

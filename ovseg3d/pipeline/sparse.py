@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ovseg3d.encoders.depth import load_depth_estimator
 from ovseg3d.engine import Event
 from ovseg3d.engine.workers import available_cores
 from ovseg3d.errors import CacheError
@@ -43,6 +44,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
     Raises:
         Stopped: `context.stop` was set.
         SceneError: a photo cannot be read.
+        EncoderError: the model of the depth prior is not available.
         RunError: the run's own points are damaged.
         OutputError: the run's folder cannot be written to.
     """
@@ -57,11 +59,18 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
             raise Stopped
         context.report(Event("progress", "set-up", progress=share, message=text))
 
+    name = run.config.scene.depth_prior
+    prior = load_depth_estimator(name, context.device) if decisions.depth_prior else None
     made: list[Mapping[str, np.ndarray]] = []
 
     def make() -> Mapping[str, np.ndarray]:
         found = reconstruct(
-            scene, adjust=decisions.adjust_poses, threads=available_cores(), seed=run.config.train.seed, report=report
+            scene,
+            adjust=decisions.adjust_poses,
+            threads=available_cores(),
+            seed=run.config.train.seed,
+            prior=None if prior is None else prior.disparity,
+            report=report,
         )
         made.append({"nothing": np.zeros(1, np.uint8)} if found is None else found.arrays())
         return made[-1]
@@ -74,6 +83,8 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         "seed": run.config.train.seed,
         "pycolmap": installed_version("pycolmap"),
     }
+    if prior is not None:
+        facts |= {"prior": prior.weight_hash, "transformers": installed_version("transformers")}
     try:
         cache = FeatureCache.at(run.config.encode.cache_dir)
         arrays = cache.get_or_make(KIND, content_key(facts), make, context.stop)

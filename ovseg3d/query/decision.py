@@ -13,8 +13,8 @@ from scipy.special import expit, logit
 
 from ovseg3d.instances.records import instances_meant
 from ovseg3d.query.answer import Answer, Criteria, Verdict
+from ovseg3d.query.calibration import Calibration, calibration_of
 from ovseg3d.query.point_margins import PointMargins
-from ovseg3d.query.presence import Calibration, calibration_of
 from ovseg3d.query.relevancy import SHARPNESS
 from ovseg3d.query.scene_decision import SceneDecision
 from ovseg3d.query.similarity import SimilarityModel

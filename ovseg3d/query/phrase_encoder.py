@@ -12,9 +12,9 @@ from ovseg3d.encoders.hub import only_local
 from ovseg3d.encoders.registry import admitted, fetched_for_files
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.points.semantic_scene import FILE
+from ovseg3d.query.calibration import canonical_of
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
-from ovseg3d.query.presence import canonical_of
 from ovseg3d.query.relevancy import ensemble
 from ovseg3d.query.words import about, tells_a_place
 from ovseg3d.runs.devices import DeviceName, resolve_device

@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.query.default_vocabulary import AHEAD, DEFAULT_VOCABULARY, Nearest
-from ovseg3d.query.room import plane_of
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, LEAD, Nearest
+from ovseg3d.query.layout_prior import plane_of
 from ovseg3d.query.similarity import SimilarityModel, is_among
 from ovseg3d.query.vocabulary import Vocabulary
 
@@ -53,7 +53,7 @@ class PointMargins:
             own = compare([phrase, *filter(plane_of, (*free, *everyday))], (), known=known)[0][:, 0]
             best = self._nearest(others, free, known)
             return own - (
-                np.maximum(best, self._everyday.best(np.isin(DEFAULT_VOCABULARY, everyday)) - AHEAD)
+                np.maximum(best, self._everyday.best(np.isin(DEFAULT_VOCABULARY, everyday)) - LEAD)
                 if everyday
                 else best
             )

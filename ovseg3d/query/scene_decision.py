@@ -7,9 +7,17 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.query.answer import THRESHOLD, Criteria, Verdict
+from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
-from ovseg3d.query.presence import BOUND, SHARE, SIZED, TYPICAL, Candidates, chances, log_sum
-from ovseg3d.query.room import bare_plane_of, plane_of, told_by_planes
+from ovseg3d.query.layout_prior import bare_plane_of, plane_of, with_layout
+from ovseg3d.query.presence import (
+    LOGIT_SHARE,
+    MAX_TYPICALITY,
+    SIZE_WEIGHT,
+    TYPICALITY_WEIGHT,
+    log_sum,
+    probabilities,
+)
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.vocabulary import Vocabulary
 
@@ -46,13 +54,13 @@ class SceneDecision:
         known, names = self.candidates.on_plane(bare_plane_of(phrase)), (*everyday, *named, *plain)
         # Names of planes are not counted: an object is no plane, and a larger count raises the phrase's odds.
         count = max(sum(not plane_of(name) for name in names), min(len(names), 1))
-        found = chances(own, np.logaddexp(alternatives_sum, alone), count, excluded, known)
+        found = probabilities(own, np.logaddexp(alternatives_sum, alone), count, excluded, known)
         whole, best = self.candidates.best_whole(found), int(found.argmax())
         score, alternative, free = float(found[best]), None, (*everyday, *named)
         # An instance or plane below the threshold must not replace a neighbourhood that reaches it.
         enough = max(WHOLE * score, THRESHOLD if score >= THRESHOLD else 0.0)
         candidate = whole if whole is not None and found[whole] >= enough else best
-        if free and score < criteria.threshold <= chances(own, alone, len(plain), excluded).max():
+        if free and score < criteria.threshold <= probabilities(own, alone, len(plain), excluded).max():
             likely = beside[best]
             if everyday:
                 allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
@@ -74,15 +82,15 @@ class SceneDecision:
         cosines, _ = semantics.compare(texts, texts[:0])
         nearer = cosines - self.candidates.levels(cosines)
         if semantics.plane is not None:
-            nearer = told_by_planes(nearer, phrases, semantics.plane, semantics.piece)
-        logits = SHARE * semantics.encoder.logit_scale * nearer + TYPICAL * self._typical(texts)
-        logits = logits + SIZED * self._similarity.sizes.log_odds(phrases, free)[semantics.piece]
+            nearer = with_layout(nearer, phrases, semantics.plane, semantics.piece)
+        logits = LOGIT_SHARE * semantics.encoder.logit_scale * nearer + TYPICALITY_WEIGHT * self._typical(texts)
+        logits = logits + SIZE_WEIGHT * self._similarity.sizes.log_odds(phrases, free)[semantics.piece]
         return np.split(logits, np.cumsum([len(group) for group in groups])[:-1], axis=1)
 
     def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
         """z-scores of the texts' cosines with the mean of the default vocabulary."""
         middle, mean, deviation = self._texts.usual
-        return ((texts @ middle - mean) / max(deviation, 1e-6)).clip(-BOUND, BOUND)
+        return ((texts @ middle - mean) / max(deviation, 1e-6)).clip(-MAX_TYPICALITY, MAX_TYPICALITY)
 
     @cached_property
     def _everyday_shares(self) -> tuple[Float[np.ndarray, " candidates"], Float[np.ndarray, "candidates words"]]:

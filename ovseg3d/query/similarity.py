@@ -1,8 +1,8 @@
 """Similarity of a run's surface points and phrases: cosines, with priors of the whole scene.
 
 Cosines of lifted features come from `SemanticScene.compare`. Three terms are added: a hubness correction for names that
-are known to be in the scene (`query.hubs`), the layout for floor, walls and ceiling (`query.room`), and a size prior of
-instances (`query.sizes`). Only differences between phrases at one point are meaningful.
+are known to be in the scene (`hubness`), the layout prior for floor, walls and ceiling (`layout_prior`), and a size
+prior of instances (`size_prior`). Only differences between phrases at one point are meaningful.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, Int
 from ovseg3d.errors import ConfigError
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.context import RunContext
-from ovseg3d.query.hubs import group_means, groups_of, peaks, shifts
+from ovseg3d.query.hubness import group_means, groups_of, peaks, shifts
+from ovseg3d.query.layout_prior import plane_of, with_layout
 from ovseg3d.query.phrase_encoder import PhraseEncoder
 from ovseg3d.query.relevancy import SHARPNESS, relevancy
-from ovseg3d.query.room import plane_of, told_by_planes
 from ovseg3d.query.size_prior import SizePrior
 
 SIZED_NAMES = 0.3
@@ -117,11 +117,11 @@ class SimilarityModel:
         if plane is None:
             return own, beside
         # With LERF's features, `own` are margins from which others are subtracted already.
-        beside = beside if sized else told_by_planes(beside, others, plane, instance)
-        return told_by_planes(own, phrases, plane, instance), beside
+        beside = beside if sized else with_layout(beside, others, plane, instance)
+        return with_layout(own, phrases, plane, instance), beside
 
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
-        """See `hubs.shifts`."""
+        """See `hubness.shifts`."""
         instances = [phrase for phrase in known if not plane_of(phrase)]
         means, weight = self._means(_planes_of(known))
         if not instances or not len(means) or not phrases:

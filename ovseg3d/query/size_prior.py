@@ -12,10 +12,10 @@ from jaxtyping import Float
 
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, same_word
-from ovseg3d.query.hubs import group_means
+from ovseg3d.query.hubness import group_means
+from ovseg3d.query.layout_prior import plane_of
 from ovseg3d.query.phrase_encoder import PhraseEncoder
-from ovseg3d.query.room import plane_of
-from ovseg3d.query.sizes import Size, extents, likeliest_scale, size_of, told_by_sizes
+from ovseg3d.query.sizes import Size, extents, likeliest_scale, size_log_odds, size_of
 from ovseg3d.query.words import share_a_word
 
 
@@ -43,7 +43,7 @@ class SizePrior:
             return odds
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._columns and not plane_of(phrase)]
         if new:
-            found = told_by_sizes(self._extents * self.metres, [self.size(phrase) for phrase in new])
+            found = size_log_odds(self._extents * self.metres, [self.size(phrase) for phrase in new])
             self._columns |= dict(zip(new, found.T))
         for k, phrase in enumerate(phrases):
             if not plane_of(phrase) and (phrase not in free or self.size(phrase) is not None):

@@ -1,21 +1,18 @@
-"""How large things are, in words: no mug is as large as a bed.
+"""Sizes of household objects, as a prior of names: no mug is as large as a bed.
 
-Once things are told apart, a thing's extent speaks for some names and against others, whatever it looks like. An
-extent is (width, height, cell): the longer side, seen from above; the height; and a typical cell of the thing's
-surface, which is how well it could be measured. Extents have a row for each number of a thing; row 0, which is no
-thing, and numbers that nothing has are zeros. `SIZES` has for everyday words how wide and how high such things are:
-from what is built and sold, not from any scene. With x the logs of a width and a height in metres, and mu and sigma a
-word's mean and deviation of these,
+The extent of an instance is (width, height, cell): the longer side seen from above, the height, and a typical cell of
+its surface, which limits how well it is measured. Row k of an array of extents is of instance k; row 0 and numbers
+without points are zeros. `SIZES` has typical widths and heights of words, from what is built and sold, not from any
+scene. With x the logarithms of a width and a height in metres, and mu and sigma a word's means and deviations of these,
 
-    log p(x | word) / p(x) = log((1 - ODD) N(x; mu, sigma^2 + blur^2) / p(x) + ODD),    p(x): mean over all words
+    log p(x | word) / p(x) = log((1 - OUTLIERS) N(x; mu, sigma^2 + blur^2) / p(x) + OUTLIERS)
 
-so that a thing of which half was found, or two that were taken for one, is not ruled out. blur is a cell, or `FINEST`
-if that is more, relative to the thing. A word that nobody uses at home may be as large as anything, from a pin to a
-ship, and few such things would fit: N is exp(`ANY`) then, or p(x) if that is less, since what is too large for a
-room's things is a piece of the room, and no ship.
+where p(x) is the mean over all words. Outliers are instances of which half was found, or two that were not separated.
+blur is a cell, at least `RESOLUTION`, relative to the instance. A word without a known size may have any: its density
+is exp(`ANY_SIZE`), or p(x) if that is less.
 
-Captures by a single camera have no scale. But a room has one in which most things are as large as what they look like,
-and `likeliest_scale` finds it.
+Captures by a single camera have no scale. `likeliest_scale` finds the one at which most instances have the sizes of
+what they resemble.
 """
 
 import re
@@ -64,63 +61,63 @@ broom .2-1.4 .1-1.5|vacuum cleaner .25-.6 .08-1.2|iron .22-.35 .1-.17|ironing bo
 tool box .22-.75 .14-.5|hammer .1-.4 .02-.15|apple .06-.1 .05-.1|banana .1-.28 .03-.2|orange .06-.11 .05-.1
 bread .1-.45 .05-.18|cake .15-.45 .05-.3|cat .25-.75 .15-.4|dog .3-1.2 .2-.9|person .35-1.9 .3-2
 """
-"""Words with the widths (the longer side, seen from above) and heights in metres that nearly all such things have."""
+"""Words with ranges of widths (the longer side seen from above) and heights in metres."""
 COMPOUNDS = {
     "trash can": "bin", "garbage can": "bin", "notebook computer": "laptop", "laptop computer": "laptop",
     "microwave oven": "microwave", "chest of drawers": "dresser", "bean bag": "armchair",
     "bedside table": "night stand", "dog bed": "cushion", "cat bed": "cushion", "piano keyboard": "piano",
 }  # fmt: skip
-"""Names whose last word is another thing's."""
-MAYBE = {"hanging", "left", "lying", "right", "sitting", "standing"}
-"""Words before which a phrase may have said what it is about: a lamp standing on a desk is no standing desk."""
-FINEST = 0.05
-"""Metres below which lengths are not told apart: a wrinkle of a floor is as high as a rug."""
-LEAST = 0.15
-"""Least deviation of a log length."""
-ODD = 0.2
-"""Chance that a thing is not as large as its name says, or was not found whole."""
+"""Names whose last word names another object."""
+POSTURES = {"hanging", "left", "lying", "right", "sitting", "standing"}
+"""Words before which a phrase may have named its object: "a lamp standing on a desk"."""
+RESOLUTION = 0.05
+"""Metres below which lengths are not distinguished."""
+MIN_DEVIATION = 0.15
+"""Least deviation of the logarithm of a length."""
+OUTLIERS = 0.2
+"""Probability that an instance has another size than its name's, or was not found whole."""
 TRIM = 0.02
-"""Share of a thing's points that is left out at each end."""
-FEWEST = 20
-"""Points of a thing that has a say in the scale."""
+"""Share of an instance's points that is trimmed at each end."""
+MIN_POINTS = 20
+"""Fewest points of an instance from which the scale is estimated."""
 SCALES = np.exp(np.arange(np.log(0.0005), np.log(2000), 0.05))
-"""Metres per unit that are tried: steps of 5 %, millimetres and kilometres included."""
-CLEAR, FAR = 10.0, 1.5
-"""How much likelier, in logs, the best of these has to make all things together than any that is so many times off."""
-ANY = -2 * np.log(np.log(30 / 0.03))
-"""Log density of what is anything from 3 cm to 30 m wide, and high."""
+"""Metres per unit that are tried: steps of 5 %, from millimetres to kilometres."""
+MIN_MARGIN, OTHER_SCALE = 10.0, 1.5
+"""Least log likelihood ratio of the best scale to any that differs by this factor."""
+ANY_SIZE = -2 * np.log(np.log(30 / 0.03))
+"""Log density of sizes between 3 cm and 30 m, in width and height."""
 
 
 def _read(ranges: str) -> dict[str, Size]:
-    """A range is two deviations to either side of the mean."""
+    """Sizes from ranges of two deviations to either side of the mean."""
     found = {}
     for entry in ranges.strip().replace("\n", "|").split("|"):
         name, *sides = entry.rsplit(" ", 2)
-        low, high = np.log(np.maximum([[float(end) for end in side.split("-")] for side in sides], FINEST)).T
-        (width, height), spread = (low + high) / 2, np.maximum((high - low) / 4, LEAST)
+        low, high = np.log(np.maximum([[float(end) for end in side.split("-")] for side in sides], RESOLUTION)).T
+        (width, height), spread = (low + high) / 2, np.maximum((high - low) / 4, MIN_DEVIATION)
         found[name] = (float(width), float(height), float(spread[0]), float(spread[1]))
     return found
 
 
 SIZES = _read(_RANGES)
-"""Of everyday things."""
+"""Sizes of words."""
 
 
 def size_of(phrase: str) -> Size | None:
-    """Of what a phrase is about: "two red mugs on the table" are mugs. None: the table does not know it."""
+    """The size of what a phrase names: "two red mugs on the table" are mugs. None: unknown."""
     text = " ".join(words_of(phrase))
     for compound, meant in COMPOUNDS.items():
         text = re.sub(rf"\b{compound.replace(' ', '[ -]')}\b", meant, text)
     words = about(text)
     if "toy" in words:
         return SIZES["toy"]
-    ends = [k for k, word in enumerate(words) if word in MAYBE]
+    ends = [k for k, word in enumerate(words) if word in POSTURES]
     named = (_named(words[:end]) for end in (len(words), *reversed(ends)))
     return next((size for size in named if size is not None), None)
 
 
 def _named(words: Sequence[str]) -> Size | None:
-    """Of what words end in."""
+    """The size of the longest known name at the end of words."""
     for first in range(len(words)):
         name = " ".join(words[first:])
         for form in (name, name.removesuffix("s"), name.removesuffix("es"), name + "s", *_of_ves(name)):
@@ -130,17 +127,17 @@ def _named(words: Sequence[str]) -> Size | None:
 
 
 def _of_ves(name: str) -> tuple[str, ...]:
-    """Of what "shelves" or "knives" may be the plural."""
+    """Singulars of "shelves" or "knives"."""
     return (name[:-3] + "f", name[:-3] + "fe") if name.endswith("ves") else ()
 
 
-def extents(surface: Surface, instance: Int[np.ndarray, " points"]) -> Float[np.ndarray, "things 3"]:
-    """Extents of all things, in the surface's units. Sides are those of the tightest of four rectangles, 22.5 degrees
-    from each other.
+def extents(surface: Surface, instance: Int[np.ndarray, " points"]) -> Float[np.ndarray, "instances 3"]:
+    """Extents of all instances, in the surface's units. Sides are those of the smallest of four rectangles, 22.5
+    degrees apart.
 
     Args:
         surface: the points.
-        instance: number of each one's thing, from 1; 0 for none.
+        instance: instance of each point, from 1; 0 for none.
     """
     up = surface.up
     aside = np.eye(3)[np.abs(up).argmin()]
@@ -161,29 +158,29 @@ def extents(surface: Surface, instance: Int[np.ndarray, " points"]) -> Float[np.
     return made
 
 
-def told_by_sizes(
-    extent: Float[np.ndarray, "things 3"], sizes: Sequence[Size | None]
-) -> Float[np.ndarray, "things names"]:
-    """log p(x | word) / p(x) of each thing and name, in natural logs.
+def size_log_odds(
+    extent: Float[np.ndarray, "instances 3"], sizes: Sequence[Size | None]
+) -> Float[np.ndarray, "instances names"]:
+    """log p(x | word) / p(x) of each instance and name.
 
     Args:
-        extent: from `extents`, in metres; rows of zeros are nothing, and say nothing.
-        sizes: from `size_of`; None: anything.
+        extent: from `extents`, in metres; rows of zeros get zeros.
+        sizes: from `size_of`; None: unknown.
     """
     made, there = np.zeros((len(extent), len(sizes))), extent[:, 0] > 0
     if there.any() and sizes:
         usual = _density(extent[there], list(SIZES.values()))
         usual = logsumexp(usual, axis=1) - np.log(usual.shape[1])
-        own = np.tile(np.minimum(ANY - usual, 0)[:, None], len(sizes))
+        own = np.tile(np.minimum(ANY_SIZE - usual, 0)[:, None], len(sizes))
         known = np.flatnonzero([size is not None for size in sizes])
         own[:, known] = _density(extent[there], [size for size in sizes if size is not None]) - usual[:, None]
-        made[there] = np.logaddexp(np.log(1 - ODD) + own, np.log(ODD))
+        made[there] = np.logaddexp(np.log(1 - OUTLIERS) + own, np.log(OUTLIERS))
     return made
 
 
 def _density(extent: np.ndarray, sizes: Sequence[Size]) -> np.ndarray:
-    """log p(x | word), things x words."""
-    extent, words = np.maximum(extent, FINEST), np.array(sizes).reshape(-1, 4)
+    """log p(x | word), instances x words."""
+    extent, words = np.maximum(extent, RESOLUTION), np.array(sizes).reshape(-1, 4)
     blur = extent[:, None, 2:] / extent[:, None, :2]
     variance = words[:, 2:] ** 2 + blur**2
     off = (np.log(extent[:, None, :2]) - words[:, :2]) ** 2 / variance
@@ -191,35 +188,35 @@ def _density(extent: np.ndarray, sizes: Sequence[Size]) -> np.ndarray:
 
 
 def likeliest_scale(
-    extent: Float[np.ndarray, "things 3"],
-    looks: Float[np.ndarray, "things names"],
+    extent: Float[np.ndarray, "instances 3"],
+    appearance: Float[np.ndarray, "instances names"],
     sizes: Sequence[Size | None],
-    count: Int[np.ndarray, " things"],
+    count: Int[np.ndarray, " instances"],
 ) -> float | None:
-    """Metres per unit at which things best have the sizes of what they look like; None where that is not clear.
+    """Metres per unit at which instances have the sizes of what they resemble; None where that is not clear.
 
-    With p(name) from looks alone, each thing says log((1 - ODD) sum p(name) p(x + log scale | name) + ODD p(any)), and
-    counts by the root of its points. Names of unknown size fit at any scale.
+    With p(name) from appearance alone, the log likelihood of an instance is log((1 - OUTLIERS) sum p(name) p(x + log
+    scale | name) + OUTLIERS p(any)), weighted by the root of its points. Names of unknown size fit at any scale.
 
     Args:
         extent: from `extents`, in units.
-        looks: logits of names.
+        appearance: logits of names.
         sizes: from `size_of`.
-        count: points of each thing.
+        count: points of each instance.
     """
-    told, known = (count >= FEWEST) & (extent[:, 0] > 0), np.array([size is not None for size in sizes], bool)
-    if not told.any() or not known.any():
+    large, known = (count >= MIN_POINTS) & (extent[:, 0] > 0), np.array([size is not None for size in sizes], bool)
+    if not large.any() or not known.any():
         return None
-    chance = looks[told].astype(np.float64)
-    chance -= np.asarray(logsumexp(chance, axis=1, keepdims=True))
-    named, other = [size for size in sizes if size is not None], np.log(ODD) + ANY
+    log_name = appearance[large].astype(np.float64)
+    log_name -= np.asarray(logsumexp(log_name, axis=1, keepdims=True))
+    named, other = [size for size in sizes if size is not None], np.log(OUTLIERS) + ANY_SIZE
     if not known.all():
-        other = np.logaddexp(other, np.log(1 - ODD) + ANY + logsumexp(chance[:, ~known], axis=1))
-    weight = np.sqrt(count[told] / count[told].mean())
-    likely = (chance[:, known] + _density(extent[told] * scale, named) for scale in SCALES)
+        other = np.logaddexp(other, np.log(1 - OUTLIERS) + ANY_SIZE + logsumexp(log_name[:, ~known], axis=1))
+    weight = np.sqrt(count[large] / count[large].mean())
+    likely = (log_name[:, known] + _density(extent[large] * scale, named) for scale in SCALES)
     fits = np.stack([np.asarray(logsumexp(one, axis=1)) for one in likely])
-    found = np.logaddexp(np.log(1 - ODD) + fits, other) @ weight
+    found = np.logaddexp(np.log(1 - OUTLIERS) + fits, other) @ weight
     best = int(found.argmax())
-    far = np.abs(np.log(SCALES / SCALES[best])) > np.log(FAR)
-    clear = 0 < best < len(SCALES) - 1 and found[best] - found[far].max() > CLEAR
+    far = np.abs(np.log(SCALES / SCALES[best])) > np.log(OTHER_SCALE)
+    clear = 0 < best < len(SCALES) - 1 and found[best] - found[far].max() > MIN_MARGIN
     return float(SCALES[best]) if clear else None

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
+from ovseg3d.query.layout_prior import may_oppose
 from ovseg3d.query.phrase_encoder import PhraseEncoder
-from ovseg3d.query.room import may_oppose
 from ovseg3d.query.words import about, share_a_word
 
 

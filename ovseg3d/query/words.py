@@ -1,34 +1,35 @@
-"""What a phrase is about, as far as its words tell: "a picture on the wall" is about a picture, two pairs of shoes are
-shoes. Capitals and punctuation say nothing.
+"""The head of a phrase: "a picture on the wall" is about a picture, "two pairs of shoes" about shoes.
+
+Case and punctuation are ignored.
 """
 
 PLACES = {
     "above", "across", "against", "along", "at", "behind", "below", "beneath", "beside", "between", "by", "from", "in",
     "into", "near", "of", "off", "on", "onto", "over", "to", "touching", "towards", "under", "with",
 }  # fmt: skip
-"""Words after which a phrase tells a place, and no longer what it is about."""
+"""Words after which a phrase states a place."""
 BEFORE = PLACES | {"next", "that", "which"}
-"""The same, and others before which it has said that..."""
+"""Words that end the head of a phrase..."""
 JOINED = {"built", "clip", "plug", "roll", "walk"}
-"""...unless they belong to one of these: a walk in closet is no walk."""
+"""...unless they follow one of these, as in "walk in closet"."""
 AMOUNT = {"pair", "set", "stack", "pile", "row", "roll", "bunch", "piece", "sheet"}
-"""Words that tell how many, or how much."""
+"""Words for amounts, before "of"."""
 LITTLE = frozenset("a an the of on in at with and or to by from".split())
-"""Words that name nothing."""
+"""Words without content."""
 
 
 STRUCTURAL = ("wall", "floor", "ceiling")
-"""Classes that are the room itself; figures are given with and without them."""
+"""Classes of the layout; figures are given with and without them."""
 
 
 def words_of(phrase: str) -> list[str]:
-    """Its words, in small letters, without what stands around them."""
+    """The words of a phrase in lower case, without punctuation around them."""
     words = (word.strip(".,:;!?\"'()") for word in phrase.casefold().split())
     return [word for word in words if word]
 
 
 def about(phrase: str) -> list[str]:
-    """The words of a phrase that tell what it is about, in their order: none that say where that is."""
+    """The words of a phrase's head, in their order."""
     words = words_of(phrase)
     pairs = zip(words, words[1:])
     amount = next((k for k, (word, of) in enumerate(pairs) if word.removesuffix("s") in AMOUNT and of == "of"), None)
@@ -38,13 +39,13 @@ def about(phrase: str) -> list[str]:
 
 
 def tells_a_place(phrase: str) -> bool:
-    """Whether it says where something is, beside what it is about: "a bottle of water" does not."""
+    """Whether a phrase states a place: "a mug on the table" does, "a bottle of water" does not."""
     words = words_of(phrase)
     return any(word in PLACES - {"of"} and before not in JOINED for before, word in zip(words, words[1:]))
 
 
 def share_a_word(first: str, second: str) -> bool:
-    """Whether two phrases may be about one thing: "a red mug" and "mugs", not "a mug" and "a cup"."""
+    """Whether two heads share a word: "a red mug" and "mugs" do, "a mug" and "a cup" do not."""
     return bool(_named(first) & _named(second))
 
 

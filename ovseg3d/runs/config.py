@@ -70,6 +70,9 @@ class SceneConfig:
     sparse_depth: Literal["auto", "off"] = "auto"
     """Supervise with sparse points, matched between the photos, and with depth completed between them. auto: for real
     photos."""
+    depth_prior: str = "off"
+    """Monocular depth model that shapes the completed depth of real photos between sparse points: a model of
+    transformers by hub id, such as depth-anything/Depth-Anything-V2-Small-hf, or by folder; or off."""
     refine_poses: Literal["auto", "on", "off"] = "auto"
     """Correct the poses of the training cameras. auto: by bundle adjustment of the sparse points, for real photos. on:
     also during training."""
@@ -84,6 +87,8 @@ class SceneConfig:
         _positive("downscale", self.downscale)
         _positive("max-side", self.max_side)
         _positive("scale", self.scale)
+        if self.depth_prior != "off" and self.sparse_depth == "off":
+            raise ConfigError("--depth-prior needs sparse depth", fix="leave out --sparse-depth off")
 
 
 @dataclass(frozen=True)

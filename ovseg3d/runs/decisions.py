@@ -15,6 +15,8 @@ class Decisions:
     """Supervise with measured depth."""
     sparse_depth: bool
     """Supervise with sparse points."""
+    depth_prior: bool
+    """Shape the depth between sparse points with a monocular prior."""
     adjust_poses: bool
     """Bundle adjust the poses; needs sparse points."""
     refine_poses: bool
@@ -29,6 +31,7 @@ class Decisions:
         parts = [
             "measured depth" if self.depth else "",
             "sparse depth" if self.sparse_depth else "",
+            "monocular depth prior" if self.depth_prior else "",
             "adjusted poses" if self.adjust_poses else "",
             "poses refined in training" if self.refine_poses else "",
             "exposure of each photo" if self.exposure else "",
@@ -55,6 +58,7 @@ def decide(scene: Scene, config: SceneConfig) -> Decisions:
     return Decisions(
         depth=config.depth == "on" or (config.depth == "auto" and measured and not scene.exact),
         sparse_depth=sparse,
+        depth_prior=sparse and config.depth_prior != "off",
         adjust_poses=sparse and config.refine_poses != "off",
         refine_poses=config.refine_poses == "on",
         exposure=config.exposure == "on" or (config.exposure == "auto" and real),

@@ -7,8 +7,12 @@ the completed disparity d minimises
 
 over the points i and all lines t of three neighbouring cells (two axes, two diagonals). tau is small where the photo's
 colour is constant, so that planes continue across bare walls, and larger at edges, where depth may bend or jump.
-Both sums are robust (reweighted least squares). It is a Gaussian model, so its uncertainty is known: the spread of
-solutions for data and lines disturbed by their own noise ("perturb and MAP", Papandreou and Yuille 2010).
+Both sums are robust (reweighted least squares). With a prior m, the disparity that a network predicts up to a scale and
+an offset, lines are expected to bend as a m does. The scale a is fitted to the points, and tau at edges is what the fit
+leaves there. A prior that disagrees with the points is not used.
+
+It is a Gaussian model, so its uncertainty is known: the spread of solutions for data and lines disturbed by their own
+noise ("perturb and MAP", Papandreou and Yuille 2010).
 """
 
 from typing import Any
@@ -17,6 +21,7 @@ import numpy as np
 import scipy.sparse as sparse
 from jaxtyping import Float, UInt8
 from scipy.ndimage import gaussian_filter
+from scipy.optimize import least_squares
 from scipy.sparse.linalg import splu
 
 CELL = 4
@@ -33,6 +38,8 @@ EDGE = 0.1
 """The same across an edge."""
 MIN_SIGMA = 0.005
 """Least relative deviation of a point."""
+AGREEING = 0.5
+"""Largest deviation of a prior that is used, as a share of the deviation of the points' disparity."""
 ROUNDS = 3
 """Reweighted solutions."""
 SAMPLES = 12
@@ -46,6 +53,7 @@ def complete(
     xy: Float[np.ndarray, "points 2"],
     depth_z: Float[np.ndarray, " points"],
     sigma: Float[np.ndarray, " points"],
+    prior: Float[np.ndarray, "h w"] | None = None,
 ) -> tuple[Float[np.ndarray, "rows columns"], Float[np.ndarray, "rows columns"]]:
     """Complete the depth of one photo.
 
@@ -54,6 +62,7 @@ def complete(
         xy: pixels of the points.
         depth_z: their z-depth, above 0; at least one point.
         sigma: relative standard deviations of the depths.
+        prior: predicted disparity of the photo, up to a positive scale and an offset.
 
     Returns:
         Disparity at the cells' centres, in 1 / units of depth_z, above 0; and its relative standard deviation.
@@ -62,9 +71,11 @@ def complete(
     flatness = _flatness(photo, cell)
     h, w = flatness.shape
     scale = float(np.median(1.0 / depth_z))
-    lines, tau = _lines(flatness)
     points = _interpolation(xy / cell - 0.5, h, w)
     target = 1.0 / (depth_z * scale)
+    lines, flat = _lines(flatness)
+    shape, edge = (np.zeros(h * w), EDGE) if prior is None else _fitted(_means(prior, cell), points, target)
+    bend, tau = lines @ shape, PLANE + (edge - PLANE) * (1.0 - flat)
     line_weight, point_weight = 1.0 / tau, 1.0 / (np.maximum(sigma, MIN_SIGMA) * target)
     anchor = _ANCHOR * sparse.eye(h * w)
 
@@ -74,11 +85,12 @@ def complete(
         a = lines.multiply((line_weight * line_trust)[:, None]).tocsr()
         b = points.multiply((point_weight * point_trust)[:, None]).tocsr()
         factor = splu((a.T @ a + b.T @ b + anchor).tocsc())
-        return a, b, factor, factor.solve(b.T @ (point_weight * point_trust * target) + _ANCHOR)
+        wanted = a.T @ (line_weight * line_trust * bend) + b.T @ (point_weight * point_trust * target)
+        return a, b, factor, factor.solve(wanted + _ANCHOR)
 
     a, b, factor, found = solve(np.ones(len(tau)), np.ones(len(target)))
     for _ in range(ROUNDS - 1):
-        residuals = (lines @ found) * line_weight, (points @ found - target) * point_weight
+        residuals = (lines @ found - bend) * line_weight, (points @ found - target) * point_weight
         a, b, factor, found = solve(*(_trust(residual) for residual in residuals))
     random = np.random.default_rng(0)
     noise = a.T @ random.standard_normal((len(tau), SAMPLES)) + b.T @ random.standard_normal((len(target), SAMPLES))
@@ -113,7 +125,7 @@ def _flatness(photo: UInt8[np.ndarray, "h w channels"], cell: int) -> Float[np.n
 def _lines(
     flatness: Float[np.ndarray, "rows columns"],
 ) -> tuple[sparse.csr_matrix, Float[np.ndarray, " lines"]]:
-    """Second differences over all lines of three cells, and the deviation of each that is expected."""
+    """Second differences over all lines of three cells, and the flatness of each."""
     h, w = flatness.shape
     index = np.arange(h * w).reshape(h, w)
     triples = []
@@ -126,7 +138,40 @@ def _lines(
     values = np.tile([1.0, -2.0, 1.0], len(cells))
     flat = flatness.ravel()[cells].min(1)
     matrix = sparse.csr_matrix((values, (rows, cells.ravel())), (len(cells), h * w))
-    return matrix, PLANE + (EDGE - PLANE) * (1.0 - flat)
+    return matrix, flat
+
+
+def _means(image: Float[np.ndarray, "h w"], cell: int) -> Float[np.ndarray, " cells"]:
+    """Means of the cells of an image."""
+    h, w = image.shape[0] // cell, image.shape[1] // cell
+    return image[: h * cell, : w * cell].reshape(h, cell, w, cell).mean((1, 3), dtype=np.float64).ravel()
+
+
+def _fitted(
+    prior: Float[np.ndarray, " cells"], points: sparse.csr_matrix, target: Float[np.ndarray, " points"]
+) -> tuple[Float[np.ndarray, " cells"], float]:
+    """The prior at the scale and offset that fit the points best, and the deviation that is left; zeros and `EDGE` for
+    a prior that disagrees with the points."""
+    spread = float(prior.std())
+    if spread < 1e-9:
+        return np.zeros_like(prior), EDGE
+    shape = (prior - prior.mean()) / spread
+    at = points @ shape
+
+    def residual(line: Float[np.ndarray, "2"]) -> Float[np.ndarray, " points"]:
+        return line[0] * at + line[1] - target
+
+    scale, offset = least_squares(residual, (0.0, 1.0), loss="soft_l1", f_scale=EDGE).x
+    left, whole = _deviation(residual(np.array([scale, offset]))), _deviation(target)
+    if scale <= 0 or left >= min(EDGE, AGREEING * whole):
+        return np.zeros_like(prior), EDGE
+    return scale * shape, max(left, PLANE)
+
+
+def _deviation(values: Float[np.ndarray, " points"]) -> float:
+    """Half the distance of the 16th and the 84th percentile: the standard deviation, but for outliers."""
+    low, high = np.quantile(values, [0.16, 0.84])
+    return float(high - low) / 2
 
 
 def _interpolation(at: Float[np.ndarray, "points 2"], h: int, w: int) -> sparse.csr_matrix:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
@@ -55,6 +55,8 @@ MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
 
 Progress = Callable[[str, float], None]
+DepthPrior = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w"]]
+"""Predicts the disparity of a photo, up to a positive scale and an offset."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,13 @@ class SparseDepth:
 
 
 def reconstruct(
-    scene: Scene, *, adjust: bool, threads: int = 2, seed: int = 0, report: Progress | None = None
+    scene: Scene,
+    *,
+    adjust: bool,
+    threads: int = 2,
+    seed: int = 0,
+    prior: DepthPrior | None = None,
+    report: Progress | None = None,
 ) -> SparseDepth | None:
     """Sparse points of the training photos, and their completed depth; None if the photos have too few matches.
 
@@ -140,6 +148,7 @@ def reconstruct(
         adjust: also adjust the poses, if there are at most `MAX_VIEWS`; else they are returned unchanged.
         threads: of feature extraction and matching.
         seed: of the choice of pairs and of RANSAC.
+        prior: bends the completed depth where photos have edges; see `completion`.
         report: receives a sentence and the completed share.
 
     Raises:
@@ -153,7 +162,7 @@ def reconstruct(
         with tempfile.TemporaryDirectory(prefix="ovseg3d-") as scratch, quiet():
             job = _Job(scene, views, Path(scratch), threads, seed, report or (lambda _text, _share: None))
             job.match()
-            return job.solve(adjust and len(views) == len(scene.train))
+            return job.solve(adjust and len(views) == len(scene.train), prior)
     except OSError as error:  # such as a full disk
         raise output_error(error, Path(tempfile.gettempdir())) from error
 
@@ -162,6 +171,7 @@ def _complete_all(
     scene: Scene,
     view: Int[np.ndarray, " observations"],
     points: tuple[Float[np.ndarray, "observations 2"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
+    prior: DepthPrior | None,
     report: Progress,
 ) -> tuple[Float[np.ndarray, "views rows columns"], Float[np.ndarray, "views rows columns"], Int[np.ndarray, " views"]]:
     """Completed disparity of all training photos, its deviation, both padded to the largest, and their cells' sides."""
@@ -176,7 +186,9 @@ def _complete_all(
         # Disparity is linear on a plane for a pinhole, and nearly so with a usual lens, but not for a fisheye.
         flat = frame.camera.model != "OPENCV_FISHEYE" and min(rows, columns) >= 3
         if flat and seen.sum() >= MIN_VIEW_POINTS:
-            found, deviation = complete(load_photo(frame), *(column[seen] for column in points))
+            photo = load_photo(frame)
+            predicted = None if prior is None else prior(photo[..., :3])
+            found, deviation = complete(photo, *(column[seen] for column in points), prior=predicted)
             # Interpolation at the border reads one cell beyond it.
             disparity[number] = np.pad(found, ((0, shape[1] - rows), (0, shape[2] - columns)), mode="edge")
             sigma[number, :rows, :columns] = deviation
@@ -273,8 +285,8 @@ class _Job:
                 camera.has_prior_focal_length = True
                 database.update_camera(camera)
 
-    def solve(self, adjust: bool) -> SparseDepth | None:
-        """Triangulate, and adjust the poses."""
+    def solve(self, adjust: bool, prior: DepthPrior | None) -> SparseDepth | None:
+        """Triangulate, adjust the poses, and complete the depth."""
         poses = np.stack([frame.camera.c2w for frame in self._frames])
         self._report("triangulating", 0.9)
         model = self._triangulate(poses, 0)
@@ -288,7 +300,7 @@ class _Job:
             model = self._triangulate(poses, number + 1)
             if math.degrees(_movement(before, poses)[0]) < SETTLED:
                 break
-        return self._collect(model, given, adjust)
+        return self._collect(model, given, adjust, prior)
 
     def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], number: int) -> Any:
         import pycolmap
@@ -352,7 +364,7 @@ class _Job:
         pose = image.cam_from_world().matrix()
         return points @ pose[2, :3] + pose[2, 3]
 
-    def _collect(self, model: Any, given_error: float, adjusted: bool) -> SparseDepth | None:
+    def _collect(self, model: Any, given_error: float, adjusted: bool, prior: DepthPrior | None) -> SparseDepth | None:
         """Turn pycolmap's model into arrays."""
         scene = self._scene
         c2w = np.stack([scene.frames[view].camera.c2w for view in scene.train])
@@ -379,7 +391,8 @@ class _Job:
         view, columns = table[:, 0].astype(np.int64), (table[:, 1:3], table[:, 3], table[:, 4])
         errors = np.array([given_error, model.compute_mean_reprojection_error()])
         points = np.stack([point.xyz for point in kept.values()])
-        return SparseDepth(view, *columns, *_complete_all(scene, view, columns, self._report), points, c2w, errors)
+        completed = _complete_all(scene, view, columns, prior, self._report)
+        return SparseDepth(view, *columns, *completed, points, c2w, errors)
 
 
 def _sigma(point: Any, eyes: dict[int, Float[np.ndarray, "3"]]) -> float:

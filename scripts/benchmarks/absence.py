@@ -24,7 +24,7 @@ from ovseg3d.evaluate.metrics.absence import AbsenceCurve, AbsenceScores, absenc
 from ovseg3d.files import read_json, write_atomic, write_json
 from ovseg3d.instances.layout import NONE
 from ovseg3d.query.engine import THRESHOLD, QueryEngine
-from ovseg3d.query.room import bare_plane_of
+from ovseg3d.query.layout_prior import bare_plane_of
 from ovseg3d.session import load
 from scripts.start import start
 from scripts.training.calibration import calibrate

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from ovseg3d.query.presence import SCORES
+from ovseg3d.query.calibration import SCORES
 
 Scores = Mapping[str, Mapping[str, float]]
 """By scene and phrase."""

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from safetensors.numpy import load_file
 from tiny import small_settings
 
 from ovseg3d.engine import Event, latest_checkpoint
-from ovseg3d.errors import RunError
+from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.fields import SPARSE_FILE, load_sparse, refined
@@ -97,3 +98,35 @@ def test_too_few_matches_are_said_and_training_goes_on(tiny_scene: Path, config:
     run = train_scene(tiny_scene, config, output_dir=tmp_path / "run", report=events.append)
     assert any("too few matches" in event.message for event in events)
     assert not (run.folder / SPARSE_FILE).exists() and run.status()["status"] == "done"
+
+
+def test_a_depth_prior_sees_each_photo_once_and_shapes_the_depth(
+    made: RunFolder, config: Config, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen = []
+
+    class Prior:
+        weight_hash = "0" * 16
+
+        def disparity(self, photo: np.ndarray) -> np.ndarray:
+            """The completed disparity of the run without a prior, with waves on it."""
+            alone = plain.disparity[completed[len(seen)]]
+            seen.append(photo.shape)
+            rows, columns = np.indices(photo.shape[:2]) // plain.cell[0]
+            return 20 * alone[np.minimum(rows, alone.shape[0] - 1), np.minimum(columns, alone.shape[1] - 1)] + rows % 2
+
+    plain = load_sparse(made, made.load_scene())
+    assert plain is not None
+    completed = np.flatnonzero(np.isfinite(plain.disparity_sigma).any((1, 2)))  # the others have too few points
+    monkeypatch.setattr("ovseg3d.pipeline.sparse.load_depth_estimator", lambda *_: Prior())
+    config = replace(config, scene=replace(config.scene, depth_prior="a/model"))
+    run = train_scene(real, config, output_dir=tmp_path / "run")
+    shaped = load_sparse(run, run.load_scene())
+    assert shaped is not None and seen == [(120, 160, 3)] * len(completed) and len(seen) > 3
+    np.testing.assert_array_equal(shaped.c2w, plain.c2w)
+    assert np.abs(shaped.disparity / plain.disparity - 1).max() > 0.01
+
+
+def test_a_depth_prior_without_sparse_depth_is_refused():
+    with pytest.raises(ConfigError, match="needs sparse depth"):
+        make_config("cpu", flags={"scene": {"depth_prior": "a/model", "sparse_depth": "off"}})

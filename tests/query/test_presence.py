@@ -20,24 +20,12 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.query.calibration import SCORES, calibration_of, canonical_of
+from ovseg3d.query.candidates import CROP_WEIGHT, LEVEL_COUNT, MIN_PURITY, POINTS, STRIDE, Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
 from ovseg3d.query.engine import QueryEngine
-from ovseg3d.query.hubs import groups_of
-from ovseg3d.query.presence import (
-    CHANCE,
-    EVERY,
-    KNOWN,
-    PATCH,
-    PORTRAIT,
-    PURE,
-    SCORES,
-    STEADY,
-    Candidates,
-    calibration_of,
-    canonical_of,
-    chances,
-    log_sum,
-)
+from ovseg3d.query.hubness import groups_of
+from ovseg3d.query.presence import PLANE_PROBABILITY, PRIOR, log_sum, probabilities
 from ovseg3d.query.relevancy import CANONICAL
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.folder import RunFolder
@@ -78,9 +66,9 @@ def test_candidates_are_instances_planes_and_neighbourhoods() -> None:
     assert found.wholes == 3
     alike = groups_of(instance, plane, frozenset())
     members = [np.flatnonzero(row) for row in dense[3:]]
-    assert all(len(set(alike[own])) == 1 and PURE * PATCH <= len(own) <= PATCH for own in members)
-    assert 0.5 < len(members) / (len(GRID) / EVERY) < 1, "patches across an edge have no say"
-    np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + STEADY))
+    assert all(len(set(alike[own])) == 1 and MIN_PURITY * POINTS <= len(own) <= POINTS for own in members)
+    assert 0.5 < len(members) / (len(GRID) / STRIDE) < 1, "patches across an edge have no say"
+    np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + LEVEL_COUNT))
 
 
 def test_an_instance_crop_weighs_more_than_points() -> None:
@@ -93,7 +81,7 @@ def test_an_instance_crop_weighs_more_than_points() -> None:
         Candidates.of(scene).scene.vectors,
         Candidates.of(replace(scene, instance_crops=faces)).scene.vectors,
     )
-    mixed = normalise(normalise(before[:2]) + PORTRAIT * faces[[0, 2]])
+    mixed = normalise(normalise(before[:2]) + CROP_WEIGHT * faces[[0, 2]])
     np.testing.assert_allclose(after[:2], mixed, atol=1e-6)
     assert ((after[:2] * faces[[0, 2]]).sum(1) > 0.8).all()
     np.testing.assert_array_equal(after[2:], before[2:])
@@ -126,19 +114,21 @@ def test_candidates_with_few_points_no_features_or_disagreeing_photos() -> None:
     assert not trusted.members.toarray()[:, GRID[:, 0] < 6].any(), "in full from half of the usual agreement"
 
 
-def test_chances_follow_bayes_rule() -> None:
+def test_probabilities_follow_bayes_rule() -> None:
     random = np.random.default_rng(0)
     own, others, no = random.normal(0, 3, 6), random.normal(0, 3, (6, 7)), np.zeros((6, 0))
-    prior = np.r_[CHANCE, np.full(7, (1 - CHANCE) / 7)]
+    prior = np.r_[PRIOR, np.full(7, (1 - PRIOR) / 7)]
     joint = np.exp(np.concatenate([own[:, None], others], 1)) * prior
     every = log_sum(others)
-    np.testing.assert_allclose(chances(own, every, 7, no), joint[:, 0] / joint.sum(1))
-    np.testing.assert_allclose(chances(np.zeros(1), log_sum(np.zeros((1, 9))), 9, no[:1]), CHANCE)
+    np.testing.assert_allclose(probabilities(own, every, 7, no), joint[:, 0] / joint.sum(1))
+    np.testing.assert_allclose(probabilities(np.zeros(1), log_sum(np.zeros((1, 9))), 9, no[:1]), PRIOR)
     # What is not meant has to be beaten by itself, however many others there are.
     excluded = random.normal(0, 3, (6, 2))
-    both = chances(own, every, 7, excluded)
-    assert ((both > 0.5) <= (own > excluded.max(1))).all() and (both <= chances(own, every, 7, no)).all()
-    np.testing.assert_allclose(chances(own, log_sum(no), 0, excluded[:, :1]), 1 / (1 + np.exp(excluded[:, 0] - own)))
+    both = probabilities(own, every, 7, excluded)
+    assert ((both > 0.5) <= (own > excluded.max(1))).all() and (both <= probabilities(own, every, 7, no)).all()
+    np.testing.assert_allclose(
+        probabilities(own, log_sum(no), 0, excluded[:, :1]), 1 / (1 + np.exp(excluded[:, 0] - own))
+    )
 
 
 def asker_of(folder: Path, scene: SemanticScene, texts: dict[str, np.ndarray]) -> QueryEngine:
@@ -296,11 +286,15 @@ def test_a_known_plane_is_present_whatever_its_features(tmp_path: Path) -> None:
     engine = asker_of(tmp_path, scene, texts)
     engine.texts.clip = SimpleNamespace(calibration=CARD)
     bare, white = engine.ask(["ceiling", "a white ceiling"])
-    assert bare.present and bare.score == KNOWN and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
+    assert (
+        bare.present
+        and bare.score == PLANE_PROBABILITY
+        and set(bare.point_index) == set(np.flatnonzero(plane == CEILING))
+    )
     assert bare.probability is None and white.probability is not None and not white.present
     assert engine.decide("ceiling").known and not engine.decide("lamp").known
     apart = engine.decide("ceiling", negatives=["a white ceiling"])
-    assert apart.score < KNOWN and engine.decide("ceiling", negatives=["lamp"]).score == KNOWN
+    assert apart.score < PLANE_PROBABILITY and engine.decide("ceiling", negatives=["lamp"]).score == PLANE_PROBABILITY
     without = asker_of(tmp_path / "table", seen(vectors, alone, np.where(plane == WALL, NONE, plane)), texts)
     assert not without.ask(["ceiling"])[0].present, "without walls there is no room"
 
@@ -338,7 +332,7 @@ def test_a_phrase_competes_with_the_default_vocabulary(run: RunFolder, monkeypat
     assert listed.score == pytest.approx(beside.score, rel=1e-4)
     assert (listed.relevancy <= beside.relevancy + 1e-6).all() and (listed.relevancy < beside.relevancy).any()
     with monkeypatch.context() as patch:
-        patch.setattr("ovseg3d.query.point_margins.AHEAD", 0.0)
+        patch.setattr("ovseg3d.query.point_margins.LEAD", 0.0)
         level = QueryEngine(run).ask(["red"], canonical=["blue"])[0]
     np.testing.assert_allclose(listed.relevancy, level.relevancy, atol=1e-5)
     # Synonyms, and phrases that share a word, are no alternatives.

@@ -5,8 +5,18 @@ import pytest
 from scipy.stats import norm
 
 from ovseg3d.field.surface import Surface
-from ovseg3d.query.room import plane_of
-from ovseg3d.query.sizes import ANY, FINEST, LEAST, ODD, SIZES, extents, likeliest_scale, size_of, told_by_sizes
+from ovseg3d.query.layout_prior import plane_of
+from ovseg3d.query.sizes import (
+    ANY_SIZE,
+    MIN_DEVIATION,
+    OUTLIERS,
+    RESOLUTION,
+    SIZES,
+    extents,
+    likeliest_scale,
+    size_log_odds,
+    size_of,
+)
 
 
 def room(boxes: list[tuple[float, float, float]], up: int = 2, points: int = 4000) -> tuple[Surface, np.ndarray]:
@@ -62,7 +72,9 @@ def test_compounds_toys_and_stops() -> None:
 def test_the_table_is_of_things_that_are_as_large_as_one_would_say() -> None:
     assert len(SIZES) > 150 and not any(plane_of(word) for word in SIZES)
     for word, (width, height, *spread) in SIZES.items():
-        assert FINEST / 2 < np.exp(width) < 4 and FINEST / 2 < np.exp(height) < 4 and min(spread) >= LEAST, word
+        assert (
+            RESOLUTION / 2 < np.exp(width) < 4 and RESOLUTION / 2 < np.exp(height) < 4 and min(spread) >= MIN_DEVIATION
+        ), word
     for small, large in (("mug", "bin"), ("chair", "sofa"), ("night stand", "wardrobe"), ("laptop", "television")):
         assert sum(SIZES[small][:2]) < sum(SIZES[large][:2])
 
@@ -88,21 +100,21 @@ def test_likelihoods_against_scipy() -> None:
 
     def density(instance: np.ndarray, word: str) -> float:
         size = SIZES[word]
-        spread = [np.hypot(size[2 + side], max(instance[2], FINEST) / instance[side]) for side in (0, 1)]
+        spread = [np.hypot(size[2 + side], max(instance[2], RESOLUTION) / instance[side]) for side in (0, 1)]
         return float(np.prod([norm.pdf(np.log(instance[side]), size[side], spread[side]) for side in (0, 1)]))
 
-    found = told_by_sizes(extent, [SIZES["chair"], None, SIZES["sofa"]])
+    found = size_log_odds(extent, [SIZES["chair"], None, SIZES["sofa"]])
     assert found.shape == (4, 3) and not found[0].any(), "nothing says nothing"
     for row in (1, 2, 3):
         usual = np.mean([density(extent[row], word) for word in SIZES])
         for column, word in ((0, "chair"), (2, "sofa")):
-            told = np.log((1 - ODD) * density(extent[row], word) / usual + ODD)
+            told = np.log((1 - OUTLIERS) * density(extent[row], word) / usual + OUTLIERS)
             assert found[row, column] == pytest.approx(told, abs=1e-6)
-        told = np.log((1 - ODD) * min(np.exp(ANY) / usual, 1) + ODD)
-        assert found[row, 1] == pytest.approx(told, abs=1e-6) and told >= np.log(ODD)
-    assert found[1, 0] > 1 > np.log(ODD) + 0.1 > found[1, 2] and found[2, 2] > 0 > found[2, 0]
+        told = np.log((1 - OUTLIERS) * min(np.exp(ANY_SIZE) / usual, 1) + OUTLIERS)
+        assert found[row, 1] == pytest.approx(told, abs=1e-6) and told >= np.log(OUTLIERS)
+    assert found[1, 0] > 1 > np.log(OUTLIERS) + 0.1 > found[1, 2] and found[2, 2] > 0 > found[2, 0]
     assert found[3, 1] == pytest.approx(0), "a piece of wall is no ship for its size"
-    assert told_by_sizes(extent, []).shape == (4, 0) and not told_by_sizes(extent[:1], [None]).any()
+    assert size_log_odds(extent, []).shape == (4, 0) and not size_log_odds(extent[:1], [None]).any()
 
 
 THINGS = {

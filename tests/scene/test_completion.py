@@ -78,9 +78,42 @@ def test_deviations_are_those_of_the_gaussian_model(monkeypatch: pytest.MonkeyPa
     xy, z = random.uniform([2, 2], [30, 22], (12, 2)), np.full(12, 2.0)
     sigma = random.uniform(0.01, 0.05, 12)
     disparity, deviation = complete(photo, xy, z, sigma)
-    lines, tau = completion._lines(completion._flatness(photo, CELL))
+    lines, flat = completion._lines(completion._flatness(photo, CELL))
+    tau = completion.PLANE + (completion.EDGE - completion.PLANE) * (1 - flat)
     points = completion._interpolation(xy / CELL - 0.5, 6, 8)
     a, b = lines.toarray() / tau[:, None], points.toarray() / sigma[:, None]
     inverse = np.linalg.inv(a.T @ a + b.T @ b + completion._ANCHOR * np.eye(48))
     exact = np.sqrt(np.diag(inverse)).reshape(6, 8) / (disparity * 2.0)
     np.testing.assert_allclose(deviation, exact, rtol=0.1)
+
+
+def step(scale: float, offset: float) -> np.ndarray:
+    """Disparity of a near half of the photo and a far one, up to a scale and an offset."""
+    return np.where(np.arange(W) < W / 2, 1.0, 1 / 3.0)[None].repeat(H, 0) * scale + offset
+
+
+def test_a_prior_places_a_jump_between_distant_points():
+    """On a photo of noise, colours do not show where depth jumps."""
+    random = np.random.default_rng(1)
+    photo = random.integers(0, 255, (H, W, 3)).astype(np.uint8)
+    xy = random.uniform([2, 2], [W - 2, H - 2], (40, 2))
+    xy = xy[np.abs(xy[:, 0] - W / 2) > 10]
+    z = np.where(xy[:, 0] < W / 2, 1.0, 3.0)
+    true = np.where(cells()[0] < W / 2, 1.0, 1 / 3.0)
+
+    def share_right(prior: np.ndarray | None) -> float:
+        disparity, _ = complete(photo, xy, z, np.full(len(xy), 0.01), prior)
+        return float((np.abs(disparity / true - 1) < 0.05).mean())
+
+    assert share_right(step(50.0, -7.0)) > 0.95
+    assert share_right(None) < 0.8
+
+
+@pytest.mark.parametrize("prior", [step(-2.0, 5.0), np.full((H, W), 3.0)], ids=["inverted", "constant"])
+def test_a_prior_that_contradicts_the_points_counts_for_nothing(prior: np.ndarray):
+    random = np.random.default_rng(4)
+    photo = random.integers(0, 255, (H, W, 3)).astype(np.uint8)
+    xy = random.uniform([2, 2], [W - 2, H - 2], (40, 2))
+    z, sigma = np.where(xy[:, 0] < W / 2, 1.0, 3.0), np.full(40, 0.01)
+    for with_prior, alone in zip(complete(photo, xy, z, sigma, prior), complete(photo, xy, z, sigma)):
+        np.testing.assert_array_equal(with_prior, alone)

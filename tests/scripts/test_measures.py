@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg3d.query.presence import SCORES
+from ovseg3d.query.calibration import SCORES
 from scripts.training import measures as m
 from scripts.training.calibration import calibrate, fit
 from scripts.training.cards import write_cards

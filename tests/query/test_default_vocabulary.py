@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, FEW, Nearest
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, KEPT_WORDS, Nearest
 from ovseg3d.query.point_margins import batches
 
 
@@ -10,13 +10,13 @@ def test_few_words_of_each_point_say_what_all_do() -> None:
     random = np.random.default_rng(0)
     cosines = random.uniform(-1, 1, (200, 50)).astype(np.float32)
     nearest = Nearest.of(np.array_split(cosines, 7, axis=1))
-    assert nearest.word.shape == nearest.cosine.shape == (200, FEW)
+    assert nearest.word.shape == nearest.cosine.shape == (200, KEPT_WORDS)
     allowed = np.ones(50, bool)
-    allowed[random.choice(50, FEW - 1, replace=False)] = False
+    allowed[random.choice(50, KEPT_WORDS - 1, replace=False)] = False
     for mask in (allowed, np.ones(50, bool)):
         np.testing.assert_array_equal(nearest.best(mask), cosines[:, mask].max(1))
     # Without any of the few, no word is nearer than the last of them.
-    np.testing.assert_array_equal(nearest.best(np.zeros(50, bool)), np.sort(cosines, axis=1)[:, -FEW])
+    np.testing.assert_array_equal(nearest.best(np.zeros(50, bool)), np.sort(cosines, axis=1)[:, -KEPT_WORDS])
 
 
 def test_fewer_words_than_are_kept_are_all_kept() -> None:

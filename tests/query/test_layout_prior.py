@@ -3,7 +3,7 @@
 import numpy as np
 
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
-from ovseg3d.query.room import NEVER, bare_plane_of, may_oppose, plane_of, told_by_planes
+from ovseg3d.query.layout_prior import NEVER, bare_plane_of, may_oppose, plane_of, with_layout
 
 PHRASES = ("floor", "a white wall", "wall", "rug", "the ceiling")
 PLANE = np.array([FLOOR, WALL, FLOOR, NONE, WALL])
@@ -44,7 +44,7 @@ def test_a_bare_name_says_nothing_else_of_its_plane() -> None:
 
 def test_planes_and_things_decide_among_the_words_that_name_planes() -> None:
     before = COSINES.copy()
-    told = told_by_planes(COSINES, PHRASES, PLANE, INSTANCE)
+    told = with_layout(COSINES, PHRASES, PLANE, INSTANCE)
     assert (COSINES == before).all()
     assert [PHRASES[i] for i in told.argmax(1)] == ["floor", "a white wall", "rug", "rug", "rug"]
     # What a plane is takes the place of what it was taken for; a rug is as likely as before.
@@ -55,7 +55,7 @@ def test_planes_and_things_decide_among_the_words_that_name_planes() -> None:
 
 
 def test_without_such_words_nothing_changes() -> None:
-    assert told_by_planes(COSINES[:, 3:4], ("rug",), PLANE, INSTANCE) is not None
-    np.testing.assert_array_equal(told_by_planes(COSINES[:, 3:4], ("rug",), PLANE, INSTANCE), COSINES[:, 3:4])
+    assert with_layout(COSINES[:, 3:4], ("rug",), PLANE, INSTANCE) is not None
+    np.testing.assert_array_equal(with_layout(COSINES[:, 3:4], ("rug",), PLANE, INSTANCE), COSINES[:, 3:4])
     free = np.zeros(5, np.int64)
-    np.testing.assert_array_equal(told_by_planes(COSINES, PHRASES, free, free), COSINES)
+    np.testing.assert_array_equal(with_layout(COSINES, PHRASES, free, free), COSINES)

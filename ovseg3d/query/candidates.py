@@ -1,0 +1,115 @@
+"""Candidates for what a phrase names: instances, rejected fragments, layout planes, and neighbourhoods of points.
+
+Neighbourhoods cover objects that were not separated from their support. A neighbourhood is `POINTS` neighbouring
+surface points of one instance or plane; it is left out if many are stray, or if photos disagree about them.
+The vector of an instance or fragment is dominated by the embedding of its crops (see `instances.crops`), because lifted
+features are blurred over cells of the photos.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
+
+from ovseg3d.features.maps import normalise
+from ovseg3d.instances.layout import FLOOR, NONE, WALL
+from ovseg3d.points.semantic_scene import SemanticScene
+from ovseg3d.query.hubness import groups_of
+
+POINTS = 20
+"""Most points of a neighbourhood..."""
+STRIDE = 16
+"""...of which one lies around every 16th surface point."""
+MIN_PURITY = 0.7
+"""Least share of a neighbourhood on the instance or plane of its middle point; other points are left out."""
+MIN_CONFIDENCE = 0.5
+"""Least mean confidence weight of a neighbourhood."""
+CONFIDENCE_FLOOR = 0.01
+"""Least confidence weight of a point in a mean."""
+CROP_WEIGHT = 2.0
+"""Weight of the instance crops' embedding beside the mean of the points."""
+LEVEL_COUNT = 4
+"""Number of candidates with cosine 0 that are added to the mean of `levels`, for scenes with few."""
+
+
+def confidence_weights(agreement: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+    """Confidence weight of each point, 0 to 1: 1 from half of the median agreement of photos."""
+    return (agreement / max(0.5 * float(np.median(agreement)), 1e-6)).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of a scene."""
+
+    scene: SemanticScene
+    """One point for each candidate, instances and planes first: its vector, and the position of one of its points."""
+    members: csr_array
+    """Candidates x points: the weight of each point in each mean. Rows add to 1."""
+    wholes: int
+    """Number of instances, rejected fragments and planes."""
+
+    @classmethod
+    def of(cls, semantics: SemanticScene) -> "Candidates":
+        """The candidates of a scene with at least one point."""
+        groups = groups_of(semantics.piece, semantics.plane, frozenset())
+        grouped = np.flatnonzero(groups)
+        _, first, row = np.unique(groups[grouped], return_index=True, return_inverse=True)
+        middle, near = neighbourhoods(semantics.surface.xyz, semantics.tree)
+        alike = groups[near] == groups[middle][:, None]
+        confidence = confidence_weights(semantics.agreement)
+        kept = (alike.mean(1) >= MIN_PURITY) & (confidence[near].mean(1) >= MIN_CONFIDENCE)
+        kept |= not (kept.any() or len(first))  # there is at least one candidate
+        middle, near, alike = middle[kept], near[kept], alike[kept]
+        place, _ = np.nonzero(alike)
+        rows = np.concatenate([row, len(first) + place])
+        points = np.concatenate([grouped, near[alike]])
+        shape = (len(first) + len(middle), len(groups))
+        weight = np.maximum(confidence, CONFIDENCE_FLOOR)[points]
+        entries = (weight / np.bincount(rows, weight, shape[0])[rows]).astype(np.float32)
+        members, sized = csr_array((entries, (rows, points)), shape=shape), semantics.sized
+        scene = semantics.take(np.concatenate([grouped[first], middle]))
+        vectors = members @ semantics.vectors.astype(np.float32)
+        if semantics.instance_crops is not None:
+            instances = np.flatnonzero(scene.piece[: len(first)])
+            crops = semantics.instance_crops[scene.piece[instances] - 1]
+            vectors[instances] = normalise(normalise(vectors[instances]) + CROP_WEIGHT * crops)
+        scene = replace(
+            scene,
+            vectors=vectors,
+            sized=None if sized is None else replace(sized, encoded=members @ sized.encoded.astype(np.float32)),
+        )
+        return cls(scene, members, len(first))
+
+    def levels(self, cosines: Float[np.ndarray, "candidates texts"]) -> Float[np.ndarray, " texts"]:
+        """The mean cosine of each text over instances and planes."""
+        return cosines[: self.wholes].sum(0) / (self.wholes + LEVEL_COUNT)
+
+    def on_plane(self, kind: int) -> Bool[np.ndarray, " candidates"]:
+        """Candidates that are planes of a layout class: FLOOR, CEILING or WALL. None without a floor and a wall (a
+        table top is no floor), and none of fewer points than a neighbourhood."""
+        plane, piece = self.scene.plane, self.scene.piece
+        if kind == NONE or plane is None:
+            return np.zeros(self.members.shape[0], bool)  # pyright: ignore[reportOptionalSubscript]
+        whole = (piece == 0) & (np.arange(len(plane)) < self.wholes) & (np.diff(self.members.indptr) >= POINTS)
+        room = all((whole & (plane == part)).any() for part in (FLOOR, WALL))
+        return whole & (plane == kind) & room
+
+    def best_whole(self, probability: Float[np.ndarray, " candidates"]) -> int | None:
+        """The most probable instance, fragment or plane."""
+        return int(probability[: self.wholes].argmax()) if self.wholes else None
+
+    def points(self, candidate: int) -> Int[np.ndarray, " members"]:
+        """Indices of a candidate's points."""
+        return self.members.indices[self.members.indptr[candidate] : self.members.indptr[candidate + 1]]
+
+
+def neighbourhoods(
+    xyz: Float[np.ndarray, "points 3"],
+    tree: cKDTree,  # pyright: ignore[reportUnknownParameterType]
+) -> tuple[Int[np.ndarray, " neighbourhoods"], Int[np.ndarray, "neighbourhoods near"]]:
+    """Every `STRIDE`th point of a surface, and the points nearest to it."""
+    middle, count = np.arange(0, len(xyz), STRIDE), min(POINTS, len(xyz))
+    _, near = tree.query(xyz[middle], k=count, workers=-1)
+    return middle, near.reshape(-1, count).astype(np.int64)

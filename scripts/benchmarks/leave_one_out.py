@@ -1,0 +1,160 @@
+"""Leave one stage of the instances or of the answers out, and measure what it earns.
+
+    python -m scripts.benchmarks.leave_one_out outputs/room/run --output outputs/leave_one_out
+
+Rows of instances learn the semantics of a copy of the run again, on the same surface and features; rows of answers ask
+the run as it is. Figures are shares, against a synthetic room's exact cloud: mIoU of the points told the room's names
+(`points`), recall and precision of instances at point IoU 0.5 (`instances`), and at the shipped threshold the share of
+present phrases that are found and of absent ones that are refused (`absence`). Rows are kept in OUTPUT, by run; an
+existing one is not measured again. Never use the rooms for reports.
+"""
+
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+from unittest.mock import patch
+
+import numpy as np
+import tyro
+
+from ovseg3d.errors import RunError
+from ovseg3d.evaluate.absence import absence_scores, absent_phrases
+from ovseg3d.evaluate.measure import classes_of
+from ovseg3d.evaluate.metrics.instances import InstanceScores
+from ovseg3d.evaluate.metrics.points import PointScores
+from ovseg3d.evaluate.protocols import Evaluator
+from ovseg3d.files import read_json, write_json
+from ovseg3d.instances.panels import Panels
+from ovseg3d.pipeline import semantics
+from ovseg3d.pipeline.train import train_scene
+from ovseg3d.points.semantic_scene import SemanticScene
+from ovseg3d.query.answer import THRESHOLD
+from ovseg3d.query.candidates import Candidates
+from ovseg3d.query.engine import QueryEngine
+from ovseg3d.session import load
+from scripts.start import start
+
+COLUMNS = ("points", "recall", "precision", "present", "refused")
+Row = dict[str, float]
+
+_all_candidates = Candidates.of
+
+
+def wholes_only(scene: SemanticScene) -> Candidates:
+    """The candidates of a scene that are instances or planes; all if there are none."""
+    found = _all_candidates(scene)
+    few = found.wholes
+    return replace(found, scene=found.scene.take(np.arange(few)), members=found.members[:few]) if few else found
+
+
+_GROUPING, _PIPELINE, _QUERY = "ovseg3d.instances.grouping", "ovseg3d.pipeline.semantics", "ovseg3d.query"
+INSTANCES: dict[str, dict[str, Any]] = {
+    "planar instances": {f"{_PIPELINE}.find_panels": lambda *_: Panels()},
+    "off-plane residuals": {f"{_GROUPING}.bulges": lambda _border, _region, layout, *_: layout},
+    "cuts": {f"{_GROUPING}.cut_apart": lambda *given: given[6]},
+    "objectness": {f"{_GROUPING}.WholeConfig.instances": lambda _self, told: np.ones(len(told), bool)},
+    "joined pictures": {f"{_GROUPING}._hung": lambda region, *_: region},
+    "fog of the ceiling": {f"{_GROUPING}._ceiling": lambda region, *_: np.zeros(len(region), bool)},
+}
+"""What replaces each stage of the instances."""
+ANSWERS: dict[str, dict[str, Any]] = {
+    "hubness correction": {f"{_QUERY}.hubs.EVENED": 0.0},
+    "size prior": {f"{_QUERY}.scene_decision.SIZE_WEIGHT": 0.0, f"{_QUERY}.similarity.SIZED_NAMES": 0.0},
+    "layout prior": {
+        f"{_QUERY}.scene_decision.with_layout": lambda cosines, *_: cosines,
+        f"{_QUERY}.similarity.with_layout": lambda cosines, *_: cosines,
+    },
+    "known planes": {f"{_QUERY}.presence.PLANE_PROBABILITY": 0.0},
+    "typical words": {f"{_QUERY}.scene_decision.TYPICALITY_WEIGHT": 0.0},
+    "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
+    "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},
+    "agreement of points": {f"{_QUERY}.decision.Decision._agreeing": lambda _self, margin, _seen: margin},
+    "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": wholes_only},
+}
+"""What replaces each stage of the answers."""
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Leave stages of a run out, one at a time, and print a markdown table."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run with semantics, of a synthetic room."""
+    output: Path = Path("outputs/leave_one_out")
+    """Folder of the rows."""
+    rows: str = ""
+    """Which rows, with commas; by default all."""
+
+    def main(self) -> None:
+        """Measure the rows that are missing, and print the table."""
+        asked = [name.strip() for name in self.rows.split(",") if name.strip()]
+        print(f"| left out | {' | '.join(COLUMNS)} |\n|{' --- |' * (1 + len(COLUMNS))}")
+        with ExitStack() as stack:
+            stack.enter_context(_once())
+            for name, changes in {"nothing": {}, **INSTANCES, **ANSWERS}.items():
+                if asked and name not in ("nothing", *asked):
+                    continue
+                row = self._kept(name, changes)
+                print(f"| {name} | {' | '.join(f'{row[c]:.1%}' for c in COLUMNS)} |", flush=True)
+
+    def _kept(self, name: str, changes: dict[str, Any]) -> Row:
+        path = self.output / self.run.resolve().parent.name / f"{name}.json"
+        if path.is_file():
+            return read_json(path, RunError)
+        with ExitStack() as stack:
+            for target, value in changes.items():
+                stack.enter_context(patch(target, value))
+            row = measure(path.with_name("nothing") if name in ANSWERS else self._learnt(path.with_suffix("")))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, row)
+        return row
+
+    def _learnt(self, folder: Path) -> Path:
+        """A copy of the run whose semantics are learnt again."""
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.run, folder)
+        run = load(folder)
+        train_scene(run.load_scene(), replace(run.config, only="semantics"), resume=run)
+        return folder
+
+
+@contextmanager
+def _once() -> Generator[None, None, None]:
+    """Surface, lifted features and their refinement are computed once: no row changes them."""
+    results: dict[str, Any] = {}
+
+    def kept(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: results[name] if name in results else results.setdefault(name, made(*given))
+
+    class Trainer(semantics.FeatureTrainer):
+        learn = kept("learn", semantics.FeatureTrainer.learn)
+
+    with ExitStack() as stack:
+        for name in ("survey", "lift_photos", "clues"):
+            stack.enter_context(patch.object(semantics, name, kept(name, getattr(semantics, name))))
+        stack.enter_context(patch.object(semantics, "FeatureTrainer", Trainer))
+        yield
+
+
+def measure(run: Path) -> Row:
+    """The figures of a run."""
+    engine = QueryEngine(load(run))
+    scores = Evaluator(engine).scores(("points", "instances"))
+    points, instances = scores["points"]["scene"], scores["instances"]["scene"]
+    assert isinstance(points, PointScores) and isinstance(instances, InstanceScores)
+    there = classes_of(engine.scene)
+    present, absent = absence_scores(engine, there, absent_phrases(there))
+    return {
+        "points": points.point_miou,
+        "recall": instances.recall_50,
+        "precision": instances.precision_50,
+        "present": float(np.mean([score >= THRESHOLD for score in present.values()])),
+        "refused": float(np.mean([score < THRESHOLD for score in absent.values()])),
+    }
+
+
+if __name__ == "__main__":
+    start(LeaveOneOut)
