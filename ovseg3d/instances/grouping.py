@@ -5,12 +5,12 @@ Shape and colour are used first: they are known per point, while features are bl
 1. Points are grouped into superpoints (see `superpoints`).
 2. The planes of the layout (floor, walls, ceiling; see `layout`) are found, and each superpoint's plane.
 3. Superpoints merge into regions. Pairs that are most likely one instance, by their adjacency and appearance, merge
-   first (see `borders`).
+   first (see `adjacency`).
 4. Colour and appearance decide which regions on a plane are layout; the others hang or lie on it. Regions on one wall
    that share much of their outline are joined, since a picture has many colours. Fog above the walls is ceiling.
 5. Instances that touch and look alike are separated by shape (see `cuts`). Poorly reconstructed layout off its planes
-   is recognised by colour (see `bulges`). What remains and is large enough is an instance or a rejected fragment (see
-   `wholes`).
+   is recognised by colour (see `off_plane`). What remains and is large enough is an instance or a rejected fragment
+   (see `objectness`).
 
 Ids are 0 for none or layout, else from 1 by falling area; rejected fragments are numbered after all instances. Input
 frame. Instances are named by `records.instances_of`, not here.
@@ -25,13 +25,13 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from ovseg3d.field.surface import Surface, Visibility
-from ovseg3d.instances.borders import BorderConfig, Price, bends, measures, tint
-from ovseg3d.instances.bulges import BulgeConfig, bulges
+from ovseg3d.instances.adjacency import MergeConfig, MergeCost, bends, pair_features, tint
 from ovseg3d.instances.cuts import CutConfig, cut_apart
 from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig, upper_edge
+from ovseg3d.instances.objectness import ObjectnessConfig, region_features
+from ovseg3d.instances.off_plane import OffPlaneConfig, off_plane_residuals
 from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
-from ovseg3d.instances.wholes import WholeConfig, traits
 
 WHOLE = 0.9
 """Least share of a region above the walls of a ceiling; less is a high object..."""
@@ -44,7 +44,7 @@ class InstanceConfig:
     """How points are grouped into instances."""
 
     tint: float = 0.2
-    """Greatest difference in tint (see `borders.tint`) at which a region on a plane is layout..."""
+    """Greatest difference in tint (see `adjacency.tint`) at which a region on a plane is layout..."""
     shade: float = 0.6
     """...and in lightness..."""
     alike: float = 1.1
@@ -58,11 +58,11 @@ class InstanceConfig:
     least: int = 15
     """Fewest points of an instance."""
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
-    merge: BorderConfig = field(default_factory=BorderConfig)
+    merge: MergeConfig = field(default_factory=MergeConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)
-    bulge: BulgeConfig = field(default_factory=BulgeConfig)
+    off_plane: OffPlaneConfig = field(default_factory=OffPlaneConfig)
     cut: CutConfig = field(default_factory=CutConfig)
-    whole: WholeConfig = field(default_factory=WholeConfig)
+    objectness: ObjectnessConfig = field(default_factory=ObjectnessConfig)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def find_instances(
         return Instances(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
     made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
     plane, kind, contacts = made.plane, made.kind, made.contacts
-    region = agglomerate(contacts, made.weight, made.region_features, Price(config.merge, made.first))
+    region = agglomerate(contacts, made.weight, made.region_features, MergeCost(config.merge, made.first))
     layout = _layout(region, made.seen, made.area, kind, config)
     layout[_ceiling(region, layout, plane, kind, made, surface.up.astype(np.float64), config.structure)] = CEILING
     region = np.where(layout == NONE, _hung(region, layout, plane, kind, made, config), -1)
@@ -121,10 +121,10 @@ def find_instances(
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(made.vote, 0)
     up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
     region = cut_apart(contacts.pair, edges, crease, made.weight, made.middle, up, region, config.cut)
-    layout = bulges(made.adjacency, region, layout, made.seen, made.area, config.bulge)
+    layout = off_plane_residuals(made.adjacency, region, layout, made.seen, made.area, config.off_plane)
     region = np.where(layout == NONE, region, -1)
     number = _numbered(region, made.weight, made.area, config.least)
-    whole = config.whole.instances(_traits(number, layout, made, contacts, config.merge))
+    whole = config.objectness.instances(_region_features(number, layout, made, contacts, config.merge))
     order = np.argsort(~whole, kind="stable")
     after = np.zeros(len(whole) + 1, np.int64)
     after[order + 1] = np.arange(1, len(whole) + 1)
@@ -208,10 +208,10 @@ def _hung(
     return connected_components(graph, directed=False)[1][region]
 
 
-def _traits(
-    number: np.ndarray, layout: np.ndarray, made: Superpoints, contacts: Contacts, config: BorderConfig
+def _region_features(
+    number: np.ndarray, layout: np.ndarray, made: Superpoints, contacts: Contacts, config: MergeConfig
 ) -> Float[np.ndarray, "numbers features"]:
-    """Features of each region by which `wholes` recognises rejected fragments."""
+    """Features of each region by which `objectness` recognises rejected fragments."""
     count = int(number.max())
     alone = np.where(layout != NONE, count + layout, count + WALL + 1 + np.arange(len(number)))
     group = np.unique(np.where(number > 0, number, alone), return_inverse=True)[1]
@@ -221,8 +221,8 @@ def _traits(
     contacts = contacts.merged(group, total)
     on_planes = np.bincount(group, made.weight * (made.kind != NONE)) / weight
     inside = np.bincount(group, layout != NONE) > 0
-    two = config.evaluator(measures(contacts, weight, means, made.first))
-    return traits(contacts, two, weight, means, on_planes, inside)[:count]
+    two = config.evaluator(pair_features(contacts, weight, means, made.first))
+    return region_features(contacts, two, weight, means, on_planes, inside)[:count]
 
 
 def _numbered(region: np.ndarray, weight: np.ndarray, area: np.ndarray, least: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 
 from ovseg3d.field.surface import Surface, Visibility
-from ovseg3d.instances.borders import bends, cues, moments, votes
+from ovseg3d.instances.adjacency import bends, edge_features, moments, votes
 from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority, spacing, touching
 from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, lies_on, room_planes
 from ovseg3d.points.smooth import SmoothConfig, smooth, to_lab
@@ -54,7 +54,7 @@ class Superpoints:
     seen: Float[np.ndarray, "superpoints seen"]
     """Mean appearance, with a variance of 1 over the scene, then the mean colour (3), CIELAB / 100."""
     form: Float[np.ndarray, "superpoints moments"]
-    """Mean moments of their points, see `borders.moments`."""
+    """Mean moments of their points, see `adjacency.moments`."""
     first: int | None
     """Columns of appearance that are of the first set of features; None: there are not several sets."""
     facing: Float[np.ndarray, "superpoints 3"]
@@ -67,17 +67,17 @@ class Superpoints:
     adjacency: Contacts
     """Sums: edges between points, their steps in colour, their bends."""
     vote: Float[np.ndarray, " contacts"]
-    """The photos' vote on each contact, see `borders.votes`."""
+    """The photos' vote on each contact, see `adjacency.votes`."""
 
     @property
     def region_features(self) -> Float[np.ndarray, "superpoints features"]:
-        """Inputs of the merge cost, see `borders.measures`: `form`, then `seen`."""
+        """Inputs of the merge cost, see `adjacency.pair_features`: `form`, then `seen`."""
         return np.concatenate([self.form, self.seen], 1)
 
     @property
     def contacts(self) -> Contacts:
-        """Edge features of the contacts, see `borders.cues`."""
-        return cues(self.adjacency, self.plane, self.vote)
+        """Edge features of the contacts, see `adjacency.edge_features`."""
+        return edge_features(self.adjacency, self.plane, self.vote)
 
 
 def find_superpoints(

@@ -25,7 +25,7 @@ from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Surface, SurfaceConfig, Visibility, between, extract_surface, look
 from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
 from ovseg3d.instances.grouping import Instances, find_instances
-from ovseg3d.instances.panels import KNOWN, UNKNOWN, PanelConfig, Panels, find_panels
+from ovseg3d.instances.planar import KNOWN, UNKNOWN, PlanarConfig, PlanarInstances, find_planar_instances
 from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.lift import LiftConfig, Lifted, lift, lift_reduced
@@ -286,11 +286,13 @@ def _embed_instances(
     return _Known(instances, basis, vectors, normalise(basis.reduce(faces)))
 
 
-def _panels(context: Context, clip: TextImageEncoder, surface: Surface, known: _Known) -> tuple[Panels, np.ndarray]:
+def _panels(
+    context: Context, clip: TextImageEncoder, surface: Surface, known: _Known
+) -> tuple[PlanarInstances, np.ndarray]:
     """Candidates for planar instances, and embeddings of their names: the run's phrases, else the default vocabulary.
     Empty if the encoder has no text encoder."""
     instances, phrases = known.instances, context.run.phrases
-    nothing = Panels(), np.zeros((0, clip.dim), np.float32)
+    nothing = PlanarInstances(), np.zeros((0, clip.dim), np.float32)
     if not instances.layout.any():
         return nothing
     names = list(dict.fromkeys([*(phrases or DEFAULT_VOCABULARY), *PLANES]))
@@ -302,9 +304,9 @@ def _panels(context: Context, clip: TextImageEncoder, surface: Surface, known: _
     except EncoderError as error:
         context.log(INSTANCE_CROPS, f"Planar instances are skipped: {error.what}")
         return nothing
-    settings = PanelConfig(sure=KNOWN if phrases else UNKNOWN)
+    settings = PlanarConfig(sure=KNOWN if phrases else UNKNOWN)
     reduced = known.basis.reduce(words)
-    return find_panels(surface, instances, known.vectors, reduced, kinds, clip.logit_scale, settings), words
+    return find_planar_instances(surface, instances, known.vectors, reduced, kinds, clip.logit_scale, settings), words
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:

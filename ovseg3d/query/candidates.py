@@ -47,7 +47,7 @@ class Candidates:
     """One point for each candidate, instances and planes first: its vector, and the position of one of its points."""
     members: csr_array
     """Candidates x points: the weight of each point in each mean. Rows add to 1."""
-    wholes: int
+    group_count: int
     """Number of instances, rejected fragments and planes."""
 
     @classmethod
@@ -84,7 +84,7 @@ class Candidates:
 
     def levels(self, cosines: Float[np.ndarray, "candidates texts"]) -> Float[np.ndarray, " texts"]:
         """The mean cosine of each text over instances and planes."""
-        return cosines[: self.wholes].sum(0) / (self.wholes + LEVEL_COUNT)
+        return cosines[: self.group_count].sum(0) / (self.group_count + LEVEL_COUNT)
 
     def on_plane(self, kind: int) -> Bool[np.ndarray, " candidates"]:
         """Candidates that are planes of a layout class: FLOOR, CEILING or WALL. None without a floor and a wall (a
@@ -92,13 +92,13 @@ class Candidates:
         plane, piece = self.scene.plane, self.scene.piece
         if kind == NONE or plane is None:
             return np.zeros(self.members.shape[0], bool)  # pyright: ignore[reportOptionalSubscript]
-        whole = (piece == 0) & (np.arange(len(plane)) < self.wholes) & (np.diff(self.members.indptr) >= POINTS)
+        whole = (piece == 0) & (np.arange(len(plane)) < self.group_count) & (np.diff(self.members.indptr) >= POINTS)
         room = all((whole & (plane == part)).any() for part in (FLOOR, WALL))
         return whole & (plane == kind) & room
 
-    def best_whole(self, probability: Float[np.ndarray, " candidates"]) -> int | None:
+    def best_group(self, probability: Float[np.ndarray, " candidates"]) -> int | None:
         """The most probable instance, fragment or plane."""
-        return int(probability[: self.wholes].argmax()) if self.wholes else None
+        return int(probability[: self.group_count].argmax()) if self.group_count else None
 
     def points(self, candidate: int) -> Int[np.ndarray, " members"]:
         """Indices of a candidate's points."""

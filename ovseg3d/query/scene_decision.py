@@ -21,7 +21,7 @@ from ovseg3d.query.presence import (
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.vocabulary import Vocabulary
 
-WHOLE = 0.9
+GROUP_PREFERENCE = 0.9
 """Share of the best probability from which an instance is preferred to a neighbourhood of points."""
 
 
@@ -55,10 +55,10 @@ class SceneDecision:
         # Names of planes are not counted: an object is no plane, and a larger count raises the phrase's odds.
         count = max(sum(not plane_of(name) for name in names), min(len(names), 1))
         found = probabilities(own, np.logaddexp(alternatives_sum, alone), count, excluded, known)
-        whole, best = self.candidates.best_whole(found), int(found.argmax())
+        whole, best = self.candidates.best_group(found), int(found.argmax())
         score, alternative, free = float(found[best]), None, (*everyday, *named)
         # An instance or plane below the threshold must not replace a neighbourhood that reaches it.
-        enough = max(WHOLE * score, THRESHOLD if score >= THRESHOLD else 0.0)
+        enough = max(GROUP_PREFERENCE * score, THRESHOLD if score >= THRESHOLD else 0.0)
         candidate = whole if whole is not None and found[whole] >= enough else best
         if free and score < criteria.threshold <= probabilities(own, alone, len(plain), excluded).max():
             likely = beside[best]

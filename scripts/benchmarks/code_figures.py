@@ -3,8 +3,8 @@
     python -m scripts.benchmarks.code_figures            of this tree
     python -m scripts.benchmarks.code_figures --tree DIR --no-start   of another checkout, without running it
 
-Words are counted in names: identifiers, and strings of a single word (JSON keys, flags, kinds). Modules that decide
-answers are exempt until they are rebuilt, and so are the synthetic rooms.
+Words are counted in names: identifiers, and strings of a single word (JSON keys, flags, kinds). The synthetic rooms are
+exempt.
 """
 
 import ast
@@ -28,8 +28,6 @@ OLD_WORDS = frozenset(
     "strongest told_by".split()
 )
 """Left column of the design's table of words, without those that are ordinary English ("place", "unit", "patch")."""
-EXEMPT = frozenset("presence sizes room words hubs default_vocabulary bulges cuts panels wholes borders".split())
-"""Modules that are rebuilt later."""
 LONG_FUNCTION = 60
 """Lines from which a function counts as long."""
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
@@ -64,7 +62,7 @@ class CodeFigures:
 
 
 def _counts(path: Path) -> bool:
-    return path.stem not in EXEMPT and "synth" not in path.parts
+    return "synth" not in path.parts
 
 
 def _function_lengths(source: str) -> Iterator[int]:

@@ -27,7 +27,7 @@ from ovseg3d.evaluate.metrics.instances import InstanceScores
 from ovseg3d.evaluate.metrics.points import PointScores
 from ovseg3d.evaluate.protocols import Evaluator
 from ovseg3d.files import read_json, write_json
-from ovseg3d.instances.panels import Panels
+from ovseg3d.instances.planar import PlanarInstances
 from ovseg3d.pipeline import semantics
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import SemanticScene
@@ -43,25 +43,25 @@ Row = dict[str, float]
 _all_candidates = Candidates.of
 
 
-def wholes_only(scene: SemanticScene) -> Candidates:
+def groups_only(scene: SemanticScene) -> Candidates:
     """The candidates of a scene that are instances or planes; all if there are none."""
     found = _all_candidates(scene)
-    few = found.wholes
+    few = found.group_count
     return replace(found, scene=found.scene.take(np.arange(few)), members=found.members[:few]) if few else found
 
 
 _GROUPING, _PIPELINE, _QUERY = "ovseg3d.instances.grouping", "ovseg3d.pipeline.semantics", "ovseg3d.query"
 INSTANCES: dict[str, dict[str, Any]] = {
-    "planar instances": {f"{_PIPELINE}.find_panels": lambda *_: Panels()},
-    "off-plane residuals": {f"{_GROUPING}.bulges": lambda _border, _region, layout, *_: layout},
+    "planar instances": {f"{_PIPELINE}.find_planar_instances": lambda *_: PlanarInstances()},
+    "off-plane residuals": {f"{_GROUPING}.off_plane_residuals": lambda _border, _region, layout, *_: layout},
     "cuts": {f"{_GROUPING}.cut_apart": lambda *given: given[6]},
-    "objectness": {f"{_GROUPING}.WholeConfig.instances": lambda _self, told: np.ones(len(told), bool)},
+    "objectness": {f"{_GROUPING}.ObjectnessConfig.instances": lambda _self, told: np.ones(len(told), bool)},
     "joined pictures": {f"{_GROUPING}._hung": lambda region, *_: region},
     "fog of the ceiling": {f"{_GROUPING}._ceiling": lambda region, *_: np.zeros(len(region), bool)},
 }
 """What replaces each stage of the instances."""
 ANSWERS: dict[str, dict[str, Any]] = {
-    "hubness correction": {f"{_QUERY}.hubs.EVENED": 0.0},
+    "hubness correction": {f"{_QUERY}.hubness.STRENGTH": 0.0},
     "size prior": {f"{_QUERY}.scene_decision.SIZE_WEIGHT": 0.0, f"{_QUERY}.similarity.SIZED_NAMES": 0.0},
     "layout prior": {
         f"{_QUERY}.scene_decision.with_layout": lambda cosines, *_: cosines,
@@ -72,7 +72,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
     "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},
     "agreement of points": {f"{_QUERY}.decision.Decision._agreeing": lambda _self, margin, _seen: margin},
-    "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": wholes_only},
+    "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": groups_only},
 }
 """What replaces each stage of the answers."""
 

@@ -9,10 +9,10 @@ from scipy.spatial.transform import Rotation
 
 from ovseg3d.field.surface import Surface
 from ovseg3d.geometry.boxes import Box, box_iou
-from ovseg3d.instances.bulges import BulgeConfig
 from ovseg3d.instances.graph import Contacts, agglomerate, spacing, touching
 from ovseg3d.instances.grouping import CEILING, FLOOR, NONE, WALL, InstanceConfig, Instances, _layout, find_instances
 from ovseg3d.instances.layout import room_planes
+from ovseg3d.instances.off_plane import OffPlaneConfig
 from ovseg3d.instances.records import fit_box, instances_meant, instances_of
 
 GAP = 0.04
@@ -259,7 +259,7 @@ def test_what_has_the_colour_of_the_floor_is_floor_unless_it_looks_like_somethin
     room = floor().chair(-0.22, -0.22, 0.0, 1).chair(0.22, 0.22, 0.0, 2)
     surface, features = room.surface(0.004), [room.features()]
     assert find_instances(surface, features).count == 2
-    blind = find_instances(surface, features, config=InstanceConfig(bulge=BulgeConfig(look=np.inf)))
+    blind = find_instances(surface, features, config=InstanceConfig(off_plane=OffPlaneConfig(look=np.inf)))
     assert blind.count == 0 and (blind.layout == FLOOR).mean() > 0.95
 
 

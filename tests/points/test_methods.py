@@ -24,8 +24,8 @@ from ovseg3d.engine import Event, save_checkpoint
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.grouping import FLOOR, Instances
-from ovseg3d.instances.panels import Panels
-from ovseg3d.instances.wholes import WholeConfig
+from ovseg3d.instances.objectness import ObjectnessConfig
+from ovseg3d.instances.planar import PlanarInstances
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.lerf import COUNT
 from ovseg3d.points.semantic_scene import FILE, load_semantics
@@ -347,14 +347,14 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
 
     found = []
 
-    def three(surface: Surface, instances: Instances, *_: object) -> Panels:
+    def three(surface: Surface, instances: Instances, *_: object) -> PlanarInstances:
         floor = np.flatnonzero(instances.layout == FLOOR)
         along = surface.xyz[floor, 0]
         thirds = [floor[(along > low) & (along < low + 0.3)] for low in (-0.5, -0.15, 0.2)]
         found.extend([instances, *thirds])
-        return Panels(tuple(thirds), tuple(map(PHRASES.index, ("sand", "blue", "sand"))))
+        return PlanarInstances(tuple(thirds), tuple(map(PHRASES.index, ("sand", "blue", "sand"))))
 
-    monkeypatch.setattr(semantics, "find_panels", three)
+    monkeypatch.setattr(semantics, "find_planar_instances", three)
     run = learn("default")
     learnt = load_semantics(run.folder)
     instances, first, second, third = found
@@ -376,13 +376,13 @@ def test_what_may_be_a_thing_in_the_floor_is_one_if_it_is_that_as_a_whole(
 def test_a_rejected_fragment_has_a_crop_and_is_no_instance(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest of what is found; beside it a stretch of the floor, which is an instance."""
 
-    def stretch(surface: Surface, instances: Instances, *_: object) -> Panels:
+    def stretch(surface: Surface, instances: Instances, *_: object) -> PlanarInstances:
         floor = np.flatnonzero(instances.layout == FLOOR)
         along = surface.xyz[floor, 0]
-        return Panels((floor[(along > -0.5) & (along < -0.2)],), (PHRASES.index("sand"),))
+        return PlanarInstances((floor[(along > -0.5) & (along < -0.2)],), (PHRASES.index("sand"),))
 
-    monkeypatch.setattr("ovseg3d.pipeline.semantics.find_panels", stretch)
-    monkeypatch.setattr(WholeConfig, "instances", lambda self, features: np.arange(len(features)) > 0)
+    monkeypatch.setattr("ovseg3d.pipeline.semantics.find_planar_instances", stretch)
+    monkeypatch.setattr(ObjectnessConfig, "instances", lambda self, features: np.arange(len(features)) > 0)
     run = learn("default")
     learnt, figures = load_semantics(run.folder), run.metrics()
     count, pieces = int(learnt.instance.max()), int(learnt.piece.max())

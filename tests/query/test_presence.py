@@ -63,7 +63,7 @@ def test_candidates_are_instances_planes_and_neighbourhoods() -> None:
     for row, (own, number, kind) in enumerate([(instance == 1, 1, NONE), (instance == 3, 3, NONE), (floor, 0, FLOOR)]):
         assert ((dense[row] > 0) == own).all() and np.ptp(dense[row, own]) == 0
         assert found.scene.instance[row] == number and (number or found.scene.plane[row] == kind)
-    assert found.wholes == 3
+    assert found.group_count == 3
     alike = groups_of(instance, plane, frozenset())
     members = [np.flatnonzero(row) for row in dense[3:]]
     assert all(len(set(alike[own])) == 1 and MIN_PURITY * POINTS <= len(own) <= POINTS for own in members)
@@ -103,10 +103,10 @@ def test_an_instance_crop_weighs_more_than_points() -> None:
 def test_candidates_with_few_points_no_features_or_disagreeing_photos() -> None:
     nothing = np.zeros(len(GRID), np.int32)
     scene = seen(np.ones((len(GRID), 1)), nothing)
-    assert Candidates.of(scene).wholes == 0
+    assert Candidates.of(scene).group_count == 0
     for count in (1, 5):
         few = Candidates.of(scene.take(np.arange(count)))
-        assert few.members.shape == (1, count) and few.wholes == 0
+        assert few.members.shape == (1, count) and few.group_count == 0
     agreement = np.ones(len(GRID), np.float32)
     agreement[GRID[:, 0] < 10] = 0.0
     trusted = Candidates.of(replace(scene, agreement=agreement))

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from ovseg3d.instances.borders import tint
+from ovseg3d.instances.adjacency import tint
 from ovseg3d.instances.graph import Contacts, add_up
 from ovseg3d.instances.layout import NONE
 
 
 @dataclass(frozen=True)
-class BulgeConfig:
+class OffPlaneConfig:
     """Which regions are off-plane residuals. Colours are CIELAB / 100."""
 
     share: float = 0.5
@@ -40,13 +40,13 @@ class BulgeConfig:
     """Passes; in each, residuals may adjoin those found before."""
 
 
-def bulges(
+def off_plane_residuals(
     border: Contacts,
     region: Int[np.ndarray, " superpoints"],
     room: Int[np.ndarray, " superpoints"],
     seen: Float[np.ndarray, "superpoints seen"],
     area: Float[np.ndarray, " superpoints"],
-    config: BulgeConfig | None = None,
+    config: OffPlaneConfig | None = None,
 ) -> Int[np.ndarray, " superpoints"]:
     """`room` with the off-plane residuals, each of the class that it touches most.
 
@@ -58,7 +58,7 @@ def bulges(
         area: of each superpoint.
         config: the criteria.
     """
-    config, room, count = config or BulgeConfig(), room.copy(), int(region.max(initial=-1)) + 2
+    config, room, count = config or OffPlaneConfig(), room.copy(), int(region.max(initial=-1)) + 2
     region = np.where(room == NONE, region, count - 1)
     both = np.concatenate([border.pair, border.pair[:, ::-1]])
     sums = np.concatenate([border.sums, border.sums])

@@ -14,7 +14,7 @@ height above the floor of the union, its growth over either, and which region is
 within its chair, a mug is on top of its table.
 
 A network of six thousand weights maps these to the probability of two instances. It was trained on rooms with known
-instances (`scripts/training/train_borders.py`, which also measures it in held-out rooms), never on real ones. Inputs do
+instances (`scripts/training/train_merging.py`, which also measures it in held-out rooms), never on real ones. Inputs do
 not depend on units: sizes are in points, lengths in gaps between points. A greater difference never makes one instance
 more likely (see `GROWING`), and inputs far outside the training range are clipped.
 
@@ -34,7 +34,7 @@ from scipy.special import logit
 from ovseg3d.field.surface import Visibility
 from ovseg3d.instances.graph import Contacts, majority
 
-MEASURES = (
+PAIR_FEATURES = (
     "step", "bend", "photos", "leaves", "convex", "concave", "corner", "flat", "look", "look of the first features",
     "look of the others", "tint", "lightness", "smaller core", "larger core", "smaller", "larger", "share of outline",
     "length", "width", "depth", "height", "bottom", "above", "aside", "growth", "width of the larger",
@@ -43,7 +43,7 @@ MEASURES = (
 """Inputs of the network, in this order; the first eight are edge features."""
 GROWING = ("step", "photos", "look", "look of the first features", "look of the others", "tint", "lightness")
 """Increasing these never makes one instance more likely: the network's weights are constrained."""
-WEIGHTS = Path(__file__).with_name("borders.json")
+WEIGHTS = Path(__file__).with_name("merge_model.json")
 DEEP, ROUND = 0.5, 0.2
 """Limits of "bend", concave and convex: fitted normals turn little between neighbours, and a ball on a ball is convex
 all around."""
@@ -118,7 +118,9 @@ def votes(
     return np.where(asked, usual - share, 0.0)
 
 
-def cues(border: Contacts, plane: Int[np.ndarray, " superpoints"], vote: Float[np.ndarray, " contacts"]) -> Contacts:
+def edge_features(
+    border: Contacts, plane: Int[np.ndarray, " superpoints"], vote: Float[np.ndarray, " contacts"]
+) -> Contacts:
     """Edge features of each contact: `sums` are its number of edges, and that times each edge feature.
 
     Args:
@@ -170,7 +172,7 @@ def spread(
 
 
 def _shapes(form: np.ndarray, weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-    """The measures of pairs that follow from their regions' forms."""
+    """The features of pairs that follow from their regions' forms."""
     # Of two equally large regions the lower one counts as the larger, whatever their numbers.
     less = np.where(weight[a] == weight[b], form[a, 2] > form[b, 2], weight[a] < weight[b])
     small, large = np.where(less, a, b), np.where(less, b, a)
@@ -185,16 +187,16 @@ def _shapes(form: np.ndarray, weight: np.ndarray, a: np.ndarray, b: np.ndarray) 
     return [np.log(width), np.log(depth), np.log(height), bottom, above, aside, *logs]
 
 
-def measures(
+def pair_features(
     contacts: Contacts,
     weight: Float[np.ndarray, " regions"],
     means: Float[np.ndarray, "regions dim"],
     first: int | None,
-) -> Float[np.ndarray, "contacts measures"]:
-    """Inputs of the network for each pair of regions, see `MEASURES`.
+) -> Float[np.ndarray, "contacts features"]:
+    """Inputs of the network for each pair of regions, see `PAIR_FEATURES`.
 
     Args:
-        contacts: from `cues`, merged or not.
+        contacts: from `edge_features`, merged or not.
         weight: number of points of each region.
         means: form of each region (see `moments`), its appearance, then its colour (3).
         first: columns of appearance that are of the first set of features; None: there is one set, and its distance is
@@ -222,59 +224,59 @@ def measures(
 
 
 @dataclass(frozen=True)
-class BorderModel:
+class MergeModel:
     """Log-odds of two instances: the mean logit of networks with one hidden layer and a linear skip connection.
 
     The skip connection still grows where the hidden layer saturates.
     """
 
-    mean: Float[np.ndarray, " measures"]
-    deviation: Float[np.ndarray, " measures"]
-    hidden: Float[np.ndarray, "measures+1 hidden"]
+    mean: Float[np.ndarray, " features"]
+    deviation: Float[np.ndarray, " features"]
+    hidden: Float[np.ndarray, "features+1 hidden"]
     """Weights, and offsets in the last row; all networks side by side."""
     output: Float[np.ndarray, " hidden+1"]
-    direct: Float[np.ndarray, " measures"]
+    direct: Float[np.ndarray, " features"]
 
-    def __call__(self, told: Float[np.ndarray, "contacts measures"]) -> Float[np.ndarray, " contacts"]:
-        """Log-odds of two instances against one, from `measures`."""
+    def __call__(self, told: Float[np.ndarray, "contacts features"]) -> Float[np.ndarray, " contacts"]:
+        """Log-odds of two instances against one, from `pair_features`."""
         scaled = ((told - self.mean) / self.deviation).clip(-REACH, REACH)
         hidden = np.tanh(scaled @ self.hidden[:-1] + self.hidden[-1])
         return hidden @ self.output[:-1] + self.output[-1] + scaled @ self.direct
 
 
 @cache
-def shipped() -> BorderModel:
+def shipped() -> MergeModel:
     """The model of the package."""
     kept = json.loads(WEIGHTS.read_text())
-    assert kept["measures"] == list(MEASURES), "train_borders.py was not run since measures changed"
-    return BorderModel(*(np.array(kept[name]) for name in ("mean", "deviation", "hidden", "output", "direct")))
+    assert kept["features"] == list(PAIR_FEATURES), "train_merging.py was not run since the features changed"
+    return MergeModel(*(np.array(kept[name]) for name in ("mean", "deviation", "hidden", "output", "direct")))
 
 
 @dataclass(frozen=True)
-class BorderConfig:
+class MergeConfig:
     """When two regions merge."""
 
     limit: float = 0.2
     """Probability of two instances from which they do not merge."""
     evaluator: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
-    """`measures` of pairs -> log-odds of two instances."""
+    """`pair_features` of pairs -> log-odds of two instances."""
 
 
 @dataclass(frozen=True)
-class Price:
+class MergeCost:
     """The merge cost of two regions, for `agglomerate`: below 1 they merge.
 
     It is the negative logarithm of the probability of one instance, relative to that at the limit. Means are those of
-    `measures`.
+    `pair_features`.
     """
 
-    config: BorderConfig
+    config: MergeConfig
     first: int | None = None
-    """See `measures`."""
+    """See `pair_features`."""
 
     def __call__(
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
     ) -> Float[np.ndarray, " contacts"]:
-        two = self.config.evaluator(measures(contacts, weight, means, self.first))
+        two = self.config.evaluator(pair_features(contacts, weight, means, self.first))
         # Rounded, so that equal pairs cost the same wherever they stand in a matrix product.
         return np.round(np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit)), 9)

@@ -8,7 +8,7 @@ from test_grouping import GAP, Room
 
 from ovseg3d.instances.grouping import NONE, WALL, Instances
 from ovseg3d.instances.layout import CEILING, FLOOR
-from ovseg3d.instances.panels import PanelConfig, Panels, find_panels
+from ovseg3d.instances.planar import PlanarConfig, PlanarInstances, find_planar_instances
 
 WORDS = np.eye(8, dtype=np.float32)
 """Texts; the last is what no word says."""
@@ -43,8 +43,8 @@ def scene(door: float = 0.35) -> tuple[Room, Instances, np.ndarray, np.ndarray]:
     return room, instances, vectors, is_door
 
 
-def find(room: Room, instances: Instances, vectors: np.ndarray, **config: float) -> Panels:
-    return find_panels(room.surface(), instances, vectors, WORDS[:7], KINDS, SCALE, PanelConfig(**config))
+def find(room: Room, instances: Instances, vectors: np.ndarray, **config: float) -> PlanarInstances:
+    return find_planar_instances(room.surface(), instances, vectors, WORDS[:7], KINDS, SCALE, PlanarConfig(**config))
 
 
 def iou(rows: np.ndarray, truth: np.ndarray) -> float:
@@ -75,14 +75,14 @@ def test_a_door_in_its_wall_is_found_and_what_is_blurred_over_the_wall_is_not() 
 
 def test_a_door_is_wall_where_it_is_hardly_more_a_door_than_a_wall() -> None:
     room, instances, vectors, _ = scene(0.35)
-    assert find(room, instances, vectors) == Panels()
+    assert find(room, instances, vectors) == PlanarInstances()
     assert find(room, instances, vectors, sure=0.5).word == (DOOR,)
 
 
 def test_a_scrap_is_no_door() -> None:
     room, instances, vectors, door = scene(0.8)
     share = door.mean()
-    assert find(room, instances, vectors, share=share * 1.2) == Panels()
+    assert find(room, instances, vectors, share=share * 1.2) == PlanarInstances()
     assert len(find(room, instances, vectors, share=share * 0.8).word) == 1
 
 
@@ -98,19 +98,19 @@ def test_a_blurred_edge_is_cut_at_its_middle() -> None:
 
 
 def test_only_what_is_the_same_again_as_a_whole_stays() -> None:
-    panels = Panels((np.array([0, 1]), np.array([2]), np.array([3])), (DOOR, LAMP, DOOR))
+    panels = PlanarInstances((np.array([0, 1]), np.array([2]), np.array([3])), (DOOR, LAMP, DOOR))
     instance_crops = unit(np.array([WORDS[DOOR] + 0.5 * WORDS[1], WORDS[1] + 0.9 * WORDS[LAMP], WORDS[DOOR] * 1.0]))
     assert panels.confirmed(instance_crops, WORDS) == [0, 2]
     kept = panels.only([0, 2])
     assert kept.word == (DOOR, DOOR) and kept.points[1].tolist() == [3]
-    assert Panels().confirmed(np.zeros((0, 8)), WORDS) == []
+    assert PlanarInstances().confirmed(np.zeros((0, 8)), WORDS) == []
 
 
 def test_what_covers_a_plane_is_the_plane() -> None:
     room, instances, vectors, door = scene(0.8)
     carpet = vectors + 2 * WORDS[DOOR] * (instances.ids == 0)[:, None]
     assert DOOR not in find(room, instances, unit(carpet).astype(np.float32)).word
-    assert find(room, instances, vectors, most=0.5 * door.sum() / (instances.ids == 0).sum()) == Panels()
+    assert find(room, instances, vectors, most=0.5 * door.sum() / (instances.ids == 0).sum()) == PlanarInstances()
 
 
 def test_a_handle_does_not_make_its_door_a_blur() -> None:
@@ -143,14 +143,14 @@ def test_hardly_any_points() -> None:
     vectors = np.tile(WORDS[1], (64, 1))
     vectors[::7] = WORDS[DOOR]
     instances = Instances(np.zeros(64, np.int64), np.arange(64), np.full(64, WALL))
-    assert find(room, instances, np.tile(WORDS[1], (64, 1))) == Panels()
+    assert find(room, instances, np.tile(WORDS[1], (64, 1))) == PlanarInstances()
     assert all(len(own) < 64 for own in find(room, instances, vectors).points)
-    assert find(room, instances, np.zeros((64, 8), np.float32)) == Panels()
+    assert find(room, instances, np.zeros((64, 8), np.float32)) == PlanarInstances()
 
 
 def test_where_there_is_no_plane_there_is_no_panel() -> None:
     room, instances, vectors, _ = scene(0.8)
     nothing = Instances(instances.ids, instances.superpoint, np.zeros_like(instances.layout))
-    assert find(room, nothing, vectors) == Panels()
-    joined = Panels().join(instances)
+    assert find(room, nothing, vectors) == PlanarInstances()
+    joined = PlanarInstances().join(instances)
     np.testing.assert_array_equal(joined.ids, instances.ids)

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ovseg3d.instances.bulges import BulgeConfig, bulges
 from ovseg3d.instances.graph import Contacts
 from ovseg3d.instances.layout import CEILING, NONE, WALL
+from ovseg3d.instances.off_plane import OffPlaneConfig, off_plane_residuals
 
 GREY = (0.6, 0.0, 0.0)
 
@@ -31,10 +31,10 @@ class Superpoints:
         self.pairs.append((a, b))
         self.sums.append((edges, edges * step, edges * bend))
 
-    def found(self, config: BulgeConfig | None = None) -> list[int]:
+    def found(self, config: OffPlaneConfig | None = None) -> list[int]:
         border = Contacts(np.array(self.pairs), np.array(self.sums))
         arrays = (np.array(values) for values in (self.region, self.room, self.colour))
-        return bulges(border, *arrays, np.ones(len(self.region)), config).tolist()
+        return off_plane_residuals(border, *arrays, np.ones(len(self.region)), config).tolist()
 
 
 def test_what_goes_over_into_the_wall_is_wall_and_what_stands_out_is_not() -> None:
@@ -49,7 +49,7 @@ def test_what_goes_over_into_the_wall_is_wall_and_what_stands_out_is_not() -> No
 
 
 def test_cues_add_up_squared() -> None:
-    row, config = Superpoints(), BulgeConfig()
+    row, config = Superpoints(), OffPlaneConfig()
     part, whole = (0.4 * config.most) ** 0.5, (0.98 * config.most) ** 0.5
     two, three, one = row.add(), row.add((0.6 - part * config.shade, 0.0, 0.0)), row.add()
     for patch in (two, three):
@@ -75,7 +75,7 @@ def test_a_thing_of_many_colours_is_no_wall_though_their_mean_is() -> None:
     row.touch(0, dark)
     row.touch(light, dark)
     assert row.found() == [WALL, NONE, NONE]
-    assert row.found(BulgeConfig(spread=0.3)) == [WALL, WALL, WALL]
+    assert row.found(OffPlaneConfig(spread=0.3)) == [WALL, WALL, WALL]
 
 
 def test_most_of_its_border_must_be_with_the_room() -> None:
@@ -96,7 +96,7 @@ def test_bulges_on_bulges_follow_and_edges_within_a_region_say_nothing() -> None
     row.touch(first, second)
     row.touch(second, third, edges=100, step=0.5)
     assert row.found() == [WALL, WALL, WALL, WALL]
-    assert row.found(BulgeConfig(rounds=1)) == [WALL, WALL, NONE, NONE]
+    assert row.found(OffPlaneConfig(rounds=1)) == [WALL, WALL, NONE, NONE]
 
 
 def test_a_corner_is_what_it_borders_most() -> None:

@@ -9,10 +9,10 @@ import pytest
 from instances.test_grouping import floor
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.instances import borders, wholes
-from ovseg3d.instances.borders import GROWING, MEASURES, BorderConfig
-from scripts.training import train_borders
-from scripts.training.train_borders import (
+from ovseg3d.instances import adjacency, objectness
+from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, MergeConfig
+from scripts.training import train_merging
+from scripts.training.train_merging import (
     ROOM,
     Found,
     Lessons,
@@ -25,7 +25,7 @@ from scripts.training.train_borders import (
     material,
     overlaps,
     teach,
-    teach_wholes,
+    teach_objectness,
 )  # fmt: skip
 
 
@@ -42,10 +42,10 @@ def test_examples_are_pairs_of_one_instance_and_of_two() -> None:
     own = Material(full.scene, full.true, full.ways[:1])
     dear = lambda told: by_hand(told) + 5  # noqa: E731  so that parts of one instance stay apart for a while
     found = lessons(own, dear)
-    assert found.told.shape == (len(found.two), len(MEASURES)) and np.isfinite(found.told).all()
+    assert found.told.shape == (len(found.two), len(PAIR_FEATURES)) and np.isfinite(found.told).all()
     assert found.two.any() and not found.two.all()
     # These features tell instances apart nearly always.
-    look = found.told[:, MEASURES.index("look")]
+    look = found.told[:, PAIR_FEATURES.index("look")]
     assert np.median(look[found.two]) > 2 * np.median(look[~found.two])
     unknown = Material(full.scene, np.zeros_like(full.true), full.ways[:1])
     assert len(lessons(unknown, dear).two) == 0
@@ -54,16 +54,16 @@ def test_examples_are_pairs_of_one_instance_and_of_two() -> None:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train for less time than the shipped model."""
-    monkeypatch.setattr(train_borders, "STEPS", 300)
-    monkeypatch.setattr(train_borders, "NETWORKS", 2)
+    monkeypatch.setattr(train_merging, "STEPS", 300)
+    monkeypatch.setattr(train_merging, "NETWORKS", 2)
 
 
 def test_the_merge_model_learns_an_exclusive_or(short: None) -> None:
     """Two instances where it bends or leaves a plane, but not both: no sum of measures says that."""
-    random, (bend, leaves) = np.random.default_rng(0), (MEASURES.index(name) for name in ("bend", "leaves"))
+    random, (bend, leaves) = np.random.default_rng(0), (PAIR_FEATURES.index(name) for name in ("bend", "leaves"))
 
     def scene() -> Lessons:
-        told = random.normal(size=(4000, len(MEASURES)))
+        told = random.normal(size=(4000, len(PAIR_FEATURES)))
         return Lessons(told, (told[:, bend] > 0) != (told[:, leaves] > 0), random.uniform(0.5, 1.5, 4000))
 
     evaluator, unseen = teach([[scene()], [scene(), scene()]]), scene()
@@ -73,19 +73,19 @@ def test_the_merge_model_learns_an_exclusive_or(short: None) -> None:
 
 def test_the_merge_model_is_monotonic_in_growing_features(short: None) -> None:
     """Lessons that say that instances of unlike colours are one are not believed."""
-    told = np.random.default_rng(0).normal(size=(4000, len(MEASURES)))
-    grows = [MEASURES.index(name) for name in GROWING]
+    told = np.random.default_rng(0).normal(size=(4000, len(PAIR_FEATURES)))
+    grows = [PAIR_FEATURES.index(name) for name in GROWING]
     evaluator = teach([[Lessons(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
-    assert (evaluator(told + np.isin(np.arange(len(MEASURES)), grows)) >= evaluator(told) - 1e-9).all()
+    assert (evaluator(told + np.isin(np.arange(len(PAIR_FEATURES)), grows)) >= evaluator(told) - 1e-9).all()
 
 
 def test_a_room_is_measured_with_models_of_the_other_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trainings of one scene are left out together."""
     taught: list[list[int]] = []
-    monkeypatch.setattr(train_borders, "lessons", lambda room, evaluator: room)
-    monkeypatch.setattr(train_borders, "teach", lambda rooms: taught.append([len(parts) for parts in rooms]) or taught)
+    monkeypatch.setattr(train_merging, "lessons", lambda room, evaluator: room)
+    monkeypatch.setattr(train_merging, "teach", lambda rooms: taught.append([len(parts) for parts in rooms]) or taught)
     rooms = [Material(scene, np.zeros(1), []) for scene in ("a", "a", "b", "c")]
-    evaluator = train_borders.learn(rooms)
+    evaluator = train_merging.learn(rooms)
     assert taught == [[1, 1], [2, 1], [2, 1]], "the first round, without a, b and c"
     evaluator(None)
     evaluator("a")
@@ -93,40 +93,40 @@ def test_a_room_is_measured_with_models_of_the_other_rooms(monkeypatch: pytest.M
 
 
 def test_the_initial_model_is_the_formula_by_hand() -> None:
-    told = np.abs(np.random.default_rng(0).normal(size=(20, len(MEASURES))))
-    known = dict(zip(MEASURES, told.T))
+    told = np.abs(np.random.default_rng(0).normal(size=(20, len(PAIR_FEATURES))))
+    known = dict(zip(PAIR_FEATURES, told.T))
     against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
     cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
-    price = np.logaddexp(0, by_hand(told)) / np.log(1 / (1 - BorderConfig.limit))
+    price = np.logaddexp(0, by_hand(told)) / np.log(1 / (1 - MergeConfig.limit))
     assert price == pytest.approx(cost)
 
 
 def test_the_package_reads_the_written_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = room_of_two()
-    monkeypatch.setattr(train_borders, "STEPS", 20)
-    evaluator = train_borders.learn([material(points), replace(material(points), scene="same")])
+    monkeypatch.setattr(train_merging, "STEPS", 20)
+    evaluator = train_merging.learn([material(points), replace(material(points), scene="same")])
     rooms = [points, replace(points, scene="same")]
     found = [look_for(room, evaluator(room.scene)) for room in rooms]
-    text = train_borders.table(rooms, found, [replace(points, scene="other")], found[:1])
+    text = train_merging.table(rooms, found, [replace(points, scene="other")], found[:1])
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
         "| two", "| same", "| mean", "| other, never taught", "| mean, never taught"
     ]  # fmt: skip
-    known = train_borders.kept(evaluator(None), ["two", "same"])
-    (tmp_path / "borders.json").write_text(json.dumps(known))
-    monkeypatch.setattr(borders, "WEIGHTS", tmp_path / "borders.json")
-    borders.shipped.cache_clear()
+    known = train_merging.kept(evaluator(None), ["two", "same"])
+    (tmp_path / "merge_model.json").write_text(json.dumps(known))
+    monkeypatch.setattr(adjacency, "WEIGHTS", tmp_path / "merge_model.json")
+    adjacency.shipped.cache_clear()
     try:
-        assert borders.shipped().hidden == pytest.approx(evaluator(None).hidden, rel=1e-4)
+        assert adjacency.shipped().hidden == pytest.approx(evaluator(None).hidden, rel=1e-4)
     finally:
-        borders.shipped.cache_clear()
-    learnt = teach_wholes(found)
-    (tmp_path / "wholes.json").write_text(json.dumps(train_borders.kept(learnt, ["two", "same"])))
-    monkeypatch.setattr(wholes, "WEIGHTS", tmp_path / "wholes.json")
-    wholes.shipped.cache_clear()
+        adjacency.shipped.cache_clear()
+    learnt = teach_objectness(found)
+    (tmp_path / "objectness.json").write_text(json.dumps(train_merging.kept(learnt, ["two", "same"])))
+    monkeypatch.setattr(objectness, "WEIGHTS", tmp_path / "objectness.json")
+    objectness.shipped.cache_clear()
     try:
-        assert wholes.shipped()(found[0].told) == pytest.approx(learnt(found[0].told), rel=1e-3, abs=1e-3)
+        assert objectness.shipped()(found[0].told) == pytest.approx(learnt(found[0].told), rel=1e-3, abs=1e-3)
     finally:
-        wholes.shipped.cache_clear()
+        objectness.shipped.cache_clear()
 
 
 def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
@@ -152,13 +152,13 @@ def test_the_objectness_model_learns_sizes_and_distances() -> None:
         good = told[:, 0] - told[:, 6] > np.sort(told[:, 0] - told[:, 6])[60]
         return Found(told, np.where(good, 0.9, 0.1)[:, None])
 
-    whole, unseen = teach_wholes([room(), room()]), room()
+    whole, unseen = teach_objectness([room(), room()]), room()
     assert ((whole(unseen.told) > 0) == unseen.good_at(0.4)).mean() > 0.9
     assert whole.linear[0] > 0 > whole.linear[6]
     # Weights are where the likelihood, less what holds them back, is level.
     rooms = [room(), room()]
     told, good = np.concatenate([one.told for one in rooms]), np.concatenate([one.good_at(0.4) for one in rooms])
-    whole = teach_wholes(rooms)
+    whole = teach_objectness(rooms)
     left = good - 1 / (1 + np.exp(-whole(told)))
     np.testing.assert_allclose(whole.scaled(told).T @ left, whole.linear, atol=0.05)
     np.testing.assert_allclose(left.sum(), 0, atol=0.05)

@@ -7,18 +7,18 @@ import pytest
 from test_grouping import floor
 
 from ovseg3d.field.surface import Visibility
-from ovseg3d.instances.borders import (
+from ovseg3d.instances.adjacency import (
     GROWING,
-    MEASURES,
     MOMENTS,
+    PAIR_FEATURES,
     REACH,
-    BorderConfig,
-    BorderModel,
-    Price,
+    MergeConfig,
+    MergeCost,
+    MergeModel,
     bends,
-    cues,
-    measures,
+    edge_features,
     moments,
+    pair_features,
     shipped,
     tint,
     votes,
@@ -68,25 +68,25 @@ def test_photos_vote_by_how_their_regions_end() -> None:
 def test_cues_are_means_over_the_border() -> None:
     border = Contacts(np.array([[0, 1], [1, 2], [2, 3]]), np.array([[4.0, 0.4, 0.8], [2.0, 0.0, 4.0], [2.0, 0.0, 1.0]]))
     # Off planes; onto one, with a bend beyond the deepest; within one, where bends are noise.
-    found = cues(border, np.array([0, 0, 1, 1]), np.array([0.5, 0.0, -0.2]))
-    told = dict(zip(MEASURES, (found.sums[:, 1:] / found.sums[:, :1]).T))
+    found = edge_features(border, np.array([0, 0, 1, 1]), np.array([0.5, 0.0, -0.2]))
+    told = dict(zip(PAIR_FEATURES, (found.sums[:, 1:] / found.sums[:, :1]).T))
     assert found.sums[:, 0] == pytest.approx([4, 2, 2])
     assert told["step"] == pytest.approx([0.1, 0, 0]) and told["photos"] == pytest.approx([0.5, 0, -0.2])
     assert told["bend"] == pytest.approx([0.2, 0.5, 0]) and told["concave"] == pytest.approx([0.2, 1.5, 0])
     assert told["leaves"] == pytest.approx([0, 1, 0]) and told["flat"] == pytest.approx([0, 0, 1])
     assert told["corner"] == pytest.approx([0, 0, 0]) and told["convex"] == pytest.approx([0, 0, 0])
-    around = cues(border, np.array([1, 2, 2, 0]), np.zeros(3))
-    assert dict(zip(MEASURES, around.sums[0, 1:] / 4))["corner"] == 1
+    around = edge_features(border, np.array([1, 2, 2, 0]), np.zeros(3))
+    assert dict(zip(PAIR_FEATURES, around.sums[0, 1:] / 4))["corner"] == 1
     # What two borders say together when their regions merge: the mean over all edges.
     both = found.merged(np.array([0, 1, 0, 2]), 3)
-    assert both.sums[0, 0] == 6 and dict(zip(MEASURES, both.sums[0, 1:] / 6))["step"] == pytest.approx(0.4 / 6)
+    assert both.sums[0, 0] == 6 and dict(zip(PAIR_FEATURES, both.sums[0, 1:] / 6))["step"] == pytest.approx(0.4 / 6)
 
 
 def test_regions_are_compared_as_wholes() -> None:
     contact = Contacts(np.array([[0, 1]]), np.array([[6.0, *np.zeros(8)]]))
     weight = np.array([100.0, 9.0])
     means = with_forms(np.array([[0.3, 0.0, 0.0, 0.7, 0.0, 0.0], [0.0, 0.4, 0.0, 0.5, 0.08, 0.0]]))
-    told = dict(zip(MEASURES, measures(contact, weight, means, 1)[0]))
+    told = dict(zip(PAIR_FEATURES, pair_features(contact, weight, means, 1)[0]))
     assert told["look"] == pytest.approx(0.5)
     assert told["look of the first features"] == pytest.approx(0.3)
     assert told["look of the others"] == pytest.approx(0.4)
@@ -95,7 +95,7 @@ def test_regions_are_compared_as_wholes() -> None:
     # 6 of the small one's 54 edges lead out of it, which takes 2/9 of it.
     assert np.exp([told["smaller core"], told["larger core"]]) == pytest.approx([7, 98])
     assert told["share of outline"] == 1 and np.exp(told["length"]) == pytest.approx(2)
-    alike = dict(zip(MEASURES, measures(contact, weight, means, None)[0]))
+    alike = dict(zip(PAIR_FEATURES, pair_features(contact, weight, means, None)[0]))
     assert alike["look of the first features"] == alike["look of the others"] == pytest.approx(0.5 / 2**0.5)
 
 
@@ -110,7 +110,7 @@ def test_shapes_are_those_of_the_points() -> None:
     means = np.stack([form[:1000].mean(0), form[1000:].mean(0)])
     contact = Contacts(np.array([[0, 1]]), np.array([[50.0, *np.zeros(8)]]))
     weight = np.array([1000.0, 3000.0])
-    told = dict(zip(MEASURES, measures(contact, weight, np.concatenate([means, np.zeros((2, 5))], 1), 1)[0]))
+    told = dict(zip(PAIR_FEATURES, pair_features(contact, weight, np.concatenate([means, np.zeros((2, 5))], 1), 1)[0]))
     both = np.concatenate([small, large])
     for name, points, axis in (
         ("width", both, 0), ("depth", both, 1), ("height", both, 2), ("width of the larger", large, 0),
@@ -125,14 +125,16 @@ def test_shapes_are_those_of_the_points() -> None:
     assert told["bottom"] == pytest.approx(0, abs=0.1)
     higher = moments(xyz, up, float(turn[:, 2].sum() * 5000) - 1000, gap)
     means[:] = higher[:1000].mean(0), higher[1000:].mean(0)
-    raised = dict(zip(MEASURES, measures(contact, weight, np.concatenate([means, np.zeros((2, 5))], 1), 1)[0]))
+    raised = dict(
+        zip(PAIR_FEATURES, pair_features(contact, weight, np.concatenate([means, np.zeros((2, 5))], 1), 1)[0])
+    )
     bottom = (1000 + both[:, 2].mean() - 2 * both[:, 2].std()) / gap
     assert np.expm1(raised["bottom"]) == pytest.approx(bottom, rel=0.02)
     assert {name for name in told if abs(raised[name] - told[name]) > 1e-6} == {"bottom"}
     # Which of them comes first does not matter, nor where both are equally large.
     for sizes in (weight, np.full(2, 500.0)):
         one, other = (
-            measures(contact, size, np.concatenate([rows, np.zeros((2, 5))], 1), 1)[0]
+            pair_features(contact, size, np.concatenate([rows, np.zeros((2, 5))], 1), 1)[0]
             for size, rows in ((sizes, means), (sizes[::-1], means[::-1]))
         )
         np.testing.assert_allclose(one, other)
@@ -156,9 +158,9 @@ def test_the_judge_says_what_its_network_says_in_torch() -> None:
 
     own = shipped()
     random = np.random.default_rng(0)
-    told = own.mean + 3 * own.deviation * random.normal(size=(50, len(MEASURES)))
+    told = own.mean + 3 * own.deviation * random.normal(size=(50, len(PAIR_FEATURES)))
     hidden, output = (torch.from_numpy(value) for value in (own.hidden, own.output))
-    layers = torch.nn.Linear(len(MEASURES), hidden.shape[1]).double(), torch.nn.Linear(hidden.shape[1], 1).double()
+    layers = torch.nn.Linear(len(PAIR_FEATURES), hidden.shape[1]).double(), torch.nn.Linear(hidden.shape[1], 1).double()
     with torch.no_grad():
         for layer, weight in zip(layers, (hidden, output[:, None])):
             layer.weight.copy_(weight[:-1].T)
@@ -171,21 +173,25 @@ def test_the_judge_says_what_its_network_says_in_torch() -> None:
 
 
 def test_the_price_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
-    nothing = np.zeros((len(MEASURES) + 1, 1))
-    said = BorderModel(
-        np.zeros(len(MEASURES)), np.ones(len(MEASURES)), nothing, np.array([0.0, np.log(0.2 / 0.8)]), nothing[1:, 0]
+    nothing = np.zeros((len(PAIR_FEATURES) + 1, 1))
+    said = MergeModel(
+        np.zeros(len(PAIR_FEATURES)),
+        np.ones(len(PAIR_FEATURES)),
+        nothing,
+        np.array([0.0, np.log(0.2 / 0.8)]),
+        nothing[1:, 0],
     )
     contact, weight, means = Contacts(np.array([[0, 1]]), np.ones((1, 9))), np.ones(2), with_forms(np.zeros((2, 5)))
-    assert Price(BorderConfig(0.2, said))(contact, weight, means) == pytest.approx(1)
-    assert Price(BorderConfig(0.1, said))(contact, weight, means) > 1
-    assert Price(BorderConfig(0.3, said))(contact, weight, means) < 1
+    assert MergeCost(MergeConfig(0.2, said))(contact, weight, means) == pytest.approx(1)
+    assert MergeCost(MergeConfig(0.1, said))(contact, weight, means) > 1
+    assert MergeCost(MergeConfig(0.3, said))(contact, weight, means) < 1
 
 
 def test_more_difference_is_never_one_thing() -> None:
     """Far beyond what was seen, too, and of regions of any kind."""
     own, random = shipped(), np.random.default_rng(0)
-    told = own.mean + 3 * own.deviation * random.normal(size=(200, len(MEASURES)))
-    grows, first = [MEASURES.index(name) for name in GROWING], own(told)
+    told = own.mean + 3 * own.deviation * random.normal(size=(200, len(PAIR_FEATURES)))
+    grows, first = [PAIR_FEATURES.index(name) for name in GROWING], own(told)
     for _ in range(8):
         more = told.copy()
         more[:, grows] += own.deviation[grows] * random.exponential(2.0, (len(told), len(grows)))
@@ -199,7 +205,7 @@ def test_what_comes_with_the_package_knows_one_thing_from_two() -> None:
     edges = 40.0
     same = np.array([edges, *np.zeros(8)])
     stands = edges * np.array([1, 0.15, 0.5, 0.1, 0, 0, 0.9, 0, 0])
-    price, weight = Price(BorderConfig(), 1), np.array([600.0, 500.0])
+    price, weight = MergeCost(MergeConfig(), 1), np.array([600.0, 500.0])
     form = np.array([[0, 0, z, 30, 0, 30, z**2 + 30.0] for z in (10, 30)])  # boxes of some 20 gaps on each other
     alike = np.concatenate([form * [1, 1, 0, 1, 1, 1, 0], [[0.1, 0.1, 0.6, 0.05, 0.05]] * 2], 1)
     alike[:, [0, 2, 3, 6]] = [[-10, 10, 130, 130], [10, 10, 130, 130]]  # side by side

@@ -23,12 +23,12 @@ from ovseg3d.instances.grouping import Instances
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
 
 KNOWN, UNKNOWN = 2.0, 4.5
-"""Least `PanelConfig.sure` for phrases of the scene, and for the default vocabulary; chosen on playroom."""
+"""Least `PlanarConfig.sure` for phrases of the scene, and for the default vocabulary; chosen on playroom."""
 _ROWS = 16_384
 
 
 @dataclass(frozen=True)
-class PanelConfig:
+class PlanarConfig:
     """When a part of a plane is an instance."""
 
     sure: float = UNKNOWN
@@ -46,7 +46,7 @@ class PanelConfig:
 
 
 @dataclass(frozen=True)
-class Panels:
+class PlanarInstances:
     """Candidates for planar instances."""
 
     points: tuple[Int[np.ndarray, " _"], ...] = ()
@@ -76,20 +76,20 @@ class Panels:
         best = (instance_crops @ words.T).argmax(1)
         return [row for row, face in enumerate(instance_crops) if best[row] == self.word[row] and face.any()]
 
-    def only(self, rows: list[int]) -> "Panels":
+    def only(self, rows: list[int]) -> "PlanarInstances":
         """The candidates with these indices."""
-        return Panels(tuple(self.points[row] for row in rows), tuple(self.word[row] for row in rows))
+        return PlanarInstances(tuple(self.points[row] for row in rows), tuple(self.word[row] for row in rows))
 
 
-def find_panels(
+def find_planar_instances(
     surface: Surface,
     instances: Instances,
     vectors: Float[np.ndarray, "points kept"],
     words: Float[np.ndarray, "words kept"],
     kinds: Int[np.ndarray, " words"],
     logit_scale: float,
-    config: PanelConfig | None = None,
-) -> Panels:
+    config: PlanarConfig | None = None,
+) -> PlanarInstances:
     """Find candidates for planar instances.
 
     Args:
@@ -101,9 +101,9 @@ def find_panels(
         logit_scale: factor from the encoder's cosines to logits.
         config: when a part of a plane is a candidate.
     """
-    config, rows = config or PanelConfig(), np.flatnonzero((instances.ids == 0) & (instances.layout != NONE))
+    config, rows = config or PlanarConfig(), np.flatnonzero((instances.ids == 0) & (instances.layout != NONE))
     if len(rows) < 2:
-        return Panels()
+        return PlanarInstances()
     xyz, normal, room = surface.xyz[rows].astype(np.float64), surface.normal[rows], instances.layout[rows]
     gap = np.minimum(spacing(xyz), 2 * surface.cell[rows].astype(np.float64))
     pair = touching(xyz, gap, normal.astype(np.float64)).pair
@@ -137,7 +137,7 @@ def find_panels(
         if not (told[beside] @ words[name] > near[own].mean()).any():
             points.append(rows[own])
             names.append(int(name))
-    return Panels(tuple(points), tuple(names))
+    return PlanarInstances(tuple(points), tuple(names))
 
 
 def _steadied(

@@ -1,8 +1,8 @@
-"""Train the merge model (`ovseg3d/instances/borders.py`): do two surface regions belong to one instance? And the
-objectness model (`wholes.py`): is a proposal an instance or a rejected fragment?
+"""Train the merge model (`ovseg3d/instances/adjacency.py`): do two surface regions belong to one instance? And the
+objectness model (`objectness.py`): is a proposal an instance or a rejected fragment?
 
-    python -m scripts.training.train_borders                                 # rooms of 21 seeds, and desk
-    python -m scripts.training.train_borders --tests outputs/playroom/latest # measured as well, on runs of other rooms
+    python -m scripts.training.train_merging                                 # rooms of 21 seeds, and desk
+    python -m scripts.training.train_merging --tests outputs/playroom/latest # measured as well, on runs of other rooms
 
 Rooms are furnished at random. The field of each is trained once, with all defaults, into OUTPUT/<seed>. Surface points
 with lifted features are kept in OUTPUT/<seed>/points.pkl, so that an interrupted command can be continued. They are not
@@ -12,8 +12,8 @@ Superpoints are merged step by step, first by a hand-made formula, then by a net
 of regions on the way is a training example, if both are mostly of one true instance each. To cover other runs and
 encoders, some examples lack features or photo regions, some have features that separate instances more clearly than
 the built-in encoders', and some have mostly wrong features. The proposals in each room, by the network that the room
-was left out of, are the examples of the objectness model. The results, OUTPUT/borders.json and OUTPUT/wholes.json,
-replace the package's files.
+was left out of, are the examples of the objectness model. The results, OUTPUT/merge_model.json and
+OUTPUT/objectness.json, replace the package's files.
 
 The table is of rooms that were not trained on: each is left out once (in the second round, pairs in the other rooms
 were chosen by networks that had seen it), and tests are never trained on. IoU: mean over true instances of that with
@@ -43,11 +43,11 @@ from ovseg3d.evaluate.measure import exact_cloud, limit_of, read_objects
 from ovseg3d.features.encode import encode_scene
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.files import write_atomic
-from ovseg3d.instances.borders import GROWING, MEASURES, REACH, BorderConfig, BorderModel, Price, measures
+from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, REACH, MergeConfig, MergeCost, MergeModel, pair_features
 from ovseg3d.instances.graph import add_up, agglomerate
 from ovseg3d.instances.grouping import InstanceConfig, find_instances
+from ovseg3d.instances.objectness import REGION_FEATURES, ObjectnessConfig, ObjectnessModel
 from ovseg3d.instances.superpoints import Superpoints, find_superpoints
-from ovseg3d.instances.wholes import TRAITS, WholeConfig, WholeModel
 from ovseg3d.pipeline.semantics import clues, lift_photos, survey
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.runs.devices import resolve_device
@@ -62,7 +62,7 @@ from scripts.start import start
 STAGES = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 """Merge costs up to which superpoints are merged before the remaining pairs are examples."""
 LIMIT = 0.15
-"""See `BorderConfig`, while examples are gathered."""
+"""See `MergeConfig`, while examples are gathered."""
 PURE = 0.7
 """Least share of a region's points of one instance for it to be an example."""
 SIZE = 0.9
@@ -98,7 +98,7 @@ ROOM = 1_000_000
 
 @dataclass(frozen=True)
 class Teach:
-    """Train on rooms, and write borders.json, wholes.json and a table."""
+    """Train on rooms, and write merge_model.json, objectness.json and a table."""
 
     seeds: tuple[int, ...] = (3002, 3003, *range(3010, 3020), *range(3022, 3031))
     """Rooms furnished at random."""
@@ -106,7 +106,7 @@ class Teach:
     """Existing rooms. Playroom is excluded, since results are reported on it."""
     tests: tuple[Path, ...] = ()
     """Runs on other synthetic rooms to measure the trained models on."""
-    output: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("outputs/borders")
+    output: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("outputs/merging")
 
     def main(self) -> None:
         """Prepare missing rooms, train, and measure."""
@@ -120,9 +120,9 @@ class Teach:
         rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
         evaluator = learn([material(room) for room in rooms])
         everyone = evaluator(None)
-        self._write("borders.json", kept(everyone, names))
+        self._write("merge_model.json", kept(everyone, names))
         found = [look_for(room, evaluator(room.scene)) for room in rooms]
-        self._write("wholes.json", kept(teach_wholes(found), names))
+        self._write("objectness.json", kept(teach_objectness(found), names))
         rest = [points_of(run, run.load_scene().path.name) for run in tests]
         text = table(rooms, found, rest, [look_for(room, everyone) for room in rest])
         write_atomic(self.output / "table.md", text.encode())
@@ -172,9 +172,9 @@ def points_of(run: RunFolder, name: str) -> Points:
     return Points(name, surface, appearance, visibilities, regions, true)
 
 
-def by_hand(told: np.ndarray, limit: float = BorderConfig.limit) -> np.ndarray:
+def by_hand(told: np.ndarray, limit: float = MergeConfig.limit) -> np.ndarray:
     """Log odds of two instances before any training, such that merge costs follow a hand-made formula."""
-    known = dict(zip(MEASURES, told.T))
+    known = dict(zip(PAIR_FEATURES, told.T))
     against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
     cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
     cost = np.maximum(cost, 1e-9) * np.logaddexp(0, logit(limit))
@@ -186,7 +186,7 @@ class Lessons:
     """Training examples: pairs of regions."""
 
     told: np.ndarray
-    """Edge features, see `measures`."""
+    """Edge features, see `pair_features`."""
     two: np.ndarray
     """Whether they are two instances."""
     weight: np.ndarray
@@ -245,11 +245,11 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def lessons(room: Material, evaluator: Callable[[np.ndarray], np.ndarray]) -> Lessons:
     """The pairs of regions that occur while a room's superpoints are merged by a model."""
-    config = BorderConfig(limit=LIMIT, evaluator=evaluator)
-    return _together([_steps(room.true, made, Price(config, made.first), share) for made, share in room.ways])
+    config = MergeConfig(limit=LIMIT, evaluator=evaluator)
+    return _together([_steps(room.true, made, MergeCost(config, made.first), share) for made, share in room.ways])
 
 
-def _steps(true: np.ndarray, made: Superpoints, price: Price, share: float) -> Lessons:
+def _steps(true: np.ndarray, made: Superpoints, price: MergeCost, share: float) -> Lessons:
     names, number = np.unique(true, return_inverse=True)
     known = np.zeros((len(made.weight), len(names)))
     np.add.at(known, (made.superpoint, number), 1)
@@ -263,7 +263,7 @@ def _steps(true: np.ndarray, made: Superpoints, price: Price, share: float) -> L
         usual, pure = known.argmax(1), known.max(1) / known.sum(1)
         good = ((pure > PURE) & (names[usual] > 0))[contacts.pair].all(1)
         a, b = contacts.pair[good].T
-        told = measures(contacts, weight, means, made.first)[good]
+        told = pair_features(contacts, weight, means, made.first)[good]
         found.append(Lessons(told, usual[a] != usual[b], share * np.minimum(weight[a], weight[b]) ** SIZE))
     return _together(found)
 
@@ -272,7 +272,7 @@ def _together(parts: Sequence[Lessons]) -> Lessons:
     return Lessons(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("told", "two", "weight")))
 
 
-def teach(rooms: Sequence[Sequence[Lessons]]) -> BorderModel:
+def teach(rooms: Sequence[Sequence[Lessons]]) -> MergeModel:
     """Train a merge model; each scene has the same weight."""
     scenes = [_together(parts) for parts in rooms]
     every = _together([replace(one, weight=one.weight / one.weight.sum()) for one in scenes])
@@ -287,7 +287,7 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> BorderModel:
         parameters = [*hidden_layer.parameters(), *output_layer.parameters(), *direct_way.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-        grows = torch.tensor([name in GROWING for name in MEASURES])
+        grows = torch.tensor([name in GROWING for name in PAIR_FEATURES])
         for own in rows:
             x = torch.from_numpy(scaled[own])
             said = (output_layer(torch.tanh(hidden_layer(x))) + direct_way(x))[:, 0]
@@ -306,15 +306,15 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> BorderModel:
         output.append(out[0] / NETWORKS)
         offset += float(after[0]) / NETWORKS
         direct += past[0] / NETWORKS
-    return BorderModel(mean, deviation, np.concatenate(hidden, 1), np.append(np.concatenate(output), offset), direct)
+    return MergeModel(mean, deviation, np.concatenate(hidden, 1), np.append(np.concatenate(output), offset), direct)
 
 
-def learn(rooms: Sequence[Material]) -> Callable[[str | None], BorderModel]:
+def learn(rooms: Sequence[Material]) -> Callable[[str | None], MergeModel]:
     """Train in two rounds; returns a function from a left-out scene (or None) to its merge model."""
     names = list(dict.fromkeys(room.scene for room in rooms))
     rounds = [[lessons(room, partial(by_hand, limit=LIMIT)) for room in rooms]]
 
-    def evaluator(left_out: str | None) -> BorderModel:
+    def evaluator(left_out: str | None) -> MergeModel:
         return teach([
             [one[k] for one in rounds for k, room in enumerate(rooms) if room.scene == name]
             for name in names if name != left_out
@@ -347,7 +347,7 @@ def look_for(room: Points, evaluator: Callable[[np.ndarray], np.ndarray]) -> Fou
         told.append(traits)
         return np.full(len(traits), np.inf)
 
-    config = InstanceConfig(merge=BorderConfig(evaluator=evaluator), whole=WholeConfig(evaluator=all_of_them))
+    config = InstanceConfig(merge=MergeConfig(evaluator=evaluator), objectness=ObjectnessConfig(evaluator=all_of_them))
     found = find_instances(
         room.surface, room.appearance, visibilities=room.visibilities, regions=room.regions, config=config
     )
@@ -365,11 +365,11 @@ def overlaps(ids: np.ndarray, true: np.ndarray, least: int = 15) -> np.ndarray:
     return (common / (size - common))[1:]
 
 
-def teach_wholes(rooms: Sequence[Found]) -> WholeModel:
+def teach_objectness(rooms: Sequence[Found]) -> ObjectnessModel:
     """Train the objectness model on proposals: logistic regression with weight decay."""
     told, good = np.concatenate([one.told for one in rooms]), np.concatenate([one.good_at(GOOD) for one in rooms])
     empty = np.zeros(told.shape[1])
-    whole = WholeModel(told.mean(0), told.std(0) + 1e-6, empty, empty, 0.0)
+    whole = ObjectnessModel(told.mean(0), told.std(0) + 1e-6, empty, empty, 0.0)
     x = whole.scaled(told)
     x, sign = np.concatenate([x, x**2, np.ones((len(x), 1))], 1), np.where(good, 1.0, -1.0)
 
@@ -382,16 +382,16 @@ def teach_wholes(rooms: Sequence[Found]) -> WholeModel:
     return replace(whole, linear=linear, square=square, offset=float(offset[0]))
 
 
-def _numbers(learnt: BorderModel | WholeModel) -> dict[str, Any]:
+def _numbers(learnt: MergeModel | ObjectnessModel) -> dict[str, Any]:
     """Weights as JSON, rounded."""
     return {
         name: np.vectorize(lambda value: float(f"{value:.5g}"))(value).tolist() for name, value in vars(learnt).items()
     }
 
 
-def kept(learnt: BorderModel | WholeModel, rooms: Sequence[str]) -> dict[str, Any]:
+def kept(learnt: MergeModel | ObjectnessModel, rooms: Sequence[str]) -> dict[str, Any]:
     """The content of the package's file."""
-    told = {"measures": list(MEASURES)} if isinstance(learnt, BorderModel) else {"traits": list(TRAITS)}
+    told = {"features": list(PAIR_FEATURES if isinstance(learnt, MergeModel) else REGION_FEATURES)}
     return {**told, "rooms": list(rooms), **_numbers(learnt)}
 
 
@@ -403,8 +403,8 @@ def table(rooms: Sequence[Points], found: Sequence[Found], tests: Sequence[Point
     for kind, group, own in (("", rooms, found), (", never taught", tests, tested)):
         scores = []
         for k, (room, one) in enumerate(zip(group, own, strict=True)):
-            whole = teach_wholes([other for j, other in enumerate(found) if kind or j != k])
-            scores.append(_scores(look_for(room, by_hand), one, WholeConfig(evaluator=whole).instances(one.told)))
+            whole = teach_objectness([other for j, other in enumerate(found) if kind or j != k])
+            scores.append(_scores(look_for(room, by_hand), one, ObjectnessConfig(evaluator=whole).instances(one.told)))
             lines.append(_line(f"{room.scene}{kind}", scores[-1]))
             print(lines[-1], flush=True)
         if scores:

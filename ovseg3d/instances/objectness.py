@@ -2,12 +2,12 @@
 
 Most small regions are not instances: a drawer's front, a lamp's light on a wall, a ragged edge. The probability that a
 region is a complete instance is a logistic function of its region features and their squares, fitted to rooms with
-known instances (`scripts/training/train_borders.py`):
+known instances (`scripts/training/train_merging.py`):
 
     log odds = offset + linear . x + square . x^2,    x: standardised features, within `REACH`
 
 Features do not depend on units. It was never fitted to real rooms, so only clear fragments are rejected
-(`WholeConfig.least`).
+(`ObjectnessConfig.least`).
 """
 
 import json
@@ -20,36 +20,36 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import expit
 
-from ovseg3d.instances.borders import MOMENTS, spread
+from ovseg3d.instances.adjacency import MOMENTS, spread
 from ovseg3d.instances.graph import Contacts
 
-TRAITS = (
+REGION_FEATURES = (
     "points", "apart from the likest", "apart", "outline that may be none", "outline", "outline with the room",
     "on planes", "width", "depth", "height", "bottom",
 )  # fmt: skip
 """Region features, in this order; sizes and lengths as logarithms."""
-WEIGHTS = Path(__file__).with_name("wholes.json")
+WEIGHTS = Path(__file__).with_name("objectness.json")
 SURE = 6.0
 """Log-odds of contacts are clipped here."""
 REACH = 3.0
 """Features are clipped at so many deviations from the mean."""
 
 
-def traits(
+def region_features(
     contacts: Contacts,
     two: Float[np.ndarray, " contacts"],
     weight: Float[np.ndarray, " regions"],
     means: Float[np.ndarray, "regions dim"],
     on_planes: Float[np.ndarray, " regions"],
     room: Bool[np.ndarray, " regions"],
-) -> Float[np.ndarray, "regions traits"]:
-    """`TRAITS` of regions.
+) -> Float[np.ndarray, "regions features"]:
+    """`REGION_FEATURES` of regions.
 
     Args:
         contacts: of regions; the first sum is the number of edges.
-        two: log-odds that the regions of a contact are two instances, see `borders.BorderModel`.
+        two: log-odds that the regions of a contact are two instances, see `adjacency.MergeModel`.
         weight: number of points of each region.
-        means: features of each region, beginning with its form (see `borders.moments`).
+        means: features of each region, beginning with its form (see `adjacency.moments`).
         on_planes: share of its points that lie on a plane of the layout.
         room: whether a region is layout.
     """
@@ -75,45 +75,45 @@ def traits(
 
 
 @dataclass(frozen=True)
-class WholeModel:
+class ObjectnessModel:
     """Log-odds that a region is an instance."""
 
-    mean: Float[np.ndarray, " traits"]
-    deviation: Float[np.ndarray, " traits"]
-    linear: Float[np.ndarray, " traits"]
-    square: Float[np.ndarray, " traits"]
+    mean: Float[np.ndarray, " features"]
+    deviation: Float[np.ndarray, " features"]
+    linear: Float[np.ndarray, " features"]
+    square: Float[np.ndarray, " features"]
     offset: float
 
-    def __call__(self, told: Float[np.ndarray, "regions traits"]) -> Float[np.ndarray, " regions"]:
-        """Log-odds, from `traits`."""
+    def __call__(self, told: Float[np.ndarray, "regions features"]) -> Float[np.ndarray, " regions"]:
+        """Log-odds, from `region_features`."""
         x = self.scaled(told)
         return self.offset + x @ self.linear + x**2 @ self.square
 
-    def scaled(self, told: Float[np.ndarray, "regions traits"]) -> Float[np.ndarray, "regions traits"]:
+    def scaled(self, told: Float[np.ndarray, "regions features"]) -> Float[np.ndarray, "regions features"]:
         """Standardised, within `REACH`."""
         return ((told - self.mean) / self.deviation).clip(-REACH, REACH)
 
 
 @cache
-def shipped() -> WholeModel:
+def shipped() -> ObjectnessModel:
     """The model of the package."""
     kept = json.loads(WEIGHTS.read_text())
-    assert kept["traits"] == list(TRAITS), "train_borders.py was not run since traits changed"
+    assert kept["features"] == list(REGION_FEATURES), "train_merging.py was not run since the features changed"
     mean, deviation, linear, square = (
         np.array(kept[name], float) for name in ("mean", "deviation", "linear", "square")
     )
-    return WholeModel(mean, deviation, linear, square, kept["offset"])
+    return ObjectnessModel(mean, deviation, linear, square, kept["offset"])
 
 
 @dataclass(frozen=True)
-class WholeConfig:
+class ObjectnessConfig:
     """When a region is an instance."""
 
     least: float = 0.03
     """Least probability of an instance."""
     evaluator: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
-    """`traits` of regions -> log-odds of instances."""
+    """`region_features` of regions -> log-odds of instances."""
 
-    def instances(self, told: Float[np.ndarray, "regions traits"]) -> Bool[np.ndarray, " regions"]:
+    def instances(self, told: Float[np.ndarray, "regions features"]) -> Bool[np.ndarray, " regions"]:
         """Whether each region is an instance."""
         return expit(self.evaluator(told)) >= self.least
