@@ -220,9 +220,9 @@ def test_a_tiny_network_learns_two_boxes(tmp_path: Path) -> None:
     boxes, names = torch.from_numpy(BOXES).float(), F.normalize(torch.randn(2, 8), dim=1)
     of_voxel = assign(voxels.point_voxel, torch.from_numpy(instance), len(voxels.xyz), 2)
     targets = Targets(of_voxel, boxes, torch.tensor([1, 4]), torch.tensor([0, 1]))
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=150)
-    for _ in range(150):
+    optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=100)
+    for _ in range(100):
         loss = torch.stack(list(detection_losses(network, network(voxels), targets, names).values())).sum()
         optimizer.zero_grad()
         loss.backward()
