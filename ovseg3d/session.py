@@ -1,22 +1,26 @@
-"""The Python interface: `load(path)` returns a `Run` that answers queries and writes exports.
+"""The Python interface: `load(path)` returns a `Run` that answers queries, detects objects and writes exports.
 
 run = ovseg3d.load("outputs/playroom/latest")
 run.query("a red chair").instances
+run.detect()
 run.export("cloud,html")
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ovseg3d.export.run import export_run
+from ovseg3d.heads.detection import Detection
 from ovseg3d.limits import NO_TRUST, Trust
+from ovseg3d.query.detections import detect_in_run
 from ovseg3d.query.engine import Answer, QueryEngine
 from ovseg3d.runs.folder import RunFolder, open_run
 
 
 class Run(RunFolder):
-    """A trained run with queries and exports.
+    """A trained run with queries, detections and exports.
 
     The encoder and the rendered views are kept for the next query.
     """
@@ -33,6 +37,19 @@ class Run(RunFolder):
             ConfigError: a view is unknown, or the phrase is empty.
         """
         return self._engine.ask([phrase], **options)[0]
+
+    def detect(self, phrases: Sequence[str] | None = None, **options: Any) -> tuple[Detection, ...]:
+        """Put boxes around the objects on the run's surface, by falling score.
+
+        Args:
+            phrases: names to choose from; by default those of the run.
+            options: `detector`, `metres_per_unit`; see `query.detections.detect_in_run`.
+
+        Raises:
+            RunError: the run has no semantics.
+            ConfigError: the surface has too few points.
+        """
+        return detect_in_run(self._engine, phrases=phrases, **options).detections
 
     def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
         """Export the surface, labels, instances, a video or a web page.

@@ -1,4 +1,4 @@
-"""Heads answer what a field does not: arrays in, records out. They know no run.
+"""Learned heads on point clouds: arrays in, records out. They know no run.
 
-`naming` names shapes without their colours.
+`detection` finds boxes and names in a room, `naming` names a shape without its colours.
 """

@@ -4,6 +4,8 @@ from .capture import Finding as Finding
 from .capture import Frame as Frame
 from .capture import Scene as Scene
 from .check import check_scene as check_scene
+from .clouds import PointCloud as PointCloud
+from .clouds import read_cloud as read_cloud
 from .images import load_depth as load_depth
 from .images import load_labels as load_labels
 from .images import load_mask as load_mask

@@ -8,7 +8,7 @@ is the number of training photos that see a point.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ovseg3d.files import read_json
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.synth.cameras import OPENGL_FROM_OPENCV
 from ovseg3d.synth.make import make_room
+from ovseg3d.synth.render import Tracer
 from ovseg3d.synth.rooms import Room
 from ovseg3d.synth.world import Flat, flatten, trace
 
@@ -50,6 +51,25 @@ def surface_cloud(source: Path | str, *, points: int = 200_000, seed: int = 0, s
     source = Path(source)
     flat, room = _room(source)
     tracer = trace(flat, room)
+    cloud = sample_surface(flat, tracer, points, seed)
+    if not seen:
+        return cloud
+    t = read_json((source if source.is_dir() else source.parent) / "transforms.json")
+    by_name = {f["file_path"]: np.array(f["transform_matrix"]) @ OPENGL_FROM_OPENCV for f in t["frames"]}
+    c2ws = [by_name[name] for name in t["train_filenames"]]
+    count = tracer.seen_by(cloud.xyz, c2ws, t["w"], t["h"], t["fl_x"]).astype(np.int64)
+    return replace(cloud, seen=count)
+
+
+def sample_surface(flat: Flat, tracer: Tracer, points: int, seed: int = 0) -> SurfaceCloud:
+    """Area-weighted samples of a flattened room; `seen` is not counted.
+
+    Args:
+        flat: the room.
+        tracer: of the same room, for its colours.
+        points: how many samples.
+        seed: of the sampling.
+    """
     corners = np.concatenate([p.soup.points for p in flat.parts])
     normals = np.concatenate([p.soup.normals for p in flat.parts])
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
@@ -62,14 +82,8 @@ def surface_cloud(source: Path | str, *, points: int = 200_000, seed: int = 0, s
     xyz = np.einsum("pk,pkj->pj", bary, corners[face])
     normal = np.einsum("pk,pkj->pj", bary, normals[face])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
-    count = None
-    if seen:
-        t = read_json((source if source.is_dir() else source.parent) / "transforms.json")
-        by_name = {f["file_path"]: np.array(f["transform_matrix"]) @ OPENGL_FROM_OPENCV for f in t["frames"]}
-        c2ws = [by_name[name] for name in t["train_filenames"]]
-        count = tracer.seen_by(xyz, c2ws, t["w"], t["h"], t["fl_x"]).astype(np.int64)
     return SurfaceCloud(
-        xyz, normal, tracer.colours(face, bary), flat.face_label[face], flat.face_instance[face], flat.classes, count
+        xyz, normal, tracer.colours(face, bary), flat.face_label[face], flat.face_instance[face], flat.classes
     )
 
 

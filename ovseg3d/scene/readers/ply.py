@@ -1,7 +1,7 @@
-"""Read the sparse points of a PLY file.
+"""Read the points of a PLY file.
 
-Only position and colour of the element "vertex" are read. The counts of the header are compared with the size of the
-file before memory is allocated, which libraries do not do for lists and text.
+Only position, colour and normal of the element "vertex" are read. The counts of the header are compared with the size
+of the file before memory is allocated, which libraries do not do for lists and text.
 """
 
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from ovseg3d.errors import SceneError
 from ovseg3d.limits import MAX_POINTS, open_regular, shorten
@@ -23,6 +24,7 @@ _TYPES = {
 _ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _LONGEST_LINE = 65_536
 _COLOURS = ("red", "green", "blue")
+_NORMALS = ("nx", "ny", "nz")
 
 
 def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -31,21 +33,34 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     Raises:
         SceneError: it is missing, broken, cut short, or holds more than `MAX_POINTS`.
     """
-    with open_regular(path, what="file of sparse points") as file:
-        try:
-            with np.errstate(all="ignore"):  # numbers that their type cannot hold
-                points, colours = _read(file)
-        except (ValueError, IndexError, KeyError, OSError) as error:
-            raise SceneError(
-                f"The sparse points cannot be read: {shorten(str(error))}",
-                where=path,
-                fix="export them again, or remove ply_file_path from transforms.json",
-            ) from error
+    fix = "export them again, or remove ply_file_path from transforms.json"
+    points, colours, _ = read_vertices(path, "sparse points", fix)
     finite = np.isfinite(points).all(axis=1)
     return points[finite], None if colours is None else colours[finite]
 
 
-def _read(file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
+def read_vertices(
+    path: Path, what: str = "points", fix: str = "export them again"
+) -> tuple[Float[np.ndarray, "points 3"], UInt8[np.ndarray, "points 3"] | None, Float[np.ndarray, "points 3"] | None]:
+    """Positions, and colours and normals where there are any, of a PLY file's vertices; not all need be finite.
+
+    Args:
+        path: the file.
+        what: the points, for messages.
+        fix: what to do about a broken file.
+
+    Raises:
+        SceneError: it is missing, broken, cut short, or holds more than `MAX_POINTS`.
+    """
+    with open_regular(path, what=f"file of {what}") as file:
+        try:
+            with np.errstate(all="ignore"):  # numbers that their type cannot hold
+                return _read(file)
+        except (ValueError, IndexError, KeyError, OSError) as error:
+            raise SceneError(f"The {what} cannot be read: {shorten(str(error))}", where=path, fix=fix) from error
+
+
+def _read(file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     order, elements = _header(file)
     left = os.fstat(file.fileno()).st_size - file.tell()
     for name, count, properties in elements:
@@ -68,7 +83,8 @@ def _read(file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
         raise ValueError("it has no element 'vertex'")
     if count > MAX_POINTS:
         raise ValueError(f"it holds {count} points, more than {MAX_POINTS}: thin them out")
-    keys = ["x", "y", "z", *(_COLOURS if set(_COLOURS) <= set(properties) else ())]
+    optional = [group for group in (_COLOURS, _NORMALS) if set(group) <= set(properties)]
+    keys = ["x", "y", "z", *(key for group in optional for key in group)]
     if order == "=":
         columns = [list(properties).index(key) for key in keys]
         lines = (line.decode("ascii") for line in islice(_lines(file), count))
@@ -81,10 +97,19 @@ def _read(file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
         if len(values) != count:
             raise ValueError("it is cut short")
     points = np.stack([values[key] for key in "xyz"], axis=-1).astype(np.float64)
-    if len(keys) == 3:
-        return points, None
-    colours = np.stack([np.clip(np.nan_to_num(values[key]), 0, 255).astype(np.uint8) for key in _COLOURS], axis=-1)
-    return points, colours
+    colours = normals = None
+    if _COLOURS in optional:
+        colours = np.stack([_byte(values[key]) for key in _COLOURS], axis=-1)
+    if _NORMALS in optional:
+        normals = np.stack([values[key] for key in _NORMALS], axis=-1).astype(np.float64)
+    return points, colours, normals
+
+
+def _byte(values: np.ndarray) -> np.ndarray:
+    """Colour values as bytes; those of a floating-point type are from 0 to 1 if none is above."""
+    if values.dtype.kind == "f" and np.nanmax(values, initial=0) <= 1:
+        values = values * 255
+    return np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8)
 
 
 def _header(file: BinaryIO) -> tuple[str, list[tuple[str, int, dict[str, str | None]]]]:

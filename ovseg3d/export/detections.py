@@ -1,0 +1,145 @@
+"""Detections as files: detections.json, detections.csv, and birds_eye.png, a picture from above."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ovseg3d.files import write_atomic, write_json, write_together
+from ovseg3d.geometry import from_wxyz
+from ovseg3d.heads.detection import DetectedScene, Detection
+from ovseg3d.render.palette import colours
+from ovseg3d.scene.clouds import PointCloud
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FILES = ("birds_eye.png", "detections.csv", "detections.json")
+COLUMNS = ("label", "score", "x", "y", "z", "size_x", "size_y", "size_z", "yaw_rad", "front_x", "front_y", "front_z",
+           "symmetry_order", "n_points")  # fmt: skip
+DRAWN_POINTS = 60_000
+BELOW = 0.8
+"""Share of the height that is drawn: the ceiling would hide all."""
+
+
+def describe_detections(found: DetectedScene) -> dict[str, Any]:
+    """The content of detections.json, which `detect --json` prints: lengths and positions in the input frame."""
+    return {
+        "metric": found.metric,
+        "metres_per_unit": found.frame.metres_per_unit,
+        "frame": "input",
+        "up": list(found.frame.up),
+        "warnings": list(found.frame.warnings),
+        "detections": [detection.record() for detection in found.detections],
+    }
+
+
+def save_detections(folder: Path, cloud: PointCloud, found: DetectedScene, title: str) -> list[Path]:
+    """Write the files into `folder`, replacing an earlier set; returns their paths.
+
+    Args:
+        folder: created if missing.
+        cloud: the points.
+        found: their detections.
+        title: of the picture.
+
+    Raises:
+        OutputError: the folder cannot be written to; nothing is half-written.
+    """
+    picture, table, listing = FILES
+    with write_together(folder, listing, FILES[:2]) as place:
+        draw_birds_eye(place / picture, cloud, found, title)
+        write_atomic(place / table, _table(found.detections).encode())
+        write_json(place / listing, describe_detections(found))
+    return [Path(folder) / name for name in FILES]
+
+
+def _table(detections: Sequence[Detection]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for d in detections:
+        front = d.front or ("", "", "")
+        numbers = [d.score, *d.center, *d.size, "" if d.yaw_rad is None else d.yaw_rad, *front]
+        row = [f"{value:.4f}" if isinstance(value, float) else value for value in numbers]
+        writer.writerow([d.label, *row, d.symmetry_order, len(d.points)])
+    return text.getvalue()
+
+
+def draw_birds_eye(path: Path, cloud: PointCloud, found: DetectedScene, title: str) -> None:
+    """Draw points and boxes from above, with names, and arrows where a front is known.
+
+    Args:
+        path: the PNG file.
+        cloud: the points.
+        found: their detections.
+        title: above the picture.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 9), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    basis = _basis(np.array(found.frame.up))
+    _draw_points(axes, cloud, basis)
+    names = [detection.label or "object" for detection in found.detections]
+    for name, detection, rgb in zip(names, found.detections, colours(names)[1:] / 255):
+        _draw_box(axes, detection, basis, name, rgb)
+    unit = "m" if found.metric else "units"
+    axes.set(title=title, xlabel=f"[{unit}]", ylabel=f"[{unit}]", aspect="equal")
+    write_atomic(path, lambda place: figure.savefig(place, format="png"))
+
+
+def _draw_points(axes: "Axes", cloud: PointCloud, basis: np.ndarray) -> None:
+    rows = np.random.default_rng(0).permutation(len(cloud))[:DRAWN_POINTS]
+    xyz = cloud.xyz[rows] @ basis.T
+    low, high = np.percentile(xyz[:, 2], [1, 99])
+    shown = xyz[:, 2] <= low + BELOW * (high - low)
+    order = np.argsort(xyz[shown, 2])
+    if cloud.rgb is not None:
+        shade = cloud.rgb[rows][shown][order] * 0.6 + 0.4
+    else:
+        shade = np.repeat(0.85 - 0.45 * (xyz[shown, 2][order, None] - low) / max(high - low, 1e-9), 3, 1).clip(0, 1)
+    axes.scatter(*xyz[shown][order, :2].T, s=1.5, c=shade, linewidths=0)
+
+
+def _draw_box(axes: "Axes", detection: Detection, basis: np.ndarray, name: str, rgb: np.ndarray) -> None:
+    half = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1], [1, 1]]) / 2 * detection.size[:2]
+    turn = from_wxyz(detection.rotation_wxyz).as_matrix()
+    corners = (half @ turn[:, :2].T + detection.center) @ basis.T
+    axes.plot(*corners[:, :2].T, color=rgb * 0.8, linewidth=2)
+    x, y, _ = (float(v) for v in basis @ detection.center)
+    axes.annotate(
+        f"{name} {detection.score:.2f}",
+        (x, y),
+        ha="center",
+        va="center",
+        fontsize=7,
+        bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+    )
+    if detection.front is not None:
+        dx, dy, _ = (float(v) for v in basis @ detection.front)
+        side, length = detection.size[1] / 2, detection.size[1] / 2 + 0.3 * max(detection.size[:2])
+        axes.annotate(
+            "",
+            (x + dx * length, y + dy * length),
+            (x + dx * side, y + dy * side),
+            arrowprops={"arrowstyle": "-|>", "color": rgb * 0.6, "linewidth": 2},
+        )
+
+
+def _basis(up: np.ndarray) -> Float[np.ndarray, "3 3"]:
+    """Rows: two level axes and up. For z-up they are x, y, z."""
+    from scipy.spatial.transform import Rotation
+
+    if up[2] > 1 - 1e-6:
+        return np.eye(3)
+    return Rotation.align_vectors([[0.0, 0.0, 1.0]], [up])[0].as_matrix()

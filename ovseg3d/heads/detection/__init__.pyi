@@ -1,0 +1,14 @@
+from .detector import Detector as Detector
+from .frame import Frame as Frame
+from .frame import guess_frame as guess_frame
+from .names import Names as Names
+from .names import given_names as given_names
+from .network import DetectionNetwork as DetectionNetwork
+from .network import DetectionShape as DetectionShape
+from .records import Candidate as Candidate
+from .records import Detection as Detection
+from .scene import DetectedScene as DetectedScene
+from .scene import detect_scene as detect_scene
+from .weights import TrainedNetwork as TrainedNetwork
+from .weights import load_network as load_network
+from .weights import save_network as save_network

@@ -1,0 +1,126 @@
+"""From dense predictions to few boxes: the best voxel of each object, and all voxels that agree with it."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ovseg3d.geometry import rotated_nms
+from ovseg3d.heads.detection.network import SYMMETRY_ORDERS, DetectionNetwork, Predictions
+from ovseg3d.heads.detection.yaw import decode_yaw
+
+CENTER_CELL = 0.5
+"""Of the voxels whose boxes are about equally large and centred in one cube, only the best is a candidate; the cube's
+side is this share of the size."""
+MAX_CANDIDATES = 500
+MAX_SHIFT = 0.5
+"""A voxel belongs to a box if its own centre is this near to the box's, in half sizes of the box, on each axis..."""
+MIN_HALF = 0.05
+"""...each taken as at least this long, metres."""
+MAX_LOG_SIZE = 0.7
+"""...and if its size differs by at most this factor, as a logarithm, on average of the axes."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Boxes by falling score, and the finest voxels of each."""
+
+    boxes: Float[np.ndarray, "boxes 7"]
+    scores: Float[np.ndarray, " boxes"]
+    symmetry: Int[np.ndarray, " boxes"]
+    yaw: Float[np.ndarray, "boxes bins"]
+    embeddings: Float[np.ndarray, "boxes text"]
+    voxel_box: Int[np.ndarray, " voxels"]
+    """Row of each voxel's box, -1 for none."""
+
+
+def decode(network: DetectionNetwork, found: Predictions, *, min_score: float, nms_iou: float) -> Decoded:
+    """Boxes of at least `min_score` that overlap by at most `nms_iou`.
+
+    Args:
+        network: for the embeddings.
+        found: its predictions.
+        min_score: least score.
+        nms_iou: largest IoU of two boxes.
+    """
+    score = found.quality.sigmoid()
+    voxels = (found.foreground > 0).nonzero()[:, 0]
+    seeds = _seeds(found.center[voxels], found.log_size[voxels], score[voxels], min_score)
+    boxes = _boxes(found, voxels[seeds])
+    kept = seeds[torch.from_numpy(rotated_nms(boxes, score[voxels[seeds]].numpy(), nms_iou))]
+    best = voxels[kept]
+    row = _members(found, voxels, best)
+    member = voxels[row >= 0]
+    row_of = row[row >= 0]
+    # The mean over an object's voxels is steadier than its best voxel alone.
+    weight = score[member].square() + 1e-6
+    total = weight.new_zeros(len(best)).index_add_(0, row_of, weight)[:, None]
+
+    def mean(values: Tensor, chosen: Tensor | None = None) -> Tensor:
+        use = weight if chosen is None else weight * chosen
+        sums = values.new_zeros(len(best), values.shape[1]).index_add_(0, row_of, values * use[:, None])
+        return sums / (total if chosen is None else use.new_zeros(len(best)).index_add_(0, row_of, use)[:, None])
+
+    yaw = mean(found.yaw[member].softmax(1))
+    angle = decode_yaw(yaw.clamp(min=1e-9).log())
+    # Lengths of the sides belong to a yaw: voxels that disagree by a quarter of a turn have them swapped.
+    agrees = (torch.cos(2 * (decode_yaw(found.yaw[member]) - angle[row_of])) > 0).float()
+    size = mean(found.log_size[member], agrees + 1e-6).exp()
+    merged = torch.cat([mean(found.center[member]), size, angle[:, None]], 1).numpy().astype(np.float64)
+    orders = torch.tensor(SYMMETRY_ORDERS)[mean(found.symmetry[member].softmax(1)).argmax(1)]
+    voxel_box = torch.full((len(score),), -1)
+    voxel_box[member] = row_of
+    return Decoded(
+        merged,
+        score[best].numpy().astype(np.float64),
+        orders.numpy(),
+        yaw.numpy(),
+        network.embed(mean(found.hidden[member])).numpy(),
+        voxel_box.numpy(),
+    )
+
+
+def _seeds(center: Tensor, log_size: Tensor, score: Tensor, min_score: float) -> Tensor:
+    """The best voxel of each cell of predicted sizes and centres, best first."""
+    order = score.argsort(descending=True)
+    order = order[score[order] >= min_score]
+    octave = torch.round(log_size[order].mean(1, keepdim=True) / math.log(2))
+    cells = torch.cat([torch.floor(center[order] / (CENTER_CELL * 2**octave)), octave], 1).long()
+    _, inverse = torch.unique(cells, dim=0, return_inverse=True)
+    first = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), len(order))
+    first = first.scatter_reduce(0, inverse, torch.arange(len(order)), "amin")
+    return order[first.sort().values[:MAX_CANDIDATES]]
+
+
+def _boxes(found: Predictions, rows: Tensor) -> Float[np.ndarray, "n 7"]:
+    yaw = decode_yaw(found.yaw[rows])[:, None]
+    return torch.cat([found.center[rows], found.log_size[rows].exp(), yaw], 1).numpy().astype(np.float64)
+
+
+def _members(found: Predictions, voxels: Tensor, best: Tensor) -> Tensor:
+    """For each voxel the row of the box that its own prediction is nearest to, -1 if it is near none."""
+    distance = torch.full((len(voxels),), torch.inf)
+    row = torch.full((len(voxels),), -1)
+    center, log_size = found.center[voxels], found.log_size[voxels]
+    yaw = decode_yaw(found.yaw[best])
+    for index, (seed, angle) in enumerate(zip(best.tolist(), yaw.tolist())):
+        cos, sin = np.cos(angle), np.sin(angle)
+        turn = center.new_tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        half = (found.log_size[seed].exp() / 2).clamp(min=MIN_HALF)
+        shift = (((center - found.center[seed]) @ turn).abs() / half).max(1).values
+        # Sorted lengths, since a quarter of a turn swaps the level ones.
+        grown = _sorted(log_size) - _sorted(found.log_size[seed][None])
+        differs = grown.abs().mean(1)
+        total = shift / MAX_SHIFT + differs / MAX_LOG_SIZE
+        better = (shift < MAX_SHIFT) & (differs < MAX_LOG_SIZE) & (total < distance)
+        distance = torch.where(better, total, distance)
+        row[better] = index
+    row[torch.searchsorted(voxels, best)] = torch.arange(len(best))
+    return row
+
+
+def _sorted(log_size: Tensor) -> Tensor:
+    return torch.cat([log_size[:, :2].sort(1).values, log_size[:, 2:]], 1)

@@ -1,0 +1,146 @@
+"""Objects in a point cloud: `Detector.detect` takes arrays and returns `Detection` records."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from ovseg3d.errors import ConfigError
+from ovseg3d.geometry import to_wxyz
+from ovseg3d.heads.detection.align import manhattan_yaw, rotated
+from ovseg3d.heads.detection.decode import Decoded, decode
+from ovseg3d.heads.detection.names import Names
+from ovseg3d.heads.detection.normals import estimate_normals
+from ovseg3d.heads.detection.records import Detection
+from ovseg3d.heads.detection.voxels import voxelize
+from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_network
+from ovseg3d.scene.clouds import PointCloud
+
+MIN_POINTS = 50
+"""Of a cloud; less has no objects to find."""
+UPRIGHT = 1 - 1e-6
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The network with the rules that turn its predictions into detections.
+
+    Args:
+        weights: a file of scripts.training.train_detection; by default the shipped one.
+        min_score: least score of a detection: the IoU that is expected of its box.
+        nms_iou: largest IoU of two boxes.
+    """
+
+    weights: Path = SHIPPED
+    min_score: float = 0.3
+    nms_iou: float = 0.1
+
+    @cached_property
+    def trained(self) -> TrainedNetwork:
+        """The network, read once. Raises ConfigError."""
+        return load_network(self.weights)
+
+    @cached_property
+    def names(self) -> Names:
+        """What the network was trained on. Raises ConfigError."""
+        vectors = self.trained.vectors.numpy()
+        return Names(self.trained.names, vectors, vectors[:0])
+
+    def detect(
+        self,
+        cloud: PointCloud,
+        *,
+        up: tuple[float, float, float] = (0.0, 0.0, 1.0),
+        metres_per_unit: float = 1.0,
+        names: Names | None = None,
+    ) -> tuple[Detection, ...]:
+        """The objects of a cloud, by falling score.
+
+        Args:
+            cloud: finite points, in any unit; without normals they are estimated.
+            up: unit vector against gravity.
+            metres_per_unit: length of the cloud's unit.
+            names: to choose from, see `given_names`; what is none of them is left out. By default those that the
+                network was trained on.
+
+        Raises:
+            ConfigError: the cloud has too few points, or extends too far.
+        """
+        level = _level(np.asarray(up, np.float64))
+        prepared, normal = _prepared(cloud, level, metres_per_unit)
+        yaw = -manhattan_yaw(normal)
+        turned, _ = rotated(prepared, np.zeros((0, 7)), yaw)
+        voxels = voxelize(turned)
+        with torch.inference_mode():
+            network = self.trained.network
+            found = decode(network, network(voxels), min_score=self.min_score, nms_iou=self.nms_iou)
+        _, boxes = rotated(turned, found.boxes, -yaw)
+        members = found.voxel_box[voxels.point_voxel.numpy()]
+        return _records(replace(found, boxes=boxes), members, level, metres_per_unit, names or self.names, yaw)
+
+
+def _prepared(cloud: PointCloud, level: Rotation, metres: float) -> tuple[PointCloud, Float[np.ndarray, "points 3"]]:
+    """The cloud in metres and z-up, with normals; and these normals."""
+    if len(cloud.xyz) < MIN_POINTS:
+        raise ConfigError(
+            f"The cloud has {len(cloud.xyz)} points; {MIN_POINTS} are the least that can show an object",
+            fix="use a denser cloud",
+        )
+    turn = level.as_matrix()
+    xyz = (cloud.xyz.astype(np.float64) * metres) @ turn.T
+    normal = estimate_normals(xyz) if cloud.normal is None else (cloud.normal @ turn.T).astype(np.float32)
+    return PointCloud(xyz.astype(np.float32), normal, cloud.rgb), normal
+
+
+def _level(up: np.ndarray) -> Rotation:
+    """The smallest rotation that takes `up` to +z."""
+    if up[2] > UPRIGHT:
+        return Rotation.identity()
+    return Rotation.align_vectors([[0, 0, 1]], [up])[0]
+
+
+def _records(
+    found: Decoded, members: np.ndarray, level: Rotation, metres: float, names: Names, turned: float
+) -> tuple[Detection, ...]:
+    back = level.inv()
+    upright = bool(level.magnitude() < 1e-6)
+    detections = []
+    for row in np.argsort(-found.scores, kind="stable"):
+        candidates = names.candidates(found.embeddings[row])
+        if not candidates:
+            continue
+        box, order = found.boxes[row], int(found.symmetry[row])
+        rotation = back * Rotation.from_euler("z", box[6])
+        front = rotation.apply([0.0, -1.0, 0.0])
+        detections.append(
+            Detection(
+                center=_triple(back.apply(box[:3]) / metres),
+                size=_triple(box[3:6] / metres),
+                rotation_wxyz=tuple(float(v) for v in to_wxyz(rotation)),  # type: ignore[arg-type]
+                yaw_rad=float(np.arctan2(np.sin(box[6]), np.cos(box[6]))) if upright else None,
+                symmetry_order=order,
+                front=_triple(front) if order == 1 else None,
+                score=float(found.scores[row]),
+                yaw_probabilities=_shifted(found.yaw[row], -turned),
+                points=np.flatnonzero(members == row),
+                embedding=found.embeddings[row],
+                candidates=candidates,
+            )
+        )
+    return tuple(detections)
+
+
+def _shifted(probabilities: np.ndarray, angle: float) -> np.ndarray:
+    """A distribution over bins of the circle, rotated by an angle (linear interpolation)."""
+    bins = len(probabilities)
+    place = np.arange(bins) - angle / (2 * np.pi) * bins
+    return np.interp(place % bins, np.arange(bins + 1), np.append(probabilities, probabilities[0]))
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in values)
+    return x, y, z

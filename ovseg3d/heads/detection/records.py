@@ -1,0 +1,65 @@
+"""What the detection head returns."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A possible name."""
+
+    label: str
+    score: float
+    """Probability among the names that were compared."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object: an upright box in the frame and unit of its points, and what it may be."""
+
+    center: Triple
+    size: Triple
+    """Full lengths along the box's own axes; the third is along up."""
+    rotation_wxyz: tuple[float, float, float, float]
+    """From the box's axes (z up, front -y) to the frame's; the mean of the peak of `yaw_probabilities`."""
+    yaw_rad: float | None
+    """Counter-clockwise about +z; None where up is not z."""
+    symmetry_order: int
+    """1: the object has a front; 2, 4: it looks the same after half or a quarter of a turn; 0: it is round."""
+    front: Triple | None
+    """Unit vector towards which it faces; None for symmetric objects."""
+    score: float
+    """The expected IoU of the box with the object's, 0 to 1."""
+    yaw_probabilities: Float[np.ndarray, " bins"]
+    """Distribution of the yaw; bin k is centred at 2 pi k / bins, about up and from the frame's own level axes."""
+    points: Int[np.ndarray, " n"]
+    """Indices of the object's points in the cloud."""
+    embedding: Float[np.ndarray, " text"]
+    """Text-aligned unit vector."""
+    candidates: tuple[Candidate, ...] = ()
+    """Possible names, best first."""
+
+    @property
+    def label(self) -> str | None:
+        """The best name."""
+        return self.candidates[0].label if self.candidates else None
+
+    def record(self) -> dict[str, Any]:
+        """The detection as a JSON object."""
+        return {
+            "label": self.label,
+            "score": self.score,
+            "center": list(self.center),
+            "size": list(self.size),
+            "rotation_wxyz": list(self.rotation_wxyz),
+            "yaw_rad": self.yaw_rad,
+            "front": None if self.front is None else list(self.front),
+            "symmetry_order": self.symmetry_order,
+            "candidates": [vars(candidate) for candidate in self.candidates],
+            "n_points": len(self.points),
+        }

@@ -1,0 +1,55 @@
+"""The objects of a whole cloud, with what had to be assumed about its frame."""
+
+from dataclasses import dataclass
+
+from ovseg3d.heads.detection.detector import Detector
+from ovseg3d.heads.detection.frame import Frame, guess_frame
+from ovseg3d.heads.detection.names import Names
+from ovseg3d.heads.detection.records import Detection
+from ovseg3d.scene.clouds import PointCloud
+
+
+@dataclass(frozen=True)
+class DetectedScene:
+    """Detections by falling score, in the cloud's own frame and unit."""
+
+    detections: tuple[Detection, ...]
+    frame: Frame
+
+    @property
+    def metric(self) -> bool:
+        """Whether the cloud's unit is the metre."""
+        return self.frame.metres_per_unit == 1.0
+
+
+def detect_scene(
+    cloud: PointCloud,
+    detector: Detector | None = None,
+    *,
+    up: tuple[float, float, float] | None = None,
+    metres_per_unit: float | None = None,
+    names: Names | None = None,
+) -> DetectedScene:
+    """Detect objects in a cloud whose up axis or unit may be unknown.
+
+    Args:
+        cloud: finite points.
+        detector: by default one with the shipped weights.
+        up: unit vector; None: z, or what `guess_frame` finds evident.
+        metres_per_unit: None: 1, or what `guess_frame` finds evident.
+        names: see `Detector.detect`.
+
+    Raises:
+        ConfigError: the cloud has too few points, or extends too far.
+    """
+    guess = guess_frame(cloud.xyz)
+    # What was stated needs no warning.
+    warnings = tuple(
+        text
+        for text in guess.warnings
+        if not (up is not None and "--up" in text) and not (metres_per_unit is not None and "--scale" in text)
+    )
+    frame = Frame(up or guess.up, metres_per_unit or guess.metres_per_unit, warnings)
+    detector = detector or Detector()
+    found = detector.detect(cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names)
+    return DetectedScene(found, frame)

@@ -1,0 +1,123 @@
+"""Point clouds as files: PLY, NPY, NPZ, and meshes, whose surface is sampled."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ovseg3d.errors import SceneError
+from ovseg3d.limits import MAX_LENGTH, MAX_POINTS, check_regular, first_line
+from ovseg3d.scene.readers.ply import read_vertices
+
+MESHES = (".glb", ".gltf", ".obj", ".off", ".stl")
+SUFFIXES = (".npy", ".npz", ".ply", *MESHES)
+MESH_SAMPLES = 200_000
+"""Points sampled on a mesh."""
+_KEYS = {"xyz": ("xyz", "points", "pc"), "rgb": ("rgb", "colors", "colours"), "normal": ("normal", "normals")}
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """Points with what is known of them."""
+
+    xyz: Float[np.ndarray, "points 3"]
+    normal: Float[np.ndarray, "points 3"] | None = None
+    """Unit normals; their sign may be arbitrary."""
+    rgb: Float[np.ndarray, "points 3"] | None = None
+    """Colours, 0 to 1."""
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def take(self, rows: Int[np.ndarray, " some"]) -> "PointCloud":
+        """Some of the points."""
+        normal, rgb = (None if values is None else values[rows] for values in (self.normal, self.rgb))
+        return replace(self, xyz=self.xyz[rows], normal=normal, rgb=rgb)
+
+
+def read_cloud(path: Path) -> tuple[PointCloud, int]:
+    """The points of a file that are finite, and how many are not.
+
+    A PLY file gives its vertices, also if it is a mesh; other meshes are sampled. An .npy array has columns x y z and,
+    if there are six, colours; an .npz file has `xyz` (or points, pc), and optionally `rgb` and `normal`.
+
+    Raises:
+        SceneError: the file is missing, of another format, broken, or has no finite point.
+    """
+    path = Path(path)
+    check_regular(path, what="point cloud")
+    suffix = path.suffix.lower()
+    if suffix == ".ply":
+        xyz, rgb, normal = read_vertices(path)
+    elif suffix in (".npy", ".npz"):
+        xyz, rgb, normal = _arrays(path)
+    elif suffix in MESHES:
+        xyz, rgb, normal = _sampled(path)
+    else:
+        raise SceneError("This is no point cloud", where=path, fix=f"use one of: {', '.join(SUFFIXES)}")
+    finite = np.isfinite(xyz).all(1) & (np.abs(xyz) < MAX_LENGTH).all(1)
+    if not finite.any():
+        raise SceneError("The cloud has no finite point", where=path, fix="export it again")
+    cloud = PointCloud(xyz.astype(np.float64), _unit(normal), _colours(rgb)).take(np.flatnonzero(finite))
+    return cloud, len(xyz) - len(cloud)
+
+
+def _unit(normal: np.ndarray | None) -> np.ndarray | None:
+    """Normals of unit length; None if many are missing."""
+    if normal is None:
+        return None
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    usable = np.isfinite(length) & (length > 1e-6)
+    if usable.mean() < 0.9:
+        return None
+    return np.where(usable, normal / np.where(usable, length, 1), 0.0).astype(np.float32)
+
+
+def _colours(rgb: np.ndarray | None) -> np.ndarray | None:
+    if rgb is None:
+        return None
+    rgb = np.nan_to_num(rgb.astype(np.float32))
+    return np.clip(rgb / (255.0 if rgb.max(initial=0) > 1 else 1.0), 0, 1)
+
+
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    try:
+        found = _named(np.load(path, allow_pickle=False))
+        if "xyz" not in found:
+            raise ValueError("it has none of the arrays xyz, points, pc")
+        for name, values in found.items():
+            if values.ndim != 2 or values.shape[1] != 3 or len(values) != len(found["xyz"]):
+                raise ValueError(f"{name} has the shape {values.shape}, not (points, 3)")
+        if len(found["xyz"]) > MAX_POINTS:
+            raise ValueError(f"it holds {len(found['xyz'])} points, more than {MAX_POINTS}: thin them out")
+        arrays = {name: np.asarray(values, np.float64) for name, values in found.items()}
+    except (OSError, ValueError, IndexError, EOFError, TypeError) as error:
+        raise SceneError(
+            f"The points cannot be read: {first_line(error)}", where=path, fix="save a float array of shape (points, 3)"
+        ) from error
+    return arrays["xyz"], arrays.get("rgb"), arrays.get("normal")
+
+
+def _named(loaded: Any) -> dict[str, np.ndarray]:
+    """An array's columns, or the arrays of an .npz file, by our names."""
+    if isinstance(loaded, np.ndarray):
+        table: Any = loaded
+        return {"xyz": table[:, :3]} | ({"rgb": table[:, 3:]} if table.shape[1] == 6 else {})
+    held: list[str] = loaded.files
+    first = {name: next((key for key in keys if key in held), None) for name, keys in _KEYS.items()}
+    return {name: loaded[key] for name, key in first.items() if key is not None}
+
+
+def _sampled(path: Path) -> tuple[np.ndarray, None, np.ndarray]:
+    import trimesh
+
+    try:
+        mesh: Any = trimesh.load(path, force="mesh")
+        sampled: Any = trimesh.sample.sample_surface(mesh, MESH_SAMPLES, seed=0)
+        return np.asarray(sampled[0]), None, np.asarray(mesh.face_normals)[sampled[1]]
+    except Exception as error:  # trimesh raises whatever its many readers raise
+        raise SceneError(
+            f"The mesh cannot be read: {first_line(error)}", where=path, fix="export it again, or convert it to .ply"
+        ) from error

@@ -1,0 +1,130 @@
+"""Exact clouds of procedural rooms with the boxes of their objects: examples for the detection head.
+
+A room is a pure function of its seed. It is kept as one .npz file, so that an interrupted command can be continued.
+Even seeds give rooms of a type (bedroom, kitchen...), odd ones rooms with random kinds of objects. Both are drawn from
+the looks that encoders are trained on, never from those held out.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, Int8, UInt8
+from scipy.spatial import cKDTree
+
+from ovseg3d.files import write_atomic
+from ovseg3d.synth.arrange import Item
+from ovseg3d.synth.cloud import sample_surface
+from ovseg3d.synth.furnish import kind_item, random_room
+from ovseg3d.synth.holdout import ALL, SEEN, Pool
+from ovseg3d.synth.kinds import KINDS
+from ovseg3d.synth.rooms import Placed
+from ovseg3d.synth.world import flatten, trace
+
+FACING = frozenset((
+    "backpack", "bathtub", "bear", "bed", "bicycle", "bookshelf", "cabinet", "chair", "clock", "counter", "curtain",
+    "desk", "door", "dresser", "guitar", "keyboard", "laptop", "microwave", "monitor", "night stand", "oven",
+    "picture", "refrigerator", "shoe", "shower curtain", "sink", "sofa", "television", "toilet", "washing machine",
+    "window",
+))  # fmt: skip
+"""Kinds with a front, whatever their shape: a cabinet's doors face the room."""
+SYMMETRIC = 0.06
+"""Objects are symmetric if 95 % of their turned vertices are this near to a vertex, relative to the footprint's
+diagonal."""
+RANDOM_ITEMS = (14, 26)
+"""Fewest and most objects of a room with random kinds."""
+
+
+@dataclass(frozen=True)
+class DetectionRoom:
+    """One room: points, and the boxes of its objects (metres, z up, floor at 0)."""
+
+    xyz: Float[np.ndarray, "points 3"]
+    normal: Int8[np.ndarray, "points 3"]
+    """Unit normals times 127."""
+    rgb: UInt8[np.ndarray, "points 3"]
+    instance: Int[np.ndarray, " points"]
+    """1 + the row of its box, 0 for the room itself."""
+    boxes: Float[np.ndarray, "boxes 7"]
+    """Centre, full size along the object's own axes, yaw (radians)."""
+    kinds: tuple[str, ...]
+    symmetry: Int[np.ndarray, " boxes"]
+    """Order of the rotational symmetry about the up axis: 1, 2, 4, or 0 for round objects."""
+    facing: Int[np.ndarray, " boxes"]
+    """1 where the kind has a front."""
+
+
+def make_detection_room(
+    seed: int, points: int = 150_000, pool: Pool = SEEN, *, typed: bool | None = None
+) -> DetectionRoom:
+    """The room of a seed.
+
+    Args:
+        seed: of the room, and of the samples.
+        points: how many samples of its surface.
+        pool: which looks may be drawn.
+        typed: a room of a type instead of random kinds; by default of even seeds.
+    """
+    typed = seed % 2 == 0 if typed is None else typed
+    # Types alternate with the seed, too: half of it reaches all of them.
+    room = random_room(seed // 2, pool=pool) if typed else random_room(seed, partial(_random_items, pool), pool=pool)
+    flat = flatten(room)
+    cloud = sample_surface(flat, trace(flat, room), points, seed)
+    boxes = np.array([[*o["center"], *o["size"], o["yaw_rad"]] for o in flat.objects], np.float32).reshape(-1, 7)
+    kinds = tuple(str(o["category"]) for o in flat.objects)
+    facing = np.array([kind in FACING for kind in kinds], np.int64)
+    symmetry = np.array([1 if front else symmetry_of(placed) for placed, front in zip(room.objects, facing)], np.int64)
+    return DetectionRoom(
+        cloud.xyz.astype(np.float32),
+        np.round(cloud.normal * 127).astype(np.int8),
+        cloud.rgb,
+        cloud.instance.astype(np.int16),
+        boxes,
+        kinds,
+        symmetry,
+        facing,
+    )
+
+
+def symmetry_of(placed: Placed) -> int:
+    """Order of an object's rotational symmetry about its box's vertical middle axis: 1, 2, 4, or 0 for round ones."""
+    corners = np.concatenate([part.soup.points.reshape(-1, 3) for part in placed.canonical_parts()])
+    corners = np.unique(np.round(corners - (corners.min(0) + corners.max(0)) / 2, 4), axis=0)
+    tree, diagonal = cKDTree(corners), float(np.hypot(*np.ptp(corners[:, :2], axis=0)))
+
+    def same(degrees: float) -> bool:
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        turned = corners @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+        return float(np.quantile(tree.query(turned)[0], 0.95)) < SYMMETRIC * diagonal
+
+    if not same(180):
+        return 1
+    if not same(90):
+        return 2
+    return 0 if same(45) else 4
+
+
+def load_detection_room(folder: Path, seed: int, points: int = 150_000) -> DetectionRoom:
+    """The room of a seed, from FOLDER/SEED.npz if it was made before; else it is made and kept there."""
+    path = folder / f"{seed}.npz"
+    if not path.exists():
+        made = make_detection_room(seed, points)
+
+        def write(to: Path) -> None:
+            with open(to, "wb") as file:
+                np.savez(file, **{**vars(made), "kinds": np.array(made.kinds)})
+
+        write_atomic(path, write)
+        return made
+    with np.load(path, allow_pickle=False) as kept:
+        arrays = {name: kept[name] for name in kept.files}
+    return DetectionRoom(**{**arrays, "kinds": tuple(arrays["kinds"].tolist())})
+
+
+def _random_items(pool: Pool, rng: np.random.Generator) -> list[Item]:
+    names = [name for name, kind in KINDS.items() if kind.stands != "ceiling" and name not in ("window", "door")]
+    return [kind_item(rng, KINDS[str(rng.choice(names))], pool) for _ in range(rng.integers(*RANDOM_ITEMS))]
+
+
+__all__ = ["ALL", "FACING", "SEEN", "DetectionRoom", "load_detection_room", "make_detection_room", "symmetry_of"]

@@ -1,0 +1,141 @@
+"""The command `detect`, end to end: its JSON, its files, and bad input."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Cli
+from heads.test_detection import room_cloud
+from PIL import Image
+from plyfile import PlyData, PlyElement
+
+from ovseg3d.heads.detection import Detector
+from ovseg3d.session import Run
+
+
+def write_ply(path: Path, xyz: np.ndarray) -> Path:
+    table = np.empty(len(xyz), dtype=[(name, "f4") for name in "xyz"])
+    for name, column in zip("xyz", xyz.T):
+        table[name] = column
+    PlyData([PlyElement.describe(table, "vertex")]).write(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def room_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_ply(tmp_path_factory.mktemp("cloud") / "room.ply", room_cloud().xyz)
+
+
+def test_a_cloud(cli: Cli, room_file: Path, tmp_path: Path) -> None:
+    done = cli("detect", room_file, "--min-score", 0.1, "--output", tmp_path / "boxes", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["metric"] is True and said["frame"] == "input" and said["warnings"] == [] and said["detections"]
+    first = said["detections"][0]
+    assert set(first) >= {
+        "label", "score", "center", "size", "rotation_wxyz", "yaw_rad", "front", "symmetry_order", "candidates",
+        "n_points",
+    }  # fmt: skip
+    kept = json.loads((tmp_path / "boxes/detections.json").read_text())
+    assert kept["detections"] == said["detections"]
+    with open(tmp_path / "boxes/detections.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["label"] for row in table] == [d["label"] for d in said["detections"]]
+    assert float(table[0]["x"]) == pytest.approx(first["center"][0], abs=1e-3)
+    with Image.open(tmp_path / "boxes/birds_eye.png") as picture:
+        assert picture.width > 500
+
+
+def test_the_table(cli: Cli, room_file: Path) -> None:
+    done = cli("detect", room_file, "--min-score", 0.1)
+    assert done.returncode == 0 and "faces" in done.stdout and "in 46,000 points" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (np.zeros((0, 3)), "no finite point"),
+        (np.full((100, 3), np.nan), "no finite point"),
+        (np.random.default_rng(0).random((10, 3)), "10 points"),
+    ],
+    ids=["empty", "NaN", "10 points"],
+)
+def test_clouds_without_a_scene(cli: Cli, tmp_path: Path, content: np.ndarray, words: str) -> None:
+    done = cli("detect", write_ply(tmp_path / "bad.ply", content), "--output", tmp_path / "out")
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_plane_is_answered_with_a_warning(cli: Cli, tmp_path: Path) -> None:
+    plane = np.column_stack([np.random.default_rng(0).uniform(0, 3, (5000, 2)), np.zeros(5000)])
+    done = cli("detect", write_ply(tmp_path / "plane.ply", plane), "--json")
+    assert done.returncode == 0 and "one plane" in json.loads(done.stdout)["warnings"][0] and "one plane" in done.stderr
+
+
+def test_other_frames_are_answered_with_a_warning(cli: Cli, tmp_path: Path) -> None:
+    xyz = room_cloud().xyz
+    cases = {"cm": 100 * xyz, "y-up": xyz[:, [1, 2, 0]], "fallen": xyz * [1, -1, -1]}
+    words = {"cm": "centimetres", "y-up": "y is taken as up", "fallen": "floor seems to be on top"}
+    for name, points in cases.items():
+        holed = np.concatenate([points, np.full((3, 3), np.nan)])
+        done = cli("detect", write_ply(tmp_path / f"{name}.ply", holed), "--json", "--min-score", 0.1)
+        said = json.loads(done.stdout)
+        assert done.returncode == 0 and words[name] in " ".join(said["warnings"]), name
+        assert said["detections"] and "3 points without" in done.stderr
+
+
+def test_classes(cli: Cli, room_file: Path, tmp_path: Path) -> None:
+    many = tmp_path / "names.txt"
+    many.write_text("\n".join(f"thing {n}" for n in range(498)) + "\ncupboard\ncrate\n")
+    done = cli("detect", room_file, "--classes", many, "--json", "--min-score", 0.1)
+    assert done.returncode == 0, done.stderr
+    names = set(many.read_text().splitlines())
+    assert all(d["label"] in names for d in json.loads(done.stdout)["detections"])
+    done = cli("detect", room_file, "--classes", "; ;", "--json")
+    assert done.returncode == 2 and "--classes" in done.stderr
+
+
+def test_colours_are_used_but_not_needed(cli: Cli, tmp_path: Path) -> None:
+    xyz = room_cloud().xyz
+    rgb = np.random.default_rng(0).integers(0, 255, xyz.shape, np.uint8)
+    for name, save in (("a.npz", lambda p: np.savez(p, xyz=xyz, rgb=rgb)), ("b.npy", lambda p: np.save(p, xyz))):
+        save(tmp_path / name)
+        done = cli("detect", tmp_path / name, "--json")
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--min-score", "2"), "--min-score"),
+        (("--scale", "0"), "--scale"),
+        (("--camera", "0001"), "--camera would have no effect"),
+    ],
+)
+def test_flags_that_make_no_sense(cli: Cli, room_file: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = cli("detect", room_file, *arguments)
+    assert done.returncode == 2 and words in " ".join(done.stderr.split())
+
+
+def test_files_that_are_no_clouds(cli: Cli, tmp_path: Path) -> None:
+    for name, content in (("a.ply", b"no"), ("b.npz", b"no"), ("c.obj", b"no"), ("d.npy", b"\x93NUMPY")):
+        (tmp_path / name).write_bytes(content)
+        done = cli("detect", tmp_path / name)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, name
+    assert cli("detect", tmp_path / "missing.ply").returncode == 2
+
+
+def test_a_run(cli: Cli, colour_run: Path, tmp_path: Path) -> None:
+    done = cli("detect", colour_run, "--json", "--min-score", 0, "--output", tmp_path / "boxes")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["frame"] == "input" and (tmp_path / "boxes/birds_eye.png").exists()
+
+
+def test_a_run_in_python(run: Run) -> None:
+    found = run.detect(detector=Detector(min_score=0.0))
+    assert list(found) == sorted(found, key=lambda d: -d.score)
+    named = run.detect(["red", "blue"], detector=Detector(min_score=0.0))
+    assert [d.center for d in named] == [d.center for d in found]
