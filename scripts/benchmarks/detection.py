@@ -2,12 +2,14 @@
 
     python -m scripts.benchmarks.detection
     python -m scripts.benchmarks.detection --scan infos.pkl --scan-folder FOLDER   # a scan in mmdet3d's layout
+    python -m scripts.benchmarks.detection --rooms 0 --runs outputs/room/run       # runs of synthetic rooms
 
 Rooms are of seeds that no training and no choice of a setting has used, with all looks, also those held out of
 training. Names do not count in the first table: boxes are class-agnostic. Recall and precision are those of the
 shipped least score; average precision takes all detections above 0.02. The front is that of the true objects with one
 that were found at an IoU of 0.25. The scan's boxes are parallel to its axes, and its classes are 18 kinds only, so that
-right boxes of other things count as errors in its precision.
+right boxes of other things count as errors in its precision. In runs the head's boxes stand beside those around the
+instances that grouping found; true are the objects that the photos saw, with their whole extent.
 """
 
 import resource
@@ -20,11 +22,17 @@ import numpy as np
 import torch
 
 from ovseg3d.datasets import read_mmdet3d
+from ovseg3d.evaluate.measure import read_objects
 from ovseg3d.evaluate.metrics.detection import DetectionScores, FoundBoxes, TrueBoxes, measure_detection
 from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry import rotated_iou
+from ovseg3d.geometry.boxes import box_from_record
 from ovseg3d.heads.detection import Detection, Detector
+from ovseg3d.instances.records import instances_of
+from ovseg3d.query.detections import detect_in_run
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.scene import PointCloud
+from ovseg3d.session import load
 from ovseg3d.synth.holdout import ALL
 from scripts.start import start
 from scripts.training.detection_rooms import DetectionRoom, make_detection_room
@@ -79,6 +87,8 @@ class MeasureDetection:
     """Rooms with exact clouds."""
     points: int = 150_000
     """Points of each."""
+    runs: tuple[Path, ...] = ()
+    """Runs of synthetic rooms, with semantics."""
     scan: Path | None = None
     """A pickle of mmdet3d's, such as scannet_infos.pkl."""
     scan_folder: Path | None = None
@@ -91,7 +101,9 @@ class MeasureDetection:
     def main(self) -> None:
         """Measure."""
         detector = Detector()
-        figures: dict[str, Any] = {"rooms": self._rooms(detector)}
+        figures: dict[str, Any] = {"rooms": self._rooms(detector)} if self.rooms else {}
+        if self.runs:
+            figures |= _runs(detector, self.runs)
         if self.scan is not None:
             figures["scan"] = _scan(detector, self.scan, self.scan_folder)
         figures["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -141,6 +153,26 @@ def _agnostic(scores: DetectionScores) -> dict[str, float]:
         "calibration_error": scores.calibration_error,
         "true": scores.true_boxes,
         "found": scores.found_boxes,
+    }
+
+
+def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, float]]:
+    """Figures of the head and of grouping in runs, class-agnostic."""
+    every = Detector(detector.weights, min_score=ALL_SCORES)
+    head, grouping, true = {}, {}, {}
+    for folder in folders:
+        engine = QueryEngine(load(folder))
+        name, surface = str(folder), engine.semantics.surface
+        head[name] = found_boxes(detect_in_run(engine, every).detections)
+        grouped = instances_of(surface, engine.semantics.instance)
+        rows = np.array([box_from_record(one.record()).row() for one in grouped]).reshape(-1, 7)
+        grouping[name] = FoundBoxes(rows, np.array([one.score for one in grouped]), ("object",) * len(rows))
+        seen = [record for record in read_objects(engine.scene) if record.get("seen", True)]
+        boxes = np.array([box_from_record(record).row() for record in seen])
+        true[name] = TrueBoxes(boxes, tuple(record["category"] for record in seen))
+    return {
+        "runs, head": _agnostic(measure_detection(head, true, min_score=detector.min_score)),
+        "runs, grouping": _agnostic(measure_detection(grouping, true, min_score=0.0)),
     }
 
 

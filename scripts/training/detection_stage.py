@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from ovseg3d.heads.detection.align import rotated
@@ -151,6 +152,10 @@ def augmented(rng: np.random.Generator, room: DetectionRoom) -> tuple[PointCloud
     if rng.random() < 0.5:  # few scans show the ceiling
         seen &= ~((instance == 0) & (xyz[:, 2] > room.xyz[:, 2].max() - 0.02))
     keep, xyz, instance = keep[seen], xyz[seen], instance[seen]
+    if rng.random() < 0.5:  # the surface of a radiance field
+        xyz, instance = _warped(rng, xyz), instance.copy()
+        stray = _stray(rng, xyz)
+        instance[stray] = 0
     if rng.random() < 0.7:
         xyz = xyz + rng.normal(0, rng.uniform(0.001, 0.012), xyz.shape).astype(np.float32)
     normal, rgb = _normals(rng, room.normal[keep]), _colours(rng, room.rgb[keep])
@@ -183,6 +188,24 @@ def _seen(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
         np.minimum.at(nearest, cell, far)
         seen |= far <= nearest[cell] + DEPTH_MARGIN[0] + DEPTH_MARGIN[1] * far
     return seen
+
+
+def _warped(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
+    """Points moved by a smooth random field of 1 to 8 cm, which bends planes and thickens walls."""
+    cell, deviation = rng.uniform(0.2, 1.0), np.exp(rng.uniform(np.log(0.01), np.log(0.08)))
+    place = (xyz - xyz.min(0)) / cell
+    noise = rng.normal(0, deviation, (3, *(np.ceil(place.max(0)).astype(int) + 2)))
+    moved = [map_coordinates(component, place.T, order=1) for component in noise]
+    return (xyz + np.stack(moved, 1)).astype(np.float32)
+
+
+def _stray(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
+    """Moves up to 4 % of the points, in place, to clouds in and around the room; returns which."""
+    stray = np.flatnonzero(rng.random(len(xyz)) < rng.uniform(0, 0.04))
+    middle = rng.uniform(xyz.min(0) - 1, xyz.max(0) + 1, (int(rng.integers(5, 40)), 3))
+    chosen = middle[rng.integers(len(middle), size=len(stray))]
+    xyz[stray] = chosen + rng.normal(0, rng.uniform(0.1, 0.5), chosen.shape)
+    return stray
 
 
 def _normals(rng: np.random.Generator, normal: np.ndarray) -> np.ndarray:

@@ -87,7 +87,8 @@ class TrainDetection:
                 "clouds": f"exact surfaces of {self.room_count} procedural rooms (ovseg3d.synth), seeds from"
                 f" {FIRST_SEED}: half of them of a type, half with random kinds",
                 "augmentation": "holes by a depth buffer of random cameras, thinning, noise, yaw, mirroring, scale;"
-                " without ceiling, colour or normals at random (scripts/training/detection_stage.py)",
+                " smooth warps and stray points as in fields; without ceiling, colour or normals at random"
+                " (scripts/training/detection_stage.py)",
                 "never seen": "styles, textures and colours of ovseg3d/synth/holdout.py; any real scan",
                 "names": "text vectors of the kinds by the built-in CLIP",
             },
