@@ -4,7 +4,6 @@ Any model of `AutoModelForDepthEstimation` fits, such as Depth Anything V2. Weig
 that `save_pretrained` wrote (model and image processor) or from the hub, under the same rules as other encoders.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,10 @@ import torch
 from jaxtyping import Float, UInt8
 
 from ovseg3d.encoders import hub
-from ovseg3d.encoders.folders import check_model_folder
-from ovseg3d.encoders.weights import hash_files, wrong_checkpoint
+from ovseg3d.encoders.pretrained import check_pretrained, find_pretrained
+from ovseg3d.encoders.weights import wrong_checkpoint
 from ovseg3d.errors import EncoderError
-from ovseg3d.files import expand
 
-_FILES = ("config.json", "preprocessor_config.json")
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _METRIC_MODELS = ("depth_pro", "glpn", "prompt_depth_anything", "zoedepth")
 """Model types that predict depth. Others predict disparity, unless their configuration says `metric`."""
 _LEAST_DEPTH = 1e-3
@@ -32,16 +28,9 @@ class DepthEstimator:
     def __init__(self, folder: Path, name: str, device: torch.device | str = "cpu") -> None:
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-        weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
-        absent = [file for file in _FILES if not (folder / file).is_file()]
-        if weights is None or absent:
-            missing = ", ".join([*absent, *([] if weights else [_WEIGHTS[0]])])
-            raise EncoderError(
-                f"The folder of {name} lacks {missing}",
-                where=folder,
-                fix="save model and image processor there with transformers' save_pretrained",
-            )
-        check_model_folder(folder, weights)
+        weights, self.weight_hash = check_pretrained(
+            folder, name, "save model and image processor there with transformers' save_pretrained"
+        )
         self._processor: Any
         try:
             with hub.offline():
@@ -53,8 +42,6 @@ class DepthEstimator:
         self._metric = (
             model.config.model_type in _METRIC_MODELS or getattr(model.config, "depth_estimation_type", "") == "metric"
         )
-        # The hash does not depend on names: moved or renamed weights are the same weights.
-        self.weight_hash = hash_files([weights, *(folder / file for file in _FILES)])
 
     @torch.no_grad()
     def disparity(self, photo: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
@@ -81,16 +68,10 @@ def load_depth_estimator(name: str, device: torch.device | str = "cpu") -> Depth
     Raises:
         EncoderError: it is not available, or estimates no depth.
     """
-    folder = expand(name, EncoderError)
-    if os.path.isdir(folder):
-        return DepthEstimator(folder, folder.resolve().name, device)
-    if name.count("/") != 1 or name.startswith((".", "~", "/")):
-        raise EncoderError(
-            f"There is no folder {name}",
-            fix="--depth-prior depth-anything/Depth-Anything-V2-Small-hf, --depth-prior FOLDER, or --depth-prior off",
-        )
-    found = [
-        hub.fetch(name, files, flag="--depth-prior", example="/path/to/folder")
-        for files in (*((file,) for file in _FILES), _WEIGHTS)
-    ]
-    return DepthEstimator(found[0].parent, name, device)
+    folder, short = find_pretrained(
+        name,
+        flag="--depth-prior",
+        example="/path/to/folder",
+        fix="--depth-prior depth-anything/Depth-Anything-V2-Small-hf, --depth-prior FOLDER, or --depth-prior off",
+    )
+    return DepthEstimator(folder, short, device)

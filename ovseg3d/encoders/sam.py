@@ -7,7 +7,6 @@ SAM always resizes a photo's longer side to `SIDE`, so photos are resized before
 processed at once, because each needs three images of logits.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +16,8 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from ovseg3d.encoders import hub
-from ovseg3d.encoders.folders import check_model_folder
-from ovseg3d.encoders.weights import hash_files, wrong_checkpoint
-from ovseg3d.errors import EncoderError
-from ovseg3d.files import expand
+from ovseg3d.encoders.pretrained import check_pretrained, find_pretrained
+from ovseg3d.encoders.weights import wrong_checkpoint
 
 POINTS = 16
 """Prompt points along a photo's side."""
@@ -28,8 +25,6 @@ SIDE = 1024
 """Longest side of SAM's input, pixels."""
 _AT_ONCE = 16
 """Points per batch."""
-_FILES = ("config.json", "preprocessor_config.json")
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 class Sam:
@@ -39,16 +34,9 @@ class Sam:
         from transformers import pipeline
         from transformers.utils import logging
 
-        weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
-        absent = [file for file in _FILES if not (folder / file).is_file()]
-        if weights is None or absent:
-            missing = ", ".join([*absent, *([] if weights else [_WEIGHTS[0]])])
-            raise EncoderError(
-                f"The folder of {name} lacks {missing}",
-                where=folder,
-                fix="save model and processor there with transformers' save_pretrained, or use --segments dino",
-            )
-        check_model_folder(folder, weights)
+        weights, self.weight_hash = check_pretrained(
+            folder, name, "save model and processor there with transformers' save_pretrained, or use --segments dino"
+        )
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -61,9 +49,7 @@ class Sam:
         finally:
             if bars:
                 logging.enable_progress_bar()
-        # The hash does not depend on names: moved or renamed weights are the same weights.
         self.id = f"sam:{points}"
-        self.weight_hash = hash_files([weights, *(folder / file for file in _FILES)])
         self.places = (folder, hub.reference(folder)) if hub.in_cache(folder) else (folder,)
         self._points = points
 
@@ -90,13 +76,10 @@ def load_sam(name: str, device: torch.device | str = "cpu") -> Sam:
     Raises:
         EncoderError: it is not available, or not a SAM.
     """
-    folder = expand(name, EncoderError)
-    if os.path.isdir(folder):
-        return Sam(folder, folder.resolve().name, device)
-    if name.count("/") != 1 or name.startswith((".", "~", "/")):
-        raise EncoderError(f"There is no folder {name}", fix="--segments sam:facebook/sam-vit-base, or sam:FOLDER")
-    found = [
-        hub.fetch(name, files, flag="--segments", example="sam:/path/to/folder")
-        for files in (*((file,) for file in _FILES), _WEIGHTS)
-    ]
-    return Sam(found[0].parent, name, device)
+    folder, short = find_pretrained(
+        name,
+        flag="--segments",
+        example="sam:/path/to/folder",
+        fix="--segments sam:facebook/sam-vit-base, or sam:FOLDER",
+    )
+    return Sam(folder, short, device)

@@ -62,7 +62,7 @@ def test_a_door_in_its_wall_is_found_and_what_is_blurred_over_the_wall_is_not() 
     np.testing.assert_array_equal(found.ids[rest], instances.ids[rest])
     np.testing.assert_array_equal(found.layout[rest], instances.layout[rest])
     assert (instances.ids <= 1).all(), "what was found before is as it was"
-    # It is numbered before scraps.
+    # It is numbered before rejected fragments.
     ids, rejected_fragments = np.where(instances.ids == 1, 2, 0), 1
     ids[np.flatnonzero(instances.ids == 1)[:5]] = 1
     among = panels.join(replace(instances, ids=ids, rejected_fragments=rejected_fragments))
