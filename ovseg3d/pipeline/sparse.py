@@ -19,6 +19,8 @@ from ovseg3d.runs.fields import load_sparse, save_sparse
 from ovseg3d.runs.folder import hash_scene
 from ovseg3d.runs.stages import FIELD
 from ovseg3d.scene import Frame
+from ovseg3d.scene.given_points import given_points
+from ovseg3d.scene.observations import Observations
 from ovseg3d.scene.pycolmap_calls import Stopped
 from ovseg3d.scene.sparse import VERSION, SparseDepth, reconstruct
 
@@ -36,8 +38,19 @@ def _photo_key(frame: Frame) -> list[Any]:
     return [photo_digest(frame), mask, frame.upright, frame.camera.width, frame.camera.height]
 
 
+def _digest(given: Observations | None) -> str:
+    """Hash of the points that the capture brings."""
+    if given is None:
+        return ""
+    digest = hashlib.sha256()
+    for name in Observations.__dataclass_fields__:
+        digest.update(np.ascontiguousarray(getattr(given, name)).tobytes())
+    return digest.hexdigest()
+
+
 def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
-    """The sparse points that this run uses; None if it uses none, or if the photos have too few matches.
+    """The sparse points that this run uses; None if it uses none, or if the photos have too few matches and the capture
+    brings none.
 
     A resumed run keeps what it was trained with. The result is written to the run, and to the cache for other runs.
 
@@ -61,6 +74,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
 
     name = run.config.scene.depth_prior
     prior = load_depth_estimator(name, context.device) if decisions.depth_prior else None
+    given = given_points(scene) if decisions.given_points else None
     made: list[Mapping[str, np.ndarray]] = []
 
     def make() -> Mapping[str, np.ndarray]:
@@ -70,6 +84,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
             threads=available_cores(),
             seed=run.config.train.seed,
             prior=None if prior is None else prior.disparity,
+            given=given,
             report=report,
         )
         made.append({"nothing": np.zeros(1, np.uint8)} if found is None else found.arrays())
@@ -80,6 +95,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         "scene": hash_scene(scene),
         "photos": [_photo_key(scene.frames[view]) for view in scene.train],
         "adjust": decisions.adjust_poses,
+        "given": _digest(given),
         "seed": run.config.train.seed,
         "pycolmap": installed_version("pycolmap"),
     }
@@ -99,5 +115,6 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
     save_sparse(run, sparse)
     before, after = sparse.errors_px
     moved = f", reprojection error {before:.2f} px, {after:.2f} px after adjusting the poses" if before != after else ""
-    context.log("field", f"Sparse depth: {len(sparse.points):,} points{moved}.")
+    own = "" if given is None else f", {len(given.points):,} of them the capture's own"
+    context.log("field", f"Sparse depth: {len(sparse.points):,} points{own}{moved}.")
     return sparse

@@ -1,60 +1,27 @@
-"""Sparse points of a posed capture: SIFT features, matched, triangulated with the given poses, and bundle adjusted.
+"""Sparse depth of a posed capture: points that its photos observe, and depth completed between them.
 
-The points that a photo observes are depth for the field where the photo has texture. Bundle adjustment moves the
-poses to where the matches agree; a prior on each pose keeps the scale and the frame of the capture. Only training
-photos are used. pycolmap does the work, with one thread where the order of sums matters.
+The points are triangulated with the given poses (`triangulation`), and joined by those that the capture brings
+(`given_points`). They are depth for the field where photos have texture; `completion` continues it across bare
+surfaces.
 """
 
-import math
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
-from scipy.spatial.transform import Rotation
 
-from ovseg3d.files import output_error
-from ovseg3d.scene.cameras import Camera
-from ovseg3d.scene.capture import Frame, Scene
+from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.completion import cell_side, complete
-from ovseg3d.scene.images import load_mask, load_photo, read_header
-from ovseg3d.scene.pycolmap_calls import chunks, interruptible, match_pairs, open_database, quiet
+from ovseg3d.scene.images import load_photo
+from ovseg3d.scene.observations import Observations, joined
+from ovseg3d.scene.triangulation import Progress, triangulate
 
-VERSION = 2
+VERSION = 3
 """Part of the key of cached results: raise it when the same photos give other ones."""
-FEATURE_SIDE = 1024
-"""Longest side of the photos in which features are found, pixels."""
-MAX_VIEWS = 240
-"""Photos that are matched, evenly spread; more take minutes. If there are more, no pose is adjusted: cameras that were
-moved would no longer agree with those that were not."""
-PEAK_THRESHOLD = 0.002
-"""Contrast of the faintest features; COLMAP's 0.0067 finds little on plain surfaces."""
-NEAREST_PAIRS = 15
-"""Photos with the most similar pose that each photo is matched with."""
-WIDE_PAIRS = 8
-"""Further photos, drawn among those that look in a similar direction."""
-MAX_PAIR_ANGLE = 60.0
-"""Largest angle between the viewing directions of a pair, degrees."""
-POSITION_SIGMA = 0.003
-"""Standard deviation of the given positions in bundle adjustment, as a share of the median depth of the points."""
-ROTATION_SIGMA = 0.5
-"""Standard deviation of the given rotations in bundle adjustment, degrees."""
-MAX_ROUNDS = 6
-"""Most bundle adjustments, each followed by a new triangulation, which finds more matches at better poses."""
-SETTLED = 0.05
-"""Median movement of a camera in a round, in degrees, below which the poses have settled."""
-MIN_TRACK = 3
-"""Photos that must observe a point."""
-MIN_POINTS = 30
-"""With fewer points there is no reconstruction."""
 MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
 
-Progress = Callable[[str, float], None]
 DepthPrior = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w"]]
 """Predicts the disparity of a photo, up to a positive scale and an offset."""
 
@@ -139,32 +106,35 @@ def reconstruct(
     threads: int = 2,
     seed: int = 0,
     prior: DepthPrior | None = None,
+    given: Observations | None = None,
     report: Progress | None = None,
 ) -> SparseDepth | None:
-    """Sparse points of the training photos, and their completed depth; None if the photos have too few matches.
+    """Sparse points of the training photos, and their completed depth; None if there are none.
 
     Args:
         scene: the capture.
-        adjust: also adjust the poses, if there are at most `MAX_VIEWS`; else they are returned unchanged.
+        adjust: also adjust the poses, see `triangulation.triangulate`.
         threads: of feature extraction and matching.
         seed: of the choice of pairs and of RANSAC.
         prior: bends the completed depth where photos have edges; see `completion`.
+        given: points that the capture brings, which join the triangulated ones.
         report: receives a sentence and the completed share.
 
     Raises:
         SceneError: a photo cannot be read.
         OutputError: the system's temporary folder cannot be written to.
     """
-    views = _spread(scene.train)
-    if len(views) < MIN_TRACK:
+    report = report or (lambda _text, _share: None)
+    found = triangulate(scene, adjust=adjust, threads=threads, seed=seed, report=report)
+    if found is None and given is None:
         return None
-    try:
-        with tempfile.TemporaryDirectory(prefix="ovseg3d-") as scratch, quiet():
-            job = _Job(scene, views, Path(scratch), threads, seed, report or (lambda _text, _share: None))
-            job.match()
-            return job.solve(adjust and len(views) == len(scene.train), prior)
-    except OSError as error:  # such as a full disk
-        raise output_error(error, Path(tempfile.gettempdir())) from error
+    if found is None:
+        c2w, errors = np.stack([scene.frames[view].camera.c2w for view in scene.train]), np.zeros(2)
+    else:
+        c2w, errors = found.c2w, found.errors_px
+    seen = joined([each for each in (given, found and found.observations) if each is not None])
+    completed = _complete_all(scene, seen.view, (seen.xy, seen.depth_z, seen.sigma), prior, report)
+    return SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, errors)
 
 
 def _complete_all(
@@ -193,257 +163,3 @@ def _complete_all(
             disparity[number] = np.pad(found, ((0, shape[1] - rows), (0, shape[2] - columns)), mode="edge")
             sigma[number, :rows, :columns] = deviation
     return disparity, sigma, cell
-
-
-def _spread(views: Sequence[int]) -> list[int]:
-    if len(views) <= MAX_VIEWS:
-        return list(views)
-    return [views[i] for i in np.linspace(0, len(views) - 1, MAX_VIEWS).round().astype(int)]
-
-
-def _at_feature_size(frame: Frame) -> Frame:
-    """The frame at the size in which features are found."""
-    header = read_header(frame.image_path, frame.max_pixels)
-    width, height = header.upright_size if frame.upright else (header.width, header.height)
-    ratio = min(1.0, FEATURE_SIDE / max(width, height))
-    camera = frame.camera.scaled(max(1, round(width * ratio)), max(1, round(height * ratio)))
-    return replace(frame, camera=camera)
-
-
-class _Job:
-    """One reconstruction in a scratch folder."""
-
-    def __init__(self, scene: Scene, views: list[int], work: Path, threads: int, seed: int, report: Progress) -> None:
-        self._scene, self._views, self._work = scene, views, work
-        self._threads, self._seed, self._report = threads, seed, report
-        self._frames = [_at_feature_size(scene.frames[view]) for view in views]
-        self._names = [f"{number:05d}.png" for number in range(len(views))]
-        self._database = work / "database.db"
-        self._ids: list[int] = []
-
-    def match(self) -> None:
-        """Find features and match them."""
-        import pycolmap
-
-        pycolmap.set_random_seed(self._seed)
-        folder = self._work / "images"
-        folder.mkdir()
-        with open_database(self._database):
-            pass
-        extraction = pycolmap.FeatureExtractionOptions()
-        extraction.num_threads = self._threads
-        extraction.sift.peak_threshold = PEAK_THRESHOLD
-        extraction.sift.max_num_features = 4096
-        for numbers, done in chunks(list(range(len(self._frames))), 8):
-            self._report(f"finding features: {done} of {len(self._frames)} photos", 0.5 * done / len(self._frames))
-            for number in numbers:
-                self._write(folder, number)
-            # In order and by one thread, since numbers of images follow it: extraction writes them as they come.
-            pycolmap.import_images(
-                self._database,
-                folder,
-                camera_mode=pycolmap.CameraMode.PER_IMAGE,
-                image_names=[self._names[number] for number in numbers],
-            )
-            names = [self._names[number] for number in numbers]
-            interruptible(
-                pycolmap.extract_features,
-                self._database,
-                folder,
-                image_names=names,
-                extraction_options=extraction,
-                device=pycolmap.Device.cpu,
-            )
-        self._set_cameras()
-        pairs = _pairs([frame.camera for frame in self._frames], self._seed)
-        for part, done in chunks(pairs, 100):
-            self._report(f"matching: {done} of {len(pairs)} pairs", 0.5 + 0.4 * done / len(pairs))
-            names = [(self._names[i], self._names[j]) for i, j in part]
-            match_pairs(self._database, names, self._threads, self._seed)
-
-    def _write(self, folder: Path, number: int) -> None:
-        """Write a photo for pycolmap, with masked pixels black."""
-        frame = self._frames[number]
-        photo = load_photo(frame)[..., :3].copy()
-        if frame.mask_path is not None:
-            photo[~load_mask(frame)] = 0
-        Image.fromarray(photo).save(folder / self._names[number], compress_level=1)
-
-    def _set_cameras(self) -> None:
-        """Write the given lenses to the database, one camera for each photo."""
-        import pycolmap
-
-        with open_database(self._database) as database:
-            images = {image.name: image for image in database.read_all_images()}
-            self._ids = [images[name].image_id for name in self._names]
-            for name, frame in zip(self._names, self._frames):
-                lens = frame.camera
-                model, params = _colmap_lens(lens)
-                camera = pycolmap.Camera(
-                    camera_id=images[name].camera_id, model=model, width=lens.width, height=lens.height, params=params
-                )
-                camera.has_prior_focal_length = True
-                database.update_camera(camera)
-
-    def solve(self, adjust: bool, prior: DepthPrior | None) -> SparseDepth | None:
-        """Triangulate, adjust the poses, and complete the depth."""
-        poses = np.stack([frame.camera.c2w for frame in self._frames])
-        self._report("triangulating", 0.9)
-        model = self._triangulate(poses, 0)
-        if model.num_points3D() < MIN_POINTS:
-            return None
-        given = model.compute_mean_reprojection_error()
-        for number in range(MAX_ROUNDS if adjust else 0):
-            self._report("adjusting the poses", 0.92 + 0.008 * number)
-            self._adjust(model)
-            before, poses = poses, self._poses(model)
-            model = self._triangulate(poses, number + 1)
-            if math.degrees(_movement(before, poses)[0]) < SETTLED:
-                break
-        return self._collect(model, given, adjust, prior)
-
-    def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], number: int) -> Any:
-        import pycolmap
-
-        model = pycolmap.Reconstruction()
-        with open_database(self._database) as database:
-            images = [database.read_image(i) for i in self._ids]
-            for image in images:
-                model.add_camera_with_trivial_rig(database.read_camera(image.camera_id))
-        for image, name, pose in zip(images, self._names, poses):
-            placed = pycolmap.Image(name=name, camera_id=image.camera_id, image_id=image.image_id)
-            model.add_image_with_trivial_frame(placed, pycolmap.Rigid3d(_world_to_camera(pose)))
-        options = pycolmap.IncrementalPipelineOptions()
-        options.num_threads = 1
-        options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = self._seed
-        out = self._work / f"model{number}"
-        out.mkdir()
-        return interruptible(
-            pycolmap.triangulate_points, model, self._database, self._work / "images", out, options=options
-        )
-
-    def _poses(self, model: Any) -> Float[np.ndarray, "views 4 4"]:
-        poses = np.tile(np.eye(4), (len(self._ids), 1, 1))
-        for pose, i in zip(poses, self._ids):
-            pose[:3] = model.image(i).cam_from_world().inverse().matrix()
-        return poses
-
-    def _adjust(self, model: Any) -> None:
-        """Bundle adjustment of poses and points, with the given poses as a prior.
-
-        The prior is as wide as the poses have moved so far, so that it does not hold them at poses that were disturbed.
-        """
-        import pycolmap
-        from pycolmap.cost_functions import AbsolutePosePriorCost
-
-        depths = np.concatenate([self._depths(model, i) for i in self._ids])
-        given = np.stack([frame.camera.c2w for frame in self._frames])
-        turned, moved = _movement(given, self._poses(model))
-        rotation = max(math.radians(ROTATION_SIGMA), turned)
-        position = max(POSITION_SIGMA * float(np.median(depths)), moved)
-        options = pycolmap.BundleAdjustmentOptions()
-        options.refine_focal_length = options.refine_principal_point = options.refine_extra_params = False
-        options.print_summary = False
-        options.ceres.solver_options.num_threads = 1
-        options.ceres.solver_options.max_num_iterations = 30
-        options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-        config = pycolmap.BundleAdjustmentConfig()
-        for i in self._ids:
-            config.add_image(i)
-        adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
-        covariance = np.diag([rotation**2] * 3 + [position**2] * 3)
-        # The problem does not own the costs: they must outlive it.
-        costs = [AbsolutePosePriorCost(covariance, pycolmap.Rigid3d(_world_to_camera(pose))) for pose in given]
-        for i, cost in zip(self._ids, costs):
-            adjuster.problem.add_residual_block(cost, None, [model.image(i).frame.rig_from_world.params])
-        interruptible(adjuster.solve)
-
-    def _depths(self, model: Any, image_id: int) -> Float[np.ndarray, " points"]:
-        image = model.image(image_id)
-        points = np.array([model.point3D(p.point3D_id).xyz for p in image.get_observation_points2D()]).reshape(-1, 3)
-        pose = image.cam_from_world().matrix()
-        return points @ pose[2, :3] + pose[2, 3]
-
-    def _collect(self, model: Any, given_error: float, adjusted: bool, prior: DepthPrior | None) -> SparseDepth | None:
-        """Turn pycolmap's model into arrays."""
-        scene = self._scene
-        c2w = np.stack([scene.frames[view].camera.c2w for view in scene.train])
-        place = {view: number for number, view in enumerate(scene.train)}
-        poses = self._poses(model)
-        eyes = dict(zip(self._ids, poses[:, :3, 3]))
-        kept = {key: point for key, point in model.points3D.items() if point.track.length() >= MIN_TRACK}
-        sigmas = {key: _sigma(point, eyes) for key, point in kept.items()}
-        rows: list[tuple[float, ...]] = []
-        for view, i, frame, pose in zip(self._views, self._ids, self._frames, poses):
-            if adjusted:
-                c2w[place[view]] = pose
-            camera = scene.frames[view].camera
-            usable = load_mask(scene.frames[view])
-            for seen, z in zip(model.image(i).get_observation_points2D(), self._depths(model, i)):
-                x = seen.xy[0] * camera.width / frame.camera.width
-                y = seen.xy[1] * camera.height / frame.camera.height
-                inside = 0 <= x < camera.width and 0 <= y < camera.height and z > 0
-                if seen.point3D_id in sigmas and inside and usable[int(y), int(x)]:
-                    rows.append((place[view], x, y, z, sigmas[seen.point3D_id] / frame.camera.fx))
-        if len(rows) < MIN_POINTS:
-            return None
-        table = np.array(rows)
-        view, columns = table[:, 0].astype(np.int64), (table[:, 1:3], table[:, 3], table[:, 4])
-        errors = np.array([given_error, model.compute_mean_reprojection_error()])
-        points = np.stack([point.xyz for point in kept.values()])
-        completed = _complete_all(scene, view, columns, prior, self._report)
-        return SparseDepth(view, *columns, *completed, points, c2w, errors)
-
-
-def _sigma(point: Any, eyes: dict[int, Float[np.ndarray, "3"]]) -> float:
-    """Relative standard deviation of a point's depth, times the focal length in pixels.
-
-    The error of a ray is error / focal; over the angle between the rays it is that of the depth.
-    """
-    rays = np.stack([point.xyz - eyes[element.image_id] for element in point.track.elements])
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    # The widest angle from the mean ray, doubled.
-    mean = rays.mean(0)
-    angle = 2.0 * float(np.arccos(np.clip(rays @ mean / np.linalg.norm(mean), -1.0, 1.0)).max())
-    return max(point.error, 0.5) / max(angle, 1e-4) / np.sqrt(max(len(rays) - 2, 1))
-
-
-def _pairs(cameras: list[Camera], seed: int) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of cameras that may see the same: near ones, and some far apart."""
-    eyes = np.stack([camera.position for camera in cameras])
-    forward = np.stack([camera.forward for camera in cameras])
-    angle = np.degrees(np.arccos(np.clip(forward @ forward.T, -1.0, 1.0)))
-    apart = np.linalg.norm(eyes[:, None] - eyes[None], axis=-1)
-    unlikeness = angle / (MAX_PAIR_ANGLE / 2) + apart / max(float(np.median(apart)), 1e-9)
-    unlikeness[angle > MAX_PAIR_ANGLE] = np.inf
-    np.fill_diagonal(unlikeness, np.inf)
-    random = np.random.default_rng(seed)
-    pairs = set()
-    for i, row in enumerate(unlikeness):
-        possible = np.flatnonzero(np.isfinite(row))
-        near = possible[np.argsort(row[possible], kind="stable")][:NEAREST_PAIRS]
-        for j in (*near, *random.permutation(possible)[:WIDE_PAIRS]):
-            pairs.add((min(i, int(j)), max(i, int(j))))
-    return sorted(pairs)
-
-
-def _movement(before: Float[np.ndarray, "views 4 4"], after: Float[np.ndarray, "views 4 4"]) -> tuple[float, float]:
-    """Median rotation (radians) and median distance between poses."""
-    turns = Rotation.from_matrix(np.swapaxes(before[:, :3, :3], 1, 2) @ after[:, :3, :3]).magnitude()
-    return float(np.median(turns)), float(np.median(np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=1)))
-
-
-def _world_to_camera(c2w: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3 4"]:
-    return np.linalg.inv(c2w)[:3]
-
-
-def _colmap_lens(camera: Camera) -> tuple[str, list[float]]:
-    """COLMAP's name and parameters of a lens."""
-    intrinsics = [camera.fx, camera.fy, camera.cx, camera.cy]
-    k = camera.coefficients
-    if camera.model == "OPENCV_FISHEYE":
-        return "OPENCV_FISHEYE", [*intrinsics, *k]
-    if k[4]:
-        # COLMAP has no r^8, which only a lens with k4 has.
-        return "FULL_OPENCV", [*intrinsics, *k[:5], 0.0, 0.0, 0.0]
-    return "OPENCV", [*intrinsics, *k[:4]]

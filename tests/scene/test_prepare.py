@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from scipy.spatial import cKDTree
 
 from ovseg3d.errors import OutputError, SceneError
+from ovseg3d.scene import load_scene
+from ovseg3d.scene.given_points import given_points
 from ovseg3d.scene.prepare import photos, prepare_scene, selection, sfm, upright, write
 from ovseg3d.scene.prepare.pairs import choose_pairs
 
@@ -135,6 +138,7 @@ def test_the_scene_holds_what_it_should_and_loads(prepared):
     assert sorted(p.name for p in out.iterdir()) == [
         "images",
         "report.json",
+        "sparse",
         "sparse_points.ply",
         "transforms.json",
     ]
@@ -147,6 +151,17 @@ def test_the_scene_holds_what_it_should_and_loads(prepared):
     assert scene.format == "nerfstudio"
     assert scene.points is not None
     assert len(scene.points) == report.points_written
+
+
+def test_training_finds_the_tracks_of_the_points(prepared):
+    """The model keeps its own frame; its cameras lead to that of transforms.json."""
+    scene = load_scene(prepared[0])
+    found = given_points(scene)
+    assert found is not None and len(found.points) == prepared[1].points
+    assert np.median(found.sigma) < 0.02 and len(np.unique(found.view)) == len(scene.train)
+    assert scene.points is not None
+    nearest, _ = cKDTree(found.points).query(scene.points)
+    assert nearest.max() < 1e-4
 
 
 def test_sparse_points_lie_on_the_walls_they_came_from(corner, prepared):

@@ -88,7 +88,7 @@ def test_poses_are_kept_without_adjustment(room: Scene):
 
 
 def test_no_pose_moves_where_not_all_photos_are_matched(room: Scene, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ovseg3d.scene.sparse.MAX_VIEWS", 12)
+    monkeypatch.setattr("ovseg3d.scene.triangulation.MAX_VIEWS", 12)
     found = reconstruct(room, adjust=True)
     assert found is not None and len(np.unique(found.view)) <= 12
     np.testing.assert_array_equal(found.c2w, poses(room))

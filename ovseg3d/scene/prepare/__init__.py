@@ -1,8 +1,8 @@
 """From a phone capture to a scene: `prepare_scene(source, out)`.
 
 A video or a folder of photos becomes a folder with `images/`, `transforms.json` (nerfstudio's flavour, z up),
-`sparse_points.ply` and `report.json`, written completely or not at all. Progress is passed to
-`report(sentence, fraction)`, possibly from another thread.
+`sparse_points.ply`, the COLMAP model in `sparse/0` and `report.json`, written completely or not at all. Progress is
+passed to `report(sentence, fraction)`, possibly from another thread.
 """
 
 import os
@@ -159,6 +159,8 @@ def _fill(
     say("writing the scene", 0.98)
     transform, up_certain = world_from_sfm(model.c2w, model.points)
     written = write_transforms(folder, model, transform)
+    if model.folder is not None:
+        shutil.copytree(model.folder, folder / "sparse" / "0")
     advice = capture.advice + review_model(model, matching, capture.order, capture.places.__getitem__, up_certain)
     unregistered = [name for name in capture.order if name not in set(model.names)]
     for name in unregistered:

@@ -58,6 +58,7 @@ class Reconstruction:
         observations_of: for each name the pixels (k, 2) and the point index (k,) of what it sees.
         errors_px: mean reprojection error of each point.
         other_models: names of the images of smaller, separate models.
+        folder: COLMAP's files of the model.
     """
 
     names: tuple[str, ...]
@@ -70,6 +71,7 @@ class Reconstruction:
     errors_px: Float[np.ndarray, "points"]
     observations_of: tuple[tuple[np.ndarray, np.ndarray], ...]
     other_models: tuple[tuple[str, ...], ...]
+    folder: Path | None = None
 
     @property
     def observations(self) -> int:
@@ -245,7 +247,10 @@ class Solver:
         if not ranked or ranked[0].num_reg_images() < 2:
             return None
         others = tuple(tuple(sorted(model.image(i).name for i in model.reg_image_ids())) for model in ranked[1:])
-        return _collect(self._refined(ranked[0], out / "refined"), others)
+        model, kept = self._refined(ranked[0], out / "refined"), out / "kept"
+        kept.mkdir()
+        model.write_binary(kept)
+        return _collect(model, others, kept)
 
     def _refined(self, model: Any, folder: Path) -> Any:
         """One more bundle adjustment that also optimises the principal points, if there are enough images.
@@ -286,7 +291,7 @@ def _size(model: Reconstruction) -> tuple[int, int]:
     return len(model.names), len(model.points)
 
 
-def _collect(model: Any, others: tuple[tuple[str, ...], ...]) -> Reconstruction:
+def _collect(model: Any, others: tuple[tuple[str, ...], ...], folder: Path) -> Reconstruction:
     """Turn pycolmap's model into arrays."""
     images = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda image: image.name)
     camera_ids = sorted({image.camera_id for image in images})
@@ -320,6 +325,7 @@ def _collect(model: Any, others: tuple[tuple[str, ...], ...]) -> Reconstruction:
         errors_px=error_sums / np.maximum(lengths, 1),
         observations_of=tuple(observations),
         other_models=others,
+        folder=folder,
     )
 
 

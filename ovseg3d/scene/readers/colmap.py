@@ -79,8 +79,8 @@ def read_colmap(folder: Path, trust: Trust = NO_TRUST) -> RawCapture:
     cameras_file = inside(folder, f"{where}/cameras.{kind}", trust=trust)
     images_file = inside(folder, f"{where}/images.{kind}", trust=trust)
     try:
-        lenses = dict((_cameras_bin if kind == "bin" else _cameras_txt)(cameras_file))
-        images = list(islice((_images_bin if kind == "bin" else _images_txt)(images_file), MAX_FRAMES + 1))
+        lenses = dict(read_cameras(cameras_file))
+        images = list(islice(read_images(images_file), MAX_FRAMES + 1))
     except (struct.error, ValueError, IndexError, UnicodeDecodeError, OverflowError) as error:
         raise Incomplete(f"the COLMAP model in {where} is broken or cut short") from error
     if not images:
@@ -88,7 +88,7 @@ def read_colmap(folder: Path, trust: Trust = NO_TRUST) -> RawCapture:
     if len(images) > MAX_FRAMES:
         raise SceneError(f"The COLMAP model holds more than {MAX_FRAMES} photos", where=images_file, fix="split it")
     frames = []
-    for name, camera_id, c2w in images:
+    for _, name, camera_id, c2w in images:
         if camera_id not in lenses:
             raise Incomplete(f"the COLMAP model in {where} lacks camera {camera_id}")
         photo = folder / "images" / name
@@ -97,6 +97,16 @@ def read_colmap(folder: Path, trust: Trust = NO_TRUST) -> RawCapture:
     points, points_rgb = read_points(folder, model, trust)
     notes = [] if points is not None else [f"The COLMAP model in {where} has no readable points3D"]
     return RawCapture(folder, "colmap", frames, z_up=False, points=points, points_rgb=points_rgb, notes=notes)
+
+
+def read_cameras(path: Path) -> Iterator[tuple[int, Lens]]:
+    """Number and lens of each camera of a table, binary or text. Raises ValueError or struct.error: it is broken."""
+    return _cameras_bin(path) if path.suffix == ".bin" else _cameras_txt(path)
+
+
+def read_images(path: Path) -> Iterator[tuple[int, str, int, np.ndarray]]:
+    """Number, name, camera and c2w of each photo of a table. Raises ValueError or struct.error: it is broken."""
+    return _images_bin(path) if path.suffix == ".bin" else _images_txt(path)
 
 
 def find_mask(folder: Path, name: str) -> Path | None:
@@ -174,23 +184,23 @@ def _cameras_txt(path: Path) -> Iterator[tuple[int, Lens]]:
 # Photos and points come with lists of observations, which make up most of these files and are skipped.
 
 
-def _images_bin(path: Path) -> Iterator[tuple[str, int, np.ndarray]]:
+def _images_bin(path: Path) -> Iterator[tuple[int, str, int, np.ndarray]]:
     with open_regular(path, what="table of photos") as file:
         size = os.fstat(file.fileno()).st_size
         (count,), at = struct.unpack("<Q", file.read(8)), 8
         for _ in range(count):
             file.seek(at)
             record = file.read(64 + MAX_PATH_BYTES + 9)
-            _, *pose, camera_id = struct.unpack_from("<i7di", record, 0)
+            number, *pose, camera_id = struct.unpack_from("<i7di", record, 0)
             end = record.index(b"\0", 64)
             (observations,) = struct.unpack_from("<Q", record, end + 1)
             at += end + 9 + 24 * observations
             if at > size:
                 raise ValueError("cut short")
-            yield record[64:end].decode(), camera_id, _pose(tuple(pose[:4]), tuple(pose[4:]))
+            yield number, record[64:end].decode(), camera_id, _pose(tuple(pose[:4]), tuple(pose[4:]))
 
 
-def _images_txt(path: Path) -> Iterator[tuple[str, int, np.ndarray]]:
+def _images_txt(path: Path) -> Iterator[tuple[int, str, int, np.ndarray]]:
     # Every second line lists observations and may be empty, so that empty lines count here.
     lines = (line for line in _lines(path) if not line.startswith(b"#"))
     for line in islice(dropwhile(lambda line: not line.strip(), lines), 0, None, 2):
@@ -198,7 +208,7 @@ def _images_txt(path: Path) -> Iterator[tuple[str, int, np.ndarray]]:
             continue
         fields = line.decode().split(maxsplit=9)
         values = tuple(map(float, fields[1:8]))
-        yield fields[9].strip(), int(fields[8]), _pose(values[:4], values[4:])
+        yield int(fields[0]), fields[9].strip(), int(fields[8]), _pose(values[:4], values[4:])
 
 
 _POINT = np.dtype([("xyz", "<f8", 3), ("rgb", "u1", 3)])
