@@ -24,14 +24,14 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 from scipy.sparse.linalg import splu
 
+from ovseg3d.scene.images import unclipped
+
 CELL = 4
 """Smallest side of a cell, pixels at training size."""
 MAX_CELLS = 100
 """Largest number of cells along a side; the time grows faster than their number."""
 FLAT = 0.05
 """Change of colour between neighbouring pixels that still counts as constant, 0 to 1."""
-CLIPPED = 4
-"""Distance from black and from white in which a pixel is clipped, of 255; all channels count."""
 PLANE = 0.001
 """Deviation from a plane over three cells of constant colour, as a share of the median disparity."""
 EDGE = 0.1
@@ -113,13 +113,12 @@ def _flatness(photo: UInt8[np.ndarray, "h w channels"], cell: int) -> Float[np.n
     """For each cell: 1 where its colour is constant, towards 0 where it changes or is clipped."""
     h, w = photo.shape[0] // cell, photo.shape[1] // cell
     pixels = photo[: h * cell, : w * cell, :3]
-    seen = (pixels.max(-1) > CLIPPED) & (pixels.min(-1) < 255 - CLIPPED)
     image = pixels.astype(np.float32) / 255
     smooth = gaussian_filter(image, (0.7, 0.7, 0))
     across = np.abs(np.diff(smooth, axis=1, append=smooth[:, -1:])).max(-1)
     down = np.abs(np.diff(smooth, axis=0, append=smooth[-1:])).max(-1)
     change = np.maximum(across, down).reshape(h, cell, w, cell).max((1, 3))
-    return np.exp(-np.square(change / FLAT)) * seen.reshape(h, cell, w, cell).mean((1, 3))
+    return np.exp(-np.square(change / FLAT)) * unclipped(pixels).reshape(h, cell, w, cell).mean((1, 3))
 
 
 def _lines(

@@ -19,8 +19,9 @@ from ovseg3d.scene.observations import MIN_ERROR_PX, Observations, relative_sigm
 from ovseg3d.scene.readers.colmap import find_model
 from ovseg3d.scene.readers.tracks import Tracks, read_tracks
 
-UNKNOWN_ERROR = 1.0 / 1000
-"""Reprojection error of points without tracks, as a share of the photo's longest side."""
+UNKNOWN_SIGMA = 0.02
+"""Relative deviation of the depth of points without tracks: of what is seen of them, 64 % (tum_cabinet) and 84 %
+(hololens_office) lie within 5 % of the measured depth, of points with tracks 80 % and 91 %."""
 MAX_TURN = 1.0
 """Largest median angle between the cameras of a model and of the capture, degrees."""
 MAX_SHIFT = 0.02
@@ -79,11 +80,7 @@ def _visible(scene: Scene, points: Float[np.ndarray, "points 3"]) -> Observation
         seen.append(shown)
         views.append(np.full(len(shown), number))
     point, view = np.concatenate(seen), np.concatenate(views)
-    cameras = [scene.frames[index].camera for index in scene.train]
-    error = UNKNOWN_ERROR * np.median([max(camera.width, camera.height) / camera.fx for camera in cameras])
-    eyes = np.stack([camera.position for camera in cameras])
-    sigma = relative_sigma(points, eyes[view], point, np.full(len(points), error))
-    return _collect(scene, points, sigma, point, view)
+    return _collect(scene, points, np.full(len(points), UNKNOWN_SIGMA), point, view)
 
 
 def _hidden(

@@ -22,6 +22,8 @@ from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.opening import open_image, orientation_of
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
+CLIPPED = 4
+"""Distance from black and from white in which a pixel is clipped, of 255; all channels count."""
 IGNORED = -1
 """Label of pixels that evaluation ignores, see `load_labels`."""
 # Some releases of Pillow return a 16-bit image as int32.
@@ -105,6 +107,11 @@ def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
             upright = upright if factors == (1, 1) else upright.reduce(factors)
         pixels = _pixels(upright)
     return pixels if pixels.shape[1::-1] == size else area_resize(pixels, *size)
+
+
+def unclipped(rgb: UInt8[np.ndarray, "*shape channels"]) -> Bool[np.ndarray, "*shape"]:
+    """Whether pixels are neither black nor white in all channels: a clipped pixel's constant colour tells no shape."""
+    return (rgb.max(-1) > CLIPPED) & (rgb.min(-1) < 255 - CLIPPED)
 
 
 def load_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:

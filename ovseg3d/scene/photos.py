@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ovseg3d.errors import SceneError
 from ovseg3d.scene.capture import Scene
-from ovseg3d.scene.images import load_depth, load_mask, load_photo
+from ovseg3d.scene.images import load_depth, load_mask, load_photo, unclipped
 
 DEFAULT_BUDGET = 96 * 2**20
 # More photos in memory don't make batches more varied, but delay the first one by seconds.
@@ -220,7 +220,7 @@ class PhotoPool:
         line = slots.colour[rows * widths + columns + slot * slots.stride]
         colour = line[..., :3].astype(np.float32) / 255
         change = np.abs(np.diff(colour, axis=0)).max(axis=(0, 2))
-        flat = np.exp(-np.square(change / _FLAT)) * inside
+        flat = np.exp(-np.square(change / _FLAT)) * inside * unclipped(line[..., :3]).all(0)
         if slots.usable is not None:
             flat *= slots.usable[rows * widths + columns + slot * slots.stride].all(0)
         flatness = np.zeros(len(pick), np.float32)

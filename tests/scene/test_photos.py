@@ -12,7 +12,7 @@ import writers as w
 from PIL import Image
 
 from ovseg3d.errors import SceneError
-from ovseg3d.scene import PhotoPool, load_photo, load_scene
+from ovseg3d.scene import PhotoPool, PixelBatch, load_photo, load_scene
 
 ONE_PHOTO = w.WIDTH * w.HEIGHT * 3
 
@@ -214,24 +214,9 @@ def test_no_photos_is_an_error(scene):
 
 def test_lines_of_three_pixels_are_flat_where_the_colour_is_constant(tmp_path):
     """Left half of the photo grey, right half a chessboard."""
-    folder = tmp_path / "lines"
-    folder.mkdir()
     photo = np.full((48, 64, 3), 90, np.uint8)
     photo[:, 32:] = 255 * (np.indices((48, 32)).sum(0) % 2)[..., None]
-    Image.fromarray(photo).save(folder / "photo.png")
-    Image.fromarray(photo).save(folder / "other.png")
-    aside = np.eye(4)
-    aside[0, 3] = 1.0
-    frames = [{"file_path": "photo.png", "transform_matrix": np.eye(4).tolist()}]
-    frames += [{"file_path": "other.png", "transform_matrix": aside.tolist()}]
-    lens = {"fl_x": 60.0, "fl_y": 60.0, "w": 64, "h": 48}
-    (folder / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
-    scene = load_scene(folder, train_on_all=True)
-    with PhotoPool(scene, scene.train, lines=True) as pool:
-        batch = pool.draw(0, 3000)
-        again = pool.draw(0, 3000)
-    assert _same(batch, again)
-    first, middle, last = batch.xy.view(-1, 3, 2).unbind(1)
+    batch, first, middle, last = _lines(tmp_path / "lines", photo)
     assert torch.equal(first + last, 2 * middle)
     length = (last - first).norm(dim=-1)
     flat = batch.flatness.view(-1, 3)
@@ -241,3 +226,36 @@ def test_lines_of_three_pixels_are_flat_where_the_colour_is_constant(tmp_path):
     assert grey.sum() > 100 and (flat[grey, 0] == 1).all()
     assert board.sum() > 100 and flat[board, 0].mean() < 0.3
     torch.testing.assert_close(batch.rgb, torch.from_numpy(photo[batch.xy[:, 1].long(), batch.xy[:, 0].long()]) / 255.0)
+
+
+def test_lines_through_clipped_pixels_are_not_flat(tmp_path):
+    """A third of the photo black, one grey, one white; a saturated colour is not clipped."""
+    photo = np.full((48, 96, 3), 90, np.uint8)
+    photo[:, :32], photo[:, 64:], photo[24:, 32:64] = 2, 254, (255, 0, 0)
+    batch, first, _, last = _lines(tmp_path / "lines", photo)
+    flat = batch.flatness.view(-1, 3)[:, 0]
+    grey = (torch.minimum(first[:, 0], last[:, 0]) > 32) & (torch.maximum(first[:, 0], last[:, 0]) < 64)
+    grey &= ((first[:, 1] < 24) == (last[:, 1] < 24)) & (first != last).any(-1)
+    clipped = ((first[:, 0] < 32) | (first[:, 0] > 64)) & ((last[:, 0] < 32) | (last[:, 0] > 64))
+    assert grey.sum() > 100 and (flat[grey] == 1).all()
+    assert clipped.sum() > 100 and (flat[clipped] == 0).all()
+
+
+def _lines(folder: Path, photo: np.ndarray) -> tuple[PixelBatch, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Lines of three pixels of a capture of this photo: the batch, their first, middle and last pixels."""
+    folder.mkdir()
+    height, width = photo.shape[:2]
+    Image.fromarray(photo).save(folder / "photo.png")
+    Image.fromarray(photo).save(folder / "other.png")
+    aside = np.eye(4)
+    aside[0, 3] = 1.0
+    frames = [{"file_path": "photo.png", "transform_matrix": np.eye(4).tolist()}]
+    frames += [{"file_path": "other.png", "transform_matrix": aside.tolist()}]
+    lens = {"fl_x": 60.0, "fl_y": 60.0, "w": width, "h": height}
+    (folder / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+    scene = load_scene(folder, train_on_all=True)
+    with PhotoPool(scene, scene.train, lines=True) as pool:
+        batch = pool.draw(0, 3000)
+        again = pool.draw(0, 3000)
+    assert _same(batch, again)
+    return batch, *batch.xy.view(-1, 3, 2).unbind(1)
