@@ -70,6 +70,9 @@ def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
     """Facts about a scene as JSON values; lengths and positions are in the input frame and its units."""
     import numpy as np
 
+    from ovseg3d.scene.given_points import given_points
+
+    given = given_points(scene)
     positions = np.stack([frame.camera.position for frame in scene.frames])
     sizes = sorted({(f.camera.width, f.camera.height) for f in scene.frames}, reverse=True)
     camera = scene.frames[0].camera
@@ -97,6 +100,7 @@ def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
         "bounds_source": None if extent is None else extent.source,
         "near_far": [min(n for n, _ in near_far), max(f for _, f in near_far)] if near_far else None,
         "points": 0 if scene.points is None else len(scene.points),
+        "tracked_points": len(given.points) if given is not None and given.tracked else 0,
         "training": decide(scene, SceneConfig()).describe(),
         "has_alpha": scene.has_alpha,
         "masks": sum(frame.mask_path is not None for frame in scene.frames),
@@ -183,6 +187,12 @@ def _rows(scene: "Scene", extent: "Extent | None") -> list[tuple[str, str]]:
         rows.append(("depth range", f"{near:.2f} to {far:.2f} {unit}"))
     present = [f"{facts[kind]} {kind}" for kind in ("depth", "masks", "labels", "points") if facts[kind]]
     rows.append(("also has", ", ".join(present) if present else "photos and poses only"))
+    if facts["tracked_points"]:
+        rows.append(
+            ("sparse points", f"{facts['tracked_points']} with tracks: depth, beside those that training matches")
+        )
+    elif facts["points"]:
+        rows.append(("sparse points", "without tracks: depth only where training finds no matches"))
     if scene.phrases:
         rows.append(("phrases", "; ".join(scene.phrases)))
     rows.append(("training", facts["training"]))

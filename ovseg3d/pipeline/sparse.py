@@ -44,7 +44,7 @@ def _digest(given: Observations | None) -> str:
         return ""
     digest = hashlib.sha256()
     for name in Observations.__dataclass_fields__:
-        digest.update(np.ascontiguousarray(getattr(given, name)).tobytes())
+        digest.update(np.asarray(getattr(given, name)).tobytes())
     return digest.hexdigest()
 
 
@@ -74,7 +74,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
 
     name = run.config.scene.depth_prior
     prior = load_depth_estimator(name, context.device) if decisions.depth_prior else None
-    given = given_points(scene) if decisions.given_points else None
+    given = given_points(scene)
     made: list[Mapping[str, np.ndarray]] = []
 
     def make() -> Mapping[str, np.ndarray]:
@@ -115,6 +115,6 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
     save_sparse(run, sparse)
     before, after = sparse.errors_px
     moved = f", reprojection error {before:.2f} px, {after:.2f} px after adjusting the poses" if before != after else ""
-    own = "" if given is None else f", {len(given.points):,} of them the capture's own"
+    own = "" if given is None or not given.tracked else f", {len(given.points):,} of them the capture's own"
     context.log("field", f"Sparse depth: {len(sparse.points):,} points{own}{moved}.")
     return sparse

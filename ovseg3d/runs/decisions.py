@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from ovseg3d.errors import SceneError
 from ovseg3d.runs.config import SceneConfig
 from ovseg3d.scene import Scene
-from ovseg3d.scene.given_points import brings_points
 
 
 @dataclass(frozen=True)
@@ -16,8 +15,6 @@ class Decisions:
     """Supervise with measured depth."""
     sparse_depth: bool
     """Supervise with sparse points."""
-    given_points: bool
-    """Let the points that the capture brings join them."""
     depth_prior: bool
     """Shape the depth between sparse points with a monocular prior."""
     adjust_poses: bool
@@ -34,7 +31,6 @@ class Decisions:
         parts = [
             "measured depth" if self.depth else "",
             "sparse depth" if self.sparse_depth else "",
-            "the capture's own points" if self.given_points else "",
             "monocular depth prior" if self.depth_prior else "",
             "adjusted poses" if self.adjust_poses else "",
             "poses refined in training" if self.refine_poses else "",
@@ -62,7 +58,6 @@ def decide(scene: Scene, config: SceneConfig) -> Decisions:
     return Decisions(
         depth=config.depth == "on" or (config.depth == "auto" and measured and not scene.exact),
         sparse_depth=sparse,
-        given_points=sparse and brings_points(scene),
         depth_prior=sparse and config.depth_prior != "off",
         adjust_poses=sparse and config.refine_poses != "off",
         refine_poses=config.refine_poses == "on",

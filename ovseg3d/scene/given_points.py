@@ -6,6 +6,7 @@ those that no other point near them in the photo hides.
 """
 
 import os
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,7 +17,6 @@ from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.images import load_mask
 from ovseg3d.scene.observations import MIN_ERROR_PX, Observations, relative_sigma
-from ovseg3d.scene.readers.colmap import find_model
 from ovseg3d.scene.readers.tracks import Tracks, read_tracks
 
 UNKNOWN_SIGMA = 0.02
@@ -34,11 +34,6 @@ MAX_POINTS = 50_000
 """Most points without tracks that are used, evenly thinned."""
 
 
-def brings_points(scene: Scene) -> bool:
-    """Whether there are files of points that `given_points` may use; it reads them."""
-    return scene.points is not None or find_model(scene.path) is not None
-
-
 def given_points(scene: Scene) -> Observations | None:
     """Observations of the points that a capture brings: those of its COLMAP model, else of its PLY file; None without.
 
@@ -49,6 +44,7 @@ def given_points(scene: Scene) -> Observations | None:
     found = None if tracks is None else _observed(scene, tracks)
     if found is None and scene.points is not None and len(scene.points):
         found = _visible(scene, scene.points[:: -(-len(scene.points) // MAX_POINTS)])
+        return None if found is None else replace(found, tracked=False)
     return found
 
 

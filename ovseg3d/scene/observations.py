@@ -24,12 +24,14 @@ class Observations:
     """Relative standard deviation of the depth."""
     points: Float[np.ndarray, "points 3"]
     """The points, input frame."""
+    tracked: bool = True
+    """Whether matches say which photos observe a point; else its visibility is a guess."""
 
 
 def joined(parts: Sequence[Observations]) -> Observations:
     """All observations of several sources, at least one."""
-    names = Observations.__dataclass_fields__
-    return Observations(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    columns = ("view", "xy", "depth_z", "sigma", "points")
+    return Observations(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
 
 
 def relative_sigma(

@@ -1,7 +1,7 @@
 """Sparse depth of a posed capture: points that its photos observe, and depth completed between them.
 
-The points are triangulated with the given poses (`triangulation`), and joined by those that the capture brings
-(`given_points`). They are depth for the field where photos have texture; `completion` continues it across bare
+The points are triangulated with the given poses (`triangulation`), and joined by those that the capture brings with
+tracks (`given_points`). They are depth for the field where photos have texture; `completion` continues it across bare
 surfaces.
 """
 
@@ -117,7 +117,8 @@ def reconstruct(
         threads: of feature extraction and matching.
         seed: of the choice of pairs and of RANSAC.
         prior: bends the completed depth where photos have edges; see `completion`.
-        given: points that the capture brings, which join the triangulated ones.
+        given: points that the capture brings. With tracks they join the triangulated ones; without, they are used
+            only if there are none, since photos that do not see a point are taken to see it.
         report: receives a sentence and the completed share.
 
     Raises:
@@ -132,7 +133,8 @@ def reconstruct(
         c2w, errors = np.stack([scene.frames[view].camera.c2w for view in scene.train]), np.zeros(2)
     else:
         c2w, errors = found.c2w, found.errors_px
-    seen = joined([each for each in (given, found and found.observations) if each is not None])
+    parts = [] if given is None or not (given.tracked or found is None) else [given]
+    seen = joined(parts if found is None else [*parts, found.observations])
     completed = _complete_all(scene, seen.view, (seen.xy, seen.depth_z, seen.sigma), prior, report)
     return SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, errors)
 

@@ -1,6 +1,7 @@
 """Points that a capture brings: tracks of a COLMAP model in any frame, and points without tracks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,11 @@ import pytest
 import writers as w
 from scipy.spatial.transform import Rotation
 
-from ovseg3d.runs.config import SceneConfig
-from ovseg3d.runs.decisions import decide
+from ovseg3d.cli.info import summarise
 from ovseg3d.scene import Scene, load_scene
 from ovseg3d.scene.given_points import given_points
 from ovseg3d.scene.sparse import reconstruct
+from ovseg3d.scene.triangulation import Triangulation
 
 TRACKS = [(0, 1, 2), (1, 2, 3, 4), (3, 8)]
 """Photos that observe the first points of the writers."""
@@ -46,7 +47,7 @@ def write_model(folder: Path, *, text: bool = False, transform: np.ndarray | Non
 def check_tracks(scene: Scene) -> None:
     """The training photos of each track, and only they, observe its point at its depth."""
     found = given_points(scene)
-    assert found is not None
+    assert found is not None and found.tracked
     order = np.argsort(np.linalg.norm(found.points[:, None] - w.POINTS[None, :3], axis=-1), axis=0)[0]
     np.testing.assert_allclose(found.points[order], w.POINTS[:3], atol=1e-6)
     seen = {(int(scene.train[view]), round(z, 5)) for view, z in zip(found.view, found.depth_z)}
@@ -63,7 +64,7 @@ def check_tracks(scene: Scene) -> None:
 def test_tracks_say_which_photos_observe_a_point(text, tmp_path):
     w.write_photos(tmp_path / "images")
     scene = load_scene(write_model(tmp_path, text=text))
-    assert scene.format == "colmap"
+    assert scene.format == "colmap" and summarise(scene, None)["tracked_points"] == len(TRACKS)
     check_tracks(scene)
 
 
@@ -73,7 +74,6 @@ def test_a_model_in_another_frame_comes_to_that_of_the_poses(tmp_path):
     scene = load_scene(write_model(w.write_nerfstudio(tmp_path), transform=turn))
     assert scene.format == "nerfstudio" and scene.points is None
     check_tracks(scene)
-    assert "the capture's own points" in decide(scene, SceneConfig()).describe()
 
 
 def test_a_model_of_other_cameras_is_left_alone(tmp_path):
@@ -158,7 +158,20 @@ def test_given_points_alone_make_sparse_depth_where_photos_do_not_match(tmp_path
     assert reconstruct(scene, adjust=True) is None
     given = given_points(scene)
     found = reconstruct(scene, adjust=True, given=given)
-    assert given is not None and found is not None
+    assert given is not None and not given.tracked and found is not None
     np.testing.assert_array_equal(found.depth_z, given.depth_z)
     np.testing.assert_array_equal(found.c2w, np.stack([scene.frames[view].camera.c2w for view in scene.train]))
     assert np.isfinite(found.disparity_sigma).any()
+
+
+def test_only_points_with_tracks_join_the_triangulated_ones(tmp_path, monkeypatch):
+    scene = write_cloud(tmp_path, w.POINTS)
+    guessed = given_points(scene)
+    assert guessed is not None and summarise(scene, None)["tracked_points"] == 0
+    own = replace(guessed, points=guessed.points[:9], tracked=True)
+    poses = np.stack([scene.frames[view].camera.c2w for view in scene.train])
+    triangulation = Triangulation(own, poses, np.ones(2))
+    monkeypatch.setattr("ovseg3d.scene.sparse.triangulate", lambda *_, **__: triangulation)
+    for given, count in ((None, 9), (guessed, 9), (replace(guessed, tracked=True), 9 + len(w.POINTS))):
+        found = reconstruct(scene, adjust=False, given=given)
+        assert found is not None and len(found.points) == count
