@@ -30,8 +30,10 @@ class Observations:
 
 def joined(parts: Sequence[Observations]) -> Observations:
     """All observations of several sources, at least one."""
-    columns = ("view", "xy", "depth_z", "sigma", "points")
-    return Observations(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+    view, xy, depth_z, sigma, points = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("view", "xy", "depth_z", "sigma", "points")
+    )
+    return Observations(view, xy, depth_z, sigma, points, tracked=all(part.tracked for part in parts))
 
 
 def relative_sigma(

@@ -135,7 +135,7 @@ def measure(scene: Scene, region: Region, camera: Camera, depth_z: Float[np.ndar
 def fit_plane(points: Float[np.ndarray, "points 3"]) -> tuple[Float[np.ndarray, "3"], float]:
     """Unit normal of the least trimmed squares plane, and the rms distance of the `SHARE` of the points it fits."""
     count = max(3, round(SHARE * len(points)))
-    chosen = points
+    chosen, normal, distance = points, np.zeros(3), np.zeros(len(points))
     for _ in range(ROUNDS):
         centre = chosen.mean(0)
         normal = np.linalg.eigh(np.cov((chosen - centre).T))[1][:, 0]
