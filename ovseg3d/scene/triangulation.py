@@ -16,7 +16,9 @@ from jaxtyping import Float
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.errors import OutputError, SceneError
 from ovseg3d.files import output_error
+from ovseg3d.limits import first_line
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.images import load_mask, load_photo, read_header
@@ -74,7 +76,7 @@ def triangulate(scene: Scene, *, adjust: bool, threads: int, seed: int, report: 
         report: receives a sentence and the completed share.
 
     Raises:
-        SceneError: a photo cannot be read.
+        SceneError: a photo cannot be read, or pycolmap fails.
         OutputError: the system's temporary folder cannot be written to.
     """
     views = _spread(scene.train)
@@ -87,6 +89,11 @@ def triangulate(scene: Scene, *, adjust: bool, threads: int, seed: int, report: 
             return job.solve(adjust and len(views) == len(scene.train))
     except OSError as error:  # such as a full disk
         raise output_error(error, Path(tempfile.gettempdir())) from error
+    except RuntimeError as error:  # pycolmap's own; it reports a full disk only as text, too
+        if any(words in str(error) for words in ("disk is full", "No space left")):
+            raise OutputError("The disk is full", where=tempfile.gettempdir(), fix="free some space") from error
+        what = f"pycolmap cannot match the photos: {first_line(error)}"
+        raise SceneError(what, where=scene.path, fix="--sparse-depth off trains without matches") from error
 
 
 def _spread(views: Sequence[int]) -> list[int]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.errors import OutputError, SceneError
 from ovseg3d.scene import Scene, load_depth, load_scene
 from ovseg3d.scene.sparse import SparseDepth, reconstruct
 from ovseg3d.synth import Views, synthesise
@@ -97,6 +98,16 @@ def test_no_pose_moves_where_not_all_photos_are_matched(room: Scene, monkeypatch
 
 def test_photos_without_texture_have_no_points(tiny_scene: Path):
     assert reconstruct(load_scene(tiny_scene), adjust=True) is None
+
+
+@pytest.mark.parametrize("text, kind", [("bad image", SceneError), ("database or disk is full", OutputError)])
+def test_an_error_of_pycolmap_is_an_error_of_ours(room: Scene, monkeypatch: pytest.MonkeyPatch, text: str, kind: type):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr("ovseg3d.scene.triangulation.match_pairs", fail)
+    with pytest.raises(kind, match="pycolmap|full"):
+        reconstruct(replace(room, train=room.train[:3]), adjust=True)
 
 
 def test_the_arrays_come_back_and_damaged_ones_are_refused(room: Scene, sparse: SparseDepth):
