@@ -17,6 +17,8 @@ from ovseg3d.limits import check_regular, open_regular
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Finding, Frame, Scene
 from ovseg3d.scene.images import load_mask
+from ovseg3d.scene.prepare.photos import read_photo
+from ovseg3d.scene.prepare.selection import BLURRED, FEW, relative_sharpness
 from ovseg3d.scene.readers.raw import shorten
 from ovseg3d.scene.sizes import stated_size
 
@@ -27,6 +29,8 @@ _DOUBTFUL = (
 )  # fmt: skip
 # Of larger photos only this many bytes are compared.
 _HASHED_BYTES = 64 * 2**20
+MAX_MEASURED = 300
+"""Most photos of a capture whose sharpness is measured; it takes some ten milliseconds each."""
 _USUAL_FOCAL_LENGTHS = (0.2, 10.0)
 """As shares of the image's width."""
 _USUAL_DEPTH_UNITS = (1e-5, 10.0)
@@ -35,7 +39,8 @@ _USUAL_DEPTH_UNITS = (1e-5, 10.0)
 def check_scene(scene: Scene) -> list[Finding]:
     """Findings about a capture before training, the worst first.
 
-    Reads the headers of label images and at most 100 masks; compares photos by size and hash.
+    Reads the headers of label images and at most 100 masks; compares photos by size and hash, and up to `MAX_MEASURED`
+    by sharpness.
     """
     findings = [
         Finding("warning" if any(words in note for words in _DOUBTFUL) else "note", note + ".") for note in scene.notes
@@ -44,6 +49,7 @@ def check_scene(scene: Scene) -> list[Finding]:
     findings += _lenses(scene)
     findings += _doubles(scene)
     findings += _companions(scene)
+    findings += _blurred(scene)
     if len(scene.train) < 10:
         what = f"There are only {len(scene.train)} photos to train on."
         findings.append(Finding("warning", what, fix="take more photos; 20 to 200 are usual"))
@@ -250,3 +256,18 @@ def _companions(scene: Scene) -> list[Finding]:
             what = f"The labels of {frame.name} have another shape ({width}x{height}) than the photo."
             findings.append(Finding("warning", what, str(frame.label_path), "write labels at the photo's size"))
     return findings
+
+
+def _blurred(scene: Scene) -> list[Finding]:
+    """Photos that are far less sharp than their neighbours by name; none of synthetic captures, and of short ones."""
+    if scene.exact or scene.has_alpha or not FEW < len(scene.frames) <= MAX_MEASURED:
+        return []
+    try:
+        sharpness = np.array([read_photo(frame.image_path).measure.sharpness for frame in scene.frames])
+    except (OSError, ValueError, SyntaxError):  # Pillow raises all three for broken files, which others report
+        return []
+    names = [scene.frames[i].name for i in np.flatnonzero(relative_sharpness(sharpness) < BLURRED)]
+    if not names:
+        return []
+    what = f"{len(names)} of {len(scene.frames)} photos: much less sharp than their neighbours."
+    return [Finding("note", what, shorten(names), "remove them if others show the same")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import writers as w
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from ovseg3d.cli import main
 from ovseg3d.scene import check_scene, load_scene, plot_scene
@@ -178,3 +178,19 @@ def test_info_of_a_missing_folder(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["fox", "lego", "llff_fern", "tum_cabinet"])
 def test_real_captures_have_nothing_wrong(name, data_dir):
     assert _warnings(load_scene(data_dir / name)) == []
+
+
+def test_blurred_photos_are_named(tmp_path):
+    """One of 40 photos of noise is blurred."""
+    names, size = [f"{i:02d}.png" for i in range(40)], (64, 48)
+    w.write_photos(tmp_path / "images", names, size)
+    frames = [
+        {"file_path": f"images/{name}", "transform_matrix": w.opengl(pose)} for name, pose in zip(names, w.poses(40))
+    ]
+    lens = {"w": 64, "h": 48, "fl_x": 50.0, "fl_y": 50.0}
+    (tmp_path / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+    assert not [finding for finding in check_scene(load_scene(tmp_path)) if "sharp" in finding.what]
+    with Image.open(tmp_path / "images/17.png") as photo:
+        photo.filter(ImageFilter.GaussianBlur(2)).save(tmp_path / "images/17.png")
+    (found,) = [finding for finding in check_scene(load_scene(tmp_path)) if "sharp" in finding.what]
+    assert found.level == "note" and found.where == "images/17.png"
