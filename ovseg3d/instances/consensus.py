@@ -32,8 +32,8 @@ from scipy.special import expit, logit
 from ovseg3d.field.surface import Visibility
 from ovseg3d.instances.graph import Contacts, agglomerate
 
-Layers = Integer[np.ndarray, "layers h w"]
-"""Masks of one photo: numbers from 1, 0 for no mask. A number occurs in one layer only."""
+Layers = Integer[np.ndarray, "_ _ _"]
+"""Masks of one photo, (layers, h, w): numbers from 1, 0 for no mask. A number occurs in one layer only."""
 
 
 @dataclass(frozen=True)
