@@ -22,7 +22,7 @@ from ovseg3d.features.dense import dense_grid
 from ovseg3d.features.maps import Dense, PhotoFeatures, Regions, normalise
 from ovseg3d.features.projection import Projection
 from ovseg3d.features.pyramid import Tick, encode_crops, lerf_pyramid, ovs_pyramid
-from ovseg3d.features.segments import Segmenter, pooling, segment
+from ovseg3d.features.segments import Segmenter, mask_layers, overlay, pooling, segment
 
 Mode = Literal["auto", "dense", "pyramid", "regions"]
 CLIP_SIDE = 1.5
@@ -225,7 +225,11 @@ def _regions(
     size = [max(1, round(side * shrink)) for side in photo.shape[1::-1]]
     small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX)) if shrink < 1 else photo
     seen = dino_grid if settings.segments != "superpixels" else None
-    index = segment(small, seen, settings.regions, settings.colour, masks if masks is not None else ())
+    index = segment(small, seen, settings.regions, settings.colour)
+    layers = None
+    if masks is not None:
+        layers = mask_layers(masks, index.shape, least=index.size // 10_000)
+        index = overlay(index, layers)
     count = int(index.max()) + 1
     pooled = np.zeros((count, clip.dim), dtype=np.float32)
     if clip.dense:
@@ -239,7 +243,7 @@ def _regions(
         crops = (tensor[:, top:bottom, left:right] for top, left, bottom, right in boxes)
         vectors = encode_crops(crops, clip, settings.batch, tick, 0, wanted)
         pooled[largest] = normalise((1 - weight) * pooled[largest] + weight * vectors)
-    return Regions(pooled.astype(np.float16), index)
+    return Regions(pooled.astype(np.float16), index, layers)
 
 
 def region_box(

@@ -51,6 +51,8 @@ class Regions:
     """Unit length."""
     index: Integer[np.ndarray, "h w"]
     """Region of each pixel of the photo (at any size), uint16."""
+    masks: Integer[np.ndarray, "layers h2 w2"] | None = None
+    """A segmenter's masks, numbered from 1, 0 for none; masks that overlap are in different layers. uint16."""
 
     @property
     def dim(self) -> int:
@@ -152,12 +154,14 @@ def to_arrays(features: PhotoFeatures) -> dict[str, np.ndarray]:
         arrays["clip.dense"] = clip.grid
     elif isinstance(clip, Regions):
         arrays |= {"clip.regions": clip.vectors, "clip.index": clip.index}
+        if clip.masks is not None:
+            arrays["clip.masks"] = clip.masks
     else:
         arrays["clip.levels"] = np.array([(x.scale, *x.origin, *x.step) for x in clip.levels], dtype=np.float64)
         arrays |= {f"clip.level.{i}": level.grid for i, level in enumerate(clip.levels)}
     if features.dino is not None:
         arrays["dino"] = features.dino.grid
-    exact = ("clip.index", "clip.levels")
+    exact = ("clip.index", "clip.masks", "clip.levels")
     return {name: array if name in exact else array.astype(np.float16, copy=False) for name, array in arrays.items()}
 
 
@@ -167,7 +171,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> PhotoFeatures:
     if "clip.dense" in arrays:
         clip = Dense(arrays["clip.dense"])
     elif "clip.regions" in arrays:
-        clip = Regions(arrays["clip.regions"], arrays["clip.index"])
+        clip = Regions(arrays["clip.regions"], arrays["clip.index"], arrays.get("clip.masks"))
     else:
         table = np.asarray(arrays["clip.levels"]).tolist()
         clip = Pyramid(

@@ -151,7 +151,7 @@ def encode_photos(
     common = {
         "clip": [clip.id, clip.weight_hash],
         "dino": [dino.id, dino.weight_hash] if dino is not None else None,
-        "segmenter": [segmenter.id, segmenter.weight_hash] if segmenter is not None else None,
+        "segmenter": [segmenter.id, segmenter.weight_hash, "layers"] if segmenter is not None else None,
         "settings": settings.key(),
         "projection": basis_key,
     }

@@ -128,7 +128,6 @@ def segment(
     grid: Float[np.ndarray, "gh gw dim"] | None,
     regions: int,
     colour: float = 0.5,
-    masks: Iterable[Bool[np.ndarray, "rows columns"]] = (),
 ) -> Integer[np.ndarray, "h w"]:
     """The region of each pixel, uint16.
 
@@ -137,7 +136,6 @@ def segment(
         grid: DINO's vectors of the photo; None: by colour alone.
         regions: most regions.
         colour: weight of colour relative to DINO, each scaled to a variance of 1 over the photo.
-        masks: of a segmenter, at any size, read one at a time; they are overlaid, small ones above large ones.
     """
     labels = superpixels(photo)
     if labels.max() > 0:
@@ -147,29 +145,47 @@ def segment(
             seen = pooling(labels, *grid.shape[:2]) @ flat
             vectors = np.concatenate([_unit_variance(seen), vectors], axis=-1)
         labels = merge(labels, vectors, regions)
-    return _overlay(labels, masks, least=labels.size // 10_000).astype(np.uint16)
+    return labels.astype(np.uint16)
 
 
-def _overlay(labels: np.ndarray, masks: Iterable[np.ndarray], least: int) -> np.ndarray:
-    """Overlay masks on a map, large ones first; masks of at most `least` pixels are ignored.
+def mask_layers(
+    masks: Iterable[Bool[np.ndarray, "rows columns"]], shape: tuple[int, int], least: int = 0
+) -> Integer[np.ndarray, "layers h w"]:
+    """A segmenter's masks at one size, as few index images as they need without overlap; uint16, 0 for no mask.
 
-    Masks come in any order and are not stored: a mask is drawn where there is no smaller one yet.
+    Args:
+        masks: at any size, read one at a time; they are numbered from 1 in this order.
+        shape: of the result.
+        least: masks of at most so many pixels are left out.
     """
-    covered, smallest = labels.copy(), np.full(labels.shape, labels.size + 1, dtype=np.int64)
-    number = int(labels.max()) + 1
+    layers: list[np.ndarray] = []
+    number = 0
     for mask in masks:
         rows, columns = (
-            ((np.arange(length) + 0.5) * before / length).astype(int)
-            for length, before in zip(labels.shape, mask.shape)
+            ((np.arange(length) + 0.5) * before / length).astype(int) for length, before in zip(shape, mask.shape)
         )
         taken = mask[rows[:, None], columns[None, :]]
-        area = int(taken.sum())
-        if area > least:
-            # Of two equally large masks, the later one is on top.
-            shown = taken & (area <= smallest)
-            covered[shown], smallest[shown] = number, area
-            number += 1
-    return _dense_numbers(covered)
+        if taken.sum() <= least or number == np.iinfo(np.uint16).max:
+            continue
+        number += 1
+        layer = next((layer for layer in layers if not layer[taken].any()), None)
+        if layer is None:
+            layers.append(layer := np.zeros(shape, np.uint16))
+        layer[taken] = number
+    return np.stack(layers) if layers else np.zeros((1, *shape), np.uint16)
+
+
+def overlay(index: Integer[np.ndarray, "h w"], layers: Integer[np.ndarray, "layers h w"]) -> Integer[np.ndarray, "h w"]:
+    """A region map with masks drawn over it: at each pixel the smallest mask, of equally large ones the later."""
+    area = np.bincount(layers.ravel(), minlength=2)
+    order = np.lexsort((-np.arange(1, len(area)), area[1:])) + 1
+    rank = np.full(len(area), len(area), np.int64)  # no mask: after all
+    rank[order] = np.arange(len(order))
+    top = rank[layers].min(0)
+    drawn = top < len(area)
+    covered = index.astype(np.int64)
+    covered[drawn] = int(index.max()) + 1 + top[drawn]
+    return _dense_numbers(covered).astype(np.uint16)
 
 
 def _neighbours(labels: np.ndarray, parts: int) -> list[set[int]]:

@@ -11,6 +11,8 @@ Shape and colour are used first: they are known per point, while features are bl
 5. Instances that touch and look alike are separated by shape (see `cuts`). Poorly reconstructed layout off its planes
    is recognised by colour (see `off_plane`). What remains and is large enough is an instance or a rejected fragment
    (see `objectness`).
+6. Where a segmenter's masks are known, instances are those that the photos agree on (see `consensus`); what has no mask
+   is a rejected fragment.
 
 Ids are 0 for none or layout, else from 1 by falling area; rejected fragments are numbered after all instances. Input
 frame. Instances are named by `records.instances_of`, not here.
@@ -26,6 +28,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import MergeConfig, MergeCost, bends, pair_features, tint
+from ovseg3d.instances.consensus import ConsensusConfig, Layers, find_mask_instances
 from ovseg3d.instances.cuts import CutConfig, cut_apart
 from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig, upper_edge
@@ -63,6 +66,7 @@ class InstanceConfig:
     off_plane: OffPlaneConfig = field(default_factory=OffPlaneConfig)
     cut: CutConfig = field(default_factory=CutConfig)
     objectness: ObjectnessConfig = field(default_factory=ObjectnessConfig)
+    consensus: ConsensusConfig = field(default_factory=ConsensusConfig)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def find_instances(
     *,
     visibilities: Sequence[Visibility] = (),
     regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
+    masks: Sequence[Layers] = (),
     config: InstanceConfig | None = None,
 ) -> Instances:
     """Group surface points into instances.
@@ -105,6 +110,7 @@ def find_instances(
             are used.
         visibilities: which points each photo sees, and where.
         regions: region maps of the same photos, of any size and numbering, one for each of `visibilities`; or empty.
+        masks: a segmenter's masks of the same photos, or empty.
         config: thresholds and settings of the steps.
     """
     config = config or InstanceConfig()
@@ -128,7 +134,39 @@ def find_instances(
     order = np.argsort(~whole, kind="stable")
     after = np.zeros(len(whole) + 1, np.int64)
     after[order + 1] = np.arange(1, len(whole) + 1)
-    return Instances(after[number][made.superpoint], made.superpoint, layout[made.superpoint], int((~whole).sum()))
+    found = Instances(after[number][made.superpoint], made.superpoint, layout[made.superpoint], int((~whole).sum()))
+    if not masks:
+        return found
+    agreed = find_mask_instances(len(surface), visibilities, masks, config.consensus)
+    return _with_consensus(found, agreed, made, config.least)
+
+
+def _with_consensus(found: Instances, agreed: Int[np.ndarray, " points"], made: Superpoints, least: int) -> Instances:
+    """The instances that photos agree on; grouped points without one are rejected fragments. What has the extent of a
+    plane of the layout is that plane, since segmenters find walls, too."""
+    plane = np.where(found.layout != NONE, made.plane[made.superpoint], 0)
+    both = np.zeros((int(agreed.max()) + 1, int(plane.max()) + 1))
+    np.add.at(both, (agreed, plane), 1)
+    iou = both / (both.sum(0) + both.sum(1, keepdims=True) - both).clip(1)
+    iou[:, 0] = 0  # points off the planes
+    agreed = np.where(iou.max(1)[agreed] > 0.5, 0, agreed)
+    rest = np.where((agreed == 0) & (found.layout == NONE), found.ids, 0)
+    rest = np.where(np.bincount(rest)[rest] >= least, rest, 0)
+    numbers = [_by_area(ids, made.point_area) for ids in (agreed, rest)]
+    count = int(numbers[0].max(initial=0))
+    ids = np.where(numbers[1] > 0, count + numbers[1], numbers[0])
+    layout = np.where(agreed > 0, NONE, found.layout)
+    return Instances(ids, found.superpoint, layout, int(numbers[1].max(initial=0)))
+
+
+def _by_area(ids: Int[np.ndarray, " points"], area: Float[np.ndarray, " points"]) -> Int[np.ndarray, " points"]:
+    """The same groups, numbered from 1 by falling area; 0 stays."""
+    there, number = np.unique(ids, return_inverse=True)
+    size = np.where(there > 0, np.bincount(number, area), -1.0)
+    order = np.argsort(-size, kind="stable")
+    rank = np.empty(len(there), np.int64)
+    rank[order] = np.arange(1, len(there) + 1)
+    return np.where(there > 0, rank, 0)[number]
 
 
 def _layout(

@@ -112,9 +112,9 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     start = time.monotonic()
     report(Event("progress", NAME, 0, 1, 0.5, message="finding instances"))
     appearance, regions = clues(scene, surface, found.vectors, features, visibilities)
-    known = _Known(
-        find_instances(surface, appearance, visibilities=visibilities, regions=regions), basis, found.vectors
-    )
+    masks = segmented(scene, features)
+    grouped = find_instances(surface, appearance, visibilities=visibilities, regions=regions, masks=masks)
+    known = _Known(grouped, basis, found.vectors)
     seconds["instances_seconds"] = time.monotonic() - start
     settings, clip = config.semantics, encoded.clip
     if settings.method == "default" and settings.instance_crops != 0 and clip is not None and not stop.is_set():
@@ -235,6 +235,13 @@ def clues(
         appearance.append(lifted.vectors)
     regions = [one.clip.index for one in maps if isinstance(one.clip, Regions)]
     return appearance, regions if len(regions) == len(visibilities) else []
+
+
+def segmented(scene: Scene, features: SceneFeatures) -> list[np.ndarray]:
+    """The segmenter's masks of each training photo, (layers, h, w); none if some photo lacks them."""
+    maps = (features[view].clip for view in scene.train)
+    masks = [clip.masks for clip in maps if isinstance(clip, Regions) and clip.masks is not None]
+    return masks if len(masks) == len(scene.train) else []
 
 
 class _Stopped(Exception):

@@ -12,7 +12,7 @@ from ovseg3d.features.dense import dense_grid, resize_photo, window_places
 from ovseg3d.features.extract import FeatureSettings, extract_features, region_box, to_tensor
 from ovseg3d.features.maps import Dense, Pyramid, Regions, from_arrays, to_arrays
 from ovseg3d.features.pyramid import LERF_SCALES, lerf_pyramid, lerf_tiles, ovs_pyramid, ovs_starts
-from ovseg3d.features.segments import merge, pooling, segment, superpixels
+from ovseg3d.features.segments import mask_layers, merge, overlay, pooling, segment, superpixels
 
 RED, GREEN, BLUE = (220, 30, 20), (20, 200, 40), (30, 40, 230)
 SMALL = FeatureSettings(clip_side=48, dino_side=48, window=8.0, map_side=96)
@@ -172,8 +172,21 @@ def test_superpixels_are_numbered_without_gaps() -> None:
 def test_masks_lie_over_regions_small_above_large() -> None:
     photo, masks = np.full((40, 40, 3), 9, dtype=np.uint8), np.zeros((2, 40, 40), dtype=bool)
     masks[0, 10:20, 10:20], masks[1, 5:35, 5:35] = True, True
-    index = segment(photo, None, 8, masks=masks)
+    layers = mask_layers(masks, (40, 40))
+    assert layers.shape == (2, 40, 40) and {int(layer.max()) for layer in layers} == {1, 2}
+    index = overlay(segment(photo, None, 8), layers)
     assert len({index[0, 0], index[30, 30], index[15, 15]}) == 3 == index.max() + 1
+
+
+def test_layers_keep_every_mask_whole() -> None:
+    random = np.random.default_rng(0)
+    masks = [random.random((30, 40)) < share for share in (0.05, 0.2, 0.5, 0.05, 0.01)] + [np.zeros((30, 40), bool)]
+    layers = mask_layers(masks, (30, 40))
+    assert layers.dtype == np.uint16
+    for number, mask in enumerate(masks[:-1], start=1):
+        assert ((layers == number).any(0) == mask).all()
+    small = mask_layers(masks, (30, 40), least=int(masks[0].sum()))
+    assert small.max() == 1 + (masks[3].sum() > masks[0].sum()) + 1 and not mask_layers([], (3, 4)).any()
 
 
 def test_regions_of_an_encoder_without_dense_features_come_from_crops() -> None:

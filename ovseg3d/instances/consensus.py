@@ -1,0 +1,194 @@
+"""Instances by view consensus: masks of the photos are clustered in 3D by the other photos that agree with them.
+
+A segmenter's masks may be parts of an object, or cover two, and some objects have none. No mask is trusted by itself;
+all other photos judge it (after Yan et al. 2024, MaskClustering):
+
+1. A mask holds the surface points that its photo sees inside it. Another photo observes the mask if it sees enough of
+   these points, most of them inside masks of its own. It *contains* the mask in each of its masks that holds most of
+   the points that it sees.
+2. For each pair of masks, the photos that observe both are trials, and those that contain both in one mask are
+   successes. Their rates, p1 where both masks are of one object and p0 where they are not, depend on the segmenter,
+   and are estimated from the scene: a mixture of two binomial distributions, fitted by EM (Dempster et al. 1977; with
+   a single annotator it is the model of Dawid & Skene 1979). The two are equally likely at the share
+
+       theta = log((1 - p0) / (1 - p1)) / log(p1 (1 - p0) / (p0 (1 - p1)))
+
+3. Pairs merge while the share of successes of all pairs between their clusters exceeds theta (average linkage).
+4. A point belongs to the cluster whose masks hold it in most photos, if they hold it in at least half of the photos
+   that see it and have a mask of the cluster.
+5. A cluster is an instance if it was segmented in several photos, and in enough of those that see most of it.
+
+Masks of one photo may overlap; they are kept in layers, index images without overlap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Integer
+from scipy.sparse import csr_array
+from scipy.special import expit, logit
+
+from ovseg3d.field.surface import Visibility
+from ovseg3d.instances.graph import Contacts, agglomerate
+
+Layers = Integer[np.ndarray, "_ _ _"]
+"""Masks of one photo, (layers, h, w): numbers from 1, 0 for no mask. A number occurs in one layer only."""
+
+
+@dataclass(frozen=True)
+class ConsensusConfig:
+    """How masks become instances."""
+
+    least: int = 5
+    """Fewest points of a mask; also the fewest of them that a photo sees when it observes the mask."""
+    observed: float = 0.3
+    """Least share of a mask's points that a photo sees when it observes the mask."""
+    views: int = 2
+    """Fewest photos that segment an instance..."""
+    segmented: float = 0.25
+    """...and the least share that do so of the photos that see most of it."""
+    points: int = 15
+    """Fewest points of an instance."""
+    max_masks: int = 2000
+    """Most masks, since pairs are compared. Of more, only those of every second, third... photo are used."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Rates at which photos put two masks into one, see the top of the file."""
+
+    one: float
+    """p1, for masks of one object."""
+    two: float
+    """p0, for masks of two."""
+
+    @property
+    def limit(self) -> float:
+        """theta: the share of agreeing photos at which one and two objects are equally likely."""
+        p1, p0 = self.one, self.two
+        return float(np.log((1 - p0) / (1 - p1)) / np.log(p1 * (1 - p0) / (p0 * (1 - p1))))
+
+
+def find_mask_instances(
+    points: int, visibilities: Sequence[Visibility], masks: Sequence[Layers], config: ConsensusConfig | None = None
+) -> Int[np.ndarray, " points"]:
+    """The instance of each surface point, from 1; 0 for none.
+
+    Args:
+        points: number of surface points.
+        visibilities: the points that each photo sees.
+        masks: of the same photos, of any size.
+        config: limits.
+    """
+    config = config or ConsensusConfig()
+    stride = max(1, -(-sum(len(np.unique(layers)) for layers in masks) // config.max_masks))
+    held, view = _points_of_masks(points, visibilities[::stride], masks[::stride], config.least)
+    if not len(view):
+        return np.zeros(points, np.int64)
+    seen = _rows([visibility.point for visibility in visibilities[::stride]], points)
+    pairs = _agreeing(held, seen, view, config)
+    limit = fit_agreement(*pairs.sums.T).limit
+    # A trial and `limit` successes more: a share of few trials is not exact.
+    cluster = agglomerate(
+        pairs,
+        np.ones(len(view)),
+        np.zeros((len(view), 0)),
+        lambda pairs, *_: 1 - (pairs.sums[:, 0] + limit) / (pairs.sums[:, 1] + 1),
+        1 - limit,
+    )
+    return _instances(cluster, held, seen, view, config)
+
+
+def fit_agreement(
+    successes: Float[np.ndarray, " pairs"], trials: Float[np.ndarray, " pairs"], rounds: int = 50
+) -> Agreement:
+    """The rates of a mixture of two binomial distributions, by EM. Pairs without a success say nothing about masks that
+    touch, and are left out."""
+    s, t = successes[successes > 0], trials[successes > 0]
+    one, two, share = 0.8, 0.1, 0.2
+    for _ in range(rounds if len(s) else 0):
+        odds = logit(share) + s * np.log(one / two) + (t - s) * np.log((1 - one) / (1 - two))
+        chance = expit(odds)
+        one = float(np.clip((chance @ s + 1) / (chance @ t + 2), 0.05, 0.98))
+        two = float(np.clip(((1 - chance) @ s + 1) / ((1 - chance) @ t + 2), 0.005, 0.9 * one))
+        share = float(np.clip(chance.mean(), 0.01, 0.99))
+    return Agreement(one, two)
+
+
+def _rows(points: Sequence[np.ndarray], count: int) -> csr_array:
+    """Sets of points as the rows of a matrix of ones."""
+    starts = np.cumsum([0, *(len(some) for some in points)])
+    ones = np.ones(starts[-1], np.float32)
+    return csr_array((ones, np.concatenate([np.zeros(0, np.int64), *points]), starts), shape=(len(points), count))
+
+
+def _points_of_masks(
+    points: int, visibilities: Sequence[Visibility], masks: Sequence[Layers], least: int
+) -> tuple[csr_array, Int[np.ndarray, " masks"]]:
+    """Masks x points: 1 where a mask holds a point; and the photo of each mask."""
+    members: list[np.ndarray] = []
+    views: list[int] = []
+    for view, (visibility, layers) in enumerate(zip(visibilities, masks, strict=True)):
+        h, w = layers.shape[1:]
+        column, row = np.clip((visibility.xy * (w, h)).astype(np.int64), 0, (w - 1, h - 1)).T
+        for layer in layers:
+            number = layer[row, column].astype(np.int64)
+            order = np.argsort(number, kind="stable")
+            _, first = np.unique(number[order], return_index=True)
+            for rows in np.split(order, first[1:]):
+                if len(rows) >= least and number[rows[0]] > 0:
+                    members.append(np.sort(visibility.point[rows]))
+                    views.append(view)
+    return _rows(members, points), np.array(views, np.int64)
+
+
+def _agreeing(held: csr_array, seen: csr_array, view: np.ndarray, config: ConsensusConfig) -> Contacts:
+    """Pairs of masks that some photo observes both; sums are the photos that contain both in one mask, and that
+    observe both."""
+    size = np.asarray(held.sum(1)).ravel()
+    visible = (held @ seen.T).toarray()
+    common = (held @ held.T).tocoo()
+    mask, other = common.coords
+    masked = np.zeros_like(visible)
+    np.add.at(masked, (mask, view[other]), common.data)  # points in overlapping masks count more than once
+    observed = (visible >= np.maximum(config.least, config.observed * size[:, None])) & (masked >= 0.5 * visible)
+    where = view[other]
+    contained = observed[mask, where] & (common.data >= 0.5 * visible[mask, where])
+    mask, other, where = mask[contained], other[contained], where[contained]
+    trials = observed.astype(np.float32) @ observed.T.astype(np.float32)
+    successes = np.zeros_like(trials)
+    for photo in range(visible.shape[1]):
+        own = where == photo
+        within = csr_array((np.ones(int(own.sum())), (mask[own], other[own])), shape=successes.shape)
+        successes[(within @ within.T).nonzero()] += 1  # once, however many masks contain both
+    first, second = np.nonzero(np.triu(trials, 1))
+    sums = np.stack([successes[first, second], trials[first, second]], 1).astype(np.float64)
+    return Contacts(np.stack([first, second], 1).astype(np.int64), sums)
+
+
+def _instances(
+    cluster: np.ndarray, held: csr_array, seen: csr_array, view: np.ndarray, config: ConsensusConfig
+) -> Int[np.ndarray, " points"]:
+    """The instance of each point, from clusters of masks: steps 4 and 5."""
+    count = int(cluster.max()) + 1
+    ones = np.ones(len(cluster), np.float32)
+    members = csr_array((ones, (cluster, np.arange(len(cluster)))), shape=(count, len(cluster)))
+    segmented = csr_array((ones, (cluster, view)), shape=(count, seen.shape[0]))
+    segmented.data[:] = 1  # several masks of a photo count once
+    votes = (members @ held).tocoo()
+    group, point = votes.coords
+    trials = np.asarray((segmented @ seen)[group, point]).ravel()
+    inside = votes.data >= 0.5 * trials
+    group, point, votes = group[inside], point[inside], votes.data[inside]
+    own = csr_array((np.ones(len(group), np.float32), (group, point)), shape=(count, seen.shape[1]))
+    size = np.asarray(own.sum(1)).ravel()
+    most = (own @ seen.T).toarray() >= 0.5 * np.maximum(size, 1)[:, None]
+    rate = (segmented.toarray() * most).sum(1) / np.maximum(most.sum(1), 1)
+    views = np.asarray(segmented.sum(1)).ravel()
+    good = (size >= config.points) & (views >= config.views) & (rate >= config.segmented)
+    kept = np.flatnonzero(good[group])
+    kept = kept[np.argsort(votes[kept], kind="stable")]  # of several clusters, the one of most votes is written last
+    ids = np.zeros(seen.shape[1], np.int64)
+    ids[point[kept]] = group[kept] + 1
+    return np.unique(np.append(ids, 0), return_inverse=True)[1][:-1]
