@@ -7,3 +7,4 @@ from .lift import lift_depth as lift_depth
 from .normals import depth_normals as depth_normals
 from .photo import LiftedPhoto as LiftedPhoto
 from .photo import lift_photo as lift_photo
+from .photo import lift_view as lift_view
