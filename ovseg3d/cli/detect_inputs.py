@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from ovseg3d.cli.flags import Where
     from ovseg3d.heads.detection import DetectedScene, Detector, Names
-    from ovseg3d.heads.lifting import Focal, LiftedPhoto
+    from ovseg3d.heads.lifting import LiftedPhoto
     from ovseg3d.limits import Trust
+    from ovseg3d.runs.devices import DeviceName
     from ovseg3d.scene import PointCloud, Scene
 
 
@@ -39,15 +40,15 @@ class DepthSource:
     model: str | None
     intrinsics: tuple[float, float, float, float] | None
     """In pixels of the upright photo."""
-    device: str = "auto"
+    device: "DeviceName" = "auto"
 
     def predict(self, rgb: "np.ndarray") -> "tuple[np.ndarray, float | None]":
         """Metric depth by the model, and its focal length. Raises EncoderError."""
         from ovseg3d.encoders.depth import load_depth_estimator
-        from ovseg3d.runs.devices import choose_device
+        from ovseg3d.runs.devices import resolve_device
 
         assert self.model is not None
-        return load_depth_estimator(self.model, choose_device(self.device), "--depth-model").metric_depth(rgb)
+        return load_depth_estimator(self.model, resolve_device(self.device), "--depth-model").metric_depth(rgb)
 
 
 def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | None:
@@ -65,9 +66,7 @@ def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | No
     return fx, fy, cx, cy
 
 
-def in_cloud(
-    path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None
-) -> Seen:
+def in_cloud(path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None) -> Seen:
     """Objects of a file of points. Raises SceneError, ConfigError."""
     from ovseg3d.heads.detection import detect_scene
     from ovseg3d.scene import read_cloud

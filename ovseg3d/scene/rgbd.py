@@ -81,7 +81,9 @@ def _exif_focal(photo: Path, width: int, height: int) -> float | None:
     try:
         return read_photo(photo).focal_px(width, height)
     except (OSError, ValueError) as error:
-        raise SceneError(f"The photo cannot be used: {first_line(error)}", where=photo, fix="use another one") from error
+        raise SceneError(
+            f"The photo cannot be used: {first_line(error)}", where=photo, fix="use another one"
+        ) from error
 
 
 def _alone(frame: Frame) -> Scene:

@@ -21,8 +21,8 @@ USUAL_SPREAD = 0.2
 """...with this standard deviation of its logarithm."""
 TRIED = 41
 SPREAD, SURFACES = 4.0, 20.0
-"""Of the normals, degrees, and how many of them count as independent. On 27 views of ten rooms with a sensor's noise the
-prior is off by 16 % (median), the estimate by 2.5 %, and all true values are within two standard deviations."""
+"""Of the normals, degrees, and how many of them count as independent. On 27 views of ten rooms with a sensor's noise
+the prior is off by 16 % (median), the estimate by 2.5 %, and all true values are within two standard deviations."""
 
 
 @dataclass(frozen=True)

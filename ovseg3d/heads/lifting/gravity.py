@@ -18,9 +18,9 @@ SPACING = 3.0
 MAX_NORMALS = 1500
 """Normals that are looked at."""
 ELSEWHERE = 0.1
-"""Likelihood of a normal that is neither along up nor level, relative to one that is exactly. Both kinds count the same:
-walls have few directions, too, so a large wall must not win over a small piece of floor. With densities on the sphere
-instead, 9 % of the views of ten rooms took a wall for the floor."""
+"""Likelihood of a normal that is neither along up nor level, relative to one that is exactly. Both kinds count the
+same: walls have few directions, too, so a large wall must not win over a small piece of floor. With densities on the
+sphere instead, a wall was taken for the floor in 9 % of the views of ten rooms."""
 COARSE, FINE = 8.0, 1.5
 """Spread of normals about the directions that they should have, degrees: on the grid, and at the end."""
 HELD = 30.0

@@ -82,7 +82,9 @@ def lift_photo(
         )
     usual = float(np.median(depth_z[depth_z > 0]))
     if not USUAL_DEPTH[0] <= usual <= USUAL_DEPTH[1]:
-        warnings.append(f"The median depth is {usual:.3g} m; if that is wrong, state metres per value by --depth-scale.")
+        warnings.append(
+            f"The median depth is {usual:.3g} m; if that is wrong, state metres per value by --depth-scale."
+        )
     return LiftedPhoto(cloud, camera, gravity, gravity.up, focal, tuple(warnings))
 
 
