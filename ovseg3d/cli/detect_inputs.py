@@ -123,7 +123,7 @@ def in_view(
     path: Path, view: str, trust: "Trust", source: DepthSource, detector: "Detector", *, names: "Names | None",
     metres: float | None,
 ) -> Seen:  # fmt: skip
-    """Objects in one view of a capture, or of a run's capture. Raises SceneError, RunError, ConfigError, EncoderError."""
+    """Objects in one view of a capture, or of a run's. Raises SceneError, RunError, ConfigError, EncoderError."""
     import numpy as np
 
     from ovseg3d.heads.lifting import lift_view

@@ -1,6 +1,6 @@
 """Detections of 3D boxes in a COCO-like file, and drawn over a photo.
 
-The file has COCO's lists `images` (one for a photo, none for a cloud), `categories` and `annotations`. An annotation has
+The file has COCO's lists `images` (one of a photo, none of a cloud), `categories` and `annotations`. An annotation has
 COCO's `id`, `image_id` (null for a cloud), `category_id`, `score`, and for a photo `bbox` (x, y, width, height of the
 projected box in pixels, cut at the image's border); besides `center`, full `size`, `rotation_wxyz`, `front`,
 `symmetry_order`, and `corners`: corner i has + along axis k of the box where bit k of i is set. Positions are in the
