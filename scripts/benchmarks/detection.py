@@ -9,8 +9,8 @@ training. Names do not count in the first table: boxes are class-agnostic. Recal
 shipped least score; average precision takes all detections above 0.02. The front is that of the true objects with one
 that were found at an IoU of 0.25. The scan's boxes are parallel to its axes, and its classes are 18 kinds only, so that
 right boxes of other things count as errors in its precision. In runs the head's boxes stand beside those around the
-instances that grouping found, and those with the head's box where it is surer; true are the objects that two photos
-see, with their whole extent. Points of a detection are compared with those of the surface that lie on the object.
+instances that grouping found; true are the objects that two photos see, with their whole extent. Points of a detection
+are compared with those of the surface that lie on the object.
 """
 
 import resource
@@ -31,7 +31,6 @@ from ovseg3d.geometry import rotated_iou
 from ovseg3d.geometry.boxes import box_from_record
 from ovseg3d.heads.detection import Detection, Detector
 from ovseg3d.instances.records import instances_of
-from ovseg3d.query.boxes import with_head_boxes
 from ovseg3d.query.detections import detect_in_run
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.scene import PointCloud
@@ -163,11 +162,11 @@ def _agnostic(scores: DetectionScores) -> dict[str, float]:
 
 
 def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, float]]:
-    """Figures of the head, of grouping, and of both in runs, class-agnostic."""
+    """Figures of the head and of grouping in runs, class-agnostic."""
     every = Detector(detector.weights, min_score=ALL_SCORES)
-    found: dict[str, dict[str, FoundBoxes]] = {"head": {}, "grouping": {}, "both": {}}
+    found: dict[str, dict[str, FoundBoxes]] = {"head": {}, "grouping": {}}
     true: dict[str, TrueBoxes] = {}
-    points, overlaps = PointCounts(), {"grouping": [], "both": []}
+    points, overlaps = PointCounts(), {"head": [], "grouping": []}
     for folder in folders:
         engine = QueryEngine(load(folder))
         name, surface = str(folder), engine.semantics.surface
@@ -175,12 +174,8 @@ def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, 
         found["head"][name] = found_boxes(detections)
         grouped = instances_of(surface, engine.semantics.instance)
         sure = [d for d in detections if d.score >= detector.min_score]
-        for kind, instances in (
-            ("grouping", grouped),
-            ("both", with_head_boxes(grouped, engine.semantics.instance, sure)),
-        ):
-            rows = np.array([box_from_record(one.record()).row() for one in instances]).reshape(-1, 7)
-            found[kind][name] = FoundBoxes(rows, np.array([one.score for one in instances]), ("object",) * len(rows))
+        rows = np.array([box_from_record(one.record()).row() for one in grouped]).reshape(-1, 7)
+        found["grouping"][name] = FoundBoxes(rows, np.array([one.score for one in grouped]), ("object",) * len(rows))
         cloud = surface_cloud(engine.scene.path, seen=True)
         assert cloud.seen is not None
         views = np.bincount(cloud.instance, cloud.seen >= 2)
@@ -188,7 +183,7 @@ def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, 
         boxes = np.array([box_from_record(record).row() for record in seen])
         true[name] = TrueBoxes(boxes, tuple(record["category"] for record in seen))
         for kind in overlaps:
-            overlaps[kind] += rotated_iou(boxes, found[kind][name].boxes).max(1).tolist()
+            overlaps[kind] += rotated_iou(boxes, found[kind][name].boxes).max(1, initial=0).tolist()
         near, row = cKDTree(cloud.xyz).query(surface.xyz)
         points.add(np.where(near < ON_SURFACE, cloud.instance[row], 0), [d.points for d in sure], len(seen))
     figures = {
