@@ -67,7 +67,18 @@ def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | No
 
 
 def in_cloud(path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None) -> Seen:
-    """Objects of a file of points. Raises SceneError, ConfigError."""
+    """Objects of a file of points.
+
+    Args:
+        path: the file.
+        detector: finds the objects.
+        names: to choose from.
+        up: unit vector, or None to guess.
+        metres_per_unit: or None to guess.
+
+    Raises:
+        SceneError, ConfigError: the input or a flag is not usable.
+    """
     from ovseg3d.heads.detection import detect_scene
     from ovseg3d.scene import read_cloud
 
@@ -85,7 +96,19 @@ def in_run(
     camera: str | None,
     metres: float | None,
 ) -> Seen:
-    """Objects on a run's surface. Raises RunError, ConfigError."""
+    """Objects on a run's surface.
+
+    Args:
+        path: the run.
+        where: the flags of runs.
+        detector: finds the objects.
+        phrases: names to choose from.
+        camera: name of the view from which distances are measured.
+        metres: per unit.
+
+    Raises:
+        RunError, ConfigError: the input or a flag is not usable.
+    """
     from ovseg3d.query.detections import cloud_of, detect_in_run
 
     run = where.load(path)
@@ -123,7 +146,20 @@ def in_view(
     path: Path, view: str, trust: "Trust", source: DepthSource, detector: "Detector", *, names: "Names | None",
     metres: float | None,
 ) -> Seen:  # fmt: skip
-    """Objects in one view of a capture, or of a run's. Raises SceneError, RunError, ConfigError, EncoderError."""
+    """Objects in one view of a capture, or of a run's.
+
+    Args:
+        path: of the capture or the run.
+        view: name of the photo.
+        trust: what the capture may do.
+        source: a model of depth, where the capture has none.
+        detector: finds the objects.
+        names: to choose from.
+        metres: per unit.
+
+    Raises:
+        SceneError, RunError, ConfigError, EncoderError: the input or a flag is not usable.
+    """
     import numpy as np
 
     from ovseg3d.heads.lifting import lift_view
