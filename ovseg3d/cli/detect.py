@@ -1,4 +1,4 @@
-"""`ovseg3d detect`: boxes around the objects of a point cloud or a run."""
+"""`ovseg3d detect`: boxes around the objects of a point cloud, a run, one photo, or a view of a capture."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,8 @@ from ovseg3d.cli.flags import Json, Where, WhereFlags, refuse_idle
 from ovseg3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ovseg3d.heads.detection import DetectedScene, Detection, Detector
-    from ovseg3d.scene.clouds import PointCloud
+    from ovseg3d.cli.detect_inputs import Seen
+    from ovseg3d.heads.detection import DetectedScene, Detection, Detector, Names
 
 UP: dict[str, tuple[float, float, float]] = {
     "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0),
@@ -21,18 +21,22 @@ UP: dict[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True)
 class Detect:
-    """Put named, oriented boxes around the objects of a point cloud or a run.
+    """Put named, oriented boxes around the objects of a point cloud, a run, or one photo with depth.
 
     The table shows name, score (the expected overlap of the box with the object), size, and which way the object
-    faces. With --output, boxes are written as JSON and CSV, with a picture from above.
+    faces. With --output, boxes are written as JSON and CSV, with a picture from above. A photo needs depth: an image of
+    a depth camera, or a model of metric depth.
 
     Examples:
       ovseg3d detect room.ply --output boxes
       ovseg3d detect outputs/playroom/latest --classes "chair;lamp;table"
+      ovseg3d detect photo.jpg --depth depth.png --intrinsics 525,525,319.5,239.5
+      ovseg3d detect photo.jpg --depth-model depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf
+      ovseg3d detect scenes/playroom --view 0064
     """
 
-    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD|RUN")]
-    """A point cloud (.ply, .npy, .npz, or a mesh), a run folder, or a scene (its newest run)."""
+    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD|RUN|PHOTO|SCENE")]
+    """A point cloud (.ply, .npy, .npz, or a mesh), a run folder, a scene (its newest run), or a photo."""
     classes: str | None = None
     """Names to choose from, separated by semicolons, or a file with one per line. What is none of them is left out. By
     default the phrases of the run, or else the kinds of objects that the detector was trained on."""
@@ -42,68 +46,107 @@ class Detect:
     """The axis of a point cloud that points up; auto is z, unless the cloud evidently lies another way."""
     scale: float | None = None
     """Metres per unit of the input; by default 1 for a point cloud, unless it evidently has another unit."""
+    view: str | None = None
+    """Only what this photo of a capture shows, from its depth and camera."""
+    depth: Path | None = None
+    """Depth of the photo: an image, or an .npy array, of z-depth; 0 is unknown."""
+    depth_scale: float | None = None
+    """Metres per value of --depth; by default 0.001, and 1 for an .npy array."""
+    depth_model: str | None = None
+    """A model of metric depth of transformers, by id or folder, for a photo without depth."""
+    intrinsics: str | None = None
+    """fx,fy,cx,cy of the photo in pixels; by default from EXIF, or else estimated, with a warning."""
     camera: str | None = None
     """Measure distances from this photo's camera (of a run)."""
     output: Path | None = None
-    """Folder for detections.json, detections.csv and birds_eye.png."""
+    """Folder for detections.json, detections.csv, coco3d.json and birds_eye.png, and overlay.png of a photo."""
     where: WhereFlags = Where()
     json: Json = False
 
     def main(self) -> None:
         """Detect and print a table. Raises ConfigError: a flag is invalid or has no effect."""
         from ovseg3d.cli.console import get_console, print_json, shell_path
-        from ovseg3d.export.detections import describe_detections, save_detections
+        from ovseg3d.export.detections import describe_detections, describe_photo, save_detections
         from ovseg3d.heads.detection import Detector
-        from ovseg3d.scene.clouds import SUFFIXES
 
-        if not 0 <= self.min_score <= 1:
-            raise ConfigError(f"--min-score must be from 0 to 1, not {self.min_score:g}", fix="--min-score 0.3")
-        if self.scale is not None and not 1e-6 <= self.scale <= 1e6:
-            raise ConfigError(f"--scale must be above 0, not {self.scale:g}", fix="--scale 0.01 for centimetres")
+        self._check()
         console = get_console(self.json)
-        is_cloud = self.input.suffix.lower() in SUFFIXES and not self.input.is_dir()
-        refuse_idle(
-            self, ("up", is_cloud, "with a point cloud"), ("camera", not is_cloud, "with a run"),
-            ("scene", not is_cloud, "with a run"), ("clip", not is_cloud, "with a run"),
-        )  # fmt: skip
-        detector = Detector(min_score=self.min_score)
         with console.status("Detecting objects"):
-            cloud, found, eye, notes = self._in_cloud(detector) if is_cloud else self._in_run(detector)
-        for text in (*notes, *found.frame.warnings):
+            seen = self._detect(Detector(min_score=self.min_score))
+        found = seen.found
+        for text in (*seen.notes, *found.frame.warnings):
             get_console(True).print(f"Note: {text}", markup=False, soft_wrap=True, style="yellow")
-        files = [] if self.output is None else save_detections(self.output, cloud, found, self.input.name)
+        files = []
+        if self.output is not None:
+            photo = None if seen.photo is None else (seen.photo[0], seen.photo[1].camera)
+            files = save_detections(self.output, seen.cloud, found, self.input.name, photo)
         if self.json:
-            print_json({"input": self.input, **describe_detections(found), "files": files})
+            lifted = {} if seen.photo is None else describe_photo(seen.photo[1])
+            print_json({"input": self.input, **describe_detections(found), **lifted, "files": files})
             return
         if found.detections:
-            console.print(_table(found, eye))
+            console.print(_table(found, seen.eye))
         count = len(found.detections)
-        console.print(f"{count} object{'s' if count != 1 else ''} in {len(cloud):,} points.", markup=False)
+        console.print(f"{count} object{'s' if count != 1 else ''} in {len(seen.cloud):,} points.", markup=False)
         for path in files:
             console.print(f"  {shell_path(path)}", markup=False, soft_wrap=True)
 
-    def _in_cloud(self, detector: "Detector") -> "tuple[PointCloud, DetectedScene, Any, list[str]]":
-        from ovseg3d.heads.detection import detect_scene, given_names
-        from ovseg3d.runs.phrases import read_list
-        from ovseg3d.scene.clouds import read_cloud
+    @property
+    def _is_cloud(self) -> bool:
+        from ovseg3d.scene.clouds import SUFFIXES
 
-        cloud, lost = read_cloud(self.input)
-        notes = [f"{lost:,} points without finite coordinates are left out."] if lost else []
+        return self.input.suffix.lower() in SUFFIXES and not self.input.is_dir()
+
+    @property
+    def _is_photo(self) -> bool:
+        from ovseg3d.scene.images import PHOTO_SUFFIXES
+
+        return self.input.suffix.lower() in PHOTO_SUFFIXES and not self.input.is_dir()
+
+    def _check(self) -> None:
+        """Raises ConfigError."""
+        if not 0 <= self.min_score <= 1:
+            raise ConfigError(f"--min-score must be from 0 to 1, not {self.min_score:g}", fix="--min-score 0.3")
+        for name in ("scale", "depth_scale"):
+            value, flag = getattr(self, name), "--" + name.replace("_", "-")
+            if value is not None and not 1e-6 <= value <= 1e6:
+                raise ConfigError(f"{flag} must be above 0, not {value:g}", fix=f"{flag} 0.01 for centimetres")
+        if self.depth is not None and self.depth_model is not None:
+            raise ConfigError("--depth and --depth-model exclude each other", fix="leave one out")
+        cloud, photo = self._is_cloud, self._is_photo
+        run = not cloud and not photo and self.view is None
+        refuse_idle(
+            self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", run, "with a run"),
+            ("clip", run, "with a run"), ("view", not cloud and not photo, "with a scene or a run"),
+            ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
+            ("depth_model", photo or self.view is not None, "with a photo or --view"),
+            ("intrinsics", photo, "with a photo"), ("scale", not photo, "with a cloud, a run or a scene"),
+        )  # fmt: skip
+
+    def _detect(self, detector: "Detector") -> "Seen":
+        from ovseg3d.cli import detect_inputs
+        from ovseg3d.runs.phrases import read_list
+
         labels = None if self.classes is None else read_list(self.classes, "--classes")
-        names = None if labels is None else given_names(labels, detector.names)
-        up = UP.get(self.up)
-        return cloud, detect_scene(cloud, detector, up=up, metres_per_unit=self.scale, names=names), None, notes
+        if not self._is_cloud and not self._is_photo and self.view is None:
+            return detect_inputs.in_run(self.input, self.where, detector, labels, camera=self.camera, metres=self.scale)
+        names = self._names(labels, detector)
+        if self._is_cloud:
+            return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale)
+        intrinsics = detect_inputs.parse_intrinsics(self.intrinsics)
+        source = detect_inputs.DepthSource(
+            self.depth, self.depth_scale, self.depth_model, intrinsics, self.where.device
+        )
+        if self.view is None:
+            return detect_inputs.in_photo(self.input, source, detector, names)
+        return detect_inputs.in_view(
+            self.input, self.view, self.where.trust(), source, detector, names=names, metres=self.scale
+        )
 
-    def _in_run(self, detector: "Detector") -> "tuple[PointCloud, DetectedScene, Any, list[str]]":
-        from ovseg3d.query.detections import cloud_of, detect_in_run
-        from ovseg3d.runs.phrases import read_list
+    def _names(self, labels: tuple[str, ...] | None, detector: "Detector") -> "Names | None":
+        from ovseg3d.heads.detection import given_names
 
-        run = self.where.load(self.input)
-        engine = self.where.engine(run, run.load_scene(self.where.scene))
-        eye = None if self.camera is None else engine.camera(self.camera).position
-        phrases = None if self.classes is None else read_list(self.classes, "--classes")
-        found = detect_in_run(engine, detector, phrases=phrases, metres_per_unit=self.scale)
-        return cloud_of(engine), found, eye, []
+        return None if labels is None else given_names(labels, detector.names)
 
 
 def _table(found: "DetectedScene", eye: Any) -> Any:

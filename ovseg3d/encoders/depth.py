@@ -1,11 +1,12 @@
-"""Monocular depth through transformers, as a prior of completed depth (`--depth-prior ID` or `--depth-prior FOLDER`).
+"""Monocular depth through transformers: as a prior of completed depth (`--depth-prior ID` or `--depth-prior FOLDER`),
+and, of models of metric depth, to lift one photo (`detect --depth-model`).
 
 Any model of `AutoModelForDepthEstimation` fits, such as Depth Anything V2. Weights are optional and come from a folder
 that `save_pretrained` wrote (model and image processor) or from the hub, under the same rules as other encoders.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class DepthEstimator:
                 model = AutoModelForDepthEstimation.from_pretrained(str(folder), trust_remote_code=False)
         except Exception as error:
             raise wrong_checkpoint(error, name, weights) from error
+        self._name = name
         self._model = model.to(device).eval()
         self._metric = (
             model.config.model_type in _METRIC_MODELS or getattr(model.config, "depth_estimation_type", "") == "metric"
@@ -50,28 +52,67 @@ class DepthEstimator:
         Raises:
             EncoderError: the model predicts values that are no finite numbers.
         """
-        inputs = self._processor(images=photo, return_tensors="pt").to(self._model.device)
-        found = self._model(**inputs).predicted_depth.float()
-        found = torch.nn.functional.interpolate(
-            found.reshape(1, 1, *found.shape[-2:]), size=photo.shape[:2], mode="bicubic"
-        )[0, 0]
+        found, _ = self._predict(photo)
         if self._metric:
             found = 1.0 / found.clamp_min(_LEAST_DEPTH)
         if not found.isfinite().all():
             raise EncoderError("The depth prior predicts values that are no finite numbers", fix="--depth-prior off")
         return found.cpu().numpy()
 
+    @torch.no_grad()
+    def metric_depth(self, photo: UInt8[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "h w"], float | None]:
+        """z-depth of a photo at its size in metres, 0 where there is none; and the focal length in pixels if the model
+        estimates it.
 
-def load_depth_estimator(name: str, device: torch.device | str = "cpu") -> DepthEstimator:
+        Raises:
+            EncoderError: the model predicts relative depth only, or values that are no finite numbers.
+        """
+        if not self._metric:
+            raise EncoderError(
+                f"{self._name} predicts depth without a scale, and boxes need metres",
+                fix="--depth-model depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf, or another metric model",
+            )
+        found, focal = self._predict(photo)
+        if not found.isfinite().all():
+            raise EncoderError(f"{self._name} predicts values that are no finite numbers", fix="use another model")
+        return torch.where(found > _LEAST_DEPTH, found, 0).cpu().numpy(), focal
+
+    def _predict(self, photo: UInt8[np.ndarray, "h w 3"]) -> tuple[torch.Tensor, float | None]:
+        """The model's depth or disparity at the photo's size, and the focal length in pixels if it estimates that."""
+        inputs = self._processor(images=photo, return_tensors="pt").to(self._model.device)
+        outputs = self._model(**inputs)
+        kind, size = self._model.config.model_type, [photo.shape[:2]]
+        if kind in ("zoedepth", "depth_pro"):  # predict a padded photo, and canonical inverse depth
+            more = {"source_sizes": size} if kind == "zoedepth" else {}
+            found = self._processor.post_process_depth_estimation(outputs, target_sizes=size, **more)[0]
+            focal = found.get("focal_length")
+            return found["predicted_depth"].float(), None if focal is None else float(focal)
+        found = outputs.predicted_depth.float()
+        found = found.reshape(1, 1, *found.shape[-2:])
+        return torch.nn.functional.interpolate(found, size=photo.shape[:2], mode="bicubic")[0, 0], None
+
+
+_PRIOR = "--depth-prior depth-anything/Depth-Anything-V2-Small-hf, --depth-prior FOLDER, or --depth-prior off"
+_METRIC = "--depth-model depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf, --depth-model FOLDER, or --depth FILE"
+
+
+def load_depth_estimator(
+    name: str, device: torch.device | str = "cpu", flag: Literal["--depth-prior", "--depth-model"] = "--depth-prior"
+) -> DepthEstimator:
     """A model by hub id or folder.
+
+    Args:
+        name: the id or the folder.
+        device: where it runs.
+        flag: the flag that names it, for errors.
 
     Raises:
         EncoderError: it is not available, or estimates no depth.
     """
     folder, short = find_pretrained(
         name,
-        flag="--depth-prior",
+        flag=flag,
         example="/path/to/folder",
-        fix="--depth-prior depth-anything/Depth-Anything-V2-Small-hf, --depth-prior FOLDER, or --depth-prior off",
+        fix=_PRIOR if flag == "--depth-prior" else _METRIC,
     )
     return DepthEstimator(folder, short, device)

@@ -1,4 +1,5 @@
-"""Detections as files: detections.json, detections.csv, and birds_eye.png, a picture from above."""
+"""Detections as files: detections.json, detections.csv, coco3d.json, birds_eye.png (a picture from above), and, of a
+photo, overlay.png."""
 
 import csv
 import io
@@ -7,18 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
+from ovseg3d.export.coco3d import coco3d, draw_overlay
 from ovseg3d.files import write_atomic, write_json, write_together
 from ovseg3d.geometry import from_wxyz
 from ovseg3d.heads.detection import DetectedScene, Detection
+from ovseg3d.heads.lifting import LiftedPhoto
 from ovseg3d.render.palette import colours
+from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.clouds import PointCloud
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FILES = ("birds_eye.png", "detections.csv", "detections.json")
+FILES = ("birds_eye.png", "detections.csv", "coco3d.json", "detections.json")
+OVERLAY = "overlay.png"
 COLUMNS = ("label", "score", "x", "y", "z", "size_x", "size_y", "size_z", "yaw_rad", "front_x", "front_y", "front_z",
            "symmetry_order", "n_points")  # fmt: skip
 DRAWN_POINTS = 60_000
@@ -31,14 +36,32 @@ def describe_detections(found: DetectedScene) -> dict[str, Any]:
     return {
         "metric": found.metric,
         "metres_per_unit": found.frame.metres_per_unit,
-        "frame": "input",
+        "frame": found.coordinates,
         "up": list(found.frame.up),
         "warnings": list(found.frame.warnings),
         "detections": [detection.record() for detection in found.detections],
     }
 
 
-def save_detections(folder: Path, cloud: PointCloud, found: DetectedScene, title: str) -> list[Path]:
+def describe_photo(lifted: LiftedPhoto) -> dict[str, Any]:
+    """What `detect --json` adds for a photo: intrinsics of the image that was lifted, and gravity."""
+    camera, focal, gravity = lifted.camera, lifted.focal, lifted.gravity
+    return {
+        "intrinsics": {
+            "width": camera.width, "height": camera.height, "fx": camera.fx, "fy": camera.fy, "cx": camera.cx,
+            "cy": camera.cy, "source": focal.source, "relative_uncertainty": focal.share,
+        },
+        "gravity_confidence": None if gravity is None else gravity.confidence,
+    }  # fmt: skip
+
+
+def save_detections(
+    folder: Path,
+    cloud: PointCloud,
+    found: DetectedScene,
+    title: str,
+    photo: tuple[UInt8[np.ndarray, "h w 3"], Camera] | None = None,
+) -> list[Path]:
     """Write the files into `folder`, replacing an earlier set; returns their paths.
 
     Args:
@@ -46,16 +69,20 @@ def save_detections(folder: Path, cloud: PointCloud, found: DetectedScene, title
         cloud: the points.
         found: their detections.
         title: of the picture.
+        photo: pixels and camera of the photo that the points come from.
 
     Raises:
         OutputError: the folder cannot be written to; nothing is half-written.
     """
-    picture, table, listing = FILES
-    with write_together(folder, listing, FILES[:2]) as place:
+    picture, table, coco, listing = FILES
+    with write_together(folder, listing, (*FILES[:3], OVERLAY)) as place:
         draw_birds_eye(place / picture, cloud, found, title)
         write_atomic(place / table, _table(found.detections).encode())
+        write_json(place / coco, coco3d(found, title, None if photo is None else photo[1]))
+        if photo is not None:
+            draw_overlay(place / OVERLAY, *photo, found)
         write_json(place / listing, describe_detections(found))
-    return [Path(folder) / name for name in FILES]
+    return [Path(folder) / name for name in (*FILES, *([] if photo is None else [OVERLAY]))]
 
 
 def _table(detections: Sequence[Detection]) -> str:

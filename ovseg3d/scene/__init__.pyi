@@ -17,3 +17,5 @@ from .photos import PhotoPool as PhotoPool
 from .photos import PixelBatch as PixelBatch
 from .plot import plot_scene as plot_scene
 from .rays import Cameras as Cameras
+from .rgbd import RgbdPhoto as RgbdPhoto
+from .rgbd import read_rgbd as read_rgbd

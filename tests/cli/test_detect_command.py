@@ -139,3 +139,23 @@ def test_a_run_in_python(run: Run) -> None:
     assert list(found) == sorted(found, key=lambda d: -d.score)
     named = run.detect(["red", "blue"], detector=Detector(min_score=0.0))
     assert [d.center for d in named] == [d.center for d in found]
+
+
+def test_a_photo_with_depth(cli: Cli, tmp_path: Path) -> None:
+    from heads.test_lifting import box_room
+
+    depth_z, _ = box_room()
+    Image.fromarray(np.full((*depth_z.shape, 3), 128, np.uint8)).save(tmp_path / "photo.png")
+    Image.fromarray((depth_z * 1000).astype(np.uint16)).save(tmp_path / "depth.png")
+    photo = ("detect", tmp_path / "photo.png")
+    done = cli(*photo, "--depth", tmp_path / "depth.png", "--json", "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["frame"] == "camera" and said["intrinsics"]["source"] == "estimated"
+    assert "--intrinsics" in " ".join(said["warnings"]) and (tmp_path / "out/overlay.png").exists()
+    listing = json.loads((tmp_path / "out/coco3d.json").read_text())
+    assert len(listing["annotations"]) == len(said["detections"]) and len(listing["images"]) == 1
+    done = cli(*photo)
+    assert done.returncode == 2 and "--depth-model" in done.stderr
+    done = cli(*photo, "--depth", tmp_path / "depth.png", "--intrinsics", "1,2,3")
+    assert done.returncode == 2 and "--intrinsics" in done.stderr

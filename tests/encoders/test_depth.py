@@ -65,3 +65,11 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     DPTImageProcessor().save_pretrained(tmp_path)
     with pytest.raises(EncoderError):
         load_depth_estimator(str(tmp_path))
+
+
+def test_metric_depth_is_in_metres_and_relative_models_are_refused(tmp_path: Path) -> None:
+    model = load_depth_estimator(str(save(tmp_path / "metric", depth_estimation_type="metric", max_depth=5)))
+    depth_z, focal = model.metric_depth(PHOTO)
+    assert depth_z.shape == PHOTO.shape[:2] and focal is None and 0 <= depth_z.min() and 0 < depth_z.max() <= 5.5
+    with pytest.raises(EncoderError, match="without a scale"):
+        load_depth_estimator(str(save(tmp_path / "relative"))).metric_depth(PHOTO)

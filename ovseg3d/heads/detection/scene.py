@@ -1,6 +1,7 @@
 """The objects of a whole cloud, with what had to be assumed about its frame."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ovseg3d.heads.detection.detector import Detector
 from ovseg3d.heads.detection.frame import Frame, guess_frame
@@ -15,6 +16,8 @@ class DetectedScene:
 
     detections: tuple[Detection, ...]
     frame: Frame
+    coordinates: Literal["input", "camera"] = "input"
+    """Whose axes these are: the input's, or those of a lone photo's camera (x right, y down, z forward)."""
 
     @property
     def metric(self) -> bool:

@@ -1,0 +1,221 @@
+"""What `detect` looks at: a point cloud, a run, one photo with depth, or a view of a capture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovseg3d.errors import ConfigError, RunError, SceneError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ovseg3d.cli.flags import Where
+    from ovseg3d.heads.detection import DetectedScene, Detector, Names
+    from ovseg3d.heads.lifting import LiftedPhoto
+    from ovseg3d.limits import Trust
+    from ovseg3d.runs.devices import DeviceName
+    from ovseg3d.scene import PointCloud, Scene
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Points with their detections, and the photo that they come from, if they do."""
+
+    cloud: "PointCloud"
+    found: "DetectedScene"
+    eye: Any = None
+    """Position from which distances are measured."""
+    photo: "tuple[np.ndarray, LiftedPhoto] | None" = None
+    """Its pixels, and what was lifted from it."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DepthSource:
+    """Where a photo's depth and intrinsics come from."""
+
+    depth: Path | None
+    scale: float | None
+    model: str | None
+    intrinsics: tuple[float, float, float, float] | None
+    """In pixels of the upright photo."""
+    device: "DeviceName" = "auto"
+
+    def predict(self, rgb: "np.ndarray") -> "tuple[np.ndarray, float | None]":
+        """Metric depth by the model, and its focal length. Raises EncoderError."""
+        from ovseg3d.encoders.depth import load_depth_estimator
+        from ovseg3d.runs.devices import resolve_device
+
+        assert self.model is not None
+        return load_depth_estimator(self.model, resolve_device(self.device), "--depth-model").metric_depth(rgb)
+
+
+def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | None:
+    """The four numbers of --intrinsics. Raises ConfigError."""
+    if text is None:
+        return None
+    try:
+        fx, fy, cx, cy = (float(word) for word in text.split(","))
+        if not (0 < fx < 1e6 and 0 < fy < 1e6 and abs(cx) < 1e6 and abs(cy) < 1e6):
+            raise ValueError
+    except ValueError as error:
+        raise ConfigError(
+            f"--intrinsics must be four numbers fx,fy,cx,cy in pixels, not {text!r}", fix="--intrinsics 525,525,320,240"
+        ) from error
+    return fx, fy, cx, cy
+
+
+def in_cloud(path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None) -> Seen:
+    """Objects of a file of points.
+
+    Args:
+        path: the file.
+        detector: finds the objects.
+        names: to choose from.
+        up: unit vector, or None to guess.
+        metres_per_unit: or None to guess.
+
+    Raises:
+        SceneError, ConfigError: the input or a flag is not usable.
+    """
+    from ovseg3d.heads.detection import detect_scene
+    from ovseg3d.scene import read_cloud
+
+    cloud, lost = read_cloud(path)
+    notes = (f"{lost:,} points without finite coordinates are left out.",) if lost else ()
+    return Seen(cloud, detect_scene(cloud, detector, up=up, metres_per_unit=metres_per_unit, names=names), notes=notes)
+
+
+def in_run(
+    path: Path,
+    where: "Where",
+    detector: "Detector",
+    phrases: Sequence[str] | None,
+    *,
+    camera: str | None,
+    metres: float | None,
+) -> Seen:
+    """Objects on a run's surface.
+
+    Args:
+        path: the run.
+        where: the flags of runs.
+        detector: finds the objects.
+        phrases: names to choose from.
+        camera: name of the view from which distances are measured.
+        metres: per unit.
+
+    Raises:
+        RunError, ConfigError: the input or a flag is not usable.
+    """
+    from ovseg3d.query.detections import cloud_of, detect_in_run
+
+    run = where.load(path)
+    engine = where.engine(run, run.load_scene(where.scene))
+    eye = None if camera is None else engine.camera(camera).position
+    found = detect_in_run(engine, detector, phrases=phrases, metres_per_unit=metres)
+    return Seen(cloud_of(engine), found, eye)
+
+
+def in_photo(path: Path, source: DepthSource, detector: "Detector", names: "Names | None") -> Seen:
+    """Objects in one photo. Raises SceneError, EncoderError."""
+    from ovseg3d.heads.lifting import Focal, lift_photo
+    from ovseg3d.scene import read_rgbd
+
+    if source.depth is None and source.model is None:
+        raise ConfigError(
+            "A photo alone has no depth",
+            where=path,
+            fix="--depth DEPTH.png, or --depth-model NAME for a model of metric depth",
+        )
+    read = read_rgbd(path, source.depth, source.scale)
+    focal = None if read.focal_px is None else Focal(read.focal_px, EXIF_SPREAD, "EXIF")
+    depth_z = read.depth_z
+    if depth_z is None:
+        depth_z, predicted = source.predict(read.rgb)
+        if focal is None and predicted is not None:
+            focal = Focal(predicted, MODEL_SPREAD, "model")
+    given = source.intrinsics
+    intrinsics = None if given is None else tuple(value * read.scale for value in given)
+    lifted = lift_photo(depth_z, read.rgb, intrinsics=intrinsics, focal=focal)  # type: ignore[arg-type]
+    return _of_photo(lifted, read.rgb, detector, names, 1.0, "camera")
+
+
+def in_view(
+    path: Path, view: str, trust: "Trust", source: DepthSource, detector: "Detector", *, names: "Names | None",
+    metres: float | None,
+) -> Seen:  # fmt: skip
+    """Objects in one view of a capture, or of a run's.
+
+    Args:
+        path: of the capture or the run.
+        view: name of the photo.
+        trust: what the capture may do.
+        source: a model of depth, where the capture has none.
+        detector: finds the objects.
+        names: to choose from.
+        metres: per unit.
+
+    Raises:
+        SceneError, RunError, ConfigError, EncoderError: the input or a flag is not usable.
+    """
+    import numpy as np
+
+    from ovseg3d.heads.lifting import lift_view
+    from ovseg3d.scene.images import load_depth, load_photo
+    from ovseg3d.scene.rgbd import MAX_SIDE
+
+    scene = _capture(path, trust)
+    frame = next((f for f in scene.frames if view in (f.name, Path(f.name).name, Path(f.name).stem)), None)
+    if frame is None:
+        raise ConfigError(f"The capture has no view {view}", where=scene.path, fix=f"--view {scene.frames[0].name}")
+    share = min(1.0, MAX_SIDE / max(frame.camera.width, frame.camera.height))
+    camera = frame.camera.scaled(round(frame.camera.width * share), round(frame.camera.height * share))
+    frame = replace(frame, camera=camera)
+    rgb = load_photo(frame)[..., :3]
+    metres = metres or scene.metres_per_unit
+    if source.model is not None:
+        if metres is None:
+            raise ConfigError("The capture's scale is not known, so metric depth does not fit it", fix="--scale METRES")
+        depth_z = source.predict(rgb)[0] / metres
+    elif frame.depth_path is not None:
+        depth_z = load_depth(frame, scene)
+    else:
+        raise ConfigError(f"{frame.name} has no depth", where=scene.path, fix="--depth-model NAME, or another --view")
+    up = scene.world_from_input[2, :3] / np.linalg.norm(scene.world_from_input[2, :3])
+    lifted = lift_view(depth_z, camera, tuple(float(v) for v in up), rgb)  # type: ignore[arg-type]
+    return _of_photo(lifted, rgb, detector, names, metres, "input")
+
+
+EXIF_SPREAD, MODEL_SPREAD = 0.03, 0.1
+"""Relative uncertainty of a focal length by EXIF, which is rounded to a millimetre, and by a model."""
+
+
+def _of_photo(
+    lifted: "LiftedPhoto", rgb: "np.ndarray", detector: "Detector", names: "Names | None", metres: float | None,
+    coordinates: Any,
+) -> Seen:  # fmt: skip
+    from ovseg3d.heads.detection import detect_scene
+
+    found = detect_scene(lifted.cloud, detector, up=lifted.up, metres_per_unit=metres, names=names)
+    found = replace(
+        found,
+        coordinates=coordinates,
+        frame=replace(found.frame, warnings=(*lifted.warnings, *found.frame.warnings)),
+    )
+    return Seen(lifted.cloud, found, lifted.camera.position, (rgb, lifted))
+
+
+def _capture(path: Path, trust: "Trust") -> "Scene":
+    """A capture, or that of a run."""
+    from ovseg3d.scene import load_scene
+    from ovseg3d.session import load
+
+    try:
+        return load(path, trust).load_scene()
+    except RunError as no_run:
+        try:
+            return load_scene(path, trust=trust)
+        except SceneError as no_scene:
+            raise no_scene from no_run

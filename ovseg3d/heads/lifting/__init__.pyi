@@ -1,0 +1,10 @@
+from .edges import depth_edges as depth_edges
+from .focal import Focal as Focal
+from .focal import estimate_focal as estimate_focal
+from .gravity import Gravity as Gravity
+from .gravity import estimate_gravity as estimate_gravity
+from .lift import lift_depth as lift_depth
+from .normals import depth_normals as depth_normals
+from .photo import LiftedPhoto as LiftedPhoto
+from .photo import lift_photo as lift_photo
+from .photo import lift_view as lift_view
