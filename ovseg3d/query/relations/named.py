@@ -32,7 +32,7 @@ class NamedItems:
     def find(self, noun: str) -> list[Item]:
         """See `Catalogue.find`."""
         meant = _words(noun)
-        return [item for item in self.space.items if meant and _names(meant, item)]
+        return [item for item in self.space.items if not meant or _names(meant, item)]
 
 
 def _words(text: str) -> list[str]:

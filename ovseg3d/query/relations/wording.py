@@ -56,3 +56,12 @@ def extent(item: Item, kind: str) -> float:
 def unchecked(clause: Clause) -> str:
     """Why a relation is left alone."""
     return f'"{clause.text}" is not checked: it names a part of the room'
+
+
+def joined(names: tuple[str, ...], reasons: tuple[tuple[str, ...], ...]) -> str:
+    """Instances with their reasons, the first three of them; empty without reasons."""
+    if not any(reasons):
+        return ""
+    said = [f"{name} {', '.join(why)}".strip() for name, why in zip(names[:3], reasons[:3])]
+    more = len(names) - len(said)
+    return "; ".join(said) + (f"; and {more} more" if more > 0 else "")

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.errors import ConfigError
+from ovseg3d.query.answer import Relation
 from ovseg3d.query.relations import measures, wording
 from ovseg3d.query.relations.grammar import Clause, Noun, Question, Rank, parse
 from ovseg3d.query.relations.items import Item, Space
@@ -20,6 +21,7 @@ NEARLY = 0.25
 """Least score of the best instance, where "the mug next to the lamp" says that there is one and none is above 0.5."""
 
 
+@runtime_checkable
 class Catalogue(Protocol):
     """The instances of a scene by their names."""
 
@@ -34,7 +36,7 @@ class Catalogue(Protocol):
         ...
 
     def find(self, noun: str) -> Sequence[Item]:
-        """The instances that a noun names, best first."""
+        """The instances that a noun names, best first; all of them without a noun."""
         ...
 
 
@@ -68,13 +70,46 @@ class Solution:
 
     @property
     def kind(self) -> str:
-        """The relation of the head noun; "count" or "exists" of a question without one, "none" of a phrase."""
+        """The relation of the head noun; "count" or "exists" where that is asked; "none" where nothing is checked."""
         noun = self.question.noun
         if self.is_plain:
             return "none"
-        if noun.clauses or noun.rank:
-            return noun.rank.kind if noun.rank else noun.clauses[0].kind
-        return "none" if self.question.ask == "find" else self.question.ask
+        if self.question.ask == "count" or noun.is_plain:
+            return self.question.ask
+        return noun.rank.kind if noun.rank else noun.clauses[0].kind
+
+    @property
+    def record(self) -> Relation | None:
+        """The answer in words and values; None of a plain phrase of which nothing was left out."""
+        if self.is_plain and not self.notes:
+            return None
+        best = self.matches[0] if self.matches else None
+        value, unit = (best.value, best.unit) if best else (None, None)
+        if self.kind == "count":
+            value, unit = float(len(self.matches)), None
+        return Relation(
+            self.kind,
+            tuple(item.label or f"instance {item.id}" for item in best.of) if best else (),
+            tuple(item.id for item in best.of) if best else (),
+            value,
+            unit,
+            self.text,
+            tuple(", ".join(match.reasons) for match in self.matches),
+        )
+
+    @property
+    def text(self) -> str:
+        """The answer in words."""
+        notes, noun = "; ".join(dict.fromkeys(self.notes)), self.question.noun
+        if not self.matches:
+            return notes
+        names = tuple(match.item.label or f"instance {match.item.id}" for match in self.matches)
+        text = wording.joined(names, tuple(match.reasons for match in self.matches))
+        if self.question.ask == "count":
+            text = f"{len(self.matches)} {noun.words or 'instances'}" + (f": {text}" if text else "")
+        elif self.question.ask == "exists":
+            text = f"yes: {text}" if text else "yes"
+        return f"{text} ({notes})" if notes else text
 
 
 def solve(text: str, catalogue: Catalogue) -> Solution:
@@ -119,11 +154,9 @@ class _Solver:
 
     def matches(self, noun: Noun, asked: bool = False, depth: int = 0) -> list[Match]:
         """The instances of a noun with its relations."""
-        found = [
-            Match(item, item.score) for item in (self.catalogue.find(noun.text) if noun.text else self.space.items)
-        ]
+        found = [Match(item, item.score) for item in self.catalogue.find(noun.text)]
         if not found:
-            self.notes.append(f"no {noun.text} was found")
+            self.notes.append(f"no {noun.text or 'instance'} was found")
         for clause in noun.clauses:
             if found:
                 found = self.checked(found, noun, clause, depth)
