@@ -26,6 +26,7 @@ from ovseg3d.query.relations.lexicon import (
     NOT_UNDERSTOOD,
     OPENERS,
     RANKS,
+    VERBS,
     singular,
 )
 from ovseg3d.query.words import JOINED, words_of
@@ -197,6 +198,7 @@ class _Reader:
         while self.words:
             word = self.words[0]
             ended = word in until or word in NOT_UNDERSTOOD or word in COPULAS or self.starts(_RANK_WORDS) is not None
+            ended |= word in VERBS and bool(own) and singular(own[-1]) != own[-1]
             ended |= word == "not" or word == "and" and self._goes_on()
             joined = bool(own) and own[-1] in JOINED
             if (ended or self.starts(_BY_WORDS) is not None) and not joined:
@@ -216,12 +218,12 @@ class _Reader:
         kept, begin = list(self.words), len(self.read)
         if clauses and self.words[:1] == ["and"] and "and" not in until:
             self.take(1)
-        while self.words and self.words[0] in COPULAS:
+        while self.words and self.words[0] in COPULAS | VERBS:
             self.take(1)
         negated = self.words[:1] == ["not"]
         if negated:
             self.take(1)
-        while self.words and self.words[0] in COPULAS:  # "not standing on"
+        while self.words and self.words[0] in COPULAS | VERBS:  # "not standing on"
             self.take(1)
         found = self.starts(_BY_WORDS)
         if found is not None and depth < MAX_DEPTH and (depth == 0 or not self.high):

@@ -44,10 +44,12 @@ DEFINITE = {"the", "my", "your", "our", "his", "her", "their", "this", "that", "
 DETERMINERS = DEFINITE | {"a", "an", "any", "some", "all", "every", "each", "one", "two", "three", "four", "five"}
 """Words before a noun that are no part of its name."""
 COPULAS = {
-    "is", "are", "was", "were", "that", "which", "who", "stands", "stand", "standing", "sits", "sit", "sitting", "lies",
-    "lie", "lying", "hangs", "hang", "hanging", "placed", "located", "resting", "positioned", "mounted", "there",
+    "is", "are", "was", "were", "that", "which", "who", "stands", "standing", "sits", "sitting", "lies", "lying", "hangs",
+    "hanging", "placed", "located", "resting", "positioned", "mounted", "there",
 }  # fmt: skip
 """Words between a noun and what is said of its place."""
+VERBS = {"stand", "sit", "lie", "hang"}
+"""The same after a plural only: "the chairs stand on the rug", but "the night stand on the rug"."""
 ANYTHING = {"", "thing", "object", "item", "everything", "anything", "something", "stuff", "what"}
 """Nouns for any instance."""
 EVERYWHERE = {"room", "scene", "house", "apartment", "flat", "here", "there"}
