@@ -44,8 +44,8 @@ DEFINITE = {"the", "my", "your", "our", "his", "her", "their", "this", "that", "
 DETERMINERS = DEFINITE | {"a", "an", "any", "some", "all", "every", "each", "one", "two", "three", "four", "five"}
 """Words before a noun that are no part of its name."""
 COPULAS = {
-    "is", "are", "was", "were", "that", "which", "who", "stands", "standing", "sits", "sitting", "lies", "lying", "hangs",
-    "hanging", "placed", "located", "resting", "positioned", "mounted", "there",
+    "is", "are", "was", "were", "that", "which", "who", "stands", "standing", "sits", "sitting", "lies", "lying",
+    "hangs", "hanging", "placed", "located", "resting", "positioned", "mounted", "there",
 }  # fmt: skip
 """Words between a noun and what is said of its place."""
 VERBS = {"stand", "sit", "lie", "hang"}
