@@ -100,7 +100,7 @@ class Space:
 
 
 def space_of(
-    up: Sequence[float] | Float[np.ndarray, "3"],
+    up: Sequence[int | float] | Float[np.ndarray, "3"],
     *,
     metric: bool = False,
     metres_per_unit: float | None = None,
