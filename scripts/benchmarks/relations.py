@@ -173,7 +173,10 @@ def print_sentences() -> None:
     for sentence in SENTENCES.read_text().splitlines():
         try:
             found = solve(sentence, catalogue)
-            names = ", ".join(match.item.label or "" for match in found.matches)
+            items = [match.item for match in found.matches]
+            if found.is_plain:  # a run asks its encoder
+                items = catalogue.find(found.question.noun.text)
+            names = ", ".join(item.label or "" for item in items)
             text = found.text
         except ConfigError as error:
             names, text = "", error.what

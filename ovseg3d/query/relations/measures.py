@@ -95,9 +95,8 @@ def distance(a: Item, b: Item) -> float:
 
 def carries(b: Item, a: Item, space: Space) -> bool:
     """Whether `a` stands on the top of the box of `b`."""
-    return (
-        a.id != b.id and abs(a.bottom - b.top) <= TOUCH * space.metre and overlap(a, b) >= 0.5 and a.box[2] > b.box[2]
-    )
+    touching = abs(a.bottom - b.top) <= TOUCH * space.metre and overlap(a, b) >= 0.5
+    return bool(a.id != b.id and touching and a.box[2] > b.box[2])
 
 
 def on(a: Item, b: Item, space: Space) -> Measure:

@@ -1,7 +1,7 @@
 """Answers a parsed question from the instances of a catalogue."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -194,7 +194,7 @@ class _Solver:
         kept = [match for match, score in measured if score >= HOLDS]
         if not kept and noun.definite and noun.words == noun.text and noun.text and not clause.negated:
             match, score = max(measured, key=lambda one: one[1])
-            kept = [match] if score >= NEARLY else []
+            kept = [replace(match, score=max(match.score, HOLDS))] if score >= NEARLY else []
         if not kept:
             self.notes.append(f"no {noun.text or 'instance'} is {clause.text}")
         return sorted(kept, key=lambda match: -match.score)
@@ -216,7 +216,7 @@ class _Solver:
         reason = wording.reason(clause, best, of, seen, self.space)
         unit = None if best.value is None else "degrees" if best.degrees else self.space.unit
         value = None if clause.negated else best.value
-        return Match(a, match.score * score, (*match.reasons, reason), value, unit, of), score
+        return Match(a, min(match.score, score), (*match.reasons, reason), value, unit, of), score
 
     def measure(self, kind: str, a: Item, b: Item) -> tuple[Measure, str]:
         """A relation of two instances, and from where it is seen."""
@@ -262,7 +262,7 @@ class _Solver:
         match, unit = found[best], self.space.unit + ("^2" if rank.kind in ("largest", "smallest") else "")
         reason = wording.superlative(rank, values[best], of[best], self.space)
         score = 1.0 if len(found) == 1 else max(HOLDS, share)
-        return [Match(match.item, match.score * score, (*match.reasons, reason), values[best], unit, of[best])]
+        return [Match(match.item, min(match.score, score), (*match.reasons, reason), values[best], unit, of[best])]
 
     def distances(
         self, found: list[Match], rank: Rank, depth: int
