@@ -160,6 +160,8 @@ class _Solver:
         for clause in noun.clauses:
             if found:
                 found = self.checked(found, noun, clause, depth)
+            elif depth == 0:
+                self.plain |= any(not one.definite and not self.catalogue.find(one.text) for one in clause.of)
         if noun.rank is not None and found:
             self.vacuous |= len(found) == 1 and depth > 0
             found = self.ranked(found, noun.rank, depth)
