@@ -15,11 +15,15 @@ from ovseg3d.errors import ConfigError
 class Query:
     """Find where something is in a run: points, instances, and a mask for each view.
 
+    Questions about places are checked on instances: on, under, above, in, next to, between, in front of, behind, left
+    and right of, facing, nearest, farthest, largest, smallest, and counts ("how many chairs are there?").
+
     The answer to a phrase is written to the run's exports/ folder: the points, and an image for each view. A call can
     have several phrases. Absent phrases are reported as absent; this is no error.
 
     Examples:
       ovseg3d query outputs/playroom/latest "a red chair"
+      ovseg3d query outputs/playroom/latest "the mug on the desk" "which chairs face the window?"
       ovseg3d query outputs/playroom/latest chair lamp --negative "office chair;desk lamp" --views all
     """
 
@@ -42,7 +46,7 @@ class Query:
     views: Literal["held-out", "train", "all", "none"] | None = None
     """Views to draw masks for; by default the held-out ones, or some of all views if none is held out."""
     camera: str | None = None
-    """Measure distances from this photo's camera."""
+    """Measure distances from this photo's camera, and see "left of" and "right of" from there."""
     output: Path | None = None
     """Folder for the files; by default exports/query in the run."""
     where: WhereFlags = Where()
@@ -85,6 +89,8 @@ class Query:
             return
         for answer, files in zip(answers, described):
             console.print(_sentence(answer), markup=False, soft_wrap=True)
+            if answer.relation is not None and answer.relation.text:
+                console.print(f"  {answer.relation.text}", markup=False, soft_wrap=True)
             for instance in answer.instances[:8]:
                 console.print(_instance(instance, scene.unit), markup=False, soft_wrap=True)
             for kind in ("image", "points"):

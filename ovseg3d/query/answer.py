@@ -1,7 +1,8 @@
 """Records of a query: criteria, the scene's verdict, and the answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -52,6 +53,30 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Relation:
+    """What was found about the places that a question asks for."""
+
+    kind: str
+    """Such as "on", "left of", "nearest" or "count"; "none": nothing was checked, and `text` says why."""
+    of: tuple[str, ...] = ()
+    """The names of the references of the best instance."""
+    of_ids: tuple[int, ...] = ()
+    """Their ids."""
+    value: float | None = None
+    """Measured at the best instance: a length or an angle; of "count", the number of instances."""
+    unit: str | None = None
+    """Of the value: m, units, degrees; squared of areas."""
+    text: str = ""
+    """The reason in words, and what was not checked."""
+    reasons: tuple[str, ...] = ()
+    """One for each instance of the answer."""
+
+    def record(self) -> dict[str, Any]:
+        """The relation as a JSON object."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
 class Answer:
     """A run's answer to one phrase."""
 
@@ -78,6 +103,8 @@ class Answer:
     """Of all surface points, also of an absent phrase; at most `score`."""
     instances: tuple[Instance, ...] = ()
     """Instances of which most points are above the threshold, best first."""
+    relation: Relation | None = None
+    """Of a question about places, see `query.relations`; None: a plain phrase."""
     masks: dict[str, Bool[np.ndarray, "h w"]] = field(default_factory=dict)
     """Masks of the requested views, by the name of the view."""
     relevancies: dict[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)

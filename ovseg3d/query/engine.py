@@ -22,6 +22,7 @@ from ovseg3d.query.context import RunContext
 from ovseg3d.query.decision import Decision
 from ovseg3d.query.labels import LabelModel
 from ovseg3d.query.phrase_encoder import PhraseEncoder
+from ovseg3d.query.relations.in_run import RelationModel
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.view_cache import ViewCache
 from ovseg3d.query.vocabulary import Vocabulary
@@ -61,6 +62,7 @@ class QueryEngine:
         self.similarity = SimilarityModel(self.context, self.texts)
         self.decision = Decision(self.similarity, self.vocabulary)
         self.label_model = LabelModel(self.similarity)
+        self.relations = RelationModel(self.similarity, self.decision, self.label_model)
         self.views = ViewCache(self.context, device, backend)
 
     # -- questions ---------------------------------------------------------------------------------------------
@@ -74,9 +76,12 @@ class QueryEngine:
         alternatives: Sequence[str] | None = None,
         threshold: float = THRESHOLD,
         views: Sequence[str] = (),
-        camera: str | None = None,
+        camera: str | Float[np.ndarray, "3"] | None = None,
     ) -> list[Answer]:
         """Decide for each phrase whether the scene shows it, and where. A list may be one text with semicolons.
+
+        Questions about places ("the mug on the desk", "how many chairs are there?") are checked on instances, see
+        `query.relations`.
 
         Args:
             phrases: what to look for, each independently of the others.
@@ -87,10 +92,12 @@ class QueryEngine:
                 `names_beside` document which are left out.
             threshold: least relevancy of a point, and least score of the scene; between 0 and 1.
             views: names of frames to make masks for; all are held in memory (`answers.save_answers` holds few).
-            camera: name of the frame from which distances of instances are measured.
+            camera: name of a frame, or a position in the input frame: from there distances of instances are measured,
+                and "left of" is seen.
 
         Raises:
-            ConfigError: an empty phrase, no canonical phrase, a threshold outside 0 to 1, or an unknown view.
+            ConfigError: an empty phrase, no canonical phrase, a threshold outside 0 to 1, or an unknown view; "left of"
+                without a camera, if it is not known which way the reference faces.
             EncoderError: a phrase is too long for the encoder, or the encoder is not available.
             RunError: the encoder's weights differ from those that the run was trained with.
         """
@@ -98,11 +105,11 @@ class QueryEngine:
         canonical, alternatives = (None if said is None else in_list(said) for said in (canonical, alternatives))
         criteria = Criteria(negatives, canonical, alternatives, threshold)
         self.similarity.others(canonical, negatives)
-        eye = None if camera is None else self.camera(camera).position
+        eye = self.camera(camera).position if isinstance(camera, str) else camera
         for view in views:
             self.frame(view)  # report an unknown view before the work
         self.encode(phrases)
-        answers = [self.decision.answer(phrase, criteria, eye) for phrase in phrases]
+        answers = [self.relations.answer(phrase, criteria, eye) for phrase in phrases]
         for view in views:  # views outside: the cache may hold fewer views than were asked for
             for answer in answers:
                 image = self.image(answer, view)

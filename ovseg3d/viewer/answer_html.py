@@ -32,8 +32,9 @@ def reply_html(reply: Reply) -> str:
         figures = f"score {answer.score:.2f}, threshold {answer.threshold:.2f}"
         if answer.probability is not None:
             figures = f"probability {answer.probability:.0%}, {figures}"
+        place = f"<br>{html.escape(answer.relation)}" if answer.relation else ""
         rows.append(
-            f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}'
+            f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}{place}'
             f'<br><span style="opacity:0.65">{figures}</span></span></div>'
         )
     note = '<div style="opacity:0.65">Scores are not probabilities: the encoder is not calibrated.</div>'

@@ -61,6 +61,8 @@ class PhraseAnswer:
     """Surface points above the threshold."""
     scores: Float[np.ndarray, " found"]
     instances: tuple[Instance, ...]
+    relation: str = ""
+    """What was found about places, in words; empty for a plain phrase."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def ask(shared: SharedScene, question: Question, eye: Float[np.ndarray, "3"] | N
             engine = shared.need_engine()
             answers = engine.ask(
                 question.phrases, negatives=question.negatives, canonical=question.canonical or None,
-                threshold=question.threshold,
+                threshold=question.threshold, camera=eye,
             )  # fmt: skip
         semantics = engine.semantics
         relevancies = np.stack([answer.relevancy for answer in answers], 1)
@@ -165,6 +167,7 @@ def _plain(answer: Answer) -> PhraseAnswer:
     return PhraseAnswer(
         answer.phrase, answer.present, answer.score, answer.threshold, answer.probability, answer.alternative,
         answer.point_index, answer.point_scores, answer.instances,
+        "" if answer.relation is None else answer.relation.text,
     )  # fmt: skip
 
 

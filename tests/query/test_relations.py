@@ -1,0 +1,130 @@
+"""Questions about places: the grammar, relations of boxes, and answers of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ovseg3d.errors import ConfigError
+from ovseg3d.query.relations import NamedItems, parse, solve, space_of
+
+
+def entry(
+    number: int, label: str, center: tuple[float, ...], size: tuple[float, ...], yaw: float = 0.0
+) -> dict[str, Any]:
+    turn = [float(np.cos(yaw / 2)), 0.0, 0.0, float(np.sin(yaw / 2))]
+    return {"id": number, "label": label, "center": center, "size": size, "rotation_wxyz": turn}
+
+
+ROOM = [
+    entry(1, "wooden desk", (0, 0, 0.4), (1.4, 0.7, 0.8)),
+    entry(2, "red mug", (0.3, 0, 0.85), (0.1, 0.1, 0.1)),
+    entry(3, "blue mug", (3, 3, 0.05), (0.1, 0.1, 0.1)),
+    entry(4, "chair", (0, -1, 0.45), (0.5, 0.5, 0.9), np.pi),  # its front, -y turned half around, is towards the desk
+    entry(5, "chair", (2.5, -1, 0.45), (0.5, 0.5, 0.9), 0.0),
+    entry(6, "picture", (0, 0.5, 1.6), (0.6, 0.03, 0.5)),
+    entry(7, "rug", (0, 0, 0.005), (2, 2, 0.01)),
+    entry(8, "night stand", (1.3, 0, 0.3), (0.5, 0.5, 0.6)),
+]
+FRONTS = {1, 4, 5}
+
+
+def room(eye: tuple[float, ...] | None = None, metric: bool = True, fronts: set[int] = FRONTS) -> NamedItems:
+    space = space_of((0, 0, 1), metric=metric, eye=None if eye is None else np.array(eye))
+    return NamedItems(space, [space.item(one, has_front=one["id"] in fronts) for one in ROOM])
+
+
+@pytest.mark.parametrize(
+    ("question", "ids"),
+    [
+        ("the mug on the desk", [2]), ("which mugs are not on the desk?", [3]), ("how many chairs are there?", [4, 5]),
+        ("what is on the desk?", [2]), ("the picture above the desk", [6]), ("the rug under the desk", [7]),
+        ("which chairs face the desk?", [4]), ("the chair nearest to the picture", [4]),
+        ("the chair farthest from the desk", [5]), ("the mug closest to the night stand", [2]),
+        ("the night stand next to the desk", [8]), ("is there a mug on the rug?", []), ("the largest mug", [2]),
+        ("the chair in front of the desk", [4]), ("the desk between the chair and the picture", [1]),
+        ("the mug on the desk next to the night stand", [2]), ("the mug on the bed", []),
+    ],
+)  # fmt: skip
+def test_answers_on_exact_boxes(question: str, ids: list[int]) -> None:
+    assert sorted(match.item.id for match in solve(question, room()).matches) == ids
+
+
+@pytest.mark.parametrize(
+    "phrase", ["a picture on the wall", "chair with wheels", "a cup of coffee", "remote control", "walk in closet",
+               "a man in a suit", "stack of books", "a lamp", ""],
+)  # fmt: skip
+def test_phrases_without_a_relation_of_instances_stay_phrases(phrase: str) -> None:
+    assert solve(phrase, room()).is_plain or not parse(phrase).noun.text
+
+
+def test_left_is_seen_from_the_view_or_from_the_objects_own_front() -> None:
+    assert [m.item.id for m in solve("the night stand right of the desk", room()).matches] == [8]
+    behind = room(eye=(0, 4, 1.5))
+    assert not solve("the night stand right of the desk", behind).matches
+    assert [m.item.id for m in solve("the night stand left of the desk", behind).matches] == [8]
+    with pytest.raises(ConfigError, match="needs a view"):
+        solve("the desk left of the night stand", room())
+
+
+def test_a_seats_left_is_the_left_of_who_sits_there() -> None:
+    # Who sits on chair 5 looks along -y, so that +x is on the left.
+    records = [*ROOM, entry(9, "ball", (3.3, -1, 0.1), (0.2, 0.2, 0.2))]
+    space = space_of((0, 0, 1), metric=True)
+    items = NamedItems(space, [space.item(one, has_front=one["id"] == 5) for one in records if one["id"] != 4])
+    assert [m.item.id for m in solve("the ball left of the chair", items).matches] == [9]
+    assert not solve("the ball right of the chair", items).matches
+
+
+def test_reasons_have_values_and_units() -> None:
+    found = solve("the night stand next to the desk", room()).record
+    assert found is not None and found.kind == "beside" and found.of == ("wooden desk",) and found.of_ids == (1,)
+    assert found.value == pytest.approx(0.35) and found.unit == "m" and "0.35 m away" in found.text
+    units = solve("the night stand next to the desk", room(metric=False)).record
+    assert units is not None and units.unit == "units"
+    count = solve("how many chairs are there?", room()).record
+    assert count is not None and (count.kind, count.value, count.text) == ("count", 2.0, "2 chairs")
+
+
+def test_what_is_not_understood_is_said() -> None:
+    found = solve("the chair across from the desk", room())
+    assert found.is_plain and found.record is not None and "across from the desk" in found.record.text
+    unknown = solve("which chairs face the desk?", room(fronts=set()))
+    assert not unknown.matches and "not known which way" in unknown.text
+
+
+def test_a_tilted_frame_gives_the_same_answers() -> None:
+    # y up: the room turned by -90 degrees about x.
+    turned = [
+        {**one, "center": (one["center"][0], one["center"][2], -one["center"][1]),
+         "rotation_wxyz": _product((np.sqrt(0.5), -np.sqrt(0.5), 0, 0), one["rotation_wxyz"])} for one in ROOM
+    ]  # fmt: skip
+    space = space_of((0, 1, 0), metric=True)
+    items = NamedItems(space, [space.item(one, has_front=one["id"] in FRONTS) for one in turned])
+    for question, ids in (("the mug on the desk", [2]), ("which chairs face the desk?", [4])):
+        assert [match.item.id for match in solve(question, items).matches] == ids
+
+
+def _product(first: Any, second: Any) -> list[float]:
+    from scipy.spatial.transform import Rotation
+
+    one, other = (Rotation.from_quat([q[1], q[2], q[3], q[0]]) for q in (first, second))
+    x, y, z, w = (one * other).as_quat().tolist()
+    return [w, x, y, z]
+
+
+def test_a_run_answers_with_the_points_of_whole_instances(run: Any) -> None:
+    count = run.query("how many red boxes are there?")
+    assert count.relation is not None and count.relation.kind == "count"
+    assert count.relation.value == len(count.instances)
+    absent = run.query("the red box on the elephant")
+    assert not absent.present and absent.relation is not None and not len(absent.points)
+    plain = run.query("where is the red box?")
+    assert plain.relation is None and plain.phrase == "where is the red box?"
+
+
+def test_every_written_sentence_has_an_answer() -> None:
+    sentences = (Path(__file__).parents[2] / "scripts" / "benchmarks" / "sentences.txt").read_text().splitlines()
+    assert len(sentences) == 30
+    assert all(solve(sentence, room(eye=(0, -3, 1.5))) for sentence in sentences)
