@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 from scipy.special import expit, logit
 
 from ovseg3d.field.surface import Visibility
@@ -97,7 +97,7 @@ def find_mask_instances(
         lambda pairs, *_: 1 - (pairs.sums[:, 0] + limit) / (pairs.sums[:, 1] + 1),
         1 - limit,
     )
-    return _instances(cluster, held, seen, view, config)
+    return _instances(cluster, held, seen, view, (len(visibilities[::stride]), points), config)
 
 
 def fit_agreement(
@@ -168,20 +168,25 @@ def _agreeing(held: csr_array, seen: csr_array, view: np.ndarray, config: Consen
 
 
 def _instances(
-    cluster: np.ndarray, held: csr_array, seen: csr_array, view: np.ndarray, config: ConsensusConfig
+    cluster: np.ndarray,
+    held: csr_array,
+    seen: csr_array,
+    view: np.ndarray,
+    shape: tuple[int, int],
+    config: ConsensusConfig,
 ) -> Int[np.ndarray, " points"]:
-    """The instance of each point, from clusters of masks: steps 4 and 5."""
-    count = int(cluster.max()) + 1
+    """The instance of each point, from clusters of masks: steps 4 and 5. `shape`: numbers of photos and of points."""
+    count, (photos, points) = int(cluster.max()) + 1, shape
     ones = np.ones(len(cluster), np.float32)
     members = csr_array((ones, (cluster, np.arange(len(cluster)))), shape=(count, len(cluster)))
-    segmented = csr_array((ones, (cluster, view)), shape=(count, seen.shape[0]))
+    segmented = csr_array((ones, (cluster, view)), shape=(count, photos))
     segmented.data[:] = 1  # several masks of a photo count once
-    votes = (members @ held).tocoo()
+    votes = coo_array(members @ held)
     group, point = votes.coords
     trials = np.asarray((segmented @ seen)[group, point]).ravel()
     inside = votes.data >= 0.5 * trials
     group, point, votes = group[inside], point[inside], votes.data[inside]
-    own = csr_array((np.ones(len(group), np.float32), (group, point)), shape=(count, seen.shape[1]))
+    own = csr_array((np.ones(len(group), np.float32), (group, point)), shape=(count, points))
     size = np.asarray(own.sum(1)).ravel()
     most = (own @ seen.T).toarray() >= 0.5 * np.maximum(size, 1)[:, None]
     rate = (segmented.toarray() * most).sum(1) / np.maximum(most.sum(1), 1)
@@ -189,6 +194,6 @@ def _instances(
     good = (size >= config.points) & (views >= config.views) & (rate >= config.segmented)
     kept = np.flatnonzero(good[group])
     kept = kept[np.argsort(votes[kept], kind="stable")]  # of several clusters, the one of most votes is written last
-    ids = np.zeros(seen.shape[1], np.int64)
+    ids = np.zeros(points, np.int64)
     ids[point[kept]] = group[kept] + 1
     return np.unique(np.append(ids, 0), return_inverse=True)[1][:-1]
