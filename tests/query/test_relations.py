@@ -8,6 +8,8 @@ import pytest
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.query.relations import NamedItems, parse, solve, space_of
+from ovseg3d.query.relations.grammar import Clause
+from ovseg3d.query.relations.wording import unmet
 
 
 def entry(
@@ -128,3 +130,15 @@ def test_every_written_sentence_has_an_answer() -> None:
     sentences = (Path(__file__).parents[2] / "scripts" / "benchmarks" / "sentences.txt").read_text().splitlines()
     assert len(sentences) == 30
     assert all(solve(sentence, room(eye=(0, -3, 1.5))) for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("facing", "face the window", "no chair faces the window"),
+        ("facing", "looking at the TV", "no chair faces the TV"),
+        ("behind", "behind the sofa", "no chair is behind the sofa"),
+    ],
+)
+def test_a_relation_that_holds_for_nothing_is_told_in_words(kind: str, text: str, said: str) -> None:
+    assert unmet("chair", Clause(kind, (), text)) == said

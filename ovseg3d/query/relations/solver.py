@@ -198,7 +198,7 @@ class _Solver:
             match, score = max(measured, key=lambda one: one[1])
             kept = [replace(match, score=max(match.score, HOLDS))] if score >= NEARLY else []
         if not kept:
-            self.notes.append(f"no {noun.text or 'instance'} is {clause.text}")
+            self.notes.append(wording.unmet(noun.text or "instance", clause))
         return sorted(kept, key=lambda match: -match.score)
 
     def measured(self, match: Match, clause: Clause, groups: list[list[Item]]) -> tuple[Match, float]:

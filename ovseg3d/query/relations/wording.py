@@ -58,6 +58,14 @@ def unchecked(clause: Clause) -> str:
     return f'"{clause.text}" is not checked: it names a part of the room'
 
 
+def unmet(noun: str, clause: Clause) -> str:
+    """That a relation holds for nothing: "no chair faces the window", "no plant is behind the sofa"."""
+    _, _, rest = clause.text.partition(" ")
+    if clause.kind == "facing" and rest and not clause.negated:
+        return f"no {noun} faces {rest.removeprefix('at ')}"
+    return f"no {noun} is {clause.text}"
+
+
 def joined(names: tuple[str, ...], reasons: tuple[tuple[str, ...], ...]) -> str:
     """Instances with their reasons, the first three of them; empty without reasons."""
     if not any(reasons):
