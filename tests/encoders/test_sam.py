@@ -17,6 +17,7 @@ from ovseg3d.features.cache import FeatureCache
 from ovseg3d.features.extract import FeatureSettings, extract_features
 from ovseg3d.features.lazy import lazy_sam
 from ovseg3d.features.scenes import Encoders, encode_photos
+from ovseg3d.features.maps import from_arrays, to_arrays
 from ovseg3d.features.segments import Segmenter
 from ovseg3d.scene import load_scene
 
@@ -53,8 +54,9 @@ def test_a_saved_sam_gives_masks_of_the_photos_size(folder: Path) -> None:
     photo = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
     assert all(mask.dtype == bool and mask.shape == (30, 40) for mask in sam.masks(photo))
     settings = replace(FeatureSettings(clip_side=32), segments="sam:x")
-    found = extract_features(photo, MeanColour(), None, settings, segmenter=sam).clip
-    assert found.index.shape == (30, 40)
+    features = extract_features(photo, MeanColour(), None, settings, segmenter=sam)
+    assert features.clip.index.shape == (30, 40) == features.clip.masks.shape[1:]
+    assert np.array_equal(from_arrays(to_arrays(features)).clip.masks, features.clip.masks)
 
 
 def test_masks_become_regions(monkeypatch: pytest.MonkeyPatch) -> None:
