@@ -16,8 +16,8 @@ from ovseg3d.errors import EncoderError
 from ovseg3d.features.cache import FeatureCache
 from ovseg3d.features.extract import FeatureSettings, extract_features
 from ovseg3d.features.lazy import lazy_sam
-from ovseg3d.features.scenes import Encoders, encode_photos
 from ovseg3d.features.maps import from_arrays, to_arrays
+from ovseg3d.features.scenes import Encoders, encode_photos
 from ovseg3d.features.segments import Segmenter
 from ovseg3d.scene import load_scene
 
