@@ -12,7 +12,7 @@ Shape and colour are used first: they are known per point, while features are bl
    is recognised by colour (see `off_plane`). What remains and is large enough is an instance or a rejected fragment
    (see `objectness`).
 6. Where a segmenter's masks are known, instances are those that the photos agree on (see `consensus`); what has no mask
-   is a rejected fragment.
+   is a rejected fragment. If the photos agree on nothing, the groups stay.
 
 Ids are 0 for none or layout, else from 1 by falling area; rejected fragments are numbered after all instances. Input
 frame. Instances are named by `records.instances_of`, not here.
@@ -138,7 +138,7 @@ def find_instances(
     if not masks:
         return found
     agreed = find_mask_instances(len(surface), visibilities, masks, config.consensus)
-    return _with_consensus(found, agreed, made, config.least)
+    return _with_consensus(found, agreed, made, config.least) if agreed.any() else found
 
 
 def _with_consensus(found: Instances, agreed: Int[np.ndarray, " points"], made: Superpoints, least: int) -> Instances:

@@ -83,6 +83,13 @@ def test_masks_of_groups_in_some_photos_do_not_join_objects() -> None:
     assert min(ious((visibilities, masks))) > 0.9
 
 
+def test_what_few_masks_spill_onto_is_left_out() -> None:
+    visibilities, masks = drawn(60, 6)
+    random = np.random.default_rng(7)
+    spilt = [np.where(layers == 0, 3, layers) if random.random() < 0.3 else layers for layers in masks]
+    assert min(ious((visibilities, spilt))) > 0.9
+
+
 def test_a_mask_of_one_photo_is_no_instance() -> None:
     visibilities, masks = drawn(20)
     masks = [np.where(layers == 4, 3, layers) for layers in masks]
@@ -120,3 +127,7 @@ def test_a_mask_of_the_floor_is_the_floor_and_what_has_no_mask_is_a_fragment() -
     assert found.count == 1 and (found.instance[kind == 2] == 1).all() and found.rejected_fragments >= 1
     assert (found.layout[kind == 1] == FLOOR).all() and (found.layout[kind == 2] == NONE).all()
     assert (found.ids[kind == 3] > 1).mean() > 0.9
+    # A segmenter that found nothing takes nothing away.
+    alone = find_instances(surface, [], visibilities=[sees] * 4)
+    without = find_instances(surface, [], visibilities=[sees] * 4, masks=[np.zeros_like(layers)] * 4)
+    assert alone.count == without.count == 2 and (without.ids == alone.ids).all()
