@@ -147,8 +147,7 @@ def test_orient_anything_turns_its_own_way(seen):
     assert np.allclose(convert_angles(bins, "orient-anything", "pascal3d+"), np.degrees(seen))
 
 
-@quick
-@given(seeds, st.sampled_from([1, 2, 3, 4, 6]))
+@pytest.mark.parametrize(("seed", "order"), enumerate([1, 2, 3, 4, 6]))
 def test_the_error_is_the_angle_of_the_turn_between(seed, order):
     rng = np.random.default_rng(seed)
     a, b = Rotation.random(5, rng), Rotation.random(5, rng)
@@ -156,8 +155,8 @@ def test_the_error_is_the_angle_of_the_turn_between(seed, order):
     assert np.allclose(geodesic_rad(a, b), np.arccos((trace - 1) / 2))
     turns = [b * Rotation.from_euler("z", 360 * k / order, degrees=True) for k in range(order)]
     assert np.allclose(symmetric_geodesic_rad(a, b, order), np.min([geodesic_rad(a, turn) for turn in turns], axis=0))
-    fine = [geodesic_rad(a, b * Rotation.from_euler("z", k / 4, degrees=True)) for k in range(1440)]
-    assert np.allclose(symmetric_geodesic_rad(a, b, 0), np.min(fine, axis=0), atol=math.radians(0.25))
+    fine = [geodesic_rad(a, b * Rotation.from_euler("z", k, degrees=True)) for k in range(360)]
+    assert np.allclose(symmetric_geodesic_rad(a, b, 0), np.min(fine, axis=0), atol=math.radians(0.5))
 
 
 def test_each_object_has_its_own_symmetry():
