@@ -4,8 +4,8 @@
     annotations/<category>/<id>.npz             'annotations': a list of dictionaries, one for each object
     lists/<category>_imagenet_{train,val}.txt   ids, one a line
 
-An object has azimuth, elevation, theta (radians, 0 to 2 pi), distance, focal (1), viewport (pixels for a focal length of
-1), px, py, bbox, width, height, class, cad_index, object_status, dense, and sometimes ignore. A list of objects in a
+An object has azimuth, elevation, theta (radians, 0 to 2 pi), distance, focal (1), viewport (pixels for a focal length
+of 1), px, py, bbox, width, height, class, cad_index, object_status, dense, and sometimes ignore. A list of objects in a
 .npz is a pickle; it is read as plain data. The category is the object's `class`. (The released experiments take the
 folder's.)
 """
