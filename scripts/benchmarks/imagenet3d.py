@@ -57,7 +57,7 @@ def table(protocol: str, scores: PoseScores) -> Table:
     """Groups as rows; accuracies in percent with their intervals, over objects and over categories."""
     found = Table(title=protocol, caption=scores.aggregation)
     found.add_column("group", no_wrap=True)
-    for heading in ("Acc@30", "Acc@10", "median", "by category: Acc@30", "Acc@10", "objects"):
+    for heading in ("Acc@30", "Acc@10", "median", "by class: Acc@30", "Acc@10", "objects"):
         found.add_column(heading, justify="right")
     for group, own in scores.figures.items():
         found.add_row(
