@@ -6,6 +6,7 @@ from .imagenet3d import read_imagenet3d as read_imagenet3d
 from .imagenet3d import read_lines as read_lines
 from .imagenet3d import read_meta_classes as read_meta_classes
 from .imagenet3d import write_imagenet3d as write_imagenet3d
+from .matlab import read_matlab as read_matlab
 from .mmdet3d import read_mmdet3d as read_mmdet3d
 from .mmdet3d import write_mmdet3d as write_mmdet3d
 from .pascal3d import read_pascal3d as read_pascal3d

@@ -15,13 +15,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ovseg3d.datasets.imagenet3d import read_lines
+from ovseg3d.datasets.matlab import read_matlab
 from ovseg3d.datasets.posed_objects import PosedObject, category_of, plain_number, plain_row, viewpoint_of
 from ovseg3d.datasets.sunrgbd import copy_photo
-from ovseg3d.datasets.tables import check_size, named_files
+from ovseg3d.datasets.tables import named_files
 from ovseg3d.errors import SceneError
 from ovseg3d.files import write_together
 from ovseg3d.geometry import CONVENTIONS
-from ovseg3d.limits import check_regular, first_line
 
 _DEGREE = CONVENTIONS["pascal3d+"].angle_unit_rad or 1.0
 _SUFFIXES = {"imagenet": ".JPEG", "pascal": ".jpg"}
@@ -100,14 +100,7 @@ def write_pascal3d(folder: Path, objects: Iterable[PosedObject], split: str = "v
 
 
 def _record_of(path: Path) -> Mapping[str, Any]:
-    from scipy.io import loadmat
-
-    check_size(check_regular(path, SceneError, "annotation"), path)
-    try:
-        record = loadmat(path, variable_names=["record"], simplify_cells=True)["record"]
-    except Exception as cause:  # scipy raises errors of all kinds
-        reason = f"The annotation cannot be read: {first_line(cause)}"
-        raise SceneError(reason, where=path, fix="fetch it again") from cause
+    record = read_matlab(path, "record")
     if not isinstance(record, Mapping):
         raise SceneError("The annotation is no struct", where=path, fix="fetch it again")
     return record

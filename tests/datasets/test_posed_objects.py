@@ -174,3 +174,25 @@ def test_a_centred_photo_keeps_the_object_in_its_box(objects: list[PosedObject],
     assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == moved.bbox
     with pytest.raises(SceneError, match="no usable distance"):
         centered_photo(image, objects[3], (80, 64))
+
+
+@pytest.mark.parametrize("layout", ["imagenet3d", "pascal3d"])
+def test_damage_is_an_error_of_the_user(objects: list[PosedObject], tmp_path: Path, layout: str) -> None:
+    """Whatever is wrong in a file, the reader says so, or reads what is left."""
+    named = [replace(one, name="car_imagenet/n1", category="car") for one in objects[:2]]
+    if layout == "imagenet3d":
+        write_imagenet3d(tmp_path, named)
+    else:
+        write_pascal3d(tmp_path, named)
+    (path,) = tmp_path.glob("[aA]nnotations/*/n1.*")
+    data, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(150):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data), 4):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(bytes(damaged[: len(data) if rng.random() < 0.8 else rng.integers(1, len(data))]))
+        try:
+            list(read_imagenet3d(tmp_path) if layout == "imagenet3d" else read_pascal3d(tmp_path, "car"))
+        except SceneError:
+            refused += 1
+    assert refused > 50

@@ -147,7 +147,7 @@ def test_orient_anything_turns_its_own_way(seen):
     assert np.allclose(convert_angles(bins, "orient-anything", "pascal3d+"), np.degrees(seen))
 
 
-@pytest.mark.parametrize(("seed", "order"), enumerate([1, 2, 3, 4, 6]))
+@pytest.mark.parametrize(("seed", "order"), list(enumerate([1, 2, 3, 4, 6])))
 def test_the_error_is_the_angle_of_the_turn_between(seed, order):
     rng = np.random.default_rng(seed)
     a, b = Rotation.random(5, rng), Rotation.random(5, rng)
