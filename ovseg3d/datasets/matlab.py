@@ -139,4 +139,4 @@ def _inner(reader: _Reader, order: str, depth: int) -> Any:
 
 
 def _numbers(element: _Element, order: str) -> np.ndarray:
-    return np.frombuffer(element.data, np.dtype(_NUMBERS[element.kind]).newbyteorder(order))
+    return np.frombuffer(element.data, np.dtype(order + _NUMBERS[element.kind]))
