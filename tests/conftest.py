@@ -46,6 +46,30 @@ def given_poses() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def blank_previews() -> Iterator[None]:
+    """Runs have blank previews of features and semantics, which take a quarter of a tiny training. The functions that
+    draw them have tests of their own."""
+    from PIL import Image
+
+    def blank(path: Path, *_: object) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ovseg3d.pipeline.stages.features.save_feature_preview", blank)
+        patch.setattr("ovseg3d.pipeline.stages.semantics.save_semantics_preview", blank)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_sync() -> Iterator[None]:
+    """Files are not forced to the disk, which no test outlives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the scene of tiny.py: 8 views of 32 x 32. Do not write to it."""
