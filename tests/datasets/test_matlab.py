@@ -73,3 +73,12 @@ def test_damage_is_an_error_of_the_user(tmp_path: Path, compressed: bool) -> Non
         except SceneError:
             refused += 1
     assert refused > 100
+
+
+def test_a_small_file_with_a_huge_variable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.mat"
+    savemat(path, {"record": np.zeros((100, 100))}, do_compression=True)
+    assert read_matlab(path, "record").shape == (100, 100) and path.stat().st_size < 10_000
+    monkeypatch.setattr("ovseg3d.datasets.matlab.MAX_TABLE_BYTES", 10_000)
+    with pytest.raises(SceneError, match="too large"):
+        read_matlab(path, "record")

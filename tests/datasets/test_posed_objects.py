@@ -26,7 +26,7 @@ from ovseg3d.geometry import Viewpoint
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> list[PosedObject]:
-    """Two photos: a chair and a bad chair; a table that is to be ignored, and one without a distance."""
+    """Two photos: a chair and a bad chair; tables: to be ignored, without a distance, without a status."""
     folder = tmp_path_factory.mktemp("photos")
     photos = [folder / "a.jpg", folder / "b.jpg"]
     for photo in photos:
@@ -42,6 +42,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[PosedObject]:
         replace(chair, number=1, status="status_bad", dense=True, bbox=(1.0, 2.0, 9.0, 12.0)),
         replace(table, ignore=True, status="status_partially"),
         replace(table, number=1, viewpoint=Viewpoint(0.0, 0.0, 0.0, 0.0), cad_index=None),
+        replace(table, number=2),
     ]
 
 
@@ -56,10 +57,11 @@ def same(found: PosedObject, one: PosedObject) -> bool:
 def test_imagenet3d_there_and_back(objects: list[PosedObject], tmp_path: Path) -> None:
     write_imagenet3d(tmp_path, objects, "train")
     found = list(read_imagenet3d(tmp_path, "train", test_set=None))
-    assert len(found) == 4 and all(map(same, found, objects))
+    assert len(found) == 5 and all(map(same, found, objects))
     assert [one.key for one in read_imagenet3d(tmp_path, "train", test_set=None, categories=["table"])] == [
         "table/n07_1/0",
         "table/n07_1/1",
+        "table/n07_1/2",
     ]
     (tmp_path / "meta.json").write_text('{"Furniture": ["chair", "table"]}')
     assert read_meta_classes(tmp_path / "meta.json") == {"Furniture": ["chair", "table"]}
@@ -68,7 +70,7 @@ def test_imagenet3d_there_and_back(objects: list[PosedObject], tmp_path: Path) -
 def test_two_test_sets(objects: list[PosedObject], tmp_path: Path) -> None:
     """The data repository drops what is to be ignored, the experiments bad and missing statuses; both, no distance."""
     write_imagenet3d(tmp_path, objects)
-    assert [one.key for one in read_imagenet3d(tmp_path)] == ["chair/n01_2/0", "chair/n01_2/1"]
+    assert [one.key for one in read_imagenet3d(tmp_path)] == ["chair/n01_2/0", "chair/n01_2/1", "table/n07_1/2"]
     assert [one.key for one in read_imagenet3d(tmp_path, test_set="experiments")] == ["chair/n01_2/0", "table/n07_1/0"]
     with pytest.raises(ConfigError, match=r"no category 'chiar'.*\n.*chair\?"):
         list(read_imagenet3d(tmp_path, categories=["chiar"]))
@@ -122,6 +124,9 @@ def test_an_annotation_runs_nothing(tmp_path: Path) -> None:
         np.savez(path, **wrong)  # pyright: ignore[reportArgumentType]
         with pytest.raises(SceneError, match="no list"):
             read_plain_objects(path, "annotations")
+    np.savez(path, annotations=[{"a": np.array([[1, None]], dtype=object)}])  # type: ignore[arg-type]
+    with pytest.raises(SceneError, match="array of objects"):
+        read_plain_objects(path, "annotations")
     path.write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(SceneError, match="no list"):
         read_plain_objects(path, "annotations")

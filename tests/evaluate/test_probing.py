@@ -43,6 +43,9 @@ def test_linear_features_are_read() -> None:
     assert periodic > 0.9, "noise of 0.1 in 24 numbers leaves a few degrees"
     assert 0.2 < bins < periodic, "bins round, and a linear map cannot order 40 of them well"
     assert accuracy(train, test, readout="periodic") == 1
+    binned = probe_poses(train, split(400, 1), test.features, readout="bins", config=CONFIG).predicted.angles_rad
+    signed = np.angle(np.exp(1j * (binned - test.angles_rad)))
+    assert np.abs(np.degrees(np.median(signed, axis=0))).max() < 2, "centres of bins, not their edges"
 
 
 def test_a_group_has_its_own_heads() -> None:
