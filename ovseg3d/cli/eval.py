@@ -11,7 +11,7 @@ from typing import Any
 from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags, refuse_idle
 from ovseg3d.errors import ConfigError, nearest
 
-PROTOCOLS = ("field", "index", "points", "consistency", "instances", "absence", "3d-ovs", "lerf")
+PROTOCOLS = ("field", "index", "points", "consistency", "instances", "instance-ap", "absence", "3d-ovs", "lerf")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Eval:
     """Measure a run: PSNR, SSIM, and depth error where the true depth is known, per view and on average.
 
     With --protocol, semantics are measured instead. The output of each protocol states how it averages. Protocols:
-    index (label images), consistency (agreement of views), absence (rejection of absent phrases), points and instances
-    (against the exact surface of a synthetic room), 3d-ovs and lerf (as in those papers, from their label files).
+    index (label images), consistency (agreement of views), absence (rejection of absent phrases), points,
+    instances and instance-ap (against the exact surface of a synthetic room), 3d-ovs and lerf (as in those papers, from
+    their label files).
     Held-out and training views are reported separately, and so are styles that the built-in encoders were trained on.
 
     Examples:
@@ -34,7 +35,8 @@ class Eval:
     views: Views = "held-out"
     """Views to measure; all: held-out and training views, reported separately."""
     protocol: str = "field"
-    """What to measure, separated by commas: field, index, points, consistency, instances, absence, 3d-ovs, lerf."""
+    """What to measure, separated by commas: field, index, points, consistency, instances, instance-ap,
+    absence, 3d-ovs, lerf."""
     labels: Path | None = None
     """Folder of the label files of 3d-ovs (segmentations/) or lerf (JSON files), if not in the scene."""
     seeds: str | None = None

@@ -98,6 +98,11 @@ class Evaluator:
         """The run's instances against a synthetic room's; see `measure.measure_run_instances`."""
         return self._of_styles(measure.measure_run_instances)
 
+    def instance_ap(self) -> Found:
+        """ScanNet's average precision of the run's instances; see `measure.measure_run_instance_ap`."""
+        labels = self.engine.labels(self._classes, none=False)
+        return {"scene": measure.measure_run_instance_ap(self.scene, self.engine.semantics, labels, self._truth)}
+
     def _of_styles(self, measured: Callable[..., Scores]) -> Found:
         groups = {"scene": None, **self._styles}
         semantics, labels = self.engine.semantics, self.engine.labels(self._classes, none=False)
@@ -149,6 +154,7 @@ PROTOCOLS: dict[str, Callable[[Evaluator], Found]] = {
     "points": Evaluator.points,
     "consistency": Evaluator.consistency,
     "instances": Evaluator.instances,
+    "instance-ap": Evaluator.instance_ap,
     "absence": Evaluator.absence,
     "3d-ovs": Evaluator.ovs3d,
     "lerf": Evaluator.lerf,

@@ -231,7 +231,7 @@ def test_the_truth_of_a_room_has_full_marks_and_styles_are_told_apart(room: Path
     scene, cloud = load_scene(room), surface_cloud(room, points=20_000)
     assert cloud.classes == measure.classes_of(scene)
     knows = Knows(scene, cloud, cloud.label.copy(), cloud.instance.astype(np.int32))
-    found = Evaluator(knows, "all").scores(["index", "points", "instances"])
+    found = Evaluator(knows, "all").scores(["index", "points", "instances", "instance-ap"])
     styles = ["seen styles", "unseen styles"]
     assert list(found["points"]) == list(found["instances"]) == ["scene", *styles]
     assert {f"train, {name}" for name in styles} < set(found["index"]) and len(found["index"]) == 6
@@ -239,6 +239,10 @@ def test_the_truth_of_a_room_has_full_marks_and_styles_are_told_apart(room: Path
     both = sum(found["index"][f"train, {name}"].pixels for name in styles)
     assert 0 < both < found["index"]["train"].pixels, "the room itself is of no style"
     assert found["points"]["scene"].point_accuracy > 0.95 and found["instances"]["scene"].recall_50 > 0.9
+    ap = found["instance-ap"]["scene"]
+    assert ap.ap_50 == ap.agnostic_ap_50 == 1 and 0.8 < ap.ap < 1, "borders between the samples of two clouds"
+    assert ap.true_instances + ap.ignored_instances == found["instances"]["scene"].true_instances
+    assert ap.ignored_instances > 0 and not {"wall", "floor"} & set(ap.by_class)
     parts = [found["instances"][name].true_instances for name in styles]
     assert sum(parts) == found["instances"]["scene"].true_instances and min(parts) > 5
     assert found["instances"]["scene"].labelled_recall_50 > 0.9
@@ -263,13 +267,14 @@ def test_a_style_that_is_got_wrong_shows_in_its_own_figures(room: Path) -> None:
     scene, cloud = load_scene(room), surface_cloud(room, points=20_000)
     odd = cloud.instance % 2 == 1
     label, instance = np.where(odd, 1, cloud.label), np.where(odd, 0, cloud.instance).astype(np.int32)
-    found = Evaluator(Knows(scene, cloud, label, instance)).scores(["points", "instances"])
+    found = Evaluator(Knows(scene, cloud, label, instance)).scores(["points", "instances", "instance-ap"])
     assert found["instances"]["seen styles"].recall_50 > 0.9 and found["instances"]["unseen styles"].recall_50 == 0
     for style in ("seen styles", "unseen styles"):
         told = found["instances"][style].as_dict()
         assert told["precision_25"] is told["labelled_precision_50"] is told["count_error"] is None
         assert told["counts"] == {} and told["recall_25"] is not None, "of a part of the things only recall is known"
     assert found["instances"]["scene"].precision_50 > 0.9 and found["instances"]["scene"].counts
+    assert 0.2 < found["instance-ap"]["scene"].agnostic_ap_50 < 0.8, "the odd half is missed"
     assert found["points"]["seen styles"].point_accuracy > 0.9 and found["points"]["unseen styles"].point_accuracy < 0.1
 
 

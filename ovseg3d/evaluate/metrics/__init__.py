@@ -15,6 +15,13 @@ from ovseg3d.evaluate.metrics.detection import (
     measure_detection,
 )
 from ovseg3d.evaluate.metrics.image import psnr, ssim
+from ovseg3d.evaluate.metrics.instance_ap import (
+    FoundMasks,
+    InstanceApScores,
+    TrueMasks,
+    average_precision_scannet,
+    measure_instance_ap,
+)
 from ovseg3d.evaluate.metrics.instances import (
     FoundInstance,
     InstanceScores,
@@ -57,6 +64,8 @@ __all__ = [
     "DetectionScores",
     "FoundBoxes",
     "FoundInstance",
+    "FoundMasks",
+    "InstanceApScores",
     "InstanceScores",
     "LabelScores",
     "LerfFrame",
@@ -73,11 +82,13 @@ __all__ = [
     "RelevancyScores",
     "Scores",
     "TrueBoxes",
-    "TrueInstance",
     "TrueCloud",
+    "TrueInstance",
+    "TrueMasks",
     "TruePoses",
     "absence_curve",
     "average_precision",
+    "average_precision_scannet",
     "box_from_record",
     "box_iou",
     "compare_relevancy",
@@ -86,6 +97,7 @@ __all__ = [
     "measure_absence",
     "measure_consistency",
     "measure_detection",
+    "measure_instance_ap",
     "measure_instances",
     "measure_points",
     "measure_poses",
