@@ -145,7 +145,7 @@ def measure_cloud(
         ConfigError: the scene is no synthetic room.
     """
     truth = truth or exact_cloud(scene)
-    keep = _seen_twice(truth)
+    keep = seen_twice(truth)
     if instances is not None:
         keep &= np.isin(truth.instance, list(instances))
     exact = TrueCloud(truth.xyz.astype(np.float64), _labels_of(truth, classes_of(scene)), keep)
@@ -159,7 +159,7 @@ def _labels_of(truth: SurfaceCloud, classes: Sequence[str]) -> Int[np.ndarray, "
     return np.array([0, *(place.get(name, 0) for name in truth.classes)])[truth.label]
 
 
-def _seen_twice(truth: SurfaceCloud) -> Bool[np.ndarray, " points"]:
+def seen_twice(truth: SurfaceCloud) -> Bool[np.ndarray, " points"]:
     """The points that at least two training photos see."""
     assert truth.seen is not None
     return truth.seen >= 2
@@ -212,7 +212,7 @@ def measure_run_instances(
         true_xyz=truth.xyz.astype(np.float64),
         true_id=truth.instance,
         limit=limit_of(truth),
-        keep=_seen_twice(truth),
+        keep=seen_twice(truth),
     )
     if instances is None:
         return scores
@@ -237,7 +237,7 @@ def measure_run_instance_ap(
         labels: labels of these, in the order of `classes_of`.
         truth: the result of `exact_cloud`.
     """
-    keep = _seen_twice(truth)
+    keep = seen_twice(truth)
     named = classes_of(scene)
     classes = [name for name in named if not is_structural(name)]
     number = {name: k for k, name in enumerate(classes, start=1)}

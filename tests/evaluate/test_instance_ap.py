@@ -85,6 +85,9 @@ def test_each_instance_once_by_confidence() -> None:
     # One prediction over two chairs, each with IoU 0.5: above 0.25, and it is taken once.
     two = ap_of(blocks((200, 1, 1), (200, 1, 2)), (0, 400, 1, 0.9))
     assert two.ap_50 == 0 and two.ap_25 == pytest.approx(1 / 2 * 1)
+    # Beside a better one of the first chair it is wrong there and right at the second: right, wrong, right.
+    both = ap_of(blocks((200, 1, 1), (200, 1, 2)), (0, 200, 1, 0.9), (0, 400, 1, 0.8))
+    assert both.ap_25 == pytest.approx(2 / 3 * (1 - 1 / 2) / 2 + 1 * (1 - 0) / 2 + 1 * (1 / 2 - 0) / 2)
 
 
 def slow_ap(found: dict[str, FoundMasks], true: dict[str, TrueMasks], label: int, threshold: float) -> float:

@@ -229,11 +229,12 @@ def _ap(scenes: Sequence[_Overlaps], threshold: float) -> float:
 def _judge(scene: _Overlaps, threshold: float) -> _Judged:
     """Decide which predictions of one class are right, wrong or left out."""
     large = scene.true_size >= MIN_POINTS
-    near = scene.both / np.maximum(scene.size[:, None] + scene.true_size - scene.both, 1) > threshold
+    both = scene.both[:, large]
+    near = both / np.maximum(scene.size[:, None] + scene.true_size[large] - both, 1) > threshold
     taken = np.zeros(len(scene.size), dtype=bool)
     rows, right, missed = [], [], 0
-    for column in np.flatnonzero(large):
-        fitting = np.flatnonzero(near[:, column] & ~taken)
+    for fits in near.T:
+        fitting = np.flatnonzero(fits & ~taken)
         missed += not fitting.size
         taken[fitting[:1]] = True  # a worse one of the same instance may still fit another instance
         rows += fitting.tolist()
