@@ -14,10 +14,12 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
+from PIL import Image, ImageDraw
+from scipy.spatial.transform import Rotation
 
 from ovseg3d.files import write_atomic
-from ovseg3d.heads.pose.crops import Box, mask_box, square_crop, turn_z_to
+from ovseg3d.geometry.poses import angles_of_rotation, rotation_of_angles, turn_to
+from ovseg3d.heads.pose.crops import Box, mask_box, square_crop
 from ovseg3d.synth.cameras import look
 from ovseg3d.synth.holdout import ALL, HELD_STYLES, SEEN, pick
 from ovseg3d.synth.kinds import KINDS
@@ -181,18 +183,10 @@ def viewpoint_on_ray(
         focal: in pixels.
     """
     middle = [((box[k] + box[k + 2]) / 2 - PHOTO / 2) / focal for k in range(2)]
-    seen = (camera @ turn_z_to(np.array([*middle, 1.0]))).T @ thing
-    return angles_of(np.diag([1.0, -1.0, -1.0]) @ seen)
-
-
-def angles_of(turn: Float[np.ndarray, "3 3"]) -> tuple[float, float, float]:
-    """PLACEHOLDER until geometry has it."""
-    e = np.arcsin(np.clip(turn[2, 2], -1, 1))
-    return (
-        float(np.arctan2(turn[2, 0], -turn[2, 1]) % (2 * np.pi)),
-        float(e),
-        float(np.arctan2(-turn[0, 2], turn[1, 2])),
-    )
+    ray = np.array([*middle, 1.0])
+    turned = Rotation.from_matrix(camera) * turn_to(ray / np.linalg.norm(ray))
+    azimuth, elevation, theta = angles_of_rotation(turned.inv() * Rotation.from_matrix(thing)).tolist()
+    return azimuth, elevation, theta
 
 
 @dataclass(frozen=True)
@@ -214,7 +208,9 @@ class CropSet:
 BLOCK = ROOM_CROPS * 20
 
 
-def crop_set(folder: Path, seed: int, count: int, individuals: Individuals = "training", kinds: tuple[str, ...] = NAMES) -> CropSet:
+def crop_set(
+    folder: Path, seed: int, count: int, individuals: Individuals = "training", kinds: tuple[str, ...] = NAMES
+) -> CropSet:
     """The first crops of a set, made in blocks that are kept in `folder`.
 
     Args:
@@ -264,25 +260,22 @@ class Sheet:
         if self.make is not None:
             crop_set(self.make, self.seed, self.count, self.individuals)
             return
-        from PIL import ImageDraw
-
-        tiles = []
-        for index in np.linspace(0, 960, self.count).astype(int):
-            crop = pose_crop(self.seed, int(index), self.individuals)
-            tile = Image.fromarray(crop.image).resize((192, 192))
-            draw = ImageDraw.Draw(tile)
-            e, a, t = crop.elevation, crop.azimuth, crop.theta
-            rz = lambda x: np.array([[np.cos(x), -np.sin(x), 0], [np.sin(x), np.cos(x), 0], [0, 0, 1]])  # noqa: E731
-            b = -(np.pi / 2 - e)
-            rx = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-            turn = rz(t) @ rx @ rz(-a)
-            for axis, colour in (((0, -1, 0), "red"), ((0, 0, 1), "blue")):
-                v = turn @ np.array(axis) * 60
-                draw.line([96, 96, 96 + v[0], 96 - v[1]], fill=colour, width=3)
-            draw.text((2, 2), f"{crop.kind} {np.degrees(a):.0f} {np.degrees(e):.0f} {np.degrees(t):.0f} o{crop.order}", fill="yellow")
-            tiles.append(np.asarray(tile))
+        tiles = [_drawn(pose_crop(self.seed, int(k), self.individuals)) for k in np.linspace(0, 960, self.count)]
         rows = [np.concatenate(tiles[k : k + 12], 1) for k in range(0, len(tiles) - 11, 12)]
         Image.fromarray(np.concatenate(rows)).save(self.output)
+
+
+def _drawn(crop: PoseCrop) -> np.ndarray:
+    """A crop, twice as large, with its front in red and up in blue."""
+    tile = Image.fromarray(crop.image).resize((2 * SIDE, 2 * SIDE))
+    draw = ImageDraw.Draw(tile)
+    turn = rotation_of_angles(np.array([crop.azimuth, crop.elevation, crop.theta]))
+    for axis, colour in (((0, -1, 0), "red"), ((0, 0, 1), "blue")):
+        x, y, _ = SIDE + 0.6 * SIDE * turn.apply(axis)
+        draw.line([SIDE, SIDE, x, y], fill=colour, width=3)
+    angles = " ".join(f"{np.degrees(v):.0f}" for v in (crop.azimuth, crop.elevation, crop.theta))
+    draw.text((2, 2), f"{crop.kind} {angles} /{crop.order}", fill="yellow")
+    return np.asarray(tile)
 
 
 if __name__ == "__main__":
