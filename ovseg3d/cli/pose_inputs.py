@@ -211,8 +211,9 @@ def _of_instance(one: "InstancePose", engine: "QueryEngine", view: str | None) -
         camera = engine.camera(view)
         seen = viewpoint(camera.c2w, object_pose(one.pose.rotation_wxyz, one.instance.center))
         bbox = next((shown.bbox for shown in one.views if shown.view == view), None)
+    placed = one.instance
     return PosedObject(
-        one.instance.label, one.pose, one.instance.center, one.instance.size, bbox, seen, sources, len(one.views)
+        placed.label, one.pose, placed.center, placed.size, bbox, view=seen, sources=sources, photos=len(one.views)
     )
 
 

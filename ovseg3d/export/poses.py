@@ -130,7 +130,7 @@ def save_poses(folder: Path, posed: PosedScene, title: str) -> list[Path]:
 
 
 def _save_distributions(path: Path, objects: Sequence[PosedObject]) -> None:
-    arrays = {f"{k}/{name}": values for k, one in enumerate(objects) for name, values in _distributions(one)}
+    arrays: Any = {f"{k}/{name}": values for k, one in enumerate(objects) for name, values in _distributions(one)}
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.field.surface import SurfaceConfig, Visibility, look
-from ovseg3d.heads.detection import Detection, Detector
+from ovseg3d.heads.detection import Detector
 from ovseg3d.heads.pose import (
     Box,
     CropPose,
@@ -23,6 +23,7 @@ from ovseg3d.instances.crops import CropConfig, choose_poses
 from ovseg3d.instances.records import Instance, fit_box, instances_of
 from ovseg3d.query.detections import detect_in_run
 from ovseg3d.query.engine import QueryEngine
+from ovseg3d.query.matching import detections_of
 from ovseg3d.render.views import spread
 from ovseg3d.scene import Camera
 from ovseg3d.scene.images import load_photo
@@ -31,8 +32,6 @@ MAX_VIEWS = 48
 """Photos that are looked at, evenly spread."""
 CROPS = 8
 """Most photos of each instance."""
-MIN_OVERLAP = 0.25
-"""Least IoU of the points of an instance with those of a detection that says its pose."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def pose_in_run(
     labels = engine.labels(names) if names else None
     instances = instances_of(surface, ids, labels=labels, phrases=names)
     seen = _photos(engine, poser or PhotoPoser(), {i.id: i.label for i in instances}, max_views)
-    found = _of_instances(ids, detect_in_run(engine, detector, phrases=()).detections)
+    found = detections_of(ids, detect_in_run(engine, detector, phrases=()).detections)
     made = []
     for instance in instances:
         views, detection = seen.get(instance.id, ()), found.get(instance.id)
@@ -162,17 +161,3 @@ def _photos(
 def _pixels(box: Box, width: int, height: int) -> Box:
     x0, y0, x1, y1 = box
     return x0 * width, y0 * height, x1 * width, y1 * height
-
-
-def _of_instances(ids: np.ndarray, detections: Sequence[Detection]) -> dict[int, Detection]:
-    """For each instance the detection that shares most of its points, if that is enough."""
-    counts, found = np.bincount(ids), {}
-    best = np.full(len(counts), MIN_OVERLAP)
-    for detection in detections:
-        shared = np.bincount(ids[detection.points], minlength=len(counts))
-        iou = shared / np.maximum(counts + len(detection.points) - shared, 1)
-        instance = int(iou[1:].argmax()) + 1 if len(iou) > 1 else 0
-        if instance and iou[instance] >= best[instance]:
-            best[instance] = iou[instance]
-            found[instance] = detection
-    return found

@@ -8,7 +8,7 @@ azimuth, elevation, theta) and its order of symmetry. Some crops show no object.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,7 @@ from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.quick import look_at_room, shade_room
 from ovseg3d.synth.render import develop
 from ovseg3d.synth.room_views import Furnished, room_of
-from ovseg3d.synth.still import VARIANTS, Scene, Thing, model_of, some_thing
+from ovseg3d.synth.still import VARIANTS, Scene, Thing, some_thing
 from scripts.start import start
 from scripts.training.detection_rooms import FACING, rotational_order, symmetry_of
 
@@ -66,26 +66,26 @@ class PoseCrop:
     room: bool = False
 
 
-def pose_crop(seed: int, index: int, individuals: Individuals = "training", kinds: tuple[str, ...] = NAMES) -> PoseCrop:
+def pose_crop(seed: int, index: int, individuals: Individuals = "training", room_share: float = ROOM_SHARE) -> PoseCrop:
     """The crop of that number.
 
     Args:
         seed: of the set of crops.
         index: in the set.
         individuals: which objects are shown.
-        kinds: which kinds are shown before backdrops; rooms have all kinds.
+        room_share: share of crops of rooms.
     """
     rng = np.random.default_rng([seed, index, 31])
     # Rooms come in whole blocks, evenly spread over the indices.
-    if ((index // ROOM_CROPS) * 0.6180339887498949) % 1.0 < ROOM_SHARE:
+    if ((index // ROOM_CROPS) * 0.6180339887498949) % 1.0 < room_share:
         room = room_of(seed, index // ROOM_CROPS, "unseen" if individuals == "held-out" else "seen")
         return _in_room(rng, room)
-    return _alone(rng, individuals, kinds)
+    return _alone(rng, individuals)
 
 
-def _alone(rng: np.random.Generator, individuals: Individuals, kinds: tuple[str, ...]) -> PoseCrop:
+def _alone(rng: np.random.Generator, individuals: Individuals) -> PoseCrop:
     while True:
-        kind = pick(rng, kinds)
+        kind = pick(rng, NAMES)
         style = HELD_STYLES[kind] if individuals == "held-out" else pick(rng, SEEN.styles[kind])
         pool = SEEN if individuals == "training" else ALL
         first = 0 if individuals == "training" else VARIANTS
@@ -96,7 +96,7 @@ def _alone(rng: np.random.Generator, individuals: Individuals, kinds: tuple[str,
         side = mask.shape[0] / PHOTO
         if mask.mean() < LEAST_SEEN:
             continue
-        box = jittered(rng, tuple(v / side for v in mask_box(mask)))
+        box = jittered(rng, mask_box(mask), side)
         angles = viewpoint_on_ray(scene.c2w[:3, :3], np.eye(3), box, scene.focal)
         return PoseCrop(square_crop(image, box, SIDE), kind, *angles, _order_of(thing))
 
@@ -131,7 +131,7 @@ def _in_room(rng: np.random.Generator, made: Furnished) -> PoseCrop:
                 return PoseCrop(square_crop(image, (0.0, 0.0, float(PHOTO), float(PHOTO)), SIDE, 0.0), None, room=True)
             continue
         placed = made.room.objects[target]
-        box = jittered(rng, tuple(v / view.side for v in mask_box(instance == target + 1)))
+        box = jittered(rng, mask_box(instance == target + 1), view.side)
         angles = viewpoint_on_ray(c2w[:3, :3], placed.rotation, box, focal * PHOTO)
         kind = placed.category
         order = 1 if kind in FACING else 0 if kind in IRREGULAR else symmetry_of(placed)
@@ -163,9 +163,9 @@ def _camera(rng: np.random.Generator, made: Furnished, target: int | None) -> tu
     return c2w, float(np.clip(focal, 0.6, 9.0))
 
 
-def jittered(rng: np.random.Generator, box: Box) -> Box:
-    """A box as a detector might give it: each side off by some per cent."""
-    x0, y0, x1, y1 = box
+def jittered(rng: np.random.Generator, box: Box, samples: float) -> Box:
+    """A box as a detector might give it, each side off by some per cent; from samples to pixels."""
+    x0, y0, x1, y1 = (value / samples for value in box)
     w, h = x1 - x0, y1 - y0
     a, b, c, d = rng.normal(0, 0.03, 4)
     return x0 + a * w, y0 + b * h, x1 + c * w, y1 + d * h
@@ -209,7 +209,7 @@ BLOCK = ROOM_CROPS * 20
 
 
 def crop_set(
-    folder: Path, seed: int, count: int, individuals: Individuals = "training", kinds: tuple[str, ...] = NAMES
+    folder: Path, seed: int, count: int, individuals: Individuals = "training", room_share: float = ROOM_SHARE
 ) -> CropSet:
     """The first crops of a set, made in blocks that are kept in `folder`.
 
@@ -217,15 +217,15 @@ def crop_set(
         folder: of the blocks.
         seed: of the set.
         count: how many crops, rounded up to whole blocks.
-        individuals, kinds: as in `pose_crop`.
+        individuals, room_share: as in `pose_crop`.
     """
     parts = []
     for block in range(-(-count // BLOCK)):
         path = folder / f"{individuals}-{seed}-{block}.npz"
         if not path.exists():
-            made = [pose_crop(seed, block * BLOCK + k, individuals, kinds) for k in range(BLOCK)]
+            made = [pose_crop(seed, block * BLOCK + k, individuals, room_share) for k in range(BLOCK)]
             print(f"crops {(block + 1) * BLOCK} of {count}", flush=True)
-            write_atomic(path, lambda to: _save(to, made))
+            write_atomic(path, partial(_save, made=made))
         with np.load(path, allow_pickle=False) as kept:
             parts.append({name: kept[name] for name in kept.files})
     return CropSet(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
@@ -252,14 +252,9 @@ class Sheet:
     seed: int = 0
     count: int = 96
     individuals: Individuals = "training"
-    make: Path | None = None
-    """Instead make a set of `count` crops in this folder."""
 
     def main(self) -> None:
-        """Draw or make them."""
-        if self.make is not None:
-            crop_set(self.make, self.seed, self.count, self.individuals)
-            return
+        """Draw them."""
         tiles = [_drawn(pose_crop(self.seed, int(k), self.individuals)) for k in np.linspace(0, 960, self.count)]
         rows = [np.concatenate(tiles[k : k + 12], 1) for k in range(0, len(tiles) - 11, 12)]
         Image.fromarray(np.concatenate(rows)).save(self.output)

@@ -34,7 +34,11 @@ class PoseRecipe:
 
 
 def load_encoder(name: str) -> TextImageEncoder | DenseEncoder:
-    """ "clip:NAME", "dino:NAME", or "random": the built-in DINO with random weights. Raises EncoderError, ConfigError."""
+    """Of "clip:NAME", "dino:NAME", or "random" (the built-in DINO with random weights).
+
+    Raises:
+        EncoderError, ConfigError: there is none.
+    """
     kind, _, what = name.partition(":")
     if kind == "clip":
         return load_clip(what)
@@ -50,7 +54,9 @@ def load_encoder(name: str) -> TextImageEncoder | DenseEncoder:
     return encoder
 
 
-def cached_features(folder: Path, name: str, key: str, crops: CropSet, grid: int) -> Float[Tensor, "crops dim g g"]:
+def cached_features(
+    folder: Path, name: str, key: str, crops: CropSet, grid: int = 6
+) -> Float[Tensor, "crops channels {grid} {grid}"]:
     """Features of a set of crops, computed once and kept in half precision.
 
     Args:

@@ -27,9 +27,7 @@ CLOUD_SYMMETRY = 0.7
 """Probability of the cloud's own order of symmetry."""
 
 
-def yaw_of_photo(
-    azimuth: Float[np.ndarray, " grid"], camera: Rotation, level: Rotation
-) -> Float[np.ndarray, " grid"]:
+def yaw_of_photo(azimuth: Float[np.ndarray, " grid"], camera: Rotation, level: Rotation) -> Float[np.ndarray, " grid"]:
     """The distribution of an object's yaw that a photo's distribution of its azimuth means.
 
     Args:

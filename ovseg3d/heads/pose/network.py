@@ -26,9 +26,9 @@ class PoseShape:
     """Of a phrase's vector."""
     grid: int = 6
     """Patches along a side."""
-    reduced: int = 64
+    reduced: int = 32
     """Channels of a patch after the first layer."""
-    hidden: int = 384
+    hidden: int = 256
     waves: int = 12
     """Longest Fourier term; 0: bins of the baseline."""
 

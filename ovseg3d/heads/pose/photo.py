@@ -100,7 +100,8 @@ class PhotoPoser:
             found = network(features, self._vectors(phrases, network.shape.text))
             soft = [probabilities(c / self.trained.temperature, GRID).double().numpy() for c in found.angles]
             symmetry, present = found.symmetry.softmax(1).double().numpy(), found.present.sigmoid().tolist()
-        return [CropPose(*(angle[k] for angle in soft), symmetry[k], present[k]) for k in range(len(crops))]
+        azimuth, elevation, theta = soft
+        return [CropPose(azimuth[k], elevation[k], theta[k], symmetry[k], present[k]) for k in range(len(crops))]
 
     def _vectors(self, phrases: Sequence[str | None], dim: int) -> torch.Tensor:
         vectors = torch.zeros(len(phrases), dim)

@@ -4,8 +4,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_atomic
 from ovseg3d.heads.pose.network import PoseNetwork, PoseShape

@@ -15,6 +15,7 @@ from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
 from ovseg3d.query.labels import LabelModel
+from ovseg3d.query.matching import detections_of
 from ovseg3d.query.relations.grammar import parse
 from ovseg3d.query.relations.items import Item, Space, space_of
 from ovseg3d.query.relations.solver import Match, Solution, solve
@@ -24,8 +25,6 @@ from ovseg3d.scene.clouds import PointCloud
 
 EXTENT = (0.01, 0.99)
 """Quantiles of the points between which the extent of a scene is measured."""
-MIN_OVERLAP = 0.25
-"""Least IoU of the points of an instance with those of a detection that gives it its front."""
 
 
 class RelationModel:
@@ -141,15 +140,11 @@ class RelationModel:
         x, y, z = (float(v) for v in surface.up / np.linalg.norm(surface.up))
         metres = 1.0 if surface.metric else self._similarity.sizes.metres
         found = detect_scene(cloud, up=(x, y, z), metres_per_unit=metres).detections
-        counts, fronts = np.bincount(ids), {}
-        best = np.full(len(counts), MIN_OVERLAP)
-        for detection in found:
-            shared = np.bincount(ids[detection.points], minlength=len(counts))
-            iou = shared / np.maximum(counts + len(detection.points) - shared, 1)
-            for i in np.flatnonzero(iou >= best).tolist():
-                best[i] = iou[i]
-                fronts[i] = None if detection.front is None else _level_front(detection.front, self._space.level)
-        return {i: front for i, front in fronts.items() if i and front is not None}
+        return {
+            instance: _level_front(detection.front, self._space.level)
+            for instance, detection in detections_of(ids, found).items()
+            if detection.front is not None
+        }
 
 
 def _level_front(front: tuple[float, float, float], level: Rotation) -> Float[np.ndarray, "2"]:
