@@ -7,6 +7,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.field.surface import SurfaceConfig, Visibility, look
+from ovseg3d.geometry import from_wxyz
 from ovseg3d.heads.detection import Detector
 from ovseg3d.heads.pose import (
     Box,
@@ -100,9 +101,10 @@ def pose_in_run(
         crops, cameras = [one.seen for one in views], [turn_to_box(one.camera, one.bbox) for one in views]
         cloud = None if detection is None else pose_of_detection(detection)
         yaw = None if detection is None else (detection.yaw_probabilities, detection.symmetry_order)
-        pose = fuse(crops, cameras, yaw, level)
+        along = float((level * from_wxyz(instance.rotation_wxyz)).as_euler("ZYX")[0])
+        pose = fuse(crops, cameras, yaw, level, box_yaw_rad=along)
         placed = instance if pose is None else turned(instance, pose, surface.xyz[ids == instance.id], surface.up)
-        made.append(InstancePose(placed, pose, fuse(crops, cameras, None, level), cloud, views))
+        made.append(InstancePose(placed, pose, fuse(crops, cameras, None, level, box_yaw_rad=along), cloud, views))
     return tuple(made)
 
 

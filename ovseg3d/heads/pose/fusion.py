@@ -23,6 +23,8 @@ PHOTO_POWER = 0.5
 """n photos count as n to this power independent ones."""
 CLOUD_WEIGHT = 1.0
 """Weight of the cloud beside a single photo."""
+BOX_CONCENTRATION = 2.0
+"""Of the distribution of the yaw about the four axes of the box of least footprint: most things are made along them."""
 CLOUD_SYMMETRY = 0.7
 """Probability of the cloud's own order of symmetry."""
 
@@ -97,14 +99,16 @@ def peak(yaw: Float[np.ndarray, " grid"], order: int) -> float:
 
     Args:
         yaw: its distribution.
-        order: of the symmetry; the places that it makes equal count together, and the first one is returned.
+        order: of the symmetry; the places that it makes equal count together, and the highest of them is returned.
     """
     count, order = len(yaw), max(order, 1)
     folded = yaw.reshape(order, -1).sum(0) if order > 1 and count % order == 0 else yaw
     size = len(folded)
     near = (int(folded.argmax()) + np.arange(-4, 5)) % size
     turn = np.exp(2j * np.pi * near / size)
-    return float(np.angle((folded[near] * turn).sum()) % (2 * np.pi)) / order
+    first = float(np.angle((folded[near] * turn).sum()) % (2 * np.pi)) / order
+    equal = first + np.arange(order) * (2 * np.pi / order)
+    return float(equal[yaw[np.round(equal / (2 * np.pi) * count).astype(int) % count].argmax()] % (2 * np.pi))
 
 
 def fuse(
@@ -112,6 +116,8 @@ def fuse(
     cameras: Sequence[Rotation],
     cloud: tuple[Float[np.ndarray, " bins"], int] | None,
     level: Rotation,
+    *,
+    box_yaw_rad: float | None = None,
 ) -> Pose | None:
     """One pose of an instance in the frame of its photos and its cloud; None without any.
 
@@ -120,9 +126,10 @@ def fuse(
         cameras: of each, from the camera that looks at the crop's middle to the frame.
         cloud: distribution of the yaw, and order of the symmetry.
         level: from the frame to one with z up.
+        box_yaw_rad: of a box around its points, in the levelled frame; its axes are likely, and none of them is first.
     """
     parts = [yaw_of_photo(seen.azimuth, camera, level) for seen, camera in zip(photos, cameras)]
-    weights = [len(parts) ** (PHOTO_POWER - 1)] * len(parts)
+    weights = [max(len(parts), 1) ** (PHOTO_POWER - 1)] * len(parts)
     symmetry = np.zeros(len(SYMMETRY_ORDERS))
     for seen, weight in zip(photos, weights):
         symmetry += weight * np.log(seen.symmetry + 1e-3)
@@ -136,4 +143,9 @@ def fuse(
         return None
     chance = np.exp(symmetry - symmetry.max())
     source: Source = "photo" if cloud is None else "cloud" if not photos else "fused"
-    return pose_of_yaw(pool(parts, weights), chance / chance.sum(), level, source)
+    yaw = pool(parts, weights)
+    if box_yaw_rad is not None:
+        away = np.arange(len(yaw)) * (2 * np.pi / len(yaw)) - box_yaw_rad
+        yaw = yaw * np.exp(BOX_CONCENTRATION * np.cos(4 * away))
+        yaw /= yaw.sum()
+    return pose_of_yaw(yaw, chance / chance.sum(), level, source)
