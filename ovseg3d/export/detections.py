@@ -5,7 +5,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -103,6 +103,7 @@ def draw_birds_eye(path: Path, cloud: PointCloud, found: DetectedScene, title: s
     draw_from_above(path, cloud, found.detections, found.frame.up, found.metric, title)
 
 
+@runtime_checkable
 class Boxed(Protocol):
     """What is drawn of an object."""
 

@@ -57,7 +57,7 @@ class Benchmark:
     """Test crops."""
     rooms: int = 4
     """Test rooms."""
-    steps: int = 2_500
+    steps: int = 2_000
     """Of each training."""
     encoders: tuple[str, ...] = ("dino:builtin", "clip:builtin", "random")
     data: Path = ROOT / "outputs/pose"

@@ -52,7 +52,7 @@ class TrainPose:
     """Leave out the novel kinds of the benchmark."""
     max_seconds: float | None = None
     """Time for the training, earlier sessions counted in."""
-    steps: int | None = 2_500
+    steps: int | None = 2_000
     checkpoint_seconds: float = 60.0
     recipe: tyro.conf.OmitArgPrefixes[PoseRecipe] = field(default_factory=PoseRecipe)
 

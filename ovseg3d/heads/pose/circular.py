@@ -13,6 +13,8 @@ from torch import Tensor
 
 GRID = 180
 """Angles at which a density is summed up: 2 degrees, several to the shortest wave."""
+KERNEL, SHIFTS = 12.0, 8
+"""Concentration of the kernel that finds a mode (a deviation of 17 degrees), and its steps."""
 
 
 def grid_angles(count: int = GRID) -> Float[Tensor, " count"]:
@@ -60,16 +62,16 @@ def _log_mean(coefficients: Tensor, order: int) -> Float[Tensor, " n"]:
     return values.logsumexp(1) - math.log(GRID)
 
 
-def mode(probability: Float[Tensor, "n grid"], reach_rad: float = math.radians(20)) -> Float[Tensor, " n"]:
-    """The circular mean around the likeliest angle, radians from 0 to 2 pi.
+def mode(probability: Float[Tensor, "n grid"]) -> Float[Tensor, " n"]:
+    """The likeliest angle, radians from 0 to 2 pi: the place near the highest angle that is the mean of its own
+    surroundings (mean shift with a von Mises kernel; Comaniciu and Meer, PAMI 24, 2002).
 
     Args:
         probability: of evenly spaced angles from 0.
-        reach_rad: how far from the likeliest angle others count.
     """
-    grid = probability.shape[1]
-    steps = max(1, round(reach_rad / (2 * math.pi) * grid))
-    near = (probability.argmax(1, keepdim=True) + torch.arange(-steps, steps + 1)) % grid
-    weight, angle = probability.gather(1, near), grid_angles(grid).to(probability.dtype)[near]
-    mean = torch.atan2((weight * angle.sin()).sum(1), (weight * angle.cos()).sum(1))
-    return torch.remainder(mean, 2 * math.pi)
+    grid = grid_angles(probability.shape[1]).to(probability.dtype)
+    angle = grid[probability.argmax(1)]
+    for _ in range(SHIFTS):
+        weight = probability * torch.exp(KERNEL * (torch.cos(grid - angle[:, None]) - 1))
+        angle = torch.atan2((weight * grid.sin()).sum(1), (weight * grid.cos()).sum(1))
+    return torch.remainder(angle, 2 * math.pi)

@@ -9,10 +9,12 @@ each counts with a weight that falls with their number (logarithmic opinion pool
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.geometry import to_wxyz
+from ovseg3d.heads.pose.circular import mode
 from ovseg3d.heads.pose.network import SYMMETRY_ORDERS
 from ovseg3d.heads.pose.photo import GRID, CropPose
 from ovseg3d.heads.pose.records import Frame, Pose, Source, mass_near
@@ -95,7 +97,7 @@ def pose_of_yaw(
 
 
 def peak(yaw: Float[np.ndarray, " grid"], order: int) -> float:
-    """The likeliest yaw, radians from 0 to 2 pi: the circular mean around the highest place.
+    """The likeliest yaw, radians from 0 to 2 pi: the highest place.
 
     Args:
         yaw: its distribution.
@@ -103,10 +105,7 @@ def peak(yaw: Float[np.ndarray, " grid"], order: int) -> float:
     """
     count, order = len(yaw), max(order, 1)
     folded = yaw.reshape(order, -1).sum(0) if order > 1 and count % order == 0 else yaw
-    size = len(folded)
-    near = (int(folded.argmax()) + np.arange(-4, 5)) % size
-    turn = np.exp(2j * np.pi * near / size)
-    first = float(np.angle((folded[near] * turn).sum()) % (2 * np.pi)) / order
+    first = float(mode(torch.from_numpy(folded)[None])) / order
     equal = first + np.arange(order) * (2 * np.pi / order)
     return float(equal[yaw[np.round(equal / (2 * np.pi) * count).astype(int) % count].argmax()] % (2 * np.pi))
 
