@@ -19,8 +19,9 @@ class Pose:
 
     An object's own frame has z up and its front at -y. A photo is taken as a picture of one object, unless --box says
     where the objects are. In a cloud the detection head finds them. In a run each instance has the pose on which its
-    photos and its points agree; each by itself is in the JSON, too. Objects that look the same from several sides have
-    no front, and the table says so. With --output: JSON, distributions, and pictures with axes (red: front, blue: up).
+    photos and its points agree; each by itself is in the JSON, too. The run keeps its poses: exports and answers then
+    have boxes along them. Objects that look the same from several sides have no front, and the table says so. With
+    --output: JSON, distributions, and pictures with axes (red: front, blue: up).
 
     Examples:
       ovseg3d pose chair.jpg --label chair --output poses

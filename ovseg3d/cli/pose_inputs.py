@@ -167,7 +167,7 @@ def in_cloud(
 
 
 def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str | None) -> Posed:
-    """The instances of a run.
+    """The instances of a run; their poses are kept in its folder, for exports and answers.
 
     Args:
         path: the run.
@@ -176,11 +176,12 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
         view: name of the photo from which angles are stated.
 
     Raises:
-        RunError, ConfigError: the input or a flag is not usable.
+        RunError, ConfigError, OutputError: the input or a flag is not usable, or the run's folder.
     """
     import numpy as np
 
     from ovseg3d.export.poses import PosedScene
+    from ovseg3d.instances.kept_poses import save_poses
     from ovseg3d.query.detections import cloud_of
     from ovseg3d.query.poses import pose_in_run
 
@@ -189,6 +190,8 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     if view is not None:
         view = engine.frame(view).name
     found = pose_in_run(engine, phrases=labels)
+    kept = {one.instance.id: one.pose.record() for one in found if one.pose is not None}
+    save_poses(run.folder, engine.semantics.instance, kept)
     objects = tuple(_of_instance(one, engine, view) for one in found if one.pose is not None)
     lost = sum(one.pose is None for one in found)
     notes = (f"{lost} of {len(found)} instances are in no photo and no detection.",) if lost else ()

@@ -1,7 +1,7 @@
 """Which way the instances of a run face: their photos and their points together, and each by itself."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -21,7 +21,8 @@ from ovseg3d.heads.pose import (
     turn_to_box,
 )
 from ovseg3d.instances.crops import CropConfig, choose_poses
-from ovseg3d.instances.records import Instance, fit_box, instances_of
+from ovseg3d.instances.kept_poses import posed
+from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.query.detections import detect_in_run
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.matching import detections_of
@@ -103,7 +104,8 @@ def pose_in_run(
         yaw = None if detection is None else (detection.yaw_probabilities, detection.symmetry_order)
         along = float((level * from_wxyz(instance.rotation_wxyz)).as_euler("ZYX")[0])
         pose = fuse(crops, cameras, yaw, level, box_yaw_rad=along)
-        placed = instance if pose is None else turned(instance, pose, surface.xyz[ids == instance.id], surface.up)
+        kept = {} if pose is None else {instance.id: pose.record()}
+        (placed,) = posed([instance], kept, surface.xyz, ids, surface.up)
         made.append(InstancePose(placed, pose, fuse(crops, cameras, None, level, box_yaw_rad=along), cloud, views))
     return tuple(made)
 
@@ -113,22 +115,6 @@ def level_of(up: np.ndarray) -> Rotation:
     if up[2] > 1 - 1e-6:
         return Rotation.identity()
     return Rotation.align_vectors([[0, 0, 1]], [up])[0]
-
-
-def turned(instance: Instance, pose: Pose, xyz: np.ndarray, up: np.ndarray) -> Instance:
-    """The instance with its pose; where the front is known, its box is fitted along the pose's axes.
-
-    Args:
-        instance: any.
-        pose: of the instance, in the same frame.
-        xyz: its points.
-        up: unit vector.
-    """
-    placed = replace(instance, pose=pose.record())
-    if pose.front is None:
-        return placed
-    box = fit_box(xyz.astype(np.float64), up, rotation_wxyz=pose.rotation_wxyz)
-    return replace(placed, **vars(box))
 
 
 def _photos(

@@ -1,6 +1,7 @@
 """The command `pose`, end to end: its JSON, its files, and bad input."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from cli.test_detect_command import write_ply
 from commands import Cli
 from heads.test_detection import room_cloud
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from ovseg3d.geometry import from_wxyz
 from ovseg3d.session import Run
@@ -95,9 +97,11 @@ def test_a_cloud(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 2 and "--box would have no effect" in " ".join(done.stderr.split())
 
 
-def test_a_run(cli: Cli, colour_run: Path, run: Run, tmp_path: Path) -> None:
+def test_a_run(cli: Cli, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
     view = run.load_scene().frames[0].name
-    done = cli("pose", colour_run, "--view", view, "--output", tmp_path / "out", "--json")
+    done = cli("pose", folder, "--view", view, "--output", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["frame"] == "input" and said["objects"]
@@ -107,10 +111,21 @@ def test_a_run(cli: Cli, colour_run: Path, run: Run, tmp_path: Path) -> None:
         assert one["source"] in ("photo", "fused") and one["n_photos"] == len(same.views) > 0
         assert one["azimuth_rad"] is not None and set(one["sources"]) <= {"photo", "cloud"}
         assert same.pose is not None and one["rotation_wxyz"] == pytest.approx(same.pose.rotation_wxyz)
-        if same.pose.front is not None:
-            # The box lies along the pose.
-            assert same.instance.rotation_wxyz == pytest.approx(same.pose.rotation_wxyz, abs=1e-6)
-        assert same.instance.record()["pose"]["source"] == one["source"]
     assert (tmp_path / "out/overlay.png").exists() and (tmp_path / "out/birds_eye.png").exists()
-    done = cli("pose", colour_run, "--view", "nothing")
+    done = cli("export", folder, "--what", "instances", "--output", tmp_path / "export", "--frame", "world")
+    assert done.returncode == 0, done.stderr
+    kept = json.loads((tmp_path / "export/instances.json").read_text())["instances"]
+    assert {one["id"] for one in kept} >= set(found)
+    similarity = run.transform()[0][:3, :3]
+    world = Rotation.from_matrix(similarity / np.cbrt(np.linalg.det(similarity)))
+    for one in kept:
+        same = found[one["id"]].pose
+        assert same is not None
+        expected = world * from_wxyz(same.rotation_wxyz)
+        assert (from_wxyz(one["pose"]["rotation_wxyz"]).inv() * expected).magnitude() < 1e-6
+        if same.front is not None:
+            assert one["pose"]["front"] == pytest.approx(world.apply(same.front))
+            # The box lies along the pose.
+            assert (from_wxyz(one["rotation_wxyz"]).inv() * expected).magnitude() < 1e-6
+    done = cli("pose", folder, "--view", "nothing")
     assert done.returncode == 2 and "no view 'nothing'" in done.stderr
