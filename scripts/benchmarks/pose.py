@@ -44,6 +44,8 @@ DEV_SEED = 720_000
 HEADS = {"bins": (0, False), "periodic": (PoseShape(1).waves, False), "+ symmetry": (PoseShape(1).waves, True)}
 """Longest wave, and whether equal azimuths count as equally right."""
 FINE = 360
+SOURCES = ("one photo", "photos", "cloud", "fused", "photos + box", "cloud + box", "fused + box")
+"""What says the yaw; the box is that of least footprint around the object's points, which has no front."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Benchmark:
         for seed in range(self.seed, self.seed + self.rooms):
             objects += room_objects(seed, poser, detector)
         objects = [one for one in objects if one.order == 1]
-        rows = {name: yaw_figures(objects, name) for name in ("one photo", "photos", "cloud", "fused")}
+        rows = {name: yaw_figures(objects, name) for name in SOURCES}
         for name, own in rows.items():
             print(name, {key: round(value, 3) for key, value in own.items()}, flush=True)
         return rows
@@ -153,9 +155,10 @@ def yaw_figures(objects: Sequence[RoomObject], source: str) -> dict[str, float]:
 
 def yaw_error(one: RoomObject, source: str) -> float:
     """Degrees; 180 without an answer. The yaw of the likeliest pose, also where the head takes it for symmetric."""
-    photos = {"one photo": 1, "cloud": 0}.get(source, len(one.photos))
-    cloud = one.cloud if source in ("cloud", "fused") else None
-    pose = fuse(one.photos[:photos], one.cameras[:photos], cloud, Rotation.identity(), box_yaw_rad=one.box_yaw)
+    name, _, box = source.partition(" + ")
+    photos = {"one photo": 1, "cloud": 0}.get(name, len(one.photos))
+    cloud, box_yaw = one.cloud if name in ("cloud", "fused") else None, one.box_yaw if box else None
+    pose = fuse(one.photos[:photos], one.cameras[:photos], cloud, Rotation.identity(), box_yaw_rad=box_yaw)
     return 180.0 if pose is None else _apart(_yaw(pose), one.yaw)
 
 
