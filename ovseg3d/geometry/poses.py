@@ -40,7 +40,7 @@ POLE = 1e-8
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """A view of an object, see the module. Azimuth is in [0, 2 pi), elevation in [-pi/2, pi/2], theta in (-pi, pi]."""
+    """A view of an object, see the module. Azimuth is in [0, 2 pi), elevation in [-pi/2, pi/2], theta in [-pi, pi]."""
 
     azimuth_rad: float
     """About the object's up axis."""
@@ -114,7 +114,7 @@ def angles_of_rotation(rotation: Rotation) -> Float[np.ndarray, "*n 3"]:
         np.arctan2(-above * matrix[..., 1, 0], matrix[..., 0, 0]),
         np.arctan2(place[..., 0], -place[..., 1]),
     )
-    theta = np.where(pole, 0.0, np.arctan2(-up[..., 0], up[..., 1]))
+    theta = np.where(pole, 0.0, np.arctan2(0.0 - up[..., 0], up[..., 1]))
     azimuth = azimuth % (2 * math.pi)
     azimuth = np.where(azimuth == 2 * math.pi, 0.0, azimuth)  # of a tiny negative angle, by rounding
     return np.stack([azimuth, elevation, theta], axis=-1)

@@ -113,6 +113,8 @@ def test_every_axis_of_every_convention():
     assert all(np.linalg.det(own.camera_axes) == np.linalg.det(own.object_axes) == 1 for own in CONVENTIONS.values())
     c2w = random_pose(1)
     assert np.allclose(convert_camera(np.linalg.inv(c2w), "colmap"), c2w)
+    for name in ("pix3d", "imagenet3d", "objectnet3d", "pascal3d+", "orient-anything"):
+        assert np.allclose(convert_camera(np.linalg.inv(c2w), name)[:3, 3], c2w[:3, 3]), "they lead to the camera"
     for name in ("opengl", "blender"):
         assert np.allclose(convert_camera(c2w, name), c2w @ np.diag([1, -1, -1, 1]))
     assert np.allclose(convention("opengl").object_axes.T @ [0, -1, 0], [0, 0, 1]), "glTF: +z is the front"
@@ -147,7 +149,7 @@ def test_orient_anything_turns_its_own_way(seen):
     assert np.allclose(convert_angles(bins, "orient-anything", "pascal3d+"), np.degrees(seen))
 
 
-@pytest.mark.parametrize(("seed", "order"), enumerate([1, 2, 3, 4, 6]))
+@pytest.mark.parametrize(("seed", "order"), list(enumerate([1, 2, 3, 4, 6])))
 def test_the_error_is_the_angle_of_the_turn_between(seed, order):
     rng = np.random.default_rng(seed)
     a, b = Rotation.random(5, rng), Rotation.random(5, rng)
