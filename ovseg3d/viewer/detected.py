@@ -41,12 +41,12 @@ class Detected:
 
     @property
     def sentence(self) -> str:
-        """How many there are, and how many have a front."""
+        """How many there are, and of how many the front is known."""
         count, fronts = len(self.objects), sum(one.detection.front is not None for one in self.objects)
         if not count:
             return "The detection head finds no object here."
-        arrows = "no front is known" if not fronts else f"an arrow shows the front of {fronts}"
-        return f"{count} {'object' if count == 1 else 'objects'}; {arrows}."
+        arrows = f"; arrows show the front of {fronts}" if fronts else ""
+        return f"{count} {'object' if count == 1 else 'objects'}{arrows}."
 
 
 def find_detected(shared: SharedScene, phrases: Sequence[str] | None, stage: Callable[[str], None]) -> Detected:

@@ -22,7 +22,7 @@ MAX_POINTS = 1_000_000
 MAX_CAMERAS = 300
 CAMERA_SIZE = 0.035
 """Size of a camera, as a share of `SharedScene.extent`."""
-ARROW_SHARE = 0.6
+ARROW_SHARE = 0.5
 """Length of an arrow, as a share of the mean of a box's sides."""
 _EDGES = np.array([(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit])
 
@@ -154,7 +154,7 @@ class SceneNodes:
         length = float(np.median(np.linalg.norm(lines[:, 1] - lines[:, 0], axis=1)))
         handle = self._client.scene.add_arrows(
             f"/{group}-arrows", lines.astype(np.float32), tints[known],
-            shaft_radius=0.05 * length, head_radius=0.14 * length, head_length=0.3 * length,
+            shaft_radius=0.03 * length, head_radius=0.1 * length, head_length=0.3 * length,
         )  # fmt: skip
         self._groups[f"{group}-arrows"] = [handle]
 
