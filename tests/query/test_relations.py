@@ -9,6 +9,7 @@ import pytest
 from ovseg3d.errors import ConfigError
 from ovseg3d.query.relations import NamedItems, parse, solve, space_of
 from ovseg3d.query.relations.grammar import Clause
+from ovseg3d.query.relations.inflection import counted
 from ovseg3d.query.relations.wording import unmet
 
 
@@ -87,6 +88,32 @@ def test_reasons_have_values_and_units() -> None:
     assert units is not None and units.unit == "units"
     count = solve("how many chairs are there?", room()).record
     assert count is not None and (count.kind, count.value, count.text) == ("count", 2.0, "2 chairs")
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("how many pictures are there?", "1 picture"), ("count chair", "2 chairs"),
+        ("how many things are on the desk?", "1 instance: red mug on the wooden desk"),
+        ("how many chairs face the desk?", "1 chair: chair faces the wooden desk"),
+        ("how many night stands are there?", "1 night stand"),
+    ],
+)  # fmt: skip
+def test_counts_are_said_in_the_right_form(question: str, said: str) -> None:
+    assert solve(question, room()).text == said
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("chair", "chairs"), ("box", "boxes"), ("shelf", "shelves"), ("child", "children"), ("teddy", "teddies"),
+        ("toy", "toys"), ("glasses", "glasses"), ("bench", "benches"), ("stack of books", "stacks of books"),
+        ("red mug", "red mugs"), ("glass", "glasses"), ("instance", "instances"),
+    ],
+)  # fmt: skip
+def test_nouns_have_one_form_for_one_and_one_for_many(one: str, many: str) -> None:
+    assert counted(1, one) == f"1 {one}" and counted(3, one) == counted(3, many) == f"3 {many}"
+    assert one in ("glass",) or counted(1, many) == f"1 {one}"
 
 
 def test_what_is_not_understood_is_said() -> None:

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ovseg3d.query.relations.inflection import inflected, singular
 from ovseg3d.query.relations.lexicon import (
     ANYTHING,
     ASPECTS,
@@ -26,8 +27,8 @@ from ovseg3d.query.relations.lexicon import (
     NOT_UNDERSTOOD,
     OPENERS,
     RANKS,
+    STANDS,
     VERBS,
-    singular,
 )
 from ovseg3d.query.words import JOINED, words_of
 
@@ -64,7 +65,7 @@ class Noun:
     """A noun with what is said of its place."""
 
     text: str
-    """Without determiner, its last word in the singular; empty: anything."""
+    """Without determiner, in the singular; empty: anything."""
     words: str
     """The same as it was typed."""
     definite: bool
@@ -191,7 +192,7 @@ class _Reader:
             else:
                 clauses.append(more)
         text = "" if " ".join(own) in ANYTHING or singular(own[-1]) in ANYTHING and len(own) == 1 else " ".join(own)
-        name = " ".join([*own[:-1], singular(own[-1])]) if text else ""
+        name = inflected(own, singular) if text else ""
         return Noun(name, text, definite, tuple(clauses), superlative)
 
     def _own_words(self, until: tuple[str, ...]) -> list[str]:
@@ -199,7 +200,8 @@ class _Reader:
         own: list[str] = []
         while self.words:
             word = self.words[0]
-            ended = word in until or word in NOT_UNDERSTOOD or word in COPULAS or self.starts(_RANK_WORDS) is not None
+            ended = word in until or word in NOT_UNDERSTOOD or self.starts(_RANK_WORDS) is not None
+            ended |= word in COPULAS and not (word == "stands" and own[-1:] != [] and own[-1] in STANDS)
             ended |= word in VERBS and bool(own) and singular(own[-1]) != own[-1]
             ended |= word == "not" or word == "and" and self._goes_on()
             joined = bool(own) and own[-1] in JOINED

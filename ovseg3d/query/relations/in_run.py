@@ -16,7 +16,8 @@ from ovseg3d.query.detections import DetectionModel
 from ovseg3d.query.labels import LabelModel
 from ovseg3d.query.relations.grammar import parse
 from ovseg3d.query.relations.items import Item, Space, space_of
-from ovseg3d.query.relations.solver import Match, Solution, solve
+from ovseg3d.query.relations.solution import Match, Solution
+from ovseg3d.query.relations.solver import solve
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.words import is_structural
 
