@@ -201,14 +201,24 @@ class _Reader:
         while self.words:
             word = self.words[0]
             ended = word in until or word in NOT_UNDERSTOOD or self.starts(_RANK_WORDS) is not None
-            ended |= word in COPULAS and not (word == "stands" and own[-1:] != [] and own[-1] in STANDS)
-            ended |= word in VERBS and bool(own) and singular(own[-1]) != own[-1]
-            ended |= word == "not" or word == "and" and self._goes_on()
+            ended |= self._at_verb(own) or word == "not" or word == "and" and self._goes_on()
             joined = bool(own) and own[-1] in JOINED
             if (ended or self.starts(_BY_WORDS) is not None) and not joined:
                 break
             own += self.take(1)
         return own
+
+    def _at_verb(self, own: list[str]) -> bool:
+        """Whether the next word is a verb after the words of a noun, instead of one of these: "night stands", "a
+        standing lamp"."""
+        word = self.words[0]
+        if word in VERBS:
+            return bool(own) and singular(own[-1]) != own[-1]
+        if word == "stands" and own:
+            return own[-1] not in STANDS
+        if word.endswith("ing") and not own and len(self.words) > 1:
+            return word in COPULAS and _Reader(self.words[1:], self.high).starts(_BY_WORDS) is not None
+        return word in COPULAS
 
     def _goes_on(self) -> bool:
         """Whether "and" is followed by a relation instead of a noun."""
