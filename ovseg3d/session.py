@@ -16,7 +16,6 @@ from typing import Any
 from ovseg3d.export.run import export_run
 from ovseg3d.heads.detection import Detection
 from ovseg3d.limits import NO_TRUST, Trust
-from ovseg3d.query.detections import detect_in_run
 from ovseg3d.query.engine import Answer, QueryEngine
 from ovseg3d.query.poses import InstancePose, pose_in_run
 from ovseg3d.runs.folder import RunFolder, open_run
@@ -46,13 +45,13 @@ class Run(RunFolder):
 
         Args:
             phrases: names to choose from; by default those of the run.
-            options: `detector`, `metres_per_unit`; see `query.detections.detect_in_run`.
+            options: `detector`, `metres_per_unit`; see `query.engine.QueryEngine.detect`.
 
         Raises:
             RunError: the run has no semantics.
             ConfigError: the surface has too few points.
         """
-        return detect_in_run(self._engine, phrases=phrases, **options).detections
+        return self._engine.detect(phrases, **options).detections
 
     def pose(self, phrases: Sequence[str] | None = None, **options: Any) -> tuple[InstancePose, ...]:
         """Tell which way the run's instances face, from their photos and their points.

@@ -182,7 +182,6 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
 
     from ovseg3d.export.poses import PosedScene
     from ovseg3d.instances.kept_poses import save_poses
-    from ovseg3d.query.detections import cloud_of
     from ovseg3d.query.poses import pose_in_run
 
     run = where.load(path)
@@ -200,7 +199,7 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     surface = engine.semantics.surface
     x, y, z = (float(v) for v in surface.up / np.linalg.norm(surface.up))
     photos = _drawn(found, engine, view)
-    return Posed(PosedScene(objects, "input", surface.metric, (x, y, z), cloud_of(engine), photos), notes)
+    return Posed(PosedScene(objects, "input", surface.metric, (x, y, z), engine.detections.cloud, photos), notes)
 
 
 def _of_instance(one: "InstancePose", engine: "QueryEngine", view: str | None) -> "PosedObject":

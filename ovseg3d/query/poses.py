@@ -23,7 +23,6 @@ from ovseg3d.heads.pose import (
 from ovseg3d.instances.crops import CropConfig, choose_poses
 from ovseg3d.instances.kept_poses import posed
 from ovseg3d.instances.records import Instance, instances_of
-from ovseg3d.query.detections import detect_in_run
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.matching import detections_of
 from ovseg3d.render.views import spread
@@ -95,7 +94,7 @@ def pose_in_run(
     labels = engine.labels(names) if names else None
     instances = instances_of(surface, ids, labels=labels, phrases=names)
     seen = _photos(engine, poser or PhotoPoser(), {i.id: i.label for i in instances}, max_views)
-    found = detections_of(ids, detect_in_run(engine, detector, phrases=()).detections)
+    found = detections_of(ids, engine.detections.detect(detector).detections)
     made = []
     for instance in instances:
         views, detection = seen.get(instance.id, ()), found.get(instance.id)
