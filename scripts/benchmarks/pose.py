@@ -16,7 +16,7 @@ with a front count, the error is that of the yaw, and an object without an answe
 of objects that an instance shows at a point IoU of 0.25; one that is taken for symmetric has 180 degrees, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -80,9 +80,11 @@ class Benchmark:
         write_json(self.output, rows)
 
     def _heads(self) -> dict[str, Any]:
-        rows = {}
+        training = TrainPose(data=self.data, known_only=True)
+        crops, _ = training.training_set()
+        guess = np.array([0.0, np.median(crops.angles[crops.kind >= 0, 1]), 0.0])
+        rows = {"one guess": self._measured("one guess", lambda _, test, rows: np.tile(guess, (len(rows), 1)))}
         for name, (waves, symmetric) in HEADS.items():
-            training = TrainPose(data=self.data, known_only=True)
             rows[name] = self._trained(name, training, waves, symmetric)
         return rows
 
@@ -99,18 +101,37 @@ class Benchmark:
         stage = PoseStage(crops, features, recipe, PoseShape(features.shape[1], waves=waves))
         for step in range(self.steps):
             stage.step(step, step / self.steps)
-        figures = {}
+
+        def answer(individuals: str, test: CropSet, rows: np.ndarray) -> np.ndarray:
+            key = f"{individuals}{self.seed}"
+            seen = cached_features(self.data / "features", training.encoder, key, test)[torch.from_numpy(rows)].float()
+            with torch.no_grad():
+                return decoded(stage.network.eval()(seen, stage.text[torch.from_numpy(test.kind[rows])]))
+
+        return self._measured(name, answer)
+
+    def _measured(self, name: str, answer: Callable[[str, CropSet, np.ndarray], np.ndarray]) -> dict[str, Any]:
+        """Figures of known and novel kinds, up to symmetry.
+
+        Args:
+            name: of the row.
+            answer: from individuals, their crops, and some rows of these, to angles.
+        """
+        figures: dict[str, Any] = {}
         sets: tuple[tuple[Individuals, float], ...] = (("new", ROOM_SHARE), ("held-out", 0.0))
         for individuals, room_share in sets:
             count = self.count if individuals == "new" else self.count // 2
             test = crop_set(self.data / "crops", self.seed, count, individuals, room_share)
-            key = f"{individuals}{self.seed}"
-            seen = cached_features(self.data / "features", training.encoder, key, test)
-            figures |= {f"{individuals}, {group}": f for group, f in measured(stage, test, seen).items()}
-        for group, own in figures.items():
+            rows = np.flatnonzero((test.kind >= 0) & (test.order > 0))
+            own = test.of(rows)
+            true = TruePoses(own.angles.astype(np.float64), [NAMES[k] for k in own.kind], own.order)
+            found = PredictedPoses(answer(individuals, test, rows))
+            scores = measure_poses(found, true, known=set(NAMES) - set(NOVEL)).figures
+            figures |= {f"{individuals}, {k}": vars(scores[f"{k}, up to symmetry"]) for k in ("known", "novel")}
+        for group, one in figures.items():
             print(
-                f"{name:14} {group:20} n {own['objects']:5} acc@30 {own['acc_30']:.3f} acc@10 {own['acc_10']:.3f}"
-                f" median {own['median_deg']:.1f}",
+                f"{name:14} {group:20} n {one['objects']:5} acc@30 {one['acc_30']:.3f} acc@10 {one['acc_10']:.3f}"
+                f" median {one['median_deg']:.1f}",
                 flush=True,
             )
         return figures
@@ -132,17 +153,6 @@ class Benchmark:
         for name, own in rows.items():
             print(name, {key: round(value, 3) for key, value in own.items()}, flush=True)
         return rows
-
-
-def measured(stage: PoseStage, crops: CropSet, features: torch.Tensor) -> dict[str, dict[str, Any]]:
-    """Figures of known and novel kinds, up to symmetry."""
-    rows = np.flatnonzero((crops.kind >= 0) & (crops.order > 0))
-    test = crops.of(rows)
-    with torch.no_grad():
-        found = stage.network.eval()(features[torch.from_numpy(rows)].float(), stage.text[torch.from_numpy(test.kind)])
-    true = TruePoses(test.angles.astype(np.float64), [NAMES[k] for k in test.kind], test.order)
-    scores = measure_poses(PredictedPoses(decoded(found)), true, known=set(NAMES) - set(NOVEL))
-    return {name: vars(scores.figures[f"{name}, up to symmetry"]) for name in ("known", "novel")}
 
 
 def decoded(found: PosePredictions) -> np.ndarray:
