@@ -8,6 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ MAX_ROUNDS = 6
 """Most bundle adjustments, each followed by a new triangulation, which finds more matches at better poses."""
 SETTLED = 0.05
 """Median movement of a camera in a round, in degrees, below which the poses have settled."""
+MIN_LENS_VIEWS = 10
+"""Photos that must share a lens if its focal length is to be adjusted."""
 MIN_TRACK = 3
 """Photos that must observe a point."""
 MIN_POINTS = 30
@@ -121,6 +124,9 @@ class _Job:
         self._names = [f"{number:05d}.png" for number in range(len(views))]
         self._database = work / "database.db"
         self._ids: list[int] = []
+        self._lenses, self._lens_of = _distinct([frame.camera for frame in self._frames])
+        self._camera_ids: list[int] = []
+        self.adjust_focal = False
 
     def match(self) -> None:
         """Find features and match them."""
@@ -129,8 +135,7 @@ class _Job:
         pycolmap.set_random_seed(self._seed)
         folder = self._work / "images"
         folder.mkdir()
-        with open_database(self._database):
-            pass
+        self._write_lenses()
         extraction = pycolmap.FeatureExtractionOptions()
         extraction.num_threads = self._threads
         extraction.sift.peak_threshold = PEAK_THRESHOLD
@@ -140,12 +145,12 @@ class _Job:
             for number in numbers:
                 self._write(folder, number)
             # In order and by one thread, since numbers of images follow it: extraction writes them as they come.
-            pycolmap.import_images(
-                self._database,
-                folder,
-                camera_mode=pycolmap.CameraMode.PER_IMAGE,
-                image_names=[self._names[number] for number in numbers],
-            )
+            for lens, same in groupby(numbers, key=lambda number: self._lens_of[number]):
+                reading = pycolmap.ImageReaderOptions()
+                reading.existing_camera_id = self._camera_ids[lens]
+                pycolmap.import_images(
+                    self._database, folder, image_names=[self._names[number] for number in same], options=reading
+                )
             names = [self._names[number] for number in numbers]
             interruptible(
                 pycolmap.extract_features,
@@ -155,7 +160,9 @@ class _Job:
                 extraction_options=extraction,
                 device=pycolmap.Device.cpu,
             )
-        self._set_cameras()
+        with open_database(self._database) as database:
+            images = {image.name: image for image in database.read_all_images()}
+            self._ids = [images[name].image_id for name in self._names]
         pairs = _pairs([frame.camera for frame in self._frames], self._seed)
         for part, done in chunks(pairs, 100):
             self._report(f"matching: {done} of {len(pairs)} pairs", 0.5 + 0.4 * done / len(pairs))
@@ -170,27 +177,27 @@ class _Job:
             photo[~load_mask(frame)] = 0
         Image.fromarray(photo).save(folder / self._names[number], compress_level=1)
 
-    def _set_cameras(self) -> None:
-        """Write the given lenses to the database, one camera for each photo."""
+    def _write_lenses(self) -> None:
+        """Write the given lenses to a new database; photos of one lens share a camera."""
         import pycolmap
 
         with open_database(self._database) as database:
-            images = {image.name: image for image in database.read_all_images()}
-            self._ids = [images[name].image_id for name in self._names]
-            for name, frame in zip(self._names, self._frames):
-                lens = frame.camera
+            for lens in self._lenses:
                 model, params = _colmap_lens(lens)
-                camera = pycolmap.Camera(
-                    camera_id=images[name].camera_id, model=model, width=lens.width, height=lens.height, params=params
-                )
+                camera = pycolmap.Camera(model=model, width=lens.width, height=lens.height, params=params)
                 camera.has_prior_focal_length = True
-                database.update_camera(camera)
+                number = database.write_camera(camera)
+                rig = pycolmap.Rig()
+                rig.add_ref_sensor(pycolmap.sensor_t(type=pycolmap.SensorType.CAMERA, id=number))
+                database.write_rig(rig)
+                self._camera_ids.append(number)
 
     def solve(self, adjust: bool) -> Triangulation | None:
         """Triangulate, and adjust the poses."""
         poses = np.stack([frame.camera.c2w for frame in self._frames])
+        lenses = [np.array(_colmap_lens(lens)[1]) for lens in self._lenses]
         self._report("triangulating", 0.9)
-        model = self._triangulate(poses, 0)
+        model = self._triangulate(poses, lenses, 0)
         if model.num_points3D() < MIN_POINTS:
             return None
         given = model.compute_mean_reprojection_error()
@@ -198,19 +205,22 @@ class _Job:
             self._report("adjusting the poses", 0.92 + 0.008 * number)
             self._adjust(model)
             before, poses = poses, self._poses(model)
-            model = self._triangulate(poses, number + 1)
+            lenses = [np.array(model.camera(i).params) for i in self._camera_ids]
+            model = self._triangulate(poses, lenses, number + 1)
             if math.degrees(_movement(before, poses)[0]) < SETTLED:
                 break
         return self._collect(model, given, adjust)
 
-    def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], number: int) -> Any:
+    def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], lenses: list[np.ndarray], number: int) -> Any:
         import pycolmap
 
         model = pycolmap.Reconstruction()
         with open_database(self._database) as database:
             images = [database.read_image(i) for i in self._ids]
-            for image in images:
-                model.add_camera_with_trivial_rig(database.read_camera(image.camera_id))
+            for camera_id, lens in zip(self._camera_ids, lenses):
+                camera = database.read_camera(camera_id)
+                camera.params = lens
+                model.add_camera_with_trivial_rig(camera)
         for image, name, pose in zip(images, self._names, poses):
             placed = pycolmap.Image(name=name, camera_id=image.camera_id, image_id=image.image_id)
             model.add_image_with_trivial_frame(placed, pycolmap.Rigid3d(_world_to_camera(pose)))
@@ -243,7 +253,8 @@ class _Job:
         rotation = max(math.radians(ROTATION_SIGMA), turned)
         position = max(POSITION_SIGMA * float(np.median(depths)), moved)
         options = pycolmap.BundleAdjustmentOptions()
-        options.refine_focal_length = options.refine_principal_point = options.refine_extra_params = False
+        options.refine_principal_point = options.refine_extra_params = False
+        options.refine_focal_length = self.adjust_focal
         options.print_summary = False
         options.ceres.solver_options.num_threads = 1
         options.ceres.solver_options.max_num_iterations = 30
@@ -251,6 +262,9 @@ class _Job:
         config = pycolmap.BundleAdjustmentConfig()
         for i in self._ids:
             config.add_image(i)
+        for number, count in zip(self._camera_ids, np.bincount(self._lens_of)):
+            if count < MIN_LENS_VIEWS:
+                config.set_constant_cam_intrinsics(number)
         adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
         covariance = np.diag([rotation**2] * 3 + [position**2] * 3)
         # The problem does not own the costs: they must outlive it.
@@ -327,6 +341,19 @@ def _movement(before: Float[np.ndarray, "views 4 4"], after: Float[np.ndarray, "
     """Median rotation (radians) and median distance between poses."""
     turns = Rotation.from_matrix(np.swapaxes(before[:, :3, :3], 1, 2) @ after[:, :3, :3]).magnitude()
     return float(np.median(turns)), float(np.median(np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=1)))
+
+
+def _distinct(cameras: Sequence[Camera]) -> tuple[list[Camera], list[int]]:
+    """Cameras with different lenses, and which of them each camera's lens is."""
+    numbers: dict[tuple[Any, ...], int] = {}
+    lenses, lens_of = [], []
+    for camera in cameras:
+        key = (camera.width, camera.height, *_colmap_lens(camera)[1], camera.model)
+        if key not in numbers:
+            numbers[key] = len(lenses)
+            lenses.append(camera)
+        lens_of.append(numbers[key])
+    return lenses, lens_of
 
 
 def _world_to_camera(c2w: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3 4"]:
