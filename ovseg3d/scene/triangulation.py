@@ -43,6 +43,8 @@ POSITION_SIGMA = 0.003
 """Standard deviation of the given positions in bundle adjustment, as a share of the median depth of the points."""
 ROTATION_SIGMA = 0.5
 """Standard deviation of the given rotations in bundle adjustment, degrees."""
+FOCAL_SIGMA = 0.02
+"""Relative standard deviation of the given focal lengths in bundle adjustment."""
 MAX_ROUNDS = 6
 """Most bundle adjustments, each followed by a new triangulation, which finds more matches at better poses."""
 SETTLED = 0.05
@@ -64,16 +66,21 @@ class Triangulation:
     observations: Observations
     c2w: Float[np.ndarray, "views 4 4"]
     """Adjusted poses of `Scene.train`; the given ones where they were not adjusted."""
+    focal_ratio: Float[np.ndarray, "views 2"]
+    """Adjusted focal lengths (fx, fy) of `Scene.train`, as a share of the given ones; 1 where they were not adjusted."""
     errors_px: Float[np.ndarray, "2"]
     """Mean reprojection error at the given and at the adjusted poses, in pixels of the matched photos."""
 
 
-def triangulate(scene: Scene, *, adjust: bool, threads: int, seed: int, report: Progress) -> Triangulation | None:
+def triangulate(
+    scene: Scene, *, adjust: bool, focal: bool, threads: int, seed: int, report: Progress
+) -> Triangulation | None:
     """Match the training photos and triangulate; None if they have too few matches.
 
     Args:
         scene: the capture.
         adjust: also adjust the poses, if there are at most `MAX_VIEWS`; else they are returned unchanged.
+        focal: with the poses, adjust the focal lengths of lenses that at least `MIN_LENS_VIEWS` photos share.
         threads: of feature extraction and matching.
         seed: of the choice of pairs and of RANSAC.
         report: receives a sentence and the completed share.
@@ -89,7 +96,7 @@ def triangulate(scene: Scene, *, adjust: bool, threads: int, seed: int, report: 
         with tempfile.TemporaryDirectory(prefix="ovseg3d-") as scratch, quiet():
             job = _Job(scene, views, Path(scratch), threads, seed, report)
             job.match()
-            return job.solve(adjust and len(views) == len(scene.train))
+            return job.solve(adjust and len(views) == len(scene.train), focal)
     except OSError as error:  # such as a full disk
         raise output_error(error, Path(tempfile.gettempdir())) from error
     except RuntimeError as error:  # pycolmap's own; it reports a full disk only as text, too
@@ -126,7 +133,6 @@ class _Job:
         self._ids: list[int] = []
         self._lenses, self._lens_of = _distinct([frame.camera for frame in self._frames])
         self._camera_ids: list[int] = []
-        self.adjust_focal = False
 
     def match(self) -> None:
         """Find features and match them."""
@@ -192,8 +198,8 @@ class _Job:
                 database.write_rig(rig)
                 self._camera_ids.append(number)
 
-    def solve(self, adjust: bool) -> Triangulation | None:
-        """Triangulate, and adjust the poses."""
+    def solve(self, adjust: bool, focal: bool) -> Triangulation | None:
+        """Triangulate, and adjust the poses and with `focal` the lenses."""
         poses = np.stack([frame.camera.c2w for frame in self._frames])
         lenses = [np.array(_colmap_lens(lens)[1]) for lens in self._lenses]
         self._report("triangulating", 0.9)
@@ -203,7 +209,7 @@ class _Job:
         given = model.compute_mean_reprojection_error()
         for number in range(MAX_ROUNDS if adjust else 0):
             self._report("adjusting the poses", 0.92 + 0.008 * number)
-            self._adjust(model)
+            self._adjust(model, focal)
             before, poses = poses, self._poses(model)
             lenses = [np.array(model.camera(i).params) for i in self._camera_ids]
             model = self._triangulate(poses, lenses, number + 1)
@@ -239,12 +245,13 @@ class _Job:
             pose[:3] = model.image(i).cam_from_world().inverse().matrix()
         return poses
 
-    def _adjust(self, model: Any) -> None:
+    def _adjust(self, model: Any, focal: bool) -> None:
         """Bundle adjustment of poses and points, with the given poses as a prior.
 
         The prior is as wide as the poses have moved so far, so that it does not hold them at poses that were disturbed.
         """
         import pycolmap
+        from pyceres.factors import NormalPrior
         from pycolmap.cost_functions import AbsolutePosePriorCost
 
         depths = np.concatenate([self._depths(model, i) for i in self._ids])
@@ -254,7 +261,7 @@ class _Job:
         position = max(POSITION_SIGMA * float(np.median(depths)), moved)
         options = pycolmap.BundleAdjustmentOptions()
         options.refine_principal_point = options.refine_extra_params = False
-        options.refine_focal_length = self.adjust_focal
+        options.refine_focal_length = focal
         options.print_summary = False
         options.ceres.solver_options.num_threads = 1
         options.ceres.solver_options.max_num_iterations = 30
@@ -262,15 +269,24 @@ class _Job:
         config = pycolmap.BundleAdjustmentConfig()
         for i in self._ids:
             config.add_image(i)
-        for number, count in zip(self._camera_ids, np.bincount(self._lens_of)):
+        lenses = [(i, _colmap_lens(lens)[1]) for i, lens in zip(self._camera_ids, self._lenses)]
+        counts = np.bincount(self._lens_of)
+        for (i, _), count in zip(lenses, counts):
             if count < MIN_LENS_VIEWS:
-                config.set_constant_cam_intrinsics(number)
+                config.set_constant_cam_intrinsics(i)
         adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
         covariance = np.diag([rotation**2] * 3 + [position**2] * 3)
         # The problem does not own the costs: they must outlive it.
         costs = [AbsolutePosePriorCost(covariance, pycolmap.Rigid3d(_world_to_camera(pose))) for pose in given]
         for i, cost in zip(self._ids, costs):
             adjuster.problem.add_residual_block(cost, None, [model.image(i).frame.rig_from_world.params])
+        for (i, params), count in zip(lenses, counts):
+            if focal and count >= MIN_LENS_VIEWS:
+                sigma = np.full(len(params), 1e6)  # nothing but the focal lengths may move
+                sigma[:2] = FOCAL_SIGMA * np.array(params[:2])
+                prior = NormalPrior(np.array(params), np.diag(sigma**2))
+                costs.append(prior)
+                adjuster.problem.add_residual_block(prior, None, [model.camera(i).params])
         interruptible(adjuster.solve)
 
     def _depths(self, model: Any, image_id: int) -> Float[np.ndarray, " points"]:
@@ -284,14 +300,16 @@ class _Job:
         scene = self._scene
         c2w = np.stack([scene.frames[view].camera.c2w for view in scene.train])
         place = {view: number for number, view in enumerate(scene.train)}
-        poses = self._poses(model)
+        poses, ratio = self._poses(model), np.ones((len(scene.train), 2))
         kept = {key: point for key, point in model.points3D.items() if point.track.length() >= MIN_TRACK}
         points = np.array([point.xyz for point in kept.values()]).reshape(-1, 3)
         sigmas = dict(zip(kept, self._sigmas(list(kept.values()), points, poses)))
         rows: list[tuple[float, ...]] = []
-        for view, i, frame, pose in zip(self._views, self._ids, self._frames, poses):
+        for view, i, frame, pose, lens in zip(self._views, self._ids, self._frames, poses, self._lens_of):
             if adjusted:
                 c2w[place[view]] = pose
+                params = model.camera(self._camera_ids[lens]).params
+                ratio[place[view]] = params[0] / frame.camera.fx, params[1] / frame.camera.fy
             camera = scene.frames[view].camera
             usable = load_mask(scene.frames[view])
             for seen, z in zip(model.image(i).get_observation_points2D(), self._depths(model, i)):
@@ -304,7 +322,7 @@ class _Job:
             return None
         table = np.array(rows)
         found = Observations(table[:, 0].astype(np.int64), table[:, 1:3], table[:, 3], table[:, 4], points)
-        return Triangulation(found, c2w, np.array([given_error, model.compute_mean_reprojection_error()]))
+        return Triangulation(found, c2w, ratio, np.array([given_error, model.compute_mean_reprojection_error()]))
 
     def _sigmas(
         self, points: list[Any], xyz: Float[np.ndarray, "points 3"], poses: Float[np.ndarray, "views 4 4"]
@@ -348,11 +366,10 @@ def _distinct(cameras: Sequence[Camera]) -> tuple[list[Camera], list[int]]:
     numbers: dict[tuple[Any, ...], int] = {}
     lenses, lens_of = [], []
     for camera in cameras:
-        key = (camera.width, camera.height, *_colmap_lens(camera)[1], camera.model)
-        if key not in numbers:
-            numbers[key] = len(lenses)
+        if camera.lens not in numbers:
+            numbers[camera.lens] = len(lenses)
             lenses.append(camera)
-        lens_of.append(numbers[key])
+        lens_of.append(numbers[camera.lens])
     return lenses, lens_of
 
 

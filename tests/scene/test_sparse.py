@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import OutputError, SceneError
-from ovseg3d.scene import Scene, load_depth, load_scene
+from ovseg3d.scene import Camera, Scene, load_depth, load_scene
 from ovseg3d.scene.sparse import SparseDepth, reconstruct
 from ovseg3d.synth import Views, synthesise
 from ovseg3d.synth.render import DRAFT
@@ -49,12 +49,13 @@ def test_points_and_completed_depth_are_near_the_truth(room: Scene, sparse: Spar
     assert len(completed) > 5000 and np.median(completed) < 0.02
 
 
-def test_exact_poses_stay(room: Scene, sparse: SparseDepth):
+def test_exact_poses_and_lenses_stay(room: Scene, sparse: SparseDepth):
     np.testing.assert_allclose(sparse.c2w[:, :3, 3], poses(room)[:, :3, 3], atol=0.02)
+    np.testing.assert_allclose(sparse.focal_ratio, 1.0, atol=0.01)
 
 
-def test_disturbed_poses_return():
-    """By one degree and two centimetres each, in the room of the demo."""
+def test_disturbed_poses_and_a_wrong_focal_length_return():
+    """Poses by one degree and two centimetres each, the focal length by 3 %, in the room of the demo."""
     room = load_scene(Path(__file__).parents[2] / "scenes" / "playroom")
     room = replace(room, train=room.train[:48])
     true, random = poses(room), np.random.default_rng(0)
@@ -64,7 +65,10 @@ def test_disturbed_poses_return():
         disturbed[:3, :3] = Rotation.from_rotvec(np.radians(1.0) * _unit(random)).as_matrix() @ pose[:3, :3]
         disturbed[:3, 3] += 0.02 * _unit(random)
         frames[view] = replace(frames[view], camera=replace(frames[view].camera, c2w=disturbed))
-    found = reconstruct(replace(room, frames=tuple(frames)), adjust=True)
+    right = room.frames[0].camera
+    wrong = [replace(frame, camera=_focused(frame.camera, 1.03)) for frame in frames]
+    room = replace(room, frames=tuple(wrong))
+    found = reconstruct(room, adjust=True)
     assert found is not None and found.errors_px[1] < 0.6 * found.errors_px[0]
     # Up to a similarity of everything, which nothing in the photos can tell.
     turns = Rotation.from_matrix(found.c2w[:, :3, :3] @ np.swapaxes(true[:, :3, :3], 1, 2))
@@ -74,6 +78,15 @@ def test_disturbed_poses_return():
     turn, _ = Rotation.align_vectors(wanted, back)
     back = turn.apply(back) * np.sqrt(np.square(wanted).sum() / np.square(back).sum())
     assert np.median(np.linalg.norm(back - wanted, axis=1)) < 0.01
+    # Held-out photos share the lens, but keep their poses.
+    for view, frame in enumerate(found.applied(room).frames):
+        assert abs(frame.camera.fx / right.fx - 1) < 0.003 and abs(frame.camera.fy / right.fy - 1) < 0.003
+        if view not in room.train:
+            np.testing.assert_array_equal(frame.camera.c2w, room.frames[view].camera.c2w)
+
+
+def _focused(camera: Camera, ratio: float) -> Camera:
+    return replace(camera, fx=camera.fx * ratio, fy=camera.fy * ratio)
 
 
 def _unit(random: np.random.Generator) -> np.ndarray:
@@ -86,6 +99,22 @@ def test_poses_are_kept_without_adjustment(room: Scene):
     assert found is not None
     np.testing.assert_array_equal(found.c2w, poses(room))
     assert found.errors_px[0] == found.errors_px[1]
+
+
+def test_focal_lengths_that_few_photos_share_stay(room: Scene, monkeypatch: pytest.MonkeyPatch):
+    """A lens of its own for some photos, and one that too few share."""
+    monkeypatch.setattr("ovseg3d.scene.triangulation.MAX_ROUNDS", 1)
+    frames = [replace(f, camera=_focused(f.camera, 1.01 if i % 3 else 1.02)) for i, f in enumerate(room.frames)]
+    mixed = replace(room, frames=tuple(frames))
+    found = reconstruct(mixed, adjust=True)
+    assert found is not None
+    few = np.array([view % 3 == 0 for view in room.train])
+    assert few.sum() < 10 <= (~few).sum()
+    np.testing.assert_array_equal(found.focal_ratio[few], 1.0)
+    assert (np.ptp(found.focal_ratio[~few], 0) == 0).all() and (found.focal_ratio[~few] != 1).all()
+    fixed = reconstruct(mixed, adjust=True, focal=False)
+    assert fixed is not None
+    np.testing.assert_array_equal(fixed.focal_ratio, 1.0)
 
 
 def test_no_pose_moves_where_not_all_photos_are_matched(room: Scene, monkeypatch: pytest.MonkeyPatch):
@@ -128,8 +157,13 @@ def test_the_arrays_come_back_and_damaged_ones_are_refused(room: Scene, sparse: 
         {"cell": arrays["cell"] * 0},
         {"depth_z": -arrays["depth_z"]},
         {"c2w": arrays["c2w"] + np.inf},
+        {"focal_ratio": arrays["focal_ratio"][1:]},
+        {"focal_ratio": arrays["focal_ratio"] * 0},
     ):
         with pytest.raises(ValueError):
             SparseDepth.from_arrays({**arrays, **damage}, views)
     with pytest.raises(ValueError, match="sigma is missing"):
         SparseDepth.from_arrays({name: array for name, array in arrays.items() if name != "sigma"}, views)
+    # A run of before lenses were adjusted.
+    old = SparseDepth.from_arrays({name: array for name, array in arrays.items() if name != "focal_ratio"}, views)
+    np.testing.assert_array_equal(old.focal_ratio, 1.0)
