@@ -67,7 +67,7 @@ class Triangulation:
     c2w: Float[np.ndarray, "views 4 4"]
     """Adjusted poses of `Scene.train`; the given ones where they were not adjusted."""
     focal_ratio: Float[np.ndarray, "views 2"]
-    """Adjusted focal lengths (fx, fy) of `Scene.train`, as a share of the given ones; 1 where they were not adjusted."""
+    """Adjusted focal lengths (fx, fy) of `Scene.train`, as a share of the given ones; 1 if not adjusted."""
     errors_px: Float[np.ndarray, "2"]
     """Mean reprojection error at the given and at the adjusted poses, in pixels of the matched photos."""
 
