@@ -1,7 +1,8 @@
 """Triangulate points with the poses of a capture, and bundle adjust them: SIFT features, matched by pycolmap.
 
-Bundle adjustment moves the poses to where the matches agree; a prior on each pose keeps the scale and the frame of the
-capture. Only training photos are used. pycolmap does the work, with one thread where the order of sums matters.
+Bundle adjustment moves the poses, and the focal length of lenses that many photos share, to where the matches agree. A
+prior on each pose keeps the scale and the frame of the capture, one on each lens the given focal length where photos
+tell little of it. Only training photos are used. pycolmap does the work, with one thread where the order of sums matters.
 """
 
 import math
