@@ -2,7 +2,8 @@
 
 Bundle adjustment moves the poses, and the focal length of lenses that many photos share, to where the matches agree. A
 prior on each pose keeps the scale and the frame of the capture, one on each lens the given focal length where photos
-tell little of it. Only training photos are used. pycolmap does the work, with one thread where the order of sums matters.
+tell little of it. Only training photos are used. pycolmap does the work, with one thread where the order of sums
+matters.
 """
 
 import math
