@@ -153,7 +153,7 @@ class _Job:
             for number in numbers:
                 self._write(folder, number)
             # In order and by one thread, since numbers of images follow it: extraction writes them as they come.
-            for lens, same in groupby(numbers, key=lambda number: self._lens_of[number]):
+            for lens, same in groupby(numbers, key=self._lens_of.__getitem__):
                 reading = pycolmap.ImageReaderOptions()
                 reading.existing_camera_id = self._camera_ids[lens]
                 pycolmap.import_images(
