@@ -136,7 +136,6 @@ class FieldStage:
         # Every piece has whole lines of three rays.
         self._ray_unit = 192 if self._lines else 64
         self._ray_count = 1024 // self._ray_unit * self._ray_unit
-        self._sharpness: Tensor | None = None
         self._used: list[Tensor] = []
         self._load = [0, 0]
         self._measured = _Measured(device)
@@ -226,12 +225,7 @@ class FieldStage:
         rgb = rgb + (1.0 - opacity)[:, None] * background
         target = batch.rgb * batch.alpha[:, None] + (1.0 - batch.alpha)[:, None] * background
         error = (rgb - target) * batch.valid[:, None]
-        if self._sharpness is None:
-            loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="sum", delta=0.1)
-        else:
-            each = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=0.1)
-            loss = (each.sum(-1) * self._sharpness.index_select(0, batch.view)).sum()
-        loss = 5.0 / 3.0 * loss
+        loss = 5.0 / 3.0 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="sum", delta=0.1)
         if config.distortion and step_scale == 1.0:
             s, extent = self._normalized(t, length)
             loss = loss + config.distortion * backend.distortion(weights, s, extent, ray, offsets).sum()
