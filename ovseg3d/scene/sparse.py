@@ -22,6 +22,8 @@ VERSION = 4
 """Part of the key of cached results: raise it when the same photos give other ones."""
 MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
+MAX_FOCAL_RATIO = 10.0
+"""Largest change of a focal length that a file may state."""
 
 DepthPrior = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w"]]
 """Predicts the disparity of a photo, up to a positive scale and an offset."""
@@ -91,8 +93,10 @@ class SparseDepth:
             raise ValueError("disparity has another shape")
         if not count or own["view"].min() < 0 or own["view"].max() >= views:
             raise ValueError("view is empty or out of range")
-        if min(own[name].min() for name in ("depth_z", "disparity", "focal_ratio")) <= 0:
-            raise ValueError("a depth or a focal length is not above 0")
+        if min(own[name].min() for name in ("depth_z", "disparity")) <= 0:
+            raise ValueError("a depth is not above 0")
+        if (np.abs(np.log(np.maximum(own["focal_ratio"], 1e-9))) > np.log(MAX_FOCAL_RATIO)).any():
+            raise ValueError("a focal length was changed out of all proportion")
         return cls(**own)
 
     def applied(self, scene: Scene) -> Scene:
