@@ -6,6 +6,7 @@ tell little of it. Only training photos are used. pycolmap does the work, with o
 matters.
 """
 
+import copy
 import math
 import tempfile
 from collections.abc import Callable, Sequence
@@ -47,6 +48,10 @@ ROTATION_SIGMA = 0.5
 """Standard deviation of the given rotations in bundle adjustment, degrees."""
 FOCAL_SIGMA = 0.02
 """Relative standard deviation of the given focal lengths in bundle adjustment."""
+ASPECT_SIGMA = 0.001
+"""Relative standard deviation of the given ratio of fx to fy."""
+MIN_FOCAL_GAIN = 0.015
+"""Share by which adjusted focal lengths must lower the mean reprojection error."""
 MAX_ROUNDS = 6
 """Most bundle adjustments, each followed by a new triangulation, which finds more matches at better poses."""
 SETTLED = 0.05
@@ -134,6 +139,7 @@ class _Job:
         self._database = work / "database.db"
         self._ids: list[int] = []
         self._lenses, self._lens_of = _distinct([frame.camera for frame in self._frames])
+        self._shared = np.flatnonzero(np.bincount(self._lens_of) >= MIN_LENS_VIEWS).tolist()
         self._camera_ids: list[int] = []
 
     def match(self) -> None:
@@ -201,25 +207,39 @@ class _Job:
                 self._camera_ids.append(number)
 
     def solve(self, adjust: bool, focal: bool) -> Triangulation | None:
-        """Triangulate, and adjust the poses and with `focal` the lenses."""
-        poses = np.stack([frame.camera.c2w for frame in self._frames])
-        lenses = [np.array(_colmap_lens(lens)[1]) for lens in self._lenses]
+        """Triangulate, and adjust the poses.
+
+        With `focal` they are adjusted twice, the second time with the lenses. Those are kept if the matches agree
+        clearly better; if not, errors of other kinds have moved them.
+        """
+        given = [np.array(_colmap_lens(lens)[1]) for lens in self._lenses]
         self._report("triangulating", 0.9)
-        model = self._triangulate(poses, lenses, 0)
-        if model.num_points3D() < MIN_POINTS:
+        first = self._triangulate(np.stack([frame.camera.c2w for frame in self._frames]), given)
+        if first.num_points3D() < MIN_POINTS:
             return None
-        given = model.compute_mean_reprojection_error()
-        for number in range(MAX_ROUNDS if adjust else 0):
-            self._report("adjusting the poses", 0.92 + 0.008 * number)
+        model, error = first, first.compute_mean_reprojection_error()
+        if adjust:
+            model = self._adjusted(copy.deepcopy(first), given, focal=False)
+        if adjust and focal and self._shared:
+            other = self._adjusted(first, given, focal=True)
+            gain = 1.0 - other.compute_mean_reprojection_error() / model.compute_mean_reprojection_error()
+            model = other if gain > MIN_FOCAL_GAIN else model
+        return self._collect(model, error, adjust)
+
+    def _adjusted(self, model: Any, lenses: list[np.ndarray], *, focal: bool) -> Any:
+        """Adjust a model and triangulate anew, until the poses settle."""
+        poses = self._poses(model)
+        for number in range(MAX_ROUNDS):
+            self._report("adjusting the poses", 0.92 + 0.004 * (number + MAX_ROUNDS * focal))
             self._adjust(model, focal)
             before, poses = poses, self._poses(model)
             lenses = [np.array(model.camera(i).params) for i in self._camera_ids]
-            model = self._triangulate(poses, lenses, number + 1)
+            model = self._triangulate(poses, lenses)
             if math.degrees(_movement(before, poses)[0]) < SETTLED:
                 break
-        return self._collect(model, given, adjust)
+        return model
 
-    def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], lenses: list[np.ndarray], number: int) -> Any:
+    def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], lenses: list[np.ndarray]) -> Any:
         import pycolmap
 
         model = pycolmap.Reconstruction()
@@ -235,8 +255,7 @@ class _Job:
         options = pycolmap.IncrementalPipelineOptions()
         options.num_threads = 1
         options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = self._seed
-        out = self._work / f"model{number}"
-        out.mkdir()
+        out = Path(tempfile.mkdtemp(prefix="model", dir=self._work))
         return interruptible(
             pycolmap.triangulate_points, model, self._database, self._work / "images", out, options=options
         )
@@ -271,24 +290,22 @@ class _Job:
         config = pycolmap.BundleAdjustmentConfig()
         for i in self._ids:
             config.add_image(i)
-        lenses = [(i, _colmap_lens(lens)[1]) for i, lens in zip(self._camera_ids, self._lenses)]
-        counts = np.bincount(self._lens_of)
-        for (i, _), count in zip(lenses, counts):
-            if count < MIN_LENS_VIEWS:
-                config.set_constant_cam_intrinsics(i)
+        for i in set(self._camera_ids) - {self._camera_ids[lens] for lens in self._shared}:
+            config.set_constant_cam_intrinsics(i)
         adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
         covariance = np.diag([rotation**2] * 3 + [position**2] * 3)
         # The problem does not own the costs: they must outlive it.
-        costs = [AbsolutePosePriorCost(covariance, pycolmap.Rigid3d(_world_to_camera(pose))) for pose in given]
+        costs: list[Any] = [
+            AbsolutePosePriorCost(covariance, pycolmap.Rigid3d(_world_to_camera(pose))) for pose in given
+        ]
         for i, cost in zip(self._ids, costs):
             adjuster.problem.add_residual_block(cost, None, [model.image(i).frame.rig_from_world.params])
-        for (i, params), count in zip(lenses, counts):
-            if focal and count >= MIN_LENS_VIEWS:
-                sigma = np.full(len(params), 1e6)  # nothing but the focal lengths may move
-                sigma[:2] = FOCAL_SIGMA * np.array(params[:2])
-                prior = NormalPrior(np.array(params), np.diag(sigma**2))
-                costs.append(prior)
-                adjuster.problem.add_residual_block(prior, None, [model.camera(i).params])
+        for lens in self._shared if focal else ():
+            params = np.array(_colmap_lens(self._lenses[lens])[1])
+            spread = np.eye(len(params))  # of numbers that do not move, but for fx and fy
+            spread[:2, :2] = np.outer(params[:2], params[:2]) * (FOCAL_SIGMA**2 + ASPECT_SIGMA**2 * np.eye(2))
+            costs.append(NormalPrior(params, spread))
+            adjuster.problem.add_residual_block(costs[-1], None, [model.camera(self._camera_ids[lens]).params])
         interruptible(adjuster.solve)
 
     def _depths(self, model: Any, image_id: int) -> Float[np.ndarray, " points"]:
