@@ -219,14 +219,14 @@ class _Job:
             return None
         model, error = first, first.compute_mean_reprojection_error()
         if adjust:
-            model = self._adjusted(copy.deepcopy(first), given, focal=False)
+            model = self._adjusted(copy.deepcopy(first), focal=False)
         if adjust and focal and self._shared:
-            other = self._adjusted(first, given, focal=True)
-            gain = 1.0 - other.compute_mean_reprojection_error() / model.compute_mean_reprojection_error()
-            model = other if gain > MIN_FOCAL_GAIN else model
+            other = self._adjusted(first, focal=True)
+            limit = (1.0 - MIN_FOCAL_GAIN) * model.compute_mean_reprojection_error()
+            model = other if other.compute_mean_reprojection_error() < limit else model
         return self._collect(model, error, adjust)
 
-    def _adjusted(self, model: Any, lenses: list[np.ndarray], *, focal: bool) -> Any:
+    def _adjusted(self, model: Any, *, focal: bool) -> Any:
         """Adjust a model and triangulate anew, until the poses settle."""
         poses = self._poses(model)
         for number in range(MAX_ROUNDS):
