@@ -1,7 +1,7 @@
 """Detections of a run: the detection head on its surface, named by the run's own language features.
 
-The head runs once for each detector and unit. Its boxes, their names, and the fronts that questions about places and
-the viewer take all come from here. Everything is in the input frame and unit.
+The head runs once for each detector and unit. Boxes and names, and what questions about places and the viewer take of
+them, all come from here. Everything is in the input frame and unit.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ MAX_CANDIDATES = 5
 MIN_SHARE = 0.3
 """Least share of a detection's points that carry a name of the list; otherwise the head's own name stands."""
 MIN_OVERLAP = 0.25
-"""Least IoU of the points of an instance with those of a detection that gives it its front."""
+"""Least IoU of the points of an instance with those of its detection."""
 
 INSTANCE_SHARE = 0.5
 """A detection of which fewer points belong to instances of the run is left out: grouping knows the layout, and pieces
@@ -97,17 +97,17 @@ class DetectionModel:
         return replace(found, detections=tuple(_named(one, labels, tuple(names)) for one in found.detections))
 
     @cached_property
-    def fronts(self) -> dict[int, tuple[float, float, float]]:
-        """The front of each instance of which a detection has most of the points and a front, by the instance's id."""
+    def of_instances(self) -> dict[int, Detection]:
+        """The detection of each instance that shares its points with one, by the instance's id."""
         ids = self._context.semantics.instance
-        counts, fronts = np.bincount(ids), {}
+        counts, found = np.bincount(ids), {}
         best = np.full(len(counts), MIN_OVERLAP)
         for detection in self.detect().detections:
             shared = np.bincount(ids[detection.points], minlength=len(counts))
             iou = shared / np.maximum(counts + len(detection.points) - shared, 1)
             for i in np.flatnonzero(iou >= best).tolist():
-                best[i], fronts[i] = iou[i], detection.front
-        return {i: front for i, front in fronts.items() if i and front is not None}
+                best[i], found[i] = iou[i], detection
+        return {i: detection for i, detection in found.items() if i}
 
 
 def _supported(detection: Detection, instance: Integer[np.ndarray, " points"]) -> bool:

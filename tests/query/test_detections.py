@@ -40,7 +40,9 @@ def head(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_head_runs_once_for_boxes_and_fronts(tmp_path: Path, head: list) -> None:
     engine = furniture(tmp_path, 0.01)
     assert [one.label for one in engine.detect(["sofa", "mug"]).detections] == ["sofa", "mug"]
-    assert list(engine.relations.fronts) == [1] and engine.relations.fronts[1].tolist() == [1.0, 0.0]
+    sofa, mug = engine.relations.items.space.items
+    facing, round_ = engine.relations.items.front(sofa), engine.relations.items.front(mug)
+    assert facing is not None and facing.tolist() == [1.0, 0.0] and round_ is None
     assert engine.detect().detections[0].front == FRONT
     assert len(head) == 1 and head[0]["metres_per_unit"] == engine.metres == 0.01
     engine.detect(metres_per_unit=1.0)
@@ -52,12 +54,12 @@ def test_what_the_surface_does_not_support_gives_no_front(
 ) -> None:
     engine = furniture(tmp_path, 1.0)
     engine.semantics.instance[120:] = 0
-    assert not engine.detect().detections[1:] and list(engine.relations.fronts) == [1]
+    assert not engine.detect().detections[1:] and list(engine.detections.of_instances) == [1]
     few = detection(SOFA[:40])
     monkeypatch.setattr(detections, "detect_scene", lambda *_, **__: DetectedScene((few,), Frame(FRONT, 1.0, ())))
     engine.semantics.instance[41:] = 0
     fresh = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
-    assert not fresh.detections.detect().detections and not fresh.relations.fronts
+    assert not fresh.detections.detect().detections and not fresh.detections.of_instances
 
 
 @pytest.mark.parametrize(("metres", "unit"), [(1.0, "m"), (0.01, "units")])
