@@ -76,6 +76,10 @@ class ShapeError(Ovseg3dError):
     """A shape that cannot be read, seen or named."""
 
 
+class PoseError(Ovseg3dError):
+    """A pose of an object that cannot be used."""
+
+
 class CacheError(Ovseg3dError):
     """A feature cache that cannot be used."""
 

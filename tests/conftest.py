@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jaxtyping
 import pytest
 from commands import Cli, Done
+from sampled_checks import sampled
 from tiny import small_settings, write_tiny_scene
 
 if TYPE_CHECKING:
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """One thread of torch for each worker of xdist, which otherwise compete for the cores. Torch reads it when it is
+    """Annotations are checked in some calls only.
+
+    One thread of torch for each worker of xdist, which otherwise compete for the cores. Torch reads it when it is
     imported; processes that tests start inherit it."""
+    jaxtyping.jaxtyped = sampled(jaxtyping.jaxtyped)
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -42,26 +47,26 @@ def given_poses() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_checked_steps() -> Iterator[None]:
-    """Annotations are checked in every fifth step of a field: the check of a tiny step takes as long as the step.
+def blank_previews() -> Iterator[None]:
+    """Runs have blank previews of features and semantics, which take a quarter of a tiny training. The functions that
+    draw them have tests of their own."""
+    from PIL import Image
 
-    Five has no factor in common with `occupancy_every`, so what is done in every fourth step is checked, too.
-    """
-    from jaxtyping import config
-
-    from ovseg3d.field.stage import FieldStage
-
-    whole = FieldStage.step
-
-    def step(stage: FieldStage, step: int, progress: float) -> None:
-        config.update("jaxtyping_disable", step % 5 > 0)
-        try:
-            whole(stage, step, progress)
-        finally:
-            config.update("jaxtyping_disable", False)
+    def blank(path: Path, *_: object) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FieldStage, "step", step)
+        patch.setattr("ovseg3d.pipeline.stages.features.save_feature_preview", blank)
+        patch.setattr("ovseg3d.pipeline.stages.semantics.save_semantics_preview", blank)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_sync() -> Iterator[None]:
+    """Files are not forced to the disk, which no test outlives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 

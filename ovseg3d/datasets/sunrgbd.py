@@ -19,6 +19,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from ovseg3d.datasets.box_scenes import BoxScene, each_once
+from ovseg3d.datasets.matlab import read_matlab
 from ovseg3d.datasets.tables import as_boxes, as_cloud, as_table, check_size, named_files, numbers_from
 from ovseg3d.errors import SceneError
 from ovseg3d.files import write_together
@@ -115,10 +116,7 @@ def copy_photo(photo: Path, target: Path) -> None:
 
 
 def _matlab(path: Path) -> np.ndarray:
-    from scipy.io import loadmat
-
-    check_size(check_regular(path, SceneError, "cloud"), path)
-    return numbers_from(lambda: loadmat(path, variable_names=["instance"])["instance"], path)
+    return numbers_from(lambda: read_matlab(path, "instance"), path)
 
 
 def _text_table(path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Geometry that several parts share: oriented boxes and their overlap, lens distortion, quaternions."""
+"""Geometry that several parts share: oriented boxes and their overlap, lens distortion, quaternions, poses."""
 
 import lazy_loader as _lazy
 

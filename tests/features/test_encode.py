@@ -31,7 +31,7 @@ from ovseg3d.encoders import (
 from ovseg3d.encoders.towers import DENSE_PATHS
 from ovseg3d.errors import CacheError, ConfigError, EncoderError, RunError
 from ovseg3d.features.encode import choose, encode_scene, load_features
-from ovseg3d.features.images import region_image, vector_colours, vector_images
+from ovseg3d.features.images import region_image, save_feature_preview, vector_colours, vector_images
 from ovseg3d.features.maps import Dense, Regions
 from ovseg3d.limits import Trust
 from ovseg3d.pipeline.seeds import differences
@@ -78,7 +78,9 @@ def test_a_run_keeps_what_was_used_and_finds_its_features_again(tiny_scene: Path
     features = load_features(load(run.folder))
     assert features.nbytes == metrics["features_bytes"] and isinstance(features.of(features.names[3]).clip, Dense)
     assert features.projection is None and load_features(run, tmp_path / "cache")[0].dino is None
-    with Image.open(run.previews / "features.png") as image:
+    assert (run.previews / "features.png").is_file()
+    save_feature_preview(tmp_path / "features.png", load_scene(tiny_scene), features)
+    with Image.open(tmp_path / "features.png") as image:
         assert image.width > 400
     features.cache.clear()
     with pytest.raises(CacheError, match="no longer"):

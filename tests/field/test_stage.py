@@ -106,7 +106,7 @@ def test_refinement_recovers_a_shaken_camera(scene):
     frames[shaken] = replace(frames[shaken], camera=replace(camera, c2w=moved))
     config = replace(CONFIG, photo_learning_rate=2e-3, occupancy_warmup=32)
     stage = trained(
-        replace(scene, frames=tuple(frames)), 500, config=config, use=CaptureUse(depth=True, refine_poses=True)
+        replace(scene, frames=tuple(frames)), 300, config=config, use=CaptureUse(depth=True, refine_poses=True)
     )
     found = stage.photos.values[:, 9:].numpy() * stage.box.radius
     assert len(found) == len(scene.train), "held-out photos must not be read"

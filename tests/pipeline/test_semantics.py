@@ -304,7 +304,7 @@ def test_a_preview_that_cannot_be_drawn_costs_no_run(
     def fail(*_: object) -> None:
         raise EncoderError("The weights are gone", fix="bring them back")
 
-    monkeypatch.setattr("ovseg3d.export.overlays.save_semantics_preview", fail)
+    monkeypatch.setattr("ovseg3d.pipeline.stages.semantics.save_semantics_preview", fail)
     events = []
     config = make_config("cpu", flags=flags(steps=5))
     made = train_scene(tiny_scene, config, output_dir=tmp_path / "run", report=events.append)

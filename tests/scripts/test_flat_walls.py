@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import small_settings
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.train import train_scene
@@ -35,7 +36,7 @@ def test_a_wall_is_measured_in_the_scale_of_the_capture(tiny_scene: Path):
 
 
 def test_the_table_and_the_picture_of_a_run(tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    config = make_config("cpu", flags={"train": {"steps": 3}, "only": "field"})
+    config = make_config("cpu", flags=small_settings(steps=3))
     run = train_scene(tiny_scene, config, output_dir=tmp_path / "run")
     scene = load_scene(tiny_scene)
     folder = tmp_path / "labels" / scene.name

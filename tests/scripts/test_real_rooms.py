@@ -3,12 +3,18 @@
 from pathlib import Path
 
 import pytest
+from tiny import small_settings
 
 from ovseg3d.errors import ConfigError
 from scripts.benchmarks import real_rooms as script
 
 
-def test_rows_are_trained_once_and_printed(tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_rows_are_trained_once_and_printed(
+    tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    small = small_settings()["field"]
+    rows = {name: {**flags, "field": {**small, **flags.get("field", {})}} for name, flags in script.ROWS.items()}
+    monkeypatch.setattr(script, "ROWS", rows)
     options = script.RealRooms((tiny_scene,), output=tmp_path, rows="photos,none", steps=3)
     assert options.main() == 0
     table = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""Metrics of images, depth, labels, points, instances, boxes, absence and consistency.
+"""Metrics of images, depth, labels, points, instances, boxes, poses, absence and consistency.
 
 All functions work on arrays. Results are `Scores`, whose `as_dict` names the protocol and the aggregation.
 """
@@ -34,6 +34,14 @@ from ovseg3d.evaluate.metrics.lerf import (
 )
 from ovseg3d.evaluate.metrics.ovs3d import Ovs3dScores, Ovs3dViews, read_phrase_masks
 from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points
+from ovseg3d.evaluate.metrics.pose import (
+    PoseFigures,
+    PoseScores,
+    PredictedPoses,
+    TruePoses,
+    measure_poses,
+    pose_errors_rad,
+)
 from ovseg3d.evaluate.metrics.relevancy import RelevancyScores, compare_relevancy
 from ovseg3d.evaluate.metrics.report import Scores, mean_over_scenes
 from ovseg3d.geometry.boxes import Box, box_from_record, box_iou
@@ -59,11 +67,15 @@ __all__ = [
     "Ovs3dScores",
     "Ovs3dViews",
     "PointScores",
+    "PoseFigures",
+    "PoseScores",
+    "PredictedPoses",
     "RelevancyScores",
     "Scores",
     "TrueBoxes",
     "TrueInstance",
     "TrueCloud",
+    "TruePoses",
     "absence_curve",
     "average_precision",
     "box_from_record",
@@ -76,6 +88,8 @@ __all__ = [
     "measure_detection",
     "measure_instances",
     "measure_points",
+    "measure_poses",
+    "pose_errors_rad",
     "psnr",
     "read_lerf_folder",
     "read_lerf_labels",

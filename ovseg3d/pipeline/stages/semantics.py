@@ -1,7 +1,7 @@
 """The stage `semantics`: semantics of the field's surface, and a preview of them."""
 
 from ovseg3d.errors import ConfigError, EncoderError
-from ovseg3d.export import overlays
+from ovseg3d.export.overlays import save_semantics_preview
 from ovseg3d.pipeline.context import Context, Stage
 from ovseg3d.pipeline.semantics import learn_semantics
 from ovseg3d.query.engine import QueryEngine
@@ -32,7 +32,7 @@ class SemanticsStage(Stage):
             return False
         try:
             engine = QueryEngine(run, context.scene, context.device, train.backend)
-            overlays.save_semantics_preview(run.previews / "semantics.png", engine)
+            save_semantics_preview(run.previews / "semantics.png", engine)
         except EncoderError as error:  # the features came from the cache, but the weights are missing
             context.log("semantics", f"No preview of labels: {error.what}")
         run.write_metrics({"peak_anonymous_bytes": context.memory.peak})
