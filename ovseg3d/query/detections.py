@@ -14,6 +14,7 @@ from jaxtyping import Integer
 from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detector, detect_scene
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.labels import LabelModel
+from ovseg3d.query.matching import detections_of
 from ovseg3d.query.size_prior import SizePrior
 from ovseg3d.scene.clouds import PointCloud
 
@@ -21,8 +22,6 @@ MAX_CANDIDATES = 5
 """Names that are kept of each detection."""
 MIN_SHARE = 0.3
 """Least share of a detection's points that carry a name of the list; otherwise the head's own name stands."""
-MIN_OVERLAP = 0.25
-"""Least IoU of the points of an instance with those of its detection."""
 
 INSTANCE_SHARE = 0.5
 """A detection of which fewer points belong to instances of the run is left out: grouping knows the layout, and pieces
@@ -98,16 +97,8 @@ class DetectionModel:
 
     @cached_property
     def of_instances(self) -> dict[int, Detection]:
-        """The detection of each instance that shares its points with one, by the instance's id."""
-        ids = self._context.semantics.instance
-        counts, found = np.bincount(ids), {}
-        best = np.full(len(counts), MIN_OVERLAP)
-        for detection in self.detect().detections:
-            shared = np.bincount(ids[detection.points], minlength=len(counts))
-            iou = shared / np.maximum(counts + len(detection.points) - shared, 1)
-            for i in np.flatnonzero(iou >= best).tolist():
-                best[i], found[i] = iou[i], detection
-        return {i: detection for i, detection in found.items() if i}
+        """The detection of each instance that has one (see `detections_of`), by the instance's id."""
+        return detections_of(self._context.semantics.instance, self.detect().detections)
 
 
 def _supported(detection: Detection, instance: Integer[np.ndarray, " points"]) -> bool:
