@@ -1,4 +1,4 @@
-"""Metrics of images, depth, labels, points, instances, boxes, poses, absence and consistency.
+"""Metrics of images, depth, labels, points, instances, boxes, poses, names, absence and consistency.
 
 All functions work on arrays. Results are `Scores`, whose `as_dict` names the protocol and the aggregation.
 """
@@ -32,6 +32,13 @@ from ovseg3d.evaluate.metrics.lerf import (
     read_lerf_folder,
     read_lerf_labels,
 )
+from ovseg3d.evaluate.metrics.naming import (
+    NamingScores,
+    RetrievalScores,
+    measure_names,
+    measure_retrieval,
+    name_ranks,
+)
 from ovseg3d.evaluate.metrics.ovs3d import Ovs3dScores, Ovs3dViews, read_phrase_masks
 from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points
 from ovseg3d.evaluate.metrics.pose import (
@@ -64,6 +71,7 @@ __all__ = [
     "LerfScene",
     "LerfScores",
     "LerfUnit",
+    "NamingScores",
     "Ovs3dScores",
     "Ovs3dViews",
     "PointScores",
@@ -71,6 +79,7 @@ __all__ = [
     "PoseScores",
     "PredictedPoses",
     "RelevancyScores",
+    "RetrievalScores",
     "Scores",
     "TrueBoxes",
     "TrueInstance",
@@ -87,8 +96,11 @@ __all__ = [
     "measure_consistency",
     "measure_detection",
     "measure_instances",
+    "measure_names",
     "measure_points",
     "measure_poses",
+    "measure_retrieval",
+    "name_ranks",
     "pose_errors_rad",
     "psnr",
     "read_lerf_folder",
