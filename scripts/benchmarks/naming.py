@@ -6,7 +6,8 @@
 `--shapes` is a .npz with `points` (shapes, points, 3), z up, and `category`. Beside these real shapes, procedural kinds
 are measured in the styles that no training sees. "known" are categories that the built-in CLIP has seen pictures of.
 Intervals are 95 % of a bootstrap over shapes. With --without, the weights that were tuned without some kinds are
-measured, too, on those kinds alone. Writes figures.json and a contact sheet of views, and prints tables.
+measured, too, on those kinds alone. Writes figures.json, a contact sheet of views, a confusion matrix and a sheet of
+what names find, and prints tables.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, class_vectors
 from ovseg3d.heads.naming.upright import turn_up
 from ovseg3d.heads.naming.views import Y_UP
 from ovseg3d.synth.kinds import KINDS
+from scripts.benchmarks.naming_pictures import draw_confusion, draw_retrieval
 from scripts.start import start
 from scripts.training.naming_pairs import held_out_shape
 
@@ -36,6 +38,8 @@ SHOTS = (1, 2, 4)
 LEAST_SHAPES = 8
 """Shapes that a class needs to be part of the few-shot curve."""
 DRAWS = 20
+SHEET_TEXTS, SHEET_VIEW = 8, 1
+"""Rows of the retrieval sheet, and the view that it shows: from above, a little from the side."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,18 @@ class Naming:
         found["retrieval"] = retrieval(tuned, real, stems["ours"][real.name])
         found["denser"] = self._denser(tuned, rng)
         found["up"] = self._unknown_up(tuned, real, rng)
+        self._draw(tuned, real, stems["ours"][real.name], pictures["ours"][real.name])
         write_json(self.output / "figures.json", found)
+
+    def _draw(self, namer: ShapeNamer, data: Data, stems: list[torch.Tensor], seen: list[np.ndarray]) -> None:
+        """Which names are mixed up, and what the names with most shapes find: not chosen by how well they do."""
+        scores = mean_vectors(namer, stems) @ name_vectors(namer, data.classes, False).T
+        draw_confusion(self.output / "confusion.png", f"{data.name} shapes", data.label, scores.argmax(1), data.classes)
+        count = np.bincount(data.label, minlength=len(data.classes))
+        asked = np.sort(np.argsort(-count, kind="stable")[: min(SHEET_TEXTS, (count > 0).sum())])
+        names, views = [data.classes[k] for k in data.label], np.stack([views[SHEET_VIEW] for views in seen])
+        texts = [data.classes[k] for k in asked]
+        draw_retrieval(self.output / "retrieval.png", texts, scores.T[asked], views, names)
 
     def _real(self, rng: np.random.Generator, count: int) -> Data:
         with np.load(self.shapes) as file:
@@ -236,6 +251,12 @@ def embed(namer: ShapeNamer, stems: torch.Tensor, shares: Sequence[float]) -> np
         return np.mean([namer.tower.finish(stems, share).numpy() for share in shares], axis=0)
 
 
+def mean_vectors(namer: ShapeNamer, stems: list[torch.Tensor]) -> np.ndarray:
+    """The unit vector of each shape by the tuned tower."""
+    vectors = np.stack([embed(namer, seen, (0.5,)).mean(0) for seen in stems])
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
 def whole(namer: ShapeNamer, seen: np.ndarray) -> np.ndarray:
     """The mean vector of pictures by a whole tower."""
     with torch.no_grad():
@@ -259,8 +280,7 @@ def few_shots(namer: ShapeNamer, data: Data, stems: list[torch.Tensor], rng: np.
 
 def retrieval(namer: ShapeNamer, data: Data, stems: list[torch.Tensor]) -> dict[str, Any]:
     """Recall@1, 5, 10 and mean average precision of classes' names, and of shapes by shapes of their class."""
-    vectors = np.stack([embed(namer, seen, (0.5,)).mean(0) for seen in stems])
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = mean_vectors(namer, stems)
     used = np.unique(data.label)
     by_text = name_vectors(namer, [data.classes[k] for k in used], False) @ vectors.T
     by_shape = vectors @ vectors.T

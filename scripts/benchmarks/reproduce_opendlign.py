@@ -7,8 +7,8 @@ DATA holds a folder for each data set, in the layouts that `ovseg3d.datasets` re
 clouds), ScanObjectNN (with h5_files), OmniObject3D (with a folder for each class), Objaverse-LVIS (with
 lvis-annotations.json). Those that are missing are left out. OpenDlign's own weights were never released: without
 --weights only the frozen tower is measured, which the paper has as its ablation without alignment. --weights takes the
-tuned copy's parameters by the names of `AlignedTower.trained`; with --clip builtin, the package's own are used. Sentences
-are those of `depth_templates`, not the paper's. Figures are written after each data set.
+tuned copy's parameters by the names of `AlignedTower.trained`; with --clip builtin, the package's own are used.
+Sentences are those of `depth_templates`, not the paper's. Figures are written after each data set.
 """
 
 from dataclasses import dataclass, replace

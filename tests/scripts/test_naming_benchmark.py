@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ovseg3d.errors import ShapeError
 from ovseg3d.files import read_json
@@ -28,7 +29,8 @@ def test_it_measures_and_draws(
     assert low <= mean <= high
     assert set(found["retrieval"]["text"]["recall"]) == {"1", "5", "10"} and found["retrieval"]["text"]["map"] > 0
     assert found["up"]["shapes"] == 1
-    assert (tmp_path / "out" / "views.png").is_file()
+    for name in ("views", "confusion", "retrieval"):
+        assert np.asarray(Image.open(tmp_path / "out" / f"{name}.png").convert("L")).std() > 1
     assert "Without the encoder imagenet" in capsys.readouterr().out
 
 
