@@ -50,7 +50,7 @@ def draw_confusion(
     axes.tick_params(which="both", length=0)
     if len(columns) > len(rows):
         axes.axvline(len(rows) - 0.5, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(columns)), [classes[k] for k in columns.tolist()], rotation=90, fontsize=7)
+    axes.set_xticks(range(len(columns)), [str(classes[k]) for k in columns], rotation=90, fontsize=7)
     named_rows = [f"{classes[k]} ({int(total)})" for k, total in zip(rows.tolist(), counts.sum(1))]
     axes.set_yticks(range(len(rows)), named_rows, fontsize=7)
     axes.set_xlabel("named as", fontsize=9)
