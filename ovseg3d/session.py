@@ -14,7 +14,6 @@ from typing import Any
 from ovseg3d.export.run import export_run
 from ovseg3d.heads.detection import Detection
 from ovseg3d.limits import NO_TRUST, Trust
-from ovseg3d.query.detections import detect_in_run
 from ovseg3d.query.engine import Answer, QueryEngine
 from ovseg3d.runs.folder import RunFolder, open_run
 
@@ -43,13 +42,13 @@ class Run(RunFolder):
 
         Args:
             phrases: names to choose from; by default those of the run.
-            options: `detector`, `metres_per_unit`; see `query.detections.detect_in_run`.
+            options: `detector`, `metres_per_unit`; see `query.engine.QueryEngine.detect`.
 
         Raises:
             RunError: the run has no semantics.
             ConfigError: the surface has too few points.
         """
-        return detect_in_run(self._engine, phrases=phrases, **options).detections
+        return self._engine.detect(phrases, **options).detections
 
     def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
         """Export the surface, labels, instances, a video or a web page.

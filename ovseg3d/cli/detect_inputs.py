@@ -109,13 +109,11 @@ def in_run(
     Raises:
         RunError, ConfigError: the input or a flag is not usable.
     """
-    from ovseg3d.query.detections import cloud_of, detect_in_run
-
     run = where.load(path)
     engine = where.engine(run, run.load_scene(where.scene))
     eye = None if camera is None else engine.camera(camera).position
-    found = detect_in_run(engine, detector, phrases=phrases, metres_per_unit=metres)
-    return Seen(cloud_of(engine), found, eye)
+    found = engine.detect(phrases, detector=detector, metres_per_unit=metres)
+    return Seen(engine.detections.cloud, found, eye)
 
 
 def in_photo(path: Path, source: DepthSource, detector: "Detector", names: "Names | None") -> Seen:

@@ -1,19 +1,28 @@
-"""Detections in a run: the detection head on its surface, named by the run's own language features."""
+"""Detections of a run: the detection head on its surface, named by the run's own language features.
+
+The head runs once for each detector and unit. Its boxes, their names, and the fronts that questions about places and
+the viewer take all come from here. Everything is in the input frame and unit.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Integer
 
 from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detector, detect_scene
-from ovseg3d.query.engine import QueryEngine
+from ovseg3d.query.context import RunContext
+from ovseg3d.query.labels import LabelModel
+from ovseg3d.query.size_prior import SizePrior
 from ovseg3d.scene.clouds import PointCloud
 
 MAX_CANDIDATES = 5
 """Names that are kept of each detection."""
 MIN_SHARE = 0.3
 """Least share of a detection's points that carry a name of the list; otherwise the head's own name stands."""
+MIN_OVERLAP = 0.25
+"""Least IoU of the points of an instance with those of a detection that gives it its front."""
 
 INSTANCE_SHARE = 0.5
 """A detection of which fewer points belong to instances of the run is left out: grouping knows the layout, and pieces
@@ -23,46 +32,82 @@ MIN_POINTS = 50
 from 22 to 69 %, at an IoU of 0.25, and lose one of the 31 objects that are found."""
 
 
-def cloud_of(engine: QueryEngine) -> PointCloud:
-    """The surface of a run."""
-    surface = engine.semantics.surface
-    return PointCloud(
-        surface.xyz.astype(np.float64), surface.normal.astype(np.float32), surface.rgb.astype(np.float32) / 255
-    )
-
-
-def detect_in_run(
-    engine: QueryEngine,
-    detector: Detector | None = None,
-    *,
-    phrases: Sequence[str] | None = None,
-    metres_per_unit: float | None = None,
-) -> DetectedScene:
-    """Detect objects on a run's surface; boxes are in the input frame and unit. Those without support are left out.
+class DetectionModel:
+    """Runs the head on a run's surface, and keeps what it found.
 
     Args:
-        engine: of the run.
-        detector: by default one with the shipped weights.
-        phrases: names to choose from; None: those of the run, or the head's own where it has none.
-        metres_per_unit: None: the scene's, or what the engine estimates.
-
-    Raises:
-        ConfigError: the surface has too few points.
-        EncoderError: a phrase is too long, or the run's encoder is not available.
+        context: of the run.
+        sizes: its scale, where the capture does not state it.
+        labels: names detections.
     """
-    detector = detector or Detector()
-    x, y, z = (float(v) for v in engine.semantics.surface.up / np.linalg.norm(engine.semantics.surface.up))
-    names = tuple(engine.phrases if phrases is None else phrases)
-    metres = metres_per_unit or engine.run.transform()[1] or engine.metres
-    found = detect_scene(cloud_of(engine), detector, up=(x, y, z), metres_per_unit=metres)
-    instance = engine.semantics.instance
-    if (instance > 0).any():
-        found = replace(found, detections=tuple(d for d in found.detections if _supported(d, instance)))
-    if not names:
-        return found
-    labels = engine.labels(names)
-    named = (_named(detection, labels, names) for detection in found.detections)
-    return replace(found, detections=tuple(named))
+
+    def __init__(self, context: RunContext, sizes: SizePrior, labels: LabelModel) -> None:
+        self._context, self._sizes, self._labels = context, sizes, labels
+        self._found: dict[tuple[Detector, float | None], DetectedScene] = {}
+
+    @property
+    def cloud(self) -> PointCloud:
+        """The surface as the head takes it."""
+        surface = self._context.semantics.surface
+        return PointCloud(
+            surface.xyz.astype(np.float64), surface.normal.astype(np.float32), surface.rgb.astype(np.float32) / 255
+        )
+
+    def detect(self, detector: Detector | None = None, metres_per_unit: float | None = None) -> DetectedScene:
+        """The objects on the surface, with the head's own names; those without support are left out.
+
+        Args:
+            detector: by default one with the shipped weights.
+            metres_per_unit: None: the scene's, or what the sizes of its instances say.
+
+        Raises:
+            ConfigError: the surface has too few points.
+        """
+        detector, metres = detector or Detector(), metres_per_unit or self._sizes.metres
+        if (detector, metres) not in self._found:
+            semantics = self._context.semantics
+            x, y, z = (float(v) for v in semantics.surface.up / np.linalg.norm(semantics.surface.up))
+            found = detect_scene(self.cloud, detector, up=(x, y, z), metres_per_unit=metres)
+            if (semantics.instance > 0).any():
+                supported = tuple(d for d in found.detections if _supported(d, semantics.instance))
+                found = replace(found, detections=supported)
+            self._found[detector, metres] = found
+        return self._found[detector, metres]
+
+    def named(
+        self,
+        phrases: Sequence[str] | None = None,
+        detector: Detector | None = None,
+        metres_per_unit: float | None = None,
+    ) -> DetectedScene:
+        """The same with names of a list.
+
+        Args:
+            phrases: names to choose from; None: those of the run, or the head's own where it has none.
+            detector, metres_per_unit: as for `detect`.
+
+        Raises:
+            ConfigError: the surface has too few points.
+            EncoderError: a phrase is too long, or the run's encoder is not available.
+        """
+        found, names = self.detect(detector, metres_per_unit), self._context.phrases if phrases is None else phrases
+        if not names:
+            return found
+        labels = self._labels.labels(names)
+        return replace(found, detections=tuple(_named(one, labels, tuple(names)) for one in found.detections))
+
+    @cached_property
+    def fronts(self) -> dict[int, tuple[float, float, float]]:
+        """The front of each instance of which a detection has most of the points and a front, by the instance's id."""
+        ids = self._context.semantics.instance
+        counts, fronts = np.bincount(ids), {}
+        best = np.full(len(counts), MIN_OVERLAP)
+        for detection in self.detect().detections:
+            shared = np.bincount(ids[detection.points], minlength=len(counts))
+            iou = shared / np.maximum(counts + len(detection.points) - shared, 1)
+            for i in np.flatnonzero(iou >= best).tolist():
+                best[i], fronts[i] = iou[i], detection.front
+        return {i: front for i, front in fronts.items() if i and front is not None}
 
 
 def _supported(detection: Detection, instance: Integer[np.ndarray, " points"]) -> bool:

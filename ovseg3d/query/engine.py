@@ -5,8 +5,8 @@
     labels = engine.labels(["chair", "table"])  # a closed list: each point's nearest phrase, 0 = none of these
 
 The engine is composed of `PhraseEncoder` (text vectors), `SimilarityModel` (cosines of phrases and points), `Decision`
-(presence, points and instances of a phrase), `LabelModel` (closed lists) and `ViewCache` (rendered views). Positions
-are in the input frame.
+(presence, points and instances of a phrase), `LabelModel` (closed lists), `DetectionModel` (boxes of the detection
+head), `RelationModel` (questions about places) and `ViewCache` (rendered views). Positions are in the input frame.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,12 @@ from jaxtyping import Float, Int
 
 from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.field.renderer import Renderer
+from ovseg3d.heads.detection import DetectedScene, Detector
 from ovseg3d.points.semantic_scene import Places, SemanticScene, load_semantics
 from ovseg3d.query.answer import THRESHOLD, Answer, Criteria, Verdict
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.decision import Decision
+from ovseg3d.query.detections import DetectionModel
 from ovseg3d.query.labels import LabelModel
 from ovseg3d.query.phrase_encoder import PhraseEncoder
 from ovseg3d.query.relations.in_run import RelationModel
@@ -62,7 +64,8 @@ class QueryEngine:
         self.similarity = SimilarityModel(self.context, self.texts)
         self.decision = Decision(self.similarity, self.vocabulary)
         self.label_model = LabelModel(self.similarity)
-        self.relations = RelationModel(self.similarity, self.decision, self.label_model)
+        self.detections = DetectionModel(self.context, self.similarity.sizes, self.label_model)
+        self.relations = RelationModel(self.similarity, self.decision, self.label_model, self.detections)
         self.views = ViewCache(self.context, device, backend)
 
     # -- questions ---------------------------------------------------------------------------------------------
@@ -225,6 +228,28 @@ class QueryEngine:
             RunError: the encoder's weights differ from those that the run was trained with.
         """
         return self.label_model.labels(phrases, canonical, none)
+
+    # -- detections --------------------------------------------------------------------------------------------
+
+    def detect(
+        self,
+        phrases: Sequence[str] | None = None,
+        *,
+        detector: Detector | None = None,
+        metres_per_unit: float | None = None,
+    ) -> DetectedScene:
+        """Detect objects on the surface; boxes are in the input frame and unit. See `DetectionModel`.
+
+        Args:
+            phrases: names to choose from; None: those of the run, or the head's own where it has none.
+            detector: by default one with the shipped weights.
+            metres_per_unit: None: the scene's, or `metres`.
+
+        Raises:
+            ConfigError: the surface has too few points.
+            EncoderError: a phrase is too long, or the run's encoder is not available.
+        """
+        return self.detections.named(phrases, detector, metres_per_unit)
 
     # -- sizes -------------------------------------------------------------------------------------------------
 

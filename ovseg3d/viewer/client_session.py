@@ -55,6 +55,7 @@ class ClientSession:
         """Stop; the browser has disconnected."""
         self.navigator.close()
         self.image.close()
+        self.layers.detected.close()
         self.export.close()
 
     def join(self, seconds: float) -> None:
@@ -77,6 +78,7 @@ class ClientSession:
             self.layers.labels.forget()
             self.ask.forget_points()
             self.instances.show()
+            self.layers.detected.refresh()
         self.layers.choose()
 
 

@@ -1,6 +1,7 @@
-"""Overlays of one browser's 3D view, controlled by the switches: points, cameras, boxes, names.
+"""Overlays of one browser's 3D view, controlled by the switches: points, cameras, boxes, names, arrows.
 
-Three groups have boxes and names: hits ("answer"), the clicked instance ("selection"), and all instances ("all").
+Four groups have boxes and names: hits ("answer"), the clicked instance ("selection"), all instances ("all"), and
+detected objects ("detected"), which also have arrows.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from ovseg3d.viewer.context import Context
 from ovseg3d.viewer.scene_nodes import top_of
 from ovseg3d.viewer.tabs.switches import Switches
 
-GROUPS = ("answer", "selection", "all")
+GROUPS = ("answer", "selection", "all", "detected")
 _SELECTED = np.array([[255, 212, 59]], np.uint8)
 
 
@@ -50,6 +51,7 @@ class Overlays:
         self._view.answer_changed.connect(self._show_answer)
         self._view.selection_changed.connect(self._show_selection)
         self._view.instances_changed.connect(self._show_names)
+        self._view.detected_changed.connect(self._show_detected)
 
     def show_all(self) -> None:
         """Bring the nodes in line with the layer and the switches."""
@@ -64,7 +66,8 @@ class Overlays:
 
     def _switch_groups(self) -> None:
         for group in GROUPS:
-            self._nodes.show(f"{group}-boxes", self._switches.boxes.value)
+            for kind in ("boxes", "arrows"):
+                self._nodes.show(f"{group}-{kind}", self._switches.boxes.value)
             self._nodes.show(f"{group}-names", self._switches.names.value)
 
     def _show_cameras(self) -> None:
@@ -105,10 +108,19 @@ class Overlays:
             self._nodes.boxes("selection", boxed, np.repeat(_SELECTED, len(boxed), 0))
             self._show_names()
 
+    def _show_detected(self) -> None:
+        detected = self._view.detected
+        with self._context.lock:
+            found = [] if detected is None else [one.detection for one in detected.objects]
+            tints = _NOTHING[1] if detected is None else detected.tints
+            self._nodes.boxes("detected", found, tints)
+            self._nodes.arrows("detected", found, tints)
+            self._show_names()
+
     # -- names ---------------------------------------------------------------------------------------------------
 
     def _show_names(self) -> None:
-        """Name hits, the selection and all instances; each instance is named once."""
+        """Name hits, the selection, all instances and detected objects; each instance is named once."""
         reply, selection = self._view.reply, self._view.selection
         up, named = self._shared.up, set()
         with self._context.lock:
@@ -127,6 +139,10 @@ class Overlays:
             others = [instance for instance in self._view.instances if instance.id not in named]
             texts = [instance.label or f"instance {instance.id}" for instance in others]
             self._nodes.names("all", [top_of(instance, up) for instance in others], texts)
+            named |= {instance.id for instance in others}
+            detected = () if self._view.detected is None else self._view.detected.objects
+            found = [one for one in detected if one.instance not in named - {0}]
+            self._nodes.names("detected", [top_of(one.detection, up) for one in found], [one.name for one in found])
             self._switch_groups()
 
 

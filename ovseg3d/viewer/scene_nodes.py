@@ -1,4 +1,4 @@
-"""The nodes of one browser's 3D view: points, cameras, highlights, boxes, names.
+"""The nodes of one browser's 3D view: points, cameras, highlights, boxes, names, arrows.
 
 Every browser has its own nodes (`client.scene`), so sessions do not affect each other. Nodes are replaced as a whole;
 an existing node of the same name is removed first.
@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.geometry.rotations import from_wxyz, to_wxyz
+from ovseg3d.heads.detection import Detection
 from ovseg3d.instances.records import Instance
 from ovseg3d.viewer.shared_scene import SharedScene
 from ovseg3d.viewer.viewpoint import vertical_fov
@@ -21,6 +22,8 @@ MAX_POINTS = 1_000_000
 MAX_CAMERAS = 300
 CAMERA_SIZE = 0.035
 """Size of a camera, as a share of `SharedScene.extent`."""
+ARROW_SHARE = 0.5
+"""Length of an arrow, as a share of the mean of a box's sides."""
 _EDGES = np.array([(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit])
 
 
@@ -125,8 +128,10 @@ class SceneNodes:
             if isinstance(handle, viser.PointCloudHandle):
                 handle.colors = tints
 
-    def boxes(self, group: str, instances: Sequence[Instance], tints: UInt8[np.ndarray, "instances 3"]) -> None:
-        """Replace the group's boxes by a wire box around each instance."""
+    def boxes(
+        self, group: str, instances: Sequence[Instance | Detection], tints: UInt8[np.ndarray, "instances 3"]
+    ) -> None:
+        """Replace the group's boxes by a wire box around each instance or detection."""
         self.clear(f"{group}-boxes")
         lines, shades = [], []
         for instance, tint in zip(instances, tints):
@@ -138,6 +143,20 @@ class SceneNodes:
                 thickness=3.0, thickness_units="screen",
             )  # fmt: skip
             self._groups[f"{group}-boxes"] = [handle]
+
+    def arrows(self, group: str, detections: Sequence[Detection], tints: UInt8[np.ndarray, "detections 3"]) -> None:
+        """Replace the group's arrows by one out of the middle of the front side of each detection that has a front."""
+        self.clear(f"{group}-arrows")
+        known = [number for number, one in enumerate(detections) if one.front is not None]
+        if not known:
+            return
+        lines = np.stack([front_arrow(detections[number]) for number in known])
+        length = float(np.median(np.linalg.norm(lines[:, 1] - lines[:, 0], axis=1)))
+        handle = self._client.scene.add_arrows(
+            f"/{group}-arrows", lines.astype(np.float32), tints[known],
+            shaft_radius=0.03 * length, head_radius=0.1 * length, head_length=0.3 * length,
+        )  # fmt: skip
+        self._groups[f"{group}-arrows"] = [handle]
 
     def names(self, group: str, positions: Sequence[Float[np.ndarray, "3"]], texts: Sequence[str]) -> None:
         """Replace the group's names by texts at positions of the input frame."""
@@ -160,14 +179,21 @@ class SceneNodes:
             handle.remove()
 
 
-def box_corners(instance: Instance) -> Float[np.ndarray, "8 3"]:
-    """The corners of an instance's box; corner i has + along axis k where bit k of i is set."""
+def box_corners(instance: Instance | Detection) -> Float[np.ndarray, "8 3"]:
+    """The corners of a box; corner i has + along axis k where bit k of i is set."""
     signs = np.array([[1 if i >> axis & 1 else -1 for axis in range(3)] for i in range(8)])
     rotation = from_wxyz(instance.rotation_wxyz)
     return rotation.apply(signs * np.array(instance.size) / 2) + np.array(instance.center)
 
 
-def top_of(instance: Instance, up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
-    """A position slightly above an instance's box."""
+def front_arrow(detection: Detection) -> Float[np.ndarray, "2 3"]:
+    """Where an arrow begins, in the middle of the front side of a box, and where it ends."""
+    front = np.array(detection.front)
+    start = np.array(detection.center) + front * detection.size[1] / 2  # the front is -y of the box
+    return np.stack([start, start + front * ARROW_SHARE * float(np.mean(detection.size))])
+
+
+def top_of(instance: Instance | Detection, up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+    """A position slightly above a box."""
     heights = (box_corners(instance) - np.array(instance.center)) @ up
     return np.array(instance.center) + up * float(heights.max()) * 1.05

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from ovseg3d.errors import RunError
 from ovseg3d.instances.records import Instance
 from ovseg3d.viewer.answers import Reply
+from ovseg3d.viewer.detected import Detected
 from ovseg3d.viewer.layers import COLOUR, Labelling, Layer, plain_layer
 from ovseg3d.viewer.pick import Selection
 from ovseg3d.viewer.viewpoint import Viewpoint
@@ -49,12 +50,15 @@ class View:
         """The last click. Written by `SelectionFolder`."""
         self.instances: tuple[Instance, ...] = ()
         """All instances, while they are shown. Written by `AllInstances`."""
+        self.detected: Detected | None = None
+        """Detected objects, while they are shown. Written by `DetectedSwitch`."""
         self.viewpoint_changed = Signal()
         """Emitted under the lock, once for all moves while another thread held it."""
         self.layer_changed = Signal()
         self.answer_changed = Signal()
         self.selection_changed = Signal()
         self.instances_changed = Signal()
+        self.detected_changed = Signal()
 
     @property
     def eye(self) -> Float[np.ndarray, "3"] | None:

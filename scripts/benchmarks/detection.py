@@ -31,7 +31,6 @@ from ovseg3d.geometry import rotated_iou
 from ovseg3d.geometry.boxes import box_from_record
 from ovseg3d.heads.detection import Detection, Detector
 from ovseg3d.instances.records import instances_of
-from ovseg3d.query.detections import detect_in_run
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.scene import PointCloud
 from ovseg3d.session import load
@@ -170,7 +169,7 @@ def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, 
     for folder in folders:
         engine = QueryEngine(load(folder))
         name, surface = str(folder), engine.semantics.surface
-        detections = detect_in_run(engine, every).detections
+        detections = engine.detect(detector=every).detections
         found["head"][name] = found_boxes(detections)
         grouped = instances_of(surface, engine.semantics.instance)
         sure = [d for d in detections if d.score >= detector.min_score]

@@ -36,6 +36,32 @@ def test_a_phrase_finds_its_instance_and_an_absent_one_is_said_to_be_absent(shar
     assert set(phrase) == {0} and set(points) == set(bear.points)
 
 
+def test_a_question_about_places_is_answered_with_its_reason(connect, errors: list[str]) -> None:
+    bare, session = connect()
+    session.ask.phrases.value = "what is on the desk?; how many chairs are there?; the bear on the sofa"
+    session.ask.ask_typed()
+    text, groups = session.ask.answer.content, session.context.nodes._groups
+    for said in ("laptop on the desk", "1 chair<br>", "no bear is on the sofa", "is not in this scene"):
+        assert said in text, said
+    laptop, lamp, chair = (INSTANCES[name] for name in ("silver laptop", "green desk lamp", "wooden chair"))
+    hits = session.view.reply.hits
+    assert {hit.instance.id for hit in hits} == {laptop["id"], lamp["id"], chair["id"]}
+    # Boxes, names and highlighted points are those of the instances.
+    assert len(groups["answer-names"]) == 3 and len(groups["answer-boxes"][0].points) == 3 * 12
+    meant = np.isin(session.context.shared.semantics.instance, [hit.instance.id for hit in hits])
+    assert session.context.nodes.highlighted == meant.sum()
+    # Left is seen from where the browser looks: the same lamp is right of the laptop from the other side.
+    x, y, _ = np.subtract(lamp["center"], laptop["center"])
+    for side, found in ((2.0, True), (-2.0, False)):
+        eye = np.add(laptop["center"], [-side * y, side * x, 0.5])
+        bare.look(tuple(eye), tuple(laptop["center"]))
+        wait_until(lambda eye=eye: np.allclose(session.view.eye, eye), "the view")
+        session.ask.phrases.value = "lamps left of the laptop"
+        session.ask.ask_typed()
+        assert (lamp["id"] in [hit.instance.id for hit in session.view.reply.hits]) == found
+    assert errors == [] and session.context.messages == []
+
+
 def test_what_is_no_instance_is_a_hit_that_one_can_fly_to(shared: SharedScene) -> None:
     (hit,) = ask(shared, Question(("floor",))).hits
     assert hit.instance.id == 0 and abs(hit.instance.center[2]) < 0.1, "on the floor"

@@ -176,6 +176,8 @@ def test_layers_switch(page: Page, viewer: Viewer, errors: list[str]) -> None:
     page.wait_text("surface points, and their share")
     page.press("Points")
     wait_for(lambda: session.layers.switches.points.value, "the switch")
+    page.press("Detected objects")
+    page.wait_text("arrows show the front of")
     assert errors == [] and session.context.messages == []
 
 

@@ -4,5 +4,5 @@ from .items import Item as Item
 from .items import Space as Space
 from .items import space_of as space_of
 from .named import NamedItems as NamedItems
-from .solver import Solution as Solution
+from .solution import Solution as Solution
 from .solver import solve as solve

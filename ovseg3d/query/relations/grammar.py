@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ovseg3d.query.relations.inflection import inflected, singular
 from ovseg3d.query.relations.lexicon import (
     ANYTHING,
     ASPECTS,
@@ -26,8 +27,8 @@ from ovseg3d.query.relations.lexicon import (
     NOT_UNDERSTOOD,
     OPENERS,
     RANKS,
+    STANDS,
     VERBS,
-    singular,
 )
 from ovseg3d.query.words import JOINED, words_of
 
@@ -64,7 +65,7 @@ class Noun:
     """A noun with what is said of its place."""
 
     text: str
-    """Without determiner, its last word in the singular; empty: anything."""
+    """Without determiner, in the singular; empty: anything."""
     words: str
     """The same as it was typed."""
     definite: bool
@@ -191,7 +192,7 @@ class _Reader:
             else:
                 clauses.append(more)
         text = "" if " ".join(own) in ANYTHING or singular(own[-1]) in ANYTHING and len(own) == 1 else " ".join(own)
-        name = " ".join([*own[:-1], singular(own[-1])]) if text else ""
+        name = inflected(own, singular) if text else ""
         return Noun(name, text, definite, tuple(clauses), superlative)
 
     def _own_words(self, until: tuple[str, ...]) -> list[str]:
@@ -199,14 +200,25 @@ class _Reader:
         own: list[str] = []
         while self.words:
             word = self.words[0]
-            ended = word in until or word in NOT_UNDERSTOOD or word in COPULAS or self.starts(_RANK_WORDS) is not None
-            ended |= word in VERBS and bool(own) and singular(own[-1]) != own[-1]
-            ended |= word == "not" or word == "and" and self._goes_on()
+            ended = word in until or word in NOT_UNDERSTOOD or self.starts(_RANK_WORDS) is not None
+            ended |= self._at_verb(own) or word == "not" or word == "and" and self._goes_on()
             joined = bool(own) and own[-1] in JOINED
             if (ended or self.starts(_BY_WORDS) is not None) and not joined:
                 break
             own += self.take(1)
         return own
+
+    def _at_verb(self, own: list[str]) -> bool:
+        """Whether the next word is a verb after the words of a noun, instead of one of these: "night stands", "a
+        standing lamp"."""
+        word = self.words[0]
+        if word in VERBS:
+            return bool(own) and singular(own[-1]) != own[-1]
+        if word == "stands" and own:
+            return own[-1] not in STANDS
+        if word.endswith("ing") and not own and len(self.words) > 1:
+            return word in COPULAS and _Reader(self.words[1:], self.high).starts(_BY_WORDS) is not None
+        return word in COPULAS
 
     def _goes_on(self) -> bool:
         """Whether "and" is followed by a relation instead of a noun."""

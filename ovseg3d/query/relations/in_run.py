@@ -8,24 +8,21 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from ovseg3d.heads.detection import detect_scene
 from ovseg3d.instances.records import Instance, instances_of
-from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
+from ovseg3d.query.detections import DetectionModel
 from ovseg3d.query.labels import LabelModel
 from ovseg3d.query.relations.grammar import parse
 from ovseg3d.query.relations.items import Item, Space, space_of
-from ovseg3d.query.relations.solver import Match, Solution, solve
+from ovseg3d.query.relations.solution import Match, Solution
+from ovseg3d.query.relations.solver import solve
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.words import is_structural
-from ovseg3d.scene.clouds import PointCloud
 
 EXTENT = (0.01, 0.99)
 """Quantiles of the points between which the extent of a scene is measured."""
-MIN_OVERLAP = 0.25
-"""Least IoU of the points of an instance with those of a detection that gives it its front."""
 
 
 class RelationModel:
@@ -35,10 +32,13 @@ class RelationModel:
         similarity: of the run.
         decision: names instances.
         labels: names of everything ("what is on the desk?").
+        detections: give instances their fronts.
     """
 
-    def __init__(self, similarity: SimilarityModel, decision: Decision, labels: LabelModel) -> None:
-        self._similarity, self._decision, self._labels = similarity, decision, labels
+    def __init__(
+        self, similarity: SimilarityModel, decision: Decision, labels: LabelModel, detections: DetectionModel
+    ) -> None:
+        self._similarity, self._decision, self._labels, self._detections = similarity, decision, labels, detections
 
     def answer(self, phrase: str, criteria: Criteria, eye: Float[np.ndarray, "3"] | None = None) -> Answer:
         """The answer to a question or a plain phrase, without masks.
@@ -112,7 +112,7 @@ class RelationModel:
         low, high = np.quantile(surface.xyz, EXTENT, axis=0)
         space = space_of(
             surface.up,
-            metric=bool(surface.metric),
+            metric=self._similarity.context.stated_metres == 1.0,
             metres_per_unit=self._similarity.sizes.metres,
             extent=float(np.linalg.norm(high - low)),
         )
@@ -132,24 +132,8 @@ class RelationModel:
 
     @cached_property
     def fronts(self) -> dict[int, Float[np.ndarray, "2"]]:
-        """See `Catalogue.fronts`: those of detections that share most of an instance's points."""
-        semantics: SemanticScene = self._similarity.semantics
-        surface, ids = semantics.surface, semantics.instance
-        cloud = PointCloud(
-            surface.xyz.astype(np.float64), surface.normal.astype(np.float32), surface.rgb.astype(np.float32) / 255
-        )
-        x, y, z = (float(v) for v in surface.up / np.linalg.norm(surface.up))
-        metres = 1.0 if surface.metric else self._similarity.sizes.metres
-        found = detect_scene(cloud, up=(x, y, z), metres_per_unit=metres).detections
-        counts, fronts = np.bincount(ids), {}
-        best = np.full(len(counts), MIN_OVERLAP)
-        for detection in found:
-            shared = np.bincount(ids[detection.points], minlength=len(counts))
-            iou = shared / np.maximum(counts + len(detection.points) - shared, 1)
-            for i in np.flatnonzero(iou >= best).tolist():
-                best[i] = iou[i]
-                fronts[i] = None if detection.front is None else _level_front(detection.front, self._space.level)
-        return {i: front for i, front in fronts.items() if i and front is not None}
+        """See `Catalogue.fronts`."""
+        return {i: _level_front(front, self._space.level) for i, front in self._detections.fronts.items()}
 
 
 def _level_front(front: tuple[float, float, float], level: Rotation) -> Float[np.ndarray, "2"]:

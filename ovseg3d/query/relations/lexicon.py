@@ -48,6 +48,8 @@ COPULAS = {
     "hangs", "hanging", "placed", "located", "resting", "positioned", "mounted", "there",
 }  # fmt: skip
 """Words between a noun and what is said of its place."""
+STANDS = {"night", "tv", "plant", "music", "umbrella", "cake"}
+"""Words after which "stands" belongs to the noun."""
 VERBS = {"stand", "sit", "lie", "hang"}
 """The same after a plural only: "the chairs stand on the rug", but "the night stand on the rug"."""
 ANYTHING = {"", "thing", "object", "item", "everything", "anything", "something", "stuff", "what"}
@@ -84,25 +86,3 @@ OPENERS = (
 """Ways to begin a question that add nothing to it."""
 ASPECTS = r"(?:all )?(?:the )?(?:points?|masks?|box(?:es)?|instances?|pixels?|positions?|locations?|places?) (?:of|for)"
 """What may be asked of an instance; the answer holds all of these."""
-IRREGULAR = {
-    "people": "person", "children": "child", "men": "man", "women": "woman", "feet": "foot", "mice": "mouse",
-    "knives": "knife", "shelves": "shelf", "bookshelves": "bookshelf", "leaves": "leaf", "teeth": "tooth",
-}  # fmt: skip
-UNCHANGED = {
-    "scissors", "glasses", "trousers", "pants", "jeans", "shorts", "headphones", "blinds", "stairs", "clothes", "keys",
-    "series", "tongs", "pliers", "earphones", "sunglasses", "drawers",
-}  # fmt: skip
-"""Nouns whose plural means one thing, too."""
-
-
-def singular(word: str) -> str:
-    """The singular of an English noun; words that only look like plurals stay."""
-    if word in IRREGULAR:
-        return IRREGULAR[word]
-    if word in UNCHANGED or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "xes", "sses")):
-        return word[:-2]
-    return word[:-1]

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from ovseg3d.query.relations.inflection import singular
 from ovseg3d.query.relations.items import Item, Space
-from ovseg3d.query.relations.lexicon import singular
 from ovseg3d.query.words import about
 
 

@@ -59,11 +59,13 @@ def unchecked(clause: Clause) -> str:
 
 
 def unmet(noun: str, clause: Clause) -> str:
-    """That a relation holds for nothing: "no chair faces the window", "no plant is behind the sofa"."""
+    """That a relation holds for nothing: "no chair faces the window", "no plant is behind the sofa"; or for everything,
+    where "not" was asked: "every mug is on the desk"."""
     _, _, rest = clause.text.partition(" ")
-    if clause.kind == "facing" and rest and not clause.negated:
-        return f"no {noun} faces {rest.removeprefix('at ')}"
-    return f"no {noun} is {clause.text}"
+    which = "every" if clause.negated else "no"
+    if clause.kind == "facing" and rest:
+        return f"{which} {noun} faces {rest.removeprefix('at ')}"
+    return f"{which} {noun} is {clause.text}"
 
 
 def joined(names: tuple[str, ...], reasons: tuple[tuple[str, ...], ...]) -> str:

@@ -7,6 +7,7 @@ from ovseg3d.viewer.coalescing_lock import CoalescingLock
 from ovseg3d.viewer.context import Context
 from ovseg3d.viewer.layers import Layer
 from ovseg3d.viewer.tabs.answer_display import SHOW_MASK, SHOW_POINTS, AnswerDisplay
+from ovseg3d.viewer.tabs.detected import DetectedSwitch
 from ovseg3d.viewer.tabs.labels import LabelsFolder
 from ovseg3d.viewer.tabs.switches import Switches
 
@@ -26,6 +27,7 @@ class LayersTab:
         self._labelling = CoalescingLock(on(self._label_missing))
         self.layer = gui.add_dropdown("Layer", layers.LAYERS, hint="What the image and the points show.")
         self.switches = Switches(context)
+        self.detected = DetectedSwitch(context)
         self.legend = gui.add_html("")
         self.labels = LabelsFolder(context, self._show_labels)
         self.layer.on_update(on(lambda _: self.choose()))
