@@ -5,10 +5,11 @@
 
 DATA holds a folder for each data set, in the layouts that `ovseg3d.datasets` reads: ModelNet40 (meshes or resampled
 clouds), ScanObjectNN (with h5_files), OmniObject3D (with a folder for each class), Objaverse-LVIS (with
-lvis-annotations.json). Those that are missing are left out. OpenDlign's own weights were never released: without
---weights only the frozen tower is measured, which the paper has as its ablation without alignment. --weights takes the
-tuned copy's parameters by the names of `AlignedTower.trained`; with --clip builtin, the package's own are used.
-Sentences are those of `depth_templates`, not the paper's. Figures are written after each data set.
+lvis-annotations.json). Those that are missing are left out. Without --weights only the frozen tower is measured, which
+the paper has as its ablation without alignment. --weights takes the tuned copy's parameters by the names of
+`AlignedTower.trained`; OpenDlign's own checkpoints have another layout and are not read. With --clip builtin, the
+package's weights are used. Sentences are those of `depth_templates`, not the paper's. Figures are written after each
+data set.
 """
 
 from dataclasses import dataclass, replace
