@@ -1,8 +1,10 @@
-"""The Python interface: `load(path)` returns a `Run` that answers queries, detects objects and writes exports.
+"""The Python interface: `load(path)` returns a `Run` that answers queries, detects objects, says which way they face,
+and writes exports.
 
 run = ovseg3d.load("outputs/playroom/latest")
 run.query("a red chair").instances
 run.detect()
+run.pose()
 run.export("cloud,html")
 """
 
@@ -15,11 +17,12 @@ from ovseg3d.export.run import export_run
 from ovseg3d.heads.detection import Detection
 from ovseg3d.limits import NO_TRUST, Trust
 from ovseg3d.query.engine import Answer, QueryEngine
+from ovseg3d.query.poses import InstancePose, pose_in_run
 from ovseg3d.runs.folder import RunFolder, open_run
 
 
 class Run(RunFolder):
-    """A trained run with queries, detections and exports.
+    """A trained run with queries, detections, poses and exports.
 
     The encoder and the rendered views are kept for the next query.
     """
@@ -49,6 +52,20 @@ class Run(RunFolder):
             ConfigError: the surface has too few points.
         """
         return self._engine.detect(phrases, **options).detections
+
+    def pose(self, phrases: Sequence[str] | None = None, **options: Any) -> tuple[InstancePose, ...]:
+        """Tell which way the run's instances face, from their photos and their points.
+
+        Args:
+            phrases: names of the instances; by default those of the run.
+            options: `poser`, `detector`, `max_views`; see `query.poses.pose_in_run`.
+
+        Raises:
+            RunError: the run has no semantics.
+            ConfigError: the surface has too few points.
+            SceneError: a photo cannot be read.
+        """
+        return pose_in_run(self._engine, phrases=phrases, **options)
 
     def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
         """Export the surface, labels, instances, a video or a web page.

@@ -214,6 +214,7 @@ class Train:
             "sparse_depth",
             "depth_prior",
             "refine_poses",
+            "refine_focal",
             "exposure",
         )
         for names, used, why in (

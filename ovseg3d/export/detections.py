@@ -5,7 +5,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -22,6 +22,7 @@ from ovseg3d.scene.clouds import PointCloud
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Triple = tuple[float, float, float]
 FILES = ("birds_eye.png", "detections.csv", "coco3d.json", "detections.json")
 OVERLAY = "overlay.png"
 COLUMNS = ("label", "score", "x", "y", "z", "size_x", "size_y", "size_z", "yaw_rad", "front_x", "front_y", "front_z",
@@ -98,12 +99,39 @@ def _table(detections: Sequence[Detection]) -> str:
 
 
 def draw_birds_eye(path: Path, cloud: PointCloud, found: DetectedScene, title: str) -> None:
+    """Draw points and boxes from above, with names, and arrows where a front is known; see `draw_from_above`."""
+    draw_from_above(path, cloud, found.detections, found.frame.up, found.metric, title)
+
+
+@runtime_checkable
+class Boxed(Protocol):
+    """What is drawn of an object."""
+
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def center(self) -> Triple: ...
+    @property
+    def size(self) -> Triple: ...
+    @property
+    def rotation_wxyz(self) -> tuple[float, float, float, float]: ...
+    @property
+    def front(self) -> Triple | None: ...
+
+
+def draw_from_above(
+    path: Path, cloud: PointCloud, objects: Sequence[Boxed], up: Triple, metric: bool, title: str
+) -> None:
     """Draw points and boxes from above, with names, and arrows where a front is known.
 
     Args:
         path: the PNG file.
         cloud: the points.
-        found: their detections.
+        objects: their boxes.
+        up: unit vector.
+        metric: whether the unit is the metre.
         title: above the picture.
 
     Raises:
@@ -115,12 +143,12 @@ def draw_birds_eye(path: Path, cloud: PointCloud, found: DetectedScene, title: s
     figure = Figure(figsize=(10, 9), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    basis = _basis(np.array(found.frame.up))
+    basis = _basis(np.array(up))
     _draw_points(axes, cloud, basis)
-    names = [detection.label or "object" for detection in found.detections]
-    for name, detection, rgb in zip(names, found.detections, colours(names)[1:] / 255):
-        _draw_box(axes, detection, basis, name, rgb)
-    unit = "m" if found.metric else "units"
+    names = [one.label or "object" for one in objects]
+    for name, one, rgb in zip(names, objects, colours(names)[1:] / 255):
+        _draw_box(axes, one, basis, name, rgb)
+    unit = "m" if metric else "units"
     axes.set(title=title, xlabel=f"[{unit}]", ylabel=f"[{unit}]", aspect="equal")
     write_atomic(path, lambda place: figure.savefig(place, format="png"))
 
@@ -138,7 +166,7 @@ def _draw_points(axes: "Axes", cloud: PointCloud, basis: np.ndarray) -> None:
     axes.scatter(*xyz[shown][order, :2].T, s=1.5, c=shade, linewidths=0)
 
 
-def _draw_box(axes: "Axes", detection: Detection, basis: np.ndarray, name: str, rgb: np.ndarray) -> None:
+def _draw_box(axes: "Axes", detection: Boxed, basis: np.ndarray, name: str, rgb: np.ndarray) -> None:
     half = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1], [1, 1]]) / 2 * detection.size[:2]
     turn = from_wxyz(detection.rotation_wxyz).as_matrix()
     corners = (half @ turn[:, :2].T + detection.center) @ basis.T

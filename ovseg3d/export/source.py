@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ovseg3d.engine import Event, Report
 from ovseg3d.errors import RunError
@@ -17,6 +18,7 @@ from ovseg3d.export.options import ExportOptions
 from ovseg3d.features.maps import normalise
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
+from ovseg3d.instances.kept_poses import posed
 from ovseg3d.instances.records import instances_of
 from ovseg3d.points.semantic_scene import FILE, SemanticScene
 from ovseg3d.query.engine import QueryEngine
@@ -165,6 +167,9 @@ class ExportSource:
         instances = instances_of(
             here, instance, labels=labels if self.phrases else None, phrases=self.phrases, scores=own, frame=frame
         )
+        if self.engine is not None:
+            turn = None if frame == "input" else Rotation.from_matrix(_turn(similarity))
+            instances = posed(instances, self.engine.context.poses, here.xyz, instance, here.up, turn)
         tints = colours(self.phrases, () if self.engine is None else self.engine.phrases)
         return LabelledCloud(
             here, labels, instance, self.phrases, tints, instances, self.run.scene_name, frame,
@@ -181,3 +186,9 @@ class ExportSource:
         for column in range(near.shape[1]):
             vectors += weight[:, column : column + 1].astype(np.float32) * learnt.vectors[near[:, column]]
         return replace(learnt.take(near[:, 0]), surface=surface, vectors=normalise(vectors))
+
+
+def _turn(similarity: np.ndarray) -> np.ndarray:
+    """The rotation of a similarity."""
+    linear = similarity[:3, :3]
+    return linear / np.cbrt(np.linalg.det(linear))

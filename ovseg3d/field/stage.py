@@ -74,7 +74,7 @@ class CaptureUse:
     refine_poses: bool = False
     """Optimise the camera poses."""
     sparse: SparseDepth | None = None
-    """Sparse points, depth completed between them, and adjusted poses."""
+    """Sparse points, depth completed between them, adjusted poses and lenses."""
 
 
 class FieldStage:

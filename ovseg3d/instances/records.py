@@ -6,7 +6,7 @@ the box. Frame and units are the surface's. Where that frame is z-up, `yaw_rad` 
 and 45 degrees (a rectangle has no front). `size` holds full lengths along the box's own axes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.field.surface import Surface
-from ovseg3d.geometry.rotations import to_wxyz
+from ovseg3d.geometry.rotations import Quaternion, from_wxyz, to_wxyz
 
 TRIM = 0.01
 """Share of the points that is trimmed at each end of each direction."""
@@ -54,6 +54,8 @@ class Instance:
     n_points: int
     distance: float | None
     """From the given camera position to `center`, in units of the frame."""
+    pose: Mapping[str, Any] | None = None
+    """Which way it faces, as `heads.pose.Pose.record` says it; None: not known."""
 
     def record(self) -> dict[str, Any]:
         """The instance as a JSON object."""
@@ -126,19 +128,29 @@ def instances_of(
     return tuple(found)
 
 
-def fit_box(xyz: Float[np.ndarray, "points 3"], up: Float[np.ndarray, "3"], trim: float = TRIM) -> OrientedBox:
-    """The upright box of least footprint around at least one point.
+def fit_box(
+    xyz: Float[np.ndarray, "points 3"],
+    up: Float[np.ndarray, "3"],
+    trim: float = TRIM,
+    *,
+    rotation_wxyz: Quaternion | None = None,
+) -> OrientedBox:
+    """The upright box of least footprint around at least one point, or the one along given axes.
 
     Args:
         xyz: the points.
         up: unit vector along the box's third axis.
         trim: share of the points trimmed at both ends of each of eight directions across `up`, and along it.
+        rotation_wxyz: the box's axes, of which the third is `up`; None: those of the least footprint.
     """
     turn = _frame(up)
     local = xyz @ turn  # columns of `turn` are the local axes, so this is along them.
     low, high = np.quantile(local[:, 2], [trim, 1 - trim])
     flat = _trimmed(local[:, :2], trim)
-    yaw = _best_turn(flat)
+    if rotation_wxyz is None:
+        yaw = _best_turn(flat)
+    else:
+        yaw = float((Rotation.from_matrix(turn).inv() * from_wxyz(rotation_wxyz)).as_euler("ZYX")[0])
     cos, sin = np.cos(yaw), np.sin(yaw)
     along = flat @ np.array([[cos, -sin], [sin, cos]])
     least, most = along.min(0), along.max(0)

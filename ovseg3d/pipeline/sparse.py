@@ -81,6 +81,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         found = reconstruct(
             scene,
             adjust=decisions.adjust_poses,
+            focal=decisions.adjust_focal,
             threads=available_cores(),
             seed=run.config.train.seed,
             prior=None if prior is None else prior.disparity,
@@ -95,6 +96,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         "scene": hash_scene(scene),
         "photos": [_photo_key(scene.frames[view]) for view in scene.train],
         "adjust": decisions.adjust_poses,
+        "focal": decisions.adjust_focal,
         "given": _digest(given),
         "seed": run.config.train.seed,
         "pycolmap": installed_version("pycolmap"),
@@ -115,6 +117,9 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
     save_sparse(run, sparse)
     before, after = sparse.errors_px
     moved = f", reprojection error {before:.2f} px, {after:.2f} px after adjusting the poses" if before != after else ""
+    if (sparse.focal_ratio != 1).any():
+        least, most = (f"{100 * (ratio - 1):+.2f} %" for ratio in (sparse.focal_ratio.min(), sparse.focal_ratio.max()))
+        moved += f", focal length {least}" + ("" if least == most else f" to {most}")
     own = "" if given is None or not given.tracked else f", {len(given.points):,} of them the capture's own"
     context.log("field", f"Sparse depth: {len(sparse.points):,} points{own}{moved}.")
     return sparse

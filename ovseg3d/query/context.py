@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ovseg3d.errors import RunError
+from ovseg3d.instances.kept_poses import Poses, load_poses
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene
@@ -22,6 +23,11 @@ class RunContext:
     def phrases(self) -> tuple[str, ...]:
         """The run's phrases, else those of its capture if it is loaded. Raises RunError."""
         return self.run.phrases or (() if self.scene is None else self.scene.phrases)
+
+    @cached_property
+    def poses(self) -> Poses:
+        """The poses of the instances that `ovseg3d pose` kept. Raises RunError: they are damaged."""
+        return load_poses(self.run.folder, self.semantics.instance)
 
     @cached_property
     def stated_metres(self) -> float | None:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit, logit
 
+from ovseg3d.instances.kept_poses import posed
 from ovseg3d.instances.records import instances_meant
 from ovseg3d.query.answer import Answer, Criteria, Verdict
 from ovseg3d.query.calibration import Calibration, calibration_of
@@ -54,6 +55,7 @@ class Decision:
         chosen = chosen[np.argsort(-margin[chosen], kind="stable")]
         chance = self._probability(seen, criteria)
         ids = self._similarity.semantics.instance
+        meant = instances_meant(surface, ids, phrase, found, threshold, eye) if present else ()
         return Answer(
             phrase=phrase,
             present=present,
@@ -66,7 +68,7 @@ class Decision:
             point_scores=found[chosen],
             point_index=chosen,
             relevancy=found,
-            instances=instances_meant(surface, ids, phrase, found, threshold, eye) if present else (),
+            instances=posed(meant, self._similarity.context.poses, surface.xyz, ids, surface.up),
         )
 
     def _probability(self, seen: Verdict, criteria: Criteria) -> float | None:

@@ -14,6 +14,7 @@ from jaxtyping import Integer
 from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detector, detect_scene
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.labels import LabelModel
+from ovseg3d.query.matching import detections_of
 from ovseg3d.query.size_prior import SizePrior
 from ovseg3d.scene.clouds import PointCloud
 
@@ -21,8 +22,6 @@ MAX_CANDIDATES = 5
 """Names that are kept of each detection."""
 MIN_SHARE = 0.3
 """Least share of a detection's points that carry a name of the list; otherwise the head's own name stands."""
-MIN_OVERLAP = 0.25
-"""Least IoU of the points of an instance with those of a detection that gives it its front."""
 
 INSTANCE_SHARE = 0.5
 """A detection of which fewer points belong to instances of the run is left out: grouping knows the layout, and pieces
@@ -99,15 +98,8 @@ class DetectionModel:
     @cached_property
     def fronts(self) -> dict[int, tuple[float, float, float]]:
         """The front of each instance of which a detection has most of the points and a front, by the instance's id."""
-        ids = self._context.semantics.instance
-        counts, fronts = np.bincount(ids), {}
-        best = np.full(len(counts), MIN_OVERLAP)
-        for detection in self.detect().detections:
-            shared = np.bincount(ids[detection.points], minlength=len(counts))
-            iou = shared / np.maximum(counts + len(detection.points) - shared, 1)
-            for i in np.flatnonzero(iou >= best).tolist():
-                best[i], fronts[i] = iou[i], detection.front
-        return {i: front for i, front in fronts.items() if i and front is not None}
+        found = detections_of(self._context.semantics.instance, self.detect().detections)
+        return {i: detection.front for i, detection in found.items() if detection.front is not None}
 
 
 def _supported(detection: Detection, instance: Integer[np.ndarray, " points"]) -> bool:

@@ -76,6 +76,9 @@ class SceneConfig:
     refine_poses: Literal["auto", "on", "off"] = "auto"
     """Correct the poses of the training cameras. auto: by bundle adjustment of the sparse points, for real photos. on:
     also during training."""
+    refine_focal: Literal["auto", "off"] = "auto"
+    """Correct the focal length of the cameras. auto: with the poses, by bundle adjustment, where ten training photos or
+    more share a lens; held-out photos of that lens get it too."""
     exposure: Literal["auto", "on", "off"] = "auto"
     """Learn a gain and an offset of each colour channel for each training photo. auto: for real photos."""
     scale: float | None = None

@@ -19,6 +19,8 @@ class Decisions:
     """Shape the depth between sparse points with a monocular prior."""
     adjust_poses: bool
     """Bundle adjust the poses; needs sparse points."""
+    adjust_focal: bool
+    """Adjust the focal lengths with the poses."""
     refine_poses: bool
     """Refine the poses while the field is trained."""
     exposure: bool
@@ -33,6 +35,7 @@ class Decisions:
             "sparse depth" if self.sparse_depth else "",
             "monocular depth prior" if self.depth_prior else "",
             "adjusted poses" if self.adjust_poses else "",
+            "adjusted focal length" if self.adjust_focal else "",
             "poses refined in training" if self.refine_poses else "",
             "exposure of each photo" if self.exposure else "",
         ]
@@ -60,6 +63,7 @@ def decide(scene: Scene, config: SceneConfig) -> Decisions:
         sparse_depth=sparse,
         depth_prior=sparse and config.depth_prior != "off",
         adjust_poses=sparse and config.refine_poses != "off",
+        adjust_focal=sparse and config.refine_poses != "off" and config.refine_focal != "off",
         refine_poses=config.refine_poses == "on",
         exposure=config.exposure == "on" or (config.exposure == "auto" and real),
         exact=scene.exact or scene.has_alpha,

@@ -31,7 +31,7 @@ from ovseg3d.scene.sparse import SparseDepth
 MAX_SPARSE_BYTES = 2**32
 """Largest file of sparse points that is read."""
 SPARSE_FILE = "sparse_depth.safetensors"
-"""Sparse points and adjusted poses of a run, in its folder."""
+"""Sparse points, adjusted poses and focal lengths of a run, in its folder."""
 
 
 def make_stage(scene: Scene, config: Config, sparse: SparseDepth | None = None) -> FieldStage:
@@ -142,7 +142,8 @@ def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: 
 def refined(run: RunFolder, scene: Scene) -> Scene:
     """The capture with the training poses that the run adjusted by its sparse points, or refined in training.
 
-    Comparisons of the field with training photos use these poses. Held-out cameras stay unchanged.
+    Comparisons of the field with training photos use these poses. Held-out cameras keep their poses; they share the
+    adjusted lens of the training photos, see `SparseDepth.applied`.
 
     Args:
         scene: the run's capture as it was read. An already refined scene would be corrected twice.

@@ -6,7 +6,7 @@ OPENCV_FISHEYE (equidistant). Everything here is float64 numpy; `rays.Cameras` i
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -54,6 +54,11 @@ class Camera:
         """The distortion padded with zeros: six numbers for OPENCV, four for OPENCV_FISHEYE."""
         count = 6 if self.model == "OPENCV" else 4
         return self.distortion + (0.0,) * (count - len(self.distortion))
+
+    @property
+    def lens(self) -> tuple[Any, ...]:
+        """Everything but the pose: equal where photos were taken with one lens at one size."""
+        return (self.model, self.width, self.height, self.fx, self.fy, self.cx, self.cy, self.coefficients)
 
     @property
     def is_pinhole(self) -> bool:

@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.completion import cell_side, complete
 from ovseg3d.scene.images import load_photo
 from ovseg3d.scene.observations import Observations, joined
 from ovseg3d.scene.triangulation import Progress, triangulate
 
-VERSION = 3
+VERSION = 5
 """Part of the key of cached results: raise it when the same photos give other ones."""
 MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
+MAX_FOCAL_RATIO = 10.0
+"""Largest change of a focal length that a file may state."""
 
 DepthPrior = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w"]]
 """Predicts the disparity of a photo, up to a positive scale and an offset."""
@@ -51,6 +54,8 @@ class SparseDepth:
     """The points, input frame."""
     c2w: Float[np.ndarray, "views 4 4"]
     """Adjusted poses of `Scene.train`; the given ones where they were not adjusted."""
+    focal_ratio: Float[np.ndarray, "views 2"]
+    """Adjusted focal lengths (fx, fy) of `Scene.train`, as a share of the given ones."""
     errors_px: Float[np.ndarray, "2"]
     """Mean reprojection error at the given and at the adjusted poses, in pixels of the matched photos."""
 
@@ -65,6 +70,7 @@ class SparseDepth:
         Raises:
             ValueError: an array is missing, has another shape or type, or a value is invalid.
         """
+        arrays = {"focal_ratio": np.ones((views, 2)), **arrays}  # of runs before focal lengths were adjusted
         missing = set(cls.__dataclass_fields__) - set(arrays)
         if missing:
             raise ValueError(f"{min(missing)} is missing")
@@ -74,7 +80,7 @@ class SparseDepth:
             "view": (count,), "xy": (count, 2), "depth_z": (count,), "sigma": (count,), "c2w": (views, 4, 4),
             "cell": (views,),
             "disparity": (views, *cells[1:]), "disparity_sigma": cells, "points": (len(own["points"]), 3),
-            "errors_px": (2,),
+            "focal_ratio": (views, 2), "errors_px": (2,),
         }  # fmt: skip
         for name, array in own.items():
             if array.shape != shapes[name] or array.dtype.kind != ("i" if name in ("view", "cell") else "f"):
@@ -89,20 +95,38 @@ class SparseDepth:
             raise ValueError("view is empty or out of range")
         if min(own[name].min() for name in ("depth_z", "disparity")) <= 0:
             raise ValueError("a depth is not above 0")
+        if (np.abs(np.log(np.maximum(own["focal_ratio"], 1e-9))) > np.log(MAX_FOCAL_RATIO)).any():
+            raise ValueError("a focal length was changed out of all proportion")
         return cls(**own)
 
     def applied(self, scene: Scene) -> Scene:
-        """The capture with the adjusted poses of its training photos, and with these points."""
-        frames = list(scene.frames)
-        for view, pose in zip(scene.train, self.c2w):
-            frames[view] = replace(frames[view], camera=replace(frames[view].camera, c2w=pose))
+        """The capture with the adjusted poses of its training photos, adjusted lenses, and these points.
+
+        A held-out photo keeps its pose. It was taken with the lens of the training photos that state the same one, so
+        it gets their adjusted lens, which nothing of the photo itself has decided.
+        """
+        frames, lenses = list(scene.frames), {}
+        for view, pose, ratio in zip(scene.train, self.c2w, self.focal_ratio):
+            camera = frames[view].camera
+            lenses[camera.lens] = ratio
+            frames[view] = replace(frames[view], camera=_focused(replace(camera, c2w=pose), ratio))
+        for view in set(range(len(frames))) - set(scene.train):
+            camera = frames[view].camera
+            if camera.lens in lenses:
+                frames[view] = replace(frames[view], camera=_focused(camera, lenses[camera.lens]))
         return replace(scene, frames=tuple(frames), points=self.points, points_rgb=None)
+
+
+def _focused(camera: Camera, ratio: Float[np.ndarray, "2"]) -> Camera:
+    """The camera with its focal lengths times `ratio`."""
+    return replace(camera, fx=camera.fx * float(ratio[0]), fy=camera.fy * float(ratio[1]))
 
 
 def reconstruct(
     scene: Scene,
     *,
     adjust: bool,
+    focal: bool = True,
     threads: int = 2,
     seed: int = 0,
     prior: DepthPrior | None = None,
@@ -114,6 +138,7 @@ def reconstruct(
     Args:
         scene: the capture.
         adjust: also adjust the poses, see `triangulation.triangulate`.
+        focal: with the poses, also adjust the focal lengths.
         threads: of feature extraction and matching.
         seed: of the choice of pairs and of RANSAC.
         prior: bends the completed depth where photos have edges; see `completion`.
@@ -126,17 +151,18 @@ def reconstruct(
         OutputError: the system's temporary folder cannot be written to.
     """
     report = report or (lambda _text, _share: None)
-    found = triangulate(scene, adjust=adjust, threads=threads, seed=seed, report=report)
+    found = triangulate(scene, adjust=adjust, focal=focal, threads=threads, seed=seed, report=report)
     if found is None and given is None:
         return None
     if found is None:
         c2w, errors = np.stack([scene.frames[view].camera.c2w for view in scene.train]), np.zeros(2)
+        ratio = np.ones((len(c2w), 2))
     else:
-        c2w, errors = found.c2w, found.errors_px
+        c2w, ratio, errors = found.c2w, found.focal_ratio, found.errors_px
     parts = [] if given is None or not (given.tracked or found is None) else [given]
     seen = joined(parts if found is None else [*parts, found.observations])
     completed = _complete_all(scene, seen.view, (seen.xy, seen.depth_z, seen.sigma), prior, report)
-    return SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, errors)
+    return SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, ratio, errors)
 
 
 def _complete_all(

@@ -17,7 +17,7 @@ from ovseg3d.synth.holdout import HELD_COLOURS, HELD_LIGHTS, HELD_TEXTURES, Choi
 from ovseg3d.synth.kinds import KINDS, Look
 from ovseg3d.synth.looks import COLOURS, FLOORS, LIGHTS, WALLS, painted
 from ovseg3d.synth.materials import Material, Real, linear, triple
-from ovseg3d.synth.quick import MAIN, SECOND, Model, Pinhole, Plane, Put, Sun, Surround, pack, render
+from ovseg3d.synth.quick import MAIN, SECOND, Model, Pinhole, Plane, Put, Shot, Sun, Surround, pack, render
 from ovseg3d.synth.render import develop
 
 VARIANTS = 8  # individuals of each style whose triangles are kept; sizes and looks still differ every time
@@ -61,7 +61,14 @@ def model_of(kind: str, style: str, variant: int) -> Model:
     return pack(KINDS[kind].make(size, style, Look(MAIN, SECOND, int(rng.integers(1 << 30)))))
 
 
-def some_thing(rng: np.random.Generator, kind: str, pool: Pool, style: str | None = None, colour: str | None = None):
+def some_thing(
+    rng: np.random.Generator,
+    kind: str,
+    pool: Pool,
+    style: str | None = None,
+    colour: str | None = None,
+    first_variant: int = 0,
+):
     """A random individual of a kind from a pool; a colour or style may be given.
 
     Args:
@@ -69,9 +76,10 @@ def some_thing(rng: np.random.Generator, kind: str, pool: Pool, style: str | Non
         kind: the name of a kind.
         pool: colours, textures and styles to draw from.
         style, colour: given ones; None draws.
+        first_variant: of the VARIANTS individuals to draw from; VARIANTS gives those that no encoder was trained on.
     """
     choice = choose(rng, kind, pool, style, colour)
-    model = model_of(kind, choice.style, int(rng.integers(VARIANTS)))
+    model = model_of(kind, choice.style, first_variant + int(rng.integers(VARIANTS)))
     whole, tall = rng.uniform(0.88, 1.14), rng.uniform(0.84, 1.2)
     upright = min(KINDS[kind].sizes_of(choice.style)[2]) > 0.3
     scale = np.array([whole, whole, whole * (tall if upright else 1.0)])
@@ -237,18 +245,28 @@ class Scene:
             self.beside.append(other)
             self.held |= not other.seen
 
-    def picture(self) -> tuple[np.ndarray, tuple[str, ...], str | None]:
-        """The picture, its captions, and the thing's colour where enough of it shows."""
+    def shoot(self) -> tuple[np.ndarray, Shot]:
+        """The picture, and what each of its samples shows; index 0 is the thing itself."""
         rng = self.rng
         surround = Surround(self.sky, self.ground, self.backdrop)
         shot = render(self.puts, self.planes, self.suns, surround, Pinhole(self.c2w, self.size, self.focal))
-        share = np.bincount(shot.owner.ravel() + 1, minlength=len(self.puts) + 1) / shot.owner.size
+        share = self._shares(shot)
         if len(self.puts) > 1 and share[1] < max(0.06, share[2:].max()):
             self.puts, self.beside = self.puts[:1], []
-            return self.picture()
+            return self.shoot()
         # Exposed for the light that falls on things, so that black stays black and white white.
         light = 0.55 * sum(np.mean(s.radiance) for s in self.suns) + 0.5 * np.mean([self.sky, self.ground])
-        image = develop(shot.radiance, float(rng.uniform(0.6, 1.15) / light))
+        return develop(shot.radiance, float(rng.uniform(0.6, 1.15) / light)), shot
+
+    def _shares(self, shot: Shot) -> np.ndarray:
+        """Share of the samples: of the backdrop, then of each thing."""
+        return np.bincount(shot.owner.ravel() + 1, minlength=len(self.puts) + 1) / shot.owner.size
+
+    def picture(self) -> tuple[np.ndarray, tuple[str, ...], str | None]:
+        """The picture, its captions, and the thing's colour where enough of it shows."""
+        rng = self.rng
+        image, shot = self.shoot()
+        share = self._shares(shot)
         mains = np.bincount(shot.owner[shot.main] + 1, minlength=len(self.puts) + 1) / shot.owner.size
         said = [t.said for t in (self.thing, *self.beside)]
         for k, words in enumerate(said):

@@ -32,6 +32,7 @@ ROWS: dict[str, Mapping[str, Any]] = {
     "no completion": {"scene": {"depth": "off"}, "field": {"completion_weight": 0.0}},
     "no planarity": {"scene": {"depth": "off"}, "field": {"planarity": 0.0}},
     "no poses": {"scene": {"depth": "off", "refine_poses": "off"}},
+    "no focal": {"scene": {"depth": "off", "refine_focal": "off"}},
     "no exposure": {"scene": {"depth": "off", "exposure": "off"}},
     "none": {"scene": {"depth": "off", "sparse_depth": "off", "refine_poses": "off", "exposure": "off"}},
 }

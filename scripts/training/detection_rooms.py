@@ -89,7 +89,11 @@ def make_detection_room(
 
 def symmetry_of(placed: Placed) -> int:
     """Order of an object's rotational symmetry about its box's vertical middle axis: 1, 2, 4, or 0 for round ones."""
-    corners = np.concatenate([part.soup.points.reshape(-1, 3) for part in placed.canonical_parts()])
+    return rotational_order(np.concatenate([part.soup.points.reshape(-1, 3) for part in placed.canonical_parts()]))
+
+
+def rotational_order(corners: Float[np.ndarray, "n 3"]) -> int:
+    """As `symmetry_of`, of vertices in the object's frame."""
     corners = np.unique(np.round(corners - (corners.min(0) + corners.max(0)) / 2, 4), axis=0)
     tree, diagonal = cKDTree(corners), float(np.hypot(*np.ptp(corners[:, :2], axis=0)))
 

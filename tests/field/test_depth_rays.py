@@ -32,6 +32,7 @@ def made(**changed) -> SparseDepth:
         cell=np.full(2, CELL),
         points=np.zeros((3, 3)),
         c2w=np.tile(np.eye(4), (2, 1, 1)),
+        focal_ratio=np.ones((2, 2)),
         errors_px=np.zeros(2),
     )
     return replace(sparse, **changed)
@@ -116,7 +117,7 @@ def test_depth_is_learned_from_points_alone_and_opacity_is_not_lowered_by_it(tin
         disparity=np.full(shape, 1.0, np.float32), disparity_sigma=np.zeros(shape, np.float32),
         cell=np.full(views, CELL),
         points=np.zeros((1, 3)), c2w=np.stack([scene.frames[v].camera.c2w for v in scene.train]),
-        errors_px=np.zeros(2),
+        focal_ratio=np.ones((views, 2)), errors_px=np.zeros(2),
     )  # fmt: skip
     stage = FieldStage(scene, config, torch.device("cpu"), use=CaptureUse(sparse=near))
     with stage.workers.open():

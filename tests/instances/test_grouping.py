@@ -312,7 +312,7 @@ def test_records_say_what_the_contract_asks() -> None:
     )
     record = first.record()
     assert set(record) == {
-        "id", "label", "score", "center", "size", "rotation_wxyz", "yaw_rad", "frame", "n_points", "distance",
+        "id", "label", "score", "center", "size", "rotation_wxyz", "yaw_rad", "frame", "n_points", "distance", "pose",
     }  # fmt: skip
     assert (first.id, first.label, first.frame, first.n_points) == (1, "red box", "input", (found.ids == 1).sum())
     assert first.score == pytest.approx(0.9, abs=0.02) and second.score == pytest.approx(0.3, abs=0.02)

@@ -23,7 +23,8 @@ def test_real_photos_use_all_that_helps(scene: Scene):
     found = decide(scene, SceneConfig())
     assert (found.depth, found.sparse_depth, found.adjust_poses, found.exposure) == (True,) * 4
     assert not found.refine_poses and not found.exact
-    assert found.describe() == "Real photos: measured depth, sparse depth, adjusted poses, exposure of each photo."
+    used = "measured depth, sparse depth, adjusted poses, adjusted focal length, exposure of each photo"
+    assert found.describe() == f"Real photos: {used}."
     assert not decide(without_depth(scene), SceneConfig()).depth
 
 
@@ -41,6 +42,8 @@ def test_each_flag_turns_its_own_off(scene: Scene):
     assert decide(scene, off).describe() == "Real photos: photos and poses as given."
     assert decide(scene, SceneConfig(refine_poses="off")).sparse_depth
     assert not decide(scene, SceneConfig(sparse_depth="off")).adjust_poses
+    for without in (SceneConfig(refine_focal="off"), SceneConfig(refine_poses="off"), SceneConfig(sparse_depth="off")):
+        assert not decide(scene, without).adjust_focal
 
 
 def test_depth_that_is_asked_for_must_be_there(scene: Scene):

@@ -170,7 +170,7 @@ def test_only_points_with_tracks_join_the_triangulated_ones(tmp_path, monkeypatc
     assert guessed is not None and summarise(scene, None)["tracked_points"] == 0
     own = replace(guessed, points=guessed.points[:9], tracked=True)
     poses = np.stack([scene.frames[view].camera.c2w for view in scene.train])
-    triangulation = Triangulation(own, poses, np.ones(2))
+    triangulation = Triangulation(own, poses, np.ones((len(poses), 2)), np.ones(2))
     monkeypatch.setattr("ovseg3d.scene.sparse.triangulate", lambda *_, **__: triangulation)
     for given, count in ((None, 9), (guessed, 9), (replace(guessed, tracked=True), 9 + len(w.POINTS))):
         found = reconstruct(scene, adjust=False, given=given)

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import OutputError, SceneError
-from ovseg3d.scene import Scene, load_depth, load_scene
+from ovseg3d.scene import Camera, Scene, load_depth, load_scene
 from ovseg3d.scene.sparse import SparseDepth, reconstruct
 from ovseg3d.synth import Views, synthesise
 from ovseg3d.synth.render import DRAFT
@@ -49,12 +49,13 @@ def test_points_and_completed_depth_are_near_the_truth(room: Scene, sparse: Spar
     assert len(completed) > 5000 and np.median(completed) < 0.02
 
 
-def test_exact_poses_stay(room: Scene, sparse: SparseDepth):
+def test_exact_poses_and_lenses_stay(room: Scene, sparse: SparseDepth):
     np.testing.assert_allclose(sparse.c2w[:, :3, 3], poses(room)[:, :3, 3], atol=0.02)
+    np.testing.assert_array_equal(sparse.focal_ratio, 1.0)
 
 
-def test_disturbed_poses_return():
-    """By one degree and two centimetres each, in the room of the demo."""
+def test_disturbed_poses_and_a_wrong_focal_length_return():
+    """Poses by one degree and two centimetres each, the focal length by 3 %, in the room of the demo."""
     room = load_scene(Path(__file__).parents[2] / "scenes" / "playroom")
     room = replace(room, train=room.train[:32])
     true, random = poses(room), np.random.default_rng(0)
@@ -64,16 +65,25 @@ def test_disturbed_poses_return():
         disturbed[:3, :3] = Rotation.from_rotvec(np.radians(1.0) * _unit(random)).as_matrix() @ pose[:3, :3]
         disturbed[:3, 3] += 0.02 * _unit(random)
         frames[view] = replace(frames[view], camera=replace(frames[view].camera, c2w=disturbed))
-    found = reconstruct(replace(room, frames=tuple(frames)), adjust=True)
+    right = room.frames[0].camera
+    wrong = [replace(frame, camera=_focused(frame.camera, 1.03)) for frame in frames]
+    room = replace(room, frames=tuple(wrong))
+    found = reconstruct(room, adjust=True)
     assert found is not None and found.errors_px[1] < 0.6 * found.errors_px[0]
     # Up to a similarity of everything, which nothing in the photos can tell.
     turns = Rotation.from_matrix(found.c2w[:, :3, :3] @ np.swapaxes(true[:, :3, :3], 1, 2))
     mean = turns.mean()
     assert np.degrees(np.median((turns * mean.inv()).magnitude())) < 0.3
     back, wanted = (eyes - eyes.mean(0) for eyes in (found.c2w[:, :3, 3], true[:, :3, 3]))
-    turn, _ = Rotation.align_vectors(wanted, back)
+    turn = Rotation.align_vectors(wanted, back)[0]
     back = turn.apply(back) * np.sqrt(np.square(wanted).sum() / np.square(back).sum())
     assert np.median(np.linalg.norm(back - wanted, axis=1)) < 0.01
+    for frame in found.applied(room).frames:
+        assert abs(frame.camera.fx / right.fx - 1) < 0.003 and abs(frame.camera.fy / right.fy - 1) < 0.003
+
+
+def _focused(camera: Camera, ratio: float) -> Camera:
+    return replace(camera, fx=camera.fx * ratio, fy=camera.fy * ratio)
 
 
 def _unit(random: np.random.Generator) -> np.ndarray:
@@ -88,12 +98,51 @@ def test_poses_are_kept_without_adjustment(room: Scene):
     assert found.errors_px[0] == found.errors_px[1]
 
 
-def test_no_pose_moves_where_not_all_photos_are_matched(room: Scene, monkeypatch: pytest.MonkeyPatch):
+def test_focal_lengths_that_few_photos_share_stay(room: Scene, monkeypatch: pytest.MonkeyPatch):
+    """Of 14 photos, 10 share a lens, which is given too long; 4 have another one, which is right."""
+    monkeypatch.setattr("ovseg3d.scene.triangulation.MAX_ROUNDS", 1)
+    monkeypatch.setattr("ovseg3d.scene.triangulation.MIN_FOCAL_GAIN", -1.0)
+    few = np.arange(14) >= 10
+    frames = list(room.frames)
+    for view, rare in zip(room.train, few):
+        frames[view] = replace(frames[view], camera=_focused(frames[view].camera, 1.0 if rare else 1.03))
+    mixed = replace(room, frames=tuple(frames), train=room.train[:14])
+    found = reconstruct(mixed, adjust=True)
+    assert found is not None
+    np.testing.assert_array_equal(found.focal_ratio[few], 1.0)
+    assert (np.ptp(found.focal_ratio[~few], 0) == 0).all() and (found.focal_ratio[~few] < 0.995).all()
+
+
+def test_nothing_moves_where_not_all_photos_are_matched(room: Scene, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ovseg3d.scene.triangulation.MAX_VIEWS", 12)
     found = reconstruct(room, adjust=True)
     assert found is not None and len(np.unique(found.view)) <= 12
     np.testing.assert_array_equal(found.c2w, poses(room))
+    np.testing.assert_array_equal(found.focal_ratio, 1.0)
     assert np.isinf(found.disparity_sigma).all((1, 2)).sum() >= len(room.train) - 12
+
+
+def test_only_poses_move_where_focal_lengths_are_given(room: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ovseg3d.scene.triangulation.MAX_ROUNDS", 1)
+    few = replace(room, train=room.train[:12])
+    found = reconstruct(few, adjust=True, focal=False)
+    assert found is not None and (found.c2w != poses(few)).any()
+    np.testing.assert_array_equal(found.focal_ratio, 1.0)
+
+
+def test_held_out_photos_get_the_lens_that_they_share_and_keep_their_poses(room: Scene, sparse: SparseDepth):
+    one, other = room.test[:2]
+    frames = list(room.frames)
+    frames[other] = replace(frames[other], camera=replace(frames[other].camera, cx=99.0))
+    given = replace(room, frames=tuple(frames))
+    adjusted = replace(sparse, focal_ratio=np.tile([1.1, 0.9], (len(room.train), 1)))
+    applied = [frame.camera for frame in adjusted.applied(given).frames]
+    for view in (*room.train, one):
+        camera = frames[view].camera
+        assert (applied[view].fx, applied[view].fy) == pytest.approx((1.1 * camera.fx, 0.9 * camera.fy))
+        assert replace(applied[view], fx=camera.fx, fy=camera.fy, c2w=camera.c2w) == camera
+    np.testing.assert_array_equal(applied[one].c2w, frames[one].camera.c2w)
+    assert applied[other] is frames[other].camera
 
 
 def test_photos_without_texture_have_no_points(tiny_scene: Path):
@@ -128,8 +177,14 @@ def test_the_arrays_come_back_and_damaged_ones_are_refused(room: Scene, sparse: 
         {"cell": arrays["cell"] * 0},
         {"depth_z": -arrays["depth_z"]},
         {"c2w": arrays["c2w"] + np.inf},
+        {"focal_ratio": arrays["focal_ratio"][1:]},
+        {"focal_ratio": arrays["focal_ratio"] * 0},
+        {"focal_ratio": arrays["focal_ratio"] * 100},
     ):
         with pytest.raises(ValueError):
             SparseDepth.from_arrays({**arrays, **damage}, views)
     with pytest.raises(ValueError, match="sigma is missing"):
         SparseDepth.from_arrays({name: array for name, array in arrays.items() if name != "sigma"}, views)
+    # A run of before lenses were adjusted.
+    old = SparseDepth.from_arrays({name: array for name, array in arrays.items() if name != "focal_ratio"}, views)
+    np.testing.assert_array_equal(old.focal_ratio, 1.0)

@@ -1,0 +1,16 @@
+from .cloud import pose_of_detection as pose_of_detection
+from .crops import Box as Box
+from .crops import mask_box as mask_box
+from .crops import square_crop as square_crop
+from .crops import turn_to_box as turn_to_box
+from .features import crop_features as crop_features
+from .fusion import fuse as fuse
+from .network import PoseNetwork as PoseNetwork
+from .network import PoseShape as PoseShape
+from .photo import CropPose as CropPose
+from .photo import PhotoPoser as PhotoPoser
+from .photo import pose_in_camera as pose_in_camera
+from .records import Pose as Pose
+from .weights import TrainedPoseNetwork as TrainedPoseNetwork
+from .weights import load_network as load_network
+from .weights import save_network as save_network
