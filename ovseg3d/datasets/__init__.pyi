@@ -9,6 +9,10 @@ from .imagenet3d import write_imagenet3d as write_imagenet3d
 from .matlab import read_matlab as read_matlab
 from .mmdet3d import read_mmdet3d as read_mmdet3d
 from .mmdet3d import write_mmdet3d as write_mmdet3d
+from .named_shapes import NamedShape as NamedShape
+from .named_shapes import read_modelnet as read_modelnet
+from .named_shapes import read_objaverse_lvis as read_objaverse_lvis
+from .named_shapes import read_omniobject3d as read_omniobject3d
 from .pascal3d import read_pascal3d as read_pascal3d
 from .pascal3d import write_pascal3d as write_pascal3d
 from .plain_pickle import read_plain_objects as read_plain_objects
@@ -17,6 +21,11 @@ from .posed_objects import TEST_SETS as TEST_SETS
 from .posed_objects import PosedObject as PosedObject
 from .posed_objects import TestSet as TestSet
 from .posed_objects import centered_photo as centered_photo
+from .scanobjectnn import SCANOBJECTNN_VARIANTS as SCANOBJECTNN_VARIANTS
+from .scanobjectnn import read_scanobjectnn as read_scanobjectnn
+from .shape_protocols import SHAPE_PROTOCOLS as SHAPE_PROTOCOLS
+from .shape_protocols import ShapeProtocol as ShapeProtocol
+from .shape_protocols import shape_protocol as shape_protocol
 from .shapes import SHAPE_SUFFIXES as SHAPE_SUFFIXES
 from .shapes import Shape as Shape
 from .shapes import find_shapes as find_shapes

@@ -11,6 +11,7 @@ is ("studio couch: an upholstered convertible couch that opens into a bed").
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from ovseg3d.encoders import weights
 from ovseg3d.encoders.base import Preprocess, check_sides, unit
-from ovseg3d.encoders.convolutions import ConvolutionalTower
+from ovseg3d.encoders.convolutions import STRIDE, ConvolutionalTower
 from ovseg3d.errors import EncoderError
 
 NAME = "imagenet"
@@ -48,6 +49,7 @@ class ImageNetEncoder:
     logit_scale = LOGIT_SCALE
     logit_bias: float | None = None
     dense = True
+    patch = STRIDE
 
     def __init__(
         self, classifier: Any, sentences: "SentenceEncoder", names: Sequence[Sequence[str]], files: Sequence[Path]
@@ -57,15 +59,14 @@ class ImageNetEncoder:
         self.places = tuple(files)
         """Files that identify the encoder while they do not change, see `features.lazy`."""
         self._sentences = sentences
-        self._visual = _Visual(classifier, _class_vectors(sentences, names))
-        self._tower = ConvolutionalTower(self._visual)
+        self._visual = _Visual(classifier, sentences, names)
         self._names = names
         self._hash: str | None = None
 
-    @property
-    def patch(self) -> int:
-        """Pixels of a cell."""
-        return self._tower.patch
+    @cached_property
+    def _tower(self) -> ConvolutionalTower:
+        # Made for the first image, since it looks through the head, which needs the classes' vectors.
+        return ConvolutionalTower(self._visual)
 
     @property
     def weight_hash(self) -> str:
@@ -80,7 +81,7 @@ class ImageNetEncoder:
 
     def encode_image(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim"]:
         """Unit vectors of whole images of any size, rgb in 0..1."""
-        pixels = self.preprocess(images.to(self._visual.vectors.device))
+        pixels = self.preprocess(images.to(self._sentences.device))
         return unit(self._visual.head(self._visual.trunk(pixels)))
 
     def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
@@ -90,7 +91,7 @@ class ImageNetEncoder:
             EncoderError: sides are not multiples of `patch`.
         """
         check_sides(images, self.patch)
-        pixels = self.preprocess.normalize(images.to(self._visual.vectors.device))
+        pixels = self.preprocess.normalize(images.to(self._sentences.device))
         return unit(self._tower.project(self._tower.tokens(pixels, "plain"))).permute(0, 3, 1, 2)
 
 
@@ -147,14 +148,17 @@ class SentenceEncoder:
 class _Visual(nn.Module):
     """The classifier as a tower with a head, like open_clip's."""
 
-    vectors: Tensor
-
-    def __init__(self, classifier: Any, vectors: Float[Tensor, "classes dim"]) -> None:
+    def __init__(self, classifier: Any, sentences: SentenceEncoder, names: Sequence[Sequence[str]]) -> None:
         super().__init__()
-        self.register_buffer("vectors", vectors)
+        self._sentences, self._names = sentences, names
         self.classifier: Any = classifier.classifier
         classifier.reset_classifier(0)
         self.trunk: Any = classifier
+
+    @cached_property
+    def vectors(self) -> Float[Tensor, "classes dim"]:
+        """Unit vectors of the classes. They take seconds and phrases need none, so the first image makes them."""
+        return _class_vectors(self._sentences, self._names)
 
     def head(self, features: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows dim"]:
         """The convex combination of the likeliest classes' vectors."""

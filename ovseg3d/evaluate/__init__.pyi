@@ -1,3 +1,6 @@
+from .naming import PROJECTIONS as PROJECTIONS
+from .naming import few_shot_curve as few_shot_curve
+from .naming import name_shapes as name_shapes
 from .poses import POSE_PROTOCOLS as POSE_PROTOCOLS
 from .poses import PoseProtocol as PoseProtocol
 from .poses import evaluate_poses as evaluate_poses

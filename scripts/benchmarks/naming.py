@@ -6,10 +6,11 @@
 `--shapes` is a .npz with `points` (shapes, points, 3), z up, and `category`. Beside these real shapes, procedural kinds
 are measured in the styles that no training sees. "known" are categories that the built-in CLIP has seen pictures of.
 Intervals are 95 % of a bootstrap over shapes. With --without, the weights that were tuned without some kinds are
-measured, too, on those kinds alone. Writes figures.json and a contact sheet of views, and prints tables.
+measured, too, on those kinds alone. Writes figures.json, a contact sheet of views, a confusion matrix and a sheet of
+what names find, and prints tables.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ import torch
 from PIL import Image
 
 from ovseg3d.errors import EncoderError, ShapeError
+from ovseg3d.evaluate.metrics.naming import bootstrap, measure_retrieval
+from ovseg3d.evaluate.naming import PROJECTIONS, few_shot_curve
 from ovseg3d.files import read_json, write_json
-from ovseg3d.heads.naming import ShapeNamer, contour_aware, depth_templates, pointclip_v2, relief
-from ovseg3d.heads.naming.few_shots import cached, logistic
-from ovseg3d.heads.naming.index import recall
+from ovseg3d.heads.naming import ShapeNamer, depth_templates
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, class_vectors
 from ovseg3d.heads.naming.upright import turn_up
 from ovseg3d.heads.naming.views import Y_UP
 from ovseg3d.synth.kinds import KINDS
+from scripts.benchmarks.naming_pictures import draw_confusion, draw_retrieval
 from scripts.start import start
 from scripts.training.naming_pairs import held_out_shape
 
@@ -36,13 +38,8 @@ SHOTS = (1, 2, 4)
 LEAST_SHAPES = 8
 """Shapes that a class needs to be part of the few-shot curve."""
 DRAWS = 20
-RESAMPLES = 2000
-
-PROJECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "PointCLIP V2": lambda points: pointclip_v2(points @ Y_UP.T),
-    "contour-aware": lambda points: contour_aware(points @ Y_UP.T),
-    "ours": relief,
-}
+SHEET_TEXTS, SHEET_VIEW = 8, 1
+"""Rows of the retrieval sheet, and the view that it shows: from above, a little from the side."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,18 @@ class Naming:
         found["retrieval"] = retrieval(tuned, real, stems["ours"][real.name])
         found["denser"] = self._denser(tuned, rng)
         found["up"] = self._unknown_up(tuned, real, rng)
+        self._draw(tuned, real, stems["ours"][real.name], pictures["ours"][real.name])
         write_json(self.output / "figures.json", found)
+
+    def _draw(self, namer: ShapeNamer, data: Data, stems: list[torch.Tensor], seen: list[np.ndarray]) -> None:
+        """Which names are mixed up, and what the names with most shapes find: not chosen by how well they do."""
+        scores = mean_vectors(namer, stems) @ name_vectors(namer, data.classes, False).T
+        draw_confusion(self.output / "confusion.png", f"{data.name} shapes", data.label, scores.argmax(1), data.classes)
+        count = np.bincount(data.label, minlength=len(data.classes))
+        asked = np.sort(np.argsort(-count, kind="stable")[: min(SHEET_TEXTS, (count > 0).sum())])
+        names, views = [data.classes[k] for k in data.label], np.stack([views[SHEET_VIEW] for views in seen])
+        texts = [data.classes[k] for k in asked]
+        draw_retrieval(self.output / "retrieval.png", texts, scores.T[asked], views, names)
 
     def _real(self, rng: np.random.Generator, count: int) -> Data:
         with np.load(self.shapes) as file:
@@ -152,7 +160,7 @@ class Naming:
             )
         for tower in ("untuned", "tuned"):
             pair = [right_of[p, tower, "real"] for p in ("ours", "contour-aware")]
-            better = interval(pair[0].astype(float) - pair[1].astype(float))
+            better = bootstrap(pair[0].astype(float) - pair[1].astype(float))
             table.append({"projection": "ours minus contour-aware", "tower": tower, "real": better})
             print(f"ours minus contour-aware, {tower}: {percent(better)}")
         return table
@@ -166,8 +174,8 @@ class Naming:
             seen = [stem(tuned, PROJECTIONS[projection](x)) for x in real.points]
             vectors = np.stack([embed(tuned, one, (0.5,)).mean(0) for one in seen])
             right[projection] = ((vectors @ names.T).argmax(1) == real.label).astype(float)
-        found = {p: interval(r) for p, r in right.items()}
-        found["difference"] = interval(right["ours"] - right["contour-aware"])
+        found = {p: bootstrap(r) for p, r in right.items()}
+        found["difference"] = bootstrap(right["ours"] - right["contour-aware"])
         print(f"{2 * self.points} points, {len(real.label)} shapes: {found}")
         return found
 
@@ -191,8 +199,8 @@ class Naming:
                     right.setdefault(f"{name}, {up}", []).append(bool((names @ vector).argmax() == real.label[k]))
                     if up == "auto":
                         axis.setdefault(name, []).append(bool(direction @ turn[:, 2] > np.cos(np.radians(20))))
-        found = {"top1": {k: interval(np.array(v)) for k, v in right.items()}, "shapes": len(chosen)}
-        found["up_found"] = {k: interval(np.array(v)) for k, v in axis.items()}
+        found = {"top1": {k: bootstrap(np.array(v)) for k, v in right.items()}, "shapes": len(chosen)}
+        found["up_found"] = {k: bootstrap(np.array(v)) for k, v in axis.items()}
         print(found)
         return found
 
@@ -216,8 +224,8 @@ def shares_right(data: Data, right: np.ndarray, left_out: Sequence[str]) -> dict
     """Top-1 of all shapes, and of known, of other, and of left-out classes."""
     groups = {"known": data.known(), "others": ~data.known()}
     groups["left out"] = np.isin(np.array(data.classes)[data.label], left_out)
-    parts = {f"{data.name}, {name}": interval(right[m]) for name, m in groups.items() if m.any() and not m.all()}
-    return {data.name: interval(right), **parts}
+    parts = {f"{data.name}, {name}": bootstrap(right[m]) for name, m in groups.items() if m.any() and not m.all()}
+    return {data.name: bootstrap(right), **parts}
 
 
 def name_vectors(namer: ShapeNamer, classes: Sequence[str], prompts: bool) -> np.ndarray:
@@ -243,6 +251,12 @@ def embed(namer: ShapeNamer, stems: torch.Tensor, shares: Sequence[float]) -> np
         return np.mean([namer.tower.finish(stems, share).numpy() for share in shares], axis=0)
 
 
+def mean_vectors(namer: ShapeNamer, stems: list[torch.Tensor]) -> np.ndarray:
+    """The unit vector of each shape by the tuned tower."""
+    vectors = np.stack([embed(namer, seen, (0.5,)).mean(0) for seen in stems])
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
 def whole(namer: ShapeNamer, seen: np.ndarray) -> np.ndarray:
     """The mean vector of pictures by a whole tower."""
     with torch.no_grad():
@@ -257,57 +271,27 @@ def few_shots(namer: ShapeNamer, data: Data, stems: list[torch.Tensor], rng: np.
         return {}
     label = np.searchsorted(common, data.label[chosen])
     views = np.stack([embed(namer, stems[k], (0.5,)) for k in chosen])
-    means = views.mean(1)
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
-    text = means @ name_vectors(namer, [data.classes[k] for k in common], False).T * namer.encoder.logit_scale
-    scores: dict[str, dict[str, list[float]]] = {"zero-shot": {"0": [float((text.argmax(1) == label).mean())]}}
-    for shots in SHOTS:
-        for _ in range(DRAWS):
-            own = np.concatenate([rng.permutation(np.flatnonzero(label == k))[:shots] for k in range(len(common))])
-            rest = np.setdiff1d(np.arange(len(label)), own)
-            regressed = logistic(views[own], label[own], len(common), views[rest])
-            helped = cached(text[rest], means[own], label[own], means[rest], text[own])
-            for name, logits in (("zero-shot", text[rest]), ("logistic", regressed), ("cached", helped)):
-                right = float((logits.argmax(1) == label[rest]).mean())
-                scores.setdefault(name, {}).setdefault(str(shots), []).append(right)
-    found = {name: {k: float(np.mean(v)) for k, v in row.items()} for name, row in scores.items()}
+    names = name_vectors(namer, [data.classes[k] for k in common], False)
+    scale = namer.encoder.logit_scale
+    found = few_shot_curve(views, label, names, logit_scale=scale, shots=SHOTS, draws=DRAWS, rng=rng)
     print(f"few shots, {len(common)} classes: {found}")
     return {"classes": len(common), "top1": found}
 
 
 def retrieval(namer: ShapeNamer, data: Data, stems: list[torch.Tensor]) -> dict[str, Any]:
     """Recall@1, 5, 10 and mean average precision of classes' names, and of shapes by shapes of their class."""
-    vectors = np.stack([embed(namer, seen, (0.5,)).mean(0) for seen in stems])
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = mean_vectors(namer, stems)
     used = np.unique(data.label)
     by_text = name_vectors(namer, [data.classes[k] for k in used], False) @ vectors.T
     by_shape = vectors @ vectors.T
     np.fill_diagonal(by_shape, -np.inf)
-    several = np.bincount(data.label)[data.label] > 1
-    found = {"text": ranked(by_text, used[:, None] == data.label)}
+    found = {"text": measure_retrieval(by_text, used[:, None] == data.label).as_dict()}
     same = data.label[:, None] == data.label
     np.fill_diagonal(same, False)
-    if several.any():
-        found["shape"] = ranked(by_shape[several], same[several])
+    if same.any():
+        found["shape"] = measure_retrieval(by_shape, same).as_dict()
     print(f"retrieval: {found}")
     return found
-
-
-def ranked(scores: np.ndarray, right: np.ndarray) -> dict[str, float]:
-    """Recall and mean average precision of queries (rows)."""
-    order = np.take_along_axis(right, np.argsort(-scores, axis=1), 1)
-    first = order.argmax(1).tolist()
-    precision = np.cumsum(order, 1) / np.arange(1, order.shape[1] + 1)
-    found = {f"recall@{k}": recall(first, k) for k in (1, 5, 10)}
-    return found | {"map": float(((precision * order).sum(1) / order.sum(1)).mean())}
-
-
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """The mean, and its 95 % interval by a bootstrap with a fixed seed."""
-    rng = np.random.default_rng(0)
-    means = np.asarray(values, float)[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(np.mean(values)), float(low), float(high)
 
 
 def percent(values: tuple[float, float, float]) -> str:

@@ -1,7 +1,7 @@
 """The encoder of the extra `photos`, with its real weights, on photographs that scikit-image ships."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.encoders import TextImageEncoder, imagenet, load_clip, registry
-from ovseg3d.encoders.imagenet import ImageNetEncoder
+from ovseg3d.encoders.imagenet import ImageNetEncoder, SentenceEncoder
 from ovseg3d.errors import EncoderError
 from ovseg3d.features.cache import FeatureCache
 from ovseg3d.features.lazy import lazy_clip
@@ -38,6 +38,31 @@ def photo(name: str) -> Float[Tensor, "1 3 h w"]:
 
 def cosines(encoder: ImageNetEncoder, vectors: Tensor, phrases: list[str]) -> np.ndarray:
     return (vectors @ encoder.encode_text(phrases).T).numpy()
+
+
+class CountingSentences(SentenceEncoder):
+    """Vectors of sentences by their length, and how many were asked for."""
+
+    def __init__(self) -> None:
+        self.dim, self.device = 8, torch.device("cpu")
+        self.asked: list[int] = []
+
+    def __call__(self, phrases: Sequence[str]) -> Float[Tensor, "phrases dim"]:
+        self.asked.append(len(phrases))
+        return torch.nn.functional.normalize(torch.tensor([[1.0, len(phrase)] * 4 for phrase in phrases]), dim=1)
+
+
+def test_the_classes_vectors_wait_for_the_first_image() -> None:
+    """They take seconds, and a query by text needs none of them. Later images use the same ones."""
+    import timm
+
+    classifier, sentences = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval(), CountingSentences()
+    encoder = ImageNetEncoder(classifier, sentences, [("tench", "fish", "a fish")] * 1000, ())
+    encoder.encode_text(["a mug"])
+    assert encoder.patch == 16 and encoder.weight_hash and sentences.asked == [1]
+    image = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(encoder.encode_image(image), encoder.encode_image(image))
+    assert encoder.encode_dense(image).shape == (1, 8, 4, 4) and sentences.asked == [1, 2000, 1000]
 
 
 def test_photographs_get_their_names(encoder: ImageNetEncoder) -> None:

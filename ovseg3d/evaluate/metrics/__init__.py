@@ -1,4 +1,4 @@
-"""Metrics of images, depth, labels, points, instances, boxes, poses, absence and consistency.
+"""Metrics of images, depth, labels, points, instances, boxes, poses, names, absence and consistency.
 
 All functions work on arrays. Results are `Scores`, whose `as_dict` names the protocol and the aggregation.
 """
@@ -38,6 +38,13 @@ from ovseg3d.evaluate.metrics.lerf import (
     LerfUnit,
     read_lerf_folder,
     read_lerf_labels,
+)
+from ovseg3d.evaluate.metrics.naming import (
+    NamingScores,
+    RetrievalScores,
+    measure_names,
+    measure_retrieval,
+    name_ranks,
 )
 from ovseg3d.evaluate.metrics.ovs3d import Ovs3dScores, Ovs3dViews, read_phrase_masks
 from ovseg3d.evaluate.metrics.phrases import (
@@ -84,6 +91,7 @@ __all__ = [
     "LerfScores",
     "LerfSelectionScores",
     "LerfUnit",
+    "NamingScores",
     "Ovs3dScores",
     "Ovs3dViews",
     "PhraseScores",
@@ -92,6 +100,7 @@ __all__ = [
     "PoseScores",
     "PredictedPoses",
     "RelevancyScores",
+    "RetrievalScores",
     "Scores",
     "SelectionScores",
     "TrueBoxes",
@@ -113,10 +122,13 @@ __all__ = [
     "measure_detection",
     "measure_instance_ap",
     "measure_instances",
+    "measure_names",
     "measure_points",
     "measure_poses",
     "overlap",
     "phrase_scores",
+    "measure_retrieval",
+    "name_ranks",
     "pose_errors_rad",
     "psnr",
     "read_lerf_folder",

@@ -4,7 +4,7 @@ A million vectors of 192 numbers are multiplied in a fifth of a second, so no ap
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,8 +97,3 @@ def mean_query(vectors: Iterable[Float[np.ndarray, " dim"]]) -> Float[np.ndarray
     """One query of several, such as a text and a picture: their mean at unit length."""
     total = np.sum(list(vectors), axis=0)
     return total / max(float(np.linalg.norm(total)), 1e-12)
-
-
-def recall(ranks: Sequence[int], at: int) -> float:
-    """Share of queries whose first right answer is among the first `at`; ranks count from 0."""
-    return float(np.mean(np.asarray(ranks) < at))
