@@ -11,7 +11,11 @@ from typing import Any
 from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags, refuse_idle
 from ovseg3d.errors import ConfigError, nearest
 
-PROTOCOLS = ("field", "index", "points", "consistency", "instances", "absence", "3d-ovs", "lerf")
+LABELLED = ("3d-ovs", "3d-ovs-phrase", "lerf", "lerf-3d")
+"""Protocols with label files of their own."""
+PROTOCOLS = (
+    "field", "index", "points", "consistency", "instances", "instance-ap", "absence", "selection", *LABELLED
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,9 @@ class Eval:
     """Measure a run: PSNR, SSIM, and depth error where the true depth is known, per view and on average.
 
     With --protocol, semantics are measured instead. The output of each protocol states how it averages. Protocols:
-    index (label images), consistency (agreement of views), absence (rejection of absent phrases), points and instances
-    (against the exact surface of a synthetic room), 3d-ovs and lerf (as in those papers, from their label files).
+    index (label images), consistency (agreement of views), absence (rejection of absent phrases), points,
+    instances, instance-ap and selection (against the exact surface of a synthetic room), 3d-ovs and lerf (as in those
+    papers, from their label files), 3d-ovs-phrase and lerf-3d (as later papers use these labels).
     Held-out and training views are reported separately, and so are styles that the built-in encoders were trained on.
 
     Examples:
@@ -34,7 +39,8 @@ class Eval:
     views: Views = "held-out"
     """Views to measure; all: held-out and training views, reported separately."""
     protocol: str = "field"
-    """What to measure, separated by commas: field, index, points, consistency, instances, absence, 3d-ovs, lerf."""
+    """What to measure, separated by commas: field, index, points, consistency, instances, instance-ap,
+    absence, selection, 3d-ovs, 3d-ovs-phrase, lerf, lerf-3d."""
     labels: Path | None = None
     """Folder of the label files of 3d-ovs (segmentations/) or lerf (JSON files), if not in the scene."""
     seeds: str | None = None
@@ -54,7 +60,7 @@ class Eval:
         names, seeds = parse_protocols(self.protocol), parse_seeds(self.seeds)
         refuse_idle(
             self,
-            ("labels", bool({"3d-ovs", "lerf"} & set(names)), "with --protocol 3d-ovs or lerf"),
+            ("labels", bool(set(LABELLED) & set(names)), f"with --protocol {', '.join(LABELLED)}"),
             ("config", self.seeds is not None, "with --seeds"),
             ("scene", self.seeds is None, "without --seeds, where RUN names the scene"),
         )

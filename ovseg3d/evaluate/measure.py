@@ -16,9 +16,10 @@ from jaxtyping import Bool, Int
 from ovseg3d.engine import Event, Report, ignore, until_stopped
 from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.evaluate.metrics.consistency import ConsistencyScores, measure_consistency
+from ovseg3d.evaluate.metrics.instance_ap import FoundMasks, InstanceApScores, TrueMasks, measure_instance_ap
 from ovseg3d.evaluate.metrics.instances import FoundInstance, InstanceScores, measure_instances, true_instances
 from ovseg3d.evaluate.metrics.labels import Confusion, LabelScores
-from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points
+from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points, nearest
 from ovseg3d.field.surface import DepthView, SurfaceConfig
 from ovseg3d.geometry.boxes import box_from_record
 from ovseg3d.instances.records import instances_of
@@ -144,17 +145,21 @@ def measure_cloud(
         ConfigError: the scene is no synthetic room.
     """
     truth = truth or exact_cloud(scene)
-    place = {name: number for number, name in enumerate(classes_of(scene), start=1)}
-    renumbered = np.array([0, *(place.get(name, 0) for name in truth.classes)])[truth.label]
-    keep = _seen_twice(truth)
+    keep = seen_twice(truth)
     if instances is not None:
         keep &= np.isin(truth.instance, list(instances))
-    exact = TrueCloud(truth.xyz.astype(np.float64), renumbered, keep)
+    exact = TrueCloud(truth.xyz.astype(np.float64), _labels_of(truth, classes_of(scene)), keep)
     xyz = learnt.surface.xyz.astype(np.float64)
     return measure_points(xyz, labels, exact, classes_of(scene), limit=limit_of(truth))
 
 
-def _seen_twice(truth: SurfaceCloud) -> Bool[np.ndarray, " points"]:
+def _labels_of(truth: SurfaceCloud, classes: Sequence[str]) -> Int[np.ndarray, " points"]:
+    """Labels of the exact points in the order of `classes`; 0 for other ones."""
+    place = {name: number for number, name in enumerate(classes, start=1)}
+    return np.array([0, *(place.get(name, 0) for name in truth.classes)])[truth.label]
+
+
+def seen_twice(truth: SurfaceCloud) -> Bool[np.ndarray, " points"]:
     """The points that at least two training photos see."""
     assert truth.seen is not None
     return truth.seen >= 2
@@ -207,7 +212,7 @@ def measure_run_instances(
         true_xyz=truth.xyz.astype(np.float64),
         true_id=truth.instance,
         limit=limit_of(truth),
-        keep=_seen_twice(truth),
+        keep=seen_twice(truth),
     )
     if instances is None:
         return scores
@@ -215,6 +220,37 @@ def measure_run_instances(
         ("precision_25", "precision_50", "labelled_precision_25", "labelled_precision_50", "count_error"), float("nan")
     )
     return replace(scores, counts={}, **unknown)
+
+
+def measure_run_instance_ap(
+    scene: Scene, learnt: SemanticScene, labels: Int[np.ndarray, " points"], truth: SurfaceCloud
+) -> InstanceApScores:
+    """Protocol `instance-ap`: ScanNet's average precision, at the exact points that two photos see.
+
+    An exact point belongs to the instance of the nearest surface point, within the limit of protocol `points`. An
+    instance has the label of most of its points, and the mean confidence of its points. Wall, floor and ceiling are not
+    among the classes, as in ScanNet: their points are void.
+
+    Args:
+        scene: a synthetic room.
+        learnt: the run's surface points with their instances, input frame.
+        labels: labels of these, in the order of `classes_of`.
+        truth: the result of `exact_cloud`.
+    """
+    keep = seen_twice(truth)
+    named = classes_of(scene)
+    classes = [name for name in named if not is_structural(name)]
+    number = {name: k for k, name in enumerate(classes, start=1)}
+    found = instances_of(learnt.surface, learnt.instance, labels=labels, phrases=named)
+    index, distance = nearest(learnt.surface.xyz.astype(np.float64), truth.xyz[keep].astype(np.float64))
+    ids = np.where(distance <= limit_of(truth), learnt.instance[index], 0)
+    predicted = FoundMasks(
+        np.stack([ids == one.id for one in found]) if found else np.zeros((0, len(ids)), bool),
+        np.array([number.get(one.label or "", 0) for one in found], np.int64),
+        np.array([one.score for one in found], np.float64),
+    )
+    true = TrueMasks(_labels_of(truth, classes)[keep], truth.instance[keep])
+    return measure_instance_ap({scene.name: predicted}, {scene.name: true}, classes)
 
 
 def read_objects(scene: Scene) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The papers' own protocols on a run: 3D-OVS's masks by view and phrase, LERF's boxes and polygons.
 
-`evaluate.metrics.ovs3d` and `evaluate.metrics.lerf` define the metrics. Both papers evaluate views that they also
+`evaluate.metrics.ovs3d`, `.phrases` and `.lerf` define the metrics. Both papers evaluate views that they also
 trained on; here held-out and training views are reported separately, and `--train-on-all` follows the papers.
 """
 
@@ -14,6 +14,7 @@ from ovseg3d.engine import until_stopped
 from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.evaluate.metrics.lerf import LerfFrame, LerfParameters, LerfScene, read_lerf_folder
 from ovseg3d.evaluate.metrics.ovs3d import Ovs3dViews, read_phrase_masks
+from ovseg3d.evaluate.metrics.phrases import overlap, phrase_scores, relevant_pixels
 from ovseg3d.evaluate.metrics.report import Scores
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.scene import Scene
@@ -44,16 +45,8 @@ def measure_ovs3d(
         ConfigError: no view of any group is annotated.
         KeyboardInterrupt: after `stop`.
     """
-    folder = labels or engine.scene.path / "segmentations"
-    if not (folder / "classes.txt").is_file() and (folder / "segmentations" / "classes.txt").is_file():
-        folder = folder / "segmentations"
-    if not (folder / "classes.txt").is_file():
-        raise SceneError(
-            "There are no labels in the layout of 3D-OVS", where=folder,
-            fix="--labels FOLDER with classes.txt and <NN>/<phrase>.png for the annotated views",
-        )  # fmt: skip
-    phrases = read_phrases(folder / "classes.txt")
-    annotated, scores = annotated_photos(folder, engine.scene.photos), {}
+    folder, phrases, annotated = _annotated(engine.scene, labels)
+    scores = {}
     for name, views in groups.items():
         known = [engine.scene.frames[view] for view in views if engine.scene.frames[view].name in annotated]
         adding = Ovs3dViews(phrases)
@@ -63,7 +56,34 @@ def measure_ovs3d(
             adding.update(frame.name, found, masks)
         if known:
             scores[name] = adding.result()
-    return _some(scores, groups, folder)
+    return some_scores(scores, groups, folder)
+
+
+def measure_ovs3d_phrases(
+    engine: QueryEngine,
+    groups: Mapping[str, Sequence[int]],
+    labels: Path | None = None,
+    *,
+    stop: threading.Event | None = None,
+) -> dict[str, Scores]:
+    """Protocol `3d-ovs-phrase`: each phrase of classes.txt by itself, by LangSplat's rule (here with one level).
+
+    Relevancy is that of protocol `lerf`, 0 to 1, not stretched. Arguments and errors as for `measure_ovs3d`.
+    """
+    folder, phrases, annotated = _annotated(engine.scene, labels)
+    relevancy, scores = engine.relevancy(phrases), {}
+    for name, views in groups.items():
+        known = [engine.scene.frames[view] for view in views if engine.scene.frames[view].name in annotated]
+        iou: dict[str, dict[str, float]] = {}
+        for frame in until_stopped(known, stop):
+            maps = engine.places(frame.name).image(relevancy)
+            masks = read_phrase_masks(annotated[frame.name], phrases, frame.camera.width, frame.camera.height)
+            iou[frame.name] = {
+                phrase: overlap(relevant_pixels(maps[None, ..., k]), masks[k]) for k, phrase in enumerate(phrases)
+            }
+        if known:
+            scores[name] = phrase_scores(iou)
+    return some_scores(scores, groups, folder)
 
 
 def measure_lerf(
@@ -91,12 +111,7 @@ def measure_lerf(
         ConfigError: no view of any group is labelled.
         KeyboardInterrupt: after `stop`.
     """
-    folder = labels or engine.scene.path.parent / "label" / engine.scene.name
-    if not folder.is_dir():
-        raise SceneError(
-            "There are no labels in LERF's layout", where=folder, fix="--labels FOLDER with its JSON files"
-        )
-    frames = {_view_of(engine.scene, frame, folder): frame for frame in read_lerf_folder(folder)}
+    folder, frames = labelled_frames(engine.scene, labels)
     scores = {}
     for name, views in groups.items():
         known, adding = [view for view in views if view in frames], LerfScene(parameters or LerfParameters())
@@ -108,7 +123,31 @@ def measure_lerf(
                 adding.update(frames[view], {phrase: maps[None, ..., i] for i, phrase in enumerate(phrases)})
         if any(frames[view].units for view in known):
             scores[name] = adding.result()
-    return _some(scores, groups, folder)
+    return some_scores(scores, groups, folder)
+
+
+def labelled_frames(scene: Scene, labels: Path | None) -> tuple[Path, dict[int, LerfFrame]]:
+    """The folder of LERF's labels, and the frames in it by view. Raises SceneError as `measure_lerf`."""
+    folder = labels or scene.path.parent / "label" / scene.name
+    if not folder.is_dir():
+        raise SceneError(
+            "There are no labels in LERF's layout", where=folder, fix="--labels FOLDER with its JSON files"
+        )
+    return folder, {_view_of(scene, frame, folder): frame for frame in read_lerf_folder(folder)}
+
+
+def _annotated(scene: Scene, labels: Path | None) -> tuple[Path, tuple[str, ...], dict[str, Path]]:
+    """The folder of 3D-OVS's labels, its phrases, and the masks' folder of each annotated view."""
+    folder = labels or scene.path / "segmentations"
+    if not (folder / "classes.txt").is_file() and (folder / "segmentations" / "classes.txt").is_file():
+        folder = folder / "segmentations"
+    if not (folder / "classes.txt").is_file():
+        raise SceneError(
+            "There are no labels in the layout of 3D-OVS", where=folder,
+            fix="--labels FOLDER with classes.txt and <NN>/<phrase>.png for the annotated views",
+        )  # fmt: skip
+    phrases = read_phrases(folder / "classes.txt")
+    return folder, phrases, annotated_photos(folder, scene.photos)
 
 
 def _view_of(scene: Scene, frame: LerfFrame, folder: Path) -> int:
@@ -120,7 +159,8 @@ def _view_of(scene: Scene, frame: LerfFrame, folder: Path) -> int:
     raise SceneError(f"The scene has no photo {frame.name}", where=folder, fix="labels and photos of the same scene")
 
 
-def _some(scores: dict[str, Scores], groups: Mapping[str, Sequence[int]], folder: Path) -> dict[str, Scores]:
+def some_scores(scores: dict[str, Scores], groups: Mapping[str, Sequence[int]], folder: Path) -> dict[str, Scores]:
+    """The scores. Raises ConfigError: no view of any group has labels."""
     if not scores:
         raise ConfigError(f"No {' or '.join(groups)} view has labels", where=folder, fix="--views all")
     return scores

@@ -17,7 +17,8 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.evaluate import measure
 from ovseg3d.evaluate.absence import measure_run_absence
 from ovseg3d.evaluate.metrics.report import Scores
-from ovseg3d.evaluate.papers import measure_lerf, measure_ovs3d
+from ovseg3d.evaluate.papers import measure_lerf, measure_ovs3d, measure_ovs3d_phrases
+from ovseg3d.evaluate.selection import measure_lerf_selection, measure_run_selection
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.views import ViewChoice, choose_views
 from ovseg3d.runs.figures import EVALUATED
@@ -98,6 +99,11 @@ class Evaluator:
         """The run's instances against a synthetic room's; see `measure.measure_run_instances`."""
         return self._of_styles(measure.measure_run_instances)
 
+    def instance_ap(self) -> Found:
+        """ScanNet's average precision of the run's instances; see `measure.measure_run_instance_ap`."""
+        labels = self.engine.labels(self._classes, none=False)
+        return {"scene": measure.measure_run_instance_ap(self.scene, self.engine.semantics, labels, self._truth)}
+
     def _of_styles(self, measured: Callable[..., Scores]) -> Found:
         groups = {"scene": None, **self._styles}
         semantics, labels = self.engine.semantics, self.engine.labels(self._classes, none=False)
@@ -126,6 +132,18 @@ class Evaluator:
         """LERF's boxes and polygons; see `papers.measure_lerf`."""
         return measure_lerf(self.engine, self.groups, self._labels, stop=self._stop)
 
+    def selection(self) -> Found:
+        """Points that a phrase selects; see `selection.measure_run_selection`."""
+        return {"scene": measure_run_selection(self.engine, self._truth, stop=self._stop)}
+
+    def ovs3d_phrases(self) -> Found:
+        """LangSplat's protocol on 3D-OVS's data; see `papers.measure_ovs3d_phrases`."""
+        return measure_ovs3d_phrases(self.engine, self.groups, self._labels, stop=self._stop)
+
+    def lerf_selection(self) -> Found:
+        """Points that a phrase selects, in LERF's frames; see `selection.measure_lerf_selection`."""
+        return measure_lerf_selection(self.engine, self.groups, self._labels, stop=self._stop)
+
     @cached_property
     def _classes(self) -> tuple[str, ...]:
         return measure.classes_of(self.scene)
@@ -149,9 +167,13 @@ PROTOCOLS: dict[str, Callable[[Evaluator], Found]] = {
     "points": Evaluator.points,
     "consistency": Evaluator.consistency,
     "instances": Evaluator.instances,
+    "instance-ap": Evaluator.instance_ap,
     "absence": Evaluator.absence,
+    "selection": Evaluator.selection,
     "3d-ovs": Evaluator.ovs3d,
+    "3d-ovs-phrase": Evaluator.ovs3d_phrases,
     "lerf": Evaluator.lerf,
+    "lerf-3d": Evaluator.lerf_selection,
 }
 
 

@@ -1,7 +1,7 @@
 """Detections of a run: the detection head on its surface, named by the run's own language features.
 
-The head runs once for each detector and unit. Its boxes, their names, and the fronts that questions about places and
-the viewer take all come from here. Everything is in the input frame and unit.
+The head runs once for each detector and unit. Boxes and names, and what questions about places and the viewer take of
+them, all come from here. Everything is in the input frame and unit.
 """
 
 from collections.abc import Sequence
@@ -96,10 +96,9 @@ class DetectionModel:
         return replace(found, detections=tuple(_named(one, labels, tuple(names)) for one in found.detections))
 
     @cached_property
-    def fronts(self) -> dict[int, tuple[float, float, float]]:
-        """The front of each instance of which a detection has most of the points and a front, by the instance's id."""
-        found = detections_of(self._context.semantics.instance, self.detect().detections)
-        return {i: detection.front for i, detection in found.items() if detection.front is not None}
+    def of_instances(self) -> dict[int, Detection]:
+        """The detection of each instance that has one (see `detections_of`), by the instance's id."""
+        return detections_of(self._context.semantics.instance, self.detect().detections)
 
 
 def _supported(detection: Detection, instance: Integer[np.ndarray, " points"]) -> bool:

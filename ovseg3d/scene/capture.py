@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from ovseg3d.limits import MAX_PIXELS
 from ovseg3d.scene.cameras import Camera
 
-FORMATS = ("nerfstudio", "instant-ngp", "blender", "colmap", "llff")
+FORMATS = ("nerfstudio", "instant-ngp", "blender", "colmap", "llff", "replica")
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ import numpy as np
 from ovseg3d.errors import ConfigError
 from ovseg3d.files import read_json
 from ovseg3d.instances.records import instances_of
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relations import Item, NamedItems, Space, solve
-from ovseg3d.session import Run, load
+from ovseg3d.session import load
 from ovseg3d.synth.make import make_room
 from scripts.benchmarks.relation_questions import DEVELOPMENT, Asked, draw_questions
 from scripts.benchmarks.relation_truth import TrueRoom
@@ -41,13 +42,13 @@ class RelationCauses:
         """Print the table."""
         right: dict[str, list[int]] = {row: [] for row in ROWS}
         for folder in self.runs:
-            run = load(folder)
-            origin = read_json(run.load_scene().path / "synth.json")
-            room = TrueRoom(make_room(origin, folder=run.load_scene().path))
+            engine = QueryEngine(load(folder))
+            origin = read_json(engine.scene.path / "synth.json")
+            room = TrueRoom(make_room(origin, folder=engine.scene.path))
             asked = [one for _, one in draw_questions([(int(origin["seed"]), room)], DEVELOPMENT, self.questions)]
-            right[ROWS[0]].append(sum(is_right(run_answer(run, room, one), one) for one in asked))
-            for row, (items, object_of) in zip(ROWS[1:], corrected(run, room)):
-                right[row].append(sum(is_right(found(one, run, items, object_of), one) for one in asked))
+            right[ROWS[0]].append(sum(is_right(run_answer(engine, room, one), one) for one in asked))
+            for row, (items, object_of) in zip(ROWS[1:], corrected(engine, room)):
+                right[row].append(sum(is_right(found(one, engine, items, object_of), one) for one in asked))
         print(f"of {self.questions} questions: {', '.join(str(folder) for folder in self.runs)}")
         for row, counts in right.items():
             print(f"{row:20}", *(f"{count:4d}" for count in counts))
@@ -58,27 +59,27 @@ def is_right(ids: list[int], asked: Asked) -> bool:
     return sorted(ids) == sorted(asked.true)
 
 
-def run_answer(run: Run, room: TrueRoom, asked: Asked) -> list[int]:
+def run_answer(engine: QueryEngine, room: TrueRoom, asked: Asked) -> list[int]:
     """Ids of the objects that a run finds."""
-    semantics = run._engine.semantics
+    semantics = engine.semantics
     object_of = matched(semantics.surface.xyz, semantics.instance, room)
     try:
-        answer = run.query(asked.text, camera=asked.seen_from)
+        (answer,) = engine.ask([asked.text], camera=asked.seen_from)
     except ConfigError:
         return []
     return [object_of.get(one.id, -one.id) for one in answer.instances]
 
 
-def corrected(run: Run, room: TrueRoom) -> Iterator[tuple[list[Item], dict[int, int]]]:
+def corrected(engine: QueryEngine, room: TrueRoom) -> Iterator[tuple[list[Item], dict[int, int]]]:
     """Items with one more part corrected each time, and the object of each item."""
-    engine = run._engine
     surface, ids = engine.semantics.surface, engine.semantics.instance
-    space, fronts = engine.relations.space(None), engine.relations.fronts
+    space, faces = engine.relations.space(None), engine.relations.items.front
     object_of, records = matched(surface.xyz, ids, room), {one["id"]: one for one in room.records}
 
     def items(numbers: np.ndarray, objects: dict[int, int]) -> list[Item]:
         made = [space.item(one.record()) for one in instances_of(surface, numbers)]
-        return [named(one.faces(fronts.get(one.id)), objects.get(one.id), records) for one in made]
+        made = [named(one, objects.get(one.id), records) for one in made]
+        return [one.faces(faces(one)) for one in made]
 
     yield items(ids, object_of), object_of
     first = {number: min(i for i, other in object_of.items() if other == number) for number in object_of.values()}
@@ -101,9 +102,9 @@ def named(item: Item, number: int | None, records: dict[int, dict]) -> Item:
     return replace(item, label=records[number]["phrase"], kind=records[number]["category"])
 
 
-def found(asked: Asked, run: Run, items: list[Item], object_of: dict[int, int]) -> list[int]:
+def found(asked: Asked, engine: QueryEngine, items: list[Item], object_of: dict[int, int]) -> list[int]:
     """Ids of the objects that are found among items."""
-    space: Space = run._engine.relations.space(asked.seen_from)
+    space: Space = engine.relations.space(asked.seen_from)
     try:
         solution = solve(asked.text, NamedItems(space, items))
     except ConfigError:

@@ -6,6 +6,7 @@ import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -219,6 +220,12 @@ class Knows(QueryEngine):
     def labels(self, phrases, canonical=(), none=True):  # noqa: ANN001, ANN202
         return self._label
 
+    def ask(self, phrases):  # noqa: ANN001, ANN202
+        (phrase,) = phrases
+        return [
+            SimpleNamespace(point_index=np.flatnonzero(self._label == measure.classes_of(self.scene).index(phrase) + 1))
+        ]
+
     def label_image(self, phrases, view, canonical=(), none=True):  # noqa: ANN001, ANN202
         return self._truth[view]
 
@@ -231,7 +238,7 @@ def test_the_truth_of_a_room_has_full_marks_and_styles_are_told_apart(room: Path
     scene, cloud = load_scene(room), surface_cloud(room, points=20_000)
     assert cloud.classes == measure.classes_of(scene)
     knows = Knows(scene, cloud, cloud.label.copy(), cloud.instance.astype(np.int32))
-    found = Evaluator(knows, "all").scores(["index", "points", "instances"])
+    found = Evaluator(knows, "all").scores(["index", "points", "instances", "instance-ap", "selection"])
     styles = ["seen styles", "unseen styles"]
     assert list(found["points"]) == list(found["instances"]) == ["scene", *styles]
     assert {f"train, {name}" for name in styles} < set(found["index"]) and len(found["index"]) == 6
@@ -239,6 +246,12 @@ def test_the_truth_of_a_room_has_full_marks_and_styles_are_told_apart(room: Path
     both = sum(found["index"][f"train, {name}"].pixels for name in styles)
     assert 0 < both < found["index"]["train"].pixels, "the room itself is of no style"
     assert found["points"]["scene"].point_accuracy > 0.95 and found["instances"]["scene"].recall_50 > 0.9
+    selection = found["selection"]["scene"]
+    assert selection.miou > 0.85 and selection.acc_50 == 1 and "wall" in selection.iou[scene.name]
+    ap = found["instance-ap"]["scene"]
+    assert ap.ap_50 == ap.agnostic_ap_50 == 1 and 0.8 < ap.ap < 1, "borders between the samples of two clouds"
+    assert ap.true_instances + ap.ignored_instances == found["instances"]["scene"].true_instances
+    assert ap.ignored_instances > 0 and not {"wall", "floor"} & set(ap.by_class)
     parts = [found["instances"][name].true_instances for name in styles]
     assert sum(parts) == found["instances"]["scene"].true_instances and min(parts) > 5
     assert found["instances"]["scene"].labelled_recall_50 > 0.9
@@ -263,13 +276,15 @@ def test_a_style_that_is_got_wrong_shows_in_its_own_figures(room: Path) -> None:
     scene, cloud = load_scene(room), surface_cloud(room, points=20_000)
     odd = cloud.instance % 2 == 1
     label, instance = np.where(odd, 1, cloud.label), np.where(odd, 0, cloud.instance).astype(np.int32)
-    found = Evaluator(Knows(scene, cloud, label, instance)).scores(["points", "instances"])
+    found = Evaluator(Knows(scene, cloud, label, instance)).scores(["points", "instances", "instance-ap", "selection"])
     assert found["instances"]["seen styles"].recall_50 > 0.9 and found["instances"]["unseen styles"].recall_50 == 0
     for style in ("seen styles", "unseen styles"):
         told = found["instances"][style].as_dict()
         assert told["precision_25"] is told["labelled_precision_50"] is told["count_error"] is None
         assert told["counts"] == {} and told["recall_25"] is not None, "of a part of the things only recall is known"
     assert found["instances"]["scene"].precision_50 > 0.9 and found["instances"]["scene"].counts
+    assert 0.1 < found["selection"]["scene"].acc_50 < 0.9 and found["selection"]["scene"].miou < 0.9
+    assert 0.2 < found["instance-ap"]["scene"].agnostic_ap_50 < 0.8, "the odd half is missed"
     assert found["points"]["seen styles"].point_accuracy > 0.9 and found["points"]["unseen styles"].point_accuracy < 0.1
 
 

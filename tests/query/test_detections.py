@@ -1,6 +1,7 @@
 """Detections of a run: the head runs once, and what it says reaches names, fronts and lengths."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,13 @@ from query.test_similarity import furniture
 
 from ovseg3d.heads.detection import DetectedScene, Detection, Frame
 from ovseg3d.query import detections
+from ovseg3d.query.answer import Criteria
+from ovseg3d.query.decision import Decision
 from ovseg3d.query.engine import QueryEngine
+from ovseg3d.query.relations.run_items import AskedItems, seen_side
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.phrases import keep_phrases
 
 FRONT = (1.0, 0.0, 0.0)
 SOFA, MUG = np.arange(200), np.arange(200, 400)
@@ -40,7 +47,9 @@ def head(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_head_runs_once_for_boxes_and_fronts(tmp_path: Path, head: list) -> None:
     engine = furniture(tmp_path, 0.01)
     assert [one.label for one in engine.detect(["sofa", "mug"]).detections] == ["sofa", "mug"]
-    assert list(engine.relations.fronts) == [1] and engine.relations.fronts[1].tolist() == [1.0, 0.0]
+    sofa, mug = engine.relations.items.space.items
+    facing, round_ = engine.relations.items.front(sofa), engine.relations.items.front(mug)
+    assert facing is not None and facing.tolist() == [1.0, 0.0] and round_ is None
     assert engine.detect().detections[0].front == FRONT
     assert len(head) == 1 and head[0]["metres_per_unit"] == engine.metres == 0.01
     engine.detect(metres_per_unit=1.0)
@@ -52,15 +61,58 @@ def test_what_the_surface_does_not_support_gives_no_front(
 ) -> None:
     engine = furniture(tmp_path, 1.0)
     engine.semantics.instance[120:] = 0
-    assert not engine.detect().detections[1:] and list(engine.relations.fronts) == [1]
+    assert not engine.detect().detections[1:] and list(engine.detections.of_instances) == [1]
     few = detection(SOFA[:40])
     monkeypatch.setattr(detections, "detect_scene", lambda *_, **__: DetectedScene((few,), Frame(FRONT, 1.0, ())))
     engine.semantics.instance[41:] = 0
     fresh = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
-    assert not fresh.detections.detect().detections and not fresh.relations.fronts
+    assert not fresh.detections.detect().detections and not fresh.detections.of_instances
 
 
 @pytest.mark.parametrize(("metres", "unit"), [(1.0, "m"), (0.01, "units")])
 def test_lengths_are_metres_only_where_a_unit_is_one(tmp_path: Path, metres: float, unit: str, head: list) -> None:
     space = furniture(tmp_path, metres).relations.space(None)
     assert space.unit == unit and space.metre == pytest.approx(1 / metres)
+
+
+def test_pieces_of_one_object_are_one_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the sofa, 2 m long, the right half is an instance of its own."""
+    learnt = furniture(tmp_path, 1.0).semantics
+    left = learnt.surface.xyz[SOFA, 0] < np.median(learnt.surface.xyz[SOFA, 0])
+    learnt.instance[SOFA[~left]] = 3
+    halves = tuple(detection(SOFA[side]) for side in (left, ~left))
+    for found, groups in (((), [(1, 3)]), ((detection(SOFA),), [(1, 3)]), (halves, [(1,), (3,)])):
+        scene = DetectedScene(found, Frame((0.0, 0.0, 1.0), 1.0, ()))
+        monkeypatch.setattr(detections, "detect_scene", lambda *_, scene=scene, **__: scene)
+        engine = QueryEngine(RunFolder(tmp_path, Config(), tmp_path, "room", ""), None, "cpu", semantics=learnt)
+        made = engine.relations.items.joined("sofa", [1, 3], {1: 0.6, 3: 0.9})
+        assert sorted(one.members for one in made) == groups
+        if len(groups) == 1:
+            assert made[0].score == 0.9 and made[0].length == pytest.approx(2.0, abs=0.2)
+    assert len(engine.relations.items.joined("sofa", [1, 2])) == 2, "these do not touch"
+
+
+def test_a_noun_of_the_runs_phrases_is_looked_up_in_the_closed_list(
+    tmp_path: Path, head: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_phrases(tmp_path, ("sofa", "red mug"))
+    engine = furniture(tmp_path, 1.0, {"sofa": (2.0, 0.8, 0.8), "red mug": (0.1, 0.1, 0.1)})
+    run = engine.relations.items
+    asked = {noun: run.listed(noun) for noun in ("sofa", "mug", "red mug", "blue mug")}
+    assert asked == {"sofa": [1], "mug": [2], "red mug": [2], "blue mug": []}
+    monkeypatch.setattr(Decision, "answer", lambda *_: SimpleNamespace(instances=()))  # nothing is present
+    for alternatives, found in ((None, [2]), ((), [])):
+        items = AskedItems(run, engine.decision, Criteria(alternatives=alternatives), run.space).find("mug")
+        assert [one.id for one in items] == found and all(one.score == 0.5 for one in items)
+
+
+def test_a_flat_upright_thing_faces_the_side_that_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    noise = 0.2 * rng.normal(size=(500, 3))
+    for normals, facing in (
+        (np.array([0.0, -1.0, 0.0]) + noise, True),
+        (rng.normal(size=(500, 3)), False),
+        (np.array([0.2, 0.0, 1.0]) + noise, False),
+    ):
+        seen = seen_side(normals / np.linalg.norm(normals, axis=1, keepdims=True))
+        assert (seen is not None) == facing and (seen is None or seen @ [0, -1] > 0.99)

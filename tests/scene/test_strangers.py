@@ -278,6 +278,7 @@ LINKED = [
     ("colmap", "images_2"), ("llff", "images"), ("llff", "images/04.png"), ("llff", "poses_bounds.npy"),
     ("nerfstudio", "transforms.json"), ("blender", "transforms_test.json"), ("llff", "segmentations"),
     ("llff", "segmentations/classes.txt"), ("llff", "segmentations/00"), ("llff", "segmentations/00/a.png"),
+    ("replica", "results"), ("replica", "traj.txt"), ("replica", "cam_params.json"),
 ]  # fmt: skip
 
 

@@ -97,6 +97,19 @@ def write_llff(folder: Path) -> Path:
     return folder
 
 
+def write_replica(folder: Path, depth: int = 13107) -> Path:
+    """NICE-SLAM's layout; its principal point has pixel centres at whole numbers."""
+    names = [f"frame{i:06d}.png" for i in range(COUNT)]
+    write_photos(folder / "results", names)
+    for i in range(COUNT):
+        values = np.full((HEIGHT, WIDTH), depth, np.uint16)
+        Image.fromarray(values).save(folder / "results" / f"depth{i:06d}.png")
+    np.savetxt(folder / "traj.txt", np.stack(poses()).reshape(-1, 16))
+    camera = {"w": WIDTH, "h": HEIGHT, "fx": FOCAL, "fy": FOCAL, "cx": WIDTH / 2 - 0.5, "cy": HEIGHT / 2 - 0.5}
+    (folder / "cam_params.json").write_text(json.dumps({"camera": camera | {"scale": 6553.5}}))
+    return folder
+
+
 def write_colmap(
     folder: Path,
     model: str = "PINHOLE",

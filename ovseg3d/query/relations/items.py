@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.geometry.rotations import from_wxyz
+from ovseg3d.query.relations.lexicon import SEATS
 
 ROOM_DIAGONAL = 7.0
 """Metres: the diagonal of a furnished room, where neither the capture nor the instances say how long a unit is. Rooms
@@ -29,6 +30,8 @@ class Item:
     """Of its name, 0 to 1."""
     kind: str | None = None
     """A second name, such as the category of a phrase."""
+    members: tuple[int, ...] = ()
+    """The ids of the instances that it consists of, if these are several pieces; `id` is the first."""
 
     @property
     def xy(self) -> Float[np.ndarray, "2"]:
@@ -54,6 +57,11 @@ class Item:
     def volume(self) -> float:
         """Volume of the box."""
         return float(self.box[3:6].prod())
+
+    @property
+    def is_seat(self) -> bool:
+        """Whether its name is of something to sit on, or of a body."""
+        return (self.label or "").split()[-1:] != [] and (self.label or "").split()[-1] in SEATS
 
     def faces(self, front: Float[np.ndarray, "2"] | None) -> "Item":
         """The same with a front."""

@@ -3,7 +3,7 @@
 solve("the mug on the desk", NamedItems(space, items))
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -24,22 +24,22 @@ class NamedItems:
     def __init__(self, space: Space, items: Iterable[Item]) -> None:
         self.space = replace(space, items=tuple(items))
 
-    @property
-    def fronts(self) -> Mapping[int, Float[np.ndarray, "2"]]:
-        """See `Catalogue.fronts`."""
-        return {item.id: item.front for item in self.space.items if item.front is not None}
+    def front(self, item: Item) -> Float[np.ndarray, "2"] | None:
+        """See `Catalogue.front`."""
+        return item.front
 
     def find(self, noun: str) -> list[Item]:
         """See `Catalogue.find`."""
-        meant = _words(noun)
-        return [item for item in self.space.items if not meant or _names(meant, item)]
+        return [one for one in self.space.items if not noun or names(noun, *filter(None, (one.label, one.kind)))]
+
+
+def names(noun: str, *labels: str) -> bool:
+    """Whether a noun names what is called by labels, by the rule of `NamedItems`."""
+    meant = _words(noun)
+    heads = {word for label in labels for word in _words(label.casefold())[-1:]}
+    words = {singular(word) for label in labels for word in label.casefold().replace("-", " ").split()}
+    return meant[-1] in heads and set(meant) <= words
 
 
 def _words(text: str) -> list[str]:
     return [singular(word) for word in about(text) or text.split()]
-
-
-def _names(meant: list[str], item: Item) -> bool:
-    names = [name.casefold() for name in (item.label, item.kind) if name]
-    heads = {word for name in names for word in _words(name)[-1:]}
-    return meant[-1] in heads and set(meant) <= {singular(w) for name in names for w in name.replace("-", " ").split()}

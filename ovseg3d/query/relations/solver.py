@@ -1,6 +1,6 @@
 """Answers a parsed question from the instances of a catalogue."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -11,7 +11,6 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.query.relations import measures, wording
 from ovseg3d.query.relations.grammar import Clause, Noun, Question, Rank, parse
 from ovseg3d.query.relations.items import Item, Space
-from ovseg3d.query.relations.lexicon import SEATS
 from ovseg3d.query.relations.measures import Measure
 from ovseg3d.query.relations.solution import Match, Solution
 
@@ -30,9 +29,8 @@ class Catalogue(Protocol):
         """All instances, and how lengths are measured."""
         ...
 
-    @property
-    def fronts(self) -> Mapping[int, Float[np.ndarray, "2"]]:
-        """The front of each instance that is known to have one, level frame, by its id."""
+    def front(self, item: Item) -> Float[np.ndarray, "2"] | None:
+        """Which way an item of it faces, level frame; None: not known, or it has no front."""
         ...
 
     def find(self, noun: str) -> Sequence[Item]:
@@ -105,7 +103,7 @@ class _Solver:
             # "A man in a suit" names something; "the mug on the desk" says that there is a desk.
             self.plain |= depth == 0
             return None
-        return [item.faces(self.catalogue.fronts.get(item.id)) for item in found]
+        return [item.faces(self.catalogue.front(item)) for item in found]
 
     def checked(self, found: list[Match], noun: Noun, clause: Clause, depth: int) -> list[Match]:
         """The matches for which a relation holds."""
@@ -116,7 +114,7 @@ class _Solver:
             return []
         groups = [one for one in of if one]
         if clause.kind == "facing":
-            found = [Match(m.item.faces(self.catalogue.fronts.get(m.item.id)), m.score, m.reasons) for m in found]
+            found = [Match(m.item.faces(self.catalogue.front(m.item)), m.score, m.reasons) for m in found]
             if all(match.item.front is None for match in found):
                 self.notes.append(f"it is not known which way a {noun.text or 'thing'} faces")
                 return []
@@ -166,7 +164,7 @@ class _Solver:
             # For who looks at `b`, the left is on the same side as for who stands before its front.
             front, own, seen = eye / np.linalg.norm(eye), False, "seen from the view"
         elif b.front is not None:
-            front, own = b.front, (b.label or "").split()[-1:] != [] and (b.label or "").split()[-1] in SEATS
+            front, own = b.front, b.is_seat
             seen = ("on its own side" if own else "seen from before it") if sideways else ""
         else:
             name = b.label or "object"

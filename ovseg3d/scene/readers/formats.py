@@ -1,7 +1,7 @@
 """Choose the reader of a folder, or the error if none can read it.
 
-The order is transforms.json, transforms_train.json, COLMAP, LLFF. A reader whose files are incomplete yields to the
-next one, with a note. `--format` selects one reader.
+The order is transforms.json, transforms_train.json, COLMAP, LLFF, Replica. A reader whose files are incomplete yields
+to the next one, with a note. `--format` selects one reader.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from ovseg3d.scene.images import PHOTO_SUFFIXES
 from ovseg3d.scene.readers.colmap import find_model, read_colmap
 from ovseg3d.scene.readers.llff import read_llff
 from ovseg3d.scene.readers.raw import Incomplete, RawCapture
+from ovseg3d.scene.readers.replica import read_replica
 from ovseg3d.scene.readers.transforms import read_blender, read_transforms
 
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".m4v", ".webm")
@@ -49,6 +50,7 @@ def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST)
         ),
         "colmap": lambda: read_colmap(path, trust),
         "llff": lambda: read_llff(path, trust),
+        "replica": lambda: read_replica(path, trust),
     }
     if format is not None:
         try:
@@ -64,6 +66,8 @@ def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST)
         found.append("colmap")
     if _there(path / "poses_bounds.npy"):
         found.append("llff")
+    if _there(path / "traj.txt") and (path / "results").is_dir():
+        found.append("replica")
     reasons = []
     for name in found:
         try:
@@ -123,5 +127,5 @@ def _no_format(path: Path, reasons: list[str]) -> SceneError:
     return SceneError(
         "This folder holds no known kind of capture",
         where=path,
-        fix="it needs transforms.json, transforms_train.json, sparse/0 or poses_bounds.npy",
+        fix="it needs transforms.json, transforms_train.json, sparse/0, poses_bounds.npy or traj.txt with results/",
     )

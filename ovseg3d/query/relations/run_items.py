@@ -1,0 +1,175 @@
+"""The instances of a run as items of questions about places.
+
+A noun is looked up by the presence decision. If that finds nothing, and one of the run's own phrases says the noun, the
+instances are taken that the closed list of these phrases names so: what was listed for a run is expected to be there.
+
+Grouping cuts objects into pieces more often than objects of one kind touch (in two rooms of development 10 pairs of
+instances with one name were pieces of an object, 1 was not; in 24 rooms 2 of 90 pairs of one kind touch). So instances
+with one name whose boxes touch are one item, unless the detection head finds an object for each.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from ovseg3d.instances.records import instances_of
+from ovseg3d.query.answer import Answer, Criteria
+from ovseg3d.query.decision import Decision
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
+from ovseg3d.query.detections import DetectionModel
+from ovseg3d.query.labels import LabelModel
+from ovseg3d.query.relations.items import Item, Space, space_of
+from ovseg3d.query.relations.measures import TOUCH, distance
+from ovseg3d.query.relations.named import names
+from ovseg3d.query.similarity import SimilarityModel
+from ovseg3d.query.words import is_structural
+
+EXTENT = (0.01, 0.99)
+"""Quantiles of the points between which the extent of a scene is measured."""
+MIN_CONCENTRATION, MIN_UPRIGHT = 0.7, 0.6
+"""Least concentration and mean length of the horizontal parts of normals, for a thing that is seen from one side."""
+
+
+class RunItems:
+    """All instances of a run, and what is known of them without a question.
+
+    Args:
+        similarity: of the run.
+        labels: names instances by a closed list.
+        detections: says which way instances face, and which are objects of their own.
+    """
+
+    def __init__(self, similarity: SimilarityModel, labels: LabelModel, detections: DetectionModel) -> None:
+        self._similarity, self._labels, self._detections = similarity, labels, detections
+        self._surface, self._ids = similarity.semantics.surface, similarity.semantics.instance
+
+    @cached_property
+    def space(self) -> Space:
+        """The space of the run, with all instances, without a viewer."""
+        low, high = np.quantile(self._surface.xyz, EXTENT, axis=0)
+        space = space_of(
+            self._surface.up,
+            metric=self._similarity.context.stated_metres == 1.0,
+            metres_per_unit=self._similarity.sizes.metres,
+            extent=float(np.linalg.norm(high - low)),
+        )
+        everything = instances_of(self._surface, self._ids)
+        return replace(space, items=tuple(space.item(instance.record()) for instance in everything))
+
+    @cached_property
+    def everything(self) -> tuple[Item, ...]:
+        """All instances with the best name of each, of the run's phrases or of the default vocabulary."""
+        phrases = tuple(n for n in self._similarity.context.phrases or DEFAULT_VOCABULARY if not is_structural(n))
+        if not phrases:
+            return self.space.items
+        return tuple(item for name, ids in self._named(phrases, none=False).items() for item in self.joined(name, ids))
+
+    def listed(self, noun: str) -> list[int]:
+        """The instances that the closed list of the run's phrases names as a noun does."""
+        return [i for phrase, ids in self._listed.items() if names(noun, phrase) for i in ids]
+
+    @cached_property
+    def _listed(self) -> dict[str, list[int]]:
+        phrases = self._similarity.context.phrases
+        return self._named(phrases, none=True) if phrases else {}
+
+    def _named(self, phrases: Sequence[str], none: bool) -> dict[str, list[int]]:
+        """The instances of each phrase of a closed list; `none`: whether an instance may be none of them."""
+        labels, found = self._labels.labels(phrases, none=none), {}
+        for item in self.space.items:
+            label = int(np.bincount(labels[self._ids == item.id]).argmax())
+            if label:
+                found.setdefault(phrases[label - 1], []).append(item.id)
+        return found
+
+    def joined(self, name: str, ids: Iterable[int], scores: dict[int, float] | None = None) -> list[Item]:
+        """Instances with one name as items, best first, then the largest; pieces of one object are one item.
+
+        Args:
+            name: of all of them.
+            ids: of the instances.
+            scores: of the name; by default 1.
+        """
+        counts, touch = np.bincount(self._ids), TOUCH * self.space.metre
+        known, seen = {item.id: item for item in self.space.items}, self._detections.of_instances
+        groups: list[list[int]] = []
+        for i in sorted(ids, key=lambda i: -counts[i]):
+            for group in groups:
+                apart = i in seen and any(j in seen and seen[j] is not seen[i] for j in group)
+                if not apart and any(distance(known[i], known[j]) <= touch for j in group):
+                    group.append(i)
+                    break
+            else:
+                groups.append([i])
+        items = [self._item(group, name, max((scores or {}).get(i, 1.0) for i in group)) for group in groups]
+        return sorted(items, key=lambda item: -item.score)
+
+    def _item(self, ids: Sequence[int], name: str, score: float) -> Item:
+        (one,) = instances_of(self._surface, np.where(np.isin(self._ids, ids), ids[0], 0))
+        return replace(self.space.item(one.record(), score), label=name, members=tuple(ids))
+
+    def front(self, item: Item) -> Float[np.ndarray, "2"] | None:
+        """See `Catalogue.front`: what the head says of the item, or else the side from which it is seen, if it is
+        flat and upright as a window; of a seat one also sees the back."""
+        ids = item.members or (item.id,)
+        seen = [self._detections.of_instances[i] for i in ids if i in self._detections.of_instances]
+        fronts = [one.front for one in seen if one.front is not None]
+        if fronts:
+            flat = self.space.level.apply(fronts[0])[:2]
+            return flat / max(float(np.linalg.norm(flat)), 1e-12)
+        if item.is_seat:
+            return None
+        return seen_side(self.space.level.apply(self._surface.normal[np.isin(self._ids, ids)]))
+
+
+def seen_side(normals: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "2"] | None:
+    """The horizontal direction that most normals of an upright surface share; None: there is none.
+
+    Args:
+        normals: outward unit normals of a thing's surface in a level frame (+z up), where photos saw it.
+    """
+    flat = normals[:, :2].astype(np.float64)
+    lengths, mean = np.linalg.norm(flat, axis=1), flat.mean(0)
+    concentration = float(np.linalg.norm(mean)) / max(float(lengths.mean()), 1e-12)
+    if lengths.mean() < MIN_UPRIGHT or concentration < MIN_CONCENTRATION:
+        return None
+    return mean / np.linalg.norm(mean)
+
+
+class AskedItems:
+    """A catalogue of one question (see `Catalogue`).
+
+    Args:
+        run: all instances.
+        decision: finds nouns.
+        criteria: negatives, alternatives and threshold.
+        space: with the viewer.
+    """
+
+    def __init__(self, run: RunItems, decision: Decision, criteria: Criteria, space: Space) -> None:
+        self._run, self._decision, self._criteria, self.space = run, decision, criteria, space
+        self.answers: dict[str, Answer] = {}
+        """By noun."""
+
+    def front(self, item: Item) -> Float[np.ndarray, "2"] | None:
+        """See `Catalogue.front`."""
+        return self._run.front(item)
+
+    def find(self, noun: str) -> list[Item]:
+        """See `Catalogue.find`."""
+        if not noun:
+            return list(self._run.everything)
+        if noun not in self.answers:
+            self.answers[noun] = self._decision.answer(noun, self._criteria)
+        scores = {one.id: one.score for one in self.answers[noun].instances}
+        if not scores and self._criteria.alternatives is None:
+            return self._run.joined(noun, self._run.listed(noun), dict.fromkeys(self._run.listed(noun), self._least))
+        return self._run.joined(noun, scores, scores)
+
+    @property
+    def _least(self) -> float:
+        """The score of a name that only the closed list gives: the least that counts."""
+        return self._criteria.threshold
