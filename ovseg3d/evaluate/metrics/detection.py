@@ -227,7 +227,7 @@ def _figures(pool: _Pool, min_score: float) -> dict[str, float]:
     """AP, and recall with its precision, at each threshold."""
     figures: dict[str, float] = {}
     for percent in (25, 50):
-        right, counted = _judge(pool, percent / 100)
+        right, counted = _match(pool, percent / 100)
         sure = counted & (pool.scores >= min_score)
         hits = int((right & sure).sum())
         figures[f"ap_{percent}"] = average_precision(right[counted], pool.true_boxes)
@@ -236,7 +236,7 @@ def _figures(pool: _Pool, min_score: float) -> dict[str, float]:
     return figures
 
 
-def _judge(pool: _Pool, threshold: float) -> tuple[Bool[np.ndarray, " found"], Bool[np.ndarray, " found"]]:
+def _match(pool: _Pool, threshold: float) -> tuple[Bool[np.ndarray, " found"], Bool[np.ndarray, " found"]]:
     """Whether each detection is right, and whether it counts."""
     near = np.flatnonzero(pool.iou > threshold)
     right = np.zeros(len(pool.scores), dtype=bool)
@@ -246,7 +246,7 @@ def _judge(pool: _Pool, threshold: float) -> tuple[Bool[np.ndarray, " found"], B
 
 def _calibration(pool: _Pool) -> tuple[CalibrationBin, ...]:
     """Mean score and IoU by intervals of the score, without detections in ignore regions."""
-    counted = _judge(pool, 0.25)[1]
+    counted = _match(pool, 0.25)[1]
     scores, iou = pool.scores[counted], pool.iou[counted]
     place = np.clip((scores * CALIBRATION_BINS).astype(np.int64), 0, CALIBRATION_BINS - 1)
     return tuple(

@@ -106,7 +106,7 @@ class _Overlaps(NamedTuple):
         return self._replace(label=np.ones_like(self.label), true_label=np.ones_like(self.true_label))
 
 
-class _Judged(NamedTuple):
+class _Matched(NamedTuple):
     """Predictions that count, and the number of true instances without one."""
 
     confidence: Float[np.ndarray, " counted"]
@@ -221,12 +221,12 @@ def _figures(scenes: Sequence[_Overlaps]) -> dict[str, float]:
 
 
 def _ap(scenes: Sequence[_Overlaps], threshold: float) -> float:
-    parts = [_judge(one, threshold) for one in scenes]
+    parts = [_match(one, threshold) for one in scenes]
     confidence, right = (np.concatenate(column) for column in ([p.confidence for p in parts], [p.right for p in parts]))
     return average_precision_scannet(confidence, right, sum(part.missed for part in parts))
 
 
-def _judge(scene: _Overlaps, threshold: float) -> _Judged:
+def _match(scene: _Overlaps, threshold: float) -> _Matched:
     """Decide which predictions of one class are right, wrong or left out."""
     large = scene.true_size >= MIN_POINTS
     both = scene.both[:, large]
@@ -241,7 +241,7 @@ def _judge(scene: _Overlaps, threshold: float) -> _Judged:
         right += [True, *[False] * (len(fitting) - 1)][: len(fitting)]
     ignored = scene.void + scene.both[:, ~large].sum(axis=1)
     alone = np.flatnonzero(~near.any(axis=1) & (ignored <= threshold * scene.size))
-    return _Judged(
+    return _Matched(
         scene.confidence[np.array([*rows, *alone], dtype=np.int64)],
         np.array([*right, *[False] * len(alone)], dtype=bool),
         missed,
