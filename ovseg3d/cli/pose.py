@@ -27,7 +27,7 @@ class Pose:
       ovseg3d pose chair.jpg --label chair --output poses
       ovseg3d pose desk.jpg --box "40,60,210,230; 300,80,420,260"
       ovseg3d pose room.ply
-      ovseg3d pose outputs/playroom/latest --view 0064 --output poses
+      ovseg3d pose outputs/playroom/latest --view images/64.jpg --output poses
     """
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO|CLOUD|RUN")]
@@ -93,6 +93,8 @@ class Pose:
             raise ConfigError(f"--min-score must be from 0 to 1, not {self.min_score:g}", fix="--min-score 0.3")
         if self.scale is not None and not 1e-6 <= self.scale <= 1e6:
             raise ConfigError(f"--scale must be above 0, not {self.scale:g}", fix="--scale 0.01 for centimetres")
+        if self.label is not None and not self.label.strip():
+            raise ConfigError("--label is empty", fix="--label chair, or leave it out")
         photo, cloud, run = (self._kind == name for name in ("photo", "cloud", "run"))
         refuse_idle(
             self, ("label", photo, "with a photo"), ("box", photo, "with a photo"),

@@ -48,6 +48,8 @@ def parse_boxes(text: str | None) -> "tuple[Box, ...]":
                 fix="--box 40,60,210,230",
             ) from error
         boxes.append((x0, y0, x1, y1))
+    if not boxes:
+        raise ConfigError("--box is empty", fix="--box 40,60,210,230, or leave it out for the whole photo")
     return tuple(boxes)
 
 

@@ -1,4 +1,4 @@
-"""Poses of a run's instances, kept beside its semantics: poses.json, which `ovseg3d pose RUN` writes.
+"""Poses of a run's instances, kept beside its semantics: instance_poses.json, which `ovseg3d pose RUN` writes.
 
 Exports and answers read it, so that boxes lie along the poses. It belongs to one grouping into instances; after another
 one it is ignored.
@@ -19,7 +19,7 @@ from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry.rotations import from_wxyz, to_wxyz
 from ovseg3d.instances.records import Instance, fit_box
 
-FILE = "poses.json"
+FILE = "instance_poses.json"
 ORDERS = (0, 1, 2, 4)
 Poses = Mapping[int, Mapping[str, Any]]
 """Of instances by their id: rotation_wxyz, front, symmetry_order, score and source; input frame."""

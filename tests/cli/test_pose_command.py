@@ -65,6 +65,8 @@ def test_the_table_and_a_photo_without_an_object(cli: Cli, photo: Path, tmp_path
     ("arguments", "words"),
     [
         (("--box", "1,2,3"), "--box must be"),
+        (("--box", " ; "), "--box is empty"),
+        (("--label", " "), "--label is empty"),
         (("--box", "9,9,4,12"), "--box must be"),
         (("--box", "0,0,nan,4"), "--box must be"),
         (("--box", "0,0,999,90"), "outside the photo of 192 x 96 pixels"),
@@ -101,7 +103,8 @@ def test_a_run(cli: Cli, run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder)
     view = run.load_scene().frames[0].name
-    done = cli("pose", folder, "--view", view, "--output", tmp_path / "out", "--json")
+    # Into the run's own folder, too: the poses that it keeps are another file.
+    done = cli("pose", folder, "--view", view, "--output", folder, "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["frame"] == "input" and said["objects"]
@@ -111,7 +114,7 @@ def test_a_run(cli: Cli, run: Run, tmp_path: Path) -> None:
         assert one["source"] in ("photo", "fused") and one["n_photos"] == len(same.views) > 0
         assert one["azimuth_rad"] is not None and set(one["sources"]) <= {"photo", "cloud"}
         assert same.pose is not None and one["rotation_wxyz"] == pytest.approx(same.pose.rotation_wxyz)
-    assert (tmp_path / "out/overlay.png").exists() and (tmp_path / "out/birds_eye.png").exists()
+    assert (folder / "overlay.png").exists() and (folder / "birds_eye.png").exists()
     done = cli("export", folder, "--what", "instances", "--output", tmp_path / "export", "--frame", "world")
     assert done.returncode == 0, done.stderr
     kept = json.loads((tmp_path / "export/instances.json").read_text())["instances"]

@@ -51,7 +51,7 @@ def test_poses_of_another_grouping_are_ignored_and_damaged_ones_refused(tmp_path
     kept = load_poses(tmp_path, ids)
     assert set(kept) == {1, 2} and kept[1] == pose_of(1.0) and kept[2]["front"] is None
     assert load_poses(tmp_path, np.array([0, 1, 2, 2])) == {}
-    path = tmp_path / "poses.json"
+    path = tmp_path / "instance_poses.json"
     good = json.loads(path.read_text())
     for change in ({"rotation_wxyz": [1, 0, 0]}, {"rotation_wxyz": [9, 0, 0, 0]}, {"score": float("nan")},
                    {"symmetry_order": 3}, {"front": [1, 2]}, {"front": "north"}):  # fmt: skip
