@@ -180,6 +180,14 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
         raise
 
 
+def listed_files(folder: Path, names: Iterable[object]) -> list[str]:
+    """Those of the names that are files directly in a folder. A listing that was read is not trusted to name others."""
+    if not folder.is_dir():
+        return []
+    wanted = {name for name in names if isinstance(name, str)}
+    return sorted(file.name for file in folder.iterdir() if file.is_file() and file.name in wanted)
+
+
 @contextmanager
 def write_together(folder: Path, listing: str | None, earlier: Iterable[str] = ()) -> Generator[Path, None, None]:
     """Write a set of files, all or none.

@@ -137,8 +137,8 @@ def _table(posed: "Posed") -> Any:
     for one in posed.scene.objects:
         angles = []
         if seen and one.view is not None:
-            turn = "-" if one.pose.symmetry_order == 0 else f"{degrees(one.view.azimuth_rad):.0f}°"
-            angles = [turn, *(f"{degrees(v):.0f}°" for v in (one.view.elevation_rad, one.view.theta_rad))]
+            turn = "-" if one.pose.symmetry_order == 0 else f"{round(degrees(one.view.azimuth_rad))}°"
+            angles = [turn, *(f"{round(degrees(v))}°" for v in (one.view.elevation_rad, one.view.theta_rad))]
         elif seen:
             angles = ["", "", ""]
         faces = WAYS[one.pose.symmetry_order] if one.front is None else _towards(one.front, posed.scene.frame)

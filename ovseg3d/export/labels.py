@@ -22,7 +22,7 @@ from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import ConfigError, OutputError
 from ovseg3d.export.coco import annotations_of, coco
 from ovseg3d.export.drawing import beside_photo, photo_of
-from ovseg3d.files import plain, read_json, write_atomic, write_json, write_together
+from ovseg3d.files import listed_files, plain, read_json, write_atomic, write_json, write_together
 from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.points.semantic_scene import Places
 from ovseg3d.query.engine import QueryEngine
@@ -147,9 +147,8 @@ def _earlier(folder: Path) -> list[str]:
         views = read_json(folder / LISTING, OutputError)["views"]
     except (OutputError, KeyError):
         return []
-    named = {name for name in views.values() if isinstance(name, str)} if isinstance(views, dict) else set()
-    # The listing is not trusted: only files directly in the folder are deleted.
-    return [file.name for file in folder.iterdir() if file.is_file() and file.name in {*named, ANNOTATIONS, OVERVIEW}]
+    named = views.values() if isinstance(views, dict) else ()
+    return listed_files(folder, [*named, ANNOTATIONS, OVERVIEW])
 
 
 def _rendered(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ovseg3d.errors import OutputError
 from ovseg3d.export.detections import draw_from_above
-from ovseg3d.files import write_atomic, write_json, write_together
+from ovseg3d.files import listed_files, read_json, write_atomic, write_json, write_together
 from ovseg3d.geometry import Viewpoint, from_wxyz
 from ovseg3d.heads.pose import Box, Pose
 from ovseg3d.scene.cameras import Camera
@@ -117,16 +118,26 @@ def save_poses(folder: Path, posed: PosedScene, title: str) -> list[Path]:
         OutputError: the folder cannot be written to; nothing is half-written.
     """
     pictures = [f"overlay_{name}.png" if len(posed.photos) > 1 else OVERLAY for name, _, _ in posed.photos]
-    names = [DISTRIBUTIONS, *([] if posed.cloud is None else [ABOVE]), *pictures]
-    with write_together(folder, LISTING, names) as place:
+    if posed.cloud is not None:
+        pictures.insert(0, ABOVE)
+    with write_together(folder, LISTING, [DISTRIBUTIONS, *pictures, *_earlier_pictures(folder)]) as place:
         write_atomic(place / DISTRIBUTIONS, lambda path: _save_distributions(path, posed.objects))
         if posed.cloud is not None:
             boxed: Any = [one for one in posed.objects if one.center is not None]
             draw_from_above(place / ABOVE, posed.cloud, boxed, posed.up, posed.metric, title)
-        for name, (_, rgb, camera) in zip(pictures, posed.photos):
+        for name, (_, rgb, camera) in zip(pictures[-len(posed.photos) :], posed.photos):
             draw_axes(place / name, rgb, camera, posed)
-        write_json(place / LISTING, describe_poses(posed, DISTRIBUTIONS))
-    return [Path(folder) / name for name in (LISTING, *names)]
+        write_json(place / LISTING, {**describe_poses(posed, DISTRIBUTIONS), "pictures": pictures})
+    return [Path(folder) / name for name in (LISTING, DISTRIBUTIONS, *pictures)]
+
+
+def _earlier_pictures(folder: Path) -> list[str]:
+    """The pictures of an earlier set in a folder: those that its listing names."""
+    try:
+        named = read_json(folder / LISTING, OutputError).get("pictures")
+    except OutputError:
+        return []
+    return listed_files(folder, named if isinstance(named, list) else ())
 
 
 def _save_distributions(path: Path, objects: Sequence[PosedObject]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from heads.test_detection import room_cloud
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.export.poses import PosedScene, save_poses
 from ovseg3d.geometry import from_wxyz
+from ovseg3d.scene import Camera
 from ovseg3d.session import Run
 from scripts.training.pose_crops import pose_crop
 
@@ -97,6 +100,22 @@ def test_a_cloud(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 2 and "no finite point" in done.stderr
     done = cli("pose", path, "--box", "0,0,9,9")
     assert done.returncode == 2 and "--box would have no effect" in " ".join(done.stderr.split())
+
+
+def test_a_set_of_files_replaces_the_pictures_of_the_one_before(tmp_path: Path) -> None:
+    """Those that its listing names, and only files of the folder itself."""
+    camera, rgb = Camera(8, 8, 8.0, 8.0, 4.0, 4.0, np.eye(4)), np.zeros((8, 8, 3), np.uint8)
+    two = PosedScene((), "camera", False, photos=(("a", rgb, camera), ("b", rgb, camera)))
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    folder = tmp_path / "out"
+    assert {path.name for path in save_poses(folder, two, "two")} >= {"overlay_a.png", "overlay_b.png"}
+    (folder / "overlay_mine.png").write_bytes(b"mine")
+    listing = json.loads((folder / "poses.json").read_text())
+    assert listing["pictures"] == ["overlay_a.png", "overlay_b.png"]
+    (folder / "poses.json").write_text(json.dumps({**listing, "pictures": [*listing["pictures"], "../mine.png", 3]}))
+    save_poses(folder, replace(two, photos=two.photos[:1]), "one")
+    assert {path.name for path in folder.iterdir()} == {"poses.json", "poses.npz", "overlay.png", "overlay_mine.png"}
+    assert (tmp_path / "mine.png").read_bytes() == b"mine"
 
 
 def test_a_run(cli: Cli, run: Run, tmp_path: Path) -> None:
