@@ -114,13 +114,17 @@ class Detect:
         if self.depth is not None and self.depth_model is not None:
             raise ConfigError("--depth and --depth-model exclude each other", fix="leave one out")
         cloud, photo = self._is_cloud, self._is_photo
-        run = not cloud and not photo and self.view is None
+        captured = not cloud and not photo
+        run = captured and self.view is None
         refuse_idle(
             self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", run, "with a run"),
-            ("clip", run, "with a run"), ("view", not cloud and not photo, "with a scene or a run"),
+            ("clip", run, "with a run"), ("view", captured, "with a scene or a run"),
             ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
             ("depth_model", photo or self.view is not None, "with a photo or --view"),
             ("intrinsics", photo, "with a photo"), ("scale", not photo, "with a cloud, a run or a scene"),
+            ("device", run or self.depth_model is not None, "with a run or --depth-model"),
+            ("backend", run, "with a run"), ("allow_outside", captured, "with a scene or a run"),
+            ("max_megapixels", captured, "with a scene or a run"),
         )  # fmt: skip
 
     def _detect(self, detector: "Detector") -> "Seen":

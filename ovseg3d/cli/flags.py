@@ -114,7 +114,7 @@ def refuse_idle(command: Any, *uses: tuple[str, bool, str]) -> None:
         owner = command if hasattr(command, name) else command.where
         default = owner.__dataclass_fields__[name].default
         if getattr(owner, name) != default and not used:
-            flag = f"--{'no-' if default is True else ''}{name}"
+            flag = f"--{'no-' if default is True else ''}{name.replace('_', '-')}"
             raise ConfigError(f"{flag} would have no effect here", fix=f"use it {when}, or leave it out")
 
 

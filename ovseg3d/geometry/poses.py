@@ -71,9 +71,12 @@ def check_pose(matrix: Float[np.ndarray, "4 4"], what: str = "pose") -> Float[np
     """The matrix in double precision, with its rotation made exact.
 
     Raises:
-        PoseError: it has NaN or infinity, mirrors, scales, or has another last row than 0 0 0 1.
+        PoseError: it is no 4x4 matrix, has NaN or infinity, mirrors, scales, or has another last row than 0 0 0 1.
     """
     matrix = np.array(matrix, dtype=np.float64)
+    if matrix.shape != (4, 4):
+        shape = " x ".join(map(str, matrix.shape))
+        raise PoseError(f"The {what} must be a 4 x 4 matrix, not {shape}", fix="add the translation and the row 0 0 0 1")
     if not np.isfinite(matrix).all():
         raise PoseError(f"The {what} has numbers that are not finite", fix="leave the object out, or correct its pose")
     turn = matrix[:3, :3]

@@ -409,6 +409,7 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
 @looking(RunError)
 def find_run(path: Path) -> Path:
     """Find the run folder for `path`; see `open_run`. Raises RunError."""
+    given = path
     if path.is_file() and path.parent.name == "checkpoints":
         path = path.parent.parent
     if path.is_file() and path.name != "latest.txt":
@@ -424,6 +425,8 @@ def find_run(path: Path) -> Path:
             return newest
     if not path.exists():
         raise RunError("There is no such run", where=path, fix="ovseg3d train SCENE creates one under outputs/")
+    if given.is_file():
+        raise RunError("This file is not of a run", where=given, fix="give the folder of a run, or outputs/SCENE/latest")
     raise RunError(
         "This folder is not a run, and no run of it is known here",
         where=path,

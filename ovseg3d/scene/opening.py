@@ -40,7 +40,7 @@ def open_image(
     what: str = "photo",
     max_pixels: int = MAX_PIXELS,
     error: type[Ovseg3dError] = SceneError,
-    fix: str = "copy the file again, or remove its frame",
+    fix: str = "give an image such as .jpg or .png; copy the file again if it is damaged",
 ) -> Generator[Image.Image, None, None]:
     """Open an image and read its header; decode it inside the `with` block.
 

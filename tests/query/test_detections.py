@@ -1,5 +1,6 @@
 """Detections of a run: the head runs once, and what it says reaches names, fronts and lengths."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from query.test_similarity import furniture
+from scipy.spatial.transform import Rotation
 
+from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection import DetectedScene, Detection, Frame
+from ovseg3d.instances.kept_poses import save_poses
 from ovseg3d.query import detections
 from ovseg3d.query.answer import Criteria
 from ovseg3d.query.decision import Decision
@@ -54,6 +58,29 @@ def test_the_head_runs_once_for_boxes_and_fronts(tmp_path: Path, head: list) -> 
     assert len(head) == 1 and head[0]["metres_per_unit"] == engine.metres == 0.01
     engine.detect(metres_per_unit=1.0)
     assert [one["metres_per_unit"] for one in head] == [0.01, 1.0]
+
+
+def test_kept_poses_have_the_last_word_about_fronts_and_boxes(
+    tmp_path: Path, head: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_phrases(tmp_path, ("sofa", "red mug"))
+    engine = furniture(tmp_path, 1.0, {"sofa": (2.0, 0.8, 0.8), "red mug": (0.1, 0.1, 0.1)})
+    turn = Rotation.from_euler("z", 0.3)
+    front = tuple(turn.apply([0.0, -1.0, 0.0]))
+    pose = {"rotation_wxyz": to_wxyz(turn), "score": 0.8, "source": "fused"}
+    round_ = {**pose, "front": None, "symmetry_order": 0}
+    kept = {1: {**pose, "front": front, "symmetry_order": 1}, 2: round_}
+    save_poses(tmp_path, engine.semantics.instance, kept)
+    sofa, mug = engine.relations.items.space.items
+    assert engine.relations.items.front(sofa) == pytest.approx(front[:2], abs=1e-6)
+    assert engine.relations.items.front(mug) is None
+    monkeypatch.setattr(Decision, "answer", lambda *_: SimpleNamespace(instances=(), present=True))
+    (found,) = engine.relations.answer("the largest sofa", Criteria()).instances
+    assert found.rotation_wxyz == pytest.approx(to_wxyz(turn)) and found.pose is not None
+    save_poses(tmp_path, engine.semantics.instance, {1: round_})
+    fresh = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
+    assert fresh.detections.of_instances[1].front == FRONT
+    assert fresh.relations.items.front(replace(sofa, label="sofa")) is None, "the pose says that it has no front"
 
 
 def test_what_the_surface_does_not_support_gives_no_front(

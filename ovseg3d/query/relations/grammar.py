@@ -129,7 +129,7 @@ def _opened(words: list[str]) -> tuple[list[str], Ask, bool]:
         text, asked = text[found.end() :], True
     places = "|".join(sorted({*EVERYWHERE, "photo", "photos", "image", "images"} - {"here", "there"}))
     closers = (
-        rf" (?:please|are|is|are there|is there|do you see|can you see|(?:in|of) (?:the|this|my) (?:{places})|here)$"
+        rf"(?:^| )(?:please|are|is|are there|is there|do you see|can you see|(?:in|of) (?:the|this|my) (?:{places})|here)$"
     )
     while text != (shorter := re.sub(closers, "", text)):
         text = shorter

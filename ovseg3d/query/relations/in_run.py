@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from ovseg3d.instances.kept_poses import posed
 from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
@@ -93,9 +94,9 @@ class RelationModel:
         self, matches: tuple[Match, ...], ids: np.ndarray, relevancy: np.ndarray, eye: np.ndarray | None
     ) -> tuple[Instance, ...]:
         """The records of matches, in their order."""
-        found = {
-            one.id: one for one in instances_of(self._similarity.semantics.surface, ids, scores=relevancy, eye=eye)
-        }
+        surface = self._similarity.semantics.surface
+        boxed = instances_of(surface, ids, scores=relevancy, eye=eye)
+        found = {one.id: one for one in posed(boxed, self._similarity.context.poses, surface.xyz, ids, surface.up)}
         return tuple(replace(found[match.item.id], label=match.item.label) for match in matches)
 
     def space(self, eye: Float[np.ndarray, "3"] | None) -> Space:

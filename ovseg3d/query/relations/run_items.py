@@ -112,17 +112,23 @@ class RunItems:
         return replace(self.space.item(one.record(), score), label=name, members=tuple(ids))
 
     def front(self, item: Item) -> Float[np.ndarray, "2"] | None:
-        """See `Catalogue.front`: what the head says of the item, or else the side from which it is seen, if it is
-        flat and upright as a window; of a seat one also sees the back."""
+        """See `Catalogue.front`: that of the pose which the run keeps, or of the detection, or else the side from which
+        the item is seen, if it is flat and upright as a window; of a seat one also sees the back."""
         ids = item.members or (item.id,)
-        seen = [self._detections.of_instances[i] for i in ids if i in self._detections.of_instances]
-        fronts = [one.front for one in seen if one.front is not None]
-        if fronts:
-            flat = self.space.level.apply(fronts[0])[:2]
+        front = next((found for i in ids if (found := self._known_front(i)) is not None), None)
+        if front is not None:
+            flat = self.space.level.apply(front)[:2]
             return flat / max(float(np.linalg.norm(flat)), 1e-12)
         if item.is_seat:
             return None
         return seen_side(self.space.level.apply(self._surface.normal[np.isin(self._ids, ids)]))
+
+    def _known_front(self, instance: int) -> Sequence[float] | None:
+        """The front of an instance, input frame; a kept pose without a front has the last word."""
+        poses, detected = self._similarity.context.poses, self._detections.of_instances.get(instance)
+        if instance in poses:
+            return poses[instance]["front"]
+        return None if detected is None else detected.front
 
 
 def seen_side(normals: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "2"] | None:
