@@ -49,6 +49,7 @@ def register(patch: pytest.MonkeyPatch, cache: Path) -> None:
     register_encoders(patch, cache)
     patch.setattr("ovseg3d.runs.fields.restore", Exact)
     patch.setattr("ovseg3d.query.view_cache.restore", Exact)
+    patch.setattr("ovseg3d.query.view_cache.load_view_depth", lambda _: {})  # which the trained field has rendered
     keep_poses(patch)  # it renders whole images only; its poses are exact already
 
 

@@ -76,7 +76,7 @@ def check_pose(matrix: Float[np.ndarray, "4 4"], what: str = "pose") -> Float[np
     matrix = np.array(matrix, dtype=np.float64)
     if matrix.shape != (4, 4):
         shape = " x ".join(map(str, matrix.shape))
-        raise PoseError(f"The {what} must be a 4 x 4 matrix, not {shape}", fix="add the translation and the row 0 0 0 1")
+        raise PoseError(f"The {what} must be a 4 x 4 matrix, not {shape}", fix="add the translation and 0 0 0 1")
     if not np.isfinite(matrix).all():
         raise PoseError(f"The {what} has numbers that are not finite", fix="leave the object out, or correct its pose")
     turn = matrix[:3, :3]

@@ -14,6 +14,7 @@ from ovseg3d.query.context import RunContext
 from ovseg3d.render.views import view_files
 from ovseg3d.runs.devices import BackendName, DeviceName
 from ovseg3d.runs.fields import refined, restore
+from ovseg3d.runs.view_depth import load_view_depth
 from ovseg3d.scene import Camera, Frame, Scene
 
 MAX_DEPTH_IMAGES = 64
@@ -88,7 +89,17 @@ class ViewCache:
 
     def depth(self, view: str) -> Float[np.ndarray, "h w"]:
         """The field's z-depth in a view, input units, 0 where there is none. Raises ConfigError."""
-        return _kept(self._depths, MAX_DEPTH_IMAGES, view, lambda: self.renderer.render(self.camera(view))["depth_z"])
+        return _kept(self._depths, MAX_DEPTH_IMAGES, view, lambda: self._depth(self.frame(view)))
+
+    def _depth(self, frame: Frame) -> Float[np.ndarray, "h w"]:
+        kept = self._measured.get(frame.name)
+        if kept is not None and kept.shape == (frame.camera.height, frame.camera.width):
+            return kept
+        return self.renderer.render(frame.camera)["depth_z"]
+
+    @cached_property
+    def _measured(self) -> dict[str, np.ndarray]:
+        return load_view_depth(self._context.run)
 
 
 def _kept(cache: dict[str, _Made], most: int, view: str, make: Callable[[], _Made]) -> _Made:

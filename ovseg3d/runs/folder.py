@@ -426,7 +426,7 @@ def find_run(path: Path) -> Path:
     if not path.exists():
         raise RunError("There is no such run", where=path, fix="ovseg3d train SCENE creates one under outputs/")
     if given.is_file():
-        raise RunError("This file is not of a run", where=given, fix="give the folder of a run, or outputs/SCENE/latest")
+        raise RunError("This file is not of a run", where=given, fix="give the folder of a run: outputs/SCENE/latest")
     raise RunError(
         "This folder is not a run, and no run of it is known here",
         where=path,

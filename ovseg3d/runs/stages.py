@@ -53,7 +53,7 @@ FIELD = StageSpec(
 EVALUATE = StageSpec(
     "evaluate",
     product="figures of the held-out views",
-    files=("views.json",),
+    files=("views.json", "view_depth.safetensors"),
     previews=("previews/heldout.png", "previews/[0-9]*.png"),
     figures=(
         "views", "psnr*", "ssim*", "depth_rel_median*", "depth_within_5_percent*", "depth_abs_median*", "eval_seconds",

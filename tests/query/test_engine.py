@@ -1,11 +1,14 @@
 """Parts of the query engine work alone: views without queries, and queries without a field."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
-from ovseg3d.errors import ConfigError
+from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.points.semantic_scene import load_semantics
 from ovseg3d.query import view_cache
 from ovseg3d.query.answer import Criteria
@@ -16,7 +19,9 @@ from ovseg3d.query.phrase_encoder import PhraseEncoder
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.view_cache import ViewCache
 from ovseg3d.query.vocabulary import Vocabulary
-from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.fields import restore
+from ovseg3d.runs.folder import RunFolder, open_run
+from ovseg3d.runs.view_depth import FILE, load_view_depth, save_view_depth
 
 
 @pytest.fixture
@@ -47,12 +52,44 @@ def test_the_newest_views_are_kept(context: RunContext, monkeypatch: pytest.Monk
     views, rendered = ViewCache(context, "cpu", "auto"), []
     render = views.renderer.render
     monkeypatch.setattr(views.renderer, "render", lambda camera: rendered.append(camera) or render(camera))
-    first, second, third = (frame.name for frame in views.scene.frames[:3])
+    first, second, third = (views.scene.frames[view].name for view in views.scene.train[:3])
     for view in (first, second, second, first, third, second, third):
         views.depth(view)
     assert len(rendered) == 3
     views.depth(first)
     assert len(rendered) == 4, "the oldest gave way"
+
+
+def test_held_out_views_are_not_rendered_again(
+    context: RunContext, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_cache, "restore", restore)  # the trained field, not the exact one
+    monkeypatch.setattr(view_cache, "load_view_depth", load_view_depth)
+    views = ViewCache(RunContext(open_run(tiny_run), None, context.semantics), "cpu", "auto")
+    view = views.scene.frames[views.scene.test[0]].name
+    rendered = views.renderer.render(views.camera(view))["depth_z"]
+    monkeypatch.setattr(views.renderer, "render", lambda camera: pytest.fail("rendered"))
+    np.testing.assert_array_equal(views.depth(view), rendered)
+
+
+def test_kept_depth_of_another_size_or_damaged(
+    context: RunContext, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_cache, "load_view_depth", load_view_depth)
+    shutil.copytree(run.folder, tmp_path / "run")
+    copied = replace(run, folder=tmp_path / "run")
+    views = ViewCache(RunContext(copied, None, context.semantics), "cpu", "auto")
+    frame = views.scene.frames[views.scene.test[0]]
+    shape = (frame.camera.height, frame.camera.width)
+    save_view_depth(copied, {frame.name: np.ones((2, 2))})
+    assert views.depth(frame.name).shape == shape, "rendered anew"
+    path = copied.folder / FILE
+    for damaged in (path.read_bytes()[:-3], save({"a": np.zeros((2, 2))}), save({"a": np.full((2, 2), np.nan, "f4")})):
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"depth of (the )?views"):
+            ViewCache(RunContext(copied, None, context.semantics), "cpu", "auto").depth(frame.name)
+    path.unlink()
+    assert ViewCache(RunContext(copied, None, context.semantics), "cpu", "auto").depth(frame.name).shape == shape
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, 1.5, float("nan")])

@@ -99,7 +99,7 @@ def test_reasons_have_values_and_units() -> None:
         ("how many pictures are there?", "1 picture"), ("count chair", "2 chairs"),
         ("how many things are on the desk?", "1 instance: red mug on the wooden desk"),
         ("how many chairs face the desk?", "1 chair: chair faces the wooden desk"),
-        ("how many night stands are there?", "1 night stand"),
+        ("how many night stands are there?", "1 night stand"), ("how many are there?", "8 instances"),
     ],
 )  # fmt: skip
 def test_counts_are_said_in_the_right_form(question: str, said: str) -> None:

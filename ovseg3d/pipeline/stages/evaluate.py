@@ -1,4 +1,4 @@
-"""The stage `evaluate`: measure the held-out views, and write previews of them beside their photos."""
+"""The stage `evaluate`: measure the held-out views, keep their depth, and write previews beside their photos."""
 
 import math
 import time
@@ -18,6 +18,7 @@ from ovseg3d.render.images import contact_sheet, preview, save_image
 from ovseg3d.render.views import spread
 from ovseg3d.runs.fields import refined, restore
 from ovseg3d.runs.stages import EVALUATE
+from ovseg3d.runs.view_depth import MAX_VALUES, save_view_depth
 from ovseg3d.scene import load_depth
 
 SHEET_VIEWS = 4
@@ -70,9 +71,11 @@ def _evaluate(context: Context, renderer: Renderer) -> Evaluation | None:
     run, scene = context.run, refined(context.run, context.scene)
     views = scene.test or tuple(spread(scene.train, SHEET_VIEWS))
     shown = set(spread(views, SHEET_VIEWS))
-    images, start = [], time.monotonic()
+    images, depths, start = [], {}, time.monotonic()
 
     def on_view(score: ViewScore, photo: Any, rendered: Mapping[str, Any]) -> None:
+        if rendered["depth_z"].size + sum(one.size for one in depths.values()) <= MAX_VALUES:
+            depths[score.name] = rendered["depth_z"]
         if score.view in shown:
             frame = scene.frames[score.view]
             true_z = None
@@ -96,5 +99,6 @@ def _evaluate(context: Context, renderer: Renderer) -> Evaluation | None:
         save_image(run.previews / "heldout.png", contact_sheet(images))
     if context.stop.is_set():  # some views are missing
         return None
+    save_view_depth(run, depths)
     write_json(run.folder / "views.json", {"views": [asdict(score) for score in evaluation.views]})
     return evaluation if scene.test else Evaluation(())

@@ -128,9 +128,8 @@ def _opened(words: list[str]) -> tuple[list[str], Ask, bool]:
     elif found := re.match(r"which (?:one of |of )?|what(?:'s|s)? (?=\w)(?!of)", text):
         text, asked = text[found.end() :], True
     places = "|".join(sorted({*EVERYWHERE, "photo", "photos", "image", "images"} - {"here", "there"}))
-    closers = (
-        rf"(?:^| )(?:please|are|is|are there|is there|do you see|can you see|(?:in|of) (?:the|this|my) (?:{places})|here)$"
-    )
+    seen = r"please|are|is|are there|is there|do you see|can you see|here"
+    closers = rf"(?:^| )(?:{seen}|(?:in|of) (?:the|this|my) (?:{places}))$"
     while text != (shorter := re.sub(closers, "", text)):
         text = shorter
     return text.split(), ask, asked
