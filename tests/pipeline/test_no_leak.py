@@ -100,8 +100,9 @@ def learn(scene: Path, folder: Path, everything: bool) -> RunFolder:
 
 
 def kept(folder: Path) -> dict[str, bytes]:
-    """Files of a run and its answers by name, as bytes; of checkpoints all but their seconds."""
-    files = [*folder.glob("*.safetensors"), *folder.glob("labels/*.png"), folder / "phrases.txt"]
+    """Files of a run and its answers by name, as bytes; of checkpoints all but their seconds. Depth of held-out views
+    is measured, not learnt from."""
+    files = [*folder.glob("s*.safetensors"), *folder.glob("labels/*.png"), folder / "phrases.txt"]
     found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
     for path in folder.glob("checkpoints/*.safetensors"):
         data = path.read_bytes()
