@@ -11,7 +11,7 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.instances.records import Instance
 
 THRESHOLD = 0.5
-"""For points: as near as the nearest canonical phrase; for the scene: odds of 1."""
+"""Odds of 1."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,10 @@ class Criteria:
 class Verdict:
     """The decision about one phrase for the whole scene."""
 
-    candidate: int
-    """Index of the candidate that locates the phrase: the best one, or a whole instance or plane that is nearly as
-    good and not below the threshold."""
     score: float
     """Probability of the best candidate."""
+    relevancy: Float[np.ndarray, " candidates"]
+    """Of each candidate, see `presence`."""
     alternative: str | None
     """The likelier name of the best candidate, if the phrase is absent only because of alternatives."""
 
@@ -100,7 +99,7 @@ class Answer:
     point_index: Int[np.ndarray, " found"]
     """Their indices among the run's surface points."""
     relevancy: Float[np.ndarray, " surface"]
-    """Of all surface points, also of an absent phrase; at most `score`."""
+    """Of all surface points, also of an absent phrase: that of the best candidate which holds the point."""
     instances: tuple[Instance, ...] = ()
     """Instances of which most points are above the threshold, best first."""
     relation: Relation | None = None

@@ -7,6 +7,7 @@ features are blurred over cells of the photos.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -48,6 +49,8 @@ class Candidates:
     """Candidates x points: the weight of each point in each mean. Rows add to 1."""
     group_count: int
     """Number of instances, rejected fragments and planes."""
+    xyz: Float[np.ndarray, "points 3"]
+    """Of the points."""
 
     @classmethod
     def of(cls, semantics: SemanticScene) -> "Candidates":
@@ -79,19 +82,33 @@ class Candidates:
             vectors=vectors,
             sized=None if sized is None else replace(sized, encoded=members @ sized.encoded.astype(np.float32)),
         )
-        return cls(scene, members, len(first))
+        return cls(scene, members, len(first), semantics.surface.xyz)
 
     def levels(self, cosines: Float[np.ndarray, "candidates texts"]) -> Float[np.ndarray, " texts"]:
         """The mean cosine of each text over instances and planes."""
         return cosines[: self.group_count].sum(0) / (self.group_count + LEVEL_COUNT)
 
-    def best_group(self, probability: Float[np.ndarray, " candidates"]) -> int | None:
-        """The most probable instance, fragment or plane."""
-        return int(probability[: self.group_count].argmax()) if self.group_count else None
-
     def points(self, candidate: int) -> Int[np.ndarray, " members"]:
         """Indices of a candidate's points."""
         return self.members.indices[self.members.indptr[candidate] : self.members.indptr[candidate + 1]]
+
+    def at_points(self, values: Float[np.ndarray, " candidates"]) -> Float[np.ndarray, " points"]:
+        """The largest of the values, at least 0, of the candidates that hold each point.
+
+        Points of no candidate take that of the nearest point that has one.
+        """
+        found = np.zeros(len(self.xyz))
+        np.maximum.at(found, self.members.indices, np.repeat(values, np.diff(self.members.indptr)))
+        return found[self._held]
+
+    @cached_property
+    def _held(self) -> Int[np.ndarray, " points"]:
+        """Of each point the nearest one that a candidate holds."""
+        held, nearest = np.unique(self.members.indices), np.arange(len(self.xyz))
+        free = np.setdiff1d(nearest, held)
+        if len(free):
+            nearest[free] = held[cKDTree(self.xyz[held]).query(self.xyz[free])[1]]
+        return nearest
 
 
 def neighbourhoods(

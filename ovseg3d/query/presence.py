@@ -15,7 +15,12 @@ The phrase has the prior probability `PRIOR`; its n alternatives share the rest 
     log odds = logit(phrase) - log mean_j exp logit(alternative j) + log(PRIOR / (1 - PRIOR))
 
 A negative is not one of many alternatives: the phrase has to be likelier than each negative. The constants were chosen
-on development rooms. A score becomes a probability only by a calibration (`calibration`).
+on development rooms.
+
+A phrase means the candidates that are nearly as likely as the best one: the relevancy of a candidate is the sigmoid of
+its log odds, lowered by how far they fall behind the best. At the threshold 0.5 these are the candidates with at least
+half of the best log odds. The relevancy of the best one, which is its probability, is the score of presence. A score
+becomes a calibrated probability only by `calibration`.
 """
 
 import numpy as np
@@ -30,6 +35,8 @@ SIZE_WEIGHT = 0.5
 """Weight of the size prior; closed lists use a smaller one, see `similarity`."""
 PRIOR = 0.1
 """Prior probability that a candidate is what the phrase names."""
+TIE = 1e-9
+"""A tie with a negative stays below odds of 1."""
 
 
 def log_sum(logits: Float[np.ndarray, "candidates alternatives"]) -> Float[np.ndarray, " candidates"]:
@@ -39,13 +46,13 @@ def log_sum(logits: Float[np.ndarray, "candidates alternatives"]) -> Float[np.nd
     return np.asarray(logsumexp(logits, axis=1))
 
 
-def probabilities(
+def log_odds(
     own: Float[np.ndarray, " candidates"],
     alternatives: Float[np.ndarray, " candidates"],
     count: int,
     negatives: Float[np.ndarray, "candidates negatives"],
 ) -> Float[np.ndarray, " candidates"]:
-    """The probability that each candidate is what the phrase names.
+    """The log odds that each candidate is what the phrase names.
 
     Args:
         own: logits of the phrase.
@@ -53,9 +60,14 @@ def probabilities(
         count: number of alternatives; with 0 there is at least one negative.
         negatives: logits of the negatives.
     """
-    own, found = own.astype(np.float64), np.ones(len(own))
+    own, found = own.astype(np.float64), np.full(len(own), np.inf)
     if count:
-        found = expit(own - alternatives + np.log(count * PRIOR / (1 - PRIOR)))
-    if negatives.shape[1]:  # a tie with a negative stays below 0.5
-        found = np.minimum(found, np.nextafter(expit(own - negatives.max(1)), 0))
+        found = own - alternatives + np.log(count * PRIOR / (1 - PRIOR))
+    if negatives.shape[1]:
+        found = np.minimum(found, own - negatives.max(1) - TIE)
     return found
+
+
+def relevancies(odds: Float[np.ndarray, " candidates"]) -> Float[np.ndarray, " candidates"]:
+    """The relevancy of each candidate, 0 to 1, from the log odds of all."""
+    return expit(2 * odds - odds.max())

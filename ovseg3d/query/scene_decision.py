@@ -5,8 +5,9 @@ from itertools import chain
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import expit
 
-from ovseg3d.query.answer import THRESHOLD, Criteria, Verdict
+from ovseg3d.query.answer import Criteria, Verdict
 from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
 from ovseg3d.query.layout_prior import plane_of, with_layout
@@ -15,14 +16,12 @@ from ovseg3d.query.presence import (
     MAX_TYPICALITY,
     SIZE_WEIGHT,
     TYPICALITY_WEIGHT,
+    log_odds,
     log_sum,
-    probabilities,
+    relevancies,
 )
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.vocabulary import Vocabulary
-
-GROUP_PREFERENCE = 0.9
-"""Share of the best probability from which an instance is preferred to a neighbourhood of points."""
 
 
 class SceneDecision:
@@ -54,19 +53,16 @@ class SceneDecision:
         names = (*everyday, *named, *plain)
         # Names of planes are not counted: an object is no plane, and a larger count raises the phrase's odds.
         count = max(sum(not plane_of(name) for name in names), min(len(names), 1))
-        found = probabilities(own, np.logaddexp(alternatives_sum, alone), count, excluded)
-        whole, best = self.candidates.best_group(found), int(found.argmax())
-        score, alternative, free = float(found[best]), None, (*everyday, *named)
-        # An instance or plane below the threshold must not replace a neighbourhood that reaches it.
-        enough = max(GROUP_PREFERENCE * score, THRESHOLD if score >= THRESHOLD else 0.0)
-        candidate = whole if whole is not None and found[whole] >= enough else best
-        if free and score < criteria.threshold <= probabilities(own, alone, len(plain), excluded).max():
+        found = relevancies(log_odds(own, np.logaddexp(alternatives_sum, alone), count, excluded))
+        best, alternative, free = int(found.argmax()), None, (*everyday, *named)
+        score, alone_score = float(found[best]), expit(log_odds(own, alone, len(plain), excluded).max())
+        if free and score < criteria.threshold <= alone_score:
             likely = beside[best]
             if everyday:
                 allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
                 likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
             alternative = free[int(likely.argmax())]
-        return Verdict(candidate, score, alternative)
+        return Verdict(score, found, alternative)
 
     def logits(
         self, *groups: tuple[str, ...], free: tuple[str, ...] = ()

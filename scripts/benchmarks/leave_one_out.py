@@ -70,7 +70,6 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "typical words": {f"{_QUERY}.scene_decision.TYPICALITY_WEIGHT": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
     "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},
-    "agreement of points": {f"{_QUERY}.decision.Decision._agreeing": lambda _self, margin, _seen: margin},
     "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": groups_only},
 }
 """What replaces each stage of the answers."""
