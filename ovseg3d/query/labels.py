@@ -39,8 +39,7 @@ class LabelModel:
         """See `QueryEngine.labels_at`."""
         others, count, learnt = self._beside(canonical, none), len(_listed(phrases)), self._context.semantics
         vectors = self._similarity.texts.encode([*phrases, *others])
-        # Cosines are blended before priors are added: an excluded name (an object cannot be a floor) would otherwise
-        # spread to neighbouring pixels.
+        # Cosines are blended before priors are added: those of an object would otherwise spread to neighbouring pixels.
         blended = places.image(np.concatenate(learnt.compare(vectors[:count], vectors[count:]), 1), nothing=-2.0)
         flat, there = blended.reshape(-1, blended.shape[-1]), (blended > -2).all(-1)
         plane = None if learnt.plane is None else places.nearest(learnt.plane).ravel()

@@ -1,9 +1,9 @@
-"""Layout prior: phrases for floor, walls and ceiling follow the planes of the layout.
+"""Layout prior: log odds of phrases for floor, walls and ceiling, by the planes of the layout.
 
-The layout and the instances are found from shape, before anything is named (see `instances`). So an instance is no
-floor, wall or ceiling; and where features see one of these on a plane of the layout, it is the plane's own class.
-Everything else is left to the features: a rug that was not separated from its floor may still be called a rug. Only
-phrases about the three classes are affected: "a picture on the wall" and "a wall clock" are not.
+The layout and the instances are found from shape, before anything is named (see `instances`). So a point of a plane is
+likelier to be what the plane is, and less likely to be another plane's; an instance is less likely to be any of them.
+Features may still say otherwise. Only phrases about the three classes are affected: "a picture on the wall" and "a wall
+clock" are not.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
 from ovseg3d.query.words import PLACES, about, share_a_word
 
 PLANE_WORDS = {"floor": FLOOR, "floors": FLOOR, "wall": WALL, "walls": WALL, "ceiling": CEILING, "ceilings": CEILING}
-NEVER = -1.0
-"""Cosine where a phrase is excluded."""
+LOG_ODDS = 4.0
+"""For a phrase on its own plane; the opposite on other planes, and on instances."""
 
 
 def plane_of(phrase: str) -> int:
@@ -36,6 +36,7 @@ def with_layout(
     phrases: Sequence[str],
     plane: Int[np.ndarray, " points"],
     instance: Int[np.ndarray, " points"],
+    logit_scale: float,
 ) -> Float[np.ndarray, "points phrases"]:
     """Cosines of points with phrases, with the layout prior.
 
@@ -44,19 +45,10 @@ def with_layout(
         phrases: one for each column.
         plane: FLOOR, CEILING, WALL or NONE.
         instance: instance of each point; 0 for none.
+        logit_scale: of the encoder: logits for each unit of cosine.
     """
     kinds = np.array([plane_of(phrase) for phrase in phrases], np.int64)
-    named = np.flatnonzero(kinds)
-    if not len(named):
-        return cosines
-    found, best = cosines.copy(), cosines[:, named].max(1)
     on = (plane != NONE) & (instance == 0)
-    for column in named:
-        own = on & (plane == kinds[column])
-        # The features choose between phrases for one plane ("a white wall", "a red wall").
-        alike = named[kinds[named] == kinds[column]]
-        lead = best - cosines[:, alike].max(1)
-        found[own, column] += lead[own]
-        found[on & ~own, column] = NEVER
-        found[instance > 0, column] = NEVER
-    return found
+    same = on[:, None] & (plane[:, None] == kinds)
+    other = (on | (instance > 0))[:, None] & (kinds != NONE) & ~same
+    return cosines + (same.astype(cosines.dtype) - other) * cosines.dtype.type(LOG_ODDS / logit_scale)

@@ -42,10 +42,8 @@ class SceneDecision:
         named = tuple(name for name in dict.fromkeys(named) if name not in everyday)
         plain = self._texts.canonical if criteria.canonical is None else tuple(criteria.canonical)
         negatives = tuple(criteria.negatives)
-        # Phrases that name planes compete among themselves.
-        planes = tuple(filter(plane_of, everyday))
-        asked = ((phrase,), planes, named, plain, negatives)
-        own, _, beside, canonical_logits, excluded = self.logits(*asked, free=(*plain, *negatives))
+        asked = ((phrase,), named, plain, negatives)
+        own, beside, canonical_logits, excluded = self.logits(*asked, free=(*plain, *negatives))
         own, alternatives_sum, alone = own[:, 0], log_sum(beside), log_sum(canonical_logits)
         if everyday:
             allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
@@ -76,10 +74,10 @@ class SceneDecision:
         phrases = tuple(chain.from_iterable(groups))
         semantics, texts = self.candidates.scene, self._texts.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
-        nearer = cosines - self.candidates.levels(cosines)
+        scale, nearer = semantics.encoder.logit_scale, cosines - self.candidates.levels(cosines)
         if semantics.plane is not None:
-            nearer = with_layout(nearer, phrases, semantics.plane, semantics.piece)
-        logits = LOGIT_SHARE * semantics.encoder.logit_scale * nearer + TYPICALITY_WEIGHT * self._typical(texts)
+            nearer = with_layout(nearer, phrases, semantics.plane, semantics.piece, scale)
+        logits = LOGIT_SHARE * scale * nearer + TYPICALITY_WEIGHT * self._typical(texts)
         logits = logits + SIZE_WEIGHT * self._similarity.sizes.log_odds(phrases, free)[semantics.piece]
         return np.split(logits, np.cumsum([len(group) for group in groups])[:-1], axis=1)
 

@@ -117,8 +117,9 @@ class SimilarityModel:
         if plane is None:
             return own, beside
         # With LERF's features, `own` are margins from which others are subtracted already.
-        beside = beside if sized else with_layout(beside, others, plane, instance)
-        return with_layout(own, phrases, plane, instance), beside
+        scale = self.semantics.encoder.logit_scale
+        beside = beside if sized else with_layout(beside, others, plane, instance, scale)
+        return with_layout(own, phrases, plane, instance, scale), beside
 
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
         """See `hubness.shifts`."""

@@ -63,10 +63,7 @@ INSTANCES: dict[str, dict[str, Any]] = {
 ANSWERS: dict[str, dict[str, Any]] = {
     "hubness correction": {f"{_QUERY}.hubness.STRENGTH": 0.0},
     "size prior": {f"{_QUERY}.scene_decision.SIZE_WEIGHT": 0.0, f"{_QUERY}.similarity.SIZED_NAMES": 0.0},
-    "layout prior": {
-        f"{_QUERY}.scene_decision.with_layout": lambda cosines, *_: cosines,
-        f"{_QUERY}.similarity.with_layout": lambda cosines, *_: cosines,
-    },
+    "layout prior": {f"{_QUERY}.layout_prior.LOG_ODDS": 0.0},
     "typical words": {f"{_QUERY}.scene_decision.TYPICALITY_WEIGHT": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
     "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},

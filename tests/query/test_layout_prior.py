@@ -3,7 +3,7 @@
 import numpy as np
 
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
-from ovseg3d.query.layout_prior import NEVER, may_oppose, plane_of, with_layout
+from ovseg3d.query.layout_prior import LOG_ODDS, may_oppose, plane_of, with_layout
 
 PHRASES = ("floor", "a white wall", "wall", "rug", "the ceiling")
 PLANE = np.array([FLOOR, WALL, FLOOR, NONE, WALL])
@@ -36,20 +36,22 @@ def test_what_shares_a_word_is_no_rival_but_for_a_plane() -> None:
     assert not may_oppose("a lamp", "floor lamp") and may_oppose("mug", "a cup")
 
 
-def test_planes_and_things_decide_among_the_words_that_name_planes() -> None:
-    before = COSINES.copy()
-    told = with_layout(COSINES, PHRASES, PLANE, INSTANCE)
-    assert (COSINES == before).all()
-    assert [PHRASES[i] for i in told.argmax(1)] == ["floor", "a white wall", "rug", "rug", "rug"]
-    # What a plane is takes the place of what it was taken for; a rug is as likely as before.
-    np.testing.assert_allclose(told[0], [0.3, NEVER, NEVER, 0.2, NEVER])
-    np.testing.assert_allclose(told[1, 1:3], [0.5, 0.4], atol=1e-6)
-    np.testing.assert_allclose(told[3:, [0, 1, 2, 4]], NEVER)
-    np.testing.assert_allclose(told[:, 3], COSINES[:, 3])
+def test_planes_and_instances_change_the_odds_of_words_that_name_planes() -> None:
+    before, scale = COSINES.copy(), 10.0
+    told = with_layout(COSINES, PHRASES, PLANE, INSTANCE, scale)
+    assert (COSINES == before).all() and told.dtype == COSINES.dtype
+    assert [PHRASES[i] for i in told.argmax(1)] == ["floor", "a white wall", "floor", "rug", "a white wall"]
+    step = LOG_ODDS / scale
+    np.testing.assert_allclose((told - before)[0], [step, -step, -step, 0, -step], atol=1e-6)
+    np.testing.assert_allclose((told - before)[1], [-step, step, step, 0, -step], atol=1e-6)
+    np.testing.assert_allclose((told - before)[3:], [[-step, -step, -step, 0, -step]] * 2, atol=1e-6)
+    sure = with_layout(COSINES, PHRASES, PLANE, INSTANCE, 100.0)
+    assert [PHRASES[i] for i in sure.argmax(1)] == ["a white wall", "floor", "rug", "floor", "a white wall"], (
+        "features that are sure have the last word"
+    )
 
 
 def test_without_such_words_nothing_changes() -> None:
-    assert with_layout(COSINES[:, 3:4], ("rug",), PLANE, INSTANCE) is not None
-    np.testing.assert_array_equal(with_layout(COSINES[:, 3:4], ("rug",), PLANE, INSTANCE), COSINES[:, 3:4])
+    np.testing.assert_array_equal(with_layout(COSINES[:, 3:4], ("rug",), PLANE, INSTANCE, 1.0), COSINES[:, 3:4])
     free = np.zeros(5, np.int64)
-    np.testing.assert_array_equal(with_layout(COSINES, PHRASES, free, free), COSINES)
+    np.testing.assert_array_equal(with_layout(COSINES, PHRASES, free, free, 1.0), COSINES)
