@@ -12,7 +12,7 @@ from multiprocessing import connection, get_context
 from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ovseg3d.pipeline.tasks import Died, Ended, Message, Send, Task, limit_threads, run_task
 
@@ -22,6 +22,7 @@ _END_SECONDS = 10.0
 """Time for an idle worker to end, before it is killed."""
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Something that trains scenes; used in a `with` block, which ends its workers."""
 
