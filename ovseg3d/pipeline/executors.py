@@ -6,13 +6,14 @@ of scenes nor the ledger, and repeats nothing: `many` does, once for all executo
 
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from ovseg3d.pipeline.tasks import Died, Ended, Message, Send, Task, limit_threads, run_task
 
@@ -22,34 +23,38 @@ _END_SECONDS = 10.0
 """Time for an idle worker to end, before it is killed."""
 
 
-@runtime_checkable
-class Executor(Protocol):
+class Executor(ABC):
     """Something that trains scenes; used in a `with` block, which ends its workers."""
 
     @property
+    @abstractmethod
     def free(self) -> int:
         """Number of tasks that may be submitted now."""
-        ...
 
     @property
+    @abstractmethod
     def busy(self) -> bool:
         """Whether a task has not ended."""
-        ...
 
+    @abstractmethod
     def submit(self, task: Task) -> None:
         """Start a task."""
 
+    @abstractmethod
     def poll(self, handle: Callable[[Message], None], stop: threading.Event) -> None:
         """Wait a moment, and hand on the messages that came. The last one of a task is `Ended` or `Died`.
 
         Once `stop` is set, all tasks end after their current step, with a checkpoint.
         """
 
-    def __enter__(self) -> "Executor": ...
+    def __enter__(self) -> "Executor":
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        """End the workers; at once after an error."""
+        return None
 
 
 class Sequential(Executor):
@@ -75,12 +80,6 @@ class Sequential(Executor):
                 handle(run_task(task, handle, stop))
             finally:
                 self._task = None
-
-    def __enter__(self) -> "Sequential":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 @dataclass
@@ -160,9 +159,6 @@ class Processes(Executor):
             if isinstance(message, Ended):
                 worker.task = None
             handle(message)
-
-    def __enter__(self) -> "Processes":
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for worker in self._workers:

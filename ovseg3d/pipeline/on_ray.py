@@ -34,8 +34,8 @@ class OnRay(Executor):
         self,
         address: str | None = None,
         workers: int | None = None,
-        cpus_per_scene: float = 1.0,
-        gpus_per_scene: float | None = None,
+        cpus_per_scene: int | float = 1,
+        gpus_per_scene: int | float | None = None,
     ) -> None:
         self._address, self._workers = address, workers
         self._cpus, self._gpus = cpus_per_scene, gpus_per_scene

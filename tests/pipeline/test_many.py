@@ -86,12 +86,6 @@ class Deadly(Executor):
         else:
             handle(run_task(task, handle, stop))
 
-    def __enter__(self) -> "Deadly":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
 
 def test_a_bad_scene_fails_alone(scenes: list[Path], tmp_path: Path) -> None:
     seen: list[Any] = []
