@@ -5,6 +5,7 @@ Ray places the tasks, gives them CPUs and GPUs, and notices workers and machines
 answer to a worker says whether to stop.
 """
 
+import socket
 import threading
 from collections.abc import Callable
 from importlib import import_module
@@ -17,6 +18,9 @@ from ovseg3d.pipeline.tasks import Died, Ended, Message, Task, limit_threads, ru
 
 GPUS_PER_SCENE = 0.25
 """Share of a GPU for a scene, where the cluster has GPUs and the settings do not forbid them."""
+
+CONNECT_SECONDS = 10.0
+"""Time for a cluster to answer."""
 
 
 class OnRay(Executor):
@@ -52,6 +56,7 @@ class OnRay(Executor):
         self._ray, self._own = ray, not ray.is_initialized()
         if self._own:
             try:
+                _check_reachable(self._address)
                 ray.init(address=self._address, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
                 raise ConfigError(
@@ -123,6 +128,13 @@ class OnRay(Executor):
             return Died(
                 task.scene, f"The worker was lost: {' '.join(str(error).split())[:300] or type(error).__name__}"
             )
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raises OSError: nothing listens at HOST:PORT. Ray itself would try for ten minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
 class _Mailbox:
