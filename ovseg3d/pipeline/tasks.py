@@ -7,6 +7,7 @@ number of threads must be set before torch and numpy are imported.
 
 import os
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ovseg3d.runs.config import Config
     from ovseg3d.runs.folder import RunFolder
 
+LOCK_SECONDS = 120.0
+"""How long a repeated scene waits for the lock of its lost worker; NFS keeps the locks of a lost machine for 90 s."""
 _LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Environment variables with the threads of libraries, read when these are imported."""
 
@@ -129,8 +132,12 @@ def _train(
     from ovseg3d.engine import latest_checkpoint
     from ovseg3d.pipeline.seeds import check_alike
     from ovseg3d.pipeline.train import train_scene
-    from ovseg3d.runs.folder import open_run, open_scene
+    from ovseg3d.runs.folder import is_locked, open_run, open_scene
 
+    if task.folder is not None and task.attempt > 1:
+        end = time.monotonic() + LOCK_SECONDS
+        while is_locked(task.folder) and time.monotonic() < end and not stop.wait(0.5):
+            pass
     scene, earlier = open_scene(task.scene, task.config, task.trust), None
     if task.folder is not None and (task.folder / "config.json").is_file():
         run = open_run(task.folder, task.trust)

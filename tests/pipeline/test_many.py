@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ovseg3d.pipeline import Executor, Processes
 from ovseg3d.pipeline.many import MAX_ATTEMPTS, Planned
 from ovseg3d.pipeline.tasks import Died, Ended, Message, Progress, Started, Task, run_task
 from ovseg3d.runs.config import Config
-from ovseg3d.runs.folder import open_run
+from ovseg3d.runs.folder import RunLock, open_run
 from ovseg3d.runs.ledger import FILE, Ledger
 from ovseg3d.runs.settings import make_config
 
@@ -149,6 +150,17 @@ def test_a_scene_whose_worker_dies_is_tried_again(tiny_scene: Path, tmp_path: Pa
     assert report.status == "done" and len(executor.tasks) == MAX_ATTEMPTS
     kinds = [*[("tiny", "died", n) for n in range(1, MAX_ATTEMPTS)], ("tiny", "running", 5), ("tiny", "done", 5)]
     assert states(tmp_path) == kinds
+
+
+def test_a_repeated_scene_waits_for_the_lock_of_its_lost_worker(tiny_scene: Path, tmp_path: Path) -> None:
+    """As NFS keeps it for a while after a machine is gone."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    with ExitStack() as held:
+        held.enter_context(RunLock(folder))
+        threading.Timer(2.5, held.pop_all().close).start()
+        task = Task(tiny_scene, settings(steps=2), folder, attempt=2)
+        assert run_task(task, lambda _: None, threading.Event()).status == "done"
 
 
 def test_a_scene_that_always_dies_fails_and_others_go_on(scenes: list[Path], tmp_path: Path) -> None:
