@@ -181,7 +181,7 @@ def test_the_display(tmp_path: Path) -> None:
     drawn = {}
     for terminal in (False, True):
         stream = io.StringIO()
-        with ManyProgress(Console(file=stream, force_terminal=terminal, width=120)) as progress:
+        with ManyProgress(Console(file=stream, force_terminal=terminal, width=120, highlight=False)) as progress:
             for message in messages:
                 progress(message)
             if terminal:
