@@ -16,7 +16,6 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +23,7 @@ from typing import Annotated, Any
 import tyro
 
 from ovseg3d.pipeline import Executor, Processes, train_scenes
-from ovseg3d.pipeline.tasks import Died
+from ovseg3d.pipeline.tasks import Died, Progress
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.ledger import FILE
 from ovseg3d.runs.settings import make_config
@@ -53,8 +52,8 @@ class ManyRooms:
     """Training steps for each room."""
     views: int = 12
     """Photos of each room, of 64 x 48 pixels."""
-    pause: float = 8.0
-    """Longest pause between two kills, in seconds."""
+    pause: float = 3.0
+    """Longest time from a checkpoint to a kill, in seconds."""
     seed: int = 0
     """Seed of the rooms and of the moments."""
 
@@ -92,37 +91,49 @@ class ManyRooms:
         self, rooms: list[Path], config: Config, executor: Processes, folder: Path, kills: int
     ) -> tuple[float, float, int]:
         lost: list[Any] = []
-        ended = threading.Event()
-        killer = threading.Thread(target=self._kill, args=(executor, kills, ended, lambda: len(lost)))
+        ended, trained = threading.Event(), threading.Event()
+        killer = threading.Thread(target=self._kill, args=(executor, kills, ended, trained))
         before, began = _cpu_seconds(), time.monotonic()
         killer.start()
         try:
-            reports = self._run(rooms, config, executor, folder, lost)
+            reports = self._run(rooms, config, executor, folder, lost, trained)
         finally:
             ended.set()
             killer.join()
         assert all(report.status == "done" for report in reports), reports
         return time.monotonic() - began, _cpu_seconds() - before, len(lost)
 
-    def _run(self, rooms: list[Path], config: Config, executor: Executor, folder: Path, lost: list[Any]) -> Any:
+    def _run(
+        self,
+        rooms: list[Path],
+        config: Config,
+        executor: Executor,
+        folder: Path,
+        lost: list[Any],
+        trained: threading.Event,
+    ) -> Any:
+        def watch(message: Any) -> None:
+            if isinstance(message, Died):
+                lost.append(message)
+            elif isinstance(message, Progress) and message.event.kind == "checkpoint":
+                trained.set()
+
         shutil.rmtree(folder, ignore_errors=True)
         while True:  # a scene may meet more deaths than one call tries; the next call goes on
-            reports = train_scenes(
-                rooms,
-                config,
-                executor=executor,
-                output_dir=folder,
-                report=lambda message: lost.append(message) if isinstance(message, Died) else None,
-            )
+            reports = train_scenes(rooms, config, executor=executor, output_dir=folder, report=watch)
             if all(report.status == "done" for report in reports) or not (folder / FILE).exists():
                 return reports
 
-    def _kill(self, executor: Processes, kills: int, ended: threading.Event, lost: Callable[[], int]) -> None:
-        """Kill workers that are training, at random moments, until `kills` were lost."""
+    def _kill(self, executor: Processes, kills: int, ended: threading.Event, trained: threading.Event) -> None:
+        """Kill workers at random moments, each time after a checkpoint, so that most of them are training."""
         chance = random.Random(self.seed)
-        while lost() < kills and not ended.wait(chance.uniform(0.3, 1.0) * self.pause):
+        while kills > 0 and not ended.is_set():
+            if not trained.wait(0.1) or ended.wait(chance.uniform(0.0, self.pause)):
+                continue
             if pids := executor.pids:
                 os.kill(chance.choice(pids), signal.SIGKILL)
+                kills -= 1
+                trained.clear()
 
 
 def _cpu_seconds() -> float:
