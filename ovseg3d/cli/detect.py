@@ -1,12 +1,13 @@
 """`ovseg3d detect`: boxes around the objects of a point cloud, a run, one photo, or a view of a capture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ovseg3d.cli.flags import Json, Where, WhereFlags, refuse_idle
+from ovseg3d.cli.many_runs import MoreRuns, are_many, folder_of, over_runs
 from ovseg3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Detect:
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD|RUN|PHOTO|SCENE")]
     """A point cloud (.ply, .npy, .npz, or a mesh), a run folder, a scene (its newest run), or a photo."""
+    more: MoreRuns = ()
     classes: str | None = None
     """Names to choose from, separated by semicolons, or a file with one per line. What is none of them is left out. By
     default the phrases of the run, or else the kinds of objects that the detector was trained on."""
@@ -63,9 +65,25 @@ class Detect:
     where: WhereFlags = Where()
     json: Json = False
 
-    def main(self) -> None:
+    def main(self) -> int:
         """Detect and print a table. Raises ConfigError: a flag is invalid or has no effect."""
-        from ovseg3d.cli.console import get_console, print_json, shell_path
+        from ovseg3d.cli.console import print_json
+
+        paths = (self.input, *self.more)
+        if are_many(paths):
+            refuse_idle(self, ("scene", False, "with one run"), ("camera", False, "with one run"))
+        result, code = over_runs(
+            paths,
+            lambda path, name: replace(self, input=path, more=(), output=folder_of(self.output, name))._run(),
+            self.json,
+        )
+        if self.json:
+            print_json(result)
+        return code
+
+    def _run(self) -> dict[str, Any]:
+        """Detect in one input."""
+        from ovseg3d.cli.console import get_console, shell_path
         from ovseg3d.export.detections import describe_detections, describe_photo, save_detections
         from ovseg3d.heads.detection import Detector
 
@@ -80,16 +98,17 @@ class Detect:
         if self.output is not None:
             photo = None if seen.photo is None else (seen.photo[0], seen.photo[1].camera)
             files = save_detections(self.output, seen.cloud, found, self.input.name, photo)
+        lifted = {} if seen.photo is None else describe_photo(seen.photo[1])
+        result = {"input": self.input, **describe_detections(found), **lifted, "files": files}
         if self.json:
-            lifted = {} if seen.photo is None else describe_photo(seen.photo[1])
-            print_json({"input": self.input, **describe_detections(found), **lifted, "files": files})
-            return
+            return result
         if found.detections:
             console.print(_table(found, seen.eye))
         count = len(found.detections)
         console.print(f"{count} object{'s' if count != 1 else ''} in {len(seen.cloud):,} points.", markup=False)
         for path in files:
             console.print(f"  {shell_path(path)}", markup=False, soft_wrap=True)
+        return result
 
     @property
     def _is_cloud(self) -> bool:

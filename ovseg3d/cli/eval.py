@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags, refuse_idle
+from ovseg3d.cli.many_runs import MoreRuns, are_many, over_runs
 from ovseg3d.errors import ConfigError, nearest
 
 LABELLED = ("3d-ovs", "3d-ovs-phrase", "lerf", "lerf-3d")
@@ -33,9 +34,11 @@ class Eval:
       ovseg3d eval outputs/playroom/latest --protocol index,points --views all
       ovseg3d eval outputs/ramen/latest --protocol lerf --labels lerf_ovs/label/ramen
       ovseg3d eval scenes/playroom --protocol index --seeds 0,1,2
+      ovseg3d eval outputs/rooms --table rooms.csv
     """
 
     run: RunPath
+    more: MoreRuns = ()
     views: Views = "held-out"
     """Views to measure; all: held-out and training views, reported separately."""
     protocol: str = "field"
@@ -50,33 +53,47 @@ class Eval:
     """With --seeds: train with these settings instead; a YAML file or the config.json of a run."""
     output: Path | None = None
     """Also write the results to this JSON file."""
+    table: Path | None = None
+    """Also write a table with a row for each run: FILE.csv, or FILE.parquet (needs pyarrow)."""
     where: WhereFlags = Where()
     json: Json = False
 
-    def main(self) -> None:
+    def main(self) -> int:
         """Measure and report."""
-        from ovseg3d.cli.console import get_console, interruptible
+        from ovseg3d.cli.console import get_console, interruptible, print_json
+        from ovseg3d.evaluate.table import check_table, row_of, write_table
+        from ovseg3d.files import write_json
 
         names, seeds = parse_protocols(self.protocol), parse_seeds(self.seeds)
+        paths = (self.run, *self.more)
         refuse_idle(
             self,
             ("labels", bool(set(LABELLED) & set(names)), f"with --protocol {', '.join(LABELLED)}"),
             ("config", self.seeds is not None, "with --seeds"),
-            ("scene", self.seeds is None, "without --seeds, where RUN names the scene"),
+            ("scene", self.seeds is None and not are_many(paths), "with one run, without --seeds"),
+            ("more", not seeds, "without --seeds"),
         )
-        console, stop = get_console(self.json), threading.Event()
+        if self.table is not None:
+            check_table(self.table)
+        console, stop, code = get_console(self.json), threading.Event(), 0
         with interruptible(stop):
-            result = self._over(seeds, names, stop) if seeds else self._measure(self.where.load(self.run), names, stop)
+            if seeds:
+                result = self._over(seeds, names, stop)
+            else:
+                result, code = over_runs(
+                    paths, lambda path, _: self._measure(self.where.load(path), names, stop), self.json
+                )
         if self.output is not None:
-            from ovseg3d.files import write_json
-
             write_json(self.output, result)
+        if self.table is not None:
+            runs = result.get("runs", [result])
+            rows = runs if isinstance(runs, list) else [{"seed": seed, **one} for seed, one in runs.items()]
+            write_table(self.table, [row_of(row) for row in rows])
         if self.json:
-            from ovseg3d.cli.console import print_json
-
             print_json(result)
         elif seeds:
             _draw_seeds(console, result)
+        return code
 
     def _over(self, seeds: Sequence[int], names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
         """Measure one run per seed, and combine the results."""
@@ -118,7 +135,7 @@ class Eval:
                 _draw_scores(console, groups)
         scores = {name: {group: one.as_dict() for group, one in groups.items()} for name, groups in found.items()}
         scale = {"metric": engine.scene.metric, "metres_per_unit": engine.scene.metres_per_unit}
-        return {"run": run.folder, **scale, "views_measured": self.views, **scores}
+        return {"run": run.folder, "scene": run.scene_path, **scale, "views_measured": self.views, **scores}
 
     def _field(self, run: Any, stop: threading.Event) -> dict[str, Any]:
         """Image quality and depth error."""
@@ -151,6 +168,7 @@ class Eval:
             _draw(console, evaluation, scene.metres_per_unit if scene.metric else None)
         return {
             "run": run.folder,
+            "scene": run.scene_path,
             "metric": scene.metric,
             "metres_per_unit": scene.metres_per_unit if scene.metric else None,
             "views": [asdict(score) for score in evaluation.views],

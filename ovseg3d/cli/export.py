@@ -1,11 +1,13 @@
 """`ovseg3d export`: a run's surface, labels and images as files for other programs."""
 
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags, refuse_idle
+from ovseg3d.cli.many_runs import MoreRuns, are_many, folder_of, over_runs
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Export:
     """
 
     run: RunPath
+    more: MoreRuns = ()
     what: str = "cloud,html"
     """Kinds of export, separated by commas: cloud, mesh, labels, instances, video, html."""
     phrases: str | None = None
@@ -49,14 +52,13 @@ class Export:
     width: int | None = None
     """Width of the video in pixels; by default the training width."""
     output: Path | None = None
-    """Folder for the files; by default exports/ in the run."""
+    """Folder for the files, for several runs with a folder for each; by default exports/ in the run."""
     where: WhereFlags = Where()
     json: Json = False
 
-    def main(self) -> None:
+    def main(self) -> int:
         """Export and print the paths of the files."""
-        from ovseg3d.cli.console import format_bytes, get_console, interruptible, print_json, shell_path
-        from ovseg3d.cli.progress import Progress
+        from ovseg3d.cli.console import print_json
         from ovseg3d.export.run import parse_what
         from ovseg3d.runs.phrases import read_list
 
@@ -72,9 +74,8 @@ class Export:
             ("embedding", "instances" in kinds, "with --what instances"),
             ("views", "labels" in kinds, "with --what labels"),
             *((name, video, "with --what video") for name in ("seconds", "fps", "width")),
+            ("scene", not are_many((self.run, *self.more)), "with one run"),
         )
-        console = get_console(self.json)
-        run = self.where.load(self.run)
         names = ("none", "frame", "points", "spacing", "las", "embedding", "views", "seconds", "fps", "width")
         options = {name: getattr(self, name) for name in names} | {
             key: getattr(self.where, key) for key in ("scene", "device", "backend")
@@ -82,12 +83,27 @@ class Export:
         if self.phrases is not None:
             options["phrases"] = read_list(self.phrases) if self.phrases.strip() else ()
         options["select"] = () if self.select is None else read_list(self.select)
-        stop = threading.Event()
-        with interruptible(stop), Progress(console) as progress:
-            files = run.export(",".join(kinds), self.output, report=progress, stop=stop, **options)
+        result, code = over_runs(
+            (self.run, *self.more),
+            lambda path, name: self._export(path, kinds, folder_of(self.output, name), options),
+            self.json,
+        )
         if self.json:
-            print_json({"run": run.folder, "frame": self.frame, "what": kinds, "files": files})
-            return
+            print_json(result)
+        return code
+
+    def _export(
+        self, path: Path, kinds: Sequence[str], folder: Path | None, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        from ovseg3d.cli.console import format_bytes, get_console, interruptible, shell_path
+        from ovseg3d.cli.progress import Progress
+
+        console, run, stop = get_console(self.json), self.where.load(path), threading.Event()
+        with interruptible(stop), Progress(console) as progress:
+            files = run.export(",".join(kinds), folder, report=progress, stop=stop, **options)
+        result = {"run": run.folder, "frame": self.frame, "what": kinds, "files": files}
+        if self.json:
+            return result
         console.print(f"{len(files)} files:", markup=False)
         images = [file for file in files if file.parent.name == "labels" and file.suffix == ".png"]
         for file in files:
@@ -97,3 +113,4 @@ class Export:
         if images:
             count = len(images)
             console.print(f"  {shell_path(images[0].parent)}  {count} images", markup=False, soft_wrap=True)
+        return result

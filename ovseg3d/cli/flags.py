@@ -33,6 +33,8 @@ _SHAPE_CLIP = (
     " take z as up unless --up is given."
 )
 
+_RUNS = f"{_RUN} Or several: a folder of runs, a glob in quotes, or a list file (.txt, .jsonl) of runs."
+RunsPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help=_RUNS)]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help=_RUN)]
 SceneOrRunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN", help=_RUN)]
 Views = Literal["held-out", "train", "all"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 5.0
 """Seconds between two lines without a terminal."""
-_NAMES = {
+STAGE_NAMES = {
     "set-up": "set-up",
     "features": "photos' features",
     "field": "field",
@@ -82,7 +82,7 @@ class Progress:
 
     def _draw(self, live: rich_progress.Progress, event: "Event") -> None:
         if event.stage not in self._tasks:
-            name = _NAMES.get(event.stage, event.stage)
+            name = STAGE_NAMES.get(event.stage, event.stage)
             self._tasks[event.stage] = live.add_task(name, total=1.0, figures="")
         task = self._tasks[event.stage]
         counted = event.stage in _COUNTED and event.step
@@ -100,7 +100,7 @@ class Progress:
         if event.kind == "progress" and not known or event.kind == "done":
             return
         self._last_line = now
-        name = _NAMES.get(event.stage, event.stage)
+        name = STAGE_NAMES.get(event.stage, event.stage)
         text = "stopping" if event.kind == "interrupted" else figures(event)
         self._console.print(f"{name}: {event.progress:4.0%}  {text}", markup=False, soft_wrap=True)
 

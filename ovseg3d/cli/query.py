@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ovseg3d.cli.flags import Json, RunPath, Templates, Where, WhereFlags
+from ovseg3d.cli.flags import Json, RunsPath, Templates, Where, WhereFlags, refuse_idle
+from ovseg3d.cli.many_runs import are_many, folder_of, over_runs
 from ovseg3d.errors import ConfigError
 
 
@@ -27,7 +28,7 @@ class Query:
       ovseg3d query outputs/playroom/latest chair lamp --negative "office chair;desk lamp" --views all
     """
 
-    run: RunPath
+    run: RunsPath
     asked: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHRASE...")]
     """What to look for, as free text."""
     negative: str | None = None
@@ -48,21 +49,33 @@ class Query:
     camera: str | None = None
     """Measure distances from this photo's camera, and see "left of" and "right of" from there."""
     output: Path | None = None
-    """Folder for the files; by default exports/query in the run."""
+    """Folder for the files, for several runs with a folder for each; by default exports/query in the run."""
     where: WhereFlags = Where()
     json: Json = False
 
-    def main(self) -> None:
+    def main(self) -> int:
         """Answer and print the paths of the files. Raises ConfigError: no phrase was given."""
-        from ovseg3d.cli.console import get_console, print_json, shell_path
+        from ovseg3d.cli.console import print_json
+
+        if not self.asked:
+            raise ConfigError("No phrase was given", fix='such as: ovseg3d query RUN "a red chair"')
+        several = are_many((self.run,))
+        refuse_idle(self, ("scene", not several, "with one run"), ("camera", not several, "with one run"))
+        result, code = over_runs(
+            (self.run,), lambda path, name: self._ask(path, folder_of(self.output, name)), self.json
+        )
+        if self.json:
+            print_json(result)
+        return code
+
+    def _ask(self, path: Path, folder: Path | None) -> dict[str, Any]:
+        from ovseg3d.cli.console import get_console, shell_path
         from ovseg3d.export.answers import save_answers
         from ovseg3d.render.views import choose_views
         from ovseg3d.runs.phrases import read_list
 
-        if not self.asked:
-            raise ConfigError("No phrase was given", fix='such as: ovseg3d query RUN "a red chair"')
         console = get_console(self.json)
-        run = self.where.load(self.run)
+        run = self.where.load(path)
         scene = run.load_scene(self.where.scene)
         engine = self.where.engine(run, scene, self.templates)
         alternatives = None if self.phrases is None else () if self.phrases == "none" else read_list(self.phrases)
@@ -80,13 +93,13 @@ class Query:
             camera=self.camera,
         )
         seconds = time.monotonic() - start
-        described = save_answers(self.output or run.exports / "query", engine, answers, names)
+        described = save_answers(folder or run.exports / "query", engine, answers, names)
         guess = engine.metres if not scene.metric and engine.measured else None
+        result = {"run": run.folder, "metric": scene.metric, "unit": scene.unit,
+                  "metres_per_unit": scene.metres_per_unit, "metres_per_unit_guess": guess, "frame": "input",
+                  "query_seconds": seconds, "answers": described}  # fmt: skip
         if self.json:
-            print_json({"run": run.folder, "metric": scene.metric, "unit": scene.unit,
-                        "metres_per_unit": scene.metres_per_unit, "metres_per_unit_guess": guess, "frame": "input",
-                        "query_seconds": seconds, "answers": described})  # fmt: skip
-            return
+            return result
         for answer, files in zip(answers, described):
             console.print(_sentence(answer), markup=False, soft_wrap=True)
             if answer.relation is not None and answer.relation.text:
@@ -100,6 +113,7 @@ class Query:
             estimate = f"The capture has no scale. Judging by the sizes of its objects, a unit is about {guess:.2g} m"
             hint = f"{estimate} (set it with ovseg3d train --scale {guess:.2g})."
             console.print(hint, markup=False, soft_wrap=True)
+        return result
 
 
 def _sentence(answer: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ovseg3d.cli.flags import Allow, AllowFlags, Json
-from ovseg3d.errors import ConfigError, Ovseg3dError
+from ovseg3d.errors import ConfigError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.runs.config import Config, EncodeConfig, SceneConfig, SemanticsConfig, TrainConfig
 from ovseg3d.runs.settings import make_config
@@ -30,11 +30,16 @@ class Train:
     Scenes are folders: nerfstudio, instant-ngp or Blender transforms.json, COLMAP, LLFF. The run is written to
     outputs/SCENE/TIME/, and outputs/SCENE/latest points to it. Ctrl-C stops with a checkpoint; --resume continues.
 
-    Example: ovseg3d train scenes/playroom --quality fast
+    Several scenes are trained one after another, with --workers in several processes, with --on ray on a cluster.
+
+    Examples:
+      ovseg3d train scenes/playroom --quality fast
+      ovseg3d train scans/ --workers 4 --output-dir outputs/scans
     """
 
     scenes: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCENE...", help_behavior_hint="")]
-    """Scene folders; with --resume also run folders."""
+    """Scene folders; with --resume also run folders. Several scenes are also a folder of scenes, a glob in quotes, or a
+    list: a .txt file with a path per line, or a .jsonl file with {"scene": PATH} per line."""
     quality: Literal["fast", "default", "high"] = "default"
     """Trade-off between training time and quality."""
     preset: Literal["cpu", "gpu"] | None = None
@@ -42,11 +47,21 @@ class Train:
     config: Path | None = None
     """A YAML file with settings, or the config.json of a run. It overrides preset and quality; flags override it."""
     output_dir: Path | None = None
-    """The run folder itself; for several scenes, the run folders are OUTPUT_DIR/SCENE."""
+    """The run folder itself; for several scenes, the run folders are OUTPUT_DIR/SCENE, with the ledger runs.jsonl. The
+    same command again trains what is missing."""
     resume: bool = False
     """Continue the scene's newest run (or the one in --output-dir)."""
     view: bool = False
     """Show the run in the browser during training, as ovseg3d view does, and afterwards until Ctrl-C."""
+    on: Annotated[str | None, tyro.conf.arg(metavar="ray[:ADDRESS]")] = None
+    """Train several scenes on a Ray cluster: the one at ADDRESS, by default the one that runs here or a new one."""
+    workers: int | None = None
+    """Number of scenes at a time, each in a process; with --on ray by default as many as fit."""
+    cpus_per_scene: float | None = None
+    """CPUs that a scene reserves on Ray, by default 1, and its threads; without Ray by default the cores divided by
+    --workers."""
+    gpus_per_scene: float | None = None
+    """GPUs that a scene reserves on Ray, by default 0.25 if the cluster has any."""
     json: Json = False
     only: Annotated[str | None, tyro.conf.arg(metavar="STAGE[,STAGE]")] = None
     """Run only these stages, separated by commas; by default all. features: encode the photos with CLIP and DINO.
@@ -122,50 +137,45 @@ class Train:
 
     def main(self) -> int:
         """Train every scene; returns the exit code. Raises ConfigError: no scene, or flags without effect."""
-        from rich.markup import escape
-
-        from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path, show_error
+        from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress, print_summary
         from ovseg3d.cli.view import Live
+        from ovseg3d.runs.lists import is_scene_list
 
         if not self.scenes:
             raise ConfigError("No scene was given", fix="ovseg3d train SCENE, such as scenes/playroom")
-        console = get_console(self.json)
-        reports: list[dict[str, Any]] = []
-        stop = threading.Event()
-        left: tuple[Path, ...] = ()
+        scene = self.scenes[0]
+        shared = (self.on, self.workers, self.cpus_per_scene, self.gpus_per_scene)
+        if len(self.scenes) > 1 or shared != (None,) * 4 or not self.resume and is_scene_list(scene):
+            return self._train_many()
+        console, stop = get_console(self.json), threading.Event()
         with interruptible(stop), Live(console, stop, self.view) as live:
-            for number, path in enumerate(self.scenes):
-                if stop.is_set():
-                    left = self.scenes[number:]
-                    break
-                if len(self.scenes) > 1:
-                    console.print(f"[bold]{escape(str(path))}[/bold]")
-                try:
-                    with Progress(console) as progress:
-                        run = self._train_one(path, progress, stop, live)
-                except Ovseg3dError as error:
-                    if len(self.scenes) == 1:
-                        raise
-                    show_error(error)  # the other scenes may work
-                    reports.append({"scene": str(path), "status": "failed", "error": str(error)})
-                    continue
-                reports.append(_report(run))
-                if not self.json and reports[-1]["status"] == "done":
-                    print_summary(console, run)
-            reports += [{"scene": str(path), "status": "not started"} for path in left]
+            with Progress(console) as progress:
+                run = self._train_one(scene, progress, stop, live)
+            report = _report(run)
             if self.json:
-                print_json(reports[0] if len(self.scenes) == 1 else {"runs": reports})
-        stopped = [report for report in reports if report["status"] == "interrupted"]
-        for report in stopped:
-            again = f"ovseg3d train {shell_path(report['run'])} --resume"
-            console.print(f"Stopped with a checkpoint. To continue:  {again}", markup=False, soft_wrap=True)
-        if left:
-            names = " ".join(shell_path(path) for path in left)
-            console.print(f"Stopped before these scenes:  {names}", markup=False, soft_wrap=True)
-        if stopped or left:
-            return 130
-        return 2 if any(report["status"] == "failed" for report in reports) else 0
+                print_json(report)
+            elif report["status"] == "done":
+                print_summary(console, run)
+        if report["status"] != "interrupted":
+            return 0
+        again = f"ovseg3d train {shell_path(report['run'])} --resume"
+        console.print(f"Stopped with a checkpoint. To continue:  {again}", markup=False, soft_wrap=True)
+        return 130
+
+    def _train_many(self) -> int:
+        from ovseg3d.cli.train_many import choose_executor, train_many
+
+        if self.resume:
+            raise ConfigError(
+                "--resume continues one run; several scenes are continued by the same command again",
+                fix="leave out --resume, or name one run",
+            )
+        executor = choose_executor(self.on, self.workers, self.cpus_per_scene, self.gpus_per_scene)
+        config = self.settings()
+        self._refuse_idle(config)
+        trust = self.allow.trust()
+        return train_many(self.scenes, config, executor, self.output_dir, trust, view=self.view, json=self.json)
 
     def _train_one(self, path: Path, progress: Any, stop: threading.Event, live: Any) -> Any:
         from ovseg3d.features.encode import without_cache
@@ -174,8 +184,6 @@ class Train:
         from ovseg3d.session import load
 
         target = self.output_dir
-        if target is not None and len(self.scenes) > 1:
-            target = target / self._name(path)
         if not self.resume:
             config = self.settings()
             self._refuse_idle(config)
@@ -232,14 +240,6 @@ class Train:
             if typed and not used:
                 fix = "leave out --only, or use --only field,semantics" if "this run" in why else "leave it out"
                 raise ConfigError(f"{' and '.join(typed)} would have no effect: {why}", fix=fix)
-
-    def _name(self, path: Path) -> str:
-        """The folder name of one of several scenes: its name, or `hashed_name` if an earlier scene has that name."""
-        from ovseg3d.runs.folder import hashed_name
-
-        name = path.resolve().name
-        first = next(scene.resolve() for scene in self.scenes if scene.resolve().name == name)
-        return name if path.resolve() == first else hashed_name(path, name)
 
     def _resumed(self, earlier: Config) -> Config:
         """The run's own settings, overridden by the flags typed; one limit given alone removes the other."""

@@ -17,6 +17,9 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+CORES_VARIABLE = "OVSEG3D_NUM_THREADS"
+"""Environment variable with the most cores that a process may use, for several trainings on one machine."""
+
 
 class Workers:
     """A pool for the pieces of a step.
@@ -66,5 +69,7 @@ class Workers:
 
 
 def available_cores() -> int:
-    """Number of cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores available to this process: those of the system, or fewer if `CORES_VARIABLE` says so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get(CORES_VARIABLE, "")
+    return min(cores, max(int(limit), 1)) if limit.isdecimal() else cores

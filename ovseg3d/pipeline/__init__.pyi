@@ -1,1 +1,7 @@
+from .executors import Executor as Executor
+from .executors import Processes as Processes
+from .executors import Sequential as Sequential
+from .many import SceneReport as SceneReport
+from .many import train_scenes as train_scenes
+from .on_ray import OnRay as OnRay
 from .train import train_scene as train_scene

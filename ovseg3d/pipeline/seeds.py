@@ -109,7 +109,7 @@ def differences(first: Config, second: Config) -> tuple[str, ...]:
 
     Settings without effect on the result, such as the checkpoint interval, are ignored.
     """
-    one, other = (to_plain(_essence(config)) for config in (first, second))
+    one, other = (to_plain(essence(config)) for config in (first, second))
     found = []
     for name, value in one.items():
         if isinstance(value, dict):
@@ -119,7 +119,8 @@ def differences(first: Config, second: Config) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _essence(config: Config) -> Config:
+def essence(config: Config) -> Config:
+    """The settings with neutral values where they have no effect on the result."""
     train = replace(config.train, checkpoint_seconds=1.0, tensorboard=False)
     return replace(config, train=train, encode=replace(from_anywhere(config.encode), cache_dir=None), only=None)
 

@@ -307,9 +307,9 @@ def _describe(run: RunFolder, scene_format: str) -> dict[str, Any]:
     }
 
 
-def hashed_name(scene_path: Path, name: str) -> str:
-    """<name>-<4 hex of the path>: the name of a scene if <name> belongs to another scene."""
-    return f"{name}-{hashlib.sha256(os.fsencode(scene_path.resolve())).hexdigest()[:4]}"
+def hashed_name(scene_path: Path, name: str, digits: int = 4) -> str:
+    """<name>-<hex digits of the path>: the name of a scene if <name> belongs to another scene."""
+    return f"{name}-{hashlib.sha256(os.fsencode(scene_path.resolve())).hexdigest()[:digits]}"
 
 
 def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:

@@ -226,7 +226,7 @@ def test_resume_of_a_capture_that_has_moved(cli: Cli, tiny_scene: Path, small: P
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
-def test_scenes_that_a_stop_leaves_out_are_named(
+def test_scenes_that_a_stop_leaves_out_are_counted(
     cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
     def stopped_late(*arguments: Any, stop: threading.Event, **options: Any) -> RunFolder:
@@ -238,7 +238,7 @@ def test_scenes_that_a_stop_leaves_out_are_named(
     shutil.copytree(tiny_scene, tmp_path / "second")
     done = cli("train", tiny_scene, "second", "--config", small, "--output-dir", "out", *flags)
     assert done.returncode == 130
-    assert "Stopped before these scenes:  second" in (done.stderr if flags else done.stdout)
+    assert "2 scenes: 1 done, 1 not started" in (done.stderr if flags else done.stdout)
     if flags:
         assert [run["status"] for run in json.loads(done.stdout)["runs"]] == ["done", "not started"]
     assert not (tmp_path / "out/second").exists()

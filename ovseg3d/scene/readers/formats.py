@@ -57,17 +57,7 @@ def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST)
             return _named(readers[format](), format)
         except Incomplete as error:
             raise SceneError(f"Not readable as {format}: {error}", where=path, fix="leave out --format") from None
-    found = []
-    if _there(single):
-        found.append("nerfstudio")
-    if _has_train(path):
-        found.append("blender")
-    if find_model(path) is not None:
-        found.append("colmap")
-    if _there(path / "poses_bounds.npy"):
-        found.append("llff")
-    if _there(path / "traj.txt") and (path / "results").is_dir():
-        found.append("replica")
+    found = detect_formats(path)
     reasons = []
     for name in found:
         try:
@@ -79,6 +69,18 @@ def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST)
         capture.notes = passed + capture.notes
         return capture
     raise _no_format(path, reasons)
+
+
+def detect_formats(path: Path) -> list[str]:
+    """The formats whose main file is in the folder, in the order in which they are tried; nothing is read."""
+    marks = {
+        "nerfstudio": lambda: _there(path / "transforms.json"),
+        "blender": lambda: _has_train(path),
+        "colmap": lambda: find_model(path) is not None,
+        "llff": lambda: _there(path / "poses_bounds.npy"),
+        "replica": lambda: _there(path / "traj.txt") and (path / "results").is_dir(),
+    }
+    return [name for name, there in marks.items() if there()]
 
 
 def _there(path: Path) -> bool:

@@ -1,0 +1,97 @@
+"""Scenes on Ray: a cluster of two nodes on this machine, one of which is lost. Skipped where Ray is not installed."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tiny import small_settings
+
+import ovseg3d
+from ovseg3d.errors import ConfigError
+from ovseg3d.pipeline import OnRay
+from ovseg3d.pipeline.tasks import Died, Progress
+from ovseg3d.runs.config import Config
+from ovseg3d.runs.ledger import FILE
+from ovseg3d.runs.settings import make_config
+
+
+def settings(**train: object) -> Config:
+    flags = small_settings(**train)
+    return make_config("cpu", flags=flags | {"scene": flags["scene"] | {"train_on_all": True}})
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one CPU each."""
+    reason = 'Ray is not installed: pip install "ovseg3d[ray]"'
+    pytest.importorskip("ray", reason=reason)
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=1)
+    yield made
+    made.shutdown()
+
+
+def test_a_cluster_too_small_for_a_scene(cluster: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    executor = OnRay(cluster.address, cpus_per_scene=64)
+    with pytest.raises(ConfigError, match="no room for a scene with 64 CPUs"):
+        ovseg3d.train_scenes(tiny_scene, settings(steps=1), executor=executor, output_dir=tmp_path)
+
+
+def test_a_node_that_is_lost(cluster: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    """Its scene goes on elsewhere, with the bits of one process; a bad scene fails alone."""
+    scenes = [shutil.copytree(tiny_scene, tmp_path / "scenes" / name) for name in ("a", "b", "broken")]
+    (scenes[2] / "transforms.json").write_text("{")
+    config = settings(steps=60, checkpoint_seconds=1e-6)
+    seen, begun, lost = list[Any](), set[Path](), list[Any]()
+
+    def watch(message: Any) -> None:
+        seen.append(message)
+        if isinstance(message, Progress) and message.event.kind == "checkpoint":
+            begun.add(message.scene)
+            if len(begun) == 2 and not lost:
+                lost.append(cluster.worker_nodes.copy().pop())
+                cluster.remove_node(lost[0], allow_graceful=False)
+
+    reports = ovseg3d.train_scenes(
+        scenes, config, executor=OnRay(cluster.address), output_dir=tmp_path / "ray", report=watch
+    )
+    assert [report.status for report in reports] == ["done", "done", "failed"]
+    assert "not valid JSON" in str(reports[2].error)
+    assert len([message for message in seen if isinstance(message, Died)]) == 1
+    lines = [json.loads(line) for line in (tmp_path / "ray" / FILE).read_text().splitlines()]
+    assert {line["attempt"] for line in lines if line["state"] == "done"} == {1, 2}
+    for name in "ab":
+        ovseg3d.train_scenes(tmp_path / "scenes" / name, config, output_dir=tmp_path / "one")
+        first, second = (
+            load_file(next((tmp_path / kind / name).glob("checkpoints/*.safetensors"))) for kind in ("ray", "one")
+        )
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+def test_a_cluster_that_is_not_there(tiny_scene: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason='Ray is not installed: pip install "ovseg3d[ray]"')
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        ovseg3d.train_scenes(tiny_scene, settings(steps=1), executor=OnRay("127.0.0.1:1"), output_dir=tmp_path)
+
+
+def test_ray_that_is_absent(tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ovseg3d.pipeline.on_ray.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="Ray is not installed") as error:
+        ovseg3d.train_scenes(tiny_scene, settings(steps=1), executor=OnRay(), output_dir=tmp_path)
+    assert "pip install" in str(error.value.fix)
+
+
+def test_ray_is_imported_on_use_only() -> None:
+    import subprocess
+
+    code = "import sys, ovseg3d.pipeline.many, ovseg3d.pipeline.on_ray\nassert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
