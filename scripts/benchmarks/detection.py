@@ -6,12 +6,13 @@
     python -m scripts.benchmarks.detection --rooms 0 --surfaces FOLDER             # see scripts.training.field_surfaces
 
 Rooms are of seeds that no training and no choice of a setting has used, with all looks, also those held out of
-training. Names do not count in the first table: boxes are class-agnostic. Recall and precision are those of the
-shipped least score; average precision takes all detections above 0.02. The front is that of the true objects with one
-that were found at an IoU of 0.25. The mean IoU is that of each true box with the detection that overlaps it most. The scan's boxes are parallel to its axes, and its classes are 18 kinds only, so that
-right boxes of other things count as errors in its precision. In runs the head's boxes stand beside those around the
-instances that grouping found; true are the objects that two photos see, with their whole extent. Points of a detection
-are compared with those of the surface that lie on the object.
+training. Boxes are class-agnostic, but for `named_ap_25`. Recall and precision are those of the shipped least score;
+average precision takes all detections above 0.02. The front is that of the true objects with one that were found at an
+IoU of 0.25. The mean IoU is that of each true box with the detection that overlaps it most. Points of a detection are
+compared with those of the cloud that lie on the object. The scan's boxes are parallel to its axes, and its classes are
+18 kinds only, so that right boxes of other things count as errors in its precision. In runs the head's boxes stand
+beside those around the instances that grouping found; true are the objects that two photos see, with their whole
+extent.
 """
 
 import resource
@@ -26,11 +27,10 @@ import torch
 from jaxtyping import Bool
 
 from ovseg3d.datasets import read_mmdet3d
-from ovseg3d.evaluate.measure import read_objects
 from ovseg3d.evaluate.metrics.detection import DetectionScores, FoundBoxes, TrueBoxes, measure_detection
+from ovseg3d.field.surface import Surface
 from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry import rotated_iou
-from ovseg3d.field.surface import Surface
 from ovseg3d.heads.detection import Detection, Detector
 from ovseg3d.heads.detection.weights import SHIPPED
 from ovseg3d.instances.records import instances_of
@@ -213,7 +213,7 @@ def _agnostic(scores: DetectionScores) -> dict[str, float]:
 
 
 def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, float]]:
-    """Figures of the head and of grouping in runs, class-agnostic but for names, which are the runs' phrases."""
+    """Figures of the head and of grouping in runs, class-agnostic but for names, which are of the runs' phrases."""
     every = replace(detector, min_score=ALL_SCORES)
     tallies = {"head": Tally(detector.min_score), "grouping": Tally(0.0)}
     for folder in folders:
@@ -224,14 +224,13 @@ def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, 
         seen = np.bincount(cloud.instance, cloud.seen >= 2) > 0
         origin = read_json(scene.path / "synth.json")
         exact = labelled_room(make_room(origin, folder=scene.path), EXACT_POINTS, origin["seed"])
-        phrases = tuple(str(record["phrase"]) for record in read_objects(scene))
-        room = replace(labelled(surface, exact), kinds=phrases)
+        room = labelled(surface, exact)
         detections = {
             "head": engine.detect(detector=every).detections,
             "grouping": _grouped(surface, engine.semantics.instance),
         }
         for kind, tally in tallies.items():
-            tally.add(name, detections[kind], room, seen[1 : 1 + len(phrases)])
+            tally.add(name, detections[kind], room, seen[1 : 1 + len(room.boxes)])
     figures = {f"runs, {kind}": tally.figures() for kind, tally in tallies.items()}
     for name in ("front_median_deg", "front_15", "front_30", "symmetry", "names", "named_ap_25"):
         del figures["runs, grouping"][name]

@@ -17,7 +17,7 @@ from ovseg3d.files import write_atomic
 from ovseg3d.synth.arrange import Item
 from ovseg3d.synth.cloud import sample_surface
 from ovseg3d.synth.furnish import kind_item, random_room
-from ovseg3d.synth.holdout import ALL, SEEN, Pool
+from ovseg3d.synth.holdout import SEEN, Pool
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.rooms import Placed, Room
 from ovseg3d.synth.world import flatten, trace

@@ -51,7 +51,7 @@ class MakeFieldSurfaces:
     """First seed."""
     count: int = 30
     """How many rooms."""
-    steps: tuple[int, int] = (600, 1000)
+    steps: tuple[int, int] = (500, 800)
     """Fewest and most steps of a field; a run by `ovseg3d train` has 2,000."""
     threads: int = 1
     """Threads on the CPU."""

@@ -11,6 +11,7 @@ import torch
 
 from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection import DetectionShape, load_network
+from ovseg3d.heads.detection.network import DetectionNetwork
 from ovseg3d.synth.kinds import KINDS
 from scripts.training.detection_rooms import DetectionRoom, load_detection_room
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage, augmented
@@ -77,7 +78,10 @@ def stage(rooms: Path) -> DetectionStage:
     vectors = torch.nn.functional.normalize(
         torch.randn(len(KINDS), 4, generator=torch.Generator().manual_seed(0)), dim=1
     )
-    return DetectionStage(rooms, range(SEED, SEED + 1), tuple(KINDS), vectors, DetectionRecipe(), TINY)
+    torch.manual_seed(0)
+    return DetectionStage(
+        rooms, range(SEED, SEED + 1), tuple(KINDS), vectors, DetectionRecipe(), DetectionNetwork(TINY)
+    )
 
 
 def test_a_training_continues_with_the_same_bits(rooms: Path) -> None:
