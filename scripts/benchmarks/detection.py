@@ -187,14 +187,14 @@ def _cloud(room: DetectionRoom) -> PointCloud:
     return PointCloud(room.xyz, room.normal.astype(np.float32) / 127, room.rgb.astype(np.float32) / 255)
 
 
-def found_boxes(detections: tuple[Detection, ...]) -> FoundBoxes:
+def found_boxes(detections: Sequence[Detection]) -> FoundBoxes:
     """Detections as the measure takes them."""
     return FoundBoxes(
         _rows(detections), np.array([d.score for d in detections]), tuple(d.label or "object" for d in detections)
     )
 
 
-def _rows(detections: tuple[Detection, ...]) -> np.ndarray:
+def _rows(detections: Sequence[Detection]) -> np.ndarray:
     return np.array([[*d.center, *d.size, d.yaw_rad or 0.0] for d in detections], np.float64).reshape(-1, 7)
 
 

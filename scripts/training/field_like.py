@@ -1,7 +1,8 @@
 """Exact clouds as the surfaces of trained fields are: a cheap stand-in for scripts.training.field_surfaces.
 
 Its numbers are measured on the surfaces of two runs with shipped defaults (room 3101 and playroom) and of a field of
-762 steps (room 850000), each point against the nearest of the exact surface:
+762 steps (room 850000), each point against the nearest of the exact surface (`errors` of field_surfaces, and
+correlations of pairs of points on one plane):
 
 - The offset along the exact normal has quartiles of -1 and +2 cm on walls of the runs, and 5 % quantiles of -6 and
   +9 cm: a normal distribution would reach half as far. Its scale varies from place to place. A field of 762 steps is

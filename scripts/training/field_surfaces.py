@@ -16,6 +16,7 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,9 +68,9 @@ class MakeFieldSurfaces:
             begun, steps = time.monotonic(), int(np.random.default_rng(seed).integers(*self.steps))
             room = furnished(seed)
             surface, psnr = _trained(room, seed, steps, self.work / f"making-{seed}")
-            taught = labelled(surface, labelled_room(room, EXACT_POINTS, seed))
-            save_detection_room(path, taught)
-            figures = {"seed": seed, "steps": steps, "psnr": psnr, "points": len(taught.xyz)}
+            exact = labelled_room(room, EXACT_POINTS, seed)
+            save_detection_room(path, labelled(surface, exact))
+            figures = {"seed": seed, "steps": steps, "psnr": psnr, "points": len(surface), **errors(surface, exact)}
             print(json.dumps(figures | {"seconds": round(time.monotonic() - begun)}), flush=True)
 
 
@@ -103,6 +104,25 @@ def labelled(surface: Surface, exact: DetectionRoom) -> DetectionRoom:
         rgb=surface.rgb,
         instance=np.where(far < ON_SURFACE, exact.instance[nearest], 0).astype(np.int16),
     )
+
+
+def errors(surface: Surface, exact: DetectionRoom) -> dict[str, Any]:
+    """How a field's surface differs from the exact one; `scripts.training.field_like` imitates it.
+
+    Returns:
+        Quantiles (5, 25, 50, 75, 95 %) of the offset along the exact normal on the room itself and on objects, metres,
+        of points within 15 cm; and the shares of points that are farther than 8 and 15 cm.
+    """
+    far, nearest = cKDTree(exact.xyz).query(surface.xyz)
+    normal = exact.normal[nearest].astype(np.float32) / 127
+    offset, near = ((surface.xyz - exact.xyz[nearest]) * normal).sum(1), far < 0.15
+    own = exact.instance[nearest] > 0
+
+    def quantiles(which: np.ndarray) -> list[float]:
+        return np.quantile(offset[which & near], [0.05, 0.25, 0.5, 0.75, 0.95]).round(4).tolist()
+
+    shares = {"beyond_8_cm": float((far > 0.08).mean()), "beyond_15_cm": float((far > 0.15).mean())}
+    return {"offset_room": quantiles(~own), "offset_objects": quantiles(own)} | shares
 
 
 if __name__ == "__main__":
