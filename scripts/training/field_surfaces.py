@@ -4,7 +4,7 @@
 
 The photos of a procedural room are ray-traced as `ovseg3d synth` does, a field is trained on them, and its surface is
 extracted as a run does. Boxes are exact. A surface point is of the object of the nearest point of the exact surface, if
-that is near, else of none. Each room takes one to three minutes and is kept as SEED.npz, in the form of
+that is near, else of none. Each room is kept as SEED.npz, in the form of
 scripts.training.detection_rooms; the same command goes on after an interruption. Photos and runs are removed.
 
 Rooms are of seeds that nothing else uses, and with the looks that encoders are trained on. Steps vary from room to
