@@ -3,83 +3,116 @@
     python -m scripts.benchmarks.detection
     python -m scripts.benchmarks.detection --scan infos.pkl --scan-folder FOLDER   # a scan in mmdet3d's layout
     python -m scripts.benchmarks.detection --rooms 0 --runs outputs/room/run       # runs of synthetic rooms
+    python -m scripts.benchmarks.detection --rooms 0 --surfaces FOLDER             # see scripts.training.field_surfaces
 
 Rooms are of seeds that no training and no choice of a setting has used, with all looks, also those held out of
-training. Names do not count in the first table: boxes are class-agnostic. Recall and precision are those of the
-shipped least score; average precision takes all detections above 0.02. The front is that of the true objects with one
-that were found at an IoU of 0.25. The scan's boxes are parallel to its axes, and its classes are 18 kinds only, so that
-right boxes of other things count as errors in its precision. In runs the head's boxes stand beside those around the
-instances that grouping found; true are the objects that two photos see, with their whole extent. Points of a detection
-are compared with those of the surface that lie on the object.
+training. Boxes are class-agnostic, but for `named_ap_25`. Recall and precision are those of the shipped least score;
+average precision takes all detections above 0.02. The front is that of the true objects with one that were found at an
+IoU of 0.25. The mean IoU is that of each true box with the detection that overlaps it most. Points of a detection are
+compared with those of the cloud that lie on the object. The scan's boxes are parallel to its axes, and its classes are
+18 kinds only, so that right boxes of other things count as errors in its precision. In runs the head's boxes stand
+beside those around the instances that grouping found; true are the objects that two photos see, with their whole
+extent.
 """
 
 import resource
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue] - not in SciPy's list of names
+from jaxtyping import Bool
 
 from ovseg3d.datasets import read_mmdet3d
-from ovseg3d.evaluate.measure import read_objects
 from ovseg3d.evaluate.metrics.detection import DetectionScores, FoundBoxes, TrueBoxes, measure_detection
+from ovseg3d.field.surface import Surface
 from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry import rotated_iou
-from ovseg3d.geometry.boxes import box_from_record
 from ovseg3d.heads.detection import Detection, Detector
+from ovseg3d.heads.detection.weights import SHIPPED
 from ovseg3d.instances.records import instances_of
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.scene import PointCloud
 from ovseg3d.session import load
 from ovseg3d.synth import surface_cloud
 from ovseg3d.synth.holdout import ALL
+from ovseg3d.synth.make import make_room
 from scripts.start import start
-from scripts.training.detection_rooms import DetectionRoom, make_detection_room
+from scripts.training.detection_rooms import DetectionRoom, labelled_room, make_detection_room, read_detection_room
+from scripts.training.field_surfaces import EXACT_POINTS, labelled
 
 FIRST_SEED = 830_000
 """Of the rooms; trainings use 500,000 and on, development 600,000 and on; 820,000 and on were opened before."""
 ALL_SCORES = 0.02
-ON_SURFACE = 0.08
-"""A surface point this near to the true surface belongs to its object, metres."""
+MIN_SHOWN = 20
+"""Objects with fewer points on a kept surface need not be found."""
 
 
 @dataclass
-class Fronts:
-    """Errors of the front, degrees, and right orders of symmetry."""
+class Tally:
+    """Detections and truth of several clouds."""
 
+    min_score: float
+    """Of recall, precision, fronts, names and points; average precision takes all detections."""
+    found: dict[str, FoundBoxes] = field(default_factory=dict)
+    true: dict[str, TrueBoxes] = field(default_factory=dict)
     errors: list[float] = field(default_factory=list)
-    """Of true objects with a front that were found; 180 where the detection has none."""
+    """Of the front of found objects with one, degrees; 180 where the detection has none."""
     symmetric: list[bool] = field(default_factory=list)
     """Of found objects: whether the order of symmetry is right."""
     named: list[bool] = field(default_factory=list)
-    """Of found objects: whether the best name is the kind's."""
+    """Of found objects: whether the best name is the true one."""
+    overlaps: list[float] = field(default_factory=list)
+    """Of true objects: the largest IoU with a detection."""
+    matched: list[int] = field(default_factory=list)
+    """Of each cloud: objects of which some detection has the points, with an IoU of 0.5."""
+    sure: int = 0
 
-    def add(self, room: DetectionRoom, detections: tuple[Detection, ...]) -> None:
-        """Count the detections of a room."""
-        iou = rotated_iou(_rows(detections), room.boxes.astype(np.float64))
-        for true in range(len(room.boxes)):
-            if not len(iou) or iou[:, true].max() < 0.25:
+    def add(self, name: str, detections: Sequence[Detection], room: DetectionRoom, seen: Bool[np.ndarray, " boxes"]):
+        """Count a cloud.
+
+        Args:
+            name: of the cloud.
+            detections: of it, also those of a low score.
+            room: the cloud with its objects.
+            seen: which of them are to be found.
+        """
+        sure = [one for one in detections if one.score >= self.min_score]
+        rows = np.flatnonzero(seen)
+        boxes = room.boxes[rows].astype(np.float64)
+        iou = rotated_iou(_rows(sure), boxes)
+        self.found[name] = found_boxes(detections)
+        self.true[name] = TrueBoxes(boxes, tuple(room.kinds[row] for row in rows))
+        self.overlaps += iou.max(0, initial=0).tolist()
+        for column, row in enumerate(rows):
+            if iou[:, column].max(initial=0) < 0.25:
                 continue
-            best = detections[int(iou[:, true].argmax())]
-            self.symmetric.append(best.symmetry_order == int(room.symmetry[true]))
-            self.named.append(best.label == room.kinds[true])
-            if room.facing[true]:
+            best = sure[int(iou[:, column].argmax())]
+            self.symmetric.append(best.symmetry_order == int(room.symmetry[row]))
+            self.named.append(best.label == room.kinds[row])
+            if room.facing[row]:
                 yaw = best.yaw_rad
-                error = 180.0 if best.front is None or yaw is None else _apart(yaw, float(room.boxes[true, 6]))
+                error = 180.0 if best.front is None or yaw is None else _apart(yaw, float(room.boxes[row, 6]))
                 self.errors.append(error)
+        self.matched.append(len(_matched(room.instance, [one.points for one in sure]) & set((rows + 1).tolist())))
+        self.sure += len(sure)
 
     def figures(self) -> dict[str, float]:
-        """Median, shares within 15 and 30 degrees, shares of right symmetries and names."""
-        errors = np.array(self.errors)
-        return {
+        """All figures."""
+        scores, errors = measure_detection(self.found, self.true, min_score=self.min_score), np.array(self.errors)
+        return _agnostic(scores) | {
+            "point_recall_50": sum(self.matched) / max(len(self.overlaps), 1),
+            "point_precision_50": sum(self.matched) / max(self.sure, 1),
+            "mean_iou": float(np.mean(self.overlaps)),
             "front_median_deg": float(np.median(errors)),
             "front_15": float((errors <= 15).mean()),
             "front_30": float((errors <= 30).mean()),
             "symmetry": float(np.mean(self.symmetric)),
             "names": float(np.mean(self.named)),
+            "named_ap_25": scores.ap_25,
         }
 
 
@@ -91,6 +124,10 @@ class MeasureDetection:
     """Rooms with exact clouds."""
     points: int = 150_000
     """Points of each."""
+    first: int = FIRST_SEED
+    """Seed of the first of them."""
+    surfaces: Path | None = None
+    """A folder of scripts.training.field_surfaces."""
     runs: tuple[Path, ...] = ()
     """Runs of synthetic rooms, with semantics."""
     scan: Path | None = None
@@ -99,13 +136,19 @@ class MeasureDetection:
     """The folder of its points; by default beside the pickle."""
     output: Path = Path("outputs/detection/benchmark.json")
     """Where the figures go."""
+    weights: Path = SHIPPED
+    """Of the head."""
+    min_score: float = Detector.min_score
+    """Least score of a detection, except in average precision."""
     card: bool = False
     """Also put the figures into the card of the shipped weights."""
 
     def main(self) -> None:
         """Measure."""
-        detector = Detector()
+        detector = Detector(self.weights, min_score=self.min_score)
         figures: dict[str, Any] = {"rooms": self._rooms(detector)} if self.rooms else {}
+        if self.surfaces is not None:
+            figures["surfaces"] = _surfaces(detector, self.surfaces)
         if self.runs:
             figures |= _runs(detector, self.runs)
         if self.scan is not None:
@@ -119,30 +162,39 @@ class MeasureDetection:
             print(name, value)
 
     def _rooms(self, detector: Detector) -> dict[str, Any]:
-        every = Detector(min_score=ALL_SCORES)
-        found, true, fronts, seconds = {}, {}, Fronts(), []
-        for seed in range(FIRST_SEED, FIRST_SEED + 2 * self.rooms, 2):
+        every, tally, seconds = replace(detector, min_score=ALL_SCORES), Tally(detector.min_score), []
+        for seed in range(self.first, self.first + 2 * self.rooms, 2):
             room = make_detection_room(seed, self.points, ALL, typed=True)
-            cloud = PointCloud(room.xyz, room.normal.astype(np.float32) / 127, room.rgb.astype(np.float32) / 255)
             start_time = time.perf_counter()
-            detections = detector.detect(cloud)
+            detections = every.detect(_cloud(room))
             seconds.append(time.perf_counter() - start_time)
-            fronts.add(room, detections)
-            found[str(seed)] = found_boxes(every.detect(cloud))
-            true[str(seed)] = TrueBoxes(room.boxes.astype(np.float64), room.kinds)
-        scores = measure_detection(found, true, min_score=detector.min_score)
+            tally.add(str(seed), detections, room, np.ones(len(room.boxes), bool))
         speed = {"median_seconds": float(np.median(seconds)), "threads": torch.get_num_threads()}
-        return _agnostic(scores) | fronts.figures() | speed
+        return tally.figures() | speed
 
 
-def found_boxes(detections: tuple[Detection, ...]) -> FoundBoxes:
+def _surfaces(detector: Detector, folder: Path) -> dict[str, float]:
+    """Figures on kept surfaces of fields, class-agnostic."""
+    every, tally = replace(detector, min_score=ALL_SCORES), Tally(detector.min_score)
+    for path in sorted(folder.glob("*.npz")):
+        room = read_detection_room(path)
+        shown = np.bincount(room.instance, minlength=len(room.boxes) + 1)[1:] >= MIN_SHOWN
+        tally.add(path.stem, every.detect(_cloud(room)), room, shown)
+    return tally.figures()
+
+
+def _cloud(room: DetectionRoom) -> PointCloud:
+    return PointCloud(room.xyz, room.normal.astype(np.float32) / 127, room.rgb.astype(np.float32) / 255)
+
+
+def found_boxes(detections: Sequence[Detection]) -> FoundBoxes:
     """Detections as the measure takes them."""
     return FoundBoxes(
         _rows(detections), np.array([d.score for d in detections]), tuple(d.label or "object" for d in detections)
     )
 
 
-def _rows(detections: tuple[Detection, ...]) -> np.ndarray:
+def _rows(detections: Sequence[Detection]) -> np.ndarray:
     return np.array([[*d.center, *d.size, d.yaw_rad or 0.0] for d in detections], np.float64).reshape(-1, 7)
 
 
@@ -161,68 +213,50 @@ def _agnostic(scores: DetectionScores) -> dict[str, float]:
 
 
 def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, float]]:
-    """Figures of the head and of grouping in runs, class-agnostic."""
-    every = Detector(detector.weights, min_score=ALL_SCORES)
-    found: dict[str, dict[str, FoundBoxes]] = {"head": {}, "grouping": {}}
-    true: dict[str, TrueBoxes] = {}
-    points, overlaps = PointCounts(), {"head": [], "grouping": []}
+    """Figures of the head and of grouping in runs, class-agnostic but for names, which are of the runs' phrases."""
+    every = replace(detector, min_score=ALL_SCORES)
+    tallies = {"head": Tally(detector.min_score), "grouping": Tally(0.0)}
     for folder in folders:
         engine = QueryEngine(load(folder))
-        name, surface = str(folder), engine.semantics.surface
-        detections = engine.detect(detector=every).detections
-        found["head"][name] = found_boxes(detections)
-        grouped = instances_of(surface, engine.semantics.instance)
-        sure = [d for d in detections if d.score >= detector.min_score]
-        rows = np.array([box_from_record(one.record()).row() for one in grouped]).reshape(-1, 7)
-        found["grouping"][name] = FoundBoxes(rows, np.array([one.score for one in grouped]), ("object",) * len(rows))
-        cloud = surface_cloud(engine.scene.path, seen=True)
+        name, surface, scene = str(folder), engine.semantics.surface, engine.scene
+        cloud = surface_cloud(scene.path, seen=True)
         assert cloud.seen is not None
-        views = np.bincount(cloud.instance, cloud.seen >= 2)
-        seen = [record for record in read_objects(engine.scene) if views[record["id"]] > 0]
-        boxes = np.array([box_from_record(record).row() for record in seen])
-        true[name] = TrueBoxes(boxes, tuple(record["category"] for record in seen))
-        for kind in overlaps:
-            overlaps[kind] += rotated_iou(boxes, found[kind][name].boxes).max(1, initial=0).tolist()
-        near, row = cKDTree(cloud.xyz).query(surface.xyz)
-        points.add(np.where(near < ON_SURFACE, cloud.instance[row], 0), [d.points for d in sure], len(seen))
-    figures = {
-        f"runs, {kind}": _agnostic(
-            measure_detection(one, true, min_score=detector.min_score if kind == "head" else 0.0)
-        )
-        for kind, one in found.items()
-    }
-    figures["runs, head"] |= points.figures()
-    for kind, values in overlaps.items():
-        figures[f"runs, {kind}"]["mean_iou"] = float(np.mean(values))
+        seen = np.bincount(cloud.instance, cloud.seen >= 2) > 0
+        origin = read_json(scene.path / "synth.json")
+        exact = labelled_room(make_room(origin, folder=scene.path), EXACT_POINTS, origin["seed"])
+        room = labelled(surface, exact)
+        detections = {
+            "head": engine.detect(detector=every).detections,
+            "grouping": _grouped(surface, engine.semantics.instance),
+        }
+        for kind, tally in tallies.items():
+            tally.add(name, detections[kind], room, seen[1 : 1 + len(room.boxes)])
+    figures = {f"runs, {kind}": tally.figures() for kind, tally in tallies.items()}
+    for name in ("front_median_deg", "front_15", "front_30", "symmetry", "names", "named_ap_25"):
+        del figures["runs, grouping"][name]
+    del figures["runs, head"]["symmetry"]
     return figures
 
 
-@dataclass
-class PointCounts:
-    """Objects found at a point IoU of 0.5."""
+def _grouped(surface: Surface, ids: np.ndarray) -> tuple[Detection, ...]:
+    """The boxes around the instances that grouping found."""
+    return tuple(
+        Detection(
+            one.center, one.size, one.rotation_wxyz, one.yaw_rad, 0, None, one.score,
+            np.zeros(0), np.flatnonzero(ids == one.id), np.zeros(0),
+        )
+        for one in instances_of(surface, ids)
+    )  # fmt: skip
 
-    right: int = 0
-    found: int = 0
-    true: int = 0
 
-    def add(self, instance: np.ndarray, masks: list[np.ndarray], true: int) -> None:
-        """Count a run: the true instance of each surface point, and the detections' points."""
-        hit = set()
-        for mask in masks:
-            inside = np.bincount(instance[mask])
-            inside[0:1] = 0
-            best = int(inside.argmax()) if len(inside) else 0
-            union = len(mask) + (instance == best).sum() - inside[best] if len(inside) else 1
-            if best > 0 and inside[best] / union >= 0.5:
-                hit.add(best)
-        self.right, self.found, self.true = self.right + len(hit), self.found + len(masks), self.true + true
-
-    def figures(self) -> dict[str, float]:
-        """Recall and precision."""
-        return {
-            "point_recall_50": self.right / max(self.true, 1),
-            "point_precision_50": self.right / max(self.found, 1),
-        }
+def _matched(instance: np.ndarray, masks: list[np.ndarray]) -> set[int]:
+    """Objects that one of the masks has, with an IoU of their points of at least 0.5."""
+    counts, hit = np.bincount(instance), set()
+    for mask in masks:
+        inside = np.bincount(instance[mask], minlength=len(counts))
+        iou = inside / (counts + len(mask) - inside)
+        hit |= {int(best) for best in np.flatnonzero(iou >= 0.5) if best > 0}
+    return hit
 
 
 def _scan(detector: Detector, infos: Path, folder: Path | None) -> dict[str, float]:

@@ -17,9 +17,9 @@ from ovseg3d.files import write_atomic
 from ovseg3d.synth.arrange import Item
 from ovseg3d.synth.cloud import sample_surface
 from ovseg3d.synth.furnish import kind_item, random_room
-from ovseg3d.synth.holdout import ALL, SEEN, Pool
+from ovseg3d.synth.holdout import SEEN, Pool
 from ovseg3d.synth.kinds import KINDS
-from ovseg3d.synth.rooms import Placed
+from ovseg3d.synth.rooms import Placed, Room
 from ovseg3d.synth.world import flatten, trace
 
 FACING = frozenset((
@@ -66,9 +66,24 @@ def make_detection_room(
         pool: which looks may be drawn.
         typed: a room of a type instead of random kinds; by default of even seeds.
     """
+    return labelled_room(furnished(seed, pool, typed=typed), points, seed)
+
+
+def furnished(seed: int, pool: Pool = SEEN, *, typed: bool | None = None) -> Room:
+    """The room of a seed, before it is sampled; arguments as for `make_detection_room`."""
     typed = seed % 2 == 0 if typed is None else typed
     # Types alternate with the seed, too: half of it reaches all of them.
-    room = random_room(seed // 2, pool=pool) if typed else random_room(seed, partial(_random_items, pool), pool=pool)
+    return random_room(seed // 2, pool=pool) if typed else random_room(seed, partial(_random_items, pool), pool=pool)
+
+
+def labelled_room(room: Room, points: int, seed: int) -> DetectionRoom:
+    """The exact surface and the boxes of a room.
+
+    Args:
+        room: as it is furnished.
+        points: how many samples of its surface.
+        seed: of the samples.
+    """
     flat = flatten(room)
     cloud = sample_surface(flat, trace(flat, room), points, seed)
     boxes = np.array([[*o["center"], *o["size"], o["yaw_rad"]] for o in flat.objects], np.float32).reshape(-1, 7)
@@ -114,13 +129,23 @@ def load_detection_room(folder: Path, seed: int, points: int = 150_000) -> Detec
     path = folder / f"{seed}.npz"
     if not path.exists():
         made = make_detection_room(seed, points)
-
-        def write(to: Path) -> None:
-            with open(to, "wb") as file:
-                np.savez(file, **{**vars(made), "kinds": np.array(made.kinds)})
-
-        write_atomic(path, write)
+        save_detection_room(path, made)
         return made
+    return read_detection_room(path)
+
+
+def save_detection_room(path: Path, room: DetectionRoom) -> None:
+    """Write a room as an .npz file, whole or not at all."""
+
+    def write(to: Path) -> None:
+        with open(to, "wb") as file:
+            np.savez(file, **{**vars(room), "kinds": np.array(room.kinds)})
+
+    write_atomic(path, write)
+
+
+def read_detection_room(path: Path) -> DetectionRoom:
+    """The room of a file of `save_detection_room`."""
     with np.load(path, allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in kept.files}
     return DetectionRoom(**{**arrays, "kinds": tuple(arrays["kinds"].tolist())})
@@ -129,6 +154,3 @@ def load_detection_room(folder: Path, seed: int, points: int = 150_000) -> Detec
 def _random_items(pool: Pool, rng: np.random.Generator) -> list[Item]:
     names = [name for name, kind in KINDS.items() if kind.stands != "ceiling" and name not in ("window", "door")]
     return [kind_item(rng, KINDS[str(rng.choice(names))], pool) for _ in range(rng.integers(*RANDOM_ITEMS))]
-
-
-__all__ = ["ALL", "FACING", "SEEN", "DetectionRoom", "load_detection_room", "make_detection_room", "symmetry_of"]

@@ -1,5 +1,6 @@
 """The training stage of the detection head, and the augmentation of its rooms."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from ovseg3d.heads.detection.align import rotated
 from ovseg3d.heads.detection.losses import Targets, assign, detection_losses
-from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
+from ovseg3d.heads.detection.network import DetectionNetwork
 from ovseg3d.heads.detection.voxels import voxelize
 from ovseg3d.scene.clouds import PointCloud
-from scripts.training.detection_rooms import DetectionRoom, load_detection_room
+from scripts.training.detection_rooms import DetectionRoom, load_detection_room, read_detection_room
+from scripts.training.field_like import field_like
 from scripts.training.polar_muon import PolarMuon
 
 POINTS = (25_000, 150_000)
@@ -24,6 +26,10 @@ ANGLE = 0.02
 """Angular resolution of the depth buffer that decides which points a camera sees, radians."""
 DEPTH_MARGIN = (0.04, 0.02)
 """A point is seen if it is behind the nearest one of its direction by at most this: metres, and share of the depth."""
+FIELD_LIKE, WARPED = 0.5, 0.15
+"""Shares of the exact clouds that `field_like` changes, and that a smooth warp does."""
+SURFACES = 0.35
+"""Share of the steps that take the surface of a field, where there are any."""
 _LAST = ("predict", "embedding")
 """Layers that AdamW trains: their rows are quantities of their own."""
 
@@ -54,7 +60,8 @@ class DetectionStage:
         kinds: names of the kinds.
         vectors: their text vectors.
         recipe: settings.
-        shape: of the network.
+        network: to train.
+        surfaces: files of scripts.training.field_surfaces.
     """
 
     name = "detection"
@@ -66,11 +73,11 @@ class DetectionStage:
         kinds: tuple[str, ...],
         vectors: Float[Tensor, "names text"],
         recipe: DetectionRecipe,
-        shape: DetectionShape,
+        network: DetectionNetwork,
+        surfaces: Sequence[Path] = (),
     ) -> None:
-        torch.manual_seed(recipe.seed)
         self.rooms, self.seeds, self.kinds, self.vectors, self.recipe = rooms, seeds, kinds, vectors, recipe
-        self.network = DetectionNetwork(shape)
+        self.network, self.surfaces = network, tuple(surfaces)
         self.names = {p: name for name, p in self.network.named_parameters()}
         # Muon reaches a lower loss in the same number of steps than AdamW did at any rate that was tried.
         matrices = [p for p, name in self.names.items() if p.ndim == 2 and not name.startswith(_LAST)]
@@ -84,8 +91,12 @@ class DetectionStage:
     def step(self, step: int, progress: float) -> None:
         """One room."""
         rng = np.random.default_rng([self.recipe.seed, step])
-        room = load_detection_room(self.rooms, int(self.seeds[int(rng.integers(len(self.seeds)))]))
-        cloud, room = augmented(rng, room)
+        if self.surfaces and rng.random() < SURFACES:
+            room = read_detection_room(self.surfaces[int(rng.integers(len(self.surfaces)))])
+            cloud, room = augmented_surface(rng, room)
+        else:
+            room = load_detection_room(self.rooms, int(self.seeds[int(rng.integers(len(self.seeds)))]))
+            cloud, room = augmented(rng, room)
         voxels = voxelize(cloud, shift=tuple(rng.random(3)))
         instance = torch.from_numpy(room.instance.astype(np.int64))
         targets = Targets(
@@ -131,7 +142,8 @@ class DetectionStage:
     def facts(self) -> dict[str, Any]:
         """Settings that a checkpoint depends on."""
         seeds = [self.seeds.start, self.seeds.stop]
-        return {"recipe": vars(self.recipe), "shape": self.network.facts(), "seeds": seeds, "kinds": list(self.kinds)}
+        facts = {"recipe": vars(self.recipe), "shape": self.network.facts(), "seeds": seeds, "kinds": list(self.kinds)}
+        return facts | {"surfaces": [path.name for path in self.surfaces]}
 
 
 def _schedule(progress: float, warmup: float) -> float:
@@ -152,14 +164,33 @@ def augmented(rng: np.random.Generator, room: DetectionRoom) -> tuple[PointCloud
     if rng.random() < 0.5:  # few scans show the ceiling
         seen &= ~((instance == 0) & (xyz[:, 2] > room.xyz[:, 2].max() - 0.02))
     keep, xyz, instance = keep[seen], xyz[seen], instance[seen]
-    if rng.random() < 0.5:  # the surface of a radiance field
-        xyz, instance = _warped(rng, xyz), instance.copy()
-        stray = _stray(rng, xyz)
-        instance[stray] = 0
+    normal, rgb = room.normal[keep].astype(np.float32) / 127, room.rgb[keep].astype(np.float32) / 255
+    kind = rng.random()
+    if kind < FIELD_LIKE:
+        xyz, normal, rgb, instance = field_like(rng, xyz, normal, rgb, instance)
+    elif kind < FIELD_LIKE + WARPED:
+        xyz = _warped(rng, xyz)
+    if kind < FIELD_LIKE + WARPED:
+        instance = instance.copy()
+        instance[_stray(rng, xyz)] = 0
     if rng.random() < 0.7:
         xyz = xyz + rng.normal(0, rng.uniform(0.001, 0.012), xyz.shape).astype(np.float32)
-    normal, rgb = _normals(rng, room.normal[keep]), _colours(rng, room.rgb[keep])
-    boxes = room.boxes.copy()
+    return placed(rng, replace(room, xyz=xyz, instance=instance), _normals(rng, normal), _colours(rng, rgb))
+
+
+def augmented_surface(rng: np.random.Generator, room: DetectionRoom) -> tuple[PointCloud, DetectionRoom]:
+    """The same for the surface of a field, which has holes, noise and stray points of its own."""
+    keep = rng.permutation(len(room.xyz))[: int(len(room.xyz) * rng.uniform(0.5, 1.0))]
+    normal, rgb = room.normal[keep].astype(np.float32) / 127, room.rgb[keep].astype(np.float32) / 255
+    room = replace(room, xyz=room.xyz[keep], instance=room.instance[keep])
+    return placed(rng, room, normal, _colours(rng, rgb))
+
+
+def placed(
+    rng: np.random.Generator, room: DetectionRoom, normal: np.ndarray, rgb: np.ndarray | None
+) -> tuple[PointCloud, DetectionRoom]:
+    """A room's points and boxes, mirrored, scaled and rotated."""
+    xyz, boxes = room.xyz, room.boxes.copy()
     if rng.random() < 0.5:
         xyz, normal, boxes[:, [0, 6]] = xyz * [-1, 1, 1], normal * [-1, 1, 1], -boxes[:, [0, 6]]
     scale = rng.uniform(0.85, 1.15)
@@ -169,7 +200,7 @@ def augmented(rng: np.random.Generator, room: DetectionRoom) -> tuple[PointCloud
     cloud, boxes = rotated(PointCloud(xyz.astype(np.float32), normal, rgb), boxes, float(yaw))
     if rng.random() < 0.1:
         cloud = replace(cloud, normal=None)
-    return cloud, replace(room, xyz=cloud.xyz, instance=instance, boxes=boxes.astype(np.float32))
+    return cloud, replace(room, xyz=cloud.xyz, boxes=boxes.astype(np.float32))
 
 
 def _seen(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
@@ -209,15 +240,12 @@ def _stray(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
 
 
 def _normals(rng: np.random.Generator, normal: np.ndarray) -> np.ndarray:
-    noisy = normal.astype(np.float32) / 127 + rng.normal(0, rng.uniform(0, 0.25), normal.shape)
+    noisy = normal + rng.normal(0, rng.uniform(0, 0.25), normal.shape)
     return (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _colours(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray | None:
     if rng.random() < 0.3:
         return None
-    colour = rgb.astype(np.float32) / 255 * rng.uniform(0.7, 1.2) + rng.normal(0, 0.06, 3)
+    colour = rgb * rng.uniform(0.7, 1.2) + rng.normal(0, 0.06, 3)
     return np.clip(colour + rng.normal(0, 0.03, rgb.shape), 0, 1).astype(np.float32)
-
-
-__all__ = ["DetectionRecipe", "DetectionStage", "augmented"]

@@ -1,10 +1,13 @@
 """Train the detection head on exact clouds of procedural rooms.
 
-    python -m scripts.training.train_detection
+    python -m scripts.training.train_detection                                       # from nothing
+    python -m scripts.training.train_detection --start WEIGHTS --surfaces FOLDER     # go on with given weights
 
 Rooms are made first, half a second each, and kept; then each step trains on one of them, with holes, noise, and other
 augmentation. Ctrl-C stops after the current step and writes a checkpoint; the same command goes on from there. Weights
 are written to --output at every checkpoint.
+
+With --surfaces some steps take surfaces of trained fields, which scripts.training.field_surfaces makes.
 
 The rooms' seeds are those of no report and no benchmark, and their looks are never those held out from training.
 """
@@ -21,8 +24,8 @@ import tyro
 from ovseg3d.encoders import load_clip
 from ovseg3d.files import write_json
 from ovseg3d.heads.detection.losses import WEIGHTS
-from ovseg3d.heads.detection.network import DetectionShape
-from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, save_network
+from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
+from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_network, save_network
 from ovseg3d.synth.kinds import KINDS
 from scripts import ROOT
 from scripts.training.detection_rooms import load_detection_room
@@ -43,6 +46,10 @@ class TrainDetection:
     """Checkpoints; remove it to begin again."""
     rooms: Path = ROOT / "outputs/detection/rooms"
     """The rooms, 3 MB each; any of them may be removed."""
+    start: Path | None = None
+    """Weights to begin with, as this script writes them; --recipe's rates should be lower then."""
+    surfaces: tuple[Path, ...] = ()
+    """Surfaces of trained fields to train on, besides the rooms: .npz files, or folders of these."""
     room_count: int = 500
     """How many rooms."""
     max_seconds: float | None = 2400.0
@@ -70,13 +77,22 @@ class TrainDetection:
                 print(f"room {made + 1} of {len(seeds)}", flush=True)
         kinds = tuple(KINDS)
         vectors = torch.as_tensor(load_clip("builtin").encode_text(list(kinds))).float()
-        stage = DetectionStage(self.rooms, seeds, kinds, vectors, self.recipe, self.shape)
-        write_json(self.output.parent / "card.json", self._card())
+        torch.manual_seed(self.recipe.seed)
+        network = (
+            DetectionNetwork(self.shape)
+            if self.start is None
+            else load_network(self.start).network.train().requires_grad_(True)
+        )
+        stage = DetectionStage(self.rooms, seeds, kinds, vectors, self.recipe, network, self._surfaces())
+        write_json(self.output.parent / "card.json", self._card(network))
         export = lambda: save_network(self.output, TrainedNetwork(stage.network, kinds, vectors))  # noqa: E731
         outcome = session.run(stage, self.steps, self.max_seconds, export)
         return INTERRUPTED if outcome.interrupted else 0
 
-    def _card(self) -> dict[str, Any]:
+    def _surfaces(self) -> list[Path]:
+        return [file for path in self.surfaces for file in (sorted(path.glob("*.npz")) if path.is_dir() else [path])]
+
+    def _card(self, network: DetectionNetwork) -> dict[str, Any]:
         """The data card, without figures: scripts.benchmarks.detection adds these."""
         return {
             "name": "detection",
@@ -87,8 +103,11 @@ class TrainDetection:
                 "clouds": f"exact surfaces of {self.room_count} procedural rooms (ovseg3d.synth), seeds from"
                 f" {FIRST_SEED}: half of them of a type, half with random kinds",
                 "augmentation": "holes by a depth buffer of random cameras, thinning, noise, yaw, mirroring, scale;"
-                " smooth warps and stray points as in fields; without ceiling, colour or normals at random"
+                " offsets, normals, shades and stray points as in fields (scripts/training/field_like.py); without"
+                " ceiling, colour or normals at random"
                 " (scripts/training/detection_stage.py)",
+                "surfaces": f"{len(self._surfaces())} surfaces of trained fields of other such rooms"
+                " (scripts/training/field_surfaces.py)",
                 "never seen": "styles, textures and colours of ovseg3d/synth/holdout.py; any real scan",
                 "names": "text vectors of the kinds by the built-in CLIP",
             },
@@ -99,8 +118,9 @@ class TrainDetection:
             ],
             "recipe": {
                 "recipe": asdict(self.recipe),
-                "shape": asdict(self.shape),
+                "shape": network.facts(),
                 "loss_weights": WEIGHTS,
+                "started_from": None if self.start is None else self.start.name,
                 "max_seconds": self.max_seconds,
                 "steps": self.steps,
                 "threads": self.threads,

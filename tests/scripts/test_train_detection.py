@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue] - not in SciPy's list of names
 
+from ovseg3d.field.surface import Surface
 from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection import DetectionShape, load_network
+from ovseg3d.heads.detection.network import DetectionNetwork
 from ovseg3d.synth.kinds import KINDS
-from scripts.training.detection_rooms import DetectionRoom, load_detection_room
-from scripts.training.detection_stage import DetectionRecipe, DetectionStage, augmented
+from scripts.training.detection_rooms import DetectionRoom, load_detection_room, save_detection_room
+from scripts.training.detection_stage import SURFACES, DetectionRecipe, DetectionStage, augmented
+from scripts.training.field_like import field_like
+from scripts.training.field_surfaces import labelled
 from scripts.training.polar_muon import polar
 
 TINY = DetectionShape(stem=8, widths=(8, 8, 8, 8), head=16, embedding=4)
@@ -64,6 +69,52 @@ def test_boxes_stay_around_their_points(room: DetectionRoom) -> None:
     assert rotated_iou(room.boxes.astype(float), moved.boxes.astype(float)).max() < 0.99
 
 
+def test_a_field_like_cloud_bends_walls(room: DetectionRoom) -> None:
+    normal, rgb = room.normal / np.linalg.norm(room.normal, axis=1, keepdims=True), room.rgb.astype(np.float32) / 255
+    xyz, tilted, shaded, instance = field_like(np.random.default_rng(0), room.xyz, normal, rgb, room.instance)
+    offset = ((xyz - room.xyz) * normal).sum(1)
+    assert np.allclose(xyz - room.xyz, offset[:, None] * normal, atol=1e-3), "along the normal"
+    far = np.abs(offset) > 0.08
+    assert far.any() and not instance[far].any() and np.array_equal(instance[~far], room.instance[~far])
+    low, middle, high = np.quantile(offset, [0.05, 0.5, 0.95])
+    assert -0.1 < low < -0.01 and abs(middle) < 0.01 and -low < high < 0.2, "objects swell rather than shrink"
+    near = cKDTree(room.xyz).query(room.xyz, k=2)[1][:, 1]
+    plane = (normal * normal[near]).sum(1) > 0.99
+    assert np.corrcoef(offset[plane], offset[near][plane])[0, 1] > 0.5, "neighbours move together"
+    assert np.allclose(np.linalg.norm(tilted, axis=1), 1, atol=1e-3)
+    wall, flat = room.instance == 0, np.abs(offset) < 0.005
+    assert np.median((tilted * normal).sum(1)[wall & flat]) > np.median((tilted * normal).sum(1)[wall & far])
+    assert 0.6 < shaded.mean() / rgb.mean() < 1.0
+
+
+def test_points_of_a_field_take_the_object_that_they_are_near(room: DetectionRoom) -> None:
+    moved = room.xyz + np.float32([0, 0, 0.02])
+    moved[:100] += 3  # floaters
+    surface = Surface(
+        moved, room.normal.astype(np.float32) / 127, room.rgb, np.ones(len(moved), np.float32),
+        np.full(len(moved), 0.02, np.float32), np.float32([0, 0, 1]), True,
+    )  # fmt: skip
+    taught = labelled(surface, room)
+    assert not taught.instance[:100].any() and taught.boxes is room.boxes
+    objects = np.flatnonzero(room.instance[100:] > 0) + 100
+    assert (taught.instance[objects] == room.instance[objects]).mean() > 0.8
+
+
+def test_surfaces_are_trained_on(rooms: Path, room: DetectionRoom, tmp_path: Path) -> None:
+    save_detection_room(tmp_path / "1.npz", room)
+    with_surfaces = stage(rooms)
+    with_surfaces.surfaces = (tmp_path / "1.npz",)
+    (rooms / f"{SEED}.npz").rename(tmp_path / "away.npz")
+    steps = [step for step in range(8) if np.random.default_rng([0, step]).random() < SURFACES]
+    try:
+        for step in steps:
+            with_surfaces.step(step, step / 8)
+    finally:
+        (tmp_path / "away.npz").rename(rooms / f"{SEED}.npz")
+    assert steps and not (rooms / f"{SEED + 1}.npz").exists()
+    assert all(np.isfinite(value) for value in with_surfaces.measure().values())
+
+
 def test_polar_factor() -> None:
     torch.manual_seed(0)
     for shape in ((20, 6), (6, 20)):
@@ -77,7 +128,10 @@ def stage(rooms: Path) -> DetectionStage:
     vectors = torch.nn.functional.normalize(
         torch.randn(len(KINDS), 4, generator=torch.Generator().manual_seed(0)), dim=1
     )
-    return DetectionStage(rooms, range(SEED, SEED + 1), tuple(KINDS), vectors, DetectionRecipe(), TINY)
+    torch.manual_seed(0)
+    return DetectionStage(
+        rooms, range(SEED, SEED + 1), tuple(KINDS), vectors, DetectionRecipe(), DetectionNetwork(TINY)
+    )
 
 
 def test_a_training_continues_with_the_same_bits(rooms: Path) -> None:
