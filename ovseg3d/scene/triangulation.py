@@ -74,8 +74,9 @@ Progress = Callable[[str, float], None]
 class MatchingSize:
     """How many training photos are matched, and how finely.
 
-    Finding features costs as many pixels as there are, matching two photos the product of their features. With more
-    than `FULL_VIEWS` photos both become smaller, so that all photos together cost about the same.
+    With more than `FULL_VIEWS` photos each has fewer pixels and features, so that all photos together have about as
+    many: finding features costs pixels, triangulation and bundle adjustment cost observations, and matching, the
+    product of two photos' features, becomes cheaper.
     """
 
     views: int
@@ -89,8 +90,8 @@ class MatchingSize:
     def of(cls, views: int) -> "MatchingSize":
         """For a capture with so many training photos."""
         views = min(views, MAX_VIEWS)
-        share = min(1.0, math.sqrt(FULL_VIEWS / max(views, 1)))
-        return cls(views, round(FEATURE_SIDE * share), round(MAX_FEATURES * share))
+        share = min(1.0, FULL_VIEWS / max(views, 1))
+        return cls(views, round(FEATURE_SIDE * math.sqrt(share)), round(MAX_FEATURES * share))
 
     @property
     def is_full(self) -> bool:

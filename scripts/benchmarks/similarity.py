@@ -23,15 +23,15 @@ class PoseErrors:
 
 
 def compare_poses(found: Float[np.ndarray, "views 4 4"], true: Float[np.ndarray, "views 4 4"]) -> PoseErrors:
-    """Errors of OpenCV c2w poses: the rotation of the similarity is the mean of the cameras' own, robust to a line of
-    positions; scale and shift are the least-squares fit of the positions."""
+    """Errors of OpenCV c2w poses. The rotation of the similarity is the mean over the cameras. Scale and shift have the
+    least sum of distances of positions."""
     turn = Rotation.from_matrix(true[:, :3, :3] @ np.swapaxes(found[:, :3, :3], 1, 2)).mean()
     x, y = found[:, :3, 3], true[:, :3, 3]
     middle_x, middle_y = np.median(x, axis=0), np.median(y, axis=0)
     a, b = turn.apply(x - middle_x), y - middle_y
     scale, shift = 1.0, np.zeros(3)
     weight = np.ones(len(a))
-    for _ in range(20):  # medians of scale and shift in turn would stall; weights 1 / residual give the geometric fit
+    for _ in range(20):  # weights of 1 / residual: the least sum of distances, which outliers hardly move
         share = weight / weight.sum()
         mean_a, mean_b = share @ a, share @ b
         scale = float((share * ((a - mean_a) * (b - mean_b)).sum(1)).sum() / (share * ((a - mean_a) ** 2).sum(1)).sum())

@@ -280,7 +280,7 @@ def test_from_a_raw_video_to_a_field_with_nothing_set(tmp_path):
 
     settings = small_settings(steps=20)
     settings["scene"] = {"max_side": 160}
-    settings["encode"] = {"cache_dir": tmp_path / "cache"}
+    settings["encode"] = {"cache_dir": str(tmp_path / "cache")}
     lines: list[str] = []
     run = train_scene(
         tmp_path / "scene",
