@@ -23,6 +23,7 @@ from ovseg3d.scene.given_points import given_points
 from ovseg3d.scene.observations import Observations
 from ovseg3d.scene.pycolmap_calls import Stopped
 from ovseg3d.scene.sparse import VERSION, SparseDepth, reconstruct
+from ovseg3d.scene.triangulation import MatchingSize
 
 MAX_MASK_BYTES = 2**28
 """Largest mask file that is read."""
@@ -76,6 +77,16 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
     prior = load_depth_estimator(name, context.device) if decisions.depth_prior else None
     given = given_points(scene)
     made: list[Mapping[str, np.ndarray]] = []
+
+    size = MatchingSize.of(len(scene.train))
+    if not size.is_full:
+        some = f"{size.views:,} of the " if size.views < len(scene.train) else ""
+        kept = "; poses are kept, since not all are matched" if some and decisions.adjust_poses else ""
+        context.log(
+            "field",
+            f"Many photos: {some}{len(scene.train):,} are matched at {size.side} pixels, with {size.features:,}"
+            f" features each, to bound the time{kept}.",
+        )
 
     def make() -> Mapping[str, np.ndarray]:
         found = reconstruct(

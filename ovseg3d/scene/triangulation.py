@@ -31,9 +31,13 @@ from ovseg3d.scene.pycolmap_calls import chunks, interruptible, match_pairs, ope
 
 FEATURE_SIDE = 1024
 """Longest side of the photos in which features are found, pixels."""
-MAX_VIEWS = 240
-"""Photos that are matched, evenly spread; more take minutes. If there are more, no pose is adjusted: cameras that were
-moved would no longer agree with those that were not."""
+MAX_FEATURES = 4096
+"""Features of a photo."""
+FULL_VIEWS = 240
+"""Photos up to which these two hold; see `MatchingSize`."""
+MAX_VIEWS = 1200
+"""Photos that are matched, evenly spread. If there are more, no pose is adjusted: cameras that were moved would no
+longer agree with those that were not."""
 PEAK_THRESHOLD = 0.002
 """Contrast of the faintest features; COLMAP's 0.0067 finds little on plain surfaces."""
 NEAREST_PAIRS = 15
@@ -64,6 +68,35 @@ MIN_POINTS = 30
 """With fewer points there is no reconstruction."""
 
 Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class MatchingSize:
+    """How many training photos are matched, and how finely.
+
+    With more than `FULL_VIEWS` photos each has fewer pixels and features, so that all photos together have about as
+    many: finding features costs pixels, triangulation and bundle adjustment cost observations, and matching, the
+    product of two photos' features, becomes cheaper.
+    """
+
+    views: int
+    """Photos that are matched."""
+    side: int
+    """Longest side of the photos in which features are found, pixels."""
+    features: int
+    """Most features of a photo."""
+
+    @classmethod
+    def of(cls, views: int) -> "MatchingSize":
+        """For a capture with so many training photos."""
+        views = min(views, MAX_VIEWS)
+        share = min(1.0, FULL_VIEWS / max(views, 1))
+        return cls(views, round(FEATURE_SIDE * math.sqrt(share)), round(MAX_FEATURES * share))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether photos are matched as finely as those of a small capture."""
+        return self.side == FEATURE_SIDE
 
 
 @dataclass(frozen=True)
@@ -119,11 +152,11 @@ def _spread(views: Sequence[int]) -> list[int]:
     return [views[i] for i in np.linspace(0, len(views) - 1, MAX_VIEWS).round().astype(int)]
 
 
-def _at_feature_size(frame: Frame) -> Frame:
+def _at_feature_size(frame: Frame, side: int) -> Frame:
     """The frame at the size in which features are found."""
     header = read_header(frame.image_path, frame.max_pixels)
     width, height = header.upright_size if frame.upright else (header.width, header.height)
-    ratio = min(1.0, FEATURE_SIDE / max(width, height))
+    ratio = min(1.0, side / max(width, height))
     camera = frame.camera.scaled(max(1, round(width * ratio)), max(1, round(height * ratio)))
     return replace(frame, camera=camera)
 
@@ -134,7 +167,8 @@ class _Job:
     def __init__(self, scene: Scene, views: list[int], work: Path, threads: int, seed: int, report: Progress) -> None:
         self._scene, self._views, self._work = scene, views, work
         self._threads, self._seed, self._report = threads, seed, report
-        self._frames = [_at_feature_size(scene.frames[view]) for view in views]
+        self._size = MatchingSize.of(len(views))
+        self._frames = [_at_feature_size(scene.frames[view], self._size.side) for view in views]
         self._names = [f"{number:05d}.png" for number in range(len(views))]
         self._database = work / "database.db"
         self._ids: list[int] = []
@@ -153,7 +187,7 @@ class _Job:
         extraction = pycolmap.FeatureExtractionOptions()
         extraction.num_threads = self._threads
         extraction.sift.peak_threshold = PEAK_THRESHOLD
-        extraction.sift.max_num_features = 4096
+        extraction.sift.max_num_features = self._size.features
         for numbers, done in chunks(list(range(len(self._frames))), 8):
             self._report(f"finding features: {done} of {len(self._frames)} photos", 0.5 * done / len(self._frames))
             for number in numbers:

@@ -231,10 +231,10 @@ class Tracer:
             side: samples along a pixel's side; None takes `detail`'s.
         """
         side = self.detail.pixel_side if side is None else side
-        radiance, depth, face = self._radiance(c2w, width, height, focal, side)
+        radiance, depth, face = self.radiance(c2w, width, height, focal, side)
         return Picture(develop(radiance, self.exposure), depth, face)
 
-    def _radiance(self, c2w, width: int, height: int, focal: Real, side: int = 2):
+    def radiance(self, c2w, width: int, height: int, focal: Real, side: int = 2):
         if self.light is None:
             side = 0
         light = wp.zeros(1, dtype=wp.vec3, device="cpu") if self.light is None else self.light
@@ -257,7 +257,7 @@ class Tracer:
     def meter(self, c2ws: Sequence[np.ndarray], focal_per_width: Real, *, target: Real = 0.46) -> None:
         """Sets one exposure for all photos, so that their mean sRGB value is about `target`."""
         width, height = 40, 30
-        small = [self._radiance(c2w, width, height, focal_per_width * width) for c2w in c2ws]
+        small = [self.radiance(c2w, width, height, focal_per_width * width) for c2w in c2ws]
         radiance = np.stack([s[0] for s in small])
         low, high = 0.05, 20.0
         for _ in range(30):

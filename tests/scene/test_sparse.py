@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from ovseg3d.errors import OutputError, SceneError
 from ovseg3d.scene import Camera, Scene, load_depth, load_scene
 from ovseg3d.scene.sparse import SparseDepth, reconstruct
+from ovseg3d.scene.triangulation import MatchingSize, triangulate
 from ovseg3d.synth import Views, synthesise
 from ovseg3d.synth.render import DRAFT
 
@@ -111,6 +112,34 @@ def test_focal_lengths_that_few_photos_share_stay(room: Scene, monkeypatch: pyte
     assert found is not None
     np.testing.assert_array_equal(found.focal_ratio[few], 1.0)
     assert (np.ptp(found.focal_ratio[~few], 0) == 0).all() and (found.focal_ratio[~few] < 0.995).all()
+
+
+def test_many_photos_together_have_no_more_pixels_and_features_than_few():
+    """Some may be left out only beyond 1,000."""
+    few, many, more = MatchingSize.of(240), MatchingSize.of(1000), MatchingSize.of(5000)
+    assert few.is_full and not many.is_full
+    assert many.views == 1000 and many.views * many.side**2 == pytest.approx(few.views * few.side**2, rel=0.01)
+    assert many.views * many.features == pytest.approx(few.views * few.features, rel=0.01)
+    assert more.views < 5000 and more.side <= many.side
+
+
+def test_poses_return_where_photos_are_matched_at_a_smaller_size(room: Scene, monkeypatch: pytest.MonkeyPatch):
+    """As in a capture of nine times as many photos as are matched at full size, scaled to this small room."""
+    monkeypatch.setattr("ovseg3d.scene.triangulation.FEATURE_SIDE", 540)
+    monkeypatch.setattr("ovseg3d.scene.triangulation.FULL_VIEWS", 3)
+    random = np.random.default_rng(2)
+    frames = list(room.frames)
+    for view in room.train:
+        c2w = frames[view].camera.c2w.copy()
+        c2w[:3, :3] = c2w[:3, :3] @ Rotation.from_rotvec(np.radians(1.0) * _unit(random)).as_matrix()
+        frames[view] = replace(frames[view], camera=replace(frames[view].camera, c2w=c2w))
+    found = triangulate(
+        replace(room, frames=tuple(frames)), adjust=True, focal=False, threads=2, seed=0, report=lambda *_: None
+    )
+    assert found is not None and len(np.unique(found.observations.view)) == len(room.train)
+    turns = Rotation.from_matrix(found.c2w[:, :3, :3] @ np.swapaxes(poses(room)[:, :3, :3], 1, 2))
+    assert np.degrees(np.median((turns.mean().inv() * turns).magnitude())) < 0.3
+    assert 0 <= found.observations.xy.min() and found.observations.xy[:, 0].max() > 190  # at the size of the photos
 
 
 def test_nothing_moves_where_not_all_photos_are_matched(room: Scene, monkeypatch: pytest.MonkeyPatch):

@@ -39,7 +39,7 @@ def test_the_depth_buffer_agrees_with_rays(made):
 def test_a_shaded_view_looks_like_the_photo(made):
     c2w = on_path(made.room.cameras, 0.3)
     quick = shade_room(made.tracer, look_at_room(made.tracer, c2w, 40, 34.0, side=3))
-    slow, _, _ = made.tracer._radiance(c2w, 40, 40, 34.0, 3)
+    slow, _, _ = made.tracer.radiance(c2w, 40, 40, 34.0, 3)
     # Rays are jittered within a pixel and see mirrors; both are small on the whole.
     assert np.median(np.abs(quick - slow)) < 0.02 and np.corrcoef(quick.ravel(), slow.ravel())[0, 1] > 0.97
 

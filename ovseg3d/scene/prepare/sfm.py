@@ -20,8 +20,10 @@ from ovseg3d.scene.pycolmap_calls import Stopped, chunks, interruptible, match_p
 
 # Focal length / longest side without EXIF: videos of phones have 0.7 to 0.9. The others are retries.
 _FOCAL_GUESSES = (0.85, 1.2, 0.6)
-# Four distortion coefficients need several images; with fewer, one is used.
-_MANY_FOR_OPENCV = 8
+# The lens has one focal length and radial distortion: phones have square pixels. A second focal length and tangential
+# coefficients fit no better, and trade places with the principal point, which turns all cameras by half a degree.
+# Two coefficients need several images; with fewer, one is used.
+_MANY_FOR_RADIAL = 8
 # Only many images separate the principal point from distortion and poses.
 _MANY_FOR_PRINCIPAL_POINT = 20
 
@@ -128,7 +130,7 @@ class Solver:
                 pass  # Opening makes the empty database, which import_images wants to find.
             for group in self.groups:
                 options = pycolmap.ImageReaderOptions()
-                options.camera_model = "OPENCV" if len(group.names) >= _MANY_FOR_OPENCV else "SIMPLE_RADIAL"
+                options.camera_model = "RADIAL" if len(group.names) >= _MANY_FOR_RADIAL else "SIMPLE_RADIAL"
                 pycolmap.import_images(
                     self.database,
                     self.images,
