@@ -65,8 +65,8 @@ class ImageNetEncoder:
 
     @cached_property
     def _tower(self) -> ConvolutionalTower:
-        # Made for the first image, since it looks through the head, which needs the classes' vectors. It needs gradients,
-        # and photos are encoded in inference mode.
+        # Made for the first image, since it looks through the head, which needs the classes' vectors. Its shift needs
+        # gradients, and photos are encoded in inference mode.
         with torch.inference_mode(False):
             return ConvolutionalTower(self._visual)
 

@@ -85,8 +85,8 @@ class Answer:
     score: float
     """Score of presence, 0 to 1 (see `presence`)."""
     probability: float | None
-    """Calibrated probability of presence. None: the encoder has no calibration for these criteria, sizes are unknown, or
-    instances have no crops."""
+    """Calibrated probability of presence. None: the encoder has no calibration for these criteria, sizes are unknown,
+    or instances have no crops."""
     calibrated: bool
     threshold: float
     alternative: str | None
