@@ -234,7 +234,15 @@ class Tracer:
         radiance, depth, face = self.radiance(c2w, width, height, focal, side)
         return Picture(develop(radiance, self.exposure), depth, face)
 
-    def radiance(self, c2w, width: int, height: int, focal: Real, side: int = 2):
+    def radiance(
+        self, c2w: np.ndarray, width: int, height: int, focal: Real, side: int = 2
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One picture before it is developed: linear radiance (h, w, 3), z-depth (h, w), and faces (h, w).
+
+        Args:
+            c2w, width, height, focal: as for `photo`.
+            side: samples along a pixel's side; 0 gives depth and faces only.
+        """
         if self.light is None:
             side = 0
         light = wp.zeros(1, dtype=wp.vec3, device="cpu") if self.light is None else self.light

@@ -33,6 +33,7 @@ from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import FILE, load_semantics, save_semantics
 from ovseg3d.query.engine import QueryEngine
+from ovseg3d.query.layout_prior import LOG_ODDS
 from ovseg3d.render.palette import colours
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.settings import make_config
@@ -141,10 +142,10 @@ def test_a_closed_list_takes_the_nearest_and_none_where_the_canonical_is_nearer(
     assert ((doubled == 2) == (labels == 2)).all() and not (doubled == 3).any(), "the first of equals"
 
 
-def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
+def test_a_thing_is_hardly_a_floor_and_the_floor_is_one_also_from_the_file(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Red objects similar to "a red floor" are excluded once the layout planes are known."""
+    """Red objects similar to "a red floor" are less likely to be one, once the layout planes are known."""
     monkeypatch.setitem(WORDS, "floor", WORDS["red"])
     engine = QueryEngine(run)
     assert engine.semantics.plane is not None
@@ -159,8 +160,13 @@ def test_a_thing_is_no_floor_and_the_floor_is_one_also_from_the_file(
         engine = QueryEngine(run, semantics=learnt)
         assert {names[i - 1] for i in set(engine.labels(names, none=False)[red])} == {wanted}
         assert engine.ask([wanted], canonical=["sand"], alternatives=names)[0].present
-    engine = QueryEngine(run, semantics=replace(load_semantics(tmp_path), instance=red.astype(np.int32)))
-    assert set(engine.labels(names, none=False)[red]) == {3}, "what is left when a thing is neither"
+    thing = replace(load_semantics(tmp_path), instance=red.astype(np.int32))
+    told, plain = (
+        QueryEngine(run, semantics=one).compare(names, ())[0][red]
+        for one in (thing, replace(thing, plane=np.full(len(red), NONE, np.int8), instance=0 * thing.instance))
+    )
+    step = LOG_ODDS / engine.semantics.encoder.logit_scale
+    np.testing.assert_allclose(told - plain, np.tile([-step, -step, 0], (len(told), 1)), atol=1e-5)
 
 
 def test_wrong_questions_are_explained(run: RunFolder) -> None:
