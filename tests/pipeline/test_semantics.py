@@ -162,8 +162,7 @@ def test_a_thing_is_hardly_a_floor_and_the_floor_is_one_also_from_the_file(
         assert engine.ask([wanted], canonical=["sand"], alternatives=names)[0].present
     thing = replace(load_semantics(tmp_path), instance=red.astype(np.int32))
     told, plain = (
-        QueryEngine(run, semantics=one).compare(names, ())[0][red]
-        for one in (thing, replace(thing, plane=np.full(len(red), NONE, np.int8), instance=0 * thing.instance))
+        QueryEngine(run, semantics=one).compare(names, ())[0][red] for one in (thing, replace(thing, plane=None))
     )
     step = LOG_ODDS / engine.semantics.encoder.logit_scale
     np.testing.assert_allclose(told - plain, np.tile([-step, -step, 0], (len(told), 1)), atol=1e-5)
