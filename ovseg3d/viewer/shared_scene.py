@@ -250,9 +250,8 @@ def draft_renderer(renderer: Any) -> Any:
     if not isinstance(renderer, Renderer):
         return renderer
     config = replace(renderer.config, step_size=2 * renderer.config.step_size, cone=2 * renderer.config.cone)
-    return Renderer(
-        renderer.field, renderer.backend, renderer.box, renderer.occupancy, config, renderer.workers, renderer.white
-    )
+    parts = renderer.field, renderer.backend, renderer.box, renderer.occupancy, config, renderer.workers
+    return Renderer(*parts, renderer.white, renderer.sky)
 
 
 def open_shared_scene(
