@@ -167,7 +167,7 @@ def _measure(run: RunFolder) -> list[str]:
     true = np.concatenate([load_depth(frame, scene).ravel() for frame in frames])[None]
     errors = depth_errors(found, true)
     views = list(look(renderer, [scene.frames[view].camera for view in scene.train], SurfaceConfig()))
-    xyz = extract_surface(renderer, views, scene.up, scene.metric).xyz
+    xyz = extract_surface(renderer, views, np.array([0.0, 0.0, 1.0]), scene.metric).xyz
     wrong = off_surface(make_boxes(), xyz) > 0.1 * np.linalg.norm(xyz, axis=-1)
     return [
         f"{100 * errors.rel_median:.1f}%, {100 * errors.within_5_percent:.0f}%",
