@@ -12,7 +12,7 @@ measured again. Never use the rooms for reports.
 """
 
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.answer import THRESHOLD
 from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.engine import QueryEngine
+from ovseg3d.query.size_prior import SizePrior
 from ovseg3d.session import load
 from scripts.benchmarks.answers import LABELS, absence, boxes, in_3d
 from scripts.start import start
@@ -55,10 +56,15 @@ def groups_only(scene: SemanticScene) -> Candidates:
     return replace(found, scene=found.scene.take(np.arange(few)), members=found.members[:few]) if few else found
 
 
+def no_sizes(prior: SizePrior, phrases: Sequence[str]) -> np.ndarray:
+    """Log odds of zero in place of the size prior's."""
+    return np.zeros((len(prior._extents), len(phrases)))
+
+
 _GROUPING, _SUPERPOINTS = "ovseg3d.instances.grouping", "ovseg3d.instances.superpoints"
 _PIPELINE, _QUERY = "ovseg3d.pipeline.semantics", "ovseg3d.query"
 INSTANCES: dict[str, dict[str, Any]] = {
-    "layout": {f"{_SUPERPOINTS}.room_planes": lambda *_: []},
+    "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},
     "planar instances": {f"{_PIPELINE}.find_planar_instances": lambda *_: PlanarInstances()},
     "off-plane residuals": {f"{_GROUPING}.off_plane_residuals": lambda _border, _region, layout, *_: layout},
     "cuts": {f"{_GROUPING}.cut_apart": lambda *given: given[6]},
@@ -69,7 +75,7 @@ INSTANCES: dict[str, dict[str, Any]] = {
 """What replaces each stage of the instances."""
 ANSWERS: dict[str, dict[str, Any]] = {
     "hubness correction": {f"{_QUERY}.hubness.STRENGTH": 0.0},
-    "size prior": {f"{_QUERY}.scene_decision.SIZE_WEIGHT": 0.0, f"{_QUERY}.similarity.SIZED_NAMES": 0.0},
+    "size prior": {f"{_QUERY}.size_prior.SizePrior.log_odds": lambda self, phrases, free=(): no_sizes(self, phrases)},
     "layout prior": {f"{_QUERY}.layout_prior.LOG_ODDS": 0.0},
     "typical words": {f"{_QUERY}.scene_decision.TYPICALITY_WEIGHT": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
