@@ -115,7 +115,11 @@ def find_layout(
     gap: float,
     config: StructureConfig | None = None,
 ) -> list[Plane]:
-    """The planes of the layout as `config.layout` says; none if they make no room. Arguments as of `room_planes`."""
+    """The planes of the layout as `config.layout` says; none if they make no room.
+
+    Args:
+        xyz, normal, area, up, gap, config: as for `room_planes`.
+    """
     config = config or StructureConfig()
     planes = [] if config.layout == "none" else room_planes(xyz, normal, area, up, gap, config)
     return planes if config.layout == "indoor" or is_room(planes, up) else []

@@ -13,8 +13,6 @@ from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
 from ovseg3d.query.presence import (
     LOGIT_SHARE,
-    MAX_TYPICALITY,
-    TYPICALITY_WEIGHT,
     log_odds,
     log_sum,
     relevancies,
@@ -85,14 +83,8 @@ class SceneDecision:
         semantics, texts = self.candidates.scene, self._texts.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
         scale, nearer = semantics.encoder.logit_scale, cosines - self.candidates.levels(cosines)
-        logits = LOGIT_SHARE * scale * nearer + TYPICALITY_WEIGHT * self._typical(texts)
-        logits = logits + self._similarity.prior.log_odds(phrases, semantics.plane, semantics.piece, free)
-        return np.split(logits, np.cumsum([len(group) for group in groups])[:-1], axis=1)
-
-    def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
-        """z-scores of the texts' cosines with the mean of the default vocabulary."""
-        middle, mean, deviation = self._texts.usual
-        return ((texts @ middle - mean) / max(deviation, 1e-6)).clip(-MAX_TYPICALITY, MAX_TYPICALITY)
+        room = self._similarity.prior.log_odds(phrases, semantics.plane, semantics.piece, free)
+        return np.split(LOGIT_SHARE * scale * nearer + room, np.cumsum([len(group) for group in groups])[:-1], axis=1)
 
     @cached_property
     def _everyday_shares(self) -> tuple[Float[np.ndarray, " candidates"], Float[np.ndarray, "candidates words"]]:

@@ -69,7 +69,6 @@ INSTANCES: dict[str, dict[str, Any]] = {
     "off-plane residuals": {f"{_GROUPING}.off_plane_residuals": lambda _border, _region, layout, *_: layout},
     "cuts": {f"{_GROUPING}.cut_apart": lambda *given: given[6]},
     "objectness": {f"{_GROUPING}.ObjectnessConfig.instances": lambda _self, told: np.ones(len(told), bool)},
-    "joined pictures": {f"{_GROUPING}._hung": lambda region, *_: region},
     "fog of the ceiling": {f"{_GROUPING}._ceiling": lambda region, *_: np.zeros(len(region), bool)},
 }
 """What replaces each stage of the instances."""
@@ -77,7 +76,6 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "hubness correction": {f"{_QUERY}.hubness.STRENGTH": 0.0},
     "size prior": {f"{_QUERY}.size_prior.SizePrior.log_odds": lambda self, phrases, free=(): no_sizes(self, phrases)},
     "layout prior": {f"{_QUERY}.layout_prior.LOG_ODDS": 0.0},
-    "typical words": {f"{_QUERY}.scene_decision.TYPICALITY_WEIGHT": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
     "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},
     "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": groups_only},

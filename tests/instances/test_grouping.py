@@ -230,17 +230,6 @@ def test_planes_are_a_layout_only_in_a_room_or_where_it_is_said() -> None:
     assert not none.layout.any() and min(ious(none, room.instances).values()) > 0.95 and none.count > 2
 
 
-def test_a_picture_and_its_mount_are_one_and_two_pictures_that_touch_are_two() -> None:
-    room = floor().sheet((-2, -2, 0), (4, 0, 0), (0, 0, 2.5), (0, 1, 0), 0, 3)
-    for number, (left, low, wide, high) in enumerate(((-1.5, 0.8, 1, 1), (-1.25, 1.05, 0.5, 0.5), (-0.5, 1.3, 1, 0.5))):
-        room.without((left, -2.1, low), (left + wide, -1.9, low + high))
-        room.sheet((left, -2, low), (wide, 0, 0), (0, 0, high), (0, 1, 0), 2 if number == 2 else 1, 4 + number)
-    colours = [[120] * 3, [0] * 3, [0] * 3, [200] * 3, [30, 60, 160], [40, 140, 60], [170, 60, 40]]
-    surface = replace(room.surface(0.003), rgb=np.array(colours, np.uint8)[room.kinds])
-    found = find_in(surface, [room.features()])
-    assert found.count == 2 and min(ious(found, room.instances).values()) > 0.85
-
-
 def test_a_wall_of_another_colour_does_not_take_what_hangs_on_it() -> None:
     room = floor().sheet((-2, -2, 0), (4, 0, 0), (0, 0, 2.5), (0, 1, 0), 0, 3)
     room.sheet((-2, -2, 0), (0, 4, 0), (0, 0, 2.5), (1, 0, 0), 0, 3).sheet(

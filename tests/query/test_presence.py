@@ -27,7 +27,7 @@ from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.hubness import groups_of
 from ovseg3d.query.presence import PRIOR, log_odds, log_sum, relevancies
 from ovseg3d.query.relevancy import CANONICAL
-from ovseg3d.runs.config import Config
+from ovseg3d.runs.config import Config, SemanticsConfig
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.phrases import keep_phrases
 from ovseg3d.synth import KINDS
@@ -137,11 +137,14 @@ def test_candidates_with_half_of_the_best_log_odds_are_meant() -> None:
     assert relevancies(np.array([800.0, -900.0])).tolist() == [1.0, 0.0], "no overflow"
 
 
+INDOOR = Config(semantics=SemanticsConfig(layout="indoor"))
+
+
 def asker_of(folder: Path, scene: SemanticScene, texts: dict[str, np.ndarray]) -> QueryEngine:
     """Of a scene whose encoder knows some texts; everyday words that are not among them mean nothing here."""
     folder.mkdir(exist_ok=True)
     save_semantics(folder, scene)
-    engine = QueryEngine(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
+    engine = QueryEngine(RunFolder(folder, INDOOR, folder, "room", ""), None, "cpu")
     nothing = np.eye(scene.vectors.shape[1], dtype=np.float32)[-1]
     engine.texts.clip, engine.texts._vectors = (
         None,

@@ -220,7 +220,7 @@ def test_a_word_of_unknown_size_has_that_of_its_nearest_everyday_word(tmp_path: 
     words[:, 0] = 0
     couch = np.float32([0, 5, 5, 5])
     engine.texts._vectors |= dict(zip(DEFAULT_VOCABULARY, words)) | {"couch": couch, "sofa": couch}
-    engine.texts._vectors["gadget"] = engine.texts.usual[0] + np.float32([1, 0, 0, 0])
+    engine.texts._vectors["gadget"] = engine.texts.usual + np.float32([1, 0, 0, 0])
     assert (
         engine.similarity.sizes.size("couch") == engine.similarity.sizes.size("sofa") == SIZES["sofa"]
         and engine.similarity.sizes.size("gadget") is None
