@@ -12,7 +12,7 @@ measured again. Never use the rooms for reports.
 """
 
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +46,7 @@ from scripts.start import start
 COLUMNS = ("points", "phrases", "recall", "precision", "present", "refused")
 Row = dict[str, float]
 
-_all_candidates = Candidates.of
+_all_candidates, _size_odds = Candidates.of, SizePrior.log_odds
 
 
 def groups_only(scene: SemanticScene) -> Candidates:
@@ -54,11 +54,6 @@ def groups_only(scene: SemanticScene) -> Candidates:
     found = _all_candidates(scene)
     few = found.group_count
     return replace(found, scene=found.scene.take(np.arange(few)), members=found.members[:few]) if few else found
-
-
-def no_sizes(prior: SizePrior, phrases: Sequence[str]) -> np.ndarray:
-    """Log odds of zero in place of the size prior's."""
-    return np.zeros((len(prior._extents), len(phrases)))
 
 
 _GROUPING, _SUPERPOINTS = "ovseg3d.instances.grouping", "ovseg3d.instances.superpoints"
@@ -74,7 +69,7 @@ INSTANCES: dict[str, dict[str, Any]] = {
 """What replaces each stage of the instances."""
 ANSWERS: dict[str, dict[str, Any]] = {
     "hubness correction": {f"{_QUERY}.hubness.STRENGTH": 0.0},
-    "size prior": {f"{_QUERY}.size_prior.SizePrior.log_odds": lambda self, phrases, free=(): no_sizes(self, phrases)},
+    "size prior": {f"{_QUERY}.size_prior.SizePrior.log_odds": lambda *given, **free: 0 * _size_odds(*given, **free)},
     "layout prior": {f"{_QUERY}.layout_prior.LOG_ODDS": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
     "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},
