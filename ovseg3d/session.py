@@ -9,15 +9,21 @@ run.export("cloud,html")
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from ovseg3d.errors import ConfigError
 from ovseg3d.export.run import export_run
 from ovseg3d.heads.detection import Detection
 from ovseg3d.limits import NO_TRUST, Trust
+from ovseg3d.query import calibrate
+from ovseg3d.query.calibration import Calibration
 from ovseg3d.query.engine import Answer, QueryEngine
+from ovseg3d.query.kept_calibration import Label, read_labels
 from ovseg3d.query.poses import InstancePose, pose_in_run
+from ovseg3d.runs.config import Layout
 from ovseg3d.runs.folder import RunFolder, open_run
 
 
@@ -67,6 +73,33 @@ class Run(RunFolder):
         """
         return pose_in_run(self._engine, phrases=phrases, **options)
 
+    def calibrate(
+        self, labels: Sequence[tuple[str, bool] | Label] | Path | str = (), *, reset: bool = False
+    ) -> Calibration:
+        """Fit presence to yes and no answers, and keep the calibration in the run; queries use it from now on.
+
+        Args:
+            labels: phrases with whether the scene shows them, labels with a place in a photo
+                (`query.kept_calibration.Label`), or a CSV or JSON file of labels. They add to those of earlier calls.
+            reset: remove what the run keeps first.
+
+        Returns:
+            The calibration: slope and offset of log odds.
+
+        Raises:
+            ConfigError: there is no label, or one is damaged or at no surface.
+            RunError: the run has no semantics.
+            OutputError: the run cannot be written to.
+        """
+        if reset:
+            calibrate.reset(self._engine)
+            if not labels:
+                return calibrate.prior_of(self._engine).mean
+        if isinstance(labels, Path | str):
+            labels = read_labels(Path(labels))
+        rows = [one if isinstance(one, Label) else Label(*one) for one in labels]
+        return calibrate.calibrate(self._engine, rows).calibration
+
     def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
         """Export the surface, labels, instances, a video or a web page.
 
@@ -90,15 +123,22 @@ class Run(RunFolder):
         return QueryEngine(self)
 
 
-def load(path: Path | str, trust: Trust = NO_TRUST) -> Run:
+def load(path: Path | str, trust: Trust = NO_TRUST, layout: Layout | None = None) -> Run:
     """Open a run.
 
     Args:
         path: the run's folder or a file in it, a scene's folder in `outputs` or its `latest`, or a scene. A scene means
             its newest run.
         trust: the user's permissions for the run and its capture.
+        layout: whether priors of rooms count in answers (`runs.config.SemanticsConfig`); None: as in its training.
 
     Raises:
+        ConfigError: the layout is unknown.
         RunError: there is no run, or it is truncated, of another version, or invalid.
     """
-    return Run(**vars(open_run(path, trust)))
+    run = open_run(path, trust)
+    if layout is not None:
+        if layout not in get_args(Layout):
+            raise ConfigError(f"Layout is one of {', '.join(get_args(Layout))}, not {layout!r}", fix='layout="auto"')
+        run = replace(run, config=replace(run.config, semantics=replace(run.config.semantics, layout=layout)))
+    return Run(**vars(run))

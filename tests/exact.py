@@ -70,9 +70,10 @@ def register_encoders(patch: pytest.MonkeyPatch, cache: Path) -> None:
 
 
 def flags_of(method: str = "lift", **train: object) -> dict:
-    """Settings of a run that learns meaning; keywords go to the section `train`."""
+    """Settings of a run that learns meaning; keywords go to the section `train`. The sand counts as a floor."""
     encode = {"clip": "colours", "dino": "patches", "features": "dense", "clip_side": 64}
-    return small_settings(**train) | {"encode": encode, "only": "field,semantics", "semantics": {"method": method}}
+    semantics = {"method": method, "layout": "indoor"}
+    return small_settings(**train) | {"encode": encode, "only": "field,semantics", "semantics": semantics}
 
 
 def named_colours(colours: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train", "Train", "SCENE...", "Fit a radiance field and learn its semantics.", "Train"),
     "view": Command("view", "View", "SCENE|RUN", "View, query and select in the browser.", "Query"),
     "query": Command("query", "Query", "RUN PHRASE...", "Find where something is, by free text.", "Query"),
+    "calibrate": Command("calibrate", "Calibrate", "RUN", "Fit presence to a few yes and no answers.", "Query"),
     "detect": Command("detect", "Detect", "CLOUD|RUN", "Put named, oriented boxes around objects.", "Query"),
     "pose": Command("pose", "Pose", "PHOTO|CLOUD|RUN", "Tell which way objects face.", "Query"),
     "segment": Command("segment", "Segment", "RUN", "Label every view with phrases or instances.", "Query"),

@@ -137,7 +137,7 @@ class Detect:
         run = captured and self.view is None
         refuse_idle(
             self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", run, "with a run"),
-            ("clip", run, "with a run"), ("view", captured, "with a scene or a run"),
+            ("clip", run, "with a run"), ("layout", run, "with a run"), ("view", captured, "with a scene or a run"),
             ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
             ("depth_model", photo or self.view is not None, "with a photo or --view"),
             ("intrinsics", photo, "with a photo"), ("scale", not photo, "with a cloud, a run or a scene"),

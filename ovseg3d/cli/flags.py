@@ -11,6 +11,7 @@ import tyro
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.limits import MAX_PIXELS, Trust
+from ovseg3d.runs.config import Layout
 from ovseg3d.runs.devices import BackendName, DeviceName
 
 if TYPE_CHECKING:
@@ -79,12 +80,14 @@ class Where(Allow):
     """Backend of the field."""
     clip: str | None = None
     """The run's text-image encoder, as in --clip of train, if the run itself may not name it. Its hash is checked."""
+    layout: Layout | None = None
+    """Whether priors of rooms count in answers, as in --layout of train; by default as in training."""
 
     def load(self, path: Path) -> "Run":
         """Open the run at `path` with the user's permissions. Raises RunError."""
         from ovseg3d.session import load
 
-        return load(path, self.trust(clip=self.clip))
+        return load(path, self.trust(clip=self.clip), self.layout)
 
     def engine(self, run: "RunFolder", scene: "Scene", templates: str | None = None) -> "QueryEngine":
         """The query engine of a run; `templates` is the text of the flag. Raises RunError, ConfigError."""

@@ -101,6 +101,7 @@ class Pose:
             ("intrinsics", photo, "with a photo"), ("classes", not photo, "with a cloud or a run"),
             ("min_score", cloud, "with a cloud"), ("up", cloud, "with a cloud"), ("scale", cloud, "with a cloud"),
             ("view", run, "with a run"), ("scene", run, "with a run"), ("clip", run, "with a run"),
+            ("layout", run, "with a run"),
             ("device", not cloud, "with a photo or a run"), ("backend", run, "with a run"),
             ("allow_outside", run, "with a run"), ("max_megapixels", run, "with a run"),
         )  # fmt: skip

@@ -119,7 +119,8 @@ class Query:
 def _sentence(answer: Any) -> str:
     found = f"score {answer.score:.2f}, threshold {answer.threshold:g}"
     if answer.probability is not None:
-        found += f", probability {answer.probability:.0%}"
+        by = ", by the labels of this run" if answer.calibrated_by == "labels" else ""
+        found += f", probability {answer.probability:.0%}{by}"
     if not answer.present:
         better = f'; the best match is more like "{answer.alternative}"' if answer.alternative else ""
         return f'"{answer.phrase}" is not in this scene ({found}){better}.'

@@ -39,8 +39,9 @@ class View:
         if not 0 < self.port < 65536:
             raise ConfigError(f"--port must be from 1 to 65535, not {self.port}", fix="--port 7007")
         console = get_console()
+        where = self.where
         shared = open_shared_scene(
-            self.run, self.where.scene, self.where.device, self.where.backend, self.where.trust(clip=self.where.clip)
+            self.run, where.scene, where.device, where.backend, where.trust(clip=where.clip), where.layout
         )
         stop = threading.Event()
         with _serve(console, shared, self.host, self.port) as viewer, interruptible(stop):

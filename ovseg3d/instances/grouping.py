@@ -6,8 +6,8 @@ Shape and colour are used first: they are known per point, while features are bl
 2. The planes of the layout (floor, walls, ceiling; see `layout`) are found, and each superpoint's plane.
 3. Superpoints merge into regions. Pairs that are most likely one instance, by their adjacency and appearance, merge
    first (see `adjacency`).
-4. Colour and appearance decide which regions on a plane are layout; the others hang or lie on it. Regions on one wall
-   that share much of their outline are joined, since a picture has many colours. Fog above the walls is ceiling.
+4. Colour and appearance decide which regions on a plane are layout; the others hang or lie on it. Fog above the walls
+   is ceiling.
 5. Instances that touch and look alike are separated by shape (see `cuts`). Poorly reconstructed layout off its planes
    is recognised by colour (see `off_plane`). What remains and is large enough is an instance or a rejected fragment
    (see `objectness`).
@@ -23,14 +23,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import MergeConfig, MergeCost, bends, pair_features, tint
 from ovseg3d.instances.consensus import ConsensusConfig, Layers, find_mask_instances
 from ovseg3d.instances.cuts import CutConfig, cut_apart
-from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority
+from ovseg3d.instances.graph import Contacts, add_up, agglomerate
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig, upper_edge
 from ovseg3d.instances.objectness import ObjectnessConfig, region_features
 from ovseg3d.instances.off_plane import OffPlaneConfig, off_plane_residuals
@@ -52,12 +50,6 @@ class InstanceConfig:
     """...and in lightness..."""
     alike: float = 1.1
     """...and in appearance; the three are the axes of an ellipsoid."""
-    flat: float = 0.9
-    """Regions on one wall are joined when at least this share of each lies on the wall's plane..."""
-    hung: float = 0.3
-    """...each covers at most this share of the plane, since more is a wall of another colour..."""
-    common: float = 0.4
-    """...and at least this share of the shorter outline is common to both."""
     least: int = 15
     """Fewest points of an instance."""
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
@@ -122,7 +114,7 @@ def find_instances(
     region = agglomerate(contacts, made.weight, made.region_features, MergeCost(config.merge, made.first))
     layout = _layout(region, made.seen, made.area, kind, config)
     layout[_ceiling(region, layout, plane, kind, made, surface.up.astype(np.float64), config.structure)] = CEILING
-    region = np.where(layout == NONE, _hung(region, layout, plane, kind, made, config), -1)
+    region = np.where(layout == NONE, region, -1)
     # Votes of photos may only prevent a cut: photo regions also end inside instances.
     crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(made.vote, 0)
     up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
@@ -218,32 +210,6 @@ def _ceiling(
     pair = made.adjacency.pair
     fog &= np.isin(np.arange(len(size)), region[pair[wall[pair[:, ::-1]]]])
     return (kind == NONE) & np.where(layout == NONE, fog[region], height > edge)
-
-
-def _hung(
-    region: np.ndarray,
-    layout: np.ndarray,
-    plane: np.ndarray,
-    kind: np.ndarray,
-    made: Superpoints,
-    config: InstanceConfig,
-) -> Int[np.ndarray, " superpoints"]:
-    """Join regions that hang side by side on a wall."""
-    count = int(region.max()) + 1
-    usual = majority(region, plane, count, 0.0)
-    size, there = np.bincount(region, made.area, count), np.bincount(plane, made.area)
-    on = np.bincount(region, made.area * (plane == usual[region]), count)
-    walls = np.zeros(len(there), bool)
-    walls[plane[kind == WALL]] = True
-    hangs = walls[usual] & (on >= config.flat * size) & (on <= config.hung * there[usual])
-    hangs &= np.bincount(region, layout != NONE, count) == 0
-    adjacency = made.adjacency.merged(region, count)
-    pair, edges = adjacency.pair, adjacency.sums[:, 0]
-    outline = np.bincount(pair.ravel(), np.repeat(edges, 2), count)
-    one = hangs[pair].all(1) & (usual[pair[:, 0]] == usual[pair[:, 1]])
-    one &= edges >= config.common * outline[pair].min(1)
-    graph = csr_array((np.ones(int(one.sum())), pair[one].T), shape=(count, count))
-    return connected_components(graph, directed=False)[1][region]
 
 
 def _region_features(

@@ -8,13 +8,19 @@ hardly any surface lies behind it: there is floor under a table top, but nothing
 
 Photos of a room rarely show its ceiling; a strip of it is bumps and fog, not a plane. It begins where walls end
 (`upper_edge`).
+
+A table top with nothing visible below it, a lawn, or a facade are such planes, too. So planes are a layout only if they
+make a room (`is_room`), unless the user says that there is one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from ovseg3d.runs.config import Layout
 
 NONE, FLOOR, CEILING, WALL = range(4)
 """Layout class of a plane."""
@@ -34,6 +40,8 @@ CLEAR = 1.5
 """A wall is oblique if a rotated direction holds so many times the area."""
 SCATTER = (2.0, 5.0)
 """Least and greatest scatter of a plane's points, in distances of neighbours."""
+CORNER = 45.0
+"""Least degrees between the directions of two walls of a room."""
 STRAY = 0.25
 """Points behind a cell of a plane are stray if they are fewer than this share of the cell's usual points."""
 
@@ -68,6 +76,8 @@ class Plane:
 class StructureConfig:
     """Which planes are layout."""
 
+    layout: Layout = "auto"
+    """auto: those of a room, if they make one; indoor: all that are found; none: no plane."""
     share: float = 0.02
     """Least area of a plane, as a share of all surface..."""
     box: float = 0.06
@@ -95,6 +105,31 @@ class StructureConfig:
     def may_hide(self, share: float) -> float:
         """Most of the cells that may have surface behind them, for a plane with this share of all surface."""
         return self.behind * float(np.clip(share / (1.5 * self.share), 1.0, self.wide))
+
+
+def find_layout(
+    xyz: Float[np.ndarray, "points 3"],
+    normal: Float[np.ndarray, "points 3"],
+    area: Float[np.ndarray, " points"],
+    up: Float[np.ndarray, "3"],
+    gap: float,
+    config: StructureConfig | None = None,
+) -> list[Plane]:
+    """The planes of the layout as `config.layout` says; none if they make no room.
+
+    Args:
+        xyz, normal, area, up, gap, config: as for `room_planes`.
+    """
+    config = config or StructureConfig()
+    planes = [] if config.layout == "none" else room_planes(xyz, normal, area, up, gap, config)
+    return planes if config.layout == "indoor" or is_room(planes, up) else []
+
+
+def is_room(planes: Sequence[Plane], up: Float[np.ndarray, "3"]) -> bool:
+    """Whether planes make a room: a floor or a ceiling, and walls that face each other or meet in a corner."""
+    walls = [plane.normal for plane in planes if plane.kind(up) == WALL]
+    level = len(walls) < len(planes)
+    return level and any(one @ other < np.cos(np.radians(CORNER)) for one, other in combinations(walls, 2))
 
 
 def room_planes(

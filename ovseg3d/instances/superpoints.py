@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Integer
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import bends, edge_features, moments, votes
 from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority, spacing, touching
-from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, lies_on, room_planes
+from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, find_layout, lies_on
 from ovseg3d.points.smooth import SmoothConfig, smooth, to_lab
 
 LOW = 0.02
@@ -116,7 +116,7 @@ def find_superpoints(
     step = np.linalg.norm(colour[edges.pair[:, 0]] - colour[edges.pair[:, 1]], axis=1)
     across = np.stack([np.ones(len(step)), step, bends(edges.pair, xyz, normal)], 1)
     adjacency = Contacts(edges.pair, across).merged(superpoint, len(weight))
-    planes = room_planes(xyz, normal, area, up, typical, structure)
+    planes = find_layout(xyz, normal, area, up, typical, structure)
     own = lies_on(planes, xyz, normal, surface.cell.astype(np.float64))
     plane = majority(superpoint, own, len(weight), 0.5)
     kind, height = np.array([NONE, *(one.kind(up) for one in planes)]), xyz @ up

@@ -24,7 +24,8 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Surface, SurfaceConfig, Visibility, between, extract_surface, look
 from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
-from ovseg3d.instances.grouping import Instances, find_instances
+from ovseg3d.instances.grouping import InstanceConfig, Instances, find_instances
+from ovseg3d.instances.layout import StructureConfig
 from ovseg3d.instances.planar import KNOWN, UNKNOWN, PlanarConfig, PlanarInstances, find_planar_instances
 from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
@@ -113,7 +114,11 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     report(Event("progress", NAME, 0, 1, 0.5, message="finding instances"))
     appearance, regions = clues(scene, surface, found.vectors, features, visibilities)
     masks = segmented(scene, features)
-    grouped = find_instances(surface, appearance, visibilities=visibilities, regions=regions, masks=masks)
+    structure = StructureConfig(layout=config.semantics.layout)
+    grouped = find_instances(
+        surface, appearance, visibilities=visibilities, regions=regions, masks=masks,
+        config=InstanceConfig(structure=structure),
+    )  # fmt: skip
     known = _Known(grouped, basis, found.vectors)
     seconds["instances_seconds"] = time.monotonic() - start
     settings, clip = config.semantics, encoded.clip

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Int
 from ovseg3d.errors import ConfigError
 from ovseg3d.instances.records import Instance
 
+CalibratedBy = Literal["labels", "encoder"]
+"""The source of a probability: labels that the run keeps (`ovseg3d calibrate`), or the encoder's card."""
 THRESHOLD = 0.5
 """Odds of 1."""
 
@@ -102,6 +104,8 @@ class Answer:
     """Of all surface points, also of an absent phrase: that of the best candidate which holds the point."""
     instances: tuple[Instance, ...] = ()
     """Instances of which most points are above the threshold, best first."""
+    calibrated_by: CalibratedBy | None = None
+    """None: not calibrated."""
     relation: Relation | None = None
     """Of a question about places, see `query.relations`; None: a plain phrase."""
     masks: dict[str, Bool[np.ndarray, "h w"]] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """Decides whether a phrase is present, with which probability, and which points and instances it means.
 
 All of it follows from one number, the relevancy of each candidate of the scene (see `presence`): the best one is the
-score of presence, a point has that of the best candidate that holds it, and one threshold decides about all.
+score of presence, a point has that of the best candidate that holds it, and one threshold decides about all. Where the
+run keeps a calibration (`ovseg3d calibrate`), log odds are calibrated first, so that the score is the probability.
 """
 
 from functools import cached_property
@@ -11,8 +12,9 @@ from jaxtyping import Float
 
 from ovseg3d.instances.kept_poses import posed
 from ovseg3d.instances.records import instances_meant
-from ovseg3d.query.answer import Answer, Criteria, Verdict
+from ovseg3d.query.answer import Answer, CalibratedBy, Criteria, Verdict
 from ovseg3d.query.calibration import Calibration, calibration_of
+from ovseg3d.query.kept_calibration import KeptCalibration, load_calibration
 from ovseg3d.query.scene_decision import SceneDecision
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.vocabulary import Vocabulary
@@ -24,6 +26,22 @@ class Decision:
     def __init__(self, similarity: SimilarityModel, vocabulary: Vocabulary) -> None:
         self._similarity = similarity
         self.scene = SceneDecision(similarity, vocabulary)
+
+    @cached_property
+    def kept_calibration(self) -> KeptCalibration | None:
+        """The calibration that the run keeps for its encoder. Raises RunError: the file is damaged."""
+        semantics = self._similarity.semantics
+        folder, rooms = self._similarity.context.run.folder, self._similarity.prior.on
+        return load_calibration(folder, semantics.encoder.weight_hash, rooms)
+
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration of log odds: the run's, else none."""
+        return Calibration() if self.kept_calibration is None else self.kept_calibration.calibration
+
+    def decide(self, phrase: str, criteria: Criteria) -> Verdict:
+        """Decide whether the scene shows a phrase. Raises as `answer`."""
+        return self.scene.decide(phrase, criteria, self.calibration)
 
     def answer(self, phrase: str, criteria: Criteria, eye: Float[np.ndarray, "3"] | None = None) -> Answer:
         """The answer to a phrase, without masks.
@@ -40,12 +58,12 @@ class Decision:
         """
         surface, threshold = self._similarity.semantics.surface, criteria.threshold
         self._similarity.others(criteria.canonical, criteria.negatives)  # there is something to compare with
-        seen = self.scene.decide(phrase, criteria)
+        seen = self.decide(phrase, criteria)
         present = seen.score >= threshold
         found = self.scene.candidates.at_points(seen.relevancy)
         chosen = np.flatnonzero(found >= threshold)
         chosen = chosen[np.argsort(-found[chosen], kind="stable")]
-        chance = self._probability(seen, criteria)
+        chance, source = self._probability(seen, criteria)
         ids = self._similarity.semantics.instance
         meant = instances_meant(surface, ids, phrase, found, threshold, eye) if present else ()
         return Answer(
@@ -54,6 +72,7 @@ class Decision:
             score=seen.score,
             probability=chance,
             calibrated=chance is not None,
+            calibrated_by=source,
             threshold=threshold,
             alternative=None if present else seen.alternative,
             points=surface.xyz[chosen],
@@ -63,15 +82,19 @@ class Decision:
             instances=posed(meant, self._similarity.context.poses, surface.xyz, ids, surface.up),
         )
 
-    def _probability(self, seen: Verdict, criteria: Criteria) -> float | None:
-        """None: the calibration does not cover scores with these criteria."""
-        usual = criteria.usual and self._similarity.texts.templates == ("{}",)
-        calibrated = usual and self._similarity.sizes.measured
-        return self._calibration.probability(seen.score) if self._calibration is not None and calibrated else None
+    def _probability(self, seen: Verdict, criteria: Criteria) -> tuple[float | None, CalibratedBy | None]:
+        """The probability and its source; None: no calibration covers scores with these criteria."""
+        if not (criteria.usual and self._similarity.texts.templates == ("{}",)):
+            return None, None
+        if self.kept_calibration is not None:
+            return seen.score, "labels"
+        if self._card is None or not (self._similarity.prior.on and self._similarity.sizes.measured):
+            return None, None
+        return self._card.probability(seen.score), "encoder"
 
     @cached_property
-    def _calibration(self) -> Calibration | None:
-        """Calibrations are fitted to scores that include instance crops."""
+    def _card(self) -> Calibration | None:
+        """That of the encoder's card, which is fitted to scores that include instance crops."""
         return (
             None if self._similarity.semantics.instance_crops is None else calibration_of(self._similarity.texts.clip)
         )

@@ -136,7 +136,7 @@ class QueryEngine:
         Raises:
             ConfigError, EncoderError, RunError: as `ask`.
         """
-        return self.decision.scene.decide(phrase, Criteria(negatives, canonical, alternatives, threshold))
+        return self.decision.decide(phrase, Criteria(negatives, canonical, alternatives, threshold))
 
     # -- phrases -----------------------------------------------------------------------------------------------
 

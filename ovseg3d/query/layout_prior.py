@@ -31,24 +31,18 @@ def may_oppose(name: str, phrase: str) -> bool:
     return not share_a_word(name, phrase) or bool(plane_of(name) and not plane_of(phrase))
 
 
-def with_layout(
-    cosines: Float[np.ndarray, "points phrases"],
-    phrases: Sequence[str],
-    plane: Int[np.ndarray, " points"],
-    instance: Int[np.ndarray, " points"],
-    logit_scale: float,
+def layout_log_odds(
+    phrases: Sequence[str], plane: Int[np.ndarray, " points"], instance: Int[np.ndarray, " points"]
 ) -> Float[np.ndarray, "points phrases"]:
-    """Cosines of points with phrases, with the layout prior.
+    """Log odds of phrases at points, by the planes of the layout.
 
     Args:
-        cosines: of all points; not changed.
         phrases: one for each column.
         plane: FLOOR, CEILING, WALL or NONE.
         instance: instance of each point; 0 for none.
-        logit_scale: of the encoder: logits for each unit of cosine.
     """
     kinds = np.array([plane_of(phrase) for phrase in phrases], np.int64)
     on = (plane != NONE) & (instance == 0)
     same = on[:, None] & (plane[:, None] == kinds)
     other = (on | (instance > 0))[:, None] & (kinds != NONE) & ~same
-    return cosines + (same.astype(cosines.dtype) - other) * cosines.dtype.type(LOG_ODDS / logit_scale)
+    return (same.astype(np.float32) - other) * np.float32(LOG_ODDS)

@@ -63,11 +63,9 @@ class PhraseEncoder:
         return canonical_of(self.clip)
 
     @cached_property
-    def usual(self) -> tuple[Float[np.ndarray, " dim"], float, float]:
-        """Mean vector of the default vocabulary, and the mean and deviation of the words' cosines with it."""
-        words = self.encode(DEFAULT_VOCABULARY)
-        near = words @ words.mean(0)
-        return words.mean(0), float(near.mean()), float(near.std())
+    def usual(self) -> Float[np.ndarray, " dim"]:
+        """Mean vector of the default vocabulary."""
+        return self.encode(DEFAULT_VOCABULARY).mean(0)
 
     def encode(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases dim"]:
         """Unit vectors of phrases. A phrase that states a location ("a mug on the table") is averaged with its head

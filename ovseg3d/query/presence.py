@@ -2,13 +2,11 @@
 
 With the encoder's logit scale s, a candidate (see `candidates`) gives a text
 
-    logit = LOGIT_SHARE s (cosine - level) + TYPICALITY_WEIGHT z + SIZE_WEIGHT l
+    logit = LOGIT_SHARE s (cosine - level) + l
 
 `level` is the mean cosine of the text over the scene's instances and planes. Some texts are near to everything
-("hubs"); what counts is how much nearer a candidate is than the others (local centring, Hara et al. 2015). z is the
-text's typicality: the z-score of its cosine with the mean of the default vocabulary, within `MAX_TYPICALITY`; words for
-household objects are likelier than others. l is the size prior (`size_prior`). LOGIT_SHARE is below 1, because lifted
-features are blurred.
+("hubs"); what counts is how much nearer a candidate is than the others (local centring, Hara et al. 2015). l are the
+log odds of rooms (`room_prior`). LOGIT_SHARE is below 1, because lifted features are blurred.
 
 The phrase has the prior probability `PRIOR`; its n alternatives share the rest equally:
 
@@ -29,10 +27,6 @@ from scipy.special import expit, logsumexp
 
 LOGIT_SHARE = 0.7
 """Factor of the encoder's logit scale."""
-TYPICALITY_WEIGHT, MAX_TYPICALITY = 0.5, 2.0
-"""Logits for each standard deviation of typicality, and the largest number of deviations that counts."""
-SIZE_WEIGHT = 0.5
-"""Weight of the size prior; closed lists use a smaller one, see `similarity`."""
 PRIOR = 0.1
 """Prior probability that a candidate is what the phrase names."""
 TIE = 1e-9

@@ -8,14 +8,11 @@ from jaxtyping import Float
 from scipy.special import expit
 
 from ovseg3d.query.answer import Criteria, Verdict
+from ovseg3d.query.calibration import Calibration
 from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
-from ovseg3d.query.layout_prior import plane_of, with_layout
 from ovseg3d.query.presence import (
     LOGIT_SHARE,
-    MAX_TYPICALITY,
-    SIZE_WEIGHT,
-    TYPICALITY_WEIGHT,
     log_odds,
     log_sum,
     relevancies,
@@ -35,8 +32,18 @@ class SceneDecision:
         """The scene's instances, planes and neighbourhoods of points."""
         return Candidates.of(self._similarity.semantics)
 
-    def decide(self, phrase: str, criteria: Criteria) -> Verdict:
-        """Decide whether a phrase is present. Raises as `SimilarityModel.compare`."""
+    def decide(self, phrase: str, criteria: Criteria, calibration: Calibration | None = None) -> Verdict:
+        """Decide whether a phrase is present.
+
+        Args:
+            phrase: free text.
+            criteria: negatives, alternatives and threshold.
+            calibration: of log odds; None: they are taken as they are.
+
+        Raises:
+            ConfigError, EncoderError, RunError: as `SimilarityModel.compare`.
+        """
+        calibrated = (calibration or Calibration()).log_odds
         everyday = self._vocabulary.default_vocabulary(phrase) if criteria.alternatives is None else ()
         named = self._vocabulary.alternatives_of(phrase, criteria.alternatives)
         named = tuple(name for name in dict.fromkeys(named) if name not in everyday)
@@ -50,10 +57,11 @@ class SceneDecision:
             alternatives_sum = np.logaddexp(alternatives_sum, most + np.log(shares @ allowed.astype(np.float32)))
         names = (*everyday, *named, *plain)
         # Names of planes are not counted: an object is no plane, and a larger count raises the phrase's odds.
-        count = max(sum(not plane_of(name) for name in names), min(len(names), 1))
-        found = relevancies(log_odds(own, np.logaddexp(alternatives_sum, alone), count, excluded))
+        count = max(sum(not self._similarity.prior.plane_of(name) for name in names), min(len(names), 1))
+        found = relevancies(calibrated(log_odds(own, np.logaddexp(alternatives_sum, alone), count, excluded)))
         best, alternative, free = int(found.argmax()), None, (*everyday, *named)
-        score, alone_score = float(found[best]), expit(log_odds(own, alone, len(plain), excluded).max())
+        score = float(found[best])
+        alone_score = expit(calibrated(log_odds(own, alone, len(plain), excluded)).max())
         if free and score < criteria.threshold <= alone_score:
             likely = beside[best]
             if everyday:
@@ -69,22 +77,14 @@ class SceneDecision:
 
         Args:
             groups: phrases.
-            free: as for `SizePrior.log_odds`.
+            free: as for `RoomPrior.log_odds`.
         """
         phrases = tuple(chain.from_iterable(groups))
         semantics, texts = self.candidates.scene, self._texts.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
         scale, nearer = semantics.encoder.logit_scale, cosines - self.candidates.levels(cosines)
-        if semantics.plane is not None:
-            nearer = with_layout(nearer, phrases, semantics.plane, semantics.piece, scale)
-        logits = LOGIT_SHARE * scale * nearer + TYPICALITY_WEIGHT * self._typical(texts)
-        logits = logits + SIZE_WEIGHT * self._similarity.sizes.log_odds(phrases, free)[semantics.piece]
-        return np.split(logits, np.cumsum([len(group) for group in groups])[:-1], axis=1)
-
-    def _typical(self, texts: Float[np.ndarray, "phrases dim"]) -> Float[np.ndarray, " phrases"]:
-        """z-scores of the texts' cosines with the mean of the default vocabulary."""
-        middle, mean, deviation = self._texts.usual
-        return ((texts @ middle - mean) / max(deviation, 1e-6)).clip(-MAX_TYPICALITY, MAX_TYPICALITY)
+        room = self._similarity.prior.log_odds(phrases, semantics.plane, semantics.piece, free)
+        return np.split(LOGIT_SHARE * scale * nearer + room, np.cumsum([len(group) for group in groups])[:-1], axis=1)
 
     @cached_property
     def _everyday_shares(self) -> tuple[Float[np.ndarray, " candidates"], Float[np.ndarray, "candidates words"]]:

@@ -1,8 +1,8 @@
 """Similarity of a run's surface points and phrases: cosines, with priors of the whole scene.
 
-Cosines of lifted features come from `SemanticScene.compare`. Three terms are added: a hubness correction for names that
-are known to be in the scene (`hubness`), the layout prior for floor, walls and ceiling (`layout_prior`), and a size
-prior of instances (`size_prior`). Only differences between phrases at one point are meaningful.
+Cosines of lifted features come from `SemanticScene.compare`. A hubness correction for names that are known to be in the
+scene (`hubness`) and the log odds of rooms (`room_prior`) are added. Only differences between phrases at one point are
+meaningful.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,9 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.hubness import group_means, groups_of, peaks, shifts
-from ovseg3d.query.layout_prior import plane_of, with_layout
 from ovseg3d.query.phrase_encoder import PhraseEncoder
 from ovseg3d.query.relevancy import SHARPNESS, relevancy
-from ovseg3d.query.size_prior import SizePrior
-
-SIZED_NAMES = 0.3
-"""Weight of the size prior beside the encoder's logits; chosen on development rooms. Presence uses a larger one, see
-`presence`."""
+from ovseg3d.query.room_prior import LISTED_SIZES, RoomPrior
 
 
 class SimilarityModel:
@@ -34,7 +29,8 @@ class SimilarityModel:
 
     def __init__(self, context: RunContext, texts: PhraseEncoder) -> None:
         self.context, self.semantics, self.texts = context, context.semantics, texts
-        self.sizes = SizePrior(context, texts)
+        self.prior = RoomPrior(context, texts)
+        self.sizes = self.prior.sizes
         self._grouped: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = {}
 
     def relevancy(
@@ -92,7 +88,7 @@ class SimilarityModel:
         plane: Int[np.ndarray, " points"] | None,
         instance: Int[np.ndarray, " points"],
     ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points alternatives"]]:
-        """Add the hubness correction, the size prior and the layout prior to cosines of points or of pixels.
+        """Add the hubness correction and the log odds of rooms to cosines of points or of pixels.
 
         Args:
             own: cosines with phrases.
@@ -105,26 +101,22 @@ class SimilarityModel:
         """
         sized = self.semantics.sized is not None
         if known and not sized:
-            grouped = groups_of(instance, plane, _planes_of(known))[:, None] > 0
+            grouped = groups_of(instance, plane, self._planes_of(known))[:, None] > 0
             own = own + grouped * self._shifts(phrases, known).astype(own.dtype)
             if is_among(known, phrases).all():  # the list names everything that is known to be in the scene
                 beside = beside + grouped * self._shifts(others, known).astype(beside.dtype)
-        weight = SIZED_NAMES / self.semantics.encoder.logit_scale
-        if (prior := self.sizes.log_odds(phrases)).any():
-            own = own + (weight * prior).astype(own.dtype)[instance]
-        if (prior := self.sizes.log_odds(others, free=others)).any():
-            beside = beside + (weight * prior).astype(beside.dtype)[instance]
-        if plane is None:
+        if not self.prior.on:
             return own, beside
-        # With LERF's features, `own` are margins from which others are subtracted already.
-        scale = self.semantics.encoder.logit_scale
-        beside = beside if sized else with_layout(beside, others, plane, instance, scale)
-        return with_layout(own, phrases, plane, instance, scale), beside
+        scale = np.float32(self.semantics.encoder.logit_scale)
+        own = own + self.prior.log_odds(phrases, plane, instance, sizes=LISTED_SIZES) / scale
+        if sized:  # with LERF's features, `own` are margins from which others are subtracted already
+            return own, beside
+        return own, beside + self.prior.log_odds(others, plane, instance, others, LISTED_SIZES) / scale
 
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
         """See `hubness.shifts`."""
-        instances = [phrase for phrase in known if not plane_of(phrase)]
-        means, weight = self._means(_planes_of(known))
+        instances = [phrase for phrase in known if not self.prior.plane_of(phrase)]
+        means, weight = self._means(self._planes_of(known))
         if not instances or not len(means) or not phrases:
             return np.zeros(len(phrases))
 
@@ -140,12 +132,11 @@ class SimilarityModel:
             self._grouped[named] = group_means(self.semantics.vectors, groups)
         return self._grouped[named]
 
+    def _planes_of(self, known: Sequence[str]) -> frozenset[int]:
+        return frozenset(self.prior.plane_of(phrase) for phrase in known)
+
 
 def is_among(phrases: Sequence[str], known: Sequence[str]) -> Bool[np.ndarray, " phrases"]:
     """Whether each phrase is in a list; case does not matter."""
     there = {phrase.strip().casefold() for phrase in known}
     return np.array([phrase.strip().casefold() in there for phrase in phrases], bool)
-
-
-def _planes_of(known: Sequence[str]) -> frozenset[int]:
-    return frozenset(plane_of(phrase) for phrase in known)

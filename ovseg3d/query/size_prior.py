@@ -58,7 +58,7 @@ class SizePrior:
             if found is None and phrase not in self._texts.canonical:
                 described = " ".join(phrase.split()[:-1])  # "door handle" is near to "door", but is no door
                 words = [word for word in DEFAULT_VOCABULARY if not share_a_word(word, described)]
-                word = same_word(self._texts.encode([phrase])[0], self._texts.encode(words), self._texts.usual[0])
+                word = same_word(self._texts.encode([phrase])[0], self._texts.encode(words), self._texts.usual)
                 found = None if word is None else size_of(words[word])
             self._sizes[phrase] = found
         return self._sizes[phrase]

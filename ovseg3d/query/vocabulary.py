@@ -38,5 +38,5 @@ class Vocabulary:
         if not names:
             return names
         meant = " ".join(about(phrase)) or phrase
-        same = means_the_same(self._texts.encode([meant])[0], self._texts.encode(names), self._texts.usual[0])
+        same = means_the_same(self._texts.encode([meant])[0], self._texts.encode(names), self._texts.usual)
         return tuple(name for name, like in zip(names, same) if not like or share_a_word(name, phrase))

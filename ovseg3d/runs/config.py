@@ -47,6 +47,9 @@ FIELD_LIMITS: dict[str, tuple[float, float]] = {
     "near_gradient": (0, 100),
 }
 
+Layout = Literal["auto", "indoor", "none"]
+"""Whether priors of rooms count; see `SemanticsConfig.layout`."""
+
 
 def _positive(name: str, value: int | float | None) -> None:
     if value is not None and not 0 < value < math.inf:
@@ -181,6 +184,9 @@ class SemanticsConfig:
     """For --method default: number of photos from which each instance is cropped and encoded, those that show it best;
     candidates for planar instances, such as doors, too. 0: no crops. By default six; on a CPU fewer if the encoder is
     large and there are many instances."""
+    layout: Layout = "auto"
+    """Priors of rooms, in grouping and in answers: planes that are floor, walls and ceiling, and usual sizes of
+    household objects. auto: if the planes of a room are found. indoor: always. none: never."""
     refine_steps: int | None = None
     """Steps of refinement on rays, for all methods but lift; by default the method's own number."""
     refine_seconds: float | None = None

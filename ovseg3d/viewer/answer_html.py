@@ -37,9 +37,10 @@ def reply_html(reply: Reply) -> str:
             f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}{place}'
             f'<br><span style="opacity:0.65">{figures}</span></span></div>'
         )
-    note = '<div style="opacity:0.65">Scores are not probabilities: the encoder is not calibrated.</div>'
-    calibrated = any(answer.probability is not None for answer in reply.answers)
-    return card("".join(rows) + ("" if calibrated else note))
+    sources = {answer.calibrated_by for answer in reply.answers} - {None}
+    note = "Scores are not probabilities: the encoder is not calibrated." if not sources else ""
+    note = "Calibrated by the labels of this run." if "labels" in sources else note
+    return card("".join(rows) + (f'<div style="opacity:0.65">{note}</div>' if note else ""))
 
 
 def hit_text(hit: Hit, phrases: Sequence[str], unit: str) -> str:

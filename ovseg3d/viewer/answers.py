@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.errors import ConfigError
 from ovseg3d.instances.records import Instance, instances_meant
 from ovseg3d.points.semantic_scene import SemanticScene
+from ovseg3d.query.answer import CalibratedBy
 from ovseg3d.query.engine import THRESHOLD, Answer
 from ovseg3d.render.palette import colours
 from ovseg3d.viewer.pick import Spot, members_of
@@ -54,13 +55,15 @@ class PhraseAnswer:
     """0 to 1; see `query.engine.Answer`."""
     threshold: float
     probability: float | None
-    """None: the encoder is not calibrated."""
+    """None: not calibrated."""
     alternative: str | None
     """The phrase that describes the best candidate better; see `query.engine.Answer`."""
     points: Int[np.ndarray, " found"]
     """Surface points above the threshold."""
     scores: Float[np.ndarray, " found"]
     instances: tuple[Instance, ...]
+    calibrated_by: CalibratedBy | None = None
+    """See `query.engine.Answer`."""
     relation: str = ""
     """What was found about places, in words; empty for a plain phrase."""
 
@@ -166,7 +169,7 @@ def ask(shared: SharedScene, question: Question, eye: Float[np.ndarray, "3"] | N
 def _plain(answer: Answer) -> PhraseAnswer:
     return PhraseAnswer(
         answer.phrase, answer.present, answer.score, answer.threshold, answer.probability, answer.alternative,
-        answer.point_index, answer.point_scores, answer.instances,
+        answer.point_index, answer.point_scores, answer.instances, answer.calibrated_by,
         "" if answer.relation is None else answer.relation.text,
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.limits import NO_TRUST, Trust
 from ovseg3d.points.semantic_scene import FILE, SemanticScene
 from ovseg3d.query.engine import QueryEngine
+from ovseg3d.runs.config import Layout
 from ovseg3d.runs.devices import BackendName, DeviceName
 from ovseg3d.runs.fields import restore
 from ovseg3d.runs.folder import RunFolder, find_run
@@ -260,6 +261,7 @@ def open_shared_scene(
     device: DeviceName = "auto",
     backend: BackendName = "auto",
     trust: Trust = NO_TRUST,
+    layout: Layout | None = None,
 ) -> SharedScene:
     """Open a run, a scene's newest run, or a scene without a run.
 
@@ -268,6 +270,7 @@ def open_shared_scene(
         scene_path: the run's capture, if it has moved.
         device, backend: for rendering and encoding.
         trust: what the run and its capture may do.
+        layout: as for `ovseg3d.load`.
 
     Raises:
         RunError, SceneError: it is neither, or cannot be read. DeviceError: see `SharedScene`.
@@ -281,5 +284,5 @@ def open_shared_scene(
             return SharedScene(load_scene(path, trust=trust), None, device, backend)
         except SceneError as no_scene:
             raise no_scene from no_run
-    run = load(path, trust)
+    run = load(path, trust, layout)
     return SharedScene(run.load_scene(scene_path), run, device, backend)

@@ -3,10 +3,12 @@
     python -m scripts.benchmarks.leave_one_out outputs/room/run --output outputs/leave_one_out
 
 Rows of instances learn the semantics of a copy of the run again, on the same surface and features; rows of answers ask
-the run as it is. Figures are shares, against a synthetic room's exact cloud: mIoU of the points told the room's names
-(`points`), recall and precision of instances at point IoU 0.5 (`instances`), and at the shipped threshold the share of
-present phrases that are found and of absent ones that are refused (`absence`). Rows are kept in OUTPUT, by run; an
-existing one is not measured again. Never use the rooms for reports.
+the run as it is. Figures are shares. In a synthetic room they are against its exact cloud: mIoU of the points told the
+room's names (`points`) and of what each phrase alone selects (`phrases`), recall and precision of instances at point
+IoU 0.5. In a capture with labels drawn by hand (scripts/benchmarks/labels, development views): mIoU of masks
+(`phrases`), recall and precision of instances at box IoU 0.25. In both, at the shipped threshold, the shares of present
+phrases that are found and of absent ones that are refused. Rows are kept in OUTPUT, by run; an existing one is not
+measured again. Never use the rooms for reports.
 """
 
 import shutil
@@ -24,6 +26,8 @@ from ovseg3d.errors import RunError
 from ovseg3d.evaluate.absence import absence_scores, absent_phrases
 from ovseg3d.evaluate.measure import classes_of
 from ovseg3d.evaluate.metrics.instances import InstanceScores
+from ovseg3d.evaluate.metrics.lerf import read_lerf_folder
+from ovseg3d.evaluate.metrics.phrases import SelectionScores
 from ovseg3d.evaluate.metrics.points import PointScores
 from ovseg3d.evaluate.protocols import Evaluator
 from ovseg3d.files import read_json, write_json
@@ -34,13 +38,15 @@ from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.answer import THRESHOLD
 from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.engine import QueryEngine
+from ovseg3d.query.size_prior import SizePrior
 from ovseg3d.session import load
+from scripts.benchmarks.answers import LABELS, absence, boxes, in_3d
 from scripts.start import start
 
-COLUMNS = ("points", "recall", "precision", "present", "refused")
+COLUMNS = ("points", "phrases", "recall", "precision", "present", "refused")
 Row = dict[str, float]
 
-_all_candidates = Candidates.of
+_all_candidates, _size_odds = Candidates.of, SizePrior.log_odds
 
 
 def groups_only(scene: SemanticScene) -> Candidates:
@@ -50,21 +56,21 @@ def groups_only(scene: SemanticScene) -> Candidates:
     return replace(found, scene=found.scene.take(np.arange(few)), members=found.members[:few]) if few else found
 
 
-_GROUPING, _PIPELINE, _QUERY = "ovseg3d.instances.grouping", "ovseg3d.pipeline.semantics", "ovseg3d.query"
+_GROUPING, _SUPERPOINTS = "ovseg3d.instances.grouping", "ovseg3d.instances.superpoints"
+_PIPELINE, _QUERY = "ovseg3d.pipeline.semantics", "ovseg3d.query"
 INSTANCES: dict[str, dict[str, Any]] = {
+    "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},
     "planar instances": {f"{_PIPELINE}.find_planar_instances": lambda *_: PlanarInstances()},
     "off-plane residuals": {f"{_GROUPING}.off_plane_residuals": lambda _border, _region, layout, *_: layout},
     "cuts": {f"{_GROUPING}.cut_apart": lambda *given: given[6]},
     "objectness": {f"{_GROUPING}.ObjectnessConfig.instances": lambda _self, told: np.ones(len(told), bool)},
-    "joined pictures": {f"{_GROUPING}._hung": lambda region, *_: region},
     "fog of the ceiling": {f"{_GROUPING}._ceiling": lambda region, *_: np.zeros(len(region), bool)},
 }
 """What replaces each stage of the instances."""
 ANSWERS: dict[str, dict[str, Any]] = {
     "hubness correction": {f"{_QUERY}.hubness.STRENGTH": 0.0},
-    "size prior": {f"{_QUERY}.scene_decision.SIZE_WEIGHT": 0.0, f"{_QUERY}.similarity.SIZED_NAMES": 0.0},
+    "size prior": {f"{_QUERY}.size_prior.SizePrior.log_odds": lambda *given, **free: 0 * _size_odds(*given, **free)},
     "layout prior": {f"{_QUERY}.layout_prior.LOG_ODDS": 0.0},
-    "typical words": {f"{_QUERY}.scene_decision.TYPICALITY_WEIGHT": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
     "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},
     "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": groups_only},
@@ -77,7 +83,7 @@ class LeaveOneOut:
     """Leave stages of a run out, one at a time, and print a markdown table."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run with semantics, of a synthetic room."""
+    """A run with semantics, of a synthetic room or of a labelled capture."""
     output: Path = Path("outputs/leave_one_out")
     """Folder of the rows."""
     rows: str = ""
@@ -93,7 +99,7 @@ class LeaveOneOut:
                 if asked and name not in ("nothing", *asked):
                     continue
                 row = self._kept(name, changes)
-                print(f"| {name} | {' | '.join(f'{row[c]:.1%}' for c in COLUMNS)} |", flush=True)
+                print(f"| {name} | {' | '.join(f'{row[c]:.1%}' if c in row else '-' for c in COLUMNS)} |", flush=True)
 
     def _kept(self, name: str, changes: dict[str, Any]) -> Row:
         path = self.output / self.run.resolve().parent.name / f"{name}.json"
@@ -137,18 +143,35 @@ def _once() -> Generator[None, None, None]:
 def measure(run: Path) -> Row:
     """The figures of a run."""
     engine = QueryEngine(load(run))
-    scores = Evaluator(engine).scores(("points", "instances"))
-    points, instances = scores["points"]["scene"], scores["instances"]["scene"]
+    labels = LABELS / engine.scene.name
+    return measure_labelled(engine, labels) if labels.is_dir() else measure_room(engine)
+
+
+def measure_room(engine: QueryEngine) -> Row:
+    """The figures of a synthetic room's run."""
+    scores = Evaluator(engine).scores(("points", "selection", "instances"))
+    points, phrases, instances = (scores[name]["scene"] for name in ("points", "selection", "instances"))
     assert isinstance(points, PointScores) and isinstance(instances, InstanceScores)
+    assert isinstance(phrases, SelectionScores)
     there = classes_of(engine.scene)
     present, absent = absence_scores(engine, there, absent_phrases(there))
     return {
         "points": points.point_miou,
+        "phrases": phrases.miou,
         "recall": instances.recall_50,
         "precision": instances.precision_50,
         "present": float(np.mean([score >= THRESHOLD for score in present.values()])),
         "refused": float(np.mean([score < THRESHOLD for score in absent.values()])),
     }
+
+
+def measure_labelled(engine: QueryEngine, labels: Path) -> Row:
+    """The figures of a run of a capture with labels drawn by hand."""
+    frames = read_lerf_folder(labels / "development")
+    row = {"phrases": in_3d(engine, frames)["mask_miou"], **absence(engine, frames, labels)}
+    if found := boxes(engine, labels):
+        row |= {"recall": found["recall_25"], "precision": found["precision_25"]}
+    return row
 
 
 if __name__ == "__main__":

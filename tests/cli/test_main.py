@@ -103,12 +103,12 @@ def test_help_of_each_command_is_light_and_complete() -> None:
         assert f"usage: ovseg3d {name}" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["view", "query", "segment", "render", "export", "eval"])
+@pytest.mark.parametrize("name", ["view", "query", "calibrate", "segment", "render", "export", "eval"])
 def test_commands_about_a_run_share_their_flags(name: str) -> None:
-    shared = ["--scene", "moved", "--device", "cpu", "--backend", "warp"]
+    shared = ["--scene", "moved", "--device", "cpu", "--backend", "warp", "--layout", "none"]
     command = cli.parse_arguments(name, cli.load_command(name), ["a/run", *shared])
     assert command.run == Path("a/run")
-    assert command.where == Where(scene=Path("moved"), device="cpu", backend="warp")
+    assert command.where == Where(scene=Path("moved"), device="cpu", backend="warp", layout="none")
     assert cli.parse_arguments(name, cli.load_command(name), ["a/run"]).where == Where()
 
 

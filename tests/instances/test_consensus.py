@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_grouping import INDOOR
 
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.consensus import ConsensusConfig, find_mask_instances, fit_agreement
@@ -123,11 +124,11 @@ def test_a_mask_of_the_floor_is_the_floor_and_what_has_no_mask_is_a_fragment() -
     place = np.stack([(np.arange(len(xyz)) + 0.5) / len(xyz), np.full(len(xyz), 0.5)], 1).astype(np.float32)
     sees = Visibility(np.arange(len(xyz), dtype=np.int32), place, np.ones(len(xyz), np.float32), np.empty(0, np.int32))
     layers = np.where(kind == 3, 0, kind)[None, None]
-    found = find_instances(surface, [], visibilities=[sees] * 4, masks=[layers] * 4)
+    found = find_instances(surface, [], config=INDOOR, visibilities=[sees] * 4, masks=[layers] * 4)
     assert found.count == 1 and (found.instance[kind == 2] == 1).all() and found.rejected_fragments >= 1
     assert (found.layout[kind == 1] == FLOOR).all() and (found.layout[kind == 2] == NONE).all()
     assert (found.ids[kind == 3] > 1).mean() > 0.9
     # A segmenter that found nothing takes nothing away.
-    alone = find_instances(surface, [], visibilities=[sees] * 4)
-    without = find_instances(surface, [], visibilities=[sees] * 4, masks=[np.zeros_like(layers)] * 4)
+    alone = find_instances(surface, [], config=INDOOR, visibilities=[sees] * 4)
+    without = find_instances(surface, [], config=INDOOR, visibilities=[sees] * 4, masks=[np.zeros_like(layers)] * 4)
     assert alone.count == without.count == 2 and (without.ids == alone.ids).all()

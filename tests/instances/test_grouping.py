@@ -11,12 +11,14 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.geometry.boxes import Box, box_iou
 from ovseg3d.instances.graph import Contacts, agglomerate, spacing, touching
 from ovseg3d.instances.grouping import CEILING, FLOOR, NONE, WALL, InstanceConfig, Instances, _layout, find_instances
-from ovseg3d.instances.layout import room_planes
+from ovseg3d.instances.layout import StructureConfig, room_planes
 from ovseg3d.instances.off_plane import OffPlaneConfig
 from ovseg3d.instances.records import fit_box, instances_meant, instances_of
 
 GAP = 0.04
 Z = np.array([0.0, 0.0, 1.0])
+INDOOR = InstanceConfig(structure=StructureConfig(layout="indoor"))
+"""Most surfaces here have fewer planes than a room."""
 VECTORS = np.random.default_rng(5).normal(size=(8, 16)).astype(np.float32)
 """Features of each kind of instance; 0 is the layout."""
 
@@ -106,6 +108,11 @@ def floor(side: float = 4.0) -> Room:
     return Room().sheet((-side / 2, -side / 2, 0), (side, 0, 0), (0, side, 0), (0, 0, 1), 0, 0)
 
 
+def find_in(surface: Surface, features: list[np.ndarray], config: InstanceConfig = INDOOR) -> Instances:
+    """The instances of a surface that is said to be indoors."""
+    return find_instances(surface, features, config=config)
+
+
 def ious(found: Instances, truth: np.ndarray) -> dict[int, float]:
     """For each true instance the largest IoU of a found one."""
     best = {}
@@ -124,7 +131,7 @@ def two_boxes() -> Room:
 
 def test_two_boxes_of_one_kind_on_a_floor_are_two_things_and_the_floor_is_none() -> None:
     room = two_boxes()
-    found = find_instances(room.surface(0.004), [room.features()])
+    found = find_in(room.surface(0.004), [room.features()])
     assert found.count == 2
     assert min(ious(found, room.instances).values()) > 0.95
     assert ((found.layout == FLOOR) == (room.instances == 0)).mean() > 0.98
@@ -133,7 +140,7 @@ def test_two_boxes_of_one_kind_on_a_floor_are_two_things_and_the_floor_is_none()
 
 def test_the_largest_thing_is_the_first() -> None:
     room = two_boxes()
-    found = find_instances(room.surface(), [room.features()])
+    found = find_in(room.surface(), [room.features()])
     assert np.bincount(room.instances[found.ids == 1]).argmax() == 1
     assert np.bincount(room.instances[found.ids == 2]).argmax() == 2
 
@@ -142,7 +149,7 @@ def test_touching_things_of_one_kind_come_apart_at_a_crease() -> None:
     # They share half of a face, so that every part of their border is an inner corner.
     room = floor().box((-0.35, -0.2, 0), (0.7, 0.7, 0.9), 1, 1).box((0.35, 0.25, 0), (0.7, 0.7, 0.6), 2, 1)
     room.without((-0.05, -0.08, 0.01), (0.05, 0.13, 0.58))
-    found = find_instances(room.surface(0.004), [room.features()])
+    found = find_in(room.surface(0.004), [room.features()])
     assert found.count == 2
     assert min(ious(found, room.instances).values()) > 0.85
 
@@ -151,7 +158,7 @@ def test_a_small_thing_comes_apart_from_a_large_one_too() -> None:
     """A quarter of both together, as of a chair beside its desk."""
     room = floor().box((-0.35, -0.2, 0), (0.7, 0.7, 0.9), 1, 1).box((0.225, 0.15, 0), (0.45, 0.45, 0.45), 2, 1)
     room.without((-0.05, -0.065, 0.01), (0.05, 0.14, 0.43))
-    found = find_instances(room.surface(0.004), [room.features()])
+    found = find_in(room.surface(0.004), [room.features()])
     assert found.count == 2
     assert min(ious(found, room.instances).values()) > 0.85
 
@@ -160,7 +167,7 @@ def test_a_small_thing_comes_apart_from_a_large_one_too() -> None:
 def test_two_chairs_corner_to_corner_are_two_and_one_chair_is_one(side: float) -> None:
     """On a clean surface. With a scatter from about a sixth of the sampling on, patches reach across, and they fuse."""
     for room in (floor(side).chair(-0.31, 0, 0, 1).chair(0.23, 0.05, 0.35, 2), floor(side).chair(0, 0, 0.3, 1)):
-        found = find_instances(room.surface(0.004), [room.features()])
+        found = find_in(room.surface(0.004), [room.features()])
         assert found.count == room.instances.max()
         assert min(ious(found, room.instances).values()) > 0.95
 
@@ -168,7 +175,7 @@ def test_two_chairs_corner_to_corner_are_two_and_one_chair_is_one(side: float) -
 def test_a_thing_shaped_like_an_l_stays_one() -> None:
     room = floor().box((0, 0, 0), (1.6, 0.5, 0.5), 1, 1).box((-0.55, 0.5, 0), (0.5, 0.5, 0.5), 1, 1)
     room.without((-0.79, 0.2, 0.01), (-0.31, 0.3, 0.49))
-    found = find_instances(room.surface(0.004), [room.features()])
+    found = find_in(room.surface(0.004), [room.features()])
     assert found.count == 1
     assert ious(found, room.instances)[1] > 0.9
 
@@ -178,7 +185,7 @@ def test_stacked_things_come_apart(second: int) -> None:
     """Whether they are of one kind or not."""
     room = floor().box((0, 0, 0), (0.9, 0.9, 0.5), 1, 1).without((-0.24, -0.24, 0.45), (0.24, 0.24, 0.55))
     room.box((0, 0, 0.5), (0.6, 0.6, 0.5), 2, second)
-    found = find_instances(room.surface(0.004), [room.features()])
+    found = find_in(room.surface(0.004), [room.features()])
     assert found.count == 2
     assert min(ious(found, room.instances).values()) > 0.85
 
@@ -188,10 +195,10 @@ def test_halves_of_a_slab_are_two_things_if_they_look_different() -> None:
     room = floor().box((-0.4, 0, 0), (0.8, 0.8, 0.3), 1, 1).box((0.4, 0, 0), (0.8, 0.8, 0.3), 2, 2)
     room.without((-0.05, -0.39, 0.01), (0.05, 0.39, 0.29))
     surface, features = room.surface(), room.features(0.0)
-    apart = find_instances(surface, [features])
+    apart = find_in(surface, [features])
     assert apart.count == 2 and min(ious(apart, room.instances).values()) > 0.9
     features[room.kinds == 2] = 0.8 * VECTORS[1] + 0.2 * VECTORS[2]
-    together = find_instances(surface, [features])
+    together = find_in(surface, [features])
     assert together.count == 1 and ious(together, (room.instances > 0).astype(int))[1] > 0.9
 
 
@@ -201,21 +208,26 @@ def test_a_picture_on_a_wall_is_a_thing_and_walls_are_none() -> None:
         room.sheet(corner, along, (0, 0, 2.5), normal, 0, 3)
     room.sheet((-2, -2, 2.5), (4, 0, 0), (0, 4, 0), (0, 0, -1), 0, 4)
     room.without((-0.5, -2.1, 1.0), (0.5, -1.9, 1.8)).sheet((-0.5, -1.99, 1.0), (1, 0, 0), (0, 0, 0.8), (0, 1, 0), 1, 5)
-    found = find_instances(room.surface(0.003), [room.features()])
+    found = find_in(room.surface(0.003), [room.features()])
     assert found.count == 1 and ious(found, room.instances)[1] > 0.9
     for kind, name in ((0, FLOOR), (3, WALL), (4, CEILING)):
         assert (found.layout[room.kinds == kind] == name).mean() > 0.95
 
 
-def test_a_picture_and_its_mount_are_one_and_two_pictures_that_touch_are_two() -> None:
-    room = floor().sheet((-2, -2, 0), (4, 0, 0), (0, 0, 2.5), (0, 1, 0), 0, 3)
-    for number, (left, low, wide, high) in enumerate(((-1.5, 0.8, 1, 1), (-1.25, 1.05, 0.5, 0.5), (-0.5, 1.3, 1, 0.5))):
-        room.without((left, -2.1, low), (left + wide, -1.9, low + high))
-        room.sheet((left, -2, low), (wide, 0, 0), (0, 0, high), (0, 1, 0), 2 if number == 2 else 1, 4 + number)
-    colours = [[120] * 3, [0] * 3, [0] * 3, [200] * 3, [30, 60, 160], [40, 140, 60], [170, 60, 40]]
-    surface = replace(room.surface(0.003), rgb=np.array(colours, np.uint8)[room.kinds])
-    found = find_instances(surface, [room.features()])
-    assert found.count == 2 and min(ious(found, room.instances).values()) > 0.85
+def test_planes_are_a_layout_only_in_a_room_or_where_it_is_said() -> None:
+    """A table top with a box on it, seen from above: its top is an instance, not a floor."""
+    table = two_boxes()
+    surface, features = table.surface(0.004), [table.features()]
+    found = find_instances(surface, features)
+    assert found.count == 3 and min(ious(found, np.where(table.instances == 0, 3, table.instances)).values()) > 0.95
+    assert not found.layout.any()
+    room = table.sheet((-2, -2, 0), (4, 0, 0), (0, 0, 2.5), (0, 1, 0), 0, 3)
+    room = room.sheet((-2, -2, 0), (0, 4, 0), (0, 0, 2.5), (1, 0, 0), 0, 3)
+    surface, features = room.surface(0.004), [room.features()]
+    found = find_instances(surface, features)
+    assert found.count == 2 and ((found.layout != NONE) == (room.instances == 0)).mean() > 0.98
+    none = find_instances(surface, features, config=InstanceConfig(structure=StructureConfig(layout="none")))
+    assert not none.layout.any() and min(ious(none, room.instances).values()) > 0.95 and none.count > 2
 
 
 def test_a_wall_of_another_colour_does_not_take_what_hangs_on_it() -> None:
@@ -228,7 +240,7 @@ def test_a_wall_of_another_colour_does_not_take_what_hangs_on_it() -> None:
         room.sheet((2, left, low), (0, wide, 0), (0, 0, high), (-1, 0, 0), number, 3 + number)
     colours = [[120] * 3, [0] * 3, [0] * 3, [200] * 3, [220, 200, 60], [120, 70, 40], [50, 70, 140]]
     surface = replace(room.surface(0.003), rgb=np.array(colours, np.uint8)[room.kinds])
-    found = find_instances(surface, [room.features()])
+    found = find_in(surface, [room.features()])
     assert min(ious(found, room.instances).values()) > 0.85
 
 
@@ -245,21 +257,21 @@ def test_a_table_top_is_no_floor() -> None:
 def test_order_of_points_and_scale_of_the_scene_do_not_matter() -> None:
     room = two_boxes()
     surface, features = room.surface(0.004), room.features()
-    first = find_instances(surface, [features])
-    again = find_instances(surface, [features])
+    first = find_in(surface, [features])
+    again = find_in(surface, [features])
     assert (first.ids == again.ids).all()
     order = np.random.default_rng(3).permutation(len(surface))
-    assert (find_instances(surface.take(order), [features[order]]).ids == first.ids[order]).mean() > 0.98
+    assert (find_in(surface.take(order), [features[order]]).ids == first.ids[order]).mean() > 0.98
     large = replace(surface, xyz=surface.xyz * 50, cell=surface.cell * 50)
-    assert (find_instances(large, [features]).ids == first.ids).mean() > 0.98
+    assert (find_in(large, [features]).ids == first.ids).mean() > 0.98
 
 
 def test_what_has_the_colour_of_the_floor_is_floor_unless_it_looks_like_something_else() -> None:
     """Two grey chairs on a grey floor: only appearance separates them from off-plane residuals of the floor."""
     room = floor().chair(-0.22, -0.22, 0.0, 1).chair(0.22, 0.22, 0.0, 2)
     surface, features = room.surface(0.004), [room.features()]
-    assert find_instances(surface, features).count == 2
-    blind = find_instances(surface, features, config=InstanceConfig(off_plane=OffPlaneConfig(look=np.inf)))
+    assert find_in(surface, features).count == 2
+    blind = find_in(surface, features, config=replace(INDOOR, off_plane=OffPlaneConfig(look=np.inf)))
     assert blind.count == 0 and (blind.layout == FLOOR).mean() > 0.95
 
 
@@ -277,7 +289,7 @@ def test_noise_far_out_becomes_no_large_thing() -> None:
         cell=np.concatenate([surface.cell, np.full(60, GAP, np.float32)]),
     )
     vectors = np.concatenate([room.features(0.3), random.normal(size=(60, 16)).astype(np.float32)])
-    found = find_instances(more, [vectors])
+    found = find_in(more, [vectors])
     assert found.count == 2
     assert min(ious(found, np.concatenate([room.instances, np.zeros(60, int)])).values()) > 0.9
 
@@ -285,7 +297,7 @@ def test_noise_far_out_becomes_no_large_thing() -> None:
 @pytest.mark.parametrize("points", [0, 1, 2, 3, 30])
 def test_hardly_any_points(points: int) -> None:
     surface = two_boxes().surface().take(np.arange(points))
-    found = find_instances(surface, [np.ones((points, 16), np.float32)])
+    found = find_in(surface, [np.ones((points, 16), np.float32)])
     assert found.ids.shape == found.superpoint.shape == found.layout.shape == (points,)
     assert found.count <= 1
     assert instances_of(surface, np.zeros(points, np.int64)) == ()
@@ -294,14 +306,14 @@ def test_hardly_any_points(points: int) -> None:
 def test_without_features_colour_and_shape_decide() -> None:
     room = two_boxes()
     rgb = np.where(room.instances[:, None] == 0, 230, [[200, 30, 30]]).astype(np.uint8)
-    found = find_instances(replace(room.surface(), rgb=rgb), [])
+    found = find_in(replace(room.surface(), rgb=rgb), [])
     assert found.count == 2 and min(ious(found, room.instances).values()) > 0.9
 
 
 def test_records_say_what_the_contract_asks() -> None:
     room = two_boxes()
     surface = room.surface()
-    found = find_instances(surface, [room.features()])
+    found = find_in(surface, [room.features()])
     first, second = instances_of(
         surface,
         found.ids,
@@ -429,7 +441,7 @@ def test_blotches_of_weak_features_part_no_wall_and_hide_no_rug() -> None:
     cell = np.floor(surface.xyz / 0.8).astype(int) @ (1, 31, 977)
     blotch = random.normal(size=(len(np.unique(cell)), 16))[np.unique(cell, return_inverse=True)[1]]
     features = (0.6 * room.features(0.1) + 0.5 * blotch).astype(np.float32)
-    found = find_instances(surface, [features])
+    found = find_in(surface, [features])
     assert found.count == 2 and min(ious(found, room.instances).values()) > 0.9
     assert (found.layout[room.instances == 0] != NONE).mean() > 0.98
 
@@ -462,7 +474,7 @@ def test_a_roof_is_ceiling(slope: float) -> None:
         room.sheet((-2, 2 * side, 0), (4, 0, 0), (0, 0, 1), (0, -side, 0), 0, 0)
         face = (-side * np.sin(slope), 0, -np.cos(slope))
         room.sheet((2 * side, -2, 1), (0, 4, 0), (-2 * side, 0, rise), face, 2, 0)
-    found = find_instances(room.surface(0.003), [room.features()])
+    found = find_in(room.surface(0.003), [room.features()])
     assert (found.layout[room.instances == 2] == CEILING).mean() > 0.97 and found.count == 1
     assert ious(found, np.where(room.instances == 1, 1, 0))[1] > 0.9
 
@@ -470,7 +482,7 @@ def test_a_roof_is_ceiling(slope: float) -> None:
 def test_a_board_that_leans_is_no_roof() -> None:
     """There is a wall behind it."""
     room = walls().sheet((1.5, -1, 0.2), (0, 2.2, 0), (-1, 0, 3**0.5), (-(0.75**0.5), 0, -0.5), 1, 1)
-    found = find_instances(room.surface(0.003), [room.features()])
+    found = find_in(room.surface(0.003), [room.features()])
     assert (found.layout != CEILING).all() and ious(found, room.instances)[1] > 0.9
 
 
@@ -494,20 +506,20 @@ def with_fog(room: Room, count: int = FOG) -> tuple[Surface, np.ndarray]:
 def test_fog_above_walls_is_ceiling_and_what_stands_below_or_is_wall_is_none() -> None:
     room = walls().box((1, 1, 0), (0.2, 0.2, 2.8), 1, 1)
     surface, features = with_fog(room)
-    found = find_instances(surface, [features])
+    found = find_in(surface, [features])
     assert (found.layout[-FOG:] == CEILING).mean() > 0.9 and found.count == 1
     assert ious(found, np.append(room.instances, np.zeros(FOG, int)))[1] > 0.9, "instances that begin below stay whole"
     assert (found.layout[:-FOG][room.kinds == 3] == WALL).mean() > 0.98, "so does a wall that is higher than others"
     lamp = walls().box((1, 1, 2.8), (0.3, 0.3, 0.3), 1, 1)
     surface, features = with_fog(lamp)
-    found = find_instances(surface, [features])
+    found = find_in(surface, [features])
     hangs = np.append(lamp.instances, np.zeros(FOG, int)) == 1
     assert (found.layout[-FOG:] == CEILING).mean() > 0.9 and (found.layout[hangs] == NONE).all(), (
         "a lamp hangs in the middle"
     )
     assert len(np.unique(found.ids[hangs])) == 1 and found.ids[hangs].all()
     surface, features = with_fog(room, 4 * FOG)
-    assert (find_instances(surface, [features]).layout != CEILING).all(), "a hundredth of all surface is no strip"
+    assert (find_in(surface, [features]).layout != CEILING).all(), "a hundredth of all surface is no strip"
     alone = floor().sheet((-2, -2, 0), (4, 0, 0), (0, 0, 2.5), (0, 1, 0), 0, 3)
     surface, features = with_fog(alone)
-    assert (find_instances(surface, [features]).layout != CEILING).all(), "one wall makes no room"
+    assert (find_in(surface, [features]).layout != CEILING).all(), "one wall makes no room"

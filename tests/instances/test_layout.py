@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ovseg3d.instances.layout import CEILING, FLOOR, WALL, Plane, lies_on, room_planes, upper_edge
+from ovseg3d.instances.layout import (
+    CEILING,
+    FLOOR,
+    WALL,
+    Plane,
+    StructureConfig,
+    find_layout,
+    is_room,
+    lies_on,
+    room_planes,
+    upper_edge,
+)
 
 Z = np.array([0.0, 0.0, 1.0])
 
@@ -153,3 +164,32 @@ def test_walls_end_where_they_thin_out() -> None:
     assert upper_edge(height, area, ~wall, 0.03) == np.inf, "no walls"
     sky = np.concatenate([height, np.full(1000, 4.0)])
     assert upper_edge(sky, np.ones(3550), np.arange(3550) < 2550, 0.03) == np.inf, "no strip"
+
+
+def plane(*normal: float) -> Plane:
+    return Plane(np.array(normal) / np.linalg.norm(normal), 0.0, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("normals", "room"),
+    [
+        (((0, 0, 1), (1, 0, 0), (0, 1, 0)), True),  # the corner of a room
+        (((0, 0, 1), (1, 0, 0), (-1, 0, 0)), True),  # a corridor
+        (((0, 0, -1), (1, 0, 0), (0, 1, 0)), True),  # photos that look up
+        (((0, 0, 1), (1, 0, 0.5), (1, 0.2, 0)), False),  # a lawn, and a facade with a bend
+        (((0, 0, 1), (1, 0, 0)), False),  # a table top before a wall
+        (((0, 0, 1),), False),
+        (((1, 0, 0), (0, 1, 0)), False),  # the corner of a house
+        ((), False),
+    ],
+)
+def test_which_planes_make_a_room(normals: tuple[tuple[float, float, float], ...], room: bool) -> None:
+    assert is_room([plane(*normal) for normal in normals], Z) is room
+
+
+def test_the_setting_decides_which_planes_count() -> None:
+    for angles, counts in (((0, 90), {"auto": 3, "indoor": 3, "none": 0}), ((0,), {"auto": 0, "indoor": 2, "none": 0})):
+        xyz, normal = walls(*angles)
+        for layout, count in counts.items():
+            config = StructureConfig(layout=layout)
+            assert len(find_layout(xyz, normal, np.full(len(xyz), 0.05**2), Z, 0.05, config)) == count

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_grouping import floor
+from test_grouping import INDOOR, floor
 
 from ovseg3d.instances.adjacency import moments
 from ovseg3d.instances.graph import Contacts
-from ovseg3d.instances.grouping import InstanceConfig, find_instances
+from ovseg3d.instances.grouping import find_instances
 from ovseg3d.instances.layout import FLOOR
 from ovseg3d.instances.objectness import (
     REACH,
@@ -25,7 +25,7 @@ def told_of(room, units: float = 1.0) -> np.ndarray:
     kept, surface = [], room.surface(0.003)
     surface = replace(surface, xyz=(surface.xyz * units).astype(np.float32), cell=surface.cell * np.float32(units))
     config = ObjectnessConfig(evaluator=lambda told: kept.append(told) or np.ones(len(told)))
-    find_instances(surface, [room.features()], config=InstanceConfig(objectness=config))
+    find_instances(surface, [room.features()], config=replace(INDOOR, objectness=config))
     return kept[0]
 
 
@@ -77,11 +77,11 @@ def test_odds_are_a_sum_of_traits_and_squares_as_far_as_they_reach() -> None:
 def test_fragments_are_numbered_after_instances_and_are_none_of_them() -> None:
     room = floor(2.0).box((-0.4, 0, 0), (0.5, 0.5, 0.5), 1, 1).box((0.5, 0.3, 0), (0.2, 0.3, 0.3), 2, 2)
     surface, features = room.surface(0.003), [room.features()]
-    usual = find_instances(surface, features)
+    usual = find_instances(surface, features, config=INDOOR)
     assert (usual.count, usual.rejected_fragments) == (2, 0) and (usual.instance == usual.ids).all()
     # The large box is said to be none.
     largest = ObjectnessConfig(evaluator=lambda told: np.where(told[:, 0] == told[:, 0].max(), -9.0, 9.0))
-    found = find_instances(surface, features, config=InstanceConfig(objectness=largest))
+    found = find_instances(surface, features, config=replace(INDOOR, objectness=largest))
     assert (found.count, found.rejected_fragments) == (1, 1)
     np.testing.assert_array_equal(found.ids, np.choose(usual.ids, [0, 2, 1]))
     np.testing.assert_array_equal(found.instance, np.choose(usual.ids, [0, 0, 1]))

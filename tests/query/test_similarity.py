@@ -17,7 +17,7 @@ from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relevancy import CANONICAL
 from ovseg3d.query.sizes import SIZES
-from ovseg3d.runs.config import Config
+from ovseg3d.runs.config import Config, Layout, SemanticsConfig
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.phrases import keep_phrases
 
@@ -161,6 +161,7 @@ def furniture(
     metres: float | None,
     instances: dict[str, tuple[float, float, float]] | None = None,
     unit: float | None = None,
+    layout: Layout = "indoor",
 ) -> QueryEngine:
     """Boxes in a frame with `metres` to its unit, or nobody knows. Each looks like its name; by default a sofa and a
     mug that look alike."""
@@ -185,7 +186,8 @@ def furniture(
     save_semantics(folder, learnt)
     frames = {"world_from_input": np.eye(4).tolist(), "metric": metres is not None, "metres_per_unit": metres}
     write_json(folder / "scene_transform.json", frames)
-    made = QueryEngine(RunFolder(folder, Config(), folder, "room", ""), None, "cpu")
+    config = Config(semantics=SemanticsConfig(layout=layout))
+    made = QueryEngine(RunFolder(folder, config, folder, "room", ""), None, "cpu")
     made.texts.clip = None
     texts = np.eye(dim, dtype=np.float32)
     made.texts._vectors = (
@@ -218,7 +220,7 @@ def test_a_word_of_unknown_size_has_that_of_its_nearest_everyday_word(tmp_path: 
     words[:, 0] = 0
     couch = np.float32([0, 5, 5, 5])
     engine.texts._vectors |= dict(zip(DEFAULT_VOCABULARY, words)) | {"couch": couch, "sofa": couch}
-    engine.texts._vectors["gadget"] = engine.texts.usual[0] + np.float32([1, 0, 0, 0])
+    engine.texts._vectors["gadget"] = engine.texts.usual + np.float32([1, 0, 0, 0])
     assert (
         engine.similarity.sizes.size("couch") == engine.similarity.sizes.size("sofa") == SIZES["sofa"]
         and engine.similarity.sizes.size("gadget") is None
@@ -285,3 +287,24 @@ def test_lerfs_method_knows_no_sizes_of_things(tmp_path: Path) -> None:
     # Its sizes are never looked at.
     engine = QueryEngine(engine.run, None, "cpu", semantics=replace(engine.semantics, sized=object.__new__(Sized)))
     assert not engine.measured and not engine.similarity.sizes.log_odds(("sofa",)).any()
+
+
+def test_priors_of_rooms_are_one_plug_in(tmp_path: Path) -> None:
+    """Without it no name has odds by size or place, and the rest answers; `auto` asks for planes of a room."""
+    for layout, on in (("indoor", True), ("auto", False), ("none", False)):
+        engine = furniture(tmp_path, 1.0, layout=layout)
+        odds = engine.similarity.prior.log_odds(("sofa", "floor"), np.array([0, FLOOR]), np.array([1, 0]))
+        assert engine.similarity.prior.on is on and bool(odds[0].any()) is bool(odds[1].any()) is on
+        own, _ = engine.compare(("sofa", "mug"), ("stuff",))
+        assert bool(np.ptp(own, axis=1).max() > 1e-3) is on
+        (answer,) = engine.ask(["sofa"], alternatives=("mug",))
+        assert 0 <= answer.score <= 1
+    room = comparer(tmp_path / "room", (), ROWS)
+    assert room.similarity.prior.on and room.similarity.prior.plane_of("a wall") == WALL
+    config = Config(semantics=SemanticsConfig(layout="none"))
+    without = QueryEngine(replace(room.run, config=config), None, "cpu")
+    without.texts.clip, without.texts._vectors = None, room.texts._vectors
+    assert not without.similarity.prior.on and without.similarity.prior.plane_of("a wall") == NONE
+    own, _ = without.compare(("floor", "wall"), ())
+    cosines, _ = without.semantics.compare(without.encode(("floor", "wall")), without.encode(()))
+    np.testing.assert_array_equal(own, cosines)

@@ -11,7 +11,7 @@ from ovseg3d.encoders import TextImageEncoder, load_clip
 from ovseg3d.errors import ConfigError
 from ovseg3d.query.engine import THRESHOLD
 from ovseg3d.viewer import layers
-from ovseg3d.viewer.answer_html import hit_text, sentence
+from ovseg3d.viewer.answer_html import hit_text, reply_html, sentence
 from ovseg3d.viewer.answers import Question, ask, read_phrases
 from ovseg3d.viewer.navigation import fly, stand_to_see
 from ovseg3d.viewer.pick import describe, find_spot, members_of
@@ -34,6 +34,9 @@ def test_a_phrase_finds_its_instance_and_an_absent_one_is_said_to_be_absent(shar
     assert hit.instance.distance == pytest.approx(np.linalg.norm(EYE - true["center"]), abs=0.05)
     points, phrase = reply.found()
     assert set(phrase) == {0} and set(points) == set(bear.points)
+    by_labels = replace(reply, answers=tuple(replace(one, calibrated_by="labels") for one in reply.answers))
+    assert "Calibrated by the labels of this run" in reply_html(by_labels)
+    assert "labels of this run" not in reply_html(reply)
 
 
 def test_a_question_about_places_is_answered_with_its_reason(connect, errors: list[str]) -> None:
