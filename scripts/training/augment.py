@@ -1,4 +1,5 @@
-"""Random crops, flips and photometric changes of whole batches, all from one generator, so that steps are repeatable.
+"""Random crops, flips and photometric changes of batches. Random numbers are drawn for the whole batch, so that they
+depend neither on when a step is repeated nor on how many processes share it.
 
 Hue is kept where there are captions, because they name colours. Captions of a flipped image swap left and right.
 """
@@ -9,25 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scripts.training.distributed import BatchRandom
+
 
 def to_float(images: Tensor) -> Tensor:
     """Convert uint8 (views, h, w, 3) to rgb in 0..1, (views, 3, h, w)."""
     return images.permute(0, 3, 1, 2).float() / 255.0
 
 
-def random_boxes(count: int, scale: tuple[float, float], stretch: float, random: torch.Generator) -> Tensor:
-    """Random crop boxes (count, 4): centre x, y and half width, half height, in -1..1 image coordinates.
+def random_boxes(scale: tuple[float, float], stretch: float, random: BatchRandom) -> Tensor:
+    """Random crop boxes (rows, 4): centre x, y and half width, half height, in -1..1 image coordinates.
 
     Args:
-        count: number of boxes.
         scale: smallest and largest share of the image's area.
         stretch: largest aspect ratio; the ratio is log-uniform between 1 / stretch and stretch.
         random: source of randomness.
     """
-    area = torch.empty(count).uniform_(*scale, generator=random)
-    ratio = torch.empty(count).uniform_(-1.0, 1.0, generator=random).mul(torch.tensor(stretch).log()).exp().sqrt()
+    area = random.uniform(*scale)
+    ratio = random.uniform(-1.0, 1.0).mul(torch.tensor(stretch).log()).exp().sqrt()
     half = torch.stack([(area.sqrt() * ratio).clamp(max=1.0), (area.sqrt() / ratio).clamp(max=1.0)], -1)
-    centre = torch.empty(count, 2).uniform_(-1.0, 1.0, generator=random) * (1.0 - half)
+    centre = random.uniform(-1.0, 1.0, 2) * (1.0 - half)
     return torch.cat([centre, half], -1)
 
 
@@ -48,40 +50,37 @@ def crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
     return F.grid_sample(images, torch.stack([grid_x, grid_y], -1), padding_mode="border", align_corners=False)
 
 
-def light(images: Tensor, strength: float, random: torch.Generator) -> Tensor:
+def light(images: Tensor, strength: float, random: BatchRandom) -> Tensor:
     """Change brightness and contrast by random factors, log-uniform between exp(-strength) and exp(strength)."""
-    count = len(images)
-    gain = torch.empty(count, 1, 1, 1).uniform_(-strength, strength, generator=random).to(images).exp()
-    contrast = torch.empty(count, 1, 1, 1).uniform_(-strength, strength, generator=random).to(images).exp()
+    gain = random.uniform(-strength, strength, 1, 1, 1).to(images).exp()
+    contrast = random.uniform(-strength, strength, 1, 1, 1).to(images).exp()
     mean = images.mean((1, 2, 3), keepdim=True)
     return (((images - mean) * contrast + mean) * gain).clamp(0.0, 1.0)
 
 
-def coarse(images: Tensor, share: float, random: torch.Generator) -> Tensor:
+def coarse(images: Tensor, share: float, random: BatchRandom) -> Tensor:
     """Downscale a random `share` of the images to 1/4 to 1/2 of their size and enlarge them again.
 
     It imitates distant objects, which have few pixels in a photo.
     """
-    size, rows = images.shape[-2:], (torch.rand(len(images), generator=random) < share).nonzero()[:, 0].tolist()
+    size, factors = images.shape[-2:], random.some_uniform(share, 0.25, 0.5)
     images = images.clone()
-    for row in rows:
-        factor = float(torch.empty(()).uniform_(0.25, 0.5, generator=random))
+    for row, factor in factors.items():
         small = F.interpolate(images[row : row + 1], scale_factor=factor, mode="bilinear", antialias=True)
         images[row : row + 1] = F.interpolate(small, size, mode="bilinear", align_corners=False)
     return images
 
 
-def hue(images: Tensor, random: torch.Generator, keep: float = 0.2) -> Tensor:
+def hue(images: Tensor, random: BatchRandom, keep: float = 0.2) -> Tensor:
     """Mix the colour channels at random, sometimes to grey; a share `keep` of the images is not changed.
 
     Only for training without captions, because captions name colours.
     """
-    count = len(images)
-    mix = torch.eye(3) + torch.empty(count, 3, 3).uniform_(-0.35, 0.35, generator=random)
+    mix = torch.eye(3) + random.uniform(-0.35, 0.35, 3, 3)
     mix = mix / mix.sum(-1, keepdim=True)
-    grey = torch.rand(count, 1, 1, generator=random) < 0.15
-    mix = torch.where(grey, torch.tensor([0.3, 0.59, 0.11]).expand(count, 3, 3), mix)
-    mix = torch.where(torch.rand(count, 1, 1, generator=random) < keep, torch.eye(3), mix)
+    grey = random.unit(1, 1) < 0.15
+    mix = torch.where(grey, torch.tensor([0.3, 0.59, 0.11]).expand_as(mix), mix)
+    mix = torch.where(random.unit(1, 1) < keep, torch.eye(3), mix)
     return torch.einsum("nij,njhw->nihw", mix.to(images), images).clamp(0.0, 1.0)
 
 

@@ -31,6 +31,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ovseg3d.synth.captions import article
 from scripts.training import augment
 from scripts.training.captions import named, objects_of, pair_up, some
+from scripts.training.distributed import ALONE, World, share_batch_norms
 from scripts.training.losses import best_patches, caption_loss, naming_loss, sharing_loss
 from scripts.training.optim import Optimiser, rate_at
 from scripts.training.placing import Placing
@@ -145,28 +146,36 @@ class TextStage:
     name = "text"
 
     def __init__(self, model: nn.Module, words: Words, sentences: Sequence[str], targets: Tensor, recipe: ClipRecipe,
-                 device: str = "cpu", batch: int = 384, rate: float = 2e-3) -> None:  # fmt: skip
-        self.model, self.targets, self.recipe, self.device = model, targets, recipe, device
+                 world: World = ALONE, batch: int = 384, rate: float = 2e-3) -> None:  # fmt: skip
+        self.model, self.targets, self.recipe, self.world = model, targets, recipe, world
+        self.device = world.device
         self.ids = [words([sentence])[0] for sentence in sentences]
         self.batch = min(batch, len(sentences))
         named = [(n, p) for n, p in model.named_parameters() if not n.startswith("visual.") and "logit" not in n]
         self.optimiser = Optimiser(named, rate, 0.01, muon=0.0)
-        self.agreement = torch.zeros(())
+        self.agreement = self.loss = torch.zeros(())
 
     def step(self, step: int, progress: float) -> None:
         random = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
         rows = torch.randperm(len(self.ids), generator=random)[: self.batch]
-        ids = nn.utils.rnn.pad_sequence([self.ids[row] for row in rows], batch_first=True).to(self.device)
-        with computing(self.device), torch.autocast(kind_of(self.device), torch.bfloat16, enabled=self.recipe.bf16):
-            found = encode_ids(self.model, ids)
+        own = [self.ids[row] for row in rows[self.world.own(self.batch)]]
+        ids = nn.utils.rnn.pad_sequence(own, batch_first=True).to(self.device)
+        found = self.world.gather(self.world.in_parts(self.encode, ids)[0], self.batch)
         target = self.targets[rows].to(self.device)
-        loss = distillation_loss(found.float(), target)
+        loss = distillation_loss(found, target)
         loss.backward()
+        self.world.average(self.model.parameters())
         self.agreement = F.cosine_similarity(found.detach().float(), target).mean()
+        self.loss = loss.detach()
         self.optimiser.step(rate_at(step, progress, 20))
 
+    def encode(self, ids: Tensor) -> tuple[Tensor]:
+        """Vectors of texts (texts, dim), not normalised."""
+        with computing(self.device), torch.autocast(kind_of(self.device), torch.bfloat16, enabled=self.recipe.bf16):
+            return (encode_ids(self.model, ids).float(),)
+
     def measure(self) -> dict[str, float]:
-        return {"cosine to teacher": float(self.agreement)}
+        return {"cosine to teacher": float(self.agreement), "loss": float(self.loss)}
 
     def state(self) -> dict[str, Tensor]:
         return {**{f"model|{k}": v for k, v in self.model.state_dict().items()}, **self.optimiser.state()}
@@ -190,16 +199,21 @@ class ImageStage:
         names: of all objects that captions may name, without articles.
         pairs: (colour, name) that occur in training.
         related: everyday words, which of `names` they mean, and which they do not mean.
-        device: where to compute.
+        world: the processes that share a batch.
     """
 
     name = "image"
 
     def __init__(self, model: nn.Module, words: Words, pools: tuple[Pool, Pool], recipe: ClipRecipe,
                  names: Sequence[str], pairs: Sequence[tuple[str, str]], related: Related,
-                 device: str = "cpu") -> None:  # fmt: skip
+                 world: World = ALONE) -> None:  # fmt: skip
+        device = world.device
+        world.check_batch(batch=recipe.batch, views=recipe.views)
         self.model, self.words, self.pools, self.recipe, self.device = model.to(device), words, pools, recipe, device
+        self.world = world
+        share_batch_norms(model.visual.trunk, world)
         self.names, self.finer = tuple(names), finer(model.visual.trunk, recipe.shape.tower)
+        share_batch_norms(self.finer, world)
         self.placing = Placing(names, pairs, related, device)
         self.kept = model.text_projection.detach().clone()
         for name, parameter in model.named_parameters():
@@ -228,15 +242,13 @@ class ImageStage:
         if self.common is None:
             self.common = self.commonness()
         images, captions = self.batch(0, step, recipe.at(recipe.sizes, progress), random)
-        with self.half():
-            parts = [cells_of(model.visual, model.visual.trunk, images)]
+        parts = [self.see(model.visual.trunk, images, recipe.batch)]
         if recipe.views:
             images, more = self.batch(1, step, recipe.at(recipe.view_sizes, progress), random)
             captions = captions + more
-            with self.half():
-                parts.append(cells_of(model.visual, self.finer, images))
-        vectors = F.normalize(torch.cat([whole.float() for whole, _ in parts]), dim=-1)
-        parts = [F.normalize(cells.float(), dim=-1) for _, cells in parts]
+            parts.append(self.see(self.finer, images, recipe.views))
+        vectors = F.normalize(torch.cat([whole for whole, _ in parts]), dim=-1)
+        parts = [F.normalize(cells, dim=-1) for _, cells in parts]
         loss = self.name_loss(vectors, parts, captions, recipe.even * (1 - progress))
         if recipe.caption_weight:
             loss = loss + recipe.caption_weight * self.caption_loss(vectors, parts, captions, random)
@@ -252,12 +264,26 @@ class ImageStage:
             loss = loss + recipe.keep_weight * drift
             self.figures["drift"] = drift
         loss.backward()
+        self.world.average([*model.parameters(), self.scales])
+        self.figures["loss"] = loss
         rate = rate_at(step, progress, recipe.warm_steps)
         nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 5.0)
         self.optimiser.step(rate)
         if self.slow is not None:
             self.slow.step(rate)
         self.figures = {name: value.detach() for name, value in self.figures.items()}
+
+    def see(self, trunk: nn.Module, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Vectors of all `count` images of the batch (count, dim), and of their cells (count, cells, dim); `images` are
+        this process's."""
+
+        def cells(images: Tensor) -> tuple[Tensor, Tensor]:
+            with self.half():
+                whole, cells = cells_of(self.model.visual, trunk, images)
+            return whole.float(), cells.float()
+
+        whole, parts = self.world.in_parts(cells, images)
+        return self.world.gather(whole, count), self.world.gather(parts, count)
 
     def name_loss(
         self, vectors: Tensor, parts: Sequence[Tensor], captions: Sequence[Sequence[str]], even: float
@@ -305,26 +331,27 @@ class ImageStage:
         recipe, shares = self.recipe, torch.zeros(len(self.names))
         for pool, count in zip(self.pools, (recipe.batch, recipe.views)):
             if count:
-                _, captions = pool.get(range(recipe.start), recipe.start)
-                shares += count * named(captions, self.names)[0].float().mean(0)
+                _, captions = pool.get(range(recipe.start)[self.world.own(recipe.start)], recipe.start)
+                shares += count * named(self.world.gather_list(captions), self.names)[0].float().mean(0)
         logs = (shares / (recipe.batch + recipe.views)).clamp(min=1e-3).log()
         return (logs - logs.mean()).to(self.device)
 
     def batch(self, sort: int, step: int, size: int, random: torch.Generator) -> tuple[Tensor, list[list[str]]]:
-        """Images of one part of the batch, (count, 3, size, size), normalised, and all captions of each."""
+        """This process's images of one part of the batch, (own, 3, size, size), normalised, and the captions of all."""
         pool, draw = self.pools[sort], self.draws[sort]
         indices = draw(step, pool.window)
-        images, captions = pool.get(indices, draw.newest(step))
-        count = len(indices)
-        flip = torch.rand(count, generator=random) < 0.5
-        boxes = augment.random_boxes(count, self.recipe.crop, 1.2, random)
+        images, captions = pool.get(indices[self.world.own(draw.batch)], draw.newest(step))
+        rows = self.world.random(random, draw.batch)
+        flip = rows.unit() < 0.5
+        boxes = augment.random_boxes(self.recipe.crop, 1.2, rows)
         images = augment.to_float(torch.from_numpy(images).to(self.device))
         images = augment.crop(images, boxes.to(self.device), flip.to(self.device), size)
         if sort == 0:
-            images = augment.coarse(images, self.recipe.coarse, random)
-        images = normalise(augment.light(images, 0.2, random))
+            images = augment.coarse(images, self.recipe.coarse, rows)
+        images = normalise(augment.light(images, 0.2, rows))
         flipped = flip.tolist()
-        return images, [augment.mirror_words(own) if turn else own for own, turn in zip(captions, flipped)]
+        captions = [augment.mirror_words(own) if turn else own for own, turn in zip(captions, flipped)]
+        return images, self.world.gather_list(captions)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """(texts, dim): cached outputs of the frozen text tower, through the projection, which is trained."""

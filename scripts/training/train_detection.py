@@ -13,7 +13,6 @@ The rooms' seeds are those of no report and no benchmark, and their looks are ne
 """
 
 import json
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,10 @@ from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
 from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_network, save_network
 from ovseg3d.synth.kinds import KINDS
 from scripts import ROOT
+from scripts.start import start
 from scripts.training.detection_rooms import load_detection_room
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage
+from scripts.training.distributed import ALONE, World, join
 from scripts.training.session import INTERRUPTED, Session
 
 FIRST_SEED = 500_000
@@ -65,16 +66,24 @@ class TrainDetection:
 
     def main(self) -> int:
         """Train; 130 when interrupted."""
+        with join() as world:
+            print(json.dumps(vars(self), default=str), flush=True)
+            return self.train(world)
+
+    def train(self, world: World = ALONE) -> int:
+        """The same in one of the processes that share a batch."""
         torch.set_num_threads(self.threads)
-        session = Session(self.work, self.checkpoint_seconds)
+        session = Session(self.work, self.checkpoint_seconds, world)
         session.catch_signals()
         seeds = range(FIRST_SEED, FIRST_SEED + self.room_count)
-        for made, seed in enumerate(seeds):
+        for made, seed in list(enumerate(seeds))[world.rank :: world.size]:
             if session.stop.is_set():
-                return INTERRUPTED
+                break
             if not (self.rooms / f"{seed}.npz").exists():
                 load_detection_room(self.rooms, seed)
                 print(f"room {made + 1} of {len(seeds)}", flush=True)
+        if world.any(session.stop.is_set()):
+            return INTERRUPTED
         kinds = tuple(KINDS)
         vectors = torch.as_tensor(load_clip("builtin").encode_text(list(kinds))).float()
         torch.manual_seed(self.recipe.seed)
@@ -83,8 +92,9 @@ class TrainDetection:
             if self.start is None
             else load_network(self.start).network.train().requires_grad_(True)
         )
-        stage = DetectionStage(self.rooms, seeds, kinds, vectors, self.recipe, network, self._surfaces())
-        write_json(self.output.parent / "card.json", self._card(network))
+        stage = DetectionStage(self.rooms, seeds, kinds, vectors, self.recipe, network, self._surfaces(), world)
+        if world.first:
+            write_json(self.output.parent / "card.json", self._card(network))
         export = lambda: save_network(self.output, TrainedNetwork(stage.network, kinds, vectors))  # noqa: E731
         outcome = session.run(stage, self.steps, self.max_seconds, export)
         return INTERRUPTED if outcome.interrupted else 0
@@ -129,6 +139,4 @@ class TrainDetection:
 
 
 if __name__ == "__main__":
-    command = tyro.cli(TrainDetection)
-    print(json.dumps(vars(command), default=str), flush=True)
-    sys.exit(command.main())
+    start(TrainDetection)

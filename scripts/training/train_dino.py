@@ -2,13 +2,14 @@
 
 python -m scripts.training.train_dino                              # two hours on two cores, rendering included
 python -m scripts.training.train_dino --device cuda --workers 12 --batch 256 --fresh 128 --max-seconds 900
+torchrun --nproc-per-node 8 -m scripts.training.train_dino --device cuda --workers 12 --batch 1024 --fresh 512
 
+With torchrun, --batch counts the images of all processes together (scripts/training/distributed.py).
 Ctrl-C stops after the current step and writes a checkpoint; the same command goes on from there. Weights (the
 teacher's, fp16) are written to --output at every checkpoint, for `transformers.AutoModel.from_pretrained(FOLDER)`.
 """
 
 import json
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import torch
 import tyro
 
 from scripts import ROOT
+from scripts.start import start
 from scripts.training.dino import DinoRecipe, DinoStage, save_dino
+from scripts.training.distributed import ALONE, World, join
 from scripts.training.pool import Pool, Source
 from scripts.training.session import INTERRUPTED, Session, write_recipe
 
@@ -39,8 +42,10 @@ class TrainDino:
     """Time between checkpoints."""
     device: str = "cpu"
     """cpu or cuda."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another, for less memory."""
     workers: int = 1
-    """Processes that render."""
+    """Processes that render, for each process that trains."""
     threads: int = 1
     """Threads of the training process on the CPU."""
     capacity: int = 98304
@@ -55,21 +60,29 @@ class TrainDino:
 
     def main(self) -> int:
         """Train; 130 when interrupted."""
+        with join(self.device, self.accumulate) as world:
+            print(json.dumps(vars(self), default=str), flush=True)
+            return self.train(world)
+
+    def train(self, world: World = ALONE) -> int:
+        """The same in one of the processes that share a batch."""
         torch.set_num_threads(self.threads)
-        session = Session(self.work, self.checkpoint_seconds)
+        session = Session(self.work, self.checkpoint_seconds, world)
         session.catch_signals()
         source = Source(str(self.pool), self.factory, self.recipe.seed, self.render_size, self.rooms, self.capacity)
-        images = Pool(source, self.workers)
-        write_recipe(
-            self.output,
-            recipe=asdict(self.recipe),
-            rooms=self.rooms,
-            render_size=self.render_size,
-            max_seconds=self.max_seconds,
-            steps=self.steps,
-        )
+        with world.first_goes_ahead():
+            images = Pool(source, self.workers, share=(world.rank, world.size))
+        if world.first:
+            write_recipe(
+                self.output,
+                recipe=asdict(self.recipe),
+                rooms=self.rooms,
+                render_size=self.render_size,
+                max_seconds=self.max_seconds,
+                steps=self.steps,
+            )
         try:
-            stage = DinoStage(images, self.recipe, self.device)
+            stage = DinoStage(images, self.recipe, world)
             export = lambda: save_dino(self.output, stage.teacher.backbone, self.recipe.shape)  # noqa: E731
             outcome = session.run(stage, self.steps, self.max_seconds, export)
         finally:
@@ -78,6 +91,4 @@ class TrainDino:
 
 
 if __name__ == "__main__":
-    command = tyro.cli(TrainDino)
-    print(json.dumps(vars(command), default=str), flush=True)
-    sys.exit(command.main())
+    start(TrainDino)

@@ -27,6 +27,7 @@ from ovseg3d.heads.naming import relief
 from ovseg3d.heads.naming.towers import AlignedTower
 from ovseg3d.synth.kinds import KINDS
 from scripts.start import start
+from scripts.training.distributed import ALONE, World, join
 from scripts.training.naming_pairs import picture, random_views, seen_shape
 
 RELIEF_SIZE = 160
@@ -61,16 +62,24 @@ class Train:
     seed: int = 0
     without: int = 0
     """Leave out so many kinds, drawn by the seed; writes OUTPUT/builtin_without.safetensors."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another, for less memory."""
 
     def main(self) -> None:
         """Make the pairs, tune, and write the weights."""
+        with join("cpu", self.accumulate) as world:
+            self._train(world)
+
+    def _train(self, world: World) -> None:
         torch.set_num_threads(1)
         tower = AlignedTower(load_clip("builtin"))
         started = time.monotonic()
-        pairs = self._pairs(tower)
+        pairs = self._pairs(tower, world)
         left_out = sorted(np.random.default_rng(self.seed).permutation(len(KINDS))[: self.without].tolist())
         kept = self._filtered(tower, pairs, left_out)
-        log = self._tune(tower, pairs, kept, left_out)
+        log = self.tune(tower, pairs, kept, world)
+        if not world.first:
+            return
         name = "builtin_without" if self.without else "builtin"
         tensors = {key: value.detach().half().contiguous() for key, value in tower.trained().items()}
         write_atomic(self.output / f"{name}.safetensors", lambda path: save_file(tensors, path))
@@ -89,16 +98,21 @@ class Train:
         }
         write_json(self.output / f"{name}.json", card)
 
-    def _pairs(self, tower: AlignedTower) -> Pairs:
+    def _pairs(self, tower: AlignedTower, world: World) -> Pairs:
         path = self.output / "pairs.npz"
-        if not path.is_file():
-            write_atomic(path, lambda target: self._make(tower, target))
+        if not world.any(path.is_file()):
+            made = world.gather_list(self._make(tower, world))
+            if world.first:
+                stem, target, kind = (np.stack(part) for part in zip(*made))
+                write_atomic(path, lambda to: np.savez(to, stem=stem, target=target, kind=kind))
+            world.any(False)
         found = np.load(path)
         return Pairs(torch.from_numpy(found["stem"]), torch.from_numpy(found["target"]), found["kind"])
 
-    def _make(self, tower: AlignedTower, path: Path) -> None:
-        stems, targets, kinds = [], [], []
-        for index in range(self.shapes * len(KINDS)):
+    def _make(self, tower: AlignedTower, world: World) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """Stem, target and kind of this process's pairs."""
+        made, count = [], self.shapes * len(KINDS)
+        for index in range(count)[world.own(count)]:
             rng = np.random.default_rng([self.seed, index])
             kind = index % len(KINDS)
             shape, turns = seen_shape(rng, [list(KINDS)[kind]]), random_views(rng, self.views)
@@ -106,12 +120,11 @@ class Train:
             seen = np.stack([picture(shape, turn, rng) for turn in turns])
             coloured = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
             with torch.no_grad():
-                stems.append(tower.stem(grey).half().numpy())
-                targets.append(F.normalize(tower.encode(coloured, 0.0).mean(0), dim=0).numpy())
-            kinds.append(kind)
+                stem = tower.stem(grey).half().numpy()
+                made.append((stem, F.normalize(tower.encode(coloured, 0.0).mean(0), dim=0).numpy(), kind))
             if index % 100 == 0:
-                print(f"{index} of {self.shapes * len(KINDS)} shapes", flush=True)
-        np.savez(path, stem=np.stack(stems), target=np.stack(targets), kind=np.array(kinds))
+                print(f"{index * world.size} of {count} shapes", flush=True)
+        return made
 
     def _filtered(self, tower: AlignedTower, pairs: Pairs, left_out: list[int]) -> np.ndarray:
         """Indices of the pairs to train on: those of the kept kinds, whose pictures show what they should."""
@@ -121,7 +134,15 @@ class Train:
         rank = (cosines > own[:, None]).sum(1).numpy()
         return np.flatnonzero((rank < KEPT_RANK) & ~np.isin(pairs.kind, left_out))
 
-    def _tune(self, tower: AlignedTower, pairs: Pairs, kept: np.ndarray, left_out: list[int]) -> list[dict]:
+    def tune(self, tower: AlignedTower, pairs: Pairs, kept: np.ndarray, world: World = ALONE) -> list[dict]:
+        """Tune the tower on the pairs of these indices; returns the log.
+
+        Args:
+            tower: is changed.
+            pairs: frozen features.
+            kept: indices of the pairs to train on.
+            world: the processes that share a batch.
+        """
         parameters = list(tower.trained().values())
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -130,14 +151,19 @@ class Train:
         rng = np.random.default_rng([self.seed, 1])
         groups = [group for k in range(len(KINDS)) if len(group := kept[pairs.kind[kept] == k])]
         scale, log = tower.encoder.logit_scale, []
+
+        def finish(stem: torch.Tensor) -> tuple[torch.Tensor]:
+            depth = tower.finish(stem.float().flatten(0, 1)).unflatten(0, stem.shape[:2])
+            return (F.normalize(depth.mean(1), dim=1),)
+
         for step in range(self.steps):
             batch = torch.from_numpy(np.array([rng.choice(group) for group in groups]))
-            stem = pairs.stem[batch].float()
-            depth = tower.finish(stem.flatten(0, 1)).unflatten(0, stem.shape[:2])
-            depth = F.normalize(depth.mean(1), dim=1)
+            (depth,) = world.in_parts(finish, pairs.stem[batch[world.own(len(batch))]])
+            depth = world.gather(depth, len(batch))
             loss, contrast = alignment_loss(depth, pairs.target[batch], scale)
             optimizer.zero_grad()
             loss.backward()
+            world.average(parameters)
             optimizer.step()
             schedule.step()
             if step % 50 == 0 or step == self.steps - 1:

@@ -2,6 +2,7 @@
 
     python -m scripts.training.train_pose
 
+With torchrun, --batch counts the crops of all processes together (scripts/training/distributed.py).
 Crops are rendered first, some 30 ms each, and their features are computed once; both are kept, so that an interrupted
 command goes on where it was. Then the head takes a minute or two on one core. At the end the temperature of its
 densities is fitted to development crops. Ctrl-C stops after the current step and writes a checkpoint.
@@ -21,6 +22,7 @@ from ovseg3d.heads.pose.network import PoseShape
 from ovseg3d.heads.pose.weights import SHIPPED, TrainedPoseNetwork, save_network
 from scripts import ROOT
 from scripts.start import start
+from scripts.training.distributed import ALONE, World, join
 from scripts.training.pose_crops import NAMES, NOVEL, ROOM_SHARE, CropSet, Individuals, crop_set, joined
 from scripts.training.pose_stage import PoseRecipe, PoseStage, cached_features, load_encoder
 from scripts.training.session import INTERRUPTED, Session
@@ -54,18 +56,28 @@ class TrainPose:
     """Time for the training, earlier sessions counted in."""
     steps: int | None = 2_000
     checkpoint_seconds: float = 60.0
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another, for less memory."""
     recipe: tyro.conf.OmitArgPrefixes[PoseRecipe] = field(default_factory=PoseRecipe)
 
     def main(self) -> int:
         """Train; 130 when interrupted."""
+        with join("cpu", self.accumulate) as world:
+            return self.train(world)
+
+    def train(self, world: World = ALONE) -> int:
+        """The same in one of the processes that share a batch."""
         torch.set_num_threads(1)
-        crops, features = self.training_set()
-        stage = PoseStage(crops, features, self.recipe, PoseShape(features.shape[1]))
-        session = Session(self.work, self.checkpoint_seconds)
+        with world.first_goes_ahead():
+            crops, features = self.training_set()
+        stage = PoseStage(crops, features, self.recipe, PoseShape(features.shape[1]), world)
+        session = Session(self.work, self.checkpoint_seconds, world)
         session.catch_signals()
         outcome = session.run(stage, self.steps, self.max_seconds, lambda: None)
         if outcome.interrupted:
             return INTERRUPTED
+        if not world.first:
+            return 0
         temperature = fit_temperature(stage, *self._set("new", DEV_SEED, self.dev_crops))
         trained = TrainedPoseNetwork(
             stage.network, self.encoder, load_encoder(self.encoder).weight_hash, round(temperature, 4)
