@@ -18,7 +18,6 @@ from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.operators import FieldBackend
 from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.field.sampling import MergedRays, RaySampler
-from ovseg3d.field.sky import sky_color
 from ovseg3d.scene import Camera, Cameras
 
 RAYS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
@@ -37,7 +36,7 @@ class RayColors:
 
     rgb: Float[Tensor, "rays 3"]
     distance: Float[Tensor, " rays"]
-    """Median distance along the ray; 0 for rays without weight, and where the sky has most of the light."""
+    """Median distance along the ray; 0 for rays without weight."""
     opacity: Float[Tensor, " rays"]
     normal: Float[Tensor, "rays 3"] | None = None
     """Unit vectors against the gradient of density; zero for rays without weight."""
@@ -69,7 +68,6 @@ class Renderer:
         config: distances between samples.
         workers: threads, which chunks of rays are shared among.
         white: composite on white (captures with transparency), else on grey.
-        sky: composite on this sky instead, see `sky.py`; where it has most of a ray's light, there is no surface.
     """
 
     def __init__(
@@ -81,11 +79,9 @@ class Renderer:
         config: FieldConfig,
         workers: Workers,
         white: bool,
-        sky: Float[Tensor, "harmonics 3"] | None = None,
     ) -> None:
         self.field, self.backend, self.box, self.occupancy = field, backend, box, occupancy
         self.config, self.workers, self.white = config, workers, white
-        self.sky = sky
         self.sampler = RaySampler(field, backend, box, occupancy, config)
 
     @property
@@ -103,8 +99,7 @@ class Renderer:
             termination: also return the share of the light that stops near the depth.
 
         Returns:
-            rgb [h, w, 3] from 0 to 1; depth_z [h, w], input units, 0 without a surface (no weight, or
-            sky); opacity [h, w] from 0 to
+            rgb [h, w, 3] from 0 to 1; depth_z [h, w], input units, 0 for rays without weight; opacity [h, w] from 0 to
             1; with `normals`, normal [h, w, 3], unit vectors of the input frame; with `termination`, termination
             [h, w] from 0 to 1.
         """
@@ -202,17 +197,13 @@ class Renderer:
         met = self._sample(origins, directions, MERGE)
         features, ray, t = met.kept(met.features, met.samples.ray, met.samples.t)
         density, geometry = field.geometry(features, layers)
-        towards = harmonics(directions)
-        values = field.color(geometry, towards.index_select(0, ray), layers)
+        values = field.color(geometry, harmonics(directions).index_select(0, ray), layers)
         if normals:
             at = origins.index_select(0, ray) + directions.index_select(0, ray) * t[:, None]
             values = torch.cat([values, self._normals(at, layers)], -1)
         weight, values, opacity, _ = backend.composite(density, values, t, met.step, met.offsets)
-        background = (1.0 if self.white else 0.5) if self.sky is None else sky_color(self.sky, towards)
-        rgb = values[:, :3] + (1 - opacity)[:, None] * background
+        rgb = values[:, :3] + (1 - opacity)[:, None] * (1.0 if self.white else 0.5)
         distance = backend.median(weight, t, met.step, met.offsets)
-        if self.sky is not None:
-            distance = torch.where(opacity > 0.5, distance, 0.0)
         normal = torch.nn.functional.normalize(values[:, 3:], dim=-1) if normals else None
         near = None
         if termination:

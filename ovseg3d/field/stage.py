@@ -28,7 +28,6 @@ from ovseg3d.field.optimizer import GridOptimizer, Schedule, scale_gradient
 from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.scene_bounds import find_box, seen_cells
-from ovseg3d.field.sky import SKY_LEARNING_RATE, first_sky, sky_color, sky_distortion
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 from ovseg3d.scene.sparse import SparseDepth
 
@@ -52,7 +51,6 @@ class _Result:
     grad_features: Tensor
     grad_network: Tensor
     grad_photos: Tensor | None
-    grad_sky: Tensor | None
     cell: Tensor
     weight: Tensor
     transmittance: Tensor | None
@@ -75,8 +73,6 @@ class CaptureUse:
     """A gain and an offset of each colour channel for each photo."""
     refine_poses: bool = False
     """Optimise the camera poses."""
-    sky: bool = False
-    """Light that no surface stops comes from a sky, see `sky.py`; needs an open scene."""
     sparse: SparseDepth | None = None
     """Sparse points, depth completed between them, adjusted poses and lenses."""
 
@@ -123,7 +119,6 @@ class FieldStage:
         self.workers = Workers.for_device(device)
         self.occupancy = OccupancyGrid(seen_cells(scene, self.box, config).to(device), config.occupancy_threshold)
         self.white = scene.has_alpha
-        self.sky = first_sky(device) if use.sky and self.box.open else None
         self.renderer = self._renderer()
         self._cameras = Cameras.from_cameras(
             [frame.camera for frame in scene.frames], self.box.field_from_input, device
@@ -134,11 +129,8 @@ class FieldStage:
             "table": config.learning_rate,
             "network": config.network_learning_rate,
             "photos": config.photo_learning_rate,
-            "sky": SKY_LEARNING_RATE,
         }
         small = {"network": self.field.network, "photos": self.photos.values}
-        if self.sky is not None:
-            small["sky"] = self.sky
         schedule = Schedule(rates, config.decay, warmup=20)
         self._optimizer = GridOptimizer(self.backend, self.workers, self.field.table, small, schedule)
         # Every piece has whole lines of three rays.
@@ -149,8 +141,7 @@ class FieldStage:
         self._measured = _Measured(device)
 
     def _renderer(self) -> Renderer:
-        parts = self.field, self.backend, self.box, self.occupancy, self.config, self.workers
-        return Renderer(*parts, self.white, self.sky)
+        return Renderer(self.field, self.backend, self.box, self.occupancy, self.config, self.workers, self.white)
 
     # -- a step ------------------------------------------------------------------------------------------------
 
@@ -218,8 +209,7 @@ class FieldStage:
         layers = field.layers(network)
         features.requires_grad_()
         density, geometry = field.geometry(features, layers)
-        towards = harmonics(ray_directions.detach())
-        color = field.color(geometry, towards.index_select(0, ray), layers)
+        color = field.color(geometry, harmonics(ray_directions.detach()).index_select(0, ray), layers)
         if config.near_gradient > 0 and self.box.open:
             scale = (t / config.near_gradient).square_().clamp_(max=1.0)
             density, color = scale_gradient(density, scale), scale_gradient(color, scale[:, None])
@@ -229,23 +219,16 @@ class FieldStage:
             values = torch.cat([color, ((t - known).abs() / known).clamp(max=1.0)[:, None]], -1)
         weights, rendered, opacity, distance = backend.composite(density, values, t, length, offsets)
         rgb = rendered[:, :3]
-        sky = None if self.sky is None else self.sky.detach().requires_grad_()
-        if sky is not None:
-            rgb = rgb + (1.0 - opacity)[:, None] * sky_color(sky, towards)
         rgb = self.photos.expose(rgb, batch.view, photos)
         # A random background: opacity cannot imitate the background's colour.
         background = torch.rand(count, 3, generator=generator, device=self.device)
-        if sky is None:
-            rgb = rgb + (1.0 - opacity)[:, None] * background
+        rgb = rgb + (1.0 - opacity)[:, None] * background
         target = batch.rgb * batch.alpha[:, None] + (1.0 - batch.alpha)[:, None] * background
         error = (rgb - target) * batch.valid[:, None]
         loss = 5.0 / 3.0 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="sum", delta=0.1)
         if config.distortion and step_scale == 1.0:
             s, extent = self._normalized(t, length)
-            spread = backend.distortion(weights, s, extent, ray, offsets)
-            if sky is not None:
-                spread = spread + sky_distortion(weights, s, ray, opacity)
-            loss = loss + config.distortion * spread.sum()
+            loss = loss + config.distortion * backend.distortion(weights, s, extent, ray, offsets).sum()
         if self._has_depth:
             # The mean error of the light that stops, so that opacity cannot lower it.
             off = rendered[:, 3] / opacity.clamp_min(1e-3)
@@ -254,9 +237,8 @@ class FieldStage:
             mean = distance / opacity.clamp_min(1e-3)
             loss = loss + config.planarity * _bend(mean, z_per_distance, batch.flatness * opacity.detach())
         loss = (loss + self.photos.penalty(photos, batch.view)) / total
-        leaves = [features, network, *([] if sky is None else [sky]), *([photos] if photos.requires_grad else [])]
+        leaves = [features, network, *([photos] if photos.requires_grad else [])]
         grad_features, grad_network, *grads = torch.autograd.grad(loss, leaves)
-        grad_sky = None if sky is None else grads.pop(0)
         grad_photos = grads[0] if grads else None
         # Poses also act through the positions of the samples; encoding has its own gradient for that.
         if self.photos.refine and step_scale == 1.0:
@@ -268,8 +250,7 @@ class FieldStage:
         end = torch.where(opacity > 0.9, 1.1 * distance / opacity, torch.inf).detach()
         used = torch.stack([samples.offsets[-1], offsets[-1]])
         clear = met.transmittance if self._pool.rotates else None
-        grads = grad_features, grad_network, grad_photos, grad_sky
-        return _Result(x, *grads, samples.cell, met.weight, clear, squared, end, used)
+        return _Result(x, grad_features, grad_network, grad_photos, samples.cell, met.weight, clear, squared, end, used)
 
     def _normalized(self, t: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Positions and lengths of samples in normalised distance; merged intervals may begin behind the camera."""
@@ -285,9 +266,6 @@ class FieldStage:
         photos = [result.grad_photos for result in results if result.grad_photos is not None]
         if photos:
             small["photos"] = photos
-        sky = [result.grad_sky for result in results if result.grad_sky is not None]
-        if sky:
-            small["sky"] = sky
         self._optimizer.update(step, progress, [(r.x, r.grad_features) for r in results], small)
 
     def _try_cells(self, batch: PixelBatch, error: Tensor, end: Tensor) -> None:

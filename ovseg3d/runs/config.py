@@ -73,9 +73,6 @@ class SceneConfig:
     sparse_depth: Literal["auto", "off"] = "auto"
     """Supervise with sparse points, matched between the photos, and with depth completed between them. auto: for real
     photos."""
-    sky: Literal["auto", "on", "off"] = "auto"
-    """Whether light that no surface stops comes from a sky: a colour of the direction, without depth. auto: for real
-    photos whose points reach far beyond most of them, as outdoors."""
     depth_prior: str = "off"
     """Monocular depth model that shapes the completed depth of real photos between sparse points: a model of
     transformers by hub id, such as depth-anything/Depth-Anything-V2-Small-hf, or by folder; or off."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from ovseg3d.errors import SceneError
 from ovseg3d.runs.config import SceneConfig
 from ovseg3d.scene import Scene
-from ovseg3d.scene.extent import reaches_far
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,6 @@ class Decisions:
     """Refine the poses while the field is trained."""
     exposure: bool
     """Learn the exposure of each photo."""
-    sky: bool
-    """Light that no surface stops comes from a sky."""
     exact: bool
     """The capture is synthetic, or its photos are cut out."""
 
@@ -41,17 +38,16 @@ class Decisions:
             "adjusted focal length" if self.adjust_focal else "",
             "poses refined in training" if self.refine_poses else "",
             "exposure of each photo" if self.exposure else "",
-            "a sky without depth" if self.sky else "",
         ]
         used = ", ".join(part for part in parts if part) or "photos and poses as given"
         return f"{'Synthetic or cut-out photos' if self.exact else 'Real photos'}: {used}."
 
 
 def decide(scene: Scene, config: SceneConfig) -> Decisions:
-    """Decide what to use of a capture; of the sky by the points that the capture has.
+    """Decide what to use of a capture.
 
     Raises:
-        SceneError: measured depth was requested, and the training views have none; or a sky, and photos are cut out.
+        SceneError: measured depth was requested, and the training views have none.
     """
     measured = any(scene.frames[view].depth_path for view in scene.train)
     if config.depth == "on" and not measured:
@@ -59,10 +55,6 @@ def decide(scene: Scene, config: SceneConfig) -> Decisions:
             "Supervision with depth was requested, but the training views have none",
             where=scene.path,
             fix="--depth auto, or --depth off",
-        )
-    if config.sky == "on" and scene.has_alpha:
-        raise SceneError(
-            "A sky was requested, but the photos are transparent where it would be", where=scene.path, fix="--sky auto"
         )
     real = not (scene.exact or scene.has_alpha)
     sparse = real and config.sparse_depth == "auto"
@@ -74,6 +66,5 @@ def decide(scene: Scene, config: SceneConfig) -> Decisions:
         adjust_focal=sparse and config.refine_poses != "off" and config.refine_focal != "off",
         refine_poses=config.refine_poses == "on",
         exposure=config.exposure == "on" or (config.exposure == "auto" and real),
-        sky=config.sky == "on" or (config.sky == "auto" and real and reaches_far(scene)),
         exact=scene.exact or scene.has_alpha,
     )

@@ -18,7 +18,6 @@ from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.renderer import Renderer
-from ovseg3d.field.sky import first_sky
 from ovseg3d.field.stage import CaptureUse, FieldStage
 from ovseg3d.files import write_atomic
 from ovseg3d.limits import check_memory, read_bytes
@@ -51,20 +50,14 @@ def make_stage(scene: Scene, config: Config, sparse: SparseDepth | None = None) 
     check_size(config.field, 4, scene.path, ConfigError)
     device = resolve_device(config.train.device)
     backend = resolve_backend(config.train.backend, device)
-    decisions = decide(scene if sparse is None else sparse.applied(scene), config.scene)
+    decisions = decide(scene, config.scene)
     return FieldStage(
         scene,
         config.field,
         _torch_device(device),
         backend,
         seed=config.train.seed,
-        use=CaptureUse(
-            depth=decisions.depth,
-            exposure=decisions.exposure,
-            refine_poses=decisions.refine_poses,
-            sky=decisions.sky,
-            sparse=sparse,
-        ),
+        use=CaptureUse(decisions.depth, decisions.exposure, decisions.refine_poses, sparse),
         steps=config.train.steps,
     )
 
@@ -135,18 +128,15 @@ def restore(run: RunFolder, scene: Scene, device: DeviceName = "auto", backend: 
     occupancy = OccupancyGrid(torch.zeros(cells, dtype=torch.bool, device=target), config.occupancy_threshold)
     own = {"table": field.table, "network": field.network}
     own |= {f"occupancy.{name}": tensor for name, tensor in occupancy.state().items()}
-    if "sky" in checkpoint.state:
-        own["sky"] = first_sky(target)
     _check_fits(own, checkpoint, run)
     with torch.no_grad():
-        for name in own.keys() & {"table", "network", "sky"}:
+        for name in ("table", "network"):
             own[name].copy_(checkpoint.state[name])
     prefix = "occupancy."
     occupancy.load_state(
         {k.removeprefix(prefix): v.to(target) for k, v in checkpoint.state.items() if k.startswith(prefix)}
     )
-    parts = field, made, box, occupancy, config, Workers.for_device(target)
-    return Renderer(*parts, scene.has_alpha, own.get("sky"))
+    return Renderer(field, made, box, occupancy, config, Workers.for_device(target), scene.has_alpha)
 
 
 def refined(run: RunFolder, scene: Scene) -> Scene:

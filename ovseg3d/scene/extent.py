@@ -19,10 +19,6 @@ from ovseg3d.scene.images import load_depth
 _DEPTH_VIEWS = 32
 _DEPTH_SAMPLES = 2000
 _MIN_POINTS = 50
-FAR = 4.0
-"""Points that are so many times as far from the cameras as their median are far: walls of a room are not."""
-_FAR_SHARE = 0.02
-"""Share of the points that are far in an open scene; fewer may be wrong matches."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +64,6 @@ def content_points(scene: Scene, views: Sequence[Frame], use_depth: bool) -> Evi
         parts = [_frustum_points(frame.camera, (near, 2 * near * far / (near + far))) for frame, (near, far) in ends]
         return Evidence(np.concatenate(parts), "near and far")
     return None
-
-
-def reaches_far(scene: Scene) -> bool:
-    """Whether content reaches far beyond most of it, as outdoors; False without sparse points.
-
-    Distances are from the middle of the training cameras (the median of their positions).
-    """
-    if scene.points is None or len(scene.points) < _MIN_POINTS:
-        return False
-    middle = np.median([scene.frames[view].camera.position for view in scene.train], axis=0)
-    distance = np.linalg.norm(scene.points - middle, axis=-1)
-    return bool(np.quantile(distance, 1 - _FAR_SHARE) > FAR * np.median(distance))
 
 
 def scene_extent(scene: Scene) -> Extent | None:

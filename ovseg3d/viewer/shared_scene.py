@@ -251,8 +251,9 @@ def draft_renderer(renderer: Any) -> Any:
     if not isinstance(renderer, Renderer):
         return renderer
     config = replace(renderer.config, step_size=2 * renderer.config.step_size, cone=2 * renderer.config.cone)
-    parts = renderer.field, renderer.backend, renderer.box, renderer.occupancy, config, renderer.workers
-    return Renderer(*parts, renderer.white, renderer.sky)
+    return Renderer(
+        renderer.field, renderer.backend, renderer.box, renderer.occupancy, config, renderer.workers, renderer.white
+    )
 
 
 def open_shared_scene(

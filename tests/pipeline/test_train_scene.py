@@ -346,14 +346,6 @@ def test_no_limit_at_all(tiny_scene: Path, tmp_path: Path) -> None:
         train_scene(tiny_scene, Config(), output_dir=tmp_path / "run")
 
 
-def test_a_bounded_scene_cannot_have_a_sky(tiny_scene: Path, tmp_path: Path) -> None:
-    flags = small_settings(steps=2) | {"scene": {"sky": "on"}}
-    flags["field"]["bounds"] = "bounded"
-    with pytest.raises(ConfigError, match="bounded scene has no sky"):
-        train_scene(tiny_scene, make_config("cpu", flags=flags), output_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def test_tensorboard_files(tiny_scene: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run = train_scene(tiny_scene, settings(steps=3, tensorboard=True), output_dir=tmp_path / "run")

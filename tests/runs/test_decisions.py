@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from ovseg3d.errors import SceneError
@@ -50,28 +49,3 @@ def test_each_flag_turns_its_own_off(scene: Scene):
 def test_depth_that_is_asked_for_must_be_there(scene: Scene):
     with pytest.raises(SceneError, match="have none"):
         decide(without_depth(scene), SceneConfig(depth="on"))
-
-
-def test_a_sky_is_for_photos_whose_points_reach_far(scene: Scene):
-    def with_points(distances: np.ndarray) -> Scene:
-        directions = np.random.default_rng(0).normal(size=(len(distances), 3))
-        unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-        middle = np.median([scene.frames[view].camera.position for view in scene.train], axis=0)
-        return replace(scene, points=middle + unit * distances[:, None])
-
-    room, outdoors = np.linspace(1, 5, 300), np.geomspace(1, 60, 300)
-    wrong_matches = np.concatenate([room, [50.0, 80.0]])
-    assert not decide(scene, SceneConfig()).sky, "without points nothing reaches far"
-    assert not decide(with_points(room), SceneConfig()).sky
-    assert not decide(with_points(wrong_matches), SceneConfig()).sky
-    found = decide(with_points(outdoors), SceneConfig())
-    assert found.sky and found.describe().endswith("a sky without depth.")
-    assert not decide(with_points(outdoors[::10]), SceneConfig()).sky, "too few points to tell"
-    assert not decide(replace(with_points(outdoors), exact=True), SceneConfig()).sky
-    assert not decide(with_points(outdoors), SceneConfig(sky="off")).sky
-    assert decide(scene, SceneConfig(sky="on")).sky
-
-
-def test_cut_out_photos_have_no_sky(scene: Scene):
-    with pytest.raises(SceneError, match="A sky was requested"):
-        decide(replace(scene, has_alpha=True), SceneConfig(sky="on"))

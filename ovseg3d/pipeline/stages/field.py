@@ -26,13 +26,10 @@ class TrainFieldStage(Stage):
     spec = FIELD
 
     def check(self, config: Config, device: Literal["cpu", "cuda"]) -> None:
-        """Raises ConfigError: no limit is set, a sky in a bounded scene, or tensorboard is missing. DeviceError: the
-        backend is unavailable."""
+        """Raises ConfigError: no limit is set, or tensorboard is missing. DeviceError: the backend is unavailable."""
         resolve_backend(config.train.backend, device)
         if config.train.steps is None and config.train.max_seconds is None:
             raise ConfigError("The length of training is not set", fix="--steps 2000 or --max-seconds 120")
-        if config.scene.sky == "on" and config.field.bounds == "bounded":
-            raise ConfigError("A bounded scene has no sky", fix="leave out --field.bounds bounded, or --sky on")
         if config.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ConfigError("--tensorboard needs the package tensorboard", fix="pip install tensorboard")
 
@@ -48,8 +45,6 @@ class TrainFieldStage(Stage):
                 sparse = sparse_depth(context, decisions)
         except Stopped:
             return False
-        if sparse is not None and decide(sparse.applied(scene), run.config.scene).sky and not decisions.sky:
-            context.log("plan", "The sparse points reach far, as outdoors: a sky without depth.")
         stage = make_stage(scene, run.config, sparse)
         context.report(Event("done", "set-up", progress=1.0, seconds=clock.seconds))
         first_step = 0
