@@ -2,15 +2,15 @@
 
 A cell is occupied by the render weight of training rays in it, not by its density: the inside of an object, or what
 is behind a wall, contributes nothing to a ray. Values decay, so that a cell without render weight is emptied after
-a while. Emptied cells come back: those next to an occupied one are tried in turns, and training tries those along rays
-that are rendered badly. Cells that no camera sees start empty and stay empty.
+a while. Emptied cells come back: those next to one with render weight are tried in turns, and training tries those
+along rays that are rendered badly. Cells that no camera sees start empty and stay empty.
 
 If only a share of the photos is in memory at a time, rays that could see a cell come as much more rarely. Then values
 decay as much more slowly, and else by the rays that pass through their cells.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 DECAY = 0.95
@@ -18,7 +18,7 @@ DECAY = 0.95
 TRIAL = 1.3
 """Value of a cell on trial, in thresholds; it lasts for five updates."""
 TRIAL_SHARE = 1 / 64
-"""Share of cells drawn at each update; those next to an occupied cell are put on trial."""
+"""Share of cells drawn at each update; those next to a cell with render weight are put on trial."""
 CLEAR = 0.5
 """A ray that has so much transmittance left in a cell sees what is in it."""
 
@@ -42,6 +42,24 @@ def cell_at(
     return ((cascade * resolution + xyz[:, 2]) * resolution + xyz[:, 1]) * resolution + xyz[:, 0], half
 
 
+def pack_cells(
+    occupied: Bool[Tensor, "cascades cells cells cells"],
+) -> Int64[Tensor, "cascades blocks blocks blocks"]:
+    """A word for each block of 4 x 4 x 4 cells, indexed [cascade, z, y, x]; bit 16 z + 4 y + x is a cell within it.
+
+    Rays skip a block whose word is 0 at once. The words of a cascade of 128 cells a side take 256 KiB, an eighth of a
+    byte for each cell: marching waits for memory more than for anything else. Blocks at the far end may be cut.
+    """
+    cascades, resolution = occupied.shape[:2]
+    blocks = -(-resolution // 4)
+    padded = torch.nn.functional.pad(occupied.view(torch.uint8), (0, 4 * blocks - resolution) * 3)
+    rows = padded.view(torch.int32).view(cascades, blocks, 4, blocks, 4, blocks).long()
+    # Four bytes of 0 or 1 to four bits: the product has each bit at a place of its own.
+    rows = (rows * 0x01020408 >> 24) & 15
+    shifts = 16 * torch.arange(4, device=rows.device)[:, None] + 4 * torch.arange(4, device=rows.device)
+    return (rows << shifts[:, None, :, None]).sum((2, 4))
+
+
 class OccupancyGrid:
     """Values and occupancy of cells, indexed [cascade, z, y, x].
 
@@ -55,6 +73,7 @@ class OccupancyGrid:
         self.threshold = threshold
         self.value = seen.float()
         self.occupied = seen.to(torch.uint8)
+        self.bits = pack_cells(seen)
 
     @property
     def trial(self) -> float:
@@ -69,33 +88,36 @@ class OccupancyGrid:
         cells.scatter_reduce_(0, cell, cells.index_select(0, cell) * clear, "amin")
 
     def update(self, generator: torch.Generator, keep_all: bool, share: float = 1.0) -> None:
-        """Decay the values, put a few cells next to occupied ones on trial, and empty the cells below the threshold.
+        """Decay the values, put a few cells next to those with weight on trial, and empty those below the threshold.
 
         Args:
             generator: draws the cells on trial.
             keep_all: only decay; in the first steps weights are not meaningful yet.
             share: of the photos that are in memory at a time. It does not prolong trials.
         """
-        self.value *= torch.where(self.value > self.trial, DECAY**share, DECAY)
+        self.value *= DECAY if share == 1.0 else torch.where(self.value > self.trial, DECAY**share, DECAY)
         if keep_all:
             return
         cells, count = self.value.view(-1), int(self.value.numel() * TRIAL_SHARE)
         draws = torch.randint(cells.numel(), (count,), generator=generator, device=generator.device)
-        worthy = (self._near_occupied() & self.seen).view(-1)[draws]
-        on_trial = torch.where(worthy, self.trial, 0.0)
+        on_trial = torch.where(self._worth_a_trial(draws), self.trial, 0.0)
         # A cell may be drawn twice; the maximum does not depend on the order.
         cells.scatter_reduce_(0, draws, on_trial, "amax")
         torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
+        self.bits = pack_cells(self.occupied.view(torch.bool))
 
-    def _near_occupied(self) -> Bool[Tensor, "cascades cells cells cells"]:
-        """Cells that share a face with an occupied one of their cascade."""
-        occupied = self.occupied.view(torch.bool)
-        near = occupied.clone()
-        for axis in (1, 2, 3):
-            length = occupied.shape[axis] - 1
-            near.narrow(axis, 0, length).logical_or_(occupied.narrow(axis, 1, length))
-            near.narrow(axis, 1, length).logical_or_(occupied.narrow(axis, 0, length))
-        return near
+    def _worth_a_trial(self, cells: Int[Tensor, " cells"]) -> Bool[Tensor, " cells"]:
+        """Whether cells are seen, and share a face with one of their cascade that has render weight.
+
+        Cells that are only on trial don't count: trials would spread through empty space.
+        """
+        resolution, values = self.value.shape[1], self.value.view(-1)
+        near = values[cells] > self.trial
+        for stride in (1, resolution, resolution**2):
+            place = cells // stride % resolution
+            near |= values[cells - stride * (place > 0)] > self.trial
+            near |= values[cells + stride * (place < resolution - 1)] > self.trial
+        return near & self.seen.view(-1)[cells]
 
     def forget(self) -> None:
         """Reset the values after the warm-up, whose weights are not meaningful."""
@@ -111,3 +133,4 @@ class OccupancyGrid:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.seen, self.value, self.occupied = state["seen"], state["value"], state["occupied"]
+        self.bits = pack_cells(self.occupied.view(torch.bool))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from ovseg3d.engine import Workers
@@ -99,7 +99,8 @@ class FieldBackend(Protocol):
         directions: Float[Tensor, "rays 3"],
         spans: Float[Tensor, "rays 2"],
         jitter: Float[Tensor, " rays"],
-        occupied: UInt8[Tensor, "cascades cells cells cells"],
+        bits: Int64[Tensor, "cascades blocks blocks blocks"],
+        resolution: int,
         smallest_step: float,
         cone: float,
         capacity: int,
@@ -111,7 +112,8 @@ class FieldBackend(Protocol):
             directions: unit length, field axes.
             spans: distances at which rays begin and end.
             jitter: offset of a ray's first sample from its beginning, in steps, 0 to 1.
-            occupied: 1 in cells to sample, indexed [cascade, z, y, x].
+            bits: the cells to sample, from `occupancy.pack_cells`.
+            resolution: cells along each axis of a cascade.
             smallest_step: least distance between samples, field units.
             cone: distance between samples further away, as a share of the distance from the origin.
             capacity: largest number of samples; those of the last rays are dropped.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.field.occupancy import OccupancyGrid
+from ovseg3d.field.occupancy import OccupancyGrid, pack_cells
 from ovseg3d.field.operators import FieldBackend
 from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.samples import RaySamples
@@ -102,8 +102,8 @@ class RaySampler:
 
         origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
         spans = self._box.spans(origins, directions)
-        occupied, jitter = self._occupancy.occupied, draw(origins[:, 0])
-        samples = self._march(origins, directions, spans, jitter, occupied, spread, capacity)
+        bits, jitter = self._occupancy.bits, draw(origins[:, 0])
+        samples = self._march(origins, directions, spans, jitter, bits, spread, capacity)
         x = self._box.along(origins, directions, samples.ray, samples.t)
         features = self._backend.encode(x, field.table)
         density = field.density(features, field.layers(field.network))
@@ -128,8 +128,8 @@ class RaySampler:
         grid = self._occupancy
         origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
         spans = torch.minimum(self._box.spans(origins, directions), end[:, None])
-        jitter, seen = torch.full_like(end, 0.5), grid.seen.view(torch.uint8)
-        samples = self._march(origins, directions, spans, jitter, seen, 1.0, capacity)
+        jitter = torch.full_like(end, 0.5)
+        samples = self._march(origins, directions, spans, jitter, pack_cells(grid.seen), 1.0, capacity)
         # On a GPU rows after the last ray's are unused.
         in_use = torch.arange(len(samples.cell), device=end.device) < samples.offsets[-1]
         self._backend.scatter_max(samples.cell, grid.trial * in_use, grid.value)
@@ -140,12 +140,12 @@ class RaySampler:
         directions: Tensor,
         spans: Tensor,
         jitter: Tensor,
-        cells: Tensor,
+        bits: Tensor,
         spread: float,
         capacity: int,
     ) -> RaySamples:
         smallest = self._config.step_size * 2.0 / self._config.occupancy_resolution
         return self._backend.march(
-            origins, directions, spans, jitter, cells,
+            origins, directions, spans, jitter, bits, self._config.occupancy_resolution,
             smallest_step=smallest * spread, cone=self._config.cone * spread, capacity=capacity,
         )  # fmt: skip

@@ -8,6 +8,7 @@ import torch
 
 from ovseg3d.field.kernels import WarpBackend
 from ovseg3d.field.levels import GridLevels
+from ovseg3d.field.occupancy import pack_cells
 from ovseg3d.field.reference import TorchBackend
 from ovseg3d.field.samples import RaySamples
 
@@ -174,7 +175,7 @@ def test_march_matches_reference(cascades, cone):
     spans[3] = 0.0
     jitter = torch.rand(64, generator=torch.Generator().manual_seed(6))
     fast, reference = (
-        backend.march(origins, directions, spans, jitter, occupied, 0.03, cone, 100_000)
+        backend.march(origins, directions, spans, jitter, pack_cells(occupied.bool()), 8, 0.03, cone, 100_000)
         for backend in (WarpBackend(LEVELS, CPU), TorchBackend(LEVELS, CPU))
     )
     # A sample within rounding of a cell's border may fall on either side; nearly all must agree.
@@ -198,7 +199,9 @@ def test_march_takes_exactly_the_occupied_stretch(backend):
     occupied = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
     occupied[0, 4, 4, 6] = 1  # x from 0.5 to 0.75, y and z from 0 to 0.25
     origins, directions = torch.tensor([[-2.0, 0.1, 0.1]]), torch.tensor([[1.0, 0.0, 0.0]])
-    samples = backend.march(origins, directions, torch.tensor([[1.0, 3.0]]), torch.zeros(1), occupied, 0.01, 0.0, 999)
+    samples = backend.march(
+        origins, directions, torch.tensor([[1.0, 3.0]]), torch.zeros(1), pack_cells(occupied.bool()), 8, 0.01, 0.0, 999
+    )
     x = samples.t - 2.0
     assert 0.5 <= x.min() < 0.511 and 0.739 < x.max() <= 0.75
     assert len(x) == 25 and samples.offsets.tolist() == [0, 25]
@@ -231,7 +234,9 @@ def test_march_samples_every_occupied_cell(backend, resolution, cone):
     occupied = (torch.rand(3, *(resolution,) * 3, generator=torch.Generator().manual_seed(5)) < 0.1).to(torch.uint8)
     spans, jitter = torch.tensor([[0.0, 5.0]]).repeat(64, 1), torch.rand(64, generator=torch.Generator().manual_seed(6))
     smallest = 0.25 / resolution
-    samples = backend.march(origins, directions, spans, jitter, occupied, smallest, cone, 100_000)
+    samples = backend.march(
+        origins, directions, spans, jitter, pack_cells(occupied.bool()), resolution, smallest, cone, 100_000
+    )
     crossed = 0
     for ray, (origin, direction) in enumerate(zip(origins.double().numpy(), directions.double().numpy())):
         t = samples.t[samples.ray == ray].double().numpy()
@@ -246,6 +251,8 @@ def test_march_respects_its_capacity(backend):
     origins, directions = rays(32)
     occupied = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
     spans = torch.tensor([[0.0, 1.0]]).repeat(32, 1)
-    samples = backend.march(origins * 0.1, directions, spans, torch.zeros(32), occupied, 0.05, 0.0, 100)
+    samples = backend.march(
+        origins * 0.1, directions, spans, torch.zeros(32), pack_cells(occupied.bool()), 4, 0.05, 0.0, 100
+    )
     assert len(samples.t) == 100 and samples.offsets[-1] == 100
     assert torch.equal(samples.ray, samples.ray.sort().values)

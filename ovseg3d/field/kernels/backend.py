@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from ovseg3d.engine import Workers
@@ -158,14 +158,15 @@ class WarpBackend:
         directions: Float[Tensor, "rays 3"],
         spans: Float[Tensor, "rays 2"],
         jitter: Float[Tensor, " rays"],
-        occupied: UInt8[Tensor, "cascades cells cells cells"],
+        bits: Int64[Tensor, "cascades blocks blocks blocks"],
+        resolution: int,
         smallest_step: float,
         cone: float,
         capacity: int,
     ) -> RaySamples:
         """See `FieldBackend.march`."""
         rays = [vectors(origins, 3), vectors(directions, 3), vectors(spans, 2), array(jitter)]
-        grid = [array(occupied.view(-1)), occupied.shape[1], occupied.shape[0], smallest_step, cone]
+        grid = [array(bits.view(-1)), resolution, bits.shape[0], smallest_step, cone]
         counts = torch.empty(len(origins), dtype=torch.int32, device=self.device)
         starts = torch.empty(len(origins), device=self.device)
         ints = torch.empty(0, dtype=torch.int32, device=self.device)
