@@ -10,8 +10,10 @@ decay as much more slowly, and else by the rays that pass through their cells.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from ovseg3d.field.cell_bits import CellBits
 
 DECAY = 0.95
 """Factor on each cell's value at each update."""
@@ -42,24 +44,6 @@ def cell_at(
     return ((cascade * resolution + xyz[:, 2]) * resolution + xyz[:, 1]) * resolution + xyz[:, 0], half
 
 
-def pack_cells(
-    occupied: Bool[Tensor, "cascades cells cells cells"],
-) -> Int64[Tensor, "cascades blocks blocks blocks"]:
-    """A word for each block of 4 x 4 x 4 cells, indexed [cascade, z, y, x]; bit 16 z + 4 y + x is a cell within it.
-
-    Rays skip a block whose word is 0 at once. The words of a cascade of 128 cells a side take 256 KiB, an eighth of a
-    byte for each cell: marching waits for memory more than for anything else. Blocks at the far end may be cut.
-    """
-    cascades, resolution = occupied.shape[:2]
-    blocks = -(-resolution // 4)
-    padded = torch.nn.functional.pad(occupied.view(torch.uint8), (0, 4 * blocks - resolution) * 3)
-    rows = padded.view(torch.int32).view(cascades, blocks, 4, blocks, 4, blocks).long()
-    # Four bytes of 0 or 1 to four bits: the product has each bit at a place of its own.
-    rows = (rows * 0x01020408 >> 24) & 15
-    shifts = 16 * torch.arange(4, device=rows.device)[:, None] + 4 * torch.arange(4, device=rows.device)
-    return (rows << shifts[:, None, :, None]).sum((2, 4))
-
-
 class OccupancyGrid:
     """Values and occupancy of cells, indexed [cascade, z, y, x].
 
@@ -73,7 +57,7 @@ class OccupancyGrid:
         self.threshold = threshold
         self.value = seen.float()
         self.occupied = seen.to(torch.uint8)
-        self.bits = pack_cells(seen)
+        self.bits = CellBits.pack(seen)
 
     @property
     def trial(self) -> float:
@@ -104,7 +88,7 @@ class OccupancyGrid:
         # A cell may be drawn twice; the maximum does not depend on the order.
         cells.scatter_reduce_(0, draws, on_trial, "amax")
         torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
-        self.bits = pack_cells(self.occupied.view(torch.bool))
+        self.bits = CellBits.pack(self.occupied.view(torch.bool))
 
     def _worth_a_trial(self, cells: Int[Tensor, " cells"]) -> Bool[Tensor, " cells"]:
         """Whether cells are seen, and share a face with one of their cascade that has render weight.
@@ -133,4 +117,4 @@ class OccupancyGrid:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.seen, self.value, self.occupied = state["seen"], state["value"], state["occupied"]
-        self.bits = pack_cells(self.occupied.view(torch.bool))
+        self.bits = CellBits.pack(self.occupied.view(torch.bool))

@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ovseg3d.field.box import FieldBox
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.config import FieldConfig
-from ovseg3d.field.occupancy import OccupancyGrid, pack_cells
+from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.operators import FieldBackend
 from ovseg3d.field.radiance import RadianceField
 from ovseg3d.field.samples import RaySamples
@@ -102,8 +103,8 @@ class RaySampler:
 
         origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
         spans = self._box.spans(origins, directions)
-        bits, jitter = self._occupancy.bits, draw(origins[:, 0])
-        samples = self._march(origins, directions, spans, jitter, bits, spread, capacity)
+        cells, jitter = self._occupancy.bits, draw(origins[:, 0])
+        samples = self._march(origins, directions, spans, jitter, cells, spread, capacity)
         x = self._box.along(origins, directions, samples.ray, samples.t)
         features = self._backend.encode(x, field.table)
         density = field.density(features, field.layers(field.network))
@@ -129,7 +130,7 @@ class RaySampler:
         origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
         spans = torch.minimum(self._box.spans(origins, directions), end[:, None])
         jitter = torch.full_like(end, 0.5)
-        samples = self._march(origins, directions, spans, jitter, pack_cells(grid.seen), 1.0, capacity)
+        samples = self._march(origins, directions, spans, jitter, CellBits.pack(grid.seen), 1.0, capacity)
         # On a GPU rows after the last ray's are unused.
         in_use = torch.arange(len(samples.cell), device=end.device) < samples.offsets[-1]
         self._backend.scatter_max(samples.cell, grid.trial * in_use, grid.value)
@@ -140,12 +141,12 @@ class RaySampler:
         directions: Tensor,
         spans: Tensor,
         jitter: Tensor,
-        bits: Tensor,
+        cells: CellBits,
         spread: float,
         capacity: int,
     ) -> RaySamples:
         smallest = self._config.step_size * 2.0 / self._config.occupancy_resolution
         return self._backend.march(
-            origins, directions, spans, jitter, bits, self._config.occupancy_resolution,
+            origins, directions, spans, jitter, cells,
             smallest_step=smallest * spread, cone=self._config.cone * spread, capacity=capacity,
         )  # fmt: skip

@@ -50,8 +50,8 @@ def march(
     directions: wp.array(dtype=wp.vec3),
     spans: wp.array(dtype=wp.vec2),
     jitter: wp.array(dtype=wp.float32),
-    # grid: a word for each block of cells, see `pack_cells`
-    bits: wp.array(dtype=wp.int64),
+    # grid: see `CellBits`
+    words: wp.array(dtype=wp.int64),
     resolution: wp.int32,
     cascades: wp.int32,
     # options
@@ -109,7 +109,7 @@ def march(
         x = wp.min(wp.int32((p[0] + half) * scale), resolution - 1)
         y = wp.min(wp.int32((p[1] + half) * scale), resolution - 1)
         z = wp.min(wp.int32((p[2] + half) * scale), resolution - 1)
-        word = bits[((cascade * blocks + z // 4) * blocks + y // 4) * blocks + x // 4]
+        word = words[((cascade * blocks + z // 4) * blocks + y // 4) * blocks + x // 4]
         bit = wp.int64(1) << wp.int64(16 * (z % 4) + 4 * (y % 4) + x % 4)
         if (word & bit) != wp.int64(0):
             if writing:

@@ -1,9 +1,10 @@
 """Operators along rays in plain torch. Conventions: `field/samples.py`; the box and its cascades: `field/box.py`."""
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.occupancy import cell_at
 from ovseg3d.field.samples import RaySamples
 
@@ -13,15 +14,14 @@ def march(
     directions: Float[Tensor, "rays 3"],
     spans: Float[Tensor, "rays 2"],
     jitter: Float[Tensor, " rays"],
-    bits: Int64[Tensor, "cascades blocks blocks blocks"],
-    resolution: int,
+    cells: CellBits,
     smallest_step: float,
     cone: float,
     capacity: int,
 ) -> RaySamples:
     """Advance all rays together, step by step; a sample is kept if its cell is occupied. See `FieldBackend.march`."""
-    cascades, blocks = bits.shape[:2]
-    words = bits.reshape(-1)
+    cascades, blocks, resolution = *cells.words.shape[:2], cells.resolution
+    words = cells.words.reshape(-1)
     rays = torch.arange(len(origins), device=origins.device)
     t, end = spans[:, 0], spans[:, 1]
     t = t + jitter * (cone * t).clamp_min(smallest_step)
