@@ -2,8 +2,8 @@
 
 A cell is occupied by the render weight of training rays in it, not by its density: the inside of an object, or what
 is behind a wall, contributes nothing to a ray. Values decay, so that a cell without render weight is emptied after
-a while. Emptied cells come back: those next to one with render weight are tried in turns, and training tries those
-along rays that are rendered badly. Cells that no camera sees start empty and stay empty.
+a while. Emptied cells come back: those next to an occupied one are tried in turns, and training tries those along rays
+that are rendered badly. Cells that no camera sees start empty and stay empty.
 
 If only a share of the photos is in memory at a time, rays that could see a cell come as much more rarely. Then values
 decay as much more slowly, and else by the rays that pass through their cells.
@@ -20,7 +20,7 @@ DECAY = 0.95
 TRIAL = 1.3
 """Value of a cell on trial, in thresholds; it lasts for five updates."""
 TRIAL_SHARE = 1 / 64
-"""Share of cells drawn at each update; those next to a cell with render weight are put on trial."""
+"""Share of cells drawn at each update; those next to an occupied cell are put on trial."""
 CLEAR = 0.5
 """A ray that has so much transmittance left in a cell sees what is in it."""
 
@@ -72,7 +72,7 @@ class OccupancyGrid:
         cells.scatter_reduce_(0, cell, cells.index_select(0, cell) * clear, "amin")
 
     def update(self, generator: torch.Generator, keep_all: bool, share: float = 1.0) -> None:
-        """Decay the values, put a few cells next to those with weight on trial, and empty those below the threshold.
+        """Decay the values, put a few cells next to occupied ones on trial, and empty the cells below the threshold.
 
         Args:
             generator: draws the cells on trial.
@@ -91,16 +91,13 @@ class OccupancyGrid:
         self.bits = CellBits.pack(self.occupied.view(torch.bool))
 
     def _worth_a_trial(self, cells: Int[Tensor, " cells"]) -> Bool[Tensor, " cells"]:
-        """Whether cells are seen, and share a face with one of their cascade that has render weight.
-
-        Cells that are only on trial don't count: trials would spread through empty space.
-        """
-        resolution, values = self.value.shape[1], self.value.view(-1)
-        near = values[cells] > self.trial
+        """Whether cells are seen, and share a face with an occupied one of their cascade."""
+        resolution, occupied = self.occupied.shape[1], self.occupied.view(torch.bool).view(-1)
+        near = occupied[cells]
         for stride in (1, resolution, resolution**2):
             place = cells // stride % resolution
-            near |= values[cells - stride * (place > 0)] > self.trial
-            near |= values[cells + stride * (place < resolution - 1)] > self.trial
+            near |= occupied[cells - stride * (place > 0)]
+            near |= occupied[cells + stride * (place < resolution - 1)]
         return near & self.seen.view(-1)[cells]
 
     def forget(self) -> None:

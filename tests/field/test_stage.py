@@ -266,16 +266,6 @@ def test_trials_reach_the_neighbours_along_every_axis():
     assert tried == {(4, 3, 5), (3, 3, 5), (5, 3, 5), (4, 2, 5), (4, 4, 5), (4, 3, 4), (4, 3, 6)}
 
 
-def test_trials_do_not_spread_from_one_another():
-    """A cell on trial has no render weight, so its neighbours are not tried."""
-    generator = torch.Generator().manual_seed(0)
-    grid = OccupancyGrid(torch.ones(1, 8, 8, 8, dtype=torch.bool), threshold=0.01)
-    for _ in range(1000):
-        grid.value.zero_()[0, 4, 3, 5] = grid.trial
-        grid.update(generator, keep_all=False)
-        assert grid.occupied[0].nonzero().tolist() == [[4, 3, 5]]
-
-
 def test_occupancy_keeps_what_the_photos_in_memory_cannot_see():
     """Values decay by their share, but for cells that rays pass through; trials end as always."""
     grid = OccupancyGrid(torch.ones(1, 8, 8, 8, dtype=torch.bool), threshold=0.01)
