@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ovseg3d.field.cell_bits import CellBits
+
 DECAY = 0.95
 """Factor on each cell's value at each update."""
 TRIAL = 1.3
@@ -55,6 +57,7 @@ class OccupancyGrid:
         self.threshold = threshold
         self.value = seen.float()
         self.occupied = seen.to(torch.uint8)
+        self.bits = CellBits.pack(seen)
 
     @property
     def trial(self) -> float:
@@ -76,26 +79,26 @@ class OccupancyGrid:
             keep_all: only decay; in the first steps weights are not meaningful yet.
             share: of the photos that are in memory at a time. It does not prolong trials.
         """
-        self.value *= torch.where(self.value > self.trial, DECAY**share, DECAY)
+        self.value *= DECAY if share == 1.0 else torch.where(self.value > self.trial, DECAY**share, DECAY)
         if keep_all:
             return
         cells, count = self.value.view(-1), int(self.value.numel() * TRIAL_SHARE)
         draws = torch.randint(cells.numel(), (count,), generator=generator, device=generator.device)
-        worthy = (self._near_occupied() & self.seen).view(-1)[draws]
-        on_trial = torch.where(worthy, self.trial, 0.0)
+        on_trial = torch.where(self._worth_a_trial(draws), self.trial, 0.0)
         # A cell may be drawn twice; the maximum does not depend on the order.
         cells.scatter_reduce_(0, draws, on_trial, "amax")
         torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
+        self.bits = CellBits.pack(self.occupied.view(torch.bool))
 
-    def _near_occupied(self) -> Bool[Tensor, "cascades cells cells cells"]:
-        """Cells that share a face with an occupied one of their cascade."""
-        occupied = self.occupied.view(torch.bool)
-        near = occupied.clone()
-        for axis in (1, 2, 3):
-            length = occupied.shape[axis] - 1
-            near.narrow(axis, 0, length).logical_or_(occupied.narrow(axis, 1, length))
-            near.narrow(axis, 1, length).logical_or_(occupied.narrow(axis, 0, length))
-        return near
+    def _worth_a_trial(self, cells: Int[Tensor, " cells"]) -> Bool[Tensor, " cells"]:
+        """Whether cells are seen, and share a face with an occupied one of their cascade."""
+        resolution, occupied = self.occupied.shape[1], self.occupied.view(torch.bool).view(-1)
+        near = occupied[cells]
+        for stride in (1, resolution, resolution**2):
+            place = cells // stride % resolution
+            near |= occupied[cells - stride * (place > 0)]
+            near |= occupied[cells + stride * (place < resolution - 1)]
+        return near & self.seen.view(-1)[cells]
 
     def forget(self) -> None:
         """Reset the values after the warm-up, whose weights are not meaningful."""
@@ -111,3 +114,4 @@ class OccupancyGrid:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.seen, self.value, self.occupied = state["seen"], state["value"], state["occupied"]
+        self.bits = CellBits.pack(self.occupied.view(torch.bool))

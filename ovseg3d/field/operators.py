@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ovseg3d.engine import Workers
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.levels import GridLevels
 from ovseg3d.field.samples import RaySamples
 
@@ -99,7 +100,7 @@ class FieldBackend(Protocol):
         directions: Float[Tensor, "rays 3"],
         spans: Float[Tensor, "rays 2"],
         jitter: Float[Tensor, " rays"],
-        occupied: UInt8[Tensor, "cascades cells cells cells"],
+        cells: CellBits,
         smallest_step: float,
         cone: float,
         capacity: int,
@@ -111,7 +112,7 @@ class FieldBackend(Protocol):
             directions: unit length, field axes.
             spans: distances at which rays begin and end.
             jitter: offset of a ray's first sample from its beginning, in steps, 0 to 1.
-            occupied: 1 in cells to sample, indexed [cascade, z, y, x].
+            cells: to sample.
             smallest_step: least distance between samples, field units.
             cone: distance between samples further away, as a share of the distance from the origin.
             capacity: largest number of samples; those of the last rays are dropped.

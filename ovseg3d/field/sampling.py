@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ovseg3d.field.box import FieldBox
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.operators import FieldBackend
@@ -102,8 +103,8 @@ class RaySampler:
 
         origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
         spans = self._box.spans(origins, directions)
-        occupied, jitter = self._occupancy.occupied, draw(origins[:, 0])
-        samples = self._march(origins, directions, spans, jitter, occupied, spread, capacity)
+        cells, jitter = self._occupancy.bits, draw(origins[:, 0])
+        samples = self._march(origins, directions, spans, jitter, cells, spread, capacity)
         x = self._box.along(origins, directions, samples.ray, samples.t)
         features = self._backend.encode(x, field.table)
         density = field.density(features, field.layers(field.network))
@@ -128,8 +129,8 @@ class RaySampler:
         grid = self._occupancy
         origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
         spans = torch.minimum(self._box.spans(origins, directions), end[:, None])
-        jitter, seen = torch.full_like(end, 0.5), grid.seen.view(torch.uint8)
-        samples = self._march(origins, directions, spans, jitter, seen, 1.0, capacity)
+        jitter = torch.full_like(end, 0.5)
+        samples = self._march(origins, directions, spans, jitter, CellBits.pack(grid.seen), 1.0, capacity)
         # On a GPU rows after the last ray's are unused.
         in_use = torch.arange(len(samples.cell), device=end.device) < samples.offsets[-1]
         self._backend.scatter_max(samples.cell, grid.trial * in_use, grid.value)
@@ -140,7 +141,7 @@ class RaySampler:
         directions: Tensor,
         spans: Tensor,
         jitter: Tensor,
-        cells: Tensor,
+        cells: CellBits,
         spread: float,
         capacity: int,
     ) -> RaySamples:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ovseg3d.engine import Workers
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.kernels import WarpBackend
 from ovseg3d.field.levels import grid_levels
@@ -64,26 +65,26 @@ def _kernel_work(
     rays, cells = 4096, 128
     axis = (torch.arange(cells, device=device) + 0.5) / cells * 2 - 1
     distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).square().sum(0).sqrt()
-    occupied = ((distance - 0.6).abs() < 0.06).to(torch.uint8)[None]
+    shell = CellBits.pack(((distance - 0.6).abs() < 0.06)[None])
     origins = torch.nn.functional.normalize(rand(rays, 3) - 0.5, dim=-1) * 2.0
     directions = torch.nn.functional.normalize((rand(rays, 3) - 0.5) * 0.8 - origins, dim=-1)
     spans = torch.tensor([[0.5, 3.5]], device=device).repeat(rays, 1)
     jitter, capacity = rand(rays), 2**20
     inputs = [tensor.chunk(workers.pieces) for tensor in (origins, directions, spans, jitter)]
-    options = {"smallest_step": 1 / cells, "cone": 0.0, "capacity": capacity}
-    samples = warp.march(origins, directions, spans, jitter, occupied, **options)
+    options: dict[str, Any] = {"cells": shell, "smallest_step": 1 / cells, "cone": 0.0, "capacity": capacity}
+    samples = warp.march(origins, directions, spans, jitter, **options)
 
     def march_warp() -> None:
-        workers.map(lambda piece: warp.march(*piece, occupied, **options), zip(*inputs))
+        workers.map(lambda piece: warp.march(*piece, **options), zip(*inputs))
 
     def march_torch() -> None:
-        reference.march(origins, directions, spans, jitter, occupied, **options)
+        reference.march(origins, directions, spans, jitter, **options)
 
     total = int(samples.offsets[-1])
     yield f"march: {rays:,} rays to {total:,} samples in 128^3 cells", march_warp, march_torch
 
     density, values = rand(len(samples.t)) * 20, rand(len(samples.t), 3)
-    halves = [warp.march(*piece, occupied, **options) for piece in zip(*inputs)]
+    halves = [warp.march(*piece, **options) for piece in zip(*inputs)]
     sizes = [len(half.t) for half in halves]
     parts = list(zip(halves, density.split(sizes), values.split(sizes)))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.kernels import WarpBackend
 from ovseg3d.field.levels import GridLevels
 from ovseg3d.field.reference import TorchBackend
@@ -169,12 +170,12 @@ def rays(count: int, seed: int = 0):
 @pytest.mark.parametrize("cone", [0.0, 0.02])
 def test_march_matches_reference(cascades, cone):
     origins, directions = rays(64)
-    occupied = (torch.rand(cascades, 8, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3).to(torch.uint8)
+    cells = CellBits.pack(torch.rand(cascades, 8, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3)
     spans = torch.tensor([[0.05, 6.0]]).repeat(64, 1)
     spans[3] = 0.0
     jitter = torch.rand(64, generator=torch.Generator().manual_seed(6))
     fast, reference = (
-        backend.march(origins, directions, spans, jitter, occupied, 0.03, cone, 100_000)
+        backend.march(origins, directions, spans, jitter, cells, 0.03, cone, 100_000)
         for backend in (WarpBackend(LEVELS, CPU), TorchBackend(LEVELS, CPU))
     )
     # A sample within rounding of a cell's border may fall on either side; nearly all must agree.
@@ -195,10 +196,12 @@ def test_march_matches_reference(cascades, cone):
 
 
 def test_march_takes_exactly_the_occupied_stretch(backend):
-    occupied = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
-    occupied[0, 4, 4, 6] = 1  # x from 0.5 to 0.75, y and z from 0 to 0.25
+    occupied = torch.zeros(1, 8, 8, 8, dtype=torch.bool)
+    occupied[0, 4, 4, 6] = True  # x from 0.5 to 0.75, y and z from 0 to 0.25
     origins, directions = torch.tensor([[-2.0, 0.1, 0.1]]), torch.tensor([[1.0, 0.0, 0.0]])
-    samples = backend.march(origins, directions, torch.tensor([[1.0, 3.0]]), torch.zeros(1), occupied, 0.01, 0.0, 999)
+    samples = backend.march(
+        origins, directions, torch.tensor([[1.0, 3.0]]), torch.zeros(1), CellBits.pack(occupied), 0.01, 0.0, 999
+    )
     x = samples.t - 2.0
     assert 0.5 <= x.min() < 0.511 and 0.739 < x.max() <= 0.75
     assert len(x) == 25 and samples.offsets.tolist() == [0, 25]
@@ -216,7 +219,7 @@ def crossings(origin, direction, occupied, end, fine):
     inside = cascade < cascades
     x, y, z = np.clip(np.floor((points.T / half + 1) / 2 * resolution).astype(int), 0, resolution - 1)
     cell = np.stack([np.minimum(cascade, cascades - 1), z, y, x], -1)
-    hit = occupied[tuple(cell.T)].astype(bool) & inside
+    hit = occupied[tuple(cell.T)] & inside
     ends = np.flatnonzero((cell[1:] != cell[:-1]).any(-1) | (hit[1:] != hit[:-1]))
     first, last = np.concatenate([[0], ends + 1]), np.concatenate([ends, [len(t) - 1]])
     return [(t[a], t[b]) for a, b in zip(first, last) if hit[a]]
@@ -228,10 +231,10 @@ def test_march_samples_every_occupied_cell(backend, resolution, cone):
     """Also where the borders of cells are not those of the cells of the next cascade."""
     origins, directions = rays(64, seed=resolution)
     origins = origins - 2.0 * directions  # they come in, and go out again
-    occupied = (torch.rand(3, *(resolution,) * 3, generator=torch.Generator().manual_seed(5)) < 0.1).to(torch.uint8)
+    occupied = torch.rand(3, *(resolution,) * 3, generator=torch.Generator().manual_seed(5)) < 0.1
     spans, jitter = torch.tensor([[0.0, 5.0]]).repeat(64, 1), torch.rand(64, generator=torch.Generator().manual_seed(6))
     smallest = 0.25 / resolution
-    samples = backend.march(origins, directions, spans, jitter, occupied, smallest, cone, 100_000)
+    samples = backend.march(origins, directions, spans, jitter, CellBits.pack(occupied), smallest, cone, 100_000)
     crossed = 0
     for ray, (origin, direction) in enumerate(zip(origins.double().numpy(), directions.double().numpy())):
         t = samples.t[samples.ray == ray].double().numpy()
@@ -242,10 +245,25 @@ def test_march_samples_every_occupied_cell(backend, resolution, cone):
     assert crossed > 40
 
 
+@pytest.mark.parametrize("resolution", [4, 8, 9, 31])
+def test_cells_survive_packing(resolution):
+    generator = torch.Generator().manual_seed(resolution)
+    occupied = torch.rand(2, *(resolution,) * 3, generator=generator) < 0.3
+    assert torch.equal(CellBits.pack(occupied).unpack(), occupied)
+
+
+def test_a_bit_is_where_the_documentation_says():
+    occupied = torch.zeros(2, 8, 8, 8, dtype=torch.bool)
+    occupied[1, 3, 5, 7] = True
+    words = CellBits.pack(occupied).words
+    # Block z 0, y 1, x 1; within it z 3, y 1, x 3.
+    assert words.nonzero().tolist() == [[1, 0, 1, 1]] and words[1, 0, 1, 1] == 1 << 16 * 3 + 4 * 1 + 3
+
+
 def test_march_respects_its_capacity(backend):
     origins, directions = rays(32)
-    occupied = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
+    occupied = torch.ones(1, 4, 4, 4, dtype=torch.bool)
     spans = torch.tensor([[0.0, 1.0]]).repeat(32, 1)
-    samples = backend.march(origins * 0.1, directions, spans, torch.zeros(32), occupied, 0.05, 0.0, 100)
+    samples = backend.march(origins * 0.1, directions, spans, torch.zeros(32), CellBits.pack(occupied), 0.05, 0.0, 100)
     assert len(samples.t) == 100 and samples.offsets[-1] == 100
     assert torch.equal(samples.ray, samples.ray.sort().values)

@@ -11,6 +11,7 @@ from tiny import small_settings
 
 from ovseg3d.errors import DeviceError
 from ovseg3d.field.backends import make_backend
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.levels import GridLevels
 from ovseg3d.field.networks import perceptron
@@ -164,13 +165,13 @@ def rays(count: int, spread: float = 0.5) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("cone", [0.0, 0.02])
 def test_march_agrees_with_the_reference(marcher, cascades, cone):
     origins, directions = rays(200)
-    occupied = (torch.rand(cascades, 8, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3).to(torch.uint8)
+    cells = CellBits.pack(torch.rand(cascades, 8, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3)
     # Far from the camera the first step, which jitter is a share of, is longer than the smallest.
     spans = torch.stack([torch.linspace(0.05, 3.0, 200), torch.full((200,), 20.0)], -1)
     spans[3] = 0.0
     jitter = torch.rand(200, generator=torch.Generator().manual_seed(6))
     made = [
-        backend.march(origins, directions, spans, jitter, occupied, 0.03, cone, 100_000)
+        backend.march(origins, directions, spans, jitter, cells, 0.03, cone, 100_000)
         for backend in (marcher, TorchBackend(LEVELS, CPU))
     ]
     keyed = []
@@ -191,12 +192,13 @@ def test_march_agrees_with_the_reference(marcher, cascades, cone):
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_march_finds_the_one_occupied_cell(marcher, axis):
     """Half of an index along each axis: x 6, y 4, z 1 of 8; the cell is 0.25 wide."""
-    occupied = torch.zeros(2, 8, 8, 8, dtype=torch.uint8)
-    occupied[0, 1, 4, 6] = 1
+    occupied = torch.zeros(2, 8, 8, 8, dtype=torch.bool)
+    occupied[0, 1, 4, 6] = True
+    cells, spans = CellBits.pack(occupied), torch.tensor([[1.0, 5.0]])
     place = torch.tensor([0.5, 0.0, -0.75])
     origins, directions = (place + 0.1)[None].clone(), torch.zeros(1, 3)
     origins[0, axis], directions[0, axis] = -3.0, 1.0
-    samples = marcher.march(origins, directions, torch.tensor([[1.0, 5.0]]), torch.zeros(1), occupied, 0.01, 0.0, 999)
+    samples = marcher.march(origins, directions, spans, torch.zeros(1), cells, 0.01, 0.0, 999)
     along = samples.t - 3.0
     assert place[axis] <= along.min() < place[axis] + 0.011 and along.max() <= place[axis] + 0.25
     assert len(along) == 25 and samples.offsets.tolist() == [0, 25]
@@ -206,8 +208,16 @@ def test_march_finds_the_one_occupied_cell(marcher, axis):
 
 def test_march_respects_its_capacity(marcher, monkeypatch):
     origins, directions = rays(32, spread=0.05)
-    occupied = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
-    given = origins, directions, torch.tensor([[0.0, 0.5]]).repeat(32, 1), torch.zeros(32), occupied, 0.05, 0.0
+    cells = CellBits.pack(torch.ones(1, 4, 4, 4, dtype=torch.bool))
+    given = (
+        origins,
+        directions,
+        torch.tensor([[0.0, 0.5]]).repeat(32, 1),
+        torch.zeros(32),
+        cells,
+        0.05,
+        0.0,
+    )
     whole, cut = marcher.march(*given, 999), marcher.march(*given, 101)
     assert len(whole.t) == 320 and len(cut.t) == 101 and cut.offsets.tolist() == [*range(0, 101, 10), *[101] * 22]
     assert torch.equal(cut.t, whole.t[:101]) and torch.equal(cut.ray, whole.ray[:101])
@@ -221,8 +231,8 @@ def test_march_respects_its_capacity(marcher, monkeypatch):
 
 
 def test_march_of_no_rays(marcher):
-    occupied, none = torch.ones(1, 4, 4, 4, dtype=torch.uint8), torch.zeros(0, 3)
-    samples = marcher.march(none, none, torch.zeros(0, 2), torch.zeros(0), occupied, 0.05, 0.0, 100)
+    cells, none = CellBits.pack(torch.ones(1, 4, 4, 4, dtype=torch.bool)), torch.zeros(0, 3)
+    samples = marcher.march(none, none, torch.zeros(0, 2), torch.zeros(0), cells, 0.05, 0.0, 100)
     assert len(samples.t) == 0 and samples.offsets.tolist() == [0]
 
 

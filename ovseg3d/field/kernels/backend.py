@@ -6,10 +6,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ovseg3d.engine import Workers
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.kernels.runtime import array, launch, vectors
 from ovseg3d.field.levels import GridLevels, Level
 from ovseg3d.field.networks import perceptron
@@ -158,14 +159,14 @@ class WarpBackend:
         directions: Float[Tensor, "rays 3"],
         spans: Float[Tensor, "rays 2"],
         jitter: Float[Tensor, " rays"],
-        occupied: UInt8[Tensor, "cascades cells cells cells"],
+        cells: CellBits,
         smallest_step: float,
         cone: float,
         capacity: int,
     ) -> RaySamples:
         """See `FieldBackend.march`."""
         rays = [vectors(origins, 3), vectors(directions, 3), vectors(spans, 2), array(jitter)]
-        grid = [array(occupied.view(-1)), occupied.shape[1], occupied.shape[0], smallest_step, cone]
+        grid = [array(cells.words.view(-1)), cells.resolution, len(cells.words), smallest_step, cone]
         counts = torch.empty(len(origins), dtype=torch.int32, device=self.device)
         starts = torch.empty(len(origins), device=self.device)
         ints = torch.empty(0, dtype=torch.int32, device=self.device)

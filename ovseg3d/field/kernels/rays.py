@@ -22,16 +22,24 @@ def largest(p: wp.vec3):
 
 @no_type_check
 @wp.func
-def exit_distance(p: wp.vec3, direction: wp.vec3, scale: wp.float32):
-    """Distance at which a ray from p leaves its cell, in a lattice through the origin with `scale` cells per unit."""
-    t = wp.float32(1.0e10)
-    for axis in range(3):
-        if wp.abs(direction[axis]) > 1.0e-8:
-            border = wp.floor(p[axis] * scale)
-            if direction[axis] > 0.0:
-                border += 1.0
-            t = wp.min(t, (border / scale - p[axis]) / direction[axis])
-    return wp.max(t, 0.0)
+def exit_distance(p: wp.vec3, inverse: wp.vec3, ahead: wp.vec3, scale: wp.float32, side: wp.float32):
+    """Distance at which a ray from p leaves its cell, in a lattice through the origin with cells of `side` = 1 / scale.
+
+    `inverse` holds the reciprocals of the direction, `ahead` 1 along the axes on which it leaves by the upper border.
+    """
+    x = (wp.floor(p[0] * scale) + ahead[0]) * side - p[0]
+    y = (wp.floor(p[1] * scale) + ahead[1]) * side - p[1]
+    z = (wp.floor(p[2] * scale) + ahead[2]) * side - p[2]
+    return wp.max(wp.min(wp.min(x * inverse[0], y * inverse[1]), z * inverse[2]), 0.0)
+
+
+@no_type_check
+@wp.func
+def reciprocal(x: wp.float32):
+    """1 / x; for a direction along no axis, a border that is never reached."""
+    if wp.abs(x) > 1.0e-8:
+        return 1.0 / x
+    return wp.float32(1.0e10)
 
 
 @no_type_check
@@ -42,8 +50,8 @@ def march(
     directions: wp.array(dtype=wp.vec3),
     spans: wp.array(dtype=wp.vec2),
     jitter: wp.array(dtype=wp.float32),
-    # grid: one byte a cell, [cascades * resolution^3]
-    occupied: wp.array(dtype=wp.uint8),
+    # grid: see `CellBits`
+    words: wp.array(dtype=wp.int64),
     resolution: wp.int32,
     cascades: wp.int32,
     # options
@@ -64,6 +72,10 @@ def march(
     o = origins[r]
     d = directions[r]
     end = spans[r][1]
+    inverse = wp.vec3(reciprocal(d[0]), reciprocal(d[1]), reciprocal(d[2]))
+    ahead = wp.vec3(
+        wp.where(inverse[0] > 0.0, 1.0, 0.0), wp.where(inverse[1] > 0.0, 1.0, 0.0), wp.where(inverse[2] > 0.0, 1.0, 0.0)
+    )
     t = spans[r][0]
     t = t + jitter[r] * wp.max(smallest_step, cone * t)
     count = wp.int32(0)
@@ -74,7 +86,7 @@ def march(
         limit = offsets[r + 1] - first
         # Start at the first sample: empty cells before it were skipped in the first pass.
         t = starts[r]
-    cells = resolution * resolution * resolution
+    blocks = (resolution + 3) // 4
     reach = wp.float32(1 << (cascades - 1))
     while t < end and count < limit:
         step = wp.max(smallest_step, cone * t)
@@ -87,29 +99,36 @@ def march(
             continue
         cascade = wp.int32(0)
         half = wp.float32(1.0)
+        scale = 0.5 * wp.float32(resolution)
+        width = 2.0 / wp.float32(resolution)
         while m >= half:
             half *= 2.0
+            scale *= 0.5
+            width *= 2.0
             cascade += 1
-        scale = wp.float32(resolution) / (2.0 * half)
         x = wp.min(wp.int32((p[0] + half) * scale), resolution - 1)
         y = wp.min(wp.int32((p[1] + half) * scale), resolution - 1)
         z = wp.min(wp.int32((p[2] + half) * scale), resolution - 1)
-        cell = cascade * cells + (z * resolution + y) * resolution + x
-        if occupied[cell] != wp.uint8(0):
+        word = words[((cascade * blocks + z // 4) * blocks + y // 4) * blocks + x // 4]
+        bit = wp.int64(1) << wp.int64(16 * (z % 4) + 4 * (y % 4) + x % 4)
+        if (word & bit) != wp.int64(0):
             if writing:
                 out_t[first + count] = middle
                 out_step[first + count] = step
                 out_ray[first + count] = r
-                out_cell[first + count] = cell
+                out_cell[first + count] = ((cascade * resolution + z) * resolution + y) * resolution + x
             elif count == 0:
                 starts[r] = t
             count += 1
             t += step
         else:
-            # The lattice of cells begins at the cascade's corner. A cell may reach into the next finer cascade, which
-            # ends at +-half / 2: stop there too.
-            leave = exit_distance(p + wp.vec3(half, half, half), d, scale)
-            leave = wp.min(leave, exit_distance(p, d, 2.0 / half))
+            # An empty block is skipped at once. The lattice begins at the cascade's corner. A block may reach into the
+            # next finer cascade, which ends at +-half / 2, or beyond the last cell: stop there too.
+            if word == wp.int64(0):
+                scale *= 0.25
+                width *= 4.0
+            leave = exit_distance(p + wp.vec3(half, half, half), inverse, ahead, scale, width)
+            leave = wp.min(leave, exit_distance(p, inverse, ahead, 2.0 / half, 0.5 * half))
             # Whole steps, so that samples stay on the ray's own lattice.
             t += step * wp.max(wp.ceil(leave / step), 1.0)
     if not writing:

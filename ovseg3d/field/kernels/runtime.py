@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 
-_TYPES = (torch.float32, torch.int32, torch.uint8)
+_TYPES = (torch.float32, torch.int32, torch.int64)
 
 
 def launch(kernel: object, dim: int | tuple[int, ...], inputs: Sequence[object], device: torch.device) -> None:
@@ -43,7 +43,7 @@ def _descriptor(tensor: torch.Tensor, dtype: type | None) -> object:
 
     # Warp does not compare a bare descriptor with the kernel's signature, so a wrong type would be read as garbage.
     if tensor.dtype not in _TYPES or not tensor.is_contiguous():
-        raise ValueError(f"a kernel needs contiguous float32, int32 or uint8, not {tensor.dtype} {tensor.stride()}")
+        raise ValueError(f"a kernel needs contiguous float32, int32 or int64, not {tensor.dtype} {tensor.stride()}")
     return wp.from_torch(tensor.detach(), dtype=dtype, requires_grad=False, return_ctype=True)
 
 

@@ -1,9 +1,10 @@
 """Operators along rays in plain torch. Conventions: `field/samples.py`; the box and its cascades: `field/box.py`."""
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.occupancy import cell_at
 from ovseg3d.field.samples import RaySamples
 
@@ -13,14 +14,14 @@ def march(
     directions: Float[Tensor, "rays 3"],
     spans: Float[Tensor, "rays 2"],
     jitter: Float[Tensor, " rays"],
-    occupied: UInt8[Tensor, "cascades cells cells cells"],
+    cells: CellBits,
     smallest_step: float,
     cone: float,
     capacity: int,
 ) -> RaySamples:
     """Advance all rays together, step by step; a sample is kept if its cell is occupied. See `FieldBackend.march`."""
-    cascades, resolution = occupied.shape[:2]
-    flat = occupied.reshape(-1).bool()
+    cascades, blocks, resolution = *cells.words.shape[:2], cells.resolution
+    words = cells.words.reshape(-1)
     rays = torch.arange(len(origins), device=origins.device)
     t, end = spans[:, 0], spans[:, 1]
     t = t + jitter * (cone * t).clamp_min(smallest_step)
@@ -31,14 +32,18 @@ def march(
         p = origins + directions * middle[:, None]
         inside = p.abs().amax(-1) < 2.0 ** (cascades - 1)
         cell, half = cell_at(p, cascades, resolution)
-        hit = flat[cell] & inside
+        z, y, x = ((cell // resolution**axis) % resolution for axis in (2, 1, 0))
+        cascade = cell // resolution**3
+        word = words[((cascade * blocks + z // 4) * blocks + y // 4) * blocks + x // 4]
+        hit = (word >> (16 * (z % 4) + 4 * (y % 4) + x % 4) & 1).bool() & inside
+        side = torch.where(word == 0, 4, 1)
         here = hit & (t < end)
         found.append((rays[here], middle[here], step[here], cell[here]))
-        # The lattice of cells begins at the cascade's corner. A cell may reach into the next finer cascade, which ends
-        # at +-half / 2: stop there too.
-        leave = _exit_distance(p + half[:, None], directions, 0.5 * resolution / half)
+        # The lattice of blocks begins at the cascade's corner. A block may reach into the next finer cascade, which
+        # ends at +-half / 2, or beyond the last cell: stop there too.
+        leave = _exit_distance(p + half[:, None], directions, 0.5 * resolution / (half * side))
         leave = torch.minimum(leave, _exit_distance(p, directions, 2.0 / half))
-        # Empty cells are skipped in whole steps, so that samples stay on the lattice of the ray.
+        # Empty blocks are skipped in whole steps, so that samples stay on the lattice of the ray.
         skip = torch.ceil(leave / step).clamp_min(1.0)
         t = t + step * torch.where(hit | ~inside, torch.ones_like(skip), skip)
     ray, middle, step, cell = (torch.cat(parts) for parts in zip(*found)) if found else (rays[:0],) * 4

@@ -5,7 +5,7 @@ with steps of max(smallest, cone x distance of the beginning); a sample is kept 
 empty cells are skipped in whole steps. Our cascades are in field units, before contraction, each twice as large as
 the one before, the finest first: they are nerfacc's list of boxes.
 
-Conversions: our cells are bytes [cascade, z, y, x], nerfacc's are bools [cascade, x, y, z]. Jitter, in steps, moves
+Conversions: our cells are bits [cascade, z, y, x], nerfacc's are bools [cascade, x, y, z]. Jitter, in steps, moves
 the near plane. Edges of intervals become lengths, counts become offsets. nerfacc has no capacity, so surplus samples
 are cut afterwards, last rays first. It does not return cells, so they are computed from the positions.
 
@@ -18,10 +18,11 @@ import contextlib
 import sys
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.errors import DeviceError
+from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.occupancy import cell_at
 from ovseg3d.field.samples import RaySamples, offsets_of, used
 
@@ -56,12 +57,12 @@ class NerfaccMarch:
         directions: Float[Tensor, "rays 3"],
         spans: Float[Tensor, "rays 2"],
         jitter: Float[Tensor, " rays"],
-        occupied: UInt8[Tensor, "cascades cells cells cells"],
+        cells: CellBits,
         smallest_step: float,
         cone: float,
         capacity: int,
     ) -> RaySamples:
-        cascades, resolution = occupied.shape[:2]
+        cascades, resolution = len(cells.words), cells.resolution
         begin, end = spans.unbind(-1)
         if not len(origins):
             # nerfacc cannot launch a kernel without rays.
@@ -72,7 +73,7 @@ class NerfaccMarch:
             edges, middles, _ = self._nerfacc.traverse_grids(
                 origins,
                 directions,
-                occupied.transpose(1, 3).bool(),
+                cells.unpack().transpose(1, 3),
                 torch.cat([-half, half], -1),
                 near_planes=begin + jitter * (cone * begin).clamp_min(smallest_step),
                 far_planes=end,
