@@ -12,7 +12,7 @@ There are no captions and no labels.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -210,7 +210,7 @@ class DinoStage:
             return (self.student.whole(self.student(images, corner=corner)[0]),)
 
     @contextmanager
-    def computing(self) -> Iterator[None]:
+    def computing(self) -> Generator[None, None, None]:
         """The attention's kernel, and autocast to bfloat16, if the recipe has it."""
         with computing(self.device), torch.autocast(kind_of(self.device), torch.bfloat16, enabled=self.recipe.bf16):
             yield

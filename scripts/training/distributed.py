@@ -18,7 +18,7 @@ under Memory Limited Setup"). Plain accumulation over small batches would compar
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
@@ -150,7 +150,7 @@ class World:
         return float(said[0]), bool(said[1])
 
     @contextmanager
-    def first_goes_ahead(self) -> Iterator[None]:
+    def first_goes_ahead(self) -> Generator[None, None, None]:
         """The first process runs the body before the others do, which find what it has written."""
         if not self.first:
             self.any(False)
@@ -190,19 +190,19 @@ class BatchRandom:
         return {place: drawn[row] for place, row in enumerate(own) if row in drawn}
 
 
-class BatchDropout(nn.Module):
+class BatchDropout(nn.Dropout):
     """Dropout whose mask is drawn for the whole batch, as `nn.Dropout` draws it; `count` and `rows` are set before."""
 
     def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p, self.count, self.rows = p, 0, torch.zeros(0, dtype=torch.long)
+        super().__init__(p)
+        self.count, self.rows = 0, torch.zeros(0, dtype=torch.long)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(rows, ...) to (rows, ...)."""
         if not self.training:
-            return x
-        kept = x.new_empty(self.count, *x.shape[1:]).bernoulli_(1 - self.p)
-        return x * kept[self.rows].div_(1 - self.p)
+            return input
+        kept = input.new_empty(self.count, *input.shape[1:]).bernoulli_(1 - self.p)
+        return input * kept[self.rows].div_(1 - self.p)
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
@@ -217,23 +217,23 @@ class SharedBatchNorm(nn.BatchNorm2d):
         super().__init__(own.num_features, own.eps, own.momentum, own.affine, own.track_running_stats)
         self._parameters, self._buffers, self.training, self.world = own._parameters, own._buffers, own.training, world
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(rows, channels, h, w) to the same."""
         if not self.training:
-            return super().forward(x)
-        values = x.float()
+            return super().forward(input)
+        values = input.float()
         mean = self.world.mean(values.mean((0, 2, 3), keepdim=True))
         centred = values - mean
         variance = self.world.mean(centred.square().mean((0, 2, 3), keepdim=True))
         with torch.no_grad():
-            count = self.world.size * x.numel() / x.shape[1]
+            count = self.world.size * input.numel() / input.shape[1]
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
             assert self.num_batches_tracked is not None
             self.running_mean.lerp_(mean.flatten(), self.momentum)
             self.running_var.lerp_(variance.flatten() * (count / (count - 1)), self.momentum)
             self.num_batches_tracked.add_(1)
         scale = (variance + self.eps).rsqrt() * self.weight.view(1, -1, 1, 1)
-        return (centred * scale + self.bias.view(1, -1, 1, 1)).to(x.dtype)
+        return (centred * scale + self.bias.view(1, -1, 1, 1)).to(input.dtype)
 
 
 def share_batch_norms(network: nn.Module, world: World) -> None:
@@ -272,7 +272,7 @@ class SharedClock(Clock):
 
 
 @contextmanager
-def join(device: str = "cpu", accumulate: int = 1) -> Iterator[World]:
+def join(device: str = "cpu", accumulate: int = 1) -> Generator[World, None, None]:
     """The processes that `torchrun` started, or this one alone. The output of all but the first is discarded.
 
     Args:
