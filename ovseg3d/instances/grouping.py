@@ -10,7 +10,7 @@ Shape and colour are used first: they are known per point, while features are bl
    is ceiling.
 5. Instances that touch and look alike are separated by shape (see `cuts`). Poorly reconstructed layout off its planes
    is recognised by colour (see `off_plane`). What remains and is large enough is an instance or a rejected fragment
-   (see `objectness`).
+   (see `objectness`, and `proposals` where the detection head's view is known).
 6. Where a segmenter's masks are known, instances are those that the photos agree on (see `consensus`); what has no mask
    is a rejected fragment. If the photos agree on nothing, the groups stay.
 
@@ -32,6 +32,7 @@ from ovseg3d.instances.graph import Contacts, add_up, agglomerate
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig, upper_edge
 from ovseg3d.instances.objectness import ObjectnessConfig, region_features
 from ovseg3d.instances.off_plane import OffPlaneConfig, off_plane_residuals
+from ovseg3d.instances.proposals import ProposalConfig, Proposals, group_features
 from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
 
 WHOLE = 0.9
@@ -58,6 +59,7 @@ class InstanceConfig:
     off_plane: OffPlaneConfig = field(default_factory=OffPlaneConfig)
     cut: CutConfig = field(default_factory=CutConfig)
     objectness: ObjectnessConfig = field(default_factory=ObjectnessConfig)
+    proposal: ProposalConfig = field(default_factory=ProposalConfig)
     consensus: ConsensusConfig = field(default_factory=ConsensusConfig)
 
 
@@ -92,6 +94,7 @@ def find_instances(
     visibilities: Sequence[Visibility] = (),
     regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
     masks: Sequence[Layers] = (),
+    proposals: Proposals | None = None,
     config: InstanceConfig | None = None,
 ) -> Instances:
     """Group surface points into instances.
@@ -103,6 +106,7 @@ def find_instances(
         visibilities: which points each photo sees, and where.
         regions: region maps of the same photos, of any size and numbering, one for each of `visibilities`; or empty.
         masks: a segmenter's masks of the same photos, or empty.
+        proposals: the detection head's view of the points, if known.
         config: thresholds and settings of the steps.
     """
     config = config or InstanceConfig()
@@ -122,7 +126,12 @@ def find_instances(
     layout = off_plane_residuals(made.adjacency, region, layout, made.seen, made.area, config.off_plane)
     region = np.where(layout == NONE, region, -1)
     number = _numbered(region, made.weight, made.area, config.least)
-    whole = config.objectness.instances(_region_features(number, layout, made, contacts, config.merge))
+    told = _region_features(number, layout, made, contacts, config.merge)
+    if proposals is None:
+        whole = config.objectness.instances(told)
+    else:
+        told = group_features(number[made.superpoint], config.objectness.evaluator(told), proposals)
+        whole = config.proposal.instances(told)
     order = np.argsort(~whole, kind="stable")
     after = np.zeros(len(whole) + 1, np.int64)
     after[order + 1] = np.arange(1, len(whole) + 1)

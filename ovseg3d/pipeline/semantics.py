@@ -17,16 +17,18 @@ from jaxtyping import Float
 
 from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.engine import Event, Report, ignore
-from ovseg3d.errors import EncoderError
+from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.features.maps import Regions, normalise
 from ovseg3d.features.scenes import SceneFeatures, read_photo
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Surface, SurfaceConfig, Visibility, between, extract_surface, look
+from ovseg3d.heads.detection import Detector
 from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
 from ovseg3d.instances.grouping import InstanceConfig, Instances, find_instances
 from ovseg3d.instances.layout import StructureConfig
 from ovseg3d.instances.planar import KNOWN, UNKNOWN, PlanarConfig, PlanarInstances, find_planar_instances
+from ovseg3d.instances.proposals import Proposals
 from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.lift import LiftConfig, Lifted, lift, lift_reduced
@@ -39,8 +41,11 @@ from ovseg3d.runs.devices import resolve_backend
 from ovseg3d.runs.fields import refined
 from ovseg3d.runs.figures import EVALUATED
 from ovseg3d.scene import Scene, usable_at
+from ovseg3d.scene.clouds import PointCloud
 
 NAME, INSTANCE_CROPS = "semantics", "instance_crops"
+PROPOSAL = 0.1
+"""Least score of a proposal of the detection head; more are evidence than would be detections."""
 PLANES = ("floor", "wall", "ceiling")
 CPU_PIXELS = 30e6
 """Maximum number of pixels of all instance crops on a CPU: 600 crops of 224 x 224, about three minutes with a ViT-B/16.
@@ -117,7 +122,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     structure = StructureConfig(layout=config.semantics.layout)
     grouped = find_instances(
         surface, appearance, visibilities=visibilities, regions=regions, masks=masks,
-        config=InstanceConfig(structure=structure),
+        proposals=propose(surface, scene.metres_per_unit), config=InstanceConfig(structure=structure),
     )  # fmt: skip
     known = _Known(grouped, basis, found.vectors)
     seconds["instances_seconds"] = time.monotonic() - start
@@ -186,6 +191,24 @@ def survey(
     ]
     report(Event("done", SURFACE, len(views), len(views), 1.0, time.monotonic() - start))
     return surface, visibilities
+
+
+def propose(surface: Surface, metres_per_unit: float | None) -> Proposals | None:
+    """The detection head's proposals on a surface; None without a scale, or if there are too few points for it.
+
+    Args:
+        surface: of a run.
+        metres_per_unit: length of the input frame's unit, None if unknown.
+    """
+    if metres_per_unit is None:
+        return None
+    cloud = PointCloud(surface.xyz.astype(np.float64), surface.normal.astype(np.float32), surface.rgb / np.float32(255))
+    x, y, z = (float(value) for value in surface.up)
+    try:
+        said = Detector(min_score=PROPOSAL).segment(cloud, up=(x, y, z), metres_per_unit=metres_per_unit)
+    except ConfigError:
+        return None
+    return Proposals(said.foreground.astype(np.float64), said.masks, said.scores)
 
 
 def lift_photos(

@@ -116,7 +116,7 @@ class Teach:
                 "Each room is left out once: there have to be two, with names of their own", where="--seeds"
             )
         tests = [load(run) for run in self.tests]
-        rooms = [self._made(seed) for seed in self.seeds]
+        rooms = [self.made(seed) for seed in self.seeds]
         rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
         evaluator = learn([material(room) for room in rooms])
         everyone = evaluator(None)
@@ -133,7 +133,8 @@ class Teach:
         write_atomic(self.output / name, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
         print(f"wrote {self.output / name}", flush=True)
 
-    def _made(self, seed: int) -> Points:
+    def made(self, seed: int) -> Points:
+        """The points of a room, which is made and trained if that was not done before."""
         place = self.output / str(seed)
         if not (place / "points.pkl").exists() and not (place / "room/transforms.json").exists():
             synthesise(place / "room", seed=seed)

@@ -265,6 +265,16 @@ def test_boxes_follow_unit_and_up_axis(room: PointCloud) -> None:
         np.testing.assert_allclose(up, [0, 1, 0], atol=1e-6)
 
 
+def test_segmentation_is_that_of_the_detections(room: PointCloud) -> None:
+    detector = Detector(min_score=0.1)
+    found, said = detector.detect(room), detector.segment(room)
+    assert said.foreground.shape == (len(room.xyz),) and len(said.masks) == len(said.scores) >= len(found) > 0
+    masks = {mask.tobytes(): score for mask, score in zip(said.masks, said.scores)}
+    assert all(masks[one.points.tobytes()] == pytest.approx(one.score) for one in found)
+    # A box is of foreground.
+    assert said.foreground[found[0].points].min() >= 0.5 > said.foreground.min()
+
+
 def test_a_record_is_json(room: PointCloud) -> None:
     detection = Detector(min_score=0.1).detect(room)[0]
     record = json.loads(json.dumps(detection.record()))

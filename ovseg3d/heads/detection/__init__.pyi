@@ -7,6 +7,7 @@ from .network import DetectionNetwork as DetectionNetwork
 from .network import DetectionShape as DetectionShape
 from .records import Candidate as Candidate
 from .records import Detection as Detection
+from .records import Segmentation as Segmentation
 from .scene import DetectedScene as DetectedScene
 from .scene import detect_scene as detect_scene
 from .weights import TrainedNetwork as TrainedNetwork

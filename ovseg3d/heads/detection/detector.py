@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import ConfigError
@@ -15,7 +15,7 @@ from ovseg3d.heads.detection.align import manhattan_yaw, rotated
 from ovseg3d.heads.detection.decode import Decoded, decode
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.normals import estimate_normals
-from ovseg3d.heads.detection.records import Detection
+from ovseg3d.heads.detection.records import Detection, Segmentation
 from ovseg3d.heads.detection.voxels import voxelize
 from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_network
 from ovseg3d.scene.clouds import PointCloud
@@ -71,16 +71,42 @@ class Detector:
             ConfigError: the cloud has too few points, or extends too far.
         """
         level = _level(np.asarray(up, np.float64))
-        prepared, normal = _prepared(cloud, level, metres_per_unit)
+        seen = self._look(cloud, level, metres_per_unit)
+        return _records(seen.found, seen.members, level, metres_per_unit, names or self.names, seen.yaw)
+
+    def segment(
+        self, cloud: PointCloud, *, up: tuple[float, float, float] = (0.0, 0.0, 1.0), metres_per_unit: float = 1.0
+    ) -> Segmentation:
+        """What the network says of the points, without boxes and names; arguments and errors as of `detect`."""
+        seen = self._look(cloud, _level(np.asarray(up, np.float64)), metres_per_unit)
+        masks = tuple(np.flatnonzero(seen.members == row) for row in range(len(seen.found.scores)))
+        return Segmentation(seen.foreground, masks, seen.found.scores)
+
+    def _look(self, cloud: PointCloud, level: Rotation, metres: float) -> "_Seen":
+        prepared, normal = _prepared(cloud, level, metres)
         yaw = -manhattan_yaw(normal)
         turned, _ = rotated(prepared, np.zeros((0, 7)), yaw)
         voxels = voxelize(turned)
         with torch.inference_mode():
             network = self.trained.network
-            found = decode(network, network(voxels), min_score=self.min_score, nms_iou=self.nms_iou)
+            predictions = network(voxels)
+            found = decode(network, predictions, min_score=self.min_score, nms_iou=self.nms_iou)
         _, boxes = rotated(turned, found.boxes, -yaw)
-        members = found.voxel_box[voxels.point_voxel.numpy()]
-        return _records(replace(found, boxes=boxes), members, level, metres_per_unit, names or self.names, yaw)
+        voxel = voxels.point_voxel.numpy()
+        foreground = predictions.foreground.sigmoid().numpy()[voxel]
+        return _Seen(replace(found, boxes=boxes), found.voxel_box[voxel], foreground, yaw)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the network makes of a cloud, turned level."""
+
+    found: Decoded
+    members: Int[np.ndarray, " points"]
+    """Row of each point's box, -1 for none."""
+    foreground: Float[np.ndarray, " points"]
+    yaw: float
+    """Angle by which the cloud was turned before."""
 
 
 def _prepared(cloud: PointCloud, level: Rotation, metres: float) -> tuple[PointCloud, Float[np.ndarray, "points 3"]]:

@@ -63,3 +63,15 @@ class Detection:
             "candidates": [vars(candidate) for candidate in self.candidates],
             "n_points": len(self.points),
         }
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the detection head says of each point of a cloud."""
+
+    foreground: Float[np.ndarray, " points"]
+    """Probability that a point belongs to an object."""
+    masks: tuple[Int[np.ndarray, " _"], ...]
+    """Points of each object; no point has two."""
+    scores: Float[np.ndarray, " objects"]
+    """Expected box IoU of each."""
