@@ -25,6 +25,7 @@ from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.grouping import FLOOR, Instances
 from ovseg3d.instances.objectness import ObjectnessConfig
+from ovseg3d.instances.proposals import ProposalConfig
 from ovseg3d.instances.planar import PlanarInstances
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.lerf import COUNT
@@ -382,7 +383,8 @@ def test_a_rejected_fragment_has_a_crop_and_is_no_instance(learn: Learn, monkeyp
         return PlanarInstances((floor[(along > -0.5) & (along < -0.2)],), (PHRASES.index("sand"),))
 
     monkeypatch.setattr("ovseg3d.pipeline.semantics.find_planar_instances", stretch)
-    monkeypatch.setattr(ObjectnessConfig, "instances", lambda self, features: np.arange(len(features)) > 0)
+    for config in (ObjectnessConfig, ProposalConfig):
+        monkeypatch.setattr(config, "instances", lambda self, features: np.arange(len(features)) > 0)
     run = learn("default")
     learnt, figures = load_semantics(run.folder), run.metrics()
     count, pieces = int(learnt.instance.max()), int(learnt.piece.max())
