@@ -25,8 +25,8 @@ from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.grouping import FLOOR, Instances
 from ovseg3d.instances.objectness import ObjectnessConfig
-from ovseg3d.instances.proposals import ProposalConfig
 from ovseg3d.instances.planar import PlanarInstances
+from ovseg3d.instances.proposals import ProposalConfig
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.lerf import COUNT
 from ovseg3d.points.semantic_scene import FILE, load_semantics
