@@ -113,7 +113,7 @@ def in_run(
     engine = where.engine(run, run.load_scene(where.scene))
     eye = None if camera is None else engine.camera(camera).position
     found = engine.detect(phrases, detector=detector, metres_per_unit=metres)
-    return Seen(engine.detections.cloud, found, eye)
+    return Seen(engine.semantics.surface.cloud, found, eye)
 
 
 def in_photo(path: Path, source: DepthSource, detector: "Detector", names: "Names | None") -> Seen:

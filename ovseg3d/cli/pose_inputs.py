@@ -201,7 +201,7 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     surface = engine.semantics.surface
     x, y, z = (float(v) for v in surface.up / np.linalg.norm(surface.up))
     photos = _drawn(found, engine, view)
-    return Posed(PosedScene(objects, "input", surface.metric, (x, y, z), engine.detections.cloud, photos), notes)
+    return Posed(PosedScene(objects, "input", surface.metric, (x, y, z), surface.cloud, photos), notes)
 
 
 def _of_instance(one: "InstancePose", engine: "QueryEngine", view: str | None) -> "PosedObject":

@@ -25,6 +25,7 @@ from ovseg3d.errors import RunError
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.scene import Camera
+from ovseg3d.scene.clouds import PointCloud
 
 STAGE = "surface"
 
@@ -167,6 +168,13 @@ class Surface:
 
     def __len__(self) -> int:
         return len(self.xyz)
+
+    @property
+    def cloud(self) -> PointCloud:
+        """The points as the heads take them."""
+        return PointCloud(
+            self.xyz.astype(np.float64), self.normal.astype(np.float32), self.rgb.astype(np.float32) / 255
+        )
 
     def take(self, which: Bool[np.ndarray, " points"] | Int[np.ndarray, " some"]) -> "Surface":
         """The surface with some of its points."""

@@ -41,7 +41,6 @@ from ovseg3d.runs.devices import resolve_backend
 from ovseg3d.runs.fields import refined
 from ovseg3d.runs.figures import EVALUATED
 from ovseg3d.scene import Scene, usable_at
-from ovseg3d.scene.clouds import PointCloud
 
 NAME, INSTANCE_CROPS = "semantics", "instance_crops"
 PROPOSAL = 0.1
@@ -202,10 +201,9 @@ def propose(surface: Surface, metres_per_unit: float | None) -> Proposals | None
     """
     if metres_per_unit is None:
         return None
-    cloud = PointCloud(surface.xyz.astype(np.float64), surface.normal.astype(np.float32), surface.rgb / np.float32(255))
     x, y, z = (float(value) for value in surface.up)
     try:
-        said = Detector(min_score=PROPOSAL).segment(cloud, up=(x, y, z), metres_per_unit=metres_per_unit)
+        said = Detector(min_score=PROPOSAL).segment(surface.cloud, up=(x, y, z), metres_per_unit=metres_per_unit)
     except ConfigError:
         return None
     return Proposals(said.foreground.astype(np.float64), said.masks, said.scores)

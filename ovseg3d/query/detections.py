@@ -16,7 +16,6 @@ from ovseg3d.query.context import RunContext
 from ovseg3d.query.labels import LabelModel
 from ovseg3d.query.matching import detections_of
 from ovseg3d.query.size_prior import SizePrior
-from ovseg3d.scene.clouds import PointCloud
 
 MAX_CANDIDATES = 5
 """Names that are kept of each detection."""
@@ -44,14 +43,6 @@ class DetectionModel:
         self._context, self._sizes, self._labels = context, sizes, labels
         self._found: dict[tuple[Detector, float | None], DetectedScene] = {}
 
-    @property
-    def cloud(self) -> PointCloud:
-        """The surface as the head takes it."""
-        surface = self._context.semantics.surface
-        return PointCloud(
-            surface.xyz.astype(np.float64), surface.normal.astype(np.float32), surface.rgb.astype(np.float32) / 255
-        )
-
     def detect(self, detector: Detector | None = None, metres_per_unit: float | None = None) -> DetectedScene:
         """The objects on the surface, with the head's own names; those without support are left out.
 
@@ -66,7 +57,7 @@ class DetectionModel:
         if (detector, metres) not in self._found:
             semantics = self._context.semantics
             x, y, z = (float(v) for v in semantics.surface.up / np.linalg.norm(semantics.surface.up))
-            found = detect_scene(self.cloud, detector, up=(x, y, z), metres_per_unit=metres)
+            found = detect_scene(semantics.surface.cloud, detector, up=(x, y, z), metres_per_unit=metres)
             if (semantics.instance > 0).any():
                 supported = tuple(d for d in found.detections if _supported(d, semantics.instance))
                 found = replace(found, detections=supported)
