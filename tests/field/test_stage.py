@@ -254,6 +254,18 @@ def test_occupancy_forgets_what_carries_no_weight_and_keeps_what_does():
     assert grid.share < 0.1 and not grid.occupied[0, 0].any()
 
 
+def test_rays_march_through_what_is_occupied():
+    """Also after an update, and after occupancy was loaded."""
+    seen = torch.ones(2, 8, 8, 8, dtype=torch.bool)
+    grid, loaded = OccupancyGrid(seen, threshold=0.01), OccupancyGrid(seen, threshold=0.01)
+    assert grid.bits.unpack().all()
+    grid.value.zero_()[1, 2, 3, 4] = 0.5
+    grid.update(torch.Generator().manual_seed(0), keep_all=False)
+    assert torch.equal(grid.bits.unpack(), grid.occupied.bool()) and 0 < grid.share < 0.1
+    loaded.load_state(grid.state())
+    assert torch.equal(loaded.bits.unpack(), grid.occupied.bool())
+
+
 def test_trials_reach_the_neighbours_along_every_axis():
     """With 8 cells a side no cell is drawn to be tried wherever it is."""
     generator = torch.Generator().manual_seed(0)

@@ -26,7 +26,7 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.instances.grouping import FLOOR, Instances
 from ovseg3d.instances.objectness import ObjectnessConfig
 from ovseg3d.instances.planar import PlanarInstances
-from ovseg3d.instances.proposals import ProposalConfig
+from ovseg3d.instances.proposals import ProposalConfig, Proposals
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.lerf import COUNT
 from ovseg3d.points.semantic_scene import FILE, load_semantics
@@ -400,6 +400,21 @@ def test_a_rejected_fragment_has_a_crop_and_is_no_instance(learn: Learn, monkeyp
     answer = engine.ask([name])[0]
     assert answer.present and {*learnt.piece[answer.point_index]} & {pieces}
     assert all(instance.id <= count for instance in answer.instances)
+
+
+def test_the_head_has_a_say_in_what_is_an_instance(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the whole scene for one proposal, and all of it for background: every group is a fragment."""
+
+    def all_one(surface: Surface, metres_per_unit: float | None) -> Proposals:
+        assert metres_per_unit == 1.0
+        count = len(surface)
+        return Proposals(np.zeros(count), [np.arange(count)], np.ones(1))
+
+    monkeypatch.setattr("ovseg3d.pipeline.semantics.propose", all_one)
+    monkeypatch.setattr("ovseg3d.pipeline.semantics.find_planar_instances", lambda *_: PlanarInstances())
+    run = learn("default")
+    assert run.metrics()["rejected_fragments"] > 1 and run.metrics()["instances"] == 0
+    assert not load_semantics(run.folder).instance.any()
 
 
 def test_instances_without_features_have_no_crops(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
