@@ -7,13 +7,12 @@ merging the cheapest pair, as long as merging makes no pair cheaper. A round is 
 Contacts are pairs (first < second) of regions, each once. Ties are broken by number, so results are deterministic.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -32,6 +31,18 @@ class Contacts:
         outer = pair[:, 0] != pair[:, 1]
         key, place = np.unique(pair[outer, 0] * count + pair[outer, 1], return_inverse=True)
         return Contacts(np.stack([key // count, key % count], -1), add_up(self.sums[outer], place, len(key)))
+
+    def among(self, some: Int[np.ndarray, " some"], count: int) -> "Contacts":
+        """The contacts among some of `count` regions, which are numbered by their places in `some` (ascending)."""
+        place = np.full(count, -1)
+        place[some] = np.arange(len(some))
+        pair = place[self.pair]
+        inner = (pair >= 0).all(1)
+        return Contacts(pair[inner], self.sums[inner])
+
+
+MergeCost = Callable[[Contacts, np.ndarray, np.ndarray], np.ndarray]
+"""(contacts, weight of each region, features of each region) -> cost of each contact."""
 
 
 def add_up(
@@ -109,9 +120,8 @@ def agglomerate(
     contacts: Contacts,
     weight: Float[np.ndarray, " regions"],
     means: Float[np.ndarray, "regions dim"],
-    merge_cost: Callable[[Contacts, np.ndarray, np.ndarray], np.ndarray],
+    merge_cost: MergeCost,
     most: float = 1.0,
-    rounds: int = 200,
 ) -> Int[np.ndarray, " regions"]:
     """Merge regions in contact, mutually cheapest pairs first, while the cost is below `most`.
 
@@ -121,27 +131,105 @@ def agglomerate(
         means: features of each region; a merged region has the weighted mean.
         merge_cost: (contacts, weight, means) -> cost of each contact.
         most: pairs of this cost or more are not merged.
-        rounds: bound on the rounds, more than ever needed.
 
     Returns:
         The group of each region, 0 .. groups - 1 without gaps.
     """
     group = np.arange(len(weight))
-    sums = means.astype(np.float64) * weight[:, None]
+    for number, *_ in _rounds(contacts, weight, means, merge_cost, most):
+        group = number[group]
+    return group
+
+
+@dataclass(frozen=True)
+class MergeTree:
+    """What agglomeration makes of regions, up to the last merge (a dendrogram).
+
+    Nodes are the regions, 0 .. regions - 1, then the merges; children come before their parents.
+    """
+
+    regions: int
+    children: Int[np.ndarray, "merges 2"]
+    cost: Float[np.ndarray, " merges"]
+    """Merge cost, or that of a child if it is greater: it never falls towards the root."""
+    shared: Float[np.ndarray, "merges sums"]
+    """Sums of the contact of the two children."""
+
+    def __len__(self) -> int:
+        return self.regions + len(self.children)
+
+    @property
+    def parent(self) -> Int[np.ndarray, " nodes"]:
+        """Parent of each node; -1 for roots."""
+        parent = np.full(len(self), -1)
+        parent[self.children] = np.arange(self.regions, len(self))[:, None]
+        return parent
+
+    def sums(
+        self, values: Float[np.ndarray, "regions dim"], at_merge: Float[np.ndarray, "merges dim"] | float = 0.0
+    ) -> Float[np.ndarray, "nodes dim"]:
+        """Sums over the regions of each node, and over its merges if they have values, too."""
+        found = np.zeros((len(self), values.shape[1]))
+        found[: self.regions], found[self.regions :] = values, at_merge
+        for node, (one, other) in enumerate(self.children, self.regions):
+            found[node] += found[one] + found[other]
+        return found
+
+    def labels(self, nodes: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " regions"]:
+        """Which of some disjoint nodes holds each region, by its place in `nodes`; -1 for none."""
+        found = np.full(len(self), -1)
+        found[nodes] = np.arange(len(nodes))
+        for node in range(len(self) - 1, self.regions - 1, -1):
+            if found[node] >= 0:
+                found[self.children[node - self.regions]] = found[node]
+        return found[: self.regions]
+
+
+def merge_tree(
+    contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"],
+    merge_cost: MergeCost,
+) -> MergeTree:  # fmt: skip
+    """The tree of merges until nothing is in contact; arguments as of `agglomerate`."""
+    count = len(weight)
+    cost, node, children, shared = [0.0] * count, np.arange(count), [], []
+    for number, pairs, sums, price in _rounds(contacts, weight, means, merge_cost, np.inf):
+        merged = np.empty(int(number.max()) + 1, np.int64)
+        merged[number] = node
+        for (a, b), row, own in zip(pairs, sums, price, strict=True):
+            one, other = int(node[a]), int(node[b])
+            merged[number[a]] = len(cost)
+            cost.append(max(float(own), cost[one], cost[other]))
+            children.append((one, other))
+            shared.append(row)
+        node = merged
+    return MergeTree(
+        count,
+        np.array(children, np.int64).reshape(-1, 2),
+        np.array(cost[count:]),
+        np.array(shared).reshape(-1, contacts.sums.shape[1]),
+    )
+
+
+def _rounds(
+    contacts: Contacts, weight: np.ndarray, means: np.ndarray, merge_cost: MergeCost, most: float
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """In each round: the new number of each region, and the pairs that merge, with their sums and costs."""
     weight = weight.astype(np.float64)
-    for _ in range(rounds):
-        if not len(contacts.pair):
-            break
+    sums = means.astype(np.float64) * weight[:, None]
+    while len(contacts.pair):
         cost = merge_cost(contacts, weight, sums / weight[:, None])
         chosen = _mutual(contacts.pair, cost, len(weight), most)
         if not len(chosen):
             break
-        a, b = contacts.pair[chosen].T
-        join = csr_array((np.ones(len(a)), (a, b)), shape=(len(weight), len(weight)))
-        count, number = connected_components(join, directed=False)
+        pairs, count = contacts.pair[chosen], len(weight) - len(chosen)
+        number = np.empty(len(weight), np.int64)
+        keeps = np.ones(len(weight), bool)
+        keeps[pairs[:, 1]] = False
+        number[keeps] = np.arange(count)
+        number[pairs[:, 1]] = number[pairs[:, 0]]
+        yield number, pairs, contacts.sums[chosen], cost[chosen]
         sums, weight = add_up(sums, number, count), np.bincount(number, weight, minlength=count)
-        contacts, group = contacts.merged(number, count), number[group]
-    return group
+        contacts = contacts.merged(number, count)
 
 
 def _mutual(pair: np.ndarray, cost: np.ndarray, count: int, most: float) -> np.ndarray:

@@ -3,16 +3,12 @@
 Shape and colour are used first: they are known per point, while features are blurred over cells of the photos.
 
 1. Points are grouped into superpoints (see `superpoints`).
-2. The planes of the layout (floor, walls, ceiling; see `layout`) are found, and each superpoint's plane.
-3. Superpoints merge into regions. Pairs that are most likely one instance, by their adjacency and appearance, merge
-   first (see `adjacency`).
-4. Colour and appearance decide which regions on a plane are layout; the others hang or lie on it. Fog above the walls
-   is ceiling.
-5. Instances that touch and look alike are separated by shape (see `cuts`). Poorly reconstructed layout off its planes
-   is recognised by colour (see `off_plane`). What remains and is large enough is an instance or a rejected fragment
-   (see `objectness`, and `proposals` where the detection head's view is known).
-6. Where a segmenter's masks are known, instances are those that the photos agree on (see `consensus`); what has no mask
-   is a rejected fragment. If the photos agree on nothing, the groups stay.
+2. Superpoints merge into regions; pairs that are most likely one instance, by their adjacency and appearance, merge
+   first (see `adjacency`). Regions on a plane of the room that look like most of it are layout: floor, ceiling, walls.
+3. The other superpoints merge on, until nothing touches. Instances are nodes of this tree (see `selection`). What is
+   left of it are rejected fragments.
+4. Where a segmenter's masks are known, instances are those that the photos agree on instead (see `consensus`). If the
+   photos agree on nothing, the nodes stay.
 
 Ids are 0 for none or layout, else from 1 by falling area; rejected fragments are numbered after all instances. Input
 frame. Instances are named by `records.instances_of`, not here.
@@ -22,23 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Float, Int, Integer
 
 from ovseg3d.field.surface import Surface, Visibility
-from ovseg3d.instances.adjacency import MergeConfig, MergeCost, bends, pair_features, tint
+from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
 from ovseg3d.instances.consensus import ConsensusConfig, Layers, find_mask_instances
-from ovseg3d.instances.cuts import CutConfig, cut_apart
-from ovseg3d.instances.graph import Contacts, add_up, agglomerate
-from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig, upper_edge
-from ovseg3d.instances.objectness import ObjectnessConfig, region_features
-from ovseg3d.instances.off_plane import OffPlaneConfig, off_plane_residuals
-from ovseg3d.instances.proposals import ProposalConfig, Proposals, group_features
+from ovseg3d.instances.graph import MergeTree, add_up, agglomerate, merge_tree
+from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig
+from ovseg3d.instances.selection import Proposals, SelectionConfig, node_features
 from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
-
-WHOLE = 0.9
-"""Least share of a region above the walls of a ceiling; less is a high object..."""
-FRAYED = 6.0
-"""...and how far below the walls' edge still counts as above, in gaps between points."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +44,7 @@ class InstanceConfig:
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)
-    off_plane: OffPlaneConfig = field(default_factory=OffPlaneConfig)
-    cut: CutConfig = field(default_factory=CutConfig)
-    objectness: ObjectnessConfig = field(default_factory=ObjectnessConfig)
-    proposal: ProposalConfig = field(default_factory=ProposalConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     consensus: ConsensusConfig = field(default_factory=ConsensusConfig)
 
 
@@ -114,32 +99,39 @@ def find_instances(
         ids = np.full(len(surface), int(config.least <= 1))
         return Instances(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
     made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
-    plane, kind, contacts = made.plane, made.kind, made.contacts
-    region = agglomerate(contacts, made.weight, made.region_features, MergeCost(config.merge, made.first))
-    layout = _layout(region, made.seen, made.area, kind, config)
-    layout[_ceiling(region, layout, plane, kind, made, surface.up.astype(np.float64), config.structure)] = CEILING
-    region = np.where(layout == NONE, region, -1)
-    # Votes of photos may only prevent a cut: photo regions also end inside instances.
-    crease = bends(contacts.pair, made.middle, made.facing) + np.minimum(made.vote, 0)
-    up, edges = surface.up.astype(np.float64), contacts.sums[:, 0]
-    region = cut_apart(contacts.pair, edges, crease, made.weight, made.middle, up, region, config.cut)
-    layout = off_plane_residuals(made.adjacency, region, layout, made.seen, made.area, config.off_plane)
-    region = np.where(layout == NONE, region, -1)
-    number = _numbered(region, made.weight, made.area, config.least)
-    told = _region_features(number, layout, made, contacts, config.merge)
-    if proposals is None:
-        whole = config.objectness.instances(told)
-    else:
-        told = group_features(number[made.superpoint], config.objectness.evaluator(told), proposals)
-        whole = config.proposal.instances(told)
-    order = np.argsort(~whole, kind="stable")
-    after = np.zeros(len(whole) + 1, np.int64)
-    after[order + 1] = np.arange(1, len(whole) + 1)
-    found = Instances(after[number][made.superpoint], made.superpoint, layout[made.superpoint], int((~whole).sum()))
+    layout, inside, tree = grow(made, config)
+    told = node_features(tree, inside, made, layout, proposals)
+    chosen = config.selection.select(tree, told, tree.sums(made.weight[inside, None])[:, 0] >= config.least)
+    groups = []
+    for nodes in (chosen, _left_over(tree, chosen)):
+        group = np.zeros(len(layout), np.int64)
+        group[inside] = 1 + tree.labels(nodes)
+        groups.append(group[made.superpoint])
+    found = _numbered(*groups, layout[made.superpoint], made, config.least)
     if not masks:
         return found
     agreed = find_mask_instances(len(surface), visibilities, masks, config.consensus)
     return _with_consensus(found, agreed, made, config.least) if agreed.any() else found
+
+
+def grow(
+    made: Superpoints, config: InstanceConfig
+) -> tuple[Int[np.ndarray, " superpoints"], Int[np.ndarray, " rest"], MergeTree]:
+    """The layout class of each superpoint; those that are no layout, and their merge tree."""
+    cost = MergeCost(config.merge, made.first)
+    region = agglomerate(made.contacts, made.weight, made.region_features, cost)
+    layout = _layout(region, made.seen, made.area, made.kind, config)
+    rest = np.flatnonzero(layout == NONE)
+    contacts = made.contacts.among(rest, len(layout))
+    return layout, rest, merge_tree(contacts, made.weight[rest], made.region_features[rest], cost)
+
+
+def _left_over(tree: MergeTree, chosen: np.ndarray) -> Int[np.ndarray, " nodes"]:
+    """The largest nodes apart from the chosen ones whose regions are most likely one instance."""
+    apart = tree.sums((tree.labels(chosen) >= 0)[:, None].astype(np.float64))[:, 0] == 0
+    cost = np.concatenate([np.zeros(tree.regions), tree.cost])
+    good = apart & (cost < 1)
+    return np.flatnonzero(good & ~np.where(tree.parent < 0, False, good[tree.parent]))
 
 
 def _with_consensus(found: Instances, agreed: Int[np.ndarray, " points"], made: Superpoints, least: int) -> Instances:
@@ -152,12 +144,21 @@ def _with_consensus(found: Instances, agreed: Int[np.ndarray, " points"], made: 
     iou[:, 0] = 0  # points off the planes
     agreed = np.where(iou.max(1)[agreed] > 0.5, 0, agreed)
     rest = np.where((agreed == 0) & (found.layout == NONE), found.ids, 0)
-    rest = np.where(np.bincount(rest)[rest] >= least, rest, 0)
-    numbers = [_by_area(ids, made.point_area) for ids in (agreed, rest)]
-    count = int(numbers[0].max(initial=0))
-    ids = np.where(numbers[1] > 0, count + numbers[1], numbers[0])
-    layout = np.where(agreed > 0, NONE, found.layout)
-    return Instances(ids, found.superpoint, layout, int(numbers[1].max(initial=0)))
+    return _numbered(agreed, rest, np.where(agreed > 0, NONE, found.layout), made, least)
+
+
+def _numbered(
+    instance: Int[np.ndarray, " points"],
+    fragment: Int[np.ndarray, " points"],
+    layout: Int[np.ndarray, " points"],
+    made: Superpoints,
+    least: int,
+) -> Instances:
+    """Instances and rejected fragments (of `least` points) of the points, from groups of any numbers but 0."""
+    fragment = np.where(np.bincount(fragment)[fragment] >= least, fragment, 0)
+    instance, fragment = _by_area(instance, made.point_area), _by_area(fragment, made.point_area)
+    ids = np.where(fragment > 0, instance.max(initial=0) + fragment, instance)
+    return Instances(ids, made.superpoint, layout, int(fragment.max(initial=0)))
 
 
 def _by_area(ids: Int[np.ndarray, " points"], area: Float[np.ndarray, " points"]) -> Int[np.ndarray, " points"]:
@@ -193,59 +194,3 @@ def _layout(
             found[(far < 1) & (on > 0.4) & (found == NONE)] = name
     found = found[region]
     return np.where((found != NONE) & (kind != NONE), kind, found)
-
-
-def _ceiling(
-    region: np.ndarray,
-    layout: np.ndarray,
-    plane: np.ndarray,
-    kind: np.ndarray,
-    made: Superpoints,
-    up: np.ndarray,
-    config: StructureConfig,
-) -> Bool[np.ndarray, " superpoints"]:
-    """Superpoints above the walls that lie on no plane and belong to no object.
-
-    Objects begin below the walls' edge or touch no wall, such as a hanging lamp or the crown of a tree.
-    """
-    wall = (layout == WALL) & (kind == WALL)
-    if len(np.unique(plane[wall])) < config.around:
-        return np.zeros(len(layout), bool)
-    edge = upper_edge(made.xyz @ up, made.point_area, wall[made.superpoint], made.gap, config)
-    height, size = made.middle @ up, np.bincount(region, made.area)
-    fog = np.bincount(region, made.area * height) > edge * size
-    fog &= np.bincount(region, made.area * (height > edge - FRAYED * made.gap)) >= WHOLE * size
-    fog &= size < config.little * size.sum()  # more of it is a wall
-    pair = made.adjacency.pair
-    fog &= np.isin(np.arange(len(size)), region[pair[wall[pair[:, ::-1]]]])
-    return (kind == NONE) & np.where(layout == NONE, fog[region], height > edge)
-
-
-def _region_features(
-    number: np.ndarray, layout: np.ndarray, made: Superpoints, contacts: Contacts, config: MergeConfig
-) -> Float[np.ndarray, "numbers features"]:
-    """Features of each region by which `objectness` recognises rejected fragments."""
-    count = int(number.max())
-    alone = np.where(layout != NONE, count + layout, count + WALL + 1 + np.arange(len(number)))
-    group = np.unique(np.where(number > 0, number, alone), return_inverse=True)[1]
-    total = int(group.max()) + 1
-    weight = np.bincount(group, made.weight)
-    means = add_up(made.region_features * made.weight[:, None], group, total) / weight[:, None]
-    contacts = contacts.merged(group, total)
-    on_planes = np.bincount(group, made.weight * (made.kind != NONE)) / weight
-    inside = np.bincount(group, layout != NONE) > 0
-    two = config.evaluator(pair_features(contacts, weight, means, made.first))
-    return region_features(contacts, two, weight, means, on_planes, inside)[:count]
-
-
-def _numbered(region: np.ndarray, weight: np.ndarray, area: np.ndarray, least: int) -> np.ndarray:
-    """Instance of each superpoint: regions (from 0) with enough points, by falling area."""
-    inside = region >= 0
-    if not inside.any():
-        return np.zeros(len(region), np.int64)
-    size, points = np.bincount(region[inside], area[inside]), np.bincount(region[inside], weight[inside])
-    order = np.argsort(-size, kind="stable")
-    order = order[points[order] >= least]
-    number = np.zeros(len(size), np.int64)
-    number[order] = np.arange(1, len(order) + 1)
-    return np.where(inside, number[np.maximum(region, 0)], 0)

@@ -28,7 +28,7 @@ from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses
 from ovseg3d.instances.grouping import InstanceConfig, Instances, find_instances
 from ovseg3d.instances.layout import StructureConfig
 from ovseg3d.instances.planar import KNOWN, UNKNOWN, PlanarConfig, PlanarInstances, find_planar_instances
-from ovseg3d.instances.proposals import Proposals
+from ovseg3d.instances.selection import Proposals
 from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.lift import LiftConfig, Lifted, lift, lift_reduced

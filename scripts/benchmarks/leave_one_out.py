@@ -61,11 +61,7 @@ _PIPELINE, _QUERY = "ovseg3d.pipeline.semantics", "ovseg3d.query"
 INSTANCES: dict[str, dict[str, Any]] = {
     "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},
     "planar instances": {f"{_PIPELINE}.find_planar_instances": lambda *_: PlanarInstances()},
-    "off-plane residuals": {f"{_GROUPING}.off_plane_residuals": lambda _border, _region, layout, *_: layout},
-    "cuts": {f"{_GROUPING}.cut_apart": lambda *given: given[6]},
-    "objectness": {f"{_GROUPING}.ObjectnessConfig.instances": lambda _self, told: np.ones(len(told), bool)},
     "proposals of the head": {f"{_PIPELINE}.propose": lambda *_: None},
-    "fog of the ceiling": {f"{_GROUPING}._ceiling": lambda region, *_: np.zeros(len(region), bool)},
 }
 """What replaces each stage of the instances."""
 ANSWERS: dict[str, dict[str, Any]] = {

@@ -1,5 +1,4 @@
-"""Train the merge model (`ovseg3d/instances/adjacency.py`): do two surface regions belong to one instance? And the
-objectness model (`objectness.py`): is a proposal an instance or a rejected fragment?
+"""Train the merge model (`ovseg3d/instances/adjacency.py`): do two surface regions belong to one instance?
 
     python -m scripts.training.train_merging                                 # rooms of 21 seeds, and desk
     python -m scripts.training.train_merging --tests outputs/playroom/latest # measured as well, on runs of other rooms
@@ -11,14 +10,12 @@ checked: remove OUTPUT after a change of the encoders.
 Superpoints are merged step by step, first by a hand-made formula, then by a network trained on these steps. Each pair
 of regions on the way is a training example, if both are mostly of one true instance each. To cover other runs and
 encoders, some examples lack features or photo regions, some have features that separate instances more clearly than
-the built-in encoders', and some have mostly wrong features. The proposals in each room, by the network that the room
-was left out of, are the examples of the objectness model. The results, OUTPUT/merge_model.json and
-OUTPUT/objectness.json, replace the package's files.
+the built-in encoders', and some have mostly wrong features. The result, OUTPUT/merge_model.json, replaces the package's
+file; then `train_selection` has to be run.
 
 The table is of rooms that were not trained on: each is left out once (in the second round, pairs in the other rooms
 were chosen by networks that had seen it), and tests are never trained on. IoU: mean over true instances of that with
-the best proposal; recall: share with 0.5; by hand: with the formula. Then the share of proposals that have 0.5 with a
-true instance, and recall, before and after rejected fragments are left out. Proposals have no names here.
+the best node of the merge tree; recall: share with 0.5; by hand: with the formula.
 """
 
 import json
@@ -32,9 +29,8 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from scipy.optimize import minimize
 from scipy.spatial import cKDTree
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from ovseg3d.cli.console import get_console
 from ovseg3d.cli.progress import Progress
@@ -44,9 +40,8 @@ from ovseg3d.features.encode import encode_scene
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.files import write_atomic
 from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, REACH, MergeConfig, MergeCost, MergeModel, pair_features
-from ovseg3d.instances.graph import add_up, agglomerate
-from ovseg3d.instances.grouping import InstanceConfig, find_instances
-from ovseg3d.instances.objectness import REGION_FEATURES, ObjectnessConfig, ObjectnessModel
+from ovseg3d.instances.graph import MergeTree, add_up, agglomerate
+from ovseg3d.instances.grouping import InstanceConfig, grow
 from ovseg3d.instances.superpoints import Superpoints, find_superpoints
 from ovseg3d.pipeline.semantics import clues, lift_photos, survey
 from ovseg3d.pipeline.train import train_scene
@@ -73,10 +68,6 @@ CLEAN = 16
 """Dimension of the simulated clear features."""
 BLOTCH, WRONG = 0.15, 1.5
 """Size of wrong regions, as a share of the room's diagonal, and strength relative to the right features."""
-GOOD = 0.4
-"""IoU with a true instance from which a proposal counts as an instance."""
-HELD = 1.0
-"""Weight decay of the objectness model."""
 HIDDEN, NETWORKS, STEPS, BATCH, RATE, DECAY = 32, 6, 600, 2048, 1e-2, 1e-2
 
 
@@ -98,7 +89,7 @@ ROOM = 1_000_000
 
 @dataclass(frozen=True)
 class Teach:
-    """Train on rooms, and write merge_model.json, objectness.json and a table."""
+    """Train on rooms, and write merge_model.json and a table."""
 
     seeds: tuple[int, ...] = (3002, 3003, *range(3010, 3020), *range(3022, 3031))
     """Rooms furnished at random."""
@@ -120,18 +111,13 @@ class Teach:
         rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
         evaluator = learn([material(room) for room in rooms])
         everyone = evaluator(None)
-        self._write("merge_model.json", kept(everyone, names))
-        found = [look_for(room, evaluator(room.scene)) for room in rooms]
-        self._write("objectness.json", kept(teach_objectness(found), names))
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in kept(everyone, names).items()]
+        write_atomic(self.output / "merge_model.json", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        print(f"wrote {self.output / 'merge_model.json'}", flush=True)
         rest = [points_of(run, run.load_scene().path.name) for run in tests]
-        text = table(rooms, found, rest, [look_for(room, everyone) for room in rest])
+        text = table([(room, evaluator(room.scene)) for room in rooms], [(room, everyone) for room in rest])
         write_atomic(self.output / "table.md", text.encode())
         print(f"\n{text}")
-
-    def _write(self, name: str, values: dict[str, Any]) -> None:
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()]
-        write_atomic(self.output / name, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
-        print(f"wrote {self.output / name}", flush=True)
 
     def made(self, seed: int) -> Points:
         """The points of a room, which is made and trained if that was not done before."""
@@ -327,85 +313,57 @@ def learn(rooms: Sequence[Material]) -> Callable[[str | None], MergeModel]:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The proposals in a room by a model that it was left out of."""
+class Grown:
+    """The merge tree of a room."""
 
-    told: np.ndarray
-    """Region features of each."""
-    iou: np.ndarray
-    """Of each with each true instance."""
+    made: Superpoints
+    layout: np.ndarray
+    inside: np.ndarray
+    """The tree's superpoints."""
+    tree: MergeTree
 
-    def good_at(self, least: float) -> np.ndarray:
-        """Which have more than this IoU with a true instance."""
-        return self.iou.max(1, initial=0) > least
+    def sums(self, points: np.ndarray) -> np.ndarray:
+        """How many of some points each node has."""
+        own = np.bincount(self.made.superpoint[points], minlength=len(self.layout))
+        return self.tree.sums(own[self.inside, None].astype(np.float64))[:, 0]
 
-
-def look_for(room: Points, evaluator: Callable[[np.ndarray], np.ndarray]) -> Found:
-    """The proposals of a merge model in a room."""
-    told: list[np.ndarray] = []
-
-    def all_of_them(traits: np.ndarray) -> np.ndarray:
-        told.append(traits)
-        return np.full(len(traits), np.inf)
-
-    config = InstanceConfig(merge=MergeConfig(evaluator=evaluator), objectness=ObjectnessConfig(evaluator=all_of_them))
-    found = find_instances(
-        room.surface, room.appearance, visibilities=room.visibilities, regions=room.regions, config=config
-    )
-    return Found(told[0], overlaps(found.ids, room.true))
+    def overlaps(self, true: np.ndarray, least: int = InstanceConfig.least) -> np.ndarray:
+        """IoU of each node with each true instance of at least `least` points."""
+        there, count = np.unique(true[(true > 0) & (true < ROOM)], return_counts=True)
+        size, found = self.sums(np.arange(len(true))), []
+        for instance, total in zip(there[count >= least], count[count >= least], strict=True):
+            common = self.sums(np.flatnonzero(true == instance))
+            found.append(common / (size + total - common))
+        return np.stack(found, 1) if found else np.zeros((len(size), 0))
 
 
-def overlaps(ids: np.ndarray, true: np.ndarray, least: int = 15) -> np.ndarray:
-    """IoU of proposals, numbered from 1, with each true instance of at least `least` points."""
-    there, count = np.unique(true[(true > 0) & (true < ROOM)], return_counts=True)
-    there, count = there[count >= least], count[count >= least]
-    common = np.zeros((int(ids.max(initial=0)) + 1, len(there)))
-    for column, instance in enumerate(there):
-        common[:, column] = np.bincount(ids[true == instance], minlength=len(common))
-    size = np.bincount(ids, minlength=len(common))[:, None] + count[None]
-    return (common / (size - common))[1:]
+def grown(room: Points, evaluator: Callable[[np.ndarray], np.ndarray] | None = None) -> Grown:
+    """The merge tree of a room by a merge model, by default the shipped one."""
+    config = InstanceConfig() if evaluator is None else InstanceConfig(merge=MergeConfig(evaluator=evaluator))
+    made = find_superpoints(room.surface, room.appearance, room.visibilities, room.regions)
+    return Grown(made, *grow(made, config))
 
 
-def teach_objectness(rooms: Sequence[Found]) -> ObjectnessModel:
-    """Train the objectness model on proposals: logistic regression with weight decay."""
-    told, good = np.concatenate([one.told for one in rooms]), np.concatenate([one.good_at(GOOD) for one in rooms])
-    empty = np.zeros(told.shape[1])
-    whole = ObjectnessModel(told.mean(0), told.std(0) + 1e-6, empty, empty, 0.0)
-    x = whole.scaled(told)
-    x, sign = np.concatenate([x, x**2, np.ones((len(x), 1))], 1), np.where(good, 1.0, -1.0)
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        said, held = sign * (x @ weights), np.append(weights[:-1], 0)
-        slope = -sign * expit(-said)
-        return np.logaddexp(0, -said).sum() + HELD / 2 * held @ held, x.T @ slope + HELD * held
-
-    linear, square, offset = np.split(minimize(loss, np.zeros(x.shape[1]), jac=True).x, [len(empty), 2 * len(empty)])
-    return replace(whole, linear=linear, square=square, offset=float(offset[0]))
-
-
-def _numbers(learnt: MergeModel | ObjectnessModel) -> dict[str, Any]:
-    """Weights as JSON, rounded."""
-    return {
-        name: np.vectorize(lambda value: float(f"{value:.5g}"))(value).tolist() for name, value in vars(learnt).items()
-    }
-
-
-def kept(learnt: MergeModel | ObjectnessModel, rooms: Sequence[str]) -> dict[str, Any]:
+def kept(learnt: MergeModel, rooms: Sequence[str]) -> dict[str, Any]:
     """The content of the package's file."""
-    told = {"features": list(PAIR_FEATURES if isinstance(learnt, MergeModel) else REGION_FEATURES)}
-    return {**told, "rooms": list(rooms), **_numbers(learnt)}
+    rounded = np.vectorize(lambda value: float(f"{value:.5g}"))
+    weights = {name: rounded(value).tolist() for name, value in vars(learnt).items()}
+    return {"features": list(PAIR_FEATURES), "rooms": list(rooms), **weights}
 
 
-def table(rooms: Sequence[Points], found: Sequence[Found], tests: Sequence[Points], tested: Sequence[Found]) -> str:
-    """Quality of proposals and of objectness in left-out rooms and in test rooms, as a markdown table."""
-    head = ["room", "instances", "IoU by hand", "learnt", "recall by hand", "learnt", "found", "precision"]
-    head += ["without rejected", "precision", "recall"]
+Measured = Sequence[tuple[Points, Callable[[np.ndarray], np.ndarray]]]
+"""Rooms, each with the merge model to measure on it."""
+
+
+def table(rooms: Measured, tests: Measured) -> str:
+    """Quality of the merge trees of left-out rooms and of test rooms, as a markdown table."""
+    head = ["room", "instances", "IoU by hand", "learnt", "recall by hand", "learnt"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for kind, group, own in (("", rooms, found), (", never taught", tests, tested)):
+    for kind, group in (("", rooms), (", never taught", tests)):
         scores = []
-        for k, (room, one) in enumerate(zip(group, own, strict=True)):
-            whole = teach_objectness([other for j, other in enumerate(found) if kind or j != k])
-            scores.append(_scores(look_for(room, by_hand), one, ObjectnessConfig(evaluator=whole).instances(one.told)))
+        for room, evaluator in group:
+            hand, best = (grown(room, by).overlaps(room.true).max(0) for by in (by_hand, evaluator))
+            scores.append([len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean()])
             lines.append(_line(f"{room.scene}{kind}", scores[-1]))
             print(lines[-1], flush=True)
         if scores:
@@ -413,18 +371,8 @@ def table(rooms: Sequence[Points], found: Sequence[Found], tests: Sequence[Point
     return "\n".join([*lines, ""])
 
 
-def _scores(by_hand: Found, found: Found, instance: np.ndarray) -> list[float]:
-    hand, best, kept_best = (iou.max(0, initial=0) for iou in (by_hand.iou, found.iou, found.iou[instance]))
-    precise = found.good_at(0.5)
-    return [
-        len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean(), len(precise),
-        precise.sum() / max(len(precise), 1), instance.sum(), precise[instance].sum() / max(instance.sum(), 1),
-        (kept_best > 0.5).mean(),
-    ]  # fmt: skip
-
-
 def _line(name: str, scores: Sequence[float]) -> str:
-    shapes = (".0f", ".3f", ".3f", ".0%", ".0%", ".0f", ".0%", ".0f", ".0%", ".0%")
+    shapes = (".0f", ".3f", ".3f", ".0%", ".0%")
     return f"| {name} | {' | '.join(format(score, shape) for score, shape in zip(scores, shapes, strict=True))} |"
 
 

@@ -1,0 +1,202 @@
+"""Which nodes of the merge tree are instances.
+
+A merge may make an object whole or join two objects, so no merge is final. Each node of the tree is a candidate, and a
+quadratic logistic function of its features gives the probability that it is an instance:
+
+    log odds = offset + linear . x + x . square x,    x: standardised features, within `REACH`
+
+Features are a node's form, what it touches, its own merge and the next one. Where the scale is known there are also
+those of the detection head's proposals for its points: the head knows the usual shapes of objects, which merging does
+not. Nodes contain one another, and an object is one of them, so disjoint nodes are chosen, with the greatest sum of
+
+    probability - least
+
+This expects the most instances that are right, where a wrong one costs `least` / (1 - `least`) right ones. The sum is
+greatest for a tree if it is for its subtrees, so one pass from the leaves finds it (as trees are pruned: Breiman et al.
+1984, Classification and Regression Trees).
+
+The models were fitted to rooms with known instances (`scripts/training/train_selection.py`), never to real ones. Apart
+from those of the head, features do not depend on units.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.special import expit, logit
+
+from ovseg3d.instances.adjacency import spread
+from ovseg3d.instances.graph import MergeTree
+from ovseg3d.instances.layout import NONE
+from ovseg3d.instances.superpoints import Superpoints
+
+FORM = (
+    "points", "own cost", "next cost", "width", "depth", "height", "bottom", "outline", "outline with the layout",
+    "on planes",
+)  # fmt: skip
+"""Features of a node, in this order; all but the last two as logarithms."""
+HEAD = (
+    "foreground", "likest proposal", "IoU of the likest", "inside a larger proposal", "around a smaller proposal",
+    "proposals inside",
+)  # fmt: skip
+"""Features that follow from the detection head's proposals; each proposal counts with its score."""
+WEIGHTS = Path(__file__).with_name("selection.json")
+REACH = 3.0
+"""Features are clipped at so many deviations from the mean."""
+COSTS = 0.01, 60.0
+"""Merge costs are clipped here: leaves have none, and roots no next one."""
+LEAST_CHANCE = 0.005
+"""The mean probability of foreground is clipped this far from 0 and 1."""
+LARGER = 2.0
+"""A proposal with so many times the points of a node may hold it as a part, and the other way round."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The detection head's view of the points."""
+
+    foreground: Float[np.ndarray, " points"]
+    """Probability that a point belongs to an object."""
+    masks: Sequence[Int[np.ndarray, " _"]]
+    """Points of each proposal."""
+    scores: Float[np.ndarray, " proposals"]
+    """Expected box IoU of each, 0 to 1."""
+
+
+def node_features(
+    tree: MergeTree,
+    inside: Int[np.ndarray, " regions"],
+    made: Superpoints,
+    layout: Int[np.ndarray, " superpoints"],
+    proposals: Proposals | None = None,
+) -> Float[np.ndarray, "nodes features"]:
+    """`FORM` of each node; with proposals, `HEAD` as well.
+
+    Args:
+        tree: of some superpoints...
+        inside: ...namely these.
+        made: all superpoints.
+        layout: the class of each, NONE for objects.
+        proposals: of the same points.
+    """
+    form = _form(tree, inside, made, layout)
+    return form if proposals is None else np.concatenate([form, _head(tree, inside, made, proposals)], 1)
+
+
+def _form(tree: MergeTree, inside: np.ndarray, made: Superpoints, layout: np.ndarray) -> np.ndarray:
+    (a, b), edges, count = made.adjacency.pair.T, made.adjacency.sums[:, 0], len(made.weight)
+    ends, beyond = np.concatenate([a, b]), np.concatenate([b, a])
+    along = np.concatenate([edges, edges])
+    outline = np.bincount(ends, along, count)[inside]
+    with_layout = np.bincount(ends, along * (layout[beyond] != NONE), count)[inside]
+    weight = made.weight[inside]
+    own = np.stack([weight, weight * (made.kind[inside] != NONE), outline, with_layout], 1)
+    within = np.zeros((len(tree.children), own.shape[1]))
+    within[:, 2] = -2 * tree.shared[:, 0]  # the outline of neither, once they are one
+    size, on_planes, outline, with_layout = tree.sums(own, within).T
+    form = tree.sums(made.form[inside] * weight[:, None]) / size[:, None]
+    width, depth, height = spread(form)
+    cost = np.concatenate([np.zeros(tree.regions), tree.cost])
+    following = np.where(tree.parent < 0, np.inf, cost[tree.parent])
+    return np.stack([
+        np.log(size), np.log(cost.clip(*COSTS)), np.log(following.clip(*COSTS)), np.log(width), np.log(depth),
+        np.log(height), np.log1p(np.maximum(form[:, 2] - 2 * height, 0)), np.log1p(outline / np.sqrt(size)),
+        with_layout / np.maximum(outline, 1), on_planes / size,
+    ], 1)  # fmt: skip
+
+
+def _head(tree: MergeTree, inside: np.ndarray, made: Superpoints, proposals: Proposals) -> np.ndarray:
+    count = len(made.weight)
+    common = [np.bincount(made.superpoint[mask], minlength=count) for mask in proposals.masks]
+    sums = [made.weight, np.bincount(made.superpoint, proposals.foreground, count), *common]
+    size, foreground, *common = tree.sums(np.stack(sums, 1)[inside]).T[:, :, None]
+    common = np.concatenate([np.zeros_like(size), *common], 1)  # with one proposal of no points: there may be none
+    points = np.array([1, *(len(mask) for mask in proposals.masks)])
+    score = np.concatenate([[0.0], proposals.scores])
+    iou = common / (size + points - common)
+    return np.stack([
+        logit((foreground / size)[:, 0].clip(LEAST_CHANCE, 1 - LEAST_CHANCE)), (iou * score).max(1), iou.max(1),
+        (common / size * score * (points > LARGER * size)).max(1),
+        (common / points * score * (size > LARGER * points)).max(1),
+        (score * (common > 0.5 * points)).sum(1),
+    ], 1)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SelectionModel:
+    """Log odds that a node is an instance."""
+
+    mean: Float[np.ndarray, " features"]
+    deviation: Float[np.ndarray, " features"]
+    linear: Float[np.ndarray, " features"]
+    square: Float[np.ndarray, "features features"]
+    offset: float
+
+    def __call__(self, features: Float[np.ndarray, "nodes features"]) -> Float[np.ndarray, " nodes"]:
+        """Log odds, from `node_features`."""
+        x = self.scaled(features)
+        return self.offset + x @ self.linear + ((x @ self.square) * x).sum(1)
+
+    def scaled(self, features: Float[np.ndarray, "nodes features"]) -> Float[np.ndarray, "nodes features"]:
+        """Standardised, within `REACH`."""
+        return ((features - self.mean) / self.deviation).clip(-REACH, REACH)
+
+
+@cache
+def shipped(name: str) -> SelectionModel:
+    """A model of the package: "form", or "head" with all features."""
+    kept = json.loads(WEIGHTS.read_text())
+    assert kept["features"] == [*FORM, *HEAD], "train_selection.py was not run since the features changed"
+    values = kept[name]
+    return SelectionModel(
+        *(np.array(values[key]) for key in ("mean", "deviation", "linear", "square")), values["offset"]
+    )
+
+
+@dataclass(frozen=True)
+class SelectionConfig:
+    """Which nodes are instances."""
+
+    least: float = 0.25
+    """Least probability of an instance."""
+    form: SelectionModel | None = None
+    """Where there are no proposals; by default the package's..."""
+    head: SelectionModel | None = None
+    """...and where there are."""
+
+    def select(
+        self,
+        tree: MergeTree,
+        features: Float[np.ndarray, "nodes features"],
+        allowed: Bool[np.ndarray, " nodes"],
+    ) -> Int[np.ndarray, " instances"]:
+        """The nodes that are instances.
+
+        Args:
+            tree: of regions.
+            features: from `node_features`.
+            allowed: which nodes may be instances.
+        """
+        if features.shape[1] == len(FORM):
+            model = self.form or shipped("form")
+        else:
+            model = self.head or shipped("head")
+        return best_nodes(tree, np.where(allowed, expit(model(features)) - self.least, -1.0))
+
+
+def best_nodes(tree: MergeTree, value: Float[np.ndarray, " nodes"]) -> Int[np.ndarray, " chosen"]:
+    """The disjoint nodes with the greatest sum of values, none of them 0 or less; rather one than many of its sum."""
+    best = np.maximum(value, 0.0)
+    for node, children in enumerate(tree.children, tree.regions):
+        best[node] = max(best[node], best[children].sum())
+    chosen, parent = value >= best, tree.parent
+    chosen &= value > 0
+    covered = np.zeros(len(tree), bool)
+    for node in range(len(tree) - 1, -1, -1):
+        above = parent[node]
+        covered[node] = above >= 0 and (covered[above] or chosen[above])
+    return np.flatnonzero(chosen & ~covered)
