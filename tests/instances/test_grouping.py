@@ -12,7 +12,6 @@ from ovseg3d.geometry.boxes import Box, box_iou
 from ovseg3d.instances.graph import Contacts, agglomerate, spacing, touching
 from ovseg3d.instances.grouping import CEILING, FLOOR, NONE, WALL, InstanceConfig, Instances, _layout, find_instances
 from ovseg3d.instances.layout import StructureConfig, room_planes
-from ovseg3d.instances.off_plane import OffPlaneConfig
 from ovseg3d.instances.records import fit_box, instances_meant, instances_of
 
 GAP = 0.04
