@@ -6,9 +6,6 @@ boxes: those in which most surface lies in few layers. Further directions are th
 walls and sloped ceilings. Along a direction, planes are peaks of area over offset. A peak is layout if it is large and
 hardly any surface lies behind it: there is floor under a table top, but nothing under the floor.
 
-Photos of a room rarely show its ceiling; a strip of it is bumps and fog, not a plane. It begins where walls end
-(`upper_edge`).
-
 A table top with nothing visible below it, a lawn, or a facade are such planes, too. So planes are a layout only if they
 make a room (`is_room`), unless the user says that there is one.
 """
@@ -97,10 +94,6 @@ class StructureConfig:
     """Most directions that are tried for oblique walls."""
     planes: int = 6
     """Most planes that are tried in one direction."""
-    around: int = 3
-    """Fewest walls of a room; above them is its ceiling..."""
-    over: float = 0.1
-    """...if at most this share of the surface lies there."""
 
     def may_hide(self, share: float) -> float:
         """Most of the cells that may have surface behind them, for a plane with this share of all surface."""
@@ -238,36 +231,6 @@ def lies_on(
         nearer = (off < best) & (normal @ plane.normal > 0.5)
         found[nearer], best[nearer] = number, off[nearer]
     return found
-
-
-def upper_edge(
-    height: Float[np.ndarray, " points"],
-    area: Float[np.ndarray, " points"],
-    wall: Bool[np.ndarray, " points"],
-    gap: float,
-    config: StructureConfig | None = None,
-) -> float:
-    """Height at which a room's walls end and its ceiling begins.
-
-    It is the middle of the highest layer in which walls have half of their usual area. It is infinite if there is no
-    wall, or if more surface lies above than a strip of ceiling.
-
-    Args:
-        height: of surface points.
-        area: of the surface around each.
-        wall: whether a point lies on a wall.
-        gap: typical distance of neighbours; layers are three times as high.
-        config: which share of the surface may lie above.
-    """
-    config, step = config or StructureConfig(), 3 * gap
-    if not wall.any():
-        return np.inf
-    at = ((height - height.min()) / step).astype(np.int64)
-    filled = np.bincount(at[wall], area[wall])
-    order = np.argsort(filled)
-    usual = filled[order][np.searchsorted(np.cumsum(filled[order]), filled.sum() / 2)]
-    edge = float(height.min() + (np.flatnonzero(filled >= usual / 2).max() + 0.5) * step)
-    return edge if area[height > edge].sum() <= config.over * area.sum() else np.inf
 
 
 def _walls(

@@ -1,7 +1,8 @@
 """Which nodes of the merge tree are instances.
 
 A merge may make an object whole or join two objects, so no merge is final. Each node of the tree is a candidate, and a
-quadratic logistic function of its features gives the probability that it is an instance:
+quadratic logistic function of its features gives its quality: the expected share of the IoU thresholds from 0.5 to 0.95
+that it meets with a true instance.
 
     log odds = offset + linear . x + x . square x,    x: standardised features, within `REACH`
 
@@ -9,11 +10,10 @@ Features are a node's form, what it touches, its own merge and the next one. Whe
 those of the detection head's proposals for its points: the head knows the usual shapes of objects, which merging does
 not. Nodes contain one another, and an object is one of them, so disjoint nodes are chosen, with the greatest sum of
 
-    probability - least
+    quality - least
 
-This expects the most instances that are right, where a wrong one costs `least` / (1 - `least`) right ones. The sum is
-greatest for a tree if it is for its subtrees, so one pass from the leaves finds it (as trees are pruned: Breiman et al.
-1984, Classification and Regression Trees).
+so that one more instance has to be worth `least`. The sum is greatest for a tree if it is for its subtrees, so one pass
+from the leaves finds it (as trees are pruned: Breiman et al. 1984, Classification and Regression Trees).
 
 The models were fitted to rooms with known instances (`scripts/training/train_selection.py`), never to real ones. Apart
 from those of the head, features do not depend on units.
@@ -128,7 +128,7 @@ def _head(tree: MergeTree, inside: np.ndarray, made: Superpoints, proposals: Pro
 
 @dataclass(frozen=True)
 class SelectionModel:
-    """Log odds that a node is an instance."""
+    """Log odds of the quality of a node."""
 
     mean: Float[np.ndarray, " features"]
     deviation: Float[np.ndarray, " features"]
@@ -152,17 +152,16 @@ def shipped(name: str) -> SelectionModel:
     kept = json.loads(WEIGHTS.read_text())
     assert kept["features"] == [*FORM, *HEAD], "train_selection.py was not run since the features changed"
     values = kept[name]
-    return SelectionModel(
-        *(np.array(values[key]) for key in ("mean", "deviation", "linear", "square")), values["offset"]
-    )
+    mean, deviation, linear, square = (np.array(values[key]) for key in ("mean", "deviation", "linear", "square"))
+    return SelectionModel(mean, deviation, linear, square, values["offset"])
 
 
 @dataclass(frozen=True)
 class SelectionConfig:
     """Which nodes are instances."""
 
-    least: float = 0.25
-    """Least probability of an instance."""
+    least: float = 0.1
+    """Least quality of an instance."""
     form: SelectionModel | None = None
     """Where there are no proposals; by default the package's..."""
     head: SelectionModel | None = None

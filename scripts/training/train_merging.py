@@ -191,7 +191,7 @@ class Material:
 
 def material(points: Points) -> Material:
     """Superpoints of a room."""
-    clean = _clean(points.true)
+    clean = clear_features(points.true)
     clearer = [np.concatenate([_unit(features), clean], 1) for features in points.appearance]
     ways = [
         (points.appearance, points.regions, 1.0),
@@ -200,7 +200,7 @@ def material(points: Points) -> Material:
         ([], [], LACKING),
         (clearer, points.regions, CLEARER),
         ([clean], [], ALONE),
-        ([_blotched(points.surface.xyz, features) for features in points.appearance], points.regions, BLOTCHED),
+        ([blotched_features(points.surface.xyz, features) for features in points.appearance], points.regions, BLOTCHED),
     ]
     made = [
         (find_superpoints(points.surface, features, points.visibilities if regions else [], regions), share)
@@ -209,7 +209,7 @@ def material(points: Points) -> Material:
     return Material(points.scene, points.true, made)
 
 
-def _clean(true: np.ndarray) -> np.ndarray:
+def clear_features(true: np.ndarray) -> np.ndarray:
     """Features of a simulated encoder that separates all instances: a vector for each, and noise."""
     random = np.random.default_rng(0)
     names, number = np.unique(true, return_inverse=True)
@@ -217,7 +217,7 @@ def _clean(true: np.ndarray) -> np.ndarray:
     return _unit(said + 0.3 * random.normal(size=said.shape))
 
 
-def _blotched(xyz: np.ndarray, features: np.ndarray) -> np.ndarray:
+def blotched_features(xyz: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Features of a simulated encoder that is mostly wrong, in cells as large as furniture."""
     low, high = np.percentile(xyz, (5, 95), axis=0)
     cell = np.floor((xyz - low) / (BLOTCH * np.linalg.norm(high - low))).astype(np.int64)
@@ -337,10 +337,14 @@ class Grown:
         return np.stack(found, 1) if found else np.zeros((len(size), 0))
 
 
-def grown(room: Points, evaluator: Callable[[np.ndarray], np.ndarray] | None = None) -> Grown:
-    """The merge tree of a room by a merge model, by default the shipped one."""
+def superpoints_of(room: Points) -> Superpoints:
+    """Superpoints of a room, with all that is known of it."""
+    return find_superpoints(room.surface, room.appearance, room.visibilities, room.regions)
+
+
+def grown(made: Superpoints, evaluator: Callable[[np.ndarray], np.ndarray] | None = None) -> Grown:
+    """The merge tree of superpoints by a merge model, by default the shipped one."""
     config = InstanceConfig() if evaluator is None else InstanceConfig(merge=MergeConfig(evaluator=evaluator))
-    made = find_superpoints(room.surface, room.appearance, room.visibilities, room.regions)
     return Grown(made, *grow(made, config))
 
 
@@ -362,7 +366,8 @@ def table(rooms: Measured, tests: Measured) -> str:
     for kind, group in (("", rooms), (", never taught", tests)):
         scores = []
         for room, evaluator in group:
-            hand, best = (grown(room, by).overlaps(room.true).max(0) for by in (by_hand, evaluator))
+            made = superpoints_of(room)
+            hand, best = (grown(made, by).overlaps(room.true).max(0) for by in (by_hand, evaluator))
             scores.append([len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean()])
             lines.append(_line(f"{room.scene}{kind}", scores[-1]))
             print(lines[-1], flush=True)

@@ -14,7 +14,6 @@ from ovseg3d.instances.layout import (
     is_room,
     lies_on,
     room_planes,
-    upper_edge,
 )
 
 Z = np.array([0.0, 0.0, 1.0])
@@ -152,18 +151,6 @@ def test_fog_below_a_ceiling_is_none() -> None:
         return [round(-plane.offset, 1) for plane in planes if plane.kind(Z) == CEILING]
 
     assert ceilings(1.5, 0.02) == [2.5] and ceilings(1.5, 0.22) == [] and ceilings(3.0, 0.22) == [2.5]
-
-
-def test_walls_end_where_they_thin_out() -> None:
-    height = np.concatenate([np.linspace(0, 2.5, 2500), np.linspace(2.5, 3, 50)])
-    area, wall = np.ones(2550), np.ones(2550, bool)
-    assert upper_edge(height, area, wall, 0.03) == pytest.approx(2.5, abs=0.1)
-    assert upper_edge(height + 7, area, wall, 0.03) == pytest.approx(9.5, abs=0.1)
-    assert upper_edge(10 * height, area, wall, 0.3) == pytest.approx(25, abs=1)
-    assert upper_edge(np.linspace(0, 2.519, 2550), area, wall, 0.03) == pytest.approx(2.475, abs=1e-3), "of 0.09 each"
-    assert upper_edge(height, area, ~wall, 0.03) == np.inf, "no walls"
-    sky = np.concatenate([height, np.full(1000, 4.0)])
-    assert upper_edge(sky, np.ones(3550), np.arange(3550) < 2550, 0.03) == np.inf, "no strip"
 
 
 def plane(*normal: float) -> Plane:

@@ -23,10 +23,10 @@ from torch import Tensor
 from ovseg3d.engine import Event, save_checkpoint
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.field.surface import Surface
+from ovseg3d.instances.graph import MergeTree
 from ovseg3d.instances.grouping import FLOOR, Instances
-from ovseg3d.instances.objectness import ObjectnessConfig
 from ovseg3d.instances.planar import PlanarInstances
-from ovseg3d.instances.proposals import ProposalConfig, Proposals
+from ovseg3d.instances.selection import Proposals, SelectionConfig
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.lerf import COUNT
 from ovseg3d.points.semantic_scene import FILE, load_semantics
@@ -383,8 +383,14 @@ def test_a_rejected_fragment_has_a_crop_and_is_no_instance(learn: Learn, monkeyp
         return PlanarInstances((floor[(along > -0.5) & (along < -0.2)],), (PHRASES.index("sand"),))
 
     monkeypatch.setattr("ovseg3d.pipeline.semantics.find_planar_instances", stretch)
-    for config in (ObjectnessConfig, ProposalConfig):
-        monkeypatch.setattr(config, "instances", lambda self, features: np.arange(len(features)) > 0)
+    select = SelectionConfig.select
+
+    def fewer(self: SelectionConfig, tree: MergeTree, features: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+        """All but the largest of what is found."""
+        chosen = select(self, tree, features, allowed)
+        return np.delete(chosen, features[chosen, 0].argmax())
+
+    monkeypatch.setattr(SelectionConfig, "select", fewer)
     run = learn("default")
     learnt, figures = load_semantics(run.folder), run.metrics()
     count, pieces = int(learnt.instance.max()), int(learnt.piece.max())

@@ -1,4 +1,4 @@
-"""Training of the merge and objectness models: examples from a room by hand, and what the models learn."""
+"""Training of the merge and selection models: examples from a room by hand, and what the models learn."""
 
 import json
 from dataclasses import replace
@@ -9,23 +9,21 @@ import pytest
 from instances.test_grouping import floor
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.instances import adjacency, objectness
+from ovseg3d.instances import adjacency
 from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, MergeConfig
 from scripts.training import train_merging
 from scripts.training.train_merging import (
     ROOM,
-    Found,
     Lessons,
     Material,
     Points,
     Teach,
     by_hand,
+    grown,
     lessons,
-    look_for,
     material,
-    overlaps,
+    superpoints_of,
     teach,
-    teach_objectness,
 )  # fmt: skip
 
 
@@ -106,8 +104,8 @@ def test_the_package_reads_the_written_weights(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(train_merging, "STEPS", 20)
     evaluator = train_merging.learn([material(points), replace(material(points), scene="same")])
     rooms = [points, replace(points, scene="same")]
-    found = [look_for(room, evaluator(room.scene)) for room in rooms]
-    text = train_merging.table(rooms, found, [replace(points, scene="other")], found[:1])
+    other = (replace(points, scene="other"), evaluator(None))
+    text = train_merging.table([(room, evaluator(room.scene)) for room in rooms], [other])
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
         "| two", "| same", "| mean", "| other, never taught", "| mean, never taught"
     ]  # fmt: skip
@@ -119,14 +117,6 @@ def test_the_package_reads_the_written_weights(tmp_path: Path, monkeypatch: pyte
         assert adjacency.shipped().hidden == pytest.approx(evaluator(None).hidden, rel=1e-4)
     finally:
         adjacency.shipped.cache_clear()
-    learnt = teach_objectness(found)
-    (tmp_path / "objectness.json").write_text(json.dumps(train_merging.kept(learnt, ["two", "same"])))
-    monkeypatch.setattr(objectness, "WEIGHTS", tmp_path / "objectness.json")
-    objectness.shipped.cache_clear()
-    try:
-        assert objectness.shipped()(found[0].told) == pytest.approx(learnt(found[0].told), rel=1e-3, abs=1e-3)
-    finally:
-        objectness.shipped.cache_clear()
 
 
 def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
@@ -136,29 +126,16 @@ def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_overlaps_are_iou_with_each_true_instance() -> None:
-    ids = np.array([1] * 20 + [2] * 10 + [0] * 10)
-    true = np.array([1] * 16 + [2] * 14 + [ROOM + 3] * 10)
-    np.testing.assert_allclose(overlaps(ids, true), [[16 / 20], [0]])  # the other has too few points
-    np.testing.assert_allclose(overlaps(ids, true, least=1), [[16 / 20, 4 / 30], [0, 10 / 14]])
-
-
-def test_the_objectness_model_learns_sizes_and_distances() -> None:
-    """An instance is what is large and far from the planes: of a hundred regions each of two rooms has forty."""
-    random = np.random.default_rng(0)
-
-    def room() -> Found:
-        told = random.normal(5, 2, (100, 11))
-        good = told[:, 0] - told[:, 6] > np.sort(told[:, 0] - told[:, 6])[60]
-        return Found(told, np.where(good, 0.9, 0.1)[:, None])
-
-    whole, unseen = teach_objectness([room(), room()]), room()
-    assert ((whole(unseen.told) > 0) == unseen.good_at(0.4)).mean() > 0.9
-    assert whole.linear[0] > 0 > whole.linear[6]
-    # Weights are where the likelihood, less what holds them back, is level.
-    rooms = [room(), room()]
-    told, good = np.concatenate([one.told for one in rooms]), np.concatenate([one.good_at(0.4) for one in rooms])
-    whole = teach_objectness(rooms)
-    left = good - 1 / (1 + np.exp(-whole(told)))
-    np.testing.assert_allclose(whole.scaled(told).T @ left, whole.linear, atol=0.05)
-    np.testing.assert_allclose(left.sum(), 0, atol=0.05)
+def test_overlaps_are_iou_of_nodes_with_each_true_instance() -> None:
+    points = room_of_two()
+    own = grown(superpoints_of(points))
+    iou = own.overlaps(points.true)
+    assert iou.shape == (len(own.tree), 2) and iou.max(0).min() > 0.9
+    for node in np.random.default_rng(0).choice(len(own.tree), 10):
+        chosen = own.tree.labels(np.array([node])) == 0
+        inside = np.isin(own.made.superpoint, own.inside[chosen])
+        for column, true in enumerate((1, 2)):
+            assert iou[node, column] == pytest.approx(
+                (inside & (points.true == true)).sum() / (inside | (points.true == true)).sum()
+            )
+    assert own.overlaps(points.true, least=10**6).shape == (len(own.tree), 0)

@@ -1,0 +1,211 @@
+"""Which nodes of the merge tree are instances."""
+
+import math
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from test_grouping import INDOOR, floor, two_boxes
+
+from ovseg3d.field.surface import Surface
+from ovseg3d.instances import selection
+from ovseg3d.instances.graph import Contacts, MergeTree, agglomerate, merge_tree
+from ovseg3d.instances.grouping import NONE, find_instances, grow
+from ovseg3d.instances.selection import (
+    FORM,
+    HEAD,
+    Proposals,
+    SelectionConfig,
+    SelectionModel,
+    best_nodes,
+    node_features,
+)
+from ovseg3d.instances.superpoints import find_superpoints
+from ovseg3d.pipeline.semantics import propose
+
+
+def ward(contacts: Contacts, weight: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Ward's cost: merging never makes a pair cheaper."""
+    a, b = contacts.pair.T
+    return weight[a] * weight[b] / (weight[a] + weight[b]) * ((means[a] - means[b]) ** 2).sum(1)
+
+
+def chain(count: int, seed: int = 0) -> tuple[Contacts, np.ndarray, np.ndarray]:
+    """Regions in contact along a chain and at random, with weights and two numbers each."""
+    random = np.random.default_rng(seed)
+    pairs = {(i, i + 1) for i in range(count - 1)}
+    pairs |= {tuple(sorted(random.choice(count, 2, replace=False).tolist())) for _ in range(count)}
+    pair = np.array(sorted(pairs))
+    return Contacts(pair, np.ones((len(pair), 1))), random.uniform(0.5, 2, count), random.normal(size=(count, 2))
+
+
+def regions_of(tree: MergeTree, node: int) -> set[int]:
+    if node < tree.regions:
+        return {node}
+    return set().union(*(regions_of(tree, int(child)) for child in tree.children[node - tree.regions]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_tree_cut_at_a_cost_is_the_agglomeration_up_to_it(seed: int) -> None:
+    contacts, weight, means = chain(40, seed)
+    tree = merge_tree(contacts, weight, means, ward)
+    assert len(tree) == 2 * 40 - 1 and (tree.parent[:-1] > np.arange(len(tree) - 1)).all() and tree.parent[-1] == -1
+    for most in (0.05, 0.3, 2.0):
+        group = agglomerate(contacts, weight, means, ward, most)
+        cost = np.concatenate([np.zeros(40), tree.cost])
+        whole = [k for k in range(len(tree)) if cost[k] < most and (tree.parent[k] < 0 or cost[tree.parent[k]] >= most)]
+        assert {frozenset(regions_of(tree, k)) for k in whole} == {
+            frozenset(np.flatnonzero(group == k).tolist()) for k in range(group.max() + 1)
+        }
+        labels = tree.labels(np.array(whole))
+        assert all(regions_of(tree, whole[label]) == set(np.flatnonzero(labels == label)) for label in set(labels))
+
+
+def test_what_does_not_touch_has_trees_of_its_own() -> None:
+    contacts = Contacts(np.array([[0, 1], [2, 3]]), np.array([[2.0], [3.0]]))
+    tree = merge_tree(contacts, np.ones(5), np.arange(5.0)[:, None], ward)
+    assert (tree.parent < 0).sum() == 3 and len(tree) == 7
+    np.testing.assert_array_equal(np.sort(tree.shared[:, 0]), [2, 3])
+    np.testing.assert_array_equal(tree.labels(np.array([5])) >= 0, [True, True, False, False, False])
+
+
+def test_sums_are_those_of_the_regions_of_a_node() -> None:
+    contacts, weight, means = chain(30)
+    tree = merge_tree(contacts, weight, means, ward)
+    sums = tree.sums(means)
+    for node in range(len(tree)):
+        np.testing.assert_allclose(sums[node], means[sorted(regions_of(tree, node))].sum(0), atol=1e-9)
+    # Each contact lies within the node that joins its two regions, and within none below.
+    within = tree.sums(np.zeros((30, 1)), tree.shared)[:, 0]
+    for node in range(len(tree)):
+        inside = regions_of(tree, node)
+        assert within[node] == sum({*pair} <= inside for pair in contacts.pair.tolist())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_best_nodes_have_the_greatest_sum_of_all_disjoint_ones(seed: int) -> None:
+    contacts, weight, means = chain(6, seed)
+    tree = merge_tree(contacts, weight, means, ward)
+    value = np.random.default_rng(seed).normal(size=len(tree))
+    held = [regions_of(tree, k) for k in range(len(tree))]
+    disjoint = [
+        nodes
+        for count in range(7)
+        for nodes in combinations(range(len(tree)), count)
+        if len(set().union(*(held[k] for k in nodes))) == sum(len(held[k]) for k in nodes)
+    ]
+    found = best_nodes(tree, value)
+    assert tuple(found) in disjoint
+    assert value[found].sum() == pytest.approx(max(value[list(nodes)].sum() for nodes in disjoint))
+    assert len(best_nodes(tree, -np.ones(len(tree)))) == 0
+
+
+def test_form_is_what_the_points_of_a_node_say() -> None:
+    room = floor(2.0).box((-0.3, 0, 0), (0.4, 0.4, 0.4), 1, 1).box((0.4, 0, 0), (0.4, 0.4, 0.2), 2, 2)
+    surface = room.surface(0.003)
+    made = find_superpoints(surface, [room.features()], structure=INDOOR.structure)
+    layout, inside, tree = grow(made, INDOOR)
+    told = dict(zip(FORM, node_features(tree, inside, made, layout).T, strict=True))
+    (a, b), edges = made.adjacency.pair.T, made.adjacency.sums[:, 0]
+    for node in range(len(tree)):
+        own = np.isin(np.arange(len(layout)), inside[sorted(regions_of(tree, node))])
+        assert told["points"][node] == pytest.approx(np.log(own[made.superpoint].sum()))
+        leaves = own[a] != own[b]
+        beyond = np.where(own[a], layout[b], layout[a])[leaves] > 0
+        size = own[made.superpoint].sum()
+        assert told["outline"][node] == pytest.approx(np.log1p(edges[leaves].sum() / np.sqrt(size)))
+        share = edges[leaves][beyond].sum() / max(edges[leaves].sum(), 1)
+        assert told["outline with the layout"][node] == pytest.approx(share)
+        height = made.xyz[own[made.superpoint], 2] / made.gap
+        assert told["height"][node] == pytest.approx(np.log(np.sqrt(height.var() + 0.25)), abs=0.05)
+
+
+def test_the_head_says_of_a_node_how_its_proposals_lie() -> None:
+    room = two_boxes()
+    surface, true = room.surface(0.004), room.instances
+    made = find_superpoints(surface, [room.features()], structure=INDOOR.structure)
+    layout, inside, tree = grow(made, INDOOR)
+    masks = [np.flatnonzero(true == 1)[:100], np.flatnonzero(true > 0)]
+    seen = Proposals(np.where(true == 1, 0.9, 0.0), masks, np.array([0.5, 0.8]))
+    told = dict(zip(HEAD, node_features(tree, inside, made, layout, seen)[:, len(FORM) :].T, strict=True))
+    for node in range(len(tree)):
+        own = np.isin(made.superpoint, inside[sorted(regions_of(tree, node))])
+        size, common = own.sum(), np.array([own[mask].sum() for mask in masks])
+        iou = common / (size + [len(mask) for mask in masks] - common)
+        assert told["IoU of the likest"][node] == pytest.approx(iou.max())
+        assert told["likest proposal"][node] == pytest.approx((iou * [0.5, 0.8]).max())
+        mean = np.clip(seen.foreground[own].mean(), 0.005, 0.995)
+        assert told["foreground"][node] == pytest.approx(math.log(mean / (1 - mean)))
+        larger = len(masks[1]) > 2 * size
+        assert told["inside a larger proposal"][node] >= larger * common[1] / size * 0.8 - 1e-9
+        assert told["around a smaller proposal"][node] == pytest.approx(0.5 * common[0] / 100 * (size > 200))
+        assert told["proposals inside"][node] == pytest.approx(
+            0.5 * (common[0] > 50) + 0.8 * (common[1] > 0.5 * len(masks[1]))
+        )
+    nothing = node_features(tree, inside, made, layout, Proposals(seen.foreground, [], np.zeros(0)))
+    assert not nothing[:, len(FORM) + 1 :].any()
+
+
+def test_log_odds_are_quadratic_within_reach() -> None:
+    model = SelectionModel(
+        np.array([1.0, 0.0]), np.array([2.0, 1.0]), np.array([0.5, -1.0]), np.array([[0.1, 0.3], [0.0, 0.0]]), 0.25
+    )
+    told = np.array([[3.0, 2.0], [100.0, -100.0]])
+    assert model(told) == pytest.approx([
+        0.25 + 0.5 * 1 - 2 + 0.1 * 1 + 0.3 * 2, 0.25 + 0.5 * 3 + 3 + 0.1 * 9 - 0.3 * 9
+    ])  # fmt: skip
+
+
+def test_what_the_head_proposes_is_an_instance_and_what_it_takes_for_background_is_none() -> None:
+    room = two_boxes()
+    surface, true = room.surface(0.004), room.instances
+    masks = [np.flatnonzero(true == 1), np.flatnonzero(true != 1)]
+    seen = Proposals(np.where(true == 1, 0.95, 0.01), masks, np.array([0.8, 0.8]))
+    found = find_instances(surface, [room.features()], proposals=seen, config=INDOOR)
+    assert found.count == 1 and found.rejected_fragments >= 1
+    assert (found.instance[true == 1] == 1).mean() > 0.95 and not found.instance[true == 2].any()
+    assert (found.ids[true == 2] > 1).mean() > 0.95
+
+
+def test_fragments_are_numbered_after_instances_and_are_none_of_them() -> None:
+    room = floor(2.0).box((-0.4, 0, 0), (0.5, 0.5, 0.5), 1, 1).box((0.5, 0.3, 0), (0.2, 0.3, 0.3), 2, 2)
+    surface, features = room.surface(0.003), [room.features()]
+    usual = find_instances(surface, features, config=INDOOR)
+    assert usual.count == 2 and (usual.instance[usual.ids <= 2] == usual.ids[usual.ids <= 2]).all()
+    # What is large is said to be none.
+    count = len(FORM)
+    size = np.log((usual.ids == 1).sum() * 0.8)
+    linear = np.where(np.arange(count) == FORM.index("points"), -9.0, 0.0)
+    few = SelectionModel(np.full(count, size), np.ones(count), linear, np.zeros((count, count)), 0.0)
+    found = find_instances(surface, features, config=replace(INDOOR, selection=SelectionConfig(form=few)))
+    assert (found.layout == usual.layout).all() and (found.layout[found.ids > 0] == NONE).all()
+    assert found.count >= 1 and (found.instance[usual.ids == 2] > 0).mean() > 0.9
+    assert found.rejected_fragments >= 1 and found.ids.max() == found.count + found.rejected_fragments
+
+
+def test_the_head_proposes_on_a_surface_with_a_scale_only() -> None:
+    surface = two_boxes().surface(0.004)
+    said = propose(surface, 1.0)
+    assert said is not None and said.foreground.shape == (len(surface),)
+    assert ((said.foreground >= 0) & (said.foreground <= 1)).all() and len(said.masks) == len(said.scores)
+    assert propose(surface, None) is None
+    few = Surface(
+        *(getattr(surface, name)[:20] for name in ("xyz", "normal", "rgb", "confidence", "cell")), surface.up, True
+    )
+    assert propose(few, 1.0) is None
+
+
+def test_proposals_do_not_depend_on_the_unit() -> None:
+    surface = two_boxes().surface(0.004)
+    large = Surface(
+        surface.xyz * 100, surface.normal, surface.rgb, surface.confidence, surface.cell * 100, surface.up, True
+    )
+    one, other = propose(surface, 1.0), propose(large, 0.01)
+    assert one is not None and other is not None and len(one.masks) == len(other.masks)
+    np.testing.assert_allclose(one.foreground, other.foreground, atol=0.05)
+
+
+def test_the_shipped_weights_are_of_these_features() -> None:
+    assert selection.shipped("form").linear.shape == (len(FORM),)
+    assert selection.shipped("head").square.shape == (len(FORM) + len(HEAD),) * 2
