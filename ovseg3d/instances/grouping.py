@@ -14,7 +14,7 @@ Ids are 0 for none or layout, else from 1 by falling area; rejected fragments ar
 frame. Instances are named by `records.instances_of`, not here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,7 +79,7 @@ def find_instances(
     visibilities: Sequence[Visibility] = (),
     regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
     masks: Sequence[Layers] = (),
-    proposals: Proposals | None = None,
+    propose: Callable[[Superpoints], Proposals | None] = lambda made: None,
     config: InstanceConfig | None = None,
 ) -> Instances:
     """Group surface points into instances.
@@ -91,7 +91,7 @@ def find_instances(
         visibilities: which points each photo sees, and where.
         regions: region maps of the same photos, of any size and numbering, one for each of `visibilities`; or empty.
         masks: a segmenter's masks of the same photos, or empty.
-        proposals: the detection head's view of the points, if known.
+        propose: gives the detection head's view of the points, or None; by default there is none.
         config: thresholds and settings of the steps.
     """
     config = config or InstanceConfig()
@@ -100,7 +100,7 @@ def find_instances(
         return Instances(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
     made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
     layout, inside, tree = grow(made, config)
-    told = node_features(tree, inside, made, layout, proposals)
+    told = node_features(tree, inside, made, layout, propose(made))
     chosen = config.selection.select(tree, told, tree.sums(made.weight[inside, None])[:, 0] >= config.least)
     groups = []
     for nodes in (chosen, _left_over(tree, chosen)):

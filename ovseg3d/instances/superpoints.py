@@ -64,6 +64,8 @@ class Superpoints:
     """Plane of the layout, from 1; 0 for none..."""
     kind: Int[np.ndarray, " superpoints"]
     """...and its class: FLOOR, CEILING, WALL or NONE."""
+    floor: float | None
+    """Height of the layout's floor along the up axis; None without one."""
     adjacency: Contacts
     """Sums: edges between points, their steps in colour, their bends."""
     vote: Float[np.ndarray, " contacts"]
@@ -121,7 +123,8 @@ def find_superpoints(
     plane = majority(superpoint, own, len(weight), 0.5)
     kind, height = np.array([NONE, *(one.kind(up) for one in planes)]), xyz @ up
     below = height[kind[own] == FLOOR]
-    floor = float(np.median(below)) if len(below) else float(np.quantile(height, LOW))
+    floor = float(np.median(below)) if len(below) else None
+    ground = float(np.quantile(height, LOW)) if floor is None else floor
     return Superpoints(
         xyz=xyz,
         gap=typical,
@@ -130,12 +133,13 @@ def find_superpoints(
         weight=weight,
         area=np.bincount(superpoint, area),
         seen=means[:, :-6],
-        form=add_up(moments(xyz, up, floor, typical), superpoint, len(weight)) / weight[:, None],
+        form=add_up(moments(xyz, up, ground, typical), superpoint, len(weight)) / weight[:, None],
         first=appearances[0].shape[1] if len(appearances) > 1 else None,
         facing=_unit(means[:, -6:-3]),
         middle=means[:, -3:],
         plane=plane,
         kind=kind[plane],
+        floor=floor,
         adjacency=adjacency,
         vote=votes(adjacency.pair, superpoint, len(weight), visibilities, regions),
     )

@@ -43,6 +43,8 @@ from ovseg3d.runs.figures import EVALUATED
 from ovseg3d.scene import Scene, usable_at
 
 NAME, INSTANCE_CROPS = "semantics", "instance_crops"
+HELD = 1.45
+"""Height of a camera in the hand above the floor, metres."""
 PROPOSAL = 0.1
 """Least score of a proposal of the detection head; more are evidence than would be detections."""
 PLANES = ("floor", "wall", "ceiling")
@@ -121,7 +123,8 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     structure = StructureConfig(layout=config.semantics.layout)
     grouped = find_instances(
         surface, appearance, visibilities=visibilities, regions=regions, masks=masks,
-        proposals=propose(surface, scene.metres_per_unit), config=InstanceConfig(structure=structure),
+        propose=lambda made: propose(surface, assumed_scale(scene, surface.up, made.floor)),
+        config=InstanceConfig(structure=structure),
     )  # fmt: skip
     known = _Known(grouped, basis, found.vectors)
     seconds["instances_seconds"] = time.monotonic() - start
@@ -190,6 +193,21 @@ def survey(
     ]
     report(Event("done", SURFACE, len(views), len(views), 1.0, time.monotonic() - start))
     return surface, visibilities
+
+
+def assumed_scale(scene: Scene, up: Float[np.ndarray, "3"], floor: float | None) -> float | None:
+    """Metres per unit for the detection head, which needs it within a quarter: the capture's own, or that at which the
+    cameras are `HELD` above the floor of a room. None if neither is known.
+
+    Args:
+        scene: the capture.
+        up: unit vector, input frame.
+        floor: height of the floor along `up`.
+    """
+    if scene.metres_per_unit is not None or floor is None:
+        return scene.metres_per_unit
+    above = float(np.median([scene.frames[view].camera.position @ up for view in scene.train])) - floor
+    return HELD / above if above > 0 else None
 
 
 def propose(surface: Surface, metres_per_unit: float | None) -> Proposals | None:

@@ -71,7 +71,7 @@ class SemanticScene:
     plane: Int[np.ndarray, " points"] | None = None
     """Layout class of each point (see `instances.layout`); None: not computed."""
     pieces: Int[np.ndarray, " points"] | None = None
-    """`instance`, with rejected fragments (`instances.objectness`) numbered after the instances; None: not computed."""
+    """`instance`, with rejected fragments (`instances.selection`) numbered after the instances; None: not computed."""
     instance_crops: Float[np.ndarray, "pieces kept"] | None = None
     """Coefficients of the embeddings of instances and rejected fragments (see `instances.crops`), unit length or zero,
     in the order of their numbers; None: not computed, or not kept."""

@@ -1,1 +1,1 @@
-"""Trains and measures the shipped weights: the built-in CLIP and DINO, and the merge and objectness models."""
+"""Trains and measures the shipped weights: the built-in CLIP and DINO, and the merge and selection models."""

@@ -162,7 +162,7 @@ def test_what_the_head_proposes_is_an_instance_and_what_it_takes_for_background_
     surface, true = room.surface(0.004), room.instances
     masks = [np.flatnonzero(true == 1), np.flatnonzero(true != 1)]
     seen = Proposals(np.where(true == 1, 0.95, 0.01), masks, np.array([0.8, 0.8]))
-    found = find_instances(surface, [room.features()], proposals=seen, config=INDOOR)
+    found = find_instances(surface, [room.features()], propose=lambda made: seen, config=INDOOR)
     assert found.count == 1 and found.rejected_fragments >= 1
     assert (found.instance[true == 1] == 1).mean() > 0.95 and not found.instance[true == 2].any()
     assert (found.ids[true == 2] > 1).mean() > 0.95
