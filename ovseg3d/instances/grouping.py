@@ -102,12 +102,14 @@ def find_instances(
     layout, inside, tree = grow(made, config)
     told = node_features(tree, inside, made, layout, propose(made))
     chosen = config.selection.select(tree, told, tree.sums(made.weight[inside, None])[:, 0] >= config.least)
-    groups = []
-    for nodes in (chosen, _left_over(tree, chosen)):
+
+    def points_of(nodes: np.ndarray) -> np.ndarray:
         group = np.zeros(len(layout), np.int64)
         group[inside] = 1 + tree.labels(nodes)
-        groups.append(group[made.superpoint])
-    found = _numbered(*groups, layout[made.superpoint], made, config.least)
+        return group[made.superpoint]
+
+    left_over = _left_over(tree, chosen)
+    found = _numbered(points_of(chosen), points_of(left_over), layout[made.superpoint], made, config.least)
     if not masks:
         return found
     agreed = find_mask_instances(len(surface), visibilities, masks, config.consensus)

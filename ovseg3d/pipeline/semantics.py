@@ -27,7 +27,6 @@ from ovseg3d.heads.detection import Detector
 from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
 from ovseg3d.instances.grouping import InstanceConfig, Instances, find_instances
 from ovseg3d.instances.layout import StructureConfig
-from ovseg3d.instances.planar import KNOWN, UNKNOWN, PlanarConfig, PlanarInstances, find_planar_instances
 from ovseg3d.instances.selection import Proposals
 from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
@@ -35,8 +34,6 @@ from ovseg3d.points.lift import LiftConfig, Lifted, lift, lift_reduced
 from ovseg3d.points.methods import FOLDER, FeatureTrainer
 from ovseg3d.points.semantic_scene import SemanticScene, save_semantics
 from ovseg3d.points.smooth import smooth
-from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
-from ovseg3d.query.layout_prior import plane_of
 from ovseg3d.runs.devices import resolve_backend
 from ovseg3d.runs.fields import refined
 from ovseg3d.runs.figures import EVALUATED
@@ -47,7 +44,6 @@ HELD = 1.45
 """Height of a camera in the hand above the floor, metres."""
 PROPOSAL = 0.1
 """Least score of a proposal of the detection head; more are evidence than would be detections."""
-PLANES = ("floor", "wall", "ceiling")
 CPU_PIXELS = 30e6
 """Maximum number of pixels of all instance crops on a CPU: 600 crops of 224 x 224, about three minutes with a ViT-B/16.
 The built-in encoder needs fewer for a hundred instances."""
@@ -295,10 +291,10 @@ class _Stopped(Exception):
 def _embed_instances(
     context: Context, features: SceneFeatures, clip: TextImageEncoder, seen: _Seen, known: _Known
 ) -> _Known:
-    """Add embeddings of instances, rejected fragments and confirmed planar instances, from their crops. Returns `known`
-    unchanged if the encoder's weights are missing, or after `stop`."""
+    """Add embeddings of instances and rejected fragments, from their crops. Returns `known` unchanged if the encoder's
+    weights are missing, or after `stop`."""
     config, report, stop = context.config, context.report, context.stop
-    instances, asked = known.instances, config.semantics.instance_crops
+    ids, asked = known.instances.ids, config.semantics.instance_crops
     settings = CropConfig() if asked is None else CropConfig(views=asked)
     report(Event("start", INSTANCE_CROPS, 0, 1, message="encoding instance crops"))
 
@@ -308,8 +304,6 @@ def _embed_instances(
             raise _Stopped
 
     try:
-        panels, words = _panels(context, clip, seen.surface, known)
-        ids = panels.join(instances).ids
         if asked is None and context.device == "cpu":
             settings = settings.affordable(int(ids.max(initial=0)), clip.preprocess.size, CPU_PIXELS)
             if settings.views < CropConfig.views:
@@ -327,37 +321,10 @@ def _embed_instances(
         return known
     crops = len(poses) * (len(settings.alone) + len(settings.within))
     report(Event("done", INSTANCE_CROPS, crops, crops, 1.0))
-    sure, maybe, rejected = np.split(found, np.cumsum([instances.count, len(panels.points)]))
-    good = panels.confirmed(maybe, words)
-    instances = panels.only(good).join(instances)
-    faces = np.concatenate([sure, maybe[good], rejected])
     basis, vectors = add_instance_crops(
-        known.basis, known.vectors, instances.ids, faces, instances.layout, settings, seed=config.train.seed
+        known.basis, known.vectors, ids, found, known.instances.layout, settings, seed=config.train.seed
     )
-    return _Known(instances, basis, vectors, normalise(basis.reduce(faces)))
-
-
-def _panels(
-    context: Context, clip: TextImageEncoder, surface: Surface, known: _Known
-) -> tuple[PlanarInstances, np.ndarray]:
-    """Candidates for planar instances, and embeddings of their names: the run's phrases, else the default vocabulary.
-    Empty if the encoder has no text encoder."""
-    instances, phrases = known.instances, context.run.phrases
-    nothing = PlanarInstances(), np.zeros((0, clip.dim), np.float32)
-    if not instances.layout.any():
-        return nothing
-    names = list(dict.fromkeys([*(phrases or DEFAULT_VOCABULARY), *PLANES]))
-    kinds = np.array([plane_of(name) for name in names])
-    if kinds.all():
-        return nothing
-    try:
-        words = clip.encode_text(names).detach().float().cpu().numpy()
-    except EncoderError as error:
-        context.log(INSTANCE_CROPS, f"Planar instances are skipped: {error.what}")
-        return nothing
-    settings = PlanarConfig(sure=KNOWN if phrases else UNKNOWN)
-    reduced = known.basis.reduce(words)
-    return find_planar_instances(surface, instances, known.vectors, reduced, kinds, clip.logit_scale, settings), words
+    return _Known(known.instances, basis, vectors, normalise(basis.reduce(found)))
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:

@@ -178,9 +178,8 @@ class SemanticsConfig:
     instances also encoded from crops. 3d-ovs: learned with the scene's phrases. lerf: features at several scales, with
     the scale chosen for each query."""
     instance_crops: int | None = None
-    """For --method default: number of photos from which each instance is cropped and encoded, those that show it best;
-    candidates for planar instances, such as doors, too. 0: no crops. By default six; on a CPU fewer if the encoder is
-    large and there are many instances."""
+    """For --method default: number of photos from which each instance is cropped and encoded, those that show it best.
+    0: no crops. By default six; on a CPU fewer if the encoder is large and there are many instances."""
     layout: Layout = "auto"
     """Priors of rooms, in grouping and in answers: planes that are floor, walls and ceiling, and usual sizes of
     household objects. auto: if the planes of a room are found. indoor: always. none: never."""

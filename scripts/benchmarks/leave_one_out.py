@@ -31,7 +31,6 @@ from ovseg3d.evaluate.metrics.phrases import SelectionScores
 from ovseg3d.evaluate.metrics.points import PointScores
 from ovseg3d.evaluate.protocols import Evaluator
 from ovseg3d.files import read_json, write_json
-from ovseg3d.instances.planar import PlanarInstances
 from ovseg3d.pipeline import semantics
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import SemanticScene
@@ -60,7 +59,6 @@ _GROUPING, _SUPERPOINTS = "ovseg3d.instances.grouping", "ovseg3d.instances.super
 _PIPELINE, _QUERY = "ovseg3d.pipeline.semantics", "ovseg3d.query"
 INSTANCES: dict[str, dict[str, Any]] = {
     "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},
-    "planar instances": {f"{_PIPELINE}.find_planar_instances": lambda *_: PlanarInstances()},
     "proposals of the head": {f"{_PIPELINE}.propose": lambda *_: None},
 }
 """What replaces each stage of the instances."""
