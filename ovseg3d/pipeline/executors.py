@@ -154,7 +154,7 @@ class Processes(Executor):
                 worker.pipe.close()
                 worker.process.join()
                 if worker.task is not None:
-                    handle(Died(worker.task.scene, _describe(worker.process.exitcode)))
+                    handle(Died(worker.task.item, _describe(worker.process.exitcode)))
                 continue
             if isinstance(message, Ended):
                 worker.task = None

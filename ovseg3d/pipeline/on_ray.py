@@ -123,11 +123,9 @@ class OnRay(Executor):
         try:
             return self._ray.get(reference)
         except errors.RayTaskError as error:  # such as another version of ovseg3d there
-            return Ended(task.scene, "failed", task.folder, RuntimeError(str(error)))
+            return Ended(task.item, "failed", task.folder, RuntimeError(str(error)))
         except errors.RayError as error:
-            return Died(
-                task.scene, f"The worker was lost: {' '.join(str(error).split())[:300] or type(error).__name__}"
-            )
+            return Died(task.item, f"The worker was lost: {' '.join(str(error).split())[:300] or type(error).__name__}")
 
 
 def _check_reachable(address: str | None) -> None:

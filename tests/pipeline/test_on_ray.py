@@ -55,7 +55,7 @@ def test_a_node_that_is_lost(cluster: Any, tiny_scene: Path, tmp_path: Path) -> 
     def watch(message: Any) -> None:
         seen.append(message)
         if isinstance(message, Progress) and message.event.kind == "checkpoint":
-            begun.add(message.scene)
+            begun.add(message.item)
             if len(begun) == 2 and not lost:
                 lost.append(cluster.worker_nodes.copy().pop())
                 cluster.remove_node(lost[0], allow_graceful=False)
