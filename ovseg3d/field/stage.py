@@ -10,6 +10,7 @@ run continues exactly.
 import functools
 import math
 import time
+from collections import deque
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.optimizer import GridOptimizer, Schedule, scale_gradient
 from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.field.renderer import Renderer
+from ovseg3d.field.samples import padded
 from ovseg3d.field.scene_bounds import find_box, seen_cells
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 from ovseg3d.scene.sparse import SparseDepth
@@ -41,6 +43,10 @@ BEND = 0.02
 """Relative second difference of disparity from which on the planarity loss is linear."""
 MARCHED_COST = 0.25
 """Cost of a sample of which only the density is evaluated, as a share of one that is differentiated."""
+MAX_GROWTH = 1.25
+"""Largest factor by which the number of rays grows or shrinks from step to step."""
+LAG = 8
+"""Steps after which a GPU's numbers of samples are read."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,8 @@ class FieldStage:
         # Every piece has whole lines of three rays.
         self._ray_unit = 192 if self._lines else 64
         self._ray_count = 1024 // self._ray_unit * self._ray_unit
-        self._used: list[Tensor] = []
+        self._padded = padded(device)
+        self._counts = _Counts(LAG if self._padded else 0)
         self._load = [0, 0]
         self._measured = _Measured(device)
 
@@ -163,9 +170,8 @@ class FieldStage:
             batch = functools.reduce(_joined, pieces).to(self.device)
             self._try_cells(batch, error, torch.cat([result.end for result in results]))
         self._measured.add(error.sum() / (3 * self._ray_count), self._ray_count)
-        self._used = [result.used for result in results]
-        if self.device.type == "cpu":
-            self._adapt_ray_count(most=1.25)
+        self._counts.put(self._ray_count, torch.stack([result.used for result in results]).sum(0))
+        self._adapt_ray_count()
 
     def _draw(self, step: int) -> list[PixelBatch]:
         """The rays of a step, on the CPU, for each piece: pixels of photos, then sparse points."""
@@ -190,8 +196,13 @@ class FieldStage:
 
     @property
     def _capacity(self) -> int:
-        """Largest number of samples of a piece; only reached in the first steps."""
-        return 4 * self.config.samples // self.workers.pieces
+        """Largest number of marched samples of a piece; only reached in the first steps."""
+        return int(self.config.samples / MARCHED_COST) // self.workers.pieces
+
+    @property
+    def _kept_capacity(self) -> int | None:
+        """Largest number of merged samples of a piece; `_adapt_ray_count` aims at 4/5 of it at most."""
+        return self.config.samples // self.workers.pieces if self._padded else None
 
     def _piece(self, step: int, piece: int, batch: PixelBatch, total: int) -> _Result:
         config, field, backend = self.config, self.field, self.backend
@@ -201,7 +212,7 @@ class FieldStage:
         c2w = self.photos.poses(self._cameras.c2w, photos)
         ray_origins, ray_directions, z_per_distance = self._cameras.rays(batch.view, batch.xy, c2w)
         met = self.renderer.sampler.sample(
-            ray_origins, ray_directions, config.merge, self._capacity, step_scale, generator
+            ray_origins, ray_directions, config.merge, self._capacity, self._kept_capacity, step_scale, generator
         )
         samples, offsets, length = met.samples, met.offsets, met.step
         t, ray, features, x = met.kept(samples.t, samples.ray, met.features, met.x)
@@ -276,18 +287,15 @@ class FieldStage:
         end = torch.where(error > MISSING, end[worst], 0.0)
         self.renderer.sampler.try_cells(origins, directions, end, self._capacity)
 
-    def _adapt_ray_count(self, most: float) -> None:
-        """Choose the number of rays of the next step, to keep the work of a step about constant.
-
-        It reads the number of samples from the device. On a GPU only `measure` calls it, so that steps do not wait.
-
-        Args:
-            most: largest factor by which the number grows or shrinks, so that an outlier has little effect.
-        """
-        self._load = torch.stack(self._used).sum(0).tolist()
+    def _adapt_ray_count(self) -> None:
+        """Choose the number of rays of the next step, to keep the work of a step about constant."""
+        if (counted := self._counts.take()) is None:
+            return
+        rays, self._load = counted
         marched, kept = self._load
-        wanted = self._ray_count * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
-        wanted = min(max(wanted, self._ray_count / most), self._ray_count * most)
+        wanted = rays * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
+        # An outlier has little effect.
+        wanted = min(max(wanted, self._ray_count / MAX_GROWTH), self._ray_count * MAX_GROWTH)
         self._ray_count = (
             int(min(max(wanted, MIN_RAYS), max(self.config.max_rays, self._ray_unit)))
             // self._ray_unit
@@ -297,8 +305,6 @@ class FieldStage:
     # -- interface of a stage ---------------------------------------------------------------------------------
 
     def measure(self) -> dict[str, float]:
-        if self.device.type != "cpu" and self._used:
-            self._adapt_ray_count(most=2.0)
         marched, kept = self._load
         return {
             **self._measured.take(),
@@ -345,6 +351,35 @@ def _bend(
     bend = (first - 2.0 * middle + last) / middle.detach()
     loss = torch.nn.functional.huber_loss(bend, torch.zeros_like(bend), reduction="none", delta=BEND)
     return (loss / BEND * flatness[:count].view(-1, 3).amin(1)).sum()
+
+
+class _Counts:
+    """Numbers of samples of the last steps, on their way from the device.
+
+    They are used `lag` steps later: by then a GPU has long computed them, and reading them does not make it wait.
+    """
+
+    def __init__(self, lag: int) -> None:
+        self._lag = lag
+        self._coming: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+
+    def put(self, rays: int, counts: Tensor) -> None:
+        """Begin to fetch the counts of a step with so many rays."""
+        arrived = None
+        if counts.is_cuda:
+            counts = torch.empty_like(counts, device="cpu", pin_memory=True).copy_(counts, non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        self._coming.append((rays, counts, arrived))
+
+    def take(self) -> tuple[int, list[int]] | None:
+        """Rays and counts of the step `lag` steps ago; None in the first steps."""
+        if len(self._coming) <= self._lag:
+            return None
+        rays, counts, arrived = self._coming.popleft()
+        if arrived is not None:
+            arrived.synchronize()
+        return rays, counts.tolist()
 
 
 class _Measured:

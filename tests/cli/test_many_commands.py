@@ -15,7 +15,7 @@ import pytest
 import yaml
 from commands import Cli, Done
 from rich.console import Console
-from tiny import small_settings
+from tiny import copy_runs, small_settings
 
 from ovseg3d.cli.many_progress import ManyProgress
 from ovseg3d.engine import Event
@@ -171,10 +171,9 @@ def test_questions_and_exports_of_many_runs(cli: Cli, run: Run, tmp_path: Path) 
     assert len(json.loads(done.stdout)["runs"]) == 2 and (tmp_path / "boxes/b/detections.json").is_file()
 
 
-def test_runs_in_workers_with_a_ledger(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+def test_runs_in_workers_with_a_ledger(cli: Cli, tiny_run: Path, tiny_scene: Path, tmp_path: Path) -> None:
     """A bad run fails alone, and the same command again measures what is missing or has changed."""
-    for name in "abc":
-        shutil.copytree(tiny_run, tmp_path / "runs" / name)
+    copy_runs(tiny_run, tiny_scene, tmp_path / "runs", "abc")
     (tmp_path / "runs/b/checkpoints").rename(tmp_path / "kept")
     command = ("eval", "runs", "--output-dir", "out", "--table", "table.csv")
     done = cli(*command, "--workers", 2, "--json")

@@ -162,7 +162,7 @@ class WarpBackend:
         cells: CellBits,
         smallest_step: float,
         cone: float,
-        capacity: int,
+        capacity: int | None,
     ) -> RaySamples:
         """See `FieldBackend.march`."""
         rays = [vectors(origins, 3), vectors(directions, 3), vectors(spans, 2), array(jitter)]
@@ -190,7 +190,7 @@ class WarpBackend:
         draws: Float[Tensor, " samples"],
         least_transmittance: float,
         quota: float,
-        capacity: int,
+        capacity: int | None,
     ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
         """See `FieldBackend.merge`."""
         rays = len(samples.offsets) - 1
