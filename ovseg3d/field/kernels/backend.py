@@ -139,10 +139,13 @@ class WarpBackend:
         rate, root = by.rate / (1 - by.beta1**by.step), (1 - by.beta2**by.step) ** -0.5
         scalars = [rate, by.beta1, by.beta2, root, by.epsilon]
 
-        def update(level: Level) -> None:
-            launch(self._grid.adam, level.size, [*arrays, level.offset, *scalars], self.device)
+        def update(offset: int, size: int) -> None:
+            launch(self._grid.adam, size, [*arrays, offset, *scalars], self.device)
 
-        (workers or Workers(1)).map(update, self.levels.levels)
+        if workers is None or workers.threads == 1:
+            update(0, self.levels.entries)
+        else:
+            workers.map(lambda level: update(level.offset, level.size), self.levels.levels)
 
     # -- along rays ------------------------------------------------------------------------------------------
 
