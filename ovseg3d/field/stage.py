@@ -110,7 +110,9 @@ class FieldStage:
     ) -> None:
         self.config, self.device, self.seed = config, device, seed
         sparse, use_depth = use.sparse, use.depth
-        self._depth = None if sparse is None else DepthRays(sparse, config.completion_weight, seed)
+        self._padded = padded(device)
+        drawn_on = device if self._padded else None
+        self._depth = None if sparse is None else DepthRays(sparse, config.completion_weight, seed, drawn_on)
         self._has_depth = use_depth or sparse is not None
         pinholes = all(frame.camera.model != "OPENCV_FISHEYE" for frame in scene.frames)
         self._lines = sparse is not None and config.planarity > 0 and pinholes
@@ -130,7 +132,9 @@ class FieldStage:
             [frame.camera for frame in scene.frames], self.box.field_from_input, device
         )
         self.photos = PhotoCorrections(len(scene.frames), use.exposure, use.refine_poses, device)
-        self._pool = PhotoPool(scene, scene.train, seed=seed, steps=steps, with_depth=use_depth, lines=self._lines)
+        self._pool = PhotoPool(
+            scene, scene.train, seed=seed, steps=steps, with_depth=use_depth, lines=self._lines, device=drawn_on
+        )
         rates = {
             "table": config.learning_rate,
             "network": config.network_learning_rate,
@@ -142,7 +146,6 @@ class FieldStage:
         # Every piece has whole lines of three rays.
         self._ray_unit = 192 if self._lines else 64
         self._ray_count = 1024 // self._ray_unit * self._ray_unit
-        self._padded = padded(device)
         self._counts = _Counts(LAG if self._padded else 0)
         self._load = [0, 0]
         self._measured = _Measured(device)
@@ -161,20 +164,18 @@ class FieldStage:
                 self._generator(step, 99), keep_all=step <= config.occupancy_warmup, share=self._pool.share
             )
         pieces = self._draw(step)
-        results = self.workers.map(
-            lambda item: self._piece(step, item[0], item[1].to(self.device), self._ray_count), list(enumerate(pieces))
-        )
+        results = self.workers.map(lambda item: self._piece(step, *item, self._ray_count), list(enumerate(pieces)))
         self._update(step, progress, results)
         error = torch.cat([result.squared_error for result in results])
         if (step + 1) % config.occupancy_every == 0:
-            batch = functools.reduce(_joined, pieces).to(self.device)
+            batch = functools.reduce(_joined, pieces)
             self._try_cells(batch, error, torch.cat([result.end for result in results]))
         self._measured.add(error.sum() / (3 * self._ray_count), self._ray_count)
         self._counts.put(self._ray_count, torch.stack([result.used for result in results]).sum(0))
         self._adapt_ray_count()
 
     def _draw(self, step: int) -> list[PixelBatch]:
-        """The rays of a step, on the CPU, for each piece: pixels of photos, then sparse points."""
+        """The rays of a step for each piece: pixels of photos, then sparse points."""
         batch = self._pool.draw(step, self._ray_count)
         if self._depth is None:
             return self._cut(batch)

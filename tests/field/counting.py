@@ -20,6 +20,8 @@ WAITING = {
 """Operations whose result the host needs, or whose shape depends on values."""
 READS = ("tolist", "numpy", "cpu")
 """Methods of a tensor that read it on the host."""
+SENDS = ("tensor", "as_tensor", "from_numpy")
+"""Functions of torch that make a tensor of what the host has."""
 
 
 def as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
@@ -46,8 +48,11 @@ class Work(TorchDispatchMode):
         """Size of all new tensors of torch."""
         self.waits: list[str] = []
         """What would make the host wait."""
+        self.sent = 0
+        """Bytes of tensors that the host makes, which a GPU would have to get."""
         self._count_launches(patch)
         self._count_reads(patch)
+        self._count_sends(patch)
         self._active = False
 
     def _count_launches(self, patch: pytest.MonkeyPatch) -> None:
@@ -75,6 +80,17 @@ class Work(TorchDispatchMode):
                 return method(tensor, *rest, **options)
 
             patch.setattr(torch.Tensor, name, counted)
+
+    def _count_sends(self, patch: pytest.MonkeyPatch) -> None:
+        for name in SENDS:
+            function = getattr(torch, name)
+
+            def counted(*arguments: Any, function: Any = function, **options: Any) -> torch.Tensor:
+                made = function(*arguments, **options)
+                self.sent += made.nbytes * self._active
+                return made
+
+            patch.setattr(torch, name, counted)
 
     def __enter__(self) -> "Work":
         self._active = True

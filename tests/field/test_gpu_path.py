@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from counting import Work, as_on_a_gpu
@@ -12,8 +13,9 @@ from ovseg3d.field.backends import make_backend
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.renderer import RAYS_AT_ONCE
-from ovseg3d.field.stage import LAG, MARCHED_COST, FieldStage
+from ovseg3d.field.stage import LAG, MARCHED_COST, CaptureUse, FieldStage
 from ovseg3d.scene import Cameras, Scene, load_scene
+from ovseg3d.scene.sparse import SparseDepth
 
 CPU = torch.device("cpu")
 CONFIG = replace(FieldConfig(**small_settings()["field"]), samples=16384, occupancy_warmup=16)
@@ -42,7 +44,7 @@ def test_a_step_waits_for_nothing_and_has_few_rows(trained: FieldStage, monkeypa
     with Work(monkeypatch) as work:
         trained.step(60, 0.25)
     # The only read is of counts of an earlier step, which have arrived.
-    assert work.waits == ["tolist"]
+    assert work.waits == ["tolist"] and work.sent == 0
     launches = {
         "march": 2, "encode": 1, "merge": 2, "composite": 1, "composite_gradient": 1, "distortion": 1, "scatter_max": 1,
         "table_gradient": 1, "adam": 1,
@@ -53,16 +55,41 @@ def test_a_step_waits_for_nothing_and_has_few_rows(trained: FieldStage, monkeypa
     # Marched samples are encoded and get a density; what is differentiated has rows of its own, and nothing has more.
     assert max(work.rows) == MARCHED
     assert work.rows[MARCHED] <= 26 and work.rows[KEPT] <= 71, work.rows
-    assert work.operations <= 256, work.operations
+    assert work.operations <= 280, work.operations
     load = trained.measure()
     assert 0.2 < load["samples_marched"] / MARCHED < 1.0 and 0.2 < load["samples_kept"] / KEPT < 1.0, load
     assert work.bytes < MARCHED * 640, work.bytes
 
 
-def test_photos_are_sent_as_few_bytes(trained: FieldStage) -> None:
-    (batch,) = trained._draw(61)  # pyright: ignore[reportPrivateUsage]
-    columns = [getattr(batch, name) for name in batch.__dataclass_fields__]
-    assert sum(column.nbytes for column in columns) == 45 * len(batch.view)
+def test_a_step_with_sparse_points_waits_for_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of pixels, completed depth and rays through points, exposure and poses: as for real photos."""
+    views = len(scene.train)
+    shape = (views, 4, 4)
+    sparse = SparseDepth(
+        view=np.zeros(1, np.int64), xy=np.array([[2.0, 2.0]]), depth_z=np.array([1.0]), sigma=np.array([0.01]),
+        disparity=np.full(shape, 1.0, np.float32), disparity_sigma=np.zeros(shape, np.float32),
+        cell=np.full(views, 8), points=np.zeros((1, 3)),
+        c2w=np.stack([scene.frames[view].camera.c2w for view in scene.train]),
+        focal_ratio=np.ones((views, 2)), errors_px=np.zeros(2),
+    )  # fmt: skip
+    as_on_a_gpu(monkeypatch)
+    stage = FieldStage(scene, CONFIG, CPU, use=CaptureUse(exposure=True, refine_poses=True, sparse=sparse))
+    with stage.workers.open():
+        for step in range(50):
+            stage.step(step, step / 240)
+    with Work(monkeypatch) as work:
+        stage.step(50, 0.25)
+    assert work.waits == ["tolist"] and work.sent == 0
+    assert work.launches["position_gradient"] == 1 and work.threads["position_gradient"] == KEPT
+    assert work.operations <= 640, work.operations
+
+
+def test_photos_stay_on_the_device(trained: FieldStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drawn batch is made there, from bytes of colour."""
+    with Work(monkeypatch) as work:
+        (batch,) = trained._draw(61)  # pyright: ignore[reportPrivateUsage]
+    assert work.sent == 0 and not work.waits and work.operations <= 26, work.operations
+    assert len(batch.view) == trained._ray_count  # pyright: ignore[reportPrivateUsage]
 
 
 def test_the_number_of_rays_follows_counts_of_earlier_steps(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
