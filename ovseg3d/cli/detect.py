@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -37,6 +37,7 @@ class Detect:
       ovseg3d detect scenes/playroom --view 0064
     """
 
+    stoppable: ClassVar[bool] = False
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD|RUN|PHOTO|SCENE")]
     """A point cloud (.ply, .npy, .npz, or a mesh), a run folder, a scene (its newest run), or a photo."""
     more: MoreRuns = ()

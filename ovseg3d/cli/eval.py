@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags, refuse_idle
 from ovseg3d.cli.many import Many, ManyFlags
@@ -38,6 +38,7 @@ class Eval:
       ovseg3d eval outputs/rooms --table rooms.csv
     """
 
+    stoppable: ClassVar[bool] = True
     run: RunPath
     more: MoreRuns = ()
     views: Views = "held-out"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags, refuse_idle
 from ovseg3d.cli.many import Many, ManyFlags
@@ -23,6 +23,7 @@ class Export:
       ovseg3d export outputs/playroom/latest --what html --phrases "sofa;table;lamp" --points 300000
     """
 
+    stoppable: ClassVar[bool] = True
     run: RunPath
     more: MoreRuns = ()
     what: str = "cloud,html"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import tyro
 
@@ -48,6 +48,9 @@ class Output:
 class RunCommand(Protocol):
     """A command that can be applied to a run. It is a frozen dataclass, so it pickles, and its text states its
     settings."""
+
+    stoppable: ClassVar[bool]
+    """Whether `use` ends soon after its event is set; else Ctrl-C ends the command at once, if it is about one run."""
 
     @property
     def json(self) -> bool:
@@ -92,7 +95,7 @@ def over_runs(
 
     console, stop = get_console(command.json), threading.Event()
     if not are_many(paths, many):
-        with interruptible(stop):
+        with interruptible(stop) if command.stoppable else nullcontext():
             return command.use(paths[0], folder, Output(console, stop)), 0
     with interruptible(stop), ManyProgress(console, "runs") as progress:
         reports = use_runs(

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -29,6 +29,7 @@ class Query:
       ovseg3d query outputs/playroom/latest chair lamp --negative "office chair;desk lamp" --views all
     """
 
+    stoppable: ClassVar[bool] = False
     run: RunsPath
     asked: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHRASE...")]
     """What to look for, as free text."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from rich.console import Console
 from tiny import copy_runs, small_settings
 
 from ovseg3d.cli.many_progress import ManyProgress
+from ovseg3d.cli.many_runs import Output
 from ovseg3d.engine import Event
 from ovseg3d.errors import SceneError
 from ovseg3d.pipeline.batch import Planned
@@ -232,3 +234,19 @@ def test_the_display(tmp_path: Path) -> None:
         for words in ("1 of 3 scenes were done", "room_a: warning: odd photos", "tried again", "room_a: done after"):
             assert words in text
     assert "room_a: training in" in drawn[False] and "2 of 3 done, 1 failed" in drawn[True]
+
+
+@pytest.mark.parametrize(("command", "waits"), [("query", False), ("detect", False), ("eval", True), ("export", True)])
+def test_ctrl_c_ends_one_run_at_once_unless_its_work_listens(
+    cli: Cli, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, command: str, waits: bool
+) -> None:
+    from ovseg3d.cli import load_command
+
+    def interrupted(self: Any, path: Path, folder: Path | None, output: Output) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGINT)
+        assert output.stop.is_set()
+        raise SceneError("It has seen the signal")
+
+    monkeypatch.setattr(load_command(command), "use", interrupted)
+    done = cli(command, tiny_run, *(["red"] if command == "query" else []))
+    assert done.returncode == (2 if waits else 130) and ("has seen" in done.stderr) == waits
