@@ -162,3 +162,26 @@ def test_unused_rows_write_nowhere() -> None:
     backend.scatter_max(torch.zeros(5, dtype=torch.int32), torch.tensor([0.0, 0.0, 0.5, 0.0, 0.0]), value)
     backend.scatter_max(torch.ones(5, dtype=torch.int32), torch.zeros(5), value)
     assert value.view(-1)[:2].tolist() == [0.5, -1.0]
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_gpu_does_not_wait(scene: Scene) -> None:
+    stage = FieldStage(scene, CONFIG, torch.device("cuda"))
+    for step in range(40):
+        stage.step(step, step / 240)
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        for step in range(40, 60):
+            stage.step(step, step / 240)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert stage.measure()["psnr"] > 10
+
+
+@pytest.mark.gpu
+def test_a_gpu_renders_what_the_cpu_renders(trained: FieldStage, scene: Scene) -> None:
+    stage = FieldStage(scene, CONFIG, torch.device("cuda"))
+    stage.load_state(trained.state())
+    there, here = (each.renderer.render(scene.frames[0].camera) for each in (stage, trained))
+    for name in ("rgb", "opacity"):
+        assert np.abs(there[name] - here[name]).mean() < 0.01
