@@ -5,6 +5,7 @@ z up; the cameras stand on a ring and look at the middle. Views 0 and 4 are held
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,4 +96,17 @@ def write_tiny_scene(folder: Path, with_depth: bool = True) -> Path:
         "train_filenames": others, "val_filenames": held_out, "test_filenames": held_out,
     }  # fmt: skip
     (folder / "transforms.json").write_text(json.dumps(description, indent=1))
+    return folder
+
+
+def copy_runs(run: Path, scene: Path, folder: Path, names: str) -> Path:
+    """Copies of a run of the tiny scene, one for each letter, whose capture has exact poses; returns `folder`.
+
+    Other processes, in which alignment is not replaced, would align held-out views for long.
+    """
+    exact = shutil.copytree(scene, folder.parent / "exact")
+    (exact / "synth.json").write_text("{}")
+    for name in names:
+        config = shutil.copytree(run, folder / name) / "config.json"
+        config.write_text(config.read_text().replace(str(scene), str(exact)))
     return folder

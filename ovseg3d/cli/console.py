@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def get_console(json_output: bool = False) -> "Console":
-    """The console to print on: stdout, or stderr if stdout is reserved for JSON."""
+def get_console(json_output: bool = False, file: io.StringIO | None = None, width: int | None = None) -> "Console":
+    """The console to print on: stdout, or stderr if stdout is reserved for JSON, or `file`."""
     from rich.console import Console
     from rich.segment import Segment
 
@@ -42,7 +42,7 @@ def get_console(json_output: bool = False) -> "Console":
                 part if part.control else Segment(printable(part.text), part.style) for part in buffer
             )
 
-    return Pipe(stderr=json_output, highlight=False)
+    return Pipe(stderr=json_output, file=file, width=width, highlight=False)
 
 
 def print_json(value: Any) -> None:

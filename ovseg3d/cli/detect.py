@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from ovseg3d.cli.flags import Json, Where, WhereFlags, refuse_idle
-from ovseg3d.cli.many_runs import MoreRuns, are_many, folder_of, over_runs
+from ovseg3d.cli.many import Many, ManyFlags
+from ovseg3d.cli.many_runs import MoreRuns, Output, are_many, over_runs
 from ovseg3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Detect:
       ovseg3d detect scenes/playroom --view 0064
     """
 
+    stoppable: ClassVar[bool] = False
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD|RUN|PHOTO|SCENE")]
     """A point cloud (.ply, .npy, .npz, or a mesh), a run folder, a scene (its newest run), or a photo."""
     more: MoreRuns = ()
@@ -61,7 +63,10 @@ class Detect:
     camera: str | None = None
     """Measure distances from this photo's camera (of a run)."""
     output: Path | None = None
-    """Folder for detections.json, detections.csv, coco3d.json and birds_eye.png, and overlay.png of a photo."""
+    """Folder for detections.json, detections.csv, coco3d.json and birds_eye.png, and overlay.png of a photo. For
+    several runs it has a folder for each, with the ledger results.jsonl, and the same command again does what is
+    missing."""
+    many: ManyFlags = Many()
     where: WhereFlags = Where()
     json: Json = False
 
@@ -70,30 +75,29 @@ class Detect:
         from ovseg3d.cli.console import print_json
 
         paths = (self.input, *self.more)
-        if are_many(paths):
+        if are_many(paths, self.many):
             refuse_idle(self, ("scene", False, "with one run"), ("camera", False, "with one run"))
-        result, code = over_runs(
-            paths,
-            lambda path, name: replace(self, input=path, more=(), output=folder_of(self.output, name))._run(),
-            self.json,
-        )
+        result, code = over_runs(self, paths, self.many, self.output)
         if self.json:
             print_json(result)
         return code
 
-    def _run(self) -> dict[str, Any]:
+    def use(self, path: Path, folder: Path | None, output: Output) -> dict[str, Any]:
         """Detect in one input."""
+        return replace(self, input=path, more=(), output=folder)._run(output)
+
+    def _run(self, output: Output) -> dict[str, Any]:
         from ovseg3d.cli.console import get_console, shell_path
         from ovseg3d.export.detections import describe_detections, describe_photo, save_detections
         from ovseg3d.heads.detection import Detector
 
         self._check()
-        console = get_console(self.json)
+        console = output.console
         with console.status("Detecting objects"):
             seen = self._detect(Detector(min_score=self.min_score))
-        found = seen.found
+        found, notes = seen.found, get_console(True) if output.report is None else console
         for text in (*seen.notes, *found.frame.warnings):
-            get_console(True).print(f"Note: {text}", markup=False, soft_wrap=True, style="yellow")
+            notes.print(f"Note: {text}", markup=False, soft_wrap=True, style="yellow")
         files = []
         if self.output is not None:
             photo = None if seen.photo is None else (seen.photo[0], seen.photo[1].camera)

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ovseg3d.cli.flags import Json, RunPath, Views, Where, WhereFlags, refuse_idle
-from ovseg3d.cli.many_runs import MoreRuns, are_many, over_runs
+from ovseg3d.cli.many import Many, ManyFlags
+from ovseg3d.cli.many_runs import MoreRuns, Output, are_many, over_runs
 from ovseg3d.errors import ConfigError, nearest
 
 LABELLED = ("3d-ovs", "3d-ovs-phrase", "lerf", "lerf-3d")
@@ -37,6 +38,7 @@ class Eval:
       ovseg3d eval outputs/rooms --table rooms.csv
     """
 
+    stoppable: ClassVar[bool] = True
     run: RunPath
     more: MoreRuns = ()
     views: Views = "held-out"
@@ -53,8 +55,12 @@ class Eval:
     """With --seeds: train with these settings instead; a YAML file or the config.json of a run."""
     output: Path | None = None
     """Also write the results to this JSON file."""
+    output_dir: Path | None = None
+    """For several runs: keep the result of each here, with the ledger results.jsonl. The same command again measures
+    what is missing."""
     table: Path | None = None
     """Also write a table with a row for each run: FILE.csv, or FILE.parquet (needs pyarrow)."""
+    many: ManyFlags = Many()
     where: WhereFlags = Where()
     json: Json = False
 
@@ -66,23 +72,24 @@ class Eval:
 
         names, seeds = parse_protocols(self.protocol), parse_seeds(self.seeds)
         paths = (self.run, *self.more)
+        several = are_many(paths, self.many)
         refuse_idle(
             self,
             ("labels", bool(set(LABELLED) & set(names)), f"with --protocol {', '.join(LABELLED)}"),
             ("config", self.seeds is not None, "with --seeds"),
-            ("scene", self.seeds is None and not are_many(paths), "with one run, without --seeds"),
-            ("more", not seeds, "without --seeds"),
+            ("scene", self.seeds is None and not several, "with one run, without --seeds"),
+            *((name, not seeds, "without --seeds") for name in ("more", *Many.__dataclass_fields__)),
+            ("output_dir", several and not seeds, "with several runs"),
         )
         if self.table is not None:
             check_table(self.table)
-        console, stop, code = get_console(self.json), threading.Event(), 0
-        with interruptible(stop):
-            if seeds:
-                result = self._over(seeds, names, stop)
-            else:
-                result, code = over_runs(
-                    paths, lambda path, _: self._measure(self.where.load(path), names, stop), self.json
-                )
+        console, code = get_console(self.json), 0
+        if seeds:
+            stop = threading.Event()
+            with interruptible(stop):
+                result = self._over(seeds, names, Output(console, stop))
+        else:
+            result, code = over_runs(self, paths, self.many, self.output_dir)
         if self.output is not None:
             write_json(self.output, result)
         if self.table is not None:
@@ -95,63 +102,59 @@ class Eval:
             _draw_seeds(console, result)
         return code
 
-    def _over(self, seeds: Sequence[int], names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
+    def use(self, path: Path, folder: Path | None, output: Output) -> dict[str, Any]:
+        """Measure one run."""
+        return self._measure(self.where.load(path), parse_protocols(self.protocol), output)
+
+    def _over(self, seeds: Sequence[int], names: Sequence[str], output: Output) -> dict[str, Any]:
         """Measure one run per seed, and combine the results."""
-        from ovseg3d.cli.console import get_console
-        from ovseg3d.cli.progress import Progress
         from ovseg3d.pipeline.seeds import over_seeds, run_of_seed, scene_and_settings
 
         scene, config = scene_and_settings(self.run, self.config)
         results = {}
         for seed in seeds:
-            with Progress(get_console(self.json)) as progress:
-                run = run_of_seed(scene, config, seed, set(names) != {"field"}, progress, stop)
-            results[seed] = self._measure(run, names, stop)
+            with output.progress() as progress:
+                run = run_of_seed(scene, config, seed, set(names) != {"field"}, progress, output.stop)
+            results[seed] = self._measure(run, names, output)
         figures = {seed: {k: v for k, v in one.items() if k in (*names, "mean")} for seed, one in results.items()}
         return {**over_seeds(figures), "views_measured": self.views, "runs": results}
 
-    def _measure(self, run: Any, names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
-        result = self._field(run, stop) if "field" in names else {}
+    def _measure(self, run: Any, names: Sequence[str], output: Output) -> dict[str, Any]:
+        result = self._field(run, output) if "field" in names else {}
         semantic = [name for name in names if name != "field"]
-        return result | (self._semantics(run, semantic, stop) if semantic else {})
+        return result | (self._semantics(run, semantic, output) if semantic else {})
 
-    def _semantics(self, run: Any, names: Sequence[str], stop: threading.Event) -> dict[str, Any]:
+    def _semantics(self, run: Any, names: Sequence[str], output: Output) -> dict[str, Any]:
         """Scores of the protocols for semantics, by group."""
         from contextlib import suppress
 
-        from ovseg3d.cli.console import get_console
-        from ovseg3d.cli.progress import Progress
         from ovseg3d.errors import OutputError
         from ovseg3d.evaluate.protocols import Evaluator, keep_figures
 
-        console = get_console(self.json)
         engine = self.where.engine(run, run.load_scene(self.where.scene))
-        with Progress(console) as progress:
-            found = Evaluator(engine, self.views, self.labels, report=progress, stop=stop).scores(names)
+        with output.progress() as progress:
+            found = Evaluator(engine, self.views, self.labels, report=progress, stop=output.stop).scores(names)
         with suppress(OutputError):  # the run may be read-only; the figures are reported all the same
             keep_figures(run, found)
         if not self.json and self.seeds is None:
             for groups in found.values():
-                _draw_scores(console, groups)
+                _draw_scores(output.console, groups)
         scores = {name: {group: one.as_dict() for group, one in groups.items()} for name, groups in found.items()}
         scale = {"metric": engine.scene.metric, "metres_per_unit": engine.scene.metres_per_unit}
         return {"run": run.folder, "scene": run.scene_path, **scale, "views_measured": self.views, **scores}
 
-    def _field(self, run: Any, stop: threading.Event) -> dict[str, Any]:
+    def _field(self, run: Any, output: Output) -> dict[str, Any]:
         """Image quality and depth error."""
-        from ovseg3d.cli.console import get_console
-        from ovseg3d.cli.progress import Progress
         from ovseg3d.engine import Event
         from ovseg3d.evaluate.views import Evaluation, evaluate
         from ovseg3d.render.views import choose_views
         from ovseg3d.runs.fields import refined
 
-        console = get_console(self.json)
         scene = run.load_scene(self.where.scene)
         views = choose_views(scene, self.views)
         renderer = self.where.renderer(run, scene)
         done = 0
-        with Progress(console) as progress:
+        with output.progress() as progress:
 
             def on_view(score: Any, *_: Any) -> None:
                 nonlocal done
@@ -160,12 +163,12 @@ class Eval:
                 progress(Event("progress", "evaluate", done, len(views), share, metrics={"psnr": score.psnr}))
 
             evaluation: Evaluation = evaluate(
-                renderer, refined(run, scene), views, aligned=not scene.exact, stop=stop, on_view=on_view
+                renderer, refined(run, scene), views, aligned=not scene.exact, stop=output.stop, on_view=on_view
             )
-        if stop.is_set():
+        if output.stop.is_set():
             raise KeyboardInterrupt
         if not self.json and self.seeds is None:
-            _draw(console, evaluation, scene.metres_per_unit if scene.metric else None)
+            _draw(output.console, evaluation, scene.metres_per_unit if scene.metric else None)
         return {
             "run": run.folder,
             "scene": run.scene_path,

@@ -1,13 +1,12 @@
 """`ovseg3d export`: a run's surface, labels and images as files for other programs."""
 
-import threading
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ovseg3d.cli.flags import Json, NoneOfThese, RunPath, Views, Where, WhereFlags, refuse_idle
-from ovseg3d.cli.many_runs import MoreRuns, are_many, folder_of, over_runs
+from ovseg3d.cli.many import Many, ManyFlags
+from ovseg3d.cli.many_runs import MoreRuns, Output, are_many, over_runs
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Export:
       ovseg3d export outputs/playroom/latest --what html --phrases "sofa;table;lamp" --points 300000
     """
 
+    stoppable: ClassVar[bool] = True
     run: RunPath
     more: MoreRuns = ()
     what: str = "cloud,html"
@@ -52,7 +52,9 @@ class Export:
     width: int | None = None
     """Width of the video in pixels; by default the training width."""
     output: Path | None = None
-    """Folder for the files, for several runs with a folder for each; by default exports/ in the run."""
+    """Folder for the files; by default exports/ in the run. For several runs it has a folder for each, with the ledger
+    results.jsonl, and the same command again does what is missing."""
+    many: ManyFlags = Many()
     where: WhereFlags = Where()
     json: Json = False
 
@@ -60,7 +62,6 @@ class Export:
         """Export and print the paths of the files."""
         from ovseg3d.cli.console import print_json
         from ovseg3d.export.run import parse_what
-        from ovseg3d.runs.phrases import read_list
 
         kinds = parse_what(self.what)
         points, video = bool({"cloud", "mesh", "html"} & set(kinds)), "video" in kinds
@@ -74,33 +75,32 @@ class Export:
             ("embedding", "instances" in kinds, "with --what instances"),
             ("views", "labels" in kinds, "with --what labels"),
             *((name, video, "with --what video") for name in ("seconds", "fps", "width")),
-            ("scene", not are_many((self.run, *self.more)), "with one run"),
+            ("scene", not are_many((self.run, *self.more), self.many), "with one run"),
         )
+        result, code = over_runs(self, (self.run, *self.more), self.many, self.output)
+        if self.json:
+            print_json(result)
+        return code
+
+    def _options(self) -> dict[str, Any]:
+        from ovseg3d.runs.phrases import read_list
+
         names = ("none", "frame", "points", "spacing", "las", "embedding", "views", "seconds", "fps", "width")
         options = {name: getattr(self, name) for name in names} | {
             key: getattr(self.where, key) for key in ("scene", "device", "backend")
         }
         if self.phrases is not None:
             options["phrases"] = read_list(self.phrases) if self.phrases.strip() else ()
-        options["select"] = () if self.select is None else read_list(self.select)
-        result, code = over_runs(
-            (self.run, *self.more),
-            lambda path, name: self._export(path, kinds, folder_of(self.output, name), options),
-            self.json,
-        )
-        if self.json:
-            print_json(result)
-        return code
+        return options | {"select": () if self.select is None else read_list(self.select)}
 
-    def _export(
-        self, path: Path, kinds: Sequence[str], folder: Path | None, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        from ovseg3d.cli.console import format_bytes, get_console, interruptible, shell_path
-        from ovseg3d.cli.progress import Progress
+    def use(self, path: Path, folder: Path | None, output: Output) -> dict[str, Any]:
+        """Export one run."""
+        from ovseg3d.cli.console import format_bytes, shell_path
+        from ovseg3d.export.run import parse_what
 
-        console, run, stop = get_console(self.json), self.where.load(path), threading.Event()
-        with interruptible(stop), Progress(console) as progress:
-            files = run.export(",".join(kinds), folder, report=progress, stop=stop, **options)
+        kinds, options, console, run = parse_what(self.what), self._options(), output.console, self.where.load(path)
+        with output.progress() as progress:
+            files = run.export(",".join(kinds), folder, report=progress, stop=output.stop, **options)
         result = {"run": run.folder, "frame": self.frame, "what": kinds, "files": files}
         if self.json:
             return result

@@ -110,13 +110,15 @@ def refuse_idle(command: Any, *uses: tuple[str, bool, str]) -> None:
 
     Args:
         command: the parsed command.
-        uses: for each flag, its field in `command` (or in `Where`), whether this call uses it, and when it is used.
+        uses: for each flag, its field in `command` (or in its `where` or `many`), whether this call uses it, and when
+            it is used.
 
     Raises:
         ConfigError: a flag without effect was given.
     """
     for name, used, when in uses:
-        owner = command if hasattr(command, name) else command.where
+        groups = (command, *(getattr(command, group) for group in ("where", "many") if hasattr(command, group)))
+        owner = next(group for group in groups if hasattr(group, name))
         default = owner.__dataclass_fields__[name].default
         if getattr(owner, name) != default and not used:
             flag = f"--{'no-' if default is True else ''}{name.replace('_', '-')}"

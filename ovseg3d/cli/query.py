@@ -3,12 +3,13 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from ovseg3d.cli.flags import Json, RunsPath, Templates, Where, WhereFlags, refuse_idle
-from ovseg3d.cli.many_runs import are_many, folder_of, over_runs
+from ovseg3d.cli.many import Many, ManyFlags
+from ovseg3d.cli.many_runs import Output, are_many, over_runs
 from ovseg3d.errors import ConfigError
 
 
@@ -28,6 +29,7 @@ class Query:
       ovseg3d query outputs/playroom/latest chair lamp --negative "office chair;desk lamp" --views all
     """
 
+    stoppable: ClassVar[bool] = False
     run: RunsPath
     asked: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHRASE...")]
     """What to look for, as free text."""
@@ -49,7 +51,9 @@ class Query:
     camera: str | None = None
     """Measure distances from this photo's camera, and see "left of" and "right of" from there."""
     output: Path | None = None
-    """Folder for the files, for several runs with a folder for each; by default exports/query in the run."""
+    """Folder for the files; by default exports/query in the run. For several runs it has a folder for each, with the
+    ledger results.jsonl, and the same command again does what is missing."""
+    many: ManyFlags = Many()
     where: WhereFlags = Where()
     json: Json = False
 
@@ -59,22 +63,21 @@ class Query:
 
         if not self.asked:
             raise ConfigError("No phrase was given", fix='such as: ovseg3d query RUN "a red chair"')
-        several = are_many((self.run,))
+        several = are_many((self.run,), self.many)
         refuse_idle(self, ("scene", not several, "with one run"), ("camera", not several, "with one run"))
-        result, code = over_runs(
-            (self.run,), lambda path, name: self._ask(path, folder_of(self.output, name)), self.json
-        )
+        result, code = over_runs(self, (self.run,), self.many, self.output)
         if self.json:
             print_json(result)
         return code
 
-    def _ask(self, path: Path, folder: Path | None) -> dict[str, Any]:
-        from ovseg3d.cli.console import get_console, shell_path
+    def use(self, path: Path, folder: Path | None, output: Output) -> dict[str, Any]:
+        """Ask one run."""
+        from ovseg3d.cli.console import shell_path
         from ovseg3d.export.answers import save_answers
         from ovseg3d.render.views import choose_views
         from ovseg3d.runs.phrases import read_list
 
-        console = get_console(self.json)
+        console = output.console
         run = self.where.load(path)
         scene = run.load_scene(self.where.scene)
         engine = self.where.engine(run, scene, self.templates)

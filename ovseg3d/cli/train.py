@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ovseg3d.cli.flags import Allow, AllowFlags, Json
+from ovseg3d.cli.many import Many, ManyFlags
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.runs.config import Config, EncodeConfig, SceneConfig, SemanticsConfig, TrainConfig
@@ -53,15 +54,7 @@ class Train:
     """Continue the scene's newest run (or the one in --output-dir)."""
     view: bool = False
     """Show the run in the browser during training, as ovseg3d view does, and afterwards until Ctrl-C."""
-    on: Annotated[str | None, tyro.conf.arg(metavar="ray[:ADDRESS]")] = None
-    """Train several scenes on a Ray cluster: the one at ADDRESS, by default the one that runs here or a new one."""
-    workers: int | None = None
-    """Number of scenes at a time, each in a process; with --on ray by default as many as fit."""
-    cpus_per_scene: float | None = None
-    """CPUs that a scene reserves on Ray, by default 1, and its threads; without Ray by default the cores divided by
-    --workers."""
-    gpus_per_scene: float | None = None
-    """GPUs that a scene reserves on Ray, by default 0.25 if the cluster has any."""
+    many: ManyFlags = Many()
     json: Json = False
     only: Annotated[str | None, tyro.conf.arg(metavar="STAGE[,STAGE]")] = None
     """Run only these stages, separated by commas; by default all. features: encode the photos with CLIP and DINO.
@@ -145,8 +138,7 @@ class Train:
         if not self.scenes:
             raise ConfigError("No scene was given", fix="ovseg3d train SCENE, such as scenes/playroom")
         scene = self.scenes[0]
-        shared = (self.on, self.workers, self.cpus_per_scene, self.gpus_per_scene)
-        if len(self.scenes) > 1 or shared != (None,) * 4 or not self.resume and is_scene_list(scene):
+        if len(self.scenes) > 1 or self.many.asked or not self.resume and is_scene_list(scene):
             return self._train_many()
         console, stop = get_console(self.json), threading.Event()
         with interruptible(stop), Live(console, stop, self.view) as live:
@@ -164,14 +156,14 @@ class Train:
         return 130
 
     def _train_many(self) -> int:
-        from ovseg3d.cli.train_many import choose_executor, train_many
+        from ovseg3d.cli.train_many import train_many
 
         if self.resume:
             raise ConfigError(
                 "--resume continues one run; several scenes are continued by the same command again",
                 fix="leave out --resume, or name one run",
             )
-        executor = choose_executor(self.on, self.workers, self.cpus_per_scene, self.gpus_per_scene)
+        executor = self.many.executor()
         config = self.settings()
         self._refuse_idle(config)
         trust = self.allow.trust()

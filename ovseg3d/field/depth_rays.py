@@ -29,37 +29,50 @@ class DepthRays:
         sparse: points and completed depth of the training photos.
         weight: of the completed depth, in units of that of a point.
         seed: of the points drawn.
+        device: of the rays, which are then drawn there; None: on the CPU, with other random numbers.
     """
 
-    def __init__(self, sparse: SparseDepth, weight: float, seed: int) -> None:
-        self._view = torch.tensor(sparse.view)
-        self._xy = torch.tensor(sparse.xy, dtype=torch.float32)
-        self._depth_z = torch.tensor(sparse.depth_z, dtype=torch.float32)
+    def __init__(self, sparse: SparseDepth, weight: float, seed: int, device: torch.device | None = None) -> None:
+        self._device = device
+        self._view = torch.tensor(sparse.view, device=device)
+        self._xy = torch.tensor(sparse.xy, dtype=torch.float32, device=device)
+        self._depth_z = torch.tensor(sparse.depth_z, dtype=torch.float32, device=device)
         confidence = (POINT_SIGMA / (POINT_SIGMA + sparse.sigma)) ** 2 * (sparse.sigma < MAX_POINT_SIGMA)
         self._ends = np.cumsum(confidence)
+        self._ends_there = torch.tensor(self._ends, device=device)
         self._seed = seed
-        self._cell = torch.tensor(sparse.cell, dtype=torch.float32)
-        self._disparity = torch.tensor(sparse.disparity, dtype=torch.float32)
-        sigma = torch.tensor(sparse.disparity_sigma, dtype=torch.float32)
+        self._cell = torch.tensor(sparse.cell, dtype=torch.float32, device=device)
+        self._disparity = torch.tensor(sparse.disparity, dtype=torch.float32, device=device)
+        sigma = torch.tensor(sparse.disparity_sigma, dtype=torch.float32, device=device)
         self._weight = weight / (1.0 + (sigma / COMPLETION_SIGMA).square())
 
     def draw(self, step: int, count: int) -> PixelBatch:
         """Rays through `count` points. They have no colour."""
         if not self._ends[-1] > 0:
             count = 0
-        random = np.random.Generator(np.random.Philox(key=[self._seed + 1, step]))
-        pick = torch.from_numpy(np.searchsorted(self._ends, random.random(count) * self._ends[-1], side="right"))
-        zeros, ones = torch.zeros(count), torch.ones(count)
+        pick = self._pick(step, count)
+        zeros = torch.zeros(count, device=self._device)
+        ones = torch.ones_like(zeros)
         return PixelBatch(
             view=self._view[pick],
             xy=self._xy[pick],
-            rgb=torch.zeros(count, 3),
+            rgb=zeros[:, None].expand(-1, 3),
             alpha=ones,
             depth_z=self._depth_z[pick],
             depth_weight=ones,
-            valid=torch.zeros(count, dtype=torch.bool),
+            valid=zeros.bool(),
             flatness=zeros,
         )
+
+    def _pick(self, step: int, count: int) -> Int[Tensor, " rays"]:
+        """Numbers of random points."""
+        if self._device is None:
+            random = np.random.Generator(np.random.Philox(key=[self._seed + 1, step]))
+            return torch.from_numpy(np.searchsorted(self._ends, random.random(count) * self._ends[-1], side="right"))
+        generator = torch.Generator(self._device).manual_seed((self._seed * 1_000_003 + step) * 128 + 125)
+        share = torch.rand(count, generator=generator, device=self._device, dtype=torch.float64)
+        pick = torch.searchsorted(self._ends_there, share * float(self._ends[-1] if len(self._ends) else 0), right=True)
+        return pick.clamp_(max=len(self._view) - 1)
 
     def fill(self, batch: PixelBatch) -> PixelBatch:
         """The batch with completed depth for its valid pixels without measured depth."""

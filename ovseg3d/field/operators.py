@@ -103,7 +103,7 @@ class FieldBackend(Protocol):
         cells: CellBits,
         smallest_step: float,
         cone: float,
-        capacity: int,
+        capacity: int | None,
     ) -> RaySamples:
         """Samples in occupied cells.
 
@@ -115,7 +115,8 @@ class FieldBackend(Protocol):
             cells: to sample.
             smallest_step: least distance between samples, field units.
             cone: distance between samples further away, as a share of the distance from the origin.
-            capacity: largest number of samples; those of the last rays are dropped.
+            capacity: largest number of samples; those of the last rays are dropped. None: no limit, but a GPU is waited
+                for.
         """
         ...
 
@@ -126,7 +127,7 @@ class FieldBackend(Protocol):
         draws: Float[Tensor, " samples"],
         least_transmittance: float,
         quota: float,
-        capacity: int,
+        capacity: int | None,
     ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
         """Merge neighbouring samples until their render weights add up to `quota`.
 
@@ -141,7 +142,7 @@ class FieldBackend(Protocol):
             draws: a uniform random number from 0 to 1 for each sample.
             least_transmittance: samples with less transmittance are dropped.
             quota: render weight, 0 to 1; 0 merges nothing.
-            capacity: largest number of groups; those of the last rays are dropped.
+            capacity: largest number of groups, as in `march`.
 
         Returns:
             Render weights of all samples; the sample that represents each group; its step; the first group of each
@@ -207,5 +208,8 @@ class FieldBackend(Protocol):
         weight: Float[Tensor, " samples"],
         value: Float[Tensor, "cascades cells cells cells"],
     ) -> None:
-        """value[cell] = max(value[cell], weight), in place; `cell` is an index as in `RaySamples.cell`."""
+        """value[cell] = max(value[cell], weight), in place; `cell` is an index as in `RaySamples.cell`.
+
+        Values and weights are not negative. Weights of 0, as of unused rows, are skipped.
+        """
         ...

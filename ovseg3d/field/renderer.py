@@ -4,7 +4,9 @@
 render weights. `rays` and `stops` use field units and field axes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,13 +19,18 @@ from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.operators import FieldBackend
 from ovseg3d.field.radiance import RadianceField, harmonics
-from ovseg3d.field.sampling import MergedRays, RaySampler
+from ovseg3d.field.samples import padded
+from ovseg3d.field.sampling import RaySampler
 from ovseg3d.scene import Camera, Cameras
 
-RAYS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
-"""Rays of a chunk, by device: a field without empty cells, as in the first steps, must fit the memory."""
-MAX_MEAN_SAMPLES = 512
-"""Largest mean number of samples per ray of a chunk; rays rarely have a tenth of it."""
+Piece = TypeVar("Piece")
+
+RAYS_AT_ONCE = 1024
+"""Rays of a chunk on the CPU, and of the first one on a GPU: a field without empty cells must fit the memory."""
+SAMPLES_AT_ONCE = 2**20
+"""Samples of a chunk that a GPU aims at."""
+MAX_RAYS_AT_ONCE = 2**16
+"""Largest number of rays of a chunk."""
 NEAR = 0.02
 """Light stops near a distance if within this share of it, or within this many field units if that is more."""
 MERGE = 1e-3
@@ -83,6 +90,8 @@ class Renderer:
         self.field, self.backend, self.box, self.occupancy = field, backend, box, occupancy
         self.config, self.workers, self.white = config, workers, white
         self.sampler = RaySampler(field, backend, box, occupancy, config)
+        self.packed = padded(self.device)
+        """Whether chunks are cut by their numbers of samples; else into equal ones for the threads."""
 
     @property
     def device(self) -> torch.device:
@@ -140,10 +149,7 @@ class Renderer:
             normals: also render normals.
             termination: also return the share of the light that stops near the distance.
         """
-        at_once = RAYS_AT_ONCE[origins.device.type]
-        chunks = list(zip(origins.split(at_once), directions.split(at_once)))
-        with self.workers.open():
-            pieces = self.workers.map(lambda chunk: self._rays(*chunk, normals, termination), chunks)
+        pieces = self._in_chunks(origins, directions, lambda _, rays: self._rays(rays, normals, termination))
         names = [name for name in RayColors.__dataclass_fields__ if getattr(pieces[0], name) is not None]
         return RayColors(**{name: torch.cat([getattr(piece, name) for piece in pieces]) for name in names})
 
@@ -154,18 +160,14 @@ class Renderer:
         """Samples where the light of rays stops, to render other quantities than colour; without gradients.
 
         Neighbouring samples are merged until their weights add up to `quota`, so that a ray has at most about
-        1 / quota of them. One member represents each group; the opacity of a ray is preserved. The number of samples
-        is read from the device: do not use this inside a training step on a GPU.
+        1 / quota of them. One member represents each group; the opacity of a ray is preserved.
 
         Args:
             origins: field units and axes.
             directions: unit length, field axes.
             quota: render weight of a group; 0 keeps every sample.
         """
-        at_once = RAYS_AT_ONCE[origins.device.type]
-        chunks = list(zip(origins.split(at_once), directions.split(at_once)))
-        with self.workers.open():
-            pieces = self.workers.map(lambda chunk: self._stops(*chunk, quota), chunks)
+        pieces = self._in_chunks(origins, directions, lambda first, rays: self._stops(rays, first, quota))
         firsts = [0]
         for piece in pieces:
             firsts.append(firsts[-1] + len(piece.x))
@@ -174,27 +176,47 @@ class Renderer:
         return RayStops(
             torch.cat([piece.x for piece in pieces]),
             torch.cat([piece.weight for piece in pieces]),
-            torch.cat([piece.ray + number * at_once for number, piece in enumerate(pieces)]),
+            torch.cat([piece.ray for piece in pieces]),
             torch.cat([*offsets, ends]),
         )
 
+    def _in_chunks(
+        self, origins: Tensor, directions: Tensor, work: Callable[[int, tuple[Tensor, Tensor]], tuple[Piece, int]]
+    ) -> list[Piece]:
+        """Apply `work` to rays in chunks; it gets the first ray's number, and returns how many samples were marched.
+
+        On a GPU the samples of a chunk say how many rays the next one has, so that a launch fills the device. It waits
+        for the device twice per chunk, to give buffers as many rows as there are samples: do not use this inside a
+        training step.
+        """
+        if not self.packed:
+            starts = range(0, max(len(origins), 1), RAYS_AT_ONCE)
+            chunks = zip(starts, zip(origins.split(RAYS_AT_ONCE), directions.split(RAYS_AT_ONCE)))
+            with self.workers.open():
+                return [piece for piece, _ in self.workers.map(lambda chunk: work(*chunk), chunks)]
+        pieces, first, count = [], 0, RAYS_AT_ONCE
+        while first < len(origins) or not pieces:
+            rows = slice(first, first + count)
+            piece, samples = work(first, (origins[rows], directions[rows]))
+            pieces.append(piece)
+            first += count
+            # Neighbouring rays may have more samples, so chunks grow slowly.
+            count = min(int(count * min(SAMPLES_AT_ONCE / max(samples, 1), 4.0)) or 1, MAX_RAYS_AT_ONCE)
+        return pieces
+
     @torch.no_grad()
-    def _stops(self, origins: Tensor, directions: Tensor, quota: float) -> RayStops:
-        met = self._sample(origins, directions, quota)
+    def _stops(self, rays: tuple[Tensor, Tensor], first: int, quota: float) -> tuple[RayStops, int]:
+        met = self.sampler.sample(*rays, quota=quota, capacity=None)
         x, ray, t, density = met.kept(met.x, met.samples.ray, met.samples.t, met.density)
         weight, *_ = self.backend.composite(density, density[:, None], t, met.step, met.offsets)
-        # On a GPU rows after the last ray's are unused.
-        end = int(met.offsets[-1])
-        return RayStops(x[:end], weight[:end], ray[:end], met.offsets)
-
-    def _sample(self, origins: Tensor, directions: Tensor, quota: float) -> MergedRays:
-        return self.sampler.sample(origins, directions, quota, capacity=len(origins) * MAX_MEAN_SAMPLES)
+        return RayStops(x, weight, ray + first, met.offsets), len(met.density)
 
     @torch.no_grad()
-    def _rays(self, origins: Tensor, directions: Tensor, normals: bool, termination: bool) -> RayColors:
+    def _rays(self, rays: tuple[Tensor, Tensor], normals: bool, termination: bool) -> tuple[RayColors, int]:
+        origins, directions = rays
         field, backend = self.field, self.backend
         layers = field.layers(field.network)
-        met = self._sample(origins, directions, MERGE)
+        met = self.sampler.sample(origins, directions, MERGE, capacity=None)
         features, ray, t = met.kept(met.features, met.samples.ray, met.samples.t)
         density, geometry = field.geometry(features, layers)
         values = field.color(geometry, harmonics(directions).index_select(0, ray), layers)
@@ -210,7 +232,7 @@ class Renderer:
             surface = distance.index_select(0, ray)
             inside = (t - surface).abs() <= NEAR * surface.clamp_min(1.0)
             near = torch.zeros_like(opacity).index_add_(0, ray, weight * inside)
-        return RayColors(rgb, distance, opacity, normal, near)
+        return RayColors(rgb, distance, opacity, normal, near), len(met.density)
 
     def _normals(self, at: Float[Tensor, "samples 3"], layers: list[Tensor]) -> Float[Tensor, "samples 3"]:
         """Unit vectors against the gradient of density at positions in field units."""

@@ -1,7 +1,8 @@
 """Samples along rays, packed: one ray's samples after another's, in buffers of fixed capacity.
 
-Ray r owns rows offsets[r] to offsets[r + 1]. Rows from offsets[-1] on are unused. On a GPU buffers keep their
-capacity, so that no step waits for the device to learn a count. On the CPU unused rows are cut off at once.
+Ray r owns rows offsets[r] to offsets[r + 1]. Rows from offsets[-1] on are unused. On a GPU buffers of a training step
+keep their capacity, so that no step waits for the device to learn a count. Elsewhere, and on the CPU, unused rows are
+cut off at once. Unused rows hold zeros, and kernels that add to something skip rows that would add nothing.
 """
 
 from dataclasses import dataclass
@@ -27,12 +28,19 @@ class RaySamples:
     """First sample of each ray, and the end of the last."""
 
 
-def offsets_of(counts: Int[Tensor, " rays"], capacity: int) -> Int[Tensor, " offsets"]:
+def padded(device: torch.device) -> bool:
+    """Whether buffers with a capacity keep it on this device."""
+    return device.type != "cpu"
+
+
+def offsets_of(counts: Int[Tensor, " rays"], capacity: int | None) -> Int[Tensor, " offsets"]:
     """First sample of each ray, from the counts. Samples beyond the capacity are dropped, last rays first."""
-    ends = torch.cumsum(counts, 0, dtype=torch.int32)
-    return torch.nn.functional.pad(ends, (1, 0)).clamp_(max=capacity)
+    ends = torch.nn.functional.pad(torch.cumsum(counts, 0, dtype=torch.int32), (1, 0))
+    return ends if capacity is None else ends.clamp_(max=capacity)
 
 
-def used(offsets: Int[Tensor, " offsets"], capacity: int) -> int:
-    """Rows of a buffer that are kept: those in use on the CPU, all on a GPU."""
-    return int(offsets[-1]) if offsets.device.type == "cpu" else capacity
+def used(offsets: Int[Tensor, " offsets"], capacity: int | None) -> int:
+    """Rows of a buffer: its capacity on a GPU; those in use on the CPU, and without a capacity."""
+    if capacity is None or not padded(offsets.device):
+        return int(offsets[-1])
+    return capacity

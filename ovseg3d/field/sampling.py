@@ -81,7 +81,8 @@ class RaySampler:
         origins: Float[Tensor, "rays 3"],
         directions: Float[Tensor, "rays 3"],
         quota: float,
-        capacity: int,
+        capacity: int | None,
+        kept: int | None = None,
         spread: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> MergedRays:
@@ -90,7 +91,8 @@ class RaySampler:
         Args:
             origins, directions: field units and axes, directions of unit length.
             quota: neighbours are merged up to this render weight.
-            capacity: largest number of samples, before and after merging.
+            capacity: largest number of samples; None: no limit, but a GPU is waited for.
+            kept: the same after merging.
             spread: factor on the distance between samples.
             generator: of the jitter and of the choice of kept samples; None uses 0.5 throughout.
         """
@@ -108,7 +110,7 @@ class RaySampler:
         x = self._box.along(origins, directions, samples.ray, samples.t)
         features = self._backend.encode(x, field.table)
         density = field.density(features, field.layers(field.network))
-        merged = self._backend.merge(density, samples, draw(density), MIN_TRANSMITTANCE, quota, capacity)
+        merged = self._backend.merge(density, samples, draw(density), MIN_TRANSMITTANCE, quota, kept)
         return MergedRays(samples, x, features, density, *merged)
 
     @torch.no_grad()
@@ -143,7 +145,7 @@ class RaySampler:
         jitter: Tensor,
         cells: CellBits,
         spread: float,
-        capacity: int,
+        capacity: int | None,
     ) -> RaySamples:
         smallest = self._config.step_size * 2.0 / self._config.occupancy_resolution
         return self._backend.march(

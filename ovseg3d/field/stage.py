@@ -8,8 +8,6 @@ run continues exactly.
 """
 
 import functools
-import math
-import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,10 +21,12 @@ from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections
 from ovseg3d.field.depth_rays import DepthRays
 from ovseg3d.field.levels import grid_levels
+from ovseg3d.field.measured import LaggedCounts, Measured
 from ovseg3d.field.occupancy import OccupancyGrid
 from ovseg3d.field.optimizer import GridOptimizer, Schedule, scale_gradient
 from ovseg3d.field.radiance import RadianceField, harmonics
 from ovseg3d.field.renderer import Renderer
+from ovseg3d.field.samples import padded
 from ovseg3d.field.scene_bounds import find_box, seen_cells
 from ovseg3d.scene import Cameras, PhotoPool, PixelBatch, Scene
 from ovseg3d.scene.sparse import SparseDepth
@@ -41,6 +41,10 @@ BEND = 0.02
 """Relative second difference of disparity from which on the planarity loss is linear."""
 MARCHED_COST = 0.25
 """Cost of a sample of which only the density is evaluated, as a share of one that is differentiated."""
+MAX_GROWTH = 1.25
+"""Largest factor by which the number of rays grows or shrinks from step to step."""
+LAG = 8
+"""Steps after which a GPU's numbers of samples are read."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,9 @@ class FieldStage:
     ) -> None:
         self.config, self.device, self.seed = config, device, seed
         sparse, use_depth = use.sparse, use.depth
-        self._depth = None if sparse is None else DepthRays(sparse, config.completion_weight, seed)
+        self._padded = padded(device)
+        drawn_on = device if self._padded else None
+        self._depth = None if sparse is None else DepthRays(sparse, config.completion_weight, seed, drawn_on)
         self._has_depth = use_depth or sparse is not None
         pinholes = all(frame.camera.model != "OPENCV_FISHEYE" for frame in scene.frames)
         self._lines = sparse is not None and config.planarity > 0 and pinholes
@@ -124,7 +130,9 @@ class FieldStage:
             [frame.camera for frame in scene.frames], self.box.field_from_input, device
         )
         self.photos = PhotoCorrections(len(scene.frames), use.exposure, use.refine_poses, device)
-        self._pool = PhotoPool(scene, scene.train, seed=seed, steps=steps, with_depth=use_depth, lines=self._lines)
+        self._pool = PhotoPool(
+            scene, scene.train, seed=seed, steps=steps, with_depth=use_depth, lines=self._lines, device=drawn_on
+        )
         rates = {
             "table": config.learning_rate,
             "network": config.network_learning_rate,
@@ -136,9 +144,9 @@ class FieldStage:
         # Every piece has whole lines of three rays.
         self._ray_unit = 192 if self._lines else 64
         self._ray_count = 1024 // self._ray_unit * self._ray_unit
-        self._used: list[Tensor] = []
+        self._counts = LaggedCounts(LAG if self._padded else 0)
         self._load = [0, 0]
-        self._measured = _Measured(device)
+        self._measured = Measured(device)
 
     def _renderer(self) -> Renderer:
         return Renderer(self.field, self.backend, self.box, self.occupancy, self.config, self.workers, self.white)
@@ -154,21 +162,18 @@ class FieldStage:
                 self._generator(step, 99), keep_all=step <= config.occupancy_warmup, share=self._pool.share
             )
         pieces = self._draw(step)
-        results = self.workers.map(
-            lambda item: self._piece(step, item[0], item[1].to(self.device), self._ray_count), list(enumerate(pieces))
-        )
+        results = self.workers.map(lambda item: self._piece(step, *item, self._ray_count), list(enumerate(pieces)))
         self._update(step, progress, results)
         error = torch.cat([result.squared_error for result in results])
         if (step + 1) % config.occupancy_every == 0:
-            batch = functools.reduce(_joined, pieces).to(self.device)
+            batch = functools.reduce(_joined, pieces)
             self._try_cells(batch, error, torch.cat([result.end for result in results]))
         self._measured.add(error.sum() / (3 * self._ray_count), self._ray_count)
-        self._used = [result.used for result in results]
-        if self.device.type == "cpu":
-            self._adapt_ray_count(most=1.25)
+        self._counts.put(self._ray_count, torch.stack([result.used for result in results]).sum(0))
+        self._adapt_ray_count()
 
     def _draw(self, step: int) -> list[PixelBatch]:
-        """The rays of a step, on the CPU, for each piece: pixels of photos, then sparse points."""
+        """The rays of a step for each piece: pixels of photos, then sparse points."""
         batch = self._pool.draw(step, self._ray_count)
         if self._depth is None:
             return self._cut(batch)
@@ -190,8 +195,13 @@ class FieldStage:
 
     @property
     def _capacity(self) -> int:
-        """Largest number of samples of a piece; only reached in the first steps."""
-        return 4 * self.config.samples // self.workers.pieces
+        """Largest number of marched samples of a piece; only reached in the first steps."""
+        return int(self.config.samples / MARCHED_COST) // self.workers.pieces
+
+    @property
+    def _kept_capacity(self) -> int | None:
+        """Largest number of merged samples of a piece; `_adapt_ray_count` aims at 4/5 of it at most."""
+        return self.config.samples // self.workers.pieces if self._padded else None
 
     def _piece(self, step: int, piece: int, batch: PixelBatch, total: int) -> _Result:
         config, field, backend = self.config, self.field, self.backend
@@ -201,7 +211,7 @@ class FieldStage:
         c2w = self.photos.poses(self._cameras.c2w, photos)
         ray_origins, ray_directions, z_per_distance = self._cameras.rays(batch.view, batch.xy, c2w)
         met = self.renderer.sampler.sample(
-            ray_origins, ray_directions, config.merge, self._capacity, step_scale, generator
+            ray_origins, ray_directions, config.merge, self._capacity, self._kept_capacity, step_scale, generator
         )
         samples, offsets, length = met.samples, met.offsets, met.step
         t, ray, features, x = met.kept(samples.t, samples.ray, met.features, met.x)
@@ -276,18 +286,15 @@ class FieldStage:
         end = torch.where(error > MISSING, end[worst], 0.0)
         self.renderer.sampler.try_cells(origins, directions, end, self._capacity)
 
-    def _adapt_ray_count(self, most: float) -> None:
-        """Choose the number of rays of the next step, to keep the work of a step about constant.
-
-        It reads the number of samples from the device. On a GPU only `measure` calls it, so that steps do not wait.
-
-        Args:
-            most: largest factor by which the number grows or shrinks, so that an outlier has little effect.
-        """
-        self._load = torch.stack(self._used).sum(0).tolist()
+    def _adapt_ray_count(self) -> None:
+        """Choose the number of rays of the next step, to keep the work of a step about constant."""
+        if (counted := self._counts.take()) is None:
+            return
+        rays, self._load = counted
         marched, kept = self._load
-        wanted = self._ray_count * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
-        wanted = min(max(wanted, self._ray_count / most), self._ray_count * most)
+        wanted = rays * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
+        # An outlier has little effect.
+        wanted = min(max(wanted, self._ray_count / MAX_GROWTH), self._ray_count * MAX_GROWTH)
         self._ray_count = (
             int(min(max(wanted, MIN_RAYS), max(self.config.max_rays, self._ray_unit)))
             // self._ray_unit
@@ -297,8 +304,6 @@ class FieldStage:
     # -- interface of a stage ---------------------------------------------------------------------------------
 
     def measure(self) -> dict[str, float]:
-        if self.device.type != "cpu" and self._used:
-            self._adapt_ray_count(most=2.0)
         marched, kept = self._load
         return {
             **self._measured.take(),
@@ -345,31 +350,3 @@ def _bend(
     bend = (first - 2.0 * middle + last) / middle.detach()
     loss = torch.nn.functional.huber_loss(bend, torch.zeros_like(bend), reduction="none", delta=BEND)
     return (loss / BEND * flatness[:count].view(-1, 3).amin(1)).sum()
-
-
-class _Measured:
-    """Training error and speed since the last `take`; the error stays on the device until then."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._reset()
-
-    def _reset(self) -> None:
-        self._error, self._steps, self._rays = torch.zeros((), device=self._device), 0, 0
-        self._since = time.monotonic()
-
-    def add(self, error: Tensor | float, rays: int) -> None:
-        self._error += error
-        self._steps += 1
-        self._rays += rays
-
-    def take(self) -> dict[str, float]:
-        steps, seconds = max(self._steps, 1), max(time.monotonic() - self._since, 1e-9)
-        figures = {
-            "psnr": -10.0 * math.log10(max(float(self._error) / steps, 1e-10)),
-            "rays_per_second": self._rays / seconds,
-            "steps_per_second": self._steps / seconds,
-            "rays_per_step": self._rays / steps,
-        }
-        self._reset()
-        return figures

@@ -3,5 +3,6 @@ from .executors import Processes as Processes
 from .executors import Sequential as Sequential
 from .many import SceneReport as SceneReport
 from .many import train_scenes as train_scenes
+from .many_runs import use_runs as use_runs
 from .on_ray import OnRay as OnRay
 from .train import train_scene as train_scene

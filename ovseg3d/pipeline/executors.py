@@ -1,7 +1,7 @@
-"""Where scenes are trained: in this process one after another, in processes of this machine, or by Ray (`on_ray`).
+"""Where tasks are done: in this process one after another, in processes of this machine, or by Ray (`on_ray`).
 
 An executor takes tasks while it has `free` places, and hands on the messages of its workers. It knows neither the list
-of scenes nor the ledger, and repeats nothing: `many` does, once for all executors.
+nor the ledger, and repeats nothing: `batch` does, once for all executors.
 """
 
 import signal
@@ -24,7 +24,7 @@ _END_SECONDS = 10.0
 
 
 class Executor(ABC):
-    """Something that trains scenes; used in a `with` block, which ends its workers."""
+    """Something that does tasks; used in a `with` block, which ends its workers."""
 
     @property
     @abstractmethod
@@ -58,7 +58,7 @@ class Executor(ABC):
 
 
 class Sequential(Executor):
-    """One scene after another, in this process."""
+    """One task after another, in this process."""
 
     def __init__(self) -> None:
         self._task: Task | None = None
@@ -90,7 +90,7 @@ class _Worker:
 
 
 class Processes(Executor):
-    """Processes of this machine. Each trains one scene after another, so that it is started and warmed up once.
+    """Processes of this machine. Each does one task after another, so that it is started and warmed up once.
 
     Args:
         workers: number of processes.
@@ -114,7 +114,7 @@ class Processes(Executor):
 
     @property
     def pids(self) -> list[int]:
-        """Ids of the processes that are training."""
+        """Ids of the processes that are at work."""
         return [worker.process.pid for worker in self._workers if worker.task and worker.process.pid]
 
     def submit(self, task: Task) -> None:
@@ -154,7 +154,7 @@ class Processes(Executor):
                 worker.pipe.close()
                 worker.process.join()
                 if worker.task is not None:
-                    handle(Died(worker.task.scene, _describe(worker.process.exitcode)))
+                    handle(Died(worker.task.item, _describe(worker.process.exitcode)))
                 continue
             if isinstance(message, Ended):
                 worker.task = None
@@ -187,7 +187,7 @@ def _describe(exit_code: int | None) -> str:
 
 
 def _serve(pipe: "connection.Connection[Any, Any]", threads: int) -> None:
-    """A worker: train what comes through the pipe until None comes, or until the other side is gone."""
+    """A worker: do what comes through the pipe until None comes, or until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; `stop` is said instead
     limit_threads(threads)
     stop = threading.Event()
@@ -217,4 +217,4 @@ def _send(pipe: "connection.Connection[Any, Any]", message: Message) -> None:
     try:
         pipe.send(message)
     except OSError:
-        pass  # nobody listens any more; `listen` lets the training end with a checkpoint
+        pass  # nobody listens any more; `listen` lets the work end

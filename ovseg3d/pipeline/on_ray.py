@@ -1,8 +1,8 @@
-"""Scenes as tasks of a Ray cluster. Ray is optional, and imported when an `OnRay` is entered.
+"""Tasks on a Ray cluster. Ray is optional, and imported when an `OnRay` is entered.
 
 Ray places the tasks, gives them CPUs and GPUs, and notices workers and machines that are lost. It repeats nothing:
-`many` does, from the scene's checkpoint. Messages travel through one small actor on the machine of the caller; its
-answer to a worker says whether to stop.
+`batch` does. Messages travel through one small actor on the machine of the caller; its answer to a worker says whether
+to stop.
 """
 
 import socket
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 10.0
 
 
 class OnRay(Executor):
-    """Train scenes on a Ray cluster. All machines must have this version of ovseg3d, and see the same paths.
+    """Do tasks on a Ray cluster. All machines must have this version of ovseg3d, and see the same paths.
 
     Args:
         address: of the cluster, such as "auto", "HOST:6379" or "ray://HOST:10001"; by default the one that is running
@@ -123,11 +123,9 @@ class OnRay(Executor):
         try:
             return self._ray.get(reference)
         except errors.RayTaskError as error:  # such as another version of ovseg3d there
-            return Ended(task.scene, "failed", task.folder, RuntimeError(str(error)))
+            return Ended(task.item, "failed", task.folder, RuntimeError(str(error)))
         except errors.RayError as error:
-            return Died(
-                task.scene, f"The worker was lost: {' '.join(str(error).split())[:300] or type(error).__name__}"
-            )
+            return Died(task.item, f"The worker was lost: {' '.join(str(error).split())[:300] or type(error).__name__}")
 
 
 def _check_reachable(address: str | None) -> None:
@@ -160,7 +158,7 @@ class _Mailbox:
 
 
 def _work(task: Task, mailbox: Any, threads: int) -> Ended:
-    """Train a scene in a worker of Ray."""
+    """Do a task in a worker of Ray."""
     limit_threads(threads)
     ray: Any = import_module("ray")
     stop = threading.Event()

@@ -1,11 +1,12 @@
-"""The ledger of many scenes: runs.jsonl in the output folder, one JSON object per line, appended and never rewritten.
+"""A ledger of many tasks: a file in the output folder with one JSON object per line, appended and never rewritten.
 
     {"time": "2026-11-25T18:00:00+00:00", "scene": "/data/room_a", "state": "done", "run": "room_a", "attempt": 1,
      "message": "", "settings": "5f0c..."}
 
-A run is named relative to the folder of the ledger, which may move. The last line of a scene is its state. Only the
-process that hands out the scenes writes, each line in one write to the end of the file. A line that a killed process
-cut is skipped by readers, and the next line starts on a new one.
+This is runs.jsonl, of scenes and their run folders. results.jsonl, of runs and the folders of their results, has "run"
+and "folder" instead of "scene" and "run". Folders are named relative to that of the ledger, which may move. The last
+line of an item is its state. Only the process that hands out the tasks writes, each line in one write to the end of the
+file. A line that a killed process cut is skipped by readers, and the next line starts on a new one.
 """
 
 import json
@@ -21,8 +22,11 @@ from ovseg3d.files import make_folder, output_error
 from ovseg3d.limits import MAX_PATH_BYTES, open_regular
 
 FILE = "runs.jsonl"
+"""Name of the ledger of scenes."""
+RESULTS = "results.jsonl"
+"""Name of the ledger of runs that a command was applied to."""
 State = Literal["running", "died", "interrupted", "failed", "done"]
-"""died: the worker ended without a word, and the scene is tried again."""
+"""died: the worker ended without a word, and the task is tried again."""
 MAX_MESSAGE = 2000
 """Longest message of a line, in characters."""
 _MAX_LINE = 4 * MAX_PATH_BYTES + 8 * MAX_MESSAGE
@@ -31,13 +35,13 @@ _MAX_LINE = 4 * MAX_PATH_BYTES + 8 * MAX_MESSAGE
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What happened to a scene."""
+    """What happened to an item."""
 
-    scene: str
-    """Absolute path of the capture."""
+    item: str
+    """Absolute path of the capture, or of the run."""
     state: State
-    run: Path | None = None
-    """Absolute path of the run folder, once there is one."""
+    folder: Path | None = None
+    """Absolute path of the run folder, or of the results, once there is one."""
     attempt: int = 1
     """1, and one more after each death of a worker."""
     message: str = ""
@@ -51,11 +55,18 @@ class Ledger:
 
     path: Path
 
+    @property
+    def _keys(self) -> dict[str, str]:
+        """Names in the file of the fields of an entry."""
+        item, folder = ("run", "folder") if self.path.name == RESULTS else ("scene", "run")
+        return {**{name: name for name in Entry.__dataclass_fields__}, "item": item, "folder": folder}
+
     def append(self, entry: Entry) -> None:
         """Add a line. Raises OutputError: the folder cannot be written to, or the disk is full."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        run = None if entry.run is None else os.path.relpath(entry.run, self.path.parent)
-        values = {"time": now, **asdict(entry), "run": run, "message": entry.message[:MAX_MESSAGE]}
+        folder = None if entry.folder is None else os.path.relpath(entry.folder, self.path.parent)
+        values = {**asdict(entry), "folder": folder, "message": entry.message[:MAX_MESSAGE]}
+        values = {"time": now, **{self._keys[name]: value for name, value in values.items()}}
         line = (json.dumps(values, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
         make_folder(self.path.parent)
         try:
@@ -70,7 +81,7 @@ class Ledger:
             raise OutputError("The disk is full", where=self.path, fix="free some space, then the same command again")
 
     def latest(self) -> dict[str, Entry]:
-        """The last entry of each scene, in the order of first mention; lines that are cut or foreign are skipped.
+        """The last entry of each item, in the order of first mention; lines that are cut or foreign are skipped.
 
         Raises:
             RunError: the file cannot be read.
@@ -79,7 +90,7 @@ class Ledger:
         if os.path.lexists(self.path):
             for line in self._lines():
                 if (entry := self._parse(line)) is not None:
-                    found[entry.scene] = entry
+                    found[entry.item] = entry
         return found
 
     def _lines(self) -> Iterator[bytes]:
@@ -90,13 +101,13 @@ class Ledger:
     def _parse(self, line: bytes) -> Entry | None:
         try:
             values: Any = json.loads(line)
-            fields = {name: values[name] for name in Entry.__dataclass_fields__}
-            texts = (fields["scene"], fields["message"], fields["settings"], fields["run"] or "")
+            fields = {name: values[key] for name, key in self._keys.items()}
+            texts = (fields["item"], fields["message"], fields["settings"], fields["folder"] or "")
             known = all(isinstance(text, str) and "\0" not in text for text in texts)
             if not known or fields["state"] not in get_args(State) or not isinstance(fields["attempt"], int):
                 return None
         except (ValueError, RecursionError, KeyError, TypeError):
             return None
-        if fields["run"] is not None:
-            fields["run"] = Path(os.path.abspath(self.path.parent / fields["run"]))
+        if fields["folder"] is not None:
+            fields["folder"] = Path(os.path.abspath(self.path.parent / fields["folder"]))
         return Entry(**fields)

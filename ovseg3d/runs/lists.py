@@ -177,7 +177,7 @@ def _runs_in(path: Path) -> list[str]:
     """The runs of a folder of runs; none where the folder is itself a run, or a scene whose newest run is meant."""
     if (path / FILE).is_file():
         entries = Ledger(path / FILE).latest().values()
-        return [str(entry.run) for entry in entries if entry.run is not None and entry.state == "done"]
+        return [str(entry.folder) for entry in entries if entry.folder is not None and entry.state == "done"]
     return [] if _is_run(path) else [name for name in _folders_in(path) if _is_run(Path(name))]
 
 

@@ -14,7 +14,7 @@ from .images import usable_at as usable_at
 from .load import inspect_scene as inspect_scene
 from .load import load_scene as load_scene
 from .photos import PhotoPool as PhotoPool
-from .photos import PixelBatch as PixelBatch
+from .pixels import PixelBatch as PixelBatch
 from .plot import plot_scene as plot_scene
 from .rays import Cameras as Cameras
 from .rgbd import RgbdPhoto as RgbdPhoto

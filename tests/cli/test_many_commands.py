@@ -10,17 +10,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from commands import Cli, Done
 from rich.console import Console
-from tiny import small_settings
+from tiny import copy_runs, small_settings
 
 from ovseg3d.cli.many_progress import ManyProgress
+from ovseg3d.cli.many_runs import Output
 from ovseg3d.engine import Event
 from ovseg3d.errors import SceneError
-from ovseg3d.pipeline.many import Planned
+from ovseg3d.pipeline.batch import Planned
 from ovseg3d.pipeline.tasks import Died, Ended, Message, Progress, Started
 from ovseg3d.runs.ledger import FILE
 from ovseg3d.session import Run
@@ -156,7 +158,12 @@ def test_questions_and_exports_of_many_runs(cli: Cli, run: Run, tmp_path: Path) 
     answers = json.loads(done.stdout)["runs"]
     assert [Path(one["run"]).name for one in answers] == ["a", "b"]
     assert all(one["answers"][0]["phrase"] == "red" for one in answers)
-    assert (tmp_path / "answers/a").is_dir() and (tmp_path / "answers/b").is_dir()
+    for name in "ab":
+        assert json.loads((tmp_path / "answers" / name / "result.json").read_text())["answers"][0]["phrase"] == "red"
+    again = cli("query", "runs", "red", *flags)
+    assert "2 of 2 runs were done before" in again.stderr and json.loads(again.stdout) == json.loads(done.stdout)
+    other = cli("query", "runs", "blue", *flags)
+    assert "done before" not in other.stderr and json.loads(other.stdout)["runs"][0]["answers"][0]["phrase"] == "blue"
     done = cli("export", "runs/a", "runs/b", "--what", "cloud", "--json")
     assert done.returncode == 0, done.stderr
     for one in json.loads(done.stdout)["runs"]:
@@ -164,6 +171,41 @@ def test_questions_and_exports_of_many_runs(cli: Cli, run: Run, tmp_path: Path) 
     done = cli("detect", "runs/*", "--json", "--output", "boxes")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["runs"]) == 2 and (tmp_path / "boxes/b/detections.json").is_file()
+
+
+def test_runs_in_workers_with_a_ledger(cli: Cli, tiny_run: Path, tiny_scene: Path, tmp_path: Path) -> None:
+    """A bad run fails alone, and the same command again measures what is missing or has changed."""
+    copy_runs(tiny_run, tiny_scene, tmp_path / "runs", "abc")
+    (tmp_path / "runs/b/checkpoints").rename(tmp_path / "kept")
+    command = ("eval", "runs", "--output-dir", "out", "--table", "table.csv")
+    done = cli(*command, "--workers", 2, "--json")
+    assert done.returncode == 2 and "checkpoint" in done.stderr and "3 runs: 2 done, 1 failed" in done.stderr
+    first = json.loads(done.stdout)["runs"]
+    assert [Path(one["run"]).name for one in first] == ["a", "b", "c"] and "checkpoint" in first[1]["error"]
+    kept = json.loads((tmp_path / "out/a/result.json").read_text())
+    assert kept == first[0] and not (tmp_path / "out/b/result.json").exists()
+    (tmp_path / "kept").rename(tmp_path / "runs/b/checkpoints")
+    os.utime(tmp_path / "runs/c/status.json", (1, 1))  # as if it was trained again
+    done = cli(*command)
+    assert done.returncode == 0 and "1 of 3 runs were done before" in done.stdout
+    assert "runs/b: done" in done.stdout and "runs/c: done" in done.stdout and "runs/a: done" not in done.stdout
+    assert "PSNR" in done.stdout  # the table of a run's views
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    assert [float(row["mean.psnr"]) == pytest.approx(first[0]["mean"]["psnr"]) for row in rows] == [True] * 3
+    before = (tmp_path / "out/results.jsonl").read_text()
+    assert '"state": "failed"' in before and before.count('"state": "done"') == 4
+    done = cli(*command)
+    assert "3 of 3 runs were done before" in done.stdout and (tmp_path / "out/results.jsonl").read_text() == before
+    done = cli(*command, "--views", "train")  # other settings
+    assert done.returncode == 0 and "were done before" not in done.stdout
+
+
+def test_flags_of_workers_for_runs(cli: Cli, tiny_run: Path) -> None:
+    fails(cli("eval", tiny_run, "--workers", 0), "--workers must be at least 1")
+    fails(cli("eval", tiny_run, "--seeds", "0", "--workers", 2), "--workers would have no effect")
+    fails(cli("eval", tiny_run, "--output-dir", "out"), "--output-dir would have no effect")
+    fails(cli("query", tiny_run, "red", "--on", "slurm"), "There is no --on 'slurm'")
+    fails(cli("export", tiny_run, "--workers", 1, "--scene", tiny_run), "--scene would have no effect")
 
 
 def test_the_display(tmp_path: Path) -> None:
@@ -192,3 +234,19 @@ def test_the_display(tmp_path: Path) -> None:
         for words in ("1 of 3 scenes were done", "room_a: warning: odd photos", "tried again", "room_a: done after"):
             assert words in text
     assert "room_a: training in" in drawn[False] and "2 of 3 done, 1 failed" in drawn[True]
+
+
+@pytest.mark.parametrize(("command", "waits"), [("query", False), ("detect", False), ("eval", True), ("export", True)])
+def test_ctrl_c_ends_one_run_at_once_unless_its_work_listens(
+    cli: Cli, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, command: str, waits: bool
+) -> None:
+    from ovseg3d.cli import load_command
+
+    def interrupted(self: Any, path: Path, folder: Path | None, output: Output) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGINT)
+        assert output.stop.is_set()
+        raise SceneError("It has seen the signal")
+
+    monkeypatch.setattr(load_command(command), "use", interrupted)
+    done = cli(command, tiny_run, *(["red"] if command == "query" else []))
+    assert done.returncode == (2 if waits else 130) and ("has seen" in done.stderr) == waits

@@ -80,17 +80,20 @@ def test_photos_without_points_have_no_target():
     assert filled.depth_weight.tolist() == [0.0]
 
 
-def test_points_are_drawn_by_their_confidence():
-    drawn = DepthRays(made(), weight=0.3, seed=1).draw(step=3, count=5000)
+@pytest.mark.parametrize("device", [None, torch.device("cpu")])
+def test_points_are_drawn_by_their_confidence(device):
+    drawn = DepthRays(made(), weight=0.3, seed=1, device=device).draw(step=3, count=5000)
     assert not drawn.valid.any() and (drawn.depth_weight == 1).all() and (drawn.view == 1).all()
     share = [(drawn.depth_z == z).float().mean().item() for z in (1.0, 2.0, 3.0)]
     assert share == pytest.approx([0.8, 0.2, 0.0], abs=0.03)  # 1 : 1/4 : none
-    again = DepthRays(made(), weight=0.3, seed=1).draw(step=3, count=5000)
+    again = DepthRays(made(), weight=0.3, seed=1, device=device).draw(step=3, count=5000)
     assert all(torch.equal(getattr(drawn, f.name), getattr(again, f.name)) for f in dataclasses.fields(PixelBatch))
 
 
-def test_no_certain_point_is_no_ray():
-    assert len(DepthRays(made(sigma=np.full(3, 0.2)), weight=0.3, seed=0).draw(0, 64).view) == 0
+@pytest.mark.parametrize("device", [None, torch.device("cpu")])
+def test_no_certain_point_is_no_ray(device):
+    rays = DepthRays(made(sigma=np.full(3, 0.2)), weight=0.3, seed=0, device=device)
+    assert len(rays.draw(0, 64).view) == 0
 
 
 def test_a_plane_has_no_bend_and_a_crease_has():

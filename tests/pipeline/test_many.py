@@ -8,21 +8,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from deadly import Deadly
 from safetensors.numpy import load_file
 from tiny import small_settings
 
 import ovseg3d
 from ovseg3d.errors import ConfigError
-from ovseg3d.pipeline import Executor, Processes
-from ovseg3d.pipeline.many import MAX_ATTEMPTS, Planned
-from ovseg3d.pipeline.tasks import Died, Ended, Message, Progress, Started, Task, run_task
+from ovseg3d.pipeline import Processes
+from ovseg3d.pipeline.batch import MAX_ATTEMPTS, Planned
+from ovseg3d.pipeline.tasks import Died, Ended, Progress, Started, Task, run_task
+from ovseg3d.pipeline.training import Training
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.folder import RunLock, open_run
 from ovseg3d.runs.ledger import FILE, Ledger
@@ -59,35 +60,6 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if ".tmp" in path.name]
 
 
-class Deadly(Executor):
-    """Runs tasks in this process; the first `deaths` of them are lost after they have begun."""
-
-    def __init__(self, deaths: int) -> None:
-        self.deaths, self.tasks = deaths, list[Task]()
-        self._now: Task | None = None
-
-    @property
-    def free(self) -> int:
-        return int(self._now is None)
-
-    @property
-    def busy(self) -> bool:
-        return self._now is not None
-
-    def submit(self, task: Task) -> None:
-        self.tasks.append(task)
-        self._now = task
-
-    def poll(self, handle: Callable[[Message], None], stop: threading.Event) -> None:
-        task, self._now = self._now, None
-        assert task is not None
-        if self.deaths > 0:
-            self.deaths -= 1
-            handle(Died(task.scene, "It was lost"))
-        else:
-            handle(run_task(task, handle, stop))
-
-
 def test_a_bad_scene_fails_alone(scenes: list[Path], tmp_path: Path) -> None:
     seen: list[Any] = []
     reports = ovseg3d.train_scenes(
@@ -114,7 +86,7 @@ def test_the_same_call_again_does_what_is_missing(scenes: list[Path], tmp_path: 
     seen: list[Any] = []
     reports = ovseg3d.train_scenes(scenes, config, output_dir=out, report=seen.append)
     assert [report.status for report in reports] == ["done"] * 3 and seen[0] == Planned(3, 1)
-    assert [message.scene.name for message in seen if isinstance(message, Started)] == ["broken", "c"]
+    assert [message.item.name for message in seen if isinstance(message, Started)] == ["broken", "c"]
     assert (out / "a/status.json").stat().st_mtime_ns == before
     # Without the ledger the run folders are the truth.
     (out / FILE).unlink()
@@ -159,7 +131,7 @@ def test_a_repeated_scene_waits_for_the_lock_of_its_lost_worker(tiny_scene: Path
     with ExitStack() as held:
         held.enter_context(RunLock(folder))
         threading.Timer(2.5, held.pop_all().close).start()
-        task = Task(tiny_scene, settings(steps=2), folder, attempt=2)
+        task = Task(tiny_scene, Training(settings(steps=2)), folder, "config.json", attempt=2)
         assert run_task(task, lambda _: None, threading.Event()).status == "done"
 
 
@@ -221,7 +193,7 @@ def test_two_workers_one_of_which_is_killed(scenes: list[Path], tmp_path: Path) 
     assert killed and [report.status for report in reports] == ["done", "failed", "done"]
     deaths = [message for message in seen if isinstance(message, Died)]
     assert len(deaths) == 1 and "SIGKILL" in deaths[0].reason
-    name = deaths[0].scene.name
+    name = deaths[0].item.name
     assert {(name, "died", 1), (name, "done", 2)} <= set(states(tmp_path / "many"))
     ovseg3d.train_scenes(scenes, config, output_dir=tmp_path / "one")
     for name in "ac":
@@ -235,7 +207,7 @@ def test_workers_end_with_their_parent(scenes: list[Path], tmp_path: Path) -> No
     code = (
         "import sys, ovseg3d\nfrom pathlib import Path\nfrom ovseg3d.pipeline import Processes\n"
         "from ovseg3d.runs.settings import make_config\n"
-        "def say(message):\n    print(getattr(message, 'run', ''), executor.pids[0], flush=True)\n"
+        "def say(message):\n    print(getattr(message, 'folder', ''), executor.pids[0], flush=True)\n"
         "if __name__ == '__main__':\n"
         "    executor = Processes(1)\n"
         "    config = make_config('cpu', config_file=Path(sys.argv[2]))\n"

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import Cli
 from safetensors.numpy import load_file
-from tiny import small_settings
+from tiny import copy_runs, small_settings
 
 import ovseg3d
 from ovseg3d.errors import ConfigError
@@ -55,7 +56,7 @@ def test_a_node_that_is_lost(cluster: Any, tiny_scene: Path, tmp_path: Path) -> 
     def watch(message: Any) -> None:
         seen.append(message)
         if isinstance(message, Progress) and message.event.kind == "checkpoint":
-            begun.add(message.scene)
+            begun.add(message.item)
             if len(begun) == 2 and not lost:
                 lost.append(cluster.worker_nodes.copy().pop())
                 cluster.remove_node(lost[0], allow_graceful=False)
@@ -75,6 +76,18 @@ def test_a_node_that_is_lost(cluster: Any, tiny_scene: Path, tmp_path: Path) -> 
         )
         for key in first:
             np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+def test_runs_on_a_cluster(cluster: Any, cli: Cli, tiny_run: Path, tiny_scene: Path, tmp_path: Path) -> None:
+    copy_runs(tiny_run, tiny_scene, tmp_path / "runs", "ab")
+    shutil.rmtree(tmp_path / "runs/b/checkpoints")
+    command = ("eval", "runs", "--json", "--output-dir", "out")
+    done = cli(*command, "--on", f"ray:{cluster.address}")
+    assert done.returncode == 2 and "2 runs: 1 done, 1 failed" in done.stderr, done.stderr
+    one, other = json.loads(done.stdout)["runs"]
+    here = cli("eval", "runs/a", "--json")
+    assert one == json.loads(here.stdout) and "checkpoint" in other["error"]
+    assert "1 of 2 runs were done before" in cli(*command).stderr
 
 
 def test_a_cluster_that_is_not_there(tiny_scene: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ovseg3d.errors import OutputError, RunError
-from ovseg3d.runs.ledger import FILE, MAX_MESSAGE, Entry, Ledger
+from ovseg3d.runs.ledger import FILE, MAX_MESSAGE, RESULTS, Entry, Ledger
 
 
 def test_the_last_line_of_a_scene_is_its_state(tmp_path: Path) -> None:
@@ -20,13 +20,23 @@ def test_the_last_line_of_a_scene_is_its_state(tmp_path: Path) -> None:
     assert ledger.latest() == {"/data/röom": last, "/data/b": second}
     lines = ledger.path.read_text().splitlines()
     assert [json.loads(line)["state"] for line in lines] == ["running", "failed", "done"]
-    assert all(set(json.loads(line)) == {"time", *Entry.__dataclass_fields__} for line in lines)
+    assert all(
+        set(json.loads(line)) == {"time", "scene", "state", "run", "attempt", "message", "settings"} for line in lines
+    )
 
 
 def test_the_output_folder_may_move(tmp_path: Path) -> None:
     Ledger(tmp_path / "a" / FILE).append(Entry("/s", "done", tmp_path / "a/s"))
     (tmp_path / "a").rename(tmp_path / "b")
-    assert Ledger(tmp_path / "b" / FILE).latest()["/s"].run == tmp_path / "b/s"
+    assert Ledger(tmp_path / "b" / FILE).latest()["/s"].folder == tmp_path / "b/s"
+
+
+def test_a_ledger_of_results_names_runs_and_folders(tmp_path: Path) -> None:
+    ledger, entry = Ledger(tmp_path / RESULTS), Entry("/runs/a", "done", tmp_path / "a", settings="ab")
+    ledger.append(entry)
+    assert ledger.latest() == {"/runs/a": entry}
+    line = json.loads(ledger.path.read_text())
+    assert line["run"] == "/runs/a" and line["folder"] == "a" and "scene" not in line
 
 
 def test_a_torn_line_is_skipped_and_ended(tmp_path: Path) -> None:

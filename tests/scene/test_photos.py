@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,13 @@ ONE_PHOTO = w.WIDTH * w.HEIGHT * 3
 
 def _same(a, b) -> bool:
     return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+
+
+@pytest.fixture(autouse=True, params=["host", "device"])
+def kept_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test holds for photos on the host, and for those on a device, which is the CPU here."""
+    if request.param == "device":
+        monkeypatch.setitem(globals(), "PhotoPool", partial(PhotoPool, device=torch.device("cpu")))
 
 
 @pytest.fixture

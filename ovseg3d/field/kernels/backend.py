@@ -139,10 +139,13 @@ class WarpBackend:
         rate, root = by.rate / (1 - by.beta1**by.step), (1 - by.beta2**by.step) ** -0.5
         scalars = [rate, by.beta1, by.beta2, root, by.epsilon]
 
-        def update(level: Level) -> None:
-            launch(self._grid.adam, level.size, [*arrays, level.offset, *scalars], self.device)
+        def update(offset: int, size: int) -> None:
+            launch(self._grid.adam, size, [*arrays, offset, *scalars], self.device)
 
-        (workers or Workers(1)).map(update, self.levels.levels)
+        if workers is None or workers.threads == 1:
+            update(0, self.levels.entries)
+        else:
+            workers.map(lambda level: update(level.offset, level.size), self.levels.levels)
 
     # -- along rays ------------------------------------------------------------------------------------------
 
@@ -162,7 +165,7 @@ class WarpBackend:
         cells: CellBits,
         smallest_step: float,
         cone: float,
-        capacity: int,
+        capacity: int | None,
     ) -> RaySamples:
         """See `FieldBackend.march`."""
         rays = [vectors(origins, 3), vectors(directions, 3), vectors(spans, 2), array(jitter)]
@@ -190,7 +193,7 @@ class WarpBackend:
         draws: Float[Tensor, " samples"],
         least_transmittance: float,
         quota: float,
-        capacity: int,
+        capacity: int | None,
     ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
         """See `FieldBackend.merge`."""
         rays = len(samples.offsets) - 1

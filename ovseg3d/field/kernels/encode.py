@@ -97,6 +97,13 @@ def encode_kernels(features: int) -> SimpleNamespace:
         grad_table: wp.array(dtype=vector),
     ):
         i, s = wp.tid()
+        # Unused rows have no gradient. On a GPU all of them would wait for the same entries.
+        needed = wp.bool(False)
+        for k in range(features):
+            if grad_out[s, i + first][k] != 0.0:
+                needed = True
+        if not needed:
+            return
         level = levels[i + first]
         at = inside(x[s]) * level.scale + wp.vec3(0.5, 0.5, 0.5)
         x0 = wp.uint32(at[0])

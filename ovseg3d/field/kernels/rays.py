@@ -196,7 +196,9 @@ def merge(
 def scatter_max(cell: wp.array(dtype=wp.int32), weight: wp.array(dtype=wp.float32), value: wp.array(dtype=wp.float32)):
     """Raise each cell's value to the largest weight of its samples."""
     s = wp.tid()
-    wp.atomic_max(value, cell[s], weight[s])
+    # Unused rows have no weight. On a GPU all of them would wait for one cell.
+    if weight[s] > 0.0:
+        wp.atomic_max(value, cell[s], weight[s])
 
 
 @no_type_check

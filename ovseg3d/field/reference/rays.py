@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.occupancy import cell_at
-from ovseg3d.field.samples import RaySamples
+from ovseg3d.field.samples import RaySamples, offsets_of
 
 
 def march(
@@ -17,7 +17,7 @@ def march(
     cells: CellBits,
     smallest_step: float,
     cone: float,
-    capacity: int,
+    capacity: int | None,
 ) -> RaySamples:
     """Advance all rays together, step by step; a sample is kept if its cell is occupied. See `FieldBackend.march`."""
     cascades, blocks, resolution = *cells.words.shape[:2], cells.resolution
@@ -49,8 +49,7 @@ def march(
     ray, middle, step, cell = (torch.cat(parts) for parts in zip(*found)) if found else (rays[:0],) * 4
     order = torch.argsort(ray, stable=True)[:capacity]
     counts = torch.bincount(ray, minlength=len(origins))
-    ends = torch.cumsum(counts, 0).clamp_max(capacity)
-    offsets = torch.nn.functional.pad(ends, (1, 0)).int()
+    offsets = offsets_of(counts, capacity)
     return RaySamples(middle[order].float(), step[order].float(), ray[order].int(), cell[order].int(), offsets)
 
 
@@ -84,7 +83,7 @@ def merge(
     draws: Float[Tensor, " samples"],
     least_transmittance: float,
     quota: float,
-    capacity: int,
+    capacity: int | None,
 ) -> tuple[Float[Tensor, " samples"], Int[Tensor, " merged"], Float[Tensor, " merged"], Int[Tensor, " offsets"]]:
     """Merge the samples of each ray. See `FieldBackend.merge`."""
     before = transmittance(density, samples.step, samples.offsets)
@@ -107,7 +106,7 @@ def merge(
         index += [s for s, _ in found]
         totals += [total for _, total in found]
         counts.append(len(found))
-    offsets = torch.tensor([0, *counts], device=density.device).cumsum(0).clamp_max(capacity).int()
+    offsets = offsets_of(torch.tensor(counts, device=density.device), capacity)
     index = torch.tensor(index[:capacity], dtype=torch.int32, device=density.device)
     return weight, index, density.new_tensor(totals[:capacity]) / density[index], offsets
 

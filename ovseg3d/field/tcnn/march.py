@@ -60,7 +60,7 @@ class NerfaccMarch:
         cells: CellBits,
         smallest_step: float,
         cone: float,
-        capacity: int,
+        capacity: int | None,
     ) -> RaySamples:
         cascades, resolution = len(cells.words), cells.resolution
         begin, end = spans.unbind(-1)

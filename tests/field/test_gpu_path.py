@@ -1,0 +1,187 @@
+"""What a GPU would be asked to do, counted on the CPU: see `counting.py`. The figures are those of the code today."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from counting import Work, as_on_a_gpu
+from tiny import small_settings
+
+from ovseg3d.engine import Workers
+from ovseg3d.field.backends import make_backend
+from ovseg3d.field.config import FieldConfig
+from ovseg3d.field.levels import grid_levels
+from ovseg3d.field.renderer import RAYS_AT_ONCE
+from ovseg3d.field.stage import LAG, MARCHED_COST, CaptureUse, FieldStage
+from ovseg3d.scene import Cameras, Scene, load_scene
+from ovseg3d.scene.sparse import SparseDepth
+
+CPU = torch.device("cpu")
+CONFIG = replace(FieldConfig(**small_settings()["field"]), samples=16384, occupancy_warmup=16)
+MARCHED = int(CONFIG.samples / MARCHED_COST)
+KEPT = CONFIG.samples
+
+
+@pytest.fixture(scope="module")
+def scene(tiny_scene) -> Scene:
+    return load_scene(tiny_scene)
+
+
+@pytest.fixture(scope="module")
+def trained(scene):
+    """A stage that was trained as on a GPU until all losses are in use."""
+    with pytest.MonkeyPatch.context() as patch:
+        as_on_a_gpu(patch)
+        stage = FieldStage(scene, CONFIG, CPU)
+        with stage.workers.open():
+            for step in range(60):
+                stage.step(step, step / 240)
+        yield stage
+
+
+def test_a_step_waits_for_nothing_and_has_few_rows(trained: FieldStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Work(monkeypatch) as work:
+        trained.step(60, 0.25)
+    # The only read is of counts of an earlier step, which have arrived.
+    assert work.waits == ["tolist"] and work.sent == 0
+    launches = {
+        "march": 2, "encode": 1, "merge": 2, "composite": 1, "composite_gradient": 1, "distortion": 1, "scatter_max": 1,
+        "table_gradient": 1, "adam": 1,
+    }  # fmt: skip
+    assert work.launches == launches
+    levels = len(trained.field.levels.levels)
+    assert work.threads["encode"] == levels * MARCHED and work.threads["table_gradient"] == levels * KEPT
+    # Marched samples are encoded and get a density; what is differentiated has rows of its own, and nothing has more.
+    assert max(work.rows) == MARCHED
+    assert work.rows[MARCHED] <= 26 and work.rows[KEPT] <= 71, work.rows
+    assert work.operations <= 280, work.operations
+    load = trained.measure()
+    assert 0.2 < load["samples_marched"] / MARCHED < 1.0 and 0.2 < load["samples_kept"] / KEPT < 1.0, load
+    assert work.bytes < MARCHED * 640, work.bytes
+
+
+def test_a_step_with_sparse_points_waits_for_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of pixels, completed depth and rays through points, exposure and poses: as for real photos."""
+    views = len(scene.train)
+    shape = (views, 4, 4)
+    sparse = SparseDepth(
+        view=np.zeros(1, np.int64), xy=np.array([[2.0, 2.0]]), depth_z=np.array([1.0]), sigma=np.array([0.01]),
+        disparity=np.full(shape, 1.0, np.float32), disparity_sigma=np.zeros(shape, np.float32),
+        cell=np.full(views, 8), points=np.zeros((1, 3)),
+        c2w=np.stack([scene.frames[view].camera.c2w for view in scene.train]),
+        focal_ratio=np.ones((views, 2)), errors_px=np.zeros(2),
+    )  # fmt: skip
+    as_on_a_gpu(monkeypatch)
+    stage = FieldStage(scene, CONFIG, CPU, use=CaptureUse(exposure=True, refine_poses=True, sparse=sparse))
+    with stage.workers.open():
+        for step in range(50):
+            stage.step(step, step / 240)
+    with Work(monkeypatch) as work:
+        stage.step(50, 0.25)
+    assert work.waits == ["tolist"] and work.sent == 0
+    assert work.launches["position_gradient"] == 1 and work.threads["position_gradient"] == KEPT
+    assert work.operations <= 620, work.operations
+
+
+def test_photos_stay_on_the_device(trained: FieldStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drawn batch is made there, from bytes of colour."""
+    with Work(monkeypatch) as work:
+        (batch,) = trained._draw(61)  # pyright: ignore[reportPrivateUsage]
+    assert work.sent == 0 and not work.waits and work.operations <= 26, work.operations
+    assert len(batch.view) == trained._ray_count  # pyright: ignore[reportPrivateUsage]
+
+
+def test_the_number_of_rays_follows_counts_of_earlier_steps(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_on_a_gpu(monkeypatch)
+    stage = FieldStage(scene, replace(CONFIG, samples=65536, max_rays=4096), CPU)
+    rays = []
+    for step in range(LAG + 4):
+        rays.append(stage._ray_count)  # pyright: ignore[reportPrivateUsage]
+        stage.step(step, 0.0)
+    assert rays[: LAG + 1] == [rays[0]] * (LAG + 1) and rays[0] < rays[LAG + 1] <= rays[LAG + 2] <= 1.25 * rays[LAG + 1]
+
+
+def test_rendered_chunks_have_as_many_rows_as_samples(
+    trained: FieldStage, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = trained.renderer
+    camera = replace(scene.frames[0].camera, width=96, height=64, cx=48.0, cy=32.0)
+    marched = []
+    sample = renderer.sampler.sample
+
+    def noted(*arguments, **options):
+        met = sample(*arguments, **options)
+        marched.append((len(arguments[0]), int(met.samples.offsets[-1]), len(met.density), len(met.index)))
+        return met
+
+    origins, directions, _ = Cameras.from_cameras([camera], renderer.box.field_from_input, CPU).grid(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(renderer.sampler, "sample", noted)
+        packed = renderer.rays(origins, directions)
+    assert [rays for rays, *_ in marched] == [RAYS_AT_ONCE, 4 * RAYS_AT_ONCE, RAYS_AT_ONCE]
+    assert all(used == rows and kept <= rows for _, used, rows, kept in marched)
+    with Work(monkeypatch) as work:
+        renderer.rays(origins, directions)
+    chunks = len(marched)
+    assert work.waits == ["aten::_local_scalar_dense"] * 2 * chunks
+    once = dict.fromkeys(("encode", "composite", "median"), chunks)
+    assert work.launches == {"march": 2 * chunks, "merge": 2 * chunks, **once}
+    assert work.threads["encode"] == len(trained.field.levels.levels) * max(rows for *_, rows, _ in marched)
+    monkeypatch.setattr(renderer, "packed", False)
+    equal = renderer.rays(origins, directions)
+    for name in ("rgb", "distance", "opacity"):
+        torch.testing.assert_close(getattr(packed, name), getattr(equal, name))
+
+
+def test_padded_buffers_hold_the_same_samples(trained: FieldStage) -> None:
+    sampler = trained.renderer.sampler
+    directions = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(1)), dim=-1)
+    origins = torch.zeros(200, 3)
+    cut = sampler.sample(origins, directions, 0.0, None)
+    padded = sampler.sample(origins, directions, 0.0, 20_000, 15_000)
+    used, kept = len(cut.density), len(cut.index)
+    assert (len(padded.density), len(padded.index)) == (20_000, 15_000) and 0 < kept <= used < 20_000
+    for name, rows in (("x", used), ("features", used), ("density", used), ("weight", used), ("index", kept)):
+        torch.testing.assert_close(getattr(cut, name), getattr(padded, name)[:rows])
+    assert not padded.weight[used:].any() and not padded.step[kept:].any() and torch.equal(cut.offsets, padded.offsets)
+
+
+def test_unused_rows_write_nowhere() -> None:
+    """Negative zeros would become positive by adding a zero."""
+    levels = grid_levels(CONFIG)
+    backend = make_backend("warp", levels, CPU)
+    x, grad = torch.rand(10, 3), torch.zeros(10, levels.width)
+    table = torch.full((levels.entries, levels.features), -0.0)
+    backend.add_table_gradient([(x, grad)], table, Workers(1))
+    assert torch.signbit(table).all()
+    grad[3] = 1.0
+    backend.add_table_gradient([(x, grad)], table, Workers(1))
+    assert 0 < int((table != 0).any(-1).sum()) <= 8 * len(levels.levels)
+    value = torch.full((1, 2, 2, 2), -1.0)
+    backend.scatter_max(torch.zeros(5, dtype=torch.int32), torch.tensor([0.0, 0.0, 0.5, 0.0, 0.0]), value)
+    backend.scatter_max(torch.ones(5, dtype=torch.int32), torch.zeros(5), value)
+    assert value.view(-1)[:2].tolist() == [0.5, -1.0]
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_gpu_does_not_wait(scene: Scene) -> None:
+    stage = FieldStage(scene, CONFIG, torch.device("cuda"))
+    for step in range(40):
+        stage.step(step, step / 240)
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        for step in range(40, 60):
+            stage.step(step, step / 240)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert stage.measure()["psnr"] > 10
+
+
+@pytest.mark.gpu
+def test_a_gpu_renders_what_the_cpu_renders(trained: FieldStage, scene: Scene) -> None:
+    stage = FieldStage(scene, CONFIG, torch.device("cuda"))
+    stage.load_state(trained.state())
+    there, here = (each.renderer.render(scene.frames[0].camera) for each in (stage, trained))
+    for name in ("rgb", "opacity"):
+        assert np.abs(there[name] - here[name]).mean() < 0.01
