@@ -329,7 +329,7 @@ def test_records_say_what_the_contract_asks() -> None:
     found = find_in(surface, [room.features()])
     first, second = instances_of(
         surface,
-        found.ids,
+        found.instance,
         labels=room.kinds.astype(np.int64),
         phrases=("red box",),
         scores=np.where(room.instances == 1, 0.9, 0.3),
@@ -339,11 +339,11 @@ def test_records_say_what_the_contract_asks() -> None:
     assert set(record) == {
         "id", "label", "score", "center", "size", "rotation_wxyz", "yaw_rad", "frame", "n_points", "distance", "pose",
     }  # fmt: skip
-    assert (first.id, first.label, first.frame, first.n_points) == (1, "red box", "input", (found.ids == 1).sum())
+    assert (first.id, first.label, first.frame, first.n_points) == (1, "red box", "input", (found.instance == 1).sum())
     assert first.score == pytest.approx(0.9, abs=0.02) and second.score == pytest.approx(0.3, abs=0.02)
     assert first.distance == pytest.approx(10.0, abs=0.03)
     assert box_iou(Box(first.center, first.size, first.yaw_rad), Box((-1.0, 0.0, 0.3), (0.6, 0.6, 0.6))) > 0.85
-    plain = instances_of(surface, found.ids)[0]
+    plain = instances_of(surface, found.instance)[0]
     assert plain.label is None and plain.distance is None and plain.score == pytest.approx(0.75)
 
 
@@ -496,4 +496,5 @@ def test_a_board_that_leans_is_no_roof() -> None:
     """There is a wall behind it."""
     room = walls().sheet((1.5, -1, 0.2), (0, 2.2, 0), (-1, 0, 3**0.5), (-(0.75**0.5), 0, -0.5), 1, 1)
     found = find_in(room.surface(0.003), [room.features()])
-    assert (found.layout != CEILING).all() and ious(found, room.instances)[1] > 0.9
+    assert (found.layout != CEILING).all()
+    assert offered(room.surface(0.003), [room.features()], room.instances)[1] > 0.9

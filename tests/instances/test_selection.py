@@ -1,7 +1,6 @@
 """Which nodes of the merge tree are instances."""
 
 import math
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -168,20 +167,24 @@ def test_what_the_head_proposes_is_an_instance_and_what_it_takes_for_background_
     assert (found.ids[true == 2] > 1).mean() > 0.95
 
 
-def test_fragments_are_numbered_after_instances_and_are_none_of_them() -> None:
+def test_fragments_are_numbered_after_instances_and_are_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     room = floor(2.0).box((-0.4, 0, 0), (0.5, 0.5, 0.5), 1, 1).box((0.5, 0.3, 0), (0.2, 0.3, 0.3), 2, 2)
     surface, features = room.surface(0.003), [room.features()]
     usual = find_instances(surface, features, config=INDOOR)
     assert usual.count == 2 and (usual.instance[usual.ids <= 2] == usual.ids[usual.ids <= 2]).all()
-    # What is large is said to be none.
-    count = len(FORM)
-    size = np.log((usual.ids == 1).sum() * 0.8)
-    linear = np.where(np.arange(count) == FORM.index("points"), -9.0, 0.0)
-    few = SelectionModel(np.full(count, size), np.ones(count), linear, np.zeros((count, count)), 0.0)
-    found = find_instances(surface, features, config=replace(INDOOR, selection=SelectionConfig(form=few)))
+    select = SelectionConfig.select
+
+    def fewer(self: SelectionConfig, tree: MergeTree, features: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+        """All but the largest."""
+        chosen = select(self, tree, features, allowed)
+        return np.delete(chosen, features[chosen, 0].argmax())
+
+    monkeypatch.setattr(SelectionConfig, "select", fewer)
+    found = find_instances(surface, features, config=INDOOR)
     assert (found.layout == usual.layout).all() and (found.layout[found.ids > 0] == NONE).all()
-    assert found.count >= 1 and (found.instance[usual.ids == 2] > 0).mean() > 0.9
-    assert found.rejected_fragments >= 1 and found.ids.max() == found.count + found.rejected_fragments
+    assert found.count == 1 and (found.instance[usual.ids == 2] == 1).all()
+    assert found.rejected_fragments >= 1 and found.ids.max() == 1 + found.rejected_fragments
+    assert (found.ids[usual.ids == 1] > 1).mean() > 0.9 and not found.instance[usual.ids == 1].any()
 
 
 def test_the_head_proposes_on_a_surface_with_a_scale_only() -> None:
