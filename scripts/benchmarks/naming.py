@@ -1,7 +1,7 @@
 """Names of shapes from geometry alone: projections, towers, prompts, few shots, unknown up axes, retrieval.
 
     python -m scripts.benchmarks.naming --shapes shapes.npz --output outputs/naming_figures
-    python -m scripts.benchmarks.naming --shapes shapes.npz --without outputs/naming/builtin_without.safetensors
+    python -m scripts.benchmarks.naming --shapes shapes.npz --without outputs/naming/tuned_without.safetensors
 
 `--shapes` is a .npz with `points` (shapes, points, 3), z up, and `category`. Beside these real shapes, procedural kinds
 are measured in the styles that no training sees. "known" are categories that the built-in CLIP has seen pictures of.

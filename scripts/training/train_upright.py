@@ -1,6 +1,6 @@
 """Fit which way up a shape is (`ovseg3d/heads/naming/upright.py`), and add it to the tuned weights.
 
-    python -m scripts.training.train_upright --weights outputs/naming/builtin.safetensors
+    python -m scripts.training.train_upright --weights outputs/naming/tuned.safetensors
 
 Procedural kinds in seen styles are seen as if each of their six sides were up. A logistic regression learns, from cues
 of geometry and from the tuned tower's mean embedding, which of the six was right; its numbers are stored beside the
@@ -31,6 +31,8 @@ class Fit:
 
     weights: Path
     """The tuned weights, which are written again with the model."""
+    clip: str = "builtin"
+    """The CLIP that they belong to."""
     shapes: int = 4
     """Shapes of each kind to fit to."""
     tests: int = 1
@@ -40,7 +42,7 @@ class Fit:
     def main(self) -> None:
         """Fit, test, and write."""
         torch.set_num_threads(1)
-        namer = ShapeNamer(weights=self.weights)
+        namer = ShapeNamer(self.clip, weights=self.weights)
         rng = np.random.default_rng([self.seed, 2])
         train = features_of(namer, [seen_shape(rng, [kind]) for kind in KINDS for _ in range(self.shapes)])
         right = np.tile(np.arange(len(AXES)) == list(AXES).index("z"), len(train))

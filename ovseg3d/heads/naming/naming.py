@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from ovseg3d.encoders import TextImageEncoder, load_clip
 from ovseg3d.encoders.base import unit
+from ovseg3d.encoders.weights import hash_files
 from ovseg3d.errors import ConfigError, EncoderError, ShapeError
 from ovseg3d.heads.naming import upright
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, check_classes, class_vectors
@@ -32,7 +33,7 @@ MOST_POINTS = 10_000
 _FLAT = 1e-4
 """A cloud whose second spread is smaller, as a share of its first, is a line."""
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "builtin.safetensors"
-_UPRIGHT = "upright."
+_UPRIGHT, _CLIP = "upright.", "clip_weight_hash"
 _SHARES: dict[Towers, tuple[float, ...]] = {"tuned": (0.5,), "frozen": (0.0,), "both": (0.5, 0.0)}
 """Parts of the tuned copy in the last stage, by tower."""
 
@@ -73,8 +74,10 @@ class ShapeNamer:
         self.tower: AlignedTower | None = None
         """The image tower with its tuned copy, where there are tuned weights."""
         self._upright: upright.UprightModel | None = None
+        self._last_names: tuple[tuple[str, ...], np.ndarray] = ((), np.zeros((0, self.encoder.dim)))
+        """Names and their vectors, so that a list is encoded once for many shapes."""
         self.id = f"{self.encoder.id}+{self.towers}"
-        """Encoder and tower; indices of another one are refused."""
+        """Encoder, tower and tuned weights; indices of others are refused."""
         if weights is not None:
             self._load(Path(weights))
 
@@ -98,8 +101,11 @@ class ShapeNamer:
 
     def embed_names(self, classes: Sequence[str]) -> Float[np.ndarray, "classes dim"]:
         """Unit vectors of names or phrases. Raises ConfigError: none, an empty one or two equal ones."""
-        with torch.no_grad():
-            return class_vectors(self.encoder, check_classes(classes), self.templates).cpu().numpy()
+        names = check_classes(classes)
+        if names != self._last_names[0]:
+            with torch.no_grad():
+                self._last_names = (names, class_vectors(self.encoder, names, self.templates).cpu().numpy())
+        return self._last_names[1]
 
     def embed_phrase(self, phrase: str) -> Float[np.ndarray, " dim"]:
         """The unit vector of a phrase as it is. Raises EncoderError: an empty or too long one."""
@@ -199,11 +205,19 @@ class ShapeNamer:
 
     def _load(self, path: Path) -> None:
         try:
-            tensors = load_file(path)
+            with safe_open(path, "pt") as file:
+                tensors, facts = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
         except Exception as error:  # safetensors has errors of its own
             raise EncoderError(
                 "The tuned weights cannot be read", where=path, fix="fetch or make them again"
             ) from error
+        if _CLIP in facts and facts[_CLIP] != self.encoder.weight_hash:
+            raise EncoderError(
+                f"The tuned weights belong to the encoder {facts.get('clip')!r}, not to {self.encoder.id!r}",
+                where=path,
+                fix="name that one with --clip",
+            )
+        self.id += f"@{hash_files([path])[:8]}"
         model = {key.removeprefix(_UPRIGHT): tensors.pop(key) for key in list(tensors) if key.startswith(_UPRIGHT)}
         self.tower = AlignedTower(self.encoder)
         self.tower.load(tensors)
