@@ -15,6 +15,9 @@ have the tower's own size, at least `RELIEF_SIZE` and `PICTURE_SIZE`. The pairs 
 of ViT-H-14 4.3 GB, of ViT-B-16 2.0 GB, a tenth of it with `--shapes 3`. OUTPUT/tuned.safetensors goes to `--weights` of
 `ovseg3d name` and `find`, and of `scripts.benchmarks.reproduce_opendlign`; of the built-in CLIP it is the package's
 `heads/naming/weights/builtin.safetensors`.
+
+Pictures are rendered with random textures. With --control they come from a diffusion model under that depth ControlNet
+(`naming_generated`), which takes a GPU, and days for many shapes.
 """
 
 import json
@@ -37,6 +40,7 @@ from ovseg3d.runs.devices import DeviceName, resolve_device
 from ovseg3d.synth.kinds import KINDS
 from scripts.start import start
 from scripts.training.distributed import ALONE, World, join
+from scripts.training.naming_generated import DIFFUSION, Generator
 from scripts.training.naming_pairs import PICTURE_SIZE, picture, random_views, seen_shape
 
 RELIEF_SIZE = 160
@@ -76,6 +80,10 @@ class Train:
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, for less memory."""
     device: DeviceName = "cpu"
+    control: str | None = None
+    """A depth ControlNet of diffusers that makes the pictures, such as lllyasviel/control_v11f1p_sd15_depth."""
+    diffusion: str = DIFFUSION
+    """The model that --control steers."""
 
     def main(self) -> None:
         """Make the pairs, tune, and write the weights."""
@@ -115,7 +123,7 @@ class Train:
             "data": "procedural kinds in seen styles (scripts/training/naming_pairs.py); no real shape, no photograph",
             "left_out": [list(KINDS)[k] for k in left_out],
             **facts,
-            "recipe": {key: getattr(self, key) for key in ("shapes", "views", "steps", "rate", "seed")},
+            "recipe": {key: getattr(self, key) for key in ("shapes", "views", "steps", "rate", "seed", "control")},
             "pairs": {"made": len(pairs.kind), "kept": len(kept)},
             "seconds": round(time.monotonic() - started),
             "log": log,
@@ -124,7 +132,8 @@ class Train:
 
     def _pairs(self, tower: AlignedTower, world: World) -> Pairs:
         path = self.output / "pairs.npz"
-        facts = json.dumps([tower.encoder.weight_hash, self.shapes, self.views, self.seed])
+        generated = None if self.control is None else [self.control, self.diffusion]
+        facts = json.dumps([tower.encoder.weight_hash, self.shapes, self.views, self.seed, generated])
         if not world.any(path.is_file()):
             made = world.gather_list(self._make(tower, world))
             if world.first:
@@ -139,12 +148,18 @@ class Train:
     def _make(self, tower: AlignedTower, world: World) -> list[tuple[np.ndarray, np.ndarray, int]]:
         """Stem, target and kind of this process's pairs."""
         made, count, side = [], self.shapes * len(KINDS), tower.encoder.preprocess.size[0]
+        generator = None
+        if self.control is not None:
+            generator = Generator(self.output / "pictures", self.control, self.diffusion, world.device)
         for index in range(count)[world.own(count)]:
             rng = np.random.default_rng([self.seed, index])
             kind = index % len(KINDS)
             shape, turns = seen_shape(rng, [list(KINDS)[kind]]), random_views(rng, self.views)
             grey = torch.from_numpy(relief(shape.points, turns, max(RELIEF_SIZE, side)))[:, None]
-            seen = np.stack([picture(shape, turn, rng, max(PICTURE_SIZE, side)) for turn in turns])
+            if generator is None:
+                seen = np.stack([picture(shape, turn, rng, max(PICTURE_SIZE, side)) for turn in turns])
+            else:
+                seen = generator.pictures(shape.kind, shape.points, turns, self.views * index)
             coloured = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
             with torch.no_grad():
                 stem = tower.stem(grey.expand(-1, 3, -1, -1)).half().cpu().numpy()

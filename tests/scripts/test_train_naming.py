@@ -1,18 +1,22 @@
 """Tuning an image tower to depth views, for towers of several architectures in the formats of real checkpoints."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from tiny_models import add_architecture, clip_config, random_clip, save_clip_folder, timm_config
 
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.files import read_json
-from ovseg3d.heads.naming import ShapeNamer
+from ovseg3d.heads.naming import ShapeNamer, orbit
 from ovseg3d.synth.kinds import KINDS
-from scripts.training import train_naming
+from scripts.training import naming_generated, train_naming
+from scripts.training.naming_generated import Generator
 from scripts.training.naming_pairs import held_out_shape
 from scripts.training.train_naming import Train
 
@@ -75,3 +79,34 @@ def test_tuned_weights_know_their_clip(tmp_path: Path) -> None:
 def test_wrong_numbers_are_refused(tmp_path: Path, flags: dict[str, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Train(tmp_path, **flags).main()
+
+
+def test_pictures_of_a_controlnet_are_seeded_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for diffusers' pipeline, which the suite does not install."""
+    asked: list[dict] = []
+
+    def pipe(prompt: str, image: Image.Image, **options: object) -> SimpleNamespace:
+        asked.append({"prompt": prompt, "near": np.asarray(image), **options})
+        noise = torch.rand(256, 256, 3, generator=options["generator"])  # type: ignore[arg-type]
+        return SimpleNamespace(images=[noise.numpy()])
+
+    monkeypatch.setattr(naming_generated, "load_pipe", lambda *names: pipe)
+    points, turns = held_out_shape(np.random.default_rng(0), "mug", 500).points, orbit(2)
+    first = Generator(tmp_path).pictures("mug", points, turns, 7)
+    assert first.shape == (2, 256, 256, 3) and first.dtype == np.uint8
+    assert not np.array_equal(first[0], first[1])  # a noise of its own
+    assert "mug" in asked[0]["prompt"] and asked[0]["guidance_scale"] == 9.0 and asked[0]["num_inference_steps"] == 20
+    assert asked[0]["near"].max() > 200 and asked[0]["near"][0, 0].max() == 0  # near is bright, nothing is black
+    assert np.array_equal(Generator(tmp_path).pictures("mug", points, turns, 7), first)
+    assert len(asked) == 2
+    Generator(tmp_path).pictures("cup", points, turns, 7)
+    assert len(asked) == 4
+    Train(tmp_path / "out", checkpoint(tmp_path, "vit"), shapes=1, views=1, steps=1, control="some/net").main()
+    assert read_json(tmp_path / "out" / "tuned.json")["recipe"]["control"] == "some/net"
+    assert len(asked) == 4 + len(FEW)
+
+
+def test_without_diffusers_a_controlnet_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(EncoderError, match="not installed"):
+        Generator(tmp_path).pictures("mug", np.random.default_rng(0).normal(size=(100, 3)), orbit(1), 0)

@@ -42,7 +42,7 @@ class ShapeNamer:
     """Names shapes and embeds them in the space of a text-image encoder.
 
     Args:
-        clip: name of the encoder, as `load_clip` takes it.
+        clip: the encoder, or its name as `load_clip` takes it. Tuned weights change the tower of an encoder in place.
         towers: which image tower sees the views; None: the tuned one where there are weights, else the frozen one.
         weights: tuned weights; None: those of the package, which belong to "builtin".
         views: depth views around a shape.
@@ -55,7 +55,7 @@ class ShapeNamer:
 
     def __init__(
         self,
-        clip: str = "builtin",
+        clip: str | TextImageEncoder = "builtin",
         *,
         towers: Towers | None = None,
         weights: Path | None = None,
@@ -66,7 +66,7 @@ class ShapeNamer:
         weights = BUILTIN_WEIGHTS if weights is None and clip == "builtin" else weights
         if weights is None and towers in ("tuned", "both"):
             raise EncoderError(f"There are no tuned weights for {clip!r}", fix="use the frozen tower, or name weights")
-        self.encoder: TextImageEncoder = load_clip(clip, device)
+        self.encoder: TextImageEncoder = load_clip(clip, device) if isinstance(clip, str) else clip
         self.device = torch.device(device)
         self.towers: Towers = towers or ("tuned" if weights is not None else "frozen")
         self.views = views
