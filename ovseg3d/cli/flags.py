@@ -31,7 +31,7 @@ _TEMPLATES = (
 _UP = "The axis of the file that is up; auto estimates it. Write --up=-y for a negative one."
 _SHAPE_CLIP = (
     "The text-image encoder, as in --clip of train. Others than builtin see shapes with their own, untuned tower unless"
-    " --weights is given, and take z as up unless --up is given."
+    " --weights is given."
 )
 _SHAPE_WEIGHTS = "Tuned weights of the image tower of --clip, as scripts.training.train_naming makes them."
 

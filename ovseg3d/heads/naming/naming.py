@@ -33,7 +33,7 @@ MOST_POINTS = 10_000
 _FLAT = 1e-4
 """A cloud whose second spread is smaller, as a share of its first, is a line."""
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "builtin.safetensors"
-_UPRIGHT, _CLIP = "upright.", "clip_weight_hash"
+_CLIP = "clip_weight_hash"
 _SHARES: dict[Towers, tuple[float, ...]] = {"tuned": (0.5,), "frozen": (0.0,), "both": (0.5, 0.0)}
 """Parts of the tuned copy in the last stage, by tower."""
 
@@ -73,7 +73,6 @@ class ShapeNamer:
         self.templates = PLAIN_TEMPLATES if templates is None else tuple(templates)
         self.tower: AlignedTower | None = None
         """The image tower with its tuned copy, where there are tuned weights."""
-        self._upright: upright.UprightModel | None = None
         self._last_names: tuple[tuple[str, ...], np.ndarray] = ((), np.zeros((0, self.encoder.dim)))
         """Names and their vectors, so that a list is encoded once for many shapes."""
         self.id = f"{self.encoder.id}+{self.towers}"
@@ -96,8 +95,7 @@ class ShapeNamer:
             ConfigError: there is no such axis.
         """
         points = check_points(points)
-        direction = self._direction(points, up, stated_up)
-        return self._embeddings(points, orbit(self.views) @ upright.turn_up(direction), 1)[0]
+        return self._embedding(points, self._direction(points, up, stated_up))
 
     def embed_names(self, classes: Sequence[str]) -> Float[np.ndarray, "classes dim"]:
         """Unit vectors of names or phrases. Raises ConfigError: none, an empty one or two equal ones."""
@@ -144,7 +142,7 @@ class ShapeNamer:
         names = check_classes(classes)
         points = check_points(points)
         direction = self._direction(points, up, stated_up)
-        vector = self._embeddings(points, orbit(self.views) @ upright.turn_up(direction), 1)[0]
+        vector = self._embedding(points, direction)
         scores = self.probabilities(vector, self.embed_names(names))
         order = np.argsort(-scores, kind="stable")[:top]
         found = tuple(NameScore(names[k], float(scores[k])) for k in order)
@@ -159,29 +157,12 @@ class ShapeNamer:
         odds = np.exp(logits - logits.max())
         return odds / odds.sum()
 
-    def upright_features(
-        self, points: Float[np.ndarray, "points 3"], directions: Float[np.ndarray, "candidates 3"]
-    ) -> Float[np.ndarray, "candidates features"]:
-        """What `UprightModel` sees of a shape, by what may be up."""
-        turns = np.stack([upright.turn_up(one) for one in directions])
-        seen = np.concatenate([orbit(upright.VIEWS) @ turn for turn in turns])
-        cues = np.stack([upright.cues(points @ turn.T) for turn in turns])
-        return np.concatenate([cues, self._embeddings(points, seen, len(turns))], 1)
-
-    def find_up(self, points: Float[np.ndarray, "points 3"], stated_up: str | None = None) -> Float[np.ndarray, "3"]:
-        """The likeliest up direction, a unit vector; see `upright`. Raises ShapeError as `embed`."""
-        return self._direction(check_points(points), "auto", stated_up)
-
     def _direction(self, points: np.ndarray, up: str, stated: str | None) -> np.ndarray:
-        if up != "auto":
-            if up not in upright.AXES:
-                raise ConfigError(f"There is no up axis {up!r}", fix=f"use auto, {', '.join(upright.AXES)}")
-            return np.array(upright.AXES[up])
-        if self._upright is None:
-            return np.array(upright.AXES[stated or "z"])
-        directions = upright.candidates(points)
-        scores = self._upright.score(self.upright_features(points, directions)) + upright.prior(directions, stated)
-        return directions[int(scores.argmax())]
+        if up == "auto":
+            return upright.find_up(points, stated)
+        if up not in upright.AXES:
+            raise ConfigError(f"There is no up axis {up!r}", fix=f"use auto, {', '.join(upright.AXES)}")
+        return np.array(upright.AXES[up])
 
     def embed_views(
         self, pictures: Float[Tensor, "views 3 h w"], share: float | None = None
@@ -197,11 +178,11 @@ class ShapeNamer:
         shares = (share,) if share is not None else _SHARES[self.towers]
         return unit(torch.stack([self.tower.encode(pictures, one) for one in shares]).mean(0))
 
-    def _embeddings(self, points: np.ndarray, turns: np.ndarray, groups: int) -> np.ndarray:
-        """[groups, dim]: unit means over groups of as many views."""
-        pictures = torch.from_numpy(relief(points, turns))[:, None].expand(-1, 3, -1, -1)
+    def _embedding(self, points: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """The unit mean over the views around a direction."""
+        pictures = torch.from_numpy(relief(points, orbit(self.views) @ upright.turn_up(direction)))
         with torch.no_grad():
-            return unit(self.embed_views(pictures).unflatten(0, (groups, -1)).mean(1)).cpu().numpy()
+            return unit(self.embed_views(pictures[:, None].expand(-1, 3, -1, -1)).mean(0)).cpu().numpy()
 
     def _load(self, path: Path) -> None:
         try:
@@ -218,11 +199,8 @@ class ShapeNamer:
                 fix="name that one with --clip",
             )
         self.id += f"@{hash_files([path])[:8]}"
-        model = {key.removeprefix(_UPRIGHT): tensors.pop(key) for key in list(tensors) if key.startswith(_UPRIGHT)}
         self.tower = AlignedTower(self.encoder)
         self.tower.load(tensors)
-        if model and self.towers == "tuned":
-            self._upright = upright.UprightModel(model["weights"].double().numpy(), float(model["bias"]))
 
 
 def check_points(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "some 3"]:
