@@ -83,7 +83,7 @@ class Naming:
         """Measure, print, and write."""
         torch.set_num_threads(1)
         rng = np.random.default_rng(self.seed)
-        real, made = self._real(rng, self.points), self._procedural(rng)
+        real, made = self.real(rng, self.points), self._procedural(rng)
         pictures = {p: {d.name: [see(x) for x in d.points] for d in (real, made)} for p, see in PROJECTIONS.items()}
         sheet(self.output / "views.png", real, pictures)
         tuned = ShapeNamer()
@@ -107,7 +107,8 @@ class Naming:
         texts = [data.classes[k] for k in asked]
         draw_retrieval(self.output / "retrieval.png", texts, scores.T[asked], views, names)
 
-    def _real(self, rng: np.random.Generator, count: int) -> Data:
+    def real(self, rng: np.random.Generator, count: int) -> Data:
+        """The real shapes with so many points each. Raises ShapeError: the file has no names."""
         with np.load(self.shapes) as file:
             if not {"points", "category"} <= set(file.files):
                 raise ShapeError("The shapes have no arrays 'points' and 'category'", where=self.shapes)
@@ -168,7 +169,7 @@ class Naming:
 
     def _denser(self, tuned: ShapeNamer, rng: np.random.Generator) -> dict[str, Any]:
         """Ours against the paper's projection at twice as many points, paired."""
-        real = replace(self, limit=self.denser)._real(rng, 2 * self.points)
+        real = replace(self, limit=self.denser).real(rng, 2 * self.points)
         names = name_vectors(tuned, real.classes, False)
         right = {}
         for projection in ("ours", "contour-aware"):

