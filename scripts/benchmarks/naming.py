@@ -213,7 +213,8 @@ def kept(right: np.ndarray, told: np.ndarray) -> tuple[float, float, float]:
     """Top-1 as a share of that of upright shapes whose up axis is told, and its 95 % interval (paired bootstrap)."""
     rng = np.random.default_rng(0)
     draws = rng.integers(len(told), size=(2000, len(told)))
-    ratio = right[draws].sum(1) / np.maximum(told[draws].sum(1), 1)
+    draws = draws[told[draws].any(1)]
+    ratio = right[draws].sum(1) / told[draws].sum(1)
     low, high = np.quantile(ratio, (0.025, 0.975))
     return float(right.sum() / max(told.sum(), 1)), float(low), float(high)
 
