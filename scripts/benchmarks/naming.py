@@ -211,12 +211,14 @@ class Naming:
 
 def kept(right: np.ndarray, told: np.ndarray) -> tuple[float, float, float]:
     """Top-1 as a share of that of upright shapes whose up axis is told, and its 95 % interval (paired bootstrap)."""
+    if not told.any():
+        return (float("nan"),) * 3
     rng = np.random.default_rng(0)
     draws = rng.integers(len(told), size=(2000, len(told)))
     draws = draws[told[draws].any(1)]
     ratio = right[draws].sum(1) / told[draws].sum(1)
     low, high = np.quantile(ratio, (0.025, 0.975))
-    return float(right.sum() / max(told.sum(), 1)), float(low), float(high)
+    return float(right.sum() / told.sum()), float(low), float(high)
 
 
 def others() -> Iterator[tuple[str, ShapeNamer]]:
