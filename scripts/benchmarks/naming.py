@@ -212,7 +212,7 @@ class Naming:
 def kept(right: np.ndarray, told: np.ndarray) -> tuple[float, float, float]:
     """Top-1 as a share of that of upright shapes whose up axis is told, and its 95 % interval (paired bootstrap)."""
     if not told.any():
-        return (float("nan"),) * 3
+        return float("nan"), float("nan"), float("nan")
     rng = np.random.default_rng(0)
     draws = rng.integers(len(told), size=(2000, len(told)))
     draws = draws[told[draws].any(1)]
