@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from ovseg3d.cli.flags import Json, ShapeClip, UpAxis
+from ovseg3d.cli.flags import Json, ShapeClip, ShapeWeights, UpAxis
 from ovseg3d.errors import ConfigError, ShapeError
 from ovseg3d.limits import MAX_PIXELS
 from ovseg3d.runs.devices import DeviceName
@@ -45,6 +45,7 @@ class Find:
     """File of the index; by default .ovseg3d-shapes.safetensors in the folder."""
     up: UpAxis = "auto"
     clip: ShapeClip = "builtin"
+    weights: ShapeWeights = None
     device: DeviceName = "auto"
     """Device that encodes."""
     json: Json = False
@@ -62,7 +63,7 @@ class Find:
         if self.top < 1:
             raise ConfigError(f"--top must be at least 1, not {self.top}", fix="--top 10")
         console = get_console(self.json)
-        namer = ShapeNamer(self.clip, device=resolve_device(self.device))
+        namer = ShapeNamer(self.clip, weights=self.weights, device=resolve_device(self.device))
         query = self._query(namer)
         index, problems = self._indexed(namer)
         hits = index.search(query, self.top)

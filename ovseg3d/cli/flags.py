@@ -30,9 +30,10 @@ _TEMPLATES = (
 
 _UP = "The axis of the file that is up; auto estimates it. Write --up=-y for a negative one."
 _SHAPE_CLIP = (
-    "The text-image encoder, as in --clip of train. Others than builtin see shapes with their own, untuned tower, and"
-    " take z as up unless --up is given."
+    "The text-image encoder, as in --clip of train. Others than builtin see shapes with their own, untuned tower unless"
+    " --weights is given."
 )
+_SHAPE_WEIGHTS = "Tuned weights of the image tower of --clip, as scripts.training.train_naming makes them."
 
 _RUNS = f"{_RUN} Or several: a folder of runs, a glob in quotes, or a list file (.txt, .jsonl) of runs."
 RunsPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help=_RUNS)]
@@ -45,6 +46,7 @@ Json = Annotated[bool, tyro.conf.arg(help=_JSON)]
 
 UpAxis = Annotated[Literal["auto", "x", "y", "z", "-x", "-y", "-z"], tyro.conf.arg(help=_UP)]
 ShapeClip = Annotated[str, tyro.conf.arg(help=_SHAPE_CLIP)]
+ShapeWeights = Annotated[Path | None, tyro.conf.arg(help=_SHAPE_WEIGHTS)]
 
 
 @dataclass(frozen=True)

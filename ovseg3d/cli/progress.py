@@ -143,6 +143,8 @@ def sentence_bar(console: Console) -> Generator[Callable[[str, float], None]]:
             rich_progress.TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
+            # Results that go into a file stay apart from a bar on stderr.
+            redirect_stdout=sys.stdout.isatty(),
         ) as bar:
             task = bar.add_task("starting", total=1.0)
             yield lambda sentence, fraction: bar.update(task, description=sentence, completed=fraction)

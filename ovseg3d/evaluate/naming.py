@@ -135,7 +135,8 @@ def _vectors(namer: ShapeNamer, pictures: Float[np.ndarray, "views h w"]) -> dic
     with torch.no_grad():
         if namer.tower is None:
             return {"frozen": namer.embed_views(seen).mean(0).cpu().numpy()}
-        frozen, tuned = (namer.embed_views(seen, share) for share in (0.0, 0.5))
+        stem = namer.tower.stem(seen)
+        frozen, tuned = (namer.tower.finish(stem, share) for share in (0.0, 0.5))
     half = len(seen) // 2
     views = {
         "frozen": frozen,

@@ -1,7 +1,7 @@
 """Names of shapes from geometry alone: projections, towers, prompts, few shots, unknown up axes, retrieval.
 
     python -m scripts.benchmarks.naming --shapes shapes.npz --output outputs/naming_figures
-    python -m scripts.benchmarks.naming --shapes shapes.npz --without outputs/naming/builtin_without.safetensors
+    python -m scripts.benchmarks.naming --shapes shapes.npz --without outputs/naming/tuned_without.safetensors
 
 `--shapes` is a .npz with `points` (shapes, points, 3), z up, and `category`. Beside these real shapes, procedural kinds
 are measured in the styles that no training sees. "known" are categories that the built-in CLIP has seen pictures of.
@@ -25,7 +25,7 @@ from ovseg3d.evaluate.naming import PROJECTIONS, few_shot_curve
 from ovseg3d.files import read_json, write_json
 from ovseg3d.heads.naming import ShapeNamer, depth_templates
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, class_vectors
-from ovseg3d.heads.naming.upright import turn_up
+from ovseg3d.heads.naming.upright import find_up, turn_up
 from ovseg3d.heads.naming.views import Y_UP
 from ovseg3d.synth.kinds import KINDS
 from scripts.benchmarks.naming_pictures import draw_confusion, draw_retrieval
@@ -38,6 +38,7 @@ SHOTS = (1, 2, 4)
 LEAST_SHAPES = 8
 """Shapes that a class needs to be part of the few-shot curve."""
 DRAWS = 20
+UPRIGHT = "upright"
 SHEET_TEXTS, SHEET_VIEW = 8, 1
 """Rows of the retrieval sheet, and the view that it shows: from above, a little from the side."""
 
@@ -72,7 +73,7 @@ class Naming:
     """Measure so many shapes only, drawn at random."""
     procedural: int = 1
     """Held-out shapes of each procedural kind."""
-    turned: int = 30
+    turned: int = 100
     """Shapes that are measured with their up axis unknown, which takes the most time."""
     denser: int = 60
     """Shapes that are measured with twice as many points."""
@@ -82,7 +83,7 @@ class Naming:
         """Measure, print, and write."""
         torch.set_num_threads(1)
         rng = np.random.default_rng(self.seed)
-        real, made = self._real(rng, self.points), self._procedural(rng)
+        real, made = self.real(rng, self.points), self._procedural(rng)
         pictures = {p: {d.name: [see(x) for x in d.points] for d in (real, made)} for p, see in PROJECTIONS.items()}
         sheet(self.output / "views.png", real, pictures)
         tuned = ShapeNamer()
@@ -106,7 +107,8 @@ class Naming:
         texts = [data.classes[k] for k in asked]
         draw_retrieval(self.output / "retrieval.png", texts, scores.T[asked], views, names)
 
-    def _real(self, rng: np.random.Generator, count: int) -> Data:
+    def real(self, rng: np.random.Generator, count: int) -> Data:
+        """The real shapes with so many points each. Raises ShapeError: the file has no names."""
         with np.load(self.shapes) as file:
             if not {"points", "category"} <= set(file.files):
                 raise ShapeError("The shapes have no arrays 'points' and 'category'", where=self.shapes)
@@ -167,7 +169,7 @@ class Naming:
 
     def _denser(self, tuned: ShapeNamer, rng: np.random.Generator) -> dict[str, Any]:
         """Ours against the paper's projection at twice as many points, paired."""
-        real = replace(self, limit=self.denser)._real(rng, 2 * self.points)
+        real = replace(self, limit=self.denser).real(rng, 2 * self.points)
         names = name_vectors(tuned, real.classes, False)
         right = {}
         for projection in ("ours", "contour-aware"):
@@ -188,21 +190,35 @@ class Naming:
         for k in chosen:
             angle = rng.uniform(0, 2 * np.pi)
             about_z = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
-            freely = random_rotation(rng)
-            turns = {"upright": (np.eye(3), ("z", "auto")), "about z": (about_z, ("z", "auto"))}
-            turns |= {"y up": (Y_UP, ("z", "auto")), "freely": (freely, ("z", "auto"))}
-            for name, (turn, ways) in turns.items():
+            turns = {UPRIGHT: np.eye(3), "about z": about_z, "y up": Y_UP, "freely": random_rotation(rng)}
+            for name, turn in turns.items():
                 points = real.points[k] @ turn.T
-                for up in ways:
-                    direction = tuned.find_up(points) if up == "auto" else np.array([0, 0, 1.0])
-                    vector = tuned.embed(points @ turn_up(direction).T)
-                    right.setdefault(f"{name}, {up}", []).append(bool((names @ vector).argmax() == real.label[k]))
-                    if up == "auto":
-                        axis.setdefault(name, []).append(bool(direction @ turn[:, 2] > np.cos(np.radians(20))))
+                found = find_up(points)
+                axis.setdefault(name, []).append(bool(found @ turn[:, 2] > np.cos(np.radians(20))))
+                seen: dict[bytes, bool] = {}
+                for way, up in (("z", np.array([0, 0, 1.0])), ("auto", found)):
+                    if up.tobytes() not in seen:
+                        vector = tuned.embed(points @ turn_up(up).T)
+                        seen[up.tobytes()] = bool((names @ vector).argmax() == real.label[k])
+                    right.setdefault(f"{name}, {way}", []).append(seen[up.tobytes()])
+        told = np.array(right[f"{UPRIGHT}, z"])
         found = {"top1": {k: bootstrap(np.array(v)) for k, v in right.items()}, "shapes": len(chosen)}
+        found["kept"] = {k: kept(np.array(v), told) for k, v in right.items() if k.endswith("auto")}
         found["up_found"] = {k: bootstrap(np.array(v)) for k, v in axis.items()}
         print(found)
         return found
+
+
+def kept(right: np.ndarray, told: np.ndarray) -> tuple[float, float, float]:
+    """Top-1 as a share of that of upright shapes whose up axis is told, and its 95 % interval (paired bootstrap)."""
+    if not told.any():
+        return float("nan"), float("nan"), float("nan")
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(told), size=(2000, len(told)))
+    draws = draws[told[draws].any(1)]
+    ratio = right[draws].sum(1) / told[draws].sum(1)
+    low, high = np.quantile(ratio, (0.025, 0.975))
+    return float(right.sum() / told.sum()), float(low), float(high)
 
 
 def others() -> Iterator[tuple[str, ShapeNamer]]:

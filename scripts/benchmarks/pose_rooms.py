@@ -1,9 +1,10 @@
 """Objects of procedural rooms in several rendered photos and in the cloud of their depth: examples for fused poses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.heads.detection import Detector
@@ -15,6 +16,7 @@ from ovseg3d.synth.cameras import look
 from ovseg3d.synth.quick import look_at_room, shade_room
 from ovseg3d.synth.render import develop
 from ovseg3d.synth.room_views import Furnished, room_of
+from ovseg3d.synth.rooms import Placed
 from scripts.training.pose_crops import FACING, IRREGULAR, symmetry_of
 
 PHOTOS, SIDE = 12, 320
@@ -43,6 +45,25 @@ class RoomObject:
     """Of the box of least footprint around its points, which has no front."""
 
 
+@dataclass(frozen=True)
+class SeenRoom:
+    """A room as its photos show it.
+
+    Attributes:
+        objects: all of the room; `ids` and `crops` count from 1.
+        crops: of each object that a photo shows: pixels, the crop, and `turn_to_box`; the largest first.
+        xyz: points of the photos' depth, z up, metres.
+        rgb: 0 to 1.
+        ids: the object of each point; 0 is none.
+    """
+
+    objects: Sequence[Placed]
+    crops: dict[int, list[tuple[float, np.ndarray, Rotation]]]
+    xyz: Float[np.ndarray, "points 3"]
+    rgb: Float[np.ndarray, "points 3"]
+    ids: Int[np.ndarray, " points"]
+
+
 def room_objects(seed: int, poser: PhotoPoser, detector: Detector, *, named: bool = True) -> list[RoomObject]:
     """The objects of a room that a photo shows.
 
@@ -52,9 +73,36 @@ def room_objects(seed: int, poser: PhotoPoser, detector: Detector, *, named: boo
         detector: finds objects in the cloud.
         named: whether the photo head is told the kinds.
     """
+    room = see_room(seed, poser.encoder.preprocess.size[0])
+    xyz, rgb, ids = room.xyz, room.rgb, room.ids
+    found = detections_of(ids, detector.detect(PointCloud(xyz, None, rgb)))
+    objects = []
+    for own, crops in room.crops.items():
+        placed = room.objects[own - 1]
+        kind = placed.category
+        order = 1 if kind in FACING else 0 if kind in IRREGULAR else symmetry_of(placed)
+        said = poser.look(np.stack([crop[1] for crop in crops[:CROPS]]), [kind if named else None] * len(crops[:CROPS]))
+        detection = found.get(own)
+        cloud = None if detection is None else (detection.yaw_probabilities, detection.symmetry_order)
+        turn = placed.rotation
+        box_yaw = fit_box(xyz[ids == own].astype(np.float64), np.array([0.0, 0.0, 1.0])).yaw_rad or 0.0
+        objects.append(
+            RoomObject(kind, order, float(np.arctan2(turn[1, 0], turn[0, 0])), tuple(said),
+                       tuple(crop[2] for crop in crops[:CROPS]), cloud, box_yaw)
+        )  # fmt: skip
+    return objects
+
+
+def see_room(seed: int, side: int) -> SeenRoom:
+    """Take photos of a room of unseen kinds of looks.
+
+    Args:
+        seed: of the room.
+        side: pixels of a crop.
+    """
     made, rng = room_of(seed, 0, "unseen"), np.random.default_rng([seed, 37])
     seen: dict[int, list[tuple[float, np.ndarray, Rotation]]] = {}
-    parts, side = [], poser.encoder.preprocess.size[0]
+    parts = []
     for number in range(PHOTOS):
         camera = _camera(rng, made, number)
         view = look_at_room(made.tracer, camera.c2w, SIDE, camera.fx)
@@ -70,23 +118,8 @@ def room_objects(seed: int, poser: PhotoPoser, detector: Detector, *, named: boo
             crop = square_crop(image, box, side)
             seen.setdefault(own, []).append((float(mask.sum()), crop, turn_to_box(camera, box)))
     xyz, rgb, ids = (np.concatenate(part) for part in zip(*parts))
-    found = detections_of(ids, detector.detect(PointCloud(xyz, None, rgb)))
-    objects = []
-    for own, crops in sorted(seen.items()):
-        crops.sort(key=lambda crop: -crop[0])
-        placed = made.room.objects[own - 1]
-        kind = placed.category
-        order = 1 if kind in FACING else 0 if kind in IRREGULAR else symmetry_of(placed)
-        said = poser.look(np.stack([crop[1] for crop in crops[:CROPS]]), [kind if named else None] * len(crops[:CROPS]))
-        detection = found.get(own)
-        cloud = None if detection is None else (detection.yaw_probabilities, detection.symmetry_order)
-        turn = placed.rotation
-        box_yaw = fit_box(xyz[ids == own].astype(np.float64), np.array([0.0, 0.0, 1.0])).yaw_rad or 0.0
-        objects.append(
-            RoomObject(kind, order, float(np.arctan2(turn[1, 0], turn[0, 0])), tuple(said),
-                       tuple(crop[2] for crop in crops[:CROPS]), cloud, box_yaw)
-        )  # fmt: skip
-    return objects
+    crops = {own: sorted(found, key=lambda crop: -crop[0]) for own, found in sorted(seen.items())}
+    return SeenRoom(made.room.objects, crops, xyz, rgb, ids)
 
 
 def _camera(rng: np.random.Generator, made: Furnished, number: int) -> Camera:

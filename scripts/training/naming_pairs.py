@@ -68,8 +68,9 @@ def held_out_shape(rng: np.random.Generator, kind: str, count: int) -> Shape:
     return procedural_shape(kind, HELD_STYLES[kind], rng, count)
 
 
-def picture(shape: Shape, turn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A textured picture (h, w, 3, uint8) of a shape in the view `turn` of `look_at`, on a floor or before a colour."""
+def picture(shape: Shape, turn: np.ndarray, rng: np.random.Generator, size: int = PICTURE_SIZE) -> np.ndarray:
+    """A textured picture (size, size, 3, uint8) of a shape in the view `turn` of `look_at`, on a floor or before a
+    colour."""
     low, high = shape.model.low * shape.scale, shape.model.high * shape.scale
     middle, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
     c2w = np.eye(4)
@@ -88,8 +89,8 @@ def picture(shape: Shape, turn: np.ndarray, rng: np.random.Generator) -> np.ndar
     even = 0.55 * (1 - key) + 0.12
     behind = [tuple(np.array(COLOURS_LINEAR[pick(rng, SEEN.colours)]) * rng.uniform(0.3, 1.4)) for _ in range(2)]
     surround = Surround((even,) * 3, (even * 0.55,) * 3, (behind[0], behind[1]))
-    focal = PICTURE_SIZE / 2 / np.tan(FIELD_OF_VIEW / 2)
-    shot = render([put], planes, suns, surround, Pinhole(c2w, PICTURE_SIZE, focal))
+    focal = size / 2 / np.tan(FIELD_OF_VIEW / 2)
+    shot = render([put], planes, suns, surround, Pinhole(c2w, size, focal))
     light = 0.55 * sum(np.mean(sun.radiance) for sun in suns) + 0.4 * even
     return develop(shot.radiance, float(rng.uniform(0.6, 1.15) / light))
 

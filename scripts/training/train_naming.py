@@ -1,14 +1,23 @@
-"""Align the built-in CLIP to depth views: tune a copy of its last stage (`ovseg3d/heads/naming/towers.py`).
+"""Align a CLIP to depth views: tune a copy of its image tower's last stage (`ovseg3d/heads/naming/towers.py`).
 
-    python -m scripts.training.train_naming --output outputs/naming                 # all kinds
+    python -m scripts.training.train_naming --output outputs/naming                 # the built-in CLIP, all kinds
     python -m scripts.training.train_naming --output outputs/naming --without 14    # and one that never saw 14 kinds
+    python -m scripts.training.train_naming --output outputs/b16 --clip ViT-B-16:laion2b_s34b_b88k --device cuda
 
 Pairs (`naming_pairs`) are made once and kept in OUTPUT/pairs.npz. The objective is OpenDlign's (Mao et al. 2024,
 equations 4 to 6): the mean embedding of a shape's depth views is pulled to the mean of its pictures by the frozen
 tower, by InfoNCE in both directions at CLIP's own temperature, plus their squared distance. Frozen stages are
 evaluated once. Every batch has one shape of each kind, so that no negative is of the same kind. Pairs whose pictures do
-not retrieve their own kind's name among the first `KEPT_RANK` are left out. The result, OUTPUT/builtin.safetensors, is
-the package's `heads/naming/weights/builtin.safetensors`.
+not retrieve their own kind's name among the first `KEPT_RANK` are left out.
+
+`--clip` takes any image tower of open_clip (ViT, ResNet, ConvNeXt and others) by name or from files. Views and pictures
+have the tower's own size, at least `RELIEF_SIZE` and `PICTURE_SIZE`. The pairs of a large tower take much memory: those
+of ViT-H-14 4.3 GB, of ViT-B-16 2.0 GB, a tenth of it with `--shapes 3`. OUTPUT/tuned.safetensors goes to `--weights` of
+`ovseg3d name` and `find`, and of `scripts.benchmarks.reproduce_opendlign`; of the built-in CLIP it is the package's
+`heads/naming/weights/builtin.safetensors`.
+
+Pictures are rendered with random textures. With --control they come from a diffusion model under that depth ControlNet
+(`naming_generated`), which takes a GPU, and days for many shapes.
 """
 
 import json
@@ -22,13 +31,17 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from ovseg3d.encoders import load_clip
+from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_atomic, write_json
 from ovseg3d.heads.naming import relief
+from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, class_vectors
 from ovseg3d.heads.naming.towers import AlignedTower
+from ovseg3d.runs.devices import DeviceName, resolve_device
 from ovseg3d.synth.kinds import KINDS
 from scripts.start import start
 from scripts.training.distributed import ALONE, World, join
-from scripts.training.naming_pairs import picture, random_views, seen_shape
+from scripts.training.naming_generated import DIFFUSION, Generator
+from scripts.training.naming_pairs import PICTURE_SIZE, picture, random_views, seen_shape
 
 RELIEF_SIZE = 160
 KEPT_RANK = 5
@@ -52,6 +65,8 @@ class Train:
 
     output: Path
     """Folder for pairs, weights and the log."""
+    clip: str = "builtin"
+    """The CLIP, as in --clip of train; its image tower must be open_clip's."""
     shapes: int = 30
     """Shapes of each kind."""
     views: int = 4
@@ -61,37 +76,54 @@ class Train:
     """Largest learning rate, of a one-cycle schedule."""
     seed: int = 0
     without: int = 0
-    """Leave out so many kinds, drawn by the seed; writes OUTPUT/builtin_without.safetensors."""
+    """Leave out so many kinds, drawn by the seed; writes OUTPUT/tuned_without.safetensors."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, for less memory."""
+    device: DeviceName = "cpu"
+    control: str | None = None
+    """A depth ControlNet of diffusers that makes the pictures, such as lllyasviel/control_v11f1p_sd15_depth."""
+    diffusion: str = DIFFUSION
+    """The model that --control steers."""
 
     def main(self) -> None:
         """Make the pairs, tune, and write the weights."""
-        with join("cpu", self.accumulate) as world:
+        if not 0 <= self.without < len(KINDS):
+            raise ConfigError(f"--without must be from 0 to {len(KINDS) - 1}", fix="--without 14")
+        if min(self.shapes, self.views, self.steps) < 1:
+            raise ConfigError("--shapes, --views and --steps must be at least 1", fix="leave them out")
+        with join(str(resolve_device(self.device)), self.accumulate) as world:
             self._train(world)
 
     def _train(self, world: World) -> None:
         torch.set_num_threads(1)
-        tower = AlignedTower(load_clip("builtin"))
+        encoder = load_clip(self.clip, world.device)
+        tower = AlignedTower(encoder)
         started = time.monotonic()
         pairs = self._pairs(tower, world)
         left_out = sorted(np.random.default_rng(self.seed).permutation(len(KINDS))[: self.without].tolist())
         kept = self._filtered(tower, pairs, left_out)
+        if not len(kept):
+            raise ConfigError(
+                "No picture retrieves its own kind's name",
+                where=f"--clip {self.clip}",
+                fix="give a CLIP that was trained, and more --shapes",
+            )
         log = self.tune(tower, pairs, kept, world)
         if not world.first:
             return
-        name = "builtin_without" if self.without else "builtin"
-        tensors = {key: value.detach().half().contiguous() for key, value in tower.trained().items()}
-        write_atomic(self.output / f"{name}.safetensors", lambda path: save_file(tensors, path))
+        name = "tuned_without" if self.without else "tuned"
+        tensors = {key: value.detach().half().cpu().contiguous() for key, value in tower.trained().items()}
+        facts = {"clip": encoder.id, "clip_weight_hash": encoder.weight_hash}
+        write_atomic(self.output / f"{name}.safetensors", lambda path: save_file(tensors, path, facts))
         card = {
             "name": name,
-            "role": "tuned copy of the last stage of the built-in CLIP's image tower, for depth views",
+            "role": "tuned copy of the last stage of a CLIP's image tower, for depth views",
             "format_version": 1,
             "license": "Apache-2.0",
             "data": "procedural kinds in seen styles (scripts/training/naming_pairs.py); no real shape, no photograph",
             "left_out": [list(KINDS)[k] for k in left_out],
-            "clip_weight_hash": load_clip("builtin").weight_hash,
-            "recipe": {key: getattr(self, key) for key in ("shapes", "views", "steps", "rate", "seed")},
+            **facts,
+            "recipe": {key: getattr(self, key) for key in ("shapes", "views", "steps", "rate", "seed", "control")},
             "pairs": {"made": len(pairs.kind), "kept": len(kept)},
             "seconds": round(time.monotonic() - started),
             "log": log,
@@ -100,35 +132,46 @@ class Train:
 
     def _pairs(self, tower: AlignedTower, world: World) -> Pairs:
         path = self.output / "pairs.npz"
+        generated = None if self.control is None else [self.control, self.diffusion]
+        facts = json.dumps([tower.encoder.weight_hash, self.shapes, self.views, self.seed, generated])
         if not world.any(path.is_file()):
             made = world.gather_list(self._make(tower, world))
             if world.first:
                 stem, target, kind = (np.stack(part) for part in zip(*made))
-                write_atomic(path, lambda to: np.savez(to, stem=stem, target=target, kind=kind))
+                write_atomic(path, lambda to: np.savez(to, stem=stem, target=target, kind=kind, facts=facts))
             world.any(False)
         found = np.load(path)
+        if "facts" not in found or str(found["facts"]) != facts:
+            raise ConfigError("The pairs were made with another CLIP, or other settings", where=path, fix="remove them")
         return Pairs(torch.from_numpy(found["stem"]), torch.from_numpy(found["target"]), found["kind"])
 
     def _make(self, tower: AlignedTower, world: World) -> list[tuple[np.ndarray, np.ndarray, int]]:
         """Stem, target and kind of this process's pairs."""
-        made, count = [], self.shapes * len(KINDS)
+        made, count, side = [], self.shapes * len(KINDS), tower.encoder.preprocess.size[0]
+        generator = None
+        if self.control is not None:
+            generator = Generator(self.output / "pictures", self.control, self.diffusion, world.device)
         for index in range(count)[world.own(count)]:
             rng = np.random.default_rng([self.seed, index])
             kind = index % len(KINDS)
             shape, turns = seen_shape(rng, [list(KINDS)[kind]]), random_views(rng, self.views)
-            grey = torch.from_numpy(relief(shape.points, turns, RELIEF_SIZE))[:, None].expand(-1, 3, -1, -1)
-            seen = np.stack([picture(shape, turn, rng) for turn in turns])
+            grey = torch.from_numpy(relief(shape.points, turns, max(RELIEF_SIZE, side)))[:, None]
+            if generator is None:
+                seen = np.stack([picture(shape, turn, rng, max(PICTURE_SIZE, side)) for turn in turns])
+            else:
+                seen = generator.pictures(shape.kind, shape.points, turns, self.views * index)
             coloured = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
             with torch.no_grad():
-                stem = tower.stem(grey).half().numpy()
-                made.append((stem, F.normalize(tower.encode(coloured, 0.0).mean(0), dim=0).numpy(), kind))
+                stem = tower.stem(grey.expand(-1, 3, -1, -1)).half().cpu().numpy()
+                target = F.normalize(tower.encode(coloured, 0.0).mean(0), dim=0).cpu().numpy()
+            made.append((stem, target, kind))
             if index % 100 == 0:
                 print(f"{index * world.size} of {count} shapes", flush=True)
         return made
 
     def _filtered(self, tower: AlignedTower, pairs: Pairs, left_out: list[int]) -> np.ndarray:
         """Indices of the pairs to train on: those of the kept kinds, whose pictures show what they should."""
-        text = tower.encoder.encode_text([f"a {kind}" for kind in KINDS])
+        text = class_vectors(tower.encoder, tuple(KINDS), PLAIN_TEMPLATES).cpu()
         cosines = pairs.target @ text.T
         own = cosines[torch.arange(len(pairs.kind)), torch.from_numpy(pairs.kind)]
         rank = (cosines > own[:, None]).sum(1).numpy()
@@ -158,9 +201,9 @@ class Train:
 
         for step in range(self.steps):
             batch = torch.from_numpy(np.array([rng.choice(group) for group in groups]))
-            (depth,) = world.in_parts(finish, pairs.stem[batch[world.own(len(batch))]])
+            (depth,) = world.in_parts(finish, pairs.stem[batch[world.own(len(batch))]].to(world.device))
             depth = world.gather(depth, len(batch))
-            loss, contrast = alignment_loss(depth, pairs.target[batch], scale)
+            loss, contrast = alignment_loss(depth, pairs.target[batch].to(world.device), scale)
             optimizer.zero_grad()
             loss.backward()
             world.average(parameters)
@@ -181,7 +224,7 @@ class Train:
 def alignment_loss(depth: torch.Tensor, pictures: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of a batch of unit vectors of shapes, and its InfoNCE part."""
     logits = scale * depth @ pictures.T
-    own = torch.arange(len(depth))
+    own = torch.arange(len(depth), device=depth.device)
     contrast = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
     return contrast + (depth - pictures).square().sum(1).mean(), contrast
 

@@ -111,3 +111,62 @@ def test_wrong_searches_are_explained(cli: Cli, shapes: Path, arguments: tuple[s
     done = cli("find", *arguments)
     assert done.returncode == 2
     assert words in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_bad_file_fails_alone(cli: Cli, shapes: Path) -> None:
+    done = cli("name", shapes, "--classes", "ball;box", "--up", "z", "--json")
+    assert done.returncode == 2
+    found = {Path(one["file"]).name: one for one in json.loads(done.stdout)["shapes"]}
+    assert set(found) == {"ball.ply", "box.obj", "three.npy"}
+    assert "at least 32 points" in found["three.npy"]["error"]
+    assert found["ball.ply"]["candidates"][0]["label"] == "ball"
+    assert "1 of 3 shapes could not be named" in done.stderr
+    done = cli("name", shapes / "three.npy", shapes / "ball.ply", "--classes", "ball;box", "--up", "z")
+    assert done.returncode == 2
+    assert "ball.ply: ball" in done.stdout
+
+
+def test_a_list_of_names_goes_on_where_it_ended(cli: Cli, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ovseg3d.heads.naming import ShapeNamer
+
+    output = shapes / "names.jsonl"
+    arguments = ("name", shapes, "--classes", "ball;box", "--up", "z", "--output", output, "--json")
+    first = cli(*arguments)
+    lines = output.read_text().splitlines()
+    assert [json.loads(line).get("file") for line in lines[1:]] == [
+        str(shapes / name) for name in ("ball.ply", "more/box.obj", "three.npy")
+    ]
+    output.write_text("\n".join(lines)[: -len(lines[-1]) - len(lines[-2]) // 2])  # killed within the second shape
+    named = []
+    name = ShapeNamer.name
+    monkeypatch.setattr(ShapeNamer, "name", lambda *given, **more: named.append(1) or name(*given, **more))
+    assert json.loads(cli(*arguments).stdout) == json.loads(first.stdout)
+    assert len(named) == 2  # the second, and the one that cannot be named
+    assert output.read_text().splitlines() == lines
+    cli(*arguments)
+    assert len(named) == 3
+    (shapes / "ball.ply").touch()
+    cli(*arguments)
+    assert len(named) == 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (("--classes", "ball;cube"), "made with another classes"),
+        (("--output", "shapes/three.npy"), "no list of names"),
+        (("--output", "shapes"), "is a folder"),
+        (("--output", "shapes/three.npy/names.jsonl"), "file exists where a folder"),
+    ],
+)
+def test_other_lists_are_not_overwritten(
+    cli: Cli, shapes: Path, changed: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shapes.parent)
+    arguments = ("name", "shapes/ball.ply", "--up", "z", "--classes", "ball;box", "--output", "names.jsonl")
+    assert cli(*arguments).returncode == 0
+    before = {path: path.read_bytes() for path in shapes.parent.rglob("*") if path.is_file()}
+    done = cli(*arguments, *changed)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert {path: path.read_bytes() for path in shapes.parent.rglob("*") if path.is_file()} == before

@@ -1,15 +1,20 @@
 """The benchmark of naming runs on few shapes, and its measures are right."""
 
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg3d.errors import ShapeError
-from ovseg3d.files import read_json
+from ovseg3d.errors import ConfigError, ShapeError
+from ovseg3d.files import read_json, write_json
+from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
 from scripts.benchmarks import naming as script
+from scripts.benchmarks import naming_rooms
+from scripts.benchmarks.naming_parts import ROWS, NamingParts
 from scripts.training.naming_pairs import held_out_shape, picture, random_views, seen_shape
 
 
@@ -56,3 +61,45 @@ def test_random_rotations_are_rotations() -> None:
     turn = script.random_rotation(np.random.default_rng(0))
     assert np.allclose(turn @ turn.T, np.eye(3))
     assert np.linalg.det(turn) == pytest.approx(1)
+
+
+def test_parts_are_measured_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    points = np.stack([held_out_shape(rng, kind, 400).points for kind in ("mug", "chair")]).astype(np.float16)
+    np.savez(tmp_path / "shapes.npz", points=points, category=np.array(["mug", "chair"]))
+    shutil.copy(BUILTIN_WEIGHTS, tmp_path / "tuned.safetensors")
+    write_json(tmp_path / "tuned.json", {"left_out": ["mug"]})
+    NamingParts(ROWS, tmp_path / "shapes.npz", tmp_path / "tuned.safetensors", points=200, kinds=2, each=3).main()
+    shown = capsys.readouterr().out
+    assert "template 'a {}': " in shown and "sure minus even" in shown
+    assert "few shots, 2 kinds, cached: 1: " in shown and "2: " in shown
+    assert "left out: 1 kinds, 3 shapes, of 54 names" in shown
+    with pytest.raises(ConfigError, match="no row"):
+        NamingParts(("shots",)).main()
+    with pytest.raises(ConfigError, match="real shapes"):
+        NamingParts(("templates",)).main()
+
+
+def test_rooms_compare_geometry_with_crops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mug and a chair with pictures of their own; a third thing has too few points."""
+    rng = np.random.default_rng(0)
+    shapes = [held_out_shape(rng, kind, 400) for kind in ("mug", "chair", "mug")]
+    crops = {k + 1: [(9.0, picture(s, random_views(rng, 1)[0], rng), None)] for k, s in enumerate(shapes)}
+    xyz = np.concatenate([shape.points for shape in shapes])
+    ids = np.repeat([1, 2, 3], 400) * (np.arange(1200) < 810)
+    room = SimpleNamespace(objects=[SimpleNamespace(category=s.kind) for s in shapes], crops=crops, xyz=xyz, ids=ids)
+    monkeypatch.setattr(naming_rooms, "see_room", lambda seed, side: room)
+    naming_rooms.NamingRooms("5-6", tmp_path / "rooms.json").main()
+    found = read_json(tmp_path / "rooms.json")
+    assert found["objects"] == 4
+    assert all(0 <= row["top1"][0] <= row["top5"][0] <= 1 for row in found["geometry's weight"].values())
+    assert "4 objects of 2 kinds" in capsys.readouterr().out
+
+
+def test_what_is_kept_is_a_share_of_what_was_right() -> None:
+    told = np.array([True, True, False, False])
+    assert script.kept(told, told) == (1.0, 1.0, 1.0)
+    share, low, high = script.kept(np.array([True, False, False, False]), told)
+    assert share == 0.5 and low <= share <= high

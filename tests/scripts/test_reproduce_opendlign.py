@@ -1,5 +1,6 @@
 """OpenDlign's table on tiny copies of the data sets, with a tiny random encoder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import named_shapes as copies
@@ -60,6 +61,23 @@ def test_the_table_in_one_command(
     assert found["Objaverse-LVIS"]["towers"]["both"]["top3"] == 1
     shown = capsys.readouterr().out
     assert "2 of 40 shapes" in shown and "82.6" in shown and "59.5" in shown
+
+
+def test_time_and_memory_need_no_weights(
+    data: Path, clip: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the architecture that the fixture `clip` has added."""
+    output = tmp_path / "out.json"
+    run = ReproduceOpenDlign(data, ("ScanObjectNN-OBJ_ONLY",), output, "tiny-opendlign", random_weights=True, limit=1)
+    run.main()
+    found = read_json(output)["data_sets"]["ScanObjectNN-OBJ_ONLY"]
+    assert set(found["towers"]) == {"frozen", "tuned", "half-half", "both"}
+    assert min(found["cost"].values()) > 0
+    assert "each shape: " in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="--weights"):
+        replace(run, weights=weights).main()
+    with pytest.raises(ConfigError, match="no architecture"):
+        replace(run, clip="ViT-Z").main()
 
 
 def test_missing_data_sets_are_said(data: Path, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from ovseg3d.encoders import TextImageEncoder, load_clip
 from ovseg3d.encoders.base import unit
+from ovseg3d.encoders.weights import hash_files
 from ovseg3d.errors import ConfigError, EncoderError, ShapeError
 from ovseg3d.heads.naming import upright
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, check_classes, class_vectors
@@ -32,7 +33,7 @@ MOST_POINTS = 10_000
 _FLAT = 1e-4
 """A cloud whose second spread is smaller, as a share of its first, is a line."""
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "builtin.safetensors"
-_UPRIGHT = "upright."
+_CLIP = "clip_weight_hash"
 _SHARES: dict[Towers, tuple[float, ...]] = {"tuned": (0.5,), "frozen": (0.0,), "both": (0.5, 0.0)}
 """Parts of the tuned copy in the last stage, by tower."""
 
@@ -41,7 +42,7 @@ class ShapeNamer:
     """Names shapes and embeds them in the space of a text-image encoder.
 
     Args:
-        clip: name of the encoder, as `load_clip` takes it.
+        clip: the encoder, or its name as `load_clip` takes it. Tuned weights change the tower of an encoder in place.
         towers: which image tower sees the views; None: the tuned one where there are weights, else the frozen one.
         weights: tuned weights; None: those of the package, which belong to "builtin".
         views: depth views around a shape.
@@ -54,7 +55,7 @@ class ShapeNamer:
 
     def __init__(
         self,
-        clip: str = "builtin",
+        clip: str | TextImageEncoder = "builtin",
         *,
         towers: Towers | None = None,
         weights: Path | None = None,
@@ -65,16 +66,17 @@ class ShapeNamer:
         weights = BUILTIN_WEIGHTS if weights is None and clip == "builtin" else weights
         if weights is None and towers in ("tuned", "both"):
             raise EncoderError(f"There are no tuned weights for {clip!r}", fix="use the frozen tower, or name weights")
-        self.encoder: TextImageEncoder = load_clip(clip, device)
+        self.encoder: TextImageEncoder = load_clip(clip, device) if isinstance(clip, str) else clip
         self.device = torch.device(device)
         self.towers: Towers = towers or ("tuned" if weights is not None else "frozen")
         self.views = views
         self.templates = PLAIN_TEMPLATES if templates is None else tuple(templates)
         self.tower: AlignedTower | None = None
         """The image tower with its tuned copy, where there are tuned weights."""
-        self._upright: upright.UprightModel | None = None
+        self._last_names: tuple[tuple[str, ...], np.ndarray] = ((), np.zeros((0, self.encoder.dim)))
+        """Names and their vectors, so that a list is encoded once for many shapes."""
         self.id = f"{self.encoder.id}+{self.towers}"
-        """Encoder and tower; indices of another one are refused."""
+        """Encoder, tower and tuned weights; indices of others are refused."""
         if weights is not None:
             self._load(Path(weights))
 
@@ -93,13 +95,15 @@ class ShapeNamer:
             ConfigError: there is no such axis.
         """
         points = check_points(points)
-        direction = self._direction(points, up, stated_up)
-        return self._embeddings(points, orbit(self.views) @ upright.turn_up(direction), 1)[0]
+        return self._embedding(points, self._direction(points, up, stated_up))
 
     def embed_names(self, classes: Sequence[str]) -> Float[np.ndarray, "classes dim"]:
         """Unit vectors of names or phrases. Raises ConfigError: none, an empty one or two equal ones."""
-        with torch.no_grad():
-            return class_vectors(self.encoder, check_classes(classes), self.templates).cpu().numpy()
+        names = check_classes(classes)
+        if names != self._last_names[0]:
+            with torch.no_grad():
+                self._last_names = (names, class_vectors(self.encoder, names, self.templates).cpu().numpy())
+        return self._last_names[1]
 
     def embed_phrase(self, phrase: str) -> Float[np.ndarray, " dim"]:
         """The unit vector of a phrase as it is. Raises EncoderError: an empty or too long one."""
@@ -138,7 +142,7 @@ class ShapeNamer:
         names = check_classes(classes)
         points = check_points(points)
         direction = self._direction(points, up, stated_up)
-        vector = self._embeddings(points, orbit(self.views) @ upright.turn_up(direction), 1)[0]
+        vector = self._embedding(points, direction)
         scores = self.probabilities(vector, self.embed_names(names))
         order = np.argsort(-scores, kind="stable")[:top]
         found = tuple(NameScore(names[k], float(scores[k])) for k in order)
@@ -153,29 +157,12 @@ class ShapeNamer:
         odds = np.exp(logits - logits.max())
         return odds / odds.sum()
 
-    def upright_features(
-        self, points: Float[np.ndarray, "points 3"], directions: Float[np.ndarray, "candidates 3"]
-    ) -> Float[np.ndarray, "candidates features"]:
-        """What `UprightModel` sees of a shape, by what may be up."""
-        turns = np.stack([upright.turn_up(one) for one in directions])
-        seen = np.concatenate([orbit(upright.VIEWS) @ turn for turn in turns])
-        cues = np.stack([upright.cues(points @ turn.T) for turn in turns])
-        return np.concatenate([cues, self._embeddings(points, seen, len(turns))], 1)
-
-    def find_up(self, points: Float[np.ndarray, "points 3"], stated_up: str | None = None) -> Float[np.ndarray, "3"]:
-        """The likeliest up direction, a unit vector; see `upright`. Raises ShapeError as `embed`."""
-        return self._direction(check_points(points), "auto", stated_up)
-
     def _direction(self, points: np.ndarray, up: str, stated: str | None) -> np.ndarray:
-        if up != "auto":
-            if up not in upright.AXES:
-                raise ConfigError(f"There is no up axis {up!r}", fix=f"use auto, {', '.join(upright.AXES)}")
-            return np.array(upright.AXES[up])
-        if self._upright is None:
-            return np.array(upright.AXES[stated or "z"])
-        directions = upright.candidates(points)
-        scores = self._upright.score(self.upright_features(points, directions)) + upright.prior(directions, stated)
-        return directions[int(scores.argmax())]
+        if up == "auto":
+            return upright.find_up(points, stated)
+        if up not in upright.AXES:
+            raise ConfigError(f"There is no up axis {up!r}", fix=f"use auto, {', '.join(upright.AXES)}")
+        return np.array(upright.AXES[up])
 
     def embed_views(
         self, pictures: Float[Tensor, "views 3 h w"], share: float | None = None
@@ -191,24 +178,29 @@ class ShapeNamer:
         shares = (share,) if share is not None else _SHARES[self.towers]
         return unit(torch.stack([self.tower.encode(pictures, one) for one in shares]).mean(0))
 
-    def _embeddings(self, points: np.ndarray, turns: np.ndarray, groups: int) -> np.ndarray:
-        """[groups, dim]: unit means over groups of as many views."""
-        pictures = torch.from_numpy(relief(points, turns))[:, None].expand(-1, 3, -1, -1)
+    def _embedding(self, points: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """The unit mean over the views around a direction."""
+        pictures = torch.from_numpy(relief(points, orbit(self.views) @ upright.turn_up(direction)))
         with torch.no_grad():
-            return unit(self.embed_views(pictures).unflatten(0, (groups, -1)).mean(1)).cpu().numpy()
+            return unit(self.embed_views(pictures[:, None].expand(-1, 3, -1, -1)).mean(0)).cpu().numpy()
 
     def _load(self, path: Path) -> None:
         try:
-            tensors = load_file(path)
+            with safe_open(path, "pt") as file:
+                tensors, facts = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
         except Exception as error:  # safetensors has errors of its own
             raise EncoderError(
                 "The tuned weights cannot be read", where=path, fix="fetch or make them again"
             ) from error
-        model = {key.removeprefix(_UPRIGHT): tensors.pop(key) for key in list(tensors) if key.startswith(_UPRIGHT)}
+        if _CLIP in facts and facts[_CLIP] != self.encoder.weight_hash:
+            raise EncoderError(
+                f"The tuned weights belong to the encoder {facts.get('clip')!r}, not to {self.encoder.id!r}",
+                where=path,
+                fix="name that one with --clip",
+            )
+        self.id += f"@{hash_files([path])[:8]}"
         self.tower = AlignedTower(self.encoder)
         self.tower.load(tensors)
-        if model and self.towers == "tuned":
-            self._upright = upright.UprightModel(model["weights"].double().numpy(), float(model["bias"]))
 
 
 def check_points(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "some 3"]:

@@ -6,6 +6,7 @@ surface as 50,000. A lone bright light beside the viewer makes a grey relief, wh
 map of depths does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,31 +79,65 @@ def relief(
         size: pixels of a side.
     """
     shape = surfels(points)
-    return np.stack([_shade(shape, turn, size) for turn in (orbit() if views is None else views)]).astype(np.float32)
+    light = LIGHT / np.linalg.norm(LIGHT)
+
+    def shade(seen: "_Seen") -> np.ndarray:
+        facing = np.where(seen.normals[:, 2:] > 0, -seen.normals, seen.normals)
+        lit = AMBIENT + DIFFUSE * np.clip(facing @ light, 0, 1)
+        return lit + DEPTH_CUE * np.clip((DISTANCE + 1 - seen.depth) / 2, 0, 1)
+
+    return _pictures(shape, orbit() if views is None else views, size, shade, 1.0)
 
 
-def _shade(shape: Surfels, turn: np.ndarray, size: int) -> np.ndarray:
-    points, normals = shape.points @ turn.T, shape.normals @ turn.T
-    depth = points[:, 2] + DISTANCE
-    near = DISTANCE / depth
-    xy = points[:, :2] * near[:, None]
+def nearness(
+    points: Float[np.ndarray, "points 3"], views: Float[np.ndarray, "views 3 3"], size: int
+) -> Float[np.ndarray, "views size size"]:
+    """Depth maps in the views of `relief`: from 1 at the nearest point to 0.1 at the farthest; 0 where nothing is."""
+
+    def near(seen: "_Seen") -> np.ndarray:
+        return 1 - 0.9 * (seen.depth - seen.depth.min()) / max(float(np.ptp(seen.depth)), 1e-9)
+
+    return _pictures(surfels(points), views, size, near, 0.0)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Points and normals in a view's frame."""
+
+    points: np.ndarray
+    normals: np.ndarray
+    depth: np.ndarray
+    """From the viewer."""
+
+
+def _pictures(
+    shape: Surfels, views: np.ndarray, size: int, value: Callable[[_Seen], np.ndarray], outside: float
+) -> np.ndarray:
+    """[views, size, size]: the mean value of the points at each pixel's nearest surface."""
+    made = np.full((len(views), size * size), outside, np.float32)
+    for image, turn in zip(made, views):
+        points = shape.points @ turn.T
+        seen = _Seen(points, shape.normals @ turn.T, points[:, 2] + DISTANCE)
+        pixel, point, weight = _nearest(seen, shape.spacing, size)
+        total = np.bincount(pixel, weight, size * size)
+        covered = total > 0
+        image[covered] = (np.bincount(pixel, weight * value(seen)[point], size * size)[covered]) / total[covered]
+    return made.reshape(-1, size, size)
+
+
+def _nearest(seen: _Seen, spacing: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels that discs cover, with the point and a weight; discs behind the nearest surface are left out."""
+    xy = seen.points[:, :2] * (DISTANCE / seen.depth)[:, None]
     low, high = xy.min(0), xy.max(0)
     scale = SHARE * size / max(float((high - low).max()), 1e-9)
     xy = (xy - (low + high) / 2) * scale + size / 2
-    radius = float(np.clip(RADIUS * shape.spacing * scale, 1.0, LARGEST_RADIUS * size))
+    radius = float(np.clip(RADIUS * spacing * scale, 1.0, LARGEST_RADIUS * size))
     pixel, point, weight = _discs(xy, radius, size)
     front = np.full(size * size, np.inf)
-    np.minimum.at(front, pixel, depth[point])
+    np.minimum.at(front, pixel, seen.depth[point])
     # Discs on the nearest surface; a steep one changes by about its radius within a disc.
-    same = depth[point] <= front[pixel] + 2.0 * radius / scale
-    pixel, point, weight = pixel[same], point[same], weight[same]
-    facing = np.where(normals[:, 2:] > 0, -normals, normals)
-    lit = AMBIENT + DIFFUSE * np.clip(facing @ (LIGHT / np.linalg.norm(LIGHT)), 0, 1)
-    lit = lit + DEPTH_CUE * np.clip((DISTANCE + 1 - depth) / 2, 0, 1)
-    total = np.bincount(pixel, weight, size * size)
-    image = np.bincount(pixel, weight * lit[point], size * size)
-    covered = total > 0
-    return np.where(covered, image / np.where(covered, total, 1.0), 1.0).reshape(size, size)
+    same = seen.depth[point] <= front[pixel] + 2.0 * radius / scale
+    return pixel[same], point[same], weight[same]
 
 
 def _discs(xy: np.ndarray, radius: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 As in OpenDlign (Mao et al. 2024), a copy of the last block runs in parallel to it, starts as the same weights, and
 their outputs are averaged: what the frozen block knows is kept. In ViTs only the copy's attention is trained. In
-convolutional towers the last stage is doubled, and its convolutions are trained.
+convolutional towers the last stage is doubled, and its convolutions are trained (ConvNeXts write some as linear maps).
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from ovseg3d.encoders.towers import Doubled, Tower
 from ovseg3d.errors import EncoderError
 
 _LAST_STAGE, _LISTS_OF_STAGES = "layer4", ("stages", "blocks")
-"""What timm's convolutional networks call their last stage (ResNets), or the list of all (ConvNeXts, EfficientNets)."""
+"""What convolutional networks call their last stage (ResNets), or the list of all (ConvNeXts, EfficientNets)."""
 _IMAGES_AT_ONCE = 64
 
 
@@ -70,22 +70,29 @@ class AlignedTower:
         return torch.cat(seen)
 
     def finish(self, stem: Tensor, share: float = 0.5) -> Float[Tensor, "views dim"]:
-        """Unit vectors from what enters the last stage. Raises EncoderError: patches are pooled by attention."""
+        """Unit vectors from what enters the last stage.
+
+        The tower sees one empty picture, and its last stage gets `stem` instead: so what comes after that stage need
+        not be known.
+        """
         self.branch.share = share
-        out = self.branch(stem)
-        if self._tower.blocks is None:
-            return unit(self._visual.head(self._visual.trunk.forward_head(out)))
-        if not self._tower.pooled_from_class_token:
-            raise EncoderError("Only towers with a class token can be tuned", fix="use a ViT such as ViT-B-16")
-        return unit(self._tower.project(out[:, :1, None]).flatten(0, 2))
+        frozen = next(self.branch.block.parameters())
+        empty = torch.zeros(1, 3, *self.encoder.preprocess.size, dtype=frozen.dtype, device=frozen.device)
+        handle = self.branch.register_forward_pre_hook(
+            lambda module, args, kwargs: ((stem, *args[1:]), kwargs), with_kwargs=True
+        )
+        try:
+            found = self._visual(empty)
+        finally:
+            handle.remove()
+        return unit(found[0] if isinstance(found, tuple) else found)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are tuned, by name: attention of a ViT's block, convolutions of a stage."""
-        named = self.branch.copy.named_parameters()
-        if self._tower.blocks is None:
-            # Vectors belong to norms.
-            return {name: parameter for name, parameter in named if parameter.ndim == 4}
-        return {name: parameter for name, parameter in named if "att" in name}
+        named = dict(self.branch.copy.named_parameters())
+        attention = {} if self._tower.blocks is None else {name: p for name, p in named.items() if "att" in name}
+        # Vectors belong to norms.
+        return attention or {name: parameter for name, parameter in named.items() if parameter.ndim > 1}
 
     def load(self, tensors: Mapping[str, Tensor], strength: float = 1.0) -> None:
         """Load tuned parameters.
@@ -99,7 +106,9 @@ class AlignedTower:
         """
         trained, frozen = self.trained(), dict(self.branch.block.named_parameters())
         if {name: tuple(p.shape) for name, p in trained.items()} != {k: tuple(t.shape) for k, t in tensors.items()}:
-            raise EncoderError("The tuned weights belong to another tower", fix="tune this one: scripts/training")
+            raise EncoderError(
+                "The tuned weights belong to another tower", fix="tune this one: scripts.training.train_naming --clip"
+            )
         with torch.no_grad():
             for name, parameter in trained.items():
                 parameter.copy_(torch.lerp(frozen[name], tensors[name].to(parameter), strength))
@@ -109,14 +118,14 @@ class AlignedTower:
             branch = Branch(self._tower.blocks[-1])
             self._tower.replace(-1, branch)
             return branch
-        trunk: Any = getattr(self._visual, "trunk", None)
+        root: Any = getattr(self._visual, "trunk", self._visual)
         for name in _LISTS_OF_STAGES:
-            stages = getattr(trunk, name, None)
+            stages = getattr(root, name, None)
             if isinstance(stages, nn.Sequential):
                 stages[-1] = branch = Branch(stages[-1])
                 return branch
-        if isinstance(getattr(trunk, _LAST_STAGE, None), nn.Module):
-            branch = Branch(trunk.get_submodule(_LAST_STAGE))
-            setattr(trunk, _LAST_STAGE, branch)
+        if isinstance(getattr(root, _LAST_STAGE, None), nn.Module):
+            branch = Branch(root.get_submodule(_LAST_STAGE))
+            setattr(root, _LAST_STAGE, branch)
             return branch
         raise EncoderError("The last stage of this tower is not known", fix="use a ViT, a ResNet or a ConvNeXt")

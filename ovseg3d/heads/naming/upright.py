@@ -1,10 +1,15 @@
-"""Which way up is a shape? Candidates are scored by their geometry, and by what the tower sees of them.
+"""Which way up is a shape? Six candidates are scored by how the shape would stand, and by habits of files.
 
 Of the 24 rotations that map axes to axes, the four about one up axis show the same views in turn, so six candidates
-remain. A shape that is not aligned with its file's axes has six more: the axes of its tightest box.
+remain: both ways along three axes. These are the file's axes, or those of the tightest box where that is turned
+against them. Each candidate is judged by its base, its balance and its outline by height (after Fu et al. 2008,
+"Upright Orientation of Man-Made Objects"); a linear model learnt which matters (`scripts.training.train_upright`). What
+the tower sees of the candidates was tried beside it, and did not help.
 """
 
-from dataclasses import dataclass
+import json
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -18,27 +23,34 @@ PRIOR_Z, PRIOR_Y = 3.0, 2.0
 """Log-odds, against other directions, that a file's +z or +y is up: most tools write one of these."""
 ALIGNED_COSINE = np.cos(np.radians(10.0))
 """A box whose axes are all within ten degrees of the file's has nothing to add to them."""
-VIEWS = 4
-"""Views of each candidate."""
-_BASE = 0.04
-"""The lowest part of a shape's height that counts as what it stands on."""
+ROOM_FOR_THE_FILE = 1.1
+"""A box along the file's axes may be so much larger than the tightest one, and is preferred."""
+WEIGHTS = Path(__file__).parent / "weights" / "upright.json"
+MAX_FACES = 200
+"""Faces of a shape's hull that its tightest box is looked for on."""
+_END = 0.04
+"""The lowest and the highest part of a shape's height: what it stands on, and what it would stand on upside down."""
+_SLICES = 8
+"""Of the height, for the outline."""
+_LARGEST_MARGIN = 0.7
 
 
-@dataclass(frozen=True)
-class UprightModel:
-    """A logistic model of "this candidate is upright".
+@cache
+def weights() -> Float[np.ndarray, " cues"]:
+    """Of `cues`, in log-odds that a candidate is upright rather than another one."""
+    return np.array(json.loads(WEIGHTS.read_text(encoding="utf-8"))["weights"])
 
-    Attributes:
-        weights: of `cues`, then of the mean embedding of the candidate's views by the tuned tower.
-        bias: log-odds at zero.
+
+def find_up(points: Float[np.ndarray, "points 3"], stated: str | None = None) -> Float[np.ndarray, "3"]:
+    """The likeliest up direction, a unit vector.
+
+    Args:
+        points: of a shape, at least four.
+        stated: the axis that the file's format defines as up.
     """
-
-    weights: Float[np.ndarray, " features"]
-    bias: float
-
-    def score(self, features: Float[np.ndarray, "candidates features"]) -> Float[np.ndarray, " candidates"]:
-        """Log-odds of each candidate."""
-        return features @ self.weights + self.bias
+    directions = candidates(points)
+    scores = np.array([cues(points @ turn_up(one).T) @ weights() for one in directions])
+    return directions[int((scores + prior(directions, stated)).argmax())]
 
 
 def turn_up(up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
@@ -51,33 +63,49 @@ def turn_up(up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
     return np.eye(3) + cross + cross @ cross / (1 + cosine)
 
 
-def candidates(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "candidates 3"]:
-    """Up directions to choose from: both ways along the file's axes, and along the axes of the tightest box."""
-    own = np.array(list(AXES.values()))
-    box = box_axes(points)
-    if (np.abs(box).max(1) > ALIGNED_COSINE).all():
-        return own
-    return np.concatenate([own, box, -box])
+def candidates(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "6 3"]:
+    """Up directions to choose from: both ways along the axes of the tightest box around the points.
 
-
-def box_axes(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "3 3"]:
-    """The axes, as rows, of the smallest box around points among those with a side on a face of their hull."""
+    A box along all of the file's axes, or else along one of them, is preferred to one that is little tighter.
+    """
+    own = np.eye(3)
     try:
         hull = ConvexHull(points)
     except QhullError:  # flat: the spread's own axes
-        return np.linalg.svd(points - points.mean(0), full_matrices=False)[2]
+        axes = np.linalg.svd(points - points.mean(0), full_matrices=False)[2]
+        return np.concatenate([axes, -axes]) if np.abs(axes).max(1).min() < ALIGNED_COSINE else _both_ways(own)
     corners = points[hull.vertices]
-    normals = np.unique(np.round(hull.equations[:, :3], 2), axis=0)
-    best, axes = np.inf, np.eye(3)
-    for normal in normals / np.linalg.norm(normals, axis=1, keepdims=True):
-        turn = turn_up(normal)
-        flat = corners @ turn.T
-        area, angle = _smallest_rectangle(flat[:, :2])
-        volume = area * np.ptp(flat[:, 2])
-        if volume < best:
-            cosine, sine = np.cos(angle), np.sin(angle)
-            best, axes = volume, np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1.0]]) @ turn
-    return axes
+    boxes = [(float(np.prod(np.ptp(corners, axis=0))), own)]
+    boxes += [_box_along(corners, own[axis]) for axis in (2, 1, 0)]
+    boxes += [_box_along(corners, normal) for normal in _largest_faces(points, hull)]
+    tightest = min(volume for volume, _ in boxes)
+    preferred = [axes for volume, axes in boxes[:4] if volume <= ROOM_FOR_THE_FILE * tightest]
+    return _both_ways(preferred[0] if preferred else min(boxes, key=lambda box: box[0])[1])
+
+
+def _largest_faces(points: np.ndarray, hull: ConvexHull) -> np.ndarray:
+    """Unit normals of the hull's largest faces, parallel ones once; a side of the tightest box lies on a face."""
+    corners = points[hull.simplices]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    normals = np.round(hull.equations[:, :3], 2)
+    first = np.take_along_axis(normals, (normals != 0).argmax(1)[:, None], 1)  # not zero
+    normals, face = np.unique(normals * np.sign(first), axis=0, return_inverse=True)
+    largest = np.argsort(-np.bincount(face.ravel(), area), kind="stable")[:MAX_FACES]
+    return normals[largest] / np.linalg.norm(normals[largest], axis=1, keepdims=True)
+
+
+def _both_ways(axes: np.ndarray) -> np.ndarray:
+    return np.concatenate([axes, -axes])
+
+
+def _box_along(corners: np.ndarray, direction: np.ndarray) -> tuple[float, np.ndarray]:
+    """Volume and axes, as rows, of the smallest box with a side across a direction."""
+    turn = turn_up(direction)
+    flat = corners @ turn.T
+    area, angle = _smallest_rectangle(flat[:, :2])
+    cosine, sine = np.cos(angle), np.sin(angle)
+    axes = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1.0]]) @ turn
+    return area * float(np.ptp(flat[:, 2])), axes
 
 
 def _smallest_rectangle(flat: np.ndarray) -> tuple[float, float]:
@@ -91,20 +119,33 @@ def _smallest_rectangle(flat: np.ndarray) -> tuple[float, float]:
 
 
 def cues(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " cues"]:
-    """What geometry says of a shape with z up: does it stand, and is its left like its right?
+    """What geometry says of a shape with z up; all but the last of each group are shares of the shape seen from above.
 
-    The area it stands on, how far off that area's middle its weight is, how high its weight is, how wide its lower part
-    is against its upper one, and its height; each as a share of the shape's own size.
+    Of its lowest and of its highest part: the side of their convex outline, and how far inside it the shape's mean is
+    (negative: outside, it would fall over). The mean height, the log of the height, and the side of the outline of each
+    of eight slices, from the lowest. Turning the shape about z changes nothing.
     """
-    low, high = points.min(0), points.max(0)
-    size = np.maximum(high - low, 1e-9)
-    unit = (points - low) / size
-    base = points[unit[:, 2] <= _BASE]
-    extent = np.ptp(base[:, :2], axis=0) / size[:2]
-    off = np.abs((points.mean(0) - (base.max(0) + base.min(0)) / 2)[:2] / size[:2]).max()
-    below, above = points[unit[:, 2] < 0.5], points[unit[:, 2] >= 0.5]
-    wide = [float(np.prod(np.ptp(part[:, :2], axis=0) / size[:2])) if len(part) else 0.0 for part in (below, above)]
-    return np.array([float(np.prod(extent)), off, unit[:, 2].mean(), wide[0] - wide[1], size[2] / size.max()])
+    low, high = float(points[:, 2].min()), float(points[:, 2].max())
+    tall = max(high - low, 1e-9)
+    height, flat = (points[:, 2] - low) / tall, points[:, :2]
+    middle = flat.mean(0)
+    side = max(_outline(flat, middle)[0], 1e-3 * tall)
+    found = []
+    for end in (height <= _END, height >= 1 - _END):
+        own, margin = _outline(flat[end], middle)
+        found += [own / side, np.clip(margin / side, -_LARGEST_MARGIN, _LARGEST_MARGIN)]
+    found += [height.mean(), np.log(tall / side)]
+    place = np.minimum((height * _SLICES).astype(int), _SLICES - 1)
+    return np.array([*found, *(_outline(flat[place == k], middle)[0] / side for k in range(_SLICES))])
+
+
+def _outline(flat: np.ndarray, middle: np.ndarray) -> tuple[float, float]:
+    """The square root of the area of a convex outline, and how far inside it a point is."""
+    try:
+        hull = ConvexHull(flat)
+    except (QhullError, ValueError):  # a line, or no point
+        return 0.0, -float(np.linalg.norm(flat.mean(0) - middle)) if len(flat) else 0.0
+    return float(np.sqrt(hull.volume)), -float((hull.equations @ [*middle, 1.0]).max())
 
 
 def prior(directions: Float[np.ndarray, "candidates 3"], stated: str | None) -> Float[np.ndarray, " candidates"]:
