@@ -4,26 +4,20 @@ With frozen geometry a ray's samples do not change. So each ray stores its few h
 weights, and its photo's reduced features. Half of the rays are independent, half lie in square image patches with a
 fixed spacing, which the pairwise loss needs. A training step draws from them and needs neither photos nor the radiance
 field. Memory does not grow with the number of photos: of very many photos only some have a patch.
-
-A ray counts less where its photo contradicts the consensus of all photos (`Consensus`), as in `lift`: an encoder that
-errs in one photo of ten must not blur the field. The consensus is the lifted features, not the field in training, since
-a small object that the field has not learnt yet would count as an error.
 """
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 from ovseg3d.engine import Event, Report, ignore
-from ovseg3d.features.maps import PhotoFeatures, Pyramid, normalise
+from ovseg3d.features.maps import PhotoFeatures, Pyramid
 from ovseg3d.features.projection import Projection
 from ovseg3d.field.renderer import RayStops, Renderer
 from ovseg3d.points.basis import Basis
@@ -46,38 +40,6 @@ class GatherConfig:
     """Side of a patch, as a share of the photo's shorter side."""
     places: int = 4
     """Most samples of a ray."""
-    agreement: float = 2.0
-    """A ray's weight is its photo's agreement with the others to this power. 0: all rays count equally."""
-
-
-@dataclass(frozen=True)
-class Consensus:
-    """The consensus of all photos: features lifted to surface points."""
-
-    x: Float[np.ndarray, "points 3"]
-    """The points, in the unit cube."""
-    vectors: Float[np.ndarray, "points kept"]
-    trust: Float[np.ndarray, " views"]
-    """Of each training view: `Lifted.relative`."""
-
-    @cached_property
-    def _tree(self) -> cKDTree:
-        return cKDTree(self.x)
-
-    @cached_property
-    def _common(self) -> np.ndarray:
-        return normalise(self.vectors).mean(0)
-
-    def agreement(
-        self, x: Float[np.ndarray, "rays 3"], said: Float[np.ndarray, "rays kept"], view: int
-    ) -> Float[np.ndarray, " rays"]:
-        """Agreement of a photo's features with those of the nearest point, 0 to 1, times the trust in the photo.
-
-        It is the cosine after the scene's mean is subtracted, as in `lift`.
-        """
-        near = self.vectors[self._tree.query(x)[1]]
-        one, other = (normalise(normalise(vectors) - self._common) for vectors in (near, said))
-        return (one * other).sum(1).clip(0.02, 1.0) * np.clip(self.trust[view], 0.05, 1.0)
 
 
 @dataclass(frozen=True)
@@ -96,8 +58,6 @@ class Rays:
     """Reduced DINO vectors."""
     seen: Float[Tensor, "rays full"] | None
     """Full DINO vectors up to a rotation, unit length, for correlations."""
-    trust: Float[Tensor, " rays"]
-    """Confidence weight of the ray, 0 to 1."""
     patches: Int[Tensor, "patches pixels"]
     """Indices of the rays of each patch."""
 
@@ -145,7 +105,6 @@ def gather_rays(
     renderer: Renderer,
     training: TrainingPhotos,
     config: GatherConfig,
-    consensus: Consensus | None = None,
     *,
     seed: int = 0,
     report: Report = ignore,
@@ -157,7 +116,6 @@ def gather_rays(
         renderer: the radiance field.
         training: the views; each photo's mask and features are read once.
         config: which rays.
-        consensus: from lifting; None: all rays count equally.
         seed: of the positions in the photos.
         report: receives events of the stage "rays".
         stop: ends early, with the rays of the views so far.
@@ -183,11 +141,6 @@ def gather_rays(
         index.append(torch.arange(gathered + single, gathered + len(xy)).view(-1, pixels))
         gathered += len(xy)
         one = _met(renderer, placed, training.frames[view], view, xy, config.places) | training.said(view, xy)
-        one["trust"] = torch.ones(len(xy))
-        if consensus is not None and config.agreement:
-            mean = torch.nn.functional.normalize(one["clip"].mean(1), dim=-1).numpy()
-            agreement = consensus.agreement(one["x"][:, 0].cpu().numpy(), mean, view) ** config.agreement
-            one["trust"] = torch.from_numpy(agreement.astype(np.float32))
         for name, values in one.items():
             parts.setdefault(name, []).append(values.to(device))
         report(Event("progress", STAGE, view + 1, len(cameras), (view + 1) / len(cameras)))

@@ -1,4 +1,4 @@
-"""Refine a feature field along gathered rays (`gather`), with the geometry frozen.
+"""Train a feature field along gathered rays (`gather`), with the geometry frozen: the methods `3d-ovs` and `lerf`.
 
 The losses are those of `losses`: the feature itself, reduced DINO, and with phrases the two alignments of 3D-OVS.
 No weight needs tuning per scene.
@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg3d.points.feature_field import FeatureField, FieldTrainer
+from ovseg3d.field.optimizer import GridOptimizer, Schedule
+from ovseg3d.points.feature_field import FeatureField
 from ovseg3d.points.gather import Rays
 from ovseg3d.points.losses import (
     PULL,
@@ -29,17 +30,17 @@ from ovseg3d.points.losses import (
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """How a feature field is refined. Losses whose weight is 0 are not computed."""
+    """How a feature field is trained. Losses whose weight is 0 are not computed."""
 
     batch: int = 4096
     """Rays in a step."""
     patches: int = 2
     """Image patches in a step for the pairwise loss, which takes most of the time of a step with phrases."""
-    learning_rate: float = 1e-3
-    """Rate of the grid at the start; low, for a fitted field."""
-    network_learning_rate: float = 2e-4
+    learning_rate: float = 2e-2
+    """Rate of the grid at the start."""
+    network_learning_rate: float = 5e-3
     """Rate of the networks at the start."""
-    decay: float = 0.1
+    decay: float = 0.05
     """Rates end at this share of their start."""
 
     feature: float = 1.0
@@ -60,10 +61,10 @@ class RefineConfig:
 
 
 class RefineStage:
-    """Refines a feature field on gathered rays.
+    """Trains a feature field on gathered rays.
 
     Args:
-        field: fitted to lifted features, or new.
+        field: a new one; its `mean` becomes that of the rays' features.
         rays: from `gather_rays`.
         phrases: coefficients of the phrases and the canonical phrases; None: without the two alignments.
         sharpness: the encoder's logit scale.
@@ -88,17 +89,19 @@ class RefineStage:
         self.phrases = None if phrases is None or not len(phrases) else phrases.to(field.device)
         self._pairs = bool(self.phrases is not None and len(rays.patches) and rays.seen is not None
                            and (config.pull or config.push))  # fmt: skip
-        if not field.mean.any():
-            met = rays.met[:, None] / rays.met.sum().clamp_min(1)
-            field.mean.copy_((rays.clip.mean(1) * met).sum(0))
-        self._trainer = FieldTrainer(field, config)
+        met = rays.met[:, None] / rays.met.sum().clamp_min(1)
+        field.mean.copy_((rays.clip.mean(1) * met).sum(0))
+        rates = {"table": config.learning_rate, "network": config.network_learning_rate}
+        schedule = Schedule(rates, config.decay, warmup=10)
+        self._optimizer = GridOptimizer(field.backend, field.workers, field.table, {"network": field.network}, schedule)
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
 
     def step(self, step: int, progress: float) -> None:
         generator = torch.Generator(self.field.device).manual_seed(self.seed * 1_000_003 + step)
         results = self.workers.map(lambda one: one(), self._work(generator))
-        self._trainer.update(step, progress, [result[:3] for result in results])
+        encodings = [(x, grad) for x, grad, *_ in results]
+        self._optimizer.update(step, progress, encodings, {"network": [grad for _, _, grad, _ in results]})
         for *_, figures in results:
             for name, value in figures.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
@@ -153,7 +156,7 @@ class RefineStage:
     def _taught(self, chosen: Tensor, losses: dict[str, tuple[float, Tensor]], *leaves: Tensor) -> tuple:
         """Gradients of the rays' weighted losses, and the mean of each loss."""
         rays = self.rays
-        counts = rays.trust.index_select(0, chosen) * (rays.weight.index_select(0, chosen)[:, 0] > 0)
+        counts = rays.weight.index_select(0, chosen)[:, 0] > 0
         means = {name: (weight, (each * counts).sum() / self.config.batch) for name, (weight, each) in losses.items()}
         return *self._gradients(means, *leaves), {name: mean.detach() for name, (_, mean) in means.items()}
 
@@ -202,10 +205,11 @@ class RefineStage:
         return figures
 
     def state(self) -> dict[str, Tensor]:
-        return self._trainer.state()
+        return {**self._optimizer.state(), "mean": self.field.mean}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self._trainer.load_state(state)
+        self._optimizer.load_state(state)
+        self.field.mean.copy_(state["mean"])
 
     def facts(self) -> dict:
         return {**self.field.facts(), "refine": asdict(self.config), "sharpness": self.sharpness, "seed": self.seed}

@@ -125,7 +125,7 @@ class LeaveOneOut:
 
 @contextmanager
 def _once() -> Generator[None, None, None]:
-    """Surface, lifted features and their refinement are computed once: no row changes them."""
+    """Surface and lifted features are computed once: no row changes them."""
     results: dict[str, Any] = {}
 
     def kept(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
