@@ -27,7 +27,7 @@ from ovseg3d.runs.lists import Listed, read_scenes
 from ovseg3d.runs.settings import make_config, to_plain
 
 MAX_ATTEMPTS = 5
-"""How often a scene is begun in one call, if its worker dies each time."""
+"""How often a scene is started in one call, if its worker dies each time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Started(Message):
-    """Training has begun, or goes on."""
+    """Training has started, or goes on."""
 
     run: Path
     attempt: int

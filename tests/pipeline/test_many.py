@@ -60,7 +60,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 class Deadly(Executor):
-    """Runs tasks in this process; the first `deaths` of them are lost after they have begun."""
+    """Runs tasks in this process; the first `deaths` of them are lost after their start."""
 
     def __init__(self, deaths: int) -> None:
         self.deaths, self.tasks = deaths, list[Task]()
