@@ -21,7 +21,7 @@ from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.query.calibration import SCORES, calibration_of, canonical_of
-from ovseg3d.query.candidates import CROP_WEIGHT, LEVEL_COUNT, MIN_PURITY, POINTS, STRIDE, Candidates
+from ovseg3d.query.candidates import CROP_WEIGHT, LEVEL_COUNT, MIN_PURITY, POINTS, Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.hubness import groups_of
@@ -67,7 +67,7 @@ def test_candidates_are_instances_planes_and_neighbourhoods() -> None:
     alike = groups_of(instance, plane, frozenset())
     members = [np.flatnonzero(row) for row in dense[3:]]
     assert all(len(set(alike[own])) == 1 and MIN_PURITY * POINTS <= len(own) <= POINTS for own in members)
-    assert 0.5 < len(members) / (len(GRID) / STRIDE) < 1, "patches across an edge have no say"
+    assert 0.5 < len(members) / (len(GRID) / POINTS) < 1, "patches across an edge have no say"
     np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + LEVEL_COUNT))
 
 
@@ -99,18 +99,13 @@ def test_an_instance_crop_weighs_more_than_points() -> None:
     np.testing.assert_allclose(unseen[0], mixed[0], atol=1e-6)
 
 
-def test_candidates_with_few_points_no_features_or_disagreeing_photos() -> None:
+def test_candidates_of_scenes_with_few_points_or_no_instances() -> None:
     nothing = np.zeros(len(GRID), np.int32)
     scene = seen(np.ones((len(GRID), 1)), nothing)
     assert Candidates.of(scene).group_count == 0
     for count in (1, 5):
         few = Candidates.of(scene.take(np.arange(count)))
         assert few.members.shape == (1, count) and few.group_count == 0
-    agreement = np.ones(len(GRID), np.float32)
-    agreement[GRID[:, 0] < 10] = 0.0
-    trusted = Candidates.of(replace(scene, agreement=agreement))
-    assert len(trusted.scene.vectors) < len(Candidates.of(scene).scene.vectors)
-    assert not trusted.members.toarray()[:, GRID[:, 0] < 6].any(), "in full from half of the usual agreement"
 
 
 def test_probabilities_follow_bayes_rule() -> None:
