@@ -112,19 +112,19 @@ class FeatureField:
             only: names of heads; empty: all.
             size: of each sample, 0 to 1; only for a sized field.
         """
-        said = {}
+        outputs = {}
         for name, layers in self.layers(network).items():
             if not only or name in only:
                 if self.shape.sized and name == "clip":
                     assert size is not None, "a sized field needs sizes"
-                    said[name] = perceptron(with_size(encoded, size), *layers)
+                    outputs[name] = perceptron(with_size(encoded, size), *layers)
                 else:
-                    said[name] = perceptron(encoded, *layers)
-        if "clip" in said:
-            said["clip"] = said["clip"] + self.mean
-        if "scales" in said:
-            said["scales"] = torch.sigmoid(said["scales"])
-        return said
+                    outputs[name] = perceptron(encoded, *layers)
+        if "clip" in outputs:
+            outputs["clip"] = outputs["clip"] + self.mean
+        if "scales" in outputs:
+            outputs["scales"] = torch.sigmoid(outputs["scales"])
+        return outputs
 
     def layers(self, network: Float[Tensor, " weights"]) -> dict[str, list[Float[Tensor, "_ _"]]]:
         """The flat weights as matrices, for each head."""
@@ -141,10 +141,10 @@ class FeatureField:
         """A head's output at positions in the unit cube."""
         chunks = [chunk.contiguous() for chunk in x.split(AT_ONCE)]
         with self.workers.open():
-            said = self.workers.map(
+            outputs = self.workers.map(
                 lambda part: self.heads(self.backend.encode(part, self.table), self.network, head)[head], chunks
             )
-        return torch.cat(said)
+        return torch.cat(outputs)
 
     def tensors(self) -> dict[str, Tensor]:
         """All parameters by name, not copied."""

@@ -38,7 +38,7 @@ class GatherConfig:
     """Rays along each side of a patch."""
     reach: float = 0.4
     """Side of a patch, as a share of the photo's shorter side."""
-    places: int = 4
+    samples: int = 4
     """Most samples of a ray."""
 
 
@@ -46,17 +46,17 @@ class GatherConfig:
 class Rays:
     """Gathered rays of training photos, with the photos' features."""
 
-    x: Float[Tensor, "rays places 3"]
+    x: Float[Tensor, "rays samples 3"]
     """Samples, in the unit cube."""
-    weight: Float[Tensor, "rays places"]
+    weight: Float[Tensor, "rays samples"]
     """Render weights; 0 for missing samples, and for rays that hit nothing or are masked."""
-    span: Float[Tensor, "rays places"]
+    span: Float[Tensor, "rays samples"]
     """Extent of the photo's whole height at the sample, in field units; converts a crop's share of it to a size."""
     clip: Float[Tensor, "rays scales kept"]
     """Coefficients, unit length, at each scale of a pyramid (else at one)."""
     dino: Float[Tensor, "rays dino"] | None
     """Reduced DINO vectors."""
-    seen: Float[Tensor, "rays full"] | None
+    dino_full: Float[Tensor, "rays full"] | None
     """Full DINO vectors up to a rotation, unit length, for correlations."""
     patches: Int[Tensor, "patches pixels"]
     """Indices of the rays of each patch."""
@@ -65,7 +65,7 @@ class Rays:
         return len(self.x)
 
     @property
-    def met(self) -> Bool[Tensor, " rays"]:
+    def hit(self) -> Bool[Tensor, " rays"]:
         """Whether the ray hit a surface that is not masked."""
         return self.weight[:, 0] > 0
 
@@ -91,13 +91,13 @@ class TrainingPhotos:
         if not self.frames or len(self.frames) != len(self.photos):
             raise ValueError("rays are gathered from at least one photo, each with its camera")
 
-    def said(self, view: int, xy: Float[np.ndarray, "rays 2"]) -> dict[str, Tensor]:
+    def features_at(self, view: int, xy: Float[np.ndarray, "rays 2"]) -> dict[str, Tensor]:
         """A photo's features at positions in 0..1 of it: columns of `Rays`."""
         photo = self.photos[view]
         columns = {"clip": _coefficients(photo, xy, self.basis)}
         if photo.dino is not None:
             columns["dino"] = torch.from_numpy(np.array(photo.dino.at(xy), np.float32))
-            columns["seen"] = as_seen(columns["dino"], self.projection)
+            columns["dino_full"] = full_dino(columns["dino"], self.projection)
         return columns
 
 
@@ -140,19 +140,20 @@ def gather_rays(
         xy = np.concatenate([random.random((single, 2)), *_patches(random, cameras[view], int(patches[view]), config)])
         index.append(torch.arange(gathered + single, gathered + len(xy)).view(-1, pixels))
         gathered += len(xy)
-        one = _met(renderer, placed, training.frames[view], view, xy, config.places) | training.said(view, xy)
+        one = _samples(renderer, placed, training.frames[view], view, xy, config.samples)
+        one |= training.features_at(view, xy)
         for name, values in one.items():
             parts.setdefault(name, []).append(values.to(device))
         report(Event("progress", STAGE, view + 1, len(cameras), (view + 1) / len(cameras)))
     views = len(parts["x"])
     both = len(parts.get("dino", ())) == views
-    columns: dict[str, Any] = {"dino": None, "seen": None}
-    columns |= {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "seen")}
+    columns: dict[str, Any] = {"dino": None, "dino_full": None}
+    columns |= {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "dino_full")}
     return Rays(**columns, patches=torch.cat(index).to(device))
 
 
-def _met(
-    renderer: Renderer, placed: Cameras, frame: Frame, view: int, xy: Float[np.ndarray, "rays 2"], places: int
+def _samples(
+    renderer: Renderer, placed: Cameras, frame: Frame, view: int, xy: Float[np.ndarray, "rays 2"], samples: int
 ) -> dict[str, Tensor]:
     """Samples of a view's rays: columns of `Rays`; `xy` in 0..1 of the photo."""
     camera, device = frame.camera, renderer.field.table.device
@@ -160,7 +161,7 @@ def _met(
         torch.full((len(xy),), view, dtype=torch.int64, device=device),
         torch.from_numpy((xy * (camera.width, camera.height)).astype(np.float32)).to(device),
     )
-    x, weight = _heaviest(renderer.stops(origins, directions, 0.8 / places), places)
+    x, weight = _heaviest(renderer.stops(origins, directions, 0.8 / samples), samples)
     weight = weight * torch.from_numpy(usable_at(frame, xy)).to(device)[:, None]
     distance = (renderer.box.uncontract(x.view(-1, 3)).view(x.shape) - origins[:, None]).norm(dim=-1)
     return {"x": x, "weight": weight, "span": distance * z_per_distance[:, None] * (camera.height / camera.fy)}
@@ -183,26 +184,26 @@ def _patches(random: np.random.Generator, camera: Camera, count: int, config: Ga
     return [random.random(2) * (1 - size) + steps * size for _ in range(count)]
 
 
-def _heaviest(stops: RayStops, places: int) -> tuple[Tensor, Tensor]:
-    """Each ray's heaviest samples by falling weight, (rays, places, 3), and their weights, (rays, places)."""
+def _heaviest(stops: RayStops, samples: int) -> tuple[Tensor, Tensor]:
+    """Each ray's heaviest samples by falling weight, (rays, samples, 3), and their weights, (rays, samples)."""
     rays = len(stops.offsets) - 1
     counts = stops.offsets.diff()
-    most = max(int(counts.max()) if rays else 0, places)
+    most = max(int(counts.max()) if rays else 0, samples)
     column = torch.arange(len(stops.x), device=stops.x.device) - stops.offsets[:-1].long().index_select(0, stops.ray)
     weight, x = stops.weight.new_zeros(rays, most), stops.x.new_full((rays, most, 3), 0.5)
     weight[stops.ray.long(), column], x[stops.ray.long(), column] = stops.weight, stops.x
     total = weight.sum(1, keepdim=True)
-    weight, order = weight.topk(places, 1)
+    weight, order = weight.topk(samples, 1)
     return x.gather(1, order[..., None].expand(-1, -1, 3)), weight * (total > OPAQUE)
 
 
 def _coefficients(photo: PhotoFeatures, xy: np.ndarray, basis: Basis) -> Tensor:
     clip = photo.clip.projected(basis.axes)
-    said = [clip.at(xy, scale) for scale in clip.scales] if isinstance(clip, Pyramid) else [clip.at(xy)]
-    return torch.nn.functional.normalize(torch.from_numpy(np.stack(said, 1)), dim=-1)
+    coefficients = [clip.at(xy, scale) for scale in clip.scales] if isinstance(clip, Pyramid) else [clip.at(xy)]
+    return torch.nn.functional.normalize(torch.from_numpy(np.stack(coefficients, 1)), dim=-1)
 
 
-def as_seen(reduced: Tensor, projection: Projection | None) -> Tensor:
+def full_dino(reduced: Tensor, projection: Projection | None) -> Tensor:
     """DINO's vectors before their mean was subtracted, in the axes of the basis and one more for the rest."""
     if projection is not None:
         inside = projection.mean @ projection.basis

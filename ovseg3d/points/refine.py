@@ -87,10 +87,10 @@ class RefineStage:
         self.config = config = config or RefineConfig()
         self.sharpness = sharpness
         self.phrases = None if phrases is None or not len(phrases) else phrases.to(field.device)
-        self._pairs = bool(self.phrases is not None and len(rays.patches) and rays.seen is not None
+        self._pairs = bool(self.phrases is not None and len(rays.patches) and rays.dino_full is not None
                            and (config.pull or config.push))  # fmt: skip
-        met = rays.met[:, None] / rays.met.sum().clamp_min(1)
-        field.mean.copy_((rays.clip.mean(1) * met).sum(0))
+        hit = rays.hit[:, None] / rays.hit.sum().clamp_min(1)
+        field.mean.copy_((rays.clip.mean(1) * hit).sum(0))
         rates = {"table": config.learning_rate, "network": config.network_learning_rate}
         schedule = Schedule(rates, config.decay, warmup=10)
         self._optimizer = GridOptimizer(field.backend, field.workers, field.table, {"network": field.network}, schedule)
@@ -129,31 +129,31 @@ class RefineStage:
         with torch.no_grad():
             encoded = own.backend.encode(x, own.table)
         encoded, network = encoded.requires_grad_(), own.network.detach().requires_grad_()
-        said = own.heads(encoded, network, *heads, size=size)
-        places = weight.shape[1]
-        return x, encoded, network, {k: (v.view(-1, places, v.shape[1]) * weight).sum(1) for k, v in said.items()}
+        outputs = own.heads(encoded, network, *heads, size=size)
+        samples = weight.shape[1]
+        return x, encoded, network, {k: (v.view(-1, samples, v.shape[1]) * weight).sum(1) for k, v in outputs.items()}
 
     def _single(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Losses of single rays."""
         config, rays = self.config, self.rays
-        x, encoded, network, said = self._rendered(chosen)
+        x, encoded, network, outputs = self._rendered(chosen)
         clip = rays.clip.index_select(0, chosen)
-        choice = self._choice(said, clip)
-        target = torch.nn.functional.normalize((choice[..., None] * clip).sum(1), dim=-1)
-        losses = {"feature": (config.feature, feature_loss(said["clip"], target, config.feature_kind))}
-        losses |= self._dino(chosen, said)
+        shares = self._scale_weights(outputs, clip)
+        target = torch.nn.functional.normalize((shares[..., None] * clip).sum(1), dim=-1)
+        losses = {"feature": (config.feature, feature_loss(outputs["clip"], target, config.feature_kind))}
+        losses |= self._dino(chosen, outputs)
         if config.relevancy and self.phrases is not None:
-            ours, theirs = phrase_cosines(said["clip"], self.phrases), phrase_cosines(clip, self.phrases)
-            losses["relevancy"] = (config.relevancy, relevancy_alignment(ours, theirs, choice, self.sharpness))
-        return x, *self._taught(chosen, losses, encoded, network)
+            own, target_cosines = phrase_cosines(outputs["clip"], self.phrases), phrase_cosines(clip, self.phrases)
+            losses["relevancy"] = (config.relevancy, relevancy_alignment(own, target_cosines, shares, self.sharpness))
+        return x, *self._loss_gradients(chosen, losses, encoded, network)
 
-    def _dino(self, chosen: Tensor, said: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
+    def _dino(self, chosen: Tensor, outputs: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
         """The loss of reduced DINO, if there is DINO."""
-        if not self.config.dino or "dino" not in said or self.rays.dino is None:
+        if not self.config.dino or "dino" not in outputs or self.rays.dino is None:
             return {}
-        return {"dino": (self.config.dino, feature_loss(said["dino"], self.rays.dino.index_select(0, chosen)))}
+        return {"dino": (self.config.dino, feature_loss(outputs["dino"], self.rays.dino.index_select(0, chosen)))}
 
-    def _taught(self, chosen: Tensor, losses: dict[str, tuple[float, Tensor]], *leaves: Tensor) -> tuple:
+    def _loss_gradients(self, chosen: Tensor, losses: dict[str, tuple[float, Tensor]], *leaves: Tensor) -> tuple:
         """Gradients of the rays' weighted losses, and the mean of each loss."""
         rays = self.rays
         counts = rays.weight.index_select(0, chosen)[:, 0] > 0
@@ -162,17 +162,17 @@ class RefineStage:
 
     def _paired(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Losses of pairs of pixels within image patches."""
-        config, rays, phrases, seen = self.config, self.rays, self.phrases, self.rays.seen
-        assert phrases is not None and seen is not None, "see `_pairs`"
+        config, rays, phrases, full = self.config, self.rays, self.phrases, self.rays.dino_full
+        assert phrases is not None and full is not None, "see `_pairs`"
         index = rays.patches.index_select(0, chosen)
-        x, encoded, network, said = self._rendered(index.view(-1), "clip")
-        log_p = log_distribution(phrase_cosines(said["clip"], phrases), self.sharpness)
+        x, encoded, network, outputs = self._rendered(index.view(-1), "clip")
+        log_p = log_distribution(phrase_cosines(outputs["clip"], phrases), self.sharpness)
         halves = [
             correlation_alignment(
                 p,
-                seen.index_select(0, one),
+                full.index_select(0, one),
                 config.threshold,
-                rays.met.index_select(0, one),
+                rays.hit.index_select(0, one),
                 balanced=config.balanced,
             )  # fmt: skip
             for p, one in zip(log_p.view(*index.shape, -1), index)
@@ -188,14 +188,14 @@ class RefineStage:
         # With a size appended, the encoding's gradient is a view of a wider tensor.
         return [grad.contiguous() for grad in torch.autograd.grad(total, leaves)]
 
-    def _choice(self, said: dict[str, Tensor], clip: Tensor) -> Tensor:
+    def _scale_weights(self, outputs: dict[str, Tensor], clip: Tensor) -> Tensor:
         """Weights of the scales (rays, scales): the selection volume, 0 to 1 at each sample, rendered, then softmax.
 
         As in the paper's code the selection stays soft: of three scales, each has a weight from 0.16 to 0.58. A hard
         selection would end at the coarsest crops, which are the easiest to agree with.
         """
-        if "scales" in said:
-            return torch.softmax(said["scales"], -1)
+        if "scales" in outputs:
+            return torch.softmax(outputs["scales"], -1)
         return torch.full_like(clip[..., 0], 1.0 / clip.shape[1])
 
     def measure(self) -> dict[str, float]:

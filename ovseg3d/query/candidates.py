@@ -2,7 +2,7 @@
 
 Neighbourhoods cover objects that were not separated from their support. A neighbourhood is `POINTS` neighbouring
 surface points of one instance or plane; it is left out if many of them are not.
-The vector of an instance or fragment is dominated by the embedding of its crops (see `instances.crops`), because lifted
+The vector of an instance or fragment is the embedding of its crops (see `instances.crops`), if it has any: lifted
 features are blurred over cells of the photos.
 """
 
@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
-from ovseg3d.features.maps import normalise
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.hubness import groups_of
 
@@ -22,8 +21,6 @@ POINTS = 16
 """Most points of a neighbourhood; one lies around every 16th surface point, so that together they cover the surface."""
 MIN_PURITY = 0.7
 """Least share of a neighbourhood on the instance or plane of its middle point; other points are left out."""
-CROP_WEIGHT = 2.0
-"""Weight of the instance crops' embedding beside the mean of the points."""
 LEVEL_COUNT = 4
 """Number of candidates with cosine 0 that are added to the mean of `levels`: alone in a scene, an object would be no
 nearer to its name than usual."""
@@ -64,7 +61,7 @@ class Candidates:
         if semantics.instance_crops is not None:
             instances = np.flatnonzero(scene.piece[: len(first)])
             crops = semantics.instance_crops[scene.piece[instances] - 1]
-            vectors[instances] = normalise(normalise(vectors[instances]) + CROP_WEIGHT * crops)
+            vectors[instances] = np.where(crops.any(1, keepdims=True), crops, vectors[instances])
         scene = replace(
             scene,
             vectors=vectors,

@@ -4,11 +4,11 @@ In spaces of many dimensions a few texts are the nearest of most images ("hubs",
 names are rarely the nearest of anything, even where they belong. The inverted softmax (Smith et al. 2017) compares a
 phrase with itself at other instances first. With the encoder's logit scale s,
 
-    log p(instance | phrase) = s (cosine - peak),    peak = 1/s log sum over instances exp(s cosine)
+    log p(instance | phrase) = s (cosine - peak),    peak = 1/s log sum over instances w exp(s cosine)
 
-A known phrase's cosines are shifted so that its peak is the mean peak of the known phrases. Other phrases of a list are
-shifted down only: a phrase that is nowhere must not be raised. So are canonical phrases, where a list contains all
-known ones.
+where w is the root of an instance's size, so that fragments do not determine peaks. A known phrase's cosines are
+shifted so that its peak is the mean peak of the known phrases. Other phrases of a list are shifted down only: a phrase
+that is nowhere must not be raised. So are canonical phrases, where a list contains all known ones.
 
 Planes of the layout that a phrase names (see `layout_prior`) are left out; others count as instances, since a list may
 say "sand" for a floor.
@@ -40,18 +40,20 @@ def groups_of(
 
 def group_means(
     vectors: Float[np.ndarray, "points kept"], groups: Int[np.ndarray, " points"]
-) -> Float[np.ndarray, "groups kept"]:
-    """The mean vector of each group that has points; group 0 is none."""
+) -> tuple[Float[np.ndarray, "groups kept"], Float[np.ndarray, " groups"]]:
+    """The mean vector of each group that has points, and its weight, 1 for the largest; group 0 is none."""
     total = np.zeros((int(groups.max(initial=0)) + 1, vectors.shape[1]))
     np.add.at(total, groups, vectors)
     count = np.bincount(groups, minlength=len(total))
     there = np.flatnonzero(count[1:]) + 1
-    return total[there] / count[there, None]
+    return total[there] / count[there, None], np.sqrt(count[there] / count[1:].max(initial=1))
 
 
-def peaks(cosines: Float[np.ndarray, "groups phrases"], logit_scale: float) -> Float[np.ndarray, " phrases"]:
+def peaks(
+    cosines: Float[np.ndarray, "groups phrases"], weight: Float[np.ndarray, " groups"], logit_scale: float
+) -> Float[np.ndarray, " phrases"]:
     """A smooth maximum of each phrase's cosines over at least one group."""
-    return np.asarray(logsumexp(logit_scale * cosines, axis=0)) / logit_scale
+    return logsumexp(logit_scale * cosines, axis=0, b=weight[:, None]) / logit_scale
 
 
 def shifts(

@@ -31,7 +31,7 @@ class SimilarityModel:
         self.context, self.semantics, self.texts = context, context.semantics, texts
         self.prior = RoomPrior(context, texts)
         self.sizes = self.prior.sizes
-        self._grouped: dict[frozenset[int], np.ndarray] = {}
+        self._grouped: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = {}
 
     def relevancy(
         self, phrases: Sequence[str], *, negatives: Sequence[str] = (), canonical: Sequence[str] | None = None
@@ -116,17 +116,17 @@ class SimilarityModel:
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
         """See `hubness.shifts`."""
         instances = [phrase for phrase in known if not self.prior.plane_of(phrase)]
-        means = self._means(self._planes_of(known))
+        means, weight = self._means(self._planes_of(known))
         if not instances or not len(means) or not phrases:
             return np.zeros(len(phrases))
 
         def height(names: Sequence[str]) -> np.ndarray:
             texts = self.semantics.basis.reduce(self.texts.encode(names))
-            return peaks(means @ texts.T, self.semantics.encoder.logit_scale)
+            return peaks(means @ texts.T, weight, self.semantics.encoder.logit_scale)
 
         return shifts(height(phrases), is_among(phrases, instances), float(height(instances).mean()))
 
-    def _means(self, named: frozenset[int]) -> Float[np.ndarray, "groups kept"]:
+    def _means(self, named: frozenset[int]) -> tuple[Float[np.ndarray, "groups kept"], Float[np.ndarray, " groups"]]:
         if named not in self._grouped:
             groups = groups_of(self.semantics.instance, self.semantics.plane, named)
             self._grouped[named] = group_means(self.semantics.vectors, groups)

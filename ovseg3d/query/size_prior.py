@@ -71,7 +71,7 @@ class SizePrior:
         # Instances that are nearest to a canonical phrase may be of any size.
         names = [*(name for name in phrases or DEFAULT_VOCABULARY if not plane_of(name)), *self._texts.canonical]
         ids = self._semantics.instance
-        there, means = np.unique(ids[ids > 0]), group_means(self._semantics.vectors, ids)
+        there, (means, _) = np.unique(ids[ids > 0]), group_means(self._semantics.vectors, ids)
         texts = self._semantics.basis.reduce(self._texts.encode(names))
         appearance = self._semantics.encoder.logit_scale * means @ texts.T
         sizes = [size_of(name) for name in names]

@@ -25,15 +25,21 @@ def test_planes_are_numbered_after_any_number_of_things() -> None:
 
 def test_means_of_groups_by_hand() -> None:
     vectors = np.float32([[1, 0], [0, 1], [1, 1], [5, 5]])
-    np.testing.assert_allclose(group_means(vectors, np.array([3, 1, 3, 0])), [[0, 1], [1, 0.5]])
-    assert group_means(vectors, np.zeros(4, np.int64)).shape == (0, 2)
+    means, weight = group_means(vectors, np.array([3, 1, 3, 0]))
+    np.testing.assert_allclose(means, [[0, 1], [1, 0.5]])
+    np.testing.assert_allclose(weight, [0.5**0.5, 1.0])
+    means, weight = group_means(vectors, np.zeros(4, np.int64))
+    assert means.shape == (0, 2) and weight.shape == (0,)
 
 
 def test_a_peak_lies_between_the_greatest_and_that_and_the_logarithm_of_their_number() -> None:
     cosines = np.random.default_rng(0).uniform(-1, 1, (7, 3))
-    found = peaks(cosines, 50.0)
+    found = peaks(cosines, np.ones(7), 50.0)
     assert (found >= cosines.max(0)).all() and (found <= cosines.max(0) + np.log(7) / 50).all()
-    np.testing.assert_allclose(peaks(cosines, 1e4), cosines.max(0), atol=1e-3)
+    np.testing.assert_allclose(peaks(cosines, np.ones(7), 1e4), cosines.max(0), atol=1e-3)
+    # A rejected fragment that is nearest says less than what is large: log w / s less.
+    rejected_fragment = np.array([[0.5], [0.1]])
+    np.testing.assert_allclose(peaks(rejected_fragment, np.array([0.1, 1.0]), 50.0), 0.5 + np.log(0.1) / 50, atol=1e-3)
 
 
 def test_what_is_not_known_is_never_raised() -> None:
@@ -48,7 +54,7 @@ def test_it_finds_what_a_hub_hides() -> None:
     bias = random.normal(size=12) * 0.4
     instances = normalise(texts + 0.8 * random.normal(size=(12, 64)) / 8)
     cosines = instances @ texts.T + bias  # what a common direction of all pictures does to cosines
-    own = peaks(cosines, 40.0)
+    own = peaks(cosines, np.ones(12), 40.0)
     moved = cosines + shifts(own, np.full(12, True), float(own.mean()))
     right = [(found.argmax(1) == np.arange(12)).mean() for found in (cosines, moved)]
     assert right[1] == 1.0 > right[0]
