@@ -75,6 +75,8 @@ RESOLUTION = 0.05
 """Metres below which lengths are not distinguished."""
 OUTLIERS = 0.2
 """Probability that an instance has another size than its name's, or was not found whole."""
+TRIM = 0.02
+"""Share of an instance's points that is trimmed at each end: twice that of its box, since stray points make it larger."""
 SCALES = np.exp(np.arange(np.log(0.0005), np.log(2000), 0.05))
 """Metres per unit that are tried: steps of 5 %, from millimetres to kilometres."""
 MIN_MARGIN, OTHER_SCALE = 10.0, 1.5
@@ -139,7 +141,7 @@ def extents(surface: Surface, instance: Int[np.ndarray, " points"]) -> Float[np.
     for number, rows in zip(numbers.tolist(), np.split(order, first[1:])):
         if number:
             cell = float(np.median(surface.cell[rows]))
-            *across, height = np.maximum(fit_box(surface.xyz[rows].astype(np.float64), surface.up).size, cell)
+            *across, height = np.maximum(fit_box(surface.xyz[rows].astype(np.float64), surface.up, TRIM).size, cell)
             made[number] = max(across), height, cell
     return made
 
