@@ -76,7 +76,7 @@ RESOLUTION = 0.05
 OUTLIERS = 0.2
 """Probability that an instance has another size than its name's, or was not found whole."""
 TRIM = 0.02
-"""Share of an instance's points that is trimmed at each end: twice that of its box, since stray points make it larger."""
+"""Share of an instance's points that is trimmed at each end; twice that of its box, which stray points widen."""
 SCALES = np.exp(np.arange(np.log(0.0005), np.log(2000), 0.05))
 """Metres per unit that are tried: steps of 5 %, from millimetres to kilometres."""
 MIN_MARGIN, OTHER_SCALE = 10.0, 1.5
