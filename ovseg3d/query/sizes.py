@@ -73,6 +73,8 @@ POSTURES = {"hanging", "left", "lying", "right", "sitting", "standing"}
 """Words before which a phrase may have named its object: "a lamp standing on a desk"."""
 RESOLUTION = 0.05
 """Metres below which lengths are not distinguished."""
+MIN_DEVIATION = 0.15
+"""Least deviation of the logarithm of a length."""
 OUTLIERS = 0.2
 """Probability that an instance has another size than its name's, or was not found whole."""
 TRIM = 0.02
@@ -91,7 +93,7 @@ def _read(ranges: str) -> dict[str, Size]:
     for entry in ranges.strip().replace("\n", "|").split("|"):
         name, *sides = entry.rsplit(" ", 2)
         low, high = np.log(np.maximum([[float(end) for end in side.split("-")] for side in sides], RESOLUTION)).T
-        (width, height), spread = (low + high) / 2, (high - low) / 4
+        (width, height), spread = (low + high) / 2, np.maximum((high - low) / 4, MIN_DEVIATION)
         found[name] = (float(width), float(height), float(spread[0]), float(spread[1]))
     return found
 
