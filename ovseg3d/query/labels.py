@@ -20,7 +20,7 @@ class LabelModel:
 
     def __init__(self, similarity: SimilarityModel) -> None:
         self._similarity, self._context = similarity, similarity.context
-        self._last: tuple[tuple, Int[np.ndarray, " points"]] | None = None
+        self._last: tuple[tuple[object, ...], Int[np.ndarray, " points"]] | None = None
         """The last list and its labels, since a list is shown in many views."""
 
     def labels(
