@@ -1,13 +1,14 @@
 """Lift the photos' features to the surface points, without training.
 
 A point's vector is the mean of the features of the photos that see it, weighted by the render weight of the point in
-each (see `field.surface`). How far photos agree is reported: the cosine of a photo's vector with the mean of the
-others, after the scene's mean vector is subtracted, since the common part carries no information (cosines of CLIP's
-image vectors lie close together). It is 1 where all photos agree. Features that are not finite or have no direction are
-ignored.
+each (see `field.surface`). Photos may contradict each other, since an encoder errs in some of them. So the mean is
+recomputed with each photo weighted by its agreement with the mean of the others, at the point and over all its points.
+Agreement is the cosine after the scene's mean vector is subtracted, since the common part carries no information
+(cosines of CLIP's image vectors lie close together). It is 1 where all photos agree. Features that are not finite or
+have no direction are ignored.
 
-Maps are reduced to a `Basis` before they are lifted, and sampled photo by photo, so memory is points x kept, whatever
-their dim and number.
+Maps are reduced to a `Basis` before they are lifted, and sampled photo by photo in every round, so memory is
+points x kept, whatever their dim and number.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from ovseg3d.points.basis import Basis, fit_basis
 FeatureSampler = Callable[[Float[np.ndarray, "samples 2"]], Float[np.ndarray, "samples dim"]]
 """A photo's features at positions in 0..1 of it; unit length."""
 ODD = 0.25
-"""Photos whose agreement is below this share of the median agreement are reported as contradicting the others."""
+"""Photos whose agreement is below this share of the median agreement are not trusted."""
 ALIKE = 1e-6
 """Squared difference of unit vectors below which they count as equal."""
 
@@ -38,7 +39,7 @@ class Lifted:
     vectors: Float[np.ndarray, "points dim"]
     """Weighted means; shorter where photos disagree."""
     agreement: Float[np.ndarray, " points"]
-    """Agreement of the photos that see a point, 0 to 1; 1 where one sees it, 0 where none does."""
+    """Agreement of the `trusted` photos that see a point, 0 to 1; 1 where one sees it, 0 where none does."""
     support: Float[np.ndarray, " points"]
     """Sum of the render weights of the photos that see a point; 0 where its vector is a neighbour's."""
     trust: Float[np.ndarray, " views"]
@@ -49,14 +50,17 @@ class Lifted:
     @property
     def trusted(self) -> Bool[np.ndarray, " views"]:
         """Photos that do not contradict the others far more than the median photo does, see `ODD`."""
-        usual = float(np.median(self.trust[self.compared])) if self.compared.any() else 1.0
-        return self.trust >= ODD * usual
+        return _trusted(self.trust, self.compared)
 
 
 @dataclass(frozen=True)
 class LiftConfig:
-    """The basis that lifted features are reduced to."""
+    """How features are lifted."""
 
+    rounds: int = 2
+    """How often the mean is recomputed with weights by agreement; 0: the plain mean."""
+    power: float = 2.0
+    """Exponent of the agreement in the weights."""
     samples: int = 8192
     """Points whose full vectors the basis is fitted to."""
     kept: int = 80
@@ -64,24 +68,48 @@ class LiftConfig:
     seed: int = 0
 
 
-def lift(visibilities: Sequence[Visibility], photos: Sequence[FeatureSampler], points: int) -> Lifted:
+def lift(
+    visibilities: Sequence[Visibility], photos: Sequence[FeatureSampler], points: int, config: LiftConfig | None = None
+) -> Lifted:
     """Features of surface points from those of photos.
 
     Args:
         visibilities: the points that each photo sees.
         photos: each photo's features, in the same order; sampled several times.
         points: number of points.
+        config: rounds, and how disagreement counts.
 
     Raises:
         ValueError: visibilities and photos differ in number.
     """
+    config = config or LiftConfig()
     visibilities = [_informative(visibility, photo) for visibility, photo in zip(visibilities, photos, strict=True)]
-    mean, support = _mean(visibilities, photos, points)
-    agreement, trust, compared = _agreement(visibilities, photos, mean, support)
-    total = np.zeros(points, np.float32)
-    for own, visibility in zip(agreement, visibilities):
-        total[visibility.point] += visibility.weight * own
-    return Lifted(mean, (total / np.maximum(support, 1e-9)).clip(0, 1), support, trust, compared)
+    words = _RunningMean(visibilities, photos, points)
+    words.average([visibility.weight for visibility in visibilities])
+    for _ in range(config.rounds):
+        agreement, *known = words.agreement()
+        relative = _relative(*known).clip(0.05, 1.0)
+        factors = ((a.clip(0.02, 1) * t) ** config.power for a, t in zip(agreement, relative))
+        words.average([visibility.weight * factor for visibility, factor in zip(visibilities, factors)])
+    agreement, trust, compared = words.agreement()
+    support, heard, total = np.zeros((3, points), np.float32)
+    for own, visibility, good in zip(agreement, visibilities, _trusted(trust, compared)):
+        support[visibility.point] += visibility.weight
+        heard[visibility.point] += visibility.weight * good
+        total[visibility.point] += visibility.weight * good * own
+    return Lifted(words.mean, (total / np.maximum(heard, 1e-9)).clip(0, 1), support, trust, compared)
+
+
+def _usual(trust: np.ndarray, compared: np.ndarray) -> float:
+    return float(np.median(trust[compared])) if compared.any() else 1.0
+
+
+def _trusted(trust: np.ndarray, compared: np.ndarray) -> np.ndarray:
+    return trust >= ODD * _usual(trust, compared)
+
+
+def _relative(trust: np.ndarray, compared: np.ndarray) -> np.ndarray:
+    return trust / max(_usual(trust, compared), 1e-6)
 
 
 def lift_reduced(
@@ -98,7 +126,7 @@ def lift_reduced(
         visibilities: the points that each photo sees.
         photos: each photo's features, in the same order. Maps, or their `at`, are reduced once; others are slower.
         xyz: the points.
-        config: size and samples of the basis.
+        config: how features are lifted, and the size of the basis.
 
     Raises:
         RunError: no photo sees a point, or no photo has usable features.
@@ -110,14 +138,14 @@ def lift_reduced(
         seen[visibility.point] = True
     chosen = np.random.default_rng(config.seed).permutation(np.flatnonzero(seen))[: config.samples]
     chosen.sort()
-    some = lift([_only(visibility, chosen, len(xyz)) for visibility in visibilities], samplers, len(chosen))
+    some = lift([_only(visibility, chosen, len(xyz)) for visibility in visibilities], samplers, len(chosen), config)
     if not some.vectors.any():
         raise RunError(
             "No photo says anything about the field's surface",
             fix="check the poses, and remove cached features (doctor --clear-cache)",
         )
     basis = fit_basis(some.vectors, config.kept)
-    lifted = lift(visibilities, [_reduced(photo, basis) for photo in photos], len(xyz))
+    lifted = lift(visibilities, [_reduced(photo, basis) for photo in photos], len(xyz), config)
     unseen = lifted.support == 0
     if unseen.any() and not unseen.all():
         _, nearest = cKDTree(xyz[~unseen]).query(xyz[unseen])
@@ -154,48 +182,50 @@ def _informative(visibility: Visibility, photo: FeatureSampler) -> Visibility:
     return visibility if good.all() else visibility.where(good)
 
 
-def _mean(
-    visibilities: Sequence[Visibility], photos: Sequence[FeatureSampler], points: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The weighted mean of the photos' features at each point, and its total weight."""
-    total, mean = np.zeros(points, np.float32), np.zeros((points, 0), np.float32)
-    for photo, visibility in zip(photos, visibilities):
-        own = photo(visibility.xy)
-        if not mean.shape[1]:
-            mean = np.zeros((points, own.shape[1]), np.float32)
-        # A view has each point once, so addition by index is correct.
-        mean[visibility.point] += visibility.weight[:, None] * own
-        total[visibility.point] += visibility.weight
-    return np.divide(mean, total[:, None], out=mean, where=total[:, None] > 0), total
+class _RunningMean:
+    """The weighted mean of the photos' features at points."""
 
+    def __init__(self, visibilities: Sequence[Visibility], photos: Sequence[FeatureSampler], points: int) -> None:
+        self.visibilities, self.photos, self.points = visibilities, photos, points
 
-def _agreement(
-    visibilities: Sequence[Visibility], photos: Sequence[FeatureSampler], mean: np.ndarray, total: np.ndarray
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Agreement of each photo with the mean of the others: at each of its points, over all its points, and whether it
-    shares points with others.
+    def average(self, weights: Sequence[np.ndarray]) -> None:
+        """Compute the mean with these weights, one for each point that a photo sees."""
+        self.weights = weights
+        self.total, self.mean = np.zeros(self.points, np.float32), np.zeros((self.points, 0), np.float32)
+        for photo, visibility, weight in zip(self.photos, self.visibilities, weights):
+            own = photo(visibility.xy)
+            if not self.mean.shape[1]:
+                self.mean = np.zeros((self.points, own.shape[1]), np.float32)
+            # A view has each point once, so addition by index is correct.
+            self.mean[visibility.point] += weight[:, None] * own
+            self.total[visibility.point] += weight
+        np.divide(self.mean, self.total[:, None], out=self.mean, where=self.total[:, None] > 0)
 
-    With m a point's mean of total weight W, to which the photo contributes v with weight w, the others' mean is
-    (W m - w v) / (W - w).
-    """
-    known = total > 0
-    common = mean[known].mean(0) if known.any() else np.float32(0)
-    apart = mean - common
-    lengths = np.einsum("pd,pd->p", apart, apart)
-    found, trust = [], np.ones(len(visibilities), np.float32)
-    compared = np.zeros(len(visibilities), bool)
-    for view, (photo, visibility) in enumerate(zip(photos, visibilities)):
-        own, w = photo(visibility.xy) - common, visibility.weight
-        whole = total[visibility.point].astype(np.float64)
-        rest = whole - w
-        alone = rest < 1e-4 * whole
-        share, rest = whole / np.where(alone, 1, rest), w / np.where(alone, 1, rest)
-        both, square = np.einsum("pd,pd->p", own, apart[visibility.point]), np.einsum("pd,pd->p", own, own)
-        product = share * both - rest * square
-        others = share**2 * lengths[visibility.point] - 2 * share * rest * both + rest**2 * square
-        cosine = (product + ALIKE) / np.sqrt((square + ALIKE) * (np.maximum(others, 0) + ALIKE))
-        found.append(np.where(alone, 1, cosine).astype(np.float32))
-        counted = np.where(alone, 0, w)
-        if counted.any():
-            trust[view], compared[view] = np.clip((cosine * counted).sum() / counted.sum(), 0, 1), True
-    return found, trust, compared
+    def agreement(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """Agreement of each photo with the mean of the others: at each of its points, over all its points, and whether
+        it shares points with others.
+
+        With m a point's mean of total weight W, to which the photo contributes v with weight w, the others' mean is
+        (W m - w v) / (W - w).
+        """
+        known = self.total > 0
+        common = self.mean[known].mean(0) if known.any() else np.float32(0)
+        apart = self.mean - common
+        lengths = np.einsum("pd,pd->p", apart, apart)
+        found, trust = [], np.ones(len(self.visibilities), np.float32)
+        compared = np.zeros(len(self.visibilities), bool)
+        for view, (photo, visibility, w) in enumerate(zip(self.photos, self.visibilities, self.weights)):
+            own = photo(visibility.xy) - common
+            whole = self.total[visibility.point].astype(np.float64)
+            rest = whole - w
+            alone = rest < 1e-4 * whole
+            share, rest = whole / np.where(alone, 1, rest), w / np.where(alone, 1, rest)
+            both, square = np.einsum("pd,pd->p", own, apart[visibility.point]), np.einsum("pd,pd->p", own, own)
+            product = share * both - rest * square
+            others = share**2 * lengths[visibility.point] - 2 * share * rest * both + rest**2 * square
+            cosine = (product + ALIKE) / np.sqrt((square + ALIKE) * (np.maximum(others, 0) + ALIKE))
+            found.append(np.where(alone, 1, cosine).astype(np.float32))
+            counted = np.where(alone, 0, visibility.weight)
+            if counted.any():
+                trust[view], compared[view] = np.clip((cosine * counted).sum() / counted.sum(), 0, 1), True
+        return found, trust, compared

@@ -30,7 +30,7 @@ from scipy.ndimage import gaussian_filter
 from ovseg3d.evaluate.measure import classes_of, measure_cloud, measure_index, true_labels
 from ovseg3d.features.maps import Dense
 from ovseg3d.field.surface import SurfaceConfig, between, extract_surface, look
-from ovseg3d.points.lift import lift_reduced
+from ovseg3d.points.lift import LiftConfig, lift_reduced
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene
 from ovseg3d.points.smooth import smooth
 from ovseg3d.query.relevancy import label
@@ -71,6 +71,8 @@ class Oracle:
     """Which encoder to stand in for."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the mistakes."""
+    rounds: int = 2
+    """Of the lift's weighting by agreement; 0 is the plain mean."""
 
     def main(self) -> None:
         """Print a table row for each seed."""
@@ -97,7 +99,7 @@ class Oracle:
                     _row(seed, what, scores, None)
                     continue
                 photos = [speaks(view).at for view in scene.train]
-                basis, lifted = lift_reduced(visibilities, photos, xyz)
+                basis, lifted = lift_reduced(visibilities, photos, xyz, LiftConfig(rounds=self.rounds))
                 vectors = lifted.vectors if what == "lift" else smooth(lifted.vectors, surface, lifted.support)
                 lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
                 learnt = SemanticScene(
