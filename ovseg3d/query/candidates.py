@@ -1,7 +1,8 @@
 """Candidates for what a phrase names: instances, rejected fragments, layout planes, and neighbourhoods of points.
 
 Neighbourhoods cover objects that were not separated from their support. A neighbourhood is `POINTS` neighbouring
-surface points of one instance or plane; it is left out if many of them are not.
+surface points of one instance or plane; it is left out if many of them are not,
+or if photos contradict each other about them as much as an odd photo contradicts the others (`lift.ODD`).
 The vector of an instance or fragment is the embedding of its crops (see `instances.crops`), if it has any: lifted
 features are blurred over cells of the photos.
 """
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
+from ovseg3d.points.lift import ODD
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.hubness import groups_of
 
@@ -47,7 +49,8 @@ class Candidates:
         _, first, row = np.unique(groups[grouped], return_index=True, return_inverse=True)
         middle, near = neighbourhoods(semantics.surface.xyz, semantics.tree)
         alike = groups[near] == groups[middle][:, None]
-        kept = alike.mean(1) >= MIN_PURITY
+        agreed = semantics.agreement[near].mean(1) >= ODD * float(np.median(semantics.agreement))
+        kept = (alike.mean(1) >= MIN_PURITY) & agreed
         kept |= not (kept.any() or len(first))  # there is at least one candidate
         middle, near, alike = middle[kept], near[kept], alike[kept]
         place, _ = np.nonzero(alike)

@@ -97,6 +97,9 @@ def test_candidates_of_scenes_with_few_points_or_no_instances() -> None:
     for count in (1, 5):
         few = Candidates.of(scene.take(np.arange(count)))
         assert few.members.shape == (1, count) and few.group_count == 0
+    agreement = np.where(GRID[:, 0] < 10, 0, 1).astype(np.float32)
+    agreed = Candidates.of(replace(scene, agreement=agreement))
+    assert not agreed.members.toarray()[:, GRID[:, 0] < 6].any(), "photos contradict each other there"
 
 
 def test_probabilities_follow_bayes_rule() -> None:
