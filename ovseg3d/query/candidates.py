@@ -1,8 +1,8 @@
 """Candidates for what a phrase names: instances, rejected fragments, layout planes, and neighbourhoods of points.
 
 Neighbourhoods cover objects that were not separated from their support. A neighbourhood is `POINTS` neighbouring
-surface points of one instance or plane; it is left out if many of them are not,
-or if photos contradict each other about them as much as an odd photo contradicts the others (`lift.ODD`).
+surface points of one instance or plane. It is left out if many of them are not, or if photos contradict each other
+about them as much as an odd photo contradicts the others (`lift.ODD`).
 The vector of an instance or fragment is the embedding of its crops (see `instances.crops`), if it has any: lifted
 features are blurred over cells of the photos.
 """
