@@ -8,7 +8,7 @@ from ovseg3d.pipeline.tasks import Died, Message, Task, run_task
 
 
 class Deadly(Executor):
-    """Runs tasks in this process; the first `deaths` of them are lost after they have begun."""
+    """Runs tasks in this process; the first `deaths` of them are lost after they have started."""
 
     def __init__(self, deaths: int) -> None:
         self.deaths, self.tasks = deaths, list[Task]()

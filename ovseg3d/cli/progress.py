@@ -33,7 +33,6 @@ STAGE_NAMES = {
     "semantics": "semantics",
     "instance_crops": "instance crops",
     "rays": "gathering rays",
-    "fit": "feature field",
     "refine": "refining features",
     "lerf": "learning features",
     "evaluate": "measuring views",

@@ -225,7 +225,7 @@ class Train:
             (("segments", "crops"), features in ("auto", "regions"), f"--features {features} makes no regions"),
             (("pyramid",), features == "pyramid", "it applies to --features pyramid only"),
             (("instance_crops",), method == "default", "it applies to --method default only"),
-            (("refine_steps", "refine_seconds"), method != "lift", "--method lift has no refinement"),
+            (("refine_steps", "refine_seconds"), method in ("3d-ovs", "lerf"), f"--method {method} does not train"),
             (("selection", "rda", "fda", "rebalance"), method == "3d-ovs", "it applies to --method 3d-ovs only"),
         ):
             typed = [f"--{name.replace('_', '-')}" for name in names if self._was_typed(name)]

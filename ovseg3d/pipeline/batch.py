@@ -22,7 +22,7 @@ from ovseg3d.runs.ledger import Entry, Ledger, State
 from ovseg3d.runs.lists import Listed
 
 MAX_ATTEMPTS = 5
-"""How often a task is begun in one call, if its worker dies each time."""
+"""How often a task is started in one call, if its worker dies each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Batch:
     folder: Path | None
     """Each item gets a folder in it; None: where the work decides."""
     proof: str
-    """A file that the folder of a begun item has; without it the item is not done, whatever the ledger says."""
+    """A file that the folder of a started item has; without it the item is not done, whatever the ledger says."""
 
     @cached_property
     def _known(self) -> dict[str, Entry]:

@@ -77,7 +77,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
 
     Args:
         context: with `encoded`. It receives events of the stages "surface", "semantics", "instance_crops", "rays" and
-            those of refinement: "fit", "refine", "lerf". Its `stop` ends after the current view, step, or batch of
+            those of the methods that train: "refine", "lerf". Its `stop` ends after the current view, step, or batch of
             crops, or after lifting or finding instances.
         renderer: renderer of the run's field.
 
@@ -105,7 +105,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     start = time.monotonic()
     trainer = FeatureTrainer(
         run.folder, config.semantics, scene, renderer, resolve_backend(config.train.backend, context.device), features,
-        surface, basis, lifted, unit, encoded.words, encoder.logit_scale, config.train.seed, report, stop,
+        surface, basis, unit, encoded.words, encoder.logit_scale, config.train.seed, report, stop,
     )  # fmt: skip
     found = None if stop.is_set() else trainer.learn()
     if found is None or stop.is_set():

@@ -31,7 +31,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Started(Message):
-    """Work has begun, or goes on."""
+    """Work has started, or goes on."""
 
     folder: Path | None
     attempt: int
@@ -122,7 +122,7 @@ def run_task(task: Task, send: Send, stop: threading.Event) -> Ended:
 
 
 def _existing(task: Task, folders: list[Path | None]) -> Path | None:
-    """The folder of the item, if there is one: the one that was begun, or what an earlier attempt left."""
+    """The folder of the item, if there is one: the one that was started, or what an earlier attempt left."""
     if folders or task.folder is None:
         return folders[0] if folders else None
     return task.folder if (task.folder / task.proof).is_file() else None

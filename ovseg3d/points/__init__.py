@@ -1,4 +1,4 @@
-"""Surface points with features: lifting, the scene's basis, refinement on rays, and the file that a run keeps.
+"""Surface points with features: lifting, the scene's basis, the methods, and the file that a run keeps.
 
 What a run keeps is a `SemanticScene`. `lift_reduced` and `smooth.smooth` make it in seconds. Other methods train a
 `feature_field.FeatureField` on `gather`ed rays (`refine`, `lerf`) and read it at the same points; see `methods`.

@@ -31,7 +31,7 @@ class Basis:
         return coefficients.astype(np.float32) @ self.axes.T
 
 
-def fit_basis(vectors: Float[np.ndarray, "points dim"], kept: int = 64) -> Basis:
+def fit_basis(vectors: Float[np.ndarray, "points dim"], kept: int) -> Basis:
     """The basis that represents `vectors` best.
 
     Args:

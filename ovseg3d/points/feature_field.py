@@ -6,14 +6,12 @@ Coefficients are the scene's mean plus the network's output, so untrained positi
 sums of render weight x feature and are compared by direction only. With `FieldShape.sized`, coefficients also depend on
 a size, as in LERF; see `lerf`.
 
-`FitStage` fits the field to the features lifted to surface points, in seconds. `refine.RefineStage` continues along
-rays of photos. Both are stages of the engine. A run stores the field's features at its surface points, not the field.
+`refine.RefineStage` trains it along rays of photos. A run stores the field's features at its surface points, not the
+field.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,7 +21,6 @@ from ovseg3d.engine import Workers
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.networks import as_layers, first_parameters, perceptron
-from ovseg3d.field.optimizer import GridOptimizer, Schedule
 
 HEADS = ("clip", "dino", "scales")
 AT_ONCE = 65_536
@@ -32,7 +29,7 @@ AT_ONCE = 65_536
 
 @dataclass(frozen=True)
 class FeatureFieldConfig:
-    """The feature field: its grid, its networks, and how it is fitted to lifted features."""
+    """The feature field: its grid and its networks."""
 
     levels: int = 12
     """Levels of the hash grid."""
@@ -46,14 +43,6 @@ class FeatureFieldConfig:
     """Resolution of the finest level over the whole grid."""
     hidden: int = 128
     """Width of the hidden layer of each network."""
-    learning_rate: float = 2e-2
-    """Rate of the grid at the start."""
-    network_learning_rate: float = 5e-3
-    """Rate of the networks at the start."""
-    decay: float = 0.05
-    """Rates end at this share of their start."""
-    fit_points: int = 16_384
-    """Surface points in a step of the fit."""
 
 
 @dataclass(frozen=True)
@@ -123,19 +112,19 @@ class FeatureField:
             only: names of heads; empty: all.
             size: of each sample, 0 to 1; only for a sized field.
         """
-        said = {}
+        outputs = {}
         for name, layers in self.layers(network).items():
             if not only or name in only:
                 if self.shape.sized and name == "clip":
                     assert size is not None, "a sized field needs sizes"
-                    said[name] = perceptron(with_size(encoded, size), *layers)
+                    outputs[name] = perceptron(with_size(encoded, size), *layers)
                 else:
-                    said[name] = perceptron(encoded, *layers)
-        if "clip" in said:
-            said["clip"] = said["clip"] + self.mean
-        if "scales" in said:
-            said["scales"] = torch.sigmoid(said["scales"])
-        return said
+                    outputs[name] = perceptron(encoded, *layers)
+        if "clip" in outputs:
+            outputs["clip"] = outputs["clip"] + self.mean
+        if "scales" in outputs:
+            outputs["scales"] = torch.sigmoid(outputs["scales"])
+        return outputs
 
     def layers(self, network: Float[Tensor, " weights"]) -> dict[str, list[Float[Tensor, "_ _"]]]:
         """The flat weights as matrices, for each head."""
@@ -152,10 +141,10 @@ class FeatureField:
         """A head's output at positions in the unit cube."""
         chunks = [chunk.contiguous() for chunk in x.split(AT_ONCE)]
         with self.workers.open():
-            said = self.workers.map(
+            outputs = self.workers.map(
                 lambda part: self.heads(self.backend.encode(part, self.table), self.network, head)[head], chunks
             )
-        return torch.cat(said)
+        return torch.cat(outputs)
 
     def tensors(self) -> dict[str, Tensor]:
         """All parameters by name, not copied."""
@@ -169,113 +158,3 @@ class FeatureField:
 def with_size(encoded: Float[Tensor, "samples width"], size: Float[Tensor, " samples"]) -> Float[Tensor, "samples in"]:
     """Encoded positions with size and 1 - size appended, which replace the bias that the networks lack."""
     return torch.cat([encoded, size[:, None], 1 - size[:, None]], 1)
-
-
-@runtime_checkable
-class TrainingRates(Protocol):
-    """Learning rates of a configuration."""
-
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def network_learning_rate(self) -> float: ...
-    @property
-    def decay(self) -> float: ...
-
-
-class FieldTrainer:
-    """The update shared by the stages of a feature field, and their state: the field's tensors and the moments.
-
-    Args:
-        field: to be trained.
-        config: learning rates.
-    """
-
-    def __init__(self, field: FeatureField, config: TrainingRates) -> None:
-        rates = {"table": config.learning_rate, "network": config.network_learning_rate}
-        schedule = Schedule(rates, config.decay, warmup=10)
-        self._mean = field.mean
-        self._optimizer = GridOptimizer(field.backend, field.workers, field.table, {"network": field.network}, schedule)
-
-    def update(self, step: int, progress: float, pieces: list[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """One step of Adam.
-
-        Args:
-            step: from 0.
-            progress: completed share of the training.
-            pieces: positions, gradient of their encoding, and gradient of the network, for each piece of the step.
-        """
-        self._optimizer.update(
-            step, progress, [(x, grad) for x, grad, _ in pieces], {"network": [grad for *_, grad in pieces]}
-        )
-
-    def state(self) -> dict[str, Tensor]:
-        """All tensors, not copied."""
-        return {**self._optimizer.state(), "mean": self._mean}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Copy the values of `state`."""
-        self._optimizer.load_state(state)
-        self._mean.copy_(state["mean"])
-
-
-class FitStage:
-    """Regression to features lifted to surface points.
-
-    The loss is the squared error over the vectors' variance about their mean: 1 for a constant field, for any encoder
-    and scene.
-
-    Args:
-        field: to be trained; its `mean` becomes that of the vectors.
-        x: the points, in the unit cube.
-        vectors: their coefficients.
-        seed: of the points' order.
-    """
-
-    name = "fit"
-
-    def __init__(
-        self,
-        field: FeatureField,
-        x: Float[Tensor, "points 3"],
-        vectors: Float[Tensor, "points kept"],
-        seed: int = 0,
-    ) -> None:
-        self.field, self.seed, self.workers = field, seed, field.workers
-        device, config = field.device, field.config
-        self._x, self._vectors = x.float().to(device).contiguous(), vectors.float().to(device)
-        field.mean.copy_(self._vectors.mean(0))
-        self._variance = (self._vectors - field.mean).square().sum(-1).mean().clamp_min(1e-12)
-        self._trainer = FieldTrainer(field, config)
-        self._error = torch.ones((), device=device)
-
-    def step(self, step: int, progress: float) -> None:
-        generator = torch.Generator(self.field.device).manual_seed(self.seed * 1_000_003 + step)
-        count = min(self.field.config.fit_points, len(self._x))
-        chosen = torch.randint(len(self._x), (count,), generator=generator, device=self.field.device)
-        results = self.workers.map(lambda part: self._piece(part, count), list(chosen.chunk(self.workers.pieces)))
-        self._trainer.update(step, progress, [result[:3] for result in results])
-        self._error = sum(result[3] for result in results)
-
-    def _piece(self, chosen: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        own = self.field
-        x = self._x.index_select(0, chosen)
-        with torch.no_grad():
-            encoded = own.backend.encode(x, own.table)
-        encoded, network = encoded.requires_grad_(), own.network.detach().requires_grad_()
-        error = own.heads(encoded, network, "clip")["clip"] - self._vectors.index_select(0, chosen)
-        loss = error.square().sum() / (count * self._variance)
-        grad_encoded, grad_network = torch.autograd.grad(loss, [encoded, network])
-        return x, grad_encoded, grad_network, loss.detach()
-
-    def measure(self) -> dict[str, float]:
-        return {"unexplained": float(self._error)}
-
-    def state(self) -> dict[str, Tensor]:
-        return self._trainer.state()
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self._trainer.load_state(state)
-
-    def facts(self) -> dict:
-        return {**self.field.facts(), "seed": self.seed}

@@ -4,26 +4,20 @@ With frozen geometry a ray's samples do not change. So each ray stores its few h
 weights, and its photo's reduced features. Half of the rays are independent, half lie in square image patches with a
 fixed spacing, which the pairwise loss needs. A training step draws from them and needs neither photos nor the radiance
 field. Memory does not grow with the number of photos: of very many photos only some have a patch.
-
-A ray counts less where its photo contradicts the consensus of all photos (`Consensus`), as in `lift`: an encoder that
-errs in one photo of ten must not blur the field. The consensus is the lifted features, not the field in training, since
-a small object that the field has not learnt yet would count as an error.
 """
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 from ovseg3d.engine import Event, Report, ignore
-from ovseg3d.features.maps import PhotoFeatures, Pyramid, normalise
+from ovseg3d.features.maps import PhotoFeatures, Pyramid
 from ovseg3d.features.projection import Projection
 from ovseg3d.field.renderer import RayStops, Renderer
 from ovseg3d.points.basis import Basis
@@ -44,60 +38,26 @@ class GatherConfig:
     """Rays along each side of a patch."""
     reach: float = 0.4
     """Side of a patch, as a share of the photo's shorter side."""
-    places: int = 4
+    samples: int = 4
     """Most samples of a ray."""
-    agreement: float = 2.0
-    """A ray's weight is its photo's agreement with the others to this power. 0: all rays count equally."""
-
-
-@dataclass(frozen=True)
-class Consensus:
-    """The consensus of all photos: features lifted to surface points."""
-
-    x: Float[np.ndarray, "points 3"]
-    """The points, in the unit cube."""
-    vectors: Float[np.ndarray, "points kept"]
-    trust: Float[np.ndarray, " views"]
-    """Of each training view: `Lifted.relative`."""
-
-    @cached_property
-    def _tree(self) -> cKDTree:
-        return cKDTree(self.x)
-
-    @cached_property
-    def _common(self) -> np.ndarray:
-        return normalise(self.vectors).mean(0)
-
-    def agreement(
-        self, x: Float[np.ndarray, "rays 3"], said: Float[np.ndarray, "rays kept"], view: int
-    ) -> Float[np.ndarray, " rays"]:
-        """Agreement of a photo's features with those of the nearest point, 0 to 1, times the trust in the photo.
-
-        It is the cosine after the scene's mean is subtracted, as in `lift`.
-        """
-        near = self.vectors[self._tree.query(x)[1]]
-        one, other = (normalise(normalise(vectors) - self._common) for vectors in (near, said))
-        return (one * other).sum(1).clip(0.02, 1.0) * np.clip(self.trust[view], 0.05, 1.0)
 
 
 @dataclass(frozen=True)
 class Rays:
     """Gathered rays of training photos, with the photos' features."""
 
-    x: Float[Tensor, "rays places 3"]
+    x: Float[Tensor, "rays samples 3"]
     """Samples, in the unit cube."""
-    weight: Float[Tensor, "rays places"]
+    weight: Float[Tensor, "rays samples"]
     """Render weights; 0 for missing samples, and for rays that hit nothing or are masked."""
-    span: Float[Tensor, "rays places"]
+    span: Float[Tensor, "rays samples"]
     """Extent of the photo's whole height at the sample, in field units; converts a crop's share of it to a size."""
     clip: Float[Tensor, "rays scales kept"]
     """Coefficients, unit length, at each scale of a pyramid (else at one)."""
     dino: Float[Tensor, "rays dino"] | None
     """Reduced DINO vectors."""
-    seen: Float[Tensor, "rays full"] | None
+    dino_full: Float[Tensor, "rays full"] | None
     """Full DINO vectors up to a rotation, unit length, for correlations."""
-    trust: Float[Tensor, " rays"]
-    """Confidence weight of the ray, 0 to 1."""
     patches: Int[Tensor, "patches pixels"]
     """Indices of the rays of each patch."""
 
@@ -105,7 +65,7 @@ class Rays:
         return len(self.x)
 
     @property
-    def met(self) -> Bool[Tensor, " rays"]:
+    def hit(self) -> Bool[Tensor, " rays"]:
         """Whether the ray hit a surface that is not masked."""
         return self.weight[:, 0] > 0
 
@@ -131,13 +91,13 @@ class TrainingPhotos:
         if not self.frames or len(self.frames) != len(self.photos):
             raise ValueError("rays are gathered from at least one photo, each with its camera")
 
-    def said(self, view: int, xy: Float[np.ndarray, "rays 2"]) -> dict[str, Tensor]:
+    def features_at(self, view: int, xy: Float[np.ndarray, "rays 2"]) -> dict[str, Tensor]:
         """A photo's features at positions in 0..1 of it: columns of `Rays`."""
         photo = self.photos[view]
         columns = {"clip": _coefficients(photo, xy, self.basis)}
         if photo.dino is not None:
             columns["dino"] = torch.from_numpy(np.array(photo.dino.at(xy), np.float32))
-            columns["seen"] = as_seen(columns["dino"], self.projection)
+            columns["dino_full"] = full_dino(columns["dino"], self.projection)
         return columns
 
 
@@ -145,7 +105,6 @@ def gather_rays(
     renderer: Renderer,
     training: TrainingPhotos,
     config: GatherConfig,
-    consensus: Consensus | None = None,
     *,
     seed: int = 0,
     report: Report = ignore,
@@ -157,7 +116,6 @@ def gather_rays(
         renderer: the radiance field.
         training: the views; each photo's mask and features are read once.
         config: which rays.
-        consensus: from lifting; None: all rays count equally.
         seed: of the positions in the photos.
         report: receives events of the stage "rays".
         stop: ends early, with the rays of the views so far.
@@ -182,24 +140,20 @@ def gather_rays(
         xy = np.concatenate([random.random((single, 2)), *_patches(random, cameras[view], int(patches[view]), config)])
         index.append(torch.arange(gathered + single, gathered + len(xy)).view(-1, pixels))
         gathered += len(xy)
-        one = _met(renderer, placed, training.frames[view], view, xy, config.places) | training.said(view, xy)
-        one["trust"] = torch.ones(len(xy))
-        if consensus is not None and config.agreement:
-            mean = torch.nn.functional.normalize(one["clip"].mean(1), dim=-1).numpy()
-            agreement = consensus.agreement(one["x"][:, 0].cpu().numpy(), mean, view) ** config.agreement
-            one["trust"] = torch.from_numpy(agreement.astype(np.float32))
+        one = _samples(renderer, placed, training.frames[view], view, xy, config.samples)
+        one |= training.features_at(view, xy)
         for name, values in one.items():
             parts.setdefault(name, []).append(values.to(device))
         report(Event("progress", STAGE, view + 1, len(cameras), (view + 1) / len(cameras)))
     views = len(parts["x"])
     both = len(parts.get("dino", ())) == views
-    columns: dict[str, Any] = {"dino": None, "seen": None}
-    columns |= {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "seen")}
+    columns: dict[str, Any] = {"dino": None, "dino_full": None}
+    columns |= {name: torch.cat(values) for name, values in parts.items() if both or name not in ("dino", "dino_full")}
     return Rays(**columns, patches=torch.cat(index).to(device))
 
 
-def _met(
-    renderer: Renderer, placed: Cameras, frame: Frame, view: int, xy: Float[np.ndarray, "rays 2"], places: int
+def _samples(
+    renderer: Renderer, placed: Cameras, frame: Frame, view: int, xy: Float[np.ndarray, "rays 2"], samples: int
 ) -> dict[str, Tensor]:
     """Samples of a view's rays: columns of `Rays`; `xy` in 0..1 of the photo."""
     camera, device = frame.camera, renderer.field.table.device
@@ -207,7 +161,7 @@ def _met(
         torch.full((len(xy),), view, dtype=torch.int64, device=device),
         torch.from_numpy((xy * (camera.width, camera.height)).astype(np.float32)).to(device),
     )
-    x, weight = _heaviest(renderer.stops(origins, directions, 0.8 / places), places)
+    x, weight = _heaviest(renderer.stops(origins, directions, 0.8 / samples), samples)
     weight = weight * torch.from_numpy(usable_at(frame, xy)).to(device)[:, None]
     distance = (renderer.box.uncontract(x.view(-1, 3)).view(x.shape) - origins[:, None]).norm(dim=-1)
     return {"x": x, "weight": weight, "span": distance * z_per_distance[:, None] * (camera.height / camera.fy)}
@@ -230,26 +184,26 @@ def _patches(random: np.random.Generator, camera: Camera, count: int, config: Ga
     return [random.random(2) * (1 - size) + steps * size for _ in range(count)]
 
 
-def _heaviest(stops: RayStops, places: int) -> tuple[Tensor, Tensor]:
-    """Each ray's heaviest samples by falling weight, (rays, places, 3), and their weights, (rays, places)."""
+def _heaviest(stops: RayStops, samples: int) -> tuple[Tensor, Tensor]:
+    """Each ray's heaviest samples by falling weight, (rays, samples, 3), and their weights, (rays, samples)."""
     rays = len(stops.offsets) - 1
     counts = stops.offsets.diff()
-    most = max(int(counts.max()) if rays else 0, places)
+    most = max(int(counts.max()) if rays else 0, samples)
     column = torch.arange(len(stops.x), device=stops.x.device) - stops.offsets[:-1].long().index_select(0, stops.ray)
     weight, x = stops.weight.new_zeros(rays, most), stops.x.new_full((rays, most, 3), 0.5)
     weight[stops.ray.long(), column], x[stops.ray.long(), column] = stops.weight, stops.x
     total = weight.sum(1, keepdim=True)
-    weight, order = weight.topk(places, 1)
+    weight, order = weight.topk(samples, 1)
     return x.gather(1, order[..., None].expand(-1, -1, 3)), weight * (total > OPAQUE)
 
 
 def _coefficients(photo: PhotoFeatures, xy: np.ndarray, basis: Basis) -> Tensor:
     clip = photo.clip.projected(basis.axes)
-    said = [clip.at(xy, scale) for scale in clip.scales] if isinstance(clip, Pyramid) else [clip.at(xy)]
-    return torch.nn.functional.normalize(torch.from_numpy(np.stack(said, 1)), dim=-1)
+    coefficients = [clip.at(xy, scale) for scale in clip.scales] if isinstance(clip, Pyramid) else [clip.at(xy)]
+    return torch.nn.functional.normalize(torch.from_numpy(np.stack(coefficients, 1)), dim=-1)
 
 
-def as_seen(reduced: Tensor, projection: Projection | None) -> Tensor:
+def full_dino(reduced: Tensor, projection: Projection | None) -> Tensor:
     """DINO's vectors before their mean was subtracted, in the axes of the basis and one more for the rest."""
     if projection is not None:
         inside = projection.mean @ projection.basis

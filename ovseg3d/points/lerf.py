@@ -130,7 +130,7 @@ class LerfStage(RefineStage):
     ) -> None:
         super().__init__(field, rays, config=config, seed=seed)
         self._scales = torch.tensor(scales, dtype=torch.float32, device=field.device)
-        spans = rays.span[rays.met][:, 0]
+        spans = rays.span[rays.hit][:, 0]
         least, most = torch.quantile(spans[:: max(1, len(spans) // 100_000)], spans.new_tensor([0.02, 0.98])).tolist()
         self.smallest = max(least, 1e-6) * scales[0]
         """Field units."""
@@ -153,10 +153,10 @@ class LerfStage(RefineStage):
         scale = torch.lerp(self._scales[lower], self._scales[lower + 1], share)
         size = (rays.span.index_select(0, chosen) * scale[:, None]).clamp_min(1e-9).log() - np.log(self.smallest)
         size = (size / np.log(self.largest / self.smallest)).clamp(0, 1)
-        x, encoded, network, said = self._rendered(chosen, size=size.view(-1))
-        losses = {"feature": (config.feature, feature_loss(said["clip"], target, config.feature_kind))}
-        losses |= self._dino(chosen, said)
-        return x, *self._taught(chosen, losses, encoded, network)
+        x, encoded, network, outputs = self._rendered(chosen, size=size.view(-1))
+        losses = {"feature": (config.feature, feature_loss(outputs["clip"], target, config.feature_kind))}
+        losses |= self._dino(chosen, outputs)
+        return x, *self._loss_gradients(chosen, losses, encoded, network)
 
     def facts(self) -> dict:
         return {**super().facts(), "scales": self._scales.tolist()}

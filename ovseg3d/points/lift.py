@@ -52,11 +52,6 @@ class Lifted:
         """Photos that do not contradict the others far more than the median photo does, see `ODD`."""
         return _trusted(self.trust, self.compared)
 
-    @property
-    def relative(self) -> Float[np.ndarray, " views"]:
-        """Agreement of each photo with the others, relative to the median."""
-        return _relative(self.trust, self.compared)
-
 
 @dataclass(frozen=True)
 class LiftConfig:

@@ -1,20 +1,15 @@
-"""The methods of the stage `semantics`: how lifted features are refined.
+"""The methods of the stage `semantics`: where the features of surface points come from.
 
-lift      No refinement: features are only smoothed along the surface.
-default   A feature field is fitted to the lifted features, then refined briefly along rays of the training photos, with
-          the photos' features where others agree, and DINO's, which share the field's grid. The change is added to the
-          lifted features, so detail finer than the field's grid is not lost. No phrases are used.
-          The refinement is short on purpose. The lifted mean is already the best estimate at a point; longer training
-          moves it to what the grid can represent, and loses small objects (with oracle features on a room: 40 slow
-          steps keep mIoU, 100 fast ones lose 3 points).
+lift      Features of the photos, lifted to the points and smoothed along the surface (`points.lift`). No training.
+default   The same; instances also get an embedding from crops (`instances.crops`).
 3d-ovs    Liu et al. 2023 on our field, from scratch: features of crops of three sizes, among which the field selects
           (selection), and two alignments of distributions over the scene's phrases: with the photos' (rda), and of
           pixels that DINO finds similar or dissimilar (fda, re-balanced). Each part can be switched off.
 lerf      Kerr et al. 2023 on our field, from scratch: see `points.lerf`.
 
-The last two use only the basis of the lifted features. All fields are evaluated at the surface points. The number of
-steps is bounded, and equal seeds give equal bits. An interrupted run resumes from a checkpoint in `semantics/`, which
-is removed when the stage is done.
+The last two train a feature field, use only the basis of the lifted features, and are evaluated at the surface points.
+The number of steps is bounded, and equal seeds give equal bits. An interrupted run resumes from a checkpoint in
+`semantics/`, which is removed when the stage is done.
 """
 
 import hashlib
@@ -48,20 +43,15 @@ from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import Surface
 from ovseg3d.files import make_folder
 from ovseg3d.points.basis import Basis
-from ovseg3d.points.feature_field import FeatureField, FeatureFieldConfig, FieldShape, FitStage
-from ovseg3d.points.gather import Consensus, GatherConfig, Rays, TrainingPhotos, gather_rays
+from ovseg3d.points.feature_field import FeatureField, FeatureFieldConfig, FieldShape
+from ovseg3d.points.gather import GatherConfig, Rays, TrainingPhotos, gather_rays
 from ovseg3d.points.lerf import LerfStage, Sized
-from ovseg3d.points.lift import Lifted
 from ovseg3d.points.refine import RefineConfig, RefineStage
 from ovseg3d.runs.config import SemanticsConfig
 from ovseg3d.scene import Scene
 
 FOLDER = "semantics"
-STEPS = {"default": 24, "3d-ovs": 600, "lerf": 1000}
-FIT = 2
-"""Steps of the fit, for each step of the refinement."""
-FROM_NOTHING: dict[str, Any] = {"learning_rate": 2e-2, "network_learning_rate": 5e-3, "decay": 0.05}
-"""Rates for a field that was not fitted before."""
+STEPS = {"3d-ovs": 600, "lerf": 1000}
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Learnt:
-    """Refined features of the surface points."""
+    """Features of the surface points by a method."""
 
     vectors: Float[np.ndarray, "points kept"]
     """Coefficients, unit length."""
@@ -97,7 +87,6 @@ class FeatureTrainer:
     features: SceneFeatures
     surface: Surface
     basis: Basis
-    lifted: Lifted
     vectors: Float[np.ndarray, "points kept"]
     """Lifted and smoothed, unit length."""
     words: Words | None
@@ -109,31 +98,13 @@ class FeatureTrainer:
 
     def learn(self) -> Learnt | None:
         """Run the method; None after `stop`. Its checkpoints stay in `FOLDER` until the caller removes them."""
-        ways: dict[str, Callable[[], Learnt | None]] = {
-            "default": self._refined, "lift": lambda: Learnt(self.vectors), "3d-ovs": self._ovs, "lerf": self._lerf,
-        }  # fmt: skip
-        return ways[self.config.method]()
-
-    def _refined(self) -> Learnt | None:
-        consensus = Consensus(self._x.cpu().numpy().astype(np.float64), self.vectors, self.lifted.relative)
-        rays = self._rays(GatherConfig(), consensus)
-        if rays is None:
-            return None
-        own = self._field(FieldShape(self._kept, _width(rays.dino)))
-        fit = FitStage(own, self._x, torch.from_numpy(self.vectors), self.seed)
-        if self._train(fit, FIT, share=0.5) is None:
-            return None
-        before = own.at(self._x)
-        figures = self._train(RefineStage(own, rays, config=RefineConfig(), seed=self.seed), share=0.5)
-        if figures is None:
-            return None
-        changed = self.vectors + (own.at(self._x) - before).cpu().numpy()
-        return Learnt(normalise(changed), figures=figures)
+        ways: dict[str, Callable[[], Learnt | None]] = {"3d-ovs": self._ovs, "lerf": self._lerf}
+        return ways.get(self.config.method, lambda: Learnt(self.vectors))()
 
     def _ovs(self) -> Learnt | None:
         assert self.words is not None
         chosen = self.config
-        rays = self._rays(GatherConfig(agreement=0.0))
+        rays = self._rays(GatherConfig())
         if rays is None:
             return None
         scales = rays.clip.shape[1]
@@ -141,20 +112,20 @@ class FeatureTrainer:
         phrases = np.concatenate([self.words.phrases, self.words.canonical])
         off: dict[str, Any] = {} if chosen.rda else {"relevancy": 0.0}
         off |= {} if chosen.fda else {"pull": 0.0, "push": 0.0}
-        config = RefineConfig(**FROM_NOTHING, **off, balanced=chosen.rebalance)
+        config = RefineConfig(**off, balanced=chosen.rebalance)
         stage = RefineStage(own, rays, torch.from_numpy(self.basis.reduce(phrases)), self.sharpness, config, self.seed)
         figures = self._train(stage)
         return None if figures is None else Learnt(normalise(own.at(self._x).cpu().numpy()), figures=figures)
 
     def _lerf(self) -> Learnt | None:
         assert self.words is not None
-        rays = self._rays(GatherConfig(agreement=0.0, side=1))
+        rays = self._rays(GatherConfig(side=1))
         if rays is None:
             return None
         clip = self.features[self.scene.train[0]].clip
         assert isinstance(clip, Pyramid)
         own = self._field(FieldShape(self._kept, _width(rays.dino), sized=True))
-        stage = LerfStage(own, rays, clip.scales, RefineConfig(**FROM_NOTHING, feature_kind="huber"), self.seed)
+        stage = LerfStage(own, rays, clip.scales, RefineConfig(feature_kind="huber"), self.seed)
         figures = self._train(stage)
         if figures is None:
             return None
@@ -178,26 +149,16 @@ class FeatureTrainer:
     def _field(self, shape: FieldShape) -> FeatureField:
         return FeatureField(FeatureFieldConfig(), shape, self._x.device, self.backend, self.seed)
 
-    def _rays(self, config: GatherConfig, consensus: Consensus | None = None) -> Rays | None:
+    def _rays(self, config: GatherConfig) -> Rays | None:
         frames = [self.scene.frames[view] for view in self.scene.train]
         photos = [self.features[view] for view in self.scene.train]
         training = TrainingPhotos(frames, photos, self.basis, self.features.projection)
-        rays = gather_rays(
-            self.renderer, training, config, consensus, seed=self.seed, report=self.report, stop=self.stop
-        )
+        rays = gather_rays(self.renderer, training, config, seed=self.seed, report=self.report, stop=self.stop)
         return None if self.stop.is_set() else rays
 
-    def _train(
-        self, stage: FitStage | RefineStage, times: int = 1, share: float = 1.0
-    ) -> dict[str, float | int] | None:
-        """Train a stage, from a checkpoint if there is one; returns its figures, or None after `stop`.
-
-        Args:
-            times: number of steps, in multiples of the method's.
-            share: of the time limit.
-        """
-        steps = times * (self.config.refine_steps or STEPS[self.config.method])
-        seconds = self.config.refine_seconds and self.config.refine_seconds * share
+    def _train(self, stage: RefineStage) -> dict[str, float | int] | None:
+        """Train a stage, from a checkpoint if there is one; returns its figures, or None after `stop`."""
+        steps = self.config.refine_steps or STEPS[self.config.method]
         folder = self.folder / FOLDER / f"{stage.name}-{self._fingerprint(stage, steps)}"
         clock, first = Clock(), 0
         if (path := latest_checkpoint(folder)) is not None:
@@ -213,9 +174,8 @@ class FeatureTrainer:
             self.report(event)
 
         with stage.workers.open():
-            outcome = run_stage(
-                stage, steps, seconds, Start(first, clock), CheckpointFolder(folder), report=forward, stop=self.stop,
-            )  # fmt: skip
+            start, kept = Start(first, clock), CheckpointFolder(folder)
+            outcome = run_stage(stage, steps, self.config.refine_seconds, start, kept, report=forward, stop=self.stop)
         return None if outcome.interrupted else {f"{stage.name}_steps": outcome.steps, **figures}
 
     def _fingerprint(self, stage: Stage, steps: int) -> str:

@@ -1,8 +1,9 @@
 """Candidates for what a phrase names: instances, rejected fragments, layout planes, and neighbourhoods of points.
 
 Neighbourhoods cover objects that were not separated from their support. A neighbourhood is `POINTS` neighbouring
-surface points of one instance or plane; it is left out if many are stray, or if photos disagree about them.
-The vector of an instance or fragment is dominated by the embedding of its crops (see `instances.crops`), because lifted
+surface points of one instance or plane. It is left out if many of them are not, or if photos contradict each other
+about them as much as an odd photo contradicts the others (`lift.ODD`).
+The vector of an instance or fragment is the embedding of its crops (see `instances.crops`), if it has any: lifted
 features are blurred over cells of the photos.
 """
 
@@ -14,29 +15,17 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
-from ovseg3d.features.maps import normalise
+from ovseg3d.points.lift import ODD
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.hubness import groups_of
 
-POINTS = 20
-"""Most points of a neighbourhood..."""
-STRIDE = 16
-"""...of which one lies around every 16th surface point."""
+POINTS = 16
+"""Most points of a neighbourhood; one lies around every 16th surface point, so that together they cover the surface."""
 MIN_PURITY = 0.7
 """Least share of a neighbourhood on the instance or plane of its middle point; other points are left out."""
-MIN_CONFIDENCE = 0.5
-"""Least mean confidence weight of a neighbourhood."""
-CONFIDENCE_FLOOR = 0.01
-"""Least confidence weight of a point in a mean."""
-CROP_WEIGHT = 2.0
-"""Weight of the instance crops' embedding beside the mean of the points."""
 LEVEL_COUNT = 4
-"""Number of candidates with cosine 0 that are added to the mean of `levels`, for scenes with few."""
-
-
-def confidence_weights(agreement: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
-    """Confidence weight of each point, 0 to 1: 1 from half of the median agreement of photos."""
-    return (agreement / max(0.5 * float(np.median(agreement)), 1e-6)).clip(0, 1)
+"""Number of candidates with cosine 0 that are added to the mean of `levels`: alone in a scene, an object would be no
+nearer to its name than usual."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +49,22 @@ class Candidates:
         _, first, row = np.unique(groups[grouped], return_index=True, return_inverse=True)
         middle, near = neighbourhoods(semantics.surface.xyz, semantics.tree)
         alike = groups[near] == groups[middle][:, None]
-        confidence = confidence_weights(semantics.agreement)
-        kept = (alike.mean(1) >= MIN_PURITY) & (confidence[near].mean(1) >= MIN_CONFIDENCE)
+        agreed = semantics.agreement[near].mean(1) >= ODD * float(np.median(semantics.agreement))
+        kept = (alike.mean(1) >= MIN_PURITY) & agreed
         kept |= not (kept.any() or len(first))  # there is at least one candidate
         middle, near, alike = middle[kept], near[kept], alike[kept]
         place, _ = np.nonzero(alike)
         rows = np.concatenate([row, len(first) + place])
         points = np.concatenate([grouped, near[alike]])
         shape = (len(first) + len(middle), len(groups))
-        weight = np.maximum(confidence, CONFIDENCE_FLOOR)[points]
-        entries = (weight / np.bincount(rows, weight, shape[0])[rows]).astype(np.float32)
+        entries = (1 / np.bincount(rows)[rows]).astype(np.float32)
         members, sized = csr_array((entries, (rows, points)), shape=shape), semantics.sized
         scene = semantics.take(np.concatenate([grouped[first], middle]))
         vectors = members @ semantics.vectors.astype(np.float32)
         if semantics.instance_crops is not None:
             instances = np.flatnonzero(scene.piece[: len(first)])
             crops = semantics.instance_crops[scene.piece[instances] - 1]
-            vectors[instances] = normalise(normalise(vectors[instances]) + CROP_WEIGHT * crops)
+            vectors[instances] = np.where(crops.any(1, keepdims=True), crops, vectors[instances])
         scene = replace(
             scene,
             vectors=vectors,
@@ -115,7 +103,7 @@ def neighbourhoods(
     xyz: Float[np.ndarray, "points 3"],
     tree: cKDTree,  # pyright: ignore[reportUnknownParameterType]
 ) -> tuple[Int[np.ndarray, " neighbourhoods"], Int[np.ndarray, "neighbourhoods near"]]:
-    """Every `STRIDE`th point of a surface, and the points nearest to it."""
-    middle, count = np.arange(0, len(xyz), STRIDE), min(POINTS, len(xyz))
+    """Every `POINTS`th point of a surface, and the points nearest to it."""
+    middle, count = np.arange(0, len(xyz), POINTS), min(POINTS, len(xyz))
     _, near = tree.query(xyz[middle], k=count, workers=-1)
     return middle, near.reshape(-1, count).astype(np.int64)

@@ -1,4 +1,4 @@
-"""A closed list: each point or pixel takes the nearest phrase, or none where a canonical phrase is nearer.
+"""A closed list: each point takes the nearest phrase, or none where a canonical phrase is nearer; a pixel, its point's.
 
 Hubness is corrected only for the run's own phrases, which are known to be in the scene; a list may name absent objects.
 A list that contains all of the run's phrases leaves few points unlabelled.
@@ -20,12 +20,18 @@ class LabelModel:
 
     def __init__(self, similarity: SimilarityModel) -> None:
         self._similarity, self._context = similarity, similarity.context
+        self._last: tuple[tuple[object, ...], Int[np.ndarray, " points"]] | None = None
+        """The last list and its labels, since a list is shown in many views."""
 
     def labels(
         self, phrases: Sequence[str], canonical: Sequence[str] | None = None, none: bool = True
     ) -> Int[np.ndarray, " points"]:
         """See `QueryEngine.labels`."""
-        return label(*self.closed(phrases, self._beside(canonical, none)))
+        beside = () if not none else self._similarity.texts.canonical if canonical is None else canonical
+        asked, last = (tuple(phrases), tuple(beside), self._context.phrases), self._last
+        if last is None or last[0] != asked:
+            last = self._last = asked, label(*self.closed(phrases, beside))
+        return last[1].copy()
 
     def closed(
         self, phrases: Sequence[str], canonical: Sequence[str] = (), of: SemanticScene | None = None
@@ -37,20 +43,7 @@ class LabelModel:
         self, places: Places, phrases: Sequence[str], canonical: Sequence[str] | None = None, none: bool = True
     ) -> Int[np.ndarray, "h w"]:
         """See `QueryEngine.labels_at`."""
-        others, count, learnt = self._beside(canonical, none), len(_listed(phrases)), self._context.semantics
-        vectors = self._similarity.texts.encode([*phrases, *others])
-        # Cosines are blended before priors are added: those of an object would otherwise spread to neighbouring pixels.
-        blended = places.image(np.concatenate(learnt.compare(vectors[:count], vectors[count:]), 1), nothing=-2.0)
-        flat, there = blended.reshape(-1, blended.shape[-1]), (blended > -2).all(-1)
-        plane = None if learnt.plane is None else places.nearest(learnt.plane).ravel()
-        instance = places.nearest(learnt.instance).ravel()
-        found = label(*self._similarity.with_priors(
-            flat[:, :count], phrases, flat[:, count:], others, self._context.phrases, plane, instance
-        ))  # fmt: skip
-        return np.where(there, found.reshape(places.size), 0)
-
-    def _beside(self, canonical: Sequence[str] | None, none: bool) -> Sequence[str]:
-        return () if not none else self._similarity.texts.canonical if canonical is None else canonical
+        return places.nearest(self.labels(phrases, canonical, none))
 
 
 def _listed(phrases: Sequence[str]) -> Sequence[str]:

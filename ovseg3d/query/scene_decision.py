@@ -55,9 +55,7 @@ class SceneDecision:
         if everyday:
             allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
             alternatives_sum = np.logaddexp(alternatives_sum, most + np.log(shares @ allowed.astype(np.float32)))
-        names = (*everyday, *named, *plain)
-        # Names of planes are not counted: an object is no plane, and a larger count raises the phrase's odds.
-        count = max(sum(not self._similarity.prior.plane_of(name) for name in names), min(len(names), 1))
+        count = len(everyday) + len(named) + len(plain)
         found = relevancies(calibrated(log_odds(own, np.logaddexp(alternatives_sum, alone), count, excluded)))
         best, alternative, free = int(found.argmax()), None, (*everyday, *named)
         score = float(found[best])

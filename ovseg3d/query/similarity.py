@@ -8,7 +8,7 @@ meaningful.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.points.semantic_scene import SemanticScene
@@ -59,7 +59,7 @@ class SimilarityModel:
         known: Sequence[str] = (),
         of: SemanticScene | None = None,
     ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points alternatives"]]:
-        """Cosines of surface points with phrases and with others, with the scene's priors (see `with_priors`).
+        """Cosines of points with phrases and with others, with the hubness correction and the log odds of rooms.
 
         Args:
             phrases: what to look for.
@@ -76,42 +76,18 @@ class SimilarityModel:
         of = of or self.semantics
         vectors = self.texts.encode([*phrases, *others])
         own, beside = of.compare(vectors[: len(phrases)], vectors[len(phrases) :])
-        return self.with_priors(own, phrases, beside, others, known, of.plane, of.instance)
-
-    def with_priors(
-        self,
-        own: Float[np.ndarray, "points phrases"],
-        phrases: Sequence[str],
-        beside: Float[np.ndarray, "points alternatives"],
-        others: Sequence[str],
-        known: Sequence[str],
-        plane: Int[np.ndarray, " points"] | None,
-        instance: Int[np.ndarray, " points"],
-    ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points alternatives"]]:
-        """Add the hubness correction and the log odds of rooms to cosines of points or of pixels.
-
-        Args:
-            own: cosines with phrases.
-            phrases: one for each column of `own`.
-            beside: cosines with others.
-            others: one for each column of `beside`, unless features depend on a size (LERF).
-            known: as for `compare`.
-            plane: FLOOR, CEILING, WALL or NONE of each point; None: no layout was estimated.
-            instance: instance of each point, from 1; 0 for none.
-        """
-        sized = self.semantics.sized is not None
-        if known and not sized:
-            grouped = groups_of(instance, plane, self._planes_of(known))[:, None] > 0
+        if known and of.sized is None:
+            grouped = groups_of(of.instance, of.plane, self._planes_of(known))[:, None] > 0
             own = own + grouped * self._shifts(phrases, known).astype(own.dtype)
             if is_among(known, phrases).all():  # the list names everything that is known to be in the scene
                 beside = beside + grouped * self._shifts(others, known).astype(beside.dtype)
         if not self.prior.on:
             return own, beside
         scale = np.float32(self.semantics.encoder.logit_scale)
-        own = own + self.prior.log_odds(phrases, plane, instance, sizes=LISTED_SIZES) / scale
-        if sized:  # with LERF's features, `own` are margins from which others are subtracted already
+        own = own + self.prior.log_odds(phrases, of.plane, of.instance, sizes=LISTED_SIZES) / scale
+        if of.sized is not None:  # with LERF's features, `own` are margins from which others are subtracted already
             return own, beside
-        return own, beside + self.prior.log_odds(others, plane, instance, others, LISTED_SIZES) / scale
+        return own, beside + self.prior.log_odds(others, of.plane, of.instance, others, LISTED_SIZES) / scale
 
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
         """See `hubness.shifts`."""

@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.query.context import RunContext
-from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, same_word
+from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
 from ovseg3d.query.hubness import group_means
 from ovseg3d.query.layout_prior import plane_of
 from ovseg3d.query.phrase_encoder import PhraseEncoder
-from ovseg3d.query.sizes import Size, extents, likeliest_scale, size_log_odds, size_of
-from ovseg3d.query.words import share_a_word
+from ovseg3d.query.sizes import extents, likeliest_scale, size_log_odds, size_of
 
 
 class SizePrior:
@@ -24,7 +23,6 @@ class SizePrior:
 
     def __init__(self, context: RunContext, texts: PhraseEncoder) -> None:
         self._context, self._semantics, self._texts = context, context.semantics, texts
-        self._sizes: dict[str, Size | None] = {}
         self._columns: dict[str, np.ndarray] = {}
 
     def log_odds(self, phrases: Sequence[str], free: Sequence[str] = ()) -> Float[np.ndarray, "instances phrases"]:
@@ -43,25 +41,12 @@ class SizePrior:
             return odds
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._columns and not plane_of(phrase)]
         if new:
-            found = size_log_odds(self._extents * self.metres, [self.size(phrase) for phrase in new])
+            found = size_log_odds(self._extents * self.metres, [size_of(phrase) for phrase in new])
             self._columns |= dict(zip(new, found.T))
         for k, phrase in enumerate(phrases):
-            if not plane_of(phrase) and (phrase not in free or self.size(phrase) is not None):
+            if not plane_of(phrase) and (phrase not in free or size_of(phrase) is not None):
                 odds[:, k] = self._columns[phrase]
         return odds
-
-    def size(self, phrase: str) -> Size | None:
-        """The size of what a phrase names, else of the word of the default vocabulary that means nearly the same.
-        Canonical phrases use only the first. None: unknown."""
-        if phrase not in self._sizes:
-            found = size_of(phrase)
-            if found is None and phrase not in self._texts.canonical:
-                described = " ".join(phrase.split()[:-1])  # "door handle" is near to "door", but is no door
-                words = [word for word in DEFAULT_VOCABULARY if not share_a_word(word, described)]
-                word = same_word(self._texts.encode([phrase])[0], self._texts.encode(words), self._texts.usual)
-                found = None if word is None else size_of(words[word])
-            self._sizes[phrase] = found
-        return self._sizes[phrase]
 
     @cached_property
     def _extents(self) -> Float[np.ndarray, "instances 3"]:
@@ -89,7 +74,7 @@ class SizePrior:
         there, (means, _) = np.unique(ids[ids > 0]), group_means(self._semantics.vectors, ids)
         texts = self._semantics.basis.reduce(self._texts.encode(names))
         appearance = self._semantics.encoder.logit_scale * means @ texts.T
-        sizes = [self.size(name) for name in names]
+        sizes = [size_of(name) for name in names]
         return likeliest_scale(self._extents[there], appearance, sizes, np.bincount(ids)[there])
 
     @property

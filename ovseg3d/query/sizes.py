@@ -1,4 +1,4 @@
-"""Sizes of household objects, as a prior of names: no mug is as large as a bed.
+"""Sizes of everyday objects, as a prior of names: no mug is as large as a bed.
 
 The extent of an instance is (width, height, cell): the longer side seen from above, the height, and a typical cell of
 its surface, which limits how well it is measured. Row k of an array of extents is of instance k; row 0 and numbers
@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from scipy.special import logsumexp
 
 from ovseg3d.field.surface import Surface
+from ovseg3d.instances.records import fit_box
 from ovseg3d.query.words import about, words_of
 
 Size = tuple[float, float, float, float]
@@ -77,9 +78,7 @@ MIN_DEVIATION = 0.15
 OUTLIERS = 0.2
 """Probability that an instance has another size than its name's, or was not found whole."""
 TRIM = 0.02
-"""Share of an instance's points that is trimmed at each end."""
-MIN_POINTS = 20
-"""Fewest points of an instance from which the scale is estimated."""
+"""Share of an instance's points that is trimmed at each end; twice that of its box, which stray points widen."""
 SCALES = np.exp(np.arange(np.log(0.0005), np.log(2000), 0.05))
 """Metres per unit that are tried: steps of 5 %, from millimetres to kilometres."""
 MIN_MARGIN, OTHER_SCALE = 10.0, 1.5
@@ -132,29 +131,20 @@ def _of_ves(name: str) -> tuple[str, ...]:
 
 
 def extents(surface: Surface, instance: Int[np.ndarray, " points"]) -> Float[np.ndarray, "instances 3"]:
-    """Extents of all instances, in the surface's units. Sides are those of the smallest of four rectangles, 22.5
-    degrees apart.
+    """Extents of all instances, in the surface's units: those of their boxes, but no less than a cell.
 
     Args:
         surface: the points.
         instance: instance of each point, from 1; 0 for none.
     """
-    up = surface.up
-    aside = np.eye(3)[np.abs(up).argmin()]
-    x = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
-    y = np.cross(up, x)
-    angle = np.arange(8) * np.pi / 8
-    axes = np.stack([*(np.cos(a) * x + np.sin(a) * y for a in angle), up], 1)
     made = np.zeros((int(instance.max(initial=0)) + 1, 3))
     order = np.argsort(instance, kind="stable")
     numbers, first = np.unique(instance[order], return_index=True)
     for number, rows in zip(numbers.tolist(), np.split(order, first[1:])):
         if number:
-            low, high = np.quantile(surface.xyz[rows].astype(np.float64) @ axes, [TRIM, 1 - TRIM], axis=0)
             cell = float(np.median(surface.cell[rows]))
-            along = np.maximum(high - low, cell)
-            sides = np.stack([along[:4], along[4:8]])  # perpendicular to each other
-            made[number] = sides[:, sides.prod(0).argmin()].max(), along[8], cell
+            *across, height = np.maximum(fit_box(surface.xyz[rows].astype(np.float64), surface.up, TRIM).size, cell)
+            made[number] = max(across), height, cell
     return made
 
 
@@ -204,7 +194,7 @@ def likeliest_scale(
         sizes: from `size_of`.
         count: points of each instance.
     """
-    large, known = (count >= MIN_POINTS) & (extent[:, 0] > 0), np.array([size is not None for size in sizes], bool)
+    large, known = extent[:, 0] > 0, np.array([size is not None for size in sizes], bool)
     if not large.any() or not known.any():
         return None
     log_name = appearance[large].astype(np.float64)

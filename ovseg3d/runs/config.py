@@ -174,19 +174,19 @@ class SemanticsConfig:
     """How semantics are learned from features."""
 
     method: Literal["default", "lift", "3d-ovs", "lerf"] = "default"
-    """lift: features of the photos lifted to the surface, without training. default: lifted, refined on rays, and
-    instances also encoded from crops. 3d-ovs: learned with the scene's phrases. lerf: features at several scales, with
-    the scale chosen for each query."""
+    """lift: features of the photos lifted to the surface, without training. default: the same, and instances are also
+    encoded from crops. 3d-ovs: learned with the scene's phrases. lerf: features at several scales, with the scale
+    chosen for each query."""
     instance_crops: int | None = None
     """For --method default: number of photos from which each instance is cropped and encoded, those that show it best.
     0: no crops. By default six; on a CPU fewer if the encoder is large and there are many instances."""
     layout: Layout = "auto"
     """Priors of rooms, in grouping and in answers: planes that are floor, walls and ceiling, and usual sizes of
-    household objects. auto: if the planes of a room are found. indoor: always. none: never."""
+    everyday objects. auto: if the planes of a room are found. indoor: always. none: never."""
     refine_steps: int | None = None
-    """Steps of refinement on rays, for all methods but lift; by default the method's own number."""
+    """Training steps of the methods 3d-ovs and lerf; by default the method's own number."""
     refine_seconds: float | None = None
-    """Maximum time of refinement in seconds; the learning rates follow the steps."""
+    """Maximum time of that training in seconds; the learning rates follow the steps."""
     selection: bool = True
     """3d-ovs: the field selects the crop size at each position; without it, the mean over sizes is used."""
     rda: bool = True

@@ -1,7 +1,7 @@
 """Compare the methods on the same photos, encoders and field, each with its own form of features.
 
     python -m scripts.benchmarks.ablate outputs/playroom/latest --output outputs/ablation
-    python -m scripts.benchmarks.ablate scenes/playroom --output outputs/ablation --rows 2d,lift,refine
+    python -m scripts.benchmarks.ablate scenes/playroom --output outputs/ablation --rows 2d,lift,lerf
 
 Given a scene, its field is trained first, into OUTPUT/field; an existing one must be of this scene and settings. Each
 row is its own run, OUTPUT/<row>, which copies the field and learns semantics by its method. Results are kept in
@@ -56,8 +56,7 @@ from scripts.start import start
 ROWS: dict[str, tuple[str, SemanticsConfig]] = {
     "2d": ("2D", SemanticsConfig(method="lift")),
     "lift": ("lift", SemanticsConfig(method="lift")),
-    "refine": ("lift + refine", SemanticsConfig(method="default", instance_crops=0)),
-    "default": ("default: lift + refine + instance crops", SemanticsConfig(method="default")),
+    "default": ("default: lift + instance crops", SemanticsConfig(method="default")),
     "3d-ovs": ("3d-ovs", SemanticsConfig(method="3d-ovs")),
     "lerf": ("lerf", SemanticsConfig(method="lerf")),
     "no-selection": ("3d-ovs without selection", SemanticsConfig(method="3d-ovs", selection=False)),

@@ -55,19 +55,25 @@ def groups_only(scene: SemanticScene) -> Candidates:
     return replace(found, scene=found.scene.take(np.arange(few)), members=found.members[:few]) if few else found
 
 
+def without_crops(scene: SemanticScene) -> Candidates:
+    """The candidates of a scene as if instances had not been encoded from crops."""
+    return _all_candidates(replace(scene, instance_crops=None))
+
+
 _GROUPING, _SUPERPOINTS = "ovseg3d.instances.grouping", "ovseg3d.instances.superpoints"
 _PIPELINE, _QUERY = "ovseg3d.pipeline.semantics", "ovseg3d.query"
 INSTANCES: dict[str, dict[str, Any]] = {
+    "smoothing": {f"{_PIPELINE}.smooth": lambda vectors, *_: vectors},
     "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},
     "proposals of the head": {f"{_PIPELINE}.propose": lambda *_: None},
 }
-"""What replaces each stage of the instances."""
+"""What replaces each stage of the surface's features and instances."""
 ANSWERS: dict[str, dict[str, Any]] = {
-    "hubness correction": {f"{_QUERY}.hubness.STRENGTH": 0.0},
+    "hubness correction": {f"{_QUERY}.similarity.shifts": lambda own, *_: np.zeros(len(own))},
     "size prior": {f"{_QUERY}.size_prior.SizePrior.log_odds": lambda *given, **free: 0 * _size_odds(*given, **free)},
     "layout prior": {f"{_QUERY}.layout_prior.LOG_ODDS": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
-    "instance crops of candidates": {f"{_QUERY}.candidates.CROP_WEIGHT": 0.0},
+    "instance crops of candidates": {f"{_QUERY}.scene_decision.Candidates.of": without_crops},
     "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": groups_only},
 }
 """What replaces each stage of the answers."""
@@ -119,11 +125,15 @@ class LeaveOneOut:
 
 @contextmanager
 def _once() -> Generator[None, None, None]:
-    """Surface, lifted features and their refinement are computed once: no row changes them."""
-    results: dict[str, Any] = {}
+    """Surface and lifted features are computed once: no row but that of smoothing changes them."""
+    results: dict[Any, Any] = {}
 
     def kept(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *given: results[name] if name in results else results.setdefault(name, made(*given))
+        def once(*given: Any) -> Any:
+            key = name, None if name == "survey" else semantics.smooth
+            return results[key] if key in results else results.setdefault(key, made(*given))
+
+        return once
 
     class Trainer(semantics.FeatureTrainer):
         learn = kept("learn", semantics.FeatureTrainer.learn)

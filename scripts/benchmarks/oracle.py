@@ -15,7 +15,7 @@ B  realistic margins: 0.27 x text + a vector that all images share + noise, of t
 A region is the part of a square of 40 pixels that one class covers. The seed determines everything, and is printed.
 "2D" is the oracle's prediction for held-out views (never used for lifting); "lift" and "lift, smoothed" are the method
 `lift` without and with its smoothing; "ceiling" is smoothed, too, without noise and errors. The further steps of the
-method `default` (refinement, instance crops, layout) are not measured here.
+method `default` (instance crops, layout) are not measured here.
 """
 
 from collections.abc import Callable

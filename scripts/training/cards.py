@@ -27,7 +27,7 @@ def write_cards(clip: Path, dino: Path, found: dict[str, Any]) -> None:
     }
     common = {"format_version": 1, "license": "Apache-2.0", "data": data, "limits": list(LIMITS)}
     text = {
-        "sentences": "general household vocabulary in templates (scripts/training/words.py), no pictures",
+        "sentences": "general everyday vocabulary in templates (scripts/training/words.py), no pictures",
         "teacher": "all-MiniLM-L6-v2 (Apache-2.0), for training only; the word table starts from its principal axes",
         "synonyms": "no caption holds one of the 30, so none was ever paired with a picture; most are everyday words "
         "and are among the distilled sentences (train_clip.py --without-synonyms leaves them out there too)",

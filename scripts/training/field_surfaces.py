@@ -65,13 +65,13 @@ class MakeFieldSurfaces:
             path = self.work / f"{seed}.npz"
             if path.exists():
                 continue
-            begun, steps = time.monotonic(), int(np.random.default_rng(seed).integers(*self.steps))
+            started, steps = time.monotonic(), int(np.random.default_rng(seed).integers(*self.steps))
             room = furnished(seed)
             surface, psnr = _trained(room, seed, steps, self.work / f"making-{seed}")
             exact = labelled_room(room, EXACT_POINTS, seed)
             save_detection_room(path, labelled(surface, exact))
             figures = {"seed": seed, "steps": steps, "psnr": psnr, "points": len(surface), **errors(surface, exact)}
-            print(json.dumps(figures | {"seconds": round(time.monotonic() - begun)}), flush=True)
+            print(json.dumps(figures | {"seconds": round(time.monotonic() - started)}), flush=True)
 
 
 def _trained(room: Room, seed: int, steps: int, folder: Path) -> tuple[Surface, float | None]:

@@ -142,7 +142,7 @@ class Teach:
 
 
 def points_of(run: RunFolder, name: str) -> Points:
-    """A run's surface as the stage `semantics` has it before refinement and grouping."""
+    """A run's surface as the stage `semantics` has it before grouping."""
     scene = run.load_scene()
     features = encode_scene(scene, run.config.encode)
     renderer = restore(run, scene)

@@ -74,6 +74,7 @@ def test_train_eval_render(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Pa
 def test_train_refuses_flags_that_would_do_nothing(cli: Cli, tiny_scene: Path, tiny_run: Path, tmp_path: Path) -> None:
     for given, flags in (
         ("--method lift --refine-steps 9", "--refine-steps"),
+        ("--refine-steps 9", "--refine-steps"),
         ("--method lift --no-fda", "--fda"),
         ("--method 3d-ovs --instance-crops 9", "--instance-crops"),
         ("--features dense --segments superpixels --crops 9", "--segments and --crops"),

@@ -339,9 +339,7 @@ def test_ctrl_c_ends_a_protocol_after_the_current_view_or_phrase(
 @pytest.mark.parametrize(
     ("protocol", "measured"), [("points", "measure_cloud"), ("instances", "measure_run_instances")]
 )
-def test_nothing_is_begun_after_a_stop(
-    protocol: str, measured: str, room: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_starts_after_a_stop(protocol: str, measured: str, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene, cloud, stop, told = load_scene(room), surface_cloud(room, points=2_000), threading.Event(), []
 
     def interrupted(*_: object, **options: object) -> None:

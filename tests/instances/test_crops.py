@@ -66,7 +66,7 @@ def test_cells_show_the_thing_whose_points_are_seen_there_or_nearest() -> None:
     assert not outlines(ids, nothing, 4, 4).any()
 
 
-def test_a_portrait_is_the_mean_of_what_its_crops_show() -> None:
+def test_an_instance_embedding_is_the_mean_of_its_crops() -> None:
     photo = np.zeros((40, 60, 3), np.uint8)
     photo[:], photo[10:30, 30:50] = BLUE, RED
     box, read = (0.5, 0.25, 50 / 60, 0.75), []
@@ -153,7 +153,7 @@ def test_points_of_a_thing_speak_together_in_a_basis_that_holds_it() -> None:
     np.testing.assert_allclose(basis.expand(mixed) @ asked, unit(full) @ asked, atol=1e-3)
 
 
-def test_a_basis_holds_the_portrait_of_a_thing_that_no_sample_is_of() -> None:
+def test_a_basis_holds_the_embedding_of_an_instance_that_no_sample_is_of() -> None:
     vectors = np.eye(16, 4, dtype=np.float32).T[np.arange(400) % 4]
     basis, ids = fit_basis(vectors, 6), (np.arange(400) == 7).astype(int)
     face = np.eye(16, dtype=np.float32)[9:10]

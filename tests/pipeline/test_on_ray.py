@@ -51,13 +51,13 @@ def test_a_node_that_is_lost(cluster: Any, tiny_scene: Path, tmp_path: Path) -> 
     scenes = [shutil.copytree(tiny_scene, tmp_path / "scenes" / name) for name in ("a", "b", "broken")]
     (scenes[2] / "transforms.json").write_text("{")
     config = settings(steps=60, checkpoint_seconds=1e-6)
-    seen, begun, lost = list[Any](), set[Path](), list[Any]()
+    seen, started, lost = list[Any](), set[Path](), list[Any]()
 
     def watch(message: Any) -> None:
         seen.append(message)
         if isinstance(message, Progress) and message.event.kind == "checkpoint":
-            begun.add(message.item)
-            if len(begun) == 2 and not lost:
+            started.add(message.item)
+            if len(started) == 2 and not lost:
                 lost.append(cluster.worker_nodes.copy().pop())
                 cluster.remove_node(lost[0], allow_graceful=False)
 

@@ -79,7 +79,7 @@ def test_zeros_are_left_out_and_lengths_do_not_count():
     for other in (vectors * lengths, np.concatenate([vectors, np.zeros((50, 48))])):
         np.testing.assert_allclose(fit_basis(other, 12).axes, expected.axes, atol=1e-4)
     with pytest.raises(ValueError, match="not zero"):
-        fit_basis(np.zeros((5, 8)))
+        fit_basis(np.zeros((5, 8)), 4)
 
 
 def test_the_sign_of_axes_is_fixed():

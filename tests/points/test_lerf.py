@@ -25,7 +25,7 @@ def rays(count: int = 4000) -> Rays:
     clip = torch.nn.functional.one_hot(torch.stack([small, torch.full_like(small, ROOM)], 1), 4).float()
     span = 0.5 + 1.5 * torch.rand(count, 1, generator=generator)
     ones = torch.ones(count, 1)
-    return Rays(x, ones, span, clip, None, None, ones[:, 0], torch.empty(0, 0, dtype=torch.int64))
+    return Rays(x, ones, span, clip, None, None, torch.empty(0, 0, dtype=torch.int64))
 
 
 def taught(steps: int = 100, stage: LerfStage | None = None, first: int = 0, threads: int = 2, seed: int = 0):

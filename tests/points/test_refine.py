@@ -1,4 +1,4 @@
-"""Refinement along rays of the tiny scene: three objects, separated by photos whose features are a vector for each."""
+"""Training along rays of the tiny scene: three objects, separated by photos whose features are a vector for each."""
 
 from dataclasses import replace
 
@@ -15,14 +15,14 @@ from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.stage import CaptureUse, FieldStage
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.feature_field import FeatureField, FeatureFieldConfig, FieldShape
-from ovseg3d.points.gather import Consensus, GatherConfig, TrainingPhotos, as_seen, gather_rays
+from ovseg3d.points.gather import GatherConfig, TrainingPhotos, full_dino, gather_rays
 from ovseg3d.points.refine import RefineConfig, RefineStage
 from ovseg3d.scene import Cameras, load_depth, load_photo, load_scene
 
 CPU = torch.device("cpu")
 FIELD = FeatureFieldConfig(levels=6, features=2, log2_table=12, max_resolution=64, hidden=32)
 GATHER = GatherConfig(rays=3000, side=6)
-CONFIG = RefineConfig(batch=1024, learning_rate=2e-2, network_learning_rate=5e-3)
+CONFIG = RefineConfig(batch=1024)
 WORDS = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0][:4].astype(np.float32)
 """Unit vectors of red, blue, ground and, never seen, an elephant."""
 BASIS = Basis(np.linalg.qr(np.concatenate([WORDS, np.eye(16)[:2]]).T)[0].astype(np.float32), 0.0)
@@ -75,7 +75,7 @@ def rays(scene, renderer):
     return gathered(scene, renderer)
 
 
-def refined(rays, steps=STEPS, stage=None, first=0, threads=2, shape=None, phrases=None, seed=0, config=CONFIG):
+def trained(rays, steps=STEPS, stage=None, first=0, threads=2, shape=None, phrases=None, seed=0, config=CONFIG):
     if stage is None:
         field = FeatureField(FIELD, shape or FieldShape(BASIS.axes.shape[1], 8), CPU)
         stage = RefineStage(field, rays, phrases, 30.0, config, seed)
@@ -148,7 +148,7 @@ def test_stops_do_not_depend_on_which_rays_come_together(scene, renderer):
 
 def test_gathering_repeats_itself(scene, renderer, rays):
     again, other = gathered(scene, renderer), gathered(scene, renderer, seed=1)
-    for name in ("x", "weight", "clip", "dino", "seen", "trust", "patches"):
+    for name in ("x", "weight", "clip", "dino", "dino_full", "patches"):
         assert torch.equal(getattr(rays, name), getattr(again, name)), name
     assert not torch.equal(rays.x, other.x)
 
@@ -160,12 +160,12 @@ def test_rays_that_a_mask_hides_teach_nothing(scene, renderer, rays, tmp_path):
     frames[scene.train[1]] = replace(frames[scene.train[1]], mask_path=tmp_path / "mask.png")
     masked = gathered(replace(scene, frames=tuple(frames)), renderer)
     each = len(rays) // len(scene.train)
-    hidden = (rays.met & ~masked.met)[each : 2 * each]
-    assert 0.3 * each < hidden.sum() < 0.7 * each and not (masked.met & ~rays.met).any()
-    assert torch.equal(masked.weight[masked.met], rays.weight[masked.met]) and torch.equal(masked.x, rays.x)
+    hidden = (rays.hit & ~masked.hit)[each : 2 * each]
+    assert 0.3 * each < hidden.sum() < 0.7 * each and not (masked.hit & ~rays.hit).any()
+    assert torch.equal(masked.weight[masked.hit], rays.weight[masked.hit]) and torch.equal(masked.x, rays.x)
     rest = torch.ones(len(rays), dtype=torch.bool)
     rest[each : 2 * each] = False
-    assert torch.equal(masked.met[rest], rays.met[rest])
+    assert torch.equal(masked.hit[rest], rays.hit[rest])
 
 
 def test_rays_know_their_photos_word_and_their_place(scene, renderer, rays):
@@ -176,7 +176,7 @@ def test_rays_know_their_photos_word_and_their_place(scene, renderer, rays):
     box = renderer.box
     u = rays.x[:, 0] * 2 - 1 if not box.open else (rays.x[:, 0] - 0.5) * 4
     place = u.numpy() @ np.asarray(box.rotation) * box.radius + np.asarray(box.center)
-    red = ((rays.clip[:, 0] @ PHRASES[0]) > 0.99).numpy() & rays.met.numpy()
+    red = ((rays.clip[:, 0] @ PHRASES[0]) > 0.99).numpy() & rays.hit.numpy()
     assert red.sum() > 100
     inside = ((place > [-0.6, -0.6, -0.6]) & (place < [0.2, 0.2, 0.4])).all(1)
     assert inside[red].mean() > 0.9  # the field is a rough one, and other processors make another one
@@ -187,7 +187,7 @@ def test_a_rays_span_is_what_its_photos_height_shows_there(scene, renderer, rays
     first = len(rays) // len(scene.train)
     places = box.uncontract(rays.x[:first, 0]).numpy() @ np.asarray(box.rotation) * box.radius + np.asarray(box.center)
     z = (places - camera.position) @ camera.forward
-    met = rays.met[:first].numpy()
+    met = rays.hit[:first].numpy()
     np.testing.assert_allclose(rays.span[:first, 0].numpy()[met] * box.radius, (z * 32 / 30)[met], rtol=1e-3)
 
 
@@ -226,9 +226,9 @@ def test_correlations_are_those_of_dinos_own_vectors():
     projection = fit_projection([vectors], 5)
     reduced = torch.from_numpy(projection.reduce(vectors).reshape(-1, 5))
     own = torch.nn.functional.normalize(torch.from_numpy(vectors.reshape(-1, 40)), dim=1)
-    seen = as_seen(reduced, projection)
+    seen = full_dino(reduced, projection)
     assert torch.allclose(seen @ seen.T, own @ own.T, atol=1e-4)
-    centred = as_seen(reduced, None)
+    centred = full_dino(reduced, None)
     assert (centred @ centred.T - own @ own.T).abs().max() > 0.5
 
 
@@ -239,38 +239,24 @@ def test_views_and_cameras_must_match(scene, renderer):
         gathered(scene, renderer, said(scene)[:2])
 
 
-def test_agreement_is_the_cosine_without_what_all_have_in_common():
-    """Two objects that share most of their vectors; by plain cosines they would agree to 0.8."""
-    x = np.array([[0.2, 0.5, 0.5], [0.8, 0.5, 0.5]])
-    vectors = np.array([[2.0, 1.0, 0.0], [2.0, -1.0, 0.0]], dtype=np.float32) / 5**0.5
-    consensus = Consensus(x, vectors, np.array([1.0, 0.5, 1.0]))
-    near = np.array([[0.25, 0.5, 0.5]] * 4)
-    said = np.stack([vectors[0], 7 * vectors[0], vectors[1], np.array([2.0, 0.0, 1.0], np.float32) / 5**0.5])
-    found = consensus.agreement(near, said, 0)
-    assert found[:3].tolist() == pytest.approx([1.0, 1.0, 0.02], abs=1e-6)
-    # The last is at right angles to the point's own part.
-    assert found[3] == pytest.approx(0.02, abs=1e-6)
-    assert consensus.agreement(near, said, 1) == pytest.approx(0.5 * found)
+# -- training
 
 
-# -- refining
-
-
-def test_refinement_alone_teaches_a_new_field(scene, renderer, rays):
-    stage = refined(rays, 0)
+def test_the_features_teach_a_new_field(scene, renderer, rays):
+    stage = trained(rays, 0)
     assert isinstance(stage, Stage)
     assert accuracy(scene, renderer, stage.field) < 0.9
-    refined(rays, 5, stage)
+    trained(rays, 5, stage)
     early = stage.measure()
-    refined(rays, STEPS, stage, first=5)
+    trained(rays, STEPS, stage, first=5)
     late = stage.measure()
     assert set(late) == {"feature", "dino"}
-    assert late["feature"] < 0.5 * early["feature"] and late["dino"] < 0.5 * early["dino"]
+    assert late["feature"] < 0.6 * early["feature"] and late["dino"] < 0.6 * early["dino"]
     assert accuracy(scene, renderer, stage.field) > 0.95
 
 
 def test_phrases_bring_the_alignments_and_do_no_harm(scene, renderer, rays):
-    stage = refined(rays, 120, phrases=PHRASES)
+    stage = trained(rays, 120, phrases=PHRASES)
     figures = stage.measure()
     assert set(figures) == {"feature", "dino", "relevancy", "pull", "push"}
     assert all(0 <= value < 0.7 for value in figures.values())
@@ -278,37 +264,17 @@ def test_phrases_bring_the_alignments_and_do_no_harm(scene, renderer, rays):
 
 
 def test_one_thread_and_two_give_the_same_bits(rays):
-    assert same(refined(rays, 8, threads=1, phrases=PHRASES), refined(rays, 8, threads=2, phrases=PHRASES))
+    assert same(trained(rays, 8, threads=1, phrases=PHRASES), trained(rays, 8, threads=2, phrases=PHRASES))
 
 
-def test_a_resumed_refinement_goes_on_to_the_same_bits(rays):
-    straight = refined(rays, 9, seed=2, phrases=PHRASES)
-    half = {name: tensor.clone() for name, tensor in refined(rays, 4, seed=2, phrases=PHRASES).state().items()}
+def test_a_resumed_training_goes_on_to_the_same_bits(rays):
+    straight = trained(rays, 9, seed=2, phrases=PHRASES)
+    half = {name: tensor.clone() for name, tensor in trained(rays, 4, seed=2, phrases=PHRASES).state().items()}
     field = FeatureField(FIELD, FieldShape(BASIS.axes.shape[1], 8), CPU, seed=8)
     resumed = RefineStage(field, rays, PHRASES, 30.0, CONFIG, seed=2)
     resumed.load_state(half)
-    assert same(straight, refined(rays, 9, resumed, first=4))
-    assert not same(straight, refined(rays, 9, seed=3, phrases=PHRASES))
-
-
-def test_a_photo_that_contradicts_the_others_is_overruled(scene, renderer, rays):
-    """One photo of six calls everything an elephant; what all say together was lifted before."""
-    photos = said(scene)
-    shape = photos[2].clip.grid.shape
-    photos[2] = replace(photos[2], clip=Dense(np.broadcast_to(WORDS[3], shape).astype(np.float16)))
-    # Some elephant is left in what was lifted.
-    vectors = 0.9 * rays.clip[:, 0].numpy() + 0.1 * PHRASES[3].numpy()
-    trust = np.array([1.0, 1.0, 0.2, 1.0, 1.0, 1.0])
-    consensus = Consensus(rays.x[:, 0].numpy(), vectors.astype(np.float32), trust)
-    found = {}
-    for known in (None, consensus):
-        wary = gathered(scene, renderer, photos, consensus=known)
-        field = refined(wary, 60).field
-        found[known is None] = torch.softmax(30 * field.at(rays.x[:, 0]) @ PHRASES.T, 1)[:, 3].mean().item()
-    assert found[False] < 0.2 * found[True]
-    # The others' small objects still count in full.
-    red = (wary.clip[:, 0] @ PHRASES[0]) > 0.99
-    assert wary.trust[red].median() > 0.9
+    assert same(straight, trained(rays, 9, resumed, first=4))
+    assert not same(straight, trained(rays, 9, seed=3, phrases=PHRASES))
 
 
 def test_a_pyramids_scales_are_chosen_by_the_field(scene, renderer):
@@ -322,9 +288,9 @@ def test_a_pyramids_scales_are_chosen_by_the_field(scene, renderer):
         photos.append(PhotoFeatures(Pyramid((small, large)), None))
     rays = gathered(scene, renderer, photos)
     assert rays.clip.shape[1] == 2 and rays.dino is None
-    stage = refined(rays, shape=FieldShape(BASIS.axes.shape[1], 0, 2), phrases=PHRASES)
+    stage = trained(rays, shape=FieldShape(BASIS.axes.shape[1], 0, 2), phrases=PHRASES)
     assert set(stage.measure()) == {"feature", "relevancy"}
-    weights = torch.softmax(stage.field.at(rays.x[rays.met][:, 0], "scales"), 1).mean(0)
+    weights = torch.softmax(stage.field.at(rays.x[rays.hit][:, 0], "scales"), 1).mean(0)
     assert weights[0] > 0.65, "of two scales none can have more than 0.73"
     assert accuracy(scene, renderer, stage.field) > 0.9
 
@@ -334,16 +300,16 @@ def test_without_phrases_or_dino_there_is_the_feature_loss(scene, renderer, phra
     photos = [replace(photo, dino=None) for photo in said(scene)]
     rays = gathered(scene, renderer, photos, replace(GATHER, side=1))
     assert rays.patches.numel() == 0
-    stage = refined(rays, 3, phrases=phrases)
+    stage = trained(rays, 3, phrases=phrases)
     assert set(stage.measure()) == {"feature"}
 
 
 def test_no_loss_passes_its_bound(rays):
     """Whatever the field says: features 2, relevancy ln 2, pairs less."""
-    stage = refined(rays, 0, phrases=PHRASES)
+    stage = trained(rays, 0, phrases=PHRASES)
     stage.field.network.mul_(50)
     stage.field.table.normal_(generator=torch.Generator().manual_seed(0))
-    stage = refined(rays, 2, stage)
+    stage = trained(rays, 2, stage)
     figures = stage.measure()
     assert figures["feature"] <= 2 and figures["dino"] <= 2 and figures["relevancy"] <= 0.6932
     assert figures["pull"] <= 0.3 * 0.6932 and figures["push"] <= 1.7 * 0.6932

@@ -141,5 +141,4 @@ def test_a_scale_is_found_by_what_things_look_like(unit: float) -> None:
     assert likeliest_scale(extent, strange, [*sizes, None], count) is None, "all look like what may be of any size"
     for end in (4e-4, 2300):
         assert likeliest_scale(extent * unit / end, looks, sizes, count) is None, "beyond what is tried"
-    assert likeliest_scale(extent, looks, sizes, np.ones(len(extent), int)) is None, "small fragments do not count"
     assert likeliest_scale(extent[:1], looks[:1], sizes, count[:1]) is None

@@ -77,7 +77,7 @@ def ffmpegs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen, dic
     return made
 
 
-def test_a_film_is_begun_without_a_fork(tmp_path: Path, cameras: list[Camera], ffmpegs: list) -> None:
+def test_a_video_starts_without_a_fork(tmp_path: Path, cameras: list[Camera], ffmpegs: list) -> None:
     """With `preexec_fn` Python forks, and a fork makes numpy products in other threads wait forever."""
     render_video(Painter(), cameras, {"colour": tmp_path / "f.mp4"}, 12.0)
     assert ffmpegs and all(how.get("preexec_fn") is None for _, how in ffmpegs)

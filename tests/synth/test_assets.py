@@ -131,7 +131,7 @@ def test_the_strangers_house(data_dir):
     assert min(room.cameras.radii) > 0.8
 
 
-def test_household_things_furnish_a_room(data_dir):
+def test_downloaded_models_furnish_a_room(data_dir):
     room = make_room({"assets": str(data_dir / "household"), "seed": 3})
     phrases = {o.phrase for o in room.objects}
     assert len({"apple", "banana", "scissors", "mug", "yellow mug", "remote controller"} & phrases) >= 3

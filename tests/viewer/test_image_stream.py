@@ -77,7 +77,7 @@ def test_a_sharp_image_is_given_up_for_a_newer_request() -> None:
     made.request("second")
     easel.hold.set()
     assert made.wait_idle(PATIENCE)
-    assert [request for request, _ in easel.drawn].count("first") == 1, "what was begun is not finished"
+    assert [request for request, _ in easel.drawn].count("first") == 1, "what was started is not finished"
     assert easel.drawn[-1] == ("second", 200_000.0)
     assert made.drawn == len(easel.drawn) == len(easel.on_start) - 1, "what was given up does not count"
     assert easel.errors == []

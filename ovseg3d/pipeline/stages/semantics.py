@@ -12,7 +12,7 @@ from ovseg3d.runs.stages import SEMANTICS
 
 class SemanticsStage(Stage):
     """Learns semantics. A resumed run learns them again, since its method or phrases may differ. An interrupted
-    refinement continues from its checkpoint."""
+    training continues from its checkpoint."""
 
     spec = SEMANTICS
 
