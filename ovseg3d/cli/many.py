@@ -65,11 +65,17 @@ def counted(reports: Sequence[Any]) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
-def exit_code(reports: Sequence[Any], console: Any) -> int:
-    """130 if something is left to do, else 1 for a bug, 2 for what the user can mend, 0."""
+def exit_code(reports: Sequence[Any], console: Any, kept: bool = True) -> int:
+    """130 if something is left to do, else 1 for a bug, 2 for what the user can mend, 0.
+
+    Args:
+        reports: of all items.
+        console: where to say that work was stopped.
+        kept: whether a ledger says what is done.
+    """
     states = {report.status for report in reports}
     if states & {"interrupted", "not started"}:
-        console.print("Stopped. The same command goes on from here.")
+        console.print("Stopped. The same command goes on from here." if kept else "Stopped.")
         return 130
     if any(report.error is not None and not isinstance(report.error, Ovseg3dError) for report in reports):
         return 1

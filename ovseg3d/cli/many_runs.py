@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
 
@@ -115,7 +115,7 @@ def over_runs(
         else one.result
         for one in reports
     ]
-    return {"runs": results}, exit_code(reports, console)
+    return {"runs": results}, exit_code(reports, console, kept=folder is not None)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ _ELSEWHERE = ("run", "input", "more", "many", "json", "output", "output_dir", "t
 def _settings(command: Any) -> str:
     """A text of all that a result depends on, beside the run."""
     lines = [type(command).__name__]
-    for name in command.__dataclass_fields__:
+    for name in (field.name for field in fields(command)):
         if name not in _ELSEWHERE:
             value = getattr(command, name)
             lines.append(f"{name} {value!r}")

@@ -5,7 +5,7 @@ Shape and colour are used first: they are known per point, while features are bl
 1. Points are grouped into superpoints (see `superpoints`).
 2. Superpoints merge into regions; pairs that are most likely one instance, by their adjacency and appearance, merge
    first (see `adjacency`). Regions on a plane of the room that look like most of it are layout: floor, ceiling, walls.
-3. The other superpoints merge on, until nothing touches. Instances are nodes of this tree (see `selection`). What is
+3. The other superpoints merge anew, until nothing touches. Instances are nodes of this tree (see `selection`). What is
    left of it are rejected fragments.
 4. Where a segmenter's masks are known, instances are those that the photos agree on instead (see `consensus`). If the
    photos agree on nothing, the nodes stay.

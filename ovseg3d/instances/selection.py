@@ -115,7 +115,7 @@ def _head(tree: MergeTree, inside: np.ndarray, made: Superpoints, proposals: Pro
     sums = [made.weight, np.bincount(made.superpoint, proposals.foreground, count), *common]
     size, foreground, *common = tree.sums(np.stack(sums, 1)[inside]).T[:, :, None]
     common = np.concatenate([np.zeros_like(size), *common], 1)  # with one proposal of no points: there may be none
-    points = np.array([1, *(len(mask) for mask in proposals.masks)])
+    points = np.array([1, *(max(len(mask), 1) for mask in proposals.masks)])
     score = np.concatenate([[0.0], proposals.scores])
     iou = common / (size + points - common)
     return np.stack([

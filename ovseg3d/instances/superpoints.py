@@ -57,9 +57,6 @@ class Superpoints:
     """Mean moments of their points, see `adjacency.moments`."""
     first: int | None
     """Columns of appearance that are of the first set of features; None: there are not several sets."""
-    facing: Float[np.ndarray, "superpoints 3"]
-    """Mean normals, unit length."""
-    middle: Float[np.ndarray, "superpoints 3"]
     plane: Int[np.ndarray, " superpoints"]
     """Plane of the layout, from 1; 0 for none..."""
     kind: Int[np.ndarray, " superpoints"]
@@ -113,8 +110,7 @@ def find_superpoints(
     kin = np.concatenate([config.appearance * appearance, normal, config.colour * colour, near], 1)
     superpoint = agglomerate(edges, np.ones(len(xyz)), kin, _ward, config.most)
     weight = np.bincount(superpoint).astype(np.float64)
-    values = np.concatenate([appearance, colour, surface.normal, xyz], 1)
-    means = add_up(values, superpoint, len(weight)) / weight[:, None]
+    means = add_up(np.concatenate([appearance, colour], 1), superpoint, len(weight)) / weight[:, None]
     step = np.linalg.norm(colour[edges.pair[:, 0]] - colour[edges.pair[:, 1]], axis=1)
     across = np.stack([np.ones(len(step)), step, bends(edges.pair, xyz, normal)], 1)
     adjacency = Contacts(edges.pair, across).merged(superpoint, len(weight))
@@ -132,11 +128,9 @@ def find_superpoints(
         superpoint=superpoint,
         weight=weight,
         area=np.bincount(superpoint, area),
-        seen=means[:, :-6],
+        seen=means,
         form=add_up(moments(xyz, up, ground, typical), superpoint, len(weight)) / weight[:, None],
         first=appearances[0].shape[1] if len(appearances) > 1 else None,
-        facing=_unit(means[:, -6:-3]),
-        middle=means[:, -3:],
         plane=plane,
         kind=kind[plane],
         floor=floor,

@@ -86,8 +86,14 @@ def use_runs(
         RunError, OutputError: the ledger or a result cannot be read or written.
     """
     folder = None if output_dir is None else Path(output_dir).absolute()
+    listed = read_runs(runs)
+    if folder is not None and any(Path(one.path).absolute().parent == folder for one in listed):
+        raise ConfigError(
+            f"{folder} holds a run of the list; its results would be written into the run",
+            fix="choose another output folder",
+        )
     batch = Batch(
-        read_runs(runs),
+        listed,
         RunWork(use, Path.cwd()),
         settings=lambda item: _hash(settings, *_state(Path(item))),
         ledger=None if folder is None else Ledger(folder / RESULTS),

@@ -207,7 +207,8 @@ def assumed_scale(scene: Scene, up: Float[np.ndarray, "3"], floor: float | None)
 
 
 def propose(surface: Surface, metres_per_unit: float | None) -> Proposals | None:
-    """The detection head's proposals on a surface; None without a scale, or if there are too few points for it.
+    """The detection head's proposals on a surface; None without a scale, or if it has too few points for the head or
+    extends too far.
 
     Args:
         surface: of a run.
@@ -216,8 +217,10 @@ def propose(surface: Surface, metres_per_unit: float | None) -> Proposals | None
     if metres_per_unit is None:
         return None
     x, y, z = (float(value) for value in surface.up)
+    detector = Detector(min_score=PROPOSAL)
+    _ = detector.trained  # a damaged file is an error
     try:
-        said = Detector(min_score=PROPOSAL).segment(surface.cloud, up=(x, y, z), metres_per_unit=metres_per_unit)
+        said = detector.segment(surface.cloud, up=(x, y, z), metres_per_unit=metres_per_unit)
     except ConfigError:
         return None
     return Proposals(said.foreground.astype(np.float64), said.masks, said.scores)

@@ -60,8 +60,7 @@ def without_crops(scene: SemanticScene) -> Candidates:
     return _all_candidates(replace(scene, instance_crops=None))
 
 
-_GROUPING, _SUPERPOINTS = "ovseg3d.instances.grouping", "ovseg3d.instances.superpoints"
-_PIPELINE, _QUERY = "ovseg3d.pipeline.semantics", "ovseg3d.query"
+_SUPERPOINTS, _PIPELINE, _QUERY = "ovseg3d.instances.superpoints", "ovseg3d.pipeline.semantics", "ovseg3d.query"
 INSTANCES: dict[str, dict[str, Any]] = {
     "smoothing": {f"{_PIPELINE}.smooth": lambda vectors, *_: vectors},
     "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},

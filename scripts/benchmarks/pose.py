@@ -40,8 +40,6 @@ from scripts.training.pose_crops import NAMES, NOVEL, ROOM_SHARE, CropSet, Indiv
 from scripts.training.pose_stage import PoseStage, cached_features
 from scripts.training.train_pose import TrainPose
 
-REPORT_SEED = 840_000
-"""Of test crops and of test rooms (and the next ones); opened once, for docs/facing.md."""
 DEV_SEED = 720_000
 """For choices."""
 HEADS = {"bins": (0, False), "periodic": (PoseShape(1).waves, False), "+ symmetry": (PoseShape(1).waves, True)}

@@ -25,7 +25,6 @@ NONSENSE: tuple[Any, ...] = (
 )  # fmt: skip
 """Values that some key must not have."""
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".webp", ".bmp")
 _LARGEST = 2**28
 TEXTS = (".txt", ".yaml", ".yml", ".jsonl", ".csv")
 

@@ -1,6 +1,7 @@
 """Which nodes of the merge tree are instances."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -142,6 +143,9 @@ def test_the_head_says_of_a_node_how_its_proposals_lie() -> None:
         assert told["proposals inside"][node] == pytest.approx(
             0.5 * (common[0] > 50) + 0.8 * (common[1] > 0.5 * len(masks[1]))
         )
+    empty = replace(seen, masks=[*masks, np.zeros(0, np.int64)], scores=np.array([0.5, 0.8, 0.9]))
+    again = node_features(tree, inside, made, layout, empty)[:, len(FORM) :]
+    np.testing.assert_allclose(again, np.stack(list(told.values()), 1))
     nothing = node_features(tree, inside, made, layout, Proposals(seen.foreground, [], np.zeros(0)))
     assert not nothing[:, len(FORM) + 1 :].any()
 

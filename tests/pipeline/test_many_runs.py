@@ -12,7 +12,7 @@ import pytest
 from deadly import Deadly
 
 from ovseg3d.engine import Event, Report
-from ovseg3d.errors import RunError
+from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.pipeline import Processes, use_runs
 from ovseg3d.pipeline.batch import MAX_ATTEMPTS, Planned
 from ovseg3d.pipeline.tasks import Died, Progress
@@ -52,6 +52,12 @@ def test_workers_give_what_this_process_gives(runs: Path, tmp_path: Path) -> Non
     there = use_runs(runs, Measure(), executor=Processes(2, 1), output_dir=tmp_path / "out")
     assert [one.result for one in there] == [one.result for one in here]
     assert json.loads((tmp_path / "out/c/result.json").read_text()) == here[2].result
+
+
+def test_results_never_go_into_a_run(runs: Path) -> None:
+    with pytest.raises(ConfigError, match="choose another output folder"):
+        use_runs(runs, Measure(), output_dir=runs)
+    assert not list(runs.rglob("result.json"))
 
 
 def test_what_is_kept_is_not_done_again(runs: Path, tmp_path: Path) -> None:

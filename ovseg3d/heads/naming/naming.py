@@ -65,7 +65,10 @@ class ShapeNamer:
     ) -> None:
         weights = BUILTIN_WEIGHTS if weights is None and clip == "builtin" else weights
         if weights is None and towers in ("tuned", "both"):
-            raise EncoderError(f"There are no tuned weights for {clip!r}", fix="use the frozen tower, or name weights")
+            raise EncoderError(
+                f"There are no tuned weights for {clip if isinstance(clip, str) else type(clip).__name__}",
+                fix="use the frozen tower, or name weights",
+            )
         self.encoder: TextImageEncoder = load_clip(clip, device) if isinstance(clip, str) else clip
         self.device = torch.device(device)
         self.towers: Towers = towers or ("tuned" if weights is not None else "frozen")
@@ -103,7 +106,7 @@ class ShapeNamer:
         if names != self._last_names[0]:
             with torch.no_grad():
                 self._last_names = (names, class_vectors(self.encoder, names, self.templates).cpu().numpy())
-        return self._last_names[1]
+        return self._last_names[1].copy()
 
     def embed_phrase(self, phrase: str) -> Float[np.ndarray, " dim"]:
         """The unit vector of a phrase as it is. Raises EncoderError: an empty or too long one."""
