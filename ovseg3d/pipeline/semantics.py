@@ -119,7 +119,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     structure = StructureConfig(layout=config.semantics.layout)
     grouped = find_instances(
         surface, appearance, visibilities=visibilities, regions=regions, masks=masks,
-        propose=lambda made: propose(surface, assumed_scale(scene, surface.up, made.floor)),
+        propose=lambda made: propose(surface, room_scale(scene, surface.up, made.floor)),
         config=InstanceConfig(structure=structure),
     )  # fmt: skip
     known = _Known(grouped, basis, found.vectors)
@@ -191,17 +191,17 @@ def survey(
     return surface, visibilities
 
 
-def assumed_scale(scene: Scene, up: Float[np.ndarray, "3"], floor: float | None) -> float | None:
+def room_scale(scene: Scene, up: Float[np.ndarray, "3"], floor: float | None) -> float | None:
     """Metres per unit for the detection head, which needs it within a quarter: the capture's own, or that at which the
-    cameras are `HELD` above the floor of a room. None if neither is known.
+    cameras are `HELD` above the floor. None without a floor: the head knows rooms, and is too coarse for a table top.
 
     Args:
         scene: the capture.
         up: unit vector, input frame.
-        floor: height of the floor along `up`.
+        floor: height of the room's floor along `up`.
     """
-    if scene.metres_per_unit is not None or floor is None:
-        return scene.metres_per_unit
+    if floor is None or scene.metres_per_unit is not None:
+        return None if floor is None else scene.metres_per_unit
     above = float(np.median([scene.frames[view].camera.position @ up for view in scene.train])) - floor
     return HELD / above if above > 0 else None
 

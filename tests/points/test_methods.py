@@ -24,7 +24,7 @@ from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.graph import MergeTree
 from ovseg3d.instances.selection import Proposals, SelectionConfig
-from ovseg3d.pipeline.semantics import assumed_scale
+from ovseg3d.pipeline.semantics import room_scale
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.lerf import COUNT
 from ovseg3d.points.semantic_scene import FILE, load_semantics
@@ -374,12 +374,12 @@ def test_the_head_has_a_say_in_what_is_an_instance(learn: Learn, monkeypatch: py
 
 def test_without_a_scale_cameras_in_the_hand_give_one(learn: Learn) -> None:
     scene, up = learn("lift").load_scene(), np.array([0.0, 0.0, 1.0])
-    assert assumed_scale(scene, up, 0.0) == 1.0
+    assert room_scale(scene, up, 0.0) == 1.0
     unknown = replace(scene, metres_per_unit=None)
-    assert assumed_scale(unknown, up, None) is None, "no room"
+    assert room_scale(scene, up, None) is None and room_scale(unknown, up, None) is None, "no room"
     height = float(np.median([scene.frames[view].camera.position[2] for view in scene.train]))
-    assert assumed_scale(unknown, up, height - 2.9) == pytest.approx(0.5)
-    assert assumed_scale(unknown, -up, height + 1.0) is None, "cameras below the floor"
+    assert room_scale(unknown, up, height - 2.9) == pytest.approx(0.5)
+    assert room_scale(unknown, -up, height + 1.0) is None, "cameras below the floor"
 
 
 def test_instances_without_features_have_no_crops(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
