@@ -6,9 +6,9 @@ that it meets with a true instance.
 
     log odds = offset + linear . x + x . square x,    x: standardised features, within `REACH`
 
-Features are a node's form, what it touches, its own merge and the next one. Where the scale is known there are also
-those of the detection head's proposals for its points: the head knows the usual shapes of objects, which merging does
-not. Nodes contain one another, and an object is one of them, so disjoint nodes are chosen, with the greatest sum of
+Features are a node's form, what it touches, its own merge and the next one. In rooms there are also those of the
+detection head's proposals for its points: the head knows the usual shapes of objects, which merging does not. Nodes
+contain one another, and an object is one of them, so disjoint nodes are chosen, with the greatest sum of
 
     quality - least
 

@@ -200,8 +200,10 @@ def room_scale(scene: Scene, up: Float[np.ndarray, "3"], floor: float | None) ->
         up: unit vector, input frame.
         floor: height of the room's floor along `up`.
     """
-    if floor is None or scene.metres_per_unit is not None:
-        return None if floor is None else scene.metres_per_unit
+    if floor is None:
+        return None
+    if scene.metres_per_unit is not None:
+        return scene.metres_per_unit
     above = float(np.median([scene.frames[view].camera.position @ up for view in scene.train])) - floor
     return HELD / above if above > 0 else None
 
