@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.instances.kept_poses import posed
 from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
@@ -96,7 +95,7 @@ class RelationModel:
         """The records of matches, in their order."""
         surface = self._similarity.semantics.surface
         boxed = instances_of(surface, ids, scores=relevancy, eye=eye)
-        found = {one.id: one for one in posed(boxed, self._similarity.context.poses, surface.xyz, ids, surface.up)}
+        found = {one.id: one for one in self._similarity.context.posed(boxed, ids)}
         return tuple(replace(found[match.item.id], label=match.item.label) for match in matches)
 
     def space(self, eye: Float[np.ndarray, "3"] | None) -> Space:
