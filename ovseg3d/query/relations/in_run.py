@@ -67,7 +67,7 @@ class RelationModel:
         semantics, head = self._similarity.semantics, asked.answers.get(solution.question.noun.text)
         relevancy, ids = np.zeros(len(semantics.surface)), np.zeros(len(semantics.surface), np.int64)
         for match in kept:
-            pieces = np.isin(semantics.instance, match.item.members or (match.item.id,))
+            pieces = np.isin(semantics.piece, match.item.members or (match.item.id,))
             relevancy[pieces], ids[pieces] = match.score, match.item.id
         chosen = np.flatnonzero(relevancy)
         chosen = chosen[np.argsort(-relevancy[chosen], kind="stable")]
