@@ -4,6 +4,7 @@ from ovseg3d.engine.checkpoint import Checkpoint, latest_checkpoint, load_checkp
 from ovseg3d.engine.clock import Clock
 from ovseg3d.engine.events import Event, Report, ignore
 from ovseg3d.engine.loop import CheckpointFolder, Outcome, Stage, Start, run_stage
+from ovseg3d.engine.precision import tensor_cores
 from ovseg3d.engine.stopping import until_stopped
 from ovseg3d.engine.workers import Workers
 
@@ -22,5 +23,6 @@ __all__ = [
     "load_checkpoint",
     "run_stage",
     "save_checkpoint",
+    "tensor_cores",
     "until_stopped",
 ]
