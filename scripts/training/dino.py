@@ -319,7 +319,7 @@ _IN_FILES = {
 
 
 def _in_file(key: str) -> str:
-    """A tensor's name in checkpoints of DINOv2, which all releases of transformers read; newer ones rename in memory."""
+    """A tensor's name in the hub's files, which all releases of transformers read; newer ones rename in memory."""
     return re.sub(r"(?<=\.attention\.)[qkvo]_proj", lambda found: _IN_FILES[found[0]], key)
 
 
