@@ -137,6 +137,24 @@ def test_rendered_chunks_have_as_many_rows_as_samples(
         torch.testing.assert_close(getattr(packed, name), getattr(equal, name))
 
 
+def test_chunks_shrink_when_the_memory_ends(trained: FieldStage, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer, sizes = trained.renderer, []
+    origins, directions, _ = Cameras.from_cameras([scene.frames[0].camera], renderer.box.field_from_input, CPU).grid(0)
+    whole, sample = renderer.rays(origins, directions), renderer.sampler.sample
+
+    def small(*arguments, **options):
+        sizes.append(len(arguments[0]))
+        if sizes[-1] > 300:
+            raise torch.cuda.OutOfMemoryError("too many")
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr(renderer.sampler, "sample", small)
+    cut = renderer.rays(origins, directions)
+    assert sizes[0] == RAYS_AT_ONCE and 1 < len([size for size in sizes if size <= 300])
+    for name in ("rgb", "distance", "opacity"):
+        torch.testing.assert_close(getattr(cut, name), getattr(whole, name))
+
+
 def test_padded_buffers_hold_the_same_samples(trained: FieldStage) -> None:
     sampler = trained.renderer.sampler
     directions = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(1)), dim=-1)
