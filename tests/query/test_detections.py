@@ -37,9 +37,11 @@ def detection(points: np.ndarray, front: tuple[float, float, float] | None = FRO
 def answered(**facts: Any) -> Answer:
     """What the decision says of a noun; by default that it is not there."""
     none = np.empty(0)
-    empty = {"points": none.reshape(0, 3), "point_scores": none, "point_index": none.astype(int), "relevancy": none}
-    said = {"present": False, "score": 0.0, "probability": None, "calibrated": False, "threshold": 0.5}
-    return Answer(**{"phrase": "", "alternative": None, "instances": (), **empty, **said, **facts})
+    made = Answer(
+        "", False, 0.0, None, False, 0.5, None, points=none.reshape(0, 3), point_scores=none,
+        point_index=none.astype(int), relevancy=none,
+    )  # fmt: skip
+    return replace(made, **facts)
 
 
 @pytest.fixture
