@@ -323,7 +323,7 @@ class FieldStage:
         rays, self._load = counted
         most = max(self.config.max_rays, self._ray_unit)
         if self._padded:
-            wanted = min(max(self._wanted(rays), MIN_RAYS), most)
+            wanted = float(min(max(self._wanted(rays), MIN_RAYS), most))
             self._ray_count = next_count(self._ray_count, wanted, self._ray_unit)
             return
         # An outlier has little effect.
