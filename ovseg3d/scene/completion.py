@@ -7,8 +7,8 @@ the completed disparity d minimises
 
 over the points i and all lines t of three neighbouring cells (two axes, two diagonals). tau is small where the photo's
 colour is constant, so that planes continue across bare walls, and as large as the depth itself at edges, where it may
-jump: tau = plane + (edge - plane) (1 - f)^2, with f the flatness. All lines across a contour jump alike, so a smaller tau, as if they
-were independent, would make the depth of what lies behind certain.
+jump: tau = plane + (edge - plane) (1 - f)^2, with f the flatness. All lines across a contour jump alike; with a smaller
+tau they would count as many independent hints that it does not jump, and make things without points look certain.
 Both sums are robust (reweighted least squares). With a prior m, the disparity that a network predicts up to a scale and
 an offset, lines are expected to bend as a m does. The scale a is fitted to the points, and tau at edges is what the
 fit leaves there. A prior that disagrees with the points is not used.
@@ -38,6 +38,8 @@ PLANE = 0.001
 """Deviation from a plane over three cells of constant colour, as a share of the median disparity."""
 EDGE = 1.0
 """The same across an edge."""
+CLOSE = 0.1
+"""Deviation up to which points agree with a prior, as a share of the median disparity."""
 MIN_SIGMA = 0.005
 """Least relative deviation of a point."""
 AGREEING = 0.5
@@ -162,9 +164,9 @@ def _fitted(
     def residual(line: Float[np.ndarray, "2"]) -> Float[np.ndarray, " points"]:
         return line[0] * at + line[1] - target
 
-    scale, offset = least_squares(residual, (0.0, 1.0), loss="soft_l1", f_scale=EDGE).x
+    scale, offset = least_squares(residual, (0.0, 1.0), loss="soft_l1", f_scale=CLOSE).x
     left, whole = _deviation(residual(np.array([scale, offset]))), _deviation(target)
-    if scale <= 0 or left >= min(EDGE, AGREEING * whole):
+    if scale <= 0 or left >= min(CLOSE, AGREEING * whole):
         return np.zeros_like(prior), EDGE
     return scale * shape, max(left, PLANE)
 
