@@ -8,6 +8,7 @@ linearly.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
+from ovseg3d.engine import in_batches
 
 LONGEST = 4
 """Greatest aspect ratio; longer photos are squeezed to it, so that a strip does not exhaust the memory."""
+
+
+WINDOWS_ON_GPU = 16
+"""Windows that a GPU encodes at once."""
 
 
 def resize_photo(photo: Float[Tensor, "3 h w"], side: int, patch: int) -> Float[Tensor, "3 height width"]:
@@ -56,7 +62,7 @@ def dense_grid(
     side: int,
     window: float = 2.0,
     overlap: float = 0.25,
-    batch: int = 1,
+    batch: int | None = None,
 ) -> Float[Tensor, "gh gw dim"]:
     """Unit vectors of the photo's patches, float32.
 
@@ -65,7 +71,7 @@ def dense_grid(
         side: shorter side of the encoder's input, pixels.
         window: side of the largest square window, relative to the encoder's native image.
         overlap: least share of a window that its neighbour also covers.
-        batch: windows that are encoded at once; one uses a CPU fully, in less memory.
+        batch: windows that are encoded at once; by default one on a CPU, which it uses fully, and 16 on a GPU.
     """
     patch, cells = encoder.patch, window_cells(encoder, window)
     photo = resize_photo(photo, side, patch)
@@ -78,12 +84,15 @@ def dense_grid(
     weight = _ramps(high, overlap)[:, None] * _ramps(wide, overlap)[None, :]
     weight = weight.to(photo)[..., None]
     total: Tensor | None = None
-    for first in range(0, len(places), batch):
-        some = places[first : first + batch]
+
+    def encoded(some: Sequence[tuple[int, int]]) -> Tensor:
         windows = [
             photo[:, top * patch : (top + high) * patch, left * patch : (left + wide) * patch] for top, left in some
         ]
-        for (top, left), grid in zip(some, encoder.encode_dense(torch.stack(windows)).float()):
+        return encoder.encode_dense(torch.stack(windows)).float()
+
+    for some, grids in in_batches(places, batch or (WINDOWS_ON_GPU if photo.is_cuda else 1), encoded):
+        for (top, left), grid in zip(some, grids):
             if total is None:
                 total = grid.new_zeros(rows, columns, grid.shape[0])
             # Weights need not sum to 1, since the vectors are normalised at the end.

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.encoders.base import TextImageEncoder
+from ovseg3d.engine import in_batches
 from ovseg3d.features.maps import Level, Pyramid, normalise
 
 LERF_SCALES = (0.05, 0.125, 0.2, 0.275, 0.35, 0.425, 0.5)
@@ -135,12 +136,12 @@ def encode_crops(
 
     def flush() -> None:
         nonlocal done
-        if waiting:
-            found.append(clip.encode_image(torch.stack(waiting)).float().cpu().numpy())
-            done += len(waiting)
-            waiting.clear()
+        for some, vectors in in_batches(waiting, batch, lambda some: clip.encode_image(torch.stack(list(some)))):
+            found.append(vectors.float().cpu().numpy())
+            done += len(some)
             if tick is not None:
                 tick(done, total)
+        waiting.clear()
 
     for crop in crops:
         size = clip.preprocess.size

@@ -73,10 +73,25 @@ def _moved(
     c2w: Float[Tensor, "views 4 4"], turn: Float[Tensor, "views 3"], step: Float[Tensor, "views 3"]
 ) -> Float[Tensor, "views 4 4"]:
     """Poses rotated about the camera's centre by rotation vectors `turn`, then translated by `step`."""
-    # The exponential of the cross-product matrix is the rotation (Rodrigues).
-    rotation = torch.linalg.matrix_exp(_cross(turn))
-    moved = torch.cat([rotation @ c2w[:, :3, :3], c2w[:, :3, 3:] + step[..., None]], -1)
+    moved = torch.cat([_rotations(turn) @ c2w[:, :3, :3], c2w[:, :3, 3:] + step[..., None]], -1)
     return torch.cat([moved, c2w[:, 3:]], 1)
+
+
+def _rotations(vectors: Float[Tensor, "views 3"]) -> Float[Tensor, "views 3 3"]:
+    """Rotations by rotation vectors v: 1 + sin a / a [v]x + (1 - cos a) / a^2 [v]x^2 with a = |v| (Rodrigues).
+
+    torch's matrix exponential would make a GPU's host wait.
+    """
+    cross, square = _cross(vectors), vectors.square().sum(-1)[:, None, None]
+    one = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+    return one + _sinc(square) * cross + 0.5 * _sinc(square / 4).square() * (cross @ cross)
+
+
+def _sinc(square: Tensor) -> Tensor:
+    """sin(a) / a of the square of a, with its gradient at 0."""
+    small = square < 1e-4
+    a = torch.where(small, 1.0, square).sqrt()
+    return torch.where(small, 1.0 - square / 6.0, a.sin() / a)
 
 
 def _cross(vectors: Float[Tensor, "views 3"]) -> Float[Tensor, "views 3 3"]:

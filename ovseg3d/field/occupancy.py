@@ -88,7 +88,7 @@ class OccupancyGrid:
         # A cell may be drawn twice; the maximum does not depend on the order.
         cells.scatter_reduce_(0, draws, on_trial, "amax")
         torch.gt(self.value, self.threshold, out=self.occupied.view(torch.bool))
-        self.bits = CellBits.pack(self.occupied.view(torch.bool))
+        self._pack()
 
     def _worth_a_trial(self, cells: Int[Tensor, " cells"]) -> Bool[Tensor, " cells"]:
         """Whether cells are seen, and share a face with an occupied one of their cascade."""
@@ -114,4 +114,8 @@ class OccupancyGrid:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.seen, self.value, self.occupied = state["seen"], state["value"], state["occupied"]
-        self.bits = CellBits.pack(self.occupied.view(torch.bool))
+        self._pack()
+
+    def _pack(self) -> None:
+        # In place: CUDA graphs of a step know the address.
+        self.bits.words.copy_(CellBits.pack(self.occupied.view(torch.bool)).words)

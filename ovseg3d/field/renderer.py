@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ovseg3d.engine import Workers
+from ovseg3d.engine import Workers, no_memory
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.occupancy import OccupancyGrid
@@ -197,7 +197,14 @@ class Renderer:
         pieces, first, count = [], 0, RAYS_AT_ONCE
         while first < len(origins) or not pieces:
             rows = slice(first, first + count)
-            piece, samples = work(first, (origins[rows], directions[rows]))
+            try:
+                piece, samples = work(first, (origins[rows], directions[rows]))
+            except torch.cuda.OutOfMemoryError as error:
+                if count == 1:
+                    raise no_memory() from error
+                count //= 2
+                torch.cuda.empty_cache()
+                continue
             pieces.append(piece)
             first += count
             # Neighbouring rays may have more samples, so chunks grow slowly.

@@ -8,6 +8,8 @@ run continues exactly.
 """
 
 import functools
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,11 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg3d.engine import Workers
+from ovseg3d.engine import Workers, tensor_cores
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections
 from ovseg3d.field.depth_rays import DepthRays
+from ovseg3d.field.graphs import CudaGraphs
 from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.measured import LaggedCounts, Measured
 from ovseg3d.field.occupancy import OccupancyGrid
@@ -41,6 +44,12 @@ BEND = 0.02
 """Relative second difference of disparity from which on the planarity loss is linear."""
 MARCHED_COST = 0.25
 """Cost of a sample of which only the density is evaluated, as a share of one that is differentiated."""
+MARCHED_ROWS = 6
+"""Rows of a GPU's buffer of marched samples for each row of that of differentiated ones."""
+FILLED = 0.8
+"""Share of the fuller buffer that a GPU's steps aim to fill; what does not fit is dropped."""
+RUNGS = 4
+"""Numbers of rays of a GPU's steps, for each doubling: each has a CUDA graph."""
 MAX_GROWTH = 1.25
 """Largest factor by which the number of rays grows or shrinks from step to step."""
 LAG = 8
@@ -145,6 +154,9 @@ class FieldStage:
         self._ray_unit = 192 if self._lines else 64
         self._ray_count = 1024 // self._ray_unit * self._ray_unit
         self._counts = LaggedCounts(LAG if self._padded else 0)
+        self._graphs: CudaGraphs[_Result] | None = None
+        if device.type == "cuda" and self.backend.name == "warp":  # the others wait for the device
+            self._graphs = CudaGraphs(device)
         self._load = [0, 0]
         self._measured = Measured(device)
 
@@ -162,7 +174,7 @@ class FieldStage:
                 self._generator(step, 99), keep_all=step <= config.occupancy_warmup, share=self._pool.share
             )
         pieces = self._draw(step)
-        results = self.workers.map(lambda item: self._piece(step, *item, self._ray_count), list(enumerate(pieces)))
+        results = self.workers.map(lambda item: self._replayed(step, *item), list(enumerate(pieces)))
         self._update(step, progress, results)
         error = torch.cat([result.squared_error for result in results])
         if (step + 1) % config.occupancy_every == 0:
@@ -185,8 +197,11 @@ class FieldStage:
         columns = (getattr(batch, name).tensor_split(pieces) for name in PixelBatch.__dataclass_fields__)
         return [PixelBatch(*column) for column in zip(*columns)]
 
+    def _seed(self, step: int, piece: int) -> int:
+        return (self.seed * 1_000_003 + step) * 128 + piece
+
     def _generator(self, step: int, piece: int) -> torch.Generator:
-        return torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + step) * 128 + piece)
+        return torch.Generator(self.device).manual_seed(self._seed(step, piece))
 
     def _step_scale(self, step: int) -> float:
         """Factor on the distance between samples: larger in the first steps, when the field is smooth."""
@@ -196,17 +211,32 @@ class FieldStage:
     @property
     def _capacity(self) -> int:
         """Largest number of marched samples of a piece; only reached in the first steps."""
+        if self._padded:
+            return self.config.samples * MARCHED_ROWS
         return int(self.config.samples / MARCHED_COST) // self.workers.pieces
 
     @property
     def _kept_capacity(self) -> int | None:
-        """Largest number of merged samples of a piece; `_adapt_ray_count` aims at 4/5 of it at most."""
-        return self.config.samples // self.workers.pieces if self._padded else None
+        """Largest number of merged samples of a piece; None: no limit."""
+        return self.config.samples if self._padded else None
 
-    def _piece(self, step: int, piece: int, batch: PixelBatch, total: int) -> _Result:
+    def _replayed(self, step: int, piece: int, batch: PixelBatch) -> _Result:
+        """The piece of a step; on a GPU as a CUDA graph, with TF32 in matrix products."""
+        step_scale, total = self._step_scale(step), self._ray_count
+        if self._graphs is None:
+            return self._piece(batch, step_scale, total, self._generator(step, piece))
+
+        def work(columns: Sequence[Tensor], generator: torch.Generator) -> _Result:
+            return self._piece(PixelBatch(*columns), step_scale, total, generator)
+
+        columns = [getattr(batch, name) for name in PixelBatch.__dataclass_fields__]
+        with tensor_cores():
+            return self._graphs.run((total, step_scale), columns, self._seed(step, piece), work)
+
+    def _piece(self, batch: PixelBatch, step_scale: float, total: int, generator: torch.Generator) -> _Result:
+        """The gradients of some of a step's `total` rays. On a GPU it must not wait for the device."""
         config, field, backend = self.config, self.field, self.backend
-        generator, count = self._generator(step, piece), len(batch.view)
-        step_scale = self._step_scale(step)
+        count = len(batch.view)
         photos = self.photos.leaf()
         c2w = self.photos.poses(self._cameras.c2w, photos)
         ray_origins, ray_directions, z_per_distance = self._cameras.rays(batch.view, batch.xy, c2w)
@@ -291,15 +321,20 @@ class FieldStage:
         if (counted := self._counts.take()) is None:
             return
         rays, self._load = counted
-        marched, kept = self._load
-        wanted = rays * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
         # An outlier has little effect.
-        wanted = min(max(wanted, self._ray_count / MAX_GROWTH), self._ray_count * MAX_GROWTH)
-        self._ray_count = (
-            int(min(max(wanted, MIN_RAYS), max(self.config.max_rays, self._ray_unit)))
-            // self._ray_unit
-            * self._ray_unit
-        )
+        wanted = min(max(self._wanted(rays), self._ray_count / MAX_GROWTH), self._ray_count * MAX_GROWTH)
+        wanted = min(max(wanted, MIN_RAYS), max(self.config.max_rays, self._ray_unit))
+        if self._padded:  # few different numbers, since a graph has a fixed one
+            wanted = 2 ** (math.floor(RUNGS * math.log2(wanted) + 1e-6) / RUNGS)
+        self._ray_count = max(int(wanted) // self._ray_unit, 1) * self._ray_unit
+
+    def _wanted(self, rays: int) -> float:
+        """Number of rays with the work of a step, from the load of a step with `rays`."""
+        marched, kept = self._load
+        if self._kept_capacity is None:
+            return rays * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
+        # A GPU works on all rows of its buffers, whether they are used or not.
+        return rays * FILLED / max(marched / self._capacity, kept / self._kept_capacity, 1e-6)
 
     # -- interface of a stage ---------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 Case and punctuation are ignored.
 """
 
+from functools import lru_cache
+
 PLACES = {
     "above", "across", "against", "along", "at", "behind", "below", "beneath", "beside", "between", "by", "from", "in",
     "into", "near", "of", "off", "on", "onto", "over", "to", "touching", "towards", "under", "with",
@@ -49,6 +51,7 @@ def share_a_word(first: str, second: str) -> bool:
     return bool(_named(first) & _named(second))
 
 
+@lru_cache(2**14)  # the names of the vocabulary are compared with every phrase
 def _named(phrase: str) -> frozenset[str]:
     return frozenset(word.removesuffix("s") for word in about(phrase)) - LITTLE - {""}
 

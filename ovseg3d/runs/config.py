@@ -114,6 +114,9 @@ class TrainConfig:
     """Device for training. auto: the GPU if there is one."""
     backend: BackendName = "auto"
     """Backend of the field. auto: warp. tcnn needs CUDA, tinycudann and nerfacc."""
+    max_vram: float | None = None
+    """Most memory of the GPU that the run allocates, GiB; by default all of it. Photos are then encoded in smaller
+    batches, and images rendered in smaller chunks, as needed."""
     tensorboard: bool = False
     """Also write tensorboard logs (needs the package tensorboard)."""
 
@@ -121,6 +124,7 @@ class TrainConfig:
         _positive("steps", self.steps)
         _positive("max-seconds", self.max_seconds)
         _positive("checkpoint-seconds", self.checkpoint_seconds)
+        _positive("max-vram", self.max_vram)
         if not 0 <= self.seed < 2**31:
             raise ConfigError("--seed must be from 0 to 2147483647", fix="--seed 0")
 

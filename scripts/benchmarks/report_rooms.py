@@ -45,8 +45,10 @@ SHARES = {
     "accuracy": ("index", "held-out", "accuracy"),
     "points": ("points", "scene", "point_miou"),
     "agree": ("consistency", "held-out", "all_agree"),
-    "instances 0.25": ("instances", "scene", "recall_25"),
-    "instances 0.5": ("instances", "scene", "recall_50"),
+    "recall 0.25": ("instances", "scene", "recall_25"),
+    "precision 0.25": ("instances", "scene", "precision_25"),
+    "recall 0.5": ("instances", "scene", "recall_50"),
+    "precision 0.5": ("instances", "scene", "precision_50"),
     "false alarms": ("absence", "scene", "false_alarm_rate"),
 }
 """Columns of the table: protocol, group, and name of the figure."""

@@ -12,6 +12,7 @@ There are no captions and no labels.
 """
 
 import math
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -309,13 +310,26 @@ def same_place(boxes: Tensor, flip: Tensor, grid: int) -> tuple[Tensor, Tensor]:
     return place.long(), valid
 
 
+_IN_FILES = {
+    "q_proj": "attention.query",
+    "k_proj": "attention.key",
+    "v_proj": "attention.value",
+    "o_proj": "output.dense",
+}
+
+
+def _in_file(key: str) -> str:
+    """A tensor's name in the hub's files, which all releases of transformers read; newer ones rename in memory."""
+    return re.sub(r"(?<=\.attention\.)[qkvo]_proj", lambda found: _IN_FILES[found[0]], key)
+
+
 def save_dino(folder: Path, backbone: nn.Module, shape: DinoShape) -> None:
     """The folder for `transformers.AutoModel.from_pretrained`: fp16 weights that are loaded as fp32."""
     from safetensors.torch import save_file
 
     from ovseg3d.files import write_atomic, write_json
 
-    state = {k: v.detach().cpu().half().contiguous() for k, v in backbone.state_dict().items()}
+    state = {_in_file(k): v.detach().cpu().half().contiguous() for k, v in backbone.state_dict().items()}
     write_atomic(folder / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
     (folder / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only
     config = backbone.config.to_dict() | {"architectures": ["Dinov2Model"], "dtype": "float32"}

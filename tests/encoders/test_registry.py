@@ -185,3 +185,15 @@ def test_names_that_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: p
         (tmp_path / way).mkdir()
         assert registry.whole_name(way, "segments") == way
     assert registry.whole_name("none", "dino") == "none"
+
+
+def test_every_release_of_transformers_reads_the_shipped_dino() -> None:
+    """Newer ones rename tensors as they load them; older ones know only the names of the hub's files."""
+    from safetensors import safe_open
+
+    from ovseg3d.encoders.registry import builtin_folder
+
+    with safe_open(builtin_folder("dino", "config.json") / "model.safetensors", "pt") as file:
+        names = list(file.keys())
+    assert "encoder.layer.0.attention.attention.query.weight" in names
+    assert not [name for name in names if "_proj" in name]

@@ -13,13 +13,13 @@ from ovseg3d.field.backends import make_backend
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.levels import grid_levels
 from ovseg3d.field.renderer import RAYS_AT_ONCE
-from ovseg3d.field.stage import LAG, MARCHED_COST, CaptureUse, FieldStage
+from ovseg3d.field.stage import LAG, MARCHED_ROWS, RUNGS, CaptureUse, FieldStage
 from ovseg3d.scene import Cameras, Scene, load_scene
 from ovseg3d.scene.sparse import SparseDepth
 
 CPU = torch.device("cpu")
 CONFIG = replace(FieldConfig(**small_settings()["field"]), samples=16384, occupancy_warmup=16)
-MARCHED = int(CONFIG.samples / MARCHED_COST)
+MARCHED = CONFIG.samples * MARCHED_ROWS
 KEPT = CONFIG.samples
 
 
@@ -81,7 +81,7 @@ def test_a_step_with_sparse_points_waits_for_nothing(scene: Scene, monkeypatch: 
         stage.step(50, 0.25)
     assert work.waits == ["tolist"] and work.sent == 0
     assert work.launches["position_gradient"] == 1 and work.threads["position_gradient"] == KEPT
-    assert work.operations <= 620, work.operations
+    assert work.operations <= 700, work.operations
 
 
 def test_photos_stay_on_the_device(trained: FieldStage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +100,9 @@ def test_the_number_of_rays_follows_counts_of_earlier_steps(scene: Scene, monkey
         rays.append(stage._ray_count)  # pyright: ignore[reportPrivateUsage]
         stage.step(step, 0.0)
     assert rays[: LAG + 1] == [rays[0]] * (LAG + 1) and rays[0] < rays[LAG + 1] <= rays[LAG + 2] <= 1.25 * rays[LAG + 1]
+    unit = stage._ray_unit  # pyright: ignore[reportPrivateUsage]
+    rungs = {int(2 ** (k / RUNGS)) // unit * unit for k in range(RUNGS * 16)}
+    assert set(rays[LAG + 1 :]) <= rungs
 
 
 def test_rendered_chunks_have_as_many_rows_as_samples(
@@ -132,6 +135,24 @@ def test_rendered_chunks_have_as_many_rows_as_samples(
     equal = renderer.rays(origins, directions)
     for name in ("rgb", "distance", "opacity"):
         torch.testing.assert_close(getattr(packed, name), getattr(equal, name))
+
+
+def test_chunks_shrink_when_the_memory_ends(trained: FieldStage, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer, sizes = trained.renderer, []
+    origins, directions, _ = Cameras.from_cameras([scene.frames[0].camera], renderer.box.field_from_input, CPU).grid(0)
+    whole, sample = renderer.rays(origins, directions), renderer.sampler.sample
+
+    def small(*arguments, **options):
+        sizes.append(len(arguments[0]))
+        if sizes[-1] > 300:
+            raise torch.cuda.OutOfMemoryError("too many")
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr(renderer.sampler, "sample", small)
+    cut = renderer.rays(origins, directions)
+    assert sizes[0] == RAYS_AT_ONCE and 1 < len([size for size in sizes if size <= 300])
+    for name in ("rgb", "distance", "opacity"):
+        torch.testing.assert_close(getattr(cut, name), getattr(whole, name))
 
 
 def test_padded_buffers_hold_the_same_samples(trained: FieldStage) -> None:
@@ -176,6 +197,28 @@ def test_a_step_on_a_gpu_does_not_wait(scene: Scene) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert stage.measure()["psnr"] > 10
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("real", [False, True])
+def test_a_graph_does_what_a_step_does(scene: Scene, real: bool) -> None:
+    """The same rays and random numbers."""
+    cuda = torch.device("cuda")
+    stage = FieldStage(scene, CONFIG, cuda, use=CaptureUse(exposure=real, refine_poses=real))
+    for step in range(60):
+        stage.step(step, step / 240)
+    (batch,) = stage._draw(60)
+    replayed = [stage._replayed(60, 0, batch) for _ in range(3)][-1]
+    assert stage._graphs is not None and stage._graphs._captured
+    replayed = {name: value.clone() for name, value in vars(replayed).items() if value is not None}
+    stage._graphs = None
+    once = stage._replayed(60, 0, batch)
+    assert torch.equal(replayed["cell"], once.cell)
+    # TF32 has ten bits, and the algorithm of a product depends on the stream, so a group may end a sample later.
+    assert (replayed["used"] - once.used).abs().max() < 20
+    for name in ("weight", "grad_network", "squared_error", *(["grad_photos"] if real else [])):
+        mine, other = replayed[name], getattr(once, name)
+        assert float((mine - other).norm() / other.norm()) < 0.05, name
 
 
 @pytest.mark.gpu

@@ -6,6 +6,7 @@ current stream, so that nothing has to synchronise.
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -21,7 +22,15 @@ def launch(kernel: object, dim: int | tuple[int, ...], inputs: Sequence[object],
     if device.type == "cpu":
         wp.launch(kernel, dim=dim, inputs=inputs, device="cpu")
     else:
-        wp.launch(kernel, dim=dim, inputs=inputs, stream=wp.stream_from_torch(torch.cuda.current_stream(device)))
+        wp.launch(kernel, dim=dim, inputs=inputs, stream=_stream(torch.cuda.current_stream(device)))
+
+
+@cache
+def _stream(stream: torch.cuda.Stream) -> Any:
+    """Warp's view of a stream of torch, which live as long as the process."""
+    import warp as wp
+
+    return wp.stream_from_torch(stream)
 
 
 def vectors(tensor: torch.Tensor, length: int) -> object:

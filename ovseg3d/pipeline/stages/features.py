@@ -1,8 +1,10 @@
 """The stage `features`: encode the photos into a cache that all runs share."""
 
 import time
+from contextlib import nullcontext
 
 from ovseg3d.encoders.hub import stoppable
+from ovseg3d.engine import tensor_cores
 from ovseg3d.features.encode import Encoders, choose, encode_scene, keep_features, load_encoders
 from ovseg3d.features.images import save_feature_preview
 from ovseg3d.pipeline.context import Context, Encoded, Stage
@@ -37,7 +39,8 @@ class FeaturesStage(Stage):
 
     def _encode(self, context: Context, encoders: Encoders) -> bool:
         run, scene, start = context.run, context.scene, time.monotonic()
-        features = encode_scene(scene, encoders=encoders, report=context.report, stop=context.stop)
+        with tensor_cores() if context.device == "cuda" else nullcontext():
+            features = encode_scene(scene, encoders=encoders, report=context.report, stop=context.stop)
         if features is None:
             return False
         seconds = time.monotonic() - start

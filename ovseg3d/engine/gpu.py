@@ -1,0 +1,77 @@
+"""What is set on a GPU: the precision of matrix products, the most memory, and batches that fit into it."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from ovseg3d.errors import DeviceError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def tensor_cores() -> Generator[None, None, None]:
+    """Matrix products in single precision use tensor cores (TF32: ten bits of mantissa) within a `with` block."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def memory_limit(gigabytes: float | None) -> Generator[None, None, None]:
+    """This process allocates at most so many GiB (2^30 bytes) of the current GPU within a `with` block.
+
+    Args:
+        gigabytes: None sets no limit; nor is there one without a GPU.
+    """
+    if gigabytes is None or not torch.cuda.is_available():
+        yield
+        return
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(gigabytes * 2**30 / total, 1.0))
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def in_batches(
+    items: Sequence[Item], size: int, work: Callable[[Sequence[Item]], Result]
+) -> Iterator[tuple[Sequence[Item], Result]]:
+    """Each batch of items with its result. Batches that do not fit into the GPU's memory are halved.
+
+    Args:
+        items: what to work on.
+        size: most items of a batch.
+        work: is called again, with fewer items, when the memory ended.
+
+    Raises:
+        DeviceError: the memory is too small for one item.
+    """
+    first = 0
+    while first < len(items):
+        batch = items[first : first + size]
+        try:
+            result = work(batch)
+        except torch.cuda.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise no_memory() from error
+            size = len(batch) // 2
+            torch.cuda.empty_cache()
+            continue
+        yield batch, result
+        first += len(batch)
+
+
+def no_memory() -> DeviceError:
+    """The error for a GPU whose memory is too small."""
+    return DeviceError(
+        "The memory of the GPU is too small, or other programs use it",
+        fix="raise --max-vram if it is set, lower --field.samples and --field.log2-table, or use --device cpu",
+    )

@@ -1,0 +1,64 @@
+"""Precision, limits and batches of a GPU; its errors are made up where there is none."""
+
+import pytest
+import torch
+
+from ovseg3d.engine import in_batches, memory_limit, tensor_cores
+from ovseg3d.errors import DeviceError
+
+
+def test_batches_are_halved_until_they_fit() -> None:
+    sizes = []
+
+    def work(some) -> int:
+        sizes.append(len(some))
+        if len(some) > 3:
+            raise torch.cuda.OutOfMemoryError("too many")
+        return sum(some)
+
+    done = list(in_batches(range(11), 8, work))
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert [item for some, _ in done for item in some] == list(range(11))
+    assert sum(result for _, result in done) == sum(range(11))
+    assert list(in_batches([], 8, work)) == []
+
+
+def test_an_item_that_does_not_fit() -> None:
+    def work(some) -> None:
+        raise torch.cuda.OutOfMemoryError("too large")
+
+    with pytest.raises(DeviceError, match="memory of the GPU is too small") as error:
+        list(in_batches([1, 2], 2, work))
+    assert "--max-vram" in str(error.value.fix)
+
+
+def test_other_errors_are_not_hidden() -> None:
+    def work(some) -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(in_batches([1], 2, work))
+
+
+def test_tensor_cores_are_used_within_the_block_only() -> None:
+    before = torch.get_float32_matmul_precision()
+    with pytest.raises(KeyError), tensor_cores():
+        assert torch.get_float32_matmul_precision() == "high"
+        raise KeyError
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_limit_means_nothing_without_a_gpu() -> None:
+    with memory_limit(0.001):
+        assert len(torch.zeros(10**6)) == 10**6
+
+
+@pytest.mark.gpu
+def test_a_limit_holds_within_the_block_only() -> None:
+    torch.cuda.empty_cache()
+    with memory_limit(1.0):
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            torch.empty(2 * 2**30, dtype=torch.uint8, device="cuda")
+        torch.empty(2**28, dtype=torch.uint8, device="cuda")
+    torch.empty(2 * 2**30, dtype=torch.uint8, device="cuda")
