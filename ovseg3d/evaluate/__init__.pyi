@@ -1,6 +1,8 @@
 from .naming import PROJECTIONS as PROJECTIONS
 from .naming import few_shot_curve as few_shot_curve
 from .naming import name_shapes as name_shapes
+from .pose_captions import predictions_of_captions as predictions_of_captions
+from .pose_captions import read_captions as read_captions
 from .poses import POSE_PROTOCOLS as POSE_PROTOCOLS
 from .poses import PoseProtocol as PoseProtocol
 from .poses import evaluate_poses as evaluate_poses

@@ -136,9 +136,10 @@ def instance_views(
 
 
 def _instances(engine: QueryEngine, phrases: Sequence[str], none: bool = True) -> tuple[Instance, ...]:
-    """The run's instances, with labels if there are phrases."""
+    """The run's instances with the poses that it keeps, and with labels if there are phrases."""
     labels = engine.labels(phrases, none=none) if phrases else None
-    return instances_of(engine.semantics.surface, engine.semantics.instance, labels=labels, phrases=phrases)
+    semantics = engine.semantics
+    return engine.context.posed(instances_of(semantics.surface, semantics.instance, labels=labels, phrases=phrases))
 
 
 def _earlier(folder: Path) -> list[str]:

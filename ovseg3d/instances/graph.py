@@ -15,6 +15,9 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
+EVEN = 1.0
+"""Merge cost of regions that are as likely one instance as two."""
+
 
 @dataclass(frozen=True)
 class Contacts:
@@ -121,7 +124,7 @@ def agglomerate(
     weight: Float[np.ndarray, " regions"],
     means: Float[np.ndarray, "regions dim"],
     merge_cost: MergeCost,
-    most: float = 1.0,
+    most: float = EVEN,
 ) -> Int[np.ndarray, " regions"]:
     """Merge regions in contact, mutually cheapest pairs first, while the cost is below `most`.
 
@@ -150,8 +153,8 @@ class MergeTree:
 
     regions: int
     children: Int[np.ndarray, "merges 2"]
-    cost: Float[np.ndarray, " merges"]
-    """Merge cost, or that of a child if it is greater: it never falls towards the root."""
+    cost: Float[np.ndarray, " nodes"]
+    """Merge cost, or that of a child if it is greater, so that it never falls towards the root; 0 for the regions."""
     shared: Float[np.ndarray, "merges sums"]
     """Sums of the contact of the two children."""
 
@@ -205,7 +208,7 @@ def merge_tree(
     return MergeTree(
         count,
         np.array(children, np.int64).reshape(-1, 2),
-        np.array(cost[count:]),
+        np.array(cost),
         np.array(shared).reshape(-1, contacts.sums.shape[1]),
     )
 

@@ -100,10 +100,9 @@ def _form(tree: MergeTree, inside: np.ndarray, made: Superpoints, layout: np.nda
     size, on_planes, outline, with_layout = tree.sums(own, within).T
     form = tree.sums(made.form[inside] * weight[:, None]) / size[:, None]
     width, depth, height = spread(form)
-    cost = np.concatenate([np.zeros(tree.regions), tree.cost])
-    following = np.where(tree.parent < 0, np.inf, cost[tree.parent])
+    following = np.where(tree.parent < 0, np.inf, tree.cost[tree.parent])
     return np.stack([
-        np.log(size), np.log(cost.clip(*COSTS)), np.log(following.clip(*COSTS)), np.log(width), np.log(depth),
+        np.log(size), np.log(tree.cost.clip(*COSTS)), np.log(following.clip(*COSTS)), np.log(width), np.log(depth),
         np.log(height), np.log1p(np.maximum(form[:, 2] - 2 * height, 0)), np.log1p(outline / np.sqrt(size)),
         with_layout / np.maximum(outline, 1), on_planes / size,
     ], 1)  # fmt: skip

@@ -1,10 +1,15 @@
 """What a query engine works on: a run, its capture if it is loaded, and its surface points."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from jaxtyping import Integer
+
 from ovseg3d.errors import RunError
-from ovseg3d.instances.kept_poses import Poses, load_poses
+from ovseg3d.instances.kept_poses import Poses, load_poses, posed
+from ovseg3d.instances.records import Instance
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene
@@ -28,6 +33,22 @@ class RunContext:
     def poses(self) -> Poses:
         """The poses of the instances that `ovseg3d pose` kept. Raises RunError: they are damaged."""
         return load_poses(self.run.folder, self.semantics.instance)
+
+    def posed(
+        self, instances: Sequence[Instance], ids: Integer[np.ndarray, " points"] | None = None
+    ) -> tuple[Instance, ...]:
+        """Instances with the poses that the run keeps; where a front is known, the box lies along it.
+
+        Args:
+            instances: in the input frame.
+            ids: instance of each surface point, where these are not the run's own.
+
+        Raises:
+            RunError: the poses are damaged.
+        """
+        surface = self.semantics.surface
+        ids = self.semantics.instance if ids is None else ids
+        return posed(instances, self.poses, surface.xyz, ids, surface.up)
 
     @cached_property
     def stated_metres(self) -> float | None:

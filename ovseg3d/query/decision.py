@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.instances.kept_poses import posed
 from ovseg3d.instances.records import instances_meant
 from ovseg3d.query.answer import Answer, CalibratedBy, Criteria, Verdict
 from ovseg3d.query.calibration import Calibration, calibration_of
@@ -79,7 +78,7 @@ class Decision:
             point_scores=found[chosen],
             point_index=chosen,
             relevancy=found,
-            instances=posed(meant, self._similarity.context.poses, surface.xyz, ids, surface.up),
+            instances=self._similarity.context.posed(meant),
         )
 
     def _probability(self, seen: Verdict, criteria: Criteria) -> tuple[float | None, CalibratedBy | None]:

@@ -1,4 +1,4 @@
-"""Boxes of all instances of the scene, while the switch "All instances" is on."""
+"""Boxes and known fronts of all instances of the scene, while the switch "All instances" is on."""
 
 import numpy as np
 import viser
@@ -7,11 +7,11 @@ from ovseg3d.instances.records import instances_of
 from ovseg3d.viewer.context import Context
 from ovseg3d.viewer.tabs.labels import LabelsFolder
 
-_UNNAMED = np.array([200, 200, 200], np.uint8)
+_UNNAMED, _NO_TINTS = np.array([200, 200, 200], np.uint8), np.empty((0, 3), np.uint8)
 
 
 class AllInstances:
-    """Finds the instances and draws their boxes.
+    """Finds the instances and draws their boxes, and arrows where the run keeps a pose with a front.
 
     Args:
         context: of the session.
@@ -26,12 +26,13 @@ class AllInstances:
     def show(self) -> None:
         """Show the current instances, or remove them."""
         context, view = self._context, self._context.view
-        semantics = context.shared.semantics
+        engine = context.shared.engine
+        semantics = None if engine is None else engine.semantics
         with context.lock:
-            context.nodes.clear("all-boxes")
+            context.nodes.boxes("all", (), _NO_TINTS)
             view.instances = ()
             view.instances_changed.emit()
-        if semantics is None or not self._switch.value:
+        if engine is None or semantics is None or not self._switch.value:
             return
         if view.labelling is None and self._labels.phrases():
             self._labels.make()
@@ -39,6 +40,7 @@ class AllInstances:
         if known is not None and known.semantics is semantics:
             labels, phrases, palette = known.labels, known.phrases, known.tints
         instances = instances_of(semantics.surface, semantics.instance, labels=labels, phrases=phrases)
+        instances = engine.context.posed(instances)
         tints = [palette[phrases.index(one.label) + 1] if one.label else _UNNAMED for one in instances]
         with context.lock:
             if semantics is not context.shared.semantics:

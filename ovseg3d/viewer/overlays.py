@@ -1,7 +1,8 @@
 """Overlays of one browser's 3D view, controlled by the switches: points, cameras, boxes, names, arrows.
 
-Four groups have boxes and names: hits ("answer"), the clicked instance ("selection"), all instances ("all"), and
-detected objects ("detected"), which also have arrows.
+Four groups have boxes and names, and arrows where a front is known: hits ("answer"), the clicked instance
+("selection"), all instances ("all"), and detected objects ("detected"). Fronts of instances are those of the poses that
+the run keeps (`ovseg3d pose RUN`).
 """
 
 from collections.abc import Callable
@@ -114,7 +115,6 @@ class Overlays:
             found = [] if detected is None else [one.detection for one in detected.objects]
             tints = _NOTHING[1] if detected is None else detected.tints
             self._nodes.boxes("detected", found, tints)
-            self._nodes.arrows("detected", found, tints)
             self._show_names()
 
     # -- names ---------------------------------------------------------------------------------------------------

@@ -114,10 +114,11 @@ def describe(shared: SharedScene, spot: Spot, phrases: Sequence[str] = ()) -> Se
     number = int(semantics.instance[spot.point])
     if number > 0:
         ids = np.where(semantics.instance == number, number, 0)
-        instance = instances_of(
+        (instance,) = instances_of(
             semantics.surface, ids, labels=np.ones(len(ids), np.int64), phrases=[words[0][0]],
             scores=semantics.agreement.astype(np.float64),
-        )[0]  # fmt: skip
+        )  # fmt: skip
+        (instance,) = engine.context.posed((instance,))
     return Selection(spot, instance, words, bool(own[best[0]] >= others.max()), shared.unit)
 
 

@@ -131,8 +131,10 @@ class SceneNodes:
     def boxes(
         self, group: str, instances: Sequence[Instance | Detection], tints: UInt8[np.ndarray, "instances 3"]
     ) -> None:
-        """Replace the group's boxes by a wire box around each instance or detection."""
-        self.clear(f"{group}-boxes")
+        """Replace the group's boxes and arrows: a wire box around each instance or detection, and an arrow out of the
+        middle of its front side where the front is known."""
+        for kind in ("boxes", "arrows"):
+            self.clear(f"{group}-{kind}")
         lines, shades = [], []
         for instance, tint in zip(instances, tints):
             lines.append(box_corners(instance)[_EDGES])
@@ -143,20 +145,15 @@ class SceneNodes:
                 thickness=3.0, thickness_units="screen",
             )  # fmt: skip
             self._groups[f"{group}-boxes"] = [handle]
-
-    def arrows(self, group: str, detections: Sequence[Detection], tints: UInt8[np.ndarray, "detections 3"]) -> None:
-        """Replace the group's arrows by one out of the middle of the front side of each detection that has a front."""
-        self.clear(f"{group}-arrows")
-        known = [number for number, one in enumerate(detections) if one.front is not None]
-        if not known:
-            return
-        lines = np.stack([front_arrow(detections[number]) for number in known])
-        length = float(np.median(np.linalg.norm(lines[:, 1] - lines[:, 0], axis=1)))
-        handle = self._client.scene.add_arrows(
-            f"/{group}-arrows", lines.astype(np.float32), tints[known],
-            shaft_radius=0.03 * length, head_radius=0.1 * length, head_length=0.3 * length,
-        )  # fmt: skip
-        self._groups[f"{group}-arrows"] = [handle]
+        known = [(arrow, tint) for one, tint in zip(instances, tints) if (arrow := front_arrow(one)) is not None]
+        if known:
+            arrows = np.stack([arrow for arrow, _ in known])
+            length = float(np.median(np.linalg.norm(arrows[:, 1] - arrows[:, 0], axis=1)))
+            handle = self._client.scene.add_arrows(
+                f"/{group}-arrows", arrows.astype(np.float32), np.stack([tint for _, tint in known]),
+                shaft_radius=0.03 * length, head_radius=0.1 * length, head_length=0.3 * length,
+            )  # fmt: skip
+            self._groups[f"{group}-arrows"] = [handle]
 
     def names(self, group: str, positions: Sequence[Float[np.ndarray, "3"]], texts: Sequence[str]) -> None:
         """Replace the group's names by texts at positions of the input frame."""
@@ -186,11 +183,14 @@ def box_corners(instance: Instance | Detection) -> Float[np.ndarray, "8 3"]:
     return rotation.apply(signs * np.array(instance.size) / 2) + np.array(instance.center)
 
 
-def front_arrow(detection: Detection) -> Float[np.ndarray, "2 3"]:
-    """Where an arrow begins, in the middle of the front side of a box, and where it ends."""
-    front = np.array(detection.front)
-    start = np.array(detection.center) + front * detection.size[1] / 2  # the front is -y of the box
-    return np.stack([start, start + front * ARROW_SHARE * float(np.mean(detection.size))])
+def front_arrow(boxed: Instance | Detection) -> Float[np.ndarray, "2 3"] | None:
+    """Where an arrow begins, in the middle of the front side of a box, and where it ends; None: no known front."""
+    known = boxed.front if isinstance(boxed, Detection) else None if boxed.pose is None else boxed.pose["front"]
+    if known is None:
+        return None
+    front = np.array(known)
+    start = np.array(boxed.center) + front * boxed.size[1] / 2  # the front is -y of the box
+    return np.stack([start, start + front * ARROW_SHARE * float(np.mean(boxed.size))])
 
 
 def top_of(instance: Instance | Detection, up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:

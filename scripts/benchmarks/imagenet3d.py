@@ -3,17 +3,27 @@
     python -m scripts.benchmarks.imagenet3d --data imagenet3d --predictions predictions.json \\
         --protocol imagenet3d-open-vocabulary-experiments --known known_categories.txt
 
-`ovseg3d.evaluate.poses` describes the protocols and the file. The data set is read in its own layout.
+`ovseg3d.evaluate.poses` describes the protocols and the file, and `ovseg3d.evaluate.pose_captions` a file of captions,
+which --captions takes for the task `joint`. The data set is read in its own layout.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from ovseg3d.datasets import read_imagenet3d, read_lines, read_meta_classes
-from ovseg3d.evaluate import evaluate_poses, pose_protocol, read_pose_predictions
+from ovseg3d.datasets import PosedObject, read_imagenet3d, read_lines, read_meta_classes
+from ovseg3d.errors import ConfigError
+from ovseg3d.evaluate import (
+    evaluate_poses,
+    pose_protocol,
+    predictions_of_captions,
+    read_captions,
+    read_pose_predictions,
+)
 from ovseg3d.evaluate.metrics import PoseScores
 from ovseg3d.files import write_json
 from scripts.start import start
@@ -25,8 +35,10 @@ class MeasurePoses:
 
     data: Path
     """The folder with images, annotations and lists."""
-    predictions: Path
+    predictions: Path | None = None
     """A JSON file."""
+    captions: Path | None = None
+    """A JSON file of captions with <pose6D> instead."""
     protocol: str = "imagenet3d-pose-experiments"
     """By name."""
     split: str = "val"
@@ -40,17 +52,27 @@ class MeasurePoses:
 
     def main(self) -> None:
         """Measure."""
-        test_set = pose_protocol(self.protocol).test_set
+        objects = list(read_imagenet3d(self.data, self.split, test_set=None))
         scores = evaluate_poses(
             self.protocol,
-            list(read_imagenet3d(self.data, self.split, test_set=test_set)),
-            read_pose_predictions(self.predictions),
+            objects,
+            self._predictions(objects),
             known=read_lines(self.known) if self.known else None,
             meta_classes=read_meta_classes(self.meta_classes) if self.meta_classes else None,
         )
         if self.output is not None:
             write_json(self.output, scores.as_dict())
         Console().print(table(self.protocol, scores))
+
+    def _predictions(self, objects: Sequence[PosedObject]) -> dict[str, Any]:
+        if (self.predictions is None) == (self.captions is None):
+            raise ConfigError("One file has to be measured", fix="--predictions FILE, or --captions FILE")
+        if self.predictions is not None:
+            return read_pose_predictions(self.predictions)
+        assert self.captions is not None
+        if pose_protocol(self.protocol).task != "joint":
+            raise ConfigError("Captions name what they see, and no box", fix="--protocol imagenet3d-joint-experiments")
+        return predictions_of_captions(objects, read_captions(self.captions))
 
 
 def table(protocol: str, scores: PoseScores) -> Table:

@@ -4,6 +4,7 @@
     python -m scripts.benchmarks.pose --part encoders     # the same head on other encoders, on fewer crops
     python -m scripts.benchmarks.pose --part rooms        # one photo, all photos, cloud, fused
     python -m scripts.benchmarks.pose --part runs --runs outputs/room/run
+    python -m scripts.benchmarks.pose --part shapes       # real shapes before photographs
 
 Heads are trained here on known kinds alone (`NOVEL` lists the others), on the crops and with the settings of
 scripts.training.train_pose. Test crops show individuals, and rooms, that no training has seen; "held-out" ones styles
@@ -14,9 +15,12 @@ all kinds, without poses.
 In rooms the shipped heads stand as they are, on held-out styles in 12 photos each and the cloud of their depth; objects
 with a front count, the error is that of the yaw, and an object without an answer has 180 degrees. In runs the same,
 of objects that an instance shows at a point IoU of 0.25; one that is taken for symmetric has 180 degrees, too.
+
+Shapes (see pose_shapes) are known or novel by their categories. There heads are trained on crops of shapes alone, and
+no phrase is told but to the shipped head.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,20 +34,25 @@ from ovseg3d.files import write_json
 from ovseg3d.heads.detection import Detector
 from ovseg3d.heads.pose import PhotoPoser, fuse
 from ovseg3d.heads.pose.circular import mode, probabilities
-from ovseg3d.heads.pose.network import BINS, PosePredictions, PoseShape
+from ovseg3d.heads.pose.features import crop_features
+from ovseg3d.heads.pose.network import BINS, PoseNetwork, PosePredictions, PoseShape
 from ovseg3d.heads.pose.records import Pose
 from scripts import ROOT
 from scripts.benchmarks.pose_rooms import RoomObject, room_objects
 from scripts.benchmarks.pose_runs import run_errors
+from scripts.benchmarks.pose_shapes import Part, ShapeCrops, shapes_at_hand
 from scripts.start import start
 from scripts.training.pose_crops import NAMES, NOVEL, ROOM_SHARE, CropSet, Individuals, crop_set
-from scripts.training.pose_stage import PoseStage, cached_features
+from scripts.training.pose_stage import PoseRecipe, PoseStage, cached_features, load_encoder
 from scripts.training.train_pose import TrainPose
 
 DEV_SEED = 720_000
 """For choices."""
 HEADS = {"bins": (0, False), "periodic": (PoseShape(1).waves, False), "+ symmetry": (PoseShape(1).waves, True)}
 """Longest wave, and whether equal azimuths count as equally right."""
+TRAINING_VIEWS = 40
+"""Crops of each real shape to train on."""
+TEST_VIEWS: dict[Part, int] = {"known": 8, "novel": 5}
 FINE = 360
 SOURCES = ("one photo", "photos", "cloud", "fused", "photos + box", "cloud + box", "fused + box")
 """What says the yaw; the box is that of least footprint around the object's points, which has no front."""
@@ -53,7 +62,7 @@ SOURCES = ("one photo", "photos", "cloud", "fused", "photos + box", "cloud + box
 class Benchmark:
     """Print one of the tables, and write it as JSON."""
 
-    part: Literal["heads", "encoders", "rooms", "runs"] = "heads"
+    part: Literal["heads", "encoders", "rooms", "runs", "shapes"] = "heads"
     seed: int = DEV_SEED
     """Of the test set; 840000 is the report's."""
     count: int = 1_920
@@ -73,7 +82,13 @@ class Benchmark:
     def main(self) -> None:
         """Measure."""
         torch.set_num_threads(1)
-        parts = {"heads": self._heads, "encoders": self._encoders, "rooms": self._rooms, "runs": self._runs}
+        parts = {
+            "heads": self._heads,
+            "encoders": self._encoders,
+            "rooms": self._rooms,
+            "runs": self._runs,
+            "shapes": self._shapes,
+        }
         rows = parts[self.part]()
         write_json(self.output, rows)
 
@@ -126,12 +141,7 @@ class Benchmark:
             found = PredictedPoses(answer(individuals, test, rows))
             scores = measure_poses(found, true, known=set(NAMES) - set(NOVEL)).figures
             figures |= {f"{individuals}, {k}": vars(scores[f"{k}, up to symmetry"]) for k in ("known", "novel")}
-        for group, one in figures.items():
-            print(
-                f"{name:14} {group:20} n {one['objects']:5} acc@30 {one['acc_30']:.3f} acc@10 {one['acc_10']:.3f}"
-                f" median {one['median_deg']:.1f}",
-                flush=True,
-            )
+        _print(name, figures)
         return figures
 
     def _rooms(self) -> dict[str, Any]:
@@ -145,12 +155,72 @@ class Benchmark:
             print(name, {key: round(value, 3) for key, value in own.items()}, flush=True)
         return rows
 
+    def _shapes(self) -> dict[str, Any]:
+        shapes = shapes_at_hand()
+        train = shapes.crops("training", TRAINING_VIEWS, self.seed)
+        tests: dict[Part, ShapeCrops] = {
+            part: shapes.crops(part, views, self.seed + 1) for part, views in TEST_VIEWS.items()
+        }
+        guess, poser = np.array([0.0, np.median(train.angles[:, 1]), 0.0]), PhotoPoser()
+        answers: dict[str, dict[Part, np.ndarray]] = {
+            "one guess": {part: np.tile(guess, (len(test.category), 1)) for part, test in tests.items()},
+            "shipped": {
+                part: np.array([seen.angles for seen in poser.look(test.image, test.category)])
+                for part, test in tests.items()
+            },
+        }
+        rows = {name: _shape_figures(name, tests, found) for name, found in answers.items()}
+        for encoder in self.encoders:
+            loaded = load_encoder(encoder)
+            features = crop_features(loaded, train.image, PoseShape(1).grid)
+            seen: dict[Part, torch.Tensor] = {
+                part: crop_features(loaded, test.image, PoseShape(1).grid) for part, test in tests.items()
+            }
+            for head in HEADS if encoder == self.encoders[0] else ("+ symmetry",):
+                network, name = self._shape_network(train, features, *HEADS[head]), f"{encoder}, {head}"
+                with torch.no_grad():
+                    found: dict[Part, np.ndarray] = {
+                        part: decoded(network(own, torch.zeros(len(own), network.shape.text)))
+                        for part, own in seen.items()
+                    }
+                rows[name] = _shape_figures(name, tests, found)
+        return rows
+
+    def _shape_network(self, train: ShapeCrops, features: torch.Tensor, waves: int, symmetric: bool) -> PoseNetwork:
+        recipe = PoseRecipe(symmetric=symmetric, named=0.0)
+        stage = PoseStage(train.as_set, features, recipe, PoseShape(features.shape[1], waves=waves))
+        for step in range(self.steps):
+            stage.step(step, step / self.steps)
+        return stage.network.eval()
+
     def _runs(self) -> dict[str, Any]:
         errors = [run_errors(folder) for folder in self.runs]
         rows = {name: _figures(np.concatenate([one[name] for one in errors])) for name in errors[0]}
         for name, own in rows.items():
             print(name, {key: round(value, 3) for key, value in own.items()}, flush=True)
         return rows
+
+
+def _shape_figures(
+    name: str, tests: Mapping[Part, ShapeCrops], answers: Mapping[Part, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """Figures of known and novel categories, up to symmetry."""
+    figures = {}
+    for part, test in tests.items():
+        scores = measure_poses(PredictedPoses(answers[part]), TruePoses(test.angles, test.category, test.order))
+        figures[part] = vars(scores.figures["all, up to symmetry"])
+    _print(name, figures)
+    return figures
+
+
+def _print(name: str, figures: dict[str, Any]) -> None:
+    for group, one in figures.items():
+        low, high = one["acc_30_interval"]
+        print(
+            f"{name:24} {group:20} n {one['objects']:5} acc@30 {one['acc_30']:.3f} ({low:.3f}-{high:.3f})"
+            f" acc@10 {one['acc_10']:.3f} median {one['median_deg']:.1f}",
+            flush=True,
+        )
 
 
 def decoded(found: PosePredictions) -> np.ndarray:

@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.files import read_json
 from ovseg3d.instances.records import instances_of
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relations import Item, NamedItems, Space, solve
 from ovseg3d.session import load
-from ovseg3d.synth.make import make_room
 from scripts.benchmarks.relation_questions import DEVELOPMENT, Asked, draw_questions
 from scripts.benchmarks.relation_truth import TrueRoom
-from scripts.benchmarks.relations import matched
+from scripts.benchmarks.relations import matched, seen_room
 from scripts.start import start
 from scripts.training.detection_rooms import FACING
 
@@ -43,9 +41,8 @@ class RelationCauses:
         right: dict[str, list[int]] = {row: [] for row in ROWS}
         for folder in self.runs:
             engine = QueryEngine(load(folder))
-            origin = read_json(engine.scene.path / "synth.json")
-            room = TrueRoom(make_room(origin, folder=engine.scene.path))
-            asked = [one for _, one in draw_questions([(int(origin["seed"]), room)], DEVELOPMENT, self.questions)]
+            seed, room = seen_room(engine.scene.path)
+            asked = [one for _, one in draw_questions([(seed, room)], DEVELOPMENT, self.questions)]
             right[ROWS[0]].append(sum(is_right(run_answer(engine, room, one), one) for one in asked))
             for row, (items, object_of) in zip(ROWS[1:], corrected(engine, room)):
                 right[row].append(sum(is_right(found(one, engine, items, object_of), one) for one in asked))
@@ -62,7 +59,7 @@ def is_right(ids: list[int], asked: Asked) -> bool:
 def run_answer(engine: QueryEngine, room: TrueRoom, asked: Asked) -> list[int]:
     """Ids of the objects that a run finds."""
     semantics = engine.semantics
-    object_of = matched(semantics.surface.xyz, semantics.instance, room)
+    object_of = matched(semantics.surface.xyz, semantics.piece, room)
     try:
         (answer,) = engine.ask([asked.text], camera=asked.seen_from)
     except ConfigError:

@@ -5,6 +5,7 @@ points, and fronts are the yaws of the layout. Each relation is True, False, or 
 question is asked only if no object that it could mean is None.
 """
 
+from collections.abc import Container
 from functools import cached_property
 
 import numpy as np
@@ -60,6 +61,11 @@ class TrueRoom:
             self.objects[number] = TrueObject(number, placed, _samples(corners, rng))
         self._known: dict[tuple, Truth] = {}
         self._lengths: dict[tuple, float] = {}
+
+    def keep(self, numbers: Container[int]) -> None:
+        """Leave out all other objects."""
+        self.objects = {number: one for number, one in self.objects.items() if number in numbers}
+        self.records = [record for record in self.records if record["id"] in numbers]
 
     def holds(self, kind: str, a: int, *of: int, eye: np.ndarray | None = None) -> Truth:
         """Whether a relation of objects holds. The eye counts for left and right."""

@@ -6,9 +6,9 @@
     python -m scripts.benchmarks.relations --sentences              # sentences.txt, asked of scenes/playroom
 
 An answer is right if it holds exactly the objects that are meant: all of them and no other. Where one is meant ("the
-mug on the desk"), it has to be the only one; "is there" and counts need the right objects, too. In runs an instance
-stands for the object that most of its points lie on; the second figure takes only questions about objects and
-references for which the run has an instance.
+mug on the desk"), it has to be the only one; "is there" and counts need the right objects, too. Runs are asked about
+the objects that two photos show. An instance or rejected fragment stands for the object that most of its points lie on;
+the second figure takes only questions about objects and references for which the run has an instance.
 """
 
 import json
@@ -23,6 +23,7 @@ from scipy.spatial import cKDTree
 from ovseg3d.errors import ConfigError
 from ovseg3d.files import read_json, write_json
 from ovseg3d.query.relations import NamedItems, Space, solve, space_of
+from ovseg3d.synth import surface_cloud
 from ovseg3d.synth.furnish import random_room
 from ovseg3d.synth.make import make_room
 from scripts.benchmarks.relation_questions import DEVELOPMENT, REPORT, Asked, draw_questions
@@ -32,6 +33,8 @@ from scripts.training.detection_rooms import FACING
 
 FIRST_SEED, DEVELOPMENT_SEED = 29_400, 29_000
 """Of the rooms; no training and no other benchmark uses these."""
+MIN_PHOTOS = 2
+"""An object of which fewer photos show any point is not asked for in a run."""
 SENTENCES = Path(__file__).with_name("sentences.txt")
 
 
@@ -100,13 +103,13 @@ def ask_run(folder: Path, templates: dict[str, tuple[str, ...]], count: int, wro
     from ovseg3d.session import load
 
     run = load(folder)
-    scene = run.load_scene()
-    origin = read_json(scene.path / "synth.json")
-    room = TrueRoom(make_room(origin, folder=scene.path))
+    seed, room = seen_room(run.load_scene().path)
     semantics = run._engine.semantics
-    object_of = matched(semantics.surface.xyz, semantics.instance, room)
+    object_of = matched(semantics.surface.xyz, semantics.piece, room)
+    instances = set(np.unique(semantics.instance).tolist())
+    having = {number for i, number in object_of.items() if i in instances}
     table = Table(wrong)
-    for _, asked in draw_questions([(int(origin["seed"]), room)], templates, count):
+    for _, asked in draw_questions([(seed, room)], templates, count):
         began = time.monotonic()
         try:
             answer = run.query(asked.text, camera=asked.seen_from)
@@ -114,9 +117,17 @@ def ask_run(folder: Path, templates: dict[str, tuple[str, ...]], count: int, wro
             text = "" if answer.relation is None else answer.relation.text
         except ConfigError as error:
             ids, text = [], error.what
-        known = asked.true | asked.of <= set(object_of.values())
+        known = asked.true | asked.of <= having
         table.add(asked, ids, text, folder.parent.name, known, time.monotonic() - began)
     return table.show()
+
+
+def seen_room(path: Path) -> tuple[int, TrueRoom]:
+    """The seed of a synthetic scene, and its objects but for those that no two photos show."""
+    origin = read_json(path / "synth.json")
+    room, cloud = TrueRoom(make_room(origin, folder=path)), surface_cloud(path, seen=True)
+    room.keep(set(np.unique(cloud.instance[cloud.seen >= MIN_PHOTOS]).tolist()))
+    return int(origin["seed"]), room
 
 
 def matched(xyz: np.ndarray, ids: np.ndarray, room: TrueRoom) -> dict[int, int]:

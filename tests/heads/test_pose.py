@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.encoders.base import Preprocess
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import angles_of_rotation, from_wxyz, rotation_of_angles, to_wxyz
 from ovseg3d.heads.detection import Detection
@@ -34,6 +35,7 @@ from ovseg3d.heads.pose.circular import (
     probabilities,
     waves,
 )
+from ovseg3d.heads.pose.features import crop_features
 from ovseg3d.heads.pose.fusion import peak, yaw_of_photo
 from ovseg3d.heads.pose.network import SYMMETRY_ORDERS
 from ovseg3d.heads.pose.photo import GRID
@@ -109,6 +111,24 @@ def test_crops_are_square_and_repeat_the_edge() -> None:
     crop = square_crop(rgb, mask_box(mask), 32, margin=1.0)
     assert crop.shape == (32, 32, 3)
     assert crop[16, 16].min() > 250 and crop[16, 31].min() > 250 and crop[16, 2].max() < 5 and crop[2, 31].max() < 5
+
+
+def test_an_encoder_may_take_sides_that_are_no_multiples_of_its_patches() -> None:
+    """As EfficientNet-Lite2 does, with 260 pixels and a stride of 16."""
+
+    class Means:
+        id, weight_hash, dim, patch = "means", "", 3, 16
+        preprocess = Preprocess((260, 260), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+        def encode_dense(self, images: torch.Tensor) -> torch.Tensor:
+            assert images.shape[-2:] == (256, 256)
+            return torch.nn.functional.avg_pool2d(images, self.patch)
+
+    crops = np.zeros((2, 40, 40, 3), np.uint8)
+    crops[1, :, 20:] = 255
+    made = crop_features(Means(), crops, 4)
+    assert made.shape == (2, 3, 4, 4) and made[0].abs().max() == 0
+    torch.testing.assert_close(made[1, 0, 0], torch.tensor([0.0, 0.0, 1.0, 1.0]), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("yaw", [0.4, 2.5, 5.0])

@@ -53,8 +53,8 @@ def test_a_tree_cut_at_a_cost_is_the_agglomeration_up_to_it(seed: int) -> None:
     assert len(tree) == 2 * 40 - 1 and (tree.parent[:-1] > np.arange(len(tree) - 1)).all() and tree.parent[-1] == -1
     for most in (0.05, 0.3, 2.0):
         group = agglomerate(contacts, weight, means, ward, most)
-        cost = np.concatenate([np.zeros(40), tree.cost])
-        whole = [k for k in range(len(tree)) if cost[k] < most and (tree.parent[k] < 0 or cost[tree.parent[k]] >= most)]
+        cut = (tree.cost < most) & ((tree.parent < 0) | (tree.cost[tree.parent] >= most))
+        whole = np.flatnonzero(cut).tolist()
         assert {frozenset(regions_of(tree, k)) for k in whole} == {
             frozenset(np.flatnonzero(group == k).tolist()) for k in range(group.max() + 1)
         }

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ from scipy.spatial.transform import Rotation
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection import DetectedScene, Detection, Frame
 from ovseg3d.instances.kept_poses import save_poses
+from ovseg3d.instances.records import instances_of
 from ovseg3d.query import detections
-from ovseg3d.query.answer import Criteria
+from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relations.run_items import AskedItems, seen_side
@@ -32,6 +32,16 @@ def detection(points: np.ndarray, front: tuple[float, float, float] | None = FRO
         (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0), 0.0, 0 if front is None else 1, front, 0.9,
         np.full(24, 1 / 24), points, np.ones(4), (),
     )  # fmt: skip
+
+
+def answered(**facts: Any) -> Answer:
+    """What the decision says of a noun; by default that it is not there."""
+    none = np.empty(0)
+    made = Answer(
+        "", False, 0.0, None, False, 0.5, None, points=none.reshape(0, 3), point_scores=none,
+        point_index=none.astype(int), relevancy=none,
+    )  # fmt: skip
+    return replace(made, **facts)
 
 
 @pytest.fixture
@@ -74,7 +84,7 @@ def test_kept_poses_have_the_last_word_about_fronts_and_boxes(
     sofa, mug = engine.relations.items.space.items
     assert engine.relations.items.front(sofa) == pytest.approx(front[:2], abs=1e-6)
     assert engine.relations.items.front(mug) is None
-    monkeypatch.setattr(Decision, "answer", lambda *_: SimpleNamespace(instances=(), present=True))
+    monkeypatch.setattr(Decision, "answer", lambda *_: answered())
     (found,) = engine.relations.answer("the largest sofa", Criteria()).instances
     assert found.rotation_wxyz == pytest.approx(to_wxyz(turn)) and found.pose is not None
     save_poses(tmp_path, engine.semantics.instance, {1: round_})
@@ -127,10 +137,37 @@ def test_a_noun_of_the_runs_phrases_is_looked_up_in_the_closed_list(
     run = engine.relations.items
     asked = {noun: run.listed(noun) for noun in ("sofa", "mug", "red mug", "blue mug")}
     assert asked == {"sofa": [1], "mug": [2], "red mug": [2], "blue mug": []}
-    monkeypatch.setattr(Decision, "answer", lambda *_: SimpleNamespace(instances=()))  # nothing is present
+    monkeypatch.setattr(Decision, "answer", lambda *_: answered())
     for alternatives, found in ((None, [2]), ((), [])):
         items = AskedItems(run, engine.decision, Criteria(alternatives=alternatives), run.space).find("mug")
         assert [one.id for one in items] == found and all(one.score == 0.5 for one in items)
+
+
+def test_a_rejected_fragment_stands_in_where_no_instance_is_meant(
+    tmp_path: Path, head: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt = furniture(tmp_path, 1.0).semantics
+    instance = np.where(np.arange(400) < 200, 1, 0).astype(np.int32)
+    learnt = replace(learnt, instance=instance, pieces=np.repeat([1, 2], 200).astype(np.int32))
+    engine = QueryEngine(RunFolder(tmp_path, Config(), tmp_path, "room", ""), None, "cpu", semantics=learnt)
+    relevancy = np.where(np.isin(np.arange(400), MUG[:150]), 0.9, 0.0)
+    monkeypatch.setattr(Decision, "answer", lambda *_: answered(present=True, relevancy=relevancy))
+    answer = engine.relations.answer("the largest mug", Criteria())
+    (mug,) = answer.instances
+    assert mug.id == 2 and mug.n_points == 200 and set(answer.point_index) == set(MUG)
+    assert mug.center == pytest.approx(learnt.surface.xyz[MUG].mean(0), abs=0.02)
+    monkeypatch.setattr(Decision, "answer", lambda *_: answered(relevancy=relevancy))
+    assert not engine.relations.answer("the largest mug", Criteria()).instances
+
+
+def test_an_instance_that_is_meant_counts_though_its_mean_relevancy_is_low(
+    tmp_path: Path, head: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = furniture(tmp_path, 1.0)
+    sofa = replace(instances_of(engine.semantics.surface, engine.semantics.instance)[0], score=0.3)
+    monkeypatch.setattr(Decision, "answer", lambda *_: answered(present=True, instances=(sofa,)))
+    answer = engine.relations.answer("the largest sofa", Criteria())
+    assert answer.present and [one.id for one in answer.instances] == [1]
 
 
 def test_a_flat_upright_thing_faces_the_side_that_is_seen() -> None:

@@ -9,6 +9,8 @@ from playroom import EYE, INSTANCES, inside, is_taken
 
 from ovseg3d.encoders import TextImageEncoder, load_clip
 from ovseg3d.errors import ConfigError
+from ovseg3d.geometry import from_wxyz, to_wxyz
+from ovseg3d.instances.kept_poses import FILE, save_poses
 from ovseg3d.query.engine import THRESHOLD
 from ovseg3d.viewer import layers
 from ovseg3d.viewer.answer_html import hit_text, reply_html, sentence
@@ -37,6 +39,34 @@ def test_a_phrase_finds_its_instance_and_an_absent_one_is_said_to_be_absent(shar
     by_labels = replace(reply, answers=tuple(replace(one, calibrated_by="labels") for one in reply.answers))
     assert "Calibrated by the labels of this run" in reply_html(by_labels)
     assert "labels of this run" not in reply_html(reply)
+
+
+def test_arrows_show_the_fronts_that_the_run_keeps(connect, shared: SharedScene, errors: list[str]) -> None:
+    engine = shared.need_engine()
+    chair, laptop = INSTANCES["wooden chair"], INSTANCES["silver laptop"]
+    turn = from_wxyz(chair["rotation_wxyz"])
+    front = turn.apply([0.0, -1.0, 0.0])
+    pose = {"rotation_wxyz": list(to_wxyz(turn)), "front": front.tolist(), "symmetry_order": 1, "score": 0.9,
+            "source": "fused"}  # fmt: skip
+    save_poses(shared.run.folder, engine.semantics.instance, {chair["id"]: pose})
+    try:
+        _, session = connect()
+        groups, switches = session.context.nodes._groups, session.layers.switches
+        session.ask.phrases.value = "wooden chair; silver laptop"
+        session.ask.ask_typed()
+        assert {hit.instance.id for hit in session.view.reply.hits} == {chair["id"], laptop["id"]}
+        switches.instances.value = True
+        session.ask.selection.select(EYE, np.subtract(chair["center"], EYE))
+        assert session.view.selection.instance.id == chair["id"]
+        for group in ("answer", "all", "selection"):
+            ((start, end),) = groups[f"{group}-arrows"][0].points
+            np.testing.assert_allclose((end - start) / np.linalg.norm(end - start), front, atol=1e-5, err_msg=group)
+            away = (start - np.array(chair["center"])) @ front
+            assert away == pytest.approx(chair["size"][1] / 2, abs=0.05), group
+        switches.instances.value = False
+        assert "all-arrows" not in groups and errors == [] and session.context.messages == []
+    finally:
+        (shared.run.folder / FILE).unlink()
 
 
 def test_a_question_about_places_is_answered_with_its_reason(connect, errors: list[str]) -> None:

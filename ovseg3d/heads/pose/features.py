@@ -39,4 +39,8 @@ def _patches(encoder: TextImageEncoder | DenseEncoder, pixels: Tensor) -> Tensor
         return encoder.encode_image(pixels)[..., None, None]
     if isinstance(encoder, TokenEncoder):
         return encoder.tokens(pixels).permute(0, 3, 1, 2)
+    # A network that is trained on whole images may take sides that are no multiples of its patches.
+    sides = [side - side % encoder.patch for side in pixels.shape[-2:]]
+    if list(pixels.shape[-2:]) != sides:
+        pixels = F.interpolate(pixels, size=sides, mode="bilinear", antialias=True, align_corners=False)
     return encoder.encode_dense(pixels)

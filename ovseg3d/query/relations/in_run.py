@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.instances.kept_poses import posed
 from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
@@ -68,7 +67,7 @@ class RelationModel:
         semantics, head = self._similarity.semantics, asked.answers.get(solution.question.noun.text)
         relevancy, ids = np.zeros(len(semantics.surface)), np.zeros(len(semantics.surface), np.int64)
         for match in kept:
-            pieces = np.isin(semantics.instance, match.item.members or (match.item.id,))
+            pieces = np.isin(semantics.piece, match.item.members or (match.item.id,))
             relevancy[pieces], ids[pieces] = match.score, match.item.id
         chosen = np.flatnonzero(relevancy)
         chosen = chosen[np.argsort(-relevancy[chosen], kind="stable")]
@@ -96,7 +95,7 @@ class RelationModel:
         """The records of matches, in their order."""
         surface = self._similarity.semantics.surface
         boxed = instances_of(surface, ids, scores=relevancy, eye=eye)
-        found = {one.id: one for one in posed(boxed, self._similarity.context.poses, surface.xyz, ids, surface.up)}
+        found = {one.id: one for one in self._similarity.context.posed(boxed, ids)}
         return tuple(replace(found[match.item.id], label=match.item.label) for match in matches)
 
     def space(self, eye: Float[np.ndarray, "3"] | None) -> Space:

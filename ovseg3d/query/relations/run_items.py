@@ -2,6 +2,7 @@
 
 A noun is looked up by the presence decision. If that finds nothing, and one of the run's own phrases says the noun, the
 instances are taken that the closed list of these phrases names so: what was listed for a run is expected to be there.
+If it finds points, but no instance, rejected fragments are taken.
 
 Grouping cuts objects into pieces more often than objects of one kind touch (in two rooms of development 10 pairs of
 instances with one name were pieces of an object, 1 was not; in 24 rooms 2 of 90 pairs of one kind touch). So instances
@@ -15,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.instances.records import instances_of
+from ovseg3d.instances.records import Instance, instances_meant, instances_of
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
@@ -45,6 +46,7 @@ class RunItems:
     def __init__(self, similarity: SimilarityModel, labels: LabelModel, detections: DetectionModel) -> None:
         self._similarity, self._labels, self._detections = similarity, labels, detections
         self._surface, self._ids = similarity.semantics.surface, similarity.semantics.instance
+        self._pieces = similarity.semantics.piece.astype(np.int64)
 
     @cached_property
     def space(self) -> Space:
@@ -66,6 +68,12 @@ class RunItems:
         if not phrases:
             return self.space.items
         return tuple(item for name, ids in self._named(phrases, none=False).items() for item in self.joined(name, ids))
+
+    def fragments(self, noun: str, answer: Answer) -> tuple[Instance, ...]:
+        """The rejected fragments that an answer means; their ids follow those of the instances."""
+        if not answer.present:
+            return ()
+        return instances_meant(self._surface, self._pieces, noun, answer.relevancy, answer.threshold)
 
     def listed(self, noun: str) -> list[int]:
         """The instances that the closed list of the run's phrases names as a noun does."""
@@ -90,13 +98,13 @@ class RunItems:
 
         Args:
             name: of all of them.
-            ids: of the instances.
+            ids: of the instances, or of rejected fragments.
             scores: of the name; by default 1.
         """
-        counts, touch = np.bincount(self._ids), TOUCH * self.space.metre
-        known, seen = {item.id: item for item in self.space.items}, self._detections.of_instances
+        counts, touch = np.bincount(self._pieces), TOUCH * self.space.metre
+        known, seen = {i: self._item([i], name, 1.0) for i in ids}, self._detections.of_instances
         groups: list[list[int]] = []
-        for i in sorted(ids, key=lambda i: -counts[i]):
+        for i in sorted(known, key=lambda i: -counts[i]):
             for group in groups:
                 apart = i in seen and any(j in seen and seen[j] is not seen[i] for j in group)
                 if not apart and any(distance(known[i], known[j]) <= touch for j in group):
@@ -108,7 +116,7 @@ class RunItems:
         return sorted(items, key=lambda item: -item.score)
 
     def _item(self, ids: Sequence[int], name: str, score: float) -> Item:
-        (one,) = instances_of(self._surface, np.where(np.isin(self._ids, ids), ids[0], 0))
+        (one,) = instances_of(self._surface, np.where(np.isin(self._pieces, ids), ids[0], 0))
         return replace(self.space.item(one.record(), score), label=name, members=tuple(ids))
 
     def front(self, item: Item) -> Float[np.ndarray, "2"] | None:
@@ -121,7 +129,7 @@ class RunItems:
             return flat / max(float(np.linalg.norm(flat)), 1e-12)
         if item.is_seat:
             return None
-        return seen_side(self.space.level.apply(self._surface.normal[np.isin(self._ids, ids)]))
+        return seen_side(self.space.level.apply(self._surface.normal[np.isin(self._pieces, ids)]))
 
     def _known_front(self, instance: int) -> Sequence[float] | None:
         """The front of an instance, input frame; a kept pose without a front has the last word."""
@@ -170,12 +178,9 @@ class AskedItems:
             return list(self._run.everything)
         if noun not in self.answers:
             self.answers[noun] = self._decision.answer(noun, self._criteria)
-        scores = {one.id: one.score for one in self.answers[noun].instances}
+        # An instance of which half is meant counts, though its mean may be lower.
+        least, answer = self._criteria.threshold, self.answers[noun]
+        scores = {one.id: max(one.score, least) for one in answer.instances or self._run.fragments(noun, answer)}
         if not scores and self._criteria.alternatives is None:
-            return self._run.joined(noun, self._run.listed(noun), dict.fromkeys(self._run.listed(noun), self._least))
+            scores = dict.fromkeys(self._run.listed(noun), least)
         return self._run.joined(noun, scores, scores)
-
-    @property
-    def _least(self) -> float:
-        """The score of a name that only the closed list gives: the least that counts."""
-        return self._criteria.threshold

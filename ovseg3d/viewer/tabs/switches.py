@@ -13,7 +13,7 @@ class Switches:
         self.field = gui.add_checkbox("Field", field, disabled=not field, hint="What the field renders.")
         self.points = gui.add_checkbox("Points", not field and cloud, disabled=not cloud)
         self.cameras = gui.add_checkbox("Cameras", not field, hint="Click one to stand there. Orange: held out.")
-        self.boxes = gui.add_checkbox("Boxes", True, hint="Of hits, or of all instances.")
+        self.boxes = gui.add_checkbox("Boxes", True, hint="Of hits, or of all instances; arrows show known fronts.")
         self.names = gui.add_checkbox("Names", True)
         self.instances = gui.add_checkbox(
             "All instances",
