@@ -18,7 +18,7 @@ from ovseg3d.scene.images import load_photo
 from ovseg3d.scene.observations import Observations, joined
 from ovseg3d.scene.triangulation import Progress, triangulate
 
-VERSION = 7
+VERSION = 6
 """Part of the key of cached results: raise it when the same photos give other ones."""
 MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
