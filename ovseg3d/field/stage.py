@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg3d.engine import Workers, tensor_cores
+from ovseg3d.engine import Workers, tf32_matmul
 from ovseg3d.field.backends import make_backend
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections
@@ -46,10 +46,10 @@ MARCHED_COST = 0.25
 """Cost of a sample of which only the density is evaluated, as a share of one that is differentiated."""
 MARCHED_ROWS = 6
 """Rows of a GPU's buffer of marched samples for each row of that of differentiated ones."""
-FILLED = 0.8
+FILL_SHARE = 0.8
 """Share of the fuller buffer that a GPU's steps aim to fill; what does not fit is dropped."""
-RUNGS = 4
-"""Numbers of rays of a GPU's steps, for each doubling: each has a CUDA graph."""
+COUNTS_PER_DOUBLING = 4
+"""Numbers of rays of a GPU's steps, for each doubling: each has CUDA graphs of its own."""
 MAX_GROWTH = 1.25
 """Largest factor by which the number of rays grows or shrinks from step to step."""
 LAG = 8
@@ -230,7 +230,7 @@ class FieldStage:
             return self._piece(PixelBatch(*columns), step_scale, total, generator)
 
         columns = [getattr(batch, name) for name in PixelBatch.__dataclass_fields__]
-        with tensor_cores():
+        with tf32_matmul():
             return self._graphs.run((total, step_scale), columns, self._seed(step, piece), work)
 
     def _piece(self, batch: PixelBatch, step_scale: float, total: int, generator: torch.Generator) -> _Result:
@@ -273,7 +273,7 @@ class FieldStage:
             # The mean error of the light that stops, so that opacity cannot lower it.
             off = rendered[:, 3] / opacity.clamp_min(1e-3)
             loss = loss + config.depth_weight * (off * batch.depth_weight).sum()
-        if self._lines:
+        if self._lines and step_scale == 1.0:
             mean = distance / opacity.clamp_min(1e-3)
             loss = loss + config.planarity * _bend(mean, z_per_distance, batch.flatness * opacity.detach())
         loss = (loss + self.photos.penalty(photos, batch.view)) / total
@@ -321,12 +321,14 @@ class FieldStage:
         if (counted := self._counts.take()) is None:
             return
         rays, self._load = counted
+        most = max(self.config.max_rays, self._ray_unit)
+        if self._padded:
+            wanted = min(max(self._wanted(rays), MIN_RAYS), most)
+            self._ray_count = next_count(self._ray_count, wanted, self._ray_unit)
+            return
         # An outlier has little effect.
         wanted = min(max(self._wanted(rays), self._ray_count / MAX_GROWTH), self._ray_count * MAX_GROWTH)
-        wanted = min(max(wanted, MIN_RAYS), max(self.config.max_rays, self._ray_unit))
-        if self._padded:  # few different numbers, since a graph has a fixed one
-            wanted = 2 ** (math.floor(RUNGS * math.log2(wanted) + 1e-6) / RUNGS)
-        self._ray_count = max(int(wanted) // self._ray_unit, 1) * self._ray_unit
+        self._ray_count = int(min(max(wanted, MIN_RAYS), most)) // self._ray_unit * self._ray_unit
 
     def _wanted(self, rays: int) -> float:
         """Number of rays with the work of a step, from the load of a step with `rays`."""
@@ -334,7 +336,7 @@ class FieldStage:
         if self._kept_capacity is None:
             return rays * self.config.samples / max(MARCHED_COST * marched + kept, 1.0)
         # A GPU works on all rows of its buffers, whether they are used or not.
-        return rays * FILLED / max(marched / self._capacity, kept / self._kept_capacity, 1e-6)
+        return rays * FILL_SHARE / max(marched / self._capacity, kept / self._kept_capacity, 1e-6)
 
     # -- interface of a stage ---------------------------------------------------------------------------------
 
@@ -365,6 +367,17 @@ class FieldStage:
     def close(self) -> None:
         """Stop the background thread that reads photos."""
         self._pool.close()
+
+
+def next_count(count: int, wanted: float, unit: int) -> int:
+    """A GPU's next number of rays, at most one rung from `count` towards `wanted`.
+
+    Rung r of the ladder has 2^(r / `COUNTS_PER_DOUBLING`) rays, rounded down to a multiple of `unit`, at least one.
+    """
+    rung = math.ceil(COUNTS_PER_DOUBLING * math.log2(count) - 1e-6)
+    aim = math.floor(COUNTS_PER_DOUBLING * math.log2(wanted) + 1e-6)
+    aim = min(max(aim, rung - 1), rung + 1)
+    return max(int(2 ** (aim / COUNTS_PER_DOUBLING) + 1e-6) // unit, 1) * unit
 
 
 def _joined(a: PixelBatch, b: PixelBatch) -> PixelBatch:
