@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def tensor_cores() -> Generator[None, None, None]:
+def tf32_matmul() -> Generator[None, None, None]:
     """Matrix products in single precision use tensor cores (TF32: ten bits of mantissa) within a `with` block."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
@@ -28,17 +28,21 @@ def memory_limit(gigabytes: float | None) -> Generator[None, None, None]:
     """This process allocates at most so many GiB (2^30 bytes) of the current GPU within a `with` block.
 
     Args:
-        gigabytes: None sets no limit; nor is there one without a GPU.
+        gigabytes: None sets no limit.
+
+    Raises:
+        DeviceError: the work in the block ran out of the GPU's memory.
     """
-    if gigabytes is None or not torch.cuda.is_available():
-        yield
-        return
-    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(gigabytes * 2**30 / total, 1.0))
+    if gigabytes is not None:
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(gigabytes * 2**30 / total, 1.0))
     try:
         yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise out_of_memory_error() from error
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
+        if gigabytes is not None:
+            torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def in_batches(
@@ -61,17 +65,17 @@ def in_batches(
             result = work(batch)
         except torch.cuda.OutOfMemoryError as error:
             if len(batch) == 1:
-                raise no_memory() from error
+                raise out_of_memory_error() from error
             size = len(batch) // 2
-            torch.cuda.empty_cache()
             continue
         yield batch, result
         first += len(batch)
 
 
-def no_memory() -> DeviceError:
+def out_of_memory_error() -> DeviceError:
     """The error for a GPU whose memory is too small."""
     return DeviceError(
         "The memory of the GPU is too small, or other programs use it",
-        fix="raise --max-vram if it is set, lower --field.samples and --field.log2-table, or use --device cpu",
+        fix="raise --max-vram if it is set; a field with lower --field.samples and --field.log2-table is smaller, and "
+        "--device cpu needs none",
     )

@@ -25,7 +25,7 @@ from ovseg3d.errors import MeasureError
 from ovseg3d.files import read_json
 
 TOKEN = "<pose6D>"
-UNNAMED = ""
+NO_CATEGORY = ""
 """The label of a token before which no category is named."""
 
 
@@ -38,7 +38,7 @@ def read_captions(path: Path) -> dict[str, Any]:
 
 
 def named_categories(caption: str, categories: Collection[str]) -> tuple[str, ...]:
-    """The category that each token of a caption belongs to; UNNAMED where none is named.
+    """The category that each token of a caption belongs to; NO_CATEGORY where none is named.
 
     Args:
         caption: with tokens.
@@ -52,7 +52,7 @@ def named_categories(caption: str, categories: Collection[str]) -> tuple[str, ..
             for name in categories
             for match in re.finditer(rf"\b({re.escape(name.casefold().replace('_', ' '))})(?:s|es)?\b", text)
         ]
-        found.append(max(ends)[2] if ends else UNNAMED)
+        found.append(max(ends)[2] if ends else NO_CATEGORY)
     return tuple(found)
 
 

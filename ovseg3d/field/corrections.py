@@ -73,7 +73,7 @@ def _moved(
     c2w: Float[Tensor, "views 4 4"], turn: Float[Tensor, "views 3"], step: Float[Tensor, "views 3"]
 ) -> Float[Tensor, "views 4 4"]:
     """Poses rotated about the camera's centre by rotation vectors `turn`, then translated by `step`."""
-    moved = torch.cat([_rotations(turn) @ c2w[:, :3, :3], c2w[:, :3, 3:] + step[..., None]], -1)
+    moved = torch.cat([_product(_rotations(turn), c2w[:, :3, :3]), c2w[:, :3, 3:] + step[..., None]], -1)
     return torch.cat([moved, c2w[:, 3:]], 1)
 
 
@@ -84,7 +84,12 @@ def _rotations(vectors: Float[Tensor, "views 3"]) -> Float[Tensor, "views 3 3"]:
     """
     cross, square = _cross(vectors), vectors.square().sum(-1)[:, None, None]
     one = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
-    return one + _sinc(square) * cross + 0.5 * _sinc(square / 4).square() * (cross @ cross)
+    return one + _sinc(square) * cross + 0.5 * _sinc(square / 4).square() * _product(cross, cross)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix products in full precision, which TF32 would not have."""
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
 def _sinc(square: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class CudaGraphs(Generic[Result]):
         self._stream = torch.cuda.Stream(device)
         self._met: set[Hashable] = set()
         self._captured: dict[Hashable, _Captured[Result]] = {}
+        self._off = False
 
     def run(
         self,
@@ -46,7 +47,7 @@ class CudaGraphs(Generic[Result]):
         seed: int,
         work: Callable[[Sequence[Tensor], torch.Generator], Result],
     ) -> Result:
-        """Do the work, from the third call with a key on as a graph.
+        """Do the work, from the second call with a key on as a graph.
 
         Args:
             key: of everything but the inputs' values and the seed that the work depends on.
@@ -55,13 +56,13 @@ class CudaGraphs(Generic[Result]):
             work: must neither wait for the device nor depend on the host but by `key`.
         """
         self._generator.manual_seed(seed)
-        if (captured := self._captured.pop(key, None)) is None:
-            if (
-                key not in self._met
-            ):  # what is used for the first time may be compiled or loaded, which cannot be captured
-                self._met.add(key)
-                return work(inputs, self._generator)
-            captured = self._capture(inputs, work)
+        captured = self._captured.pop(key, None)
+        # What is used first may be compiled or loaded, which cannot be captured.
+        if captured is None and key in self._met:
+            captured = self._captured_or_none(inputs, work)
+        self._met.add(key)
+        if captured is None:
+            return work(inputs, self._generator)
         self._captured[key] = captured
         while len(self._captured) > KEPT_GRAPHS:
             del self._captured[next(iter(self._captured))]
@@ -69,6 +70,22 @@ class CudaGraphs(Generic[Result]):
             fixed.copy_(given)
         captured.graph.replay()
         return captured.result
+
+    def _captured_or_none(
+        self, inputs: Sequence[Tensor], work: Callable[[Sequence[Tensor], torch.Generator], Result]
+    ) -> _Captured[Result] | None:
+        """A new graph, or None where the memory is too small for graphs; then there are none from now on."""
+        if self._off:
+            return None
+        if not self._captured:
+            torch.cuda.empty_cache()  # a graph has memory of its own, and cannot use what earlier calls have left
+        try:
+            return self._capture(inputs, work)
+        except torch.cuda.OutOfMemoryError:
+            self._off = True
+            self._captured.clear()
+        torch.cuda.empty_cache()
+        return None
 
     def _capture(
         self, inputs: Sequence[Tensor], work: Callable[[Sequence[Tensor], torch.Generator], Result]

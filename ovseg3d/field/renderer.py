@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ovseg3d.engine import Workers, no_memory
+from ovseg3d.engine import Workers, out_of_memory_error
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.occupancy import OccupancyGrid
@@ -194,21 +194,20 @@ class Renderer:
             chunks = zip(starts, zip(origins.split(RAYS_AT_ONCE), directions.split(RAYS_AT_ONCE)))
             with self.workers.open():
                 return [piece for piece, _ in self.workers.map(lambda chunk: work(*chunk), chunks)]
-        pieces, first, count = [], 0, RAYS_AT_ONCE
+        pieces, first, count, most = [], 0, RAYS_AT_ONCE, MAX_RAYS_AT_ONCE
         while first < len(origins) or not pieces:
             rows = slice(first, first + count)
             try:
                 piece, samples = work(first, (origins[rows], directions[rows]))
             except torch.cuda.OutOfMemoryError as error:
                 if count == 1:
-                    raise no_memory() from error
-                count //= 2
-                torch.cuda.empty_cache()
+                    raise out_of_memory_error() from error
+                count = most = count // 2
                 continue
             pieces.append(piece)
             first += count
             # Neighbouring rays may have more samples, so chunks grow slowly.
-            count = min(int(count * min(SAMPLES_AT_ONCE / max(samples, 1), 4.0)) or 1, MAX_RAYS_AT_ONCE)
+            count = min(int(count * min(SAMPLES_AT_ONCE / max(samples, 1), 4.0)) or 1, most)
         return pieces
 
     @torch.no_grad()

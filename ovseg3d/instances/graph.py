@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
-EVEN = 1.0
+EVEN_COST = 1.0
 """Merge cost of regions that are as likely one instance as two."""
 
 
@@ -124,7 +124,7 @@ def agglomerate(
     weight: Float[np.ndarray, " regions"],
     means: Float[np.ndarray, "regions dim"],
     merge_cost: MergeCost,
-    most: float = EVEN,
+    most: float = EVEN_COST,
 ) -> Int[np.ndarray, " regions"]:
     """Merge regions in contact, mutually cheapest pairs first, while the cost is below `most`.
 

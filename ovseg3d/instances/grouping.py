@@ -23,7 +23,7 @@ from jaxtyping import Float, Int, Integer
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
 from ovseg3d.instances.consensus import ConsensusConfig, Layers, find_mask_instances
-from ovseg3d.instances.graph import EVEN, MergeTree, add_up, agglomerate, merge_tree
+from ovseg3d.instances.graph import EVEN_COST, MergeTree, add_up, agglomerate, merge_tree
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig
 from ovseg3d.instances.selection import Proposals, SelectionConfig, node_features
 from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
@@ -131,7 +131,7 @@ def grow(
 def _left_over(tree: MergeTree, chosen: np.ndarray) -> Int[np.ndarray, " nodes"]:
     """The largest nodes apart from the chosen ones whose regions are most likely one instance."""
     apart = tree.sums((tree.labels(chosen) >= 0)[:, None].astype(np.float64))[:, 0] == 0
-    good = apart & (tree.cost < EVEN)
+    good = apart & (tree.cost < EVEN_COST)
     return np.flatnonzero(good & ~np.where(tree.parent < 0, False, good[tree.parent]))
 
 

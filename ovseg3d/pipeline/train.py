@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ovseg3d.engine import Report, ignore, memory_limit, no_memory
+from ovseg3d.engine import Report, ignore, memory_limit, out_of_memory_error
 from ovseg3d.errors import ConfigError, Ovseg3dError
 from ovseg3d.features.encode import check_names, from_anywhere, without_cache
 from ovseg3d.limits import NO_TRUST, Trust
@@ -91,9 +91,9 @@ def train_scene(
         scene = open_scene(scene, config, trust)
     scene = _with_phrases(scene, config, earlier)
     context = Context(scene, config, device, report or ignore, stop or threading.Event(), resumed=earlier is not None)
-    for stage in stages:
-        stage.prepare(context)
-    with ExitStack() as held, context.memory, memory_limit(config.train.max_vram):
+    with ExitStack() as held, context.memory, memory_limit(config.train.max_vram if device == "cuda" else None):
+        for stage in stages:
+            stage.prepare(context)
         if earlier is None:
             folder = Path(output_dir) if output_dir is not None else None
             context.run = create_run(scene, config, folder, held=held, trust=trust)
@@ -142,9 +142,9 @@ def _run_stages(stages: list[Stage], context: Context) -> None:
     except (KeyboardInterrupt, BrokenPipeError):  # BrokenPipeError: the reader of the output has closed it
         run.write_status("interrupted")
         raise
-    except torch.cuda.OutOfMemoryError as error:
-        _mark_failed(run, no_memory())
-        raise no_memory() from error
+    except torch.cuda.OutOfMemoryError:
+        _mark_failed(run, out_of_memory_error())
+        raise
     except BaseException as error:
         _mark_failed(run, error)
         raise

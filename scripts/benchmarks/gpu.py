@@ -6,7 +6,7 @@
 Everything happens in one process, in this order: the photos' features (built-in encoders, then random weights of
 real sizes, whose costs do not depend on the weights), the field, its evaluation, its semantics, queries, images, and
 the field again on tinycudann and nerfacc where they are installed. Seconds are wall time with all set-up; the first row
-of a kind also compiles kernels. GPU memory is the most that torch had allocated in a row. When the time is over, what
+of a kind also compiles kernels. GPU memory is the most that torch had reserved in a row. When the time is over, what
 is running ends with a checkpoint and the rows that are left say so.
 """
 
@@ -243,6 +243,7 @@ def _measured(work: Callable[[], str], stop: threading.Event) -> tuple[list[str]
         return ["", "", "not measured: out of time"], False
     cuda = torch.cuda.is_available()
     if cuda:
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     began, failed = time.monotonic(), False
     try:
@@ -256,7 +257,7 @@ def _measured(work: Callable[[], str], stop: threading.Event) -> tuple[list[str]
         outcome, failed = f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", True
     if cuda:
         torch.cuda.synchronize()
-    memory = f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB" if cuda else "-"
+    memory = f"{torch.cuda.max_memory_reserved() / 2**30:.2f} GiB" if cuda else "-"
     return [f"{time.monotonic() - began:.1f}", memory, outcome], failed
 
 

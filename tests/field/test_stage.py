@@ -437,3 +437,37 @@ def test_normals_are_those_of_the_density_in_field_units():
     expected = torch.nn.functional.normalize(torch.zeros_like(found).index_add(0, stops.ray, normals), dim=-1)
     assert (at.abs().amax(-1) > 1).all()
     assert ((found * expected).sum(-1) > 0.999).all()
+
+
+@pytest.mark.parametrize("size", [0.0, 0.0099, 0.0101, 0.3, 3.0])
+def test_rotation_vectors_are_matrix_exponentials(size: float) -> None:
+    """Values and gradients, also at 0, where training starts, and on both sides of the series' border."""
+    draws = torch.Generator().manual_seed(0)
+    turn = size * torch.nn.functional.normalize(torch.randn(5, 3, generator=draws, dtype=torch.float64), dim=-1)
+    c2w = torch.eye(4, dtype=torch.float64).repeat(5, 1, 1)
+    weights = torch.randn(5, 3, 3, generator=draws, dtype=torch.float64)
+    found = []
+    for rotate in (_by_corrections(c2w), _by_exponential):
+        leaf = turn.clone().requires_grad_()
+        rotation = rotate(leaf)
+        found.append((rotation.detach(), *torch.autograd.grad((rotation * weights).sum(), leaf)))
+    for mine, reference in zip(*found):
+        torch.testing.assert_close(mine, reference, atol=1e-8, rtol=1e-7)
+
+
+def _by_corrections(c2w: torch.Tensor):
+    photos = PhotoCorrections(len(c2w), exposure=False, refine=True, device=torch.device("cpu"))
+
+    def rotate(turn: torch.Tensor) -> torch.Tensor:
+        values = torch.nn.functional.pad(turn, (6, 3))
+        moved = photos.poses(c2w, values)
+        assert moved is not None
+        return moved[:, :3, :3]
+
+    return rotate
+
+
+def _by_exponential(turn: torch.Tensor) -> torch.Tensor:
+    x, y, z = turn.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).view(-1, 3, 3))

@@ -218,3 +218,9 @@ def test_weights_survive_their_file(tmp_path: Path) -> None:
             load_network(tmp_path / name)
     with pytest.raises(ConfigError, match="other weights"):
         _ = PhotoPoser(tmp_path / "a.safetensors").encoder
+
+
+def test_the_shipped_head_belongs_to_the_shipped_dino() -> None:
+    """The hash of the encoder's files is in the head; without it `pose PHOTO` refuses to work."""
+    poser = PhotoPoser()
+    assert poser.encoder.weight_hash == poser.trained.weight_hash

@@ -4,7 +4,7 @@ import time
 from contextlib import nullcontext
 
 from ovseg3d.encoders.hub import stoppable
-from ovseg3d.engine import tensor_cores
+from ovseg3d.engine import tf32_matmul
 from ovseg3d.features.encode import Encoders, choose, encode_scene, keep_features, load_encoders
 from ovseg3d.features.images import save_feature_preview
 from ovseg3d.pipeline.context import Context, Encoded, Stage
@@ -39,7 +39,7 @@ class FeaturesStage(Stage):
 
     def _encode(self, context: Context, encoders: Encoders) -> bool:
         run, scene, start = context.run, context.scene, time.monotonic()
-        with tensor_cores() if context.device == "cuda" else nullcontext():
+        with tf32_matmul() if context.device == "cuda" else nullcontext():
             features = encode_scene(scene, encoders=encoders, report=context.report, stop=context.stop)
         if features is None:
             return False

@@ -1,8 +1,8 @@
 """The instances of a run as items of questions about places.
 
-A noun is looked up by the presence decision. If that finds nothing, and one of the run's own phrases says the noun, the
-instances are taken that the closed list of these phrases names so: what was listed for a run is expected to be there.
-If it finds points, but no instance, rejected fragments are taken.
+A noun is looked up by the presence decision. If that finds points, but no instance, rejected fragments are taken. If it
+finds nothing, and one of the run's own phrases says the noun, the instances are taken that the closed list of these
+phrases names so: what was listed for a run is expected to be there.
 
 Grouping cuts objects into pieces more often than objects of one kind touch (in two rooms of development 10 pairs of
 instances with one name were pieces of an object, 1 was not; in 24 rooms 2 of 90 pairs of one kind touch). So instances
@@ -112,7 +112,11 @@ class RunItems:
                     break
             else:
                 groups.append([i])
-        items = [self._item(group, name, max((scores or {}).get(i, 1.0) for i in group)) for group in groups]
+        items = []
+        for group in groups:
+            score = max((scores or {}).get(i, 1.0) for i in group)
+            one = len(group) == 1
+            items.append(replace(known[group[0]], score=score) if one else self._item(group, name, score))
         return sorted(items, key=lambda item: -item.score)
 
     def _item(self, ids: Sequence[int], name: str, score: float) -> Item:
