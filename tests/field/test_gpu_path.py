@@ -83,7 +83,7 @@ def test_a_step_with_sparse_points_waits_for_nothing(scene: Scene, monkeypatch: 
         stage.step(50, 0.25)
     assert work.waits == ["tolist"] and work.sent == 0
     assert work.launches["position_gradient"] == 1 and work.threads["position_gradient"] == KEPT
-    assert work.operations <= 700, work.operations
+    assert work.operations <= 710, work.operations
 
 
 def test_photos_stay_on_the_device(trained: FieldStage, monkeypatch: pytest.MonkeyPatch) -> None:
