@@ -20,8 +20,6 @@ from ovseg3d.engine import in_batches
 
 LONGEST = 4
 """Greatest aspect ratio; longer photos are squeezed to it, so that a strip does not exhaust the memory."""
-
-
 WINDOWS_ON_GPU = 16
 """Windows that a GPU encodes at once."""
 
