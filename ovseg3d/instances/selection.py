@@ -159,7 +159,7 @@ def shipped(name: str) -> SelectionModel:
 class SelectionConfig:
     """Which nodes are instances."""
 
-    least: float = 0.1
+    least: float = 0.06
     """Least quality of an instance."""
     form: SelectionModel | None = None
     """Where there are no proposals; by default the package's..."""

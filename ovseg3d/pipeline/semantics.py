@@ -23,11 +23,12 @@ from ovseg3d.features.scenes import SceneFeatures, read_photo
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import STAGE as SURFACE
 from ovseg3d.field.surface import Surface, SurfaceConfig, Visibility, between, extract_surface, look
-from ovseg3d.heads.detection import Detector
+from ovseg3d.heads.detection import Detector, Segmentation
 from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
 from ovseg3d.instances.grouping import InstanceConfig, Instances, find_instances
 from ovseg3d.instances.layout import StructureConfig
 from ovseg3d.instances.selection import Proposals
+from ovseg3d.instances.superpoints import Superpoints
 from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.lift import LiftConfig, Lifted, lift, lift_reduced
@@ -116,10 +117,15 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     report(Event("progress", NAME, 0, 1, 0.5, message="finding instances"))
     appearance, regions = clues(scene, surface, found.vectors, features, visibilities)
     masks = segmented(scene, features)
-    structure = StructureConfig(layout=config.semantics.layout)
+    structure, said = StructureConfig(layout=config.semantics.layout), None
+
+    def proposed(made: Superpoints) -> Proposals | None:
+        nonlocal said
+        said = segment(surface, room_scale(scene, surface.up, made.floor))
+        return None if said is None else proposals_of(said)
+
     grouped = find_instances(
-        surface, appearance, visibilities=visibilities, regions=regions, masks=masks,
-        propose=lambda made: propose(surface, room_scale(scene, surface.up, made.floor)),
+        surface, appearance, visibilities=visibilities, regions=regions, masks=masks, propose=proposed,
         config=InstanceConfig(structure=structure),
     )  # fmt: skip
     known = _Known(grouped, basis, found.vectors)
@@ -136,7 +142,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     pieces, planes = instances.ids.astype(np.int32), instances.layout.astype(np.int8)
     learnt = SemanticScene(
         surface, basis, known.vectors, lifted.agreement, instances.instance.astype(np.int32), encoder, found.sized,
-        planes, pieces, known.instance_crops,
+        planes, pieces, known.instance_crops, None if said is None else said.describe(pieces)[1:],
     )  # fmt: skip
     path = save_semantics(run.folder, learnt)
     shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # only now, since a run stopped before continues from it
@@ -208,8 +214,8 @@ def room_scale(scene: Scene, up: Float[np.ndarray, "3"], floor: float | None) ->
     return HELD / above if above > 0 else None
 
 
-def propose(surface: Surface, metres_per_unit: float | None) -> Proposals | None:
-    """The detection head's proposals on a surface; None without a scale, or if it has too few points for the head or
+def segment(surface: Surface, metres_per_unit: float | None) -> Segmentation | None:
+    """What the detection head says of a surface; None without a scale, or if it has too few points for the head or
     extends too far.
 
     Args:
@@ -222,9 +228,13 @@ def propose(surface: Surface, metres_per_unit: float | None) -> Proposals | None
     detector = Detector(min_score=PROPOSAL)
     _ = detector.trained  # a damaged file is an error
     try:
-        said = detector.segment(surface.cloud, up=(x, y, z), metres_per_unit=metres_per_unit)
+        return detector.segment(surface.cloud, up=(x, y, z), metres_per_unit=metres_per_unit)
     except ConfigError:
         return None
+
+
+def proposals_of(said: Segmentation) -> Proposals:
+    """The detection head's view of the points, as the selection of instances takes it."""
     return Proposals(said.foreground.astype(np.float64), said.masks, said.scores)
 
 

@@ -1,7 +1,7 @@
 """The semantics of a run: surface points with features, in one file, and their projection into images.
 
     semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
-                             optional: plane (layout), pieces, instance_crops
+                             optional: plane (layout), pieces, instance_crops, shapes
                              header: the encoder's id, weight hash and logit scale; up, metric
 
 Vectors are stored as float16. After the method LERF features depend on a size: the file holds `sized.*` instead of the
@@ -37,7 +37,7 @@ _STORED = {
     "xyz": np.float32, "normal": np.float16, "rgb": np.uint8, "confidence": np.float16, "cell": np.float32,
     "vectors": np.float16, "agreement": np.float16, "instance": np.int32, "axes": np.float32,
 }  # fmt: skip
-_MAYBE = {"plane": np.int8, "pieces": np.int32, "instance_crops": np.float16}
+_MAYBE = {"plane": np.int8, "pieces": np.int32, "instance_crops": np.float16, "shapes": np.float16}
 NEAREST = 4
 """Number of surface points whose features a pixel blends."""
 
@@ -75,6 +75,9 @@ class SemanticScene:
     instance_crops: Float[np.ndarray, "pieces kept"] | None = None
     """Coefficients of the embeddings of instances and rejected fragments (see `instances.crops`), unit length or zero,
     in the order of their numbers; None: not computed, or not kept."""
+    shapes: Float[np.ndarray, "pieces text"] | None = None
+    """What the detection head says of their shapes, in the same order: unit vectors, or zero, of the built-in CLIP's
+    joint space, whatever the run's encoder; None: not computed."""
 
     @property
     def piece(self) -> Int[np.ndarray, " points"]:
@@ -186,6 +189,8 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
         arrays["pieces"] = scene.pieces.astype(np.int32)
     if scene.instance_crops is not None:
         arrays["instance_crops"] = np.ascontiguousarray(scene.instance_crops, dtype=np.float16)
+    if scene.shapes is not None:
+        arrays["shapes"] = np.ascontiguousarray(scene.shapes, dtype=np.float16)
     if scene.sized is not None:
         del arrays["vectors"]
         arrays |= scene.sized.arrays()
@@ -232,15 +237,15 @@ def load_semantics(folder: Path) -> SemanticScene:
             found["xyz"], found["normal"].astype(np.float32), found["rgb"], found["confidence"].astype(np.float32),
             found["cell"], up, bool(facts["metric"]),
         )  # fmt: skip
-        vectors, pieces, instance_crops = (
-            found["vectors"].astype(np.float32),
-            found.get("pieces"),
-            found.get("instance_crops"),
+        vectors, pieces = found["vectors"].astype(np.float32), found.get("pieces")
+        instance_crops, shapes = (
+            None if (kept := found.get(name)) is None else kept.astype(np.float32)
+            for name in ("instance_crops", "shapes")
         )
         return SemanticScene(
             surface, Basis(found["axes"], float(facts["left_out"])), vectors,
             found["agreement"].astype(np.float32), found["instance"], _facts(**facts["encoder"]), sized, plane,
-            pieces, None if instance_crops is None else instance_crops.astype(np.float32),
+            pieces, instance_crops, shapes,
         )  # fmt: skip
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise RunError(f"The run's semantics cannot be read ({error})", where=path, fix=again) from error
@@ -265,6 +270,8 @@ def _check(found: dict[str, np.ndarray]) -> None:
         raise ValueError("there are no points")
     if "instance_crops" in found:
         shapes["instance_crops"] = (len(found["instance_crops"]), kept)
+    if "shapes" in found:
+        shapes["shapes"] = (len(found["shapes"]), found["shapes"].shape[-1])
     maybe = {name: dtype for name, dtype in _MAYBE.items() if name in found}
     for name, dtype in {**_STORED, **maybe}.items():
         array = found[name]
@@ -282,7 +289,6 @@ def _check(found: dict[str, np.ndarray]) -> None:
         raise ValueError("'pieces' are not those of 'instance'")
     if piece.max() > points:  # arrays are made as long as the largest number
         raise ValueError(f"{points} points cannot be of {piece.max()} instances")
-    if "instance_crops" in found and len(found["instance_crops"]) != piece.max():
-        raise ValueError(
-            f"{len(found['instance_crops'])} 'instance_crops' are not those of {piece.max()} instances and fragments"
-        )
+    for name in ("instance_crops", "shapes"):
+        if name in found and len(found[name]) != piece.max():
+            raise ValueError(f"{len(found[name])} {name!r} are not those of {piece.max()} instances and fragments")

@@ -29,7 +29,7 @@ DEPTH_MARGIN = (0.04, 0.02)
 """A point is seen if it is behind the nearest one of its direction by at most this: metres, and share of the depth."""
 FIELD_LIKE, WARPED = 0.5, 0.15
 """Shares of the exact clouds that `field_like` changes, and that a smooth warp does."""
-SURFACES = 0.35
+SURFACES = 0.6
 """Share of the steps that take the surface of a field, where there are any."""
 _LAST = ("predict", "embedding")
 """Layers that AdamW trains: their rows are quantities of their own."""

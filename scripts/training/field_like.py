@@ -26,6 +26,8 @@ SPREAD_CELL = 0.7
 """...how far it reaches, metres."""
 FINE, COARSE = (0.15, 0.62), (0.7, 0.33)
 """Cells of the two smooth fields, metres, and their shares of the variance; the rest is noise."""
+LARGEST = 1.0
+"""Of the offsets, metres: the scale has no bound, but a cloud's extent has."""
 INWARDS = 0.5
 """Factor of offsets behind the surface, which cameras do not see."""
 WRONG_NORMALS = 0.15
@@ -82,7 +84,7 @@ def field_like(
         return sum(share * part(at) for part, share in parts)  # pyright: ignore[reportReturnType] - never empty
 
     here = smooth(xyz)
-    offset = amplitude * (here + noise)
+    offset = np.clip(amplitude * (here + noise), -LARGEST, LARGEST)
     offset = np.where(offset < 0, INWARDS * offset, offset)
     step = FINE[0] / 3
     slope = np.stack([smooth(xyz + step * axis) - here for axis in np.eye(3)], 1) * (amplitude / step)[:, None]

@@ -36,7 +36,7 @@ from ovseg3d.files import write_atomic
 from ovseg3d.instances.graph import MergeTree, spacing
 from ovseg3d.instances.grouping import InstanceConfig
 from ovseg3d.instances.selection import FORM, HEAD, SelectionConfig, SelectionModel, node_features
-from ovseg3d.pipeline.semantics import propose
+from ovseg3d.pipeline.semantics import proposals_of, segment
 from ovseg3d.session import load
 from scripts.start import start
 from scripts.training.detection_rooms import make_detection_room
@@ -128,8 +128,9 @@ class TrainSelection:
 
 def nodes_of(room: Points, weight: float = 1.0) -> list[Nodes]:
     """The merge trees of a room by the shipped merge model: with its layout, and without one."""
-    proposals = propose(room.surface, 1.0)
-    assert proposals is not None, "synthetic rooms are metric, and have points"
+    said = segment(room.surface, 1.0)
+    assert said is not None, "synthetic rooms are metric, and have points"
+    proposals = proposals_of(said)
     made, found = superpoints_of(room), []
     nothing = np.zeros(len(made.weight), np.int64)
     for superpoints, share in ((made, weight), (replace(made, plane=nothing, kind=nothing), EXACT)):

@@ -22,7 +22,7 @@ from ovseg3d.instances.selection import (
     node_features,
 )
 from ovseg3d.instances.superpoints import find_superpoints
-from ovseg3d.pipeline.semantics import propose
+from ovseg3d.pipeline.semantics import segment
 
 
 def ward(contacts: Contacts, weight: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -193,14 +193,14 @@ def test_fragments_are_numbered_after_instances_and_are_none_of_them(monkeypatch
 
 def test_the_head_proposes_on_a_surface_with_a_scale_only() -> None:
     surface = two_boxes().surface(0.004)
-    said = propose(surface, 1.0)
+    said = segment(surface, 1.0)
     assert said is not None and said.foreground.shape == (len(surface),)
     assert ((said.foreground >= 0) & (said.foreground <= 1)).all() and len(said.masks) == len(said.scores)
-    assert propose(surface, None) is None
+    assert segment(surface, None) is None
     few = Surface(
         *(getattr(surface, name)[:20] for name in ("xyz", "normal", "rgb", "confidence", "cell")), surface.up, True
     )
-    assert propose(few, 1.0) is None
+    assert segment(few, 1.0) is None
 
 
 def test_proposals_do_not_depend_on_the_unit() -> None:
@@ -208,7 +208,7 @@ def test_proposals_do_not_depend_on_the_unit() -> None:
     large = Surface(
         surface.xyz * 100, surface.normal, surface.rgb, surface.confidence, surface.cell * 100, surface.up, True
     )
-    one, other = propose(surface, 1.0), propose(large, 0.01)
+    one, other = segment(surface, 1.0), segment(large, 0.01)
     assert one is not None and other is not None and len(one.masks) == len(other.masks)
     np.testing.assert_allclose(one.foreground, other.foreground, atol=0.05)
 

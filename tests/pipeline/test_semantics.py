@@ -221,6 +221,20 @@ def test_what_is_read_is_checked(run: RunFolder, tmp_path: Path, name: str, chan
         load_semantics(tmp_path)
 
 
+def test_shapes_are_saved_and_checked(run: RunFolder, tmp_path: Path) -> None:
+    known = load_semantics(run.folder)
+    count = int(known.piece.max())
+    shapes = np.eye(count, 4, dtype=np.float32)
+    save_semantics(tmp_path, replace(known, shapes=shapes))
+    np.testing.assert_array_equal(load_semantics(tmp_path).shapes, shapes)
+    save_semantics(tmp_path, replace(known, shapes=None))
+    assert load_semantics(tmp_path).shapes is None, "as in a file of before"
+    for wrong, why in ((shapes[:-1], "are not those of"), (shapes * np.nan, "not finite"), (shapes[:, 0], "shape")):
+        save_semantics(tmp_path, replace(known, shapes=wrong))
+        with pytest.raises(RunError, match=why):
+            load_semantics(tmp_path)
+
+
 def test_rejected_fragments_and_instance_crops_are_saved_and_checked(run: RunFolder, tmp_path: Path) -> None:
     known = load_semantics(run.folder)
     count = int(known.instance.max())

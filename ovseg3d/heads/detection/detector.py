@@ -80,7 +80,7 @@ class Detector:
         """What the network says of the points, without boxes and names; arguments and errors as of `detect`."""
         seen = self._look(cloud, _level(np.asarray(up, np.float64)), metres_per_unit)
         masks = tuple(np.flatnonzero(seen.members == row) for row in range(len(seen.found.scores)))
-        return Segmentation(seen.foreground, masks, seen.found.scores)
+        return Segmentation(seen.foreground, masks, seen.found.scores, seen.voxel, seen.embeddings)
 
     def _look(self, cloud: PointCloud, level: Rotation, metres: float) -> "_Seen":
         prepared, normal = _prepared(cloud, level, metres)
@@ -91,10 +91,11 @@ class Detector:
             network = self.trained.network
             predictions = network(voxels)
             found = decode(network, predictions, min_score=self.min_score, nms_iou=self.nms_iou)
+            embeddings = network.embedding(predictions.hidden).numpy()
         _, boxes = rotated(turned, found.boxes, -yaw)
         voxel = voxels.point_voxel.numpy()
         foreground = predictions.foreground.sigmoid().numpy()[voxel]
-        return _Seen(replace(found, boxes=boxes), found.voxel_box[voxel], foreground, yaw)
+        return _Seen(replace(found, boxes=boxes), found.voxel_box[voxel], foreground, yaw, voxel, embeddings)
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,10 @@ class _Seen:
     foreground: Float[np.ndarray, " points"]
     yaw: float
     """Angle by which the cloud was turned before."""
+    voxel: Int[np.ndarray, " points"]
+    """The finest voxel of each point."""
+    embeddings: Float[np.ndarray, "voxels text"]
+    """See `Segmentation`."""
 
 
 def _prepared(cloud: PointCloud, level: Rotation, metres: float) -> tuple[PointCloud, Float[np.ndarray, "points 3"]]:

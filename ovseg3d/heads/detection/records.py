@@ -75,3 +75,14 @@ class Segmentation:
     """Points of each object; no point has two."""
     scores: Float[np.ndarray, " objects"]
     """Expected box IoU of each."""
+    voxel: Int[np.ndarray, " points"]
+    """The finest voxel of each point."""
+    embeddings: Float[np.ndarray, "voxels text"]
+    """Text-aligned vectors; only means over an object's voxels mean something."""
+
+    def describe(self, ids: Int[np.ndarray, " points"]) -> Float[np.ndarray, "groups text"]:
+        """Text-aligned unit vectors of groups of points: row k is of those with the id k, zero if there are none."""
+        voxel, group = np.unique(np.stack([self.voxel, ids]), axis=1)
+        found = np.zeros((int(ids.max(initial=0)) + 1, self.embeddings.shape[1]), np.float32)
+        np.add.at(found, group, self.embeddings[voxel])
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)

@@ -1,0 +1,86 @@
+"""Shape prior: log odds of names, given what the detection head says of the shapes of instances.
+
+The head learns a vector for each voxel that lies near the text vector of the object's kind, in the joint space of the
+built-in CLIP. A run keeps their mean over each instance (`SemanticScene.shapes`), whatever its own encoder is. With
+e this mean, t the vector of a phrase and k those of the K kinds that the head was trained on,
+
+    log odds = s t . e - log sum_k exp(s k . e) + log K,    s: the scale that the head was trained with
+
+so that 0 says nothing. Phrases that mean none of the kinds get 0.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import logsumexp
+
+from ovseg3d.encoders import load_clip
+from ovseg3d.errors import EncoderError
+from ovseg3d.heads.detection import Detector, Names
+from ovseg3d.heads.detection.losses import TEXT_SCALE
+from ovseg3d.heads.detection.names import SYNONYM
+from ovseg3d.points.semantic_scene import SemanticScene
+from ovseg3d.query.layout_prior import plane_of
+
+UNKNOWN = 0.3
+"""Probability that an object is of none of the kinds, or of a shape that the head does not know."""
+
+
+class ShapePrior:
+    """Log odds of names by the shapes of a run's instances; cached by name."""
+
+    def __init__(self, semantics: SemanticScene) -> None:
+        self._semantics = semantics
+        self._columns: dict[str, np.ndarray] = {}
+
+    def log_odds(self, phrases: Sequence[str]) -> Float[np.ndarray, "instances phrases"]:
+        """Log odds of names, given the shapes of instances; zero for floor, walls and ceiling.
+
+        Args:
+            phrases: the names.
+
+        Returns:
+            One row for each instance or rejected fragment, by its number; row 0 (none) is zero.
+        """
+        odds = np.zeros((int(self._semantics.piece.max(initial=0)) + 1, len(phrases)))
+        if not len(self._shapes):
+            return odds
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._columns and not plane_of(phrase)]
+        if new:
+            texts = _encoded(new)
+            known = (self._kinds.vectors @ texts.T).max(0) >= SYNONYM
+            told = TEXT_SCALE * self._shapes @ texts.T - self._evidence[:, None]
+            told = np.logaddexp(np.log(1 - UNKNOWN) + told, np.log(UNKNOWN))
+            self._columns |= dict(zip(new, np.where(known, told, 0.0).T))
+        for k, phrase in enumerate(phrases):
+            if not plane_of(phrase):
+                odds[1:, k] = self._columns[phrase]
+        return odds
+
+    @cached_property
+    def _shapes(self) -> Float[np.ndarray, "pieces text"]:
+        shapes = self._semantics.shapes
+        return np.zeros((0, 0), np.float32) if shapes is None else shapes
+
+    @cached_property
+    def _kinds(self) -> Names:
+        return Detector().names
+
+    @cached_property
+    def _evidence(self) -> Float[np.ndarray, " pieces"]:
+        """Logarithm of the mean over the kinds of exp(s k . e); 0 without a vector, so that such instances get 0."""
+        found = logsumexp(TEXT_SCALE * self._shapes @ self._kinds.vectors.T, axis=1)
+        return found - np.log(len(self._kinds.labels))
+
+
+def _encoded(phrases: Sequence[str]) -> Float[np.ndarray, "phrases text"]:
+    """Vectors of phrases by the built-in CLIP; zero, so that it means no kind, where a phrase is too long for it."""
+    clip = load_clip("builtin")
+    try:
+        return clip.encode_text(list(phrases)).numpy()
+    except EncoderError:
+        if len(phrases) == 1:
+            return np.zeros((1, clip.dim), np.float32)
+        return np.concatenate([_encoded([phrase]) for phrase in phrases])
