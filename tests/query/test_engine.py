@@ -42,7 +42,7 @@ def test_a_decision_needs_no_views(context: RunContext, run: RunFolder) -> None:
 
 def test_an_engine_answers_from_the_semantics_that_it_is_given(context: RunContext, run: RunFolder) -> None:
     few = context.semantics.take(np.arange(0, len(context.semantics.surface), 2))
-    few = replace(few, pieces=None, instance_crops=None)
+    few = replace(few, pieces=None, instance_crops=None, shapes=None)
     (answer,) = QueryEngine(run, semantics=few).ask(["red"], negatives=["sand"])
     assert len(answer.relevancy) == len(few.surface) < len(context.semantics.surface)
 

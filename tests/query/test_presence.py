@@ -343,7 +343,7 @@ def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
     plain = engine.ask(["red"])[0]
     assert plain.present and plain.probability is None, "calibrations are of scores with instance crops"
     faces = np.zeros((engine.semantics.piece.max(), engine.semantics.vectors.shape[1]), np.float32)
-    engine = QueryEngine(run, semantics=replace(engine.semantics, instance_crops=faces))
+    engine = QueryEngine(run, semantics=replace(engine.semantics, instance_crops=faces, shapes=None))
     red, green = engine.ask(["red", "a green box"])
     assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
     odds = np.log(green.score / (1 - green.score))
