@@ -133,7 +133,9 @@ class Teach:
         return pickle.loads(path.read_bytes())
 
     def _run(self, scene: Path, folder: Path) -> RunFolder:
-        config = replace(make_config(resolve_device("auto")), only="field,features")
+        # A field as a CPU trains it, wherever it is trained.
+        train = {"device": resolve_device("auto")}
+        config = replace(make_config("cpu", flags={"train": train}), only="field,features")
         run = load(folder) if (folder / "config.json").exists() else None
         if run is not None and run.status()["status"] == "done":
             return run
