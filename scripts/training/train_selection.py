@@ -4,10 +4,10 @@
     python -m scripts.training.train_selection --tests outputs/playroom/latest      # measured as well
 
 The examples are the nodes of merge trees, by the shipped merge model, in rooms furnished at random: 31 whose fields
-are trained once, with the defaults of a CPU (as in `train_merging`, whose folder of rooms may be shared), and more exact
-rooms, of which two in three are disturbed as fields are, with 15,000 to 150,000 points. Exact rooms have no features,
-clear ones, or mostly wrong ones, so that the models know more than the shipped encoders and settings. All are shown once
-more without a layout, since captures of other places have none.
+are trained once, with the defaults of a CPU (as in `train_merging`, whose folder of rooms may be shared), and more
+exact rooms, of which two in three are disturbed as fields are, with 15,000 to 150,000 points. Exact rooms have no
+features, clear ones, or mostly wrong ones, so that the models know more than the shipped encoders and settings. All are
+shown once more without a layout, since captures of other places have none.
 
 What is learnt of a node is the share of IoU thresholds from 0.5 to 0.95 that it meets with a true instance. The models
 are logistic regressions with weight decay, on features and their products; one with the detection head's proposals, one
