@@ -1,12 +1,13 @@
 """Shape prior: log odds of names, given what the detection head says of the shapes of instances.
 
 The head learns a vector for each voxel that lies near the text vector of the object's kind, in the joint space of the
-built-in CLIP. A run keeps their mean over each instance (`SemanticScene.shapes`), whatever its own encoder is. With
-e this mean, t the vector of a phrase and k those of the K kinds that the head was trained on,
+built-in CLIP. A run keeps their mean over each instance (`SemanticScene.shapes`), whatever its own encoder is. With e
+this mean, t the vector of a phrase, k those of the K kinds that the head was trained on, s the scale of that training,
+and u the probability that the head knows nothing of the object,
 
-    log odds = s t . e - log sum_k exp(s k . e) + log K,    s: the scale that the head was trained with
+    log odds = log((1 - u) p K + u),    p = exp(s t . e) / sum_k exp(s k . e)
 
-so that 0 says nothing. Phrases that mean none of the kinds get 0.
+so that 0 says nothing, and no name is vetoed. Phrases that mean none of the kinds get 0.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ class ShapePrior:
         self._columns: dict[str, np.ndarray] = {}
 
     def log_odds(self, phrases: Sequence[str]) -> Float[np.ndarray, "instances phrases"]:
-        """Log odds of names, given the shapes of instances; zero for floor, walls and ceiling.
+        """Log odds of names, given the shapes of instances. Zero for floor, walls and ceiling, and for LERF's method, as
+        sizes are.
 
         Args:
             phrases: the names.
@@ -45,7 +47,7 @@ class ShapePrior:
             One row for each instance or rejected fragment, by its number; row 0 (none) is zero.
         """
         odds = np.zeros((int(self._semantics.piece.max(initial=0)) + 1, len(phrases)))
-        if not len(self._shapes):
+        if not len(self._shapes) or self._semantics.sized is not None:
             return odds
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._columns and not plane_of(phrase)]
         if new:
@@ -62,7 +64,9 @@ class ShapePrior:
     @cached_property
     def _shapes(self) -> Float[np.ndarray, "pieces text"]:
         shapes = self._semantics.shapes
-        return np.zeros((0, 0), np.float32) if shapes is None else shapes
+        if shapes is None or shapes.shape[1] != self._kinds.vectors.shape[1]:  # of another version of the head
+            return np.zeros((0, 0), np.float32)
+        return shapes
 
     @cached_property
     def _kinds(self) -> Names:

@@ -56,5 +56,7 @@ def test_what_the_head_never_learnt_gets_nothing(scene: SemanticScene) -> None:
 
 def test_a_run_without_shapes_has_no_opinion(scene: SemanticScene) -> None:
     assert not ShapePrior(replace(scene, shapes=None)).log_odds(["chair"]).any()
+    foreign = replace(scene, shapes=np.eye(2, 7, dtype=np.float32))
+    assert not ShapePrior(foreign).log_odds(["chair"]).any(), "of a head with another text encoder"
     nothing = replace(scene, instance=np.zeros(3, np.int64), shapes=np.zeros((0, 4), np.float32))
     assert not ShapePrior(nothing).log_odds(["chair"]).any()
