@@ -2,12 +2,13 @@
 
 The head learns a vector for each voxel that lies near the text vector of the object's kind, in the joint space of the
 built-in CLIP. A run keeps their mean over each instance (`SemanticScene.shapes`), whatever its own encoder is. With e
-this mean, t the vector of a phrase, k those of the K kinds that the head was trained on, s the scale of that training,
-and u the probability that the head knows nothing of the object,
+this mean, k the text vectors of the K kinds that the head was trained on, s the scale of that training, and u the
+probability that the head knows nothing of the object, a phrase that means the kind i has
 
-    log odds = log((1 - u) p K + u),    p = exp(s t . e) / sum_k exp(s k . e)
+    log odds = log((1 - u) p_i K + u),    p_i = exp(s k_i . e) / sum_k exp(s k . e)
 
-so that 0 says nothing, and no name is vetoed. Phrases that mean none of the kinds get 0.
+so that 0 says nothing, and no name is vetoed. A phrase means the kind whose text vector is nearest ("a red chair": chair),
+if that is near enough; else it gets 0.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logsumexp
+from scipy.special import log_softmax
 
 from ovseg3d.encoders import load_clip
 from ovseg3d.errors import EncoderError
@@ -37,8 +38,8 @@ class ShapePrior:
         self._columns: dict[str, np.ndarray] = {}
 
     def log_odds(self, phrases: Sequence[str]) -> Float[np.ndarray, "instances phrases"]:
-        """Log odds of names, given the shapes of instances. Zero for floor, walls and ceiling, and for LERF's method, as
-        sizes are.
+        """Log odds of names, given the shapes of instances. Zero for floor, walls and ceiling, and for LERF's method,
+        as sizes are.
 
         Args:
             phrases: the names.
@@ -51,11 +52,9 @@ class ShapePrior:
             return odds
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._columns and not plane_of(phrase)]
         if new:
-            texts = _encoded(new)
-            known = (self._kinds.vectors @ texts.T).max(0) >= SYNONYM
-            told = TEXT_SCALE * self._shapes @ texts.T - self._evidence[:, None]
-            told = np.logaddexp(np.log(1 - UNKNOWN) + told, np.log(UNKNOWN))
-            self._columns |= dict(zip(new, np.where(known, told, 0.0).T))
+            near = self._kinds.vectors @ _encoded(new).T
+            told = np.where(near.max(0) >= SYNONYM, self._of_kinds[:, near.argmax(0)], 0.0)
+            self._columns |= dict(zip(new, told.T))
         for k, phrase in enumerate(phrases):
             if not plane_of(phrase):
                 odds[1:, k] = self._columns[phrase]
@@ -73,10 +72,11 @@ class ShapePrior:
         return Detector().names
 
     @cached_property
-    def _evidence(self) -> Float[np.ndarray, " pieces"]:
-        """Logarithm of the mean over the kinds of exp(s k . e); 0 without a vector, so that such instances get 0."""
-        found = logsumexp(TEXT_SCALE * self._shapes @ self._kinds.vectors.T, axis=1)
-        return found - np.log(len(self._kinds.labels))
+    def _of_kinds(self) -> Float[np.ndarray, "pieces kinds"]:
+        """Log odds of the kinds; 0 without a vector."""
+        logits = TEXT_SCALE * self._shapes @ self._kinds.vectors.T
+        share = log_softmax(logits, axis=1) + np.log(logits.shape[1])
+        return np.logaddexp(np.log(1 - UNKNOWN) + share, np.log(UNKNOWN))
 
 
 def _encoded(phrases: Sequence[str]) -> Float[np.ndarray, "phrases text"]:
