@@ -7,8 +7,8 @@ probability that the head knows nothing of the object, a phrase that means the k
 
     log odds = log((1 - u) p_i K + u),    p_i = exp(s k_i . e) / sum_k exp(s k . e)
 
-so that 0 says nothing, and no name is vetoed. A phrase means the kind whose text vector is nearest ("a red chair": chair),
-if that is near enough; else it gets 0.
+so that 0 says nothing, and no name is vetoed. A phrase means the kind whose text vector is nearest ("a red chair":
+chair), if that is near enough; else it gets 0.
 """
 
 from collections.abc import Sequence
