@@ -27,7 +27,7 @@ from scipy.special import expit, logsumexp
 
 LOGIT_SHARE = 0.7
 """Factor of the encoder's logit scale."""
-PRIOR = 0.1
+PRIOR = 0.06
 """Prior probability that a candidate is what the phrase names."""
 TIE = 1e-9
 """A tie with a negative stays below odds of 1."""
