@@ -9,6 +9,7 @@ run continues exactly.
 
 import functools
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -52,6 +53,8 @@ COUNTS_PER_DOUBLING = 4
 """Numbers of rays of a GPU's steps, for each doubling: each has CUDA graphs of its own."""
 MAX_GROWTH = 1.25
 """Largest factor by which the number of rays grows or shrinks from step to step."""
+PLANES_FIRST = os.environ.get("OVSEG3D_PLANES_FIRST") == "1"
+"""Experiment: whether planes are held from the first step."""
 LAG = 8
 """Steps after which a GPU's numbers of samples are read."""
 
@@ -273,7 +276,7 @@ class FieldStage:
             # The mean error of the light that stops, so that opacity cannot lower it.
             off = rendered[:, 3] / opacity.clamp_min(1e-3)
             loss = loss + config.depth_weight * (off * batch.depth_weight).sum()
-        if self._lines and step_scale == 1.0:
+        if self._lines and (step_scale == 1.0 or PLANES_FIRST):
             mean = distance / opacity.clamp_min(1e-3)
             loss = loss + config.planarity * _bend(mean, z_per_distance, batch.flatness * opacity.detach())
         loss = (loss + self.photos.penalty(photos, batch.view)) / total

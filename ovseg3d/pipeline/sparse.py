@@ -1,6 +1,7 @@
 """The sparse points of a run: from its folder, from the cache, or made from the photos."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ from ovseg3d.scene.given_points import given_points
 from ovseg3d.scene.observations import Observations
 from ovseg3d.scene.pycolmap_calls import Stopped
 from ovseg3d.scene.sparse import VERSION, SparseDepth, reconstruct
-from ovseg3d.scene.triangulation import MatchingSize
+from ovseg3d.scene.triangulation import MatchingSize, Triangulation, triangulate
 
 MAX_MASK_BYTES = 2**28
 """Largest mask file that is read."""
@@ -88,6 +89,31 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
             f" features each, to bound the time{kept}.",
         )
 
+    cache = FeatureCache.at(run.config.encode.cache_dir)
+
+    def triangulated() -> Triangulation | None:
+        """Experiment: the triangulation from the cache; pycolmap is imported only if it is not there."""
+
+        def compute() -> Mapping[str, np.ndarray]:
+            found = triangulate(
+                scene,
+                adjust=decisions.adjust_poses,
+                focal=decisions.adjust_focal,
+                threads=available_cores(),
+                seed=0,
+                report=report,
+            )
+            assert found is not None
+            seen = {name: getattr(found.observations, name) for name in ("view", "xy", "depth_z", "sigma", "points")}
+            rest = {name: getattr(found, name) for name in ("c2w", "focal_ratio", "errors_px")}
+            return {name: np.ascontiguousarray(array) for name, array in (seen | rest).items()}
+
+        arrays = cache.get_or_make("triangulated", content_key(points_facts), compute, context.stop)
+        assert arrays is not None
+        arrays = {name: np.array(array) for name, array in arrays.items()}
+        rest = [arrays.pop(name) for name in ("c2w", "focal_ratio", "errors_px")]
+        return Triangulation(Observations(**arrays), *rest)
+
     def make() -> Mapping[str, np.ndarray]:
         found = reconstruct(
             scene,
@@ -98,6 +124,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
             prior=None if prior is None else prior.disparity,
             given=given,
             report=report,
+            triangulated=triangulated if experiment else None,
         )
         made.append({"nothing": np.zeros(1, np.uint8)} if found is None else found.arrays())
         return made[-1]
@@ -112,10 +139,14 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         "seed": run.config.train.seed,
         "pycolmap": installed_version("pycolmap"),
     }
+    experiment = os.environ.get("OVSEG3D_EDGES")
+    points_facts = {name: facts[name] for name in ("scene", "photos", "adjust", "focal")} | {"seed": 0}
+    if experiment:
+        # One triangulation, that of seed 0, for all seeds.
+        facts = {**facts, "edges": experiment, "pycolmap": None, "seed": 0}
     if prior is not None:
         facts |= {"prior": prior.weight_hash, "transformers": installed_version("transformers")}
     try:
-        cache = FeatureCache.at(run.config.encode.cache_dir)
         arrays = cache.get_or_make(KIND, content_key(facts), make, context.stop)
     except CacheError:
         arrays = made[-1] if made else make()  # slower next time, but the cache is not needed

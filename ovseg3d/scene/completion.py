@@ -15,12 +15,13 @@ It is a Gaussian model, so its uncertainty is known: the spread of solutions for
 noise ("perturb and MAP", Papandreou and Yuille 2010).
 """
 
+import os
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
-from jaxtyping import Float, UInt8
-from scipy.ndimage import gaussian_filter
+from jaxtyping import Bool, Float, UInt8
+from scipy.ndimage import gaussian_filter, label
 from scipy.optimize import least_squares
 from scipy.sparse.linalg import splu
 
@@ -36,6 +37,12 @@ PLANE = 0.001
 """Deviation from a plane over three cells of constant colour, as a share of the median disparity."""
 EDGE = 0.1
 """The same across an edge."""
+LOOSE = 1.0
+"""The same across the border of a bare region without points, or (variant `loose`) across any edge."""
+BARE = 0.5
+"""Flatness from which a cell belongs to a bare region."""
+EDGES = os.environ.get("OVSEG3D_EDGES", "before")
+"""Experiment: before, loose or closed."""
 MIN_SIGMA = 0.005
 """Least relative deviation of a point."""
 AGREEING = 0.5
@@ -75,7 +82,12 @@ def complete(
     target = 1.0 / (depth_z * scale)
     lines, flat = _lines(flatness)
     shape, edge = (np.zeros(h * w), EDGE) if prior is None else _fitted(_means(prior, cell), points, target)
-    bend, tau = lines @ shape, PLANE + (edge - PLANE) * (1.0 - flat)
+    bend, steep = lines @ shape, 1.0 - flat
+    if EDGES == "loose":
+        edge, steep = LOOSE, np.square(steep)
+    elif EDGES == "closed":
+        edge = np.where(_borders(lines, flatness, xy / cell), LOOSE, edge)
+    tau = PLANE + (edge - PLANE) * steep
     line_weight, point_weight = 1.0 / tau, 1.0 / (np.maximum(sigma, MIN_SIGMA) * target)
     anchor = _ANCHOR * sparse.eye(h * w)
 
@@ -138,6 +150,20 @@ def _lines(
     flat = flatness.ravel()[cells].min(1)
     matrix = sparse.csr_matrix((values, (rows, cells.ravel())), (len(cells), h * w))
     return matrix, flat
+
+
+def _borders(
+    lines: sparse.csr_matrix, flatness: Float[np.ndarray, "rows columns"], at: Float[np.ndarray, "points 2"]
+) -> Bool[np.ndarray, " lines"]:
+    """Which lines lead out of a bare region that holds no point; `at` is in cells."""
+    found: Any = label(flatness > BARE)
+    region, count = found
+    h, w = flatness.shape
+    column, row = np.clip(at.astype(int), 0, (w - 1, h - 1)).T
+    pointless = ~np.isin(np.arange(count + 1), region[row, column])
+    pointless[0] = False  # of cells that are not bare
+    ends = region.ravel()[lines.indices].reshape(-1, 3)
+    return pointless[ends].any(1) & (ends != ends[:, :1]).any(1)
 
 
 def _means(image: Float[np.ndarray, "h w"], cell: int) -> Float[np.ndarray, " cells"]:

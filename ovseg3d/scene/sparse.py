@@ -16,7 +16,7 @@ from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.completion import cell_side, complete
 from ovseg3d.scene.images import load_photo
 from ovseg3d.scene.observations import Observations, joined
-from ovseg3d.scene.triangulation import Progress, triangulate
+from ovseg3d.scene.triangulation import Progress, Triangulation, triangulate
 
 VERSION = 6
 """Part of the key of cached results: raise it when the same photos give other ones."""
@@ -132,6 +132,7 @@ def reconstruct(
     prior: DepthPrior | None = None,
     given: Observations | None = None,
     report: Progress | None = None,
+    triangulated: Callable[[], Triangulation | None] | None = None,
 ) -> SparseDepth | None:
     """Sparse points of the training photos, and their completed depth; None if there are none.
 
@@ -145,13 +146,17 @@ def reconstruct(
         given: points that the capture brings. With tracks they join the triangulated ones; without, they are used
             only if there are none, since photos that do not see a point are taken to see it.
         report: receives a sentence and the completed share.
+        triangulated: experiment: gives the triangulation, instead of pycolmap.
 
     Raises:
         SceneError: a photo cannot be read.
         OutputError: the system's temporary folder cannot be written to.
     """
     report = report or (lambda _text, _share: None)
-    found = triangulate(scene, adjust=adjust, focal=focal, threads=threads, seed=seed, report=report)
+    if triangulated is None:
+        found = triangulate(scene, adjust=adjust, focal=focal, threads=threads, seed=seed, report=report)
+    else:
+        found = triangulated()
     if found is None and given is None:
         return None
     if found is None:
