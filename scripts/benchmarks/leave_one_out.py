@@ -64,7 +64,7 @@ _SUPERPOINTS, _PIPELINE, _QUERY = "ovseg3d.instances.superpoints", "ovseg3d.pipe
 INSTANCES: dict[str, dict[str, Any]] = {
     "smoothing": {f"{_PIPELINE}.smooth": lambda vectors, *_: vectors},
     "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},
-    "proposals of the head": {f"{_PIPELINE}.propose": lambda *_: None},
+    "proposals of the head": {f"{_PIPELINE}.segment": lambda *_: None},
 }
 """What replaces each stage of the surface's features and instances."""
 ANSWERS: dict[str, dict[str, Any]] = {

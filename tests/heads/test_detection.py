@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -287,7 +288,10 @@ def test_points_of_an_object_are_described_as_their_detection_is(room: PointClou
     for row, one in zip((1, 3), found, strict=False):
         assert described[row] @ one.embedding > 0.9
     twice = np.concatenate([ids, ids[ids == 1]])  # points that share a voxel count once
-    again = replace(said, voxel=np.concatenate([said.voxel, said.voxel[ids == 1]])).describe(twice)
+    more = {
+        name: np.concatenate([value, value[ids == 1]]) for name, value in vars(said).items() if len(value) == len(ids)
+    }
+    again = replace(said, **more).describe(twice)
     np.testing.assert_allclose(again, described, atol=1e-5)
 
 

@@ -231,7 +231,7 @@ def test_a_phrase_with_a_place_means_its_head_noun(tmp_path: Path) -> None:
         assert answer.present and set(answer.point_index) == set(np.flatnonzero(instance)), answer.phrase
 
 
-@pytest.mark.parametrize("floorlike, score", [(0.3425, 0.67), (0.3645, 0.51), (0.3672, 0.49)])
+@pytest.mark.parametrize("floorlike, score", [(0.3251, 0.67), (0.3471, 0.51), (0.3498, 0.49)])
 def test_a_patch_is_meant_with_or_without_its_plane(tmp_path: Path, floorlike: float, score: float) -> None:
     """A patch is a bit more like a box than its floor is: both are one, the patch alone, or neither."""
     dim, patch = 8, (np.hypot(GRID[:, 0] - 20, GRID[:, 1] - 20) < 6)
