@@ -160,7 +160,9 @@ class SelectionConfig:
     """Which nodes are instances."""
 
     least: float = 0.06
-    """Least quality of an instance."""
+    """Least quality of an instance where there are proposals..."""
+    least_by_form: float = 0.1
+    """...and where there are none: then quality is less certain."""
     form: SelectionModel | None = None
     """Where there are no proposals; by default the package's..."""
     head: SelectionModel | None = None
@@ -180,10 +182,10 @@ class SelectionConfig:
             allowed: which nodes may be instances.
         """
         if features.shape[1] == len(FORM):
-            model = self.form or shipped("form")
+            model, least = self.form or shipped("form"), self.least_by_form
         else:
-            model = self.head or shipped("head")
-        return best_nodes(tree, np.where(allowed, expit(model(features)) - self.least, -1.0))
+            model, least = self.head or shipped("head"), self.least
+        return best_nodes(tree, np.where(allowed, expit(model(features)) - least, -1.0))
 
 
 def best_nodes(tree: MergeTree, value: Float[np.ndarray, " nodes"]) -> Int[np.ndarray, " chosen"]:

@@ -64,12 +64,13 @@ _SUPERPOINTS, _PIPELINE, _QUERY = "ovseg3d.instances.superpoints", "ovseg3d.pipe
 INSTANCES: dict[str, dict[str, Any]] = {
     "smoothing": {f"{_PIPELINE}.smooth": lambda vectors, *_: vectors},
     "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},
-    "proposals of the head": {f"{_PIPELINE}.segment": lambda *_: None},
+    "proposals of the head": {f"{_PIPELINE}.segment": lambda *_: None},  # and names by shape
 }
 """What replaces each stage of the surface's features and instances."""
 ANSWERS: dict[str, dict[str, Any]] = {
     "hubness correction": {f"{_QUERY}.similarity.shifts": lambda own, *_: np.zeros(len(own))},
     "size prior": {f"{_QUERY}.size_prior.SizePrior.log_odds": lambda *given, **free: 0 * _size_odds(*given, **free)},
+    "names by shape": {f"{_QUERY}.room_prior.SHAPE_WEIGHT": 0.0},
     "layout prior": {f"{_QUERY}.layout_prior.LOG_ODDS": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
     "instance crops of candidates": {f"{_QUERY}.scene_decision.Candidates.of": without_crops},

@@ -11,7 +11,7 @@ from test_grouping import INDOOR, floor, two_boxes
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances import selection
 from ovseg3d.instances.graph import Contacts, MergeTree, agglomerate, merge_tree
-from ovseg3d.instances.grouping import NONE, find_instances, grow
+from ovseg3d.instances.grouping import NONE, InstanceConfig, find_instances, grow
 from ovseg3d.instances.selection import (
     FORM,
     HEAD,
@@ -158,6 +158,14 @@ def test_log_odds_are_quadratic_within_reach() -> None:
     assert model(told) == pytest.approx([
         0.25 + 0.5 * 1 - 2 + 0.1 * 1 + 0.3 * 2, 0.25 + 0.5 * 3 + 3 + 0.1 * 9 - 0.3 * 9
     ])  # fmt: skip
+
+
+def test_without_proposals_an_instance_has_a_least_quality_of_its_own() -> None:
+    surface = two_boxes().surface(0.004)
+    strict = InstanceConfig(selection=SelectionConfig(least_by_form=1.0))
+    assert find_instances(surface, []).count > 0 == find_instances(surface, [], config=strict).count
+    strict = InstanceConfig(selection=SelectionConfig(least=1.0))
+    assert find_instances(surface, [], config=strict).count == find_instances(surface, []).count
 
 
 def test_what_the_head_proposes_is_an_instance_and_what_it_takes_for_background_is_none() -> None:

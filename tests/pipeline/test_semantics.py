@@ -30,6 +30,7 @@ from ovseg3d.export import answers as answers_module
 from ovseg3d.export import drawing
 from ovseg3d.export import overlays as painter
 from ovseg3d.instances.layout import FLOOR, NONE, WALL
+from ovseg3d.pipeline.semantics import segment
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import FILE, load_semantics, save_semantics
 from ovseg3d.query.engine import QueryEngine
@@ -219,6 +220,14 @@ def test_what_is_read_is_checked(run: RunFolder, tmp_path: Path, name: str, chan
     save_file(arrays | {name: np.ascontiguousarray(change(arrays[name]))}, tmp_path / FILE, facts)
     with pytest.raises(RunError, match=words):
         load_semantics(tmp_path)
+
+
+def test_a_run_keeps_what_the_head_says_of_its_instances(run: RunFolder) -> None:
+    known = load_semantics(run.folder)
+    said = segment(known.surface, 1.0)
+    assert said is not None and known.shapes is not None and known.piece.max() > 0
+    described = said.describe(known.piece)[1:]
+    assert ((known.shapes * described).sum(1) > 0.95).all(), "but for the rounding of normals"
 
 
 def test_shapes_are_saved_and_checked(run: RunFolder, tmp_path: Path) -> None:

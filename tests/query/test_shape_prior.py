@@ -12,7 +12,10 @@ from ovseg3d.heads.detection import Detector
 from ovseg3d.heads.detection.losses import TEXT_SCALE
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene
+from ovseg3d.query.engine import QueryEngine
+from ovseg3d.query.room_prior import SHAPE_WEIGHT
 from ovseg3d.query.shape_prior import UNKNOWN, ShapePrior
+from ovseg3d.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -52,6 +55,21 @@ def test_what_the_head_never_learnt_gets_nothing(scene: SemanticScene) -> None:
     prior = ShapePrior(scene)
     assert not prior.log_odds(["floor", "a white wall", "zebra crossing", "very " * 200 + "large chair"]).any()
     assert prior.log_odds(["floor", "chair"])[1].tolist() == [0.0, prior.log_odds(["chair"])[1, 0]]
+
+
+def test_shapes_count_in_the_answers_of_a_room(run: RunFolder) -> None:
+    known = QueryEngine(run).semantics
+    chair = load_clip("builtin").encode_text(["chair"]).numpy()
+    shapes = np.repeat(chair, int(known.piece.max()), 0)
+    shaped, plain = (QueryEngine(run, semantics=replace(known, shapes=each)) for each in (shapes, None))
+    names = ("red", "chair", "television")
+    (more,), (less,) = (engine.decision.scene.logits(names) for engine in (shaped, plain))
+    of_piece = shaped.decision.scene.candidates.scene.piece > 0
+    expected = SHAPE_WEIGHT * ShapePrior(shaped.semantics).log_odds(names)[1]
+    np.testing.assert_allclose(more - less, of_piece[:, None] * expected, atol=1e-4)
+    assert of_piece.any() and expected[0] == 0 < expected[1]
+    listed = shaped.compare(names, ())[0] - plain.compare(names, ())[0]
+    assert (listed[known.instance > 0, 1] > 0).all() and not listed[known.piece == 0].any()
 
 
 def test_a_run_without_shapes_has_no_opinion(scene: SemanticScene) -> None:
