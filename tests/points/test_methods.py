@@ -21,7 +21,7 @@ from tiny import BOXES, write_tiny_scene
 
 from ovseg3d.engine import Event, save_checkpoint
 from ovseg3d.errors import ConfigError, EncoderError
-from ovseg3d.field.surface import Surface
+from ovseg3d.heads.detection.records import Segmentation
 from ovseg3d.instances.graph import MergeTree
 from ovseg3d.instances.selection import Proposals, SelectionConfig
 from ovseg3d.pipeline.semantics import room_scale
@@ -361,12 +361,11 @@ def test_a_rejected_fragment_has_a_crop_and_is_no_instance(learn: Learn, monkeyp
 def test_the_head_has_a_say_in_what_is_an_instance(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes the whole scene for one proposal, and all of it for background: every group is a fragment."""
 
-    def all_one(surface: Surface, metres_per_unit: float | None) -> Proposals:
-        assert metres_per_unit == 1.0
-        count = len(surface)
+    def all_one(said: Segmentation) -> Proposals:
+        count = len(said.foreground)
         return Proposals(np.zeros(count), [np.arange(count)], np.ones(1))
 
-    monkeypatch.setattr("ovseg3d.pipeline.semantics.propose", all_one)
+    monkeypatch.setattr("ovseg3d.pipeline.semantics.proposals_of", all_one)
     run = learn("default")
     assert run.metrics()["rejected_fragments"] > 1 and run.metrics()["instances"] == 0
     assert not load_semantics(run.folder).instance.any()
