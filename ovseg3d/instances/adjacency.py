@@ -13,17 +13,21 @@ little), tint and lightness, size (fragments belong to something), and shape. Sh
 height above the floor of the union, its growth over either, and which region is above or beside the other: a seat is
 within its chair, a mug is on top of its table.
 
-A network of six thousand weights maps these to the probability of two instances. It was trained on rooms with known
-instances (`scripts/training/train_merging.py`, which also measures it in held-out rooms), never on real ones. Inputs do
-not depend on units: sizes are in points, lengths in gaps between points. A greater difference never makes one instance
-more likely (see `GROWING`), and inputs far outside the training range are clipped.
+Where the detection head has a say, its votes for the centre and the size of a region's object are compared as well
+(see `proposals`).
+
+A network of six thousand weights maps these to the probability of two instances; there is one with votes and one
+without. They were trained on rooms with known instances (`scripts/training/train_merging.py`, which also measures them
+in held-out rooms), never on real ones. Inputs do not depend on units: sizes are in points, lengths in gaps between
+points or in sizes of objects. A greater difference never makes one instance more likely (see `GROWING`), and inputs far
+outside the training range are clipped.
 
 Colours are CIELAB / 100. Bends are those of `bends`.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +37,7 @@ from scipy.special import logit
 
 from ovseg3d.field.surface import Visibility
 from ovseg3d.instances.graph import Contacts, majority
+from ovseg3d.instances.proposals import COLUMNS, VOTE_FEATURES, vote_features
 
 PAIR_FEATURES = (
     "step", "bend", "photos", "leaves", "convex", "concave", "corner", "flat", "look", "look of the first features",
@@ -41,7 +46,10 @@ PAIR_FEATURES = (
     "height of the larger", "width of the smaller", "height of the smaller",
 )  # fmt: skip
 """Inputs of the network, in this order; the first eight are edge features."""
-GROWING = ("step", "photos", "look", "look of the first features", "look of the others", "tint", "lightness")
+GROWING = (
+    "step", "photos", "look", "look of the first features", "look of the others", "tint", "lightness", "votes apart",
+    "sizes apart",
+)  # fmt: skip
 """Increasing these never makes one instance more likely: the network's weights are constrained."""
 WEIGHTS = Path(__file__).with_name("merge_model.json")
 DEEP, ROUND = 0.5, 0.2
@@ -238,17 +246,18 @@ class MergeModel:
     direct: Float[np.ndarray, " features"]
 
     def __call__(self, told: Float[np.ndarray, "contacts features"]) -> Float[np.ndarray, " contacts"]:
-        """Log-odds of two instances against one, from `pair_features`."""
+        """Log-odds of two instances against one, from `MergeCost.told`."""
         scaled = ((told - self.mean) / self.deviation).clip(-REACH, REACH)
         hidden = np.tanh(scaled @ self.hidden[:-1] + self.hidden[-1])
         return hidden @ self.output[:-1] + self.output[-1] + scaled @ self.direct
 
 
 @cache
-def shipped() -> MergeModel:
-    """The model of the package."""
-    kept = json.loads(WEIGHTS.read_text())
-    assert kept["features"] == list(PAIR_FEATURES), "train_merging.py was not run since the features changed"
+def shipped(name: str) -> MergeModel:
+    """A model of the package: "form", or "head" with the detection head's votes."""
+    kept = json.loads(WEIGHTS.read_text())[name]
+    features = [*PAIR_FEATURES, *VOTE_FEATURES] if name == "head" else [*PAIR_FEATURES]
+    assert kept["features"] == features, "train_merging.py was not run since the features changed"
     return MergeModel(*(np.array(kept[name]) for name in ("mean", "deviation", "hidden", "output", "direct")))
 
 
@@ -258,8 +267,10 @@ class MergeConfig:
 
     limit: float = 0.2
     """Probability of two instances from which they do not merge."""
-    evaluator: Callable[[np.ndarray], np.ndarray] = field(default_factory=shipped)
-    """`pair_features` of pairs -> log-odds of two instances."""
+    form: Callable[[np.ndarray], np.ndarray] | None = None
+    """Log-odds of two instances where the head has no votes, see `MergeCost.told`; by default the package's..."""
+    head: Callable[[np.ndarray], np.ndarray] | None = None
+    """...and where it has."""
 
 
 @dataclass(frozen=True)
@@ -267,16 +278,31 @@ class MergeCost:
     """The merge cost of two regions, for `agglomerate`: below 1 they merge.
 
     It is the negative logarithm of the probability of one instance, relative to that at the limit. Means are those of
-    `pair_features`.
+    `pair_features`, then, where the head has a say, its votes (`Proposals.votes`).
     """
 
     config: MergeConfig
     first: int | None = None
     """See `pair_features`."""
+    votes: bool = False
+    """Whether the head has a say."""
+
+    def told(
+        self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
+    ) -> Float[np.ndarray, "contacts features"]:
+        """Inputs of the network: `PAIR_FEATURES`, then `VOTE_FEATURES` where the head has a say."""
+        if not self.votes:
+            return pair_features(contacts, weight, means, self.first)
+        own = pair_features(contacts, weight, means[:, :-COLUMNS], self.first)
+        return np.concatenate([own, vote_features(contacts, means[:, -COLUMNS:])], 1)
 
     def __call__(
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
     ) -> Float[np.ndarray, " contacts"]:
-        two = self.config.evaluator(pair_features(contacts, weight, means, self.first))
+        if self.votes:
+            model = self.config.head or shipped("head")
+        else:
+            model = self.config.form or shipped("form")
+        two = model(self.told(contacts, weight, means))
         # Rounded, so that equal pairs cost the same wherever they stand in a matrix product.
         return np.round(np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit)), 9)

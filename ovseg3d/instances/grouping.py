@@ -3,8 +3,9 @@
 Shape and colour are used first: they are known per point, while features are blurred over cells of the photos.
 
 1. Points are grouped into superpoints (see `superpoints`).
-2. Superpoints merge into regions; pairs that are most likely one instance, by their adjacency and appearance, merge
-   first (see `adjacency`). Regions on a plane of the room that look like most of it are layout: floor, ceiling, walls.
+2. Superpoints merge into regions; pairs that are most likely one instance, by their adjacency, their appearance and
+   the detection head's votes, merge first (see `adjacency`). Regions on a plane of the room that look like most of it
+   are layout: floor, ceiling, walls; but for superpoints that the head takes for objects.
 3. The other superpoints merge anew, until nothing touches. Instances are nodes of this tree (see `selection`). What is
    left of it are rejected fragments.
 4. Where a segmenter's masks are known, instances are those that the photos agree on instead (see `consensus`). If the
@@ -25,7 +26,8 @@ from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
 from ovseg3d.instances.consensus import ConsensusConfig, Layers, find_mask_instances
 from ovseg3d.instances.graph import EVEN_COST, MergeTree, add_up, agglomerate, merge_tree
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig
-from ovseg3d.instances.selection import Proposals, SelectionConfig, node_features
+from ovseg3d.instances.proposals import COLUMNS, Proposals
+from ovseg3d.instances.selection import SelectionConfig, node_features
 from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
 
 
@@ -38,7 +40,9 @@ class InstanceConfig:
     shade: float = 0.6
     """...and in lightness..."""
     alike: float = 1.1
-    """...and in appearance; the three are the axes of an ellipsoid."""
+    """...and in appearance; the three are the axes of an ellipsoid..."""
+    foreground: float = 0.3
+    """...unless the detection head gives it this probability of belonging to an object."""
     least: int = 15
     """Fewest points of an instance."""
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
@@ -99,8 +103,9 @@ def find_instances(
         ids = np.full(len(surface), int(config.least <= 1))
         return Instances(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
     made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
-    layout, inside, tree = grow(made, config)
-    told = node_features(tree, inside, made, layout, propose(made))
+    proposals = propose(made)
+    layout, inside, tree = grow(made, config, proposals)
+    told = node_features(tree, inside, made, layout, proposals)
     chosen = config.selection.select(tree, told, tree.sums(made.weight[inside, None])[:, 0] >= config.least)
 
     def points_of(nodes: np.ndarray) -> np.ndarray:
@@ -117,15 +122,25 @@ def find_instances(
 
 
 def grow(
-    made: Superpoints, config: InstanceConfig
+    made: Superpoints, config: InstanceConfig, proposals: Proposals | None = None
 ) -> tuple[Int[np.ndarray, " superpoints"], Int[np.ndarray, " rest"], MergeTree]:
     """The layout class of each superpoint; those that are no layout, and their merge tree."""
-    cost = MergeCost(config.merge, made.first)
-    region = agglomerate(made.contacts, made.weight, made.region_features, cost)
+    cost, means = MergeCost(config.merge, made.first, proposals is not None), region_means(made, proposals)
+    region = agglomerate(made.contacts, made.weight, means, cost)
     layout = _layout(region, made.seen, made.area, made.kind, config)
+    if proposals is not None:
+        layout = np.where(means[:, -COLUMNS] > config.foreground, NONE, layout)
     rest = np.flatnonzero(layout == NONE)
     contacts = made.contacts.among(rest, len(layout))
-    return layout, rest, merge_tree(contacts, made.weight[rest], made.region_features[rest], cost)
+    return layout, rest, merge_tree(contacts, made.weight[rest], means[rest], cost)
+
+
+def region_means(made: Superpoints, proposals: Proposals | None) -> Float[np.ndarray, "superpoints features"]:
+    """Inputs of the merge cost (see `MergeCost`): form, appearance and colour, and the head's votes."""
+    known = [made.form, made.seen]
+    if proposals is not None:
+        known.append(proposals.votes(made.superpoint, len(made.weight)))
+    return np.concatenate(known, 1)
 
 
 def _left_over(tree: MergeTree, chosen: np.ndarray) -> Int[np.ndarray, " nodes"]:

@@ -20,7 +20,6 @@ from those of the head, features do not depend on units.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +31,7 @@ from scipy.special import expit, logit
 from ovseg3d.instances.adjacency import spread
 from ovseg3d.instances.graph import MergeTree
 from ovseg3d.instances.layout import NONE
+from ovseg3d.instances.proposals import LEAST_CHANCE, Proposals
 from ovseg3d.instances.superpoints import Superpoints
 
 FORM = (
@@ -49,22 +49,8 @@ REACH = 3.0
 """Features are clipped at so many deviations from the mean."""
 COSTS = 0.01, 60.0
 """Merge costs are clipped here: leaves have none, and roots no next one."""
-LEAST_CHANCE = 0.005
-"""The mean probability of foreground is clipped this far from 0 and 1."""
 LARGER = 2.0
 """A proposal with so many times the points of a node may hold it as a part, and the other way round."""
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """The detection head's view of the points."""
-
-    foreground: Float[np.ndarray, " points"]
-    """Probability that a point belongs to an object."""
-    masks: Sequence[Int[np.ndarray, " _"]]
-    """Points of each proposal."""
-    scores: Float[np.ndarray, " proposals"]
-    """Expected box IoU of each, 0 to 1."""
 
 
 def node_features(

@@ -69,11 +69,6 @@ class Superpoints:
     """The photos' vote on each contact, see `adjacency.votes`."""
 
     @property
-    def region_features(self) -> Float[np.ndarray, "superpoints features"]:
-        """Inputs of the merge cost, see `adjacency.pair_features`: `form`, then `seen`."""
-        return np.concatenate([self.form, self.seen], 1)
-
-    @property
     def contacts(self) -> Contacts:
         """Edge features of the contacts, see `adjacency.edge_features`."""
         return edge_features(self.adjacency, self.plane, self.vote)

@@ -27,7 +27,7 @@ from ovseg3d.heads.detection import Detector, Segmentation
 from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
 from ovseg3d.instances.grouping import InstanceConfig, Instances, find_instances
 from ovseg3d.instances.layout import StructureConfig
-from ovseg3d.instances.selection import Proposals
+from ovseg3d.instances.proposals import Proposals
 from ovseg3d.instances.superpoints import Superpoints
 from ovseg3d.pipeline.context import Context
 from ovseg3d.points.basis import Basis
@@ -234,8 +234,9 @@ def segment(surface: Surface, metres_per_unit: float | None) -> Segmentation | N
 
 
 def proposals_of(said: Segmentation) -> Proposals:
-    """The detection head's view of the points, as the selection of instances takes it."""
-    return Proposals(said.foreground.astype(np.float64), said.masks, said.scores)
+    """The detection head's view of the points, as merging and the selection of instances take it."""
+    centers, log_sizes = said.centers[said.voxel], said.log_sizes[said.voxel]
+    return Proposals(said.foreground.astype(np.float64), centers, log_sizes, said.masks, said.scores)
 
 
 def lift_photos(

@@ -2,6 +2,7 @@
 
     python -m scripts.training.train_merging                                 # rooms of 21 seeds, and desk
     python -m scripts.training.train_merging --tests outputs/playroom/latest # measured as well, on runs of other rooms
+    python -m scripts.training.train_merging --head                          # the model with the detection head's votes
 
 Rooms are furnished at random. The field of each is trained once, with all defaults, into OUTPUT/<seed>. Surface points
 with lifted features are kept in OUTPUT/<seed>/points.pkl, so that an interrupted command can be continued. They are not
@@ -10,8 +11,10 @@ checked: remove OUTPUT after a change of the encoders.
 Superpoints are merged step by step, first by a hand-made formula, then by a network trained on these steps. Each pair
 of regions on the way is a training example, if both are mostly of one true instance each. To cover other runs and
 encoders, some examples lack features or photo regions, some have features that separate instances more clearly than
-the built-in encoders', and some have mostly wrong features. The result, OUTPUT/merge_model.json, replaces the package's
-file; then `train_selection` has to be run.
+the built-in encoders', and some have mostly wrong features. The result, OUTPUT/merge_model.json, is the package's file
+with the trained model in it, and replaces that file; then `train_selection` has to be run.
+
+The model with votes learns from other rooms, which the detection head has never seen. `train_selection` takes the same.
 
 The table is of rooms that were not trained on: each is left out once (in the second round, pairs in the other rooms
 were chosen by networks that had seen it), and tests are never trained on. IoU: mean over true instances of that with
@@ -38,12 +41,13 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.evaluate.measure import exact_cloud, limit_of, read_objects
 from ovseg3d.features.encode import encode_scene
 from ovseg3d.field.surface import Surface, Visibility
-from ovseg3d.files import write_atomic
-from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, REACH, MergeConfig, MergeCost, MergeModel, pair_features
+from ovseg3d.files import read_json, write_atomic
+from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, REACH, WEIGHTS, MergeConfig, MergeCost, MergeModel
 from ovseg3d.instances.graph import MergeTree, add_up, agglomerate
-from ovseg3d.instances.grouping import InstanceConfig, grow
+from ovseg3d.instances.grouping import InstanceConfig, grow, region_means
+from ovseg3d.instances.proposals import VOTE_FEATURES, Proposals
 from ovseg3d.instances.superpoints import Superpoints, find_superpoints
-from ovseg3d.pipeline.semantics import clues, lift_photos, survey
+from ovseg3d.pipeline.semantics import clues, lift_photos, proposals_of, segment, survey
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.fields import restore
@@ -68,6 +72,10 @@ CLEAN = 16
 """Dimension of the simulated clear features."""
 BLOTCH, WRONG = 0.15, 1.5
 """Size of wrong regions, as a share of the room's diagonal, and strength relative to the right features."""
+FORM_SEEDS = (3002, 3003, *range(3010, 3020), *range(3022, 3031))
+"""Rooms furnished at random, for the model without votes..."""
+HEAD_SEEDS = (*range(3041, 3046), *range(3201, 3227))
+"""...and for the one with votes."""
 HIDDEN, NETWORKS, STEPS, BATCH, RATE, DECAY = 32, 6, 600, 2048, 1e-2, 1e-2
 
 
@@ -91,31 +99,39 @@ ROOM = 1_000_000
 class Teach:
     """Train on rooms, and write merge_model.json and a table."""
 
-    seeds: tuple[int, ...] = (3002, 3003, *range(3010, 3020), *range(3022, 3031))
-    """Rooms furnished at random."""
-    scenes: tuple[Path, ...] = (ROOT / "scenes/desk",)
-    """Existing rooms. Playroom is excluded, since results are reported on it."""
+    seeds: tuple[int, ...] | None = None
+    """Rooms furnished at random; None: those that the shipped model learnt from."""
+    scenes: tuple[Path, ...] | None = None
+    """Existing rooms; None: the desk, for the model without votes. Playroom is excluded, since results are reported on
+    it."""
     tests: tuple[Path, ...] = ()
     """Runs on other synthetic rooms to measure the trained models on."""
     output: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("outputs/merging")
+    head: bool = False
+    """Train the model with the detection head's votes."""
 
     def main(self) -> None:
         """Prepare missing rooms, train, and measure."""
-        names = [*(str(seed) for seed in self.seeds), *(scene.resolve().name for scene in self.scenes)]
+        seeds, scenes = self.seeds, self.scenes
+        if seeds is None:
+            seeds = HEAD_SEEDS if self.head else FORM_SEEDS
+        if scenes is None:
+            scenes = () if self.head else (ROOT / "scenes/desk",)
+        names = [*(str(seed) for seed in seeds), *(scene.resolve().name for scene in scenes)]
         if len(set(names)) < max(2, len(names)):
             raise ConfigError(
                 "Each room is left out once: there have to be two, with names of their own", where="--seeds"
             )
         tests = [load(run) for run in self.tests]
-        rooms = [self.made(seed) for seed in self.seeds]
-        rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
-        evaluator = learn([material(room) for room in rooms])
+        rooms = [self.made(seed) for seed in seeds]
+        rooms += [self._of(scene.resolve().name, scene) for scene in scenes]
+        evaluator = learn([material(room, self.head) for room in rooms])
         everyone = evaluator(None)
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in kept(everyone, names).items()]
-        write_atomic(self.output / "merge_model.json", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        models = {**read_json(WEIGHTS), "head" if self.head else "form": kept(everyone, names)}
+        write_atomic(self.output / "merge_model.json", file_of(models))
         print(f"wrote {self.output / 'merge_model.json'}", flush=True)
         rest = [points_of(run, run.load_scene().path.name) for run in tests]
-        text = table([(room, evaluator(room.scene)) for room in rooms], [(room, everyone) for room in rest])
+        text = table([(room, evaluator(room.scene)) for room in rooms], [(room, everyone) for room in rest], self.head)
         write_atomic(self.output / "table.md", text.encode())
         print(f"\n{text}")
 
@@ -189,10 +205,18 @@ class Material:
     true: np.ndarray
     ways: list[tuple[Superpoints, float]]
     """With the weight of their examples."""
+    proposals: Proposals | None = None
 
 
-def material(points: Points) -> Material:
-    """Superpoints of a room."""
+def proposed(points: Points) -> Proposals:
+    """What the detection head says of a room, in metres."""
+    said = segment(points.surface, 1.0)
+    assert said is not None, "synthetic rooms are metric, and have points"
+    return proposals_of(said)
+
+
+def material(points: Points, head: bool = False) -> Material:
+    """Superpoints of a room, and what the head says of it."""
     clean = clear_features(points.true)
     clearer = [np.concatenate([_unit(features), clean], 1) for features in points.appearance]
     ways = [
@@ -208,7 +232,7 @@ def material(points: Points) -> Material:
         (find_superpoints(points.surface, features, points.visibilities if regions else [], regions), share)
         for features, regions, share in ways
     ]
-    return Material(points.scene, points.true, made)
+    return Material(points.scene, points.true, made, proposed(points) if head else None)
 
 
 def clear_features(true: np.ndarray) -> np.ndarray:
@@ -234,15 +258,18 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def lessons(room: Material, evaluator: Callable[[np.ndarray], np.ndarray]) -> Lessons:
     """The pairs of regions that occur while a room's superpoints are merged by a model."""
-    config = MergeConfig(limit=LIMIT, evaluator=evaluator)
-    return _together([_steps(room.true, made, MergeCost(config, made.first), share) for made, share in room.ways])
+    config, head = MergeConfig(LIMIT, evaluator, evaluator), room.proposals
+    return _together([
+        _steps(room.true, made, MergeCost(config, made.first, head is not None), share, head)
+        for made, share in room.ways
+    ])  # fmt: skip
 
 
-def _steps(true: np.ndarray, made: Superpoints, price: MergeCost, share: float) -> Lessons:
+def _steps(true: np.ndarray, made: Superpoints, price: MergeCost, share: float, head: Proposals | None) -> Lessons:
     names, number = np.unique(true, return_inverse=True)
     known = np.zeros((len(made.weight), len(names)))
     np.add.at(known, (made.superpoint, number), 1)
-    contacts, weight, means, found = made.contacts, made.weight, made.region_features, []
+    contacts, weight, means, found = made.contacts, made.weight, region_means(made, head), []
     for stage in STAGES:
         group = agglomerate(contacts, weight, means, price, stage)
         count = int(group.max()) + 1
@@ -252,7 +279,7 @@ def _steps(true: np.ndarray, made: Superpoints, price: MergeCost, share: float) 
         usual, pure = known.argmax(1), known.max(1) / known.sum(1)
         good = ((pure > PURE) & (names[usual] > 0))[contacts.pair].all(1)
         a, b = contacts.pair[good].T
-        told = pair_features(contacts, weight, means, made.first)[good]
+        told = price.told(contacts, weight, means)[good]
         found.append(Lessons(told, usual[a] != usual[b], share * np.minimum(weight[a], weight[b]) ** SIZE))
     return _together(found)
 
@@ -276,7 +303,7 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> MergeModel:
         parameters = [*hidden_layer.parameters(), *output_layer.parameters(), *direct_way.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-        grows = torch.tensor([name in GROWING for name in PAIR_FEATURES])
+        grows = torch.tensor([name in GROWING for name in features_of(scaled)])
         for own in rows:
             x = torch.from_numpy(scaled[own])
             said = (output_layer(torch.tanh(hidden_layer(x))) + direct_way(x))[:, 0]
@@ -296,6 +323,11 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> MergeModel:
         offset += float(after[0]) / NETWORKS
         direct += past[0] / NETWORKS
     return MergeModel(mean, deviation, np.concatenate(hidden, 1), np.append(np.concatenate(output), offset), direct)
+
+
+def features_of(told: np.ndarray) -> list[str]:
+    """Names of the columns, with votes or without."""
+    return [*PAIR_FEATURES, *VOTE_FEATURES][: told.shape[1]]
 
 
 def learn(rooms: Sequence[Material]) -> Callable[[str | None], MergeModel]:
@@ -344,32 +376,46 @@ def superpoints_of(room: Points) -> Superpoints:
     return find_superpoints(room.surface, room.appearance, room.visibilities, room.regions)
 
 
-def grown(made: Superpoints, evaluator: Callable[[np.ndarray], np.ndarray] | None = None) -> Grown:
+def grown(
+    made: Superpoints,
+    evaluator: Callable[[np.ndarray], np.ndarray] | None = None,
+    proposals: Proposals | None = None,
+) -> Grown:
     """The merge tree of superpoints by a merge model, by default the shipped one."""
-    config = InstanceConfig() if evaluator is None else InstanceConfig(merge=MergeConfig(evaluator=evaluator))
-    return Grown(made, *grow(made, config))
+    merge = MergeConfig(form=evaluator, head=evaluator)
+    return Grown(made, *grow(made, InstanceConfig(merge=merge), proposals))
 
 
 def kept(learnt: MergeModel, rooms: Sequence[str]) -> dict[str, Any]:
     """The content of the package's file."""
     rounded = np.vectorize(lambda value: float(f"{value:.5g}"))
     weights = {name: rounded(value).tolist() for name, value in vars(learnt).items()}
-    return {"features": list(PAIR_FEATURES), "rooms": list(rooms), **weights}
+    return {"features": features_of(learnt.mean[None]), "rooms": list(rooms), **weights}
+
+
+def file_of(models: dict[str, dict[str, Any]]) -> bytes:
+    """The package's file: a line for each array."""
+    parts = []
+    for name, model in models.items():
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in model.items()]
+        parts.append(f"{json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n}")
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
 
 
 Measured = Sequence[tuple[Points, Callable[[np.ndarray], np.ndarray]]]
 """Rooms, each with the merge model to measure on it."""
 
 
-def table(rooms: Measured, tests: Measured) -> str:
+def table(rooms: Measured, tests: Measured, head: bool = False) -> str:
     """Quality of the merge trees of left-out rooms and of test rooms, as a markdown table."""
-    head = ["room", "instances", "IoU by hand", "learnt", "recall by hand", "learnt"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    titles = ["room", "instances", "IoU by hand", "learnt", "recall by hand", "learnt"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for kind, group in (("", rooms), (", never taught", tests)):
         scores = []
         for room, evaluator in group:
-            made = superpoints_of(room)
-            hand, best = (grown(made, by).overlaps(room.true).max(0) for by in (by_hand, evaluator))
+            made, proposals = superpoints_of(room), proposed(room) if head else None
+            hand = grown(made, by_hand).overlaps(room.true).max(0)
+            best = grown(made, evaluator, proposals).overlaps(room.true).max(0)
             scores.append([len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean()])
             lines.append(_line(f"{room.scene}{kind}", scores[-1]))
             print(lines[-1], flush=True)

@@ -10,9 +10,10 @@ features, clear ones, or mostly wrong ones, so that the models know more than th
 shown once more without a layout, since captures of other places have none.
 
 What is learnt of a node is the share of IoU thresholds from 0.5 to 0.95 that it meets with a true instance. The models
-are logistic regressions with weight decay, on features and their products; one with the detection head's proposals, one
-without. The result, OUTPUT/selection.json, replaces the package's file. There the model without is still that of five
-rooms (3041 to 3045): fitted to all 31, it cuts corners off plain boxes in the tests' rooms.
+are logistic regressions with weight decay, on features and their products; one with the detection head's proposals and
+one without, each of the trees that grow with or without them. The result, OUTPUT/selection.json, replaces the package's
+file. There the model without is still that of five rooms (3041 to 3045): fitted to all 31, it cuts corners off plain
+boxes in the tests' rooms.
 
 The table: recall and precision of instances at point IoU 0.5, without and with the head's proposals, and the recall of
 the best choice of nodes; in rooms of the training by models that the room was left out of, and in test rooms, which are
@@ -36,13 +37,15 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.files import write_atomic
 from ovseg3d.instances.graph import MergeTree, spacing
 from ovseg3d.instances.grouping import InstanceConfig
+from ovseg3d.instances.proposals import Proposals
 from ovseg3d.instances.selection import FORM, HEAD, SelectionConfig, SelectionModel, node_features
-from ovseg3d.pipeline.semantics import proposals_of, segment
+from ovseg3d.instances.superpoints import Superpoints
 from ovseg3d.session import load
 from scripts.start import start
 from scripts.training.detection_rooms import make_detection_room
 from scripts.training.field_like import field_like
 from scripts.training.train_merging import (
+    HEAD_SEEDS,
     ROOM,
     Points,
     Teach,
@@ -50,6 +53,7 @@ from scripts.training.train_merging import (
     clear_features,
     grown,
     points_of,
+    proposed,
     superpoints_of,
 )  # fmt: skip
 
@@ -65,12 +69,12 @@ POINTS = 15_000, 150_000
 
 @dataclass(frozen=True)
 class Nodes:
-    """The merge tree of a room."""
+    """A merge tree of a room."""
 
     room: str
     tree: MergeTree
     features: np.ndarray
-    """Of each node, with those of the head."""
+    """Of each node; with those of the head, if the tree grew with its votes."""
     allowed: np.ndarray
     """Which nodes have enough points."""
     iou: np.ndarray
@@ -78,6 +82,11 @@ class Nodes:
 
     weight: float = 1.0
     """Of its nodes in training."""
+
+    @property
+    def head(self) -> bool:
+        """Whether the head has a say."""
+        return self.features.shape[1] > len(FORM)
 
     @property
     def good(self) -> np.ndarray:
@@ -95,7 +104,7 @@ class Nodes:
 class TrainSelection:
     """Fit the models, and write selection.json and a table."""
 
-    seeds: tuple[int, ...] = (*range(3041, 3046), *range(3201, 3227))
+    seeds: tuple[int, ...] = HEAD_SEEDS
     """Rooms furnished at random, whose fields are trained."""
     exact: tuple[int, ...] = tuple(range(880_000, 880_012))
     """Exact rooms."""
@@ -114,32 +123,38 @@ class TrainSelection:
         kept = {"rooms": [room[0].room for room in rooms], "features": [*FORM, *HEAD]}
         kept |= {"form": _numbers(config.form), "head": _numbers(config.head)}
         write_atomic(self.output / "selection.json", (json.dumps(kept) + "\n").encode())
-        print("| room | objects | nodes | without the head | with it |\n| --- | --- | --- | --- | --- |")
+        print("| room | objects | nodes | by form alone | nodes | with the head |")
+        print("| --- | --- | --- | --- | --- | --- |")
         for left_out in rooms:
             rest = [nodes for room in rooms if room is not left_out for nodes in room]
-            print(line(left_out[0], fit([*rest, *exact])), flush=True)
+            print(line(left_out, fit([*rest, *exact])), flush=True)
         for run in self.tests:
             folder = load(run)
             path = self.output / "tests" / f"{folder.load_scene().path.name}.pkl"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, pickle.dumps(points_of(folder, folder.load_scene().path.name)))
-            print(line(nodes_of(pickle.loads(path.read_bytes()))[0], config), flush=True)
+            print(line(nodes_of(pickle.loads(path.read_bytes())), config), flush=True)
 
 
 def nodes_of(room: Points, weight: float = 1.0) -> list[Nodes]:
-    """The merge trees of a room by the shipped merge model: with its layout, and without one."""
-    said = segment(room.surface, 1.0)
-    assert said is not None, "synthetic rooms are metric, and have points"
-    proposals = proposals_of(said)
-    made, found = superpoints_of(room), []
+    """The merge trees of a room by the shipped merge models, without the head and with it: with the room's layout, then
+    without one."""
+    made, proposals = superpoints_of(room), proposed(room)
     nothing = np.zeros(len(made.weight), np.int64)
-    for superpoints, share in ((made, weight), (replace(made, plane=nothing, kind=nothing), EXACT)):
-        own = grown(superpoints)
-        features = node_features(own.tree, own.inside, own.made, own.layout, proposals)
-        allowed = own.sums(np.arange(len(room.true))) >= InstanceConfig.least
-        found.append(Nodes(room.scene, own.tree, features, allowed, own.overlaps(room.true), share))
-    return found
+    bare = replace(made, plane=nothing, kind=nothing)
+    return [
+        _nodes(room, superpoints, said, share)
+        for superpoints, share in ((made, weight), (bare, EXACT))
+        for said in (None, proposals)
+    ]
+
+
+def _nodes(room: Points, made: Superpoints, proposals: Proposals | None, weight: float) -> Nodes:
+    own = grown(made, proposals=proposals)
+    features = node_features(own.tree, own.inside, own.made, own.layout, proposals)
+    allowed = own.sums(np.arange(len(room.true))) >= InstanceConfig.least
+    return Nodes(room.scene, own.tree, features, allowed, own.overlaps(room.true), weight)
 
 
 def exact_nodes(seed: int) -> list[Nodes]:
@@ -167,14 +182,14 @@ def exact_nodes(seed: int) -> list[Nodes]:
 
 def fit(rooms: Sequence[Nodes]) -> SelectionConfig:
     """Logistic regressions on the nodes of rooms."""
-    features, quality = (np.concatenate([getattr(r, n)[r.allowed] for r in rooms]) for n in ("features", "quality"))
-    weight = np.concatenate([np.full(room.allowed.sum(), room.weight) for room in rooms])
     return SelectionConfig(
-        form=_fitted(features[:, : len(FORM)], quality, weight), head=_fitted(features, quality, weight)
+        form=_fitted([room for room in rooms if not room.head]), head=_fitted([room for room in rooms if room.head])
     )
 
 
-def _fitted(features: np.ndarray, quality: np.ndarray, weight: np.ndarray) -> SelectionModel:
+def _fitted(rooms: Sequence[Nodes]) -> SelectionModel:
+    features, quality = (np.concatenate([getattr(r, n)[r.allowed] for r in rooms]) for n in ("features", "quality"))
+    weight = np.concatenate([np.full(room.allowed.sum(), room.weight) for room in rooms])
     count = features.shape[1]
     mean = np.average(features, axis=0, weights=weight)
     deviation = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weight)) + 1e-6
@@ -200,17 +215,15 @@ def _numbers(model: SelectionModel | None) -> dict[str, Any]:
     return {name: rounded(value).tolist() for name, value in vars(model).items()}
 
 
-def line(room: Nodes, config: SelectionConfig) -> str:
-    """Recall and precision of a room, as a row of the table."""
-
-    def figures(features: np.ndarray) -> str:
-        chosen = config.select(room.tree, features, room.allowed)
-        recall = (room.iou[chosen].max(0, initial=0) >= THRESHOLDS[0]).mean()
-        return f"{recall:.1%}, {room.good[chosen].mean():.1%} of {len(chosen)}"
-
-    most = (room.iou.max(0) >= THRESHOLDS[0]).mean()
-    without, with_head = figures(room.features[:, : len(FORM)]), figures(room.features)
-    return f"| {room.room} | {room.iou.shape[1]} | {most:.1%} | {without} | {with_head} |"
+def line(room: Sequence[Nodes], config: SelectionConfig) -> str:
+    """Best choice of nodes, recall and precision of a room without the head and with it, as a row of the table."""
+    cells = [room[0].room, str(room[0].iou.shape[1])]
+    for own in room[:2]:
+        chosen = config.select(own.tree, own.features, own.allowed)
+        recall = (own.iou[chosen].max(0, initial=0) >= THRESHOLDS[0]).mean()
+        most = (own.iou.max(0) >= THRESHOLDS[0]).mean()
+        cells += [f"{most:.1%}", f"{recall:.1%}, {own.good[chosen].mean():.1%} of {len(chosen)}"]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

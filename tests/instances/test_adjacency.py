@@ -24,6 +24,8 @@ from ovseg3d.instances.adjacency import (
     votes,
 )
 from ovseg3d.instances.graph import Contacts
+from ovseg3d.instances.grouping import region_means
+from ovseg3d.instances.proposals import VOTE_FEATURES
 from ovseg3d.instances.superpoints import find_superpoints
 
 ROOT = 2**-0.5
@@ -151,17 +153,18 @@ def test_forms_of_patches_are_in_gaps_above_the_floor(unit: float) -> None:
     assert top.any() and found.form[top, 2] * found.gap == pytest.approx(0.5 * unit, rel=0.05)
     on_floor = height < 0.01 * unit + 7
     assert on_floor.any() and np.abs(found.form[on_floor, 2]).max() < 1
-    assert (found.region_features[:, MOMENTS:] == found.seen).all()
+    assert (region_means(found, None) == np.concatenate([found.form, found.seen], 1)).all()
 
 
-def test_the_judge_says_what_its_network_says_in_torch() -> None:
+@pytest.mark.parametrize("name", ["form", "head"])
+def test_the_judge_says_what_its_network_says_in_torch(name: str) -> None:
     import torch
 
-    own = shipped()
+    own = shipped(name)
     random = np.random.default_rng(0)
-    told = own.mean + 3 * own.deviation * random.normal(size=(50, len(PAIR_FEATURES)))
+    told = own.mean + 3 * own.deviation * random.normal(size=(50, len(own.mean)))
     hidden, output = (torch.from_numpy(value) for value in (own.hidden, own.output))
-    layers = torch.nn.Linear(len(PAIR_FEATURES), hidden.shape[1]).double(), torch.nn.Linear(hidden.shape[1], 1).double()
+    layers = torch.nn.Linear(len(own.mean), hidden.shape[1]).double(), torch.nn.Linear(hidden.shape[1], 1).double()
     with torch.no_grad():
         for layer, weight in zip(layers, (hidden, output[:, None])):
             layer.weight.copy_(weight[:-1].T)
@@ -188,11 +191,13 @@ def test_the_price_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
     assert MergeCost(MergeConfig(0.3, said))(contact, weight, means) < 1
 
 
-def test_more_difference_is_never_one_thing() -> None:
+@pytest.mark.parametrize("name", ["form", "head"])
+def test_more_difference_is_never_one_thing(name: str) -> None:
     """Far beyond what was seen, too, and of regions of any kind."""
-    own, random = shipped(), np.random.default_rng(0)
-    told = own.mean + 3 * own.deviation * random.normal(size=(200, len(PAIR_FEATURES)))
-    grows, first = [PAIR_FEATURES.index(name) for name in GROWING], own(told)
+    own, random = shipped(name), np.random.default_rng(0)
+    told = own.mean + 3 * own.deviation * random.normal(size=(200, len(own.mean)))
+    names = [*PAIR_FEATURES, *VOTE_FEATURES][: len(own.mean)]
+    grows, first = [k for k, feature in enumerate(names) if feature in GROWING], own(told)
     for _ in range(8):
         more = told.copy()
         more[:, grows] += own.deviation[grows] * random.exponential(2.0, (len(told), len(grows)))

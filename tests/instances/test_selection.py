@@ -7,20 +7,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 from test_grouping import INDOOR, floor, two_boxes
+from test_proposals import proposals
 
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances import selection
 from ovseg3d.instances.graph import Contacts, MergeTree, agglomerate, merge_tree
 from ovseg3d.instances.grouping import NONE, InstanceConfig, find_instances, grow
-from ovseg3d.instances.selection import (
-    FORM,
-    HEAD,
-    Proposals,
-    SelectionConfig,
-    SelectionModel,
-    best_nodes,
-    node_features,
-)
+from ovseg3d.instances.selection import FORM, HEAD, SelectionConfig, SelectionModel, best_nodes, node_features
 from ovseg3d.instances.superpoints import find_superpoints
 from ovseg3d.pipeline.semantics import segment
 
@@ -127,7 +120,7 @@ def test_the_head_says_of_a_node_how_its_proposals_lie() -> None:
     made = find_superpoints(surface, [room.features()], structure=INDOOR.structure)
     layout, inside, tree = grow(made, INDOOR)
     masks = [np.flatnonzero(true == 1)[:100], np.flatnonzero(true > 0)]
-    seen = Proposals(np.where(true == 1, 0.9, 0.0), masks, np.array([0.5, 0.8]))
+    seen = proposals(surface, true, np.where(true == 1, 0.9, 0.0), masks, [0.5, 0.8])
     told = dict(zip(HEAD, node_features(tree, inside, made, layout, seen)[:, len(FORM) :].T, strict=True))
     for node in range(len(tree)):
         own = np.isin(made.superpoint, inside[sorted(regions_of(tree, node))])
@@ -146,7 +139,7 @@ def test_the_head_says_of_a_node_how_its_proposals_lie() -> None:
     empty = replace(seen, masks=[*masks, np.zeros(0, np.int64)], scores=np.array([0.5, 0.8, 0.9]))
     again = node_features(tree, inside, made, layout, empty)[:, len(FORM) :]
     np.testing.assert_allclose(again, np.stack(list(told.values()), 1))
-    nothing = node_features(tree, inside, made, layout, Proposals(seen.foreground, [], np.zeros(0)))
+    nothing = node_features(tree, inside, made, layout, replace(seen, masks=[], scores=np.zeros(0)))
     assert not nothing[:, len(FORM) + 1 :].any()
 
 
@@ -172,7 +165,7 @@ def test_what_the_head_proposes_is_an_instance_and_what_it_takes_for_background_
     room = two_boxes()
     surface, true = room.surface(0.004), room.instances
     masks = [np.flatnonzero(true == 1), np.flatnonzero(true != 1)]
-    seen = Proposals(np.where(true == 1, 0.95, 0.01), masks, np.array([0.8, 0.8]))
+    seen = proposals(surface, true, np.where(true == 1, 0.95, 0.01), masks, [0.8, 0.8])
     found = find_instances(surface, [room.features()], propose=lambda made: seen, config=INDOOR)
     assert found.count == 1 and found.rejected_fragments >= 1
     assert (found.instance[true == 1] == 1).mean() > 0.95 and not found.instance[true == 2].any()

@@ -23,7 +23,8 @@ from ovseg3d.engine import Event, save_checkpoint
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.heads.detection.records import Segmentation
 from ovseg3d.instances.graph import MergeTree
-from ovseg3d.instances.selection import Proposals, SelectionConfig
+from ovseg3d.instances.proposals import Proposals
+from ovseg3d.instances.selection import SelectionConfig
 from ovseg3d.pipeline.semantics import room_scale
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.lerf import COUNT
@@ -363,7 +364,7 @@ def test_the_head_has_a_say_in_what_is_an_instance(learn: Learn, monkeypatch: py
 
     def all_one(said: Segmentation) -> Proposals:
         count = len(said.foreground)
-        return Proposals(np.zeros(count), [np.arange(count)], np.ones(1))
+        return Proposals(np.zeros(count), np.zeros((count, 3)), np.zeros((count, 3)), [np.arange(count)], np.ones(1))
 
     monkeypatch.setattr("ovseg3d.pipeline.semantics.proposals_of", all_one)
     run = learn("default")

@@ -11,6 +11,7 @@ from instances.test_grouping import floor
 from ovseg3d.errors import ConfigError
 from ovseg3d.instances import adjacency
 from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, MergeConfig
+from ovseg3d.instances.proposals import VOTE_FEATURES
 from scripts.training import train_merging
 from scripts.training.train_merging import (
     ROOM,
@@ -71,10 +72,11 @@ def test_the_merge_model_learns_an_exclusive_or(short: None) -> None:
 
 def test_the_merge_model_is_monotonic_in_growing_features(short: None) -> None:
     """Lessons that say that instances of unlike colours are one are not believed."""
-    told = np.random.default_rng(0).normal(size=(4000, len(PAIR_FEATURES)))
-    grows = [PAIR_FEATURES.index(name) for name in GROWING]
+    names = [*PAIR_FEATURES, *VOTE_FEATURES]
+    told = np.random.default_rng(0).normal(size=(4000, len(names)))
+    grows = [names.index(name) for name in GROWING]
     evaluator = teach([[Lessons(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
-    assert (evaluator(told + np.isin(np.arange(len(PAIR_FEATURES)), grows)) >= evaluator(told) - 1e-9).all()
+    assert (evaluator(told + np.isin(np.arange(len(names)), grows)) >= evaluator(told) - 1e-9).all()
 
 
 def test_a_room_is_measured_with_models_of_the_other_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,12 +111,13 @@ def test_the_package_reads_the_written_weights(tmp_path: Path, monkeypatch: pyte
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
         "| two", "| same", "| mean", "| other, never taught", "| mean, never taught"
     ]  # fmt: skip
-    known = train_merging.kept(evaluator(None), ["two", "same"])
-    (tmp_path / "merge_model.json").write_text(json.dumps(known))
+    known = {"form": train_merging.kept(evaluator(None), ["two", "same"])}
+    (tmp_path / "merge_model.json").write_bytes(train_merging.file_of(known))
+    assert json.loads((tmp_path / "merge_model.json").read_text()) == known
     monkeypatch.setattr(adjacency, "WEIGHTS", tmp_path / "merge_model.json")
     adjacency.shipped.cache_clear()
     try:
-        assert adjacency.shipped().hidden == pytest.approx(evaluator(None).hidden, rel=1e-4)
+        assert adjacency.shipped("form").hidden == pytest.approx(evaluator(None).hidden, rel=1e-4)
     finally:
         adjacency.shipped.cache_clear()
 

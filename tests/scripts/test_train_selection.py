@@ -16,30 +16,31 @@ from scripts.training import train_selection
 from scripts.training.train_selection import Nodes, TrainSelection, exact_nodes, fit, line, nodes_of
 
 
-def room(seed: int, good: bool = True) -> Nodes:
+def room(seed: int, good: bool = True, head: bool = True) -> Nodes:
     """Pairs of regions: an instance is one of two that are alike, or both if they differ; and noise."""
     random, count = np.random.default_rng(seed), 300
-    features = random.normal(size=(3 * count, len(FORM) + len(HEAD)))
+    features = random.normal(size=(3 * count, len(FORM) + head * len(HEAD)))
     tree = MergeTree(2 * count, np.arange(2 * count).reshape(-1, 2), np.ones(count), np.ones((count, 1)))
     right = (features[:, 0] * features[:, 1] > 0.5) if good else features[:, 0] > 9
     return Nodes(str(seed), tree, features, np.ones(3 * count, bool), np.where(right, 0.95, 0.1)[:, None])
 
 
 def test_products_of_features_are_learnt() -> None:
-    config, unseen = fit([room(1), room(2)]), room(3)
+    config = fit([room(seed, head=head) for seed in (1, 2) for head in (False, True)])
     assert config.head is not None and config.form is not None
-    for model, told in ((config.head, unseen.features), (config.form, unseen.features[:, : len(FORM)])):
-        assert ((model(told) > 0) == unseen.good).mean() > 0.85
+    for model, unseen in ((config.head, room(3)), (config.form, room(3, head=False))):
+        assert ((model(unseen.features) > 0) == unseen.good).mean() > 0.85
         assert model.square[0, 1] > 2 * np.abs(np.delete(model.square.ravel(), 1)).max()
 
 
 def test_a_row_has_recall_and_precision_of_both_models() -> None:
-    config, own = fit([room(1), room(2)]), room(3)
-    name, objects, most, *figures = line(own, config).strip("| ").split(" | ")
-    assert (name, objects, most) == ("3", "1", "100.0%")
-    assert all(figure.startswith("100.0%, ") for figure in figures)
-    chosen = config.select(own.tree, own.features, own.allowed)
-    assert figures[1] == f"100.0%, {own.good[chosen].mean():.1%} of {len(chosen)}"
+    config = fit([room(seed, head=head) for seed in (1, 2) for head in (False, True)])
+    both = [room(3, head=False), room(4)]
+    name, objects, *figures = line(both, config).strip("| ").split(" | ")
+    assert (name, objects) == ("3", "1")
+    for own, most, found in zip(both, figures[::2], figures[1::2], strict=True):
+        chosen = config.select(own.tree, own.features, own.allowed)
+        assert (most, found) == ("100.0%", f"100.0%, {own.good[chosen].mean():.1%} of {len(chosen)}")
 
 
 def test_the_package_reads_what_was_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +54,7 @@ def test_the_package_reads_what_was_fitted(tmp_path: Path, monkeypatch: pytest.M
         config = fit(rooms)
         for name, model in (("form", config.form), ("head", config.head)):
             assert model is not None
-            told = rooms[0].features[:, : len(model.mean)]
+            told = rooms[name == "head"].features
             assert selection.shipped(name)(told) == pytest.approx(model(told), rel=1e-2, abs=1e-2)
     finally:
         selection.shipped.cache_clear()
@@ -64,7 +65,9 @@ def test_exact_rooms_have_instances_and_three_kinds_of_features(monkeypatch: pyt
     monkeypatch.setattr(train_selection, "POINTS", (4000, 6000))
     for seed in (3, 4):  # exact, and disturbed as a field is
         ways = exact_nodes(seed)
-        assert len(ways) == 6 and all(own.weight < 1 and np.isfinite(own.features).all() for own in ways)
+        assert len(ways) == 12 and [own.head for own in ways] == [False, True] * 6
+        ways = ways[1::2]
+        assert all(own.weight < 1 and np.isfinite(own.features).all() for own in ways)
         assert ways[2].iou.max(0).mean() > 0.5 and 5 < ways[2].iou.shape[1] < 40
         assert (ways[2].quality <= 1).all() and ways[2].quality[ways[2].good].mean() > 0.1
         assert (ways[2].quality[~ways[2].good] == 0).all()

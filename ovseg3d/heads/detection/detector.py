@@ -78,9 +78,14 @@ class Detector:
         self, cloud: PointCloud, *, up: tuple[float, float, float] = (0.0, 0.0, 1.0), metres_per_unit: float = 1.0
     ) -> Segmentation:
         """What the network says of the points, without boxes and names; arguments and errors as of `detect`."""
-        seen = self._look(cloud, _level(np.asarray(up, np.float64)), metres_per_unit)
+        level = _level(np.asarray(up, np.float64))
+        seen = self._look(cloud, level, metres_per_unit)
         masks = tuple(np.flatnonzero(seen.members == row) for row in range(len(seen.found.scores)))
-        return Segmentation(seen.foreground, masks, seen.found.scores, seen.voxel, seen.embeddings)
+        centers, sizes = level.inv().apply(seen.centers) / metres_per_unit, np.sort(seen.log_sizes[:, :2], 1)
+        log_sizes = np.concatenate([sizes, seen.log_sizes[:, 2:]], 1) - np.log(metres_per_unit)
+        return Segmentation(
+            seen.foreground, masks, seen.found.scores, seen.voxel, centers, log_sizes, seen.embeddings
+        )  # fmt: skip
 
     def _look(self, cloud: PointCloud, level: Rotation, metres: float) -> "_Seen":
         prepared, normal = _prepared(cloud, level, metres)
@@ -93,9 +98,13 @@ class Detector:
             found = decode(network, predictions, min_score=self.min_score, nms_iou=self.nms_iou)
             embeddings = network.embedding(predictions.hidden).numpy()
         _, boxes = rotated(turned, found.boxes, -yaw)
+        centers = Rotation.from_euler("z", -yaw).apply(predictions.center.numpy())
+        log_sizes = predictions.log_size.numpy().astype(np.float64)
         voxel = voxels.point_voxel.numpy()
         foreground = predictions.foreground.sigmoid().numpy()[voxel]
-        return _Seen(replace(found, boxes=boxes), found.voxel_box[voxel], foreground, yaw, voxel, embeddings)
+        return _Seen(
+            replace(found, boxes=boxes), found.voxel_box[voxel], foreground, yaw, voxel, centers, log_sizes, embeddings
+        )
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,10 @@ class _Seen:
     """Angle by which the cloud was turned before."""
     voxel: Int[np.ndarray, " points"]
     """The finest voxel of each point."""
+    centers: Float[np.ndarray, "voxels 3"]
+    """Predicted by each voxel; level, in metres."""
+    log_sizes: Float[np.ndarray, "voxels 3"]
+    """Likewise."""
     embeddings: Float[np.ndarray, "voxels text"]
     """See `Segmentation`."""
 

@@ -77,6 +77,10 @@ class Segmentation:
     """Expected box IoU of each."""
     voxel: Int[np.ndarray, " points"]
     """The finest voxel of each point."""
+    centers: Float[np.ndarray, "voxels 3"]
+    """Centre of the object that each voxel predicts, in the frame and unit of the cloud."""
+    log_sizes: Float[np.ndarray, "voxels 3"]
+    """Logarithms of its lengths: the shorter and the longer level one, and the height."""
     embeddings: Float[np.ndarray, "voxels text"]
     """Text-aligned vectors; only means over an object's voxels mean something."""
 
