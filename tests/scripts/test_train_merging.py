@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from instances.test_grouping import floor
+from box_rooms import floor
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.instances import adjacency
