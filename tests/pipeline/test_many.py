@@ -25,8 +25,9 @@ from ovseg3d.pipeline.batch import MAX_ATTEMPTS, Planned
 from ovseg3d.pipeline.tasks import Died, Ended, Progress, Started, Task, run_task
 from ovseg3d.pipeline.training import Training
 from ovseg3d.runs.config import Config
-from ovseg3d.runs.folder import RunLock, open_run
+from ovseg3d.runs.folder import open_run
 from ovseg3d.runs.ledger import FILE, Ledger
+from ovseg3d.runs.lock import RunLock
 from ovseg3d.runs.settings import make_config
 
 
