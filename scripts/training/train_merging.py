@@ -109,13 +109,13 @@ class TrainMerging:
         tests = [load(run) for run in self.tests]
         rooms = [self.made(seed) for seed in self.seeds]
         rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
-        evaluator = fit_models([training_room(room) for room in rooms])
-        everyone = evaluator(None)
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in as_json(everyone, names).items()]
+        model_without = fit_models([training_room(room) for room in rooms])
+        full_model = model_without(None)
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in as_json(full_model, names).items()]
         write_atomic(self.output / "merge_model.json", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
         print(f"wrote {self.output / 'merge_model.json'}", flush=True)
         rest = [points_of(run, run.load_scene().path.name) for run in tests]
-        text = table([(room, evaluator(room.scene)) for room in rooms], [(room, everyone) for room in rest])
+        text = table([(room, model_without(room.scene)) for room in rooms], [(room, full_model) for room in rest])
         write_atomic(self.output / "table.md", text.encode())
         print(f"\n{text}")
 
@@ -232,9 +232,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def pair_examples(room: TrainingRoom, evaluator: Callable[[np.ndarray], np.ndarray]) -> PairExamples:
+def pair_examples(room: TrainingRoom, model: Callable[[np.ndarray], np.ndarray]) -> PairExamples:
     """The pairs of regions that occur while a room's superpoints are merged by a model."""
-    config = MergeConfig(limit=LIMIT, evaluator=evaluator)
+    config = MergeConfig(limit=LIMIT, evaluator=model)
     return _together([_steps(room.true, made, MergeCost(config, made.first), share) for made, share in room.ways])
 
 
@@ -305,15 +305,15 @@ def fit_models(rooms: Sequence[TrainingRoom]) -> Callable[[str | None], MergeMod
     names = list(dict.fromkeys(room.scene for room in rooms))
     rounds = [[pair_examples(room, partial(by_hand, limit=LIMIT)) for room in rooms]]
 
-    def evaluator(left_out: str | None) -> MergeModel:
+    def model_without(left_out: str | None) -> MergeModel:
         return fit_model([
             [one[k] for one in rounds for k, room in enumerate(rooms) if room.scene == name]
             for name in names if name != left_out
         ])  # fmt: skip
 
-    first = {name: evaluator(name) for name in names}
+    first = {name: model_without(name) for name in names}
     rounds.append([pair_examples(room, first[room.scene]) for room in rooms])
-    return evaluator
+    return model_without
 
 
 @dataclass(frozen=True)
@@ -346,9 +346,9 @@ def superpoints_of(room: Points) -> Superpoints:
     return find_superpoints(room.surface, room.appearance, room.visibilities, room.regions)
 
 
-def grow_tree(made: Superpoints, evaluator: Callable[[np.ndarray], np.ndarray] | None = None) -> GrownTree:
+def grow_tree(made: Superpoints, model: Callable[[np.ndarray], np.ndarray] | None = None) -> GrownTree:
     """The merge tree of superpoints by a merge model, by default the shipped one."""
-    config = InstanceConfig() if evaluator is None else InstanceConfig(merge=MergeConfig(evaluator=evaluator))
+    config = InstanceConfig() if model is None else InstanceConfig(merge=MergeConfig(evaluator=model))
     return GrownTree(made, *grow(made, config))
 
 
@@ -369,9 +369,9 @@ def table(rooms: Measured, tests: Measured) -> str:
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for kind, group in (("", rooms), (", never trained on", tests)):
         scores = []
-        for room, evaluator in group:
+        for room, model in group:
             made = superpoints_of(room)
-            hand, best = (grow_tree(made, by).overlaps(room.true).max(0) for by in (by_hand, evaluator))
+            hand, best = (grow_tree(made, by).overlaps(room.true).max(0) for by in (by_hand, model))
             scores.append([len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean()])
             lines.append(_line(f"{room.scene}{kind}", scores[-1]))
             print(lines[-1], flush=True)

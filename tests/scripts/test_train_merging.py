@@ -66,8 +66,8 @@ def test_the_merge_model_learns_an_exclusive_or(short: None) -> None:
             features, (features[:, bend] > 0) != (features[:, leaves] > 0), random.uniform(0.5, 1.5, 4000)
         )
 
-    evaluator, unseen = fit_model([[scene()], [scene(), scene()]]), scene()
-    right = (evaluator(unseen.features) > 0) == unseen.different
+    model, unseen = fit_model([[scene()], [scene(), scene()]]), scene()
+    right = (model(unseen.features) > 0) == unseen.different
     assert right.mean() > 0.9
 
 
@@ -75,22 +75,22 @@ def test_the_merge_model_is_monotonic_in_growing_features(short: None) -> None:
     """Examples that say that instances of unlike colours are one are not believed."""
     features = np.random.default_rng(0).normal(size=(4000, len(PAIR_FEATURES)))
     grows = [PAIR_FEATURES.index(name) for name in GROWING]
-    evaluator = fit_model([[PairExamples(features, features[:, grows].sum(1) < 0, np.ones(4000))]])
-    assert (evaluator(features + np.isin(np.arange(len(PAIR_FEATURES)), grows)) >= evaluator(features) - 1e-9).all()
+    model = fit_model([[PairExamples(features, features[:, grows].sum(1) < 0, np.ones(4000))]])
+    assert (model(features + np.isin(np.arange(len(PAIR_FEATURES)), grows)) >= model(features) - 1e-9).all()
 
 
 def test_a_room_is_measured_with_models_of_the_other_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trainings of one scene are left out together."""
     taught: list[list[int]] = []
-    monkeypatch.setattr(train_merging, "pair_examples", lambda room, evaluator: room)
+    monkeypatch.setattr(train_merging, "pair_examples", lambda room, model: room)
     monkeypatch.setattr(
         train_merging, "fit_model", lambda rooms: taught.append([len(parts) for parts in rooms]) or taught
     )
     rooms = [TrainingRoom(scene, np.zeros(1), []) for scene in ("a", "a", "b", "c")]
-    evaluator = train_merging.fit_models(rooms)
+    model = train_merging.fit_models(rooms)
     assert taught == [[1, 1], [2, 1], [2, 1]], "the first round, without a, b and c"
-    evaluator(None)
-    evaluator("a")
+    model(None)
+    model("a")
     assert taught[3:] == [[4, 2, 2], [2, 2]], "both rounds"
 
 
@@ -106,19 +106,19 @@ def test_the_initial_model_is_the_formula_by_hand() -> None:
 def test_the_package_reads_the_written_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = room_of_two()
     monkeypatch.setattr(train_merging, "STEPS", 20)
-    evaluator = train_merging.fit_models([training_room(points), replace(training_room(points), scene="same")])
+    model = train_merging.fit_models([training_room(points), replace(training_room(points), scene="same")])
     rooms = [points, replace(points, scene="same")]
-    other = (replace(points, scene="other"), evaluator(None))
-    text = train_merging.table([(room, evaluator(room.scene)) for room in rooms], [other])
+    other = (replace(points, scene="other"), model(None))
+    text = train_merging.table([(room, model(room.scene)) for room in rooms], [other])
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
         "| two", "| same", "| mean", "| other, never trained on", "| mean, never trained on"
     ]  # fmt: skip
-    known = train_merging.as_json(evaluator(None), ["two", "same"])
+    known = train_merging.as_json(model(None), ["two", "same"])
     (tmp_path / "merge_model.json").write_text(json.dumps(known))
     monkeypatch.setattr(adjacency, "WEIGHTS", tmp_path / "merge_model.json")
     adjacency.shipped.cache_clear()
     try:
-        assert adjacency.shipped().hidden == pytest.approx(evaluator(None).hidden, rel=1e-4)
+        assert adjacency.shipped().hidden == pytest.approx(model(None).hidden, rel=1e-4)
     finally:
         adjacency.shipped.cache_clear()
 
