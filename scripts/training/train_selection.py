@@ -48,10 +48,10 @@ from scripts.training.train_merging import (
     HEAD_SEEDS,
     ROOM,
     Points,
-    Teach,
+    TrainMerging,
     blotched_features,
     clear_features,
-    grown,
+    grow_tree,
     points_of,
     proposed,
     superpoints_of,
@@ -116,7 +116,7 @@ class TrainSelection:
         """Prepare missing rooms, fit, and measure."""
         if len(set(self.seeds)) < max(2, len(self.seeds)):
             raise ConfigError("Each room is left out once: there have to be two, all different", where="--seeds")
-        make = Teach(self.seeds, (), (), self.output)
+        make = TrainMerging(self.seeds, (), (), self.output)
         rooms = [nodes_of(make.made(seed)) for seed in self.seeds]
         exact = [nodes for seed in self.exact for nodes in exact_nodes(seed)]
         config = fit([*(nodes for room in rooms for nodes in room), *exact])
@@ -151,7 +151,7 @@ def nodes_of(room: Points, weight: float = 1.0) -> list[Nodes]:
 
 
 def _nodes(room: Points, made: Superpoints, proposals: Proposals | None, weight: float) -> Nodes:
-    own = grown(made, proposals=proposals)
+    own = grow_tree(made, proposals=proposals)
     features = node_features(own.tree, own.inside, own.made, own.layout, proposals)
     allowed = own.sums(np.arange(len(room.true))) >= InstanceConfig.least
     return Nodes(room.scene, own.tree, features, allowed, own.overlaps(room.true), weight)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_grouping import INDOOR, floor
+from box_rooms import INDOOR, floor
 
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.graph import Contacts
