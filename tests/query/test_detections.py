@@ -133,7 +133,7 @@ def test_a_noun_of_the_runs_phrases_is_there(tmp_path: Path, head: list, monkeyp
     """Both instances have other names, and still one of them is the likeliest cup."""
     keep_phrases(tmp_path, ("sofa", "red mug", "a cup"))
     engine = furniture(tmp_path, 1.0, {"sofa": (2.0, 0.8, 0.8), "red mug": (0.1, 0.1, 0.1)})
-    engine.texts._vectors["a cup"] = np.array([0.0, 0.6, 0.0, 0.8], np.float32)
+    engine.texts._vectors["a cup"] = np.array([0.0, 0.6, 0.0, 0.8], np.float32)  # pyright: ignore[reportPrivateUsage]
     run = engine.relations.items
     asked = {noun: run.likeliest(noun) for noun in ("sofa", "mug", "red mug", "blue mug", "cup")}
     assert asked == {"sofa": [1], "mug": [2], "red mug": [2], "blue mug": [], "cup": [2]}
