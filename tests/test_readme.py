@@ -86,6 +86,13 @@ def test_scripts_in_the_text_exist(page: str) -> None:
     assert [name for name in modules if not (ROOT / (name.replace(".", "/") + ".py")).exists()] == []
 
 
+def test_every_script_is_listed() -> None:
+    scripts = [*(ROOT / "scripts").glob("training/*.py"), *(ROOT / "scripts").glob("benchmarks/*.py")]
+    commands = {f"scripts.{path.parent.name}.{path.stem}" for path in scripts if "__main__" in path.read_text("utf-8")}
+    listed = re.findall(r"`(scripts\.\w+\.\w+)`", DEVELOPING.split("\n## Scripts")[1].split("\n## ")[0])
+    assert len(commands) > 40 and commands <= set(listed), commands - set(listed)
+
+
 def test_modules_of_the_walks_exist_and_are_visited_once_or_twice() -> None:
     for walk in DEVELOPING.split("\n### ")[1:3]:
         modules = re.findall(r"^\| \d+ \| `([^`]+)`", walk, flags=re.MULTILINE)

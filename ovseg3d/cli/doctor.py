@@ -55,6 +55,7 @@ def examine(cache_dir: Path | None = None) -> dict[str, Any]:
     """The whole report, as plain values."""
     from ovseg3d import __version__
     from ovseg3d.features.cache import installed_version
+    from ovseg3d.limits import free_memory
     from ovseg3d.runs.devices import backend_status, cuda_status, resolve_device
 
     cuda = cuda_status()
@@ -90,17 +91,6 @@ def _ffmpeg() -> str | None:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError):
         return None
-
-
-def free_memory() -> int | None:
-    """Memory available to a new process, in bytes; None if the system does not report it."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
 
 
 def _kernel_cache() -> dict[str, Any]:

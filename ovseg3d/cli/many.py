@@ -9,6 +9,7 @@ import tyro
 from ovseg3d.errors import ConfigError, Ovseg3dError
 
 if TYPE_CHECKING:
+    from ovseg3d.pipeline.batch import TaskReport
     from ovseg3d.pipeline.executors import Executor
 
 
@@ -59,13 +60,13 @@ class Many:
 ManyFlags = Annotated[Many, tyro.conf.arg(name="")]
 
 
-def counted(reports: Sequence[Any]) -> str:
+def counted(reports: "Sequence[TaskReport]") -> str:
     """How many ended how, such as "3 done, 1 failed"."""
     states = [report.status for report in reports]
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
-def exit_code(reports: Sequence[Any], console: Any, kept: bool = True) -> int:
+def exit_code(reports: "Sequence[TaskReport]", console: Any, kept: bool = True) -> int:
     """130 if something is left to do, else 1 for a bug, 2 for what the user can mend, 0.
 
     Args:

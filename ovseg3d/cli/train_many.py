@@ -10,8 +10,8 @@ from ovseg3d.errors import Ovseg3dError
 
 if TYPE_CHECKING:
     from ovseg3d.limits import Trust
+    from ovseg3d.pipeline.batch import TaskReport
     from ovseg3d.pipeline.executors import Executor
-    from ovseg3d.pipeline.many import SceneReport
     from ovseg3d.runs.config import Config
 
 
@@ -64,17 +64,17 @@ def train_many(
     return exit_code(reports, console)
 
 
-def _describe(report: "SceneReport") -> dict[str, Any]:
+def _describe(report: "TaskReport") -> dict[str, Any]:
     from ovseg3d.runs.folder import open_run
 
-    described: dict[str, Any] = {"scene": report.scene, "status": report.status}
-    if report.run is not None:
-        described = {"run": report.run, **described}
+    described: dict[str, Any] = {"scene": report.item, "status": report.status}
+    if report.folder is not None:
+        described = {"run": report.folder, **described}
     if report.error is not None:
         return {**described, "error": str(report.error)}
-    if report.run is None:
+    if report.folder is None:
         return described
     try:
-        return {**described, "metrics": open_run(report.run).metrics()}
+        return {**described, "metrics": open_run(report.folder).metrics()}
     except Ovseg3dError as error:
         return {**described, "error": str(error)}

@@ -32,7 +32,7 @@ def as_boxes(rows: Any, where: Path | str) -> Float[np.ndarray, "boxes 7"]:
 
 
 def as_cloud(table: np.ndarray, where: Path, white: int) -> Cloud:
-    """Float[np.ndarray, "points 3"] and colours of a table of 3 or 6 columns, in which white is `white` (1 or 255).
+    """Points (n, 3) and colours (n, 3), or None, of a table of 3 or 6 columns, in which white is `white` (1 or 255).
 
     Raises SceneError: another shape, no point, or a value that is not finite.
     """

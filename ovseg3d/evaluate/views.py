@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ovseg3d.errors import SceneError
 from ovseg3d.evaluate.align import RendersRays, align
@@ -142,7 +143,7 @@ def _aligned(view: int, scene: Scene, photo: np.ndarray, renderer: Renders) -> d
 def score_view(
     view: int,
     scene: Scene,
-    photo: np.ndarray,
+    photo: Float[np.ndarray, "h w 3"],
     rendered: dict[str, np.ndarray],
     on_fault: Callable[[SceneError], Any] | None = None,
 ) -> ViewScore:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
@@ -153,7 +153,7 @@ def _clearest(surface: Surface, middle: np.ndarray, radius: float, turn: np.ndar
     return best[1:]
 
 
-def octahedral(normal: Float[np.ndarray, "points 3"]) -> np.ndarray:
+def octahedral(normal: Float[np.ndarray, "points 3"]) -> UInt8[np.ndarray, "points 2"]:
     """Octahedral encoding of unit vectors, two bytes each (Meyer et al. 2010)."""
     flat = normal / np.maximum(np.abs(normal).sum(1, keepdims=True), 1e-12)
     sign = np.where(flat[:, :2] >= 0, 1.0, -1.0)

@@ -17,9 +17,9 @@ from typing import Any
 from ovseg3d.errors import Ovseg3dError, RunError
 from ovseg3d.pipeline.executors import Executor, Sequential
 from ovseg3d.pipeline.tasks import Died, Ended, Message, Started, Task, Work
-from ovseg3d.runs.folder import hashed_name
 from ovseg3d.runs.ledger import Entry, Ledger, State
 from ovseg3d.runs.lists import Listed
+from ovseg3d.runs.places import hashed_name
 
 MAX_ATTEMPTS = 5
 """How often a task is started in one call, if its worker dies each time."""

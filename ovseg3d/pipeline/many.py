@@ -4,12 +4,12 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ovseg3d.features.encode import from_anywhere
 from ovseg3d.limits import NO_TRUST, Trust
-from ovseg3d.pipeline.batch import Batch, Watch, do_tasks
+from ovseg3d.pipeline.batch import Batch, TaskReport, Watch, do_tasks
 from ovseg3d.pipeline.executors import Executor
 from ovseg3d.pipeline.seeds import essence
 from ovseg3d.pipeline.training import Training
@@ -18,19 +18,6 @@ from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.ledger import FILE, Ledger
 from ovseg3d.runs.lists import read_scenes
 from ovseg3d.runs.settings import make_config, to_plain
-
-
-@dataclass(frozen=True, slots=True)
-class SceneReport:
-    """How it ended with a scene."""
-
-    scene: Path
-    status: str
-    """done, failed, interrupted, or not started."""
-    run: Path | None = None
-    """Its run folder, if there is one."""
-    error: Exception | None = None
-    """Why it failed: an Ovseg3dError, or else a bug with its traceback as the message."""
 
 
 def train_scenes(
@@ -42,7 +29,7 @@ def train_scenes(
     report: Watch | None = None,
     stop: threading.Event | None = None,
     trust: Trust = NO_TRUST,
-) -> tuple[SceneReport, ...]:
+) -> tuple[TaskReport, ...]:
     """Train scenes that are not done yet, and keep runs.jsonl in the output folder.
 
     Args:
@@ -56,7 +43,8 @@ def train_scenes(
         trust: the user's permissions for the captures and their runs.
 
     Returns:
-        A report for each scene, in the order of the list. A scene that fails is reported and does not stop others.
+        A report for each scene (its `folder` is the run), in the order of the list. A scene that fails is reported and
+        does not stop others.
 
     Raises:
         ConfigError, DeviceError: the list or the settings cannot be used.
@@ -75,8 +63,7 @@ def train_scenes(
         folder=folder,
         proof="config.json",
     )
-    reports = do_tasks(batch, executor, report, stop)
-    return tuple(SceneReport(one.item, one.status, one.folder, one.error) for one in reports)
+    return do_tasks(batch, executor, report, stop)
 
 
 def _hash(config: Config) -> str:

@@ -14,9 +14,9 @@ from ovseg3d.files import plain, read_json, write_json
 from ovseg3d.pipeline.batch import Batch, TaskReport, Watch, do_tasks
 from ovseg3d.pipeline.executors import Executor
 from ovseg3d.pipeline.tasks import Ended, Progress, Send, Started, Task
-from ovseg3d.runs.folder import find_run
 from ovseg3d.runs.ledger import RESULTS, Ledger
 from ovseg3d.runs.lists import read_runs
+from ovseg3d.runs.places import find_run
 
 RESULT = "result.json"
 """A run's result, in its folder below the output folder."""

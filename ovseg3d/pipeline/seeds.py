@@ -19,7 +19,8 @@ from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import FILE
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.devices import resolve_device
-from ovseg3d.runs.folder import RunFolder, is_scene, open_run, open_scene, scene_folder
+from ovseg3d.runs.folder import RunFolder, is_scene, open_run, open_scene
+from ovseg3d.runs.places import scene_folder
 from ovseg3d.runs.settings import make_config, to_plain
 from ovseg3d.scene import Scene
 

@@ -20,10 +20,10 @@ from ovseg3d.runs.folder import hash_scene
 from ovseg3d.runs.stages import FIELD
 from ovseg3d.scene import Frame
 from ovseg3d.scene.given_points import given_points
+from ovseg3d.scene.matching import MatchingSize
 from ovseg3d.scene.observations import Observations
 from ovseg3d.scene.pycolmap_calls import Stopped
 from ovseg3d.scene.sparse import VERSION, SparseDepth, reconstruct
-from ovseg3d.scene.triangulation import MatchingSize
 
 MAX_MASK_BYTES = 2**28
 """Largest mask file that is read."""

@@ -24,7 +24,8 @@ from ovseg3d.pipeline.stages.semantics import SemanticsStage
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.fields import check_same
-from ovseg3d.runs.folder import RunFolder, RunLock, create_run, is_scene, open_run, open_scene
+from ovseg3d.runs.folder import RunFolder, create_run, is_scene, open_run, open_scene
+from ovseg3d.runs.lock import RunLock
 from ovseg3d.runs.phrases import keep_phrases, read_list
 from ovseg3d.runs.settings import make_config
 from ovseg3d.runs.stages import check_needs, describe_plan, named, plan

@@ -31,7 +31,8 @@ class Training:
         from ovseg3d.engine import latest_checkpoint
         from ovseg3d.pipeline.seeds import check_alike
         from ovseg3d.pipeline.train import train_scene
-        from ovseg3d.runs.folder import is_locked, open_run, open_scene
+        from ovseg3d.runs.folder import open_run, open_scene
+        from ovseg3d.runs.lock import is_locked
 
         def on_start(run: "RunFolder") -> None:
             send(Started(task.item, run.folder, task.attempt))

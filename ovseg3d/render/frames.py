@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float, UInt16
 from PIL import Image
 
 from ovseg3d.engine import Event, Report, ignore
@@ -91,7 +92,7 @@ def render_images(
     return written
 
 
-def depth_numbers(depth_z: np.ndarray) -> np.ndarray:
+def depth_numbers(depth_z: Float[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
     """z-depth in input units as uint16 in thousandths of a unit; 0 where unknown or above 65.535."""
     numbers = np.rint(np.nan_to_num(depth_z, nan=0.0, posinf=0.0) / DEPTH_UNIT)
     return np.where((numbers > 0) & (numbers <= 65535), numbers, 0).astype(np.uint16)

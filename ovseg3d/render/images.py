@@ -75,7 +75,11 @@ def opacity_image(opacity: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3
 
 
 def preview(
-    name: str, photo: np.ndarray, rendered: dict[str, np.ndarray], true_z: np.ndarray | None, psnr: float
+    name: str,
+    photo: Float[np.ndarray, "h w 3"],
+    rendered: dict[str, np.ndarray],
+    true_z: Float[np.ndarray, "h w"] | None,
+    psnr: float,
 ) -> Image.Image:
     """Photo, render, depth and, if known, depth error side by side, with labels.
 

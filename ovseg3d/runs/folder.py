@@ -1,4 +1,4 @@
-"""A run folder: its layout, how training creates it, and how it is found.
+"""A run folder: its layout, how training creates it, and how it is opened.
 
     outputs/<scene>/<timestamp>/       or exactly the folder given as --output-dir
         config.json                    format_version, the scene (absolute path, hash of its content), settings
@@ -11,15 +11,14 @@
         sparse_depth.safetensors       sparse points that the field is trained with, if it uses any
     outputs/<scene>/latest             a link to the newest run, and latest.txt with its name
 
-Everything read from a run is checked: it may be truncated, older, or made by somebody else. A training process holds
-a lock on the folder, so that no two processes train one run, and a killed process is distinguished from a running one.
+Everything read from a run is checked: it may be truncated, older, or made by somebody else. `places` finds the folder,
+`lock` says whether a process trains in it.
 """
 
 import hashlib
 import os
-import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,16 +29,16 @@ from jaxtyping import Float
 
 from ovseg3d import __version__
 from ovseg3d.errors import ConfigError, OutputError, RunError, SceneError
-from ovseg3d.files import looking, make_folder, output_error, read_json, sweep, write_atomic, write_json
-from ovseg3d.limits import NO_TRUST, Trust, open_regular, read_bytes, read_text
+from ovseg3d.files import looking, make_folder, output_error, read_json, write_json
+from ovseg3d.limits import NO_TRUST, Trust, open_regular
 from ovseg3d.runs.config import Config
+from ovseg3d.runs.lock import RunLock, is_locked
 from ovseg3d.runs.migrate import FORMAT_VERSION, READABLE_VERSIONS, migrate_figures, migrate_settings
 from ovseg3d.runs.phrases import kept_phrases
+from ovseg3d.runs.places import find_run, point_latest, scene_folder, timestamped_folder
 from ovseg3d.runs.settings import from_plain, to_plain
 from ovseg3d.scene.capture import Scene
 
-LOCK_SECONDS = 1.0
-"""How long training waits for the lock; readers of the status hold it for a moment."""
 _WITH_LENS = "2:"
 """Prefix of capture hashes that include lenses."""
 STATES = ("running", "interrupted", "done", "failed")
@@ -240,7 +239,7 @@ def create_run(
         with ExitStack() as held:
             return create_run(scene, config, output_dir, held=held, trust=trust)
     if output_dir is None:
-        folder = _timestamped(scene_folder(scene.path, scene.name, claim=True))
+        folder = timestamped_folder(scene_folder(scene.path, scene.name, claim=True))
     else:
         folder = make_folder(Path(output_dir).absolute())
         _refuse_a_run(folder)
@@ -268,7 +267,7 @@ def create_run(
         make_folder(part)
     # A run without a field must not hide one that can be rendered.
     if output_dir is None and ("field" in config.stages or not (folder.parent / "latest.txt").exists()):
-        _point_latest(folder)
+        point_latest(folder)
     return run
 
 
@@ -307,71 +306,6 @@ def _describe(run: RunFolder, scene_format: str) -> dict[str, Any]:
     }
 
 
-def hashed_name(scene_path: Path, name: str, digits: int = 4) -> str:
-    """<name>-<hex digits of the path>: the name of a scene if <name> belongs to another scene."""
-    return f"{name}-{hashlib.sha256(os.fsencode(scene_path.resolve())).hexdigest()[:digits]}"
-
-
-def scene_folder(scene_path: Path, name: str, claim: bool = False) -> Path:
-    """outputs/<name>, or outputs/<name>-<4 hex of the path> if <name> belongs to another scene.
-
-    A file `.scene` in the folder contains the path of its scene; `claim` creates it, in one process only.
-    """
-    path = os.fsencode(scene_path.resolve())
-    plain = Path("outputs").absolute() / name
-    hashed = plain.with_name(hashed_name(scene_path, name))
-    for folder in (plain, hashed):
-        owner = folder / ".scene"
-        if claim and not os.path.exists(owner):
-            make_folder(folder)
-            offer = folder / f".scene.{os.getpid()}.tmp"
-            write_atomic(offer, path)
-            try:
-                os.link(offer, owner)  # fails if another process was first
-            except FileExistsError:
-                pass
-            except OSError:
-                write_atomic(owner, path)  # a file system without hard links
-            finally:
-                with suppress(OSError):
-                    offer.unlink(missing_ok=True)
-        try:
-            if read_bytes(owner, RunError, most=2**16) == path:
-                return folder
-        except RunError:
-            continue  # unclaimed or unreadable
-    return hashed
-
-
-def _timestamped(parent: Path) -> Path:
-    """Create a folder in `parent`, named by the time; two processes never get the same."""
-    stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
-    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
-        folder = parent / f"{stamp}{suffix}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise output_error(error, folder) from error
-    raise OutputError("Too many runs were started in this second", where=parent)
-
-
-def _point_latest(folder: Path) -> None:
-    """Point `latest` (a link, if the system has links) and latest.txt to `folder`, each atomically."""
-    parent = folder.parent
-    write_atomic(parent / "latest.txt", f"{folder.name}\n".encode())
-    link = parent / f".latest.{os.getpid()}.tmp"
-    try:
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.name, target_is_directory=True)
-        os.replace(link, parent / "latest")
-    except OSError:
-        with suppress(OSError):
-            link.unlink(missing_ok=True)
-
-
 def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
     """Open a run.
 
@@ -404,104 +338,3 @@ def open_run(path: Path | str, trust: Trust = NO_TRUST) -> RunFolder:
     except ConfigError as error:
         raise RunError(error.what, where=error.where, fix=error.fix) from error
     return RunFolder(folder, config, Path(texts[0]), texts[1], texts[2], trust)
-
-
-@looking(RunError)
-def find_run(path: Path) -> Path:
-    """Find the run folder for `path`; see `open_run`. Raises RunError."""
-    given = path
-    if path.is_file() and path.parent.name == "checkpoints":
-        path = path.parent.parent
-    if path.is_file() and path.name != "latest.txt":
-        path = path.parent
-    if (path / "config.json").is_file():
-        return path.resolve()
-    parents = [path] if path.name not in ("latest", "latest.txt") else [path.parent]
-    if path.is_dir():
-        parents.append(scene_folder(path, path.resolve().name))
-    for parent in parents:
-        newest = _newest_in(parent)
-        if newest is not None:
-            return newest
-    if not path.exists():
-        raise RunError("There is no such run", where=path, fix="ovseg3d train SCENE creates one under outputs/")
-    if given.is_file():
-        raise RunError("This file is not of a run", where=given, fix="give the folder of a run: outputs/SCENE/latest")
-    raise RunError(
-        "This folder is not a run, and no run of it is known here",
-        where=path,
-        fix=f"ovseg3d train {path}",
-    )
-
-
-def _newest_in(parent: Path) -> Path | None:
-    """The run named in latest.txt, or else the newest folder with a config.json."""
-    try:
-        name = read_text(parent / "latest.txt", RunError, most=4096).strip()
-    except RunError:
-        name = ""
-    # Only a plain name is valid: it must not lead out of the folder.
-    with suppress(OSError, ValueError):  # of an invalid name
-        if name and Path(name).name == name and (parent / name / "config.json").is_file():
-            return (parent / name).resolve()
-    runs = [file.parent for file in parent.glob("[0-9]*/config.json")]
-    return max(runs, key=lambda run: run.name).resolve() if runs else None
-
-
-class RunLock:
-    """Lock held while a process trains a run. The system releases it when the process ends, in whatever way."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path, self._file = folder / ".lock", None
-
-    def __enter__(self) -> "RunLock":
-        try:
-            import fcntl
-        except ImportError:  # Windows has no lock; users must avoid two processes on one run
-            return self
-        try:
-            # Links and pipes are refused; nothing is written.
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            self._file = os.fdopen(os.open(self._path, flags, 0o666), "rb", buffering=0)
-        except OSError as error:
-            raise output_error(error, self._path) from error
-        end = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() < end:
-                    time.sleep(0.02)
-                    continue
-                self._file.close()
-                raise RunError(
-                    "Another process is training this run",
-                    where=self._path.parent,
-                    fix="wait for it, or stop it, then --resume",
-                ) from None
-            except OSError:
-                return self  # a file system without locks
-            for part in ("", "checkpoints", "previews"):
-                sweep(self._path.parent / part, 0.0)  # no other process writes there
-            return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process is training the run in `folder`.
-
-    The check takes a shared lock, so that concurrent checks do not see each other, and needs no write permission.
-    """
-    try:
-        import fcntl
-
-        with open_regular(folder / ".lock", RunError) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except (ImportError, OSError, RunError):  # no lock support or no lock file: nobody trains
-        return False
-    return False

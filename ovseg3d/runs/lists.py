@@ -18,8 +18,8 @@ from typing import Any
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.files import expand, looking
 from ovseg3d.limits import MAX_PATH_BYTES, check_name, open_regular
-from ovseg3d.runs.folder import find_run
 from ovseg3d.runs.ledger import FILE, Ledger
+from ovseg3d.runs.places import find_run
 from ovseg3d.scene.readers.formats import detect_formats
 
 SUFFIXES = (".txt", ".jsonl")

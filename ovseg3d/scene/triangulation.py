@@ -26,26 +26,12 @@ from ovseg3d.limits import first_line
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.images import load_mask, load_photo, read_header
+from ovseg3d.scene.matching import MatchingSize, matched_views, near_pairs
 from ovseg3d.scene.observations import MIN_ERROR_PX, Observations, relative_sigma
 from ovseg3d.scene.pycolmap_calls import chunks, interruptible, match_pairs, open_database, quiet
 
-FEATURE_SIDE = 1024
-"""Longest side of the photos in which features are found, pixels."""
-MAX_FEATURES = 4096
-"""Features of a photo."""
-FULL_VIEWS = 240
-"""Photos up to which these two hold; see `MatchingSize`."""
-MAX_VIEWS = 1200
-"""Photos that are matched, evenly spread. If there are more, no pose is adjusted: cameras that were moved would no
-longer agree with those that were not."""
 PEAK_THRESHOLD = 0.002
 """Contrast of the faintest features; COLMAP's 0.0067 finds little on plain surfaces."""
-NEAREST_PAIRS = 15
-"""Photos with the most similar pose that each photo is matched with."""
-WIDE_PAIRS = 8
-"""Further photos, drawn among those that look in a similar direction."""
-MAX_PAIR_ANGLE = 60.0
-"""Largest angle between the viewing directions of a pair, degrees."""
 POSITION_SIGMA = 0.003
 """Standard deviation of the given positions in bundle adjustment, as a share of the median depth of the points."""
 ROTATION_SIGMA = 0.5
@@ -71,35 +57,6 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class MatchingSize:
-    """How many training photos are matched, and how finely.
-
-    With more than `FULL_VIEWS` photos each has fewer pixels and features, so that all photos together have about as
-    many: finding features costs pixels, triangulation and bundle adjustment cost observations, and matching, the
-    product of two photos' features, becomes cheaper.
-    """
-
-    views: int
-    """Photos that are matched."""
-    side: int
-    """Longest side of the photos in which features are found, pixels."""
-    features: int
-    """Most features of a photo."""
-
-    @classmethod
-    def of(cls, views: int) -> "MatchingSize":
-        """For a capture with so many training photos."""
-        views = min(views, MAX_VIEWS)
-        share = min(1.0, FULL_VIEWS / max(views, 1))
-        return cls(views, round(FEATURE_SIDE * math.sqrt(share)), round(MAX_FEATURES * share))
-
-    @property
-    def is_full(self) -> bool:
-        """Whether photos are matched as finely as those of a small capture."""
-        return self.side == FEATURE_SIDE
-
-
-@dataclass(frozen=True)
 class Triangulation:
     """Points that training photos observe, and the poses that agree with them."""
 
@@ -119,7 +76,7 @@ def triangulate(
 
     Args:
         scene: the capture.
-        adjust: also adjust the poses, if there are at most `MAX_VIEWS`; else they are returned unchanged.
+        adjust: also adjust the poses, if there are at most `matching.MAX_VIEWS`; else they are returned unchanged.
         focal: with the poses, adjust the focal lengths of lenses that at least `MIN_LENS_VIEWS` photos share.
         threads: of feature extraction and matching.
         seed: of the choice of pairs and of RANSAC.
@@ -129,7 +86,7 @@ def triangulate(
         SceneError: a photo cannot be read, or pycolmap fails.
         OutputError: the system's temporary folder cannot be written to.
     """
-    views = _spread(scene.train)
+    views = matched_views(scene.train)
     if len(views) < MIN_TRACK:
         return None
     try:
@@ -144,12 +101,6 @@ def triangulate(
             raise OutputError("The disk is full", where=tempfile.gettempdir(), fix="free some space") from error
         what = f"pycolmap cannot match the photos: {first_line(error)}"
         raise SceneError(what, where=scene.path, fix="--sparse-depth off trains without matches") from error
-
-
-def _spread(views: Sequence[int]) -> list[int]:
-    if len(views) <= MAX_VIEWS:
-        return list(views)
-    return [views[i] for i in np.linspace(0, len(views) - 1, MAX_VIEWS).round().astype(int)]
 
 
 def _at_feature_size(frame: Frame, side: int) -> Frame:
@@ -211,7 +162,7 @@ class _Job:
         with open_database(self._database) as database:
             images = {image.name: image for image in database.read_all_images()}
             self._ids = [images[name].image_id for name in self._names]
-        pairs = _pairs([frame.camera for frame in self._frames], self._seed)
+        pairs = near_pairs([frame.camera for frame in self._frames], self._seed)
         for part, done in chunks(pairs, 100):
             self._report(f"matching: {done} of {len(pairs)} pairs", 0.5 + 0.4 * done / len(pairs))
             names = [(self._names[i], self._names[j]) for i, j in part]
@@ -387,25 +338,6 @@ class _Job:
         eyes = poses[np.array([view for track in tracks for view in track], np.int64), :3, 3]
         error = np.array([max(point.error, MIN_ERROR_PX) for point in points])
         return relative_sigma(xyz, eyes, point, error)
-
-
-def _pairs(cameras: list[Camera], seed: int) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of cameras that may see the same: near ones, and some far apart."""
-    eyes = np.stack([camera.position for camera in cameras])
-    forward = np.stack([camera.forward for camera in cameras])
-    angle = np.degrees(np.arccos(np.clip(forward @ forward.T, -1.0, 1.0)))
-    apart = np.linalg.norm(eyes[:, None] - eyes[None], axis=-1)
-    unlikeness = angle / (MAX_PAIR_ANGLE / 2) + apart / max(float(np.median(apart)), 1e-9)
-    unlikeness[angle > MAX_PAIR_ANGLE] = np.inf
-    np.fill_diagonal(unlikeness, np.inf)
-    random = np.random.default_rng(seed)
-    pairs = set()
-    for i, row in enumerate(unlikeness):
-        possible = np.flatnonzero(np.isfinite(row))
-        near = possible[np.argsort(row[possible], kind="stable")][:NEAREST_PAIRS]
-        for j in (*near, *random.permutation(possible)[:WIDE_PAIRS]):
-            pairs.add((min(i, int(j)), max(i, int(j))))
-    return sorted(pairs)
 
 
 def _movement(before: Float[np.ndarray, "views 4 4"], after: Float[np.ndarray, "views 4 4"]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float
 
 from ovseg3d.synth.materials import Real
 from ovseg3d.synth.rooms import CameraPlan
@@ -17,8 +18,8 @@ OFF_DISTANCE = 0.5  # metres from every training camera, or
 OFF_ANGLE = np.radians(20.0)  # this far turned from the training cameras nearer than that
 
 
-def look(eye: np.ndarray, yaw: Real, pitch: Real) -> np.ndarray:
-    """c2w of a level camera at `eye` that looks along yaw (from +x, about +z) and pitch (up is positive)."""
+def look(eye: Float[np.ndarray, "3"], yaw: Real, pitch: Real) -> Float[np.ndarray, "4 4"]:
+    """c2w of a level camera at `eye` that looks along yaw (from +x, about +z) and pitch (up is positive), radians."""
     forward = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
     right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
     c2w = np.eye(4)
@@ -27,8 +28,8 @@ def look(eye: np.ndarray, yaw: Real, pitch: Real) -> np.ndarray:
     return c2w
 
 
-def on_path(plan: CameraPlan, s: Real) -> np.ndarray:
-    """The camera at s in 0..1 of the walk."""
+def on_path(plan: CameraPlan, s: Real) -> Float[np.ndarray, "4 4"]:
+    """c2w of the camera at s in 0..1 of the walk."""
     turn = 2 * np.pi * s
     theta = plan.turns * turn
     radius = (1 + plan.inner) / 2 + (1 - plan.inner) / 2 * np.cos(turn)
@@ -51,8 +52,8 @@ def on_path(plan: CameraPlan, s: Real) -> np.ndarray:
     return look(eye, yaw, pitch + plan.nod * np.sin(7 * turn))
 
 
-def is_off_path(c2w: np.ndarray, others: np.ndarray) -> bool:
-    """Whether the view is at least 0.5 m away from, or 20 degrees turned against, each of `others` (n, 4, 4)."""
+def is_off_path(c2w: Float[np.ndarray, "4 4"], others: Float[np.ndarray, "views 4 4"]) -> bool:
+    """Whether the view is at least 0.5 m away from, or 20 degrees turned against, each of `others`."""
     distance = np.linalg.norm(others[:, :3, 3] - c2w[:3, 3], axis=1)
     angle = np.arccos(np.clip(others[:, :3, 2] @ c2w[:3, 2], -1, 1))
     return bool(np.all((distance >= OFF_DISTANCE) | (angle >= OFF_ANGLE)))

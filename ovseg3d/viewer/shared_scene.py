@@ -26,7 +26,8 @@ from ovseg3d.query.engine import QueryEngine
 from ovseg3d.runs.config import Layout
 from ovseg3d.runs.devices import BackendName, DeviceName
 from ovseg3d.runs.fields import restore
-from ovseg3d.runs.folder import RunFolder, find_run
+from ovseg3d.runs.folder import RunFolder
+from ovseg3d.runs.places import find_run
 from ovseg3d.scene import Camera, Scene, load_scene
 from ovseg3d.scene.images import load_photo
 from ovseg3d.session import load

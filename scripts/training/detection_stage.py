@@ -19,6 +19,7 @@ from ovseg3d.scene.clouds import PointCloud
 from scripts.training.detection_rooms import DetectionRoom, load_detection_room, read_detection_room
 from scripts.training.distributed import ALONE, World
 from scripts.training.field_like import field_like
+from scripts.training.optim import warm_cosine
 from scripts.training.polar_muon import PolarMuon
 
 POINTS = (25_000, 150_000)
@@ -106,7 +107,7 @@ class DetectionStage:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         for optimizer, rate in zip(self.optimizers, (self.recipe.rate, self.recipe.adam_rate)):
             for group in optimizer.param_groups:
-                group["lr"] = rate * _schedule(progress, self.recipe.warmup)
+                group["lr"] = rate * warm_cosine(progress, self.recipe.warmup)
             optimizer.step()
         figures = self.world.gather_list(figures)
         for name in dict.fromkeys(name for losses in figures for name in losses):
@@ -160,13 +161,6 @@ class DetectionStage:
         seeds = [self.seeds.start, self.seeds.stop]
         facts = {"recipe": vars(self.recipe), "shape": self.network.facts(), "seeds": seeds, "kinds": list(self.kinds)}
         return facts | {"surfaces": [path.name for path in self.surfaces]}
-
-
-def _schedule(progress: float, warmup: float) -> float:
-    """Linear warm-up, then half a cosine."""
-    if progress < warmup:
-        return (progress + 1e-3) / (warmup + 1e-3)
-    return 0.5 * (1 + float(np.cos(np.pi * (progress - warmup) / (1 - warmup))))
 
 
 def augmented(rng: np.random.Generator, room: DetectionRoom) -> tuple[PointCloud, DetectionRoom]:

@@ -26,7 +26,7 @@ import tyro
 from scripts import ROOT
 from scripts.training import measures as m
 from scripts.training.cards import write_cards
-from scripts.training.judges import Clip, Colour, Dino
+from scripts.training.compared_encoders import Clip, Colour, Dino
 
 NAMES = {
     "a": "(a) naming an object, top-1", "b": "(b) colour + kind, top-1", "c": "(c) synonyms, top-1",
@@ -192,15 +192,15 @@ class Evaluate:
     def patches(self, rooms: dict[str, list[m.RoomViews]], known: list[m.RoomViews], table: Table) -> None:
         """(e)."""
         dino = Dino(self.dino, self.device)
-        judges = {"ours": dino, "raw colour": Colour(dino.patch), "untrained": Dino(self.dino, self.device, True)}
+        encoders = {"ours": dino, "raw colour": Colour(dino.patch), "untrained": Dino(self.dino, self.device, True)}
         for key, measure in (
-            ("e probe", lambda evaluator, group: m.probe(evaluator, known, group, self.scale)),
-            ("e transfer", lambda evaluator, group: m.transfer(evaluator, known, group, self.scale)),
-            ("e same room", lambda evaluator, group: m.transfer(evaluator, None, group, self.scale)),
+            ("e probe", lambda encoder, group: m.probe(encoder, known, group, self.scale)),
+            ("e transfer", lambda encoder, group: m.transfer(encoder, known, group, self.scale)),
+            ("e same room", lambda encoder, group: m.transfer(encoder, None, group, self.scale)),
         ):
             scores = {
-                name: {column: measure(evaluator, group) for column, group in rooms.items()}
-                for name, evaluator in judges.items()
+                name: {column: measure(encoder, group) for column, group in rooms.items()}
+                for name, encoder in encoders.items()
             }
             table.add(key, scores.pop("ours"), scores)
 

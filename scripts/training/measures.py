@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts.training.judges import Clip, Evaluator, to_patches
+from scripts.training.compared_encoders import Clip, PatchEncoder, to_patches
 
 NEIGHBOURS = 15
 
@@ -228,12 +228,12 @@ def patch_labels(label: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return label[np.ix_(y, x)]
 
 
-def gather(evaluator: Evaluator, room: RoomViews, train: bool, scale: float) -> tuple[Tensor, list[str]]:
+def gather(encoder: PatchEncoder, room: RoomViews, train: bool, scale: float) -> tuple[Tensor, list[str]]:
     """Features (points, dim) and kinds of a room's patches."""
     features, kinds = [], []
     for photo, label in zip(room.train if train else room.photos, room.train_labels if train else room.labels):
-        side = evaluator.side
-        grid = evaluator.dense(to_patches(photo, scale, evaluator.patch, side))[0]
+        side = encoder.side
+        grid = encoder.dense(to_patches(photo, scale, encoder.patch, side))[0]
         there = patch_labels(label, *grid.shape[-2:]).ravel()
         valid = (there > 0) & (there <= len(room.phrases))
         features.append(grid.flatten(1).T[torch.from_numpy(valid)])
@@ -242,7 +242,7 @@ def gather(evaluator: Evaluator, room: RoomViews, train: bool, scale: float) -> 
 
 
 def transfer(
-    evaluator: Evaluator,
+    encoder: PatchEncoder,
     known: Sequence[RoomViews] | None,
     rooms: Sequence[RoomViews],
     scale: float,
@@ -251,19 +251,19 @@ def transfer(
     """(e) share of held-out views' patches that get the right kind from the nearest patches of training views.
 
     Args:
-        evaluator: the encoder.
+        encoder: the encoder.
         known: rooms whose training views lend their labels; None: each room's own.
         rooms: whose held-out views are labelled.
         scale: enlargement of photos.
         neighbours: number of patches that vote.
     """
     most, scores = 20_000, []
-    shared = [gather(evaluator, room, True, scale) for room in known] if known is not None else None
+    shared = [gather(encoder, room, True, scale) for room in known] if known is not None else None
     for room in rooms:
-        parts = shared if shared is not None else [gather(evaluator, room, True, scale)]
+        parts = shared if shared is not None else [gather(encoder, room, True, scale)]
         features, names = torch.cat([f for f, _ in parts]), [n for _, ns in parts for n in ns]
         rows = torch.randperm(len(names), generator=torch.Generator().manual_seed(0))[:most]
-        asked, true = gather(evaluator, room, False, scale)
+        asked, true = gather(encoder, room, False, scale)
         order = sorted(set(names))
         target = torch.tensor([order.index(n) for n in names])[rows]
         k = min(neighbours, len(rows))
@@ -273,9 +273,9 @@ def transfer(
     return float(np.mean(scores))
 
 
-def probe(evaluator: Evaluator, known: Sequence[RoomViews], rooms: Sequence[RoomViews], scale: float) -> float:
+def probe(encoder: PatchEncoder, known: Sequence[RoomViews], rooms: Sequence[RoomViews], scale: float) -> float:
     """(e) share of patches that a linear classifier names rightly, trained on other rooms (all kinds count)."""
-    parts = [gather(evaluator, room, True, scale) for room in known]
+    parts = [gather(encoder, room, True, scale) for room in known]
     features, names = torch.cat([f for f, _ in parts]), [n for _, ns in parts for n in ns]
     order = sorted(set(names))
     target = torch.tensor([order.index(n) for n in names])
@@ -292,7 +292,7 @@ def probe(evaluator: Evaluator, known: Sequence[RoomViews], rooms: Sequence[Room
         optimiser.step()
     scores = []
     for room in rooms:
-        asked, true = gather(evaluator, room, False, scale)
+        asked, true = gather(encoder, room, False, scale)
         with torch.no_grad():
             said = layer((asked - mean) / spread).argmax(1).tolist()
         scores.append(np.mean([order[i] == t for i, t in zip(said, true)]))

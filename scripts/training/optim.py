@@ -1,4 +1,4 @@
-"""Optimisers of the two trainings: Muon for matrices of transformer blocks, AdamW for all other parameters.
+"""Optimisers and learning rates: Muon for matrices of transformer blocks, AdamW for all other parameters.
 
 Muon orthogonalises the updates; a small transformer reaches the same loss in clearly fewer steps. Embeddings, vectors
 and projections use AdamW. Learning rates rise linearly in the first steps, then fall by a half cosine of progress.
@@ -78,3 +78,10 @@ def _in_block(name: str) -> bool:
 def rate_at(step: int, progress: float, warm_steps: int, last: float = 0.02) -> float:
     """Factor on the rate: linear warm-up over `warm_steps`, times a half cosine from 1 to `last`."""
     return min(1.0, (step + 1) / warm_steps) * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def warm_cosine(progress: float, warmup: float) -> float:
+    """Factor on the rate: linear over the first share `warmup` of the training, then half a cosine from 1 to 0."""
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

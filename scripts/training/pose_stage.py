@@ -15,7 +15,11 @@ from ovseg3d.files import write_atomic
 from ovseg3d.heads.pose.features import crop_features
 from ovseg3d.heads.pose.network import PoseNetwork, PosePredictions, PoseShape, pose_loss
 from scripts.training.distributed import ALONE, BatchDropout, World
+from scripts.training.optim import warm_cosine
 from scripts.training.pose_crops import NAMES, CropSet
+
+WARMUP = 0.05
+"""Share of the training over which the learning rate rises."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class PoseStage:
         world.average(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate * schedule(progress)
+            group["lr"] = self.recipe.rate * warm_cosine(progress, WARMUP)
         self.optimizer.step()
         self.loss = 0.98 * self.loss + 0.02 * loss.item()
 
@@ -169,10 +173,3 @@ class PoseStage:
 def phrase(kind: str) -> str:
     """With its article, as captions have it."""
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-
-
-def schedule(progress: float, warmup: float = 0.05) -> float:
-    """Linear warm-up, then half a cosine."""
-    if progress < warmup:
-        return (progress + 1e-3) / (warmup + 1e-3)
-    return 0.5 * (1 + float(np.cos(np.pi * (progress - warmup) / (1 - warmup))))

@@ -88,7 +88,7 @@ ROOM = 1_000_000
 
 
 @dataclass(frozen=True)
-class Teach:
+class TrainMerging:
     """Train on rooms, and write merge_model.json and a table."""
 
     seeds: tuple[int, ...] = (3002, 3003, *range(3010, 3020), *range(3022, 3031))
@@ -109,13 +109,13 @@ class Teach:
         tests = [load(run) for run in self.tests]
         rooms = [self.made(seed) for seed in self.seeds]
         rooms += [self._of(scene.resolve().name, scene) for scene in self.scenes]
-        evaluator = learn([material(room) for room in rooms])
-        everyone = evaluator(None)
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in kept(everyone, names).items()]
+        model_without = fit_models([training_room(room) for room in rooms])
+        full_model = model_without(None)
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in as_json(full_model, names).items()]
         write_atomic(self.output / "merge_model.json", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
         print(f"wrote {self.output / 'merge_model.json'}", flush=True)
         rest = [points_of(run, run.load_scene().path.name) for run in tests]
-        text = table([(room, evaluator(room.scene)) for room in rooms], [(room, everyone) for room in rest])
+        text = table([(room, model_without(room.scene)) for room in rooms], [(room, full_model) for room in rest])
         write_atomic(self.output / "table.md", text.encode())
         print(f"\n{text}")
 
@@ -161,9 +161,9 @@ def points_of(run: RunFolder, name: str) -> Points:
     return Points(name, surface, appearance, visibilities, regions, true)
 
 
-def by_hand(told: np.ndarray, limit: float = MergeConfig.limit) -> np.ndarray:
+def by_hand(features: np.ndarray, limit: float = MergeConfig.limit) -> np.ndarray:
     """Log odds of two instances before any training, such that merge costs follow a hand-made formula."""
-    known = dict(zip(PAIR_FEATURES, told.T))
+    known = dict(zip(PAIR_FEATURES, features.T))
     against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
     cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
     cost = np.maximum(cost, 1e-9) * np.logaddexp(0, logit(limit))
@@ -171,18 +171,18 @@ def by_hand(told: np.ndarray, limit: float = MergeConfig.limit) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Lessons:
+class PairExamples:
     """Training examples: pairs of regions."""
 
-    told: np.ndarray
-    """Edge features, see `pair_features`."""
-    two: np.ndarray
-    """Whether they are two instances."""
+    features: np.ndarray
+    """Edge features, see `pair_features`: (pairs, features)."""
+    different: np.ndarray
+    """Whether the regions are of different instances: (pairs,)."""
     weight: np.ndarray
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingRoom:
     """A room's superpoints, with all features and with fewer or simulated ones."""
 
     scene: str
@@ -191,7 +191,7 @@ class Material:
     """With the weight of their examples."""
 
 
-def material(points: Points) -> Material:
+def training_room(points: Points) -> TrainingRoom:
     """Superpoints of a room."""
     clean = clear_features(points.true)
     clearer = [np.concatenate([_unit(features), clean], 1) for features in points.appearance]
@@ -208,7 +208,7 @@ def material(points: Points) -> Material:
         (find_superpoints(points.surface, features, points.visibilities if regions else [], regions), share)
         for features, regions, share in ways
     ]
-    return Material(points.scene, points.true, made)
+    return TrainingRoom(points.scene, points.true, made)
 
 
 def clear_features(true: np.ndarray) -> np.ndarray:
@@ -232,19 +232,19 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def lessons(room: Material, evaluator: Callable[[np.ndarray], np.ndarray]) -> Lessons:
+def pair_examples(room: TrainingRoom, model: Callable[[np.ndarray], np.ndarray]) -> PairExamples:
     """The pairs of regions that occur while a room's superpoints are merged by a model."""
-    config = MergeConfig(limit=LIMIT, evaluator=evaluator)
+    config = MergeConfig(limit=LIMIT, evaluator=model)
     return _together([_steps(room.true, made, MergeCost(config, made.first), share) for made, share in room.ways])
 
 
-def _steps(true: np.ndarray, made: Superpoints, price: MergeCost, share: float) -> Lessons:
+def _steps(true: np.ndarray, made: Superpoints, cost: MergeCost, share: float) -> PairExamples:
     names, number = np.unique(true, return_inverse=True)
     known = np.zeros((len(made.weight), len(names)))
     np.add.at(known, (made.superpoint, number), 1)
     contacts, weight, means, found = made.contacts, made.weight, made.region_features, []
     for stage in STAGES:
-        group = agglomerate(contacts, weight, means, price, stage)
+        group = agglomerate(contacts, weight, means, cost, stage)
         count = int(group.max()) + 1
         known, size = add_up(known, group, count), np.bincount(group, weight, count)
         means = add_up(means * weight[:, None], group, count) / size[:, None]
@@ -252,21 +252,23 @@ def _steps(true: np.ndarray, made: Superpoints, price: MergeCost, share: float) 
         usual, pure = known.argmax(1), known.max(1) / known.sum(1)
         good = ((pure > PURE) & (names[usual] > 0))[contacts.pair].all(1)
         a, b = contacts.pair[good].T
-        told = pair_features(contacts, weight, means, made.first)[good]
-        found.append(Lessons(told, usual[a] != usual[b], share * np.minimum(weight[a], weight[b]) ** SIZE))
+        features = pair_features(contacts, weight, means, made.first)[good]
+        found.append(PairExamples(features, usual[a] != usual[b], share * np.minimum(weight[a], weight[b]) ** SIZE))
     return _together(found)
 
 
-def _together(parts: Sequence[Lessons]) -> Lessons:
-    return Lessons(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("told", "two", "weight")))
+def _together(parts: Sequence[PairExamples]) -> PairExamples:
+    return PairExamples(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "different", "weight"))
+    )
 
 
-def teach(rooms: Sequence[Sequence[Lessons]]) -> MergeModel:
+def fit_model(rooms: Sequence[Sequence[PairExamples]]) -> MergeModel:
     """Train a merge model; each scene has the same weight."""
     scenes = [_together(parts) for parts in rooms]
     every = _together([replace(one, weight=one.weight / one.weight.sum()) for one in scenes])
-    mean, deviation = every.told.mean(0), every.told.std(0) + 1e-6
-    scaled = ((every.told - mean) / deviation).clip(-REACH, REACH).astype(np.float32)
+    mean, deviation = every.features.mean(0), every.features.std(0) + 1e-6
+    scaled = ((every.features - mean) / deviation).clip(-REACH, REACH).astype(np.float32)
     chance, hidden, output, offset, direct = every.weight / every.weight.sum(), [], [], 0.0, np.zeros(len(mean))
     for seed in range(NETWORKS):
         torch.manual_seed(seed)
@@ -280,8 +282,8 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> MergeModel:
         for own in rows:
             x = torch.from_numpy(scaled[own])
             said = (output_layer(torch.tanh(hidden_layer(x))) + direct_way(x))[:, 0]
-            two = torch.from_numpy(every.two[own].astype(np.float32))
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(said, two)
+            different = torch.from_numpy(every.different[own].astype(np.float32))
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(said, different)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -298,24 +300,24 @@ def teach(rooms: Sequence[Sequence[Lessons]]) -> MergeModel:
     return MergeModel(mean, deviation, np.concatenate(hidden, 1), np.append(np.concatenate(output), offset), direct)
 
 
-def learn(rooms: Sequence[Material]) -> Callable[[str | None], MergeModel]:
+def fit_models(rooms: Sequence[TrainingRoom]) -> Callable[[str | None], MergeModel]:
     """Train in two rounds; returns a function from a left-out scene (or None) to its merge model."""
     names = list(dict.fromkeys(room.scene for room in rooms))
-    rounds = [[lessons(room, partial(by_hand, limit=LIMIT)) for room in rooms]]
+    rounds = [[pair_examples(room, partial(by_hand, limit=LIMIT)) for room in rooms]]
 
-    def evaluator(left_out: str | None) -> MergeModel:
-        return teach([
+    def model_without(left_out: str | None) -> MergeModel:
+        return fit_model([
             [one[k] for one in rounds for k, room in enumerate(rooms) if room.scene == name]
             for name in names if name != left_out
         ])  # fmt: skip
 
-    first = {name: evaluator(name) for name in names}
-    rounds.append([lessons(room, first[room.scene]) for room in rooms])
-    return evaluator
+    first = {name: model_without(name) for name in names}
+    rounds.append([pair_examples(room, first[room.scene]) for room in rooms])
+    return model_without
 
 
 @dataclass(frozen=True)
-class Grown:
+class GrownTree:
     """The merge tree of a room."""
 
     made: Superpoints
@@ -344,13 +346,13 @@ def superpoints_of(room: Points) -> Superpoints:
     return find_superpoints(room.surface, room.appearance, room.visibilities, room.regions)
 
 
-def grown(made: Superpoints, evaluator: Callable[[np.ndarray], np.ndarray] | None = None) -> Grown:
+def grow_tree(made: Superpoints, model: Callable[[np.ndarray], np.ndarray] | None = None) -> GrownTree:
     """The merge tree of superpoints by a merge model, by default the shipped one."""
-    config = InstanceConfig() if evaluator is None else InstanceConfig(merge=MergeConfig(evaluator=evaluator))
-    return Grown(made, *grow(made, config))
+    config = InstanceConfig() if model is None else InstanceConfig(merge=MergeConfig(evaluator=model))
+    return GrownTree(made, *grow(made, config))
 
 
-def kept(learnt: MergeModel, rooms: Sequence[str]) -> dict[str, Any]:
+def as_json(learnt: MergeModel, rooms: Sequence[str]) -> dict[str, Any]:
     """The content of the package's file."""
     rounded = np.vectorize(lambda value: float(f"{value:.5g}"))
     weights = {name: rounded(value).tolist() for name, value in vars(learnt).items()}
@@ -365,11 +367,11 @@ def table(rooms: Measured, tests: Measured) -> str:
     """Quality of the merge trees of left-out rooms and of test rooms, as a markdown table."""
     head = ["room", "instances", "IoU by hand", "learnt", "recall by hand", "learnt"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for kind, group in (("", rooms), (", never taught", tests)):
+    for kind, group in (("", rooms), (", never trained on", tests)):
         scores = []
-        for room, evaluator in group:
+        for room, model in group:
             made = superpoints_of(room)
-            hand, best = (grown(made, by).overlaps(room.true).max(0) for by in (by_hand, evaluator))
+            hand, best = (grow_tree(made, by).overlaps(room.true).max(0) for by in (by_hand, model))
             scores.append([len(best), hand.mean(), best.mean(), (hand > 0.5).mean(), (best > 0.5).mean()])
             lines.append(_line(f"{room.scene}{kind}", scores[-1]))
             print(lines[-1], flush=True)
@@ -384,4 +386,4 @@ def _line(name: str, scores: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    start(Teach)
+    start(TrainMerging)

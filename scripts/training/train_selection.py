@@ -45,10 +45,10 @@ from scripts.training.field_like import field_like
 from scripts.training.train_merging import (
     ROOM,
     Points,
-    Teach,
+    TrainMerging,
     blotched_features,
     clear_features,
-    grown,
+    grow_tree,
     points_of,
     superpoints_of,
 )  # fmt: skip
@@ -107,7 +107,7 @@ class TrainSelection:
         """Prepare missing rooms, fit, and measure."""
         if len(set(self.seeds)) < max(2, len(self.seeds)):
             raise ConfigError("Each room is left out once: there have to be two, all different", where="--seeds")
-        make = Teach(self.seeds, (), (), self.output)
+        make = TrainMerging(self.seeds, (), (), self.output)
         rooms = [nodes_of(make.made(seed)) for seed in self.seeds]
         exact = [nodes for seed in self.exact for nodes in exact_nodes(seed)]
         config = fit([*(nodes for room in rooms for nodes in room), *exact])
@@ -135,7 +135,7 @@ def nodes_of(room: Points, weight: float = 1.0) -> list[Nodes]:
     made, found = superpoints_of(room), []
     nothing = np.zeros(len(made.weight), np.int64)
     for superpoints, share in ((made, weight), (replace(made, plane=nothing, kind=nothing), EXACT)):
-        own = grown(superpoints)
+        own = grow_tree(superpoints)
         features = node_features(own.tree, own.inside, own.made, own.layout, proposals)
         allowed = own.sums(np.arange(len(room.true))) >= InstanceConfig.least
         found.append(Nodes(room.scene, own.tree, features, allowed, own.overlaps(room.true), share))

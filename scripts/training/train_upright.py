@@ -2,9 +2,9 @@
 
     python -m scripts.training.train_upright --output outputs/upright.json
 
-Procedural kinds in seen styles are seen as if each of their six sides were up. A linear model of the cues learns which
-was right (a softmax over the six, with a penalty on squared weights). The file says how well it does in seen styles,
-and in held-out ones, without the habits of files that `prior` adds.
+Procedural kinds in seen styles are seen as if each of their six sides were up. A linear model of the features learns
+which was right (a softmax over the six, with a penalty on squared weights). The file says how well it does in seen
+styles, and in held-out ones, without the file axes that `prior` prefers.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 
 from ovseg3d.files import write_json
-from ovseg3d.heads.naming.upright import AXES, cues, turn_up
+from ovseg3d.heads.naming.upright import AXES, turn_up, upright_features
 from ovseg3d.synth.kinds import KINDS
 from scripts.start import start
 from scripts.training.naming_pairs import Shape, held_out_shape, seen_shape
 
 PENALTY = 10.0
-"""On half of the squared weights of cues at unit spread; the loss is a sum over shapes."""
+"""On half of the squared weights of features at unit spread; the loss is a sum over shapes."""
 UP = list(AXES).index("z")
 
 
@@ -42,12 +42,12 @@ class Fit:
         """Fit, test, and write."""
         torch.set_num_threads(1)
         rng = np.random.default_rng([self.seed, 2])
-        seen = cues_of([seen_shape(rng, [kind]) for kind in KINDS for _ in range(self.shapes)])
+        seen = features_of([seen_shape(rng, [kind]) for kind in KINDS for _ in range(self.shapes)])
         weights = fit(seen)
-        held = cues_of([held_out_shape(rng, kind, 2048) for kind in KINDS for _ in range(self.tests)])
+        held = features_of([held_out_shape(rng, kind, 2048) for kind in KINDS for _ in range(self.tests)])
         right = {name: ((table @ weights).argmax(1) == UP).mean() for name, table in (("seen", seen), ("held", held))}
         card = {
-            "role": "weights of the cues of ovseg3d/heads/naming/upright.py",
+            "role": "weights of the features of ovseg3d/heads/naming/upright.py",
             "format_version": 1,
             "license": "Apache-2.0",
             "data": "procedural kinds in seen styles, each seen as if each of its six sides were up; no real shape",
@@ -64,13 +64,13 @@ class Fit:
         print(card["right way found, without habits of files"])
 
 
-def cues_of(shapes: list[Shape]) -> Float[np.ndarray, "shapes 6 cues"]:
+def features_of(shapes: list[Shape]) -> Float[np.ndarray, "shapes 6 features"]:
     """Of each of the six sides, in the order of `AXES`."""
     turns = [turn_up(np.array(axis)) for axis in AXES.values()]
-    return np.array([[cues(shape.points @ turn.T) for turn in turns] for shape in shapes])
+    return np.array([[upright_features(shape.points @ turn.T) for turn in turns] for shape in shapes])
 
 
-def fit(table: Float[np.ndarray, "shapes 6 cues"]) -> Float[np.ndarray, " cues"]:
+def fit(table: Float[np.ndarray, "shapes 6 features"]) -> Float[np.ndarray, " features"]:
     """The weights with which "z" wins."""
     spread = table.reshape(-1, table.shape[-1]).std(0) + 1e-9
     x, y = torch.from_numpy(table / spread), torch.full((len(table),), UP)

@@ -25,7 +25,7 @@ from ovseg3d.heads.naming.contour import SliceProjection, bilateral, gaussian
 from ovseg3d.heads.naming.few_shots import cached, fit_logistic
 from ovseg3d.heads.naming.prompts import check_classes, class_vectors
 from ovseg3d.heads.naming.towers import AlignedTower
-from ovseg3d.heads.naming.upright import AXES, candidates, cues, find_up, nearest_axis, prior, turn_up
+from ovseg3d.heads.naming.upright import AXES, candidates, find_up, nearest_axis, prior, turn_up, upright_features
 from ovseg3d.heads.naming.views import Y_UP, contour_views, look_at
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.kinds.base import Look
@@ -248,8 +248,8 @@ def test_what_is_turned_about_z_may_stand_on_z() -> None:
 
 def test_cues_do_not_depend_on_which_way_a_shape_faces() -> None:
     points, turn = thing("chair"), np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
-    assert np.allclose(cues(points), cues(3 * points @ turn.T + 5), atol=1e-6)
-    assert not np.allclose(cues(points), cues(-points), atol=0.1)
+    assert np.allclose(upright_features(points), upright_features(3 * points @ turn.T + 5), atol=1e-6)
+    assert not np.allclose(upright_features(points), upright_features(-points), atol=0.1)
 
 
 def test_what_can_only_stand_one_way_is_found_however_it_is_turned() -> None:

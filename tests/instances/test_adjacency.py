@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_grouping import floor
+from box_rooms import floor
 
 from ovseg3d.field.surface import Visibility
 from ovseg3d.instances.adjacency import (

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_grouping import INDOOR
+from box_rooms import INDOOR
 
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.consensus import ConsensusConfig, find_mask_instances, fit_agreement

@@ -6,9 +6,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from test_grouping import INDOOR, floor, two_boxes
+from box_rooms import INDOOR, floor, two_boxes
 
-from ovseg3d.field.surface import Surface
 from ovseg3d.instances import selection
 from ovseg3d.instances.graph import Contacts, MergeTree, agglomerate, merge_tree
 from ovseg3d.instances.grouping import NONE, InstanceConfig, find_instances, grow
@@ -22,7 +21,6 @@ from ovseg3d.instances.selection import (
     node_features,
 )
 from ovseg3d.instances.superpoints import find_superpoints
-from ovseg3d.pipeline.semantics import segment
 
 
 def ward(contacts: Contacts, weight: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -197,28 +195,6 @@ def test_fragments_are_numbered_after_instances_and_are_none_of_them(monkeypatch
     assert found.count == 1 and (found.instance[usual.ids == 2] == 1).all()
     assert found.rejected_fragments >= 1 and found.ids.max() == 1 + found.rejected_fragments
     assert (found.ids[usual.ids == 1] > 1).mean() > 0.9 and not found.instance[usual.ids == 1].any()
-
-
-def test_the_head_proposes_on_a_surface_with_a_scale_only() -> None:
-    surface = two_boxes().surface(0.004)
-    said = segment(surface, 1.0)
-    assert said is not None and said.foreground.shape == (len(surface),)
-    assert ((said.foreground >= 0) & (said.foreground <= 1)).all() and len(said.masks) == len(said.scores)
-    assert segment(surface, None) is None
-    few = Surface(
-        *(getattr(surface, name)[:20] for name in ("xyz", "normal", "rgb", "confidence", "cell")), surface.up, True
-    )
-    assert segment(few, 1.0) is None
-
-
-def test_proposals_do_not_depend_on_the_unit() -> None:
-    surface = two_boxes().surface(0.004)
-    large = Surface(
-        surface.xyz * 100, surface.normal, surface.rgb, surface.confidence, surface.cell * 100, surface.up, True
-    )
-    one, other = segment(surface, 1.0), segment(large, 0.01)
-    assert one is not None and other is not None and len(one.masks) == len(other.masks)
-    np.testing.assert_allclose(one.foreground, other.foreground, atol=0.05)
 
 
 def test_the_shipped_weights_are_of_these_features() -> None:

@@ -25,8 +25,9 @@ from ovseg3d.pipeline.batch import MAX_ATTEMPTS, Planned
 from ovseg3d.pipeline.tasks import Died, Ended, Progress, Started, Task, run_task
 from ovseg3d.pipeline.training import Training
 from ovseg3d.runs.config import Config
-from ovseg3d.runs.folder import RunLock, open_run
+from ovseg3d.runs.folder import open_run
 from ovseg3d.runs.ledger import FILE, Ledger
+from ovseg3d.runs.lock import RunLock
 from ovseg3d.runs.settings import make_config
 
 
@@ -66,7 +67,7 @@ def test_a_bad_scene_fails_alone(scenes: list[Path], tmp_path: Path) -> None:
         tmp_path / "scenes", settings(steps=3), output_dir=tmp_path / "out", report=seen.append
     )
     assert [report.status for report in reports] == ["done", "failed", "done"]
-    assert [report.run for report in reports] == [tmp_path / "out/a", None, tmp_path / "out/c"]
+    assert [report.folder for report in reports] == [tmp_path / "out/a", None, tmp_path / "out/c"]
     assert "not valid JSON" in str(reports[1].error) and not (tmp_path / "out/broken").exists()
     steps = [("a", "running", 1), ("a", "done", 1), ("broken", "failed", 1), ("c", "running", 1), ("c", "done", 1)]
     assert states(tmp_path / "out") == steps
@@ -103,17 +104,17 @@ def test_other_settings_are_refused_in_the_same_folder_and_new_runs_elsewhere(
         first = ovseg3d.train_scenes(scenes[:1], settings(steps=3), output_dir=folder)
         (report,) = ovseg3d.train_scenes(scenes[:1], settings(steps=4), output_dir=folder)
         assert report.status == wanted and (report.error is None or "train.steps" in str(report.error))
-        assert first[0].run is not None and open_run(first[0].run).config.train.steps == 3
+        assert first[0].folder is not None and open_run(first[0].folder).config.train.steps == 3
     assert (tmp_path / "outputs" / FILE).is_file() and len(list(tmp_path.glob("outputs/a/2*"))) == 2
-    assert ovseg3d.train_scenes(scenes[:1], settings(steps=4))[0].run == report.run
+    assert ovseg3d.train_scenes(scenes[:1], settings(steps=4))[0].folder == report.folder
 
 
 def test_scenes_of_one_name_have_a_folder_each_in_every_call(tiny_scene: Path, tmp_path: Path) -> None:
     scenes = [shutil.copytree(tiny_scene, tmp_path / place / "scan") for place in "xyz"]
     first = ovseg3d.train_scenes(scenes[1:], settings(steps=1), output_dir=tmp_path / "out")
     again = ovseg3d.train_scenes([*scenes, scenes[0]], settings(steps=1), output_dir=tmp_path / "out")
-    assert [report.run for report in again[1:]] == [report.run for report in first] and len(again) == 3
-    assert len({report.run for report in again}) == 3 and first[0].run == tmp_path / "out/scan"
+    assert [report.folder for report in again[1:]] == [report.folder for report in first] and len(again) == 3
+    assert len({report.folder for report in again}) == 3 and first[0].folder == tmp_path / "out/scan"
 
 
 def test_a_scene_whose_worker_dies_is_tried_again(tiny_scene: Path, tmp_path: Path) -> None:

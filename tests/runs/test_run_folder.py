@@ -16,9 +16,11 @@ import pytest
 from tiny import small_settings, write_tiny_scene
 
 from ovseg3d.errors import OutputError, RunError
-from ovseg3d.runs import folder as run_module
-from ovseg3d.runs.folder import RunLock, create_run, hash_scene, open_run, open_scene, scene_folder
+from ovseg3d.runs import places
+from ovseg3d.runs.folder import create_run, hash_scene, open_run, open_scene
+from ovseg3d.runs.lock import RunLock
 from ovseg3d.runs.phrases import keep_phrases
+from ovseg3d.runs.places import scene_folder
 from ovseg3d.runs.settings import make_config
 
 CONFIG = make_config("cpu", flags=small_settings())
@@ -153,13 +155,13 @@ def test_a_folder_that_is_no_run_loses_nothing(here: Path, tiny_scene: Path) -> 
 
 def test_a_name_is_claimed_once(here: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process claims the name at the last moment, so this one must take the other folder."""
-    real = run_module.write_atomic
+    real = places.write_atomic
 
     def be_late(path: Path, data: bytes) -> None:
         real(path, data)
         (here / "outputs/tiny/.scene").write_text("/of/somebody/else/tiny")
 
-    monkeypatch.setattr(run_module, "write_atomic", be_late)
+    monkeypatch.setattr(places, "write_atomic", be_late)
     assert scene_folder(tiny_scene, "tiny", claim=True).name.startswith("tiny-")
     assert (here / "outputs/tiny/.scene").read_text() == "/of/somebody/else/tiny"
 
@@ -210,7 +212,7 @@ def test_looking_at_a_run_does_not_keep_a_trainer_out(here: Path, tiny_scene: Pa
 def test_the_lock_ends_with_its_process(here: Path, tiny_scene: Path) -> None:
     run = create_run(open_scene(tiny_scene, CONFIG), CONFIG)
     code = (
-        "import sys, time; from pathlib import Path; from ovseg3d.runs.folder import RunLock\n"
+        "import sys, time; from pathlib import Path; from ovseg3d.runs.lock import RunLock\n"
         "with RunLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}

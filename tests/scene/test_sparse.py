@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import OutputError, SceneError
 from ovseg3d.scene import Camera, Scene, load_depth, load_scene
+from ovseg3d.scene.matching import MatchingSize
 from ovseg3d.scene.sparse import SparseDepth, reconstruct
-from ovseg3d.scene.triangulation import MatchingSize, triangulate
+from ovseg3d.scene.triangulation import triangulate
 from ovseg3d.synth import Views, synthesise
 from ovseg3d.synth.render import DRAFT
 
@@ -125,8 +126,8 @@ def test_many_photos_together_have_no_more_pixels_and_features_than_few():
 
 def test_poses_return_where_photos_are_matched_at_a_smaller_size(room: Scene, monkeypatch: pytest.MonkeyPatch):
     """As in a capture of nine times as many photos as are matched at full size, scaled to this small room."""
-    monkeypatch.setattr("ovseg3d.scene.triangulation.FEATURE_SIDE", 540)
-    monkeypatch.setattr("ovseg3d.scene.triangulation.FULL_VIEWS", 3)
+    monkeypatch.setattr("ovseg3d.scene.matching.FEATURE_SIDE", 540)
+    monkeypatch.setattr("ovseg3d.scene.matching.FULL_VIEWS", 3)
     random = np.random.default_rng(2)
     frames = list(room.frames)
     for view in room.train:
@@ -143,7 +144,7 @@ def test_poses_return_where_photos_are_matched_at_a_smaller_size(room: Scene, mo
 
 
 def test_nothing_moves_where_not_all_photos_are_matched(room: Scene, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ovseg3d.scene.triangulation.MAX_VIEWS", 12)
+    monkeypatch.setattr("ovseg3d.scene.matching.MAX_VIEWS", 12)
     found = reconstruct(room, adjust=True)
     assert found is not None and len(np.unique(found.view)) <= 12
     np.testing.assert_array_equal(found.c2w, poses(room))

@@ -11,7 +11,7 @@ from ovseg3d.query.calibration import SCORES
 from scripts.training import measures as m
 from scripts.training.calibration import calibrate, fit
 from scripts.training.cards import write_cards
-from scripts.training.judges import Colour, to_patches, windows
+from scripts.training.compared_encoders import Colour, to_patches, windows
 
 
 class Knows:

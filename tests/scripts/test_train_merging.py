@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from instances.test_grouping import floor
+from box_rooms import floor
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.instances import adjacency
@@ -14,16 +14,16 @@ from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, MergeConfig
 from scripts.training import train_merging
 from scripts.training.train_merging import (
     ROOM,
-    Lessons,
-    Material,
+    PairExamples,
     Points,
-    Teach,
+    TrainingRoom,
+    TrainMerging,
     by_hand,
-    grown,
-    lessons,
-    material,
+    fit_model,
+    grow_tree,
+    pair_examples,
     superpoints_of,
-    teach,
+    training_room,
 )  # fmt: skip
 
 
@@ -35,18 +35,18 @@ def room_of_two() -> Points:
 
 def test_examples_are_pairs_of_one_instance_and_of_two() -> None:
     points = room_of_two()
-    full = material(points)
+    full = training_room(points)
     assert len(full.ways) == 7 and {share for _, share in full.ways} == {1.0, 0.3, 0.2, 0.1, 0.05}
-    own = Material(full.scene, full.true, full.ways[:1])
-    dear = lambda told: by_hand(told) + 5  # noqa: E731  so that parts of one instance stay apart for a while
-    found = lessons(own, dear)
-    assert found.told.shape == (len(found.two), len(PAIR_FEATURES)) and np.isfinite(found.told).all()
-    assert found.two.any() and not found.two.all()
+    own = TrainingRoom(full.scene, full.true, full.ways[:1])
+    dear = lambda features: by_hand(features) + 5  # noqa: E731  so that parts of one instance stay apart for a while
+    found = pair_examples(own, dear)
+    assert found.features.shape == (len(found.different), len(PAIR_FEATURES)) and np.isfinite(found.features).all()
+    assert found.different.any() and not found.different.all()
     # These features tell instances apart nearly always.
-    look = found.told[:, PAIR_FEATURES.index("look")]
-    assert np.median(look[found.two]) > 2 * np.median(look[~found.two])
-    unknown = Material(full.scene, np.zeros_like(full.true), full.ways[:1])
-    assert len(lessons(unknown, dear).two) == 0
+    look = found.features[:, PAIR_FEATURES.index("look")]
+    assert np.median(look[found.different]) > 2 * np.median(look[~found.different])
+    unknown = TrainingRoom(full.scene, np.zeros_like(full.true), full.ways[:1])
+    assert len(pair_examples(unknown, dear).different) == 0
 
 
 @pytest.fixture
@@ -60,67 +60,75 @@ def test_the_merge_model_learns_an_exclusive_or(short: None) -> None:
     """Two instances where it bends or leaves a plane, but not both: no sum of measures says that."""
     random, (bend, leaves) = np.random.default_rng(0), (PAIR_FEATURES.index(name) for name in ("bend", "leaves"))
 
-    def scene() -> Lessons:
-        told = random.normal(size=(4000, len(PAIR_FEATURES)))
-        return Lessons(told, (told[:, bend] > 0) != (told[:, leaves] > 0), random.uniform(0.5, 1.5, 4000))
+    def scene() -> PairExamples:
+        features = random.normal(size=(4000, len(PAIR_FEATURES)))
+        return PairExamples(
+            features, (features[:, bend] > 0) != (features[:, leaves] > 0), random.uniform(0.5, 1.5, 4000)
+        )
 
-    evaluator, unseen = teach([[scene()], [scene(), scene()]]), scene()
-    right = (evaluator(unseen.told) > 0) == unseen.two
+    model, unseen = fit_model([[scene()], [scene(), scene()]]), scene()
+    right = (model(unseen.features) > 0) == unseen.different
     assert right.mean() > 0.9
 
 
 def test_the_merge_model_is_monotonic_in_growing_features(short: None) -> None:
-    """Lessons that say that instances of unlike colours are one are not believed."""
-    told = np.random.default_rng(0).normal(size=(4000, len(PAIR_FEATURES)))
+    """Examples that say that instances of unlike colours are one are not believed."""
+    features = np.random.default_rng(0).normal(size=(4000, len(PAIR_FEATURES)))
     grows = [PAIR_FEATURES.index(name) for name in GROWING]
-    evaluator = teach([[Lessons(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
-    assert (evaluator(told + np.isin(np.arange(len(PAIR_FEATURES)), grows)) >= evaluator(told) - 1e-9).all()
+    model = fit_model([[PairExamples(features, features[:, grows].sum(1) < 0, np.ones(4000))]])
+    assert (model(features + np.isin(np.arange(len(PAIR_FEATURES)), grows)) >= model(features) - 1e-9).all()
 
 
 def test_a_room_is_measured_with_models_of_the_other_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trainings of one scene are left out together."""
     taught: list[list[int]] = []
-    monkeypatch.setattr(train_merging, "lessons", lambda room, evaluator: room)
-    monkeypatch.setattr(train_merging, "teach", lambda rooms: taught.append([len(parts) for parts in rooms]) or taught)
-    rooms = [Material(scene, np.zeros(1), []) for scene in ("a", "a", "b", "c")]
-    evaluator = train_merging.learn(rooms)
+    monkeypatch.setattr(train_merging, "pair_examples", lambda room, model: room)
+    monkeypatch.setattr(
+        train_merging, "fit_model", lambda rooms: taught.append([len(parts) for parts in rooms]) or taught
+    )
+    rooms = [TrainingRoom(scene, np.zeros(1), []) for scene in ("a", "a", "b", "c")]
+    model = train_merging.fit_models(rooms)
     assert taught == [[1, 1], [2, 1], [2, 1]], "the first round, without a, b and c"
-    evaluator(None)
-    evaluator("a")
+    model(None)
+    model("a")
     assert taught[3:] == [[4, 2, 2], [2, 2]], "both rounds"
 
 
 def test_the_initial_model_is_the_formula_by_hand() -> None:
-    told = np.abs(np.random.default_rng(0).normal(size=(20, len(PAIR_FEATURES))))
-    known = dict(zip(PAIR_FEATURES, told.T))
+    features = np.abs(np.random.default_rng(0).normal(size=(20, len(PAIR_FEATURES))))
+    known = dict(zip(PAIR_FEATURES, features.T))
     against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
     cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
-    price = np.logaddexp(0, by_hand(told)) / np.log(1 / (1 - MergeConfig.limit))
-    assert price == pytest.approx(cost)
+    merge_cost = np.logaddexp(0, by_hand(features)) / np.log(1 / (1 - MergeConfig.limit))
+    assert merge_cost == pytest.approx(cost)
 
 
 def test_the_package_reads_the_written_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = room_of_two()
     monkeypatch.setattr(train_merging, "STEPS", 20)
-    evaluator = train_merging.learn([material(points), replace(material(points), scene="same")])
+    model = train_merging.fit_models([training_room(points), replace(training_room(points), scene="same")])
     rooms = [points, replace(points, scene="same")]
-    other = (replace(points, scene="other"), evaluator(None))
-    text = train_merging.table([(room, evaluator(room.scene)) for room in rooms], [other])
+    other = (replace(points, scene="other"), model(None))
+    text = train_merging.table([(room, model(room.scene)) for room in rooms], [other])
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
-        "| two", "| same", "| mean", "| other, never taught", "| mean, never taught"
+        "| two", "| same", "| mean", "| other, never trained on", "| mean, never trained on"
     ]  # fmt: skip
-    known = train_merging.kept(evaluator(None), ["two", "same"])
+    known = train_merging.as_json(model(None), ["two", "same"])
     (tmp_path / "merge_model.json").write_text(json.dumps(known))
     monkeypatch.setattr(adjacency, "WEIGHTS", tmp_path / "merge_model.json")
     adjacency.shipped.cache_clear()
     try:
-        assert adjacency.shipped().hidden == pytest.approx(evaluator(None).hidden, rel=1e-4)
+        assert adjacency.shipped().hidden == pytest.approx(model(None).hidden, rel=1e-4)
     finally:
         adjacency.shipped.cache_clear()
 
 
 def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
-    for few in (Teach(seeds=(1,), scenes=()), Teach(seeds=(1, 1), scenes=()), Teach((7,), (tmp_path / "7",))):
+    for few in (
+        TrainMerging(seeds=(1,), scenes=()),
+        TrainMerging(seeds=(1, 1), scenes=()),
+        TrainMerging((7,), (tmp_path / "7",)),
+    ):
         with pytest.raises(ConfigError, match="left out"):
             replace(few, output=tmp_path).main()
     assert list(tmp_path.iterdir()) == []
@@ -128,7 +136,7 @@ def test_rooms_have_names_of_their_own(tmp_path: Path) -> None:
 
 def test_overlaps_are_iou_of_nodes_with_each_true_instance() -> None:
     points = room_of_two()
-    own = grown(superpoints_of(points))
+    own = grow_tree(superpoints_of(points))
     iou = own.overlaps(points.true)
     assert iou.shape == (len(own.tree), 2) and iou.max(0).min() > 0.9
     for node in np.random.default_rng(0).choice(len(own.tree), 10):

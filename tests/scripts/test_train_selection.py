@@ -44,7 +44,7 @@ def test_a_row_has_recall_and_precision_of_both_models() -> None:
 
 def test_the_package_reads_what_was_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = room_of_two()
-    monkeypatch.setattr(train_selection.Teach, "made", lambda self, seed: replace(points, scene=str(seed)))
+    monkeypatch.setattr(train_selection.TrainMerging, "made", lambda self, seed: replace(points, scene=str(seed)))
     TrainSelection(seeds=(1, 2), exact=(), output=tmp_path).main()
     monkeypatch.setattr(selection, "WEIGHTS", tmp_path / "selection.json")
     selection.shipped.cache_clear()

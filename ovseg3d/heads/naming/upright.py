@@ -1,4 +1,4 @@
-"""Which way up is a shape? Six candidates are scored by how the shape would stand, and by habits of files.
+"""Which way up is a shape? Six candidates are scored by how the shape would stand, and by a prior of file axes.
 
 Of the 24 rotations that map axes to axes, the four about one up axis show the same views in turn, so six candidates
 remain: both ways along three axes. These are the file's axes, or those of the tightest box where that is turned
@@ -36,8 +36,8 @@ _LARGEST_MARGIN = 0.7
 
 
 @cache
-def weights() -> Float[np.ndarray, " cues"]:
-    """Of `cues`, in log-odds that a candidate is upright rather than another one."""
+def weights() -> Float[np.ndarray, " features"]:
+    """Of `upright_features`, in log-odds that a candidate is upright rather than another one."""
     return np.array(json.loads(WEIGHTS.read_text(encoding="utf-8"))["weights"])
 
 
@@ -49,7 +49,7 @@ def find_up(points: Float[np.ndarray, "points 3"], stated: str | None = None) ->
         stated: the axis that the file's format defines as up.
     """
     directions = candidates(points)
-    scores = np.array([cues(points @ turn_up(one).T) @ weights() for one in directions])
+    scores = np.array([upright_features(points @ turn_up(one).T) @ weights() for one in directions])
     return directions[int((scores + prior(directions, stated)).argmax())]
 
 
@@ -118,12 +118,16 @@ def _smallest_rectangle(flat: np.ndarray) -> tuple[float, float]:
     return float(areas[best]), float(angles[best])
 
 
-def cues(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " cues"]:
-    """What geometry says of a shape with z up; all but the last of each group are shares of the shape seen from above.
+def upright_features(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " features"]:
+    """Fourteen features of a shape with z up. Scaling it, moving it, or turning it about z changes none.
 
-    Of its lowest and of its highest part: the side of their convex outline, and how far inside it the shape's mean is
-    (negative: outside, it would fall over). The mean height, the log of the height, and the side of the outline of each
-    of eight slices, from the lowest. Turning the shape about z changes nothing.
+    The side of an outline is the square root of its area. Sides, margins and the height are relative to the side of the
+    shape's outline from above.
+
+    Returns:
+        For the lowest and for the highest part: the side of its convex outline, and the margin by which the shape's
+        mean lies inside it (negative: outside, it would fall over). Then the mean height as a share of the whole, the
+        log of the height, and the side of the outline of each of eight slices, from the lowest.
     """
     low, high = float(points[:, 2].min()), float(points[:, 2].max())
     tall = max(high - low, 1e-9)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from ovseg3d.scene.prepare.sfm import Matching, Reconstruction
 
@@ -53,7 +54,7 @@ class PrepareReport:
         return asdict(self)
 
 
-def triangulation_angles(model: Reconstruction) -> np.ndarray:
+def triangulation_angles(model: Reconstruction) -> Float[np.ndarray, " points"]:
     """For each point an estimate of the largest angle between its rays, degrees.
 
     It is the largest angle between the first ray and any other, which is between half of the true value and the true
@@ -177,8 +178,8 @@ def review_model(
     return advice
 
 
-def partner_counts(matching: Matching, count: int) -> np.ndarray:
-    """Number of other photos that each photo matches well."""
+def partner_counts(matching: Matching, count: int) -> Int[np.ndarray, " views"]:
+    """Number of other photos that each of `count` photos matches well."""
     partners = np.zeros(count, dtype=np.int64)
     for (i, j), inliers in matching.inliers.items():
         if inliers >= _ENOUGH_INLIERS:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Num
 
 from ovseg3d.errors import SceneError
 from ovseg3d.limits import CENTRES, FOCAL_LENGTHS, MAX_DISTORTION, MAX_LENGTH, MAX_SIDE, check_number
@@ -138,7 +139,7 @@ class Incomplete(Exception):
     """A folder looks like this reader's format but lacks files; the next reader may try. Says why."""
 
 
-def check_pose(matrix: np.ndarray, where: str) -> np.ndarray:
+def check_pose(matrix: Num[np.ndarray, "4 4"], where: str) -> Float[np.ndarray, "4 4"]:
     """A pose as an exact rigid transform.
 
     The nearest rotation is taken, which corrects rounding.

@@ -125,7 +125,7 @@ def night_round(size, look):
     return parts
 
 
-def last(length, w, heights, *, toe=0.0):
+def last(length, w, heights):
     """Rings of a shoe from heel to toe along -y: (share of the length, width share, height)."""
     rings = []
     for y, wide, high in heights:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Evaluator(Protocol):
+class PatchEncoder(Protocol):
     """Interface of an encoder for the measures."""
 
     side: int
