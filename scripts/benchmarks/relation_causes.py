@@ -43,7 +43,8 @@ class RelationCauses:
             engine = QueryEngine(load(folder))
             seed, room = seen_room(engine.scene.path)
             asked = [one for _, one in draw_questions([(seed, room)], DEVELOPMENT, self.questions)]
-            right[ROWS[0]].append(sum(is_right(run_answer(engine, room, one), one) for one in asked))
+            object_of = matched(engine.semantics.surface.xyz, engine.semantics.piece, room)
+            right[ROWS[0]].append(sum(is_right(run_answer(engine, object_of, one), one) for one in asked))
             for row, (items, object_of) in zip(ROWS[1:], corrected(engine, room)):
                 right[row].append(sum(is_right(found(one, engine, items, object_of), one) for one in asked))
         print(f"of {self.questions} questions: {', '.join(str(folder) for folder in self.runs)}")
@@ -56,10 +57,8 @@ def is_right(ids: list[int], asked: Asked) -> bool:
     return sorted(ids) == sorted(asked.true)
 
 
-def run_answer(engine: QueryEngine, room: TrueRoom, asked: Asked) -> list[int]:
+def run_answer(engine: QueryEngine, object_of: dict[int, int], asked: Asked) -> list[int]:
     """Ids of the objects that a run finds."""
-    semantics = engine.semantics
-    object_of = matched(semantics.surface.xyz, semantics.piece, room)
     try:
         (answer,) = engine.ask([asked.text], camera=asked.seen_from)
     except ConfigError:

@@ -129,18 +129,25 @@ def test_pieces_of_one_object_are_one_item(tmp_path: Path, monkeypatch: pytest.M
     assert len(engine.relations.items.joined("sofa", [1, 2])) == 2, "these do not touch"
 
 
-def test_a_noun_of_the_runs_phrases_is_looked_up_in_the_closed_list(
-    tmp_path: Path, head: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keep_phrases(tmp_path, ("sofa", "red mug"))
+def test_a_noun_of_the_runs_phrases_is_there(tmp_path: Path, head: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both instances have other names, and still one of them is the likeliest cup."""
+    keep_phrases(tmp_path, ("sofa", "red mug", "a cup"))
     engine = furniture(tmp_path, 1.0, {"sofa": (2.0, 0.8, 0.8), "red mug": (0.1, 0.1, 0.1)})
+    engine.texts._vectors["a cup"] = np.array([0.0, 0.6, 0.0, 0.8], np.float32)  # pyright: ignore[reportPrivateUsage]
     run = engine.relations.items
-    asked = {noun: run.listed(noun) for noun in ("sofa", "mug", "red mug", "blue mug")}
-    assert asked == {"sofa": [1], "mug": [2], "red mug": [2], "blue mug": []}
+    asked = {noun: run.likeliest(noun) for noun in ("sofa", "mug", "red mug", "blue mug", "cup")}
+    assert asked == {"sofa": [1], "mug": [2], "red mug": [2], "blue mug": [], "cup": [2]}
     monkeypatch.setattr(Decision, "answer", lambda *_: answered())
     for alternatives, found in ((None, [2]), ((), [])):
         items = AskedItems(run, engine.decision, Criteria(alternatives=alternatives), run.space).find("mug")
         assert [one.id for one in items] == found and all(one.score == 0.5 for one in items)
+    guessed = engine.relations.answer("the largest mug", Criteria())
+    assert guessed.relation is not None and "the mug is a guess" in guessed.relation.text
+    engine.semantics.instance[:] = 0
+    fresh = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
+    assert (
+        not fresh.relations.items.likeliest("mug") and not fresh.relations.answer("the largest mug", Criteria()).present
+    )
 
 
 def test_a_rejected_fragment_stands_in_where_no_instance_is_meant(

@@ -51,6 +51,7 @@ class RelationModel:
             return self._decision.answer(phrase, criteria, eye)
         asked = AskedItems(self.items, self._decision, criteria, self.space(eye))
         solution = solve(phrase, asked)
+        solution = replace(solution, notes=(*solution.notes, *asked.notes))
         question = solution.question
         if solution.is_plain:
             asked_for = question.noun.words if question.rest or question.noun.is_plain else question.phrase

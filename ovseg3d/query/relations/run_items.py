@@ -1,8 +1,8 @@
 """The instances of a run as items of questions about places.
 
 A noun is looked up by the presence decision. If that finds points, but no instance, rejected fragments are taken. If it
-finds nothing, and one of the run's own phrases says the noun, the instances are taken that the closed list of these
-phrases names so: what was listed for a run is expected to be there.
+finds nothing, and one of the run's own phrases says the noun, the instance is taken of which the closed list of these
+phrases says it most: what was listed for a run is expected to be there.
 
 Grouping cuts objects into pieces more often than objects of one kind touch (in two rooms of development 10 pairs of
 instances with one name were pieces of an object, 1 was not; in 24 rooms 2 of 90 pairs of one kind touch). So instances
@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import log_softmax
 
 from ovseg3d.instances.records import Instance, instances_meant, instances_of
 from ovseg3d.query.answer import Answer, Criteria
@@ -67,7 +68,12 @@ class RunItems:
         phrases = tuple(n for n in self._similarity.context.phrases or DEFAULT_VOCABULARY if not is_structural(n))
         if not phrases:
             return self.space.items
-        return tuple(item for name, ids in self._named(phrases, none=False).items() for item in self.joined(name, ids))
+        labels, found = self._labels.labels(phrases, none=False), {}
+        for item in self.space.items:
+            label = int(np.bincount(labels[self._ids == item.id]).argmax())
+            if label:
+                found.setdefault(phrases[label - 1], []).append(item.id)
+        return tuple(item for name, ids in found.items() for item in self.joined(name, ids))
 
     def fragments(self, noun: str, answer: Answer) -> tuple[Instance, ...]:
         """The rejected fragments that an answer means; their ids follow those of the instances."""
@@ -75,23 +81,20 @@ class RunItems:
             return ()
         return instances_meant(self._surface, self._pieces, noun, answer.relevancy, answer.threshold)
 
-    def listed(self, noun: str) -> list[int]:
-        """The instances that the closed list of the run's phrases names as a noun does."""
-        return [i for phrase, ids in self._listed.items() if names(noun, phrase) for i in ids]
+    def likeliest(self, noun: str) -> list[int]:
+        """The instance that is likeliest to be what a noun says, by each of the run's phrases that names the same."""
+        return list(dict.fromkeys(i for phrase, i in self._likeliest.items() if names(noun, phrase)))
 
     @cached_property
-    def _listed(self) -> dict[str, list[int]]:
-        phrases = self._similarity.context.phrases
-        return self._named(phrases, none=True) if phrases else {}
-
-    def _named(self, phrases: Sequence[str], none: bool) -> dict[str, list[int]]:
-        """The instances of each phrase of a closed list; `none`: whether an instance may be none of them."""
-        labels, found = self._labels.labels(phrases, none=none), {}
-        for item in self.space.items:
-            label = int(np.bincount(labels[self._ids == item.id]).argmax())
-            if label:
-                found.setdefault(phrases[label - 1], []).append(item.id)
-        return found
+    def _likeliest(self) -> dict[str, int]:
+        """By phrase, the instance of which a closed list of all phrases says it with the greatest probability."""
+        phrases = [phrase for phrase in self._similarity.context.phrases if not is_structural(phrase)]
+        if not phrases or not self.space.items:
+            return {}
+        cosines, _ = self._labels.closed(phrases)
+        means = np.stack([cosines[self._ids == item.id].mean(0) for item in self.space.items])
+        best = log_softmax(self._similarity.semantics.encoder.logit_scale * means, axis=1).argmax(0)
+        return {phrase: self.space.items[i].id for phrase, i in zip(phrases, best.tolist())}
 
     def joined(self, name: str, ids: Iterable[int], scores: dict[int, float] | None = None) -> list[Item]:
         """Instances with one name as items, best first, then the largest; pieces of one object are one item.
@@ -171,6 +174,8 @@ class AskedItems:
         self._run, self._decision, self._criteria, self.space = run, decision, criteria, space
         self.answers: dict[str, Answer] = {}
         """By noun."""
+        self.notes: list[str] = []
+        """What was guessed."""
 
     def front(self, item: Item) -> Float[np.ndarray, "2"] | None:
         """See `Catalogue.front`."""
@@ -186,5 +191,9 @@ class AskedItems:
         least, answer = self._criteria.threshold, self.answers[noun]
         scores = {one.id: max(one.score, least) for one in answer.instances or self._run.fragments(noun, answer)}
         if not scores and self._criteria.alternatives is None:
-            scores = dict.fromkeys(self._run.listed(noun), least)
+            scores = dict.fromkeys(self._run.likeliest(noun), least)
+            if scores:
+                self.notes.append(
+                    f"which instance is the {noun} is a guess: the run lists it, but nothing looks like it"
+                )
         return self._run.joined(noun, scores, scores)
