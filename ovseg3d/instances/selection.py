@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import expit, logit
 
 from ovseg3d.instances.adjacency import spread
-from ovseg3d.instances.graph import MergeTree
+from ovseg3d.instances.graph import MergeTree, add_up
 from ovseg3d.instances.layout import NONE
 from ovseg3d.instances.proposals import LEAST_CHANCE, Proposals
 from ovseg3d.instances.superpoints import Superpoints
@@ -41,14 +41,19 @@ FORM = (
 """Features of a node, in this order; all but the last two as logarithms."""
 HEAD = (
     "foreground", "likest proposal", "IoU of the likest", "inside a larger proposal", "around a smaller proposal",
-    "proposals inside",
+    "proposals inside", "spread of votes", "votes off the middle", "size against votes", "height against votes",
 )  # fmt: skip
-"""Features that follow from the detection head's proposals; each proposal counts with its score."""
+"""Features that follow from what the detection head says: its proposals, each of which counts with its score, and how
+far the points' votes for an object agree with each other and with the points."""
 WEIGHTS = Path(__file__).with_name("selection.json")
 REACH = 3.0
 """Features are clipped at so many deviations from the mean."""
 COSTS = 0.01, 60.0
 """Merge costs are clipped here: leaves have none, and roots no next one."""
+NEAR, FAR = 0.05, 5.0
+"""Distances of votes, in sizes of the object, count from here and up to here..."""
+SMALL, LARGE = -4.0, 2.0
+"""...and logarithms of extents against sizes from here up to here."""
 LARGER = 2.0
 """A proposal with so many times the points of a node may hold it as a part, and the other way round."""
 
@@ -107,8 +112,30 @@ def _head(tree: MergeTree, inside: np.ndarray, made: Superpoints, proposals: Pro
         logit((foreground / size)[:, 0].clip(LEAST_CHANCE, 1 - LEAST_CHANCE)), (iou * score).max(1), iou.max(1),
         (common / size * score * (points > LARGER * size)).max(1),
         (common / points * score * (size > LARGER * points)).max(1),
-        (score * (common > 0.5 * points)).sum(1),
+        (score * (common > 0.5 * points)).sum(1), *_votes(tree, inside, made, proposals),
     ], 1)  # fmt: skip
+
+
+def _votes(tree: MergeTree, inside: np.ndarray, made: Superpoints, proposals: Proposals) -> list[np.ndarray]:
+    """The last four of `HEAD`."""
+    middle, chance = made.xyz.mean(0), proposals.foreground[:, None]
+    xyz, center = made.xyz - middle, proposals.centers - middle
+    own = [
+        chance, chance * center, chance * (center**2).sum(1, keepdims=True), chance * proposals.log_sizes,
+        np.ones_like(chance), xyz,
+    ]  # fmt: skip
+    sums = add_up(np.concatenate(own, 1), made.superpoint, len(made.weight))
+    sums = tree.sums(np.concatenate([sums, made.form * made.weight[:, None]], 1)[inside])
+    chance, center, square, log_size, points, xyz, form = np.split(sums, (1, 4, 5, 8, 9, 12), 1)
+    center, square, log_size = (value / np.maximum(chance, 1e-3) for value in (center, square, log_size))
+    xyz, size = xyz / points, np.exp(log_size.mean(1))
+    extent = np.log(np.stack(spread(form / points), 1) * made.gap)
+    apart = np.sqrt(np.maximum(square[:, 0] - (center**2).sum(1), 0)) / size
+    off = np.linalg.norm(center - xyz, axis=1) / size
+    return [
+        np.log(np.minimum(apart, FAR) + NEAR), np.log(np.minimum(off, FAR) + NEAR),
+        (extent.mean(1) - log_size.mean(1)).clip(SMALL, LARGE), (extent[:, 2] - log_size[:, 2]).clip(SMALL, LARGE),
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)

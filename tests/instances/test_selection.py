@@ -138,7 +138,31 @@ def test_the_head_says_of_a_node_how_its_proposals_lie() -> None:
     again = node_features(tree, inside, made, layout, empty)[:, len(FORM) :]
     np.testing.assert_allclose(again, np.stack(list(told.values()), 1))
     nothing = node_features(tree, inside, made, layout, replace(seen, masks=[], scores=np.zeros(0)))
-    assert not nothing[:, len(FORM) + 1 :].any()
+    assert not nothing[:, len(FORM) + 1 : len(FORM) + 6].any()
+
+
+def test_the_head_says_of_a_node_how_its_votes_agree() -> None:
+    room, random = two_boxes(), np.random.default_rng(0)
+    surface, true = room.surface(0.004), room.instances
+    made = find_superpoints(surface, [room.features()], structure=INDOOR.structure)
+    layout, inside, tree = grow(made, INDOOR)
+    seen = proposals(surface, true, random.uniform(0.1, 0.9, len(true)), [], [])
+    seen = replace(seen, centers=seen.centers + random.normal(0, 0.1, seen.centers.shape))
+    told = dict(zip(HEAD, node_features(tree, inside, made, layout, seen)[:, len(FORM) :].T, strict=True))
+    for node in range(len(tree)):
+        own = np.isin(made.superpoint, inside[sorted(regions_of(tree, node))])
+        share = seen.foreground[own] / seen.foreground[own].sum()
+        center, log_size = share @ seen.centers[own], share @ seen.log_sizes[own]
+        size = np.exp(log_size.mean())
+        apart = np.sqrt(share @ ((seen.centers[own] - center) ** 2).sum(1)) / size
+        assert told["spread of votes"][node] == pytest.approx(np.log(min(apart, 5) + 0.05))
+        off = np.linalg.norm(center - made.xyz[own].mean(0)) / size
+        assert told["votes off the middle"][node] == pytest.approx(np.log(min(off, 5) + 0.05))
+        height = np.log(np.sqrt(made.xyz[own, 2].var() + (0.5 * made.gap) ** 2)) - log_size[2]
+        assert told["height against votes"][node] == pytest.approx(np.clip(height, -4, 2))
+        flat = np.linalg.eigvalsh(np.cov(made.xyz[own, :2].T, bias=True)) + (0.5 * made.gap) ** 2
+        volume = (np.log(flat).sum() / 2 + height + log_size[2]) / 3 - log_size.mean()
+        assert told["size against votes"][node] == pytest.approx(np.clip(volume, -4, 2))
 
 
 def test_log_odds_are_quadratic_within_reach() -> None:

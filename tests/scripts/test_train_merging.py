@@ -115,13 +115,13 @@ def test_the_package_reads_the_written_weights(tmp_path: Path, monkeypatch: pyte
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
         "| two", "| same", "| mean", "| other, never trained on", "| mean, never trained on"
     ]  # fmt: skip
-    known = {"form": train_merging.as_json(evaluator(None), ["two", "same"])}
+    known = {"form": train_merging.as_json(model(None), ["two", "same"])}
     (tmp_path / "merge_model.json").write_bytes(train_merging.file_of(known))
     assert json.loads((tmp_path / "merge_model.json").read_text()) == known
     monkeypatch.setattr(adjacency, "WEIGHTS", tmp_path / "merge_model.json")
     adjacency.shipped.cache_clear()
     try:
-        assert adjacency.shipped("form").hidden == pytest.approx(evaluator(None).hidden, rel=1e-4)
+        assert adjacency.shipped("form").hidden == pytest.approx(model(None).hidden, rel=1e-4)
     finally:
         adjacency.shipped.cache_clear()
 
