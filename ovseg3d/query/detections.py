@@ -1,4 +1,4 @@
-"""Detections of a run: the detection head on its surface, named by the run's own language features.
+"""Detections of a run: its instances, whose boxes the detection head says, named by the run's own language features.
 
 The head runs once for each detector and unit. Boxes and names, and what questions about places and the viewer take of
 them, all come from here. Everything is in the input frame and unit.
@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Integer
 
 from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detector, detect_scene
 from ovseg3d.query.context import RunContext
@@ -21,13 +20,6 @@ MAX_CANDIDATES = 5
 """Names that are kept of each detection."""
 MIN_SHARE = 0.3
 """Least share of a detection's points that carry a name of the list; otherwise the head's own name stands."""
-
-INSTANCE_SHARE = 0.5
-"""A detection of which fewer points belong to instances of the run is left out: grouping knows the layout, and pieces
-of a field's thick walls look like doors, windows and curtains to the head..."""
-MIN_POINTS = 50
-"""...and so is one with fewer points: floaters. In two rooms of development both rules together raise the precision
-from 57 to 79 %, at an IoU of 0.25, and lose three of the 33 objects that are found; none by their points."""
 
 
 class DetectionModel:
@@ -44,7 +36,8 @@ class DetectionModel:
         self._found: dict[tuple[Detector, float | None], DetectedScene] = {}
 
     def detect(self, detector: Detector | None = None, metres_per_unit: float | None = None) -> DetectedScene:
-        """The objects on the surface, with the head's own names; those without support are left out.
+        """The objects on the surface, with the head's own names: the run's instances, or what the head finds if there
+        are none.
 
         Args:
             detector: by default one with the shipped weights.
@@ -57,10 +50,10 @@ class DetectionModel:
         if (detector, metres) not in self._found:
             semantics = self._context.semantics
             x, y, z = (float(v) for v in semantics.surface.up / np.linalg.norm(semantics.surface.up))
-            found = detect_scene(semantics.surface.cloud, detector, up=(x, y, z), metres_per_unit=metres)
-            if (semantics.instance > 0).any():
-                supported = tuple(d for d in found.detections if _supported(d, semantics.instance))
-                found = replace(found, detections=supported)
+            known = semantics.instance if semantics.instance.any() else None
+            found = detect_scene(
+                semantics.surface.cloud, detector, up=(x, y, z), metres_per_unit=metres, instance=known
+            )  # fmt: skip
             self._found[detector, metres] = found
         return self._found[detector, metres]
 
@@ -90,12 +83,6 @@ class DetectionModel:
     def of_instances(self) -> dict[int, Detection]:
         """The detection of each instance that has one (see `detections_of`), by the instance's id."""
         return detections_of(self._context.semantics.instance, self.detect().detections)
-
-
-def _supported(detection: Detection, instance: Integer[np.ndarray, " points"]) -> bool:
-    """Whether enough of the surface says that this is an object."""
-    own = instance[detection.points]
-    return len(own) >= MIN_POINTS and float((own > 0).mean()) >= INSTANCE_SHARE
 
 
 def _named(detection: Detection, labels: np.ndarray, phrases: tuple[str, ...]) -> Detection:

@@ -1,4 +1,7 @@
-"""From dense predictions to few boxes: the best voxel of each object, and all voxels that agree with it."""
+"""From dense predictions to few boxes: the best voxel of each object, and all voxels that agree with it.
+
+Objects are found by the network alone (`decode`), or are known groups of voxels (`decode_groups`).
+"""
 
 import math
 from dataclasses import dataclass
@@ -52,7 +55,42 @@ def decode(network: DetectionNetwork, found: Predictions, *, min_score: float, n
     boxes = _boxes(found, voxels[seeds])
     kept = seeds[torch.from_numpy(rotated_nms(boxes, score[voxels[seeds]].numpy(), nms_iou))]
     best = voxels[kept]
-    row = _members(found, voxels, best)
+    return _decoded(network, found, voxels, best, _members(found, voxels, best))
+
+
+def decode_groups(network: DetectionNetwork, found: Predictions, group: Int[Tensor, " voxels"]) -> Decoded:
+    """The box of each of some groups of voxels, in their order.
+
+    Args:
+        network: for the embeddings.
+        found: its predictions.
+        group: of each voxel, from 0 without gaps; -1 for none.
+    """
+    score = found.quality.sigmoid() * found.foreground.sigmoid()
+    voxels = (group >= 0).nonzero()[:, 0]
+    order = voxels[score[voxels].argsort(stable=True)].numpy()
+    best = np.empty(int(group.max()) + 1, np.int64)
+    best[group.numpy()[order]] = order  # the last one stays
+    seeds = torch.from_numpy(best)
+    return _decoded(network, found, voxels, seeds, _members(found, voxels, seeds, group[voxels]))
+
+
+def _decoded(
+    network: DetectionNetwork,
+    found: Predictions,
+    voxels: Int[Tensor, " some"],
+    best: Int[Tensor, " boxes"],
+    row: Int[Tensor, " some"],
+) -> Decoded:
+    """Boxes from the voxels that belong to them.
+
+    Args:
+        network, found: as of `decode`.
+        voxels: that may belong to a box.
+        best: the best voxel of each box.
+        row: box of each of `voxels`, -1 for none.
+    """
+    score = found.quality.sigmoid()
     member = voxels[row >= 0]
     row_of = row[row >= 0]
     # The mean over an object's voxels is steadier than its best voxel alone.
@@ -100,8 +138,9 @@ def _boxes(found: Predictions, rows: Tensor) -> Float[np.ndarray, "n 7"]:
     return torch.cat([found.center[rows], found.log_size[rows].exp(), yaw], 1).numpy().astype(np.float64)
 
 
-def _members(found: Predictions, voxels: Tensor, best: Tensor) -> Tensor:
-    """For each voxel the row of the box that its own prediction is nearest to, -1 if it is near none."""
+def _members(found: Predictions, voxels: Tensor, best: Tensor, group: Tensor | None = None) -> Tensor:
+    """For each voxel the row of the box that its own prediction is nearest to, -1 if it is near none; with groups only
+    the box of its own may be it."""
     distance = torch.full((len(voxels),), torch.inf)
     row = torch.full((len(voxels),), -1)
     center, log_size = found.center[voxels], found.log_size[voxels]
@@ -116,6 +155,8 @@ def _members(found: Predictions, voxels: Tensor, best: Tensor) -> Tensor:
         differs = grown.abs().mean(1)
         total = shift / MAX_SHIFT + differs / MAX_LOG_SIZE
         better = (shift < MAX_SHIFT) & (differs < MAX_LOG_SIZE) & (total < distance)
+        if group is not None:
+            better &= group == index
         distance = torch.where(better, total, distance)
         row[better] = index
     row[torch.searchsorted(voxels, best)] = torch.arange(len(best))

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection.align import manhattan_yaw, rotated
-from ovseg3d.heads.detection.decode import Decoded, decode
+from ovseg3d.heads.detection.decode import Decoded, decode, decode_groups
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.normals import estimate_normals
 from ovseg3d.heads.detection.records import Detection, Segmentation
@@ -57,6 +57,7 @@ class Detector:
         up: tuple[float, float, float] = (0.0, 0.0, 1.0),
         metres_per_unit: float = 1.0,
         names: Names | None = None,
+        instance: Int[np.ndarray, " points"] | None = None,
     ) -> tuple[Detection, ...]:
         """The objects of a cloud, by falling score.
 
@@ -66,12 +67,14 @@ class Detector:
             metres_per_unit: length of the cloud's unit.
             names: to choose from, see `given_names`; what is none of them is left out. By default those that the
                 network was trained on.
+            instance: the instances of the points, if they are known, 0 for none: these are the objects then, and the
+                head says their boxes. `min_score` and `nms_iou` do not count.
 
         Raises:
             ConfigError: the cloud has too few points, or extends too far.
         """
         level = _level(np.asarray(up, np.float64))
-        seen = self._look(cloud, level, metres_per_unit)
+        seen = self._look(cloud, level, metres_per_unit, instance)
         return _records(seen.found, seen.members, level, metres_per_unit, names or self.names, seen.yaw)
 
     def segment(
@@ -87,24 +90,30 @@ class Detector:
             seen.foreground, masks, seen.found.scores, seen.voxel, centers, log_sizes, seen.embeddings
         )  # fmt: skip
 
-    def _look(self, cloud: PointCloud, level: Rotation, metres: float) -> "_Seen":
+    def _look(
+        self, cloud: PointCloud, level: Rotation, metres: float, instance: Int[np.ndarray, " points"] | None = None
+    ) -> "_Seen":
         prepared, normal = _prepared(cloud, level, metres)
         yaw = -manhattan_yaw(normal)
         turned, _ = rotated(prepared, np.zeros((0, 7)), yaw)
         voxels = voxelize(turned)
+        voxel = voxels.point_voxel.numpy()
         with torch.inference_mode():
             network = self.trained.network
             predictions = network(voxels)
-            found = decode(network, predictions, min_score=self.min_score, nms_iou=self.nms_iou)
+            if instance is None:
+                found = decode(network, predictions, min_score=self.min_score, nms_iou=self.nms_iou)
+                members = found.voxel_box[voxel]
+            else:
+                group, members = _groups(voxel, instance, len(voxels.xyz))
+                found = decode_groups(network, predictions, torch.from_numpy(group))
             embeddings = network.embedding(predictions.hidden).numpy()
         _, boxes = rotated(turned, found.boxes, -yaw)
         centers = Rotation.from_euler("z", -yaw).apply(predictions.center.numpy())
         log_sizes = predictions.log_size.numpy().astype(np.float64)
-        voxel = voxels.point_voxel.numpy()
         foreground = predictions.foreground.sigmoid().numpy()[voxel]
-        return _Seen(
-            replace(found, boxes=boxes), found.voxel_box[voxel], foreground, yaw, voxel, centers, log_sizes, embeddings
-        )
+        found = replace(found, boxes=boxes)
+        return _Seen(found, members, foreground, yaw, voxel, centers, log_sizes, embeddings)
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,21 @@ class _Seen:
     """Likewise."""
     embeddings: Float[np.ndarray, "voxels text"]
     """See `Segmentation`."""
+
+
+def _groups(
+    voxel: Int[np.ndarray, " points"], instance: Int[np.ndarray, " points"], count: int
+) -> tuple[Int[np.ndarray, " voxels"], Int[np.ndarray, " points"]]:
+    """The instance of each voxel that most of its points have, and that of each point: numbers from 0 by rising id of
+    those that have a voxel; -1 for none."""
+    pairs, points = np.unique(np.stack([voxel, instance], 1)[instance > 0], axis=0, return_counts=True)
+    most = np.zeros(count, np.int64)
+    order = np.argsort(points, kind="stable")
+    most[pairs[order, 0]] = pairs[order, 1]  # the last one stays
+    there = np.unique(most[most > 0])
+    number = np.full(int(instance.max(initial=0)) + 1, -1)
+    number[there] = np.arange(len(there))
+    return number[most], number[instance]
 
 
 def _prepared(cloud: PointCloud, level: Rotation, metres: float) -> tuple[PointCloud, Float[np.ndarray, "points 3"]]:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Int
+
 from ovseg3d.heads.detection.detector import Detector
 from ovseg3d.heads.detection.frame import Frame, guess_frame
 from ovseg3d.heads.detection.names import Names
@@ -32,6 +35,7 @@ def detect_scene(
     up: tuple[float, float, float] | None = None,
     metres_per_unit: float | None = None,
     names: Names | None = None,
+    instance: Int[np.ndarray, " points"] | None = None,
 ) -> DetectedScene:
     """Detect objects in a cloud whose up axis or unit may be unknown.
 
@@ -40,7 +44,7 @@ def detect_scene(
         detector: by default one with the shipped weights.
         up: unit vector; None: z, or what `guess_frame` finds evident.
         metres_per_unit: None: 1, or what `guess_frame` finds evident.
-        names: see `Detector.detect`.
+        names, instance: see `Detector.detect`.
 
     Raises:
         ConfigError: the cloud has too few points, or extends too far.
@@ -54,5 +58,5 @@ def detect_scene(
     )
     frame = Frame(up or guess.up, metres_per_unit or guess.metres_per_unit, warnings)
     detector = detector or Detector()
-    found = detector.detect(cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names)
+    found = detector.detect(cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names, instance=instance)
     return DetectedScene(found, frame)
